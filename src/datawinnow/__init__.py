@@ -1,0 +1,87 @@
+"""Datawinnow: train on the right examples, and know what it costs.
+
+>>> import datawinnow as dw
+>>> sorted(dw.scores.METHODS)[:3]
+['aum', 'dual', 'dyn_unc']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datawinnow import bench, models, record, report, scenarios, scores, select
+    from datawinnow.core.budget import budget_of
+    from datawinnow.core.rng import stream
+    from datawinnow.core.selection import Selection
+    from datawinnow.data.examples import Augment, Examples
+    from datawinnow.data.indexed import indexed
+    from datawinnow.data.kept import Kept
+    from datawinnow.data.load import load
+    from datawinnow.data.write import write_kept
+    from datawinnow.pipeline.folder import RunFolder, read_selection
+    from datawinnow.pipeline.prune import prune
+    from datawinnow.record import Recorder
+    from datawinnow.train import Recipe, evaluate, fit
+
+__version__ = "0.1.0"
+
+# Imported when first used: `datawinnow --help` and the report must not wait for torch.
+_HOME = {
+    "Augment": "data.examples",
+    "Examples": "data.examples",
+    "Kept": "data.kept",
+    "Recipe": "train",
+    "Recorder": "record",
+    "RunFolder": "pipeline.folder",
+    "Selection": "core.selection",
+    "budget_of": "core.budget",
+    "evaluate": "train",
+    "fit": "train",
+    "indexed": "data.indexed",
+    "load": "data.load",
+    "prune": "pipeline.prune",
+    "read_selection": "pipeline.folder",
+    "stream": "core.rng",
+    "write_kept": "data.write",
+}
+_PACKAGES = ("bench", "models", "record", "report", "scenarios", "scores", "select")
+
+__all__ = [
+    "Augment",
+    "Examples",
+    "Kept",
+    "Recipe",
+    "Recorder",
+    "RunFolder",
+    "Selection",
+    "bench",
+    "budget_of",
+    "evaluate",
+    "fit",
+    "indexed",
+    "load",
+    "models",
+    "prune",
+    "read_selection",
+    "record",
+    "report",
+    "scenarios",
+    "scores",
+    "select",
+    "stream",
+    "write_kept",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"datawinnow.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"datawinnow.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'datawinnow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,149 @@
+"""Cards: what a method is, what it needs and what can be set, read off its signature once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+from datawinnow.core.errors import ArgumentError
+
+Kind = Literal["score", "selector", "policy", "batch selector", "condenser", "scenario"]
+End = Literal["high", "low", "middle"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+ALWAYS = ("budget", "generator", "missing", "rate")
+"""Keyword-only parameters that the contract gives to every method; they are not options to tune."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One row of ``datawinnow methods``.
+
+    Attributes:
+        kind: which contract the method follows.
+        name: the field's name for it, for people.
+        key: the name in code, on the command line and in files.
+        source: the paper (and equation or section) that it follows.
+        needs: positional parameters: names from the table of arrays, or of scores.
+        options: keyword-only parameters with their defaults.
+        end: which end of a score its paper keeps.
+        cost: time and memory in big-O, in words of the table of arrays.
+        summary: first line of the docstring.
+    """
+
+    kind: Kind
+    name: str
+    key: str
+    source: str
+    needs: tuple[str, ...]
+    optional_needs: tuple[str, ...]
+    options: Mapping[str, Any]
+    end: End | None
+    cost: str
+    summary: str
+    takes: tuple[str, ...] = field(default=())
+
+
+def card(kind: Kind, name: str, source: str, *, cost: str, end: End | None = None) -> Callable[[F], F]:
+    """Attach a `Card` to a method; it changes nothing else.
+
+    Positional parameters are what the method needs, keyword-only ones are its options. Each folder's ``__init__``
+    imports its methods and collects them with `collect`.
+
+    Args:
+        kind: the contract.
+        name: the name that people use.
+        source: paper and section.
+        cost: time and memory in words.
+        end: for a score, the end that its paper keeps.
+
+    Raises:
+        ArgumentError: a score without ``end``.
+    """
+    if kind == "score" and end is None:
+        raise ArgumentError(f"the card of score {name!r} must say which end its paper keeps (end=)")
+
+    def attach(method: F) -> F:
+        signature = inspect.signature(method)
+        positional = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        keyword = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        method.card = Card(  # type: ignore[attr-defined]
+            kind=kind,
+            name=name,
+            key=method.__name__,
+            source=source,
+            needs=tuple(p.name for p in positional if p.default is p.empty),
+            optional_needs=tuple(p.name for p in positional if p.default is not p.empty),
+            options={p.name: p.default for p in keyword if p.name not in ALWAYS},
+            end=end,
+            cost=cost,
+            summary=(inspect.getdoc(method) or "").split("\n")[0],
+            takes=tuple(p.name for p in keyword if p.name in ALWAYS),
+        )
+        return method
+
+    return attach
+
+
+def card_of(method: Callable[..., Any]) -> Card:
+    """The card of a method; a callable of the user's own gets one read off its signature.
+
+    Raises:
+        ArgumentError: not callable.
+    """
+    found = getattr(method, "card", None)
+    if isinstance(found, Card):
+        return found
+    if not callable(method):
+        raise ArgumentError(f"expected a method's name or a callable, got {method!r}")
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    stand_in.__name__ = getattr(method, "__name__", type(method).__name__)
+    stand_in.__doc__ = inspect.getdoc(method)
+    stand_in.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return card("score", stand_in.__name__, "your own", cost="unknown", end="high")(stand_in).card  # type: ignore[attr-defined,no-any-return]
+
+
+def collect(module: ModuleType | Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
+    """Every carded method among a package's names, by key, in the order imported."""
+    names = vars(module) if isinstance(module, ModuleType) else module
+    found = [m for m in names.values() if isinstance(getattr(m, "card", None), Card)]
+    return {m.card.key: m for m in found}
+
+
+def resolve(
+    what: str | Callable[..., Any], methods: Mapping[str, Callable[..., Any]], *, kind: str
+) -> Callable[..., Any]:
+    """A method by name or, as it is, a callable: everything that takes a name takes a callable too.
+
+    Raises:
+        ArgumentError: an unknown name; the error lists the nearest and all.
+    """
+    if callable(what):
+        return what
+    key = str(what).replace("-", "_").lower()
+    if key in methods:
+        return methods[key]
+    import difflib
+
+    near = difflib.get_close_matches(key, methods, n=1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    raise ArgumentError(f"no {kind} is called {what!r}.{guess} There are: {', '.join(sorted(methods))}")
+
+
+def check_options(method: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse an option that the method does not have, naming those it has.
+
+    Raises:
+        ArgumentError: an unknown option.
+    """
+    own = card_of(method)
+    for name in options:
+        if name not in own.options and name not in own.takes:
+            have = ", ".join(own.options) or "none"
+            raise ArgumentError(f"{own.key} has no option {name!r}; its options are: {have}")

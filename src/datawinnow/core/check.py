@@ -1,0 +1,194 @@
+"""Argument checks: an error names the argument, its value and what was allowed."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datawinnow.core.errors import ArgumentError
+
+Missing = Literal["raise", "skip"]
+
+
+def array(name: str, value: Any, axes: str) -> Tensor:
+    """``value`` as a floating tensor with the named axes, never a copy where a view does.
+
+    Args:
+        name: the argument's name, for the error.
+        value: tensor, numpy array (memory-mapped too) or nested list; half precision is raised to float32.
+        axes: comma-separated names of the axes, for example ``"epochs,n"``.
+
+    Raises:
+        ArgumentError: not numeric, or another number of axes, or no examples.
+    """
+    tensor = as_tensor(name, value)
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
+    elif not tensor.is_floating_point():
+        tensor = tensor.to(torch.float32)
+    return _shaped(name, tensor, axes)
+
+
+def bits(name: str, value: Any, axes: str) -> Tensor:
+    """``value`` as a bool tensor with the named axes; numbers must be 0 or 1.
+
+    Raises:
+        ArgumentError: other values, or another number of axes.
+    """
+    tensor = as_tensor(name, value)
+    if tensor.dtype is not torch.bool:
+        if not bool(((tensor == 0) | (tensor == 1)).all()):
+            raise ArgumentError(f"{name} must hold only 0 and 1 (or be bool), got dtype {tensor.dtype} with others")
+        tensor = tensor.bool()
+    return _shaped(name, tensor, axes)
+
+
+def labels(name: str, value: Any, n: int | None = None) -> Tensor:
+    """``value`` as int64 class ids of shape (n,).
+
+    Raises:
+        ArgumentError: not integers, negative, or of another length.
+    """
+    tensor = as_tensor(name, value)
+    if tensor.is_floating_point() or tensor.dtype is torch.bool or tensor.is_complex():
+        raise ArgumentError(f"{name} must be integer class ids, got dtype {tensor.dtype}")
+    tensor = _shaped(name, tensor.long(), "n")
+    if bool((tensor < 0).any()):
+        raise ArgumentError(
+            f"{name} must be class ids of 0 and above, got {int(tensor.min())} at example {int(tensor.argmin())}"
+        )
+    if n is not None:
+        same_n(**{name: tensor, "the others": torch.empty(n)})
+    return tensor
+
+
+def finite(name: str, tensor: Tensor, missing: Missing = "raise") -> None:
+    """Refuse NaN and infinity in an array whose last axis is the example.
+
+    Raises:
+        ArgumentError: naming the first such example (and epoch); NaN passes with ``missing="skip"``.
+    """
+    if missing not in ("raise", "skip"):
+        raise ArgumentError(f'missing must be "raise" or "skip", got {missing!r}')
+    # A finite sum means finite terms: one pass without a mask of the array's size, which matters at 1.28M x 30.
+    if bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
+        return
+    bad = torch.isinf(tensor) if missing == "skip" else ~torch.isfinite(tensor)
+    count = int(bad.sum())
+    if not count:
+        return
+    first = [int(i) for i in torch.nonzero(bad)[0]]
+    where = f"example {first[-1]}" + (f" in epoch {first[0]}" if len(first) == 2 else "")
+    kind = str(float(tensor[tuple(first)]))
+    hint = '; an example not seen is NaN: pass missing="skip" to leave such entries out' if kind == "nan" else ""
+    raise ArgumentError(f"{name} is {kind} for {where} ({count} such entries){hint}")
+
+
+def probabilities(name: str, tensor: Tensor, first: int = 0) -> None:
+    """Refuse finite values outside [0, 1]: logits passed as probabilities give a plausible, wrong answer.
+
+    Args:
+        name: the argument's name, for the error.
+        tensor: (..., n) without NaN.
+        first: id of the first example, where the tensor is a block of a larger one.
+
+    Raises:
+        ArgumentError: naming the first example outside; 1e-3 of slack is left for half precision.
+    """
+    low, high = torch.aminmax(tensor)
+    if float(low) >= -1e-3 and float(high) <= 1.001:
+        return
+    bad = (tensor < -1e-3) | (tensor > 1.001)
+    at = [int(i) for i in torch.nonzero(bad)[0]]
+    raise ArgumentError(
+        f"{name} must hold probabilities in [0, 1], got {float(tensor[tuple(at)]):g} for example {first + at[-1]}: "
+        "give softmax outputs, not logits"
+    )
+
+
+def same_n(**arrays: Tensor) -> int:
+    """The number of examples (last axis) that all arrays agree on.
+
+    Raises:
+        ArgumentError: they differ.
+    """
+    sizes = {name: int(a.shape[-1]) for name, a in arrays.items()}
+    if len(set(sizes.values())) != 1:
+        raise ArgumentError(
+            "these must be about the same examples, but have different numbers of them: "
+            + ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        )
+    return next(iter(sizes.values()))
+
+
+def number(name: str, value: Any, low: float, high: float, *, integer: bool = False) -> Any:
+    """``value`` if it is a number in [low, high] (and whole, if ``integer``).
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    kinds = int if integer else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        word = "a whole number" if integer else "a number"
+        raise ArgumentError(f"{name} must be {word} in [{low:g}, {high:g}], got {value!r}")
+    return value
+
+
+def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """``value`` if it is one of ``allowed``.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if value not in allowed:
+        raise ArgumentError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def generator(value: Any) -> torch.Generator:
+    """``value`` if it is a CPU `torch.Generator`.
+
+    Raises:
+        ArgumentError: it is something else (a seed, a numpy generator).
+    """
+    if not isinstance(value, torch.Generator):
+        raise ArgumentError(
+            f"generator must be a torch.Generator, got {value!r}; make one by purpose with "
+            'datawinnow.stream(seed, "select")'
+        )
+    return value
+
+
+def as_tensor(name: str, value: Any) -> Tensor:
+    """``value`` as a detached tensor of whatever dtype it has, never a copy where a view does.
+
+    Raises:
+        ArgumentError: not numeric.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    try:
+        array_ = np.asarray(value)
+        if array_.dtype.kind not in "biuf":
+            raise TypeError(f"dtype {array_.dtype}")
+        with warnings.catch_warnings():  # torch warns about read-only memory (a memory map); nobody here writes to it
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(np.ascontiguousarray(array_))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be an array of numbers, got {type(value).__name__} ({error})") from None
+
+
+def _shaped(name: str, tensor: Tensor, axes: str) -> Tensor:
+    wanted = axes.split(",")
+    shown = "(" + ", ".join(wanted) + ("," if len(wanted) == 1 else "") + ")"
+    if tensor.ndim != len(wanted):
+        raise ArgumentError(f"{name} must have shape {shown}, got {tuple(tensor.shape)}")
+    for axis, size in zip(wanted, tensor.shape, strict=True):
+        if size == 0:
+            what = "examples" if axis == "n" else axis
+            raise ArgumentError(f"{name} holds no {what}: its shape is {tuple(tensor.shape)}")
+    return tensor

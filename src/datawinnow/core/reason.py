@@ -1,0 +1,57 @@
+"""Why an example is in or out: one word serves the option, the statistic and the reason."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Reason(IntEnum):
+    """Codes of `Selection.reason` (int8). Codes below 10 are kept, 10 and above are dropped."""
+
+    KEPT = 0
+    """In the selection, and the method says no more."""
+    RANKED = 1
+    """Kept for its place in the ranking."""
+    DRAWN = 2
+    """Kept by a (weighted) random draw."""
+    COVERS = 3
+    """Kept because it stands for its neighbourhood."""
+    BELOW_CUT = 10
+    """Dropped: its place in the ranking is past the budget."""
+    NOT_DRAWN = 11
+    """Dropped by a (weighted) random draw."""
+    SUSPECT = 12
+    """Dropped: in the suspicious tail that the method cuts off (likely mislabelled)."""
+    DUPLICATE = 13
+    """Dropped: a near-duplicate of an example that is kept."""
+    COVERED = 14
+    """Dropped: kept examples stand for it."""
+    UNSCORED = 15
+    """Dropped: never seen while recording, so there is no score."""
+    ZERO_WEIGHT = 16
+    """Dropped by a weighted draw that gave it no weight."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the code says that the example is kept."""
+        return self < 10
+
+    @property
+    def word(self) -> str:
+        """The word used in files and tables, for example ``below_cut``."""
+        return self.name.lower()
+
+
+SENTENCES = {
+    Reason.KEPT: "kept",
+    Reason.RANKED: "kept: ranked inside the budget",
+    Reason.DRAWN: "kept: drawn",
+    Reason.COVERS: "kept: stands for its neighbourhood",
+    Reason.BELOW_CUT: "dropped: ranked past the budget",
+    Reason.NOT_DRAWN: "dropped: not drawn",
+    Reason.SUSPECT: "dropped: in the suspicious tail (likely mislabelled)",
+    Reason.DUPLICATE: "dropped: near-duplicate of a kept example",
+    Reason.COVERED: "dropped: kept examples stand for it",
+    Reason.UNSCORED: "dropped: never seen while recording",
+    Reason.ZERO_WEIGHT: "dropped: no weight in the draw",
+}

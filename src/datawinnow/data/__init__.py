@@ -1,0 +1,8 @@
+"""Anything a user has -> examples on the device; batches are ``(index, x, y)``."""
+
+from datawinnow.data.examples import Augment, Examples, Origin
+from datawinnow.data.lazy import LazyExamples
+from datawinnow.data.load import load
+from datawinnow.data.write import write_kept
+
+__all__ = ["Augment", "Examples", "LazyExamples", "Origin", "load", "write_kept"]

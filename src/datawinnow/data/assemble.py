@@ -1,0 +1,295 @@
+"""From encoded pictures and labels to two splits: in memory where they fit, on demand where they do not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import shares
+from datawinnow.core.errors import DataError
+from datawinnow.core.rng import stream
+from datawinnow.data import cache
+from datawinnow.data.examples import Augment, Examples, Origin, stratified
+from datawinnow.data.lazy import MEAN_SAMPLE, LazyExamples, sampled_statistics
+from datawinnow.data.pictures import Decoded, Encoded, OnBroken, Plan, Progress, decode_all, make_plan
+from datawinnow.data.sizes import default_memory
+
+Loaded = Examples | LazyExamples
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `load`, as every reader gets them."""
+
+    size: int | None
+    seed: int
+    holdout: float
+    image: str | None
+    label: str | None
+    on_broken: OnBroken
+    memory: int | None
+    limit: int | None
+    progress: Progress | None
+
+    def checked(self) -> Options:
+        """These, with the memory that may be used filled in.
+
+        Raises:
+            ArgumentError: one is outside its range.
+        """
+        most = 2**63 - 1
+        for name, low, high in (("size", 2, 4096), ("memory", 0, most), ("limit", 1, most)):
+            value = getattr(self, name)
+            if value is not None:
+                check.number(name, value, low, high, integer=True)
+        check.number("seed", self.seed, 0, most, integer=True)
+        check.number("holdout", self.holdout, 1e-6, 1 - 1e-6)
+        check.one_of("on_broken", self.on_broken, ("raise", "skip"))
+        return self if self.memory is not None else replace(self, memory=default_memory())
+
+    def fits(self, size: int) -> bool:
+        """Whether ``size`` bytes may be used."""
+        return self.memory is None or size <= self.memory
+
+
+@dataclass(frozen=True)
+class Split:
+    """Encoded pictures of one split with their labels.
+
+    Attributes:
+        pictures: where they are.
+        labels: (n,) int64.
+        origin: where they came from.
+        ids: their names, or None for the row number.
+    """
+
+    pictures: Encoded
+    labels: Tensor
+    origin: Origin
+    ids: list[str] | None = None
+
+    def take(self, index: Tensor) -> Split:
+        """The examples at ``index`` (m,); without names of their own they keep the row numbers they had."""
+        rows = index if self.origin.rows is None else self.origin.rows[index]
+        ids = [str(i) for i in rows.tolist()] if self.ids is None else [self.ids[i] for i in index.tolist()]
+        return Split(self.pictures.take(index.numpy()), self.labels[index], replace(self.origin, rows=rows), ids)
+
+
+def assemble(
+    train: Split, test: Split | None, classes: tuple[str, ...], name: str, options: Options, notes: tuple[str, ...]
+) -> tuple[Loaded, Loaded]:
+    """Decode both splits, or make them decode on demand where they exceed ``options.memory`` bytes.
+
+    Args:
+        train: what to train on.
+        test: what to test on; None to hold out a part of ``train``.
+        classes: names of the classes.
+        name: short name of the dataset.
+        options: the user's.
+        notes: what was chosen so far.
+
+    Raises:
+        DataError: only one class in the train split, or a broken picture.
+    """
+    notes += check_classes(train.labels, classes, name)
+    if test is None:
+        first, second, note = held_out(train.labels, options.holdout, options.seed)
+        train, test, notes = train.take(first), train.take(second), (*notes, note)
+    plan = make_plan(train.pictures, options.size)
+    if plan.channels == 1 and make_plan(test.pictures, options.size).channels == 3:
+        plan = replace(plan, channels=3)
+    notes += plan.notes
+    need = prod(plan.shape) * (len(train.labels) + len(test.labels))
+    fits = options.fits(need)
+    kept = train
+    if not fits and options.limit is not None and options.limit < len(train.labels):
+        # Only what is asked for is decoded, and it may fit after all.
+        kept = train.take(stratified(train.labels, options.limit, limit_stream(options.seed)))
+        notes += (_limit_note(len(kept.labels), len(train.labels)),)
+        fits = options.fits(prod(plan.shape) * (len(kept.labels) + len(test.labels)))
+    if not fits:
+        notes += (
+            f"decoded pictures would take {need / 1e9:.2g} GB, more than may be used (memory=), so they are decoded on "
+            f"demand; mean and standard deviation come from {min(MEAN_SAMPLE, len(kept.labels)):,} of them",
+        )
+    build = _in_memory if fits else _lazy
+    loaded = build(kept, plan, classes, name, options, None, notes)
+    tested = build(test, plan, classes, name, options, loaded, notes)
+    if loaded.shape != tested.shape:  # colour turned up in one split only, past the sample
+        plan = replace(plan, channels=3)
+        loaded = build(kept, plan, classes, name, options, None, notes)
+        tested = build(test, plan, classes, name, options, loaded, notes)
+    return (limited(loaded, options) if kept is train else loaded), tested
+
+
+def limited(train: Loaded, options: Options) -> Loaded:
+    """``options.limit`` stratified examples of ``train``, told in its notes; all when None or when there are fewer."""
+    if options.limit is None or options.limit >= len(train):
+        return train
+    less = train.stratified(options.limit, limit_stream(options.seed))
+    return replace(less, notes=(*less.notes, _limit_note(len(less), len(train))))
+
+
+def _limit_note(count: int, n: int) -> str:
+    return f"limited to {count:,} of {n:,} training examples, every class by its share"
+
+
+def limit_stream(seed: int) -> torch.Generator:
+    """Randomness for `limited`."""
+    return stream(seed, "data", "limit")
+
+
+def check_classes(labels: Tensor, classes: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Notes about classes without examples.
+
+    Raises:
+        DataError: all examples are of one class.
+    """
+    counts = torch.bincount(labels, minlength=len(classes))
+    there = [c for c, count in zip(classes, counts.tolist(), strict=False) if count]
+    if len(there) < 2:
+        raise DataError(
+            f"{name}: only one class ({there[0]!r}); there is nothing to learn to tell apart. At least two are needed"
+        )
+    missing = [c for c in classes if c not in set(there)]
+    if not missing:
+        return ()
+    return (f"{len(missing)} of {len(classes)} classes have no training example: {', '.join(missing[:10])}",)
+
+
+def held_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor, str]:
+    """A stratified split in two: ids to train on and ids to test on, both rising, and a note.
+
+    At least one example of every class stays in the first.
+
+    Args:
+        labels: (n,) int64.
+        fraction: of the examples, to test on.
+        seed: of the draw.
+
+    Raises:
+        DataError: too few examples to hold any out.
+    """
+    sizes = torch.bincount(labels).tolist()
+    most = [max(0, s - 1) for s in sizes]
+    count = min(max(1, round(fraction * len(labels))), sum(most))
+    if count == 0:
+        raise DataError(
+            f"one example a class ({len(labels)} in all) is too few to hold out a test split; add a test split of "
+            "your own, or more examples"
+        )
+    generator = stream(seed, "data", "holdout")
+    chosen = []
+    for label, part in enumerate(shares(count, sizes, most=most)):
+        members = torch.nonzero(labels == label).flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:part]])
+    second = torch.cat(chosen).sort().values
+    rest = torch.ones(len(labels), dtype=torch.bool)
+    rest[second] = False
+    note = (
+        f"there is no test split, so {count:,} of {len(labels):,} examples ({count / len(labels):.0%}, every class by "
+        f"its share, drawn with seed {seed}) are held out as one"
+    )
+    return torch.nonzero(rest).flatten(), second, note
+
+
+def usual_augment(shape: tuple[int, ...]) -> Augment | None:
+    """Crops of an eighth of the side (4 at 32), mirrored in colour only: mirrored letters and digits are others."""
+    return Augment(crop=max(1, round(min(shape[1:]) / 8)), flip=shape[0] == 3) if len(shape) == 3 else None
+
+
+def _in_memory(
+    split: Split,
+    plan: Plan,
+    classes: tuple[str, ...],
+    name: str,
+    options: Options,
+    train: Loaded | None,
+    notes: tuple[str, ...],
+) -> Examples:
+    which = "train" if train is None else "test"
+    decoded = _decoded(split, plan, options, f"decoding {which} pictures of {name}")
+    assert decoded.x is not None  # keep=True
+    split, notes = _without_broken(split, decoded, which, notes)
+    if plan.sampled and not plan.notes and decoded.resized:
+        notes += (f"{decoded.resized:,} {which} pictures of another size are resized to {plan.width}x{plan.height}",)
+    x = torch.from_numpy(decoded.x)
+    return Examples(
+        x,
+        split.labels,
+        classes,
+        name,
+        which,
+        split.ids,
+        train.mean if train else (),
+        train.std if train else (),
+        usual_augment(tuple(x.shape[1:])),
+        split.origin,
+        notes,
+    )
+
+
+def _lazy(
+    split: Split,
+    plan: Plan,
+    classes: tuple[str, ...],
+    name: str,
+    options: Options,
+    train: Loaded | None,
+    notes: tuple[str, ...],
+) -> LazyExamples:
+    which = "train" if train is None else "test"
+    if options.on_broken == "skip":  # no way around looking at each one once
+        what = f"checking {which} pictures of {name}"
+        checked = decode_all(split.pictures, plan, on_broken="skip", keep=False, what=what, progress=options.progress)
+        split, notes = _without_broken(split, checked, which, notes)
+    split = replace(split, pictures=split.pictures.for_random_access())
+    mean, std = (train.mean, train.std) if train else sampled_statistics(split.pictures, plan, options.seed)
+    return LazyExamples(
+        split.pictures,
+        plan,
+        split.labels,
+        classes,
+        name,
+        which,
+        split.ids,
+        mean,
+        std,
+        usual_augment(plan.shape),
+        split.origin,
+        notes,
+    )
+
+
+def _without_broken(
+    split: Split, decoded: Decoded, which: str, notes: tuple[str, ...]
+) -> tuple[Split, tuple[str, ...]]:
+    if not len(decoded.broken):
+        return split, notes
+    good = np.setdiff1d(np.arange(len(split.labels)), decoded.broken)
+    if not len(good):
+        raise DataError(f"every {which} picture is broken; the first: {split.pictures.where(0)}")
+    first = split.pictures.where(int(decoded.broken[0]))
+    note = f"{len(decoded.broken):,} broken {which} pictures are left out, the first {first}"
+    return split.take(torch.from_numpy(good)), (*notes, note)
+
+
+def _decoded(split: Split, plan: Plan, options: Options, what: str) -> Decoded:
+    which, state = split.pictures.key()
+    key = (f"{which}_{plan.height}x{plan.width}x{plan.channels}", state)
+    found = cache.read(key)
+    if found is not None and found.x is not None and (options.on_broken == "skip" or not len(found.broken)):
+        as_planned = found.x.shape[1] in (plan.channels, 3) and found.x.shape[2:] == (plan.height, plan.width)
+        if as_planned and len(found.x) + len(found.broken) == len(split.labels):
+            return found
+    started = time.monotonic()
+    decoded = decode_all(split.pictures, plan, on_broken=options.on_broken, what=what, progress=options.progress)
+    if time.monotonic() - started > cache.WORTH_SECONDS:
+        cache.write(key, decoded)
+    return decoded

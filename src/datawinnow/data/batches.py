@@ -1,0 +1,243 @@
+"""Batches of ``(index, x, y)`` on the device: from memory where the data fits, from a DataLoader where it does not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.data.examples import Augment, Examples
+from datawinnow.data.indexed import indexed
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Batches(Protocol):
+    """What a training loop asks of a dataset."""
+
+    n: int
+
+    def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches of the ids in ``order``, augmented."""
+        ...
+
+    def test(self, batch: int) -> Iterator[Batch]:
+        """All examples in order, not augmented."""
+        ...
+
+
+def split_evenly(order: Tensor, batch: int) -> list[Tensor]:
+    """``order`` in ceil(m / batch) parts whose sizes differ by at most one.
+
+    A last batch of one or two examples would break batch norm; balanced, none is below half of ``batch`` (unless there
+    are fewer examples than that).
+    """
+    count = max(1, -(-len(order) // batch))
+    return list(torch.tensor_split(order, count))
+
+
+class ResidentBatches:
+    """Examples on the device as stored; cropped, flipped and normalised there, a batch at a time.
+
+    Args:
+        examples: the dataset.
+        device: where to keep it.
+        channels_last: memory format of the pictures given out.
+    """
+
+    def __init__(self, examples: Examples, device: torch.device, *, channels_last: bool = False) -> None:
+        self.n = len(examples)
+        self.device = device
+        self.labels = examples.labels.to(device)
+        self.picture = examples.x.dtype is torch.uint8
+        self.augment = examples.augment if self.picture else None
+        self.format = torch.channels_last if channels_last and self.picture else torch.contiguous_format
+        self.x = examples.x.to(device)
+        if self.picture:
+            self.mean, self.std = _scale(examples.mean, examples.std, device)
+            self.height, self.width = self.x.shape[2:]
+            pad = self.augment.crop if self.augment else 0
+            # Padded once: a crop is then one gather from a strided view, whatever its offset.
+            self.padded = F.pad(self.x, (pad, pad, pad, pad)) if pad else self.x
+
+    def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches of the ids in ``order`` (m,), augmented with draws from ``generator``."""
+        for part in split_evenly(order, batch):
+            draws = draw_augmentation(len(part), self.augment, generator)
+            index = part.to(self.device)
+            yield index, self._augmented(index, draws), self.labels[index]
+
+    def test(self, batch: int) -> Iterator[Batch]:
+        """All examples in order, not augmented."""
+        for index in split_evenly(torch.arange(self.n, device=self.device), batch):
+            x = self.x[index]
+            yield index, self._finish(x) if self.picture else x, self.labels[index]
+
+    def _augmented(self, index: Tensor, draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        if self.augment is None:
+            return self._finish(self.x[index]) if self.picture else self.x[index]
+        top, left, flip = (d.to(self.device) for d in draws)
+        windows = self.padded.unfold(2, self.height, 1).unfold(3, self.width, 1)  # (n, c, tops, lefts, h, w), a view
+        x = windows[index, :, top, left]
+        if self.augment.flip:
+            x = torch.where(flip[:, None, None, None], x.flip(-1), x)
+        return self._finish(x)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return ((x.float() - self.mean) * self.std).contiguous(memory_format=self.format)
+
+
+def draw_augmentation(count: int, augment: Augment | None, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets of the crops and the flips of one batch: (count,) int64, (count,) int64, (count,) bool."""
+    if augment is None:
+        none = torch.zeros(0, dtype=torch.int64)
+        return none, none, none.bool()
+    # one draw for all three: a call to a generator costs more than the numbers
+    u = torch.rand((3, count), generator=generator)
+    offsets = (u[:2] * (2 * augment.crop + 1)).long()
+    return offsets[0], offsets[1], u[2] < 0.5
+
+
+def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    # (x / 255 - mean) / std as one subtraction and one product on raw pixels
+    shape = (1, -1, 1, 1)
+    return (
+        (torch.tensor(mean, dtype=torch.float32) * 255).view(shape).to(device),
+        (1 / (torch.tensor(std, dtype=torch.float32) * 255)).view(shape).to(device),
+    )
+
+
+class LoaderBatches:
+    """A torch DataLoader over any map-style dataset; uint8 pictures are augmented and normalised on the device.
+
+    What the dataset gives out as floating point goes through untouched: its own transforms have done their work.
+
+    Args:
+        dataset: items are ``(x, y)``.
+        device: where batches go.
+        workers: worker processes.
+        channels_last: memory format of pictures.
+    """
+
+    def __init__(self, dataset: Any, device: torch.device, *, workers: int = 2, channels_last: bool = False) -> None:
+        self.dataset = indexed(dataset)
+        self.n = len(self.dataset)
+        self.device = device
+        self.workers = workers
+        self.channels_last = channels_last
+        self.augment: Augment | None = getattr(dataset, "augment", None)
+        self.mean: tuple[float, ...] = getattr(dataset, "mean", ())
+        self.std: tuple[float, ...] = getattr(dataset, "std", ())
+
+    def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches of the ids in ``order`` (m,), augmented where they are uint8 pictures."""
+        parts = [part.tolist() for part in split_evenly(order, batch)]
+        for index, x, y in self._load(parts, generator):
+            yield index, self._prepared(x, generator), y
+
+    def test(self, batch: int) -> Iterator[Batch]:
+        """All examples in order, not augmented."""
+        parts = [part.tolist() for part in split_evenly(torch.arange(self.n), batch)]
+        for index, x, y in self._load(parts, torch.Generator().manual_seed(0)):
+            yield index, self._prepared(x, None), y
+
+    def _load(self, parts: list[list[int]], generator: torch.Generator) -> Iterator[Batch]:
+        # a stream of its own: the loader draws its workers' seed whenever it pleases
+        seeds = torch.Generator().manual_seed(int(torch.randint(1 << 62, (), generator=generator)))
+        loader: DataLoader[Any] = DataLoader(
+            self.dataset,  # type: ignore[arg-type]
+            batch_sampler=parts,
+            num_workers=self.workers,
+            generator=seeds,
+            pin_memory=self.device.type == "cuda",
+        )
+        for index, x, y in loader:
+            if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+                raise DataError(
+                    f"the dataset gives x as {type(x).__name__} and y as {type(y).__name__}; they must be "
+                    "tensors or numbers (add a transform such as ToTensor)"
+                )
+            if y.is_floating_point() or y.ndim != 1:
+                raise DataError(
+                    f"labels must be one integer class id an example, got {y.dtype} of shape {tuple(y.shape)} a batch"
+                )
+            yield (
+                index.to(torch.int64).to(self.device, non_blocking=True),
+                x.to(self.device, non_blocking=True),
+                y.long().to(self.device, non_blocking=True),
+            )
+
+    def _prepared(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        if x.dtype is not torch.uint8:
+            x = x.float()
+        else:
+            if generator is not None and self.augment is not None and x.ndim == 4:
+                x = _crop_flip(x, self.augment, generator)
+            if self.mean:
+                mean, std = _scale(self.mean, self.std, self.device)
+                x = (x.float() - mean) * std
+            else:
+                x = x.float() / 255
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x
+
+
+def _crop_flip(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+    top, left, flip = (d.to(x.device) for d in draw_augmentation(len(x), augment, generator))
+    pad = augment.crop
+    windows = F.pad(x, (pad, pad, pad, pad)).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
+    out = windows[torch.arange(len(x), device=x.device), :, top, left]
+    return torch.where(flip[:, None, None, None], out.flip(-1), out) if augment.flip else out
+
+
+def batches_of(dataset: Any, device: torch.device, *, workers: int = 2, channels_last: bool = False) -> Batches:
+    """The fastest batches that a dataset allows: resident if it is `Examples`, else from a DataLoader."""
+    if isinstance(dataset, Examples):
+        return ResidentBatches(dataset, device, channels_last=channels_last)
+    return LoaderBatches(dataset, device, workers=workers, channels_last=channels_last)
+
+
+def fingerprint_of(dataset: Any) -> str:
+    """The dataset's fingerprint; of a dataset from outside a hash of its type, length and up to 256 labels.
+
+    Raises:
+        ArgumentError: it has no length.
+    """
+    own = getattr(dataset, "fingerprint", None)
+    if isinstance(own, str):
+        return own
+    check_map_style(dataset)
+    n = len(dataset)
+    digest = hashlib.sha256(f"{type(dataset).__name__} {n}".encode())
+    labels = labels_of(dataset)
+    sample = range(0, n, max(1, n // 256))
+    digest.update(str([int(labels[i]) if labels is not None else int(dataset[i][1]) for i in sample]).encode())
+    return digest.hexdigest()[:16]
+
+
+def labels_of(dataset: Any) -> Tensor | None:
+    """(n,) int64 labels if the dataset tells them without being read through (``labels`` or ``targets``)."""
+    for name in ("labels", "targets"):
+        found = getattr(dataset, name, None)
+        if found is not None and hasattr(found, "__len__") and len(found) == len(dataset):
+            return check.labels(name, found)
+    return None
+
+
+def check_map_style(dataset: Any) -> None:
+    """Refuse what has no length or no items by number.
+
+    Raises:
+        ArgumentError: naming the type.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise ArgumentError(
+            f"a dataset must be map-style (__len__ and __getitem__), got {type(dataset).__name__}; "
+            "a stream cannot be indexed"
+        )

@@ -1,0 +1,202 @@
+"""Examples that live in memory: pictures as uint8, or vectors as float32, with their labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError, DataError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to each training picture, a batch at a time on the device.
+
+    Attributes:
+        crop: zero padding in pixels on each side, from which a picture of the old size is cropped at random.
+        flip: whether a picture is mirrored left to right half of the time.
+    """
+
+    crop: int = 4
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where examples came from, so that a selection can be written back in the same layout.
+
+    Attributes:
+        layout: ``"digits"``, ``"folder"``, ``"parquet"``, ``"npz"`` or ``"hf"``.
+        path: the file or folder, or the hub's name.
+        files: for a folder or Parquet, the files that the examples of this split were read from.
+        rows: (n,) row of each example in the concatenated files of the split (or in the ``.npz``); None when they are all
+            rows in order. A held-out split taken from one file makes this needed.
+        columns: names of the columns or keys: ``{"image": ..., "label": ...}``.
+    """
+
+    layout: str
+    path: str
+    files: tuple[str, ...] = ()
+    rows: Tensor | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A dataset in memory; also a map-style dataset of ``(x, y)``.
+
+    Attributes:
+        x: (n, channels, height, width) uint8 pictures, or (n, ...) float32 that is used as it is.
+        labels: (n,) int64 class ids below ``len(classes)``.
+        classes: the classes' names.
+        name: short name of the dataset.
+        split: ``"train"`` or ``"test"``.
+        ids: a name for each example that means something to the user (a file's path); None for the row number.
+        mean: per channel, of the train split's pixels in [0, 1]; used to normalise.
+        std: per channel, likewise.
+        augment: what training does to pictures; None for nothing.
+        origin: where it came from; None if made in Python.
+        notes: what was chosen on the user's behalf while loading (size, held-out split), to be told.
+
+    Raises:
+        DataError: shapes, dtypes or labels that do not fit together.
+    """
+
+    x: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str = "data"
+    split: str = "train"
+    ids: Sequence[str] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augment: Augment | None = None
+    origin: Origin | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.x.dtype not in (torch.uint8, torch.float32):
+            raise DataError(f"{self.name}: x must be uint8 pictures or float32 numbers, got {self.x.dtype}")
+        if self.x.dtype is torch.uint8 and self.x.ndim != 4:
+            raise DataError(
+                f"{self.name}: pictures must have shape (n, channels, height, width), got {tuple(self.x.shape)}"
+            )
+        if len(self.x) == 0:
+            raise DataError(f"{self.name}: the {self.split} split holds no examples")
+        try:
+            labels = check.labels("labels", self.labels, len(self.x))
+        except ArgumentError as error:
+            raise DataError(f"{self.name}: {error}") from None
+        if int(labels.max()) >= len(self.classes):
+            raise DataError(
+                f"{self.name}: label {int(labels.max())} at example {int(labels.argmax())}, but there are "
+                f"only {len(self.classes)} classes"
+            )
+        if self.ids is not None and len(self.ids) != len(self.x):
+            raise DataError(f"{self.name}: {len(self.ids)} ids for {len(self.x)} examples")
+        if self.x.dtype is torch.uint8 and not self.mean:
+            mean, std = channel_statistics(self.x)
+            object.__setattr__(self, "mean", mean)
+            object.__setattr__(self, "std", std)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.x[i], int(self.labels[i])
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.x.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of a hash over shapes, labels and every value; written into every artefact."""
+        digest = hashlib.sha256(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
+        digest.update(self.labels.numpy().tobytes())
+        for first in range(0, self.n, 4096):  # in chunks: tobytes() copies
+            digest.update(self.x[first : first + 4096].contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def id_of(self, i: int) -> str:
+        """The example's name: its file, or its row number."""
+        return str(self.ids[i]) if self.ids is not None else str(i)
+
+    def subset(self, index: Tensor, *, name: str | None = None) -> Examples:
+        """The examples at ``index`` (m,) as a dataset of its own, with this one's normalisation."""
+        rows = index if self.origin is None or self.origin.rows is None else self.origin.rows[index]
+        return replace(
+            self,
+            x=self.x[index],
+            labels=self.labels[index],
+            ids=[self.id_of(int(i)) for i in index],
+            origin=None if self.origin is None else replace(self.origin, rows=rows),
+            name=name or self.name,
+        )
+
+    def with_labels(self, labels: Tensor) -> Examples:
+        """The same pictures under other labels (a label-noise scenario)."""
+        return replace(self, labels=labels)
+
+    def stratified(self, count: int, generator: torch.Generator) -> Examples:
+        """``count`` examples drawn at random with every class's share kept (largest remainders)."""
+        return self.subset(stratified(self.labels, count, generator))
+
+
+def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(count,) int64 ids in rising order, drawn class by class in proportion to the classes' sizes."""
+    from datawinnow.core.budget import check_budget, shares
+
+    check_budget(count, len(labels))
+    sizes = torch.bincount(labels).tolist()
+    parts = shares(count, sizes, most=sizes)
+    chosen = []
+    for label, part in enumerate(parts):
+        members = torch.nonzero(labels == label).flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:part]])
+    return torch.cat(chosen).sort().values
+
+
+def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of (n, c, h, w) uint8, on the scale [0, 1]; float64 sums."""
+    total = torch.zeros(x.shape[1], dtype=torch.float64)
+    square = torch.zeros_like(total)
+    for part in x.split(4096):
+        pixels = part.to(torch.float64) / 255
+        total += pixels.sum(dim=(0, 2, 3))
+        square += (pixels * pixels).sum(dim=(0, 2, 3))
+    count = x.shape[0] * x.shape[2] * x.shape[3]
+    mean = total / count
+    std = (square / count - mean * mean).clamp_min(0).sqrt()
+    return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
+
+
+def short_name(path: Path | str) -> str:
+    """A dataset's name from its path."""
+    return Path(str(path).removeprefix("hf:")).stem or "data"
+
+
+def describe(examples: Any) -> dict[str, Any]:
+    """What goes into ``run.json`` about a dataset."""
+    return {
+        "name": examples.name,
+        "fingerprint": examples.fingerprint,
+        "n": len(examples),
+        "shape": list(examples.shape),
+        "classes": list(examples.classes),
+        "notes": list(examples.notes),
+    }

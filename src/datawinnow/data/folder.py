@@ -1,0 +1,144 @@
+"""A folder of pictures by class: ``ROOT/train/<class>/*`` beside ``ROOT/test/<class>/*``, or ``ROOT/<class>/*``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from datawinnow.core.errors import DataError
+from datawinnow.data.assemble import Loaded, Options, Split, assemble
+from datawinnow.data.examples import Origin, short_name
+from datawinnow.data.pictures import SUFFIXES, Encoded, Index, Raw
+
+TESTS = ("test", "val", "validation", "valid")
+"""Names of a test split's folder, in the order of preference."""
+
+
+@dataclass(frozen=True)
+class FolderPictures(Encoded):
+    """Pictures in files of their own; ``names`` are paths relative to ``root``."""
+
+    root: str
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def raw(self, i: int) -> Raw:
+        """The file of picture ``i``."""
+        return Path(self.root, self.names[i])
+
+    def where(self, i: int) -> str:
+        """The path of picture ``i``."""
+        return str(Path(self.root, self.names[i]))
+
+    def take(self, index: Index) -> Encoded:
+        """The pictures at ``index`` (m,)."""
+        return FolderPictures(self.root, tuple(self.names[i] for i in index.tolist()))
+
+    def files(self) -> list[str]:
+        """Every picture's file."""
+        return [self.where(i) for i in range(len(self))]
+
+    def chosen(self) -> bytes:
+        """Nothing: the files say it all."""
+        return b"folder"
+
+
+def load_folder(root: Path, options: Options) -> tuple[Loaded, Loaded]:
+    """Read a folder of pictures by class.
+
+    Args:
+        root: holds ``train`` and ``test`` (or ``val``, ``validation``, ``valid``), or the classes' folders.
+        options: the user's.
+
+    Raises:
+        DataError: no pictures, no class folders, an empty class folder, one class, a broken picture.
+    """
+    train_folder = root / "train" if _subfolders(root / "train") else root
+    tests = [root / t for t in TESTS if _subfolders(root / t)] if train_folder != root else []
+    classes = _class_names(train_folder)
+    train, notes = _listed(root, train_folder, classes, "train")
+    test = None
+    if tests:
+        unknown = sorted(set(_class_names(tests[0])) - set(classes))
+        if unknown:
+            raise DataError(
+                f"{tests[0]} has a class that {train_folder} has not: {unknown[0]!r}; the classes of both must agree"
+            )
+        test, more = _listed(root, tests[0], classes, "test")
+        notes += more
+        notes += tuple(f"{t.name}/ is not used: {tests[0].name}/ is the test split" for t in tests[1:])
+    return assemble(train, test, tuple(classes), short_name(root), options, notes)
+
+
+def _listed(root: Path, folder: Path, classes: Sequence[str], which: str) -> tuple[Split, tuple[str, ...]]:
+    """All pictures of a split in the order of their paths, class by class."""
+    names: list[str] = []
+    labels: list[int] = []
+    others = 0
+    for label, name in enumerate(classes):
+        pictures, rest = _pictures_below(folder / name)
+        others += len(rest)
+        if not pictures and which == "train":
+            held = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
+            raise DataError(
+                f"the class folder {folder / name} holds no pictures ({held}); remove it or put pictures in it "
+                f"({', '.join(SUFFIXES)})"
+            )
+        names += [path.relative_to(root).as_posix() for path in pictures]
+        labels += [label] * len(pictures)
+    if not names:
+        raise DataError(f"no pictures in {folder} (files ending in {', '.join(SUFFIXES)})")
+    origin = Origin("folder", str(root), tuple(str(root / name) for name in names), torch.arange(len(names)))
+    split = Split(FolderPictures(str(root), tuple(names)), torch.tensor(labels), origin, names)
+    notes = (f"{others:,} files below {folder} are no pictures by their names and are left out",) if others else ()
+    return split, notes
+
+
+def _class_names(folder: Path) -> list[str]:
+    names = sorted(path.name for path in _subfolders(folder))
+    if not names:
+        loose = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES] if folder.is_dir() else []
+        if loose:
+            raise DataError(
+                f"{folder} holds {len(loose)} pictures, but no folders of classes; put the pictures of each class in a "
+                f"folder named after it, for example {folder / 'cat' / loose[0].name}"
+            )
+        raise DataError(
+            f"no pictures in {folder}: expected {folder}/<class>/*.png or {folder}/train/<class>/*.png, or "
+            "Parquet files"
+        )
+    if not any(_pictures_below(folder / name)[0] for name in names):
+        raise DataError(
+            f"no pictures in {folder}, nor in its folders {', '.join(names[:5])} (files ending in "
+            f"{', '.join(SUFFIXES)})"
+        )
+    return names
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    try:
+        return [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX"))]
+    except PermissionError:
+        raise DataError(f"the folder {folder} may not be read; change its permissions") from None
+
+
+def _pictures_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Pictures and other files at any depth, sorted; hidden ones count as neither."""
+    pictures: list[Path] = []
+    others: list[Path] = []
+    for base, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        for file in files:
+            path = Path(base, file)
+            if file.startswith(".") or not path.is_file():
+                continue
+            (pictures if path.suffix.lower() in SUFFIXES else others).append(path)
+    return sorted(pictures), sorted(others)

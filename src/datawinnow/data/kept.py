@@ -1,0 +1,38 @@
+"""A dataset and which of it to train on; ids stay those of the whole dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.selection import Selection
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What `prune` returns and `fit` takes; also a map-style dataset of the kept examples, in the order chosen.
+
+    Attributes:
+        dataset: the whole dataset.
+        selection: which of it is kept, and with what weight.
+
+    Raises:
+        ArgumentError: the selection has ids that the dataset has not.
+    """
+
+    dataset: Any
+    selection: Selection
+
+    def __post_init__(self) -> None:
+        if len(self.selection) and int(self.selection.index.max()) >= len(self.dataset):
+            raise ArgumentError(
+                f"the selection has id {int(self.selection.index.max())}, but the dataset only "
+                f"{len(self.dataset)} examples: it was made for another dataset"
+            )
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.dataset[int(self.selection.index[i])]

@@ -1,0 +1,104 @@
+"""``load()``: a dataset from whatever the user has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.data.assemble import Loaded, Options
+from datawinnow.data.digits import load_digits
+from datawinnow.data.folder import load_folder
+from datawinnow.data.hub import load_hub
+from datawinnow.data.npz import load_npz
+from datawinnow.data.parquet import find_parquet, load_parquet
+from datawinnow.data.pictures import OnBroken, Progress
+
+WHAT_DATA_CAN_BE = (
+    "DATA can be: digits (embedded); a folder of pictures by class (FOLDER/train/<class>/*.png beside FOLDER/test, or "
+    "FOLDER/<class>/*.png); a .parquet file or a folder of train-*.parquet and test-*.parquet; an .npz file; or "
+    "hf:owner/name from the Hugging Face hub"
+)
+
+
+def load(
+    source: str | Path,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    holdout: float = 0.2,
+    image: str | None = None,
+    label: str | None = None,
+    on_broken: OnBroken = "raise",
+    memory: int | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Loaded, Loaded]:
+    """Read a dataset as a train and a test split.
+
+    What is chosen on the user's behalf (size, a held-out test split, an axis of channels) is told in ``train.notes``.
+
+    Args:
+        source: ``"digits"``; a folder of pictures by class; a Parquet file or a folder of shards in the layout of the
+            Hugging Face hub; an ``.npz`` file; or ``"hf:owner/name"``.
+        size: side in pixels that pictures are resized to; None keeps pictures of one size up to 64 pixels, and chooses
+            otherwise.
+        seed: of every draw made here: the held-out split, the limit.
+        holdout: fraction of each class that becomes the test split when the source has none, in (0, 1).
+        image: name of the column or array of pictures; None guesses.
+        label: name of the column or array of labels; None guesses.
+        on_broken: ``"raise"`` names the first broken picture; ``"skip"`` leaves such out and tells how many.
+        memory: bytes that decoded pictures may take, else they are decoded on demand; None for half of what is free.
+        limit: number of training examples, drawn with every class's share kept; None, or more than there are, for all.
+        progress: called now and then as ``progress(description, done, total)``.
+
+    Returns:
+        ``(train, test)``, each `Examples` in memory, or `LazyExamples` decoded on demand. Pictures are uint8 of shape
+        (channels, height, width), labels int64 class ids.
+
+    Raises:
+        ArgumentError: an option outside its range.
+        DataError: nothing there, or not what it must be; the error names the file, row or column and what to do.
+
+    >>> train, test = load("digits")
+    >>> len(train), len(test), train.shape
+    (1438, 359, (1, 8, 8))
+    """
+    options = Options(size, seed, holdout, image, label, on_broken, memory, limit, progress).checked()
+    if (text := str(source)).startswith("hf:"):
+        return load_hub(text, options)
+    if text == "digits":
+        _no_columns(options, text)
+        return load_digits(options)
+    return _load_path(Path(source).expanduser(), text, options)
+
+
+def _load_path(path: Path, text: str, options: Options) -> tuple[Loaded, Loaded]:
+    if path.is_dir():
+        path = path.resolve()
+        try:
+            parquet = find_parquet(path)
+        except PermissionError:
+            raise DataError(f"the folder {path} may not be read; change its permissions") from None
+        if parquet:
+            return load_parquet(path, parquet, options)
+        if (path / "train.npz").is_file():
+            test = path / "test.npz"
+            return load_npz(path / "train.npz", options, test if test.is_file() else None)
+        _no_columns(options, text)
+        return load_folder(path, options)
+    if not path.exists():
+        hub = f" For a dataset of the hub, write hf:{text}." if text.count("/") == 1 and "." not in text else ""
+        raise DataError(f"no such file or folder: {text}.{hub} {WHAT_DATA_CAN_BE}")
+    if path.suffix.lower() == ".parquet":
+        return load_parquet(path, {"": [path.resolve()]}, options)
+    if path.suffix.lower() == ".npz":
+        return load_npz(path.resolve(), options)
+    raise DataError(f"cannot read {text}: not a kind of data that is known. {WHAT_DATA_CAN_BE}")
+
+
+def _no_columns(options: Options, text: str) -> None:
+    for name, value in (("image", options.image), ("label", options.label)):
+        if value is not None:
+            raise ArgumentError(
+                f"{name}={value!r} names a column, but {text} has none; it is for Parquet, .npz and hf:"
+            )

@@ -1,0 +1,222 @@
+"""``.npz``: arrays of pictures or numbers, and of labels."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datawinnow.core.errors import DataError
+from datawinnow.data.assemble import Options, check_classes, held_out, limited, usual_augment
+from datawinnow.data.digits import train_and_test
+from datawinnow.data.examples import Examples, Origin, short_name
+from datawinnow.data.labels import class_values, named, numbered, renumbering_note
+
+SPLIT_KEYS = (
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+)
+WHOLE_KEYS = (("images", "labels"), ("x", "y"), ("X", "y"), ("data", "target"))
+CHANNELS = (1, 3, 4)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def load_npz(path: Path, options: Options, test_path: Path | None = None) -> tuple[Examples, Examples]:
+    """Read arrays under ``x_train, y_train, x_test, y_test``, or ``images, labels``, or ``x, y``.
+
+    An optional array ``classes`` of texts names the classes.
+
+    Args:
+        path: the file.
+        options: the user's; ``image`` and ``label`` name the arrays.
+        test_path: a second file with the test split.
+
+    Raises:
+        DataError: damaged or pickled arrays, missing ones, different lengths, labels that are no integers, pictures
+            whose channels cannot be told.
+    """
+    arrays = read_arrays(path)
+    x_key, y_key, *rest = _keys(arrays, path, options)
+    test_keys = tuple(rest)
+    labels = _label_array(arrays[y_key], y_key, path)
+    x, notes = _examples(arrays[x_key], x_key, path)
+    _same_length(x, x_key, labels, y_key, path)
+    tests, test_where = arrays, path
+    if test_path is not None:
+        tests, test_where = read_arrays(test_path), test_path
+        test_keys = _keys(tests, test_path, options)[:2]
+
+    def where(row: int) -> str:
+        return f"row {row} of {y_key!r} in {path}"
+
+    names = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else None
+    values: list[int] | list[str] = []
+    if names and not isinstance(labels, list):
+        ids = named(labels, names, where)
+    else:
+        values = class_values(labels, where)
+        names, ids = tuple(map(str, values)), numbered(labels, values, where)
+        notes += renumbering_note(values)
+    name = short_name(path)
+    notes += check_classes(ids, names, name)
+    origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key})
+    every = Examples(x, ids, names, name, augment=_augment(x), origin=origin, notes=notes)
+    if not test_keys:
+        first, second, note = held_out(ids, options.holdout, options.seed)
+        return train_and_test(replace(every, notes=(*notes, note)), first, second, options)
+    test = _test_split(every, tests, test_keys, test_where, values)
+    train = limited(every, options)
+    assert isinstance(train, Examples)  # what goes in comes out
+    return train, test
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Every array of an ``.npz``; never unpickles.
+
+    Raises:
+        DataError: no whole zip file, or an array that needs pickle (named).
+    """
+    arrays: Arrays = {}
+    key = ""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} holds one array; an .npz with pictures and labels is needed (numpy.savez)")
+            for key in file.files:
+                arrays[key] = file[key]
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        if "pickle" in str(error):
+            what = f"array {key!r} of {path}" if key else str(path)
+            raise DataError(
+                f"{what} is pickled (an array of Python objects, or no .npz at all); unpickling runs code, so it is "
+                "refused. Save numbers: numpy.savez(file, x=x.astype('uint8'), y=y.astype('int64'))"
+            ) from None
+        raise DataError(f"{path} is no whole .npz file ({error}); is it cut short? Save or fetch it again") from error
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+        raise DataError(f"{path} is no whole .npz file ({error}); is it cut short? Save or fetch it again") from error
+    except MemoryError as error:
+        raise DataError(f"array {key!r} of {path} does not fit in memory; save pictures as files or Parquet") from error
+    return arrays
+
+
+def _keys(arrays: Arrays, path: Path, options: Options) -> tuple[str, ...]:
+    """Names of pictures and labels, and of the test split's where there is one."""
+    for keys in SPLIT_KEYS:
+        if options.image is None and options.label is None and all(k in arrays for k in keys[:2]):
+            return keys if all(k in arrays for k in keys[2:]) else keys[:2]
+    guess = next((k for k in WHOLE_KEYS if all(name in arrays for name in k)), (None, None))
+    found = (options.image or guess[0], options.label or guess[1])
+    if found[0] in arrays and found[1] in arrays:
+        return str(found[0]), str(found[1])
+    raise DataError(
+        f"{path} has the arrays {', '.join(arrays) or 'none'}; needed are x_train and y_train (with x_test and "
+        "y_test), or images and labels, or x and y. Name others with image= and label= (--image, --label)"
+    )
+
+
+def _test_split(every: Examples, arrays: Arrays, keys: Any, path: Path, values: list[int] | list[str]) -> Examples:
+    x_key, y_key = keys
+    labels = _label_array(arrays[y_key], y_key, path)
+    x, _ = _examples(arrays[x_key], x_key, path)
+    _same_length(x, x_key, labels, y_key, path)
+    if x.shape[1:] != every.x.shape[1:] or x.dtype != every.x.dtype:
+        raise DataError(
+            f"{path}: examples of {x_key!r} are {x.dtype} of shape {tuple(x.shape[1:])}, but those to train on "
+            f"{every.x.dtype} of shape {every.shape}; both must be alike"
+        )
+
+    def where(row: int) -> str:
+        return f"row {row} of {y_key!r} in {path}"
+
+    if values or isinstance(labels, list):
+        ids = numbered(labels, values or list(every.classes), where)
+    else:
+        ids = named(labels, every.classes, where)
+    origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key})
+    return replace(every, x=x, labels=ids, split="test", origin=origin)
+
+
+def _label_array(array: NDArray[Any], key: str, path: Path) -> NDArray[np.int64] | list[str]:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DataError(
+            f"labels {key!r} of {path} must have shape (n,), got {array.shape}; one-hot rows become ids with argmax(1)"
+        )
+    if not len(array):
+        raise DataError(f"labels {key!r} of {path} are empty")
+    if array.dtype.kind == "U":
+        return [str(v) for v in array.tolist()]
+    if array.dtype.kind not in "biu":
+        raise DataError(
+            f"labels {key!r} of {path} must be integers (or names of classes), got {array.dtype} ({array[0]!r} in row "
+            "0); convert them: y.astype('int64')"
+        )
+    return array.astype(np.int64)
+
+
+def _examples(array: NDArray[Any], key: str, path: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """uint8 pictures as (n, c, h, w), or float32 numbers; and what was decided."""
+    if array.dtype.kind == "f":
+        values = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        bad = ~torch.isfinite(values.flatten(1) if values.ndim > 1 else values[:, None]).all(dim=1)
+        if bool(bad.any()):
+            raise DataError(
+                f"{key!r} of {path} is not finite in row {int(bad.float().argmax())} ({int(bad.sum())} such)"
+            )
+        if values.ndim < 2:
+            raise DataError(f"{key!r} of {path} must have shape (n, d), got {array.shape}")
+        if values.ndim == 2:
+            return values, ()
+        pictures, notes = _channels_first(values, key, path)
+        return pictures, (*notes, f"{key!r} holds numbers, not bytes: used as they are, without augmentation")
+    notes = ()
+    if array.dtype != np.uint8:
+        if array.dtype.kind not in "iu" or not array.size or array.min() < 0 or array.max() > 255:
+            raise DataError(
+                f"{key!r} of {path} must be uint8 pictures (0 to 255) or floating-point vectors, got {array.dtype}"
+            )
+        notes = (f"{key!r} is {array.dtype} with values of a byte; read as uint8",)
+        array = array.astype(np.uint8)
+    pictures, more = _channels_first(torch.from_numpy(np.ascontiguousarray(array)), key, path)
+    return pictures, notes + more
+
+
+def _channels_first(x: Tensor, key: str, path: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """(n, h, w), (n, h, w, c) or (n, c, h, w) as (n, c, h, w)."""
+    if x.ndim == 3:
+        return x[:, None], ()
+    if x.ndim != 4:
+        raise DataError(
+            f"{key!r} of {path} must have shape (n, h, w), (n, h, w, c) or (n, c, h, w), got {tuple(x.shape)}; vectors "
+            "must be floating-point"
+        )
+    first, last = x.shape[1] in CHANNELS, x.shape[3] in CHANNELS
+    if first == last:
+        why = "both the second and the last axis" if first else "neither the second nor the last axis"
+        raise DataError(
+            f"cannot tell the channels of {key!r} in {path}, shape {tuple(x.shape)}: {why} could be channels "
+            "(1, 3 or 4)"
+        )
+    if first:
+        return x, ()
+    return x.permute(0, 3, 1, 2).contiguous(), (f"{key!r} is read as (n, height, width, channels)",)
+
+
+def _same_length(x: Tensor, x_key: str, labels: Any, y_key: str, path: Path) -> None:
+    if len(x) != len(labels):
+        raise DataError(f"{path}: {x_key!r} has {len(x)} rows, but {y_key!r} has {len(labels)}; they must agree")
+
+
+def _augment(x: Tensor) -> Any:
+    return usual_augment(tuple(x.shape[1:])) if x.dtype is torch.uint8 else None

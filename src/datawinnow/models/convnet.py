@@ -1,0 +1,91 @@
+"""ConvNet of the condensation papers (Gidaris and Komodakis 2018; Zhao et al., arXiv 2006.05929)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from datawinnow.core.errors import ArgumentError
+
+Norm = Literal["instance", "batch", "group", "layer", "none"]
+
+
+def norm_layer(norm: Norm, width: int, size: int) -> nn.Module:
+    """The normalisation of one block of ``width`` channels on pictures of ``size`` pixels.
+
+    Raises:
+        ArgumentError: an unknown norm.
+    """
+    if norm == "instance":
+        return nn.GroupNorm(width, width, affine=True)  # as the papers write it: one group a channel
+    if norm == "batch":
+        return nn.BatchNorm2d(width)
+    if norm == "group":
+        return nn.GroupNorm(4, width)
+    if norm == "layer":
+        return nn.LayerNorm([width, size, size])
+    if norm == "none":
+        return nn.Identity()
+    raise ArgumentError(f"norm must be 'instance', 'batch', 'group', 'layer' or 'none', got {norm!r}")
+
+
+class ConvNet(nn.Module):
+    """``depth`` blocks of 3x3 convolution, norm, ReLU and 2x2 average pooling, then a linear layer.
+
+    Args:
+        classes: number of classes.
+        channels: channels of a picture.
+        size: height and width of a picture.
+        depth: number of blocks (3 in the papers at 32x32).
+        width: channels of every block (128 in the papers).
+        norm: normalisation of every block (instance in the papers).
+
+    Raises:
+        ArgumentError: a picture too small to be halved ``depth`` times.
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        channels: int = 3,
+        size: int = 32,
+        depth: int = 3,
+        width: int = 128,
+        norm: Norm = "instance",
+    ) -> None:
+        super().__init__()
+        if size >> depth < 1:
+            raise ArgumentError(
+                f"a ConvNet of depth {depth} halves the picture {depth} times; {size} pixels are too "
+                f"few: give a smaller depth or a larger size"
+            )
+        blocks: list[nn.Module] = []
+        before = channels
+        for level in range(depth):
+            # 28x28 is padded to 32x32 by the first layer, as in the papers' code
+            padding = 3 if level == 0 and size == 28 else 1
+            side = (32 if size == 28 else size) >> level
+            blocks += [
+                nn.Conv2d(before, width, 3, padding=padding),
+                norm_layer(norm, width, side),
+                nn.ReLU(inplace=True),
+                nn.AvgPool2d(2),
+            ]
+            before = width
+        self.features = nn.Sequential(*blocks, nn.Flatten())
+        side = (32 if size == 28 else size) >> depth
+        self.classifier = nn.Linear(width * side * side, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (b, classes) of pictures (b, channels, size, size)."""
+        logits: Tensor = self.classifier(self.features(x))
+        return logits
+
+
+def convnet(
+    *, classes: int, channels: int = 3, size: int = 32, depth: int = 3, width: int = 128, norm: Norm = "instance"
+) -> ConvNet:
+    """The ConvNet of the condensation papers; see `ConvNet` for the arguments."""
+    return ConvNet(classes=classes, channels=channels, size=size, depth=depth, width=width, norm=norm)

@@ -1,0 +1,17 @@
+"""Weight initialisation that several networks share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def he_fan_out(network: nn.Module) -> None:
+    """Convolutions from N(0, 2 / (k * k * out)), norms at (1, 0): what the DUAL code does (static.md 2.1)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,1 @@
+"""record -> score -> select -> check: the run folder and the verbs that fill it."""

@@ -1,0 +1,215 @@
+"""Seconds and memory before anything runs: a few steps are timed, the rest is counted."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datawinnow.core.arrays import RECORDED
+from datawinnow.core.budget import budget_of
+from datawinnow.core.rng import forked, stream
+from datawinnow.data.batches import ResidentBatches, batches_of
+from datawinnow.data.examples import Examples
+from datawinnow.pipeline.methods import Method, method_of, needs_of
+from datawinnow.pipeline.verbs import Model, describe, network
+from datawinnow.record import Recorder
+from datawinnow.train.fit import Recipe, fabric_for
+from datawinnow.train.precision import autocast, fastest, float32_head
+
+SCORING = 4e-9
+"""Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
+
+
+def estimate(
+    train: Any,
+    *,
+    epochs: int = 30,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    keep: float | None = None,
+    train_epochs: int | None = None,
+    method: str | Method | None = None,
+    steps: int = 5,
+) -> dict[str, Any]:
+    """What recording, scoring and training on the kept examples will take, from a few steps on this machine.
+
+    Args:
+        train: the dataset.
+        epochs: epochs recorded.
+        model: network; chosen by size unless told.
+        model_options: its options.
+        recipe: how to train.
+        keep: fraction kept; with it training on the kept examples is estimated as well.
+        train_epochs: epochs of that training; ``epochs`` unless told.
+        method: which method; DUAL with Beta sampling unless told.
+        steps: steps timed (the median counts).
+
+    Returns:
+        ``seconds``, ``seconds_by_stage``; ``memory`` (bytes resident at the peak, process and libraries included),
+        ``memory_by_part``; ``disk`` bytes of the recording; ``sentence``.
+    """
+    recipe = recipe or Recipe()
+    facts = describe(train)
+    chosen = method_of(method)
+    built, name, _ = network(model, facts, 0, **(model_options or {}))
+    device = fabric_for(recipe.device).device
+    # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
+    resident = resident_bytes()
+    n = len(train)
+    reads = bool(needs_of(chosen))
+    per_step, activations, overhead = _measure(train, built, recipe, device, steps)
+    per_epoch = -(-n // recipe.batch)
+    stages: dict[str, float] = {}
+    if reads:
+        stages["record"] = overhead + per_step * per_epoch * epochs
+        stages["score"] = SCORING * n * epochs * max(1, len(needs_of(chosen)))
+    if keep is not None:
+        kept = budget_of(keep, n)
+        stages["train"] = overhead + per_step * -(-kept // recipe.batch) * (train_epochs or epochs)
+    signals = len(RECORDED) + 1
+    weights = sum(p.numel() * p.element_size() for p in built.parameters())
+    parts = {
+        "process": float(resident),
+        "dataset on the device": float(_resident_extra(train, device)),
+        "network, gradients, optimiser": float(weights * (4 if recipe.optimizer == "adamw" else 3)),
+        "activations": float(activations),
+        # the open epoch, its copy for the disk, and the packed bytes
+        "recorder": float(3 * 4 * signals * n if reads else 0),
+        # float64 moments and windows in chunks, the score and the draw's keys
+        "scoring": float(min(n, 1 << 16) * epochs * 8 * 3 + 8 * 8 * n if reads else 0),
+        "evidence and tables": float(400 * n if reads else 0),
+    }
+    memory = (
+        parts["process"]
+        + parts["dataset on the device"]
+        + parts["network, gradients, optimiser"]
+        + max(parts["activations"] + parts["recorder"], parts["scoring"] + parts["evidence and tables"])
+    )
+    answer = {
+        "model": name,
+        "method": chosen.key,
+        "n": n,
+        "seconds": sum(stages.values()),
+        "seconds_by_stage": stages,
+        "memory": memory,
+        "memory_by_part": parts,
+        "disk": float(2 * 4 * signals * n * epochs if reads else 0),
+    }
+    return {**answer, "sentence": sentence(answer)}
+
+
+def sentence(answer: Mapping[str, Any]) -> str:
+    """The estimate in a line."""
+    stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in answer["seconds_by_stage"].items())
+    return (
+        f"about {duration(answer['seconds'])} ({stages or 'nothing to train'}), "
+        f"{answer['memory'] / 1e9:.1f} GB of memory, "
+        f"{answer['disk'] / 1e6:.0f} MB of disk, with {answer['model']} on {answer['n']:,} examples"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(0.2), duration(75), duration(7300)
+    ('under a second', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 1:
+        return "under a second"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def resident_bytes() -> int:
+    """Bytes of this process in memory now; the peak so far where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _resident_extra(train: Any, device: torch.device) -> int:
+    if not isinstance(train, Examples):
+        return 0
+    size = train.x.numel() * train.x.element_size()
+    pad = train.augment.crop if train.augment and train.x.ndim == 4 else 0
+    padded = 0
+    if pad:
+        height, width = train.x.shape[2:]
+        padded = size * (height + 2 * pad) * (width + 2 * pad) // (height * width)
+    return padded + (size if device.type != "cpu" else 0)
+
+
+def _measure(
+    train: Any, model: torch.nn.Module, recipe: Recipe, device: torch.device, steps: int
+) -> tuple[float, int, float]:
+    """Seconds a step, bytes that a step keeps for its backward pass, seconds before the first step."""
+    begun = time.perf_counter()
+    small = _few(train, recipe.batch)
+    batches = batches_of(small, device, workers=0)
+    model = copy.deepcopy(model).to(device).train()
+    order = torch.arange(min(len(small), recipe.batch))
+    index, x, y = next(iter(batches.train(order, recipe.batch, stream(0, "estimate"))))
+    precision, channels_last = recipe.precision, bool(recipe.channels_last)
+    with forked(0, "estimate"):
+        if precision == "auto":
+            precision, channels_last, _ = fastest(model, x, y)
+        if channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            x = x.contiguous(memory_format=torch.channels_last)
+        recorder = Recorder(len(small), 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        overhead = time.perf_counter() - begun
+        kept, times = _kept_bytes(model, x, precision, device), []
+        with float32_head(model):
+            for _ in range(steps + 1):
+                start = time.perf_counter()
+                if isinstance(batches, ResidentBatches):
+                    next(iter(batches.train(order, recipe.batch, stream(0, "estimate"))))
+                with autocast(device, precision):
+                    logits = model(x).float()
+                recorder.write(0, index, logits, y)
+                torch.autograd.backward(F.cross_entropy(logits, y))
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                times.append(time.perf_counter() - start)
+    # the first step warms up
+    return sorted(times[1:])[len(times[1:]) // 2] * recipe.batch / len(order), kept, overhead
+
+
+def _few(train: Any, count: int) -> Any:
+    if isinstance(train, Examples):
+        return train.subset(torch.arange(min(len(train), count)))
+    return torch.utils.data.Subset(train, range(min(len(train), count)))
+
+
+def _kept_bytes(model: torch.nn.Module, x: Tensor, precision: str, device: torch.device) -> int:
+    """Bytes of distinct tensors that autograd keeps for the backward pass, twice: gradients of them are as large."""
+    seen: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), float32_head(model), autocast(device, precision):
+        logits = model(x)
+    del logits
+    return 2 * sum(seen.values())

@@ -1,0 +1,94 @@
+"""What was seen of each example while recording, in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from datawinnow.core.selection import Selection
+
+
+def moments(p_label: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (population) standard deviation over epochs of (epochs, n), leaving NaN out: the data map's axes.
+
+    Returns:
+        (n,) float32 mean, (n,) float32 standard deviation; NaN for an example that was never seen.
+    """
+    mean = torch.empty(p_label.shape[1])
+    std = torch.empty(p_label.shape[1])
+    for first in range(0, p_label.shape[1], 1 << 16):  # in chunks: the column may be a memory map larger than memory
+        part = p_label[:, first : first + (1 << 16)].double()
+        seen = ~part.isnan()
+        count = seen.sum(0)
+        m = part.nan_to_num().sum(0) / count
+        v = ((part - m).nan_to_num().square() * seen).sum(0) / count
+        mean[first : first + (1 << 16)] = m.float()
+        std[first : first + (1 << 16)] = v.sqrt().float()
+    return mean, std
+
+
+def notes(arrays: Mapping[str, Tensor], p_mean: Tensor, p_std: Tensor) -> list[str]:
+    """One sentence an example: how probable its label was and when it was learned and forgotten.
+
+    Args:
+        arrays: recorded arrays; ``correct`` and ``seen`` are read if they are there.
+        p_mean: (n,) mean of ``p_label``.
+        p_std: (n,) its standard deviation.
+    """
+    shown = [f"p(label) {m:.2f} ± {s:.2f}" for m, s in zip(p_mean.tolist(), p_std.tolist(), strict=True)]
+    if "correct" not in arrays or "seen" not in arrays:
+        return shown
+    correct, seen = arrays["correct"].bool(), arrays["seen"].bool()
+    ever = correct.any(0)
+    first = correct.int().argmax(0) + 1
+    forgotten = (correct[:-1] & ~correct[1:] & seen[1:]).sum(0)
+    rows = zip(shown, seen.any(0).tolist(), ever.tolist(), first.tolist(), forgotten.tolist(), strict=True)
+    return [_sentence(*row) for row in rows]
+
+
+def _sentence(shown: str, seen: bool, ever: bool, first: int, forgotten: int) -> str:
+    if not seen:
+        return "never seen while recording"
+    if not ever:
+        return f"{shown}, never learned"
+    times = {0: "never forgotten", 1: "forgotten once", 2: "forgotten twice"}.get(
+        forgotten, f"forgotten {forgotten} times"
+    )
+    return f"{shown}, first right in epoch {first}, {times}"
+
+
+def groups(
+    selection: Selection, p_mean: Tensor, learned: Tensor, margin: Tensor, *, each: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Ids to show in a gallery.
+
+    Args:
+        selection: what was chosen.
+        p_mean: (n,) mean of ``p_label``.
+        learned: (n,) bool, right in the last epoch.
+        margin: (n,) mean of ``margin``: how far the label's logit stands above the others'.
+        each: how many a group.
+        generator: which of the kept and the dropped.
+
+    Returns:
+        ``kept`` and ``dropped`` at random; ``hardest``, of lowest ``p_label`` among those that were learned in the end;
+        ``doubtful``, of lowest margin: the network insists on another class, so the label may be wrong.
+    """
+    n = len(p_mean)
+    mask = selection.mask(n)
+
+    def some(ids: Tensor) -> Tensor:
+        return ids[torch.randperm(len(ids), generator=generator)[:each]]
+
+    def lowest(value: Tensor, among: Tensor) -> Tensor:
+        ids = torch.nonzero(among & ~value.isnan()).flatten()
+        return ids[value[ids].argsort(stable=True)[:each]]
+
+    return {
+        "kept": some(torch.nonzero(mask).flatten()),
+        "dropped": some(torch.nonzero(~mask).flatten()),
+        "hardest": lowest(p_mean, learned),
+        "doubtful": lowest(margin, torch.ones(n, dtype=torch.bool)),
+    }

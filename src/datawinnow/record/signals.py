@@ -1,0 +1,88 @@
+"""(logits, labels) of a batch -> one number an example for every signal of the table of arrays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from datawinnow.core.arrays import RECORDED
+from datawinnow.core.errors import ArgumentError
+
+BITS = ("correct", "seen")
+
+
+def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED) -> dict[str, Tensor]:
+    """Signals of one batch, on the device of the logits, without a wait for it.
+
+    Softmax is taken in float32 whatever the logits' dtype: in bf16 the recorded probabilities would tie.
+
+    Args:
+        logits: (b, c), before softmax.
+        labels: (b,) int64 class ids as trained on.
+        which: names wanted, of `datawinnow.core.arrays.RECORDED`.
+
+    Returns:
+        name -> (b,) float32 (``correct`` is bool). With P the softmax, y the label, z the logits: ``loss`` -log P_y in nats;
+        ``p_label`` P_y; ``margin`` z_y - max of the other z; ``error_norm`` the L2 norm of P - onehot(y);
+        ``entropy`` -sum P log P in nats; ``correct`` argmax z = y; ``margin_softmax`` P_y - max of the other P;
+        ``margin_top2`` first minus second largest P.
+
+    Raises:
+        ArgumentError: shapes that do not fit, a single class, or an unknown name.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ArgumentError(
+            f"signals needs logits (b, c) and labels (b,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    if logits.shape[1] < 2:
+        raise ArgumentError("signals needs at least 2 classes; one logit an example is a regression, not a class")
+    z = logits.detach().float()
+    y = labels.unsqueeze(1)
+    log_p = z.log_softmax(dim=1)
+    p = log_p.exp()
+    log_p_label = log_p.gather(1, y).squeeze(1)
+    p_label = log_p_label.exp()
+    label_logit = z.gather(1, y).squeeze(1)
+    other_logit = z.scatter(1, y, -torch.inf).amax(dim=1)
+    out: dict[str, Tensor] = {}
+    for name in which:
+        if name == "loss":
+            out[name] = -log_p_label
+        elif name == "p_label":
+            out[name] = p_label
+        elif name == "margin":
+            out[name] = label_logit - other_logit
+        elif name == "error_norm":
+            # sum over c of (P - onehot)^2, written so that a saturated P keeps its digits
+            others = p.scatter(1, y, 0.0).square().sum(dim=1)
+            missing = p.scatter(1, y, 0.0).sum(dim=1)  # = 1 - P_y without cancellation
+            out[name] = (others + missing.square()).sqrt()
+        elif name == "entropy":
+            out[name] = -(p * log_p.clamp_min(-1e4)).sum(dim=1)
+        elif name == "correct":
+            # strictly ahead: with all logits equal nothing has been learned
+            out[name] = label_logit > other_logit
+        elif name == "margin_softmax":
+            out[name] = p_label - p.scatter(1, y, -1.0).amax(dim=1)
+        elif name == "margin_top2":
+            first_two = p.topk(2, dim=1).values
+            out[name] = first_two[:, 0] - first_two[:, 1]
+        else:
+            raise ArgumentError(f"no signal is called {name!r}; there are: {', '.join(RECORDED)}")
+    return out
+
+
+def kl_step(before: Tensor, now: Tensor) -> Tensor:
+    """Change of the prediction between two visits, as TDDS defines it (arXiv 2311.13613; static.md 4.2).
+
+    ``sum_c | P_now(c) * (log(P_now(c) + 1e-8) - log(P_before(c) + 1e-8)) |``: the absolute value stands inside the sum, so
+    this is no KL divergence.
+
+    Args:
+        before: (b, c) probabilities at the visit before.
+        now: (b, c) probabilities now.
+
+    Returns:
+        (b,) float32.
+    """
+    return (now * ((now + 1e-8).log() - (before + 1e-8).log())).abs().sum(dim=1)

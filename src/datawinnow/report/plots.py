@@ -1,0 +1,151 @@
+"""The plots of a table of results: accuracy against total cost, accuracy against keep, noise kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from datawinnow.report import words
+from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, spread, styled, to_svg
+from datawinnow.report.table import FULL, RANDOM, SHORTER, Cell, Table
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn, the same in every plot of a page."""
+
+    colour: str
+    marker: str
+    dash: str = "-"
+
+
+def looks(table: Table) -> dict[str, Look]:
+    """A look a method: ink for references, a colour and a marker for each of the others; from the ninth on, dashed."""
+    found = {FULL: Look(INK, "*"), SHORTER: Look(INK, "o", "--"), RANDOM: Look(MUTED, "o", ":")}
+    others = [method for method in table.methods if method not in found]
+    for i, method in enumerate(others):
+        dash = ("-", "--", "-.")[i // len(SERIES) % 3]
+        found[method] = Look(SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], dash)
+    return found
+
+
+def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
+    """Accuracy against total passes relative to full training; None where full is missing (there is no scale then)."""
+    if table.full(scenario) is None:
+        return None
+    return _lines(
+        table,
+        scenario,
+        name,
+        x=lambda cell: 100 * (cell.relative_passes or 0.0),
+        y=lambda cell: 100 * cell.accuracy.mean,
+        labels=("total cost, % of a full run", "test accuracy, %"),
+    )
+
+
+def accuracy_keep(table: Table, scenario: str, name: str) -> Markup:
+    """Accuracy against keep, with intervals; full training as a horizontal line."""
+    return _lines(
+        table,
+        scenario,
+        name,
+        x=lambda cell: 100 * cell.keep,
+        y=lambda cell: 100 * cell.accuracy.mean,
+        half=lambda cell: 100 * (cell.accuracy.half or 0.0),
+        labels=("kept, % of the examples", "test accuracy, %"),
+    )
+
+
+def changed_keep(table: Table, scenario: str, name: str) -> Markup | None:
+    """Share of changed examples among the kept; None where the scenario changes none."""
+    if not any(cell.changed_kept for cell in table.of(scenario)):
+        return None
+    return _lines(
+        table,
+        scenario,
+        name,
+        x=lambda cell: 100 * cell.keep,
+        y=lambda cell: None if cell.changed_kept is None else 100 * cell.changed_kept.mean,
+        half=lambda cell: 0.0 if cell.changed_kept is None else 100 * (cell.changed_kept.half or 0.0),
+        labels=("kept, % of the examples", "changed among the kept, %"),
+    )
+
+
+def _lines(
+    table: Table,
+    scenario: str,
+    name: str,
+    *,
+    x: Callable[[Cell], float],
+    y: Callable[[Cell], float | None],
+    labels: tuple[str, str],
+    half: Callable[[Cell], float] | None = None,
+) -> Markup:
+    """One line a method through its keeps, labelled where it ends."""
+    look = looks(table)
+    by_keep = half is not None
+    with styled():
+        figure, axes = canvas()
+        methods = [method for method in table.methods if table.of(scenario, method=method)]
+        series = [method for method in methods if method != FULL]
+        width = max((cell.keep for cell in table.of(scenario) if cell.method != FULL), default=1.0) * 100
+        ends: list[tuple[float, float, str, Look]] = []
+        for i, method in enumerate(series):
+            cells = sorted((c for c in table.of(scenario, method=method) if y(c) is not None), key=lambda c: c.keep)
+            if not cells:
+                continue
+            # Dodged a little where x is shared, so that intervals stand side by side.
+            shift = (i - (len(series) - 1) / 2) * width * 0.008 if by_keep else 0.0
+            xs, ys = [x(cell) + shift for cell in cells], [float(y(cell) or 0.0) for cell in cells]
+            style = look[method]
+            if half is not None:
+                axes.errorbar(xs, ys, [half(c) for c in cells], fmt="none", ecolor=style.colour, elinewidth=1.1)
+            axes.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=1.4, marker=style.marker,
+                      markersize=5, markeredgecolor=CARD, markeredgewidth=0.6)  # fmt: skip
+            ends.append((xs[-1], ys[-1], cells[-1].label, style))
+        if by_keep:
+            keeps = sorted({100 * keep for keep in table.keeps(scenario)})
+            axes.set_xticks(keeps, [f"{keep:g}" for keep in keeps])
+        full = table.full(scenario)
+        value = None if full is None else y(full)
+        if full is not None and value is not None:
+            _full(axes, full, x(full), value, by_keep=by_keep)
+        axes.set_xlabel(labels[0])
+        axes.set_title(labels[1], loc="left", fontsize=9, color=MUTED)
+        axes.grid(visible=False, axis="x")
+        axes.margins(x=0.06, y=0.08)
+        if not by_keep:
+            axes.set_xlim(left=0)
+        _label(axes, ends)
+        return to_svg(figure, name)
+
+
+def _full(axes: Axes, full: Cell, x: float, y: float, *, by_keep: bool) -> None:
+    """Full training: a horizontal line across the keeps, or a star at its own cost."""
+    axes.axhline(y, color=INK, linewidth=0.9, zorder=1.5, alpha=1.0 if by_keep else 0.35)
+    if by_keep:
+        left = axes.get_xlim()[0]
+        axes.annotate(f"{full.label} {words.percent(full.accuracy)}", (left, y), (2, 3), textcoords="offset points",
+                      fontsize=8.5, color=INK)  # fmt: skip
+    else:
+        axes.plot([x], [y], marker="*", markersize=11, color=INK, markeredgecolor=CARD, zorder=4, linestyle="none")
+        axes.annotate(full.label, (x, y), (0, 7), textcoords="offset points", ha="center", fontsize=8.5, color=INK)
+
+
+def _label(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> None:
+    """Names in a column right of the axes, in the order of the lines' ends, each with a hairline to its end."""
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    axes.set_ylim(low, high)
+    axes.set_xlim(left, right)
+    places = spread([y for _, y, _, _ in ends], (high - low) * 0.066, low, high)
+    for (x, y, label, look), place in zip(ends, places, strict=True):
+        edge = right + (right - left) * 0.04
+        axes.plot([x, right, edge], [y, y, place], color=look.colour, linewidth=0.5, alpha=0.55, clip_on=False, zorder=1)
+        axes.annotate(
+            label if len(label) <= 18 else label[:17] + "…", (edge, place), (2, 0), textcoords="offset points",
+            va="center", fontsize=8.5, color=look.colour, annotation_clip=False,
+        )  # fmt: skip

@@ -1,0 +1,144 @@
+"""Result rows of a bench, read strictly: a table must not rest on half a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datawinnow.core import files
+from datawinnow.core.errors import RunError
+
+ROWS = "rows.jsonl"
+Row = dict[str, Any]
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _cost(value: object) -> bool:
+    if not isinstance(value, dict) or "train" not in value:
+        return False
+    return all(
+        isinstance(stage, dict) and all(_number(number) and number >= 0 for number in stage.values())
+        for stage in value.values()
+    )
+
+
+NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dataset": (_text, "a name"),
+    "model": (_text, "a name"),
+    "n": (_whole, "a whole number"),
+    "method": (_text, "a name"),
+    "label": (_text, "a name"),
+    "scenario": (_text, "a name"),
+    "keep": (lambda value: _number(value) and 0 < value <= 1, "a fraction in (0, 1]"),
+    "seed": (_whole, "a whole number"),
+    "accuracy": (lambda value: _number(value) and 0 <= value <= 1, "a fraction in [0, 1]"),
+    "cost": (_cost, "an object with the stage train, of numbers from 0 up"),
+    "passes": (lambda value: _number(value) and value >= 0, "a number from 0 up"),
+    "total_passes": (lambda value: _number(value) and value >= 0, "a number from 0 up"),
+}
+"""What every row must have; the rest is shown where it is there."""
+
+SAME = ("dataset", "model", "n", "epochs")
+"""What all rows of one table share, since accuracies are not comparable across it."""
+
+
+def file_of(path: Path) -> Path:
+    """The rows file that ``path`` means: itself, or ``rows.jsonl`` in a folder.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = path / ROWS if path.is_dir() else path
+    if not found.is_file():
+        raise RunError(f"no results at {path}: there is no file {found}. Make some with: datawinnow bench FILE.toml")
+    return found
+
+
+def rows(path: Path) -> list[Row]:
+    """Every result row of a bench.
+
+    Args:
+        path: ``rows.jsonl``, or the folder that it is in.
+
+    Returns:
+        One dict a line, in the order of the file, as the contract's result rows.
+
+    Raises:
+        RunError: no such file, no rows, a line that is truncated, of a newer format, lacks a key or holds a wrong value,
+            a cell that is there twice, or rows of two datasets or models. The line is named.
+    """
+    file = file_of(Path(path))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RunError(f"{file} is not text ({error}): it is damaged, or was not written by datawinnow") from None
+    lines = text.removesuffix("\n").split("\n") if text else []  # splitlines() would also break at U+2028 in a label
+    if not lines:
+        raise RunError(f"{file} holds no results yet; run the bench that writes it: datawinnow bench FILE.toml")
+    found = [_row(line, f"{file}, line {number}", last=number == len(lines)) for number, line in enumerate(lines, 1)]
+    return checked(found, str(file))
+
+
+def checked(found: list[Row], where: str) -> list[Row]:
+    """``found`` if every row is whole and they belong together (also used for ``check.json``).
+
+    Raises:
+        RunError: as in `rows`.
+    """
+    cells: dict[tuple[Any, ...], int] = {}
+    for number, row in enumerate(found, 1):
+        _check(row, f"{where}, line {number}")
+        for key in SAME:
+            if row.get(key) != found[0].get(key):
+                raise RunError(
+                    f"{where}, line {number}: {key} is {row.get(key)!r}, but line 1 has {found[0].get(key)!r}; such "
+                    "accuracies cannot be compared, so keep them in files of their own"
+                )
+        cell = (row["scenario"], row["keep"], row["method"], row["seed"])
+        if cell in cells:
+            raise RunError(
+                f"{where}, line {number}: scenario {cell[0]!r}, keep {cell[1]}, method {cell[2]!r}, seed {cell[3]} is "
+                f"already on line {cells[cell]}; remove one of the two"
+            )
+        cells[cell] = number
+    return found
+
+
+def _row(line: str, where: str, *, last: bool) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        what = "truncated" if last else "not JSON"
+        raise RunError(
+            f"{where}: {what} ({error.msg} at column {error.colno}); remove the line and run the bench again, which "
+            "makes the missing cell"
+        ) from None
+    if not isinstance(row, dict):
+        raise RunError(f"{where}: not a result row (a JSON object), but {line[:40]!r}")
+    return row
+
+
+def _check(row: Row, where: str) -> None:
+    files.check_format(row.get("format"), Path(where))
+    for key, (good, what) in NEEDED.items():
+        if key not in row:
+            raise RunError(f"{where}: the row has no {key!r}; it was not written by datawinnow bench, or is damaged")
+        if not good(row[key]):
+            raise RunError(f"{where}: {key} must be {what}, got {row[key]!r}")
+    changed = row.get("changed_kept")
+    if changed is not None and not (_number(changed) and 0 <= changed <= 1):
+        raise RunError(f"{where}: changed_kept must be a fraction in [0, 1] or null, got {changed!r}")

@@ -1,0 +1,140 @@
+"""Matplotlib figures as SVG that sits inside the page: its colours and its font are the page's own.
+
+Every colour drawn is one of `PALETTE`; in the SVG it becomes ``var(--name)``, so a figure turns dark with the page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# name: (light, dark). Told apart with the three common kinds of colour blindness, at least 3:1 against their background.
+# The light values are also the sentinels in the SVG, so they are all different.
+PALETTE: dict[str, tuple[str, str]] = {
+    "ink": ("#1c2127", "#e6e9ed"),
+    "muted": ("#5d6671", "#9aa4b0"),
+    "rule": ("#dfe3e8", "#343b44"),
+    "card": ("#fefefe", "#1a1e24"),
+    "c1": ("#0b62b0", "#5fb0f5"),
+    "c2": ("#c2500a", "#f79a5b"),
+    "c3": ("#00795c", "#45c9a2"),
+    "c4": ("#a03a8c", "#e08ccd"),
+    "c5": ("#8a6a00", "#d9b93c"),
+    "c6": ("#5146b8", "#a9a2f7"),
+    "c7": ("#b02a3e", "#f58894"),
+    "c8": ("#2a7f95", "#6fcbe0"),
+}
+INK, MUTED, RULE, CARD = (PALETTE[name][0] for name in ("ink", "muted", "rule", "card"))
+SERIES = tuple(PALETTE[f"c{i}"][0] for i in range(1, 9))
+KEPT, DROPPED = SERIES[0], SERIES[1]
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+_STYLE = {
+    "svg.fonttype": "none",  # real text: small, selectable, in the page's font
+    "svg.image_inline": True,
+    "text.parse_math": False,  # a "$" in a label is a "$"
+    "path.simplify": False,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "text.color": INK,
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "axes.unicode_minus": True,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The report's style while figures are made and drawn; matplotlib's settings are put back afterwards."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # The browser has the letters (of class names in any script) that the measuring font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def canvas(width: float = 4.6, height: float = 3.0) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, small enough that its text is readable on a phone (72 units an inch)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def to_svg(figure: Figure, name: str) -> Markup:
+    """The figure as an ``<svg>`` element.
+
+    Args:
+        figure: drawn within `styled`.
+        name: letters, digits and dashes; unique in the page, since it prefixes every id.
+
+    Returns:
+        Markup, the same bytes each time.
+    """
+    FigureCanvasSVG(figure)
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = out.getvalue()
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    head, body = text.split(">", 1)
+    view = re.search(r'viewBox="[^"]*"', head)
+    # Sizes come from the stylesheet; the words around a figure tell what it shows, so readers of screens skip the drawing.
+    head = f'<svg {view.group(0) if view else ""} role="presentation" aria-hidden="true" focusable="false"'
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
+    body = re.sub(r"url\(#", f"url(#{name}-", body)
+    for key, (light, _) in PALETTE.items():
+        body = re.sub(rf"(fill|stroke): {light}", rf"\1: var(--{key})", body)
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
+    return Markup(f"{head}>{body}")  # noqa: S704 - matplotlib escapes the text that it draws
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions near the wanted ones, at least ``gap`` apart where [low, high] has room, in the same order.
+
+    >>> spread([1.0, 1.1, 5.0], 1.0, 0.0, 10.0)
+    [0.55, 1.55, 5.0]
+    """
+    if not wanted:
+        return []
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    gap = min(gap, (high - low) / max(1, len(wanted) - 1))
+    groups: list[tuple[float, int]] = []  # centre and size of runs that touch
+    for i in order:
+        centre, size = wanted[i], 1
+        while True:
+            centre = min(max(centre, low + gap * (size - 1) / 2), high - gap * (size - 1) / 2)
+            if not groups or groups[-1][0] + gap * (groups[-1][1] - 1) / 2 + gap <= centre - gap * (size - 1) / 2 + 1e-12:
+                break
+            before, count = groups.pop()
+            centre, size = (before * count + centre * size) / (count + size), count + size
+        groups.append((centre, size))
+    flat = [centre + gap * (k - (size - 1) / 2) for centre, size in groups for k in range(size)]
+    placed = dict(zip(order, flat, strict=True))
+    return [round(placed[i], 10) for i in range(len(wanted))]

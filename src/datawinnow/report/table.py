@@ -1,0 +1,201 @@
+"""From result rows to one table: what each method reaches, what it costs, and whether that beats the references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datawinnow.report.results import Row
+from datawinnow.report.statistics import Difference, Interval, break_even, difference, interval
+
+FULL, SHORTER, RANDOM = "full", "shorter_full", "random"
+REFERENCES = (FULL, SHORTER, RANDOM)
+"""What methods are compared with; listed first at every keep."""
+
+CLEAN = "clean"
+SCORING = ("record", "score", "select")
+"""Stages that find the selection; ``train`` is the training run on it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (scenario, keep, method) over its seeds; costs are means over seeds.
+
+    Attributes:
+        scenario: name of the scenario.
+        keep: fraction of examples kept; 1.0 for full training.
+        method: key of the method.
+        label: its name for people.
+        seeds: sorted.
+        accuracy: fraction right on the test split after the last epoch.
+        to_random: accuracy minus that of ``random`` at this keep, paired by seed; None without it.
+        to_shorter: likewise to ``shorter_full``, all the data for as many training passes.
+        passes: examples passed in training.
+        total_passes: scoring included.
+        seconds: of ``score`` (scoring and selecting) and ``train``, wall clock.
+        flops: of both together.
+        relative_passes: total passes over those of ``full`` in the scenario; None without full.
+        relative_seconds: likewise of seconds.
+        relative_flops: likewise of FLOPs; None also where full counted none.
+        break_even: runs after which scoring is paid back, counted in passes; infinite for never; None for full itself
+            and where there is no full.
+        break_even_seconds: likewise, counted in seconds.
+        changed_kept: share of changed (noisy) examples among the kept; None where the scenario changes nothing.
+    """
+
+    scenario: str
+    keep: float
+    method: str
+    label: str
+    seeds: tuple[int, ...]
+    accuracy: Interval
+    to_random: Difference | None
+    to_shorter: Difference | None
+    passes: float
+    total_passes: float
+    seconds: dict[str, float]
+    flops: float
+    relative_passes: float | None
+    relative_seconds: float | None
+    relative_flops: float | None
+    break_even: float | None
+    break_even_seconds: float | None
+    changed_kept: Interval | None
+
+    @property
+    def scoring_passes(self) -> float:
+        """Passes spent on finding the selection."""
+        return self.total_passes - self.passes
+
+    @property
+    def loses(self) -> tuple[str, ...]:
+        """Names of the references to which it loses, beyond noise."""
+        pairs = ((self.to_random, "random"), (self.to_shorter, "the shorter full run"))
+        return tuple(name for found, name in pairs if found is not None and found.verdict == "loses")
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is full, the shorter full run or random."""
+        return self.method in REFERENCES
+
+
+@dataclass(frozen=True)
+class Table:
+    """All cells: clean first, then keep from high to low, references first, methods in the order they were run.
+
+    Attributes:
+        cells: the rows of the table.
+        about: dataset, model, n, test_n, epochs, benchmark, device, threads, versions and commit as far as given.
+    """
+
+    cells: tuple[Cell, ...]
+    about: dict[str, Any]
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios, in order."""
+        return tuple(dict.fromkeys(cell.scenario for cell in self.cells))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Keys of all methods, in order."""
+        return tuple(dict.fromkeys(cell.method for cell in self.cells))
+
+    def of(self, scenario: str, *, keep: float | None = None, method: str | None = None) -> tuple[Cell, ...]:
+        """The cells of a scenario, of one keep or of one method."""
+        return tuple(
+            cell
+            for cell in self.cells
+            if cell.scenario == scenario and keep in (None, cell.keep) and method in (None, cell.method)
+        )
+
+    def keeps(self, scenario: str) -> tuple[float, ...]:
+        """The keeps of a scenario other than full training, from high to low."""
+        return tuple(dict.fromkeys(cell.keep for cell in self.of(scenario) if cell.method != FULL))
+
+    def full(self, scenario: str) -> Cell | None:
+        """Full training, where it was run."""
+        return next(iter(self.of(scenario, method=FULL)), None)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Group result rows by (scenario, keep, method) and compare each group with its references.
+
+    Args:
+        rows: as `datawinnow.report.rows` returns them (or the ``rows`` of a ``check.json``).
+
+    Returns:
+        A `Table`.
+    """
+    groups: dict[tuple[str, float, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["scenario"], row["keep"], row["method"]), []).append(row)
+    scenarios = list(dict.fromkeys(row["scenario"] for row in rows))
+    methods = list(dict.fromkeys([*REFERENCES, *(row["method"] for row in rows)]))
+    order = sorted(
+        groups,
+        key=lambda key: (key[0] != CLEAN, scenarios.index(key[0]), key[2] != FULL, -key[1], methods.index(key[2])),
+    )
+    last = rows[-1] if rows else {}
+    keys = ("benchmark", "dataset", "model", "n", "test_n", "epochs", "device", "threads", "versions", "commit")
+    about = {key: last[key] for key in keys if last.get(key) is not None}
+    return Table(tuple(_cell(key, groups) for key in order), about)
+
+
+def _cell(key: tuple[str, float, str], groups: dict[tuple[str, float, str], list[Row]]) -> Cell:
+    scenario, keep, method = key
+    found = sorted(groups[key], key=lambda row: row["seed"])
+    accuracy = _accuracy(found)
+    full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), None)
+    passes, total = _mean(row["passes"] for row in found), _mean(row["total_passes"] for row in found)
+    seconds = {"score": _spent(found, "seconds", *SCORING), "train": _spent(found, "seconds", "train")}
+    flops = _spent(found, "flops", *SCORING, "train")
+    pays = pays_seconds = None
+    if full is not None and method != FULL:
+        pays = break_even(total - passes, passes, _mean(row["passes"] for row in full))
+        pays_seconds = break_even(seconds["score"], seconds["train"], _spent(full, "seconds", "train"))
+    changed = [row["changed_kept"] for row in found if row.get("changed_kept") is not None]
+    return Cell(
+        scenario=scenario,
+        keep=keep,
+        method=method,
+        label=found[-1]["label"],
+        seeds=tuple(row["seed"] for row in found),
+        accuracy=interval(list(accuracy.values())),
+        to_random=None if method in (FULL, RANDOM) else _to(accuracy, groups.get((scenario, keep, RANDOM))),
+        to_shorter=None if method in (FULL, SHORTER) else _to(accuracy, groups.get((scenario, keep, SHORTER))),
+        passes=passes,
+        total_passes=total,
+        seconds=seconds,
+        flops=flops,
+        relative_passes=_ratio(total, full and _mean(row["total_passes"] for row in full)),
+        relative_seconds=_ratio(sum(seconds.values()), full and _spent(full, "seconds", *SCORING, "train")),
+        relative_flops=_ratio(flops, full and _spent(full, "flops", *SCORING, "train")),
+        break_even=pays,
+        break_even_seconds=pays_seconds,
+        changed_kept=interval(changed) if changed else None,
+    )
+
+
+def _accuracy(rows: Sequence[Row]) -> dict[int, float]:
+    return {row["seed"]: float(row["accuracy"]) for row in rows}
+
+
+def _to(accuracy: dict[int, float], reference: Sequence[Row] | None) -> Difference | None:
+    return None if reference is None else difference(accuracy, _accuracy(reference))
+
+
+def _spent(rows: Sequence[Row], unit: str, *stages: str) -> float:
+    """Mean over rows of a cost, summed over stages; a stage that a method does not have costs nothing."""
+    return _mean(math.fsum(row["cost"].get(stage, {}).get(unit, 0.0) for stage in stages) for row in rows)
+
+
+def _mean(values: Any) -> float:
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
+
+
+def _ratio(value: float, reference: float | None) -> float | None:
+    return value / reference if reference else None

@@ -1,0 +1,100 @@
+"""The table as plain text for the terminal and as Markdown for a log."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from datawinnow.report import words
+from datawinnow.report.results import Row
+from datawinnow.report.table import FULL, Cell, Table, table
+
+HEAD = ("keep", "method", "seeds", "accuracy %", "against random", "against shorter full", "cost", "pays back")
+NOTE = (
+    "Accuracy: mean over seeds ± 95% interval (Student t). Differences: percentage points, paired by seed, ± 95%; "
+    '"within noise": the interval includes 0; LOSES: all of it is below 0. Shorter full: all the data for as many '
+    "training passes. Cost: passes forward and backward, scoring included, relative to full training. Pays back: "
+    "training runs on the selection until scoring is paid for."
+)
+
+
+def _line(cell: Cell) -> tuple[str, ...]:
+    changed = () if cell.changed_kept is None else (words.percent(cell.changed_kept),)
+    return (
+        "1" if cell.method == FULL else f"{cell.keep:g}",
+        words.name_of(cell),
+        words.seeds(1) if len(cell.seeds) == 1 else str(len(cell.seeds)),
+        words.percent(cell.accuracy),
+        f"{words.points(cell.to_random)} {words.mark(cell.to_random)}".strip(),
+        f"{words.points(cell.to_shorter)} {words.mark(cell.to_shorter)}".strip(),
+        words.ratio(cell.relative_passes),
+        words.pays_back(cell.break_even),
+        *changed,
+    )
+
+
+def _lines(found: Table, scenario: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    lines = [_line(cell) for cell in found.of(scenario)]
+    width = max(len(line) for line in lines)
+    head = HEAD if width == len(HEAD) else (*HEAD, "changed kept %")
+    return head, [line + (words.NONE,) * (width - len(line)) for line in lines]
+
+
+def _clean(text: str) -> str:
+    """Without control characters, which a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """The table for a terminal, about 110 columns wide.
+
+    Args:
+        rows: as `datawinnow.report.rows` returns them.
+
+    Returns:
+        Lines of text, a block a scenario, each opened by what the data say; how to read them stands below the last. No trailing newline.
+    """
+    found = table(rows)
+    blocks = []
+    for scenario in found.scenarios:
+        head, lines = _lines(found, scenario)
+        lines = [tuple(_clean(field) for field in line) for line in lines]
+        widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+        out = [f"{_clean(scenario)}: {_clean(words.headline(found, scenario))}", ""]
+        out.append("  ".join(name.ljust(width) for name, width in zip(head, widths, strict=True)).rstrip())
+        out.append("  ".join("-" * width for width in widths))
+        before = ""
+        for line in lines:
+            if before not in ("", line[0]):
+                out.append("")
+            before = line[0]
+            out.append("  ".join(field.ljust(width) for field, width in zip(line, widths, strict=True)).rstrip())
+        blocks.append("\n".join(out))
+    return "\n\n\n".join([*blocks, textwrap.fill(NOTE, 110)])
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The table for ``LOG.md``: GitHub's Markdown, a table a scenario.
+
+    Args:
+        rows: as `datawinnow.report.rows` returns them.
+
+    Returns:
+        Markdown, with what the data say above each table and how to read them below the last; no trailing newline.
+    """
+    found = table(rows)
+    about = ", ".join(f"{key} {found.about[key]}" for key in ("dataset", "n", "model", "epochs") if key in found.about)
+    out = []
+    for scenario in found.scenarios:
+        head, lines = _lines(found, scenario)
+        out += [f"**{_escape(scenario)}** ({_escape(about)}). {_escape(words.headline(found, scenario))}", ""]
+        out += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+        out += ["| " + " | ".join(_escape(field) for field in line) + " |" for line in lines]
+        out.append("")
+    return "\n".join([*out, NOTE])
+
+
+def _escape(text: str) -> str:
+    for letter in "\\|*_<>`":
+        text = text.replace(letter, "\\" + letter)
+    return _clean(text)

@@ -1,0 +1,52 @@
+"""Entropy of the prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.card import card
+from datawinnow.core.check import Missing
+from datawinnow.core.errors import ArgumentError
+
+
+@card(
+    "score",
+    "Entropy",
+    "Coleman et al. 2020, Selection via Proxy, arXiv 1906.11829, section 2",
+    cost="time O(n), memory O(n)",
+    end="high",
+)
+def entropy(entropy: Any, *, epoch: int = -1, missing: Missing = "raise") -> Tensor:
+    """Examples that the network is unsure of score high.
+
+    ``entropy = - sum over classes c of P(c) log P(c)`` at one epoch, the last unless told otherwise. It does not look
+    at the label. High is worth keeping.
+
+    Args:
+        entropy: (epochs, n) float, entropy of the softmax in each epoch, nats.
+        epoch: which epoch, from 0, or from the end if negative.
+        missing: ``"raise"``, or ``"skip"`` to let an example not seen in that epoch have NaN.
+
+    Returns:
+        (n,) float32 (float64 if ``entropy`` is), nats; NaN for an example not seen in that epoch under ``"skip"``.
+
+    Raises:
+        ArgumentError: an epoch that there is not, NaN or infinity in it, or another shape.
+
+    References:
+        Coleman et al. 2020, arXiv 1906.11829, section 2; static.md 4.
+
+    >>> entropy([[0.7, 0.6], [0.5, 0.0]]).tolist()
+    [0.5, 0.0]
+    """
+    nats = check.array("entropy", entropy, "epochs,n")
+    epochs = nats.shape[0]
+    check.number("epoch", epoch, -(10**9), 10**9, integer=True)
+    if not -epochs <= epoch < epochs:
+        raise ArgumentError(f"epoch={epoch} is not there: entropy has {epochs} epochs, 0 to {epochs - 1} (or negative)")
+    row = nats[epoch]
+    check.finite("entropy", row, missing)
+    return row.clone()

@@ -1,0 +1,154 @@
+"""Beta sampling: DUAL scores, drawn towards easier examples as fewer are kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import check_budget
+from datawinnow.core.card import card
+from datawinnow.core.check import Missing
+from datawinnow.core.draw import gumbel_top_k, largest
+from datawinnow.core.epochs import mean_over_epochs
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.select._scored import answer, scored
+
+SCALE = 15.0
+"""C in the formula of b_r."""
+EDGE = 1e-6
+"""Means are clipped to [EDGE, 1 - EDGE], and a and b to at least EDGE: the density is infinite or zero beyond."""
+
+
+@card(
+    "selector",
+    "Beta sampling",
+    "Cho et al. 2025, Lightweight Dataset Pruning without Full Training, arXiv 2502.06905, section 4",
+    cost="time O(epochs * n + budget log budget), memory O(n)",
+)
+def beta(
+    dual: Any,
+    p_label: Any,
+    *,
+    budget: int,
+    c_d: float = 5.5,
+    total: float = 15.0,
+    mu_top: int = 10,
+    generator: torch.Generator,
+    missing: Missing = "raise",
+) -> Selection:
+    """Draw examples by ``BetaPDF(mean of p_label; a, b) * dual``, without replacement.
+
+    With r the fraction removed and mu_D the mean ``p_label`` of the ``mu_top`` examples of highest DUAL:
+    ``b = 15 (1 - mu_D) (1 - r^c_d)``, ``a = total - b``. When little is removed the density sits on hard examples;
+    the more is removed, the more it moves to easy ones. Means are clipped to [1e-6, 1 - 1e-6]. Examples with a DUAL
+    of 0 have no weight: they come last, in random order, and only when the budget needs them.
+
+    Args:
+        dual: (n,) float, DUAL score, at least 0.
+        p_label: (epochs, n) float, probability of the given label, or its mean over epochs, (n,).
+        budget: how many examples to keep, 1 to n; r = 1 - budget / n.
+        c_d: how late the move to easy examples starts, bigger is later (authors' code: 4 for CIFAR-100, 11 for
+            ImageNet; 5.5 for CIFAR-10 is not confirmed by a source at hand). On short schedules smaller is safer.
+        total: a + b: 15 as in the paper, 16 as in the authors' code.
+        mu_top: how many of the highest DUAL scores mu_D is the mean of.
+        generator: CPU `torch.Generator`, the source of the draw.
+        missing: ``"raise"``, or ``"skip"`` to leave unseen epochs out of the means, and never to choose an example
+            without a score.
+
+    Returns:
+        `Selection` of exactly ``budget`` ids in the order drawn, weights of one.
+
+    Raises:
+        ArgumentError: a budget outside 1 to n, negative scores, values of ``p_label`` outside [0, 1], NaN.
+        CapacityError: fewer examples with a score than ``budget``.
+
+    References:
+        Cho et al. 2025, arXiv 2502.06905, section 4; static.md 1.3.
+
+    >>> from datawinnow.core.rng import stream
+    >>> len(beta([0.1, 0.2, 0.0], [0.4, 0.5, 0.9], budget=2, generator=stream(0, "select")))
+    2
+    """
+    check.generator(generator)
+    score = check.array("dual", dual, "n")
+    mean = _mean(p_label, missing)
+    check.number("mu_top", mu_top, 1, 10**9, integer=True)
+    n = check.same_n(dual=score, p_label=mean)
+    ids = scored(budget, missing, dual=score, p_label=mean)
+    part, mu = (score, mean) if ids is None else (score[ids], mean[ids])
+    check.probabilities("p_label", mu)
+    if float(part.min()) < 0:
+        raise ArgumentError(f"dual must be at least 0, got {float(part.min()):g}; is it another score?")
+    hardest = largest(part, min(mu_top, part.numel()))
+    mu_d = min(1.0, max(0.0, float(mu[hardest].to(torch.float64).mean())))
+    a, b = beta_parameters(mu_d, n, budget, c_d=c_d, total=total)
+
+    def log_weight(first: int, last: int) -> Tensor:
+        return beta_log_weight(mu[first:last], a, b).add_(part[first:last].to(torch.float64).log())
+
+    chosen = gumbel_top_k(log_weight, part.numel(), budget, generator)
+    if ids is not None:
+        chosen = ids[chosen]
+    weightless = (score == 0).to(torch.int8) * int(Reason.ZERO_WEIGHT)
+    return answer(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=weightless)
+
+
+def beta_parameters(mu_d: float, n: int, budget: int, *, c_d: float = 5.5, total: float = 15.0) -> tuple[float, float]:
+    """The parameters (a, b) of the Beta density.
+
+    Args:
+        mu_d: mean ``p_label`` of the examples of highest DUAL, in [0, 1].
+        n: number of examples.
+        budget: number kept.
+        c_d: exponent.
+        total: a + b, at least 15.
+
+    Returns:
+        ``a = total - b`` (weight towards easy) and ``b = 15 (1 - mu_d) (1 - r^c_d)``, each at least 1e-6.
+
+    Raises:
+        ArgumentError: a value out of range.
+
+    >>> beta_parameters(0.4, 100, 100)
+    (6.0, 9.0)
+    """
+    check.number("mu_d", mu_d, 0, 1)
+    check.number("c_d", c_d, 0, 1000)
+    check.number("total", total, SCALE, 1000)
+    removed = 1 - check_budget(budget, n) / n
+    b = SCALE * (1 - mu_d) * (1 - removed**c_d)
+    return max(total - b, EDGE), max(b, EDGE)
+
+
+def beta_log_weight(mu: Tensor, a: float, b: float) -> Tensor:
+    """Log density of Beta(a, b) at ``mu``.
+
+    Args:
+        mu: (m,) means of ``p_label``, clipped to [1e-6, 1 - 1e-6].
+        a: first parameter (towards 1).
+        b: second parameter (towards 0).
+
+    Returns:
+        (m,) float64, nats.
+
+    >>> round(float(beta_log_weight(torch.tensor([0.5]), 2.0, 2.0).exp()), 6)
+    1.5
+    """
+    at = mu.to(torch.float64).clamp(EDGE, 1 - EDGE)
+    constant = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    return at.log().mul_(a - 1).add_(at.neg().log1p_(), alpha=b - 1).add_(constant)
+
+
+def _mean(p_label: Any, missing: Missing) -> Tensor:
+    values = check.as_tensor("p_label", p_label)
+    if values.ndim == 1:
+        return check.array("p_label", values, "n")
+    values = check.array("p_label", values, "epochs,n")
+    check.finite("p_label", values, missing)
+    return mean_over_epochs(values)

@@ -1,0 +1,79 @@
+"""Checkpoints as safetensors and JSON: everything needed to go on to the same bytes, and nothing unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import FORMAT_VERSION, check_format, written_whole
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, facts: dict[str, Any]
+) -> None:
+    """Write the network, the optimiser's state and ``facts`` (JSON) whole.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    tensors = {f"model.{k}": v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    scalars: dict[str, Any] = {}
+    if optimizer is not None:
+        for i, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{i}.{key}"] = value.detach().cpu().contiguous().clone()
+                elif value is not None:
+                    scalars[f"{i}.{key}"] = value
+    text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **facts})
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata={"datawinnow": text})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+    """Put a checkpoint back into ``model`` and ``optimizer``.
+
+    Returns:
+        The ``facts`` that it was written with.
+
+    Raises:
+        RunError: truncated, of a newer version, or of another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise RunError(f"{path} is truncated or damaged ({error}); remove it and run its stage again") from None
+    check_format(facts.get("format"), path)
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    own = model.state_dict()
+    if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
+        raise RunError(
+            f"{path} holds another network than the one asked for; give its --model, or another --run folder"
+        )
+    model.load_state_dict(weights)
+    if optimizer is not None:
+        _restore(optimizer, tensors, facts.get("scalars", {}))
+    return facts  # type: ignore[no-any-return]
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, i, name = key.split(".", 2)
+            parameter = parameters[int(i)]
+            # momentum must have the memory format of its parameter, or every later step is slower
+            like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+            optimizer.state[parameter][name] = like.copy_(value)
+    for key, scalar in scalars.items():
+        i, name = key.split(".", 1)
+        optimizer.state[parameters[int(i)]][name] = scalar

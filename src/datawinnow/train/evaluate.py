@@ -1,0 +1,51 @@
+"""Accuracy and loss on held-out examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from datawinnow.data.batches import batches_of
+from datawinnow.train.precision import autocast, float32_head
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    test: Any,
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    channels_last: bool = False,
+    batch: int = 500,
+    workers: int = 0,
+) -> tuple[float, float]:
+    """Accuracy in [0, 1] and mean cross-entropy in nats of ``model`` on all of ``test``, in evaluation mode.
+
+    Args:
+        model: network on ``device``.
+        test: `Examples` or any map-style dataset of ``(x, y)``.
+        device: where the model is.
+        precision: ``"fp32"`` or ``"bf16"``.
+        channels_last: memory format of the pictures.
+        batch: examples at a time.
+        workers: processes of the DataLoader, where one is needed.
+    """
+    device = torch.device(device)
+    was = model.training
+    model.eval()
+    totals = torch.zeros(2, dtype=torch.float64)
+    batches = batches_of(test, device, workers=workers, channels_last=channels_last)
+    parts = []
+    with float32_head(model):
+        for _, x, y in batches.test(batch):
+            with autocast(device, precision):
+                logits = model(x).float()
+            parts.append(torch.stack([(logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")]))
+    totals = torch.stack(parts).double().sum(0)
+    model.train(was)
+    accuracy, loss = (totals / batches.n).tolist()
+    return accuracy, loss

@@ -1,0 +1,36 @@
+"""FLOPs of one example, by torch's own counter."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def flops_per_example(model: nn.Module, x: Tensor) -> tuple[float, float]:
+    """Forward and backward floating-point operations of one example.
+
+    A copy of the network is run in evaluation mode (so that batch norm takes one example) on the rows of ``x``. A model
+    that cannot be copied or counted gives zeros rather than stopping a training run over a statistic.
+
+    Args:
+        model: the network.
+        x: (b, ...) a small batch.
+
+    Returns:
+        Forward, backward (both counted as 2 per multiply-add).
+    """
+    try:
+        trial = copy.deepcopy(model).eval()
+        with FlopCounterMode(display=False) as counter:
+            logits = trial(x)
+        forward = float(counter.get_total_flops())
+        with FlopCounterMode(display=False) as counter:
+            trial(x).float().sum().backward()
+        total = float(counter.get_total_flops())
+        del logits
+    except (RuntimeError, TypeError, NotImplementedError, torch.jit.Error):
+        return 0.0, 0.0
+    return forward / len(x), (total - forward) / len(x)

@@ -1,0 +1,101 @@
+"""Which arithmetic: bf16 and channels-last where they measure faster, and a float32 last layer always."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datawinnow.core.errors import ArgumentError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def autocast(device: torch.device, precision: str) -> Any:
+    """Autocast to bf16, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@contextmanager
+def float32_head(model: nn.Module) -> Iterator[None]:
+    """Run the last linear layer in float32 under autocast.
+
+    bf16 has 8 bits of precision: logits of a bf16 last layer tie, and so would the recorded probabilities.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not layers:
+        yield
+        return
+    head = layers[-1]
+    had = head.__dict__.get("forward")
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), head.weight.float(), None if head.bias is None else head.bias.float())
+
+    head.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if had is None:
+            del head.__dict__["forward"]
+        else:
+            head.forward = had  # type: ignore[method-assign]
+
+
+def fastest(model: nn.Module, x: Tensor, y: Tensor, *, rounds: int = 4, gain: float = 1.1) -> tuple[str, bool, str]:
+    """Time a few steps in each arithmetic and take the fastest, if it is faster than plain float32 by ``gain``.
+
+    Args:
+        model: the network; a copy is trained.
+        x: a batch on the device.
+        y: its labels.
+        rounds: timed steps of each (the median counts).
+        gain: how much faster than float32 the others must be, so that noise does not choose.
+
+    Returns:
+        Precision, channels-last or not, and a sentence with the times.
+    """
+    forms = [("fp32", False), ("bf16", False)] + ([("fp32", True), ("bf16", True)] if x.ndim == 4 else [])
+    times = {form: _seconds(model, x, y, *form, rounds) for form in forms}
+    plain = times["fp32", False]
+    best = min(times, key=lambda form: times[form])
+    if times[best] * gain > plain:
+        best = ("fp32", False)
+    words = ", ".join(f"{p}{' channels-last' if c else ''} {1000 * s:.1f} ms" for (p, c), s in times.items())
+    return best[0], best[1], f"measured a step: {words}"
+
+
+def _seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
+    trial = copy.deepcopy(model).train()
+    if channels_last:
+        trial = trial.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+    taken = []
+    with float32_head(trial):
+        for _ in range(rounds + 2):
+            start = time.perf_counter()
+            with autocast(x.device, precision):
+                logits = trial(x)
+            F.cross_entropy(logits.float(), y).backward()
+            if x.is_cuda:
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+    return sorted(taken[2:])[rounds // 2]
+
+
+def check_precision(precision: str) -> str:
+    """``precision`` if it is known.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return precision

@@ -1,0 +1,95 @@
+"""Cards and docstrings of every method, and no file forgotten."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from datawinnow import scenarios, scores, select
+from datawinnow.core.card import ALWAYS, Card
+from tests.conformance import cases
+
+FOLDERS = {"score": scores, "selector": select, "scenario": scenarios}
+METHODS = {f"{kind} {key}": m for kind, package in FOLDERS.items() for key, m in package.METHODS.items()}
+NOT_METHODS = {"wrap"}
+"""Modules without a method of their own; a leading underscore says the same."""
+
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_no_file_is_forgotten(kind):
+    package = FOLDERS[kind]
+    found = {}
+    for file in Path(package.__file__).parent.glob("*.py"):
+        if file.stem.startswith("_") or file.stem in NOT_METHODS:
+            continue
+        module = importlib.import_module(f"{package.__name__}.{file.stem}")
+        own = [m for m in vars(module).values() if isinstance(getattr(m, "card", None), Card)]
+        own = [m for m in own if m.__module__ == module.__name__]
+        assert own, f"{file.name} holds no method; give it a card, or a name with an underscore"
+        found |= {m.card.key: m for m in own}
+    assert found == package.METHODS, "import the method in __init__.py, one line each"
+    assert set(package.METHODS) <= set(package.__all__)
+
+
+@every_method
+def test_the_card_is_complete(method, request):
+    card = method.card
+    assert card.kind == request.node.callspec.id.rsplit(" ", 1)[0]
+    assert card.key == method.__name__
+    assert (card.end in ("high", "low", "middle")) == (card.kind == "score")
+    assert re.search(r"arXiv \d{4}\.\d{4,5}", card.source), card.source
+    assert re.search(r"\b(19|20)\d\d\b", card.source), "the source needs a year"
+    assert card.cost.startswith("time O(")
+    assert "memory O(" in card.cost
+    assert card.summary.endswith(".")
+    assert len(card.name) >= 3
+    assert set(card.takes) <= set(ALWAYS)
+    if card.kind == "selector":
+        assert "budget" in card.takes
+    if card.kind == "score":
+        assert "missing" in card.takes
+
+
+@every_method
+def test_the_docstring_says_everything(method):
+    doc = inspect.getdoc(method)
+    for section in ("Args:", "Returns:", "Raises:", "References:"):
+        assert f"\n{section}\n" in doc, f"{section} is missing"
+    args = doc.split("\nArgs:\n")[1].split("\nReturns:\n")[0]
+    entries = dict(re.findall(r"^    (\w+): ((?:.|\n(?!    \w+: ))*)", args, flags=re.MULTILINE))
+    parameters = inspect.signature(method).parameters
+    assert list(entries) == list(parameters), "Args must list every parameter in order"
+    for name, parameter in parameters.items():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            assert re.search(r"\([\w ]+,[\w ,.]*\)", entries[name]), f"{name} needs its shape"
+    returns = doc.split("\nReturns:\n")[1].split("\nRaises:\n")[0]
+    assert re.search(r"\(n,\)|Selection", returns), "Returns needs the shape"
+    source = re.search(r"\d{4}\.\d{4,5}", method.card.source).group()
+    assert source in doc.split("\nReferences:\n")[1]
+    assert ">>> " in doc, "an example with a number"
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_files_and_functions_stay_small(kind):
+    import ast
+
+    for file in Path(FOLDERS[kind].__file__).parent.glob("*.py"):
+        text = file.read_text()
+        assert text.count("\n") <= 300, file.name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                body = node.end_lineno - node.body[0].end_lineno  # the docstring does not count
+                assert body <= 50, f"{file.name}: {node.name} has {body} lines"
+
+
+def test_a_method_without_a_case_fails_at_collection():
+    methods = dict(scores.METHODS)
+    with pytest.raises(LookupError, match=r"without a conformance case: \['dual'\]"):
+        cases.cases(methods, {k: v for k, v in cases.SCORES.items() if k != "dual"})
+    del methods["aum"]
+    with pytest.raises(LookupError, match=r"cases without a method: \['aum'\]"):
+        cases.cases(methods, cases.SCORES)

@@ -1,0 +1,82 @@
+"""The estimate against what happens: memory within a factor of 2, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from datawinnow.data.examples import Augment, Examples
+from datawinnow.pipeline.estimate import duration, estimate
+from datawinnow.pipeline.methods import method_of
+from datawinnow.train import Recipe
+
+CHILD = """
+import json, resource, sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from datawinnow.data.examples import Augment, Examples
+from datawinnow.pipeline.estimate import estimate, resident_bytes
+from datawinnow.pipeline.prune import prune
+from datawinnow.train import Recipe
+n, side, model, batch, run = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), Path(sys.argv[5])
+g = torch.Generator().manual_seed(0)
+x = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=g)
+train = Examples(x, torch.arange(n) % 4, ("a", "b", "c", "d"), augment=Augment())
+recipe = Recipe(batch=batch, precision="fp32")
+told = estimate(train, epochs=2, model=model, recipe=recipe, keep=0.5)
+prune(train, keep=0.5, epochs=2, model=model, recipe=recipe, run=run, score="el2n")
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"told": told["memory"], "peak": peak, "start": told["memory_by_part"]["process"]}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "model", "batch"),
+    [(256, 16, "mlp", 64), (60_000, 32, "mlp", 128), (256, 32, "resnet8", 256)],
+    ids=["small", "data", "activations"],
+)
+def test_memory_is_within_a_factor_of_two_of_the_peak(n: int, side: int, model: str, batch: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(n), str(side), model, str(batch), str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["peak"] / 2 <= answer["told"] <= 2 * answer["peak"], answer
+
+
+def examples(n: int, side: int = 8) -> Examples:
+    x = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Examples(x, torch.arange(n) % 2, ("a", "b"), augment=Augment(crop=1))
+
+
+def test_the_recording_grows_with_the_data_and_the_epochs() -> None:
+    recipe = Recipe(precision="fp32", batch=16)
+    small = estimate(examples(64), epochs=2, model="mlp", recipe=recipe)
+    large = estimate(examples(640), epochs=4, model="mlp", recipe=recipe)
+    assert large["disk"] == 20 * small["disk"]
+    assert large["memory_by_part"]["recorder"] == 10 * small["memory_by_part"]["recorder"]
+    # 64 uint8 pictures of 3 x 8 x 8, padded by one pixel on each side
+    assert small["memory_by_part"]["dataset on the device"] == 64 * 3 * 10 * 10
+
+
+def test_a_method_that_reads_no_recording_is_charged_none() -> None:
+    told = estimate(examples(64), keep=0.5, model="mlp", method=method_of("random"), recipe=Recipe(precision="fp32"))
+    assert set(told["seconds_by_stage"]) == {"train"}
+    assert told["disk"] == 0
+
+
+def test_the_estimate_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    estimate(examples(32), model="mlp", recipe=Recipe(precision="auto", batch=16))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.1, "under a second"), (59.4, "59 s"), (60, "1 min"), (3725, "1 h 2 min")])
+def test_durations_are_said_for_people(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

@@ -1,0 +1,1 @@
+"""Slow, literal versions written from the papers' equations; nothing here imports datawinnow."""

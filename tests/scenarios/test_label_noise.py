@@ -1,0 +1,85 @@
+"""Symmetric label noise: exactly so many, never to itself, uniform over the others."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datawinnow.core.card import card_of
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import stream
+from datawinnow.scenarios import METHODS, symmetric
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 200),
+    classes=st.integers(2, 12),
+    rate=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_exactly_the_rate_changes_and_never_to_itself(n, classes, rate, seed):
+    labels = torch.randint(0, classes, (n,), generator=stream(seed, "labels"))
+    before = labels.clone()
+    x = torch.zeros(n)
+    same, noisy, changed = symmetric(x, labels, rate=rate, generator=stream(seed, "noise"), classes=classes)
+    assert same is x
+    assert torch.equal(labels, before)
+    assert int(changed.sum()) == int(rate * n + 0.5 + 1e-9)
+    assert torch.equal(noisy != labels, changed)
+    assert noisy.dtype == torch.int64
+    assert 0 <= int(noisy.min()) <= int(noisy.max()) < classes
+
+
+def test_new_labels_are_uniform_over_the_other_classes():
+    n, classes = 30_000, 5
+    labels = torch.full((n,), 2)
+    _, noisy, _ = symmetric(None, labels, rate=1.0, generator=stream(0, "noise"), classes=classes)
+    share = torch.bincount(noisy, minlength=classes) / n
+    q = 1 / (classes - 1)
+    error = (q * (1 - q) / n) ** 0.5
+    assert share[2] == 0
+    assert ((share[[0, 1, 3, 4]] - q).abs() <= 4 * error).all(), share
+
+
+def test_which_examples_change_is_uniform():
+    trials, n = 2000, 10
+    counts = torch.zeros(n)
+    generator = stream(0, "which")
+    labels = torch.arange(n) % 2
+    for _ in range(trials):
+        counts += symmetric(None, labels, rate=0.3, generator=generator)[2]
+    error = (0.3 * 0.7 / trials) ** 0.5
+    assert ((counts / trials - 0.3).abs() <= 4 * error).all(), counts / trials
+
+
+def test_same_generator_same_noise_and_no_global_state():
+    labels = torch.arange(50) % 4
+    state = torch.random.get_rng_state()
+    a = symmetric(None, labels, rate=0.4, generator=stream(3, "noise"))
+    b = symmetric(None, labels, rate=0.4, generator=stream(3, "noise"))
+    c = symmetric(None, labels, rate=0.4, generator=stream(4, "noise"))
+    assert torch.equal(a[1], b[1])
+    assert not torch.equal(a[1], c[1])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ArgumentError, match=r"rate must be a number in \[0, 1\], got 1\.5"):
+        symmetric(None, [0, 1], rate=1.5, generator=stream(0))
+    with pytest.raises(ArgumentError, match="at least 2 classes, got 1"):
+        symmetric(None, [0, 0], rate=0.5, generator=stream(0))
+    with pytest.raises(ArgumentError, match="labels has class 3, but classes=3"):
+        symmetric(None, [0, 3], rate=0.5, generator=stream(0), classes=3)
+    with pytest.raises(ArgumentError, match="labels must be integer class ids"):
+        symmetric(None, [0.5, 1.0], rate=0.5, generator=stream(0))
+    with pytest.raises(ArgumentError, match=r"generator must be a torch\.Generator, got 7"):
+        symmetric(None, [0, 1], rate=0.5, generator=7)
+
+
+def test_every_scenario_has_a_card():
+    assert list(METHODS) == ["symmetric"]
+    card = card_of(symmetric)
+    assert card.kind == "scenario"
+    assert set(card.takes) == {"rate", "generator"}
+    assert card.options == {"classes": None}

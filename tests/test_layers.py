@@ -1,0 +1,195 @@
+"""Imports point one way: every module under src is held to the table of layers."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "src" / "datawinnow"
+
+SCORING = {"record", "scores", "select", "scenarios"}
+TRAINING = {"data", "models", "record", "train"}
+PIPELINE = SCORING | TRAINING | {"core", "probe"}
+ALL = PIPELINE | {"dynamic", "condense", "vit", "instruct", "pipeline", "bench", "report", "scale", "integrations"}
+LAYERS: dict[str, set[str]] = {
+    "core": set(),
+    "scores": {"core"},
+    "select": {"core"},
+    "scenarios": {"core"},
+    "data": {"core"},
+    "models": {"core"},
+    "record": {"core"},
+    "dynamic": {"core"},
+    "condense": {"core"},
+    "vit": {"core"},
+    "instruct": {"core"},
+    "train": {"core", "data", "models", "record"},
+    "probe": {"core", "data", "models"},
+    "pipeline": PIPELINE | {"dynamic"},
+    "bench": PIPELINE | {"dynamic", "condense", "pipeline"},
+    "report": {"core"},
+    "scale": {"core", "scores", "select"},
+    "integrations": {"core", "data", "record", "dynamic"},
+    "cli": ALL,
+}
+"""What each part may import, beside itself (design.md, "The folders")."""
+EXEMPT = {"__init__", "__main__"}
+"""Modules at the top, which offer everything to the user."""
+FREE_NAMES = {"__version__"}
+"""Names that any part may take from the top."""
+
+
+def module_of(file: Path, root: Path) -> tuple[str, ...]:
+    """``("scores", "dual")`` of a file; a package's ``__init__`` is the package."""
+    parts = file.relative_to(root).with_suffix("").parts
+    return parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts
+
+
+def imports(file: Path, root: Path) -> list[tuple[int, tuple[str, ...]]]:
+    """(line, dotted parts from ``datawinnow`` or the outside package on) of each import, lazy ones too."""
+    module = ("datawinnow", *module_of(file, root))
+    package = module if file.name == "__init__.py" else module[:-1]
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, tuple(alias.name.split("."))) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            found += [(node.lineno, (*base, alias.name)) for alias in node.names]
+        elif (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            found.append((node.lineno, tuple(str(node.args[0].value).split("."))))
+    return found
+
+
+def violations(root: Path) -> list[str]:
+    """One line for each import that the table does not allow."""
+    wrong = []
+    for file in sorted(root.rglob("*.py")):
+        module = module_of(file, root)
+        own = module[0]
+        if len(file.relative_to(root).parts) == 1 and own in EXEMPT:
+            continue
+        if own not in LAYERS:
+            wrong.append(f"{file.name}: {own} is not in the table of layers (tests/test_layers.py)")
+            continue
+        for line, target in imports(file, root):
+            if target[0] != "datawinnow":
+                continue
+            other = target[1] if len(target) > 1 else ""
+            if other == own or other in LAYERS[own] or other in FREE_NAMES:
+                continue
+            if other not in LAYERS and own in ("cli", "integrations"):
+                continue  # these stand where a user stands
+            wrong.append(f"{'/'.join(module)}.py:{line}: {own} must not import {'.'.join(target)}")
+    return wrong
+
+
+def reaches(root: Path, start: str, outside: str) -> list[str]:
+    """Modules among those that ``start`` imports, directly or not, that import the package ``outside``."""
+    files = {module_of(f, root): f for f in root.rglob("*.py")}
+    todo = [m for m in files if m[0] == start]
+    done, wrong = set(todo), []
+    while todo:
+        module = todo.pop()
+        for _, target in imports(files[module], root):
+            if target[0] == outside:
+                wrong.append("/".join(module))
+            if target[0] != "datawinnow":
+                continue
+            inner = target[1:]
+            # importing a.b.c runs a and a.b too; the last part may be a name rather than a module
+            for upto in range(1, len(inner) + 1):
+                if inner[:upto] in files and inner[:upto] not in done:
+                    done.add(inner[:upto])
+                    todo.append(inner[:upto])
+    return sorted(set(wrong))
+
+
+def test_every_import_is_allowed_by_the_table():
+    assert violations(ROOT) == []
+
+
+def test_scores_and_the_trainer_never_import_each_other():
+    assert reaches(ROOT, "scores", "torch"), "the walk must see something"
+    for one, other in (("scores", "train"), ("train", "scores")):
+        crossing = [
+            f"{file.name}:{line}"
+            for file in (ROOT / one).rglob("*.py")
+            for line, target in imports(file, ROOT)
+            if target[:2] == ("datawinnow", other)
+        ]
+        assert crossing == []
+        assert other not in LAYERS[one]
+
+
+def test_the_report_never_reaches_torch():
+    assert reaches(ROOT, "report", "torch") == []
+
+
+def test_core_files_and_errors_do_without_torch():
+    for name in ("files", "errors", "reason"):
+        assert not [t for _, t in imports(ROOT / "core" / f"{name}.py", ROOT) if t[0] == "torch"]
+
+
+def test_the_table_itself_has_no_cycle():
+    order: list[str] = []
+    while len(order) < len(LAYERS):
+        ready = [part for part, below in LAYERS.items() if part not in order and below <= set(order)]
+        assert ready, f"a cycle among {sorted(set(LAYERS) - set(order))}"
+        order += ready
+    assert order[0] == "core"
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "wrong"),
+    [
+        ("scores/a.py", "from datawinnow.core.card import card", None),
+        ("scores/a.py", "from datawinnow.train.fit import fit", "scores must not import datawinnow.train.fit.fit"),
+        ("scores/a.py", "import datawinnow.train", "scores must not import datawinnow.train"),
+        ("scores/a.py", "from datawinnow import train", "scores must not import datawinnow.train"),
+        ("scores/a.py", "from datawinnow import fit", "scores must not import datawinnow.fit"),
+        ("scores/a.py", "import datawinnow", "scores must not import datawinnow"),
+        ("scores/a.py", "from datawinnow import __version__", None),
+        ("scores/a.py", "from ..select import top", "scores must not import datawinnow.select.top"),
+        ("scores/a.py", "from . import b", None),
+        ("scores/__init__.py", "from .. import select", "scores must not import datawinnow.select"),
+        ("scores/__init__.py", "from .a import a", None),
+        ("core/a.py", "def f():\n    from datawinnow.data import load", "core must not import datawinnow.data.load"),
+        ("core/a.py", "import importlib\nimportlib.import_module('datawinnow.cli')", "core must not import datawinnow"),
+        ("train/a.py", "if TYPE_CHECKING:\n    from datawinnow.scores import dual", "train must not import datawinnow"),
+        ("train/deep/a.py", "from ...scores import dual", "train must not import datawinnow.scores.dual"),
+        ("cli/a.py", "from datawinnow import prune", None),
+        ("strange/a.py", "import os", "strange is not in the table of layers"),
+        ("__init__.py", "from datawinnow import scores, cli", None),
+        ("pipeline.py", "from datawinnow.cli import main", "pipeline must not import datawinnow.cli.main"),
+    ],
+)
+def test_planted_imports_are_found(tmp_path, path, source, wrong):
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source)
+    found = violations(tmp_path)
+    if wrong is None:
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert wrong in found[0]
+
+
+def test_planted_detours_to_torch_are_found(tmp_path):
+    for path, source in {
+        "report/page.py": "from datawinnow.core import files",
+        "core/__init__.py": "",
+        "core/files.py": "from datawinnow.core.deep import name",
+        "core/deep.py": "def f():\n    import torch.nn",
+        "core/other.py": "import torch",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(source)
+    assert reaches(tmp_path, "report", "torch") == ["core/deep"]
