@@ -23,6 +23,15 @@ def test_written_whole_replaces_and_leaves_nothing_beside_it(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_reader_of_the_old_file_never_sees_half_of_the_new(tmp_path):
+    path = tmp_path / "a.bin"
+    files.write_bytes(path, b"old")
+    with path.open("rb") as reader:
+        files.write_bytes(path, b"new")
+        assert reader.read() == b"old"  # renamed over, not written into
+    assert path.read_bytes() == b"new"
+
+
 def test_a_failure_while_writing_keeps_what_was_there(tmp_path):
     path = tmp_path / "a.bin"
     files.write_bytes(path, b"old")

@@ -76,7 +76,9 @@ def test_subset_and_labels(both):
 
 def test_pickles_for_spawned_workers(both):
     memory, lazy = both
+    before = pickle.dumps(lazy.pictures)
     _ = lazy[0], lazy.fingerprint  # files are open now
+    assert pickle.dumps(lazy.pictures) == before
     copy = pickle.loads(pickle.dumps(lazy))
     assert torch.equal(copy[7][0], memory.x[7])
     assert copy.fingerprint == lazy.fingerprint
@@ -129,6 +131,24 @@ def test_a_broken_picture_is_named_when_met_or_found_beforehand(tmp_path):
     assert any("1 broken train pictures are left out" in n for n in fewer.notes)
     assert seen[0][0].startswith("checking train pictures")
     assert fewer[i][1] == 1
+
+
+def test_a_broken_row_is_named_by_its_parquet_file(tmp_path):
+    arrays = list(pixels(8))
+    arrays[5] = b"<html>"
+    write_parquet(tmp_path / "train-0.parquet", arrays, [0, 1] * 4)
+    write_parquet(tmp_path / "test-0.parquet", pixels(2), [0, 1])
+    lazy, _ = load(tmp_path, memory=0)
+    with pytest.raises(DataError, match=r"broken picture row 5 of .*train-0\.parquet"):
+        lazy.subset(torch.tensor([2, 5]))[1]
+
+
+def test_colour_only_in_the_test_split(tmp_path):
+    write_folder(tmp_path, 3, grey=True)
+    write_folder(tmp_path, 2, split="test", seed=1)
+    memory, lazy = load(tmp_path)[1], load(tmp_path, memory=0)[1]
+    assert torch.equal(lazy[0][0], memory.x[0])
+    assert lazy.shape == (3, 8, 8)
 
 
 def test_a_damaged_copy_of_parquet_is_made_anew(tmp_path, monkeypatch):

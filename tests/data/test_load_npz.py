@@ -104,15 +104,16 @@ NAN[5, 1] = np.nan
 @pytest.mark.parametrize(
     ("arrays", "match"),
     [
-        ({"x": X8, "y": Y8.astype(float)}, r"labels 'y' of .*a\.npz must be integers .*got float64 \(.*0\.0.* in row 0\)"),
+        ({"x": X8, "y": Y8.astype(float)}, r"labels 'y' of .*a\.npz must be integers .*float64 \(.*0\.0.* in row 0\)"),
         ({"x": X8, "y": np.eye(2)[Y8]}, r"labels 'y' of .* must have shape \(n,\), got \(8, 2\); one-hot .*argmax"),
         ({"x": X8, "y": Y8 - 1}, "label -1 of row 0 of 'y' in .* is below 0"),
         ({"x": X8, "y": Y8[:5]}, "'x' has 8 rows, but 'y' has 5; they must agree"),
         ({"x": X8, "y": Y8 * 0}, "only one class \\('0'\\)"),
         ({"x": X8, "y": Y8[:0]}, "labels 'y' of .* are empty"),
-        ({"x": X8, "y": Y8, "classes": np.array(["a"])}, "label 1 of row 1 of 'y' in .* has no name: there are 1 class"),
+        ({"x": X8, "y": Y8, "classes": np.array(["a"])}, "label 1 of row 1 of 'y' in .* has no name: there are 1"),
         ({"x": X8, "y": np.array(list("abcdefgh"))}, "8 different ones in 8 rows, so they are no classes"),
         ({"x": X8.astype(int) - 5, "y": Y8}, "must be uint8 pictures"),
+        ({"x": X8.astype(int) + 200, "y": Y8}, "must be uint8 pictures"),
         ({"x": X8.astype(complex), "y": Y8}, "must be uint8 pictures .* got complex128"),
         ({"x": X8.reshape(8, -1), "y": Y8}, r"must have shape \(n, h, w\).*got \(8, 192\); vectors must be floating"),
         ({"x": X8[..., :2], "y": Y8}, "cannot tell the channels .*: neither the second nor the last axis"),
@@ -122,12 +123,12 @@ NAN[5, 1] = np.nan
         ({"a": X8, "b": Y8}, "has the arrays a, b; needed are x_train and y_train"),
         ({"x": np.array([{}] * 8, dtype=object), "y": Y8}, r"array 'x' of .*a\.npz is pickled"),
         ({"x": X8, "y": np.array([0, 1] * 4, dtype=object)}, r"array 'y' of .*a\.npz is pickled"),
-        ({"x_train": X8, "y_train": Y8, "x_test": X8[:, :4], "y_test": Y8}, r"shape \(3, 4, 8\), but those to train on"),
+        ({"x_train": X8, "y_train": Y8, "x_test": X8[:, :5], "y_test": Y8}, r"shape \(3, 5, 8\), but those"),
         ({"x_train": X8, "y_train": Y8, "x_test": X8, "y_test": Y8 + 1}, "label 2 of row 1 of 'y_test' .* is none of"),
     ],
-    ids=["float-labels", "one-hot", "negative", "lengths", "one-class", "empty", "unnamed", "texts", "int-range", "complex",
-         "flat", "no-channels", "two-channels", "one-axis", "nan", "keys", "pickled-x", "pickled-y", "test-shape",
-         "test-label"],
+    ids=["float-labels", "one-hot", "negative", "lengths", "one-class", "empty", "unnamed", "texts", "negative-pixels",
+         "large-pixels", "complex", "flat", "no-channels", "two-channels", "one-axis", "nan", "keys", "pickled-x",
+         "pickled-y", "test-shape", "test-label"],
 )  # fmt: skip
 def test_arrays_that_are_none(tmp_path, arrays, match):
     with pytest.raises(DataError, match=match):
@@ -188,7 +189,7 @@ def test_memory_that_is_free(tmp_path):
     assert available_memory(info, tmp_path / "none") == 5000 * 1024
     group = tmp_path / "group"
     group.mkdir()
-    for name, text in (("max", "3000000"), ("current", "2500000"), ("stat", "anon 9\ninactive_file 100000\n")):
+    for name, text in (("max", "3000000"), ("current", "2500000"), ("stat", "anon 9\ninactive_file 100000")):
         (group / f"memory.{name}").write_text(text + "\n")
     assert available_memory(info, group) == 600_000
     (group / "memory.max").write_text("max\n")

@@ -274,12 +274,27 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path, decodes):
     assert again.fingerprint == first.fingerprint
     assert again.notes == first.notes
     load(tmp_path, size=16)
-    assert len(decodes) == 22
+    load(tmp_path)
+    assert len(decodes) == 22  # each size has its own
     changed = pixels(4, seed=40)
     write_parquet(tmp_path / "train-00000-of-00002.parquet", changed, LABELS[:4], names=NAMES)
     files = len(cached())
     assert same_pixels(load(tmp_path)[0].x, [*changed, *arrays[4:]])
     assert len(cached()) == files  # the older state's file is gone
+
+
+@pytest.mark.usefixtures("always_cached")
+def test_two_folders_alike_but_for_their_names_share_no_cache(tmp_path):
+    kept = {}
+    for seed, name in enumerate(("one", "two")):
+        arrays = np.zeros((4, 8, 8, 3), np.uint8) + np.uint8(100 + seed)
+        write_parquet(tmp_path / name / "train-0.parquet", arrays, [0, 1, 0, 1])
+        write_parquet(tmp_path / name / "test-0.parquet", arrays, [0, 1, 0, 1])
+        for path in (tmp_path / name).iterdir():
+            os.utime(path, (1000, 1000))
+        kept[name] = load(tmp_path / name)[0]
+    assert int(kept["one"].x.max()) == 100
+    assert int(kept["two"].x.max()) == 101
 
 
 @pytest.mark.usefixtures("always_cached")
@@ -387,7 +402,7 @@ def test_a_dataset_of_the_hub_with_a_broken_picture(offline):
     arrays = list(pixels(4))
     arrays[2] = b"<html>"
     write_parquet(offline / "owner" / "broken" / "train-0.parquet", arrays, [0, 1, 0, 1])
-    with pytest.raises(DataError, match="broken picture row 2 of .*: it is not a picture"):
+    with pytest.raises(DataError, match=r"broken picture row 2 of .*: it is not a picture"):
         load("hf:owner/broken", holdout=0.5)
 
 
@@ -401,14 +416,14 @@ def shared_data(name: str) -> Path:
     return root / name
 
 
+CIFAR10 = ("cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 10)
+CIFAR100 = ("cifar100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 100)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "mean", "std", "classes"),
-    [
-        ("cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 10),
-        ("cifar100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 100),
-    ],
-    ids=["cifar10", "cifar100"],
+    [pytest.param(*CIFAR10, id="cifar10"), pytest.param(*CIFAR100, id="cifar100", marks=pytest.mark.slow)],
 )
 def test_cifar_has_the_published_statistics(name, mean, std, classes):
     train, test = load(shared_data(name))

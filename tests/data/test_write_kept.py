@@ -242,6 +242,6 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(shutil, "copy2", full)
-    with pytest.raises(RunError, match="the disk is full: could not write .*out"):
+    with pytest.raises(RunError, match=r"the disk is full: could not write .*out"):
         write_kept(train, KEPT, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]

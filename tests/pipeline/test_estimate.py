@@ -40,10 +40,12 @@ print(json.dumps({"told": told["memory"], "peak": peak, "start": told["memory_by
     [(256, 16, "mlp", 64), (60_000, 32, "mlp", 128), (256, 32, "resnet8", 256)],
     ids=["small", "data", "activations"],
 )
-def test_memory_is_within_a_factor_of_two_of_the_peak(n: int, side: int, model: str, batch: int, tmp_path: Path) -> None:
+def test_memory_is_within_twice_and_half_of_the_peak(n: int, side: int, model: str, batch: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(n), str(side), model, str(batch), str(tmp_path / "run")],
-        capture_output=True, text=True, timeout=240,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -77,6 +79,8 @@ def test_the_estimate_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.1, "under a second"), (59.4, "59 s"), (60, "1 min"), (3725, "1 h 2 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.1, "under a second"), (59.4, "59 s"), (60, "1 min"), (3725, "1 h 2 min")]
+)
 def test_durations_are_said_for_people(seconds: float, said: str) -> None:
     assert duration(seconds) == said

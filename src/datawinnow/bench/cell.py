@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ from torch import Tensor
 from datawinnow.bench.grid import BASELINES, Cell, Grid, parse_scenario
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.cost import Cost
-from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, read_json, write_json
-from datawinnow.core.provenance import commit, now, versions
+from datawinnow.core.errors import DataError, RunError
+from datawinnow.core.files import read_json, write_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
 from datawinnow.models import build, choose
-from datawinnow.pipeline.methods import Arrays, epochs_read, needs_of, select_by_method
-from datawinnow.record import Recorder, column
+from datawinnow.pipeline.methods import Arrays, epochs_charged, needs_of, select_by_method
+from datawinnow.pipeline.recording import fit_recorded
+from datawinnow.pipeline.rows import finite, result_row
+from datawinnow.record import column
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import History, Progress, fit
 
@@ -41,14 +42,24 @@ def datasets_of(grid: Grid) -> tuple[Any, Any]:
 
 
 def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
-    """The train split under a scenario, and (n,) bool: which examples it changed."""
+    """The train split under a scenario, and (n,) bool: which examples it changed.
+
+    Raises:
+        DataError: the dataset does not show its labels.
+    """
     name, rate = parse_scenario(scenario)
     if name == "clean":
         return train, torch.zeros(len(train), dtype=torch.bool)
-    x, y, changed = SCENARIOS[name](
-        train.x, train.labels, rate=rate, generator=stream(seed, "scenario", scenario), classes=len(train.classes)
-    )
-    return replace(train, x=x, labels=y), changed
+    labels, classes = getattr(train, "labels", None), getattr(train, "classes", None)
+    if labels is None or classes is None or not dataclasses.is_dataclass(train):
+        raise DataError(
+            f"the scenario {scenario!r} changes labels, which {type(train).__name__} does not show: load the data with "
+            "datawinnow.load, or make it datawinnow.Examples(x, labels, classes)"
+        )
+    x = getattr(train, "x", None)  # pictures that stay on disk have none
+    generator = stream(seed, "scenario", scenario)
+    new_x, y, changed = SCENARIOS[name](x, labels, rate=rate, generator=generator, classes=len(classes))
+    return dataclasses.replace(train, **({} if new_x is x else {"x": new_x}), labels=y), changed  # type: ignore[type-var]
 
 
 def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -68,41 +79,37 @@ def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None
         selection, score_cost, select_cost = _select(grid, cell, out, train, test, progress)
     elif cell.kind == "shorter_full":
         epochs = max(1, round(epochs * cell.keep))
-    if cell.kind == "full" and _serves_as_recording(grid):
+    accuracy: float | None
+    loss: float | None
+    if cell.kind == "full" and grid.full_is_recording:
         facts = _recording(grid, cell, out, train, test, progress)
         accuracy, loss, cost = facts["test_accuracy"], facts["test_loss"], Cost.from_dict(facts["cost"])
     else:
         history = _train(grid, cell, Kept(train, selection), test, epochs, progress)
         accuracy, loss, cost = history.test_accuracy, history.test_loss, history.cost
     kept_changed = float(changed[selection.index].float().mean()) if bool(changed.any()) else None
-    return {
-        "format": FORMAT_VERSION,
-        "benchmark": grid.name,
-        "dataset": train.name,
-        "fingerprint": datasets_of(grid)[0].fingerprint,
-        "n": len(train),
-        "test_n": len(test),
-        "model": model_name(grid, train),
-        "epochs": grid.train.epochs,
-        "method": cell.method,
-        "label": grid.label(cell.method),
-        "keep": cell.keep,
-        "kept": len(selection),
-        "seed": cell.seed,
-        "scenario": cell.scenario,
-        "trained_epochs": epochs,
-        "accuracy": accuracy,
-        "test_loss": loss,
-        "changed_kept": kept_changed,
-        "cost": {"score": score_cost.as_dict(), "select": select_cost.as_dict(), "train": cost.as_dict()},
-        "passes": cost.passes,
-        "total_passes": (score_cost + select_cost + cost).passes,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "commit": commit(),
-        "finished": now(),
-    }
+    return result_row(
+        benchmark=grid.name,
+        dataset=train.name,
+        fingerprint=datasets_of(grid)[0].fingerprint,
+        n=len(train),
+        test_n=len(test),
+        model=model_name(grid, train),
+        epochs=grid.train.epochs,
+        method=cell.method,
+        label=grid.label(cell.method),
+        keep=cell.keep,
+        kept=len(selection),
+        seed=cell.seed,
+        scenario=cell.scenario,
+        trained_epochs=epochs,
+        accuracy=accuracy,
+        test_loss=loss,
+        changed_kept=kept_changed,
+        score=score_cost,
+        select=select_cost,
+        train=cost,
+    )
 
 
 def model_name(grid: Grid, train: Any, *, scoring: bool = False) -> str:
@@ -125,16 +132,17 @@ def _train(grid: Grid, cell: Cell, kept: Kept, test: Any, epochs: int, progress:
     return history
 
 
-def _serves_as_recording(grid: Grid) -> bool:
-    """Whether the full run and the scoring run are the same run, so that one does for both."""
-    score = grid.score
-    return (score.epochs in (None, grid.train.epochs)) and (score.of in (None, grid.train.epochs)) and not score.model
+def recording_folder(cell: Cell, out: Path) -> Path:
+    """Where the recording of a cell's seed and scenario stands; it is whole once it has a ``recording.json``."""
+    return out / "recordings" / f"{cell.scenario.replace(' ', '-')}-seed{cell.seed}"
 
 
 def _recording(grid: Grid, cell: Cell, out: Path, train: Any, test: Any, progress: Progress | None) -> dict[str, Any]:
-    folder = out / "recordings" / f"{cell.scenario.replace(' ', '-')}-seed{cell.seed}"
+    folder = recording_folder(cell, out)
     done = folder / "recording.json"
+    checkpoint = folder / "checkpoint.safetensors"
     if done.exists():
+        checkpoint.unlink(missing_ok=True)  # a kill may have come between the two
         facts = read_json(done)
         if facts["fingerprint"] != train.fingerprint:
             raise RunError(
@@ -142,31 +150,28 @@ def _recording(grid: Grid, cell: Cell, out: Path, train: Any, test: Any, progres
                 f"{train.fingerprint}); give another --out folder, or remove it"
             )
         return facts
-    epochs = grid.score.epochs or grid.train.epochs
-    recorder = Recorder(len(train), epochs, which=_recorded(grid), path=folder)
-    model = _network(grid, train, cell.seed, scoring=True)
-    _, history = fit(
-        model,
+    _, history = fit_recorded(
+        _network(grid, train, cell.seed, scoring=True),
         train,
-        epochs=epochs,
-        of=grid.score.of or grid.train.epochs,
+        folder,
+        epochs=grid.recorded_epochs,
+        which=_recorded(grid),
+        checkpoint=checkpoint,
+        of=grid.score.of or max(grid.train.epochs, grid.recorded_epochs),
         test=test,
         seed=cell.seed,
         recipe=grid.train.recipe(),
-        recorder=recorder,
-        checkpoint=folder / "checkpoint.safetensors",
         progress=progress,
     )
-    recorder.consolidate()
     facts = {
         "fingerprint": train.fingerprint,
-        "epochs": epochs,
+        "epochs": grid.recorded_epochs,
         "cost": history.cost.as_dict(),
-        "test_accuracy": history.test_accuracy,
-        "test_loss": history.test_loss,
+        "test_accuracy": finite(history.test_accuracy),
+        "test_loss": finite(history.test_loss),
     }
     write_json(done, facts)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     return read_json(done)
 
 
@@ -182,18 +187,16 @@ def _select(
 ) -> tuple[Selection, Cost, Cost]:
     method, limit = grid.spec(cell.method)
     generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
-    read = [n for n in needs_of(method) if n in (*RECORDED, "kl_step", "seen")]
-    start = time.perf_counter()
+    read = needs_of(method)
     if not read:
+        start = time.perf_counter()
         selection, _ = select_by_method(method, {}, train.labels, keep=cell.keep, generator=generator)
         return selection, Cost(), Cost(time.perf_counter() - start)
     facts = _recording(grid, cell, out, train, test, progress)
-    folder = out / "recordings" / f"{cell.scenario.replace(' ', '-')}-seed{cell.seed}"
+    folder = recording_folder(cell, out)
     recorded = int(facts["epochs"])
-    used = min(recorded, limit or recorded)
-    if method.score is not None:
-        used = epochs_read(method.score, used, **method.score_options)
-    arrays = Arrays(lambda name: column(folder, name), tuple([*read, "seen"]), limit)
+    used = epochs_charged(method, min(recorded, limit or recorded))
+    arrays = Arrays(lambda name: column(folder, name), (*read, "seen"), limit)
     start = time.perf_counter()
     selection, _ = select_by_method(method, arrays, train.labels, keep=cell.keep, generator=generator)
     seconds = time.perf_counter() - start

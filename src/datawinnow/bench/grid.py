@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from datawinnow.core.errors import ArgumentError, DatawinnowError
-from datawinnow.pipeline.methods import METHODS, Method, method_of
+from datawinnow.models import MODELS
+from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of, rehearse
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
 
@@ -43,15 +45,27 @@ class Train(Strict):
     model_options: dict[str, Any] = {}
 
     def recipe(self) -> Recipe:
-        """The recipe of every cell."""
-        return Recipe(**(self.__pydantic_extra__ or {}))
+        """The recipe of every cell.
+
+        Raises:
+            ArgumentError: an unknown key, or a value out of range.
+        """
+        given = dict(self.__pydantic_extra__ or {})
+        known = list(Recipe.__dataclass_fields__)
+        for key in given:
+            if key not in known:
+                raise ArgumentError(
+                    f"[train] has no key {key!r}; its keys are: epochs, model, model_options, {', '.join(known)}"
+                )
+        # Not "auto" unless the file says so: timed in every cell by itself it could choose differently in two of them.
+        return Recipe(**{"precision": "fp32", **given})
 
 
 class Scoring(Strict):
     """``[score]``: the recording that all scores of a seed and scenario share."""
 
-    epochs: int | None = None
-    of: int | None = None
+    epochs: int | None = Field(default=None, gt=0)
+    of: int | None = Field(default=None, gt=0)
     model: str | None = None
     model_options: dict[str, Any] = {}
 
@@ -66,7 +80,7 @@ class MethodSpec(Strict):
     select: str | None = None
     options: dict[str, Any] = {}
     score_options: dict[str, Any] = {}
-    epochs: int | None = None
+    epochs: int | None = Field(default=None, gt=0)
     per_class: bool = False
 
 
@@ -87,11 +101,11 @@ class Grid(Strict):
     @field_validator("keep")
     @classmethod
     def _keep(cls, value: list[float]) -> list[float]:
-        if not value or any(not 0 < k < 1 for k in value):
+        if any(not 0 < k < 1 for k in value):
             raise ValueError("each keep must be in (0, 1): it is the fraction kept")
         return value
 
-    @field_validator("methods", "seeds", "scenarios")
+    @field_validator("methods", "seeds", "scenarios", "keep")
     @classmethod
     def _some(cls, value: list[Any]) -> list[Any]:
         if not value:
@@ -113,8 +127,27 @@ class Grid(Strict):
                     per_class=spec.per_class,
                 )
                 label = spec.label or (built.label if spec.method else name)
-                return Method(**{**vars(built), "key": name, "label": label}), spec.epochs
+                return replace(built, key=name, label=label), spec.epochs
         return method_of(name), None
+
+    @property
+    def recorded_epochs(self) -> int:
+        """Epochs of the recording."""
+        return self.score.epochs or self.train.epochs
+
+    @property
+    def full_is_recording(self) -> bool:
+        """Whether the full run and the scoring run are the same run, so that one does for both."""
+        score = self.score
+        return (
+            (score.epochs in (None, self.train.epochs)) and (score.of in (None, self.train.epochs)) and not score.model
+        )
+
+    def reads_recording(self, cell: Cell) -> bool:
+        """Whether a cell needs the recording of its seed and scenario."""
+        if cell.kind == "full":
+            return self.full_is_recording
+        return cell.kind == "static" and bool(needs_of(self.spec(cell.method)[0]))
 
     def label(self, name: str) -> str:
         """The method's name for people."""
@@ -134,6 +167,12 @@ class Cell(Strict):
     def key(self) -> tuple[str, float, int, str]:
         """What identifies its row."""
         return (self.method, self.keep, self.seed, self.scenario)
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        kept = "" if self.kind == "full" else f" at keep {self.keep:g}"
+        return f"cell {self.method}{kept}, seed {self.seed}, {self.scenario}"
 
 
 def parse_scenario(text: str) -> tuple[str, float]:
@@ -170,25 +209,53 @@ def read_grid(path: Path) -> Grid:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} is not TOML: {error}") from None
     try:
-        grid = Grid.model_validate(raw)
-        grid.train.recipe()
-        for scenario in grid.scenarios:
-            parse_scenario(scenario)
-        for name in grid.methods:
-            if name not in BASELINES:
-                grid.spec(name)
+        grid = check_grid(Grid.model_validate(raw))
     except ValidationError as error:
         lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ArgumentError(f"{path}: {lines}") from None
-    except TypeError as error:
-        known = ", ".join(Recipe.__dataclass_fields__)
-        raise ArgumentError(f"{path}: [train] {error}; its keys are epochs, model, model_options, {known}") from None
     except DatawinnowError as error:
         raise ArgumentError(f"{path}: {error}") from None
     source = grid.data.source
     if source.startswith("$DATAWINNOW_DATA"):
         source = source.replace("$DATAWINNOW_DATA", os.environ.get("DATAWINNOW_DATA", "../shared/data"), 1)
     return grid.model_copy(update={"data": grid.data.model_copy(update={"source": os.path.expandvars(source)})})
+
+
+def check_grid(grid: Grid) -> Grid:
+    """``grid``, if every cell of it can run as far as can be told without the data.
+
+    Raises:
+        ArgumentError: a name, an option or a number of epochs that some cell would stumble over after hours.
+        MissingArrayError: a method needs an array that a recording does not make.
+    """
+    grid.train.recipe()
+    for section, model in (("train", grid.train.model), ("score", grid.score.model)):
+        if model is not None and ":" not in model and model not in MODELS:
+            raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")
+    if grid.score.model_options and not grid.score.model:
+        raise ArgumentError("[score] model_options are those of [score] model, which is not given")
+    if grid.score.of is not None and grid.score.of < grid.recorded_epochs:
+        raise ArgumentError(
+            f"[score] of={grid.score.of} is the length of the schedule, at least the {grid.recorded_epochs} epochs "
+            "recorded"
+        )
+    for scenario in grid.scenarios:
+        parse_scenario(scenario)
+    named = [spec.name for spec in grid.method]
+    for name in named:
+        if name in BASELINES or named.count(name) > 1:
+            why = "is the name of a baseline" if name in BASELINES else "is there twice"
+            raise ArgumentError(f"[[method]] {name!r} {why}; give it another name")
+    for name in grid.methods:
+        if name in BASELINES:
+            continue
+        method, limit = grid.spec(name)
+        for keep in grid.keep:
+            try:
+                rehearse(method, keep=keep, epochs=min(grid.recorded_epochs, limit or grid.recorded_epochs))
+            except DatawinnowError as error:
+                raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}") from None
+    return grid
 
 
 def cells_of(grid: Grid) -> list[Cell]:

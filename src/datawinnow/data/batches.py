@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.rng import forked
 from datawinnow.data.examples import Augment, Examples
 from datawinnow.data.indexed import indexed
 
@@ -69,9 +70,8 @@ class ResidentBatches:
 
     def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Batches of the ids in ``order`` (m,), augmented with draws from ``generator``."""
-        for part in split_evenly(order, batch):
-            draws = draw_augmentation(len(part), self.augment, generator)
-            index = part.to(self.device)
+        for index in split_evenly(order.to(self.device), batch):
+            draws = draw_augmentation(len(index), self.augment, generator)
             yield index, self._augmented(index, draws), self.labels[index]
 
     def test(self, batch: int) -> Iterator[Batch]:
@@ -83,7 +83,8 @@ class ResidentBatches:
     def _augmented(self, index: Tensor, draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         if self.augment is None:
             return self._finish(self.x[index]) if self.picture else self.x[index]
-        top, left, flip = (d.to(self.device) for d in draws)
+        # non_blocking: a plain copy to the device waits for everything queued on it
+        top, left, flip = (d.to(self.device, non_blocking=True) for d in draws)
         windows = self.padded.unfold(2, self.height, 1).unfold(3, self.width, 1)  # (n, c, tops, lefts, h, w), a view
         x = windows[index, :, top, left]
         if self.augment.flip:
@@ -117,7 +118,8 @@ def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 class LoaderBatches:
     """A torch DataLoader over any map-style dataset; uint8 pictures are augmented and normalised on the device.
 
-    What the dataset gives out as floating point goes through untouched: its own transforms have done their work.
+    What the dataset gives out as floating point goes through as float32, and whole numbers (token ids) as they are: its
+    own transforms have done their work.
 
     Args:
         dataset: items are ``(x, y)``.
@@ -158,7 +160,7 @@ class LoaderBatches:
             generator=seeds,
             pin_memory=self.device.type == "cuda",
         )
-        for index, x, y in loader:
+        for index, x, y in _collated(loader):
             if not isinstance(x, Tensor) or not isinstance(y, Tensor):
                 raise DataError(
                     f"the dataset gives x as {type(x).__name__} and y as {type(y).__name__}; they must be "
@@ -175,9 +177,9 @@ class LoaderBatches:
             )
 
     def _prepared(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        if x.dtype is not torch.uint8:
+        if x.is_floating_point() or x.dtype is torch.bool:
             x = x.float()
-        else:
+        elif x.dtype is torch.uint8:
             if generator is not None and self.augment is not None and x.ndim == 4:
                 x = _crop_flip(x, self.augment, generator)
             if self.mean:
@@ -188,8 +190,20 @@ class LoaderBatches:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x
 
 
+def _collated(loader: DataLoader[Any]) -> Iterator[Any]:
+    try:
+        yield from loader
+    except TypeError as error:
+        if "default_collate" not in str(error):
+            raise
+        raise DataError(
+            f"items of the dataset cannot be put into a batch ({str(error).strip().splitlines()[-1]}); x must be a "
+            "tensor and y a number (add a transform such as ToTensor)"
+        ) from error
+
+
 def _crop_flip(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    top, left, flip = (d.to(x.device) for d in draw_augmentation(len(x), augment, generator))
+    top, left, flip = (d.to(x.device, non_blocking=True) for d in draw_augmentation(len(x), augment, generator))
     pad = augment.crop
     windows = F.pad(x, (pad, pad, pad, pad)).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
     out = windows[torch.arange(len(x), device=x.device), :, top, left]
@@ -204,7 +218,10 @@ def batches_of(dataset: Any, device: torch.device, *, workers: int = 2, channels
 
 
 def fingerprint_of(dataset: Any) -> str:
-    """The dataset's fingerprint; of a dataset from outside a hash of its type, length and up to 256 labels.
+    """The dataset's fingerprint; of a dataset from outside a hash of its type, length and labels.
+
+    Its x are not read, since its transforms may draw at random; labels that it does not tell (``labels`` or
+    ``targets``) are read from up to 256 items.
 
     Raises:
         ArgumentError: it has no length.
@@ -216,8 +233,11 @@ def fingerprint_of(dataset: Any) -> str:
     n = len(dataset)
     digest = hashlib.sha256(f"{type(dataset).__name__} {n}".encode())
     labels = labels_of(dataset)
-    sample = range(0, n, max(1, n // 256))
-    digest.update(str([int(labels[i]) if labels is not None else int(dataset[i][1]) for i in sample]).encode())
+    if labels is not None:
+        digest.update(labels.numpy().tobytes())
+    else:
+        with forked(0, "fingerprint"):  # a transform may draw from the global generator
+            digest.update(str([int(dataset[i][1]) for i in range(0, n, max(1, n // 256))]).encode())
     return digest.hexdigest()[:16]
 
 

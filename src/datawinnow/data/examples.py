@@ -37,8 +37,8 @@ class Origin:
         layout: ``"digits"``, ``"folder"``, ``"parquet"``, ``"npz"`` or ``"hf"``.
         path: the file or folder, or the hub's name.
         files: for a folder or Parquet, the files that the examples of this split were read from.
-        rows: (n,) row of each example in the concatenated files of the split (or in the ``.npz``); None when they are all
-            rows in order. A held-out split taken from one file makes this needed.
+        rows: (n,) row of each example in the concatenated files of the split (or in the ``.npz``); None when they are
+            all rows in order. A held-out split taken from one file makes this needed.
         columns: names of the columns or keys: ``{"image": ..., "label": ...}``.
     """
 
@@ -172,16 +172,16 @@ def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of (n, c, h, w) uint8, on the scale [0, 1]; float64 sums."""
-    total = torch.zeros(x.shape[1], dtype=torch.float64)
-    square = torch.zeros_like(total)
-    for part in x.split(4096):
-        pixels = part.to(torch.float64) / 255
-        total += pixels.sum(dim=(0, 2, 3))
-        square += (pixels * pixels).sum(dim=(0, 2, 3))
-    count = x.shape[0] * x.shape[2] * x.shape[3]
-    mean = total / count
-    std = (square / count - mean * mean).clamp_min(0).sqrt()
+    """Mean and standard deviation of each channel of (n, c, h, w) uint8, on the scale [0, 1]; std at least 0.001."""
+    # Counting the 256 values is exact, and three times as fast as summing pixels in float64.
+    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
+    for first in range(0, len(x), 4096):
+        for channel in range(x.shape[1]):
+            counts[channel] += torch.bincount(x[first : first + 4096, channel].reshape(-1), minlength=256)
+    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ values
+    std = (share * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
     return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
 
 

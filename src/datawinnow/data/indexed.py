@@ -11,7 +11,10 @@ class Indexed:
     """A map-style dataset that yields ``(index, x, y)``; picklable, so it serves worker processes.
 
     Args:
-        dataset: has ``__len__`` and ``__getitem__``; an item is ``(x, y)`` or a dict with a label.
+        dataset: has ``__len__`` and ``__getitem__``; an item is ``(x, y)``.
+
+    Raises:
+        ArgumentError: no map-style dataset; on access, an item that is not ``(x, y)``.
     """
 
     def __init__(self, dataset: Any) -> None:

@@ -18,13 +18,15 @@ class Kept:
         selection: which of it is kept, and with what weight.
 
     Raises:
-        ArgumentError: the selection has ids that the dataset has not.
+        ArgumentError: the selection has ids that the dataset has not, or the dataset is a selection already.
     """
 
     dataset: Any
     selection: Selection
 
     def __post_init__(self) -> None:
+        if isinstance(self.dataset, Kept):
+            raise ArgumentError("the dataset is a selection already (Kept): select from the whole, its .dataset")
         if len(self.selection) and int(self.selection.index.max()) >= len(self.dataset):
             raise ArgumentError(
                 f"the selection has id {int(self.selection.index.max())}, but the dataset only "
@@ -36,3 +38,7 @@ class Kept:
 
     def __getitem__(self, i: int) -> Any:
         return self.dataset[int(self.selection.index[i])]
+
+    def alone(self) -> Any:
+        """The kept examples as a dataset of their own kind, with ids from 0, where the dataset can give one."""
+        return self.dataset.subset(self.selection.index) if hasattr(self.dataset, "subset") else self

@@ -87,11 +87,14 @@ def read_arrays(path: Path) -> Arrays:
     arrays: Arrays = {}
     key = ""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds one array; an .npz with pictures and labels is needed (numpy.savez)")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} holds one array; an .npz with pictures and labels is needed (numpy.savez)")
+        with file:
             for key in file.files:
                 arrays[key] = file[key]
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}") from None
     except ValueError as error:
         if isinstance(error, DataError):
             raise

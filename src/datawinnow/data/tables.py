@@ -69,7 +69,7 @@ class TablePictures(Encoded):
         if not cell.get("path"):
             return None
         folder = Path(self.paths[file]).resolve().parent
-        path = (folder / cell["path"]).resolve()
+        path = Path(folder, str(cell["path"])).resolve()
         if not path.is_relative_to(folder) or not path.is_file():  # a table from elsewhere names no file of ours
             raise ValueError(f"there are no picture bytes, and no file {cell['path']!r} below {folder}")
         return path

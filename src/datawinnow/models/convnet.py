@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.models.channels import as_channels
 
 Norm = Literal["instance", "batch", "group", "layer", "none"]
 
@@ -56,6 +57,7 @@ class ConvNet(nn.Module):
         norm: Norm = "instance",
     ) -> None:
         super().__init__()
+        self.channels = channels
         if size >> depth < 1:
             raise ArgumentError(
                 f"a ConvNet of depth {depth} halves the picture {depth} times; {size} pixels are too "
@@ -80,7 +82,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of pictures (b, channels, size, size)."""
-        logits: Tensor = self.classifier(self.features(x))
+        logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.models.channels import as_channels
 from datawinnow.models.initialise import he_fan_out
 
 Stem = Literal["cifar", "imagenet"]
@@ -87,6 +88,7 @@ class ResNet(nn.Module):
         stem: Stem = "cifar",
     ) -> None:
         super().__init__()
+        self.channels = channels
         if stem == "cifar":
             layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
         elif stem == "imagenet":
@@ -107,7 +109,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of pictures (b, channels, h, w)."""
-        logits: Tensor = self.classifier(self.features(x))
+        logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
 

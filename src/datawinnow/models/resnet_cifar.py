@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datawinnow.models.channels import as_channels
 from datawinnow.models.initialise import he_fan_out
 
 
@@ -40,6 +41,7 @@ class CifarResNet(nn.Module):
 
     def __init__(self, blocks: int, *, classes: int, channels: int = 3, width: int = 16) -> None:
         super().__init__()
+        self.channels = channels
         layers: list[nn.Module] = [
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
@@ -56,7 +58,7 @@ class CifarResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of pictures (b, channels, h, w), any h and w of at least 4."""
-        logits: Tensor = self.classifier(self.features(x))
+        logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
 

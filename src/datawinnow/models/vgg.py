@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from datawinnow.models.channels import as_channels
 from datawinnow.models.initialise import he_fan_out
 
 COLUMN_D = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512, "pool")
@@ -20,6 +21,7 @@ class VGG(nn.Module):
 
     def __init__(self, *, classes: int, channels: int = 3, width: int = 64) -> None:
         super().__init__()
+        self.channels = channels
         layers: list[nn.Module] = []
         before = channels
         for entry in COLUMN_D:
@@ -40,7 +42,7 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of pictures (b, channels, h, w)."""
-        logits: Tensor = self.classifier(self.features(x))
+        logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
 

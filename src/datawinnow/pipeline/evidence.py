@@ -37,21 +37,37 @@ def notes(arrays: Mapping[str, Tensor], p_mean: Tensor, p_std: Tensor) -> list[s
         p_mean: (n,) mean of ``p_label``.
         p_std: (n,) its standard deviation.
     """
-    shown = [f"p(label) {m:.2f} ± {s:.2f}" for m, s in zip(p_mean.tolist(), p_std.tolist(), strict=True)]
+    shown = [
+        f"p(label) {m:.2f} ± {s:.2f}" if m == m else "p(label) unknown"
+        for m, s in zip(p_mean.tolist(), p_std.tolist(), strict=True)
+    ]
     if "correct" not in arrays or "seen" not in arrays:
         return shown
-    correct, seen = arrays["correct"].bool(), arrays["seen"].bool()
-    ever = correct.any(0)
-    first = correct.int().argmax(0) + 1
-    forgotten = (correct[:-1] & ~correct[1:] & seen[1:]).sum(0)
-    rows = zip(shown, seen.any(0).tolist(), ever.tolist(), first.tolist(), forgotten.tolist(), strict=True)
+    first, forgotten, met = _learning(arrays["correct"], arrays["seen"])
+    rows = zip(shown, met.tolist(), first.tolist(), forgotten.tolist(), strict=True)
     return [_sentence(*row) for row in rows]
 
 
-def _sentence(shown: str, seen: bool, ever: bool, first: int, forgotten: int) -> str:
+def _learning(correct: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(n,) epoch from 1 when first right (0 for never), times forgotten since last seen, and whether ever seen."""
+    epochs, n = correct.shape
+    first = torch.zeros(n, dtype=torch.int32)
+    forgotten = torch.zeros(n, dtype=torch.int32)
+    was, met = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+    for epoch in range(epochs):
+        here = seen[epoch].bool()
+        right = correct[epoch].bool() & here
+        first[right & (first == 0)] = epoch + 1
+        forgotten += was & here & ~right
+        was = torch.where(here, right, was)
+        met |= here
+    return first, forgotten, met
+
+
+def _sentence(shown: str, seen: bool, first: int, forgotten: int) -> str:
     if not seen:
         return "never seen while recording"
-    if not ever:
+    if not first:
         return f"{shown}, never learned"
     times = {0: "never forgotten", 1: "forgotten once", 2: "forgotten twice"}.get(
         forgotten, f"forgotten {forgotten} times"

@@ -7,23 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.cost import Cost
-from datawinnow.core.errors import MissingArrayError, RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, read_json, write_json, written_whole
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import read_json, write_json
 from datawinnow.core.provenance import commit, now, versions
-from datawinnow.core.reason import Reason
-from datawinnow.core.selection import Selection
 from datawinnow.pipeline.methods import Arrays
+from datawinnow.pipeline.tables import read_selection, read_table, write_selection, write_table
 from datawinnow.record import column
 
-META = b"datawinnow"
+COLUMNS = (*RECORDED, "kl_step", "seen")
 
 
 class RunFolder:
@@ -45,10 +43,16 @@ class RunFolder:
         Raises:
             RunError: the folder holds a run of another dataset, or something else.
         """
-        if (path / "run.json").exists():
+        ours = (path / "run.json").exists()
+        # left by a kill in the middle of a write; in a folder that may not be ours only the one that can be
+        for stale in [f for where in ("", "*/") for f in path.glob(f"{where}.*.part" if ours else ".run.json.*.part")]:
+            stale.unlink(missing_ok=True)
+        if ours:
             found = cls.open(path)
             found.check_dataset(str(dataset["fingerprint"]), str(dataset["name"]))
             return found
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file, not a folder; give another folder with --run")
         if path.exists() and any(path.iterdir()):
             raise RunError(f"{path} is not empty and holds no run; give another folder with --run")
         facts = {
@@ -83,6 +87,8 @@ class RunFolder:
             )
         facts = read_json(path / "run.json")
         missing = [key for key in ("dataset", "status", "cost", "options", "model") if key not in facts]
+        if not missing:
+            missing = [f"dataset.{key}" for key in ("name", "fingerprint", "n") if key not in facts["dataset"]]
         if missing:
             raise RunError(f"{path / 'run.json'} lacks {', '.join(missing)}: it was not written by datawinnow record")
         return cls(path, facts)
@@ -109,6 +115,11 @@ class RunFolder:
             else:
                 self.facts[key] = value
         write_json(self.path / "run.json", self.facts)
+
+    def forget(self, *names: str) -> None:
+        """Remove files that are about an earlier state of the run."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
 
     def charge(self, stage: str, cost: Cost) -> None:
         """Write down what a stage cost."""
@@ -140,19 +151,31 @@ class RunFolder:
     def arrays(self, epochs: int | None = None) -> Arrays:
         """The recorded arrays by name, memory-mapped.
 
+        Args:
+            epochs: only the first so many recorded epochs.
+
         Raises:
             RunError: not recorded to the end.
+            ArgumentError: more epochs than were recorded, or fewer than 1.
         """
         self.recorded()
-        names = tuple(name for name in (*RECORDED, "kl_step", "seen") if (self.signals / f"{name}.npy").exists())
+        if epochs is not None:
+            check.number("epochs", epochs, 1, self.epochs, integer=True)
+        names = tuple(name for name in COLUMNS if (self.signals / f"{name}.npy").exists())
         return Arrays(self._column, names, epochs)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that are (to be) recorded; 0 where nothing is to be recorded."""
+        return int(self.facts["options"].get("record", {}).get("epochs", 0))
 
     def _column(self, name: str) -> Tensor:
         found = column(self.signals, name)
-        if found.ndim != 2 or found.shape[1] != self.n:
+        expected = (self.epochs - (name == "kl_step"), self.n)
+        if tuple(found.shape) != expected:
             raise RunError(
-                f"{self.signals / name}.npy is about {tuple(found.shape)} examples, but the run is about "
-                f"{self.n}: it is of another dataset, or damaged; record again into another --run folder"
+                f"{self.signals / name}.npy has shape {tuple(found.shape)}, but the run recorded (epochs, examples) = "
+                f"{expected}: it is of another dataset, or damaged; record again into another --run folder"
             )
         return found
 
@@ -191,8 +214,14 @@ class RunFolder:
         Raises:
             RunError: not there, truncated, of another dataset.
         """
-        table, meta = read_table(self.path / "scores.parquet", "datawinnow score")
-        self._same(meta, self.path / "scores.parquet")
+        path = self.path / "scores.parquet"
+        table, meta = read_table(path, "datawinnow score RUN --score dual")
+        self._same(meta, path)
+        if table.column_names[:2] != ["id", "label"] or table.num_rows != self.n:
+            raise RunError(
+                f"{path} has {table.num_rows} rows and begins with the columns {table.column_names[:2]}, where there "
+                f"should be {self.n} rows of id and label; remove it and score again"
+            )
         return table
 
     def _same(self, meta: Mapping[str, Any], path: Path) -> None:
@@ -204,113 +233,4 @@ class RunFolder:
             )
 
 
-def write_table(path: Path, table: pa.Table, meta: Mapping[str, Any]) -> None:
-    """Write a Parquet file whole, with ``meta`` and the format's version in its schema."""
-    text = json.dumps({"format": FORMAT_VERSION, **meta})
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), META: text.encode()})
-    with written_whole(path) as part:
-        pq.write_table(table, part, compression="zstd")
-
-
-def read_table(path: Path, verb: str) -> tuple[pa.Table, dict[str, Any]]:
-    """A Parquet file of datawinnow and its ``meta``.
-
-    Raises:
-        RunError: not there, truncated, not of datawinnow, or newer.
-    """
-    if not path.exists():
-        raise RunError(f"no such file: {path}; make it with: {verb}")
-    try:
-        table = pq.read_table(path)
-        meta = json.loads((table.schema.metadata or {}).get(META, b"{}"))
-    except (pa.ArrowInvalid, OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is truncated or damaged ({error}); make it again with: {verb}") from None
-    check_format(meta.get("format"), path)
-    return table, meta
-
-
-def write_selection(
-    path: Path,
-    selection: Selection,
-    *,
-    ids: list[str],
-    labels: Tensor,
-    meta: Mapping[str, Any],
-    notes: list[str] | None = None,
-    p_mean: Tensor | None = None,
-    p_std: Tensor | None = None,
-) -> None:
-    """``selection.parquet``: every id, kept or not, order, weight, reason and the evidence.
-
-    Args:
-        path: file.
-        selection: what was chosen.
-        ids: (n,) names of the examples.
-        labels: (n,) int64.
-        meta: method, options, keep, seed, fingerprint and so on.
-        notes: (n,) one sentence an example.
-        p_mean: (n,) mean of ``p_label`` over epochs.
-        p_std: (n,) its standard deviation.
-    """
-    n = len(ids)
-    order = np.full(n, -1, dtype=np.int64)
-    order[selection.index.numpy()] = np.arange(len(selection))
-    weight = np.zeros(n, dtype=np.float32)
-    weight[selection.index.numpy()] = selection.weight.numpy()
-    codes = selection.reason if selection.reason is not None else Selection.of(selection.index, n).reason
-    assert codes is not None
-    words = np.array([r.word for r in Reason])
-    lookup = np.zeros(128, dtype=np.int64)
-    for i, r in enumerate(Reason):
-        lookup[int(r)] = i
-    blank = np.full(n, np.nan, dtype=np.float32)
-    table = pa.table(
-        {
-            "id": pa.array(ids, pa.string()),
-            "label": pa.array(labels.numpy()),
-            "kept": pa.array(order >= 0),
-            "order": pa.array(order),
-            "weight": pa.array(weight),
-            "reason": pa.array(words[lookup[codes.numpy()]].tolist()).dictionary_encode().cast(pa.string()),
-            "note": pa.array(notes if notes is not None else [""] * n, pa.string()),
-            "p_mean": pa.array(blank if p_mean is None else p_mean.float().numpy()),
-            "p_std": pa.array(blank if p_std is None else p_std.float().numpy()),
-        }
-    )
-    write_table(path, table, meta)
-
-
-def read_selection(path: Path, *, fingerprint: str | None = None, name: str = "") -> tuple[Selection, dict[str, Any]]:
-    """The selection in a file (or in a run folder), in the order chosen.
-
-    Args:
-        path: ``selection.parquet``, or the run folder that holds it.
-        fingerprint: of the dataset it is to be used on; a mismatch is refused.
-        name: of that dataset.
-
-    Raises:
-        RunError: not there, truncated, not a selection, of another dataset.
-    """
-    path = path / "selection.parquet" if path.is_dir() else path
-    table, meta = read_table(path, "datawinnow select RUN --keep 0.3")
-    missing = [c for c in ("id", "kept", "order", "weight", "reason") if c not in table.column_names]
-    if missing:
-        raise RunError(f"{path} is no selection: it lacks the columns {', '.join(missing)}")
-    if fingerprint is not None and meta.get("fingerprint") != fingerprint:
-        raise RunError(
-            f"{path} was selected from the dataset {meta.get('dataset')!r} (fingerprint "
-            f"{meta.get('fingerprint')}), not from {name!r} (fingerprint {fingerprint})"
-        )
-    order = table.column("order").to_numpy()
-    kept = np.flatnonzero(order >= 0)
-    index = kept[np.argsort(order[kept], kind="stable")]
-    weight = table.column("weight").to_numpy()[index].astype(np.float32)
-    codes = {r.word: int(r) for r in Reason}
-    try:
-        reason = torch.tensor([codes[w] for w in table.column("reason").to_pylist()], dtype=torch.int8)
-    except KeyError as error:
-        raise RunError(f"{path} has the unknown reason {error}") from None
-    return Selection(torch.from_numpy(index.astype(np.int64)), torch.from_numpy(weight), reason), meta
-
-
-__all__ = ["MissingArrayError", "RunFolder", "read_selection", "read_table", "write_selection", "write_table"]
+__all__ = ["RunFolder", "read_selection", "read_table", "write_selection", "write_table"]

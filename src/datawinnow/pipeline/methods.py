@@ -1,150 +1,90 @@
-"""Methods as people name them: a score and a selector, put together by their cards."""
+"""A method run on recorded arrays: which it reads, what it is charged for, the score and the selection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datawinnow import scores, select
+from datawinnow import select
+from datawinnow.core import check
 from datawinnow.core.arrays import TABLE, take
 from datawinnow.core.budget import budget_of
-from datawinnow.core.card import card_of, check_options, resolve
+from datawinnow.core.card import card_of, check_options
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.pipeline.registry import (
+    METHODS,
+    Method,
+    ccs_cutoff,
+    check_needs,
+    is_recorded,
+    is_score,
+    method_of,
+    name_of,
+    needs_of,
+    resolve_method,
+    score_of,
+    selector_of,
+)
+
+__all__ = [
+    "METHODS",
+    "Arrays",
+    "Method",
+    "ccs_cutoff",
+    "check_needs",
+    "compute_score",
+    "epochs_charged",
+    "epochs_read",
+    "method_of",
+    "name_of",
+    "needs_of",
+    "rehearse",
+    "resolve_method",
+    "score_of",
+    "select_by_method",
+    "selector_of",
+    "settings_of",
+    "with_labels",
+]
 
 
-@dataclass(frozen=True)
-class Method:
-    """A static pruning method: what to score by and how to select.
+def rehearse(method: Method, *, keep: float, epochs: int, n: int = 1000) -> None:
+    """Run a method on made-up arrays, so that an option or a schedule that cannot work fails before the recording.
 
-    Attributes:
-        key: name on the command line and in files.
-        label: name for people.
-        score: name of a score, or a callable; None if the selector needs none.
-        selector: name of a selector, or a callable.
-        score_options: keyword arguments of the score.
-        options: keyword arguments of the selector.
-        options_at: more of them, a function of the fraction kept (published settings by pruning rate).
-        per_class: whether the budget is split over the classes.
-    """
-
-    key: str
-    label: str
-    score: str | Callable[..., Tensor] | None
-    selector: str | Callable[..., Selection]
-    score_options: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    options_at: Callable[[float], dict[str, Any]] | None = None
-    per_class: bool = False
-
-
-def ccs_cutoff(keep: float) -> dict[str, Any]:
-    """Hard cutoff of CCS on CIFAR-10 by fraction kept (static.md 4.1), from the nearest published pruning rate."""
-    published = {0.7: 0.0, 0.5: 0.0, 0.3: 0.1, 0.2: 0.1, 0.1: 0.3}
-    nearest = min(published, key=lambda k: abs(k - keep))
-    return {"cutoff": min(published[nearest], max(0.0, 1 - keep)), "end": "low"}
-
-
-METHODS: dict[str, Method] = {
-    m.key: m
-    for m in (
-        Method("random", "random", None, "random"),
-        Method("dual_beta", "DUAL+Beta", "dual", "beta"),
-        Method("dual", "DUAL", "dual", "top"),
-        Method("dyn_unc", "Dyn-Unc", "dyn_unc", "top"),
-        Method("forgetting", "forgetting", "forgetting", "top"),
-        Method("el2n", "EL2N", "el2n", "top"),
-        Method("aum", "AUM", "aum", "top"),
-        Method("entropy", "entropy", "entropy", "top"),
-        Method("ccs", "CCS", "aum", "coverage", options_at=ccs_cutoff),
-    )
-}
-
-
-def method_of(
-    what: str | Method | None,
-    *,
-    score: Any = None,
-    select_by: Any = None,
-    options: Mapping[str, Any] | None = None,
-    score_options: Mapping[str, Any] | None = None,
-    per_class: bool = False,
-) -> Method:
-    """A method by name, or put together from a score and a selector, with options checked against their cards.
+    Only for methods whose parts are datawinnow's own: a callable of the user's is not called twice.
 
     Args:
-        what: a name in `METHODS`, a `Method`, or None to put one together.
-        score: with ``what=None``: a score's name or a callable.
-        select_by: with ``what=None``: a selector's name or a callable; Beta sampling for DUAL and top for others unless told.
-        options: of the selector.
-        score_options: of the score.
-        per_class: split the budget over the classes.
+        method: what will run.
+        keep: fraction kept.
+        epochs: epochs that will be recorded.
+        n: number of examples; at most 1,000 are made up.
 
     Raises:
-        ArgumentError: unknown names or options.
+        MissingArrayError: an array that a recording does not make.
+        ArgumentError: what the score or the selector raises, for example fewer epochs than its window.
     """
-    if isinstance(what, Method):
-        method = what
-    elif what is not None:
-        method = resolve_method(what)
-    elif score is None and select_by is None:
-        method = METHODS["dual_beta"]
-    else:
-        score = score if score is not None else ("dual" if select_by == "beta" else None)
-        select_by = select_by if select_by is not None else ("beta" if score == "dual" else "top")
-        name = "_".join(x if isinstance(x, str) else x.__name__ for x in (score, select_by) if x is not None)
-        method = Method(name, name.replace("_", " "), score, select_by)
-    method = replace(
-        method,
-        per_class=method.per_class or per_class,
-        options={**method.options, **(options or {})},
-        score_options={**method.score_options, **(score_options or {})},
-    )
-    check_options(selector_of(method), method.options)
-    if method.score is not None:
-        check_options(score_of(method.score), method.score_options)
-    elif method.score_options:
-        raise ArgumentError(f"{method.key} has no score, so it takes no score options: {dict(method.score_options)}")
-    return method
+    budget_of(keep, n)
+    check_needs(method)
+    if not all(isinstance(part, str) for part in (method.selector, method.score or "")):
+        return
+    n = min(n, 1000)
+    source = stream(0, "rehearse")
+    arrays = {
+        name: torch.ones(epochs, n, dtype=torch.bool) if TABLE[name].kind == "bool" else _made_up(epochs, n, source)
+        for name in needs_of(method)
+    }
+    labels = torch.arange(n) % 2  # balance by class is settled with the real labels
+    select_by_method(replace(method, per_class=False), arrays, labels, keep=keep, generator=source)
 
 
-def resolve_method(name: str) -> Method:
-    """The method called ``name``.
-
-    Raises:
-        ArgumentError: there is none; the error lists all.
-    """
-    key = name.replace("-", "_").replace("+", "_").lower()
-    if key not in METHODS:
-        import difflib
-
-        near = difflib.get_close_matches(key, METHODS, n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        raise ArgumentError(f"no method is called {name!r}.{guess} There are: {', '.join(METHODS)}")
-    return METHODS[key]
-
-
-def score_of(what: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A score by name or as it is."""
-    return resolve(what, scores.METHODS, kind="score")
-
-
-def selector_of(method: Method) -> Callable[..., Selection]:
-    """The method's selector."""
-    return resolve(method.selector, select.METHODS, kind="selector")
-
-
-def needs_of(method: Method) -> tuple[str, ...]:
-    """Names of recorded arrays that the method reads."""
-    names: list[str] = []
-    for part in ([score_of(method.score)] if method.score is not None else []) + [selector_of(method)]:
-        recorded = [need for need in card_of(part).needs if need in TABLE and TABLE[need].made_by == "record"]
-        names += [need for need in recorded if need not in names]
-    return tuple(names)
+def _made_up(epochs: int, n: int, source: torch.Generator) -> Tensor:
+    return torch.rand(1, n, generator=source) * torch.rand(epochs, n, generator=source)
 
 
 class Arrays(Mapping[str, Tensor]):
@@ -163,10 +103,12 @@ class Arrays(Mapping[str, Tensor]):
         if name not in self._names:
             raise KeyError(name)
         array = self._get(name)
-        per_epoch = name in TABLE and TABLE[name].axes[0].startswith("epochs")
-        return array[: self._epochs] if per_epoch and self._epochs is not None else array
+        axis = TABLE[name].axes[0] if name in TABLE else ""
+        if self._epochs is None or not axis.startswith("epochs"):
+            return array
+        return array[: self._epochs - (axis == "epochs-1")]  # a change needs two epochs, so there is one row less
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
@@ -185,7 +127,7 @@ def compute_score(what: str | Callable[..., Tensor], arrays: Mapping[str, Tensor
     own = card_of(method)
     given = [take(arrays, need, method=own.key) for need in own.needs]
     extra = {need: arrays[need] for need in own.optional_needs if need in arrays}
-    return method(*given, **extra, **options)
+    return check.as_tensor(own.key, method(*given, **extra, **options))  # a callable may return a numpy array
 
 
 def epochs_read(what: str | Callable[..., Tensor], epochs: int, **options: Any) -> int:
@@ -194,6 +136,24 @@ def epochs_read(what: str | Callable[..., Tensor], epochs: int, **options: Any) 
     settings = {**own.options, **options}
     last = settings.get("last")
     return min(epochs, int(last)) if isinstance(last, int) and last > 0 else epochs
+
+
+def epochs_charged(method: Method, epochs: int) -> int:
+    """How many of ``epochs`` recorded epochs a method looks at, by its score and by its selector; 0 for none."""
+    by_selector = any(is_recorded(need) for need in card_of(selector_of(method)).needs)
+    if by_selector or not needs_of(method):
+        return epochs if by_selector else 0
+    assert method.score is not None  # else it would need nothing
+    return epochs_read(method.score, epochs, **method.score_options)
+
+
+def settings_of(method: Method, keep: float) -> dict[str, Any]:
+    """Options that the selector is called with at this ``keep``, the end of the score included."""
+    settings = {**(method.options_at(keep) if method.options_at else {}), **method.options}
+    own = card_of(selector_of(method))
+    if "end" in own.options and "end" not in settings and method.score is not None:
+        settings["end"] = card_of(score_of(method.score)).end
+    return settings
 
 
 def select_by_method(
@@ -217,28 +177,45 @@ def select_by_method(
 
     Returns:
         The selection, and the score it went by (None if it needs none).
+
+    Raises:
+        MissingArrayError: an array is not there.
+        ArgumentError: what the score or the selector refuses, or a callable that returns something else.
     """
     budget = budget_of(keep, len(labels))
+    arrays = with_labels(arrays, labels)
     if method.score is not None and score is None:
         score = compute_score(method.score, arrays, **method.score_options)
+    if score is not None and tuple(score.shape) != (len(labels),):
+        raise ArgumentError(
+            f"score {name_of(method.score or 'score')!r} must give one number for each of {len(labels)} examples, got "
+            f"shape {tuple(score.shape)}"
+        )
     selector = selector_of(method)
     own = card_of(selector)
-    positional = [_argument(need, method, score, arrays, labels) for need in own.needs]
-    settings = {**(method.options_at(keep) if method.options_at else {}), **method.options}
-    if "end" in own.options and "end" not in settings and method.score is not None:
-        settings["end"] = card_of(score_of(method.score)).end
+    positional = [_argument(need, method, score, arrays) for need in own.needs]
+    settings = settings_of(method, keep)
     if "generator" in own.takes:
         settings["generator"] = generator
     if method.per_class:
-        return select.per_class(selector)(*positional, labels=labels, budget=budget, **settings), score
-    return selector(*positional, budget=budget, **settings), score
+        selection = select.per_class(selector)(*positional, labels=labels, budget=budget, **settings)
+    else:
+        selection = selector(*positional, budget=budget, **settings)
+    if not isinstance(selection, Selection) or len(selection) != budget:
+        got = f"{len(selection)} ids" if isinstance(selection, Selection) else type(selection).__name__
+        raise ArgumentError(f"selector {own.key!r} must return a Selection of exactly {budget} ids, got {got}")
+    return selection, score
 
 
-def _argument(need: str, method: Method, score: Tensor | None, arrays: Mapping[str, Tensor], labels: Tensor) -> Tensor:
-    if need == "labels":
-        return labels
-    if need == "score" or need in scores.METHODS and need not in arrays:
+def with_labels(arrays: Mapping[str, Tensor], labels: Tensor) -> Arrays:
+    """``arrays`` and the labels, for methods that need those too."""
+    return Arrays(lambda name: labels if name == "labels" else arrays[name], (*arrays, "labels"))
+
+
+def _argument(need: str, method: Method, score: Tensor | None, arrays: Mapping[str, Tensor]) -> Tensor:
+    if is_score(need) and need not in arrays:
         if score is None:
-            raise ArgumentError(f"selector {method.selector!r} needs a score; name one with --score")
+            raise ArgumentError(f"selector {name_of(method.selector)!r} needs a score; name one with score= (--score)")
         return score
-    return take(arrays, need, method=method.key)
+    found: Tensor = take(arrays, need, method=method.key)
+    return found

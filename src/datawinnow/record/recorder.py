@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import io
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.core.arrays import RECORDED, TABLE
+from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.core.files import need_space, write_bytes, written_whole
+from datawinnow.core.files import need_space, written_whole
+from datawinnow.record import columns as files
 from datawinnow.record.signals import kl_step, signals
 
 
 class Recorder:
     """Per-example signals of a training run.
 
-    The epoch being written lives on the device of the logits as one (signals, n) buffer, so a step costs a scatter and no
-    wait for the device; it moves to the columns once, when the next epoch starts or `flush` is called.
+    The epoch being written lives on the device of the logits as one (signals, n) buffer, so a step costs a scatter and
+    no wait for the device; it moves to the columns once, when the next epoch starts or `flush` is called.
 
     Args:
         n: number of examples; ids are 0 to n - 1.
         epochs: number of epochs.
         which: signals to keep; add ``"kl_step"`` for TDDS (it keeps a row of class probabilities an example).
         path: folder for the columns (``signals/`` of a run folder); in memory when None. Each epoch is written there
-            whole and renamed, so that a killed run goes on from the last whole one.
+            whole and renamed, so that a killed run goes on from the last whole one, and is read from there when asked
+            for, so that memory holds one epoch and not all.
 
     Raises:
         ArgumentError: sizes below 1 or an unknown signal.
@@ -46,15 +47,17 @@ class Recorder:
         self.which = tuple(name for name in which if name not in ("seen", "kl_step"))
         self.kl = "kl_step" in which
         self.path = None if path is None else Path(path)
-        self.labels = torch.full((self.n,), -1, dtype=torch.int64)
+        self._labels = torch.full((self.n,), -1, dtype=torch.int64)
         self._open: int | None = None
-        self._buffer = torch.empty(0)
+        self._buffer = torch.empty(0)  # (columns, n) of the open epoch
         self._seen_labels = torch.empty(0, dtype=torch.int64)
         self._softmax: Tensor | None = None  # (n, c), the last visit of each example
-        self._rows: dict[int, dict[str, np.ndarray]] = {}
+        self._softmax_after = -1  # the epoch whose end it stands at; visits of the open one are in it already
+        self._done: set[int] = set()
+        self._rows: dict[int, dict[str, np.ndarray]] = {}  # of the epochs done, when in memory
+        self._consolidated = False
         if self.path is not None:
-            need_space(self.path, 2 * 4 * self.epochs * self.n * len(self.columns))
-            self._read_back()
+            self._read_back(self.path)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -62,18 +65,31 @@ class Recorder:
         return (*self.which, *(("kl_step",) if self.kl else ()), "seen")
 
     @property
+    def labels(self) -> Tensor:
+        """(n,) int64 labels as trained on; -1 where not seen yet, and everywhere in a recording opened consolidated."""
+        if self._open is None:
+            return self._labels
+        seen = self._seen_labels.cpu()
+        return torch.where(seen >= 0, seen, self._labels)
+
+    @property
     def finished(self) -> int:
         """Number of whole epochs from the start."""
         done = 0
-        while done in self._rows:
+        while done in self._done:
             done += 1
         return done
+
+    @property
+    def consolidated(self) -> bool:
+        """Whether the columns stand on disk whole; nothing more can be written then."""
+        return self._consolidated
 
     def write(self, epoch: int, index: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Record one batch.
 
         Args:
-            epoch: 0 to epochs - 1; a new one closes the one before.
+            epoch: 0 to epochs - 1; a new one closes the one before. Writing to a closed epoch records it anew.
             index: (b,) int64 ids of the examples.
             logits: (b, c).
             labels: (b,) int64, as trained on.
@@ -83,6 +99,7 @@ class Recorder:
 
         Raises:
             ArgumentError: an epoch or shapes out of range, ids that are not int64 (half precision would merge them).
+            RunError: the recording is consolidated, or the disk is full.
         """
         if not 0 <= epoch < self.epochs:
             raise ArgumentError(f"epoch must be in [0, {self.epochs}), got {epoch}")
@@ -90,38 +107,59 @@ class Recorder:
             raise ArgumentError(
                 f"index must be int64 of shape {tuple(labels.shape)}, got {index.dtype} of shape {tuple(index.shape)}"
             )
-        if not index.is_cuda and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.n:
+        # Only on the CPU: elsewhere the check would wait for the device, which refuses such an id by itself.
+        if index.device.type == "cpu" and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.n:
             raise ArgumentError(f"index must hold ids in [0, {self.n}), got {int(index.min())} to {int(index.max())}")
+        # non_blocking: a plain copy to the device waits for everything queued on it
+        index = index.to(logits.device, non_blocking=True)
+        labels = labels.to(logits.device, non_blocking=True)
+        values = signals(logits, labels, which=self.which)
         if epoch != self._open:
             self.flush()
             self._start(epoch, logits.device)
-        values = signals(logits, labels, which=self.which)
-        index = index.to(logits.device)
-        stacked = torch.stack([v.float() for v in values.values()]) if values else logits.new_empty((0, len(labels)))
-        self._buffer[: len(self.which), index] = stacked
+        if values:
+            self._buffer[: len(values), index] = torch.stack([v.float() for v in values.values()])
         self._buffer[-1, index] = 1.0
-        self._seen_labels[index] = labels
+        self._seen_labels[index] = labels.long()
         if self.kl:
             self._write_kl(epoch, index, logits)
         return values
 
     def flush(self) -> None:
-        """Move the open epoch to the columns (and to disk, whole); nothing is open afterwards."""
+        """Move the open epoch to the columns (and to disk, whole); nothing is open afterwards.
+
+        Raises:
+            RunError: the disk is full; the epoch stays open, so that this can be tried again.
+        """
         if self._open is None:
             return
-        rows = self._buffer.cpu().numpy()
-        self.labels = torch.where(self._seen_labels.cpu() >= 0, self._seen_labels.cpu(), self.labels)
-        row = {name: rows[i].copy() for i, name in enumerate(self.columns)}
-        for name in self.columns:
-            if TABLE[name].kind == "bool":
-                row[name] = np.nan_to_num(row[name]).astype(bool)
-        epoch, self._open = self._open, None
-        if self.path is not None:
-            self._save(epoch, row)
-        self._rows[epoch] = row
+        labels = self.labels
+        rows = {name: self._open_row(name) for name in self.columns}
+        if self.path is None:
+            self._rows[self._open] = rows
+        else:
+            if self._softmax is not None:  # before the epoch's file: a kill between the two repeats the epoch
+                with written_whole(files.softmax_file(self.path, self._open)) as part, part.open("wb") as file:
+                    np.save(file, self._softmax.cpu().numpy(), allow_pickle=False)
+                # the one before stays: until its checkpoint is written, this epoch may have to be repeated
+                files.softmax_file(self.path, self._open - 2).unlink(missing_ok=True)
+            files.write_epoch(self.path, self._open, rows, labels.numpy())
+        self._labels = labels
+        self._done.add(self._open)
+        self._softmax_after = self._open
+        self._close()
+
+    def discard(self) -> None:
+        """Drop the open epoch, which is then as if never written; the epochs closed before it stay."""
+        if self._open is not None:
+            self._softmax_after = self.epochs  # it holds visits of the dropped epoch: `_start` reads it anew
+        self._close()
 
     def __getitem__(self, name: str) -> Tensor:
         """The column ``name``: (epochs, n) float32, NaN where an example was not seen; ``kl_step`` has a row less.
+
+        The open epoch is in it as far as it was written, and stays open. Once consolidated, the column is
+        memory-mapped.
 
         Raises:
             MissingArrayError: not recorded.
@@ -131,11 +169,15 @@ class Recorder:
                 f"{name!r} is not recorded; this recorder has: {', '.join(self.columns)}"
                 + (" (ask for which=(..., 'kl_step'))" if name == "kl_step" else "")
             )
-        self.flush()
-        bool_ = TABLE[name].kind == "bool"
-        blank = np.zeros(self.n, dtype=bool) if bool_ else np.full(self.n, np.nan, dtype=np.float32)
-        stacked = np.stack([self._rows[e][name] if e in self._rows else blank for e in range(self.epochs)])
-        return torch.from_numpy(stacked[1:] if name == "kl_step" else stacked)
+        if self._consolidated and self.path is not None:
+            return files.column(self.path, name)
+        kind = files.dtype_of(name)
+        rows = np.full((self.epochs, self.n), False if kind.kind == "b" else np.nan, dtype=kind)
+        for epoch in self._done:
+            rows[epoch] = self._row(epoch, name)
+        if self._open is not None:
+            rows[self._open] = self._open_row(name)
+        return torch.from_numpy(rows[1:] if name == "kl_step" else rows)
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
@@ -153,28 +195,59 @@ class Recorder:
         if self.path is None:
             raise RunError("a recorder without a path has nothing to consolidate; give path= when making it")
         self.flush()
+        if self._consolidated:
+            return
         if self.finished < self.epochs:
             raise RunError(f"only {self.finished} of {self.epochs} epochs are recorded in {self.path}")
         for name in self.columns:
-            rows = range(1 if name == "kl_step" else 0, self.epochs)
-            kind = np.dtype(bool) if TABLE[name].kind == "bool" else np.dtype(np.float32)
-            need_space(self.path, len(rows) * self.n * kind.itemsize)
-            with written_whole(self.path / f"{name}.npy") as part, part.open("wb") as file:
-                np.lib.format.write_array_header_1_0(
-                    file, {"descr": kind.str, "fortran_order": False, "shape": (len(rows), self.n)}
-                )
-                for epoch in rows:  # a row at a time, not through a memory map: a full disk is an error, not a SIGBUS
-                    file.write(np.ascontiguousarray(self._rows[epoch][name], dtype=kind).tobytes())
-        for epoch in range(self.epochs):
-            _epoch_file(self.path, epoch).unlink(missing_ok=True)
-        for file in self.path.glob("softmax-*.npy"):
-            file.unlink()
+            epochs = range(1 if name == "kl_step" else 0, self.epochs)
+            files.write_column(self.path, name, partial(self._row, name=name), epochs, self.n)
+        self._consolidated = True
+        self._remove_epochs(self.path)
+
+    def resume(self, epoch: int) -> None:
+        """Forget everything from ``epoch`` on, to record it again.
+
+        Raises:
+            RunError: an epoch before it is missing, or what `kl_step` goes on from is.
+        """
+        self.discard()
+        if self._consolidated and epoch >= self.epochs:
+            return
+        if self.finished < epoch or (self._consolidated and epoch):
+            have = "it is consolidated" if self._consolidated else f"only {self.finished} epochs are recorded"
+            raise RunError(
+                f"cannot resume at epoch {epoch}: {have} in {self.path or 'memory'}. Remove the checkpoint to begin "
+                "again, or give another --run folder"
+            )
+        if self.kl and epoch and self.path is None:
+            raise RunError("kl_step cannot be resumed in memory: give the recorder a path")
+        self._softmax = files.read_softmax(self.path, epoch - 1) if self.kl and epoch and self.path else None
+        self._softmax_after = epoch - 1
+        for later in sorted((e for e in self._done if e >= epoch), reverse=True):  # a kill here leaves no gap
+            self._rows.pop(later, None)
+            self._done.discard(later)
+            if self.path is not None:
+                files.epoch_file(self.path, later).unlink(missing_ok=True)
+        if self._consolidated and self.path is not None:
+            for name in self.columns:
+                (self.path / f"{name}.npy").unlink(missing_ok=True)
+        self._consolidated = False
 
     def _start(self, epoch: int, device: torch.device) -> None:
+        if self._consolidated:
+            raise RunError(f"the recording in {self.path} is finished: give another path, or resume(0) to record anew")
+        if self.kl and (self._softmax is None or self._softmax_after >= epoch):
+            known = epoch and self.path is not None and files.softmax_file(self.path, epoch - 1).exists()
+            self._softmax = files.read_softmax(self.path, epoch - 1) if known and self.path else None
         self._open = epoch
         self._buffer = torch.full((len(self.columns), self.n), torch.nan, device=device)
         self._buffer[-1] = 0.0
         self._seen_labels = torch.full((self.n,), -1, dtype=torch.int64, device=device)
+
+    def _close(self) -> None:
+        self._open = None
+        self._buffer, self._seen_labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
 
     def _write_kl(self, epoch: int, index: Tensor, logits: Tensor) -> None:
         p = logits.detach().float().softmax(dim=1)
@@ -185,87 +258,37 @@ class Recorder:
             self._buffer[len(self.which), index] = kl_step(self._softmax[index], p)
         self._softmax[index] = p
 
-    def _save(self, epoch: int, row: dict[str, np.ndarray]) -> None:
-        assert self.path is not None
-        if self._softmax is not None:  # before the epoch's file: a kill between the two repeats the epoch
-            write_bytes(self.path / f"softmax-{epoch:04d}.npy", _npy(self._softmax.cpu().numpy()))
-            (self.path / f"softmax-{epoch - 2:04d}.npy").unlink(missing_ok=True)
-        packed = io.BytesIO()
-        np.savez(packed, **row, _labels=self.labels.numpy())  # type: ignore[arg-type]
-        write_bytes(_epoch_file(self.path, epoch), packed.getvalue())
+    def _open_row(self, name: str) -> np.ndarray:
+        row = self._buffer[self.columns.index(name)].cpu()
+        # not seen is False
+        return (row.nan_to_num() != 0 if files.dtype_of(name).kind == "b" else row.clone()).numpy()
 
-    def _read_back(self) -> None:
-        assert self.path is not None
-        for epoch in range(self.epochs):
-            file = _epoch_file(self.path, epoch)
-            if not file.exists():
-                break
-            try:
-                with np.load(file, allow_pickle=False) as stored:
-                    row = {name: stored[name] for name in self.columns}
-                    labels = stored["_labels"]
-            except (ValueError, KeyError, OSError, EOFError) as error:
+    def _row(self, epoch: int, name: str) -> np.ndarray:
+        if self.path is None:
+            return self._rows[epoch][name]
+        return files.read_epoch(self.path, epoch, name, self.n)
+
+    def _read_back(self, path: Path) -> None:
+        for name in ("epoch-*", "softmax-*", *(f"{name}.npy" for name in self.columns)):
+            for stale in path.glob(f".{name}.*.part"):  # of a kill in the middle of a write
+                stale.unlink(missing_ok=True)
+        while len(self._done) < self.epochs and files.epoch_file(path, len(self._done)).exists():
+            self._labels = torch.from_numpy(files.check_epoch(path, len(self._done), self.columns, self.n))
+            self._done.add(len(self._done))
+        if not self._done and all((path / f"{name}.npy").exists() for name in self.columns):
+            shape = tuple(files.column(path, "seen").shape)
+            if shape != (self.epochs, self.n):
                 raise RunError(
-                    f"{file} is truncated or of another recording ({error}); remove it and record again "
-                    "to resume from the epoch before it"
-                ) from None
-            except Exception as error:  # zipfile.BadZipFile, zlib.error
-                raise RunError(f"{file} is damaged ({error}); remove it to resume from the epoch before it") from None
-            if any(column.shape != (self.n,) for column in row.values()):
-                raise RunError(
-                    f"{file} is about {len(row['seen'])} examples, but this recording has n={self.n}: it is "
-                    "of another dataset. Give another --run folder"
+                    f"{path} holds a finished recording of {shape[0]} epochs and {shape[1]} examples, not of "
+                    f"{self.epochs} and {self.n}: give another --run folder"
                 )
-            self._rows[epoch] = row
-            self.labels = torch.from_numpy(labels.copy())
+            self._consolidated, self._done = True, set(range(self.epochs))
+            return
+        # the epochs to come, and all again when the columns are written beside them
+        need_space(path, 4 * self.n * len(self.columns) * (2 * self.epochs - len(self._done)))
 
-    def resume(self, epoch: int) -> None:
-        """Forget everything from ``epoch`` on, to record it again.
-
-        Raises:
-            RunError: an epoch before it is missing.
-        """
-        if self.finished < epoch:
-            raise RunError(f"cannot resume at epoch {epoch}: only {self.finished} epochs are recorded in {self.path}")
-        self._open = None
-        for later in [e for e in self._rows if e >= epoch]:
-            del self._rows[later]
-            if self.path is not None:
-                _epoch_file(self.path, later).unlink(missing_ok=True)
-        if self.kl and epoch and self.path is not None:
-            file = self.path / f"softmax-{epoch - 1:04d}.npy"
-            self._softmax = torch.from_numpy(np.load(file, allow_pickle=False))
-
-
-def column(folder: Path, name: str) -> Tensor:
-    """A consolidated column, memory-mapped: (epochs, n).
-
-    Raises:
-        MissingArrayError: not recorded.
-        RunError: truncated.
-    """
-    file = folder / f"{name}.npy"
-    if not file.exists():
-        have = ", ".join(sorted(f.stem for f in folder.glob("*.npy"))) or "none"
-        hint = " Record it with: datawinnow record DATA --signals kl_step" if name == "kl_step" else ""
-        raise MissingArrayError(f"the array {name!r} is not in {folder} (there are: {have}).{hint}")
-    try:
-        # copy-on-write: torch can take it without a warning, and nothing written to it reaches the file
-        return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise RunError(f"{file} is truncated or damaged ({error}); record again") from None
-
-
-def _epoch_file(folder: Path, epoch: int) -> Path:
-    return folder / f"epoch-{epoch:04d}.npz"
-
-
-def _npy(array: np.ndarray) -> bytes:
-    packed = io.BytesIO()
-    np.save(packed, array, allow_pickle=False)
-    return packed.getvalue()
-
-
-def describe(recorder: Recorder) -> dict[str, Any]:
-    """What goes into ``run.json`` about a recording."""
-    return {"signals": list(recorder.columns), "epochs": recorder.epochs}
+    def _remove_epochs(self, path: Path) -> None:
+        for epoch in range(self.epochs):
+            files.epoch_file(path, epoch).unlink(missing_ok=True)
+        for file in path.glob("softmax-*.npy"):
+            file.unlink(missing_ok=True)

@@ -8,8 +8,6 @@ from torch import Tensor
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError
 
-BITS = ("correct", "seen")
-
 
 def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED) -> dict[str, Tensor]:
     """Signals of one batch, on the device of the logits, without a wait for it.
@@ -18,26 +16,21 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
 
     Args:
         logits: (b, c), before softmax.
-        labels: (b,) int64 class ids as trained on.
+        labels: (b,) integer class ids as trained on, on the device of the logits.
         which: names wanted, of `datawinnow.core.arrays.RECORDED`.
 
     Returns:
-        name -> (b,) float32 (``correct`` is bool). With P the softmax, y the label, z the logits: ``loss`` -log P_y in nats;
-        ``p_label`` P_y; ``margin`` z_y - max of the other z; ``error_norm`` the L2 norm of P - onehot(y);
-        ``entropy`` -sum P log P in nats; ``correct`` argmax z = y; ``margin_softmax`` P_y - max of the other P;
-        ``margin_top2`` first minus second largest P.
+        name -> (b,) float32 (``correct`` is bool). With P the softmax, y the label, z the logits: ``loss`` -log P_y in
+        nats; ``p_label`` P_y; ``margin`` z_y - max of the other z; ``error_norm`` the L2 norm of P - onehot(y);
+        ``entropy`` -sum P log P in nats; ``correct`` z_y above every other z; ``margin_softmax`` P_y - max of the other
+        P; ``margin_top2`` first minus second largest P.
 
     Raises:
-        ArgumentError: shapes that do not fit, a single class, or an unknown name.
+        ArgumentError: shapes that do not fit, a single class, labels that are no class ids, or an unknown name.
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ArgumentError(
-            f"signals needs logits (b, c) and labels (b,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
-        )
-    if logits.shape[1] < 2:
-        raise ArgumentError("signals needs at least 2 classes; one logit an example is a regression, not a class")
+    _check(logits, labels)
     z = logits.detach().float()
-    y = labels.unsqueeze(1)
+    y = labels.long().unsqueeze(1)
     log_p = z.log_softmax(dim=1)
     p = log_p.exp()
     log_p_label = log_p.gather(1, y).squeeze(1)
@@ -72,15 +65,35 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
     return out
 
 
+def _check(logits: Tensor, labels: Tensor) -> None:
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ArgumentError(
+            f"signals needs logits (b, c) and labels (b,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    classes = logits.shape[1]
+    if classes < 2:
+        raise ArgumentError("signals needs at least 2 classes; one logit an example is a regression, not a class")
+    if labels.is_floating_point() or labels.dtype is torch.bool:
+        raise ArgumentError(f"labels must be integer class ids, got {labels.dtype}")
+    # Only on the CPU: elsewhere the check would wait for the device, which refuses such an id by itself.
+    if labels.device.type == "cpu" and labels.numel():
+        low, high = (int(v) for v in torch.aminmax(labels))
+        if low < 0 or high >= classes:
+            raise ArgumentError(
+                f"labels must be in [0, {classes}), the classes of the logits, got {low} to {high}: build the network "
+                f"with classes={high + 1} or more"
+            )
+
+
 def kl_step(before: Tensor, now: Tensor) -> Tensor:
     """Change of the prediction between two visits, as TDDS defines it (arXiv 2311.13613; static.md 4.2).
 
-    ``sum_c | P_now(c) * (log(P_now(c) + 1e-8) - log(P_before(c) + 1e-8)) |``: the absolute value stands inside the sum, so
-    this is no KL divergence.
+    ``sum_c | P_now(c) * (log(P_now(c) + 1e-8) - log(P_before(c) + 1e-8)) |``: the absolute value stands inside the
+    sum, so this is no KL divergence.
 
     Args:
-        before: (b, c) probabilities at the visit before.
-        now: (b, c) probabilities now.
+        before: (b, c) float32 probabilities at the visit before.
+        now: (b, c) float32 probabilities now.
 
     Returns:
         (b,) float32.

@@ -87,6 +87,7 @@ def _lines(
     """One line a method through its keeps, labelled where it ends."""
     look = looks(table)
     by_keep = half is not None
+    of_accuracy = labels[1].startswith("test accuracy")
     with styled():
         figure, axes = canvas()
         methods = [method for method in table.methods if table.of(scenario, method=method)]
@@ -105,13 +106,14 @@ def _lines(
                 axes.errorbar(xs, ys, [half(c) for c in cells], fmt="none", ecolor=style.colour, elinewidth=1.1)
             axes.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=1.4, marker=style.marker,
                       markersize=5, markeredgecolor=CARD, markeredgewidth=0.6)  # fmt: skip
-            ends.append((xs[-1], ys[-1], cells[-1].label, style))
+            label = "shorter full run" if method == SHORTER else cells[-1].label
+            ends.append((xs[-1], ys[-1], label, style))
         if by_keep:
             keeps = sorted({100 * keep for keep in table.keeps(scenario)})
             axes.set_xticks(keeps, [f"{keep:g}" for keep in keeps])
         full = table.full(scenario)
         value = None if full is None else y(full)
-        if full is not None and value is not None:
+        if full is not None and value is not None and of_accuracy:
             _full(axes, full, x(full), value, by_keep=by_keep)
         axes.set_xlabel(labels[0])
         axes.set_title(labels[1], loc="left", fontsize=9, color=MUTED)
@@ -144,7 +146,9 @@ def _label(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> None:
     places = spread([y for _, y, _, _ in ends], (high - low) * 0.066, low, high)
     for (x, y, label, look), place in zip(ends, places, strict=True):
         edge = right + (right - left) * 0.04
-        axes.plot([x, right, edge], [y, y, place], color=look.colour, linewidth=0.5, alpha=0.55, clip_on=False, zorder=1)
+        axes.plot(
+            [x, right, edge], [y, y, place], color=look.colour, linewidth=0.5, alpha=0.55, clip_on=False, zorder=1
+        )
         axes.annotate(
             label if len(label) <= 18 else label[:17] + "…", (edge, place), (2, 0), textcoords="offset points",
             va="center", fontsize=8.5, color=look.colour, annotation_clip=False,

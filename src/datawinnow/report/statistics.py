@@ -77,7 +77,8 @@ def within(t: float, df: int) -> float:
     odd = df % 2
     term = math.cos(theta) if odd else 1.0
     total = 0.0
-    for k in range(1 + odd, df - 1 + odd, 2):  # exponents of the cosine: 1, 3, .. df-2 when odd; 0, 2, .. df-2 when even
+    # exponents of the cosine: 1, 3, .. df-2 when odd; 0, 2, .. df-2 when even
+    for k in range(1 + odd, df + odd, 2):
         total += term
         term *= cosine_squared * k / (k + 1)
     inner = math.sin(theta) * total

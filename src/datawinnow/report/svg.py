@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -38,7 +39,7 @@ SERIES = tuple(PALETTE[f"c{i}"][0] for i in range(1, 9))
 KEPT, DROPPED = SERIES[0], SERIES[1]
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # real text: small, selectable, in the page's font
     "svg.image_inline": True,
     "text.parse_math": False,  # a "$" in a label is a "$"
@@ -130,7 +131,10 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
         centre, size = wanted[i], 1
         while True:
             centre = min(max(centre, low + gap * (size - 1) / 2), high - gap * (size - 1) / 2)
-            if not groups or groups[-1][0] + gap * (groups[-1][1] - 1) / 2 + gap <= centre - gap * (size - 1) / 2 + 1e-12:
+            if (
+                not groups
+                or groups[-1][0] + gap * (groups[-1][1] - 1) / 2 + gap <= centre - gap * (size - 1) / 2 + 1e-12
+            ):
                 break
             before, count = groups.pop()
             centre, size = (before * count + centre * size) / (count + size), count + size

@@ -148,12 +148,12 @@ def _cell(key: tuple[str, float, str], groups: dict[tuple[str, float, str], list
     scenario, keep, method = key
     found = sorted(groups[key], key=lambda row: row["seed"])
     accuracy = _accuracy(found)
-    full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), None)
+    full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), [])
     passes, total = _mean(row["passes"] for row in found), _mean(row["total_passes"] for row in found)
     seconds = {"score": _spent(found, "seconds", *SCORING), "train": _spent(found, "seconds", "train")}
     flops = _spent(found, "flops", *SCORING, "train")
     pays = pays_seconds = None
-    if full is not None and method != FULL:
+    if full and method != FULL:
         pays = break_even(total - passes, passes, _mean(row["passes"] for row in full))
         pays_seconds = break_even(seconds["score"], seconds["train"], _spent(full, "seconds", "train"))
     changed = [row["changed_kept"] for row in found if row.get("changed_kept") is not None]
@@ -170,9 +170,9 @@ def _cell(key: tuple[str, float, str], groups: dict[tuple[str, float, str], list
         total_passes=total,
         seconds=seconds,
         flops=flops,
-        relative_passes=_ratio(total, full and _mean(row["total_passes"] for row in full)),
-        relative_seconds=_ratio(sum(seconds.values()), full and _spent(full, "seconds", *SCORING, "train")),
-        relative_flops=_ratio(flops, full and _spent(full, "flops", *SCORING, "train")),
+        relative_passes=_ratio(total, _mean(row["total_passes"] for row in full) if full else None),
+        relative_seconds=_ratio(sum(seconds.values()), _spent(full, "seconds", *SCORING, "train") if full else None),
+        relative_flops=_ratio(flops, _spent(full, "flops", *SCORING, "train") if full else None),
         break_even=pays,
         break_even_seconds=pays_seconds,
         changed_kept=interval(changed) if changed else None,

@@ -52,7 +52,8 @@ def text_table(rows: Sequence[Row]) -> str:
         rows: as `datawinnow.report.rows` returns them.
 
     Returns:
-        Lines of text, a block a scenario, each opened by what the data say; how to read them stands below the last. No trailing newline.
+        Lines of text, a block a scenario, each opened by what the data say; how to read them stands below the last.
+        No trailing newline.
     """
     found = table(rows)
     blocks = []

@@ -147,7 +147,9 @@ def by_keep(table: Table, scenario: str) -> list[str]:
             for found, name in ((best.to_shorter, "the shorter full run"), (best.to_random, "random"))
             if found is not None
         ]
-        cost = "" if best.relative_passes is None else f", at {ratio(best.relative_passes)} of the cost of full training"
+        cost = (
+            "" if best.relative_passes is None else f", at {ratio(best.relative_passes)} of the cost of full training"
+        )
         text = f"Keep {keep:g}: {best.label} has the highest mean, {percent(best.accuracy)}%{cost}"
         lines.append(text + (f"; {' and '.join(parts)}" if parts else "") + ".")
     return lines

@@ -46,13 +46,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     Raises:
         RunError: truncated, of a newer version, or of another network.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise RunError(f"{path} is truncated or damaged ({error}); remove it and run its stage again") from None
-    check_format(facts.get("format"), path)
+    facts, tensors = _read(path, weights=True)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     own = model.state_dict()
     if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
@@ -62,7 +56,33 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     model.load_state_dict(weights)
     if optimizer is not None:
         _restore(optimizer, tensors, facts.get("scalars", {}))
-    return facts  # type: ignore[no-any-return]
+    return facts
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run, without its weights.
+
+    Raises:
+        RunError: truncated, or of a newer version.
+    """
+    return _read(path, weights=False)[0]
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what a kill in the middle of a write left beside ``path``."""
+    for stale in path.parent.glob(f".{path.name}.*.part"):
+        stale.unlink(missing_ok=True)
+
+
+def _read(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise RunError(f"{path} is truncated or damaged ({error}); remove it and run its stage again") from None
+    check_format(facts.get("format"), path)
+    return facts, tensors
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from datawinnow.core.errors import ArgumentError
 from datawinnow.data.batches import batches_of
+from datawinnow.data.kept import Kept
 from datawinnow.train.precision import autocast, float32_head
 
 
@@ -33,19 +35,25 @@ def evaluate(
         channels_last: memory format of the pictures.
         batch: examples at a time.
         workers: processes of the DataLoader, where one is needed.
+
+    Raises:
+        ArgumentError: no examples.
     """
     device = torch.device(device)
+    alone = test.alone() if isinstance(test, Kept) else test
+    batches = batches_of(alone, device, workers=workers, channels_last=channels_last)
+    if batches.n == 0:
+        raise ArgumentError("test holds no examples")
+    parts = []
     was = model.training
     model.eval()
-    totals = torch.zeros(2, dtype=torch.float64)
-    batches = batches_of(test, device, workers=workers, channels_last=channels_last)
-    parts = []
-    with float32_head(model):
-        for _, x, y in batches.test(batch):
-            with autocast(device, precision):
-                logits = model(x).float()
-            parts.append(torch.stack([(logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")]))
-    totals = torch.stack(parts).double().sum(0)
-    model.train(was)
-    accuracy, loss = (totals / batches.n).tolist()
+    try:
+        with float32_head(model):
+            for _, x, y in batches.test(batch):
+                with autocast(device, precision):
+                    logits = model(x).float()
+                parts.append(torch.stack([(logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")]))
+    finally:
+        model.train(was)
+    accuracy, loss = (torch.stack(parts).double().sum(0) / batches.n).tolist()
     return accuracy, loss

@@ -1,0 +1,75 @@
+"""The command `datawinnow`: its verbs in the order that people meet them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from datawinnow import __version__
+from datawinnow.cli.bench import bench
+from datawinnow.cli.demo import demo
+from datawinnow.cli.estimate import estimate
+from datawinnow.cli.methods import methods
+from datawinnow.cli.prune import prune
+from datawinnow.cli.record import record
+from datawinnow.cli.report import report
+from datawinnow.cli.score import score
+from datawinnow.cli.select import select
+from datawinnow.cli.train import train
+from datawinnow.cli.verb import terminate_cleanly, told_plainly
+
+VERBS = {
+    "Start here": (demo, prune),
+    "Step by step": (estimate, record, score, select, train),
+    "Compare and show": (bench, report, methods),
+}
+HELP = """Train on the right examples, and know what it costs.
+
+One command finds out which examples of a dataset are worth training on, how much training on them saves and loses, \
+and why each was kept or dropped. A keep of 0.3 always means: 30% are kept.
+
+Start with:
+
+  $ datawinnow demo
+
+  $ datawinnow prune my-pictures/ --keep 0.3 --check
+"""
+
+app = typer.Typer(
+    name="datawinnow",
+    help=HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for panel, verbs in VERBS.items():
+    for function in verbs:
+        app.command(function.__name__, rich_help_panel=panel, no_args_is_help=function not in (demo, methods))(function)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"datawinnow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+def main() -> None:
+    """Run the command line; the process's exit code says how it went."""
+    terminate_cleanly()
+    try:
+        with told_plainly():
+            app()
+    except typer.Exit as stop:  # raised outside of a verb: while typer was still reading the command
+        sys.exit(stop.exit_code)

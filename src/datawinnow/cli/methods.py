@@ -1,0 +1,123 @@
+"""``datawinnow methods``: every method, from its card."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from datawinnow.cli.options import Quiet
+from datawinnow.cli.ui import Screen, columns
+from datawinnow.cli.verb import verb
+from datawinnow.core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from datawinnow.pipeline.methods import Method
+
+Entry = tuple[str, str, list[str], Callable[[], str]]
+"""Kind, key, fields of the table, and the full detail."""
+HEAD = ["kind", "name", "needs", "options", "keeps", "cost", "source"]
+
+
+@verb("datawinnow methods", "datawinnow methods --kind score", "datawinnow methods dual")
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this one, in full.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        Literal["method", "score", "selector", "scenario"] | None,
+        typer.Option("--kind", help="Only this kind.", show_default=False),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown.", show_default=False)
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """List every method: what it needs, what can be set, what it costs, and where it comes from.
+
+    A method is a score and a selector put together; --score and --select put together your own. A scenario changes the
+    data of a bench.
+    """
+    screen = Screen(quiet=quiet)
+    entries = [entry for entry in catalogue() if kind in (None, entry[0])]
+    if name is not None:
+        key = name.replace("-", "_").replace("+", "_").lower()
+        found = [entry for entry in entries if entry[1] == key]
+        if not found:
+            known = ", ".join(dict.fromkeys(entry[1] for entry in entries))
+            raise ArgumentError(f"no method is called {name!r}; there are: {known}")
+        screen.say("\n\n".join(entry[3]() for entry in found))
+        return
+    if markdown:
+        screen.say(columns(HEAD, [entry[2] for entry in entries], markdown=True))
+        return
+    for each in dict.fromkeys(entry[0] for entry in entries):
+        lines = [entry[2][1:-1] for entry in entries if entry[0] == each]
+        screen.say(columns([each, *HEAD[2:-1]], lines))
+        screen.say()
+    screen.note("one in full, with its source: datawinnow methods NAME")
+
+
+def catalogue() -> list[Entry]:
+    """Every method, score, selector and scenario."""
+    from datawinnow import scenarios, scores, select
+    from datawinnow.pipeline.methods import METHODS
+
+    entries = [_of_method(method) for method in METHODS.values()]
+    for parts in (scores.METHODS, select.METHODS, scenarios.METHODS):
+        entries += [_of_part(part) for part in parts.values()]
+    return entries
+
+
+def _of_method(method: Method) -> Entry:
+    from datawinnow.core.card import card_of
+    from datawinnow.pipeline.methods import needs_of, score_of, selector_of
+
+    chooser = card_of(selector_of(method))
+    score = card_of(score_of(method.score)) if method.score is not None else None
+    own = {key: value for key, value in chooser.options.items() if key != "end" or score is None}  # end: the score's
+    by_keep = (
+        dict.fromkeys((key for key in method.options_at(0.5) if key in own), "by keep") if method.options_at else {}
+    )
+    options = {**(score.options if score else {}), **own, **by_keep, **method.score_options, **method.options}
+    parts = f"{score.key} + {chooser.key}" if score else chooser.key
+    sources = "; ".join(card.source for card in (score, chooser) if card is not None)
+    needs = ", ".join(needs_of(method)) or "nothing"
+    end = score.end if score is not None and score.end else "-"
+    fields = ["method", method.key, needs, _options(options), end, parts, sources]
+
+    def detail() -> str:
+        rows = [("is", parts), ("needs", needs), ("options", _options(options)), ("keeps", end), ("source", sources)]
+        return _block(f"{method.label} (method {method.key})", rows, "")
+
+    return "method", method.key, fields, detail
+
+
+def _of_part(part: Any) -> Entry:
+    card = part.card
+    needs = ", ".join([*card.needs, *(f"{need} (if there)" for need in card.optional_needs)]) or "nothing"
+    fields = [card.kind, card.key, needs, _options(card.options), card.end or "-", card.cost, card.source]
+
+    def detail() -> str:
+        rows = [
+            ("needs", needs),
+            ("options", _options(card.options)),
+            ("keeps", card.end or "-"),
+            ("cost", card.cost),
+            ("source", card.source),
+        ]
+        return _block(f"{card.name} ({card.kind} {card.key})", rows, inspect.getdoc(part) or "")
+
+    return card.kind, card.key, fields, detail
+
+
+def _options(options: Any) -> str:
+    return ", ".join(f"{key}={value}" for key, value in options.items()) or "none"
+
+
+def _block(title: str, rows: list[tuple[str, str]], text: str) -> str:
+    width = max(len(word) for word, _ in rows)
+    lines = [title, *(f"  {word.ljust(width)}  {value}" for word, value in rows)]
+    return "\n".join([*lines, *(["", *(f"  {line}".rstrip() for line in text.split("\n"))] if text else [])])

@@ -1,0 +1,402 @@
+"""The options, each declared once: the same name, unit and default in every verb."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from datawinnow.core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from datawinnow.pipeline.methods import Method
+    from datawinnow.train import Recipe
+
+_DATA, _TRAIN, _METHOD, _OUT = "Data", "Training", "Method", "Output"
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits (embedded), a folder of pictures by class, a .parquet file or a folder of them, an .npz file, or "
+        "hf:owner/name.",
+        show_default=False,
+    ),
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder that record or prune made.", show_default=False)
+]
+Keep = Annotated[
+    float, typer.Option("--keep", metavar="FRACTION", help="Fraction kept, in (0, 1].", show_default=False)
+]
+Run = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="FOLDER",
+        help="Run folder to write; a run that was stopped goes on from there. Default: runs/<dataset name>.",
+        rich_help_panel=_OUT,
+        show_default=False,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Show only the result and errors.", rich_help_panel=_OUT, show_default=False),
+]
+Epochs = Annotated[
+    int,
+    typer.Option("--epochs", metavar="N", help="Epochs recorded: passes over all the data.", rich_help_panel=_TRAIN),
+]
+Of = Annotated[
+    int | None,
+    typer.Option(
+        "--of",
+        metavar="N",
+        help="Epochs of the training that is planned; recording follows the first part of its schedule. "
+        "Default: as many as --epochs.",
+        rich_help_panel=_TRAIN,
+        show_default=False,
+    ),
+]
+Signals = Annotated[
+    list[str],
+    typer.Option(
+        "--signals",
+        metavar="NAME",
+        help="Record this as well (repeatable): kl_step, which TDDS needs; it keeps a row of class probabilities an "
+        "example in memory.",
+        rich_help_panel=_TRAIN,
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", help="Of weights, order, augmentation and draws.", rich_help_panel=_TRAIN),
+]
+SelectSeed = Annotated[int, typer.Option("--seed", metavar="N", help="Of selectors that draw.")]
+ReadEpochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        metavar="N",
+        help="Read only the first N recorded epochs. Default: all of them.",
+        show_default=False,
+    ),
+]
+DataOverride = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="Where the run's dataset is now, if it moved. Default: where it was when recorded.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How the dataset is read; None stands for the default, or for what the run at hand was made with."""
+
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            metavar="PIXELS",
+            help="Side that pictures are resized to. Default: as they are if all are of one size up to 64, else chosen "
+            "and told.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            "--holdout",
+            metavar="FRACTION",
+            help="Fraction of each class held out for testing where the data have no test split. Default: 0.2.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            help="Use only N training examples, every class keeping its share. Default: all.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    split_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--split-seed",
+            metavar="N",
+            help="Of the draws for --holdout and --limit; apart from --seed, so that seeds share one dataset. "
+            "Default: 0.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            metavar="NAME",
+            help="Column (or array) of pictures in Parquet, .npz or hf:. Default: guessed.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--label",
+            metavar="NAME",
+            help="Column (or array) of labels. Default: guessed.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    skip_broken: Annotated[
+        bool,
+        typer.Option(
+            "--skip-broken",
+            help="Leave out pictures that cannot be decoded, and tell how many; otherwise the first one is an error.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = False
+
+    def given(self) -> dict[str, Any]:
+        """What the user set, as keyword arguments of `datawinnow.load`."""
+        named = {
+            "size": self.size,
+            "holdout": self.holdout,
+            "limit": self.limit,
+            "seed": self.split_seed,
+            "image": self.image,
+            "label": self.label,
+            "on_broken": "skip" if self.skip_broken else None,
+        }
+        return {key: value for key, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Training:
+    """The network and how it is trained; the defaults are those of `datawinnow.Recipe`."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="mlp, convnet, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16_bn, or module:function that "
+            "returns a torch.nn.Module. Default: one fit for the size, chosen and told.",
+            rich_help_panel=_TRAIN,
+            show_default=False,
+        ),
+    ] = None
+    model_option: Annotated[
+        list[str],
+        typer.Option(
+            "--model-option",
+            metavar="KEY=VALUE",
+            help="Option of the network (repeatable), for example width=32.",
+            rich_help_panel=_TRAIN,
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Examples a step.", rich_help_panel=_TRAIN)] = 128
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr",
+            metavar="RATE",
+            help="Learning rate at its peak. Default: 0.1 with sgd, 0.001 with adamw.",
+            rich_help_panel=_TRAIN,
+            show_default=False,
+        ),
+    ] = None
+    optimizer: Annotated[
+        Literal["sgd", "adamw"],
+        typer.Option("--optimizer", help="SGD with Nesterov momentum 0.9, or AdamW.", rich_help_panel=_TRAIN),
+    ] = "sgd"
+    schedule: Annotated[
+        Literal["cosine", "one_cycle", "constant"],
+        typer.Option("--schedule", help="Of the learning rate, by step.", rich_help_panel=_TRAIN),
+    ] = "cosine"
+    weight_decay: Annotated[
+        float, typer.Option("--weight-decay", metavar="RATE", help="On all parameters.", rich_help_panel=_TRAIN)
+    ] = 5e-4
+    label_smoothing: Annotated[
+        float,
+        typer.Option(
+            "--label-smoothing",
+            metavar="SHARE",
+            help="Share of the target spread over all classes.",
+            rich_help_panel=_TRAIN,
+        ),
+    ] = 0.0
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option("--precision", help="Arithmetic; auto measures which is faster.", rich_help_panel=_TRAIN),
+    ] = "auto"
+    device: Annotated[
+        str,
+        typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_TRAIN),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            help="CPU threads. A resumed run gives the same bytes with the same number. Default: torch's choice.",
+            rich_help_panel=_TRAIN,
+            show_default=False,
+            min=1,
+        ),
+    ] = None
+
+    def model_options(self) -> dict[str, Any]:
+        """Options of the network, typed."""
+        return pairs(self.model_option, "--model-option")
+
+    def network(self) -> list[str]:
+        """The options that choose the network, to be given again."""
+        named = ["--model", self.model] if self.model is not None else []
+        return [*named, *(word for option in self.model_option for word in ("--model-option", option))]
+
+    def recipe(self) -> Recipe:
+        """The recipe; the threads are set on the way."""
+        import torch
+
+        from datawinnow.train import Recipe
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return Recipe(
+            batch=self.batch,
+            lr=self.lr,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            precision=self.precision,
+            device=self.device,
+        )
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """Which method chooses."""
+
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="A method by name; datawinnow methods lists them. Default: dual_beta.",
+            rich_help_panel=_METHOD,
+            show_default=False,
+        ),
+    ] = None
+    score: Annotated[
+        str | None,
+        typer.Option(
+            "--score",
+            metavar="NAME",
+            help="Instead of --method: rank by this score.",
+            rich_help_panel=_METHOD,
+            show_default=False,
+        ),
+    ] = None
+    select: Annotated[
+        str | None,
+        typer.Option(
+            "--select",
+            metavar="NAME",
+            help="Instead of --method: choose with this selector. Default: beta for dual, top for other scores.",
+            rich_help_panel=_METHOD,
+            show_default=False,
+        ),
+    ] = None
+    option: Annotated[
+        list[str],
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="Option of the selector or the score (repeatable), for example c_d=4 or window=5.",
+            rich_help_panel=_METHOD,
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+    per_class: Annotated[
+        bool,
+        typer.Option(
+            "--per-class",
+            help="Keep the same share of every class.",
+            rich_help_panel=_METHOD,
+            show_default=False,
+        ),
+    ] = False
+
+    def chosen(self) -> Method:
+        """The method, its options handed to the part that has them.
+
+        Raises:
+            ArgumentError: unknown names or options, or a method and a score at once.
+        """
+        from datawinnow.core.card import card_of
+        from datawinnow.pipeline.methods import method_of, score_of, selector_of
+
+        if self.method is not None and (self.score or self.select):
+            raise ArgumentError(
+                f"give either --method ({self.method}) or --score and --select, not both: a method is a score and a "
+                "selector put together"
+            )
+        bare = method_of(self.method, score=self.score, select_by=self.select, per_class=self.per_class)
+        own = card_of(selector_of(bare)).options
+        of_score = card_of(score_of(bare.score)).options if bare.score is not None else {}
+        options: dict[str, Any] = {}
+        score_options: dict[str, Any] = {}
+        for key, value in pairs(self.option, "--option").items():
+            if key in own:
+                options[key] = value
+            elif key in of_score:
+                score_options[key] = value
+            else:
+                have = ", ".join([*own, *of_score]) or "none"
+                raise ArgumentError(f"{bare.key} has no option {key!r}; its options are: {have}")
+        return method_of(bare, options=options, score_options=score_options)
+
+
+def pairs(texts: list[str], flag: str) -> dict[str, Any]:
+    """``["width=32", "norm=batch"]`` as ``{"width": 32, "norm": "batch"}``.
+
+    A value is a number, true, false, null or a list as in JSON, and text otherwise.
+
+    Raises:
+        ArgumentError: no ``=``, or a key twice.
+
+    >>> pairs(["width=32", "norm=batch", "c_d=5.5"], "--option")
+    {'width': 32, 'norm': 'batch', 'c_d': 5.5}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise ArgumentError(f"{flag} must be KEY=VALUE, for example {flag} width=32, got {text!r}")
+        if key in found:
+            raise ArgumentError(f"{flag} gives {key!r} twice: {found[key]!r} and {value!r}")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = {"True": True, "False": False, "None": None}.get(value, value)
+    return found

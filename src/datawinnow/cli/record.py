@@ -1,0 +1,80 @@
+"""``datawinnow record``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datawinnow.cli import found
+from datawinnow.cli.options import Epochs, Loading, Of, Quiet, Run, Seed, Signals, Source, Training
+from datawinnow.cli.ui import Screen, duration
+from datawinnow.cli.verb import verb
+from datawinnow.core.arrays import RECORDED
+from datawinnow.core.errors import ArgumentError
+
+
+@verb(
+    "datawinnow record my-pictures/ --epochs 30 --of 200",
+    "datawinnow record digits --signals kl_step",
+)
+def record(
+    data: Source,
+    loading: Loading,
+    training: Training,
+    epochs: Epochs = 30,
+    of: Of = None,
+    seed: Seed = 0,
+    signals: Signals = [],  # noqa: B006  # typer reads the default; nothing changes it
+    run: Run = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train briefly on all the data and record every example at every visit.
+
+    One recording serves every score: loss, probability of the label, margins, correctness and more, an (epochs, n)
+    column each. Stop it at any moment and run the same command again: it goes on from the last whole epoch, to the
+    same bytes.
+    """
+    screen = Screen(quiet=quiet)
+    which = all_signals(signals)
+    recipe, options = training.recipe(), training.model_options()
+    how: dict[str, Any] = {"model": training.model, "model_options": options, "seed": seed}
+    train, test, folder = found.begin(data, loading, screen, run, **how)
+    from datawinnow.pipeline.recording import record as record_run
+
+    with screen.stage("recording") as stage:
+        folder = record_run(
+            train,
+            folder.path,
+            test=test,
+            epochs=epochs,
+            of=of,
+            recipe=recipe,
+            signals=which,
+            source=found.lasting(data),
+            progress=stage,
+            tell=found.but_network(screen),
+            **how,
+        )
+    cost = folder.facts["cost"]["record"]
+    screen.say(f"recorded {epochs} epochs of {folder.n:,} examples")
+    screen.rows(
+        [
+            ("signals", ", ".join(sorted(folder.arrays()))),
+            ("cost", f"{cost['backward']:,} examples passed in {duration(cost['seconds'])}"),
+            ("run", str(folder.path)),
+        ]
+    )
+    screen.next("select", str(folder.path), "--keep", "0.3")
+
+
+def all_signals(extra: Sequence[str]) -> tuple[str, ...]:
+    """What is recorded always, and ``extra``.
+
+    Raises:
+        ArgumentError: no such signal.
+    """
+    known = (*RECORDED, "kl_step")
+    for name in extra:
+        if name not in known:
+            raise ArgumentError(f"--signals: no signal is called {name!r}; there are: {', '.join(known)}")
+    return tuple(dict.fromkeys([*RECORDED, *extra]))

@@ -1,0 +1,72 @@
+"""``datawinnow score``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from datawinnow.cli import found
+from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RunArgument, pairs
+from datawinnow.cli.ui import Screen, columns
+from datawinnow.cli.verb import verb
+
+
+@verb(
+    "datawinnow score runs/digits --score dual --score el2n",
+    "datawinnow score runs/digits --score all",
+    "datawinnow score runs/digits --score dual --option window=5",
+)
+def score(
+    run: RunArgument,
+    scores: Annotated[
+        list[str],
+        typer.Option(
+            "--score",
+            metavar="NAME",
+            help="A score by name (repeatable), or all that the recording has the arrays for. They are listed by "
+            "datawinnow methods --kind score.",
+            show_default=False,
+        ),
+    ],
+    option: Annotated[
+        list[str],
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="Option of the score (repeatable; with one score), for example window=5.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
+    epochs: ReadEpochs = None,
+    data: DataOverride = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compute scores from a recording.
+
+    Any number of scores costs no training beyond the one recording. They are added to scores.parquet in the run folder,
+    a column each, with the options and the end that the score's paper keeps.
+    """
+    from datawinnow.core.card import card_of
+    from datawinnow.pipeline.folder import RunFolder
+    from datawinnow.pipeline.verbs import score as score_run
+    from datawinnow.scores import METHODS
+
+    screen = Screen(quiet=quiet)
+    folder = RunFolder.open(run)
+    there = folder.arrays(epochs)
+    if "all" in scores:
+        scores = [
+            key for key, method in METHODS.items() if all(need in (*there, "labels") for need in card_of(method).needs)
+        ]
+    train, _ = found.dataset_of(folder, data, screen)
+    values = score_run(folder, train, scores, epochs=epochs, options=pairs(option, "--option"))
+    lines = []
+    for key, value in values.items():
+        known = value[~value.isnan()]
+        shown = [f"{float(known.quantile(q)):.4g}" for q in (0.0, 0.5, 1.0)] if len(known) else ["-"] * 3
+        card = getattr(METHODS.get(key), "card", None)
+        lines.append([key, *shown, str(len(value) - len(known)), str(card.end if card else "high")])
+    screen.say(columns(["score", "least", "median", "most", "unknown", "its paper keeps"], lines))
+    screen.say(f"written to {folder.path / 'scores.parquet'}")
+    screen.next("select", str(folder.path), "--keep", "0.3", "--score", next(iter(values)))

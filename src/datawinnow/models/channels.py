@@ -1,0 +1,31 @@
+"""Grey pictures for a network made for colour; anything else that does not fit is an error that says so."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from datawinnow.core.errors import ArgumentError
+
+
+def as_channels(x: Tensor, channels: int) -> Tensor:
+    """Pictures (b, c, h, w) with the channels that a network takes.
+
+    A single channel is shown to a network of several as the same grey in each, without a copy: so a network named as in
+    the papers, which take colour, also trains on grey pictures.
+
+    Raises:
+        ArgumentError: another number of channels, or no pictures.
+    """
+    if x.ndim != 4:
+        raise ArgumentError(
+            f"the network takes pictures (batch, channels, height, width), but got a batch of shape {tuple(x.shape)}: "
+            "use models.mlp for vectors"
+        )
+    if x.shape[1] == channels:
+        return x
+    if x.shape[1] == 1:
+        return x.expand(-1, channels, -1, -1)
+    raise ArgumentError(
+        f"the network takes pictures of {channels} channels, but these have {x.shape[1]}: build it with "
+        f"channels={x.shape[1]}"
+    )

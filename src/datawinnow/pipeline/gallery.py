@@ -1,0 +1,117 @@
+"""``gallery.parquet``: pictures of the kept, the dropped, the hardest and the most doubtful, with their reasons."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Subset
+
+from datawinnow.core.reason import Reason
+from datawinnow.core.rng import stream
+from datawinnow.core.selection import Selection
+from datawinnow.data.batches import batches_of
+from datawinnow.pipeline.about import ids_of, network
+from datawinnow.pipeline.evidence import groups, moments
+from datawinnow.pipeline.folder import RunFolder
+from datawinnow.pipeline.tables import write_table
+from datawinnow.train.checkpoint import load_checkpoint
+
+EACH = 24
+"""Pictures of a group."""
+SIDE = 96
+"""Pixels of the longer side of a picture in the gallery, at most."""
+
+
+def has_pictures(facts: Mapping[str, Any]) -> bool:
+    """Whether the examples of the dataset that ``facts`` describe are (channels, height, width)."""
+    shape = facts["dataset"]["shape"]
+    return len(shape) == 3 and min(shape) > 0
+
+
+def write_gallery(
+    folder: RunFolder,
+    train: Any,
+    selection: Selection,
+    arrays: Mapping[str, Tensor],
+    p_mean: Tensor,
+    lines: list[str],
+    seed: int,
+) -> None:
+    """Choose whom to show, ask the recorded network what it takes them for, and write the file.
+
+    Args:
+        folder: a recorded run.
+        train: its dataset.
+        selection: what was kept.
+        arrays: recorded arrays.
+        p_mean: (n,) mean of ``p_label``.
+        lines: (n,) one sentence an example.
+        seed: of who is shown of the kept and the dropped.
+    """
+    margin = moments(arrays["margin"])[0] if "margin" in arrays else p_mean
+    learned = arrays["correct"][-1].bool() if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
+    shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
+    ids = torch.unique(torch.cat(list(shown.values())))
+    guesses = dict(zip(ids.tolist(), _guesses(folder, train, ids), strict=True))
+    names, classes = ids_of(train), folder.facts["dataset"]["classes"]
+    rows: list[dict[str, Any]] = []
+    for group, members in shown.items():
+        for i in members.tolist():
+            x, y = train[i]
+            guess = guesses[i]
+            rows.append(
+                {
+                    "group": group,
+                    "id": names[i],
+                    "label_name": classes[int(y)],
+                    "guess": "" if guess is None or guess == int(y) else classes[guess],
+                    "reason": "" if selection.reason is None else Reason(int(selection.reason[i])).word,
+                    "note": lines[i],
+                    "png": png(torch.as_tensor(x)),
+                }
+            )
+    fields = [(k, pa.string()) for k in ("group", "id", "label_name", "guess", "reason", "note")]
+    table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, ("png", pa.binary())]))
+    write_table(folder.path / "gallery.parquet", table, {"fingerprint": folder.facts["dataset"]["fingerprint"]})
+
+
+@torch.no_grad()
+def _guesses(folder: RunFolder, train: Any, ids: Tensor) -> list[int | None]:
+    """The class that the recorded network prefers; None where the network cannot be built again from its name."""
+    facts = folder.facts
+    unknown: list[int | None] = [None] * len(ids)
+    if not (folder.path / "model.safetensors").exists():  # a method that needs no recording
+        return unknown
+    try:
+        model, _, _ = network(facts["model"]["name"], facts["dataset"], 0, **facts["model"].get("options", {}))
+        load_checkpoint(folder.path / "model.safetensors", model, None)
+    except Exception:  # the user's own function, of which only the name is known: a guess must not stop a selection
+        return unknown
+    model.eval()
+    part = train.subset(ids) if hasattr(train, "subset") else Subset(train, ids.tolist())
+    guesses: list[int | None] = []
+    for _, x, _ in batches_of(part, torch.device("cpu"), workers=0).test(256):
+        guesses += model(x).argmax(1).tolist()
+    return guesses
+
+
+def png(x: Tensor) -> bytes:
+    """A picture (channels, height, width) as the bytes of a small PNG; numbers are stretched to the full range."""
+    if x.dtype is not torch.uint8:
+        x = x.float().nan_to_num()
+        low, high = float(x.min()), float(x.max())
+        x = ((x - low) / max(high - low, 1e-9) * 255).byte()
+    x = x[:3] if len(x) >= 3 else x[:1]  # alpha and further channels are not shown, nor the second of two
+    array = x.permute(1, 2, 0).numpy()
+    picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if len(x) == 1 else array))
+    picture.thumbnail((SIDE, SIDE))
+    packed = io.BytesIO()
+    picture.save(packed, format="PNG", optimize=True)
+    return packed.getvalue()

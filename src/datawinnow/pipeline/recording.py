@@ -1,0 +1,199 @@
+"""`record`: a recorded training run that goes on after a kill at any point, to the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from datawinnow.core.arrays import RECORDED
+from datawinnow.core.errors import RunError
+from datawinnow.pipeline.about import Model, describe, network
+from datawinnow.pipeline.folder import RunFolder
+from datawinnow.record import Recorder
+from datawinnow.train import History, Progress, Recipe, fit
+from datawinnow.train.checkpoint import save_checkpoint
+from datawinnow.train.fit import fabric_for
+
+
+def begin(
+    train: Any,
+    run: Path,
+    *,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    source: str = "",
+    tell: Callable[[str], None] | None = None,
+) -> tuple[RunFolder, nn.Module, dict[str, Any]]:
+    """The run folder of a dataset, new or as it is, a fresh network, and its facts; nothing is trained.
+
+    Enough for a method that needs no recording; arguments as in `record`.
+
+    Raises:
+        RunError: the folder is about another dataset, or is something else.
+    """
+    facts = describe(train, source)
+    built, name, why = network(model, facts, seed, **(model_options or {}))
+    if why and tell is not None:
+        tell(f"network: {why}")
+    count = sum(p.numel() for p in built.parameters())
+    about = {"name": name, "parameters": count, "options": dict(model_options or {})}
+    return RunFolder.create(run, dataset=facts, seed=seed, model=about), built, about
+
+
+def record(
+    train: Any,
+    run: Path,
+    *,
+    test: Any = None,
+    epochs: int = 30,
+    of: int | None = None,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    signals: Sequence[str] = RECORDED,
+    source: str = "",
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> RunFolder:
+    """Train briefly on all of ``train`` and record every example at every visit.
+
+    A run that was killed goes on from its last whole epoch; a finished one is taken as it is.
+
+    Args:
+        train: `Examples` or a map-style dataset of ``(x, y)``.
+        run: the run folder.
+        test: evaluated after the last epoch, for the report.
+        epochs: epochs to record.
+        of: length of the run whose schedule is followed; ``epochs`` unless told.
+        model: name, ``"module:function"``, a function that returns a network, or None to choose by size.
+        model_options: options of the model.
+        seed: of weights, order and augmentation.
+        recipe: how to train.
+        signals: what to record; add ``"kl_step"`` for TDDS.
+        source: what the user called the dataset, for later verbs.
+        progress: told after each step.
+        tell: told what was chosen.
+
+    Raises:
+        RunError: the folder is about another dataset, or was begun with other options.
+        TrainingError: the loss is no longer a number; the epochs before are kept.
+    """
+    recipe = recipe or Recipe()
+    how: dict[str, Any] = {"model": model, "model_options": model_options, "seed": seed, "source": source}
+    folder, built, about = begin(train, run, tell=tell, **how)
+    options = {
+        "epochs": epochs,
+        "of": of or epochs,
+        "signals": list(signals),
+        "seed": seed,
+        "model": about["name"],
+        "model_options": about["options"],
+        "recipe": recipe.facts(),
+    }
+    done = folder.facts["status"].get("record") == "done"
+    _same_options(folder, options, done=done)
+    checkpoint = run / "checkpoint" / "record.safetensors"
+    if done:
+        _tidy(checkpoint)  # a kill may have come between the last line of run.json and the removal
+        if tell is not None:
+            tell(f"{run} is recorded already; using it")
+        return folder
+    device = fabric_for(recipe.device).device.type
+    folder.update(options={"record": options}, status={"record": "begun"}, seed=seed, device=device, model=about)
+
+    def on_epoch(epoch: int, history: History) -> None:
+        folder.write_history(history.rows)
+        folder.update(status={"record": f"epoch {epoch + 1} of {epochs}"})
+
+    built, history = fit_recorded(
+        built,
+        train,
+        folder.signals,
+        epochs=epochs,
+        which=tuple(signals),
+        checkpoint=checkpoint,
+        of=of,
+        test=test,
+        seed=seed,
+        recipe=recipe,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
+    if tell is not None:
+        for note in history.notes:
+            tell(f"arithmetic: {note}")
+    _finish(folder, built, history)
+    _tidy(checkpoint)
+    return folder
+
+
+def _finish(folder: RunFolder, built: nn.Module, history: History) -> None:
+    facts = folder.facts
+    about = {"model": facts["model"]["name"], "fingerprint": facts["dataset"]["fingerprint"]}
+    save_checkpoint(folder.path / "model.safetensors", built, None, about)
+    folder.write_history(history.rows)  # again: a kill may have come between the last checkpoint and its row
+    folder.update(
+        cost={"record": history.cost.as_dict()},
+        status={"record": "done"},
+        arithmetic={"precision": history.precision, "channels_last": history.channels_last},
+    )
+
+
+def _tidy(checkpoint: Path) -> None:
+    checkpoint.unlink(missing_ok=True)
+    if checkpoint.parent.is_dir() and not any(checkpoint.parent.iterdir()):
+        checkpoint.parent.rmdir()
+
+
+def fit_recorded(
+    model: nn.Module, train: Any, folder: Path, *, epochs: int, which: tuple[str, ...], checkpoint: Path, **how: Any
+) -> tuple[nn.Module, History]:
+    """`fit` with a recorder in ``folder``, whose columns are consolidated at the end.
+
+    Args:
+        model: fresh network.
+        train: the dataset.
+        folder: where the columns go.
+        epochs: epochs to train and record.
+        which: signals.
+        checkpoint: file to go on from; the caller removes it once the recording is written down as done.
+        how: other arguments of `fit`.
+    """
+    for stale in (*folder.glob(".*.part"), *checkpoint.parent.glob(".*.part")):  # of a kill in the middle of a write
+        stale.unlink(missing_ok=True)
+    # All columns stand there whole only after the last epoch: a kill then came while the epochs' files were being
+    # removed, and a recorder would miss those.
+    recorder = None if _consolidated(folder, which) else Recorder(len(train), epochs, which=which, path=folder)
+    model, history = fit(model, train, epochs=epochs, recorder=recorder, checkpoint=checkpoint, **how)
+    if recorder is not None:
+        recorder.consolidate()
+    for file in (*folder.glob("epoch-*.npz"), *folder.glob("softmax-*.npy")):
+        file.unlink()
+    return model, history
+
+
+def _consolidated(folder: Path, which: tuple[str, ...]) -> bool:
+    return all((folder / f"{name}.npy").exists() for name in (*which, "seen"))
+
+
+def _same_options(folder: RunFolder, options: dict[str, Any], *, done: bool) -> None:
+    before = _flat(folder.facts["options"].get("record") or {})
+    for key, value in _flat(json.loads(json.dumps(options))).items():
+        old = before.get(key, value)
+        if key == "signals" and done and set(value) <= set(old):
+            continue  # more was recorded than is asked for
+        if old != value and key != "workers":  # workers change no number
+            raise RunError(
+                f"{folder.path} was begun with {key}={old!r}, now it is {value!r}: give another --run folder, or the "
+                "same options as before"
+            )
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{k: v for k, v in options.items() if k != "recipe"}, **options.get("recipe", {})}

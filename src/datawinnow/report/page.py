@@ -1,0 +1,120 @@
+"""`write`: one self-contained page of a run or of a bench's results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import write_bytes
+from datawinnow.report import plots, words
+from datawinnow.report.results import ROWS, Row, rows
+from datawinnow.report.run_page import run_context
+from datawinnow.report.svg import PALETTE
+from datawinnow.report.table import Table, table
+
+PAGE = "report.html"
+
+
+def write(path: Path | str, out: Path | str | None = None) -> Path:
+    """Write the page of a run folder, or of the results of a bench.
+
+    Args:
+        path: a run folder (it has ``run.json``), a results folder, or its ``rows.jsonl``.
+        out: the page; ``report.html`` in that folder when None.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        RunError: neither a run nor results, or a file in it is truncated, newer, or of another dataset.
+    """
+    path = Path(path)
+    if (path / "run.json").is_file():
+        name, context = "run.html", run_context(path)
+    elif path.is_file() or (path / ROWS).is_file():
+        name, context = "results.html", results_context(rows(path))
+    else:
+        raise RunError(
+            f"there is no run and there are no results at {path} (no run.json, no {ROWS}); make one with: "
+            "datawinnow prune DATA --keep 0.3, or datawinnow bench FILE.toml"
+        )
+    folder = path if path.is_dir() else path.parent
+    target = Path(out) if out is not None else folder / PAGE
+    write_bytes(target, render(name, context).encode())
+    return target
+
+
+def render(name: str, context: dict[str, Any]) -> str:
+    """A template of ``templates/`` with the helpers that all of them use; everything is escaped."""
+    environment = Environment(
+        loader=PackageLoader("datawinnow.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(name).render(words=words, palette=PALETTE, **context)
+
+
+def results_context(found: Sequence[Row]) -> dict[str, Any]:
+    """What the results page shows."""
+    whole = table(found)
+    return {
+        "title": str(whole.about.get("benchmark", "results")),
+        "about": _about(whole),
+        "made": provenance(found[-1]),
+        "sections": [_section(whole, scenario, i) for i, scenario in enumerate(whole.scenarios)],
+    }
+
+
+def _about(whole: Table) -> str:
+    about = whole.about
+    parts = [f"{about['dataset']}, {words.count(about['n'])} training examples, {about['model']}"]
+    if "epochs" in about:
+        parts.append(f"a full run is {about['epochs']} epochs")
+    if "test_n" in about:
+        parts.append(f"accuracy after the last epoch on {words.count(about['test_n'])} test examples")
+    return "; ".join(parts) + "."
+
+
+def provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of where numbers come from."""
+    versions = row.get("versions") or {}
+    made = [("commit", row.get("commit") or "none"), ("device", row.get("device", "")), ("threads", row.get("threads", "")),
+            ("dataset fingerprint", row.get("fingerprint", ""))]  # fmt: skip
+    return [(name, str(value)) for name, value in [*made, *versions.items()] if value not in ("", None)]
+
+
+def _section(whole: Table, scenario: str, i: int) -> dict[str, Any]:
+    cells = whole.of(scenario)
+    return {
+        "name": scenario,
+        "headline": words.headline(whole, scenario),
+        "by_keep": words.by_keep(whole, scenario),
+        "cells": cells,
+        "noisy": any(cell.changed_kept is not None for cell in cells),
+        "figures": [
+            figure
+            for figure in (
+                {
+                    "svg": plots.accuracy_cost(whole, scenario, f"cost{i}"),
+                    "title": "Accuracy against total cost",
+                    "says": "Scoring is included: a method further left at the same height is cheaper for one training "
+                    "run. Each line runs through its keeps; the star is full training.",
+                },
+                {
+                    "svg": plots.accuracy_keep(whole, scenario, f"keep{i}"),
+                    "title": "Accuracy against keep",
+                    "says": "At one keep every line has passed as many training examples. What lies below the dashed line "
+                    "loses to all the data for fewer epochs. Bars: 95% over seeds.",
+                },
+                {
+                    "svg": plots.changed_keep(whole, scenario, f"changed{i}"),
+                    "title": "Changed examples among the kept",
+                    "says": "How many of the kept examples have a label that the scenario changed; random keeps their share.",
+                },
+            )
+            if figure["svg"] is not None
+        ],
+    }

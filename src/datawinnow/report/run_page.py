@@ -1,0 +1,226 @@
+"""The page of a run folder: what was kept, why, and what it cost. What is not there yet is named with its command."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import read_json
+from datawinnow.core.tables import read_table
+from datawinnow.report import run_plots, words
+from datawinnow.report.results import checked
+from datawinnow.report.statistics import break_even
+from datawinnow.report.table import table
+
+GROUPS = {
+    "kept": ("Kept", "A random handful of what is kept."),
+    "dropped": ("Dropped", "A random handful of what is dropped."),
+    "hardest": ("Hardest", "Lowest probability of the label among those that the network got right in the end."),
+    "doubtful": ("Most doubtful", "The network insists on another class: look for wrong labels here."),
+}
+MAX_CLASSES = 100
+
+
+def run_context(folder: Path) -> dict[str, Any]:
+    """What the page of a run shows.
+
+    Raises:
+        RunError: a file is truncated, newer, or of another dataset.
+    """
+    facts = read_json(folder / "run.json")
+    for key in ("dataset", "status", "cost", "options"):
+        if not isinstance(facts.get(key), dict):
+            raise RunError(f"{folder / 'run.json'} lacks {key!r}: it was not written by datawinnow, or is damaged")
+    name = str(facts.get("name", folder.name))
+    missing: list[str] = []
+    scores = _table(folder, "scores.parquet", facts, missing, f"datawinnow score {folder} --score dual", "scores")
+    selection = _table(
+        folder, "selection.parquet", facts, missing, f"datawinnow select {folder} --keep 0.3", "selection"
+    )
+    history = _table(folder, "history.parquet", facts, missing, "datawinnow record DATA", "training history")
+    gallery = _table(folder, "gallery.parquet", facts, missing, f"datawinnow select {folder} --keep 0.3", "pictures")
+    meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
+    check, check_table = _check(folder)
+    return {
+        "title": name,
+        "about": _about(facts),
+        "notes": [str(note) for note in facts["dataset"].get("notes", [])],
+        "chosen": _chosen(meta, selection),
+        "check": check,
+        "check_cells": check_table,
+        "ledger": _ledger(facts, meta),
+        "pays": _pays(facts, meta),
+        "figures": _figures(scores, selection, history),
+        "reasons": _reasons(selection),
+        "classes": _classes(facts, selection),
+        "galleries": _galleries(gallery),
+        "missing": missing,
+        "made": _made(facts),
+        "status": {str(k): str(v) for k, v in facts["status"].items()},
+    }
+
+
+def _table(folder: Path, name: str, facts: dict[str, Any], missing: list[str], verb: str, what: str) -> pa.Table | None:
+    path = folder / name
+    if not path.exists():
+        missing.append(f"No {what} yet; make them with: {verb}" if what[-1] == "s" else f"No {what} yet: {verb}")
+        return None
+    found, meta = read_table(path, verb)
+    own = facts["dataset"].get("fingerprint")
+    if meta.get("fingerprint", own) != own:
+        raise RunError(f"{path} is of another dataset (fingerprint {meta['fingerprint']}) than the run ({own}): {verb}")
+    return found
+
+
+def _about(facts: dict[str, Any]) -> str:
+    data, model = facts["dataset"], facts.get("model") or {}
+    shape = "x".join(str(side) for side in data.get("shape", []))
+    recorded = facts["options"].get("record") or {}
+    parts = [f"{data.get('name')}: {data.get('n', 0):,} examples ({shape}), {len(data.get('classes', []))} classes"]
+    if model.get("name"):
+        parts.append(f"network {model['name']} with {model.get('parameters', 0):,} parameters")
+    if recorded.get("epochs"):
+        parts.append(f"{recorded['epochs']} epochs recorded")
+    return "; ".join(parts) + "."
+
+
+def _chosen(meta: dict[str, Any], selection: pa.Table | None) -> str:
+    if selection is None:
+        return "Nothing has been selected yet."
+    kept = int(np.count_nonzero(selection.column("kept").to_numpy(zero_copy_only=False)))
+    return (
+        f"{meta.get('label', meta.get('method', 'The method'))} keeps {kept:,} of {len(selection):,} examples "
+        f"(keep {meta.get('keep', kept / max(1, len(selection))):g})."
+    )
+
+
+def _check(folder: Path) -> tuple[str | None, Any]:
+    if not (folder / "check.json").exists():
+        return None, None
+    answer = read_json(folder / "check.json")
+    rows = checked(list(answer.get("rows", [])), str(folder / "check.json"))
+    return str(answer.get("sentence", "")), table(rows).cells if rows else None
+
+
+def _ledger(facts: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    lines = []
+    for stage, cost in facts["cost"].items():
+        passed = f"{words.count(cost['backward'])} trained on"
+        if cost.get("forward"):
+            passed += f", {words.count(cost['forward'])} forward only"
+        if not cost["backward"] and not cost.get("forward"):
+            passed = words.NONE
+        lines.append((str(stage), words.seconds(cost["seconds"]), passed, words.flops(cost["flops"])))
+    del meta
+    return lines
+
+
+def _pays(facts: dict[str, Any], meta: dict[str, Any]) -> str | None:
+    """When scoring is paid back if the kept examples are trained on for as long as the recording's schedule."""
+    recorded = facts["options"].get("record") or {}
+    epochs = recorded.get("of") or recorded.get("epochs")
+    if not meta or not epochs:
+        return None
+    n, keep, charge = facts["dataset"]["n"], float(meta["keep"]), float(meta.get("charge", 0))
+    if not charge:
+        return "This method reads no recording, so nothing has to be paid back."
+    runs = break_even(charge, keep * n * epochs, n * epochs)
+    return (
+        f"Scoring passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept examples "
+        f"pays it back {words.pays_back(runs)}. Against training on everything for fewer epochs it never pays by cost "
+        "alone: there it must win by accuracy (see the check, or run prune with --check)."
+    )
+
+
+def _figures(scores: pa.Table | None, selection: pa.Table | None, history: pa.Table | None) -> list[dict[str, Any]]:
+    figures: list[dict[str, Any]] = []
+    kept = None if selection is None else selection.column("kept").to_numpy(zero_copy_only=False)
+    if selection is not None and kept is not None and "p_mean" in selection.column_names:
+        drawn = run_plots.data_map(selection.column("p_mean").to_numpy(), selection.column("p_std").to_numpy(), kept)
+        if drawn is not None:
+            figures.append(
+                {
+                    "svg": drawn,
+                    "title": "The data map",
+                    "says": "Each point is an example: how probable its label "
+                    "was over the recorded epochs (right: easy) and how much that changed (top: uncertain).",
+                }
+            )
+    if scores is not None:
+        for field in list(scores.schema)[2:]:
+            facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+            values = scores.column(field.name).to_numpy()
+            mask = kept if kept is not None and len(kept) == len(values) else None
+            drawn = run_plots.histogram(values, mask, f"hist-{len(figures)}")
+            if drawn is not None:
+                end = {"high": "high", "low": "low", "middle": "middling"}.get(facts.get("end", ""), "")
+                figures.append(
+                    {
+                        "svg": drawn,
+                        "title": f"Score: {facts.get('label') or field.name}",
+                        "says": (f"Its paper keeps {end} scores. " if end else "") + str(facts.get("source", "")),
+                    }
+                )
+    if history is not None and len(history) > 1:
+        figures.append(
+            {
+                "svg": run_plots.training(history),
+                "title": "Training",
+                "says": "Accuracy on the training examples as they were passed; the last point on the test split, where "
+                "there is one.",
+            }
+        )
+    return figures
+
+
+def _reasons(selection: pa.Table | None) -> list[tuple[str, int]]:
+    if selection is None:
+        return []
+    return Counter(str(word).replace("_", " ") for word in selection.column("reason").to_pylist()).most_common()
+
+
+def _classes(facts: dict[str, Any], selection: pa.Table | None) -> list[dict[str, Any]]:
+    if selection is None:
+        return []
+    labels = selection.column("label").to_numpy()
+    kept = selection.column("kept").to_numpy(zero_copy_only=False)
+    names = [str(c) for c in facts["dataset"].get("classes", [])]
+    lines = []
+    for label in np.unique(labels)[:MAX_CLASSES]:
+        of = labels == label
+        name = names[label] if label < len(names) else str(label)
+        share = float(kept[of].mean())
+        lines.append({"name": name, "kept": int(kept[of].sum()), "of": int(of.sum()), "share": 100 * share})
+    return lines
+
+
+def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
+    if gallery is None:
+        return []
+    pictures = gallery.to_pylist()
+    return [
+        {
+            "title": title, "says": says,
+            "pictures": [
+                {**p, "src": "data:image/png;base64," + base64.b64encode(p["png"]).decode(),
+                 "reason": str(p["reason"]).replace("_", " ")}
+                for p in pictures if p["group"] == group
+            ],
+        }
+        for group, (title, says) in GROUPS.items()
+        if any(p["group"] == group for p in pictures)
+    ]  # fmt: skip
+
+
+def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    made = [("created", facts.get("created")), ("seed", facts.get("seed")), ("commit", facts.get("commit")),
+            ("device", facts.get("device")), ("threads", facts.get("threads")),
+            ("dataset fingerprint", facts["dataset"].get("fingerprint")), *(facts.get("versions") or {}).items()]  # fmt: skip
+    return [(str(k), str(v)) for k, v in made if v not in (None, "")]

@@ -1,0 +1,82 @@
+"""`Recipe`: how to train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError
+from datawinnow.train.precision import check_precision
+from datawinnow.train.schedule import schedule_of
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the defaults are those of the DUAL paper's CIFAR runs (static.md 2.1).
+
+    Attributes:
+        batch: examples a step; the batches of an epoch are balanced, so none is much smaller.
+        lr: learning rate at its peak; None for 0.1 with SGD and 0.001 with AdamW.
+        optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
+        momentum: of SGD.
+        weight_decay: on all parameters with SGD, decoupled with AdamW.
+        schedule: ``"cosine"``, ``"one_cycle"``, ``"constant"``, or a function of progress in [0, 1].
+        label_smoothing: share of the target spread over all classes.
+        precision: ``"auto"`` measures, ``"fp32"``, ``"bf16"``.
+        channels_last: memory format of pictures; None with ``precision="auto"`` measures.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        workers: processes of the DataLoader, where one is needed.
+        compile: run the network through `torch.compile`.
+
+    Raises:
+        ArgumentError: an attribute out of range.
+    """
+
+    batch: int = 128
+    lr: float | None = None
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str | Callable[[float], float] = "cosine"
+    label_smoothing: float = 0.0
+    precision: str = "auto"
+    channels_last: bool | None = None
+    device: str = "auto"
+    workers: int = 2
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        check.number("batch", self.batch, 1, 1 << 20, integer=True)
+        check.one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+        if self.lr is not None:
+            check.number("lr", self.lr, 1e-12, 1e6)
+        check.number("momentum", self.momentum, 0, 1)
+        check.number("weight_decay", self.weight_decay, 0, 1e6)
+        check.number("label_smoothing", self.label_smoothing, 0, 1)
+        check.number("workers", self.workers, 0, 1024, integer=True)
+        check_precision(self.precision)
+        schedule_of(self.schedule)
+
+    @property
+    def peak(self) -> float:
+        """The learning rate at its peak."""
+        return self.lr if self.lr is not None else {"sgd": 0.1, "adamw": 1e-3}[self.optimizer]
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return {k: v if not callable(v) else getattr(v, "__name__", "function") for k, v in asdict(self).items()}
+
+
+def check_recipe(options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` if each is a field of `Recipe`.
+
+    Raises:
+        ArgumentError: an unknown one.
+    """
+    known = list(Recipe.__dataclass_fields__)
+    for name in options:
+        if name not in known:
+            raise ArgumentError(f"fit has no option {name!r}; how to train is set by: {', '.join(known)}")
+    return options

@@ -1,0 +1,164 @@
+"""Grids: read strictly, and every mistake that can be seen without the data is seen before the first cell."""
+
+from __future__ import annotations
+
+import pytest
+
+from datawinnow.bench import Cell, cells_of, read_grid
+from datawinnow.bench.grid import known_methods, parse_scenario
+from datawinnow.core.errors import ArgumentError
+from datawinnow.train import Recipe
+
+METHODS = 'methods = ["full", "shorter_full", "random", "el2n", "aum", "short"]'
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('about = "sixty vectors"', "abuot = 1", "abuot: Extra inputs are not permitted"),
+            ("[train]", "[data.more]\na = 1\n[train]", "data.more: Extra inputs are not permitted"),
+            ("lr = 0.05", "lrr = 0.05", r"\[train\] has no key 'lrr'; its keys are: epochs, model, .*, lr, optimizer"),
+            ("lr = 0.05", 'lr = "fast"', r"lr must be a number in .*, got 'fast'"),
+            ("batch = 20", "batch = 2.5", r"batch must be a whole number in .*, got 2.5"),
+            ("epochs = 3", 'epochs = "three"', "train.epochs: Input should be a valid integer"),
+            ("epochs = 3", "epochs = 0", "train.epochs: Input should be greater than 0"),
+            ("epochs = 3\n", "", "train.epochs: Field required"),
+            ('source = "{source}"', "", "data.source: Field required"),
+            ("seeds = [0, 1]", "seeds = 2", "seeds: Input should be a valid list"),
+            ("seeds = [0, 1]", "seeds = []", "seeds: Value error, must not be empty"),
+            ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: Value error, has an entry twice: \[1, 1\]"),
+            ("[0.5, 0.2]", "[0.5, 0.5]", r"keep: Value error, has an entry twice: \[0.5, 0.5\]"),
+            ("[0.5, 0.2]", "[30]", r"keep: Value error, each keep must be in \(0, 1\): it is the fraction kept"),
+            ("[0.5, 0.2]", "[]", "keep: Value error, must not be empty"),
+            ('"aum"', '"aun"', "no method is called 'aun'. Did you mean 'aum'"),
+            ('"aum"', '"dual"', "method 'dual' at keep 0.5: p_label has 3 epochs, fewer than window=10"),
+            ('"symmetric 0.2"', '"symetric 0.2"', 'scenario must be "clean" or "NAME RATE".*got \'symetric 0.2\''),
+            ('"symmetric 0.2"', '"symmetric"', "scenario must be .*, got 'symmetric'"),
+            ('"symmetric 0.2"', '"symmetric 1.5"', "scenario must be .*, got 'symmetric 1.5'"),
+            ('model = "mlp"', 'model = "mpl"', r"\[train\] no model is called 'mpl'. There are: mlp, convnet"),
+            ("[[method]]", '[score]\nmodel = "x"\n[[method]]', r"\[score\] no model is called 'x'"),
+            (
+                "[[method]]",
+                "[score]\nof = 2\n[[method]]",
+                r"\[score\] of=2 is the length of the schedule, at least the 3",
+            ),
+            ("[[method]]", "[score]\nepochs = 0\n[[method]]", "score.epochs: Input should be greater than 0"),
+            (
+                "[[method]]",
+                "[score]\nmodel_options = {{ width = 9 }}\n[[method]]",
+                r"\[score\] model_options are those",
+            ),
+            ('score = "dual"', 'score = "dul"', "no score is called 'dul'"),
+            ('score = "dual"', 'score = "dual"\nmethod = "el2n"', "method='el2n' names its score and selector already"),
+            ("window = 2", "windw = 2", "dual has no option 'windw'; its options are: window"),
+            ("window = 2", "window = 3", "method 'short' at keep 0.5: p_label has 2 epochs, fewer than window=3"),
+            ('name = "short"', 'name = "full"', r"\[\[method\]\] 'full' is the name of a baseline"),
+            ("[[method]]", '[[method]]\nname = "short"\n[[method]]', r"\[\[method\]\] 'short' is there twice"),
+            ("seeds = [0, 1]", "seeds = [0, 1", "is not TOML: "),
+        ],
+    )
+    def test_each_is_named(self, write, old, new, message):
+        path = write((old, new))
+        with pytest.raises(ArgumentError, match=rf"grid.toml.*{message}"):
+            read_grid(path)
+
+    def test_no_such_file(self, tmp_path):
+        with pytest.raises(ArgumentError, match=r"no such file: .*none.toml"):
+            read_grid(tmp_path / "none.toml")
+
+    def test_what_is_no_text(self, tmp_path):
+        (tmp_path / "x.toml").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(ArgumentError, match=r"x.toml is not TOML"):
+            read_grid(tmp_path / "x.toml")
+
+
+class TestReading:
+    def test_what_is_read(self, grid):
+        assert (grid.name, grid.about) == ("tiny", "sixty vectors")
+        assert (grid.train.epochs, grid.train.model) == (3, "mlp")
+        # no arithmetic is measured: two cells could measure differently
+        assert grid.train.recipe() == Recipe(batch=20, lr=0.05, precision="fp32")
+        method, epochs = grid.spec("short")
+        assert (method.key, method.label, method.score, method.selector, epochs) == (
+            "short",
+            "DUAL of 2",
+            "dual",
+            "top",
+            2,
+        )
+        assert [grid.label(name) for name in ("full", "aum", "short")] == ["all the data", "AUM", "DUAL of 2"]
+
+    def test_the_arithmetic_may_be_measured_when_the_file_says_so(self, write):
+        assert read_grid(write(("lr = 0.05", 'precision = "auto"'))).train.recipe().precision == "auto"
+
+    def test_a_method_of_the_file_may_change_a_known_one(self, write):
+        spec = (
+            '[[method]]\nname = "late"\nmethod = "el2n"\nscore_options = {{ last = 2 }}\nper_class = true\n[[method]]'
+        )
+        grid = read_grid(write(("[[method]]", spec), ('"aum"', '"late"')))
+        method, epochs = grid.spec("late")
+        assert (method.score, method.score_options, method.per_class, epochs) == ("el2n", {"last": 2}, True, None)
+        assert method.label == "EL2N"
+
+    def test_the_place_of_the_data_may_come_from_outside(self, write, monkeypatch, tmp_path):
+        monkeypatch.setenv("DATAWINNOW_DATA", "/there")
+        assert read_grid(write(source="$DATAWINNOW_DATA/cifar10")).data.source == "/there/cifar10"
+        monkeypatch.delenv("DATAWINNOW_DATA")
+        assert read_grid(write(source="$DATAWINNOW_DATA/cifar10")).data.source == "../shared/data/cifar10"
+        monkeypatch.setenv("ELSEWHERE", "/else")
+        assert read_grid(write(source="$ELSEWHERE/x")).data.source == "/else/x"
+
+    def test_scenarios(self):
+        assert parse_scenario("clean") == ("clean", 0.0)
+        assert parse_scenario("symmetric 0.25") == ("symmetric", 0.25)
+
+    def test_known_methods_are_the_baselines_and_the_methods(self):
+        assert known_methods()[:3] == ["full", "shorter_full", "random"]
+
+
+class TestCells:
+    def test_their_number_and_order(self, grid):
+        cells = cells_of(grid)
+        assert len(cells) == 2 * 2 * (1 + 2 * 5)
+        assert len({cell.key for cell in cells}) == len(cells)
+        assert [cell.key for cell in cells[:12]] == [
+            ("full", 1.0, 0, "clean"),
+            *[
+                (name, keep, 0, "clean")
+                for keep in (0.5, 0.2)
+                for name in ("shorter_full", "random", "el2n", "aum", "short")
+            ],
+            ("full", 1.0, 0, "symmetric 0.2"),
+        ]
+        assert [cell.kind for cell in cells[:4]] == ["full", "shorter_full", "static", "static"]
+        assert cells[22].key == ("full", 1.0, 1, "clean")
+
+    def test_without_full_there_is_none(self, write):
+        cells = cells_of(read_grid(write((METHODS, 'methods = ["random"]'))))
+        assert [cell.key[:3] for cell in cells] == [
+            ("random", k, s) for s in (0, 1) for _ in (0, 1) for k in (0.5, 0.2)
+        ]
+
+    def test_a_title_for_people(self):
+        cell = Cell(kind="static", method="dual", keep=0.3, seed=1, scenario="clean")
+        assert cell.title == "cell dual at keep 0.3, seed 1, clean"
+        assert Cell(kind="full", method="full", keep=1.0, seed=1, scenario="clean").title == "cell full, seed 1, clean"
+
+    @pytest.mark.parametrize(
+        ("section", "serves"),
+        [("", True), ("epochs = 3", True), ("epochs = 2", False), ("of = 9", False), ('model = "mlp"', False)],
+    )
+    def test_the_full_run_serves_as_the_recording_where_they_are_the_same(self, write, section, serves):
+        grid = read_grid(write(("[[method]]", f"[score]\n{section}\n[[method]]")))
+        assert grid.full_is_recording is serves
+        cells = {cell.method: cell for cell in cells_of(grid)}
+        reads = {name: grid.reads_recording(cell) for name, cell in cells.items()}
+        assert reads == {
+            "full": serves,
+            "shorter_full": False,
+            "random": False,
+            "el2n": True,
+            "aum": True,
+            "short": True,
+        }

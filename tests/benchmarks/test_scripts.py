@@ -1,0 +1,166 @@
+"""Every benchmark runs at smoke size, and what it says hangs together; no timing is judged."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+approx = pytest.approx
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = ("recording", "loading", "scores", "beta")
+FACTS = {
+    "benchmark",
+    "size",
+    "command",
+    "goal",
+    "threads",
+    "cores",
+    "load",
+    "machine",
+    "versions",
+    "commit",
+    "finished",
+}
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def smoke(name: str) -> dict[str, Any]:
+    """The JSON line of one smoke run; one thread, since tests share their cores."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), "--smoke"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def check_ratio(found: dict[str, float]) -> None:
+    assert set(found) == {"median", "low", "high"}
+    assert 0 < found["low"] <= found["median"] <= found["high"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_tells_what_ran_and_on_what(name: str) -> None:
+    found = smoke(name)
+    assert set(found) >= FACTS
+    assert (found["benchmark"], found["size"], found["threads"]) == (name, "smoke", 1)
+    assert found["command"] == f"python benchmarks/{name}.py --smoke"
+    assert set(found["versions"]) >= {"python", "torch", "numpy", "datawinnow"}
+
+
+def test_every_script_is_listed_here_and_in_the_readme() -> None:
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    # estimate.py compares what was told with what happened, and has its own test
+    assert {f.stem for f in FOLDER.glob("*.py")} - {"measuring", "estimate"} == set(SCRIPTS)
+    assert [name for name in SCRIPTS if f"python benchmarks/{name}.py --full" not in readme] == []
+
+
+def test_recording_counts_the_write_out_once_an_epoch() -> None:
+    found = smoke("recording")
+    steps = found["n"] / found["batch"]
+    assert set(found["models"]) == {"resnet8", "resnet18"}
+    for row in found["models"].values():
+        check_ratio(row["on_over_off"])
+        assert row["write_share"] == approx(row["write_us"] / (1000 * row["step_ms"]), rel=1e-3)
+        assert row["flush_share"] == approx(row["flush_ms"] / (steps * row["step_ms"]), rel=1e-3)
+        assert row["share"] == approx(row["write_share"] + row["flush_share"], rel=1e-3)
+        assert row["write_share"] < 1  # the write stands inside the step
+
+
+def test_loading_gives_the_same_pictures_by_both_ways_and_every_id_once() -> None:
+    found = smoke("loading")
+    assert found["largest_difference"] < 1e-5
+    assert found["distinct_ids"] == {"resident": found["n"], "dataloader": found["n"]}
+    check_ratio(found["ratio"])
+    rate = found["examples_per_second"]  # one round at smoke size, so the median of the ratios is that of the medians
+    assert found["ratio"]["median"] == approx(rate["resident"] / rate["dataloader"], rel=1e-3)
+
+
+def test_scores_count_the_bytes_that_they_read() -> None:
+    found = smoke("scores")
+    n, epochs, rows = found["n"], found["epochs"], found["scores"]
+    assert {name: row["bytes"] // n for name, row in rows.items()} == {
+        "dual": 4 * epochs,
+        "dyn_unc": 4 * epochs,
+        "forgetting": 2 * epochs,  # bool: correct and seen
+        "el2n": 4 * 10,
+        "aum": 4 * epochs,
+        "entropy": 4,
+        "all": 4 * epochs + 2 * epochs + 4 * 10 + 4 * epochs + 4,  # p_label once, for two scores
+    }
+    assert found["finite"] is True
+    assert rows["all"]["seconds"] == approx(sum(row["seconds"] for k, row in rows.items() if k != "all"), rel=1e-3)
+    for row in rows.values():
+        check_ratio(row["ratio"])
+        assert row["gb_per_second"] == approx(row["bytes"] / row["seconds"] / 1e9, rel=1e-3)
+    assert 50 < found["peak_mb"] < 4000
+
+
+def test_beta_keeps_its_share_and_draws_what_numpy_draws() -> None:
+    found = smoke("beta")
+    assert found["kept"] == int(found["keep"] * found["rows"])
+    assert found["rows_per_second"] == approx(found["rows"] / found["seconds"], rel=1e-3)
+    assert 50 < found["inputs_mb"] <= 1.2 * found["peak_mb"]
+    against = found["against_choice"]
+    check_ratio(against["ratio"])
+    assert against["ratio"]["median"] == approx(against["seconds"]["choice"] / against["seconds"]["beta"], rel=1e-3)
+    drawn = against["mean_of_drawn"]
+    # both mean 1,500 draws of a standard deviation below 0.2: 4 sigma of their difference
+    assert drawn["beta"] == approx(drawn["choice"], abs=4 * 0.2 * (2 / (found["keep"] * against["rows"])) ** 0.5)
+    assert drawn["beta"] > 0.51  # the weight leans away from the uniform mean
+
+
+def test_rounds_take_turns_and_warm_rounds_are_not_counted() -> None:
+    came: list[str] = []
+    actions = {"a": lambda: came.append("a"), "b": lambda: came.append("b")}
+    wall, cpu = load("measuring").interleaved(actions, 3, warm=1)
+    assert "".join(came) == "ba" + "ab" + "ba" + "ab"
+    assert {name: len(seconds) for name, seconds in wall.items()} == {"a": 3, "b": 3}
+    assert {name: len(seconds) for name, seconds in cpu.items()} == {"a": 3, "b": 3}
+
+
+def test_sleep_takes_wall_time_and_no_cpu() -> None:
+    wall, cpu = load("measuring").interleaved({"sleep": lambda: time.sleep(0.05)}, 1, warm=0)
+    assert wall["sleep"][0] >= 0.05
+    assert cpu["sleep"][0] < 0.04
+
+
+def test_a_ratio_is_the_median_of_pairs_and_not_of_sides() -> None:
+    found = load("measuring").ratio([2.0, 30.0, 4.0], [1.0, 10.0, 8.0])
+    assert found == {"median": 2.0, "low": 0.5, "high": 3.0}
+    many = load("measuring").ratio([float(i) for i in range(1, 101)], [1.0] * 100)
+    assert (many["low"], many["high"]) == (41.0, 60.0)  # ranks 50 - 9.8 and its mirror
+
+
+def test_memory_of_a_child_is_its_own() -> None:
+    measuring = load("measuring")
+    sys.modules[measuring.__name__] = measuring  # so that its functions can be pickled by name
+    try:
+        assert measuring._with_peak(bytearray, (200_000_000,))[1] > 200
+    finally:
+        del sys.modules[measuring.__name__]
+    assert measuring.rounded({"a": [1.23456789, 2]}) == {"a": [1.2346, 2]}

@@ -1,0 +1,148 @@
+"""Whatever a user gets wrong: exit code 2, the thing by name, no traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import DUAL, QUICK
+
+PRUNE = ("prune", "digits", "--keep", "0.3", "--no-report", *QUICK, *DUAL)
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["pruen"], "No such command 'pruen'"),
+        (["prune", "digits"], "Missing option '--keep'"),
+        (["prune", "--keep", "0.3"], "Missing argument 'DATA'"),
+        (["prune", "digits", "--keep", "much"], "Invalid value for '--keep'"),
+        (["prune", "digits", "--keep", "0.3", "--kepe", "1"], "No such option:? '?--kepe"),
+        (["prune", "digits", "--keep", "0"], r"keep must be in \(0, 1\], got 0.0"),
+        (["prune", "digits", "--keep", "1.5"], r"keep must be in \(0, 1\], got 1.5"),
+        (["prune", "digits", "--keep", "nan"], r"keep must be in \(0, 1\], got nan"),
+        (["prune", "nowhere/at/all", "--keep", "0.3"], "no such file or folder: nowhere/at/all"),
+        (["prune", "digits", "--keep", "0.3", "--method", "duel"], "no method is called 'duel'. Did you mean 'dual'"),
+        (["prune", "digits", "--keep", "0.3", "--score", "dula"], "no score is called 'dula'"),
+        (["prune", "digits", "--keep", "0.3", "--option", "c_d"], "--option must be KEY=VALUE"),
+        (["prune", "digits", "--keep", "0.3", "--option", "bins=3"], "dual_beta has no option 'bins'"),
+        (["prune", "digits", "--keep", "0.3", "--epochs", "2"], "window"),
+        (["prune", "digits", "--keep", "0.3", "--check", "--check-seeds", "0"], "Invalid value for '--check-seeds'"),
+        (["prune", "digits", "--keep", "0.3", "--batch", "0"], r"batch must be a whole number in \[1, "),
+        (["prune", "digits", "--keep", "0.3", "--optimizer", "adam"], "Invalid value for '--optimizer'"),
+        (["prune", "digits", "--keep", "0.3", "--model", "resnet9"], "no model is called 'resnet9'"),
+        (["prune", "digits", "--keep", "0.3", "--model", "nothing_here:net"], "cannot import module 'nothing_here'"),
+        (["prune", "digits", "--keep", "0.3", "--model-option", "depht=2"], "has no option 'depht'"),
+        (["record", "digits", "--signals", "kl"], "no signal is called 'kl'; there are: loss, .*kl_step"),
+        (["record", "digits", "--model", "mlp", "--device", "cuda:7"], "cuda:7"),
+        (["record", "digits", "--label", "y"], "label='y' names a column, but digits has none"),
+        (["score", "nowhere", "--score", "dual"], "nowhere is not a run folder"),
+        (["select", "nowhere", "--keep", "0.3"], "nowhere is not a run folder"),
+        (["train", "digits", "--select", "nowhere.parquet"], "no such file: nowhere.parquet"),
+        (["bench", "nowhere.toml"], "no such file: nowhere.toml"),
+        (["bench", "nowhere.toml", "--time-limit", "soon"], "--time-limit must be a time"),
+        (["report", "nowhere"], "nowhere"),
+        (["methods", "duel"], "no method is called 'duel'; there are: .*dual"),
+        (["methods", "--kind", "shape"], "Invalid value for '--kind'"),
+        (["estimate", "digits", "--keep", "2"], r"keep must be in \(0, 1\], got 2.0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_named(call, words, match):
+    result = call(*words, code=2)
+    assert re.search(match, re.sub(r"\s+", " ", result.stderr)), result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_the_traceback_is_there_on_request(call, monkeypatch):
+    assert "Traceback" in call("bench", "nowhere.toml", "--traceback", code=2).stderr
+    monkeypatch.setenv("DATAWINNOW_TRACEBACK", "1")
+    assert "Traceback" in call("bench", "nowhere.toml", code=2).stderr
+
+
+def test_a_bug_is_no_message(call, monkeypatch):
+    import datawinnow.bench
+
+    monkeypatch.setattr(datawinnow.bench, "read_grid", lambda file: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        raise call("bench", "x.toml", code=1).exception
+
+
+def test_a_file_that_may_not_be_written_is_named(call, monkeypatch):
+    import datawinnow.bench
+
+    def refuse(file):
+        raise PermissionError(13, "Permission denied", "/root/results")
+
+    monkeypatch.setattr(datawinnow.bench, "read_grid", refuse)
+    assert call("bench", "x.toml", code=2).stderr == "error: /root/results: Permission denied\n"
+
+
+def test_another_datasets_run_is_refused_by_both_names(call, recorded, tmp_path):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    np.savez("others.npz", x=np.eye(30, 8, dtype=np.float32), y=np.arange(30) % 2)
+    result = call("prune", "others.npz", "--keep", "0.3", "--run", run, *QUICK, *DUAL, code=2)
+    assert "is about the dataset 'digits'" in result.stderr
+    assert "not 'others'" in result.stderr
+    for words in (["score", run, "--score", "aum"], ["select", run, "--keep", "0.3"]):
+        assert "is about the dataset 'digits'" in call(*words, "--data", "others.npz", code=2).stderr
+    result = call("train", "others.npz", "--select", run, *QUICK, code=2)
+    assert "selected from the dataset 'digits'" in result.stderr
+
+
+def test_another_split_of_the_same_data_is_another_dataset(call, recorded, tmp_path):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    assert "fingerprint" in call(*PRUNE, "--run", run, "--split-seed", "1", code=2).stderr
+
+
+def test_other_options_than_the_run_was_begun_with_are_refused(call, recorded, tmp_path):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    result = call(*PRUNE, "--run", run, "--lr", "0.5", code=2)
+    assert re.search(r"was begun with .*lr.*0\.5", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda text: text[: len(text) // 2], "run.json is truncated or not JSON"),
+        (lambda text: json.dumps({**json.loads(text), "format": 99}), r"newer datawinnow \(format 99"),
+        (lambda text: "{}", "no format version"),
+    ],
+    ids=["truncated", "newer", "foreign"],
+)
+def test_a_damaged_run_is_named(call, recorded, tmp_path, damage, match):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    (run / "run.json").write_text(damage((run / "run.json").read_text()))
+    for words in (["score", run, "--score", "aum"], ["select", run, "--keep", "0.3"], [*PRUNE, "--run", run]):
+        result = call(*words, code=2)
+        assert re.search(match, result.stderr), result.stderr
+        assert str(run) in result.stderr
+
+
+def test_a_truncated_selection_is_named(call, recorded):
+    content = (recorded / "selection.parquet").read_bytes()
+    from pathlib import Path
+
+    Path("half.parquet").write_bytes(content[: len(content) // 2])
+    assert "half.parquet is truncated or damaged" in call("train", "digits", "--select", "half.parquet", code=2).stderr
+
+
+def test_an_out_folder_that_is_not_empty_is_refused_before_anything_runs(call, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    assert "--out full exists already" in call(*PRUNE, "--out", "full", code=2).stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unfinished_recording_is_not_scored(call, recorded, tmp_path):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    facts["status"]["record"] = "epoch 1 of 2"
+    (run / "run.json").write_text(json.dumps(facts))
+    result = call("score", run, "--score", "aum", code=2)
+    assert "not recorded to the end (record: epoch 1 of 2)" in result.stderr

@@ -1,0 +1,96 @@
+"""Bars for people, lines for logs, nothing for the quiet."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from datawinnow.cli import ui
+from datawinnow.cli.ui import Bars, Lines, Screen, columns, duration
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets."""
+    now = [0.0]
+    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock, capsys):
+    lines = Lines("")
+    for second in range(26):
+        clock[0] = float(second)
+        lines("training", second, 50)
+    lines("training", 50, 50)
+    lines.close()
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [
+        "training: 20% (10 of 50) in 10 s, about 40 s left",
+        "training: 40% (20 of 50) in 20 s, about 30 s left",
+        "training: done in 25 s",
+    ]
+
+
+def test_the_time_left_does_not_count_what_an_earlier_run_did(clock, capsys):
+    lines = Lines("")
+    lines("training", 30, 50)  # resumed
+    clock[0] = 10.0
+    lines("training", 40, 50)
+    assert "about 10 s left" in capsys.readouterr().err
+
+
+def test_new_work_closes_the_line_of_the_old(clock, capsys):
+    lines = Lines("")
+    lines("one", 5, 10)
+    lines("two", 1, 2)
+    clock[0] = 3.0
+    lines("two", 2, 2)
+    lines.close()
+    assert capsys.readouterr().err.splitlines() == ["one: 5 of 10 done in 0.0 s", "two: done in 3.0 s"]
+
+
+def test_a_terminal_gets_a_bar_with_the_name_of_the_stage():
+    file = io.StringIO()
+    with Bars("recording", Console(file=file, force_terminal=True, width=100)) as bars:
+        bars("training", 1, 4)
+        bars("training", 4, 4)
+    shown = file.getvalue()
+    assert "recording" in shown
+    assert "100%" in shown
+    assert "training" not in shown
+
+
+def test_quiet_shows_results_only(capsys):
+    screen = Screen(quiet=True)
+    screen.note("chosen")
+    with screen.stage() as stage:
+        stage("training", 1, 1)
+    screen.say("result")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("result\n", "")
+
+
+def test_a_note_is_shown_as_it_is(capsys):
+    Screen().note("data: [bold]x[/bold] in /a/very/long/path/" + "x" * 200)
+    shown = capsys.readouterr().err
+    assert shown == "data: [bold]x[/bold] in /a/very/long/path/" + "x" * 200 + "\n"
+
+
+def test_the_next_command_can_be_pasted(capsys):
+    Screen().next("train", "my pictures", "--epochs", "3")
+    assert capsys.readouterr().err == "next: datawinnow train 'my pictures' --epochs 3\n"
+
+
+def test_tables():
+    assert columns(["a", "bb"], [["xxx", "y"]]) == "a    bb\n---  --\nxxx  y"
+    assert columns(["a", "b"], [["x|z", "y"]], markdown=True) == "| a | b |\n| --- | --- |\n| x\\|z | y |"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(9.94, "9.9 s"), (59.6, "1 min"), (61, "1 min 1 s"), (3600, "1 h 0 min")]
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words

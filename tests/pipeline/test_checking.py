@@ -1,0 +1,221 @@
+"""`prune --check`: three arms, paired, and a sentence that says what happened."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.files import read_json
+from datawinnow.core.rng import stream
+from datawinnow.core.selection import Selection
+from datawinnow.data.kept import Kept
+from datawinnow.pipeline import checking
+from datawinnow.pipeline.about import network
+from datawinnow.pipeline.checking import check, verdict
+from datawinnow.pipeline.methods import METHODS, select_by_method
+from datawinnow.pipeline.recording import begin, record
+from datawinnow.pipeline.verbs import select
+from datawinnow.report import results
+from datawinnow.train import evaluate, fit
+
+from .conftest import FAST, make_blobs
+
+
+def row(method: str, accuracy: float, seed: int = 0, scoring: int = 100) -> dict:
+    return {"method": method, "accuracy": accuracy, "seed": seed, "cost": {"score": {"backward": scoring}}}
+
+
+def arms(ours: float, random: float, shorter: float, **how) -> list[dict]:
+    return [row("dual", ours, **how), row("random", random), row("shorter_full", shorter)]
+
+
+ONE = "One seed: an indication, not a result; try --check-seeds 3."
+SHORTER = (
+    "All the data for fewer epochs did best here, at the same number of examples passed and with nothing spent on "
+    "scoring: train shorter instead of pruning."
+)
+RANDOM = "Random examples did best here: do not pay for scoring at this keep and schedule."
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("rows", "sentence"),
+        [
+            (
+                arms(0.8, 0.75, 0.7812),
+                "DUAL beats as many random examples by 5.00 points (80.00 against 75.00), and beats all the data "
+                "for fewer epochs by 1.88 points (80.00 against 78.12). DUAL is the best of the 3 here, the "
+                f"recording that it took set aside. {ONE}",
+            ),
+            (
+                arms(0.75, 0.8, 0.7),
+                "DUAL loses to as many random examples by 5.00 points (75.00 against 80.00), and beats all the data "
+                f"for fewer epochs by 5.00 points (75.00 against 70.00). {RANDOM} {ONE}",
+            ),
+            (
+                arms(0.75, 0.75, 0.9),
+                "DUAL ties with as many random examples (75.00 against 75.00), and loses to all the data for fewer "
+                f"epochs by 15.00 points (75.00 against 90.00). {SHORTER} {ONE}",
+            ),
+            (
+                arms(0.75, 0.75, 0.7),
+                "DUAL ties with as many random examples (75.00 against 75.00), and beats all the data for fewer epochs "
+                f"by 5.00 points (75.00 against 70.00). {RANDOM} {ONE}",
+            ),
+            (
+                arms(0.80001, 0.8, 0.7, scoring=0),
+                "DUAL ties with as many random examples (80.00 against 80.00), and beats all the data for fewer epochs "
+                f"by 10.00 points (80.00 against 70.00). {RANDOM} {ONE}",
+            ),
+            (
+                arms(0.8, 0.7, 0.6, scoring=0),
+                "DUAL beats as many random examples by 10.00 points (80.00 against 70.00), and beats all the data for "
+                f"fewer epochs by 20.00 points (80.00 against 60.00). DUAL is the best of the 3 here. {ONE}",
+            ),
+            (
+                [row("random", 0.8), row("shorter_full", 0.7)],
+                None,
+            ),
+        ],
+        ids=["beats", "loses", "shorter wins", "a tie is for the cheaper", "a hair is a tie", "free", "random itself"],
+    )
+    def test_it_is_literally(self, rows, sentence):
+        if sentence is None:
+            assert verdict(rows, "random", "random") == (
+                "random beats all the data for fewer epochs by 10.00 points (80.00 against 70.00). random is the best "
+                f"of the 2 here, the recording that it took set aside. {ONE}"
+            )
+        else:
+            assert verdict(rows, "dual", "DUAL") == sentence
+
+    def test_several_seeds_count_by_their_mean(self):
+        rows = [*arms(0.9, 0.5, 0.4), row("dual", 0.5, 1), row("random", 0.7, 1), row("shorter_full", 0.6, 1)]
+        assert verdict(rows, "dual", "DUAL") == (
+            "DUAL beats as many random examples by 10.00 points (70.00 against 60.00), and beats all the data for "
+            "fewer epochs by 20.00 points (70.00 against 50.00). DUAL is the best of the 3 here, the recording that it "
+            "took set aside. Means over 2 seeds."
+        )
+
+
+class TestCheck:
+    @pytest.fixture
+    def run(self, blobs, tmp_path):
+        folder = record(blobs, tmp_path / "run", epochs=12, recipe=FAST)
+        return folder, select(folder, blobs, keep=0.3, method="el2n")
+
+    def test_the_rows_of_the_three_arms(self, blobs, run):
+        folder, selection = run
+        test = make_blobs(30, seed=1)
+        told: list[dict] = []
+        named: list[str] = []
+        answer = check(
+            folder,
+            blobs,
+            test,
+            selection,
+            keep=0.3,
+            epochs=5,
+            seeds=2,
+            recipe=FAST,
+            on_row=told.append,
+            progress=lambda what, done, total: named.append(what),
+        )
+        rows = answer["rows"]
+        assert told == rows
+        assert [(r["seed"], r["method"]) for r in rows] == [
+            (seed, name) for seed in (0, 1) for name in ("el2n", "random", "shorter_full")
+        ]
+        assert [r["trained_epochs"] for r in rows[:3]] == [5, 5, 2]  # round(0.3 * 5) = 2
+        assert [r["kept"] for r in rows[:3]] == [18, 18, 60]
+        assert [r["passes"] for r in rows[:3]] == [90, 90, 120]
+        # EL2N read 10 of the 12 epochs recorded, of 60 examples each; the baselines pay for none
+        assert [r["cost"]["score"]["backward"] for r in rows[:3]] == [600, 0, 0]
+        assert [r["total_passes"] for r in rows[:3]] == [690, 90, 120]
+        assert rows[0]["label"] == "EL2N"
+        assert (rows[0]["n"], rows[0]["test_n"], rows[0]["epochs"], rows[0]["model"]) == (60, 30, 5, "mlp")
+        assert read_json(folder.path / "check.json") == {"format": 1, **answer}
+        assert results.checked(rows, "check") == rows  # what the report asks of rows
+        assert answer["sentence"].startswith("EL2N ")
+        assert answer["sentence"].endswith("Means over 2 seeds.")
+        assert list(dict.fromkeys(named)) == [
+            "checking: EL2N",
+            "checking: random",
+            "checking: all the data, fewer epochs",
+        ]
+
+    def test_an_accuracy_is_that_of_the_last_epoch_of_fit(self, blobs, run):
+        folder, selection = run
+        test = make_blobs(30, seed=1)
+        rows = check(folder, blobs, test, selection, keep=0.3, epochs=5, seeds=2, recipe=FAST)["rows"]
+        for found in rows[3:]:
+            chosen = {"el2n": selection, "shorter_full": Selection.everything(60)}.get(found["method"])
+            if chosen is None:
+                draw = stream(1, "check", "random")
+                chosen, _ = select_by_method(METHODS["random"], {}, blobs.labels, keep=0.3, generator=draw)
+            model, _, _ = network("mlp", folder.facts["dataset"], 1)
+            fit(model, Kept(blobs, chosen), epochs=found["trained_epochs"], seed=1, recipe=FAST)
+            assert (found["accuracy"], found["test_loss"]) == evaluate(model, test)
+
+    def test_seeds_are_paired(self, blobs, run, monkeypatch):
+        folder, selection = run
+        seen: list[tuple[int, float]] = []
+
+        def watched(model, data, *, seed, **how):
+            seen.append((seed, float(model.classifier.weight.detach().sum())))
+            return fit(model, data, seed=seed, **how)
+
+        monkeypatch.setattr(checking, "fit", watched)
+        check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, seeds=2, recipe=FAST)
+        assert [seed for seed, _ in seen] == [0, 0, 0, 1, 1, 1]
+        assert len({weight for seed, weight in seen if seed == 0}) == 1
+        assert len({weight for _, weight in seen}) == 2
+
+    def test_the_network_of_the_run_with_its_options(self, blobs, tmp_path):
+        folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST, model="mlp", model_options={"width": 8})
+        selection = select(folder, blobs, keep=0.3, method="el2n")
+        rows = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, recipe=FAST)["rows"]
+        per_example = 3 * 2 * (4 * 8 + 8 * 8 + 8 * 3) - 2 * 4 * 8
+        assert rows[0]["cost"]["train"]["flops"] == per_example * 18
+
+    def test_random_is_checked_against_the_other_baseline(self, blobs, tmp_path):
+        folder, _, _ = begin(blobs, tmp_path / "run")
+        selection = select(folder, blobs, keep=0.3, method="random")
+        answer = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=2, recipe=FAST)
+        assert [r["method"] for r in answer["rows"]] == ["random", "shorter_full"]
+        assert answer["rows"][0]["total_passes"] == 36
+        assert "random examples by" not in answer["sentence"]
+
+    def test_a_loss_that_json_cannot_hold_is_null(self, blobs, run, monkeypatch):
+        folder, selection = run
+        test = make_blobs(9)
+        test.x[:] = float("inf")
+        rows = check(folder, blobs, test, selection, keep=0.3, epochs=1, recipe=FAST)["rows"]
+        assert [r["test_loss"] for r in rows] == [None] * 3
+        assert read_json(folder.path / "check.json")["rows"][0]["test_loss"] is None
+
+    def test_what_it_needs(self, blobs, run, tmp_path):
+        folder, selection = run
+        how = {"keep": 0.3, "epochs": 2, "recipe": FAST}
+        with pytest.raises(ArgumentError, match="check needs a test split"):
+            check(folder, blobs, None, selection, **how)
+        with pytest.raises(ArgumentError, match=r"seeds must be a whole number in \[1, 10000\], got 0"):
+            check(folder, blobs, make_blobs(9), selection, seeds=0, **how)
+        with pytest.raises(RunError, match=r"is about the dataset 'blobs'.*not 'others'"):
+            check(folder, make_blobs(seed=2, name="others"), make_blobs(9), selection, **how)
+        bare = record(blobs, tmp_path / "bare", epochs=1, recipe=FAST)
+        with pytest.raises(RunError, match="has no selection to check; make one with: datawinnow select RUN"):
+            check(bare, blobs, make_blobs(9), selection, **how)
+
+    def test_a_network_that_only_its_maker_knows(self, blobs, tmp_path):
+        def own(*, classes):
+            return torch.nn.Linear(4, classes)
+
+        folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST, model=own)
+        selection = select(folder, blobs, keep=0.3, method="el2n")
+        how = {"keep": 0.3, "epochs": 1, "recipe": FAST}
+        with pytest.raises(
+            ArgumentError, match="a network of your own, of which it only knows the name 'own': give it"
+        ):
+            check(folder, blobs, make_blobs(9), selection, **how)
+        assert check(folder, blobs, make_blobs(9), selection, model=own, **how)["rows"][0]["model"] == "own"
