@@ -1,4 +1,4 @@
-"""A network of your own: on the command line it is `datawinnow prune digits --model examples.your_network:network --keep 0.3`."""
+"""A network of your own; in a shell: `datawinnow prune digits --keep 0.3 --model examples.your_network:network`."""
 
 from torch import nn
 

@@ -48,7 +48,7 @@ def write_data(path: Path, seed: int = 0, n: int = 60) -> Path:
 
 
 class InProcess:
-    """`Workers` without processes: a cell is run when its row is asked for, the one begun first first."""
+    """`Workers` without processes: a cell is run when its row is asked for, the one begun last first."""
 
     def __init__(self, jobs, threads, grid, out):
         self.jobs, self.grid, self.out, self.running = jobs, grid, out, []
@@ -64,7 +64,7 @@ class InProcess:
         self.running.append(cell)
 
     def finished(self, timeout):
-        cell = self.running[0]
+        cell = self.running[-1]
         row = cell_module.run_cell(self.grid, cell, self.out)
         self.running.remove(cell)
         return [(cell, row)]

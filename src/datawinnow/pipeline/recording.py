@@ -165,21 +165,16 @@ def fit_recorded(
         checkpoint: file to go on from; the caller removes it once the recording is written down as done.
         how: other arguments of `fit`.
     """
-    for stale in (*folder.glob(".*.part"), *checkpoint.parent.glob(".*.part")):  # of a kill in the middle of a write
+    for stale in checkpoint.parent.glob(f".{checkpoint.name}.*.part"):  # of a kill in the middle of a write
         stale.unlink(missing_ok=True)
-    # All columns stand there whole only after the last epoch: a kill then came while the epochs' files were being
-    # removed, and a recorder would miss those.
-    recorder = None if _consolidated(folder, which) else Recorder(len(train), epochs, which=which, path=folder)
-    model, history = fit(model, train, epochs=epochs, recorder=recorder, checkpoint=checkpoint, **how)
-    if recorder is not None:
-        recorder.consolidate()
-    for file in (*folder.glob("epoch-*.npz"), *folder.glob("softmax-*.npy")):
+    recorder = Recorder(len(train), epochs, which=which, path=folder)
+    # consolidated already: a kill came later, and the checkpoint holds the network and the history
+    writes = None if recorder.consolidated else recorder
+    model, history = fit(model, train, epochs=epochs, recorder=writes, checkpoint=checkpoint, **how)
+    recorder.consolidate()
+    for file in (*folder.glob("epoch-*.npz"), *folder.glob("softmax-*.npy")):  # of a kill while these were removed
         file.unlink()
     return model, history
-
-
-def _consolidated(folder: Path, which: tuple[str, ...]) -> bool:
-    return all((folder / f"{name}.npy").exists() for name in (*which, "seen"))
 
 
 def _same_options(folder: RunFolder, options: dict[str, Any], *, done: bool) -> None:

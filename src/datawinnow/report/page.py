@@ -81,8 +81,8 @@ def _about(whole: Table) -> str:
 def provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of where numbers come from."""
     versions = row.get("versions") or {}
-    made = [("commit", row.get("commit") or "none"), ("device", row.get("device", "")), ("threads", row.get("threads", "")),
-            ("dataset fingerprint", row.get("fingerprint", ""))]  # fmt: skip
+    made = [("commit", row.get("commit") or "none"), ("device", row.get("device", ""))]
+    made += [("threads", row.get("threads", "")), ("dataset fingerprint", row.get("fingerprint", ""))]
     return [(name, str(value)) for name, value in [*made, *versions.items()] if value not in ("", None)]
 
 
@@ -106,13 +106,13 @@ def _section(whole: Table, scenario: str, i: int) -> dict[str, Any]:
                 {
                     "svg": plots.accuracy_keep(whole, scenario, f"keep{i}"),
                     "title": "Accuracy against keep",
-                    "says": "At one keep every line has passed as many training examples. What lies below the dashed line "
-                    "loses to all the data for fewer epochs. Bars: 95% over seeds.",
+                    "says": "At one keep every line has passed as many training examples. What lies below the "
+                    "dashed line loses to all the data for fewer epochs. Bars: 95% over seeds.",
                 },
                 {
                     "svg": plots.changed_keep(whole, scenario, f"changed{i}"),
                     "title": "Changed examples among the kept",
-                    "says": "How many of the kept examples have a label that the scenario changed; random keeps their share.",
+                    "says": "How many of the kept examples the scenario changed; random keeps their share.",
                 },
             )
             if figure["svg"] is not None

@@ -78,8 +78,8 @@ def rows(path: Path) -> list[Row]:
         One dict a line, in the order of the file, as the contract's result rows.
 
     Raises:
-        RunError: no such file, no rows, a line that is truncated, of a newer format, lacks a key or holds a wrong value,
-            a cell that is there twice, or rows of two datasets or models. The line is named.
+        RunError: no such file, no rows, a line that is truncated, of a newer format, lacks a key or holds a wrong
+            value, a cell that is there twice, or rows of two datasets or models. The line is named.
     """
     file = file_of(Path(path))
     try:

@@ -133,9 +133,9 @@ def _pays(facts: dict[str, Any], meta: dict[str, Any]) -> str | None:
         return "This method reads no recording, so nothing has to be paid back."
     runs = break_even(charge, keep * n * epochs, n * epochs)
     return (
-        f"Scoring passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept examples "
-        f"pays it back {words.pays_back(runs)}. Against training on everything for fewer epochs it never pays by cost "
-        "alone: there it must win by accuracy (see the check, or run prune with --check)."
+        f"Scoring passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept "
+        f"examples pays it back {words.pays_back(runs)}. Against training on everything for fewer epochs it never "
+        "pays by cost alone: there it must win by accuracy (see the check, or run prune with --check)."
     )
 
 
@@ -173,8 +173,8 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None, history: pa.Ta
             {
                 "svg": run_plots.training(history),
                 "title": "Training",
-                "says": "Accuracy on the training examples as they were passed; the last point on the test split, where "
-                "there is one.",
+                "says": "Accuracy on the training examples as they were passed, and on the test split after the last "
+                "epoch, where there is one.",
             }
         )
     return figures
@@ -220,7 +220,6 @@ def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
 
 
 def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    made = [("created", facts.get("created")), ("seed", facts.get("seed")), ("commit", facts.get("commit")),
-            ("device", facts.get("device")), ("threads", facts.get("threads")),
-            ("dataset fingerprint", facts["dataset"].get("fingerprint")), *(facts.get("versions") or {}).items()]  # fmt: skip
+    made = [(key, facts.get(key)) for key in ("created", "seed", "commit", "device", "threads")]
+    made += [("dataset fingerprint", facts["dataset"].get("fingerprint")), *(facts.get("versions") or {}).items()]
     return [(str(k), str(v)) for k, v in made if v not in (None, "")]

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# name: (light, dark). Told apart with the three common kinds of colour blindness, at least 3:1 against their background.
+# name: (light, dark). Told apart with the common kinds of colour blindness, at least 3:1 against their background.
 # The light values are also the sentinels in the SVG, so they are all different.
 PALETTE: dict[str, tuple[str, str]] = {
     "ink": ("#1c2127", "#e6e9ed"),
@@ -105,7 +105,7 @@ def to_svg(figure: Figure, name: str) -> Markup:
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
     head, body = text.split(">", 1)
     view = re.search(r'viewBox="[^"]*"', head)
-    # Sizes come from the stylesheet; the words around a figure tell what it shows, so readers of screens skip the drawing.
+    # Sizes come from the stylesheet; the words around a figure tell what it shows: screen readers skip the drawing.
     head = f'<svg {view.group(0) if view else ""} role="presentation" aria-hidden="true" focusable="false"'
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
@@ -113,7 +113,7 @@ def to_svg(figure: Figure, name: str) -> Markup:
     for key, (light, _) in PALETTE.items():
         body = re.sub(rf"(fill|stroke): {light}", rf"\1: var(--{key})", body)
     body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
-    return Markup(f"{head}>{body}")  # noqa: S704 - matplotlib escapes the text that it draws
+    return Markup(f"{head}>{body}")  # matplotlib escapes the text that it draws
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

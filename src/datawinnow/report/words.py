@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datawinnow.report.statistics import Difference, Interval
 from datawinnow.report.table import SHORTER, Cell, Table
 
-NONE = "–"
+NONE = "-"
 MARKS = {"wins": "better", "loses": "LOSES", "within noise": "within noise"}
 """Verdicts as they stand in tables: losing is what a reader must not miss, so it shouts."""
 
@@ -69,7 +69,7 @@ def flops(value: float) -> str:
     """FLOPs with an SI prefix; a dash where none were counted."""
     if not value > 0:
         return NONE
-    power = min(max(int(math.floor(math.log10(value) / 3)), 0), 7)
+    power = min(max(math.floor(math.log10(value) / 3), 0), 7)
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z')[power]}FLOPs"
 
 

@@ -1,0 +1,210 @@
+"""The page: honest about what loses, whole, safe, without torch, and drawn by a real browser without an error."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datawinnow import report
+from datawinnow.core.errors import RunError
+from tests.report import fixtures
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fixtures.run_folder(tmp_path_factory.mktemp("run") / "spots")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    noisy = fixtures.grid(scenario="symmetric 0.2", changed_kept=0.2)
+    fixtures.write_rows(folder / "rows.jsonl", fixtures.grid() + noisy)
+    return folder
+
+
+def test_the_table_compares_by_seed_and_counts_scoring(results: Path) -> None:
+    cells = {(c.scenario, c.method, c.keep): c for c in report.table(report.rows(results)).cells}
+    dual = cells["clean", "dual", 0.5]
+    assert dual.seeds == (0, 1, 2)
+    assert dual.to_random is not None
+    assert dual.to_random.interval.mean == pytest.approx(-0.1 + 0.002 / 3)
+    assert dual.loses == ("random", "the shorter full run")
+    assert dual.relative_passes == pytest.approx(1.5)  # 3000 to score and 1500 to train, against 3000
+    assert dual.break_even == pytest.approx(3000 / (3000 - 1500))
+    assert cells["clean", "random", 0.5].relative_passes == pytest.approx(0.5)
+    assert cells["symmetric 0.2", "dual", 0.5].changed_kept is not None
+
+
+def test_losing_is_said_in_words_everywhere(results: Path) -> None:
+    rows = report.rows(results)
+    for text in (report.text_table(rows), report.markdown_table(rows), report.write(results).read_text()):
+        assert "LOSES" in text
+        assert "within noise" in text
+        assert "after 2.0 runs" in text
+
+
+def test_a_page_is_one_file_that_loads_nothing(results: Path, run: Path) -> None:
+    for page in (report.write(results), report.write(run)):
+        text = page.read_text()
+        sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+        assert sources
+        assert [s for s in sources if not s.startswith(("data:", "#"))] == []
+        assert "@import" not in text
+        assert "<script" not in text
+
+
+def test_names_from_outside_are_escaped(run: Path) -> None:
+    text = report.write(run).read_text()
+    assert fixtures.HOSTILE not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_run_page_shows_the_selection_and_its_cost(run: Path) -> None:
+    text = report.write(run).read_text()
+    assert "27 of 90" in text
+    for title in ("The data map", "Score: EL2N", "Kept", "Dropped", "Hardest", "Most doubtful", "What it cost"):
+        assert title in text, title
+    assert text.count("data:image/png;base64,") >= 40
+
+
+def test_a_run_that_has_only_begun_says_what_is_missing(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "run.json").write_bytes((run / "run.json").read_bytes())
+    text = report.write(tmp_path).read_text()
+    assert "datawinnow select" in text
+    assert "Nothing has been selected yet" in text
+
+
+def test_a_table_of_another_dataset_is_refused(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder)
+    facts = json.loads((folder / "run.json").read_text())
+    facts["dataset"]["fingerprint"] = "f" * 16
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="another dataset"):
+        report.write(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda t: t[:-30], "line 7: truncated"),
+        (lambda t: t.replace('"format": 1', '"format": 99', 1), "newer datawinnow"),
+        (lambda t: t.replace('"accuracy": 0.89', '"accuracy": 1.89', 1), "accuracy must be a fraction"),
+        (lambda t: t + t.splitlines()[0] + "\n", "already on line 1"),
+        (lambda t: "", "holds no results yet"),
+    ],
+    ids=["truncated", "newer", "range", "twice", "empty"],
+)
+def test_rows_are_read_strictly(spoil: Any, says: str, tmp_path: Path) -> None:
+    whole = fixtures.write_rows(tmp_path / "rows.jsonl", fixtures.grid()[:7]).read_text()
+    (tmp_path / "rows.jsonl").write_text(spoil(whole))
+    with pytest.raises(RunError, match=says):
+        report.rows(tmp_path)
+
+
+def test_a_folder_of_neither_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run and there are no results"):
+        report.write(tmp_path)
+
+
+def test_the_report_does_not_import_torch(results: Path, run: Path) -> None:
+    code = (
+        "import sys; from datawinnow import report; from pathlib import Path\n"
+        f"report.write(Path({str(results)!r})); report.write(Path({str(run)!r}))\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+# --- in a real browser ------------------------------------------------------------------------------------------------
+
+DRAWN = """
+return {
+  wide: document.documentElement.scrollWidth,
+  window: window.innerWidth,
+  svgs: [...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect()).map(b => [b.width, b.height]),
+  shapes: [...document.querySelectorAll('svg')].map(s => s.querySelectorAll('path, use').length),
+  images: [...document.images].map(i => i.src.length),
+};
+"""
+
+
+class Driver:
+    """A browser spoken to by the WebDriver protocol, without a library for it."""
+
+    def __init__(self, port: int, profile: Path) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                 f"--user-data-dir={profile}"]  # fmt: skip
+        wanted = {"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}}
+        self.session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+
+    def _ask(self, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=verb)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())["value"]
+
+    def ask(self, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self._ask(verb, f"/session/{self.session}{path}", body)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    driver = shutil.which("chromedriver")
+    if driver is None or shutil.which("chromium") is None:
+        pytest.skip("no Chromium here: install Debian's chromium and chromium-driver to run this test")
+    folder = tmp_path_factory.mktemp("browser")
+    with (folder / "log").open("w+") as log:
+        process = subprocess.Popen([driver, "--port=0"], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            port = _port(folder / "log", process)
+            found = Driver(port, folder / "profile")
+            yield found
+            found.ask("DELETE", "")
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
+    for _ in range(300):
+        found = re.search(r"successfully on port (\d+)", log.read_text())
+        if found:
+            return int(found.group(1))
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(f"chromedriver did not start: {log.read_text()}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 360], ids=["wide", "narrow"])
+@pytest.mark.parametrize("which", ["results", "run"])
+def test_a_browser_draws_the_page_without_an_error(
+    which: str, width: int, browser: Driver, request: pytest.FixtureRequest
+) -> None:
+    page = report.write(request.getfixturevalue(which))
+    browser.ask("POST", "/window/rect", {"width": width, "height": 900})
+    browser.ask("POST", "/url", {"url": page.as_uri()})
+    seen = browser.ask("POST", "/execute/sync", {"script": DRAWN, "args": []})
+    assert abs(seen["window"] - width) <= 20  # the window is as narrow as asked for
+    assert seen["wide"] <= seen["window"], "the page scrolls sideways"
+    assert len(seen["svgs"]) >= (5 if which == "results" else 3)
+    assert all(w > 200 and h > 100 for w, h in seen["svgs"]), seen["svgs"]
+    assert all(shapes > 10 for shapes in seen["shapes"]), seen["shapes"]
+    if which == "run":
+        assert len(seen["images"]) >= 40
+    said = browser.ask("POST", "/se/log", {"type": "browser"})
+    assert [line for line in said if line["level"] == "SEVERE"] == []

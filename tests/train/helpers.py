@@ -1,0 +1,88 @@
+"""Small data and networks for training, and a literal training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from datawinnow.core.rng import forked, stream
+from datawinnow.data.examples import Augment, Examples
+from datawinnow.models import mlp, resnet8
+
+PLAIN = {"precision": "fp32", "device": "cpu", "workers": 0, "batch": 16}
+"""Options that leave nothing to be measured."""
+
+
+def blobs(n: int = 60, seed: int = 0) -> Examples:
+    """Three overlapping classes of 5-vectors."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    return Examples(torch.randn(n, 5, generator=g) + labels[:, None], labels, ("a", "b", "c"), "blobs")
+
+
+def pictures(n: int = 48, size: int = 12, seed: int = 0, augment: Augment | None = None) -> Examples:
+    """Two classes of random colour pictures, the second brighter."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    x = torch.randint(0, 150, (n, 3, size, size), generator=g) + 100 * labels[:, None, None, None]
+    return Examples(x.to(torch.uint8), labels, ("dark", "light"), "pictures", augment=augment)
+
+
+def vector_net(seed: int = 0, dropout: float = 0.0, norm: bool = False) -> nn.Module:
+    """An MLP for `blobs`."""
+    with forked(seed, "weights"):
+        layers: list[nn.Module] = [mlp(features=5, classes=12, width=10)]
+        layers += [nn.BatchNorm1d(12)] if norm else []
+        layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(12, 3)]
+        return nn.Sequential(*layers)
+
+
+def picture_net(seed: int = 0) -> nn.Module:
+    """A narrow ResNet-8 for `pictures`."""
+    with forked(seed, "weights"):
+        return resnet8(classes=2, width=4)
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    """Everything a network holds, in one vector."""
+    return torch.cat([v.detach().double().flatten() for v in model.state_dict().values()])
+
+
+def literal_fit(
+    model, x, y, *, index, epochs, of, batch, seed, peak, factor, optimizer="sgd", smoothing=0.0, weight=None
+):
+    """Training written from the formulas in float64, each parameter by hand; weights and the learning rates used."""
+    model = copy.deepcopy(model).double()
+    parameters = list(model.parameters())
+    state = [{"m": torch.zeros_like(p), "v": torch.zeros_like(p)} for p in parameters]
+    rates, time = [], 0
+    steps = math.ceil(len(index) / batch)
+    for epoch in range(epochs):
+        order = index[torch.randperm(len(index), generator=stream(seed, "order", epoch))].tolist()
+        small, more = divmod(len(order), steps)
+        for step in range(steps):
+            part = [order.pop(0) for _ in range(small + (step < more))]
+            rate = peak * factor((epoch * steps + step) / (of * steps))
+            rates.append(rate)
+            log_p = model(x[part].double()).log_softmax(1)
+            losses = [
+                -(1 - smoothing) * row[int(y[i])] - smoothing * row.mean() for row, i in zip(log_p, part, strict=True)
+            ]
+            loss = sum(v * (1.0 if weight is None else float(weight[i])) for v, i in zip(losses, part, strict=True))
+            grads = torch.autograd.grad(loss / len(part), parameters)
+            time += 1
+            with torch.no_grad():
+                for p, g, s in zip(parameters, grads, state, strict=True):
+                    if optimizer == "sgd":  # Nesterov momentum 0.9, weight decay 5e-4 in the gradient
+                        g = g + 5e-4 * p
+                        s["m"] = 0.9 * s["m"] + g
+                        p -= rate * (g + 0.9 * s["m"])
+                    else:  # AdamW: betas 0.9 and 0.999, decoupled weight decay 5e-4
+                        p -= rate * 5e-4 * p
+                        s["m"] = 0.9 * s["m"] + 0.1 * g
+                        s["v"] = 0.999 * s["v"] + 0.001 * g * g
+                        p -= rate * (s["m"] / (1 - 0.9**time)) / ((s["v"] / (1 - 0.999**time)).sqrt() + 1e-8)
+    return weights(model), rates

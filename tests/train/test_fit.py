@@ -1,0 +1,435 @@
+"""`fit` against a literal loop, and what it promises about seeds, selections, datasets and devices."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from datawinnow.core.errors import ArgumentError, DataError, TrainingError
+from datawinnow.core.selection import Selection
+from datawinnow.data.examples import Augment, Examples
+from datawinnow.data.kept import Kept
+from datawinnow.record import Recorder
+from datawinnow.train import Recipe, fit
+from datawinnow.train.fit import fabric_for
+from tests.train.helpers import PLAIN, blobs, literal_fit, picture_net, pictures, vector_net, weights
+
+
+def half_cosine(t):
+    return 0.5 * (1 + math.cos(math.pi * t))
+
+
+def up_and_down(t):
+    if t < 0.3:
+        return 1 / 25 + (1 - 1 / 25) * (0.5 - 0.5 * math.cos(math.pi * t / 0.3))
+    return half_cosine((t - 0.3) / 0.7)
+
+
+SELECTION = Selection(torch.arange(59, 20, -1), torch.linspace(0, 3, 39))
+CASES = {
+    "sgd cosine": ({}, {}, None),
+    "first part of a long run": ({"of": 7}, {"of": 7}, None),
+    "adamw one-cycle": (
+        {"optimizer": "adamw", "schedule": "one_cycle", "lr": 0.01},
+        {"optimizer": "adamw", "factor": up_and_down, "peak": 0.01},
+        None,
+    ),
+    "adamw default lr": ({"optimizer": "adamw"}, {"optimizer": "adamw", "peak": 0.001}, None),
+    "label smoothing": ({"label_smoothing": 0.2}, {"smoothing": 0.2}, None),
+    "constant": ({"schedule": "constant"}, {"factor": lambda t: 1.0}, None),
+    "own schedule": ({"schedule": lambda t: 1 - t}, {"factor": lambda t: 1 - t}, None),
+    "weighted selection": ({}, {}, SELECTION),
+    "one a batch": ({"batch": 1, "lr": 0.01}, {"batch": 1, "peak": 0.01}, SELECTION),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES), ids=list(CASES))
+def test_fit_matches_the_literal_loop(case):
+    options, literally, selection = CASES[case]
+    data, model = blobs(), vector_net()
+    how = {"epochs": 3, "of": 3, "batch": 16, "seed": 5, "peak": 0.1, "factor": half_cosine} | literally
+    weight = None
+    if selection is not None:
+        weight = torch.zeros(60)
+        weight[selection.index] = selection.weight
+    index = torch.arange(60) if selection is None else selection.index
+    wanted, rates = literal_fit(model, data.x, data.labels, index=index, weight=weight, **how)
+    given = data if selection is None else Kept(data, selection)
+    trained, history = fit(model, given, epochs=3, seed=5, **{**PLAIN, **options})
+    assert trained is model
+    torch.testing.assert_close(weights(trained), wanted, rtol=2e-4, atol=2e-5)
+    ends = rates[len(rates) // 3 - 1 :: len(rates) // 3]
+    assert [row["learning_rate"] for row in history.rows] == pytest.approx(ends, abs=1e-12)
+    assert [row["examples"] for row in history.rows] == [len(index)] * 3
+    assert history.cost.backward == 3 * len(index)
+    assert history.cost.forward == 0
+
+
+def test_the_history_is_the_training_batches_before_each_step():
+    data = blobs(16)
+    recorder = Recorder(16, 2)
+    _, history = fit(vector_net(), data, epochs=2, recorder=recorder, **PLAIN)
+    for row, loss, correct in zip(history.rows, recorder["loss"], recorder["correct"], strict=True):
+        assert row["loss"] == pytest.approx(float(loss.mean()), rel=1e-6)
+        assert row["accuracy"] == pytest.approx(float(correct.float().mean()))
+    logits = vector_net()(data.x)  # the first batch holds all 16, seen by the fresh network
+    assert history.rows[0]["loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, data.labels)), rel=1e-5)
+
+
+def test_same_seed_same_weights_other_seed_other():
+    def train(seed):
+        return weights(fit(vector_net(dropout=0.5), blobs(), epochs=2, seed=seed, **PLAIN)[0])
+
+    assert torch.equal(train(1), train(1))
+    assert not torch.allclose(train(1), train(2))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dropout_depends_on_the_seed_and_not_on_the_global_state(seed):
+    found = []
+    for state in (11, 12):
+        torch.manual_seed(state)
+        found.append(weights(fit(vector_net(dropout=0.5), blobs(), epochs=1, seed=seed, **PLAIN)[0]))
+    assert torch.equal(found[0], found[1])
+    without = weights(fit(vector_net(), blobs(), epochs=1, seed=seed, **PLAIN)[0])
+    assert not torch.allclose(found[0], without)
+
+
+class Jittered(torch.utils.data.Dataset):
+    """A dataset whose transform draws from the global generator."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, i):
+        return torch.randn(5) + i % 3, i % 3
+
+
+@pytest.mark.parametrize("data", [blobs(), Jittered()], ids=["examples", "drawing dataset"])
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_the_global_generator_is_untouched(data, precision, tmp_path):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    options = {**PLAIN, "precision": precision}
+    fit(vector_net(dropout=0.5), data, epochs=1, checkpoint=tmp_path / "c.safetensors", **options)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_of_is_the_first_part_of_the_long_run():
+    at = {}
+
+    def keep(epoch, history):
+        at[epoch] = weights(long), dict(history.rows[-1])
+
+    long = vector_net(dropout=0.2, norm=True)
+    fit(long, blobs(), epochs=5, on_epoch=keep, **PLAIN)
+    short, history = fit(vector_net(dropout=0.2, norm=True), blobs(), epochs=2, of=5, **PLAIN)
+    assert torch.equal(weights(short), at[1][0])
+    assert history.rows[1]["loss"] == at[1][1]["loss"]
+    alone, _ = fit(vector_net(dropout=0.2, norm=True), blobs(), epochs=2, **PLAIN)
+    assert not torch.allclose(weights(alone), at[1][0])
+
+
+def test_batches_are_balanced_and_every_example_comes_once_an_epoch():
+    sizes, ids = [], []
+
+    class Counting(Recorder):
+        def write(self, epoch, index, logits, labels):
+            sizes.append(len(index))
+            ids.extend(index.tolist())
+            return super().write(epoch, index, logits, labels)
+
+    fit(vector_net(norm=True), blobs(50), epochs=1, recorder=Counting(50, 1), **{**PLAIN, "batch": 16})
+    assert sizes == [13, 13, 12, 12]  # 16, 16, 16, 2 would leave batch norm two examples
+    assert sorted(ids) == list(range(50))
+    assert ids != list(range(50))
+
+
+def test_kept_trains_on_its_examples_under_the_ids_of_the_whole():
+    selection = Selection.of(torch.tensor([40, 3, 17, 58]), 60)
+    recorder = Recorder(60, 2)
+    data = blobs()
+    fit(vector_net(), Kept(data, selection), epochs=2, recorder=recorder, **PLAIN)
+    assert torch.equal(recorder["seen"], selection.mask(60).expand(2, 60))
+    assert torch.equal(recorder.labels[selection.index], data.labels[selection.index])
+
+
+def test_bf16_runs_the_head_in_float32_and_probabilities_do_not_tie():
+    data = pictures(64, size=8)
+    recorder = Recorder(64, 1)
+    fit(picture_net(), data, epochs=1, recorder=recorder, **{**PLAIN, "precision": "bf16", "batch": 64})
+    margin = recorder["margin"][0]
+    assert margin.unique().numel() > 60
+    assert (margin.bfloat16().float() != margin).float().mean() > 0.9  # values that bf16 has not
+
+
+class NoLinear(nn.Module):
+    """A network that ends in a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x):
+        return self.conv(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_a_users_network_without_a_linear_layer(precision):
+    torch.manual_seed(0)
+    recorder = Recorder(48, 8)
+    model, history = fit(NoLinear(), pictures(), epochs=8, recorder=recorder, **{**PLAIN, "precision": precision})
+    assert isinstance(model, NoLinear)
+    assert history.rows[-1]["loss"] < history.rows[0]["loss"]
+    assert recorder["seen"].all()
+
+
+def test_channels_last_equals_contiguous():
+    data = pictures(augment=Augment(crop=2))
+    plain, last = (
+        fit(picture_net(), data, epochs=2, channels_last=c, **{**PLAIN, "lr": 0.01}) for c in (False, True)
+    )
+    assert last[1].channels_last
+    assert last[0].features[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(weights(last[0]), weights(plain[0]), rtol=1e-3, atol=1e-4)
+    assert not torch.equal(weights(plain[0]), weights(picture_net()))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["TensorDataset", "list of tuples"])
+def test_a_users_dataset_trains_as_the_same_examples_do(kind, workers):
+    data = blobs(24)
+    own = TensorDataset(data.x, data.labels) if kind == "TensorDataset" else [(x, int(y)) for x, y in data]
+    recorders = Recorder(24, 2), Recorder(24, 2)
+    wanted, told = fit(vector_net(), data, epochs=2, test=data, recorder=recorders[0], **PLAIN)
+    found, history = fit(
+        vector_net(), own, epochs=2, test=own, recorder=recorders[1], **{**PLAIN, "workers": workers}
+    )
+    assert torch.equal(weights(found), weights(wanted))
+    assert history.test_accuracy == told.test_accuracy
+    assert history.test_loss == pytest.approx(told.test_loss)
+    assert torch.equal(recorders[0]["loss"], recorders[1]["loss"])
+
+
+def test_a_selection_of_a_users_dataset_keeps_its_ids():
+    data = blobs(24)
+    own = [(x, int(y)) for x, y in data]
+    selection = Selection(torch.tensor([20, 1, 7]), torch.tensor([1.0, 2.0, 0.5]))
+    wanted, _ = fit(vector_net(), Kept(data, selection), epochs=2, **PLAIN)
+    found, _ = fit(vector_net(), Kept(own, selection), epochs=2, **PLAIN)
+    assert torch.equal(weights(found), weights(wanted))
+
+
+def test_whole_numbers_of_a_users_dataset_stay_whole():
+    tokens = [(torch.tensor([i % 4, 1]), i % 2) for i in range(20)]
+    model = nn.Sequential(nn.Embedding(4, 6), nn.Flatten(), nn.Linear(12, 2))
+    _, history = fit(model, tokens, epochs=20, **PLAIN)
+    assert history.rows[-1]["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("items", "match"),
+    [
+        ([(torch.zeros(5), 0.5)] * 4, r"labels must be one integer class id an example, got torch.float"),
+        ([(torch.zeros(5), torch.tensor([0, 1]))] * 4, r"got torch.int64 of shape \(4, 2\) a batch"),
+        ([("text", 0)] * 4, "gives x as tuple"),
+        ([(object(), 0)] * 4, "cannot be put into a batch .*found <class 'object'>.*add a transform such as ToTensor"),
+        ([(torch.zeros(5), 0, 1)] * 4, r"an item of the dataset must be \(x, y\), got tuple of length 3"),
+    ],
+    ids=["float label", "one-hot", "text", "object", "three"],
+)
+def test_a_dataset_that_gives_something_else_is_told(items, match):
+    with pytest.raises((DataError, ArgumentError), match=match):
+        fit(vector_net(), items, epochs=1, **PLAIN)
+
+
+def test_the_last_epoch_is_evaluated_and_others_when_asked():
+    data, test = blobs(), blobs(30, seed=9)
+    model, history = fit(vector_net(), data, epochs=5, test=test, evaluate_every=2, **PLAIN)
+    assert [not math.isnan(row["test_accuracy"]) for row in history.rows] == [False, True, False, True, True]
+    logits = model(test.x)
+    assert history.test_accuracy == pytest.approx(float((logits.argmax(1) == test.labels).float().mean()))
+    assert history.test_loss == pytest.approx(float(nn.functional.cross_entropy(logits, test.labels)), rel=1e-5)
+    _, without = fit(vector_net(), data, epochs=1, **PLAIN)
+    assert math.isnan(without.test_accuracy)
+    assert math.isnan(without.test_loss)
+    quiet, _ = fit(vector_net(), data, epochs=5, **PLAIN)
+    assert torch.equal(weights(quiet), weights(model))  # evaluating changes nothing
+
+
+def test_the_model_comes_back_as_it_was_but_trained():
+    model = picture_net()
+    model.train()
+    fit(model, pictures(), epochs=1, test=pictures(), **{**PLAIN, "precision": "bf16"})
+    assert not model.training
+    assert type(model.classifier) is nn.Linear
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert model(torch.randn(2, 3, 12, 12)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_interrupt_puts_the_model_back_and_drops_the_open_epoch(mode):
+    model = vector_net().train(mode)
+    recorder = Recorder(60, 3)
+
+    def stop(what, done, total):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, blobs(), epochs=3, recorder=recorder, progress=stop, **PLAIN)
+    assert model.training is mode
+    assert type(model[-1]) is nn.Linear
+    assert recorder.finished == 1
+    assert recorder["seen"].any(1).tolist() == [True, False, False]
+
+
+def test_progress_is_told_of_every_step():
+    calls = []
+    fit(vector_net(), blobs(50), epochs=2, of=9, progress=lambda *call: calls.append(call), **PLAIN)
+    assert calls == [("training", step, 8) for step in range(1, 9)]
+
+
+def test_on_epoch_may_copy_the_model():
+    import copy
+
+    copies = []
+    data = blobs(16)
+
+    def keep(epoch, history):
+        copies.append(copy.deepcopy(model))
+
+    model = vector_net()
+    fit(model, data, epochs=2, on_epoch=keep, **{**PLAIN, "precision": "bf16"})
+    with torch.no_grad():
+        copies[0][-1].weight.zero_()
+        copies[0][-1].bias.fill_(7)
+        assert (copies[0](data.x) == 7).all()  # its own head and not that of the model
+        torch.testing.assert_close(copies[1].eval()(data.x), model(data.x))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_example_and_one_class(n):
+    data = Examples(torch.randn(n, 5), torch.zeros(n, dtype=torch.int64), ("only", "other", "third"))
+    recorder = Recorder(n, 20)
+    _, history = fit(vector_net(), data, epochs=20, recorder=recorder, **{**PLAIN, "lr": 0.5})
+    assert history.rows[-1]["loss"] < 0.1
+    assert recorder["p_label"][-1].min() > 0.9
+
+
+def test_precision_auto_says_what_it_measured():
+    data = pictures()
+    model, history = fit(picture_net(), data, epochs=1, **{**PLAIN, "precision": "auto"})
+    number = r"[0-9.]+ ms"
+    sentence = (
+        rf"^{history.precision}(, channels-last)? \(measured a step: fp32 {number}, bf16 {number}, "
+        rf"fp32 channels-last {number}, bf16 channels-last {number}\)$"
+    )
+    assert len(history.notes) == 1
+    import re
+
+    assert re.match(sentence, history.notes[0]), history.notes
+    assert history.channels_last is ("channels-last (" in history.notes[0])
+    assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_measuring_changes_no_weight(monkeypatch):
+    from datawinnow.train import setup
+
+    monkeypatch.setattr(setup, "fastest", lambda *a: ("fp32", False, "told"))
+    wanted = weights(fit(picture_net(), pictures(), epochs=1, **{**PLAIN, "precision": "auto"})[0])
+    monkeypatch.undo()
+    real = setup.fastest
+    monkeypatch.setattr(setup, "fastest", lambda *a: ("fp32", False, real(*a)[2]))
+    assert torch.equal(weights(fit(picture_net(), pictures(), epochs=1, **{**PLAIN, "precision": "auto"})[0]), wanted)
+
+
+def test_flops_are_counted_for_every_example():
+    _, history = fit(vector_net(), blobs(), epochs=2, **PLAIN)
+    multiplies = 5 * 10 + 10 * 10 + 10 * 12 + 12 * 3
+    # forward once, backward once for the weights and once for the inputs of every layer but the first
+    assert history.cost.flops == 2 * (3 * multiplies - 5 * 10) * 60 * 2
+
+
+def test_nan_loss_stops_with_advice():
+    data = blobs()
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch [01].*lower lr \(it was 1e\+06\)"):
+        fit(vector_net(), data, epochs=2, **{**PLAIN, "lr": 1e6})
+
+
+def test_frozen_parameters_stay():
+    model = vector_net()
+    model[0].requires_grad_(False)
+    before = weights(model[0]), weights(model[-1])
+    fit(model, blobs(), epochs=1, **PLAIN)
+    assert torch.equal(weights(model[0]), before[0])
+    assert not torch.equal(weights(model[-1]), before[1])
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"epochs": 0}, r"epochs must be a whole number in \[1, .* got 0"),
+        ({"epochs": 3, "of": 2}, r"of must be a whole number in \[3, .* got 2"),
+        ({"learning_rate": 1}, "fit has no option 'learning_rate'; how to train is set by: batch, lr"),
+        ({"optimizer": "adam"}, "optimizer must be one of 'sgd', 'adamw', got 'adam'"),
+        ({"schedule": "cosin"}, "no schedule is called 'cosin'. Did you mean 'cosine'"),
+        ({"precision": "fp16"}, "precision must be one of auto, fp32, bf16, got 'fp16'"),
+        ({"label_smoothing": 2}, r"label_smoothing must be a number in \[0, 1\], got 2"),
+        ({"lr": 0}, "lr must be a number"),
+        ({"batch": 0.5}, "batch must be a whole number"),
+        ({"workers": -1}, "workers must be a whole number"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not there: torch sees"),
+        ({"device": "tpu"}, "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'tpu'"),
+        ({"device": "cuda:x"}, "device must be .* got 'cuda:x'"),
+        ({"recorder": Recorder(50, 9)}, r"the recorder is for n=50 .* dataset has 60 .*Recorder\(n=60, epochs=2\)"),
+        ({"recorder": Recorder(60, 1)}, r"and 1 epochs, but .* epochs=2"),
+        ({"test": [1]}, None),
+        ({"test": iter([1])}, "a dataset must be map-style .* got list_iterator"),
+        ({"test": []}, "test holds no examples"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_bad_options_are_named_before_training(how, match):
+    steps = []
+    if match is None:
+        how, match = {"data": []}, "data holds no examples"
+    options = {"data": blobs(), "epochs": 2, **PLAIN, **how}
+    with pytest.raises(ArgumentError, match=match):
+        fit(vector_net(), options.pop("data"), progress=lambda *a: steps.append(a), **options)
+    assert steps == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_cuda_without_a_device(device):
+    with pytest.raises(ArgumentError, match=f"device '{device}' is not there: torch sees 0 of that kind; use device='cpu'"):
+        fabric_for(device)
+
+
+def test_device_auto_is_there():
+    assert fabric_for("auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_model_without_parameters_and_a_stream_are_refused():
+    with pytest.raises(ArgumentError, match="the model Flatten has no parameters to train"):
+        fit(nn.Flatten(), blobs(), epochs=1, **PLAIN)
+    with pytest.raises(ArgumentError, match="a dataset must be map-style"):
+        fit(vector_net(), iter([]), epochs=1, **PLAIN)
+
+
+def test_recipe_facts_and_peak():
+    facts = Recipe(schedule=half_cosine, batch=3).facts()
+    assert facts["schedule"] == "half_cosine"
+    assert facts["batch"] == 3
+    assert (Recipe().peak, Recipe(optimizer="adamw").peak, Recipe(lr=0.3).peak) == (0.1, 0.001, 0.3)
+
+
+def test_a_selection_for_another_dataset_or_of_a_selection_is_refused():
+    with pytest.raises(ArgumentError, match="the selection has id 60, but the dataset only 60 examples"):
+        Kept(blobs(), Selection.of(torch.tensor([60]), 61))
+    with pytest.raises(ArgumentError, match="is a selection already"):
+        Kept(Kept(blobs(), SELECTION), Selection.of(torch.tensor([0]), 2))
