@@ -129,9 +129,9 @@ class TestCheck:
         assert [r["trained_epochs"] for r in rows[:3]] == [5, 5, 2]  # round(0.3 * 5) = 2
         assert [r["kept"] for r in rows[:3]] == [18, 18, 60]
         assert [r["passes"] for r in rows[:3]] == [90, 90, 120]
-        # EL2N read 10 of the 12 epochs recorded, of 60 examples each; the baselines pay for none
-        assert [r["cost"]["score"]["backward"] for r in rows[:3]] == [600, 0, 0]
-        assert [r["total_passes"] for r in rows[:3]] == [690, 90, 120]
+        # all 12 epochs of 60 examples were recorded, though EL2N read 10 of them; the baselines pay for none
+        assert [r["cost"]["score"]["backward"] for r in rows[:3]] == [720, 0, 0]
+        assert [r["total_passes"] for r in rows[:3]] == [810, 90, 120]
         assert rows[0]["label"] == "EL2N"
         assert (rows[0]["n"], rows[0]["test_n"], rows[0]["epochs"], rows[0]["model"]) == (60, 30, 5, "mlp")
         assert read_json(folder.path / "check.json") == {"format": 1, **answer}

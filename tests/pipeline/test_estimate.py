@@ -63,8 +63,8 @@ def test_the_recording_grows_with_the_data_and_the_epochs() -> None:
     large = estimate(examples(640), epochs=4, model="mlp", recipe=recipe)
     assert large["disk"] == 20 * small["disk"]
     assert large["memory_by_part"]["recorder"] == 10 * small["memory_by_part"]["recorder"]
-    # 64 uint8 pictures of 3 x 8 x 8, padded by one pixel on each side
-    assert small["memory_by_part"]["dataset on the device"] == 64 * 3 * 10 * 10
+    # 64 uint8 pictures of 3 x 8 x 8, padded by one pixel on each side, as they are and mirrored
+    assert small["memory_by_part"]["dataset on the device"] == 2 * 64 * 3 * 10 * 10
 
 
 def test_a_method_that_reads_no_recording_is_charged_none() -> None:

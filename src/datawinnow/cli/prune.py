@@ -251,7 +251,8 @@ def cost_lines(folder: RunFolder, planned: int) -> list[tuple[str, str]]:
 
     about, n = folder.facts["options"]["select"], folder.n
     stages = folder.facts["cost"]
-    charged = int(about["charge"])
+    # what was spent: the whole recording, also where the score read only its first epochs
+    charged = int(stages["record"]["backward"]) if about["charge"] else 0
     spent = [Cost.from_dict(stages[name]) for name in ("record", "score", "select") if name in stages]
     if not charged:
         return [("cost", f"nothing: {about['label']} reads no recording")]

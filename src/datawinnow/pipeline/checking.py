@@ -138,9 +138,9 @@ def _arms(own: Mapping[str, Any], epochs: int, keep: float) -> dict[str, tuple[s
 
 
 def _scoring(folder: RunFolder, own: Mapping[str, Any]) -> Cost:
-    """The share of the recording that the selection is charged for."""
+    """The recording, if the selection read any of it: it was run whole, also where only its first epochs were read."""
     recorded = Cost.from_dict(folder.facts["cost"].get("record", Cost().as_dict()))
-    return recorded.share(min(1.0, own["charge"] / max(1, recorded.backward)))
+    return recorded if own["charge"] else Cost()
 
 
 def _named(progress: Progress | None, what: str) -> Progress | None:

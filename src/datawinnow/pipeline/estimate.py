@@ -152,6 +152,8 @@ def _resident_extra(train: Any, device: torch.device) -> int:
     if pad:
         height, width = train.x.shape[2:]
         padded = size * (height + 2 * pad) * (width + 2 * pad) // (height * width)
+    if train.augment and train.augment.flip and train.x.ndim == 4:
+        padded = 2 * (padded or size)  # and mirrored
     return padded + (size if device.type != "cpu" else 0)
 
 

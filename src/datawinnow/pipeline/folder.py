@@ -184,7 +184,7 @@ class RunFolder:
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """``history.parquet``, a row an epoch."""
         table = pa.Table.from_pylist(rows)
-        write_table(self.path / "history.parquet", table, {})
+        write_table(self.path / "history.parquet", table, {"fingerprint": self.facts["dataset"]["fingerprint"]})
 
     def write_scores(
         self, ids: list[str], labels: Tensor, scores: Mapping[str, Tensor], about: Mapping[str, Mapping[str, Any]]

@@ -128,12 +128,13 @@ def _pays(facts: dict[str, Any], meta: dict[str, Any]) -> str | None:
     epochs = recorded.get("of") or recorded.get("epochs")
     if not meta or not epochs:
         return None
-    n, keep, charge = facts["dataset"]["n"], float(meta["keep"]), float(meta.get("charge", 0))
-    if not charge:
+    n, keep = facts["dataset"]["n"], float(meta["keep"])
+    charge = float((facts["cost"].get("record") or {}).get("backward", 0))  # what was spent, read or not
+    if not meta.get("charge"):
         return "This method reads no recording, so nothing has to be paid back."
     runs = break_even(charge, keep * n * epochs, n * epochs)
     return (
-        f"Scoring passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept "
+        f"Recording passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept "
         f"examples pays it back {words.pays_back(runs)}. Against training on everything for fewer epochs it never "
         "pays by cost alone: there it must win by accuracy (see the check, or run prune with --check)."
     )

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, written_whole
+from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
 
 
 def save_checkpoint(
@@ -33,8 +33,8 @@ def save_checkpoint(
                 elif value is not None:
                     scalars[f"{i}.{key}"] = value
     text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **facts})
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata={"datawinnow": text})
+    # in memory first: safetensors' own writer reports a full disk as an error of its format
+    write_bytes(path, save(tensors, metadata={"datawinnow": text}))
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
