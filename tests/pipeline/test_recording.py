@@ -72,6 +72,15 @@ def test_a_finished_recording_is_taken_as_it_is(blobs, tmp_path, monkeypatch):
     assert any("is recorded already; using it" in line for line in told)
 
 
+def test_columns_without_their_checkpoint_are_kept_and_the_network_is_trained_again(blobs, tmp_path):
+    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    before = contents(tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    folder.update(status={"record": "begun"})
+    record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    assert contents(tmp_path / "run") == before
+
+
 def small(*, classes, features):
     return torch.nn.Linear(features, classes)
 
