@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 CHILD = """
-import json, resource, sys, tempfile, time, torch
+import json, sys, tempfile, time, torch
 from pathlib import Path
 from datawinnow.data.examples import Augment, Examples
 from datawinnow.pipeline.estimate import estimate
@@ -28,7 +28,8 @@ with tempfile.TemporaryDirectory() as folder:
     prune(train, keep=0.3, epochs=epochs, model=model, run=Path(folder) / "run", score="el2n",
           recipe=Recipe(precision="bf16", channels_last=True))
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# VmHWM, not ru_maxrss: that starts from what the process that started this one had in memory
+peak = 1024 * int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])
 print(json.dumps({"seconds": seconds, "seconds_told": told["seconds"], "memory": peak, "memory_told": told["memory"]}))
 """
 

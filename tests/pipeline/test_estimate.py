@@ -16,7 +16,7 @@ from datawinnow.pipeline.methods import method_of
 from datawinnow.train import Recipe
 
 CHILD = """
-import json, resource, sys, torch
+import json, sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from datawinnow.data.examples import Augment, Examples
@@ -30,7 +30,8 @@ train = Examples(x, torch.arange(n) % 4, ("a", "b", "c", "d"), augment=Augment()
 recipe = Recipe(batch=batch, precision="fp32")
 told = estimate(train, epochs=2, model=model, recipe=recipe, keep=0.5)
 prune(train, keep=0.5, epochs=2, model=model, recipe=recipe, run=run, score="el2n")
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# VmHWM, not ru_maxrss: that starts from what the process that started this one had in memory
+peak = 1024 * int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])
 print(json.dumps({"told": told["memory"], "peak": peak, "start": told["memory_by_part"]["process"]}))
 """
 

@@ -99,6 +99,28 @@ def test_dropout_depends_on_the_seed_and_not_on_the_global_state(seed):
     assert not torch.allclose(found[0], without)
 
 
+def test_dropout_is_another_in_every_epoch_and_for_every_seed():
+    one = Examples(torch.ones(1, 40), torch.tensor([0]), ("a", "b"))  # its order cannot differ
+    losses = {
+        row["loss"]
+        for seed in range(3)
+        for row in fit(
+            nn.Sequential(nn.Dropout(0.5), nn.Linear(40, 2)).apply(_counting),
+            one,
+            epochs=3,
+            seed=seed,
+            **{**PLAIN, "lr": 1e-12},
+        )[1].rows
+    }
+    assert len(losses) == 9
+
+
+def _counting(module):
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+        module.weight.data = torch.arange(80.0).reshape(2, 40).square() / 4000
+
+
 class Jittered(torch.utils.data.Dataset):
     """A dataset whose transform draws from the global generator."""
 
