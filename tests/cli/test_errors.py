@@ -77,7 +77,7 @@ def test_a_file_that_may_not_be_written_is_named(call, monkeypatch):
     import datawinnow.bench
 
     def refuse(file):
-        raise PermissionError(13, "Permission denied", "/root/results")
+        raise PermissionError(13, "Permission denied", "/elsewhere/results")
 
     monkeypatch.setattr(datawinnow.bench, "read_grid", refuse)
     assert call("bench", "x.toml", code=2).stderr == "error: /root/results: Permission denied\n"
