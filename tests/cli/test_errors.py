@@ -80,7 +80,7 @@ def test_a_file_that_may_not_be_written_is_named(call, monkeypatch):
         raise PermissionError(13, "Permission denied", "/elsewhere/results")
 
     monkeypatch.setattr(datawinnow.bench, "read_grid", refuse)
-    assert call("bench", "x.toml", code=2).stderr == "error: /root/results: Permission denied\n"
+    assert call("bench", "x.toml", code=2).stderr == "error: /elsewhere/results: Permission denied\n"
 
 
 def test_another_datasets_run_is_refused_by_both_names(call, recorded, tmp_path):

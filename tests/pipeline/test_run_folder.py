@@ -13,9 +13,10 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
+from datawinnow.core.tables import write_table
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.recording import record
-from datawinnow.pipeline.tables import read_selection, write_selection, write_table
+from datawinnow.pipeline.tables import read_selection, write_selection
 from datawinnow.pipeline.verbs import score, select
 
 from .conftest import FAST, make_blobs

@@ -17,8 +17,9 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.provenance import commit, now, versions
+from datawinnow.core.tables import read_table, write_table
 from datawinnow.pipeline.methods import Arrays
-from datawinnow.pipeline.tables import read_selection, read_table, write_selection, write_table
+from datawinnow.pipeline.tables import read_selection, write_selection
 from datawinnow.record import column
 
 COLUMNS = (*RECORDED, "kl_step", "seen")

@@ -16,11 +16,11 @@ from torch.utils.data import Subset
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.core.tables import write_table
 from datawinnow.data.batches import batches_of
 from datawinnow.pipeline.about import ids_of, network
 from datawinnow.pipeline.evidence import groups, moments
 from datawinnow.pipeline.folder import RunFolder
-from datawinnow.pipeline.tables import write_table
 from datawinnow.train.checkpoint import load_checkpoint
 
 EACH = 24
