@@ -17,6 +17,7 @@ import pytest
 
 from datawinnow import report
 from datawinnow.core.errors import RunError
+from datawinnow.report import words
 from tests.report import fixtures
 
 
@@ -46,6 +47,13 @@ def test_the_table_compares_by_seed_and_counts_scoring(results: Path) -> None:
     assert cells["symmetric 0.2", "dual", 0.5].changed_kept is not None
 
 
+def test_the_headline_says_when_one_pruned_run_costs_more_than_a_full_one() -> None:
+    dear = words.headline(report.table(fixtures.grid()), "clean")
+    assert "costs no less than full training, whose mean is higher (90.0 ± 2.5%)" in dear
+    cheap = [{**r, "total_passes": r["passes"] + 300} if r["method"] == "dual" else r for r in fixtures.grid()]
+    assert "full training" not in words.headline(report.table(cheap), "clean")
+
+
 def test_losing_is_said_in_words_everywhere(results: Path) -> None:
     rows = report.rows(results)
     for text in (report.text_table(rows), report.markdown_table(rows), report.write(results).read_text()):
@@ -62,6 +70,7 @@ def test_a_page_is_one_file_that_loads_nothing(results: Path, run: Path) -> None
         assert [s for s in sources if not s.startswith(("data:", "#"))] == []
         assert "@import" not in text
         assert "<script" not in text
+        assert "default-src 'none'" in text
 
 
 def test_names_from_outside_are_escaped(run: Path) -> None:

@@ -21,17 +21,19 @@ def data_map(mean: np.ndarray, std: np.ndarray, kept: np.ndarray) -> Markup | No
         known = np.random.default_rng(0).choice(known, POINTS, replace=False)
     with styled():
         figure, axes = canvas()
-        for mask, colour, name in ((~kept, DROPPED, "dropped"), (kept, KEPT, "kept")):
-            ids = known[mask[known]]
-            axes.plot(mean[ids], std[ids], linestyle="none", marker="." if name == "dropped" else "o", markersize=2.2,
-                      color=colour, alpha=0.55, markeredgewidth=0, label=name, rasterized=False)  # fmt: skip
+        # In slices of both colours by turns, so that neither covers the other.
+        for part in np.array_split(known, min(10, len(known))):
+            for mask, colour in ((~kept, DROPPED), (kept, KEPT)):
+                ids = part[mask[part]]
+                axes.plot(mean[ids], std[ids], linestyle="none", marker="o", markersize=2.2, color=colour, alpha=0.55,
+                          markeredgewidth=0)  # fmt: skip
+        for colour, name in ((DROPPED, "dropped"), (KEPT, "kept")):
+            axes.plot([], [], linestyle="none", marker="o", markersize=2.2, color=colour, label=name)
         axes.set_xlabel("mean probability of the label")
         axes.set_title("its standard deviation over epochs", loc="left", fontsize=9, color=MUTED)
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(bottom=0)
-        legend = axes.legend(loc="upper right", frameon=False, fontsize=8.5, markerscale=3)
-        for handle in legend.get_lines():
-            handle.set_alpha(1)
+        axes.legend(loc="upper right", frameon=False, fontsize=8.5, markerscale=3)
         return to_svg(figure, "datamap")
 
 

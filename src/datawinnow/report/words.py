@@ -102,7 +102,19 @@ def headline(table: Table, scenario: str) -> str:
         _against(table, scenario, field, name, single)
         for field, name in (("to_shorter", "the shorter full run"), ("to_random", "random choice"))
     ]
-    return " ".join(said) + (" With 1 seed this may be noise." if single else "")
+    return " ".join(said) + _dear(table, scenario) + (" With 1 seed this may be noise." if single else "")
+
+
+def _dear(table: Table, scenario: str) -> str:
+    """Told where it is so: with scoring, one pruned run costs as much as a full one, which no mean accuracy reaches."""
+    full = table.full(scenario)
+    cells = [cell for cell in table.of(scenario) if not cell.is_reference]
+    if full is None or any(cell.relative_passes is None or cell.relative_passes < 1 for cell in cells):
+        return ""
+    text = " With scoring, a single run of any method costs no less than full training"
+    if all(cell.accuracy.mean < full.accuracy.mean for cell in cells):
+        text += f", whose mean is higher ({percent(full.accuracy)}%): here pruning can pay only over several runs"
+    return text + "."
 
 
 def _against(table: Table, scenario: str, field: str, name: str, single: bool) -> str:
