@@ -1,4 +1,4 @@
-"""The options, each declared once: the same name, unit and default in every verb."""
+"""The options, each declared once for every verb: long because a list of declarations has no seam to split it at."""
 
 from __future__ import annotations
 
