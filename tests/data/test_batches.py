@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.data import batches as module
 from datawinnow.data.batches import (
     LoaderBatches,
     ResidentBatches,
@@ -18,6 +19,7 @@ from datawinnow.data.batches import (
     draw_augmentation,
     fingerprint_of,
     labels_of,
+    resident_bytes,
     split_evenly,
 )
 from datawinnow.data.examples import Augment, Examples
@@ -206,6 +208,23 @@ def test_random_transforms_in_workers_follow_the_generator():
 def test_examples_are_resident_and_others_loaded():
     assert isinstance(batches_of(examples(), CPU), ResidentBatches)
     assert isinstance(batches_of([(torch.zeros(1), 0)], CPU), LoaderBatches)
+
+
+@pytest.mark.parametrize(
+    "augment", [None, Augment(), Augment(crop=2, flip=False), Augment(crop=0), Augment(crop=0, flip=False)], ids=str
+)
+def test_resident_bytes_are_what_lies_on_the_device(augment):
+    data = examples(augment=augment)
+    batches = ResidentBatches(data, CPU)
+    stores = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (batches.x, batches.sides)}
+    assert resident_bytes(data) == sum(stores.values())
+
+
+def test_examples_that_do_not_fit_a_gpu_are_loaded(monkeypatch):
+    data = examples(augment=Augment())
+    for free, kind in ((resident_bytes(data), LoaderBatches), (2 * resident_bytes(data), ResidentBatches)):
+        monkeypatch.setattr(module, "free_bytes", lambda device, free=free: free)
+        assert type(batches_of(data, CPU, workers=0)) is kind
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

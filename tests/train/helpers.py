@@ -52,20 +52,27 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 def literal_fit(
-    model, x, y, *, index, epochs, of, batch, seed, peak, factor, optimizer="sgd", smoothing=0.0, weight=None
+    model, x, y, *, index, epochs, of, batch, seed, peak, factor, optimizer="sgd", smoothing=0.0, weight=None, last=None
 ):
-    """Training written from the formulas in float64, each parameter by hand; weights and the learning rates used."""
+    """Training written from the formulas in float64, each parameter by hand; weights and the learning rates used.
+
+    ``last``: how many examples the last epoch passes, if not all; the schedule then ends with it.
+    """
     model = copy.deepcopy(model).double()
     parameters = list(model.parameters())
     state = [{"m": torch.zeros_like(p), "v": torch.zeros_like(p)} for p in parameters]
     rates, time = [], 0
-    steps = math.ceil(len(index) / batch)
+    whole = math.ceil(len(index) / batch)
+    planned = of * whole if last is None else (epochs - 1) * whole + math.ceil(last / batch)
     for epoch in range(epochs):
         order = index[torch.randperm(len(index), generator=stream(seed, "order", epoch))].tolist()
+        if last is not None and epoch == epochs - 1:
+            order = order[:last]
+        steps = math.ceil(len(order) / batch)
         small, more = divmod(len(order), steps)
         for step in range(steps):
             part = [order.pop(0) for _ in range(small + (step < more))]
-            rate = peak * factor((epoch * steps + step) / (of * steps))
+            rate = peak * factor((epoch * whole + step) / planned)
             rates.append(rate)
             log_p = model(x[part].double()).log_softmax(1)
             losses = [

@@ -67,6 +67,64 @@ def test_fit_matches_the_literal_loop(case):
     assert history.cost.forward == 0
 
 
+@pytest.mark.parametrize(
+    ("epochs", "counts"),
+    [(1.5, [60, 30]), (0.4, [24]), (2.05, [60, 60]), (2.13, [60, 60, 8]), (0.01, [1]), (2.0, [60, 60])],
+)
+def test_a_fraction_of_an_epoch_is_its_first_examples_and_the_schedule_ends_with_it(epochs, counts, tmp_path):
+    data, model, seen = blobs(), vector_net(), []
+    how = {"index": torch.arange(60), "batch": 16, "seed": 5, "peak": 0.1, "factor": half_cosine}
+    wanted, rates = literal_fit(model, data.x, data.labels, epochs=len(counts), of=None, last=counts[-1], **how)
+    told = lambda what, done, total: seen.append((done, total))  # noqa: E731
+    stop = tmp_path / "checkpoint.safetensors"
+    _, history = fit(model, data, epochs=epochs, seed=5, progress=told, checkpoint=stop, test=data, **PLAIN)
+    torch.testing.assert_close(weights(model), wanted, rtol=2e-4, atol=2e-5)
+    assert [row["examples"] for row in history.rows] == counts
+    assert history.cost.backward == sum(counts)
+    assert history.rows[-1]["learning_rate"] == pytest.approx(rates[-1], abs=1e-12)
+    assert seen == [(i + 1, len(rates)) for i in range(len(rates))]
+    # the means are over what was passed, and a finished run is not gone on with
+    assert 0 < history.rows[-1]["loss"] < 3
+    assert math.isfinite(history.test_accuracy)
+    again, told_again = fit(vector_net(), data, epochs=epochs, seed=5, checkpoint=stop, test=data, **PLAIN)
+    assert torch.equal(weights(again), weights(model))
+    assert repr(told_again.rows) == repr(history.rows)  # NaN is not NaN
+
+
+@pytest.mark.parametrize(
+    ("net", "match"),
+    [
+        (lambda: nn.Linear(5, 2), "the model Linear has 2 outputs, but the dataset has 3 classes: build it with cla"),
+        (lambda: nn.Sequential(nn.Linear(5, 3), nn.Flatten(0)), r"must give logits of shape \(batch, classes\), got"),
+        (lambda: nn.LSTM(5, 3), "the model LSTM must give logits .* got tuple"),
+    ],
+    ids=["few", "flat", "tuple"],
+)
+@pytest.mark.parametrize("outside", [False, True])
+def test_outputs_that_fit_no_loss_are_named_before_training(net, match, outside):
+    steps, data = [], blobs()
+    if outside:  # tells its labels, but not its classes
+        data = TensorDataset(data.x, data.labels)
+        data.labels = blobs().labels
+    with pytest.raises(ArgumentError, match=match):
+        fit(net(), data, epochs=1, progress=lambda *_: steps.append(1), **PLAIN)
+    assert not steps
+
+
+def test_compile_runs_the_compiled_network_to_the_same_weights(monkeypatch):
+    compiled, plain = [], torch.compile
+
+    def eager(network):
+        compiled.append(network)
+        return plain(network, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", eager)
+    one, _ = fit(vector_net(norm=True), blobs(), epochs=2, test=blobs(), compile=True, **PLAIN)
+    two, _ = fit(vector_net(norm=True), blobs(), epochs=2, test=blobs(), **PLAIN)
+    assert len(compiled) == 1
+    torch.testing.assert_close(weights(one), weights(two))
+
+
 def test_the_history_is_the_training_batches_before_each_step():
     data = blobs(16)
     recorder = Recorder(16, 2)
@@ -394,8 +452,8 @@ def test_frozen_parameters_stay():
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        ({"epochs": 0}, r"epochs must be a whole number in \[1, .* got 0"),
-        ({"epochs": 3, "of": 2}, r"of must be a whole number in \[3, .* got 2"),
+        ({"epochs": 0}, "epochs must be above 0, got 0"),
+        ({"epochs": 3, "of": 2}, r"of must be a number in \[3, .* got 2"),
         ({"learning_rate": 1}, "fit has no option 'learning_rate'; how to train is set by: batch, lr"),
         ({"optimizer": "adam"}, "optimizer must be one of 'sgd', 'adamw', got 'adam'"),
         ({"schedule": "cosin"}, "no schedule is called 'cosin'. Did you mean 'cosine'"),

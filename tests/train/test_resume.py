@@ -258,3 +258,10 @@ def test_a_checkpoint_gives_back_network_and_optimiser_to_the_bit(tmp_path):
         assert optimizer.state[p].keys() == restored.state[q].keys()
         for key, value in optimizer.state[p].items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(restored.state[q][key])), key
+
+
+def test_a_run_that_ended_in_a_part_of_an_epoch_is_not_gone_on_with(tmp_path):
+    at = tmp_path / "c.safetensors"
+    fit(vector_net(), blobs(), epochs=1.5, checkpoint=at, **PLAIN)
+    with pytest.raises(RunError, match=r"epochs of \[60, 30\] examples behind it, where this run has \[60, 60\]"):
+        fit(vector_net(), blobs(), epochs=3, checkpoint=at, **PLAIN)

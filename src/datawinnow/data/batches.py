@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -72,9 +73,17 @@ class ResidentBatches:
 
     def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Batches of the ids in ``order`` (m,), augmented with draws from ``generator``."""
-        for index in split_evenly(order.to(self.device), batch):
-            draws = draw_augmentation(len(index), self.augment, generator)
-            yield index, self._augmented(index, draws), self.labels[index]
+        parts = split_evenly(order.to(self.device), batch)
+        draws = [draw_augmentation(len(index), self.augment, generator) for index in parts]
+        if self.augment is not None:  # moved once an epoch: a copy a step costs a GPU more than the crop itself
+            sizes = [len(index) for index in parts]
+            columns = [
+                torch.split(torch.cat(each).to(self.device, non_blocking=True), sizes)
+                for each in zip(*draws, strict=True)
+            ]
+            draws = list(zip(*columns, strict=True))
+        for index, drawn in zip(parts, draws, strict=True):
+            yield index, self._augmented(index, drawn), self.labels[index]
 
     def test(self, batch: int) -> Iterator[Batch]:
         """All examples in order, not augmented."""
@@ -85,8 +94,7 @@ class ResidentBatches:
     def _augmented(self, index: Tensor, draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         if self.augment is None:
             return self._finish(self.x[index]) if self.picture else self.x[index]
-        # non_blocking: a plain copy to the device waits for everything queued on it
-        top, left, flip = (d.to(self.device, non_blocking=True) for d in draws)
+        top, left, flip = draws
         side = flip.long() if self.augment.flip else torch.zeros_like(top)
         left = torch.where(side == 1, 2 * self.augment.crop - left, left)  # the same crop, seen from the other side
         windows = self.sides.unfold(3, self.height, 1).unfold(4, self.width, 1)  # a view
@@ -212,10 +220,31 @@ def _crop_flip(x: Tensor, augment: Augment, generator: torch.Generator) -> Tenso
 
 
 def batches_of(dataset: Any, device: torch.device, *, workers: int = 2, channels_last: bool = False) -> Batches:
-    """The fastest batches that a dataset allows: resident if it is `Examples`, else from a DataLoader."""
-    if isinstance(dataset, Examples):
+    """The fastest batches that a dataset allows: resident if it is `Examples` that fit, else from a DataLoader."""
+    if isinstance(dataset, Examples) and resident_bytes(dataset) <= SHARE * free_bytes(device):
         return ResidentBatches(dataset, device, channels_last=channels_last)
     return LoaderBatches(dataset, device, workers=workers, channels_last=channels_last)
+
+
+SHARE = 0.6
+"""Of a GPU's free memory that examples may fill; the rest is for the network and its activations."""
+
+
+def resident_bytes(examples: Examples) -> float:
+    """Bytes that `ResidentBatches` keeps on the device: examples, their padded copy for the crop, its mirror image."""
+    plain = float(examples.x.numel() * examples.x.element_size())
+    if examples.augment is None or examples.x.dtype is not torch.uint8:
+        return plain
+    height, width = examples.x.shape[2:]
+    pad = 2 * examples.augment.crop
+    padded = plain * (height + pad) * (width + pad) / (height * width)
+    # without padding or mirroring nothing is copied
+    return plain + (2 * padded if examples.augment.flip else padded if pad else 0)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Free memory of a GPU. Of the CPU's nothing is asked: the examples are in it already."""
+    return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else math.inf
 
 
 def fingerprint_of(dataset: Any) -> str:

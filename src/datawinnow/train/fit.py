@@ -12,20 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datawinnow.core import check
-from datawinnow.core.cost import Cost
 from datawinnow.core.errors import TrainingError
 from datawinnow.core.rng import forked, stream
-from datawinnow.data.batches import batches_of
 from datawinnow.record.recorder import Recorder
-from datawinnow.train import setup
-from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
 from datawinnow.train.precision import autocast, float32_head
+from datawinnow.train.ready import ready
 from datawinnow.train.recipe import Recipe, check_recipe
 from datawinnow.train.schedule import SCHEDULES, schedule_of
-from datawinnow.train.setup import fabric_for
+from datawinnow.train.setup import fabric_for, put_back
 
 Progress = Callable[[str, int, int], None]
 
@@ -34,9 +30,9 @@ def fit(
     model: nn.Module,
     data: Any,
     *,
-    epochs: int,
+    epochs: float,
     test: Any = None,
-    of: int | None = None,
+    of: float | None = None,
     seed: int = 0,
     recipe: Recipe | None = None,
     recorder: Recorder | None = None,
@@ -51,7 +47,8 @@ def fit(
     Args:
         model: any `nn.Module` from a batch of x to logits (b, classes); trained in place.
         data: `Examples`, what `prune` returned, or any map-style dataset of ``(x, y)``.
-        epochs: passes over the (kept) examples.
+        epochs: passes over the (kept) examples. A fraction, as in 7.5, ends in an epoch over a part of the examples, so
+            that two runs pass equally many (but for a rest smaller than half a batch, which is left out).
         test: evaluated after the last epoch; nothing is chosen by it.
         of: train on the schedule of a run of this many epochs and stop at ``epochs`` (a short scoring run follows the
             first part of the long one; static.md 2.1).
@@ -69,55 +66,40 @@ def fit(
         The model, in evaluation mode, and its history.
 
     Raises:
-        ArgumentError: an option out of range.
+        ArgumentError: an option out of range, or fewer outputs than classes.
         TrainingError: the loss is no longer a number; epochs finished before are kept.
         RunError: a checkpoint of another network, dataset, selection or seed; the disk is full.
     """
     recipe = replace(recipe or Recipe(), **check_recipe(options))
-    check.number("epochs", epochs, 1, 1 << 20, integer=True)
-    of = epochs if of is None else int(check.number("of", of, epochs, 1 << 20, integer=True))
-    whole, selection, index = setup.examples_of(data, test, recorder, epochs)
-    fabric = fabric_for(recipe.device)
-    device, history = fabric.device, History()
-    facts = setup.facts_of(whole, selection, seed, checkpoint)
-    begun = setup.begun_by(checkpoint, facts, epochs)
-    precision, channels_last = setup.arithmetic(model, whole, recipe, device, begun, history)
-    facts |= {"precision": precision, "channels_last": channels_last}
-    how: dict[str, Any] = {"workers": recipe.workers, "channels_last": channels_last}
-    batches = batches_of(whole, device, **how)
-    weight = setup.weights_of(selection, len(whole), device)
-    model = model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore[call-overload]
-    network, optimizer = fabric.setup(model, setup.optimizer_of(model, recipe))
-    factor = schedule_of(recipe.schedule)
-    steps = -(-len(index) // recipe.batch)
-    first = setup.go_on(checkpoint, begun, model, optimizer, history, recorder)
-    flops = setup.flops(model, whole, device) if first < epochs else 0.0
-    run = torch.compile(network) if recipe.compile else network
-    with float32_head(model), setup.put_back(model, recorder):
-        for epoch in range(first, epochs):
+    run = ready(
+        model, data, epochs, of=of, test=test, seed=seed, recipe=recipe, recorder=recorder, checkpoint=checkpoint
+    )
+    history, factor, last = run.history, schedule_of(recipe.schedule), len(run.counts) - 1
+    with float32_head(run.model), put_back(run.model, recorder):
+        for epoch in range(run.first, last + 1):
             start = time.perf_counter()
-            order = index[torch.randperm(len(index), generator=stream(seed, "order", epoch))]
-            augment = stream(seed, "augment", epoch)
-            totals = torch.zeros(2, device=device)
-            model.train()
+            done = sum(run.steps[:epoch])
+            totals = torch.zeros(2, device=run.device)
+            run.model.train()
             with forked(seed, "dropout", epoch):
-                for step, (i, x, y) in enumerate(batches.train(order, recipe.batch, augment)):
-                    rate = recipe.peak * factor((epoch * steps + step) / (of * steps))
-                    for group in optimizer.param_groups:
+                batches = run.batches.train(run.order(epoch), recipe.batch, stream(seed, "augment", epoch))
+                for step, (i, x, y) in enumerate(batches):
+                    rate = recipe.peak * factor((done + step) / run.planned)
+                    for group in run.optimizer.param_groups:
                         group["lr"] = rate
-                    with autocast(device, precision):
-                        logits = run(x).float()
+                    with autocast(run.device, run.precision):
+                        logits = run.forward(x).float()
                     if recorder is not None:
                         recorder.write(epoch, i, logits, y)
                     losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
-                    loss = losses.mean() if weight is None else (losses * weight[i]).mean()
-                    fabric.backward(loss)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
+                    loss = losses.mean() if run.weight is None else (losses * run.weight[i]).mean()
+                    run.fabric.backward(loss)
+                    run.optimizer.step()
+                    run.optimizer.zero_grad(set_to_none=True)
                     totals += torch.stack([losses.detach().sum(), (logits.detach().argmax(1) == y).sum()])
                     if progress is not None:
-                        progress("training", epoch * steps + step + 1, epochs * steps)
-            mean_loss, accuracy = (totals / len(index)).tolist()  # the epoch's one wait for the device
+                        progress("training", done + step + 1, sum(run.steps))
+            mean_loss, accuracy = (totals / run.counts[epoch]).tolist()  # the epoch's one wait for the device
             if not torch.isfinite(totals).all():
                 raise TrainingError(
                     f"the loss is {mean_loss} in epoch {epoch}: try a lower lr (it was {recipe.peak:g}) or "
@@ -125,18 +107,16 @@ def fit(
                 )
             if recorder is not None:
                 recorder.flush()
-            cost = Cost(time.perf_counter() - start, 0, len(index), flops * len(index))
-            row = history.add(epoch, mean_loss, accuracy, rate, cost)
-            if test is not None and (epoch == epochs - 1 or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
+            row = history.add(epoch, mean_loss, accuracy, rate, run.cost(epoch, time.perf_counter() - start))
+            if test is not None and (epoch == last or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
                 row["test_accuracy"], row["test_loss"] = evaluate(
-                    model, test, device=device, precision=precision, **how
+                    run.model, test, device=run.device, precision=run.precision, **run.how
                 )
             if checkpoint is not None:
-                so_far = {"epoch": epoch + 1, "rows": history.rows, "cost": history.cost.as_dict()}
-                save_checkpoint(checkpoint, model, optimizer, {**facts, **so_far})
+                run.save(checkpoint, epoch + 1)
             if on_epoch is not None:
                 on_epoch(epoch, history)
-    return model.eval(), history
+    return run.model.eval(), history
 
 
 __all__ = ["SCHEDULES", "History", "Progress", "Recipe", "fabric_for", "fit"]

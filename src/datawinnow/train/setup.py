@@ -1,10 +1,11 @@
-"""What `fit` needs before its first step: the examples, the device, the arithmetic, the optimiser."""
+"""The pieces that `fit` gets ready: the examples, the device, the arithmetic, the optimiser, the checkpoint."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.batches import Batch, batches_of, check_map_style, fingerprint_of
+from datawinnow.data.batches import Batch, batches_of, check_map_style, fingerprint_of, labels_of
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.record.recorder import Recorder
@@ -74,7 +75,7 @@ def weights_of(selection: Selection | None, n: int, device: torch.device) -> Ten
     return weight.to(device)
 
 
-def begun_by(checkpoint: Path | None, facts: dict[str, Any], epochs: int) -> dict[str, Any] | None:
+def begun_by(checkpoint: Path | None, facts: dict[str, Any], counts: list[int]) -> dict[str, Any] | None:
     """What a checkpoint that is there says of its run, if that is the run of ``facts``.
 
     Raises:
@@ -99,8 +100,14 @@ def begun_by(checkpoint: Path | None, facts: dict[str, Any], epochs: int) -> dic
                 f"{checkpoint} is of a run with {name} {begun[name]}, this one has {facts[name]}; give another --run "
                 "folder, or remove it"
             )
-    if begun["epoch"] > epochs:
-        raise RunError(f"{checkpoint} has {begun['epoch']} epochs behind it, more than epochs={epochs}; remove it")
+    if begun["epoch"] > len(counts):
+        raise RunError(f"{checkpoint} has {begun['epoch']} epochs behind it, more than epochs={len(counts)}; remove it")
+    passed = [int(row["examples"]) for row in begun["rows"]]
+    if passed != counts[: len(passed)]:
+        raise RunError(
+            f"{checkpoint} has epochs of {passed} examples behind it, where this run has {counts[: len(passed)]}: it "
+            "ended in a part of an epoch, and cannot be gone on with; remove it, or give another --run folder"
+        )
     return begun
 
 
@@ -114,21 +121,30 @@ def facts_of(whole: Any, selection: Selection | None, seed: int, checkpoint: Pat
     return {"fingerprint": fingerprint_of(whole), "selection": chosen, "seed": seed}
 
 
-def arithmetic(
-    model: nn.Module, whole: Any, recipe: Recipe, device: torch.device, begun: dict[str, Any] | None, history: History
-) -> tuple[str, bool]:
-    """Precision and memory format: as begun, as asked for, or as measured; also written into ``history``."""
-    precision, channels_last = recipe.precision, bool(recipe.channels_last)
-    if begun is not None:  # go on as begun: a new measurement could choose otherwise
-        precision, channels_last = begun["precision"], begun["channels_last"]
-    elif precision == "auto":
-        with forked(0, "measure"):
-            _, x, y = first_batch(whole, device, recipe.batch)
-            precision, fast_format, note = fastest(model.to(device), x, y)
-        channels_last = fast_format if recipe.channels_last is None else recipe.channels_last
-        history.notes.append(f"{precision}{', channels-last' if channels_last else ''} ({note})")
-    history.precision, history.channels_last = precision, channels_last
-    return precision, channels_last
+def settled(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Recipe, str]:
+    """``recipe`` with its arithmetic fixed: what ``precision="auto"`` measures on this machine now.
+
+    Times differ from run to run, and so may the choice: who must get the same again keeps what is given back here.
+
+    Args:
+        model: the network; its weights stay as they are.
+        data: `Examples`, `Kept` or any map-style dataset of ``(x, y)``.
+        recipe: how to train.
+
+    Returns:
+        The recipe, with ``precision`` and ``channels_last`` told, and a sentence with the times; ``""`` where nothing
+        was measured.
+    """
+    if recipe.precision != "auto":
+        return replace(recipe, channels_last=bool(recipe.channels_last)), ""
+    device = fabric_for(recipe.device).device
+    whole = data.dataset if isinstance(data, Kept) else data
+    with forked(0, "measure"):
+        _, x, y = first_batch(whole, device, recipe.batch)
+        precision, fast_format, note = fastest(model.to(device), x, y)
+    channels_last = fast_format if recipe.channels_last is None else recipe.channels_last
+    told = f"{precision}{', channels-last' if channels_last else ''} ({note})"
+    return replace(recipe, precision=precision, channels_last=channels_last), told
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -180,11 +196,43 @@ def first_batch(whole: Any, device: torch.device, count: int) -> Batch:
     return next(iter(batches_of(small, device, workers=0).train(order, len(order), stream(0, "measure"))))
 
 
-def flops(model: nn.Module, whole: Any, device: torch.device) -> float:
-    """Floating-point operations of training on one example, forward and backward."""
+def rehearse(model: nn.Module, whole: Any, device: torch.device) -> float:
+    """Run the network on two examples: does it give what a loss can be made of?
+
+    Returns:
+        Floating-point operations of training on one example, forward and backward.
+
+    Raises:
+        ArgumentError: outputs that are no (b, classes) logits, or fewer of them than there are classes.
+    """
     with forked(0, "flops"):  # a dataset may draw at random
         _, x, _ = first_batch(whole, device, 2)
+        was = model.training
+        with torch.no_grad():
+            out = model.to(device).eval()(x)
+        model.train(was)
+        classes = _classes(whole)
+        if not isinstance(out, Tensor) or out.ndim != 2:
+            shown = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ArgumentError(
+                f"the model {type(model).__name__} must give logits of shape (batch, classes), got {shown}: wrap it in "
+                "a module that returns them alone"
+            )
+        if out.shape[1] < classes:
+            raise ArgumentError(
+                f"the model {type(model).__name__} has {out.shape[1]} outputs, but the dataset has {classes} classes: "
+                f"build it with classes={classes}"
+            )
         return sum(flops_per_example(model, x))
+
+
+def _classes(whole: Any) -> int:
+    """How many classes the dataset tells of; 0 if it keeps them to itself."""
+    named = getattr(whole, "classes", None)
+    if named is not None and hasattr(named, "__len__"):
+        return len(named)
+    labels = labels_of(whole)
+    return 0 if labels is None else int(labels.max()) + 1
 
 
 @contextmanager

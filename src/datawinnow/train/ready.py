@@ -1,0 +1,167 @@
+"""`ready`: everything that `fit` works with, checked and in place before its first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from datawinnow.core import check
+from datawinnow.core.cost import Cost
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import stream
+from datawinnow.data.batches import Batches, batches_of
+from datawinnow.record.recorder import Recorder
+from datawinnow.train import setup
+from datawinnow.train.checkpoint import save_checkpoint
+from datawinnow.train.history import History
+from datawinnow.train.recipe import Recipe
+
+MOST = 1 << 20
+"""Epochs; more is a mistake."""
+
+
+@dataclass
+class Ready:
+    """All that `fit` works with, made before its first step.
+
+    Attributes:
+        model: the network as it was given.
+        forward: the network as it is called: set up by Fabric, compiled if asked.
+        optimizer: over its parameters.
+        fabric: device and backward pass.
+        batches: of ``(index, x, y)``.
+        how: how batches are made, for evaluation too.
+        precision: arithmetic of the forward pass.
+        index: (m,) ids trained on.
+        weight: (n,) factor on each example's loss, or None.
+        seed: of the order.
+        counts: examples of each epoch; the last may be fewer.
+        steps: steps of each epoch.
+        planned: steps of the whole schedule.
+        first: the first epoch to train; not 0 if a checkpoint was gone on from.
+        flops: of training on one example.
+        facts: what a checkpoint must say to be gone on from.
+        history: of the epochs so far.
+    """
+
+    model: nn.Module
+    forward: Callable[..., Any]
+    optimizer: Any
+    fabric: Fabric
+    batches: Batches
+    how: dict[str, Any]
+    precision: str
+    index: Tensor
+    weight: Tensor | None
+    seed: int
+    counts: list[int]
+    steps: list[int]
+    planned: int
+    first: int
+    flops: float
+    facts: dict[str, Any]
+    history: History = field(default_factory=History)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.fabric.device
+
+    def order(self, epoch: int) -> Tensor:
+        """The ids of an epoch, shuffled; a function of the seed and the epoch alone."""
+        order = torch.randperm(len(self.index), generator=stream(self.seed, "order", epoch))
+        return self.index[order[: self.counts[epoch]]]
+
+    def cost(self, epoch: int, seconds: float) -> Cost:
+        """What an epoch cost."""
+        return Cost(seconds, 0, self.counts[epoch], self.flops * self.counts[epoch])
+
+    def save(self, checkpoint: Path, done: int) -> None:
+        """Write the checkpoint after ``done`` epochs."""
+        so_far = {"epoch": done, "rows": self.history.rows, "cost": self.history.cost.as_dict()}
+        save_checkpoint(checkpoint, self.model, self.optimizer, {**self.facts, **so_far})
+
+
+def ready(
+    model: nn.Module,
+    data: Any,
+    epochs: float,
+    *,
+    of: float | None,
+    test: Any,
+    seed: int,
+    recipe: Recipe,
+    recorder: Recorder | None,
+    checkpoint: Path | None,
+) -> Ready:
+    """Everything checked, on the device, and where a checkpoint left it; arguments as of `fit`.
+
+    Raises:
+        ArgumentError: they do not fit each other.
+        RunError: a checkpoint of another run.
+    """
+    if epochs == 0:
+        raise ArgumentError("epochs must be above 0, got 0: fit trains")
+    check.number("epochs", epochs, 0, MOST)
+    of = epochs if of is None else check.number("of", of, epochs, MOST)
+    whole, selection, index = setup.examples_of(data, test, recorder, math.ceil(epochs))
+    fabric = setup.fabric_for(recipe.device)
+    counts = counts_of(epochs, len(index), recipe.batch)
+    steps = [-(-count // recipe.batch) for count in counts]
+    planned = sum(-(-count // recipe.batch) for count in counts_of(of, len(index), recipe.batch))
+    facts = setup.facts_of(whole, selection, seed, checkpoint)
+    begun = setup.begun_by(checkpoint, facts, counts)
+    history = History()
+    if begun is not None:  # go on as begun: a new measurement could choose otherwise
+        recipe = replace(recipe, precision=begun["precision"], channels_last=begun["channels_last"])
+    recipe, note = setup.settled(model, whole, recipe)
+    history.notes += [note] if note else []
+    history.precision, history.channels_last = recipe.precision, bool(recipe.channels_last)
+    how: dict[str, Any] = {"workers": recipe.workers, "channels_last": history.channels_last}
+    batches = batches_of(whole, fabric.device, **how)
+    flops = setup.rehearse(model, whole, fabric.device)
+    model = model.to(memory_format=torch.channels_last) if recipe.channels_last else model  # type: ignore[call-overload]
+    network, optimizer = fabric.setup(model, setup.optimizer_of(model, recipe))
+    return Ready(
+        model=model,
+        forward=torch.compile(network) if recipe.compile else network,
+        optimizer=optimizer,
+        fabric=fabric,
+        batches=batches,
+        how=how,
+        precision=recipe.precision,
+        index=index,
+        weight=setup.weights_of(selection, len(whole), fabric.device),
+        seed=seed,
+        counts=counts,
+        steps=steps,
+        planned=planned,
+        first=setup.go_on(checkpoint, begun, model, optimizer, history, recorder),
+        flops=flops,
+        facts=facts | {"precision": history.precision, "channels_last": history.channels_last},
+        history=history,
+    )
+
+
+def counts_of(epochs: float, m: int, batch: int) -> list[int]:
+    """How many of ``m`` examples each epoch passes, ``round(epochs * m)`` together.
+
+    A rest smaller than half a batch is left out: batch norm cannot work on one or two.
+
+    Args:
+        epochs: passes over the examples, whole or not.
+        m: how many examples.
+        batch: examples a step.
+
+    >>> counts_of(2, 1000, 100), counts_of(1.25, 1000, 100), counts_of(1.01, 1000, 100), counts_of(0.01, 1000, 100)
+    ([1000, 1000], [1000, 250], [1000], [10])
+    """
+    whole, rest = divmod(max(1, round(epochs * m)), m)
+    return [m] * whole + ([rest] if not whole or 2 * rest >= batch else [])
