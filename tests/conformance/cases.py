@@ -1,13 +1,18 @@
 """Inputs for each method of each folder; a method without a case fails at collection."""
 
+import re
 from collections.abc import Callable
 
 import torch
 
+from datawinnow.core.arrays import TABLE
 from datawinnow.core.rng import stream
 
 EPOCHS = 12
 CLASSES = 4
+WIDTH = 6
+HELD_OUT = 9
+RUNS = 8
 
 
 def recorded(n, seed=0):
@@ -15,7 +20,7 @@ def recorded(n, seed=0):
     g = stream(seed, "conformance", n)
     p = torch.rand(EPOCHS, n, generator=g)
     score = torch.rand(n, generator=g)
-    return {
+    arrays = {
         "labels": torch.randint(0, CLASSES, (n,), generator=g),
         "p_label": p,
         "margin": torch.randn(EPOCHS, n, generator=g) * 3,
@@ -26,11 +31,61 @@ def recorded(n, seed=0):
         "score": score,
         "dual": score * 0.3,
     }
+    g = stream(seed, "conformance", "probed", n)
+    margin = torch.rand(EPOCHS, n, generator=g) * 2 - 1
+    own = stream(seed, "conformance", "held out")  # the same whatever n
+    return arrays | {
+        "loss": -p.log(),
+        "kl_step": torch.rand(EPOCHS - 1, n, generator=g),
+        "margin_softmax": margin,
+        "margin_top2": margin.abs(),
+        "features": torch.randn(n, WIDTH, generator=g) + torch.eye(CLASSES, WIDTH)[arrays["labels"]],
+        "probs": torch.randn(n, CLASSES, generator=g).softmax(1),
+        "grad_norm": torch.rand(n, generator=g) * 5,
+        "curvature": torch.rand(n, generator=g) * 2,
+        "boundary_distance": torch.rand(n, generator=g),
+        "cost": torch.rand(n, generator=g) + 0.5,
+        "val_features": torch.randn(HELD_OUT, WIDTH, generator=own),
+        "val_probs": torch.randn(HELD_OUT, CLASSES, generator=own).softmax(1),
+        "val_labels": torch.arange(HELD_OUT) % CLASSES,
+        "subset_mask": (torch.arange(n) + torch.arange(RUNS)[:, None] * 3) % RUNS < 5,
+        "subset_correct": torch.rand(RUNS, n, generator=g) < 0.6,
+    }
+
+
+def axis_of(name):
+    """Which axis of an array runs over the examples; None if none does."""
+    axes = TABLE[name].axes if name in TABLE else ("n",)
+    return axes.index("n") if "n" in axes else None
+
+
+def at(arrays, index):
+    """The arrays of the examples at ``index`` only, in that order."""
+    index = torch.as_tensor(index)
+    return {k: a if axis_of(k) is None else a.index_select(axis_of(k), index) for k, a in arrays.items()}
 
 
 def constant(n):
     """The same for examples that cannot be told apart."""
-    return {name: array[..., :1].expand(*array.shape[:-1], n).clone() for name, array in recorded(n).items()}
+    return at(recorded(n), torch.zeros(n, dtype=torch.int64))
+
+
+def with_nan(arrays, i):
+    """Copies with every number of example ``i`` not a number; ids and bits stay."""
+    out = {}
+    for name, array in arrays.items():
+        out[name] = array.clone()
+        if array.is_floating_point() and axis_of(name) is not None:
+            out[name].select(axis_of(name), i).fill_(torch.nan)
+    return out
+
+
+def shape_error(name):
+    """An array of a wrong shape, and what the error about it says."""
+    axes = TABLE[name].axes if name in TABLE else ("n",)
+    shown = "(" + ", ".join(axes) + ("," if len(axes) == 1 else "") + ")"
+    wrong = torch.zeros(5) if len(axes) > 1 else torch.zeros(2, 5)
+    return wrong, re.escape(f"{name} must have shape {shown}, got {tuple(wrong.shape)}")
 
 
 # option sets with which a method is run beside its defaults

@@ -1,6 +1,5 @@
 """What every selector must do."""
 
-import math
 import random
 
 import numpy as np
@@ -11,7 +10,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.select import METHODS, per_class
-from tests.conformance.cases import SELECTORS, cases, constant, recorded
+from tests.conformance.cases import SELECTORS, at, axis_of, cases, constant, recorded, with_nan
 
 PLAIN = cases(METHODS, SELECTORS)
 every_selector = pytest.mark.parametrize(("method", "options"), PLAIN)
@@ -32,7 +31,8 @@ def balanced(method):
     wrapped = per_class(method)
 
     def call(*arrays, **kwargs):
-        n = arrays[0].shape[-1]
+        axis = axis_of(method.card.needs[0])
+        n = arrays[0].shape[axis]
         return wrapped(*arrays, labels=recorded(n)["labels"], **kwargs)
 
     call.card = wrapped.card
@@ -86,7 +86,7 @@ def test_permuting_the_examples_permutes_the_selection(method, options):
     n, budget = 12, 5
     arrays = recorded(n)
     order = torch.randperm(n, generator=stream(0, "order"))
-    permuted = {k: a[..., order] for k, a in arrays.items()}
+    permuted = at(arrays, order)
     if not is_random(method):
         straight = choose(method, arrays, options, budget).index
         assert torch.equal(order[choose(method, permuted, options, budget).index], straight)
@@ -104,7 +104,7 @@ def test_permuting_the_examples_permutes_the_selection(method, options):
 
 @every_selector
 def test_one_example_one_class(method, options):
-    arrays = {k: a[..., :1] for k, a in recorded(N).items()}
+    arrays = at(recorded(N), [0])
     assert choose(method, arrays, options, 1).index.tolist() == [0]
     assert choose(balanced(method), arrays, options, 1).index.tolist() == [0]
     one_class = recorded(N) | {"labels": torch.zeros(N, dtype=torch.int64)}
@@ -149,9 +149,8 @@ def test_nan_names_the_example_unless_skipped(method, options):
     if not floating:
         assert "missing" not in method.card.takes, "a method that reads no numbers needs no missing="
         return
-    for name in floating:
-        arrays[name][..., 5] = math.nan
-    with pytest.raises(ArgumentError, match=r"(score|dual|p_label) is nan for example 5\b.*missing=\"skip\""):
+    arrays = with_nan(arrays, 5)
+    with pytest.raises(ArgumentError, match=r"\w+ is nan for example 5\b.*missing=\"skip\""):
         choose(method, arrays, options, 10)
     got = choose(method, arrays, options | {"missing": "skip"}, N - 1)
     assert 5 not in got.index.tolist()

@@ -33,6 +33,23 @@ def array(name: str, value: Any, axes: str) -> Tensor:
     return _shaped(name, tensor, axes)
 
 
+def rows(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise") -> Tensor:
+    """``value`` as a floating (n, d) tensor, a row an example, without NaN or infinity.
+
+    Args:
+        name: the argument's name, for the error.
+        value: tensor, numpy array or nested list.
+        axes: names of the two axes.
+        missing: ``"skip"`` lets rows with NaN pass.
+
+    Raises:
+        ArgumentError: another shape, or a number that is none, naming the example.
+    """
+    tensor = array(name, value, axes)
+    finite(name, tensor.T, missing, inner="column")
+    return tensor
+
+
 def bits(name: str, value: Any, axes: str) -> Tensor:
     """``value`` as a bool tensor with the named axes; numbers must be 0 or 1.
 
@@ -66,8 +83,14 @@ def labels(name: str, value: Any, n: int | None = None) -> Tensor:
     return tensor
 
 
-def finite(name: str, tensor: Tensor, missing: Missing = "raise") -> None:
+def finite(name: str, tensor: Tensor, missing: Missing = "raise", *, inner: str = "epoch") -> None:
     """Refuse NaN and infinity in an array whose last axis is the example.
+
+    Args:
+        name: the argument's name, for the error.
+        tensor: (n,) or (inner, n).
+        missing: ``"skip"`` lets NaN pass.
+        inner: what the other axis is, for the error.
 
     Raises:
         ArgumentError: naming the first such example (and epoch); NaN passes with ``missing="skip"``.
@@ -82,7 +105,7 @@ def finite(name: str, tensor: Tensor, missing: Missing = "raise") -> None:
     if not count:
         return
     first = [int(i) for i in torch.nonzero(bad)[0]]
-    where = f"example {first[-1]}" + (f" in epoch {first[0]}" if len(first) == 2 else "")
+    where = f"example {first[-1]}" + (f" in {inner} {first[0]}" if len(first) == 2 else "")
     kind = str(float(tensor[tuple(first)]))
     hint = '; an example not seen is NaN: pass missing="skip" to leave such entries out' if kind == "nan" else ""
     raise ArgumentError(f"{name} is {kind} for {where} ({count} such entries){hint}")

@@ -90,7 +90,8 @@ def _checked(own: Card, arrays: tuple[Any, ...], n: int, missing: Any) -> list[t
         if tensor.shape[axis] != n:
             raise ArgumentError(f"{name} is about {tensor.shape[axis]} examples, but labels about {n}")
         if tensor.is_floating_point():
-            check.finite(name, tensor.movedim(axis, -1), missing)
+            inner = "epoch" if axis else "column"
+            check.finite(name, tensor.movedim(axis, -1), missing, inner=inner)
         out.append((tensor, axis))
     return out
 
