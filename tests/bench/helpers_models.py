@@ -7,7 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from datawinnow.models import mlp
 
@@ -24,6 +25,26 @@ def dying(*, classes: int, features: int, flag: str) -> nn.Module:
     if Path(flag).exists():
         os.kill(os.getpid(), signal.SIGKILL)
     return mlp(classes=classes, features=features)
+
+
+class Diverging(nn.Module):
+    """Gives no number any more after so many training steps, which it counts in its state."""
+
+    left: Tensor
+
+    def __init__(self, network: nn.Module, after: int) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("left", torch.tensor(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= int(self.training)
+        return self.network(x) * torch.where(self.left < 0, float("nan"), 1.0)
+
+
+def diverging(*, classes: int, features: int, after: int) -> nn.Module:
+    """Training that diverges in its step ``after``, counted from 0."""
+    return Diverging(mlp(classes=classes, features=features), after)
 
 
 def wrong(*, classes: int, features: int) -> nn.Module:

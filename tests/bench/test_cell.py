@@ -10,7 +10,16 @@ import torch
 
 from datawinnow.bench import Cell, read_grid
 from datawinnow.bench import cell as cell_module
-from datawinnow.bench.cell import datasets_of, model_name, recording_folder, remove_recordings, run_cell, under_scenario
+from datawinnow.bench.cell import (
+    datasets_of,
+    equal_epochs,
+    model_name,
+    recording_folder,
+    remove_recordings,
+    run_cell,
+    under_scenario,
+)
+from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import DataError, RunError
 from datawinnow.core.files import read_json
 from datawinnow.core.rng import forked, stream
@@ -41,8 +50,8 @@ class TestRow:
         ("method", "keep", "kept", "epochs", "train", "score"),
         [
             ("full", 1.0, 60, 3, 180, 0),
-            ("shorter_full", 0.5, 60, 2, 120, 0),  # round(1.5) = 2
-            ("shorter_full", 0.2, 60, 1, 60, 0),  # max(1, round(0.6))
+            ("shorter_full", 0.5, 60, 1.5, 90, 0),
+            ("shorter_full", 0.2, 60, 0.6, 36, 0),
             ("random", 0.5, 30, 3, 90, 0),
             ("random", 0.2, 12, 3, 36, 0),
             ("aum", 0.2, 12, 3, 36, 180),
@@ -129,6 +138,21 @@ class TestRow:
         bare = read_grid(write(('model = "mlp"\n', "")))
         assert model_name(bare, datasets_of(bare)[0]) == "mlp"
         assert model_name(grid, datasets_of(grid)[0]) == "mlp"
+
+
+class TestEqualEpochs:
+    @pytest.mark.parametrize("n", [7, 60, 999, 1438, 10_000])
+    @pytest.mark.parametrize("epochs", [1, 3, 30])
+    def test_as_many_examples_are_passed(self, n, epochs):
+        for keep in (0.1, 0.3, 1 / 3, 0.5, 0.97, 1.0):
+            assert round(equal_epochs(epochs, keep, n) * n) == epochs * budget_of(keep, n)
+
+    def test_what_is_whole_stays_a_whole_number(self, write, tmp_path):
+        assert [repr(equal_epochs(30, keep, 10_000)) for keep in (0.5, 0.3, 0.1, 1.0)] == ["15", "9", "3", "30"]
+        assert repr(equal_epochs(30, 0.5, 7)) == repr(120 / 7)  # 4 of 7 are kept
+        grid = read_grid(write(("epochs = 3", "epochs = 10")))
+        row = run_cell(grid, cell("shorter_full", 0.2), tmp_path)
+        assert json.dumps(row["trained_epochs"]) == "2"
 
 
 class TestStreams:

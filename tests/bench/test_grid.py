@@ -11,53 +11,52 @@ from datawinnow.train import Recipe
 
 METHODS = 'methods = ["full", "shorter_full", "random", "el2n", "aum", "short"]'
 
+MISTAKES = r"""
+about = "sixty vectors" => abuot = 1 => abuot: Extra inputs are not permitted
+[train] => [data.more]\na = 1\n[train] => data.more: Extra inputs are not permitted
+lr = 0.05 => lrr = 0.05 => \[train\] has no key 'lrr'; its keys are: epochs, model, .*, lr, optimizer
+lr = 0.05 => lr = "fast" => lr must be a number in .*, got 'fast'
+batch = 20 => batch = 2.5 => batch must be a whole number in .*, got 2.5
+epochs = 3 => epochs = "three" => train.epochs: Input should be a valid integer
+epochs = 3 => epochs = 0 => train.epochs: Input should be greater than 0
+epochs = 3\n =>  => train.epochs: Field required
+source = "{source}" =>  => data.source: Field required
+seeds = [0, 1] => seeds = 2 => seeds: Input should be a valid list
+seeds = [0, 1] => seeds = [] => seeds: Value error, must not be empty
+seeds = [0, 1] => seeds = [1, 1] => seeds: Value error, has an entry twice: \[1, 1\]
+[0.5, 0.2] => [0.5, 0.5] => keep: Value error, has an entry twice: \[0.5, 0.5\]
+[0.5, 0.2] => [30] => keep: Value error, each keep must be in \(0, 1\): it is the fraction kept
+[0.5, 0.2] => [] => keep: Value error, must not be empty
+"aum" => "aun" => no method is called 'aun'. Did you mean 'aum'
+"aum" => "dual" => method 'dual' at keep 0.5: p_label has 3 epochs, fewer than window=10
+"symmetric 0.2" => "symetric 0.2" => scenario must be "clean" or "NAME RATE".*got 'symetric 0.2'
+"symmetric 0.2" => "symmetric" => scenario must be .*, got 'symmetric'
+"symmetric 0.2" => "symmetric 1.5" => scenario must be .*, got 'symmetric 1.5'
+model = "mlp" => model = "mpl" => \[train\] no model is called 'mpl'. There are: mlp, convnet
+[[method]] => [score]\nmodel = "x"\n[[method]] => \[score\] no model is called 'x'
+[[method]] => [score]\nof = 2\n[[method]] => \[score\] of=2 is the length of the schedule, at least the 3
+[[method]] => [score]\nepochs = 0\n[[method]] => score.epochs: Input should be greater than 0
+[[method]] => [score]\nmodel_options = {{ width = 9 }}\n[[method]] => \[score\] model_options are those
+score = "dual" => score = "dul" => no score is called 'dul'
+score = "dual" => score = "dual"\nmethod = "el2n" => method='el2n' names its score and selector already
+window = 2 => windw = 2 => dual has no option 'windw'; its options are: window
+window = 2 => window = 3 => method 'short' at keep 0.5: p_label has 2 epochs, fewer than window=3
+name = "short" => name = "full" => \[\[method\]\] 'full' is the name of a baseline
+[[method]] => [[method]]\nname = "short"\n[[method]] => \[\[method\]\] 'short' is there twice
+seeds = [0, 1] => seeds = [0, 1 => is not TOML
+"""
+"""A line each: what stands in `GRID`, what stands there instead, and what the error says (a pattern)."""
+
+
+def mistakes():
+    """`MISTAKES` as parameters: ``old``, ``new``, ``message``."""
+    for line in MISTAKES.strip().split("\n"):
+        old, new, message = line.split(" => ")
+        yield pytest.param(old.replace(r"\n", "\n"), new.replace(r"\n", "\n"), message, id=message)
+
 
 class TestErrors:
-    @pytest.mark.parametrize(
-        ("old", "new", "message"),
-        [
-            ('about = "sixty vectors"', "abuot = 1", "abuot: Extra inputs are not permitted"),
-            ("[train]", "[data.more]\na = 1\n[train]", "data.more: Extra inputs are not permitted"),
-            ("lr = 0.05", "lrr = 0.05", r"\[train\] has no key 'lrr'; its keys are: epochs, model, .*, lr, optimizer"),
-            ("lr = 0.05", 'lr = "fast"', r"lr must be a number in .*, got 'fast'"),
-            ("batch = 20", "batch = 2.5", r"batch must be a whole number in .*, got 2.5"),
-            ("epochs = 3", 'epochs = "three"', "train.epochs: Input should be a valid integer"),
-            ("epochs = 3", "epochs = 0", "train.epochs: Input should be greater than 0"),
-            ("epochs = 3\n", "", "train.epochs: Field required"),
-            ('source = "{source}"', "", "data.source: Field required"),
-            ("seeds = [0, 1]", "seeds = 2", "seeds: Input should be a valid list"),
-            ("seeds = [0, 1]", "seeds = []", "seeds: Value error, must not be empty"),
-            ("seeds = [0, 1]", "seeds = [1, 1]", r"seeds: Value error, has an entry twice: \[1, 1\]"),
-            ("[0.5, 0.2]", "[0.5, 0.5]", r"keep: Value error, has an entry twice: \[0.5, 0.5\]"),
-            ("[0.5, 0.2]", "[30]", r"keep: Value error, each keep must be in \(0, 1\): it is the fraction kept"),
-            ("[0.5, 0.2]", "[]", "keep: Value error, must not be empty"),
-            ('"aum"', '"aun"', "no method is called 'aun'. Did you mean 'aum'"),
-            ('"aum"', '"dual"', "method 'dual' at keep 0.5: p_label has 3 epochs, fewer than window=10"),
-            ('"symmetric 0.2"', '"symetric 0.2"', 'scenario must be "clean" or "NAME RATE".*got \'symetric 0.2\''),
-            ('"symmetric 0.2"', '"symmetric"', "scenario must be .*, got 'symmetric'"),
-            ('"symmetric 0.2"', '"symmetric 1.5"', "scenario must be .*, got 'symmetric 1.5'"),
-            ('model = "mlp"', 'model = "mpl"', r"\[train\] no model is called 'mpl'. There are: mlp, convnet"),
-            ("[[method]]", '[score]\nmodel = "x"\n[[method]]', r"\[score\] no model is called 'x'"),
-            (
-                "[[method]]",
-                "[score]\nof = 2\n[[method]]",
-                r"\[score\] of=2 is the length of the schedule, at least the 3",
-            ),
-            ("[[method]]", "[score]\nepochs = 0\n[[method]]", "score.epochs: Input should be greater than 0"),
-            (
-                "[[method]]",
-                "[score]\nmodel_options = {{ width = 9 }}\n[[method]]",
-                r"\[score\] model_options are those",
-            ),
-            ('score = "dual"', 'score = "dul"', "no score is called 'dul'"),
-            ('score = "dual"', 'score = "dual"\nmethod = "el2n"', "method='el2n' names its score and selector already"),
-            ("window = 2", "windw = 2", "dual has no option 'windw'; its options are: window"),
-            ("window = 2", "window = 3", "method 'short' at keep 0.5: p_label has 2 epochs, fewer than window=3"),
-            ('name = "short"', 'name = "full"', r"\[\[method\]\] 'full' is the name of a baseline"),
-            ("[[method]]", '[[method]]\nname = "short"\n[[method]]', r"\[\[method\]\] 'short' is there twice"),
-            ("seeds = [0, 1]", "seeds = [0, 1", "is not TOML: "),
-        ],
-    )
+    @pytest.mark.parametrize(("old", "new", "message"), list(mistakes()))
     def test_each_is_named(self, write, old, new, message):
         path = write((old, new))
         with pytest.raises(ArgumentError, match=rf"grid.toml.*{message}"):

@@ -15,6 +15,7 @@ import pytest
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid, runner
 from datawinnow.bench.workers import Workers
 from datawinnow.core.errors import RunError
+from datawinnow.core.files import read_json
 from tests.pipeline.killing import timeless
 
 from .conftest import InProcess
@@ -57,6 +58,7 @@ def test_two_at_a_time_give_the_rows_of_one_also_when_interrupted(write, tmp_pat
         run_grid(grid, tmp_path / "out", jobs=2, threads=1, on_row=interrupt)
     assert multiprocessing.active_children() == []
     kept = read_rows(tmp_path / "out" / "rows.jsonl")
+    assert read_json(tmp_path / "out" / "grid.json")["fingerprint"] == expected[0]["fingerprint"]
     assert 0 < len(kept) < len(expected)
     rows = run_grid(grid, tmp_path / "out", jobs=1, threads=1)
     assert multiprocessing.active_children() == []
@@ -115,6 +117,17 @@ def test_what_a_cell_refuses_is_told_without_a_traceback(grid, tmp_path):
     workers._busy[cell] = (None, Pipe("row", {"a": 1}))
     assert workers._answer(cell) == {"a": 1}
     assert (workers.running, workers.free) == ([], 1)
+
+
+def test_a_worker_tells_of_the_dataset_that_it_loaded(grid, tmp_path):
+    cell = cells_of(grid)[0]
+    workers = Workers(1, 1, grid, tmp_path)
+    workers._busy[cell] = (None, Pipe("dataset", "a" * 16))
+    assert workers._answer(cell) is None
+    assert (workers.fingerprint, workers.running) == ("a" * 16, [cell])
+    workers._busy[cell] = (None, Pipe("dataset", "b" * 16))
+    with pytest.raises(RunError, match=r"data.npz' changed while it was read \(fingerprint aaaa.*, then bbbb"):
+        workers._answer(cell)
 
 
 def test_workers_do_not_outlive_a_parent_that_is_killed(write, tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from datawinnow.bench.grid import BASELINES, Cell, Grid, parse_scenario
 from datawinnow.core.arrays import RECORDED
+from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
-from datawinnow.core.errors import DataError, RunError
+from datawinnow.core.errors import DataError, RunError, TrainingError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
@@ -27,7 +29,10 @@ from datawinnow.pipeline.recording import fit_recorded
 from datawinnow.pipeline.rows import finite, result_row
 from datawinnow.record import column
 from datawinnow.scenarios import METHODS as SCENARIOS
-from datawinnow.train import History, Progress, fit
+from datawinnow.train import Progress, fit
+from datawinnow.train.checkpoint import read_facts
+
+NOTHING = Cost()
 
 
 @functools.lru_cache(maxsize=2)
@@ -62,8 +67,55 @@ def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
     return dataclasses.replace(train, **({} if new_x is x else {"x": new_x}), labels=y), changed  # type: ignore[type-var]
 
 
+def equal_epochs(epochs: int, keep: float, n: int) -> float:
+    """Epochs over all ``n`` examples that pass as many as ``epochs`` over those kept; whole where that is whole.
+
+    >>> equal_epochs(30, 0.3, 10_000), equal_epochs(3, 0.5, 60)
+    (9, 1.5)
+    """
+    whole, rest = divmod(epochs * budget_of(keep, n), n)
+    return whole + rest / n if rest else whole
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every part of a cell reads."""
+
+    grid: Grid
+    cell: Cell
+    out: Path
+    train: Any
+    test: Any
+    progress: Progress | None
+
+    @property
+    def epochs(self) -> float:
+        """Epochs that the cell trains on what it keeps."""
+        epochs = self.grid.train.epochs
+        return equal_epochs(epochs, self.cell.keep, len(self.train)) if self.cell.kind == "shorter_full" else epochs
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How the cell and its recording train."""
+        recipe = self.grid.train.recipe()
+        return {"test": self.test, "seed": self.cell.seed, "recipe": recipe, "progress": self.progress}
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """Where training ended; without an accuracy where it diverged, and then ``failed`` has the error's words."""
+
+    accuracy: float | None = None
+    test_loss: float | None = None
+    cost: Cost = NOTHING
+    failed: str | None = None
+
+
 def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None) -> dict[str, Any]:
     """Run one cell and return its row; a scored one makes the recording that it needs if it is not there.
+
+    Training that diverges gives a row as well, with ``accuracy`` null and ``failed``; its cost is that of the whole
+    epochs before. A recording that diverged is remembered, and fails every cell that needs it without training again.
 
     Args:
         grid: the grid.
@@ -73,43 +125,52 @@ def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None
     """
     train, test = datasets_of(grid)
     train, changed = under_scenario(train, cell.scenario, cell.seed)
-    selection, score_cost, select_cost = Selection.everything(len(train)), Cost(), Cost()
-    epochs = grid.train.epochs
-    if cell.kind == "static":
-        selection, score_cost, select_cost = _select(grid, cell, out, train, test, progress)
-    elif cell.kind == "shorter_full":
-        epochs = max(1, round(epochs * cell.keep))
-    accuracy: float | None
-    loss: float | None
-    if cell.kind == "full" and grid.full_is_recording:
-        facts = _recording(grid, cell, out, train, test, progress)
-        accuracy, loss, cost = facts["test_accuracy"], facts["test_loss"], Cost.from_dict(facts["cost"])
+    run = _Run(grid, cell, out, train, test, progress)
+    facts = _recording(run) if grid.reads_recording(cell) else {}
+    failed = facts.get("failed")
+    selection, score, select = Selection.everything(len(train)), NOTHING, NOTHING
+    if facts and cell.kind == "full":
+        reached = _Reached(facts["test_accuracy"], facts["test_loss"], Cost.from_dict(facts["cost"]), failed)
+    elif failed is not None:
+        return _row(run, changed, None, _Reached(failed=failed), score=Cost.from_dict(facts["cost"]), select=NOTHING)
     else:
-        history = _train(grid, cell, Kept(train, selection), test, epochs, progress)
-        accuracy, loss, cost = history.test_accuracy, history.test_loss, history.cost
-    kept_changed = float(changed[selection.index].float().mean()) if bool(changed.any()) else None
-    return result_row(
+        if cell.kind == "static":
+            selection, score, select = _select(run, facts)
+        reached = _train(run, selection)
+    return _row(run, changed, selection, reached, score=score, select=select)
+
+
+def _row(
+    run: _Run, changed: Tensor, selection: Selection | None, reached: _Reached, *, score: Cost, select: Cost
+) -> dict[str, Any]:
+    """The row of a cell; ``selection`` is None where its recording diverged, so that nothing could be chosen."""
+    grid, cell, n = run.grid, run.cell, len(run.train)
+    changed_kept = None
+    if selection is not None and bool(changed.any()):
+        changed_kept = float(changed[selection.index].float().mean())
+    row = result_row(
         benchmark=grid.name,
-        dataset=train.name,
+        dataset=run.train.name,
         fingerprint=datasets_of(grid)[0].fingerprint,
-        n=len(train),
-        test_n=len(test),
-        model=model_name(grid, train),
+        n=n,
+        test_n=len(run.test),
+        model=model_name(grid, run.train),
         epochs=grid.train.epochs,
         method=cell.method,
         label=grid.label(cell.method),
         keep=cell.keep,
-        kept=len(selection),
+        kept=budget_of(cell.keep, n) if selection is None else len(selection),
         seed=cell.seed,
         scenario=cell.scenario,
-        trained_epochs=epochs,
-        accuracy=accuracy,
-        test_loss=loss,
-        changed_kept=kept_changed,
-        score=score_cost,
-        select=select_cost,
-        train=cost,
+        trained_epochs=run.epochs,
+        accuracy=reached.accuracy,
+        test_loss=reached.test_loss,
+        changed_kept=changed_kept,
+        score=score,
+        select=select,
+        train=reached.cost,
     )
+    return row if reached.failed is None else {**row, "failed": reached.failed}
 
 
 def model_name(grid: Grid, train: Any, *, scoring: bool = False) -> str:
@@ -118,89 +179,99 @@ def model_name(grid: Grid, train: Any, *, scoring: bool = False) -> str:
     return named or choose(train.shape, accelerator=torch.cuda.is_available())[0]
 
 
-def _network(grid: Grid, train: Any, seed: int, *, scoring: bool = False) -> torch.nn.Module:
+def _network(run: _Run, *, scoring: bool = False) -> torch.nn.Module:
+    grid, train = run.grid, run.train
     options = grid.score.model_options if scoring and grid.score.model else grid.train.model_options
-    with forked(seed, "weights"):
+    with forked(run.cell.seed, "weights"):
         return build(model_name(grid, train, scoring=scoring), shape=train.shape, classes=len(train.classes), **options)
 
 
-def _train(grid: Grid, cell: Cell, kept: Kept, test: Any, epochs: int, progress: Progress | None) -> History:
-    model = _network(grid, kept.dataset, cell.seed)
-    _, history = fit(
-        model, kept, epochs=epochs, test=test, seed=cell.seed, recipe=grid.train.recipe(), progress=progress
-    )
-    return history
+def _train(run: _Run, selection: Selection) -> _Reached:
+    kept, spent = Kept(run.train, selection), [NOTHING]
+    try:
+        _, history = fit(
+            _network(run), kept, epochs=run.epochs, on_epoch=lambda _, history: spent.append(history.cost), **run.how
+        )
+    except TrainingError as error:
+        return _Reached(cost=spent[-1], failed=str(error))
+    return _Reached(history.test_accuracy, history.test_loss, history.cost)
 
 
 def recording_folder(cell: Cell, out: Path) -> Path:
-    """Where the recording of a cell's seed and scenario stands; it is whole once it has a ``recording.json``."""
+    """Where the recording of a cell's seed and scenario stands; it is done with once it has a ``recording.json``."""
     return out / "recordings" / f"{cell.scenario.replace(' ', '-')}-seed{cell.seed}"
 
 
-def _recording(grid: Grid, cell: Cell, out: Path, train: Any, test: Any, progress: Progress | None) -> dict[str, Any]:
-    folder = recording_folder(cell, out)
+def _recording(run: _Run) -> dict[str, Any]:
+    """What ``recording.json`` says of the recording that the cell needs, made now if it is not there."""
+    folder = recording_folder(run.cell, run.out)
     done = folder / "recording.json"
     checkpoint = folder / "checkpoint.safetensors"
     if done.exists():
         checkpoint.unlink(missing_ok=True)  # a kill may have come between the two
         facts = read_json(done)
-        if facts["fingerprint"] != train.fingerprint:
+        if facts["fingerprint"] != run.train.fingerprint:
             raise RunError(
                 f"{folder} was recorded on another dataset (fingerprint {facts['fingerprint']}, this one has "
-                f"{train.fingerprint}); give another --out folder, or remove it"
+                f"{run.train.fingerprint}); give another --out folder, or remove it"
             )
         return facts
-    _, history = fit_recorded(
-        _network(grid, train, cell.seed, scoring=True),
-        train,
-        folder,
-        epochs=grid.recorded_epochs,
-        which=_recorded(grid),
-        checkpoint=checkpoint,
-        of=grid.score.of or max(grid.train.epochs, grid.recorded_epochs),
-        test=test,
-        seed=cell.seed,
-        recipe=grid.train.recipe(),
-        progress=progress,
-    )
-    facts = {
-        "fingerprint": train.fingerprint,
-        "epochs": grid.recorded_epochs,
-        "cost": history.cost.as_dict(),
-        "test_accuracy": finite(history.test_accuracy),
-        "test_loss": finite(history.test_loss),
-    }
-    write_json(done, facts)
+    write_json(done, _recorded(run, folder, checkpoint))
     checkpoint.unlink(missing_ok=True)
     return read_json(done)
 
 
-def _recorded(grid: Grid) -> tuple[str, ...]:
+def _recorded(run: _Run, folder: Path, checkpoint: Path) -> dict[str, Any]:
+    """Record, and say how it ended."""
+    grid = run.grid
+    facts = {"fingerprint": run.train.fingerprint, "epochs": grid.recorded_epochs}
+    try:
+        _, history = fit_recorded(
+            _network(run, scoring=True),
+            run.train,
+            folder,
+            epochs=grid.recorded_epochs,
+            which=_signals(grid),
+            checkpoint=checkpoint,
+            of=grid.score.of or max(grid.train.epochs, grid.recorded_epochs),
+            **run.how,
+        )
+    except TrainingError as error:
+        cost = read_facts(checkpoint)["cost"] if checkpoint.exists() else NOTHING.as_dict()
+        return {**facts, "cost": cost, "test_accuracy": None, "test_loss": None, "failed": str(error)}
+    return {
+        **facts,
+        "cost": history.cost.as_dict(),
+        "test_accuracy": finite(history.test_accuracy),
+        "test_loss": finite(history.test_loss),
+    }
+
+
+def _signals(grid: Grid) -> tuple[str, ...]:
     """All the usual signals, so that methods added to the grid later find theirs; the costly one only if it is read."""
     named = [name for name in grid.methods if name not in BASELINES]
     kl = any("kl_step" in needs_of(grid.spec(name)[0]) for name in named)
     return (*RECORDED, "kl_step") if kl else RECORDED
 
 
-def _select(
-    grid: Grid, cell: Cell, out: Path, train: Any, test: Any, progress: Progress | None
-) -> tuple[Selection, Cost, Cost]:
-    method, limit = grid.spec(cell.method)
+def _select(run: _Run, facts: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
+    """What the cell's method keeps, what scoring it is charged, and what choosing cost.
+
+    ``facts`` are those of the recording; none for a method that reads none.
+    """
+    cell = run.cell
+    method, limit = run.grid.spec(cell.method)
     generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
-    read = needs_of(method)
-    if not read:
-        start = time.perf_counter()
-        selection, _ = select_by_method(method, {}, train.labels, keep=cell.keep, generator=generator)
-        return selection, Cost(), Cost(time.perf_counter() - start)
-    facts = _recording(grid, cell, out, train, test, progress)
-    folder = recording_folder(cell, out)
-    recorded = int(facts["epochs"])
-    used = epochs_charged(method, min(recorded, limit or recorded))
-    arrays = Arrays(lambda name: column(folder, name), (*read, "seen"), limit)
+    arrays: Any = {}
+    score = NOTHING
+    if facts:
+        folder, recorded = recording_folder(cell, run.out), int(facts["epochs"])
+        used = epochs_charged(method, min(recorded, limit or recorded))
+        arrays = Arrays(lambda name: column(folder, name), (*needs_of(method), "seen"), limit)
+        score = Cost.from_dict(facts["cost"]).share(used / recorded)
     start = time.perf_counter()
-    selection, _ = select_by_method(method, arrays, train.labels, keep=cell.keep, generator=generator)
-    seconds = time.perf_counter() - start
-    return selection, Cost.from_dict(facts["cost"]).share(used / recorded), Cost(seconds)
+    selection, _ = select_by_method(method, arrays, run.train.labels, keep=cell.keep, generator=generator)
+    return selection, score, Cost(time.perf_counter() - start)
 
 
 def remove_recordings(out: Path) -> None:

@@ -36,10 +36,15 @@ class Workers:
         threads: of torch in each.
         grid: what the cells are of.
         out: folder of the results.
+        fingerprint: that their dataset must have; None to take that of the first to load it.
+
+    Attributes:
+        fingerprint: of the dataset, once it is known.
     """
 
-    def __init__(self, jobs: int, threads: int, grid: Grid, out: Path) -> None:
+    def __init__(self, jobs: int, threads: int, grid: Grid, out: Path, fingerprint: str | None = None) -> None:
         self.jobs, self.threads, self.grid, self.out = jobs, threads, grid, out
+        self.fingerprint = fingerprint
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[tuple[Any, Connection]] = []
         self._busy: dict[Cell, tuple[Any, Connection]] = {}
@@ -55,15 +60,17 @@ class Workers:
         """How many cells could be begun now."""
         return self.jobs - len(self._busy)
 
-    def begin(self, cell: Cell, fingerprint: str | None) -> None:
-        """Begin a cell; its data must have this fingerprint, if one is given."""
+    def begin(self, cell: Cell) -> None:
+        """Begin a cell; its data must have the fingerprint, if that is known."""
         process, pipe = self._idle.pop() if self._idle else self._start()
         self._busy[cell] = (process, pipe)
         with suppress(OSError):  # it died while it was idle: the pipe is at its end, which `finished` finds
-            pipe.send((cell.model_dump(), fingerprint))
+            pipe.send((cell.model_dump(), self.fingerprint))
 
     def finished(self, timeout: float | None) -> list[tuple[Cell, dict[str, Any]]]:
         """Wait until a cell is done, or for ``timeout`` seconds, and give the rows of those that are.
+
+        None are given also when a worker has loaded the dataset, so that its fingerprint can be written down.
 
         Raises:
             RunError: a cell failed, or the process that ran it died; the cell is named.
@@ -75,9 +82,11 @@ class Workers:
         for pipe in wait(list(pipes), timeout):
             cell = pipes[pipe]  # type: ignore[index]
             try:
-                rows.append((cell, self._answer(cell)))
+                row = self._answer(cell)
             except (RunError, RuntimeError) as error:
                 self._failed = error
+            else:
+                rows += [] if row is None else [(cell, row)]
         if self._failed is not None and not rows:
             raise self._failed
         return rows  # and the failure the next time: rows that came with it are kept
@@ -104,12 +113,21 @@ class Workers:
         there.close()  # so that the death of the process is the end of the pipe
         return process, here
 
-    def _answer(self, cell: Cell) -> dict[str, Any]:
+    def _answer(self, cell: Cell) -> dict[str, Any] | None:
+        """The row of a cell; None if its worker only told of the dataset and is still at it."""
         process, pipe = self._busy[cell]
         try:
             kind, answer = pipe.recv()
         except (EOFError, OSError):
             raise _died(cell, process) from None
+        if kind == "dataset":
+            if self.fingerprint not in (None, answer):  # two workers loaded while it changed
+                raise RunError(
+                    f"{cell.title}: the dataset {self.grid.data.source!r} changed while it was read (fingerprint "
+                    f"{self.fingerprint}, then {answer}): run the same command again once it is whole"
+                )
+            self.fingerprint = answer
+            return None
         if kind == "row":
             self._idle.append(self._busy.pop(cell))
             return answer  # type: ignore[no-any-return]
@@ -154,7 +172,9 @@ def serve(pipe: Connection, grid: dict[str, Any], out: str, threads: int) -> Non
         except EOFError:
             return
         try:
-            check_fingerprint(whole, fingerprint, Path(out))
+            own = check_fingerprint(whole, fingerprint, Path(out))
+            if fingerprint is None:
+                pipe.send(("dataset", own))
             pipe.send(("row", run_cell(whole, Cell.model_validate(cell), Path(out))))
         except DatawinnowError as error:
             pipe.send(("refused", str(error)))
@@ -162,18 +182,19 @@ def serve(pipe: Connection, grid: dict[str, Any], out: str, threads: int) -> Non
             pipe.send(("failed", traceback.format_exc()))  # as text: not every exception survives a pipe
 
 
-def check_fingerprint(grid: Grid, fingerprint: str | None, out: Path) -> None:
-    """Refuse to add rows about one dataset to those about another.
+def check_fingerprint(grid: Grid, fingerprint: str | None, out: Path) -> str:
+    """Refuse to add rows about one dataset to those about another; the fingerprint of the grid's dataset.
 
     Raises:
-        RunError: the grid's dataset is not the one that the rows are about.
+        RunError: the grid's dataset is not the one that the results are about.
     """
     own = datasets_of(grid)[0]
     if fingerprint is not None and own.fingerprint != fingerprint:
         raise RunError(
-            f"{out} holds rows about another dataset (fingerprint {fingerprint}) than {own.name!r}, which the grid "
+            f"{out} holds results about another dataset (fingerprint {fingerprint}) than {own.name!r}, which the grid "
             f"names (fingerprint {own.fingerprint}): give another --out folder"
         )
+    return str(own.fingerprint)
 
 
 def _leave_with_parent() -> None:

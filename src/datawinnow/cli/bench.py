@@ -60,7 +60,8 @@ def bench(
     """Run a grid of methods, and put total cost beside every accuracy.
 
     Every method is compared with random choice and with all the data for as many examples passed. Only cells without a
-    row are run, so stop it at any moment and run the same command again. Ends with the table and an HTML page.
+    row are run, so stop it at any moment and run the same command again. A cell whose training diverges gets a row that
+    says so, and the others go on. Ends with the table and an HTML page.
     """
     screen = Screen(quiet=quiet)
     limit = None if time_limit is None else seconds_of(time_limit)
@@ -84,7 +85,8 @@ def run(
 
         def on_row(row: dict[str, Any]) -> None:
             cell = f"{row['label']} keep {row['keep']:g} seed {row['seed']} {row['scenario']}"
-            stage.detail(f"{cell}: {100 * row['accuracy']:.1f}%")
+            reached = f"failed: {row['failed']}" if row.get("failed") else f"{100 * row['accuracy']:.1f}%"
+            stage.detail(f"{cell}: {reached}")
 
         rows = run_grid(grid, folder, jobs=jobs, threads=threads, time_limit=limit, progress=stage, on_row=on_row)
     return rows, len(cells_of(grid))
@@ -101,6 +103,22 @@ def show(screen: Screen, folder: Path, rows: list[dict[str, Any]], *, table: str
     page = report.write(folder)
     screen.say()
     screen.rows([("rows", str(folder / "rows.jsonl")), ("report", str(page))])
+    tell_failed(screen, folder, rows)
+
+
+def tell_failed(screen: Screen, folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Say which cells have no accuracy, why, and how to run them again; nothing where all have one."""
+    failed = [row for row in rows if row.get("failed")]
+    if not failed:
+        return
+    screen.say()
+    screen.say(f"training diverged in {len(failed)} cell{'' if len(failed) == 1 else 's'}:")
+    for row in failed:
+        screen.say(f"  {row['label']}, keep {row['keep']:g}, seed {row['seed']}, {row['scenario']}: {row['failed']}")
+    screen.say(
+        f"The same command does not run them again: remove their lines from {folder / 'rows.jsonl'} for that, and the "
+        f"folders in {folder / 'recordings'} whose recording.json says failed"
+    )
 
 
 def seconds_of(text: str) -> float:

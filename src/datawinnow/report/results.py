@@ -45,12 +45,11 @@ NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scenario": (_text, "a name"),
     "keep": (lambda value: _number(value) and 0 < value <= 1, "a fraction in (0, 1]"),
     "seed": (_whole, "a whole number"),
-    "accuracy": (lambda value: _number(value) and 0 <= value <= 1, "a fraction in [0, 1]"),
     "cost": (_cost, "an object with the stage train, of numbers from 0 up"),
     "passes": (lambda value: _number(value) and value >= 0, "a number from 0 up"),
     "total_passes": (lambda value: _number(value) and value >= 0, "a number from 0 up"),
 }
-"""What every row must have; the rest is shown where it is there."""
+"""What every row must have, beside its accuracy; the rest is shown where it is there."""
 
 SAME = ("dataset", "model", "n", "epochs")
 """What all rows of one table share, since accuracies are not comparable across it."""
@@ -139,6 +138,20 @@ def _check(row: Row, where: str) -> None:
             raise RunError(f"{where}: the row has no {key!r}; it was not written by datawinnow bench, or is damaged")
         if not good(row[key]):
             raise RunError(f"{where}: {key} must be {what}, got {row[key]!r}")
+    _check_accuracy(row, where)
     changed = row.get("changed_kept")
     if changed is not None and not (_number(changed) and 0 <= changed <= 1):
         raise RunError(f"{where}: changed_kept must be a fraction in [0, 1] or null, got {changed!r}")
+
+
+def _check_accuracy(row: Row, where: str) -> None:
+    """A fraction, or null in a row whose training diverged, which says so under ``failed``."""
+    if "accuracy" not in row:
+        raise RunError(f"{where}: the row has no 'accuracy'; it was not written by datawinnow bench, or is damaged")
+    value, failed = row["accuracy"], row.get("failed")
+    if failed is not None and not (_text(failed) and value is None):
+        raise RunError(
+            f"{where}: failed must be the words of an error, beside accuracy null, got {failed!r} beside {value!r}"
+        )
+    if failed is None and not (_number(value) and 0 <= value <= 1):
+        raise RunError(f"{where}: accuracy must be a fraction in [0, 1], got {value!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,16 @@ SCORING = ("record", "score", "select")
 
 @dataclass(frozen=True)
 class Cell:
-    """One (scenario, keep, method) over its seeds; costs are means over seeds.
+    """One (scenario, keep, method) over its seeds; accuracy and costs are means over the seeds that did not diverge.
 
     Attributes:
         scenario: name of the scenario.
         keep: fraction of examples kept; 1.0 for full training.
         method: key of the method.
         label: its name for people.
-        seeds: sorted.
+        seeds: those with an accuracy, sorted.
         accuracy: fraction right on the test split after the last epoch.
-        to_random: accuracy minus that of ``random`` at this keep, paired by seed; None without it.
+        to_random: accuracy minus that of ``random`` at this keep, paired by the seeds that both have; None without any.
         to_shorter: likewise to ``shorter_full``, all the data for as many training passes.
         passes: examples passed in training.
         total_passes: scoring included.
@@ -43,6 +43,7 @@ class Cell:
             and where there is no full.
         break_even_seconds: likewise, counted in seconds.
         changed_kept: share of changed (noisy) examples among the kept; None where the scenario changes nothing.
+        diverged: seeds whose training diverged, sorted; they count in no number here.
     """
 
     scenario: str
@@ -63,6 +64,7 @@ class Cell:
     break_even: float | None
     break_even_seconds: float | None
     changed_kept: Interval | None
+    diverged: tuple[int, ...] = ()
 
     @property
     def scoring_passes(self) -> float:
@@ -82,21 +84,36 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """One (scenario, keep, method) that diverged with every seed, so that it has no accuracy; named as in `Cell`."""
+
+    scenario: str
+    keep: float
+    method: str
+    label: str
+    diverged: tuple[int, ...]
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Table:
     """All cells: clean first, then keep from high to low, references first, methods in the order they were run.
 
     Attributes:
         cells: the rows of the table.
         about: dataset, model, n, test_n, epochs, benchmark, device, threads, versions and commit as far as given.
+        lost: what diverged with every seed, in the same order.
     """
 
     cells: tuple[Cell, ...]
     about: dict[str, Any]
+    lost: tuple[Lost, ...] = ()
 
     @property
     def scenarios(self) -> tuple[str, ...]:
         """Names of the scenarios, in order."""
-        return tuple(dict.fromkeys(cell.scenario for cell in self.cells))
+        names = [cell.scenario for cell in self.cells] + [cell.scenario for cell in self.lost]
+        return tuple(sorted(dict.fromkeys(names), key=lambda name: name != CLEAN))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -110,6 +127,11 @@ class Table:
             for cell in self.cells
             if cell.scenario == scenario and keep in (None, cell.keep) and method in (None, cell.method)
         )
+
+    def lines(self, scenario: str) -> list[Cell | Lost]:
+        """Everything that was run in a scenario, in order; what has no accuracy comes last at its keep."""
+        found: list[Cell | Lost] = [*self.of(scenario), *(cell for cell in self.lost if cell.scenario == scenario)]
+        return sorted(found, key=lambda cell: (cell.method != FULL, -cell.keep))
 
     def keeps(self, scenario: str) -> tuple[float, ...]:
         """The keeps of a scenario other than full training, from high to low."""
@@ -141,10 +163,25 @@ def table(rows: Sequence[Row]) -> Table:
     last = rows[-1] if rows else {}
     keys = ("benchmark", "dataset", "model", "n", "test_n", "epochs", "device", "threads", "versions", "commit")
     about = {key: last[key] for key in keys if last.get(key) is not None}
-    return Table(tuple(_cell(key, groups) for key in order), about)
+    reached = {key: [row for row in group if row["accuracy"] is not None] for key, group in groups.items()}
+    diverged = {key: _seeds(row for row in group if row["accuracy"] is None) for key, group in groups.items()}
+    labels = {key: group[-1]["label"] for key, group in groups.items()}
+    cells = tuple(_cell(key, reached, labels[key], diverged[key]) for key in order if reached[key])
+    lost = tuple(Lost(*key, labels[key], diverged[key]) for key in order if not reached[key])
+    return Table(cells, about, lost)
 
 
-def _cell(key: tuple[str, float, str], groups: dict[tuple[str, float, str], list[Row]]) -> Cell:
+def _seeds(rows: Iterable[Row]) -> tuple[int, ...]:
+    return tuple(sorted(row["seed"] for row in rows))
+
+
+def _cell(
+    key: tuple[str, float, str],
+    groups: dict[tuple[str, float, str], list[Row]],
+    label: str,
+    diverged: tuple[int, ...],
+) -> Cell:
+    """``groups`` hold the rows with an accuracy only."""
     scenario, keep, method = key
     found = sorted(groups[key], key=lambda row: row["seed"])
     accuracy = _accuracy(found)
@@ -161,8 +198,9 @@ def _cell(key: tuple[str, float, str], groups: dict[tuple[str, float, str], list
         scenario=scenario,
         keep=keep,
         method=method,
-        label=found[-1]["label"],
-        seeds=tuple(row["seed"] for row in found),
+        label=label,
+        seeds=_seeds(found),
+        diverged=diverged,
         accuracy=interval(list(accuracy.values())),
         to_random=None if method in (FULL, RANDOM) else _to(accuracy, groups.get((scenario, keep, RANDOM))),
         to_shorter=None if method in (FULL, SHORTER) else _to(accuracy, groups.get((scenario, keep, SHORTER))),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from datawinnow.report import words
 from datawinnow.report.results import Row
-from datawinnow.report.table import FULL, Cell, Table, table
+from datawinnow.report.table import FULL, Cell, Lost, Table, table
 
 HEAD = ("keep", "method", "seeds", "accuracy %", "against random", "against shorter full", "cost", "pays back")
 NOTE = (
@@ -18,12 +18,14 @@ NOTE = (
 )
 
 
-def _line(cell: Cell) -> tuple[str, ...]:
+def _line(cell: Cell | Lost) -> tuple[str, ...]:
+    if isinstance(cell, Lost):
+        return (_keep(cell), words.name_of(cell), words.seeds_of(cell), *(words.NONE,) * (len(HEAD) - 3))
     changed = () if cell.changed_kept is None else (words.percent(cell.changed_kept),)
     return (
-        "1" if cell.method == FULL else f"{cell.keep:g}",
+        _keep(cell),
         words.name_of(cell),
-        words.seeds(1) if len(cell.seeds) == 1 else str(len(cell.seeds)),
+        words.seeds_of(cell),
         words.percent(cell.accuracy),
         f"{words.points(cell.to_random)} {words.mark(cell.to_random)}".strip(),
         f"{words.points(cell.to_shorter)} {words.mark(cell.to_shorter)}".strip(),
@@ -33,8 +35,12 @@ def _line(cell: Cell) -> tuple[str, ...]:
     )
 
 
+def _keep(cell: Cell | Lost) -> str:
+    return "1" if cell.method == FULL else f"{cell.keep:g}"
+
+
 def _lines(found: Table, scenario: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    lines = [_line(cell) for cell in found.of(scenario)]
+    lines = [_line(cell) for cell in found.lines(scenario)]
     width = max(len(line) for line in lines)
     head = HEAD if width == len(HEAD) else (*HEAD, "changed kept %")
     return head, [line + (words.NONE,) * (width - len(line)) for line in lines]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from datawinnow.report.statistics import Difference, Interval
-from datawinnow.report.table import SHORTER, Cell, Table
+from datawinnow.report.table import FULL, REFERENCES, SHORTER, Cell, Lost, Table
 
 NONE = "-"
 MARKS = {"wins": "better", "loses": "LOSES", "within noise": "within noise"}
@@ -38,6 +38,25 @@ def mark(found: Difference | None) -> str:
 def seeds(count: int) -> str:
     """``1 seed`` or ``5 seeds``."""
     return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def seeds_of(cell: Cell | Lost) -> str:
+    """How many seeds a line rests on: ``1 seed``, ``3``, or ``2 of 3 seeds; 1 diverged``."""
+    count, lost = len(cell.seeds), len(cell.diverged)
+    if lost:
+        return f"{count} of {seeds(count + lost)}; {lost} diverged"
+    return seeds(1) if count == 1 else str(count)
+
+
+def diverged(table: Table, scenario: str) -> str:
+    """What has fewer seeds than were run, or none, as a sentence; empty where nothing diverged."""
+    said = [
+        f"{name_of(cell)}{'' if cell.method == FULL else f' at keep {cell.keep:g}'} "
+        f"({len(cell.diverged)} of {seeds(len(cell.seeds) + len(cell.diverged))})"
+        for cell in table.lines(scenario)
+        if cell.diverged
+    ]
+    return f" Training diverged, and counts in no mean: {listed(said)}." if said else ""
 
 
 def ratio(value: float | None) -> str:
@@ -96,13 +115,16 @@ def headline(table: Table, scenario: str) -> str:
     """
     contenders = [cell for cell in table.of(scenario) if not cell.is_reference]
     if not contenders:
-        return "There are no pruning methods in these results, only references."
+        if any(cell.method not in REFERENCES for cell in table.lines(scenario)):
+            return "No pruning method has an accuracy." + diverged(table, scenario)
+        return "There are no pruning methods in these results, only references." + diverged(table, scenario)
     single = all(len(cell.seeds) == 1 for cell in contenders)
     said = [
         _against(table, scenario, field, name, single)
         for field, name in (("to_shorter", "the shorter full run"), ("to_random", "random choice"))
     ]
-    return " ".join(said) + _dear(table, scenario) + (" With 1 seed this may be noise." if single else "")
+    noise = " With 1 seed this may be noise." if single else ""
+    return " ".join(said) + _dear(table, scenario) + noise + diverged(table, scenario)
 
 
 def _dear(table: Table, scenario: str) -> str:
@@ -167,6 +189,6 @@ def by_keep(table: Table, scenario: str) -> list[str]:
     return lines
 
 
-def name_of(cell: Cell) -> str:
+def name_of(cell: Cell | Lost) -> str:
     """The method's name; the shorter full run is told apart whatever its label."""
     return cell.label if cell.method != SHORTER or "full" in cell.label.lower() else f"{cell.label} (shorter full run)"

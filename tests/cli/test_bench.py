@@ -1,0 +1,43 @@
+"""``bench`` where training diverges: it goes on, says so, and ends well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from datawinnow.cli.ui import Stage
+
+GRID = """
+name = "tiny"
+methods = ["shorter_full", "random"]
+keep = [0.5]
+seeds = [0]
+[data]
+source = "digits"
+limit = 100
+[train]
+model = "mlp"
+epochs = 4
+batch = 10
+precision = "fp32"
+lr = 1e6
+weight_decay = 0.01
+"""
+
+
+def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr(Stage, "detail", lambda stage, text: told.append(text))
+    Path("tiny.toml").write_text(GRID)
+    first = call("bench", "tiny.toml", "--jobs", "1", "--threads", "1", "--quiet")
+    rows = [json.loads(line) for line in Path("results/tiny/rows.jsonl").read_text().splitlines()]
+    assert [row["accuracy"] for row in rows] == [None, None]
+    assert "training diverged in 2 cells:" in first.stdout
+    assert f"  random, keep 0.5, seed 0, clean: {rows[1]['failed']}\n" in first.stdout
+    assert "does not run them again: remove their lines from results/tiny/rows.jsonl for that" in first.stdout
+    assert first.stdout.count("0 of 1 seed; 1 diverged") == 2
+    assert told[1] == f"random keep 0.5 seed 0 clean: failed: {rows[1]['failed']}"
+    before = Path("results/tiny/rows.jsonl").read_bytes()
+    again = call("bench", "tiny.toml", "--jobs", "1", "--threads", "1")
+    assert again.stdout == first.stdout
+    assert Path("results/tiny/rows.jsonl").read_bytes() == before
