@@ -30,7 +30,7 @@ def run(folder: Path, *, epochs: int = EPOCHS, progress=None) -> None:
             mlp(features=5, classes=16, width=8), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3)
         )
         model.append(torch.nn.Linear(16, 3))
-    recorder = Recorder(N, epochs, which=SIGNALS, path=folder / "signals")
+    recorder = Recorder(N, epochs, which=SIGNALS, path=folder / "signals", fingerprint="sha256:5eed")
     checkpoint = folder / "checkpoint.safetensors"
     options = {"optimizer": "adamw", "lr": 0.01, "batch": BATCH, "precision": "fp32", "device": "cpu"}
     fit(model, data, epochs=epochs, seed=3, recorder=recorder, checkpoint=checkpoint, progress=progress, **options)
@@ -45,16 +45,22 @@ def die(*_, **__):
 
 
 def arm(moment: str) -> dict:
-    """Make the process die at ``moment``: ``step:7``, or ``before NAME:k`` or ``after NAME:k``, the k-th file renamed.
-
-    ``time:0.1`` is left to the parent.
+    """Make the process die at ``moment``: ``step:7``; ``before NAME:k`` or ``after NAME:k``, the k-th file renamed;
+    ``gone NAME:k``, the k-th file removed. ``time:0.1`` is left to the parent.
     """
     kind, _, number = moment.rpartition(":")
     if kind == "step":
         return {"progress": lambda what, done, total: die() if done == int(number) else None}
     when, _, name = kind.partition(" ")
     count = 0
-    rename = Path.replace
+    rename, remove = Path.replace, Path.unlink
+
+    def unlink(self, missing_ok=False):
+        nonlocal count
+        remove(self, missing_ok=missing_ok)
+        count += self.name.startswith(name)
+        if count == int(number):
+            die()
 
     def replace(self, target):
         nonlocal count
@@ -67,7 +73,10 @@ def arm(moment: str) -> dict:
             die()
         return found
 
-    Path.replace = replace
+    if when == "gone":
+        Path.unlink = unlink
+    else:
+        Path.replace = replace
     return {}
 
 

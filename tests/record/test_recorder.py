@@ -1,6 +1,7 @@
 """`Recorder`: what is written at an id is read at that id, from memory and from disk."""
 
 import errno
+import json
 import os
 import shutil
 import tracemalloc
@@ -12,6 +13,7 @@ import torch
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.record import Recorder, column, kl_step, signals
+from datawinnow.record import recorder as module
 
 ALL = (*RECORDED, "kl_step")
 
@@ -210,7 +212,8 @@ def test_kl_step_of_a_repeated_epoch_goes_from_the_epoch_before(tmp_path, how):
 def test_consolidated_columns_are_memory_mapped(tmp_path):
     recorder = filled(n=5000, epochs=2, path=tmp_path, batch=1000)
     recorder.consolidate()
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{name}.npy" for name in recorder.columns)
+    columns = sorted(f"{name}.npy" for name in recorder.columns)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["about.json", *columns]
     found = recorder["p_label"]
     with open("/proc/self/maps") as maps:  # noqa: PTH123
         assert str(tmp_path / "p_label.npy") in maps.read()
@@ -309,7 +312,7 @@ def test_only_the_last_two_softmax_files_stay(tmp_path):
 
 def test_without_kl_step_no_softmax_is_kept(tmp_path):
     filled(path=tmp_path, which=RECORDED)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"epoch-000{e}.npz" for e in range(3)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["about.json", *(f"epoch-000{e}.npz" for e in range(3))]
 
 
 def truncated(file):
@@ -419,8 +422,9 @@ def test_leftovers_of_a_kill_are_removed(tmp_path):
     (tmp_path / ".epoch-0000.npz.abc.part").write_bytes(b"half")
     (tmp_path / ".softmax-0000.npy.abc.part").write_bytes(b"half")
     (tmp_path / ".seen.npy.abc.part").write_bytes(b"half")
+    (tmp_path / ".about.json.abc.part").write_bytes(b"half")
     Recorder(4, 1, path=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["about.json"]
 
 
 def test_a_kill_while_epochs_are_removed_leaves_a_finished_recording(tmp_path):
@@ -467,3 +471,99 @@ def test_a_write_does_not_wait_for_the_device():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert recorder["seen"].all()
+
+
+def about(folder):
+    return json.loads((folder / "about.json").read_text(encoding="utf-8"))
+
+
+def test_what_the_columns_are_about_stands_beside_them(tmp_path):
+    recorder = Recorder(10, 3, which=("loss", "kl_step"), path=tmp_path, fingerprint="aaaa")
+    wanted = {"kind": "signals", "fingerprint": "aaaa", "n": 10, "epochs": 3, "columns": ["loss", "kl_step", "seen"]}
+    assert about(tmp_path) == {"format": 1, **wanted}  # before any epoch is
+    for visit in visits(10, 3):
+        recorder.write(*visit)
+    recorder.consolidate()
+    assert about(tmp_path) == {"format": 1, **wanted}
+    assert Recorder(10, 3)["seen"].shape == (3, 10)  # in memory it is about nothing on disk
+    Recorder(10, 3, path=tmp_path / "plain")
+    assert about(tmp_path / "plain")["fingerprint"] is None
+
+
+@pytest.mark.parametrize("state", ["begun", "half", "finished"])
+def test_a_recording_of_another_dataset_is_refused_by_both_names(tmp_path, state):
+    recorder = Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint="aaaa")
+    for visit in visits(10, {"begun": 0, "half": 2, "finished": 3}[state]):
+        recorder.write(*visit)
+    recorder.flush()
+    if state == "finished":
+        recorder.consolidate()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(RunError, match=r"recorded on another dataset \(fingerprint aaaa\).*\(fingerprint bbbb\)"):
+        Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint="bbbb")
+    for known in ("aaaa", None):  # who does not know it is not asked, and takes nothing away
+        assert Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint=known).finished == recorder.finished
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_column_of_another_dataset_is_refused_when_asked(tmp_path):
+    Recorder(10, 3, path=tmp_path, fingerprint="aaaa")
+    filled(path=tmp_path, which=("loss",)).consolidate()
+    loss = column(tmp_path, "loss", fingerprint="aaaa")
+    assert torch.equal(column(tmp_path, "loss"), loss)
+    with pytest.raises(RunError, match=r"another dataset \(fingerprint aaaa\), not on this one \(fingerprint bbbb\)"):
+        column(tmp_path, "loss", fingerprint="bbbb")
+    (tmp_path / "about.json").unlink()  # of an older version
+    assert torch.equal(column(tmp_path, "loss", fingerprint="bbbb"), loss)
+
+
+def test_what_an_unfinished_recording_is_about_follows_the_recorder(tmp_path):
+    Recorder(10, 3, which=("loss", "margin"), path=tmp_path)
+    filled(10, 5, path=tmp_path, which=("loss",))
+    assert (about(tmp_path)["epochs"], about(tmp_path)["columns"]) == (5, ["loss", "seen"])
+    Recorder(10, 5, which=("loss",), path=tmp_path, fingerprint="aaaa")
+    assert about(tmp_path)["fingerprint"] == "aaaa"
+
+
+def test_a_finished_recording_opened_for_fewer_signals_stays_as_it_is(tmp_path):
+    filled(path=tmp_path, which=("loss", "margin")).consolidate()
+    recorder = Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint="aaaa")
+    assert about(tmp_path)["columns"] == ["loss", "margin", "seen"]
+    recorder.resume(0)
+    assert about(tmp_path)["columns"] == ["loss", "seen"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('{"format": 1, "kind": "sig', "about.json is truncated or not JSON"),
+        ('{"format": 1, "kind": "scores"}', "about.json is not about recorded signals"),
+        ('{"format": 1, "kind": "signals", "fingerprint": 7}', "about.json is not about recorded signals"),
+        ('{"format": 99, "kind": "signals"}', "written by a newer datawinnow"),
+    ],
+    ids=["truncated", "kind", "fingerprint", "newer"],
+)
+def test_a_damaged_about_is_named(tmp_path, text, match):
+    (tmp_path / "about.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match=match):
+        Recorder(10, 3, path=tmp_path)
+
+
+@pytest.mark.parametrize("which", [RECORDED, ALL], ids=["usual", "all"])
+@pytest.mark.parametrize("staged", [1, 40, 10_000], ids=["at once", "a few", "all together"])
+def test_when_the_signals_are_worked_out_changes_no_bit(which, staged, monkeypatch):
+    monkeypatch.setattr(module, "STAGED", staged)
+    recorder, g = Recorder(30, 2, which=which), torch.Generator().manual_seed(0)
+    literal = {name: torch.full((2, 30), torch.nan) for name in RECORDED}
+    for epoch in range(2):
+        for _ in range(7):  # ids come again within an epoch: the last visit counts
+            index = torch.randperm(30, generator=g)[:6]
+            logits, labels = 9 * torch.randn(6, 4, generator=g), index % 4
+            recorder.write(epoch, index, logits, labels)
+            for name, values in signals(logits, labels).items():
+                literal[name][epoch, index] = values.float()
+            logits.zero_()  # in place, after the step
+            index.zero_()
+    for name in RECORDED:
+        want = literal[name].nan_to_num(nan=0.0) if name == "correct" else literal[name]  # not seen is False
+        torch.testing.assert_close(recorder[name].float(), want, rtol=0, atol=0, equal_nan=True)

@@ -13,6 +13,8 @@ from tests.record import killed
 
 ROOT = Path(__file__).parents[2]
 MOMENTS = {
+    "before about.json:1": 0,
+    "after about.json:1": 0,
     "step:3": 0,
     "step:15": 2,
     "before epoch-:2": 1,
@@ -21,6 +23,7 @@ MOMENTS = {
     "after checkpoint:4": 4,
     "after loss.npy:1": 4,
     "before seen.npy:1": 4,
+    "gone epoch-:2": 2,  # the columns stand, half of the epochs are removed
 }
 """When to die, and how many epochs stand on the disk then."""
 TIMES = ["time:0.02", "time:0.1", "time:0.25"]

@@ -142,3 +142,37 @@ def test_kl_step_is_the_literal_tdds_formula():
     np.testing.assert_allclose(kl_step(before, now).double().numpy(), wanted, rtol=1e-5, atol=1e-6)
     # the absolute value stands inside the sum: a KL divergence is smaller
     assert (kl_step(before, now) > (now * (now / before).log()).nan_to_num(0, 0, 0).sum(1) + 1e-3).any()
+
+
+def separately(logits, labels):
+    """`signals` with nothing shared between them, in the same arithmetic; what was recorded before must not change."""
+    z, y = logits.float(), labels[:, None]
+    log_p = z.log_softmax(1)
+    p, log_p_label = log_p.exp(), log_p.gather(1, y)[:, 0]
+    margin = z.gather(1, y)[:, 0] - z.scatter(1, y, -torch.inf).amax(1)
+    squares, rest = p.scatter(1, y, 0.0).square().sum(1), p.scatter(1, y, 0.0).sum(1)
+    two = p.topk(2, dim=1).values
+    return {
+        "loss": -log_p_label,
+        "p_label": log_p_label.exp(),
+        "margin": margin,
+        "error_norm": (squares + rest.square()).sqrt(),
+        "entropy": -(p * log_p.clamp_min(-1e4)).sum(1),
+        "correct": z.gather(1, y)[:, 0] > z.scatter(1, y, -torch.inf).amax(1),
+        "margin_softmax": log_p_label.exp() - p.scatter(1, y, -1.0).amax(1),
+        "margin_top2": two[:, 0] - two[:, 1],
+    }
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 30.0, 1e4, 1e38])
+@pytest.mark.parametrize("classes", [2, 10, 37])
+def test_sharing_work_changes_no_bit(scale, classes):
+    logits, labels = drawn(b=128, c=classes, scale=scale, seed=classes)
+    logits[0], logits[1, 0], logits[2, 1], logits[3, 0] = 0.0, -torch.inf, torch.inf, torch.nan
+    wanted = separately(logits, labels)
+    found = signals(logits, labels)
+    for name, values in wanted.items():
+        assert torch.equal(found[name].isnan(), values.isnan()), name
+        assert torch.equal(found[name].nan_to_num(7.0), values.nan_to_num(7.0)), name
+        alone = signals(logits, labels, which=(name,))[name]
+        assert torch.equal(alone.nan_to_num(7.0), values.nan_to_num(7.0)), name

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from datawinnow import scores
-from datawinnow.core.epochs import BLOCK
+from datawinnow.core import epochs as walks
+from datawinnow.core.epochs import GRAIN
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from tests.reference import scores as literal
@@ -46,7 +47,7 @@ def columns(array):
     return [[None if v != v else v for v in column] for column in array.to(torch.float64).t().tolist()]
 
 
-@pytest.mark.parametrize("window", [2, 10, 30])
+@pytest.mark.parametrize("window", [2, 7, 10, 15, 29, 30])
 @pytest.mark.parametrize("kind", TRAJECTORIES)
 @pytest.mark.parametrize("name", ["dual", "dyn_unc"])
 def test_windowed_scores_match_the_literal_loop(name, kind, window):
@@ -100,15 +101,104 @@ def test_dual_ring_batch_and_merged_shards_agree():
     assert torch.equal(merged, batch)
 
 
-@pytest.mark.parametrize("name", ["dual", "dyn_unc", "aum", "forgetting"])
-def test_an_answer_does_not_depend_on_the_block_it_falls_in(name):
-    n = BLOCK + 7
-    array = torch.rand(12, n, generator=stream(4, "block"))
-    if name == "forgetting":
+def restless(epochs):
+    """Trajectories made to leave something behind in whatever is carried from one window to the next."""
+    t = torch.arange(epochs)
+    near = 1e-7 * torch.rand(epochs, 2, generator=stream(8, "near"), dtype=torch.float64)
+    columns = [
+        torch.where(t < epochs // 2, (t % 2).double(), 1.0),  # jumps up and down, then steady
+        torch.where(t < epochs // 2, (t % 2).double(), 1 / 3),
+        torch.where(t == epochs // 3, 1.0, 0.0).double(),  # one spike
+        near[:, 0],
+        1 - near[:, 1],
+        torch.where(t < 12, near[:, 0], 1 - near[:, 1]),  # learned at once, then saturated
+        torch.where(t % 50 < 2, 1 - near[:, 1], near[:, 0]),
+        torch.linspace(0, 1, epochs, dtype=torch.float64) ** 8,
+    ]
+    return torch.stack(columns, dim=1)
+
+
+@pytest.mark.parametrize("window", [2, 10, 49])
+@pytest.mark.parametrize("epochs", [50, 200, 503])
+@pytest.mark.parametrize("name", ["dual", "dyn_unc"])
+def test_long_runs_that_jump_and_settle_match_the_literal_loop(name, epochs, window):
+    p = restless(epochs)
+    want = torch.tensor([getattr(literal, name)(c, window) for c in columns(p)], dtype=torch.float64)
+    torch.testing.assert_close(getattr(scores, name)(p, window=window), want, rtol=1e-8, atol=1e-15)
+    single = p.float()
+    want = torch.tensor([getattr(literal, name)(c, window) for c in columns(single)], dtype=torch.float64)
+    torch.testing.assert_close(getattr(scores, name)(single, window=window).double(), want, rtol=1e-6, atol=1e-15)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, 1 / 3, 1 - 1e-7])
+def test_what_stands_still_after_500_jumps_has_no_spread(value):
+    """The windows after the jumps add nothing: their sum is that of the jumping ones alone."""
+    jumps = (torch.arange(500) % 2).double()[:, None]
+    still = torch.full((5000, 1), value, dtype=torch.float64)
+    together = torch.cat([jumps, still])
+    windows = len(together) - 9
+    reached = 500 * literal.dyn_unc(columns(together[:509])[0], 10)  # the windows that hold a jump
+    left = float(scores.dyn_unc(together)) * windows - reached
+    assert abs(left) / (windows - 500) < 1e-12
+    assert float(scores.dyn_unc(still)) < 1e-15
+    assert float(scores.dual(still)) < 1e-15
+
+
+def test_windows_on_both_sides_of_a_gap_match_the_literal_loop():
+    """A column with NaN goes another way than its neighbours, which must not notice."""
+    p = restless(200)
+    holes = p.clone()
+    holes[60:75, ::2] = math.nan
+    holes[torch.rand(200, generator=stream(9, "holes")) < 0.3, 4] = math.nan
+    for name in ("dual", "dyn_unc"):
+        method = getattr(scores, name)
+        got = method(holes, missing="skip")
+        want = torch.tensor([getattr(literal, name)(c, 10) for c in columns(holes)], dtype=torch.float64)
+        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-15)
+        assert torch.equal(got[1::2], method(p)[1::2])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", ["dual", "dyn_unc", "aum", "forgetting", "forgetting with gaps"])
+def test_an_answer_does_not_depend_on_the_block_or_thread_it_falls_in(name, threads):
+    n = 2 * GRAIN + 7
+    g = stream(4, "block")
+    array = torch.rand(12, n, generator=g)
+    options = {}
+    if name.startswith("forgetting"):
         array = array < 0.5
-    method = getattr(scores, name)
-    edge = slice(BLOCK - 3, None)
-    torch.testing.assert_close(method(array)[edge], method(array[:, edge]), rtol=0, atol=1e-7)
+    if name.endswith("gaps"):
+        options = {"seen": torch.rand(12, n, generator=g) < 0.8, "missing": "skip"}
+    method = getattr(scores, name.split()[0])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        whole = method(array, **options)
+    finally:
+        torch.set_num_threads(before)
+    for edge in (slice(GRAIN - 3, GRAIN + 5), slice(2 * GRAIN - 3, None), slice(0, 5)):
+        part = {k: v[:, edge] if k == "seen" else v for k, v in options.items()}
+        torch.testing.assert_close(method(array[:, edge], **part), whole[edge], rtol=0, atol=1e-7, equal_nan=True)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize("n", [1, 10, 11, 29, 30, 31, 95])
+def test_every_column_is_worked_on_once(monkeypatch, n, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    done = []
+    walks.shared_out(n, 10, lambda first, last: done.append((first, last)))
+    assert len(done) <= threads
+    assert sorted(i for first, last in done for i in range(first, last)) == list(range(n))
+
+
+def test_the_error_of_the_lowest_columns_is_raised(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+    def work(first, last):
+        raise ArgumentError(f"columns {first} to {last}")
+
+    with pytest.raises(ArgumentError, match="columns 0 to 10"):
+        walks.shared_out(30, 10, work)
 
 
 @pytest.mark.parametrize("name", ["dual", "dyn_unc"])
@@ -125,13 +215,13 @@ def test_a_window_must_hold_two_epochs(name, window):
 
 
 def test_logits_are_not_probabilities():
-    p = torch.rand(10, BLOCK + 5)
-    p[3, BLOCK + 2] = 1.7
-    with pytest.raises(ArgumentError, match=rf"p_label must hold probabilities.*1\.7 for example {BLOCK + 2}"):
+    p = torch.rand(10, GRAIN + 5)
+    p[3, GRAIN + 2] = 1.7
+    with pytest.raises(ArgumentError, match=rf"p_label must hold probabilities.*1\.7 for example {GRAIN + 2}"):
         scores.dual(p)
-    p[3, BLOCK + 2] = -0.2
+    p[3, GRAIN + 2] = -0.2
     p[0, 0] = math.nan
-    with pytest.raises(ArgumentError, match=rf"got -0\.2 for example {BLOCK + 2}.*softmax"):
+    with pytest.raises(ArgumentError, match=rf"got -0\.2 for example {GRAIN + 2}.*softmax"):
         scores.dual(p, missing="skip")
 
 
@@ -140,6 +230,17 @@ def test_infinity_is_refused_even_when_skipping():
     p[2, 3] = math.inf
     with pytest.raises(ArgumentError, match="p_label is inf for example 3 in epoch 2"):
         scores.dual(p, missing="skip")
+    with pytest.raises(ArgumentError, match="margin is inf for example 3 in epoch 2"):
+        scores.aum(p.where(p < 0.5, math.nan).where(p.isfinite(), math.inf), missing="skip")
+
+
+@pytest.mark.parametrize("name", ["dual", "dyn_unc", "aum"])
+def test_one_nan_far_into_the_array_is_named(name):
+    array = torch.rand(10, 2 * GRAIN)
+    array[4, GRAIN + 9] = math.nan
+    with pytest.raises(ArgumentError, match=rf"is nan for example {GRAIN + 9} in epoch 4 \(1 such"):
+        getattr(scores, name)(array)
+    assert torch.isfinite(getattr(scores, name)(array, missing="skip")).all()
 
 
 @pytest.mark.parametrize("never_learned", ["max", "zero"])
@@ -170,6 +271,16 @@ def test_never_learned_ranks_above_the_most_forgotten():
     correct[:, 1] = True  # never forgotten
     assert scores.forgetting(correct).tolist() == [4.0, 0.0, 8.0]
     assert scores.forgetting(correct, never_learned="zero").tolist() == [4.0, 0.0, 0.0]
+
+
+def test_more_events_than_a_byte_can_count():
+    epochs = 1001
+    correct = (torch.arange(epochs) % 2 == 0)[:, None].expand(epochs, 2)
+    assert scores.forgetting(correct).tolist() == [500.0, 500.0]
+    seen = torch.ones(epochs, 2, dtype=torch.bool)
+    seen[1, 0] = False  # the first fall and the first rise are not seen
+    assert scores.forgetting(correct, seen, missing="skip").tolist() == [499.0, 500.0]
+    assert scores.forgetting(correct[:511], seen[:511], missing="skip").tolist() == [254.0, 255.0]
 
 
 def test_forgetting_refuses_an_unseen_epoch_by_name():

@@ -13,20 +13,29 @@ from torch import Tensor
 
 from datawinnow.core.arrays import TABLE
 from datawinnow.core.errors import MissingArrayError, RunError
-from datawinnow.core.files import need_space, written_whole
+from datawinnow.core.files import need_space, read_json, write_json, written_whole
 
 LABELS = "_labels"
 """Member of an epoch's file: (n,) int64 labels as trained on, -1 where not known yet."""
+ABOUT = "about.json"
+"""Beside the columns: what they are about."""
 _DAMAGE = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
-def column(folder: Path, name: str) -> Tensor:
+def column(folder: Path, name: str, fingerprint: str | None = None) -> Tensor:
     """A consolidated column, memory-mapped: (epochs, n).
+
+    Args:
+        folder: where the columns lie.
+        name: of the table of arrays.
+        fingerprint: of the dataset that it has to be about; not checked when None, or when the recording does not say.
 
     Raises:
         MissingArrayError: not recorded.
-        RunError: truncated.
+        RunError: truncated, or recorded on another dataset.
     """
+    if fingerprint is not None:
+        recorded_about(folder, fingerprint)
     file = folder / f"{name}.npy"
     if not file.exists():
         have = ", ".join(sorted(f.stem for f in folder.glob("*.npy"))) or "none"
@@ -37,6 +46,43 @@ def column(folder: Path, name: str) -> Tensor:
         return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
         raise RunError(f"{file} is truncated or damaged ({error}); record again") from None
+
+
+def recorded_about(folder: Path, fingerprint: str | None = None) -> str | None:
+    """Fingerprint of the dataset that the recording in ``folder`` is about; None when it does not say.
+
+    Args:
+        folder: where the columns lie.
+        fingerprint: of the dataset that it should be about, where that is known.
+
+    Raises:
+        RunError: it is about another one, or its ``about.json`` is damaged or about something else.
+    """
+    file = folder / ABOUT
+    if not file.exists():
+        return None
+    facts = read_json(file)
+    known = facts.get("fingerprint")
+    if facts.get("kind") != "signals" or not (known is None or isinstance(known, str)):
+        raise RunError(f"{file} is not about recorded signals, or damaged; give another folder, or remove it")
+    if known is not None and fingerprint is not None and known != fingerprint:
+        raise RunError(
+            f"{folder} was recorded on another dataset (fingerprint {known}), not on this one (fingerprint "
+            f"{fingerprint}): give another --run folder, or the dataset that it was begun with"
+        )
+    return known
+
+
+def write_about(folder: Path, fingerprint: str | None, *, n: int, epochs: int, columns: tuple[str, ...]) -> None:
+    """Write what the columns are about, unless it stands there already.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    facts = {"kind": "signals", "fingerprint": fingerprint, "n": n, "epochs": epochs, "columns": list(columns)}
+    file = folder / ABOUT
+    if not (file.exists() and facts.items() <= read_json(file).items()):
+        write_json(file, facts)
 
 
 def dtype_of(name: str) -> np.dtype[np.generic]:
@@ -104,6 +150,21 @@ def check_epoch(folder: Path, epoch: int, columns: tuple[str, ...], n: int) -> n
             f"({', '.join(sorted(there - {LABELS}))}). Give another --run folder, or ask for the same signals"
         )
     return labels
+
+
+def remove_epochs(folder: Path, epochs: int) -> None:
+    """Remove the files of the epochs, once the columns are written."""
+    for epoch in range(epochs):
+        epoch_file(folder, epoch).unlink(missing_ok=True)
+    for file in folder.glob("softmax-*.npy"):
+        file.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path, columns: tuple[str, ...]) -> None:
+    """Remove what a kill in the middle of a write has left."""
+    for name in (ABOUT, "epoch-*", "softmax-*", *(f"{name}.npy" for name in columns)):
+        for stale in folder.glob(f".{name}.*.part"):
+            stale.unlink(missing_ok=True)
 
 
 def read_softmax(folder: Path, epoch: int) -> Tensor:

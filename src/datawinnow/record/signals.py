@@ -28,7 +28,7 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
     Raises:
         ArgumentError: shapes that do not fit, a single class, labels that are no class ids, or an unknown name.
     """
-    _check(logits, labels)
+    check_batch(logits, labels)
     z = logits.detach().float()
     y = labels.long().unsqueeze(1)
     log_p = z.log_softmax(dim=1)
@@ -37,6 +37,7 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
     p_label = log_p_label.exp()
     label_logit = z.gather(1, y).squeeze(1)
     other_logit = z.scatter(1, y, -torch.inf).amax(dim=1)
+    others = p.scatter(1, y, 0.0) if {"error_norm", "margin_softmax"}.intersection(which) else p
     out: dict[str, Tensor] = {}
     for name in which:
         if name == "loss":
@@ -47,16 +48,15 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
             out[name] = label_logit - other_logit
         elif name == "error_norm":
             # sum over c of (P - onehot)^2, written so that a saturated P keeps its digits
-            others = p.scatter(1, y, 0.0).square().sum(dim=1)
-            missing = p.scatter(1, y, 0.0).sum(dim=1)  # = 1 - P_y without cancellation
-            out[name] = (others + missing.square()).sqrt()
+            missing = others.sum(dim=1)  # = 1 - P_y without cancellation
+            out[name] = (others.square().sum(dim=1) + missing.square()).sqrt()
         elif name == "entropy":
             out[name] = -(p * log_p.clamp_min(-1e4)).sum(dim=1)
         elif name == "correct":
             # strictly ahead: with all logits equal nothing has been learned
             out[name] = label_logit > other_logit
         elif name == "margin_softmax":
-            out[name] = p_label - p.scatter(1, y, -1.0).amax(dim=1)
+            out[name] = p_label - others.amax(dim=1)  # the label's 0 is above no probability
         elif name == "margin_top2":
             first_two = p.topk(2, dim=1).values
             out[name] = first_two[:, 0] - first_two[:, 1]
@@ -65,7 +65,12 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
     return out
 
 
-def _check(logits: Tensor, labels: Tensor) -> None:
+def check_batch(logits: Tensor, labels: Tensor) -> None:
+    """Refuse logits and labels that make no batch.
+
+    Raises:
+        ArgumentError: shapes that do not fit, a single class, or labels that are no class ids.
+    """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ArgumentError(
             f"signals needs logits (b, c) and labels (b,), got {tuple(logits.shape)} and {tuple(labels.shape)}"
@@ -75,14 +80,22 @@ def _check(logits: Tensor, labels: Tensor) -> None:
         raise ArgumentError("signals needs at least 2 classes; one logit an example is a regression, not a class")
     if labels.is_floating_point() or labels.dtype is torch.bool:
         raise ArgumentError(f"labels must be integer class ids, got {labels.dtype}")
-    # Only on the CPU: elsewhere the check would wait for the device, which refuses such an id by itself.
-    if labels.device.type == "cpu" and labels.numel():
-        low, high = (int(v) for v in torch.aminmax(labels))
-        if low < 0 or high >= classes:
-            raise ArgumentError(
-                f"labels must be in [0, {classes}), the classes of the logits, got {low} to {high}: build the network "
-                f"with classes={high + 1} or more"
-            )
+    if bad := outside(labels, classes):
+        raise ArgumentError(
+            f"labels must be in [0, {classes}), the classes of the logits, got {bad[0]} to {bad[1]}: build the network "
+            f"with classes={bad[1] + 1} or more"
+        )
+
+
+def outside(ids: Tensor, limit: int) -> tuple[int, int] | None:
+    """Lowest and highest of ``ids`` if any is not in [0, limit); None otherwise.
+
+    Looks only on the CPU: elsewhere it would wait for the device, which refuses such an id by itself.
+    """
+    if ids.device.type != "cpu" or not ids.numel():
+        return None
+    low, high = (int(v) for v in torch.aminmax(ids))
+    return (low, high) if low < 0 or high >= limit else None
 
 
 def kl_step(before: Tensor, now: Tensor) -> Tensor:

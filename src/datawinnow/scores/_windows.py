@@ -1,33 +1,33 @@
-"""Mean and standard deviation over sliding windows of epochs, recomputed from each window."""
+"""The mean over sliding windows of epochs of their standard deviation, times their difficulty or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.core.epochs import blocks
+from datawinnow.core.epochs import GRAIN, blocks, shared_out
 from datawinnow.core.errors import ArgumentError
 
-Combine = Callable[[Tensor, Tensor], Tensor]
-"""(mean, std) of the windows, each (windows, columns), to the (windows, columns) that are averaged over the windows."""
+ENTRIES = 1 << 18
+"""Entries of a block, 2 MB in float64: with the working space of the windows it stays in the cache of one core."""
 
 
-def windowed(p_label: Any, window: int, missing: check.Missing, combine: Combine) -> Tensor:
-    """Average ``combine(mean, std)`` over every window of ``window`` consecutive epochs.
+def windowed(p_label: Any, window: int, missing: check.Missing, *, difficulty: bool) -> Tensor:
+    """The mean over every window of ``window`` consecutive epochs of its standard deviation u, or of (1 - mean) * u.
 
-    Works in float64 on a block of columns at a time: running sums of squares would be faster still, but cancel on
-    saturated trajectories (static.md 5).
+    Works in float64 on a block of columns at a time, whose entries are read once: what is wrong with them is found in
+    the block, and looked for in the whole array only then.
 
     Args:
         p_label: (epochs, n) probability of the given label.
         window: epochs in a window, at least 2; the standard deviation is the unbiased one (ddof 1).
         missing: ``"skip"`` leaves NaN entries out of each window, and windows with fewer than 2 entries out of the
             average; an example without any window gets NaN.
-        combine: what is averaged.
+        difficulty: whether u is multiplied by 1 - mean.
 
     Returns:
         (n,) float32, or float64 if ``p_label`` is.
@@ -38,43 +38,132 @@ def windowed(p_label: Any, window: int, missing: check.Missing, combine: Combine
     p = check.array("p_label", p_label, "epochs,n")
     epochs, n = p.shape
     check.number("window", window, 2, 10**9, integer=True)
+    check.one_of("missing", missing, ("raise", "skip"))
     if epochs < window:
         raise ArgumentError(
             f"p_label has {epochs} epochs, fewer than window={window}: record at least {window} epochs, or give a "
             f"window= of at most {epochs}"
         )
-    check.finite("p_label", p, missing)
+    size = max(256, min(ENTRIES // epochs, GRAIN // _stretches(epochs, window)))
     out = torch.empty(n, dtype=p.dtype)
-    for first, last in blocks(n):
-        part = p[:, first:last].to(torch.float64)
-        nan = part.isnan()
-        if bool(nan.any()):
-            check.probabilities("p_label", part.nan_to_num(nan=0.5), first)
-            out[first:last] = _skipping(part, ~nan, window, combine)
-        else:
-            check.probabilities("p_label", part, first)
-            out[first:last] = combine(*_mean_std(part, window)).mean(dim=0)
+
+    def work(begin: int, end: int) -> None:
+        columns = min(size, end - begin)
+        double = torch.empty(epochs, columns, dtype=torch.float64)
+        average = _Average(epochs, window, columns, difficulty)
+        for first, last in blocks(end, size, begin):
+            part = double[:, : last - first]
+            clean = _copied(p[:, first:last], part)
+            if not clean:
+                if missing == "raise" or bool(part.isinf().any()):
+                    check.finite("p_label", p, missing)
+                check.probabilities("p_label", part.nan_to_num(nan=0.5), first)
+            result = average(part)
+            if not clean:  # a column with a NaN has come out NaN
+                nan = torch.nonzero(result.isnan()).squeeze(1)
+                result[nan] = _skipping(part[:, nan], window, difficulty)
+            out[first:last] = result
+
+    shared_out(n, size, work)
     return out
 
 
-def _mean_std(p: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """(windows, columns) mean and unbiased standard deviation; two passes, all windows at once."""
-    windows = p.shape[0] - window + 1
-    mean = p[:windows].clone()
-    for j in range(1, window):
-        mean += p[j : j + windows]
-    mean /= window
-    square = torch.zeros_like(mean)
-    away = torch.empty_like(mean)
-    for j in range(window):
-        torch.sub(p[j : j + windows], mean, out=away)
-        square.addcmul_(away, away)
-    return mean, square.div_(window - 1).sqrt_()
+def _copied(p: Tensor, part: Tensor) -> bool:
+    """Copy a block; whether all entries are probabilities as `check.probabilities` has it, and none is NaN."""
+    rows = max(1, GRAIN // p.shape[1])
+    clean = True
+    for to, of in zip(torch.split(part, rows), torch.split(p, rows), strict=True):
+        low, high = torch.aminmax(to.copy_(of))  # NaN if any entry is, and NaN compares as false
+        clean = clean and float(low) >= -1e-3 and float(high) <= 1.001
+    return clean
 
 
-def _skipping(p: Tensor, seen: Tensor, window: int, combine: Combine) -> Tensor:
-    """The average over windows with at least two entries seen, each over what was seen."""
+def _stretches(epochs: int, window: int) -> int:
+    """Stretches of ``window`` epochs in which a window starts that reaches into the next; at least 1."""
+    return max(1, -(-(epochs - window) // window))
+
+
+class _Average:
+    """Sums over windows, each put together from the end of one stretch of epochs and the beginning of the next.
+
+    The epochs are cut into stretches of ``window``. A window that starts ``j`` epochs into a stretch holds the last
+    ``window - j`` of it and the first ``j`` of the one after. Sums and squared deviations (M2) of all such ends and
+    beginnings are built an epoch at a time and joined by the update formulas of Youngs and Cramer 1971 and of Chan,
+    Golub and LeVeque 1983 (Algorithms for computing the sample variance, The American Statistician 37):
+
+        M2(S and x) = M2(S) + (sum(S) - k x)^2 / (k (k + 1))                     with k entries in S
+        M2(A and B) = M2(A) + M2(B) + (sum(A) - sum(B) a / b)^2 b / (a (a + b))  with a in A and b in B
+
+    Nothing is ever taken out of a window, and no term is negative, so nothing cancels: a window of equal entries has
+    M2 = 0 to the rounding of its own entries, whatever came before it, which no running sum of squares and no removal
+    from a window can promise. The cost of a window does not grow with its length. A step does all stretches at once.
+
+    Args:
+        epochs: epochs of the blocks to come, at least ``window``.
+        window: epochs in a window.
+        columns: most columns of a block.
+        difficulty: whether the standard deviation is multiplied by 1 - mean.
+    """
+
+    def __init__(self, epochs: int, window: int, columns: int, difficulty: bool) -> None:
+        self.epochs, self.window, self.difficulty = epochs, window, difficulty
+        space = torch.empty(2 * window + 4, _stretches(epochs, window), columns, dtype=torch.float64)
+        self._end_sum, self._end_m2 = space[:window], space[window : 2 * window]  # by offset into the stretch
+        self._sum, self._m2, self._away, self._total = space[2 * window :]
+
+    def __call__(self, p: Tensor) -> Tensor:
+        """(columns,) average over the windows of ``p``, (epochs, columns) float64; NaN where ``p`` has a NaN."""
+        window, columns = self.window, p.shape[1]
+        windows = self.epochs - window + 1
+        total = self._total[:, :columns].zero_()
+        end_sum, end_m2 = self._ends(p)
+        self._take(total[:1], end_sum[0, :1], end_m2[0, :1])  # the window at epoch 0
+        for j in range(1, min(window, windows - 1) + 1):
+            starts = (windows - 1 - j) // window + 1  # stretches in which a window starts at offset j
+            now = p[window + j - 1 : window + j + (starts - 1) * window : window]
+            begun, m2, away = (space[:starts, :columns] for space in (self._sum, self._m2, self._away))
+            if j == 1:
+                begun.copy_(now)
+                m2.zero_()
+            else:
+                torch.sub(begun, now, alpha=j - 1, out=away)
+                begun.add_(now)
+                m2.addcmul_(away, away, value=1 / (j * (j - 1)))
+            if j < window:
+                a = window - j
+                torch.sub(end_sum[j, :starts], begun, alpha=a / j, out=away)
+                m2 = end_m2[j, :starts].add_(m2).addcmul_(away, away, value=j / (a * window))
+                begun = end_sum[j, :starts].add_(begun)
+            self._take(total[:starts], begun, m2)
+        average: Tensor = total.sum(dim=0).div_(windows * math.sqrt(window - 1))
+        return average
+
+    def _ends(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum and M2 of each stretch from each offset to its end: twice (window, stretches, columns)."""
+        window, (stretches, columns) = self.window, (self._total.shape[0], p.shape[1])
+        sums, m2, away = self._end_sum[..., :columns], self._end_m2[..., :columns], self._away[:, :columns]
+        sums[-1].copy_(p[window - 1 : stretches * window : window])
+        m2[-1].zero_()
+        for j in range(window - 2, -1, -1):
+            k = window - 1 - j  # entries so far
+            now = p[j : j + (stretches - 1) * window + 1 : window]
+            torch.sub(sums[j + 1], now, alpha=k, out=away)
+            torch.add(sums[j + 1], now, out=sums[j])
+            torch.addcmul(m2[j + 1], away, away, value=1 / (k * (k + 1)), out=m2[j])
+        return sums, m2
+
+    def _take(self, total: Tensor, summed: Tensor, m2: Tensor) -> None:
+        """Add windows to the total, in units of sqrt(window - 1); ``m2`` is spent."""
+        root = m2.sqrt_()
+        total.add_(root)
+        if self.difficulty:
+            total.addcmul_(summed, root, value=-1 / self.window)
+
+
+def _skipping(p: Tensor, window: int, difficulty: bool) -> Tensor:
+    """The average over windows with at least two entries that are not NaN, each over those, in two passes."""
     windows = p.shape[0] - window + 1
+    seen = ~p.isnan()
     p = torch.where(seen, p, 0.0)
     weight = seen.to(p.dtype)
     count = torch.zeros(windows, p.shape[1], dtype=p.dtype)
@@ -86,7 +175,9 @@ def _skipping(p: Tensor, seen: Tensor, window: int, combine: Combine) -> Tensor:
     square = torch.zeros_like(mean)
     for j in range(window):
         square += weight[j : j + windows] * (p[j : j + windows] - mean).square()
-    std = (square / (count - 1).clamp_min(1)).sqrt()
+    term = (square / (count - 1).clamp_min(1)).sqrt()
+    if difficulty:
+        term *= 1 - mean
     whole = count >= 2
-    total = torch.where(whole, combine(mean, std), 0.0).sum(dim=0)
+    total = torch.where(whole, term, 0.0).sum(dim=0)
     return total / whole.sum(dim=0)  # 0 / 0 is NaN: no window at all

@@ -43,6 +43,4 @@ def aum(margin: Any, *, missing: Missing = "raise") -> Tensor:
     >>> aum([[2.0, -3.0], [4.0, -1.0]]).tolist()
     [3.0, -2.0]
     """
-    margins = check.array("margin", margin, "epochs,n")
-    check.finite("margin", margins, missing)
-    return mean_over_epochs(margins)
+    return mean_over_epochs(check.array("margin", margin, "epochs,n"), "margin", missing)

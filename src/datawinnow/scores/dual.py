@@ -15,7 +15,7 @@ from datawinnow.scores._windows import windowed
     "score",
     "DUAL",
     "Cho et al. 2025, Lightweight Dataset Pruning without Full Training, arXiv 2502.06905, section 3",
-    cost="time O(window * epochs * n), memory O(n)",
+    cost="time O(epochs * n), memory O(n)",
     end="high",
 )
 def dual(p_label: Any, *, window: int = 10, missing: Missing = "raise") -> Tensor:
@@ -43,4 +43,4 @@ def dual(p_label: Any, *, window: int = 10, missing: Missing = "raise") -> Tenso
     >>> [round(v, 4) for v in dual([[0.0, 0.5], [1.0, 0.5]] * 5).tolist()]
     [0.2635, 0.0]
     """
-    return windowed(p_label, window, missing, lambda mean, std: (1 - mean) * std)
+    return windowed(p_label, window, missing, difficulty=True)

@@ -15,7 +15,7 @@ from datawinnow.scores._windows import windowed
     "score",
     "Dyn-Unc",
     "He et al. 2024, Large-scale Dataset Pruning with Dynamic Uncertainty, arXiv 2306.05175",
-    cost="time O(window * epochs * n), memory O(n)",
+    cost="time O(epochs * n), memory O(n)",
     end="high",
 )
 def dyn_unc(p_label: Any, *, window: int = 10, missing: Missing = "raise") -> Tensor:
@@ -43,4 +43,4 @@ def dyn_unc(p_label: Any, *, window: int = 10, missing: Missing = "raise") -> Te
     >>> [round(v, 4) for v in dyn_unc([[0.0, 0.5], [1.0, 0.5]] * 5).tolist()]
     [0.527, 0.0]
     """
-    return windowed(p_label, window, missing, lambda _, std: std)
+    return windowed(p_label, window, missing, difficulty=False)

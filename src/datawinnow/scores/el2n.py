@@ -55,6 +55,4 @@ def el2n(error_norm: Any, *, first: int = 0, last: int = 10, missing: Missing = 
         )
     if last <= first:
         raise ArgumentError(f"last must be above first={first}, got {last}: the epochs are those in [first, last)")
-    norms = norms[first:last]
-    check.finite("error_norm", norms, missing)
-    return mean_over_epochs(norms)
+    return mean_over_epochs(norms[first:last], "error_norm", missing)

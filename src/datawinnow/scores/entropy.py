@@ -47,6 +47,6 @@ def entropy(entropy: Any, *, epoch: int = -1, missing: Missing = "raise") -> Ten
     check.number("epoch", epoch, -(10**9), 10**9, integer=True)
     if not -epochs <= epoch < epochs:
         raise ArgumentError(f"epoch={epoch} is not there: entropy has {epochs} epochs, 0 to {epochs - 1} (or negative)")
-    row = nats[epoch]
+    row = nats[epoch].clone()
     check.finite("entropy", row, missing)
-    return row.clone()
+    return row

@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.epochs import blocks
+from datawinnow.core.epochs import GRAIN, blocks, shared_out
 from datawinnow.core.errors import ArgumentError
 
 
@@ -50,29 +50,68 @@ def forgetting(
     [2.0, 4.0, 0.0]
     """
     check.one_of("never_learned", never_learned, ("max", "zero"))
+    check.one_of("missing", missing, ("raise", "skip"))
     right, there = _right_and_seen(correct, seen)
     epochs, n = right.shape
-    if there is not None:
-        _all_seen(there, missing)
+    now = right.view(torch.uint8)  # bytes compare and add without a change of dtype
+    here = None if there is None else there.view(torch.uint8)
     out = torch.empty(n, dtype=torch.float32)
-    for first, last in blocks(n, 1 << 17):
-        events = torch.zeros(last - first, dtype=torch.int32)
-        was = torch.zeros(last - first, dtype=torch.bool)  # right when last seen
-        ever = torch.zeros_like(was)
-        met = torch.zeros_like(was)
-        for epoch in range(epochs):
-            now = right[epoch, first:last]
-            here = torch.ones_like(was) if there is None else there[epoch, first:last]
-            events += was & here & ~now
-            was = torch.where(here, now, was)
-            ever |= here & now
-            met |= here
-        score = events.to(torch.float32)
-        if never_learned == "max":
-            score[~ever] = float(epochs)
-        score[~met] = float("nan")
-        out[first:last] = score
+
+    def work(begin: int, end: int) -> None:
+        for first, last in blocks(end, GRAIN, begin):
+            if here is None or _all(here[:, first:last]):
+                score, ever = _events(now[:, first:last])
+                met = None
+            elif missing == "raise":
+                raise _not_seen(here)
+            else:
+                score, ever, met = _events_between_visits(now[:, first:last], here[:, first:last])
+            if never_learned == "max":
+                score.masked_fill_(ever == 0, float(epochs))
+            if met is not None:
+                score.masked_fill_(met == 0, float("nan"))
+            out[first:last] = score
+
+    shared_out(n, GRAIN, work)
     return out
+
+
+def _all(here: Tensor) -> bool:
+    """Whether all of (epochs, columns) bytes are 1."""
+    every = here[0].clone()
+    for seen in here[1:]:
+        every.bitwise_and_(seen)
+    return bool(every.amin())
+
+
+def _events(now: Tensor) -> tuple[Tensor, Tensor]:
+    """(columns,) events, and whether ever right, of (epochs, columns) bytes, 1 where right; all seen."""
+    events, forgot = _counter(now), torch.empty(now.shape[1], dtype=torch.bool)
+    ever = now[0].clone()
+    for epoch in range(1, len(now)):
+        torch.gt(now[epoch - 1], now[epoch], out=forgot)
+        events.add_(forgot.view(torch.uint8))
+        ever.bitwise_or_(now[epoch])
+    return events.to(torch.float32), ever
+
+
+def _events_between_visits(now: Tensor, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_events`, each epoch compared with the last one seen; and whether ever seen. ``here`` is 1 where seen."""
+    events, forgot = _counter(now), torch.empty(now.shape[1], dtype=torch.bool)
+    byte = forgot.view(torch.uint8)
+    was, ever, met = (torch.zeros_like(byte) for _ in range(3))  # was: right when last seen
+    for right, seen in zip(now, here, strict=True):
+        torch.gt(was, right, out=forgot)
+        events.add_(byte.bitwise_and_(seen))
+        was.bitwise_xor_(torch.bitwise_xor(was, right, out=byte).bitwise_and_(seen))  # now what is right where seen
+        ever.bitwise_or_(was)
+        met.bitwise_or_(seen)
+    return events.to(torch.float32), ever, met
+
+
+def _counter(now: Tensor) -> Tensor:
+    """Zeros that can count to half the epochs, which is as often as an example can be forgotten."""
+    return torch.zeros(now.shape[1], dtype=torch.uint8 if len(now) // 2 <= 255 else torch.int32)
 
 
 def _right_and_seen(correct: Any, seen: Any) -> tuple[Tensor, Tensor | None]:
@@ -89,11 +128,10 @@ def _right_and_seen(correct: Any, seen: Any) -> tuple[Tensor, Tensor | None]:
     return right, there
 
 
-def _all_seen(there: Tensor, missing: Missing) -> None:
-    check.one_of("missing", missing, ("raise", "skip"))
-    if missing == "raise" and not bool(there.all()):
-        epoch, example = (int(i) for i in torch.nonzero(~there)[0])
-        raise ArgumentError(
-            f"example {example} was not seen in epoch {epoch} ({int((~there).sum())} such entries of correct); pass "
-            'missing="skip" to compare with the last epoch in which it was seen'
-        )
+def _not_seen(there: Tensor) -> ArgumentError:
+    missed = there == 0
+    epoch, example = (int(i) for i in torch.nonzero(missed)[0])
+    return ArgumentError(
+        f"example {example} was not seen in epoch {epoch} ({int(missed.sum())} such entries of correct); pass "
+        'missing="skip" to compare with the last epoch in which it was seen'
+    )
