@@ -282,3 +282,16 @@ def test_examples_of_pictures_work_too(tmp_path, write):
     grid = read_grid(write(source=tmp_path / "p.npz"))
     assert isinstance(datasets_of(grid)[0], Examples)
     assert run_cell(grid, cell("aum"), tmp_path / "out")["passes"] == 60
+
+
+def test_pictures_of_a_grid_are_mirrored_only_where_it_says(tmp_path):
+    x = np.zeros((6, 8, 8, 3), dtype=np.uint8)
+    y = np.arange(6) % 2
+    np.savez(tmp_path / "pictures.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    head = (
+        f'name = "p"\nmethods = ["full"]\nkeep = [0.5]\nseeds = [0]\n[data]\nsource = "{tmp_path / "pictures.npz"}"\n'
+    )
+    for line, flip in (("", True), ("flip = false\n", False)):
+        (tmp_path / "grid.toml").write_text(f"{head}{line}[train]\nepochs = 1\n")
+        train, _ = datasets_of(read_grid(tmp_path / "grid.toml"))
+        assert train.augment.flip is flip

@@ -78,6 +78,12 @@ def test_the_top_lists_every_verb(call):
         assert re.search(rf"\b{verb}\s+[A-Z]", shown), verb
 
 
+def test_the_top_says_where_the_cache_is_and_how_large(call):
+    shown = " ".join(call("--help").stdout.split())
+    for words in ("~/.cache/datawinnow", "DATAWINNOW_CACHE_GB", "10 GB"):
+        assert words in shown, words
+
+
 def test_version(call):
     assert call("--version").stdout == f"datawinnow {__version__}\n"
 

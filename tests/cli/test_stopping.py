@@ -14,6 +14,7 @@ import pytest
 
 from datawinnow.cli.verb import Terminated, told_plainly
 from tests.cli.conftest import DUAL
+from tests.pipeline.killing import content
 
 LONG = ("--model", "mlp", "--epochs", "40", "--precision", "fp32", "--threads", "1", "--quiet", "--limit", "400")
 SLOW = ("--batch", "16")
@@ -56,7 +57,7 @@ def test_ctrl_c_exits_130_and_the_same_command_goes_on_to_the_same_bytes(call):
     assert after[: len(before)] == before, "it went on; it did not start over"
     call(*PRUNE, "--run", "runs/whole")
     for name in ("selection.parquet", "signals/p_label.npy", "signals/margin.npy", "model.safetensors"):
-        assert Path("runs/digits", name).read_bytes() == Path("runs/whole", name).read_bytes(), name
+        assert content(Path("runs/digits", name)) == content(Path("runs/whole", name)), name
 
 
 def test_sigterm_exits_143_and_training_goes_on(call):
@@ -70,7 +71,7 @@ def test_sigterm_exits_143_and_training_goes_on(call):
     whole = call(*words, "--run", "runs/whole")
     assert resumed.stdout.splitlines()[0] == whole.stdout.splitlines()[0]
     files = [Path(run, "model.safetensors") for run in ("runs/digits-full", "runs/whole")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert content(files[0]) == content(files[1])
 
 
 @pytest.mark.parametrize(

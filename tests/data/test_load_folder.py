@@ -12,6 +12,7 @@ from PIL import Image
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data import Examples, load
 from datawinnow.data import pictures as pictures_module
+from datawinnow.data.load import MIRRORED
 from datawinnow.data.pictures import BrokenPicture
 from tests.data.helpers import encoded, pixels, png_header, write_folder
 
@@ -22,7 +23,7 @@ def test_pixels_labels_and_ids_are_those_on_disk(tmp_path):
     assert len(train) == 10
     assert len(test) == 6
     assert train.classes == ("cat", "dog")
-    assert train.notes == ()
+    assert train.notes == (MIRRORED,)
     for part in (train, test):
         assert part.x.dtype is torch.uint8
         for i in range(len(part)):

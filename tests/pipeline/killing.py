@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,19 +39,32 @@ def killed_at(monkeypatch, at: int | None):
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """What a folder holds, without times: path -> bytes, or rows or facts where a time is among them."""
-    found: dict[str, object] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_dir():
-            found[str(file.relative_to(folder))] = "a folder"
-        elif file.suffix == ".json":
-            found[str(file.relative_to(folder))] = timeless(json.loads(file.read_text()))
-        elif file.name == "history.parquet":
-            rows = pq.read_table(file).to_pylist()
-            found[file.name] = str([{k: v for k, v in row.items() if k != "seconds"} for row in rows])
-        else:
-            found[str(file.relative_to(folder))] = file.read_bytes()
-    return found
+    """What a folder holds, without times: path -> content."""
+    return {str(f.relative_to(folder)): "a folder" if f.is_dir() else content(f) for f in sorted(folder.rglob("*"))}
+
+
+def content(file: Path) -> object:
+    """The bytes of a file, or what is in it where a time is among that."""
+    if file.suffix == ".json":
+        return timeless(json.loads(file.read_text()))
+    return {".parquet": parquet, ".safetensors": network}.get(file.suffix, Path.read_bytes)(file)
+
+
+def parquet(file: Path) -> tuple[object, ...]:
+    """Rows (as text, in which NaN is NaN), columns and making of a table, without times."""
+    table = pq.read_table(file)
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in table.to_pylist()]
+    fields = [(field.name, str(field.type), field.metadata) for field in table.schema]
+    return str(rows), fields, timeless(json.loads(table.schema.metadata[b"datawinnow"]))
+
+
+def network(file: Path) -> tuple[object, bytes]:
+    """Facts, without times, and bytes of the weights of a network."""
+    data = file.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"]["datawinnow"] = timeless(json.loads(header["__metadata__"]["datawinnow"]))
+    return header, data[8 + size :]
 
 
 def timeless(value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import read_json
@@ -21,21 +22,35 @@ from datawinnow.train import evaluate, fit
 
 from .conftest import FAST, make_blobs
 
-
-def row(method: str, accuracy: float, seed: int = 0, scoring: int = 100) -> dict:
-    return {"method": method, "accuracy": accuracy, "seed": seed, "cost": {"score": {"backward": scoring}}}
+LABELS = {"dual": "DUAL", "random": "random", "shorter_full": "all the data, fewer epochs"}
 
 
-def arms(ours: float, random: float, shorter: float, **how) -> list[dict]:
-    return [row("dual", ours, **how), row("random", random), row("shorter_full", shorter)]
+def row(method: str, accuracy: float, seed: int = 0, scoring: int = 100, passes: int = 1800) -> dict:
+    cost = {"score": {"backward": scoring}}
+    return {
+        "method": method,
+        "label": LABELS[method],
+        "accuracy": accuracy,
+        "seed": seed,
+        "passes": passes,
+        "cost": cost,
+    }
+
+
+def arms(ours: float, random: float, shorter: float, seed: int = 0, **how) -> list[dict]:
+    return [row("dual", ours, seed, **how), row("random", random, seed), row("shorter_full", shorter, seed)]
 
 
 ONE = "One seed: an indication, not a result; try --check-seeds 3."
+EACH = "Each passed 1,800 examples in training."
 SHORTER = (
-    "All the data for fewer epochs did best here, at the same number of examples passed and with nothing spent on "
-    "scoring: train shorter instead of pruning."
+    "All the data for fewer epochs did better here, with nothing spent on scoring: train shorter instead of pruning."
 )
-RANDOM = "Random examples did best here: do not pay for scoring at this keep and schedule."
+RANDOM = "Random examples did better here: do not pay for scoring at this keep and schedule."
+AS_RANDOM = (
+    "Random examples did as well here, as far as this can show, and need no scoring: do not pay for it at this keep "
+    "and schedule, or let more seeds decide."
+)
 
 
 class TestVerdict:
@@ -45,33 +60,33 @@ class TestVerdict:
             (
                 arms(0.8, 0.75, 0.7812),
                 "DUAL beats as many random examples by 5.00 points (80.00 against 75.00), and beats all the data "
-                "for fewer epochs by 1.88 points (80.00 against 78.12). DUAL is the best of the 3 here, the "
+                f"for fewer epochs by 1.88 points (80.00 against 78.12). {EACH} DUAL is the best of the 3 here, the "
                 f"recording that it took set aside. {ONE}",
             ),
             (
                 arms(0.75, 0.8, 0.7),
                 "DUAL loses to as many random examples by 5.00 points (75.00 against 80.00), and beats all the data "
-                f"for fewer epochs by 5.00 points (75.00 against 70.00). {RANDOM} {ONE}",
+                f"for fewer epochs by 5.00 points (75.00 against 70.00). {EACH} {RANDOM} {ONE}",
             ),
             (
                 arms(0.75, 0.75, 0.9),
                 "DUAL ties with as many random examples (75.00 against 75.00), and loses to all the data for fewer "
-                f"epochs by 15.00 points (75.00 against 90.00). {SHORTER} {ONE}",
+                f"epochs by 15.00 points (75.00 against 90.00). {EACH} {SHORTER} {ONE}",
             ),
             (
                 arms(0.75, 0.75, 0.7),
                 "DUAL ties with as many random examples (75.00 against 75.00), and beats all the data for fewer epochs "
-                f"by 5.00 points (75.00 against 70.00). {RANDOM} {ONE}",
+                f"by 5.00 points (75.00 against 70.00). {EACH} {AS_RANDOM} {ONE}",
             ),
             (
                 arms(0.80001, 0.8, 0.7, scoring=0),
                 "DUAL ties with as many random examples (80.00 against 80.00), and beats all the data for fewer epochs "
-                f"by 10.00 points (80.00 against 70.00). {RANDOM} {ONE}",
+                f"by 10.00 points (80.00 against 70.00). {EACH} {AS_RANDOM} {ONE}",
             ),
             (
                 arms(0.8, 0.7, 0.6, scoring=0),
                 "DUAL beats as many random examples by 10.00 points (80.00 against 70.00), and beats all the data for "
-                f"fewer epochs by 20.00 points (80.00 against 60.00). DUAL is the best of the 3 here. {ONE}",
+                f"fewer epochs by 20.00 points (80.00 against 60.00). {EACH} DUAL is the best of the 3 here. {ONE}",
             ),
             (
                 [row("random", 0.8), row("shorter_full", 0.7)],
@@ -83,19 +98,64 @@ class TestVerdict:
     def test_it_is_literally(self, rows, sentence):
         if sentence is None:
             assert verdict(rows, "random", "random") == (
-                "random beats all the data for fewer epochs by 10.00 points (80.00 against 70.00). random is the best "
-                f"of the 2 here, the recording that it took set aside. {ONE}"
+                "random beats all the data for fewer epochs by 10.00 points (80.00 against 70.00). "
+                f"{EACH} random is the best of the 2 here, the recording that it took set aside. {ONE}"
             )
         else:
             assert verdict(rows, "dual", "DUAL") == sentence
 
-    def test_several_seeds_count_by_their_mean(self):
-        rows = [*arms(0.9, 0.5, 0.4), row("dual", 0.5, 1), row("random", 0.7, 1), row("shorter_full", 0.6, 1)]
-        assert verdict(rows, "dual", "DUAL") == (
-            "DUAL beats as many random examples by 10.00 points (70.00 against 60.00), and beats all the data for "
-            "fewer epochs by 20.00 points (70.00 against 50.00). DUAL is the best of the 3 here, the recording that it "
-            "took set aside. Means over 2 seeds."
+    def test_passes_that_differ_are_told_as_they_were(self):
+        rows = [row("dual", 0.8), row("random", 0.7), row("shorter_full", 0.6, passes=1792)]
+        assert (
+            "Examples passed in training: 1,800 (DUAL), 1,800 (random), 1,792 (all the data, fewer epochs). DUAL is"
+            in verdict(rows, "dual", "DUAL")
         )
+
+    def rows(self, ours, random, shorter):
+        """A list of accuracies by seed each."""
+        return [r for seed, each in enumerate(zip(ours, random, shorter, strict=True)) for r in arms(*each, seed)]
+
+    def test_several_seeds_are_compared_by_the_interval_of_their_paired_differences(self):
+        # far apart between the seeds, but DUAL is ahead of random by 4, 5 and 6 points in each
+        ours, random, shorter = (0.5, 0.7, 0.9), (0.46, 0.65, 0.84), (0.55, 0.69, 0.87)
+        low, high = stats.t.interval(0.95, 2, loc=5, scale=stats.sem([4, 5, 6]))
+        half = (high - low) / 2
+        assert low > 0  # else the example shows nothing
+        noise = [100 * (a - b) for a, b in zip(ours, shorter, strict=True)]
+        wide = stats.sem(noise) * stats.t.ppf(0.975, 2)
+        said = verdict(self.rows(ours, random, shorter), "dual", "DUAL")
+        assert said == (
+            f"DUAL beats as many random examples by 5.00 ± {half:.2f} points (70.00 against 65.00), and has no "
+            f"difference that 3 seeds can show from all the data for fewer epochs ({sum(noise) / 3:+.2f} ± {wide:.2f} "
+            f"points, 70.00 against 70.33). {EACH} All the data for fewer epochs did as well here, as far as this can "
+            "show, with nothing spent on scoring: train shorter instead of pruning, or let more seeds decide. Means "
+            "over 3 seeds, and 95% intervals of the differences paired by seed; the selection was made once, so how "
+            "much it would vary is not in them."
+        )
+
+    @pytest.mark.parametrize(
+        ("random", "shorter", "advice"),
+        [
+            ((0.60, 0.61, 0.59), (0.50, 0.51, 0.49), "DUAL is the best of the 3 here, the recording"),
+            ((0.80, 0.81, 0.79), (0.50, 0.51, 0.49), RANDOM),
+            ((0.60, 0.61, 0.59), (0.80, 0.81, 0.79), SHORTER),
+            ((0.69, 0.75, 0.67), (0.50, 0.51, 0.49), AS_RANDOM),
+            (
+                (0.95, 0.60, 0.70),
+                (0.72, 0.73, 0.715),
+                SHORTER,
+            ),  # random's mean is higher, but not sure
+        ],
+        ids=["best", "random", "shorter", "as good as random", "what is sure comes first"],
+    )
+    def test_the_advice_of_several_seeds(self, random, shorter, advice):
+        assert f"in training. {advice}" in verdict(self.rows((0.70, 0.71, 0.69), random, shorter), "dual", "DUAL")
+
+    def test_a_mean_ahead_is_no_win_of_two_seeds_that_disagree(self):
+        said = verdict(self.rows((0.9, 0.5), (0.5, 0.7), (0.4, 0.6)), "dual", "DUAL")
+        assert "no difference that 2 seeds can show from as many random examples (+10.00 ± " in said
+        assert "beats" not in said
+        assert "best of" not in said
 
 
 class TestCheck:
@@ -126,18 +186,19 @@ class TestCheck:
         assert [(r["seed"], r["method"]) for r in rows] == [
             (seed, name) for seed in (0, 1) for name in ("el2n", "random", "shorter_full")
         ]
-        assert [r["trained_epochs"] for r in rows[:3]] == [5, 5, 2]  # round(0.3 * 5) = 2
+        assert [r["trained_epochs"] for r in rows[:3]] == [5, 5, 1.5]  # 5 * 18 / 60
         assert [r["kept"] for r in rows[:3]] == [18, 18, 60]
-        assert [r["passes"] for r in rows[:3]] == [90, 90, 120]
+        assert [r["passes"] for r in rows[:3]] == [90, 90, 90]
+        assert "Each passed 90 examples in training." in answer["sentence"]
         # all 12 epochs of 60 examples were recorded, though EL2N read 10 of them; the baselines pay for none
         assert [r["cost"]["score"]["backward"] for r in rows[:3]] == [720, 0, 0]
-        assert [r["total_passes"] for r in rows[:3]] == [810, 90, 120]
+        assert [r["total_passes"] for r in rows[:3]] == [810, 90, 90]
         assert rows[0]["label"] == "EL2N"
         assert (rows[0]["n"], rows[0]["test_n"], rows[0]["epochs"], rows[0]["model"]) == (60, 30, 5, "mlp")
         assert read_json(folder.path / "check.json") == {"format": 1, **answer}
         assert results.checked(rows, "check") == rows  # what the report asks of rows
         assert answer["sentence"].startswith("EL2N ")
-        assert answer["sentence"].endswith("Means over 2 seeds.")
+        assert answer["sentence"].endswith("the selection was made once, so how much it would vary is not in them.")
         assert list(dict.fromkeys(named)) == [
             "checking: EL2N",
             "checking: random",

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from datawinnow.core.errors import ArgumentError
 from datawinnow.data.examples import Augment, Examples
+from datawinnow.pipeline import estimate as estimate_module
 from datawinnow.pipeline.estimate import duration, estimate
 from datawinnow.pipeline.methods import method_of
 from datawinnow.train import Recipe
@@ -66,6 +68,30 @@ def test_the_recording_grows_with_the_data_and_the_epochs() -> None:
     assert large["memory_by_part"]["recorder"] == 10 * small["memory_by_part"]["recorder"]
     # 64 uint8 pictures of 3 x 8 x 8, padded by one pixel on each side, as they are and mirrored
     assert small["memory_by_part"]["dataset on the device"] == 2 * 64 * 3 * 10 * 10
+
+
+def test_seconds_are_those_of_the_steps_that_will_be_made(monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.5, 0, 7.0))
+    recipe = Recipe(precision="fp32", batch=10)
+    told = estimate(examples(64), epochs=3, keep=0.5, train_epochs=4, model="mlp", recipe=recipe)["seconds_by_stage"]
+    assert told["record"] == 7 + 0.5 * 7 * 3  # 7 steps an epoch of 64
+    assert told["train"] == 7 + 0.5 * 4 * 4  # 4 of 32
+    assert told["score"] == 4e-9 * 64 * 3  # DUAL reads one column
+
+
+def test_it_grows_with_the_epochs() -> None:
+    recipe = Recipe(precision="fp32", batch=16)
+    told = {epochs: estimate(examples(64), epochs=epochs, keep=0.5, model="mlp", recipe=recipe) for epochs in (2, 2000)}
+    for stage in ("record", "train", "score"):
+        assert told[2000]["seconds_by_stage"][stage] > 10 * told[2]["seconds_by_stage"][stage], stage
+    assert told[2000]["seconds"] > 10 * told[2]["seconds"]
+    assert told[2000]["disk"] == 1000 * told[2]["disk"]
+    assert told[2000]["memory_by_part"]["scoring"] > told[2]["memory_by_part"]["scoring"]
+
+
+def test_a_network_with_too_few_outputs_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="has 1 outputs, but the dataset 'data' has 2 classes: build it with"):
+        estimate(examples(64), model=lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 1)))
 
 
 def test_a_method_that_reads_no_recording_is_charged_none() -> None:

@@ -175,8 +175,10 @@ class TestEpochs:
 
     @pytest.mark.parametrize(
         ("name", "options", "read"),
-        [("dual", {}, 30), ("el2n", {}, 10), ("el2n", {"last": 4}, 4), ("el2n", {"last": 40}, 30), ("aum", {}, 30)],
-        ids=["dual", "el2n", "el2n to 4", "el2n past the end", "aum"],
+        [("dual", {}, 30), ("el2n", {}, 10), ("el2n", {"last": 4}, 4), ("el2n", {"last": 40}, 30), ("aum", {}, 30)]
+        + [("entropy", {"epoch": epoch}, read) for epoch, read in ((-1, 30), (4, 5), (0, 1), (29, 30), (-28, 3))],
+        ids=["dual", "el2n", "el2n to 4", "el2n past the end", "aum"]
+        + [f"entropy at {epoch}" for epoch in (-1, 4, 0, 29, -28)],
     )
     def test_a_score_is_charged_for_the_epochs_it_reads(self, name, options, read):
         assert epochs_read(name, 30, **options) == read

@@ -47,9 +47,23 @@ class TestCharge:
             ("el2n", {}, None, 600),
             ("el2n", {"last": 3}, None, 180),
             ("el2n", {}, 4, 240),
+            ("entropy", {"epoch": 4}, None, 300),
+            ("entropy", {"epoch": 4}, 12, 300),
+            ("entropy", {"epoch": -1}, 12, 720),
             ("random", {}, None, 0),
         ],
-        ids=["dual_beta", "dual", "dual of 12", "el2n", "el2n to 3", "el2n of 4", "random"],
+        ids=[
+            "dual_beta",
+            "dual",
+            "dual of 12",
+            "el2n",
+            "el2n to 3",
+            "el2n of 4",
+            "entropy",
+            "entropy of 12",
+            "last",
+            "random",
+        ],
     )
     def test_of_a_selection(self, run, blobs, method, options, epochs, charge):
         select(run, blobs, keep=0.5, method=method, score_options=options, epochs=epochs)
@@ -118,6 +132,7 @@ class TestSelect:
     def test_the_file_says_how_it_was_made(self, run, blobs):
         select(run, blobs, keep=0.1, method="ccs", seed=3, per_class=True)
         _, meta = selected(run)
+        assert meta.pop("cost") == {stage: run.facts["cost"][stage] for stage in ("record", "score", "select")}
         assert meta == {
             "format": 1,
             "method": "ccs",

@@ -104,6 +104,17 @@ def test_a_table_of_another_dataset_is_refused(tmp_path: Path, run: Path) -> Non
         report.write(folder)
 
 
+def test_a_check_of_another_dataset_is_refused_and_an_unfinished_one_is_shown(tmp_path: Path, run: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    check = {"format": 1, "rows": [], "sentence": "The check is not finished: 0 of 3 trainings are done."}
+    (copy / "check.json").write_text(json.dumps({**check, "fingerprint": "ab"}))
+    with pytest.raises(RunError, match=r"check\.json is of another dataset \(fingerprint ab\) than the run .*--check"):
+        report.write(copy)
+    (copy / "check.json").write_text(json.dumps(check))
+    assert "The check is not finished: 0 of 3" in report.write(copy).read_text()
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [

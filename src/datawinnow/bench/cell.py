@@ -36,14 +36,13 @@ NOTHING = Cost()
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(source: str, limit: int | None, size: int | None, seed: int, image: str | None, label: str | None) -> Any:
-    return load(source, limit=limit, size=size, seed=seed, image=image, label=label)
+def _loaded(source: str, **how: Any) -> Any:
+    return load(source, **how)
 
 
 def datasets_of(grid: Grid) -> tuple[Any, Any]:
     """Train and test split of a grid; decoded once a process."""
-    d = grid.data
-    return _loaded(d.source, d.limit, d.size, d.seed, d.image, d.label)  # type: ignore[no-any-return]
+    return _loaded(**grid.data.model_dump())  # type: ignore[no-any-return]
 
 
 def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:

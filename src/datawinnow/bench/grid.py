@@ -34,6 +34,7 @@ class Data(Strict):
     seed: int = 0
     image: str | None = None
     label: str | None = None
+    flip: bool | None = None
 
 
 class Train(Strict):

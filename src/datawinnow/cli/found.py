@@ -82,5 +82,6 @@ def begin(source: str, loading: Loading, screen: Screen, run: Path | None, **how
     train, test = load(source, options, screen)
     path = default_run(train, run)
     folder, _, _ = begin_run(train, path, source=lasting(source), tell=screen.note, **how)
-    folder.update(options={"load": options})
+    if "record" not in folder.facts["options"]:  # what is recorded stays as it was loaded; `record` refuses others
+        folder.update(options={"load": options})
     return train, test, folder

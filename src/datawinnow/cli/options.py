@@ -97,6 +97,17 @@ DataOverride = Annotated[
 ]
 
 
+def key_value(flag: str, text: str, panel: str | None = None) -> Any:
+    """A repeatable option ``flag KEY=VALUE``; `pairs` reads what is given.
+
+    Args:
+        flag: its name.
+        text: its help.
+        panel: the part of the help that it stands in.
+    """
+    return typer.Option(flag, metavar="KEY=VALUE", help=text, rich_help_panel=panel, show_default=False)
+
+
 @dataclass(frozen=True)
 class Loading:
     """How the dataset is read; None stands for the default, or for what the run at hand was made with."""
@@ -163,6 +174,16 @@ class Loading:
             show_default=False,
         ),
     ] = None
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Whether training mirrors pictures left to right half of the time; not for text, digits, left and "
+            "right. Default: colour pictures only, which is told.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
     skip_broken: Annotated[
         bool,
         typer.Option(
@@ -182,6 +203,7 @@ class Loading:
             "seed": self.split_seed,
             "image": self.image,
             "label": self.label,
+            "flip": self.flip,
             "on_broken": "skip" if self.skip_broken else None,
         }
         return {key: value for key, value in named.items() if value is not None}
@@ -203,14 +225,7 @@ class Training:
         ),
     ] = None
     model_option: Annotated[
-        list[str],
-        typer.Option(
-            "--model-option",
-            metavar="KEY=VALUE",
-            help="Option of the network (repeatable), for example width=32.",
-            rich_help_panel=_TRAIN,
-            show_default=False,
-        ),
+        list[str], key_value("--model-option", "Option of the network (repeatable), for example width=32.", _TRAIN)
     ] = field(default_factory=list)
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="Examples a step.", rich_help_panel=_TRAIN)] = 128
     lr: Annotated[
@@ -328,12 +343,8 @@ class Choosing:
     ] = None
     option: Annotated[
         list[str],
-        typer.Option(
-            "--option",
-            metavar="KEY=VALUE",
-            help="Option of the selector or the score (repeatable), for example c_d=4 or window=5.",
-            rich_help_panel=_METHOD,
-            show_default=False,
+        key_value(
+            "--option", "Option of the selector or the score (repeatable), for example c_d=4 or window=5.", _METHOD
         ),
     ] = field(default_factory=list)
     per_class: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from datawinnow.cli import found
-from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RunArgument, pairs
+from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RunArgument, key_value, pairs
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
 
@@ -30,13 +30,7 @@ def score(
         ),
     ],
     option: Annotated[
-        list[str],
-        typer.Option(
-            "--option",
-            metavar="KEY=VALUE",
-            help="Option of the score (repeatable; with one score), for example window=5.",
-            show_default=False,
-        ),
+        list[str], key_value("--option", "Option of the score (repeatable; with one score), for example window=5.")
     ] = [],  # noqa: B006
     epochs: ReadEpochs = None,
     data: DataOverride = None,

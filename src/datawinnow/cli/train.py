@@ -12,6 +12,29 @@ from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training
 from datawinnow.cli.ui import Screen, duration
 from datawinnow.cli.verb import verb
 
+Select = Annotated[
+    Path | None,
+    typer.Option(
+        "--select",
+        metavar="FILE",
+        help="selection.parquet, or the run folder that holds it. Default: train on all.",
+        show_default=False,
+    ),
+]
+Passes = Annotated[
+    int, typer.Option("--epochs", metavar="N", help="Passes over the kept examples.", rich_help_panel="Training")
+]
+OwnRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="FOLDER",
+        help="Run folder to write. Default: runs/ and the names of dataset, method, keep and seed.",
+        rich_help_panel="Output",
+        show_default=False,
+    ),
+]
+
 
 @verb(
     "datawinnow train my-pictures/ --select runs/my-pictures --epochs 30",
@@ -21,29 +44,10 @@ def train(
     data: Source,
     loading: Loading,
     training: Training,
-    select: Annotated[
-        Path | None,
-        typer.Option(
-            "--select",
-            metavar="FILE",
-            help="selection.parquet, or the run folder that holds it. Default: train on all.",
-            show_default=False,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int, typer.Option("--epochs", metavar="N", help="Passes over the kept examples.", rich_help_panel="Training")
-    ] = 30,
+    select: Select = None,
+    epochs: Passes = 30,
     seed: Seed = 0,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run",
-            metavar="FOLDER",
-            help="Run folder to write. Default: runs/ and the names of dataset, method, keep and seed.",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
-    ] = None,
+    run: OwnRun = None,
     quiet: Quiet = False,
 ) -> None:
     """Train on the kept examples, or on all, and say what it reached and cost.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -12,11 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datawinnow.core import check
-from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.core.rng import forked
+from datawinnow.core.errors import DataError
 from datawinnow.data.examples import Augment, Examples
+from datawinnow.data.fingerprint import check_map_style, fingerprint_of, labels_of
 from datawinnow.data.indexed import indexed
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "LoaderBatches",
+    "ResidentBatches",
+    "batches_of",
+    "check_map_style",
+    "draw_augmentation",
+    "fingerprint_of",
+    "labels_of",
+    "split_evenly",
+]
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -245,49 +256,3 @@ def resident_bytes(examples: Examples) -> float:
 def free_bytes(device: torch.device) -> float:
     """Free memory of a GPU. Of the CPU's nothing is asked: the examples are in it already."""
     return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else math.inf
-
-
-def fingerprint_of(dataset: Any) -> str:
-    """The dataset's fingerprint; of a dataset from outside a hash of its type, length and labels.
-
-    Its x are not read, since its transforms may draw at random; labels that it does not tell (``labels`` or
-    ``targets``) are read from up to 256 items.
-
-    Raises:
-        ArgumentError: it has no length.
-    """
-    own = getattr(dataset, "fingerprint", None)
-    if isinstance(own, str):
-        return own
-    check_map_style(dataset)
-    n = len(dataset)
-    digest = hashlib.sha256(f"{type(dataset).__name__} {n}".encode())
-    labels = labels_of(dataset)
-    if labels is not None:
-        digest.update(labels.numpy().tobytes())
-    else:
-        with forked(0, "fingerprint"):  # a transform may draw from the global generator
-            digest.update(str([int(dataset[i][1]) for i in range(0, n, max(1, n // 256))]).encode())
-    return digest.hexdigest()[:16]
-
-
-def labels_of(dataset: Any) -> Tensor | None:
-    """(n,) int64 labels if the dataset tells them without being read through (``labels`` or ``targets``)."""
-    for name in ("labels", "targets"):
-        found = getattr(dataset, name, None)
-        if found is not None and hasattr(found, "__len__") and len(found) == len(dataset):
-            return check.labels(name, found)
-    return None
-
-
-def check_map_style(dataset: Any) -> None:
-    """Refuse what has no length or no items by number.
-
-    Raises:
-        ArgumentError: naming the type.
-    """
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise ArgumentError(
-            f"a dataset must be map-style (__len__ and __getitem__), got {type(dataset).__name__}; "
-            "a stream cannot be indexed"
-        )

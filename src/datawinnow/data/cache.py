@@ -1,25 +1,41 @@
 """Decoded pictures are kept between runs, so that 50,000 of them load in a blink the second time.
 
-The folder is ``$DATAWINNOW_CACHE`` (empty: no cache) or ``~/.cache/datawinnow``; it can be deleted at any time.
+The folder is ``$DATAWINNOW_CACHE`` (empty: no cache) or ``~/.cache/datawinnow``; it can be deleted at any time. It
+holds up to ``$DATAWINNOW_CACHE_GB`` gigabytes (10 unless told): when more is stored, what was not used for longest is
+removed, but nothing that a process still reads from. Only files of the cache's own making are ever removed.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shutil
 import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from datawinnow.core.errors import RunError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import written_whole
 from datawinnow.data.pictures import Decoded
 
+try:
+    import fcntl
+except ImportError:  # no such locks there; a file that is open cannot be removed there either
+    fcntl = None  # type: ignore[assignment]
+
 WORTH_SECONDS = 1.0
 """What decodes faster than this is decoded each time."""
+GIGABYTES = 10.0
+"""How much is kept unless ``$DATAWINNOW_CACHE_GB`` says otherwise."""
+OWN_NAME = re.compile(r"[0-9a-f]{24}(_\d+x\d+x\d+)?-[0-9a-f]{24}\.(npz|arrow)")
+"""Names that `cached_file` makes: the folder may be shared with other files, which are nobody's to remove."""
+_held: dict[Path, BinaryIO] = {}
+"""Files that this process reads from as long as it lives, open and locked."""
 
 
 def cache_folder() -> Path | None:
@@ -32,9 +48,34 @@ def cache_folder() -> Path | None:
 
 
 def cached_file(key: tuple[str, str], suffix: str) -> Path | None:
-    """The cache's file for a key: which pictures, and in what state their files are."""
+    """The cache's file for a key: which pictures, and in what state their files are; in use from now on if it exists.
+
+    Raises:
+        ArgumentError: as in `limit`, before anything is decoded.
+    """
     folder = cache_folder()
-    return folder / f"{key[0]}-{key[1]}{suffix}" if folder else None
+    if folder is None:
+        return None
+    limit()
+    path = folder / f"{key[0]}-{key[1]}{suffix}"
+    _use(path)
+    return path
+
+
+def limit() -> float:
+    """Bytes that the cache may hold.
+
+    Raises:
+        ArgumentError: ``$DATAWINNOW_CACHE_GB`` is no number of 0 or above.
+    """
+    told = os.environ.get("DATAWINNOW_CACHE_GB", "").strip()
+    try:
+        size = float(told) if told else GIGABYTES
+    except ValueError:
+        size = math.nan
+    if not size >= 0:
+        raise ArgumentError(f"DATAWINNOW_CACHE_GB must be a number of gigabytes, 0 or above, got {told!r}")
+    return size * 1e9
 
 
 def read(key: tuple[str, str]) -> Decoded | None:
@@ -71,7 +112,17 @@ def write(key: tuple[str, str], decoded: Decoded) -> bool:
 
 
 def room_for(path: Path, size: int) -> bool:
-    """Whether ``size`` bytes can be written to ``path``'s folder, which is made."""
+    """Whether there is room for ``path`` of half of ``size`` bytes; its folder is made.
+
+    Args:
+        path: file of the cache.
+        size: bytes that must be free on the disk: twice what is to be written.
+
+    Raises:
+        ArgumentError: as in `limit`.
+    """
+    if size / 2 > limit():
+        return False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.access(path.parent, os.W_OK) and shutil.disk_usage(path.parent).free > size
@@ -80,9 +131,51 @@ def room_for(path: Path, size: int) -> bool:
 
 
 def drop_older(path: Path) -> None:
-    """Remove the cache's files for the same pictures in another state of their files."""
+    """After ``path`` was written: remove its pictures in another state of their files, and what is over the limit."""
+    _use(path)
     which = path.name.split("-")[0]
     for other in path.parent.glob(f"{which}-*{path.suffix}"):
         if other != path:
-            with suppress(OSError):
-                other.unlink()
+            _remove(other)
+    _trim(path)
+
+
+def _trim(last: Path) -> None:
+    """Remove what was not used for longest until the cache is within its limit; ``last`` stays."""
+    files = []
+    with suppress(OSError):  # removed by another process meanwhile
+        for file in last.parent.iterdir():
+            if OWN_NAME.fullmatch(file.name):
+                status = file.stat()
+                files.append((status.st_mtime_ns, status.st_size, file))
+    over = sum(size for _, size, _ in files) - limit()
+    for _, size, file in sorted(files):
+        if over <= 0:
+            break
+        if file != last and _remove(file):
+            over -= size
+
+
+def _use(path: Path) -> None:
+    """Mark a file as used now; one that is read from for long (not an .npz, which is read whole) is held as well."""
+    with suppress(OSError):
+        os.utime(path)
+        if path.suffix == ".npz":
+            return
+        file = path.open("rb")  # anew: another file may have taken its place
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _held[path] = file
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file of the cache, unless a process holds it."""
+    if path in _held:
+        return False
+    with suppress(OSError):
+        if fcntl is not None:
+            with path.open("rb") as file:  # refused while another process has the file locked
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+        return True
+    return False

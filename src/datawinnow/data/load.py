@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from datawinnow.core.errors import ArgumentError, DataError
@@ -13,6 +14,10 @@ from datawinnow.data.npz import load_npz
 from datawinnow.data.parquet import find_parquet, load_parquet
 from datawinnow.data.pictures import OnBroken, Progress
 
+MIRRORED = (
+    "in training, pictures are mirrored left to right half of the time; where a mirrored picture means another thing "
+    "(text, digits, left and right), switch that off with flip=False (--no-flip)"
+)
 WHAT_DATA_CAN_BE = (
     "DATA can be: digits (embedded); a folder of pictures by class (FOLDER/train/<class>/*.png beside FOLDER/test, or "
     "FOLDER/<class>/*.png); a .parquet file or a folder of train-*.parquet and test-*.parquet; an .npz file; or "
@@ -31,11 +36,15 @@ def load(
     on_broken: OnBroken = "raise",
     memory: int | None = None,
     limit: int | None = None,
+    flip: bool | None = None,
     progress: Progress | None = None,
 ) -> tuple[Loaded, Loaded]:
     """Read a dataset as a train and a test split.
 
     What is chosen on the user's behalf (size, a held-out test split, an axis of channels) is told in ``train.notes``.
+
+    Pictures that took a while to decode are kept in ``~/.cache/datawinnow`` (``DATAWINNOW_CACHE``; empty for no cache),
+    up to 10 GB (``DATAWINNOW_CACHE_GB``); beyond that, those not used for longest are removed.
 
     Args:
         source: ``"digits"``; a folder of pictures by class; a Parquet file or a folder of shards in the layout of the
@@ -49,6 +58,8 @@ def load(
         on_broken: ``"raise"`` names the first broken picture; ``"skip"`` leaves such out and tells how many.
         memory: bytes that decoded pictures may take, else they are decoded on demand; None for half of what is free.
         limit: number of training examples, drawn with every class's share kept; None, or more than there are, for all.
+        flip: whether training mirrors pictures left to right half of the time; None for colour pictures only, which is
+            told. Not for pictures that mean another thing mirrored: text, digits, left and right.
         progress: called now and then as ``progress(description, done, total)``.
 
     Returns:
@@ -64,12 +75,30 @@ def load(
     (1438, 359, (1, 8, 8))
     """
     options = Options(size, seed, holdout, image, label, on_broken, memory, limit, progress).checked()
+    if flip not in (None, True, False):
+        raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
     if (text := str(source)).startswith("hf:"):
-        return load_hub(text, options)
-    if text == "digits":
+        found = load_hub(text, options)
+    elif text == "digits":
         _no_columns(options, text)
-        return load_digits(options)
-    return _load_path(Path(source).expanduser(), text, options)
+        found = load_digits(options)
+    else:
+        found = _load_path(Path(source).expanduser(), text, options)
+    return _mirrored(*found, flip)
+
+
+def _mirrored(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, Loaded]:
+    """Both splits, mirrored in training as told, and a note where they are."""
+    if train.augment is None:
+        if flip:
+            raise ArgumentError(f"flip=True, but {train.name} holds no pictures that could be mirrored: leave it out")
+        return train, test
+    if flip is not None:
+        augment = replace(train.augment, flip=flip)
+        train, test = replace(train, augment=augment), replace(test, augment=augment)
+    if train.augment is not None and train.augment.flip:
+        train = replace(train, notes=(*train.notes, MIRRORED))
+    return train, test
 
 
 def _load_path(path: Path, text: str, options: Options) -> tuple[Loaded, Loaded]:

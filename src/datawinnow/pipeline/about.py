@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import forked
-from datawinnow.data.batches import check_map_style, fingerprint_of, labels_of
+from datawinnow.data.fingerprint import check_map_style, fingerprint_of, labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.models import build, choose
+from datawinnow.train.setup import first_batch
 
 Model = str | Callable[..., nn.Module] | None
 
@@ -106,3 +107,30 @@ def network(model: Model, facts: Mapping[str, Any], seed: int, **options: Any) -
     with forked(seed, "weights"):
         built = build(model, shape=tuple(facts["shape"]), classes=len(facts["classes"]), **options)
     return built, model if isinstance(model, str) else getattr(model, "__name__", type(built).__name__), why
+
+
+def check_outputs(model: nn.Module, data: Any, facts: Mapping[str, Any]) -> None:
+    """Refuse a network that has fewer outputs than the dataset has classes; torch's own words for it name neither.
+
+    Two examples go through it. Here and not only in `fit`, since the classes of a dataset that does not tell them are
+    known here, and since nothing is left behind yet.
+
+    Args:
+        model: the network.
+        data: the dataset.
+        facts: what `describe` says of it.
+
+    Raises:
+        ArgumentError: naming both numbers.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    was, classes = model.training, len(facts["classes"])
+    with forked(0, "outputs"), torch.no_grad():
+        _, x, _ = first_batch(data, device, 2)
+        out = model.eval()(x)
+    model.train(was)
+    if isinstance(out, Tensor) and out.ndim == 2 and out.shape[1] < classes:
+        raise ArgumentError(
+            f"the model {type(model).__name__} has {out.shape[1]} outputs, but the dataset {facts['name']!r} has "
+            f"{classes} classes: build it with classes={classes}"
+        )

@@ -18,14 +18,16 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import ResidentBatches, batches_of
 from datawinnow.data.examples import Examples
+from datawinnow.pipeline.about import Model, check_outputs, describe, network
 from datawinnow.pipeline.methods import Method, method_of, needs_of
-from datawinnow.pipeline.verbs import Model, describe, network
 from datawinnow.record import Recorder
 from datawinnow.train.fit import Recipe, fabric_for
 from datawinnow.train.precision import autocast, fastest, float32_head
 
 SCORING = 4e-9
 """Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
+SIGNALS = len(RECORDED) + 1
+"""Columns of a recording: the signals and ``seen``."""
 
 
 def estimate(
@@ -56,55 +58,73 @@ def estimate(
     Returns:
         ``seconds``, ``seconds_by_stage``; ``memory`` (bytes resident at the peak, process and libraries included),
         ``memory_by_part``; ``disk`` bytes of the recording; ``sentence``.
+
+    Raises:
+        ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
     """
     recipe = recipe or Recipe()
     facts = describe(train)
     chosen = method_of(method)
     built, name, _ = network(model, facts, 0, **(model_options or {}))
+    check_outputs(built, train, facts)
     device = fabric_for(recipe.device).device
     # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
     resident = resident_bytes()
     n = len(train)
-    reads = bool(needs_of(chosen))
     per_step, activations, overhead = _measure(train, built, recipe, device, steps)
-    per_epoch = -(-n // recipe.batch)
+
+    def training(count: int, passes: int) -> float:
+        return overhead + per_step * -(-count // recipe.batch) * passes
+
     stages: dict[str, float] = {}
-    if reads:
-        stages["record"] = overhead + per_step * per_epoch * epochs
-        stages["score"] = SCORING * n * epochs * max(1, len(needs_of(chosen)))
+    if needs_of(chosen):
+        stages["record"] = training(n, epochs)
+        stages["score"] = SCORING * n * epochs * len(needs_of(chosen))
     if keep is not None:
-        kept = budget_of(keep, n)
-        stages["train"] = overhead + per_step * -(-kept // recipe.batch) * (train_epochs or epochs)
-    signals = len(RECORDED) + 1
-    weights = sum(p.numel() * p.element_size() for p in built.parameters())
+        stages["train"] = training(budget_of(keep, n), train_epochs or epochs)
     parts = {
         "process": float(resident),
         "dataset on the device": float(_resident_extra(train, device)),
-        "network, gradients, optimiser": float(weights * (4 if recipe.optimizer == "adamw" else 3)),
+        "network, gradients, optimiser": _weights(built, recipe),
         "activations": float(activations),
-        # the open epoch, its copy for the disk, and the packed bytes
-        "recorder": float(3 * 4 * signals * n if reads else 0),
-        # float64 moments and windows in chunks, the score and the draw's keys
-        "scoring": float(min(n, 1 << 16) * epochs * 8 * 3 + 8 * 8 * n if reads else 0),
-        "evidence and tables": float(400 * n if reads else 0),
+        **_recording(n, epochs if needs_of(chosen) else 0),
     }
-    memory = (
-        parts["process"]
-        + parts["dataset on the device"]
-        + parts["network, gradients, optimiser"]
-        + max(parts["activations"] + parts["recorder"], parts["scoring"] + parts["evidence and tables"])
-    )
     answer = {
         "model": name,
         "method": chosen.key,
         "n": n,
         "seconds": sum(stages.values()),
         "seconds_by_stage": stages,
-        "memory": memory,
+        "memory": _peak(parts),
         "memory_by_part": parts,
-        "disk": float(2 * 4 * signals * n * epochs if reads else 0),
+        "disk": float(2 * 4 * SIGNALS * n * epochs if needs_of(chosen) else 0),
     }
     return {**answer, "sentence": sentence(answer)}
+
+
+def _weights(model: torch.nn.Module, recipe: Recipe) -> float:
+    """Bytes of the weights, their gradients and what the optimiser keeps of each."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return float(weights * (4 if recipe.optimizer == "adamw" else 3))
+
+
+def _recording(n: int, epochs: int) -> dict[str, float]:
+    """Bytes of what a recording of ``epochs`` needs, by part; 0 epochs for none."""
+    if not epochs:
+        return {"recorder": 0.0, "scoring": 0.0, "evidence and tables": 0.0}
+    return {
+        "recorder": float(3 * 4 * SIGNALS * n),  # the open epoch, its copy for the disk, and the packed bytes
+        # float64 moments and windows in chunks, the score and the draw's keys
+        "scoring": float(min(n, 1 << 16) * epochs * 8 * 3 + 8 * 8 * n),
+        "evidence and tables": float(400 * n),
+    }
+
+
+def _peak(parts: Mapping[str, float]) -> float:
+    """Bytes at the peak: training and scoring come one after the other."""
+    always = parts["process"] + parts["dataset on the device"] + parts["network, gradients, optimiser"]
+    training = parts["activations"] + parts["recorder"]
+    return always + max(training, parts["scoring"] + parts["evidence and tables"])
 
 
 def sentence(answer: Mapping[str, Any]) -> str:

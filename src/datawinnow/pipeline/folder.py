@@ -23,6 +23,8 @@ from datawinnow.pipeline.tables import read_selection, write_selection
 from datawinnow.record import column
 
 COLUMNS = (*RECORDED, "kl_step", "seen")
+STAGES = ("record", "train", "score", "select", "check")
+"""What a run may spend on, in the order in which it does."""
 
 
 class RunFolder:
@@ -126,6 +128,20 @@ class RunFolder:
         """Write down what a stage cost."""
         self.update(cost={stage: cost.as_dict()})
 
+    def made_by(self, stage: str, cost: Cost | None = None) -> dict[str, Any]:
+        """What every artefact says of its making: the dataset's fingerprint, and what was spent up to ``stage``.
+
+        Args:
+            stage: of `STAGES`; later ones, of a time before, are left out.
+            cost: of ``stage`` itself; what ``run.json`` says unless told.
+
+        Returns:
+            ``fingerprint``; ``cost``, a stage's ``seconds``, ``forward``, ``backward`` and ``flops`` by its name.
+        """
+        spent = {**self.facts["cost"], **({stage: cost.as_dict()} if cost is not None else {})}
+        so_far = [name for name in STAGES[: STAGES.index(stage) + 1] if name in spent]
+        return {"fingerprint": self.facts["dataset"]["fingerprint"], "cost": {name: spent[name] for name in so_far}}
+
     @property
     def signals(self) -> Path:
         """Folder of the recorded columns."""
@@ -171,7 +187,7 @@ class RunFolder:
         return int(self.facts["options"].get("record", {}).get("epochs", 0))
 
     def _column(self, name: str) -> Tensor:
-        found = column(self.signals, name)
+        found = column(self.signals, name, self.facts["dataset"]["fingerprint"])
         expected = (self.epochs - (name == "kl_step"), self.n)
         if tuple(found.shape) != expected:
             raise RunError(
@@ -182,15 +198,27 @@ class RunFolder:
 
     # --- tables -----------------------------------------------------------------------------------------------------
 
-    def write_history(self, rows: list[dict[str, float]]) -> None:
-        """``history.parquet``, a row an epoch."""
-        table = pa.Table.from_pylist(rows)
-        write_table(self.path / "history.parquet", table, {"fingerprint": self.facts["dataset"]["fingerprint"]})
+    def write_history(self, rows: list[dict[str, float]], stage: str, cost: Cost) -> None:
+        """``history.parquet``, a row an epoch of ``stage``, which cost ``cost`` so far."""
+        write_table(self.path / "history.parquet", pa.Table.from_pylist(rows), self.made_by(stage, cost))
 
     def write_scores(
-        self, ids: list[str], labels: Tensor, scores: Mapping[str, Tensor], about: Mapping[str, Mapping[str, Any]]
+        self,
+        ids: list[str],
+        labels: Tensor,
+        scores: Mapping[str, Tensor],
+        about: Mapping[str, Mapping[str, Any]],
+        cost: Cost | None = None,
     ) -> None:
-        """``scores.parquet``: id, label and a float32 column a score with how it was made; earlier scores stay."""
+        """``scores.parquet``: id, label and a float32 column a score with how it was made; earlier scores stay.
+
+        Args:
+            ids: (n,) names of the examples.
+            labels: (n,) int64.
+            scores: name -> (n,).
+            about: name -> how it was made.
+            cost: of computing them.
+        """
         old = self.scores() if (self.path / "scores.parquet").exists() else None
         fields = [pa.field("id", pa.string()), pa.field("label", pa.int64())]
         columns: list[Any] = [pa.array(ids), pa.array(labels.numpy())]
@@ -207,7 +235,7 @@ class RunFolder:
             fields.append(pa.field(name, pa.float32(), metadata=facts))
             columns.append(pa.array(score.to(torch.float32).numpy()))
         table = pa.table(columns, schema=pa.schema(fields))
-        write_table(self.path / "scores.parquet", table, {"fingerprint": self.facts["dataset"]["fingerprint"]})
+        write_table(self.path / "scores.parquet", table, self.made_by("score", cost))
 
     def scores(self) -> pa.Table:
         """``scores.parquet``.
@@ -217,7 +245,7 @@ class RunFolder:
         """
         path = self.path / "scores.parquet"
         table, meta = read_table(path, "datawinnow score RUN --score dual")
-        self._same(meta, path)
+        self.check_made(meta, path)
         if table.column_names[:2] != ["id", "label"] or table.num_rows != self.n:
             raise RunError(
                 f"{path} has {table.num_rows} rows and begins with the columns {table.column_names[:2]}, where there "
@@ -225,7 +253,16 @@ class RunFolder:
             )
         return table
 
-    def _same(self, meta: Mapping[str, Any], path: Path) -> None:
+    def check_made(self, meta: Mapping[str, Any], path: Path) -> None:
+        """Refuse an artefact of another dataset by name.
+
+        Args:
+            meta: what it says of its making.
+            path: where it is.
+
+        Raises:
+            RunError: its fingerprint is another, or it has none.
+        """
         if meta.get("fingerprint") != self.facts["dataset"]["fingerprint"]:
             raise RunError(
                 f"{path} is of another dataset (fingerprint {meta.get('fingerprint')}) than this run "

@@ -21,7 +21,7 @@ from datawinnow.data.batches import batches_of
 from datawinnow.pipeline.about import ids_of, network
 from datawinnow.pipeline.evidence import groups, moments
 from datawinnow.pipeline.folder import RunFolder
-from datawinnow.train.checkpoint import load_checkpoint
+from datawinnow.train.checkpoint import load_checkpoint, read_facts
 
 EACH = 24
 """Pictures of a group."""
@@ -54,6 +54,9 @@ def write_gallery(
         p_mean: (n,) mean of ``p_label``.
         lines: (n,) one sentence an example.
         seed: of who is shown of the kept and the dropped.
+
+    Raises:
+        RunError: the recorded network is damaged, or of another dataset.
     """
     margin = moments(arrays["margin"])[0] if "margin" in arrays else p_mean
     learned = arrays["correct"][-1].bool() if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
@@ -79,19 +82,25 @@ def write_gallery(
             )
     fields = [(k, pa.string()) for k in ("group", "id", "label_name", "guess", "reason", "note")]
     table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, ("png", pa.binary())]))
-    write_table(folder.path / "gallery.parquet", table, {"fingerprint": folder.facts["dataset"]["fingerprint"]})
+    write_table(folder.path / "gallery.parquet", table, folder.made_by("select"))
 
 
 @torch.no_grad()
 def _guesses(folder: RunFolder, train: Any, ids: Tensor) -> list[int | None]:
-    """The class that the recorded network prefers; None where the network cannot be built again from its name."""
+    """The class that the recorded network prefers; None where the network cannot be built again from its name.
+
+    Raises:
+        RunError: the network in the run folder is damaged, or was trained on another dataset.
+    """
     facts = folder.facts
     unknown: list[int | None] = [None] * len(ids)
-    if not (folder.path / "model.safetensors").exists():  # a method that needs no recording
+    path = folder.path / "model.safetensors"
+    if not path.exists():  # a method that needs no recording
         return unknown
+    folder.check_made(read_facts(path), path)
     try:
         model, _, _ = network(facts["model"]["name"], facts["dataset"], 0, **facts["model"].get("options", {}))
-        load_checkpoint(folder.path / "model.safetensors", model, None)
+        load_checkpoint(path, model, None)
     except Exception:  # the user's own function, of which only the name is known: a guess must not stop a selection
         return unknown
     model.eval()

@@ -131,11 +131,21 @@ def compute_score(what: str | Callable[..., Tensor], arrays: Mapping[str, Tensor
 
 
 def epochs_read(what: str | Callable[..., Tensor], epochs: int, **options: Any) -> int:
-    """How many of ``epochs`` recorded epochs a score looks at: what it is charged for."""
-    own = card_of(score_of(what))
-    settings = {**own.options, **options}
-    last = settings.get("last")
-    return min(epochs, int(last)) if isinstance(last, int) and last > 0 else epochs
+    """How many of ``epochs`` recorded epochs a score needs: what it is charged for.
+
+    An epoch needs those before it, so a score that looks at epochs up to ``last``, or at the one ``epoch`` (from the
+    end if negative), is charged for that many.
+
+    >>> epochs_read("el2n", 30), epochs_read("entropy", 30), epochs_read("entropy", 30, epoch=4)
+    (10, 30, 5)
+    """
+    settings = {**card_of(score_of(what)).options, **options}
+    last, epoch = settings.get("last"), settings.get("epoch")
+    if isinstance(last, int) and last > 0:
+        return min(epochs, last)
+    if isinstance(epoch, int) and -epochs <= epoch < epochs:
+        return epoch % epochs + 1
+    return epochs
 
 
 def epochs_charged(method: Method, epochs: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
 from datawinnow.core.rng import stream
-from datawinnow.data.batches import check_map_style
+from datawinnow.data.fingerprint import check_map_style
 from datawinnow.data.kept import Kept
 from datawinnow.pipeline.about import Model, read_labels
 from datawinnow.pipeline.checking import check, verdict
@@ -69,18 +69,14 @@ def prune(
             return Kept(train, select_by_method(chosen, {}, read_labels(train), keep=keep, generator=generator)[0])
         folder, _, _ = begin(train, Path(run), model=model, seed=seed)
         return Kept(train, select(folder, train, keep=keep, method=chosen, seed=seed))
+    how: dict[str, Any] = {"test": test, "epochs": epochs, "of": of, "model": model, "seed": seed, "recipe": recipe}
     with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
         folder = record(
             train,
             Path(run) if run is not None else Path(scratch) / "run",
-            test=test,
-            epochs=epochs,
-            of=of,
-            model=model,
-            seed=seed,
-            recipe=recipe,
-            progress=progress,
             signals=(*RECORDED, "kl_step") if "kl_step" in needs_of(chosen) else RECORDED,
+            progress=progress,
+            **how,
         )
         return Kept(train, select(folder, train, keep=keep, method=chosen, seed=seed, pictures=run is not None))
 

@@ -11,12 +11,12 @@ from torch import nn
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import RunError
-from datawinnow.pipeline.about import Model, describe, network
+from datawinnow.data.fingerprint import fingerprint_of
+from datawinnow.pipeline.about import Model, check_outputs, describe, network
 from datawinnow.pipeline.folder import RunFolder
+from datawinnow.pipeline.stage import Stage, augment_of
 from datawinnow.record import Recorder
 from datawinnow.train import History, Progress, Recipe, fit
-from datawinnow.train.checkpoint import save_checkpoint
-from datawinnow.train.fit import fabric_for
 
 
 def begin(
@@ -35,9 +35,11 @@ def begin(
 
     Raises:
         RunError: the folder is about another dataset, or is something else.
+        ArgumentError: the network has fewer outputs than the dataset has classes.
     """
     facts = describe(train, source)
     built, name, why = network(model, facts, seed, **(model_options or {}))
+    check_outputs(built, train, facts)
     if why and tell is not None:
         tell(f"network: {why}")
     count = sum(p.numel() for p in built.parameters())
@@ -85,8 +87,8 @@ def record(
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     recipe = recipe or Recipe()
-    how: dict[str, Any] = {"model": model, "model_options": model_options, "seed": seed, "source": source}
-    folder, built, about = begin(train, run, tell=tell, **how)
+    named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
+    folder, built, about = begin(train, run, seed=seed, tell=tell, **named)
     options = {
         "epochs": epochs,
         "of": of or epochs,
@@ -94,61 +96,21 @@ def record(
         "seed": seed,
         "model": about["name"],
         "model_options": about["options"],
+        "augment": augment_of(train),
         "recipe": recipe.facts(),
     }
-    done = folder.facts["status"].get("record") == "done"
-    _same_options(folder, options, done=done)
-    checkpoint = run / "checkpoint" / "record.safetensors"
-    if done:
-        _tidy(checkpoint)  # a kill may have come between the last line of run.json and the removal
+    stage = Stage(folder, "record", epochs)
+    _same_options(folder, options, done=stage.done)
+    if stage.done:
+        stage.tidy()
         if tell is not None:
             tell(f"{run} is recorded already; using it")
         return folder
-    device = fabric_for(recipe.device).device.type
-    folder.update(options={"record": options}, status={"record": "begun"}, seed=seed, device=device, model=about)
-
-    def on_epoch(epoch: int, history: History) -> None:
-        folder.write_history(history.rows)
-        folder.update(status={"record": f"epoch {epoch + 1} of {epochs}"})
-
-    built, history = fit_recorded(
-        built,
-        train,
-        folder.signals,
-        epochs=epochs,
-        which=tuple(signals),
-        checkpoint=checkpoint,
-        of=of,
-        test=test,
-        seed=seed,
-        recipe=recipe,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
-    if tell is not None:
-        for note in history.notes:
-            tell(f"arithmetic: {note}")
-    _finish(folder, built, history)
-    _tidy(checkpoint)
+    how: dict[str, Any] = {"of": of, "test": test, "seed": seed, "on_epoch": stage.on_epoch, "progress": progress}
+    how["recipe"] = stage.start(built, train, recipe, {"record": options}, tell, seed=seed, model=about)
+    files: dict[str, Any] = {"which": tuple(signals), "checkpoint": stage.checkpoint}
+    stage.finish(*fit_recorded(built, train, folder.signals, epochs=epochs, **files, **how))
     return folder
-
-
-def _finish(folder: RunFolder, built: nn.Module, history: History) -> None:
-    facts = folder.facts
-    about = {"model": facts["model"]["name"], "fingerprint": facts["dataset"]["fingerprint"]}
-    save_checkpoint(folder.path / "model.safetensors", built, None, about)
-    folder.write_history(history.rows)  # again: a kill may have come between the last checkpoint and its row
-    folder.update(
-        cost={"record": history.cost.as_dict()},
-        status={"record": "done"},
-        arithmetic={"precision": history.precision, "channels_last": history.channels_last},
-    )
-
-
-def _tidy(checkpoint: Path) -> None:
-    checkpoint.unlink(missing_ok=True)
-    if checkpoint.parent.is_dir() and not any(checkpoint.parent.iterdir()):
-        checkpoint.parent.rmdir()
 
 
 def fit_recorded(
@@ -164,10 +126,13 @@ def fit_recorded(
         which: signals.
         checkpoint: file to go on from; the caller removes it once the recording is written down as done.
         how: other arguments of `fit`.
+
+    Raises:
+        RunError: the columns there are of another dataset.
     """
     for stale in checkpoint.parent.glob(f".{checkpoint.name}.*.part"):  # of a kill in the middle of a write
         stale.unlink(missing_ok=True)
-    recorder = Recorder(len(train), epochs, which=which, path=folder)
+    recorder = Recorder(len(train), epochs, which=which, path=folder, fingerprint=fingerprint_of(train))
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
     model, history = fit(model, train, epochs=epochs, recorder=writes, checkpoint=checkpoint, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from datawinnow.core.selection import Selection
 from datawinnow.core.tables import read_table, write_table
 
 MAKE = "datawinnow select RUN --keep 0.3"
+
+
+def digest(selection: Selection) -> str:
+    """16 hex digits of a hash over which examples are kept, in which order, with what weight."""
+    return hashlib.sha256(selection.index.numpy().tobytes() + selection.weight.numpy().tobytes()).hexdigest()[:16]
 
 
 def write_selection(

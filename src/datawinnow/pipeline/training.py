@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ from datawinnow.data.kept import Kept
 from datawinnow.pipeline.about import Model
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.recording import begin
-from datawinnow.train import History, Progress, Recipe, fit
-from datawinnow.train.checkpoint import save_checkpoint
-from datawinnow.train.fit import fabric_for
-
-CHECKPOINT = Path("checkpoint") / "train.safetensors"
+from datawinnow.pipeline.rows import finite
+from datawinnow.pipeline.stage import Stage, augment_of
+from datawinnow.pipeline.tables import digest
+from datawinnow.train import Progress, Recipe, fit
 
 
 def train_run(
@@ -67,59 +64,31 @@ def train_run(
         TrainingError: the loss is no longer a number.
     """
     recipe = recipe or Recipe()
-    how: dict[str, Any] = {"model": model, "model_options": model_options, "seed": seed, "source": source}
-    folder, built, network = begin(train, run, tell=tell, **how)
+    named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
+    folder, built, network = begin(train, run, seed=seed, tell=tell, **named)
     options = {
         "epochs": epochs,
         "seed": seed,
         "model": network["name"],
         "model_options": network["options"],
+        "augment": augment_of(train),
         "recipe": recipe.facts(),
         "selection": _chosen(selection, about),
     }
     _same_training(folder, options)
-    if folder.facts["status"].get("train") == "done":
+    stage = Stage(folder, "train", epochs)
+    if stage.done:
+        stage.tidy()
         if tell is not None:
             tell(f"{run} is trained already; using it")
         return folder
-    folder.update(
-        options={"train": options, "load": dict(load or {})},
-        status={"train": "begun"},
-        seed=seed,
-        device=fabric_for(recipe.device).device.type,
-        model=network,
-    )
-
-    def on_epoch(epoch: int, history: History) -> None:
-        folder.write_history(history.rows)
-        folder.update(status={"train": f"epoch {epoch + 1} of {epochs}"})
-
-    built, history = fit(
-        built,
-        train if selection is None else Kept(train, selection),
-        epochs=epochs,
-        test=test,
-        seed=seed,
-        recipe=recipe,
-        checkpoint=run / CHECKPOINT,
-        on_epoch=on_epoch,
-        progress=progress,
-    )
-    for note in history.notes:
-        if tell is not None:
-            tell(f"arithmetic: {note}")
-    folder.write_history(history.rows)
-    facts = {"model": network["name"], "fingerprint": folder.facts["dataset"]["fingerprint"]}
-    save_checkpoint(run / "model.safetensors", built, None, facts)
-    folder.update(
-        cost={"train": history.cost.as_dict()},
-        status={"train": "done"},
-        arithmetic={"precision": history.precision, "channels_last": history.channels_last},
-        result={"test_accuracy": _or_none(history.test_accuracy), "test_loss": _or_none(history.test_loss)},
-    )
-    (run / CHECKPOINT).unlink(missing_ok=True)
-    if (run / "checkpoint").is_dir() and not any((run / "checkpoint").iterdir()):
-        (run / "checkpoint").rmdir()
+    kept = train if selection is None else Kept(train, selection)
+    how: dict[str, Any] = {"checkpoint": stage.checkpoint, "on_epoch": stage.on_epoch, "progress": progress}
+    asked = {"train": options, "load": dict(load or {})}
+    how["recipe"] = stage.start(built, train, recipe, asked, tell, seed=seed, model=network)
+    built, history = fit(built, kept, epochs=epochs, test=test, seed=seed, **how)
+    reached = {"test_accuracy": finite(history.test_accuracy), "test_loss": finite(history.test_loss)}
+    stage.finish(built, history, result=reached)
     return folder
 
 
@@ -131,9 +100,8 @@ def scoring_charge(about: Mapping[str, Any] | None) -> Cost:
 def _chosen(selection: Selection | None, about: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if selection is None:
         return None
-    digest = hashlib.sha256(selection.index.numpy().tobytes() + selection.weight.numpy().tobytes())
     named = {key: (about or {}).get(key) for key in ("method", "label", "keep", "seed", "charge")}
-    return {**named, "kept": len(selection), "sha256": digest.hexdigest()[:16]}
+    return {**named, "kept": len(selection), "sha256": digest(selection)}
 
 
 def _same_training(folder: RunFolder, options: Mapping[str, Any]) -> None:
@@ -143,7 +111,7 @@ def _same_training(folder: RunFolder, options: Mapping[str, Any]) -> None:
     if before is None or not (folder.path / "history.parquet").exists():
         return  # before the first epoch all may change
     for key, value in json.loads(json.dumps(options)).items():
-        if before.get(key) == value:
+        if before.get(key, value) == value:
             continue
         if key == "selection":
             raise RunError(
@@ -160,10 +128,6 @@ def _named(chosen: Mapping[str, Any] | None) -> str:
     if chosen is None:
         return "all examples"
     return f"{chosen['kept']:,} by {chosen.get('label') or chosen.get('method') or 'an unknown method'}"
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 __all__ = ["scoring_charge", "train_run"]

@@ -16,7 +16,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.batches import fingerprint_of
+from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.pipeline.about import Model, describe, ids_of, network, read_labels
 from datawinnow.pipeline.evidence import moments, notes
 from datawinnow.pipeline.folder import RunFolder
@@ -84,9 +84,9 @@ def score(
         found[own.key] = compute_score(name, arrays, **settings)
         read = epochs_read(name, epochs or folder.epochs, **settings)
         about[own.key] = _about_score(name, settings, read, folder.n)
-    seconds = time.perf_counter() - start
-    folder.write_scores(ids_of(train), labels, found, about)
-    folder.update(cost={"score": Cost(seconds).as_dict()}, status={"score": "done"})
+    cost = Cost(time.perf_counter() - start)
+    folder.write_scores(ids_of(train), labels, found, about, cost)
+    folder.update(cost={"score": cost.as_dict()}, status={"score": "done"})
     return found
 
 
@@ -144,17 +144,18 @@ def select(
     start = time.perf_counter()
     generator = stream(seed, "select", chosen.key, f"{keep:g}")
     selection, _ = select_by_method(chosen, arrays, labels, keep=keep, generator=generator, score=values)
-    seconds = time.perf_counter() - start
+    cost = Cost(time.perf_counter() - start)
     p_mean, p_std = moments(arrays["p_label"]) if "p_label" in arrays else (torch.full((folder.n,), torch.nan),) * 2
     lines = [""] * folder.n if blank else notes(arrays, p_mean, p_std)
     meta = _about_selection(folder, chosen, keep, seed, epochs, len(selection))
     rows: dict[str, Any] = {"ids": ids_of(train), "labels": labels, "notes": lines, "p_mean": p_mean, "p_std": p_std}
-    write_selection(out or folder.path / "selection.parquet", selection, meta=meta, **rows)
+    made = {**meta, **folder.made_by("select", cost)}
+    write_selection(out or folder.path / "selection.parquet", selection, meta=made, **rows)
     if out is not None:
         return selection
     if folder.facts["options"].get("select") != meta:  # what stands there is about another selection
         folder.forget("check.json", "gallery.parquet")
-    folder.update(cost={"select": Cost(seconds).as_dict()}, options={"select": meta}, status={"select": "done"})
+    folder.update(cost={"select": cost.as_dict()}, options={"select": meta}, status={"select": "done"})
     if pictures and has_pictures(folder.facts):
         write_gallery(folder, train, selection, arrays, p_mean, lines, seed)
     return selection
@@ -200,8 +201,13 @@ def _about_selection(
 
 
 def selected(folder: RunFolder) -> tuple[Selection, dict[str, Any]]:
-    """The run's selection."""
-    return read_selection(folder.path)
+    """The run's selection.
+
+    Raises:
+        RunError: there is none, or it is of another dataset.
+    """
+    about = folder.facts["dataset"]
+    return read_selection(folder.path, fingerprint=about["fingerprint"], name=about["name"])
 
 
 def _nothing(name: str) -> Tensor:

@@ -47,7 +47,7 @@ def run_context(folder: Path) -> dict[str, Any]:
     history = _table(folder, "history.parquet", facts, missing, "datawinnow record DATA", "training history")
     gallery = _table(folder, "gallery.parquet", facts, missing, f"datawinnow select {folder} --keep 0.3", "pictures")
     meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
-    check, check_table = _check(folder)
+    check, check_table = _check(folder, facts)
     return {
         "title": name,
         "about": _about(facts),
@@ -73,10 +73,14 @@ def _table(folder: Path, name: str, facts: dict[str, Any], missing: list[str], v
         missing.append(f"No {what} yet; make them with: {verb}" if what[-1] == "s" else f"No {what} yet: {verb}")
         return None
     found, meta = read_table(path, verb)
+    _same_dataset(meta, facts, path, verb)
+    return found
+
+
+def _same_dataset(meta: dict[str, Any], facts: dict[str, Any], path: Path, verb: str) -> None:
     own = facts["dataset"].get("fingerprint")
     if meta.get("fingerprint", own) != own:
         raise RunError(f"{path} is of another dataset (fingerprint {meta['fingerprint']}) than the run ({own}): {verb}")
-    return found
 
 
 def _about(facts: dict[str, Any]) -> str:
@@ -101,10 +105,11 @@ def _chosen(meta: dict[str, Any], selection: pa.Table | None) -> str:
     )
 
 
-def _check(folder: Path) -> tuple[str | None, Any]:
+def _check(folder: Path, facts: dict[str, Any]) -> tuple[str | None, Any]:
     if not (folder / "check.json").exists():
         return None, None
     answer = read_json(folder / "check.json")
+    _same_dataset(answer, facts, folder / "check.json", "check again with: datawinnow prune DATA --keep 0.3 --check")
     rows = checked(list(answer.get("rows", [])), str(folder / "check.json"))
     return str(answer.get("sentence", "")), table(rows).cells if rows else None
 
