@@ -1,4 +1,7 @@
-"""`Recorder`: signals written at ``index`` into (epochs, n) columns, in memory or on disk."""
+"""`Recorder`: signals written at ``index`` into (epochs, n) columns, in memory or on disk.
+
+A little over 300 lines, since every method guards the same state: which epochs are whole, open, on disk, consolidated.
+"""
 
 from __future__ import annotations
 
