@@ -70,6 +70,7 @@ def fit(
         TrainingError: the loss is no longer a number; epochs finished before are kept.
         RunError: a checkpoint of another network, dataset, selection or seed; the disk is full.
     """
+    # Longer than our 50 lines: one flat loop that is read from top to bottom is worth more than four functions.
     recipe = replace(recipe or Recipe(), **check_recipe(options))
     run = ready(
         model, data, epochs, of=of, test=test, seed=seed, recipe=recipe, recorder=recorder, checkpoint=checkpoint
@@ -93,6 +94,8 @@ def fit(
                         recorder.write(epoch, i, logits, y)
                     losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
                     loss = losses.mean() if run.weight is None else (losses * run.weight[i]).mean()
+                    if recipe.curvature:
+                        loss = loss + recipe.curvature * run.curvature(x, y, recipe.curvature_h)
                     run.fabric.backward(loss)
                     run.optimizer.step()
                     run.optimizer.zero_grad(set_to_none=True)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from datawinnow.core.curvature import input_curvature
+
 
 def flops_per_example(model: nn.Module, x: Tensor) -> tuple[float, float]:
     """Forward and backward floating-point operations of one example.
@@ -33,3 +35,23 @@ def flops_per_example(model: nn.Module, x: Tensor) -> tuple[float, float]:
     except Exception:  # whatever a network from outside raises; if it cannot train either, training says so
         return 0.0, 0.0
     return forward / len(x), (total - forward) / len(x)
+
+
+def curvature_passes(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """What the curvature of an example costs in training, in passes of it forward and backward, by counted operations.
+
+    Args:
+        model: the network.
+        x: (b, ...) a small batch.
+        y: (b,) its labels.
+
+    Returns:
+        The ratio; 4 (two gradients, each differentiated once more) for a network that cannot be counted.
+    """
+    plain = sum(flops_per_example(model, x)) * len(x)
+    if not plain:
+        return 4.0
+    trial = copy.deepcopy(model).eval()
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        torch.autograd.backward(input_curvature(trial, x, y, create_graph=True).sum())
+    return float(counter.get_total_flops()) / plain

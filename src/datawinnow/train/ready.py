@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datawinnow.core import check
 from datawinnow.core.cost import Cost
+from datawinnow.core.curvature import input_curvature
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.data.batches import Batches, batches_of
@@ -21,6 +22,7 @@ from datawinnow.record.recorder import Recorder
 from datawinnow.train import setup
 from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.history import History
+from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
 
 MOST = 1 << 20
@@ -47,6 +49,7 @@ class Ready:
         planned: steps of the whole schedule.
         first: the first epoch to train; not 0 if a checkpoint was gone on from.
         flops: of training on one example.
+        passes: what a step costs, in passes of an example forward and backward; above 1 with a regulariser.
         facts: what a checkpoint must say to be gone on from.
         history: of the epochs so far.
     """
@@ -66,6 +69,7 @@ class Ready:
     planned: int
     first: int
     flops: float
+    passes: float
     facts: dict[str, Any]
     history: History = field(default_factory=History)
 
@@ -81,7 +85,13 @@ class Ready:
 
     def cost(self, epoch: int, seconds: float) -> Cost:
         """What an epoch cost."""
-        return Cost(seconds, 0, self.counts[epoch], self.flops * self.counts[epoch])
+        count = self.counts[epoch]
+        return Cost(seconds, 0, round(self.passes * count), self.passes * self.flops * count)
+
+    def curvature(self, x: Tensor, y: Tensor, h: float) -> Tensor:
+        """Mean input curvature of a batch, differentiable with respect to the weights."""
+        with autocast(self.device, self.precision):
+            return input_curvature(self.model, x, y, h=h, create_graph=True).mean()
 
     def save(self, checkpoint: Path, done: int) -> None:
         """Write the checkpoint after ``done`` epochs."""
@@ -127,6 +137,7 @@ def ready(
     how: dict[str, Any] = {"workers": recipe.workers, "channels_last": history.channels_last}
     batches = batches_of(whole, fabric.device, **how)
     flops = setup.rehearse(model, whole, fabric.device)
+    passes = 1 + (setup.curvature_passes(model, whole, fabric.device) if recipe.curvature else 0)
     model = model.to(memory_format=torch.channels_last) if recipe.channels_last else model  # type: ignore[call-overload]
     network, optimizer = fabric.setup(model, setup.optimizer_of(model, recipe))
     return Ready(
@@ -145,6 +156,7 @@ def ready(
         planned=planned,
         first=setup.go_on(checkpoint, begun, model, optimizer, history, recorder),
         flops=flops,
+        passes=passes,
         facts=facts | {"precision": history.precision, "channels_last": history.channels_last},
         history=history,
     )

@@ -24,6 +24,9 @@ class Recipe:
         weight_decay: on all parameters with SGD, decoupled with AdamW.
         schedule: ``"cosine"``, ``"one_cycle"``, ``"constant"``, or a function of progress in [0, 1].
         label_smoothing: share of the target spread over all classes.
+        curvature: weight of the mean input curvature added to the loss (SLo-Curves; condense.md 1.9, form A): CURE's
+            direction, not squared, through both gradients; 0 for none. A step then costs several times as much.
+        curvature_h: how far from the input its second gradient is taken, in normalised pixels.
         precision: ``"auto"`` measures, ``"fp32"``, ``"bf16"``.
         channels_last: memory format of pictures; None with ``precision="auto"`` measures.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
@@ -41,6 +44,8 @@ class Recipe:
     weight_decay: float = 5e-4
     schedule: str | Callable[[float], float] = "cosine"
     label_smoothing: float = 0.0
+    curvature: float = 0.0
+    curvature_h: float = 3.0
     precision: str = "auto"
     channels_last: bool | None = None
     device: str = "auto"
@@ -55,6 +60,8 @@ class Recipe:
         check.number("momentum", self.momentum, 0, 1)
         check.number("weight_decay", self.weight_decay, 0, 1e6)
         check.number("label_smoothing", self.label_smoothing, 0, 1)
+        check.number("curvature", self.curvature, 0, 1e6)
+        check.number("curvature_h", self.curvature_h, 1e-12, 1e6)
         check.number("workers", self.workers, 0, 1024, integer=True)
         check_precision(self.precision)
         schedule_of(self.schedule)

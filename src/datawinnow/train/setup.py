@@ -21,8 +21,8 @@ from datawinnow.data.batches import Batch, batches_of, check_map_style, fingerpr
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.record.recorder import Recorder
+from datawinnow.train import flops
 from datawinnow.train.checkpoint import load_checkpoint, read_facts, remove_parts
-from datawinnow.train.flops import flops_per_example
 from datawinnow.train.history import History
 from datawinnow.train.precision import fastest
 from datawinnow.train.recipe import Recipe
@@ -223,7 +223,14 @@ def rehearse(model: nn.Module, whole: Any, device: torch.device) -> float:
                 f"the model {type(model).__name__} has {out.shape[1]} outputs, but the dataset has {classes} classes: "
                 f"build it with classes={classes}"
             )
-        return sum(flops_per_example(model, x))
+        return sum(flops.flops_per_example(model, x))
+
+
+def curvature_passes(model: nn.Module, whole: Any, device: torch.device) -> float:
+    """What the curvature regulariser adds to a step, in passes of an example."""
+    with forked(0, "flops"):
+        _, x, y = first_batch(whole, device, 2)
+        return flops.curvature_passes(model, x, y)
 
 
 def _classes(whole: Any) -> int:

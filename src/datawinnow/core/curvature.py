@@ -1,0 +1,123 @@
+"""Curvature of the loss around an example, from two gradients with respect to the input (SLo-Curves).
+
+Garg and Roy, Samples with Low Loss Curvature Improve Data Efficiency (CVPR 2023), in two forms: the direction of CURE
+(arXiv 1811.09716) and the random directions of the same authors' later work (arXiv 2307.05831).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError
+
+Mode = Literal["cure", "rademacher"]
+MODES: tuple[Mode, ...] = ("cure", "rademacher")
+STEP: dict[Mode, float] = {"cure": 3.0, "rademacher": 1e-3}
+"""How far from the example the second gradient is taken, in units of the (normalised) input, unless told."""
+REPEATS: dict[Mode, int] = {"cure": 1, "rademacher": 10}
+"""Directions an example, unless told; the one of CURE is fixed by the gradient."""
+
+
+def input_curvature(
+    model: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    h: float | None = None,
+    mode: Mode = "cure",
+    repeats: int | None = None,
+    square: bool = False,
+    generator: torch.Generator | None = None,
+    create_graph: bool = False,
+) -> Tensor:
+    """How much the gradient of each example's loss changes when the input moves a little.
+
+    With g(x) the gradient of the cross-entropy with respect to x: ``"cure"`` is || g(x + h z) - g(x) ||_2 at
+    z = sign(g(x)) / || sign(g(x)) ||_2, one fixed direction; ``"rademacher"`` is the mean over ``repeats`` draws of
+    || g(x + h v) - g(x) ||_2, each entry of v being -1 or 1. Neither is divided by h. The loss is summed over the
+    batch, never averaged: a score does not depend on how many others are in the batch.
+
+    Args:
+        model: gives logits (b, c) of x. Its mode is left as it is: for a score call ``model.eval()`` before. In
+            training mode batch norm lets the examples of a batch see each other, and also counts the moved ones.
+        x: (b, ...) floating-point inputs, normalised as in training.
+        y: (b,) int64 class ids.
+        h: length of the step (of each entry, for ``"rademacher"``); 3.0 and 1e-3 unless told.
+        mode: ``"cure"`` or ``"rademacher"``.
+        repeats: draws of v; 10 unless told. ``"cure"`` has one direction.
+        square: give the mean of squared norms, as CURE's regulariser does.
+        generator: of v (CPU); the draws of one example follow each other, so that in one order of the examples the
+            size of the batches changes nothing.
+        create_graph: make the answer differentiable with respect to the weights (through both gradients, not through
+            z), for training with it.
+
+    Returns:
+        (b,) norms in nats per unit of the input, of the loss's dtype; low is flat. An example whose gradient is zero
+        has curvature zero by ``"cure"``.
+
+    Raises:
+        ArgumentError: whole-number inputs, labels that do not fit, an option out of range, no generator for
+            ``"rademacher"``, or logits that do not depend on x.
+    """
+    check.one_of("mode", mode, MODES)
+    step = check.number("h", STEP[mode] if h is None else h, 0, math.inf)
+    if step == 0:
+        raise ArgumentError("h must be above 0: the gradient is compared with the one a step of length h away")
+    count = check.number(
+        "repeats", REPEATS[mode] if repeats is None else repeats, 1, 1 if mode == "cure" else math.inf, integer=True
+    )
+    if not x.is_floating_point():
+        raise ArgumentError(f"curvature moves the input, which must be floating-point, got x of {x.dtype}")
+    if y.shape != (len(x),):
+        raise ArgumentError(f"y must be one class id an example, shape ({len(x)},), got {tuple(y.shape)}")
+    base = _gradient(model, x, y, create_graph)
+    if mode == "cure":
+        directions = _signs(base.detach())[:, None]
+    else:
+        drawn = torch.randint(
+            0, 2, (len(x), count, *x.shape[1:]), generator=check.generator(generator), dtype=torch.int8
+        )
+        directions = (2 * drawn - 1).to(x.device)
+    total = torch.zeros((), dtype=base.dtype, device=base.device)
+    for k in range(count):
+        change = (_gradient(model, x.detach() + step * directions[:, k], y, create_graph) - base).flatten(1)
+        # the norm's gradient at zero is zero here; that of a square root would be NaN
+        total = total + (change.square().sum(dim=1) if square else torch.linalg.vector_norm(change, dim=1))
+    mean: Tensor = total / count
+    return mean
+
+
+def _signs(gradient: Tensor) -> Tensor:
+    signs = gradient.sign()
+    length = torch.linalg.vector_norm(signs.flatten(1), dim=1)
+    # of a gradient other than zero the signs' length is at least 1
+    unit: Tensor = signs / length.clamp_min(1).view(-1, *[1] * (signs.ndim - 1))
+    return unit
+
+
+def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, create_graph: bool) -> Tensor:
+    """(b, ...) gradient of each example's loss with respect to its input."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        logits = model(leaf.clone())  # a model whose first operation is in place may not have the leaf itself
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+            shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ArgumentError(f"the model must give logits of shape ({len(x)}, classes), got {shown}")
+        half = logits.dtype in (torch.float16, torch.bfloat16)
+        loss = F.cross_entropy(logits.float() if half else logits, y, reduction="sum")
+        found: Tensor | None = None
+        if loss.requires_grad:
+            (found,) = torch.autograd.grad(loss, leaf, create_graph=create_graph, allow_unused=True)
+    if found is None:
+        raise ArgumentError(
+            "the model's logits have no gradient with respect to its input: it works without gradients (torch.no_grad, "
+            "detach) or does not use x"
+        )
+    return found

@@ -1,0 +1,29 @@
+"""What a trained model says of each example: features, probabilities, norms of gradients, distance to the boundary.
+
+>>> import torch, datawinnow as dw
+>>> from datawinnow.probe import probe
+>>> train, test = dw.load("digits")
+>>> with torch.random.fork_rng(devices=[]):
+...     model = dw.models.mlp(classes=10, channels=1, size=8)
+>>> sorted(probe(model, test, arrays=("features", "grad_norm")))
+['features', 'grad_norm', 'labels']
+"""
+
+from datawinnow.core.curvature import input_curvature
+from datawinnow.probe.deepfool import Walk, deepfool
+from datawinnow.probe.gradients import gradient_norms, last_layer_gradient
+from datawinnow.probe.passing import ARRAYS, held_out, probe
+from datawinnow.probe.shelf import Probed, read_probed
+
+__all__ = [
+    "ARRAYS",
+    "Probed",
+    "Walk",
+    "deepfool",
+    "gradient_norms",
+    "held_out",
+    "input_curvature",
+    "last_layer_gradient",
+    "probe",
+    "read_probed",
+]

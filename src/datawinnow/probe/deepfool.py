@@ -1,0 +1,121 @@
+"""How far an example is from where the model's answer changes: DeepFool (arXiv 1511.04599)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What `deepfool` found.
+
+    Attributes:
+        distance: (b,) L2 norm of the way to the boundary; NaN where the logits or their slopes are.
+        reached: (b,) bool, whether the answer changed.
+        flat: (b,) bool, where the logits did not change with the input, so that there was no way to go.
+        forward: examples passed forward.
+        backward: gradients of one class of one example.
+    """
+
+    distance: Tensor
+    reached: Tensor
+    flat: Tensor
+    forward: int
+    backward: int
+
+
+@torch.no_grad()
+def deepfool(
+    model: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    max_iter: int = 50,
+    overshoot: float = 0.02,
+    candidates: int | None = None,
+) -> Walk:
+    """L2 length of a small change to each input that changes the model's answer (algorithm 2 of arXiv 1511.04599).
+
+    From the model's own answer k (not the label: an example that is misclassified has a distance too), each step goes
+    to the nearest boundary of the linearised classifier: with w_l = grad f_l - grad f_k and f'_l = f_l - f_k it is
+    r = |f'_l| / ||w_l||^2 w_l, at the l of smallest |f'_l| / ||w_l||. It ends when x + (1 + overshoot) * (sum of r) has
+    another answer. The distance is || sum of r ||_2, without the overshoot: of a linear model the distance itself.
+    The authors' code goes on from the overshot point, tries the 10 best classes only (``candidates=10``), and adds
+    1e-4 to each step.
+
+    Args:
+        model: gives logits (b, c), each row from its own example only (evaluation mode).
+        x: (b, ...) floating-point inputs, normalised as in training: that is the unit of the distance.
+        max_iter: steps at most.
+        overshoot: how much further than the boundary the answer is looked at.
+        candidates: classes tried, those of highest logits at the start, the model's answer among them; all unless told.
+
+    Raises:
+        ArgumentError: whole-number inputs, an option out of range, or fewer than two classes.
+    """
+    check.number("max_iter", max_iter, 1, math.inf, integer=True)
+    check.number("overshoot", overshoot, 0, math.inf)
+    if candidates is not None:
+        check.number("candidates", candidates, 2, math.inf, integer=True)
+    if not x.is_floating_point():
+        raise ArgumentError(f"DeepFool moves the input, which must be floating-point, got x of {x.dtype}")
+    logits = model(x)
+    if logits.shape[1] < 2:
+        raise ArgumentError(f"there is no boundary between classes: the model has {logits.shape[1]} output")
+    order = logits.sort(dim=1, descending=True, stable=True).indices[:, :candidates]
+    walked = torch.zeros_like(x)
+    reached = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    flat = torch.zeros_like(reached)
+    active = torch.arange(len(x), device=x.device)
+    forward, backward = len(x), 0
+    for _ in range(max_iter):
+        step, length = _step(model, x[active] + walked[active], order[active])
+        walked[active] += step
+        answer = model(x[active] + (1 + overshoot) * walked[active]).argmax(dim=1)
+        forward, backward = forward + len(active), backward + len(active) * order.shape[1]
+        reached[active] = (answer != order[active, 0]) | (length == 0)  # a step of zero: on the boundary
+        flat[active] = length.isinf()
+        active = active[~((reached | flat)[active] | length.isnan())]
+        if len(active) == 0:
+            break
+    distance = torch.linalg.vector_norm(walked.flatten(1), dim=1)
+    return Walk(distance, reached, flat, forward, backward)
+
+
+def _step(model: Callable[[Tensor], Tensor], x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """(b, ...) step to the nearest boundary of the linearised classifier, and its length (b,); inf where there is none.
+
+    Class by class, with a running minimum: all gradients at once would be (b, c, ...).
+    """
+    shape = (-1, *[1] * (x.ndim - 1))
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        logits = model(leaf.clone()).gather(1, order)  # (b, candidates), the model's answer first
+        if not logits.requires_grad:
+            raise ArgumentError(
+                "the model's logits have no gradient: it works without gradients (torch.no_grad, detach)"
+            )
+        own = _slope(logits[:, 0], leaf)
+        nearest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        step = torch.zeros_like(x)
+        for k in range(1, order.shape[1]):
+            normal = _slope(logits[:, k], leaf) - own
+            size = torch.linalg.vector_norm(normal.flatten(1), dim=1)
+            gap = (logits[:, k] - logits[:, 0]).detach().abs().to(x.dtype)
+            length = torch.where(size == 0, torch.inf, gap / size)
+            closer = (length < nearest) | length.isnan()  # a number that is none must show
+            nearest = torch.where(closer, length, nearest)
+            step = torch.where(closer.view(shape), (length / size).view(shape) * normal, step)
+    return step.detach(), nearest
+
+
+def _slope(values: Tensor, leaf: Tensor) -> Tensor:
+    (found,) = torch.autograd.grad(values.sum(), leaf, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(leaf) if found is None else found

@@ -1,0 +1,220 @@
+"""The numbers that take more than a forward pass: one maker an array, with its options and what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from datawinnow.core import check
+from datawinnow.core.cost import Cost
+from datawinnow.core.curvature import REPEATS, Mode, input_curvature
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import stream
+from datawinnow.probe.deepfool import deepfool
+from datawinnow.probe.gradients import gradient_norms, gradient_norms_one_by_one
+
+CHUNK = 100
+"""Examples whose activations are kept for a backward pass at once, unless told."""
+
+
+class Maker(Protocol):
+    """Makes one number an example."""
+
+    labelled: bool
+    """Whether the labels count, which then must be among the model's outputs."""
+    cost: Cost
+    """Examples passed so far."""
+    notes: list[str]
+    """What a user should know."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """(b,) numbers of the next examples."""
+        ...
+
+    def finish(self, values: Tensor) -> Tensor:
+        """(n,) numbers of all, from what the calls gave."""
+        ...
+
+
+@dataclass
+class GradNorm:
+    """`gradient_norms`, or one by one where a model's operations allow no other way."""
+
+    chunk: int | None = field(default=None, repr=False)
+    labelled = True
+    cost: Cost = field(default_factory=Cost, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._one_by_one = False
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """(b,) norms."""
+        self.cost += Cost(backward=len(x))
+        if not self._one_by_one:
+            try:
+                return gradient_norms(model, x, y, chunk=self.chunk)
+            except torch.OutOfMemoryError:
+                raise
+            except (
+                Exception
+            ) as error:  # whatever a network from outside raises; one that cannot run at all raises again
+                self._one_by_one = True
+                self.notes.append(
+                    "grad_norm is made an example at a time, since the model cannot be vectorised over examples: "
+                    + str(error).strip().split("\n")[0][:200]
+                )
+        return gradient_norms_one_by_one(model, x, y)
+
+    def finish(self, values: Tensor) -> Tensor:
+        """As they are."""
+        return values
+
+
+@dataclass
+class Curvature:
+    """`input_curvature`, in chunks; the random directions come from the seed and do not depend on the chunks."""
+
+    h: float | None = None
+    mode: Mode = "cure"
+    repeats: int | None = None
+    square: bool = False
+    seed: int = 0
+    chunk: int | None = field(default=None, repr=False)
+    labelled = True
+    cost: Cost = field(default_factory=Cost, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._generator = stream(self.seed, "probe", "curvature")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """(b,) curvatures."""
+        parts = []
+        size = self.chunk or CHUNK
+        for xs, ys in zip(torch.split(x, size), torch.split(y, size), strict=True):
+            parts.append(
+                input_curvature(
+                    model,
+                    xs,
+                    ys,
+                    h=self.h,
+                    mode=self.mode,
+                    repeats=self.repeats,
+                    square=self.square,
+                    generator=self._generator,
+                )
+            )
+        repeats = REPEATS[self.mode] if self.repeats is None else self.repeats
+        self.cost += Cost(backward=(1 + repeats) * len(x))
+        return torch.cat(parts)
+
+    def finish(self, values: Tensor) -> Tensor:
+        """As they are."""
+        return values
+
+
+@dataclass
+class BoundaryDistance:
+    """`deepfool`, in chunks. A class's gradient counts as an example passed forward and backward."""
+
+    max_iter: int = 50
+    overshoot: float = 0.02
+    candidates: int | None = None
+    chunk: int | None = field(default=None, repr=False)
+    labelled = False
+    cost: Cost = field(default_factory=Cost, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._short = 0
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """(b,) distances; -1 where the logits do not change with the input."""
+        del y  # the distance is from the model's own answer
+        parts = []
+        for xs in torch.split(x, self.chunk or CHUNK):
+            walk = deepfool(model, xs, max_iter=self.max_iter, overshoot=self.overshoot, candidates=self.candidates)
+            self._short += int((~walk.reached & ~walk.flat).sum())
+            self.cost += Cost(forward=walk.forward, backward=walk.backward)
+            parts.append(walk.distance.masked_fill(walk.flat, -1))  # no way to go: `finish` says how far that is
+        return torch.cat(parts)
+
+    def finish(self, values: Tensor) -> Tensor:
+        """Where the logits did not change with the input, as far as the furthest of the others.
+
+        Raises:
+            ArgumentError: they change nowhere.
+        """
+        flat = values < 0
+        if bool(flat.all()):
+            raise ArgumentError(
+                "boundary_distance: the model's logits do not change with its input at any example, so no boundary can "
+                "be found"
+            )
+        if self._short:
+            self.notes.append(
+                f"boundary_distance: {self._short} examples did not reach the boundary in max_iter={self.max_iter} "
+                "steps; they have the length of the way so far"
+            )
+        if bool(flat.any()):
+            self.notes.append(
+                f"boundary_distance: at {int(flat.sum())} examples, the first of them {int(flat.byte().argmax())}, the "
+                "logits do not change with the input; they have the distance of the furthest of the others"
+            )
+        return torch.where(flat, values.max(), values)
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    "grad_norm": GradNorm,
+    "curvature": Curvature,
+    "boundary_distance": BoundaryDistance,
+}
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Options of an array that change its values."""
+    if name not in MAKERS:
+        return ()
+    return tuple(f.name for f in fields(MAKERS[name]) if f.init and f.name not in ("chunk", "seed"))  # type: ignore[arg-type]
+
+
+def makers(names: tuple[str, ...], options: dict[str, Any], *, chunk: int | None, seed: int) -> dict[str, Maker]:
+    """The makers of those of ``names`` that need one.
+
+    Raises:
+        ArgumentError: an option that none of them has, or no chunk.
+    """
+    for option in options:
+        if not any(option in options_of(name) for name in names):
+            owners = [name for name in MAKERS if option in options_of(name)]
+            hint = f"it is one of {owners[0]}, which is not asked for" if owners else f"there are: {_all_options()}"
+            raise ArgumentError(f"{option}={options[option]!r} is no option of {', '.join(names)}; {hint}")
+    if chunk is not None:
+        check.number("chunk", chunk, 1, math.inf, integer=True)
+    made: dict[str, Maker] = {}
+    for name in names:
+        if name in MAKERS:
+            own = {key: value for key, value in options.items() if key in options_of(name)}
+            seeded = {"seed": seed} if name == "curvature" else {}
+            made[name] = MAKERS[name](chunk=chunk, **own, **seeded)
+    return made
+
+
+def _all_options() -> str:
+    return "; ".join(f"{name}: {', '.join(options_of(name))}" for name in MAKERS if options_of(name))
+
+
+def settings(maker: Maker | None) -> dict[str, Any]:
+    """What an array's values depend on, for its file: its options, and the seed where it draws."""
+    if maker is None:
+        return {}
+    chosen = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}  # type: ignore[arg-type]
+    if chosen.get("mode") == "cure":
+        del chosen["seed"]
+    return chosen

@@ -1,0 +1,113 @@
+"""Where a probe's arrays go while it runs: memory, or a file each that appears when it is whole."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import need_space, written_whole
+
+
+class Store:
+    """Arrays of n rows, filled in the order of the examples; all of them appear at the end, or none.
+
+    Args:
+        n: rows.
+        folder: where the files go; None for memory.
+        memory_limit: bytes over which an array goes to a temporary file although no folder is given.
+    """
+
+    def __init__(self, n: int, folder: Path | None, memory_limit: int) -> None:
+        self.n, self.folder, self.memory_limit = n, folder, memory_limit
+        self.temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._stack = ExitStack()
+        self._resident: dict[str, Tensor] = {}
+        self._files: dict[str, tuple[Path, BinaryIO]] = {}
+        self._filled: dict[str, int] = {}
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)  # on an error the unfinished files are removed
+
+    def write(self, name: str, rows: Tensor) -> None:
+        """Add the next rows (b, ...) of an array.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        if name not in self._filled:
+            self._open(name, rows)
+        first = self._filled[name]
+        self._filled[name] = first + len(rows)
+        if name in self._resident:
+            self._resident[name][first : first + len(rows)] = rows
+        else:
+            self._files[name][1].write(np.ascontiguousarray(rows.detach().cpu().numpy()).tobytes())
+
+    def finish(self) -> dict[str, Tensor]:
+        """The arrays, those in files memory-mapped.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        self._stack.close()
+        return {
+            name: self._resident[name] if name in self._resident else mapped(self._files[name][0])
+            for name in self._filled
+        }
+
+    def _open(self, name: str, rows: Tensor) -> None:
+        self._filled[name] = 0
+        shape = (self.n, *rows.shape[1:])
+        size = rows[:1].numel() * rows.element_size() * self.n
+        if self.folder is None and size <= self.memory_limit:
+            self._resident[name] = torch.empty(shape, dtype=rows.dtype)
+            return
+        file = self._folder() / f"{name}.npy"
+        need_space(file.parent, size)
+        for stale in file.parent.glob(f".{file.name}.*.part"):  # a kill in the middle of an earlier write has left it
+            stale.unlink(missing_ok=True)
+        kind = np.dtype(str(rows.dtype).removeprefix("torch."))
+        self._files[name] = (file, self._stack.enter_context(_written(file, shape, kind)))
+
+    def _folder(self) -> Path:
+        if self.folder is not None:
+            return self.folder
+        if self.temporary is None:
+            self.temporary = tempfile.TemporaryDirectory(prefix="datawinnow-probe-", ignore_cleanup_errors=True)
+        return Path(self.temporary.name)
+
+
+@contextmanager
+def _written(path: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> Iterator[BinaryIO]:
+    """A file under way; not a memory map, where a full disk is a SIGBUS."""
+    with written_whole(path) as part, part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
+        yield file
+
+
+def mapped(file: Path) -> Tensor:
+    """The array in ``file``, memory-mapped copy-on-write: what is written to it does not reach the file.
+
+    Raises:
+        RunError: truncated or damaged.
+    """
+    try:
+        return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+    except (ValueError, OSError, EOFError) as error:
+        raise RunError(
+            f"{file} is missing, truncated or damaged ({error}); remove its folder and probe again"
+        ) from None
