@@ -2,7 +2,7 @@
 
 >>> import datawinnow as dw
 >>> sorted(dw.scores.METHODS)[:3]
-['aum', 'dual', 'dyn_unc']
+['aum', 'aum_softmax', 'curvature']
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datawinnow import bench, models, record, report, scenarios, scores, select
+    from datawinnow import bench, models, probe, record, report, scenarios, scores, select
     from datawinnow.core.budget import budget_of
     from datawinnow.core.rng import stream
     from datawinnow.core.selection import Selection
@@ -46,7 +46,7 @@ _HOME = {
     "stream": "core.rng",
     "write_kept": "data.write",
 }
-_PACKAGES = ("bench", "models", "record", "report", "scenarios", "scores", "select")
+_PACKAGES = ("bench", "models", "probe", "record", "report", "scenarios", "scores", "select")
 
 __all__ = [
     "Augment",
@@ -63,6 +63,7 @@ __all__ = [
     "indexed",
     "load",
     "models",
+    "probe",
     "prune",
     "read_selection",
     "record",

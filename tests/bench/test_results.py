@@ -11,6 +11,7 @@ from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid
 from datawinnow.bench.results import in_order, write_rows
 from datawinnow.core.errors import RunError
+from datawinnow.core.files import read_json, write_json
 
 from .conftest import write_data
 from .test_grid import METHODS
@@ -153,3 +154,16 @@ def test_rows_in_order(grid):
     strange = {**fake_row(cells[0]), "method": "gone"}
     rows = [fake_row(cells[i]) for i in (7, 2, 5)]
     assert in_order([rows[0], strange, rows[1], rows[2]], cells) == [strange, rows[1], rows[2], rows[0]]
+
+
+def test_a_setting_that_an_older_version_did_not_have_was_at_its_default(write, tmp_path):
+    grid, out = read_grid(write(FEW, ONE)), tmp_path / "out"
+    rows = run_grid(grid, out, jobs=1)
+    facts = read_json(out / "grid.json")
+    del facts["settings"]["train"]["curvature"], facts["settings"]["data"]["flip"]
+    write_json(out / "grid.json", facts)
+    assert run_grid(grid, out, jobs=1) == rows
+    write_json(out / "grid.json", facts)
+    other = grid.model_copy(update={"data": grid.data.model_copy(update={"flip": False})})
+    with pytest.raises(RunError, match=r"made with \[data\] flip = None, now it is False"):
+        run_grid(other, out, jobs=1)

@@ -6,12 +6,15 @@ import pkgutil
 
 import pytest
 
-from datawinnow import core, scenarios, scores, select
+from datawinnow import core, probe, scenarios, scores, select
 
 MODULES = [
-    f"{package.__name__}.{module.name}"
-    for package in (core, scores, select, scenarios)
-    for module in pkgutil.iter_modules(package.__path__)
+    "datawinnow.probe",
+    *(
+        f"{package.__name__}.{module.name}"
+        for package in (core, probe, scores, select, scenarios)
+        for module in pkgutil.iter_modules(package.__path__)
+    ),
 ]
 
 

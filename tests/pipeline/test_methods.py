@@ -30,7 +30,20 @@ def recorded(epochs: int = 12, n: int = 40, seed: int = 0) -> dict[str, torch.Te
     g = torch.Generator().manual_seed(seed)
     names = ("loss", "p_label", "margin", "error_norm", "entropy")
     arrays = {name: torch.rand(epochs, n, generator=g) for name in names}
-    return {**arrays, "correct": arrays["p_label"] > 0.5, "seen": torch.ones(epochs, n, dtype=torch.bool)}
+    arrays |= {"correct": arrays["p_label"] > 0.5, "seen": torch.ones(epochs, n, dtype=torch.bool)}
+    names = ("margin_softmax", "margin_top2")
+    arrays |= {name: torch.rand(epochs, n, generator=g) for name in names}
+    return {**arrays, "kl_step": torch.rand(epochs - 1, n, generator=g)}
+
+
+def probed(n: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
+    """What a pass over the network would make, of three classes."""
+    g = torch.Generator().manual_seed(seed + 1)
+    arrays = {name: torch.rand(n, generator=g) for name in ("grad_norm", "curvature", "boundary_distance")}
+    for prefix, size in (("", n), ("val_", 9)):
+        arrays[f"{prefix}features"] = torch.randn(size, 5, generator=g)
+        arrays[f"{prefix}probs"] = torch.randn(size, 3, generator=g).softmax(1)
+    return {**arrays, "val_labels": torch.arange(9) % 3}
 
 
 def mean_loss(loss):
@@ -123,12 +136,12 @@ class TestNeeds:
             return kl_step.mean(0)
 
         with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*record DATA --signals kl_step"):
-            compute_score(tdds, recorded())
+            compute_score(tdds, {name: array for name, array in recorded().items() if name != "kl_step"})
 
     @pytest.mark.parametrize(
         ("method", "message"),
         [
-            (Method("x", "x", lambda features: features, "top"), "'features'.*datawinnow.probe"),
+            (Method("x", "x", lambda neighbours: neighbours, "top"), "'neighbours'.*datawinnow.probe"),
             (Method("x", "x", lambda wishes: wishes, "top"), "'wishes', which is not in the table of arrays"),
         ],
         ids=["probe", "unknown"],
@@ -198,7 +211,8 @@ class TestSelect:
     def test_the_budget_is_exact(self, name, keep, per_class):
         method = method_of(name, per_class=per_class)
         labels = torch.arange(40) % 3
-        selection, _ = select_by_method(method, recorded(), labels, keep=keep, generator=stream(0, "x"))
+        arrays = {**recorded(epochs=20), **probed()}
+        selection, _ = select_by_method(method, arrays, labels, keep=keep, generator=stream(0, "x"))
         assert len(selection) == {0.025: 1, 0.3: 12, 0.33: 13, 1.0: 40}[keep]
         assert len(set(selection.index.tolist())) == len(selection)
         if per_class and keep == 0.3:

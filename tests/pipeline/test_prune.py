@@ -168,8 +168,8 @@ class TestMethod:
             prune(blobs, keep=0.3, epochs=9)
         with pytest.raises(ArgumentError, match="no method is called 'magic'"):
             prune(blobs, keep=0.3, method="magic")
-        with pytest.raises(MissingArrayError, match=r"'curvature'.*probe"):
-            prune(blobs, keep=0.3, score=lambda curvature: curvature)
+        with pytest.raises(MissingArrayError, match=r"'neighbours'.*probe"):
+            prune(blobs, keep=0.3, score=lambda neighbours: neighbours)
         with pytest.raises(TypeError, match="unexpected keyword argument 'scores'"):
             prune(blobs, keep=0.3, scores="el2n")
 

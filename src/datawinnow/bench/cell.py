@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.bench.grid import BASELINES, Cell, Grid, parse_scenario
-from datawinnow.core.arrays import RECORDED
+from datawinnow.bench.probed import Recording, signals_of
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import DataError, RunError, TrainingError
@@ -24,10 +24,9 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
 from datawinnow.models import build, choose
-from datawinnow.pipeline.methods import Arrays, epochs_charged, needs_of, select_by_method
+from datawinnow.pipeline.methods import epochs_charged, reads_probe, select_by_method
 from datawinnow.pipeline.recording import fit_recorded
 from datawinnow.pipeline.rows import finite, result_row
-from datawinnow.record import column
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Progress, fit
 from datawinnow.train.checkpoint import read_facts
@@ -221,23 +220,17 @@ def _recording(run: _Run) -> dict[str, Any]:
 
 
 def _recorded(run: _Run, folder: Path, checkpoint: Path) -> dict[str, Any]:
-    """Record, and say how it ended."""
-    grid = run.grid
-    facts = {"fingerprint": run.train.fingerprint, "epochs": grid.recorded_epochs}
+    """Record, leave the network behind, and say how it ended."""
+    facts = {"fingerprint": run.train.fingerprint, "epochs": run.grid.recorded_epochs}
+    recording = _as_read(run, folder)
     try:
-        _, history = fit_recorded(
-            _network(run, scoring=True),
-            run.train,
-            folder,
-            epochs=grid.recorded_epochs,
-            which=_signals(grid),
-            checkpoint=checkpoint,
-            of=grid.score.of or max(grid.train.epochs, grid.recorded_epochs),
-            **run.how,
+        network, history = fit_recorded(
+            recording.build(), run.train, folder, which=recording.signals, checkpoint=checkpoint, **recording.how
         )
     except TrainingError as error:
         cost = read_facts(checkpoint)["cost"] if checkpoint.exists() else NOTHING.as_dict()
         return {**facts, "cost": cost, "test_accuracy": None, "test_loss": None, "failed": str(error)}
+    recording.save(network)
     return {
         **facts,
         "cost": history.cost.as_dict(),
@@ -246,11 +239,12 @@ def _recorded(run: _Run, folder: Path, checkpoint: Path) -> dict[str, Any]:
     }
 
 
-def _signals(grid: Grid) -> tuple[str, ...]:
-    """All the usual signals, so that methods added to the grid later find theirs; the costly one only if it is read."""
-    named = [name for name in grid.methods if name not in BASELINES]
-    kl = any("kl_step" in needs_of(grid.spec(name)[0]) for name in named)
-    return (*RECORDED, "kl_step") if kl else RECORDED
+def _as_read(run: _Run, folder: Path) -> Recording:
+    grid = run.grid
+    epochs = grid.recorded_epochs
+    how = {"epochs": epochs, "of": grid.score.of or max(grid.train.epochs, epochs), **run.how}
+    signals = signals_of([grid.spec(name)[0] for name in grid.methods if name not in BASELINES])
+    return Recording(folder, run.train, functools.partial(_network, run, scoring=True), signals, how)
 
 
 def _select(run: _Run, facts: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
@@ -260,14 +254,15 @@ def _select(run: _Run, facts: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
     """
     cell = run.cell
     method, limit = run.grid.spec(cell.method)
+    method = method.at(cell.keep)
     generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
     arrays: Any = {}
     score = NOTHING
     if facts:
-        folder, recorded = recording_folder(cell, run.out), int(facts["epochs"])
-        used = epochs_charged(method, min(recorded, limit or recorded))
-        arrays = Arrays(lambda name: column(folder, name), (*needs_of(method), "seen"), limit)
-        score = Cost.from_dict(facts["cost"]).share(used / recorded)
+        recorded = int(facts["epochs"])
+        read = recorded if reads_probe(method) else min(recorded, limit or recorded)
+        arrays, looking = _as_read(run, recording_folder(cell, run.out)).arrays(method, limit)
+        score = Cost.from_dict(facts["cost"]).share(epochs_charged(method, read) / recorded) + looking
     start = time.perf_counter()
     selection, _ = select_by_method(method, arrays, run.train.labels, keep=cell.keep, generator=generator)
     return selection, score, Cost(time.perf_counter() - start)

@@ -9,6 +9,7 @@ from typing import Any
 
 from datawinnow.bench.cell import equal_epochs, recording_folder
 from datawinnow.bench.grid import Cell, Grid
+from datawinnow.bench.probed import awaited
 
 SLACK = 1.3
 """How much longer than by experience a cell is taken to need."""
@@ -23,7 +24,7 @@ def ready(
     rows: Sequence[dict[str, Any]] = (),
     left: float | None = None,
 ) -> list[Cell]:
-    """The next cells to begin: never two that would make the same recording at the same time.
+    """The next cells to begin: never two that would make the same recording, or look at its network, at the same time.
 
     Args:
         waiting: cells without a row, in order.
@@ -34,20 +35,27 @@ def ready(
         rows: from which the time of a cell is foretold.
         left: seconds until the time limit; a cell that would take longer is passed over.
     """
-    busy = {recording_folder(cell, out) for cell in running if makes_recording(cell, grid, out)}
+    busy = {recording_folder(cell, out) for cell in running if makes(cell, grid, out)}
     chosen: list[Cell] = []
     for cell in waiting:
         if len(chosen) >= free:
             break
-        makes = makes_recording(cell, grid, out)
-        if makes and recording_folder(cell, out) in busy:
+        writes = makes(cell, grid, out)
+        if writes and recording_folder(cell, out) in busy:
             continue
         if left is not None and foretold(cell, grid, out, rows) >= left:
             continue
-        if makes:
+        if writes:
             busy.add(recording_folder(cell, out))
         chosen.append(cell)
     return chosen
+
+
+def makes(cell: Cell, grid: Grid, out: Path) -> bool:
+    """Whether a cell would write to its recording: make it, or look at its network for the first time."""
+    if makes_recording(cell, grid, out):
+        return True
+    return cell.kind == "static" and awaited(recording_folder(cell, out), grid.spec(cell.method)[0].at(cell.keep))
 
 
 def makes_recording(cell: Cell, grid: Grid, out: Path) -> bool:

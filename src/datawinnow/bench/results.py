@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench.cell import equal_epochs
-from datawinnow.bench.grid import Cell, Grid, cells_of
+from datawinnow.bench.grid import Cell, Data, Grid, Scoring, cells_of
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import check_format, read_json, write_bytes, write_json
+from datawinnow.train import Recipe
 
 Row = dict[str, Any]
 
@@ -133,15 +134,20 @@ def _settings(grid: Grid) -> dict[str, dict[str, Any]]:
 
 
 def _compare_settings(before: dict[str, Any], own: dict[str, Any], there: set[str], out: Path) -> None:
-    """Refuse settings that differ, by name; those of a method count once it has rows."""
+    """Refuse settings that differ, by name; those of a method count once it has rows.
+
+    A setting that an older version did not have yet was at what is now its default.
+    """
+    default = {"data": Data(source="").model_dump(), "train": Recipe().facts(), "score": Scoring().model_dump()}
     for section in ("data", "train", "score", "methods"):
         then, now = before.get(section, {}), own[section]
         for key in sorted({*then, *now}):
             if section == "methods" and (key not in then or key not in now or key not in there):
                 continue
-            if then.get(key) != now.get(key):
+            old = then.get(key, default.get(section, {}).get(key))
+            if old != now.get(key):
                 raise RunError(
-                    f"{out} holds rows made with [{section}] {key} = {then.get(key)!r}, now it is {now.get(key)!r}: "
+                    f"{out} holds rows made with [{section}] {key} = {old!r}, now it is {now.get(key)!r}: "
                     "give another --out folder, or the same settings as before"
                 )
 

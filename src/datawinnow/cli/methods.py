@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Entry = tuple[str, str, list[str], Callable[[], str]]
 """Kind, key, fields of the table, and the full detail."""
 HEAD = ["kind", "name", "needs", "options", "keeps", "cost", "source"]
+PAGE = ("kind", "name", "needs", "keeps", "source")
+"""Columns of the table on a page, which has less room for long ones: all is in the text, and in the detail."""
 
 
 @verb("datawinnow methods", "datawinnow methods --kind score", "datawinnow methods dual")
@@ -51,7 +53,8 @@ def methods(
         screen.say("\n\n".join(entry[3]() for entry in found))
         return
     if markdown:
-        screen.say(columns(HEAD, [entry[2] for entry in entries], markdown=True))
+        lines = [[entry[2][HEAD.index(name)] for name in PAGE] for entry in entries]
+        screen.say(columns(list(PAGE), lines, markdown=True))
         return
     for each in dict.fromkeys(entry[0] for entry in entries):
         lines = [entry[2][1:-1] for entry in entries if entry[0] == each]
@@ -78,11 +81,17 @@ def _of_method(method: Method) -> Entry:
     chooser = card_of(selector_of(method))
     score = card_of(score_of(method.score)) if method.score is not None else None
     own = {key: value for key, value in chooser.options.items() if key != "end" or score is None}  # end: the score's
-    by_keep = (
-        dict.fromkeys((key for key in method.options_at(0.5) if key in own), "by keep") if method.options_at else {}
-    )
-    options = {**(score.options if score else {}), **own, **by_keep, **method.score_options, **method.options}
+    settled = method.at(0.5)
+    options = {**(score.options if score else {}), **own, **method.score_options, **method.options}
+    changing = {**settled.options, **settled.score_options}
+    options |= {
+        key: "by keep" for key in changing if key in options and key not in (*method.options, *method.score_options)
+    }
+    if method.cutoff:
+        options["cutoff"] = "by keep" if callable(method.cutoff) else method.cutoff
     parts = f"{score.key} + {chooser.key}" if score else chooser.key
+    if method.per_class:
+        parts += ", in every class"
     sources = "; ".join(card.source for card in (score, chooser) if card is not None)
     needs = ", ".join(needs_of(method)) or "nothing"
     end = score.end if score is not None and score.end else "-"
@@ -96,14 +105,20 @@ def _of_method(method: Method) -> Entry:
 
 
 def _of_part(part: Any) -> Entry:
+    from datawinnow.pipeline.registry import probe_options
+
     card = part.card
+    looks = probe_options(card.needs) if card.kind == "score" else ()
+    options = ", ".join(
+        [_options(card.options)] * bool(card.options or not looks) + [f"{key} (of the probe)" for key in looks]
+    )
     needs = ", ".join([*card.needs, *(f"{need} (if there)" for need in card.optional_needs)]) or "nothing"
-    fields = [card.kind, card.key, needs, _options(card.options), card.end or "-", card.cost, card.source]
+    fields = [card.kind, card.key, needs, options, card.end or "-", card.cost, card.source]
 
     def detail() -> str:
         rows = [
             ("needs", needs),
-            ("options", _options(card.options)),
+            ("options", options),
             ("keeps", card.end or "-"),
             ("cost", card.cost),
             ("source", card.source),

@@ -344,7 +344,10 @@ class Choosing:
     option: Annotated[
         list[str],
         key_value(
-            "--option", "Option of the selector or the score (repeatable), for example c_d=4 or window=5.", _METHOD
+            "--option",
+            "Option of the selector, the score, or the look at the network that these need (repeatable), for example "
+            "c_d=4, window=5 or mode=rademacher.",
+            _METHOD,
         ),
     ] = field(default_factory=list)
     per_class: Annotated[
@@ -365,6 +368,7 @@ class Choosing:
         """
         from datawinnow.core.card import card_of
         from datawinnow.pipeline.methods import method_of, score_of, selector_of
+        from datawinnow.pipeline.registry import cuts_off, probe_options
 
         if self.method is not None and (self.score or self.select):
             raise ArgumentError(
@@ -372,8 +376,11 @@ class Choosing:
                 "selector put together"
             )
         bare = method_of(self.method, score=self.score, select_by=self.select, per_class=self.per_class)
-        own = card_of(selector_of(bare)).options
-        of_score = card_of(score_of(bare.score)).options if bare.score is not None else {}
+        own = [*card_of(selector_of(bare)).options, *(["cutoff"] if cuts_off(bare) else [])]
+        of_score: list[str] = []
+        if bare.score is not None:
+            score = card_of(score_of(bare.score))
+            of_score = [*score.options, *probe_options(score.needs)]
         options: dict[str, Any] = {}
         score_options: dict[str, Any] = {}
         for key, value in pairs(self.option, "--option").items():

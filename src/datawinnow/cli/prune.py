@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from datawinnow.pipeline.folder import RunFolder
     from datawinnow.pipeline.methods import Method
 
+SCORING = ("record", "probe", "subsets", "score", "select")
+"""Stages that find a selection, as ``run.json`` names them."""
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -117,7 +119,8 @@ def prune(
         _record(screen, folder, train, test, method, how, epochs=epochs, of=of, recipe=recipe, source=data)
     with screen.stage() as stage:
         stage(f"selecting by {method.label}", 0, 1)
-        selection = select_run(folder, train, keep=keep, method=method, seed=seed)
+        looking = {"progress": stage, "tell": screen.note}
+        selection = select_run(folder, train, keep=keep, method=method, seed=seed, looking=looking)
         stage(f"selecting by {method.label}", 1, 1)
     answer = None
     if checking.check:
@@ -251,11 +254,11 @@ def cost_lines(folder: RunFolder, planned: int) -> list[tuple[str, str]]:
 
     about, n = folder.facts["options"]["select"], folder.n
     stages = folder.facts["cost"]
-    # what was spent: the whole recording, also where the score read only its first epochs
-    charged = int(stages["record"]["backward"]) if about["charge"] else 0
-    spent = [Cost.from_dict(stages[name]) for name in ("record", "score", "select") if name in stages]
-    if not charged:
+    if not about["charge"]:
         return [("cost", f"nothing: {about['label']} reads no recording")]
+    # what was spent: the whole recording, also where the score read only its first epochs, and all looks at its network
+    spent = [Cost.from_dict(stages[name]) for name in SCORING if name in stages]
+    charged = round(sum(cost.passes for cost in spent))
     full, pruned = planned * n, planned * int(about["budget"])
     seconds = sum(cost.seconds for cost in spent)
     runs = break_even(charged, full, pruned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,8 @@ from datawinnow.cli.verb import verb
     "datawinnow score runs/digits --score dual --score el2n",
     "datawinnow score runs/digits --score all",
     "datawinnow score runs/digits --score dual --option window=5",
+    "datawinnow score runs/digits --score curvature --option mode=rademacher",
+    "datawinnow score runs/digits --score memorization --subset-runs 8",
 )
 def score(
     run: RunArgument,
@@ -24,22 +26,39 @@ def score(
         typer.Option(
             "--score",
             metavar="NAME",
-            help="A score by name (repeatable), or all that the recording has the arrays for. They are listed by "
+            help="A score by name (repeatable), or all that the recording alone has the arrays for. They are listed by "
             "datawinnow methods --kind score.",
             show_default=False,
         ),
     ],
     option: Annotated[
-        list[str], key_value("--option", "Option of the score (repeatable; with one score), for example window=5.")
+        list[str],
+        key_value(
+            "--option",
+            "Option of the score, or of the look at the network that it needs (repeatable; with one score), for "
+            "example window=5 or mode=rademacher.",
+        ),
     ] = [],  # noqa: B006
     epochs: ReadEpochs = None,
+    subset_runs: Annotated[
+        int | None,
+        typer.Option(
+            "--subset-runs",
+            metavar="N",
+            help="Networks trained on random 70% subsets, for memorization; what that costs is told before it starts. "
+            "Default: as many as there are.",
+            show_default=False,
+            min=2,
+        ),
+    ] = None,
     data: DataOverride = None,
     quiet: Quiet = False,
 ) -> None:
     """Compute scores from a recording.
 
-    Any number of scores costs no training beyond the one recording. They are added to scores.parquet in the run folder,
-    a column each, with the options and the end that the score's paper keeps.
+    Any number of scores costs no training beyond the one recording; those that need features, gradients or distances
+    look at the recorded network once, which is kept. They are added to scores.parquet in the run folder, a column each,
+    with the options and the end that the score's paper keeps.
     """
     from datawinnow.core.card import card_of
     from datawinnow.pipeline.folder import RunFolder
@@ -54,7 +73,9 @@ def score(
             key for key, method in METHODS.items() if all(need in (*there, "labels") for need in card_of(method).needs)
         ]
     train, _ = found.dataset_of(folder, data, screen)
-    values = score_run(folder, train, scores, epochs=epochs, options=pairs(option, "--option"))
+    with screen.stage() as stage:
+        looking: dict[str, Any] = {"progress": stage, "tell": screen.note, "subset_runs": subset_runs}
+        values = score_run(folder, train, scores, epochs=epochs, options=pairs(option, "--option"), **looking)
     lines = []
     for key, value in values.items():
         known = value[~value.isnan()]

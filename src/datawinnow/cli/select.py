@@ -16,6 +16,7 @@ from datawinnow.cli.verb import verb
 @verb(
     "datawinnow select runs/digits --keep 0.3",
     "datawinnow select runs/digits --keep 0.3 --score el2n --select coverage --out el2n.parquet",
+    "datawinnow select runs/digits --keep 0.3 --method k_center",
 )
 def select(
     run: RunArgument,
@@ -38,7 +39,8 @@ def select(
     """Choose which examples to keep, from a recording.
 
     Writes a Parquet file with every example: kept or not, in which order, with what weight, why, and the evidence. DUAL
-    with Beta sampling chooses unless told otherwise.
+    with Beta sampling chooses unless told otherwise. A method that needs features, gradients or distances looks at the
+    recorded network once; what that makes stays in the run folder.
     """
     from datawinnow.core.budget import budget_of
     from datawinnow.pipeline.folder import RunFolder
@@ -49,7 +51,9 @@ def select(
     method = choosing.chosen()
     folder = RunFolder.open(run)
     train, _ = found.dataset_of(folder, data, screen)
-    select_run(folder, train, keep=keep, method=method, seed=seed, epochs=epochs, out=out)
+    with screen.stage() as stage:
+        looking = {"progress": stage, "tell": screen.note}
+        select_run(folder, train, keep=keep, method=method, seed=seed, epochs=epochs, out=out, looking=looking)
     file = out or folder.path / "selection.parquet"
     screen.say(kept_line(file))
     screen.rows([("selection", str(file)), *reasons(file)])

@@ -113,8 +113,10 @@ class Trial:
 
     def scoring(self) -> Cost:
         """The recording, if the selection read any of it: it was run whole, also where only its first epochs count."""
-        recorded = Cost.from_dict(self.folder.facts["cost"].get("record", Cost().as_dict()))
-        return recorded if self.own["charge"] else Cost()
+        if not self.own["charge"]:
+            return Cost()
+        spent = self.folder.facts["cost"]
+        return sum((Cost.from_dict(spent[stage]) for stage in ("record", "probe", "subsets") if stage in spent), Cost())
 
     def write(self, rows: list[Row], sentence: str) -> dict[str, Any]:
         """``check.json`` as far as it is, and what it cost so far; gives what it says."""

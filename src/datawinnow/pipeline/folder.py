@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
@@ -22,8 +22,11 @@ from datawinnow.pipeline.methods import Arrays
 from datawinnow.pipeline.tables import read_selection, write_selection
 from datawinnow.record import column
 
+if TYPE_CHECKING:
+    from datawinnow.pipeline.probing import Probing
+
 COLUMNS = (*RECORDED, "kl_step", "seen")
-STAGES = ("record", "train", "score", "select", "check")
+STAGES = ("record", "train", "probe", "subsets", "score", "select", "check")
 """What a run may spend on, in the order in which it does."""
 
 
@@ -165,11 +168,13 @@ class RunFolder:
                 "datawinnow record (or prune) command again: it goes on where it stopped"
             )
 
-    def arrays(self, epochs: int | None = None) -> Arrays:
-        """The recorded arrays by name, memory-mapped.
+    def arrays(self, epochs: int | None = None, probing: Probing | None = None, needs: tuple[str, ...] = ()) -> Arrays:
+        """The recorded arrays by name, memory-mapped, and those that a pass over the recorded network can make.
 
         Args:
             epochs: only the first so many recorded epochs.
+            probing: makes arrays when they are asked for; only recorded ones are there without it.
+            needs: arrays that a method cannot do without, so that something stands in for held-out data.
 
         Raises:
             RunError: not recorded to the end.
@@ -179,7 +184,10 @@ class RunFolder:
         if epochs is not None:
             check.number("epochs", epochs, 1, self.epochs, integer=True)
         names = tuple(name for name in COLUMNS if (self.signals / f"{name}.npy").exists())
-        return Arrays(self._column, names, epochs)
+        if probing is None:
+            return Arrays(self._column, names, epochs)
+        more = probing.names(needs)
+        return Arrays(lambda name: probing[name] if name in more else self._column(name), (*names, *more), epochs)
 
     @property
     def epochs(self) -> int:

@@ -32,6 +32,7 @@ def prune(
     test: Any = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
+    val: Any = None,
     **parts: Any,
 ) -> Kept:
     """Record a short training run, score every example, and keep the fraction worth keeping.
@@ -48,6 +49,8 @@ def prune(
         test: held-out split, for the report only.
         recipe: how to train.
         progress: told after each step.
+        val: held-out data, for methods that match it (GLISTER, GradMatch); never the test split. Without it a tenth of
+            ``train`` stands in where a method cannot do without.
         parts: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class``: a method put together.
 
     Returns:
@@ -56,7 +59,7 @@ def prune(
     Raises:
         ArgumentError: keep outside (0, 1], unknown names or options, fewer epochs than the score needs; before
             anything is trained.
-        MissingArrayError: the method needs an array that a recording does not make.
+        MissingArrayError: the method needs an array that neither a recording nor its network makes.
         RunError: ``run`` is about another dataset, or was begun with other options.
     """
     check_map_style(train)
@@ -78,7 +81,10 @@ def prune(
             progress=progress,
             **how,
         )
-        return Kept(train, select(folder, train, keep=keep, method=chosen, seed=seed, pictures=run is not None))
+        own = model if callable(model) else None
+        looking = {"model": own, "val": val, "progress": progress}
+        options: dict[str, Any] = {"pictures": run is not None, "looking": looking}
+        return Kept(train, select(folder, train, keep=keep, method=chosen, seed=seed, **options))
 
 
 __all__ = ["check", "prune", "verdict"]

@@ -1,66 +1,26 @@
-"""Methods as people name them: a score and a selector, put together by their cards."""
+"""Methods put together from a score and a selector, by their cards: what they need and which options they have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from datawinnow import scores, select
+from datawinnow.core import check
 from datawinnow.core.arrays import TABLE, take
 from datawinnow.core.card import Card, card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
+from datawinnow.pipeline.published import METHODS, Method, ccs_cutoff
+from datawinnow.probe.makers import options_of
 
-
-@dataclass(frozen=True)
-class Method:
-    """A static pruning method: what to score by and how to select.
-
-    Attributes:
-        key: name on the command line and in files.
-        label: name for people.
-        score: name of a score, or a callable; None if the selector needs none.
-        selector: name of a selector, or a callable.
-        score_options: keyword arguments of the score.
-        options: keyword arguments of the selector.
-        options_at: more of them, a function of the fraction kept (published settings by pruning rate).
-        per_class: whether the budget is split over the classes.
-    """
-
-    key: str
-    label: str
-    score: str | Callable[..., Tensor] | None
-    selector: str | Callable[..., Selection]
-    score_options: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    options_at: Callable[[float], dict[str, Any]] | None = None
-    per_class: bool = False
-
-
-def ccs_cutoff(keep: float) -> dict[str, Any]:
-    """Hard cutoff of CCS on CIFAR-10 by fraction kept (static.md 4.1), from the nearest published pruning rate."""
-    published = {0.7: 0.0, 0.5: 0.0, 0.3: 0.1, 0.2: 0.1, 0.1: 0.3}
-    nearest = min(published, key=lambda k: abs(k - keep))
-    return {"cutoff": min(published[nearest], max(0.0, 1 - keep)), "end": "low"}
-
-
-METHODS: dict[str, Method] = {
-    m.key: m
-    for m in (
-        Method("random", "random", None, "random"),
-        Method("dual_beta", "DUAL+Beta", "dual", "beta"),
-        Method("dual", "DUAL", "dual", "top"),
-        Method("dyn_unc", "Dyn-Unc", "dyn_unc", "top"),
-        Method("forgetting", "forgetting", "forgetting", "top"),
-        Method("el2n", "EL2N", "el2n", "top"),
-        Method("aum", "AUM", "aum", "top"),
-        Method("entropy", "entropy", "entropy", "top"),
-        Method("ccs", "CCS", "aum", "coverage", options_at=ccs_cutoff),
-    )
-}
+PROBED = ("features", "probs", "grad_norm", "curvature", "boundary_distance")
+"""Arrays that a pass over the recorded network makes, of the examples that it was trained on."""
+HELD_OUT = ("val_features", "val_probs", "val_labels")
+"""Arrays of held-out data that it makes."""
 
 
 def method_of(
@@ -98,20 +58,60 @@ def method_of(
         method = METHODS["dual_beta"]
     else:
         method = _from_parts(score, select_by)
+    given, cutoff = dict(options or {}), method.cutoff
+    if cuts_off(method) and "cutoff" in given and "cutoff" not in card_of(selector_of(method)).options:
+        cutoff = check.number("cutoff", given.pop("cutoff"), 0, 1)
     method = replace(
         method,
         per_class=method.per_class or per_class,
-        options={**method.options, **(options or {})},
+        options={**method.options, **given},
         score_options={**method.score_options, **(score_options or {})},
+        cutoff=cutoff,
     )
     check_options(selector_of(method), method.options)
     if method.score is not None:
-        check_options(score_of(method.score), method.score_options)
+        split_options(method.score, method.score_options)
     elif method.score_options:
         raise ArgumentError(f"{method.key} has no score, so it takes no score options: {dict(method.score_options)}")
     elif any(is_score(need) for need in card_of(selector_of(method)).needs):
         raise ArgumentError(f"selector {name_of(method.selector)!r} needs a score; name one with score= (--score)")
     return method
+
+
+def split_options(
+    what: str | Callable[..., Tensor], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of a score, and those of the probe that makes the score's arrays (``mode`` of the curvature).
+
+    Raises:
+        ArgumentError: an option of neither.
+
+    >>> split_options("curvature", {"mode": "rademacher"})
+    ({}, {'mode': 'rademacher'})
+    """
+    score = score_of(what)
+    probes = probe_options(card_of(score).needs)
+    own = {key: value for key, value in options.items() if key not in probes}
+    if probes and not set(own) <= {*card_of(score).options, *card_of(score).takes}:
+        unknown = next(key for key in own if key not in card_of(score).options)
+        have = ", ".join([*card_of(score).options, *probes])
+        raise ArgumentError(f"{card_of(score).key} has no option {unknown!r}; its options are: {have}")
+    check_options(score, own)
+    return own, {key: value for key, value in options.items() if key in probes}
+
+
+def probe_options(names: Iterable[str]) -> tuple[str, ...]:
+    """Options of the pass that makes these arrays.
+
+    >>> probe_options(["boundary_distance"])
+    ('max_iter', 'overshoot', 'candidates')
+    """
+    return tuple(option for name in names for option in options_of(name))
+
+
+def probe_options_of(method: Method) -> dict[str, Any]:
+    """Options among those of the method that the probe takes."""
+    return split_options(method.score, method.score_options)[1] if method.score is not None else {}
 
 
 def _from_parts(score: Any, select_by: Any) -> Method:
@@ -162,20 +162,24 @@ def selector_of(method: Method) -> Callable[..., Selection]:
 
 
 def needs_of(method: Method) -> tuple[str, ...]:
-    """Names of recorded arrays that the method reads: none means that it can do without a recording."""
+    """Names of the arrays that the method reads of a recording or of its network: none means that it needs neither."""
     names: list[str] = []
     for own in cards_of(method):
-        names += [need for need in own.needs if is_recorded(need) and need not in names]
+        names += [need for need in own.needs if (is_recorded(need) or is_probed(need)) and need not in names]
     return tuple(names)
 
 
-def check_needs(method: Method) -> None:
-    """Refuse, before anything runs, a method that needs what a recording does not make.
+def check_needs(method: Method, also: Iterable[str] = ()) -> None:
+    """Refuse, before anything runs, a method that needs what neither a recording nor its network can give.
+
+    Args:
+        method: which.
+        also: arrays that are there otherwise.
 
     Raises:
         MissingArrayError: the error names the array and the verb that makes it.
     """
-    there = {name: None for name, row in TABLE.items() if row.made_by == "record" or name == "labels"}
+    there = {name: None for name in TABLE if is_recorded(name) or is_probed(name) or name in ("labels", *also)}
     for own in cards_of(method):
         for need in own.needs:
             if not (is_score(need) and method.score is not None):
@@ -183,10 +187,53 @@ def check_needs(method: Method) -> None:
 
 
 def cards_of(method: Method) -> list[Card]:
-    """Cards of the score, if there is one, and of the selector."""
-    return [card_of(part) for part in (*([score_of(method.score)] if method.score else []), selector_of(method))]
+    """Cards of the score, if there is one, of the score whose tail is cut off, and of the selector."""
+    parts: list[Callable[..., Any]] = [score_of(method.score)] if method.score else []
+    if cuts_off(method):
+        parts.append(scores.aum)
+    return [card_of(part) for part in (*parts, selector_of(method))]
+
+
+def cuts_off(method: Method) -> bool:
+    """Whether the method drops the examples of lowest AUM first."""
+    return callable(method.cutoff) or method.cutoff > 0
 
 
 def is_recorded(name: str) -> bool:
     """Whether `record` makes the array."""
     return name in TABLE and TABLE[name].made_by == "record"
+
+
+def is_probed(name: str) -> bool:
+    """Whether a pass over the recorded network makes the array."""
+    return name in PROBED or name in HELD_OUT
+
+
+def reads_probe(method: Method) -> bool:
+    """Whether the method reads what a pass over the recorded network makes, for which it needs the whole recording."""
+    return any(is_probed(need) for need in needs_of(method))
+
+
+__all__ = [
+    "HELD_OUT",
+    "METHODS",
+    "PROBED",
+    "Method",
+    "cards_of",
+    "ccs_cutoff",
+    "check_needs",
+    "cuts_off",
+    "is_probed",
+    "is_recorded",
+    "is_score",
+    "method_of",
+    "name_of",
+    "needs_of",
+    "probe_options",
+    "probe_options_of",
+    "reads_probe",
+    "resolve_method",
+    "score_of",
+    "selector_of",
+    "split_options",
+]

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core.arrays import take
 from datawinnow.core.budget import budget_of
-from datawinnow.core.card import card_of
+from datawinnow.core.card import Card, card_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
@@ -24,19 +25,28 @@ from datawinnow.pipeline.gallery import has_pictures, write_gallery
 from datawinnow.pipeline.methods import (
     Arrays,
     Method,
+    cards_of,
     check_needs,
     compute_score,
+    cuts_off,
     epochs_charged,
-    epochs_read,
+    is_probed,
     method_of,
     name_of,
     needs_of,
+    probe_options_of,
+    reads_probe,
+    score_by_method,
     score_of,
     select_by_method,
     settings_of,
+    split_options,
     with_labels,
 )
+from datawinnow.pipeline.probing import Probing, probing_of
 from datawinnow.pipeline.recording import begin, record
+from datawinnow.pipeline.subsets import ARRAYS as SUBSETS
+from datawinnow.pipeline.subsets import Subsets, subsets_for
 from datawinnow.pipeline.tables import read_selection, write_selection
 
 
@@ -47,15 +57,19 @@ def score(
     *,
     epochs: int | None = None,
     options: Mapping[str, Any] | None = None,
+    subset_runs: int | None = None,
+    **looking: Any,
 ) -> dict[str, Tensor]:
-    """Compute scores from the recording and add them to ``scores.parquet``.
+    """Compute scores from the recording, and from what its network says, and add them to ``scores.parquet``.
 
     Args:
         folder: a recorded run.
         train: its dataset.
         names: scores by name, or callables.
         epochs: read only the first so many recorded epochs.
-        options: keyword arguments of the score (with one score only).
+        options: keyword arguments of the score, and of the probe that makes its arrays (with one score only).
+        subset_runs: networks to train on random subsets, for memorisation; those that are there unless told.
+        looking: ``model``, ``val``, ``progress`` and ``tell`` of `probing_of`, for scores that look at the network.
 
     Returns:
         name -> (n,).
@@ -73,24 +87,61 @@ def score(
             else "name at least one score, for example score(run, train, ['dual'])"
         )
     _same_dataset(folder, train)
-    recorded = folder.arrays(epochs)
-    labels = read_labels(train)
-    arrays = with_labels(recorded, labels)
-    start = time.perf_counter()
-    found: dict[str, Tensor] = {}
-    about: dict[str, dict[str, Any]] = {}
-    for name in names:
-        own = card_of(score_of(name))
+    passed = split_options(names[0], settings)[1] if settings else {}
+    probing = probing_of(folder, train, options=passed, **looking)
+    cards = [card_of(score_of(name)) for name in names]
+    needs = tuple(need for own in cards for need in own.needs)
+    arrays = with_labels(folder.arrays(epochs, probing, needs), read_labels(train))
+    _check_there(arrays, cards, [need for need in needs if need not in SUBSETS])
+    subsets = subsets_for(folder, train, cards, subset_runs, **looking)
+    arrays = _with_subsets(arrays, subsets)
+    seconds, found, about = 0.0, {}, {}
+    for name, own in zip(names, cards, strict=True):
+        looked = _look(folder, probing, own.needs, subsets)
+        start = time.perf_counter()
         found[own.key] = compute_score(name, arrays, **settings)
-        read = epochs_read(name, epochs or folder.epochs, **settings)
-        about[own.key] = _about_score(name, settings, read, folder.n)
-    cost = Cost(time.perf_counter() - start)
-    folder.write_scores(ids_of(train), labels, found, about, cost)
+        seconds += time.perf_counter() - start
+        only = Method(own.key, own.name, name, "top", settings)
+        read = epochs_charged(only, folder.epochs if looked else epochs or folder.epochs)
+        about[own.key] = _about_score(name, settings, read, folder.n, looked)
+    cost = Cost(seconds)
+    folder.write_scores(ids_of(train), arrays["labels"], found, about, cost)
     folder.update(cost={"score": cost.as_dict()}, status={"score": "done"})
     return found
 
 
-def _about_score(name: str | Callable[..., Tensor], settings: Mapping[str, Any], read: int, n: int) -> dict[str, Any]:
+def _check_there(arrays: Mapping[str, Tensor], cards: Sequence[Card], needs: Sequence[str]) -> None:
+    """Refuse, before the network is looked at, what needs an array that is not there.
+
+    Raises:
+        MissingArrayError: naming it and the verb that makes it.
+    """
+    names = dict.fromkeys(arrays)
+    for own in cards:
+        for need in own.needs:
+            if need in needs:
+                take(names, need, method=own.key)
+
+
+def _with_subsets(arrays: Mapping[str, Tensor], subsets: Subsets | None) -> Arrays:
+    more = subsets.arrays if subsets is not None else {}
+    return Arrays(lambda name: more[name] if name in more else arrays[name], (*arrays, *more))
+
+
+def _look(folder: RunFolder, probing: Probing, needs: Sequence[str], subsets: Subsets | None = None) -> Cost | None:
+    """What the look at the network (done now if not before) or the subset runs cost; None if ``needs`` take neither."""
+    if subsets is not None and any(need in SUBSETS for need in needs):
+        return subsets.cost
+    if not any(is_probed(need) for need in needs):
+        return None
+    cost = probing.make(tuple(needs))
+    folder.charge("probe", probing.total())
+    return cost
+
+
+def _about_score(
+    name: str | Callable[..., Tensor], settings: Mapping[str, Any], read: int, n: int, looked: Cost | None = None
+) -> dict[str, Any]:
     own = card_of(score_of(name))
     return {
         "method": own.key,
@@ -98,9 +149,14 @@ def _about_score(name: str | Callable[..., Tensor], settings: Mapping[str, Any],
         "options": _plain({**own.options, **settings}),
         "end": own.end,
         "source": own.source,
-        "charge": read * n,
+        "charge": _charge(read, n, looked),
         "epochs": read,
     }
+
+
+def _charge(epochs: int, n: int, looked: Cost | None) -> int:
+    """Examples passed: of the recording, and of the look at its network."""
+    return epochs * n + (round(looked.passes) if looked else 0)
 
 
 def select(
@@ -113,6 +169,7 @@ def select(
     epochs: int | None = None,
     out: Path | None = None,
     pictures: bool = True,
+    looking: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> Selection:
     """Choose what to keep and write ``selection.parquet`` and the gallery.
@@ -126,6 +183,7 @@ def select(
         epochs: read only the first so many recorded epochs.
         out: another place for the selection file; the run then keeps the selection and the gallery that it had.
         pictures: whether to write the gallery.
+        looking: ``model``, ``val``, ``progress`` and ``tell`` of `probing_of`, for methods that look at the network.
         parts: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class`` of `method_of`.
 
     Raises:
@@ -134,20 +192,27 @@ def select(
         RunError: not recorded to the end, or another dataset.
     """
     budget_of(keep, folder.n)
-    chosen = method_of(method, **parts)
-    check_needs(chosen)
+    chosen = method_of(method, **parts).at(keep)
+    check_needs(chosen, also=SUBSETS)
     _same_dataset(folder, train)
-    blank = not needs_of(chosen) and folder.facts["status"].get("record") != "done"
-    arrays: Mapping[str, Tensor] = Arrays(_nothing, ()) if blank else folder.arrays(epochs)
+    needs, cards, looking = needs_of(chosen), cards_of(chosen), looking or {}
+    subsets = subsets_for(folder, train, cards, **looking)
+    blank = not needs and folder.facts["status"].get("record") != "done"
+    probing = probing_of(folder, train, options=probe_options_of(chosen), **looking)
+    recorded: Mapping[str, Tensor] = Arrays(_nothing, ()) if blank else folder.arrays(epochs)
+    arrays = _with_subsets(recorded if blank else folder.arrays(epochs, probing, needs), subsets)
+    _check_there(arrays, cards, needs)
     labels = read_labels(train)
-    values = _scored(folder, train, chosen, arrays, labels, epochs)
+    looked = _look(folder, probing, [need for own in cards for need in own.needs], subsets)
+    values = _scored(folder, train, chosen, arrays, labels, epochs, looked)
     start = time.perf_counter()
     generator = stream(seed, "select", chosen.key, f"{keep:g}")
     selection, _ = select_by_method(chosen, arrays, labels, keep=keep, generator=generator, score=values)
     cost = Cost(time.perf_counter() - start)
-    p_mean, p_std = moments(arrays["p_label"]) if "p_label" in arrays else (torch.full((folder.n,), torch.nan),) * 2
-    lines = [""] * folder.n if blank else notes(arrays, p_mean, p_std)
-    meta = _about_selection(folder, chosen, keep, seed, epochs, len(selection))
+    unknown = torch.full((folder.n,), torch.nan)
+    p_mean, p_std = moments(recorded["p_label"]) if "p_label" in recorded else (unknown, unknown)
+    lines = [""] * folder.n if blank else notes(recorded, p_mean, p_std)
+    meta = _about_selection(folder, chosen, keep, seed, epochs, len(selection), looked)
     rows: dict[str, Any] = {"ids": ids_of(train), "labels": labels, "notes": lines, "p_mean": p_mean, "p_std": p_std}
     made = {**meta, **folder.made_by("select", cost)}
     write_selection(out or folder.path / "selection.parquet", selection, meta=made, **rows)
@@ -157,34 +222,44 @@ def select(
         folder.forget("check.json", "gallery.parquet")
     folder.update(cost={"select": cost.as_dict()}, options={"select": meta}, status={"select": "done"})
     if pictures and has_pictures(folder.facts):
-        write_gallery(folder, train, selection, arrays, p_mean, lines, seed)
+        write_gallery(folder, train, selection, recorded, p_mean, lines, seed)
     return selection
 
 
 def _scored(
-    folder: RunFolder, train: Any, chosen: Method, arrays: Mapping[str, Tensor], labels: Tensor, epochs: int | None
+    folder: RunFolder,
+    train: Any,
+    chosen: Method,
+    arrays: Mapping[str, Tensor],
+    labels: Tensor,
+    epochs: int | None,
+    looked: Cost | None,
 ) -> Tensor | None:
     """The method's score, computed, written to ``scores.parquet`` and charged; None if it has none."""
     if chosen.score is None:
         return None
     start = time.perf_counter()
-    values = compute_score(chosen.score, with_labels(arrays, labels), **chosen.score_options)
+    values = score_by_method(chosen, with_labels(arrays, labels))
     folder.charge("score", Cost(time.perf_counter() - start))
-    read = epochs_read(chosen.score, epochs or folder.epochs, **chosen.score_options)
-    about = _about_score(chosen.score, chosen.score_options, read, folder.n)
+    only = Method(chosen.key, chosen.label, chosen.score, "top", chosen.score_options, epochs=chosen.epochs)
+    if not any(is_probed(need) or need in SUBSETS for need in card_of(score_of(chosen.score)).needs):
+        looked = None  # it was for the selector
+    read = epochs_charged(only, folder.epochs if looked else epochs or folder.epochs)
+    about = _about_score(chosen.score, chosen.score_options, read, folder.n, looked)
     folder.write_scores(ids_of(train), labels, {about["method"]: values}, {about["method"]: about})
     folder.update(status={"score": "done"})
     return values
 
 
 def _about_selection(
-    folder: RunFolder, chosen: Method, keep: float, seed: int, epochs: int | None, budget: int
+    folder: RunFolder, chosen: Method, keep: float, seed: int, epochs: int | None, budget: int, looked: Cost | None
 ) -> dict[str, Any]:
-    charged = epochs_charged(chosen, epochs or folder.epochs)
+    charged = epochs_charged(chosen, folder.epochs if reads_probe(chosen) else epochs or folder.epochs)
+    cut = {"cutoff": chosen.cutoff} if cuts_off(chosen) else {}
     return {
         "method": chosen.key,
         "label": chosen.label,
-        "options": _plain(settings_of(chosen, keep)),
+        "options": _plain({**settings_of(chosen, keep), **cut}),
         "score": None if chosen.score is None else name_of(chosen.score),
         "score_options": _plain(chosen.score_options),
         "per_class": chosen.per_class,
@@ -195,7 +270,7 @@ def _about_selection(
         "fingerprint": folder.facts["dataset"]["fingerprint"],
         "dataset": folder.facts["dataset"]["name"],
         "epochs": charged,
-        "charge": charged * folder.n,
+        "charge": _charge(charged, folder.n, looked),
         "load": dict(folder.facts["options"].get("load", {})),  # how its dataset was loaded, for `train --select`
     }
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
-from datawinnow.report import plots, words
+from datawinnow.report import crowd, plots, words
 from datawinnow.report.results import ROWS, Row, rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
@@ -94,27 +94,15 @@ def _section(whole: Table, scenario: str, i: int) -> dict[str, Any]:
         "by_keep": words.by_keep(whole, scenario),
         "cells": cells,
         "noisy": any(cell.changed_kept is not None for cell in cells),
-        "figures": [
-            figure
-            for figure in (
-                {
-                    "svg": plots.accuracy_cost(whole, scenario, f"cost{i}"),
-                    "title": "Accuracy against total cost",
-                    "says": "Scoring is included: a method further left at the same height is cheaper for one training "
-                    "run. Each line runs through its keeps; the star is full training.",
-                },
-                {
-                    "svg": plots.accuracy_keep(whole, scenario, f"keep{i}"),
-                    "title": "Accuracy against keep",
-                    "says": "At one keep every line has passed as many training examples. What lies below the "
-                    "dashed line loses to all the data for fewer epochs. Bars: 95% over seeds.",
-                },
-                {
-                    "svg": plots.changed_keep(whole, scenario, f"changed{i}"),
-                    "title": "Changed examples among the kept",
-                    "says": "How many of the kept examples the scenario changed; random keeps their share.",
-                },
-            )
-            if figure["svg"] is not None
-        ],
+        "figures": _figures(whole, scenario, i),
     }
+
+
+def _figures(whole: Table, scenario: str, i: int) -> list[dict[str, Any]]:
+    draw = crowd if crowd.crowded(whole, scenario) else plots
+    drawn = (
+        ("cost", "Accuracy against total cost", draw.accuracy_cost(whole, scenario, f"cost{i}")),
+        ("keep", "Accuracy against keep", draw.accuracy_keep(whole, scenario, f"keep{i}")),
+        ("changed", "Changed examples among the kept", draw.changed_keep(whole, scenario, f"changed{i}")),
+    )
+    return [{"svg": svg, "title": title, "says": draw.SAYS[key]} for key, title, svg in drawn if svg is not None]

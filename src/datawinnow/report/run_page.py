@@ -15,6 +15,7 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json
 from datawinnow.core.tables import read_table
 from datawinnow.report import run_plots, words
+from datawinnow.report.correlations import agreement
 from datawinnow.report.results import checked
 from datawinnow.report.statistics import break_even
 from datawinnow.report.table import table
@@ -58,6 +59,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         "ledger": _ledger(facts, meta),
         "pays": _pays(facts, meta),
         "figures": _figures(scores, selection, history),
+        "agreement": _agreement(scores),
         "reasons": _reasons(selection),
         "classes": _classes(facts, selection),
         "galleries": _galleries(gallery),
@@ -134,12 +136,14 @@ def _pays(facts: dict[str, Any], meta: dict[str, Any]) -> str | None:
     if not meta or not epochs:
         return None
     n, keep = facts["dataset"]["n"], float(meta["keep"])
-    charge = float((facts["cost"].get("record") or {}).get("backward", 0))  # what was spent, read or not
+    spent = [facts["cost"].get(stage) or {} for stage in ("record", "probe", "subsets")]  # read or not
+    # a forward pass alone counts a third of a trained example
+    charge = sum(float(cost.get("backward", 0)) + float(cost.get("forward", 0)) / 3 for cost in spent)
     if not meta.get("charge"):
         return "This method reads no recording, so nothing has to be paid back."
     runs = break_even(charge, keep * n * epochs, n * epochs)
     return (
-        f"Recording passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept "
+        f"Scoring passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept "
         f"examples pays it back {words.pays_back(runs)}. Against training on everything for fewer epochs it never "
         "pays by cost alone: there it must win by accuracy (see the check, or run prune with --check)."
     )
@@ -184,6 +188,15 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None, history: pa.Ta
             }
         )
     return figures
+
+
+def _agreement(scores: pa.Table | None) -> dict[str, Any] | None:
+    found = None if scores is None else agreement(scores)
+    if found is None:
+        return None
+    drawn = run_plots.heat_map(found)
+    wide = round(float(drawn.split('viewBox="', 1)[1].split()[2]))  # in points, as its text is
+    return {"svg": drawn, "wide": wide, "says": found.says, "names": found.names, "rows": found.rows}
 
 
 def _reasons(selection: pa.Table | None) -> list[tuple[str, int]]:

@@ -1,12 +1,17 @@
-"""The plots of a run: the data map, score histograms, training."""
+"""The plots of a run: the data map, score histograms, how the scores agree, training."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
-from datawinnow.report.svg import DROPPED, INK, KEPT, MUTED, canvas, styled, to_svg
+from datawinnow.report.correlations import Agreement, word
+from datawinnow.report.svg import DROPPED, INK, KEPT, MUTED, RULE, canvas, styled, to_svg
 
 POINTS = 3000
 """Points drawn in a data map at most: more would only cover each other and swell the page."""
@@ -56,6 +61,69 @@ def histogram(values: np.ndarray, kept: np.ndarray | None, name: str) -> Markup 
         axes.set_title("examples", loc="left", fontsize=9, color=MUTED)
         axes.legend(frameon=False, fontsize=8.5)
         return to_svg(figure, name)
+
+
+NUMBERED = 12
+"""Scores up to which the cells of a heat map are large enough for their numbers."""
+_LEFT, _BELOW, _TOP = 1.5, 1.45, 0.5
+"""Inches for the names left of a heat map and below it, and for its scale above."""
+
+
+def heat_map(found: Agreement) -> Markup:
+    """Rank correlations of the scores, a row and a column each: blue agrees, orange opposes, pale is unrelated."""
+    k, numbered = len(found.names), len(found.names) <= NUMBERED
+    side = 0.36 if numbered else 0.18  # of a cell, in inches: of one number, or of one line of a name
+    width, height = max(3.6, _LEFT + k * side + 0.1), _TOP + k * side + _BELOW
+    with styled():
+        # one inch is one unit, from the upper left corner, so that nothing needs to be measured
+        figure, axes = canvas(width, height)
+        figure.set_layout_engine("none")
+        axes.set_position((0, 0, 1, 1))
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
+        axes.axis("off")
+        strength = 0.55 if numbered else 0.95  # numbers need a ground on which ink is readable
+        for i, name in enumerate(found.names):
+            place = (i + 0.5) * side
+            axes.text(_LEFT - 0.06, _TOP + place, short(name), ha="right", va="center", fontsize=8.5)
+            axes.text(_LEFT + place, _TOP + k * side + 0.06, short(name), ha="center", va="top", rotation=90,
+                      fontsize=8.5)  # fmt: skip
+            for j in range(k):
+                value = float(found.matrix[i, j])
+                _cell(axes, _LEFT + j * side, _TOP + i * side, side, value, strength)
+                if numbered:
+                    axes.text(_LEFT + (j + 0.5) * side, _TOP + place, word(value), ha="center", va="center", fontsize=8)
+        _scale(axes, strength)
+        return to_svg(figure, "agreement")
+
+
+def short(name: str, letters: int = 18) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= letters else name[: letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _cell(axes: Axes, x: float, y: float, side: float, value: float, strength: float) -> None:
+    """A square whose colour tells a correlation; an empty frame where there is none."""
+    known = not math.isnan(value)
+    axes.add_patch(
+        Rectangle(
+            (x, y), side, side, facecolor=(KEPT if value > 0 else DROPPED) if known else "none", edgecolor="none",
+            alpha=strength * abs(value) if known else None, clip_on=False,
+        )
+    )  # fmt: skip
+    if not known:
+        axes.plot([x, x + side], [y + side, y], color=MUTED, linewidth=0.5)
+
+
+def _scale(axes: Axes, strength: float) -> None:
+    """Which colour is which correlation, in the upper left."""
+    values, side = np.linspace(-1, 1, 9), 0.2
+    axes.add_patch(Rectangle((_LEFT, 0.08), side * len(values), side, facecolor="none", edgecolor=RULE, linewidth=0.7))
+    for i, value in enumerate(values):
+        _cell(axes, _LEFT + i * side, 0.08, side, float(value), strength)
+        if value in (-1, 0, 1):
+            axes.text(_LEFT + (i + 0.5) * side, 0.31, f"{value:.0f}".replace("-", "\N{MINUS SIGN}"), ha="center",
+                      va="top", fontsize=8, color=MUTED)  # fmt: skip
 
 
 def training(history: pa.Table) -> Markup:

@@ -1,0 +1,146 @@
+"""Wrappers of scores: the mean over independent runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.card import Card, card_of
+from datawinnow.core.check import Missing
+from datawinnow.core.errors import ArgumentError
+
+Score = Callable[..., Tensor]
+
+
+def over_runs(score: Score, *, by: Literal["score", "rank"] = "score") -> OverRuns:
+    """``score`` averaged over runs (networks trained from other seeds), as GraNd and EL2N are in their paper.
+
+    Args:
+        score: any score, for example `el2n`.
+        by: ``"score"`` averages the scores; ``"rank"`` averages ranks, so that no run counts more for having larger
+            scores: rank r of m examples is (r - 1/2) / m, in (0, 1), ties share their mean rank, and the lowest score
+            still has the lowest rank, so the same end is kept.
+
+    Returns:
+        A score called as ``over_runs(el2n)([norms of run 0, norms of run 1], first=20, last=21)``; see `OverRuns`.
+
+    Raises:
+        ArgumentError: not callable, or an unknown ``by``.
+
+    >>> from datawinnow.scores.grand_full import grand_full
+    >>> over_runs(grand_full)([[1.0, 4.0], [3.0, 4.0]]).tolist()
+    [2.0, 4.0]
+    """
+    check.one_of("by", by, ("score", "rank"))
+    return OverRuns(score, by)
+
+
+class OverRuns:
+    """A score averaged over runs; made by `over_runs`.
+
+    Every positional array is a list (or tuple) with one array a run; a tensor or numpy array serves all runs as it is
+    (``labels``, for example). Options are those of the score.
+
+    Attributes:
+        card: the score's card, under a name of its own.
+    """
+
+    card: Card
+
+    def __init__(self, score: Score, by: Literal["score", "rank"]) -> None:
+        own = card_of(score)
+        self._score, self._by, self._own = score, by, own
+        self.card = replace(own, name=f"{own.name}, over runs", key=f"over_runs_{own.key}")
+        self.__name__ = self.card.key
+        self.__doc__ = f"{own.summary} The mean over runs."
+
+    def __call__(self, *arrays: Any, missing: Missing = "raise", **options: Any) -> Tensor:
+        """The mean over the runs: `with_error` without the error."""
+        return self.with_error(*arrays, missing=missing, **options)[0]
+
+    def with_error(self, *arrays: Any, missing: Missing = "raise", **options: Any) -> tuple[Tensor, Tensor]:
+        """The mean over the runs, and its standard error.
+
+        Args:
+            *arrays: what the score needs, each a list of one array a run, or one tensor or numpy array for all runs.
+            missing: ``"raise"``, or ``"skip"`` to average over the runs in which an example has a score.
+            **options: options of the score.
+
+        Returns:
+            (n,) mean and (n,) standard error (unbiased standard deviation over the runs by the root of their number),
+            of the score's dtype. The mean is NaN for an example without a score in any run, the error for one with
+            fewer than two.
+
+        Raises:
+            ArgumentError: no list among the arrays, lists of different lengths, runs about different numbers of
+                examples, or what the score raises, with the run's number before it.
+        """
+        check.one_of("missing", missing, ("raise", "skip"))
+        extra = {"missing": missing} if "missing" in self._own.takes else {}
+        state: list[Tensor] | None = None
+        for run, parts in enumerate(self._runs(arrays)):
+            try:
+                values = self._score(*parts, **extra, **options)
+                check.finite("the score", values, missing)
+            except ArgumentError as error:
+                raise ArgumentError(f"run {run}: {error}") from error
+            if state is None:
+                kind = values.dtype
+                state = [torch.zeros(values.shape, dtype=torch.float64) for _ in range(3)]
+            elif values.shape != state[0].shape:
+                raise ArgumentError(
+                    f"run {run} is about {values.numel()} examples, but run 0 about {state[0].numel()}: give the same "
+                    "examples in the same order for every run"
+                )
+            _add(state, _ranks(values) if self._by == "rank" else values.to(torch.float64))
+        assert state is not None  # `_runs` gives at least one
+        count, mean, squares = state
+        mean = torch.where(count > 0, mean, torch.nan)
+        standard = torch.where(count > 1, (squares / (count - 1) / count).sqrt(), torch.nan)
+        return mean.to(kind), standard.to(kind)
+
+    def _runs(self, arrays: tuple[Any, ...]) -> list[list[Any]]:
+        names = [*self._own.needs, *self._own.optional_needs]
+        lengths = {
+            names[i] if i < len(names) else f"array {i}": len(array)
+            for i, array in enumerate(arrays)
+            if isinstance(array, list | tuple)
+        }
+        if not lengths or min(lengths.values()) == 0:
+            raise ArgumentError(
+                f"{self.card.key} takes a list with one array a run for at least one of {', '.join(names)}, got "
+                + (", ".join(f"{name} of {size} runs" for name, size in lengths.items()) or "no list")
+            )
+        if len(set(lengths.values())) != 1:
+            raise ArgumentError(
+                "these must be lists of as many runs, but have "
+                + ", ".join(f"{size} ({name})" for name, size in lengths.items())
+                + ": a list holds one array a run; give an array that serves all runs as a tensor or numpy array"
+            )
+        runs = next(iter(lengths.values()))
+        return [[a[run] if isinstance(a, list | tuple) else a for a in arrays] for run in range(runs)]
+
+
+def _add(state: list[Tensor], values: Tensor) -> None:
+    """Update count, mean and sum of squared deviations by one run (Welford 1962), NaN left out."""
+    count, mean, squares = state
+    there = ~values.isnan()
+    count += there
+    away = torch.where(there, values - mean, 0.0)
+    mean += away / count.clamp_min(1)
+    squares += away * torch.where(there, values - mean, 0.0)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """(n,) float64 (rank - 1/2) / m among the m values that are not NaN; ties share their mean rank."""
+    out = torch.full(values.shape, torch.nan, dtype=torch.float64)
+    there = ~values.isnan()
+    _, which, count = torch.unique(values[there], return_inverse=True, return_counts=True)
+    upto = count.cumsum(0).to(torch.float64)
+    out[there] = ((upto - count / 2) / max(1, int(there.sum())))[which]
+    return out

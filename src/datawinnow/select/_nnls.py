@@ -1,0 +1,61 @@
+"""Least squares with weights of at least 0, from the normal equations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PATIENCE = 3
+"""Exchanges of the whole infeasible set without progress, before one at a time."""
+
+
+def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
+    """Minimise ``w^T gram w / 2 - right^T w`` over ``w >= 0``.
+
+    Block principal pivoting: guess which weights are positive, solve for them, and exchange all that came out with
+    the wrong sign; a few rounds, each one Cholesky factor, where an active set that starts empty needs one a weight.
+    When the number of wrong signs stops falling, only the last of them is exchanged, which ends for certain (Murty).
+
+    Args:
+        gram: (k, k) float64, symmetric, positive semi-definite.
+        right: (k,) float64.
+
+    Returns:
+        (k,) float64, at least 0.
+
+    References:
+        Kim and Park 2011, Fast nonnegative matrix factorization, doi:10.1137/110821172, section 4.
+
+    >>> nonnegative(torch.eye(2).double(), torch.tensor([3.0, -1.0]).double()).round(decimals=6).tolist()
+    [3.0, 0.0]
+    """
+    k = right.numel()
+    # a singular system (equal rows and no ridge) has many answers; this picks one near the least norm
+    ridge = 1e-12 * float(gram.diagonal().mean())
+    slack = 1e-10 * max(float(right.abs().max()), torch.finfo(torch.float64).tiny)
+    positive = torch.ones(k, dtype=torch.bool)
+    best, patience = k + 1, PATIENCE
+    weight = torch.zeros(k, dtype=torch.float64)
+    for _ in range(10 * k + 100):
+        weight = torch.zeros(k, dtype=torch.float64)
+        inside = torch.nonzero(positive).flatten()
+        if inside.numel():
+            part = gram[inside[:, None], inside]
+            part.diagonal().add_(ridge)
+            factor = torch.linalg.cholesky_ex(part).L
+            weight[inside] = torch.cholesky_solve(right[inside, None], factor).squeeze(1)
+        slope = gram @ weight - right
+        wrong = (positive & (weight < 0)) | (~positive & (slope < -slack))
+        count = int(wrong.sum())
+        if not count:
+            break
+        if count < best:
+            best, patience = count, PATIENCE
+        elif patience > 0:
+            patience -= 1
+        else:  # only the last of them
+            last = int(torch.nonzero(wrong)[-1])
+            wrong = torch.zeros_like(wrong)
+            wrong[last] = True
+        positive ^= wrong
+    return weight.clamp_min_(0)

@@ -1,0 +1,294 @@
+"""Similarities of examples, in the three forms that a greedy method can afford: dense, in blocks, on a graph.
+
+Every similarity is scaled into [0, 1], computed in float64 and rounded to a multiple of 2**-24. Such numbers are exact
+in float32, and so is every sum of fewer than 2**29 of them in float64: gains do not depend on the order of summation,
+what ties in truth ties in the machine, and the forms agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.neighbours import Metric, knn, symmetric
+
+FormName = Literal["auto", "dense", "blocked", "sparse"]
+Kind = Literal["cosine", "rbf", "dot", "distance"]
+Ids = NDArray[np.int64]
+Where = slice | NDArray[np.integer]
+
+GRID = 2.0**24
+DENSE_BYTES = 1e9
+AUTO_BYTES = 256e6
+"""Above this "auto" takes the graph: features and activations want memory too."""
+BLOCK_BYTES = 64e6
+COLUMNS = 8192
+SPARE = 4
+"""How many more neighbours than asked for are measured exactly, since products in single precision round."""
+METRICS: dict[str, Metric] = {"cosine": "cosine", "rbf": "euclidean"}
+"""Nearest by this is most similar."""
+
+
+class Similarity:
+    """Similarity of any two of n examples, never all of them at once.
+
+    Args:
+        factors: (n, d) matrices M with a number a: the inner product of examples i and j is the product over them of
+            ``<M_i, M_j> + a``. One matrix with 0 is plain features; an outer product of two vectors, such as the
+            gradient of a linear layer, is two matrices.
+        kind: with p the inner product and d the distance that it gives,
+            ``"cosine"``: 0.5 + 0.5 p_ij / sqrt(p_ii p_jj) (a zero vector has cosine 0 to all others);
+            ``"rbf"``: exp(-gamma d_ij^2); ``"dot"``: max(0, p_ij) / max p_ii;
+            ``"distance"``: 1 - d_ij / D with D twice the largest norm, which no distance exceeds.
+        gamma: for ``"rbf"``.
+    """
+
+    def __init__(self, factors: Sequence[tuple[Tensor, float]], kind: Kind, gamma: float = 1.0) -> None:
+        self.factors, self.kind, self.gamma = factors, kind, gamma
+        self.n = factors[0][0].shape[0]
+        self.square = torch.empty(self.n, dtype=torch.float64)
+        for first in range(0, self.n, self.pairs_at_once):
+            ids = torch.arange(first, min(self.n, first + self.pairs_at_once))
+            self.square[ids] = self._products(ids, ids)
+        largest = float(self.square.max())
+        self.largest = largest if largest > 0 else 1.0
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows of similarities fit in a block."""
+        return max(1, int(BLOCK_BYTES / (8 * self.n)))
+
+    @property
+    def pairs_at_once(self) -> int:
+        """How many pairs of rows are multiplied at a time: a quarter of a block with all copies, fast enough."""
+        return max(1, int(BLOCK_BYTES / (128 * max(matrix.shape[1] for matrix, _ in self.factors))))
+
+    def diagonal(self) -> NDArray[np.float64]:
+        """(n,) similarity of each example to itself."""
+        if self.kind != "dot":
+            return np.ones(self.n)
+        return _gridded(self.square / self.largest).numpy().astype(np.float64)
+
+    def block(self, rows: Ids) -> Tensor:
+        """(b, n) float32 similarities of the examples ``rows`` to all."""
+        at = torch.from_numpy(rows)
+        out = _gridded(self._finish(self._inner(at, torch.float64), self.square[at, None], self.square))
+        if self.kind != "dot":  # rounding, or a zero vector, leaves others
+            out[torch.arange(len(rows)), at] = 1.0
+        return out
+
+    def pairs(self, a: Tensor, b: Tensor) -> Tensor:
+        """(m,) float32 similarities of the examples ``a`` to the examples ``b``."""
+        parts = []
+        size = self.pairs_at_once
+        for first in range(0, a.numel(), size):
+            i, j = a[first : first + size], b[first : first + size]
+            parts.append(_gridded(self._finish(self._products(i, j), self.square[i], self.square[j])))
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def nearest(self, k: int) -> Tensor:
+        """(n, k) int64 ids of the k most similar to each, itself left out."""
+        matrix, shift = self.factors[0]
+        if len(self.factors) == 1 and shift == 0 and self.kind in METRICS:
+            return knn(matrix, k, metric=METRICS[self.kind])[0]
+        if k == 0:
+            return torch.empty(self.n, 0, dtype=torch.int64)
+        most = min(k + SPARE, self.n - 1)
+        # |x_j|^2 / 2 - <x_i, x_j>: what is missing to a distance does not depend on j
+        dtype = torch.float32 if 1e-30 < self.largest < 1e30 else torch.float64
+        half = (self.square / 2).to(dtype) if self.kind in ("rbf", "distance") else torch.zeros(1, dtype=dtype)
+        out = torch.empty(self.n, k, dtype=torch.int64)
+        for first in range(0, self.n, self.rows_at_once):
+            rows = torch.arange(first, min(self.n, first + self.rows_at_once))
+            near = self._inner(rows, dtype).sub_(half)
+            near[torch.arange(rows.numel()), rows] = -torch.inf
+            found = near.topk(most, dim=1).indices.sort(dim=1).values
+            exact = self.pairs(rows.repeat_interleave(most), found.flatten()).view(-1, most)
+            order = exact.sort(dim=1, descending=True, stable=True).indices[:, :k]  # of equals the smaller id
+            out[rows] = found.gather(1, order)
+        return out
+
+    def _inner(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """(b, n) inner products."""
+        product = torch.ones(1, dtype=dtype)
+        for position, (matrix, shift) in enumerate(self.factors):
+            left = matrix[rows].to(dtype)
+            part = torch.empty(rows.numel(), self.n, dtype=dtype)
+            for first in range(0, self.n, COLUMNS):  # never a copy of the whole matrix in another precision
+                right = matrix[first : first + COLUMNS].to(dtype)
+                torch.mm(left, right.T, out=part[:, first : first + COLUMNS])
+            part = part.add_(shift) if shift else part
+            product = product.mul_(part) if position else part
+        return product
+
+    def _products(self, i: Tensor, j: Tensor) -> Tensor:
+        product = torch.ones(i.numel(), dtype=torch.float64)
+        for matrix, shift in self.factors:
+            product *= (matrix[i].to(torch.float64) * matrix[j].to(torch.float64)).sum(1) + shift
+        return product
+
+    def _finish(self, product: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """From inner products to similarities in [0, 1]; changes ``product``."""
+        if self.kind == "cosine":
+            tiny = torch.finfo(torch.float64).tiny
+            return product.div_(a.sqrt().clamp_min(tiny)).div_(b.sqrt().clamp_min(tiny)).mul_(0.5).add_(0.5)
+        if self.kind == "dot":
+            return product.div_(self.largest)
+        squared = product.mul_(-2).add_(a).add_(b).clamp_(min=0)
+        if self.kind == "rbf":
+            return squared.mul_(-self.gamma).exp_()
+        return squared.sqrt_().div_(-2 * self.largest**0.5).add_(1)
+
+
+def of_features(features: Tensor, kind: str, gamma: float | None) -> Similarity:
+    """The similarity of (n, d) features.
+
+    Args:
+        features: (n, d) floating.
+        kind: ``"cosine"``, ``"rbf"`` or ``"dot"``.
+        gamma: of the RBF; None for one over the mean squared distance between two examples.
+
+    Raises:
+        ArgumentError: an unknown similarity, or a gamma that is not positive.
+    """
+    check.one_of("similarity", kind, ("cosine", "rbf", "dot"))
+    out = Similarity([(features, 0.0)], kind)  # type: ignore[arg-type]
+    if gamma is not None:
+        out.gamma = check.number("gamma", gamma, 1e-300, 1e300)
+    elif kind == "rbf":
+        mean = features.mean(0, dtype=torch.float64)
+        spread = 2 * float(out.square.mean() - mean @ mean)
+        out.gamma = 1 / spread if spread > 1e-12 * out.largest else 1.0
+    return out
+
+
+class Form(Protocol):
+    """Similarities as a greedy method reads them; they are symmetric, so that a row is a column."""
+
+    n: int
+    width: int
+
+    def excess(self, ids: Ids, best: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
+        ...
+
+    def row(self, j: int) -> tuple[Where, NDArray[np.float32]]:
+        """Which examples have a similarity to j, and those."""
+        ...
+
+
+class Matrix:
+    """All n similarities of an example, kept (dense) or computed each time that they are asked for (blocked)."""
+
+    def __init__(self, similarity: Similarity, *, keep: bool) -> None:
+        self.n, self.width = similarity.n, similarity.rows_at_once
+        self.similarity = similarity
+        self.kept: NDArray[np.float32] | None = None
+        if keep:
+            self.kept = np.empty((self.n, self.n), dtype=np.float32)
+            for first in range(0, self.n, self.width):
+                ids = np.arange(first, min(self.n, first + self.width))
+                self.kept[first : first + self.width] = similarity.block(ids).numpy()
+
+    def excess(self, ids: Ids, best: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
+        out = np.empty(len(ids))
+        for first in range(0, len(ids), self.width):
+            over = self._rows(ids[first : first + self.width])
+            over -= best
+            np.maximum(over, 0, out=over)
+            out[first : first + self.width] = over.sum(1, dtype=np.float64)
+        return out
+
+    def row(self, j: int) -> tuple[Where, NDArray[np.float32]]:
+        """Which examples have a similarity to j (all), and those."""
+        return slice(None), self._rows(np.array([j]))[0]
+
+    def _rows(self, ids: Ids) -> NDArray[np.float32]:
+        if self.kept is None:
+            return self.similarity.block(ids).numpy()
+        return self.kept[ids]
+
+
+class Sparse:
+    """Similarities to the nearest neighbours only; all others count as 0.
+
+    Two examples are joined if either is among the k nearest of the other; each is joined to itself.
+
+    Args:
+        similarity: of the examples.
+        neighbours: k.
+    """
+
+    width = 64
+
+    def __init__(self, similarity: Similarity, neighbours: int) -> None:
+        n = self.n = similarity.n
+        itself = torch.arange(n)[:, None]
+        nearest = torch.cat([similarity.nearest(min(neighbours, n - 1)), itself], 1)
+        graph = symmetric(nearest, torch.zeros(1).expand(nearest.shape))
+        start_of = itself[:, 0].repeat_interleave(graph.start.diff())
+        values = similarity.pairs(start_of, graph.to)
+        values[start_of == graph.to] = torch.from_numpy(similarity.diagonal().astype(np.float32))
+        self.starts, self.values = graph.start.numpy(), values.numpy()
+        self.ends = graph.to.to(torch.int32 if n < 2**31 else torch.int64).numpy()
+
+    def excess(self, ids: Ids, best: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
+        if len(ids) == 1:
+            where, values = self.row(int(ids[0]))
+            one: NDArray[np.float64] = np.maximum(values - best[where], 0).sum(dtype=np.float64, keepdims=True)
+            return one
+        out = np.empty(len(ids))
+        for first in range(0, len(ids), COLUMNS):
+            part = ids[first : first + COLUMNS]
+            sizes = self.starts[part + 1] - self.starts[part]
+            offsets = sizes.cumsum() - sizes
+            at = np.arange(int(sizes.sum())) + np.repeat(self.starts[part] - offsets, sizes)
+            over = self.values[at] - best[self.ends[at]]
+            np.maximum(over, 0, out=over)
+            out[first : first + COLUMNS] = np.add.reduceat(over, offsets, dtype=np.float64)
+        return out
+
+    def row(self, j: int) -> tuple[Where, NDArray[np.float32]]:
+        """Which examples have a similarity to j, and those."""
+        at = slice(self.starts[j], self.starts[j + 1])
+        return self.ends[at], self.values[at]
+
+
+def in_form(similarity: Similarity, form: str, neighbours: int) -> Form:
+    """The similarities in the form asked for.
+
+    Args:
+        similarity: of the examples.
+        form: ``"dense"`` keeps (n, n) float32, which must be under 1 GB; ``"blocked"`` computes rows again each time
+            that they are needed; ``"sparse"`` keeps the graph of ``neighbours`` nearest neighbours; ``"auto"`` is dense
+            under 256 MB (n < 8,000) and sparse above.
+        neighbours: k of the graph.
+
+    Raises:
+        ArgumentError: an unknown form, fewer than 1 neighbour, or a dense form of 1 GB or more.
+    """
+    check.one_of("form", form, ("auto", "dense", "blocked", "sparse"))
+    check.number("neighbours", neighbours, 1, 10**6, integer=True)
+    size = 4.0 * similarity.n**2
+    if form == "dense" and size >= DENSE_BYTES:
+        raise ArgumentError(
+            f'form="dense" would keep {size / 1e9:.1f} GB of similarities of {similarity.n} examples, and the most is '
+            f'1 GB: use form="sparse" (the {neighbours} nearest neighbours), form="blocked" (computed again for each '
+            "pick), or wrap the selector in per_class"
+        )
+    if form == "auto":
+        form = "dense" if size < AUTO_BYTES else "sparse"
+    return Sparse(similarity, neighbours) if form == "sparse" else Matrix(similarity, keep=form == "dense")
+
+
+def _gridded(values: Tensor) -> Tensor:
+    return values.clamp_(0, 1).mul_(GRID).round_().div_(GRID).to(torch.float32)

@@ -1,0 +1,147 @@
+"""`deduplicated`: never keep two examples that are nearly the same."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import check_budget
+from datawinnow.core.card import card_of
+from datawinnow.core.errors import CapacityError
+from datawinnow.core.reason import Reason
+from datawinnow.core.rng import stream
+from datawinnow.core.selection import Selection
+from datawinnow.select._wrapping import Selector, claim, named, some_of
+
+ENTRIES = 1 << 21
+"""Most distances held at a time."""
+
+
+def deduplicated(
+    selector: Selector, *, threshold: float, metric: Literal["cosine", "euclidean"] = "cosine"
+) -> Selector:
+    """``selector``'s order without near-duplicates of what is kept already.
+
+    Going down the selector's order, an example within ``threshold`` of one that is kept is passed over, so of a group
+    of duplicates the one stays that the selector likes best. The selector is asked for more until the budget is
+    full; one that chooses otherwise when asked for more (`beta`) answers the last question asked. Only distances
+    between chosen examples are worked out, a block at a time: O(budget^2 d) time and O(budget d) memory.
+
+    Args:
+        selector: any selector, for example `top`.
+        threshold: two examples no further apart than this are duplicates. There is no default: after a network's last
+            layers whole classes lie within 0.05 of each other in cosine distance, raw embeddings do not.
+        metric: ``"cosine"`` for 1 - cosine similarity (SemDeDup's epsilon; an example whose features are all zero has
+            a distance of 1 to all), or ``"euclidean"``.
+
+    Returns:
+        A selector called as ``deduplicated(top, threshold=0.01)(score, features=features, budget=100)``; ``features``
+        is (n, d) float. Those passed over have the reason ``duplicate``; weights keep their mean. With
+        ``missing="skip"`` an example with NaN features is a duplicate of nothing. It raises `CapacityError` with the
+        number that the whole order holds when that is below the budget.
+
+    Raises:
+        ArgumentError: a negative threshold, an unknown metric, or a selector that takes ``features=`` already.
+
+    References:
+        Abbas et al. 2023, SemDeDup, arXiv 2303.09540, section 3 (there inside clusters, keeping one of each group).
+
+    >>> from datawinnow.select.top import top
+    >>> rows = [[1.0, 0.0], [1.0, 0.001], [0.0, 1.0]]
+    >>> deduplicated(top, threshold=0.01)([3.0, 2.0, 1.0], features=rows, budget=2).index.tolist()
+    [0, 2]
+    """
+    own = card_of(selector)
+    check.number("threshold", threshold, 0, 1e300)
+    check.one_of("metric", metric, ("cosine", "euclidean"))
+    claim(own, "deduplicated", "features")
+
+    def unique(
+        *arrays: Any, features: Any, budget: int, generator: torch.Generator | None = None, **options: Any
+    ) -> Selection:
+        rows = check.rows("features", features, missing=options.get("missing", "raise"))
+        n = rows.shape[0]
+        check_budget(budget, n)
+        if "missing" in options and "missing" not in own.takes:
+            options.pop("missing")
+        # each question is asked with the same numbers, so that a draw goes on where it was rather than anew
+        seed = int(torch.randint(2**62, (), generator=check.generator(generator))) if "generator" in own.takes else None
+        ask, most = budget, n
+        while True:
+            extra = {} if seed is None else {"generator": stream(seed, "deduplicated")}
+            try:
+                chosen = selector(*arrays, budget=ask, **extra, **options)
+            except CapacityError as error:
+                if not budget <= error.capacity < ask:
+                    raise
+                ask = most = error.capacity
+                continue
+            places, twice = first_of_each(rows, chosen.index, budget, threshold, metric)
+            if places.numel() == budget:
+                index, weight, reason = some_of(chosen, places, n)
+                reason[chosen.index[twice]] = int(Reason.DUPLICATE)
+                return Selection(index, weight, reason)
+            if ask == most:
+                raise CapacityError(
+                    f"{unique.__name__} can give at most {places.numel()} examples, since the others lie within "
+                    f"threshold={threshold:g} of these; got budget={budget}: lower the budget or the threshold",
+                    int(places.numel()),
+                )
+            ask = min(most, math.ceil(1.1 * ask * budget / places.numel()) + 1)
+
+    wrapped: Selector = named(
+        unique, own, "deduplicated", "deduplicated", "Without near-duplicates.", ("features", "missing")
+    )
+    return wrapped
+
+
+def first_of_each(rows: Tensor, order: Tensor, budget: int, threshold: float, metric: str) -> tuple[Tensor, Tensor]:
+    """Go down ``order`` and pass over what is near something kept, until ``budget`` are kept.
+
+    Args:
+        rows: (n, d) floating.
+        order: (m,) int64 ids.
+        budget: how many to keep at most.
+        threshold: largest distance of duplicates.
+        metric: ``"cosine"`` or ``"euclidean"``.
+
+    Returns:
+        Places in ``order`` of the kept, at most ``budget``; and of the duplicates met on the way.
+    """
+    kept = torch.empty(min(budget, order.numel()), rows.shape[1], dtype=torch.float64)
+    places: list[int] = []
+    twice: list[int] = []
+    first = 0
+    while first < order.numel() and len(places) < budget:
+        size = max(16, min(1024, ENTRIES // max(1, len(places))))
+        block = rows[order[first : first + size]].double()
+        if metric == "cosine":
+            block = block / block.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+        near_kept = _near(block, kept[: len(places)], threshold, metric).any(1)
+        among = _near(block, block, threshold, metric).tril(-1)
+        crowded = among.any(1)
+        new = torch.zeros(block.shape[0], dtype=torch.bool)
+        for i in range(block.shape[0]):
+            if bool(near_kept[i]) or (bool(crowded[i]) and bool((among[i] & new).any())):
+                twice.append(first + i)
+                continue
+            new[i] = True
+            kept[len(places)] = block[i]
+            places.append(first + i)
+            if len(places) == budget:
+                break
+        first += block.shape[0]
+    return torch.tensor(places, dtype=torch.int64), torch.tensor(twice, dtype=torch.int64)
+
+
+def _near(a: Tensor, b: Tensor, threshold: float, metric: str) -> Tensor:
+    """(len(a), len(b)) bool: whether two rows are duplicates; NaN is near nothing."""
+    product = a @ b.T
+    if metric == "cosine":
+        return product >= 1 - threshold - 1e-12  # room for the rounding of equal rows
+    sizes = a.square().sum(1)[:, None] + b.square().sum(1)[None, :]
+    return sizes - 2 * product <= threshold**2 + 1e-12 * sizes

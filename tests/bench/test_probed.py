@@ -1,0 +1,181 @@
+"""Cells that read what the recorded network says: one look serves all, and each is charged for its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from datawinnow.bench import Cell, cells_of, read_grid
+from datawinnow.bench import cell as cell_module
+from datawinnow.bench import probed as probed_module
+from datawinnow.bench.cell import datasets_of, recording_folder, run_cell, under_scenario
+from datawinnow.bench.planning import makes, makes_recording, ready
+from datawinnow.core.files import read_json
+from datawinnow.core.rng import forked, stream
+from datawinnow.models import build
+from datawinnow.pipeline import probing as probing_module
+from datawinnow.pipeline.methods import METHODS, select_by_method
+from datawinnow.probe import probe
+from datawinnow.train import fit
+
+LINES = ('"short"]', '"short", "herding", "slo_curves", "glister", "d2", "tdds3", "rademacher"]')
+OWN = (
+    "[[method]]",
+    """[[method]]
+name = "rademacher"
+score = "curvature"
+score_options = {{mode = "rademacher", repeats = 3}}
+[[method]]
+name = "tdds3"
+method = "tdds"
+score_options = {{window = 3}}
+[[method]]""",
+)
+
+
+def cell(method: str, keep: float = 0.5, seed: int = 0, scenario: str = "clean") -> Cell:
+    kind = method if method in ("full", "shorter_full") else "static"
+    return Cell(kind=kind, method=method, keep=1.0 if method == "full" else keep, seed=seed, scenario=scenario)
+
+
+@pytest.fixture
+def probing(write):
+    """The grid of sixty vectors and three epochs, with methods that look at the network."""
+    return read_grid(write(LINES, OWN))
+
+
+def recorded_network(grid, seed, train):
+    with forked(seed, "weights"):
+        model = build("mlp", shape=(4,), classes=3)
+    fit(model, train, epochs=3, seed=seed, recipe=grid.train.recipe())
+    return model
+
+
+class TestCost:
+    """Sixty examples, three epochs: the recording passes 180."""
+
+    @pytest.mark.parametrize(
+        ("method", "backward", "forward"),
+        [
+            ("herding", 180, 60),  # features
+            ("slo_curves", 180 + 2 * 60, 0),  # two gradients an example, and no features
+            ("glister", 180, 60),  # the examples that stand in for held-out data are among the sixty
+            ("d2", 180, 60),
+            ("rademacher", 180 + 4 * 60, 0),
+            ("tdds3", 180, 0),
+        ],
+    )
+    def test_the_whole_recording_and_the_look_counted_by_hand(self, probing, tmp_path, method, backward, forward):
+        # whoever looks first, each is charged for what it needs itself
+        for before in ("slo_curves", "herding"):
+            run_cell(probing, cell(before), tmp_path)
+        row = run_cell(probing, cell(method, 0.2), tmp_path)
+        score = row["cost"]["score"]
+        assert (score["backward"], score["forward"]) == (backward, forward)
+        assert row["kept"] == 12
+        assert row["total_passes"] == 36 + backward + forward / 3
+
+    def test_a_network_recorded_for_two_epochs_of_three(self, write, tmp_path):
+        changes = ('"short"]', '"short", "herding"]'), ("[[method]]", "[score]\nepochs = 2\n[[method]]")
+        grid = read_grid(write(*changes))
+        row = run_cell(grid, cell("herding"), tmp_path)
+        assert (row["cost"]["score"]["backward"], row["cost"]["score"]["forward"]) == (120, 60)
+
+
+class TestWhatIsLookedAt:
+    @pytest.mark.parametrize("scenario", ["clean", "symmetric 0.2"])
+    @pytest.mark.parametrize("method", ["herding", "slo_curves"])
+    def test_a_selection_is_what_the_parts_give(self, probing, tmp_path, monkeypatch, method, scenario):
+        """The network after the recording, and the labels that were trained on, be they wrong."""
+        chosen = []
+        monkeypatch.setattr(
+            cell_module, "select_by_method", lambda *a, **k: chosen.append(select_by_method(*a, **k)) or chosen[-1]
+        )
+        run_cell(probing, cell(method, 0.2, 1, scenario), tmp_path)
+        train, _ = under_scenario(datasets_of(probing)[0], scenario, 1)
+        arrays = probe(recorded_network(probing, 1, train), train, arrays=("features", "probs", "curvature"), seed=1)
+        draw = stream(1, "select", method, "0.2", scenario)
+        expected, _ = select_by_method(METHODS[method], arrays, train.labels, keep=0.2, generator=draw)
+        assert chosen[0][0].index.tolist() == expected.index.tolist()
+
+    def test_one_look_serves_all_cells(self, probing, tmp_path, monkeypatch):
+        looks = []
+        monkeypatch.setattr(probing_module, "probe", lambda *a, **k: looks.append(k["arrays"]) or probe(*a, **k))
+        for method in ("herding", "d2", "glister"):
+            run_cell(probing, cell(method), tmp_path)
+        folder = recording_folder(cell("herding"), tmp_path)
+        assert set(looks) == {("features", "probs")}
+        assert read_json(folder / "probe" / "features" / "probe.json")["cost"]["forward"] == 60  # once, not thrice
+        assert sorted(f.name for f in (folder / "probe").rglob("*.npy")) == ["features.npy", "labels.npy", "probs.npy"]
+
+    def test_options_of_the_probe_have_a_look_of_their_own(self, probing, tmp_path):
+        for method in ("slo_curves", "rademacher"):
+            run_cell(probing, cell(method), tmp_path)
+        folder = recording_folder(cell("herding"), tmp_path) / "probe"
+        one, other = (np.load(file) for file in sorted(folder.glob("curvature*/curvature.npy")))
+        assert not np.allclose(one, other)
+
+
+class TestOldRecordings:
+    """Made before networks were kept, or before the grid had a method that reads ``kl_step``."""
+
+    @pytest.fixture
+    def old(self, grid, tmp_path):
+        run_cell(grid, cell("aum"), tmp_path)
+        folder = recording_folder(cell("aum"), tmp_path)
+        weights = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").unlink()
+        return folder, weights
+
+    def test_the_network_is_trained_again_to_the_same_bytes(self, old, probing, tmp_path):
+        folder, weights = old
+        columns = (folder / "margin.npy").read_bytes()
+        row = run_cell(probing, cell("slo_curves"), tmp_path)
+        assert (folder / "model.safetensors").read_bytes() == weights
+        assert (folder / "margin.npy").read_bytes() == columns
+        assert row["cost"]["score"]["backward"] == 180 + 120  # charged once
+        assert not list(folder.glob("again-*"))
+
+    def test_what_was_not_recorded_is(self, old, probing, tmp_path):
+        folder, _ = old
+        run_cell(probing, cell("tdds3", 0.2), tmp_path)
+        whole = tmp_path / "whole"
+        run_cell(probing, cell("tdds3", 0.2), whole)
+        again = np.load(folder / "more" / "kl_step.npy")
+        assert again.tobytes() == np.load(recording_folder(cell("tdds3"), whole) / "kl_step.npy").tobytes()
+
+    def test_only_a_cell_that_needs_it_asks(self, old, probing, tmp_path, monkeypatch):
+        monkeypatch.setattr(probed_module, "fit", lambda *a, **k: pytest.fail("trained again"))
+        monkeypatch.setattr(probed_module, "fit_recorded", lambda *a, **k: pytest.fail("trained again"))
+        run_cell(probing, cell("el2n"), tmp_path)
+        assert not (old[0] / "model.safetensors").exists()
+
+
+class TestPlanning:
+    def test_two_that_would_look_first_are_not_begun_together(self, probing, tmp_path):
+        run_cell(probing, cell("full"), tmp_path)
+        own = [c for c in cells_of(probing) if (c.seed, c.scenario, c.keep) == (0, "clean", 0.5)]
+        begun = ready(own, [], probing, tmp_path, 50)
+        assert [c.method for c in begun if makes(c, probing, tmp_path)] == ["herding"]
+        assert {"aum", "el2n", "random"} <= {c.method for c in begun}
+        assert not any(makes_recording(c, probing, tmp_path) for c in own)
+        run_cell(probing, cell("herding"), tmp_path)
+        then = [c.method for c in ready(own, [], probing, tmp_path, 50)]
+        assert {"herding", "glister", "d2"} <= set(then)
+        assert ("slo_curves" in then) != ("rademacher" in then)
+
+    def test_a_grid_of_every_method_runs(self, write, tmp_path):
+        names = ", ".join(f'"{name}"' for name in METHODS)
+        grid = read_grid(
+            write(
+                ('"random", "el2n", "aum", "short"]', f"{names}]"),
+                ("epochs = 3", "epochs = 10"),
+                ("keep = [0.5, 0.2]", "keep = [0.1]"),
+                ("seeds = [0, 1]", "seeds = [0]"),
+                ('scenarios = ["clean", "symmetric 0.2"]', 'scenarios = ["symmetric 0.2"]'),
+            )
+        )
+        rows = [run_cell(grid, c, tmp_path) for c in cells_of(grid)]
+        assert [row["kept"] for row in rows[2:]] == [6] * len(METHODS)
+        assert all(0 <= row["accuracy"] <= 1 for row in rows)
+        assert all(0 <= row["changed_kept"] <= 1 for row in rows)

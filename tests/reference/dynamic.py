@@ -1,0 +1,98 @@
+"""Policies and batch selectors as loops, in the order of the papers (dynamic.md 1.1 to 1.12)."""
+
+import itertools
+import math
+
+
+def running(visits, alpha):
+    """Mean and variance of one example after its visits, by the equations of UCB."""
+    mean, variance = visits[0], 0.0
+    for x in visits[1:]:
+        variance = (1 - alpha) * variance + alpha * (x - mean) ** 2
+        mean = (1 - alpha) * mean + alpha * x
+    return mean, variance
+
+
+def highest(scores, count):
+    """Ids of the largest, where none tie."""
+    return set(sorted(range(len(scores)), key=lambda i: -scores[i])[:count])
+
+
+def info_batch_groups(losses, form, drop):
+    """(ids, share of them to keep) of each group that is drawn from."""
+    if form == "mean":
+        threshold = sum(losses) / len(losses)
+        return [([i for i, s in enumerate(losses) if s < threshold], 1 - drop)]
+    low, high = quantile(losses, 0.2), quantile(losses, 0.85)
+    easy = [i for i, s in enumerate(losses) if s < low]
+    middle = [i for i, s in enumerate(losses) if low <= s < high]
+    return [(easy, (1 - drop) ** 2), (middle, 1 - drop)]
+
+
+def quantile(values, share):
+    """Linear interpolation between order statistics."""
+    line = sorted(values)
+    place = share * (len(line) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(line) - 1)
+    return line[below] + (place - below) * (line[above] - line[below])
+
+
+def chunk(permutation, k, number):
+    """The ids that RS2 hands out in round ``number`` of a pass; the last goes on from the start."""
+    n = len(permutation)
+    return [permutation[(number * k + j) % n] for j in range(k)]
+
+
+def k_means_on_a_line(values, k):
+    """Groups of ids, by rising loss: Lloyd's rounds over all points, from groups of equal size."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    ends = [round(j * len(order) // k) for j in range(k + 1)]
+    centres = [values[order[(ends[j] + ends[j + 1]) // 2]] for j in range(k)]
+    groups = [[values[i] for i in order[ends[j] : ends[j + 1]]] for j in range(k)]
+    for _ in range(1000):
+        centres = sorted(sum(g) / len(g) if g else c for g, c in zip(groups, centres, strict=True))
+        nearest = [min(range(k), key=lambda j: (abs(v - centres[j]), j)) for v in values]
+        new = [[values[i] for i in range(len(values)) if nearest[i] == j] for j in range(k)]
+        if new == groups:
+            break
+        groups = new
+    members = [[i for i in range(len(values)) if nearest[i] == j] for j in range(k)]
+    return [group for group in members if group]
+
+
+def forgetting(answers, period):
+    """Times that one example went from right to wrong; the maximum if it was never right."""
+    if not any(answers):
+        return period
+    return sum(1 for before, after in itertools.pairwise(answers) if before and not after)
+
+
+def backprop_chance(history, batch, window, beta, minimum):
+    """P of selective backprop: the share of recent losses not above its own, to a power."""
+    recent = (history + batch)[-window:]
+    return [max(minimum, (sum(1 for other in recent if other <= x) / len(recent)) ** beta) for x in batch]
+
+
+def div_bs(gradients, count):
+    """Greedy picks by Gram-Schmidt on the gradients themselves, lists of floats."""
+
+    def dot(a, b):
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    b = len(gradients)
+    residual = [sum(column) / b for column in zip(*gradients, strict=True)]
+    basis, picked = [], []
+    for _ in range(count):
+        best = max((i for i in range(b) if i not in picked), key=lambda i: abs(dot(gradients[i], residual)))
+        direction = list(gradients[best])
+        for e in basis:
+            part = dot(direction, e)
+            direction = [d - part * x for d, x in zip(direction, e, strict=True)]
+        length = math.sqrt(dot(direction, direction))
+        direction = [d / length for d in direction]
+        part = dot(residual, direction)
+        residual = [r - part * d for r, d in zip(residual, direction, strict=True)]
+        basis.append(direction)
+        picked.append(best)
+    return picked
