@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "condense": {"core"},
     "vit": {"core"},
     "instruct": {"core"},
-    "train": {"core", "data", "models", "record"},
+    "train": {"core", "data", "models", "record", "dynamic"},
     "probe": {"core", "data", "models"},
     "pipeline": PIPELINE | {"dynamic"},
     "bench": PIPELINE | {"dynamic", "condense", "pipeline"},

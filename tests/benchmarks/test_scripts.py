@@ -18,7 +18,7 @@ import pytest
 approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ("recording", "loading", "scores", "beta")
+SCRIPTS = ("recording", "loading", "scores", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva")
 FACTS = {
     "benchmark",
     "size",

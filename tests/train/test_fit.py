@@ -111,6 +111,23 @@ def test_outputs_that_fit_no_loss_are_named_before_training(net, match, outside)
     assert not steps
 
 
+def test_a_self_normalised_step_does_not_grow_with_the_weights():
+    chosen, how = torch.arange(59, 20, -1), {**PLAIN, "batch": 64}
+    light = Selection(chosen, torch.linspace(0.5, 3, 39))
+    heavy = Selection(chosen, 10 * torch.linspace(0.5, 3, 39))
+    nets = []
+    for selection, reduction in ((light, "self_normalised"), (heavy, "self_normalised"), (light, "mean")):
+        nets.append(vector_net())
+        fit(nets[-1], Kept(blobs(), selection), epochs=2, reduction=reduction, **how)
+    torch.testing.assert_close(weights(nets[0]), weights(nets[1]))
+    assert not torch.allclose(weights(nets[0]), weights(nets[2]))
+    # one batch an epoch of mean weight 1.75: the mean is 1.75 times the weighted mean
+    again = vector_net()
+    scaled = Selection(chosen, light.weight / light.weight.mean())
+    fit(again, Kept(blobs(), scaled), epochs=2, reduction="mean", **how)
+    torch.testing.assert_close(weights(nets[0]), weights(again), rtol=1e-4, atol=1e-6)
+
+
 def test_compile_runs_the_compiled_network_to_the_same_weights(monkeypatch):
     compiled, plain = [], torch.compile
 

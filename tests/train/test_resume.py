@@ -252,7 +252,7 @@ def test_a_checkpoint_gives_back_network_and_optimiser_to_the_bit(tmp_path):
     save_checkpoint(tmp_path / "c.safetensors", model, optimizer, {"epoch": 3})
     other = vector_net(seed=1, norm=True)
     restored = torch.optim.AdamW(other.parameters())
-    assert load_checkpoint(tmp_path / "c.safetensors", other, restored)["epoch"] == 3
+    assert load_checkpoint(tmp_path / "c.safetensors", other, restored)[0]["epoch"] == 3
     assert torch.equal(weights(other), weights(model))
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         assert optimizer.state[p].keys() == restored.state[q].keys()

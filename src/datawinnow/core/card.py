@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
@@ -14,7 +15,7 @@ Kind = Literal["score", "selector", "policy", "batch selector", "condenser", "sc
 End = Literal["high", "low", "middle"]
 F = TypeVar("F", bound=Callable[..., Any])
 
-ALWAYS = ("budget", "generator", "missing", "rate")
+ALWAYS = ("budget", "generator", "missing", "rate", "state")
 """Keyword-only parameters that the contract gives to every method; they are not options to tune."""
 
 
@@ -27,11 +28,13 @@ class Card:
         name: the field's name for it, for people.
         key: the name in code, on the command line and in files.
         source: the paper (and equation or section) that it follows.
-        needs: positional parameters: names from the table of arrays, or of scores.
-        options: keyword-only parameters with their defaults.
+        needs: positional parameters: names from the table of arrays, or of scores; of a policy, the signals that it
+            observes.
+        options: keyword-only parameters with their defaults; of a policy, the fields that have one.
         end: which end of a score its paper keeps.
         cost: time and memory in big-O, in words of the table of arrays.
         summary: first line of the docstring.
+        takes: keyword-only parameters that the contract gives; of a policy, the fields that must be given.
     """
 
     kind: Kind
@@ -47,11 +50,14 @@ class Card:
     takes: tuple[str, ...] = field(default=())
 
 
-def card(kind: Kind, name: str, source: str, *, cost: str, end: End | None = None) -> Callable[[F], F]:
+def card(
+    kind: Kind, name: str, source: str, *, cost: str, end: End | None = None, key: str | None = None
+) -> Callable[[F], F]:
     """Attach a `Card` to a method; it changes nothing else.
 
-    Positional parameters are what the method needs, keyword-only ones are its options. Each folder's ``__init__``
-    imports its methods and collects them with `collect`.
+    Positional parameters are what the method needs, keyword-only ones are its options. A policy is a dataclass: its
+    fields with a default are its options, those without are what it takes, and ``needs`` is its own attribute. Each
+    folder's ``__init__`` imports its methods and collects them with `collect`.
 
     Args:
         kind: the contract.
@@ -59,6 +65,7 @@ def card(kind: Kind, name: str, source: str, *, cost: str, end: End | None = Non
         source: paper and section.
         cost: time and memory in words.
         end: for a score, the end that its paper keeps.
+        key: the name in code; otherwise the method's own, and of a class its name in lower case with underscores.
 
     Raises:
         ArgumentError: a score without ``end``.
@@ -67,13 +74,16 @@ def card(kind: Kind, name: str, source: str, *, cost: str, end: End | None = Non
         raise ArgumentError(f"the card of score {name!r} must say which end its paper keeps (end=)")
 
     def attach(method: F) -> F:
+        if inspect.isclass(method):
+            method.card = _of_class(method, kind, name, source, cost, end, key)  # type: ignore[attr-defined]
+            return method
         signature = inspect.signature(method)
         positional = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
         keyword = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
         method.card = Card(  # type: ignore[attr-defined]
             kind=kind,
             name=name,
-            key=method.__name__,
+            key=key or method.__name__,
             source=source,
             needs=tuple(p.name for p in positional if p.default is p.empty),
             optional_needs=tuple(p.name for p in positional if p.default is not p.empty),
@@ -86,6 +96,22 @@ def card(kind: Kind, name: str, source: str, *, cost: str, end: End | None = Non
         return method
 
     return attach
+
+
+def _of_class(made: Any, kind: Kind, name: str, source: str, cost: str, end: End | None, key: str | None) -> Card:
+    return Card(
+        kind=kind,
+        name=name,
+        key=key or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", made.__name__).lower(),
+        source=source,
+        needs=tuple(made.needs),
+        optional_needs=(),
+        options={f.name: f.default for f in fields(made) if f.default is not MISSING},
+        end=end,
+        cost=cost,
+        summary=(inspect.getdoc(made) or "").split("\n")[0],
+        takes=tuple(f.name for f in fields(made) if f.default is MISSING),
+    )
 
 
 def card_of(method: Callable[..., Any]) -> Card:

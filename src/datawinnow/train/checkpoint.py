@@ -16,9 +16,13 @@ from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, facts: dict[str, Any]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    facts: dict[str, Any],
+    planned: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write the network, the optimiser's state and ``facts`` (JSON) whole.
+    """Write the network, the optimiser's state, a policy's state (``planned``) and ``facts`` (JSON) whole.
 
     Raises:
         RunError: the disk is full.
@@ -32,16 +36,19 @@ def save_checkpoint(
                     tensors[f"optimizer.{i}.{key}"] = value.detach().cpu().contiguous().clone()
                 elif value is not None:
                     scalars[f"{i}.{key}"] = value
+    tensors |= {f"policy.{k}": v.contiguous().clone() for k, v in (planned or {}).items()}
     text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **facts})
     # in memory first: safetensors' own writer reports a full disk as an error of its format
     write_bytes(path, save(tensors, metadata={"datawinnow": text}))
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Put a checkpoint back into ``model`` and ``optimizer``.
 
     Returns:
-        The ``facts`` that it was written with.
+        The ``facts`` and the policy's ``state`` that it was written with.
 
     Raises:
         RunError: truncated, of a newer version, or of another network.
@@ -56,7 +63,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     model.load_state_dict(weights)
     if optimizer is not None:
         _restore(optimizer, tensors, facts.get("scalars", {}))
-    return facts
+    return facts, {k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")}
 
 
 def read_facts(path: Path) -> dict[str, Any]:

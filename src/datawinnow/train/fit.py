@@ -19,7 +19,7 @@ from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.ready import ready
-from datawinnow.train.recipe import Recipe, check_recipe
+from datawinnow.train.recipe import REDUCTIONS, Recipe, check_recipe
 from datawinnow.train.schedule import SCHEDULES, schedule_of
 from datawinnow.train.setup import fabric_for, put_back
 
@@ -36,6 +36,7 @@ def fit(
     seed: int = 0,
     recipe: Recipe | None = None,
     recorder: Recorder | None = None,
+    policy: Any = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
     progress: Progress | None = None,
@@ -55,6 +56,7 @@ def fit(
         seed: of the order, the augmentation and dropout; the weights come with ``model``.
         recipe: how to train.
         recorder: gets the logits of every training batch, before the step.
+        policy: chooses anew what each epoch trains on (`datawinnow.dynamic`); it observes the losses of the steps.
         checkpoint: file to write after each epoch and, if it is there, to go on from; the end is then the same to the
             byte (same machine kind and threads).
         on_epoch: called after each epoch with its number and the history.
@@ -72,20 +74,19 @@ def fit(
     """
     # Longer than our 50 lines: one flat loop that is read from top to bottom is worth more than four functions.
     recipe = replace(recipe or Recipe(), **check_recipe(options))
-    run = ready(
-        model, data, epochs, of=of, test=test, seed=seed, recipe=recipe, recorder=recorder, checkpoint=checkpoint
-    )
-    history, factor, last = run.history, schedule_of(recipe.schedule), len(run.counts) - 1
+    files: dict[str, Any] = {"recorder": recorder, "checkpoint": checkpoint}
+    run = ready(model, data, epochs, of=of, test=test, seed=seed, recipe=recipe, policy=policy, **files)
+    history, factor, last = run.history, schedule_of(recipe.schedule), run.epochs - 1
+    reduction = REDUCTIONS[recipe.reduction]
     with float32_head(run.model), put_back(run.model, recorder):
         for epoch in range(run.first, last + 1):
             start = time.perf_counter()
-            done = sum(run.steps[:epoch])
             totals = torch.zeros(2, device=run.device)
             run.model.train()
             with forked(seed, "dropout", epoch):
                 batches = run.batches.train(run.order(epoch), recipe.batch, stream(seed, "augment", epoch))
                 for step, (i, x, y) in enumerate(batches):
-                    rate = recipe.peak * factor((done + step) / run.planned)
+                    rate = recipe.peak * factor(run.progress(epoch, step))
                     for group in run.optimizer.param_groups:
                         group["lr"] = rate
                     with autocast(run.device, run.precision):
@@ -93,7 +94,9 @@ def fit(
                     if recorder is not None:
                         recorder.write(epoch, i, logits, y)
                     losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
-                    loss = losses.mean() if run.weight is None else (losses * run.weight[i]).mean()
+                    loss = losses.mean() if run.weight is None else reduction(losses, run.weight[i])
+                    if run.plans is not None:
+                        run.plans.observe(i, losses, logits.argmax(1) == y)
                     if recipe.curvature:
                         loss = loss + recipe.curvature * run.curvature(x, y, recipe.curvature_h)
                     run.fabric.backward(loss)
@@ -101,7 +104,7 @@ def fit(
                     run.optimizer.zero_grad(set_to_none=True)
                     totals += torch.stack([losses.detach().sum(), (logits.detach().argmax(1) == y).sum()])
                     if progress is not None:
-                        progress("training", done + step + 1, sum(run.steps))
+                        progress("training", *run.told(epoch, step))
             mean_loss, accuracy = (totals / run.counts[epoch]).tolist()  # the epoch's one wait for the device
             if not torch.isfinite(totals).all():
                 raise TrainingError(

@@ -22,6 +22,7 @@ from datawinnow.record.recorder import Recorder
 from datawinnow.train import setup
 from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.history import History
+from datawinnow.train.planned import Plans
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
 
@@ -44,9 +45,12 @@ class Ready:
         index: (m,) ids trained on.
         weight: (n,) factor on each example's loss, or None.
         seed: of the order.
-        counts: examples of each epoch; the last may be fewer.
-        steps: steps of each epoch.
-        planned: steps of the whole schedule.
+        plans: what a policy chooses, epoch by epoch; None without one.
+        epochs: epochs to train.
+        of: epochs of the whole schedule.
+        planned: steps of the whole schedule, where no policy plans.
+        batch: examples a step.
+        counts: examples of each epoch; the last may be fewer. With a policy, of the epochs begun.
         first: the first epoch to train; not 0 if a checkpoint was gone on from.
         flops: of training on one example.
         passes: what a step costs, in passes of an example forward and backward; above 1 with a regulariser.
@@ -64,9 +68,12 @@ class Ready:
     index: Tensor
     weight: Tensor | None
     seed: int
-    counts: list[int]
-    steps: list[int]
+    plans: Plans | None
+    epochs: int
+    of: float
     planned: int
+    batch: int
+    counts: list[int]
     first: int
     flops: float
     passes: float
@@ -79,9 +86,33 @@ class Ready:
         return self.fabric.device
 
     def order(self, epoch: int) -> Tensor:
-        """The ids of an epoch, shuffled; a function of the seed and the epoch alone."""
+        """The ids of an epoch in the order of training: the policy's, or all of them shuffled by seed and epoch."""
+        if self.plans is not None:
+            order = self.plans.plan(epoch)
+            self.weight = self.plans.weight
+            self.counts = [*self.counts[:epoch], len(order)]
+            return order
         order = torch.randperm(len(self.index), generator=stream(self.seed, "order", epoch))
         return self.index[order[: self.counts[epoch]]]
+
+    def steps(self, epoch: int) -> int:
+        """Steps of an epoch; of one that a policy has not planned yet, as many as of the last planned."""
+        return -(-self.counts[min(epoch, len(self.counts) - 1)] // self.batch)
+
+    def progress(self, epoch: int, step: int) -> float:
+        """How far the schedule is, from 0 to 1.
+
+        By steps; under a policy, whose epochs differ, by epochs and within each by steps, so that the learning rate
+        ends where it should however many examples ran.
+        """
+        if self.plans is not None:
+            return (epoch + step / self.steps(epoch)) / self.of
+        return (epoch * self.steps(0) + step) / self.planned
+
+    def told(self, epoch: int, step: int) -> tuple[int, int]:
+        """Steps done and steps in all, for a progress bar; those of epochs not planned yet are a guess."""
+        before = sum(map(self.steps, range(epoch)))
+        return before + step + 1, before + sum(map(self.steps, range(epoch, self.epochs)))
 
     def cost(self, epoch: int, seconds: float) -> Cost:
         """What an epoch cost."""
@@ -96,7 +127,8 @@ class Ready:
     def save(self, checkpoint: Path, done: int) -> None:
         """Write the checkpoint after ``done`` epochs."""
         so_far = {"epoch": done, "rows": self.history.rows, "cost": self.history.cost.as_dict()}
-        save_checkpoint(checkpoint, self.model, self.optimizer, {**self.facts, **so_far})
+        state = self.plans.tensors() if self.plans is not None else {}
+        save_checkpoint(checkpoint, self.model, self.optimizer, {**self.facts, **so_far}, state)
 
 
 def ready(
@@ -110,6 +142,7 @@ def ready(
     recipe: Recipe,
     recorder: Recorder | None,
     checkpoint: Path | None,
+    policy: Any,
 ) -> Ready:
     """Everything checked, on the device, and where a checkpoint left it; arguments as of `fit`.
 
@@ -124,10 +157,10 @@ def ready(
     whole, selection, index = setup.examples_of(data, test, recorder, math.ceil(epochs))
     fabric = setup.fabric_for(recipe.device)
     counts = counts_of(epochs, len(index), recipe.batch)
-    steps = [-(-count // recipe.batch) for count in counts]
-    planned = sum(-(-count // recipe.batch) for count in counts_of(of, len(index), recipe.batch))
-    facts = setup.facts_of(whole, selection, seed, checkpoint)
-    begun = setup.begun_by(checkpoint, facts, counts)
+    if policy is not None and counts[-1] != len(index):
+        raise ArgumentError(f"a policy plans whole epochs, got epochs={epochs}: give a whole number")
+    facts = setup.facts_of(whole, selection, seed, checkpoint) | {"policy": "none" if policy is None else repr(policy)}
+    begun = setup.begun_by(checkpoint, facts, len(counts), None if policy is not None else counts)
     history = History()
     if begun is not None:  # go on as begun: a new measurement could choose otherwise
         recipe = replace(recipe, precision=begun["precision"], channels_last=begun["channels_last"])
@@ -140,6 +173,8 @@ def ready(
     passes = 1 + (setup.curvature_passes(model, whole, fabric.device) if recipe.curvature else 0)
     model = model.to(memory_format=torch.channels_last) if recipe.channels_last else model  # type: ignore[call-overload]
     network, optimizer = fabric.setup(model, setup.optimizer_of(model, recipe))
+    plans = None if policy is None else Plans(policy, index, len(whole), seed, fabric.device)
+    first = setup.go_on(checkpoint, begun, model, optimizer, history, recorder, plans)
     return Ready(
         model=model,
         forward=torch.compile(network) if recipe.compile else network,
@@ -151,10 +186,13 @@ def ready(
         index=index,
         weight=setup.weights_of(selection, len(whole), fabric.device),
         seed=seed,
-        counts=counts,
-        steps=steps,
-        planned=planned,
-        first=setup.go_on(checkpoint, begun, model, optimizer, history, recorder),
+        plans=plans,
+        epochs=len(counts),
+        of=of,
+        planned=sum(-(-count // recipe.batch) for count in counts_of(of, len(index), recipe.batch)),
+        batch=recipe.batch,
+        counts=counts if plans is None else [int(row["examples"]) for row in history.rows],
+        first=first,
         flops=flops,
         passes=passes,
         facts=facts | {"precision": history.precision, "channels_last": history.channels_last},

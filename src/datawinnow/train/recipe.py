@@ -8,8 +8,11 @@ from typing import Any
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
+from datawinnow.dynamic.reduce import mean, self_normalised
 from datawinnow.train.precision import check_precision
 from datawinnow.train.schedule import schedule_of
+
+REDUCTIONS = {"mean": mean, "self_normalised": self_normalised}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,9 @@ class Recipe:
         momentum: of SGD.
         weight_decay: on all parameters with SGD, decoupled with AdamW.
         schedule: ``"cosine"``, ``"one_cycle"``, ``"constant"``, or a function of progress in [0, 1].
+        reduction: of weighted losses over a batch: ``"mean"`` is sum(w l) / b, whose step grows with the weights that a
+            batch happens to hold; ``"self_normalised"`` is sum(w l) / sum(w), whose step does not (as DeepCore trains
+            on weighted coresets). The same where all weights are one.
         label_smoothing: share of the target spread over all classes.
         curvature: weight of the mean input curvature added to the loss (SLo-Curves; condense.md 1.9, form A): CURE's
             direction, not squared, through both gradients; 0 for none. A step then costs several times as much.
@@ -43,6 +49,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str | Callable[[float], float] = "cosine"
+    reduction: str = "mean"
     label_smoothing: float = 0.0
     curvature: float = 0.0
     curvature_h: float = 3.0
@@ -55,6 +62,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check.number("batch", self.batch, 1, 1 << 20, integer=True)
         check.one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+        check.one_of("reduction", self.reduction, tuple(REDUCTIONS))
         if self.lr is not None:
             check.number("lr", self.lr, 1e-12, 1e6)
         check.number("momentum", self.momentum, 0, 1)

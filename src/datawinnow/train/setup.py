@@ -24,6 +24,7 @@ from datawinnow.record.recorder import Recorder
 from datawinnow.train import flops
 from datawinnow.train.checkpoint import load_checkpoint, read_facts, remove_parts
 from datawinnow.train.history import History
+from datawinnow.train.planned import Plans
 from datawinnow.train.precision import fastest
 from datawinnow.train.recipe import Recipe
 
@@ -75,8 +76,12 @@ def weights_of(selection: Selection | None, n: int, device: torch.device) -> Ten
     return weight.to(device)
 
 
-def begun_by(checkpoint: Path | None, facts: dict[str, Any], counts: list[int]) -> dict[str, Any] | None:
+def begun_by(
+    checkpoint: Path | None, facts: dict[str, Any], epochs: int, counts: list[int] | None
+) -> dict[str, Any] | None:
     """What a checkpoint that is there says of its run, if that is the run of ``facts``.
+
+    ``counts`` are the examples of each epoch, None where a policy says so as it goes.
 
     Raises:
         RunError: it is of another one, or of a longer one.
@@ -94,16 +99,16 @@ def begun_by(checkpoint: Path | None, facts: dict[str, Any], counts: list[int]) 
             f"{checkpoint} is of another dataset (fingerprint {begun['fingerprint']}, this one has "
             f"{facts['fingerprint']}); give another --run folder, or remove it"
         )
-    for name in ("seed", "selection"):
-        if begun.get(name, facts[name]) != facts[name]:
+    for name in ("seed", "selection", "policy"):
+        if begun.get(name, facts.get(name)) != facts.get(name):
             raise RunError(
-                f"{checkpoint} is of a run with {name} {begun[name]}, this one has {facts[name]}; give another --run "
-                "folder, or remove it"
+                f"{checkpoint} is of a run with {name} {begun[name]}, this one has {facts.get(name)}; give another "
+                "--run folder, or remove it"
             )
-    if begun["epoch"] > len(counts):
-        raise RunError(f"{checkpoint} has {begun['epoch']} epochs behind it, more than epochs={len(counts)}; remove it")
+    if begun["epoch"] > epochs:
+        raise RunError(f"{checkpoint} has {begun['epoch']} epochs behind it, more than epochs={epochs}; remove it")
     passed = [int(row["examples"]) for row in begun["rows"]]
-    if passed != counts[: len(passed)]:
+    if counts is not None and passed != counts[: len(passed)]:
         raise RunError(
             f"{checkpoint} has epochs of {passed} examples behind it, where this run has {counts[: len(passed)]}: it "
             "ended in a part of an epoch, and cannot be gone on with; remove it, or give another --run folder"
@@ -174,15 +179,18 @@ def go_on(
     optimizer: Any,
     history: History,
     recorder: Recorder | None,
+    plans: Plans | None,
 ) -> int:
-    """Put network, optimiser, history and recorder where the checkpoint left them.
+    """Put network, optimiser, history, recorder and policy where the checkpoint left them.
 
     Returns:
         The first epoch to train.
     """
     first = 0
     if checkpoint is not None and begun is not None:
-        load_checkpoint(checkpoint, model, getattr(optimizer, "optimizer", optimizer))  # Fabric wraps it
+        _, state = load_checkpoint(checkpoint, model, getattr(optimizer, "optimizer", optimizer))  # Fabric wraps it
+        if plans is not None:
+            plans.restore(state)
         history.rows, history.cost, first = begun["rows"], Cost.from_dict(begun["cost"]), int(begun["epoch"])
     if recorder is not None and (first or not recorder.consolidated):
         recorder.resume(first)

@@ -1,0 +1,51 @@
+"""One policy a file: which examples an epoch trains on, decided again while training.
+
+A new policy is a file here, a line below and a test. Wrappers change when and how a policy is asked.
+"""
+
+from datawinnow.core.card import collect
+from datawinnow.dynamic.divbs import divbs
+from datawinnow.dynamic.epsilon_greedy import EpsilonGreedy
+from datawinnow.dynamic.example_swap import ExampleSwap
+from datawinnow.dynamic.info_batch import InfoBatch
+from datawinnow.dynamic.order_dp import OrderDP
+from datawinnow.dynamic.policy import Policy, State, Stream
+from datawinnow.dynamic.random_pruning import RandomPruning
+from datawinnow.dynamic.repeated_subset import RepeatedSubset
+from datawinnow.dynamic.rho_loss import rho_loss
+from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic.selective_backprop import selective_backprop
+from datawinnow.dynamic.seta import SeTa
+from datawinnow.dynamic.static_subset import StaticSubset
+from datawinnow.dynamic.ucb import UCB
+from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
+
+METHODS = collect(globals())
+POLICIES = {key: method for key, method in METHODS.items() if method.card.kind == "policy"}  # type: ignore[attr-defined]
+BATCH_SELECTORS = {key: method for key, method in METHODS.items() if key not in POLICIES}
+
+__all__ = [
+    "BATCH_SELECTORS",
+    "METHODS",
+    "POLICIES",
+    "UCB",
+    "EpsilonGreedy",
+    "ExampleSwap",
+    "InfoBatch",
+    "OrderDP",
+    "Policy",
+    "PolicySampler",
+    "RandomPruning",
+    "RepeatedSubset",
+    "SeTa",
+    "State",
+    "StaticSubset",
+    "Stream",
+    "annealed",
+    "divbs",
+    "every",
+    "rescaled",
+    "rho_loss",
+    "selective_backprop",
+    "warm_up",
+]

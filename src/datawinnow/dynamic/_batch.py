@@ -1,0 +1,44 @@
+"""What batch selectors share: checks, draws and the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.draw import gumbel_top_k
+from datawinnow.dynamic._draw import highest
+
+BatchState = dict[str, Tensor]
+"""What a batch selector remembers between batches; the caller keeps it and hands the same one in again."""
+
+
+def losses(name: str, value: Any) -> Tensor:
+    """(b,) float on the CPU, finite: one copy from the device, since a choice needs the numbers on the host.
+
+    Raises:
+        ArgumentError: another shape (a scalar: the loss was reduced), NaN or infinity.
+    """
+    values = check.array(name, value, "b").cpu().contiguous()
+    check.finite(name, values)
+    return values
+
+
+def top(score: Tensor, budget: int, generator: torch.Generator) -> Tensor:
+    """(budget,) positions of the highest scores, highest first; ties are drawn."""
+    kept = highest(score, budget, generator)
+    kept = kept[torch.randperm(budget, generator=generator)]  # so that a stable sort leaves ties in random order
+    return kept[torch.argsort(score[kept], descending=True, stable=True)]
+
+
+def by_weight(weight: Tensor, budget: int, generator: torch.Generator) -> Tensor:
+    """(budget,) positions drawn one after the other without replacement, by weight; those of none come last."""
+    return gumbel_top_k(weight.to(torch.float64).log(), weight.numel(), budget, generator)
+
+
+def answer(positions: Tensor, like: Any) -> tuple[Tensor, Tensor]:
+    """Positions and weights of one, on the device that ``like`` came from."""
+    device = like.device if isinstance(like, Tensor) else torch.device("cpu")
+    return positions.to(device), torch.ones(positions.numel(), device=device)

@@ -1,0 +1,105 @@
+"""What policies keep about the examples: checked on the way in, copied before it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError, MissingArrayError
+from datawinnow.dynamic.policy import State
+
+
+def count(n: int) -> int:
+    """``n`` if it can be a number of examples.
+
+    Raises:
+        ArgumentError: not a whole number of at least 1.
+    """
+    return int(check.number("n", n, 1, 2**40, integer=True))
+
+
+def size(epoch: int, state: State) -> int:
+    """The number of examples that ``state`` is about, once ``epoch`` is known to be one.
+
+    Raises:
+        ArgumentError: an epoch that is not a whole number of at least 0.
+    """
+    check.number("epoch", epoch, 0, 2**31, integer=True)
+    return whole(state, "n")
+
+
+def whole(state: State, name: str) -> int:
+    """The integer ``name`` of a state."""
+    return int(state[name])
+
+
+def vector(state: State, name: str) -> Tensor:
+    """The (n,) tensor ``name`` of a state."""
+    return torch.as_tensor(state[name])
+
+
+def unknown(n: int) -> Tensor:
+    """(n,) float32 NaN: nothing observed yet. A number in its place would be a score that nobody measured."""
+    return torch.full((n,), torch.nan)
+
+
+def observed(state: State, name: str) -> bool:
+    """Whether anything was observed into the float tensor ``name``."""
+    return not bool(vector(state, name).isnan().all())
+
+
+def given(n: int, index: Any, name: str, signals: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Ids and the signal ``name`` of one epoch, on the CPU.
+
+    Args:
+        n: number of examples.
+        index: (m,) int64 ids.
+        name: which signal.
+        signals: (m,) arrays by name; others than ``name`` are left alone.
+
+    Returns:
+        (m,) int64 ids and (m,) float32 values.
+
+    Raises:
+        ArgumentError: ids that are not integers, outside 0 to n - 1 or repeated; a signal of another length, NaN or
+            infinite.
+        MissingArrayError: the signal was not observed.
+    """
+    if name not in signals:
+        have = ", ".join(signals) or "none"
+        raise MissingArrayError(f"this policy needs the signal {name!r} observed, one number an example; got: {have}")
+    ids = check.as_tensor("index", index)
+    if ids.dtype != torch.int64 or ids.ndim != 1:
+        raise ArgumentError(f"index must be int64 ids of shape (m,), got {ids.dtype} of shape {tuple(ids.shape)}")
+    values = check.as_tensor(name, signals[name])
+    if values.shape != ids.shape:
+        raise ArgumentError(
+            f"{name} must hold one number an example, shape {tuple(ids.shape)}, got {tuple(values.shape)}; take the "
+            'loss with reduction="none" and reduce tokens or pixels to one number an example first'
+        )
+    ids, values = ids.cpu(), values.to("cpu", torch.float32)
+    if ids.numel():
+        low, high = (int(end) for end in torch.aminmax(ids))
+        if low < 0 or high >= n:
+            raise ArgumentError(f"index must hold ids of 0 to {n - 1}, got {low if low < 0 else high}")
+        if int(torch.zeros(n, dtype=torch.bool).index_fill_(0, ids, True).sum()) != ids.numel():
+            raise ArgumentError("index has an id twice: merge the visits of an epoch before observing them")
+        if not bool(torch.isfinite(values.sum())) and not bool(torch.isfinite(values).all()):
+            at = int((~torch.isfinite(values)).nonzero()[0])
+            raise ArgumentError(f"{name} of example {int(ids[at])} is {float(values[at])}: training may have diverged")
+    return ids, values
+
+
+def replaced(state: State, index: Tensor, **values: Tensor) -> State:
+    """A copy of ``state`` with new ``values`` (m,) at ``index``; what does not change is shared."""
+    return state | {k: vector(state, k).index_copy(0, index, v) for k, v in values.items()}
+
+
+def last_seen(state: State, index: Any, name: str, signals: Mapping[str, Any]) -> State:
+    """``state`` with the tensor ``name`` holding the newest value of the signal of the same name."""
+    ids, values = given(whole(state, "n"), index, name, signals)
+    return replaced(state, ids, **{name: values})

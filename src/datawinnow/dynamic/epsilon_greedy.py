@@ -1,0 +1,107 @@
+"""Epsilon-greedy: the highest losses, and a few others at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import highest, some, where
+from datawinnow.dynamic._plan import first_plan, held, no_decision, reasons, trained
+from datawinnow.dynamic._state import count, given, observed, replaced, size, unknown, vector, whole
+from datawinnow.dynamic.policy import First, State, Stream
+
+
+@card(
+    "policy",
+    "epsilon-greedy",
+    "Raju et al. 2021, Accelerating Deep Learning with Dynamic Data Pruning, arXiv 2111.12621",
+    cost="time O(n) a plan, memory O(n): 5 bytes an example",
+)
+@dataclass(frozen=True)
+class EpsilonGreedy:
+    """The examples of highest loss, and a share drawn from the rest.
+
+    Of k kept, floor(epsilon * k) are drawn uniformly from what the k - floor(epsilon * k) largest scores leave. The
+    score is a running mean of the losses of an example's visits, s <- (1 - alpha) s + alpha x, its first visit s = x;
+    who is not visited keeps its score. Decided at epochs 0, period, 2 * period, ... from the losses before; while
+    there are none, ``first`` says what to train on, and the first period is decided as soon as there are. An example
+    that was never visited (dropped with a last batch) comes before all that were.
+
+    The paper's text was not available: constants are those that two independent implementations agree on, and the
+    one of them that runs scores by the last loss, which is ``alpha=1``.
+
+    Args:
+        keep: fraction of the examples kept, in (0, 1].
+        epsilon: share of the kept that is drawn at random, in [0, 1].
+        period: epochs between decisions.
+        alpha: weight of the **new** loss in the running mean, in (0, 1].
+        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for ``keep`` of it.
+
+    Returns:
+        A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids, weights of one.
+
+    Raises:
+        ArgumentError: an option out of range.
+
+    References:
+        Raju et al. 2021, arXiv 2111.12621; dynamic.md 1.1.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy = EpsilonGreedy(keep=0.5, epsilon=0.0)
+    >>> state = policy.observe(policy.init(4), torch.arange(4), loss=torch.tensor([0.1, 2.0, 0.2, 3.0]))
+    >>> sorted(policy.plan(1, state, lambda *path: stream(0, *path))[0].index.tolist())
+    [1, 3]
+    """
+
+    keep: float
+    epsilon: float = 0.1
+    period: int = 10
+    alpha: float = 0.8
+    first: First = "all"
+    needs: ClassVar[tuple[str, ...]] = ("loss",)
+    rescalable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        budget_of(self.keep, 1)
+        check.number("epsilon", self.epsilon, 0, 1)
+        check.number("period", self.period, 1, 2**31, integer=True)
+        check.number("alpha", self.alpha, 1e-9, 1)
+        check.one_of("first", self.first, ("all", "random"))
+
+    def init(self, n: int) -> State:
+        """``score`` (n,) float32, NaN where never visited; the decision in force."""
+        return {"n": count(n), "score": unknown(n), **no_decision(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Move the running means of the visited towards their ``loss``."""
+        ids, x = given(whole(state, "n"), index, "loss", signals)
+        old = vector(state, "score")[ids]
+        return replaced(state, ids, score=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """The decision of the period, in the order of the epoch."""
+        n = size(epoch, state)
+        if not observed(state, "score"):
+            return first_plan(self.first, self.keep, n, stream("epsilon_greedy", "first", epoch)), state
+        state = held(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
+        return trained(vector(state, "reason"), stream("epsilon_greedy", "order", epoch)), state
+
+    def _decide(self, n: int, state: State, block: int, stream: Stream) -> Tensor:
+        k = budget_of(self.keep, n)
+        k_random = int(self.epsilon * k + 1e-9)
+        draws = stream("epsilon_greedy", "choose", block)
+        score = vector(state, "score").nan_to_num(nan=torch.inf)
+        best = highest(score, k - k_random, draws) if k > k_random else torch.arange(0)
+        # with nothing drawn, those below the cut had no chance at all
+        codes = reasons(n, Reason.NOT_DRAWN if k_random else Reason.BELOW_CUT, ranked=best)
+        rest = where(codes >= 10)
+        codes[some(rest, k_random, draws)] = int(Reason.DRAWN)
+        return codes

@@ -1,0 +1,125 @@
+"""Example swap of Tri-Level E-ViT: now and then the least forgotten make room for some that were left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import highest, some, where
+from datawinnow.dynamic._plan import reasons, trained
+from datawinnow.dynamic._state import count, given, replaced, size, vector, whole
+from datawinnow.dynamic.policy import State, Stream
+
+
+@card(
+    "policy",
+    "Tri-Level example swap",
+    "Kong et al. 2022, Peeling the Onion: Hierarchical Reduction of Data Redundancy for Efficient Vision Transformer "
+    "Training, arXiv 2211.10801, example level",
+    cost="time O(n) a plan, memory O(n): 5 bytes an example",
+)
+@dataclass(frozen=True)
+class ExampleSwap:
+    """A fixed number of examples, of which the least forgotten are swapped for left-out ones at intervals.
+
+    Epoch 0 draws ``keep`` of the examples uniformly. At epochs period, 2 * period, ... up to ``swaps`` times: count
+    for each kept example how often it went from right to wrong between visits of the last period (never right counts
+    as the maximum, ``period``); the ``swap`` of all n with the smallest counts leave, as many drawn uniformly from
+    those left out come in, and what left cannot return in the same swap. Then counts begin at zero. Ties are broken at
+    random; a kept example that was not visited in the period does not leave. There is one decision for all processes,
+    from merged observations (in published code every process holds a subset of its own), and it is kept in the state,
+    so swaps go on after a resume (there they never fire again).
+
+    Args:
+        keep: fraction of the examples kept, in (0, 1].
+        period: epochs between swaps.
+        swap: fraction of **all** examples swapped at a time, in (0, 1); fewer where fewer are kept or left out.
+        swaps: how many times.
+
+    Returns:
+        A policy; each plan has exactly ``budget_of(keep, n)`` ids, weights of one.
+
+    Raises:
+        ArgumentError: an option out of range.
+
+    References:
+        Kong et al. 2022, arXiv 2211.10801; dynamic.md 1.10.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy = ExampleSwap(keep=0.5, period=1, swap=0.25)
+    >>> at = lambda epoch, state: policy.plan(epoch, state, lambda *path: stream(0, *path))
+    >>> before, state = at(0, policy.init(8))
+    >>> state = policy.observe(state, before.index, correct=torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    >>> set(before.index.tolist()) - set(at(1, state)[0].index.tolist()) == set(before.index[:2].tolist())
+    True
+    """
+
+    keep: float = 0.8
+    period: int = 30
+    swap: float = 0.05
+    swaps: int = 5
+    needs: ClassVar[tuple[str, ...]] = ("correct",)
+
+    def __post_init__(self) -> None:
+        budget_of(self.keep, 1)
+        check.number("period", self.period, 1, 2**15 - 1, integer=True)  # counts are int16
+        check.number("swap", self.swap, 1e-9, 1 - 1e-9)
+        check.number("swaps", self.swaps, 0, 2**31, integer=True)
+
+    def init(self, n: int) -> State:
+        """Of the period: ``last`` (n,) int8 answer, -1 for none, ``forgotten`` (n,) int16, ``learned`` (n,) bool."""
+        return {"n": count(n), "block": -1, "reason": torch.zeros(n, dtype=torch.int8), **_no_counts(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Count who was right at the last visit and is wrong (``correct`` of 0) at this one."""
+        ids, values = given(whole(state, "n"), index, "correct", signals)
+        right = values > 0.5
+        if not bool((values == right).all()):
+            raise ArgumentError(f"correct must hold only 0 and 1, got {float(values[values != right][0]):g}")
+        forgets = (vector(state, "last")[ids] == 1) & ~right
+        return replaced(
+            state,
+            ids,
+            last=right.to(torch.int8),
+            forgotten=vector(state, "forgotten")[ids] + forgets.to(torch.int16),
+            learned=vector(state, "learned")[ids] | right,
+        )
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """The examples now in, after the swap that is due."""
+        n, block = size(epoch, state), epoch // self.period
+        if whole(state, "block") < 0:
+            kept = some(torch.arange(n), budget_of(self.keep, n), stream("example_swap", "start"))
+            state = state | {"block": block, "reason": reasons(n, Reason.NOT_DRAWN, drawn=kept)}
+        elif whole(state, "block") < block <= self.swaps:
+            reason = self._swapped(n, state, stream("example_swap", "swap", block))
+            state = state | {"block": block, "reason": reason, **_no_counts(n)}
+        return trained(vector(state, "reason"), stream("example_swap", "order", epoch)), state
+
+    def _swapped(self, n: int, state: State, draws: torch.Generator) -> Tensor:
+        reason = vector(state, "reason").clone()
+        inside, outside = where((reason < 10) & (vector(state, "last") >= 0)), where(reason >= 10)
+        number = min(budget_of(self.swap, n), inside.numel(), outside.numel())
+        if number:
+            forgotten = torch.where(vector(state, "learned"), vector(state, "forgotten"), self.period)[inside]
+            leave = inside[highest(-forgotten, number, draws)]
+            reason[some(outside, number, draws)] = int(Reason.DRAWN)
+            reason[leave] = int(Reason.BELOW_CUT)
+        return reason
+
+
+def _no_counts(n: int) -> State:
+    return {
+        "last": torch.full((n,), -1, dtype=torch.int8),
+        "forgotten": torch.zeros(n, dtype=torch.int16),
+        "learned": torch.zeros(n, dtype=torch.bool),
+    }

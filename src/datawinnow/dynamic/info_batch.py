@@ -1,0 +1,123 @@
+"""InfoBatch: drop some of the well-learned at random, and weight up the rest of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import some, where
+from datawinnow.dynamic._plan import everything, reasons, trained
+from datawinnow.dynamic._state import count, last_seen, observed, size, unknown, vector
+from datawinnow.dynamic.policy import State, Stream
+
+
+@card(
+    "policy",
+    "InfoBatch",
+    "Qin et al. 2023, InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning, arXiv 2303.04947",
+    cost="time O(n) a plan, memory O(n): 4 bytes an example",
+)
+@dataclass(frozen=True)
+class InfoBatch:
+    """Soft pruning: of the examples that are well learned a random share, weighted for those that are dropped.
+
+    With s the loss of each example's last visit: who has s below the mean of all is well learned; a random 1 - r of
+    those is kept with weight 1 / (1 - r), everybody else with weight one. Epoch 0, before there are losses, and every
+    epoch from ``delta * epochs`` on have everything with weights of one.
+
+    The 40% that the paper saves come from ``form="percentile"``: below the 20th percentile (1 - r)^2 of the examples
+    are kept, from there to the 85th 1 - r, above it all; at r = 0.5 a quarter and a half, with weights of 4 and 2.
+
+    Weights are the size of a group over the number kept of it, 1 / (1 - r) where that is whole, so the expected sum of
+    weighted losses is the sum of all losses whatever the sizes. Their **mean over the kept** is n / m of the mean over
+    all: averaging a batch of weighted losses makes every step n / m as long, with m / n as many steps.
+
+    Args:
+        epochs: length of the run, which sets where pruning ends.
+        drop: the paper's r, the probability in [0, 1) that a well-learned example is **dropped**.
+        delta: fraction of the run after which everything is trained on, in [0, 1].
+        form: ``"mean"`` (published package) or ``"percentile"`` (published ImageNet code).
+
+    Returns:
+        A policy. How many ids a plan has depends on the losses; weights are at least one.
+
+    Raises:
+        ArgumentError: an option out of range.
+
+    References:
+        Qin et al. 2023, arXiv 2303.04947, section 2 and table 7; dynamic.md 1.2.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy = InfoBatch(epochs=10)
+    >>> state = policy.observe(policy.init(5), torch.arange(5), loss=torch.tensor([0.1, 0.1, 0.1, 0.1, 9.0]))
+    >>> plan, _ = policy.plan(1, state, lambda *path: stream(0, *path))
+    >>> len(plan), sorted(plan.weight.tolist())
+    (3, [1.0, 2.0, 2.0])
+    """
+
+    epochs: int
+    drop: float = 0.5
+    delta: float = 0.875
+    form: Literal["mean", "percentile"] = "mean"
+    needs: ClassVar[tuple[str, ...]] = ("loss",)
+
+    def __post_init__(self) -> None:
+        check.number("epochs", self.epochs, 1, 2**31, integer=True)
+        check.number("drop", self.drop, 0, 1 - 1e-6)
+        check.number("delta", self.delta, 0, 1)
+        check.one_of("form", self.form, ("mean", "percentile"))
+
+    def init(self, n: int) -> State:
+        """``loss`` (n,) float32 of the last visit, NaN where there was none."""
+        return {"n": count(n), "loss": unknown(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Remember the ``loss`` of the visited, unweighted."""
+        return last_seen(state, index, "loss", signals)
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """A draw of its own for each epoch; an example that was never visited is kept."""
+        n = size(epoch, state)
+        # not "epoch == delta * epochs", which a fractional boundary never meets and so leaves weights behind
+        if epoch >= self.delta * self.epochs - 1e-9 or not observed(state, "loss"):
+            return everything(n, stream("info_batch", "order", epoch)), state
+        draws, codes, weight = stream("info_batch", epoch), reasons(n, Reason.KEPT), torch.ones(n)
+        for group, keep in self._groups(vector(state, "loss")):
+            if group.numel():
+                kept = some(group, budget_of(keep, group.numel()), draws)
+                codes[group] = int(Reason.NOT_DRAWN)
+                codes[kept] = int(Reason.DRAWN)
+                weight[kept] = group.numel() / kept.numel()
+        return trained(codes, draws, weight), state
+
+    def _groups(self, loss: Tensor) -> list[tuple[Tensor, float]]:
+        """Ids of each group that is drawn from, and the share of it to keep; comparisons with NaN are False."""
+        keep = 1 - self.drop
+        if self.form == "mean":
+            seen = loss[~loss.isnan()] if bool(loss.sum().isnan()) else loss
+            # in double, the mean of equal floats is that float, and none of them is below it
+            return [(where(loss < float(seen.mean(dtype=torch.float64))), keep)]
+        low, high = percentiles(loss[~loss.isnan()], (0.2, 0.85))
+        return [(where(loss < low), keep**2), (where((loss >= low) & (loss < high)), keep)]
+
+
+def percentiles(values: Tensor, shares: tuple[float, float]) -> tuple[float, float]:
+    """Two quantiles with linear interpolation, by partition: `torch.quantile` sorts, and takes 16M numbers at most."""
+    raw, last = values.numpy(), values.numel() - 1
+    below = [int(share * last) for share in shares]
+    ranks = sorted({r for b in below for r in (b, min(b + 1, last))})
+    placed = np.partition(raw, ranks)
+    low, high = (
+        float(placed[b]) + (share * last - b) * (float(placed[min(b + 1, last)]) - float(placed[b]))
+        for share, b in zip(shares, below, strict=True)
+    )
+    return low, high

@@ -1,0 +1,92 @@
+"""OrderDP: the highest losses of a random pool, drawn anew every epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import highest, some
+from datawinnow.dynamic._plan import first_plan, reasons, trained
+from datawinnow.dynamic._state import count, last_seen, observed, size, unknown, vector
+from datawinnow.dynamic.policy import First, State, Stream
+
+
+@card(
+    "policy",
+    "OrderDP",
+    "Jin et al. 2026, OrderDP: A Theoretically Guaranteed Lossless Dynamic Data Pruning Framework, arXiv 2606.08574",
+    cost="time O(n) a plan, memory O(n): 4 bytes an example",
+)
+@dataclass(frozen=True)
+class OrderDP:
+    """A random pool of the examples, and of it those whose last loss is highest.
+
+    Every epoch draws ``pool`` of all ids uniformly and keeps the ``keep`` of all ids that rank highest in the pool,
+    so an example of low loss is trained on when few better ones came into the pool with it. An example that was never
+    visited comes before all that were. There are no weights (the paper's unbiasedness is about a surrogate loss) and
+    no annealing. Before there are losses the epoch is a uniform draw of the same size, as in the paper's code, where
+    all tie: so that the fraction kept is exact.
+
+    Args:
+        keep: fraction of **all** examples kept, in (0, pool]; the paper's code keeps 0.85 of its pool of 0.75.
+        pool: fraction of the examples in the pool, in (0, 1].
+        first: ``"random"`` for ``keep`` of the examples while there are no losses, or ``"all"``.
+
+    Returns:
+        A policy; each plan has exactly ``budget_of(keep, n)`` ids, weights of one.
+
+    Raises:
+        ArgumentError: an option out of range, ``keep`` above ``pool``.
+
+    References:
+        Jin et al. 2026, arXiv 2606.08574; dynamic.md 1.12.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy = OrderDP(keep=0.5, pool=1.0)
+    >>> state = policy.observe(policy.init(4), torch.arange(4), loss=torch.tensor([0.1, 2.0, 0.2, 3.0]))
+    >>> sorted(policy.plan(1, state, lambda *path: stream(0, *path))[0].index.tolist())
+    [1, 3]
+    """
+
+    keep: float
+    pool: float = 0.75
+    first: First = "random"
+    needs: ClassVar[tuple[str, ...]] = ("loss",)
+
+    def __post_init__(self) -> None:
+        budget_of(self.keep, 1)
+        check.number("pool", self.pool, 1e-9, 1)
+        check.one_of("first", self.first, ("all", "random"))
+        if self.keep > self.pool:
+            raise ArgumentError(
+                f"keep={self.keep} cannot be more than pool={self.pool}, since the kept are chosen from the pool: "
+                "raise the pool"
+            )
+
+    def init(self, n: int) -> State:
+        """``loss`` (n,) float32 of the last visit, NaN where there was none."""
+        return {"n": count(n), "loss": unknown(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Remember the ``loss`` of the visited."""
+        return last_seen(state, index, "loss", signals)
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """A pool of its own for each epoch."""
+        n, draws = size(epoch, state), stream("order_dp", epoch)
+        if not observed(state, "loss"):
+            return first_plan(self.first, self.keep, n, draws), state
+        pool = some(torch.arange(n), budget_of(self.pool, n), draws)
+        score = vector(state, "loss")[pool].nan_to_num_(nan=torch.inf)
+        kept = pool[highest(score, budget_of(self.keep, n), draws)]
+        codes = reasons(n, Reason.NOT_DRAWN, below_cut=pool, ranked=kept)
+        return trained(codes, draws), state

@@ -1,0 +1,84 @@
+"""RS2: repeated random subsets, without or with replacement across epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import in_random_order
+from datawinnow.dynamic._plan import uniform
+from datawinnow.dynamic._state import count, size
+from datawinnow.dynamic.policy import State, Stream
+
+
+@card(
+    "policy",
+    "RS2",
+    "Okanovic et al. 2023, Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning, arXiv 2305.18424",
+    cost="time O(n) a plan, memory O(1)",
+)
+@dataclass(frozen=True)
+class RepeatedSubset:
+    """Consecutive chunks of one permutation, so that every example has its turn before any has a second.
+
+    A pass is ``ceil(n / k)`` epochs over one permutation, k of its ids an epoch. Where k does not divide n, the last
+    chunk of a pass goes on from the start of the same permutation: those ids come twice in the pass (as in the
+    paper's code, so that every epoch has k). Pass and chunk are functions of the epoch: nothing drifts on a resume.
+    Without replacement this is training on all the data with the schedule compressed into ``keep`` times the epochs,
+    which makes it the reference for every method here.
+
+    Args:
+        keep: fraction of the examples kept, in (0, 1].
+        replacement: draw every epoch anew, ids distinct within an epoch; False is the form that the paper recommends.
+
+    Returns:
+        A policy; each plan has exactly ``budget_of(keep, n)`` ids, weights of one.
+
+    Raises:
+        ArgumentError: ``keep`` outside (0, 1], ``replacement`` not a bool.
+
+    References:
+        Okanovic et al. 2023, arXiv 2305.18424, algorithm 1; dynamic.md 1.4.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy, state = RepeatedSubset(keep=0.25), {"n": 8}
+    >>> chunks = [policy.plan(e, state, lambda *path: stream(0, *path))[0].index for e in range(4)]
+    >>> torch.cat(chunks).sort().values.tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7]
+    """
+
+    keep: float
+    replacement: bool = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    rescalable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        budget_of(self.keep, 1)
+        check.one_of("replacement", self.replacement, (False, True))
+
+    def init(self, n: int) -> State:
+        """No state beyond the number of examples: the permutation is made from the pass."""
+        return {"n": count(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Nothing is observed."""
+        return state
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """The chunk of this epoch."""
+        n = size(epoch, state)
+        k = budget_of(self.keep, n)
+        if self.replacement:
+            return uniform(n, k, stream("rs2", "replacement", epoch)), state
+        pass_, chunk = divmod(epoch, -(-n // k))
+        order = in_random_order(torch.arange(n), stream("rs2", pass_))
+        index = torch.cat([order[chunk * k : chunk * k + k], order[: max(0, chunk * k + k - n)]])
+        return Selection.of(index, n, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN), state

@@ -1,0 +1,117 @@
+"""SeTa: a window that slides over groups of like loss, from easy to hard."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._clusters import groups_of
+from datawinnow.dynamic._draw import some
+from datawinnow.dynamic._plan import reasons, trained, uniform
+from datawinnow.dynamic._state import count, last_seen, observed, size, unknown, vector
+from datawinnow.dynamic.policy import State, Stream
+
+
+@card(
+    "policy",
+    "SeTa",
+    "Zhou et al. 2025, Scale Efficient Training for Large Datasets, arXiv 2503.13385",
+    cost="time O(n log n) a plan, memory O(n): 4 bytes an example",
+    key="seta",
+)
+@dataclass(frozen=True)
+class SeTa:
+    """Random pruning, then the groups of like loss under a window that slides from easy to hard.
+
+    Each epoch before ``delta * epochs``: a random 1 - r of all ids, split by k-means on the loss of their last visit
+    into ``groups``, sorted by loss; trained on is a window of w = round(groups * window) of them that starts at group
+    ``epoch mod (groups - w + 1)``. Before there are losses all groups, and from ``delta * epochs`` on a random 1 - r
+    of everything ("partial annealing"). No weights. The window's place is a function of the epoch, where published
+    code counts calls and starts anew on a resume. Ids never visited are kept with the random share. Where losses are
+    too few or too equal for so many groups, the window covers the same fraction of those there are.
+
+    Args:
+        epochs: length of the run.
+        groups: k, the number of groups; the paper's code takes 10, its scripts 5.
+        window: fraction of the groups under the window, in (0, 1].
+        drop: the paper's r, the fraction in [0, 1) **dropped** at random before grouping.
+        delta: fraction of the run after which the window is gone, in [0, 1].
+        rounding: ``"round"`` as in the paper's code (4.5 becomes 4), or ``"ceil"`` as a note on the paper has it,
+            which for 5 groups and 0.9 leaves no window at all.
+
+    Returns:
+        A policy. How many ids a plan has depends on the losses; weights of one.
+
+    Raises:
+        ArgumentError: an option out of range.
+
+    References:
+        Zhou et al. 2025, arXiv 2503.13385, section 3; dynamic.md 1.3.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy = SeTa(epochs=10, groups=2)
+    >>> state = policy.observe(policy.init(4), torch.arange(4), loss=torch.tensor([0.1, 2.0, 0.2, 3.0]))
+    >>> [sorted(policy.plan(e, state, lambda *path: stream(0, *path))[0].index.tolist()) for e in (2, 3)]
+    [[0, 2], [1, 3]]
+    """
+
+    epochs: int
+    groups: int = 10
+    window: float = 0.5
+    drop: float = 0.0
+    delta: float = 0.875
+    rounding: Literal["round", "ceil"] = "round"
+    needs: ClassVar[tuple[str, ...]] = ("loss",)
+
+    def __post_init__(self) -> None:
+        check.number("epochs", self.epochs, 1, 2**31, integer=True)
+        check.number("groups", self.groups, 1, 10**4, integer=True)
+        check.number("window", self.window, 1e-9, 1)
+        check.number("drop", self.drop, 0, 1 - 1e-6)
+        check.number("delta", self.delta, 0, 1)
+        check.one_of("rounding", self.rounding, ("round", "ceil"))
+
+    def init(self, n: int) -> State:
+        """``loss`` (n,) float32 of the last visit, NaN where there was none."""
+        return {"n": count(n), "loss": unknown(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Remember the ``loss`` of the visited."""
+        return last_seen(state, index, "loss", signals)
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """A random share and the window of this epoch."""
+        n, draws = size(epoch, state), stream("seta", epoch)
+        share = budget_of(1 - self.drop, n)
+        if epoch >= self.delta * self.epochs - 1e-9 or not observed(state, "loss"):
+            return uniform(n, share, draws), state
+        sample = some(torch.arange(n), share, draws)
+        loss = vector(state, "loss")[sample]
+        unseen = loss.isnan()
+        codes = reasons(n, Reason.NOT_DRAWN, below_cut=sample, kept=sample[unseen])
+        sample, loss = sample[~unseen], loss[~unseen]
+        if loss.numel():
+            low, high = self._window(epoch, groups_of(loss, self.groups))
+            codes[sample[(loss >= low) & (loss < high)]] = int(Reason.RANKED)
+        return trained(codes, draws), state
+
+    def _window(self, epoch: int, ends: Tensor) -> tuple[float, float]:
+        """Losses from and below which an example is under the window."""
+        there = ends.numel()
+        wide = (round if self.rounding == "round" else _ceil)(there * self.window)
+        wide = min(there, max(1, wide))
+        start = epoch % (there - wide + 1)
+        return float(ends[start]), float(ends[start + wide]) if start + wide < there else math.inf
+
+
+def _ceil(x: float) -> int:
+    return math.ceil(x - 1e-9)

@@ -1,0 +1,80 @@
+"""A subset chosen before training, as a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datawinnow.core.card import card
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import in_random_order
+from datawinnow.dynamic._plan import reasons
+from datawinnow.dynamic._state import count, size
+from datawinnow.dynamic.policy import State, Stream
+
+
+@card(
+    "policy",
+    "static subset",
+    "the static baselines of Raju et al. 2021, Accelerating Deep Learning with Dynamic Data Pruning, arXiv 2111.12621",
+    cost="time O(n) a plan, memory O(1)",
+)
+@dataclass(frozen=True)
+class StaticSubset:
+    """The same selection every epoch, reshuffled: static pruning through the door of the dynamic.
+
+    Args:
+        selection: what any selector returned, or was read from a file; its weights are used.
+
+    Returns:
+        A policy; each plan has the ids and weights of ``selection``, in an order of its own.
+
+    Raises:
+        ArgumentError: not a `Selection`, an empty one, or (at ``init``) one with ids past the examples there are.
+
+    References:
+        Raju et al. 2021, arXiv 2111.12621; dynamic.md 1.1.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy = StaticSubset(Selection.of(torch.tensor([5, 2]), 8))
+    >>> sorted(policy.plan(3, policy.init(8), lambda *path: stream(0, *path))[0].index.tolist())
+    [2, 5]
+    """
+
+    selection: Selection
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.selection, Selection):
+            raise ArgumentError(
+                f"selection must be a Selection, got {self.selection!r}; make one with Selection.of(ids, n)"
+            )
+        if not len(self.selection):
+            raise ArgumentError("selection is empty: there is nothing to train on")
+
+    def init(self, n: int) -> State:
+        """No state beyond the number of examples."""
+        reason = self.selection.reason
+        last = int(self.selection.index.max())
+        if last >= count(n) or (reason is not None and reason.numel() != n):
+            about = last + 1 if reason is None else reason.numel()
+            raise ArgumentError(f"selection is about {about} examples or more, but there are n={n}")
+        return {"n": n}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Nothing is observed."""
+        return state
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """The selection in the order of the epoch."""
+        n, chosen = size(epoch, state), self.selection
+        index = in_random_order(chosen.index, stream("static_subset", epoch))
+        place = index.new_zeros(n)
+        place[chosen.index] = torch.arange(len(chosen))
+        reason = reasons(n, Reason.BELOW_CUT, kept=chosen.index) if chosen.reason is None else chosen.reason
+        return Selection(index, chosen.weight[place[index]], reason), state

@@ -1,0 +1,104 @@
+"""UCB: the highest sum of running mean and running variance of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import highest
+from datawinnow.dynamic._plan import first_plan, held, no_decision, reasons, trained
+from datawinnow.dynamic._state import count, given, observed, replaced, size, unknown, vector, whole
+from datawinnow.dynamic.policy import First, State, Stream
+
+
+@card(
+    "policy",
+    "UCB",
+    "Raju et al. 2021, Accelerating Deep Learning with Dynamic Data Pruning, arXiv 2111.12621",
+    cost="time O(n) a plan, memory O(n): 9 bytes an example",
+)
+@dataclass(frozen=True)
+class UCB:
+    """The examples whose loss is high or varies: running mean plus ``c`` times running variance.
+
+    On a visit with loss x: v <- (1 - alpha) v + alpha (x - m)^2, then m <- (1 - alpha) m + alpha x, with the old m in
+    the first; the first visit sets m = x, v = 0. Score = m + c v: the variance and not its root, no visit count and
+    no logarithm of time, so this is not UCB1. Who is not visited keeps m and v; that a kept example's score falls is
+    the only exploration. Decided at epochs 0, period, 2 * period, ... from the losses before; while there are none,
+    ``first`` says what to train on, and the first period is decided as soon as there are. (Published code decides the
+    first period while all scores tie, and drops the first ids: of images sorted by class, whole classes.) An example
+    that was never visited (dropped with a last batch) comes before all that were.
+
+    The paper's text was not available: the constants are those that two independent implementations agree on.
+
+    Args:
+        keep: fraction of the examples kept, in (0, 1].
+        period: epochs between decisions.
+        alpha: weight of the **new** value in mean and variance, in (0, 1].
+        c: weight of the variance.
+        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for ``keep`` of it.
+
+    Returns:
+        A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids, weights of one.
+
+    Raises:
+        ArgumentError: an option out of range.
+
+    References:
+        Raju et al. 2021, arXiv 2111.12621; dynamic.md 1.1.
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy, ids = UCB(keep=0.5), torch.arange(4)
+    >>> state = policy.observe(policy.init(4), ids, loss=torch.tensor([1.0, 1.0, 3.0, 1.0]))
+    >>> state = policy.observe(state, ids, loss=torch.tensor([1.0, 2.5, 0.5, 1.0]))
+    >>> sorted(policy.plan(10, state, lambda *path: stream(0, *path))[0].index.tolist())
+    [1, 2]
+    """
+
+    keep: float
+    period: int = 10
+    alpha: float = 0.8
+    c: float = 1.0
+    first: First = "all"
+    needs: ClassVar[tuple[str, ...]] = ("loss",)
+
+    def __post_init__(self) -> None:
+        budget_of(self.keep, 1)
+        check.number("period", self.period, 1, 2**31, integer=True)
+        check.number("alpha", self.alpha, 1e-9, 1)
+        check.number("c", self.c, 0, 1e9)
+        check.one_of("first", self.first, ("all", "random"))
+
+    def init(self, n: int) -> State:
+        """``mean`` (n,) float32, NaN where never visited, ``variance`` (n,) float32; the decision in force."""
+        return {"n": count(n), "mean": unknown(n), "variance": torch.zeros(n), **no_decision(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Move mean and variance of the visited towards their ``loss``."""
+        ids, x = given(whole(state, "n"), index, "loss", signals)
+        mean, variance = vector(state, "mean")[ids], vector(state, "variance")[ids]
+        new = mean.isnan()
+        variance = (1 - self.alpha) * variance + self.alpha * (x - mean).square()
+        mean = (1 - self.alpha) * mean + self.alpha * x
+        return replaced(state, ids, mean=torch.where(new, x, mean), variance=variance.masked_fill(new, 0.0))
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """The decision of the period, in the order of the epoch."""
+        n = size(epoch, state)
+        if not observed(state, "mean"):
+            return first_plan(self.first, self.keep, n, stream("ucb", "first", epoch)), state
+        state = held(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
+        return trained(vector(state, "reason"), stream("ucb", "order", epoch)), state
+
+    def _decide(self, n: int, state: State, block: int, stream: Stream) -> Tensor:
+        score = vector(state, "mean").add(vector(state, "variance"), alpha=self.c).nan_to_num_(nan=torch.inf)
+        kept = highest(score, budget_of(self.keep, n), stream("ucb", "choose", block))
+        return reasons(n, Reason.BELOW_CUT, ranked=kept)

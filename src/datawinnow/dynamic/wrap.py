@@ -1,0 +1,243 @@
+"""What other libraries make a flag of every policy: `warm_up`, `annealed`, `rescaled`, `every`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._plan import everything, inclusion, trained, uniform
+from datawinnow.dynamic._state import size, vector, whole
+from datawinnow.dynamic.policy import Policy, State, Stream
+
+
+class _Wrapped:
+    """What wrappers hand on to the policy that they hold."""
+
+    policy: Policy
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The signals that the policy needs."""
+        return self.policy.needs
+
+    @property
+    def rescalable(self) -> bool:
+        """Whether the policy's reasons tell every example's chance."""
+        return bool(getattr(self.policy, "rescalable", False))
+
+    def init(self, n: int) -> State:
+        """The policy's own state."""
+        return self.policy.init(n)
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """As the policy observes."""
+        return self.policy.observe(state, index, **signals)
+
+    def _check(self) -> None:
+        missing = [name for name in ("needs", "init", "observe", "plan") if not hasattr(self.policy, name)]
+        if missing or isinstance(self.policy, type):
+            raise ArgumentError(f"policy must be a policy such as UCB(keep=0.5), got {self.policy!r}")
+
+
+@dataclass(frozen=True)
+class WarmUp(_Wrapped):
+    """All the data for the first ``epochs`` epochs, which the policy observes; then the policy.
+
+    Args:
+        policy: any policy.
+        epochs: how many epochs have everything, with weights of one.
+
+    Raises:
+        ArgumentError: not a policy, ``epochs`` negative or not whole.
+
+    >>> from datawinnow.core.rng import stream
+    >>> from datawinnow.dynamic.random_pruning import RandomPruning
+    >>> policy = warm_up(RandomPruning(keep=0.5), epochs=1)
+    >>> [len(policy.plan(epoch, {"n": 8}, lambda *path: stream(0, *path))[0]) for epoch in range(3)]
+    [8, 4, 4]
+    """
+
+    policy: Policy
+    epochs: int
+
+    def __post_init__(self) -> None:
+        self._check()
+        check.number("epochs", self.epochs, 0, 2**31, integer=True)
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """Everything, or what the policy plans."""
+        n = size(epoch, state)
+        if epoch < self.epochs:
+            return everything(n, stream("warm_up", epoch)), state
+        return self.policy.plan(epoch, state, stream)
+
+
+@dataclass(frozen=True)
+class Annealed(_Wrapped):
+    """The policy until a fraction of the run is over, then no more choosing.
+
+    From epoch ``share * epochs`` on, fractional or not: ``"full"`` trains on everything with weights of one (as
+    InfoBatch does), ``"partial"`` on a uniform draw of as many as the policy would have chosen, weights of one (as
+    SeTa does), ``"none"`` goes on with the policy, so that arms of a comparison differ in one word.
+
+    Args:
+        policy: any policy.
+        epochs: length of the run.
+        share: fraction of the run that the policy has, in [0, 1].
+        how: ``"full"``, ``"partial"`` or ``"none"``.
+
+    Raises:
+        ArgumentError: not a policy, an option out of range.
+
+    >>> from datawinnow.core.rng import stream
+    >>> from datawinnow.dynamic.random_pruning import RandomPruning
+    >>> policy = annealed(RandomPruning(keep=0.5), epochs=3, share=0.5)
+    >>> [len(policy.plan(epoch, {"n": 8}, lambda *path: stream(0, *path))[0]) for epoch in range(3)]
+    [4, 4, 8]
+    """
+
+    policy: Policy
+    epochs: int
+    share: float = 0.875
+    how: Literal["none", "full", "partial"] = "full"
+
+    def __post_init__(self) -> None:
+        self._check()
+        check.number("epochs", self.epochs, 1, 2**31, integer=True)
+        check.number("share", self.share, 0, 1)
+        check.one_of("how", self.how, ("none", "full", "partial"))
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """What the policy plans, or everything, or a uniform draw."""
+        n = size(epoch, state)
+        if self.how == "none" or epoch < self.share * self.epochs - 1e-9:
+            return self.policy.plan(epoch, state, stream)
+        if self.how == "full":
+            return everything(n, stream("annealed", epoch)), state
+        plan, state = self.policy.plan(epoch, state, stream)
+        return uniform(n, len(plan), stream("annealed", epoch)), state
+
+
+@dataclass(frozen=True)
+class Rescaled(_Wrapped):
+    """Weights of one over the probability with which each example was chosen, given what was observed before.
+
+    Then the expected sum of weighted losses is the sum of the losses of **all** examples (Horvitz and Thompson), so
+    gradients summed over an epoch are unbiased. Averaged over a batch they are n / m as long: with uniform pruning
+    this is exactly a learning rate multiplied by 1 / keep, while each epoch has keep as many steps. Known for
+    `RandomPruning`, `RepeatedSubset` (of one epoch, not of several together: chunks of a pass depend on each other)
+    and `EpsilonGreedy`, where those kept for their rank weigh one and each drawn one stands for all that were not
+    drawn. A policy that drops some examples for certain (`UCB`, `OrderDP`, `SeTa`, `ExampleSwap`, `StaticSubset`)
+    has no such weights, and `InfoBatch` brings its own: an error says so.
+
+    Args:
+        policy: a policy that gives every example a known chance, or a wrapped one.
+
+    Raises:
+        ArgumentError: a policy without known chances, or (when planning) an example dropped that had none.
+
+    >>> from datawinnow.core.rng import stream
+    >>> from datawinnow.dynamic.random_pruning import RandomPruning
+    >>> rescaled(RandomPruning(keep=0.5)).plan(0, {"n": 4}, lambda *path: stream(0, *path))[0].weight.tolist()
+    [2.0, 2.0]
+    """
+
+    policy: Policy
+
+    def __post_init__(self) -> None:
+        self._check()
+        if not getattr(self.policy, "rescalable", False):
+            raise ArgumentError(
+                f"rescaled() needs a policy that gives every example a known chance (RandomPruning, RepeatedSubset, "
+                f"EpsilonGreedy), got {type(self.policy).__name__}, which drops some for certain or has weights already"
+            )
+
+    @property
+    def rescalable(self) -> bool:
+        """Not twice."""
+        return False
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """What the policy plans, reweighted."""
+        plan, state = self.policy.plan(epoch, state, stream)
+        return Selection(plan.index, plan.weight / inclusion(plan), plan.reason), state
+
+
+INNER = "policy."
+"""Prefix of the held policy's own names in the state of `every`, which has names of its own."""
+
+
+@dataclass(frozen=True)
+class Every(_Wrapped):
+    """A new plan every ``k`` epochs; between, the same examples and weights in a new order.
+
+    The policy is asked at the first epoch of each block of ``k`` (so with `InfoBatch` the first block has everything)
+    and observes all epochs. Put ``annealed`` around ``every``, not inside, for a boundary that is met exactly.
+
+    Args:
+        policy: any policy.
+        k: epochs between plans, at least 1.
+
+    Raises:
+        ArgumentError: not a policy, ``k`` below 1 or not whole.
+
+    >>> from datawinnow.core.rng import stream
+    >>> from datawinnow.dynamic.random_pruning import RandomPruning
+    >>> policy, sets = every(RandomPruning(keep=0.5), 2), []
+    >>> state = policy.init(100)
+    >>> for epoch in range(3):
+    ...     plan, state = policy.plan(epoch, state, lambda *path: stream(0, *path))
+    ...     sets.append(sorted(plan.index.tolist()))
+    >>> sets[0] == sets[1], sets[1] == sets[2]
+    (True, False)
+    """
+
+    policy: Policy
+    k: int
+
+    def __post_init__(self) -> None:
+        self._check()
+        check.number("k", self.k, 1, 2**31, integer=True)
+
+    def init(self, n: int) -> State:
+        """The policy's state under a prefix, and the plan in force: ``reason`` (n,) int8, ``weight`` (n,) float32."""
+        held: State = {"n": n, "block": -1, "reason": torch.zeros(n, dtype=torch.int8), "weight": torch.ones(n)}
+        return held | _outer(self.policy.init(n))
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """As the policy observes."""
+        return state | _outer(self.policy.observe(_inner(state), index, **signals))
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """The plan of the block in the order of the epoch."""
+        n, block = size(epoch, state), epoch // self.k
+        if whole(state, "block") != block:
+            plan, inner = self.policy.plan(epoch, _inner(state), stream)
+            weight = torch.ones(n).index_copy(0, plan.index, plan.weight)
+            reason = plan.reason if plan.reason is not None else _codes(n, plan)
+            state = state | _outer(inner) | {"block": block, "reason": reason, "weight": weight}
+        return trained(vector(state, "reason"), stream("every", epoch), vector(state, "weight")), state
+
+
+def _inner(state: State) -> State:
+    return {k.removeprefix(INNER): v for k, v in state.items() if k.startswith(INNER)}
+
+
+def _outer(state: State) -> State:
+    return {INNER + k: v for k, v in state.items()}
+
+
+def _codes(n: int, plan: Selection) -> Tensor:
+    codes = Selection.of(plan.index, n).reason
+    assert codes is not None, "of() gives reasons"
+    return codes
+
+
+warm_up, annealed, rescaled, every = WarmUp, Annealed, Rescaled, Every
+"""The names to call: ``annealed(rescaled(RandomPruning(keep=0.7)), epochs=200)``."""

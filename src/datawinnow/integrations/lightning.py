@@ -1,0 +1,63 @@
+"""A policy in a Lightning `Trainer`: one callback.
+
+Lightning wraps every sampler that is not a `DistributedSampler` and repeats ids when it shrinks (ours is one); it
+counts an epoch's batches before it sets the sampler's epoch, once for all epochs unless told to reload the loader; and
+after a resume it makes the loader's iterator first of all. The callback sets each epoch at the end of the one before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datawinnow.core.errors import ArgumentError
+from datawinnow.dynamic.sampler import PolicySampler
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ModuleNotFoundError as error:  # pragma: no cover
+    raise ModuleNotFoundError("PolicyCallback needs Lightning: pip install 'datawinnow[lightning]'") from error
+
+
+class PolicyCallback(Callback):  # type: ignore[misc]
+    """Plans each epoch in time for Lightning to count its batches, and keeps the sampler's state in checkpoints.
+
+    Use it with ``Trainer(reload_dataloaders_every_n_epochs=1)``, and `weighted_loss` in ``training_step``.
+
+    Args:
+        sampler: of the training loader.
+    """
+
+    def __init__(self, sampler: PolicySampler) -> None:
+        self.sampler = sampler
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look whether the trainer counts batches anew every epoch.
+
+        Raises:
+            ArgumentError: it does not.
+        """
+        del pl_module
+        if stage == "fit" and trainer.reload_dataloaders_every_n_epochs != 1:
+            raise ArgumentError(
+                "Lightning counts the batches of an epoch once and for all, so that it would cut or overrun the epochs "
+                "of a policy: give Trainer(reload_dataloaders_every_n_epochs=1), got "
+                f"{trainer.reload_dataloaders_every_n_epochs}"
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Plan the next epoch; checkpoints are written after this."""
+        del pl_module
+        following = trainer.current_epoch + 1
+        if trainer.max_epochs in (None, -1) or following < trainer.max_epochs:
+            self.sampler.set_epoch(following)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sampler's; Lightning asks all processes for it."""
+        self.sampler.sync()
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on there; a checkpoint from the end of an epoch (after validation) goes on with the next."""
+        self.sampler.load_state_dict(state_dict)
+        if self.sampler.position >= len(self.sampler):
+            self.sampler.set_epoch(self.sampler.epoch + 1)

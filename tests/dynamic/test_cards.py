@@ -1,0 +1,104 @@
+"""Cards and docstrings of every policy and batch selector, and no file forgotten."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from datawinnow import dynamic
+from datawinnow.core.arrays import TABLE
+from datawinnow.core.card import Card, card_of, check_options, resolve
+from datawinnow.core.errors import ArgumentError
+from datawinnow.dynamic import UCB
+from tests.conformance.test_cards import SOURCE
+
+NOT_METHODS = {"policy", "wrap", "reduce", "sampler"}
+FILES = sorted(Path(dynamic.__file__).parent.glob("*.py"))
+every_method = pytest.mark.parametrize("method", dynamic.METHODS.values(), ids=dynamic.METHODS.keys())
+
+
+def test_no_file_is_forgotten():
+    found = {}
+    for file in FILES:
+        if not file.stem.startswith("_") and file.stem not in NOT_METHODS:
+            module = importlib.import_module(f"{dynamic.__name__}.{file.stem}")
+            own = [m for m in vars(module).values() if isinstance(getattr(m, "card", None), Card)]
+            own = [m for m in own if m.__module__ == module.__name__]
+            assert [m.card.key for m in own] == [file.stem], f"{file.name} holds its policy under its own name"
+            found |= {m.card.key: m for m in own}
+    assert found == dynamic.METHODS == dynamic.POLICIES | dynamic.BATCH_SELECTORS
+    assert {m.__name__ for m in found.values()} <= set(dynamic.__all__)
+    assert {m.card.kind for m in dynamic.POLICIES.values()} == {"policy"}
+    assert {m.card.kind for m in dynamic.BATCH_SELECTORS.values()} == {"batch selector"}
+
+
+@every_method
+def test_the_card_is_complete(method):
+    card = method.card
+    assert re.search(SOURCE, card.source), card.source
+    assert re.search(r"\b(19|20)\d\d\b", card.source)
+    assert card.cost.startswith("time O(")
+    assert "memory O(" in card.cost
+    assert card.summary.endswith(".")
+    assert set(card.needs) <= set(TABLE)
+    assert "budget" in card.takes or card.kind == "policy"
+    parameters = inspect.signature(method).parameters.values()
+    assert set(card.options) | set(card.takes) | (set(card.needs) if card.kind != "policy" else set()) == {
+        p.name for p in parameters
+    }
+    assert all(card.options[p.name] == p.default for p in parameters if p.name in card.options)
+
+
+@every_method
+def test_the_docstring_says_everything(method):
+    doc = inspect.getdoc(method)
+    for section in ("Args:", "Returns:", "Raises:", "References:"):
+        assert f"\n{section}\n" in doc, f"{section} is missing"
+    entries = re.findall(r"^    (\w+): ", doc.split("\nArgs:\n")[1].split("\nReturns:\n")[0], flags=re.MULTILINE)
+    assert entries == list(inspect.signature(method).parameters)
+    source = re.search(SOURCE, method.card.source).group()
+    assert source.removeprefix("arXiv ") in doc.split("\nReferences:\n")[1]
+    assert ">>> " in doc
+
+
+@pytest.mark.parametrize("method", dynamic.POLICIES.values(), ids=dynamic.POLICIES.keys())
+def test_policies_are_frozen_dataclasses_that_nothing_prunes_by_ratio(method):
+    assert dataclasses.is_dataclass(method)
+    assert method.__dataclass_params__.frozen
+    names = {f.name for f in dataclasses.fields(method)}
+    assert not names & {"ratio", "prune_ratio", "pruning_ratio", "r"}  # a name says whether it keeps or drops
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_files_and_functions_stay_small(file):
+    text = file.read_text(encoding="utf-8")
+    assert text.count("\n") <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.body[0].end_lineno <= 50, node.name
+
+
+def test_a_card_of_a_class_reads_its_fields():
+    card = card_of(UCB)
+    assert (card.key, card.needs, card.takes) == ("ucb", ("loss",), ("keep",))
+    assert dict(card.options) == {"period": 10, "alpha": 0.8, "c": 1.0, "first": "all"}
+    assert card_of(UCB(keep=0.5)) is card
+    assert sorted(dynamic.POLICIES) == [
+        "epsilon_greedy",
+        "example_swap",
+        "info_batch",
+        "order_dp",
+        "random_pruning",
+        "repeated_subset",
+        "seta",
+        "static_subset",
+        "ucb",
+    ]
+    assert resolve("info-batch", dynamic.POLICIES, kind="policy") is dynamic.InfoBatch
+    check_options(UCB, {"keep": 0.5, "period": 1})
+    with pytest.raises(ArgumentError, match="ucb has no option 'epsilon'; its options are: period, alpha, c, first"):
+        check_options(UCB, {"epsilon": 0.1})

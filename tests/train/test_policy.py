@@ -1,0 +1,127 @@
+"""`fit` with a policy: what it trains on, what is observed, where the schedule ends, going on after a kill."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import safetensors.torch
+import torch
+
+from datawinnow import dynamic
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.selection import Selection
+from datawinnow.data.kept import Kept
+from datawinnow.record import Recorder
+from datawinnow.train import fit
+from tests.train.helpers import PLAIN, blobs, vector_net, weights
+
+
+@dataclass(frozen=True)
+class Told:
+    """Plans given beforehand; writes down what it observes."""
+
+    plans: tuple[tuple[int, ...], ...]
+    weight: float = 1.0
+    needs: tuple[str, ...] = ("loss", "correct")
+    seen: list = field(default_factory=list, compare=False, repr=False)
+
+    def init(self, n):
+        return {"n": n}
+
+    def observe(self, state, index, **signals):
+        self.seen.append((index, signals))
+        return state
+
+    def plan(self, epoch, state, stream):
+        index = torch.tensor(self.plans[epoch])
+        return Selection(index, torch.full((len(index),), self.weight)), state
+
+
+PLANS = (tuple(range(20)), tuple(range(59, 10, -1)), (5, 3, 4, 8, 7, 6, 1, 0))
+
+
+def test_each_epoch_trains_on_its_plan_in_its_order_and_is_observed_once():
+    policy, recorder, order = Told(PLANS), Recorder(60, 3), []
+
+    class Ordered(Recorder):
+        def write(self, epoch, index, logits, labels):
+            order.extend(index.tolist())
+            return super().write(epoch, index, logits, labels)
+
+    recorder = Ordered(60, 3)
+    _, history = fit(vector_net(), blobs(), epochs=3, policy=policy, recorder=recorder, **PLAIN)
+    assert tuple(order) == sum(PLANS, ())
+    assert [row["examples"] for row in history.rows] == [20, 49, 8]
+    assert history.cost.backward == 77
+    # what came of the last epoch is no plan's concern any more
+    for epoch, (index, signals) in enumerate(policy.seen[:2]):
+        assert index.tolist() == sorted(PLANS[epoch])
+        torch.testing.assert_close(signals["loss"], recorder["loss"][epoch, index], rtol=1e-5, atol=1e-6)
+        assert torch.equal(signals["correct"].bool(), recorder["correct"][epoch, index])
+    assert len(policy.seen) == 2
+    # 16 a step: 2, 4 and 1 steps; the learning rate goes by epochs, and by steps within each
+    ends = [
+        0.1 * torch.tensor(0.5).item() * (1 + torch.cos(torch.tensor(torch.pi * t / 3)).item()) for t in (0.5, 1.75, 2)
+    ]
+    assert [row["learning_rate"] for row in history.rows] == pytest.approx(ends, rel=1e-5)
+
+
+def test_weights_of_a_plan_scale_the_losses():
+    chosen = torch.arange(59, 20, -1)
+    everything = tuple(chosen.tolist())
+    how = {**PLAIN, "batch": 64, "momentum": 0.0}
+    heavy, policy = vector_net(), Told((everything, everything), weight=2.0)
+    fit(heavy, blobs(), epochs=2, policy=policy, **how)
+    static = vector_net()
+    fit(static, Kept(blobs(), Selection(chosen, torch.full((39,), 2.0))), epochs=2, **how)
+    light = vector_net()
+    fit(light, blobs(), epochs=2, policy=Told((everything, everything)), **how)
+    torch.testing.assert_close(weights(heavy), weights(static))
+    assert not torch.allclose(weights(light), weights(static))
+
+
+def test_a_policy_over_what_was_kept_sees_positions_among_the_kept():
+    kept = Kept(blobs(), Selection.of(torch.tensor([40, 3, 17, 58]), 60))
+    policy, recorder = Told(((3, 0), (1, 2, 0))), Recorder(60, 2)
+    fit(vector_net(), kept, epochs=2, policy=policy, recorder=recorder, **PLAIN)
+    assert torch.nonzero(recorder["seen"][0]).flatten().tolist() == [40, 58]
+    assert torch.nonzero(recorder["seen"][1]).flatten().tolist() == [3, 17, 40]
+    assert policy.seen[0][0].tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [dynamic.UCB(0.5, period=2), dynamic.EpsilonGreedy(0.5), dynamic.InfoBatch(6), dynamic.RandomPruning(0.3)],
+    ids=lambda policy: type(policy).__name__,
+)
+@pytest.mark.parametrize("stop", [1, 3])
+def test_killed_and_gone_on_ends_in_the_same_bytes(policy, stop, tmp_path):
+    def kill(epoch, history):
+        if epoch == stop:
+            raise KeyboardInterrupt
+
+    how = {"epochs": 6, "seed": 3, "policy": policy, **PLAIN}
+    _, whole = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "whole.safetensors", **how)
+    with pytest.raises(KeyboardInterrupt):
+        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", on_epoch=kill, **how)
+    _, again = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **how)
+    assert [row["loss"] for row in again.rows] == [row["loss"] for row in whole.rows]
+    left, right = (safetensors.torch.load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "c"))
+    assert left.keys() == right.keys()
+    assert any(key.startswith("policy.") for key in left) or not policy.needs
+    for key in left:
+        assert torch.equal(left[key].nan_to_num(-9), right[key].nan_to_num(-9)), key
+    assert whole.cost.backward < 6 * 60
+
+
+def test_what_cannot_be_is_named(tmp_path):
+    with pytest.raises(ArgumentError, match=r"a policy plans whole epochs, got epochs=1\.5"):
+        fit(vector_net(), blobs(), epochs=1.5, policy=Told(PLANS), **PLAIN)
+    with pytest.raises(ArgumentError, match="the policy Told observes 'margin', but fit gives it loss, correct"):
+        fit(vector_net(), blobs(), epochs=2, policy=Told(PLANS, needs=("margin",)), **PLAIN)
+    at = tmp_path / "c.safetensors"
+    fit(vector_net(), blobs(), epochs=1, policy=dynamic.UCB(0.5), checkpoint=at, **PLAIN)
+    for other in (None, dynamic.UCB(0.7)):
+        with pytest.raises(
+            RunError, match=r"is of a run with policy UCB\(keep=0\.5.*this one has (none|UCB\(keep=0\.7)"
+        ):
+            fit(vector_net(), blobs(), epochs=2, policy=other, checkpoint=at, **PLAIN)
