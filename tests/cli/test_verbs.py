@@ -318,3 +318,17 @@ def test_one_method_in_full(call, name):
 def test_the_module_is_the_command():
     text = (Path(__file__).parents[2] / "src" / "datawinnow" / "__main__.py").read_text()
     assert 'if __name__ == "__main__":' in text, "bench's worker processes import it again"
+
+
+def test_train_by_a_policy_tells_what_it_passed_and_what_to_compare_it_with(call):
+    shown = call("train", "digits", "--policy", "random", "--keep", "0.25", "--run", "t", *QUICK).stdout
+    assert "the policy trained on 25% of the examples an epoch on average (25 to 25%)" in " ".join(shown.split())
+    assert Path("t/run.json").exists()
+
+
+def test_options_of_a_policy_without_one_are_refused_before_anything_is_read(call):
+    for words in (("--keep", "0.5"), ("--policy-option", "period=3")):
+        shown = call("train", "nothing-there/", *words, code=2).stderr
+        assert "--keep and --policy-option belong to --policy: name one" in " ".join(shown.split())
+    shown = call("train", "nothing-there/", "--policy", "info_batch", "--keep", "0.5", code=2).stderr
+    assert "decides by itself how many it trains on" in " ".join(shown.split())

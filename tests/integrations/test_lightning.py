@@ -25,7 +25,8 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 def trainer_of(folder: Path, *callbacks: Any, **options: Any) -> L.Trainer:
     plain = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     keep = L.callbacks.ModelCheckpoint
-    saves = keep(folder, "{epoch}-{step}", save_top_k=-1, every_n_train_steps=options.pop("every", None))
+    when = {"every_n_train_steps": options.pop("every", None), "save_on_train_epoch_end": options.pop("late", None)}
+    saves = keep(folder, "{epoch}-{step}", save_top_k=-1, **when)
     return L.Trainer(
         max_epochs=EPOCHS,
         callbacks=[*callbacks, saves],
@@ -50,15 +51,18 @@ def run(
 def test_epochs_have_the_batches_of_their_plan_and_checkpoints_resume(
     validate: bool, workers: int, tmp_path: Path
 ) -> None:
-    module, trainer = run(tmp_path / "whole", validate=validate)
+    # after validation is before the callback sets the next epoch
+    late = {"late": not validate}
+    module, trainer = run(tmp_path / "whole", validate=validate, **late)
     sizes = [sum(1 for epoch, _, _ in module.visited if epoch == e) for e in range(EPOCHS)]
     assert sizes == module.counted == [6, 3, 3, 3]
     assert module.sampler.realised == [1.0, 0.5, 0.5, 0.5]
     assert trainer.global_step == 15
     for step, left in ((6, 9), (12, 3)):
         saved = next((tmp_path / "whole").glob(f"*step={step}.ckpt"))
-        again, _ = run(tmp_path / "again", validate=validate, workers=workers, checkpoint=saved)
+        again, _ = run(tmp_path / "again", validate=validate, workers=workers, checkpoint=saved, **late)
         assert again.visited == module.visited[-left:]
+        assert again.counted == module.counted[-len(again.counted) :]
         torch.testing.assert_close(again.net.weight, module.net.weight)
 
 

@@ -116,9 +116,9 @@ class TestSelect:
 
     def test_the_lowest_aum_are_dropped_first(self, run, blobs):
         found = select(run, blobs, keep=0.1, method="d2")
-        lowest = run.arrays()["margin"].double().mean(0).argsort(stable=True)[:18]  # 0.3 of sixty
+        lowest = run.arrays()["margin"].double().mean(0).argsort(stable=True)[:24]  # 0.4 of sixty
         assert not set(lowest.tolist()) & set(found.index.tolist())
-        assert run.facts["options"]["select"]["options"]["cutoff"] == 0.3
+        assert run.facts["options"]["select"]["options"]["cutoff"] == 0.4
         select(run, blobs, keep=0.1, method="d2", options={"cutoff": 0.5, "gamma": 1.0})
         set_by_hand = run.facts["options"]["select"]["options"]
         assert (set_by_hand["cutoff"], set_by_hand["gamma"]) == (0.5, 1.0)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from datawinnow.cli import found
-from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training
+from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
 from datawinnow.cli.ui import Screen, duration
 from datawinnow.cli.verb import verb
 
@@ -20,6 +20,30 @@ Select = Annotated[
         help="selection.parquet, or the run folder that holds it. Default: train on all.",
         show_default=False,
     ),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="NAME",
+        help="Choose again while training: random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp, example_swap.",
+        rich_help_panel="Pruning while training",
+        show_default=False,
+    ),
+]
+KeepEach = Annotated[
+    float | None,
+    typer.Option(
+        "--keep",
+        metavar="FRACTION",
+        help="With --policy: the fraction of the examples that an epoch trains on.",
+        rich_help_panel="Pruning while training",
+        show_default=False,
+    ),
+]
+PolicyOptions = Annotated[
+    list[str],
+    key_value("--policy-option", "An option of the policy (repeatable), as period=5.", "Pruning while training"),
 ]
 Passes = Annotated[
     int, typer.Option("--epochs", metavar="N", help="Passes over the kept examples.", rich_help_panel="Training")
@@ -39,18 +63,22 @@ OwnRun = Annotated[
 @verb(
     "datawinnow train my-pictures/ --select runs/my-pictures --epochs 30",
     "datawinnow train my-pictures/ --epochs 30",
+    "datawinnow train my-pictures/ --policy ucb --keep 0.5 --policy-option period=5",
 )
 def train(
     data: Source,
     loading: Loading,
     training: Training,
     select: Select = None,
+    policy: Policy = None,
+    keep: KeepEach = None,
+    policy_option: PolicyOptions = [],  # noqa: B006
     epochs: Passes = 30,
     seed: Seed = 0,
     run: OwnRun = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train on the kept examples, or on all, and say what it reached and cost.
+    """Train on the kept examples, on all, or on what a policy chooses each epoch; say what it reached and cost.
 
     The accuracy is that of the last epoch on the test split. The total cost includes the scoring that found the
     examples.
@@ -63,6 +91,7 @@ def train(
 
     screen = Screen(quiet=quiet)
     recipe, model_options = training.recipe(), training.model_options()
+    planned = _policy(policy, keep, pairs(policy_option, "--policy-option"), epochs)
     selection: Selection | None = None
     # read before the data are: a wrong file is told at once, and the data are loaded as they were for the selection
     about: dict[str, Any] = read_selection(select)[1] if select is not None else {}
@@ -70,7 +99,7 @@ def train(
     examples, test = found.load(data, options, screen)
     if select is not None:
         selection, about = read_selection(select, fingerprint=examples.fingerprint, name=examples.name)
-    path = found.default_run(examples, run, suffix=_suffix(about, seed))
+    path = found.default_run(examples, run, suffix=_suffix(about, policy, keep, seed))
     with screen.stage("training") as stage:
         folder = train_run(
             examples,
@@ -78,6 +107,7 @@ def train(
             test=test,
             selection=selection,
             about=about,
+            policy=planned,
             epochs=epochs,
             model=training.model,
             model_options=model_options,
@@ -89,10 +119,41 @@ def train(
             tell=screen.note,
         )
     _tell(screen, folder, about, epochs, len(test))
+    if policy is not None:
+        _tell_fractions(screen, folder)
 
 
-def _suffix(about: dict[str, Any], seed: int) -> str:
-    name = f"-{about['method']}-{about['keep']:g}" if about else "-full"
+def _policy(name: str | None, keep: float | None, options: dict[str, Any], epochs: int) -> Any:
+    """The policy asked for, before any data are read."""
+    from datawinnow.core.errors import ArgumentError
+    from datawinnow.pipeline.policies import policy_of
+
+    if name is not None:
+        return policy_of(name, epochs=epochs, keep=keep, options=options)
+    if keep is not None or options:
+        raise ArgumentError(
+            "--keep and --policy-option belong to --policy: name one, for example --policy ucb --keep 0.5; to train on "
+            "a fixed selection give its file with --select"
+        )
+    return None
+
+
+def _tell_fractions(screen: Screen, folder: Any) -> None:
+    """What share of the examples the epochs trained on, as it was and not as it was meant."""
+    import pyarrow.parquet as pq
+
+    shares = pq.read_table(folder.path / "history.parquet").column("fraction").to_pylist()
+    screen.say(
+        f"the policy trained on {100 * sum(shares) / len(shares):.0f}% of the examples an epoch on average "
+        f"({100 * min(shares):.0f} to {100 * max(shares):.0f}%). The alternative that counts passes as many: "
+        f"datawinnow train DATA --epochs {round(sum(shares))}"
+    )
+
+
+def _suffix(about: dict[str, Any], policy: str | None, keep: float | None, seed: int) -> str:
+    name = f"-{about['method']}-{about['keep']:g}" if about else "" if policy else "-full"
+    if policy is not None:
+        name += f"-{policy.lower()}" + (f"-{keep:g}" if keep is not None else "")
     return name + (f"-seed{seed}" if seed else "")
 
 
@@ -108,7 +169,7 @@ def _tell(screen: Screen, folder: Any, about: dict[str, Any], epochs: int, test_
     )
     parts = f"{cost['backward']:,} in training + {scoring:,} in scoring" if about else "all in training"
     rows = [("cost", f"{total:,} examples passed ({parts}); training took {duration(cost['seconds'])}")]
-    if about:
+    if about or cost["backward"] != epochs * n:
         full = epochs * n
         rows.append(("against", f"{full:,} for {epochs} epochs on all {n:,}: {100 * total / full:.0f}% of it"))
     screen.rows([*rows, ("run", str(folder.path))])

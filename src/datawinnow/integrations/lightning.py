@@ -57,7 +57,5 @@ class PolicyCallback(Callback):  # type: ignore[misc]
         return self.sampler.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on there; a checkpoint from the end of an epoch (after validation) goes on with the next."""
+        """Go on there; of a checkpoint from after the last batch Lightning ends that epoch first, with none left."""
         self.sampler.load_state_dict(state_dict)
-        if self.sampler.position >= len(self.sampler):
-            self.sampler.set_epoch(self.sampler.epoch + 1)

@@ -27,6 +27,7 @@ def train_run(
     test: Any = None,
     selection: Selection | None = None,
     about: Mapping[str, Any] | None = None,
+    policy: Any = None,
     epochs: int = 30,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
@@ -45,6 +46,7 @@ def train_run(
         test: evaluated after the last epoch.
         selection: which examples, with what weight; all when None.
         about: what ``selection.parquet`` says of the selection.
+        policy: chooses anew what each epoch trains on, among the selected examples (`datawinnow.dynamic`).
         epochs: passes over the selected examples.
         model: network; chosen by size unless told.
         model_options: its options.
@@ -74,6 +76,7 @@ def train_run(
         "augment": augment_of(train),
         "recipe": recipe.facts(),
         "selection": _chosen(selection, about),
+        "policy": None if policy is None else repr(policy),
     }
     _same_training(folder, options)
     stage = Stage(folder, "train", epochs)
@@ -86,7 +89,7 @@ def train_run(
     how: dict[str, Any] = {"checkpoint": stage.checkpoint, "on_epoch": stage.on_epoch, "progress": progress}
     asked = {"train": options, "load": dict(load or {})}
     how["recipe"] = stage.start(built, train, recipe, asked, tell, seed=seed, model=network)
-    built, history = fit(built, kept, epochs=epochs, test=test, seed=seed, **how)
+    built, history = fit(built, kept, epochs=epochs, test=test, seed=seed, policy=policy, **how)
     reached = {"test_accuracy": finite(history.test_accuracy), "test_loss": finite(history.test_loss)}
     stage.finish(built, history, result=reached)
     return folder

@@ -113,7 +113,8 @@ def fit(
                 )
             if recorder is not None:
                 recorder.flush()
-            row = history.add(epoch, mean_loss, accuracy, rate, run.cost(epoch, time.perf_counter() - start))
+            cost, count = run.cost(epoch, time.perf_counter() - start), run.counts[epoch]
+            row = history.add(epoch, mean_loss, accuracy, rate, cost, count, len(run.index))
             if test is not None and (epoch == last or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
                 row["test_accuracy"], row["test_loss"] = evaluate(
                     run.model, test, device=run.device, precision=run.precision, **run.how

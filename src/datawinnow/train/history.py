@@ -13,7 +13,8 @@ class History:
 
     Attributes:
         rows: ``epoch``, ``loss`` and ``accuracy`` (training, running), ``learning_rate`` (at the end), ``seconds``,
-            ``examples``, ``test_accuracy``, ``test_loss`` (NaN unless evaluated).
+            ``examples``, ``fraction`` (of those that could be trained on), ``test_accuracy``, ``test_loss`` (NaN unless
+            evaluated).
         cost: of training; evaluation is not charged.
         precision: arithmetic used.
         channels_last: memory format used.
@@ -36,10 +37,12 @@ class History:
         """Cross-entropy on the test split after the last epoch, in nats."""
         return self.rows[-1]["test_loss"] if self.rows else float("nan")
 
-    def add(self, epoch: int, loss: float, accuracy: float, rate: float, cost: Cost) -> dict[str, float]:
-        """Add an epoch's row and its cost; the row is given back, for a test accuracy to be put in."""
+    def add(
+        self, epoch: int, loss: float, accuracy: float, rate: float, cost: Cost, count: int, of: int
+    ) -> dict[str, float]:
+        """Add an epoch's row and its cost, over ``count`` ``of`` so many; given back, to put a test accuracy in."""
         row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy, "learning_rate": rate}
-        row |= {"seconds": cost.seconds, "examples": cost.backward}
+        row |= {"seconds": cost.seconds, "examples": count, "fraction": count / of}
         row |= {"test_accuracy": float("nan"), "test_loss": float("nan")}
         self.cost += cost
         self.rows.append(row)

@@ -1,0 +1,56 @@
+"""A policy by name, and a training with one in a run folder."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from datawinnow import dynamic
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.pipeline.policies import policy_of
+from datawinnow.pipeline.training import train_run
+from datawinnow.train import Recipe
+from tests.train.helpers import blobs
+
+RECIPE = Recipe(precision="fp32", batch=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "wanted"),
+    [
+        ("ucb", {"keep": 0.5, "options": {"period": 3}}, dynamic.UCB(0.5, period=3)),
+        ("random", {"keep": 0.3}, dynamic.RandomPruning(0.3)),
+        ("rs2", {"keep": 0.3}, dynamic.RepeatedSubset(0.3)),
+        ("InfoBatch", {}, dynamic.InfoBatch(8)),
+        ("example-swap", {"keep": 0.7}, dynamic.ExampleSwap(keep=0.7)),
+        ("example_swap", {}, dynamic.ExampleSwap()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_name_the_fraction_and_options_make_a_policy(name, how, wanted):
+    assert policy_of(name, epochs=8, **how) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "match"),
+    [
+        ("ucb", {}, "the policy 'ucb' needs the fraction kept of an epoch"),
+        ("info_batch", {"keep": 0.5}, "'info_batch' decides by itself how many .* its options are: drop, delta, form"),
+        ("ucbb", {"keep": 0.5}, "no policy is called 'ucbb'. Did you mean 'ucb'"),
+        ("static_subset", {}, "no policy is called 'static_subset'"),
+        ("ucb", {"keep": 0.5, "options": {"peroid": 1}}, "ucb has no option 'peroid'; its options are: period"),
+        ("ucb", {"keep": 1.5}, "keep"),
+    ],
+)
+def test_what_makes_none_is_named(name, how, match):
+    with pytest.raises(ArgumentError, match=match):
+        policy_of(name, epochs=8, **how)
+
+
+def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(tmp_path):
+    how = {"epochs": 4, "recipe": RECIPE, "model": "mlp", "test": blobs(seed=1)}
+    folder = train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.25), **how)
+    history = pq.read_table(folder.path / "history.parquet")
+    assert history.column("fraction").to_pylist() == [0.25] * 4
+    assert folder.facts["cost"]["train"]["backward"] == 60
+    assert folder.facts["options"]["train"]["policy"] == "RandomPruning(keep=0.25)"
+    with pytest.raises(RunError, match=r"was begun with policy='RandomPruning\(keep=0\.25\)', now it is None"):
+        train_run(blobs(), tmp_path / "run", **how)
