@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datawinnow import bench, models, probe, record, report, scenarios, scores, select
+    from datawinnow import bench, dynamic, integrations, models, probe, record, report, scenarios, scores, select
     from datawinnow.core.budget import budget_of
     from datawinnow.core.rng import stream
     from datawinnow.core.selection import Selection
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datawinnow.data.kept import Kept
     from datawinnow.data.load import load
     from datawinnow.data.write import write_kept
+    from datawinnow.dynamic.sampler import PolicySampler
     from datawinnow.pipeline.folder import RunFolder, read_selection
     from datawinnow.pipeline.prune import prune
     from datawinnow.record import Recorder
@@ -32,6 +33,7 @@ _HOME = {
     "Augment": "data.examples",
     "Examples": "data.examples",
     "Kept": "data.kept",
+    "PolicySampler": "dynamic.sampler",
     "Recipe": "train",
     "Recorder": "record",
     "RunFolder": "pipeline.folder",
@@ -46,21 +48,24 @@ _HOME = {
     "stream": "core.rng",
     "write_kept": "data.write",
 }
-_PACKAGES = ("bench", "models", "probe", "record", "report", "scenarios", "scores", "select")
+_PACKAGES = ("bench", "dynamic", "integrations", "models", "probe", "record", "report", "scenarios", "scores", "select")
 
 __all__ = [
     "Augment",
     "Examples",
     "Kept",
+    "PolicySampler",
     "Recipe",
     "Recorder",
     "RunFolder",
     "Selection",
     "bench",
     "budget_of",
+    "dynamic",
     "evaluate",
     "fit",
     "indexed",
+    "integrations",
     "load",
     "models",
     "probe",
