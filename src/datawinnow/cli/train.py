@@ -26,7 +26,8 @@ Policy = Annotated[
     typer.Option(
         "--policy",
         metavar="NAME",
-        help="Choose again while training: random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp, example_swap.",
+        help="Choose again while training: random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp or "
+        "example_swap. Default: none; every epoch trains on all.",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),
@@ -36,7 +37,8 @@ KeepEach = Annotated[
     typer.Option(
         "--keep",
         metavar="FRACTION",
-        help="With --policy: the fraction of the examples that an epoch trains on.",
+        help="With --policy: the fraction of the examples that an epoch trains on. Default: the policy's own, where "
+        "it has one.",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),
