@@ -113,6 +113,79 @@ def test_killed_and_gone_on_ends_in_the_same_bytes(policy, stop, tmp_path):
     assert whole.cost.backward < 6 * 60
 
 
+def rates_of(counts, budget):
+    """The learning rate of each epoch's last step, where the schedule follows the examples."""
+    behind, ends = 0, []
+    for count in counts:
+        steps = -(-count // 16)
+        share = torch.tensor((behind + (steps - 1) / steps * count) / budget * torch.pi)
+        ends.append(0.05 * (1 + torch.cos(share).item()))
+        behind += count
+    return ends
+
+
+def test_a_budget_of_passes_ends_at_its_last_example_with_the_schedule():
+    policy, seen = Told((PLANS[0], PLANS[1], PLANS[0], PLANS[1])), []
+    progress = lambda what, done, total: seen.append((done, total))  # noqa: E731
+    _, history = fit(vector_net(), blobs(), passes=1.75, policy=policy, test=blobs(), progress=progress, **PLAIN)
+    assert [row["examples"] for row in history.rows] == [20, 49, 20, 16]  # 105 of 60 * 1.75; the last plan is cut
+    assert history.cost.backward == 105
+    assert [row["learning_rate"] for row in history.rows] == pytest.approx(rates_of([20, 49, 20, 16], 105), rel=1e-5)
+    assert [row["test_accuracy"] >= 0 for row in history.rows] == [False, False, False, True]
+    assert [done for done, _ in seen] == list(range(1, 10))
+    assert seen[-1] == (9, 9)
+
+
+def test_a_rest_of_less_than_half_a_batch_is_left_out_of_a_budget():
+    policy = Told((PLANS[0], PLANS[1], PLANS[0]))
+    _, history = fit(vector_net(), blobs(), passes=1.25, policy=policy, **PLAIN)
+    assert [row["examples"] for row in history.rows] == [20, 49]  # of 75: six are no batch of 16
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_budget_killed_and_gone_on_ends_in_the_same_bytes(stop, tmp_path):
+    def kill(epoch, history):
+        if epoch == stop:
+            raise KeyboardInterrupt
+
+    how = {"passes": 3.5, "seed": 3, "policy": dynamic.UCB(0.5, period=1), **PLAIN}
+    whole, told = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "whole.safetensors", **how)
+    with pytest.raises(KeyboardInterrupt):
+        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", on_epoch=kill, **how)
+    again, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **how)
+    assert torch.equal(weights(again), weights(whole))
+    assert [row["examples"] for row in history.rows] == [60, 30, 30, 30, 30, 30]
+    assert [row["loss"] for row in history.rows] == [row["loss"] for row in told.rows]
+    with pytest.raises(RunError, match="a run with budget 210, this one has 240"):
+        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **{**how, "passes": 4})
+    done, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **how)
+    assert len(history.rows) == 6
+    assert torch.equal(weights(done), weights(whole))
+
+
+def test_without_a_policy_passes_are_epochs():
+    one, left = fit(vector_net(), blobs(), passes=2.5, seed=4, **PLAIN)
+    other, right = fit(vector_net(), blobs(), epochs=2.5, seed=4, **PLAIN)
+    assert torch.equal(weights(one), weights(other))
+    assert left.cost.backward == right.cost.backward == 150
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({}, "give one of epochs= and passes=, got epochs=None and passes=None"),
+        ({"epochs": 2, "passes": 2}, "give one of epochs= and passes="),
+        ({"passes": 0}, "passes must be above 0, got 0"),
+        ({"passes": -1}, "passes must be .*-1"),
+        ({"passes": 2, "of": 3, "policy": Told(PLANS)}, "of= goes with epochs="),
+        ({"passes": 2, "policy": Told(PLANS), "recorder": Recorder(60, 2)}, "a recorder counts epochs"),
+    ],
+)
+def test_a_length_that_cannot_be_is_named(how, match):
+    with pytest.raises(ArgumentError, match=match):
+        fit(vector_net(), blobs(), **how, **PLAIN)
+
+
 def test_what_cannot_be_is_named(tmp_path):
     with pytest.raises(ArgumentError, match=r"a policy plans whole epochs, got epochs=1\.5"):
         fit(vector_net(), blobs(), epochs=1.5, policy=Told(PLANS), **PLAIN)

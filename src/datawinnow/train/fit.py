@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +31,8 @@ def fit(
     model: nn.Module,
     data: Any,
     *,
-    epochs: float,
+    epochs: float | None = None,
+    passes: float | None = None,
     test: Any = None,
     of: float | None = None,
     seed: int = 0,
@@ -50,6 +52,9 @@ def fit(
         data: `Examples`, what `prune` returned, or any map-style dataset of ``(x, y)``.
         epochs: passes over the (kept) examples. A fraction, as in 7.5, ends in an epoch over a part of the examples, so
             that two runs pass equally many (but for a rest smaller than half a batch, which is left out).
+        passes: instead of ``epochs``: train until as many examples went through as in that many epochs on all. With a
+            ``policy`` that makes more epochs of it, each over what was chosen, the last one cut; the schedule follows
+            the examples, so that two policies compare at equal cost, each with its learning rate decayed to the end.
         test: evaluated after the last epoch; nothing is chosen by it.
         of: train on the schedule of a run of this many epochs and stop at ``epochs`` (a short scoring run follows the
             first part of the long one; static.md 2.1).
@@ -68,18 +73,20 @@ def fit(
         The model, in evaluation mode, and its history.
 
     Raises:
-        ArgumentError: an option out of range, or fewer outputs than classes.
+        ArgumentError: an option out of range, fewer outputs than classes, or not one of ``epochs`` and ``passes``.
         TrainingError: the loss is no longer a number; epochs finished before are kept.
         RunError: a checkpoint of another network, dataset, selection or seed; the disk is full.
     """
     # Longer than our 50 lines: one flat loop that is read from top to bottom is worth more than four functions.
     recipe = replace(recipe or Recipe(), **check_recipe(options))
     files: dict[str, Any] = {"recorder": recorder, "checkpoint": checkpoint}
-    run = ready(model, data, epochs, of=of, test=test, seed=seed, recipe=recipe, policy=policy, **files)
-    history, factor, last = run.history, schedule_of(recipe.schedule), run.epochs - 1
+    run = ready(model, data, epochs, passes, of=of, test=test, seed=seed, recipe=recipe, policy=policy, **files)
+    history, factor = run.history, schedule_of(recipe.schedule)
     reduction = REDUCTIONS[recipe.reduction]
     with float32_head(run.model), put_back(run.model, recorder):
-        for epoch in range(run.first, last + 1):
+        for epoch in itertools.count(run.first):
+            if run.over(epoch):
+                break
             start = time.perf_counter()
             totals = torch.zeros(2, device=run.device)
             run.model.train()
@@ -95,14 +102,15 @@ def fit(
                         recorder.write(epoch, i, logits, y)
                     losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
                     loss = losses.mean() if run.weight is None else reduction(losses, run.weight[i])
+                    right = logits.detach().argmax(1) == y
                     if run.plans is not None:
-                        run.plans.observe(i, losses, logits.argmax(1) == y)
+                        run.plans.observe(i, losses, right)
                     if recipe.curvature:
                         loss = loss + recipe.curvature * run.curvature(x, y, recipe.curvature_h)
                     run.fabric.backward(loss)
                     run.optimizer.step()
                     run.optimizer.zero_grad(set_to_none=True)
-                    totals += torch.stack([losses.detach().sum(), (logits.detach().argmax(1) == y).sum()])
+                    totals += torch.stack([losses.detach().sum(), right.sum()])
                     if progress is not None:
                         progress("training", *run.told(epoch, step))
             mean_loss, accuracy = (totals / run.counts[epoch]).tolist()  # the epoch's one wait for the device
@@ -115,7 +123,8 @@ def fit(
                 recorder.flush()
             cost, count = run.cost(epoch, time.perf_counter() - start), run.counts[epoch]
             row = history.add(epoch, mean_loss, accuracy, rate, cost, count, len(run.index))
-            if test is not None and (epoch == last or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
+            due = run.over(epoch + 1) or (evaluate_every and (epoch + 1) % evaluate_every == 0)
+            if test is not None and due:
                 row["test_accuracy"], row["test_loss"] = evaluate(
                     run.model, test, device=run.device, precision=run.precision, **run.how
                 )

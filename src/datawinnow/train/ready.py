@@ -46,7 +46,8 @@ class Ready:
         weight: (n,) factor on each example's loss, or None.
         seed: of the order.
         plans: what a policy chooses, epoch by epoch; None without one.
-        epochs: epochs to train.
+        epochs: epochs to train; with a ``budget`` as many as it takes.
+        budget: examples to pass in all, where a policy makes epochs of them; None to count epochs.
         of: epochs of the whole schedule.
         planned: steps of the whole schedule, where no policy plans.
         batch: examples a step.
@@ -56,6 +57,7 @@ class Ready:
         passes: what a step costs, in passes of an example forward and backward; above 1 with a regulariser.
         facts: what a checkpoint must say to be gone on from.
         history: of the epochs so far.
+        behind: examples passed before the epoch that `order` was asked for.
     """
 
     model: nn.Module
@@ -70,6 +72,7 @@ class Ready:
     seed: int
     plans: Plans | None
     epochs: int
+    budget: int | None
     of: float
     planned: int
     batch: int
@@ -79,6 +82,9 @@ class Ready:
     passes: float
     facts: dict[str, Any]
     history: History = field(default_factory=History)
+    behind: int = 0
+    _before: int = 0
+    _after: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -87,32 +93,58 @@ class Ready:
 
     def order(self, epoch: int) -> Tensor:
         """The ids of an epoch in the order of training: the policy's, or all of them shuffled by seed and epoch."""
+        order = self._ordered(epoch)
+        self.behind, self._before = sum(self.counts[:epoch]), sum(map(self.steps, range(epoch)))
+        if self.budget is not None:
+            order = order[: self.budget - self.behind]
+        if self.plans is not None:
+            self.counts = [*self.counts[:epoch], len(order)]
+        self._after = self._to_come(epoch)
+        return order
+
+    def _ordered(self, epoch: int) -> Tensor:
         if self.plans is not None:
             order = self.plans.plan(epoch)
             self.weight = self.plans.weight
-            self.counts = [*self.counts[:epoch], len(order)]
             return order
         order = torch.randperm(len(self.index), generator=stream(self.seed, "order", epoch))
         return self.index[order[: self.counts[epoch]]]
 
+    def _to_come(self, epoch: int) -> int:
+        """Steps after an epoch; those of a policy's epochs are a guess, that they will be as many as in this one."""
+        if self.budget is not None:
+            return -(-(self.budget - self.behind - self.counts[epoch]) // self.batch)
+        if self.plans is not None:
+            return (self.epochs - epoch - 1) * self.steps(epoch)
+        return sum(map(self.steps, range(epoch + 1, self.epochs)))
+
+    def over(self, epoch: int) -> bool:
+        """Whether training ends before ``epoch``; of a budget a rest smaller than half a batch is left out."""
+        if self.budget is None:
+            return epoch >= self.epochs
+        return epoch > 0 and 2 * (self.budget - sum(self.counts[:epoch])) < self.batch
+
     def steps(self, epoch: int) -> int:
-        """Steps of an epoch; of one that a policy has not planned yet, as many as of the last planned."""
-        return -(-self.counts[min(epoch, len(self.counts) - 1)] // self.batch)
+        """Steps of an epoch that `order` was asked for."""
+        return -(-self.counts[epoch] // self.batch)
 
     def progress(self, epoch: int, step: int) -> float:
         """How far the schedule is, from 0 to 1.
 
-        By steps; under a policy, whose epochs differ, by epochs and within each by steps, so that the learning rate
-        ends where it should however many examples ran.
+        By steps; under a policy, whose epochs differ, by epochs and within each by steps, or by examples where those
+        are what is counted, so that the learning rate ends where it should however many examples ran.
         """
-        if self.plans is not None:
-            return (epoch + step / self.steps(epoch)) / self.of
-        return (epoch * self.steps(0) + step) / self.planned
+        if self.plans is None:
+            return (epoch * self.steps(0) + step) / self.planned
+        done = step / self.steps(epoch)
+        if self.budget is not None:
+            return (self.behind + done * self.counts[epoch]) / self.budget
+        return (epoch + done) / self.of
 
     def told(self, epoch: int, step: int) -> tuple[int, int]:
         """Steps done and steps in all, for a progress bar; those of epochs not planned yet are a guess."""
-        before = sum(map(self.steps, range(epoch)))
-        return before + step + 1, before + sum(map(self.steps, range(epoch, self.epochs)))
+        here = self.steps(epoch)
+        return self._before + step + 1, self._before + here + self._after
 
     def cost(self, epoch: int, seconds: float) -> Cost:
         """What an epoch cost."""
@@ -134,7 +166,8 @@ class Ready:
 def ready(
     model: nn.Module,
     data: Any,
-    epochs: float,
+    epochs: float | None,
+    passes: float | None = None,
     *,
     of: float | None,
     test: Any,
@@ -150,17 +183,28 @@ def ready(
         ArgumentError: they do not fit each other.
         RunError: a checkpoint of another run.
     """
-    if epochs == 0:
-        raise ArgumentError("epochs must be above 0, got 0: fit trains")
-    check.number("epochs", epochs, 0, MOST)
-    of = epochs if of is None else check.number("of", of, epochs, MOST)
-    whole, selection, index = setup.examples_of(data, test, recorder, math.ceil(epochs))
+    if (epochs is None) == (passes is None):
+        raise ArgumentError(f"give one of epochs= and passes=, got epochs={epochs} and passes={passes}")
+    name, given = ("epochs", epochs) if passes is None else ("passes", passes)
+    if given == 0:
+        raise ArgumentError(f"{name} must be above 0, got 0: fit trains")
+    length = check.number(name, given, 0, MOST)
+    if passes is not None and policy is not None and of is not None:
+        raise ArgumentError("of= goes with epochs=: under passes= the schedule follows the examples to its end")
+    of = length if of is None else check.number("of", of, length, MOST)
+    whole, selection, index = setup.examples_of(data, test, recorder, math.ceil(length))
     fabric = setup.fabric_for(recipe.device)
-    counts = counts_of(epochs, len(index), recipe.batch)
-    if policy is not None and counts[-1] != len(index):
-        raise ArgumentError(f"a policy plans whole epochs, got epochs={epochs}: give a whole number")
+    counts = counts_of(length, len(index), recipe.batch)
+    budget = sum(counts) if passes is not None and policy is not None else None
+    if policy is not None and budget is None and counts[-1] != len(index):
+        raise ArgumentError(
+            f"a policy plans whole epochs, got epochs={epochs}: give a whole number, or passes={epochs}"
+        )
+    if recorder is not None and budget is not None:
+        raise ArgumentError("a recorder counts epochs: give epochs=, not passes=, or train without it")
     facts = setup.facts_of(whole, selection, seed, checkpoint) | {"policy": "none" if policy is None else repr(policy)}
-    begun = setup.begun_by(checkpoint, facts, len(counts), None if policy is not None else counts)
+    facts |= {"budget": budget}
+    begun = setup.begun_by(checkpoint, facts, MOST if budget else len(counts), None if policy is not None else counts)
     history = History()
     if begun is not None:  # go on as begun: a new measurement could choose otherwise
         recipe = replace(recipe, precision=begun["precision"], channels_last=begun["channels_last"])
@@ -188,6 +232,7 @@ def ready(
         seed=seed,
         plans=plans,
         epochs=len(counts),
+        budget=budget,
         of=of,
         planned=sum(-(-count // recipe.batch) for count in counts_of(of, len(index), recipe.batch)),
         batch=recipe.batch,

@@ -99,7 +99,7 @@ def begun_by(
             f"{checkpoint} is of another dataset (fingerprint {begun['fingerprint']}, this one has "
             f"{facts['fingerprint']}); give another --run folder, or remove it"
         )
-    for name in ("seed", "selection", "policy"):
+    for name in ("seed", "selection", "policy", "budget"):
         if begun.get(name, facts.get(name)) != facts.get(name):
             raise RunError(
                 f"{checkpoint} is of a run with {name} {begun[name]}, this one has {facts.get(name)}; give another "
