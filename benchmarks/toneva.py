@@ -21,7 +21,8 @@ from measuring import arguments, finish, say
 from torch import Tensor
 
 from datawinnow.bench.cell import datasets_of, recording_folder, run_cell
-from datawinnow.bench.grid import Cell, Grid, read_grid
+from datawinnow.bench.grid import Cell, Grid
+from datawinnow.bench.reading import read_grid
 from datawinnow.core import provenance
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import FORMAT_VERSION, check_format, read_json, write_bytes

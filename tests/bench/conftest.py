@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import read_grid, runner
@@ -76,14 +75,6 @@ class InProcess:
 
     def stop(self):
         self.running = []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """A grid of (method, keep, seed, scenario) cells; a runner that resumes; total cost beside every accuracy."""
 
-from datawinnow.bench.grid import Cell, Grid, cells_of, read_grid
+from datawinnow.bench.grid import Cell, Grid, cells_of
+from datawinnow.bench.reading import read_grid
 from datawinnow.bench.results import read_rows
 from datawinnow.bench.runner import run_grid
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datawinnow.bench.grid import BASELINES, Cell, Grid, parse_scenario
+from datawinnow.bench.grid import Cell, Grid, parse_scenario
+from datawinnow.bench.passed import Passed
 from datawinnow.bench.probed import Recording, signals_of
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
@@ -88,9 +89,11 @@ class _Run:
 
     @property
     def epochs(self) -> float:
-        """Epochs that the cell trains on what it keeps."""
+        """Epochs that the cell trains on what it keeps; of a policy, those on all that pass as many examples."""
         epochs = self.grid.train.epochs
-        return equal_epochs(epochs, self.cell.keep, len(self.train)) if self.cell.kind == "shorter_full" else epochs
+        if self.cell.kind in ("shorter_full", "policy"):
+            return equal_epochs(epochs, self.cell.keep, len(self.train))
+        return epochs
 
     @property
     def how(self) -> dict[str, Any]:
@@ -98,15 +101,25 @@ class _Run:
         recipe = self.grid.train.recipe()
         return {"test": self.test, "seed": self.cell.seed, "recipe": recipe, "progress": self.progress}
 
+    @property
+    def own(self) -> dict[str, Any]:
+        """How the cell itself trains: its method may say otherwise than ``[train]``."""
+        return {**self.how, "recipe": self.grid.recipe(self.cell.method)}
+
 
 @dataclass(frozen=True)
 class _Reached:
-    """Where training ended; without an accuracy where it diverged, and then ``failed`` has the error's words."""
+    """Where training ended; without an accuracy where it diverged, and then ``failed`` has the error's words.
+
+    ``epochs`` are those begun, and ``changed`` the share of changed examples among those passed.
+    """
 
     accuracy: float | None = None
     test_loss: float | None = None
     cost: Cost = NOTHING
     failed: str | None = None
+    epochs: int = 0
+    changed: float | None = None
 
 
 def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -134,7 +147,7 @@ def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None
     else:
         if cell.kind == "static":
             selection, score, select = _select(run, facts)
-        reached = _train(run, selection)
+        reached = _train(run, selection, changed)
     return _row(run, changed, selection, reached, score=score, select=select)
 
 
@@ -143,8 +156,8 @@ def _row(
 ) -> dict[str, Any]:
     """The row of a cell; ``selection`` is None where its recording diverged, so that nothing could be chosen."""
     grid, cell, n = run.grid, run.cell, len(run.train)
-    changed_kept = None
-    if selection is not None and bool(changed.any()):
+    changed_kept = reached.changed if cell.kind == "policy" else None
+    if cell.kind != "policy" and selection is not None and bool(changed.any()):
         changed_kept = float(changed[selection.index].float().mean())
     row = result_row(
         benchmark=grid.name,
@@ -157,10 +170,10 @@ def _row(
         method=cell.method,
         label=grid.label(cell.method),
         keep=cell.keep,
-        kept=budget_of(cell.keep, n) if selection is None else len(selection),
+        kept=budget_of(cell.keep, n) if selection is None or cell.kind == "policy" else len(selection),
         seed=cell.seed,
         scenario=cell.scenario,
-        trained_epochs=run.epochs,
+        trained_epochs=reached.epochs if cell.kind == "policy" and reached.failed is None else run.epochs,
         accuracy=reached.accuracy,
         test_loss=reached.test_loss,
         changed_kept=changed_kept,
@@ -184,15 +197,18 @@ def _network(run: _Run, *, scoring: bool = False) -> torch.nn.Module:
         return build(model_name(grid, train, scoring=scoring), shape=train.shape, classes=len(train.classes), **options)
 
 
-def _train(run: _Run, selection: Selection) -> _Reached:
-    kept, spent = Kept(run.train, selection), [NOTHING]
+def _train(run: _Run, selection: Selection, changed: Tensor) -> _Reached:
+    spent, passed = [NOTHING], Passed(changed)
+    how: dict[str, Any] = {"on_epoch": lambda _, history: spent.append(history.cost), "on_plan": passed, **run.own}
+    if run.cell.kind == "policy":
+        how |= {"passes": run.epochs, "policy": run.grid.policy(run.cell.method, run.cell.keep)}
+    else:
+        how |= {"epochs": run.epochs}
     try:
-        _, history = fit(
-            _network(run), kept, epochs=run.epochs, on_epoch=lambda _, history: spent.append(history.cost), **run.how
-        )
+        _, history = fit(_network(run), Kept(run.train, selection), **how)
     except TrainingError as error:
         return _Reached(cost=spent[-1], failed=str(error))
-    return _Reached(history.test_accuracy, history.test_loss, history.cost)
+    return _Reached(history.test_accuracy, history.test_loss, history.cost, epochs=passed.epochs, changed=passed.share)
 
 
 def recording_folder(cell: Cell, out: Path) -> Path:
@@ -243,7 +259,7 @@ def _as_read(run: _Run, folder: Path) -> Recording:
     grid = run.grid
     epochs = grid.recorded_epochs
     how = {"epochs": epochs, "of": grid.score.of or max(grid.train.epochs, epochs), **run.how}
-    signals = signals_of([grid.spec(name)[0] for name in grid.methods if name not in BASELINES])
+    signals = signals_of([grid.spec(name)[0] for name in grid.methods if grid.kind(name) == "static"])
     return Recording(folder, run.train, functools.partial(_network, run, scoring=True), signals, how)
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from datawinnow.core.errors import ArgumentError, DatawinnowError
-from datawinnow.models import MODELS
-from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of, rehearse
+from datawinnow.core.errors import ArgumentError
+from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of
+from datawinnow.pipeline.policies import POLICIES, name_of, policy_for, takes_keep
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
+from datawinnow.train.recipe import check_recipe
 
+Kind = Literal["full", "shorter_full", "static", "policy"]
 BASELINES = {"full": "all the data", "shorter_full": "all the data, fewer epochs"}
 
 
@@ -72,7 +71,10 @@ class Scoring(Strict):
 
 
 class MethodSpec(Strict):
-    """``[[method]]``: a method put together in the file."""
+    """``[[method]]``: a method put together in the file: a static one, a policy, or a baseline trained otherwise.
+
+    ``train`` are fields of `Recipe` for this method alone, such as a learning rate tuned for it.
+    """
 
     name: str
     label: str | None = None
@@ -83,6 +85,19 @@ class MethodSpec(Strict):
     score_options: dict[str, Any] = {}
     epochs: int | None = Field(default=None, gt=0)
     per_class: bool = False
+    policy: str | None = None
+    wrap: list[str] = []
+    baseline: Literal["shorter_full"] | None = None
+    train: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> MethodSpec:
+        static = self.method is not None or self.score is not None or self.select is not None
+        if static + (self.policy is not None) + (self.baseline is not None) != 1:
+            raise ValueError("give one of method (or score and select), policy and baseline: what it is made of")
+        if self.wrap and self.policy is None:
+            raise ValueError("wrap goes with policy")
+        return self
 
 
 class Grid(Strict):
@@ -115,21 +130,53 @@ class Grid(Strict):
             raise ValueError(f"has an entry twice: {value}")
         return value
 
-    def spec(self, name: str) -> tuple[Method, int | None]:
-        """The method called ``name`` in this file, and the number of recorded epochs it may read."""
+    def named(self, name: str) -> MethodSpec:
+        """The ``[[method]]`` called ``name``; one made up for a name of the library.
+
+        Raises:
+            ArgumentError: nothing is called so.
+        """
         for spec in self.method:
             if spec.name == name:
-                built = method_of(
-                    spec.method,
-                    score=spec.score,
-                    select_by=spec.select,
-                    options=spec.options,
-                    score_options=spec.score_options,
-                    per_class=spec.per_class,
-                )
-                label = spec.label or (built.label if spec.method else name)
-                return replace(built, key=name, label=label), spec.epochs
-        return method_of(name), None
+                return spec
+        if name in BASELINES:
+            return MethodSpec(name=name, label=BASELINES[name], baseline="shorter_full")
+        if name in POLICIES:
+            return MethodSpec(name=name, policy=name)
+        return MethodSpec(name=name, method=name)
+
+    def spec(self, name: str) -> tuple[Method, int | None]:
+        """The static method called ``name`` in this file, and the number of recorded epochs it may read."""
+        spec = self.named(name)
+        if spec not in self.method:
+            return method_of(name), None
+        built = method_of(
+            spec.method,
+            score=spec.score,
+            select_by=spec.select,
+            options=spec.options,
+            score_options=spec.score_options,
+            per_class=spec.per_class,
+        )
+        return replace(built, key=name, label=spec.label or (built.label if spec.method else name)), spec.epochs
+
+    def policy(self, name: str, keep: float) -> Any:
+        """The policy called ``name``, for ``keep`` times the passes of full training; its own keep may differ."""
+        spec = self.named(name)
+        assert spec.policy is not None, name
+        options = dict(spec.options)
+        own = options.pop("keep", None)
+        if own is None and takes_keep(spec.policy):
+            own = keep
+        passes = self.train.epochs * keep
+        return policy_for(spec.policy, passes=passes, keep=own, options=options, wrap=spec.wrap)
+
+    def kind(self, name: str) -> Kind:
+        """What a cell of the method does."""
+        spec = self.named(name)
+        if spec.baseline is not None:
+            return "full" if name == "full" else "shorter_full"
+        return "static" if spec.policy is None else "policy"
 
     @property
     def recorded_epochs(self) -> int:
@@ -152,13 +199,20 @@ class Grid(Strict):
 
     def label(self, name: str) -> str:
         """The method's name for people."""
-        return BASELINES[name] if name in BASELINES else self.spec(name)[0].label
+        spec = self.named(name)
+        if spec.label is None and spec.policy is not None:
+            return name_of(spec.policy) if name == spec.policy else name
+        return self.spec(name)[0].label if spec.baseline is None and spec.policy is None else spec.label or name
+
+    def recipe(self, name: str) -> Recipe:
+        """How cells of the method train: as ``[train]`` says, but for what the method says itself."""
+        return replace(self.train.recipe(), **check_recipe(dict(self.named(name).train)))
 
 
 class Cell(Strict):
     """One run of the grid."""
 
-    kind: Literal["full", "shorter_full", "static"]
+    kind: Kind
     method: str
     keep: float
     seed: int
@@ -197,68 +251,6 @@ def parse_scenario(text: str) -> tuple[str, float]:
     return name, value
 
 
-def read_grid(path: Path) -> Grid:
-    """Read and check a grid; ``$NAME`` in the source is taken from the environment.
-
-    Raises:
-        ArgumentError: no such file, not TOML, an unknown or wrong key (named), an unknown method or scenario.
-    """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArgumentError(f"no such file: {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"{path} is not TOML: {error}") from None
-    try:
-        grid = check_grid(Grid.model_validate(raw))
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ArgumentError(f"{path}: {lines}") from None
-    except DatawinnowError as error:
-        raise ArgumentError(f"{path}: {error}") from None
-    source = grid.data.source
-    if source.startswith("$DATAWINNOW_DATA"):
-        source = source.replace("$DATAWINNOW_DATA", os.environ.get("DATAWINNOW_DATA", "../shared/data"), 1)
-    return grid.model_copy(update={"data": grid.data.model_copy(update={"source": os.path.expandvars(source)})})
-
-
-def check_grid(grid: Grid) -> Grid:
-    """``grid``, if every cell of it can run as far as can be told without the data.
-
-    Raises:
-        ArgumentError: a name, an option or a number of epochs that some cell would stumble over after hours.
-        MissingArrayError: a method needs an array that a recording does not make.
-    """
-    grid.train.recipe()
-    for section, model in (("train", grid.train.model), ("score", grid.score.model)):
-        if model is not None and ":" not in model and model not in MODELS:
-            raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")
-    if grid.score.model_options and not grid.score.model:
-        raise ArgumentError("[score] model_options are those of [score] model, which is not given")
-    if grid.score.of is not None and grid.score.of < grid.recorded_epochs:
-        raise ArgumentError(
-            f"[score] of={grid.score.of} is the length of the schedule, at least the {grid.recorded_epochs} epochs "
-            "recorded"
-        )
-    for scenario in grid.scenarios:
-        parse_scenario(scenario)
-    named = [spec.name for spec in grid.method]
-    for name in named:
-        if name in BASELINES or named.count(name) > 1:
-            why = "is the name of a baseline" if name in BASELINES else "is there twice"
-            raise ArgumentError(f"[[method]] {name!r} {why}; give it another name")
-    for name in grid.methods:
-        if name in BASELINES:
-            continue
-        method, limit = grid.spec(name)
-        for keep in grid.keep:
-            try:
-                rehearse(method, keep=keep, epochs=min(grid.recorded_epochs, limit or grid.recorded_epochs))
-            except DatawinnowError as error:
-                raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}") from None
-    return grid
-
-
 def cells_of(grid: Grid) -> list[Cell]:
     """All cells, seed by seed, the recording (``full``) first, so that every prefix is as whole as can be."""
     cells: list[Cell] = []
@@ -270,11 +262,10 @@ def cells_of(grid: Grid) -> list[Cell]:
                 for name in grid.methods:
                     if name == "full":
                         continue
-                    kind: Literal["shorter_full", "static"] = "shorter_full" if name == "shorter_full" else "static"
-                    cells.append(Cell(kind=kind, method=name, keep=keep, seed=seed, scenario=scenario))
+                    cells.append(Cell(kind=grid.kind(name), method=name, keep=keep, seed=seed, scenario=scenario))
     return cells
 
 
 def known_methods() -> list[str]:
     """Names that ``methods`` may list without a ``[[method]]`` of their own."""
-    return [*BASELINES, *METHODS]
+    return [*BASELINES, *METHODS, *POLICIES]

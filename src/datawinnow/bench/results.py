@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench.cell import equal_epochs
-from datawinnow.bench.grid import Cell, Data, Grid, Scoring, cells_of
+from datawinnow.bench.grid import Cell, Data, Grid, MethodSpec, Scoring, cells_of
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import check_format, read_json, write_bytes, write_json
 from datawinnow.train import Recipe
@@ -144,10 +144,12 @@ def _compare_settings(before: dict[str, Any], own: dict[str, Any], there: set[st
         for key in sorted({*then, *now}):
             if section == "methods" and (key not in then or key not in now or key not in there):
                 continue
-            old = then.get(key, default.get(section, {}).get(key))
-            if old != now.get(key):
+            old, new = then.get(key, default.get(section, {}).get(key)), now.get(key)
+            if section == "methods":  # what an older version did not write down was at its default
+                old, new = (MethodSpec.model_validate({**said, "name": key}) for said in (old, new))
+            if old != new:
                 raise RunError(
-                    f"{out} holds rows made with [{section}] {key} = {old!r}, now it is {now.get(key)!r}: "
+                    f"{out} holds rows made with [{section}] {key} = {old!r}, now it is {new!r}: "
                     "give another --out folder, or the same settings as before"
                 )
 

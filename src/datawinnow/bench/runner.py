@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from datawinnow.bench.grid import Cell, Grid, check_grid
+from datawinnow.bench.grid import Cell, Grid
 from datawinnow.bench.lock import only_writer
 from datawinnow.bench.planning import ready
+from datawinnow.bench.reading import check_grid
 from datawinnow.bench.results import Results
 from datawinnow.bench.workers import Workers
 from datawinnow.core import check

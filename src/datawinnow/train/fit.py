@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from datawinnow.core.errors import TrainingError
 from datawinnow.core.rng import forked, stream
@@ -40,6 +40,7 @@ def fit(
     recorder: Recorder | None = None,
     policy: Any = None,
     checkpoint: Path | None = None,
+    on_plan: Callable[[int, Tensor], None] | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
     progress: Progress | None = None,
     evaluate_every: int = 0,
@@ -64,6 +65,7 @@ def fit(
         policy: chooses anew what each epoch trains on (`datawinnow.dynamic`); it observes the losses of the steps.
         checkpoint: file to write after each epoch and, if it is there, to go on from; the end is then the same to the
             byte (same machine kind and threads).
+        on_plan: called before each epoch with its number and the ids that it trains on, (m,) int64 in their order.
         on_epoch: called after each epoch with its number and the history.
         progress: called as ``progress(what, done, total)`` after each step.
         evaluate_every: evaluate on ``test`` every so many epochs as well, for the history only.
@@ -90,8 +92,11 @@ def fit(
             start = time.perf_counter()
             totals = torch.zeros(2, device=run.device)
             run.model.train()
+            order = run.order(epoch)
+            if on_plan is not None:
+                on_plan(epoch, order)
             with forked(seed, "dropout", epoch):
-                batches = run.batches.train(run.order(epoch), recipe.batch, stream(seed, "augment", epoch))
+                batches = run.batches.train(order, recipe.batch, stream(seed, "augment", epoch))
                 for step, (i, x, y) in enumerate(batches):
                     rate = recipe.peak * factor(run.progress(epoch, step))
                     for group in run.optimizer.param_groups:

@@ -1,0 +1,80 @@
+"""Reads a grid from TOML, and finds what would stop it before hours have gone into it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from datawinnow.bench.grid import BASELINES, Grid, parse_scenario
+from datawinnow.core.errors import ArgumentError, DatawinnowError
+from datawinnow.models import MODELS
+from datawinnow.pipeline.methods import rehearse
+
+
+def read_grid(path: Path) -> Grid:
+    """Read and check a grid; ``$NAME`` in the source is taken from the environment.
+
+    Raises:
+        ArgumentError: no such file, not TOML, an unknown or wrong key (named), an unknown method or scenario.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArgumentError(f"no such file: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"{path} is not TOML: {error}") from None
+    try:
+        grid = check_grid(Grid.model_validate(raw))
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ArgumentError(f"{path}: {lines}") from None
+    except DatawinnowError as error:
+        raise ArgumentError(f"{path}: {error}") from None
+    source = grid.data.source
+    if source.startswith("$DATAWINNOW_DATA"):
+        source = source.replace("$DATAWINNOW_DATA", os.environ.get("DATAWINNOW_DATA", "../shared/data"), 1)
+    return grid.model_copy(update={"data": grid.data.model_copy(update={"source": os.path.expandvars(source)})})
+
+
+def check_grid(grid: Grid) -> Grid:
+    """``grid``, if every cell of it can run as far as can be told without the data.
+
+    Raises:
+        ArgumentError: a name, an option or a number of epochs that some cell would stumble over after hours.
+        MissingArrayError: a method needs an array that a recording does not make.
+    """
+    grid.train.recipe()
+    for section, model in (("train", grid.train.model), ("score", grid.score.model)):
+        if model is not None and ":" not in model and model not in MODELS:
+            raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")
+    if grid.score.model_options and not grid.score.model:
+        raise ArgumentError("[score] model_options are those of [score] model, which is not given")
+    if grid.score.of is not None and grid.score.of < grid.recorded_epochs:
+        raise ArgumentError(
+            f"[score] of={grid.score.of} is the length of the schedule, at least the {grid.recorded_epochs} epochs "
+            "recorded"
+        )
+    for scenario in grid.scenarios:
+        parse_scenario(scenario)
+    named = [spec.name for spec in grid.method]
+    for name in named:
+        if name in BASELINES or named.count(name) > 1:
+            why = "is the name of a baseline" if name in BASELINES else "is there twice"
+            raise ArgumentError(f"[[method]] {name!r} {why}; give it another name")
+    for name in dict.fromkeys([*grid.methods, *named]):
+        grid.recipe(name)
+        if grid.kind(name) not in ("static", "policy"):
+            continue
+        for keep in grid.keep:
+            try:
+                if grid.kind(name) == "policy":
+                    grid.policy(name, keep)
+                    continue
+                method, limit = grid.spec(name)
+                rehearse(method, keep=keep, epochs=min(grid.recorded_epochs, limit or grid.recorded_epochs))
+            except DatawinnowError as error:
+                raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}") from None
+    return grid
