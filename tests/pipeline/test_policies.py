@@ -5,7 +5,8 @@ import pytest
 
 from datawinnow import dynamic
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.pipeline.policies import policy_of
+from datawinnow.dynamic._expected import expected_fraction
+from datawinnow.pipeline.policies import policy_for, policy_of
 from datawinnow.pipeline.training import train_run
 from datawinnow.train import Recipe
 from tests.train.helpers import blobs
@@ -54,3 +55,36 @@ def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(
     assert folder.facts["options"]["train"]["policy"] == "RandomPruning(keep=0.25)"
     with pytest.raises(RunError, match=r"was begun with policy='RandomPruning\(keep=0\.25\)', now it is None"):
         train_run(blobs(), tmp_path / "run", **how)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes", "how", "epochs"),
+    [
+        # all for one epoch, then half: 1 + 18 / 2
+        ("ucb", 10, {"keep": 0.5}, 19),
+        ("random", 10, {"keep": 0.5}, 20),
+        ("rs2", 6, {"keep": 0.5, "wrap": ["warm_up=2"]}, 10),
+    ],
+)
+def test_a_budget_becomes_the_epochs_that_what_ends_them_is_told(name, passes, how, epochs):
+    wrap = [*how.pop("wrap", []), "annealed=partial:0.5"]
+    policy = policy_for(name, passes=passes, wrap=wrap, **how)
+    assert (policy.epochs, policy.share, policy.how) == (epochs, 0.5, "partial")
+
+
+def test_a_budget_of_a_policy_that_anneals_to_everything_is_met():
+    policy = policy_for("info_batch", passes=21)
+    assert policy.epochs * expected_fraction(policy) == pytest.approx(21, abs=0.7)
+    bare = policy_for("random", passes=21, keep=0.5, wrap=["annealed"])
+    assert bare.epochs * expected_fraction(bare) == pytest.approx(21, abs=0.7)
+
+
+def test_wrappers_stand_inside_out():
+    policy = policy_of("random", epochs=8, keep=0.5, wrap=["rescaled", "every=2", "warm_up=1"])
+    assert policy == dynamic.warm_up(dynamic.every(dynamic.rescaled(dynamic.RandomPruning(0.5)), 2), 1)
+
+
+@pytest.mark.parametrize("text", ["rescaled=2", "every=x", "warm_up=", "annealed=often", "annealed=full:x", "other"])
+def test_a_wrapper_that_is_none_is_named(text):
+    with pytest.raises(ArgumentError, match=text.partition("=")[0]):
+        policy_of("random", epochs=8, keep=0.5, wrap=[text])

@@ -47,9 +47,40 @@ PolicyOptions = Annotated[
     list[str],
     key_value("--policy-option", "An option of the policy (repeatable), as period=5.", "Pruning while training"),
 ]
-Passes = Annotated[
-    int, typer.Option("--epochs", metavar="N", help="Passes over the kept examples.", rich_help_panel="Training")
+Wrap = Annotated[
+    list[str],
+    typer.Option(
+        "--wrap",
+        metavar="NAME[=VALUE]",
+        help="Put the policy into a wrapper (repeatable, from the inside out): "
+        "warm_up=2 (epochs on everything first), every=5 (epochs between plans), rescaled (unbiased weights), "
+        "annealed=full or annealed=partial (no choosing in the last eighth).",
+        rich_help_panel="Pruning while training",
+        show_default=False,
+    ),
 ]
+Passes = Annotated[
+    float | None,
+    typer.Option(
+        "--passes",
+        metavar="N",
+        help="With --policy, instead of --epochs: train until as many examples went through as N epochs on everything "
+        "would pass, so that it costs what the shorter full run of N epochs costs.",
+        rich_help_panel="Pruning while training",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        metavar="N",
+        help="Passes over the kept examples. Default: 30.",
+        rich_help_panel="Training",
+        show_default=False,
+    ),
+]
+DEFAULT_EPOCHS = 30
 OwnRun = Annotated[
     Path | None,
     typer.Option(
@@ -65,7 +96,7 @@ OwnRun = Annotated[
 @verb(
     "datawinnow train my-pictures/ --select runs/my-pictures --epochs 30",
     "datawinnow train my-pictures/ --epochs 30",
-    "datawinnow train my-pictures/ --policy ucb --keep 0.5 --policy-option period=5",
+    "datawinnow train my-pictures/ --policy ucb --keep 0.7 --policy-option period=1 --passes 20",
 )
 def train(
     data: Source,
@@ -75,7 +106,9 @@ def train(
     policy: Policy = None,
     keep: KeepEach = None,
     policy_option: PolicyOptions = [],  # noqa: B006
-    epochs: Passes = 30,
+    wrap: Wrap = [],  # noqa: B006
+    epochs: Epochs = None,
+    passes: Passes = None,
     seed: Seed = 0,
     run: OwnRun = None,
     quiet: Quiet = False,
@@ -93,7 +126,8 @@ def train(
 
     screen = Screen(quiet=quiet)
     recipe, model_options = training.recipe(), training.model_options()
-    planned = _policy(policy, keep, pairs(policy_option, "--policy-option"), epochs)
+    length = _length(policy, epochs, passes)
+    planned = _policy(policy, {"keep": keep, "options": pairs(policy_option, "--policy-option"), "wrap": wrap}, length)
     selection: Selection | None = None
     # read before the data are: a wrong file is told at once, and the data are loaded as they were for the selection
     about: dict[str, Any] = read_selection(select)[1] if select is not None else {}
@@ -110,7 +144,7 @@ def train(
             selection=selection,
             about=about,
             policy=planned,
-            epochs=epochs,
+            **length,
             model=training.model,
             model_options=model_options,
             seed=seed,
@@ -120,22 +154,37 @@ def train(
             progress=stage,
             tell=screen.note,
         )
-    _tell(screen, folder, about, epochs, len(test))
+    _tell(screen, folder, about, len(test))
     if policy is not None:
         _tell_fractions(screen, folder)
 
 
-def _policy(name: str | None, keep: float | None, options: dict[str, Any], epochs: int) -> Any:
+def _length(policy: str | None, epochs: int | None, passes: float | None) -> dict[str, Any]:
+    """``epochs`` or ``passes``, whichever was given."""
+    from datawinnow.core.errors import ArgumentError
+
+    if passes is None:
+        return {"epochs": DEFAULT_EPOCHS if epochs is None else epochs}
+    if epochs is not None:
+        raise ArgumentError("--passes stands instead of --epochs: give one of them")
+    if policy is None:
+        raise ArgumentError("--passes belongs to --policy; without one a pass is an epoch: give --epochs")
+    if passes <= 0:
+        raise ArgumentError(f"--passes must be above 0, got {passes:g}")
+    return {"passes": passes}
+
+
+def _policy(name: str | None, how: dict[str, Any], length: dict[str, Any]) -> Any:
     """The policy asked for, before any data are read."""
     from datawinnow.core.errors import ArgumentError
-    from datawinnow.pipeline.policies import policy_of
+    from datawinnow.pipeline.policies import policy_for, policy_of
 
     if name is not None:
-        return policy_of(name, epochs=epochs, keep=keep, options=options)
-    if keep is not None or options:
+        return policy_for(name, **length, **how) if "passes" in length else policy_of(name, **length, **how)
+    if any(value for value in how.values()):
         raise ArgumentError(
-            "--keep and --policy-option belong to --policy: name one, for example --policy ucb --keep 0.5; to train on "
-            "a fixed selection give its file with --select"
+            "--keep, --policy-option and --wrap belong to --policy: name one, for example --policy ucb --keep 0.5; to "
+            "train on a fixed selection give its file with --select"
         )
     return None
 
@@ -159,7 +208,10 @@ def _suffix(about: dict[str, Any], policy: str | None, keep: float | None, seed:
     return name + (f"-seed{seed}" if seed else "")
 
 
-def _tell(screen: Screen, folder: Any, about: dict[str, Any], epochs: int, test_n: int) -> None:
+def _tell(screen: Screen, folder: Any, about: dict[str, Any], test_n: int) -> None:
+    import pyarrow.parquet as pq
+
+    epochs = pq.read_metadata(folder.path / "history.parquet").num_rows
     cost, result = folder.facts["cost"]["train"], folder.facts["result"]
     scoring, n = int(about.get("charge", 0)), folder.n
     total = cost["backward"] + scoring

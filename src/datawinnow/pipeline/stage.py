@@ -26,12 +26,12 @@ class Stage:
     Attributes:
         folder: the run.
         name: ``"record"`` or ``"train"``: its key under ``status``, ``options`` and ``cost`` in ``run.json``.
-        epochs: how many it has.
+        epochs: how many it has; None where a policy makes as many as it takes.
     """
 
     folder: RunFolder
     name: str
-    epochs: int
+    epochs: int | None
 
     @property
     def checkpoint(self) -> Path:
@@ -83,7 +83,8 @@ class Stage:
     def on_epoch(self, epoch: int, history: History) -> None:
         """Write the history and how far it has come."""
         self.folder.write_history(history.rows, self.name, history.cost)
-        self.folder.update(status={self.name: f"epoch {epoch + 1} of {self.epochs}"})
+        of = "" if self.epochs is None else f" of {self.epochs}"
+        self.folder.update(status={self.name: f"epoch {epoch + 1}{of}"})
 
     def finish(self, model: nn.Module, history: History, **facts: Any) -> None:
         """Leave the network and the history, and say in ``run.json`` that this is done, what it cost and ``facts``."""

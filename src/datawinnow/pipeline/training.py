@@ -28,7 +28,8 @@ def train_run(
     selection: Selection | None = None,
     about: Mapping[str, Any] | None = None,
     policy: Any = None,
-    epochs: int = 30,
+    epochs: int | None = 30,
+    passes: float | None = None,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -48,6 +49,7 @@ def train_run(
         about: what ``selection.parquet`` says of the selection.
         policy: chooses anew what each epoch trains on, among the selected examples (`datawinnow.dynamic`).
         epochs: passes over the selected examples.
+        passes: instead of them: with a policy, as many examples in all as that many epochs on all the selected.
         model: network; chosen by size unless told.
         model_options: its options.
         seed: of weights, order and augmentation.
@@ -65,7 +67,7 @@ def train_run(
         RunError: the folder is about another dataset, holds a recording, or was begun with other options.
         TrainingError: the loss is no longer a number.
     """
-    recipe = recipe or Recipe()
+    recipe, epochs = recipe or Recipe(), epochs if passes is None else None
     named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
     folder, built, network = begin(train, run, seed=seed, tell=tell, **named)
     options = {
@@ -77,6 +79,7 @@ def train_run(
         "recipe": recipe.facts(),
         "selection": _chosen(selection, about),
         "policy": None if policy is None else repr(policy),
+        "passes": passes,
     }
     _same_training(folder, options)
     stage = Stage(folder, "train", epochs)
@@ -89,7 +92,7 @@ def train_run(
     how: dict[str, Any] = {"checkpoint": stage.checkpoint, "on_epoch": stage.on_epoch, "progress": progress}
     asked = {"train": options, "load": dict(load or {})}
     how["recipe"] = stage.start(built, train, recipe, asked, tell, seed=seed, model=network)
-    built, history = fit(built, kept, epochs=epochs, test=test, seed=seed, policy=policy, **how)
+    built, history = fit(built, kept, epochs=epochs, passes=passes, test=test, seed=seed, policy=policy, **how)
     reached = {"test_accuracy": finite(history.test_accuracy), "test_loss": finite(history.test_loss)}
     stage.finish(built, history, result=reached)
     return folder
