@@ -10,7 +10,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import mean_over_epochs
-from datawinnow.core.errors import ArgumentError
+from datawinnow.scores._epoch import between
 
 
 @card(
@@ -46,13 +46,4 @@ def el2n(error_norm: Any, *, first: int = 0, last: int = 10, missing: Missing = 
     [0.15, 1.2]
     """
     norms = check.array("error_norm", error_norm, "epochs,n")
-    check.number("first", first, 0, 10**9, integer=True)
-    check.number("last", last, 1, 10**9, integer=True)
-    if first >= norms.shape[0]:
-        raise ArgumentError(
-            f"first={first} is past the end: error_norm has {norms.shape[0]} epochs, so first can be at most "
-            f"{norms.shape[0] - 1}; record more epochs or lower first"
-        )
-    if last <= first:
-        raise ArgumentError(f"last must be above first={first}, got {last}: the epochs are those in [first, last)")
-    return mean_over_epochs(norms[first:last], "error_norm", missing)
+    return mean_over_epochs(between("error_norm", norms, first, last), "error_norm", missing)

@@ -9,7 +9,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.errors import ArgumentError
+from datawinnow.scores._epoch import at_epoch
 
 
 @card(
@@ -42,11 +42,4 @@ def entropy(entropy: Any, *, epoch: int = -1, missing: Missing = "raise") -> Ten
     >>> entropy([[0.7, 0.6], [0.5, 0.0]]).tolist()
     [0.5, 0.0]
     """
-    nats = check.array("entropy", entropy, "epochs,n")
-    epochs = nats.shape[0]
-    check.number("epoch", epoch, -(10**9), 10**9, integer=True)
-    if not -epochs <= epoch < epochs:
-        raise ArgumentError(f"epoch={epoch} is not there: entropy has {epochs} epochs, 0 to {epochs - 1} (or negative)")
-    row = nats[epoch].clone()
-    check.finite("entropy", row, missing)
-    return row
+    return at_epoch("entropy", check.array("entropy", entropy, "epochs,n"), epoch, missing)
