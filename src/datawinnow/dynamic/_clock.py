@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.core.selection import Selection
 from datawinnow.dynamic._dealing import total
-from datawinnow.dynamic.policy import Policy
+from datawinnow.dynamic.policy import Policy, State
 
 
 class Clock:
@@ -26,11 +26,7 @@ class Clock:
     drop_last: bool
     num_replicas: int
     _sizes: dict[int, int]
-
-    @property
-    def plan(self) -> Selection:
-        """What the epoch trains on."""
-        raise NotImplementedError
+    _planned: Callable[[], State]
 
     @property
     def realised(self) -> list[float]:
@@ -53,7 +49,8 @@ class Clock:
             raise ArgumentError("progress() needs to know how long the run is: make the sampler with epochs=")
         if epoch != self.epoch:
             raise ArgumentError(f"the sampler is at epoch {self.epoch}, not {epoch}: call set_epoch({epoch}) first")
-        done = float(check.number("step", step, 0, math.inf)) / self._steps(len(self.plan), batch)
+        self._planned()
+        done = float(check.number("step", step, 0, math.inf)) / self._steps(self._sizes[epoch], batch)
         return min(1.0, (epoch + min(1.0, done)) / self.epochs)
 
     def total_steps(self, batch: int | None = None, epochs: int | None = None) -> int:
