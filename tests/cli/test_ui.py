@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from datawinnow.cli import ui
-from datawinnow.cli.ui import Bars, Lines, Screen, columns, duration
+from datawinnow.cli.ui import Bars, Lines, Screen, columns
 
 
 @pytest.fixture
@@ -87,10 +87,3 @@ def test_the_next_command_can_be_pasted(capsys):
 def test_tables():
     assert columns(["a", "bb"], [["xxx", "y"]]) == "a    bb\n---  --\nxxx  y"
     assert columns(["a", "b"], [["x|z", "y"]], markdown=True) == "| a | b |\n| --- | --- |\n| x\\|z | y |"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(9.94, "9.9 s"), (59.6, "1 min"), (61, "1 min 1 s"), (3600, "1 h 0 min")]
-)
-def test_durations(seconds, words):
-    assert duration(seconds) == words

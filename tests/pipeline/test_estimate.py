@@ -13,7 +13,7 @@ import torch
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data.examples import Augment, Examples
 from datawinnow.pipeline import estimate as estimate_module
-from datawinnow.pipeline.estimate import duration, estimate
+from datawinnow.pipeline.estimate import estimate
 from datawinnow.pipeline.methods import method_of
 from datawinnow.train import Recipe
 
@@ -79,6 +79,18 @@ def test_seconds_are_those_of_the_steps_that_will_be_made(monkeypatch) -> None:
     assert told["score"] == 4e-9 * 64 * 3  # DUAL reads one column
 
 
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [("herding", 1 / 3), ("slo_curves", 1 / 3 + 2), ("grand_full", 1 / 3 + 1), ("deepfool", 1 / 3 + 2 * 2)],
+)
+def test_a_pass_over_the_recorded_network_is_counted(method, passes, monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.5, 0, 7.0))
+    recipe = Recipe(precision="fp32", batch=10)
+    told = estimate(examples(60), epochs=3, keep=0.5, model="mlp", recipe=recipe, method=method)["seconds_by_stage"]
+    assert told["probe"] == pytest.approx(7 + 0.5 * 6 * passes)
+    assert "probe" not in estimate(examples(60), keep=0.5, model="mlp", recipe=recipe)["seconds_by_stage"]
+
+
 def test_it_grows_with_the_epochs() -> None:
     recipe = Recipe(precision="fp32", batch=16)
     told = {epochs: estimate(examples(64), epochs=epochs, keep=0.5, model="mlp", recipe=recipe) for epochs in (2, 2000)}
@@ -104,10 +116,3 @@ def test_the_estimate_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     estimate(examples(32), model="mlp", recipe=Recipe(precision="auto", batch=16))
     assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.1, "under a second"), (59.4, "59 s"), (60, "1 min"), (3725, "1 h 2 min")]
-)
-def test_durations_are_said_for_people(seconds: float, said: str) -> None:
-    assert duration(seconds) == said

@@ -8,8 +8,9 @@ import typer
 
 from datawinnow.cli import found
 from datawinnow.cli.options import Choosing, Epochs, Loading, Quiet, Source, Training
-from datawinnow.cli.ui import Screen, columns, duration
+from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
+from datawinnow.core.duration import duration
 
 
 @verb("datawinnow estimate my-pictures/ --method dual --epochs 30", "datawinnow estimate my-pictures/ --keep 0.3")

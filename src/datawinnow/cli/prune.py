@@ -11,8 +11,9 @@ import typer
 from datawinnow.cli import found
 from datawinnow.cli.options import Choosing, Epochs, Keep, Loading, Of, Quiet, Run, Seed, Source, Training
 from datawinnow.cli.select import kept_line, reasons
-from datawinnow.cli.ui import Screen, duration
+from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
+from datawinnow.core.duration import duration
 from datawinnow.core.errors import DataError
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import Any
 
 from datawinnow.cli import found
 from datawinnow.cli.options import Epochs, Loading, Of, Quiet, Run, Seed, Signals, Source, Training
-from datawinnow.cli.ui import Screen, duration
+from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.arrays import RECORDED
+from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError
 
 

@@ -9,8 +9,9 @@ import typer
 
 from datawinnow.cli import found
 from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
-from datawinnow.cli.ui import Screen, duration
+from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
+from datawinnow.core.duration import duration
 
 Select = Annotated[
     Path | None,

@@ -12,26 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as RemainingColumn
 
+from datawinnow.core.duration import duration
+
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 REFRESH = 0.1
 """Seconds between two updates of a bar: a step may take less than a millisecond."""
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> duration(0.4), duration(75), duration(7300)
-    ('0.4 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class Screen:

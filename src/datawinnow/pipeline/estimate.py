@@ -15,17 +15,21 @@ from torch import Tensor
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
+from datawinnow.core.curvature import REPEATS
+from datawinnow.core.duration import duration
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import ResidentBatches, batches_of
 from datawinnow.data.examples import Examples
 from datawinnow.pipeline.about import Model, check_outputs, describe, network
-from datawinnow.pipeline.methods import Method, method_of, needs_of
+from datawinnow.pipeline.methods import Method, method_of, needs_of, reads_probe
 from datawinnow.record import Recorder
 from datawinnow.train.fit import Recipe, fabric_for
 from datawinnow.train.precision import autocast, fastest, float32_head
 
 SCORING = 4e-9
 """Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
+WALK = 2
+"""Steps of DeepFool to the boundary, an order of magnitude."""
 SIGNALS = len(RECORDED) + 1
 """Columns of a recording: the signals and ``seen``."""
 
@@ -79,6 +83,8 @@ def estimate(
     stages: dict[str, float] = {}
     if needs_of(chosen):
         stages["record"] = training(n, epochs)
+        if reads_probe(chosen):
+            stages["probe"] = overhead + per_step / recipe.batch * n * _looking(chosen, len(facts["classes"]))
         stages["score"] = SCORING * n * epochs * len(needs_of(chosen))
     if keep is not None:
         stages["train"] = training(budget_of(keep, n), train_epochs or epochs)
@@ -100,6 +106,17 @@ def estimate(
         "disk": float(2 * 4 * SIGNALS * n * epochs if needs_of(chosen) else 0),
     }
     return {**answer, "sentence": sentence(answer)}
+
+
+def _looking(method: Method, classes: int) -> float:
+    """What a pass over the recorded network costs an example, in training passes; a forward pass is a third of one."""
+    needs = needs_of(method)
+    dear = {
+        "grad_norm": 1.0,
+        "curvature": 1.0 + REPEATS["cure"],
+        "boundary_distance": float(WALK * classes),  # a gradient a class and step
+    }
+    return 1 / 3 + sum(passes for name, passes in dear.items() if name in needs)
 
 
 def _weights(model: torch.nn.Module, recipe: Recipe) -> float:
@@ -129,28 +146,13 @@ def _peak(parts: Mapping[str, float]) -> float:
 
 def sentence(answer: Mapping[str, Any]) -> str:
     """The estimate in a line."""
-    stages = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in answer["seconds_by_stage"].items())
+    took = {stage: duration(seconds, rough=True) for stage, seconds in answer["seconds_by_stage"].items()}
+    stages = ", ".join(f"{stage} {words}" for stage, words in took.items())
     return (
-        f"about {duration(answer['seconds'])} ({stages or 'nothing to train'}), "
+        f"about {duration(answer['seconds'], rough=True)} ({stages or 'nothing to train'}), "
         f"{answer['memory'] / 1e9:.1f} GB of memory, "
         f"{answer['disk'] / 1e6:.0f} MB of disk, with {answer['model']} on {answer['n']:,} examples"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> duration(0.2), duration(75), duration(7300)
-    ('under a second', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 1:
-        return "under a second"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def resident_bytes() -> int:

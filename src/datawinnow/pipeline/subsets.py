@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from datawinnow.core import check
 from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
+from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import read_json, write_json, written_whole
 from datawinnow.core.rng import derive, forked, stream
@@ -22,7 +23,6 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.kept import Kept
 from datawinnow.pipeline.about import Model, read_labels
-from datawinnow.pipeline.estimate import duration
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.probing import fresh
 from datawinnow.probe import probe
@@ -198,7 +198,7 @@ def subsets_for(
         share = round(FRACTION * runs) / runs
         passed = left * folder.epochs * round(share * folder.n)
         spent = folder.facts["cost"]["record"]
-        seconds = duration(spent["seconds"] * passed / max(1, spent["backward"]))
+        seconds = duration(spent["seconds"] * passed / max(1, spent["backward"]), rough=True)
         tell(
             f"memorisation: {left} trainings of {folder.epochs} epochs on {share:.0%} of the examples, {passed:,} "
             f"examples passed, {passed / max(1, spent['backward']):.1f} times the recording: about {seconds}"
