@@ -54,6 +54,17 @@ def test_the_headline_says_when_one_pruned_run_costs_more_than_a_full_one() -> N
     assert "full training" not in words.headline(report.table(cheap), "clean")
 
 
+def test_the_headline_says_that_the_best_of_many_was_picked() -> None:
+    rows = fixtures.grid()
+    better = [{**r, "accuracy": r["accuracy"] + 0.3} if r["method"] == "dual" else r for r in rows]
+    assert "points)" in (few := words.headline(report.table(better), "clean"))
+    assert "flattered" not in few
+    others = [{**r, "method": f"m{i}", "label": f"m{i}"} for i in range(5) for r in rows if r["method"] == "dual"]
+    many = words.headline(report.table([*better, *others]), "clean")
+    assert ", the best of 6)" in many
+    assert "who is picked as the best of many is flattered" in many
+
+
 def test_losing_is_said_in_words_everywhere(results: Path) -> None:
     rows = report.rows(results)
     for text in (report.text_table(rows), report.markdown_table(rows), report.write(results).read_text()):

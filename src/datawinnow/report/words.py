@@ -108,6 +108,10 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else "none"
 
 
+FEW = 5
+"""Methods at a keep up to which the best of them is told without a warning that it was picked."""
+
+
 def headline(table: Table, scenario: str) -> str:
     """What the data of a scenario say of pruning against its two references, in one or two sentences.
 
@@ -150,7 +154,8 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
         best = [cell for cell in cells if getattr(cell, field).verdict in good]
         if best:
             top = max(best, key=lambda cell: cell.accuracy.mean)
-            won.append(f"at keep {keep:g} ({top.label}, {points(getattr(top, field)).split(' ')[0]} points)")
+            of = f", the best of {len(cells)}" if len(cells) > FEW else ""
+            won.append(f"at keep {keep:g} ({top.label}, {points(getattr(top, field)).split(' ')[0]} points{of})")
         elif all(getattr(cell, field).verdict == "loses" for cell in cells):
             lost.append(f"{keep:g}")
     if not compared:
@@ -163,6 +168,9 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
         text = f"Pruning {verb} {name} {listed(won)}"
         if len(won) < len(compared):
             text += f", {len(won)} of {len(compared)} keeps"
+    most = max(len(table.of(scenario, keep=keep)) for keep in compared)
+    if won and not single and most > FEW:
+        text += " (who is picked as the best of many is flattered: confirm it on seeds of its own)"
     if lost:
         text += f"; at keep {listed(lost)} every method loses to it"
     return text + "."
