@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from datawinnow.cli import app
@@ -12,6 +11,20 @@ QUICK = ("--model", "mlp", "--epochs", "2", "--precision", "fp32", "--threads", 
 """Recording in a fraction of a second, without the estimate."""
 DUAL = ("--option", "window=2")
 """DUAL's window is 10 epochs unless told."""
+GRID = """
+name = "tiny"
+methods = ["shorter_full", "random"]
+keep = [0.5]
+seeds = [0]
+[data]
+source = "digits"
+limit = 100
+[train]
+model = "mlp"
+epochs = 2
+precision = "fp32"
+"""
+"""A benchmark of two cells in a second; its last table is that of the training, to be added to."""
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +35,6 @@ def _own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.delenv("DATAWINNOW_TRACEBACK", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -6,29 +6,15 @@ import json
 from pathlib import Path
 
 from datawinnow.cli.ui import Stage
+from tests.cli.conftest import GRID
 
-GRID = """
-name = "tiny"
-methods = ["shorter_full", "random"]
-keep = [0.5]
-seeds = [0]
-[data]
-source = "digits"
-limit = 100
-[train]
-model = "mlp"
-epochs = 4
-batch = 10
-precision = "fp32"
-lr = 1e6
-weight_decay = 0.01
-"""
+DIVERGING = GRID.replace("epochs = 2", "epochs = 4") + "batch = 10\nlr = 1e6\nweight_decay = 0.01\n"
 
 
 def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkeypatch):
     told: list[str] = []
     monkeypatch.setattr(Stage, "detail", lambda stage, text: told.append(text))
-    Path("tiny.toml").write_text(GRID)
+    Path("tiny.toml").write_text(DIVERGING)
     first = call("bench", "tiny.toml", "--jobs", "1", "--threads", "1", "--quiet")
     rows = [json.loads(line) for line in Path("results/tiny/rows.jsonl").read_text().splitlines()]
     assert [row["accuracy"] for row in rows] == [None, None]

@@ -13,23 +13,9 @@ import pytest
 
 from datawinnow.data.load import load
 from datawinnow.pipeline.tables import read_selection
-from tests.cli.conftest import DUAL, QUICK
+from tests.cli.conftest import DUAL, GRID, QUICK
 from tests.data.helpers import write_folder
 from tests.pipeline.killing import content
-
-GRID = """
-name = "tiny"
-methods = ["shorter_full", "random"]
-keep = [0.5]
-seeds = [0]
-[data]
-source = "digits"
-limit = 100
-[train]
-model = "mlp"
-epochs = 2
-precision = "fp32"
-"""
 
 
 def vectors(path: Path, n: int = 60) -> Path:
@@ -326,9 +312,34 @@ def test_train_by_a_policy_tells_what_it_passed_and_what_to_compare_it_with(call
     assert Path("t/run.json").exists()
 
 
+def test_train_by_a_policy_for_a_budget_passes_what_the_shorter_full_run_passes(call):
+    words = ("--policy", "ucb", "--keep", "0.5", "--wrap", "warm_up=1", "--run", "t")
+    shown = " ".join(call("train", "digits", *words, "--passes", "2", "--model", "mlp").stdout.split())
+    facts = json.loads(Path("t/run.json").read_text())
+    n = facts["dataset"]["n"]
+    assert facts["cost"]["train"]["backward"] == 2 * n
+    assert facts["options"]["train"]["policy"].startswith("WarmUp(policy=UCB(keep=0.5")
+    assert "after the last of 3 epochs" in shown  # all, and twice a half
+    assert "datawinnow train DATA --epochs 2" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--passes", "2"), "--passes belongs to --policy"),
+        (("--policy", "ucb", "--keep", "0.5", "--passes", "2", "--epochs", "3"), "give one of them"),
+        (("--policy", "ucb", "--keep", "0.5", "--passes", "0"), "--passes must be above 0, got 0"),
+        (("--policy", "ucb", "--keep", "0.5", "--wrap", "every"), "takes a number of epochs between plans"),
+        (("--policy", "ucb", "--keep", "0.5", "--wrap", "often=2"), "no wrapper is called 'often'. There are: warm_up"),
+    ],
+)
+def test_a_length_or_a_wrapper_that_cannot_be_is_refused_before_anything_is_read(call, words, message):
+    assert message in " ".join(call("train", "nothing-there/", *words, code=2).stderr.split())
+
+
 def test_options_of_a_policy_without_one_are_refused_before_anything_is_read(call):
-    for words in (("--keep", "0.5"), ("--policy-option", "period=3")):
+    for words in (("--keep", "0.5"), ("--policy-option", "period=3"), ("--wrap", "rescaled")):
         shown = call("train", "nothing-there/", *words, code=2).stderr
-        assert "--keep and --policy-option belong to --policy: name one" in " ".join(shown.split())
+        assert "--keep, --policy-option and --wrap belong to --policy: name one" in " ".join(shown.split())
     shown = call("train", "nothing-there/", "--policy", "info_batch", "--keep", "0.5", code=2).stderr
     assert "decides by itself how many it trains on" in " ".join(shown.split())

@@ -16,15 +16,6 @@ from datawinnow.core.rng import stream
 from tests.reference import scores_static as literal
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other beside other programs would take minutes over these small products."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def blobs(n=300, k=5, d=4, apart=4.0, seed=0):
     g = stream(seed, "blobs", k, d)
     centres = torch.randn(k, d, generator=g) * apart

@@ -9,6 +9,19 @@ from datawinnow.train import Recipe
 FAST = Recipe(batch=32, lr=0.05, precision="fp32", workers=0)
 
 
+class Bare:
+    """A map-style dataset that tells nothing but its items."""
+
+    def __init__(self, examples):
+        self.examples = examples
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, i):
+        return self.examples[i]
+
+
 def make_blobs(n: int = 60, seed: int = 0, name: str = "blobs") -> Examples:
     """Three overlapping classes of vectors."""
     g = torch.Generator().manual_seed(seed)
@@ -26,15 +39,6 @@ def make_pictures(n: int = 48, seed: int = 0) -> Examples:
         x[i, :, :, :4] += 150 * (1 - int(labels[i]))
         x[i, :, :, 4:] += 150 * int(labels[i])
     return Examples(x, labels, ("left", "right"), "halves", ids=[f"{i}.png" for i in range(n)])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums are rounded differently with another number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from datawinnow.pipeline.training import train_run
 from datawinnow.pipeline.verbs import score, select, selected
 from datawinnow.train.checkpoint import read_facts, save_checkpoint
 
-from .conftest import FAST, make_blobs, make_pictures
+from .conftest import FAST, Bare, make_blobs, make_pictures
 
 STAGES = {
     "history.parquet": ["record"],
@@ -143,16 +143,6 @@ class TestRefusals:
 
 class TestOutputs:
     """A network with fewer outputs than the dataset has classes, and a dataset that does not tell how many it has."""
-
-    class Bare:
-        def __init__(self, examples):
-            self.examples = examples
-
-        def __len__(self):
-            return len(self.examples)
-
-        def __getitem__(self, i):
-            return self.examples[i]
 
     @pytest.mark.parametrize("data", [make_blobs(), Bare(make_blobs())], ids=["told", "untold"])
     @pytest.mark.parametrize("verb", [begin, record, train_run])

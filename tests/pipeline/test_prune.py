@@ -16,22 +16,9 @@ from datawinnow.pipeline.methods import METHODS
 from datawinnow.pipeline.prune import prune
 from datawinnow.pipeline.verbs import selected
 
-from .conftest import FAST, make_blobs
+from .conftest import FAST, Bare, make_blobs
 
 QUICK = {"epochs": 2, "recipe": FAST, "score": "el2n"}
-
-
-class Bare:
-    """A map-style dataset that tells nothing but its items."""
-
-    def __init__(self, examples):
-        self.examples = examples
-
-    def __len__(self):
-        return len(self.examples)
-
-    def __getitem__(self, i):
-        return self.examples[i]
 
 
 def as_list(examples):

@@ -18,15 +18,6 @@ from datawinnow.select import top
 from tests.reference import scores_static as literal
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other beside other programs would take minutes over these small products."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def classes(n=41, d=5, c=4):
     g = stream(0, "classes")
     y = torch.randint(0, c, (n,), generator=g)

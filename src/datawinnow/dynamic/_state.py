@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,20 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.dynamic.policy import State
+
+
+class Memoryless:
+    """The part of a policy whose plans depend on the epoch alone."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def init(self, n: int) -> State:
+        """No state beyond the number of examples."""
+        return {"n": count(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Nothing is observed."""
+        return state
 
 
 def count(n: int) -> int:

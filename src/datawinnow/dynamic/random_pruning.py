@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from torch import Tensor
+from typing import ClassVar
 
 from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic._plan import uniform
-from datawinnow.dynamic._state import count, size
+from datawinnow.dynamic._state import Memoryless, size
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -22,7 +20,7 @@ from datawinnow.dynamic.policy import State, Stream
     cost="time O(n) a plan, memory O(1)",
 )
 @dataclass(frozen=True)
-class RandomPruning:
+class RandomPruning(Memoryless):
     """A uniform random subset, drawn anew every epoch.
 
     The baseline that any scored policy must beat. No weights and no annealing: wrap it in ``rescaled`` and
@@ -48,19 +46,10 @@ class RandomPruning:
     """
 
     keep: float
-    needs: ClassVar[tuple[str, ...]] = ()
     rescalable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         budget_of(self.keep, 1)
-
-    def init(self, n: int) -> State:
-        """No state beyond the number of examples."""
-        return {"n": count(n)}
-
-    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Nothing is observed."""
-        return state
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """A draw of its own for each epoch."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.budget import budget_of
@@ -15,7 +14,7 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic._draw import in_random_order
 from datawinnow.dynamic._plan import uniform
-from datawinnow.dynamic._state import count, size
+from datawinnow.dynamic._state import Memoryless, size
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -26,7 +25,7 @@ from datawinnow.dynamic.policy import State, Stream
     cost="time O(n) a plan, memory O(1)",
 )
 @dataclass(frozen=True)
-class RepeatedSubset:
+class RepeatedSubset(Memoryless):
     """Consecutive chunks of one permutation, so that every example has its turn before any has a second.
 
     A pass is ``ceil(n / k)`` epochs over one permutation, k of its ids an epoch. Where k does not divide n, the last
@@ -57,20 +56,11 @@ class RepeatedSubset:
 
     keep: float
     replacement: bool = False
-    needs: ClassVar[tuple[str, ...]] = ()
     rescalable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         budget_of(self.keep, 1)
         check.one_of("replacement", self.replacement, (False, True))
-
-    def init(self, n: int) -> State:
-        """No state beyond the number of examples: the permutation is made from the pass."""
-        return {"n": count(n)}
-
-    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Nothing is observed."""
-        return state
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The chunk of this epoch."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
@@ -14,7 +12,7 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic._draw import in_random_order
 from datawinnow.dynamic._plan import reasons
-from datawinnow.dynamic._state import count, size
+from datawinnow.dynamic._state import Memoryless, count, size
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -25,7 +23,7 @@ from datawinnow.dynamic.policy import State, Stream
     cost="time O(n) a plan, memory O(1)",
 )
 @dataclass(frozen=True)
-class StaticSubset:
+class StaticSubset(Memoryless):
     """The same selection every epoch, reshuffled: static pruning through the door of the dynamic.
 
     Args:
@@ -47,7 +45,6 @@ class StaticSubset:
     """
 
     selection: Selection
-    needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.selection, Selection):
@@ -58,17 +55,13 @@ class StaticSubset:
             raise ArgumentError("selection is empty: there is nothing to train on")
 
     def init(self, n: int) -> State:
-        """No state beyond the number of examples."""
+        """No state beyond the number of examples, which must be those that the selection is about."""
         reason = self.selection.reason
         last = int(self.selection.index.max())
         if last >= count(n) or (reason is not None and reason.numel() != n):
             about = last + 1 if reason is None else reason.numel()
             raise ArgumentError(f"selection is about {about} examples or more, but there are n={n}")
         return {"n": n}
-
-    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Nothing is observed."""
-        return state
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The selection in the order of the epoch."""

@@ -1,7 +1,4 @@
-"""`Recorder`: signals written at ``index`` into (epochs, n) columns, in memory or on disk.
-
-A little over 300 lines, since every method guards the same state: which epochs are whole, open, on disk, consolidated.
-"""
+"""`Recorder`: signals written at ``index`` into (epochs, n) columns, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -17,13 +14,8 @@ from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import need_space, written_whole
 from datawinnow.record import columns as files
-from datawinnow.record.signals import check_batch, kl_step, outside, signals
-
-STAGED = 25 * 128 * 10
-"""Logits that wait for their signals to be worked out: 25 batches of 128 with 10 classes.
-
-Below what torch divides among its threads (see `core.epochs.GRAIN`): on a busy machine those waits cost more than the
-rest."""
+from datawinnow.record.open_epoch import OpenEpoch
+from datawinnow.record.signals import check_batch, outside
 
 
 class Recorder:
@@ -64,13 +56,9 @@ class Recorder:
         self.kl = "kl_step" in which
         self.path = None if path is None else Path(path)
         self._labels = torch.full((self.n,), -1, dtype=torch.int64)
-        self._open: int | None = None
-        self._buffer = torch.empty(0)  # (columns, n) of the open epoch
-        self._staged: list[tuple[Tensor, Tensor, Tensor]] = []  # (index, logits, labels) of batches not in it yet
-        self._staged_logits = 0
-        self._seen_labels = torch.empty(0, dtype=torch.int64)
-        self._softmax: Tensor | None = None  # (n, c), the last visit of each example
-        self._softmax_after = -1  # the epoch whose end it stands at; visits of the open one are in it already
+        self._open: OpenEpoch | None = None
+        self._softmax: Tensor | None = None  # (n, c), the last visit of each example; the open epoch has it meanwhile
+        self._softmax_after = -1  # the epoch whose end it stands at
         self._done: set[int] = set()
         self._rows: dict[int, dict[str, np.ndarray]] = {}  # of the epochs done, when in memory
         self._consolidated = False
@@ -89,11 +77,7 @@ class Recorder:
     @property
     def labels(self) -> Tensor:
         """(n,) int64 labels as trained on; -1 where not seen yet, and everywhere in a recording opened consolidated."""
-        if self._open is None:
-            return self._labels
-        self._work_out()
-        seen = self._seen_labels.cpu()
-        return torch.where(seen >= 0, seen, self._labels)
+        return self._labels if self._open is None else self._open.labels(self._labels)
 
     @property
     def finished(self) -> int:
@@ -130,39 +114,10 @@ class Recorder:
         if bad := outside(index, self.n):
             raise ArgumentError(f"index must hold ids in [0, {self.n}), got {bad[0]} to {bad[1]}")
         check_batch(logits, labels)
-        if epoch != self._open:
+        if self._open is None or epoch != self._open.number:
             self.flush()
-            self._start(epoch, logits.device)
-        # non_blocking: a plain copy to the device waits for everything queued on it
-        index = index.to(logits.device, non_blocking=True)
-        labels = labels.to(logits.device, non_blocking=True).long()
-        # copies: what is done in place to a batch after its step must not reach the recording
-        self._staged.append((index.clone(), logits.detach().to(torch.float32, copy=True), labels.clone()))
-        self._staged_logits += logits.numel()
-        if self._staged_logits >= STAGED:
-            self._work_out()
-
-    def _work_out(self) -> None:
-        """Put the signals of the staged batches into the open epoch's buffer.
-
-        A batch's signals are some twenty operations on a few hundred numbers, each of which costs its call and little
-        else: worked out for many batches at once they cost a tenth of a percent of a step, and not one.
-        """
-        if not self._staged:
-            return
-        staged, self._staged, self._staged_logits = self._staged, [], 0
-        logits = torch.cat([part for _, part, _ in staged])
-        values = signals(logits, torch.cat([part for _, _, part in staged]), which=self.which)
-        rows = torch.stack([v.float() for v in values.values()]) if values else logits.new_empty((0, len(logits)))
-        first = 0
-        for index, part, labels in staged:  # one after the other: of two visits in an epoch the later one counts
-            last = first + len(index)
-            self._buffer[: len(rows)].index_copy_(1, index, rows[:, first:last])
-            self._buffer[-1].index_fill_(0, index, 1.0)
-            self._seen_labels.index_copy_(0, index, labels)
-            if self.kl and self._open is not None:
-                self._write_kl(self._open, index, part)
-            first = last
+            self._open = self._opened(epoch, logits.device)
+        self._open.write(index, logits, labels)
 
     def flush(self) -> None:
         """Move the open epoch to the columns (and to disk, whole); nothing is open afterwards.
@@ -170,30 +125,27 @@ class Recorder:
         Raises:
             RunError: the disk is full; the epoch stays open, so that this can be tried again.
         """
-        if self._open is None:
+        done = self._open
+        if done is None:
             return
-        self._work_out()
         labels = self.labels
-        rows = {name: self._open_row(name) for name in self.columns}
+        rows = {name: done.row(name) for name in self.columns}
         if self.path is None:
-            self._rows[self._open] = rows
+            self._rows[done.number] = rows
         else:
-            if self._softmax is not None:  # before the epoch's file: a kill between the two repeats the epoch
-                with written_whole(files.softmax_file(self.path, self._open)) as part, part.open("wb") as file:
-                    np.save(file, self._softmax.cpu().numpy(), allow_pickle=False)
+            if done.softmax is not None:  # before the epoch's file: a kill between the two repeats the epoch
+                with written_whole(files.softmax_file(self.path, done.number)) as part, part.open("wb") as file:
+                    np.save(file, done.softmax.cpu().numpy(), allow_pickle=False)
                 # the one before stays: until its checkpoint is written, this epoch may have to be repeated
-                files.softmax_file(self.path, self._open - 2).unlink(missing_ok=True)
-            files.write_epoch(self.path, self._open, rows, labels.numpy())
-        self._labels = labels
-        self._done.add(self._open)
-        self._softmax_after = self._open
-        self._close()
+                files.softmax_file(self.path, done.number - 2).unlink(missing_ok=True)
+            files.write_epoch(self.path, done.number, rows, labels.numpy())
+        self._labels, self._open = labels, None
+        self._softmax, self._softmax_after = done.softmax, done.number
+        self._done.add(done.number)
 
     def discard(self) -> None:
         """Drop the open epoch, which is then as if never written; the epochs closed before it stay."""
-        if self._open is not None:
-            self._softmax_after = self.epochs  # it holds visits of the dropped epoch: `_start` reads it anew
-        self._close()
+        self._open = None
 
     def __getitem__(self, name: str) -> Tensor:
         """The column ``name``: (epochs, n) float32, NaN where an example was not seen; ``kl_step`` has a row less.
@@ -216,7 +168,7 @@ class Recorder:
         for epoch in self._done:
             rows[epoch] = self._row(epoch, name)
         if self._open is not None:
-            rows[self._open] = self._open_row(name)
+            rows[self._open.number] = self._open.row(name)
         return torch.from_numpy(rows[1:] if name == "kl_step" else rows)
 
     def __contains__(self, name: str) -> bool:
@@ -275,36 +227,14 @@ class Recorder:
             self._write_about(self.path)  # of fewer signals, perhaps
         self._consolidated = False
 
-    def _start(self, epoch: int, device: torch.device) -> None:
+    def _opened(self, epoch: int, device: torch.device) -> OpenEpoch:
         if self._consolidated:
             raise RunError(f"the recording in {self.path} is finished: give another path, or resume(0) to record anew")
         if self.kl and (self._softmax is None or self._softmax_after >= epoch):
             known = epoch and self.path is not None and files.softmax_file(self.path, epoch - 1).exists()
             self._softmax = files.read_softmax(self.path, epoch - 1) if known and self.path else None
-        self._open = epoch
-        self._buffer = torch.full((len(self.columns), self.n), torch.nan, device=device)
-        self._buffer[-1] = 0.0
-        self._seen_labels = torch.full((self.n,), -1, dtype=torch.int64, device=device)
-
-    def _close(self) -> None:
-        self._open = None
-        self._staged, self._staged_logits = [], 0
-        self._buffer, self._seen_labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
-
-    def _write_kl(self, epoch: int, index: Tensor, logits: Tensor) -> None:
-        p = logits.detach().float().softmax(dim=1)
-        if self._softmax is None:
-            self._softmax = torch.full((self.n, p.shape[1]), torch.nan, device=p.device)
-        self._softmax = self._softmax.to(p.device)
-        if epoch:
-            self._buffer[len(self.which), index] = kl_step(self._softmax[index], p)
-        self._softmax[index] = p
-
-    def _open_row(self, name: str) -> np.ndarray:
-        self._work_out()
-        row = self._buffer[self.columns.index(name)].cpu()
-        # not seen is False
-        return (row.nan_to_num() != 0 if files.dtype_of(name).kind == "b" else row.clone()).numpy()
+        softmax, self._softmax = self._softmax, None  # with the visits of the open epoch it is of no use to another
+        return OpenEpoch(epoch, self.n, self.columns, device, softmax)
 
     def _row(self, epoch: int, name: str) -> np.ndarray:
         return self._rows[epoch][name] if self.path is None else files.read_epoch(self.path, epoch, name, self.n)

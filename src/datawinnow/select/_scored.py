@@ -49,9 +49,9 @@ def answer(
     """The selection of ``chosen``, with the examples outside ``ids`` marked as unscored.
 
     Args:
-        chosen: (m,) int64 ids in the order chosen.
+        chosen: (m,) int64 positions among ``ids`` in the order chosen.
         n: number of examples.
-        ids: the examples that could be chosen; None for all.
+        ids: the examples that could be chosen, as `scored` gave them; None for all.
         kept: reason of the chosen.
         dropped: reason of the others.
         special: (n,) int8 reasons that stand for the dropped where they are not 0; None for nothing.
@@ -60,6 +60,7 @@ def answer(
     if special is not None:
         reason = torch.where(special != 0, special, reason)
     if ids is not None:
+        chosen = ids[chosen]
         outside = torch.ones(n, dtype=torch.bool)
         outside[ids] = False
         reason[outside] = int(Reason.UNSCORED)

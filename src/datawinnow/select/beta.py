@@ -93,8 +93,6 @@ def beta(
         return beta_log_weight(mu[first:last], a, b).add_(part[first:last].to(torch.float64).log())
 
     chosen = gumbel_top_k(log_weight, part.numel(), budget, generator)
-    if ids is not None:
-        chosen = ids[chosen]
     weightless = (score == 0).to(torch.int8) * int(Reason.ZERO_WEIGHT)
     return answer(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=weightless)
 

@@ -117,6 +117,4 @@ def boss(
     weight = (log_weight - log_weight.max()).exp().float().numpy()
     cover = WeightedCover(in_form(of_features(rows, "cosine", None), form, neighbours), weight)
     chosen = maximise(cover, budget, greedy="lazy", epsilon=0.1, sample_seed=0)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -84,8 +84,6 @@ def cal(
     near, _ = knn(rows, min(neighbours, rows.shape[0] - 1))
     contrast = _contrast(chances, near, symmetric)
     chosen = largest(contrast if end == "high" else -contrast, budget)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 

@@ -81,6 +81,4 @@ def contextual_diversity(
 
     begin = first_of(first, n, ids, central, generator)
     chosen = farthest_first(Points(left, lambda at: crossed(left[at]), own, noise), begin, budget)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

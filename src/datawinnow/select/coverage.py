@@ -88,8 +88,6 @@ def coverage(
     special = torch.zeros(n, dtype=torch.int8)
     suspects = torch.nonzero(~remains).flatten()
     special[suspects if ids is None else ids[suspects]] = int(Reason.SUSPECT)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=special)
 
 

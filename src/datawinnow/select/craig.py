@@ -97,8 +97,6 @@ def craig(
     objective = FacilityLocation(in_form(alike, form, neighbours))
     chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
     sizes = cluster_sizes(alike, chosen) if weights else None
-    if ids is not None:
-        chosen = ids[chosen]
     out = answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if sizes is None:
         return out

@@ -90,8 +90,6 @@ def d2(
     away = graph.distance.double() ** power
     lifted = _forward(values.double(), graph, (-gamma_forward * away).exp())
     chosen = _reverse(lifted, graph, (-gamma * away).exp(), budget)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
 
 

@@ -107,6 +107,4 @@ def facility_location(
     special = torch.zeros(n, dtype=torch.int8)
     unserved = torch.from_numpy(np.flatnonzero(objective.best == 0))
     special[unserved if ids is None else ids[unserved]] = int(Reason.BELOW_CUT)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED, special=special)

@@ -103,7 +103,6 @@ def glister(
         chosen = torch.cat([chosen, new])
         error, row = layer.factors(new)
         total.addmm_(error.T, row)
-    chosen = chosen if ids is None else ids[chosen]
     return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 

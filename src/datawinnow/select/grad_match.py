@@ -100,7 +100,7 @@ def grad_match(
         raise ArgumentError("val_features, val_probs and val_labels go together; give all three or none")
     goal = layer.mean() if val_features is None else held_out(val_features, val_probs, val_labels, layer).mean()
     chosen = pursue(layer, goal, budget, lam, tolerance)
-    out = answer(chosen if ids is None else ids[chosen], n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    out = answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if not weights:
         return out
     return Selection(out.index, _scaled(solve(layer, goal, chosen, lam)), out.reason)

@@ -115,6 +115,4 @@ def graph_cut(
     alike = of_features(values if ids is None else values[ids], similarity, gamma)
     objective = GraphCut(in_form(alike, form, neighbours), lam, alike.diagonal())
     chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

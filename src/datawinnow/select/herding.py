@@ -67,6 +67,4 @@ def herding(features: Any, *, budget: int, normalise: bool = False, missing: Mis
         chosen[i] = pick
         short += mean - part[pick]
         half[pick] = torch.inf
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -95,6 +95,4 @@ def k_center(
     begin = first_of(first, n, ids, central, generator)
     points = Points(part, twice, own, own * (ROUNDING * torch.finfo(own.dtype).eps))
     chosen = farthest_first(points, begin, budget, outliers)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -152,6 +152,4 @@ def log_det(
         length = length.square().mean().sqrt()
     phi = phi / length.clamp_min(torch.finfo(torch.float64).tiny)
     chosen = maximise(LogDet(phi, budget, ridge), budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)

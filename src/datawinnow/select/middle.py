@@ -59,4 +59,4 @@ def middle(score: Any, *, budget: int, centre: float = 0.5, missing: Missing = "
     # ranks are 0 to m - 1; doubled distances to the centre are whole numbers at 0.5, so no tie is broken by rounding
     away = (2 * torch.arange(values.numel(), dtype=torch.float64) - 2 * centre * (values.numel() - 1)).abs()
     chosen = ranked[largest(-away, budget)]
-    return answer(chosen if ids is None else ids[chosen], n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
+    return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)

@@ -60,8 +60,6 @@ def top(
         chosen = _middle(values, budget)
     else:
         chosen = largest(values if end == "high" else -values, budget)
-    if ids is not None:
-        chosen = ids[chosen]
     return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 
