@@ -22,11 +22,12 @@ epochs = 3 => epochs = 0 => train.epochs: Input should be greater than 0
 epochs = 3\n =>  => train.epochs: Field required
 source = "{source}" =>  => data.source: Field required
 seeds = [0, 1] => seeds = 2 => seeds: Input should be a valid list
-seeds = [0, 1] => seeds = [] => seeds: Value error, must not be empty
-seeds = [0, 1] => seeds = [1, 1] => seeds: Value error, has an entry twice: \[1, 1\]
-[0.5, 0.2] => [0.5, 0.5] => keep: Value error, has an entry twice: \[0.5, 0.5\]
-[0.5, 0.2] => [30] => keep: Value error, each keep must be in \(0, 1\): it is the fraction kept
-[0.5, 0.2] => [] => keep: Value error, must not be empty
+seeds = [0, 1] => seeds = [] => seeds: must not be empty
+seeds = [0, 1] => seeds = [1, 1] => seeds: has an entry twice: \[1, 1\]
+[0.5, 0.2] => [0.5, 0.5] => keep: has an entry twice: \[0.5, 0.5\]
+[0.5, 0.2] => [30] => keep: each keep must be in \(0, 1\]: it is the fraction kept
+[0.5, 0.2] => [0.5, 1] => 'random' at keep 1 keeps everything
+[0.5, 0.2] => [] => keep: must not be empty
 "aum" => "aun" => no method is called 'aun'. Did you mean 'aum'
 "aum" => "dual" => method 'dual' at keep 0.5: p_label has 3 epochs, fewer than window=10
 "symmetric 0.2" => "symetric 0.2" => scenario must be "clean" or "NAME RATE".*got 'symetric 0.2'

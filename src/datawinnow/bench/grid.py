@@ -117,8 +117,8 @@ class Grid(Strict):
     @field_validator("keep")
     @classmethod
     def _keep(cls, value: list[float]) -> list[float]:
-        if any(not 0 < k < 1 for k in value):
-            raise ValueError("each keep must be in (0, 1): it is the fraction kept")
+        if any(not 0 < k <= 1 for k in value):
+            raise ValueError("each keep must be in (0, 1]: it is the fraction kept, or of the budget of full training")
         return value
 
     @field_validator("methods", "seeds", "scenarios", "keep")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -20,17 +21,41 @@ def read_grid(path: Path) -> Grid:
     Raises:
         ArgumentError: no such file, not TOML, an unknown or wrong key (named), an unknown method or scenario.
     """
+    return grid_of(path, parse(path))
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """What stands in a TOML file.
+
+    Raises:
+        ArgumentError: no such file, or not TOML.
+    """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArgumentError(f"no such file: {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} is not TOML: {error}") from None
+
+
+def wrong(path: Path, error: ValidationError) -> ArgumentError:
+    """What pydantic found, in a line that names file and keys."""
+    lines = "; ".join(
+        f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+    )
+    return ArgumentError(f"{path}: {lines}")
+
+
+def grid_of(path: Path, raw: dict[str, Any]) -> Grid:
+    """The grid that ``raw`` says, checked; errors name ``path``.
+
+    Raises:
+        ArgumentError: as `read_grid`.
+    """
     try:
         grid = check_grid(Grid.model_validate(raw))
     except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ArgumentError(f"{path}: {lines}") from None
+        raise wrong(path, error) from None
     except DatawinnowError as error:
         raise ArgumentError(f"{path}: {error}") from None
     source = grid.data.source
@@ -69,6 +94,8 @@ def check_grid(grid: Grid) -> Grid:
         if grid.kind(name) not in ("static", "policy"):
             continue
         for keep in grid.keep:
+            if keep == 1 and grid.kind(name) == "static":
+                raise ArgumentError(f"method {name!r} at keep 1 keeps everything: leave 1 out of keep")
             try:
                 if grid.kind(name) == "policy":
                     grid.policy(name, keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 @verb(
     "datawinnow bench benchmarks/cifar10_cpu.toml --time-limit 90m",
+    "datawinnow bench benchmarks/contest.toml --only cifar10 --time-limit 2h",
     "datawinnow bench my-grid.toml --out results/mine --jobs 2 --table markdown",
 )
 def bench(
@@ -54,6 +56,15 @@ def bench(
         int,
         typer.Option("--threads", metavar="N", help="CPU threads of each cell; 0 for its share of the cores.", min=0),
     ] = 0,
+    only: Annotated[
+        list[str],
+        typer.Option(
+            "--only",
+            metavar="ARENA",
+            help="Of a file with several arenas, run this one (repeatable). Default: all, in their order.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
     table: Annotated[Literal["text", "markdown"], typer.Option("--table", help="How the table is printed.")] = "text",
     quiet: Quiet = False,
 ) -> None:
@@ -65,14 +76,32 @@ def bench(
     """
     screen = Screen(quiet=quiet)
     limit = None if time_limit is None else seconds_of(time_limit)
-    from datawinnow.bench import read_grid
+    from datawinnow.bench import read_grids
 
-    grid = read_grid(file)
-    folder = out or RESULTS / grid.name
-    rows, total = run(screen, grid, folder, limit=limit, jobs=jobs, threads=threads)
-    show(screen, folder, rows, table=table)
-    if len(rows) < total:
-        screen.say(f"{len(rows)} of {total} cells are done; run the same command again to go on")
+    begun = time.monotonic()
+    name, grids = read_grids(file)
+    folder = out or RESULTS / name
+    for arena in chosen(grids, only):
+        place = folder / arena
+        left = None if limit is None else max(0.0, limit - (time.monotonic() - begun))
+        rows, total = run(screen, grids[arena], place, limit=left, jobs=jobs, threads=threads)
+        show(screen, place, rows, table=table)
+        if len(rows) < total:
+            of = f" of {arena}" if arena else ""
+            screen.say(f"{len(rows)} of {total} cells{of} are done; run the same command again to go on")
+
+
+def chosen(grids: dict[str, Grid], only: list[str]) -> list[str]:
+    """Names of the arenas to run.
+
+    Raises:
+        ArgumentError: one that the file does not have.
+    """
+    for name in only:
+        if name not in grids:
+            there = ", ".join(filter(None, grids)) or "none: it is a single grid"
+            raise ArgumentError(f"--only {name!r}: the file has no such arena. There are: {there}")
+    return [name for name in grids if not only or name in only]
 
 
 def run(
