@@ -52,7 +52,22 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 def literal_fit(
-    model, x, y, *, index, epochs, of, batch, seed, peak, factor, optimizer="sgd", smoothing=0.0, weight=None, last=None
+    model,
+    x,
+    y,
+    *,
+    index,
+    epochs,
+    of,
+    batch,
+    seed,
+    peak,
+    factor,
+    optimizer="sgd",
+    smoothing=0.0,
+    gamma=0.0,
+    weight=None,
+    last=None,
 ):
     """Training written from the formulas in float64, each parameter by hand; weights and the learning rates used.
 
@@ -76,7 +91,8 @@ def literal_fit(
             rates.append(rate)
             log_p = model(x[part].double()).log_softmax(1)
             losses = [
-                -(1 - smoothing) * row[int(y[i])] - smoothing * row.mean() for row, i in zip(log_p, part, strict=True)
+                (-(1 - smoothing) * row[int(y[i])] - smoothing * row.mean()) * (1 - row[int(y[i])].exp()) ** gamma
+                for row, i in zip(log_p, part, strict=True)
             ]
             loss = sum(v * (1.0 if weight is None else float(weight[i])) for v, i in zip(losses, part, strict=True))
             grads = torch.autograd.grad(loss / len(part), parameters)

@@ -1,9 +1,11 @@
 """`fit` against a literal loop, and what it promises about seeds, selections, datasets and devices."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -11,6 +13,7 @@ from datawinnow.core.errors import ArgumentError, DataError, TrainingError
 from datawinnow.core.selection import Selection
 from datawinnow.data.examples import Augment, Examples
 from datawinnow.data.kept import Kept
+from datawinnow.dynamic import RandomPruning
 from datawinnow.record import Recorder
 from datawinnow.train import Recipe, fit
 from datawinnow.train.fit import fabric_for
@@ -38,6 +41,8 @@ CASES = {
     ),
     "adamw default lr": ({"optimizer": "adamw"}, {"optimizer": "adamw", "peak": 0.001}, None),
     "label smoothing": ({"label_smoothing": 0.2}, {"smoothing": 0.2}, None),
+    "focal": ({"focal": 2.0}, {"gamma": 2.0}, None),
+    "focal, weighted": ({"focal": 0.5}, {"gamma": 0.5}, SELECTION),
     "constant": ({"schedule": "constant"}, {"factor": lambda t: 1.0}, None),
     "own schedule": ({"schedule": lambda t: 1 - t}, {"factor": lambda t: 1 - t}, None),
     "weighted selection": ({}, {}, SELECTION),
@@ -384,6 +389,36 @@ def test_an_interrupt_puts_the_model_back_and_drops_the_open_epoch(mode):
     assert recorder["seen"].any(1).tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 3.0])
+def test_the_focal_loss_has_a_slope_where_everything_is_learned(gamma):
+    logits = torch.tensor([[200.0, -200.0], [0.0, 0.0]], requires_grad=True)
+    losses = Recipe(focal=gamma).losses(F.cross_entropy(logits, torch.tensor([0, 0]), reduction="none"))
+    losses.sum().backward()
+    assert losses.tolist() == pytest.approx([0.0, 0.5**gamma * math.log(2)])
+    assert logits.grad.isfinite().all()
+    assert logits.grad[0].abs().max() == 0
+    # of (1 - p)^g * -log p by the logit of the label at p = 1/2: -(1 - p)^g * (1 - p - g p log p)
+    slope = -(0.5**gamma) * (0.5 + gamma * 0.5 * math.log(2))
+    assert logits.grad[1, 0].item() == pytest.approx(slope)
+
+
+def test_a_policy_and_a_recorder_get_the_cross_entropy_under_a_focal_loss():
+    recorder, seen = Recorder(60, 2), []
+
+    @dataclass(frozen=True)
+    class Watch(RandomPruning):
+        needs = ("loss",)
+
+        def observe(self, state, index, **signals):
+            seen.append((index, signals["loss"]))
+            return state
+
+    fit(vector_net(), blobs(), epochs=2, policy=Watch(0.5), recorder=recorder, focal=2.0, **PLAIN)
+    ((index, loss),) = seen
+    torch.testing.assert_close(loss, recorder["loss"][0, index])
+    torch.testing.assert_close(loss, -recorder["p_label"][0, index].log(), rtol=1e-4, atol=1e-5)
+
+
 def test_progress_is_told_of_every_step():
     calls = []
     fit(vector_net(), blobs(50), epochs=2, of=9, progress=lambda *call: calls.append(call), **PLAIN)
@@ -475,6 +510,8 @@ def test_frozen_parameters_stay():
         ({"optimizer": "adam"}, "optimizer must be one of 'sgd', 'adamw', got 'adam'"),
         ({"schedule": "cosin"}, "no schedule is called 'cosin'. Did you mean 'cosine'"),
         ({"precision": "fp16"}, "precision must be one of auto, fp32, bf16, got 'fp16'"),
+        ({"focal": -1}, r"focal must be a number in \[0, 100\], got -1"),
+        ({"focal": 1.0, "label_smoothing": 0.1}, "focal and label_smoothing change the same loss"),
         ({"label_smoothing": 2}, r"label_smoothing must be a number in \[0, 1\], got 2"),
         ({"lr": 0}, "lr must be a number"),
         ({"batch": 0.5}, "batch must be a whole number"),

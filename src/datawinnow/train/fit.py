@@ -106,7 +106,8 @@ def fit(
                     if recorder is not None:
                         recorder.write(epoch, i, logits, y)
                     losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
-                    loss = losses.mean() if run.weight is None else reduction(losses, run.weight[i])
+                    trained = recipe.losses(losses)
+                    loss = trained.mean() if run.weight is None else reduction(trained, run.weight[i])
                     right = logits.detach().argmax(1) == y
                     if run.plans is not None:
                         run.plans.observe(i, losses, right)

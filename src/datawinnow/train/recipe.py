@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.reduce import mean, self_normalised
@@ -30,6 +33,9 @@ class Recipe:
             batch happens to hold; ``"self_normalised"`` is sum(w l) / sum(w), whose step does not (as DeepCore trains
             on weighted coresets). The same where all weights are one.
         label_smoothing: share of the target spread over all classes.
+        focal: gamma of the focal loss, (1 - p)^gamma times the cross-entropy -log p (arXiv 1708.02002, equation 4; no
+            class weights): learned examples weigh less, all are passed. 0 for the cross-entropy. Recorders and policies
+            get the cross-entropy either way.
         curvature: weight of the mean input curvature added to the loss (SLo-Curves; condense.md 1.9, form A): CURE's
             direction, not squared, through both gradients; 0 for none. A step then costs several times as much.
         curvature_h: how far from the input its second gradient is taken, in normalised pixels.
@@ -51,6 +57,7 @@ class Recipe:
     schedule: str | Callable[[float], float] = "cosine"
     reduction: str = "mean"
     label_smoothing: float = 0.0
+    focal: float = 0.0
     curvature: float = 0.0
     curvature_h: float = 3.0
     precision: str = "auto"
@@ -68,6 +75,9 @@ class Recipe:
         check.number("momentum", self.momentum, 0, 1)
         check.number("weight_decay", self.weight_decay, 0, 1e6)
         check.number("label_smoothing", self.label_smoothing, 0, 1)
+        check.number("focal", self.focal, 0, 100)
+        if self.focal and self.label_smoothing:
+            raise ArgumentError("focal and label_smoothing change the same loss: set one of them to 0")
         check.number("curvature", self.curvature, 0, 1e6)
         check.number("curvature_h", self.curvature_h, 1e-12, 1e6)
         check.number("workers", self.workers, 0, 1024, integer=True)
@@ -78,6 +88,13 @@ class Recipe:
     def peak(self) -> float:
         """The learning rate at its peak."""
         return self.lr if self.lr is not None else {"sgd": 0.1, "adamw": 1e-3}[self.optimizer]
+
+    def losses(self, cross_entropy: Tensor) -> Tensor:
+        """(b,) what is trained on, from the (b,) cross-entropies; each example's own, before any weight."""
+        if not self.focal:
+            return cross_entropy
+        # not 0: a power below 1 has no slope there
+        return (-torch.expm1(-cross_entropy)).clamp_min(1e-12).pow(self.focal) * cross_entropy
 
     def facts(self) -> dict[str, Any]:
         """For JSON."""
