@@ -1,12 +1,21 @@
-"""When a run's scoring is paid back: whatever was passed to find the selection counts."""
+"""When a run's scoring is paid back: whatever was passed to find the selection counts. And the page of a training."""
 
 from __future__ import annotations
 
+import html
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from datawinnow import dynamic, report
+from datawinnow.core.selection import Selection
+from datawinnow.pipeline.training import train_run
 from datawinnow.report.run_page import _pays
+from datawinnow.train import Recipe
+from tests.train.helpers import blobs
 
 RECORD = {"backward": 3000, "forward": 0}
 META = {"keep": 0.3, "charge": 3000}
@@ -70,3 +79,62 @@ def test_a_method_that_read_nothing_owes_nothing() -> None:
 )
 def test_nothing_is_said_where_nothing_is_known(facts: dict[str, Any], meta: dict[str, Any]) -> None:
     assert _pays(facts, meta) is None
+
+
+# --- the page of a training -------------------------------------------------------------------------------------------
+
+
+def page_of(path: Path, **how: Any) -> str:
+    """The page of a training on 60 examples, as its reader sees it: without tags."""
+    recipe = Recipe(precision="fp32", batch=16)
+    train_run(blobs(), path, recipe=recipe, model="mlp", **how)
+    return html.unescape(report.write(path).read_text())
+
+
+def test_the_page_of_a_training_by_policy_shows_who_was_chosen_when(tmp_path: Path) -> None:
+    policy = dynamic.UCB(0.5, period=1)
+    text = page_of(tmp_path / "run", policy=policy, epochs=4, test=blobs(seed=1))
+    result = json.loads((tmp_path / "run" / "run.json").read_text())["result"]
+    assert (
+        f"{policy} chose anew what each of 4 epochs trained on, among 60 examples. 150 examples passed: 62% of the 240 "
+        f"that as many epochs on all the data would pass. Test accuracy after the last epoch: "
+        f"{100 * result['test_accuracy']:.2f}%." in text
+    )
+    for title in ("Who was chosen when", "Epoch by epoch", "How often each was chosen", "How many were trained on"):
+        assert title in text, title
+    assert "Over 3 epochs with a choice" in text
+    assert "A choice took the least of class" in text
+    assert "62% on average, 50% to 100%" in text
+    for nonsense in ("Nothing has been selected", "No selection yet", "No scores yet", "What the recording saw"):
+        assert nonsense not in text, nonsense
+
+
+def test_the_page_of_a_training_without_a_policy_says_what_it_was(tmp_path: Path) -> None:
+    text = page_of(tmp_path / "run", epochs=2)
+    assert "Trained for 2 epochs on all 60 examples. 120 examples passed. There was no test split" in text
+    assert "How the training went" in text
+    for nonsense in ("Who was chosen", "How many were trained on", "Nothing has been selected", "No selection yet"):
+        assert nonsense not in text, nonsense
+
+
+def test_the_page_of_a_training_on_a_selection_counts_what_it_took_to_find(tmp_path: Path) -> None:
+    about = {"label": "DUAL", "charge": 180}
+    text = page_of(tmp_path / "run", epochs=3, selection=Selection.of(torch.arange(20), 60), about=about)
+    assert (
+        "Trained for 3 epochs on 20 of 60 examples, kept by DUAL. 240 examples passed (180 of them to find the "
+        "selection): 133% of the 180 that as many epochs on all the data would pass." in text
+    )
+
+
+def test_the_page_of_a_training_that_was_stopped_says_how_far_it_is(tmp_path: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 5:  # in the second epoch, of two steps after one of four
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        page_of(tmp_path / "run", epochs=4, policy=dynamic.UCB(0.5, period=1), progress=stop)
+    text = report.write(tmp_path / "run").read_text()
+    assert "It is not finished (epoch 1 of 4): run the same command again to go on." in text
+    assert "Over 1 epoch the policy made one choice, of 50% of the examples." in text
+    (tmp_path / "run" / "history.parquet").unlink()
+    assert "No training history yet: datawinnow train DATA" in report.write(tmp_path / "run").read_text()

@@ -10,7 +10,9 @@ from typing import Any
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
+from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
+from datawinnow.pipeline import chosen
 from datawinnow.pipeline.about import Model
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.recording import begin
@@ -61,7 +63,8 @@ def train_run(
 
     Returns:
         The folder, with ``result`` (accuracy and loss on the test split after the last epoch, None without one) and
-        ``cost["train"]`` in its facts, ``history.parquet`` and ``model.safetensors``.
+        ``cost["train"]`` in its facts, ``history.parquet`` and ``model.safetensors``; with a policy
+        ``chosen.safetensors``, who was trained on in each epoch.
 
     Raises:
         RunError: the folder is about another dataset, holds a recording, or was begun with other options.
@@ -92,6 +95,10 @@ def train_run(
     how: dict[str, Any] = {"checkpoint": stage.checkpoint, "on_epoch": stage.on_epoch, "progress": progress}
     asked = {"train": options, "load": dict(load or {})}
     how["recipe"] = stage.start(built, train, recipe, asked, tell, seed=seed, model=network)
+    if policy is not None:
+        how["on_plan"] = _written(train, folder, selection)
+    else:
+        folder.forget(chosen.FILE)  # of a training with one that was killed before the end of its first epoch
     built, history = fit(built, kept, epochs=epochs, passes=passes, test=test, seed=seed, policy=policy, **how)
     reached = {"test_accuracy": finite(history.test_accuracy), "test_loss": finite(history.test_loss)}
     stage.finish(built, history, result=reached)
@@ -101,6 +108,17 @@ def train_run(
 def scoring_charge(about: Mapping[str, Any] | None) -> Cost:
     """What finding a selection cost, in examples passed, as its file says."""
     return Cost(backward=int((about or {}).get("charge", 0)))
+
+
+def _written(train: Any, folder: RunFolder, selection: Selection | None) -> chosen.Chosen:
+    """What writes who each epoch trains on."""
+    return chosen.Chosen(
+        folder.path / chosen.FILE,
+        folder.n,
+        fingerprint=folder.facts["dataset"]["fingerprint"],
+        candidates=None if selection is None else selection.index,
+        labels=labels_of(train),
+    )
 
 
 def _chosen(selection: Selection | None, about: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -117,7 +135,10 @@ def _same_training(folder: RunFolder, options: Mapping[str, Any]) -> None:
     if before is None or not (folder.path / "history.parquet").exists():
         return  # before the first epoch all may change
     for key, value in json.loads(json.dumps(options)).items():
-        if before.get(key, value) == value:
+        was = before.get(key, value)
+        if key == "recipe":  # what an older version did not have yet was at its default
+            was = {**Recipe().facts(), **was}
+        if was == value:
             continue
         if key == "selection":
             raise RunError(
@@ -125,7 +146,7 @@ def _same_training(folder: RunFolder, options: Mapping[str, Any]) -> None:
                 f"{_named(value)}): give another --run folder"
             )
         raise RunError(
-            f"{folder.path} was begun with {key}={before.get(key)!r}, now it is {value!r}: give another "
+            f"{folder.path} was begun with {key}={was!r}, now it is {value!r}: give another "
             "--run folder, or the same options as before"
         )
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json
 from datawinnow.core.tables import read_table
-from datawinnow.report import run_plots, words
+from datawinnow.report import chosen, run_plots, training, words
 from datawinnow.report.correlations import agreement
 from datawinnow.report.results import checked
 from datawinnow.report.statistics import break_even
@@ -39,26 +39,31 @@ def run_context(folder: Path) -> dict[str, Any]:
     for key in ("dataset", "status", "cost", "options"):
         if not isinstance(facts.get(key), dict):
             raise RunError(f"{folder / 'run.json'} lacks {key!r}: it was not written by datawinnow, or is damaged")
-    name = str(facts.get("name", folder.name))
+    name, trained = str(facts.get("name", folder.name)), training.trained(facts)
     missing: list[str] = []
-    scores = _table(folder, "scores.parquet", facts, missing, f"datawinnow score {folder} --score dual", "scores")
-    selection = _table(
-        folder, "selection.parquet", facts, missing, f"datawinnow select {folder} --keep 0.3", "selection"
-    )
-    history = _table(folder, "history.parquet", facts, missing, "datawinnow record DATA", "training history")
-    gallery = _table(folder, "gallery.parquet", facts, missing, f"datawinnow select {folder} --keep 0.3", "pictures")
+    lacks: list[str] = [] if trained else missing  # a training has neither scores nor a selection to come
+    scores = _table(folder, "scores.parquet", facts, lacks, f"datawinnow score {folder} --score dual", "scores")
+    selection = _table(folder, "selection.parquet", facts, lacks, f"datawinnow select {folder} --keep 0.3", "selection")
+    gallery = _table(folder, "gallery.parquet", facts, lacks, f"datawinnow select {folder} --keep 0.3", "pictures")
+    verb = f"datawinnow {'train' if trained else 'record'} DATA"
+    history = _table(folder, "history.parquet", facts, missing, verb, "training history")
     meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
     check, check_table = _check(folder, facts)
     return {
         "title": name,
         "about": _about(facts),
         "notes": [str(note) for note in facts["dataset"].get("notes", [])],
-        "chosen": _chosen(meta, selection),
+        "lead": training.lead(facts, history) if trained else _chosen(meta, selection),
         "check": check,
         "check_cells": check_table,
         "ledger": _ledger(facts, meta),
         "pays": _pays(facts, meta),
-        "figures": _figures(scores, selection, history),
+        "figures": [
+            *_figures(scores, selection),
+            *training.figures(history, bool((facts["options"].get("train") or {}).get("policy"))),
+        ],
+        "trained": trained,
+        "chosen": chosen.section(folder, facts) if trained else None,
         "agreement": _agreement(scores),
         "reasons": _reasons(selection),
         "classes": _classes(facts, selection),
@@ -149,7 +154,7 @@ def _pays(facts: dict[str, Any], meta: dict[str, Any]) -> str | None:
     )
 
 
-def _figures(scores: pa.Table | None, selection: pa.Table | None, history: pa.Table | None) -> list[dict[str, Any]]:
+def _figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[str, Any]]:
     figures: list[dict[str, Any]] = []
     kept = None if selection is None else selection.column("kept").to_numpy(zero_copy_only=False)
     if selection is not None and kept is not None and "p_mean" in selection.column_names:
@@ -178,15 +183,6 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None, history: pa.Ta
                         "says": (f"Its paper keeps {end} scores. " if end else "") + str(facts.get("source", "")),
                     }
                 )
-    if history is not None and len(history) > 1:
-        figures.append(
-            {
-                "svg": run_plots.training(history),
-                "title": "Training",
-                "says": "Accuracy on the training examples as they were passed, and on the test split after the last "
-                "epoch, where there is one.",
-            }
-        )
     return figures
 
 

@@ -1,4 +1,4 @@
-"""The plots of a run: the data map, score histograms, how the scores agree, training."""
+"""The plots of a run: the data map, score histograms, how the scores agree, training and how much it passed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from datawinnow.report.correlations import Agreement, word
 from datawinnow.report.svg import DROPPED, INK, KEPT, MUTED, RULE, canvas, styled, to_svg
@@ -139,7 +140,21 @@ def training(history: pa.Table) -> Markup:
                 axes.plot(
                     epochs[seen], 100 * test[seen], color=INK, marker="o", markersize=5, linestyle="none", label="test"
                 )
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.set_xlabel("epoch")
         axes.set_title("accuracy, %", loc="left", fontsize=9, color=MUTED)
         axes.legend(frameon=False, fontsize=8.5, loc="lower right")
         return to_svg(figure, "training")
+
+
+def fractions(shares: np.ndarray) -> Markup:
+    """(epochs,) shares of the examples that the epochs trained on, as a flight of steps."""
+    with styled():
+        figure, axes = canvas(height=2.4)
+        axes.stairs(100 * shares, np.arange(len(shares) + 1) + 0.5, color=KEPT, linewidth=1.5, baseline=None)
+        axes.set_xlabel("epoch")
+        axes.set_xlim(0.5, len(shares) + 0.5)
+        axes.set_ylim(0, 104)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.set_title("examples trained on, %", loc="left", fontsize=9, color=MUTED)
+        return to_svg(figure, "fractions")

@@ -64,6 +64,21 @@ def ratio(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.0f}%" if value >= 0.0995 else f"{100 * value:.1f}%"
 
 
+def share(value: float) -> str:
+    """A part of a whole, as a percentage that is 0 or 100 only where it is: ``12%``, ``3.4%``, ``under 0.1%``."""
+    hundred = 100 * float(value)
+    if 0 < hundred < 0.1:
+        return "under 0.1%"
+    if 99.9 < hundred < 100:
+        return "over 99.9%"
+    return f"{hundred:.1f}%" if 0 < hundred < 9.95 or 99 <= hundred < 100 else f"{hundred:.0f}%"
+
+
+def many(number: float, what: str) -> str:
+    """``1 epoch``, ``20 epochs``."""
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
+
+
 def pays_back(runs: float | None) -> str:
     """Break-even as a phrase: ``after 2.3 runs``, ``never``, ``at once``."""
     if runs is None:

@@ -1,0 +1,84 @@
+"""What the page of a training says: what it trained on, what it reached, what it passed against all the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datawinnow.report import run_plots, words
+
+
+def trained(facts: dict[str, Any]) -> bool:
+    """Whether the run is a training, by `datawinnow train`; else it records and selects."""
+    return "train" in facts["status"] or "train" in facts["options"]
+
+
+def lead(facts: dict[str, Any], history: pa.Table | None) -> str:
+    """What it trained on, what that cost against all the data for as many epochs, and what it reached."""
+    asked = facts["options"].get("train") or {}
+    return " ".join([_on(asked, facts["dataset"]["n"], history), *_cost(asked, facts, history), _reached(facts)])
+
+
+def _on(asked: dict[str, Any], n: int, history: pa.Table | None) -> str:
+    epochs = len(history) if history is not None else 0
+    selected, policy = asked.get("selection"), asked.get("policy")
+    of = f"{n:,} examples"
+    if selected:
+        by = selected.get("label") or selected.get("method") or "an unknown method"
+        of = f"{selected['kept']:,} of {n:,} examples, kept by {by}"
+    if policy:
+        return f"{policy} chose anew what each of {words.many(epochs, 'epoch')} trained on, among {of}."
+    return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{of}."
+
+
+def _cost(asked: dict[str, Any], facts: dict[str, Any], history: pa.Table | None) -> list[str]:
+    """Examples passed against all the data; nothing where it passed all of them."""
+    passed = (facts["cost"].get("train") or {}).get("backward") or 0
+    if history is None or not passed:
+        return []
+    scoring = int((asked.get("selection") or {}).get("charge") or 0)
+    full, total = facts["dataset"]["n"] * len(history), passed + scoring
+    if total == full:
+        return [f"{passed:,} examples passed."]
+    parts = f" ({scoring:,} of them to find the selection)" if scoring else ""
+    return [
+        f"{total:,} examples passed{parts}: {words.ratio(total / full)} of the {full:,} that as many epochs on all "
+        "the data would pass."
+    ]
+
+
+def _reached(facts: dict[str, Any]) -> str:
+    status = str(facts["status"].get("train", "not begun"))
+    if status != "done":
+        return f"It is not finished ({status}): run the same command again to go on."
+    accuracy = (facts.get("result") or {}).get("test_accuracy")
+    if accuracy is None:
+        return "There was no test split to say how well."
+    return f"Test accuracy after the last epoch: {100 * accuracy:.2f}%."
+
+
+def figures(history: pa.Table | None, policy: bool) -> list[dict[str, Any]]:
+    """Accuracy by epoch, and what share of the examples the epochs of a policy trained on."""
+    if history is None or len(history) < 2:
+        return []
+    drawn = [
+        {
+            "svg": run_plots.training(history),
+            "title": "Training",
+            "says": "Accuracy on the training examples as they were passed, and on the test split after the last "
+            "epoch, where there is one.",
+        }
+    ]
+    if policy and "fraction" in history.column_names:
+        shares = history.column("fraction").to_numpy()
+        drawn.append(
+            {
+                "svg": run_plots.fractions(shares),
+                "title": "How many were trained on",
+                "says": f"The share of the examples that each epoch trained on, as it was: {words.share(shares.mean())}"
+                f" on average, {words.share(np.min(shares))} to {words.share(np.max(shares))}.",
+            }
+        )
+    return drawn
