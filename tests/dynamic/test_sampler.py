@@ -10,7 +10,11 @@ global generator. `test_sampler_data`: Subset, Hugging Face datasets, custom col
 from __future__ import annotations
 
 import itertools
+import re
+import warnings
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
@@ -18,7 +22,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 import datawinnow as dw
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
-from datawinnow.dynamic import UCB, InfoBatch, RandomPruning, reduce
+from datawinnow.dynamic import UCB, InfoBatch, RandomPruning, _observed, reduce
 from datawinnow.dynamic.sampler import PolicySampler
 from tests.dynamic.sampler_cases import InOrder, Pairs, Worst, loss_of, train
 
@@ -136,12 +140,55 @@ def test_losses_that_are_not_finite_count_as_not_observed_and_are_told() -> None
     assert sorted(sampler) == [0, 3]
 
 
+def test_each_epoch_tells_its_own_losses_that_were_not_finite() -> None:
+    sampler = PolicySampler(Worst(4), n=4)
+    told = []
+    for epoch, bad in enumerate([2, 0, 1, 0]):
+        values = torch.ones(4)
+        values[:bad] = torch.nan
+        sampler.observe(torch.arange(4), values)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sampler.set_epoch(epoch + 1)
+        told.append([str(one.message).split()[0] for one in caught])
+    assert told == [["2"], [], ["1"], []]
+
+
 def test_forgetting_to_observe_is_told_once() -> None:
     sampler = PolicySampler(UCB(keep=0.5), n=10)
-    with pytest.warns(UserWarning, match=r"UCB plans from loss, but nothing was observed in epoch 0"):
-        sampler.set_epoch(1)
-    sampler.set_epoch(2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for epoch in (1, 2, 3):
+            sampler.set_epoch(epoch)
+    assert len(caught) == 1
+    assert re.search("UCB plans from loss, but nothing was observed in epoch 0", str(caught[0].message))
     assert len(sampler) == 10
+
+
+@pytest.mark.parametrize("batches", [300, 600])
+def test_what_is_staged_is_bounded(batches: int) -> None:
+    sampler = PolicySampler(Worst(5), n=50)
+    most = 0
+    for k in range(batches):
+        sampler.observe(torch.tensor([k % 50]), torch.tensor([float(k)]))
+        most = max(most, len(sampler._observed._staged))
+    assert 16 <= most <= 256
+    table = sampler._observed._table
+    assert table is not None
+    written = batches - len(sampler._observed._staged)
+    assert table[0].tolist() == [float(max(k for k in range(written) if k % 50 == i)) for i in range(50)]
+
+
+def test_a_policy_without_needs_is_told_nothing() -> None:
+    class Deaf(InOrder):
+        def observe(self, state: Any, index: torch.Tensor, **signals: torch.Tensor) -> Any:
+            raise AssertionError("it asked for nothing")
+
+    sampler = PolicySampler(Deaf(6), n=8)
+    for epoch in range(3):
+        assert train(sampler, epoch) == list(range(6))
+        assert sampler.position == 6
+    assert set(sampler.state_dict()["observed"]) == {"index"}
 
 
 def test_observing_checks_what_it_is_given() -> None:
@@ -155,6 +202,8 @@ def test_observing_checks_what_it_is_given() -> None:
         sampler.observe(two, torch.ones(3))
     with pytest.raises(ArgumentError, match=r"integer ids.*float16"):
         sampler.observe(two.half(), torch.ones(2))
+    with pytest.raises(ArgumentError, match=r"integer ids.*torch\.bool"):  # a mask is no list of ids
+        sampler.observe(torch.tensor([True, False]), torch.ones(2))
     with pytest.raises(ArgumentError, match="ids of 0 to 3, got 4"):
         sampler.observe(torch.tensor([0, 4]), torch.ones(2))
     with pytest.raises(ArgumentError, match="Worst needs loss observed, got correct"):
@@ -192,9 +241,12 @@ def test_weights_are_looked_up_by_id_and_do_not_outlive_their_epoch() -> None:
 
 
 def test_weights_are_on_the_device_of_the_loss_wherever_the_ids_are() -> None:
-    sampler = PolicySampler(InOrder(4, weight=2.0), n=6)
-    sampler._device = torch.device("meta")  # as after a loss from there
-    assert sampler.weight[torch.arange(3)].device.type == "meta"
+    # "meta" has shapes and no numbers, and so can stand for a GPU
+    for needs in ((), ("loss",)):
+        sampler = PolicySampler(InOrder(4, weight=2.0, needs=needs), n=6)
+        assert sampler.weight[torch.arange(3)].device.type == "cpu"
+        sampler.observe(torch.arange(3), torch.ones(3, device="meta"))
+        assert sampler.weight[torch.arange(3)].device.type == "meta"
 
 
 def test_weights_are_one_in_the_annealing_at_a_boundary_that_is_no_integer() -> None:
@@ -248,6 +300,18 @@ def test_fewer_examples_than_processes_still_give_each_one() -> None:
     assert {i for s in shards for i in s} == {0, 1}
 
 
+@pytest.mark.parametrize(("drop_last", "steps"), [(False, 3), (True, 2)], ids=["pad", "drop"])
+def test_steps_are_those_of_one_process(drop_last: bool, steps: int) -> None:
+    for needs in ((), ("loss",)):
+        policy = InOrder(9, needs=needs)
+        sampler = PolicySampler(policy, 9, num_replicas=2, rank=1, batch=2, epochs=4, drop_last=drop_last)
+        assert len(sampler) == (4 if drop_last else 5)
+        assert len(list(BatchSampler(sampler, 2, drop_last=False))) == steps
+        assert sampler.total_steps() == 4 * steps
+        assert sampler.total_steps(batch=1, epochs=3) == 3 * len(sampler)
+        assert sampler.progress(0, 1) == pytest.approx(1 / steps / 4)
+
+
 @pytest.mark.parametrize(("m", "steps"), [(10, 2), (10, 6)], ids=["cut", "repeated"])
 def test_fixed_steps_are_exact_whatever_the_plan_and_rotate(m: int, steps: int) -> None:
     sampler = PolicySampler(InOrder(m), n=12, batch=4, steps=steps, epochs=5)
@@ -292,12 +356,20 @@ def test_progress_ends_at_one_however_many_examples_ran() -> None:
     assert points[-1] == 1.0
     assert points == sorted(points)
     assert points[8:12] == pytest.approx([1.0 / 4, (1 + 1 / 3) / 4, (1 + 2 / 3) / 4, 2 / 4])
+    assert sampler.progress(3, steps + 5) == 1.0
     with pytest.raises(ArgumentError, match="is at epoch 3, not 2"):
         sampler.progress(2, 0)
     with pytest.raises(ArgumentError, match="with epochs="):
         PolicySampler(Worst(20), n=50, batch=8).progress(0, 0)
     with pytest.raises(ArgumentError, match="batch is unknown"):
         PolicySampler(Worst(20), n=50, epochs=1).progress(0, 0)
+
+
+def test_progress_never_passes_the_end_of_an_epoch_or_of_the_run() -> None:
+    sampler = PolicySampler(RandomPruning(keep=0.5), n=40, batch=8, epochs=4)
+    assert sampler.progress(0, 3) == sampler.progress(0, 50) == 1 / 4
+    sampler.set_epoch(6)
+    assert sampler.progress(6, 0) == 1.0
 
 
 def test_no_global_generator_is_touched_and_seeds_differ() -> None:
@@ -323,3 +395,65 @@ def test_a_reader_that_runs_ahead_changes_neither_ids_nor_position() -> None:
     sampler.observe(index, loss_of(index))
     assert sampler.position == 8
     assert sampler.state_dict()["observed"]["index"].tolist() == sorted(index.tolist())
+
+
+def test_ids_outside_the_plan_are_told_once() -> None:
+    sampler = PolicySampler(UCB(keep=0.5, period=1), n=20)
+    for epoch in range(4):
+        sampler.set_epoch(epoch) if epoch < 2 else None
+        if epoch >= 2:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                sampler.set_epoch(epoch)
+            texts = [str(w.message) for w in caught]
+            assert len(texts) == (epoch == 2)
+            if texts:
+                assert "10 examples were observed in epoch 1 that were not in its plan" in texts[0]
+        sampler.observe(torch.arange(20), torch.rand(20))  # as a loader without the sampler does
+
+
+def test_an_epoch_that_begins_again_without_set_epoch_is_told_once() -> None:
+    sampler = PolicySampler(UCB(keep=0.5), n=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(sampler)
+        sampler.observe(torch.tensor(list(sampler))[:19], torch.rand(19))
+        list(sampler)  # looked at while the epoch runs
+        sampler.observe(torch.tensor(list(sampler))[19:], torch.rand(1))
+    with pytest.warns(UserWarning, match=r"all examples of epoch 0 were observed already.*call sampler\.set_epoch"):
+        list(sampler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(sampler)
+        sampler.set_epoch(1)
+        list(sampler)
+
+
+def test_signals_may_be_arrays_and_lists() -> None:
+    sampler = PolicySampler(UCB(keep=0.5, period=1), n=4)
+    sampler.observe([0, 1], [0.5, 2.0])
+    sampler.observe(np.array([2, 3]), np.array([0.1, 1.0]))
+    sampler.set_epoch(1)
+    assert sorted(sampler) == [1, 3]
+    with pytest.raises(ArgumentError, match="loss must be an array of numbers"):
+        sampler.observe([0], "no")
+
+
+def test_what_the_others_saw_does_not_stay_when_a_checkpoint_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two processes, the other acted out: it saw example 1 at 9."""
+    other = torch.full((1, 4), _observed.NOT_SEEN)
+    other[0, 1] = 9.0
+    monkeypatch.setattr(_observed, "several", lambda: True)
+    monkeypatch.setattr(_observed, "shared_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(_observed.dist, "all_reduce", lambda t, op: t.copy_(torch.maximum(t, other)))
+    seen = _observed.Observed(4, ["loss"])
+    seen.add(torch.tensor([0, 1]), [torch.tensor([5.0, 3.0])], torch.device("cpu"))
+    seen.pool()
+    index, signals = seen.read()
+    assert (index.tolist(), signals["loss"].tolist()) == ([0, 1], [5.0, 9.0])
+    seen.add(torch.tensor([0, 1]), [torch.tensor([2.0, 1.0])], torch.device("cpu"))
+    assert not seen.pooled
+    assert seen.read()[1]["loss"].tolist() == [2.0, 1.0]  # of two visits here the later counts
+    seen.pool()
+    assert seen.take()[1]["loss"].tolist() == [2.0, 9.0]
+    assert seen.read()[0].tolist() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import torch
 
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic import UCB, InfoBatch, RandomPruning
-from datawinnow.dynamic._saved import described, digest
+from datawinnow.dynamic import UCB, InfoBatch, RandomPruning, StaticSubset, every, warm_up
+from datawinnow.dynamic._saved import described, digest, spelled
 from datawinnow.dynamic.sampler import PolicySampler
 from datawinnow.integrations._files import load_state, save_state
 from tests.dynamic.sampler_cases import InOrder, Turning, Worst, train
@@ -95,8 +96,19 @@ def test_a_loop_that_skips_by_itself_loads_with_position_zero() -> None:
     assert resumed.state_dict()["observed"]["index"].numel() == 24
     resumed.start_at(24)
     assert list(resumed) == list(killed)[24:]
+    assert resumed.position == 24  # before anything new is observed
     with pytest.raises(ArgumentError, match="position must be"):
         resumed.start_at(65)
+
+
+def test_a_position_told_counts_though_nobody_was_observed() -> None:
+    sampler = sampler_of(POLICIES["ucb"])
+    sampler.start_at(24)
+    assert sampler.position == 24
+    assert sampler.state_dict()["position"] == 24
+    order = list(sampler)
+    sampler.observe(order[:8], torch.ones(8))
+    assert sampler.position == 32
 
 
 def test_the_position_counts_repetitions_of_a_short_plan_too() -> None:
@@ -105,7 +117,42 @@ def test_the_position_counts_repetitions_of_a_short_plan_too() -> None:
     assert killed.position == 16
     resumed = sampler_of(InOrder(10), steps=3)
     resumed.load_state_dict(killed.state_dict())
-    assert part + list(resumed) == list(killed)
+    rest = list(resumed)
+    assert part + rest == list(killed)
+    assert resumed.position == 16
+    resumed.observe(rest, torch.ones(8))
+    assert resumed.position == 24  # of an epoch in which everybody was observed, only the count tells
+
+
+def test_a_position_beyond_the_epoch_of_fewer_processes_is_its_end() -> None:
+    for rank in range(3):  # 4 each of 10, so that 12 are behind the three
+        killed = sampler_of(InOrder(10), n=10, num_replicas=3, rank=rank)
+        train(killed, 0)
+        killed._observed.pooled = True
+        assert killed.position == 4
+        one = sampler_of(InOrder(10), n=10)
+        one.load_state_dict(killed.state_dict())
+        assert one.position == 10
+        assert list(one) == []
+
+
+@pytest.mark.parametrize("stop", [0, 2], ids=["nothing observed", "2 batches"])
+@pytest.mark.parametrize("times", [1, 300], ids=["staged", "in the table"])
+def test_loading_forgets_what_was_observed_before(stop: int, times: int) -> None:
+    killed, other = sampler_of(Worst(20)), sampler_of(Worst(20))
+    train(killed, 0, stop=stop)
+    saved = killed.state_dict()
+    missing = sorted(set(range(N)) - set(saved["observed"]["index"].tolist()))
+    for _ in range(times):
+        other.observe(missing[:3], torch.tensor([1.0, 2.0, torch.nan]))
+    other.load_state_dict(saved)
+    found = other.state_dict()["observed"]
+    assert found["index"].tolist() == saved["observed"]["index"].tolist()
+    assert found["loss"].tolist() == saved["observed"]["loss"].tolist()
+    train(other, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nor is the loss that was no number told
+        other.set_epoch(1)
 
 
 def test_another_number_of_processes_goes_on_without_a_gap() -> None:
@@ -169,3 +216,41 @@ def test_policies_are_described_in_plain_values() -> None:
     same = described(torch.arange(3)), described(np.arange(3))
     assert same[0] == same[1] != described(np.arange(1, 4))
     assert described(train) == "tests.dynamic.sampler_cases.train"
+
+
+def test_policies_are_spelled_with_what_they_hold_and_never_with_an_address() -> None:
+    one, other = (StaticSubset(Selection.of(torch.randperm(6000)[:5000], 6000)) for _ in range(2))
+    assert spelled(one) != spelled(other)
+    assert spelled(one) == spelled(
+        StaticSubset(Selection(one.selection.index.clone(), torch.ones(5000), one.selection.reason))
+    )
+    wrapped = warm_up(every(UCB(keep=0.5, first="random"), 3), 2)
+    inner = "UCB(keep=0.5, period=10, alpha=0.8, c=1.0, first='random')"
+    assert spelled(wrapped) == f"WarmUp(policy=Every(policy={inner}, k=3), epochs=2)"
+    assert "0x" not in spelled(Turning(20))
+
+
+@pytest.mark.parametrize(
+    ("saved", "own"),
+    [({"steps": 3, "batch": 5}, {"steps": 2, "batch": 2}), ({"drop_last": True}, {}), ({"steps": 3}, {})],
+)
+def test_epochs_of_another_length_are_refused(saved: dict[str, Any], own: dict[str, Any]) -> None:
+    state = sampler_of(UCB(0.5), **saved).state_dict()
+    with pytest.raises(RunError, match=r"the saved sampler has epochs of .* give the same steps, batch and drop_last"):
+        sampler_of(UCB(0.5), **own).load_state_dict(state)
+
+
+def test_another_batch_without_steps_is_the_same_order() -> None:
+    sampler = sampler_of(UCB(0.5), batch=4)
+    sampler.load_state_dict(sampler_of(UCB(0.5), batch=8).state_dict())
+    assert sampler.epoch == 0
+
+
+def test_a_refused_state_leaves_the_sampler_as_it_was() -> None:
+    later, fresh = sampler_of(UCB(0.5, period=1)), sampler_of(UCB(0.5, period=1))
+    train(later, 0)
+    train(later, 1)
+    wanted = list(fresh)
+    with pytest.raises(RunError, match="epoch 1 comes out another plan"):
+        fresh.load_state_dict({**later.state_dict(), "plan": 7})
+    assert (fresh.epoch, list(fresh), fresh.realised) == (0, wanted, [1.0])

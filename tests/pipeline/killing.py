@@ -53,7 +53,7 @@ def content(file: Path) -> object:
 def parquet(file: Path) -> tuple[object, ...]:
     """Rows (as text, in which NaN is NaN), columns and making of a table, without times."""
     table = pq.read_table(file)
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in table.to_pylist()]
+    rows = [{k: v for k, v in row.items() if k not in ("seconds", "planning_seconds")} for row in table.to_pylist()]
     fields = [(field.name, str(field.type), field.metadata) for field in table.schema]
     return str(rows), fields, timeless(json.loads(table.schema.metadata[b"datawinnow"]))
 

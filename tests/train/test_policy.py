@@ -79,6 +79,29 @@ def test_weights_of_a_plan_scale_the_losses():
     assert not torch.allclose(weights(light), weights(static))
 
 
+def test_weights_of_a_selection_and_of_a_policy_multiply():
+    ids = torch.arange(59, 19, -1)
+    uneven = Selection(ids, torch.linspace(0.2, 3, 40))
+    everything = (tuple(range(40)),) * 2  # positions among the kept
+    how = {**PLAIN, "batch": 64, "momentum": 0.0}
+
+    def trained(selection, policy=None):
+        model = vector_net()
+        fit(model, Kept(blobs(), selection), epochs=2, policy=policy, **how)
+        return weights(model)
+
+    torch.testing.assert_close(trained(uneven, Told(everything)), trained(uneven))
+    twice = Selection(ids, 2 * uneven.weight)
+    torch.testing.assert_close(trained(uneven, Told(everything, weight=2.0)), trained(twice))
+    assert not torch.allclose(trained(uneven, Told(everything)), trained(Selection.of(ids, 60)))
+
+
+def test_the_history_tells_steps_and_what_choosing_took():
+    _, history = fit(vector_net(), blobs(), epochs=3, policy=Told(PLANS), **PLAIN)
+    assert [row["steps"] for row in history.rows] == [2, 4, 1]
+    assert all(0 < row["planning_seconds"] < row["seconds"] for row in history.rows)
+
+
 def test_a_policy_over_what_was_kept_sees_positions_among_the_kept():
     kept = Kept(blobs(), Selection.of(torch.tensor([40, 3, 17, 58]), 60))
     policy, recorder = Told(((3, 0), (1, 2, 0))), Recorder(60, 2)

@@ -157,7 +157,7 @@ def train(
         )
     _tell(screen, folder, about, len(test))
     if policy is not None:
-        _tell_fractions(screen, folder)
+        _tell_fractions(screen, folder, about)
 
 
 def _length(policy: str | None, epochs: int | None, passes: float | None) -> dict[str, Any]:
@@ -190,16 +190,20 @@ def _policy(name: str | None, how: dict[str, Any], length: dict[str, Any]) -> An
     return None
 
 
-def _tell_fractions(screen: Screen, folder: Any) -> None:
+def _tell_fractions(screen: Screen, folder: Any, about: dict[str, Any]) -> None:
     """What share of the examples the epochs trained on, as it was and not as it was meant."""
     import pyarrow.parquet as pq
 
     shares = pq.read_table(folder.path / "history.parquet").column("fraction").to_pylist()
-    screen.say(
-        f"the policy trained on {100 * sum(shares) / len(shares):.0f}% of the examples an epoch on average "
-        f"({100 * min(shares):.0f} to {100 * max(shares):.0f}%). The alternative that counts passes as many: "
-        f"datawinnow train DATA --epochs {round(sum(shares))}"
+    of = "selected examples" if about else "examples"
+    text = (
+        f"the policy trained on {100 * sum(shares) / len(shares):.0f}% of the {of} an epoch on average "
+        f"({100 * min(shares):.0f} to {100 * max(shares):.0f}%)."
     )
+    epochs = round((folder.facts["cost"]["train"]["backward"] + int(about.get("charge", 0))) / folder.n)
+    if epochs:
+        text += f" The alternative that counts passes as many: datawinnow train DATA --epochs {epochs}"
+    screen.say(text)
 
 
 def _suffix(about: dict[str, Any], policy: str | None, keep: float | None, seed: int) -> str:

@@ -36,7 +36,8 @@ class Observed:
         self.names = tuple(names)
         self.lost = 0
         self.pooled = True  # whether the table holds what every process saw
-        self._table: Tensor | None = None
+        self._table: Tensor | None = None  # what this process saw
+        self._shared: Tensor | None = None  # what all of them saw, if `pooled`
         self._lost: Tensor | None = None
         self._staged: list[tuple[Tensor, Tensor]] = []
 
@@ -54,7 +55,7 @@ class Observed:
         ids = index.detach().to(device, torch.int64, non_blocking=True, copy=True)
         rows = [v.detach().to(device, torch.float32, non_blocking=True) for v in values]
         self._staged.append((ids, torch.stack(rows) if rows else torch.zeros((1, ids.numel()), device=device)))
-        self.pooled = False
+        self.pooled, self._shared = False, None
         if len(self._staged) >= STAGED:
             self._write()
 
@@ -83,29 +84,34 @@ class Observed:
         return torch.full((max(1, len(self.names)), self.n), NOT_SEEN, device=device)
 
     def pool(self) -> None:
-        """Make every process hold what any of them observed. All of them must call it."""
+        """Let `read` give on every process what any of them observed. All of them must call it.
+
+        What this process itself saw stays beside it: later visits go on from there, as if nobody had asked.
+        """
         self._write()
         self.pooled = True
         if not several():
             return
         place = shared_device()
-        table = self._empty(place) if self._table is None else self._table.to(place)
+        table = self._empty(place) if self._table is None else self._table.to(place, copy=True)
         dist.all_reduce(table, dist.ReduceOp.MAX)
-        self._table = table
+        self._shared = table
 
     def seen(self) -> Tensor:
         """(n,) bool on the CPU: who was visited."""
+        held = self._held()
+        return torch.zeros(self.n, dtype=torch.bool) if held is None else (held > NOT_SEEN).all(dim=0).cpu()
+
+    def _held(self) -> Tensor | None:
         self._write()
-        if self._table is None:
-            return torch.zeros(self.n, dtype=torch.bool)
-        return (self._table > NOT_SEEN).all(dim=0).cpu()
+        return self._table if self._shared is None else self._shared
 
     def read(self) -> tuple[Tensor, dict[str, Tensor]]:
         """(m,) int64 ids in rising order and their (m,) float32 signals by name, on the CPU."""
-        self._write()
-        if self._table is None:
+        held = self._held()
+        if held is None:
             return torch.empty(0, dtype=torch.int64), {name: torch.empty(0) for name in self.names}
-        table = self._table.cpu()
+        table = held.cpu()
         ids = (table > NOT_SEEN).all(dim=0).nonzero().flatten()
         return ids, {name: table[row, ids] for row, name in enumerate(self.names)}
 
@@ -113,12 +119,16 @@ class Observed:
         """What `read` gives; nothing is held afterwards. ``lost`` then says how many were not finite."""
         out = self.read()
         self.lost = 0 if self._lost is None else int(self._lost)
-        self._table, self._lost = None, None
+        self._table, self._shared, self._lost = None, None, None
         return out
 
     def restore(self, index: Tensor, signals: dict[str, Tensor]) -> None:
-        """Hold what `read` gave, and nothing else; it counts as what every process saw."""
-        self._table, self._lost, self._staged = None, None, []
+        """Hold what `read` gave, and nothing else; it counts as what every process saw.
+
+        Where a plan repeats examples within an epoch (``steps``) on several processes, whose visit was the last is not
+        known any more: a value seen before counts unless the same process sees a larger one.
+        """
+        self._table, self._shared, self._lost, self._staged = None, None, None, []
         if index.numel():
             rows = [signals[name] for name in self.names] or [torch.zeros(index.numel())]
             self._table = self._empty(torch.device("cpu"))

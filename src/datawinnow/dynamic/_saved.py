@@ -40,6 +40,26 @@ def described(value: Any) -> Any:
     return f"{getattr(value, '__module__', type(value).__module__)}.{name}"
 
 
+def spelled(policy: Any) -> str:
+    """A policy with all its options in a line: two policies share it only if they choose alike.
+
+    Unlike ``repr``, arrays are told by their hash, and nothing by its address in memory.
+
+    >>> from datawinnow.dynamic.random_pruning import RandomPruning
+    >>> spelled(RandomPruning(keep=0.5))
+    'RandomPruning(keep=0.5)'
+    """
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict) and set(value) == {"name", "options"}:
+            return f"{value['name']}({', '.join(f'{k}={text(v)}' for k, v in value['options'].items())})"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k}: {text(v)}" for k, v in value.items()) + "}"
+        return "[" + ", ".join(map(text, value)) + "]" if isinstance(value, list) else repr(value)
+
+    return text(described(policy))
+
+
 def digest(plan: Selection) -> int:
     """A number that two plans share only if they have the same ids in the same order with the same weights."""
     odd = torch.arange(1, 2 * len(plan), 2)
@@ -52,7 +72,8 @@ def check_same(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
 
     Args:
         saved: the state to load.
-        own: ``n``, ``fingerprint``, ``policy`` and ``seed`` of the sampler that loads it.
+        own: ``n``, ``fingerprint``, ``policy``, ``seed`` and ``length`` (steps, batch and drop_last, as far as they
+            set how long an epoch is) of the sampler that loads it.
 
     Raises:
         RunError: not a sampler's state, of a newer version, or of another dataset, policy, option or seed; it names
@@ -72,5 +93,10 @@ def check_same(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         raise RunError(f"the saved sampler is of the dataset with fingerprint {prints[0]}, this one of {prints[1]}")
     if saved["policy"] != own["policy"]:
         raise RunError(f"the saved sampler has the policy {saved['policy']}, this one {own['policy']}")
+    if saved["length"] != own["length"]:
+        raise RunError(
+            f"the saved sampler has epochs of {saved['length']}, this one of {own['length']}: give the same "
+            "steps, batch and drop_last"
+        )
     if saved["seed"] != own["seed"]:
         raise RunError(f"the saved sampler has seed {saved['seed']}, this one {own['seed']}: orders would differ")

@@ -19,6 +19,7 @@ from datawinnow.dynamic._clock import Clock
 from datawinnow.dynamic._dealing import Place, stretched, through, walk
 from datawinnow.dynamic._observed import Observed, checked, differ, several
 from datawinnow.dynamic._saved import VERSION, check_same, described, digest
+from datawinnow.dynamic._watch import Watch
 from datawinnow.dynamic._weights import Weights
 from datawinnow.dynamic.policy import Policy, State
 
@@ -99,7 +100,8 @@ class PolicySampler(Clock, Place, DistributedSampler[int]):
         self._weights: Weights | None = None
         self._device: torch.device | None = None
         self._start = self._visits = 0
-        self._warned = False
+        self._watch = Watch(type(policy).__name__, tuple(policy.needs))
+        self._agreed = False  # whether the processes are known to have the same plan of this epoch
 
     @property
     def num_samples(self) -> int:  # type: ignore[override]
@@ -153,27 +155,19 @@ class PolicySampler(Clock, Place, DistributedSampler[int]):
             if self.policy.needs:
                 self._observed.pool()
             index, signals = self._observed.take()
-            self._warn(len(index))
+            self._watch.lost(self._observed.lost)
+            self._watch.observed(self.epoch, index, self.plan.index, self.n)
             self._before = self.policy.observe(state, index, **signals) if len(index) and self.policy.needs else state
             self.epoch, self._plan, self._weights = epoch, None, None
             self._start = self._visits = 0
+            self._agreed = False
+        if not self._agreed:
             if differ(digest(self.plan)):
                 raise RunError(
                     f"the plans of epoch {epoch} differ between processes: give all the same policy, n and seed, and "
                     "load the same state on all"
                 )
-        self._planned()
-
-    def _warn(self, observed: int) -> None:
-        if self._observed.lost:
-            warnings.warn(f"{self._observed.lost} observed losses were not finite and are left out", stacklevel=3)
-        if self.policy.needs and not observed and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"{type(self.policy).__name__} plans from {', '.join(self.policy.needs)}, but nothing was observed in "
-                f"epoch {self.epoch}: call sampler.observe(index, loss) with every batch",
-                stacklevel=3,
-            )
+            self._agreed = True
 
     def observe(self, index: Any, loss: Tensor | None = None, **signals: Tensor) -> None:
         """Note the signals of a batch; they stay on the loss's device until the next `set_epoch`.
@@ -189,7 +183,8 @@ class PolicySampler(Clock, Place, DistributedSampler[int]):
             ArgumentError: a scalar loss (compute it with ``reduction="none"``), one of another shape, ids that are
                 not integers or out of range, or a signal missing that the policy needs.
         """
-        given = signals if loss is None else {"loss": loss, **signals}
+        named = signals if loss is None else {"loss": loss, **signals}
+        given = {name: check.as_tensor(name, values) for name, values in named.items()}
         ids, values = checked(type(self.policy).__name__, self.policy.needs, self.n, index, given)
         if given:
             self._device = next(iter(given.values())).device
@@ -210,6 +205,8 @@ class PolicySampler(Clock, Place, DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Ids of this process in the order of the plan, from the position a mid-epoch resume left."""
+        if not self._start and self._visits >= len(self):
+            self._watch.again(self.epoch)
         return walk(self._mine()[self._start :])
 
     def _mine(self) -> Tensor:
@@ -262,7 +259,9 @@ class PolicySampler(Clock, Place, DistributedSampler[int]):
 
     def _about(self) -> dict[str, Any]:
         policy = described(self.policy)
-        return {"n": self.n, "fingerprint": self.fingerprint, "policy": policy, "seed": self.seed}
+        length = {"steps": self.steps, "batch": self.batch if self.steps else None, "drop_last": self.drop_last}
+        about = {"n": self.n, "fingerprint": self.fingerprint, "policy": policy, "seed": self.seed}
+        return {**about, "length": length}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], position: int | None = None) -> None:
         """Go on where a saved sampler was; the order from there is that of an unbroken run.
@@ -275,15 +274,19 @@ class PolicySampler(Clock, Place, DistributedSampler[int]):
             RunError: the state of another dataset, number of examples, policy or seed, or of a newer version.
         """
         check_same(state_dict, self._about())
+        was = (self.epoch, self._before, self._sizes, self._plan, self._after)
         self.epoch = state_dict["epoch"]
         self._before = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state_dict["state"].items()}
         self._sizes = dict(zip(state_dict["realised"]["epoch"], state_dict["realised"]["count"], strict=True))
-        self._plan = self._weights = None
+        self._plan = None
         if digest(self.plan) != state_dict["plan"]:
+            epoch = self.epoch
+            self.epoch, self._before, self._sizes, self._plan, self._after = was
             raise RunError(
-                f"epoch {self.epoch} comes out another plan than when it was saved: another version of torch or of "
+                f"epoch {epoch} comes out another plan than when it was saved: another version of torch or of "
                 "the policy. Go on with the versions it was saved with, or begin again"
             )
+        self._weights, self._agreed = None, False
         signals = {name: values.cpu() for name, values in state_dict["observed"].items()}
         self._observed.restore(signals.pop("index"), signals)
         if position is None:  # told for each process; of another number of processes each has another share

@@ -46,7 +46,10 @@ def load_state(path: Path) -> dict[str, Any]:
         RunError: no such file, or it is something else.
     """
     if not path.is_file():
-        raise RunError(f"{path} is missing: the checkpoint was not written by a trainer with a PolicySampler")
+        raise RunError(
+            f"{path} is missing: the checkpoint was not written by a trainer with a PolicySampler, or the run was killed "
+            f"before it was whole; remove {path.parent} and resume from the checkpoint before it"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("state", "")

@@ -12,6 +12,7 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
+from datawinnow.dynamic._saved import spelled
 from datawinnow.pipeline import chosen
 from datawinnow.pipeline.about import Model
 from datawinnow.pipeline.folder import RunFolder
@@ -81,7 +82,7 @@ def train_run(
         "augment": augment_of(train),
         "recipe": recipe.facts(),
         "selection": _chosen(selection, about),
-        "policy": None if policy is None else repr(policy),
+        "policy": None if policy is None else spelled(policy),
         "passes": passes,
     }
     _same_training(folder, options)

@@ -93,6 +93,7 @@ def fit(
             totals = torch.zeros(2, device=run.device)
             run.model.train()
             order = run.order(epoch)
+            planning = time.perf_counter() - start
             if on_plan is not None:
                 on_plan(epoch, order)
             with forked(seed, "dropout", epoch):
@@ -128,7 +129,8 @@ def fit(
             if recorder is not None:
                 recorder.flush()
             cost, count = run.cost(epoch, time.perf_counter() - start), run.counts[epoch]
-            row = history.add(epoch, mean_loss, accuracy, rate, cost, count, len(run.index))
+            counted = {"examples": count, "steps": run.steps(epoch), "fraction": count / len(run.index)}
+            row = history.add(epoch, mean_loss, accuracy, rate, cost, planning_seconds=planning, **counted)
             due = run.over(epoch + 1) or (evaluate_every and (epoch + 1) % evaluate_every == 0)
             if test is not None and due:
                 row["test_accuracy"], row["test_loss"] = evaluate(

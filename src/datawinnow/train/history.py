@@ -13,8 +13,8 @@ class History:
 
     Attributes:
         rows: ``epoch``, ``loss`` and ``accuracy`` (training, running), ``learning_rate`` (at the end), ``seconds``,
-            ``examples``, ``fraction`` (of those that could be trained on), ``test_accuracy``, ``test_loss`` (NaN unless
-            evaluated).
+            ``planning_seconds`` (of these, deciding what to train on), ``examples``, ``steps``, ``fraction`` (of those
+            that could be trained on), ``test_accuracy``, ``test_loss`` (NaN unless evaluated).
         cost: of training; evaluation is not charged.
         precision: arithmetic used.
         channels_last: memory format used.
@@ -38,11 +38,11 @@ class History:
         return self.rows[-1]["test_loss"] if self.rows else float("nan")
 
     def add(
-        self, epoch: int, loss: float, accuracy: float, rate: float, cost: Cost, count: int, of: int
+        self, epoch: int, loss: float, accuracy: float, rate: float, cost: Cost, **counted: float
     ) -> dict[str, float]:
-        """Add an epoch's row and its cost, over ``count`` ``of`` so many; given back, to put a test accuracy in."""
+        """Add an epoch's row and its cost, with what else was ``counted``; given back, to put a test accuracy in."""
         row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy, "learning_rate": rate}
-        row |= {"seconds": cost.seconds, "examples": count, "fraction": count / of}
+        row |= {"seconds": cost.seconds, **counted}
         row |= {"test_accuracy": float("nan"), "test_loss": float("nan")}
         self.cost += cost
         self.rows.append(row)

@@ -23,6 +23,7 @@ class Plans:
         n: number of ids, of which they may be a part.
         seed: of everything that the policy draws.
         device: where losses are.
+        given: (n,) factors on the losses that the selection brings; the policy's own come on top. None for ones.
 
     Attributes:
         weight: (n,) float32 factor on each example's loss in the epoch planned last, by id; None where all are one.
@@ -31,7 +32,9 @@ class Plans:
         ArgumentError: the policy needs a signal that training does not make.
     """
 
-    def __init__(self, policy: Any, index: Tensor, n: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, policy: Any, index: Tensor, n: int, seed: int, device: torch.device, given: Tensor | None = None
+    ) -> None:
         for need in policy.needs:
             if need not in SIGNALS:
                 raise ArgumentError(
@@ -40,7 +43,7 @@ class Plans:
                 )
         self.policy, self.index, self.device = policy, index, device
         self.sampler = PolicySampler(policy, len(index), seed, num_replicas=1, rank=0)
-        self.weight: Tensor | None = None
+        self.weight = self._given = given
         self._position = torch.full((n,), -1, dtype=torch.int64, device=device)
         self._position[index.to(device)] = torch.arange(len(index), device=device)
 
@@ -48,11 +51,12 @@ class Plans:
         """The ids of an epoch in the order of training; ``weight`` is set with it."""
         self.sampler.set_epoch(epoch)
         chosen = self.sampler.plan
-        self.weight = None
+        self.weight = self._given
         if not bool((chosen.weight == 1).all()):
             weight = torch.ones(len(self._position))
             weight[self.index[chosen.index]] = chosen.weight
-            self.weight = weight.to(self.device)
+            weight = weight.to(self.device)
+            self.weight = weight if self._given is None else weight * self._given
         return self.index[chosen.index]
 
     def observe(self, index: Tensor, losses: Tensor, correct: Tensor) -> None:

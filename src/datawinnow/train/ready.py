@@ -18,6 +18,7 @@ from datawinnow.core.curvature import input_curvature
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.data.batches import Batches, batches_of
+from datawinnow.dynamic._saved import spelled
 from datawinnow.record.recorder import Recorder
 from datawinnow.train import setup
 from datawinnow.train.checkpoint import save_checkpoint
@@ -202,8 +203,8 @@ def ready(
         )
     if recorder is not None and budget is not None:
         raise ArgumentError("a recorder counts epochs: give epochs=, not passes=, or train without it")
-    facts = setup.facts_of(whole, selection, seed, checkpoint) | {"policy": "none" if policy is None else repr(policy)}
-    facts |= {"budget": budget}
+    facts = setup.facts_of(whole, selection, seed, checkpoint)
+    facts |= {"policy": "none" if policy is None else spelled(policy), "budget": budget}
     begun = setup.begun_by(checkpoint, facts, MOST if budget else len(counts), None if policy is not None else counts)
     history = History()
     if begun is not None:  # go on as begun: a new measurement could choose otherwise
@@ -217,7 +218,8 @@ def ready(
     passes = 1 + (setup.curvature_passes(model, whole, fabric.device) if recipe.curvature else 0)
     model = model.to(memory_format=torch.channels_last) if recipe.channels_last else model  # type: ignore[call-overload]
     network, optimizer = fabric.setup(model, setup.optimizer_of(model, recipe))
-    plans = None if policy is None else Plans(policy, index, len(whole), seed, fabric.device)
+    weight = setup.weights_of(selection, len(whole), fabric.device)
+    plans = None if policy is None else Plans(policy, index, len(whole), seed, fabric.device, weight)
     first = setup.go_on(checkpoint, begun, model, optimizer, history, recorder, plans)
     return Ready(
         model=model,
@@ -228,7 +230,7 @@ def ready(
         how=how,
         precision=recipe.precision,
         index=index,
-        weight=setup.weights_of(selection, len(whole), fabric.device),
+        weight=weight,
         seed=seed,
         plans=plans,
         epochs=len(counts),
