@@ -1,4 +1,7 @@
-"""Plans and observations of the policies: seconds, state and memory, against forms written as in published code."""
+"""Plans and observations of the policies: seconds, state and memory, against forms written as in published code.
+
+And what a `PolicySampler` adds to a step of training a ResNet-8, `observe` and the weights, against the loop without.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,30 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from measuring import arguments, finish, in_child, interleaved, ratio, say
 from torch import Tensor
 
-from datawinnow.core.rng import stream
+from datawinnow.core.rng import forked, stream
 from datawinnow.dynamic import (
     UCB,
     EpsilonGreedy,
     ExampleSwap,
     InfoBatch,
     OrderDP,
+    PolicySampler,
     RandomPruning,
     RepeatedSubset,
     SeTa,
     rescaled,
 )
 from datawinnow.dynamic.policy import Policy, State
+from datawinnow.models import build
 
 SIZES = {"smoke": ((20_000, 1),), "default": ((200_000, 5),), "full": ((1_280_000, 7), (10_000_000, 5))}
 """(Examples, rounds) of each table."""
+STEPS = {"smoke": (2_000, 2), "default": (50_000, 100), "full": (1_280_000, 300)}
+"""Examples of the sampler whose overhead is measured, and pairs of steps."""
 KEEP, BATCH = 0.5, 128
 POLICIES: dict[str, Policy] = {
     "random": RandomPruning(KEEP),
@@ -181,6 +189,46 @@ def row(name: str, state: State, n: int, wall: dict[str, list[float]], cpu: dict
     return found
 
 
+def overhead(n: int, pairs: int) -> dict[str, Any]:
+    """A step of ResNet-8 on pictures of 32 x 32 with and without a sampler of ``n`` examples, in turns."""
+    with forked(0, "benchmark"):
+        model = build("resnet8", shape=(3, 32, 32), classes=10).to(memory_format=torch.channels_last)
+        x = torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
+        y = torch.randint(10, (BATCH,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    sampler = PolicySampler(InfoBatch(epochs=100), n)
+    order = torch.tensor(list(sampler))[: n // BATCH * BATCH].split(BATCH)
+    at = iter(range(2**40))
+
+    def call(losses: Tensor) -> Tensor:
+        index = order[next(at) % len(order)]
+        sampler.observe(index, losses)
+        return sampler.weight[index]
+
+    def step(chosen: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(x).float()
+        losses = F.cross_entropy(logits, y, reduction="none")
+        (losses * call(losses) if chosen else losses).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    alone = torch.rand(BATCH)
+    actions: dict[str, Callable[[], object]] = {"off": lambda: step(False), "on": lambda: step(True)}
+    wall, cpu = interleaved(actions, pairs, warm=3)
+    _, calls = interleaved({"call": lambda: [call(alone) for _ in range(512)]}, max(3, pairs // 20))
+    took = statistics.median(calls["call"]) / 512
+    return {
+        "n": n,
+        "pairs": pairs,
+        "step_ms": 1e3 * statistics.median(cpu["off"]),
+        "call_us": 1e6 * took,
+        "share": took / statistics.median(cpu["off"]),
+        "ratio": ratio(wall["on"], wall["off"]),
+        "cpu_ratio": ratio(cpu["on"], cpu["off"]),
+    }
+
+
 def main(argv: list[str] | None = None) -> None:
     chosen = arguments(__doc__ or "", argv)
     tables = []
@@ -199,7 +247,14 @@ def main(argv: list[str] | None = None) -> None:
                 )
             say(f"{line}; state {each['state_bytes']:.0f} bytes an example")
         tables.append({"n": n, "rounds": rounds, "peak_mb": peak, "policies": found})
-    finish("dynamic", chosen, {"keep": KEEP, "goal": {"plan_ms": GOALS, "state_bytes": 16}, "tables": tables})
+    step, _ = in_child(overhead, *STEPS[chosen])
+    say(
+        f"a step of ResNet-8, batch {BATCH}: {step['step_ms']:.1f} ms of CPU; observe and weight "
+        f"{step['call_us']:.0f} us = {step['share']:.2%} of it (goal 1%); with over without {step['cpu_ratio']['median']:.4f} "
+        f"[{step['cpu_ratio']['low']:.4f}, {step['cpu_ratio']['high']:.4f}] over {step['pairs']} pairs"
+    )
+    goal = {"plan_ms": GOALS, "state_bytes": 16, "share_of_a_step": 0.01}
+    finish("dynamic", chosen, {"keep": KEEP, "goal": goal, "tables": tables, "step": step})
 
 
 if __name__ == "__main__":

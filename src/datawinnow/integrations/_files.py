@@ -47,8 +47,8 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise RunError(
-            f"{path} is missing: the checkpoint was not written by a trainer with a PolicySampler, or the run was killed "
-            f"before it was whole; remove {path.parent} and resume from the checkpoint before it"
+            f"{path} is missing: the checkpoint was not written by a trainer with a PolicySampler, or the run was "
+            f"killed before it was whole; remove {path.parent} and resume from the checkpoint before it"
         )
     try:
         with safe_open(path, framework="pt") as file:
