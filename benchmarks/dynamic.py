@@ -250,7 +250,8 @@ def main(argv: list[str] | None = None) -> None:
     step, _ = in_child(overhead, *STEPS[chosen])
     say(
         f"a step of ResNet-8, batch {BATCH}: {step['step_ms']:.1f} ms of CPU; observe and weight "
-        f"{step['call_us']:.0f} us = {step['share']:.2%} of it (goal 1%); with over without {step['cpu_ratio']['median']:.4f} "
+        f"{step['call_us']:.0f} us = {step['share']:.2%} of it (goal 1%); with over without "
+        f"{step['cpu_ratio']['median']:.4f} "
         f"[{step['cpu_ratio']['low']:.4f}, {step['cpu_ratio']['high']:.4f}] over {step['pairs']} pairs"
     )
     goal = {"plan_ms": GOALS, "state_bytes": 16, "share_of_a_step": 0.01}
