@@ -125,6 +125,23 @@ def test_epsilon_greedy_ranks_most_and_draws_the_rest(epsilon, n):
     assert bool(((counts[rest] / 80 - share).abs() <= 4 * (share * (1 - share) / 80) ** 0.5 + 1e-6).all())
 
 
+def test_a_share_of_random_that_a_float_misses_is_met():
+    assert 0.58 * 50 < 29
+    policy = EpsilonGreedy(keep=0.5, epsilon=0.58)
+    state = policy.observe(policy.init(100), torch.arange(100), loss=torch.arange(100.0))
+    plan, _ = policy.plan(1, state, bound(0))
+    assert int((plan.reason == int(Reason.DRAWN)).sum()) == 29
+
+
+@pytest.mark.parametrize("policy", [UCB(keep=0.3), EpsilonGreedy(keep=0.3, epsilon=0.0)], ids=["ucb", "epsilon"])
+def test_what_was_never_visited_ranks_first(policy):
+    state = policy.observe(policy.init(10), torch.arange(8), loss=torch.arange(8.0) + 100)
+    for seed in range(5):
+        plan, _ = policy.plan(1, state, bound(seed))
+        assert ids(plan) == {7, 8, 9}
+        assert set(plan.reason[plan.index].tolist()) == {Reason.RANKED}
+
+
 def test_epsilon_greedys_score_is_a_running_mean():
     policy = EpsilonGreedy(keep=0.3, epsilon=0.0, alpha=0.6)
     state, visits = visited(policy, part=0.5)

@@ -70,9 +70,10 @@ def test_no_weight_is_left_after_delta(epochs, form):
 
 
 def test_a_boundary_that_a_float_misses_is_met():
-    policy = InfoBatch(epochs=10, delta=0.3)  # 0.3 * 10 is 3.0000000000000004 or 3, as the machine likes
+    assert 0.55 * 100 > 55
+    policy = InfoBatch(epochs=100, delta=0.55)
     state = seen(policy, torch.arange(50.0))
-    assert [len(policy.plan(epoch, state, bound(0))[0]) == 50 for epoch in range(5)] == [False] * 3 + [True] * 2
+    assert [len(policy.plan(epoch, state, bound(0))[0]) == 50 for epoch in range(53, 57)] == [False] * 2 + [True] * 2
     policy = InfoBatch(epochs=3, delta=1.1 / 3)  # 1.1: epoch 1 still pruned
     assert [len(policy.plan(epoch, state, bound(0))[0]) == 50 for epoch in range(3)] == [False, False, True]
 

@@ -45,7 +45,15 @@ def test_equal_losses_are_one_group():
 
 @pytest.mark.parametrize(
     ("groups", "window", "rounding", "wide"),
-    [(10, 0.5, "round", 5), (5, 0.9, "round", 4), (5, 0.9, "ceil", 5), (5, 0.6, "round", 3), (5, 0.01, "round", 1)],
+    [
+        (10, 0.5, "round", 5),
+        (5, 0.9, "round", 4),
+        (5, 0.75, "round", 4),  # of 3.75
+        (5, 0.7, "round", 4),  # 3.5 goes to the even number, as 4.5 does
+        (5, 0.9, "ceil", 5),
+        (5, 0.6, "round", 3),
+        (5, 0.01, "round", 1),
+    ],
 )
 def test_the_window_slides_over_groups_by_the_epoch(groups, window, rounding, wide):
     loss = torch.rand(100, generator=stream(1, "loss"))
@@ -80,6 +88,13 @@ def test_seta_drops_at_random_first_and_last():
     assert int(plans[-1].reason[plans[-1].index[0]]) == Reason.DRAWN
 
 
+def test_the_window_ends_at_a_boundary_that_a_float_misses():
+    assert 0.55 * 100 > 55
+    policy = SeTa(epochs=100, groups=5, window=0.2, delta=0.55)
+    state = seen(policy, torch.rand(50, generator=stream(0, "loss")))
+    assert [len(policy.plan(epoch, state, bound(0))[0]) == 50 for epoch in (54, 55)] == [False, True]
+
+
 def test_seta_keeps_an_example_never_seen():
     policy = SeTa(epochs=10, groups=2)
     state = policy.observe(policy.init(5), torch.arange(4), loss=torch.tensor([0.1, 2.0, 0.2, 3.0]))
@@ -96,6 +111,15 @@ def test_order_dp_keeps_the_top_of_its_pool():
         assert len(pool) == 32
         kept = literal.highest([loss[i].item() for i in pool], 12)
         assert ids(plan) == {pool[j] for j in kept}
+
+
+def test_order_dp_ranks_what_was_never_visited_first():
+    policy = OrderDP(keep=0.3, pool=1.0)
+    state = policy.observe(policy.init(10), torch.arange(8), loss=torch.arange(8.0) + 100)
+    for seed in range(5):
+        plan, _ = policy.plan(1, state, bound(seed))
+        assert ids(plan) == {7, 8, 9}
+        assert set(plan.reason[plan.index].tolist()) == {Reason.RANKED}
 
 
 def test_order_dp_pools_are_uniform_and_new_every_epoch():
@@ -179,6 +203,17 @@ def test_what_left_cannot_return_in_the_same_swap():
     sets = swapping(ExampleSwap(keep=0.5, period=1, swap=0.5, swaps=1), 20, lambda i, e: True, 2)
     assert sets[0] | sets[1] == set(range(20))  # all ten leave, so the other ten come
     assert not sets[0] & sets[1]
+
+
+@pytest.mark.parametrize("visited", [4, 2], ids=["as many as leave", "fewer"])
+def test_who_was_not_visited_in_the_period_does_not_leave(visited):
+    policy = ExampleSwap(keep=0.5, period=1, swap=0.2)
+    for seed in range(5):
+        before, state = policy.plan(0, policy.init(20), bound(seed))
+        state = policy.observe(state, before.index[:visited], correct=torch.zeros(visited))  # never right: last to go
+        after, _ = policy.plan(1, state, bound(seed))
+        assert ids(before) - ids(after) == set(before.index[:visited].tolist())
+        assert len(ids(after) - ids(before)) == visited
 
 
 def test_a_full_set_has_nobody_to_swap_with():

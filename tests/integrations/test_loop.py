@@ -34,6 +34,20 @@ def test_one_line_observes_weighs_and_reduces(reduction: Any) -> None:
     assert sampler.state_dict()["observed"]["index"].tolist() == [1, 3, 6]
 
 
+def test_what_is_observed_has_no_weights_and_other_signals_come_along() -> None:
+    sampler = PolicySampler(InOrder(4, weight=3.0, needs=("loss", "correct")), n=8)
+    weighted_loss(sampler, torch.tensor([1, 3]), torch.tensor([1.0, 2.0]), correct=torch.tensor([1.0, 0.0]))
+    weighted_loss(sampler, torch.tensor([0]), torch.tensor([7.0]), "none", correct=torch.tensor([1.0]))
+    observed = sampler.state_dict()["observed"]
+    assert {name: values.tolist() for name, values in observed.items()} == {
+        "index": [0, 1, 3],
+        "loss": [7.0, 1.0, 2.0],
+        "correct": [1.0, 1.0, 0.0],
+    }
+    with pytest.raises(ArgumentError, match="InOrder needs correct observed, got loss"):
+        weighted_loss(sampler, torch.tensor([2]), torch.tensor([1.0]))
+
+
 def test_an_unknown_reduction_is_refused_before_anything_is_observed() -> None:
     sampler = PolicySampler(InOrder(4), n=8)
     with pytest.raises(ArgumentError, match="one of mean, self_normalised, none, got 'sum'"):
