@@ -15,9 +15,9 @@ README = (ROOT / "README.md").read_text()
 
 
 def methods_table() -> str:
-    """What ``datawinnow methods --markdown`` prints for scores and selectors, as one table."""
+    """What ``datawinnow methods --markdown`` prints for all but whole methods and scenarios, as one table."""
     parts = []
-    for kind in ("score", "selector"):
+    for kind in ("score", "selector", "policy", "batch-selector"):
         answer = CliRunner().invoke(app, ["methods", "--kind", kind, "--markdown"])
         assert answer.exit_code == 0, answer.output
         lines = [line for line in answer.output.splitlines() if line.startswith("|")]

@@ -283,18 +283,18 @@ def test_report_of_a_run(call, recorded, tmp_path):
 
 
 def test_methods_lists_every_card(call):
-    from datawinnow import scenarios, scores, select
+    from datawinnow import dynamic, scenarios, scores, select
     from datawinnow.pipeline.methods import METHODS
 
     shown = call("methods").stdout
-    for name in (*METHODS, *scores.METHODS, *select.METHODS, *scenarios.METHODS):
+    for name in (*METHODS, *scores.METHODS, *select.METHODS, *dynamic.METHODS, *scenarios.METHODS):
         assert re.search(rf"^{name}\s", shown, re.MULTILINE), name
     only = call("methods", "--kind", "score", "--markdown").stdout.splitlines()
     assert len(only) == 2 + len(scores.METHODS)
     assert all("arXiv" in line or "Shannon" in line or "20" in line for line in only[2:]), "the source is in the table"
 
 
-@pytest.mark.parametrize("name", ["dual", "dual+beta", "coverage", "symmetric"])
+@pytest.mark.parametrize("name", ["dual", "dual+beta", "coverage", "ucb", "divbs", "symmetric"])
 def test_one_method_in_full(call, name):
     shown = call("methods", name).stdout
     assert re.search(r"^  source\s+\S+", shown, re.MULTILINE)

@@ -21,14 +21,26 @@ def static(n):
     return Selection(index, 1.0 + index.float() / n)
 
 
+def logged(n, epochs=EPOCHS, fraction=KEEP, weighted=True, **about):
+    """A recorded plan: another draw in another order every epoch, with weights."""
+    plans = []
+    for epoch in range(epochs):
+        index = torch.randperm(n, generator=stream(0, "logged", epoch))[: max(1, round(fraction * n))]
+        plans.append(Selection(index, 1.0 + weighted * index.float() / n))
+    return dynamic.PlanLog.of(plans, n, **about)
+
+
+MADE = {"selection": static, "log": logged}
 REQUIRED = {"keep": KEEP, "epochs": EPOCHS}
 OPTIONS = {
     "epsilon_greedy": [{}, {"epsilon": 0.5, "period": 1}, {"first": "random", "period": 3}, {"epsilon": 0.0}],
     "example_swap": [{"period": 2}, {"period": 1, "swap": 0.2, "keep": 0.5}],
     "info_batch": [{}, {"form": "percentile"}, {"drop": 0.3, "delta": 1.0}],
+    "loss_power": [{}, {"weighted": True}, {"a": 2.0, "first": "random"}, {"a": 0.0, "alpha": 0.3}],
     "order_dp": [{}, {"pool": 1.0}, {"first": "all"}],
     "random_pruning": [{}],
     "repeated_subset": [{}, {"replacement": True}],
+    "replay": [{}, {"after": "cycle"}],
     "seta": [{}, {"groups": 3, "drop": 0.2}, {"groups": 4, "rounding": "ceil", "delta": 0.0}],
     "static_subset": [{}],
     "ucb": [{}, {"period": 1}, {"first": "random", "period": 3}, {"c": 0.0, "alpha": 1.0}],
@@ -41,12 +53,15 @@ WRAPPERS = {
     "every": lambda policy: dynamic.every(policy, 3),
     "every of every": lambda policy: dynamic.every(dynamic.every(policy, 2), 4),
     "annealed every": lambda policy: dynamic.annealed(dynamic.every(policy, 3), EPOCHS),
+    "recorded": lambda policy: dynamic.recorded(policy),
+    # of so few examples nobody is suspected (test_guarded.py has that); what is left are the looks
+    "guarded": lambda policy: dynamic.guarded(policy, first=2, period=2, separation=0.0, look=3),
 }
 
 
 def made(method, options, n):
     """The policy for ``n`` examples, with what it must be given."""
-    given = {name: static(n) if name == "selection" else REQUIRED[name] for name in method.card.takes}
+    given = {name: MADE[name](n) if name in MADE else REQUIRED[name] for name in method.card.takes}
     return method(**(given | options))
 
 
@@ -63,10 +78,13 @@ def every_policy(wrapped=True):
     inner = {"ucb": {"period": 1}, "info_batch": {}, "random_pruning": {}}
     for word, wrap in WRAPPERS.items():
         for key, options in inner.items():
-            if word == "every of every" and key == "ucb":
-                continue  # two plans in force beside mean and variance: 19 bytes an example
             method = dynamic.POLICIES[key]
             out.append(pytest.param(lambda n, m=method, o=options, w=wrap: w(made(m, o, n)), id=f"{word} {key}"))
+    for key, options in {"ucb": {"period": 1}, "epsilon_greedy": {"period": 3}, "loss_power": {}}.items():
+        method = dynamic.POLICIES[key]
+        shrink = lambda n, m=method, o=options: dynamic.shrinking(made(m, o, n), EPOCHS, end=0.3)  # noqa: E731
+        out.append(pytest.param(shrink, id=f"shrinking {key}"))
+        out.append(pytest.param(lambda n, f=shrink: WRAPPERS["guarded"](f(n)), id=f"guarded shrinking {key}"))
     # epsilon of 1, since of very few examples a smaller one draws none, and rescaled() rightly refuses
     for key, options in {"random_pruning": {}, "repeated_subset": {}, "epsilon_greedy": {"epsilon": 1.0}}.items():
         method = dynamic.POLICIES[key]

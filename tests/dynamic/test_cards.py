@@ -14,9 +14,20 @@ from datawinnow.core.arrays import TABLE
 from datawinnow.core.card import Card, card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic import UCB
+from datawinnow.pipeline.policies import policy_of
 from tests.conformance.test_cards import SOURCE
+from tests.dynamic.helpers import bound
 
-NOT_METHODS = {"policy", "wrap", "reduce", "sampler"}
+NOT_METHODS = {
+    "plan_log",
+    "policy",
+    "wrap",
+    "wrap_guarded",
+    "wrap_recorded",
+    "wrap_shrinking",
+    "reduce",
+    "sampler",
+}
 FILES = sorted(Path(dynamic.__file__).parent.glob("*.py"))
 every_method = pytest.mark.parametrize("method", dynamic.METHODS.values(), ids=dynamic.METHODS.keys())
 
@@ -73,6 +84,36 @@ def test_policies_are_frozen_dataclasses_that_nothing_prunes_by_ratio(method):
     assert not names & {"ratio", "prune_ratio", "pruning_ratio", "r"}  # a name says whether it keeps or drops
 
 
+@pytest.mark.parametrize(
+    ("key", "defaults"),
+    {
+        "epsilon_greedy": {"epsilon": 0.1, "period": 10, "alpha": 0.8},
+        "ucb": {"period": 10, "alpha": 0.8, "c": 1.0},
+        "info_batch": {"drop": 0.5, "delta": 0.875, "form": "mean"},
+        "seta": {"groups": 10, "window": 0.5, "drop": 0.0, "delta": 0.875, "rounding": "round"},
+        "order_dp": {"pool": 0.75},
+        "repeated_subset": {"replacement": False},
+        "example_swap": {"keep": 0.8, "period": 30, "swap": 0.05, "swaps": 5},
+        "selective_backprop": {"beta": 3.0, "minimum": 0.0, "window": 1024, "form": "percentile"},
+    }.items(),
+)
+def test_defaults_are_the_published_ones(key, defaults):
+    # dynamic.md 1.1 to 1.12
+    signature = inspect.signature(dynamic.METHODS[key]).parameters
+    assert {name: signature[name].default for name in defaults} == defaults
+
+
+def test_annealing_by_name_begins_where_published_annealing_does():
+    # dynamic.md 1.2: delta = 0.875
+    for how in ("full", "partial"):
+        policy = policy_of("random", epochs=8, keep=0.5, wrap=[f"annealed={how}"])
+        sizes = [len(policy.plan(epoch, policy.init(8), bound(0))[0]) for epoch in range(8)]
+        assert (policy.share, policy.how, sizes) == (0.875, how, [4] * 7 + [8 if how == "full" else 4])
+    assert policy_of("random", epochs=8, keep=0.5, wrap=["annealed"]) == dynamic.annealed(
+        dynamic.RandomPruning(0.5), 8, 0.875, "full"
+    )
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_files_and_functions_stay_small(file):
     text = file.read_text(encoding="utf-8")
@@ -91,9 +132,11 @@ def test_a_card_of_a_class_reads_its_fields():
         "epsilon_greedy",
         "example_swap",
         "info_batch",
+        "loss_power",
         "order_dp",
         "random_pruning",
         "repeated_subset",
+        "replay",
         "seta",
         "static_subset",
         "ucb",

@@ -82,9 +82,15 @@ def test_a_budget_of_a_policy_that_anneals_to_everything_is_met():
 def test_wrappers_stand_inside_out():
     policy = policy_of("random", epochs=8, keep=0.5, wrap=["rescaled", "every=2", "warm_up=1"])
     assert policy == dynamic.warm_up(dynamic.every(dynamic.rescaled(dynamic.RandomPruning(0.5)), 2), 1)
+    policy = policy_of("ucb", epochs=8, keep=0.7, wrap=["shrinking=0.5:0.9", "guarded"])
+    assert policy == dynamic.guarded(dynamic.shrinking(dynamic.UCB(0.7), 8, end=0.5, start=0.9))
+    assert policy_for("random", passes=6, keep=1.0, wrap=["shrinking=0.5"]).epochs == 8  # three quarters on average
 
 
-@pytest.mark.parametrize("text", ["rescaled=2", "every=x", "warm_up=", "annealed=often", "annealed=full:x", "other"])
+@pytest.mark.parametrize(
+    "text",
+    ["rescaled=2", "every=x", "warm_up=", "annealed=often", "annealed=full:x", "other", "guarded=1", "shrinking=x"],
+)
 def test_a_wrapper_that_is_none_is_named(text):
     with pytest.raises(ArgumentError, match=text.partition("=")[0]):
         policy_of("random", epochs=8, keep=0.5, wrap=[text])

@@ -96,3 +96,48 @@ def div_bs(gradients, count):
         basis.append(direction)
         picked.append(best)
     return picked
+
+
+def loss_power_chances(scores, k, a, floor):
+    """Inclusion probabilities in proportion to a power, capped at one: the largest leave while they have too much."""
+    mean = sum(scores) / len(scores)
+    sizes = [max(s, floor * mean) ** a for s in scores]
+    certain = set()
+    while True:
+        rest = sum(size for i, size in enumerate(sizes) if i not in certain)
+        chance = [1.0 if i in certain else (k - len(certain)) * size / rest for i, size in enumerate(sizes)]
+        over = {i for i, p in enumerate(chance) if p >= 1} | certain
+        if over == certain or len(over) == len(sizes):
+            return [1.0 if i in over else p for i, p in enumerate(chance)]
+        certain = over
+
+
+def laid_out(chance, order, u):
+    """Systematic sampling: whoever's stretch of the line holds one of u, u + 1, u + 2 ..."""
+    end, drawn = 0.0, []
+    for i in order:
+        begin, end = end, end + chance[i]
+        if any(begin < u + j <= end for j in range(len(order))):
+            drawn.append(i)
+    return drawn
+
+
+def two_bells(values, rounds=2000):
+    """Shares, means and deviations of two normal distributions by expectation maximisation over all values."""
+    n = len(values)
+    middle = sum(values) / n
+    whole = math.sqrt(sum((v - middle) ** 2 for v in values) / n)
+    share, centre, spread = [0.2, 0.8], [middle - 1.5 * whole, middle + 0.4 * whole], [0.6 * whole, 0.8 * whole]
+    for _ in range(rounds):
+        parts = []
+        for v in values:
+            height = [
+                s / d * math.exp(-(((v - c) / d) ** 2) / 2) for s, c, d in zip(share, centre, spread, strict=True)
+            ]
+            parts.append([h / sum(height) for h in height])
+        for j in (0, 1):
+            mass = sum(p[j] for p in parts)
+            share[j] = mass / n
+            centre[j] = sum(p[j] * v for p, v in zip(parts, values, strict=True)) / mass
+            spread[j] = math.sqrt(sum(p[j] * (v - centre[j]) ** 2 for p, v in zip(parts, values, strict=True)) / mass)
+    return share, centre, spread

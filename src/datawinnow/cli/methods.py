@@ -29,7 +29,7 @@ def methods(
         str | None, typer.Argument(metavar="NAME", help="Only this one, in full.", show_default=False)
     ] = None,
     kind: Annotated[
-        Literal["method", "score", "selector", "scenario"] | None,
+        Literal["method", "score", "selector", "policy", "batch-selector", "scenario"] | None,
         typer.Option("--kind", help="Only this kind.", show_default=False),
     ] = None,
     markdown: Annotated[
@@ -39,11 +39,12 @@ def methods(
 ) -> None:
     """List every method: what it needs, what can be set, what it costs, and where it comes from.
 
-    A method is a score and a selector put together; --score and --select put together your own. A scenario changes the
-    data of a bench.
+    A method is a score and a selector put together; --score and --select put together your own. A policy chooses again
+    while training (datawinnow train --policy); a batch selector chooses within a batch, in a loop of your own. A
+    scenario changes the data of a bench.
     """
     screen = Screen(quiet=quiet)
-    entries = [entry for entry in catalogue() if kind in (None, entry[0])]
+    entries = [entry for entry in catalogue() if kind is None or kind.replace("-", " ") == entry[0]]
     if name is not None:
         key = name.replace("-", "_").replace("+", "_").lower()
         found = [entry for entry in entries if entry[1] == key]
@@ -64,12 +65,12 @@ def methods(
 
 
 def catalogue() -> list[Entry]:
-    """Every method, score, selector and scenario."""
-    from datawinnow import scenarios, scores, select
+    """Every method, score, selector, policy, batch selector and scenario."""
+    from datawinnow import dynamic, scenarios, scores, select
     from datawinnow.pipeline.methods import METHODS
 
     entries = [_of_method(method) for method in METHODS.values()]
-    for parts in (scores.METHODS, select.METHODS, scenarios.METHODS):
+    for parts in (scores.METHODS, select.METHODS, dynamic.POLICIES, dynamic.BATCH_SELECTORS, scenarios.METHODS):
         entries += [_of_part(part) for part in parts.values()]
     return entries
 
@@ -110,7 +111,9 @@ def _of_part(part: Any) -> Entry:
     card = part.card
     looks = probe_options(card.needs) if card.kind == "score" else ()
     options = ", ".join(
-        [_options(card.options)] * bool(card.options or not looks) + [f"{key} (of the probe)" for key in looks]
+        [f"{key} (given)" for key in card.takes if card.kind == "policy"]
+        + [_options(card.options)] * bool(card.options or not (looks or card.takes))
+        + [f"{key} (of the probe)" for key in looks]
     )
     needs = ", ".join([*card.needs, *(f"{need} (if there)" for need in card.optional_needs)]) or "nothing"
     fields = [card.kind, card.key, needs, options, card.end or "-", card.cost, card.source]

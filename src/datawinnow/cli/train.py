@@ -27,8 +27,8 @@ Policy = Annotated[
     typer.Option(
         "--policy",
         metavar="NAME",
-        help="Choose again while training: random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp or "
-        "example_swap. Default: none; every epoch trains on all.",
+        help="Choose again while training: random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp, loss_power "
+        "or example_swap. Default: none; every epoch trains on all.",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),
@@ -55,7 +55,8 @@ Wrap = Annotated[
         metavar="NAME[=VALUE]",
         help="Put the policy into a wrapper (repeatable, from the inside out): "
         "warm_up=2 (epochs on everything first), every=5 (epochs between plans), rescaled (unbiased weights), "
-        "annealed=full or annealed=partial (no choosing in the last eighth).",
+        "annealed=full or annealed=partial (no choosing in the last eighth), shrinking=0.5 (a keep that falls to it), "
+        "guarded (leaves out what looks mislabelled).",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),

@@ -4,14 +4,18 @@ A new policy is a file here, a line below and a test. Wrappers change when and h
 """
 
 from datawinnow.core.card import collect
+from datawinnow.dynamic._expected import expected_fraction
 from datawinnow.dynamic.divbs import divbs
 from datawinnow.dynamic.epsilon_greedy import EpsilonGreedy
 from datawinnow.dynamic.example_swap import ExampleSwap
 from datawinnow.dynamic.info_batch import InfoBatch
+from datawinnow.dynamic.loss_power import LossPower
 from datawinnow.dynamic.order_dp import OrderDP
+from datawinnow.dynamic.plan_log import PlanLog
 from datawinnow.dynamic.policy import Policy, State, Stream
 from datawinnow.dynamic.random_pruning import RandomPruning
 from datawinnow.dynamic.repeated_subset import RepeatedSubset
+from datawinnow.dynamic.replay import Replay
 from datawinnow.dynamic.rho_loss import rho_loss
 from datawinnow.dynamic.sampler import PolicySampler
 from datawinnow.dynamic.selective_backprop import selective_backprop
@@ -19,6 +23,9 @@ from datawinnow.dynamic.seta import SeTa
 from datawinnow.dynamic.static_subset import StaticSubset
 from datawinnow.dynamic.ucb import UCB
 from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
+from datawinnow.dynamic.wrap_guarded import guarded
+from datawinnow.dynamic.wrap_recorded import recorded
+from datawinnow.dynamic.wrap_shrinking import shrinking
 
 METHODS = collect(globals())
 POLICIES = {key: method for key, method in METHODS.items() if method.card.kind == "policy"}  # type: ignore[attr-defined]
@@ -32,11 +39,14 @@ __all__ = [
     "EpsilonGreedy",
     "ExampleSwap",
     "InfoBatch",
+    "LossPower",
     "OrderDP",
+    "PlanLog",
     "Policy",
     "PolicySampler",
     "RandomPruning",
     "RepeatedSubset",
+    "Replay",
     "SeTa",
     "State",
     "StaticSubset",
@@ -44,8 +54,12 @@ __all__ = [
     "annealed",
     "divbs",
     "every",
+    "expected_fraction",
+    "guarded",
+    "recorded",
     "rescaled",
     "rho_loss",
     "selective_backprop",
+    "shrinking",
     "warm_up",
 ]

@@ -61,8 +61,8 @@ class Shrinking(_Wrapped):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
                 raise ArgumentError(f"{name} must be in (0, 1], got {value!r}: it is the fraction of examples kept")
         check.one_of("how", self.how, ("linear", "cosine"))
-        names = {f.name for f in dataclasses.fields(self.policy)} if dataclasses.is_dataclass(self.policy) else set()
-        if "keep" not in names or isinstance(self.policy, ExampleSwap):
+        fields: dict[str, Any] = getattr(self.policy, "__dataclass_fields__", {})
+        if "keep" not in fields or isinstance(self.policy, ExampleSwap):
             raise ArgumentError(
                 f"shrinking() needs a policy that asks for its keep at every decision, such as UCB(keep=0.5), got "
                 f"{type(self.policy).__name__}; put warm_up(), annealed() and every() around shrinking(), not inside"

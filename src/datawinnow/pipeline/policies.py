@@ -8,7 +8,7 @@ from typing import Any
 from datawinnow.core.card import card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic import POLICIES as ALL
-from datawinnow.dynamic import annealed, every, rescaled, warm_up
+from datawinnow.dynamic import annealed, every, guarded, rescaled, shrinking, warm_up
 from datawinnow.dynamic._expected import expected_fraction
 
 POLICIES = {key: policy for key, policy in ALL.items() if key not in ("static_subset", "replay")}
@@ -116,11 +116,25 @@ def _annealed(policy: Any, value: str, epochs: int) -> Any:
     return annealed(policy, epochs, float(share or 0.875), kinds)
 
 
+def _guarded(policy: Any, value: str, epochs: int) -> Any:
+    del epochs
+    if value:
+        raise ValueError(value)
+    return guarded(policy)
+
+
+def _shrinking(policy: Any, value: str, epochs: int) -> Any:
+    end, _, start = value.partition(":")
+    return shrinking(policy, epochs, end=float(end), start=float(start or 1.0))
+
+
 WRAPPERS: dict[str, Callable[[Any, str, int], Any]] = {
     "warm_up": lambda policy, value, epochs: warm_up(policy, int(value)),
     "annealed": _annealed,
     "rescaled": _rescaled,
     "every": lambda policy, value, epochs: every(policy, int(value)),
+    "shrinking": _shrinking,
+    "guarded": _guarded,
 }
 """By name: a policy, the text after ``=`` and the epochs of the run give the wrapped policy."""
 
@@ -129,6 +143,8 @@ TAKES = {
     "annealed": "full, partial or none, and the share of the run before it, as annealed=full:0.875",
     "rescaled": "nothing",
     "every": "a number of epochs between plans, as every=5",
+    "shrinking": "the keep at the end, and that at the start, as shrinking=0.5 or shrinking=0.5:0.9",
+    "guarded": "nothing",
 }
 """What to give each wrapper."""
 

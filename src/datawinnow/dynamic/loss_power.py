@@ -1,0 +1,164 @@
+"""Chances in proportion to a power of the loss, with exactly as many drawn as asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.core.card import card
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+from datawinnow.dynamic._draw import in_random_order, some, where
+from datawinnow.dynamic._plan import first_plan, reasons, trained
+from datawinnow.dynamic._state import count, given, observed, replaced, size, unknown, vector, whole
+from datawinnow.dynamic.policy import First, State, Stream
+
+
+@card(
+    "policy",
+    "chance by loss",
+    "Katharopoulos and Fleuret 2017, Biased Importance Sampling for Deep Neural Network Training, arXiv 1706.00043; "
+    "drawn in fixed number as by Hartley and Rao 1962",
+    cost="time O(n log n) a plan, memory O(n): 4 bytes an example",
+)
+@dataclass(frozen=True)
+class LossPower:
+    """A draw, anew every epoch, in which an example's chance is proportional to its loss to the power ``a``.
+
+    The score is a running mean of the losses of an example's visits, s <- (1 - alpha) s + alpha x, its first visit
+    s = x. With k kept, pi_i = min(1, c s_i^a), and c such that the pi sum to k: who would have more than one is in for
+    certain, and the rest share what is left. A score below ``floor`` times the mean of all counts as that much, so
+    that what is learned now is looked at again. An example that was never visited is in for certain (of more than k
+    such, k are drawn uniformly).
+
+    Exactly k are drawn, and each with exactly its pi, by systematic sampling: the pi are laid end to end in a random
+    order, and whoever holds one of the points u, u + 1, ..., u + k - 1 is in, u uniform in [0, 1).
+
+    ``weighted`` gives each kept example the weight 1 / pi (Horvitz and Thompson), so that the expected sum of weighted
+    losses is the sum of all losses. Their **mean over the kept** is n / m of the mean over all: averaging a batch of
+    weighted losses makes every step n / m as long, with m / n as many steps (as with `InfoBatch`). A weight can be
+    large, for a = 1 up to (1 + floor) n / (k floor): with weights a ``floor`` of 0.1 or more keeps steps in bounds.
+
+    Args:
+        keep: fraction of the examples kept, in (0, 1].
+        a: power of the loss: 0 for a uniform draw, 1 for chances in proportion.
+        alpha: weight of the **new** loss in the running mean, in (0, 1].
+        weighted: give weights of one over the chance; False trains on the drawn as they are, which leans to the hard.
+        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for ``keep`` of it.
+        floor: lowest score, as a fraction of the mean of all, in (0, 1].
+
+    Returns:
+        A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids.
+
+    Raises:
+        ArgumentError: an option out of range.
+
+    References:
+        Katharopoulos and Fleuret 2017, arXiv 1706.00043 (the loss as importance, and biased use without weights);
+        Hartley and Rao 1962, Annals of Mathematical Statistics 33, 350-374 (systematic sampling in random order).
+
+    >>> from datawinnow.core.rng import stream
+    >>> policy = LossPower(keep=0.5, weighted=True)
+    >>> state = policy.observe(policy.init(4), torch.arange(4), loss=torch.tensor([1.0, 1.0, 1.0, 9.0]))
+    >>> plan, _ = policy.plan(1, state, lambda *path: stream(0, *path))
+    >>> sorted(round(w, 4) for w in plan.weight.tolist())
+    [1.0, 3.0]
+    """
+
+    keep: float
+    a: float = 1.0
+    alpha: float = 0.8
+    weighted: bool = False
+    first: First = "all"
+    floor: float = 0.01
+    needs: ClassVar[tuple[str, ...]] = ("loss",)
+
+    def __post_init__(self) -> None:
+        budget_of(self.keep, 1)
+        check.number("a", self.a, 0, 100)
+        check.number("alpha", self.alpha, 1e-9, 1)
+        check.one_of("weighted", self.weighted, (False, True))
+        check.one_of("first", self.first, ("all", "random"))
+        check.number("floor", self.floor, 1e-9, 1)
+
+    def init(self, n: int) -> State:
+        """``mean`` (n,) float32 of the losses, NaN where never visited."""
+        return {"n": count(n), "mean": unknown(n)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Move the running means of the visited towards their ``loss``."""
+        ids, x = given(whole(state, "n"), index, "loss", signals)
+        old = vector(state, "mean")[ids]
+        return replaced(state, ids, mean=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
+
+    def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+        """A draw of its own for each epoch."""
+        n, draws = size(epoch, state), stream("loss_power", epoch)
+        if not observed(state, "mean"):
+            return first_plan(self.first, self.keep, n, draws), state
+        k, mean = budget_of(self.keep, n), vector(state, "mean")
+        new = where(mean.isnan())
+        if new.numel() >= k:
+            codes = reasons(n, Reason.ZERO_WEIGHT, not_drawn=new, drawn=some(new, k, draws))
+            return trained(codes, draws), state
+        seen = where(~mean.isnan())
+        chance = chances(mean[seen], k - new.numel(), self.a, self.floor)
+        sure = chance >= 1
+        codes = reasons(n, Reason.NOT_DRAWN, kept=new, ranked=seen[sure])
+        rest, left = where(~sure), k - new.numel() - int(sure.sum())
+        codes[seen[rest[systematic(chance[rest], left, draws)]]] = int(Reason.DRAWN)
+        weight = torch.ones(n)
+        if self.weighted:
+            weight[seen] = (1 / chance).float()
+        return trained(codes, draws, weight), state
+
+
+def chances(score: Tensor, k: int, a: float, floor: float) -> Tensor:
+    """(m,) float64 inclusion probabilities proportional to ``score ** a``, capped at one, that sum to ``k``.
+
+    Args:
+        score: (m,) float; negative ones count as 0.
+        k: how many will be drawn, 1 to m.
+        a: the power.
+        floor: lowest score, as a fraction of the mean.
+    """
+    if k >= score.numel():
+        return torch.ones(score.numel(), dtype=torch.float64)
+    size = score.to(torch.float64).clamp(min=0)
+    size.clamp_(min=floor * float(size.mean()))
+    top = float(size.max())
+    size = size.div_(top) if top > 0 else torch.ones_like(size)  # so that no power can overflow
+    if a != 1:
+        size = size.pow_(a)
+    certain, c = -1, 0.0
+    while True:  # each turn makes some certain; few are needed, since what is left to share shrinks
+        high = size * c >= 1 - 1e-8
+        if int(high.sum()) == certain:
+            return (size * c).masked_fill_(high, 1.0)
+        certain = int(high.sum())
+        rest = float(size.masked_fill(high, 0.0).sum())
+        c = (k - certain) / rest if rest > 0 else c
+
+
+def systematic(chance: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """(k,) int64 positions drawn without replacement, position i with probability ``chance[i]`` exactly.
+
+    Args:
+        chance: (m,) float64, each below one, summing to ``k`` (but for rounding).
+        k: how many.
+        generator: source of the draw.
+    """
+    if k <= 0:
+        return torch.arange(0)
+    order = in_random_order(torch.arange(chance.numel()), generator)
+    ends = chance[order].cumsum(0).clamp_(max=k)
+    ends[-1] = k  # rounding must not lose the last
+    u = 1 - torch.rand((), dtype=torch.float64, generator=generator)  # in (0, 1]: at 0 both ends would hold a point
+    points = ends.sub_(u).floor_()
+    held = points > torch.cat([points.new_full((1,), -1.0), points[:-1]])
+    return order[where(held)]
