@@ -1,7 +1,7 @@
 """How stable scores are: their rank correlation across seeds, across networks, and of early epochs with the last.
 
 Forgetting, DUAL and input curvature, by Spearman's rank correlation (ties share their mean rank). Recordings are kept
-in results/stability, so that a run that was killed goes on. `--full` takes about 10 minutes on two idle cores.
+in results/stability, so that a run that was killed goes on. `--full` takes half an hour on two idle cores.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ After Toneva et al. 2019 (arXiv 1812.05159, figure 6): examples are sorted by ho
 30% is left out at five places, and the rest is trained on from scratch. Rows and recordings are kept in results/toneva,
 so that a run that was killed goes on; recordings of `datawinnow bench benchmarks/cifar10_cpu.toml` are used where they
 are there. "Times forgotten" counts an example that was never learned as forgotten in every epoch, as its score does.
-`--full` takes about 15 minutes on two idle cores, 4 more without recordings.
+`--full` takes half an hour on two idle cores, more without recordings.
 """
 
 from __future__ import annotations
