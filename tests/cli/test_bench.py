@@ -39,6 +39,6 @@ def test_an_arena_of_many_is_run_into_a_folder_of_its_own(call, tmp_path):
     shown = call("bench", str(tmp_path / "suite.toml"), "--only", "none", code=2).stderr
     assert "--only 'none': the file has no such arena. There are: few, more" in " ".join(shown.split())
     call("bench", str(tmp_path / "suite.toml"), "--only", "more", "--out", "r", "--jobs", "1")
-    assert [path.name for path in Path("r").iterdir()] == ["more"]
+    assert sorted(path.name for path in Path("r").iterdir()) == ["more", "report.html"]
     (row,) = [json.loads(line) for line in Path("r/more/rows.jsonl").read_text().splitlines()]
     assert (row["n"], row["passes"]) == (90, 90)

@@ -89,6 +89,11 @@ def bench(
         if len(rows) < total:
             of = f" of {arena}" if arena else ""
             screen.say(f"{len(rows)} of {total} cells{of} are done; run the same command again to go on")
+    if "" not in grids:
+        from datawinnow import report
+
+        screen.say()
+        screen.rows([("all arenas", str(report.write(folder)))])
 
 
 def chosen(grids: dict[str, Grid], only: list[str]) -> list[str]:

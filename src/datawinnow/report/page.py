@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.report import crowd, plots, words
+from datawinnow.report.contest import contest_context, is_contest
 from datawinnow.report.results import ROWS, Row, rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
@@ -23,7 +24,7 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
     """Write the page of a run folder, or of the results of a bench.
 
     Args:
-        path: a run folder (it has ``run.json``), a results folder, or its ``rows.jsonl``.
+        path: a run folder (it has ``run.json``), a results folder, its ``rows.jsonl``, or a folder of arenas.
         out: the page; ``report.html`` in that folder when None.
 
     Returns:
@@ -37,6 +38,9 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         name, context = "run.html", run_context(path)
     elif path.is_file() or (path / ROWS).is_file():
         name, context = "results.html", results_context(rows(path))
+    elif is_contest(path):
+        newest = max((rows(file)[-1] for file in path.glob(f"*/{ROWS}")), key=lambda row: str(row.get("finished", "")))
+        name, context = "contest.html", {**contest_context(path), "made": provenance(newest)}
     else:
         raise RunError(
             f"there is no run and there are no results at {path} (no run.json, no {ROWS}); make one with: "

@@ -1,0 +1,209 @@
+"""Several arenas side by side: what choosing gains over the shorter full run, against passes per example."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from datawinnow.core.errors import RunError
+from datawinnow.report import words
+from datawinnow.report.results import ROWS, file_of, rows
+from datawinnow.report.statistics import Difference, Interval
+from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, canvas, styled, to_svg
+from datawinnow.report.table import CLEAN, SHORTER, Cell, Table, table
+
+SAYS = (
+    "Above the line it is worth choosing, below it all the data for fewer epochs is better. Each point is an arena and "
+    "a budget, at equal examples passed; bars: 95% over paired seeds. One seed has no bar."
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method at one budget of one arena, over its seeds.
+
+    Attributes:
+        arena: name of the arena, with the scenario where it is not clean.
+        budget: passes over all the examples.
+        method: its key.
+        label: its name for people.
+        seeds: those with an accuracy.
+        accuracy: fraction right after the last epoch.
+        gain: over the shorter full run of the same budget, paired by seed; None for that run itself.
+        needs: passes that the shorter full run needs for this mean accuracy, interpolated over the logarithm of its
+            budgets; None outside them, or with one budget.
+    """
+
+    arena: str
+    budget: float
+    method: str
+    label: str
+    seeds: tuple[int, ...]
+    accuracy: Interval
+    gain: Difference | None
+    needs: float | None
+
+    @property
+    def saves(self) -> float | None:
+        """Passes that the shorter full run needs, over those of this arm; above 1 where choosing saves."""
+        return None if self.needs is None else self.needs / self.budget
+
+
+def is_contest(path: Path) -> bool:
+    """Whether ``path`` is a folder of arenas: no rows of its own, but folders that have some."""
+    return path.is_dir() and not (path / ROWS).exists() and any(path.glob(f"*/{ROWS}"))
+
+
+def arms(path: Path) -> list[Arm]:
+    """Every arm of every arena in a folder, in the order of the arenas' names and of their rows.
+
+    Raises:
+        RunError: a file of rows is damaged, or there is none.
+    """
+    folders = sorted(file.parent for file in path.glob(f"*/{ROWS}"))
+    if not folders:
+        raise RunError(f"no arenas at {path}: make some with: datawinnow bench benchmarks/contest.toml --out {path}")
+    return [arm for folder in folders for arm in _of(folder.name, table(rows(file_of(folder))))]
+
+
+def _of(arena: str, found: Table) -> list[Arm]:
+    n, epochs = float(found.about["n"]), float(found.about["epochs"])
+    made = []
+    for scenario in found.scenarios:
+        name = arena if scenario == CLEAN else f"{arena}, {scenario}"
+        curve = sorted((c.passes / n, c.accuracy.mean) for c in found.of(scenario, method=SHORTER))
+        cells = sorted(found.of(scenario), key=lambda c: c.keep)
+        made += [_arm(name, cell, round(cell.keep * epochs, 6), curve) for cell in cells]
+    return made
+
+
+def _arm(arena: str, cell: Cell, budget: float, curve: Sequence[tuple[float, float]]) -> Arm:
+    gain = None if cell.method == SHORTER else cell.to_shorter
+    needs = None if cell.method == SHORTER else needed(curve, cell.accuracy.mean)
+    return Arm(arena, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs)
+
+
+def needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
+    """Passes at which a curve of (passes, accuracy), sorted, first reaches an accuracy; None if outside of it.
+
+    >>> needed([(15, 0.70), (60, 0.80)], 0.75)
+    30.0
+    """
+    for (before, low), (after, high) in itertools.pairwise(curve):
+        if low <= accuracy <= high and high > low:
+            share = (accuracy - low) / (high - low)
+            return round(math.exp((1 - share) * math.log(before) + share * math.log(after)), 6)
+    return None
+
+
+def contest_context(path: Path) -> dict[str, Any]:
+    """What the page of a contest shows."""
+    found = arms(path)
+    names = list(dict.fromkeys(arm.arena for arm in found))
+    return {
+        "title": path.name,
+        "about": "Every arm passes as many examples as all the data for fewer epochs, everything counted.",
+        "says": verdict(found),
+        "figure": {"svg": the_map(found), "title": "When does choosing pay?", "says": SAYS},
+        "arenas": [(name, [arm for arm in found if arm.arena == name]) for name in names],
+    }
+
+
+def verdict(found: Sequence[Arm]) -> str:
+    """Where a method beats the shorter full run with five seeds, and where none does, in words."""
+    won, open_, lost = [], [], []
+    for arena in dict.fromkeys(arm.arena for arm in found):
+        for budget in dict.fromkeys(arm.budget for arm in found if arm.arena == arena):
+            here = [a for a in found if (a.arena, a.budget) == (arena, budget) and a.gain is not None]
+            place = f"{arena} at {budget:g} passes"
+            best = max((a for a in here if _sure(a)), key=lambda a: a.accuracy.mean, default=None)
+            if best is not None and best.gain is not None:
+                won.append(f"{place} ({best.label}, {words.points(best.gain)} points)")
+            elif here and all(len(a.seeds) >= CLAIM for a in here):
+                lost.append(place)
+            elif here:
+                open_.append(place)
+    parts = []
+    if won:
+        parts.append(f"Choosing beats all the data for fewer epochs in {words.listed(won)}.")
+    if lost:
+        parts.append(f"Nothing beats it in {words.listed(lost)}.")
+    if open_:
+        parts.append(f"Not settled (fewer than {CLAIM} seeds): {words.listed(open_)}.")
+    return " ".join(parts) or "There is nothing to compare yet."
+
+
+CLAIM = 5
+"""Seeds that a claim needs."""
+
+
+def _sure(arm: Arm) -> bool:
+    return arm.gain is not None and len(arm.seeds) >= CLAIM and arm.gain.verdict == "wins"
+
+
+def the_map(found: Sequence[Arm], most: int = 6) -> Markup:
+    """Gain over the shorter full run against passes per example, a colour a method, a marker an arena.
+
+    Drawn are the methods that stand in most places, the best of them first; all are in the tables.
+    """
+    compared = [arm for arm in found if arm.gain is not None]
+    places = {m: [a for a in compared if a.method == m] for m in dict.fromkeys(a.method for a in compared)}
+    chosen = sorted(places, key=lambda m: (-len(places[m]), -sum(_gain(a) for a in places[m]) / len(places[m])))[:most]
+    arenas = list(dict.fromkeys(arm.arena for arm in compared))
+    with styled():
+        figure, axes = canvas(6.4, 3.6)
+        axes.axhline(0, color=INK, linewidth=1)
+        for i, method in enumerate(chosen):
+            for arena in arenas:
+                points = sorted((a for a in places[method] if a.arena == arena), key=lambda a: a.budget)
+                if not points:
+                    continue
+                shift = 1 + 0.03 * (i - (len(chosen) - 1) / 2)  # side by side, not on top of each other
+                x, y = [a.budget * shift for a in points], [_gain(a) for a in points]
+                marker = MARKERS[arenas.index(arena) % len(MARKERS)]
+                axes.errorbar(x, y, [_reach(a) for a in points], color=SERIES[i % len(SERIES)], marker=marker,
+                              markersize=5, linewidth=1.2, elinewidth=1)  # fmt: skip
+            axes.plot([], [], color=SERIES[i % len(SERIES)], linewidth=3, label=places[method][0].label)
+        for i, arena in enumerate(arenas):
+            axes.plot([], [], color=MUTED, linestyle="none", marker=MARKERS[i % len(MARKERS)], label=arena)
+        budgets = sorted({round(arm.budget, 6) for arm in compared})
+        if budgets:
+            axes.set_xscale("log")
+            axes.set_xticks(budgets, [f"{b:g}" for b in budgets])
+            axes.set_xticks([], minor=True)
+        axes.set_xlabel("passes per example")
+        axes.set_title("points over all the data for as many passes", loc="left", fontsize=9, color=MUTED)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return to_svg(figure, "map")
+
+
+def _gain(arm: Arm) -> float:
+    assert arm.gain is not None, arm.method
+    return 100 * arm.gain.interval.mean
+
+
+def _reach(arm: Arm) -> float:
+    half = 0.0 if arm.gain is None else arm.gain.interval.half
+    return 100 * half if half is not None and math.isfinite(half) else 0.0
+
+
+def contest_markdown(path: Path) -> str:
+    """The verdict and a table an arena, as Markdown."""
+    found = arms(path)
+    out = [verdict(found), ""]
+    for arena in dict.fromkeys(arm.arena for arm in found):
+        out += [f"**{arena}**", "", "| passes | method | seeds | accuracy % | gain, points | reference needs |"]
+        out.append("| --- | --- | --- | --- | --- | --- |")
+        for arm in (a for a in found if a.arena == arena):
+            gain = "-" if arm.gain is None else f"{words.points(arm.gain)} {words.mark(arm.gain)}"
+            needs = "-" if arm.needs is None else f"{arm.needs:.1f} passes ({arm.saves:.2f}x)"
+            cells = [f"{arm.budget:g}", arm.label, str(len(arm.seeds)), words.percent(arm.accuracy), gain, needs]
+            out.append("| " + " | ".join(cells) + " |")
+        out.append("")
+    return "\n".join(out)

@@ -1,0 +1,93 @@
+"""Several arenas side by side: gains by hand, what the reference would need, and what may be claimed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from datawinnow import report
+from datawinnow.core.errors import RunError
+from datawinnow.report import contest
+from tests.report import fixtures
+
+SEEDS = range(5)
+
+
+def row(method: str, keep: float, seed: int, accuracy: float, scenario: str = "clean") -> dict:
+    found = next(r for r in fixtures.grid() if r["method"] == "shorter_full")
+    new = {"method": method, "label": method, "keep": keep, "seed": seed, "accuracy": accuracy, "scenario": scenario}
+    passes = keep * 60 * found["n"]
+    return {**found, "changed_kept": None, "epochs": 60, "passes": passes, "total_passes": passes, **new}
+
+
+def write(folder: Path, rows: list[dict]) -> None:
+    folder.mkdir(parents=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One arena where `ucb` gains 1 to 1.4 points at 30 passes and nothing at 60; a noisy one with two seeds."""
+    rows = []
+    for seed in SEEDS:
+        of = ((0.25, 0.70, 0.02), (0.5, 0.75, 0.01 + seed / 1000), (1.0, 0.80, 0.001 * (-1) ** seed))
+        for keep, base, gain in of:
+            rows.append(row("shorter_full", keep, seed, base + seed / 100))
+            rows.append(row("ucb", keep, seed, base + seed / 100 + gain))
+    write(tmp_path / "c" / "cifar", rows)
+    noisy = []
+    for seed in (0, 1):
+        noisy.append(row("shorter_full", 1.0, seed, 0.6, "symmetric 0.2"))
+        noisy.append(row("ucb", 1.0, seed, 0.7 + seed / 100, "symmetric 0.2"))
+    write(tmp_path / "c" / "noisy", noisy)
+    return tmp_path / "c"
+
+
+def test_gains_are_paired_and_the_reference_has_none(folder: Path) -> None:
+    arms = {(a.arena, a.budget, a.method): a for a in contest.arms(folder)}
+    assert {key[:2] for key in arms} == {("cifar", 15), ("cifar", 30), ("cifar", 60), ("noisy, symmetric 0.2", 60)}
+    arm = arms["cifar", 30, "ucb"]
+    assert arm.gain is not None
+    assert arm.gain.interval.mean == pytest.approx(0.012)
+    assert arm.gain.interval.half == pytest.approx(2.776 * 0.0015811 / math.sqrt(5), rel=1e-3)
+    assert arm.seeds == tuple(SEEDS)
+    assert arms["cifar", 30, "shorter_full"].gain is None
+
+
+def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None:
+    arms = {(a.budget, a.method): a for a in contest.arms(folder) if a.arena == "cifar"}
+    # 0.782 between 0.77 at 30 and 0.82 at 60 passes
+    wanted = 30 * 2 ** ((0.782 - 0.77) / 0.05)
+    assert arms[30, "ucb"].needs == pytest.approx(wanted, rel=1e-5)
+    assert arms[30, "ucb"].saves == pytest.approx(wanted / 30, rel=1e-5)
+    assert arms[60, "ucb"].needs is None  # better than all that was run: nobody knows
+    assert arms[30, "shorter_full"].needs is None
+
+
+def test_only_five_seeds_make_a_claim(folder: Path) -> None:
+    said = contest.verdict(contest.arms(folder))
+    assert "cifar at 15 passes (ucb, +2.0" in said
+    assert "cifar at 30 passes (ucb, +1.2 ± 0.2 points)" in said
+    assert "Nothing beats it in cifar at 60 passes." in said
+    assert "Not settled (fewer than 5 seeds): noisy, symmetric 0.2 at 60 passes." in said
+
+
+def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:
+    page = report.write(folder)
+    assert page == folder / "report.html"
+    text = page.read_text()
+    for part in ("When does choosing pay?", "<h2>cifar</h2>", "noisy, symmetric 0.2", "+1.2 ± 0.2", "<svg"):
+        assert part in text, part
+    table = report.contest_markdown(folder)
+    assert "| 30 | ucb | 5 | 78.2 ± 2.2 | +1.2 ± 0.2 better | 35.4 passes (1.18x) |" in table
+    assert "| 60 | shorter_full | 5 |" in table
+
+
+def test_a_folder_without_arenas_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no arenas at .* datawinnow bench benchmarks/contest\.toml"):
+        contest.arms(tmp_path)
+    with pytest.raises(RunError, match="there is no run and there are no results"):
+        report.write(tmp_path)
