@@ -68,7 +68,7 @@ def test_the_traceback_is_there_on_request(call, monkeypatch):
 def test_a_bug_is_no_message(call, monkeypatch):
     import datawinnow.bench
 
-    monkeypatch.setattr(datawinnow.bench, "read_grid", lambda file: 1 / 0)
+    monkeypatch.setattr(datawinnow.bench, "read_grids", lambda file: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         raise call("bench", "x.toml", code=1).exception
 
@@ -79,7 +79,7 @@ def test_a_file_that_may_not_be_written_is_named(call, monkeypatch):
     def refuse(file):
         raise PermissionError(13, "Permission denied", "/elsewhere/results")
 
-    monkeypatch.setattr(datawinnow.bench, "read_grid", refuse)
+    monkeypatch.setattr(datawinnow.bench, "read_grids", refuse)
     assert call("bench", "x.toml", code=2).stderr == "error: /elsewhere/results: Permission denied\n"
 
 

@@ -56,7 +56,7 @@ Wrap = Annotated[
         help="Put the policy into a wrapper (repeatable, from the inside out): "
         "warm_up=2 (epochs on everything first), every=5 (epochs between plans), rescaled (unbiased weights), "
         "annealed=full or annealed=partial (no choosing in the last eighth), shrinking=0.5 (a keep that falls to it), "
-        "guarded (leaves out what looks mislabelled).",
+        "guarded (leaves out what looks mislabelled). Default: none.",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),
@@ -67,7 +67,7 @@ Passes = Annotated[
         "--passes",
         metavar="N",
         help="With --policy, instead of --epochs: train until as many examples went through as N epochs on everything "
-        "would pass, so that it costs what the shorter full run of N epochs costs.",
+        "would pass, so that it costs what the shorter full run of N epochs costs. Default: count epochs.",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),
