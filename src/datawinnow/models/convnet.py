@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
 
+from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.models.channels import as_channels
 
 Norm = Literal["instance", "batch", "group", "layer", "none"]
+Act = Literal["relu", "leaky_relu", "sigmoid", "silu"]
+Pool = Literal["avg", "max", "none"]
+ACTS: dict[Act, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+}
+POOLS: dict[Pool, Callable[[], nn.Module]] = {
+    "avg": lambda: nn.AvgPool2d(2),
+    "max": lambda: nn.MaxPool2d(2),
+    "none": nn.Identity,
+}
 
 
 def norm_layer(norm: Norm, width: int, size: int) -> nn.Module:
@@ -41,9 +56,11 @@ class ConvNet(nn.Module):
         depth: number of blocks (3 in the papers at 32x32).
         width: channels of every block (128 in the papers).
         norm: normalisation of every block (instance in the papers).
+        act: activation of every block (ReLU in the papers).
+        pool: 2x2 pooling of every block (average in the papers); with ``"none"`` nothing is halved.
 
     Raises:
-        ArgumentError: a picture too small to be halved ``depth`` times.
+        ArgumentError: a picture too small to be halved ``depth`` times, or an unknown norm, activation or pooling.
     """
 
     def __init__(
@@ -55,10 +72,15 @@ class ConvNet(nn.Module):
         depth: int = 3,
         width: int = 128,
         norm: Norm = "instance",
+        act: Act = "relu",
+        pool: Pool = "avg",
     ) -> None:
         super().__init__()
         self.channels = channels
-        if size >> depth < 1:
+        check.one_of("act", act, tuple(ACTS))
+        check.one_of("pool", pool, tuple(POOLS))
+        halved = int(pool != "none")
+        if halved and size >> depth < 1:
             raise ArgumentError(
                 f"a ConvNet of depth {depth} halves the picture {depth} times; {size} pixels are too "
                 f"few: give a smaller depth or a larger size"
@@ -68,16 +90,16 @@ class ConvNet(nn.Module):
         for level in range(depth):
             # 28x28 is padded to 32x32 by the first layer, as in the papers' code
             padding = 3 if level == 0 and size == 28 else 1
-            side = (32 if size == 28 else size) >> level
+            side = (32 if size == 28 else size) >> level * halved
             blocks += [
                 nn.Conv2d(before, width, 3, padding=padding),
                 norm_layer(norm, width, side),
-                nn.ReLU(inplace=True),
-                nn.AvgPool2d(2),
+                ACTS[act](),
+                POOLS[pool](),
             ]
             before = width
         self.features = nn.Sequential(*blocks, nn.Flatten())
-        side = (32 if size == 28 else size) >> depth
+        side = (32 if size == 28 else size) >> depth * halved
         self.classifier = nn.Linear(width * side * side, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +109,16 @@ class ConvNet(nn.Module):
 
 
 def convnet(
-    *, classes: int, channels: int = 3, size: int = 32, depth: int = 3, width: int = 128, norm: Norm = "instance"
+    *,
+    classes: int,
+    channels: int = 3,
+    size: int = 32,
+    depth: int = 3,
+    width: int = 128,
+    norm: Norm = "instance",
+    act: Act = "relu",
+    pool: Pool = "avg",
 ) -> ConvNet:
     """The ConvNet of the condensation papers; see `ConvNet` for the arguments."""
-    return ConvNet(classes=classes, channels=channels, size=size, depth=depth, width=width, norm=norm)
+    shape = {"channels": channels, "size": size, "depth": depth, "width": width}
+    return ConvNet(classes=classes, **shape, norm=norm, act=act, pool=pool)

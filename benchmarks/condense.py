@@ -1,0 +1,160 @@
+"""Seconds an iteration of condensing against the class-by-class form that is published, at equal loss.
+
+The published form loops over classes: one forward pass of a class's real images and one of its synthetic ones, whole.
+Ours passes all classes together, real images in pieces that stay in cache. Network, images, augmentation and so
+the loss are the same in both.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from measuring import arguments, finish, in_child, interleaved, ratio, say
+from torch import Tensor
+
+from datawinnow.condense import SIAMESE
+from datawinnow.condense._gradients import gradient_distance
+from datawinnow.condense._pixels import Pixels
+from datawinnow.condense._real import Real
+from datawinnow.condense._step import Step, World
+from datawinnow.condense.dc import gradient_matching
+from datawinnow.condense.dm import distribution_matching
+from datawinnow.core.rng import stream
+from datawinnow.models import convnet
+
+
+@dataclass(frozen=True)
+class Size:
+    """A problem: images of ``side`` pixels, a ConvNet, images a class."""
+
+    name: str
+    channels: int
+    side: int
+    width: int
+    depth: int
+    real_batch: int
+    per_class: int
+
+
+DIGITS = [Size(f"digits, {n} a class", 1, 8, 32, 2, 64, n) for n in (1, 10)]
+FASHION = [Size(f"28x28, width 32, {n} a class", 1, 28, 32, 2, 64, n) for n in (1, 10)]
+CIFAR = [Size(f"32x32, width 128, {n} a class", 3, 32, 128, 3, 256, n) for n in (1, 10)]
+SIZES = {
+    "smoke": ([Size("digits, 1 a class", 1, 8, 8, 2, 8, 1)], 2),
+    "default": ([*DIGITS, *FASHION], 7),
+    "full": ([*DIGITS, *FASHION, *CIFAR], 5),
+}
+CLASSES = 10
+GOAL = {"cpu": 2.0, "cuda": 5.0}
+"""Times faster than the published form."""
+OBJECTIVES: dict[str, Callable[[Step], Iterator[Tensor]]] = {
+    "dm": distribution_matching,
+    "dsa": partial(gradient_matching, metric="rows"),
+}
+
+
+def a_step(size: Size, device: str) -> Step:
+    """One matching step on random images: what they show does not change what they cost."""
+    count, shape = CLASSES * size.real_batch, (size.channels, size.side, size.side)
+    g = stream(0, "benchmark")
+    images = torch.randint(0, 256, (count, *shape), generator=g).to(torch.uint8)
+    labels = torch.arange(CLASSES).repeat_interleave(size.real_batch)
+    real = Real(images, labels, device=device)
+    start = torch.randn((CLASSES * size.per_class, *shape), generator=g).to(device)
+    own = torch.arange(CLASSES, device=device).repeat_interleave(size.per_class)
+
+    def build() -> torch.nn.Module:
+        how: dict[str, Any] = {"channels": size.channels, "size": size.side, "width": size.width, "depth": size.depth}
+        return convnet(classes=CLASSES, **how)
+
+    world = World(real, Pixels(start, CLASSES, 0.5), own, 1, build, 0, SIAMESE)
+    x, y = real.at(torch.arange(count))
+    leaf = start.clone().requires_grad_()
+    return Step(world, world.fresh(0), 0.0, x, y, leaf, SIAMESE.draw(CLASSES, stream(0, "augment")))
+
+
+def ours(step: Step, method: str) -> float:
+    """The loss and the gradient of the pixels, as the loop of the library takes them."""
+    gradient, loss = torch.zeros_like(step.leaf), 0.0
+    for part in OBJECTIVES[method](step):
+        gradient += torch.autograd.grad(part, step.leaf)[0]
+        loss += float(part.detach())
+    return loss
+
+
+def published(step: Step, method: str) -> float:
+    """A class after the other, its real and its synthetic batch whole; one backward pass for the sum."""
+    assert step.drawn is not None
+    weights = list(step.net.parameters())
+    for weight in weights:
+        weight.requires_grad_(method != "dm")
+    total = torch.zeros((), device=step.leaf.device)
+    own = step.leaf.view(CLASSES, -1, *step.leaf.shape[1:])
+    for c in range(CLASSES):
+        x, y = step.x[step.y == c], step.y[step.y == c]
+        s, t = own[c], torch.full((own.shape[1],), c, device=step.leaf.device)
+        x, s = step.drawn(x, y), step.drawn(s, t)
+        if method == "dm":
+            real, made = step.net.features(x).detach(), step.net.features(s)  # type: ignore[operator]
+            total = total + (real.mean(0) - made.mean(0)).square().sum()
+            continue
+        on_real = [g.detach() for g in torch.autograd.grad(F.cross_entropy(step.net(x), y), weights)]
+        on_own = list(torch.autograd.grad(F.cross_entropy(step.net(s), t), weights, create_graph=True))
+        total = total + gradient_distance(on_own, on_real, "rows")
+    torch.autograd.grad(total, step.leaf)
+    for weight in weights:
+        weight.requires_grad_()
+    return float(total.detach())
+
+
+def measure(size: Size, rounds: int, device: str) -> dict[str, Any]:
+    """Both forms of both methods on one problem, in turns."""
+    rows = {}
+    for method in OBJECTIVES:
+        step = a_step(size, device)
+        losses = {"ours": ours(step, method), "published": published(step, method)}
+
+        def timed(form: Callable[[Step, str], float], step: Step = step, method: str = method) -> object:
+            loss = form(step, method)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return loss
+
+        wall, cpu = interleaved({"ours": partial(timed, ours), "published": partial(timed, published)}, rounds)
+        rows[method] = {
+            "loss": losses["ours"],
+            "loss_difference": abs(losses["ours"] - losses["published"]) / abs(losses["published"]),
+            "seconds": {form: statistics.median(taken) for form, taken in wall.items()},
+            "ratio": ratio(wall["published"], wall["ours"]),
+            "cpu_ratio": ratio(cpu["published"], cpu["ours"]),
+            "chunk": step.world.chunk,
+            "together": step.world.together,
+        }
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    chosen = arguments(__doc__ or "", argv)
+    sizes, rounds = SIZES[chosen]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tables = []
+    for size in sizes:
+        found, peak = in_child(measure, size, rounds, device)
+        for method, row in found.items():
+            say(
+                f"{size.name:30} {method:4} {row['seconds']['ours']:8.4f} s, class by class "
+                f"{row['seconds']['published']:8.4f} s: {row['ratio']['median']:.2f}x, "
+                f"{row['cpu_ratio']['median']:.2f}x its CPU seconds; losses differ by {row['loss_difference']:.1e}"
+            )
+        tables.append({"size": size.__dict__, "peak_mb": peak, "methods": found})
+    finish("condense", chosen, {"goal": GOAL[device], "device": device, "rounds": rounds, "tables": tables})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""New images that stand for the real ones: one loop, and in each file what one paper matches."""
+
+from datawinnow.condense._augment import SIAMESE, Augmentation
+from datawinnow.condense._evaluate import Evaluation, evaluate, pooled
+from datawinnow.condense._loop import DivergedError
+from datawinnow.condense._real_sets import REAL, real_set
+from datawinnow.condense.cafe import cafe
+from datawinnow.condense.dc import dc
+from datawinnow.condense.dm import dm
+from datawinnow.condense.dsa import dsa
+from datawinnow.condense.idm import idm
+from datawinnow.core.card import collect
+from datawinnow.core.synthetic import Synthetic
+
+METHODS = collect(globals())
+
+__all__ = [
+    "METHODS",
+    "REAL",
+    "SIAMESE",
+    "Augmentation",
+    "DivergedError",
+    "Evaluation",
+    "Synthetic",
+    "cafe",
+    "dc",
+    "dm",
+    "dsa",
+    "evaluate",
+    "idm",
+    "pooled",
+    "real_set",
+]

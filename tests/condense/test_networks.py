@@ -1,0 +1,160 @@
+"""Where networks come from: how often they are matched, what they are trained on, and that every loop ends."""
+
+import pytest
+import torch
+from torch import nn
+
+from datawinnow.condense._networks import DynamicBilevel, Fresh, Queue, TrainedOnSynthetic, settle_norms
+from datawinnow.condense._pixels import Pixels
+from datawinnow.condense._real import Real
+from datawinnow.condense._step import World
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import stream
+from tests.condense.helpers import CLASSES, build, pictures
+
+CAFE = {"still": 0.04, "moves": 0.03, "window": 4, "query": 4, "outer_most": 7, "inner_most": 6, "lr": 0.01, "batch": 8}
+QUEUE = {
+    "first": 2, "most": 3, "push_every": 2, "trained": 1, "steps": 3, "batch": 8, "lr": 0.01, "momentum": 0.9,
+    "weight_decay": 0.0, "reset_every": 100,
+}  # fmt: skip
+
+
+def a_world(**how):
+    x, y = pictures()
+    start = torch.randn(CLASSES, 1, 8, 8, generator=stream(0, "start"))
+    made = {"build": build(), **how}
+    return World(Real(x, y), Pixels(start, CLASSES, 0.5), torch.arange(CLASSES), 1, seed=0, **made)
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten().clone() for p in net.parameters()])
+
+
+def test_fresh_networks_are_new_each_iteration_and_the_same_each_time():
+    world = a_world()
+    nets = [weights(next(Fresh().of(k, world))[0]) for k in (0, 1, 0)]
+    assert torch.equal(nets[0], nets[2])
+    assert not torch.equal(nets[0], nets[1])
+
+
+def test_a_trained_one_is_matched_outer_times_and_trained_in_between_on_the_images_as_they_are():
+    world, found = a_world(), []
+    for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).of(0, world):
+        found.append(weights(net))
+    assert len(found) == 3
+    assert not torch.equal(found[0], found[1])
+    assert world.passed["backward"] == 2 * 2 * CLASSES  # not after the last
+    moved = a_world()
+    other = []
+    for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).of(0, moved):
+        other.append(weights(net))
+        moved.pixels.x = moved.pixels.x + 1
+    assert torch.equal(found[0], other[0])
+    assert not torch.equal(found[1], other[1])
+
+
+def test_batch_norms_take_the_statistics_of_real_images_and_stay_there():
+    world = a_world(build=build(norm="batch"))
+    net = world.fresh(0)
+    norm = next(m for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+    settle_norms(net, world, 0, 0)
+    assert not norm.training
+    assert net.training
+    assert float(norm.running_mean.abs().max()) > 0
+
+
+class Scripted(DynamicBilevel):
+    """Reads accuracies from a list instead of measuring them."""
+
+    def __init__(self, readings, **how):
+        super().__init__(**{**CAFE, **how})
+        self.readings = readings
+        self.epochs = 0
+
+    def _reading(self, net, world, k, t, epoch):
+        self.epochs += epoch >= 0
+        return self.readings(t, epoch)
+
+
+def test_the_inner_loop_ends_where_accuracy_stays_flat_and_so_does_the_outer():
+    flat = Scripted(lambda t, epoch: 0.5 if epoch >= 0 else 0.1 * t)  # inner never moves, outer never stands still
+    steps = len(list(flat.of(0, a_world())))
+    assert steps == CAFE["outer_most"]
+    assert flat.epochs == (CAFE["outer_most"] - 1) * CAFE["inner_most"]
+
+
+def test_the_outer_loop_ends_when_the_last_readings_stand_still():
+    readings = [0.1, 0.5, 0.9, 0.9, 0.9, 0.91]
+    found = Scripted(lambda t, epoch: readings[t] if epoch < 0 else epoch)
+    assert len(list(found.of(0, a_world()))) == 6  # the last four are within 0.04
+    assert found.epochs == 5 * CAFE["window"]  # inner readings move as soon as the window is full
+
+
+def test_readings_of_a_real_network_are_its_accuracy():
+    world = a_world()
+    net = world.fresh(0)
+    with torch.no_grad():
+        net.classifier.weight.zero_()
+        net.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    assert DynamicBilevel(**CAFE)._reading(net, world, 0, 0, 0) == pytest.approx(1 / 3)
+    assert world.passed["forward"] == 4 * CLASSES
+
+
+def test_the_queue_pushes_pops_trains_and_counts():
+    world, queue = a_world(), Queue(**QUEUE)
+    sizes, percents = [], []
+    for k in range(8):
+        before = [weights(net) for net in queue.nets]
+        for net, percent in queue.of(k, world):
+            assert not net.training
+            percents.append(percent)
+            oldest = weights(queue.nets[0])
+        sizes.append(len(queue.nets))
+        if k % 2:  # nothing pushed: one network was trained, on 3 batches of 8
+            changed = [not torch.equal(a, weights(net)) for a, net in zip(before, queue.nets, strict=True)]
+            assert sum(changed) == 1
+    assert sizes == [3] * 8
+    assert queue.made == 2 + 4
+    assert oldest.numel() > 0
+    assert world.passed["backward"] == 8 * 3 * 8
+    assert percents[0] == 0
+    assert max(percents) > 1  # percent, not a share
+    assert all(right <= seen for right, seen in queue.counts)
+
+
+def test_counts_are_forgotten_now_and_then():
+    world, queue = a_world(), Queue(**{**QUEUE, "reset_every": 4})
+    for k in range(4):
+        list(queue.of(k, world))
+    assert sum(seen for _, seen in queue.counts) > 0
+    matched = queue.of(4, world)
+    assert next(matched)[1] == 0
+    assert sum(seen for _, seen in queue.counts) == 0
+
+
+def test_a_queue_is_put_back_whole():
+    world, queue, again = a_world(), Queue(**QUEUE), Queue(**QUEUE)
+    for k in range(3):
+        list(queue.of(k, world))
+    again.load({name: tensor.clone() for name, tensor in queue.tensors().items()}, world)
+    for k in range(3, 6):
+        one, other = list(queue.of(k, world)), list(again.of(k, world))
+        assert one[0][1] == other[0][1]
+        assert torch.equal(weights(one[0][0]), weights(other[0][0]))
+    assert (again.counts, again.made) == (queue.counts, queue.made)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: TrainedOnSynthetic(0, 1, 0.1, 8), "outer must be a whole number"),
+        (lambda: DynamicBilevel(**{**CAFE, "still": 2}), "still must be a number in"),
+        (lambda: DynamicBilevel(**{**CAFE, "window": 0}), "window must be a whole number"),
+        (lambda: Queue(**{**QUEUE, "push_every": 0}), "push_every must be a whole number"),
+        (lambda: Queue(**{**QUEUE, "momentum": 3}), "net_momentum must be a number"),
+    ],
+    ids=["outer", "still", "window", "push_every", "momentum"],
+)
+def test_settings_that_cannot_be_are_refused(make, match):
+    with pytest.raises(ArgumentError, match=match):
+        make()

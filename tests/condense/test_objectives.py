@@ -1,0 +1,149 @@
+"""Objectives: their values against loops written from the equations, their gradients against finite differences."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from datawinnow.condense import SIAMESE
+from datawinnow.condense._gradients import METRICS, gradient_distance, own_gradients, real_gradients
+from datawinnow.condense.cafe import features_aligned
+from datawinnow.condense.dc import gradient_matching
+from datawinnow.condense.dm import distribution_matching
+from datawinnow.condense.idm import regularised_matching
+from datawinnow.core.rng import stream
+from tests.condense.helpers import CLASSES, a_step, network
+from tests.reference import condense as reference
+
+CAFE = partial(features_aligned, layers=None, shallow=0.1, discriminate=0.01)
+OBJECTIVES = {
+    "dm": (distribution_matching, {}),
+    "dsa": (partial(gradient_matching, metric="rows"), {"augment": SIAMESE}),
+    "dc": (partial(gradient_matching, metric="rows"), {}),
+    "dc one by one": (partial(gradient_matching, metric="rows"), {"together": False}),
+    "dc mse": (partial(gradient_matching, metric="mse"), {}),
+    "dc cos": (partial(gradient_matching, metric="cos"), {}),
+    "cafe": (CAFE, {}),
+    "idm": (partial(regularised_matching, ce_weight=0.5), {"factor": 2, "percent": 60.0, "augment": SIAMESE}),
+}
+each = pytest.mark.parametrize(("objective", "how"), OBJECTIVES.values(), ids=OBJECTIVES.keys())
+
+
+def smooth():
+    """A network whose gradients are smooth, so that finite differences of gradients exist."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(3, 4, 3, padding=1),
+            nn.GroupNorm(4, 4), nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, CLASSES),
+        )  # fmt: skip
+
+
+def value_and_gradient(step, objective):
+    parts = list(objective(step))
+    return float(sum(parts).detach()), sum(torch.autograd.grad(part, step.leaf)[0] for part in parts)
+
+
+def by_class(step):
+    every = torch.arange(CLASSES)
+    real, x, y = step.real(), *step.synthetic(every)
+    return [(real[step.y == c], step.y[step.y == c]) for c in every], [(x[y == c].detach(), y[y == c]) for c in every]
+
+
+@each
+def test_gradients_of_pixels_are_those_of_finite_differences(objective, how):
+    step = a_step(smooth(), **how)
+    value, gradient = value_and_gradient(step, objective)
+    assert value > 0
+    assert float(gradient.abs().max()) > 1e-8
+    for row in stream(0, "pixels"), stream(1, "pixels"), stream(2, "pixels"):
+        direction = torch.randn(gradient.shape, generator=row, dtype=torch.float64)
+        ends = []
+        for sign in (1, -1):
+            moved = a_step(smooth(), **how)
+            moved.leaf = (step.leaf.detach() + sign * 1e-5 * direction).requires_grad_()
+            ends.append(sum(float(part.detach()) for part in objective(moved)))
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-8)
+
+
+def test_gradient_matching_is_the_loop_over_classes_and_rows():
+    step = a_step(smooth())
+    value, _ = value_and_gradient(step, OBJECTIVES["dc"][0])
+    assert value == pytest.approx(reference.gradient_matching(step.net, *by_class(step)), rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_gradients_in_one_pass_are_those_of_a_class_at_a_time(metric):
+    steps = [a_step(network(), together=together) for together in (True, False)]
+    found = [value_and_gradient(step, partial(gradient_matching, metric=metric)) for step in steps]
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-7, atol=1e-10)
+
+
+def test_parameters_of_one_dimension_count_nothing_in_rows_and_something_in_mse():
+    step = a_step(network())
+    real, (_, own) = real_gradients(step), next(own_gradients(step))
+    flat = [i for i, p in enumerate(step.net.parameters()) if p.ndim < 2]
+    assert len(flat) == 7  # biases and norms of two blocks, and the last bias
+    other = [g if i not in flat else g + 5 for i, g in enumerate(real[0])]
+    with torch.no_grad():
+        assert float(gradient_distance(own[0], other, "rows")) == float(gradient_distance(own[0], real[0], "rows"))
+        assert float(gradient_distance(own[0], other, "mse")) > float(gradient_distance(own[0], real[0], "mse")) + 1
+
+
+def test_distribution_matching_is_the_loop_over_classes_and_features():
+    step = a_step(network())
+    value, _ = value_and_gradient(step, distribution_matching)
+    assert value == pytest.approx(reference.mean_matching(step.net.features, *by_class(step)), rel=1e-9)
+
+
+def test_cafe_is_layers_the_last_pool_twice_and_the_discrimination():
+    step = a_step(network())
+    real, own = by_class(step)
+    net, features = step.net, step.net.features
+    layers = [nn.Sequential(*features[:3]), nn.Sequential(*features[:7])]  # after either activation
+    wanted = 0.1 * reference.mean_matching(lambda x: layers[0](x).flatten(1), real, own)
+    wanted += 1.0 * reference.mean_matching(lambda x: layers[1](x).flatten(1), real, own)
+    wanted += 2.0 * reference.mean_matching(features, real, own)
+    wanted += 0.01 * reference.discrimination(features, real, own)
+    assert isinstance(net.features[2], nn.ReLU)
+    assert value_and_gradient(step, CAFE)[0] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_idm_weighs_the_cross_entropy_by_percent_and_leaves_untrained_networks_alone():
+    how = {"factor": 2}
+    matching = value_and_gradient(a_step(network(), **how), distribution_matching)[0]
+    idm = partial(regularised_matching, ce_weight=0.5)
+    assert value_and_gradient(a_step(network(), **how), idm)[0] == pytest.approx(matching)
+    step = a_step(network(), percent=60.0, **how)
+    _, own = by_class(step)
+    entropy = sum(float(nn.functional.cross_entropy(step.net(x), y)) for x, y in own)
+    assert len(own[0][0]) == 8  # two images of four tiles
+    assert value_and_gradient(step, idm)[0] == pytest.approx(matching + 0.5 * 60 * entropy, rel=1e-9)
+
+
+@pytest.mark.parametrize("how", [{"at_once": 1}, {"chunk": 2}, {"recompute": True}], ids=lambda how: next(iter(how)))
+@pytest.mark.parametrize("name", ["dm", "dc", "cafe", "idm"])
+def test_what_saves_memory_changes_nothing(name, how):
+    objective, own = OBJECTIVES[name]
+    plain = value_and_gradient(a_step(network(), **own), objective)
+    saving = value_and_gradient(a_step(network(), **own, **how), objective)
+    assert saving[0] == pytest.approx(plain[0], rel=1e-9)
+    torch.testing.assert_close(saving[1], plain[1], rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["dm", "cafe"])
+def test_batch_norms_see_all_classes_at_once_whatever_saves_memory(name):
+    objective = OBJECTIVES[name][0]
+    plain = value_and_gradient(a_step(network(norm="batch").train()), objective)
+    saving = value_and_gradient(a_step(network(norm="batch").train(), at_once=1, chunk=2), objective)
+    assert saving[0] == pytest.approx(plain[0], rel=1e-9)
+
+
+def test_real_images_are_not_differentiated():
+    step = a_step(network())
+    features, _ = step.real_seen()
+    assert not features.requires_grad
+    assert all(not g.requires_grad for g in real_gradients(step)[0])
