@@ -1,0 +1,105 @@
+"""`cluster_quotas`: each cluster's best by its share, as InstructionGPT-4's published code counts and sorts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.budget import check_budget
+from datawinnow.core.card import card
+from datawinnow.core.check import Missing
+from datawinnow.core.errors import CapacityError
+from datawinnow.core.reason import Reason
+from datawinnow.core.selection import Selection
+
+
+@card(
+    "selector",
+    "Cluster quotas",
+    "Wei et al. 2023, InstructionGPT-4, arXiv 2308.12067, section 3 and eval_clus.py",
+    cost="time O(n log n), memory O(n)",
+)
+def cluster_quotas(
+    score: Any, clusters: Any, *, budget: int, whole: bool = False, missing: Missing = "raise"
+) -> Selection:
+    """Take every cluster's best by its share, at least one of each, and of these the best ``budget``.
+
+    The share of a cluster of size c is ``max(1, floor(total * c / n))``; the published code has ``total = 204`` for a
+    budget of 200 of 3,439, which is the smallest whole number whose shares fill the budget, and that is the rule here
+    for any budget. `per_class` with `top` divides by largest remainders instead and needs no second cut.
+
+    Args:
+        score: (n,) float, high is kept.
+        clusters: (n,) int, the cluster of each example.
+        budget: how many to keep, 1 to n.
+        whole: sort by the score's whole part (cut towards 0, as Python's ``int``), ties in the order of the examples,
+            clusters in the order in which they first appear: the published sort. Otherwise by the score.
+        missing: ``"skip"`` never to choose an example whose score is NaN.
+
+    Returns:
+        `Selection` of exactly ``budget`` ids, best first, weights of one.
+
+    Raises:
+        ArgumentError: a budget outside 1 to n, NaN or infinity, clusters that are not whole numbers of 0 and above.
+        CapacityError: fewer examples with a score than ``budget``.
+
+    References:
+        Wei et al. 2023, arXiv 2308.12067, section 3; condense.md 1.11.
+
+    >>> cluster_quotas([5.0, 4.0, 3.0, 2.0], [0, 0, 0, 1], budget=2).index.tolist()
+    [0, 3]
+    """
+    values = check.array("score", score, "n")
+    groups = check.labels("clusters", clusters, n=values.numel())
+    n = values.numel()
+    check_budget(budget, n)
+    check.finite("score", values, missing)
+    there = torch.nonzero(~values.isnan()).flatten()
+    if budget > there.numel():
+        raise CapacityError(
+            f"budget={budget}, but only {there.numel()} of {n} examples have a score; lower the budget to at most that",
+            there.numel(),
+        )
+    members = _members(groups[there])
+    quota = quotas([len(m) for m in members], budget)
+    keys = values[there].double()
+    keys = keys.trunc() if whole else keys
+    best = torch.cat([m[torch.argsort(-keys[m], stable=True)][:q] for m, q in zip(members, quota, strict=True)])
+    chosen = there[best[torch.argsort(-keys[best], stable=True)][:budget]]
+    reason = torch.full((n,), int(Reason.BELOW_CUT), dtype=torch.int8)
+    reason[values.isnan()] = int(Reason.UNSCORED)
+    reason[chosen] = int(Reason.RANKED)
+    return Selection(chosen, torch.ones(budget, dtype=torch.float32), reason)
+
+
+def _members(groups: Tensor) -> list[Tensor]:
+    """Positions of each cluster, clusters in the order in which they first appear."""
+    order = list(dict.fromkeys(groups.tolist()))
+    return [torch.nonzero(groups == group).flatten() for group in order]
+
+
+def quotas(sizes: list[int], budget: int) -> list[int]:
+    """Shares ``max(1, floor(total * size / n))`` of clusters, for the smallest total with which they fill a budget.
+
+    Args:
+        sizes: of the clusters, each at least 1.
+        budget: at most their sum.
+
+    Returns:
+        One number a cluster, at most its size; they sum to the budget or slightly more.
+
+    >>> quotas([880, 286, 325, 1234, 177, 300, 13, 85, 59, 80], 200)
+    [52, 16, 19, 73, 10, 17, 1, 5, 3, 4]
+    """
+    n = sum(sizes)
+    low, high = 0, n  # with total = n every share is its cluster's size, so that the budget is filled
+    while low < high:  # the sum rises with the total
+        total = (low + high) // 2
+        if sum(max(1, total * size // n) for size in sizes) >= budget:
+            high = total
+        else:
+            low = total + 1
+    return [max(1, low * size // n) for size in sizes]

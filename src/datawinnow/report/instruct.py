@@ -1,0 +1,151 @@
+"""The page of ``datawinnow instruct``: what was chosen and why, and what so few labels can and cannot know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import read_json
+from datawinnow.core.tables import read_table
+from datawinnow.report import words
+from datawinnow.report.instruct_plots import gaps, left_out
+from datawinnow.report.run_plots import histogram
+
+FACTS, SELECTION = "instruct.json", "selection.parquet"
+VERB = "datawinnow instruct PAIRS"
+GALLERY = {
+    "first": ("Kept first", "The highest scores among those kept, in the order chosen."),
+    "last": ("Kept last", "The lowest scores among those kept."),
+    "missed": ("Just missed", "The highest scores among those dropped: a full cluster, or past the budget."),
+    "lowest": ("Lowest scores", "The lowest scores of all."),
+}
+MANY = 40
+"""Clusters up to which each has its line."""
+
+
+def is_instruct(folder: Path) -> bool:
+    """Whether ``datawinnow instruct`` wrote this folder."""
+    return (folder / FACTS).is_file()
+
+
+def instruct_context(folder: Path) -> dict[str, Any]:
+    """What the page shows.
+
+    Raises:
+        RunError: a file is missing, truncated, newer, or the two are of different choices.
+    """
+    facts = read_json(folder / FACTS)
+    for key in ("n", "budget", "label", "means", "agreement", "reasons", "gallery"):
+        if key not in facts:
+            raise RunError(f"{folder / FACTS} lacks {key!r}: it was not written by datawinnow, or is damaged")
+    table, meta = read_table(folder / SELECTION, VERB)
+    if meta.get("fingerprint") != facts.get("fingerprint") or len(table) != facts["n"]:
+        raise RunError(f"{folder / SELECTION} is of other pairs than {folder / FACTS}; make both again with: {VERB}")
+    clusters = facts.get("by_cluster") or []
+    return {
+        "title": str(facts.get("name", folder.name)),
+        "about": _about(facts),
+        "lead": f"{facts['label'][:1].upper()}{facts['label'][1:]} keeps {facts['budget']:,} of {facts['n']:,} pairs "
+        f"({words.share(facts['budget'] / facts['n'])}).",
+        "says": [str(line) for line in facts.get("says", [])],
+        "unlearned": facts.get("labels") is None,
+        "problems": [*facts.get("problems", []), *_lacking(facts)],
+        "means": [_mean(row) for row in facts["means"]],
+        "ways": [_way(row) for row in facts.get("ways") or []],
+        "agreement": _agreement(facts["agreement"]),
+        "clusters": clusters if len(clusters) <= MANY else [],
+        "figures": _figures(facts, table),
+        "galleries": [
+            {"title": title, "says": says, "texts": facts["gallery"].get(key, [])}
+            for key, (title, says) in GALLERY.items()
+            if facts["gallery"].get(key)
+        ],
+        "reasons": list(facts["reasons"].items()),
+        "made": _made(facts),
+    }
+
+
+def _about(facts: dict[str, Any]) -> str:
+    parts = [f"{facts.get('dataset')}: {facts['n']:,} pairs", str(facts.get("clusters"))]
+    about = facts.get("about") or {}
+    if "parameters" in about:
+        labels = len(facts.get("labels") or [])
+        parts.append(f"a network of {about['parameters']:,} weights, trained on {labels} labelled subsets")
+    if facts.get("duplicates") is not None:
+        parts.append(f"without near-duplicates within {facts['duplicates']:g}")
+    return "; ".join(parts) + "."
+
+
+def _lacking(facts: dict[str, Any]) -> list[str]:
+    return [f"{words.many(count, 'pair')} without {name}" for name, count in (facts.get("lacking") or {}).items()]
+
+
+def _mean(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "name": str(row["name"]),
+        "chosen": f"{row['chosen']:.4g}",
+        "pool": f"{row['pool']:.4g}",
+        "spread": f"{row['spread']:.3g}",
+        "gap": f"{row['gap']:+.2f}",
+    }
+
+
+def _plus(found: dict[str, Any] | None, *, sign: bool = False) -> str:
+    if found is None:
+        return words.NONE
+    shown = f"{found['mean']:+.3f}" if sign else f"{found['mean']:.3f}"
+    return shown if found["half"] is None else f"{shown} ± {found['half']:.3f}"
+
+
+def _way(row: dict[str, Any]) -> dict[str, str]:
+    correlation = row.get("correlation")
+    return {
+        "name": str(row["name"]),
+        "error": _plus(row["error"]),
+        "against": _plus(row["against"], sign=True),
+        "verdict": str(row["verdict"]),
+        "correlation": words.NONE if correlation is None else f"{correlation:+.2f}",
+    }
+
+
+def _agreement(found: dict[str, Any]) -> list[dict[str, str]]:
+    """Lowest, mean and highest over pairs of seeds; nothing with one seed."""
+    lines = []
+    for key, name in (("correlation_between", "correlation of scores"), ("overlap_between", "share of the chosen")):
+        if key in found:
+            row = found[key]
+            lines.append({"name": name, **{end: f"{row[end]:.2f}" for end in ("low", "mean", "high")}})
+    return lines
+
+
+def _figures(facts: dict[str, Any], table: Any) -> list[dict[str, Any]]:
+    score = table.column("score").to_numpy()
+    kept = table.column("kept").to_numpy(zero_copy_only=False)
+    drawn = [
+        (
+            gaps(facts["means"], "gaps") if facts["means"] else None,
+            "What the chosen have more of",
+            "Mean of each indicator over the chosen less that over the pool, in spreads of the pool.",
+        ),
+        (
+            left_out(facts["ways"], facts["labels"], "leftout") if facts.get("ways") else None,
+            "Labels of subsets left out",
+            "Each point is a labelled subset, predicted from the others. Knowing is points along the line; a flat "
+            "cloud says no more than the mean does.",
+        ),
+        (
+            histogram(np.asarray(score, dtype=np.float64), np.asarray(kept), "scores"),
+            "Scores",
+            "Where the two overlap, a cluster's share or a near-duplicate decided, not the score.",
+        ),
+    ]
+    return [{"svg": svg, "title": title, "says": says} for svg, title, says in drawn if svg is not None]
+
+
+def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    made = [("commit", facts.get("commit") or "none"), ("fingerprint", facts.get("fingerprint"))]
+    made += [("mode", facts.get("mode")), *(facts.get("versions") or {}).items()]
+    return [(str(name), str(value)) for name, value in made if value not in ("", None)]

@@ -1,0 +1,50 @@
+"""The plots of ``datawinnow instruct``: what the chosen have more of, and what the labels predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from datawinnow.report.svg import KEPT, MARKERS, MUTED, RULE, SERIES, canvas, styled, to_svg
+
+
+def gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
+    """A bar an indicator: the chosen's mean less the pool's, in spreads of the pool."""
+    values = np.array([row["gap"] for row in means], dtype=float)
+    places = np.arange(len(values))[::-1]
+    with styled():
+        figure, axes = canvas(height=0.9 + 0.32 * len(values))
+        axes.barh(places, values, height=0.6, color=KEPT)
+        axes.axvline(0, color=MUTED, linewidth=1)
+        reach = max(0.1, float(np.abs(values).max()))
+        axes.set_xlim(min(0.0, float(values.min())) - 0.3 * reach, max(0.0, float(values.max())) + 0.3 * reach)
+        for place, value in zip(places, values, strict=True):
+            beside = 3 if value >= 0 else -3
+            axes.annotate(f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"), (value, place), (beside, 0),
+                          textcoords="offset points", va="center", ha="left" if value >= 0 else "right",
+                          fontsize=8.5)  # fmt: skip
+        axes.set_yticks(places, [str(row["name"]) for row in means])
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("spreads of the pool")
+        return to_svg(figure, name)
+
+
+def left_out(ways: Sequence[dict[str, Any]], labels: Sequence[float], name: str) -> Markup:
+    """What each way expects of a subset that it has not seen, against its label."""
+    truth = np.array(labels, dtype=float)
+    shown = [row for row in ways if row["against"] is not None]
+    with styled():
+        figure, axes = canvas(height=3.2)
+        ends = np.array([truth.min(), truth.max()])
+        axes.plot(ends, ends, color=MUTED, linewidth=1, label="as it is")
+        axes.plot(ends, np.full(2, truth.mean()), color=RULE, linewidth=2, label="the mean label")
+        for row, colour, marker in zip(shown, SERIES, MARKERS, strict=False):
+            axes.plot(truth, row["predicted"], linestyle="none", marker=marker, markersize=4, color=colour, alpha=0.8,
+                      label=str(row["name"]))  # fmt: skip
+        axes.set_xlabel("label of the subset")
+        axes.set_title("expected from the others", loc="left", fontsize=9, color=MUTED)
+        axes.legend(frameon=False, fontsize=8.5)
+        return to_svg(figure, name)

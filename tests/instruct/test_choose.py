@@ -1,0 +1,240 @@
+"""Choosing by clusters, quotas and near-duplicates, and the whole of `instruct` on small data."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datawinnow.core.errors import ArgumentError, CapacityError, DataError, MissingArrayError
+from datawinnow.core.reason import Reason
+from datawinnow.instruct import _run
+from datawinnow.instruct.choose import Choice, Clustered, budget_from, choose, cluster
+from datawinnow.instruct.clusters import clusters_of
+from datawinnow.instruct.pairs import read_pairs
+from datawinnow.instruct.quotas import cluster_quotas, quotas
+from datawinnow.instruct.run import instruct
+from datawinnow.instruct.scoring import MEAN, pool_of, score_by
+from datawinnow.pipeline.tables import read_selection
+from tests.instruct.helpers import record, write_lines, write_subsets
+from tests.reference import instruct as literal
+
+PUBLISHED_SIZES = [880, 286, 325, 1234, 177, 300, 13, 85, 59, 80]
+N = 60
+
+
+@pytest.fixture
+def data(tmp_path):
+    rows = [record(i) for i in range(N)]
+    path = write_lines(tmp_path / "pairs.jsonl", rows)
+    return path, write_subsets(tmp_path / "subsets.npz", rows)[0], rows
+
+
+def test_the_published_quotas_follow_from_the_published_clusters():
+    assert quotas(PUBLISHED_SIZES, 200) == [52, 16, 19, 73, 10, 17, 1, 5, 3, 4]
+    assert sum(max(1, int(203 * size / 3439)) for size in PUBLISHED_SIZES) < 200, "204 is the smallest that fills it"
+
+
+@pytest.mark.parametrize("budget", [1, 2, 7, 30, 59, 60])
+def test_quotas_choose_exactly_and_as_the_literal_sort(budget):
+    g = torch.Generator().manual_seed(budget)
+    scores = torch.randn(N, generator=g) * 3  # whole parts tie
+    groups = torch.randint(0, 4, (N,), generator=g)
+    found = cluster_quotas(scores, groups, budget=budget, whole=True)
+    sizes = list(dict.fromkeys(groups.tolist()))
+    sizes = [int((groups == c).sum()) for c in sizes]
+    total = next(t for t in range(N + 1) if sum(max(1, t * s // N) for s in sizes) >= budget)
+    assert found.index.tolist() == literal.cluster_choice(scores.tolist(), groups.tolist(), budget, total)
+    assert len(set(found.index.tolist())) == budget
+    exact = cluster_quotas(scores, groups, budget=budget)
+    assert exact.index.tolist()[0] == int(scores.argmax())
+
+
+def test_quotas_refuse_what_they_cannot_do_and_skip_what_has_no_score():
+    scores = [1.0, float("nan"), 3.0]
+    with pytest.raises(ArgumentError, match="score is nan for example 1"):
+        cluster_quotas(scores, [0, 0, 1], budget=1)
+    found = cluster_quotas(scores, [0, 0, 1], budget=2, missing="skip")
+    assert sorted(found.index.tolist()) == [0, 2]
+    assert found.reason[1] == Reason.UNSCORED
+    with pytest.raises(CapacityError, match="only 2 of 3"):
+        cluster_quotas(scores, [0, 0, 1], budget=3, missing="skip")
+
+
+@pytest.mark.parametrize("by", ["kmeans", "spectral"])
+def test_clusters_find_planted_groups(by):
+    g = torch.Generator().manual_seed(0)
+    planted = torch.arange(60) % 3
+    rows = torch.eye(3)[planted] * 20 + torch.randn(60, 3, generator=g)
+    found = clusters_of(rows, 3, by=by, seed=0)
+    assert found[:3].tolist() == [0, 1, 2], "numbered as they appear"
+    assert torch.equal(found, planted)
+    with pytest.raises(ArgumentError, match="k must be"):
+        clusters_of(rows, 61, by=by)
+
+
+def test_budgets_are_numbers_or_shares():
+    assert (budget_from(3, 10), budget_from(0.25, 10), budget_from(1.0, 10)) == (3, 3, 10)
+    for wrong in (0, 11, 1.5, 0.0, True):
+        with pytest.raises(ArgumentError):
+            budget_from(wrong, 10)
+
+
+def test_clusters_come_from_a_field_or_the_embeddings(data, tmp_path):
+    pairs = read_pairs(data[0])
+    assert cluster(pairs, Choice(), paper=False).says == "clusters of the field spectral_cluster"
+    made = cluster(pairs, Choice(clusters="kmeans", number=4), paper=False)
+    assert made.says == "4 clusters of image_features by k-means"
+    assert sorted(set(made.label.tolist())) == [0, 1, 2, 3]
+    assert "text_features" in cluster(pairs, Choice(clusters="spectral", embedding="text_features"), paper=True).says
+    assert cluster(pairs, Choice(clusters="none"), paper=True).label is None
+    bare = read_pairs(write_lines(tmp_path / "b.jsonl", [{"output": "a"}]))
+    assert cluster(bare, Choice(), paper=True).label is None
+    with pytest.raises(ArgumentError, match="needs embeddings"):
+        cluster(bare, Choice(clusters="kmeans"), paper=False)
+    with pytest.raises(ArgumentError, match="neither kmeans, spectral, none nor a field"):
+        cluster(pairs, Choice(clusters="x"), paper=False)
+    with pytest.raises(ArgumentError, match="whole numbers"):
+        cluster(pairs, Choice(clusters="clip"), paper=False)
+
+
+def test_near_duplicates_of_what_is_kept_are_passed_over(tmp_path):
+    rows = [{"output": f"a{i}", "text_embedding": [1.0, i / 1000], "q": 10 - i} for i in range(3)]
+    rows += [{"output": "b", "text_embedding": [0.0, 1.0], "q": 1}]
+    pairs = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
+    score = torch.tensor([10.0, 9.0, 8.0, 1.0])
+    none = Clustered(None, "")
+    kept = choose(score, pairs, none, keep=2, choice=Choice(duplicates=0.01))
+    assert kept.index.tolist() == [0, 3]
+    assert kept.reason[1] == kept.reason[2] == Reason.DUPLICATE
+    assert choose(score, pairs, none, keep=2, choice=Choice()).index.tolist() == [0, 1]
+
+
+def test_the_selectors_of_images_work_in_every_cluster(data):
+    pairs = read_pairs(data[0])
+    score = torch.arange(float(N))
+    clustered = cluster(pairs, Choice(), paper=False)
+    kept = choose(score, pairs, clustered, keep=12, choice=Choice(by="k_center"))
+    assert [int((clustered.label[kept.index] == c).sum()) for c in range(3)] == [4, 4, 4]
+    top = choose(score, pairs, clustered, keep=12, choice=Choice())
+    assert sorted(top.index.tolist()) == list(range(48, 60))
+    assert sorted(kept.index.tolist()) != sorted(top.index.tolist())
+    with pytest.raises(MissingArrayError, match="beta needs 'dual'"):
+        choose(score, pairs, clustered, keep=12, choice=Choice(by="beta"))
+    with pytest.raises(ArgumentError, match="no selector is called 'topp'"):
+        choose(score, pairs, clustered, keep=12, choice=Choice(by="topp"))
+    with pytest.raises(CapacityError, match="only 30 of 60 pairs"):
+        choose(torch.where(score < 30, score, torch.nan), pairs, clustered, keep=31, choice=Choice())
+
+
+def test_scores_by_indicators_are_oriented_by_their_end(data):
+    pool = pool_of(read_pairs(data[0]))
+    reward = score_by(pool, "reward").score
+    low = score_by(pool, "reward", ends={"reward": "low"}).score
+    middle = score_by(pool, "reward", ends={"reward": "middle"}).score
+    assert int(reward.argmax()) == int(low.argmin())
+    values = torch.from_numpy(pool.pairs.numbers["reward"])
+    ranked = values.argsort().tolist()
+    assert int(middle.argmax()) in ranked[N // 2 - 1 : N // 2 + 1]
+    mean = score_by(pool, MEAN).score
+    want = (
+        sum((v - v.mean()) / v.std() for v in (pool.pairs.numbers[k] for k in ("clip", "reward", "length", "gpt"))) / 4
+    )
+    np.testing.assert_allclose(mean.numpy(), want, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ArgumentError, match="no way of scoring is called 'nope'"):
+        score_by(pool, "nope")
+    with pytest.raises(ArgumentError, match="learned from labelled subsets"):
+        score_by(pool, "ridge")
+
+
+def test_instruct_writes_all_it_says(data, tmp_path):
+    path, subsets, rows = data
+    heard = []
+    done = instruct(
+        read_pairs(path), run=tmp_path / "run", keep=12, subsets=subsets, mode="paper", out=tmp_path / "kept.jsonl",
+        tell=heard.append,
+    )  # fmt: skip
+    kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    index = done.selection.index.sort().values.tolist()
+    assert kept == [rows[i] for i in index]
+    selection, meta = read_selection(tmp_path / "run")
+    assert selection.index.tolist() == done.selection.index.tolist()
+    assert (meta["method"], meta["budget"], meta["n"]) == ("paper", 12, N)
+    table = pq.read_table(tmp_path / "run" / "selection.parquet").to_pydict()
+    first = done.selection.index[0]
+    assert table["note"][first].startswith(f"score {float(done.scored.score[first]):.4g}, ")
+    facts = json.loads((tmp_path / "run" / "instruct.json").read_text())
+    assert [row["kept"] for row in facts["by_cluster"]] == [row["quota"] for row in facts["by_cluster"]] == [4, 4, 4]
+    assert {row["name"] for row in facts["ways"]} == {"the mean of the others", "ridge", "paper"}
+    assert "5 labels do not show" in " ".join(facts["says"])
+    clip = next(row for row in facts["means"] if row["name"] == "clip")
+    assert clip["chosen"] == pytest.approx(np.mean([rows[i]["clip"] for i in index]))
+    assert clip["pool"] == pytest.approx(np.mean([row["clip"] for row in rows]))
+    assert any("members found" in line for line in heard)
+
+
+def test_leaving_out_is_not_done_twice_but_again_for_other_data(data, tmp_path, monkeypatch):
+    path, subsets, rows = data
+    calls = []
+    real = _run.keep_known
+    monkeypatch.setattr(_run, "keep_known", lambda *a: calls.append(1) or real(*a))
+    first = instruct(read_pairs(path), run=tmp_path / "run", keep=5, subsets=subsets, way="ridge")
+    again = instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
+    assert calls == [1]
+    assert first.facts["ways"] == again.facts["ways"]
+    write_lines(path, [*rows[:-1], record(999)])
+    instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
+    assert calls == [1, 1]
+    (tmp_path / "run" / "known.json").write_text("{")
+    instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
+    assert calls == [1, 1, 1]
+
+
+@pytest.mark.parametrize("mode", ["paper", "default"])
+def test_the_same_seed_gives_the_same_choice(data, tmp_path, mode):
+    found = [
+        instruct(read_pairs(data[0]), run=tmp_path / f"r{i}", keep=12, subsets=data[1], mode=mode, seed=s, check=False)
+        for i, s in enumerate((1, 1, 2))
+    ]
+    assert torch.equal(found[0].scored.score, found[1].scored.score)
+    assert found[0].selection.index.tolist() == found[1].selection.index.tolist()
+    assert not torch.equal(found[0].scored.score, found[2].scored.score)
+
+
+def test_pairs_that_lack_an_indicator_are_counted_and_never_chosen(data, tmp_path):
+    path, subsets, rows = data
+    for i in (3, 4):
+        del rows[i]["reward"]
+    rows[5]["image_features"] = [1.0]
+    write_lines(path, rows)
+    done = instruct(read_pairs(path), run=tmp_path / "run", keep=57, subsets=subsets, mode="default", check=False)
+    assert done.facts["lacking"] == {"reward": 2, "image_features": 1}
+    assert sorted(set(range(N)) - set(done.selection.index.tolist())) == [3, 4, 5]
+    assert done.selection.reason[3] == Reason.UNSCORED
+
+
+def test_wrong_options_are_refused_before_anything_is_written(data, tmp_path):
+    pairs = read_pairs(data[0])
+    with pytest.raises(ArgumentError, match="mode must be one of"):
+        instruct(pairs, run=tmp_path / "run", mode="x")
+    with pytest.raises(DataError, match=r"ends in \.jsonl"):
+        instruct(pairs, run=tmp_path / "run", out=tmp_path / "o.csv")
+    with pytest.raises(ArgumentError, match="budget must be between 1 and the 60 pairs"):
+        instruct(pairs, run=tmp_path / "run", keep=61)
+    assert not (tmp_path / "run").exists()
+
+
+def test_subsets_of_unequal_size_need_the_default_mode(data, tmp_path):
+    path, _, _ = data
+    index = np.array([[0, 1, 2], [3, 4, -1], [5, 6, 7], [8, 9, 10]])
+    np.savez(tmp_path / "s.npz", labels=np.arange(4.0), index=index)
+    pairs = read_pairs(path)
+    done = instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz")
+    assert done.facts["method"] == "default"
+    with pytest.raises(ArgumentError, match="no features of its own"):
+        instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", mode="paper")
+    with pytest.raises(ArgumentError, match="2 to 3 pairs"):
+        instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", options={"across": "pool"})

@@ -1,0 +1,185 @@
+"""``datawinnow instruct`` from end to end, its page, and the real data."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from datawinnow import report
+from datawinnow.cli import app
+from datawinnow.cli.instruct import keep_of
+from datawinnow.core.errors import ArgumentError, RunError
+from tests.instruct.helpers import clip_model, language_model, record, reward_model, write_lines, write_subsets
+from tests.instruct.stub import said, serving
+
+REAL = Path(os.environ.get("DATAWINNOW_DATA", Path(__file__).parents[3] / "shared" / "data")) / "instructiongpt4"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATAWINNOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+
+
+def call(*words, code=0):
+    result = CliRunner().invoke(app, ["instruct", *map(str, words)])
+    assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
+    return result
+
+
+@pytest.fixture
+def data(tmp_path):
+    rows = [record(i) for i in range(40)]
+    return write_lines(tmp_path / "pairs.jsonl", rows), write_subsets(tmp_path / "subsets.npz", rows)[0], rows
+
+
+def test_the_whole_story(data):
+    path, subsets, rows = data
+    shown = call(path, "--subsets", subsets, "--mode", "paper", "--keep", 12, "--out", "kept.jsonl")
+    assert "kept 12 of 40 pairs (30%) by InstructionGPT-4's selector" in shown.stdout
+    assert "12 kept: ranked inside the budget" in shown.stdout
+    assert "kept 4, 4, 4" in shown.stdout
+    assert "5 labels do not show" in shown.stdout
+    assert "all 40 members found" in shown.stderr
+    kept = [json.loads(line) for line in Path("kept.jsonl").read_text().splitlines()]
+    assert len(kept) == 12
+    assert all(row in rows for row in kept)
+    page = Path("runs/pairs-instruct/report.html").read_text()
+    assert kept[0]["caption"] in page
+    assert "Labels of subsets left out" in page
+    assert "of cluster" in page
+
+
+def test_without_labels_pairs_are_ranked_by_their_indicators(data):
+    shown = call(data[0], "--keep", "0.1", "--no-report")
+    assert "kept 4 of 40 pairs (10%) by the mean of clip, reward, length, gpt" in shown.stdout
+    assert "no labelled subsets" in shown.stderr
+    assert not Path("runs/pairs-instruct/report.html").exists()
+    one = call(data[0], "--keep", "1", "--score", "reward", "--clusters", "none")
+    best = int(np.argmax([row["reward"] for row in data[2]]))
+    table = pq.read_table("runs/pairs-instruct/selection.parquet").to_pydict()
+    assert [i for i, kept in enumerate(table["kept"]) if kept] == [best]
+    assert "by reward" in one.stdout
+    assert "There were no labelled subsets" in Path("runs/pairs-instruct/report.html").read_text()
+
+
+def test_faults_are_told_and_nobody_is_chosen_for_them(tmp_path):
+    rows = [record(0), b"{broken", {"caption": ""}, *[record(i) for i in range(1, 5)]]
+    shown = call(write_lines(tmp_path / "p.jsonl", rows), "--keep", 2, "--out", "o.jsonl")
+    assert "1 with broken JSON: line 2" in shown.stderr
+    assert "1 with empty answer: line 3" in shown.stderr
+    assert "1 with broken JSON" in Path("runs/p-instruct/report.html").read_text()
+    assert len(Path("o.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--keep", "many"], "--keep must be a number of pairs"),
+        (["--keep", "41"], "budget must be between 1 and the 40 pairs"),
+        (["--score", "ridge"], "learned from labelled subsets"),
+        (["--out", "o.csv"], "ends in .jsonl"),
+        (["--judge", "m", "--price-in", "1"], "a price needs a cap"),
+        (["--lm", "nowhere"], "lm: cannot load"),
+    ],
+    ids=["keep", "too many", "no labels", "layout", "price", "model"],
+)
+def test_errors_say_what_to_do(data, monkeypatch, words, match):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if words[0] == "--lm":
+        Path("nowhere").mkdir()
+    words = words if words[0] == "--keep" else ["--keep", "5", *words]
+    assert match in call(data[0], *words, code=2).stderr
+
+
+def test_keep_is_a_number_or_a_share():
+    assert [keep_of(text) for text in ("200", "0.1", "1.0")] == [200, 0.1, 1.0]
+    with pytest.raises(ArgumentError, match="got 'x'"):
+        keep_of("x")
+
+
+def test_indicators_of_the_users_models_become_fields(tmp_path):
+    rows = [{"image_id": str(i), "instruction": "what is it ?", "output": text}
+            for i, text in enumerate(["a cat .", "the dog sat .", "a big red tree .", "it ran ."])]  # fmt: skip
+    path = write_lines(tmp_path / "p.jsonl", rows)
+    for i in range(3):  # the fourth has no picture
+        colour = tuple(np.random.default_rng(i).integers(0, 256, 3).tolist())
+        Image.new("RGB", (16, 16), colour).save(tmp_path / f"{i}.png")
+    models = {"--clip": clip_model(tmp_path / "c"), "--reward-model": reward_model(tmp_path / "r"),
+              "--lm": language_model(tmp_path / "l")}  # fmt: skip
+    words = [word for pair in models.items() for word in pair]
+    with serving(lambda *_: said("70")) as server:
+        words += ["--judge", "m", "--endpoint", server.url, "--embed", models["--lm"], "--key-env", "NO_SUCH_KEY"]
+        shown = call(path, "--keep", 2, "--score", "reward", *words, "--clusters", "none")
+        assert len(server.asked) == 4
+        assert "judge: 4 asked, 0 from before" in shown.stderr
+        assert "clip: 1 with no image: line 4" in shown.stderr
+        again = call(path, "--keep", 2, "--score", "reward", *words, "--clusters", "none")
+        assert len(server.asked) == 4
+        assert "judge: 0 asked, 4 from before" in again.stderr
+        assert shown.stdout == again.stdout
+    facts = json.loads(Path("runs/p-instruct/instruct.json").read_text())
+    names = {row["name"] for row in facts["means"]}
+    assert {"clip", "reward", "length", "judge"} <= names
+    assert facts["lacking"]["clip"] == 1
+
+
+def test_paying_is_asked_for_first(tmp_path, data):
+    with serving(lambda *_: said("70", usage=(10, 5))) as server:
+        words = [data[0], "--keep", 2, "--judge", "m", "--endpoint", server.url, "--price-out", 1, "--cap", 9]
+        refused = call(*words, code=2)
+        assert "cost up to" in refused.stderr
+        assert "was not confirmed (--yes)" in refused.stderr
+        assert server.asked == []
+        shown = call(*words, "--yes")
+        assert "judge: 40 asked" in shown.stderr
+        assert "0.0002 spent" in shown.stderr
+
+
+def test_the_page_escapes_what_texts_say(tmp_path):
+    rows = [record(i, caption=f"<script>alert({i})</script>") for i in range(5)]
+    call(write_lines(tmp_path / "p.jsonl", rows), "--keep", 2, "--quiet")
+    page = Path("runs/p-instruct/report.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(" in page
+
+
+def test_a_page_of_mixed_files_is_refused(tmp_path):
+    for name, n in (("a", 5), ("b", 6)):
+        call(write_lines(tmp_path / f"{name}.jsonl", [record(i) for i in range(n)]), "--keep", 2, "--no-report")
+    Path("runs/a-instruct/selection.parquet").write_bytes(Path("runs/b-instruct/selection.parquet").read_bytes())
+    with pytest.raises(RunError, match="is of other pairs"):
+        report.write("runs/a-instruct")
+    Path("runs/b-instruct/instruct.json").write_text('{"format": 1}')
+    with pytest.raises(RunError, match="lacks 'n'"):
+        report.write("runs/b-instruct")
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not (REAL / "pairs.jsonl").exists(), reason="the real data of DATAWINNOW_DATA are not there")
+def test_the_published_data_give_the_published_quotas_and_means():
+    shown = call(
+        REAL / "pairs.jsonl", "--subsets", REAL / "subsets.npz", "--mode", "paper", "--no-check", "--no-report"
+    )
+    assert "kept 200 of 3,439 pairs" in shown.stdout
+    assert "kept 52, 16, 19, 73, 10, 17, 1, 5, 3, 4" in shown.stdout
+    facts = json.loads(Path("runs/pairs-instruct/instruct.json").read_text())
+    assert facts["about"]["parameters"] == 2737
+    assert facts["loss"] == pytest.approx(1.1, abs=0.3)
+    means = {row["name"]: row["chosen"] for row in facts["means"]}
+    # of the published weights: 31.9, 6.89, 4.11, 93.7; rounding alone moves a network trained on unscaled features
+    assert means == {
+        "clip": pytest.approx(31.9, abs=1),
+        "reward": pytest.approx(6.89, abs=0.5),
+        "length": pytest.approx(4.11, abs=0.5),
+        "gpt": pytest.approx(93.7, abs=1),
+    }

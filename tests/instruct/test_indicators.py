@@ -1,0 +1,270 @@
+"""Indicators on tiny models saved as real ones are: against literal forms, whatever the batch, and computed once."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.decomposition import PCA as SklearnPCA
+
+from datawinnow import instruct
+from datawinnow.core.errors import ArgumentError, DataError, RunError
+from datawinnow.instruct import _models
+from datawinnow.instruct.clip import Clip, clip_score, sentences_of
+from datawinnow.instruct.embed import embed_texts
+from datawinnow.instruct.language import Reader, Reading, direct_loss
+from datawinnow.instruct.length import length
+from datawinnow.instruct.pca import PCA, fit_pca
+from datawinnow.instruct.reward import reward
+from datawinnow.instruct.store import Store, default_path, key_of
+from tests.instruct.helpers import ANSWERS, ASKED
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Positions that were worked on, call by call."""
+    calls = []
+    real = _models.computed
+
+    def computed(store, what, keys, work, **options):
+        return real(store, what, keys, lambda at: calls.append(list(at)) or work(at), **options)
+
+    monkeypatch.setattr(_models, "computed", computed)
+    return calls
+
+
+# --- computed once --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_computed_twice_and_a_changed_text_or_model_is(models, tmp_path, counted):
+    with Store(tmp_path / "s.sqlite") as store:
+        reader = Reader("lm", Reading(str(models["lm"])))
+        first = direct_loss([*ANSWERS, ANSWERS[0]], reader=reader, store=store)
+        assert sum(map(len, counted)) == 4, "equal texts once, the empty one never"
+        counted.clear()
+        torch.testing.assert_close(
+            direct_loss([*ANSWERS, ANSWERS[0]], reader=reader, store=store), first, rtol=0, atol=0, equal_nan=True
+        )
+        assert counted == []
+        direct_loss(["the dog sat .", *ANSWERS], reader=reader, store=store)
+        assert counted == [[0]]
+        counted.clear()
+        other = Reader("lm", Reading(str(models["no bos"])))
+        direct_loss(ANSWERS, reader=other, store=store)
+        assert sum(map(len, counted)) >= 3
+
+
+def test_a_kill_half_way_loses_no_batch(models, tmp_path, monkeypatch):
+    texts = [f"cat {'dog ' * i}" for i in range(1, 7)]
+    reader = Reader("lm", Reading(str(models["lm"]), batch=2))
+    whole = direct_loss(texts, reader=reader)
+    real, calls = reader._losses, []
+
+    def fails(rows):
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(rows)
+
+    monkeypatch.setattr(reader, "_losses", fails)
+    store = Store(tmp_path / "s.sqlite")
+    with pytest.raises(KeyboardInterrupt):
+        direct_loss(texts, reader=reader, store=store)
+    store.close()
+    calls.append(0)  # from here on nothing fails
+    with Store(tmp_path / "s.sqlite") as again:
+        found = direct_loss(texts, reader=reader, store=again)
+    assert calls == [2, 2, 2, 0, 2], "only the lost batch was computed again"
+    torch.testing.assert_close(found, whole)
+
+
+def test_keys_tell_contents_apart():
+    keys = [key_of("x", {}, "ab", "c"), key_of("x", {}, "a", "bc"), key_of("y", {}, "ab", "c"),
+            key_of("x", {"m": 1}, "ab", "c"), key_of("x", {}, "ab", None), key_of("x", {}, "ab", ""),
+            key_of("x", {}, b"ab", "c")]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_store_that_is_none_is_named(tmp_path, monkeypatch):
+    (tmp_path / "s.sqlite").write_bytes(b"not a database, but long enough to look like one " * 30)
+    with pytest.raises(RunError, match="cannot be used as a store of indicators"):
+        Store(tmp_path / "s.sqlite")
+    monkeypatch.setenv("DATAWINNOW_CACHE", "")
+    assert default_path() is None
+    monkeypatch.setenv("DATAWINNOW_CACHE", str(tmp_path))
+    assert default_path() == tmp_path / "indicators.sqlite"
+
+
+# --- reward, CLIP, embeddings ---------------------------------------------------------------------------------------
+
+
+def test_reward_is_the_logit_of_each_pair_alone(models):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    net = AutoModelForSequenceClassification.from_pretrained(models["reward"]).eval()
+    words = AutoTokenizer.from_pretrained(models["reward"])
+    found = reward(ASKED, ANSWERS, model=str(models["reward"]), batch=3)
+    for i in (0, 1, 2, 4):
+        with torch.no_grad():
+            alone = net(**words(ASKED[i], ANSWERS[i], return_tensors="pt")).logits[0, 0]
+        assert float(found[i]) == pytest.approx(float(alone), rel=1e-4)
+    assert bool(found[3].isnan())
+    assert len({round(float(v), 4) for v in found if v == v}) == 4
+    with pytest.raises(DataError, match="has 2 labels; a reward model has one"):
+        reward(ASKED, ANSWERS, model=str(models["two"]))
+    with pytest.raises(ArgumentError, match="1 instructions, but 2 answers"):
+        reward(["a"], ["a", "b"], model="x")
+
+
+def test_clip_scores_are_those_of_one_pair_at_a_time_and_bad_pictures_are_named(models, tmp_path):
+    draws = np.random.default_rng(0)
+    paths = []
+    for i in range(3):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(draws.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(paths[-1])
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    images = [*paths, tmp_path / "gone.png", tmp_path / "bad.png", None, paths[0]]
+    answers = ["a cat . a dog .", "the big red tree .", "it is blue", "a", "a", "a", "..."]
+    clip = Clip(str(models["clip"]), batch=2)
+    found = clip_score(answers, images, clip=clip)
+    store = Store(None)
+    for i in range(3):
+        image = torch.nn.functional.normalize(clip.images([paths[i]], store)[0], dim=0)
+        rows = torch.stack([clip.texts([part], store)[0] for part in sentences_of(answers[i])])
+        mean = (rows / rows.norm(dim=1, keepdim=True)).mean(0)
+        assert float(found[i]) == pytest.approx(float(100 * image @ mean), rel=1e-4)
+    assert found[:3].std() > 0.1
+    assert found[3:].isnan().tolist() == [True] * 4
+    found = clip_score(answers, images, clip=clip)
+    problems = {i: kind for i, kind, _ in clip.problems}
+    assert problems == {3: "no image", 4: "broken image", 5: "no image", 6: "no sentence"}
+
+
+def test_pictures_are_known_by_content_not_by_name(models, tmp_path, counted):
+    clip = Clip(str(models["clip"]))
+    for name, colour in (("a.png", (9, 9, 9)), ("b.png", (9, 9, 9)), ("c.png", (200, 0, 0))):
+        Image.new("RGB", (16, 16), colour).save(tmp_path / name)
+    with Store(None) as store:
+        found = clip.images([tmp_path / name for name in ("a.png", "b.png", "c.png")], store)
+    assert sum(map(len, counted)) == 2
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_embeddings_leave_padding_out(models, pooling):
+    texts = ["a cat", "the big red tree under it", "", "dog"]
+    together = embed_texts(texts, model=str(models["lm"]), pooling=pooling, batch=4)
+    for i in (0, 1, 3):
+        alone = embed_texts([texts[i]], model=str(models["lm"]), pooling=pooling)
+        torch.testing.assert_close(together[i], alone[0], rtol=1e-4, atol=1e-5)
+    assert bool(together[2].isnan().all())
+    assert not torch.equal(together[0], together[3])
+
+
+# --- length, PCA, cards ---------------------------------------------------------------------------------------------
+
+
+def test_length_counts_characters_of_the_longest():
+    assert length(["x" * 1009, "x" * 161], longest=1009).tolist() == pytest.approx([10, 10 * 161 / 1009])
+    assert length(["", "ab"]).tolist() == [0, 10]
+    with pytest.raises(ArgumentError, match="list of texts"):
+        length("abc")
+    with pytest.raises(ArgumentError, match="must hold texts, got int for example 1"):
+        length(["a", 3])
+
+
+def test_pca_is_scikit_learns_up_to_sign_and_fitted_once(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 7, generator=g) @ torch.randn(7, 7, generator=g)
+    made = fit_pca(x, 3)
+    theirs = SklearnPCA(3, svd_solver="full").fit(x.double().numpy())
+    np.testing.assert_allclose(
+        made(x).abs().numpy(), np.abs(theirs.transform(x.double().numpy())), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(made.variance.numpy(), theirs.explained_variance_, rtol=1e-8)
+    part = made(x[10:20])
+    torch.testing.assert_close(part, made(x)[10:20])
+    assert bool((made.axes.gather(1, made.axes.abs().argmax(1, keepdim=True)) > 0).all())
+    made.write(tmp_path / "p.safetensors")
+    torch.testing.assert_close(PCA.read(tmp_path / "p.safetensors")(x), made(x))
+    (tmp_path / "q").write_bytes(b"x")
+    with pytest.raises(RunError, match="no PCA"):
+        PCA.read(tmp_path / "q")
+    with pytest.raises(ArgumentError, match=r"k must be a whole number in \[1, 7\]"):
+        fit_pca(x, 8)
+
+
+def test_rows_with_nan_have_no_part_in_the_axes():
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    holed = torch.cat([x, torch.full((1, 4), torch.nan)])
+    torch.testing.assert_close(fit_pca(holed, 2).axes, fit_pca(x, 2).axes)
+    assert bool(fit_pca(holed, 2)(holed)[-1].isnan().all())
+
+
+@pytest.mark.parametrize("key", sorted(instruct.METHODS))
+def test_every_indicator_has_a_whole_card_and_docstring(key):
+    method = instruct.METHODS[key]
+    card, doc = method.card, inspect.getdoc(method)
+    assert card.key == method.__name__
+    assert (card.end in ("high", "low", "middle")) == (card.kind == "score")
+    assert "arXiv 2" in card.source
+    assert card.cost.startswith("time O(")
+    for section in ("Args:", "Returns:", "Raises:", "References:"):
+        assert f"\n{section}\n" in doc, section
+    for name in inspect.signature(method).parameters:
+        assert f"\n    {name}: " in doc, name
+
+
+def test_the_indicators_are_all_there():
+    scores = {key for key, method in instruct.METHODS.items() if method.card.kind == "score"}
+    assert scores == {
+        "length", "clip_score", "reward", "judge", "perplexity", "ifd", "answer_loss", "direct_loss"
+    }  # fmt: skip
+
+
+def test_an_absent_extra_is_named(monkeypatch):
+    real = importlib.import_module
+    monkeypatch.setattr(
+        importlib, "import_module", lambda name, *a: real(name, *a) if name != "transformers" else _missing()
+    )
+    with pytest.raises(ArgumentError, match=r"reward needs transformers: pip install 'datawinnow\[transformers\]'"):
+        reward(["a"], ["b"], model="x")
+
+
+def _missing():
+    raise ModuleNotFoundError("No module named 'transformers'")
+
+
+def test_a_device_that_is_not_there_is_named():
+    assert _models.on("auto").type in ("cpu", "cuda")
+    with pytest.raises(ArgumentError, match="device='cuda:99' cannot be used here"):
+        _models.on("cuda:99")
+    with pytest.raises(ArgumentError, match="device='x' cannot be used here"):
+        _models.on("x")
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="lm: cannot load AutoTokenizer from"):
+        Reader("lm", Reading(str(tmp_path / "empty")))
+
+
+def test_the_fingerprint_of_a_model_is_of_its_files(models, tmp_path):
+    import shutil
+
+    class Net:
+        config = None
+
+    one = _models.fingerprint(str(models["lm"]), Net)
+    copy = shutil.copytree(models["lm"], tmp_path / "copy")
+    assert _models.fingerprint(str(copy), Net) == one
+    weights = copy / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    assert _models.fingerprint(str(copy), Net) != one
