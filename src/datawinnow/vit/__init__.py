@@ -1,0 +1,27 @@
+"""Sparse vision transformers: the token and attention levels of "Peeling the Onion" (the example level is a policy).
+
+>>> sorted(FORMS)
+['auto', 'dense', 'flex', 'fused', 'gathered']
+"""
+
+from __future__ import annotations
+
+from datawinnow.vit.costs import LevelCost, kept_patches, level_costs, sparsity_of
+from datawinnow.vit.masked import FORMS, Keys
+from datawinnow.vit.schedule import KeepSchedule, counts_of
+from datawinnow.vit.sparsify import Rates, Sparsity, dense, sparsify
+
+__all__ = [
+    "FORMS",
+    "KeepSchedule",
+    "Keys",
+    "LevelCost",
+    "Rates",
+    "Sparsity",
+    "counts_of",
+    "dense",
+    "kept_patches",
+    "level_costs",
+    "sparsify",
+    "sparsity_of",
+]

@@ -1,0 +1,72 @@
+"""What `vit.sparsify` refuses, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from datawinnow import vit
+from datawinnow.core.errors import ArgumentError
+from datawinnow.models import build, resnet8
+from tests.vit.networks import made, pictures
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"at": (3, 12)}, r"at= must hold blocks of 0 to 11, since the model has 12, got 12"),
+        ({"at": (-1,)}, r"at= must hold blocks of 0 to 11, since the model has 12, got -1"),
+        ({"at": (6, 3)}, r"at= must be ascending, each block once, got \(6, 3\)"),
+        ({"at": (3, 3)}, r"at= must be ascending, each block once"),
+        ({"at": ()}, "at= names no block"),
+        ({"at": (2.0,)}, r"at= must hold blocks of 0 to 11.* got 2\.0"),
+        ({"keep_tokens": 0}, r"keep_tokens must be in \(0, 1\].* got 0"),
+        ({"keep_tokens": 1.1}, r"keep_tokens must be in \(0, 1\].* got 1\.1"),
+        ({"keep_attention": -0.3}, r"keep_attention must be in \(0, 1\].* got -0\.3"),
+        ({"keep_attention": True}, r"keep_attention must be in \(0, 1\].* got True"),
+        ({"keep_tokens": float("nan")}, r"keep_tokens must be in \(0, 1\].* got nan"),
+        ({"form": "sparse"}, "form must be one of 'auto', 'fused', 'gathered', 'flex', 'dense', got 'sparse'"),
+        ({"schedule": (10, 100)}, r"schedule must be a KeepSchedule or None, got \(10, 100\)"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        vit.sparsify(made("ours"), **options)
+
+
+def test_a_model_that_is_not_known_says_what_it_needs():
+    with pytest.raises(
+        ArgumentError, match=r"must be a vision transformer that vit knows, got CifarResNet: it needs \.blo"
+    ):
+        vit.sparsify(resnet8(classes=3))
+    without = build("vit", shape=(3, 32, 32), classes=3)
+    without.cls_token = None
+    with pytest.raises(ArgumentError, match="has no class token"):
+        vit.sparsify(without)
+    with pytest.raises(ArgumentError, match=r"must be sparse, got a plain Linear: call vit\.sparsify"):
+        vit.kept_patches(nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+def test_blocks_that_are_told_of_positions_are_refused():
+    class Rotary(type(made("timm names").blocks[0])):
+        def forward(self, x, rope=None):
+            return super().forward(x)
+
+    model = made("timm names")
+    for block in model.blocks:
+        block.__class__ = Rotary
+    with pytest.raises(ArgumentError, match="a vision transformer that vit knows, got TimmVision"):
+        vit.sparsify(model)
+
+
+def test_a_mask_of_somebody_else_is_refused():
+    model = vit.sparsify(made("HF ViT bare"))
+    with pytest.raises(ArgumentError, match="takes no attention mask beside its own"):
+        model(pictures(), attention_mask=torch.tensor([[1] * 60 + [0] * 5] * 3))
+
+
+@pytest.mark.parametrize("epoch", [-1, "3"])
+def test_an_epoch_that_is_none(epoch):
+    with pytest.raises(ArgumentError, match="epoch must be a number in"):
+        vit.sparsify(made("ours")).sparsity.set_epoch(epoch)
