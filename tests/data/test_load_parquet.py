@@ -144,7 +144,7 @@ def test_test_label_that_training_has_not(tmp_path):
 @pytest.mark.parametrize(
     ("made", "options", "match"),
     [
-        (("picture_id", "label"), {}, "no column of pictures; its columns are text, label"),
+        (("picture_id", "label"), {}, "no column of pictures; its columns are picture_id, label"),
         (("img", "klass"), {}, "no column of labels; its columns are img, klass"),
         (("img", "label"), {"label": "fine"}, "no column 'fine'; its columns are img, label"),
         (("img", "label"), {"image": "label"}, "column 'label' of .* holds int64, not encoded pictures"),
@@ -156,7 +156,7 @@ def test_columns_that_are_not_there(tmp_path, made, options, match):
     if made[0] == "img":
         write_parquet(path, pixels(4), [0, 1, 0, 1], image="img", label=made[1])
     else:
-        pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), path)
+        pq.write_table(pa.table({"picture_id": [7, 8], "label": [0, 1]}), path)
     with pytest.raises(DataError, match=match):
         load(path, **options)
 

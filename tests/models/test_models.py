@@ -2,6 +2,7 @@
 
 import sys
 import types
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from torch import nn
 from datawinnow import models
 from datawinnow.core.errors import ArgumentError
 from datawinnow.models import MODELS, build, choose
+
+TEXTS = {"text_cnn", "bag_of_embeddings"}
+"""Networks of token ids, which tests/models/test_text_models.py is about."""
 
 
 def conv(before, after, k=3, bias=False):
@@ -54,6 +58,22 @@ PUBLISHED = {
     "vgg16_bn": (14_728_266 - (2 * 64 + 2 * 128 + 3 * 256 + 6 * 512), {}),
     # ConvNetD3 of the condensation papers at 32x32: 320,010
     "convnet": (320_010, {}),
+    # of the condensation papers' code at 32x32, in colour; VGG-11 with instance norm
+    "lenet": (conv(3, 6, 5, True) + conv(6, 16, 5, True) + 400 * 120 + 120 + 120 * 84 + 84 + 84 * 10 + 10, {}),
+    "alexnet": (
+        conv(3, 128, 5, True)
+        + conv(128, 192, 5, True)
+        + conv(192, 256, 3, True)
+        + conv(256, 192, 3, True)
+        + conv(192, 192, 3, True)
+        + 192 * 16 * 10
+        + 10,
+        {},
+    ),
+    "vgg11": (
+        sum(conv(a, b, 3, True) + 2 * b for a, b in pairwise((3, 64, 128, 256, 256, 512, 512, 512, 512))) + 5130,
+        {},
+    ),
     "resnet8": (cifar_resnet(1), {}),
     # (32-64-128): static.md's trial network
     "resnet8 wide": (cifar_resnet(1, 32), {"width": 32}),
@@ -87,7 +107,7 @@ def test_the_number_in_the_name_is_the_number_of_layers(name, layers):
 
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in TEXTS])
 def test_logits_of_every_size(name, size, channels):
     narrow = {} if name == "mlp" else {"width": 8}
     with torch.random.fork_rng():
@@ -137,11 +157,30 @@ def test_convnet_norms(norm, size):
         assert float(before.std(correction=0).detach()) == pytest.approx(1, abs=1e-2)
 
 
+@pytest.mark.parametrize(("pool", "side"), [("avg", 4), ("max", 4), ("none", 16)])
+@pytest.mark.parametrize("act", ["relu", "leaky_relu", "sigmoid", "silu"])
+def test_convnet_activations_and_pools(act, pool, side):
+    network = models.convnet(classes=3, size=16, depth=2, width=4, act=act, pool=pool).eval()
+    assert network.classifier.in_features == 4 * side * side
+    x = torch.randn(2, 3, 16, 16)
+    wanted = {
+        "relu": nn.functional.relu,
+        "leaky_relu": lambda z: torch.where(z < 0, 0.01 * z, z),
+        "sigmoid": torch.sigmoid,
+        "silu": lambda z: z * torch.sigmoid(z),
+    }[act](network.features[:2](x))
+    if pool != "none":
+        wanted = (nn.functional.avg_pool2d if pool == "avg" else nn.functional.max_pool2d)(wanted, 2)
+    torch.testing.assert_close(network.features[:4](x), wanted)
+
+
 def test_convnet_of_a_picture_too_small():
     with pytest.raises(ArgumentError, match="depth 4 halves the picture 4 times; 8 pixels are too few"):
         models.convnet(classes=2, size=8, depth=4)
     with pytest.raises(ArgumentError, match=r"norm must be 'instance', .* got 'weight'"):
         models.convnet(classes=2, norm="weight")
+    with pytest.raises(ArgumentError, match=r"act must be one of 'relu', .* got 'gelu'"):
+        models.convnet(classes=2, act="gelu")
     with pytest.raises(ArgumentError, match="stem must be 'cifar' or 'imagenet', got 'patch'"):
         models.resnet18(classes=2, width=4, stem="patch")
 
@@ -180,7 +219,7 @@ def test_build_by_name_is_forgiving_and_an_unknown_one_is_told():
         assert isinstance(build("ResNet-8".replace("-", ""), shape=(3, 32, 32), classes=2), nn.Module)
         assert isinstance(build("vgg16-bn", shape=(3, 32, 32), classes=2), nn.Module)
     with pytest.raises(
-        ArgumentError, match=r"no model is called 'resnet81'. Did you mean 'resnet8'\? There are: convnet"
+        ArgumentError, match=r"no model is called 'resnet81'. Did you mean 'resnet8'\? There are: alexnet, bag_of"
     ):
         build("resnet81", shape=(3, 32, 32), classes=2)
 
@@ -249,7 +288,7 @@ def test_a_network_is_chosen_by_size_and_machine_and_says_why(shape, accelerator
         assert isinstance(build(chosen, shape=shape, classes=3), nn.Module)
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"mlp"}))
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"mlp"} - TEXTS))
 def test_grey_pictures_go_into_a_network_made_for_colour(name):
     network = build(name, shape=(3, 32, 32), classes=2, width=8).eval()
     x = torch.randn(1, 1, 32, 32)

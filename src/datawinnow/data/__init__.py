@@ -3,6 +3,8 @@
 from datawinnow.data.examples import Augment, Examples, Origin
 from datawinnow.data.lazy import LazyExamples
 from datawinnow.data.load import load
+from datawinnow.data.texts import Texts
+from datawinnow.data.tokens import Vocabulary, tokenize
 from datawinnow.data.write import write_kept
 
-__all__ = ["Augment", "Examples", "LazyExamples", "Origin", "load", "write_kept"]
+__all__ = ["Augment", "Examples", "LazyExamples", "Origin", "Texts", "Vocabulary", "load", "tokenize", "write_kept"]

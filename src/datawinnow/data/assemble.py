@@ -36,6 +36,9 @@ class Options:
     memory: int | None
     limit: int | None
     progress: Progress | None
+    text: str | None = None
+    length: int | None = None
+    tokenizer: str | None = None
 
     def checked(self) -> Options:
         """These, with the memory that may be used filled in.
@@ -44,7 +47,7 @@ class Options:
             ArgumentError: one is outside its range.
         """
         most = 2**63 - 1
-        for name, low, high in (("size", 2, 4096), ("memory", 0, most), ("limit", 1, most)):
+        for name, low, high in (("size", 2, 4096), ("memory", 0, most), ("limit", 1, most), ("length", 1, 1 << 16)):
             value = getattr(self, name)
             if value is not None:
                 check.number(name, value, low, high, integer=True)
@@ -111,7 +114,7 @@ def assemble(
     if not fits and options.limit is not None and options.limit < len(train.labels):
         # Only what is asked for is decoded, and it may fit after all.
         kept = train.take(stratified(train.labels, options.limit, limit_stream(options.seed)))
-        notes += (_limit_note(len(kept.labels), len(train.labels)),)
+        notes += (limit_note(len(kept.labels), len(train.labels)),)
         fits = options.fits(prod(plan.shape) * (len(kept.labels) + len(test.labels)))
     if not fits:
         notes += (
@@ -133,10 +136,11 @@ def limited(train: Loaded, options: Options) -> Loaded:
     if options.limit is None or options.limit >= len(train):
         return train
     less = train.stratified(options.limit, limit_stream(options.seed))
-    return replace(less, notes=(*less.notes, _limit_note(len(less), len(train))))
+    return replace(less, notes=(*less.notes, limit_note(len(less), len(train))))
 
 
-def _limit_note(count: int, n: int) -> str:
+def limit_note(count: int, n: int) -> str:
+    """What is told of a limit."""
     return f"limited to {count:,} of {n:,} training examples, every class by its share"
 
 

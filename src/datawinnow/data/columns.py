@@ -17,6 +17,8 @@ from datawinnow.core.errors import DataError, DatawinnowError
 
 IMAGE_NAMES = ("img", "image", "images", "picture", "pixel_values")
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "cls")
+TESTS = ("test", "validation", "valid", "val", "dev")
+"""Names of a test split, in the order of preference."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
         DataError: not there; the error lists the columns that are.
     """
     have = list(schema.names)
-    pictures = [n for n in have if _holds_pictures(schema.field(n).type)]
+    pictures = [n for n in have if holds_pictures(schema.field(n).type)]
     found_image = image or next((n for n in IMAGE_NAMES if n in pictures), pictures[0] if len(pictures) == 1 else None)
     found_label = label or next((n for n in LABEL_NAMES if n in have), None)
     for what, found, option in (("pictures", found_image, "image"), ("labels", found_label, "label")):
@@ -62,7 +64,7 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
             )
     assert found_image is not None  # checked above, as is the label
     assert found_label is not None
-    if not _holds_pictures(schema.field(found_image).type):
+    if not holds_pictures(schema.field(found_image).type):
         raise DataError(
             f"column {found_image!r} of {where} holds {schema.field(found_image).type}, not encoded pictures (binary, "
             "or a struct with bytes); name another with image= (--image)"
@@ -70,7 +72,8 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
     return found_image, found_label
 
 
-def _holds_pictures(kind: Any) -> bool:
+def holds_pictures(kind: Any) -> bool:
+    """Whether a column of this type may hold encoded pictures."""
     if pa.types.is_struct(kind):
         return any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields))
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

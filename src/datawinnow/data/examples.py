@@ -83,12 +83,7 @@ class Examples:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.x.dtype not in (torch.uint8, torch.float32):
-            raise DataError(f"{self.name}: x must be uint8 pictures or float32 numbers, got {self.x.dtype}")
-        if self.x.dtype is torch.uint8 and self.x.ndim != 4:
-            raise DataError(
-                f"{self.name}: pictures must have shape (n, channels, height, width), got {tuple(self.x.shape)}"
-            )
+        self.check_x()
         if len(self.x) == 0:
             raise DataError(f"{self.name}: the {self.split} split holds no examples")
         try:
@@ -106,6 +101,19 @@ class Examples:
             mean, std = channel_statistics(self.x)
             object.__setattr__(self, "mean", mean)
             object.__setattr__(self, "std", std)
+
+    def check_x(self) -> None:
+        """Refuse an x of another kind.
+
+        Raises:
+            DataError: naming its dtype or shape.
+        """
+        if self.x.dtype not in (torch.uint8, torch.float32):
+            raise DataError(f"{self.name}: x must be uint8 pictures or float32 numbers, got {self.x.dtype}")
+        if self.x.dtype is torch.uint8 and self.x.ndim != 4:
+            raise DataError(
+                f"{self.name}: pictures must have shape (n, channels, height, width), got {tuple(self.x.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.x)

@@ -1,4 +1,4 @@
-"""Parquet in the layout of the Hugging Face hub: encoded pictures and integer labels, in shards by split."""
+"""Parquet in the layout of the Hugging Face hub: encoded pictures or texts, and labels, in shards by split."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from torch import Tensor
 
 from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import Loaded, Options, Split, assemble
-from datawinnow.data.columns import choose_columns, class_names, label_values, open_arrow, reading, row_in_words
+from datawinnow.data.columns import TESTS, choose_columns, class_names, label_values, open_arrow, reading, row_in_words
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.labels import class_values, named, numbered, renumbering_note
 from datawinnow.data.tables import ParquetPictures, TablePictures
-
-TESTS = ("test", "validation", "valid", "val", "dev")
-"""Names of a test split, in the order of preference."""
+from datawinnow.data.text_tables import holds_texts, load_text_tables
 
 _SPLIT = re.compile(r"^(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -83,7 +81,7 @@ def load_tables(
     notes: tuple[str, ...] = (),
     pictures: type[TablePictures] = ParquetPictures,
 ) -> tuple[Loaded, Loaded]:
-    """Read splits that lie in tables, Parquet or Arrow.
+    """Read splits that lie in tables, Parquet or Arrow: of pictures, or of texts where there are none.
 
     Args:
         train: files of the train split.
@@ -95,6 +93,8 @@ def load_tables(
         notes: so far.
         pictures: how the files are read.
     """
+    if holds_texts(train[0], options):
+        return load_text_tables(train, test, layout, source, name, options, notes)
     first = _Table.read(train, options, None, pictures)
     classes: list[int] | list[str] = []
     if first.names is not None and not isinstance(first.values, list):

@@ -20,6 +20,8 @@ from datawinnow.data.assemble import Loaded
 from datawinnow.data.columns import class_names, label_values, open_arrow, reading
 from datawinnow.data.examples import Examples
 from datawinnow.data.npz import read_arrays
+from datawinnow.data.texts import Texts
+from datawinnow.data.write_texts import write_text_file, write_text_lines
 
 ROWS = 1024
 """Rows read at a time, and the least in a row group written."""
@@ -36,7 +38,8 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
     - a folder of pictures: copies under ``OUT/train/<class>/``, with the paths they had below their class;
     - Parquet and ``hf:``: ``OUT/train-00000-of-00001.parquet`` with the same columns and metadata;
     - ``.npz``: ``OUT/train.npz`` with ``x`` and ``y`` in the source's dtypes and axes;
-    - digits, and examples made in Python: ``OUT/train.npz``.
+    - ``.csv``, ``.tsv`` and ``.jsonl``: ``OUT/train.tsv`` (or as it came), the lines byte for byte;
+    - digits, and examples made in Python: ``OUT/train.npz``, texts ``OUT/train.jsonl``.
 
     Args:
         dataset: what `load` gave.
@@ -57,7 +60,8 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
         raise DataError(f"{out} exists already and is not an empty folder; give another, or remove it")
     index = index.cpu().sort().values
     layout = dataset.origin.layout if dataset.origin is not None else "none"
-    writer = {"folder": _write_folder, "parquet": _write_table, "hf": _write_table, "npz": _write_npz}.get(layout)
+    writers = {"folder": _write_folder, "parquet": _write_table, "hf": _write_table, "npz": _write_npz}
+    writer = {**writers, "text": _write_texts}.get(layout)
     part = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +214,15 @@ def _write_npz(dataset: Loaded, index: Tensor, part: Path) -> None:
         np.savez(part / "train.npz", x=x, y=y, classes=given)
 
 
+def _write_texts(dataset: Loaded, index: Tensor, part: Path) -> None:
+    assert isinstance(dataset, Texts)  # of this layout all are
+    write_text_file(dataset, index.numpy(), _source_rows(dataset, index), part)
+
+
 def _write_arrays(dataset: Loaded, index: Tensor, part: Path) -> None:
+    if isinstance(dataset, Texts):
+        write_text_lines(dataset, index.numpy(), part)
+        return
     if not isinstance(dataset, Examples):
         raise DataError(f"{dataset.name}: examples on demand that came from nowhere known cannot be written")
     x = dataset.x[index].cpu().numpy()
