@@ -11,10 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datawinnow import bench, dynamic, integrations, models, probe, record, report, scenarios, scores, select
+    from datawinnow import (
+        bench,
+        condense,
+        dynamic,
+        integrations,
+        models,
+        probe,
+        record,
+        report,
+        scenarios,
+        scores,
+        select,
+        vit,
+    )
     from datawinnow.core.budget import budget_of
     from datawinnow.core.rng import stream
     from datawinnow.core.selection import Selection
+    from datawinnow.core.synthetic import Synthetic
     from datawinnow.data.examples import Augment, Examples
     from datawinnow.data.indexed import indexed
     from datawinnow.data.kept import Kept
@@ -38,6 +52,7 @@ _HOME = {
     "Recorder": "record",
     "RunFolder": "pipeline.folder",
     "Selection": "core.selection",
+    "Synthetic": "core.synthetic",
     "budget_of": "core.budget",
     "evaluate": "train",
     "fit": "train",
@@ -48,7 +63,20 @@ _HOME = {
     "stream": "core.rng",
     "write_kept": "data.write",
 }
-_PACKAGES = ("bench", "dynamic", "integrations", "models", "probe", "record", "report", "scenarios", "scores", "select")
+_PACKAGES = (
+    "bench",
+    "condense",
+    "dynamic",
+    "integrations",
+    "models",
+    "probe",
+    "record",
+    "report",
+    "scenarios",
+    "scores",
+    "select",
+    "vit",
+)
 
 __all__ = [
     "Augment",
@@ -59,8 +87,10 @@ __all__ = [
     "Recorder",
     "RunFolder",
     "Selection",
+    "Synthetic",
     "bench",
     "budget_of",
+    "condense",
     "dynamic",
     "evaluate",
     "fit",
@@ -77,6 +107,7 @@ __all__ = [
     "scores",
     "select",
     "stream",
+    "vit",
     "write_kept",
 ]
 

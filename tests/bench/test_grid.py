@@ -45,13 +45,17 @@ window = 2 => window = 3 => method 'short' at keep 0.5: p_label has 2 epochs, fe
 name = "short" => name = "full" => \[\[method\]\] 'full' is the name of a baseline
 [[method]] => [[method]]\nname = "short"\nmethod = "dual"\n[[method]] => \[\[method\]\] 'short' is there twice
 seeds = [0, 1] => seeds = [0, 1 => is not TOML
-score = "dual" => policy = "ucb"\nscore = "dual" => give one of method \(or score and select\), policy and baseline
+score = "dual" => policy = "ucb"\nscore = "dual" => give one of method.*policy, batch, replay and baseline
 select = "top" => select = "top"\nwrap = ["rescaled"] => wrap goes with policy
 epochs = 2 => train = {{ lrr = 1 }} => fit has no option 'lrr'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb2" => 'u'.*no policy is called 'ucb2'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\noptions = {{ perid = 1 }} => 'u'.*no option 'perid'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nwrap = ["evry=2"] => 'u'.*no wrapper is called 'evry'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nwrap = ["every=two"] => 'every' takes a number
+epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nbatch = {{ keep = 1.5 }} => batch.keep.*less than 1
+epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nbatch = {{ keep = 0.5, model = "resnet9" }} => 'u'.*called 'resnet9'
+epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nreplay = {{ model = "mlp", policy = "ubc" }} => 'u'.*'ubc'
+epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nbatch = {{ keep = 0.5 }} => give one of method
 """
 """A line each: what stands in `GRID`, what stands there instead, and what the error says (a pattern)."""
 

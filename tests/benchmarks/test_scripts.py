@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,11 @@ import pytest
 approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ("recording", "loading", "scores", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva")
+SCRIPTS = (
+    *("recording", "loading", "scores", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva"),
+    *("condense", "condense_digits"),
+    *("vit", "instruct"),
+)
 FACTS = {
     "benchmark",
     "size",
@@ -74,8 +79,8 @@ def test_a_script_tells_what_ran_and_on_what(name: str) -> None:
 
 def test_every_script_is_listed_here_and_in_the_readme() -> None:
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    # estimate.py compares what was told with what happened, and has its own test
-    assert {f.stem for f in FOLDER.glob("*.py")} - {"measuring", "estimate"} == set(SCRIPTS)
+    # estimate.py and contest_map.py have tests of their own
+    assert {f.stem for f in FOLDER.glob("*.py")} - {"measuring", "estimate", "contest_map"} == set(SCRIPTS)
     assert [name for name in SCRIPTS if f"python benchmarks/{name}.py --full" not in readme] == []
 
 
@@ -134,6 +139,35 @@ def test_beta_keeps_its_share_and_draws_what_numpy_draws() -> None:
     assert drawn["beta"] > 0.51  # the weight leans away from the uniform mean
 
 
+def test_condensing_compares_forms_of_equal_loss() -> None:
+    found = smoke("condense")
+    for table in found["tables"]:
+        assert set(table["methods"]) == {"dm", "dsa"}
+        for row in table["methods"].values():
+            assert row["loss"] > 0
+            assert row["loss_difference"] < 1e-4
+            check_ratio(row["ratio"])
+            check_ratio(row["cpu_ratio"])
+
+
+def test_condensing_digits_counts_every_network_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = smoke("condense_digits")["sets"]["1"]
+    assert set(found) == {"random", "dm"}
+    assert {row["networks"] for row in found.values()} == {1}
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "condense_digits", raising=False)
+    script = __import__("condense_digits")
+    train, test = script.load("digits", limit=100)
+    size = replace(script.SIZES["smoke"], syntheses=2, epochs=2)
+    first = script.run(size, tmp_path, train, test)
+    assert [(row["method"], row["seed"]) for row in first] == [("random", 0), ("dm", 0), ("random", 1), ("dm", 1)]
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_text("".join(lines[:-1]))  # as after a kill
+    again = script.run(size, tmp_path, train, test)
+    assert [row["plain"] for row in again] == [row["plain"] for row in first]
+    assert script.summary(first)["1"]["dm"]["networks"] == 2
+
+
 def test_rounds_take_turns_and_warm_rounds_are_not_counted() -> None:
     came: list[str] = []
     actions = {"a": lambda: came.append("a"), "b": lambda: came.append("b")}
@@ -164,3 +198,16 @@ def test_memory_of_a_child_is_its_own() -> None:
     finally:
         del sys.modules[measuring.__name__]
     assert measuring.rounded({"a": [1.23456789, 2]}) == {"a": [1.2346, 2]}
+
+
+def test_vit_tells_what_share_of_the_saving_shows() -> None:
+    found = smoke("vit")
+    (row,) = found["networks"]
+    assert row["tokens"]["flops_ratio"] < 0.7 < 0.99 < row["attention"]["flops_ratio"]
+    for level in ("tokens", "attention", "tokens and attention"):
+        check_ratio(row[level]["ratio"])
+    saved = (1 - row["tokens"]["ratio"]["median"]) / (1 - row["tokens"]["flops_ratio"])
+    assert row["tokens"]["shown"] == approx(saved, rel=0.01, abs=0.01)
+    assert row["attention"]["shown"] is None
+    for name in ("fused", "gathered", "dense"):
+        check_ratio(found["attention"][0][name])

@@ -16,7 +16,21 @@ from datawinnow.cli.options import Loading, Training
 from datawinnow.train import Recipe
 
 COMMANDS = typer.main.get_command(cli.app).commands
-VERBS = ("demo", "prune", "record", "score", "select", "train", "bench", "report", "methods", "estimate")
+VERBS = (
+    "demo",
+    "prune",
+    "record",
+    "score",
+    "select",
+    "train",
+    "condense",
+    "race",
+    "bench",
+    "report",
+    "methods",
+    "estimate",
+    "instruct",
+)
 
 
 def options_of(verb):

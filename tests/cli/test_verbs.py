@@ -272,7 +272,7 @@ def test_the_grid_of_the_demo_is_the_promised_one(tmp_path):
 
     with importlib.resources.as_file(importlib.resources.files("datawinnow.bench") / "demo.toml") as file:
         grid = read_grid(file)
-    assert grid.methods == ["full", "shorter_full", "random", "dual", "dual_beta"]
+    assert grid.methods == ["full", "shorter_full", "ucb_7", "random", "dual", "dual_beta"]
     assert (grid.keep, grid.seeds, grid.data.source) == ([0.5, 0.3, 0.1], [0, 1, 2], "digits")
 
 

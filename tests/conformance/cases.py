@@ -109,6 +109,13 @@ SCORES: dict[str, list[dict[str, object]]] = {
     "prototypes": [{}, {"clusters": 3}, {"metric": "euclidean"}],
     "tdds": [{}, {"window": 4, "decay": 0.5}],
 }
+CONDENSERS: dict[str, list[dict[str, object]]] = {
+    "cafe": [{"window": 2, "query": 4, "outer_most": 3, "inner_most": 3}],
+    "dc": [{"outer": 2, "inner": 2}, {"metric": "cos"}],
+    "dm": [{}, {"augment": None, "init": "noise"}],
+    "dsa": [{}, {"together": False}],
+    "idm": [{"steps": 2, "net_batch": 8, "ce_weight": 0.5}, {"factor": 1, "steps": 1, "net_batch": 8}],
+}
 SELECTORS: dict[str, list[dict[str, object]]] = {
     "boss": [{}, {"a": 4.0, "b": 1.0, "form": "sparse", "neighbours": 5}],
     "cal": [{}, {"neighbours": 3, "symmetric": True, "end": "low"}],

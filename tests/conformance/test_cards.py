@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from datawinnow import scenarios, scores, select
+from datawinnow import condense, scenarios, scores, select
 from datawinnow.core.card import ALWAYS, Card
 from tests.conformance import cases
 
-FOLDERS = {"score": scores, "selector": select, "scenario": scenarios}
+FOLDERS = {"score": scores, "selector": select, "scenario": scenarios, "condenser": condense}
 METHODS = {f"{kind} {key}": m for kind, package in FOLDERS.items() for key, m in package.METHODS.items()}
 NOT_METHODS = {"wrap", "wrap_blend", "wrap_cost", "wrap_drop_tail", "wrap_duplicates"}
 """Modules without a method of their own; a leading underscore says the same."""
@@ -55,6 +55,8 @@ def test_the_card_is_complete(method, request):
         assert "budget" in card.takes
     if card.kind == "score":
         assert "missing" in card.takes
+    if card.kind == "condenser":
+        assert card.takes == ("per_class", "build", "generator")
 
 
 @every_method
@@ -70,7 +72,7 @@ def test_the_docstring_says_everything(method):
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             assert re.search(r"\([\w -]+,[\w ,.]*\)", entries[name]), f"{name} needs its shape"
     returns = doc.split("\nReturns:\n")[1].split("\nRaises:\n")[0]
-    assert re.search(r"\(n,\)|Selection", returns), "Returns needs the shape"
+    assert re.search(r"\(n,\)|Selection|Synthetic", returns), "Returns needs the shape"
     source = re.search(SOURCE, method.card.source).group()
     assert source.removeprefix("arXiv ") in doc.split("\nReferences:\n")[1]
     assert ">>> " in doc, "an example with a number"

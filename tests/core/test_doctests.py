@@ -6,13 +6,13 @@ import pkgutil
 
 import pytest
 
-from datawinnow import core, probe, scenarios, scores, select
+from datawinnow import condense, core, probe, scenarios, scores, select
 
 MODULES = [
     "datawinnow.probe",
     *(
         f"{package.__name__}.{module.name}"
-        for package in (core, probe, scores, select, scenarios)
+        for package in (core, probe, scores, select, scenarios, condense)
         for module in pkgutil.iter_modules(package.__path__)
     ),
 ]

@@ -19,6 +19,8 @@ from tests.conformance.test_cards import SOURCE
 from tests.dynamic.helpers import bound
 
 NOT_METHODS = {
+    "auto",
+    "in_batch",
     "plan_log",
     "policy",
     "wrap",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.bench.arms import arm
 from datawinnow.bench.grid import Cell, Grid, parse_scenario
 from datawinnow.bench.passed import Passed
 from datawinnow.bench.probed import Recording, signals_of
@@ -25,9 +26,11 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
 from datawinnow.models import build, choose
+from datawinnow.pipeline.about import facts_of
 from datawinnow.pipeline.methods import epochs_charged, reads_probe, select_by_method
 from datawinnow.pipeline.recording import fit_recorded
 from datawinnow.pipeline.rows import finite, result_row
+from datawinnow.pipeline.sparse import sparse
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Progress, fit
 from datawinnow.train.checkpoint import read_facts
@@ -111,7 +114,8 @@ class _Run:
 class _Reached:
     """Where training ended; without an accuracy where it diverged, and then ``failed`` has the error's words.
 
-    ``epochs`` are those begun, and ``changed`` the share of changed examples among those passed.
+    ``epochs`` are those begun, ``changed`` the share of changed examples among those passed, and ``beforehand`` what a
+    plan made before the training cost.
     """
 
     accuracy: float | None = None
@@ -120,6 +124,7 @@ class _Reached:
     failed: str | None = None
     epochs: int = 0
     changed: float | None = None
+    beforehand: Cost = NOTHING
 
 
 def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -148,6 +153,7 @@ def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None
         if cell.kind == "static":
             selection, score, select = _select(run, facts)
         reached = _train(run, selection, changed)
+        score += reached.beforehand
     return _row(run, changed, selection, reached, score=score, select=select)
 
 
@@ -187,28 +193,33 @@ def _row(
 def model_name(grid: Grid, train: Any, *, scoring: bool = False) -> str:
     """The network's name: as the grid says, or chosen for the examples."""
     named = (grid.score.model if scoring else None) or grid.train.model
-    return named or choose(train.shape, accelerator=torch.cuda.is_available())[0]
+    words = getattr(train, "vocabulary_size", None)
+    return named or choose(train.shape, accelerator=torch.cuda.is_available(), vocabulary=words)[0]
 
 
 def _network(run: _Run, *, scoring: bool = False) -> torch.nn.Module:
     grid, train = run.grid, run.train
     options = grid.score.model_options if scoring and grid.score.model else grid.train.model_options
     with forked(run.cell.seed, "weights"):
-        return build(model_name(grid, train, scoring=scoring), shape=train.shape, classes=len(train.classes), **options)
+        return build(model_name(grid, train, scoring=scoring), **facts_of(train), **options)
 
 
 def _train(run: _Run, selection: Selection, changed: Tensor) -> _Reached:
     spent, passed = [NOTHING], Passed(changed)
-    how: dict[str, Any] = {"on_epoch": lambda _, history: spent.append(history.cost), "on_plan": passed, **run.own}
-    if run.cell.kind == "policy":
-        how |= {"passes": run.epochs, "policy": run.grid.policy(run.cell.method, run.cell.keep)}
-    else:
-        how |= {"epochs": run.epochs}
+    told: dict[str, Any] = {"on_epoch": lambda _, history: spent.append(history.cost), "on_plan": passed}
+    network, before = _network(run), NOTHING
+    levels = run.grid.named(run.cell.method).levels
+    network = sparse(network, levels, run.epochs) if levels else network
+    how: dict[str, Any] = {"epochs": run.epochs}
     try:
-        _, history = fit(_network(run), Kept(run.train, selection), **how)
+        if run.cell.kind == "policy":
+            own = {key: value for key, value in run.own.items() if key != "test"}
+            how, before = arm(run.grid, run.cell, run.out, run.train, network, run.epochs, **own)
+        _, history = fit(network, Kept(run.train, selection), **how, **told, **run.own)
     except TrainingError as error:
-        return _Reached(cost=spent[-1], failed=str(error))
-    return _Reached(history.test_accuracy, history.test_loss, history.cost, epochs=passed.epochs, changed=passed.share)
+        return _Reached(cost=spent[-1], failed=str(error), beforehand=before)
+    reached = _Reached(history.test_accuracy, history.test_loss, history.cost, beforehand=before)
+    return dataclasses.replace(reached, epochs=passed.epochs, changed=passed.share)
 
 
 def recording_folder(cell: Cell, out: Path) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator
 
+from datawinnow.bench.specs import MethodSpec, Strict
 from datawinnow.core.errors import ArgumentError
 from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of
 from datawinnow.pipeline.policies import POLICIES, name_of, policy_for, takes_keep
@@ -16,12 +17,6 @@ from datawinnow.train.recipe import check_recipe
 
 Kind = Literal["full", "shorter_full", "static", "policy"]
 BASELINES = {"full": "all the data", "shorter_full": "all the data, fewer epochs"}
-
-
-class Strict(BaseModel):
-    """A section of the file: an unknown key is an error that names it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Strict):
@@ -34,6 +29,9 @@ class Data(Strict):
     image: str | None = None
     label: str | None = None
     flip: bool | None = None
+    text: str | None = None
+    length: int | None = None
+    tokenizer: str | None = None
 
 
 class Train(Strict):
@@ -68,36 +66,6 @@ class Scoring(Strict):
     of: int | None = Field(default=None, gt=0)
     model: str | None = None
     model_options: dict[str, Any] = {}
-
-
-class MethodSpec(Strict):
-    """``[[method]]``: a method put together in the file: a static one, a policy, or a baseline trained otherwise.
-
-    ``train`` are fields of `Recipe` for this method alone, such as a learning rate tuned for it.
-    """
-
-    name: str
-    label: str | None = None
-    method: str | None = None
-    score: str | None = None
-    select: str | None = None
-    options: dict[str, Any] = {}
-    score_options: dict[str, Any] = {}
-    epochs: int | None = Field(default=None, gt=0)
-    per_class: bool = False
-    policy: str | None = None
-    wrap: list[str] = []
-    baseline: Literal["shorter_full"] | None = None
-    train: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> MethodSpec:
-        static = self.method is not None or self.score is not None or self.select is not None
-        if static + (self.policy is not None) + (self.baseline is not None) != 1:
-            raise ValueError("give one of method (or score and select), policy and baseline: what it is made of")
-        if self.wrap and self.policy is None:
-            raise ValueError("wrap goes with policy")
-        return self
 
 
 class Grid(Strict):
@@ -160,15 +128,18 @@ class Grid(Strict):
         )
         return replace(built, key=name, label=spec.label or (built.label if spec.method else name)), spec.epochs
 
-    def policy(self, name: str, keep: float) -> Any:
-        """The policy called ``name``, for ``keep`` times the passes of full training; its own keep may differ."""
-        spec = self.named(name)
+    def policy(self, name: str, keep: float, passes: float | None = None) -> Any:
+        """The policy called ``name``, for ``keep`` times the passes of full training; its own keep may differ.
+
+        Of ``replay`` it is the policy of the small network, whose ``passes`` are told; ``batch`` has none.
+        """
+        spec = self.named(name).replay or self.named(name)
         assert spec.policy is not None, name
         options = dict(spec.options)
         own = options.pop("keep", None)
         if own is None and takes_keep(spec.policy):
             own = keep
-        passes = self.train.epochs * keep
+        passes = self.train.epochs * keep if passes is None else passes
         return policy_for(spec.policy, passes=passes, keep=own, options=options, wrap=spec.wrap)
 
     def kind(self, name: str) -> Kind:
@@ -176,7 +147,7 @@ class Grid(Strict):
         spec = self.named(name)
         if spec.baseline is not None:
             return "full" if name == "full" else "shorter_full"
-        return "static" if spec.policy is None else "policy"
+        return "static" if spec.policy is None and spec.batch is None and spec.replay is None else "policy"
 
     @property
     def recorded_epochs(self) -> int:
@@ -202,7 +173,7 @@ class Grid(Strict):
         spec = self.named(name)
         if spec.label is None and spec.policy is not None:
             return name_of(spec.policy) if name == spec.policy else name
-        return self.spec(name)[0].label if spec.baseline is None and spec.policy is None else spec.label or name
+        return self.spec(name)[0].label if self.kind(name) == "static" else spec.label or name
 
     def recipe(self, name: str) -> Recipe:
         """How cells of the method train: as ``[train]`` says, but for what the method says itself."""
@@ -260,7 +231,7 @@ def cells_of(grid: Grid) -> list[Cell]:
                 cells.append(Cell(kind="full", method="full", keep=1.0, seed=seed, scenario=scenario))
             for keep in grid.keep:
                 for name in grid.methods:
-                    if name == "full":
+                    if name == "full" or keep not in (grid.named(name).keep or grid.keep):
                         continue
                     cells.append(Cell(kind=grid.kind(name), method=name, keep=keep, seed=seed, scenario=scenario))
     return cells

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datawinnow.bench.arms import plan_file
 from datawinnow.bench.cell import equal_epochs, recording_folder
 from datawinnow.bench.grid import Cell, Grid
 from datawinnow.bench.probed import awaited
@@ -35,20 +36,28 @@ def ready(
         rows: from which the time of a cell is foretold.
         left: seconds until the time limit; a cell that would take longer is passed over.
     """
-    busy = {recording_folder(cell, out) for cell in running if makes(cell, grid, out)}
+    busy = {place for cell in running if (place := made(cell, grid, out)) is not None}
     chosen: list[Cell] = []
     for cell in waiting:
         if len(chosen) >= free:
             break
-        writes = makes(cell, grid, out)
-        if writes and recording_folder(cell, out) in busy:
+        writes = made(cell, grid, out)
+        if writes in busy:
             continue
         if left is not None and foretold(cell, grid, out, rows) >= left:
             continue
-        if writes:
-            busy.add(recording_folder(cell, out))
+        if writes is not None:
+            busy.add(writes)
         chosen.append(cell)
     return chosen
+
+
+def made(cell: Cell, grid: Grid, out: Path) -> Path | None:
+    """What a cell would write that others read too: its recording, or the plan that it trains by; None for nothing."""
+    if makes(cell, grid, out):
+        return recording_folder(cell, out)
+    plan = plan_file(grid, cell, out)
+    return plan if plan is not None and not plan.exists() else None
 
 
 def makes(cell: Cell, grid: Grid, out: Path) -> bool:

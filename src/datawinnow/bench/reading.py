@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from datawinnow.bench.grid import BASELINES, Grid, parse_scenario
 from datawinnow.core.errors import ArgumentError, DatawinnowError
+from datawinnow.core.pretrained import is_pretrained
 from datawinnow.models import MODELS
 from datawinnow.pipeline.methods import rehearse
+from datawinnow.pipeline.sparse import check_levels
 
 
 def read_grid(path: Path) -> Grid:
@@ -61,7 +63,9 @@ def grid_of(path: Path, raw: dict[str, Any]) -> Grid:
     source = grid.data.source
     if source.startswith("$DATAWINNOW_DATA"):
         source = source.replace("$DATAWINNOW_DATA", os.environ.get("DATAWINNOW_DATA", "../shared/data"), 1)
-    return grid.model_copy(update={"data": grid.data.model_copy(update={"source": os.path.expandvars(source)})})
+    own = grid.train.model if is_pretrained(grid.train.model) else None
+    data = {"source": os.path.expandvars(source), "tokenizer": grid.data.tokenizer or own}
+    return grid.model_copy(update={"data": grid.data.model_copy(update=data)})
 
 
 def check_grid(grid: Grid) -> Grid:
@@ -91,17 +95,30 @@ def check_grid(grid: Grid) -> Grid:
             raise ArgumentError(f"[[method]] {name!r} {why}; give it another name")
     for name in dict.fromkeys([*grid.methods, *named]):
         grid.recipe(name)
+        spec = grid.named(name)
+        if set(spec.keep) - set(grid.keep):
+            raise ArgumentError(f"[[method]] {name!r} has a keep of {spec.keep} that the grid's {grid.keep} has not")
+        check_levels(spec.levels)
         if grid.kind(name) not in ("static", "policy"):
             continue
-        for keep in grid.keep:
+        for keep in spec.keep or grid.keep:
             if keep == 1 and grid.kind(name) == "static":
                 raise ArgumentError(f"method {name!r} at keep 1 keeps everything: leave 1 out of keep")
             try:
                 if grid.kind(name) == "policy":
-                    grid.policy(name, keep)
+                    _check_choosing(grid, name, keep)
                     continue
                 method, limit = grid.spec(name)
                 rehearse(method, keep=keep, epochs=min(grid.recorded_epochs, limit or grid.recorded_epochs))
             except DatawinnowError as error:
                 raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}") from None
     return grid
+
+
+def _check_choosing(grid: Grid, name: str, keep: float) -> None:
+    spec = grid.named(name)
+    small = spec.batch or spec.replay
+    if small is not None and small.model is not None and ":" not in small.model and small.model not in MODELS:
+        raise ArgumentError(f"no model is called {small.model!r}. There are: {', '.join(MODELS)}")
+    if spec.batch is None:
+        grid.policy(name, keep)

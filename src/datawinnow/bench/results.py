@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench.cell import equal_epochs
-from datawinnow.bench.grid import Cell, Data, Grid, MethodSpec, Scoring, cells_of
+from datawinnow.bench.grid import Cell, Data, Grid, Scoring, cells_of
+from datawinnow.bench.specs import MethodSpec
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import check_format, read_json, write_bytes, write_json
 from datawinnow.train import Recipe

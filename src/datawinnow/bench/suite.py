@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError, field_validator
 
-from datawinnow.bench.grid import Grid, MethodSpec, Strict
+from datawinnow.bench.grid import Grid
 from datawinnow.bench.reading import grid_of, parse, wrong
+from datawinnow.bench.specs import MethodSpec, Strict
 from datawinnow.core.errors import ArgumentError
 
 

@@ -9,10 +9,13 @@ import typer
 
 from datawinnow import __version__
 from datawinnow.cli.bench import bench
+from datawinnow.cli.condense import condense
 from datawinnow.cli.demo import demo
 from datawinnow.cli.estimate import estimate
+from datawinnow.cli.instruct import instruct
 from datawinnow.cli.methods import methods
 from datawinnow.cli.prune import prune
+from datawinnow.cli.race import race
 from datawinnow.cli.record import record
 from datawinnow.cli.report import report
 from datawinnow.cli.score import score
@@ -22,8 +25,9 @@ from datawinnow.cli.verb import terminate_cleanly, told_plainly
 
 VERBS = {
     "Start here": (demo, prune),
-    "Step by step": (estimate, record, score, select, train),
-    "Compare and show": (bench, report, methods),
+    "Step by step": (estimate, record, score, select, train, condense),
+    "Instruction data": (instruct,),
+    "Compare and show": (race, bench, report, methods),
 }
 HELP = """Train on the right examples, and know what it costs.
 

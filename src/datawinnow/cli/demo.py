@@ -29,9 +29,9 @@ def demo(
 ) -> None:
     """See what pruning costs and loses, in about two minutes and without a network.
 
-    Trains on the embedded digits: on all, on all for fewer epochs, on random examples, and on those that DUAL and DUAL
-    with Beta sampling keep, at keep 0.5, 0.3 and 0.1, three seeds each. Ends with the table, total cost beside every
-    accuracy, and two pages. Running it again goes on where it stopped.
+    Trains on the embedded digits: on all, on all for fewer epochs, on what UCB chooses again each epoch, on random
+    examples, and on those that DUAL and DUAL with Beta sampling keep, at keep 0.5, 0.3 and 0.1, three seeds each. Ends
+    with the table, total cost beside every accuracy, and two pages. Running it again goes on where it stopped.
     """
     from datawinnow.bench import read_grid
 

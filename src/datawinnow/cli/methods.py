@@ -29,7 +29,7 @@ def methods(
         str | None, typer.Argument(metavar="NAME", help="Only this one, in full.", show_default=False)
     ] = None,
     kind: Annotated[
-        Literal["method", "score", "selector", "policy", "batch-selector", "scenario"] | None,
+        Literal["method", "score", "selector", "policy", "batch-selector", "condenser", "scenario"] | None,
         typer.Option("--kind", help="Only this kind.", show_default=False),
     ] = None,
     markdown: Annotated[
@@ -41,7 +41,7 @@ def methods(
 
     A method is a score and a selector put together; --score and --select put together your own. A policy chooses again
     while training (datawinnow train --policy); a batch selector chooses within a batch, in a loop of your own. A
-    scenario changes the data of a bench.
+    condenser learns new examples (datawinnow condense). A scenario changes the data of a bench.
     """
     screen = Screen(quiet=quiet)
     entries = [entry for entry in catalogue() if kind is None or kind.replace("-", " ") == entry[0]]
@@ -65,12 +65,13 @@ def methods(
 
 
 def catalogue() -> list[Entry]:
-    """Every method, score, selector, policy, batch selector and scenario."""
-    from datawinnow import dynamic, scenarios, scores, select
+    """Every method, score, selector, policy, batch selector, condenser and scenario."""
+    from datawinnow import condense, dynamic, scenarios, scores, select
     from datawinnow.pipeline.methods import METHODS
 
     entries = [_of_method(method) for method in METHODS.values()]
-    for parts in (scores.METHODS, select.METHODS, dynamic.POLICIES, dynamic.BATCH_SELECTORS, scenarios.METHODS):
+    own = (scores.METHODS, select.METHODS, dynamic.POLICIES, dynamic.BATCH_SELECTORS)
+    for parts in (*own, condense.METHODS, scenarios.METHODS):
         entries += [_of_part(part) for part in parts.values()]
     return entries
 

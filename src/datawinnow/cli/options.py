@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.pretrained import is_pretrained
 
 if TYPE_CHECKING:
     from datawinnow.pipeline.methods import Method
@@ -21,8 +23,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="digits (embedded), a folder of pictures by class, a .parquet file or a folder of them, an .npz file, or "
-        "hf:owner/name.",
+        help="digits (embedded), a folder of pictures by class, a .parquet file or a folder of them, an .npz file, "
+        "labelled texts in .csv, .tsv or .jsonl, or hf:owner/name.",
         show_default=False,
     ),
 ]
@@ -174,6 +176,37 @@ class Loading:
             show_default=False,
         ),
     ] = None
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="NAME",
+            help="Column of texts; its number, from 0, in a file without a line of names. Default: guessed.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "--length",
+            metavar="TOKENS",
+            help="Of a text; the rest is cut off. Default: what 99 of 100 training texts fit in, at most 256.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            metavar="hf:PATH",
+            help="Cut texts into the tokens of this transformers model. Default: that of --model hf:PATH, else the "
+            "words of the training texts.",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None
     flip: Annotated[
         bool | None,
         typer.Option(
@@ -188,7 +221,8 @@ class Loading:
         bool,
         typer.Option(
             "--skip-broken",
-            help="Leave out pictures that cannot be decoded, and tell how many; otherwise the first one is an error.",
+            help="Leave out pictures that cannot be decoded and broken lines, and tell how many; otherwise the first "
+            "is an error.",
             rich_help_panel=_DATA,
             show_default=False,
         ),
@@ -203,10 +237,20 @@ class Loading:
             "seed": self.split_seed,
             "image": self.image,
             "label": self.label,
+            "text": self.text,
+            "length": self.length,
+            "tokenizer": self.tokenizer,
             "flip": self.flip,
             "on_broken": "skip" if self.skip_broken else None,
         }
         return {key: value for key, value in named.items() if value is not None}
+
+    def beside(self, groups: Mapping[str, Any]) -> Loading:
+        """These, with the tokenizer of the network where that is a pretrained one: it reads no other tokens."""
+        model = next((group.model for group in groups.values() if isinstance(group, Training)), None)
+        if self.tokenizer is not None or not is_pretrained(model):
+            return self
+        return replace(self, tokenizer=model)
 
 
 @dataclass(frozen=True)
@@ -218,8 +262,9 @@ class Training:
         typer.Option(
             "--model",
             metavar="NAME",
-            help="mlp, convnet, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16_bn, or module:function that "
-            "returns a torch.nn.Module. Default: one fit for the size, chosen and told.",
+            help="mlp, convnet, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16_bn, vit, vit_tiny, vit_small, "
+            "vit_base; for texts text_cnn, bag_of_embeddings or hf:PATH of a transformers model; or module:function "
+            "that returns a torch.nn.Module. Default: one fit for the examples, chosen and told.",
             rich_help_panel=_TRAIN,
             show_default=False,
         ),
@@ -346,7 +391,7 @@ class Choosing:
         key_value(
             "--option",
             "Option of the selector, the score, or the look at the network that these need (repeatable), for example "
-            "c_d=4, window=5 or mode=rademacher.",
+            "c_d=4, window=5, mode=rademacher, or embedding=hf:PATH for features of texts by a pretrained model.",
             _METHOD,
         ),
     ] = field(default_factory=list)
@@ -376,7 +421,8 @@ class Choosing:
                 "selector put together"
             )
         bare = method_of(self.method, score=self.score, select_by=self.select, per_class=self.per_class)
-        own = [*card_of(selector_of(bare)).options, *(["cutoff"] if cuts_off(bare) else [])]
+        selector = card_of(selector_of(bare))
+        own = [*selector.options, *(["cutoff"] if cuts_off(bare) else []), *probe_options(selector.needs)]
         of_score: list[str] = []
         if bare.score is not None:
             score = card_of(score_of(bare.score))

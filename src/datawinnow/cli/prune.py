@@ -103,6 +103,8 @@ def prune(
     again: it goes on from the last whole epoch.
     """
     from datawinnow.pipeline.methods import needs_of, rehearse
+    from datawinnow.pipeline.probing import check_movable
+    from datawinnow.pipeline.registry import needs_recording
     from datawinnow.pipeline.verbs import select as select_run
 
     screen = Screen(quiet=quiet)
@@ -112,11 +114,12 @@ def prune(
     recipe = training.recipe()
     how = {"model": training.model, "model_options": training.model_options(), "seed": seed}
     train, test, folder = found.begin(data, loading, screen, run, **how)
+    check_movable(needs_of(method), train)
     planned = checking.train_epochs or of or epochs
     checks = {"check": checking.check, "seeds": checking.check_seeds, "planned": planned}
     if folder.facts["status"].get("record") != "done" or checking.check:
         _estimate(screen, folder, train, method, recipe, keep, epochs, checks, how)
-    if needs_of(method):
+    if needs_recording(method):
         _record(screen, folder, train, test, method, how, epochs=epochs, of=of, recipe=recipe, source=data)
     with screen.stage() as stage:
         stage(f"selecting by {method.label}", 0, 1)

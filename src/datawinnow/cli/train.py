@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from datawinnow.cli import found
+from datawinnow.cli.levels import Levels
 from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -27,7 +28,8 @@ Policy = Annotated[
     typer.Option(
         "--policy",
         metavar="NAME",
-        help="Choose again while training: random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp, loss_power "
+        help="Choose again while training: auto (what beat all the data for fewer epochs nearest to this size and "
+        "budget, else all the data, and why), random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp, loss_power "
         "or example_swap. Default: none; every epoch trains on all.",
         rich_help_panel="Pruning while training",
         show_default=False,
@@ -83,6 +85,8 @@ Epochs = Annotated[
     ),
 ]
 DEFAULT_EPOCHS = 30
+AUTO = "auto"
+"""Of --policy: what beat all the data for fewer epochs where it was measured, or all the data."""
 OwnRun = Annotated[
     Path | None,
     typer.Option(
@@ -99,11 +103,13 @@ OwnRun = Annotated[
     "datawinnow train my-pictures/ --select runs/my-pictures --epochs 30",
     "datawinnow train my-pictures/ --epochs 30",
     "datawinnow train my-pictures/ --policy ucb --keep 0.7 --policy-option period=1 --passes 20",
+    "datawinnow train my-pictures/ --model vit --optimizer adamw --levels examples,tokens,attention",
 )
 def train(
     data: Source,
     loading: Loading,
     training: Training,
+    peeled: Levels,
     select: Select = None,
     policy: Policy = None,
     keep: KeepEach = None,
@@ -128,8 +134,10 @@ def train(
 
     screen = Screen(quiet=quiet)
     recipe, model_options = training.recipe(), training.model_options()
-    length = _length(policy, epochs, passes)
-    planned = _policy(policy, {"keep": keep, "options": pairs(policy_option, "--policy-option"), "wrap": wrap}, length)
+    swaps = "examples" in peeled.named()
+    length = _length("example_swap" if swaps else policy, epochs, passes)
+    policy, keep, how = peeled.policy(policy, keep, pairs(policy_option, "--policy-option"), length)
+    planned = _policy(policy, {"keep": keep, "options": how, "wrap": wrap}, length)
     selection: Selection | None = None
     # read before the data are: a wrong file is told at once, and the data are loaded as they were for the selection
     about: dict[str, Any] = read_selection(select)[1] if select is not None else {}
@@ -137,6 +145,8 @@ def train(
     examples, test = found.load(data, options, screen)
     if select is not None:
         selection, about = read_selection(select, fingerprint=examples.fingerprint, name=examples.name)
+    if policy == AUTO:
+        planned, length = _auto(screen, len(examples if selection is None else selection), length, **how)
     path = found.default_run(examples, run, suffix=_suffix(about, policy, keep, seed))
     with screen.stage("training") as stage:
         folder = train_run(
@@ -146,6 +156,7 @@ def train(
             selection=selection,
             about=about,
             policy=planned,
+            levels=peeled.sparse(),
             **length,
             model=training.model,
             model_options=model_options,
@@ -157,8 +168,20 @@ def train(
             tell=screen.note,
         )
     _tell(screen, folder, about, len(test))
-    if policy is not None:
+    if planned is not None:
         _tell_fractions(screen, folder, about)
+
+
+def _auto(screen: Screen, n: int, length: dict[str, Any], *, noisy: bool = False) -> tuple[Any, dict[str, Any]]:
+    """The policy that the measured map advises, or none, for a budget of as many passes."""
+    from datawinnow.dynamic import advise
+
+    budget = float(next(iter(length.values())))
+    found = advise(n, passes=budget, noisy=noisy)
+    screen.note(f"auto: {found.why}")
+    if found.policy is not None:
+        return found.policy, {"passes": budget}
+    return None, {"epochs": int(budget) if budget.is_integer() else budget}
 
 
 def _length(policy: str | None, epochs: int | None, passes: float | None) -> dict[str, Any]:
@@ -181,6 +204,13 @@ def _policy(name: str | None, how: dict[str, Any], length: dict[str, Any]) -> An
     from datawinnow.core.errors import ArgumentError
     from datawinnow.pipeline.policies import policy_for, policy_of
 
+    if name == AUTO:
+        if how["keep"] or how["wrap"] or set(how["options"]) - {"noisy"}:
+            raise ArgumentError(
+                "--policy auto chooses keep, options and wrappers itself; it takes --policy-option noisy=true, for "
+                "data with many wrong labels"
+            )
+        return None
     if name is not None:
         return policy_for(name, **length, **how) if "passes" in length else policy_of(name, **length, **how)
     if any(value for value in how.values()):

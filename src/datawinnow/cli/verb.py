@@ -59,8 +59,12 @@ def verb(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]
                 name: kind(**{f.name: given.pop(f.name) for f in dataclasses.fields(kind)})
                 for name, kind in groups.items()
             }
+            # a group may settle what it was not told by what another was
+            settled = {
+                name: group.beside(built) if hasattr(group, "beside") else group for name, group in built.items()
+            }
             with told_plainly(traceback):
-                function(**given, **built)
+                function(**given, **settled)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}

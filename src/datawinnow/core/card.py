@@ -15,7 +15,7 @@ Kind = Literal["score", "selector", "policy", "batch selector", "condenser", "sc
 End = Literal["high", "low", "middle"]
 F = TypeVar("F", bound=Callable[..., Any])
 
-ALWAYS = ("budget", "generator", "missing", "rate", "state")
+ALWAYS = ("budget", "build", "generator", "missing", "per_class", "rate", "state")
 """Keyword-only parameters that the contract gives to every method; they are not options to tune."""
 
 

@@ -5,9 +5,11 @@ A new policy is a file here, a line below and a test. Wrappers change when and h
 
 from datawinnow.core.card import collect
 from datawinnow.dynamic._expected import expected_fraction
+from datawinnow.dynamic.auto import Advice, advise, auto
 from datawinnow.dynamic.divbs import divbs
 from datawinnow.dynamic.epsilon_greedy import EpsilonGreedy
 from datawinnow.dynamic.example_swap import ExampleSwap
+from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.info_batch import InfoBatch
 from datawinnow.dynamic.loss_power import LossPower
 from datawinnow.dynamic.order_dp import OrderDP
@@ -36,8 +38,10 @@ __all__ = [
     "METHODS",
     "POLICIES",
     "UCB",
+    "Advice",
     "EpsilonGreedy",
     "ExampleSwap",
+    "InBatch",
     "InfoBatch",
     "LossPower",
     "OrderDP",
@@ -51,7 +55,9 @@ __all__ = [
     "State",
     "StaticSubset",
     "Stream",
+    "advise",
     "annealed",
+    "auto",
     "divbs",
     "every",
     "expected_fraction",

@@ -51,7 +51,25 @@ def describe(data: Any, source: str = "") -> dict[str, Any]:
         "classes": [str(c) for c in classes],
         "notes": list(getattr(data, "notes", ())),
         "source": source,
+        **_of_texts(data),
     }
+
+
+def _of_texts(data: Any) -> dict[str, Any]:
+    """What a network for texts must know; nothing of another dataset."""
+    size = getattr(data, "vocabulary_size", None)
+    return {} if size is None else {"vocabulary": int(size), "tokenizer": str(getattr(data, "tokenizer", ""))}
+
+
+def facts_of(data: Any) -> dict[str, Any]:
+    """What `models.build` is told of examples that tell their shape and classes, as keyword arguments."""
+    return {"shape": tuple(data.shape), "classes": len(data.classes), **_of_texts(data)}
+
+
+def network_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What `models.build` is told of the dataset that ``facts`` describe, as keyword arguments."""
+    told = {"shape": tuple(facts["shape"]), "classes": len(facts["classes"])}
+    return told | {key: facts[key] for key in ("vocabulary", "tokenizer") if key in facts}
 
 
 def _shape_of(data: Any) -> tuple[int, ...]:
@@ -103,9 +121,10 @@ def network(model: Model, facts: Mapping[str, Any], seed: int, **options: Any) -
     """A fresh network for the dataset that ``facts`` describe: network, its name, and why it was chosen (or "")."""
     why = ""
     if model is None:
-        model, why = choose(tuple(facts["shape"]), accelerator=torch.cuda.is_available())
+        shape, vocabulary = tuple(facts["shape"]), facts.get("vocabulary")
+        model, why = choose(shape, accelerator=torch.cuda.is_available(), vocabulary=vocabulary)
     with forked(seed, "weights"):
-        built = build(model, shape=tuple(facts["shape"]), classes=len(facts["classes"]), **options)
+        built = build(model, **network_facts(facts), **options)
     return built, model if isinstance(model, str) else getattr(model, "__name__", type(built).__name__), why
 
 

@@ -22,6 +22,7 @@ from datawinnow.data.batches import ResidentBatches, batches_of
 from datawinnow.data.examples import Examples
 from datawinnow.pipeline.about import Model, check_outputs, describe, network
 from datawinnow.pipeline.methods import Method, method_of, needs_of, reads_probe
+from datawinnow.pipeline.registry import needs_recording
 from datawinnow.record import Recorder
 from datawinnow.train.fit import Recipe, fabric_for
 from datawinnow.train.precision import autocast, fastest, float32_head
@@ -81,7 +82,7 @@ def estimate(
         return overhead + per_step * -(-count // recipe.batch) * passes
 
     stages: dict[str, float] = {}
-    if needs_of(chosen):
+    if needs_recording(chosen):
         stages["record"] = training(n, epochs)
         if reads_probe(chosen):
             stages["probe"] = overhead + per_step / recipe.batch * n * _looking(chosen, len(facts["classes"]))
@@ -93,7 +94,7 @@ def estimate(
         "dataset on the device": float(_resident_extra(train, device)),
         "network, gradients, optimiser": _weights(built, recipe),
         "activations": float(activations),
-        **_recording(n, epochs if needs_of(chosen) else 0),
+        **_recording(n, epochs if needs_recording(chosen) else 0),
     }
     answer = {
         "model": name,
@@ -103,7 +104,7 @@ def estimate(
         "seconds_by_stage": stages,
         "memory": _peak(parts),
         "memory_by_part": parts,
-        "disk": float(2 * 4 * SIGNALS * n * epochs if needs_of(chosen) else 0),
+        "disk": float(2 * 4 * SIGNALS * n * epochs if needs_recording(chosen) else 0),
     }
     return {**answer, "sentence": sentence(answer)}
 

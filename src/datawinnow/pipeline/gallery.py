@@ -1,4 +1,4 @@
-"""``gallery.parquet``: pictures of the kept, the dropped, the hardest and the most doubtful, with their reasons."""
+"""``gallery.parquet``: pictures or texts of the kept, the dropped, the hardest and the most doubtful, with reasons."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ EACH = 24
 """Pictures of a group."""
 SIDE = 96
 """Pixels of the longer side of a picture in the gallery, at most."""
+LETTERS = 280
+"""Letters of a text in the gallery, at most."""
 
 
-def has_pictures(facts: Mapping[str, Any]) -> bool:
-    """Whether the examples of the dataset that ``facts`` describe are (channels, height, width)."""
+def is_shown(facts: Mapping[str, Any]) -> bool:
+    """Whether the examples of the dataset that ``facts`` describe are (channels, height, width), or texts."""
     shape = facts["dataset"]["shape"]
-    return len(shape) == 3 and min(shape) > 0
+    return (len(shape) == 3 and min(shape) > 0) or "vocabulary" in facts["dataset"]
 
 
 def write_gallery(
@@ -64,6 +66,9 @@ def write_gallery(
     ids = torch.unique(torch.cat(list(shown.values())))
     guesses = dict(zip(ids.tolist(), _guesses(folder, train, ids), strict=True))
     names, classes = ids_of(train), folder.facts["dataset"]["classes"]
+    texts = getattr(train, "texts", None)
+    if texts is None and "vocabulary" in folder.facts["dataset"]:
+        return  # token ids of whom nobody told the texts
     rows: list[dict[str, Any]] = []
     for group, members in shown.items():
         for i in members.tolist():
@@ -77,11 +82,13 @@ def write_gallery(
                     "guess": "" if guess is None or guess == int(y) else classes[guess],
                     "reason": "" if selection.reason is None else Reason(int(selection.reason[i])).word,
                     "note": lines[i],
-                    "png": png(torch.as_tensor(x)),
+                    "png": png(torch.as_tensor(x)) if texts is None else None,
+                    "text": None if texts is None else shortened(texts[i]),
                 }
             )
     fields = [(k, pa.string()) for k in ("group", "id", "label_name", "guess", "reason", "note")]
-    table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, ("png", pa.binary())]))
+    shown_as = ("png", pa.binary()) if texts is None else ("text", pa.string())
+    table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, shown_as]))
     write_table(folder.path / "gallery.parquet", table, folder.made_by("select"))
 
 
@@ -109,6 +116,19 @@ def _guesses(folder: RunFolder, train: Any, ids: Tensor) -> list[int | None]:
     for _, x, _ in batches_of(part, torch.device("cpu"), workers=0).test(256):
         guesses += model(x).argmax(1).tolist()
     return guesses
+
+
+def shortened(text: str, most: int = LETTERS) -> str:
+    """The beginning of a text on one line, cut between two words where it is long.
+
+    >>> shortened("one  two\\nthree", 9)
+    'one two…'
+    """
+    whole = " ".join(text.encode("utf-8", "replace").decode().split())
+    if len(whole) <= most:
+        return whole
+    start = whole[: most - 1]
+    return (start.rsplit(" ", 1)[0] if " " in start[most // 2 :] else start).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def png(x: Tensor) -> bytes:

@@ -30,6 +30,7 @@ from datawinnow.pipeline.registry import (
     method_of,
     name_of,
     needs_of,
+    needs_recording,
     probe_options_of,
     reads_probe,
     resolve_method,
@@ -42,7 +43,6 @@ DIFFICULTY = ("d2", "boss")
 """Selectors that want a score of which much is hard, and have no option to be told which end is."""
 REHEARSED, REHEARSED_PROBED = 1000, 100
 """Examples that are made up at most, and where features are, with which selectors take longer."""
-
 __all__ = [
     "METHODS",
     "Arrays",
@@ -181,8 +181,8 @@ def epochs_charged(method: Method, epochs: int) -> int:
     A method that reads what a pass over the recorded network makes needs all of the recording. What depends on the
     fraction kept has to be settled: `Method.at`.
     """
-    if reads_probe(method) or not needs_of(method):
-        return epochs if needs_of(method) else 0
+    if reads_probe(method) or not needs_recording(method):
+        return epochs if needs_recording(method) else 0
     if isinstance(method.epochs, int):
         epochs = min(epochs, method.epochs)
     by_selector = any(is_recorded(need) for need in card_of(selector_of(method)).needs)

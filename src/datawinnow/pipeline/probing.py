@@ -20,16 +20,18 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.examples import stratified
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.models import MODELS, build
-from datawinnow.pipeline.about import Model, read_labels
+from datawinnow.pipeline.about import Model, network_facts, read_labels
 from datawinnow.pipeline.folder import RunFolder
-from datawinnow.pipeline.registry import HELD_OUT, PROBED, is_probed
+from datawinnow.pipeline.registry import EMBEDDING, HELD_OUT, PROBED, is_probed, options_made
 from datawinnow.probe import Probed, held_out, probe
-from datawinnow.probe.makers import options_of
+from datawinnow.probe.sentences import probe_sentences
 from datawinnow.train.checkpoint import load_checkpoint
 from datawinnow.train.fit import fabric_for
 
 TOGETHER = ("features", "probs")
 """Made in one pass."""
+MOVED = ("curvature", "boundary_distance")
+"""Made by moving an example's input a little, which tokens cannot be."""
 STANDS_IN = 0.1
 """Fraction of the training examples that stands in for held-out data where none are given."""
 
@@ -106,20 +108,26 @@ class Probing:
     def _place(self, name: str) -> Path:
         """Folder of the pass that makes an array: named by its options too, so that none replaces another's."""
         if name in HELD_OUT and self.val is not None:
-            return self.folder / f"val-{fingerprint_of(self.val)[:8]}"
+            apart = "-embedded" if EMBEDDING in self._own(name) else ""
+            return self.folder / f"val-{fingerprint_of(self.val)[:8]}{apart}"
         own = self._own(name)
         digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]
         one = TOGETHER[0] if name in TOGETHER or name in HELD_OUT else name
         return self.folder / (f"{one}-{digest}" if own else one)
 
     def _own(self, name: str) -> dict[str, Any]:
-        return {key: value for key, value in self.options.items() if key in options_of(name)}
+        return {key: value for key, value in self.options.items() if key in options_made(name)}
 
     def _pass(self, name: str) -> Probed:
+        check_movable((name,), self.train)
         place = self._place(name)
         if place.name not in self._passes:
             how: dict[str, Any] = {"out": place, "seed": self.seed, "progress": self.progress}
-            if name in HELD_OUT and self.val is not None:
+            if EMBEDDING in self._own(name):
+                held = {"prefix": "val_"} if name in HELD_OUT else {}
+                data, model = self.val if held else self.train, self.options[EMBEDDING]
+                found = probe_sentences(data, model, out=place, progress=self.progress, **held)
+            elif name in HELD_OUT and self.val is not None:
                 found = held_out(self._network(), self.val, **how)
             else:
                 names = TOGETHER if name in (*TOGETHER, *HELD_OUT) else (name,)
@@ -150,6 +158,20 @@ class Probing:
         if self.tell is not None and text not in self._told:
             self._told.add(text)
             self.tell(text)
+
+
+def check_movable(needs: tuple[str, ...], train: Any) -> None:
+    """Refuse arrays that are made by moving the input, where that is the tokens of a text.
+
+    Raises:
+        ArgumentError: naming the array.
+    """
+    wrong = [need for need in needs if need in MOVED]
+    if wrong and getattr(train, "vocabulary_size", None) is not None:
+        raise ArgumentError(
+            f"{wrong[0]} is made by moving an example's input a little, and the tokens of a text cannot be moved: "
+            "choose a method of the recording (dual_beta, el2n) or of features and gradients (k_center, grand_full)"
+        )
 
 
 def probing_of(
@@ -206,9 +228,7 @@ def fresh(folder: RunFolder, model: Model = None) -> nn.Module:
             f"{folder.path} was recorded with a network of your own, of which it only knows the name {name!r}: "
             'give it again with model= (or record with "module:function")'
         )
-    return build(
-        model or name, shape=tuple(facts["shape"]), classes=len(facts["classes"]), **dict(about.get("options", {}))
-    )
+    return build(model or name, **network_facts(facts), **dict(about.get("options", {})))
 
 
-__all__ = ["Probing", "fresh", "probing_of"]
+__all__ = ["Probing", "check_movable", "fresh", "probing_of"]

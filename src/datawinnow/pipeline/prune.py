@@ -14,7 +14,9 @@ from datawinnow.data.kept import Kept
 from datawinnow.pipeline.about import Model, read_labels
 from datawinnow.pipeline.checking import check, verdict
 from datawinnow.pipeline.methods import Method, method_of, needs_of, rehearse, select_by_method
+from datawinnow.pipeline.probing import check_movable
 from datawinnow.pipeline.recording import begin, record
+from datawinnow.pipeline.registry import needs_recording
 from datawinnow.pipeline.verbs import select
 from datawinnow.train import Progress, Recipe
 
@@ -66,12 +68,16 @@ def prune(
     budget_of(keep, len(train))
     chosen = method_of(method, **parts)
     rehearse(chosen, keep=keep, epochs=epochs, n=len(train))
-    if not needs_of(chosen):  # nothing to learn from a recording
-        if run is None:
+    check_movable(needs_of(chosen), train)
+    if not needs_recording(chosen):  # nothing to learn from a recording
+        if run is None and not needs_of(chosen):
             generator = stream(seed, "select", chosen.key, f"{keep:g}")
             return Kept(train, select_by_method(chosen, {}, read_labels(train), keep=keep, generator=generator)[0])
-        folder, _, _ = begin(train, Path(run), model=model, seed=seed)
-        return Kept(train, select(folder, train, keep=keep, method=chosen, seed=seed))
+        with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
+            folder, _, _ = begin(train, Path(run) if run is not None else Path(scratch) / "run", model=model, seed=seed)
+            looking = {"val": val, "progress": progress}
+            kept = select(folder, train, keep=keep, method=chosen, seed=seed, pictures=run is not None, looking=looking)
+            return Kept(train, kept)
     how: dict[str, Any] = {"test": test, "epochs": epochs, "of": of, "model": model, "seed": seed, "recipe": recipe}
     with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
         folder = record(

@@ -32,6 +32,8 @@ class Method:
         cutoff: fraction of the examples of lowest AUM that is dropped before the selector sees the rest, or a function
             of the fraction kept that gives it.
         cutoff_in_class: whether that fraction is of every class, and not of all examples.
+        embedding: ``hf:PATH`` of a model whose sentence embeddings are the ``features``; None for the recorded
+            network's.
     """
 
     key: str
@@ -46,6 +48,7 @@ class Method:
     epochs: int | Callable[[float], int] | None = None
     cutoff: float | Callable[[float], float] = 0.0
     cutoff_in_class: bool = False
+    embedding: str | None = None
 
     def at(self, keep: float) -> Method:
         """The method with its settings for this fraction kept; what was set by hand stays."""

@@ -12,11 +12,15 @@ from torch import nn
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import RunError
 from datawinnow.data.fingerprint import fingerprint_of
+from datawinnow.data.tokens import Vocabulary
 from datawinnow.pipeline.about import Model, check_outputs, describe, network
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.stage import Stage, augment_of
 from datawinnow.record import Recorder
 from datawinnow.train import History, Progress, Recipe, fit
+
+VOCABULARY = "vocabulary.json"
+"""The words of the training texts and their numbers, without which the network is of no use."""
 
 
 def begin(
@@ -44,7 +48,11 @@ def begin(
         tell(f"network: {why}")
     count = sum(p.numel() for p in built.parameters())
     about = {"name": name, "parameters": count, "options": dict(model_options or {})}
-    return RunFolder.create(run, dataset=facts, seed=seed, model=about), built, about
+    folder = RunFolder.create(run, dataset=facts, seed=seed, model=about)
+    words = getattr(train, "vocabulary", None)
+    if isinstance(words, Vocabulary) and not (folder.path / VOCABULARY).exists():
+        words.write(folder.path / VOCABULARY, facts["fingerprint"])
+    return folder, built, about
 
 
 def record(

@@ -13,6 +13,7 @@ from datawinnow.core import check
 from datawinnow.core.arrays import TABLE, take
 from datawinnow.core.card import Card, card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.pretrained import is_pretrained
 from datawinnow.core.selection import Selection
 from datawinnow.pipeline.published import METHODS, Method, ccs_cutoff
 from datawinnow.probe.makers import options_of
@@ -21,6 +22,8 @@ PROBED = ("features", "probs", "grad_norm", "curvature", "boundary_distance")
 """Arrays that a pass over the recorded network makes, of the examples that it was trained on."""
 HELD_OUT = ("val_features", "val_probs", "val_labels")
 """Arrays of held-out data that it makes."""
+EMBEDDING = "embedding"
+"""The option by which ``features`` are sentence embeddings of a pretrained model, and not the recorded network's."""
 
 
 def method_of(
@@ -61,12 +64,16 @@ def method_of(
     given, cutoff = dict(options or {}), method.cutoff
     if cuts_off(method) and "cutoff" in given and "cutoff" not in card_of(selector_of(method)).options:
         cutoff = check.number("cutoff", given.pop("cutoff"), 0, 1)
+    of_score, embedding = dict(score_options or {}), method.embedding
+    if "features" in needs_of(method):
+        embedding = _pretrained(of_score.pop(EMBEDDING, given.pop(EMBEDDING, embedding)))
     method = replace(
         method,
         per_class=method.per_class or per_class,
         options={**method.options, **given},
-        score_options={**method.score_options, **(score_options or {})},
+        score_options={**method.score_options, **of_score},
         cutoff=cutoff,
+        embedding=embedding,
     )
     check_options(selector_of(method), method.options)
     if method.score is not None:
@@ -106,12 +113,24 @@ def probe_options(names: Iterable[str]) -> tuple[str, ...]:
     >>> probe_options(["boundary_distance"])
     ('max_iter', 'overshoot', 'candidates')
     """
-    return tuple(option for name in names for option in options_of(name))
+    return tuple(option for name in names for option in options_made(name))
+
+
+def options_made(name: str) -> tuple[str, ...]:
+    """Options of the pass that makes an array."""
+    return (EMBEDDING,) if name in ("features", "val_features") else options_of(name)
 
 
 def probe_options_of(method: Method) -> dict[str, Any]:
     """Options among those of the method that the probe takes."""
-    return split_options(method.score, method.score_options)[1] if method.score is not None else {}
+    embedding = {} if method.embedding is None else {EMBEDDING: method.embedding}
+    return embedding | (split_options(method.score, method.score_options)[1] if method.score is not None else {})
+
+
+def _pretrained(name: str | None) -> str | None:
+    if name is not None and not is_pretrained(name):
+        raise ArgumentError(f"embedding must be a transformers model, hf:PATH, got {name!r}")
+    return name
 
 
 def _from_parts(score: Any, select_by: Any) -> Method:
@@ -211,7 +230,16 @@ def is_probed(name: str) -> bool:
 
 def reads_probe(method: Method) -> bool:
     """Whether the method reads what a pass over the recorded network makes, for which it needs the whole recording."""
-    return any(is_probed(need) for need in needs_of(method))
+    return any(is_probed(need) for need in needs_of(method) if not _embedded(need, method))
+
+
+def needs_recording(method: Method) -> bool:
+    """Whether the method reads anything of a recording, or of its network."""
+    return any(not _embedded(need, method) for need in needs_of(method))
+
+
+def _embedded(need: str, method: Method) -> bool:
+    return need in ("features", "val_features") and method.embedding is not None
 
 
 __all__ = [
@@ -229,6 +257,8 @@ __all__ = [
     "method_of",
     "name_of",
     "needs_of",
+    "needs_recording",
+    "options_made",
     "probe_options",
     "probe_options_of",
     "reads_probe",

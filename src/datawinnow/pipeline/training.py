@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.dynamic._saved import spelled
-from datawinnow.pipeline import chosen
+from datawinnow.pipeline import chosen, sparse
 from datawinnow.pipeline.about import Model
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.recording import begin
@@ -31,7 +32,8 @@ def train_run(
     selection: Selection | None = None,
     about: Mapping[str, Any] | None = None,
     policy: Any = None,
-    epochs: int | None = 30,
+    levels: Mapping[str, Any] | None = None,
+    epochs: float | None = 30,
     passes: float | None = None,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
@@ -51,6 +53,7 @@ def train_run(
         selection: which examples, with what weight; all when None.
         about: what ``selection.parquet`` says of the selection.
         policy: chooses anew what each epoch trains on, among the selected examples (`datawinnow.dynamic`).
+        levels: what a vision transformer keeps of its patches and keys (`pipeline.sparse`); all when None.
         epochs: passes over the selected examples.
         passes: instead of them: with a policy, as many examples in all as that many epochs on all the selected.
         model: network; chosen by size unless told.
@@ -65,7 +68,8 @@ def train_run(
     Returns:
         The folder, with ``result`` (accuracy and loss on the test split after the last epoch, None without one) and
         ``cost["train"]`` in its facts, ``history.parquet`` and ``model.safetensors``; with a policy
-        ``chosen.safetensors``, who was trained on in each epoch.
+        ``chosen.safetensors``, who was trained on in each epoch; with ``levels`` ``patches.parquet``, which patches of
+        some pictures it keeps.
 
     Raises:
         RunError: the folder is about another dataset, holds a recording, or was begun with other options.
@@ -84,9 +88,10 @@ def train_run(
         "selection": _chosen(selection, about),
         "policy": None if policy is None else spelled(policy),
         "passes": passes,
+        "levels": None if levels is None else dict(levels),
     }
     _same_training(folder, options)
-    stage = Stage(folder, "train", epochs)
+    stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
     if stage.done:
         stage.tidy()
         if tell is not None:
@@ -95,12 +100,18 @@ def train_run(
     kept = train if selection is None else Kept(train, selection)
     how: dict[str, Any] = {"checkpoint": stage.checkpoint, "on_epoch": stage.on_epoch, "progress": progress}
     asked = {"train": options, "load": dict(load or {})}
+    if levels is not None:
+        sparse.sparse(built, levels, epochs or passes or 1)
+        if tell is not None:
+            tell(sparse.told(built, folder.facts["dataset"]["shape"]))
     how["recipe"] = stage.start(built, train, recipe, asked, tell, seed=seed, model=network)
     if policy is not None:
         how["on_plan"] = _written(train, folder, selection)
     else:
         folder.forget(chosen.FILE)  # of a training with one that was killed before the end of its first epoch
     built, history = fit(built, kept, epochs=epochs, passes=passes, test=test, seed=seed, policy=policy, **how)
+    if levels is not None:
+        sparse.write_patches(folder, built, train if test is None else test)
     reached = {"test_accuracy": finite(history.test_accuracy), "test_loss": finite(history.test_loss)}
     stage.finish(built, history, result=reached)
     return folder

@@ -21,14 +21,13 @@ from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.pipeline.about import Model, describe, ids_of, network, read_labels
 from datawinnow.pipeline.evidence import moments, notes
 from datawinnow.pipeline.folder import RunFolder
-from datawinnow.pipeline.gallery import has_pictures, write_gallery
+from datawinnow.pipeline.gallery import is_shown, write_gallery
 from datawinnow.pipeline.methods import (
     Arrays,
     Method,
     cards_of,
     check_needs,
     compute_score,
-    cuts_off,
     epochs_charged,
     is_probed,
     method_of,
@@ -182,7 +181,7 @@ def select(
         seed: of selectors that draw.
         epochs: read only the first so many recorded epochs.
         out: another place for the selection file; the run then keeps the selection and the gallery that it had.
-        pictures: whether to write the gallery.
+        pictures: whether to write the gallery, of pictures or texts.
         looking: ``model``, ``val``, ``progress`` and ``tell`` of `probing_of`, for methods that look at the network.
         parts: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class`` of `method_of`.
 
@@ -197,10 +196,11 @@ def select(
     _same_dataset(folder, train)
     needs, cards, looking = needs_of(chosen), cards_of(chosen), looking or {}
     subsets = subsets_for(folder, train, cards, **looking)
-    blank = not needs and folder.facts["status"].get("record") != "done"
+    blank = not epochs_charged(chosen, 1) and folder.facts["status"].get("record") != "done"
     probing = probing_of(folder, train, options=probe_options_of(chosen), **looking)
     recorded: Mapping[str, Tensor] = Arrays(_nothing, ()) if blank else folder.arrays(epochs)
-    arrays = _with_subsets(recorded if blank else folder.arrays(epochs, probing, needs), subsets)
+    given = Arrays(probing.__getitem__, needs) if blank else folder.arrays(epochs, probing, needs)
+    arrays = _with_subsets(given, subsets)
     _check_there(arrays, cards, needs)
     labels = read_labels(train)
     looked = _look(folder, probing, [need for own in cards for need in own.needs], subsets)
@@ -221,7 +221,7 @@ def select(
     if folder.facts["options"].get("select") != meta:  # what stands there is about another selection
         folder.forget("check.json", "gallery.parquet")
     folder.update(cost={"select": cost.as_dict()}, options={"select": meta}, status={"select": "done"})
-    if pictures and has_pictures(folder.facts):
+    if pictures and is_shown(folder.facts):
         write_gallery(folder, train, selection, recorded, p_mean, lines, seed)
     return selection
 
@@ -255,7 +255,7 @@ def _about_selection(
     folder: RunFolder, chosen: Method, keep: float, seed: int, epochs: int | None, budget: int, looked: Cost | None
 ) -> dict[str, Any]:
     charged = epochs_charged(chosen, folder.epochs if reads_probe(chosen) else epochs or folder.epochs)
-    cut = {"cutoff": chosen.cutoff} if cuts_off(chosen) else {}
+    cut = {key: value for key, value in (("cutoff", chosen.cutoff), ("embedding", chosen.embedding)) if value}
     return {
         "method": chosen.key,
         "label": chosen.label,

@@ -30,6 +30,7 @@ class Arm:
 
     Attributes:
         arena: name of the arena, with the scenario where it is not clean.
+        n: examples there.
         budget: passes over all the examples.
         method: its key.
         label: its name for people.
@@ -41,6 +42,7 @@ class Arm:
     """
 
     arena: str
+    n: int
     budget: float
     method: str
     label: str
@@ -79,14 +81,14 @@ def _of(arena: str, found: Table) -> list[Arm]:
         name = arena if scenario == CLEAN else f"{arena}, {scenario}"
         curve = sorted((c.passes / n, c.accuracy.mean) for c in found.of(scenario, method=SHORTER))
         cells = sorted(found.of(scenario), key=lambda c: c.keep)
-        made += [_arm(name, cell, round(cell.keep * epochs, 6), curve) for cell in cells]
+        made += [_arm(name, int(n), cell, round(cell.keep * epochs, 6), curve) for cell in cells]
     return made
 
 
-def _arm(arena: str, cell: Cell, budget: float, curve: Sequence[tuple[float, float]]) -> Arm:
+def _arm(arena: str, n: int, cell: Cell, budget: float, curve: Sequence[tuple[float, float]]) -> Arm:
     gain = None if cell.method == SHORTER else cell.to_shorter
     needs = None if cell.method == SHORTER else needed(curve, cell.accuracy.mean)
-    return Arm(arena, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs)
+    return Arm(arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs)
 
 
 def needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:

@@ -11,7 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.report import crowd, plots, words
+from datawinnow.report.condense import condense_context, is_condensed
 from datawinnow.report.contest import contest_context, is_contest
+from datawinnow.report.instruct import instruct_context, is_instruct
 from datawinnow.report.results import ROWS, Row, rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
@@ -34,7 +36,11 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         RunError: neither a run nor results, or a file in it is truncated, newer, or of another dataset.
     """
     path = Path(path)
-    if (path / "run.json").is_file():
+    if is_condensed(path):
+        name, context = "condense.html", condense_context(path)
+    elif is_instruct(path):
+        name, context = "instruct.html", instruct_context(path)
+    elif (path / "run.json").is_file():
         name, context = "run.html", run_context(path)
     elif path.is_file() or (path / ROWS).is_file():
         name, context = "results.html", results_context(rows(path))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json
 from datawinnow.core.tables import read_table
-from datawinnow.report import chosen, run_plots, training, words
+from datawinnow.report import chosen, patches, run_plots, training, words
 from datawinnow.report.correlations import agreement
 from datawinnow.report.results import checked
 from datawinnow.report.statistics import break_even
@@ -44,7 +44,8 @@ def run_context(folder: Path) -> dict[str, Any]:
     lacks: list[str] = [] if trained else missing  # a training has neither scores nor a selection to come
     scores = _table(folder, "scores.parquet", facts, lacks, f"datawinnow score {folder} --score dual", "scores")
     selection = _table(folder, "selection.parquet", facts, lacks, f"datawinnow select {folder} --keep 0.3", "selection")
-    gallery = _table(folder, "gallery.parquet", facts, lacks, f"datawinnow select {folder} --keep 0.3", "pictures")
+    what = "texts" if "vocabulary" in facts["dataset"] else "pictures"
+    gallery = _table(folder, "gallery.parquet", facts, lacks, f"datawinnow select {folder} --keep 0.3", what)
     verb = f"datawinnow {'train' if trained else 'record'} DATA"
     history = _table(folder, "history.parquet", facts, missing, verb, "training history")
     meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
@@ -64,6 +65,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         ],
         "trained": trained,
         "chosen": chosen.section(folder, facts) if trained else None,
+        "patches": patches.section(folder, facts) if trained else None,
         "agreement": _agreement(scores),
         "reasons": _reasons(selection),
         "classes": _classes(facts, selection),
@@ -93,6 +95,7 @@ def _same_dataset(meta: dict[str, Any], facts: dict[str, Any], path: Path, verb:
 def _about(facts: dict[str, Any]) -> str:
     data, model = facts["dataset"], facts.get("model") or {}
     shape = "x".join(str(side) for side in data.get("shape", []))
+    shape += " tokens" if "vocabulary" in data else ""
     recorded = facts["options"].get("record") or {}
     parts = [f"{data.get('name')}: {data.get('n', 0):,} examples ({shape}), {len(data.get('classes', []))} classes"]
     if model.get("name"):
@@ -224,14 +227,20 @@ def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
         {
             "title": title, "says": says,
             "pictures": [
-                {**p, "src": "data:image/png;base64," + base64.b64encode(p["png"]).decode(),
-                 "reason": str(p["reason"]).replace("_", " ")}
+                {**p, **_shown(p), "reason": str(p["reason"]).replace("_", " ")}
                 for p in pictures if p["group"] == group
             ],
         }
         for group, (title, says) in GROUPS.items()
         if any(p["group"] == group for p in pictures)
     ]  # fmt: skip
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    """An example of the gallery: its text, or its picture as an address."""
+    if "text" in row:
+        return {"text": str(row["text"])}
+    return {"src": "data:image/png;base64," + base64.b64encode(row["png"]).decode()}
 
 
 def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -30,12 +30,8 @@ def save_checkpoint(
     tensors = {f"model.{k}": v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     scalars: dict[str, Any] = {}
     if optimizer is not None:
-        for i, state in optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{i}.{key}"] = value.detach().cpu().contiguous().clone()
-                elif value is not None:
-                    scalars[f"{i}.{key}"] = value
+        moments, scalars = optimizer_state(optimizer)
+        tensors |= moments
     tensors |= {f"policy.{k}": v.contiguous().clone() for k, v in (planned or {}).items()}
     text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **facts})
     # in memory first: safetensors' own writer reports a full disk as an error of its format
@@ -62,7 +58,7 @@ def load_checkpoint(
         )
     model.load_state_dict(weights)
     if optimizer is not None:
-        _restore(optimizer, tensors, facts.get("scalars", {}))
+        restore_optimizer(optimizer, tensors, facts.get("scalars", {}))
     return facts, {k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")}
 
 
@@ -92,7 +88,21 @@ def _read(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tenso
     return facts, tensors
 
 
-def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What an optimiser remembers: tensors as ``optimizer.<parameter>.<name>``, and what else is no tensor."""
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for i, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{i}.{key}"] = value.detach().cpu().contiguous().clone()
+            elif value is not None:
+                scalars[f"{i}.{key}"] = value
+    return tensors, scalars
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    """Put back what `optimizer_state` gave; other tensors are passed over."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimizer."):

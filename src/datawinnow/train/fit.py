@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from datawinnow.core.errors import TrainingError
 from datawinnow.core.rng import forked, stream
+from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.record.recorder import Recorder
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
@@ -39,6 +40,7 @@ def fit(
     recipe: Recipe | None = None,
     recorder: Recorder | None = None,
     policy: Any = None,
+    within: InBatch | None = None,
     checkpoint: Path | None = None,
     on_plan: Callable[[int, Tensor], None] | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
@@ -63,6 +65,8 @@ def fit(
         recipe: how to train.
         recorder: gets the logits of every training batch, before the step.
         policy: chooses anew what each epoch trains on (`datawinnow.dynamic`); it observes the losses of the steps.
+        within: chooses inside each loaded batch, by a proxy trained alongside or by the network itself
+            (`datawinnow.dynamic.InBatch`); under ``passes`` its forward passes and the proxy count as well.
         checkpoint: file to write after each epoch and, if it is there, to go on from; the end is then the same to the
             byte (same machine kind and threads).
         on_plan: called before each epoch with its number and the ids that it trains on, (m,) int64 in their order.
@@ -81,8 +85,8 @@ def fit(
     """
     # Longer than our 50 lines: one flat loop that is read from top to bottom is worth more than four functions.
     recipe = replace(recipe or Recipe(), **check_recipe(options))
-    files: dict[str, Any] = {"recorder": recorder, "checkpoint": checkpoint}
-    run = ready(model, data, epochs, passes, of=of, test=test, seed=seed, recipe=recipe, policy=policy, **files)
+    files: dict[str, Any] = {"recorder": recorder, "checkpoint": checkpoint, "policy": policy, "within": within}
+    run = ready(model, data, epochs, passes, of=of, test=test, seed=seed, recipe=recipe, **files)
     history, factor = run.history, schedule_of(recipe.schedule)
     reduction = REDUCTIONS[recipe.reduction]
     with float32_head(run.model), put_back(run.model, recorder):
@@ -97,9 +101,11 @@ def fit(
             if on_plan is not None:
                 on_plan(epoch, order)
             with forked(seed, "dropout", epoch):
-                batches = run.batches.train(order, recipe.batch, stream(seed, "augment", epoch))
+                batches = run.batches.train(order, run.batch, stream(seed, "augment", epoch))
                 for step, (i, x, y) in enumerate(batches):
                     rate = recipe.peak * factor(run.progress(epoch, step))
+                    if run.within is not None:
+                        i, x, y = run.within.choose(run.steps_before(epoch) + step, i, x, y, rate)
                     for group in run.optimizer.param_groups:
                         group["lr"] = rate
                     with autocast(run.device, run.precision):
@@ -120,7 +126,7 @@ def fit(
                     totals += torch.stack([losses.detach().sum(), right.sum()])
                     if progress is not None:
                         progress("training", *run.told(epoch, step))
-            mean_loss, accuracy = (totals / run.counts[epoch]).tolist()  # the epoch's one wait for the device
+            mean_loss, accuracy = (totals / run.trained(epoch)).tolist()  # the epoch's one wait for the device
             if not torch.isfinite(totals).all():
                 raise TrainingError(
                     f"the loss is {mean_loss} in epoch {epoch}: try a lower lr (it was {recipe.peak:g}) or "
@@ -128,8 +134,9 @@ def fit(
                 )
             if recorder is not None:
                 recorder.flush()
-            cost, count = run.cost(epoch, time.perf_counter() - start), run.counts[epoch]
+            cost, count = run.cost(epoch, time.perf_counter() - start), run.trained(epoch)
             counted = {"examples": count, "steps": run.steps(epoch), "fraction": count / len(run.index)}
+            counted |= {} if run.within is None else {"loaded": run.counts[epoch]}
             row = history.add(epoch, mean_loss, accuracy, rate, cost, planning_seconds=planning, **counted)
             due = run.over(epoch + 1) or (evaluate_every and (epoch + 1) % evaluate_every == 0)
             if test is not None and due:

@@ -6,9 +6,9 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from datawinnow.core.curvature import input_curvature
+from datawinnow.core.operations import counter
 
 
 def flops_per_example(model: nn.Module, x: Tensor) -> tuple[float, float]:
@@ -26,12 +26,12 @@ def flops_per_example(model: nn.Module, x: Tensor) -> tuple[float, float]:
     """
     try:
         trial = copy.deepcopy(model).eval()
-        with FlopCounterMode(display=False) as counter:
+        with counter() as counted:
             trial(x)
-        forward = float(counter.get_total_flops())
-        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        forward = float(counted.get_total_flops())
+        with torch.enable_grad(), counter() as counted:
             torch.autograd.backward(trial(x).float().sum())
-        total = float(counter.get_total_flops())
+        total = float(counted.get_total_flops())
     except Exception:  # whatever a network from outside raises; if it cannot train either, training says so
         return 0.0, 0.0
     return forward / len(x), (total - forward) / len(x)
@@ -52,6 +52,6 @@ def curvature_passes(model: nn.Module, x: Tensor, y: Tensor) -> float:
     if not plain:
         return 4.0
     trial = copy.deepcopy(model).eval()
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), counter() as counted:
         torch.autograd.backward(input_curvature(trial, x, y, create_graph=True).sum())
-    return float(counter.get_total_flops()) / plain
+    return float(counted.get_total_flops()) / plain

@@ -19,6 +19,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.data.batches import Batches, batches_of
 from datawinnow.dynamic._saved import spelled
+from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.record.recorder import Recorder
 from datawinnow.train import setup
 from datawinnow.train.checkpoint import save_checkpoint
@@ -26,6 +27,8 @@ from datawinnow.train.history import History
 from datawinnow.train.planned import Plans
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
+from datawinnow.train.schedule import counts_of
+from datawinnow.train.within import Within
 
 MOST = 1 << 20
 """Epochs; more is a mistake."""
@@ -47,18 +50,21 @@ class Ready:
         weight: (n,) factor on each example's loss, or None.
         seed: of the order.
         plans: what a policy chooses, epoch by epoch; None without one.
+        within: what chooses inside each loaded batch; None without that.
         epochs: epochs to train; with a ``budget`` as many as it takes.
-        budget: examples to pass in all, where a policy makes epochs of them; None to count epochs.
+        budget: examples to pass in all, where a policy or a choice inside batches makes epochs of them; None to count
+            epochs.
         of: epochs of the whole schedule.
         planned: steps of the whole schedule, where no policy plans.
-        batch: examples a step.
-        counts: examples of each epoch; the last may be fewer. With a policy, of the epochs begun.
+        batch: examples loaded a step; all are trained on unless ``within`` chooses among them.
+        counts: examples loaded in each epoch; the last may be fewer. Under a budget or a policy, of the epochs begun.
         first: the first epoch to train; not 0 if a checkpoint was gone on from.
         flops: of training on one example.
         passes: what a step costs, in passes of an example forward and backward; above 1 with a regulariser.
         facts: what a checkpoint must say to be gone on from.
         history: of the epochs so far.
-        behind: examples passed before the epoch that `order` was asked for.
+        behind: what was charged before the epoch that `order` was asked for, in examples.
+        by_epoch: tells the network an epoch and gives its ``flops`` in it; None where they never change.
     """
 
     model: nn.Module
@@ -72,6 +78,7 @@ class Ready:
     weight: Tensor | None
     seed: int
     plans: Plans | None
+    within: Within | None
     epochs: int
     budget: int | None
     of: float
@@ -83,7 +90,8 @@ class Ready:
     passes: float
     facts: dict[str, Any]
     history: History = field(default_factory=History)
-    behind: int = 0
+    behind: float = 0
+    by_epoch: Callable[[int], float] | None = None
     _before: int = 0
     _after: int = 0
 
@@ -95,13 +103,19 @@ class Ready:
     def order(self, epoch: int) -> Tensor:
         """The ids of an epoch in the order of training: the policy's, or all of them shuffled by seed and epoch."""
         order = self._ordered(epoch)
-        self.behind, self._before = sum(self.counts[:epoch]), sum(map(self.steps, range(epoch)))
+        self.flops = self.flops if self.by_epoch is None else self.by_epoch(epoch)
+        self.behind, self._before = sum(map(self.charge, range(epoch))), self.steps_before(epoch)
         if self.budget is not None:
-            order = order[: self.budget - self.behind]
-        if self.plans is not None:
+            left = self.budget - self.behind
+            order = order[: self._affordable(epoch, left)]
+        if self.plans is not None or self.budget is not None:
             self.counts = [*self.counts[:epoch], len(order)]
         self._after = self._to_come(epoch)
         return order
+
+    def _affordable(self, epoch: int, left: float) -> int:
+        """Examples that an epoch may load for what is left of the budget."""
+        return int(left) if self.within is None else self.within.affordable(left, self.steps_before(epoch))
 
     def _ordered(self, epoch: int) -> Tensor:
         if self.plans is not None:
@@ -109,12 +123,14 @@ class Ready:
             self.weight = self.plans.weight
             return order
         order = torch.randperm(len(self.index), generator=stream(self.seed, "order", epoch))
-        return self.index[order[: self.counts[epoch]]]
+        return self.index[order if self.budget is not None else order[: self.counts[epoch]]]
 
     def _to_come(self, epoch: int) -> int:
-        """Steps after an epoch; those of a policy's epochs are a guess, that they will be as many as in this one."""
+        """Steps after an epoch; those of epochs not planned yet are a guess, that they will be as many as in this."""
         if self.budget is not None:
-            return -(-(self.budget - self.behind - self.counts[epoch]) // self.batch)
+            here = self.charge(epoch)
+            left = self.budget - self.behind - here
+            return math.ceil(left / self.batch) if self.within is None else round(left / here * self.steps(epoch))
         if self.plans is not None:
             return (self.epochs - epoch - 1) * self.steps(epoch)
         return sum(map(self.steps, range(epoch + 1, self.epochs)))
@@ -123,11 +139,25 @@ class Ready:
         """Whether training ends before ``epoch``; of a budget a rest smaller than half a batch is left out."""
         if self.budget is None:
             return epoch >= self.epochs
-        return epoch > 0 and 2 * (self.budget - sum(self.counts[:epoch])) < self.batch
+        left = self.budget - sum(map(self.charge, range(epoch)))
+        return epoch > 0 and 2 * self._affordable(epoch, left) < self.batch
 
     def steps(self, epoch: int) -> int:
         """Steps of an epoch that `order` was asked for."""
         return -(-self.counts[epoch] // self.batch)
+
+    def steps_before(self, epoch: int) -> int:
+        """Steps of the epochs before one."""
+        return sum(map(self.steps, range(epoch)))
+
+    def trained(self, epoch: int) -> int:
+        """Examples that an epoch trains on: those loaded, or what is kept of them."""
+        return self.counts[epoch] if self.within is None else self.within.kept(self.counts[epoch])
+
+    def charge(self, epoch: int) -> float:
+        """What an epoch costs in examples trained on: choosing inside batches is charged beside the training."""
+        count = self.counts[epoch]
+        return count if self.within is None else self.within.charge(count, self.steps_before(epoch)).passes
 
     def progress(self, epoch: int, step: int) -> float:
         """How far the schedule is, from 0 to 1.
@@ -135,12 +165,11 @@ class Ready:
         By steps; under a policy, whose epochs differ, by epochs and within each by steps, or by examples where those
         are what is counted, so that the learning rate ends where it should however many examples ran.
         """
+        if self.budget is not None:
+            return (self.behind + step / self.steps(epoch) * self.charge(epoch)) / self.budget
         if self.plans is None:
             return (epoch * self.steps(0) + step) / self.planned
-        done = step / self.steps(epoch)
-        if self.budget is not None:
-            return (self.behind + done * self.counts[epoch]) / self.budget
-        return (epoch + done) / self.of
+        return (epoch + step / self.steps(epoch)) / self.of
 
     def told(self, epoch: int, step: int) -> tuple[int, int]:
         """Steps done and steps in all, for a progress bar; those of epochs not planned yet are a guess."""
@@ -149,8 +178,9 @@ class Ready:
 
     def cost(self, epoch: int, seconds: float) -> Cost:
         """What an epoch cost."""
-        count = self.counts[epoch]
-        return Cost(seconds, 0, round(self.passes * count), self.passes * self.flops * count)
+        count = self.trained(epoch)
+        own = Cost(seconds, 0, round(self.passes * count), self.passes * self.flops * count)
+        return own if self.within is None else own + self.within.extra(self.counts[epoch], self._before)
 
     def curvature(self, x: Tensor, y: Tensor, h: float) -> Tensor:
         """Mean input curvature of a batch, differentiable with respect to the weights."""
@@ -161,6 +191,7 @@ class Ready:
         """Write the checkpoint after ``done`` epochs."""
         so_far = {"epoch": done, "rows": self.history.rows, "cost": self.history.cost.as_dict()}
         state = self.plans.tensors() if self.plans is not None else {}
+        state |= self.within.tensors() if self.within is not None else {}
         save_checkpoint(checkpoint, self.model, self.optimizer, {**self.facts, **so_far}, state)
 
 
@@ -177,6 +208,7 @@ def ready(
     recorder: Recorder | None,
     checkpoint: Path | None,
     policy: Any,
+    within: InBatch | None = None,
 ) -> Ready:
     """Everything checked, on the device, and where a checkpoint left it; arguments as of `fit`.
 
@@ -190,13 +222,18 @@ def ready(
     if given == 0:
         raise ArgumentError(f"{name} must be above 0, got 0: fit trains")
     length = check.number(name, given, 0, MOST)
-    if passes is not None and policy is not None and of is not None:
+    chooses = policy is not None or within is not None
+    if passes is not None and chooses and of is not None:
         raise ArgumentError("of= goes with epochs=: under passes= the schedule follows the examples to its end")
+    if within is not None and (policy is not None or recorder is not None):
+        other = "policy" if policy is not None else "recorder"
+        raise ArgumentError(f"within= chooses among all the data and sees part of a batch: give it without {other}=")
     of = length if of is None else check.number("of", of, length, MOST)
     whole, selection, index = setup.examples_of(data, test, recorder, math.ceil(length))
     fabric = setup.fabric_for(recipe.device)
-    counts = counts_of(length, len(index), recipe.batch)
-    budget = sum(counts) if passes is not None and policy is not None else None
+    pool = recipe.batch if within is None else within.pool(recipe.batch)
+    counts = counts_of(length, len(index), recipe.batch if passes is not None else pool)
+    budget = sum(counts) if passes is not None and chooses else None
     if policy is not None and budget is None and counts[-1] != len(index):
         raise ArgumentError(
             f"a policy plans whole epochs, got epochs={epochs}: give a whole number, or passes={epochs}"
@@ -204,8 +241,9 @@ def ready(
     if recorder is not None and budget is not None:
         raise ArgumentError("a recorder counts epochs: give epochs=, not passes=, or train without it")
     facts = setup.facts_of(whole, selection, seed, checkpoint)
-    facts |= {"policy": "none" if policy is None else spelled(policy), "budget": budget}
-    begun = setup.begun_by(checkpoint, facts, MOST if budget else len(counts), None if policy is not None else counts)
+    named = [spelled(each) for each in (policy, within) if each is not None]
+    facts |= {"policy": "none" if not named else named[0], "budget": budget}
+    begun = setup.begun_by(checkpoint, facts, MOST if budget else len(counts), None if chooses else counts)
     history = History()
     if begun is not None:  # go on as begun: a new measurement could choose otherwise
         recipe = replace(recipe, precision=begun["precision"], channels_last=begun["channels_last"])
@@ -220,7 +258,9 @@ def ready(
     network, optimizer = fabric.setup(model, setup.optimizer_of(model, recipe))
     weight = setup.weights_of(selection, len(whole), fabric.device)
     plans = None if policy is None else Plans(policy, index, len(whole), seed, fabric.device, weight)
-    first = setup.go_on(checkpoint, begun, model, optimizer, history, recorder, plans)
+    inner = None if within is None else _within(within, network, whole, recipe, fabric.device, seed, flops)
+    first = setup.go_on(checkpoint, begun, model, optimizer, history, recorder, plans, inner)
+    loaded = [int(row.get("loaded", row["examples"])) for row in history.rows]
     return Ready(
         model=model,
         forward=torch.compile(network) if recipe.compile else network,
@@ -233,32 +273,30 @@ def ready(
         weight=weight,
         seed=seed,
         plans=plans,
+        within=inner,
         epochs=len(counts),
         budget=budget,
         of=of,
-        planned=sum(-(-count // recipe.batch) for count in counts_of(of, len(index), recipe.batch)),
-        batch=recipe.batch,
-        counts=counts if plans is None else [int(row["examples"]) for row in history.rows],
+        planned=sum(-(-count // pool) for count in counts_of(of, len(index), pool)),
+        batch=pool,
+        counts=loaded if policy is not None or budget is not None else counts,
         first=first,
         flops=flops,
         passes=passes,
         facts=facts | {"precision": history.precision, "channels_last": history.channels_last},
         history=history,
+        by_epoch=setup.by_epoch(model, whole, fabric.device),
     )
 
 
-def counts_of(epochs: float, m: int, batch: int) -> list[int]:
-    """How many of ``m`` examples each epoch passes, ``round(epochs * m)`` together.
-
-    A rest smaller than half a batch is left out: batch norm cannot work on one or two.
-
-    Args:
-        epochs: passes over the examples, whole or not.
-        m: how many examples.
-        batch: examples a step.
-
-    >>> counts_of(2, 1000, 100), counts_of(1.25, 1000, 100), counts_of(1.01, 1000, 100), counts_of(0.01, 1000, 100)
-    ([1000, 1000], [1000, 250], [1000], [10])
-    """
-    whole, rest = divmod(max(1, round(epochs * m)), m)
-    return [m] * whole + ([rest] if not whole or 2 * rest >= batch else [])
+def _within(
+    how: InBatch, network: nn.Module, whole: Any, recipe: Recipe, device: torch.device, seed: int, flops: float
+) -> Within:
+    proxy_flops, optimizer = 0.0, None
+    if how.proxy is not None:
+        proxy_flops = setup.rehearse(how.proxy, whole, device)
+        if recipe.channels_last:
+            how.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = setup.optimizer_of(how.proxy, recipe)
+    asked: dict[str, Any] = {"recipe": recipe, "precision": recipe.precision, "device": device, "seed": seed}
+    return Within(how, network, optimizer, **asked, flops=flops, proxy_flops=proxy_flops)

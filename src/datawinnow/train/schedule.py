@@ -36,3 +36,20 @@ SCHEDULES: dict[str, Callable[[float], float]] = {f.__name__: f for f in (cosine
 def schedule_of(what: str | Callable[[float], float]) -> Callable[[float], float]:
     """A schedule by name, or a function from progress in [0, 1] to a factor on the learning rate."""
     return resolve(what, SCHEDULES, kind="schedule")
+
+
+def counts_of(epochs: float, m: int, batch: int) -> list[int]:
+    """How many of ``m`` examples each epoch passes, ``round(epochs * m)`` together.
+
+    A rest smaller than half a batch is left out: batch norm cannot work on one or two.
+
+    Args:
+        epochs: passes over the examples, whole or not.
+        m: how many examples.
+        batch: examples a step.
+
+    >>> counts_of(2, 1000, 100), counts_of(1.25, 1000, 100), counts_of(1.01, 1000, 100), counts_of(0.01, 1000, 100)
+    ([1000, 1000], [1000, 250], [1000], [10])
+    """
+    whole, rest = divmod(max(1, round(epochs * m)), m)
+    return [m] * whole + ([rest] if not whole or 2 * rest >= batch else [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from datawinnow.train.history import History
 from datawinnow.train.planned import Plans
 from datawinnow.train.precision import fastest
 from datawinnow.train.recipe import Recipe
+from datawinnow.train.within import Within
 
 
 def fabric_for(device: str) -> Fabric:
@@ -180,8 +181,9 @@ def go_on(
     history: History,
     recorder: Recorder | None,
     plans: Plans | None,
+    within: Within | None,
 ) -> int:
-    """Put network, optimiser, history, recorder and policy where the checkpoint left them.
+    """Put network, optimiser, history, recorder, policy and proxy where the checkpoint left them.
 
     Returns:
         The first epoch to train.
@@ -191,6 +193,8 @@ def go_on(
         _, state = load_checkpoint(checkpoint, model, getattr(optimizer, "optimizer", optimizer))  # Fabric wraps it
         if plans is not None:
             plans.restore(state)
+        if within is not None:
+            within.restore(state)
         history.rows, history.cost, first = begun["rows"], Cost.from_dict(begun["cost"]), int(begun["epoch"])
     if recorder is not None and (first or not recorder.consolidated):
         recorder.resume(first)
@@ -232,6 +236,29 @@ def rehearse(model: nn.Module, whole: Any, device: torch.device) -> float:
                 f"build it with classes={classes}"
             )
         return sum(flops.flops_per_example(model, x))
+
+
+def by_epoch(model: nn.Module, whole: Any, device: torch.device) -> Callable[[int], float] | None:
+    """What tells a network whose work changes with the epoch (`vit.sparsify`) that epoch, and counts its operations.
+
+    Returns:
+        From an epoch to the operations of training on one example in it; None for a network that has no such ways.
+    """
+    sparsity: Any = getattr(model, "sparsity", None)
+    if not hasattr(sparsity, "set_epoch"):
+        return None
+    with forked(0, "flops"):
+        _, x, _ = first_batch(whole, device, 2)
+    known: dict[Any, float] = {}
+
+    def told(epoch: int) -> float:
+        sparsity.set_epoch(epoch)
+        if sparsity.training not in known:
+            with sparsity.held():
+                known[sparsity.training] = sum(flops.flops_per_example(model, x))
+        return known[sparsity.training]
+
+    return told
 
 
 def curvature_passes(model: nn.Module, whole: Any, device: torch.device) -> float:

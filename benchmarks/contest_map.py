@@ -1,0 +1,85 @@
+"""From the contest's rows: the map that `auto` chooses by, the picture and the tables of the README and LOG.md.
+
+    python benchmarks/contest_map.py                # after: datawinnow bench benchmarks/contest.toml
+
+Copies the rows from results/contest to benchmarks/results/contest, so that everybody can make the same from them, and
+writes src/datawinnow/dynamic/map.json. `--rows FOLDER` reads them elsewhere, `--check` writes nothing and says whether
+the map is theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from datawinnow.bench.suite import read_suite
+from datawinnow.report.contest import arms, contest_markdown
+
+ROOT = Path(__file__).parent.parent
+MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
+KEPT = ROOT / "benchmarks" / "results" / "contest"
+TUNING = "tuning"
+"""The arena whose seed chose the learning rates: no result."""
+
+
+def places(rows: Path) -> list[dict[str, Any]]:
+    """What each policy gained in each arena, as `datawinnow.dynamic.auto.Place` has it."""
+    grids = read_suite(ROOT / "benchmarks" / "contest.toml")
+    found: list[dict[str, Any]] = []
+    for arm in arms(rows) if any(rows.glob("*/rows.jsonl")) else []:
+        name, _, scenario = arm.arena.partition(", ")
+        if name == TUNING or name not in grids or arm.gain is None:
+            continue
+        spec = grids[name].named(arm.method)
+        if spec.policy is None or spec.train:
+            continue
+        gain = arm.gain.interval
+        found.append(
+            {
+                "arena": grids[name].about,
+                "n": arm.n,
+                "passes": arm.budget,
+                "noisy": bool(scenario),
+                "label": arm.label,
+                "policy": spec.policy,
+                "options": spec.options,
+                "wrap": spec.wrap,
+                "gain": round(gain.mean, 5),
+                "half": None if gain.half is None else round(gain.half, 5),
+                "seeds": len(arm.seeds),
+            }
+        )
+    return found
+
+
+def text_of(rows: Path) -> str:
+    """The map as it is kept, a place a line."""
+    found = places(rows)
+    lines = "".join(",\n  " + json.dumps(one) for one in found)[1:]
+    return '{"made_by": "python benchmarks/contest_map.py", "places": [' + lines + ("\n]}\n" if found else "]}\n")
+
+
+def main() -> None:
+    """Read the rows, write the map."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, default=ROOT / "results" / "contest", help="folder of the arenas' rows")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where the map is not of these rows")
+    given = parser.parse_args()
+    made = text_of(given.rows)
+    if given.check:
+        sys.exit(0 if MAP.read_text(encoding="utf-8") == made else f"{MAP.name} is not made from {given.rows}")
+    for file in sorted(given.rows.glob("*/rows.jsonl")):
+        kept = KEPT / file.parent.name / file.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if file.resolve() != kept.resolve():
+            shutil.copyfile(file, kept)
+    MAP.write_text(made, encoding="utf-8")
+    print(contest_markdown(given.rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""How an arm that chooses while training is trained: by a policy, inside each batch, or by a plan made once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from datawinnow.core.cost import Cost
+from datawinnow.core.rng import forked
+from datawinnow.dynamic import InBatch, PlanLog, Replay, recorded
+from datawinnow.models import build
+from datawinnow.train import fit
+from datawinnow.train.setup import fabric_for, rehearse
+
+if TYPE_CHECKING:
+    from datawinnow.bench.grid import Cell, Grid
+    from datawinnow.bench.specs import InBatchSpec, ReplaySpec
+
+NOTHING = Cost()
+
+
+def plan_file(grid: Grid, cell: Cell, out: Path) -> Path | None:
+    """Where the plan that a cell trains by stands; None where it trains by none.
+
+    Wrong labels differ from seed to seed, so under a scenario each seed has its own plan; else one serves all.
+    """
+    if grid.named(cell.method).replay is None:
+        return None
+    scenario = "" if cell.scenario == "clean" else f"-{cell.scenario.replace(' ', '-')}-seed{cell.seed}"
+    return out / "plans" / f"{cell.method}-{cell.keep:g}{scenario}.safetensors"
+
+
+def arm(
+    grid: Grid, cell: Cell, out: Path, train: Any, network: torch.nn.Module, passes: float, **how: Any
+) -> tuple[dict[str, Any], Cost]:
+    """How `fit` is told to train a cell that chooses while training, and what was paid for that beforehand.
+
+    Args:
+        grid: the grid.
+        cell: which.
+        out: folder of the results.
+        train: the train split.
+        network: the main network, as built.
+        passes: its budget, in epochs over all the examples.
+        how: what else `fit` gets: ``seed``, ``recipe``, ``progress``.
+
+    Returns:
+        Keyword arguments of `fit`, and the cost of a plan made beforehand in examples of the main network.
+    """
+    spec = grid.named(cell.method)
+    if spec.batch is not None:
+        return {"passes": passes, "within": _in_batch(spec.batch, train, cell.seed)}, NOTHING
+    if spec.replay is None:
+        return {"passes": passes, "policy": grid.policy(cell.method, cell.keep)}, NOTHING
+    file = plan_file(grid, cell, out)
+    assert file is not None, cell
+    if not file.exists():
+        seed = cell.seed if cell.scenario != "clean" else grid.seeds[0]
+        _record(grid, cell, file, train, network, passes, **{**how, "seed": seed})
+    log = PlanLog.load(file)
+    policy = Replay(log, fingerprint=train.fingerprint)
+    return {"passes": log.passed / len(train), "policy": policy}, Cost(backward=round(log.cost))
+
+
+def _small(spec: InBatchSpec | ReplaySpec, train: Any, seed: int) -> torch.nn.Module:
+    assert spec.model is not None
+    with forked(seed, "proxy"):
+        return build(spec.model, shape=train.shape, classes=len(train.classes), **spec.model_options)
+
+
+def _in_batch(spec: InBatchSpec, train: Any, seed: int) -> InBatch:
+    proxy = None if spec.model is None else _small(spec, train, seed)
+    return InBatch(spec.keep, proxy, every=spec.every, by=spec.by)
+
+
+def _record(
+    grid: Grid, cell: Cell, file: Path, train: Any, network: torch.nn.Module, passes: float, **how: Any
+) -> None:
+    """Train a small network by a policy, and write down what every epoch trained on and what share it cost."""
+    spec = grid.named(cell.method).replay
+    assert spec is not None, cell
+    small = _small(spec, train, how["seed"])
+    device = fabric_for(how["recipe"].device).device
+    share = rehearse(small, train, device) / (rehearse(network, train, device) or 1.0)
+    # the plan and the run by it together pass what the arm may
+    passes = passes / (1 + share) if spec.charged else passes
+    policy = recorded(grid.policy(cell.method, cell.keep, passes))
+    _, history = fit(small, train, passes=passes, policy=policy, **how)
+    log = policy.log(fingerprint=train.fingerprint)
+    passed = history.cost.backward  # the last epoch was planned whole, and cut where the budget ended
+    weight = None if log.weight is None else log.weight[:passed]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace(log, index=log.index[:passed], ends=log.ends.clamp(max=passed), weight=weight, cost=share * passed).save(
+        file
+    )

@@ -1,0 +1,198 @@
+"""`auto`: the policy that beat all the data for fewer epochs where somebody measured it, or none."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from datawinnow.core import check
+from datawinnow.core.card import card_of
+from datawinnow.dynamic._expected import expected_fraction
+from datawinnow.dynamic.info_batch import InfoBatch
+from datawinnow.dynamic.loss_power import LossPower
+from datawinnow.dynamic.policy import Policy
+from datawinnow.dynamic.random_pruning import RandomPruning
+from datawinnow.dynamic.ucb import UCB
+from datawinnow.dynamic.wrap import _Wrapped
+from datawinnow.dynamic.wrap_guarded import guarded
+from datawinnow.dynamic.wrap_shrinking import shrinking
+
+REACH = 4.0
+"""How many times more or fewer examples, or passes, than measured a place still speaks for."""
+CLAIM = 5
+"""Seeds that stand behind a place that is chosen by."""
+MAKERS: dict[str, Any] = {
+    card_of(make).key: make for make in (UCB, RandomPruning, LossPower, InfoBatch)
+}  # those of the contest
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a policy gained over all the data for fewer epochs at one place of the map.
+
+    Attributes:
+        arena: dataset and network, in words.
+        n: examples.
+        passes: epochs on everything that would have cost as much.
+        noisy: whether labels were wrong there.
+        label: the policy's name for people.
+        policy: key of its card.
+        options: its options.
+        wrap: names of its wrappers, from the inside out.
+        gain: fraction of the test examples, mean over paired seeds.
+        half: half of its 95% interval; None of one seed.
+        seeds: how many.
+    """
+
+    arena: str
+    n: int
+    passes: float
+    noisy: bool
+    label: str
+    policy: str
+    options: dict[str, Any]
+    wrap: tuple[str, ...]
+    gain: float
+    half: float | None
+    seeds: int
+
+    @property
+    def low(self) -> float:
+        """The low end of the interval; minus infinity where fewer seeds than a claim needs stand behind it."""
+        return self.gain - self.half if self.half is not None and self.seeds >= CLAIM else -math.inf
+
+    def far(self, n: int, passes: float) -> float:
+        """How far another number of examples and passes is, as the larger of the two ratios, in octaves."""
+        return max(abs(math.log2(n / self.n)), abs(math.log2(passes / self.passes)))
+
+    @property
+    def where(self) -> str:
+        """The place in words."""
+        return f"{self.arena} at {self.passes:g} passes"
+
+    def make(self, passes: float) -> Policy:
+        """The policy, for as many passes."""
+        options, epochs = dict(self.options), max(1, round(passes / float(self.options.get("keep", 1.0))))
+        make = MAKERS[self.policy]
+        policy: Any = make(**({"epochs": epochs} if "epochs" in card_of(make).takes else {}), **options)
+        for text in self.wrap:
+            name, _, value = text.partition("=")
+            policy = guarded(policy) if name == "guarded" else shrinking(policy, epochs, end=float(value))
+        return policy  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to train by, and why.
+
+    Attributes:
+        policy: the policy; None for all the data.
+        why: one line for people.
+    """
+
+    policy: Policy | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Auto(_Wrapped):
+    """The policy that `auto` chose, with the reason in ``why``; plans and state are the policy's own.
+
+    Args:
+        policy: what was chosen.
+    """
+
+    policy: Policy
+
+    def __post_init__(self) -> None:
+        self._check()
+        object.__setattr__(self, "why", "")  # not a field: words do not change what is trained on
+
+    def plan(self, epoch: int, state: Any, stream: Any) -> Any:
+        """As the policy plans."""
+        return self.policy.plan(epoch, state, stream)
+
+
+@cache
+def the_map() -> tuple[Place, ...]:
+    """Every place that was measured: ``map.json``, made from the contest's rows by ``benchmarks/contest_map.py``."""
+    text = resources.files("datawinnow.dynamic").joinpath("map.json").read_text(encoding="utf-8")
+    return tuple(Place(**{**one, "wrap": tuple(one["wrap"])}) for one in json.loads(text)["places"])
+
+
+def advise(n: int, *, passes: float, noisy: bool = False) -> Advice:
+    """The policy to spend a budget by, from what was measured nearest to it.
+
+    A place of the map speaks for datasets and budgets up to four times larger or smaller. Of the nearest that do, the
+    policy with the highest low end of its 95% interval over five paired seeds is chosen if that is above zero;
+    otherwise all the data for that many epochs, which is what a policy has to beat.
+
+    Args:
+        n: number of examples.
+        passes: budget: epochs on everything that would cost as much.
+        noisy: whether many labels are wrong.
+
+    Returns:
+        The policy, or None for all the data, and why.
+
+    Raises:
+        ArgumentError: numbers out of range.
+    """
+    place, why = advised(n, passes=passes, noisy=noisy)
+    return Advice(None if place is None else place.make(passes), why)
+
+
+def advised(n: int, *, passes: float, noisy: bool = False) -> tuple[Place | None, str]:
+    """The place whose policy is chosen, None for all the data, and why; arguments as of `advise`."""
+    check.number("n", n, 1, 2**40, integer=True)
+    check.number("passes", passes, 1e-9, 2**31)
+    near = [place for place in the_map() if place.noisy == noisy and place.far(n, passes) <= math.log2(REACH)]
+    everything = f"all the data for {passes:g} epochs"
+    if not near:
+        labels = "wrong labels" if noisy else "clean labels"
+        return None, f"{everything}: nothing was measured near n={n:,}, {passes:g} passes, {labels}"
+    least = min(place.far(n, passes) for place in near)
+    here = [place for place in near if place.far(n, passes) == least]
+    best = max(here, key=lambda place: (place.low, place.gain))
+    if best.low <= 0:
+        settled = all(place.seeds >= CLAIM for place in here)
+        words = "nothing beat it" if settled else f"nothing is known, with {CLAIM} seeds, to beat it"
+        return None, f"{everything}: {words} on {best.where}, the nearest that was measured"
+    assert best.half is not None, best
+    gained = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for as many examples passed"
+    return best, f"{best.label}: {gained} on {best.where} ({best.seeds} seeds), the nearest that was measured"
+
+
+def auto(n: int, epochs: int, *, noisy: bool = False) -> Auto:
+    """The policy for a loop of ``epochs`` epochs over ``n`` examples, chosen from what was measured.
+
+    It goes where any policy goes, into `PolicySampler` and `fit`. Its ``why`` says in one line what was chosen. Where
+    nothing is known to beat all the data for fewer epochs it trains on all the data, and ``why`` says so: then it is
+    the number of epochs that saves.
+
+    Args:
+        n: number of examples.
+        epochs: epochs of the loop.
+        noisy: whether many labels are wrong.
+
+    Returns:
+        A policy with the attribute ``why``.
+
+    Raises:
+        ArgumentError: numbers out of range.
+
+    >>> policy = auto(10, epochs=1)  # no place on the map is near
+    >>> expected_fraction(policy, 1), policy.why
+    (1.0, 'all the data for 1 epochs: nothing was measured near n=10, 1 passes, clean labels')
+    """
+    check.number("epochs", epochs, 1, 2**31, integer=True)
+    found = advise(n, passes=epochs, noisy=noisy)
+    if found.policy is not None:  # a loop of so many epochs passes fewer examples: ask again about those
+        found = advise(n, passes=epochs * expected_fraction(found.policy, epochs), noisy=noisy)
+    chosen = Auto(found.policy if found.policy is not None else RandomPruning(keep=1.0))
+    object.__setattr__(chosen, "why", found.why)
+    return chosen

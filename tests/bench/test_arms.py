@@ -1,0 +1,134 @@
+"""Arms that choose inside a batch or by a plan made once: what they pass, by hand, and that plans serve other seeds."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from datawinnow.bench import Cell, read_grid
+from datawinnow.bench.arms import plan_file
+from datawinnow.bench.cell import datasets_of, run_cell
+from datawinnow.bench.planning import ready
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import forked
+from datawinnow.dynamic import UCB, PlanLog
+from datawinnow.models import build
+from datawinnow.train import fit
+from datawinnow.train.setup import rehearse
+
+MORE = """
+[[method]]
+name = "own"
+label = "hardest half, own losses"
+batch = {{ keep = 0.5 }}
+
+[[method]]
+name = "proxy"
+batch = {{ keep = 0.5, model = "mlp", model_options = {{ width = 4 }}, every = 2 }}
+
+[[method]]
+name = "replay"
+replay = {{ model = "mlp", model_options = {{ width = 4 }}, policy = "ucb", options = {{ keep = 0.5, period = 1 }} }}
+
+[[method]]
+name = "again"
+[method.replay]
+model = "mlp"
+model_options = {{ width = 4 }}
+policy = "ucb"
+options = {{ keep = 0.5 }}
+charged = false
+"""
+NAMES = '["full", "shorter_full", "own", "proxy", "replay", "again"]'
+
+
+@pytest.fixture
+def grid(write):
+    changed = ("epochs = 2\n", "epochs = 2\n" + MORE)
+    small = ('model = "mlp"\nepochs = 3', 'model = "mlp"\nmodel_options = {{ width = 12 }}\nepochs = 3')
+    return read_grid(write(('methods = ["full", "shorter_full", "random", "el2n", "aum", "short"]',
+                            f"methods = {NAMES}"), changed, small))  # fmt: skip
+
+
+def cell(grid, method, keep=0.5, seed=0, scenario="clean"):
+    return Cell(kind=grid.kind(method), method=method, keep=keep, seed=seed, scenario=scenario)
+
+
+def share(grid):
+    """FLOPs of the small network over those of the main one."""
+    train, _ = datasets_of(grid)
+    how = {"shape": train.shape, "classes": len(train.classes)}
+    main = build(grid.train.model, **how, **grid.train.model_options)
+    return rehearse(build("mlp", **how, width=4), train, torch.device("cpu")) / rehearse(
+        main, train, torch.device("cpu")
+    )
+
+
+def test_by_its_own_losses_a_third_of_what_is_loaded_is_charged(grid, tmp_path):
+    row = run_cell(grid, cell(grid, "own"), tmp_path)
+    shorter = run_cell(grid, cell(grid, "shorter_full"), tmp_path)
+    loaded, trained = row["cost"]["train"]["forward"], row["cost"]["train"]["backward"]
+    assert trained == pytest.approx(loaded / 2, abs=2)
+    assert shorter["passes"] == 90
+    assert 90 - grid.train.recipe().batch < trained + loaded / 3 <= 90
+    assert row["total_passes"] == pytest.approx(trained + loaded / 3, abs=1)
+    assert row["label"] == "hardest half, own losses"
+
+
+def test_a_proxy_costs_less_to_ask_so_more_is_trained_on(grid, tmp_path):
+    own, proxy = (run_cell(grid, cell(grid, name), tmp_path) for name in ("own", "proxy"))
+    assert share(grid) < 0.5
+    assert proxy["cost"]["train"]["backward"] > own["cost"]["train"]["backward"]
+    assert 90 - grid.train.recipe().batch < proxy["total_passes"] <= 92
+
+
+def test_the_plan_of_a_small_network_is_trained_by_and_paid_for(grid, tmp_path):
+    row = run_cell(grid, cell(grid, "replay", seed=3), tmp_path)
+    log = PlanLog.load(plan_file(grid, cell(grid, "replay"), tmp_path))
+    assert row["cost"]["train"]["backward"] == log.passed
+    assert row["cost"]["score"]["backward"] == round(share(grid) * log.passed)
+    assert row["total_passes"] == pytest.approx(90, abs=grid.train.recipe().batch / 2 + 1)
+    assert log.passed < 90  # the rest went to the small network
+    assert row["trained_epochs"] == len(log)
+    # what it replays is what the small network trained on by that policy
+    train, _ = datasets_of(grid)
+    with forked(grid.seeds[0], "proxy"):
+        small = build("mlp", shape=train.shape, classes=len(train.classes), width=4)
+    orders = []
+    how = {"recipe": grid.train.recipe(), "seed": grid.seeds[0], "passes": 1.5 / (1 + share(grid))}
+    fit(small, train, policy=UCB(keep=0.5, period=1), on_plan=lambda _, order: orders.append(order), **how)
+    assert [log.plan(epoch).index.tolist() for epoch in range(len(log))] == [o.tolist() for o in orders]
+
+
+def test_a_plan_not_charged_leaves_the_whole_budget_and_its_cost_is_told(grid, tmp_path):
+    row = run_cell(grid, cell(grid, "again"), tmp_path)
+    assert row["passes"] == pytest.approx(90, abs=grid.train.recipe().batch / 2)
+    assert row["total_passes"] == row["passes"] + round(share(grid) * row["passes"])
+
+
+def test_one_plan_serves_all_seeds_but_not_other_labels(grid, tmp_path):
+    run_cell(grid, cell(grid, "replay"), tmp_path)
+    file = plan_file(grid, cell(grid, "replay"), tmp_path)
+    before = file.read_bytes()
+    a, b = (run_cell(grid, cell(grid, "replay", seed=seed), tmp_path) for seed in (1, 2))
+    assert file.read_bytes() == before
+    assert a["passes"] == b["passes"]
+    assert a["test_loss"] != b["test_loss"]  # other weights, other augmentation
+    noisy = plan_file(grid, cell(grid, "replay", seed=1, scenario="symmetric 0.2"), tmp_path)
+    assert noisy not in (file, plan_file(grid, cell(grid, "replay", seed=2, scenario="symmetric 0.2"), tmp_path))
+
+
+def test_two_cells_never_make_the_same_plan_at_once(grid, tmp_path):
+    cells = [cell(grid, "replay", seed=seed) for seed in range(3)] + [cell(grid, "shorter_full")]
+    assert ready(cells, [], grid, tmp_path, 4) == [cells[0], cells[3]]
+    assert ready(cells[1:], [cells[0]], grid, tmp_path, 4) == [cells[3]]
+    run_cell(grid, cells[0], tmp_path)
+    assert ready(cells[1:], [], grid, tmp_path, 4) == cells[1:]
+
+
+def test_a_plan_left_from_another_dataset_is_refused(grid, tmp_path):
+    run_cell(grid, cell(grid, "replay"), tmp_path)
+    file = plan_file(grid, cell(grid, "replay"), tmp_path)
+    dataclasses.replace(PlanLog.load(file), fingerprint="another").save(file)
+    with pytest.raises(ArgumentError, match="fingerprint another"):
+        run_cell(grid, cell(grid, "replay", seed=1), tmp_path)

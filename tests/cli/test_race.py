@@ -1,0 +1,133 @@
+"""`datawinnow race`, and `train --policy auto`: who runs, on what budget, and what is said of it."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from datawinnow.cli.race import _difference
+
+QUICK = ("--model", "mlp", "--precision", "fp32", "--limit", "200", "--batch", "32", "--quiet")
+
+
+@pytest.fixture
+def won(monkeypatch):
+    """A map on which UCB won near the digits."""
+    import datawinnow.dynamic  # noqa: F401
+
+    module = sys.modules["datawinnow.dynamic.auto"]
+    place = module.Place("squares", 200, 3, False, "UCB, half", "ucb", {"keep": 0.5, "period": 1}, (), 0.02, 0.01, 5)
+    monkeypatch.setattr(module, "the_map", lambda: (place,))
+    return place
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """An empty map."""
+    import datawinnow.dynamic  # noqa: F401
+
+    monkeypatch.setattr(sys.modules["datawinnow.dynamic.auto"], "the_map", lambda: ())
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+
+
+def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won):
+    result = call("race", "digits", "--budget", "3", "--seeds", "2", *QUICK)
+    rows = rows_of(tmp_path / "runs" / "race-digits")
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        (method, seed) for seed in (0, 1) for method in ("shorter_full", "challenger")
+    ]
+    assert {row["passes"] for row in rows} == {3 * 200}
+    assert {row["label"] for row in rows} == {"all the data, fewer epochs", "UCB, half"}
+    of = {(row["method"], row["seed"]): row["accuracy"] for row in rows}
+    mean = 50 * sum(of["challenger", seed] - of["shorter_full", seed] for seed in (0, 1))
+    assert f"UCB, half: {mean:+.2f} ± " in result.stdout
+    assert "over 2 paired seeds" in result.stdout
+    assert (tmp_path / "runs" / "race-digits" / "report.html").exists()
+
+
+def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won):
+    first = call("race", "digits", "--budget", "2", *QUICK)
+    assert "on one seed, which is no result yet: add --seeds 5" in first.stdout
+    file = tmp_path / "runs" / "race-digits" / "rows.jsonl"
+    before = file.read_text()
+    call("race", "digits", "--budget", "2", "--seeds", "2", *QUICK)
+    assert file.read_text().startswith(before)
+
+
+def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost):
+    words = [word for word in QUICK if word != "--quiet"]
+    result = call("race", "digits", "--budget", "1", "--out", tmp_path / "r", *words)
+    assert "auto: all the data for 1 epochs: nothing was measured near n=200" in result.stderr
+    assert "racing UCB with keep 0.7 all the same" in result.stderr
+    assert {row["label"] for row in rows_of(tmp_path / "r")} == {"all the data, fewer epochs", "UCB, keep 0.7"}
+
+
+def test_a_policy_of_ones_own(call, tmp_path):
+    named = ("--policy", "random", "--keep", "0.5", "--wrap", "rescaled", "--lr", "0.01")
+    call("race", "digits", "--budget", "2", *named, *QUICK)
+    rows = rows_of(tmp_path / "runs" / "race-digits")
+    assert rows[1]["trained_epochs"] == 4  # of half the data each
+    assert re.search(r"\"lr\": 0.01\b", (tmp_path / "runs/race-digits/grid.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--policy", "ubc"), "no policy is called 'ubc'. Did you mean 'ucb'|no policy is called 'ubc'"),
+        (("--policy", "ucb"), "needs the fraction kept"),
+        (("--keep", "0.5"), "name it by --policy"),
+        (("--wrap", "guarded"), "name it by --policy"),
+        (("--policy", "random", "--keep", "1.5"), "keep must be in"),
+        (("--holdout", "0.5"), "race has no option 'holdout'"),
+    ],
+)
+def test_what_cannot_run_is_refused(call, words, message):
+    assert re.search(message, call("race", "digits", "--budget", "1", *words, *QUICK, code=2).stderr)
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((0.02, 0.03, 0.025), "+2.50 ± 1.24 points .* choosing wins"),
+        ((-0.02, -0.03, -0.025), "-2.50 ± 1.24 points .* all the data wins"),
+        ((0.02, -0.03, 0.025), "no difference beyond noise"),
+        ((), "training diverged"),
+    ],
+)
+def test_the_verdict(gains, words):
+    class Grid:
+        methods = ("shorter_full", "challenger")
+        label = staticmethod({"challenger": "UCB"}.get)
+
+    rows = [{"method": "shorter_full", "seed": s, "accuracy": 0.5} for s in range(3)]
+    rows += [{"method": "challenger", "seed": s, "accuracy": 0.5 + g} for s, g in enumerate(gains)]
+    rows += [] if gains else [{"method": "challenger", "seed": 0, "accuracy": None}]
+    assert re.search(re.escape(words).replace(r"\.\*", ".*"), _difference(rows, Grid, 3))
+
+
+def test_training_by_the_map_s_advice(call, tmp_path, won):
+    words = [word for word in QUICK if word != "--quiet"]
+    result = call("train", "digits", "--policy", "auto", "--passes", "3", *words)
+    assert "auto: UCB, half: +2.0 ± 1.0 points" in result.stderr
+    facts = json.loads((tmp_path / "runs/digits-auto/run.json").read_text())
+    assert facts["options"]["train"]["policy"].startswith("UCB(keep=0.5, period=1")
+    assert facts["cost"]["train"]["backward"] == 600
+
+
+@pytest.mark.parametrize(("length", "passed"), [("--epochs=2", 400), ("--passes=1.5", 300)])
+def test_training_on_everything_where_nothing_wins(call, tmp_path, lost, length, passed):
+    words = [word for word in QUICK if word != "--quiet"]
+    result = call("train", "digits", "--policy", "auto", length, *words)
+    assert "auto: all the data for" in result.stderr
+    facts = json.loads((tmp_path / "runs/digits-auto/run.json").read_text())
+    assert facts["options"]["train"]["policy"] is None
+    assert facts["cost"]["train"]["backward"] == passed
+
+
+def test_auto_takes_no_keep_of_ones_own(call):
+    stderr = call("train", "digits", "--policy", "auto", "--keep", "0.5", *QUICK, code=2).stderr
+    assert "--policy auto chooses keep, options and wrappers itself" in stderr

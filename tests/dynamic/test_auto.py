@@ -1,0 +1,137 @@
+"""`auto`: it sends nobody where nobody won, and says why."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import stream
+from datawinnow.dynamic import UCB, LossPower, PolicySampler, advise, auto
+from datawinnow.dynamic import auto as public
+from datawinnow.dynamic._saved import spelled
+
+module = __import__("sys").modules["datawinnow.dynamic.auto"]
+WON = {"arena": "squares", "n": 10_000, "passes": 30.0, "noisy": False, "label": "UCB, keep 0.7", "policy": "ucb",
+       "options": {"keep": 0.7, "period": 1}, "wrap": (), "gain": 0.01, "half": 0.004, "seeds": 5}  # fmt: skip
+
+
+@pytest.fixture
+def places(monkeypatch):
+    """Sets the map."""
+
+    def put(*changes):
+        found = tuple(module.Place(**{**WON, **change}) for change in changes)
+        monkeypatch.setattr(module, "the_map", lambda: found)
+
+    return put
+
+
+def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
+    places({})
+    found = advise(10_000, passes=30)
+    assert found.policy == UCB(keep=0.7, period=1)
+    assert found.why == (
+        "UCB, keep 0.7: +1.0 ± 0.4 points over all the data for as many examples passed on squares at 30 passes "
+        "(5 seeds), the nearest that was measured"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"half": 0.011}, "nothing beat it on squares at 30 passes"),
+        ({"gain": -0.01}, "nothing beat it on squares"),
+        ({"seeds": 3}, "nothing is known, with 5 seeds, to beat it"),
+        ({"seeds": 1, "half": None}, "nothing is known, with 5 seeds"),
+        ({"noisy": True}, "nothing was measured near n=10,000, 30 passes, clean labels"),
+        ({"n": 50_000}, "nothing was measured near"),
+        ({"passes": 7.0}, "nothing was measured near"),
+    ],
+)
+def test_all_the_data_where_nothing_won(places, change, words):
+    places(change)
+    found = advise(10_000, passes=30)
+    assert found.policy is None
+    assert found.why.startswith("all the data for 30 epochs: ")
+    assert words in found.why
+
+
+def test_a_place_reaches_four_times_as_far(places):
+    places({})
+    for n, passes in ((40_000, 30), (2_500, 30), (10_000, 120), (10_000, 7.5), (40_000, 7.5)):
+        assert advise(n, passes=passes).policy is not None, (n, passes)
+    for n, passes in ((40_001, 30), (2_499, 30), (10_000, 121), (10_000, 7.4)):
+        assert advise(n, passes=passes).policy is None, (n, passes)
+
+
+def test_the_nearest_place_decides(places):
+    places({}, {"passes": 60.0, "gain": 0.0})
+    assert advise(10_000, passes=41).policy is not None
+    assert advise(10_000, passes=44).policy is None  # nearer to 60 by ratio, where nothing won
+
+
+def test_of_two_winners_the_surer_is_sent(places):
+    places({"gain": 0.02, "half": 0.019}, {"policy": "loss_power", "options": {"keep": 0.7}, "label": "by loss"})
+    assert isinstance(advise(10_000, passes=30).policy, LossPower)
+
+
+def test_noise_is_asked_for(places):
+    places({"noisy": True, "wrap": ("guarded",)})
+    found = advise(10_000, passes=30, noisy=True).policy
+    assert found is not None
+    assert spelled(found).startswith("Guarded(policy=UCB(keep=0.7, period=1")
+
+
+def test_wrappers_and_lengths_are_those_of_the_budget(places):
+    places({"options": {"keep": 0.75, "period": 1}, "wrap": ("shrinking=0.5",)})
+    found = advise(10_000, passes=30).policy
+    assert (found.epochs, found.end) == (40, 0.5)
+    places({"policy": "info_batch", "options": {}})
+    assert advise(10_000, passes=30).policy.epochs == 30
+
+
+def test_a_policy_for_a_loop_that_says_what_it_is(places):
+    places({})
+    policy = auto(10_000, epochs=40)  # 28 passes
+    assert "squares at 30 passes" in policy.why
+    sampler, alike = (PolicySampler(each, 10_000, seed=0) for each in (policy, UCB(keep=0.7, period=1)))
+    for each in (sampler, alike):
+        each.set_epoch(0)
+        each.observe(torch.arange(10_000), torch.rand(10_000, generator=stream(0, "loss")))
+        each.set_epoch(1)
+    assert list(sampler) == list(alike)
+    assert len(sampler) == 7_000
+
+
+def test_a_loop_passes_fewer_examples_than_its_epochs_say(places):
+    places({}, {"passes": 43.0, "gain": 0.0})
+    assert auto(10_000, epochs=43).policy.keep == 1.0  # where it is 43 passes nothing won
+    assert auto(10_000, epochs=41).why.startswith("all the data")
+    places({}, {"passes": 58.0})
+    assert "at 30 passes" in auto(10_000, epochs=44).why  # 31 passes, though 44 is nearer to 58
+
+
+def test_where_nothing_won_the_loop_trains_on_everything(places):
+    places()
+    policy = auto(8, epochs=3)
+    plan, _ = policy.plan(2, policy.init(8), lambda *path: stream(0, *path))
+    assert sorted(plan.index.tolist()) == list(range(8))
+    assert policy.why.startswith("all the data for 3 epochs: nothing was measured")
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0, "passes": 3}, {"n": 10, "passes": 0}, {"n": 10, "passes": math.inf}])
+def test_numbers_out_of_range(wrong):
+    with pytest.raises(ArgumentError, match=r"n must be|passes must be"):
+        advise(wrong["n"], passes=wrong["passes"])
+
+
+def test_every_place_of_the_map_can_be_made():
+    for place in module.the_map():
+        made = place.make(place.passes)
+        assert advise(place.n, passes=place.passes, noisy=place.noisy).why
+        assert made.needs is not None
+        assert json.loads(json.dumps(asdict(place)))["seeds"] >= 1
+    assert public is auto
