@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from datawinnow.bench.arms import arm
-from datawinnow.bench.grid import Cell, Grid, parse_scenario
+from datawinnow.bench.grid import Cell, Grid
 from datawinnow.bench.passed import Passed
 from datawinnow.bench.probed import Recording, signals_of
+from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
-from datawinnow.core.errors import DataError, RunError, TrainingError
+from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
@@ -31,7 +32,6 @@ from datawinnow.pipeline.methods import epochs_charged, reads_probe, select_by_m
 from datawinnow.pipeline.recording import fit_recorded
 from datawinnow.pipeline.rows import finite, result_row
 from datawinnow.pipeline.sparse import sparse
-from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Progress, fit
 from datawinnow.train.checkpoint import read_facts
 
@@ -46,27 +46,6 @@ def _loaded(source: str, **how: Any) -> Any:
 def datasets_of(grid: Grid) -> tuple[Any, Any]:
     """Train and test split of a grid; decoded once a process."""
     return _loaded(**grid.data.model_dump())  # type: ignore[no-any-return]
-
-
-def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
-    """The train split under a scenario, and (n,) bool: which examples it changed.
-
-    Raises:
-        DataError: the dataset does not show its labels.
-    """
-    name, rate = parse_scenario(scenario)
-    if name == "clean":
-        return train, torch.zeros(len(train), dtype=torch.bool)
-    labels, classes = getattr(train, "labels", None), getattr(train, "classes", None)
-    if labels is None or classes is None or not dataclasses.is_dataclass(train):
-        raise DataError(
-            f"the scenario {scenario!r} changes labels, which {type(train).__name__} does not show: load the data with "
-            "datawinnow.load, or make it datawinnow.Examples(x, labels, classes)"
-        )
-    x = getattr(train, "x", None)  # pictures that stay on disk have none
-    generator = stream(seed, "scenario", scenario)
-    new_x, y, changed = SCENARIOS[name](x, labels, rate=rate, generator=generator, classes=len(classes))
-    return dataclasses.replace(train, **({} if new_x is x else {"x": new_x}), labels=y), changed  # type: ignore[type-var]
 
 
 def equal_epochs(epochs: int, keep: float, n: int) -> float:
@@ -107,7 +86,7 @@ class _Run:
     @property
     def own(self) -> dict[str, Any]:
         """How the cell itself trains: its method may say otherwise than ``[train]``."""
-        return {**self.how, "recipe": self.grid.recipe(self.cell.method)}
+        return {**self.how, "recipe": self.grid.recipe(self.cell.method, self.cell.keep)}
 
 
 @dataclass(frozen=True)

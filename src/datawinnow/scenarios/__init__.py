@@ -1,8 +1,23 @@
 """What may be wrong with data: ``f(x, labels, *, rate, generator) -> (x, labels, changed)``."""
 
 from datawinnow.core.card import collect
-from datawinnow.scenarios.label_noise import symmetric
+from datawinnow.scenarios.corruption import corruption, fog, gaussian_noise, low_resolution, motion_blur, occlusion
+from datawinnow.scenarios.duplicates import duplicates
+from datawinnow.scenarios.label_noise import pair, symmetric
+from datawinnow.scenarios.long_tail import long_tail
 
 METHODS = collect(globals())
 
-__all__ = ["METHODS", "symmetric"]
+__all__ = [
+    "METHODS",
+    "corruption",
+    "duplicates",
+    "fog",
+    "gaussian_noise",
+    "long_tail",
+    "low_resolution",
+    "motion_blur",
+    "occlusion",
+    "pair",
+    "symmetric",
+]

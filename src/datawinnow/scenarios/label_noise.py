@@ -7,10 +7,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from datawinnow.core import check
 from datawinnow.core.card import card
-from datawinnow.core.draw import shuffled
 from datawinnow.core.errors import ArgumentError
+from datawinnow.scenarios._given import chosen, class_count, labels_of
 
 X = TypeVar("X")
 
@@ -49,17 +48,57 @@ def symmetric(
     >>> int(changed.sum())
     2
     """
-    check.number("rate", rate, 0, 1)
-    check.generator(generator)
-    old = check.labels("labels", labels)
-    n = old.numel()
-    count = int(old.max()) + 1 if classes is None else check.number("classes", classes, 1, 10**9, integer=True)
-    if int(old.max()) >= count:
-        raise ArgumentError(f"labels has class {int(old.max())}, but classes={count}: labels must be below it")
+    old, count = _two_or_more(labels, rate, generator, classes)
+    changed = chosen(old.numel(), rate, generator)
+    # a step of 1 to count - 1 around the circle of classes is uniform over the others
+    step = torch.randint(1, count, (old.numel(),), generator=generator)
+    return x, torch.where(changed, (old + step) % count, old), changed
+
+
+@card(
+    "scenario",
+    "Pair label noise",
+    "Han et al. 2018, Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels, "
+    "arXiv 1804.06872, section 4 (pair flipping)",
+    cost="time O(n), memory O(n)",
+)
+def pair(
+    x: X, labels: Any, *, rate: float, generator: torch.Generator, classes: int | None = None
+) -> tuple[X, Tensor, Tensor]:
+    """Give a fraction of the examples the label of the next class, and the last class that of the first.
+
+    Exactly ``round(rate * n)`` labels change (halves up). Unlike symmetric noise the wrong labels of a class agree with
+    each other, so a network learns them sooner and they look less suspicious.
+
+    Args:
+        x: the examples, (n, ...); handed back as they are.
+        labels: (n,) int, class ids.
+        rate: fraction of labels that change, in [0, 1].
+        generator: CPU `torch.Generator`, the source of the draw.
+        classes: number of classes; None for one more than the largest label.
+
+    Returns:
+        ``(x, new labels, changed)``: the same ``x``, (n,) int64, and (n,) bool, True where the label changed.
+
+    Raises:
+        ArgumentError: a rate outside [0, 1], fewer than 2 classes, or labels at or above ``classes``.
+
+    References:
+        Han et al. 2018, arXiv 1804.06872, section 4: class i becomes i + 1.
+
+    >>> from datawinnow.core.rng import stream
+    >>> _, noisy, changed = pair(None, [0, 1, 2, 2], rate=1.0, generator=stream(0, "noise"))
+    >>> noisy.tolist()
+    [1, 2, 0, 0]
+    """
+    old, count = _two_or_more(labels, rate, generator, classes)
+    changed = chosen(old.numel(), rate, generator)
+    return x, torch.where(changed, (old + 1) % count, old), changed
+
+
+def _two_or_more(labels: Any, rate: float, generator: torch.Generator, classes: int | None) -> tuple[Tensor, int]:
+    old = labels_of(labels, rate, generator)
+    count = class_count(old, classes)
     if count < 2:
         raise ArgumentError("label noise needs at least 2 classes, got 1: pass classes= if others exist")
-    changed = torch.zeros(n, dtype=torch.bool)
-    changed[shuffled(n, generator)[: int(rate * n + 0.5 + 1e-9)]] = True
-    # a step of 1 to count - 1 around the circle of classes is uniform over the others
-    step = torch.randint(1, count, (n,), generator=generator)
-    return x, torch.where(changed, (old + step) % count, old), changed
+    return old, count
