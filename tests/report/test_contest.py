@@ -67,6 +67,25 @@ def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None
     assert arms[30, "shorter_full"].needs is None
 
 
+def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Path) -> None:
+    rows = (folder / "cifar" / "rows.jsonl").read_text().splitlines()
+    again = []
+    for seed in SEEDS:
+        for keep, accuracy in ((0.5, 0.782), (0.25, 0.72)):
+            found = row("again", keep, seed, accuracy + (seed - 2) / 100)
+            again.append(json.dumps({**found, "total_passes": found["passes"] + 6 * found["n"]}))
+    (folder / "cifar" / "rows.jsonl").write_text("\n".join(rows + again) + "\n")
+    arms = {(a.budget, a.method): a for a in contest.arms(folder) if a.arena == "cifar"}
+    needs = 30 * 2 ** ((0.782 - 0.77) / 0.05)
+    assert arms[30, "again"].beforehand == pytest.approx(6, rel=1e-6)
+    assert arms[30, "again"].pays_back == pytest.approx(6 / (needs - 30), rel=1e-5)
+    assert arms[15, "again"].pays_back == math.inf  # 0.72 is what the reference has at 15 passes
+    assert arms[30, "ucb"].pays_back is None
+    text = contest.contest_markdown(folder)
+    assert f"6.0 paid beforehand: pays back after {6 / (needs - 30):.1f} runs" in text
+    assert "6.0 paid beforehand: never pays back" in text
+
+
 def test_only_five_seeds_make_a_claim(folder: Path) -> None:
     said = contest.verdict(contest.arms(folder))
     assert "cifar at 15 passes (ucb, +2.0" in said

@@ -39,6 +39,8 @@ class Arm:
         gain: over the shorter full run of the same budget, paired by seed; None for that run itself.
         needs: passes that the shorter full run needs for this mean accuracy, interpolated over the logarithm of its
             budgets; None outside them, or with one budget.
+        beforehand: passes paid once beside the budget, as for a plan that other runs train by again; 0 where the
+            budget pays for everything.
     """
 
     arena: str
@@ -50,11 +52,20 @@ class Arm:
     accuracy: Interval
     gain: Difference | None
     needs: float | None
+    beforehand: float = 0.0
 
     @property
     def saves(self) -> float | None:
         """Passes that the shorter full run needs, over those of this arm; above 1 where choosing saves."""
         return None if self.needs is None else self.needs / self.budget
+
+    @property
+    def pays_back(self) -> float | None:
+        """Runs after which what was paid beforehand is saved; infinite for never, None where nobody knows."""
+        if self.needs is None or not self.beforehand:
+            return None
+        saved = self.needs - self.budget
+        return self.beforehand / saved if saved > 0 else math.inf
 
 
 def is_contest(path: Path) -> bool:
@@ -85,10 +96,16 @@ def _of(arena: str, found: Table) -> list[Arm]:
     return made
 
 
+HALF_A_BATCH = 0.01
+"""Share of a budget that an arm may pass beyond it for want of a smaller step."""
+
+
 def _arm(arena: str, n: int, cell: Cell, budget: float, curve: Sequence[tuple[float, float]]) -> Arm:
     gain = None if cell.method == SHORTER else cell.to_shorter
     needs = None if cell.method == SHORTER else needed(curve, cell.accuracy.mean)
-    return Arm(arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs)
+    beside = round(cell.total_passes / n - budget, 6)
+    beforehand = beside if beside > HALF_A_BATCH * budget else 0.0
+    return Arm(arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs, beforehand)
 
 
 def needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
@@ -113,6 +130,7 @@ def contest_context(path: Path) -> dict[str, Any]:
         "about": "Every arm passes as many examples as all the data for fewer epochs, everything counted.",
         "says": verdict(found),
         "figure": {"svg": the_map(found), "title": "When does choosing pay?", "says": SAYS},
+        "beforehand": _beforehand,
         "arenas": [(name, [arm for arm in found if arm.arena == name]) for name in names],
     }
 
@@ -195,6 +213,13 @@ def _reach(arm: Arm) -> float:
     return 100 * half if half is not None and math.isfinite(half) else 0.0
 
 
+def _beforehand(arm: Arm) -> str:
+    if arm.pays_back is None:
+        return ""
+    after = "never pays back" if math.isinf(arm.pays_back) else f"pays back after {arm.pays_back:.1f} runs"
+    return f"; {arm.beforehand:.1f} paid beforehand: {after}"
+
+
 def contest_markdown(path: Path) -> str:
     """The verdict and a table an arena, as Markdown."""
     found = arms(path)
@@ -204,7 +229,7 @@ def contest_markdown(path: Path) -> str:
         out.append("| --- | --- | --- | --- | --- | --- |")
         for arm in (a for a in found if a.arena == arena):
             gain = "-" if arm.gain is None else f"{words.points(arm.gain)} {words.mark(arm.gain)}"
-            needs = "-" if arm.needs is None else f"{arm.needs:.1f} passes ({arm.saves:.2f}x)"
+            needs = "-" if arm.needs is None else f"{arm.needs:.1f} passes ({arm.saves:.2f}x){_beforehand(arm)}"
             cells = [f"{arm.budget:g}", arm.label, str(len(arm.seeds)), words.percent(arm.accuracy), gain, needs]
             out.append("| " + " | ".join(cells) + " |")
         out.append("")

@@ -51,8 +51,8 @@ NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 """What every row must have, beside its accuracy; the rest is shown where it is there."""
 
-SAME = ("dataset", "model", "n", "epochs")
-"""What all rows of one table share, since accuracies are not comparable across it."""
+SAME = ("dataset", "model", "epochs")
+"""What all rows of one table share, since accuracies are not comparable across it; those of one scenario also ``n``."""
 
 
 def file_of(path: Path) -> Path:
@@ -99,12 +99,14 @@ def checked(found: list[Row], where: str) -> list[Row]:
         RunError: as in `rows`.
     """
     cells: dict[tuple[Any, ...], int] = {}
+    first: dict[str, tuple[int, Row]] = {}  # of each scenario: one with long-tailed classes has fewer examples
     for number, row in enumerate(found, 1):
         _check(row, f"{where}, line {number}")
-        for key in SAME:
-            if row.get(key) != found[0].get(key):
+        at, own = first.setdefault(row["scenario"], (number, row))
+        for key, line, other in (*((key, 1, found[0]) for key in SAME), ("n", at, own)):
+            if row.get(key) != other.get(key):
                 raise RunError(
-                    f"{where}, line {number}: {key} is {row.get(key)!r}, but line 1 has {found[0].get(key)!r}; such "
+                    f"{where}, line {number}: {key} is {row.get(key)!r}, but line {line} has {other.get(key)!r}; such "
                     "accuracies cannot be compared, so keep them in files of their own"
                 )
         cell = (row["scenario"], row["keep"], row["method"], row["seed"])
@@ -139,9 +141,10 @@ def _check(row: Row, where: str) -> None:
         if not good(row[key]):
             raise RunError(f"{where}: {key} must be {what}, got {row[key]!r}")
     _check_accuracy(row, where)
-    changed = row.get("changed_kept")
-    if changed is not None and not (_number(changed) and 0 <= changed <= 1):
-        raise RunError(f"{where}: changed_kept must be a fraction in [0, 1] or null, got {changed!r}")
+    for key in ("changed", "changed_kept"):
+        changed = row.get(key)
+        if changed is not None and not (_number(changed) and 0 <= changed <= 1):
+            raise RunError(f"{where}: {key} must be a fraction in [0, 1] or null, got {changed!r}")
 
 
 def _check_accuracy(row: Row, where: str) -> None:
