@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
 KEPT = ROOT / "benchmarks" / "results" / "contest"
 TUNING = "tuning"
-"""The arena whose seed chose the learning rates: no result."""
+"""How the names of arenas end whose seed chose learning rates: no result."""
 
 
 def places(rows: Path) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def places(rows: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for arm in arms(rows) if any(rows.glob("*/rows.jsonl")) else []:
         name, _, scenario = arm.arena.partition(", ")
-        if name == TUNING or name not in grids or arm.gain is None:
+        if name.endswith(TUNING) or name not in grids or arm.gain is None:
             continue
         spec = grids[name].named(arm.method)
         if spec.policy is None or spec.train:

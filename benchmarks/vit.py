@@ -61,15 +61,17 @@ def network(name: str, size: int, batch: int, rounds: int, device: str) -> dict[
     sparsity = vit.sparsity_of(model)
     flops = {row.level: row.flops_ratio for row in vit.level_costs(model, x)}
 
-    def at(tokens: float, attention: float) -> Callable[[], object]:
+    def at(tokens: float, attention: float, form: str = "auto") -> Callable[[], object]:
         def run() -> None:
+            sparsity.form = form
             with sparsity.held(vit.Rates(tokens, attention)):
                 step(model, x, y)
 
         return run
 
     levels = {level: at(*rates) for level, rates in RATES.items()}
-    seconds, cpu = interleaved({"dense": at(1, 1), **levels}, rounds)
+    paying = at(*RATES["tokens and attention"], form="paying")
+    seconds, cpu = interleaved({"dense": at(1, 1), **levels, "paying": paying}, rounds)
     used = cpu if device == "cpu" else seconds
     found: dict[str, Any] = {"network": name, "size": size, "batch": batch, "device": device, "rounds": rounds}
     found["dense_ms"] = 1e3 * statistics.median(used["dense"])
@@ -85,6 +87,7 @@ def network(name: str, size: int, batch: int, rounds: int, device: str) -> dict[
     found["attention_over_none"] = {
         "alone": found["attention"]["ratio"],
         "with tokens": ratio(used["tokens and attention"], used["tokens"]),
+        "with tokens, paying": ratio(used["paying"], used["tokens"]),
     }
     return found
 
@@ -96,7 +99,7 @@ def forms(patches: int, keep: float, rounds: int, device: str) -> dict[str, Any]
         q, k, v = (torch.randn(b, heads, patches + 1, d, device=device, requires_grad=True) for _ in range(3))
         index = torch.rand(b, patches, patches).topk(max(1, round(keep * patches))).indices.to(device)
     keys, scale = Keys(index, patches, 1), d**-0.5
-    chosen = [name for name in vit.FORMS if name != "auto" and (name != "flex" or device == "cuda")]
+    chosen = [name for name in vit.FORMS if name not in ("auto", "paying") and (name != "flex" or device == "cuda")]
 
     def run(name: str | None) -> Callable[[], object]:
         def once() -> None:
@@ -126,11 +129,12 @@ def told(row: dict[str, Any]) -> None:
         line = f"  {level:22} {each['ratio']['median']:.3f} [{each['ratio']['low']:.3f}, {each['ratio']['high']:.3f}]"
         line += f" of its time, {each['flops_ratio']:.3f} of its operations"
         say(line + (f"; {each['shown']:.0%} of the saving shows" if each["shown"] is not None else ""))
-    over = row["attention_over_none"]["with tokens"]
-    say(
-        f"  the attention level on top of the token level: {over['median']:.3f} [{over['low']:.3f}, {over['high']:.3f}]"
-        f" times (goal {GOALS['attention_over_none']})"
-    )
+    for case, words in (("with tokens", "as asked"), ("with tokens, paying", 'form="paying"')):
+        over = row["attention_over_none"][case]
+        say(
+            f"  the attention level on top of the token level, {words}: {over['median']:.3f} "
+            f"[{over['low']:.3f}, {over['high']:.3f}] times (goal {GOALS['attention_over_none']})"
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

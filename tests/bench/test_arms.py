@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datawinnow.bench import Cell, read_grid
+from datawinnow.bench import cell as cell_module
 from datawinnow.bench.arms import plan_file
 from datawinnow.bench.cell import datasets_of, run_cell
 from datawinnow.bench.planning import ready
@@ -84,18 +85,20 @@ def test_a_proxy_costs_less_to_ask_so_more_is_trained_on(grid, tmp_path):
 
 def test_the_plan_of_a_small_network_is_trained_by_and_paid_for(grid, tmp_path):
     row = run_cell(grid, cell(grid, "replay", seed=3), tmp_path)
-    log = PlanLog.load(plan_file(grid, cell(grid, "replay"), tmp_path))
+    log = PlanLog.load(plan_file(grid, cell(grid, "replay", seed=3), tmp_path))
     assert row["cost"]["train"]["backward"] == log.passed
     assert row["cost"]["score"]["backward"] == round(share(grid) * log.passed)
+    assert row["cost"]["score"]["seconds"] > 0
+    assert row["cost"]["score"]["flops"] == pytest.approx(share(grid) * row["cost"]["train"]["flops"])
     assert row["total_passes"] == pytest.approx(90, abs=grid.train.recipe().batch / 2 + 1)
     assert log.passed < 90  # the rest went to the small network
     assert row["trained_epochs"] == len(log)
     # what it replays is what the small network trained on by that policy
     train, _ = datasets_of(grid)
-    with forked(grid.seeds[0], "proxy"):
+    with forked(3, "proxy"):
         small = build("mlp", shape=train.shape, classes=len(train.classes), width=4)
     orders = []
-    how = {"recipe": grid.train.recipe(), "seed": grid.seeds[0], "passes": 1.5 / (1 + share(grid))}
+    how = {"recipe": grid.train.recipe(), "seed": 3, "passes": 1.5 / (1 + share(grid))}
     fit(small, train, policy=UCB(keep=0.5, period=1), on_plan=lambda _, order: orders.append(order), **how)
     assert [log.plan(epoch).index.tolist() for epoch in range(len(log))] == [o.tolist() for o in orders]
 
@@ -107,28 +110,133 @@ def test_a_plan_not_charged_leaves_the_whole_budget_and_its_cost_is_told(grid, t
 
 
 def test_one_plan_serves_all_seeds_but_not_other_labels(grid, tmp_path):
-    run_cell(grid, cell(grid, "replay"), tmp_path)
-    file = plan_file(grid, cell(grid, "replay"), tmp_path)
+    run_cell(grid, cell(grid, "again", seed=4), tmp_path)
+    file = plan_file(grid, cell(grid, "again"), tmp_path)
     before = file.read_bytes()
-    a, b = (run_cell(grid, cell(grid, "replay", seed=seed), tmp_path) for seed in (1, 2))
+    a, b = (run_cell(grid, cell(grid, "again", seed=seed), tmp_path) for seed in (1, 2))
     assert file.read_bytes() == before
     assert a["passes"] == b["passes"]
+    assert a["cost"]["score"] == b["cost"]["score"]
     assert a["test_loss"] != b["test_loss"]  # other weights, other augmentation
-    noisy = plan_file(grid, cell(grid, "replay", seed=1, scenario="symmetric 0.2"), tmp_path)
-    assert noisy not in (file, plan_file(grid, cell(grid, "replay", seed=2, scenario="symmetric 0.2"), tmp_path))
+    noisy = plan_file(grid, cell(grid, "again", seed=1, scenario="symmetric 0.2"), tmp_path)
+    assert noisy not in (file, plan_file(grid, cell(grid, "again", seed=2, scenario="symmetric 0.2"), tmp_path))
+
+
+def test_a_plan_that_the_arm_pays_for_is_its_own(grid, tmp_path):
+    files = {plan_file(grid, cell(grid, "replay", seed=seed), tmp_path) for seed in (1, 2)}
+    assert len(files) == 2
+    for seed in (1, 2):
+        run_cell(grid, cell(grid, "replay", seed=seed), tmp_path)
+    one, other = (PlanLog.load(file).index.tolist() for file in files)
+    assert one != other
+
+
+def test_a_plan_whose_cost_was_lost_is_made_again(grid, tmp_path):
+    first = run_cell(grid, cell(grid, "again"), tmp_path)
+    plan_file(grid, cell(grid, "again"), tmp_path).with_suffix(".json").unlink()
+    second = run_cell(grid, cell(grid, "again"), tmp_path)
+    assert first["total_passes"] == second["total_passes"]
+    assert first["test_loss"] == second["test_loss"]
 
 
 def test_two_cells_never_make_the_same_plan_at_once(grid, tmp_path):
-    cells = [cell(grid, "replay", seed=seed) for seed in range(3)] + [cell(grid, "shorter_full")]
+    cells = [cell(grid, "again", seed=seed) for seed in range(3)] + [cell(grid, "shorter_full")]
     assert ready(cells, [], grid, tmp_path, 4) == [cells[0], cells[3]]
     assert ready(cells[1:], [cells[0]], grid, tmp_path, 4) == [cells[3]]
     run_cell(grid, cells[0], tmp_path)
     assert ready(cells[1:], [], grid, tmp_path, 4) == cells[1:]
+    own = [cell(grid, "replay", seed=seed) for seed in range(3)]
+    assert ready(own, [], grid, tmp_path, 4) == own  # each makes its own
+
+
+ARMS = (
+    """
+[[method]]
+name = "focal"
+baseline = "shorter_full"
+train = {{ focal = 1.0 }}
+
+[[method]]
+name = "ucb"
+policy = "ucb"
+options = {{ keep = 0.7, period = 1 }}
+
+[[method]]
+name = "ucb_5"
+policy = "ucb"
+options = {{ keep = 0.5, period = 5 }}
+
+[[method]]
+name = "warm"
+policy = "ucb"
+options = {{ keep = 0.7, period = 1 }}
+wrap = ["warm_up=2"]
+
+[[method]]
+name = "guarded"
+policy = "ucb"
+options = {{ keep = 0.7, period = 1 }}
+wrap = ["guarded"]
+
+[[method]]
+name = "shrinking"
+policy = "ucb"
+options = {{ keep = 0.75, period = 1 }}
+wrap = ["shrinking=0.5"]
+
+[[method]]
+name = "weighted"
+policy = "loss_power"
+options = {{ keep = 0.7, weighted = true }}
+"""
+    + MORE
+)
+EVERY = ["focal", "ucb", "ucb_5", "warm", "guarded", "shrinking", "weighted", "info_batch", "own", "proxy", "replay",
+         "again"]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize("keep", [0.9, 0.5])
+def test_every_arm_passes_what_the_reference_passes_and_its_rate_goes_to_zero(
+    method, keep, write, tmp_path, monkeypatch
+):
+    """At most half a batch less, and never more; from the same weights, evaluated once, at the end."""
+    names = ", ".join(f'"{name}"' for name in ["shorter_full", *EVERY])
+    grid = read_grid(write(('methods = ["full", "shorter_full", "random", "el2n", "aum", "short"]',
+                            f"methods = [{names}]"), ("epochs = 2\n", "epochs = 2\n" + ARMS),
+                           ("[0.5, 0.2]", "[0.9, 0.5]"),
+                           ('model = "mlp"\nepochs = 3', 'model = "mlp"\nmodel_options = {{ width = 12 }}\nepochs = 6'),
+                           ("batch = 20", 'batch = 10\nschedule = "one_cycle"')))  # fmt: skip
+    runs = {}
+
+    def noted(network, data, **how):
+        begun = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
+        network, history = fit(network, data, **how)
+        runs[name] = (begun, history)
+        return network, history
+
+    monkeypatch.setattr(cell_module, "fit", noted)
+    rows = {}
+    for name in ("shorter_full", method):
+        rows[name] = run_cell(grid, cell(grid, name, keep), tmp_path)
+    budget, found = 6 * keep * 60, rows[method]
+    assert rows["shorter_full"]["total_passes"] == budget
+    paid = found["total_passes"] if method != "again" else found["passes"]
+    assert budget - 10 / 2 <= paid <= budget + 1  # a plan's cost is rounded
+    (before, _), (begun, history) = runs["shorter_full"], runs[method]
+    assert torch.equal(before, begun)
+    assert history.rows[-1]["learning_rate"] < 0.05 * (0.03 if keep == 0.9 else 0.1)  # of the last step, before its end
+    assert [row["test_accuracy"] == row["test_accuracy"] for row in history.rows] == [False] * (
+        len(history.rows) - 1
+    ) + [True]
+    steps = sum(row["steps"] for row in history.rows)  # batches of an epoch are alike: one more in it at most
+    assert steps <= sum(row["steps"] for row in runs["shorter_full"][1].rows) + len(history.rows)
+    assert found["test_n"] == rows["shorter_full"]["test_n"]
 
 
 def test_a_plan_left_from_another_dataset_is_refused(grid, tmp_path):
-    run_cell(grid, cell(grid, "replay"), tmp_path)
-    file = plan_file(grid, cell(grid, "replay"), tmp_path)
+    run_cell(grid, cell(grid, "again"), tmp_path)
+    file = plan_file(grid, cell(grid, "again"), tmp_path)
     dataclasses.replace(PlanLog.load(file), fingerprint="another").save(file)
     with pytest.raises(ArgumentError, match="fingerprint another"):
-        run_cell(grid, cell(grid, "replay", seed=1), tmp_path)
+        run_cell(grid, cell(grid, "again", seed=1), tmp_path)

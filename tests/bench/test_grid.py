@@ -173,3 +173,54 @@ class TestCells:
             "aum": True,
             "short": True,
         }
+
+
+class TestByKeep:
+    """``[train.at]`` and ``options_at``: what differs by the fraction kept."""
+
+    def test_a_smaller_batch_for_a_small_selection_and_for_nothing_else(self, write):
+        grid = read_grid(write(("lr = 0.05", 'lr = 0.05\n[train.at."0.2"]\nbatch = 5\nlr = 0.01')))
+        assert [grid.recipe("random", keep).batch for keep in (0.5, 0.2)] == [20, 5]
+        assert grid.recipe("random", 0.2).lr == 0.01
+        assert grid.recipe("shorter_full", 0.2).batch == grid.recipe("random").batch == 20
+        assert grid.train.recipe().batch == 20
+
+    def test_a_method_has_the_last_word(self, write):
+        lines = 'lr = 0.05\n[train.at."0.2"]\nbatch = 5'
+        grid = read_grid(write(("lr = 0.05", lines), ('label = "DUAL of 2"', "train = {{ batch = 7 }}")))
+        assert [grid.recipe("short", keep).batch for keep in (0.5, 0.2)] == [7, 7]
+
+    def test_options_by_keep_come_over_the_published_and_under_those_by_hand(self, write):
+        table = 'options_at = {{{{ "0.2" = {{{{ cutoff = 0.4, bins = 9 }}}} }}}}'
+        spec = '[[method]]\nname = "own"\nmethod = "ccs"\n{}' + table + "\n"
+        grid = read_grid(write(("[[method]]", spec.format("") + "[[method]]"), ('"short"]', '"short", "own"]')))
+        method, _ = grid.spec("own")
+        assert method.at(0.2).options == {"cutoff": 0.4, "bins": 9, "end": "low"}
+        assert method.at(0.5).options == {"cutoff": 0.0, "end": "low"}
+        by_hand = spec.format("options = {{ cutoff = 0.05 }}\n")
+        grid = read_grid(write(("[[method]]", by_hand + "[[method]]"), ('"short"]', '"short", "own"]')))
+        assert grid.spec("own")[0].at(0.2).options["cutoff"] == 0.05
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ('[train.at."2"]\nbatch = 5', r"train\.at: the key '2' must be a fraction kept"),
+            ("[train.at.small]\nbatch = 5", r"train\.at: the key 'small' must be a fraction kept"),
+            ('[train.at."0.2"]\nbach = 5', "fit has no option 'bach'"),
+            ('[train.at."0.2"]\nbatch = 0', "batch must be a whole number in"),
+        ],
+    )
+    def test_mistakes_are_named(self, write, line, message):
+        with pytest.raises(ArgumentError, match=message):
+            read_grid(write(("lr = 0.05", f"lr = 0.05\n{line}")))
+
+    def test_options_by_keep_are_for_static_methods(self, write):
+        with pytest.raises(ArgumentError, match="options_at goes with a static method"):
+            read_grid(
+                write(
+                    (
+                        "[[method]]",
+                        '[[method]]\nname = "p"\npolicy = "ucb"\noptions_at = {{ "0.2" = {{}} }}\n[[method]]',
+                    )
+                )
+            )

@@ -99,3 +99,72 @@ def test_a_file_without_arenas_is_one_grid(tmp_path):
 def test_mistakes_are_named(write, old, new, message):
     with pytest.raises(ArgumentError, match=rf"suite\.toml.*{message}"):
         read_grids(write((old, new)))
+
+
+KEPT = """
+name = "kept"
+methods = ["random", "dual"]
+keep = [0.5, 0.2]
+seeds = [0]
+scenarios = ["clean", "pair 0.2"]
+
+[data]
+source = "{source}"
+
+[train]
+model = "mlp"
+epochs = 4
+[train.at."0.2"]
+batch = 8
+
+[score]
+epochs = 3
+of = 4
+
+[[method]]
+name = "dual"
+method = "dual"
+score_options = {{ window = 2 }}
+
+[[arena]]
+name = "as_it_is"
+
+[[arena]]
+name = "otherwise"
+keep = [0.3]
+scenarios = ["clean"]
+data = {{ limit = 30 }}
+train = {{ lr = 0.2 }}
+score = {{ model = "mlp" }}
+method = [{{ name = "dual", method = "dual", score_options = {{ window = 3 }} }}]
+"""
+
+
+def test_an_arena_by_keep_is_a_grid_as_any_other_with_what_the_file_says_for_all(tmp_path):
+    source = write_data(tmp_path / "data.npz")
+    (tmp_path / "kept.toml").write_text(KEPT.format(source=source))
+    plain, other = read_grids(tmp_path / "kept.toml")[1].values()
+    assert (plain.keep, plain.train.epochs, plain.scenarios) == ([0.5, 0.2], 4, ["clean", "pair 0.2"])
+    assert (plain.score.epochs, plain.score.of, plain.score.model) == (3, 4, None)
+    assert plain.recipe("random", 0.2).batch == 8
+    assert (other.keep, other.scenarios, other.data.source, other.data.limit) == ([0.3], ["clean"], str(source), 30)
+    assert (other.score.epochs, other.score.model, other.train.recipe().lr) == (3, "mlp", 0.2)
+    assert [grid.spec("dual")[0].score_options["window"] for grid in (plain, other)] == [2, 3]
+    assert len(other.method) == 1
+    rows = {c.method: run_cell(other, c, tmp_path / "out") for c in cells_of(other)}
+    assert (rows["dual"]["scored_by"], rows["dual"]["cost"]["score"]["backward"]) == ("mlp", 90)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("keep = [0.5, 0.2]\n", "", r"\[\[arena\]\] 'as_it_is' has no budgets: give it passes, or it or the file keep"),
+        ("keep = [0.3]", "keep = [0.3]\npasses = [2]", "give one of passes and keep"),
+        ("keep = [0.3]", "keep = [0]", r"each keep must be in \(0, 1\]"),
+    ],
+)
+def test_mistakes_of_an_arena_by_keep_are_named(tmp_path, old, new, message):
+    assert old in KEPT
+    (tmp_path / "kept.toml").write_text(KEPT.replace(old, new).format(source=write_data(tmp_path / "data.npz")))
+    with pytest.raises(ArgumentError, match=message):
+        read_grids(tmp_path / "kept.toml")

@@ -21,7 +21,7 @@ approx = pytest.approx
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     *("recording", "loading", "scores", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva"),
-    *("condense", "condense_digits"),
+    *("condense", "condense_grid"),
     *("vit", "instruct"),
 )
 FACTS = {
@@ -150,22 +150,59 @@ def test_condensing_compares_forms_of_equal_loss() -> None:
             check_ratio(row["cpu_ratio"])
 
 
+def grid_script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "condense_grid", raising=False)
+    return __import__("condense_grid")
+
+
 def test_condensing_digits_counts_every_network_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = smoke("condense_digits")["sets"]["1"]
+    found = smoke("condense_grid")["sets"]["1"]
     assert set(found) == {"random", "dm"}
     assert {row["networks"] for row in found.values()} == {1}
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.delitem(sys.modules, "condense_digits", raising=False)
-    script = __import__("condense_digits")
+    script = grid_script(monkeypatch)
     train, test = script.load("digits", limit=100)
-    size = replace(script.SIZES["smoke"], syntheses=2, epochs=2)
-    first = script.run(size, tmp_path, train, test)
+    judge = {name: {**how, "epochs": 2} for name, how in script.read(script.DIGITS, smoke=True).judge.items()}
+    grid = replace(script.read(script.DIGITS, smoke=True), syntheses=2, judge=judge)
+    first = script.run(grid, tmp_path, train, test)
     assert [(row["method"], row["seed"]) for row in first] == [("random", 0), ("dm", 0), ("random", 1), ("dm", 1)]
-    lines = (tmp_path / "rows.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "rows.jsonl").write_text("".join(lines[:-1]))  # as after a kill
-    again = script.run(size, tmp_path, train, test)
+    file = tmp_path / "rows.jsonl"
+    file.write_text(file.read_text()[:-9])  # as after a kill
+    again = script.run(grid, tmp_path, train, test)
     assert [row["plain"] for row in again] == [row["plain"] for row in first]
-    assert script.summary(first)["1"]["dm"]["networks"] == 2
+    assert len(file.read_text().splitlines()) == 4
+    told = script.summary(first, list(grid.judge))
+    assert told["1"]["dm"]["networks"] == 2
+    assert (
+        script.table(grid, told).splitlines()[3].startswith(f"| 1 | dm | {100 * told['1']['dm']['plain']['mean']:.1f}")
+    )
+    with pytest.raises(SystemExit, match="has dm at 1 with other settings"):
+        script.run(replace(grid, method={"dm": {"iterations": 11}}), tmp_path, train, test)
+
+
+def test_grids_of_condensing_have_what_their_papers_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = grid_script(monkeypatch)
+    digits, cifar = (script.read(FOLDER / f"condense_{name}.toml") for name in ("digits", "cifar10"))
+    for grid in (digits, cifar):
+        assert set(grid.methods) >= {"dc", "dsa", "dm", "cafe", "idm", "random", "herding", "k_center"}
+        assert (grid.per_class, grid.syntheses, grid.networks) == ([1, 10], 3, 5)
+    assert (digits.options("dc", 1)["iterations"], digits.options("dc", 10)["iterations"]) == (200, 15)
+    assert cifar.method == {}, "the papers' settings"
+    assert {m: list(cifar.published[m].values()) for m in ("dc", "dsa", "dm", "cafe", "idm")} == {
+        "dc": [28.3, 44.9], "dsa": [28.8, 52.1], "dm": [26.0, 48.9], "cafe": [30.3, 46.3], "idm": [45.6, 58.6],
+    }  # fmt: skip
+    assert cifar.judges("dc") == {"dc": {"epochs": 300}}
+    assert cifar.judges("idm")["siamese"]["epochs"] == 1000
+    file = tmp_path / "wrong.toml"
+    for line, wrong in (
+        ("speed = 3", "key 'speed'"),
+        ("[method.dd]", "method 'dd'"),
+        ('judged.dm = ["a"]', "judge 'a'"),
+    ):
+        text = (FOLDER / "condense_digits.toml").read_text()
+        file.write_text(f"{line}\n{text}" if "[" not in line[:1] else f"{text}\n{line}")
+        with pytest.raises(SystemExit, match=f"has an unknown {wrong}"):
+            script.read(file)
 
 
 def test_rounds_take_turns_and_warm_rounds_are_not_counted() -> None:

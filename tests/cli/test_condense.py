@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from datawinnow import Synthetic, condense
 from datawinnow.cli import app
-from datawinnow.condense import _run
+from datawinnow.condense import _loop, _run
 
 QUICK = (
     "--per-class", "1", "--iterations", "4", "--option", "real_batch=8", "--model-option", "width=4", "--threads", "1",
@@ -33,6 +38,7 @@ def test_it_estimates_first_and_says_what_came_of_it(call, tmp_path):
     assert order == sorted(order)
     assert "all but flip, since these data are not mirrored" in told.stderr
     assert "4 iterations of " in told.stderr
+    assert "; judging by 6 networks about " in told.stderr
     assert "accuracy " in told.stdout
     assert "with as many random real images" in told.stdout
     made = Synthetic.load(tmp_path / "made" / "synthetic.safetensors")
@@ -60,6 +66,12 @@ def test_the_folder_holds_states_a_curve_and_a_page(folder):
     ):
         assert said in page, said
     assert page.count("data:image/png;base64,") == 3
+    assert "1 image a class" in page
+    assert "Class by class. What lies outside" in page
+    alone = next(row for row in facts["result"]["curve"] if row["set"] == "iteration 2")["accuracies"][0]
+    assert f"<td>{100 * alone:.1f}%</td>" in page, "one network has no deviation"
+    with Image.open(folder / "snapshots" / "0000000.png") as sheet:
+        assert sheet.size == (4 * (10 * 9 - 1), 4 * 8), "ten classes in a row"
     assert "<script" not in page
     assert not (folder / "checkpoint.safetensors").exists()
 
@@ -75,10 +87,10 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
     again = [*QUICK[:-1], "again"]
     save = Synthetic.save_grid
 
-    def killed(self, path, **how):
+    def killed(self, path, *args, **how):
         if path.name == "0000004.png":
             raise Stop
-        return save(self, path, **how)
+        return save(self, path, *args, **how)
 
     monkeypatch.setattr(Synthetic, "save_grid", killed)
     with pytest.raises(Stop):
@@ -90,23 +102,61 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
     assert torch.equal(Synthetic.load(tmp_path / "again" / "synthetic.safetensors").images, whole)
 
 
-def test_the_same_command_again_changes_nothing_and_another_is_refused(call, folder):
-    before = (folder / "synthetic.safetensors").read_bytes()
-    call("condense", "digits", *QUICK)
-    assert torch.equal(Synthetic.load(folder / "synthetic.safetensors").images, _images(before))
+def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, folder, monkeypatch):
+    before = {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
+    with monkeypatch.context() as patched:
+        patched.setattr(_run, "evaluate", None)
+        patched.setattr(_loop.Run, "iterate", None)
+        told = call("condense", "digits", *QUICK)
+    assert "with as many random real images" in told.stdout
+    assert {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()} == before
     told = call("condense", "digits", *QUICK, "--seed", "1", code=2)
     assert "begun with seed=0, now it is 1" in told.stderr
     assert call("report", str(folder)).stdout.strip().endswith("report.html")
 
 
-def _images(data):
-    from safetensors.torch import load
+KILLED = """
+import os, signal, sys
+from datawinnow.cli import main
+from datawinnow.condense import _loop
+save = _loop.Run.save
+def last(run):
+    save(run)
+    if run.done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+_loop.Run.save = last
+main()
+"""
 
-    return load(data)["images"]
+
+def test_a_process_that_is_killed_goes_on_to_the_same_images(call, folder, tmp_path, monkeypatch):
+    words = ("condense", "digits", *QUICK[:-1], "killed", "--option", "every=1", "--quiet")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", KILLED, *words], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "killed" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "killed" / "synthetic.safetensors").exists()
+    iterated = []
+    real = _loop.Run.iterate
+    monkeypatch.setattr(_loop.Run, "iterate", lambda self, k: iterated.append(k) or real(self, k))
+    call(*words)
+    assert iterated == [0, 1, 2, 3], "three of the estimate, and the one that was left"
+    again = Synthetic.load(tmp_path / "killed" / "synthetic.safetensors")
+    assert torch.equal(again.images, Synthetic.load(folder / "synthetic.safetensors").images)
+
+
+def test_what_diverges_says_so_and_leaves_the_last_good_images(call, tmp_path):
+    words = ("condense", "digits", *QUICK, "--option", "lr=1e9", "--augment", "none", "--model-option", "norm=none")
+    told = call(*words, code=2)
+    assert "try a lower lr" in told.stderr
+    assert "Traceback" not in told.stderr
+    kept = tmp_path / "made" / "checkpoint-last-good.safetensors"
+    assert kept.name in told.stderr
+    assert Synthetic.load(kept).images.isfinite().all()
 
 
 @pytest.mark.parametrize("method", condense.METHODS)
-def test_every_method_runs_from_the_command_line(call, method):
+def test_every_method_runs_from_the_command_line(call, tmp_path, method):
     own = {"cafe": ["--option", "outer_most=2", "--option", "inner_most=2", "--option", "query=4"],
            "idm": ["--option", "steps=1", "--option", "net_batch=8"]}.get(method, [])  # fmt: skip
     words = ["--method", method, "--iterations", "1", "--networks", "0", "--no-report", "--quiet", *own]
@@ -114,6 +164,7 @@ def test_every_method_runs_from_the_command_line(call, method):
     assert "synthetic.safetensors" in told.stdout
     assert "accuracy" not in told.stdout
     assert told.stderr == ""
+    assert json.loads((tmp_path / "made" / "curve.json").read_text()) == {"rows": []}
 
 
 @pytest.mark.parametrize(
@@ -122,12 +173,28 @@ def test_every_method_runs_from_the_command_line(call, method):
         (("--method", "dmm"), "no condenser is called 'dmm'. Did you mean 'dm'?"),
         (("--option", "speed=2"), "dm has no option 'speed'; its options are: "),
         (("--option", "checkpoint=x"), "--option checkpoint=... is not for the command line"),
+        (("--iterations", "0"), "iterations must be a whole number in"),
+        (("--networks", "-1"), "networks must be a whole number in [0, "),
+        (("--snapshots", "1"), "snapshots must be a whole number in [2, "),
+        (("--judge-epochs", "0"), "judge_epochs must be a whole number in [1, "),
         (("--augment", "blur"), "got 'blur'"),
         (("--model", "convnett"), "no model is called 'convnett'"),
         (("--per-class", "500"), "per_class=500 images begin from 500 real images of every class"),
         (("--model-option", "depth=5"), "a ConvNet of depth 5 halves the picture 5 times"),
     ],
-    ids=["method", "option", "taken", "augment", "model", "per-class", "network"],
+    ids=[
+        "method",
+        "option",
+        "taken",
+        "iterations",
+        "networks",
+        "snapshots",
+        "epochs",
+        "augment",
+        "model",
+        "per-class",
+        "network",
+    ],
 )
 def test_what_cannot_be_is_told(call, words, told):
     assert told in call("condense", "digits", *QUICK, *words, code=2).stderr

@@ -99,8 +99,8 @@ def test_other_architectures_judge_as_well(name):
     def own():
         return models.build(name, shape=(1, 8, 8), classes=CLASSES, **narrow)
 
-    found = judged(a_set(3), build=own, networks=1, epochs=2)
-    assert 0 <= found.mean <= 1
+    found = judged(a_set(4), build=own, networks=1, epochs=30)
+    assert found.mean > 0.6  # three classes
 
 
 def test_what_does_not_fit_is_refused():

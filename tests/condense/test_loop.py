@@ -1,15 +1,15 @@
 """The loop: seeds, resuming, turns, and how it stops."""
 
+import itertools
 import json
 
 import pytest
 import torch
 from torch import nn
 
-from datawinnow import condense
-from datawinnow.condense import DivergedError
+from datawinnow.condense import DivergedError, _loop
+from datawinnow.condense._checkpoint import read_checkpoint
 from datawinnow.condense._pixels import Pixels
-from datawinnow.condense._settings import dm_lr, idm_settings, loops
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
@@ -142,6 +142,39 @@ def test_nan_stops_with_the_last_good_images_saved(tmp_path):
     assert saved.about["done"] == last
 
 
+@pytest.mark.parametrize("method", ["dm", "idm"])
+def test_pixels_that_overflow_in_the_last_step_are_put_back(method, monkeypatch):
+    """The loss and its gradient are numbers, and what they lead to is not."""
+    states = {}
+
+    def keep(done, loss, synthetic):
+        states[done] = synthetic()
+
+    step = Pixels.step
+
+    def far(self, gradient, lr):
+        step(self, torch.full_like(gradient, 3e38) if max(states) == 2 else gradient, lr)
+
+    monkeypatch.setattr(Pixels, "step", far)
+    with pytest.raises(DivergedError, match=r"pixels that are not finite\) in iteration 2") as caught:
+        made(method, iterations=5, lr=10.0, on_iteration=keep)
+    assert torch.equal(caught.value.synthetic.images, states[2].images)
+    assert caught.value.synthetic.about["done"] == 2
+
+
+def test_without_every_a_checkpoint_is_written_each_minute(tmp_path, monkeypatch):
+    file, found = tmp_path / "run.safetensors", {}
+
+    def keep(done, loss, synthetic):
+        found[done] = read_checkpoint(file)[1]["done"] if file.exists() else 0
+
+    for minute, wanted in ((60.0, [0, 0, 0, 0, 4]), (0.0, [0, 1, 2, 3, 4])):
+        monkeypatch.setattr(_loop, "MINUTE", minute)
+        file.unlink(missing_ok=True)
+        made("dm", iterations=4, checkpoint=file, on_iteration=keep)
+        assert list(found.values()) == wanted
+
+
 def test_without_a_checkpoint_the_error_holds_the_images():
     with pytest.raises(DivergedError, match=r"kept in error.synthetic"):
         made("dm", iterations=50, lr=1e9, build=build(norm="none"))
@@ -172,6 +205,41 @@ def test_tiles_start_as_real_images_made_small():
         assert float((small[y == label] - tile).abs().flatten(1).amax(1).min()) < 0.01
 
 
+def same_network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build()()
+
+
+def losses_of(method, **how):
+    found = []
+    made(method, on_iteration=lambda done, loss, _: found.append(loss), build=same_network, augment=None, **how)
+    return found[1:]
+
+
+def test_the_rate_of_cafe_is_halved_at_three_fifths_four_fifths_and_nine_tenths(monkeypatch):
+    rates, step = [], Pixels.step
+    monkeypatch.setattr(Pixels, "step", lambda self, g, lr: rates.append(lr) or step(self, g, lr))
+    made("cafe", iterations=10, outer_most=1, lr=0.8)
+    assert rates == [0.8] * 6 + [0.4] * 2 + [0.2, 0.1]
+    rates.clear()
+    made("dc", iterations=3, outer=1, lr=0.8)
+    assert rates == [0.8] * 3
+
+
+def test_the_loss_of_an_iteration_is_the_mean_of_its_steps():
+    how = {"iterations": 1, "inner": 0, "lr": 0.0, "real_batch": 12}  # all of every class, so that steps are alike
+    assert losses_of("dc", outer=3, **how) == pytest.approx(losses_of("dc", outer=1, **how))
+
+
+@pytest.mark.parametrize(("method", "own"), [("dm", {}), ("dc", {"outer": 1})], ids=["dm", "dc"])
+def test_real_images_are_drawn_anew_each_iteration(method, own):
+    whole = losses_of(method, iterations=3, lr=0.0, real_batch=12, **own)
+    assert whole == pytest.approx([whole[0]] * 3)
+    drawn = losses_of(method, iterations=3, lr=0.0, real_batch=4, **own)
+    assert min(abs(a - b) for a, b in itertools.pairwise(drawn)) > 1e-4 * whole[0]
+
+
 def test_floating_images_are_taken_as_they_are():
     x, y = pictures()
     mean, std = (0.3,), (0.2,)
@@ -194,79 +262,17 @@ def test_what_made_it_is_told_as_json():
 
 
 def test_bf16_gives_nearly_the_same_images_and_is_refused_where_gradients_match():
-    torch.testing.assert_close(made("dm", precision="bf16").images, made("dm").images, rtol=0.05, atol=0.05)
+    rounded, whole = made("dm", precision="bf16").images, made("dm").images
+    torch.testing.assert_close(rounded, whole, rtol=0.05, atol=0.05)
+    assert not torch.equal(rounded, whole)
     with pytest.raises(ArgumentError, match="dc matches gradients, which bf16 changes"):
         made("dc", precision="bf16")
 
 
-def test_settings_are_the_papers_by_images_a_class():
-    # condense.md 1.4, 1.6 and 1.8
-    assert [loops(n) for n in (1, 10, 20, 30, 40, 50)] == [(1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10)]
-    assert [dm_lr(n, 10) for n in (1, 10, 50, 100, 1250)] == [1, 1, 1, 10, 10]
-    assert dm_lr(125, 100) == 1
-    assert idm_settings(1, 10, 32)["real_batch"] == 5000
-    assert (idm_settings(10, 100, 32)["steps"], idm_settings(10, 100, 32)["ce_weight"]) == (50, 0.1)
-    defaults = {name: dict(m.card.options) for name, m in condense.METHODS.items()}
-    assert {name: d["iterations"] for name, d in defaults.items()} == {
-        "dc": 1000, "dsa": 1000, "dm": 20_000, "cafe": 2000, "idm": 20_000,
-    }  # fmt: skip
-    assert {name: d["lr"] for name, d in defaults.items()} == {
-        "dc": 0.1, "dsa": 0.1, "dm": None, "cafe": 0.1, "idm": 0.2,
-    }  # fmt: skip
-    assert {name: d["init"] for name, d in defaults.items()} == {
-        "dc": "noise", "dsa": "real", "dm": "real", "cafe": "noise", "idm": "real",
-    }  # fmt: skip
-    assert {name for name, d in defaults.items() if d["augment"] is None} == {"dc", "cafe"}
-    assert (defaults["cafe"]["still"], defaults["cafe"]["moves"], defaults["cafe"]["window"]) == (0.04, 0.03, 10)
-
-
-BAD = {
-    "fewer images than asked for": ({"per_class": 13}, "begin from 13 real images of every class, but class 0 has 12"),
-    "size": ({"build": build(side=16)}, "cannot take images of 1x8x8 .*Build it for that size"),
-    "classes": ({"build": build(classes=2)}, r"an output for each of the 3 classes.* gave \(1, 2\)"),
-    "no network": ({"build": lambda: 3}, r"build\(\) must return a torch.nn.Module, got int"),
-    "a network": ({"build": nn.Linear(1, 1)}, "build must be a function that returns a fresh network, got Linear"),
-    "build": ({"build": "convnet"}, "build must be a function that returns a fresh network, got str"),
-    "no head": ({"build": lambda: nn.Conv2d(1, 3, 8)}, "gave a Conv2d without a linear layer"),
-    "init": ({"init": "zeros"}, "init must be one of 'real', 'noise', got 'zeros'"),
-    "iterations": ({"iterations": 0}, r"iterations must be a whole number in .*got 0"),
-    "unknown": ({"learning_rate": 1}, "dm has no option 'learning_rate'; its options are: iterations, real_batch, lr"),
-    "device": ({"device": "tpu9"}, "device must be 'auto', 'cpu'"),
-    "precision": ({"precision": "fp8"}, "precision must be one of 'fp32', 'bf16', got 'fp8'"),
-    "augment": ({"augment": "blur"}, "got 'blur'"),
-    "names": ({"classes": ("a", "b")}, "classes must name all 3 classes, got 2 names"),
-    "mean": ({"mean": (0.1, 0.2), "std": (1, 1)}, r"mean must have one number a channel \(1\), got 2"),
-    "std": ({"mean": (0.1,)}, "give both of mean and std, or neither"),
-    "momentum": ({"momentum": 1.0}, "momentum must be a number in"),
-    "chunk": ({"chunk": 0}, "chunk must be a whole number"),
-}
-
-
-@pytest.mark.parametrize(("how", "match"), BAD.values(), ids=BAD.keys())
-def test_bad_input_is_told(how, match):
-    with pytest.raises(ArgumentError, match=match):
-        made("dm", **how)
-
-
-def test_bad_data_are_told():
-    x, y = pictures()
-    for data, match in (
-        ((x[0], y), r"images must have shape \(n, channels, height, width\)"),
-        ((x, y[:5]), "have different numbers of them"),
-        ((x, y.float()), "labels must be integer class ids"),
-        ((x, torch.where(y == 1, 3, y)), "class 1 has no image"),
-        ((x.float() / 0, y), "not finite in image 0"),
-    ):
-        with pytest.raises(ArgumentError, match=match):
-            made("dm", data=data)
-    with pytest.raises(ArgumentError, match="9x9 smaller ones"):
-        made("idm", factor=9)
-    with pytest.raises(ArgumentError, match=r"of 2x2 real ones each begin from 16 real .* class 0 has 12"):
-        made("idm", per_class=4)
-    with pytest.raises(ArgumentError, match="metric must be one of 'rows', 'mse', 'cos', got 'l2'"):
-        made("dc", metric="l2")
-    with pytest.raises(ArgumentError, match="layers names 'conv9', but the network has: features"):
-        made("cafe", layers=["conv9"])
+@pytest.mark.parametrize("method", ["dc", "dsa"])
+def test_activations_are_not_computed_again_where_that_saves_nothing(method):
+    with pytest.raises(ArgumentError, match=f"{method} differentiates a gradient.* give at_once=1"):
+        made(method, recompute=True)
 
 
 @each

@@ -74,9 +74,10 @@ def test_gradient_matching_is_the_loop_over_classes_and_rows():
     assert value == pytest.approx(reference.gradient_matching(step.net, *by_class(step)), rel=1e-9)
 
 
+@pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("metric", METRICS)
-def test_gradients_in_one_pass_are_those_of_a_class_at_a_time(metric):
-    steps = [a_step(network(), together=together) for together in (True, False)]
+def test_gradients_in_one_pass_are_those_of_a_class_at_a_time(metric, factor):
+    steps = [a_step(network(), together=together, factor=factor) for together in (True, False)]
     found = [value_and_gradient(step, partial(gradient_matching, metric=metric)) for step in steps]
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-7, atol=1e-10)
@@ -119,17 +120,35 @@ def test_idm_weighs_the_cross_entropy_by_percent_and_leaves_untrained_networks_a
     assert value_and_gradient(a_step(network(), **how), idm)[0] == pytest.approx(matching)
     step = a_step(network(), percent=60.0, **how)
     _, own = by_class(step)
-    entropy = sum(float(nn.functional.cross_entropy(step.net(x), y)) for x, y in own)
+    entropy = sum(float(nn.functional.cross_entropy(step.net(x), y).detach()) for x, y in own)
     assert len(own[0][0]) == 8  # two images of four tiles
     assert value_and_gradient(step, idm)[0] == pytest.approx(matching + 0.5 * 60 * entropy, rel=1e-9)
 
 
-@pytest.mark.parametrize("how", [{"at_once": 1}, {"chunk": 2}, {"recompute": True}], ids=lambda how: next(iter(how)))
-@pytest.mark.parametrize("name", ["dm", "dc", "cafe", "idm"])
-def test_what_saves_memory_changes_nothing(name, how):
+SAVING = {
+    # what is set, and the passes of a step over images of 3 classes: 15 real ones and 6 (idm: 24 tiles) synthetic ones
+    "dm at_once": ("dm", {"at_once": 1, "chunk": 15}, [15, 2, 2, 2]),
+    "dm chunk": ("dm", {"chunk": 4, "at_once": 3}, [4, 4, 4, 3, 6]),
+    "dm recompute": ("dm", {"recompute": True, "chunk": 15, "at_once": 3}, [15, 6, 6]),
+    "dc one by one": ("dc", {"together": False, "chunk": 15}, [5, 5, 5, 2, 2, 2]),
+    "dc chunk": ("dc", {"together": False, "chunk": 3}, [3, 2, 3, 2, 3, 2, 2, 2, 2]),
+    "dc at_once": ("dc", {"together": True, "chunk": 15, "at_once": 1}, [5, 5, 5, 2, 2, 2]),
+    "dc together": ("dc", {"together": True, "chunk": 15, "at_once": 3}, [5, 5, 5, 2]),
+    "cafe chunk": ("cafe", {"chunk": 6}, [5, 5, 5, 6]),
+    "cafe recompute": ("cafe", {"recompute": True, "chunk": 15}, [15, 6, 6]),
+    "idm at_once": ("idm", {"at_once": 2, "chunk": 15}, [15, 16, 8]),
+    "idm recompute": ("idm", {"recompute": True, "chunk": 15, "at_once": 3}, [15, 24, 24]),
+}
+
+
+@pytest.mark.parametrize(("name", "how", "passes"), SAVING.values(), ids=SAVING.keys())
+def test_what_saves_memory_passes_less_at_once_and_changes_nothing(name, how, passes):
     objective, own = OBJECTIVES[name]
     plain = value_and_gradient(a_step(network(), **own), objective)
-    saving = value_and_gradient(a_step(network(), **own, **how), objective)
+    step, seen = a_step(network(), **own, **how), []
+    step.net.register_forward_pre_hook(lambda net, given: seen.append(len(given[0])))
+    saving = value_and_gradient(step, objective)
+    assert sorted(seen) == sorted(passes)
     assert saving[0] == pytest.approx(plain[0], rel=1e-9)
     torch.testing.assert_close(saving[1], plain[1], rtol=1e-7, atol=1e-10)
 

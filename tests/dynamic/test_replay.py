@@ -22,6 +22,7 @@ from datawinnow.dynamic import (
     recorded,
     warm_up,
 )
+from datawinnow.dynamic._saved import spelled
 from tests.dynamic.helpers import bound, logged, run
 
 N = 40
@@ -122,6 +123,85 @@ def test_a_new_run_begins_a_new_log_and_a_resumed_one_says_what_is_missing():
         again.plan(epoch, again.init(N), bound(0))
     with pytest.raises(RunError, match=r"plans of epochs \[0, 1, 3\] were not made"):
         again.log()
+
+
+def test_a_run_that_is_resumed_has_its_whole_log_where_it_keeps_it_in_a_folder(tmp_path):
+    def policy(**how):
+        return recorded(warm_up(UCB(keep=0.5, period=1), 1), **how)
+
+    def train(kept, **how):
+        options = {"epochs": 6, "seed": 3, "policy": kept, "batch": 8, "precision": "fp32", **how}
+        from torch.utils.data import TensorDataset
+
+        x = torch.rand(N, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        dw.fit(Spy(3, []), TensorDataset(x, (x[:, 0, 1, 1] > 0.5).long()), **options)
+
+    def killed(epoch, history):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    whole, parts, file = policy(), tmp_path / "parts", tmp_path / "c.safetensors"
+    train(whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(policy(folder=parts), checkpoint=file, on_epoch=killed)
+    assert len(list(parts.iterdir())) == 4
+    train(policy(), checkpoint=tmp_path / "memory", epochs=1)
+    again, lost = policy(folder=parts), policy()
+    (tmp_path / "other").write_bytes(file.read_bytes())
+    train(again, checkpoint=file)
+    train(lost, checkpoint=tmp_path / "other")
+    assert plans_of(again.log()) == plans_of(whole.log())
+    assert again.log().made_by == whole.log().made_by
+    with pytest.raises(RunError, match=r"plans of epochs \[1, 2\] were not made by this object.*folder="):
+        lost.log()
+    (parts / "000002.safetensors").write_bytes(b"cut")
+    with pytest.raises(RunError, match=r"000002\.safetensors is truncated"):
+        again.log()
+    (parts / "000002.safetensors").unlink()
+    with pytest.raises(RunError, match=r"plans of epochs \[2\] were not made"):
+        again.log()
+
+
+def test_what_a_longer_run_left_in_the_folder_is_not_in_the_log(tmp_path):
+    run(recorded(RandomPruning(keep=0.5), folder=tmp_path), N, epochs=6)
+    policy = recorded(RandomPruning(keep=0.25), folder=str(tmp_path))
+    with pytest.raises(RunError, match="plans of epochs"):
+        policy.log()
+    plans = [(plan.index.tolist(), plan.weight.tolist()) for plan, _, _ in run(policy, N, epochs=3, seed=1)]
+    assert plans_of(policy.log()) == plans
+    assert spelled(policy) == spelled(recorded(RandomPruning(keep=0.25)))  # a folder does not change what is chosen
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_first_of_a_log_ends_where_the_budget_ended(weighted):
+    log = logged(N, epochs=3, weighted=weighted, cost=7.0, fingerprint="7b5e")  # 16 an epoch
+    for passed, sizes in ((48, [16, 16, 16]), (40, [16, 16, 8]), (32, [16, 16]), (1, [1])):
+        first = log.first(passed)
+        assert [len(first.plan(e)) for e in range(len(first))] == sizes
+        assert [i for ids, _ in plans_of(first) for i in ids] == log.index[:passed].tolist()
+        assert [w for _, ws in plans_of(first) for w in ws] == [w for _, ws in plans_of(log) for w in ws][:passed]
+        assert (first.cost, first.fingerprint, first.n) == (7.0, "7b5e", N)
+    for wrong in (0, 49):
+        with pytest.raises(ArgumentError, match=r"passed must be a whole number in \[1, 48\]"):
+            log.first(wrong)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_log_over_a_selection_is_one_over_everything(weighted):
+    log = logged(4, epochs=2, fraction=0.5, weighted=weighted)
+    selection = Selection(torch.tensor([9, 2, 5, 7]), torch.tensor([1.0, 2.0, 1.0, 0.5]))
+    out = log.outward(selection, 10)
+    assert out.n == 10
+    for epoch in range(2):
+        before, after = log.plan(epoch), out.plan(epoch)
+        assert after.index.tolist() == [[9, 2, 5, 7][i] for i in before.index]
+        assert after.weight.tolist() == [
+            float(w) * [1.0, 2.0, 1.0, 0.5][i] for i, w in zip(before.index, before.weight, strict=True)
+        ]
+    plain = Selection(torch.tensor([9, 2, 5, 7]), torch.ones(4))
+    assert (log.outward(plain, 10).weight is None) == (log.weight is None)
+    with pytest.raises(ArgumentError, match="the plan is about n=4 examples, but the selection has 2"):
+        log.outward(Selection(torch.tensor([1, 2]), torch.ones(2)), 10)
 
 
 def test_a_log_says_what_made_it_and_what_it_cost():

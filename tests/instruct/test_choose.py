@@ -216,6 +216,40 @@ def test_pairs_that_lack_an_indicator_are_counted_and_never_chosen(data, tmp_pat
     assert done.selection.reason[3] == Reason.UNSCORED
 
 
+def test_an_indicator_chooses_even_where_no_pair_has_all_of_them(tmp_path):
+    """A judge that graded nobody takes nothing from a choice by reward; a network would need it."""
+    rows = [record(i) for i in range(12)]
+    for i, row in enumerate(rows):
+        del row["gpt" if i % 2 else "clip"]
+    path = write_lines(tmp_path / "p.jsonl", rows)
+    done = instruct(read_pairs(path), run=tmp_path / "run", keep=1, way="reward", choice=Choice(clusters="none"))
+    best = int(np.argmax([row["reward"] for row in rows]))
+    assert done.selection.index.tolist() == [best]
+    lacked = "gpt" if best % 2 else "clip"
+    assert lacked not in {row["name"] for row in done.facts["means"]}, "of nothing there is no mean"
+    full = [record(i) for i in range(12)]
+    subsets = write_subsets(tmp_path / "s.npz", full)[0]
+    with pytest.raises(DataError, match=r"no pair has all .* 'ridge' needs: .*6 of 12 lack clip.*by an indicator"):
+        instruct(read_pairs(path), run=tmp_path / "run", keep=1, way="ridge", subsets=subsets)
+
+
+def test_a_field_chooses_where_there_is_no_indicator_at_all(tmp_path):
+    path = write_lines(tmp_path / "p.jsonl", [{"output": f"text {i}", "votes": [3, 9, 1][i]} for i in range(3)])
+    done = instruct(read_pairs(path), run=tmp_path / "run", keep=1, way="votes")
+    assert done.selection.index.tolist() == [1]
+    with pytest.raises(ArgumentError, match="no indicator to take the mean of"):
+        instruct(read_pairs(path), run=tmp_path / "run", keep=1)
+
+
+def test_half_a_letter_in_an_id_or_a_text_is_shown_as_one(tmp_path):
+    rows = [record(0, image_id="a\ud800"), record(1, caption="\udfff end."), record(2)]
+    done = instruct(read_pairs(write_lines(tmp_path / "p.jsonl", rows)), run=tmp_path / "run", keep=2, way="reward",
+                    out=tmp_path / "o.jsonl")  # fmt: skip
+    assert pq.read_table(tmp_path / "run" / "selection.parquet").column("id").to_pylist() == ["a?", "101", "102"]
+    kept = [json.loads(line) for line in (tmp_path / "o.jsonl").read_bytes().splitlines()]
+    assert kept == [rows[i] for i in sorted(done.selection.index.tolist())], "written as they came"
+
+
 def test_wrong_options_are_refused_before_anything_is_written(data, tmp_path):
     pairs = read_pairs(data[0])
     with pytest.raises(ArgumentError, match="mode must be one of"):

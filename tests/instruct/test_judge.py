@@ -122,6 +122,32 @@ def dribbles(handler):
         pass
 
 
+def dribbles_headers(handler):
+    """Likewise, before there is any body."""
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for i in range(100):
+            handler.wfile.write(b"X-Filler-%d: x\r\n" % i)
+            handler.wfile.flush()
+            time.sleep(0.05)
+    except OSError:
+        pass
+
+
+def dribbles_a_refusal(handler):
+    """Likewise, beside a status that is no success."""
+    try:
+        handler.send_response(500)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+    except OSError:
+        pass
+
+
 def hangs_up(handler):
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
@@ -135,6 +161,8 @@ def hangs_up(handler):
 FAULTS = {
     "stalls": (lambda handler: time.sleep(1.5), "timeout"),
     "dribbles": (dribbles, "timeout"),
+    "dribbles headers": (dribbles_headers, "timeout"),
+    "dribbles a refusal": (dribbles_a_refusal, "HTTP 500"),
     "hangs up": (hangs_up, "connection broken"),
     "not json": (b"<html>", "not JSON"),
     "deep": (b"[" * 100_000, "not JSON"),
@@ -161,7 +189,7 @@ def test_every_fault_has_its_name_and_the_others_are_graded(reply, kind):
             assert found[0] == 10
             assert found[1] != found[1]
         assert list(by.account.failed) == [kind]
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 4, "two tries of 0.4 s"
 
 
 def test_a_version_of_the_model_is_the_model():
@@ -184,6 +212,40 @@ def test_a_refusal_ends_at_once_and_never_shows_the_key(status, tmp_path):
         assert graded(again, "a", "b") == [10, 20]
         assert (again.account.asked, again.account.stored) == (1, 1)
     assert KEY.encode() not in (tmp_path / "s").read_bytes()
+
+
+SENT_BACK = {
+    "cut in two by what is shown of it": b"x" * 70 + KEY.encode(),
+    "as an answer": said(f"80 {KEY}"),
+    "with escapes": said(KEY).replace(b"sk-", b"\\u0073k-"),
+    "as its model": said("80", model=KEY),
+    "beside a refusal, cut in two": (400, b"y" * 190 + KEY.encode(), {}),
+}
+
+
+@pytest.mark.parametrize("reply", SENT_BACK.values(), ids=SENT_BACK.keys())
+def test_a_key_that_is_sent_back_is_shown_and_kept_nowhere(reply, tmp_path):
+    with serving(lambda *_: reply) as server, Store(tmp_path / "s") as store:
+        by, said_ = judging(server, store=store, tries=1), ""
+        try:
+            graded(by, "a")
+        except RunError as error:
+            said_ = str(error)
+        shown = " ".join([*by.account.told(), said_])
+        assert by.account.failed
+        assert KEY[:6] not in shown
+        assert KEY[:6].encode() not in (tmp_path / "s").read_bytes()
+
+
+def test_a_line_end_behind_the_key_is_not_part_of_it_and_no_key_is_shown_in_an_error(monkeypatch):
+    monkeypatch.setenv("TEST_KEY", f"{KEY}\n")
+    with serving(lambda *_: said("50")) as server:
+        assert graded(judging(server), "a") == [50]
+        assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+        monkeypatch.setenv("TEST_KEY", f"{KEY}\nb")
+        with pytest.raises(ArgumentError, match="the key in TEST_KEY holds letters that no key has") as error:
+            judging(server)
+    assert KEY not in str(error.value)
 
 
 def test_an_endpoint_that_is_down_is_given_up_on_and_what_came_is_kept(tmp_path):
@@ -219,6 +281,25 @@ def test_the_cost_is_asked_for_before_it_starts_and_never_passes_the_cap(tmp_pat
         assert more.account.spent == pytest.approx(4.0)
         # nothing left to ask: nobody is asked whether to pay
         assert graded(judging(server, store=store, cap=0.0, **prices), *"abcde") == [60] * 5
+
+
+def test_a_foreign_endpoint_needs_a_cap_even_where_no_price_is_told():
+    far = Endpoint("https://far.example/v1", "m", key_env="TEST_KEY")
+    with pytest.raises(ArgumentError, match=r"far\.example may ask money .*--price-in.* cap=0 .--cap 0"):
+        Judge(far)
+    assert Judge(far, terms=Terms(cap=0.0)).terms.cap == 0
+    assert Judge(Endpoint("http://localhost:1/v1", "m", key_env="TEST_KEY")).terms.cap is None
+
+
+def test_a_letter_of_chinese_counts_about_a_token():
+    """Not a third of one: an estimate that is too low would let a run pass its cap."""
+    told = []
+    for text in ("a" * 700, "\u732b" * 700):
+        with serving(lambda *_: said("1")) as server:
+            by = judging(server, confirm=lambda e: told.append(e.money) or False, price_in=1e6, cap=1e9)
+            with pytest.raises(RunError, match="not confirmed"):
+                graded(by, text)
+    assert told[1] - told[0] == pytest.approx(400)
 
 
 def test_nonsense_that_was_paid_for_counts_towards_the_cost():

@@ -47,6 +47,16 @@ def test_ifd_is_the_ratio_and_drops_what_misleads(models):
     assert torch.equal(dropped.isnan(), above | ratio.isnan())
 
 
+def test_ifd_compares_the_same_tokens_where_the_instruction_leaves_room_for_some_alone(models):
+    reader = Reader("lm", Reading(str(models["lm"]), most=16))
+    asked, answer = "what is it ? " * 10, "a cat sat on the mat . " * 2
+    before, own = reader._spelled(asked, answer)
+    assert len(own) == 8 < len(reader._spelled(None, answer)[1]), "it is cut behind its instruction only"
+    start = reader.tokenizer.bos_token_id
+    wanted = literal.answer_nats(reader.net, before, own) / literal.answer_nats(reader.net, [start], own)
+    assert float(ifd([asked], [answer], reader=reader, above_one="keep")[0]) == pytest.approx(wanted, rel=1e-4)
+
+
 def test_the_instruction_matters_and_its_tokens_do_not_count(models):
     reader = Reader("lm", Reading(str(models["lm"])))
     answers = ["a cat sat on the mat ."] * 2

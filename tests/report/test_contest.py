@@ -94,6 +94,30 @@ def test_only_five_seeds_make_a_claim(folder: Path) -> None:
     assert "Not settled (fewer than 5 seeds): noisy, symmetric 0.2 at 60 passes." in said
 
 
+def test_a_control_what_was_paid_beforehand_and_an_arena_that_tunes_win_nothing(tmp_path: Path) -> None:
+    """Their gains stand in the tables, and the verdict is about choosing at equal cost."""
+    rows = []
+    for seed in SEEDS:
+        base, extra = 0.7 + seed / 100, {"trained_epochs": 30}
+        rows.append({**row("shorter_full", 0.5, seed, base), **extra})
+        rows.append({**row("focal", 0.5, seed, base + 0.05), **extra})
+        again = row("again", 0.5, seed, base + 0.06)
+        rows.append({**again, "trained_epochs": 43, "total_passes": again["passes"] * 1.2})
+        rows.append({**row("ucb", 0.5, seed, base + 0.01), "trained_epochs": 43})
+    write(tmp_path / "c" / "cifar", rows)
+    write(tmp_path / "c" / "cifar_tuning", rows)
+    arms = {(a.arena, a.method): a for a in contest.arms(tmp_path / "c")}
+    assert {key[1] for key, arm in arms.items() if arm.fair} == {"ucb"}
+    assert not arms["cifar", "focal"].chooses
+    assert not arms["cifar", "shorter_full"].chooses
+    assert arms["cifar", "again"].chooses
+    said = contest.verdict(list(arms.values()))
+    assert said == "Choosing beats all the data for fewer epochs in cifar at 30 passes (ucb, +1.0 ± 0.0 points)."
+    table = report.contest_markdown(tmp_path / "c")
+    assert "| 30 | focal | 5 |" in table
+    assert "| 30 | again | 5 |" in table
+
+
 def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:
     page = report.write(folder)
     assert page == folder / "report.html"

@@ -41,11 +41,16 @@ def cells(path: str) -> set[tuple[float, float]]:
     return {(float(x), float(y)) for x, y in re.findall(r"M([\d.]+) ([\d.]+)h", path)}
 
 
+def lines(path: str) -> set[tuple[float, float]]:
+    """Left lower ends of the strokes of a path, each to the right upper corner of its square."""
+    return {(float(x), float(y)) for x, y in re.findall(r"M([\d.]+) ([\d.]+)l32 -32", path)}
+
+
 def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
     planted(tmp_path, [[0, 2, 4], [4]])
     found = patches.section(tmp_path, FACTS)
     assert found["says"].startswith(
-        "The network leaves patches out after the attention of blocks 3 and 6: of 6 3 then 1 stay"
+        "The network leaves patches out after the attention of blocks 3 and 6: of 6 patches 3, then 1 stay"
     )
     (shown,) = found["pictures"]
     assert (shown["title"], shown["id"]) == ("cat, taken for dog", "a.png")
@@ -57,7 +62,9 @@ def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
     side, gap, head = 32, patches.GAP, patches.HEAD  # three columns in 96 units
     for stage, gone in enumerate([{1, 3, 5}, {0, 1, 2, 3, 5}], start=1):
         left = stage * (96 + gap)
-        assert cells(veils[stage - 1].get("d")) == {(left + i % 3 * side, head + i // 3 * side) for i in gone}
+        veil, strokes = veils[2 * stage - 2 : 2 * stage]
+        assert {(x, y - side) for x, y in lines(strokes.get("d"))} == cells(veil.get("d"))
+        assert cells(veil.get("d")) == {(left + i % 3 * side, head + i // 3 * side) for i in gone}
         assert float(again[stage - 1].get("x")) == left
     assert [text.text for text in root.findall("text")] == ["picture", "block 3: 3", "block 6: 1"]
 

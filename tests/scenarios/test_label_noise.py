@@ -1,14 +1,13 @@
-"""Symmetric label noise: exactly so many, never to itself, uniform over the others."""
+"""Label noise: exactly so many, never to itself; uniform over the others, or to the next class."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.scenarios import METHODS, symmetric
+from datawinnow.scenarios import pair, symmetric
 
 
 @settings(max_examples=40, deadline=None)
@@ -77,9 +76,13 @@ def test_bad_arguments_are_named():
         symmetric(None, [0, 1], rate=0.5, generator=7)
 
 
-def test_every_scenario_has_a_card():
-    assert list(METHODS) == ["symmetric"]
-    card = card_of(symmetric)
-    assert card.kind == "scenario"
-    assert set(card.takes) == {"rate", "generator"}
-    assert card.options == {"classes": None}
+def test_pair_noise_goes_to_the_next_class_around_the_circle():
+    labels = torch.arange(200) % 4
+    _, noisy, changed = pair(None, labels, rate=0.25, generator=stream(0, "noise"), classes=4)
+    assert int(changed.sum()) == 50
+    assert torch.equal(noisy, torch.where(changed, (labels + 1) % 4, labels))
+    # of the classes that are there: without classes= the last one goes back to the first
+    assert pair(None, [0, 1], rate=1.0, generator=stream(0))[1].tolist() == [1, 0]
+    assert pair(None, [0, 1], rate=1.0, generator=stream(0), classes=3)[1].tolist() == [1, 2]
+    with pytest.raises(ArgumentError, match="at least 2 classes, got 1"):
+        pair(None, [0, 0], rate=0.5, generator=stream(0))

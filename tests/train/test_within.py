@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.errors import ArgumentError, RunError, TrainingError
 from datawinnow.core.rng import forked, stream
+from datawinnow.core.selection import Selection
+from datawinnow.data.kept import Kept
 from datawinnow.dynamic import UCB, InBatch, selective_backprop
 from datawinnow.record import Recorder
-from datawinnow.train import fit
-from datawinnow.train.within import still
+from datawinnow.train import Recipe, fit
+from datawinnow.train.within import Within, still
 from tests.train.helpers import PLAIN, blobs, vector_net, weights
 
 SMALL = {**PLAIN, "batch": 4}
@@ -180,9 +182,13 @@ def test_the_main_network_learns_from_its_losses_as_without():
     torch.testing.assert_close(weights(model), weights(other), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_gone_on_after_a_kill_it_ends_in_the_same_bytes(tmp_path, optimizer):
-    options = {**SMALL, "optimizer": optimizer, "passes": 4}
+@pytest.mark.parametrize(
+    "how",
+    [{"passes": 4}, {"passes": 4, "optimizer": "adamw"}, {"passes": 3.4, "precision": "bf16"}, {"epochs": 4}],
+    ids=["sgd", "adamw", "bf16", "epochs"],
+)
+def test_gone_on_after_a_kill_it_ends_in_the_same_bytes(tmp_path, how):
+    options = {**SMALL, **how}
 
     def killed(epoch, history):
         if epoch == 2:
@@ -238,10 +244,109 @@ def test_what_does_not_go_together(options, words):
         fit(bigger(), blobs(), within=InBatch(0.5), **options, **SMALL)
 
 
-def test_a_selector_must_keep_what_was_asked():
-    by = lambda loss, *, budget, generator: (torch.arange(1), None)  # noqa: E731
-    with pytest.raises(ArgumentError, match="must keep 4 of a batch of 8, but kept 1"):
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((torch.arange(1), None), "must keep 4 of a batch of 8, but kept 1"),
+        (torch.arange(4), r"must return \(positions, weights\)"),
+        (([0, 1, 2, 3], None), r"must return \(positions, weights\), .* got \(\[0, 1, 2, 3\], None\)"),
+        (None, r"must return \(positions, weights\), .* got None"),
+        ((torch.ones(4), None), r"as \(4,\) whole numbers, got torch.float32"),
+        ((torch.ones(8, dtype=torch.bool), None), r"as \(4,\) whole numbers, got torch.bool"),
+        ((torch.arange(4)[:, None], None), r"as \(4,\) whole numbers, got torch.int64 of shape \(4, 1\)"),
+        ((torch.tensor([0, 1, 1, 2]), None), r"4 different positions from 0 to 7, got \[0, 1, 1, 2\]"),
+        ((torch.tensor([0, 1, 2, 8]), None), "4 different positions from 0 to 7"),
+        ((torch.tensor([0, 1, 2, -1]), None), "4 different positions from 0 to 7"),
+    ],
+    ids=["few", "bare", "list", "none", "float", "mask", "column", "twice", "beyond", "negative"],
+)
+def test_a_selector_must_keep_what_was_asked(answer, words):
+    by = lambda loss, *, budget, generator: answer  # noqa: E731
+    with pytest.raises(ArgumentError, match=words):
         fit(bigger(), blobs(24), epochs=1, within=InBatch(0.5, by=by), **SMALL)
+
+
+@pytest.mark.parametrize("proxy", [None, linear], ids=["itself", "proxy"])
+def test_training_that_diverges_says_so_and_keeps_the_epochs_before(tmp_path, proxy):
+    def broken(epoch, history):
+        with torch.no_grad():
+            for p in (model if how.proxy is None else how.proxy).parameters():
+                p.fill_(torch.nan)
+
+    model, how = bigger(), InBatch(0.5, proxy and proxy())
+    file, who = tmp_path / "c.safetensors", "proxy" if proxy else "network"
+    with pytest.raises(TrainingError, match=f"the {who} that looks at the batches has a loss of nan in step 3"):
+        fit(model, blobs(24), epochs=2, within=how, checkpoint=file, on_epoch=broken, **SMALL)
+    assert file.exists()
+
+
+def test_the_network_is_no_proxy_of_itself():
+    model = bigger()
+    with pytest.raises(ArgumentError, match="the proxy is the network itself: leave proxy= out"):
+        fit(model, blobs(24), epochs=1, within=InBatch(0.5, model), **SMALL)
+
+
+@pytest.mark.parametrize("proxy", [None, linear], ids=["itself", "proxy"])
+def test_in_bf16_the_losses_come_from_a_float32_head(proxy):
+    seen = []
+    how = InBatch(0.5, proxy and proxy(), by=noting(seen))
+    _, history = fit(bigger(), blobs(24), epochs=1, within=how, **{**SMALL, "precision": "bf16"})
+    assert history.precision == "bf16"
+    assert any(not torch.equal(loss, loss.bfloat16().float()) for loss, _ in seen)
+
+
+def test_a_dataset_that_needs_a_loader_trains_alike():
+    data = blobs(24)
+    plain = torch.utils.data.TensorDataset(data.x, data.labels)
+    nets = [fit(bigger(), each, epochs=2, within=InBatch(0.5, linear()), **{**SMALL, "workers": 0})[0]
+            for each in (data, plain)]  # fmt: skip
+    torch.testing.assert_close(weights(nets[0]), weights(nets[1]), rtol=0, atol=0)
+
+
+def test_a_selection_s_weights_go_with_the_examples_kept():
+    data, seen = blobs(24), []
+    kept = Kept(data, Selection(torch.arange(16), torch.linspace(0.5, 2.0, 16)))
+    model, other = bigger(), bigger()
+    options = {"lr": 0.1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0}
+    fit(model, kept, epochs=1, within=InBatch(0.5, by=noting(seen)), **options, **SMALL)
+    for part in torch.randperm(16, generator=stream(0, "order", 0)).split(8):
+        i = part[:4]
+        losses = nn.functional.cross_entropy(other(data.x[i]), data.labels[i], reduction="none")
+        loss = (losses * torch.linspace(0.5, 2.0, 16)[i]).mean()
+        for p, g in zip(other.parameters(), torch.autograd.grad(loss, list(other.parameters())), strict=True):
+            p.data -= 0.1 * g
+    torch.testing.assert_close(weights(model), weights(other), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_does_not_count_the_epoch_again(monkeypatch):
+    counted = []
+    charge = Within.charge
+    monkeypatch.setattr(Within, "charge", lambda self, *how: counted.append(how) or charge(self, *how))
+    _, history = fit(bigger(), blobs(400), passes=2, within=InBatch(0.5), **SMALL)
+    assert sum(row["steps"] for row in history.rows) >= 120
+    assert len(counted) < 100  # some at the end of each epoch, and a few more where the last is cut
+
+
+def test_what_is_afforded_is_the_most_that_is_paid_for():
+    inner = Within(InBatch(0.5, linear(), every=3), bigger(), torch.optim.SGD(bigger().parameters(), 0.1),
+                   recipe=Recipe(batch=4), precision="fp32", device=torch.device("cpu"), seed=0, flops=100.0,
+                   proxy_flops=30.0)  # fmt: skip
+    for left, before in itertools.product((1.0, 7.5, 33.0, 61.0), (0, 1, 2)):
+        most = max(m for m in range(1, 200) if m == 1 or inner.charge(m, before).passes <= left)
+        assert inner.affordable(left, before, 1000) == most, (left, before)
+        assert inner.affordable(left, before, 5) == min(5, most)
+
+
+def test_the_schedule_goes_by_what_was_paid():
+    rates = []
+    options = {**SMALL, "schedule": lambda done: rates.append(done) or 1.0}
+    _, history = fit(bigger(), blobs(90), passes=2, within=InBatch(0.5), **options)
+    rates = rates[-int(sum(row["steps"] for row in history.rows)) :]
+    paid = [0.0]
+    for row in history.rows:  # 180 in all; a step pays for its kept examples, and a third of its loaded ones
+        each = (row["examples"] + round(row["loaded"]) / 3) / row["steps"]
+        paid += [paid[-1] + each * (step + 1) for step in range(int(row["steps"]))]
+    assert rates == pytest.approx([one / 180 for one in paid[:-1]])
 
 
 def test_batch_selectors_of_the_library_go_in():

@@ -26,7 +26,7 @@ from tests.vit.networks import made, pictures
         ({"keep_attention": -0.3}, r"keep_attention must be in \(0, 1\].* got -0\.3"),
         ({"keep_attention": True}, r"keep_attention must be in \(0, 1\].* got True"),
         ({"keep_tokens": float("nan")}, r"keep_tokens must be in \(0, 1\].* got nan"),
-        ({"form": "sparse"}, "form must be one of 'auto', 'fused', 'gathered', 'flex', 'dense', got 'sparse'"),
+        ({"form": "sparse"}, "form must be one of 'auto', 'fused', 'gathered', 'flex', 'dense', 'paying', got"),
         ({"schedule": (10, 100)}, r"schedule must be a KeepSchedule or None, got \(10, 100\)"),
     ],
 )
@@ -37,7 +37,7 @@ def test_options_out_of_range(options, message):
 
 def test_a_model_that_is_not_known_says_what_it_needs():
     with pytest.raises(
-        ArgumentError, match=r"must be a vision transformer that vit knows, got CifarResNet: it needs \.blo"
+        ArgumentError, match=r"must be a vision transformer that vit knows, got CifarResNet: use datawinnow"
     ):
         vit.sparsify(resnet8(classes=3))
     without = build("vit", shape=(3, 32, 32), classes=3)
@@ -58,6 +58,25 @@ def test_blocks_that_are_told_of_positions_are_refused():
         block.__class__ = Rotary
     with pytest.raises(ArgumentError, match="a vision transformer that vit knows, got TimmVision"):
         vit.sparsify(model)
+
+
+@pytest.mark.parametrize("where", ["block", "attention"])
+@pytest.mark.parametrize("what", ["parameter", "buffer", "module"])
+def test_blocks_that_do_more_are_refused(where, what):
+    """As BEiT's and CaiT's, and timm's gated attention: what a block has besides would be passed over silently."""
+    model = made("timm names")
+    module = model.blocks[7] if where == "block" else model.blocks[7].attn
+    if what == "parameter":
+        module.more = nn.Parameter(torch.ones(32))
+    elif what == "buffer":
+        module.register_buffer("more", torch.ones(32))
+    else:
+        module.more = nn.Linear(32, 32)
+    with pytest.raises(
+        ArgumentError, match=f"have parts that vit does not know how to run: more of {type(module).__name__}"
+    ):
+        vit.sparsify(model)
+    assert not any("forward" in module.__dict__ for module in model.modules())
 
 
 def test_a_mask_of_somebody_else_is_refused():

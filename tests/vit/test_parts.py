@@ -88,6 +88,36 @@ def test_a_row_with_too_few_keys_left_is_filled_up_by_the_attention_without_the_
     assert torch.equal(found[1, 0, 1:, 1:4], torch.ones(5, 3, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_heads_count_alike_under_a_mask_and_a_shut_key_ranks_last(seed):
+    """Sharp heads: one whose weight lies on shut keys counts as much as others, and no shut key passes an open one."""
+    q, k, _ = attending(b=3, n=14, seed=seed)
+    q = 6 * q
+    draws = torch.Generator().manual_seed(seed)
+    before = Keys(torch.rand(3, 12, 12, generator=draws).topk(6).indices, 12, 2)
+    kept = torch.rand(3, 12, generator=draws).topk(9).indices.sort(-1).values
+    with torch.no_grad():
+        found = attended_keys(q, k, 0.5, 2, 4, kept, before).dense
+    shut = 0
+    for i in range(3):
+        under, plain = (literal.attention_map(q[i], k[i], mask) for mask in (before.dense[i, 0], None))
+        wanted = literal.mask_of(under, plain, before.dense[i, 0], kept[i].tolist(), 4 / 9, 2).bool()
+        assert torch.equal(found[i, 0], wanted)
+        rows = before.dense[i, 0, 2:, 2:][kept[i]][:, kept[i]]
+        shut += int((wanted[2:, 2:] & ~rows).sum())
+    assert shut > 0, "some rows had too few open keys"
+
+
+def test_the_added_mask_is_the_mask():
+    keys = Keys(torch.rand(2, 10, 10, generator=torch.Generator().manual_seed(1)).topk(3).indices, 10, 2)
+    for dtype in (torch.float32, torch.bfloat16):
+        added = keys.added(dtype)
+        assert added.dtype == dtype
+        assert torch.equal(added == 0, keys.dense)
+        assert torch.equal(added == -torch.inf, ~keys.dense)
+        assert keys.added(dtype) is added, "made once for the blocks that share it"
+
+
 @pytest.mark.parametrize("form", [fused, gathered, published], ids=lambda f: f.__name__)
 def test_masked_attention_is_that_of_the_literal_version(form):
     q, k, v = attending()
@@ -102,6 +132,24 @@ def test_masked_attention_is_that_of_the_literal_version(form):
         torch.testing.assert_close(out[i].double(), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_the_published_form_leaves_masked_keys_what_its_normalisation_leaves():
+    """(exp + eps / n) / (sum + eps): a masked key's weight, and rows that still sum to one."""
+    q, k, v = attending(b=1, heads=1, n=6)
+    v = torch.eye(6)[None, None]  # the output is the weights
+    keys = Keys(torch.tensor([[[0, 1]] * 5]), 5, 1)
+    with torch.no_grad():
+        weight = published(40 * q, k, v, keys, 0.5)[0, 0].double()
+        score = (40 * q @ k.transpose(-2, -1) * 0.5)[0, 0].double()
+    kept = (score - score.amax(-1, keepdim=True)).exp() * keys.dense[0, 0]
+    shut = ~keys.dense[0, 0]
+    left = (masked.EPS / 6 / (kept.sum(-1, keepdim=True) + masked.EPS)).expand(6, 6)
+    torch.testing.assert_close(weight[shut], left[shut], rtol=1e-4, atol=0)
+    assert masked.EPS == 1e-6
+    whole = kept.sum(-1) > 0.5  # where the largest key is not masked
+    assert 0 < int(whole.sum()) < 6, "both happen: the largest is taken before the mask, as published"
+    torch.testing.assert_close(weight.sum(-1)[whole], torch.ones(int(whole.sum())).double(), rtol=0, atol=3e-7)
+
+
 @pytest.mark.parametrize("form", [fused, gathered, published], ids=lambda f: f.__name__)
 def test_dropout_of_weights_has_the_right_mean(form):
     q, k, v = attending(b=1, heads=1, n=6)
@@ -113,6 +161,19 @@ def test_dropout_of_weights_has_the_right_mean(form):
     error = draws.std(0) / 600**0.5
     assert ((draws.mean(0) - plain).abs() <= 4.5 * error).all()
     assert error.min() > 1e-4
+
+
+def test_flex_attention_drops_weights_as_the_fused_kernel_does():
+    """It has no dropout of its own, and dropping none would be another training."""
+    q, k, v = attending(n=6)
+    keys = Keys(torch.tensor([[[0, 1, 2]] * 5] * 2), 5, 1)
+    found = []
+    with torch.random.fork_rng(), torch.no_grad():
+        for form in (masked.flex, fused):
+            torch.manual_seed(0)
+            found.append(form(q, k, v, keys, 0.5, 0.4))
+        assert torch.equal(*found)
+        assert not torch.allclose(found[0], fused(q, k, v, keys, 0.5), atol=1e-2)
 
 
 @pytest.mark.parametrize(("keep", "saving"), [(0.9, 0.136), (0.8, 0.256), (0.7, 0.352)])

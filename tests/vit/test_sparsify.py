@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from datawinnow import vit
+from datawinnow.vit import masked
 from tests.reference import vit as literal
 from tests.vit.networks import MAKERS, PATCHES, logits, made, pictures
 
@@ -33,7 +34,7 @@ def test_logits_and_kept_patches_are_those_of_the_literal_version(name, tokens, 
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")
-@pytest.mark.parametrize("form", [form for form in vit.FORMS if form != "fused"])
+@pytest.mark.parametrize("form", [form for form in vit.FORMS if form not in ("fused", "paying")])
 @every
 def test_all_forms_give_the_same(name, form):
     model, x = made(name), pictures()
@@ -79,6 +80,47 @@ def test_the_sparse_path_that_drops_nothing_is_the_dense_one(name):
         found = logits(vit.sparsify(model, keep_tokens=0.999, keep_attention=0.999), x)
     assert [kept.shape[1] for kept in model.sparsity.kept] == [PATCHES] * 3
     torch.testing.assert_close(found, before, rtol=1e-3, atol=1e-4)
+
+
+@every
+def test_in_training_the_sparse_path_draws_as_the_dense_one(name):
+    """Dropout, of attention weights too, and stochastic depth: the same numbers from the same draws."""
+    model, x = made(name).train(), pictures()
+    rated = 0
+    for module in model.modules():
+        for rate in {"p", "rate", "attention_dropout"} & set(vars(module)):
+            setattr(module, rate, 0.25)
+            rated += 1
+    assert rated >= 12
+
+    def passed():
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(1)
+            return logits(model, x)
+
+    before = passed()
+    vit.sparsify(model, keep_tokens=0.999, keep_attention=0.999, schedule=None)
+    torch.testing.assert_close(passed(), before, rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        model.eval()
+        assert torch.equal(logits(model, x), logits(model, x)), "nothing is drawn in evaluation"
+        again = logits(model, x)
+        torch.testing.assert_close(again, logits(vit.dense(model), x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [1, 0.5])
+def test_the_paying_form_leaves_keys_out_where_that_saves_time_alone(monkeypatch, tokens):
+    model, x = made("ours"), pictures()
+    with torch.no_grad():
+        without, under = (logits(vit.sparsify(model, keep_tokens=tokens, keep_attention=a), x) for a in (1, 0.05))
+        assert not torch.allclose(without, under, atol=1e-3)
+        vit.sparsify(model, keep_tokens=tokens, keep_attention=0.05, form="paying")
+        assert torch.equal(logits(model, x), without)
+        monkeypatch.setattr(masked, "LONG_ENOUGH", 8)
+        monkeypatch.setattr(masked, "SPARSE_ENOUGH", 0.5)
+        torch.testing.assert_close(logits(model, x), under, rtol=1e-3, atol=1e-4)
+        monkeypatch.setattr(masked, "LONG_ENOUGH", 33)  # 64 patches: with fewer kept it does not pay any more
+        assert torch.allclose(logits(model, x), under if tokens == 1 else without, rtol=1e-3, atol=1e-4)
 
 
 @every

@@ -125,6 +125,20 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
     assert killed.facts["cost"]["train"]["flops"] == whole.facts["cost"]["train"]["flops"]
 
 
+def test_what_a_step_takes_in_the_end_is_told_level_by_level():
+    model = pipeline.sparse(made("ours"), {"keep_tokens": 0.5, "keep_attention": 0.1, "form": "gathered"}, 30)
+    parts = {row.level: f"{100 * row.flops_ratio:.0f}%" for row in vit.level_costs(model, torch.zeros(1, 3, 32, 32))}
+    assert len(set(parts.values())) == 4
+    line = pipeline.told(model, (3, 32, 32))
+    assert "from blocks 3, 6, 9 on keeps 0.5 of the patches and 0.1 of the keys each time" in line
+    assert f"in the end a step takes {parts['tokens and attention']} of the dense network's operations" in line
+    assert f"(without leaving out keys {parts['tokens']}, without leaving out patches {parts['attention']})" in line
+    alone = pipeline.sparse(made("ours"), {"keep_attention": 0.1, "form": "paying", "at": [3]}, 30)
+    line = pipeline.told(alone, (3, 32, 32))
+    assert "from block 3 on keeps 0.1 of the keys where that pays each time" in line
+    assert line.endswith("100% of the dense network's operations")
+
+
 def test_options_of_a_file_are_checked():
     with pytest.raises(ArgumentError, match="a sparse network has no option 'keep'; its options are: keep_tokens"):
         pipeline.sparse(made("ours"), {"keep": 0.7}, 30)
@@ -167,7 +181,7 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
     page = tmp_path / "t" / "report.html"
     run("report", "t")
     assert "Which patches were kept" in page.read_text()
-    assert "of 16 8 then 4 stay" in page.read_text()
+    assert "of 16 patches 8, then 4 stay" in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datawinnow.core.cost import Cost
+from datawinnow.core.files import read_json, write_json
 from datawinnow.core.rng import forked
 from datawinnow.dynamic import InBatch, PlanLog, Replay, recorded
 from datawinnow.models import build
@@ -25,12 +26,19 @@ NOTHING = Cost()
 def plan_file(grid: Grid, cell: Cell, out: Path) -> Path | None:
     """Where the plan that a cell trains by stands; None where it trains by none.
 
-    Wrong labels differ from seed to seed, so under a scenario each seed has its own plan; else one serves all.
+    A plan that is not charged serves all seeds, as it would those who use it again: their interval is then about that
+    plan. One that an arm pays for itself is its own; and so is one under a scenario, whose labels differ by the seed.
     """
     if grid.named(cell.method).replay is None:
         return None
-    scenario = "" if cell.scenario == "clean" else f"-{cell.scenario.replace(' ', '-')}-seed{cell.seed}"
-    return out / "plans" / f"{cell.method}-{cell.keep:g}{scenario}.safetensors"
+    scenario = "" if cell.scenario == "clean" else f"-{cell.scenario.replace(' ', '-')}"
+    own = f"-seed{cell.seed}" if _own_plan(grid, cell) else ""
+    return out / "plans" / f"{cell.method}-{cell.keep:g}{scenario}{own}.safetensors"
+
+
+def _own_plan(grid: Grid, cell: Cell) -> bool:
+    spec = grid.named(cell.method).replay
+    return cell.scenario != "clean" or (spec is not None and spec.charged)
 
 
 def arm(
@@ -57,12 +65,12 @@ def arm(
         return {"passes": passes, "policy": grid.policy(cell.method, cell.keep)}, NOTHING
     file = plan_file(grid, cell, out)
     assert file is not None, cell
-    if not file.exists():
-        seed = cell.seed if cell.scenario != "clean" else grid.seeds[0]
+    if not file.exists() or not _cost_file(file).exists():
+        seed = cell.seed if _own_plan(grid, cell) else grid.seeds[0]
         _record(grid, cell, file, train, network, passes, **{**how, "seed": seed})
     log = PlanLog.load(file)
     policy = Replay(log, fingerprint=train.fingerprint)
-    return {"passes": log.passed / len(train), "policy": policy}, Cost(backward=round(log.cost))
+    return {"passes": log.passed / len(train), "policy": policy}, Cost.from_dict(read_json(_cost_file(file)))
 
 
 def _small(spec: InBatchSpec | ReplaySpec, train: Any, seed: int) -> torch.nn.Module:
@@ -90,9 +98,12 @@ def _record(
     policy = recorded(grid.policy(cell.method, cell.keep, passes))
     _, history = fit(small, train, passes=passes, policy=policy, **how)
     log = policy.log(fingerprint=train.fingerprint)
-    passed = history.cost.backward  # the last epoch was planned whole, and cut where the budget ended
-    weight = None if log.weight is None else log.weight[:passed]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace(log, index=log.index[:passed], ends=log.ends.clamp(max=passed), weight=weight, cost=share * passed).save(
-        file
-    )
+    passed = int(sum(row["examples"] for row in history.rows))  # the last epoch was planned whole, and may be cut
+    own = share * history.cost.passes
+    # beside the plan, and before it: seconds and operations, which the plan has no place for
+    write_json(_cost_file(file), replace(history.cost, forward=0, backward=round(own)).as_dict())
+    replace(log.first(passed), cost=own).save(file)
+
+
+def _cost_file(plan: Path) -> Path:
+    return plan.with_suffix(".json")

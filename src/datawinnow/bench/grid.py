@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from datawinnow.bench.specs import MethodSpec, Strict
+from datawinnow.bench.specs import ByKeep, MethodSpec, Strict, at_keep
 from datawinnow.core.errors import ArgumentError
 from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of
 from datawinnow.pipeline.policies import POLICIES, name_of, policy_for, takes_keep
@@ -35,12 +35,16 @@ class Data(Strict):
 
 
 class Train(Strict):
-    """``[train]``: the network and how every cell trains it; other keys are fields of `Recipe`."""
+    """``[train]``: the network and how every cell trains it; other keys are fields of `Recipe`.
+
+    ``at`` are other values of these for static selections by the fraction kept, as ``[train.at."0.2"]``.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     epochs: int = Field(gt=0)
     model: str | None = None
     model_options: dict[str, Any] = {}
+    at: ByKeep = {}
 
     def recipe(self) -> Recipe:
         """The recipe of every cell.
@@ -53,7 +57,7 @@ class Train(Strict):
         for key in given:
             if key not in known:
                 raise ArgumentError(
-                    f"[train] has no key {key!r}; its keys are: epochs, model, model_options, {', '.join(known)}"
+                    f"[train] has no key {key!r}; its keys are: epochs, model, model_options, at, {', '.join(known)}"
                 )
         # Not "auto" unless the file says so: timed in every cell by itself it could choose differently in two of them.
         return Recipe(**{"precision": "fp32", **given})
@@ -126,6 +130,9 @@ class Grid(Strict):
             score_options=spec.score_options,
             per_class=spec.per_class,
         )
+        if spec.options_at:
+            own = built.options_at
+            built = replace(built, options_at=lambda k: {**(own(k) if own else {}), **at_keep(spec.options_at, k)})
         return replace(built, key=name, label=spec.label or (built.label if spec.method else name)), spec.epochs
 
     def policy(self, name: str, keep: float, passes: float | None = None) -> Any:
@@ -175,9 +182,14 @@ class Grid(Strict):
             return name_of(spec.policy) if name == spec.policy else name
         return self.spec(name)[0].label if self.kind(name) == "static" else spec.label or name
 
-    def recipe(self, name: str) -> Recipe:
-        """How cells of the method train: as ``[train]`` says, but for what the method says itself."""
-        return replace(self.train.recipe(), **check_recipe(dict(self.named(name).train)))
+    def recipe(self, name: str, keep: float | None = None) -> Recipe:
+        """How cells of the method train: as ``[train]`` says, but for what it says of this keep and the method itself.
+
+        Raises:
+            ArgumentError: something that is no field of `Recipe`.
+        """
+        at = at_keep(self.train.at, keep) if keep is not None and self.kind(name) == "static" else {}
+        return replace(self.train.recipe(), **check_recipe({**at, **self.named(name).train}))
 
 
 class Cell(Strict):

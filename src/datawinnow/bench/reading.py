@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from datawinnow.core.pretrained import is_pretrained
 from datawinnow.models import MODELS
 from datawinnow.pipeline.methods import rehearse
 from datawinnow.pipeline.sparse import check_levels
+from datawinnow.train.recipe import check_recipe
 
 
 def read_grid(path: Path) -> Grid:
@@ -75,7 +77,9 @@ def check_grid(grid: Grid) -> Grid:
         ArgumentError: a name, an option or a number of epochs that some cell would stumble over after hours.
         MissingArrayError: a method needs an array that a recording does not make.
     """
-    grid.train.recipe()
+    recipe = grid.train.recipe()
+    for at in grid.train.at.values():
+        replace(recipe, **check_recipe(at))
     for section, model in (("train", grid.train.model), ("score", grid.score.model)):
         if model is not None and ":" not in model and model not in MODELS:
             raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")

@@ -125,7 +125,7 @@ def _compared(grid: Grid, rows: list[Row], out: Path) -> dict[str, Any]:
 
 def _settings(grid: Grid) -> dict[str, dict[str, Any]]:
     """What makes numbers comparable: all but the lists, the names, and where the data lies."""
-    train = {"epochs": grid.train.epochs, "model": grid.train.model, "model_options": grid.train.model_options}
+    train = grid.train.model_dump(include={"epochs", "model", "model_options", "at"})
     return {
         "data": grid.data.model_dump(exclude={"source"}),
         "train": {**train, **{k: v for k, v in grid.train.recipe().facts().items() if k != "workers"}},
@@ -139,7 +139,8 @@ def _compare_settings(before: dict[str, Any], own: dict[str, Any], there: set[st
 
     A setting that an older version did not have yet was at what is now its default.
     """
-    default = {"data": Data(source="").model_dump(), "train": Recipe().facts(), "score": Scoring().model_dump()}
+    train = {**Recipe().facts(), "at": {}}
+    default = {"data": Data(source="").model_dump(), "train": train, "score": Scoring().model_dump()}
     for section in ("data", "train", "score", "methods"):
         then, now = before.get(section, {}), own[section]
         for key in sorted({*then, *now}):

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _by_keep(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    for key in table:
+        try:
+            good = 0 < float(key) <= 1
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError(f'the key {key!r} must be a fraction kept, as "0.2"')
+    return table
+
+
+ByKeep = Annotated[dict[str, dict[str, Any]], AfterValidator(_by_keep)]
+"""A table whose keys are fractions kept."""
+
+
+def at_keep(table: dict[str, dict[str, Any]], keep: float) -> dict[str, Any]:
+    """What a table by the fraction kept has for ``keep``; nothing where it has none.
+
+    >>> at_keep({"0.2": {"batch": 64}}, 0.2), at_keep({"0.2": {"batch": 64}}, 0.3)
+    ({'batch': 64}, {})
+    """
+    return next((dict(found) for key, found in table.items() if abs(float(key) - keep) < 1e-9), {})
 
 
 class Strict(BaseModel):
@@ -26,8 +50,8 @@ class InBatchSpec(Strict):
 class ReplaySpec(Strict):
     """``replay = {...}`` of a method: a small network trains by a policy first, and its plan is trained by.
 
-    With ``charged`` the plan is paid from the arm's own budget. Without, the arm has all of it for itself, as who uses
-    a plan again and again has, and the row tells what the plan cost beside it.
+    With ``charged`` the plan is paid from the arm's own budget, each seed for its own. Without, the arm has all of it
+    for itself, as who uses a plan again and again has: one plan serves all seeds, and the rows tell what it cost.
     """
 
     model: str
@@ -43,7 +67,8 @@ class MethodSpec(Strict):
     ``batch``, ``replay``), or a baseline trained otherwise.
 
     ``train`` are fields of `Recipe` for this method alone, such as a learning rate tuned for it; ``keep`` those of the
-    grid's that it has cells for, all unless told; ``levels`` how a vision transformer is made sparse.
+    grid's that it has cells for, all unless told; ``levels`` how a vision transformer is made sparse; ``options_at``
+    more options of the selector by the fraction kept, as ``{ "0.3" = { cutoff = 0.2 } }``.
     """
 
     name: str
@@ -52,6 +77,7 @@ class MethodSpec(Strict):
     score: str | None = None
     select: str | None = None
     options: dict[str, Any] = {}
+    options_at: ByKeep = {}
     score_options: dict[str, Any] = {}
     epochs: int | None = Field(default=None, gt=0)
     per_class: bool = False
@@ -72,6 +98,8 @@ class MethodSpec(Strict):
             raise ValueError(
                 "give one of method (or score and select), policy, batch, replay and baseline: what it is made of"
             )
+        if self.options_at and not static:
+            raise ValueError("options_at goes with a static method")
         if self.wrap and self.policy is None:
             raise ValueError("wrap goes with policy")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from datawinnow.bench.grid import Grid
 from datawinnow.bench.reading import grid_of, parse, wrong
@@ -14,33 +14,50 @@ from datawinnow.core.errors import ArgumentError
 
 
 class Arena(Strict):
-    """``[[arena]]``: a dataset, a network, and the budgets in passes over all the examples."""
+    """``[[arena]]``: a dataset, a network, and the budgets: in passes over all the examples, or as ``keep``.
+
+    With ``passes`` the longest is how long full training takes, with ``keep`` that is ``epochs`` of ``train``. What an
+    arena says of ``train``, ``score`` or ``data`` comes on top of what the file says.
+    """
 
     name: str
     about: str = ""
-    passes: list[float]
-    data: dict[str, Any]
-    train: dict[str, Any]
+    passes: list[float] | None = None
+    keep: list[float] | None = None
+    data: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    score: dict[str, Any] = {}
     methods: list[str] | None = None
+    method: list[MethodSpec] = []
     seeds: list[int] | None = None
-    scenarios: list[str] = ["clean"]
+    scenarios: list[str] | None = None
 
     @field_validator("passes")
     @classmethod
-    def _passes(cls, value: list[float]) -> list[float]:
-        if not value or any(not 0 < p < 1 << 20 for p in value):
+    def _passes(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and (not value or any(not 0 < p < 1 << 20 for p in value)):
             raise ValueError("must be numbers above 0: the epochs that the shorter full runs train")
         return value
 
+    @model_validator(mode="after")
+    def _one_budget(self) -> Arena:
+        if self.passes is not None and self.keep is not None:
+            raise ValueError("give one of passes and keep: how large the budgets are")
+        return self
+
 
 class Suite(Strict):
-    """The whole file; what an arena does not say itself it has from here."""
+    """The whole file; what an arena does not say itself it has from here, of two methods of one name its own."""
 
     name: str
     about: str = ""
     methods: list[str]
     seeds: list[int]
+    keep: list[float] | None = None
+    scenarios: list[str] = ["clean"]
+    data: dict[str, Any] = {}
     train: dict[str, Any] = {}
+    score: dict[str, Any] = {}
     method: list[MethodSpec] = []
     arena: list[Arena]
 
@@ -61,11 +78,12 @@ def read_grids(path: Path) -> tuple[str, dict[str, Grid]]:
 def read_suite(path: Path) -> dict[str, Grid]:
     """Read and check a file with ``[[arena]]``: a grid an arena, by its name.
 
-    The reference of each budget is ``shorter_full``: all the data for that many epochs. ``keep`` of a cell is its
-    budget over the largest of the arena's; policies that train on a fraction an epoch have it among their options.
+    With ``passes`` the reference of each budget is ``shorter_full``: all the data for that many epochs. ``keep`` of a
+    cell is its budget over the largest of the arena's; policies that train on a fraction an epoch have it among their
+    options. With ``keep`` an arena is a grid as any other.
 
     Raises:
-        ArgumentError: as `read_grid`; two arenas of one name.
+        ArgumentError: as `read_grid`; two arenas of one name; an arena without budgets.
     """
     try:
         suite = Suite.model_validate(parse(path))
@@ -76,19 +94,29 @@ def read_suite(path: Path) -> dict[str, Grid]:
         if arena.name in grids or not arena.name.replace("_", "").replace("-", "").isalnum():
             why = "is there twice" if arena.name in grids else "names a folder: letters, digits, - and _"
             raise ArgumentError(f"{path}: [[arena]] {arena.name!r} {why}")
-        longest = max(arena.passes)
-        grids[arena.name] = grid_of(
-            path,
-            {
-                "name": f"{suite.name} {arena.name}",
-                "about": arena.about or suite.about,
-                "data": arena.data,
-                "train": {**suite.train, **arena.train, "epochs": longest},
-                "methods": arena.methods or suite.methods,
-                "method": [spec.model_dump() for spec in suite.method],
-                "keep": [passes / longest for passes in arena.passes],
-                "seeds": arena.seeds or suite.seeds,
-                "scenarios": arena.scenarios,
-            },
-        )
+        grids[arena.name] = grid_of(path, _raw(path, suite, arena))
     return grids
+
+
+def _raw(path: Path, suite: Suite, arena: Arena) -> dict[str, Any]:
+    """The arena as the file of a single grid would say it."""
+    own = {spec.name for spec in arena.method}
+    train = {**suite.train, **arena.train}
+    keep = arena.keep or suite.keep
+    if arena.passes is not None:
+        longest = max(arena.passes)
+        train, keep = {**train, "epochs": longest}, [passes / longest for passes in arena.passes]
+    if keep is None:
+        raise ArgumentError(f"{path}: [[arena]] {arena.name!r} has no budgets: give it passes, or it or the file keep")
+    return {
+        "name": f"{suite.name} {arena.name}",
+        "about": arena.about or suite.about,
+        "data": {**suite.data, **arena.data},
+        "train": train,
+        "score": {**suite.score, **arena.score},
+        "methods": arena.methods or suite.methods,
+        "method": [m.model_dump() for m in (*(m for m in suite.method if m.name not in own), *arena.method)],
+        "keep": keep,
+        "seeds": arena.seeds or suite.seeds,
+        "scenarios": arena.scenarios or suite.scenarios,
+    }

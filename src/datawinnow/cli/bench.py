@@ -25,6 +25,7 @@ UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
     "datawinnow bench benchmarks/cifar10_cpu.toml --time-limit 90m",
     "datawinnow bench benchmarks/contest.toml --only cifar10 --time-limit 2h",
     "datawinnow bench my-grid.toml --out results/mine --jobs 2 --table markdown",
+    "datawinnow bench benchmarks/paper/static.toml --shrink 50",
 )
 def bench(
     file: Annotated[
@@ -65,6 +66,15 @@ def bench(
             show_default=False,
         ),
     ] = [],  # noqa: B006
+    shrink: Annotated[
+        int,
+        typer.Option(
+            "--shrink",
+            metavar="K",
+            help="Divide examples, epochs, and channels by K, to see that a file runs; its accuracies mean nothing.",
+            min=1,
+        ),
+    ] = 1,
     table: Annotated[Literal["text", "markdown"], typer.Option("--table", help="How the table is printed.")] = "text",
     quiet: Quiet = False,
 ) -> None:
@@ -76,10 +86,13 @@ def bench(
     """
     screen = Screen(quiet=quiet)
     limit = None if time_limit is None else seconds_of(time_limit)
-    from datawinnow.bench import read_grids
+    from datawinnow.bench import read_grids, shrunk
 
     begun = time.monotonic()
     name, grids = read_grids(file)
+    if shrink > 1:
+        name = f"{name}_shrunk_{shrink}"
+        grids = {arena: shrunk(grids[arena], shrink) for arena in chosen(grids, only)}
     folder = out or RESULTS / name
     for arena in chosen(grids, only):
         place = folder / arena

@@ -143,13 +143,14 @@ def condense(
     a page.
     """
     from datawinnow import condense as library
-    from datawinnow.condense._run import condense_run, pictures
+    from datawinnow.condense._run import check_judging, condense_run, pictures
     from datawinnow.core.card import resolve
 
     screen = Screen(quiet=quiet)
     chosen = resolve(method, library.METHODS, kind="condenser")
     key, options = chosen.card.key, pairs(option, "--option")  # type: ignore[attr-defined]
     _refuse(options)
+    check_judging(judging.networks, judging.watched, judging.snapshots, judging.judge_epochs)
     if network.threads is not None:
         import torch
 
@@ -162,10 +163,11 @@ def condense(
     screen.note(f"network: {spelled}")
     how = _augment(augment, chosen, train, screen)
     options = {**options, "augment": how, "device": network.device}
-    count = iterations or int(chosen.card.options["iterations"])  # type: ignore[attr-defined]
+    count = int(chosen.card.options["iterations"]) if iterations is None else iterations  # type: ignore[attr-defined]
     path = found.default_run(train, run, suffix=f"-{key}-{per_class}" + (f"-seed{seed}" if seed else ""))
     if not (path / "synthetic.safetensors").exists():
-        _estimated(screen, chosen, train, seed, count, {**options, "per_class": per_class, "build": build})
+        how_much = {**options, "per_class": per_class, "build": build}
+        _estimated(screen, chosen, (train, test), seed, count, judging, how_much)
     with screen.stage() as stage:
         facts = condense_run(
             train, test, path, method=chosen, per_class=per_class, build=build, network=spelled, seed=seed,
@@ -218,16 +220,41 @@ def _augment(given: str | None, method: Any, train: Any, screen: Screen) -> Any:
     return default.without("flip")
 
 
-def _estimated(screen: Screen, method: Any, train: Any, seed: int, iterations: int, how: dict[str, Any]) -> None:
-    from datawinnow.condense._estimate import estimate
+def _estimated(
+    screen: Screen,
+    method: Any,
+    data: tuple[Any, Any],
+    seed: int,
+    iterations: int,
+    judging: Judging,
+    how: dict[str, Any],
+) -> None:
+    import torch
 
+    from datawinnow.condense import evaluate
+    from datawinnow.condense._estimate import estimate
+    from datawinnow.condense._run import evaluation_epochs
+
+    train, test = data
+    own = {"build": how["build"], "augment": how["augment"], "device": how["device"], "networks": 1}
+
+    def judge(made: Any, epochs: int) -> None:
+        evaluate(made, test.x[:1], test.labels[:1], generator=torch.Generator(), epochs=epochs, **own)
+
+    each = judging.judge_epochs or evaluation_epochs(method.card.key, how["augment"])
+    nets = 2 * judging.networks + judging.watched * (judging.snapshots - 1) if judging.networks else 0
     found_ = estimate(
-        method, train.x, train.labels, seed=seed, iterations=iterations,
+        method, train.x, train.labels, seed=seed, iterations=iterations, judging=judge, epochs=each * nets,
         mean=train.mean or None, std=train.std or None, **how,
     )  # fmt: skip
+    then = ""
+    if nets:
+        then = (
+            f"; judging by {nets} networks about {duration(found_['judging'], rough=True)} (--networks 0 leaves it out)"
+        )
     screen.note(
         f"estimate: {iterations:,} iterations of {duration(found_['iteration'])} take about "
-        f"{duration(found_['seconds'], rough=True)}, and {found_['memory'] / 1e9:.1f} GB of memory; judging is extra"
+        f"{duration(found_['seconds'], rough=True)}, and {found_['memory'] / 1e9:.1f} GB of memory{then}"
     )
 
 
@@ -248,8 +275,10 @@ def _tell(screen: Screen, facts: dict[str, Any], path: Path, page: Path | None) 
 
 
 def spread_of(row: dict[str, Any]) -> str:
-    """Mean and population standard deviation of a row's accuracies, in percent."""
+    """Mean and population standard deviation of a row's accuracies, in percent; of one network there is none."""
     import statistics
 
     found_ = row["accuracies"]
+    if len(found_) == 1:
+        return f"{100 * found_[0]:.1f}%"
     return f"{100 * statistics.fmean(found_):.1f} +- {100 * statistics.pstdev(found_):.1f}%"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,10 @@ from datawinnow.cli.options import Quiet
 from datawinnow.cli.prune import NoReport
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from datawinnow.instruct.pairs import Pairs
 
 _CHOICE, _DATA, _OUT = "Method", "Data", "Output"
 
@@ -207,6 +210,7 @@ def instruct(
                            progress=stage)  # fmt: skip
     for line in told(found):
         screen.note(f"data: {line}")
+    _check_first(found, kept, subsets, select, out)
     found, ends = measured(found, measuring, screen)
     base = PUBLISHED if mode == "paper" and (score is None or select is None) else Choice()
     choice = replace(
@@ -243,6 +247,23 @@ def keep_of(text: str) -> int | float:
         return float(text)
     except ValueError:
         raise ArgumentError(f"--keep must be a number of pairs (200) or a fraction (0.1), got {text!r}") from None
+
+
+def _check_first(pairs: Pairs, keep: int | float, subsets: Path | None, select: str | None, out: Path | None) -> None:
+    """Refuse what can be known to be wrong before anything is computed or paid for."""
+    from datawinnow import select as selectors
+    from datawinnow.core.card import resolve
+    from datawinnow.instruct._source import check_out
+    from datawinnow.instruct.choose import budget_from
+    from datawinnow.instruct.quotas import cluster_quotas
+
+    budget_from(keep, len(pairs))
+    if select is not None:
+        resolve(select, {**selectors.METHODS, "cluster_quotas": cluster_quotas}, kind="selector")
+    if out is not None:
+        check_out(pairs.source, out)
+    if subsets is not None and not subsets.is_file():
+        raise DataError(f"no such file: {subsets}")
 
 
 def _way(score: str | None) -> str | None:

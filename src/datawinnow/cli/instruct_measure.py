@@ -87,7 +87,13 @@ class Measuring:
     ] = 0.0  # fmt: skip
     cap: Annotated[
         float | None,
-        _text("--cap", "MONEY", "What a run may cost at most; needed where there is a price. Default: none.", _JUDGE),
+        _text(
+            "--cap",
+            "MONEY",
+            "What a run may cost at most; needed for an endpoint that is not on this machine (0 "
+            "where it is free). Default: none.",
+            _JUDGE,
+        ),
     ] = None
     per_minute: Annotated[
         float | None,
@@ -204,6 +210,7 @@ def _language(pairs: Pairs, wanted: Measuring, store: Store, stage: Any, numbers
 def _judged(pairs: Pairs, wanted: Measuring, store: Store, stage: Any, screen: Screen, numbers: dict[str, Any]) -> None:
     from datawinnow.instruct.endpoint import Endpoint
     from datawinnow.instruct.judge import Judge, judge
+    from datawinnow.instruct.pairs import Problem, lines_of
     from datawinnow.instruct.terms import Terms
 
     def confirm(found: Estimate) -> bool:
@@ -228,5 +235,11 @@ def _judged(pairs: Pairs, wanted: Measuring, store: Store, stage: Any, screen: S
     finally:
         account = by.account
         screen.note(f"judge: {account.asked:,} asked, {account.stored:,} from before, {account.spent:.4g} spent")
-        for line in account.told():
+        problems = [
+            Problem(int(pairs.place[i]), f"no grade: {kind}", account.details[kind])
+            for kind, at in account.failed.items()
+            for i in at
+        ]
+        for line in lines_of(pairs.source.word, problems):
             screen.note(f"judge: {line}")
+        pairs.problems.extend(problems)

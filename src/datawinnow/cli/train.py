@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from datawinnow.cli import found
+from datawinnow.cli import found, plans
 from datawinnow.cli.levels import Levels
 from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
+from datawinnow.core.errors import ArgumentError
 
 Select = Annotated[
     Path | None,
@@ -29,8 +30,8 @@ Policy = Annotated[
         "--policy",
         metavar="NAME",
         help="Choose again while training: auto (what beat all the data for fewer epochs nearest to this size and "
-        "budget, else all the data, and why), random, epsilon_greedy, ucb, rs2, info_batch, seta, order_dp, loss_power "
-        "or example_swap. Default: none; every epoch trains on all.",
+        "budget, else all the data, and why), replay (what --record-plan wrote), random, epsilon_greedy, ucb, rs2, "
+        "info_batch, seta, order_dp, loss_power or example_swap. Default: none; every epoch trains on all.",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),
@@ -103,6 +104,8 @@ OwnRun = Annotated[
     "datawinnow train my-pictures/ --select runs/my-pictures --epochs 30",
     "datawinnow train my-pictures/ --epochs 30",
     "datawinnow train my-pictures/ --policy ucb --keep 0.7 --policy-option period=1 --passes 20",
+    "datawinnow train my-pictures/ --policy ucb --keep 0.7 --passes 20 --record-plan ucb.safetensors",
+    "datawinnow train my-pictures/ --policy replay --plan ucb.safetensors --seed 1 --run runs/replayed",
     "datawinnow train my-pictures/ --model vit --optimizer adamw --levels examples,tokens,attention",
 )
 def train(
@@ -115,6 +118,8 @@ def train(
     keep: KeepEach = None,
     policy_option: PolicyOptions = [],  # noqa: B006
     wrap: Wrap = [],  # noqa: B006
+    record_plan: plans.RecordPlan = None,
+    plan: plans.Plan = None,
     epochs: Epochs = None,
     passes: Passes = None,
     seed: Seed = 0,
@@ -137,7 +142,10 @@ def train(
     swaps = "examples" in peeled.named()
     length = _length("example_swap" if swaps else policy, epochs, passes)
     policy, keep, how = peeled.policy(policy, keep, pairs(policy_option, "--policy-option"), length)
-    planned = _policy(policy, {"keep": keep, "options": how, "wrap": wrap}, length)
+    log = plans.read(policy, plan, record_plan, options=how, keep=keep, wrap=wrap, select=select)
+    if log is not None:
+        length = plans.length_of(log, None if epochs is None and passes is None else length, how)
+    planned = None if log is not None else _policy(policy, {"keep": keep, "options": how, "wrap": wrap}, length)
     selection: Selection | None = None
     # read before the data are: a wrong file is told at once, and the data are loaded as they were for the selection
     about: dict[str, Any] = read_selection(select)[1] if select is not None else {}
@@ -147,6 +155,10 @@ def train(
         selection, about = read_selection(select, fingerprint=examples.fingerprint, name=examples.name)
     if policy == AUTO:
         planned, length = _auto(screen, len(examples if selection is None else selection), length, **how)
+        if record_plan is not None and planned is None:
+            raise ArgumentError("auto chose all the data, so there is no plan for --record-plan: name a policy")
+    if log is not None:
+        planned = plans.replay(screen, log, examples, how)
     path = found.default_run(examples, run, suffix=_suffix(about, policy, keep, seed))
     with screen.stage("training") as stage:
         folder = train_run(
@@ -156,6 +168,7 @@ def train(
             selection=selection,
             about=about,
             policy=planned,
+            record_plan=record_plan,
             levels=peeled.sparse(),
             **length,
             model=training.model,
@@ -170,6 +183,8 @@ def train(
     _tell(screen, folder, about, len(test))
     if planned is not None:
         _tell_fractions(screen, folder, about)
+    if record_plan is not None:
+        screen.next("train", data, "--policy", "replay", "--plan", str(record_plan))
 
 
 def _auto(screen: Screen, n: int, length: dict[str, Any], *, noisy: bool = False) -> tuple[Any, dict[str, Any]]:
@@ -186,8 +201,6 @@ def _auto(screen: Screen, n: int, length: dict[str, Any], *, noisy: bool = False
 
 def _length(policy: str | None, epochs: int | None, passes: float | None) -> dict[str, Any]:
     """``epochs`` or ``passes``, whichever was given."""
-    from datawinnow.core.errors import ArgumentError
-
     if passes is None:
         return {"epochs": DEFAULT_EPOCHS if epochs is None else epochs}
     if epochs is not None:
@@ -201,7 +214,6 @@ def _length(policy: str | None, epochs: int | None, passes: float | None) -> dic
 
 def _policy(name: str | None, how: dict[str, Any], length: dict[str, Any]) -> Any:
     """The policy asked for, before any data are read."""
-    from datawinnow.core.errors import ArgumentError
     from datawinnow.pipeline.policies import policy_for, policy_of
 
     if name == AUTO:

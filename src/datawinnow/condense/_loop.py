@@ -25,6 +25,9 @@ from datawinnow.core import check, provenance
 from datawinnow.core.errors import ArgumentError, TrainingError
 from datawinnow.core.synthetic import Synthetic
 
+MINUTE = 60.0
+"""Seconds between checkpoints, unless iterations are given: what a kill costs at most."""
+
 
 class DivergedError(TrainingError):
     """Matching gave a number that is none; what was learned before is kept.
@@ -72,9 +75,11 @@ class Run:
             for part in self.objective(Step(world, net, percent, x, y, leaf, drawn)):
                 gradient += torch.autograd.grad(part, leaf)[0]
                 loss += float(part.detach())
-            if not (abs(loss) < float("inf") and bool(torch.isfinite(gradient).all())):
-                raise self.diverged(k, loss)
+            before = world.pixels.tensors()
             world.pixels.step(gradient, self.rate(k))
+            if not (abs(loss) < float("inf") and bool(torch.isfinite(world.pixels.x).all())):
+                world.pixels.load(before)
+                raise self.diverged(k, loss)
             total, t = total + loss, t + 1
         return total / t
 
@@ -84,7 +89,7 @@ class Run:
         if self.checkpoint is not None:
             where = str(synthetic.save(self.checkpoint.with_name(f"{self.checkpoint.stem}-last-good.safetensors")))
         return DivergedError(
-            f"matching gave a loss of {loss:g} (or a gradient that is not finite) in iteration {k}: try a lower lr (it "
+            f"matching gave a loss of {loss:g} (or pixels that are not finite) in iteration {k}: try a lower lr (it "
             f"was {self.rate(k):g}). The last good images are kept in {where}",
             synthetic,
         )
@@ -154,16 +159,20 @@ def condensed(
     """
     run = prepared(locals())
     run.go_on()
-    every = shared["every"] or max(1, run.iterations // 20)
+    every, saved = shared["every"], time.monotonic()
     told, progress = shared["on_iteration"], shared["progress"]
+    if run.world.real.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(run.world.real.device)
     if told is not None:
         told(run.done, None, run.synthetic)
     for k in range(run.done, run.iterations):
         begun = time.perf_counter()
         loss = run.iterate(k)
         run.done, run.seconds = k + 1, run.seconds + time.perf_counter() - begun
-        if run.done % every == 0 or run.done == run.iterations:
+        due = time.monotonic() - saved > MINUTE if every is None else run.done % every == 0
+        if due or run.done == run.iterations:
             run.save()
+            saved = time.monotonic()
         if progress is not None:
             progress("condensing", run.done, run.iterations)
         if told is not None:
@@ -179,8 +188,8 @@ def prepared(given: dict[str, Any]) -> Run:
     check.number("lr", given["lr"], 0, 1e9)
     check.number("momentum", shared["momentum"], 0, 0.9999)
     check.one_of("precision", shared["precision"], ("fp32", "bf16"))
-    if shared["precision"] == "bf16" and "together" in shared:
-        raise ArgumentError(f"{given['method']} matches gradients, which bf16 changes: leave precision at 'fp32'")
+    if "together" in shared:
+        _refused_where_gradients_match(given["method"], shared)
     for name in ("chunk", "at_once", "every"):
         if shared[name] is not None:
             check.number(name, shared[name], 1, 1 << 40, integer=True)
@@ -210,6 +219,16 @@ def prepared(given: dict[str, Any]) -> Run:
         settings["data"] = fingerprint(real.x, real.labels)
     rest = {key: given[key] for key in ("networks", "objective", "iterations", "real_batch", "lr", "halve_at")}
     return Run(world=world, settings=settings, names=names, checkpoint=checkpoint, **rest)
+
+
+def _refused_where_gradients_match(method: str, shared: dict[str, Any]) -> None:
+    if shared["precision"] == "bf16":
+        raise ArgumentError(f"{method} matches gradients, which bf16 changes: leave precision at 'fp32'")
+    if shared["recompute"]:
+        raise ArgumentError(
+            f"{method} differentiates a gradient, whose graph holds the activations whether they are computed again or "
+            "not, so recompute=True saves nothing: give at_once=1, which holds the graph of one class at a time"
+        )
 
 
 def described(part: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import nn
 from datawinnow.condense._evaluate import Evaluation, evaluate
 from datawinnow.condense._projection import projection
 from datawinnow.condense._real_sets import real_set
-from datawinnow.core import provenance
+from datawinnow.core import check, provenance
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import read_json, write_json
@@ -52,6 +52,8 @@ def condense_run(
 ) -> dict[str, Any]:
     """Condense ``train`` in the folder ``path``; going on, to the same images, where it was stopped.
 
+    What is done already is not done again.
+
     Args:
         train: `Examples` of pictures in memory.
         test: held-out ones; they judge and choose nothing. None to judge nothing.
@@ -79,6 +81,7 @@ def condense_run(
         RunError: a folder of another run.
     """
     x = pictures(train)
+    check_judging(networks, watched, snapshots, epochs)
     key = card_of(method).key
     epochs = epochs or evaluation_epochs(key, augment)
     facts: dict[str, Any] = {
@@ -91,7 +94,8 @@ def condense_run(
         "judged": {"networks": networks, "watched": watched, "snapshots": snapshots, "epochs": epochs,
                    "augment": plain(augment), "test": 0 if test is None else len(test)},
     }  # fmt: skip
-    begin(path, facts)
+    if begin(path, facts) and (path / DONE).exists():
+        return read_json(path / RUN)
     judge = _Judge(path, test, build, seed, epochs, augment, progress)
     at = sorted({round(i * iterations / max(1, snapshots - 1)) for i in range(max(2, snapshots))})
 
@@ -99,8 +103,10 @@ def condense_run(
         if done in at and not (path / "snapshots" / f"{done:07}.png").exists():
             now = synthetic()
             now.save(path / "snapshots" / f"{done:07}.safetensors")
-            judge.row(now, f"iteration {done}", done, watched if done < iterations else networks)
-            now.save_grid(path / "snapshots" / f"{done:07}.png", scale=max(1, 32 // now.images.shape[-1]))
+            nets = watched if done < iterations else networks
+            judge.row(now, f"iteration {done}", done, nets if networks else 0)
+            columns, scale = 10 if per_class == 1 else None, max(1, 32 // now.images.shape[-1])
+            now.save_grid(path / "snapshots" / f"{done:07}.png", columns, scale=scale)
 
     made = method(
         x, train.labels, per_class=per_class, build=build, generator=stream(seed, "condense"), iterations=iterations,
@@ -123,15 +129,32 @@ def condense_run(
     return read_json(path / RUN)
 
 
-def begin(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write ``run.json``, or see that the one there is of the same run.
+def check_judging(networks: int, watched: int, snapshots: int, epochs: int | None) -> None:
+    """Refuse what cannot be judged.
+
+    Raises:
+        ArgumentError: a number out of range.
+    """
+    least = {
+        "networks": (networks, 0),
+        "watched": (watched, 0),
+        "snapshots": (snapshots, 2),
+        "judge_epochs": (epochs, 1),
+    }
+    for name, (value, lowest) in least.items():
+        if value is not None:
+            check.number(name, value, lowest, 100_000, integer=True)
+
+
+def begin(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Write ``run.json``, or see that the one there is of the same run; whether that is done.
 
     Raises:
         RunError: another run lives here.
     """
     if not (path / RUN).exists():
         write_json(path / RUN, {**facts, "status": {"condense": "unfinished"}, "cost": {}})
-        return
+        return False
     there, wanted = read_json(path / RUN), json.loads(json.dumps(facts, default=str))
     if there.get("verb") != "condense":
         raise RunError(f"{path} holds a run of another kind: give another folder with --run")
@@ -143,6 +166,7 @@ def begin(path: Path, facts: Mapping[str, Any]) -> None:
                     f"{path} was begun with {key}={was.get(key)!r}, now it is {now.get(key)!r}: give another folder "
                     "with --run, or the options that it was begun with"
                 )
+    return bool(there.get("status", {}).get("condense") == "done")
 
 
 def pictures(train: Any) -> torch.Tensor:

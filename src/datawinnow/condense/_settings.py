@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from datawinnow.core import check
@@ -28,7 +29,7 @@ IDM: dict[str, dict[int, dict[str, Any]]] = {
     "imagenet": {
         1: {"real_batch": 128, "ce_weight": 3.0, "push_every": 50, "steps": 10, "net_batch": 128, "most": 50},
         10: {"real_batch": 128, "ce_weight": 3.0, "push_every": 50, "steps": 10, "net_batch": 128, "most": 50},
-        50: {"real_batch": 128, "ce_weight": 3.0, "push_every": 50, "steps": 10, "net_batch": 128, "most": 100},
+        50: {"real_batch": 128, "ce_weight": 3.0, "push_every": 50, "steps": 10, "net_batch": 128, "factor": 1},
     },
 }
 """The published command lines of IDM, by dataset and images a class."""
@@ -59,11 +60,14 @@ def dm_lr(per_class: int, classes: int) -> float:
     return 10.0 if per_class >= 100 and classes < 100 else 1.0
 
 
-def idm_settings(per_class: int, classes: int, size: int) -> dict[str, Any]:
+def idm_settings(per_class: int, classes: int, size: int, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """IDM's settings for ``classes`` classes of pictures of ``size`` pixels: those of the dataset most like it.
+
+    What is ``given`` and not None comes before them.
 
     >>> idm_settings(10, 10, 32)["ce_weight"], idm_settings(50, 200, 64)["ce_weight"], idm_settings(1, 100, 224)["most"]
     (0.5, 0.8, 50)
     """
     like = "imagenet" if size >= 128 else "tiny" if classes > 150 else "cifar100" if classes > 31 else "cifar10"
-    return {"net_batch": 256, "most": 100, **nearest(per_class, IDM[like])}
+    own = {key: value for key, value in (given or {}).items() if value is not None}
+    return {"net_batch": 256, "most": 100, "factor": 2, **nearest(per_class, IDM[like]), **own}

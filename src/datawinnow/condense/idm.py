@@ -34,10 +34,10 @@ def regularised_matching(step: Step, ce_weight: float) -> Iterator[Tensor]:
     "per_class) + trained * steps * net_batch)) passes, memory O(n + classes * per_class * factor^2)")  # fmt: skip
 def idm(
     images: Any, labels: Any, *, per_class: int, build: Any, generator: torch.Generator, iterations: int = 20_000,
-    real_batch: int | None = None, lr: float = 0.2, init: str = "real", augment: Any = SIAMESE, factor: int = 2,
-    ce_weight: float | None = None, first: int = 3, most: int | None = None, push_every: int | None = None,
-    trained: int = 2, steps: int | None = None, net_lr: float = 0.01, net_momentum: float = 0.9,
-    weight_decay: float = 5e-4, net_batch: int | None = None, reset_every: int = 100, **shared: Unpack[Shared],
+    real_batch: int | None = None, lr: float = 0.2, init: str = "real", augment: Any = SIAMESE, first: int = 3,
+    factor: int | None = None, ce_weight: float | None = None, most: int | None = None, push_every: int | None = None,
+    trained: int = 2, steps: int | None = None, net_lr: float = 0.01, net_momentum: float = 0.9, reset_every: int = 100,
+    net_batch: int | None = None, weight_decay: float = 5e-4, **shared: Unpack[Shared],
 ) -> Synthetic:  # fmt: skip
     """Learn images of l x l tiles whose mean features match, in networks trained on real images a little.
 
@@ -47,14 +47,14 @@ def idm(
     References:
         Zhao et al. 2023, arXiv 2307.09742; condense.md 1.8.
     """
-    own = idm_settings(per_class, count_classes(labels), side_of(images))
-    given = {"real_batch": real_batch, "ce_weight": ce_weight, "push_every": push_every, "steps": steps, "most": most}
-    own |= {key: value for key, value in (given | {"net_batch": net_batch}).items() if value is not None}
+    given = {"real_batch": real_batch, "ce_weight": ce_weight, "factor": factor, "push_every": push_every}
+    given |= {"steps": steps, "most": most, "net_batch": net_batch}
+    own = idm_settings(per_class, count_classes(labels), side_of(images), given)
     nets = {"lr": net_lr, "momentum": net_momentum, "weight_decay": weight_decay, "batch": own.pop("net_batch")}
-    size, weight = own.pop("real_batch"), own.pop("ce_weight")
+    size, weight, tiles = own.pop("real_batch"), own.pop("ce_weight"), own.pop("factor")
     queue = Queue(first=first, trained=trained, reset_every=reset_every, **own, **nets)
     return condensed(
         images, labels, method="idm", per_class=per_class, build=build, generator=generator, networks=queue, lr=lr,
-        objective=partial(regularised_matching, ce_weight=weight), iterations=iterations, factor=factor,
+        objective=partial(regularised_matching, ce_weight=weight), iterations=iterations, factor=tiles,
         real_batch=size, init=init, augment=augment, in_turns=True, **shared,
     )  # fmt: skip

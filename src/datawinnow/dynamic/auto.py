@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -12,22 +13,15 @@ from typing import Any
 from datawinnow.core import check
 from datawinnow.core.card import card_of
 from datawinnow.dynamic._expected import expected_fraction
-from datawinnow.dynamic.info_batch import InfoBatch
-from datawinnow.dynamic.loss_power import LossPower
+from datawinnow.dynamic._named import for_passes, wrapped
 from datawinnow.dynamic.policy import Policy
 from datawinnow.dynamic.random_pruning import RandomPruning
-from datawinnow.dynamic.ucb import UCB
 from datawinnow.dynamic.wrap import _Wrapped
-from datawinnow.dynamic.wrap_guarded import guarded
-from datawinnow.dynamic.wrap_shrinking import shrinking
 
 REACH = 4.0
 """How many times more or fewer examples, or passes, than measured a place still speaks for."""
 CLAIM = 5
 """Seeds that stand behind a place that is chosen by."""
-MAKERS: dict[str, Any] = {
-    card_of(make).key: make for make in (UCB, RandomPruning, LossPower, InfoBatch)
-}  # those of the contest
 
 
 @dataclass(frozen=True)
@@ -75,14 +69,19 @@ class Place:
         return f"{self.arena} at {self.passes:g} passes"
 
     def make(self, passes: float) -> Policy:
-        """The policy, for as many passes."""
-        options, epochs = dict(self.options), max(1, round(passes / float(self.options.get("keep", 1.0))))
-        make = MAKERS[self.policy]
-        policy: Any = make(**({"epochs": epochs} if "epochs" in card_of(make).takes else {}), **options)
-        for text in self.wrap:
-            name, _, value = text.partition("=")
-            policy = guarded(policy) if name == "guarded" else shrinking(policy, epochs, end=float(value))
-        return policy  # type: ignore[no-any-return]
+        """The policy, for as many passes: as the contest has made it."""
+        from datawinnow.dynamic import POLICIES  # which this module is a part of
+
+        make = POLICIES[self.policy]
+
+        def made(epochs: int) -> Policy:
+            length = {"epochs": epochs} if "epochs" in card_of(make).takes else {}
+            policy: Any = make(**length, **self.options)
+            for text in self.wrap:
+                policy = wrapped(policy, text, epochs)
+            return policy  # type: ignore[no-any-return]
+
+        return for_passes(made, passes)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,8 @@ def advise(n: int, *, passes: float, noisy: bool = False) -> Advice:
 
     A place of the map speaks for datasets and budgets up to four times larger or smaller. Of the nearest that do, the
     policy with the highest low end of its 95% interval over five paired seeds is chosen if that is above zero;
-    otherwise all the data for that many epochs, which is what a policy has to beat.
+    otherwise all the data for that many epochs, which is what a policy has to beat. Where several places are equally
+    near, as two networks on as many examples, a policy counts by the worst of those that five seeds stand behind.
 
     Args:
         n: number of examples.
@@ -157,7 +157,7 @@ def advised(n: int, *, passes: float, noisy: bool = False) -> tuple[Place | None
         return None, f"{everything}: nothing was measured near n={n:,}, {passes:g} passes, {labels}"
     least = min(place.far(n, passes) for place in near)
     here = [place for place in near if place.far(n, passes) == least]
-    best = max(here, key=lambda place: (place.low, place.gain))
+    best = max((_worst(each) for each in _by_policy(here)), key=lambda place: (place.low, place.gain))
     if best.low <= 0:
         settled = all(place.seeds >= CLAIM for place in here)
         words = "nothing beat it" if settled else f"nothing is known, with {CLAIM} seeds, to beat it"
@@ -165,6 +165,19 @@ def advised(n: int, *, passes: float, noisy: bool = False) -> tuple[Place | None
     assert best.half is not None, best
     gained = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for as many examples passed"
     return best, f"{best.label}: {gained} on {best.where} ({best.seeds} seeds), the nearest that was measured"
+
+
+def _by_policy(places: Sequence[Place]) -> list[list[Place]]:
+    """The places of each policy."""
+    groups: dict[str, list[Place]] = {}
+    for place in places:
+        groups.setdefault(json.dumps([place.policy, place.options, place.wrap], sort_keys=True), []).append(place)
+    return list(groups.values())
+
+
+def _worst(places: Sequence[Place]) -> Place:
+    """Of a policy's places the one that speaks least for it, of those with enough seeds to speak at all."""
+    return min(places, key=lambda place: (place.seeds < CLAIM, place.low))
 
 
 def auto(n: int, epochs: int, *, noisy: bool = False) -> Auto:

@@ -78,14 +78,29 @@ class InBatch:
             (budget,) int64 on the CPU.
 
         Raises:
-            ArgumentError: losses that are not (b,) or not finite; a selector of one's own that keeps another number.
+            ArgumentError: losses that are not (b,) or not finite; a selector of one's own that gives something else.
         """
         values = losses("loss", loss)
         if self.by == "highest":
             return top(values, budget, generator)
         if self.by == "drawn":
             return by_weight(values, budget, generator)
-        positions = self.by(values, budget=budget, generator=generator)[0].cpu()
-        if len(positions) != budget:
-            raise ArgumentError(f"by must keep {budget} of a batch of {len(values)}, but kept {len(positions)}")
-        return positions
+        return _positions(self.by(values, budget=budget, generator=generator), budget, len(values))
+
+
+def _positions(answer: Any, budget: int, size: int) -> Tensor:
+    """What a selector of one's own chose, if that is ``budget`` positions in a batch of ``size``."""
+    if not isinstance(answer, tuple) or not answer or not isinstance(answer[0], Tensor):
+        raise ArgumentError(
+            f"by must return (positions, weights), as batch selectors do, with positions a tensor, got {answer!r:.200}"
+        )
+    found = answer[0].detach().cpu()
+    if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype is torch.bool:
+        raise ArgumentError(
+            f"by must return positions as ({budget},) whole numbers, got {found.dtype} of shape {tuple(found.shape)}"
+        )
+    if len(found) != budget:
+        raise ArgumentError(f"by must keep {budget} of a batch of {size}, but kept {len(found)}")
+    if len(torch.unique(found)) < budget or not 0 <= int(found.min()) <= int(found.max()) < size:
+        raise ArgumentError(f"by must return {budget} different positions from 0 to {size - 1}, got {found.tolist()}")
+    return found.to(torch.int64)

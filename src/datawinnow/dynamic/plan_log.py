@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,43 @@ class PlanLog:
         index = self.index[part].to(torch.int64)
         return Selection(index, torch.ones(index.numel()) if self.weight is None else self.weight[part].clone())
 
+    def first(self, passed: int) -> PlanLog:
+        """The log up to its ``passed``-th example, which may end within an epoch; what it cost stays.
+
+        What a run under a budget (``fit(passes=)``) trained on: its last epoch is planned whole, and cut where the
+        budget ends.
+
+        Raises:
+            ArgumentError: fewer than 1 or more than there are.
+        """
+        check.number("passed", passed, 1, self.passed, integer=True)
+        ends = self.ends.clamp(max=passed)
+        weight = None if self.weight is None else self.weight[:passed]
+        return replace(self, index=self.index[:passed], ends=ends[torch.diff(ends, prepend=ends[:1] * 0) > 0],
+                       weight=weight)  # fmt: skip
+
+    def outward(self, selection: Selection, n: int) -> PlanLog:
+        """The log of a run over the ``selection`` of ``n`` examples as one over all of them.
+
+        Args:
+            selection: what the run was given to choose from: ids of this log are positions in it, and its weights
+                come on top of those here.
+            n: number of examples that the selection is of.
+
+        Raises:
+            ArgumentError: a selection of another size than the run's.
+        """
+        if len(selection) != self.n:
+            raise ArgumentError(f"the plan is about n={self.n} examples, but the selection has {len(selection)}")
+        weight = selection.weight[self.index] * (1.0 if self.weight is None else self.weight)
+        index = selection.index[self.index]
+        return replace(
+            self,
+            index=index.to(torch.int32) if n <= NARROW else index,
+            n=n,
+            weight=None if bool((weight == 1).all()) else weight,
+        )
+
     def break_even(self, full: float) -> float | None:
         """Replays after which the plan has paid for itself; None if it never does.
 
@@ -169,7 +206,10 @@ class PlanLog:
         """
         path = Path(path)
         if not path.is_file():
-            raise RunError(f"no such file: {path}; record a plan with recorded(policy).log() and save it there")
+            raise RunError(
+                f"no such file: {path}; record a plan with: datawinnow train DATA --policy ucb --keep 0.7 "
+                f"--record-plan {path}, or with recorded(policy).log().save(...)"
+            )
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get("datawinnow", "null"))

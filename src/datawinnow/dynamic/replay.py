@@ -70,7 +70,7 @@ class Replay:
         if None not in prints and prints[0] != prints[1]:
             raise ArgumentError(
                 f"the plan was made on the dataset with fingerprint {prints[0]}, this one has {prints[1]}: its ids "
-                "mean other examples here, so record a plan on this dataset"
+                "mean other examples here, so load that dataset, as it was loaded then, or record a plan on this one"
             )
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.pretrained import is_pretrained, located, transformers_for
 from datawinnow.instruct.store import Store
 
 Progress = Callable[[str, int, int], None]
@@ -20,25 +20,14 @@ ENDS = 1 << 20
 """Bytes read at both ends of a file of weights, to know it again."""
 
 
-def transformers_for(what: str) -> Any:
-    """The package, or an error that names the extra.
-
-    Raises:
-        ArgumentError: it is not installed.
-    """
-    try:
-        return importlib.import_module("transformers")
-    except ImportError:
-        raise ArgumentError(f"{what} needs transformers: pip install 'datawinnow[transformers]'") from None
-
-
 def load(what: str, kind: str, name: str, **options: Any) -> Any:
     """``transformers.<kind>.from_pretrained(name)``, from safetensors only where it is a model.
 
     Args:
         what: the indicator, for the error.
         kind: a class of transformers, for example ``"AutoTokenizer"``.
-        name: a folder, or a name on the Hub (then fetched, unless ``HF_HUB_OFFLINE`` says otherwise).
+        name: a folder, or a name on the Hub (then fetched, unless ``HF_HUB_OFFLINE`` says otherwise); or with ``hf:``
+            before it, as everywhere else, ``hf:package:NAME`` among them.
         options: passed on.
 
     Raises:
@@ -46,21 +35,31 @@ def load(what: str, kind: str, name: str, **options: Any) -> Any:
         DataError: no such model, or not of this kind.
     """
     package = transformers_for(what)
+    place = folder_of(name)
     if kind.endswith("Model") or "ModelFor" in kind:
         options = {"use_safetensors": True, **options}  # nothing from outside is ever unpickled
     try:
-        return getattr(package, kind).from_pretrained(name, **options)
+        return getattr(package, kind).from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        where = "" if Path(name).is_dir() else " (it is no folder here, so it was looked for on the Hub)"
+        where = "" if Path(place).is_dir() else " (it is no folder here, so it was looked for on the Hub)"
         reason = str(error).strip().split("\n")[0][:200]
         raise DataError(f"{what}: cannot load {kind} from {name!r}{where}: {reason}") from None
 
 
+def folder_of(name: str) -> str:
+    """The folder, or the name on the Hub, that a name means with or without ``hf:`` before it.
+
+    Raises:
+        ArgumentError: no such folder or package.
+    """
+    return located(name)[0] if is_pretrained(name) else name
+
+
 def fingerprint(name: str, model: Any) -> str:
     """What tells a model apart: of a folder both ends of each file (small ones whole), else its name and revision."""
-    folder = Path(name)
+    folder = Path(folder_of(name))
     if not folder.is_dir():
-        return f"{name}@{getattr(model.config, '_commit_hash', None)}"
+        return f"{folder_of(name)}@{getattr(model.config, '_commit_hash', None)}"
     found = hashlib.sha256()
     for file in sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")):
         size = file.stat().st_size

@@ -61,7 +61,7 @@ def write_selection(
     for i in np.flatnonzero(selection.reason.numpy() == int(Reason.UNSCORED)).tolist():
         notes[i] = "lacks something that the choice needs"
     columns = {
-        "id": pa.array(pairs.ids, pa.string()),
+        "id": pa.array([_whole(name) for name in pairs.ids], pa.string()),
         "place": pa.array(pairs.place),
         "kept": pa.array(order >= 0),
         "order": pa.array(order),
@@ -83,6 +83,8 @@ def means_of(pool: Pool, selection: Selection) -> list[dict[str, Any]]:
     for name in pool.layout.indicators:
         values = pool.pairs.numbers[name]
         there = ~np.isnan(values)
+        if not (there & kept).any():
+            continue  # of an indicator that none of them has there is no mean
         spread, whole = float(values[there].std()), float(values[there].mean())
         own = float(values[there & kept].mean())
         gap = (own - whole) / spread if spread > 0 else 0.0
@@ -107,7 +109,7 @@ def gallery_of(pairs: Pairs, scored: Scored, selection: Selection, notes: list[s
     def shown(i: int) -> dict[str, str]:
         assert selection.reason is not None
         return {
-            "id": pairs.ids[i],
+            "id": _whole(pairs.ids[i]),
             "where": pairs.name(int(pairs.place[i])),
             "instruction": _cut(pairs.instruction[i]),
             "answer": _cut(pairs.answer[i]),
@@ -118,8 +120,13 @@ def gallery_of(pairs: Pairs, scored: Scored, selection: Selection, notes: list[s
     return {name: [shown(i) for i in ids] for name, ids in parts.items()}
 
 
+def _whole(text: str) -> str:
+    """Without halves of letters (lone surrogates), which JSON may spell and no file of text can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _cut(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = _whole(text)
     return text if len(text) <= LETTERS else text[: LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.pretrained import transformers_for
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
 
@@ -43,7 +44,7 @@ class Clip:
         self.net = _models.load("clip", "CLIPModel", model).to(_models.on(device)).eval()
         self.tokenizer = _models.load("clip", "AutoTokenizer", model)
         # the Pillow one where there are two: the other needs torchvision, and its pixels differ
-        package = _models.transformers_for("clip")
+        package = transformers_for("clip")
         kind = "CLIPImageProcessorPil" if hasattr(package, "CLIPImageProcessorPil") else "CLIPImageProcessor"
         self.processor = _models.load("clip", kind, model)
         self.batch = batch

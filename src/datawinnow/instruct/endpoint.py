@@ -5,23 +5,25 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.instruct._transport import OPENER, Refused, hung_up_on
 
 LARGEST = 1 << 20
 """Bytes of an answer that are read at most."""
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 """What may pass if asked again; any other status ends the run."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
+HIDDEN = "[key]"
+"""What stands where an endpoint sends the key back."""
 
 
 class AskError(Exception):
@@ -79,17 +81,34 @@ class Endpoint:
             raise ArgumentError(
                 "the endpoint's url must be like https://host/v1, without a name, a key or a query in it"
             )
-        if parts.scheme == "http" and parts.hostname not in LOCAL and os.environ.get(self.key_env):
+        if self._read_key() and parts.scheme == "http" and not self.local:
             raise ArgumentError(f"the key in {self.key_env} would go to {parts.hostname} unencrypted: use https")
         check.number("timeout", self.timeout, 0.01, 1e5)
         check.number("most", self.most, 1, 10**6, integer=True)
         check.number("temperature", self.temperature, 0, 2)
 
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine, so that nobody asks money for it."""
+        return urlsplit(self.url).hostname in LOCAL
+
+    def _read_key(self) -> str:
+        """The key, without the line end that a file leaves behind it.
+
+        Raises:
+            ArgumentError: it cannot stand in a header; the error does not show it.
+        """
+        key = os.environ.get(self.key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ArgumentError(f"the key in {self.key_env} holds letters that no key has; set it again")
+        return key
+
     def ask(self, prompt: str) -> Answered:
-        """The answer to one prompt.
+        """The answer to one prompt; the key stands neither in it nor in an error, whatever the endpoint sends back.
 
         Raises:
             AskError: whatever is wrong with the answer, by kind.
+            ArgumentError: a key that cannot be one.
         """
         body = {
             "model": self.model,
@@ -97,36 +116,38 @@ class Endpoint:
             "temperature": self.temperature,
             "max_tokens": self.most,
         }
-        return self._checked(self._post(json.dumps(body).encode("utf-8", "surrogatepass")))
+        key = self._read_key()
+        raw = self._post(json.dumps(body).encode("utf-8", "surrogatepass"), key)
+        try:
+            found = self._checked(raw.replace(key.encode(), HIDDEN.encode()) if key else raw)
+        except AskError as error:
+            error.args = (_without(str(error), key),)  # it may have been spelled with escapes
+            raise
+        return replace(found, text=_without(found.text, key))
 
-    def _post(self, body: bytes) -> bytes:
+    def _post(self, body: bytes, key: str) -> bytes:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        key = os.environ.get(self.key_env, "")
         if key:
             headers["Authorization"] = f"Bearer {key}"
         url = f"{self.url.rstrip('/')}/chat/completions"
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")
         end = time.monotonic() + self.timeout
         try:
-            with _OPENER.open(request, timeout=self.timeout) as answer:
+            with hung_up_on(self.timeout), OPENER.open(request, timeout=self.timeout) as answer:
                 return _read(answer, end)
         except urllib.error.HTTPError as error:
             raise self._refused(error, key) from None
-        except (TimeoutError, socket.timeout):  # noqa: UP041
-            raise AskError("timeout", f"no answer within {self.timeout:g} s") from None
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, TimeoutError):
-                raise AskError("timeout", f"no connection within {self.timeout:g} s") from None
-            raise AskError("no connection", _without(str(error.reason), key)) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException) as error:  # URLError, TimeoutError and what a hang-up leaves
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            if isinstance(reason, TimeoutError) or time.monotonic() >= end:
+                raise AskError("timeout", f"no answer within {self.timeout:g} s") from None
+            if isinstance(error, urllib.error.URLError):
+                raise AskError("no connection", _without(str(reason), key)) from None
             raise AskError("connection broken", _without(f"{type(error).__name__}: {error}", key)) from None
 
     def _refused(self, error: urllib.error.HTTPError, key: str) -> AskError:
-        try:
-            said = error.read(2000).decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException):
-            said = ""
-        detail = _without(" ".join(said.split())[:200], key)
+        said = _without(error.said.decode("utf-8", "replace"), key) if isinstance(error, Refused) else ""
+        detail = " ".join(said.split())[:200]
         if error.code in (401, 403):
             have = "is not accepted" if key else "is not set"
             detail = f"the key in {self.key_env} {have}: {detail}"
@@ -155,25 +176,16 @@ class Endpoint:
         return Answered(text, spent)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """None: urllib then reports the status as an error."""
-        return
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
-
-
 def _read(answer: Any, end: float) -> bytes:
-    """The body, if it comes whole before ``end``: a socket's own timeout starts anew with every byte."""
+    """The body, if it comes whole before ``end``."""
     parts, size = [], 0
     while True:
         if time.monotonic() > end:
             raise TimeoutError
         part = answer.read1(1 << 16)
         if not part:
+            if time.monotonic() > end:  # hung up on: what came is not whole
+                raise TimeoutError
             break
         size += len(part)
         if size > LARGEST:
@@ -203,7 +215,7 @@ def _same(told: str, asked: str) -> bool:
 
 
 def _without(text: str, key: str) -> str:
-    return text.replace(key, "***") if key else text
+    return text.replace(key, HIDDEN) if key else text
 
 
 def patiently(

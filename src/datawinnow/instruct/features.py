@@ -54,7 +54,7 @@ def layout_of(pairs: Pairs, *, indicators: tuple[str, ...] | None = None) -> Lay
         indicators: names of single numbers; None takes those of `INDICATORS` and `MORE` that are there.
 
     Raises:
-        ArgumentError: an indicator that no pair has, or none at all.
+        ArgumentError: an indicator that no pair has.
     """
     names = tuple(name for name in (*INDICATORS, *MORE) if name in pairs.numbers) if indicators is None else indicators
     for name in names:
@@ -62,10 +62,6 @@ def layout_of(pairs: Pairs, *, indicators: tuple[str, ...] | None = None) -> Lay
             have = ", ".join(sorted(pairs.numbers)) or "none"
             raise ArgumentError(f"no pair has the indicator {name!r}; there are: {have}")
     vectors = tuple((name, pairs.vectors[name].shape[1]) for name in VECTORS if name in pairs.vectors)
-    if not names and not vectors:
-        raise ArgumentError(
-            "the pairs have no indicator: compute one (--clip, --reward, --judge, --lm) or name a field"
-        )
     return Layout(vectors, names)
 
 
@@ -86,7 +82,8 @@ def matrix(
     parts = [np.asarray(vectors[name], dtype=np.float32) for name, _ in layout.vectors]
     # in float32 as the published code has them: 10 * reward there is a product of float32
     singles = [np.float32(scale.get(name, 1.0)) * np.asarray(numbers[name], np.float32) for name in layout.indicators]
-    return torch.from_numpy(np.concatenate([*parts, *(single[..., None] for single in singles)], axis=-1))
+    columns = [*parts, *(single[..., None] for single in singles)]
+    return torch.from_numpy(np.concatenate(columns, axis=-1)) if columns else torch.empty(0, 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.instruct import _models, answers
 from datawinnow.instruct.endpoint import Answered, AskError, Endpoint, patiently
 from datawinnow.instruct.store import Store, key_of
-from datawinnow.instruct.terms import LETTERS, Account, Estimate, Terms
+from datawinnow.instruct.terms import Account, Estimate, Terms, tokens_of
 
 STOP_AFTER = 10
 """Failures in a row after which an endpoint is taken for down."""
@@ -69,6 +70,12 @@ class Judge:
         self.account = Account()
         if terms.price_in + terms.price_out > 0 and terms.cap is None:
             raise ArgumentError("a price needs a cap: say with cap= (--cap) what a run may cost at most")
+        if terms.cap is None and not endpoint.local:
+            raise ArgumentError(
+                f"{urlsplit(endpoint.url).hostname} may ask money for its answers: say what a million tokens cost with "
+                "price_in= and price_out= (--price-in, --price-out) and what a run may cost at most with cap= (--cap); "
+                "where nothing is paid, cap=0 (--cap 0)"
+            )
         self.own = {
             "url": endpoint.url.rstrip("/"), "model": endpoint.model, "temperature": endpoint.temperature,
             "prompt": answers.VERSION,
@@ -117,7 +124,7 @@ class Judge:
         return True
 
     def _worst(self, prompt: str) -> float:
-        return self.terms.cost(len(prompt) / LETTERS + 10, self.endpoint.most)
+        return self.terms.cost(tokens_of(prompt) + 10, self.endpoint.most)
 
     def _agree(self, prompts: dict[bytes, str]) -> None:
         money = sum(self._worst(prompt) for prompt in prompts.values())
@@ -200,7 +207,7 @@ class Judge:
     def _keep(self, key: bytes, found: Answered, prompt: str) -> None:
         self.store.put_text("judge", key, found.text)
         self.account.asked += 1
-        told = found.spent or (len(prompt) / LETTERS, len(found.text) / LETTERS)
+        told = found.spent or (tokens_of(prompt), tokens_of(found.text))
         self.account.spent += self.terms.cost(*told)
 
     def _finished(self, future: Future[Answered], key: bytes, prompt: str, at: list[int], out: Tensor) -> bool:

@@ -74,15 +74,26 @@ class Reader:
         self.own = {"model": _models.fingerprint(how.model, self.net), "most": self.most}
 
     def losses(
-        self, instruction: Sequence[str | None], answer: Sequence[str], store: Store, progress: Any = None
+        self,
+        instruction: Sequence[str | None],
+        answer: Sequence[str],
+        store: Store,
+        progress: Any = None,
+        *,
+        alone: bool = False,
     ) -> Tensor:
         """(n,) float32 mean nats a token of each answer, behind its instruction or (None) alone.
+
+        With ``alone`` an answer stands alone, but is cut as it is behind its instruction: to the same tokens.
 
         The first token of an answer is predicted from the token before it. Where an answer stands alone that is the
         tokenizer's beginning of a text; where it has none, the first token counts in neither case, so that losses with
         and without the instruction are about the same tokens.
         """
         spelled = [self._spelled(a, b) for a, b in zip(instruction, answer, strict=True)]
+        if alone:
+            start = self.tokenizer.bos_token_id
+            spelled = [([] if start is None else [start], own) for _, own in spelled]
         keys = [
             None if len(own) < 1 else key_of("answer_loss", self.own, np.array([*before, -1, *own], "<i8").tobytes())
             for before, own in spelled
@@ -261,6 +272,7 @@ def ifd(
         Li et al. 2023, arXiv 2308.12032, equation 4 and section 3.3.
     """
     check.one_of("above_one", above_one, ("drop", "keep"))
-    found = answer_loss(instruction, answer, reader=reader, store=store, progress=progress)
-    ratio = found / direct_loss(answer, reader=reader, store=store, progress=progress)
+    asked, answers = _pairs(instruction, answer)
+    kept = store or Store(None)
+    ratio = reader.losses(asked, answers, kept, progress) / reader.losses(asked, answers, kept, progress, alone=True)
     return torch.where(ratio > 1, torch.nan, ratio) if above_one == "drop" else ratio

@@ -74,14 +74,11 @@ def pool_of(pairs: Pairs, *, indicators: tuple[str, ...] | None = None) -> Pool:
     """The features of the pairs, and who has all of them.
 
     Raises:
-        ArgumentError: no indicator, or one that no pair has.
-        DataError: not one pair that has them all.
+        ArgumentError: an indicator that no pair has.
     """
     layout = layout_of(pairs, indicators=indicators)
     raw = matrix(layout, pairs.numbers, pairs.vectors, scale=PUBLISHED_SCALE)
     usable = torch.nonzero(~torch.isnan(raw).any(dim=1)).flatten()
-    if not len(usable):
-        raise DataError(f"no pair has all of the features {', '.join(layout.names)}")
     return Pool(pairs, layout, raw, usable)
 
 
@@ -132,9 +129,17 @@ def score_by(
 
     Raises:
         ArgumentError: no labelled subsets for what is learned from them, or no such indicator.
+        DataError: not one pair that has all of the features, which what is learned needs.
     """
     if way not in LEARNED:
         return _by_indicator(pool, way, ends or {})
+    _subsets(pool, way)
+    if not len(pool.usable):
+        lacking = ", ".join(f"{count:,} of {len(pool.pairs):,} lack {name}" for name, count in pool.lacking().items())
+        raise DataError(
+            f"no pair has all of the features that {way!r} needs: {lacking or 'there are none'}; choose by an "
+            "indicator that pairs have (--score)"
+        )
     if way == "ridge":
         means, _ = _means(pool)
         found = ridge(means, _subsets(pool, way).labels)

@@ -8,8 +8,18 @@ from dataclasses import dataclass, field
 from datawinnow.core import check
 from datawinnow.instruct.endpoint import AskError
 
-LETTERS = 3.5
-"""Letters of a token, for an estimate on the safe side."""
+BYTES = 3.5
+"""Of a token in UTF-8, for an estimate on the safe side: of English a token has more, and a letter of Chinese, which is
+about a token, has 3."""
+
+
+def tokens_of(text: str) -> float:
+    """About how many tokens a text has, rather too many.
+
+    >>> tokens_of("a" * 35), tokens_of("\u732b" * 35)
+    (10.0, 30.0)
+    """
+    return len(text.encode("utf-8", "surrogatepass")) / BYTES
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class Terms:
     Attributes:
         price_in: money for a million tokens of questions.
         price_out: money for a million tokens of answers.
-        cap: money that a run may cost at most; None where nothing is paid (both prices 0).
+        cap: money that a run may cost at most; None only for an endpoint on this machine that asks nothing (both prices
+            0).
         per_minute: requests a minute at most; None for as many as `workers` make.
         workers: requests under way at a time.
         tries: how often one question is asked at most.

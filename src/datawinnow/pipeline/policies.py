@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datawinnow.core.card import card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic import POLICIES as ALL
-from datawinnow.dynamic import annealed, every, guarded, rescaled, shrinking, warm_up
-from datawinnow.dynamic._expected import expected_fraction
+from datawinnow.dynamic._named import TAKES, WRAPPERS, for_passes, wrapped
 
 POLICIES = {key: policy for key, policy in ALL.items() if key not in ("static_subset", "replay")}
 """Those that a name, a number and options are enough for."""
@@ -73,80 +72,7 @@ def policy_for(name: str, *, passes: float, wrap: Sequence[str] = (), **how: Any
     >>> policy_for("info_batch", passes=7).epochs
     10
     """
-    epochs = max(1, round(passes))
-    for _ in range(20):  # the fraction depends a little on the length; it settles at once but for rounding
-        policy = policy_of(name, epochs=epochs, wrap=wrap, **how)
-        found = max(1, round(passes / expected_fraction(policy, epochs)))
-        if abs(found - epochs) <= 1:
-            break
-        epochs = found
-    return policy_of(name, epochs=found, wrap=wrap, **how)
-
-
-def wrapped(policy: Any, text: str, epochs: int) -> Any:
-    """``policy`` in the wrapper that ``text`` names.
-
-    Raises:
-        ArgumentError: there is no such wrapper, or it does not take what is given.
-
-    >>> wrapped(policy_of("rs2", epochs=8, keep=0.5), "every=2", 8).k
-    2
-    """
-    name, _, value = text.partition("=")
-    if name not in WRAPPERS:
-        raise ArgumentError(f"no wrapper is called {name!r}. There are: {', '.join(WRAPPERS)}")
-    try:
-        return WRAPPERS[name](policy, value, epochs)
-    except ValueError:
-        raise ArgumentError(f"the wrapper {name!r} takes {TAKES[name]}, got {text!r}") from None
-
-
-def _rescaled(policy: Any, value: str, epochs: int) -> Any:
-    del epochs
-    if value:
-        raise ValueError(value)
-    return rescaled(policy)
-
-
-def _annealed(policy: Any, value: str, epochs: int) -> Any:
-    how, _, share = value.partition(":")
-    kinds: Any = how or "full"
-    if kinds not in ("none", "full", "partial"):
-        raise ValueError(value)
-    return annealed(policy, epochs, float(share or 0.875), kinds)
-
-
-def _guarded(policy: Any, value: str, epochs: int) -> Any:
-    del epochs
-    if value:
-        raise ValueError(value)
-    return guarded(policy)
-
-
-def _shrinking(policy: Any, value: str, epochs: int) -> Any:
-    end, _, start = value.partition(":")
-    return shrinking(policy, epochs, end=float(end), start=float(start or 1.0))
-
-
-WRAPPERS: dict[str, Callable[[Any, str, int], Any]] = {
-    "warm_up": lambda policy, value, epochs: warm_up(policy, int(value)),
-    "annealed": _annealed,
-    "rescaled": _rescaled,
-    "every": lambda policy, value, epochs: every(policy, int(value)),
-    "shrinking": _shrinking,
-    "guarded": _guarded,
-}
-"""By name: a policy, the text after ``=`` and the epochs of the run give the wrapped policy."""
-
-TAKES = {
-    "warm_up": "a number of epochs on everything, as warm_up=2",
-    "annealed": "full, partial or none, and the share of the run before it, as annealed=full:0.875",
-    "rescaled": "nothing",
-    "every": "a number of epochs between plans, as every=5",
-    "shrinking": "the keep at the end, and that at the start, as shrinking=0.5 or shrinking=0.5:0.9",
-    "guarded": "nothing",
-}
-"""What to give each wrapper."""
+    return for_passes(lambda epochs: policy_of(name, epochs=epochs, wrap=wrap, **how), passes)
 
 
 def takes_keep(name: str) -> bool:
@@ -162,3 +88,6 @@ def name_of(name: str) -> str:
 
 def _named(name: str) -> Any:
     return resolve(SHORT.get(name.lower(), name), POLICIES, kind="policy")
+
+
+__all__ = ["POLICIES", "SHORT", "TAKES", "WRAPPERS", "name_of", "policy_for", "policy_of", "takes_keep", "wrapped"]

@@ -58,18 +58,19 @@ def check_levels(options: Mapping[str, Any]) -> None:
 
 def told(model: nn.Module, shape: tuple[int, ...]) -> str:
     """A sentence on what a sparse network leaves out, and what that saves of a step."""
-    costs = {row.level: row for row in level_costs(model, torch.zeros(1, *shape))}
+    ratios = {row.level: f"{100 * row.flops_ratio:.0f}%" for row in level_costs(model, torch.zeros(1, *shape))}
     sparsity: Any = model.sparsity
-    final, parts = sparsity.final, []
+    final, parts, alone = sparsity.final, [], ""
     if final.tokens < 1:
         parts.append(f"{final.tokens:g} of the patches")
     if final.attention < 1:
-        parts.append(f"{final.attention:g} of the keys")
-    ratio = costs["tokens and attention"].flops_ratio
+        parts.append(f"{final.attention:g} of the keys" + (" where that pays" if sparsity.form == "paying" else ""))
+    if len(parts) == 2:
+        alone = f" (without leaving out keys {ratios['tokens']}, without leaving out patches {ratios['attention']})"
     places = ", ".join(map(str, sparsity.at))
     return (
-        f"sparse: from blocks {places} on keeps {' and '.join(parts)} each time; in the end a step takes "
-        f"{100 * ratio:.0f}% of the dense network's operations"
+        f"sparse: from {'block' if len(sparsity.at) == 1 else 'blocks'} {places} on keeps {' and '.join(parts)} each "
+        f"time; in the end a step takes {ratios['tokens and attention']} of the dense network's operations{alone}"
     )
 
 

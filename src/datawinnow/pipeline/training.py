@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.core.cost import Cost
-from datawinnow.core.errors import RunError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
@@ -17,6 +17,7 @@ from datawinnow.dynamic._saved import spelled
 from datawinnow.pipeline import chosen, sparse
 from datawinnow.pipeline.about import Model
 from datawinnow.pipeline.folder import RunFolder
+from datawinnow.pipeline.plan_file import PlanFile
 from datawinnow.pipeline.recording import begin
 from datawinnow.pipeline.rows import finite
 from datawinnow.pipeline.stage import Stage, augment_of
@@ -32,6 +33,7 @@ def train_run(
     selection: Selection | None = None,
     about: Mapping[str, Any] | None = None,
     policy: Any = None,
+    record_plan: Path | None = None,
     levels: Mapping[str, Any] | None = None,
     epochs: float | None = 30,
     passes: float | None = None,
@@ -53,6 +55,7 @@ def train_run(
         selection: which examples, with what weight; all when None.
         about: what ``selection.parquet`` says of the selection.
         policy: chooses anew what each epoch trains on, among the selected examples (`datawinnow.dynamic`).
+        record_plan: file for what it planned, for `datawinnow.dynamic.Replay`; None for none.
         levels: what a vision transformer keeps of its patches and keys (`pipeline.sparse`); all when None.
         epochs: passes over the selected examples.
         passes: instead of them: with a policy, as many examples in all as that many epochs on all the selected.
@@ -72,10 +75,13 @@ def train_run(
         some pictures it keeps.
 
     Raises:
+        ArgumentError: ``record_plan`` without a policy.
         RunError: the folder is about another dataset, holds a recording, or was begun with other options.
         TrainingError: the loss is no longer a number.
     """
     recipe, epochs = recipe or Recipe(), epochs if passes is None else None
+    if record_plan is not None and policy is None:
+        raise ArgumentError("record_plan goes with a policy: without one every epoch trains on everything")
     named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
     folder, built, network = begin(train, run, seed=seed, tell=tell, **named)
     options = {
@@ -88,12 +94,16 @@ def train_run(
         "selection": _chosen(selection, about),
         "policy": None if policy is None else spelled(policy),
         "passes": passes,
+        "record_plan": record_plan is not None,
         "levels": None if levels is None else dict(levels),
     }
     _same_training(folder, options)
     stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
+    plan = None if record_plan is None else PlanFile(Path(record_plan), stage.checkpoint.parent / "plan")
     if stage.done:
         stage.tidy()
+        if plan is not None:
+            plan.check(run)
         if tell is not None:
             tell(f"{run} is trained already; using it")
         return folder
@@ -105,6 +115,7 @@ def train_run(
         if tell is not None:
             tell(sparse.told(built, folder.facts["dataset"]["shape"]))
     how["recipe"] = stage.start(built, train, recipe, asked, tell, seed=seed, model=network)
+    policy = policy if plan is None else plan.around(policy)
     if policy is not None:
         how["on_plan"] = _written(train, folder, selection)
     else:
@@ -112,8 +123,16 @@ def train_run(
     built, history = fit(built, kept, epochs=epochs, passes=passes, test=test, seed=seed, policy=policy, **how)
     if levels is not None:
         sparse.write_patches(folder, built, train if test is None else test)
+    if plan is not None:  # before it is done: who was killed in between gets the plan with the same command
+        told = {
+            "fingerprint": folder.facts["dataset"]["fingerprint"],
+            "made_by": f"{options['policy']} on {network['name']}",
+        }
+        plan.write(policy, history, selection, folder.n, **told)
     reached = {"test_accuracy": finite(history.test_accuracy), "test_loss": finite(history.test_loss)}
     stage.finish(built, history, result=reached)
+    if plan is not None:
+        plan.tidy()
     return folder
 
 

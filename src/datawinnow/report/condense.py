@@ -57,6 +57,7 @@ def condense_context(folder: Path) -> dict[str, Any]:
         "unfinished": facts["status"].get("condense") != "done",
         "figures": figures,
         "sheets": _sheets(folder),
+        "laid_out": "Class by class" if facts["options"].get("per_class") == 1 else "A class a row",
         "rows": [_row(row) for row in rows],
         "options": [(str(k), str(v)) for k, v in facts["options"].items() if k != "load"],
         "cost": _cost(facts),
@@ -69,8 +70,14 @@ def _about(facts: dict[str, Any]) -> str:
     shape = "x".join(str(side) for side in data.get("shape", []))
     return (
         f"{data.get('name')}: {data.get('n', 0):,} real images ({shape}), {len(data.get('classes', []))} classes; "
-        f"method {options.get('method')}, {options.get('per_class')} images a class, network {options.get('network')}."
+        f"method {options.get('method')}, {a_class(facts)}, network {options.get('network')}."
     )
+
+
+def a_class(facts: dict[str, Any]) -> str:
+    """How many images a class, in words."""
+    count = facts["options"].get("per_class")
+    return f"{count} image{'' if count == 1 else 's'} a class"
 
 
 def _lead(facts: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
@@ -88,11 +95,13 @@ def _lead(facts: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
 
 
 def spread(accuracies: Sequence[float]) -> str:
-    """Mean and population standard deviation in percent.
+    """Mean and population standard deviation in percent; of one network there is none.
 
-    >>> spread([0.5, 0.7])
-    '60.0 ± 10.0%'
+    >>> spread([0.5, 0.7]), spread([0.5])
+    ('60.0 ± 10.0%', '50.0%')
     """
+    if len(accuracies) == 1:
+        return f"{100 * accuracies[0]:.1f}%"
     return f"{100 * statistics.fmean(accuracies):.1f} ± {100 * statistics.pstdev(accuracies):.1f}%"
 
 

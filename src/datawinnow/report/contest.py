@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from datawinnow.core.errors import RunError
 from datawinnow.report import words
-from datawinnow.report.results import ROWS, file_of, rows
+from datawinnow.report.results import ROWS, Row, file_of, rows
 from datawinnow.report.statistics import Difference, Interval
 from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, canvas, styled, to_svg
-from datawinnow.report.table import CLEAN, SHORTER, Cell, Table, table
+from datawinnow.report.table import CLEAN, SHORTER, Cell, table
 
 SAYS = (
     "Above the line it is worth choosing, below it all the data for fewer epochs is better. Each point is an arena and "
@@ -41,6 +41,8 @@ class Arm:
             budgets; None outside them, or with one budget.
         beforehand: passes paid once beside the budget, as for a plan that other runs train by again; 0 where the
             budget pays for everything.
+        chooses: whether it chooses what to train on; False where every epoch was all the data, as in a control by
+            another loss or learning rate.
     """
 
     arena: str
@@ -53,6 +55,12 @@ class Arm:
     gain: Difference | None
     needs: float | None
     beforehand: float = 0.0
+    chooses: bool = True
+
+    @property
+    def fair(self) -> bool:
+        """Whether it may win: a choice of examples for which the budget pays everything."""
+        return self.gain is not None and self.chooses and not self.beforehand
 
     @property
     def saves(self) -> float | None:
@@ -82,30 +90,41 @@ def arms(path: Path) -> list[Arm]:
     folders = sorted(file.parent for file in path.glob(f"*/{ROWS}"))
     if not folders:
         raise RunError(f"no arenas at {path}: make some with: datawinnow bench benchmarks/contest.toml --out {path}")
-    return [arm for folder in folders for arm in _of(folder.name, table(rows(file_of(folder))))]
+    return [arm for folder in folders for arm in _of(folder.name, rows(file_of(folder)))]
 
 
-def _of(arena: str, found: Table) -> list[Arm]:
-    n, epochs = float(found.about["n"]), float(found.about["epochs"])
+def _of(arena: str, given: Sequence[Row]) -> list[Arm]:
+    found = table(given)
+    # an epoch of all the data passes n
+    choose = {row["method"] for row in given if row["accuracy"] is not None and not _on_all(row)}
+    epochs = float(found.about["epochs"])
     made = []
     for scenario in found.scenarios:
+        n = found.sizes[scenario]
         name = arena if scenario == CLEAN else f"{arena}, {scenario}"
         curve = sorted((c.passes / n, c.accuracy.mean) for c in found.of(scenario, method=SHORTER))
         cells = sorted(found.of(scenario), key=lambda c: c.keep)
-        made += [_arm(name, int(n), cell, round(cell.keep * epochs, 6), curve) for cell in cells]
+        made += [_arm(name, n, cell, round(cell.keep * epochs, 6), curve, cell.method in choose) for cell in cells]
     return made
+
+
+def _on_all(row: Row) -> bool:
+    """Whether every epoch of a row was on all the data, the last but for a part."""
+    return bool(
+        row["total_passes"] == row["passes"] and math.ceil(row["passes"] / row["n"]) == math.ceil(row["trained_epochs"])
+    )
 
 
 HALF_A_BATCH = 0.01
 """Share of a budget that an arm may pass beyond it for want of a smaller step."""
 
 
-def _arm(arena: str, n: int, cell: Cell, budget: float, curve: Sequence[tuple[float, float]]) -> Arm:
+def _arm(arena: str, n: int, cell: Cell, budget: float, curve: Sequence[tuple[float, float]], chooses: bool) -> Arm:
     gain = None if cell.method == SHORTER else cell.to_shorter
     needs = None if cell.method == SHORTER else needed(curve, cell.accuracy.mean)
     beside = round(cell.total_passes / n - budget, 6)
     beforehand = beside if beside > HALF_A_BATCH * budget else 0.0
-    return Arm(arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs, beforehand)
+    return Arm(arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs, beforehand, chooses)
 
 
 def needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
@@ -127,7 +146,8 @@ def contest_context(path: Path) -> dict[str, Any]:
     names = list(dict.fromkeys(arm.arena for arm in found))
     return {
         "title": path.name,
-        "about": "Every arm passes as many examples as all the data for fewer epochs, everything counted.",
+        "about": "Every arm passes as many examples as all the data for fewer epochs, everything counted but what "
+        "is told to be paid beforehand.",
         "says": verdict(found),
         "figure": {"svg": the_map(found), "title": "When does choosing pay?", "says": SAYS},
         "beforehand": _beforehand,
@@ -136,11 +156,14 @@ def contest_context(path: Path) -> dict[str, Any]:
 
 
 def verdict(found: Sequence[Arm]) -> str:
-    """Where a method beats the shorter full run with five seeds, and where none does, in words."""
+    """Where choosing beats the shorter full run with five seeds, and where it does not, in words.
+
+    Controls and what was paid for beside the budget are in the tables, and win nothing; nor does an arena that tunes.
+    """
     won, open_, lost = [], [], []
-    for arena in dict.fromkeys(arm.arena for arm in found):
+    for arena in dict.fromkeys(arm.arena for arm in found if not arm.arena.endswith(TUNING)):
         for budget in dict.fromkeys(arm.budget for arm in found if arm.arena == arena):
-            here = [a for a in found if (a.arena, a.budget) == (arena, budget) and a.gain is not None]
+            here = [a for a in found if (a.arena, a.budget) == (arena, budget) and a.fair]
             place = f"{arena} at {budget:g} passes"
             best = max((a for a in here if _sure(a)), key=lambda a: a.accuracy.mean, default=None)
             if best is not None and best.gain is not None:
@@ -161,6 +184,8 @@ def verdict(found: Sequence[Arm]) -> str:
 
 CLAIM = 5
 """Seeds that a claim needs."""
+TUNING = "tuning"
+"""How the names of arenas end that are for choosing learning rates."""
 
 
 def _sure(arm: Arm) -> bool:

@@ -50,7 +50,7 @@ def instruct_context(folder: Path) -> dict[str, Any]:
         "about": _about(facts),
         "lead": f"{facts['label'][:1].upper()}{facts['label'][1:]} keeps {facts['budget']:,} of {facts['n']:,} pairs "
         f"({words.share(facts['budget'] / facts['n'])}).",
-        "says": [str(line) for line in facts.get("says", [])],
+        "says": [str(line) for line in facts.get("says", [])] or _unchecked(facts),
         "unlearned": facts.get("labels") is None,
         "problems": [*facts.get("problems", []), *_lacking(facts)],
         "means": [_mean(row) for row in facts["means"]],
@@ -66,6 +66,16 @@ def instruct_context(folder: Path) -> dict[str, Any]:
         "reasons": list(facts["reasons"].items()),
         "made": _made(facts),
     }
+
+
+def _unchecked(facts: dict[str, Any]) -> list[str]:
+    """What is said where nobody looked how much the labels know."""
+    if not facts.get("labels"):
+        return []
+    return [
+        f"What {len(facts['labels'])} labels know of pairs was not looked at (--no-check): a run without that leaves "
+        "each labelled subset out in turn, and says it."
+    ]
 
 
 def _about(facts: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def _section(whole: Table, scenario: str, i: int) -> dict[str, Any]:
     return {
         "name": scenario,
         "headline": words.headline(whole, scenario),
-        "by_keep": words.by_keep(whole, scenario),
+        "by_keep": [*words.by_keep(whole, scenario), *filter(None, [words.changed(whole, scenario)])],
         "cells": cells,
         "noisy": any(cell.changed_kept is not None for cell in cells),
         "figures": _figures(whole, scenario, i),

@@ -15,6 +15,8 @@ from datawinnow.core.tables import read_table
 FILE = "patches.parquet"
 SIDE, GAP, HEAD = 96, 6, 14
 """Units of a picture's longer side, between two pictures, and above them for words."""
+STROKE = "fill: none; stroke: var(--c2); stroke-width: 1.2"
+"""Of the line through what is gone: a veil alone is not to be told from a white patch."""
 
 
 def section(folder: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
@@ -50,9 +52,9 @@ def section(folder: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
         return None
     return {
         "says": (
-            f"The network leaves patches out after the attention of blocks {_listed(at)}: of {patches} "
-            f"{' then '.join(str(count) for count in counts[1:])} stay, those that the class token attends to most. "
-            "Veiled is what is gone."
+            f"The network leaves patches out after the attention of {'block' if len(at) == 1 else 'blocks'} "
+            f"{_listed(at)}: of {patches} patches {', then '.join(str(count) for count in counts[1:])} stay, those "
+            "that the class token attends to most. What is gone is struck out."
         ),
         "pictures": [_picture(line, at, rows, columns, f"patches-{i}") for i, line in enumerate(lines)],
     }
@@ -69,7 +71,7 @@ def _picture(line: dict[str, Any], at: Sequence[int], rows: int, columns: int, n
 
 
 def drawn(png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: int, columns: int, name: str) -> Markup:
-    """A picture, and beside it the same after each block with the patches that are gone under a veil.
+    """A picture, and beside it the same after each block with the patches that are gone veiled and struck out.
 
     Args:
         png: the picture's bytes.
@@ -96,9 +98,13 @@ def drawn(png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: in
         veil = "".join(
             f"M{left + i % columns * cell:g} {HEAD + i // columns * cell:g}h{cell:g}v{cell:g}h{-cell:g}z" for i in gone
         )
+        strokes = "".join(
+            f"M{left + i % columns * cell:g} {HEAD + (i // columns + 1) * cell:g}l{cell:g} {-cell:g}" for i in gone
+        )
         parts += [
             f'<use href="#{name}" x="{left:g}"/>',
-            f'<path d="{veil}" style="fill: var(--card); fill-opacity: .88"/>',
+            f'<path d="{veil}" style="fill: var(--card); fill-opacity: .8"/>',
+            f'<path d="{strokes}" style="{STROKE}"/>',
             _word(left, f"block {int(block)}: {len(ids)}"),
         ]
     wide = (len(at) + 1) * (width + GAP) - GAP

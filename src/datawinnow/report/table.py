@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datawinnow.report.results import Row
@@ -103,11 +103,15 @@ class Table:
         cells: the rows of the table.
         about: dataset, model, n, test_n, epochs, benchmark, device, threads, versions and commit as far as given.
         lost: what diverged with every seed, in the same order.
+        sizes: examples of the train split, by scenario; one with long-tailed classes has fewer than ``about`` says.
+        changed: share of these that the scenario changed, by scenario, mean over seeds; no entry where none is told.
     """
 
     cells: tuple[Cell, ...]
     about: dict[str, Any]
     lost: tuple[Lost, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, float] = field(default_factory=dict)
 
     @property
     def scenarios(self) -> tuple[str, ...]:
@@ -163,12 +167,17 @@ def table(rows: Sequence[Row]) -> Table:
     last = rows[-1] if rows else {}
     keys = ("benchmark", "dataset", "model", "n", "test_n", "epochs", "device", "threads", "versions", "commit")
     about = {key: last[key] for key in keys if last.get(key) is not None}
+    sizes = {row["scenario"]: int(row["n"]) for row in rows}
+    if sizes:
+        about["n"] = max(sizes.values())
+    told = {name: [r["changed"] for r in rows if r["scenario"] == name and r.get("changed")] for name in scenarios}
+    changed = {name: _mean(shares) for name, shares in told.items() if shares}
     reached = {key: [row for row in group if row["accuracy"] is not None] for key, group in groups.items()}
     diverged = {key: _seeds(row for row in group if row["accuracy"] is None) for key, group in groups.items()}
     labels = {key: group[-1]["label"] for key, group in groups.items()}
     cells = tuple(_cell(key, reached, labels[key], diverged[key]) for key in order if reached[key])
     lost = tuple(Lost(*key, labels[key], diverged[key]) for key in order if not reached[key])
-    return Table(cells, about, lost)
+    return Table(cells, about, lost, sizes, changed)
 
 
 def _seeds(rows: Iterable[Row]) -> tuple[int, ...]:

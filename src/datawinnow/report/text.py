@@ -68,6 +68,8 @@ def text_table(rows: Sequence[Row]) -> str:
         lines = [tuple(_clean(field) for field in line) for line in lines]
         widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
         out = [f"{_clean(scenario)}: {_clean(words.headline(found, scenario))}", ""]
+        if said := words.changed(found, scenario):
+            out[1:] = [textwrap.fill(_clean(said), 110), ""]
         out.append("  ".join(name.ljust(width) for name, width in zip(head, widths, strict=True)).rstrip())
         out.append("  ".join("-" * width for width in widths))
         before = ""
@@ -95,6 +97,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
     for scenario in found.scenarios:
         head, lines = _lines(found, scenario)
         out += [f"**{_escape(scenario)}** ({_escape(about)}). {_escape(words.headline(found, scenario))}", ""]
+        if said := words.changed(found, scenario):
+            out += [_escape(said), ""]
         out += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         out += ["| " + " | ".join(_escape(field) for field in line) + " |" for line in lines]
         out.append("")

@@ -146,6 +146,24 @@ def headline(table: Table, scenario: str) -> str:
     return " ".join(said) + _dear(table, scenario) + noise + diverged(table, scenario)
 
 
+def changed(table: Table, scenario: str) -> str:
+    """What share of the examples a scenario changed, and which methods keep fewest and most; ``""`` where none is."""
+    share = table.changed.get(scenario)
+    if share is None:
+        return ""
+    what = "are of the rarer half of the classes" if scenario.startswith("long_tail") else "were changed"
+    said = [f"{100 * share:.1f}% of the examples {what}."]
+    for keep in table.keeps(scenario):
+        found = [(c.changed_kept.mean, name_of(c)) for c in table.of(scenario, keep=keep)
+                 if c.changed_kept is not None and not c.is_reference]  # fmt: skip
+        if len(found) > 1:
+            (low, least), (high, most) = min(found), max(found)
+            said.append(
+                f"Of those kept at keep {keep:g} it is {100 * low:.1f}% ({least}) to {100 * high:.1f}% ({most})."
+            )
+    return " ".join(said)
+
+
 def _dear(table: Table, scenario: str) -> str:
     """Told where it is so: with scoring, one pruned run costs as much as a full one, which no mean accuracy reaches."""
     full = table.full(scenario)

@@ -105,7 +105,7 @@ def fit(
                 for step, (i, x, y) in enumerate(batches):
                     rate = recipe.peak * factor(run.progress(epoch, step))
                     if run.within is not None:
-                        i, x, y = run.within.choose(run.steps_before(epoch) + step, i, x, y, rate)
+                        i, x, y = run.within.choose(run.before + step, i, x, y, rate)
                     for group in run.optimizer.param_groups:
                         group["lr"] = rate
                     with autocast(run.device, run.precision):

@@ -28,7 +28,7 @@ from datawinnow.train.planned import Plans
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
 from datawinnow.train.schedule import counts_of
-from datawinnow.train.within import Within
+from datawinnow.train.within import Within, within_of
 
 MOST = 1 << 20
 """Epochs; more is a mistake."""
@@ -64,6 +64,7 @@ class Ready:
         facts: what a checkpoint must say to be gone on from.
         history: of the epochs so far.
         behind: what was charged before the epoch that `order` was asked for, in examples.
+        before: steps before it.
         by_epoch: tells the network an epoch and gives its ``flops`` in it; None where they never change.
     """
 
@@ -91,8 +92,9 @@ class Ready:
     facts: dict[str, Any]
     history: History = field(default_factory=History)
     behind: float = 0
+    before: int = 0
     by_epoch: Callable[[int], float] | None = None
-    _before: int = 0
+    _here: float = 0
     _after: int = 0
 
     @property
@@ -104,18 +106,21 @@ class Ready:
         """The ids of an epoch in the order of training: the policy's, or all of them shuffled by seed and epoch."""
         order = self._ordered(epoch)
         self.flops = self.flops if self.by_epoch is None else self.by_epoch(epoch)
-        self.behind, self._before = sum(map(self.charge, range(epoch))), self.steps_before(epoch)
+        self.behind, self.before = sum(map(self.charge, range(epoch))), self.steps_before(epoch)
         if self.budget is not None:
             left = self.budget - self.behind
-            order = order[: self._affordable(epoch, left)]
+            order = order[: self._affordable(epoch, left, len(order))]
         if self.plans is not None or self.budget is not None:
             self.counts = [*self.counts[:epoch], len(order)]
+        self._here = self.charge(epoch)
         self._after = self._to_come(epoch)
         return order
 
-    def _affordable(self, epoch: int, left: float) -> int:
-        """Examples that an epoch may load for what is left of the budget."""
-        return int(left) if self.within is None else self.within.affordable(left, self.steps_before(epoch))
+    def _affordable(self, epoch: int, left: float, most: int) -> int:
+        """Examples that an epoch may load for what is left of the budget, up to ``most``."""
+        if self.within is None:
+            return min(most, int(left))
+        return self.within.affordable(left, self.steps_before(epoch), most)
 
     def _ordered(self, epoch: int) -> Tensor:
         if self.plans is not None:
@@ -128,9 +133,9 @@ class Ready:
     def _to_come(self, epoch: int) -> int:
         """Steps after an epoch; those of epochs not planned yet are a guess, that they will be as many as in this."""
         if self.budget is not None:
-            here = self.charge(epoch)
-            left = self.budget - self.behind - here
-            return math.ceil(left / self.batch) if self.within is None else round(left / here * self.steps(epoch))
+            left = self.budget - self.behind - self._here
+            by_epoch = left / self._here * self.steps(epoch)
+            return math.ceil(left / self.batch) if self.within is None else round(by_epoch)
         if self.plans is not None:
             return (self.epochs - epoch - 1) * self.steps(epoch)
         return sum(map(self.steps, range(epoch + 1, self.epochs)))
@@ -140,7 +145,7 @@ class Ready:
         if self.budget is None:
             return epoch >= self.epochs
         left = self.budget - sum(map(self.charge, range(epoch)))
-        return epoch > 0 and 2 * self._affordable(epoch, left) < self.batch
+        return epoch > 0 and 2 * self._affordable(epoch, left, self.batch) < self.batch
 
     def steps(self, epoch: int) -> int:
         """Steps of an epoch that `order` was asked for."""
@@ -166,7 +171,7 @@ class Ready:
         are what is counted, so that the learning rate ends where it should however many examples ran.
         """
         if self.budget is not None:
-            return (self.behind + step / self.steps(epoch) * self.charge(epoch)) / self.budget
+            return (self.behind + step / self.steps(epoch) * self._here) / self.budget
         if self.plans is None:
             return (epoch * self.steps(0) + step) / self.planned
         return (epoch + step / self.steps(epoch)) / self.of
@@ -174,13 +179,13 @@ class Ready:
     def told(self, epoch: int, step: int) -> tuple[int, int]:
         """Steps done and steps in all, for a progress bar; those of epochs not planned yet are a guess."""
         here = self.steps(epoch)
-        return self._before + step + 1, self._before + here + self._after
+        return self.before + step + 1, self.before + here + self._after
 
     def cost(self, epoch: int, seconds: float) -> Cost:
         """What an epoch cost."""
         count = self.trained(epoch)
         own = Cost(seconds, 0, round(self.passes * count), self.passes * self.flops * count)
-        return own if self.within is None else own + self.within.extra(self.counts[epoch], self._before)
+        return own if self.within is None else own + self.within.extra(self.counts[epoch], self.before)
 
     def curvature(self, x: Tensor, y: Tensor, h: float) -> Tensor:
         """Mean input curvature of a batch, differentiable with respect to the weights."""
@@ -228,6 +233,8 @@ def ready(
     if within is not None and (policy is not None or recorder is not None):
         other = "policy" if policy is not None else "recorder"
         raise ArgumentError(f"within= chooses among all the data and sees part of a batch: give it without {other}=")
+    if within is not None and within.proxy is model:
+        raise ArgumentError("the proxy is the network itself: leave proxy= out, and its own losses are chosen by")
     of = length if of is None else check.number("of", of, length, MOST)
     whole, selection, index = setup.examples_of(data, test, recorder, math.ceil(length))
     fabric = setup.fabric_for(recipe.device)
@@ -258,7 +265,7 @@ def ready(
     network, optimizer = fabric.setup(model, setup.optimizer_of(model, recipe))
     weight = setup.weights_of(selection, len(whole), fabric.device)
     plans = None if policy is None else Plans(policy, index, len(whole), seed, fabric.device, weight)
-    inner = None if within is None else _within(within, network, whole, recipe, fabric.device, seed, flops)
+    inner = None if within is None else within_of(within, network, whole, recipe, fabric.device, seed, flops)
     first = setup.go_on(checkpoint, begun, model, optimizer, history, recorder, plans, inner)
     loaded = [int(row.get("loaded", row["examples"])) for row in history.rows]
     return Ready(
@@ -287,16 +294,3 @@ def ready(
         history=history,
         by_epoch=setup.by_epoch(model, whole, fabric.device),
     )
-
-
-def _within(
-    how: InBatch, network: nn.Module, whole: Any, recipe: Recipe, device: torch.device, seed: int, flops: float
-) -> Within:
-    proxy_flops, optimizer = 0.0, None
-    if how.proxy is not None:
-        proxy_flops = setup.rehearse(how.proxy, whole, device)
-        if recipe.channels_last:
-            how.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = setup.optimizer_of(how.proxy, recipe)
-    asked: dict[str, Any] = {"recipe": recipe, "precision": recipe.precision, "device": device, "seed": seed}
-    return Within(how, network, optimizer, **asked, flops=flops, proxy_flops=proxy_flops)

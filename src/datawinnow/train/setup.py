@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
@@ -27,7 +27,9 @@ from datawinnow.train.history import History
 from datawinnow.train.planned import Plans
 from datawinnow.train.precision import fastest
 from datawinnow.train.recipe import Recipe
-from datawinnow.train.within import Within
+
+if TYPE_CHECKING:
+    from datawinnow.train.within import Within
 
 
 def fabric_for(device: str) -> Fabric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
-from datawinnow.core.errors import RunError
+from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.rng import stream
 from datawinnow.dynamic.in_batch import InBatch
+from datawinnow.train import setup
 from datawinnow.train.checkpoint import optimizer_state, restore_optimizer
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe
@@ -69,10 +71,19 @@ class Within:
 
         Returns:
             The kept ids, inputs and labels.
+
+        Raises:
+            TrainingError: the losses that are chosen by are no longer numbers.
         """
         self.network.train()
         with torch.no_grad(), still(self.network):
-            loss = self._losses(x, y)
+            loss = self._losses(x, y).cpu()  # the one wait for the device: a choice needs the numbers on the host
+        if not torch.isfinite(loss).all():
+            who = "network" if self.how.proxy is None else "proxy"
+            raise TrainingError(
+                f"the {who} that looks at the batches has a loss of {float(loss.sum())} in step {step}: try a lower lr "
+                "or precision='fp32'. The epochs before are kept"
+            )
         budget = self._kept_of(len(y))
         positions = self.how.choose(loss, budget=budget, generator=stream(self.seed, "in_batch", step))
         positions = positions.to(self.device)
@@ -112,10 +123,10 @@ class Within:
         """What an epoch costs, training and choosing; arguments as of `extra`."""
         return Cost(backward=self.kept(loaded)) + self.extra(loaded, before)
 
-    def affordable(self, left: float, before: int) -> int:
-        """The most examples that may be loaded for ``left`` trained examples, at least 1."""
+    def affordable(self, left: float, before: int, most: int) -> int:
+        """The most examples, 1 to ``most``, that may be loaded for ``left`` trained examples."""
         each = self.how.keep * (1 + self.share / self.how.every) + self.share / 3
-        loaded = int(left / each) + self.pool
+        loaded = min(most, int(left / each) + self.pool)
         while loaded > 1 and self.charge(loaded, before).passes > left:
             loaded -= 1
         return loaded
@@ -150,6 +161,24 @@ class Within:
             self.network.load_state_dict(weights)
             moments = {k.removeprefix("proxy_"): v for k, v in tensors.items() if k.startswith("proxy_optimizer.")}
             restore_optimizer(self.optimizer, moments, {})
+
+
+def within_of(
+    how: InBatch, network: nn.Module, whole: Any, recipe: Recipe, device: torch.device, seed: int, flops: float
+) -> Within:
+    """What chooses inside the batches of a run on ``whole``, its proxy on the device and with an optimiser.
+
+    Raises:
+        ArgumentError: a proxy that gives no logits of as many classes, or has nothing to train.
+    """
+    proxy_flops, optimizer = 0.0, None
+    if how.proxy is not None:
+        proxy_flops = setup.rehearse(how.proxy, whole, device)
+        if recipe.channels_last:
+            how.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = setup.optimizer_of(how.proxy, recipe)
+    asked: dict[str, Any] = {"recipe": recipe, "precision": recipe.precision, "device": device, "seed": seed}
+    return Within(how, network, optimizer, **asked, flops=flops, proxy_flops=proxy_flops)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Sparse vision transformers: the token and attention levels of "Peeling the Onion" (the example level is a policy).
 
 >>> sorted(FORMS)
-['auto', 'dense', 'flex', 'fused', 'gathered']
+['auto', 'dense', 'flex', 'fused', 'gathered', 'paying']
 """
 
 from __future__ import annotations

@@ -146,6 +146,12 @@ SEPARATE = (
     *("layernorm_before", "attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj"),
     *("attention.head_dim", "attention.scaling", "attention.attention_dropout", "dropout", "layernorm_after", "mlp"),
 )
+BRANCHES = ("ls1", "drop_path1", "ls2", "drop_path2", "drop_path", "dropout")
+KNOWN = {need.partition(".")[0] for need in (*FUSED, *SEPARATE)}.union(BRANCHES)
+KNOWN_ATTENTION = {need.partition(".")[2] for need in (*FUSED, *SEPARATE)}.union(
+    ("q_norm", "k_norm", "attn_drop", "norm", "proj_drop")
+)
+"""The modules that the two structures run; others would be passed over."""
 STRUCTURES: tuple[tuple[str, tuple[str, ...], type[Parts]], ...] = (
     ("blocks", FUSED, Fused),
     ("layers", SEPARATE, Separate),
@@ -159,7 +165,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         model: ours, transformers' ``ViT...`` or ``DeiT...``, timm's ``VisionTransformer``, or a module that holds one.
 
     Raises:
-        ArgumentError: it is none of them, says what is missing; or it has no class token.
+        ArgumentError: it is none of them, says what is missing; it has no class token; or its blocks have more parts.
     """
     for _, owner in model.named_modules():
         for attribute, needs, parts in STRUCTURES:
@@ -167,12 +173,14 @@ def anatomy_of(model: nn.Module) -> Anatomy:
             if not isinstance(blocks, (nn.ModuleList, nn.Sequential)) or not len(blocks):
                 continue
             if all(_has(block, need) for block in blocks for need in needs) and not _positional(blocks[0]):
+                _no_more(model, blocks, parts())
                 prefix, embedding = _around(model, owner)
                 return Anatomy(list(blocks), parts(), prefix, embedding)
     raise ArgumentError(
-        f"model must be a vision transformer that vit knows, got {type(model).__name__}: it needs .blocks whose items "
-        f"have {', '.join(FUSED)} (datawinnow.models.vit and timm's VisionTransformer) or .layers whose items have "
-        f"{', '.join(SEPARATE[:5])} and so on (transformers' ViT and DeiT, version 5), and a class token"
+        f"model must be a vision transformer that vit knows, got {type(model).__name__}: use datawinnow's own (vit, "
+        "vit_tiny, vit_small, vit_base), timm's VisionTransformer, or transformers' ViT or DeiT (version 5). It needs "
+        f".blocks whose items have {', '.join(FUSED)}, or .layers whose items have {', '.join(SEPARATE[:5])} and so "
+        "on, and a class token"
     )
 
 
@@ -191,6 +199,19 @@ def _around(model: nn.Module, owner: Any) -> tuple[int, nn.Module]:
     if convolution is None:
         raise ArgumentError(f"the vision transformer {type(model).__name__} makes its patches by no convolution")
     return prefix, convolution
+
+
+def _no_more(model: nn.Module, blocks: Any, parts: Parts) -> None:
+    """Refuse blocks that do more than `parts` knows, which would be left out silently: BEiT's bias, CaiT's scales."""
+    for block in blocks:
+        for module, known in ((block, KNOWN), (parts.attention(block), KNOWN_ATTENTION)):
+            own = [name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]
+            more = sorted({*own, *(name for name, _ in module.named_children())} - known)
+            if more:
+                raise ArgumentError(
+                    f"the blocks of {type(model).__name__} have parts that vit does not know how to run: "
+                    f"{', '.join(more)} of {type(module).__name__}; it takes those of ViT and DeiT"
+                )
 
 
 def _positional(block: nn.Module) -> bool:

@@ -53,21 +53,21 @@ def attended_keys(
     Returns:
         The keys of each kept patch, positions among the kept.
     """
-    rows = kept[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3])
-    q = q[:, :, prefix:].gather(2, rows) * scale
-    allowed = (
-        None if before is None else before.dense[:, 0, prefix:].gather(1, kept[..., None].expand(-1, -1, k.shape[2]))
-    )
-    total: Tensor | None = None
-    for head in range(q.shape[1]):  # one map at a time: all of them would be the largest array of the step
-        weight = (q[:, head] @ k[:, head].transpose(-2, -1)).float().softmax(-1)
+    heads, fewer = q.shape[1], kept.shape[1] < k.shape[2] - prefix
+    allowed = None if before is None else _rows(before.dense[:, 0, prefix:], kept)
+    under = plain = torch.zeros((), device=q.device)
+    for head in range(heads):  # one map at a time: all of them would be the largest array of the step
+        row = q[:, head, prefix:]
+        row = (_rows(row, kept) if fewer else row) * scale
+        weight = (row @ k[:, head].transpose(-2, -1)).float().softmax(-1)
+        plain = weight + plain
         if allowed is not None:
-            under = weight * allowed
-            weight = torch.where(allowed, under / under.sum(-1, keepdim=True).clamp_min(1e-30), weight - 1)
-        total = weight if total is None else total + weight
-    assert total is not None
-    among = total[:, :, prefix:].gather(2, kept[:, None].expand(-1, total.shape[1], -1))
-    return Keys(among.topk(count, dim=-1, sorted=False).indices, among.shape[2], prefix)
+            under = torch.addcdiv(under, weight, (weight * allowed).sum(-1, keepdim=True).clamp_min(1e-30))
+    found = plain if allowed is None else torch.where(allowed, under, plain - heads)  # what is shut ranks last
+    found = found[:, :, prefix:]
+    if fewer:
+        found = found.gather(2, kept[:, None].expand(-1, kept.shape[1], -1))
+    return Keys(found.topk(count, dim=-1, sorted=False).indices, found.shape[2], prefix)
 
 
 def without(x: Tensor, kept: Tensor, prefix: int) -> Tensor:
@@ -78,7 +78,12 @@ def without(x: Tensor, kept: Tensor, prefix: int) -> Tensor:
         kept: (b, m) int64 positions among the patches.
         prefix: tokens that always stay.
     """
+    first = torch.arange(prefix, device=x.device).expand(len(x), -1)
+    return _rows(x, torch.cat([first, kept + prefix], 1))
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """(b, m, width) rows of (b, n, width) at (b, m): one read a row, where `torch.gather` reads an index a number."""
     b, n, width = x.shape
-    first = torch.arange(prefix, device=x.device).expand(b, -1)
-    rows = torch.cat([first, kept + prefix], 1) + n * torch.arange(b, device=x.device)[:, None]
-    return x.reshape(b * n, width).index_select(0, rows.flatten()).view(b, -1, width)
+    at = index + n * torch.arange(b, device=x.device)[:, None]
+    return x.reshape(b * n, width).index_select(0, at.flatten()).view(b, -1, width)

@@ -1,0 +1,67 @@
+"""The train split of a cell under its scenario, and which examples that changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.bench.grid import parse_scenario
+from datawinnow.core.card import card_of
+from datawinnow.core.errors import DataError
+from datawinnow.core.rng import stream
+from datawinnow.scenarios import METHODS
+
+
+def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
+    """The train split under a scenario, and (n,) bool: which of its examples that changed.
+
+    Examples keep their ids. A scenario that drops some leaves a subset of the split, whose ids are those of the whole;
+    ``changed`` is about the examples that are left.
+
+    Raises:
+        DataError: the dataset does not show its labels, or the scenario needs pictures in memory and finds none.
+    """
+    if scenario == "clean":
+        return train, torch.zeros(len(train), dtype=torch.bool)
+    labels, classes = getattr(train, "labels", None), getattr(train, "classes", None)
+    if labels is None or classes is None or not dataclasses.is_dataclass(train):
+        raise DataError(
+            f"the scenario {scenario!r} changes labels, which {type(train).__name__} does not show: load the data with "
+            "datawinnow.load, or make it datawinnow.Examples(x, labels, classes)"
+        )
+    return _changed(train, scenario, seed)  # type: ignore[arg-type]  # what `load` gives is hashed by identity
+
+
+@functools.lru_cache(maxsize=1)
+def _changed(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
+    """Kept for the next cell of the same seed and scenario: blurring 10,000 pictures takes seconds."""
+    name, rate = parse_scenario(scenario)
+    make = METHODS[name]
+    own = card_of(make)
+    how: dict[str, Any] = {"rate": rate, "generator": stream(seed, "scenario", scenario)}
+    if "classes" in own.options:
+        how["classes"] = len(train.classes)
+    if "pictures" in own.needs:
+        x, labels, changed = make(_pictures(train, name), train.labels, **how)
+        return dataclasses.replace(train, x=x, labels=labels), changed
+    # row numbers in the place of the examples: a scenario that does not look at them works on any, on disk too
+    rows = torch.arange(len(train))
+    index, labels, changed = make(rows, train.labels, **how)
+    if index is rows:
+        return dataclasses.replace(train, labels=labels), changed
+    return train.subset(index), changed
+
+
+def _pictures(train: Any, name: str) -> Tensor:
+    x = getattr(train, "x", None)
+    if not isinstance(x, Tensor) or x.ndim != 4:
+        has = "stay on disk" if x is None else f"have shape {tuple(x.shape[1:])}"
+        raise DataError(
+            f"the scenario {name!r} changes pictures in memory, but the examples of {train.name!r} {has}: load fewer "
+            "or smaller pictures ([data] limit, size), or take another scenario"
+        )
+    return x

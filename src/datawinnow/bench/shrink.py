@@ -1,0 +1,113 @@
+"""A grid made small: the same cells in a fraction of the time, to see that a file runs before hours go into it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from datawinnow.bench.cell import datasets_of
+from datawinnow.bench.grid import Data, Grid, Train
+from datawinnow.bench.reading import check_grid
+from datawinnow.bench.specs import MethodSpec
+from datawinnow.core import check
+from datawinnow.core.card import card_of
+from datawinnow.models import MODELS
+from datawinnow.pipeline.methods import score_of
+from datawinnow.pipeline.policies import POLICIES
+
+LEAST_EPOCHS, LEAST_WINDOW = 4, 3
+"""The shortest window that every score takes, and a run that is longer than it."""
+LEAST_EXAMPLES, LEAST_CHANNELS = 100, 4
+
+
+def shrunk(grid: Grid, by: int) -> Grid:
+    """The grid with examples, epochs, channels of the networks, and windows over epochs divided by ``by``.
+
+    At least `LEAST_EXAMPLES`, `LEAST_EPOCHS`, `LEAST_CHANNELS` and `LEAST_WINDOW` are left, or as many as there
+    were. Keeps, seeds, methods, scenarios and the recipe stay, and so does the test split. It says nothing about
+    accuracy; its name tells the size, so that its rows do not mix with others.
+
+    Args:
+        grid: a checked grid.
+        by: a whole number from 1.
+
+    Raises:
+        ArgumentError: ``by`` out of range, or a grid that cannot run this small.
+    """
+    check.number("shrink", by, 1, 10**6, integer=True)
+    if by == 1:
+        return grid
+    score = grid.score
+    epochs = _least(grid.train.epochs, by, LEAST_EPOCHS)
+    recorded = None if score.epochs is None else min(epochs, _least(score.epochs, by, LEAST_WINDOW))
+    scoring = {
+        "epochs": recorded,
+        "of": None if score.of is None else max(recorded or epochs, _least(score.of, by, LEAST_EPOCHS)),
+        "model_options": _narrow(score.model, score.model_options, by),
+    }
+    train: Train = grid.train.model_copy(
+        update={"epochs": epochs, "model_options": _narrow(grid.train.model, grid.train.model_options, by)}
+    )
+    methods = {spec.name: spec for spec in grid.method}
+    for name in grid.methods:
+        if (own := _method(grid, grid.named(name), by)) != grid.named(name):
+            methods[name] = own
+    changes = {
+        "name": f"{grid.name} shrunk {by}",
+        "data": _fewer(grid, by),
+        "train": train,
+        "score": score.model_copy(update=scoring),
+        "method": list(methods.values()),
+    }
+    return check_grid(grid.model_copy(update=changes))
+
+
+def _least(value: int, by: int, least: int) -> int:
+    return min(value, max(least, round(value / by)))
+
+
+def _fewer(grid: Grid, by: int) -> Data:
+    n = len(datasets_of(grid)[0]) if grid.data.limit is None else grid.data.limit
+    return grid.data.model_copy(update={"limit": _least(n, by, LEAST_EXAMPLES)})
+
+
+def _narrow(model: str | None, options: dict[str, Any], by: int) -> dict[str, Any]:
+    """The options of a network with a ``width``, told or its own, divided; of any other as they are."""
+    if model not in MODELS or "width" not in (parameters := inspect.signature(MODELS[model]).parameters):
+        return options
+    width = options.get("width", parameters["width"].default)
+    return {**options, "width": _least(width, by, LEAST_CHANNELS)}
+
+
+def _method(grid: Grid, spec: MethodSpec, by: int) -> MethodSpec:
+    """The method with its epochs, windows, periods and small networks divided."""
+    new: dict[str, Any] = {}
+    if spec.epochs is not None:
+        new["epochs"] = _least(spec.epochs, by, LEAST_WINDOW)
+    for part in ("batch", "replay"):
+        small = getattr(spec, part)
+        if small is not None:
+            new[part] = small.model_copy(update={"model_options": _narrow(small.model, small.model_options, by)})
+    period = {**(card_of(POLICIES[spec.policy]).options if spec.policy in POLICIES else {}), **spec.options}.get(
+        "period"
+    )
+    if isinstance(period, int):
+        new["options"] = {**spec.options, "period": _least(period, by, 1)}
+    if grid.kind(spec.name) == "static":
+        new |= _windows(grid, spec, by)
+    return spec.model_copy(update=new) if new else spec
+
+
+def _windows(grid: Grid, spec: MethodSpec, by: int) -> dict[str, Any]:
+    """Options of the score that are about epochs, divided."""
+    method, _ = grid.spec(spec.name)
+    if not isinstance(method.score, str):
+        return {}
+    own = {**card_of(score_of(method.score)).options, **method.score_options}
+    options = dict(spec.score_options)
+    if isinstance(own.get("window"), int):
+        options["window"] = _least(own["window"], by, LEAST_WINDOW)
+    if isinstance(own.get("last"), int):
+        options["last"] = _least(own["last"], by, LEAST_WINDOW)
+        options["first"] = min(own.get("first", 0) // by, options["last"] - 1)
+    return {"score_options": options} if options != spec.score_options else {}

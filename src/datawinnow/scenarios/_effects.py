@@ -1,0 +1,94 @@
+"""What is done to a batch of pictures, given as (b, channels, height, width) float32 in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.scenarios._pictures import Corrupt
+
+
+def noise(std: float, mean: float, generator: torch.Generator) -> Corrupt:
+    check.number("std", std, 0, 1e6)
+    check.number("mean", mean, -1e6, 1e6)
+
+    def corrupt(x: Tensor, u: Tensor) -> Tensor:
+        del u
+        # a call a picture: a larger draw is not the same numbers as smaller ones in a row
+        return x + torch.stack([torch.randn(x.shape[1:], generator=generator) for _ in x]) * std + mean
+
+    return corrupt
+
+
+def cover(side: float, fill: float) -> Corrupt:
+    check.number("side", side, 1e-6, 1)
+    check.number("fill", fill, 0, 1)
+
+    def corrupt(x: Tensor, u: Tensor) -> Tensor:
+        covered = torch.ones((len(x), 1, 1, 1), dtype=torch.bool)
+        for axis in (0, 1):
+            size = x.shape[2 + axis]
+            long = max(1, int(side * size + 0.5))
+            start = (u[:, axis] * (size - long + 1)).long()[:, None]
+            at = torch.arange(size)
+            inside = (at >= start) & (at < start + long)
+            covered = covered & (inside[:, None, :, None] if axis == 0 else inside[:, None, None, :])
+        return torch.where(covered, torch.tensor(float(fill)), x)
+
+    return corrupt
+
+
+def shrink(factor: float) -> Corrupt:
+    check.number("factor", factor, 1, 1e6)
+
+    def corrupt(x: Tensor, u: Tensor) -> Tensor:
+        del u
+        small = [max(1, round(size / factor)) for size in x.shape[2:]]
+        shrunk = F.interpolate(x, size=small, mode="bicubic", antialias=True).clamp(0, 1)
+        return F.interpolate(shrunk, size=x.shape[2:], mode="bicubic", antialias=True)
+
+    return corrupt
+
+
+def haze(density: float, airlight: float) -> Corrupt:
+    check.number("density", density, 0, 1e6)
+    check.number("airlight", airlight, 0, 1)
+
+    def corrupt(x: Tensor, u: Tensor) -> Tensor:
+        del u
+        height, width = x.shape[2:]
+        down = torch.arange(height)[:, None] - height // 2
+        right = torch.arange(width)[None] - width // 2
+        distance = (down**2 + right**2).sqrt() * (32 / max(height, width))
+        through = torch.exp(-density * (math.sqrt(32) - 0.04 * distance))
+        return x * through + airlight * (1 - through)
+
+    return corrupt
+
+
+def move(length: float, angle: float | None) -> Corrupt:
+    check.number("length", length, 1e-6, 10)
+    if angle is not None:
+        check.number("angle", angle, -360, 360)
+
+    def corrupt(x: Tensor, u: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        degrees = u[:, 0] * 90 - 45 if angle is None else torch.full((len(x),), float(angle))
+        turn = torch.deg2rad(degrees.double())
+        # grid_sample's coordinates go from -1 to 1 between the middles of the outer pixels; down is positive there
+        scale = torch.tensor([2 / max(1, width - 1), 2 / max(1, height - 1)], dtype=torch.float64)
+        step = (torch.stack([turn.cos(), -turn.sin()], 1) * scale).float()[:, None, None, :]
+        rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+        own = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
+        taps = max(1, int(length * max(height, width) + 0.5))
+        total = torch.zeros_like(x)
+        for tap in range(taps):
+            grid = own + (tap - (taps - 1) / 2) * step
+            total += F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
+        return total / taps
+
+    return corrupt

@@ -1,0 +1,69 @@
+"""Long-tailed classes: each class smaller than the one before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.core.card import card
+from datawinnow.core.draw import shuffled
+from datawinnow.scenarios._given import check_rows, class_count, labels_of, rows
+
+
+@card(
+    "scenario",
+    "Long-tailed classes",
+    "Cui et al. 2019, Class-Balanced Loss Based on Effective Number of Samples, arXiv 1901.05555, section 5.1",
+    cost="time O(n), memory O(n)",
+)
+def long_tail(
+    x: Any, labels: Any, *, rate: float, generator: torch.Generator, classes: int | None = None
+) -> tuple[Any, Tensor, Tensor]:
+    """Thin the classes out exponentially: the first keeps all, the last loses ``rate`` of its examples.
+
+    Class c of C keeps ``round((1 - rate)^(c / (C - 1)) * size)`` of its examples (halves up), at least one, drawn
+    uniformly; what is left stays in its order. The literature's imbalance factor is 1 / (1 - rate): 0.9 is a factor of
+    10, 0.99 one of 100. This scenario takes examples away, so there are fewer after it; ``changed`` is about those that
+    are left and marks the tail, for what a method does to rare classes is what is to be seen: its share among the kept
+    stands beside its share in the data.
+
+    Args:
+        x: the examples, (n, ...), a tensor or a numpy array (memory-mapped too).
+        labels: (n,) int, class ids.
+        rate: fraction of its examples that the last class loses, in [0, 1].
+        generator: CPU `torch.Generator`, the source of the draw.
+        classes: number of classes; None for one more than the largest label.
+
+    Returns:
+        ``(x, labels, changed)`` of the examples that are left, now n: the rows of ``x``, (n,) int64, and (n,) bool,
+        True for those of the rarer half of the classes, as far as these lost any.
+
+    Raises:
+        ArgumentError: a rate outside [0, 1], labels at or above ``classes``, or an ``x`` of another length.
+
+    References:
+        Cui et al. 2019, arXiv 1901.05555, section 5.1: n_c * mu^c with mu in (0, 1), classes in the order of their ids.
+
+    >>> import torch
+    >>> from datawinnow.core.rng import stream
+    >>> labels = torch.arange(30) // 10
+    >>> _, left, tail = long_tail(torch.zeros(30), labels, rate=0.75, generator=stream(0, "tail"))
+    >>> torch.bincount(left).tolist(), int(tail.sum())
+    ([10, 5, 3], 3)
+    """
+    old = labels_of(labels, rate, generator)
+    count = class_count(old, classes)
+    check_rows(x, old.numel())
+    order = shuffled(old.numel(), generator)
+    order = order[old[order].argsort(stable=True)]  # class by class, at random inside
+    kept = torch.zeros(old.numel(), dtype=torch.bool)
+    tail = torch.zeros(count, dtype=torch.bool)
+    for label, members in enumerate(torch.split(order, torch.bincount(old, minlength=count).tolist())):
+        share = (1 - rate) ** (label / max(1, count - 1))
+        left = max(min(1, len(members)), int(share * len(members) + 0.5 + 1e-9))
+        kept[members[:left]] = True
+        tail[label] = 2 * label >= count and left < len(members)
+    index = torch.nonzero(kept).flatten()
+    return rows(x, index), old[index], tail[old[index]]
