@@ -156,10 +156,10 @@ def row_of(
     row |= {"judging_seconds": sum(each.seconds for each in judged.values()), "commit": provenance.commit()}
     row |= {"finished": provenance.now(), "threads": torch.get_num_threads()}
     with (out / "rows.jsonl").open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(rounded(row)) + "\n")
+        lines.write((written := json.dumps(rounded(row))) + "\n")
     told = "; ".join(f"{name} {each}" for name, each in judged.items())
     say(f"{method:10} {per_class:2} a class, seed {seed}: {told}; {spent['seconds']:.0f} s")
-    return row
+    return dict(json.loads(written))
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:

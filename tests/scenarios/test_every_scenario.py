@@ -95,9 +95,10 @@ def test_exactly_the_rate_is_changed_and_marked_and_labels_stay(key, rate):
 @every_picture
 def test_the_answer_does_not_depend_on_how_many_are_worked_on_at_a_time(key, monkeypatch):
     x, labels = examples(torch.float32)
+    x = x[..., :7, :5].contiguous()  # torch draws by sixteens: with a multiple of 16 values it would not show
     whole = run(key, x, labels, rate=0.9)[0]
     for size in (1, 2, 7):
-        monkeypatch.setattr(_pictures, "PIXELS", size * 3 * 64)
+        monkeypatch.setattr(_pictures, "PIXELS", size * 3 * 35)
         assert torch.equal(run(key, x, labels, rate=0.9)[0], whole), size
 
 
