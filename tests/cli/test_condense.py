@@ -164,7 +164,7 @@ def test_every_method_runs_from_the_command_line(call, tmp_path, method):
     assert "synthetic.safetensors" in told.stdout
     assert "accuracy" not in told.stdout
     assert told.stderr == ""
-    assert json.loads((tmp_path / "made" / "curve.json").read_text()) == {"rows": []}
+    assert json.loads((tmp_path / "made" / "curve.json").read_text())["rows"] == []
 
 
 @pytest.mark.parametrize(

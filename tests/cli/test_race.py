@@ -109,6 +109,22 @@ def test_the_verdict(gains, words):
     assert re.search(re.escape(words).replace(r"\.\*", ".*"), _difference(rows, Grid, 3))
 
 
+def test_the_verdict_counts_the_seeds_that_both_have_and_says_how_many_a_claim_needs():
+    class Grid:
+        methods = ("shorter_full", "challenger")
+        label = staticmethod({"challenger": "UCB"}.get)
+
+    rows = [{"method": m, "seed": s, "accuracy": 0.5 + (s / 100 if m == "challenger" else 0)}
+            for m in Grid.methods for s in range(5)]  # fmt: skip
+    assert _difference(rows, Grid, 5).endswith("over 5 paired seeds: choosing wins")
+    rows[-1]["accuracy"] = None
+    assert "over 4 paired seeds" in _difference(rows, Grid, 5)
+    few = [row for row in rows if row["seed"] < 3]
+    assert _difference(few, Grid, 3).endswith(
+        "over 3 paired seeds: no difference beyond noise; a claim needs 5: add --seeds 5"
+    )
+
+
 def test_training_by_the_map_s_advice(call, tmp_path, won):
     words = [word for word in QUICK if word != "--quiet"]
     result = call("train", "digits", "--policy", "auto", "--passes", "3", *words)

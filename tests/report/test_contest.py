@@ -116,6 +116,9 @@ def test_a_control_what_was_paid_beforehand_and_an_arena_that_tunes_win_nothing(
     table = report.contest_markdown(tmp_path / "c")
     assert "| 30 | focal | 5 |" in table
     assert "| 30 | again | 5 |" in table
+    drawn = str(contest.the_map(list(arms.values())))
+    assert ">cifar<" in drawn
+    assert "tuning" not in drawn
 
 
 def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:

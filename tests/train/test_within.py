@@ -106,6 +106,14 @@ def test_a_proxy_is_charged_by_its_share_of_the_operations():
     assert history.cost.flops == pytest.approx(20 * flops_of_bigger() + 60 * (40 / 3 + 12))
 
 
+def test_which_steps_teach_the_proxy_is_counted_from_the_beginning_of_the_run():
+    how = InBatch(keep=0.5, proxy=linear(), every=2)
+    _, history = fit(bigger(), blobs(24), epochs=2, within=how, **SMALL)
+    share = 60 / flops_of_bigger()  # three steps an epoch: 0 and 2 teach 4 each, and of the second 4 alone
+    assert history.cost.backward == 24 + round(share * 8) + round(share * 4)
+    assert history.cost.flops == pytest.approx(24 * flops_of_bigger() + 60 * (48 / 3 + 12))
+
+
 @pytest.mark.parametrize(("proxy", "keep"), [(None, 0.5), (None, 0.25), (linear, 0.5), (linear, 0.7)])
 @pytest.mark.parametrize("passes", [1, 2.5, 6])
 def test_under_passes_everything_counts_and_the_schedule_ends(proxy, keep, passes):

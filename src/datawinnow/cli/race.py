@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CANDIDATE: dict[str, Any] = {"policy": "ucb", "options": {"keep": 0.7, "period": 1}}
 """Who runs where the map has nobody to send."""
+CLAIM = 5
+"""Seeds that a claim needs; the map asks for as many."""
 
 
 @verb("datawinnow race my-pictures/ --budget 30", "datawinnow race digits --budget 10 --seeds 3")
@@ -172,4 +174,7 @@ def _difference(rows: list[dict[str, Any]], grid: Grid, seeds: int) -> str:
             "no result yet: add --seeds 5 for an interval (the seed that is done is kept)"
         )
     verdict = {"wins": "choosing wins", "loses": "all the data wins"}.get(gain.verdict, "no difference beyond noise")
-    return f"{label}: {mean:+.2f} ± {100 * half:.2f} points against all the data over {seeds} paired seeds: {verdict}"
+    paired = len(set(of["challenger"]) & set(of["shorter_full"]))  # not those of which one diverged
+    more = "" if paired >= CLAIM or seeds >= CLAIM else f"; a claim needs {CLAIM}: add --seeds {CLAIM}"
+    against = f"against all the data over {paired} paired seeds"
+    return f"{label}: {mean:+.2f} ± {100 * half:.2f} points {against}: {verdict}{more}"

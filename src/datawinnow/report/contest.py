@@ -197,7 +197,7 @@ def the_map(found: Sequence[Arm], most: int = 6) -> Markup:
 
     Drawn are the methods that stand in most places, the best of them first; all are in the tables.
     """
-    compared = [arm for arm in found if arm.gain is not None]
+    compared = [arm for arm in found if arm.gain is not None and not arm.arena.endswith(TUNING)]
     places = {m: [a for a in compared if a.method == m] for m in dict.fromkeys(a.method for a in compared)}
     chosen = sorted(places, key=lambda m: (-len(places[m]), -sum(_gain(a) for a in places[m]) / len(places[m])))[:most]
     arenas = list(dict.fromkeys(arm.arena for arm in compared))
@@ -224,7 +224,8 @@ def the_map(found: Sequence[Arm], most: int = 6) -> Markup:
             axes.set_xticks([], minor=True)
         axes.set_xlabel("passes per example")
         axes.set_title("points over all the data for as many passes", loc="left", fontsize=9, color=MUTED)
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        if compared:
+            axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
         return to_svg(figure, "map")
 
 
