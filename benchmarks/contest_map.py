@@ -3,7 +3,7 @@
     python benchmarks/contest_map.py                # after: datawinnow bench benchmarks/contest.toml
 
 Copies the rows from results/contest to benchmarks/results/contest, so that everybody can make the same from them, and
-writes src/datawinnow/dynamic/map.json. `--rows FOLDER` reads them elsewhere, `--check` writes nothing and says whether
+writes src/datawinnow/dynamic/map.json and the picture map.svg beside the rows. `--rows FOLDER` reads them elsewhere, `--check` writes nothing and says whether
 the map is theirs.
 """
 
@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench.suite import read_suite
-from datawinnow.report.contest import arms, contest_markdown
+from datawinnow.report.contest import arms, contest_markdown, the_map
+from datawinnow.report.svg import standalone
 
 ROOT = Path(__file__).parent.parent
 MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
 KEPT = ROOT / "benchmarks" / "results" / "contest"
+PICTURE = KEPT / "map.svg"
 TUNING = "tuning"
 """How the names of arenas end whose seed chose learning rates: no result."""
 
@@ -63,6 +65,11 @@ def text_of(rows: Path) -> str:
     return '{"made_by": "python benchmarks/contest_map.py", "places": [' + lines + ("\n]}\n" if found else "]}\n")
 
 
+def picture_of(rows: Path) -> str:
+    """The map as a picture, with what it shows in words."""
+    return standalone(the_map(arms(rows)), "What choosing gains over all the data for as many passes, in points")
+
+
 def main() -> None:
     """Read the rows, write the map."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,6 +85,7 @@ def main() -> None:
         if file.resolve() != kept.resolve():
             shutil.copyfile(file, kept)
     MAP.write_text(made, encoding="utf-8")
+    PICTURE.write_text(picture_of(KEPT), encoding="utf-8")
     print(contest_markdown(given.rows))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from datawinnow import report
 from datawinnow.core.errors import RunError
 from datawinnow.report import contest
+from datawinnow.report.svg import standalone
 from tests.report import fixtures
 
 SEEDS = range(5)
@@ -119,6 +122,18 @@ def test_a_control_what_was_paid_beforehand_and_an_arena_that_tunes_win_nothing(
     drawn = str(contest.the_map(list(arms.values())))
     assert ">cifar<" in drawn
     assert "tuning" not in drawn
+
+
+def test_the_map_alone_is_a_whole_file_with_its_own_colours(folder: Path) -> None:
+    text = standalone(contest.the_map(contest.arms(folder)), "Gains & losses")
+    root = ElementTree.fromstring(text)
+    assert root[0].text == "Gains & losses"
+    used = set(re.findall(r"var\((--\w+)\)", text))
+    assert "--ink" in used
+    for theme in text.split("@media")[:2]:
+        assert [name for name in sorted(used) if f"{name}:#" not in theme] == []
+    with pytest.raises(ValueError, match="must be what to_svg gave, got 'a page'"):
+        standalone("a page", "x")
 
 
 def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:

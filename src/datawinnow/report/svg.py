@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -142,3 +142,24 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     flat = [centre + gap * (k - (size - 1) / 2) for centre, size in groups for k in range(size)]
     placed = dict(zip(order, flat, strict=True))
     return [round(placed[i], 10) for i in range(len(wanted))]
+
+
+def standalone(drawing: str, title: str) -> str:
+    """A figure of `to_svg` as a file of its own: light or dark as the reader's screen, and named for who cannot see it.
+
+    Args:
+        drawing: what `to_svg` gave.
+        title: what it shows.
+
+    Raises:
+        ValueError: ``drawing`` is no such figure.
+    """
+    head, mark, body = str(drawing).partition(">")  # a Markup would escape what is put into it
+    if not head.startswith("<svg") or not mark:
+        raise ValueError(f"drawing must be what to_svg gave, got {drawing[:20]!r}")
+    light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in PALETTE.items()) for i in range(2))
+    look = "font-family:system-ui,sans-serif;background:var(--card)"
+    style = f"svg{{{light}{look}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}"
+    head = head.replace('role="presentation" aria-hidden="true" focusable="false"', 'role="img"')
+    head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+    return f"{head}><title>{escape(title)}</title><style>{style}</style>{body}\n"
