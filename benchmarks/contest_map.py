@@ -3,8 +3,8 @@
     python benchmarks/contest_map.py                # after: datawinnow bench benchmarks/contest.toml
 
 Copies the rows from results/contest to benchmarks/results/contest, so that everybody can make the same from them, and
-writes src/datawinnow/dynamic/map.json and the picture map.svg beside the rows. `--rows FOLDER` reads them elsewhere, `--check` writes nothing and says whether
-the map is theirs.
+writes src/datawinnow/dynamic/map.json and the picture map.svg beside the rows. `--rows FOLDER` reads them elsewhere,
+`--check` writes nothing and says whether the map is theirs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from datawinnow.report.svg import standalone
 ROOT = Path(__file__).parent.parent
 MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
 KEPT = ROOT / "benchmarks" / "results" / "contest"
+TEXT_MODELS = ("text_cnn", "bag_of_embeddings")
 PICTURE = KEPT / "map.svg"
 TUNING = "tuning"
 """How the names of arenas end whose seed chose learning rates: no result."""
@@ -46,6 +47,7 @@ def places(rows: Path) -> list[dict[str, Any]]:
                 "n": arm.n,
                 "passes": arm.budget,
                 "noisy": bool(scenario),
+                "kind": "texts" if grids[name].train.model in TEXT_MODELS else "pictures",
                 "label": arm.label,
                 "policy": spec.policy,
                 "options": spec.options,

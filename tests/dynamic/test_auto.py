@@ -47,8 +47,9 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
         ({"gain": -0.01}, "nothing beat it on squares"),
         ({"seeds": 3}, "nothing is known, with 5 seeds, to beat it"),
         ({"seeds": 1, "half": None}, "nothing is known, with 5 seeds"),
-        ({"noisy": True}, "nothing was measured near n=10,000, 30 passes, clean labels"),
+        ({"noisy": True}, "nothing was measured near n=10,000 pictures, 30 passes, clean labels"),
         ({"n": 50_000}, "nothing was measured near"),
+        ({"kind": "texts"}, "nothing was measured near n=10,000 pictures"),
         ({"passes": 7.0}, "nothing was measured near"),
     ],
 )
@@ -147,17 +148,21 @@ def test_a_policy_that_loses_elsewhere_as_near_is_not_sent(places):
     assert "+0.6 ± 0.4 points" in advise(10_000, passes=30).why
 
 
+def place_of(one):
+    return one["n"], one["passes"], one["noisy"], one.get("kind", "pictures")
+
+
 def says_what_the_table_says(found):
     """`advise` held to a table of places, read here by hand; gives back where it sent a policy and where it did not."""
     sent, kept = set(), set()
-    for spot in {(one["n"], one["passes"], one["noisy"]) for one in found}:
+    for spot in {place_of(one) for one in found}:
         worst = {}
         for one in found:
-            if (one["n"], one["passes"], one["noisy"]) == spot and one["seeds"] >= 5:
+            if place_of(one) == spot and one["seeds"] >= 5:
                 key = json.dumps([one["policy"], one["options"], list(one["wrap"])])
                 worst[key] = min(worst.get(key, math.inf), one["gain"] - one["half"])
-        n, passes, noisy = spot
-        advice = advise(n, passes=passes, noisy=noisy)
+        n, passes, noisy, kind = spot
+        advice = advise(n, passes=passes, noisy=noisy, kind=kind)
         if max(worst.values(), default=-1.0) > 0:
             sent.add(spot)
             name, options, wrap = json.loads(max(worst, key=worst.get))
@@ -191,11 +196,13 @@ def test_auto_says_what_a_table_says(places):
         {"noisy": True, "gain": -0.02},
         {"noisy": True, "gain": 0.01, "wrap": ("guarded",)},
         {"n": 500_000, "gain": -0.005},
+        {"kind": "texts", "gain": -0.005},
     ]
     places(*found)
     sent, kept = says_what_the_table_says([{**WON, **one} for one in found])
-    assert sent == {(10_000, 30.0, False), (10_000, 30.0, True)}
-    assert kept == {(10_000, 300.0, False), (10_000, 5.0, False), (500_000, 30.0, False)}
+    assert {(*spot, "pictures") for spot in ((10_000, 30.0, False), (10_000, 30.0, True))} == sent
+    lost = ((10_000, 300.0, False), (10_000, 5.0, False), (500_000, 30.0, False))
+    assert {(*spot, "pictures") for spot in lost} | {(10_000, 30.0, False, "texts")} == kept
 
 
 def test_every_place_of_the_map_can_be_made():

@@ -27,6 +27,11 @@ def load(source: str, options: Mapping[str, Any], screen: Screen) -> tuple[Any, 
     return train, test
 
 
+def kind(train: Any) -> str:
+    """What the measured map calls such examples."""
+    return "pictures" if getattr(train, "vocabulary_size", None) is None else "texts"
+
+
 def but_network(screen: Screen) -> Callable[[str], None]:
     """`Screen.note`, without what `begin` has told already."""
 

@@ -79,7 +79,7 @@ def race(
     options = loading.given()
     named = _named(policy, {"keep": keep, "option": policy_option, "wrap": wrap}, budget)
     train, _ = found.load(data, options, screen)
-    chosen = named or _asked(screen, len(train), budget)
+    chosen = named or _asked(screen, len(train), found.kind(train), budget)
     folder = out or found.RUNS / f"race-{train.name}"
     grid = _grid(found.lasting(data), train.name, options, training, chosen, budget, seeds)
     rows, total = run(screen, grid, folder, jobs=jobs, threads=training.threads or 0)
@@ -106,11 +106,11 @@ def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any] | No
     return {"policy": name, "options": options, "wrap": given["wrap"]}
 
 
-def _asked(screen: Screen, n: int, budget: int) -> dict[str, Any]:
+def _asked(screen: Screen, n: int, kind: str, budget: int) -> dict[str, Any]:
     """Likewise, by the map."""
     from datawinnow.dynamic.auto import advised
 
-    place, why = advised(n, passes=budget)
+    place, why = advised(n, passes=budget, kind=kind)
     screen.note(f"auto: {why}")
     if place is None:
         screen.note("racing UCB with keep 0.7 all the same, since you asked for a race")

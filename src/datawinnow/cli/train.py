@@ -154,7 +154,8 @@ def train(
     if select is not None:
         selection, about = read_selection(select, fingerprint=examples.fingerprint, name=examples.name)
     if policy == AUTO:
-        planned, length = _auto(screen, len(examples if selection is None else selection), length, **how)
+        several = len(examples if selection is None else selection)
+        planned, length = _auto(screen, several, found.kind(examples), length, **how)
         if record_plan is not None and planned is None:
             raise ArgumentError("auto chose all the data, so there is no plan for --record-plan: name a policy")
     if log is not None:
@@ -187,15 +188,17 @@ def train(
         screen.next("train", data, "--policy", "replay", "--plan", str(record_plan))
 
 
-def _auto(screen: Screen, n: int, length: dict[str, Any], *, noisy: bool = False) -> tuple[Any, dict[str, Any]]:
+def _auto(
+    screen: Screen, n: int, kind: str, length: dict[str, Any], *, noisy: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """The policy that the measured map advises, or none, for a budget of as many passes."""
     from datawinnow.dynamic import advise
 
     budget = float(next(iter(length.values())))
-    found = advise(n, passes=budget, noisy=noisy)
-    screen.note(f"auto: {found.why}")
-    if found.policy is not None:
-        return found.policy, {"passes": budget}
+    advice = advise(n, passes=budget, noisy=noisy, kind=kind)
+    screen.note(f"auto: {advice.why}")
+    if advice.policy is not None:
+        return advice.policy, {"passes": budget}
     return None, {"epochs": int(budget) if budget.is_integer() else budget}
 
 

@@ -20,6 +20,8 @@ from datawinnow.dynamic.wrap import _Wrapped
 
 REACH = 4.0
 """How many times more or fewer examples, or passes, than measured a place still speaks for."""
+KINDS = ("pictures", "texts")
+"""What a place speaks for: what wins on pictures was seen not to win on sentences."""
 CLAIM = 5
 """Seeds that stand behind a place that is chosen by."""
 
@@ -40,6 +42,7 @@ class Place:
         gain: fraction of the test examples, mean over paired seeds.
         half: half of its 95% interval; None of one seed.
         seeds: how many.
+        kind: of `KINDS`, what the examples were.
     """
 
     arena: str
@@ -53,6 +56,7 @@ class Place:
     gain: float
     half: float | None
     seeds: int
+    kind: str = "pictures"
 
     @property
     def low(self) -> float:
@@ -123,7 +127,7 @@ def the_map() -> tuple[Place, ...]:
     return tuple(Place(**{**one, "wrap": tuple(one["wrap"])}) for one in json.loads(text)["places"])
 
 
-def advise(n: int, *, passes: float, noisy: bool = False) -> Advice:
+def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures") -> Advice:
     """The policy to spend a budget by, from what was measured nearest to it.
 
     A place of the map speaks for datasets and budgets up to four times larger or smaller. Of the nearest that do, the
@@ -135,26 +139,29 @@ def advise(n: int, *, passes: float, noisy: bool = False) -> Advice:
         n: number of examples.
         passes: budget: epochs on everything that would cost as much.
         noisy: whether many labels are wrong.
+        kind: what the examples are, "pictures" or "texts".
 
     Returns:
         The policy, or None for all the data, and why.
 
     Raises:
-        ArgumentError: numbers out of range.
+        ArgumentError: numbers out of range, or an unknown kind.
     """
-    place, why = advised(n, passes=passes, noisy=noisy)
+    place, why = advised(n, passes=passes, noisy=noisy, kind=kind)
     return Advice(None if place is None else place.make(passes), why)
 
 
-def advised(n: int, *, passes: float, noisy: bool = False) -> tuple[Place | None, str]:
+def advised(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures") -> tuple[Place | None, str]:
     """The place whose policy is chosen, None for all the data, and why; arguments as of `advise`."""
     check.number("n", n, 1, 2**40, integer=True)
     check.number("passes", passes, 1e-9, 2**31)
-    near = [place for place in the_map() if place.noisy == noisy and place.far(n, passes) <= math.log2(REACH)]
+    check.one_of("kind", kind, KINDS)
+    alike = [place for place in the_map() if (place.noisy, place.kind) == (noisy, kind)]
+    near = [place for place in alike if place.far(n, passes) <= math.log2(REACH)]
     everything = f"all the data for {passes:g} epochs"
     if not near:
         labels = "wrong labels" if noisy else "clean labels"
-        return None, f"{everything}: nothing was measured near n={n:,}, {passes:g} passes, {labels}"
+        return None, f"{everything}: nothing was measured near n={n:,} {kind}, {passes:g} passes, {labels}"
     least = min(place.far(n, passes) for place in near)
     here = [place for place in near if place.far(n, passes) == least]
     best = max((_worst(each) for each in _by_policy(here)), key=lambda place: (place.low, place.gain))
@@ -180,7 +187,7 @@ def _worst(places: Sequence[Place]) -> Place:
     return min(places, key=lambda place: (place.seeds < CLAIM, place.low))
 
 
-def auto(n: int, epochs: int, *, noisy: bool = False) -> Auto:
+def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures") -> Auto:
     """The policy for a loop of ``epochs`` epochs over ``n`` examples, chosen from what was measured.
 
     It goes where any policy goes, into `PolicySampler` and `fit`. Its ``why`` says in one line what was chosen. Where
@@ -191,21 +198,22 @@ def auto(n: int, epochs: int, *, noisy: bool = False) -> Auto:
         n: number of examples.
         epochs: epochs of the loop.
         noisy: whether many labels are wrong.
+        kind: what the examples are, "pictures" or "texts".
 
     Returns:
         A policy with the attribute ``why``.
 
     Raises:
-        ArgumentError: numbers out of range.
+        ArgumentError: numbers out of range, or an unknown kind.
 
     >>> policy = auto(10, epochs=1)  # no place on the map is near
     >>> expected_fraction(policy, 1), policy.why
-    (1.0, 'all the data for 1 epochs: nothing was measured near n=10, 1 passes, clean labels')
+    (1.0, 'all the data for 1 epochs: nothing was measured near n=10 pictures, 1 passes, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
-    found = advise(n, passes=epochs, noisy=noisy)
+    found = advise(n, passes=epochs, noisy=noisy, kind=kind)
     if found.policy is not None:  # a loop of so many epochs passes fewer examples: ask again about those
-        found = advise(n, passes=epochs * expected_fraction(found.policy, epochs), noisy=noisy)
+        found = advise(n, passes=epochs * expected_fraction(found.policy, epochs), noisy=noisy, kind=kind)
     chosen = Auto(found.policy if found.policy is not None else RandomPruning(keep=1.0))
     object.__setattr__(chosen, "why", found.why)
     return chosen
