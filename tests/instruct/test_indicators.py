@@ -254,6 +254,22 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         Reader("lm", Reading(str(tmp_path / "empty")))
 
 
+def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(models, tmp_path, monkeypatch):
+    import json
+    import shutil
+
+    folder, ran, asked = shutil.copytree(models["lm"], tmp_path / "lm"), tmp_path / "ran", []
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()\nclass Evil: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
+    with pytest.raises(DataError, match="lm: cannot load AutoModelForCausalLM from"):
+        _models.load("lm", "AutoModelForCausalLM", str(folder))
+    assert asked == []
+    assert not ran.exists()
+
+
 def test_the_fingerprint_of_a_model_is_of_its_files(models, tmp_path):
     import shutil
 

@@ -23,6 +23,8 @@ ENDS = 1 << 20
 def load(what: str, kind: str, name: str, **options: Any) -> Any:
     """``transformers.<kind>.from_pretrained(name)``, from safetensors only where it is a model.
 
+    No code that comes with a model is run, nor is anybody asked about it, and for a folder nothing is fetched.
+
     Args:
         what: the indicator, for the error.
         kind: a class of transformers, for example ``"AutoTokenizer"``.
@@ -35,9 +37,14 @@ def load(what: str, kind: str, name: str, **options: Any) -> Any:
         DataError: no such model, or not of this kind.
     """
     package = transformers_for(what)
-    place = folder_of(name)
+    place, fetching = located(name) if is_pretrained(name) else (name, {})
+    options = {**fetching, **options}
+    if Path(place).is_dir():
+        options["local_files_only"] = True
     if kind.endswith("Model") or "ModelFor" in kind:
         options = {"use_safetensors": True, **options}  # nothing from outside is ever unpickled
+    if kind.startswith("Auto"):
+        options = {"trust_remote_code": False, **options}
     try:
         return getattr(package, kind).from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
