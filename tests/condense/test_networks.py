@@ -4,14 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from datawinnow.condense import _step
 from datawinnow.condense._networks import DynamicBilevel, Fresh, Queue, TrainedOnSynthetic, settle_norms
 from datawinnow.condense._pixels import Pixels
 from datawinnow.condense._real import Real
 from datawinnow.condense._step import World
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from tests.condense.helpers import CLASSES, build, pictures
+from tests.condense.helpers import CLASSES, QUICK, build, made, pictures
 
+METHODS = list(QUICK)
 CAFE = {"still": 0.04, "moves": 0.03, "window": 4, "query": 4, "outer_most": 7, "inner_most": 6, "lr": 0.01, "batch": 8}
 QUEUE = {
     "first": 2, "most": 3, "push_every": 2, "trained": 1, "steps": 3, "batch": 8, "lr": 0.01, "momentum": 0.9,
@@ -35,6 +37,27 @@ def test_fresh_networks_are_new_each_iteration_and_the_same_each_time():
     nets = [weights(next(Fresh().of(k, world))[0]) for k in (0, 1, 0)]
     assert torch.equal(nets[0], nets[2])
     assert not torch.equal(nets[0], nets[1])
+
+
+@pytest.mark.parametrize(("side", "beside"), [(8, False), (16, True)])
+def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatch):
+    x, y = pictures(channels=3, side=side)
+    start = torch.randn(CLASSES, 3, side, side, generator=stream(0, "start"))
+    world = World(Real(x, y), Pixels(start, CLASSES, 0.5), torch.arange(CLASSES), 1, build(3, side), 0)
+    net = world.fresh(0)
+    assert net.features[4].weight.is_contiguous(memory_format=torch.channels_last) is beside
+    monkeypatch.setattr(_step, "CHANNELS_LAST", 1000)
+    plain = world.fresh(0)
+    assert torch.equal(weights(net), weights(plain))
+    torch.testing.assert_close(net(start), plain(start))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_channels_side_by_side_change_rounding_and_nothing_else(method, monkeypatch):
+    how = {"data": pictures(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
+    beside = made(method, **how)
+    monkeypatch.setattr(_step, "CHANNELS_LAST", 1000)
+    torch.testing.assert_close(beside.images, made(method, **how).images, rtol=1e-3, atol=1e-3)
 
 
 def test_a_trained_one_is_matched_outer_times_and_trained_in_between_on_the_images_as_they_are():
