@@ -68,6 +68,31 @@ def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None
     assert arms[30, "ucb"].saves == pytest.approx(wanted / 30, rel=1e-5)
     assert arms[60, "ucb"].needs is None  # better than all that was run: nobody knows
     assert arms[30, "shorter_full"].needs is None
+    assert {a.beyond for a in arms.values()} == {None}  # at 60 passes there is nothing longer
+
+
+def test_where_the_reference_stays_below_at_every_budget_it_needs_more_than_the_longest(tmp_path: Path) -> None:
+    rows = []
+    for seed in SEEDS:
+        # wrong labels: the reference gets worse with its passes, and what is guarded does not
+        for keep, base in ((0.25, 0.70), (0.5, 0.69), (1.0, 0.60)):
+            rows.append(row("shorter_full", keep, seed, base + seed / 100))
+        rows.append(row("guarded", 0.25, seed, 0.701 + seed / 100 + 0.01 * (-1) ** seed))  # ahead, within noise
+        rows.append(row("guarded", 0.5, seed, 0.75 + seed / 100))
+        rows.append(row("guarded", 1.0, seed, 0.76 + seed / 100))
+        rows.append(row("below", 0.5, seed, 0.68 + seed / 100))
+    write(tmp_path / "c" / "noisy", rows)
+    arms = {(a.budget, a.method): a for a in contest.arms(tmp_path / "c")}
+    found = {key: (arm.beyond, arm.saves) for key, arm in arms.items() if arm.method != "shorter_full"}
+    assert found == {
+        (15, "guarded"): (60, 4), (30, "guarded"): (60, 2), (60, "guarded"): (None, None), (30, "below"): (None, None)
+    }  # fmt: skip
+    said = contest.verdict(list(arms.values()))
+    assert (
+        "Half the passes or fewer are enough in noisy (guarded, 30 passes: all the data need more than 60 passes)."
+    ) in said  # and not at 15, where as many passes over all the data do as well
+    assert "| more than 60 passes (over 2.00x) |" in contest.contest_markdown(tmp_path / "c")
+    assert "more than 60 passes (over 2.00x)" in report.write(tmp_path / "c").read_text()
 
 
 def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Path) -> None:
@@ -116,6 +141,7 @@ def test_a_control_what_was_paid_beforehand_and_an_arena_that_tunes_win_nothing(
     assert arms["cifar", "again"].chooses
     said = contest.verdict(list(arms.values()))
     assert said == "Choosing beats all the data for fewer epochs in cifar at 30 passes (ucb, +1.0 ± 0.0 points)."
+    assert "Half the passes" not in said
     table = report.contest_markdown(tmp_path / "c")
     assert "| 30 | focal | 5 |" in table
     assert "| 30 | again | 5 |" in table

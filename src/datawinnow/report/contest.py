@@ -39,6 +39,8 @@ class Arm:
         gain: over the shorter full run of the same budget, paired by seed; None for that run itself.
         needs: passes that the shorter full run needs for this mean accuracy, interpolated over the logarithm of its
             budgets; None outside them, or with one budget.
+        beyond: the longest of those budgets where the shorter full run has a lower mean at every one of them, and that
+            is longer than this; None elsewhere.
         beforehand: passes paid once beside the budget, as for a plan that other runs train by again; 0 where the
             budget pays for everything.
         chooses: whether it chooses what to train on; False where every epoch was all the data, as in a control by
@@ -54,6 +56,7 @@ class Arm:
     accuracy: Interval
     gain: Difference | None
     needs: float | None
+    beyond: float | None = None
     beforehand: float = 0.0
     chooses: bool = True
 
@@ -64,8 +67,12 @@ class Arm:
 
     @property
     def saves(self) -> float | None:
-        """Passes that the shorter full run needs, over those of this arm; above 1 where choosing saves."""
-        return None if self.needs is None else self.needs / self.budget
+        """Passes that the shorter full run needs, over those of this arm; above 1 where choosing saves.
+
+        Where it needs more than anybody has measured, or where no length of it is enough, the most that was measured.
+        """
+        needs = self.beyond if self.needs is None else self.needs
+        return None if needs is None else needs / self.budget
 
     @property
     def pays_back(self) -> float | None:
@@ -124,7 +131,11 @@ def _arm(arena: str, n: int, cell: Cell, budget: float, curve: Sequence[tuple[fl
     needs = None if cell.method == SHORTER else needed(curve, cell.accuracy.mean)
     beside = round(cell.total_passes / n - budget, 6)
     beforehand = beside if beside > HALF_A_BATCH * budget else 0.0
-    return Arm(arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs, beforehand, chooses)
+    above = gain is not None and needs is None and all(mean < cell.accuracy.mean for _, mean in curve)
+    beyond = curve[-1][0] if above and curve and curve[-1][0] > budget * (1 + HALF_A_BATCH) else None
+    return Arm(
+        arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs, beyond, beforehand, chooses
+    )
 
 
 def needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
@@ -150,9 +161,28 @@ def contest_context(path: Path) -> dict[str, Any]:
         "is told to be paid beforehand.",
         "says": verdict(found),
         "figure": {"svg": the_map(found), "title": "When does choosing pay?", "says": SAYS},
-        "beforehand": _beforehand,
+        "needed": needed_by,
         "arenas": [(name, [arm for arm in found if arm.arena == name]) for name in names],
     }
+
+
+HALVES = 2.0
+"""From so many times the passes on, that choosing saves is worth a sentence."""
+
+
+def halved(found: Sequence[Arm]) -> list[str]:
+    """Where the shorter full run needs at least twice the passes for what choosing reaches, in words.
+
+    Only where choosing beats it at equal passes beyond noise: else fewer passes may do as well. Of every arena the arm
+    that saves most.
+    """
+    said = []
+    for arena in dict.fromkeys(arm.arena for arm in found if not arm.arena.endswith(TUNING)):
+        here = [arm for arm in found if arm.arena == arena and arm.fair and _sure(arm)]
+        best = max(here, key=lambda arm: (arm.saves or 0.0, arm.accuracy.mean), default=None)
+        if best is not None and best.saves is not None and best.saves >= HALVES:
+            said.append(f"{arena} ({best.label}, {best.budget:g} passes: all the data need {_needs(best)})")
+    return said
 
 
 def verdict(found: Sequence[Arm]) -> str:
@@ -175,6 +205,8 @@ def verdict(found: Sequence[Arm]) -> str:
     parts = []
     if won:
         parts.append(f"Choosing beats all the data for fewer epochs in {words.listed(won)}.")
+    if half := halved(found):
+        parts.append(f"Half the passes or fewer are enough in {words.listed(half)}.")
     if lost:
         parts.append(f"Nothing beats it in {words.listed(lost)}.")
     if open_:
@@ -239,6 +271,19 @@ def _reach(arm: Arm) -> float:
     return 100 * half if half is not None and math.isfinite(half) else 0.0
 
 
+def needed_by(arm: Arm) -> str:
+    """The passes that the shorter full run needs for as much, and what was paid beforehand, in words."""
+    return "-" if arm.saves is None else f"{_needs(arm)} ({_factor(arm)}){_beforehand(arm)}"
+
+
+def _needs(arm: Arm) -> str:
+    return f"more than {arm.beyond:g} passes" if arm.needs is None else f"{arm.needs:.1f} passes"
+
+
+def _factor(arm: Arm) -> str:
+    return f"{'over ' if arm.needs is None else ''}{arm.saves:.2f}x"
+
+
 def _beforehand(arm: Arm) -> str:
     if arm.pays_back is None:
         return ""
@@ -255,8 +300,14 @@ def contest_markdown(path: Path) -> str:
         out.append("| --- | --- | --- | --- | --- | --- |")
         for arm in (a for a in found if a.arena == arena):
             gain = "-" if arm.gain is None else f"{words.points(arm.gain)} {words.mark(arm.gain)}"
-            needs = "-" if arm.needs is None else f"{arm.needs:.1f} passes ({arm.saves:.2f}x){_beforehand(arm)}"
-            cells = [f"{arm.budget:g}", arm.label, str(len(arm.seeds)), words.percent(arm.accuracy), gain, needs]
+            cells = [
+                f"{arm.budget:g}",
+                arm.label,
+                str(len(arm.seeds)),
+                words.percent(arm.accuracy),
+                gain,
+                needed_by(arm),
+            ]
             out.append("| " + " | ".join(cells) + " |")
         out.append("")
     return "\n".join(out)
