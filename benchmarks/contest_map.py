@@ -25,6 +25,8 @@ MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
 KEPT = ROOT / "benchmarks" / "results" / "contest"
 TEXT_MODELS = ("text_cnn", "bag_of_embeddings")
 PICTURE = KEPT / "map.svg"
+CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "sst2": 2}
+"""By what an arena's name begins with."""
 TUNING = "tuning"
 """How the names of arenas end whose seed chose learning rates: no result."""
 
@@ -55,6 +57,7 @@ def places(rows: Path) -> list[dict[str, Any]]:
                 "gain": round(gain.mean, 5),
                 "half": None if gain.half is None else round(gain.half, 5),
                 "seeds": len(arm.seeds),
+                "classes": CLASSES[name.partition("_")[0]],
             }
         )
     return found

@@ -62,8 +62,19 @@ def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost
     words = [word for word in QUICK if word != "--quiet"]
     result = call("race", "digits", "--budget", "1", "--out", tmp_path / "r", *words)
     assert "auto: all the data for 1 epochs: nothing was measured near n=200" in result.stderr
-    assert "racing UCB with keep 0.7 all the same" in result.stderr
+    assert "racing UCB, keep 0.7 all the same" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {"all the data, fewer epochs", "UCB, keep 0.7"}
+
+
+def test_where_labels_are_noisy_and_the_map_has_nobody_what_looks_right_runs(call, tmp_path, lost):
+    words = [word for word in QUICK if word != "--quiet"]
+    how = ("--policy-option", "noisy=true", "--out", tmp_path / "r")
+    result = call("race", "digits", "--budget", "1", *how, *words)
+    assert "10 classes, 1 passes, wrong labels" in result.stderr
+    assert {row["label"] for row in rows_of(tmp_path / "r")} == {
+        "all the data, fewer epochs",
+        "all that looks right (guarded)",
+    }
 
 
 def test_a_policy_of_ones_own(call, tmp_path):
@@ -81,6 +92,8 @@ def test_a_policy_of_ones_own(call, tmp_path):
         (("--policy", "ucb"), "needs the fraction kept"),
         (("--keep", "0.5"), "name it by --policy"),
         (("--wrap", "guarded"), "name it by --policy"),
+        (("--policy-option", "period=5"), "name it by --policy"),
+        (("--policy-option", "noisy=3"), "noisy must be true or false, got 3"),
         (("--policy", "random", "--keep", "1.5"), "keep must be in"),
         (("--holdout", "0.5"), "race has no option 'holdout'"),
     ],

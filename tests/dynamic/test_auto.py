@@ -148,8 +148,28 @@ def test_a_policy_that_loses_elsewhere_as_near_is_not_sent(places):
     assert "+0.6 ± 0.4 points" in advise(10_000, passes=30).why
 
 
+def test_a_place_speaks_for_about_as_many_examples_a_class(places):
+    places({"classes": 10}, {"arena": "many", "gain": -0.01, "classes": 100})  # a thousand of each, and a hundred
+    assert advise(10_000, passes=30, classes=10).policy is not None
+    assert (
+        advise(10_000, passes=30, classes=25).policy is not None
+    )  # 400 a class: within four times of both, nearer to 10
+    crowded = advise(10_000, passes=30, classes=100)
+    assert crowded.policy is None
+    assert "nothing beat it on many at 30 passes" in crowded.why
+    assert advise(10_000, passes=30).policy is None  # nobody says how many: the worst counts
+    assert auto(10_000, epochs=43, classes=10).why.startswith("UCB, keep 0.7")
+    assert auto(10_000, epochs=43, classes=100).policy.keep == 1.0
+    places({"classes": 10})
+    assert advise(10_000, passes=30, classes=41).why == (
+        "all the data for 30 epochs: nothing was measured near n=10,000 pictures of 41 classes, 30 passes, clean labels"
+    )
+    with pytest.raises(ArgumentError, match="classes must be"):
+        advise(10_000, passes=30, classes=0)
+
+
 def place_of(one):
-    return one["n"], one["passes"], one["noisy"], one.get("kind", "pictures")
+    return one["n"], one["passes"], one["noisy"], one.get("kind", "pictures"), one.get("classes")
 
 
 def says_what_the_table_says(found):
@@ -161,8 +181,8 @@ def says_what_the_table_says(found):
             if place_of(one) == spot and one["seeds"] >= 5:
                 key = json.dumps([one["policy"], one["options"], list(one["wrap"])])
                 worst[key] = min(worst.get(key, math.inf), one["gain"] - one["half"])
-        n, passes, noisy, kind = spot
-        advice = advise(n, passes=passes, noisy=noisy, kind=kind)
+        n, passes, noisy, kind, classes = spot
+        advice = advise(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
         if max(worst.values(), default=-1.0) > 0:
             sent.add(spot)
             name, options, wrap = json.loads(max(worst, key=worst.get))
@@ -200,9 +220,9 @@ def test_auto_says_what_a_table_says(places):
     ]
     places(*found)
     sent, kept = says_what_the_table_says([{**WON, **one} for one in found])
-    assert {(*spot, "pictures") for spot in ((10_000, 30.0, False), (10_000, 30.0, True))} == sent
+    assert {(*spot, "pictures", None) for spot in ((10_000, 30.0, False), (10_000, 30.0, True))} == sent
     lost = ((10_000, 300.0, False), (10_000, 5.0, False), (500_000, 30.0, False))
-    assert {(*spot, "pictures") for spot in lost} | {(10_000, 30.0, False, "texts")} == kept
+    assert {(*spot, "pictures", None) for spot in lost} | {(10_000, 30.0, False, "texts", None)} == kept
 
 
 def test_every_place_of_the_map_can_be_made():

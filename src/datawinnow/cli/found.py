@@ -27,9 +27,10 @@ def load(source: str, options: Mapping[str, Any], screen: Screen) -> tuple[Any, 
     return train, test
 
 
-def kind(train: Any) -> str:
-    """What the measured map calls such examples."""
-    return "pictures" if getattr(train, "vocabulary_size", None) is None else "texts"
+def nature(train: Any) -> dict[str, Any]:
+    """What the measured map is asked by besides numbers: ``kind`` of the examples, and how many ``classes``."""
+    kind = "pictures" if getattr(train, "vocabulary_size", None) is None else "texts"
+    return {"kind": kind, "classes": len(train.classes)}
 
 
 def but_network(screen: Screen) -> Callable[[str], None]:

@@ -10,7 +10,7 @@ import typer
 from datawinnow.cli import found
 from datawinnow.cli.bench import run, show
 from datawinnow.cli.options import Loading, Quiet, Source, Training, key_value, pairs
-from datawinnow.cli.train import AUTO
+from datawinnow.cli.train import AUTO, only_noisy
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.errors import ArgumentError
@@ -18,8 +18,12 @@ from datawinnow.core.errors import ArgumentError
 if TYPE_CHECKING:
     from datawinnow.bench import Grid
 
-CANDIDATE: dict[str, Any] = {"policy": "ucb", "options": {"keep": 0.7, "period": 1}}
+CANDIDATE: dict[str, Any] = {"policy": "ucb", "options": {"keep": 0.7, "period": 1}, "label": "UCB, keep 0.7"}
 """Who runs where the map has nobody to send."""
+GUARDED: dict[str, Any] = {
+    "policy": "random_pruning", "options": {"keep": 1.0}, "wrap": ["guarded"], "label": "all that looks right (guarded)"
+}  # fmt: skip
+"""And who where labels are noisy."""
 CLAIM = 5
 """Seeds that a claim needs; the map asks for as many."""
 
@@ -48,7 +52,11 @@ def race(
         ),
     ] = None,
     policy_option: Annotated[
-        list[str], key_value("--policy-option", "An option of the policy (repeatable), as period=5.")
+        list[str],
+        key_value(
+            "--policy-option",
+            "An option of the policy (repeatable), as period=5; auto takes noisy=true, for many wrong labels.",
+        ),
     ] = [],  # noqa: B006
     wrap: Annotated[
         list[str],
@@ -79,7 +87,7 @@ def race(
     options = loading.given()
     named = _named(policy, {"keep": keep, "option": policy_option, "wrap": wrap}, budget)
     train, _ = found.load(data, options, screen)
-    chosen = named or _asked(screen, len(train), found.kind(train), budget)
+    chosen = named or _asked(screen, train, budget, noisy=bool(pairs(policy_option, "--policy-option").get("noisy")))
     folder = out or found.RUNS / f"race-{train.name}"
     grid = _grid(found.lasting(data), train.name, options, training, chosen, budget, seeds)
     rows, total = run(screen, grid, folder, jobs=jobs, threads=training.threads or 0)
@@ -93,10 +101,7 @@ def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any] | No
     """The method of the grid that runs against all the data, told before any data are read; None to ask the map."""
     options = pairs(given["option"], "--policy-option")
     if name == AUTO:
-        if options or given["wrap"] or given["keep"] is not None:
-            raise ArgumentError(
-                "--keep, --policy-option and --wrap belong to a policy of your choice: name it by --policy"
-            )
+        only_noisy({**given, "options": options})
         return None
     from datawinnow.pipeline.policies import policy_for
 
@@ -106,15 +111,16 @@ def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any] | No
     return {"policy": name, "options": options, "wrap": given["wrap"]}
 
 
-def _asked(screen: Screen, n: int, kind: str, budget: int) -> dict[str, Any]:
+def _asked(screen: Screen, train: Any, budget: int, *, noisy: bool) -> dict[str, Any]:
     """Likewise, by the map."""
     from datawinnow.dynamic.auto import advised
 
-    place, why = advised(n, passes=budget, kind=kind)
+    place, why = advised(len(train), passes=budget, noisy=noisy, **found.nature(train))
     screen.note(f"auto: {why}")
     if place is None:
-        screen.note("racing UCB with keep 0.7 all the same, since you asked for a race")
-        return {**CANDIDATE, "label": "UCB, keep 0.7"}
+        candidate = GUARDED if noisy else CANDIDATE
+        screen.note(f"racing {candidate['label']} all the same, since you asked for a race")
+        return candidate
     return {"policy": place.policy, "options": place.options, "wrap": list(place.wrap), "label": place.label}
 
 

@@ -155,7 +155,7 @@ def train(
         selection, about = read_selection(select, fingerprint=examples.fingerprint, name=examples.name)
     if policy == AUTO:
         several = len(examples if selection is None else selection)
-        planned, length = _auto(screen, several, found.kind(examples), length, **how)
+        planned, length = _auto(screen, several, found.nature(examples), length, **how)
         if record_plan is not None and planned is None:
             raise ArgumentError("auto chose all the data, so there is no plan for --record-plan: name a policy")
     if log is not None:
@@ -189,13 +189,13 @@ def train(
 
 
 def _auto(
-    screen: Screen, n: int, kind: str, length: dict[str, Any], *, noisy: bool = False
+    screen: Screen, n: int, nature: dict[str, Any], length: dict[str, Any], *, noisy: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """The policy that the measured map advises, or none, for a budget of as many passes."""
     from datawinnow.dynamic import advise
 
     budget = float(next(iter(length.values())))
-    advice = advise(n, passes=budget, noisy=noisy, kind=kind)
+    advice = advise(n, passes=budget, noisy=noisy, **nature)
     screen.note(f"auto: {advice.why}")
     if advice.policy is not None:
         return advice.policy, {"passes": budget}
@@ -215,16 +215,25 @@ def _length(policy: str | None, epochs: int | None, passes: float | None) -> dic
     return {"passes": passes}
 
 
+def only_noisy(how: dict[str, Any]) -> bool:
+    """Whether labels are said to be noisy, which is all that ``auto`` is told beside the data and the budget."""
+    if how["keep"] is not None or how["wrap"] or set(how["options"]) - {"noisy"}:
+        raise ArgumentError(
+            "--policy auto chooses keep, options and wrappers itself; it takes --policy-option noisy=true, for data "
+            "with many wrong labels. For one of your choice, name it by --policy"
+        )
+    noisy = how["options"].get("noisy", False)
+    if not isinstance(noisy, bool):
+        raise ArgumentError(f"--policy-option noisy must be true or false, got {noisy!r}")
+    return noisy
+
+
 def _policy(name: str | None, how: dict[str, Any], length: dict[str, Any]) -> Any:
     """The policy asked for, before any data are read."""
     from datawinnow.pipeline.policies import policy_for, policy_of
 
     if name == AUTO:
-        if how["keep"] or how["wrap"] or set(how["options"]) - {"noisy"}:
-            raise ArgumentError(
-                "--policy auto chooses keep, options and wrappers itself; it takes --policy-option noisy=true, for "
-                "data with many wrong labels"
-            )
+        only_noisy(how)
         return None
     if name is not None:
         return policy_for(name, **length, **how) if "passes" in length else policy_of(name, **length, **how)

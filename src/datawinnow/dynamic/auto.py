@@ -19,7 +19,7 @@ from datawinnow.dynamic.random_pruning import RandomPruning
 from datawinnow.dynamic.wrap import _Wrapped
 
 REACH = 4.0
-"""How many times more or fewer examples, or passes, than measured a place still speaks for."""
+"""How many times more or fewer examples, examples a class, or passes than measured a place still speaks for."""
 KINDS = ("pictures", "texts")
 """What a place speaks for: what wins on pictures was seen not to win on sentences."""
 CLAIM = 5
@@ -43,6 +43,7 @@ class Place:
         half: half of its 95% interval; None of one seed.
         seeds: how many.
         kind: of `KINDS`, what the examples were.
+        classes: how many there were; None where that is not told.
     """
 
     arena: str
@@ -57,15 +58,19 @@ class Place:
     half: float | None
     seeds: int
     kind: str = "pictures"
+    classes: int | None = None
 
     @property
     def low(self) -> float:
         """The low end of the interval; minus infinity where fewer seeds than a claim needs stand behind it."""
         return self.gain - self.half if self.half is not None and self.seeds >= CLAIM else -math.inf
 
-    def far(self, n: int, passes: float) -> float:
-        """How far another number of examples and passes is, as the larger of the two ratios, in octaves."""
-        return max(abs(math.log2(n / self.n)), abs(math.log2(passes / self.passes)))
+    def far(self, n: int, passes: float, classes: int | None = None) -> float:
+        """How far another number of examples, of examples a class and of passes is: the largest ratio, in octaves."""
+        ratios = [n / self.n, passes / self.passes]
+        if classes is not None and self.classes is not None:
+            ratios.append((n / classes) / (self.n / self.classes))
+        return max(abs(math.log2(ratio)) for ratio in ratios)
 
     @property
     def where(self) -> str:
@@ -127,10 +132,11 @@ def the_map() -> tuple[Place, ...]:
     return tuple(Place(**{**one, "wrap": tuple(one["wrap"])}) for one in json.loads(text)["places"])
 
 
-def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures") -> Advice:
+def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures", classes: int | None = None) -> Advice:
     """The policy to spend a budget by, from what was measured nearest to it.
 
-    A place of the map speaks for datasets and budgets up to four times larger or smaller. Of the nearest that do, the
+    A place of the map speaks for datasets and budgets up to four times larger or smaller, and for as many times more or
+    fewer examples a class: what wins with a thousand of each need not with a hundred. Of the nearest that do, the
     policy with the highest low end of its 95% interval over five paired seeds is chosen if that is above zero;
     otherwise all the data for that many epochs, which is what a policy has to beat. Where several places are equally
     near, as two networks on as many examples, a policy counts by the worst of those that five seeds stand behind.
@@ -140,6 +146,7 @@ def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures"
         passes: budget: epochs on everything that would cost as much.
         noisy: whether many labels are wrong.
         kind: what the examples are, "pictures" or "texts".
+        classes: how many; None where nobody knows, and then places with any number of them are compared with.
 
     Returns:
         The policy, or None for all the data, and why.
@@ -147,23 +154,28 @@ def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures"
     Raises:
         ArgumentError: numbers out of range, or an unknown kind.
     """
-    place, why = advised(n, passes=passes, noisy=noisy, kind=kind)
+    place, why = advised(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
     return Advice(None if place is None else place.make(passes), why)
 
 
-def advised(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures") -> tuple[Place | None, str]:
+def advised(
+    n: int, *, passes: float, noisy: bool = False, kind: str = "pictures", classes: int | None = None
+) -> tuple[Place | None, str]:
     """The place whose policy is chosen, None for all the data, and why; arguments as of `advise`."""
     check.number("n", n, 1, 2**40, integer=True)
     check.number("passes", passes, 1e-9, 2**31)
     check.one_of("kind", kind, KINDS)
+    if classes is not None:
+        check.number("classes", classes, 1, 2**40, integer=True)
     alike = [place for place in the_map() if (place.noisy, place.kind) == (noisy, kind)]
-    near = [place for place in alike if place.far(n, passes) <= math.log2(REACH)]
+    near = [place for place in alike if place.far(n, passes, classes) <= math.log2(REACH)]
     everything = f"all the data for {passes:g} epochs"
     if not near:
         labels = "wrong labels" if noisy else "clean labels"
-        return None, f"{everything}: nothing was measured near n={n:,} {kind}, {passes:g} passes, {labels}"
-    least = min(place.far(n, passes) for place in near)
-    here = [place for place in near if place.far(n, passes) == least]
+        of = "" if classes is None else f" of {classes:,} classes"
+        return None, f"{everything}: nothing was measured near n={n:,} {kind}{of}, {passes:g} passes, {labels}"
+    least = min(place.far(n, passes, classes) for place in near)
+    here = [place for place in near if place.far(n, passes, classes) == least]
     best = max((_worst(each) for each in _by_policy(here)), key=lambda place: (place.low, place.gain))
     if best.low <= 0:
         settled = all(place.seeds >= CLAIM for place in here)
@@ -187,7 +199,7 @@ def _worst(places: Sequence[Place]) -> Place:
     return min(places, key=lambda place: (place.seeds < CLAIM, place.low))
 
 
-def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures") -> Auto:
+def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures", classes: int | None = None) -> Auto:
     """The policy for a loop of ``epochs`` epochs over ``n`` examples, chosen from what was measured.
 
     It goes where any policy goes, into `PolicySampler` and `fit`. Its ``why`` says in one line what was chosen. Where
@@ -199,6 +211,7 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures") ->
         epochs: epochs of the loop.
         noisy: whether many labels are wrong.
         kind: what the examples are, "pictures" or "texts".
+        classes: how many of them, where that is known.
 
     Returns:
         A policy with the attribute ``why``.
@@ -211,9 +224,10 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures") ->
     (1.0, 'all the data for 1 epochs: nothing was measured near n=10 pictures, 1 passes, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
-    found = advise(n, passes=epochs, noisy=noisy, kind=kind)
+    about: dict[str, Any] = {"noisy": noisy, "kind": kind, "classes": classes}
+    found = advise(n, passes=epochs, **about)
     if found.policy is not None:  # a loop of so many epochs passes fewer examples: ask again about those
-        found = advise(n, passes=epochs * expected_fraction(found.policy, epochs), noisy=noisy, kind=kind)
+        found = advise(n, passes=epochs * expected_fraction(found.policy, epochs), **about)
     chosen = Auto(found.policy if found.policy is not None else RandomPruning(keep=1.0))
     object.__setattr__(chosen, "why", found.why)
     return chosen
