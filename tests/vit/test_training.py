@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -136,7 +137,21 @@ def test_what_a_step_takes_in_the_end_is_told_level_by_level():
     alone = pipeline.sparse(made("ours"), {"keep_attention": 0.1, "form": "paying", "at": [3]}, 30)
     line = pipeline.told(alone, (3, 32, 32))
     assert "from block 3 on keeps 0.1 of the keys where that pays each time" in line
-    assert line.endswith("100% of the dense network's operations")
+    assert re.search(r"100% of the dense network's operations and, tried out on 16 examples, \d+% of its time$", line)
+    masked = pipeline.sparse(made("ours"), {"keep_attention": 0.1, "form": "fused", "at": [3]}, 30)
+    assert "saves nothing here, and --attention-form paying would leave them in" in pipeline.told(masked, (3, 32, 32))
+
+
+def test_what_cannot_be_tried_out_in_a_moment_is_not(monkeypatch):
+    model = pipeline.sparse(made("ours"), {"keep_tokens": 0.5, "keep_attention": 0.1, "form": "gathered"}, 30)
+    state = torch.get_rng_state()
+    assert re.search(r"\d+% of its time \(\d+% and \d+%\)$", pipeline.told(model, (3, 32, 32)))
+    assert torch.equal(state, torch.get_rng_state())
+    monkeypatch.setattr(pipeline, "TRIAL", 1e3)
+    assert "tried out" not in pipeline.told(model, (3, 32, 32))
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU's time is another
+    assert "tried out" not in pipeline.told(model, (3, 32, 32))
 
 
 def test_options_of_a_file_are_checked():
@@ -171,12 +186,14 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
         0.5,
         "--sparse-at",
         "2,5",
+        "--attention-form",
+        "paying",
         "--run",
         "t",
     )
     facts = json.loads((tmp_path / "t" / "run.json").read_text())
     asked = facts["options"]["train"]
-    assert asked["levels"] == {"keep_tokens": 0.5, "keep_attention": 0.3, "at": [2, 5]}
+    assert asked["levels"] == {"keep_tokens": 0.5, "keep_attention": 0.3, "form": "paying", "at": [2, 5]}
     assert asked["policy"] == "ExampleSwap(keep=0.8, period=1, swap=0.05, swaps=5)"
     page = tmp_path / "t" / "report.html"
     run("report", "t")
@@ -191,6 +208,8 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
         (("--levels", "tokens", "--keep-attention", 0.5), "--keep-attention goes with the level attention"),
         (("--keep-tokens", 0.5), "--keep-tokens goes with the level tokens"),
         (("--levels", "examples", "--sparse-at", "3"), "--sparse-at goes with the levels tokens and attention"),
+        (("--levels", "tokens", "--attention-form", "paying"), "--attention-form goes with the level attention"),
+        (("--levels", "attention", "--attention-form", "quick"), "form must be one of 'auto', 'fused'"),
         (("--levels", "tokens", "--sparse-at", "3;6"), "--sparse-at must be like 3,6,9, got '3;6'"),
         (("--levels", "tokens", "--sparse-at", "30"), "at= must hold blocks of 0 to 11, since the model has"),
         (("--levels", "tokens", "--keep-tokens", 1.5), r"keep_tokens must be in (0, 1]"),

@@ -57,6 +57,18 @@ class Levels:
         ),
     ] = None
 
+    attention_form: Annotated[
+        str | None,
+        typer.Option(
+            "--attention-form",
+            metavar="NAME",
+            help="With the level attention: auto leaves keys out by what computes that fastest, paying only where it "
+            "saves time; fused, gathered, flex and dense are ways to compute it. Default: auto.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None
+
     def named(self) -> tuple[str, ...]:
         """The levels asked for.
 
@@ -72,6 +84,7 @@ class Levels:
         for option, given, level in (
             ("--keep-tokens", self.keep_tokens, "tokens"),
             ("--keep-attention", self.keep_attention, "attention"),
+            ("--attention-form", self.attention_form, "attention"),
         ):
             if given is not None and level not in found:
                 raise ArgumentError(f"{option} goes with the level {level}: add it to --levels")
@@ -92,6 +105,8 @@ class Levels:
             options["keep_tokens"] = 0.7 if self.keep_tokens is None else self.keep_tokens
         if "attention" in found:
             options["keep_attention"] = 0.3 if self.keep_attention is None else self.keep_attention
+        if self.attention_form is not None:
+            options["form"] = self.attention_form
         if self.sparse_at is not None:
             try:
                 options["at"] = [int(word) for word in self.sparse_at.split(",")]
