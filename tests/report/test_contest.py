@@ -129,6 +129,8 @@ def test_a_control_what_was_paid_beforehand_and_an_arena_that_tunes_win_nothing(
         base, extra = 0.7 + seed / 100, {"trained_epochs": 30}
         rows.append({**row("shorter_full", 0.5, seed, base), **extra})
         rows.append({**row("focal", 0.5, seed, base + 0.05), **extra})
+        short = row("smooth", 0.5, seed, base + 0.05)  # the last half of a batch was left out, which is no choice
+        rows.append({**short, "trained_epochs": 30.014})
         again = row("again", 0.5, seed, base + 0.06)
         rows.append({**again, "trained_epochs": 43, "total_passes": again["passes"] * 1.2})
         rows.append({**row("ucb", 0.5, seed, base + 0.01), "trained_epochs": 43})
@@ -137,11 +139,16 @@ def test_a_control_what_was_paid_beforehand_and_an_arena_that_tunes_win_nothing(
     arms = {(a.arena, a.method): a for a in contest.arms(tmp_path / "c")}
     assert {key[1] for key, arm in arms.items() if arm.fair} == {"ucb"}
     assert not arms["cifar", "focal"].chooses
+    assert not arms["cifar", "smooth"].chooses
     assert not arms["cifar", "shorter_full"].chooses
     assert arms["cifar", "again"].chooses
     said = contest.verdict(list(arms.values()))
     assert said == "Choosing beats all the data for fewer epochs in cifar at 30 passes (ucb, +1.0 ± 0.0 points)."
     assert "Half the passes" not in said
+    more = [{**row("other", 0.5, s, 0.7 + s / 100), "trained_epochs": 43} for s in SEEDS]
+    write(tmp_path / "d" / "cifar", rows + more)
+    said = contest.verdict(contest.arms(tmp_path / "d"))
+    assert "in cifar at 30 passes (ucb, +1.0 ± 0.0 points, the best of 2)." in said
     table = report.contest_markdown(tmp_path / "c")
     assert "| 30 | focal | 5 |" in table
     assert "| 30 | again | 5 |" in table

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from datawinnow.core.errors import RunError
 from datawinnow.report import words
 from datawinnow.report.results import ROWS, Row, file_of, rows
 from datawinnow.report.statistics import Difference, Interval
-from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, canvas, styled, to_svg
+from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, panels, styled, to_svg
 from datawinnow.report.table import CLEAN, SHORTER, Cell, table
 
 SAYS = (
@@ -45,6 +47,7 @@ class Arm:
             budget pays for everything.
         chooses: whether it chooses what to train on; False where every epoch was all the data, as in a control by
             another loss or learning rate.
+        scenario: its name, which stands in ``arena`` too where it is not clean.
     """
 
     arena: str
@@ -59,6 +62,7 @@ class Arm:
     beyond: float | None = None
     beforehand: float = 0.0
     chooses: bool = True
+    scenario: str = CLEAN
 
     @property
     def fair(self) -> bool:
@@ -111,17 +115,19 @@ def _of(arena: str, given: Sequence[Row]) -> list[Arm]:
         name = arena if scenario == CLEAN else f"{arena}, {scenario}"
         curve = sorted((c.passes / n, c.accuracy.mean) for c in found.of(scenario, method=SHORTER))
         cells = sorted(found.of(scenario), key=lambda c: c.keep)
-        made += [_arm(name, n, cell, round(cell.keep * epochs, 6), curve, cell.method in choose) for cell in cells]
+        found_here = [_arm(name, n, cell, round(cell.keep * epochs, 6), curve, cell.method in choose) for cell in cells]
+        made += [replace(arm, scenario=scenario) for arm in found_here]
     return made
 
 
 def _on_all(row: Row) -> bool:
-    """Whether every epoch of a row was on all the data, the last but for a part."""
-    return bool(
-        row["total_passes"] == row["passes"] and math.ceil(row["passes"] / row["n"]) == math.ceil(row["trained_epochs"])
-    )
+    """Whether every epoch of a row was on all the data: one that chooses makes more epochs of as many passes."""
+    more = row["trained_epochs"] - row["passes"] / row["n"]  # less than half a batch is left out at the end
+    return bool(row["total_passes"] == row["passes"] and abs(more) < HALF_AN_EPOCH)
 
 
+HALF_AN_EPOCH = 0.5
+"""Epochs more than its passes over all the data that a run must make to have chosen."""
 HALF_A_BATCH = 0.01
 """Share of a budget that an arm may pass beyond it for want of a smaller step."""
 
@@ -197,7 +203,9 @@ def verdict(found: Sequence[Arm]) -> str:
             place = f"{arena} at {budget:g} passes"
             best = max((a for a in here if _sure(a)), key=lambda a: a.accuracy.mean, default=None)
             if best is not None and best.gain is not None:
-                won.append(f"{place} ({best.label}, {words.points(best.gain)} points)")
+                settled = sum(len(a.seeds) >= CLAIM for a in here)
+                of = f", the best of {settled}" if settled > 1 else ""
+                won.append(f"{place} ({best.label}, {words.points(best.gain)} points{of})")
             elif here and all(len(a.seeds) >= CLAIM for a in here):
                 lost.append(place)
             elif here:
@@ -227,38 +235,50 @@ def _sure(arm: Arm) -> bool:
 def the_map(found: Sequence[Arm], most: int = 6) -> Markup:
     """Gain over the shorter full run against passes per example, a colour a method, a marker an arena.
 
-    Drawn are the methods that stand in most places, the best of them first; all are in the tables.
+    Clean data and changed ones have a panel each, since what wrong labels cost is another scale. Drawn are the methods
+    that choose and stand in most places, the best of them first; all are in the tables.
     """
-    compared = [arm for arm in found if arm.gain is not None and not arm.arena.endswith(TUNING)]
+    compared = [arm for arm in found if arm.gain is not None and arm.chooses and not arm.arena.endswith(TUNING)]
     places = {m: [a for a in compared if a.method == m] for m in dict.fromkeys(a.method for a in compared)}
     chosen = sorted(places, key=lambda m: (-len(places[m]), -sum(_gain(a) for a in places[m]) / len(places[m])))[:most]
-    arenas = list(dict.fromkeys(arm.arena for arm in compared))
+    drawn = [arm for arm in compared if arm.method in chosen]
+    arenas = list(dict.fromkeys(arm.arena for arm in drawn))
+    sides = {"clean": [a for a in drawn if a.scenario == CLEAN], "changed": [a for a in drawn if a.scenario != CLEAN]}
+    sides = {title: of for title, of in sides.items() if of} or {"clean": []}
     with styled():
-        figure, axes = canvas(6.4, 3.6)
-        axes.axhline(0, color=INK, linewidth=1)
-        for i, method in enumerate(chosen):
-            for arena in arenas:
-                points = sorted((a for a in places[method] if a.arena == arena), key=lambda a: a.budget)
-                if not points:
-                    continue
-                shift = 1 + 0.03 * (i - (len(chosen) - 1) / 2)  # side by side, not on top of each other
-                x, y = [a.budget * shift for a in points], [_gain(a) for a in points]
-                marker = MARKERS[arenas.index(arena) % len(MARKERS)]
-                axes.errorbar(x, y, [_reach(a) for a in points], color=SERIES[i % len(SERIES)], marker=marker,
-                              markersize=5, linewidth=1.2, elinewidth=1)  # fmt: skip
-            axes.plot([], [], color=SERIES[i % len(SERIES)], linewidth=3, label=places[method][0].label)
-        for i, arena in enumerate(arenas):
-            axes.plot([], [], color=MUTED, linestyle="none", marker=MARKERS[i % len(MARKERS)], label=arena)
-        budgets = sorted({round(arm.budget, 6) for arm in compared})
-        if budgets:
-            axes.set_xscale("log")
-            axes.set_xticks(budgets, [f"{b:g}" for b in budgets])
-            axes.set_xticks([], minor=True)
-        axes.set_xlabel("passes per example")
-        axes.set_title("points over all the data for as many passes", loc="left", fontsize=9, color=MUTED)
-        if compared:
-            axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        figure, panes = panels(len(sides), 4.0 + 3.2 * len(sides), 3.6)
+        for axes, (title, here) in zip(panes, sides.items(), strict=True):
+            _panel(axes, here, chosen, arenas)
+            axes.set_title(title if len(sides) > 1 else "", loc="left", fontsize=9, color=MUTED)
+        panes[0].set_ylabel("points over all the data for as many passes")
+        marks: list[Any] = [
+            Line2D([], [], color=SERIES[i % len(SERIES)], linewidth=3, label=places[method][0].label)
+            for i, method in enumerate(chosen)
+        ]
+        marks += [
+            Line2D([], [], color=MUTED, linestyle="none", marker=MARKERS[i % len(MARKERS)], label=arena)
+            for i, arena in enumerate(arenas)
+        ]
+        if marks:
+            figure.legend(handles=marks, frameon=False, fontsize=8, loc="outside right center")
         return to_svg(figure, "map")
+
+
+def _panel(axes: Axes, here: Sequence[Arm], chosen: Sequence[str], arenas: Sequence[str]) -> None:
+    axes.axhline(0, color=INK, linewidth=1)
+    for i, method in enumerate(chosen):
+        shift = 1 + 0.03 * (i - (len(chosen) - 1) / 2)  # side by side, not on top of each other
+        for j, arena in enumerate(arenas):
+            points = sorted((a for a in here if (a.arena, a.method) == (arena, method)), key=lambda a: a.budget)
+            if points:
+                x, y = [a.budget * shift for a in points], [_gain(a) for a in points]
+                axes.errorbar(x, y, [_reach(a) for a in points], color=SERIES[i % len(SERIES)], markersize=5,
+                              marker=MARKERS[j % len(MARKERS)], linewidth=1.2, elinewidth=1)  # fmt: skip
+    if budgets := sorted({round(arm.budget, 6) for arm in here}):
+        axes.set_xscale("log")
+        axes.set_xticks(budgets, [f"{b:g}" for b in budgets])
+        axes.set_xticks([], minor=True)
+    axes.set_xlabel("passes per example")
 
 
 def _gain(arm: Arm) -> float:

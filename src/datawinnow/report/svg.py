@@ -83,6 +83,12 @@ def canvas(width: float = 4.6, height: float = 3.0) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with some pairs of axes side by side, each with scales of its own."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
 def to_svg(figure: Figure, name: str) -> Markup:
     """The figure as an ``<svg>`` element.
 
