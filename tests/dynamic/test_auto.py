@@ -35,7 +35,7 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
     found = advise(10_000, passes=30)
     assert found.policy == UCB(keep=0.7, period=1)
     assert found.why == (
-        "UCB, keep 0.7: +1.0 ± 0.4 points over all the data for as many examples passed on squares at 30 passes "
+        "UCB, keep 0.7: +1.0 ± 0.4 points over all the data for no more examples passed on squares at 30 passes "
         "(5 seeds), the nearest that was measured"
     )
 
@@ -144,6 +144,8 @@ def test_a_policy_that_loses_elsewhere_as_near_is_not_sent(places):
     places({}, {"arena": "circles", "gain": -0.01, "seeds": 2})  # too few seeds to speak, for or against
     assert "on squares at 30 passes" in advise(10_000, passes=30).why
     assert advise(10_000, passes=30).policy is not None
+    places({}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.005})
+    assert "(5 seeds, the best of 2 policies)" in advise(10_000, passes=30).why
     places({}, {"arena": "circles", "gain": 0.006})  # it wins on both: the less is told
     assert "+0.6 ± 0.4 points" in advise(10_000, passes=30).why
 
@@ -158,6 +160,12 @@ def test_a_place_speaks_for_about_as_many_examples_a_class(places):
     assert crowded.policy is None
     assert "nothing beat it on many at 30 passes" in crowded.why
     assert advise(10_000, passes=30).policy is None  # nobody says how many: the worst counts
+    assert advise(10_000, passes=20).policy is None
+    places({"classes": 10, "passes": 15.0}, {"arena": "many", "gain": -0.01, "classes": 100})
+    assert advise(10_000, passes=15).policy is None  # also where the loss was measured farther off
+    assert advise(10_000, passes=15, classes=10).policy is not None
+    assert advise(10_000, passes=7.4).policy is not None  # 30 passes are too many to speak for 7.4
+    places({"classes": 10}, {"arena": "many", "gain": -0.01, "classes": 100})
     assert auto(10_000, epochs=43, classes=10).why.startswith("UCB, keep 0.7")
     assert auto(10_000, epochs=43, classes=100).policy.keep == 1.0
     places({"classes": 10})

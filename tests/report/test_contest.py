@@ -71,28 +71,76 @@ def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None
     assert {a.beyond for a in arms.values()} == {None}  # at 60 passes there is nothing longer
 
 
-def test_where_the_reference_stays_below_at_every_budget_it_needs_more_than_the_longest(tmp_path: Path) -> None:
+def falling(folder: Path) -> list[contest.Arm]:
+    """Wrong labels: all the data get worse with their passes, 70, 69 and 60%, and what is guarded does not."""
     rows = []
     for seed in SEEDS:
-        # wrong labels: the reference gets worse with its passes, and what is guarded does not
         for keep, base in ((0.25, 0.70), (0.5, 0.69), (1.0, 0.60)):
             rows.append(row("shorter_full", keep, seed, base + seed / 100))
         rows.append(row("guarded", 0.25, seed, 0.701 + seed / 100 + 0.01 * (-1) ** seed))  # ahead, within noise
-        rows.append(row("guarded", 0.5, seed, 0.75 + seed / 100))
-        rows.append(row("guarded", 1.0, seed, 0.76 + seed / 100))
+        rows.append(row("guarded", 0.5, seed, 0.75 + seed / 100 + 0.001 * (-1) ** seed))
+        rows.append(row("guarded", 1.0, seed, 0.69 + seed / 100 + 0.001 * (-1) ** seed))  # above 60%, below 70%
         rows.append(row("below", 0.5, seed, 0.68 + seed / 100))
-    write(tmp_path / "c" / "noisy", rows)
-    arms = {(a.budget, a.method): a for a in contest.arms(tmp_path / "c")}
-    found = {key: (arm.beyond, arm.saves) for key, arm in arms.items() if arm.method != "shorter_full"}
+    for each in rows:
+        each["trained_epochs"] = 43 if each["method"] != "shorter_full" else each["keep"] * 60
+    write(folder / "noisy", rows)
+    return contest.arms(folder)
+
+
+def test_the_gain_is_over_the_best_run_of_no_more_passes(tmp_path: Path) -> None:
+    arms = {(a.budget, a.method): a for a in falling(tmp_path)}
+    gains = {
+        key: (a.against, round(100 * a.gain.interval.mean, 2), a.gain.verdict) for key, a in arms.items() if a.gain
+    }
+    assert gains == {
+        (15, "guarded"): (15, 0.3, "within noise"),
+        (30, "guarded"): (15, 5.02, "wins"),
+        (30, "below"): (15, -2.0, "loses"),
+        (60, "guarded"): (15, -0.98, "loses"),  # 9 points over as many passes, which is no way to train
+    }
+    text = contest.contest_markdown(tmp_path)
+    assert "| +5.0 ± 0.1 (against 15 passes) better |" in text
+    assert "| -1.0 ± 0.1 (against 15 passes) LOSES |" in text
+    assert "against 15: " in report.write(tmp_path).read_text()
+
+
+def test_what_no_length_reaches_is_said_so_and_not_sold_as_half_the_passes(tmp_path: Path) -> None:
+    arms = falling(tmp_path)
+    found = {(a.budget, a.method): (a.needs, a.beyond, a.saves) for a in arms if a.gain}
     assert found == {
-        (15, "guarded"): (60, 4), (30, "guarded"): (60, 2), (60, "guarded"): (None, None), (30, "below"): (None, None)
-    }  # fmt: skip
-    said = contest.verdict(list(arms.values()))
-    assert (
-        "Half the passes or fewer are enough in noisy (guarded, 30 passes: all the data need more than 60 passes)."
-    ) in said  # and not at 15, where as many passes over all the data do as well
-    assert "| more than 60 passes (over 2.00x) |" in contest.contest_markdown(tmp_path / "c")
-    assert "more than 60 passes (over 2.00x)" in report.write(tmp_path / "c").read_text()
+        (15, "guarded"): (None, None, None),  # better in the mean than each, and not beyond noise
+        (30, "guarded"): (None, 60, 2),
+        (30, "below"): (None, None, None),  # 15 passes are more than enough
+        (60, "guarded"): (None, None, None),
+    }
+    said = contest.verdict(arms)
+    never = "No length of all the data reaches it in noisy (guarded, 30 passes; all the data up to 60 were tried)."
+    assert never in said
+    assert "Half the passes" not in said
+    assert "| more than 60 passes (over 2.00x) |" in contest.contest_markdown(tmp_path)
+    assert contest.contest_markdown(tmp_path).count("more than") == 1
+
+
+def test_half_the_passes_are_enough_where_more_of_them_help_all_the_data(tmp_path: Path) -> None:
+    rows = []
+    for seed in SEEDS:
+        for keep, base in ((0.25, 0.70), (0.5, 0.75), (1.0, 0.80)):
+            rows.append({**row("shorter_full", keep, seed, base + seed / 100), "trained_epochs": keep * 60})
+        rows.append({**row("ucb", 0.25, seed, 0.76 + seed / 100), "trained_epochs": 21})
+        rows.append({**row("ucb", 0.5, seed, 0.82 + seed / 100), "trained_epochs": 43})
+        noisy = 0.76 + seed / 100 + 0.1 * (-1) ** seed
+        rows.append({**row("lucky", 0.25, seed, noisy), "trained_epochs": 21})
+    write(tmp_path / "c", rows)
+    arms = contest.arms(tmp_path)
+    found = {(a.budget, a.method): (a.saves, contest.needed_by(a)) for a in arms if a.gain}
+    wanted = 30 * 2 ** ((0.78 - 0.77) / 0.05)
+    assert found[15, "ucb"] == (pytest.approx(wanted / 15), f"{wanted:.1f} passes ({wanted / 15:.2f}x)")
+    assert found[30, "ucb"] == (2, "more than 60 passes (over 2.00x)")
+    assert found[15, "lucky"][1] == "-"  # as much in the mean, but nobody knows
+    assert "Half the passes or fewer are enough in c (ucb, 15 passes: all the data need 34.5 passes)" in (
+        contest.verdict(arms)
+    )
+    assert "No length" not in contest.verdict(arms)
 
 
 def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Path) -> None:
@@ -176,7 +224,7 @@ def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:
     for part in ("When does choosing pay?", "<h2>cifar</h2>", "noisy, symmetric 0.2", "+1.2 ± 0.2", "<svg"):
         assert part in text, part
     table = report.contest_markdown(folder)
-    assert "| 30 | ucb | 5 | 78.2 ± 2.2 | +1.2 ± 0.2 better | 35.4 passes (1.18x) |" in table
+    assert "| 30 | ucb | 5 | 78.2 ± 2.2 | +1.2 ± 0.2 better | 35.4 passes (1.18x) | 1.5 GFLOPs | 15 s |" in table
     assert "| 60 | shorter_full | 5 |" in table
 
 

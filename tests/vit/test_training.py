@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -137,21 +136,9 @@ def test_what_a_step_takes_in_the_end_is_told_level_by_level():
     alone = pipeline.sparse(made("ours"), {"keep_attention": 0.1, "form": "paying", "at": [3]}, 30)
     line = pipeline.told(alone, (3, 32, 32))
     assert "from block 3 on keeps 0.1 of the keys where that pays each time" in line
-    assert re.search(r"100% of the dense network's operations and, tried out on 16 examples, \d+% of its time$", line)
+    assert line.endswith("100% of the dense network's operations")
     masked = pipeline.sparse(made("ours"), {"keep_attention": 0.1, "form": "fused", "at": [3]}, 30)
     assert "saves nothing here, and --attention-form paying would leave them in" in pipeline.told(masked, (3, 32, 32))
-
-
-def test_what_cannot_be_tried_out_in_a_moment_is_not(monkeypatch):
-    model = pipeline.sparse(made("ours"), {"keep_tokens": 0.5, "keep_attention": 0.1, "form": "gathered"}, 30)
-    state = torch.get_rng_state()
-    assert re.search(r"\d+% of its time \(\d+% and \d+%\)$", pipeline.told(model, (3, 32, 32)))
-    assert torch.equal(state, torch.get_rng_state())
-    monkeypatch.setattr(pipeline, "TRIAL", 1e3)
-    assert "tried out" not in pipeline.told(model, (3, 32, 32))
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU's time is another
-    assert "tried out" not in pipeline.told(model, (3, 32, 32))
 
 
 def test_options_of_a_file_are_checked():

@@ -11,23 +11,19 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.rng import forked, stream
+from datawinnow.core.rng import stream
 from datawinnow.core.tables import write_table
 from datawinnow.data.batches import batches_of
 from datawinnow.pipeline.about import ids_of
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.gallery import png
-from datawinnow.vit import KeepSchedule, LevelCost, kept_patches, level_costs, sparsify
+from datawinnow.vit import KeepSchedule, kept_patches, level_costs, sparsify
 
 FILE = "patches.parquet"
 SHOWN = 12
 """Pictures in the file."""
 OPTIONS = ("keep_tokens", "keep_attention", "at", "hold", "over", "form")
 """Of `sparse`."""
-TRIED = 16
-"""Examples of a step that is timed."""
-TRIAL = 2e10
-"""Operations of a dense step on those up to which trying it out takes no more than seconds."""
 
 
 def sparse(model: nn.Module, options: Mapping[str, Any], epochs: float) -> nn.Module:
@@ -62,8 +58,8 @@ def check_levels(options: Mapping[str, Any]) -> None:
 
 def told(model: nn.Module, shape: tuple[int, ...]) -> str:
     """A sentence on what a sparse network leaves out, and what that saves of a step."""
-    costs = {row.level: row for row in level_costs(model, torch.zeros(1, *shape))}
-    ratios = {level: f"{100 * row.flops_ratio:.0f}%" for level, row in costs.items()}
+    costs = {row.level: row.flops_ratio for row in level_costs(model, torch.zeros(1, *shape))}
+    ratios = {level: f"{100 * ratio:.0f}%" for level, ratio in costs.items()}
     sparsity: Any = model.sparsity
     final, parts, alone = sparsity.final, [], ""
     if final.tokens < 1:
@@ -72,27 +68,13 @@ def told(model: nn.Module, shape: tuple[int, ...]) -> str:
         parts.append(f"{final.attention:g} of the keys" + (" where that pays" if sparsity.form == "paying" else ""))
     if len(parts) == 2:
         alone = f" (without leaving out keys {ratios['tokens']}, without leaving out patches {ratios['attention']})"
-    saves = final.attention == 1 or costs["attention"].flops_ratio < 1 or sparsity.form == "paying"
+    saves = final.attention == 1 or costs["attention"] < 1 or sparsity.form == "paying"
     hint = "" if saves else "; leaving out keys saves nothing here, and --attention-form paying would leave them in"
     places = ("block " if len(sparsity.at) == 1 else "blocks ") + ", ".join(map(str, sparsity.at))
-    timed = _timed(model, shape, costs["dense"])
     return (
         f"sparse: from {places} on keeps {' and '.join(parts)} each time; in the end a step takes "
-        f"{ratios['tokens and attention']} of the dense network's operations{alone}{timed}{hint}"
+        f"{ratios['tokens and attention']} of the dense network's operations{alone}{hint}"
     )
-
-
-def _timed(model: nn.Module, shape: tuple[int, ...], dense: LevelCost) -> str:
-    """Likewise of its time, tried out where that takes a moment: on the CPU, where no GPU will do the training."""
-    if torch.cuda.is_available() or dense.flops * TRIED > TRIAL:
-        return ""
-    with forked(0, "trial"):
-        rows = level_costs(model, torch.zeros(TRIED, *shape), rounds=3)
-    taken = {row.level: f"{100 * row.seconds_ratio:.0f}%" for row in rows}
-    final: Any = model.sparsity.final  # type: ignore[union-attr]
-    both = final.tokens < 1 and final.attention < 1
-    parts = f" ({taken['tokens']} and {taken['attention']})" if both else ""
-    return f" and, tried out on {TRIED} examples, {taken['tokens and attention']} of its time{parts}"
 
 
 def write_patches(folder: RunFolder, model: nn.Module, data: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from datawinnow.core.errors import RunError
 from datawinnow.report import words
 from datawinnow.report.results import ROWS, Row, file_of, rows
-from datawinnow.report.statistics import Difference, Interval
+from datawinnow.report.statistics import Difference, Interval, difference
 from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, panels, styled, to_svg
 from datawinnow.report.table import CLEAN, SHORTER, Cell, table
 
@@ -38,15 +38,20 @@ class Arm:
         label: its name for people.
         seeds: those with an accuracy.
         accuracy: fraction right after the last epoch.
-        gain: over the shorter full run of the same budget, paired by seed; None for that run itself.
-        needs: passes that the shorter full run needs for this mean accuracy, interpolated over the logarithm of its
-            budgets; None outside them, or with one budget.
-        beyond: the longest of those budgets where the shorter full run has a lower mean at every one of them, and that
-            is longer than this; None elsewhere.
+        gain: over the shorter full run of the same budget, or of a smaller one where that did better (with wrong labels
+            it may), paired by seed; None for that run itself.
+        against: the budget of that run.
+        peak: the budget at which the shorter full run has its highest mean.
+        needs: passes after which the best of all shorter full runs so far has this mean accuracy, interpolated over the
+            logarithm of their budgets; None outside them, or with one budget.
+        beyond: the longest of those budgets where the shorter full run is worse, beyond noise, at every one of them and
+            the longest is longer than this; None elsewhere.
         beforehand: passes paid once beside the budget, as for a plan that other runs train by again; 0 where the
             budget pays for everything.
         chooses: whether it chooses what to train on; False where every epoch was all the data, as in a control by
             another loss or learning rate.
+        seconds: of a run, all of it, on the wall; machines are busy.
+        flops: of a run, a proxy's included.
         scenario: its name, which stands in ``arena`` too where it is not clean.
     """
 
@@ -63,6 +68,10 @@ class Arm:
     beforehand: float = 0.0
     chooses: bool = True
     scenario: str = CLEAN
+    against: float | None = None
+    peak: float | None = None
+    seconds: float = 0.0
+    flops: float = 0.0
 
     @property
     def fair(self) -> bool:
@@ -104,19 +113,53 @@ def arms(path: Path) -> list[Arm]:
     return [arm for folder in folders for arm in _of(folder.name, rows(file_of(folder)))]
 
 
+@dataclass(frozen=True)
+class _Reference:
+    """All the data for fewer epochs, at one budget."""
+
+    budget: float
+    passes: float
+    accuracy: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.accuracy.values()) / len(self.accuracy)
+
+
+@dataclass(frozen=True)
+class _Arena:
+    """One scenario of an arena: what its arms are compared with."""
+
+    name: str
+    scenario: str
+    n: int
+    epochs: float
+    accuracies: dict[tuple[str, float], dict[int, float]]
+
+    def references(self) -> list[_Reference]:
+        """By budget."""
+        own = [(keep, seeds) for (method, keep), seeds in self.accuracies.items() if method == SHORTER]
+        return [_Reference(round(k * self.epochs, 6), k * self.epochs, seeds) for k, seeds in sorted(own, key=_first)]
+
+
+def _first(pair: tuple[float, Any]) -> float:
+    return pair[0]
+
+
 def _of(arena: str, given: Sequence[Row]) -> list[Arm]:
     found = table(given)
-    # an epoch of all the data passes n
-    choose = {row["method"] for row in given if row["accuracy"] is not None and not _on_all(row)}
-    epochs = float(found.about["epochs"])
+    reached = [row for row in given if row["accuracy"] is not None]
+    choose = {row["method"] for row in reached if not _on_all(row)}
     made = []
     for scenario in found.scenarios:
-        n = found.sizes[scenario]
+        accuracies: dict[tuple[str, float], dict[int, float]] = {}
+        for row in reached:
+            if row["scenario"] == scenario:
+                accuracies.setdefault((row["method"], row["keep"]), {})[row["seed"]] = float(row["accuracy"])
         name = arena if scenario == CLEAN else f"{arena}, {scenario}"
-        curve = sorted((c.passes / n, c.accuracy.mean) for c in found.of(scenario, method=SHORTER))
+        here = _Arena(name, scenario, found.sizes[scenario], float(found.about["epochs"]), accuracies)
         cells = sorted(found.of(scenario), key=lambda c: c.keep)
-        found_here = [_arm(name, n, cell, round(cell.keep * epochs, 6), curve, cell.method in choose) for cell in cells]
-        made += [replace(arm, scenario=scenario) for arm in found_here]
+        made += [_arm(here, cell, chooses=cell.method in choose) for cell in cells]
     return made
 
 
@@ -132,15 +175,47 @@ HALF_A_BATCH = 0.01
 """Share of a budget that an arm may pass beyond it for want of a smaller step."""
 
 
-def _arm(arena: str, n: int, cell: Cell, budget: float, curve: Sequence[tuple[float, float]], chooses: bool) -> Arm:
-    gain = None if cell.method == SHORTER else cell.to_shorter
-    needs = None if cell.method == SHORTER else needed(curve, cell.accuracy.mean)
-    beside = round(cell.total_passes / n - budget, 6)
-    beforehand = beside if beside > HALF_A_BATCH * budget else 0.0
-    above = gain is not None and needs is None and all(mean < cell.accuracy.mean for _, mean in curve)
-    beyond = curve[-1][0] if above and curve and curve[-1][0] > budget * (1 + HALF_A_BATCH) else None
-    return Arm(
-        arena, n, budget, cell.method, cell.label, cell.seeds, cell.accuracy, gain, needs, beyond, beforehand, chooses
+def _arm(arena: _Arena, cell: Cell, *, chooses: bool) -> Arm:
+    budget = round(cell.keep * arena.epochs, 6)
+    beside = round(cell.total_passes / arena.n - budget, 6)
+    arm = Arm(
+        arena=arena.name,
+        n=arena.n,
+        budget=budget,
+        method=cell.method,
+        label=cell.label,
+        seeds=cell.seeds,
+        accuracy=cell.accuracy,
+        gain=None,
+        needs=None,
+        beforehand=beside if beside > HALF_A_BATCH * budget else 0.0,
+        chooses=chooses,
+        scenario=arena.scenario,
+        seconds=sum(cell.seconds.values()),
+        flops=cell.flops,
+    )
+    return arm if cell.method == SHORTER else _compared(arm, arena, arena.accuracies[cell.method, cell.keep])
+
+
+def _compared(arm: Arm, arena: _Arena, own: dict[int, float]) -> Arm:
+    """With what it gains: over the best of the references that pass no more."""
+    references = arena.references()
+    same = [one for one in references if one.budget == arm.budget and one.accuracy.keys() & own.keys()]
+    if not same:
+        return arm
+    seeds = own.keys() & same[0].accuracy.keys()
+    shorter = [one for one in references if one.budget <= arm.budget and seeds <= one.accuracy.keys()]
+    best = max(shorter, key=lambda one: sum(one.accuracy[seed] for seed in seeds))
+    against_all = [difference(own, one.accuracy) for one in references]
+    above = all(found is not None and found.verdict == "wins" for found in against_all)
+    longest = references[-1].budget
+    return replace(
+        arm,
+        gain=difference(own, best.accuracy),
+        against=best.budget,
+        needs=needed([(one.passes, one.mean) for one in references], arm.accuracy.mean),
+        beyond=longest if above and longest > arm.budget else None,
+        peak=max(references, key=lambda one: one.mean).budget,
     )
 
 
@@ -149,11 +224,14 @@ def needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | Non
 
     >>> needed([(15, 0.70), (60, 0.80)], 0.75)
     30.0
+    >>> needed([(10, 0.95), (30, 0.93), (60, 0.94)], 0.935)  # reached before it begins
     """
-    for (before, low), (after, high) in itertools.pairwise(curve):
-        if low <= accuracy <= high and high > low:
-            share = (accuracy - low) / (high - low)
+    best = curve[0][1] if curve else math.inf  # of all so far: a shorter run may be better than a longer one
+    for (before, _), (after, high) in itertools.pairwise(curve):
+        if best <= accuracy <= high and best < high:
+            share = (accuracy - best) / (high - best)
             return round(math.exp((1 - share) * math.log(before) + share * math.log(after)), 6)
+        best = max(best, high)
     return None
 
 
@@ -168,6 +246,7 @@ def contest_context(path: Path) -> dict[str, Any]:
         "says": verdict(found),
         "figure": {"svg": the_map(found), "title": "When does choosing pay?", "says": SAYS},
         "needed": needed_by,
+        "gained": gained,
         "arenas": [(name, [arm for arm in found if arm.arena == name]) for name in names],
     }
 
@@ -179,16 +258,33 @@ HALVES = 2.0
 def halved(found: Sequence[Arm]) -> list[str]:
     """Where the shorter full run needs at least twice the passes for what choosing reaches, in words.
 
-    Only where choosing beats it at equal passes beyond noise: else fewer passes may do as well. Of every arena the arm
-    that saves most.
+    Only where choosing beats it at no more passes, beyond noise, and where more passes are of use to it: else fewer may
+    do as well. Of every arena the arm that saves most.
     """
-    said = []
-    for arena in dict.fromkeys(arm.arena for arm in found if not arm.arena.endswith(TUNING)):
-        here = [arm for arm in found if arm.arena == arena and arm.fair and _sure(arm)]
-        best = max(here, key=lambda arm: (arm.saves or 0.0, arm.accuracy.mean), default=None)
-        if best is not None and best.saves is not None and best.saves >= HALVES:
-            said.append(f"{arena} ({best.label}, {best.budget:g} passes: all the data need {_needs(best)})")
-    return said
+    return [
+        f"{arm.arena} ({arm.label}, {arm.budget:g} passes: all the data need {_needs(arm)})"
+        for arm in _most(found, lambda arm: arm.needs is not None or (arm.peak or 0.0) >= HALVES * arm.budget)
+        if (arm.saves or 0.0) >= HALVES
+    ]
+
+
+def unreached(found: Sequence[Arm]) -> list[str]:
+    """Where every length of the shorter full run, longer ones too, stays below what choosing reaches, in words."""
+    return [
+        f"{arm.arena} ({arm.label}, {arm.budget:g} passes; all the data up to {arm.beyond:g} were tried)"
+        for arm in _most(found, lambda arm: arm.beyond is not None and (arm.peak or 0.0) < HALVES * arm.budget)
+    ]
+
+
+def _most(found: Sequence[Arm], which: Callable[[Arm], bool]) -> list[Arm]:
+    """Of every arena that tunes nothing the surest winner that saves most, of some."""
+    best: dict[str, Arm] = {}
+    for arm in found:
+        if arm.fair and _sure(arm) and not arm.arena.endswith(TUNING) and which(arm):
+            other = best.get(arm.arena)
+            if other is None or (arm.saves or 0, arm.accuracy.mean) > (other.saves or 0, other.accuracy.mean):
+                best[arm.arena] = arm
+    return list(best.values())
 
 
 def verdict(found: Sequence[Arm]) -> str:
@@ -205,7 +301,7 @@ def verdict(found: Sequence[Arm]) -> str:
             if best is not None and best.gain is not None:
                 settled = sum(len(a.seeds) >= CLAIM for a in here)
                 of = f", the best of {settled}" if settled > 1 else ""
-                won.append(f"{place} ({best.label}, {words.points(best.gain)} points{of})")
+                won.append(f"{place} ({best.label}, {gained(best)} points{of})")
             elif here and all(len(a.seeds) >= CLAIM for a in here):
                 lost.append(place)
             elif here:
@@ -215,6 +311,8 @@ def verdict(found: Sequence[Arm]) -> str:
         parts.append(f"Choosing beats all the data for fewer epochs in {words.listed(won)}.")
     if half := halved(found):
         parts.append(f"Half the passes or fewer are enough in {words.listed(half)}.")
+    if never := unreached(found):
+        parts.append(f"No length of all the data reaches it in {words.listed(never)}.")
     if lost:
         parts.append(f"Nothing beats it in {words.listed(lost)}.")
     if open_:
@@ -291,13 +389,24 @@ def _reach(arm: Arm) -> float:
     return 100 * half if half is not None and math.isfinite(half) else 0.0
 
 
+def gained(arm: Arm) -> str:
+    """The gain in points, and against which budget where that is a smaller one."""
+    other = "" if arm.against in (None, arm.budget) else f" (against {arm.against:g} passes)"
+    return f"{words.points(arm.gain)}{other}"
+
+
 def needed_by(arm: Arm) -> str:
-    """The passes that the shorter full run needs for as much, and what was paid beforehand, in words."""
-    return "-" if arm.saves is None else f"{_needs(arm)} ({_factor(arm)}){_beforehand(arm)}"
+    """The passes that the shorter full run needs for as much, and what was paid beforehand, in words.
+
+    Not where the two cannot be told apart: then nobody knows what it needs.
+    """
+    apart = arm.gain is not None and arm.gain.verdict in ("wins", "loses")
+    found = f"{_needs(arm)} ({_factor(arm)})" if apart and arm.saves is not None else "-"
+    return found + _beforehand(arm)
 
 
 def _needs(arm: Arm) -> str:
-    return f"more than {arm.beyond:g} passes" if arm.needs is None else f"{arm.needs:.1f} passes"
+    return f"more than {arm.beyond:g} passes" if arm.needs is None else f"{arm.needs:.1f} passes"  # or none is enough
 
 
 def _factor(arm: Arm) -> str:
@@ -316,10 +425,10 @@ def contest_markdown(path: Path) -> str:
     found = arms(path)
     out = [verdict(found), ""]
     for arena in dict.fromkeys(arm.arena for arm in found):
-        out += [f"**{arena}**", "", "| passes | method | seeds | accuracy % | gain, points | reference needs |"]
-        out.append("| --- | --- | --- | --- | --- | --- |")
+        head = "passes | method | seeds | accuracy % | gain, points | reference needs | operations | seconds"
+        out += [f"**{arena}**", "", f"| {head} |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
         for arm in (a for a in found if a.arena == arena):
-            gain = "-" if arm.gain is None else f"{words.points(arm.gain)} {words.mark(arm.gain)}"
+            gain = "-" if arm.gain is None else f"{gained(arm)} {words.mark(arm.gain)}"
             cells = [
                 f"{arm.budget:g}",
                 arm.label,
@@ -327,6 +436,8 @@ def contest_markdown(path: Path) -> str:
                 words.percent(arm.accuracy),
                 gain,
                 needed_by(arm),
+                words.flops(arm.flops),
+                words.seconds(arm.seconds),
             ]
             out.append("| " + " | ".join(cells) + " |")
         out.append("")
