@@ -7,6 +7,7 @@ from importlib import resources
 
 import pytest
 import torch
+from scipy import stats
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
@@ -139,7 +140,7 @@ def test_a_policy_that_loses_elsewhere_as_near_is_not_sent(places):
     found = advise(10_000, passes=30)
     assert found.policy is None
     assert "nothing beat it on circles at 30 passes" in found.why
-    places({}, {"arena": "circles", "gain": -0.01}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.005})
+    places({}, {"arena": "circles", "gain": -0.01}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.006})
     assert isinstance(advise(10_000, passes=30).policy, LossPower)  # less, but nowhere less than nothing
     places({}, {"arena": "circles", "gain": -0.01, "seeds": 2})  # too few seeds to speak, for or against
     assert "on squares at 30 passes" in advise(10_000, passes=30).why
@@ -176,8 +177,22 @@ def test_a_place_speaks_for_about_as_many_examples_a_class(places):
         advise(10_000, passes=30, classes=0)
 
 
+def test_the_best_of_several_policies_must_win_by_more(places):
+    others = [{"options": {"keep": keep, "period": 1}, "gain": 0.0} for keep in (0.3, 0.4, 0.5, 0.6)]
+    places({"gain": 0.005}, *others)  # +0.5 ± 0.4, the best of five
+    assert advise(10_000, passes=30).policy is None
+    places({"gain": 0.005}, *({**other, "seeds": 4} for other in others))  # too few to be rivals
+    assert advise(10_000, passes=30).policy is not None
+    places({"gain": 0.007}, *others)
+    assert "(5 seeds, the best of 5 policies)" in advise(10_000, passes=30).why
+
+
 def place_of(one):
     return one["n"], one["passes"], one["noisy"], one.get("kind", "pictures"), one.get("classes")
+
+
+def ten(k):
+    return stats.t.ppf(1 - 0.025 / max(1, k), 9) / stats.t.ppf(0.975, 9)
 
 
 def says_what_the_table_says(found):
@@ -188,7 +203,13 @@ def says_what_the_table_says(found):
         for one in found:
             if place_of(one) == spot and one["seeds"] >= 5:
                 key = json.dumps([one["policy"], one["options"], list(one["wrap"])])
-                worst[key] = min(worst.get(key, math.inf), one["gain"] - one["half"])
+                worst.setdefault(key, []).append(one)
+        wider = stats.t.ppf(1 - 0.025 / max(1, len(worst)), 4) / stats.t.ppf(0.975, 4)
+        assert {one["seeds"] for of in worst.values() for one in of} <= {5, 10}
+        worst = {
+            key: min(one["gain"] - one["half"] * (wider if one["seeds"] == 5 else ten(len(worst))) for one in of)
+            for key, of in worst.items()
+        }
         n, passes, noisy, kind, classes = spot
         advice = advise(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
         if max(worst.values(), default=-1.0) > 0:

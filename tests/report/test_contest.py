@@ -99,8 +99,8 @@ def test_the_gain_is_over_the_best_run_of_no_more_passes(tmp_path: Path) -> None
         (60, "guarded"): (15, -0.98, "loses"),  # 9 points over as many passes, which is no way to train
     }
     text = contest.contest_markdown(tmp_path)
-    assert "| +5.0 ± 0.1 (against 15 passes) better |" in text
-    assert "| -1.0 ± 0.1 (against 15 passes) LOSES |" in text
+    assert "| +5.0 ± 0.1 against 15 passes better |" in text
+    assert "| -1.0 ± 0.1 against 15 passes LOSES |" in text
     assert "against 15: " in report.write(tmp_path).read_text()
 
 
@@ -203,6 +203,24 @@ def test_a_control_what_was_paid_beforehand_and_an_arena_that_tunes_win_nothing(
     drawn = str(contest.the_map(list(arms.values())))
     assert ">cifar<" in drawn
     assert "tuning" not in drawn
+
+
+def test_the_best_of_many_must_win_by_more(tmp_path: Path) -> None:
+    rows = []
+    for seed in SEEDS:
+        rows.append({**row("shorter_full", 1.0, seed, 0.7), "trained_epochs": 60})
+        for i in range(5):
+            gain = 0.01 + 0.004 * (seed - 2) if i == 0 else 0.0  # +1.0 ± 0.8 points, and nothing
+            rows.append({**row(f"arm{i}", 1.0, seed, 0.7 + gain), "trained_epochs": 86})
+    write(tmp_path / "many" / "a", rows)
+    write(tmp_path / "one" / "a", [r for r in rows if r["method"] in ("shorter_full", "arm0")])
+    assert contest.verdict(contest.arms(tmp_path / "one")).startswith(
+        "Choosing beats all the data for fewer epochs in a"
+    )
+    assert contest.verdict(contest.arms(tmp_path / "many")) == "Nothing beats it in a at 60 passes."
+    few = [r for r in rows if r["method"] in ("shorter_full", "arm0") or r["seed"] < 4]  # four seeds are no rival
+    write(tmp_path / "few" / "a", few)
+    assert "arm0, +1.0 ± 0.8 points)" in contest.verdict(contest.arms(tmp_path / "few"))
 
 
 def test_the_map_alone_is_a_whole_file_with_its_own_colours(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.interval import best_of
 from datawinnow.report.statistics import break_even, critical, difference, interval, within
 
 
@@ -58,3 +59,10 @@ def test_break_even_by_hand() -> None:
 def test_values_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ArgumentError, match="finite numbers"):
         interval([0.5, float("nan")])
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 1), (5, 5), (10, 2), (3, 16)])
+def test_the_best_of_many_has_to_clear_bonferronis_interval(n: int, k: int) -> None:
+    assert best_of(2.0, n, k) == pytest.approx(
+        2 * stats.t.ppf(1 - 0.025 / k, n - 1) / stats.t.ppf(0.975, n - 1), rel=1e-9
+    )

@@ -101,6 +101,22 @@ def critical(df: int, level: float = LEVEL) -> float:
     return (low + high) / 2
 
 
+def best_of(half: float, n: int, k: int) -> float:
+    """Half the interval of each of ``k`` means that hold together with 95%: what the best of ``k`` has to clear.
+
+    Bonferroni: each at 1 - 0.05 / k.
+
+    Args:
+        half: half of the 95% interval of one alone.
+        n: values behind it, at least 2.
+        k: how many it is the best of, at least 1.
+
+    >>> round(best_of(1.0, 5, 5), 2)
+    1.66
+    """
+    return half * critical(n - 1, 1 - (1 - LEVEL) / max(k, 1)) / critical(n - 1)
+
+
 def interval(values: Sequence[float]) -> Interval:
     """Mean and 95% interval: half = t(n-1) * s / sqrt(n), s with n-1 in its denominator.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from datawinnow.core import check
 from datawinnow.core.card import card_of
+from datawinnow.core.interval import best_of
 from datawinnow.dynamic._expected import expected_fraction
 from datawinnow.dynamic._named import for_passes, wrapped
 from datawinnow.dynamic.policy import Policy
@@ -63,7 +64,13 @@ class Place:
     @property
     def low(self) -> float:
         """The low end of the interval; minus infinity where fewer seeds than a claim needs stand behind it."""
-        return self.gain - self.half if self.half is not None and self.seeds >= CLAIM else -math.inf
+        return self.low_of(1)
+
+    def low_of(self, rivals: int) -> float:
+        """Likewise of the best of so many policies, which must win by more (`datawinnow.core.interval.best_of`)."""
+        if self.half is None or self.seeds < CLAIM:
+            return -math.inf
+        return self.gain - best_of(self.half, self.seeds, rivals)
 
     def far(self, n: int, passes: float, classes: int | None = None) -> float:
         """How far another number of examples, of examples a class and of passes is: the largest ratio, in octaves."""
@@ -138,10 +145,10 @@ def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures"
     A place of the map speaks for datasets and budgets up to four times larger or smaller, and for as many times more or
     fewer examples a class: UCB won with a thousand of each (CIFAR-10) and not with a hundred (CIFAR-100), which is one
     pair of datasets, and so a caution more than a law. Of the nearest that do, the policy with the highest low end of
-    its 95% interval over five paired seeds is chosen if that is above zero; otherwise all the data for that many epochs,
-    which is what a policy has to beat. Where several places are equally near, as two networks on as many examples, a
-    policy counts by the worst of those that five seeds stand behind. Nothing corrects for choosing the best of several
-    policies; the line says of how many.
+    its 95% interval over five paired seeds is chosen if that is above zero; otherwise all the data for that many
+    epochs, which is what a policy has to beat. Where several places are equally near, as two networks on as many
+    examples, a policy counts by the worst of those that five seeds stand behind. The best of several policies has to
+    win by as much more as Bonferroni asks for; the line says of how many.
 
     Args:
         n: number of examples.
@@ -178,14 +185,15 @@ def advised(
         return None, f"{everything}: nothing was measured near n={n:,} {kind}{of}, {passes:g} passes, {labels}"
     here = [place for each in _by_classes(near, classes) for place in _nearest(each, n, passes, classes)]
     policies = _by_policy(here)
-    best = max((_worst(each) for each in policies), key=lambda place: (place.low, place.gain))
-    if best.low <= 0:
+    rivals = sum(any(place.seeds >= CLAIM for place in each) for each in policies)
+    best = max((_worst(each) for each in policies), key=lambda place: (place.low_of(rivals), place.gain))
+    if best.low_of(rivals) <= 0:
         settled = all(place.seeds >= CLAIM for place in here)
         words = "nothing beat it" if settled else f"nothing is known, with {CLAIM} seeds, to beat it"
         return None, f"{everything}: {words} on {best.where}, the nearest that was measured"
     assert best.half is not None, best
     gained = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for no more examples passed"
-    several = "" if len(policies) == 1 else f", the best of {len(policies)} policies"
+    several = "" if rivals == 1 else f", the best of {rivals} policies"
     return best, f"{best.label}: {gained} on {best.where} ({best.seeds} seeds{several}), the nearest that was measured"
 
 

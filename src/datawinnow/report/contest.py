@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from datawinnow.core.errors import RunError
+from datawinnow.core.interval import best_of
 from datawinnow.report import words
 from datawinnow.report.results import ROWS, Row, file_of, rows
 from datawinnow.report.statistics import Difference, Interval, difference
@@ -50,6 +52,8 @@ class Arm:
             budget pays for everything.
         chooses: whether it chooses what to train on; False where every epoch was all the data, as in a control by
             another loss or learning rate.
+        rivals: arms of the same arena and budget that choose and have seeds enough for a claim, this among them; who is
+            the best of many must win by more.
         seconds: of a run, all of it, on the wall; machines are busy.
         flops: of a run, a proxy's included.
         scenario: its name, which stands in ``arena`` too where it is not clean.
@@ -70,6 +74,7 @@ class Arm:
     scenario: str = CLEAN
     against: float | None = None
     peak: float | None = None
+    rivals: int = 1
     seconds: float = 0.0
     flops: float = 0.0
 
@@ -110,7 +115,9 @@ def arms(path: Path) -> list[Arm]:
     folders = sorted(file.parent for file in path.glob(f"*/{ROWS}"))
     if not folders:
         raise RunError(f"no arenas at {path}: make some with: datawinnow bench benchmarks/contest.toml --out {path}")
-    return [arm for folder in folders for arm in _of(folder.name, rows(file_of(folder)))]
+    found = [arm for folder in folders for arm in _of(folder.name, rows(file_of(folder)))]
+    places = Counter((arm.arena, arm.budget) for arm in found if arm.fair and len(arm.seeds) >= CLAIM)
+    return [replace(arm, rivals=max(1, places[arm.arena, arm.budget])) for arm in found]
 
 
 @dataclass(frozen=True)
@@ -299,9 +306,8 @@ def verdict(found: Sequence[Arm]) -> str:
             place = f"{arena} at {budget:g} passes"
             best = max((a for a in here if _sure(a)), key=lambda a: a.accuracy.mean, default=None)
             if best is not None and best.gain is not None:
-                settled = sum(len(a.seeds) >= CLAIM for a in here)
-                of = f", the best of {settled}" if settled > 1 else ""
-                won.append(f"{place} ({best.label}, {gained(best)} points{of})")
+                of = f", the best of {best.rivals}" if best.rivals > 1 else ""
+                won.append(f"{place} ({best.label}, {words.points(best.gain)} points{_other(best)}{of})")
             elif here and all(len(a.seeds) >= CLAIM for a in here):
                 lost.append(place)
             elif here:
@@ -327,7 +333,11 @@ TUNING = "tuning"
 
 
 def _sure(arm: Arm) -> bool:
-    return arm.gain is not None and len(arm.seeds) >= CLAIM and arm.gain.verdict == "wins"
+    """Whether it wins with enough seeds, and by more than the best of so many would by chance."""
+    if arm.gain is None or len(arm.seeds) < CLAIM or arm.gain.verdict != "wins":
+        return False
+    found = arm.gain.interval
+    return found.half is not None and found.mean > best_of(found.half, found.n, arm.rivals)
 
 
 def the_map(found: Sequence[Arm], most: int = 6) -> Markup:
@@ -391,8 +401,11 @@ def _reach(arm: Arm) -> float:
 
 def gained(arm: Arm) -> str:
     """The gain in points, and against which budget where that is a smaller one."""
-    other = "" if arm.against in (None, arm.budget) else f" (against {arm.against:g} passes)"
-    return f"{words.points(arm.gain)}{other}"
+    return f"{words.points(arm.gain)}{_other(arm)}"
+
+
+def _other(arm: Arm) -> str:
+    return "" if arm.against in (None, arm.budget) else f" against {arm.against:g} passes"
 
 
 def needed_by(arm: Arm) -> str:
