@@ -3,8 +3,8 @@
     python benchmarks/contest_map.py                # after: datawinnow bench benchmarks/contest.toml
 
 Copies the rows from results/contest to benchmarks/results/contest, so that everybody can make the same from them, and
-writes src/datawinnow/dynamic/map.json and the picture map.svg beside the rows. `--rows FOLDER` reads them elsewhere,
-`--check` writes nothing and says whether the map is theirs.
+writes src/datawinnow/dynamic/map.json, the picture map.svg beside the rows and the README's table. `--rows FOLDER`
+reads them elsewhere, `--check` writes nothing and says whether the map is theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench.suite import read_suite
+from datawinnow.report import words
 from datawinnow.report.contest import arms, contest_markdown, the_map
 from datawinnow.report.svg import standalone
 
@@ -25,6 +26,7 @@ MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
 KEPT = ROOT / "benchmarks" / "results" / "contest"
 TEXT_MODELS = ("text_cnn", "bag_of_embeddings")
 PICTURE = KEPT / "map.svg"
+README = ROOT / "README.md"
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "sst2": 2}
 """By what an arena's name begins with."""
 TUNING = "tuning"
@@ -70,6 +72,43 @@ def text_of(rows: Path) -> str:
     return '{"made_by": "python benchmarks/contest_map.py", "places": [' + lines + ("\n]}\n" if found else "]}\n")
 
 
+SHOWN = {
+    "cifar10": ("CIFAR-10, 10,000 images", "ucb_7"),
+    "cifar10_again": ("the same, five other seeds", "ucb_7"),
+    "cifar10_fast": ("the same, twice the learning rate", "ucb_7"),
+    "cifar10_small": ("the same, half the width", "ucb_7"),
+    "cifar10_noise": ("CIFAR-10, 20% wrong labels", "ucb_7_guarded"),
+    "digits_noise_again": ("digits, 20% wrong labels, ten seeds", "guarded"),
+    "digits": ("digits", "ucb_7"),
+    "cifar100": ("CIFAR-100, 10,000 images", "ucb_7"),
+    "sst2": ("SST-2 sentences", "ucb_7"),
+    "sst2_noise": ("SST-2, 20% wrong labels", "guarded"),
+}
+"""By arena: its name in the README, and the one arm to show."""
+START, END = "<!-- contest: made by benchmarks/contest_map.py -->", "<!-- /contest -->"
+
+
+def readme_of(rows: Path) -> str:
+    """The README's table: what the policy for each arena has, beside the best of all the data for no more passes."""
+    lines = ["| data | passes | all the data, fewer epochs | chosen | by | difference |", "| --- " * 6 + "|"]
+    found = arms(rows)
+    for name, (about, method) in SHOWN.items():
+        here = [arm for arm in found if arm.arena.partition(", ")[0] == name]
+        for arm in (arm for arm in here if arm.method == method and arm.gain is not None):
+            [other] = [a for a in here if (a.method, a.budget) == ("shorter_full", arm.against)]
+            won = arm.gain is not None and arm.gain.verdict == "wins"
+            base = f"{100 * other.accuracy.mean:.1f}" + (
+                "" if arm.against == arm.budget else f" ({arm.against:g} passes)"
+            )
+            own = f"{100 * arm.accuracy.mean:.1f}"
+            by = arm.label.replace("all that looks right (guarded)", "guarded").replace(", keep 0.7", "")
+            few = "" if len(arm.seeds) >= 5 else f", {len(arm.seeds)} seeds"
+            verdict = words.points(arm.gain) + ("" if won else f" ({words.mark(arm.gain)})") + few
+            lines.append(f"| {about} | {arm.budget:g} | {base} | {f'**{own}**' if won else own} | {by} | {verdict} |")
+            about = ""
+    return "\n".join(lines)
+
+
 def picture_of(rows: Path) -> str:
     """The map as a picture, with what it shows in words."""
     return standalone(the_map(arms(rows)), "What choosing gains over all the data for as many passes, in points")
@@ -91,6 +130,8 @@ def main() -> None:
             shutil.copyfile(file, kept)
     MAP.write_text(made, encoding="utf-8")
     PICTURE.write_text(picture_of(KEPT), encoding="utf-8")
+    before, _, after = README.read_text(encoding="utf-8").partition(START)
+    README.write_text(f"{before}{START}\n{readme_of(KEPT)}\n{END}{after.partition(END)[2]}", encoding="utf-8")
     print(contest_markdown(given.rows))
 
 
