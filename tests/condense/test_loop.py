@@ -51,6 +51,14 @@ def test_a_run_that_was_killed_ends_in_the_same_images(method, tmp_path):
     assert again.about["passed"] == whole.about["passed"]
 
 
+def test_so_does_one_whose_networks_have_their_channels_side_by_side(tmp_path):
+    how = {"iterations": 3, "data": pictures(channels=3, side=16), "build": build(3, 16)}
+    whole = made("idm", **how)  # its networks are in the checkpoint
+    with pytest.raises(Stop):
+        made("idm", checkpoint=tmp_path / "i.safetensors", every=1, on_iteration=killed_at(2), **how)
+    assert torch.equal(made("idm", checkpoint=tmp_path / "i.safetensors", every=1, **how).images, whole.images)
+
+
 def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
     file = tmp_path / "run.safetensors"
     made("dm", iterations=2, checkpoint=file)
