@@ -29,6 +29,8 @@ PICTURE = KEPT / "map.svg"
 README = ROOT / "README.md"
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "sst2": 2}
 """By what an arena's name begins with."""
+AGAIN = "_again"
+"""How the names of arenas end that confirm a winner of the arena before it, on seeds of their own."""
 TUNING = "tuning"
 """How the names of arenas end whose seed chose learning rates: no result."""
 
@@ -37,10 +39,16 @@ def places(rows: Path) -> list[dict[str, Any]]:
     """What each policy gained in each arena, as `datawinnow.dynamic.auto.Place` has it."""
     grids = read_suite(ROOT / "benchmarks" / "contest.toml")
     found: list[dict[str, Any]] = []
-    for arm in arms(rows) if any(rows.glob("*/rows.jsonl")) else []:
+    run = arms(rows) if any(rows.glob("*/rows.jsonl")) else []
+    confirmed = {
+        (name, arm.budget, arm.method) for arm in run if (name := arm.arena.partition(", ")[0]).endswith(AGAIN)
+    }
+    for arm in run:
         name, _, scenario = arm.arena.partition(", ")
         if name.endswith(TUNING) or name not in grids or arm.gain is None:
             continue
+        if (name + AGAIN, arm.budget, arm.method) in confirmed:
+            continue  # the trial that it won flatters it
         spec = grids[name].named(arm.method)
         if spec.policy is None or spec.train:
             continue

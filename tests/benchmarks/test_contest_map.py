@@ -89,6 +89,13 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
     assert spelled(noisy).startswith("Guarded(policy=UCB(keep=0.7, period=1")
 
 
+def test_a_policy_counts_by_its_confirmation_and_not_by_the_trial_that_it_won(script, tmp_path):
+    arena(tmp_path, "cifar10", {30: {"ucb_7": 0.05, "ucb_8": 0.02}, 60: {"ucb_7": 0.04}})
+    arena(tmp_path, "cifar10_again", {30: {"ucb_7": 0.01}})
+    found = [(one["label"], one["passes"], one["gain"]) for one in json.loads(script.text_of(tmp_path))["places"]]
+    assert sorted(found) == [("ucb_7", 30, 0.0104), ("ucb_7", 60, 0.0404), ("ucb_8", 30, 0.0204)]
+
+
 def test_auto_hands_out_the_policy_that_the_contest_ran(monkeypatch):
     monkeypatch.setenv("DATAWINNOW_DATA", "/nowhere")
     grid = read_suite(ROOT / "benchmarks" / "contest.toml")["cifar10"]
