@@ -160,6 +160,11 @@ def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Pa
     text = contest.contest_markdown(folder)
     assert f"6.0 paid beforehand: pays back after {6 / (needs - 30):.1f} runs" in text
     assert "6.0 paid beforehand: never pays back" in text
+    noise = [{**r, "accuracy": r["accuracy"] + 0.1 * (-1) ** r["seed"]} for r in map(json.loads, again)]
+    (folder / "cifar" / "rows.jsonl").write_text("\n".join(rows + [json.dumps(r) for r in noise]) + "\n")
+    told = contest.contest_markdown(folder)
+    assert "-; 6.0 paid beforehand |" in told  # as much in the mean, and nobody knows whether it saves anything
+    assert "pays back after" not in told
 
 
 def test_only_five_seeds_make_a_claim(folder: Path) -> None:

@@ -427,10 +427,12 @@ def _factor(arm: Arm) -> str:
 
 
 def _beforehand(arm: Arm) -> str:
-    if arm.pays_back is None:
+    if not arm.beforehand:
         return ""
-    after = "never pays back" if math.isinf(arm.pays_back) else f"pays back after {arm.pays_back:.1f} runs"
-    return f"; {arm.beforehand:.1f} paid beforehand: {after}"
+    paid, apart = f"; {arm.beforehand:.1f} paid beforehand", arm.gain is not None and arm.gain.verdict == "wins"
+    if arm.pays_back is None or not (apart or math.isinf(arm.pays_back)):
+        return paid
+    return paid + (": never pays back" if math.isinf(arm.pays_back) else f": pays back after {arm.pays_back:.1f} runs")
 
 
 def contest_markdown(path: Path) -> str:
