@@ -28,7 +28,11 @@ CLAIM = 5
 """Seeds that a claim needs; the map asks for as many."""
 
 
-@verb("datawinnow race my-pictures/ --budget 30", "datawinnow race digits --budget 10 --seeds 3")
+@verb(
+    "datawinnow race my-pictures/ --budget 30",
+    "datawinnow race digits --budget 10 --seeds 3",
+    "datawinnow race my-pictures/ --budget 30 --policy-option noisy=true",
+)
 def race(
     data: Source,
     budget: Annotated[
