@@ -24,7 +24,7 @@ from datawinnow.report.table import CLEAN, SHORTER, Cell, table
 
 SAYS = (
     "Above the line it is worth choosing, below it all the data for fewer epochs is better. Each point is an arena and "
-    "a budget, at equal examples passed; bars: 95% over paired seeds. One seed has no bar."
+    "a budget, against the best of all the data for no more passes; bars: 95% over paired seeds. One seed has no bar."
 )
 
 
@@ -358,7 +358,7 @@ def the_map(found: Sequence[Arm], most: int = 6) -> Markup:
         for axes, (title, here) in zip(panes, sides.items(), strict=True):
             _panel(axes, here, chosen, arenas)
             axes.set_title(title if len(sides) > 1 else "", loc="left", fontsize=9, color=MUTED)
-        panes[0].set_ylabel("points over all the data for as many passes")
+        panes[0].set_ylabel("points over all the data, no more passes")
         marks: list[Any] = [
             Line2D([], [], color=SERIES[i % len(SERIES)], linewidth=3, label=places[method][0].label)
             for i, method in enumerate(chosen)

@@ -37,7 +37,7 @@ PALETTE: dict[str, tuple[str, str]] = {
 INK, MUTED, RULE, CARD = (PALETTE[name][0] for name in ("ink", "muted", "rule", "card"))
 SERIES = tuple(PALETTE[f"c{i}"][0] for i in range(1, 9))
 KEPT, DROPPED = SERIES[0], SERIES[1]
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "*", ">", "h")
 
 _STYLE: Any = {
     "svg.fonttype": "none",  # real text: small, selectable, in the page's font
