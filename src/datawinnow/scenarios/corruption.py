@@ -118,8 +118,8 @@ def low_resolution(
     >>> from datawinnow.core.rng import stream
     >>> x = torch.tensor([0.0, 1.0]).repeat(1, 1, 8, 4)
     >>> new, _, _ = low_resolution(x, [0], rate=1.0, generator=stream(0, "low"))
-    >>> bool((new - 0.5).abs().max() < 0.1)
-    True
+    >>> [round(value, 3) for value in (float(new.min()), float(new.max()))]  # stripes become grey
+    [0.447, 0.553]
     """
     return corrupted(pictures, labels, shrink(factor), rate=rate, generator=generator)
 
