@@ -18,7 +18,9 @@ from typing import Any
 
 from datawinnow.bench.suite import read_suite
 from datawinnow.report import words
-from datawinnow.report.contest import arms, contest_markdown, the_map
+from datawinnow.report.contest import arms
+from datawinnow.report.contest_plots import the_map
+from datawinnow.report.contest_words import contest_markdown
 from datawinnow.report.svg import standalone
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +121,7 @@ def readme_of(rows: Path) -> str:
 
 def picture_of(rows: Path) -> str:
     """The map as a picture, with what it shows in words."""
-    return standalone(the_map(arms(rows)), "What choosing gains over all the data for as many passes, in points")
+    return standalone(the_map(arms(rows)), "What choosing gains over all the data for no more passes, in points")
 
 
 def main() -> None:

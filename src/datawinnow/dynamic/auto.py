@@ -61,13 +61,11 @@ class Place:
     kind: str = "pictures"
     classes: int | None = None
 
-    @property
-    def low(self) -> float:
-        """The low end of the interval; minus infinity where fewer seeds than a claim needs stand behind it."""
-        return self.low_of(1)
-
     def low_of(self, rivals: int) -> float:
-        """Likewise of the best of so many policies, which must win by more (`datawinnow.core.interval.best_of`)."""
+        """The low end of the interval; minus infinity where fewer seeds than a claim needs stand behind it.
+
+        The best of so many policies must win by more (`datawinnow.core.interval.best_of`).
+        """
         if self.half is None or self.seeds < CLAIM:
             return -math.inf
         return self.gain - best_of(self.half, self.seeds, rivals)
@@ -220,7 +218,7 @@ def _by_policy(places: Sequence[Place]) -> list[list[Place]]:
 
 def _worst(places: Sequence[Place]) -> Place:
     """Of a policy's places the one that speaks least for it, of those with enough seeds to speak at all."""
-    return min(places, key=lambda place: (place.seeds < CLAIM, place.low))
+    return min(places, key=lambda place: (place.seeds < CLAIM, place.low_of(1)))
 
 
 def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures", classes: int | None = None) -> Auto:

@@ -5,27 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.interval import best_of
-from datawinnow.report import words
 from datawinnow.report.results import ROWS, Row, file_of, rows
 from datawinnow.report.statistics import Difference, Interval, difference
-from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, panels, styled, to_svg
 from datawinnow.report.table import CLEAN, SHORTER, Cell, table
 
-SAYS = (
-    "Above the line it is worth choosing, below it all the data for fewer epochs is better. Each point is an arena and "
-    "a budget, against the best of all the data for no more passes; bars: 95% over paired seeds. One seed has no bar."
-)
+CLAIM = 5
+"""Seeds that a claim needs."""
+TUNING = "tuning"
+"""How the names of arenas end that are for choosing learning rates."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +94,14 @@ class Arm:
         return self.beforehand / saved if saved > 0 else math.inf
 
 
+def sure(arm: Arm) -> bool:
+    """Whether it wins with enough seeds, and by more than the best of so many would by chance."""
+    if arm.gain is None or len(arm.seeds) < CLAIM or arm.gain.verdict != "wins":
+        return False
+    found = arm.gain.interval
+    return found.half is not None and found.mean > best_of(found.half, found.n, arm.rivals)
+
+
 def is_contest(path: Path) -> bool:
     """Whether ``path`` is a folder of arenas: no rows of its own, but folders that have some."""
     return path.is_dir() and not (path / ROWS).exists() and any(path.glob(f"*/{ROWS}"))
@@ -125,7 +126,6 @@ class _Reference:
     """All the data for fewer epochs, at one budget."""
 
     budget: float
-    passes: float
     accuracy: dict[int, float]
 
     @property
@@ -146,11 +146,7 @@ class _Arena:
     def references(self) -> list[_Reference]:
         """By budget."""
         own = [(keep, seeds) for (method, keep), seeds in self.accuracies.items() if method == SHORTER]
-        return [_Reference(round(k * self.epochs, 6), k * self.epochs, seeds) for k, seeds in sorted(own, key=_first)]
-
-
-def _first(pair: tuple[float, Any]) -> float:
-    return pair[0]
+        return [_Reference(round(keep * self.epochs, 6), seeds) for keep, seeds in sorted(own, key=lambda one: one[0])]
 
 
 def _of(arena: str, given: Sequence[Row]) -> list[Arm]:
@@ -220,7 +216,7 @@ def _compared(arm: Arm, arena: _Arena, own: dict[int, float]) -> Arm:
         arm,
         gain=difference(own, best.accuracy),
         against=best.budget,
-        needs=needed([(one.passes, one.mean) for one in references], arm.accuracy.mean),
+        needs=needed([(one.budget, one.mean) for one in references], arm.accuracy.mean),
         beyond=longest if above and longest > arm.budget else None,
         peak=max(references, key=lambda one: one.mean).budget,
     )
@@ -240,220 +236,3 @@ def needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | Non
             return round(math.exp((1 - share) * math.log(before) + share * math.log(after)), 6)
         best = max(best, high)
     return None
-
-
-def contest_context(path: Path) -> dict[str, Any]:
-    """What the page of a contest shows."""
-    found = arms(path)
-    names = list(dict.fromkeys(arm.arena for arm in found))
-    return {
-        "title": path.name,
-        "about": "Every arm passes as many examples as all the data for fewer epochs, everything counted but what "
-        "is told to be paid beforehand.",
-        "says": verdict(found),
-        "figure": {"svg": the_map(found), "title": "When does choosing pay?", "says": SAYS},
-        "needed": needed_by,
-        "gained": gained,
-        "arenas": [(name, [arm for arm in found if arm.arena == name]) for name in names],
-    }
-
-
-HALVES = 2.0
-"""From so many times the passes on, that choosing saves is worth a sentence."""
-
-
-def halved(found: Sequence[Arm]) -> list[str]:
-    """Where the shorter full run needs at least twice the passes for what choosing reaches, in words.
-
-    Only where choosing beats it at no more passes, beyond noise, and where more passes are of use to it: else fewer may
-    do as well. Of every arena the arm that saves most.
-    """
-    return [
-        f"{arm.arena} ({arm.label}, {arm.budget:g} passes: all the data need {_needs(arm)})"
-        for arm in _most(found, lambda arm: arm.needs is not None or (arm.peak or 0.0) >= HALVES * arm.budget)
-        if (arm.saves or 0.0) >= HALVES
-    ]
-
-
-def unreached(found: Sequence[Arm]) -> list[str]:
-    """Where every length of the shorter full run, longer ones too, stays below what choosing reaches, in words."""
-    return [
-        f"{arm.arena} ({arm.label}, {arm.budget:g} passes; all the data up to {arm.beyond:g} were tried)"
-        for arm in _most(found, lambda arm: arm.beyond is not None and (arm.peak or 0.0) < HALVES * arm.budget)
-    ]
-
-
-def _most(found: Sequence[Arm], which: Callable[[Arm], bool]) -> list[Arm]:
-    """Of every arena that tunes nothing the surest winner that saves most, of some."""
-    best: dict[str, Arm] = {}
-    for arm in found:
-        if arm.fair and _sure(arm) and not arm.arena.endswith(TUNING) and which(arm):
-            other = best.get(arm.arena)
-            if other is None or (arm.saves or 0, arm.accuracy.mean) > (other.saves or 0, other.accuracy.mean):
-                best[arm.arena] = arm
-    return list(best.values())
-
-
-def verdict(found: Sequence[Arm]) -> str:
-    """Where choosing beats the shorter full run with five seeds, and where it does not, in words.
-
-    Controls and what was paid for beside the budget are in the tables, and win nothing; nor does an arena that tunes.
-    """
-    won, open_, lost = [], [], []
-    for arena in dict.fromkeys(arm.arena for arm in found if not arm.arena.endswith(TUNING)):
-        for budget in dict.fromkeys(arm.budget for arm in found if arm.arena == arena):
-            here = [a for a in found if (a.arena, a.budget) == (arena, budget) and a.fair]
-            place = f"{arena} at {budget:g} passes"
-            best = max((a for a in here if _sure(a)), key=lambda a: a.accuracy.mean, default=None)
-            if best is not None and best.gain is not None:
-                of = f", the best of {best.rivals}" if best.rivals > 1 else ""
-                won.append(f"{place} ({best.label}, {words.points(best.gain)} points{_other(best)}{of})")
-            elif here and all(len(a.seeds) >= CLAIM for a in here):
-                lost.append(place)
-            elif here:
-                open_.append(place)
-    parts = []
-    if won:
-        parts.append(f"Choosing beats all the data for fewer epochs in {words.listed(won)}.")
-    if half := halved(found):
-        parts.append(f"Half the passes or fewer are enough in {words.listed(half)}.")
-    if never := unreached(found):
-        parts.append(f"No length of all the data reaches it in {words.listed(never)}.")
-    if lost:
-        parts.append(f"Nothing beats it in {words.listed(lost)}.")
-    if open_:
-        parts.append(f"Not settled (fewer than {CLAIM} seeds): {words.listed(open_)}.")
-    return " ".join(parts) or "There is nothing to compare yet."
-
-
-CLAIM = 5
-"""Seeds that a claim needs."""
-TUNING = "tuning"
-"""How the names of arenas end that are for choosing learning rates."""
-
-
-def _sure(arm: Arm) -> bool:
-    """Whether it wins with enough seeds, and by more than the best of so many would by chance."""
-    if arm.gain is None or len(arm.seeds) < CLAIM or arm.gain.verdict != "wins":
-        return False
-    found = arm.gain.interval
-    return found.half is not None and found.mean > best_of(found.half, found.n, arm.rivals)
-
-
-def the_map(found: Sequence[Arm], most: int = 6) -> Markup:
-    """Gain over the shorter full run against passes per example, a colour a method, a marker an arena.
-
-    Clean data and changed ones have a panel each, since what wrong labels cost is another scale. Drawn are the methods
-    that choose and stand in most places, the best of them first; all are in the tables.
-    """
-    compared = [arm for arm in found if arm.gain is not None and arm.chooses and not arm.arena.endswith(TUNING)]
-    places = {m: [a for a in compared if a.method == m] for m in dict.fromkeys(a.method for a in compared)}
-    chosen = sorted(places, key=lambda m: (-len(places[m]), -sum(_gain(a) for a in places[m]) / len(places[m])))[:most]
-    drawn = [arm for arm in compared if arm.method in chosen]
-    arenas = list(dict.fromkeys(arm.arena for arm in drawn))
-    sides = {"clean": [a for a in drawn if a.scenario == CLEAN], "changed": [a for a in drawn if a.scenario != CLEAN]}
-    sides = {title: of for title, of in sides.items() if of} or {"clean": []}
-    with styled():
-        figure, panes = panels(len(sides), 4.0 + 3.2 * len(sides), 3.6)
-        for axes, (title, here) in zip(panes, sides.items(), strict=True):
-            _panel(axes, here, chosen, arenas)
-            axes.set_title(title if len(sides) > 1 else "", loc="left", fontsize=9, color=MUTED)
-        panes[0].set_ylabel("points over all the data, no more passes")
-        marks: list[Any] = [
-            Line2D([], [], color=SERIES[i % len(SERIES)], linewidth=3, label=places[method][0].label)
-            for i, method in enumerate(chosen)
-        ]
-        marks += [
-            Line2D([], [], color=MUTED, linestyle="none", marker=MARKERS[i % len(MARKERS)], label=arena)
-            for i, arena in enumerate(arenas)
-        ]
-        if marks:
-            figure.legend(handles=marks, frameon=False, fontsize=8, loc="outside right center")
-        return to_svg(figure, "map")
-
-
-def _panel(axes: Axes, here: Sequence[Arm], chosen: Sequence[str], arenas: Sequence[str]) -> None:
-    axes.axhline(0, color=INK, linewidth=1)
-    for i, method in enumerate(chosen):
-        shift = 1 + 0.03 * (i - (len(chosen) - 1) / 2)  # side by side, not on top of each other
-        for j, arena in enumerate(arenas):
-            points = sorted((a for a in here if (a.arena, a.method) == (arena, method)), key=lambda a: a.budget)
-            if points:
-                x, y = [a.budget * shift for a in points], [_gain(a) for a in points]
-                axes.errorbar(x, y, [_reach(a) for a in points], color=SERIES[i % len(SERIES)], markersize=5,
-                              marker=MARKERS[j % len(MARKERS)], linewidth=1.2, elinewidth=1)  # fmt: skip
-    if budgets := sorted({round(arm.budget, 6) for arm in here}):
-        axes.set_xscale("log")
-        axes.set_xticks(budgets, [f"{b:g}" for b in budgets])
-        axes.set_xticks([], minor=True)
-    axes.set_xlabel("passes per example")
-
-
-def _gain(arm: Arm) -> float:
-    assert arm.gain is not None, arm.method
-    return 100 * arm.gain.interval.mean
-
-
-def _reach(arm: Arm) -> float:
-    half = 0.0 if arm.gain is None else arm.gain.interval.half
-    return 100 * half if half is not None and math.isfinite(half) else 0.0
-
-
-def gained(arm: Arm) -> str:
-    """The gain in points, and against which budget where that is a smaller one."""
-    return f"{words.points(arm.gain)}{_other(arm)}"
-
-
-def _other(arm: Arm) -> str:
-    return "" if arm.against in (None, arm.budget) else f" against {arm.against:g} passes"
-
-
-def needed_by(arm: Arm) -> str:
-    """The passes that the shorter full run needs for as much, and what was paid beforehand, in words.
-
-    Not where the two cannot be told apart: then nobody knows what it needs.
-    """
-    apart = arm.gain is not None and arm.gain.verdict in ("wins", "loses")
-    found = f"{_needs(arm)} ({_factor(arm)})" if apart and arm.saves is not None else "-"
-    return found + _beforehand(arm)
-
-
-def _needs(arm: Arm) -> str:
-    return f"more than {arm.beyond:g} passes" if arm.needs is None else f"{arm.needs:.1f} passes"  # or none is enough
-
-
-def _factor(arm: Arm) -> str:
-    return f"{'over ' if arm.needs is None else ''}{arm.saves:.2f}x"
-
-
-def _beforehand(arm: Arm) -> str:
-    if not arm.beforehand:
-        return ""
-    paid, apart = f"; {arm.beforehand:.1f} paid beforehand", arm.gain is not None and arm.gain.verdict == "wins"
-    if arm.pays_back is None or not (apart or math.isinf(arm.pays_back)):
-        return paid
-    return paid + (": never pays back" if math.isinf(arm.pays_back) else f": pays back after {arm.pays_back:.1f} runs")
-
-
-def contest_markdown(path: Path) -> str:
-    """The verdict and a table an arena, as Markdown."""
-    found = arms(path)
-    out = [verdict(found), ""]
-    for arena in dict.fromkeys(arm.arena for arm in found):
-        head = "passes | method | seeds | accuracy % | gain, points | reference needs | operations | seconds"
-        out += [f"**{arena}**", "", f"| {head} |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
-        for arm in (a for a in found if a.arena == arena):
-            gain = "-" if arm.gain is None else f"{gained(arm)} {words.mark(arm.gain)}"
-            cells = [
-                f"{arm.budget:g}",
-                arm.label,
-                str(len(arm.seeds)),
-                words.percent(arm.accuracy),
-                gain,
-                needed_by(arm),
-                words.flops(arm.flops),
-                words.seconds(arm.seconds),
-            ]
-            out.append("| " + " | ".join(cells) + " |")
-        out.append("")
-    return "\n".join(out)

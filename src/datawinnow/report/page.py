@@ -12,7 +12,8 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.report import crowd, plots, words
 from datawinnow.report.condense import condense_context, is_condensed
-from datawinnow.report.contest import contest_context, is_contest
+from datawinnow.report.contest import is_contest
+from datawinnow.report.contest_words import contest_context
 from datawinnow.report.instruct import instruct_context, is_instruct
 from datawinnow.report.results import ROWS, Row, rows
 from datawinnow.report.run_page import run_context
