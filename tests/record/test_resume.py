@@ -23,6 +23,7 @@ MOMENTS = {
     "after checkpoint:4": 4,
     "after loss.npy:1": 4,
     "before seen.npy:1": 4,
+    "before model:1": 0,  # the columns stand, the network is half written
     "gone epoch-:2": 2,  # the columns stand, half of the epochs are removed
 }
 """When to die, and how many epochs stand on the disk then."""

@@ -43,6 +43,15 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def remove_parts(path: Path) -> None:
+    """Remove what a kill in the middle of a `written_whole` of ``path`` left beside it.
+
+    For the one process that writes ``path``: another one that is writing it at this moment would lose its file.
+    """
+    for stale in path.parent.glob(f".{path.name}.*.part"):
+        stale.unlink(missing_ok=True)
+
+
 def disk_error(error: OSError, path: Path) -> Exception:
     """``error`` as a `RunError` that names the path when the disk is full; ``error`` itself otherwise."""
     if error.errno in (28, 122):  # ENOSPC, EDQUOT

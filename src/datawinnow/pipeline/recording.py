@@ -11,6 +11,7 @@ from torch import nn
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import RunError
+from datawinnow.core.files import remove_parts
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.pipeline.about import Model, check_outputs, describe, network
@@ -138,8 +139,7 @@ def fit_recorded(
     Raises:
         RunError: the columns there are of another dataset.
     """
-    for stale in checkpoint.parent.glob(f".{checkpoint.name}.*.part"):  # of a kill in the middle of a write
-        stale.unlink(missing_ok=True)
+    remove_parts(checkpoint)
     recorder = Recorder(len(train), epochs, which=which, path=folder, fingerprint=fingerprint_of(train))
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import need_space, written_whole
+from datawinnow.core.files import need_space, remove_parts, written_whole
 
 
 class Store:
@@ -78,8 +78,7 @@ class Store:
             return
         file = self._folder() / f"{name}.npy"
         need_space(file.parent, size)
-        for stale in file.parent.glob(f".{file.name}.*.part"):  # a kill in the middle of an earlier write has left it
-            stale.unlink(missing_ok=True)
+        remove_parts(file)
         kind = np.dtype(str(rows.dtype).removeprefix("torch."))
         self._files[name] = (file, self._stack.enter_context(_written(file, shape, kind)))
 

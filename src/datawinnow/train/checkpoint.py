@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
+from datawinnow.core.files import FORMAT_VERSION, check_format, remove_parts, write_bytes
 
 
 def save_checkpoint(
@@ -34,6 +34,7 @@ def save_checkpoint(
         tensors |= moments
     tensors |= {f"policy.{k}": v.contiguous().clone() for k, v in (planned or {}).items()}
     text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **facts})
+    remove_parts(path)  # of a kill in the middle of the write that this one makes up for
     # in memory first: safetensors' own writer reports a full disk as an error of its format
     write_bytes(path, save(tensors, metadata={"datawinnow": text}))
 
@@ -69,12 +70,6 @@ def read_facts(path: Path) -> dict[str, Any]:
         RunError: truncated, or of a newer version.
     """
     return _read(path, weights=False)[0]
-
-
-def remove_parts(path: Path) -> None:
-    """Remove what a kill in the middle of a write left beside ``path``."""
-    for stale in path.parent.glob(f".{path.name}.*.part"):
-        stale.unlink(missing_ok=True)
 
 
 def _read(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.files import remove_parts
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.batches import Batch, batches_of, check_map_style, fingerprint_of, labels_of
@@ -22,7 +23,7 @@ from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.record.recorder import Recorder
 from datawinnow.train import flops
-from datawinnow.train.checkpoint import load_checkpoint, read_facts, remove_parts
+from datawinnow.train.checkpoint import load_checkpoint, read_facts
 from datawinnow.train.history import History
 from datawinnow.train.planned import Plans
 from datawinnow.train.precision import fastest
