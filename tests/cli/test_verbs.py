@@ -165,6 +165,23 @@ def test_record_keeps_how_the_data_were_loaded_so_that_later_verbs_find_them(cal
     assert "60 for 2 epochs on all 30" in shown, "--limit and --holdout came from the selection"
 
 
+@pytest.mark.parametrize("verb", [("record",), ("prune", "--keep", "0.3", "--no-report")], ids=["record", "prune"])
+def test_until_stable_says_where_it_ended_and_the_cost_is_of_those_epochs(call, verb):
+    quick = ["--limit", "200", "--model", "mlp", "--precision", "fp32", "--threads", "1", "--epochs", "40"]
+    result = call(verb[0], "digits", *verb[1:], *quick, "--until-stable")
+    found = re.search(
+        r"settled after (\d+) of up to 40 epochs: two halves of the last ones agree to 0\.[7-9]", result.stderr
+    )
+    assert found, result.stderr
+    epochs = int(found[1])
+    assert 10 <= epochs < 40
+    assert f"{200 * epochs:,} examples passed" in result.stdout
+    assert np.load("runs/digits/signals/p_label.npy").shape == (epochs, 200)
+    if verb == ("record",):
+        assert f"recorded {epochs} epochs of 200 examples" in result.stdout
+        assert "kept 60 of 200" in call("select", "runs/digits", "--keep", "0.3").stdout
+
+
 def test_score_adds_columns_and_all_means_all_there_are(call, recorded, tmp_path):
     run = shutil.copytree(recorded, tmp_path / "run")
     call("score", run, "--score", "aum", "--score", "el2n", "--quiet")

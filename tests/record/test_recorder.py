@@ -567,3 +567,39 @@ def test_when_the_signals_are_worked_out_changes_no_bit(which, staged, monkeypat
     for name in RECORDED:
         want = literal[name].nan_to_num(nan=0.0) if name == "correct" else literal[name]  # not seen is False
         torch.testing.assert_close(recorder[name].float(), want, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_recording_that_is_cut_has_the_epochs_there_are(tmp_path):
+    whole, recorder = filled(10, 2, path=tmp_path / "two"), Recorder(10, 5, which=ALL, path=tmp_path / "cut")
+    for visit in visits(10, 2):
+        recorder.write(*visit)
+    recorder.cut()
+    assert (recorder.epochs, recorder.finished) == (2, 2)
+    assert (about(tmp_path / "cut")["epochs"], about(tmp_path / "cut")["planned"]) == (2, 5)
+    whole.consolidate()
+    recorder.consolidate()
+    for name in whole.columns:
+        assert (tmp_path / "cut" / f"{name}.npy").read_bytes() == (tmp_path / "two" / f"{name}.npy").read_bytes()
+    assert about(tmp_path / "cut")["planned"] == 5
+    assert "planned" not in about(tmp_path / "two")
+    again = Recorder(10, 5, which=ALL, path=tmp_path / "cut")  # as a killed run makes it anew
+    assert (again.consolidated, again.epochs) == (True, 2)
+    with pytest.raises(RunError, match="finished recording of 2 epochs and 10 examples, not of 6 and 10"):
+        Recorder(10, 6, which=ALL, path=tmp_path / "cut")
+    with pytest.raises(RunError, match="finished recording of 2 epochs and 10 examples, not of 5 and 10"):
+        Recorder(10, 5, which=ALL, path=tmp_path / "two")
+
+
+def test_a_recording_that_was_cut_and_not_consolidated_goes_on_as_planned(tmp_path):
+    recorder = Recorder(10, 5, which=("loss",), path=tmp_path)
+    for visit in visits(10, 2):
+        recorder.write(*visit)
+    recorder.cut()
+    again = Recorder(10, 5, which=("loss",), path=tmp_path)
+    assert (again.epochs, again.finished, about(tmp_path)["epochs"]) == (5, 2, 5)
+    assert "planned" not in about(tmp_path)
+
+
+def test_nothing_recorded_cannot_be_cut():
+    with pytest.raises(RunError, match="nothing is recorded in memory"):
+        Recorder(10, 5).cut()

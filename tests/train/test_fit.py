@@ -569,3 +569,29 @@ def test_a_selection_for_another_dataset_or_of_a_selection_is_refused():
         Kept(blobs(), Selection.of(torch.tensor([60]), 61))
     with pytest.raises(ArgumentError, match="is a selection already"):
         Kept(Kept(blobs(), SELECTION), Selection.of(torch.tensor([0]), 2))
+
+
+def test_stop_is_asked_after_each_epoch_and_ends_the_training_there():
+    data, test, asked, recorder = blobs(), blobs(), [], Recorder(60, 5)
+
+    def stop(epoch):
+        assert recorder.finished == epoch + 1  # the epoch is recorded by then
+        asked.append(epoch)
+        return epoch == 2
+
+    stopped, history = fit(vector_net(), data, epochs=5, seed=3, test=test, stop=stop, recorder=recorder, **PLAIN)
+    wanted, whole = fit(vector_net(), data, epochs=3, of=5, seed=3, test=test, **PLAIN)
+    assert asked == [0, 1, 2]
+    assert [row["loss"] for row in history.rows] == [row["loss"] for row in whole.rows]
+    assert torch.equal(weights(stopped), weights(wanted))
+    assert history.test_accuracy == whole.test_accuracy
+    assert history.cost.backward == 3 * 60
+
+
+def test_a_training_that_stopped_does_not_go_on_from_its_checkpoint(tmp_path):
+    how = {"epochs": 5, "checkpoint": tmp_path / "c.safetensors", "test": blobs(), "stop": lambda epoch: epoch >= 1}
+    stopped, history = fit(vector_net(), blobs(), **how, **PLAIN)
+    again, told = fit(vector_net(seed=4), blobs(), **how, **PLAIN)
+    assert len(told.rows) == len(history.rows) == 2
+    assert told.test_accuracy == history.test_accuracy
+    assert torch.equal(weights(again), weights(stopped))

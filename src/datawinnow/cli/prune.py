@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from datawinnow.cli import found
-from datawinnow.cli.options import Choosing, Epochs, Keep, Loading, Of, Quiet, Run, Seed, Source, Training
+from datawinnow.cli.options import Choosing, Epochs, Keep, Loading, Of, Quiet, Run, Seed, Source, Training, UntilStable
 from datawinnow.cli.select import kept_line, reasons
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -89,6 +89,7 @@ def prune(
     checking: Checking,
     epochs: Epochs = 30,
     of: Of = None,
+    until_stable: UntilStable = False,
     seed: Seed = 0,
     run: Run = None,
     out: Out = None,
@@ -105,6 +106,7 @@ def prune(
     from datawinnow.pipeline.methods import needs_of, rehearse
     from datawinnow.pipeline.probing import check_movable
     from datawinnow.pipeline.registry import needs_recording
+    from datawinnow.pipeline.settled import settled_for
     from datawinnow.pipeline.verbs import select as select_run
 
     screen = Screen(quiet=quiet)
@@ -120,7 +122,9 @@ def prune(
     if folder.facts["status"].get("record") != "done" or checking.check:
         _estimate(screen, folder, train, method, recipe, keep, epochs, checks, how)
     if needs_recording(method):
-        _record(screen, folder, train, test, method, how, epochs=epochs, of=of, recipe=recipe, source=data)
+        until = settled_for(method, keep=keep, epochs=epochs) if until_stable else None
+        options = {"epochs": epochs, "of": of, "recipe": recipe, "until_stable": until, "source": data}
+        _record(screen, folder, train, test, method, how, **options)
     with screen.stage() as stage:
         stage(f"selecting by {method.label}", 0, 1)
         looking = {"progress": stage, "tell": screen.note}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from datawinnow.cli import found
-from datawinnow.cli.options import Epochs, Loading, Of, Quiet, Run, Seed, Signals, Source, Training
+from datawinnow.cli.options import Epochs, Loading, Of, Quiet, Run, Seed, Signals, Source, Training, UntilStable
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.arrays import RECORDED
@@ -17,6 +17,7 @@ from datawinnow.core.errors import ArgumentError
 @verb(
     "datawinnow record my-pictures/ --epochs 30 --of 200",
     "datawinnow record digits --signals kl_step",
+    "datawinnow record my-pictures/ --epochs 30 --of 200 --until-stable",
 )
 def record(
     data: Source,
@@ -24,6 +25,7 @@ def record(
     training: Training,
     epochs: Epochs = 30,
     of: Of = None,
+    until_stable: UntilStable = False,
     seed: Seed = 0,
     signals: Signals = [],  # noqa: B006  # typer reads the default; nothing changes it
     run: Run = None,
@@ -41,6 +43,7 @@ def record(
     how: dict[str, Any] = {"model": training.model, "model_options": options, "seed": seed}
     train, test, folder = found.begin(data, loading, screen, run, **how)
     from datawinnow.pipeline.recording import record as record_run
+    from datawinnow.pipeline.settled import ENOUGH
 
     with screen.stage("recording") as stage:
         folder = record_run(
@@ -51,13 +54,14 @@ def record(
             of=of,
             recipe=recipe,
             signals=which,
+            until_stable=ENOUGH if until_stable else None,
             source=found.lasting(data),
             progress=stage,
             tell=found.but_network(screen),
             **how,
         )
     cost = folder.facts["cost"]["record"]
-    screen.say(f"recorded {epochs} epochs of {folder.n:,} examples")
+    screen.say(f"recorded {folder.epochs} epochs of {folder.n:,} examples")
     screen.rows(
         [
             ("signals", ", ".join(sorted(folder.arrays()))),

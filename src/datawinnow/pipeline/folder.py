@@ -192,6 +192,8 @@ class RunFolder:
     @property
     def epochs(self) -> int:
         """Number of epochs that are (to be) recorded; 0 where nothing is to be recorded."""
+        if "recorded" in self.facts:  # ended before what was asked for
+            return int(self.facts["recorded"]["epochs"])
         return int(self.facts["options"].get("record", {}).get("epochs", 0))
 
     def _column(self, name: str) -> Tensor:

@@ -17,6 +17,7 @@ from datawinnow.pipeline.methods import Method, method_of, needs_of, rehearse, s
 from datawinnow.pipeline.probing import check_movable
 from datawinnow.pipeline.recording import begin, record
 from datawinnow.pipeline.registry import needs_recording
+from datawinnow.pipeline.settled import settled_for
 from datawinnow.pipeline.verbs import select
 from datawinnow.train import Progress, Recipe
 
@@ -35,6 +36,7 @@ def prune(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     val: Any = None,
+    until_stable: float | None = None,
     **parts: Any,
 ) -> Kept:
     """Record a short training run, score every example, and keep the fraction worth keeping.
@@ -53,6 +55,8 @@ def prune(
         progress: told after each step.
         val: held-out data, for methods that match it (GLISTER, GradMatch); never the test split. Without it a tenth of
             ``train`` stands in where a method cannot do without.
+        until_stable: record fewer than ``epochs`` once the ranking by DUAL has settled: once two halves of the last 10
+            epochs agree on it so far, in (0, 1]; 0.7 is a good one.
         parts: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class``: a method put together.
 
     Returns:
@@ -79,6 +83,8 @@ def prune(
             kept = select(folder, train, keep=keep, method=chosen, seed=seed, pictures=run is not None, looking=looking)
             return Kept(train, kept)
     how: dict[str, Any] = {"test": test, "epochs": epochs, "of": of, "model": model, "seed": seed, "recipe": recipe}
+    if until_stable is not None:
+        how["until_stable"] = settled_for(chosen, keep=keep, epochs=epochs, n=len(train), enough=until_stable)
     with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
         folder = record(
             train,

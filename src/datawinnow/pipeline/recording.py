@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from datawinnow.core.arrays import RECORDED
-from datawinnow.core.errors import RunError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import remove_parts
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.pipeline.about import Model, check_outputs, describe, network
 from datawinnow.pipeline.folder import RunFolder
+from datawinnow.pipeline.settled import Settled, agreement
 from datawinnow.pipeline.stage import Stage, augment_of
-from datawinnow.record import Recorder
+from datawinnow.record import Recorder, column
 from datawinnow.train import History, Progress, Recipe, fit
 
 VOCABULARY = "vocabulary.json"
@@ -68,6 +71,7 @@ def record(
     seed: int = 0,
     recipe: Recipe | None = None,
     signals: Sequence[str] = RECORDED,
+    until_stable: float | Settled | None = None,
     source: str = "",
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
@@ -87,15 +91,22 @@ def record(
         seed: of weights, order and augmentation.
         recipe: how to train.
         signals: what to record; add ``"kl_step"`` for TDDS.
+        until_stable: end before ``epochs`` once two halves of the last 10 epochs agree so far, in (0, 1], on which
+            examples DUAL ranks high (`datawinnow.pipeline.settled`; 0.7 is what the command line takes); None to record
+            all of them.
         source: what the user called the dataset, for later verbs.
         progress: told after each step.
         tell: told what was chosen.
 
     Raises:
+        ArgumentError: ``until_stable`` outside (0, 1], or without ``p_label`` among the signals.
         RunError: the folder is about another dataset, or was begun with other options.
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     recipe = recipe or Recipe()
+    until = Settled(until_stable) if isinstance(until_stable, (int, float)) else until_stable
+    if until is not None and "p_label" not in signals:
+        raise ArgumentError("until_stable ranks by p_label: add it to the signals")
     named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
     folder, built, about = begin(train, run, seed=seed, tell=tell, **named)
     options = {
@@ -106,6 +117,7 @@ def record(
         "model": about["name"],
         "model_options": about["options"],
         "augment": augment_of(train),
+        "until_stable": None if until is None else asdict(until),
         "recipe": recipe.facts(),
     }
     stage = Stage(folder, "record", epochs)
@@ -118,12 +130,51 @@ def record(
     how: dict[str, Any] = {"of": of, "test": test, "seed": seed, "on_epoch": stage.on_epoch, "progress": progress}
     how["recipe"] = stage.start(built, train, recipe, {"record": options}, tell, seed=seed, model=about)
     files: dict[str, Any] = {"which": tuple(signals), "checkpoint": stage.checkpoint}
-    stage.finish(*fit_recorded(built, train, folder.signals, epochs=epochs, **files, **how))
+    trained, history = fit_recorded(built, train, folder.signals, epochs=epochs, until=until, **files, **how)
+    stage.finish(trained, history, **({} if until is None else _ended(folder, len(history.rows), until)))
+    if until is not None and tell is not None:
+        tell(settled_line(folder.facts["recorded"], epochs))
     return folder
 
 
+def _ended(folder: RunFolder, epochs: int, until: Settled) -> dict[str, Any]:
+    """Where a recording ended that could have stopped, for ``run.json``."""
+    found = agreement(column(folder.signals, "p_label"), window=until.window)
+    agreed = None if math.isnan(found) else found
+    return {"recorded": {"epochs": epochs, "agreement": agreed, "enough": until.enough}}
+
+
+def settled_line(recorded: Mapping[str, Any], epochs: int) -> str:
+    """What became of stopping once the ranking has settled, in a sentence.
+
+    >>> settled_line({"epochs": 17, "agreement": 0.712, "enough": 0.7}, 30)
+    'the ranking had settled after 17 of up to 30 epochs: two halves of the last ones agree to 0.71'
+    >>> settled_line({"epochs": 30, "agreement": 0.43, "enough": 0.7}, 30)
+    'the ranking had not settled after 30 epochs: two halves of the last ones agree to 0.43, asked for were 0.7'
+    """
+    agreed = recorded["agreement"]
+    word = "not defined" if agreed is None else f"{agreed:.2f}"
+    if agreed is not None and agreed >= recorded["enough"]:
+        return (
+            f"the ranking had settled after {recorded['epochs']} of up to {epochs} epochs: two halves of the last ones "
+            f"agree to {word}"
+        )
+    return (
+        f"the ranking had not settled after {epochs} epochs: two halves of the last ones agree to {word}, asked for "
+        f"were {recorded['enough']:g}"
+    )
+
+
 def fit_recorded(
-    model: nn.Module, train: Any, folder: Path, *, epochs: int, which: tuple[str, ...], checkpoint: Path, **how: Any
+    model: nn.Module,
+    train: Any,
+    folder: Path,
+    *,
+    epochs: int,
+    which: tuple[str, ...],
+    checkpoint: Path,
+    until: Settled | None = None,
+    **how: Any,
 ) -> tuple[nn.Module, History]:
     """`fit` with a recorder in ``folder``, whose columns are consolidated at the end.
 
@@ -134,6 +185,7 @@ def fit_recorded(
         epochs: epochs to train and record.
         which: signals.
         checkpoint: file to go on from; the caller removes it once the recording is written down as done.
+        until: ends the recording before ``epochs``, once its ranking has settled.
         how: other arguments of `fit`.
 
     Raises:
@@ -143,7 +195,11 @@ def fit_recorded(
     recorder = Recorder(len(train), epochs, which=which, path=folder, fingerprint=fingerprint_of(train))
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
+    if until is not None:
+        how["stop"] = lambda epoch: until(recorder["p_label"][: epoch + 1])
     model, history = fit(model, train, epochs=epochs, recorder=writes, checkpoint=checkpoint, **how)
+    if until is not None:
+        recorder.cut()
     recorder.consolidate()
     for file in (*folder.glob("epoch-*.npz"), *folder.glob("softmax-*.npy")):  # of a kill while these were removed
         file.unlink()

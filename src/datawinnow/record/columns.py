@@ -73,13 +73,20 @@ def recorded_about(folder: Path, fingerprint: str | None = None) -> str | None:
     return known
 
 
-def write_about(folder: Path, fingerprint: str | None, *, n: int, epochs: int, columns: tuple[str, ...]) -> None:
+def planned_epochs(folder: Path) -> int | None:
+    """Epochs that a recording in ``folder`` was to have that was ended before; None of one that was not."""
+    file = folder / ABOUT
+    planned = read_json(file).get("planned") if file.exists() else None
+    return planned if isinstance(planned, int) else None
+
+
+def write_about(folder: Path, fingerprint: str | None, facts: Mapping[str, object]) -> None:
     """Write what the columns are about, unless it stands there already.
 
     Raises:
         RunError: the disk is full.
     """
-    facts = {"kind": "signals", "fingerprint": fingerprint, "n": n, "epochs": epochs, "columns": list(columns)}
+    facts = {"kind": "signals", "fingerprint": fingerprint, **facts}
     file = folder / ABOUT
     if not (file.exists() and facts.items() <= read_json(file).items()):
         write_json(file, facts)

@@ -197,6 +197,21 @@ class Recorder:
         self._consolidated = True
         files.remove_epochs(self.path, self.epochs)
 
+    def cut(self) -> None:
+        """No more epochs come: those recorded so far are all, and ``epochs`` says so.
+
+        A recorder made again for as many epochs as this one was takes what it finds then as finished.
+
+        Raises:
+            RunError: nothing is recorded yet.
+        """
+        self.flush()
+        if not self.finished:
+            raise RunError(f"nothing is recorded in {self.path or 'memory'}: there is nothing to end the recording at")
+        planned, self.epochs = self.epochs, self.finished
+        if self.path is not None and self.epochs < planned:
+            self._write_about(self.path, planned)
+
     def resume(self, epoch: int) -> None:
         """Forget everything from ``epoch`` on, to record it again.
 
@@ -246,6 +261,8 @@ class Recorder:
             self._done.add(len(self._done))
         if not self._done and all((path / f"{name}.npy").exists() for name in self.columns):
             shape = tuple(files.column(path, "seen").shape)
+            if shape[0] < self.epochs == files.planned_epochs(path):
+                self.epochs = shape[0]
             if shape != (self.epochs, self.n):
                 raise RunError(
                     f"{path} holds a finished recording of {shape[0]} epochs and {shape[1]} examples, not of "
@@ -257,5 +274,7 @@ class Recorder:
         # the epochs to come, and all again when the columns are written beside them
         need_space(path, 4 * self.n * len(self.columns) * (2 * self.epochs - len(self._done)))
 
-    def _write_about(self, path: Path) -> None:
-        files.write_about(path, self._fingerprint, n=self.n, epochs=self.epochs, columns=self.columns)
+    def _write_about(self, path: Path, planned: int | None = None) -> None:
+        facts = {"n": self.n, "epochs": self.epochs, "columns": list(self.columns)}
+        facts |= {} if planned is None else {"planned": planned}
+        files.write_about(path, self._fingerprint, facts)

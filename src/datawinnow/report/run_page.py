@@ -100,7 +100,10 @@ def _about(facts: dict[str, Any]) -> str:
     parts = [f"{data.get('name')}: {data.get('n', 0):,} examples ({shape}), {len(data.get('classes', []))} classes"]
     if model.get("name"):
         parts.append(f"network {model['name']} with {model.get('parameters', 0):,} parameters")
-    if recorded.get("epochs"):
+    ended = facts.get("recorded") or {}
+    if ended and ended["epochs"] < recorded["epochs"]:
+        parts.append(f"{ended['epochs']} epochs recorded of up to {recorded['epochs']}, until the ranking had settled")
+    elif recorded.get("epochs"):
         parts.append(f"{recorded['epochs']} epochs recorded")
     return "; ".join(parts) + "."
 

@@ -44,6 +44,7 @@ def fit(
     checkpoint: Path | None = None,
     on_plan: Callable[[int, Tensor], None] | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
+    stop: Callable[[int], bool] | None = None,
     progress: Progress | None = None,
     evaluate_every: int = 0,
     **options: Any,
@@ -71,6 +72,8 @@ def fit(
             byte (same machine kind and threads).
         on_plan: called before each epoch with its number and the ids that it trains on, (m,) int64 in their order.
         on_epoch: called after each epoch with its number and the history.
+        stop: asked after each epoch, once it is recorded, with its number: True ends training there. It has to answer
+            the same when asked again, as of a run that goes on from a checkpoint.
         progress: called as ``progress(what, done, total)`` after each step.
         evaluate_every: evaluate on ``test`` every so many epochs as well, for the history only.
         options: fields of `Recipe`, overriding it.
@@ -89,9 +92,10 @@ def fit(
     run = ready(model, data, epochs, passes, of=of, test=test, seed=seed, recipe=recipe, **files)
     history, factor = run.history, schedule_of(recipe.schedule)
     reduction = REDUCTIONS[recipe.reduction]
+    ended = stop is not None and run.first > 0 and stop(run.first - 1)
     with float32_head(run.model), put_back(run.model, recorder):
         for epoch in itertools.count(run.first):
-            if run.over(epoch):
+            if ended or run.over(epoch):
                 break
             start = time.perf_counter()
             totals = torch.zeros(2, device=run.device)
@@ -138,7 +142,8 @@ def fit(
             counted = {"examples": count, "steps": run.steps(epoch), "fraction": count / len(run.index)}
             counted |= {} if run.within is None else {"loaded": run.counts[epoch]}
             row = history.add(epoch, mean_loss, accuracy, rate, cost, planning_seconds=planning, **counted)
-            due = run.over(epoch + 1) or (evaluate_every and (epoch + 1) % evaluate_every == 0)
+            ended = stop is not None and stop(epoch)
+            due = ended or run.over(epoch + 1) or (evaluate_every and (epoch + 1) % evaluate_every == 0)
             if test is not None and due:
                 row["test_accuracy"], row["test_loss"] = evaluate(
                     run.model, test, device=run.device, precision=run.precision, **run.how
