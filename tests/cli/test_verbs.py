@@ -57,6 +57,22 @@ def test_a_planned_training_longer_than_the_recording_pays_back_sooner(call, rec
     assert "(11,504 for 8 epochs), paid back after 0.5 trainings" in shown
 
 
+def test_a_selection_is_fitted_to_the_training_that_is_told(call, recorded, tmp_path):
+    kept = {}
+    for name, more in {
+        "published": (),
+        "fitted": ("--train-epochs", "8"),
+        "asked": ("--option", "train_epochs=8"),
+        "own": ("--train-epochs", "8", "--option", "c_d=5.5"),
+    }.items():
+        run = shutil.copytree(recorded, tmp_path / name)
+        call("prune", "digits", "--keep", "0.2", "--run", run, "--no-report", *QUICK, *DUAL, *more)
+        selection, meta = read_selection(run)
+        kept[name] = sorted(selection.index.tolist())
+        assert meta["options"].get("train_epochs") == (8 if name in ("fitted", "asked") else None), name
+    assert kept["fitted"] == kept["asked"] != kept["published"] == kept["own"]
+
+
 def test_prune_writes_a_page_with_pictures_and_the_check(call):
     result = call("prune", "digits", "--keep", "0.3", "--limit", "200", "--check", *QUICK, *DUAL)
     page = Path("runs/digits/report.html")

@@ -118,6 +118,33 @@ def test_beta_draws_in_proportion_to_density_times_dual():
     assert (np.abs(counts / trials - q) <= 4 * error).all(), (counts / trials, q)
 
 
+def test_beta_fitted_to_the_training_is_beta_at_the_c_d_of_the_rule():
+    p, dual = torch.rand(12, 300, generator=g("p")), torch.rand(300, generator=g("d"))
+    kept = {}
+    for epochs in (15, 60, 200):
+        by_epochs = select.beta(dual, p, budget=50, train_epochs=epochs, generator=g("x"))
+        by_c_d = select.beta(dual, p, budget=50, c_d=4 * (epochs / 200) ** (1 / 3), generator=g("x"))
+        assert torch.equal(by_epochs.index, by_c_d.index)
+        kept[epochs] = float(p.mean(0)[by_epochs.index].mean())
+    assert kept[15] > kept[60] > kept[200]  # the shorter the training, the easier the examples
+    assert select.fitted_c_d(1) == pytest.approx(0.684, abs=1e-3)
+    assert select.fitted_c_d(10**5) == 5.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"c_d": 4, "train_epochs": 30}, "give one of c_d and train_epochs"),
+        ({"train_epochs": 0}, "train_epochs must be above 0"),
+        ({"train_epochs": -3}, "train_epochs must be"),
+        ({"train_epochs": float("nan")}, "train_epochs must be"),
+    ],
+)
+def test_beta_refuses_a_length_that_cannot_be(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        select.beta([0.1, 0.2], [0.5, 0.5], budget=1, generator=g("x"), **options)
+
+
 def test_beta_takes_epochs_or_their_mean():
     p = torch.rand(12, 300, generator=g("p"), dtype=torch.float64)
     dual = torch.rand(300, generator=g("d"))

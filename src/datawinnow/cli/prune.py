@@ -67,7 +67,8 @@ class Checking:
         typer.Option(
             "--train-epochs",
             metavar="N",
-            help="Epochs of the training that is planned, for the check and the cost. Default: as many as --of.",
+            help="Epochs of the training that is planned, for the check and the cost; told, Beta sampling keeps the "
+            "easier examples that a short training wants (c_d). Default: as many as --of, and c_d as published.",
             rich_help_panel="Check",
             show_default=False,
             min=1,
@@ -103,14 +104,14 @@ def prune(
     what that cost and when it pays back, and a page with pictures. Stop it at any moment and run the same command
     again: it goes on from the last whole epoch.
     """
-    from datawinnow.pipeline.methods import needs_of, rehearse
+    from datawinnow.pipeline.methods import fitted, needs_of, rehearse
     from datawinnow.pipeline.probing import check_movable
     from datawinnow.pipeline.registry import needs_recording
     from datawinnow.pipeline.settled import settled_for
     from datawinnow.pipeline.verbs import select as select_run
 
     screen = Screen(quiet=quiet)
-    method = choosing.chosen()
+    method = fitted(choosing.chosen(), checking.train_epochs)
     rehearse(method, keep=keep, epochs=epochs)
     _free(out)
     recipe = training.recipe()

@@ -13,7 +13,7 @@ from datawinnow.data.fingerprint import check_map_style
 from datawinnow.data.kept import Kept
 from datawinnow.pipeline.about import Model, read_labels
 from datawinnow.pipeline.checking import check, verdict
-from datawinnow.pipeline.methods import Method, method_of, needs_of, rehearse, select_by_method
+from datawinnow.pipeline.methods import Method, fitted, method_of, needs_of, rehearse, select_by_method
 from datawinnow.pipeline.probing import check_movable
 from datawinnow.pipeline.recording import begin, record
 from datawinnow.pipeline.registry import needs_recording
@@ -37,6 +37,7 @@ def prune(
     progress: Progress | None = None,
     val: Any = None,
     until_stable: float | None = None,
+    train_epochs: int | None = None,
     **parts: Any,
 ) -> Kept:
     """Record a short training run, score every example, and keep the fraction worth keeping.
@@ -57,6 +58,8 @@ def prune(
             ``train`` stands in where a method cannot do without.
         until_stable: record fewer than ``epochs`` once the ranking by DUAL has settled: once two halves of the last 10
             epochs agree on it so far, in (0, 1]; 0.7 is a good one.
+        train_epochs: epochs that the kept examples will be trained for, where that is settled: Beta sampling then
+            chooses the easier examples that a short training wants (`datawinnow.select.fitted_c_d`).
         parts: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class``: a method put together.
 
     Returns:
@@ -70,7 +73,7 @@ def prune(
     """
     check_map_style(train)
     budget_of(keep, len(train))
-    chosen = method_of(method, **parts)
+    chosen = fitted(method_of(method, **parts), train_epochs)
     rehearse(chosen, keep=keep, epochs=epochs, n=len(train))
     check_movable(needs_of(chosen), train)
     if not needs_recording(chosen):  # nothing to learn from a recording

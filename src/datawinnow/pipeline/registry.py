@@ -267,3 +267,15 @@ __all__ = [
     "selector_of",
     "split_options",
 ]
+
+
+def fitted(method: Method, train_epochs: int | None) -> Method:
+    """``method`` fitted to how long the kept examples are trained, where its selector can be and nothing else is said.
+
+    >>> fitted(method_of("dual_beta"), 30).options
+    {'train_epochs': 30}
+    """
+    takes = isinstance(method.selector, str) and "train_epochs" in card_of(selector_of(method)).options
+    if train_epochs is None or not takes or {"c_d", "train_epochs"} & set(method.options):
+        return method
+    return replace(method, options={**method.options, "train_epochs": train_epochs})

@@ -4,7 +4,7 @@ A new selector is a file here, a line below and a test.
 """
 
 from datawinnow.core.card import collect
-from datawinnow.select.beta import beta, beta_log_weight, beta_parameters
+from datawinnow.select.beta import beta, beta_log_weight, beta_parameters, fitted_c_d
 from datawinnow.select.boss import boss
 from datawinnow.select.bottom import bottom
 from datawinnow.select.cal import cal
@@ -48,6 +48,7 @@ __all__ = [
     "deduplicated",
     "drop_tail",
     "facility_location",
+    "fitted_c_d",
     "glister",
     "grad_match",
     "graph_cut",
