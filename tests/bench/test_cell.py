@@ -125,6 +125,30 @@ class TestRow:
         longer = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "p_label.npy")
         assert np.array_equal(first, longer[:2])  # the schedule is that of the three epochs
 
+    def test_recording_until_stable_is_charged_what_it_recorded(self, write, tmp_path):
+        def scored(score):
+            return read_grid(
+                write(("[[method]]", f"[score]\nepochs = 14\nof = 60\n{score}\n[[method]]"), ("0.05", "0.01"))
+            )
+
+        whole, grid = scored(""), scored("until_stable = 0.5")
+        assert whole.until is None
+        assert grid.until.first == 10
+        run_cell(whole, cell("aum"), tmp_path / "whole")
+        row = run_cell(grid, cell("aum"), tmp_path)
+        p_label = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "p_label.npy")
+        end = next(t for t in range(1, 15) if grid.until(torch.from_numpy(p_label[:t])))
+        assert 10 < end < 14, "the example does not show what it should"
+        folder = recording_folder(cell("aum"), tmp_path)
+        assert np.array_equal(np.load(folder / "p_label.npy"), p_label[:end])
+        assert read_json(folder / "recording.json")["epochs"] == end
+        assert row["cost"]["score"]["backward"] == end * 60
+        assert run_cell(grid, cell("short"), tmp_path)["cost"]["score"]["backward"] == 2 * 60  # of what is read
+
+    def test_a_recording_that_may_end_early_is_no_full_run(self, write):
+        assert read_grid(write()).full_is_recording
+        assert not read_grid(write(("[[method]]", "[score]\nuntil_stable = 0.5\n[[method]]"))).full_is_recording
+
     def test_a_loss_that_json_cannot_hold_is_null(self, grid, tmp_path, monkeypatch):
         train, test = datasets_of(grid)
         test.x[:] = float("inf")

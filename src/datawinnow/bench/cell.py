@@ -230,27 +230,27 @@ def _recording(run: _Run) -> dict[str, Any]:
 def _recorded(run: _Run, folder: Path, checkpoint: Path) -> dict[str, Any]:
     """Record, leave the network behind, and say how it ended."""
     facts = {"fingerprint": run.train.fingerprint, "epochs": run.grid.recorded_epochs}
-    recording = _as_read(run, folder)
+    recording = _as_read(run, folder, facts["epochs"])
+    how: dict[str, Any] = {"which": recording.signals, "until": run.grid.until, **recording.how}
     try:
-        network, history = fit_recorded(
-            recording.build(), run.train, folder, which=recording.signals, checkpoint=checkpoint, **recording.how
-        )
+        network, history = fit_recorded(recording.build(), run.train, folder, checkpoint=checkpoint, **how)
     except TrainingError as error:
         cost = read_facts(checkpoint)["cost"] if checkpoint.exists() else NOTHING.as_dict()
         return {**facts, "cost": cost, "test_accuracy": None, "test_loss": None, "failed": str(error)}
     recording.save(network)
     return {
         **facts,
+        "epochs": len(history.rows),
         "cost": history.cost.as_dict(),
         "test_accuracy": finite(history.test_accuracy),
         "test_loss": finite(history.test_loss),
     }
 
 
-def _as_read(run: _Run, folder: Path) -> Recording:
+def _as_read(run: _Run, folder: Path, epochs: int) -> Recording:
+    """A recording of ``epochs``: how it is made, and made again if something is missing."""
     grid = run.grid
-    epochs = grid.recorded_epochs
-    how = {"epochs": epochs, "of": grid.score.of or max(grid.train.epochs, epochs), **run.how}
+    how = {"epochs": epochs, "of": grid.score.of or max(grid.train.epochs, grid.recorded_epochs), **run.how}
     signals = signals_of([grid.spec(name)[0] for name in grid.methods if grid.kind(name) == "static"])
     return Recording(folder, run.train, functools.partial(_network, run, scoring=True), signals, how)
 
@@ -269,7 +269,7 @@ def _select(run: _Run, facts: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
     if facts:
         recorded = int(facts["epochs"])
         read = recorded if reads_probe(method) else min(recorded, limit or recorded)
-        arrays, looking = _as_read(run, recording_folder(cell, run.out)).arrays(method, limit)
+        arrays, looking = _as_read(run, recording_folder(cell, run.out), recorded).arrays(method, limit)
         score = Cost.from_dict(facts["cost"]).share(epochs_charged(method, read) / recorded) + looking
     start = time.perf_counter()
     selection, _ = select_by_method(method, arrays, run.train.labels, keep=cell.keep, generator=generator)

@@ -11,6 +11,7 @@ from datawinnow.bench.specs import ByKeep, MethodSpec, Strict, at_keep
 from datawinnow.core.errors import ArgumentError
 from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of
 from datawinnow.pipeline.policies import POLICIES, name_of, policy_for, takes_keep
+from datawinnow.pipeline.settled import Settled, settled_for
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
 from datawinnow.train.recipe import check_recipe
@@ -64,10 +65,14 @@ class Train(Strict):
 
 
 class Scoring(Strict):
-    """``[score]``: the recording that all scores of a seed and scenario share."""
+    """``[score]``: the recording that all scores of a seed and scenario share.
+
+    With ``until_stable`` it ends before ``epochs`` once its ranking has settled so far (`datawinnow.pipeline.settled`).
+    """
 
     epochs: int | None = Field(default=None, gt=0)
     of: int | None = Field(default=None, gt=0)
+    until_stable: float | None = Field(default=None, gt=0, le=1)
     model: str | None = None
     model_options: dict[str, Any] = {}
 
@@ -165,9 +170,18 @@ class Grid(Strict):
     def full_is_recording(self) -> bool:
         """Whether the full run and the scoring run are the same run, so that one does for both."""
         score = self.score
-        return (
-            (score.epochs in (None, self.train.epochs)) and (score.of in (None, self.train.epochs)) and not score.model
-        )
+        whole = score.epochs in (None, self.train.epochs) and score.of in (None, self.train.epochs)
+        return whole and not score.model and score.until_stable is None
+
+    @property
+    def until(self) -> Settled | None:
+        """When the recording may end; never before every method of the grid can read it."""
+        enough, epochs = self.score.until_stable, self.recorded_epochs
+        if enough is None:
+            return None
+        methods = [self.spec(name)[0] for name in self.methods if self.kind(name) == "static"]
+        needs = [settled_for(method.at(k), keep=k, epochs=epochs).first for method in methods for k in self.keep]
+        return Settled(enough, first=max(needs, default=1))
 
     def reads_recording(self, cell: Cell) -> bool:
         """Whether a cell needs the recording of its seed and scenario."""
