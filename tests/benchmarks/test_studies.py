@@ -180,3 +180,32 @@ def test_the_picture_is_a_file_of_its_own(script: Loaded) -> None:
     text = "".join(root.itertext())
     for said in ("everything", "at random", "52.5%", "prefers-color-scheme: dark"):
         assert said in text
+
+
+def test_settled_tells_where_recordings_would_have_stopped(
+    script: Loaded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = script("settled")
+    draws = np.random.default_rng(0)
+    worth = draws.uniform(0.1, 0.9, size=300)
+    noise = np.linspace(1, 0, 16)[:, None] ** 6  # the ranking comes out of it epoch by epoch
+    swing = np.where(np.arange(16) % 2, 1.0, 0.5)[:, None]
+    p_label = (worth * swing * (1 - noise) + noise * draws.uniform(size=(16, 300))).astype(np.float32)
+    for name, rows in (("a", p_label), ("b", p_label[:9])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "p_label.npy", rows)
+    course = study.course(torch.from_numpy(p_label))
+    assert [at.epochs for at in course] == [*range(10, 17)]
+    assert course[-1].end == 1
+    assert [at.end for at in course] == sorted(at.end for at in course)
+    assert course[0].past > course[0].halves + 0.3  # what it shares with its past looks settled from the start
+    halves = [at.halves for at in course]
+    assert study.stop(course, max(halves)) == 10 + halves.index(max(halves))
+    assert study.stop(course, 1.01) is None
+    study.main([str(tmp_path), "--enough", "0.1", "1"])
+    told = capsys.readouterr().out
+    assert f"would have stopped after, by agreement: 0.1: {study.stop(course, 0.1)}, 1: never" in told
+    assert study.stop(course, 0.1) is not None
+    assert f"{tmp_path / 'b'}: fewer than 10 epochs" in told
+    with pytest.raises(SystemExit):
+        study.main([str(tmp_path / "a" / "nothing")])

@@ -68,7 +68,7 @@ UntilStable = Annotated[
     typer.Option(
         "--until-stable",
         help="End before --epochs once the ranking by DUAL has settled: once two halves of the last 10 epochs, which "
-        "share none, agree on it to 0.7 (rank correlation).",
+        "share none, agree on it to 0.5 (rank correlation).",
         rich_help_panel=_TRAIN,
         show_default=False,
     ),

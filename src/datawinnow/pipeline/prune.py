@@ -57,7 +57,7 @@ def prune(
         val: held-out data, for methods that match it (GLISTER, GradMatch); never the test split. Without it a tenth of
             ``train`` stands in where a method cannot do without.
         until_stable: record fewer than ``epochs`` once the ranking by DUAL has settled: once two halves of the last 10
-            epochs agree on it so far, in (0, 1]; 0.7 is a good one.
+            epochs agree on it so far, in (0, 1]; 0.5 is what the command line takes.
         train_epochs: epochs that the kept examples will be trained for, where that is settled: Beta sampling then
             chooses the easier examples that a short training wants (`datawinnow.select.fitted_c_d`).
         parts: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class``: a method put together.

@@ -92,7 +92,7 @@ def record(
         recipe: how to train.
         signals: what to record; add ``"kl_step"`` for TDDS.
         until_stable: end before ``epochs`` once two halves of the last 10 epochs agree so far, in (0, 1], on which
-            examples DUAL ranks high (`datawinnow.pipeline.settled`; 0.7 is what the command line takes); None to record
+            examples DUAL ranks high (`datawinnow.pipeline.settled`; 0.5 is what the command line takes); None to record
             all of them.
         source: what the user called the dataset, for later verbs.
         progress: told after each step.

@@ -17,7 +17,7 @@ from datawinnow.scores.dual import dual
 
 WINDOW = 10
 """Epochs of DUAL's window."""
-ENOUGH = 0.7
+ENOUGH = 0.5
 """Agreement from which a ranking counts as settled; LOG.md has what stopping there cost (issue [4])."""
 
 

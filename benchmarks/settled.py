@@ -1,0 +1,81 @@
+"""When would each of these recordings have been stopped, and what had its ranking to do with that of the whole?
+
+    python benchmarks/settled.py results/cheap_score results/stability     # folders with recordings in them
+
+For every recording (a folder with p_label.npy) a line an epoch from the tenth: the agreement of the two halves of the
+last ten epochs, which `record --until-stable` stops by; Spearman's rank correlation of DUAL so far with DUAL of the
+whole recording, which nobody knows at that time; and, beside it, that of DUAL so far with DUAL three epochs before,
+which looks settled from the start. Then where it would have stopped. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from datawinnow.pipeline.settled import ENOUGH, WINDOW, agreement
+from datawinnow.record import column
+from datawinnow.scores import dual
+
+BEFORE = 3
+"""Epochs between a ranking and the earlier one of the same recording that it is compared with."""
+
+
+@dataclass(frozen=True)
+class At:
+    """What is known after so many epochs, and what is not."""
+
+    epochs: int
+    halves: float
+    past: float
+    end: float
+
+
+def course(p_label: Tensor) -> list[At]:
+    """The course of a recording, (epochs, n), from its first whole window on."""
+
+    def ranked(epochs: int) -> Tensor:
+        return dual(p_label[:epochs], window=min(WINDOW, epochs))
+
+    def alike(a: Tensor, b: Tensor) -> float:
+        return float(spearmanr(a.numpy(), b.numpy()).statistic)
+
+    end = ranked(len(p_label))
+    return [
+        At(t, agreement(p_label[:t]), alike(ranked(t - BEFORE), ranked(t)), alike(ranked(t), end))
+        for t in range(WINDOW, len(p_label) + 1)
+    ]
+
+
+def stop(course: list[At], enough: float) -> int | None:
+    """Epochs after which the recording would have ended; None if it would have gone to its end."""
+    return next((at.epochs for at in course if at.halves >= enough), None)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the table of every recording below the folders."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--enough", nargs="+", type=float, default=[0.5, 0.6, ENOUGH, 0.8], metavar="AGREEMENT")
+    given = parser.parse_args(argv)
+    found = sorted({file.parent for folder in given.folders for file in folder.rglob("p_label.npy")})
+    if not found:
+        parser.error(f"no p_label.npy below {', '.join(map(str, given.folders))}: record first")
+    for folder in found:
+        epochs = course(column(folder, "p_label"))
+        if not epochs:
+            print(f"{folder}: fewer than {WINDOW} epochs")
+            continue
+        print(f"{folder}\n  epochs  halves agree  with {BEFORE} epochs before  with the whole")
+        for at in epochs[:: max(1, len(epochs) // 10)]:
+            print(f"  {at.epochs:6d}  {at.halves:12.2f}  {at.past:21.2f}  {at.end:14.2f}")
+        stops = ", ".join(f"{enough:g}: {stop(epochs, enough) or 'never'}" for enough in given.enough)
+        print(f"  would have stopped after, by agreement: {stops}")
+
+
+if __name__ == "__main__":
+    main()
