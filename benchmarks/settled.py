@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table of every recording below the folders."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--enough", nargs="+", type=float, default=[0.5, 0.6, ENOUGH, 0.8], metavar="AGREEMENT")
+    parser.add_argument("--enough", nargs="+", type=float, default=[0.4, ENOUGH, 0.6, 0.7], metavar="AGREEMENT")
     given = parser.parse_args(argv)
     found = sorted({file.parent for folder in given.folders for file in folder.rglob("p_label.npy")})
     if not found:
