@@ -123,11 +123,11 @@ def test_beta_fitted_to_the_training_is_beta_at_the_c_d_of_the_rule():
     kept = {}
     for epochs in (15, 60, 200):
         by_epochs = select.beta(dual, p, budget=50, train_epochs=epochs, generator=g("x"))
-        by_c_d = select.beta(dual, p, budget=50, c_d=4 * (epochs / 200) ** (1 / 3), generator=g("x"))
+        by_c_d = select.beta(dual, p, budget=50, c_d=4 * (epochs / 200) ** (1 / 4), generator=g("x"))
         assert torch.equal(by_epochs.index, by_c_d.index)
         kept[epochs] = float(p.mean(0)[by_epochs.index].mean())
     assert kept[15] > kept[60] > kept[200]  # the shorter the training, the easier the examples
-    assert select.fitted_c_d(1) == pytest.approx(0.684, abs=1e-3)
+    assert select.fitted_c_d(1) == pytest.approx(1.064, abs=1e-3)
     assert select.fitted_c_d(10**5) == 5.5
 
 
@@ -135,6 +135,7 @@ def test_beta_fitted_to_the_training_is_beta_at_the_c_d_of_the_rule():
     ("options", "message"),
     [
         ({"c_d": 4, "train_epochs": 30}, "give one of c_d and train_epochs"),
+        ({"c_d": 5.5, "train_epochs": 30}, "give one of c_d and train_epochs"),
         ({"train_epochs": 0}, "train_epochs must be above 0"),
         ({"train_epochs": -3}, "train_epochs must be"),
         ({"train_epochs": float("nan")}, "train_epochs must be"),
