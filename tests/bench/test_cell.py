@@ -33,6 +33,7 @@ from datawinnow.record import Recorder
 from datawinnow.report import results
 from datawinnow.scenarios import symmetric
 from datawinnow.train import evaluate, fit
+from datawinnow.train.checkpoint import load_checkpoint
 from tests.pipeline.killing import Killed, contents, killed_at
 
 from .conftest import write_data
@@ -127,27 +128,40 @@ class TestRow:
 
     def test_recording_until_stable_is_charged_what_it_recorded(self, write, tmp_path):
         def scored(score):
-            return read_grid(
-                write(("[[method]]", f"[score]\nepochs = 14\nof = 60\n{score}\n[[method]]"), ("0.05", "0.01"))
-            )
+            added = ("[[method]]", f"[score]\nepochs = 14\nof = 60\n{score}\n[[method]]")
+            return read_grid(write(added, ("0.05", "0.01"), (', "short"]', ', "k_center"]')))
 
         whole, grid = scored(""), scored("until_stable = 0.5")
         assert whole.until is None
-        assert grid.until.first == 10
         run_cell(whole, cell("aum"), tmp_path / "whole")
         row = run_cell(grid, cell("aum"), tmp_path)
         p_label = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "p_label.npy")
-        end = next(t for t in range(1, 15) if grid.until(torch.from_numpy(p_label[:t])))
+        end = next(t for t in range(10, 15) if grid.until(torch.from_numpy(p_label[:t])))
         assert 10 < end < 14, "the example does not show what it should"
         folder = recording_folder(cell("aum"), tmp_path)
         assert np.array_equal(np.load(folder / "p_label.npy"), p_label[:end])
         assert read_json(folder / "recording.json")["epochs"] == end
         assert row["cost"]["score"]["backward"] == end * 60
-        assert run_cell(grid, cell("short"), tmp_path)["cost"]["score"]["backward"] == 2 * 60  # of what is read
+        assert run_cell(grid, cell("el2n"), tmp_path)["cost"]["score"]["backward"] == 10 * 60  # of what is read
+        # of another signal and the network, which are not there any more: the same epochs are trained again
+        (folder / "model.safetensors").unlink()
+        looked = run_cell(grid, cell("k_center"), tmp_path)
+        assert looked["cost"]["score"]["backward"] == end * 60
+        network, _ = fit(
+            cell_module._network(cell_module._Run(grid, cell("aum"), tmp_path, *datasets_of(grid), None)),
+            datasets_of(grid)[0], epochs=end, of=60, seed=0, recipe=grid.train.recipe(),
+        )  # fmt: skip
+        again = build("mlp", **cell_module.facts_of(datasets_of(grid)[0]))
+        load_checkpoint(folder / "model.safetensors", again, None)
+        for left, right in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
+            assert torch.equal(left, right)
 
     def test_a_recording_that_may_end_early_is_no_full_run(self, write):
         assert read_grid(write()).full_is_recording
-        assert not read_grid(write(("[[method]]", "[score]\nuntil_stable = 0.5\n[[method]]"))).full_is_recording
+        early = ("[[method]]", "[score]\nuntil_stable = 0.5\n[[method]]")
+        long = (("epochs = 3", "epochs = 12"), (', "short"]', "]"))
+        assert read_grid(write(*long)).full_is_recording
+        assert not read_grid(write(early, *long)).full_is_recording
 
     def test_a_loss_that_json_cannot_hold_is_null(self, grid, tmp_path, monkeypatch):
         train, test = datasets_of(grid)

@@ -45,6 +45,10 @@ window = 2 => window = 3 => method 'short' at keep 0.5: p_label has 2 epochs, fe
 name = "short" => name = "full" => \[\[method\]\] 'full' is the name of a baseline
 [[method]] => [[method]]\nname = "short"\nmethod = "dual"\n[[method]] => \[\[method\]\] 'short' is there twice
 seeds = [0, 1] => seeds = [0, 1 => is not TOML
+[[method]] => [score]\nuntil_stable = 2\n[[method]] => score.until_stable.*less than or equal to 1
+[[method]] => [score]\nuntil_stable = 0.5\n[[method]] => two halves of 10 epochs, and only 3
+[[method]] => [score]\nepochs = 12\nuntil_stable = 0.5\n[[method]] => 'short' reads 2 epochs .*nobody knows
+window = 2 }}\nepochs = 2 => window = 12 }}\n[score]\nepochs = 14\nuntil_stable = 0.5 => window=12.*it may end after 10
 score = "dual" => policy = "ucb"\nscore = "dual" => give one of method.*policy, batch, replay and baseline
 select = "top" => select = "top"\nwrap = ["rescaled"] => wrap goes with policy
 epochs = 2 => train = {{ lrr = 1 }} => fit has no option 'lrr'

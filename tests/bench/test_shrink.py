@@ -85,3 +85,11 @@ def test_divided_by_one_it_is_the_same(tmp_path):
 def test_less_than_the_least_stays_as_it_is(grid):
     small = shrunk(grid, 50)
     assert (small.train.epochs, small.data.limit, small.train.model_options) == (3, 60, {"width": 4})
+
+
+@pytest.mark.parametrize(("by", "kept"), [(10, 0.5), (50, None)])
+def test_a_recording_too_short_to_settle_does_not_ask(tmp_path, by, kept):
+    grid = grid_of(tmp_path)
+    score = grid.score.model_copy(update={"until_stable": 0.5})
+    grid = grid.model_copy(update={"methods": ["dual"], "method": [], "score": score})
+    assert shrunk(grid, by).score.until_stable == kept

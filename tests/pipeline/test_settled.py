@@ -10,15 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.pipeline.folder import RunFolder
 from datawinnow.pipeline.methods import method_of
 from datawinnow.pipeline.prune import prune
 from datawinnow.pipeline.recording import record
 from datawinnow.pipeline.settled import Settled, agreement, settled_for
 from datawinnow.pipeline.verbs import select
+from datawinnow.record import Recorder
 from datawinnow.report import run_page
 from datawinnow.scores import dual
+from datawinnow.select import beta
 
 from .conftest import FAST, make_blobs
 from .killing import Killed, contents, killed_at
@@ -74,6 +76,12 @@ def test_where_agreement_is_not_defined_nothing_has_settled(p_label):
     assert not Settled()(p_label)
 
 
+@pytest.mark.parametrize("epochs", [9, 10])
+def test_what_is_no_probability_is_refused(epochs):
+    with pytest.raises(ArgumentError, match="p_label"):
+        agreement(torch.full((epochs, 5), 7.0))
+
+
 def test_settled_asks_enough_and_never_before_its_first_epoch():
     worth = torch.rand(200, generator=torch.Generator().manual_seed(0))
     p_label = torch.stack([worth * (0.2 + epoch % 2) / 1.2 for epoch in range(20)])
@@ -82,8 +90,13 @@ def test_settled_asks_enough_and_never_before_its_first_epoch():
     assert 0.5 < found < 1
     assert Settled(found - 0.01)(p_label)
     assert not Settled(found + 0.001)(p_label)
-    assert not Settled(found - 0.01, first=21)(p_label)
-    assert not Settled(1e-9)(p_label[:9])
+    recorder = Recorder(200, 20, which=("p_label",))
+    recorder._rows = {epoch: {"p_label": row.numpy()} for epoch, row in enumerate(p_label)}
+    recorder._done = set(range(20))
+    assert Settled(found - 0.01).of(recorder, 20)
+    assert Settled(found - 0.01, first=20).of(recorder, 20)
+    assert not Settled(found - 0.01, first=21).of(recorder, 20)
+    assert not Settled(1e-9).of(recorder, 9)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +130,7 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
     data, told = make_blobs(), []
     whole = record(data, tmp_path / "whole", **HOW)
     p_label = whole.arrays()["p_label"]
-    end = next(t for t in range(1, 13) if EARLY(p_label[:t]))
+    end = next(t for t in range(6, 13) if EARLY(p_label[:t]))
     assert 6 < end < 12, "the example does not show what it should"
     folder = record(data, tmp_path / "run", test=make_blobs(30, seed=1), until_stable=EARLY, tell=told.append, **HOW)
     arrays = folder.arrays()
@@ -139,11 +152,62 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
 
 def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(tmp_path):
     told = []
-    folder = record(make_blobs(), tmp_path / "run", epochs=5, recipe=FAST, until_stable=1.0, tell=told.append)
-    assert folder.epochs == 5
-    assert folder.facts["recorded"] == {"epochs": 5, "agreement": None, "enough": 1.0}
-    assert any("had not settled after 5 epochs" in line for line in told)
-    assert "5 epochs recorded." in run_page._about(folder.facts)
+    folder = record(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, tell=told.append)
+    assert folder.epochs == 11
+    agreed = agreement(folder.arrays()["p_label"])
+    assert folder.facts["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed), "enough": 1.0}
+    assert any("had not settled after 11 epochs" in line for line in told)
+    assert "11 epochs recorded." in run_page._about(folder.facts)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 9, "until_stable": 0.5}, "compares two halves of 10 epochs, and only 9 are to be recorded"),
+        ({"epochs": 12, "until_stable": "0.5"}, "until_stable must be"),
+        ({"epochs": 12, "until_stable": 7}, "until_stable must be"),
+    ],
+)
+def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, given, message):
+    with pytest.raises(ArgumentError, match=message):
+        record(make_blobs(), tmp_path / "run", recipe=FAST, **given)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "unfinished"])
+@pytest.mark.parametrize(
+    ("first", "again"), [(0.3, None), (None, 0.3), (0.3, 0.4)], ids=["without", "with", "with another"]
+)
+def test_a_run_is_not_gone_on_with_by_another_rule(tmp_path, first, again, done):
+    def run(until):
+        return record(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=until)
+
+    folder = run(first)
+    if not done:
+        folder.update(status={"record": "epoch 3 of 11"})
+    words = {None: "None", 0.3: "0.3 after at least 10 epochs", 0.4: "0.4 after at least 10 epochs"}
+    with pytest.raises(RunError, match=f"begun with until_stable={words[first]}, now it is {words[again]}"):
+        run(again)
+
+
+def test_one_recording_serves_methods_that_read_more_of_it_if_it_has_it(tmp_path):
+    def run(method, until=0.999):
+        return prune(make_blobs(), keep=0.5, run=tmp_path / "run", epochs=14, recipe=FAST, until_stable=until, **method)
+
+    wide = {"score": "dual", "score_options": {"window": 12}}
+    run({})
+    assert RunFolder.open(tmp_path / "run").epochs == 14  # it never settled
+    before = (tmp_path / "run" / "signals" / "p_label.npy").stat().st_mtime_ns
+    run(wide)  # as long as this one would have it
+    assert (tmp_path / "run" / "signals" / "p_label.npy").stat().st_mtime_ns == before
+    with pytest.raises(
+        RunError, match=r"begun with until_stable=0\.999 after at least 10 epochs, now it is 0\.5 after"
+    ):
+        run(wide, until=0.5)
+    folder = RunFolder.open(tmp_path / "run")
+    folder.update(recorded={"epochs": 11, "agreement": 0.9995, "enough": 0.999})  # as if it had ended before
+    with pytest.raises(RunError, match=r"now it is 0\.999 after at least 12 epochs"):
+        run(wide)
 
 
 def test_without_until_stable_nothing_is_said_of_it(tmp_path):
@@ -153,7 +217,7 @@ def test_without_until_stable_nothing_is_said_of_it(tmp_path):
 
 def test_it_needs_the_probabilities(tmp_path):
     with pytest.raises(ArgumentError, match="until_stable ranks by p_label: add it to the signals"):
-        record(make_blobs(), tmp_path / "run", epochs=5, signals=("loss",), until_stable=0.7)
+        record(make_blobs(), tmp_path / "run", epochs=10, signals=("loss",), until_stable=0.7)
     assert not (tmp_path / "run").exists()
 
 
@@ -179,9 +243,24 @@ def test_killed_at_any_moment_it_ends_in_the_same_epoch_and_bytes(tmp_path, monk
 
 
 def test_prune_stops_too(tmp_path):
-    recipe, run = replace(FAST, lr=0.01), tmp_path / "run"
-    kept = prune(make_blobs(), keep=0.5, run=run, epochs=14, of=40, recipe=recipe, until_stable=0.5)
-    folder = RunFolder.open(run)
-    assert len(kept) == 30
-    assert folder.epochs == 13
-    assert folder.facts["recorded"]["agreement"] == pytest.approx(0.82, abs=0.01)
+    recipe = replace(FAST, lr=0.01)
+    for enough, end in ((0.2, 12), (0.8, 13)):
+        run = tmp_path / f"{enough}"
+        kept = prune(make_blobs(), keep=0.5, run=run, epochs=14, of=40, recipe=recipe, until_stable=enough)
+        assert len(kept) == 30
+        assert RunFolder.open(run).epochs == end
+    assert RunFolder.open(run).facts["recorded"]["agreement"] == pytest.approx(0.82, abs=0.01)
+    with pytest.raises(ArgumentError, match="until_stable must be"):
+        prune(make_blobs(), keep=0.5, method="random", until_stable=7)
+
+
+@pytest.mark.parametrize("method", [None, {"score": "dual", "select_by": beta}], ids=["by name", "a callable"])
+def test_prune_fits_beta_sampling_to_the_training_that_is_told(tmp_path, method):
+    def kept(**options):
+        how = {"keep": 0.3, "run": tmp_path / "run", "epochs": 11, "recipe": FAST, **(method or {})}
+        return sorted(prune(make_blobs(), **how, **options).selection.index.tolist())
+
+    assert kept(train_epochs=2) == kept(options={"train_epochs": 2}) != kept()
+    assert kept(train_epochs=2, options={"c_d": 5.5}) == kept()
+    with pytest.raises(ArgumentError, match="train_epochs must be"):
+        prune(make_blobs(), keep=0.5, method="random", train_epochs=-3)

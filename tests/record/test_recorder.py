@@ -573,6 +573,7 @@ def test_a_recording_that_is_cut_has_the_epochs_there_are(tmp_path):
     whole, recorder = filled(10, 2, path=tmp_path / "two"), Recorder(10, 5, which=ALL, path=tmp_path / "cut")
     for visit in visits(10, 2):
         recorder.write(*visit)
+    recorder.flush()
     recorder.cut()
     assert (recorder.epochs, recorder.finished) == (2, 2)
     assert (about(tmp_path / "cut")["epochs"], about(tmp_path / "cut")["planned"]) == (2, 5)
@@ -594,6 +595,7 @@ def test_a_recording_that_was_cut_and_not_consolidated_goes_on_as_planned(tmp_pa
     recorder = Recorder(10, 5, which=("loss",), path=tmp_path)
     for visit in visits(10, 2):
         recorder.write(*visit)
+    recorder.flush()
     recorder.cut()
     again = Recorder(10, 5, which=("loss",), path=tmp_path)
     assert (again.epochs, again.finished, about(tmp_path)["epochs"]) == (5, 2, 5)
@@ -603,3 +605,37 @@ def test_a_recording_that_was_cut_and_not_consolidated_goes_on_as_planned(tmp_pa
 def test_nothing_recorded_cannot_be_cut():
     with pytest.raises(RunError, match="nothing is recorded in memory"):
         Recorder(10, 5).cut()
+    gap = Recorder(10, 5, which=("loss",))
+    for visit in visits(10, 4):
+        if visit[0] in (0, 3):
+            gap.write(*visit)
+    gap.flush()
+    with pytest.raises(RunError, match=r"epochs \[0, 3\] are recorded in memory: there is no end"):
+        gap.cut()
+    assert gap.epochs == 5
+
+
+def test_an_open_epoch_is_dropped_by_a_cut():
+    recorder = Recorder(10, 5, which=("loss",))
+    for visit in visits(10, 2):
+        recorder.write(*visit)
+    recorder.cut()  # the second epoch was never closed
+    assert recorder.epochs == 1
+    assert recorder["loss"].shape == (1, 10)
+    assert recorder["seen"].all()
+
+
+@pytest.mark.parametrize("where", ["memory", "disk", "consolidated"])
+def test_rows_are_those_of_the_column_and_no_more_is_read(tmp_path, where, monkeypatch):
+    recorder = filled(10, 3, path=None if where == "memory" else tmp_path)
+    recorder.flush()
+    wanted = recorder["p_label"].clone()
+    if where == "consolidated":
+        recorder.consolidate()
+    if where == "disk":
+        (tmp_path / "epoch-0000.npz").write_bytes(b"not to be read")
+    assert torch.equal(recorder.rows("p_label", 1, 3), wanted[1:3])
+    with pytest.raises(RunError, match="epochs 2 to 3 are not all recorded"):
+        recorder.rows("p_label", 2, 4)
+    with pytest.raises(MissingArrayError, match="no rows of 'kl_step' by epoch"):
+        recorder.rows("kl_step", 1, 2)

@@ -11,7 +11,7 @@ from datawinnow.bench.specs import ByKeep, MethodSpec, Strict, at_keep
 from datawinnow.core.errors import ArgumentError
 from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of
 from datawinnow.pipeline.policies import POLICIES, name_of, policy_for, takes_keep
-from datawinnow.pipeline.settled import Settled, settled_for
+from datawinnow.pipeline.settled import Settled
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
 from datawinnow.train.recipe import check_recipe
@@ -175,13 +175,14 @@ class Grid(Strict):
 
     @property
     def until(self) -> Settled | None:
-        """When the recording may end; never before every method of the grid can read it."""
-        enough, epochs = self.score.until_stable, self.recorded_epochs
-        if enough is None:
-            return None
-        methods = [self.spec(name)[0] for name in self.methods if self.kind(name) == "static"]
-        needs = [settled_for(method.at(k), keep=k, epochs=epochs).first for method in methods for k in self.keep]
-        return Settled(enough, first=max(needs, default=1))
+        """When the recording may end, whatever methods read it: they may be added to the file later."""
+        enough = self.score.until_stable
+        return None if enough is None else Settled(enough)
+
+    @property
+    def least_recorded(self) -> int:
+        """Epochs that the recording has at least."""
+        return self.recorded_epochs if self.until is None else min(self.recorded_epochs, self.until.first)
 
     def reads_recording(self, cell: Cell) -> bool:
         """Whether a cell needs the recording of its seed and scenario."""

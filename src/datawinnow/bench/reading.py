@@ -15,6 +15,7 @@ from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.core.pretrained import is_pretrained
 from datawinnow.models import MODELS
 from datawinnow.pipeline.methods import rehearse
+from datawinnow.pipeline.settled import Settled
 from datawinnow.pipeline.sparse import check_levels
 from datawinnow.train.recipe import check_recipe
 
@@ -90,6 +91,8 @@ def check_grid(grid: Grid) -> Grid:
             f"[score] of={grid.score.of} is the length of the schedule, at least the {grid.recorded_epochs} epochs "
             "recorded"
         )
+    if grid.until is not None:
+        _check_until(grid, grid.until)
     for scenario in grid.scenarios:
         parse_scenario(scenario)
     named = [spec.name for spec in grid.method]
@@ -113,10 +116,26 @@ def check_grid(grid: Grid) -> Grid:
                     _check_choosing(grid, name, keep)
                     continue
                 method, limit = grid.spec(name)
-                rehearse(method, keep=keep, epochs=min(grid.recorded_epochs, limit or grid.recorded_epochs))
+                rehearse(method, keep=keep, epochs=min(grid.least_recorded, limit or grid.least_recorded))
             except DatawinnowError as error:
-                raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}") from None
+                early = (
+                    "" if grid.until is None else f" (by [score] until_stable it may end after {grid.least_recorded})"
+                )
+                raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}{early}") from None
     return grid
+
+
+def _check_until(grid: Grid, until: Settled) -> None:
+    try:
+        until.check_epochs(grid.recorded_epochs)
+    except ArgumentError as error:
+        raise ArgumentError(f"[score] {error}") from None
+    for name in grid.methods:
+        if grid.named(name).epochs is not None:
+            raise ArgumentError(
+                f"method {name!r} reads {grid.named(name).epochs} epochs of the recording, and by [score] until_stable "
+                "nobody knows how many it has: leave one of the two out"
+            )
 
 
 def _check_choosing(grid: Grid, name: str, keep: float) -> None:

@@ -14,6 +14,7 @@ from datawinnow.core.card import card_of
 from datawinnow.models import MODELS
 from datawinnow.pipeline.methods import score_of
 from datawinnow.pipeline.policies import POLICIES
+from datawinnow.pipeline.settled import WINDOW
 
 LEAST_EPOCHS, LEAST_WINDOW = 4, 3
 """The shortest window that every score takes, and a run that is longer than it."""
@@ -43,6 +44,7 @@ def shrunk(grid: Grid, by: int) -> Grid:
     scoring = {
         "epochs": recorded,
         "of": None if score.of is None else max(recorded or epochs, _least(score.of, by, LEAST_EPOCHS)),
+        "until_stable": score.until_stable if (recorded or epochs) >= WINDOW else None,
         "model_options": _narrow(score.model, score.model_options, by),
     }
     train: Train = grid.train.model_copy(

@@ -119,7 +119,7 @@ def prune(
     train, test, folder = found.begin(data, loading, screen, run, **how)
     check_movable(needs_of(method), train)
     planned = checking.train_epochs or of or epochs
-    checks = {"check": checking.check, "seeds": checking.check_seeds, "planned": planned}
+    checks = {"check": checking.check, "seeds": checking.check_seeds, "planned": planned, "until": until_stable}
     if folder.facts["status"].get("record") != "done" or checking.check:
         _estimate(screen, folder, train, method, recipe, keep, epochs, checks, how)
     if needs_recording(method):
@@ -178,7 +178,8 @@ def _estimate(
     if "train" in stages:  # three trainings a seed, of as many examples each
         stages["check"] = 3 * checks["seeds"] * stages.pop("train")
     if stages:
-        screen.note(f"estimate: {sentence({**answer, 'seconds': sum(stages.values())})}")
+        most = ", if the ranking does not settle before" if checks["until"] and "record" in stages else ""
+        screen.note(f"estimate{most}: {sentence({**answer, 'seconds': sum(stages.values())})}")
 
 
 def _record(

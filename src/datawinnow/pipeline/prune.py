@@ -74,6 +74,7 @@ def prune(
     check_map_style(train)
     budget_of(keep, len(train))
     chosen = fitted(method_of(method, **parts), train_epochs)
+    until = None if until_stable is None else settled_for(chosen, keep=keep, epochs=epochs, enough=until_stable)
     rehearse(chosen, keep=keep, epochs=epochs, n=len(train))
     check_movable(needs_of(chosen), train)
     if not needs_recording(chosen):  # nothing to learn from a recording
@@ -86,13 +87,12 @@ def prune(
             kept = select(folder, train, keep=keep, method=chosen, seed=seed, pictures=run is not None, looking=looking)
             return Kept(train, kept)
     how: dict[str, Any] = {"test": test, "epochs": epochs, "of": of, "model": model, "seed": seed, "recipe": recipe}
-    if until_stable is not None:
-        how["until_stable"] = settled_for(chosen, keep=keep, epochs=epochs, n=len(train), enough=until_stable)
     with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
         folder = record(
             train,
             Path(run) if run is not None else Path(scratch) / "run",
             signals=(*RECORDED, "kl_step") if "kl_step" in needs_of(chosen) else RECORDED,
+            until_stable=until,
             progress=progress,
             **how,
         )

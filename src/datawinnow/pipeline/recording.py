@@ -104,9 +104,11 @@ def record(
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     recipe = recipe or Recipe()
-    until = Settled(until_stable) if isinstance(until_stable, (int, float)) else until_stable
-    if until is not None and "p_label" not in signals:
-        raise ArgumentError("until_stable ranks by p_label: add it to the signals")
+    until = until_stable if until_stable is None or isinstance(until_stable, Settled) else Settled(until_stable)
+    if until is not None:
+        until.check_epochs(epochs)
+        if "p_label" not in signals:
+            raise ArgumentError("until_stable ranks by p_label: add it to the signals")
     named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
     folder, built, about = begin(train, run, seed=seed, tell=tell, **named)
     options = {
@@ -196,7 +198,7 @@ def fit_recorded(
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
     if until is not None:
-        how["stop"] = lambda epoch: until(recorder["p_label"][: epoch + 1])
+        how["stop"] = lambda epoch: until.of(recorder, epoch + 1)
     model, history = fit(model, train, epochs=epochs, recorder=writes, checkpoint=checkpoint, **how)
     if until is not None:
         recorder.cut()
@@ -208,16 +210,33 @@ def fit_recorded(
 
 def _same_options(folder: RunFolder, options: dict[str, Any], *, done: bool) -> None:
     before = _flat(folder.facts["options"].get("record") or {})
+    recorded = folder.epochs
     for key, value in _flat(json.loads(json.dumps(options))).items():
         old = before.get(key, value)
         if key == "signals" and done and set(value) <= set(old):
             continue  # more was recorded than is asked for
+        if key == "until_stable" and done and _as_long(old, value, recorded, options["epochs"]):
+            continue
         if old != value and key != "workers":  # workers change no number
             raise RunError(
-                f"{folder.path} was begun with {key}={old!r}, now it is {value!r}: give another --run folder, or the "
-                "same options as before"
+                f"{folder.path} was begun with {key}={_word(key, old)}, now it is {_word(key, value)}: give another "
+                "--run folder, or the same options as before"
             )
 
 
 def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in options.items() if k != "recipe"}, **options.get("recipe", {})}
+
+
+def _as_long(old: Mapping[str, Any] | None, now: Mapping[str, Any] | None, recorded: int, epochs: int) -> bool:
+    """Whether a finished recording is as long as it would be by ``now``: only how early it might have ended differs."""
+    if old is None or now is None or {**old, "first": 0} != {**now, "first": 0}:
+        return False
+    return bool(recorded >= now["first"] or recorded == epochs)
+
+
+def _word(key: str, value: Any) -> str:
+    """A value in an error; of ``until_stable`` what a user can have given."""
+    if key != "until_stable" or value is None:
+        return repr(value)
+    return f"{value['enough']:g} after at least {value['first']} epochs"

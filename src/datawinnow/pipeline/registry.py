@@ -275,7 +275,9 @@ def fitted(method: Method, train_epochs: int | None) -> Method:
     >>> fitted(method_of("dual_beta"), 30).options
     {'train_epochs': 30}
     """
-    takes = isinstance(method.selector, str) and "train_epochs" in card_of(selector_of(method)).options
+    if train_epochs is not None:
+        check.number("train_epochs", train_epochs, 1, 1 << 20)
+    takes = "train_epochs" in card_of(selector_of(method)).options
     if train_epochs is None or not takes or {"c_d", "train_epochs"} & set(method.options):
         return method
     return replace(method, options={**method.options, "train_epochs": train_epochs})

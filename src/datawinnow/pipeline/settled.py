@@ -13,6 +13,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.pipeline.methods import Method, rehearse
+from datawinnow.record import Recorder
 from datawinnow.scores.dual import dual
 
 WINDOW = 10
@@ -47,6 +48,7 @@ def agreement(p_label: Any, *, window: int = WINDOW) -> float:
     check.number("window", window, 4, 1 << 20, integer=True)
     values: Tensor = check.array("p_label", p_label, "epochs,n")
     half = window // 2
+    check.probabilities("p_label", values)
     if len(values) < window or values.shape[1] < 2:
         return math.nan
     before, after = dual(values[-2 * half : -half], window=half), dual(values[-half:], window=half)
@@ -61,7 +63,7 @@ class Settled:
 
     Attributes:
         enough: agreement from which on it may, in (0, 1].
-        first: never before so many epochs: scores read a window of them.
+        first: never before so many epochs: scores read a window of them. (An agreement needs ``window`` in any case.)
         window: epochs that the agreement is of.
 
     Raises:
@@ -79,10 +81,26 @@ class Settled:
             raise ArgumentError("until_stable must be above 0: it is the agreement at which recording stops")
 
     def __call__(self, p_label: Tensor) -> bool:
-        """Whether a recording of these (epochs, n) probabilities of the label may stop."""
-        if len(p_label) < max(self.first, self.window):
-            return False
+        """Whether a recording of these (epochs, n) probabilities of the label may stop; its last ``window`` will do."""
         return agreement(torch.as_tensor(p_label), window=self.window) >= self.enough
+
+    def of(self, recorder: Recorder, epochs: int) -> bool:
+        """Whether a recording may stop after its first ``epochs``; reads no more of it than it needs."""
+        if epochs < max(self.first, self.window):
+            return False
+        return self(recorder.rows("p_label", epochs - self.window, epochs))
+
+    def check_epochs(self, epochs: int) -> None:
+        """Refuse a recording too short for this ever to act.
+
+        Raises:
+            ArgumentError: it is.
+        """
+        if epochs < self.window:
+            raise ArgumentError(
+                f"until_stable compares two halves of {self.window} epochs, and only {epochs} are to be recorded: "
+                "record more, or leave it out"
+            )
 
 
 def settled_for(method: Method, *, keep: float, epochs: int, n: int = 1000, enough: float = ENOUGH) -> Settled:

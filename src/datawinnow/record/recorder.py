@@ -171,6 +171,21 @@ class Recorder:
             rows[self._open.number] = self._open.row(name)
         return torch.from_numpy(rows[1:] if name == "kl_step" else rows)
 
+    def rows(self, name: str, first: int, last: int) -> Tensor:
+        """Epochs ``first`` to ``last - 1`` of a column, (last - first, n), reading no others; all of them closed.
+
+        Raises:
+            MissingArrayError: not recorded.
+            RunError: one of the epochs is not closed yet.
+        """
+        if name not in self.columns or name == "kl_step":
+            raise MissingArrayError(f"no rows of {name!r} by epoch; there are: {', '.join(self.columns)}")
+        if not set(range(first, last)) <= self._done:
+            raise RunError(f"epochs {first} to {last - 1} are not all recorded in {self.path or 'memory'}")
+        if self._consolidated and self.path is not None:
+            return files.column(self.path, name)[first:last]
+        return torch.from_numpy(np.stack([self._row(epoch, name) for epoch in range(first, last)]))
+
     def __contains__(self, name: str) -> bool:
         return name in self.columns
 
@@ -198,16 +213,17 @@ class Recorder:
         files.remove_epochs(self.path, self.epochs)
 
     def cut(self) -> None:
-        """No more epochs come: those recorded so far are all, and ``epochs`` says so.
+        """No more epochs come: those closed so far are all, and ``epochs`` says so; an open one is dropped.
 
         A recorder made again for as many epochs as this one was takes what it finds then as finished.
 
         Raises:
-            RunError: nothing is recorded yet.
+            RunError: nothing is recorded yet, or not without a gap.
         """
-        self.flush()
-        if not self.finished:
-            raise RunError(f"nothing is recorded in {self.path or 'memory'}: there is nothing to end the recording at")
+        self.discard()
+        if not self.finished or len(self._done) > self.finished:
+            have = f"epochs {sorted(self._done)} are" if self._done else "nothing is"
+            raise RunError(f"{have} recorded in {self.path or 'memory'}: there is no end to cut the recording at")
         planned, self.epochs = self.epochs, self.finished
         if self.path is not None and self.epochs < planned:
             self._write_about(self.path, planned)

@@ -138,11 +138,11 @@ def fit(
                 )
             if recorder is not None:
                 recorder.flush()
+            ended = stop is not None and stop(epoch)
             cost, count = run.cost(epoch, time.perf_counter() - start), run.trained(epoch)
             counted = {"examples": count, "steps": run.steps(epoch), "fraction": count / len(run.index)}
             counted |= {} if run.within is None else {"loaded": run.counts[epoch]}
             row = history.add(epoch, mean_loss, accuracy, rate, cost, planning_seconds=planning, **counted)
-            ended = stop is not None and stop(epoch)
             due = ended or run.over(epoch + 1) or (evaluate_every and (epoch + 1) % evaluate_every == 0)
             if test is not None and due:
                 row["test_accuracy"], row["test_loss"] = evaluate(
