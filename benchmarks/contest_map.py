@@ -87,6 +87,7 @@ SHOWN = {
     "cifar10_again": ("the same, five other seeds", "ucb_7"),
     "cifar10_fast": ("the same, twice the learning rate", "ucb_7"),
     "cifar10_small": ("the same, half the width", "ucb_7"),
+    "cifar10_50k": ("CIFAR-10, all 50,000 images", "ucb_7"),
     "cifar10_noise": ("CIFAR-10, 20% wrong labels", "ucb_7_guarded"),
     "digits_noise_again": ("digits, 20% wrong labels, ten seeds", "guarded"),
     "digits": ("digits", "ucb_7"),
