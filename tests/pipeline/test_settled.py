@@ -155,7 +155,7 @@ def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(
     folder = record(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, tell=told.append)
     assert folder.epochs == 11
     agreed = agreement(folder.arrays()["p_label"])
-    assert folder.facts["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed), "enough": 1.0}
+    assert folder.facts["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
     assert any("had not settled after 11 epochs" in line for line in told)
     assert "11 epochs recorded." in run_page._about(folder.facts)
 
@@ -205,7 +205,7 @@ def test_one_recording_serves_methods_that_read_more_of_it_if_it_has_it(tmp_path
     ):
         run(wide, until=0.5)
     folder = RunFolder.open(tmp_path / "run")
-    folder.update(recorded={"epochs": 11, "agreement": 0.9995, "enough": 0.999})  # as if it had ended before
+    folder.update(recorded={"epochs": 11, "agreement": 0.9995})  # as if it had ended before
     with pytest.raises(RunError, match=r"now it is 0\.999 after at least 12 epochs"):
         run(wide)
 

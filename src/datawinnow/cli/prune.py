@@ -104,9 +104,9 @@ def prune(
     what that cost and when it pays back, and a page with pictures. Stop it at any moment and run the same command
     again: it goes on from the last whole epoch.
     """
-    from datawinnow.pipeline.methods import fitted, needs_of, rehearse
+    from datawinnow.pipeline.methods import needs_of, rehearse
     from datawinnow.pipeline.probing import check_movable
-    from datawinnow.pipeline.registry import needs_recording
+    from datawinnow.pipeline.registry import fitted, needs_recording
     from datawinnow.pipeline.settled import settled_for
     from datawinnow.pipeline.verbs import select as select_run
 

@@ -89,9 +89,11 @@ def race(
     """
     screen = Screen(quiet=quiet)
     options = loading.given()
-    named = _named(policy, {"keep": keep, "option": policy_option, "wrap": wrap}, budget)
+    given = {"keep": keep, "options": pairs(policy_option, "--policy-option"), "wrap": wrap}
+    noisy = policy == AUTO and only_noisy(given)
+    named = None if policy == AUTO else _named(policy, given, budget)
     train, _ = found.load(data, options, screen)
-    chosen = named or _asked(screen, train, budget, noisy=bool(pairs(policy_option, "--policy-option").get("noisy")))
+    chosen = named or _asked(screen, train, budget, noisy=noisy)
     folder = out or found.RUNS / f"race-{train.name}"
     grid = _grid(found.lasting(data), train.name, options, training, chosen, budget, seeds)
     rows, total = run(screen, grid, folder, jobs=jobs, threads=training.threads or 0)
@@ -101,17 +103,14 @@ def race(
         screen.say(_difference(rows, grid, seeds))
 
 
-def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any] | None:
-    """The method of the grid that runs against all the data, told before any data are read; None to ask the map."""
-    options = pairs(given["option"], "--policy-option")
-    if name == AUTO:
-        only_noisy({**given, "options": options})
-        return None
+def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any]:
+    """The method of the grid that runs against all the data, told before any data are read."""
     from datawinnow.pipeline.policies import policy_for
 
+    options = given["options"]
     policy_for(name, passes=budget, keep=given["keep"], options=options, wrap=given["wrap"])
     if given["keep"] is not None:
-        options["keep"] = given["keep"]
+        options = {**options, "keep": given["keep"]}
     return {"policy": name, "options": options, "wrap": given["wrap"]}
 
 

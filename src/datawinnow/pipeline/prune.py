@@ -13,10 +13,10 @@ from datawinnow.data.fingerprint import check_map_style
 from datawinnow.data.kept import Kept
 from datawinnow.pipeline.about import Model, read_labels
 from datawinnow.pipeline.checking import check, verdict
-from datawinnow.pipeline.methods import Method, fitted, method_of, needs_of, rehearse, select_by_method
+from datawinnow.pipeline.methods import Method, method_of, needs_of, rehearse, select_by_method
 from datawinnow.pipeline.probing import check_movable
 from datawinnow.pipeline.recording import begin, record
-from datawinnow.pipeline.registry import needs_recording
+from datawinnow.pipeline.registry import fitted, needs_recording
 from datawinnow.pipeline.settled import settled_for
 from datawinnow.pipeline.verbs import select
 from datawinnow.train import Progress, Recipe

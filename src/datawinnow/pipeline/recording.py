@@ -13,7 +13,6 @@ from torch import nn
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import remove_parts
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.pipeline.about import Model, check_outputs, describe, network
@@ -104,11 +103,7 @@ def record(
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     recipe = recipe or Recipe()
-    until = until_stable if until_stable is None or isinstance(until_stable, Settled) else Settled(until_stable)
-    if until is not None:
-        until.check_epochs(epochs)
-        if "p_label" not in signals:
-            raise ArgumentError("until_stable ranks by p_label: add it to the signals")
+    until = _until(until_stable, epochs, signals)
     named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
     folder, built, about = begin(train, run, seed=seed, tell=tell, **named)
     options = {
@@ -135,35 +130,44 @@ def record(
     trained, history = fit_recorded(built, train, folder.signals, epochs=epochs, until=until, **files, **how)
     stage.finish(trained, history, **({} if until is None else _ended(folder, len(history.rows), until)))
     if until is not None and tell is not None:
-        tell(settled_line(folder.facts["recorded"], epochs))
+        tell(settled_line(folder.facts["recorded"], epochs, until.enough))
     return folder
+
+
+def _until(given: float | Settled | None, epochs: int, signals: Sequence[str]) -> Settled | None:
+    until = given if given is None or isinstance(given, Settled) else Settled(given)
+    if until is not None:
+        until.check_epochs(epochs)
+        if "p_label" not in signals:
+            raise ArgumentError("until_stable ranks by p_label: add it to the signals")
+    return until
 
 
 def _ended(folder: RunFolder, epochs: int, until: Settled) -> dict[str, Any]:
     """Where a recording ended that could have stopped, for ``run.json``."""
     found = agreement(column(folder.signals, "p_label"), window=until.window)
     agreed = None if math.isnan(found) else found
-    return {"recorded": {"epochs": epochs, "agreement": agreed, "enough": until.enough}}
+    return {"recorded": {"epochs": epochs, "agreement": agreed}}
 
 
-def settled_line(recorded: Mapping[str, Any], epochs: int) -> str:
+def settled_line(recorded: Mapping[str, Any], epochs: int, enough: float) -> str:
     """What became of stopping once the ranking has settled, in a sentence.
 
-    >>> settled_line({"epochs": 17, "agreement": 0.712, "enough": 0.7}, 30)
+    >>> settled_line({"epochs": 17, "agreement": 0.712}, 30, 0.7)
     'the ranking had settled after 17 of up to 30 epochs: two halves of the last ones agree to 0.71'
-    >>> settled_line({"epochs": 30, "agreement": 0.43, "enough": 0.7}, 30)
+    >>> settled_line({"epochs": 30, "agreement": 0.43}, 30, 0.7)
     'the ranking had not settled after 30 epochs: two halves of the last ones agree to 0.43, asked for were 0.7'
     """
     agreed = recorded["agreement"]
     word = "not defined" if agreed is None else f"{agreed:.2f}"
-    if agreed is not None and agreed >= recorded["enough"]:
+    if agreed is not None and agreed >= enough:
         return (
             f"the ranking had settled after {recorded['epochs']} of up to {epochs} epochs: two halves of the last ones "
             f"agree to {word}"
         )
     return (
         f"the ranking had not settled after {epochs} epochs: two halves of the last ones agree to {word}, asked for "
-        f"were {recorded['enough']:g}"
+        f"were {enough:g}"
     )
 
 
@@ -193,7 +197,6 @@ def fit_recorded(
     Raises:
         RunError: the columns there are of another dataset.
     """
-    remove_parts(checkpoint)
     recorder = Recorder(len(train), epochs, which=which, path=folder, fingerprint=fingerprint_of(train))
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder

@@ -42,7 +42,7 @@ def agreement(p_label: Any, *, window: int = WINDOW) -> float:
     >>> import torch
     >>> worth = torch.rand(50, generator=torch.Generator().manual_seed(0))
     >>> recorded = torch.stack([worth * (epoch % 2) for epoch in range(10)])
-    >>> round(agreement(recorded[:, :], window=8), 2)
+    >>> round(agreement(recorded, window=8), 2)
     1.0
     """
     check.number("window", window, 4, 1 << 20, integer=True)

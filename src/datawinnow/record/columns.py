@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datawinnow.core import files
 from datawinnow.core.arrays import TABLE
 from datawinnow.core.errors import MissingArrayError, RunError
 from datawinnow.core.files import need_space, read_json, write_json, written_whole
@@ -170,8 +171,7 @@ def remove_epochs(folder: Path, epochs: int) -> None:
 def remove_parts(folder: Path, columns: tuple[str, ...]) -> None:
     """Remove what a kill in the middle of a write has left."""
     for name in (ABOUT, "epoch-*", "softmax-*", *(f"{name}.npy" for name in columns)):
-        for stale in folder.glob(f".{name}.*.part"):
-            stale.unlink(missing_ok=True)
+        files.remove_parts(folder / name)
 
 
 def read_softmax(folder: Path, epoch: int) -> Tensor:

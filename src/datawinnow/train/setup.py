@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import remove_parts
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.batches import Batch, batches_of, check_map_style, fingerprint_of, labels_of
@@ -92,7 +91,6 @@ def begun_by(
     """
     if checkpoint is None:
         return None
-    remove_parts(checkpoint)
     if not checkpoint.exists():
         return None
     begun = read_facts(checkpoint)
