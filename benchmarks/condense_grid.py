@@ -32,7 +32,7 @@ from datawinnow.data import load
 HERE = Path(__file__).parent
 DIGITS = HERE / "condense_digits.toml"
 SMOKE = {"methods": ["random", "dm"], "per_class": [1], "syntheses": 1, "networks": 1}
-"""What ``--smoke`` makes of a grid, beside 300 pictures, a narrow network, 10 iterations and 20 epochs."""
+"""What ``--smoke`` makes of a grid, beside 300 images, a narrow network, 10 iterations and 20 epochs."""
 
 
 @dataclass(frozen=True)

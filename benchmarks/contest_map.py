@@ -1,9 +1,9 @@
-"""From the contest's rows: the map that `auto` chooses by, the picture and the tables of the README and LOG.md.
+"""From the contest's rows: the map that `auto` chooses by, the image and the tables of the README and LOG.md.
 
     python benchmarks/contest_map.py                # after: datawinnow bench benchmarks/contest.toml
 
 Copies the rows from results/contest to benchmarks/results/contest, so that everybody can make the same from them, and
-writes src/datawinnow/dynamic/map.json, the picture map.svg beside the rows and the README's table. `--rows FOLDER`
+writes src/datawinnow/dynamic/map.json, the image map.svg beside the rows and the README's table. `--rows FOLDER`
 reads them elsewhere, `--check` writes nothing and says whether the map is theirs.
 """
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
 KEPT = ROOT / "benchmarks" / "results" / "contest"
 TEXT_MODELS = ("text_cnn", "bag_of_embeddings")
-PICTURE = KEPT / "map.svg"
+IMAGE = KEPT / "map.svg"
 README = ROOT / "README.md"
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "sst2": 2}
 """By what an arena's name begins with."""
@@ -61,7 +61,7 @@ def places(rows: Path) -> list[dict[str, Any]]:
                 "n": arm.n,
                 "passes": arm.budget,
                 "noisy": bool(scenario),
-                "kind": "texts" if grids[name].train.model in TEXT_MODELS else "pictures",
+                "kind": "texts" if grids[name].train.model in TEXT_MODELS else "images",
                 "label": arm.label,
                 "policy": spec.policy,
                 "options": spec.options,
@@ -120,8 +120,8 @@ def readme_of(rows: Path) -> str:
     return "\n".join(lines)
 
 
-def picture_of(rows: Path) -> str:
-    """The map as a picture, with what it shows in words."""
+def image_of(rows: Path) -> str:
+    """The map as an image, with what it shows in words."""
     return standalone(the_map(arms(rows)), "What choosing gains over all the data for no more passes, in points")
 
 
@@ -140,7 +140,7 @@ def main() -> None:
         if file.resolve() != kept.resolve():
             shutil.copyfile(file, kept)
     MAP.write_text(made, encoding="utf-8")
-    PICTURE.write_text(picture_of(KEPT), encoding="utf-8")
+    IMAGE.write_text(image_of(KEPT), encoding="utf-8")
     before, _, after = README.read_text(encoding="utf-8").partition(START)
     README.write_text(f"{before}{START}\n{readme_of(KEPT)}\n{END}{after.partition(END)[2]}", encoding="utf-8")
     print(contest_markdown(given.rows))

@@ -190,7 +190,7 @@ def row(name: str, state: State, n: int, wall: dict[str, list[float]], cpu: dict
 
 
 def overhead(n: int, pairs: int) -> dict[str, Any]:
-    """A step of ResNet-8 on pictures of 32 x 32 with and without a sampler of ``n`` examples, in turns."""
+    """A step of ResNet-8 on images of 32 x 32 with and without a sampler of ``n`` examples, in turns."""
     with forked(0, "benchmark"):
         model = build("resnet8", shape=(3, 32, 32), classes=10).to(memory_format=torch.channels_last)
         x = torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
     python benchmarks/estimate.py
 
-Goal: memory within a factor of 2 (tests/pipeline/test_estimate.py holds it); seconds are told and compared here.
+Goal: memory within a factor of 2 (tests/runs/test_estimate.py holds it); seconds are told and compared here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ CHILD = """
 import json, sys, tempfile, time, torch
 from pathlib import Path
 from datawinnow.data.examples import Augment, Examples
-from datawinnow.pipeline.estimate import estimate
-from datawinnow.pipeline.prune import prune
+from datawinnow.runs.estimate import estimate
+from datawinnow.runs.prune import prune
 from datawinnow.train import Recipe
 n, side, model, epochs = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 x = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -20,8 +20,8 @@ from torch import nn
 
 from datawinnow.instruct.choose import PUBLISHED, Choice, choose, cluster
 from datawinnow.instruct.features import PUBLISHED_SCALE, Standard, layout_of, matrix
-from datawinnow.instruct.known import agreement
 from datawinnow.instruct.learn import learn, recipe_of, score_pool
+from datawinnow.instruct.leave_one_out import agreement
 from datawinnow.instruct.pairs import read_pairs
 from datawinnow.instruct.scoring import left_out_by, pool_of, score_by
 from datawinnow.instruct.subsets import read_subsets
@@ -73,7 +73,7 @@ def chosen(folder: str, mode: str, keep: int) -> dict[str, Any]:
     floats = choose(scored.score, pairs, clustered, keep=keep, choice=Choice(by="cluster_quotas"))
     order = list(dict.fromkeys(clustered.label.tolist())) if clustered.label is not None else []
     kept = selection.index.numpy()
-    facts = {
+    metadata = {
         "kept": len(kept),
         "by_cluster": [int((clustered.label[selection.index] == c).sum()) for c in order],
         "seconds": seconds,
@@ -84,7 +84,7 @@ def chosen(folder: str, mode: str, keep: int) -> dict[str, Any]:
         "chosen": {name: float(pairs.numbers[name][kept].mean()) for name in pool.layout.indicators},
         "pool": {name: float(pairs.numbers[name].mean()) for name in pool.layout.indicators},
     }
-    return facts | {key: between.get(f"{key}_between") for key in ("correlation", "overlap")}
+    return metadata | {key: between.get(f"{key}_between") for key in ("correlation", "overlap")}
 
 
 def known(folder: str) -> dict[str, Any]:

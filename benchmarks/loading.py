@@ -38,17 +38,17 @@ class PerImage(Dataset[tuple[int, Tensor, int]]):
         return i, self.made(i, top, left, bool(torch.rand(1) < 0.5)), self.labels[i]
 
     def made(self, i: int, top: int, left: int, flip: bool) -> Tensor:
-        """Picture ``i`` padded, cropped at (top, left), mirrored if ``flip``, normalised: (3, h, w) float32."""
-        picture = ImageOps.expand(Image.fromarray(self.pixels[i]), border=PAD, fill=0)
-        picture = picture.crop((left, top, left + SIDE, top + SIDE))
+        """Image ``i`` padded, cropped at (top, left), mirrored if ``flip``, normalised: (3, h, w) float32."""
+        image = ImageOps.expand(Image.fromarray(self.pixels[i]), border=PAD, fill=0)
+        image = image.crop((left, top, left + SIDE, top + SIDE))
         if flip:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div(255)
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
         return x.sub_(self.mean).div_(self.std)
 
 
-def pictures(n: int) -> Examples:
-    """Random pictures: what is cropped does not change how long it takes."""
+def images(n: int) -> Examples:
+    """Random images: what is cropped does not change how long it takes."""
     draws = stream(0, "benchmark", "pictures")
     x = torch.randint(0, 256, (n, 3, SIDE, SIDE), generator=draws, dtype=torch.uint8)
     labels = torch.randint(CLASSES, (n,), generator=draws)
@@ -62,7 +62,7 @@ def walked(batches: Iterable[Any]) -> Tensor:
 
 
 def difference(theirs: PerImage, ours: ResidentBatches, count: int) -> float:
-    """Largest difference between the two pipelines on the same pictures with the same crops and flips."""
+    """Largest difference between the two pipelines on the same images with the same crops and flips."""
     order = torch.arange(count)
     _, x, _ = next(iter(ours.train(order, count, stream(0, "benchmark", "same"))))
     draws = draw_augmentation(count, Augment(crop=PAD, flip=True), stream(0, "benchmark", "same"))
@@ -74,7 +74,7 @@ def difference(theirs: PerImage, ours: ResidentBatches, count: int) -> float:
 def main(argv: list[str] | None = None) -> None:
     chosen = arguments(__doc__ or "", argv)
     n, rounds = SIZES[chosen]
-    examples = pictures(n)
+    examples = images(n)
     theirs, ours = PerImage(examples), ResidentBatches(examples, torch.device("cpu"))
     apart = difference(theirs, ours, min(n, 256))
     # Workers stay between epochs, so that their start is not counted against the DataLoader.
@@ -88,11 +88,11 @@ def main(argv: list[str] | None = None) -> None:
     def with_resident() -> None:
         met["resident"] = walked(ours.train(torch.randperm(n, generator=draws), BATCH, draws))
 
-    say(f"{n:,} pictures of {SIDE}x{SIDE}, batch {BATCH}: crop with padding {PAD}, flip, normalise; {rounds} rounds")
+    say(f"{n:,} images of {SIDE}x{SIDE}, batch {BATCH}: crop with padding {PAD}, flip, normalise; {rounds} rounds")
     taken, _ = interleaved({"dataloader": with_loader, "resident": with_resident}, rounds)
     rate = {name: n / sorted(seconds)[len(seconds) // 2] for name, seconds in taken.items()}
     faster = ratio(taken["dataloader"], taken["resident"])
-    say(f"DataLoader, {WORKERS} workers, Pillow a picture at a time: {rate['dataloader']:,.0f} examples/s")
+    say(f"DataLoader, {WORKERS} workers, Pillow an image at a time: {rate['dataloader']:,.0f} examples/s")
     say(f"ResidentBatches: {rate['resident']:,.0f} examples/s")
     say(
         f"ratio {faster['median']:.1f} [{faster['low']:.1f}, {faster['high']:.1f}] (goal 10); "

@@ -95,7 +95,7 @@ def say(line: str) -> None:
 def finish(name: str, size: str, result: Mapping[str, Any]) -> None:
     """Print the JSON line: what was measured, and on what."""
     flag = "" if size == "default" else f" --{size}"
-    facts = {
+    metadata = {
         "benchmark": name,
         "size": size,
         "command": f"python benchmarks/{name}.py{flag}",
@@ -108,7 +108,7 @@ def finish(name: str, size: str, result: Mapping[str, Any]) -> None:
         "commit": provenance.commit(),
         "finished": provenance.now(),
     }
-    say(json.dumps(rounded(facts)))
+    say(json.dumps(rounded(metadata)))
 
 
 def rounded(value: Any) -> Any:

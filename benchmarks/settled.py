@@ -17,8 +17,8 @@ from pathlib import Path
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from datawinnow.pipeline.settled import ENOUGH, WINDOW, agreement
 from datawinnow.record import column
+from datawinnow.runs.early_stopping import ENOUGH, WINDOW, agreement
 from datawinnow.scores import dual
 
 BEFORE = 3

@@ -24,10 +24,10 @@ from datawinnow.core.rng import forked
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.load import load
 from datawinnow.models import build
-from datawinnow.pipeline.recording import fit_recorded
 from datawinnow.probe import probe
 from datawinnow.record import column
 from datawinnow.report.correlations import spearman
+from datawinnow.runs.record import fit_recorded
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import load_checkpoint, save_checkpoint
 
@@ -99,21 +99,21 @@ def record(size: Size, network: Network, seed: int, data: tuple[Any, Any], folde
     """What the recording of a network and seed in ``folder`` reached; it is made now, or ended, if it is not whole."""
     train, test = data
     recipe = Recipe(lr=network.lr, precision=size.precision, channels_last=True)
-    facts = {
+    metadata = {
         "fingerprint": fingerprint_of(train),
         "epochs": size.epochs,
         "seed": seed,
         "model": network.model,
         "model_options": network.options,
-        "recipe": recipe.facts(),
+        "recipe": recipe.metadata(),
     }
     done, checkpoint = folder / "recording.json", folder / "checkpoint.safetensors"
     begun = folder / "begun.json"
-    if begun.exists() and {key: read_json(begun).get(key) for key in facts} != facts:
+    if begun.exists() and {key: read_json(begun).get(key) for key in metadata} != metadata:
         raise RunError(f"{folder} holds a recording with other settings: remove it")
     if done.exists():
         return read_json(done)
-    write_json(begun, facts)
+    write_json(begun, metadata)
     model = fresh(network, train, seed)
 
     def keep_weights(epoch: int, _: History) -> None:
@@ -127,7 +127,7 @@ def record(size: Size, network: Network, seed: int, data: tuple[Any, Any], folde
     lost = [end for end in size.ends if not weights_file(folder, end).exists()]
     if lost:  # killed between the checkpoint of an epoch and its weights
         raise RunError(f"{folder} lacks the weights after epoch {lost[0]}, lost to a kill: remove it and run again")
-    write_json(done, {**facts, "test_accuracy": history.test_accuracy, "seconds": history.cost.seconds})
+    write_json(done, {**metadata, "test_accuracy": history.test_accuracy, "seconds": history.cost.seconds})
     checkpoint.unlink(missing_ok=True)
     return read_json(done)
 
@@ -226,11 +226,11 @@ def measure(size: Size, out: Path) -> dict[str, Any]:
     seconds = 0.0
     for network, seed in plan:
         folder = folders[network.model, seed]
-        facts = record(size, network, seed, data, folder)
+        metadata = record(size, network, seed, data, folder)
         found |= read(size, network, seed, train, folder)
-        reached[network.model].append(facts["test_accuracy"])
-        seconds += facts["seconds"]
-        say(f"{network.model}, seed {seed}: test accuracy {facts['test_accuracy']:.3f}, {facts['seconds']:.0f} s")
+        reached[network.model].append(metadata["test_accuracy"])
+        seconds += metadata["seconds"]
+        say(f"{network.model}, seed {seed}: test accuracy {metadata['test_accuracy']:.3f}, {metadata['seconds']:.0f} s")
     result = summary(size, found)
     for model, each in result["across_seeds"].items():
         for name, row in each.items():

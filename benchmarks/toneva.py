@@ -97,10 +97,10 @@ def recording(grid: Grid, seed: int, out: Path, others: Sequence[Path]) -> tuple
     for place in others:
         folder = recording_folder(cell, place)
         if (folder / "recording.json").exists():
-            facts = read_json(folder / "recording.json")
-            if (facts["fingerprint"], facts["epochs"]) != (train.fingerprint, grid.recorded_epochs):
+            metadata = read_json(folder / "recording.json")
+            if (metadata["fingerprint"], metadata["epochs"]) != (train.fingerprint, grid.recorded_epochs):
                 raise RunError(f"{folder} was recorded on other data or for other epochs: move it away")
-            return folder, float(facts["test_accuracy"])
+            return folder, float(metadata["test_accuracy"])
     return recording_folder(cell, out), float(run_cell(grid, cell, out)["accuracy"])
 
 
@@ -140,7 +140,7 @@ def measure(grid: Grid, out: Path, others: Sequence[Path] = ()) -> dict[str, Any
     train, _ = datasets_of(grid)
     n, epochs = len(train), grid.train.epochs
     file = out / "rows.jsonl"
-    same = {"n": n, "epochs": epochs, "fingerprint": train.fingerprint, "recipe": grid.train.recipe().facts()}
+    same = {"n": n, "epochs": epochs, "fingerprint": train.fingerprint, "recipe": grid.train.recipe().metadata()}
     rows = read_rows(file, same)
     todo = len(grid.seeds) * (len(STARTS) + 1) - len(rows)
     rate = RATE["digits" if grid.data.source == "digits" else "cifar10"]
@@ -161,7 +161,7 @@ def measure(grid: Grid, out: Path, others: Sequence[Path] = ()) -> dict[str, Any
             write_bytes(file, "".join(json.dumps(each, allow_nan=False) + "\n" for each in rows).encode())
             say(f"seed {seed}, without {name:6} (forgotten {row['forgetting']:.2f} times): {row['accuracy']:.4f}")
     found = {"n": n, "epochs": epochs, "seeds": len(grid.seeds), "full": full, "removed": summary(rows)}
-    write_bytes(out / "toneva.svg", picture(found).encode())
+    write_bytes(out / "toneva.svg", image(found).encode())
     return {**found, "recordings": str(folder.parent), "svg": str(out / "toneva.svg")}
 
 
@@ -184,7 +184,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Row]:
     return found
 
 
-def picture(found: Row) -> str:
+def image(found: Row) -> str:
     """Accuracy against where the window starts, as an SVG file of its own that turns dark with its reader."""
     removed = found["removed"]
     windows = [name for name in removed if name != RANDOM]

@@ -10,7 +10,18 @@ ROOT = Path(__file__).parent.parent / "src" / "datawinnow"
 SCORING = {"record", "scores", "select", "scenarios"}
 TRAINING = {"data", "models", "record", "train"}
 PIPELINE = SCORING | TRAINING | {"core", "probe"}
-ALL = PIPELINE | {"dynamic", "condense", "vit", "instruct", "pipeline", "bench", "report", "scale", "integrations"}
+ALL = PIPELINE | {
+    "dynamic",
+    "condense",
+    "vit",
+    "instruct",
+    "methods",
+    "runs",
+    "bench",
+    "report",
+    "scale",
+    "integrations",
+}
 LAYERS: dict[str, set[str]] = {
     "core": set(),
     "scores": {"core"},
@@ -25,8 +36,9 @@ LAYERS: dict[str, set[str]] = {
     "instruct": {"core", "select"},
     "train": {"core", "data", "models", "record", "dynamic"},
     "probe": {"core", "data", "models"},
-    "pipeline": PIPELINE | {"dynamic", "vit"},
-    "bench": PIPELINE | {"dynamic", "condense", "pipeline", "vit"},
+    "methods": SCORING | {"core", "probe"},
+    "runs": PIPELINE | {"dynamic", "methods", "vit"},
+    "bench": PIPELINE | {"dynamic", "condense", "methods", "runs", "vit"},
     "report": {"core"},
     "scale": {"core", "scores", "select"},
     "integrations": {"core", "data", "record", "dynamic"},
@@ -167,7 +179,7 @@ def test_the_table_itself_has_no_cycle():
         ("cli/a.py", "from datawinnow import prune", None),
         ("strange/a.py", "import os", "strange is not in the table of layers"),
         ("__init__.py", "from datawinnow import scores, cli", None),
-        ("pipeline.py", "from datawinnow.cli import main", "pipeline must not import datawinnow.cli.main"),
+        ("runs.py", "from datawinnow.cli import main", "runs must not import datawinnow.cli.main"),
     ],
 )
 def test_planted_imports_are_found(tmp_path, path, source, wrong):

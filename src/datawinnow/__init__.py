@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from datawinnow.data.load import load
     from datawinnow.data.write import write_kept
     from datawinnow.dynamic.sampler import PolicySampler
-    from datawinnow.pipeline.folder import RunFolder, read_selection
-    from datawinnow.pipeline.prune import prune
     from datawinnow.record import Recorder
+    from datawinnow.runs.folder import RunFolder, read_selection
+    from datawinnow.runs.prune import prune
     from datawinnow.train import Recipe, evaluate, fit
 
 __version__ = "0.1.0"
@@ -51,7 +51,7 @@ _HOME = {
     "PolicySampler": "dynamic.sampler",
     "Recipe": "train",
     "Recorder": "record",
-    "RunFolder": "pipeline.folder",
+    "RunFolder": "runs.folder",
     "Selection": "core.selection",
     "Synthetic": "core.synthetic",
     "budget_of": "core.budget",
@@ -59,8 +59,8 @@ _HOME = {
     "fit": "train",
     "indexed": "data.indexed",
     "load": "data.load",
-    "prune": "pipeline.prune",
-    "read_selection": "pipeline.folder",
+    "prune": "runs.prune",
+    "read_selection": "runs.folder",
     "stream": "core.rng",
     "write_kept": "data.write",
 }

@@ -27,14 +27,14 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.data.lazy import LazyExamples
+from datawinnow.methods.method import METHODS, select_by_method
 from datawinnow.models import build
-from datawinnow.pipeline.methods import METHODS, select_by_method
 from datawinnow.record import Recorder
 from datawinnow.report import results
 from datawinnow.scenarios import symmetric
 from datawinnow.train import evaluate, fit
 from datawinnow.train.checkpoint import load_checkpoint
-from tests.pipeline.killing import Killed, contents, killed_at
+from tests.runs.killing import Killed, contents, killed_at
 
 from .conftest import write_data
 
@@ -102,9 +102,9 @@ class TestRow:
 
     def test_the_full_row_is_the_recording(self, grid, tmp_path):
         row = run_cell(grid, cell("full"), tmp_path)
-        facts = read_json(recording_folder(cell("full"), tmp_path) / "recording.json")
-        assert (row["accuracy"], row["test_loss"]) == (facts["test_accuracy"], facts["test_loss"])
-        assert row["cost"]["train"] == facts["cost"]
+        metadata = read_json(recording_folder(cell("full"), tmp_path) / "recording.json")
+        assert (row["accuracy"], row["test_loss"]) == (metadata["test_accuracy"], metadata["test_loss"])
+        assert row["cost"]["train"] == metadata["cost"]
 
     def test_a_full_run_that_is_not_the_recording_is_run_by_itself(self, write, tmp_path):
         grid = read_grid(write(("[[method]]", "[score]\nepochs = 2\n[[method]]")))
@@ -149,7 +149,7 @@ class TestRow:
         assert looked["cost"]["score"]["backward"] == end * 60
         network, _ = fit(
             cell_module._network(cell_module._Run(grid, cell("aum"), tmp_path, *datasets_of(grid), None)),
-            datasets_of(grid)[0], epochs=end, of=60, seed=0, recipe=grid.train.recipe(),
+            datasets_of(grid)[0], epochs=end, schedule_epochs=60, seed=0, recipe=grid.train.recipe(),
         )  # fmt: skip
         again = build("mlp", **cell_module.facts_of(datasets_of(grid)[0]))
         load_checkpoint(folder / "model.safetensors", again, None)
@@ -251,9 +251,9 @@ class TestScenario:
         assert same is train
         assert changed.tolist() == [False] * 60
 
-    def test_pictures_that_stay_on_disk(self):
+    def test_images_that_stay_on_disk(self):
         labels = torch.arange(20) % 2
-        lazy = LazyExamples(labels, None, labels, ("a", "b"))  # only the number of its pictures is asked for
+        lazy = LazyExamples(labels, None, labels, ("a", "b"))  # only the number of its images is asked for
         noisy, changed = under_scenario(lazy, "symmetric 0.2", 0)
         assert torch.equal(noisy.labels != labels, changed)
         assert int(changed.sum()) == 4
@@ -313,7 +313,7 @@ class TestRecording:
             assert {k: v for k, v in found.items() if not k.endswith(".part")} == expected, f"killed at {at}"
 
 
-def test_examples_of_pictures_work_too(tmp_path, write):
+def test_examples_of_images_work_too(tmp_path, write):
     g = np.random.default_rng(0)
     x = g.integers(0, 255, (40, 8, 8, 1)).astype(np.uint8)
     np.savez(tmp_path / "p.npz", x_train=x, y_train=np.arange(40) % 2, x_test=x[:10], y_test=np.arange(10) % 2)
@@ -322,13 +322,11 @@ def test_examples_of_pictures_work_too(tmp_path, write):
     assert run_cell(grid, cell("aum"), tmp_path / "out")["passes"] == 60
 
 
-def test_pictures_of_a_grid_are_mirrored_only_where_it_says(tmp_path):
+def test_images_of_a_grid_are_mirrored_only_where_it_says(tmp_path):
     x = np.zeros((6, 8, 8, 3), dtype=np.uint8)
     y = np.arange(6) % 2
-    np.savez(tmp_path / "pictures.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    head = (
-        f'name = "p"\nmethods = ["full"]\nkeep = [0.5]\nseeds = [0]\n[data]\nsource = "{tmp_path / "pictures.npz"}"\n'
-    )
+    np.savez(tmp_path / "images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    head = f'name = "p"\nmethods = ["full"]\nkeep = [0.5]\nseeds = [0]\n[data]\nsource = "{tmp_path / "images.npz"}"\n'
     for line, flip in (("", True), ("flip = false\n", False)):
         (tmp_path / "grid.toml").write_text(f"{head}{line}[train]\nepochs = 1\n")
         train, _ = datasets_of(read_grid(tmp_path / "grid.toml"))

@@ -10,7 +10,7 @@ from datawinnow.bench.cell import recording_folder, run_cell
 from datawinnow.bench.results import row_key, write_rows
 from datawinnow.core.errors import RunError
 from datawinnow.report import results, text_table
-from tests.pipeline.killing import Killed, killed_at, timeless
+from tests.runs.killing import Killed, killed_at, timeless
 
 from .test_cell import cell
 from .test_grid import METHODS

@@ -35,7 +35,7 @@ seeds = [0, 1] => seeds = [1, 1] => seeds: has an entry twice: \[1, 1\]
 "symmetric 0.2" => "symmetric 1.5" => scenario must be .*, got 'symmetric 1.5'
 model = "mlp" => model = "mpl" => \[train\] no model is called 'mpl'. There are: mlp, convnet
 [[method]] => [score]\nmodel = "x"\n[[method]] => \[score\] no model is called 'x'
-[[method]] => [score]\nof = 2\n[[method]] => \[score\] of=2 is the length of the schedule, at least the 3
+[[method]] => [score]\nschedule_epochs = 2\n[[method]] => \[score\] schedule_epochs=2 is the length
 [[method]] => [score]\nepochs = 0\n[[method]] => score.epochs: Input should be greater than 0
 [[method]] => [score]\nmodel_options = {{ width = 9 }}\n[[method]] => \[score\] model_options are those
 score = "dual" => score = "dul" => no score is called 'dul'
@@ -162,7 +162,13 @@ class TestCells:
 
     @pytest.mark.parametrize(
         ("section", "serves"),
-        [("", True), ("epochs = 3", True), ("epochs = 2", False), ("of = 9", False), ('model = "mlp"', False)],
+        [
+            ("", True),
+            ("epochs = 3", True),
+            ("epochs = 2", False),
+            ("schedule_epochs = 9", False),
+            ('model = "mlp"', False),
+        ],
     )
     def test_the_full_run_serves_as_the_recording_where_they_are_the_same(self, write, section, serves):
         grid = read_grid(write(("[[method]]", f"[score]\n{section}\n[[method]]")))

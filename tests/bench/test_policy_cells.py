@@ -120,14 +120,14 @@ def test_rows_made_before_there_were_policies_are_gone_on_with(write, tmp_path, 
     out = tmp_path / "out"
     older = read_grid(write((METHODS, 'methods = ["full", "short"]')))
     run_grid(older, out)
-    facts = json.loads((out / "grid.json").read_text())
+    metadata = json.loads((out / "grid.json").read_text())
     for key in ("policy", "wrap", "baseline", "train"):
-        del facts["settings"]["methods"]["short"][key]
-    (out / "grid.json").write_text(json.dumps(facts))
+        del metadata["settings"]["methods"]["short"][key]
+    (out / "grid.json").write_text(json.dumps(metadata))
     rows = run_grid(read_grid(write((METHODS, 'methods = ["full", "short", "ucb"]'))), out)
     assert {row["method"] for row in rows} == {"full", "short", "ucb"}
-    facts["settings"]["methods"]["short"]["epochs"] = 1
-    (out / "grid.json").write_text(json.dumps(facts))
+    metadata["settings"]["methods"]["short"]["epochs"] = 1
+    (out / "grid.json").write_text(json.dumps(metadata))
     with pytest.raises(RunError, match=r"made with \[methods\] short = .*epochs=1"):
         run_grid(older, out)
 

@@ -12,10 +12,10 @@ from datawinnow.bench.cell import datasets_of, recording_folder, run_cell, under
 from datawinnow.bench.planning import makes, makes_recording, ready
 from datawinnow.core.files import read_json
 from datawinnow.core.rng import forked, stream
+from datawinnow.methods.method import METHODS, select_by_method
 from datawinnow.models import build
-from datawinnow.pipeline import probing as probing_module
-from datawinnow.pipeline.methods import METHODS, select_by_method
 from datawinnow.probe import probe
+from datawinnow.runs import probe_arrays as probing_module
 from datawinnow.train import fit
 
 LINES = ('"short"]', '"short", "herding", "slo_curves", "glister", "d2", "tdds3", "rademacher"]')

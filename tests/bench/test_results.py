@@ -55,8 +55,8 @@ class TestRefusals:
         grid = read_grid(write((METHODS, 'methods = ["random"]')))
         run_grid(grid, tmp_path / "out", jobs=1)
         path = tmp_path / "out" / "grid.json"
-        facts = json.loads(path.read_text())
-        path.write_text(json.dumps({**facts, "fingerprint": "f" * 16}))
+        metadata = json.loads(path.read_text())
+        path.write_text(json.dumps({**metadata, "fingerprint": "f" * 16}))
         with pytest.raises(RunError, match=r"a row with fingerprint '.*' where 'ffffffffffffffff' is expected"):
             run_grid(grid, tmp_path / "out", jobs=1)
 
@@ -143,10 +143,10 @@ class TestRefusals:
 
 def test_the_settings_stand_beside_the_rows(grid, tmp_path):
     run_grid(grid, tmp_path / "out", time_limit=0)
-    facts = json.loads((tmp_path / "out" / "grid.json").read_text())
-    assert (facts["kind"], facts["name"], facts["format"]) == ("grid", "tiny", 1)
-    assert facts["settings"]["train"]["lr"] == 0.05
-    assert facts["settings"]["methods"]["short"]["epochs"] == 2
+    metadata = json.loads((tmp_path / "out" / "grid.json").read_text())
+    assert (metadata["kind"], metadata["name"], metadata["format"]) == ("grid", "tiny", 1)
+    assert metadata["settings"]["train"]["lr"] == 0.05
+    assert metadata["settings"]["methods"]["short"]["epochs"] == 2
 
 
 def test_rows_in_order(grid):
@@ -159,11 +159,11 @@ def test_rows_in_order(grid):
 def test_a_setting_that_an_older_version_did_not_have_was_at_its_default(write, tmp_path):
     grid, out = read_grid(write(FEW, ONE)), tmp_path / "out"
     rows = run_grid(grid, out, jobs=1)
-    facts = read_json(out / "grid.json")
-    del facts["settings"]["train"]["curvature"], facts["settings"]["data"]["flip"]
-    write_json(out / "grid.json", facts)
+    metadata = read_json(out / "grid.json")
+    del metadata["settings"]["train"]["curvature"], metadata["settings"]["data"]["flip"]
+    write_json(out / "grid.json", metadata)
     assert run_grid(grid, out, jobs=1) == rows
-    write_json(out / "grid.json", facts)
+    write_json(out / "grid.json", metadata)
     other = grid.model_copy(update={"data": grid.data.model_copy(update={"flip": False})})
     with pytest.raises(RunError, match=r"made with \[data\] flip = None, now it is False"):
         run_grid(other, out, jobs=1)

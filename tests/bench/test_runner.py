@@ -10,7 +10,7 @@ from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid, runner
 from datawinnow.bench.results import row_key
 from datawinnow.core.errors import ArgumentError
-from tests.pipeline.killing import timeless
+from tests.runs.killing import timeless
 
 from .conftest import InProcess
 from .test_grid import METHODS

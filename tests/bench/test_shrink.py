@@ -23,7 +23,7 @@ epochs = 300
 batch = 64
 [score]
 epochs = 250
-of = 300
+schedule_epochs = 300
 model = "resnet8"
 {more}
 [[method]]

@@ -119,7 +119,7 @@ batch = 8
 
 [score]
 epochs = 3
-of = 4
+schedule_epochs = 4
 
 [[method]]
 name = "dual"

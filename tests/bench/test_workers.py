@@ -16,7 +16,7 @@ from datawinnow.bench import cells_of, read_grid, read_rows, run_grid, runner
 from datawinnow.bench.workers import Workers
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json
-from tests.pipeline.killing import timeless
+from tests.runs.killing import timeless
 
 from .conftest import InProcess
 from .test_grid import METHODS

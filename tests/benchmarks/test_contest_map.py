@@ -24,7 +24,7 @@ def script(monkeypatch):
 
 def test_the_map_in_the_package_is_made_from_the_rows_in_the_repository(script):
     assert script.text_of(script.KEPT) == script.MAP.read_text(encoding="utf-8")
-    assert script.picture_of(script.KEPT) == script.PICTURE.read_text(encoding="utf-8")
+    assert script.image_of(script.KEPT) == script.IMAGE.read_text(encoding="utf-8")
 
 
 def test_the_table_of_the_readme_is_of_those_rows(script):
@@ -101,10 +101,10 @@ def test_auto_hands_out_the_policy_that_the_contest_ran(monkeypatch):
     grid = read_suite(ROOT / "benchmarks" / "contest.toml")["cifar10"]
     arms = [spec for spec in grid.method if spec.policy is not None]
     assert len(arms) >= 10
-    facts = {"arena": "", "n": 1, "noisy": False, "gain": 0.0, "half": None, "seeds": 1}
+    metadata = {"arena": "", "n": 1, "noisy": False, "gain": 0.0, "half": None, "seeds": 1}
     for spec, passes in itertools.product(arms, (15, 60)):
         own = {"label": spec.name, "policy": spec.policy, "options": spec.options, "wrap": tuple(spec.wrap)}
-        place = module.Place(passes=passes, **own, **facts)
+        place = module.Place(passes=passes, **own, **metadata)
         assert spelled(place.make(passes)) == spelled(grid.policy(spec.name, passes / 60)), spec.name
 
 

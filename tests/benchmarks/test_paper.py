@@ -95,7 +95,7 @@ def test_the_protocol_is_the_papers(key):
     ],
 )
 def test_each_score_is_charged_what_it_reads(method, keep, charged):
-    from datawinnow.pipeline.methods import epochs_charged
+    from datawinnow.methods.method import epochs_charged
 
     assert epochs_charged(GRIDS["static cifar10"].spec(method)[0].at(keep), 200) == charged
 
@@ -220,12 +220,12 @@ def test_every_stage_is_a_part_of_its_grid_and_together_they_are_everything():
     assert done == cells
 
 
-def row(method, keep, seed, accuracy, scenario="clean", **facts):
+def row(method, keep, seed, accuracy, scenario="clean", **metadata):
     cost = {"seconds": 1.0, "forward": 0, "backward": 0, "flops": 0.0}
     return {
         "format": 1, "method": method, "label": method.upper(), "keep": keep, "seed": seed, "scenario": scenario,
         "accuracy": accuracy, "n": 50_000, "epochs": 200, "passes": 3e6, "total_passes": 4.5e6, "device": "cuda",
-        "commit": "abc", "card": "H200", "cost": dict.fromkeys(("score", "select", "train"), cost), **facts,
+        "commit": "abc", "card": "H200", "cost": dict.fromkeys(("score", "select", "train"), cost), **metadata,
     }  # fmt: skip
 
 

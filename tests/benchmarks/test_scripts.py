@@ -97,7 +97,7 @@ def test_recording_counts_the_write_out_once_an_epoch() -> None:
         assert row["write_share"] < 1  # the write stands inside the step
 
 
-def test_loading_gives_the_same_pictures_by_both_ways_and_every_id_once() -> None:
+def test_loading_gives_the_same_images_by_both_ways_and_every_id_once() -> None:
     found = smoke("loading")
     assert found["largest_difference"] < 1e-5
     assert found["distinct_ids"] == {"resident": found["n"], "dataloader": found["n"]}

@@ -165,14 +165,14 @@ def test_toneva_goes_on_and_takes_recordings_that_are_there(
         study.measure(other, out, (there,))
 
 
-def test_the_picture_is_a_file_of_its_own(script: Loaded) -> None:
+def test_the_image_is_a_file_of_its_own(script: Loaded) -> None:
     study = script("toneva")
     rows = [
         {"removed": name, "seed": seed, "accuracy": 0.7 + 0.01 * i + 0.002 * seed, "forgetting": i / 2, "never": 0.0}
         for i, name in enumerate(["0", "0.175", "0.35", "0.525", "0.7", "random"])
         for seed in range(3)
     ]
-    drawn = study.picture({"full": [0.75, 0.76, 0.74], "removed": study.summary(rows)})
+    drawn = study.image({"full": [0.75, 0.76, 0.74], "removed": study.summary(rows)})
     from xml.etree import ElementTree
 
     root = ElementTree.fromstring(drawn)

@@ -48,9 +48,9 @@ def test_it_estimates_first_and_says_what_came_of_it(call, tmp_path):
 
 
 def test_the_folder_holds_states_a_curve_and_a_page(folder):
-    facts = json.loads((folder / "run.json").read_text())
-    assert facts["status"] == {"condense": "done"}
-    sets = {row["set"]: len(row["accuracies"]) for row in facts["result"]["curve"]}
+    metadata = json.loads((folder / "run.json").read_text())
+    assert metadata["status"] == {"condense": "done"}
+    sets = {row["set"]: len(row["accuracies"]) for row in metadata["result"]["curve"]}
     assert sets == {"iteration 0": 1, "iteration 2": 1, "iteration 4": 2, "random": 2}
     assert sorted(f.name for f in (folder / "snapshots").glob("*.png")) == ["0000000.png", "0000002.png", "0000004.png"]
     last = Synthetic.load(folder / "snapshots" / "0000004.safetensors")
@@ -68,7 +68,7 @@ def test_the_folder_holds_states_a_curve_and_a_page(folder):
     assert page.count("data:image/png;base64,") == 3
     assert "1 image a class" in page
     assert "Class by class. What lies outside" in page
-    alone = next(row for row in facts["result"]["curve"] if row["set"] == "iteration 2")["accuracies"][0]
+    alone = next(row for row in metadata["result"]["curve"] if row["set"] == "iteration 2")["accuracies"][0]
     assert f"<td>{100 * alone:.1f}%</td>" in page, "one network has no deviation"
     with Image.open(folder / "snapshots" / "0000000.png") as sheet:
         assert sheet.size == (4 * (10 * 9 - 1), 4 * 8), "ten classes in a row"
@@ -180,7 +180,7 @@ def test_every_method_runs_from_the_command_line(call, tmp_path, method):
         (("--augment", "blur"), "got 'blur'"),
         (("--model", "convnett"), "no model is called 'convnett'"),
         (("--per-class", "500"), "per_class=500 images begin from 500 real images of every class"),
-        (("--model-option", "depth=5"), "a ConvNet of depth 5 halves the picture 5 times"),
+        (("--model-option", "depth=5"), "a ConvNet of depth 5 halves the image 5 times"),
     ],
     ids=[
         "method",

@@ -141,8 +141,8 @@ def test_an_out_folder_that_is_not_empty_is_refused_before_anything_runs(call, t
 
 def test_an_unfinished_recording_is_not_scored(call, recorded, tmp_path):
     run = shutil.copytree(recorded, tmp_path / "run")
-    facts = json.loads((run / "run.json").read_text())
-    facts["status"]["record"] = "epoch 1 of 2"
-    (run / "run.json").write_text(json.dumps(facts))
+    metadata = json.loads((run / "run.json").read_text())
+    metadata["status"]["record"] = "epoch 1 of 2"
+    (run / "run.json").write_text(json.dumps(metadata))
     result = call("score", run, "--score", "aum", code=2)
     assert "not recorded to the end (record: epoch 1 of 2)" in result.stderr

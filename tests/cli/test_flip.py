@@ -37,7 +37,7 @@ def mirrored(monkeypatch):
 
 def test_it_is_told_how_to_switch_it_off(call, signs):
     words = [word for word in QUICK if word != "--quiet"]
-    told = "data: in training, pictures are mirrored left to right half of the time"
+    told = "data: in training, images are mirrored left to right half of the time"
     assert told in call("record", signs, *words).stderr
     assert (
         "switch that off with flip=False (--no-flip)"
@@ -48,9 +48,9 @@ def test_it_is_told_how_to_switch_it_off(call, signs):
 
 def test_later_verbs_load_as_the_run_did(call, signs, mirrored):
     call("prune", signs, "--keep", "0.5", "--no-flip", "--no-report", "--check", *QUICK, *DUAL)
-    facts = json.loads(Path("runs/signs/run.json").read_text())
-    assert facts["options"]["load"] == {"flip": False}
-    assert facts["options"]["record"]["augment"] == {"crop": 1, "flip": False}
+    metadata = json.loads(Path("runs/signs/run.json").read_text())
+    assert metadata["options"]["load"] == {"flip": False}
+    assert metadata["options"]["record"]["augment"] == {"crop": 1, "flip": False}
     call("score", "runs/signs", "--score", "aum", "--quiet")
     call("select", "runs/signs", "--keep", "0.5", "--out", "s.parquet", *DUAL, "--quiet")
     call("train", signs, "--select", "s.parquet", *QUICK)
@@ -87,4 +87,4 @@ def test_vectors_are_refused_by_name(call):
     import numpy as np
 
     np.savez("v.npz", x=np.eye(20, 5, dtype=np.float32), y=np.arange(20) % 2)
-    assert "flip=True, but v holds no pictures" in call("record", "v.npz", "--flip", *QUICK, code=2).stderr
+    assert "flip=True, but v holds no images" in call("record", "v.npz", "--flip", *QUICK, code=2).stderr

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from datawinnow.core.chosen import FILE, read_chosen
+from datawinnow.core.selection_history import FILE, read_chosen
 from datawinnow.dynamic import PlanLog
-from datawinnow.pipeline import training
+from datawinnow.runs import train as training
 
 SMALL = ("--limit", "200", "--model", "mlp", "--precision", "fp32", "--batch", "32", "--threads", "1")
 UCB = ("--policy", "ucb", "--keep", "0.5", "--policy-option", "period=1")
@@ -14,12 +14,12 @@ RECORD = ("train", "digits", *SMALL, *UCB, "--passes", "3", "--record-plan", "uc
 REPLAY = ("train", "digits", *SMALL, "--policy", "replay", "--plan", "ucb.plan")
 
 
-def facts(run):
+def metadata(run):
     return json.loads((run / "run.json").read_text())
 
 
 def passed(run):
-    return facts(run)["cost"]["train"]["backward"]
+    return metadata(run)["cost"]["train"]["backward"]
 
 
 def epochs_of(log):
@@ -51,7 +51,7 @@ def test_a_plan_is_recorded_and_another_network_trains_on_it(call, tmp_path, ord
     assert epochs_of(log) == order[0]
     assert log.passed == passed(tmp_path / "runs/digits-ucb-0.5") == 600
     assert (log.cost, log.n) == (600, 200)
-    assert log.fingerprint == facts(tmp_path / "runs/digits-ucb-0.5")["dataset"]["fingerprint"]
+    assert log.fingerprint == metadata(tmp_path / "runs/digits-ucb-0.5")["dataset"]["fingerprint"]
     assert log.made_by.startswith("UCB(keep=0.5, period=1")
     assert log.made_by.endswith(" on mlp")
     assert not (tmp_path / "runs/digits-ucb-0.5/checkpoint").exists()
@@ -60,7 +60,7 @@ def test_a_plan_is_recorded_and_another_network_trains_on_it(call, tmp_path, ord
     assert order[1] == order[0]
     run = tmp_path / "runs/digits-replay-seed1"
     assert passed(run) == 600
-    assert facts(run)["options"]["train"]["policy"].startswith("Replay(")
+    assert metadata(run)["options"]["train"]["policy"].startswith("Replay(")
 
 
 def test_a_killed_run_that_goes_on_writes_the_whole_plan(call, tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_the_plan_of_a_selection_is_replayed_without_it(call, tmp_path, recorded
     call(*selected, *UCB, "--epochs", "3", "--record-plan", "part.plan", "--run", "a")
     log = PlanLog.load(tmp_path / "part.plan")
     assert epochs_of(log) == order[0]
-    assert log.n == facts(tmp_path / "a")["dataset"]["n"] > len(set(log.index.tolist()))
+    assert log.n == metadata(tmp_path / "a")["dataset"]["n"] > len(set(log.index.tolist()))
     plain = ("train", "digits", "--policy", "replay", "--plan", "part.plan", "--model", "mlp", "--precision", "fp32")
     call(*plain, "--quiet", "--run", "b")
     assert order[1] == order[0]

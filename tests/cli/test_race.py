@@ -142,9 +142,9 @@ def test_training_by_the_map_s_advice(call, tmp_path, won):
     words = [word for word in QUICK if word != "--quiet"]
     result = call("train", "digits", "--policy", "auto", "--passes", "3", *words)
     assert "auto: UCB, half: +2.0 ± 1.0 points" in result.stderr
-    facts = json.loads((tmp_path / "runs/digits-auto/run.json").read_text())
-    assert facts["options"]["train"]["policy"].startswith("UCB(keep=0.5, period=1")
-    assert facts["cost"]["train"]["backward"] == 600
+    metadata = json.loads((tmp_path / "runs/digits-auto/run.json").read_text())
+    assert metadata["options"]["train"]["policy"].startswith("UCB(keep=0.5, period=1")
+    assert metadata["cost"]["train"]["backward"] == 600
 
 
 @pytest.mark.parametrize(("length", "passed"), [("--epochs=2", 400), ("--passes=1.5", 300)])
@@ -152,9 +152,9 @@ def test_training_on_everything_where_nothing_wins(call, tmp_path, lost, length,
     words = [word for word in QUICK if word != "--quiet"]
     result = call("train", "digits", "--policy", "auto", length, *words)
     assert "auto: all the data for" in result.stderr
-    facts = json.loads((tmp_path / "runs/digits-auto/run.json").read_text())
-    assert facts["options"]["train"]["policy"] is None
-    assert facts["cost"]["train"]["backward"] == passed
+    metadata = json.loads((tmp_path / "runs/digits-auto/run.json").read_text())
+    assert metadata["options"]["train"]["policy"] is None
+    assert metadata["cost"]["train"]["backward"] == passed
 
 
 def test_auto_takes_no_keep_of_ones_own(call):

@@ -14,7 +14,7 @@ import pytest
 
 from datawinnow.cli.verb import Terminated, told_plainly
 from tests.cli.conftest import DUAL
-from tests.pipeline.killing import content
+from tests.runs.killing import content
 
 LONG = ("--model", "mlp", "--epochs", "40", "--precision", "fp32", "--threads", "1", "--quiet", "--limit", "400")
 SLOW = ("--batch", "16")

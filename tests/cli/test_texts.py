@@ -73,9 +73,9 @@ def test_columns_and_lengths_are_options_that_the_run_remembers(call, tmp_path):
     assert "Name the column of texts with text= (--text)" in shown.stderr
     columns = ("--text", "said", "--label", "mood", "--length", "4")
     call("prune", "r.jsonl", "--keep", "0.5", *columns, *TEXT, *DUAL)
-    facts = json.loads((tmp_path / "runs" / "r" / "run.json").read_text())
-    assert facts["options"]["load"] == {"text": "said", "label": "mood", "length": 4}
-    assert facts["dataset"]["shape"] == [4]
+    metadata = json.loads((tmp_path / "runs" / "r" / "run.json").read_text())
+    assert metadata["options"]["load"] == {"text": "said", "label": "mood", "length": 4}
+    assert metadata["dataset"]["shape"] == [4]
     assert "written to" in call("score", "runs/r", "--score", "el2n", "--quiet").stdout
 
 
@@ -92,9 +92,9 @@ def test_broken_lines_are_named_and_skipped_when_asked(call, tmp_path, reviews):
 def test_a_pretrained_network_brings_its_tokenizer(call, reviews, tmp_path):
     name = write_model(tmp_path / "tiny")
     call("prune", reviews, "--keep", "0.5", "--model", name, *QUICK[2:], *DUAL)
-    facts = json.loads((tmp_path / "runs" / "reviews" / "run.json").read_text())
-    assert facts["options"]["load"] == {"tokenizer": name}
-    assert facts["model"]["name"] == name
+    metadata = json.loads((tmp_path / "runs" / "reviews" / "run.json").read_text())
+    assert metadata["options"]["load"] == {"tokenizer": name}
+    assert metadata["model"]["name"] == name
     call("record", "digits", "--model", name, *QUICK[2:], code=2)
 
 

@@ -80,8 +80,8 @@ def test_a_note_is_shown_as_it_is(capsys):
 
 
 def test_the_next_command_can_be_pasted(capsys):
-    Screen().next("train", "my pictures", "--epochs", "3")
-    assert capsys.readouterr().err == "next: datawinnow train 'my pictures' --epochs 3\n"
+    Screen().next("train", "my images", "--epochs", "3")
+    assert capsys.readouterr().err == "next: datawinnow train 'my images' --epochs 3\n"
 
 
 def test_tables():

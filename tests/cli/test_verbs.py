@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from datawinnow.data.load import load
-from datawinnow.pipeline.tables import read_selection
+from datawinnow.runs.selection_file import read_selection
 from tests.cli.conftest import DUAL, GRID, QUICK
 from tests.data.helpers import write_folder
-from tests.pipeline.killing import content
+from tests.runs.killing import content
 
 
 def vectors(path: Path, n: int = 60) -> Path:
@@ -73,7 +73,7 @@ def test_a_selection_is_fitted_to_the_training_that_is_told(call, recorded, tmp_
     assert kept["fitted"] == kept["asked"] != kept["published"] == kept["own"]
 
 
-def test_prune_writes_a_page_with_pictures_and_the_check(call):
+def test_prune_writes_a_page_with_images_and_the_check(call):
     result = call("prune", "digits", "--keep", "0.3", "--limit", "200", "--check", *QUICK, *DUAL)
     page = Path("runs/digits/report.html")
     assert str(page) in result.stdout
@@ -149,7 +149,7 @@ def test_out_writes_an_npz_that_loads_again(call, tmp_path):
     assert kept.classes == whole.classes
 
 
-def test_out_writes_a_folder_of_the_kept_pictures(call, tmp_path):
+def test_out_writes_a_folder_of_the_kept_images(call, tmp_path):
     pixels = write_folder(tmp_path / "pets", 10)
     write_folder(tmp_path / "pets", 4, split="test", seed=1)
     call("prune", "pets", "--keep", "0.5", "--out", "kept", "--no-report", *QUICK, *DUAL)
@@ -168,9 +168,9 @@ def test_out_writes_a_folder_of_the_kept_pictures(call, tmp_path):
 def test_record_keeps_how_the_data_were_loaded_so_that_later_verbs_find_them(call, tmp_path, monkeypatch):
     data = vectors(tmp_path / "v.npz")
     call("record", "v.npz", "--limit", "30", "--holdout", "0.3", "--signals", "kl_step", *QUICK)
-    facts = json.loads(Path("runs/v/run.json").read_text())
-    assert facts["options"]["load"] == {"limit": 30, "holdout": 0.3}
-    assert facts["dataset"]["source"] == str(data)
+    metadata = json.loads(Path("runs/v/run.json").read_text())
+    assert metadata["options"]["load"] == {"limit": 30, "holdout": 0.3}
+    assert metadata["dataset"]["source"] == str(data)
     assert Path("runs/v/signals/kl_step.npy").exists()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -221,13 +221,13 @@ def test_score_adds_columns_and_all_means_all_there_are(call, recorded, tmp_path
 def test_train_says_accuracy_and_total_cost_and_leaves_a_run(call, recorded):
     shown = call("train", "digits", "--select", recorded, *QUICK).stdout
     run = Path("runs/digits-dual_beta-0.3")
-    facts = json.loads((run / "run.json").read_text())
-    assert facts["kind"] == "run"
-    assert facts["status"] == {"train": "done"}
-    assert facts["cost"]["train"]["backward"] == 2 * 431
+    metadata = json.loads((run / "run.json").read_text())
+    assert metadata["kind"] == "run"
+    assert metadata["status"] == {"train": "done"}
+    assert metadata["cost"]["train"]["backward"] == 2 * 431
     history = pq.read_table(run / "history.parquet").to_pydict()
     assert history["epoch"] == [0, 1]
-    assert history["test_accuracy"][-1] == facts["result"]["test_accuracy"]
+    assert history["test_accuracy"][-1] == metadata["result"]["test_accuracy"]
     assert f"accuracy {100 * history['test_accuracy'][-1]:.2f}% on 359 test examples" in shown
     assert "3,738 examples passed (862 in training + 2,876 in scoring)" in shown
     assert "2,876 for 2 epochs on all 1,438: 130% of it" in shown
@@ -301,7 +301,7 @@ def test_demo_tells_the_story_and_the_second_time_at_once(call, monkeypatch):
     assert re.search(r"^0\.5\s+DUAL\+Beta", shown, re.MULTILINE)
     assert "runs/demo/report.html" in shown
     assert Path("runs/demo/prune/gallery.parquet").exists()
-    page = re.search(r"pictures\s+(\S+)", shown)[1]
+    page = re.search(r"images\s+(\S+)", shown)[1]
     assert "<html" in Path(page).read_text(encoding="utf-8")[:400].lower()
     rows = Path("runs/demo/rows.jsonl").read_bytes()
     assert call("demo", "--quiet").stdout == shown
@@ -327,7 +327,7 @@ def test_report_of_a_run(call, recorded, tmp_path):
 
 def test_methods_lists_every_card(call):
     from datawinnow import dynamic, scenarios, scores, select
-    from datawinnow.pipeline.methods import METHODS
+    from datawinnow.methods.method import METHODS
 
     shown = call("methods").stdout
     for name in (*METHODS, *scores.METHODS, *select.METHODS, *dynamic.METHODS, *scenarios.METHODS):
@@ -358,10 +358,10 @@ def test_train_by_a_policy_tells_what_it_passed_and_what_to_compare_it_with(call
 def test_train_by_a_policy_for_a_budget_passes_what_the_shorter_full_run_passes(call):
     words = ("--policy", "ucb", "--keep", "0.5", "--wrap", "warm_up=1", "--run", "t")
     shown = " ".join(call("train", "digits", *words, "--passes", "2", "--model", "mlp").stdout.split())
-    facts = json.loads(Path("t/run.json").read_text())
-    n = facts["dataset"]["n"]
-    assert facts["cost"]["train"]["backward"] == 2 * n
-    assert facts["options"]["train"]["policy"].startswith("WarmUp(policy=UCB(keep=0.5")
+    metadata = json.loads(Path("t/run.json").read_text())
+    n = metadata["dataset"]["n"]
+    assert metadata["cost"]["train"]["backward"] == 2 * n
+    assert metadata["options"]["train"]["policy"].startswith("WarmUp(policy=UCB(keep=0.5")
     assert "after the last of 3 epochs" in shown  # all, and twice a half
     assert "datawinnow train DATA --epochs 2" in shown
 

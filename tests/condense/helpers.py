@@ -19,8 +19,8 @@ QUICK = {
 """Options with which a method takes a fraction of a second an iteration."""
 
 
-def pictures(n=36, channels=1, side=8, classes=CLASSES, seed=0):
-    """(n, channels, side, side) uint8 pictures whose class shows, and labels."""
+def make_images(n=36, channels=1, side=8, classes=CLASSES, seed=0):
+    """(n, channels, side, side) uint8 images whose class shows, and labels."""
     g = stream(seed, "pictures")
     y = torch.arange(n) % classes
     x = torch.randint(0, 90, (n, channels, side, side), generator=g)
@@ -34,7 +34,7 @@ def build(channels=1, side=8, classes=CLASSES, width=4, **options):
 
 
 def made(method, *, seed=0, iterations=2, per_class=1, **options):
-    x, y = options.pop("data", None) or pictures()
+    x, y = options.pop("data", None) or make_images()
     how = {"real_batch": 8, **QUICK[method], **options}
     own = how.pop("build", build())
     return getattr(condense, method)(
@@ -44,7 +44,7 @@ def made(method, *, seed=0, iterations=2, per_class=1, **options):
 
 def a_step(net, *, per_class=2, factor=1, augment=None, dtype=torch.float64, percent=0.0, real_batch=5, **how):
     """One step in double precision, with a network of the caller's."""
-    x, y = pictures()
+    x, y = make_images()
     real = Real(x, y)
     start = torch.randn(CLASSES * per_class, 1, 8, 8, generator=stream(0, "start")).to(dtype)
     labels = torch.arange(CLASSES).repeat_interleave(per_class)

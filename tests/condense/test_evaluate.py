@@ -11,16 +11,16 @@ from datawinnow.condense import _evaluate as module
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
-from tests.condense.helpers import CLASSES, build, pictures
+from tests.condense.helpers import CLASSES, build, make_images
 
 
 def a_set(per_class=2, **how):
-    x, y = pictures(n=60)
+    x, y = make_images(n=60)
     return real_set("random", x, y, per_class=per_class, build=build(), generator=stream(0, "set"), **how)
 
 
 def judged(train, seed=0, **how):
-    x, y = pictures(n=30, seed=5)
+    x, y = make_images(n=30, seed=5)
     own = {"build": build(), "networks": 2, "epochs": 20, "batch": 4, **how}
     return evaluate(train, x, y, generator=stream(seed, "judge"), **own)
 
@@ -77,7 +77,7 @@ def test_tiles_are_decoded_and_augmentation_is_used():
 
 def test_real_images_in_floating_numbers_are_taken_as_normalised():
     plain = a_set(3)
-    x, y = pictures(n=30, seed=5)
+    x, y = make_images(n=30, seed=5)
     given = (x.float() / 255 - torch.tensor(plain.mean)) / torch.tensor(plain.std)
     other = evaluate(plain, given, y, build=build(), generator=stream(0, "judge"), networks=2, epochs=20, batch=4)
     assert other.accuracies == pytest.approx(judged(plain).accuracies, abs=0.04)
@@ -155,7 +155,7 @@ def test_forgetting_takes_those_never_learned():
 
 @pytest.mark.parametrize("name", condense.REAL)
 def test_sets_are_real_images_of_every_class_and_the_same_each_time(name):
-    x, y = pictures(n=60)
+    x, y = make_images(n=60)
     how = {"per_class": 3, "build": build(), "epochs": 2}
     got = real_set(name, x, y, generator=stream(0, "x"), **how)
     assert got.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -167,7 +167,7 @@ def test_sets_are_real_images_of_every_class_and_the_same_each_time(name):
 
 
 def test_more_real_images_than_there_are_and_unknown_names_are_refused():
-    x, y = pictures()
+    x, y = make_images()
     with pytest.raises(ArgumentError, match=r"per_class=13 real images .* class 0 has 12"):
         real_set("random", x, y, per_class=13, build=build(), generator=stream(0, "x"))
     with pytest.raises(ArgumentError, match="name must be one of 'random', 'herding'"):
@@ -175,7 +175,7 @@ def test_more_real_images_than_there_are_and_unknown_names_are_refused():
 
 
 def test_one_image_left_over_goes_with_the_batch_before():
-    x, y = pictures(n=9)
+    x, y = make_images(n=9)
     net = build(norm="batch")()
     sizes = []
     net.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))

@@ -13,7 +13,7 @@ from datawinnow.condense._pixels import Pixels
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
-from tests.condense.helpers import CLASSES, QUICK, build, made, pictures
+from tests.condense.helpers import CLASSES, QUICK, build, made, make_images
 from tests.reference import condense as reference
 
 each = pytest.mark.parametrize("method", QUICK)
@@ -52,7 +52,7 @@ def test_a_run_that_was_killed_ends_in_the_same_images(method, tmp_path):
 
 
 def test_so_does_one_whose_networks_have_their_channels_side_by_side(tmp_path):
-    how = {"iterations": 3, "data": pictures(channels=3, side=16), "build": build(3, 16)}
+    how = {"iterations": 3, "data": make_images(channels=3, side=16), "build": build(3, 16)}
     whole = made("idm", **how)  # its networks are in the checkpoint
     with pytest.raises(Stop):
         made("idm", checkpoint=tmp_path / "i.safetensors", every=1, on_iteration=killed_at(2), **how)
@@ -66,7 +66,7 @@ def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
     with pytest.raises(RunError, match=r"begun with lr=1.0, and is asked to go on with 2.0"):
         made("dm", iterations=4, checkpoint=file, lr=2.0)
     with pytest.raises(RunError, match="begun with data="):
-        made("dm", iterations=4, checkpoint=file, data=pictures(seed=1))
+        made("dm", iterations=4, checkpoint=file, data=make_images(seed=1))
     with pytest.raises(RunError, match="begun with seed="):
         made("dm", iterations=4, checkpoint=file, seed=1)
     made("cafe", iterations=2, checkpoint=tmp_path / "cafe.safetensors")
@@ -189,7 +189,7 @@ def test_without_a_checkpoint_the_error_holds_the_images():
 
 
 def test_starts_are_real_images_or_noise():
-    x, y = pictures()
+    x, y = make_images()
     starts = {}
     for init in ("real", "noise"):
         kept = []
@@ -204,7 +204,7 @@ def test_starts_are_real_images_or_noise():
 
 
 def test_tiles_start_as_real_images_made_small():
-    x, y = pictures()
+    x, y = make_images()
     kept = []
     made("idm", on_iteration=lambda done, _, s: kept.append(s()))
     small = nn.functional.interpolate(x.float(), scale_factor=0.5, mode="bilinear", align_corners=False)
@@ -249,7 +249,7 @@ def test_real_images_are_drawn_anew_each_iteration(method, own):
 
 
 def test_floating_images_are_taken_as_they_are():
-    x, y = pictures()
+    x, y = make_images()
     mean, std = (0.3,), (0.2,)
     given = (x.float() / 255 - 0.3) / 0.2
     one = made("dm", mean=mean, std=std)
@@ -285,7 +285,7 @@ def test_activations_are_not_computed_again_where_that_saves_nothing(method):
 
 @each
 def test_own_size_channels_and_network_are_welcome(method):
-    data = pictures(channels=3, side=12)
+    data = make_images(channels=3, side=12)
     found = made(method, data=data, build=build(channels=3, side=12, norm="batch"), iterations=1)
     assert found.images.shape == (CLASSES, 3, 12, 12)
     assert not torch.equal(found.images, made(method, data=data, seed=1, build=build(channels=3, side=12)).images)

@@ -11,7 +11,7 @@ from datawinnow.condense._real import Real
 from datawinnow.condense._step import World
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from tests.condense.helpers import CLASSES, QUICK, build, made, pictures
+from tests.condense.helpers import CLASSES, QUICK, build, made, make_images
 
 METHODS = list(QUICK)
 CAFE = {"still": 0.04, "moves": 0.03, "window": 4, "query": 4, "outer_most": 7, "inner_most": 6, "lr": 0.01, "batch": 8}
@@ -22,7 +22,7 @@ QUEUE = {
 
 
 def a_world(**how):
-    x, y = pictures()
+    x, y = make_images()
     start = torch.randn(CLASSES, 1, 8, 8, generator=stream(0, "start"))
     made = {"build": build(), **how}
     return World(Real(x, y), Pixels(start, CLASSES, 0.5), torch.arange(CLASSES), 1, seed=0, **made)
@@ -41,7 +41,7 @@ def test_fresh_networks_are_new_each_iteration_and_the_same_each_time():
 
 @pytest.mark.parametrize(("side", "beside"), [(8, False), (16, True)])
 def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatch):
-    x, y = pictures(channels=3, side=side)
+    x, y = make_images(channels=3, side=side)
     start = torch.randn(CLASSES, 3, side, side, generator=stream(0, "start"))
     world = World(Real(x, y), Pixels(start, CLASSES, 0.5), torch.arange(CLASSES), 1, build(3, side), 0)
     net = world.fresh(0)
@@ -54,7 +54,7 @@ def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatc
 
 @pytest.mark.parametrize("method", METHODS)
 def test_channels_side_by_side_change_rounding_and_nothing_else(method, monkeypatch):
-    how = {"data": pictures(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
+    how = {"data": make_images(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
     beside = made(method, **how)
     monkeypatch.setattr(_step, "CHANNELS_LAST", 1000)
     torch.testing.assert_close(beside.images, made(method, **how).images, rtol=1e-3, atol=1e-3)

@@ -7,7 +7,7 @@ from torch import nn
 from datawinnow import condense
 from datawinnow.condense._settings import dm_lr, idm_settings, loops
 from datawinnow.core.errors import ArgumentError
-from tests.condense.helpers import build, made, pictures
+from tests.condense.helpers import build, made, make_images
 
 IDM_KEYS = ("real_batch", "ce_weight", "push_every", "steps", "net_batch", "most", "factor")
 IDM = {  # images a class, classes, pixels: condense.md 1.8
@@ -87,7 +87,7 @@ def test_bad_input_is_told(how, match):
 
 
 def test_bad_data_are_told():
-    x, y = pictures()
+    x, y = make_images()
     for data, match in (
         ((x[0], y), r"images must have shape \(n, channels, height, width\)"),
         ((x, y[:5]), "have different numbers of them"),

@@ -7,7 +7,7 @@ from datawinnow import condense
 from datawinnow.core.rng import stream
 from datawinnow.data import load
 from datawinnow.models import convnet
-from tests.condense.helpers import QUICK, pictures
+from tests.condense.helpers import QUICK, make_images
 from tests.data.test_load_parquet import shared_data
 
 
@@ -29,7 +29,7 @@ def moves(method, x, y, size):
 
 @pytest.mark.parametrize("method", QUICK)
 def test_every_class_learns_at_the_size_of_fashion_mnist(method):
-    x, y = pictures(n=60, side=28, classes=10)
+    x, y = make_images(n=60, side=28, classes=10)
     assert int((moves(method, x, y, 28) > 1e-4).sum()) == 10
 
 

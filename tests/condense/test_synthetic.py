@@ -16,9 +16,9 @@ from datawinnow.core.synthetic import expand, shrink
 from tests.reference import condense as reference
 
 
-def a_set(n=4, channels=1, side=8, factor=1, **facts):
+def a_set(n=4, channels=1, side=8, factor=1, **metadata):
     images = torch.randn(n, channels, side, side, generator=stream(0, "set")) * 0.3
-    how = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "classes": ("no", "yes"), **facts}
+    how = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "classes": ("no", "yes"), **metadata}
     return Synthetic(images, torch.arange(n) * 2 // n, factor, **how)
 
 
@@ -97,7 +97,7 @@ def test_a_grid_shows_a_class_a_row():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_folder_of_pictures_is_read_back_as_data(tmp_path, channels):
+def test_a_folder_of_images_is_read_back_as_data(tmp_path, channels):
     found = a_set(channels=channels, factor=2)
     folder = found.save_folder(tmp_path / "made")
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))[:2] == ["no/0000.png", "no/0001.png"]

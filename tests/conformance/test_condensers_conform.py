@@ -16,7 +16,7 @@ every_condenser = pytest.mark.parametrize(("method", "options"), cases(METHODS, 
 CLASSES, N = 3, 27
 
 
-def pictures():
+def make_images():
     """(n, 1, 8, 8) uint8 of three classes in no order, and labels."""
     g = stream(0, "conformance", "pictures")
     y = torch.randperm(N, generator=g) % CLASSES
@@ -28,7 +28,7 @@ def build():
 
 
 def condense(method, options, *, x=None, y=None, per_class=2, seed=0, **more):
-    images, labels = pictures()
+    images, labels = make_images()
     images, labels = images if x is None else x, labels if y is None else y
     how = {"iterations": 2, "real_batch": 6, **options, **more}
     return method(images, labels, per_class=per_class, build=build, generator=stream(seed, "condense"), **how)
@@ -45,7 +45,7 @@ def test_per_class_finite_images_of_every_class_in_order(method, options):
     assert not made.images.requires_grad
     assert len(made.decode()[0]) == 6 * made.factor**2
     assert made.about["method"] == method.card.key
-    x = (pictures()[0] / 255 - made.mean[0]) / made.std[0]
+    x = (make_images()[0] / 255 - made.mean[0]) / made.std[0]
     assert not any((x == image).flatten(1).all(1).any() for image in made.images), "it learned nothing"
 
 
@@ -58,7 +58,7 @@ def test_the_same_generator_gives_the_same_and_another_differs(method, options):
 
 @every_condenser
 def test_inputs_and_global_randomness_are_untouched(method, options):
-    x, y = pictures()
+    x, y = make_images()
     before = x.clone(), y.clone()
     states = torch.random.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     made = condense(method, options, x=x, y=y)
@@ -72,7 +72,7 @@ def test_inputs_and_global_randomness_are_untouched(method, options):
 
 @every_condenser
 def test_memory_maps_lists_and_half_precision(method, options, tmp_path):
-    x, y = pictures()
+    x, y = make_images()
     np.save(tmp_path / "x.npy", x.numpy())
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r", allow_pickle=False)
     want = condense(method, options)
@@ -86,7 +86,7 @@ def test_memory_maps_lists_and_half_precision(method, options, tmp_path):
 
 @every_condenser
 def test_one_class_and_one_image_of_it(method, options):
-    x, _ = pictures()
+    x, _ = make_images()
     made = condense(method, options, x=x, y=torch.zeros(N, dtype=torch.int64), per_class=1)
     assert made.labels.tolist() == [0]
     assert made.images.isfinite().all()
@@ -100,7 +100,7 @@ def test_what_cannot_be_is_refused(method, options):
         condense(method, options, speed=3)
     with pytest.raises(ArgumentError, match=r"begin from \d+ real images of every class"):
         condense(method, {**options, "init": "real"}, per_class=10)
-    x, y = pictures()
+    x, y = make_images()
     with pytest.raises(ArgumentError, match=r"generator must be a torch\.Generator, got 3"):
         method(x, y, per_class=1, build=build, generator=3)
     with pytest.raises(TypeError, match="per_class"):

@@ -42,8 +42,8 @@ def test_budget_of_nothing():
 
 def test_check_budget():
     assert check_budget(3, 3) == 3
-    with pytest.raises(ArgumentError, match="between 1 and the 3 pictures there are, got 4"):
-        check_budget(4, 3, what="pictures")
+    with pytest.raises(ArgumentError, match="between 1 and the 3 images there are, got 4"):
+        check_budget(4, 3, what="images")
     with pytest.raises(ArgumentError, match=r"must be an integer number of examples, got 0\.5.*budget_of"):
         check_budget(0.5, 3)
 

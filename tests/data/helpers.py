@@ -1,4 +1,4 @@
-"""Little real pictures on disk, in every layout that `load` reads."""
+"""Little real images on disk, in every layout that `load` reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pixels(n: int, size: int = 8, *, seed: int = 0, grey: bool = False) -> np.nd
 
 
 def encoded(array: np.ndarray, kind: str = "PNG", **options) -> bytes:
-    """A picture file's bytes."""
+    """An image file's bytes."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, kind, **options)
     return file.getvalue()

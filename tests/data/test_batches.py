@@ -1,4 +1,4 @@
-"""Batches: augmentation against a literal version a picture at a time, and the two sources against each other."""
+"""Batches: augmentation against a literal version an image at a time, and the two sources against each other."""
 
 import pickle
 
@@ -35,17 +35,17 @@ def examples(n=20, channels=3, height=8, width=8, augment=None, seed=0):
     return Examples(x, torch.arange(n) % 4, ("a", "b", "c", "d"), augment=augment)
 
 
-def literal_picture(x, top, left, flip, augment, mean, std):
-    """One picture padded, cropped, flipped and normalised with PIL and numpy, in float64."""
+def literal_image(x, top, left, flip, augment, mean, std):
+    """One image padded, cropped, flipped and normalised with PIL and numpy, in float64."""
     height, width = x.shape[1:]
     planes = []
     for plane, m, s in zip(x.numpy(), mean, std, strict=True):
-        picture = Image.fromarray(plane, mode="L")
-        picture = ImageOps.expand(picture, border=augment.crop, fill=0)
-        picture = picture.crop((left, top, left + width, top + height))
+        image = Image.fromarray(plane, mode="L")
+        image = ImageOps.expand(image, border=augment.crop, fill=0)
+        image = image.crop((left, top, left + width, top + height))
         if flip and augment.flip:
-            picture = ImageOps.mirror(picture)
-        planes.append((np.asarray(picture, dtype=np.float64) / 255 - m) / s)
+            image = ImageOps.mirror(image)
+        planes.append((np.asarray(image, dtype=np.float64) / 255 - m) / s)
     return np.stack(planes)
 
 
@@ -82,7 +82,7 @@ def test_augmented_batches_match_the_literal_version(source, channels_last, shap
         for row, i in enumerate(index.tolist()):
             how = int(top[row]), int(left[row]), bool(flip[row])
             moved += how != (augment.crop, augment.crop, False)
-            wanted = literal_picture(data.x[i], *how, augment, data.mean, data.std)
+            wanted = literal_image(data.x[i], *how, augment, data.mean, data.std)
             np.testing.assert_allclose(x[row].numpy(), wanted, rtol=1e-5, atol=1e-6)
     assert moved > 5
 
@@ -255,7 +255,7 @@ def test_indexed_refuses_streams_and_other_items():
         indexed([3])[0]
 
 
-def test_pictures_that_were_never_made_tensors_are_told():
+def test_images_that_were_never_made_tensors_are_told():
     data = [(Image.new("L", (4, 4)), 0)] * 3
     with pytest.raises(DataError, match=r"cannot be put into a batch .*Image.*add a transform such as ToTensor"):
         list(LoaderBatches(data, CPU, workers=0).test(2))

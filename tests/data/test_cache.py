@@ -1,4 +1,4 @@
-"""The cache of decoded pictures stays within its limit: the longest unused goes first, nothing that is in use."""
+"""The cache of decoded images stays within its limit: the longest unused goes first, nothing that is in use."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data import cache
+from datawinnow.data.images import Decoded
 from datawinnow.data.load import load
-from datawinnow.data.pictures import Decoded
 from tests.data.helpers import pixels, write_parquet
 
 MEGABYTE = 1_000_000
@@ -103,7 +103,7 @@ def test_what_is_no_limit_is_refused_before_anything_is_decoded(tmp_path, folder
 
 
 def on_demand(path, seed):
-    """A dataset whose pictures are read from a copy in the cache."""
+    """A dataset whose images are read from a copy in the cache."""
     for split in ("train", "test"):
         write_parquet(path / f"{split}-0.parquet", pixels(12, 64, seed=seed), [0, 1] * 6)
     return load(path, memory=0)

@@ -1,4 +1,4 @@
-"""Whether pictures are mirrored in training: chosen and told, or as the user says."""
+"""Whether images are mirrored in training: chosen and told, or as the user says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datawinnow.data.batches import batches_of
 from datawinnow.data.load import load
 from tests.data.helpers import pixels, write_folder, write_parquet
 
-TOLD = "pictures are mirrored left to right half of the time"
+TOLD = "images are mirrored left to right half of the time"
 
 
 def folder(path, grey):
@@ -49,7 +49,7 @@ def test_it_is_chosen_by_colour_or_told_and_noted(tmp_path, make, memory, grey, 
     assert test.augment.flip is mirrored
 
 
-def test_pictures_that_are_not_mirrored_never_are(tmp_path):
+def test_images_that_are_not_mirrored_never_are(tmp_path):
     """An arrow to the right in training is an arrow to the right."""
     y = np.arange(40) % 2
     x = np.zeros((40, 8, 8, 3), np.uint8)
@@ -79,7 +79,7 @@ def test_it_is_no_other_dataset(tmp_path):
 def test_vectors_cannot_be_mirrored(tmp_path):
     np.savez(tmp_path / "v.npz", x=np.eye(20, 5, dtype=np.float32), y=np.arange(20) % 2)
     assert load(tmp_path / "v.npz", flip=False)[0].augment is None
-    with pytest.raises(ArgumentError, match="flip=True, but v holds no pictures that could be mirrored: leave it out"):
+    with pytest.raises(ArgumentError, match="flip=True, but v holds no images that could be mirrored: leave it out"):
         load(tmp_path / "v.npz", flip=True)
     with pytest.raises(ArgumentError, match="flip must be True, False or None, got 'no'"):
         load(tmp_path / "v.npz", flip="no")

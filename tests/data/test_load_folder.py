@@ -1,4 +1,4 @@
-"""Folders of pictures by class."""
+"""Folders of images by class."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data import Examples, load
-from datawinnow.data import pictures as pictures_module
+from datawinnow.data import images as images_module
+from datawinnow.data.images import BrokenImage
 from datawinnow.data.load import MIRRORED
-from datawinnow.data.pictures import BrokenPicture
 from tests.data.helpers import encoded, pixels, png_header, write_folder
 
 
@@ -43,7 +43,7 @@ def test_mean_and_std_are_of_the_train_pixels(tmp_path):
     assert test.split == "test"
 
 
-def test_grey_pictures_have_one_channel_and_are_not_mirrored(tmp_path):
+def test_grey_images_have_one_channel_and_are_not_mirrored(tmp_path):
     written = write_folder(tmp_path, 3, grey=True)
     write_folder(tmp_path, 2, split="test", grey=True, seed=1)
     train, _ = load(tmp_path)
@@ -61,7 +61,7 @@ def test_colour_only_in_the_test_split_makes_both_colour(tmp_path):
 
 
 def test_colour_past_the_sample_of_headers_is_not_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures_module, "SAMPLE", 2)
+    monkeypatch.setattr(images_module, "SAMPLE", 2)
     write_folder(tmp_path, 4, grey=True)
     write_folder(tmp_path, 4, split="test", grey=True, seed=1)
     array = pixels(1, seed=9)[0]
@@ -83,7 +83,7 @@ def test_held_out_split_is_stratified_seeded_and_told(tmp_path):
     assert list(other.ids) != list(test.ids)
 
 
-def test_a_class_of_one_picture_stays_in_the_train_split(tmp_path):
+def test_a_class_of_one_image_stays_in_the_train_split(tmp_path):
     write_folder(tmp_path, 9, split="")
     write_folder(tmp_path, 1, classes=("rare",), split="", seed=3)
     for seed in range(5):
@@ -92,7 +92,7 @@ def test_a_class_of_one_picture_stays_in_the_train_split(tmp_path):
         assert "rare" not in {test.classes[y] for y in test.labels}
 
 
-def test_one_picture_a_class_cannot_be_split(tmp_path):
+def test_one_image_a_class_cannot_be_split(tmp_path):
     write_folder(tmp_path, 1, split="")
     with pytest.raises(DataError, match=r"one example a class \(2 in all\) is too few to hold out"):
         load(tmp_path)
@@ -144,8 +144,8 @@ def test_resizing_is_antialiased(tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_threads_keep_the_order(tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(pictures_module, "THREADS_FROM", 1 if threads > 1 else 10**9)
-    monkeypatch.setattr(pictures_module.os, "cpu_count", lambda: threads)
+    monkeypatch.setattr(images_module, "THREADS_FROM", 1 if threads > 1 else 10**9)
+    monkeypatch.setattr(images_module.os, "cpu_count", lambda: threads)
     written = write_folder(tmp_path, 150)
     train, _ = load(tmp_path)
     for i in range(len(train)):
@@ -187,7 +187,7 @@ def _gif() -> bytes:
     ],
     ids=["alpha-on-white", "palette", "gif-first-frame", "16-bit", "bmp", "tif", "ppm", "webp", "jpg-upper"],
 )
-def test_every_kind_of_picture(tmp_path, suffix, data, expected):
+def test_every_kind_of_image(tmp_path, suffix, data, expected):
     write_folder(tmp_path, 2)
     write_folder(tmp_path, 2, split="test", seed=1)
     (tmp_path / "train" / "cat" / f"zz.{suffix}").write_bytes(data)
@@ -200,39 +200,39 @@ def test_every_kind_of_picture(tmp_path, suffix, data, expected):
 HALF = encoded(pixels(1, 64)[0])
 BROKEN = {
     "truncated": (HALF[: len(HALF) // 2], "image file is truncated|broken PNG|unrecognized data|broken data"),
-    "empty": (b"", "not a picture"),
-    "html": (b"<html><body>404</body></html>", "not a picture in a format that is read"),
+    "empty": (b"", "not an image"),
+    "html": (b"<html><body>404</body></html>", "not an image in a format that is read"),
     "bomb": (png_header(60_000, 60_000), "pixels are too many|exceeds limit"),
     "large bomb": (png_header(12_000, 12_000), "12000x12000 pixels are too many"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n", "not a picture in a format"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n", "not an image in a format"),
     "float": (encoded(np.ones((8, 8), np.float32), "TIFF"), "floating-point pixels"),
 }
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", list(BROKEN))
-def test_a_broken_picture_is_named_and_left_out_only_when_told_so(tmp_path, kind):
+def test_a_broken_image_is_named_and_left_out_only_when_told_so(tmp_path, kind):
     data, match = BROKEN[kind]
     written = write_folder(tmp_path, 4)
     write_folder(tmp_path, 2, split="test", seed=1)
     (tmp_path / "train" / "dog" / "01.png").write_bytes(data)
-    with pytest.raises(BrokenPicture, match=rf"(?s)train/dog/01\.png: .*({match}).*on_broken=\"skip\""):
+    with pytest.raises(BrokenImage, match=rf"(?s)train/dog/01\.png: .*({match}).*on_broken=\"skip\""):
         load(tmp_path)
     train, _ = load(tmp_path, on_broken="skip")
     assert len(train) == 7
     assert "train/dog/01.png" not in train.ids
-    assert any("1 broken train pictures are left out, the first" in n and "dog/01.png" in n for n in train.notes)
+    assert any("1 broken train images are left out, the first" in n and "dog/01.png" in n for n in train.notes)
     for i in range(7):
         assert np.array_equal(train.x[i].permute(1, 2, 0).numpy(), written[train.id_of(i)])
         assert train.classes[train.labels[i]] in train.id_of(i)
 
 
-def test_all_pictures_broken(tmp_path):
+def test_all_images_broken(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         for i in range(3):
             (tmp_path / name / f"{i}.png").write_bytes(b"no")
-    with pytest.raises(DataError, match="not one picture can be read; the first: broken picture"):
+    with pytest.raises(DataError, match="not one image can be read; the first: broken image"):
         load(tmp_path, on_broken="skip")
 
 
@@ -255,22 +255,22 @@ def test_empty_class_folder(tmp_path, file, match):
     (tmp_path / "train" / "eel").mkdir()
     if file:
         (tmp_path / "train" / "eel" / file).write_bytes(b"x")
-    with pytest.raises(DataError, match=rf"class folder .*train/eel holds no pictures \({match}"):
+    with pytest.raises(DataError, match=rf"class folder .*train/eel holds no images \({match}"):
         load(tmp_path)
 
 
-def test_no_pictures_at_all(tmp_path):
-    with pytest.raises(DataError, match=r"no pictures in .*expected"):
+def test_no_images_at_all(tmp_path):
+    with pytest.raises(DataError, match=r"no images in .*expected"):
         load(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"no pictures in .*nor in its folders a"):
+    with pytest.raises(DataError, match=r"no images in .*nor in its folders a"):
         load(tmp_path)
 
 
-def test_pictures_without_class_folders(tmp_path):
+def test_images_without_class_folders(tmp_path):
     (tmp_path / "a.png").write_bytes(HALF)
-    with pytest.raises(DataError, match="holds 1 pictures, but no folders of classes"):
+    with pytest.raises(DataError, match="holds 1 images, but no folders of classes"):
         load(tmp_path)
 
 
@@ -334,7 +334,7 @@ def test_progress_reaches_the_end(tmp_path):
     seen = []
     load(tmp_path, progress=lambda what, done, total: seen.append((what, done, total)))
     assert [s for s in seen if "train" in s[0]][-1][1:] == (200, 200)
-    assert seen[0][0].startswith("decoding train pictures of")
+    assert seen[0][0].startswith("decoding train images of")
     assert seen[-1][1:] == (4, 4)
 
 

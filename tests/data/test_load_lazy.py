@@ -1,4 +1,4 @@
-"""Pictures that do not fit in memory are decoded on demand."""
+"""Images that do not fit in memory are decoded on demand."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_subset_and_labels(both):
 
 def test_pickles_for_spawned_workers(both):
     memory, lazy = both
-    before = pickle.dumps(lazy.pictures)
+    before = pickle.dumps(lazy.images)
     _ = lazy[0], lazy.fingerprint  # files are open now
-    assert pickle.dumps(lazy.pictures) == before
+    assert pickle.dumps(lazy.images) == before
     copy = pickle.loads(pickle.dumps(lazy))
     assert torch.equal(copy[7][0], memory.x[7])
     assert copy.fingerprint == lazy.fingerprint
@@ -116,20 +116,20 @@ def test_a_limit_that_fits_is_decoded(tmp_path, layout):
     assert len(load(root, memory=need - 1, limit=4)[0]) == 4
 
 
-def test_a_broken_picture_is_named_when_met_or_found_beforehand(tmp_path):
+def test_a_broken_image_is_named_when_met_or_found_beforehand(tmp_path):
     root = make(tmp_path, "folder")
     bad = root / "train" / "dog" / "02.png"
     bad.write_bytes(bad.read_bytes()[:60])
     lazy, _ = load(root, memory=0)
     i = list(lazy.ids).index("train/dog/02.png")
-    with pytest.raises(DataError, match=r"broken picture .*train/dog/02\.png"):
+    with pytest.raises(DataError, match=r"broken image .*train/dog/02\.png"):
         lazy[i]
     seen = []
     fewer, _ = load(root, memory=0, on_broken="skip", progress=lambda *what: seen.append(what))
     assert len(fewer) == 11
     assert "train/dog/02.png" not in fewer.ids
-    assert any("1 broken train pictures are left out" in n for n in fewer.notes)
-    assert seen[0][0].startswith("checking train pictures")
+    assert any("1 broken train images are left out" in n for n in fewer.notes)
+    assert seen[0][0].startswith("checking train images")
     assert fewer[i][1] == 1
 
 
@@ -139,7 +139,7 @@ def test_a_broken_row_is_named_by_its_parquet_file(tmp_path):
     write_parquet(tmp_path / "train-0.parquet", arrays, [0, 1] * 4)
     write_parquet(tmp_path / "test-0.parquet", pixels(2), [0, 1])
     lazy, _ = load(tmp_path, memory=0)
-    with pytest.raises(DataError, match=r"broken picture row 5 of .*train-0\.parquet"):
+    with pytest.raises(DataError, match=r"broken image row 5 of .*train-0\.parquet"):
         lazy.subset(torch.tensor([2, 5]))[1]
 
 

@@ -27,7 +27,7 @@ Y8 = np.array([0, 1] * 4)
     n=st.integers(4, 9), h=st.integers(5, 12), w=st.integers(5, 12), c=st.sampled_from([1, 3, 4]),
     axes=st.sampled_from(["hw", "hwc", "chw"]), dtype=st.sampled_from(["uint8", "int16", "int64"]),
 )  # fmt: skip
-def test_pictures_of_any_axes_become_channels_first(tmp_path_factory, n, h, w, c, axes, dtype):
+def test_images_of_any_axes_become_channels_first(tmp_path_factory, n, h, w, c, axes, dtype):
     x = np.random.default_rng(n).integers(0, 256, (n, c, h, w), dtype=np.uint8)
     if axes == "hw":
         x = x[:, :1]
@@ -112,9 +112,9 @@ NAN[5, 1] = np.nan
         ({"x": X8, "y": Y8[:0]}, "labels 'y' of .* are empty"),
         ({"x": X8, "y": Y8, "classes": np.array(["a"])}, "label 1 of row 1 of 'y' in .* has no name: there are 1"),
         ({"x": X8, "y": np.array(list("abcdefgh"))}, "8 different ones in 8 rows, so they are no classes"),
-        ({"x": X8.astype(int) - 5, "y": Y8}, "must be uint8 pictures"),
-        ({"x": X8.astype(int) + 200, "y": Y8}, "must be uint8 pictures"),
-        ({"x": X8.astype(complex), "y": Y8}, "must be uint8 pictures .* got complex128"),
+        ({"x": X8.astype(int) - 5, "y": Y8}, "must be uint8 images"),
+        ({"x": X8.astype(int) + 200, "y": Y8}, "must be uint8 images"),
+        ({"x": X8.astype(complex), "y": Y8}, "must be uint8 images .* got complex128"),
         ({"x": X8.reshape(8, -1), "y": Y8}, r"must have shape \(n, h, w\).*got \(8, 192\); vectors must be floating"),
         ({"x": X8[..., :2], "y": Y8}, "cannot tell the channels .*: neither the second nor the last axis"),
         ({"x": X8[:, :3], "y": Y8}, "cannot tell the channels .*: both the second and the last axis"),

@@ -1,4 +1,4 @@
-"""Parquet in the layout of the Hugging Face hub, the hub itself, and the cache of decoded pictures."""
+"""Parquet in the layout of the Hugging Face hub, the hub itself, and the cache of decoded images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from datawinnow.core.errors import DataError
 from datawinnow.data import cache, load
-from datawinnow.data import pictures as pictures_module
+from datawinnow.data import images as images_module
 from datawinnow.data.load import MIRRORED
 from tests.data.helpers import encoded, pixels, write_folder, write_parquet
 
@@ -144,19 +144,19 @@ def test_test_label_that_training_has_not(tmp_path):
 @pytest.mark.parametrize(
     ("made", "options", "match"),
     [
-        (("picture_id", "label"), {}, "no column of pictures; its columns are picture_id, label"),
+        (("image_id", "label"), {}, "no column of images; its columns are image_id, label"),
         (("img", "klass"), {}, "no column of labels; its columns are img, klass"),
         (("img", "label"), {"label": "fine"}, "no column 'fine'; its columns are img, label"),
-        (("img", "label"), {"image": "label"}, "column 'label' of .* holds int64, not encoded pictures"),
+        (("img", "label"), {"image": "label"}, "column 'label' of .* holds int64, not encoded images"),
     ],
-    ids=["no-picture", "no-label", "told-wrong", "told-not-pictures"],
+    ids=["no-image", "no-label", "told-wrong", "told-not-images"],
 )
 def test_columns_that_are_not_there(tmp_path, made, options, match):
     path = tmp_path / "a.parquet"
     if made[0] == "img":
         write_parquet(path, pixels(4), [0, 1, 0, 1], image="img", label=made[1])
     else:
-        pq.write_table(pa.table({"picture_id": [7, 8], "label": [0, 1]}), path)
+        pq.write_table(pa.table({"image_id": [7, 8], "label": [0, 1]}), path)
     with pytest.raises(DataError, match=match):
         load(path, **options)
 
@@ -182,14 +182,12 @@ def test_damage_inside_a_parquet_file(tmp_path):
 
 @pytest.mark.parametrize("flat", [True, False], ids=["binary", "struct"])
 @pytest.mark.parametrize("cell", [None, b"", b"<html>"], ids=["null", "empty", "html"])
-def test_a_row_without_a_picture_is_named(tmp_path, cell, flat):
+def test_a_row_without_a_image_is_named(tmp_path, cell, flat):
     arrays = list(pixels(8))
     arrays[5] = cell
     write_parquet(tmp_path / "train-0.parquet", arrays, [0, 1] * 4, flat=flat)
     write_parquet(tmp_path / "test-0.parquet", pixels(2), [0, 1], flat=flat)
-    with pytest.raises(
-        DataError, match=r"broken picture row 5 of .*train-0\.parquet: (there are no picture bytes|it is)"
-    ):
+    with pytest.raises(DataError, match=r"broken image row 5 of .*train-0\.parquet: (there are no image bytes|it is)"):
         load(tmp_path)
     train, _ = load(tmp_path, on_broken="skip")
     assert train.ids == [str(i) for i in range(8) if i != 5]
@@ -197,7 +195,7 @@ def test_a_row_without_a_picture_is_named(tmp_path, cell, flat):
     assert train.labels.tolist() == [0, 1, 0, 1, 0, 0, 1]
 
 
-def test_pictures_named_by_path_must_lie_below_the_table(tmp_path):
+def test_images_named_by_path_must_lie_below_the_table(tmp_path):
     (tmp_path / "data" / "img").mkdir(parents=True)
     arrays = pixels(4)
     for i, a in enumerate(arrays):
@@ -209,7 +207,7 @@ def test_pictures_named_by_path_must_lie_below_the_table(tmp_path):
         cells = pa.array([{"bytes": None, "path": p} for p in paths], kind)
         made = pa.table({"img": cells, "label": [0, 1] * (len(paths) // 2)})
         pq.write_table(made, tmp_path / "data" / f"{name}-0.parquet")
-    with pytest.raises(DataError, match=r"row 1 of .*test-0\.parquet: there are no picture bytes"):
+    with pytest.raises(DataError, match=r"row 1 of .*test-0\.parquet: there are no image bytes"):
         load(tmp_path)
     train, test = load(tmp_path, on_broken="skip")
     assert same_pixels(train.x, arrays)
@@ -218,7 +216,7 @@ def test_pictures_named_by_path_must_lie_below_the_table(tmp_path):
 
 def test_no_rows_and_several_configurations(tmp_path):
     write_parquet(tmp_path / "a" / "train-0.parquet", pixels(4)[:0], pa.array([], pa.int64()))
-    with pytest.raises(DataError, match=r"no pictures: .*train-0\.parquet has no rows"):
+    with pytest.raises(DataError, match=r"no images: .*train-0\.parquet has no rows"):
         load(tmp_path)
     write_parquet(tmp_path / "b" / "train-0.parquet", pixels(4), [0, 1, 0, 1])
     with pytest.raises(DataError, match=r"Parquet files in several folders \(a, b\); give one"):
@@ -241,7 +239,7 @@ def test_a_file_that_is_no_dataset(tmp_path):
         load("uoft-cs/cifar10")
 
 
-# The cache of decoded pictures.
+# The cache of decoded images.
 
 
 @pytest.fixture
@@ -251,12 +249,12 @@ def always_cached(monkeypatch):
 
 @pytest.fixture
 def decodes(monkeypatch):
-    """How many pictures have been decoded."""
-    from datawinnow.data import pictures
+    """How many images have been decoded."""
+    from datawinnow.data import images as images
 
     seen = []
-    real = pictures.decode
-    monkeypatch.setattr(pictures, "decode", lambda raw, plan: (seen.append(1), real(raw, plan))[1])
+    real = images.decode
+    monkeypatch.setattr(images, "decode", lambda raw, plan: (seen.append(1), real(raw, plan))[1])
     return seen
 
 
@@ -320,7 +318,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, decodes, damage):
 
 
 @pytest.mark.usefixtures("always_cached")
-def test_broken_pictures_left_out_are_not_left_out_when_not_told_so(tmp_path):
+def test_broken_images_left_out_are_not_left_out_when_not_told_so(tmp_path):
     arrays = list(pixels(8))
     arrays[5] = b"no"
     write_parquet(tmp_path / "train-0.parquet", arrays, [0, 1] * 4)
@@ -399,11 +397,11 @@ def test_a_dataset_that_the_hub_has_not(offline):
         load("hf:")
 
 
-def test_a_dataset_of_the_hub_with_a_broken_picture(offline):
+def test_a_dataset_of_the_hub_with_a_broken_image(offline):
     arrays = list(pixels(4))
     arrays[2] = b"<html>"
     write_parquet(offline / "owner" / "broken" / "train-0.parquet", arrays, [0, 1, 0, 1])
-    with pytest.raises(DataError, match=r"broken picture row 2 of .*: it is not a picture"):
+    with pytest.raises(DataError, match=r"broken image row 2 of .*: it is not an image"):
         load("hf:owner/broken", holdout=0.5)
 
 
@@ -433,4 +431,4 @@ def test_cifar_has_the_published_statistics(name, mean, std, classes):
     assert torch.bincount(train.labels).tolist() == [50_000 // classes] * classes
     assert torch.bincount(test.labels).tolist() == [10_000 // classes] * classes
     assert train.classes[0] in ("airplane", "apple")
-    assert pictures_module.Plan(32, 32, 3).shape == train.shape
+    assert images_module.Plan(32, 32, 3).shape == train.shape

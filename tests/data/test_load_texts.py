@@ -66,7 +66,7 @@ class TestLayouts:
         write_texts(tmp_path / "test.csv", 6, seed=2)
         assert list(load(tmp_path)[0].texts) == [t for t, _ in first + second]
 
-    def test_a_table_beside_a_folder_of_pictures_does_not_stand_for_it(self, tmp_path):
+    def test_a_table_beside_a_folder_of_images_does_not_stand_for_it(self, tmp_path):
         write_folder(tmp_path, 3)
         write_folder(tmp_path, 2, split="test", seed=1)
         write_texts(tmp_path / "train.csv")
@@ -275,11 +275,11 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "match"),
         [
-            ({"size": 8}, "size=8 is for pictures.*--length"),
-            ({"image": "x"}, "image='x' is for pictures"),
+            ({"size": 8}, "size=8 is for images.*--length"),
+            ({"image": "x"}, "image='x' is for images"),
             ({"tokenizer": "words"}, "tokenizer must be hf:PATH.*'words'"),
             ({"length": 0}, "length must be"),
-            ({"flip": True}, "holds no pictures that could be mirrored"),
+            ({"flip": True}, "holds no images that could be mirrored"),
         ],
     )
     def test_what_does_not_fit_texts_is_refused(self, tmp_path, options, match):

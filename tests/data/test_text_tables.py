@@ -30,7 +30,7 @@ def text_table(rows, *, ids=False, **extra):
 
 
 @pytest.mark.parametrize("ids", [False, True], ids=["names", "ids"])
-def test_a_table_without_pictures_is_read_for_its_texts(tmp_path, ids):
+def test_a_table_without_images_is_read_for_its_texts(tmp_path, ids):
     rows, other = sentences(20), sentences(6, 1)
     pq.write_table(text_table(rows, ids=ids), tmp_path / "train-00000-of-00001.parquet", row_group_size=7)
     pq.write_table(text_table(other, ids=ids), tmp_path / "test-00000-of-00001.parquet")
@@ -42,7 +42,7 @@ def test_a_table_without_pictures_is_read_for_its_texts(tmp_path, ids):
     assert train.id_of(3) == "3"
 
 
-def test_pictures_come_first_and_texts_when_named(tmp_path):
+def test_images_come_first_and_texts_when_named(tmp_path):
     rows = sentences(8)
     made = table(pixels(8), [i % 2 for i in range(8)], extra={"caption": [t for t, _ in rows]})
     pq.write_table(made, tmp_path / "a.parquet")

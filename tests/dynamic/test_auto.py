@@ -48,9 +48,9 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
         ({"gain": -0.01}, "nothing beat it on squares"),
         ({"seeds": 3}, "nothing is known, with 5 seeds, to beat it"),
         ({"seeds": 1, "half": None}, "nothing is known, with 5 seeds"),
-        ({"noisy": True}, "nothing was measured near n=10,000 pictures, 30 passes, clean labels"),
+        ({"noisy": True}, "nothing was measured near n=10,000 images, 30 passes, clean labels"),
         ({"n": 50_000}, "nothing was measured near"),
-        ({"kind": "texts"}, "nothing was measured near n=10,000 pictures"),
+        ({"kind": "texts"}, "nothing was measured near n=10,000 images"),
         ({"passes": 7.0}, "nothing was measured near"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_place_speaks_for_about_as_many_examples_a_class(places):
     assert auto(10_000, epochs=43, classes=100).policy.keep == 1.0
     places({"classes": 10})
     assert advise(10_000, passes=30, classes=41).why == (
-        "all the data for 30 epochs: nothing was measured near n=10,000 pictures of 41 classes, 30 passes, clean labels"
+        "all the data for 30 epochs: nothing was measured near n=10,000 images of 41 classes, 30 passes, clean labels"
     )
     with pytest.raises(ArgumentError, match="classes must be"):
         advise(10_000, passes=30, classes=0)
@@ -188,7 +188,7 @@ def test_the_best_of_several_policies_must_win_by_more(places):
 
 
 def place_of(one):
-    return one["n"], one["passes"], one["noisy"], one.get("kind", "pictures"), one.get("classes")
+    return one["n"], one["passes"], one["noisy"], one.get("kind", "images"), one.get("classes")
 
 
 def ten(k):
@@ -249,9 +249,9 @@ def test_auto_says_what_a_table_says(places):
     ]
     places(*found)
     sent, kept = says_what_the_table_says([{**WON, **one} for one in found])
-    assert {(*spot, "pictures", None) for spot in ((10_000, 30.0, False), (10_000, 30.0, True))} == sent
+    assert {(*spot, "images", None) for spot in ((10_000, 30.0, False), (10_000, 30.0, True))} == sent
     lost = ((10_000, 300.0, False), (10_000, 5.0, False), (500_000, 30.0, False))
-    assert {(*spot, "pictures", None) for spot in lost} | {(10_000, 30.0, False, "texts", None)} == kept
+    assert {(*spot, "images", None) for spot in lost} | {(10_000, 30.0, False, "texts", None)} == kept
 
 
 def test_every_place_of_the_map_can_be_made():

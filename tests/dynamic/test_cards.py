@@ -14,7 +14,7 @@ from datawinnow.core.arrays import TABLE
 from datawinnow.core.card import Card, card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic import UCB
-from datawinnow.pipeline.policies import policy_of
+from datawinnow.dynamic.build import policy_of
 from tests.conformance.test_cards import SOURCE
 from tests.dynamic.helpers import bound
 

@@ -264,12 +264,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 GOOD = {"format": 1, "kind": "plan", "n": 4, "fingerprint": None, "made_by": "", "cost": 0.0}
 
 
-def written(path, index=(0, 1, 2), ends=(2, 3), types=(torch.int32, torch.int64), weight=None, about=None, **facts):
+def written(path, index=(0, 1, 2), ends=(2, 3), types=(torch.int32, torch.int64), weight=None, about=None, **metadata):
     """A file such as `save` writes, with whatever is wrong with it."""
     tensors = {"index": torch.tensor(index, dtype=types[0]), "ends": torch.tensor(ends, dtype=types[1])}
     if weight is not None:
         tensors["weight"] = weight
-    text = json.dumps(GOOD | facts) if about is None else about
+    text = json.dumps(GOOD | metadata) if about is None else about
     save_file(tensors, path, metadata={"datawinnow": text})
     return path
 

@@ -30,7 +30,7 @@ from datawinnow.dynamic import (
     shrinking,
     warm_up,
 )
-from datawinnow.dynamic._expected import BELOW_MEAN
+from datawinnow.dynamic.budget import BELOW_MEAN
 from tests.dynamic.helpers import bound, logged, run, static
 
 N = 40

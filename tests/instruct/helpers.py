@@ -105,7 +105,7 @@ def clip_model(folder):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
-        for parameter in model.parameters():  # larger than CLIP begins with, so that pictures differ
+        for parameter in model.parameters():  # larger than CLIP begins with, so that images differ
             parameter.data.normal_(0, 0.3)
         model.save_pretrained(folder)
     size = {"height": 16, "width": 16}

@@ -18,7 +18,7 @@ from datawinnow.instruct.pairs import read_pairs
 from datawinnow.instruct.quotas import cluster_quotas, quotas
 from datawinnow.instruct.run import instruct
 from datawinnow.instruct.scoring import MEAN, pool_of, score_by
-from datawinnow.pipeline.tables import read_selection
+from datawinnow.runs.selection_file import read_selection
 from tests.instruct.helpers import record, write_lines, write_subsets
 from tests.reference import instruct as literal
 
@@ -155,7 +155,7 @@ def test_instruct_writes_all_it_says(data, tmp_path):
     heard = []
     done = instruct(
         read_pairs(path), run=tmp_path / "run", keep=12, subsets=subsets, mode="paper", out=tmp_path / "kept.jsonl",
-        tell=heard.append,
+        log=heard.append,
     )  # fmt: skip
     kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
     index = done.selection.index.sort().values.tolist()
@@ -166,11 +166,13 @@ def test_instruct_writes_all_it_says(data, tmp_path):
     table = pq.read_table(tmp_path / "run" / "selection.parquet").to_pydict()
     first = done.selection.index[0]
     assert table["note"][first].startswith(f"score {float(done.scored.score[first]):.4g}, ")
-    facts = json.loads((tmp_path / "run" / "instruct.json").read_text())
-    assert [row["kept"] for row in facts["by_cluster"]] == [row["quota"] for row in facts["by_cluster"]] == [4, 4, 4]
-    assert {row["name"] for row in facts["ways"]} == {"the mean of the others", "ridge", "paper"}
-    assert "5 labels do not show" in " ".join(facts["says"])
-    clip = next(row for row in facts["means"] if row["name"] == "clip")
+    metadata = json.loads((tmp_path / "run" / "instruct.json").read_text())
+    assert (
+        [row["kept"] for row in metadata["by_cluster"]] == [row["quota"] for row in metadata["by_cluster"]] == [4, 4, 4]
+    )
+    assert {row["name"] for row in metadata["ways"]} == {"the mean of the others", "ridge", "paper"}
+    assert "5 labels do not show" in " ".join(metadata["says"])
+    clip = next(row for row in metadata["means"] if row["name"] == "clip")
     assert clip["chosen"] == pytest.approx(np.mean([rows[i]["clip"] for i in index]))
     assert clip["pool"] == pytest.approx(np.mean([row["clip"] for row in rows]))
     assert any("members found" in line for line in heard)
@@ -184,7 +186,7 @@ def test_leaving_out_is_not_done_twice_but_again_for_other_data(data, tmp_path, 
     first = instruct(read_pairs(path), run=tmp_path / "run", keep=5, subsets=subsets, way="ridge")
     again = instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
     assert calls == [1]
-    assert first.facts["ways"] == again.facts["ways"]
+    assert first.metadata["ways"] == again.metadata["ways"]
     write_lines(path, [*rows[:-1], record(999)])
     instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
     assert calls == [1, 1]
@@ -211,7 +213,7 @@ def test_pairs_that_lack_an_indicator_are_counted_and_never_chosen(data, tmp_pat
     rows[5]["image_features"] = [1.0]
     write_lines(path, rows)
     done = instruct(read_pairs(path), run=tmp_path / "run", keep=57, subsets=subsets, mode="default", check=False)
-    assert done.facts["lacking"] == {"reward": 2, "image_features": 1}
+    assert done.metadata["lacking"] == {"reward": 2, "image_features": 1}
     assert sorted(set(range(N)) - set(done.selection.index.tolist())) == [3, 4, 5]
     assert done.selection.reason[3] == Reason.UNSCORED
 
@@ -226,7 +228,7 @@ def test_an_indicator_chooses_even_where_no_pair_has_all_of_them(tmp_path):
     best = int(np.argmax([row["reward"] for row in rows]))
     assert done.selection.index.tolist() == [best]
     lacked = "gpt" if best % 2 else "clip"
-    assert lacked not in {row["name"] for row in done.facts["means"]}, "of nothing there is no mean"
+    assert lacked not in {row["name"] for row in done.metadata["means"]}, "of nothing there is no mean"
     full = [record(i) for i in range(12)]
     subsets = write_subsets(tmp_path / "s.npz", full)[0]
     with pytest.raises(DataError, match=r"no pair has all .* 'ridge' needs: .*6 of 12 lack clip.*by an indicator"):
@@ -267,7 +269,7 @@ def test_subsets_of_unequal_size_need_the_default_mode(data, tmp_path):
     np.savez(tmp_path / "s.npz", labels=np.arange(4.0), index=index)
     pairs = read_pairs(path)
     done = instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz")
-    assert done.facts["method"] == "default"
+    assert done.metadata["method"] == "default"
     with pytest.raises(ArgumentError, match="no features of its own"):
         instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", mode="paper")
     with pytest.raises(ArgumentError, match="2 to 3 pairs"):

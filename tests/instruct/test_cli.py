@@ -113,7 +113,7 @@ def test_indicators_of_the_users_models_become_fields(tmp_path):
     rows = [{"image_id": str(i), "instruction": "what is it ?", "output": text}
             for i, text in enumerate(["a cat .", "the dog sat .", "a big red tree .", "it ran ."])]  # fmt: skip
     path = write_lines(tmp_path / "p.jsonl", rows)
-    for i in range(3):  # the fourth has no picture
+    for i in range(3):  # the fourth has no image
         colour = tuple(np.random.default_rng(i).integers(0, 256, 3).tolist())
         Image.new("RGB", (16, 16), colour).save(tmp_path / f"{i}.png")
     models = {"--clip": clip_model(tmp_path / "c"), "--reward-model": reward_model(tmp_path / "r"),
@@ -129,10 +129,10 @@ def test_indicators_of_the_users_models_become_fields(tmp_path):
         assert len(server.asked) == 4
         assert "judge: 0 asked, 4 from before" in again.stderr
         assert shown.stdout == again.stdout
-    facts = json.loads(Path("runs/p-instruct/instruct.json").read_text())
-    names = {row["name"] for row in facts["means"]}
+    metadata = json.loads(Path("runs/p-instruct/instruct.json").read_text())
+    names = {row["name"] for row in metadata["means"]}
     assert {"clip", "reward", "length", "judge"} <= names
-    assert facts["lacking"]["clip"] == 1
+    assert metadata["lacking"]["clip"] == 1
 
 
 def test_pairs_without_a_grade_are_named_by_their_line_on_the_page_too(tmp_path):
@@ -222,10 +222,10 @@ def test_the_published_data_give_the_published_quotas_and_means():
     )
     assert "kept 200 of 3,439 pairs" in shown.stdout
     assert "kept 52, 16, 19, 73, 10, 17, 1, 5, 3, 4" in shown.stdout
-    facts = json.loads(Path("runs/pairs-instruct/instruct.json").read_text())
-    assert facts["about"]["parameters"] == 2737
-    assert facts["loss"] == pytest.approx(1.1, abs=0.3)
-    means = {row["name"]: row["chosen"] for row in facts["means"]}
+    metadata = json.loads(Path("runs/pairs-instruct/instruct.json").read_text())
+    assert metadata["about"]["parameters"] == 2737
+    assert metadata["loss"] == pytest.approx(1.1, abs=0.3)
+    means = {row["name"]: row["chosen"] for row in metadata["means"]}
     # of the published weights: 31.9, 6.89, 4.11, 93.7; rounding alone moves a network trained on unscaled features
     assert means == {
         "clip": pytest.approx(31.9, abs=1),

@@ -120,13 +120,13 @@ def test_reward_is_the_logit_of_each_pair_alone(models):
         reward(["a"], ["a", "b"], model="x")
 
 
-def test_clip_scores_are_those_of_one_pair_at_a_time_and_bad_pictures_are_named(models, tmp_path):
+def test_clip_scores_are_those_of_one_pair_at_a_time_and_bad_images_are_named(models, tmp_path):
     draws = np.random.default_rng(0)
     paths = []
     for i in range(3):
         paths.append(tmp_path / f"{i}.png")
         Image.fromarray(draws.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(paths[-1])
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     images = [*paths, tmp_path / "gone.png", tmp_path / "bad.png", None, paths[0]]
     answers = ["a cat . a dog .", "the big red tree .", "it is blue", "a", "a", "a", "..."]
     clip = Clip(str(models["clip"]), batch=2)
@@ -144,7 +144,7 @@ def test_clip_scores_are_those_of_one_pair_at_a_time_and_bad_pictures_are_named(
     assert problems == {3: "no image", 4: "broken image", 5: "no image", 6: "no sentence"}
 
 
-def test_pictures_are_known_by_content_not_by_name(models, tmp_path, counted):
+def test_images_are_known_by_content_not_by_name(models, tmp_path, counted):
     clip = Clip(str(models["clip"]))
     for name, colour in (("a.png", (9, 9, 9)), ("b.png", (9, 9, 9)), ("c.png", (200, 0, 0))):
         Image.new("RGB", (16, 16), colour).save(tmp_path / name)

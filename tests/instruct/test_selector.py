@@ -10,7 +10,8 @@ import torch
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from datawinnow.core.errors import ArgumentError, DataError, TrainingError
-from datawinnow.instruct import known, network
+from datawinnow.instruct import leave_one_out as known
+from datawinnow.instruct import network
 from datawinnow.instruct.features import PUBLISHED_SCALE, Standard, layout_of, matrix
 from datawinnow.instruct.learn import PAPER, Recipe, learn, of_sets, predict, recipe_of, score_pool, seeds_of
 from datawinnow.instruct.network import Shape, drawn, fitting_heads, forward

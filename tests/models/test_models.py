@@ -119,7 +119,7 @@ def test_logits_of_every_size(name, size, channels):
         alone = network(x[1:])
     assert logits.shape == (2, 7)
     assert logits.isfinite().all()
-    assert not torch.allclose(logits[0], logits[1])  # it looks at the picture
+    assert not torch.allclose(logits[0], logits[1])  # it looks at the image
     torch.testing.assert_close(logits[1:], alone, rtol=1e-3, atol=1e-4)  # and at no other
 
 
@@ -152,7 +152,7 @@ def test_convnet_norms(norm, size):
     network(x).sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     before = network.features[:2](x)[0, 0]
-    if norm == "instance":  # each channel of each picture has mean 0 and spread 1
+    if norm == "instance":  # each channel of each image has mean 0 and spread 1
         assert float(before.mean().detach()) == pytest.approx(0, abs=1e-5)
         assert float(before.std(correction=0).detach()) == pytest.approx(1, abs=1e-2)
 
@@ -174,8 +174,8 @@ def test_convnet_activations_and_pools(act, pool, side):
     torch.testing.assert_close(network.features[:4](x), wanted)
 
 
-def test_convnet_of_a_picture_too_small():
-    with pytest.raises(ArgumentError, match="depth 4 halves the picture 4 times; 8 pixels are too few"):
+def test_convnet_of_a_image_too_small():
+    with pytest.raises(ArgumentError, match="depth 4 halves the image 4 times; 8 pixels are too few"):
         models.convnet(classes=2, size=8, depth=4)
     with pytest.raises(ArgumentError, match=r"norm must be 'instance', .* got 'weight'"):
         models.convnet(classes=2, norm="weight")
@@ -228,7 +228,7 @@ def test_build_names_options_that_are_not_there():
     with pytest.raises(ArgumentError, match="model 'resnet8' has no option 'depth'; its options are: width"):
         build("resnet8", shape=(3, 32, 32), classes=2, depth=3)
     with pytest.raises(
-        ArgumentError, match=r"'resnet8' takes pictures, but an example has shape \(5,\); use --model mlp"
+        ArgumentError, match=r"'resnet8' takes images, but an example has shape \(5,\); use --model mlp"
     ):
         build("resnet8", shape=(5,), classes=2)
 
@@ -240,8 +240,8 @@ def test_build_gives_a_function_what_its_signature_has():
         got.update(classes=classes, size=size, width=width)
         return nn.Linear(1, classes)
 
-    def everything(**facts):
-        got.update(facts)
+    def everything(**metadata):
+        got.update(metadata)
         return nn.Linear(1, 1)
 
     assert build(mine, shape=(3, 16, 16), classes=4, width=9).out_features == 4
@@ -289,14 +289,12 @@ def test_a_network_is_chosen_by_size_and_machine_and_says_why(shape, accelerator
 
 
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"mlp"} - TEXTS))
-def test_grey_pictures_go_into_a_network_made_for_colour(name):
+def test_grey_images_go_into_a_network_made_for_colour(name):
     network = build(name, shape=(3, 32, 32), classes=2, width=8).eval()
     x = torch.randn(1, 1, 32, 32)
     with torch.no_grad():
         assert torch.equal(network(x), network(x.repeat(1, 3, 1, 1)))
-    with pytest.raises(
-        ArgumentError, match=r"takes pictures of 3 channels, but these have 2: build it with channels=2"
-    ):
+    with pytest.raises(ArgumentError, match=r"takes images of 3 channels, but these have 2: build it with channels=2"):
         network(torch.randn(1, 2, 32, 32))
     with pytest.raises(ArgumentError, match=r"got a batch of shape \(4, 9\): use models.mlp for vectors"):
         network(torch.randn(4, 9))

@@ -127,7 +127,7 @@ def test_stochastic_depth_leaves_out_whole_examples_in_training_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patch": 5}, "patch=5 does not divide pictures of 32 pixels"),
+        ({"patch": 5}, "patch=5 does not divide images of 32 pixels"),
         ({"heads": 3}, "heads=3 must divide width=64"),
         ({"depth": 0}, "depth must be a whole number in"),
         ({"drop_path": 1.0}, "drop_path must be a number in"),
@@ -138,7 +138,7 @@ def test_options_that_do_not_fit(options, message):
         build("vit", shape=(3, 32, 32), classes=3, **options)
 
 
-def test_pictures_of_another_size_are_refused():
+def test_images_of_another_size_are_refused():
     network = build("vit", shape=(3, 32, 32), classes=3)
-    with pytest.raises(ArgumentError, match="takes pictures of 32x32 pixels, but these have 28x32"):
+    with pytest.raises(ArgumentError, match="takes images of 32x32 pixels, but these have 28x32"):
         network(torch.zeros(1, 3, 28, 32))

@@ -14,7 +14,7 @@ def vectors(n=23, d=6, classes=4, seed=0):
     return Examples(x, labels, tuple("abcdefghij"[:classes]))
 
 
-def pictures(n=13, size=8, classes=3, seed=0, channels=1):
+def images(n=13, size=8, classes=3, seed=0, channels=1):
     draws = torch.Generator().manual_seed(seed)
     x = torch.randint(0, 256, (n, channels, size, size), dtype=torch.uint8, generator=draws)
     labels = torch.randint(classes, (n,), generator=draws)

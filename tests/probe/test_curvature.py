@@ -141,7 +141,7 @@ def test_what_is_nearest_to_a_sharp_boundary_is_most_curved():
 
 
 @pytest.mark.parametrize("build", [resnet8, convnet], ids=["in-place first", "instance norm"])
-def test_networks_of_pictures(build):
+def test_networks_of_images(build):
     model, x = build().eval(), torch.randn(4, 1, 8, 8, generator=draws())
     y = torch.tensor([0, 1, 2, 0])
     leaf = x.clone().requires_grad_()

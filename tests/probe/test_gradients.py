@@ -8,7 +8,7 @@ from torch import nn
 from datawinnow.core.errors import ArgumentError
 from datawinnow.probe import gradient_norms, last_layer_gradient, makers, probe
 from datawinnow.probe.gradients import gradient_chunk, gradient_norms_one_by_one
-from tests.probe.helpers import Backwards, convnet, made, mlp, normalised, pictures, resnet8, vectors
+from tests.probe.helpers import Backwards, convnet, images, made, mlp, normalised, resnet8, vectors
 
 
 def literal(model, x, y):
@@ -25,9 +25,9 @@ def literal(model, x, y):
 NETWORKS = pytest.mark.parametrize(
     ("build", "data"),
     [
-        (resnet8, pictures()),
-        (convnet, pictures()),
-        (lambda: convnet("batch"), pictures()),
+        (resnet8, images()),
+        (convnet, images()),
+        (lambda: convnet("batch"), images()),
         (mlp, vectors()),
         (lambda: made(Backwards), vectors()),
     ],

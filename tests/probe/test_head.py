@@ -7,14 +7,14 @@ from torch import nn
 from datawinnow.core.errors import ArgumentError
 from datawinnow.probe import probe
 from datawinnow.probe.head import find_head
-from tests.probe.helpers import Backwards, convnet, made, mlp, normalised, pictures, resnet8, vectors
+from tests.probe.helpers import Backwards, convnet, images, made, mlp, normalised, resnet8, vectors
 
 
 @pytest.mark.parametrize(
     ("build", "data", "name", "upto"),
     [
-        (resnet8, pictures(), "classifier", lambda m, x: m.features(x)),
-        (convnet, pictures(), "classifier", lambda m, x: m.features(x)),
+        (resnet8, images(), "classifier", lambda m, x: m.features(x)),
+        (convnet, images(), "classifier", lambda m, x: m.features(x)),
         (mlp, vectors(), "classifier", lambda m, x: m.hidden(x)),
         (lambda: made(Backwards), vectors(), "out", lambda m, x: m.hidden(x)),
     ],
@@ -85,7 +85,7 @@ def test_a_model_that_returns_more_than_logits_can_be_told_its_head():
 
 
 class Convolutional(nn.Module):
-    """A head of 1 x 1 convolution, averaged over the picture."""
+    """A head of 1 x 1 convolution, averaged over the image."""
 
     def __init__(self):
         super().__init__()
@@ -96,7 +96,7 @@ class Convolutional(nn.Module):
 
 
 def test_without_a_linear_layer_the_error_says_what_to_pass():
-    model, data = made(Convolutional), pictures()
+    model, data = made(Convolutional), images()
     message = r"runs no torch.nn.Linear.* pass head= the module .* whose input are the features. A backbone"
     with pytest.raises(ArgumentError, match=message):
         probe(model, data)

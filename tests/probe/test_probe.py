@@ -13,7 +13,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.probe import ARRAYS, deepfool, held_out, probe
-from tests.probe.helpers import Backwards, made, mlp, normalised, pictures, resnet8, vectors
+from tests.probe.helpers import Backwards, images, made, mlp, normalised, resnet8, vectors
 
 ALL = {"arrays": ARRAYS}
 
@@ -26,7 +26,7 @@ def assert_same(one, other, **tolerance):
 
 @pytest.mark.parametrize(
     ("build", "data"),
-    [(resnet8, pictures()), (lambda: made(Backwards), vectors())],
+    [(resnet8, images()), (lambda: made(Backwards), vectors())],
     ids=["resnet8", "dropout and batch norm"],
 )
 def test_modes_statistics_weights_and_random_state_are_as_before(build, data):
@@ -64,7 +64,7 @@ def test_the_size_of_batches_and_chunks_changes_nothing(how):
 
 
 def test_each_array_is_that_of_its_own_function():
-    model, data = resnet8().eval(), pictures()
+    model, data = resnet8().eval(), images()
     x = normalised(data)
     found = probe(model, data, **ALL, batch=4, h=2.0, max_iter=7, overshoot=0.1, candidates=2)
     torch.testing.assert_close(found["curvature"], input_curvature(model, x, data.labels, h=2.0), rtol=1e-3, atol=1e-5)
@@ -75,8 +75,8 @@ def test_each_array_is_that_of_its_own_function():
     assert {array.dtype for name, array in found.items() if name != "labels"} == {torch.float32}
 
 
-def test_pictures_are_not_augmented():
-    model, data = resnet8(), pictures()
+def test_images_are_not_augmented():
+    model, data = resnet8(), images()
     plain = dataclasses.replace(data, augment=None)
     assert_same(probe(model, data), probe(model, plain), rtol=0, atol=0)
 

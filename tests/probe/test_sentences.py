@@ -9,10 +9,10 @@ import torch
 
 import datawinnow as dw
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.pipeline.folder import RunFolder
-from datawinnow.pipeline.prune import prune
 from datawinnow.probe import sentences as module
 from datawinnow.probe.sentences import probe_sentences, sentence_embeddings
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.prune import prune
 from tests.data.texts import write_model, write_texts
 
 TEXTS = ["the film was good", "dull", "the story was cold , and its song too", "lovely film"]
@@ -113,11 +113,11 @@ def test_k_center_on_embeddings_needs_no_recording_and_is_charged_the_look(tiny,
     how = {"keep": 0.25, "method": "k_center", "options": {"embedding": tiny}, "model": "bag_of_embeddings"}
     kept = prune(train, **how, run=tmp_path / "run")
     features, _ = sentence_embeddings(train.texts, tiny)
-    facts = RunFolder.open(tmp_path / "run").facts
-    assert "record" not in facts["status"]
-    assert facts["cost"]["probe"]["forward"] == len(train) == 48
-    assert facts["options"]["select"]["options"]["embedding"] == tiny
-    assert facts["options"]["select"]["charge"] == 16  # a forward pass is a third of an example trained on
+    metadata = RunFolder.open(tmp_path / "run").metadata
+    assert "record" not in metadata["status"]
+    assert metadata["cost"]["probe"]["forward"] == len(train) == 48
+    assert metadata["options"]["select"]["options"]["embedding"] == tiny
+    assert metadata["options"]["select"]["charge"] == 16  # a forward pass is a third of an example trained on
     again = prune(train, **how)  # without a folder
     assert torch.equal(kept.selection.index, again.selection.index)
     radius = torch.cdist(features, features[kept.selection.index]).min(dim=1).values.max()

@@ -172,8 +172,8 @@ def test_damaged_folders_are_named(tmp_path):
         read_probed(tmp_path)
     file.unlink()
     assert torch.equal(probe(model, data, out=tmp_path)["features"], probe(model, data)["features"])
-    facts = json.loads((tmp_path / "probe.json").read_text())
-    (tmp_path / "probe.json").write_text(json.dumps({**facts, "kind": "signals"}))
+    metadata = json.loads((tmp_path / "probe.json").read_text())
+    (tmp_path / "probe.json").write_text(json.dumps({**metadata, "kind": "signals"}))
     with pytest.raises(RunError, match="not about a probe's arrays"):
         probe(model, data, out=tmp_path)
 

@@ -1,4 +1,4 @@
-"""Token and attention levels of Tri-Level E-ViT, a picture and a row at a time (arXiv 2211.10801; condense.md 1.10)."""
+"""Token and attention levels of Tri-Level E-ViT, an image and a row at a time (arXiv 2211.10801; condense.md 1.10)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def attention_map(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """(heads, n, n) attention of one picture: queries and keys (heads, n, d), a mask (n, n) of 0 and 1 or none."""
+    """(heads, n, n) attention of one image: queries and keys (heads, n, d), a mask (n, n) of 0 and 1 or none."""
     heads, n, d = q.shape
     q, k = q.detach(), k.detach()
     found = torch.zeros(heads, n, n, dtype=torch.float64)
@@ -50,10 +50,10 @@ def mask_of(under: Tensor, plain: Tensor, before: Tensor | None, kept: list[int]
 
 
 def forward(
-    model, picture: Tensor, *, tokens: float, attention: float, at: tuple[int, ...]
+    model, image: Tensor, *, tokens: float, attention: float, at: tuple[int, ...]
 ) -> tuple[Tensor, list[list[int]]]:
-    """Logits of one picture (channels, size, size) through a network named as ours, and what was kept at each stage."""
-    x = model.patch_embed(picture[None])[0]
+    """Logits of one image (channels, size, size) through a network named as ours, and what was kept at each stage."""
+    x = model.patch_embed(image[None])[0]
     first = [model.cls_token[0]] + ([] if model.dist_token is None else [model.dist_token[0]])
     prefix = len(first)
     x = torch.cat([*first, x]) + model.pos_embed[0]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from datawinnow.data.examples import Augment, Examples
-from datawinnow.pipeline.prune import prune
+from datawinnow.runs.prune import prune
 from datawinnow.train import Recipe
 
 HOSTILE = '<script>alert("x")</script>'
@@ -54,7 +54,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def run_folder(path: Path, *, classes: tuple[str, ...] = ("cat", HOSTILE, "dog")) -> Path:
-    """A run of 90 little pictures, pruned to 30%."""
+    """A run of 90 little images, pruned to 30%."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(90) % 3
     x = torch.randint(0, 60, (90, 3, 8, 8), dtype=torch.uint8, generator=generator)

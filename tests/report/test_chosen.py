@@ -1,4 +1,4 @@
-"""Who was chosen when: counted by hand on planted plans, chance by trying every outcome, a small safe picture."""
+"""Who was chosen when: counted by hand on planted plans, chance by trying every outcome, a small safe image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datawinnow.core.chosen import FILE, ChosenLog
 from datawinnow.core.errors import RunError
-from datawinnow.report import chosen, chosen_plots, words
+from datawinnow.core.selection_history import FILE, ChosenLog
+from datawinnow.report import selection_history as chosen
+from datawinnow.report import selection_history_plots as chosen_plots
+from datawinnow.report import words
 from datawinnow.report.svg import PALETTE
 
 
@@ -99,7 +101,7 @@ def test_chance_is_what_uniform_choices_come_to() -> None:
     assert (np.abs(seen - found.chance) < 4 * error).all()
 
 
-def test_the_picture_has_who_was_chosen_most_on_top_and_the_epochs_across() -> None:
+def test_the_image_has_who_was_chosen_most_on_top_and_the_epochs_across() -> None:
     log = log_of([ALL, [0, 1, 2, 3], [0, 1, 4, 5], [0, 1, 2, 3]], 10)
     found = chosen.choices(log, budgeted=False)
     assert found is not None
@@ -119,7 +121,7 @@ def test_the_cells_are_lines_over_neighbours_of_one_shade() -> None:
     assert drawn == {"M6 0h1": "0.19", "M0 1h6": "0.57", "M0 0h4M6 1h1": "0.95"}
 
 
-def test_pictures_are_vectors_small_and_in_the_colours_of_the_page() -> None:
+def test_images_are_vectors_small_and_in_the_colours_of_the_page() -> None:
     draw = np.random.default_rng(0)
     worst = draw.random((chosen.ROWS, chosen.COLUMNS))
     svg = chosen_plots.raster(worst, np.arange(chosen.COLUMNS + 1), (0.2, 0.5, 0.3), "chosen")
@@ -134,7 +136,7 @@ def test_pictures_are_vectors_small_and_in_the_colours_of_the_page() -> None:
     assert svg.count("<svg") == svg.count("</svg>") == 1
 
 
-def facts(passes: float | None = None, n: int = 10, classes: int = 2) -> dict[str, Any]:
+def metadata(passes: float | None = None, n: int = 10, classes: int = 2) -> dict[str, Any]:
     dataset = {"fingerprint": "f", "n": n, "classes": [f"<c{i}>" for i in range(classes)]}
     return {"dataset": dataset, "options": {"train": {"passes": passes}}}
 
@@ -143,7 +145,7 @@ def test_the_section_says_which_class_goes_short(tmp_path: Path) -> None:
     log_of([ALL, [0, 1, 2, 9], [0, 1, 2, 3], [0, 1, 3, 9]], 10, labels=np.array([0] * 5 + [1] * 5)).write(
         tmp_path / FILE
     )
-    found = chosen.section(tmp_path, facts())
+    found = chosen.section(tmp_path, metadata())
     assert found is not None
     assert found["classes"] == [
         {"name": "<c0>", "of": 5, "share": pytest.approx(100 * 10 / 15), "always": "40%", "never": "20%"},
@@ -158,17 +160,17 @@ def test_the_section_says_which_class_goes_short(tmp_path: Path) -> None:
 def test_of_many_classes_only_the_ends_are_named(tmp_path: Path) -> None:
     labels = np.arange(63) // 3
     log_of([list(range(60)), list(range(0, 60, 3))], 63, labels=labels).write(tmp_path / FILE)
-    found = chosen.section(tmp_path, facts(n=63, classes=2))
+    found = chosen.section(tmp_path, metadata(n=63, classes=2))
     assert found is not None
     assert found["classes"] == []
     assert "least of class 20 (0% on average)" in found["by_class"]
     assert "most of class <c0> (67%)" in found["by_class"]
 
 
-def test_the_picture_tells_of_a_cut_epoch(tmp_path: Path) -> None:
+def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
     log_of([[0, 1], [0, 2], [0]], 10).write(tmp_path / FILE)
     for passes, told in ((0.5, True), (None, False)):
-        found = chosen.section(tmp_path, facts(passes))
+        found = chosen.section(tmp_path, metadata(passes))
         assert found is not None
         assert found["figures"][0]["says"].endswith(chosen.CUT) == told
 
@@ -186,7 +188,7 @@ def test_what_cannot_be_told_is_said(
     rows: list[list[int]], how: dict[str, Any], says: str, figures: int, tmp_path: Path
 ) -> None:
     log_of(rows, 10, **how).write(tmp_path / FILE)
-    found = chosen.section(tmp_path, facts())
+    found = chosen.section(tmp_path, metadata())
     assert found is not None
     assert says in found["says"]
     assert len(found["figures"]) == figures
@@ -194,12 +196,12 @@ def test_what_cannot_be_told_is_said(
 
 
 def test_no_file_is_no_section_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
-    assert chosen.section(tmp_path, facts()) is None
+    assert chosen.section(tmp_path, metadata()) is None
     log_of([[0]], 10).write(tmp_path / FILE)
     with pytest.raises(RunError, match="another dataset"):
-        chosen.section(tmp_path, json.loads(json.dumps(facts()).replace('"f"', '"g"')))
+        chosen.section(tmp_path, json.loads(json.dumps(metadata()).replace('"f"', '"g"')))
     with pytest.raises(RunError, match="of 10 examples, the run of 11"):
-        chosen.section(tmp_path, facts(n=11))
+        chosen.section(tmp_path, metadata(n=11))
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def table_of(columns: dict[str, np.ndarray], **ends: str) -> pa.Table:
     fields = [pa.field("id", pa.string()), pa.field("label", pa.int64())]
     arrays = [pa.array([str(i) for i in range(n)]), pa.array(np.zeros(n, dtype=np.int64))]
     for name, values in columns.items():
-        facts = {"label": name.upper(), "end": ends.get(name, "high")}
-        fields.append(pa.field(name, pa.float32(), metadata=facts))
+        metadata = {"label": name.upper(), "end": ends.get(name, "high")}
+        fields.append(pa.field(name, pa.float32(), metadata=metadata))
         arrays.append(pa.array(values.astype(np.float32)))
     return pa.table(arrays, schema=pa.schema(fields))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datawinnow import report
-from datawinnow.report import crowd
+from datawinnow.report import plots_many_methods as crowd
 from datawinnow.report.table import Table, table
 from tests.report import fixtures
 from tests.report.test_page import DRAWN, Driver, browser  # noqa: F401

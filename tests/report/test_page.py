@@ -108,9 +108,9 @@ def test_a_run_that_has_only_begun_says_what_is_missing(tmp_path: Path, run: Pat
 def test_a_table_of_another_dataset_is_refused(tmp_path: Path, run: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(run, folder)
-    facts = json.loads((folder / "run.json").read_text())
-    facts["dataset"]["fingerprint"] = "f" * 16
-    (folder / "run.json").write_text(json.dumps(facts))
+    metadata = json.loads((folder / "run.json").read_text())
+    metadata["dataset"]["fingerprint"] = "f" * 16
+    (folder / "run.json").write_text(json.dumps(metadata))
     with pytest.raises(RunError, match="another dataset"):
         report.write(folder)
 

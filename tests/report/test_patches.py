@@ -20,20 +20,20 @@ from datawinnow.report import patches
 FACTS = {"dataset": {"fingerprint": "f"}}
 
 
-def picture() -> bytes:
+def drawn_image() -> bytes:
     packed = io.BytesIO()
     Image.new("RGB", (6, 4), (10, 200, 30)).save(packed, format="PNG")
     return packed.getvalue()
 
 
 def planted(folder: Path, kept: list[list[int]], about: dict[str, Any] | None = None, **line: Any) -> None:
-    lines = [{"id": "a.png", "label_name": "cat", "guess": "dog", "png": picture(), "kept": kept, **line}]
+    lines = [{"id": "a.png", "label_name": "cat", "guess": "dog", "png": drawn_image(), "kept": kept, **line}]
     schema = pa.schema(
         [*((name, pa.string()) for name in ("id", "label_name", "guess")), ("png", pa.binary()),
          ("kept", pa.list_(pa.list_(pa.int32())))]
     )  # fmt: skip
-    facts = {"fingerprint": "f", "at": [3, 6], "rows": 2, "columns": 3, "keep": 0.5, **(about or {})}
-    write_table(folder / patches.FILE, pa.Table.from_pylist(lines, schema=schema), facts)
+    metadata = {"fingerprint": "f", "at": [3, 6], "rows": 2, "columns": 3, "keep": 0.5, **(about or {})}
+    write_table(folder / patches.FILE, pa.Table.from_pylist(lines, schema=schema), metadata)
 
 
 def cells(path: str) -> set[tuple[float, float]]:
@@ -52,12 +52,12 @@ def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
     assert found["says"].startswith(
         "The network leaves patches out after the attention of blocks 3 and 6: of 6 patches 3, then 1 stay"
     )
-    (shown,) = found["pictures"]
+    (shown,) = found["images"]
     assert (shown["title"], shown["id"]) == ("cat, taken for dog", "a.png")
     root = tree.fromstring(str(shown["svg"]))
     image, veils, again = root.findall("image"), root.findall("path"), root.findall("use")
-    assert len(image) == 1, "the picture's bytes are there once"
-    assert base64.b64decode(image[0].get("href").split(",", 1)[1]) == picture()
+    assert len(image) == 1, "the image's bytes are there once"
+    assert base64.b64decode(image[0].get("href").split(",", 1)[1]) == drawn_image()
     assert [use.get("href") for use in again] == [f"#{image[0].get('id')}"] * 2
     side, gap, head = 32, patches.GAP, patches.HEAD  # three columns in 96 units
     for stage, gone in enumerate([{1, 3, 5}, {0, 1, 2, 3, 5}], start=1):
@@ -66,12 +66,12 @@ def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
         assert {(x, y - side) for x, y in lines(strokes.get("d"))} == cells(veil.get("d"))
         assert cells(veil.get("d")) == {(left + i % 3 * side, head + i // 3 * side) for i in gone}
         assert float(again[stage - 1].get("x")) == left
-    assert [text.text for text in root.findall("text")] == ["picture", "block 3: 3", "block 6: 1"]
+    assert [text.text for text in root.findall("text")] == ["image", "block 3: 3", "block 6: 1"]
 
 
 def test_words_from_outside_are_no_markup(tmp_path):
     planted(tmp_path, [[0], [0]], label_name="<b>&", guess="<b>&", id='"><script>')
-    (shown,) = patches.section(tmp_path, FACTS)["pictures"]
+    (shown,) = patches.section(tmp_path, FACTS)["images"]
     assert shown["title"] == "<b>&"
     assert not hasattr(shown["title"], "__html__"), "the template escapes it"
     assert "<script" not in shown["svg"]

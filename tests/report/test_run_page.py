@@ -12,8 +12,8 @@ import torch
 
 from datawinnow import dynamic, report
 from datawinnow.core.selection import Selection
-from datawinnow.pipeline.training import train_run
 from datawinnow.report.run_page import _pays
+from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe
 from tests.train.helpers import blobs
 
@@ -21,7 +21,7 @@ RECORD = {"backward": 3000, "forward": 0}
 META = {"keep": 0.3, "charge": 3000}
 
 
-def facts(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
+def metadata(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
     return {"dataset": {"n": 100}, "options": {"record": recorded or None}, "cost": cost}
 
 
@@ -29,7 +29,13 @@ def facts(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
     ("cost", "recorded", "keep", "passed", "back"),
     [
         ({"record": RECORD}, {"epochs": 30}, 0.3, "3,000", "after 1.4 runs"),  # 3000 / (3000 - 900)
-        ({"record": RECORD}, {"epochs": 30, "of": 200}, 0.3, "3,000", "after 0.2 runs"),  # 3000 / (20000 - 6000)
+        (
+            {"record": RECORD},
+            {"epochs": 30, "schedule_epochs": 200},
+            0.3,
+            "3,000",
+            "after 0.2 runs",
+        ),  # 3000 / (20000 - 6000)
         # a third of the 600 that were passed forward alone
         ({"record": RECORD, "probe": {"backward": 0, "forward": 600}}, {"epochs": 30}, 0.3, "3,200", "after 1.5 runs"),
         (
@@ -58,8 +64,8 @@ def facts(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
 def test_all_that_was_passed_for_the_scores_is_paid_back(
     cost: dict[str, Any], recorded: dict[str, int], keep: float, passed: str, back: str
 ) -> None:
-    said = _pays(facts(cost, **recorded), {**META, "keep": keep})
-    epochs = recorded.get("of", 30)
+    said = _pays(metadata(cost, **recorded), {**META, "keep": keep})
+    epochs = recorded.get("schedule_epochs", 30)
     assert said == (
         f"Scoring passed {passed} examples. Against full runs of {epochs} epochs, training on the kept examples pays "
         f"it back {back}. Against training on everything for fewer epochs it never pays by cost alone: there it must "
@@ -68,17 +74,17 @@ def test_all_that_was_passed_for_the_scores_is_paid_back(
 
 
 def test_a_method_that_read_nothing_owes_nothing() -> None:
-    said = _pays(facts({"record": RECORD}, epochs=30), {**META, "charge": 0})
+    said = _pays(metadata({"record": RECORD}, epochs=30), {**META, "charge": 0})
     assert said == "This method reads no recording, so nothing has to be paid back."
 
 
 @pytest.mark.parametrize(
-    ("facts", "meta"),
-    [(facts({"record": RECORD}, epochs=30), {}), (facts({}), META)],
+    ("metadata", "meta"),
+    [(metadata({"record": RECORD}, epochs=30), {}), (metadata({}), META)],
     ids=["nothing selected", "nothing recorded"],
 )
-def test_nothing_is_said_where_nothing_is_known(facts: dict[str, Any], meta: dict[str, Any]) -> None:
-    assert _pays(facts, meta) is None
+def test_nothing_is_said_where_nothing_is_known(metadata: dict[str, Any], meta: dict[str, Any]) -> None:
+    assert _pays(metadata, meta) is None
 
 
 # --- the page of a training -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What each corruption does to a picture, against a literal loop or Pillow."""
+"""What each corruption does to an image, against a literal loop or Pillow."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def all_of(method, x, **options):
     return method(x, torch.zeros(len(x), dtype=torch.int64), rate=1.0, generator=stream(0, "all"), **options)[0]
 
 
-def pictures(n=20, size=16):
-    """Smooth colour pictures: waves of random direction."""
+def images(n=20, size=16):
+    """Smooth colour images: waves of random direction."""
     g = stream(0, "waves")
     at = torch.arange(size) / size
     a, b, c = (torch.rand((n, 3, 1, 1), generator=g) for _ in range(3))
@@ -27,7 +27,7 @@ def pictures(n=20, size=16):
     return ((wave + 1) * 127).to(torch.uint8)
 
 
-def test_noise_has_its_mean_and_spread_and_is_its_own_in_every_picture_and_channel():
+def test_noise_has_its_mean_and_spread_and_is_its_own_in_every_image_and_channel():
     x = torch.full((200, 3, 16, 16), 0.5)
     noise = (all_of(gaussian_noise, x, std=0.05, mean=0.1) - 0.6) / 0.05
     n = noise.numel()
@@ -43,7 +43,7 @@ def test_noise_is_cut_and_does_not_wrap_around():
     assert float((dark == 0).float().mean()) > 0.99
 
 
-def test_occlusion_is_one_black_square_inside_the_picture_at_every_place_alike():
+def test_occlusion_is_one_black_square_inside_the_image_at_every_place_alike():
     x = torch.full((2000, 2, 6, 8), 200, dtype=torch.uint8)
     covered = all_of(occlusion, x, side=0.5) == 0
     assert torch.equal(covered[:, 0], covered[:, 1])
@@ -61,7 +61,7 @@ def test_occlusion_is_one_black_square_inside_the_picture_at_every_place_alike()
 
 @pytest.mark.parametrize(("size", "factor"), [(16, 4.0), (32, 4.0), (15, 2.0)])
 def test_low_resolution_is_pillows_bicubic_there_and_back(size, factor):
-    x = pictures(size=size)
+    x = images(size=size)
     new = all_of(low_resolution, x, factor=factor)
     small = max(1, round(size / factor))
     for before, after in zip(x, new, strict=True):
@@ -71,8 +71,8 @@ def test_low_resolution_is_pillows_bicubic_there_and_back(size, factor):
         assert int((wanted - after.int()).abs().max()) <= 3  # Pillow rounds after each of four passes
 
 
-def test_a_factor_of_one_leaves_pictures_as_they_are():
-    x = pictures()
+def test_a_factor_of_one_leaves_images_as_they_are():
+    x = images()
     assert torch.equal(all_of(low_resolution, x, factor=1.0), x)
 
 
@@ -100,12 +100,12 @@ def test_motion_blur_against_a_literal_loop(angle):
     x = torch.rand((2, 1, 9, 9), generator=stream(0, "blur"), dtype=torch.float64)
     new = all_of(motion_blur, x, length=5 / 9, angle=angle)
 
-    def at(picture, j, k):
+    def at(one_image, j, k):
         """Bilinear, mirrored at the middles of the outer pixels."""
         j, k = (abs(v) if v <= 8 else 16 - v for v in (j, k))
         j0, k0 = min(int(j), 7), min(int(k), 7)
         a, b = j - j0, k - k0
-        p = picture[j0 : j0 + 2, k0 : k0 + 2]
+        p = one_image[j0 : j0 + 2, k0 : k0 + 2]
         return (1 - a) * ((1 - b) * p[0, 0] + b * p[0, 1]) + a * ((1 - b) * p[1, 0] + b * p[1, 1])
 
     right, down = math.cos(math.radians(angle)), -math.sin(math.radians(angle))
@@ -116,7 +116,7 @@ def test_motion_blur_against_a_literal_loop(angle):
                 assert float(new[n, 0, j, k]) == pytest.approx(float(wanted), abs=1e-5)
 
 
-def test_every_picture_is_blurred_in_a_direction_of_its_own_between_45_degrees():
+def test_every_image_is_blurred_in_a_direction_of_its_own_between_45_degrees():
     x = torch.zeros(300, 1, 15, 15)
     x[..., 7, 7] = 1
     new = all_of(motion_blur, x, length=7 / 15)
@@ -135,7 +135,7 @@ def test_the_mixture_has_as_many_of_each_kind():
     new, _, changed = corruption(x, torch.zeros(103, dtype=torch.int64), rate=1.0, generator=stream(0, "mix"))
     assert bool(changed.all())
     black = (new == 0).flatten(1).sum(1)
-    # low resolution and blur leave an even picture as it is, fog makes it even and darker; 16 pixels are occluded
+    # low resolution and blur leave an even image as it is, fog makes it even and darker; 16 pixels are occluded
     same = (new - 0.9).abs().flatten(1).amax(1) < 1e-4
     foggy = (~same) & (new.flatten(1).std(1) < 0.05) & (new.flatten(1).mean(1) < 0.7)
     occluded = (black == 16) & ((new == 0.9).flatten(1).sum(1) == 48)
@@ -160,4 +160,4 @@ def test_the_mixture_has_as_many_of_each_kind():
 )
 def test_options_out_of_range_are_named(method, options, message):
     with pytest.raises(ArgumentError, match=message):
-        all_of(method, pictures(2), **options)
+        all_of(method, images(2), **options)

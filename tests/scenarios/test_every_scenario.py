@@ -8,11 +8,12 @@ import torch
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.scenarios import METHODS, _pictures
+from datawinnow.scenarios import METHODS
+from datawinnow.scenarios import _images as _images
 
-PICTURES = [key for key, f in METHODS.items() if "pictures" in f.card.needs]
+IMAGES = [key for key, f in METHODS.items() if "images" in f.card.needs]
 every = pytest.mark.parametrize("key", METHODS)
-every_picture = pytest.mark.parametrize("key", PICTURES)
+every_image = pytest.mark.parametrize("key", IMAGES)
 N = 45
 
 
@@ -28,7 +29,7 @@ def run(key, x, labels, rate=0.4, seed=1, **options):
 def test_these_are_there():
     kinds = {"gaussian_noise", "occlusion", "low_resolution", "fog", "motion_blur", "corruption"}
     assert set(METHODS) == kinds | {"symmetric", "pair", "long_tail", "duplicates"}
-    assert set(PICTURES) == kinds
+    assert set(IMAGES) == kinds
     for method in METHODS.values():
         assert method.card.kind == "scenario"
         assert set(method.card.takes) == {"rate", "generator"}
@@ -81,7 +82,7 @@ def test_as_many_rows_as_labels(key):
         run(key, x[:44], labels)
 
 
-@every_picture
+@every_image
 @pytest.mark.parametrize("rate", [0.1, 0.4, 1.0])
 def test_exactly_the_rate_is_changed_and_marked_and_labels_stay(key, rate):
     x, labels = examples()
@@ -92,19 +93,19 @@ def test_exactly_the_rate_is_changed_and_marked_and_labels_stay(key, rate):
     assert new.shape == x.shape
 
 
-@every_picture
+@every_image
 def test_the_answer_does_not_depend_on_how_many_are_worked_on_at_a_time(key, monkeypatch):
     x, labels = examples(torch.float32)
     x = x[..., :7, :5].contiguous()  # torch draws by sixteens: with a multiple of 16 values it would not show
     whole = run(key, x, labels, rate=0.9)[0]
     for size in (1, 2, 7):
-        monkeypatch.setattr(_pictures, "PIXELS", size * 3 * 35)
+        monkeypatch.setattr(_images, "PIXELS", size * 3 * 35)
         assert torch.equal(run(key, x, labels, rate=0.9)[0], whole), size
 
 
-@every_picture
+@every_image
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-def test_floating_pictures_keep_their_dtype_and_agree_with_uint8(key, dtype):
+def test_floating_images_keep_their_dtype_and_agree_with_uint8(key, dtype):
     x, labels = examples()
     new = run(key, x.to(dtype) / 255, labels)[0]
     assert new.dtype is dtype
@@ -128,7 +129,7 @@ def test_arrays_of_any_kind(key, tmp_path):
 
 @every
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 5, 1), (4, 1, 3, 12)])
-def test_pictures_of_any_size(key, shape):
+def test_images_of_any_size(key, shape):
     x = torch.rand(shape, generator=stream(0, "small"))
     new, _, _ = METHODS[key](x, torch.arange(shape[0]) % 2, rate=0.4, generator=stream(0, "s"), **classes(key))
     assert new.shape[1:] == x.shape[1:]
@@ -139,15 +140,15 @@ def classes(key):
     return {"classes": 2} if "classes" in METHODS[key].card.options else {}
 
 
-@every_picture
-def test_what_is_no_picture_is_named(key):
+@every_image
+def test_what_is_no_image_is_named(key):
     x, labels = examples()
     for given, message in (
-        (x[0], r"pictures must have shape \(n, channels, height, width\), got \(3, 8, 8\)"),
-        (x.long(), r"pictures must be uint8, or floating in \[0, 1\], got dtype torch\.int64"),
-        (x.float(), r"pictures of dtype torch\.float32 must be in \[0, 1\], got values from 0 to 25[45]"),
+        (x[0], r"images must have shape \(n, channels, height, width\), got \(3, 8, 8\)"),
+        (x.long(), r"images must be uint8, or floating in \[0, 1\], got dtype torch\.int64"),
+        (x.float(), r"images of dtype torch\.float32 must be in \[0, 1\], got values from 0 to 25[45]"),
         (torch.full((N, 1, 2, 2), float("nan")), r"must be in \[0, 1\], got values from nan"),
-        (None, "pictures must be an array of numbers, got NoneType"),
+        (None, "images must be an array of numbers, got NoneType"),
     ):
         with pytest.raises(ArgumentError, match=message):
             run(key, given, labels)

@@ -101,7 +101,7 @@ def test_optional_arrays_may_be_given_by_name_or_place():
 
 
 def test_it_goes_where_a_score_goes():
-    from datawinnow.pipeline.methods import compute_score
+    from datawinnow.methods.method import compute_score
 
     error, margin = recorded()
     hard = select.blend(scores.el2n, scores.aum)

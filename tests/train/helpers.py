@@ -23,12 +23,12 @@ def blobs(n: int = 60, seed: int = 0) -> Examples:
     return Examples(torch.randn(n, 5, generator=g) + labels[:, None], labels, ("a", "b", "c"), "blobs")
 
 
-def pictures(n: int = 48, size: int = 12, seed: int = 0, augment: Augment | None = None) -> Examples:
-    """Two classes of random colour pictures, the second brighter."""
+def images(n: int = 48, size: int = 12, seed: int = 0, augment: Augment | None = None) -> Examples:
+    """Two classes of random colour images, the second brighter."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 2
     x = torch.randint(0, 150, (n, 3, size, size), generator=g) + 100 * labels[:, None, None, None]
-    return Examples(x.to(torch.uint8), labels, ("dark", "light"), "pictures", augment=augment)
+    return Examples(x.to(torch.uint8), labels, ("dark", "light"), "images", augment=augment)
 
 
 def vector_net(seed: int = 0, dropout: float = 0.0, norm: bool = False) -> nn.Module:
@@ -40,8 +40,8 @@ def vector_net(seed: int = 0, dropout: float = 0.0, norm: bool = False) -> nn.Mo
         return nn.Sequential(*layers)
 
 
-def picture_net(seed: int = 0) -> nn.Module:
-    """A narrow ResNet-8 for `pictures`."""
+def image_net(seed: int = 0) -> nn.Module:
+    """A narrow ResNet-8 for `images`."""
     with forked(seed, "weights"):
         return resnet8(classes=2, width=4)
 
@@ -58,7 +58,7 @@ def literal_fit(
     *,
     index,
     epochs,
-    of,
+    schedule_epochs,
     batch,
     seed,
     peak,
@@ -78,7 +78,7 @@ def literal_fit(
     state = [{"m": torch.zeros_like(p), "v": torch.zeros_like(p)} for p in parameters]
     rates, time = [], 0
     whole = math.ceil(len(index) / batch)
-    planned = of * whole if last is None else (epochs - 1) * whole + math.ceil(last / batch)
+    planned = schedule_epochs * whole if last is None else (epochs - 1) * whole + math.ceil(last / batch)
     for epoch in range(epochs):
         order = index[torch.randperm(len(index), generator=stream(seed, "order", epoch))].tolist()
         if last is not None and epoch == epochs - 1:

@@ -17,7 +17,7 @@ from datawinnow.dynamic import RandomPruning
 from datawinnow.record import Recorder
 from datawinnow.train import Recipe, fit
 from datawinnow.train.fit import fabric_for
-from tests.train.helpers import PLAIN, blobs, literal_fit, picture_net, pictures, vector_net, weights
+from tests.train.helpers import PLAIN, blobs, image_net, images, literal_fit, vector_net, weights
 
 
 def half_cosine(t):
@@ -33,7 +33,7 @@ def up_and_down(t):
 SELECTION = Selection(torch.arange(59, 20, -1), torch.linspace(0, 3, 39))
 CASES = {
     "sgd cosine": ({}, {}, None),
-    "first part of a long run": ({"of": 7}, {"of": 7}, None),
+    "first part of a long run": ({"schedule_epochs": 7}, {"schedule_epochs": 7}, None),
     "adamw one-cycle": (
         {"optimizer": "adamw", "schedule": "one_cycle", "lr": 0.01},
         {"optimizer": "adamw", "factor": up_and_down, "peak": 0.01},
@@ -54,7 +54,7 @@ CASES = {
 def test_fit_matches_the_literal_loop(case):
     options, literally, selection = CASES[case]
     data, model = blobs(), vector_net()
-    how = {"epochs": 3, "of": 3, "batch": 16, "seed": 5, "peak": 0.1, "factor": half_cosine} | literally
+    how = {"epochs": 3, "schedule_epochs": 3, "batch": 16, "seed": 5, "peak": 0.1, "factor": half_cosine} | literally
     weight = None
     if selection is not None:
         weight = torch.zeros(60)
@@ -79,7 +79,9 @@ def test_fit_matches_the_literal_loop(case):
 def test_a_fraction_of_an_epoch_is_its_first_examples_and_the_schedule_ends_with_it(epochs, counts, tmp_path):
     data, model, seen = blobs(), vector_net(), []
     how = {"index": torch.arange(60), "batch": 16, "seed": 5, "peak": 0.1, "factor": half_cosine}
-    wanted, rates = literal_fit(model, data.x, data.labels, epochs=len(counts), of=None, last=counts[-1], **how)
+    wanted, rates = literal_fit(
+        model, data.x, data.labels, epochs=len(counts), schedule_epochs=None, last=counts[-1], **how
+    )
     told = lambda what, done, total: seen.append((done, total))  # noqa: E731
     stop = tmp_path / "checkpoint.safetensors"
     _, history = fit(model, data, epochs=epochs, seed=5, progress=told, checkpoint=stop, test=data, **PLAIN)
@@ -229,7 +231,7 @@ def test_of_is_the_first_part_of_the_long_run():
 
     long = vector_net(dropout=0.2, norm=True)
     fit(long, blobs(), epochs=5, on_epoch=keep, **PLAIN)
-    short, history = fit(vector_net(dropout=0.2, norm=True), blobs(), epochs=2, of=5, **PLAIN)
+    short, history = fit(vector_net(dropout=0.2, norm=True), blobs(), epochs=2, schedule_epochs=5, **PLAIN)
     assert torch.equal(weights(short), at[1][0])
     assert history.rows[1]["loss"] == at[1][1]["loss"]
     alone, _ = fit(vector_net(dropout=0.2, norm=True), blobs(), epochs=2, **PLAIN)
@@ -261,9 +263,9 @@ def test_kept_trains_on_its_examples_under_the_ids_of_the_whole():
 
 
 def test_bf16_runs_the_head_in_float32_and_probabilities_do_not_tie():
-    data = pictures(64, size=8)
+    data = images(64, size=8)
     recorder = Recorder(64, 1)
-    fit(picture_net(), data, epochs=1, recorder=recorder, **{**PLAIN, "precision": "bf16", "batch": 64})
+    fit(image_net(), data, epochs=1, recorder=recorder, **{**PLAIN, "precision": "bf16", "batch": 64})
     margin = recorder["margin"][0]
     assert margin.unique().numel() > 60
     assert (margin.bfloat16().float() != margin).float().mean() > 0.9  # values that bf16 has not
@@ -284,19 +286,19 @@ class NoLinear(nn.Module):
 def test_a_users_network_without_a_linear_layer(precision):
     torch.manual_seed(0)
     recorder = Recorder(48, 8)
-    model, history = fit(NoLinear(), pictures(), epochs=8, recorder=recorder, **{**PLAIN, "precision": precision})
+    model, history = fit(NoLinear(), images(), epochs=8, recorder=recorder, **{**PLAIN, "precision": precision})
     assert isinstance(model, NoLinear)
     assert history.rows[-1]["loss"] < history.rows[0]["loss"]
     assert recorder["seen"].all()
 
 
 def test_channels_last_equals_contiguous():
-    data = pictures(augment=Augment(crop=2))
-    plain, last = (fit(picture_net(), data, epochs=2, channels_last=c, **{**PLAIN, "lr": 0.01}) for c in (False, True))
+    data = images(augment=Augment(crop=2))
+    plain, last = (fit(image_net(), data, epochs=2, channels_last=c, **{**PLAIN, "lr": 0.01}) for c in (False, True))
     assert last[1].channels_last
     assert last[0].features[0].weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(weights(last[0]), weights(plain[0]), rtol=1e-3, atol=1e-4)
-    assert not torch.equal(weights(plain[0]), weights(picture_net()))
+    assert not torch.equal(weights(plain[0]), weights(image_net()))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -362,9 +364,9 @@ def test_the_last_epoch_is_evaluated_and_others_when_asked():
 
 
 def test_the_model_comes_back_as_it_was_but_trained():
-    model = picture_net()
+    model = image_net()
     model.train()
-    fit(model, pictures(), epochs=1, test=pictures(), **{**PLAIN, "precision": "bf16"})
+    fit(model, images(), epochs=1, test=images(), **{**PLAIN, "precision": "bf16"})
     assert not model.training
     assert type(model.classifier) is nn.Linear
     assert {p.device.type for p in model.parameters()} == {"cpu"}
@@ -421,7 +423,7 @@ def test_a_policy_and_a_recorder_get_the_cross_entropy_under_a_focal_loss():
 
 def test_progress_is_told_of_every_step():
     calls = []
-    fit(vector_net(), blobs(50), epochs=2, of=9, progress=lambda *call: calls.append(call), **PLAIN)
+    fit(vector_net(), blobs(50), epochs=2, schedule_epochs=9, progress=lambda *call: calls.append(call), **PLAIN)
     assert calls == [("training", step, 8) for step in range(1, 9)]
 
 
@@ -453,8 +455,8 @@ def test_one_example_and_one_class(n):
 
 
 def test_precision_auto_says_what_it_measured():
-    data = pictures()
-    model, history = fit(picture_net(), data, epochs=1, **{**PLAIN, "precision": "auto"})
+    data = images()
+    model, history = fit(image_net(), data, epochs=1, **{**PLAIN, "precision": "auto"})
     number = r"[0-9.]+ ms"
     sentence = (
         rf"^{history.precision}(, channels-last)? \(measured a step: fp32 {number}, bf16 {number}, "
@@ -472,11 +474,11 @@ def test_measuring_changes_no_weight(monkeypatch):
     from datawinnow.train import setup
 
     monkeypatch.setattr(setup, "fastest", lambda *a: ("fp32", False, "told"))
-    wanted = weights(fit(picture_net(), pictures(), epochs=1, **{**PLAIN, "precision": "auto"})[0])
+    wanted = weights(fit(image_net(), images(), epochs=1, **{**PLAIN, "precision": "auto"})[0])
     monkeypatch.undo()
     real = setup.fastest
     monkeypatch.setattr(setup, "fastest", lambda *a: ("fp32", False, real(*a)[2]))
-    assert torch.equal(weights(fit(picture_net(), pictures(), epochs=1, **{**PLAIN, "precision": "auto"})[0]), wanted)
+    assert torch.equal(weights(fit(image_net(), images(), epochs=1, **{**PLAIN, "precision": "auto"})[0]), wanted)
 
 
 def test_flops_are_counted_for_every_example():
@@ -505,7 +507,7 @@ def test_frozen_parameters_stay():
     ("how", "match"),
     [
         ({"epochs": 0}, "epochs must be above 0, got 0"),
-        ({"epochs": 3, "of": 2}, r"of must be a number in \[3, .* got 2"),
+        ({"epochs": 3, "schedule_epochs": 2}, r"schedule_epochs must be a number in \[3, .* got 2"),
         ({"learning_rate": 1}, "fit has no option 'learning_rate'; how to train is set by: batch, lr"),
         ({"optimizer": "adam"}, "optimizer must be one of 'sgd', 'adamw', got 'adam'"),
         ({"schedule": "cosin"}, "no schedule is called 'cosin'. Did you mean 'cosine'"),
@@ -558,9 +560,9 @@ def test_a_model_without_parameters_and_a_stream_are_refused():
 
 
 def test_recipe_facts_and_peak():
-    facts = Recipe(schedule=half_cosine, batch=3).facts()
-    assert facts["schedule"] == "half_cosine"
-    assert facts["batch"] == 3
+    metadata = Recipe(schedule=half_cosine, batch=3).metadata()
+    assert metadata["schedule"] == "half_cosine"
+    assert metadata["batch"] == 3
     assert (Recipe().peak, Recipe(optimizer="adamw").peak, Recipe(lr=0.3).peak) == (0.1, 0.001, 0.3)
 
 
@@ -580,7 +582,7 @@ def test_stop_is_asked_after_each_epoch_and_ends_the_training_there():
         return epoch == 2
 
     stopped, history = fit(vector_net(), data, epochs=5, seed=3, test=test, stop=stop, recorder=recorder, **PLAIN)
-    wanted, whole = fit(vector_net(), data, epochs=3, of=5, seed=3, test=test, **PLAIN)
+    wanted, whole = fit(vector_net(), data, epochs=3, schedule_epochs=5, seed=3, test=test, **PLAIN)
     assert asked == [0, 1, 2]
     assert [row["loss"] for row in history.rows] == [row["loss"] for row in whole.rows]
     assert torch.equal(weights(stopped), weights(wanted))

@@ -8,7 +8,7 @@ from datawinnow.data.examples import Augment
 from datawinnow.data.kept import Kept
 from datawinnow.record import Recorder
 from datawinnow.train import fit
-from tests.train.helpers import PLAIN, blobs, picture_net, pictures, vector_net, weights
+from tests.train.helpers import PLAIN, blobs, image_net, images, vector_net, weights
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,17 +25,17 @@ def test_a_weighted_selection_trains_to_the_weights_of_the_cpu():
     torch.testing.assert_close(weights(there).cpu(), weights(here), rtol=1e-3, atol=1e-4)
 
 
-def test_pictures_are_cropped_and_recorded_as_on_the_cpu():
-    data, columns = pictures(48, augment=Augment(crop=2)), {}
+def test_images_are_cropped_and_recorded_as_on_the_cpu():
+    data, columns = images(48, augment=Augment(crop=2)), {}
     for name, how in (("there", ON_GPU), ("here", PLAIN)):
         recorder = Recorder(48, 1)
-        fit(picture_net(), data, epochs=1, lr=1e-4, recorder=recorder, **how)
+        fit(image_net(), data, epochs=1, lr=1e-4, recorder=recorder, **how)
         columns[name] = recorder["p_label"]
     torch.testing.assert_close(columns["there"], columns["here"], rtol=1e-3, atol=1e-3)
 
 
 def test_no_step_waits_for_the_device():
-    data = pictures(48, augment=Augment(crop=2))
+    data = images(48, augment=Augment(crop=2))
     recorder, seen = Recorder(48, 1), []
 
     def first_step_done(what, done, total):
@@ -44,7 +44,7 @@ def test_no_step_waits_for_the_device():
 
     try:
         fit(
-            picture_net(),
+            image_net(),
             data,
             epochs=1,
             recorder=recorder,
@@ -65,7 +65,7 @@ def test_a_stopped_run_goes_on_to_the_same_loss(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(picture_net(), pictures(), epochs=4, checkpoint=at, on_epoch=stop, **ON_GPU)
-    _, resumed = fit(picture_net(), pictures(), epochs=4, checkpoint=at, **ON_GPU)
-    _, whole = fit(picture_net(), pictures(), epochs=4, **ON_GPU)
+        fit(image_net(), images(), epochs=4, checkpoint=at, on_epoch=stop, **ON_GPU)
+    _, resumed = fit(image_net(), images(), epochs=4, checkpoint=at, **ON_GPU)
+    _, whole = fit(image_net(), images(), epochs=4, **ON_GPU)
     assert [row["loss"] for row in resumed.rows] == pytest.approx([row["loss"] for row in whole.rows], rel=1e-3)

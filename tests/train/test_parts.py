@@ -16,7 +16,7 @@ from datawinnow.train import evaluate
 from datawinnow.train.flops import flops_per_example
 from datawinnow.train.precision import autocast, fastest, float32_head
 from datawinnow.train.schedule import constant, cosine, one_cycle, schedule_of
-from tests.train.helpers import blobs, picture_net, pictures, vector_net, weights
+from tests.train.helpers import blobs, image_net, images, vector_net, weights
 
 CPU = torch.device("cpu")
 
@@ -63,7 +63,7 @@ def test_evaluate_matches_the_literal_mean_over_all_examples(batch):
 
 
 def test_evaluate_normalises_a_selection_as_the_whole_is():
-    data, model = pictures(), picture_net()
+    data, model = images(), image_net()
     kept = Kept(data, Selection.of(torch.tensor([5, 2, 30, 11]), 48))
     assert evaluate(model, kept) == evaluate(model, data.subset(kept.selection.index))
     as_list = Kept([(x, int(y)) for x, y in data], kept.selection)
@@ -84,7 +84,7 @@ def test_evaluate_puts_the_mode_back_after_an_error():
 
 
 def test_evaluate_in_bf16_is_close_and_not_equal():
-    model, data = picture_net(), pictures()
+    model, data = image_net(), images()
     plain, rough = evaluate(model, data), evaluate(model, data, precision="bf16", channels_last=True)
     assert rough[1] == pytest.approx(plain[1], rel=0.02)
     assert rough[1] != plain[1]
@@ -197,7 +197,7 @@ def test_flops_are_two_per_multiply_add():
     forward, backward = flops_per_example(model, torch.randn(5, 3, 6, 6))
     conv, linear = 36 * 8 * 3 * 9, 8 * 36 * 4
     assert forward == 2 * (conv + linear)
-    assert backward == 2 * (conv + 2 * linear)  # no gradient of the pictures
+    assert backward == 2 * (conv + 2 * linear)  # no gradient of the images
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -200,7 +200,7 @@ def test_without_a_policy_passes_are_epochs():
         ({"epochs": 2, "passes": 2}, "give one of epochs= and passes="),
         ({"passes": 0}, "passes must be above 0, got 0"),
         ({"passes": -1}, "passes must be .*-1"),
-        ({"passes": 2, "of": 3, "policy": Told(PLANS)}, "of= goes with epochs="),
+        ({"passes": 2, "schedule_epochs": 3, "policy": Told(PLANS)}, "schedule_epochs= goes with epochs="),
         ({"passes": 2, "policy": Told(PLANS), "recorder": Recorder(60, 2)}, "a recorder counts epochs"),
     ],
 )

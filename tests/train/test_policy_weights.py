@@ -87,7 +87,7 @@ def test_a_policy_observes_the_cross_entropy_whatever_is_trained_on(gamma):
 
 def test_a_policy_follows_the_schedule_of_a_longer_run():
     how = {**STEP, "batch": 16, "schedule": "cosine"}
-    _, history = fit(vector_net(), blobs(), epochs=2, of=5, policy=Weighed(PLANS), **how)
+    _, history = fit(vector_net(), blobs(), epochs=2, schedule_epochs=5, policy=Weighed(PLANS), **how)
     # 20 and 54 examples: 2 and 4 steps; the rate of each epoch's last
     ends = [0.05 * (1 + math.cos(math.pi * t / 5)) for t in (1 / 2, 1 + 3 / 4)]
     assert [row["learning_rate"] for row in history.rows] == pytest.approx(ends, rel=1e-6)

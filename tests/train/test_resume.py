@@ -14,8 +14,8 @@ from datawinnow.data.examples import Augment
 from datawinnow.data.kept import Kept
 from datawinnow.record import Recorder
 from datawinnow.train import fit
-from datawinnow.train.checkpoint import load_checkpoint, read_facts, save_checkpoint
-from tests.train.helpers import PLAIN, blobs, picture_net, pictures, vector_net, weights
+from datawinnow.train.checkpoint import load_checkpoint, read_metadata, save_checkpoint
+from tests.train.helpers import PLAIN, blobs, image_net, images, vector_net, weights
 
 
 def stopping_after(steps):
@@ -36,8 +36,8 @@ CASES = {
     "no momentum": ({"momentum": 0.0}, vector_net, blobs),
     "bf16, channels-last, augmented": (
         {"precision": "bf16", "channels_last": True},
-        picture_net,
-        lambda: pictures(60, augment=Augment(crop=2)),
+        image_net,
+        lambda: images(60, augment=Augment(crop=2)),
     ),
     "through a DataLoader": ({"workers": 2}, vector_net, lambda: loader_of(blobs())),
     "weighted selection": ({}, vector_net, lambda: Kept(blobs(), Selection(torch.arange(50), torch.rand(50) * 0 + 2))),
@@ -82,13 +82,13 @@ def test_interrupted_and_gone_on_ends_in_the_same_bytes(tmp_path, case, stop):
 
 def test_a_finished_checkpoint_trains_no_more_and_more_epochs_go_on(tmp_path):
     checkpoint = tmp_path / "c.safetensors"
-    done, told = fit(vector_net(), blobs(), epochs=2, of=4, test=blobs(), checkpoint=checkpoint, **PLAIN)
+    done, told = fit(vector_net(), blobs(), epochs=2, schedule_epochs=4, test=blobs(), checkpoint=checkpoint, **PLAIN)
     calls = []
     again, history = fit(
         vector_net(),
         blobs(),
         epochs=2,
-        of=4,
+        schedule_epochs=4,
         checkpoint=checkpoint,
         progress=lambda *c: calls.append(c),
         **PLAIN,
@@ -108,12 +108,12 @@ def test_precision_is_as_begun_and_not_measured_again(tmp_path, monkeypatch):
     checkpoint = tmp_path / "c.safetensors"
     monkeypatch.setattr(setup, "fastest", lambda *a: ("bf16", True, "first"))
     auto = {**PLAIN, "precision": "auto", "batch": 24}
-    fit(picture_net(), pictures(), epochs=1, of=2, checkpoint=checkpoint, **auto)
+    fit(image_net(), images(), epochs=1, schedule_epochs=2, checkpoint=checkpoint, **auto)
     monkeypatch.setattr(setup, "fastest", lambda *a: pytest.fail("measured again"))
-    found, history = fit(picture_net(), pictures(), epochs=2, checkpoint=checkpoint, **auto)
+    found, history = fit(image_net(), images(), epochs=2, checkpoint=checkpoint, **auto)
     assert (history.precision, history.channels_last) == ("bf16", True)
     forced = {**auto, "precision": "bf16", "channels_last": True}
-    wanted, _ = fit(picture_net(), pictures(), epochs=2, **forced)
+    wanted, _ = fit(image_net(), images(), epochs=2, **forced)
     assert torch.equal(weights(found), weights(wanted))
 
 
@@ -133,7 +133,7 @@ SOME = Selection.of(torch.arange(30), 60)
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, other, match):
     checkpoint = tmp_path / "c.safetensors"
-    fit(vector_net(), blobs(), epochs=2, of=3, checkpoint=checkpoint, **PLAIN)
+    fit(vector_net(), blobs(), epochs=2, schedule_epochs=3, checkpoint=checkpoint, **PLAIN)
     before = checkpoint.read_bytes()
     given = {"model": vector_net(), "data": blobs(), "epochs": 3, **PLAIN, **other}
     with pytest.raises(RunError, match=match):
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_or_none_at_all_is_told(tmp_path):
 
 def test_recorded_epochs_that_are_missing_are_told(tmp_path):
     checkpoint = tmp_path / "c.safetensors"
-    fit(vector_net(), blobs(), epochs=2, of=3, checkpoint=checkpoint, **PLAIN)
+    fit(vector_net(), blobs(), epochs=2, schedule_epochs=3, checkpoint=checkpoint, **PLAIN)
     with pytest.raises(RunError, match=r"cannot resume at epoch 2: only 0 epochs are recorded in memory"):
         fit(vector_net(), blobs(), epochs=3, checkpoint=checkpoint, recorder=Recorder(60, 3), **PLAIN)
 
@@ -184,7 +184,7 @@ def test_a_nan_loss_keeps_the_epochs_before_and_a_lower_lr_goes_on(tmp_path):
     recorder = Recorder(60, 4, path=path)
     assert recorder.finished == 2
     assert recorder["loss"][:2].isfinite().all()
-    assert read_facts(checkpoint)["epoch"] == 2
+    assert read_metadata(checkpoint)["epoch"] == 2
     _, history = fit(vector_net(), blobs(), epochs=4, checkpoint=checkpoint, recorder=recorder, **PLAIN)
     recorder.consolidate()
     assert len(history.rows) == 4
@@ -210,7 +210,7 @@ def test_a_full_disk_keeps_what_was_there_and_goes_on(tmp_path, monkeypatch, whe
     with pytest.raises(RunError, match=r"the disk is full: could not write .*(epoch-0001.npz|c.safetensors)"):
         fit(vector_net(), blobs(), checkpoint=checkpoint, recorder=Recorder(60, 3, path=path), on_epoch=fill, **how)
     monkeypatch.undo()
-    assert read_facts(checkpoint)["epoch"] == 1
+    assert read_metadata(checkpoint)["epoch"] == 1
     recorder = Recorder(60, 3, path=path)
     assert recorder.finished == (1 if where == "epoch" else 2)
     found, _ = fit(vector_net(), blobs(), checkpoint=checkpoint, recorder=recorder, **how)

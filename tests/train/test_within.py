@@ -13,7 +13,7 @@ from datawinnow.data.kept import Kept
 from datawinnow.dynamic import UCB, InBatch, selective_backprop
 from datawinnow.record import Recorder
 from datawinnow.train import Recipe, fit
-from datawinnow.train.within import Within, still
+from datawinnow.train.in_batch import Within, still
 from tests.train.helpers import PLAIN, blobs, vector_net, weights
 
 SMALL = {**PLAIN, "batch": 4}
@@ -244,7 +244,7 @@ def test_options_out_of_range(how, words):
     [
         ({"policy": UCB(keep=0.5), "epochs": 2}, "without policy="),
         ({"recorder": Recorder(60, 2), "epochs": 2}, "without recorder="),
-        ({"passes": 2, "of": 4}, "of= goes with epochs="),
+        ({"passes": 2, "schedule_epochs": 4}, "schedule_epochs= goes with epochs="),
     ],
 )
 def test_what_does_not_go_together(options, words):

@@ -112,7 +112,7 @@ def made(name: str) -> nn.Module:
     return model.eval()
 
 
-def pictures(b: int = 3) -> Tensor:
+def images(b: int = 3) -> Tensor:
     """(b, 3, 32, 32)."""
     with forked(0, "pictures"):
         return torch.randn(b, 3, SIDE, SIDE)

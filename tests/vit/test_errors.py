@@ -9,7 +9,7 @@ from torch import nn
 from datawinnow import vit
 from datawinnow.core.errors import ArgumentError
 from datawinnow.models import build, resnet8
-from tests.vit.networks import made, pictures
+from tests.vit.networks import images, made
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_blocks_that_do_more_are_refused(where, what):
 def test_a_mask_of_somebody_else_is_refused():
     model = vit.sparsify(made("HF ViT bare"))
     with pytest.raises(ArgumentError, match="takes no attention mask beside its own"):
-        model(pictures(), attention_mask=torch.tensor([[1] * 60 + [0] * 5] * 3))
+        model(images(), attention_mask=torch.tensor([[1] * 60 + [0] * 5] * 3))
 
 
 @pytest.mark.parametrize("epoch", [-1, "3"])

@@ -16,7 +16,7 @@ from datawinnow.vit.choosing import attended_keys, class_scores, highest, withou
 from datawinnow.vit.masked import Keys, fused, gathered, published
 from datawinnow.vit.schedule import count_of
 from tests.reference import vit as literal
-from tests.vit.networks import made, pictures
+from tests.vit.networks import images, made
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_the_operations_of_deit_tiny_are_those_of_the_paper(keep, saving):
 
 def test_gathered_keys_save_operations_and_the_times_are_told():
     model = vit.sparsify(made("ours"), keep_tokens=1, keep_attention=0.1, form="gathered")
-    rows = {row.level: row for row in vit.level_costs(model, pictures(), rounds=2)}
+    rows = {row.level: row for row in vit.level_costs(model, images(), rounds=2)}
     assert list(rows) == ["dense", "tokens", "attention", "tokens and attention"]
     assert rows["tokens"].flops == rows["dense"].flops
     assert rows["attention"].flops == rows["tokens and attention"].flops < rows["dense"].flops

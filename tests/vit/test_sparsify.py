@@ -11,7 +11,7 @@ import torch
 from datawinnow import vit
 from datawinnow.vit import masked
 from tests.reference import vit as literal
-from tests.vit.networks import MAKERS, PATCHES, logits, made, pictures
+from tests.vit.networks import MAKERS, PATCHES, images, logits, made
 
 PREFIX = {"ours distilled": 2, "HF DeiT": 2, "HF DeiT teacher": 2, "timm names": 5}
 every = pytest.mark.parametrize("name", list(MAKERS))
@@ -21,7 +21,7 @@ every = pytest.mark.parametrize("name", list(MAKERS))
 @pytest.mark.parametrize("attention", [1.0, 0.3])
 @pytest.mark.parametrize("name", ["ours", "ours distilled"])
 def test_logits_and_kept_patches_are_those_of_the_literal_version(name, tokens, attention):
-    model, x = made(name), pictures(2)
+    model, x = made(name), images(2)
     model.blocks = model.blocks[:5]
     vit.sparsify(model, keep_tokens=tokens, keep_attention=attention, at=(1, 3))
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_logits_and_kept_patches_are_those_of_the_literal_version(name, tokens, 
 @pytest.mark.parametrize("form", [form for form in vit.FORMS if form not in ("fused", "paying")])
 @every
 def test_all_forms_give_the_same(name, form):
-    model, x = made(name), pictures()
+    model, x = made(name), images()
     with torch.no_grad():
         wanted = logits(vit.sparsify(model, form="fused"), x)
         plain = logits(vit.dense(model), x)
@@ -49,7 +49,7 @@ def test_all_forms_give_the_same(name, form):
 
 @pytest.mark.parametrize("form", ["fused", "gathered", "dense", "flex"])
 def test_all_forms_have_the_same_gradients(form):
-    x = pictures()
+    x = images()
     grads = []
     for each in ("auto", form):
         model = vit.sparsify(made("ours"), form=each, schedule=None).train()
@@ -61,7 +61,7 @@ def test_all_forms_have_the_same_gradients(form):
 
 @every
 def test_a_keep_rate_of_one_changes_no_bit(name):
-    model, x = made(name), pictures()
+    model, x = made(name), images()
     with torch.no_grad():
         before = logits(model, x)
         vit.sparsify(model, keep_tokens=1, keep_attention=None)
@@ -74,7 +74,7 @@ def test_a_keep_rate_of_one_changes_no_bit(name):
 @every
 def test_the_sparse_path_that_drops_nothing_is_the_dense_one(name):
     """At 63.5 of 64 patches ceil() keeps all: the path is the sparse one, the numbers are those of the dense one."""
-    model, x = made(name), pictures()
+    model, x = made(name), images()
     with torch.no_grad():
         before = logits(model, x)
         found = logits(vit.sparsify(model, keep_tokens=0.999, keep_attention=0.999), x)
@@ -85,7 +85,7 @@ def test_the_sparse_path_that_drops_nothing_is_the_dense_one(name):
 @every
 def test_in_training_the_sparse_path_draws_as_the_dense_one(name):
     """Dropout, of attention weights too, and stochastic depth: the same numbers from the same draws."""
-    model, x = made(name).train(), pictures()
+    model, x = made(name).train(), images()
     rated = 0
     for module in model.modules():
         for rate in {"p", "rate", "attention_dropout"} & set(vars(module)):
@@ -110,7 +110,7 @@ def test_in_training_the_sparse_path_draws_as_the_dense_one(name):
 
 @pytest.mark.parametrize("tokens", [1, 0.5])
 def test_the_paying_form_leaves_keys_out_where_that_saves_time_alone(monkeypatch, tokens):
-    model, x = made("ours"), pictures()
+    model, x = made("ours"), images()
     with torch.no_grad():
         without, under = (logits(vit.sparsify(model, keep_tokens=tokens, keep_attention=a), x) for a in (1, 0.05))
         assert not torch.allclose(without, under, atol=1e-3)
@@ -125,7 +125,7 @@ def test_the_paying_form_leaves_keys_out_where_that_saves_time_alone(monkeypatch
 
 @every
 def test_sequences_are_shorter_and_begin_with_the_tokens_before_the_patches(name):
-    model, x = made(name), pictures()
+    model, x = made(name), images()
     prefix = PREFIX.get(name, 1)
     vit.sparsify(model, keep_tokens=0.7)
     owner = model.sparsity.anatomy
@@ -148,7 +148,7 @@ def test_sequences_are_shorter_and_begin_with_the_tokens_before_the_patches(name
 
 
 def test_kept_patches_are_those_that_the_class_token_attends_to():
-    model, x = made("ours"), pictures()
+    model, x = made("ours"), images()
     with torch.no_grad():
         first = x
         first = model.patch_embed(first)
@@ -165,8 +165,8 @@ def test_kept_patches_are_those_that_the_class_token_attends_to():
         assert not set(scores[i].topk(3, largest=False).indices.tolist()) & set(kept[2][i].tolist())
 
 
-def test_a_picture_keeps_the_same_patches_in_any_batch():
-    model, x = vit.sparsify(made("ours")), pictures(5)
+def test_a_image_keeps_the_same_patches_in_any_batch():
+    model, x = vit.sparsify(made("ours")), images(5)
     together = vit.kept_patches(model, x)
     for i in range(5):
         assert [ids[0].tolist() for ids in vit.kept_patches(model, x[i : i + 1])] == [
@@ -178,7 +178,7 @@ def test_a_picture_keeps_the_same_patches_in_any_batch():
 
 @every
 def test_gradients_flow_and_weights_load_either_way(name):
-    model, x = made(name), pictures()
+    model, x = made(name), images()
     names = list(model.state_dict())
     plain = {k: v.clone() for k, v in model.state_dict().items()}
     vit.sparsify(model, schedule=None)
@@ -199,7 +199,7 @@ def test_gradients_flow_and_weights_load_either_way(name):
 
 @every
 def test_copies_and_pickles_stand_on_their_own_feet(name):
-    model, x = vit.sparsify(made(name)), pictures()
+    model, x = vit.sparsify(made(name)), images()
     with torch.no_grad():
         before = logits(model, x)
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -216,7 +216,7 @@ def test_copies_and_pickles_stand_on_their_own_feet(name):
 
 
 def test_training_follows_the_schedule_and_evaluation_the_final_rates():
-    model, x = made("ours"), pictures()
+    model, x = made("ours"), images()
     vit.sparsify(model, keep_tokens=0.5, keep_attention=0.5, schedule=vit.KeepSchedule(2, 4))
     model.train()
     model(x)
@@ -243,7 +243,7 @@ def test_training_follows_the_schedule_and_evaluation_the_final_rates():
 def test_a_mask_of_an_earlier_pass_is_not_used_again():
     model, x = (
         vit.sparsify(made("ours"), keep_tokens=1, keep_attention=0.3, schedule=vit.KeepSchedule(1, 1)),
-        pictures(),
+        images(),
     )
     with torch.no_grad():
         model(x)
@@ -252,7 +252,7 @@ def test_a_mask_of_an_earlier_pass_is_not_used_again():
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
-    x = pictures()
+    x = images()
     grads = []
     for checkpointed in (False, True):
         model = vit.sparsify(made("HF ViT"), schedule=None).train()
@@ -265,7 +265,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 def test_sparsifying_again_replaces_what_was():
-    model, x = made("ours"), pictures()
+    model, x = made("ours"), images()
     with torch.no_grad():
         wanted = vit.sparsify(made("ours"), keep_tokens=0.9, at=(2,))(x)
         vit.sparsify(model)
@@ -276,7 +276,7 @@ def test_sparsifying_again_replaces_what_was():
 
 
 def test_half_precision_keeps_as_many():
-    model, x = vit.sparsify(made("ours")), pictures()
+    model, x = vit.sparsify(made("ours")), images()
     with torch.no_grad():
         whole = model(x)
         kept = model.sparsity.kept[0]
@@ -289,7 +289,7 @@ def test_half_precision_keeps_as_many():
 
 @pytest.mark.slow
 def test_compiled_it_gives_the_same():
-    model, x = vit.sparsify(made("ours"), schedule=None), pictures()
+    model, x = vit.sparsify(made("ours"), schedule=None), images()
     with torch.no_grad():
         wanted = model(x)
         found = torch.compile(model, backend="eager")(x)

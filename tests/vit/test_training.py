@@ -20,8 +20,8 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked
 from datawinnow.core.tables import read_table
 from datawinnow.models import build
-from datawinnow.pipeline import sparse as pipeline
-from datawinnow.pipeline.training import train_run
+from datawinnow.runs import sparse as pipeline
+from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe, fit
 from datawinnow.train.checkpoint import load_checkpoint
 from tests.vit.networks import made
@@ -64,7 +64,7 @@ def test_fit_follows_the_schedule_and_counts_what_each_epoch_costs(digits):
 def test_a_resumed_training_gives_the_same_network(digits, tmp_path):
     def trained(epochs, checkpoint=None):
         model = vit.sparsify(network(), at=(1, 3), schedule=vit.KeepSchedule(1, 2))
-        return fit(model, digits[0], epochs=epochs, of=4, recipe=RECIPE, checkpoint=checkpoint)
+        return fit(model, digits[0], epochs=epochs, schedule_epochs=4, recipe=RECIPE, checkpoint=checkpoint)
 
     whole, history = trained(4)
     trained(2, tmp_path / "c.safetensors")
@@ -79,9 +79,9 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
     train, test = digits
     how = {"test": test, "epochs": 3, "model": "vit", "model_options": {"width": 16, "depth": 5}, "recipe": RECIPE}
     told = []
-    folder = train_run(train, tmp_path / "r", levels={"keep_tokens": 0.5, "at": [2, 4]}, tell=told.append, **how)
+    folder = train_run(train, tmp_path / "r", levels={"keep_tokens": 0.5, "at": [2, 4]}, log=told.append, **how)
     assert any("from blocks 2, 4 on keeps 0.5 of the patches each time" in line for line in told)
-    assert folder.facts["options"]["train"]["levels"] == {"keep_tokens": 0.5, "at": [2, 4]}
+    assert folder.metadata["options"]["train"]["levels"] == {"keep_tokens": 0.5, "at": [2, 4]}
     table, about = read_table(folder.path / "patches.parquet", "train")
     assert {key: about[key] for key in ("at", "rows", "columns", "keep")} == {
         "at": [2, 4],
@@ -121,8 +121,8 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
     killed = train_run(train, tmp_path / "killed", **how)
     for name in ("patches.parquet",):
         assert pq.read_table(killed.path / name).equals(pq.read_table(whole.path / name))
-    assert killed.facts["result"] == whole.facts["result"]
-    assert killed.facts["cost"]["train"]["flops"] == whole.facts["cost"]["train"]["flops"]
+    assert killed.metadata["result"] == whole.metadata["result"]
+    assert killed.metadata["cost"]["train"]["flops"] == whole.metadata["cost"]["train"]["flops"]
 
 
 def test_what_a_step_takes_in_the_end_is_told_level_by_level():
@@ -178,8 +178,8 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
         "--run",
         "t",
     )
-    facts = json.loads((tmp_path / "t" / "run.json").read_text())
-    asked = facts["options"]["train"]
+    metadata = json.loads((tmp_path / "t" / "run.json").read_text())
+    asked = metadata["options"]["train"]
     assert asked["levels"] == {"keep_tokens": 0.5, "keep_attention": 0.3, "form": "paying", "at": [2, 5]}
     assert asked["policy"] == "ExampleSwap(keep=0.8, period=1, swap=0.05, swaps=5)"
     page = tmp_path / "t" / "report.html"

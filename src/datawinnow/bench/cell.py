@@ -14,26 +14,26 @@ import torch
 from torch import Tensor
 
 from datawinnow.bench.arms import arm
+from datawinnow.bench.examples_seen import Passed
 from datawinnow.bench.grid import Cell, Grid
-from datawinnow.bench.passed import Passed
-from datawinnow.bench.probed import Recording, signals_of
+from datawinnow.bench.recording import Recording, signals_of
+from datawinnow.bench.result_row import result_row
 from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError, TrainingError
-from datawinnow.core.files import read_json, write_json
+from datawinnow.core.files import finite_or_none, read_json, write_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
+from datawinnow.methods.method import epochs_charged, reads_probe, select_by_method
 from datawinnow.models import build, choose
-from datawinnow.pipeline.about import facts_of
-from datawinnow.pipeline.methods import epochs_charged, reads_probe, select_by_method
-from datawinnow.pipeline.recording import fit_recorded
-from datawinnow.pipeline.rows import finite, result_row
-from datawinnow.pipeline.sparse import sparse
+from datawinnow.runs.dataset_info import facts_of
+from datawinnow.runs.record import fit_recorded
+from datawinnow.runs.sparse import sparse
 from datawinnow.train import Progress, fit
-from datawinnow.train.checkpoint import read_facts
+from datawinnow.train.checkpoint import read_metadata
 
 NOTHING = Cost()
 
@@ -121,16 +121,16 @@ def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None
     train, test = datasets_of(grid)
     train, changed = under_scenario(train, cell.scenario, cell.seed)
     run = _Run(grid, cell, out, train, test, progress)
-    facts = _recording(run) if grid.reads_recording(cell) else {}
-    failed = facts.get("failed")
+    metadata = _recording(run) if grid.reads_recording(cell) else {}
+    failed = metadata.get("failed")
     selection, score, select = Selection.everything(len(train)), NOTHING, NOTHING
-    if facts and cell.kind == "full":
-        reached = _Reached(facts["test_accuracy"], facts["test_loss"], Cost.from_dict(facts["cost"]), failed)
+    if metadata and cell.kind == "full":
+        reached = _Reached(metadata["test_accuracy"], metadata["test_loss"], Cost.from_dict(metadata["cost"]), failed)
     elif failed is not None:
-        return _row(run, changed, None, _Reached(failed=failed), score=Cost.from_dict(facts["cost"]), select=NOTHING)
+        return _row(run, changed, None, _Reached(failed=failed), score=Cost.from_dict(metadata["cost"]), select=NOTHING)
     else:
         if cell.kind == "static":
-            selection, score, select = _select(run, facts)
+            selection, score, select = _select(run, metadata)
         reached = _train(run, selection, changed)
         score += reached.beforehand
     return _row(run, changed, selection, reached, score=score, select=select)
@@ -215,13 +215,13 @@ def _recording(run: _Run) -> dict[str, Any]:
     checkpoint = folder / "checkpoint.safetensors"
     if done.exists():
         checkpoint.unlink(missing_ok=True)  # a kill may have come between the two
-        facts = read_json(done)
-        if facts["fingerprint"] != run.train.fingerprint:
+        metadata = read_json(done)
+        if metadata["fingerprint"] != run.train.fingerprint:
             raise RunError(
-                f"{folder} was recorded on another dataset (fingerprint {facts['fingerprint']}, this one has "
+                f"{folder} was recorded on another dataset (fingerprint {metadata['fingerprint']}, this one has "
                 f"{run.train.fingerprint}); give another --out folder, or remove it"
             )
-        return facts
+        return metadata
     write_json(done, _recorded(run, folder, checkpoint))
     checkpoint.unlink(missing_ok=True)
     return read_json(done)
@@ -229,33 +229,37 @@ def _recording(run: _Run) -> dict[str, Any]:
 
 def _recorded(run: _Run, folder: Path, checkpoint: Path) -> dict[str, Any]:
     """Record, leave the network behind, and say how it ended."""
-    facts = {"fingerprint": run.train.fingerprint, "epochs": run.grid.recorded_epochs}
-    recording = _as_read(run, folder, facts["epochs"])
+    metadata = {"fingerprint": run.train.fingerprint, "epochs": run.grid.recorded_epochs}
+    recording = _as_read(run, folder, metadata["epochs"])
     how: dict[str, Any] = {"which": recording.signals, "until": run.grid.until, **recording.how}
     try:
         network, history = fit_recorded(recording.build(), run.train, folder, checkpoint=checkpoint, **how)
     except TrainingError as error:
-        cost = read_facts(checkpoint)["cost"] if checkpoint.exists() else NOTHING.as_dict()
-        return {**facts, "cost": cost, "test_accuracy": None, "test_loss": None, "failed": str(error)}
+        cost = read_metadata(checkpoint)["cost"] if checkpoint.exists() else NOTHING.as_dict()
+        return {**metadata, "cost": cost, "test_accuracy": None, "test_loss": None, "failed": str(error)}
     recording.save(network)
     return {
-        **facts,
+        **metadata,
         "epochs": len(history.rows),
         "cost": history.cost.as_dict(),
-        "test_accuracy": finite(history.test_accuracy),
-        "test_loss": finite(history.test_loss),
+        "test_accuracy": finite_or_none(history.test_accuracy),
+        "test_loss": finite_or_none(history.test_loss),
     }
 
 
 def _as_read(run: _Run, folder: Path, epochs: int) -> Recording:
     """A recording of ``epochs``: how it is made, and made again if something is missing."""
     grid = run.grid
-    how = {"epochs": epochs, "of": grid.score.of or max(grid.train.epochs, grid.recorded_epochs), **run.how}
+    how = {
+        "epochs": epochs,
+        "schedule_epochs": grid.score.schedule_epochs or max(grid.train.epochs, grid.recorded_epochs),
+        **run.how,
+    }
     signals = signals_of([grid.spec(name)[0] for name in grid.methods if grid.kind(name) == "static"])
     return Recording(folder, run.train, functools.partial(_network, run, scoring=True), signals, how)
 
 
-def _select(run: _Run, facts: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
+def _select(run: _Run, metadata: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
     """What the cell's method keeps, what scoring it is charged, and what choosing cost.
 
     ``facts`` are those of the recording; none for a method that reads none.
@@ -266,11 +270,11 @@ def _select(run: _Run, facts: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
     generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
     arrays: Any = {}
     score = NOTHING
-    if facts:
-        recorded = int(facts["epochs"])
+    if metadata:
+        recorded = int(metadata["epochs"])
         read = recorded if reads_probe(method) else min(recorded, limit or recorded)
-        arrays, looking = _as_read(run, recording_folder(cell, run.out), recorded).arrays(method, limit)
-        score = Cost.from_dict(facts["cost"]).share(epochs_charged(method, read) / recorded) + looking
+        arrays, probe_kwargs = _as_read(run, recording_folder(cell, run.out), recorded).arrays(method, limit)
+        score = Cost.from_dict(metadata["cost"]).share(epochs_charged(method, read) / recorded) + probe_kwargs
     start = time.perf_counter()
     selection, _ = select_by_method(method, arrays, run.train.labels, keep=cell.keep, generator=generator)
     return selection, score, Cost(time.perf_counter() - start)

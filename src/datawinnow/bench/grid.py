@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field, field_validator
 
 from datawinnow.bench.specs import ByKeep, MethodSpec, Strict, at_keep
 from datawinnow.core.errors import ArgumentError
-from datawinnow.pipeline.methods import METHODS, Method, method_of, needs_of
-from datawinnow.pipeline.policies import POLICIES, name_of, policy_for, takes_keep
-from datawinnow.pipeline.settled import Settled
+from datawinnow.dynamic.build import POLICIES, name_of, policy_for, takes_keep
+from datawinnow.methods.method import METHODS, Method, method_of, needs_of
+from datawinnow.runs.early_stopping import Settled
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
 from datawinnow.train.recipe import check_recipe
@@ -67,11 +67,12 @@ class Train(Strict):
 class Scoring(Strict):
     """``[score]``: the recording that all scores of a seed and scenario share.
 
-    With ``until_stable`` it ends before ``epochs`` once its ranking has settled so far (`datawinnow.pipeline.settled`).
+    With ``until_stable`` it ends before ``epochs`` once its ranking has settled so far
+    (`datawinnow.runs.early_stopping`).
     """
 
     epochs: int | None = Field(default=None, gt=0)
-    of: int | None = Field(default=None, gt=0)
+    schedule_epochs: int | None = Field(default=None, gt=0)
     until_stable: float | None = Field(default=None, gt=0, le=1)
     model: str | None = None
     model_options: dict[str, Any] = {}
@@ -170,7 +171,7 @@ class Grid(Strict):
     def full_is_recording(self) -> bool:
         """Whether the full run and the scoring run are the same run, so that one does for both."""
         score = self.score
-        whole = score.epochs in (None, self.train.epochs) and score.of in (None, self.train.epochs)
+        whole = score.epochs in (None, self.train.epochs) and score.schedule_epochs in (None, self.train.epochs)
         return whole and not score.model and score.until_stable is None
 
     @property

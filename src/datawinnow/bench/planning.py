@@ -10,7 +10,7 @@ from typing import Any
 from datawinnow.bench.arms import plan_file
 from datawinnow.bench.cell import equal_epochs, recording_folder
 from datawinnow.bench.grid import Cell, Grid
-from datawinnow.bench.probed import awaited
+from datawinnow.bench.recording import awaited
 
 SLACK = 1.3
 """How much longer than by experience a cell is taken to need."""

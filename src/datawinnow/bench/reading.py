@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from datawinnow.bench.grid import BASELINES, Grid, parse_scenario
 from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.core.pretrained import is_pretrained
+from datawinnow.methods.method import rehearse
 from datawinnow.models import MODELS
-from datawinnow.pipeline.methods import rehearse
-from datawinnow.pipeline.settled import Settled
-from datawinnow.pipeline.sparse import check_levels
+from datawinnow.runs.early_stopping import Settled
+from datawinnow.runs.sparse import check_levels
 from datawinnow.train.recipe import check_recipe
 
 
@@ -86,10 +86,10 @@ def check_grid(grid: Grid) -> Grid:
             raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")
     if grid.score.model_options and not grid.score.model:
         raise ArgumentError("[score] model_options are those of [score] model, which is not given")
-    if grid.score.of is not None and grid.score.of < grid.recorded_epochs:
+    if grid.score.schedule_epochs is not None and grid.score.schedule_epochs < grid.recorded_epochs:
         raise ArgumentError(
-            f"[score] of={grid.score.of} is the length of the schedule, at least the {grid.recorded_epochs} epochs "
-            "recorded"
+            f"[score] schedule_epochs={grid.score.schedule_epochs} is the length of the schedule, at least "
+            f"the {grid.recorded_epochs} epochs recorded"
         )
     if grid.until is not None:
         _check_until(grid, grid.until)

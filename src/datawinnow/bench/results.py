@@ -113,8 +113,8 @@ def _compared(grid: Grid, rows: list[Row], out: Path) -> dict[str, Any]:
     path = out / "grid.json"
     fingerprint: str | None = None
     if path.exists() and (rows or (out / "recordings").exists()):
-        facts = read_json(path)
-        fingerprint, before = facts.get("fingerprint"), facts["settings"]
+        metadata = read_json(path)
+        fingerprint, before = metadata.get("fingerprint"), metadata["settings"]
         _compare_settings(before, own, {row["method"] for row in rows}, out)
         own["methods"] = {**before.get("methods", {}), **own["methods"]}
     fingerprint = fingerprint or (rows[0].get("fingerprint") if rows else None)
@@ -128,7 +128,7 @@ def _settings(grid: Grid) -> dict[str, dict[str, Any]]:
     train = grid.train.model_dump(include={"epochs", "model", "model_options", "at"})
     return {
         "data": grid.data.model_dump(exclude={"source"}),
-        "train": {**train, **{k: v for k, v in grid.train.recipe().facts().items() if k != "workers"}},
+        "train": {**train, **{k: v for k, v in grid.train.recipe().metadata().items() if k != "workers"}},
         "score": grid.score.model_dump(),
         "methods": {spec.name: spec.model_dump(exclude={"label"}) for spec in grid.method},
     }
@@ -139,7 +139,7 @@ def _compare_settings(before: dict[str, Any], own: dict[str, Any], there: set[st
 
     A setting that an older version did not have yet was at what is now its default.
     """
-    train = {**Recipe().facts(), "at": {}}
+    train = {**Recipe().metadata(), "at": {}}
     default = {"data": Data(source="").model_dump(), "train": train, "score": Scoring().model_dump()}
     for section in ("data", "train", "score", "methods"):
         then, now = before.get(section, {}), own[section]

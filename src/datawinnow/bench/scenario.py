@@ -23,7 +23,7 @@ def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
     ``changed`` is about the examples that are left.
 
     Raises:
-        DataError: the dataset does not show its labels, or the scenario needs pictures in memory and finds none.
+        DataError: the dataset does not show its labels, or the scenario needs images in memory and finds none.
     """
     if scenario == "clean":
         return train, torch.zeros(len(train), dtype=torch.bool)
@@ -38,15 +38,15 @@ def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
 
 @functools.lru_cache(maxsize=1)
 def _changed(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
-    """Kept for the next cell of the same seed and scenario: blurring 10,000 pictures takes seconds."""
+    """Kept for the next cell of the same seed and scenario: blurring 10,000 images takes seconds."""
     name, rate = parse_scenario(scenario)
     make = METHODS[name]
     own = card_of(make)
     how: dict[str, Any] = {"rate": rate, "generator": stream(seed, "scenario", scenario)}
     if "classes" in own.options:
         how["classes"] = len(train.classes)
-    if "pictures" in own.needs:
-        x, labels, changed = make(_pictures(train, name), train.labels, **how)
+    if "images" in own.needs:
+        x, labels, changed = make(_images(train, name), train.labels, **how)
         return dataclasses.replace(train, x=x, labels=labels), changed
     # row numbers in the place of the examples: a scenario that does not look at them works on any, on disk too
     rows = torch.arange(len(train))
@@ -56,12 +56,12 @@ def _changed(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
     return train.subset(index), changed
 
 
-def _pictures(train: Any, name: str) -> Tensor:
+def _images(train: Any, name: str) -> Tensor:
     x = getattr(train, "x", None)
     if not isinstance(x, Tensor) or x.ndim != 4:
         has = "stay on disk" if x is None else f"have shape {tuple(x.shape[1:])}"
         raise DataError(
-            f"the scenario {name!r} changes pictures in memory, but the examples of {train.name!r} {has}: load fewer "
-            "or smaller pictures ([data] limit, size), or take another scenario"
+            f"the scenario {name!r} changes images in memory, but the examples of {train.name!r} {has}: load fewer "
+            "or smaller images ([data] limit, size), or take another scenario"
         )
     return x

@@ -11,10 +11,10 @@ from datawinnow.bench.reading import check_grid
 from datawinnow.bench.specs import MethodSpec
 from datawinnow.core import check
 from datawinnow.core.card import card_of
+from datawinnow.dynamic.build import POLICIES
+from datawinnow.methods.method import score_of
 from datawinnow.models import MODELS
-from datawinnow.pipeline.methods import score_of
-from datawinnow.pipeline.policies import POLICIES
-from datawinnow.pipeline.settled import WINDOW
+from datawinnow.runs.early_stopping import WINDOW
 
 LEAST_EPOCHS, LEAST_WINDOW = 4, 3
 """The shortest window that every score takes, and a run that is longer than it."""
@@ -43,7 +43,9 @@ def shrunk(grid: Grid, by: int) -> Grid:
     recorded = None if score.epochs is None else min(epochs, _least(score.epochs, by, LEAST_WINDOW))
     scoring = {
         "epochs": recorded,
-        "of": None if score.of is None else max(recorded or epochs, _least(score.of, by, LEAST_EPOCHS)),
+        "schedule_epochs": None
+        if score.schedule_epochs is None
+        else max(recorded or epochs, _least(score.schedule_epochs, by, LEAST_EPOCHS)),
         "until_stable": score.until_stable if (recorded or epochs) >= WINDOW else None,
         "model_options": _narrow(score.model, score.model_options, by),
     }

@@ -38,9 +38,9 @@ Start with:
 
   $ datawinnow demo
 
-  $ datawinnow prune my-pictures/ --keep 0.3 --check
+  $ datawinnow prune my-images/ --keep 0.3 --check
 
-Decoded pictures are kept in ~/.cache/datawinnow (DATAWINNOW_CACHE; empty: no cache), up to 10 GB \
+Decoded images are kept in ~/.cache/datawinnow (DATAWINNOW_CACHE; empty: no cache), up to 10 GB \
 (DATAWINNOW_CACHE_GB); those not used for longest go first.
 """
 

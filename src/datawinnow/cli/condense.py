@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from datawinnow.cli import found
+from datawinnow.cli import datasets as found
 from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -78,7 +78,7 @@ class Judging:
 
 
 @verb(
-    "datawinnow condense my-pictures/ --method dm --per-class 10",
+    "datawinnow condense my-images/ --method dm --per-class 10",
     "datawinnow condense digits --method dsa --per-class 1 --iterations 200 --option real_batch=64",
 )
 def condense(
@@ -143,7 +143,7 @@ def condense(
     a page.
     """
     from datawinnow import condense as library
-    from datawinnow.condense._run import check_judging, condense_run, pictures
+    from datawinnow.condense._run import all_images, check_judging, condense_run
     from datawinnow.core.card import resolve
 
     screen = Screen(quiet=quiet)
@@ -156,7 +156,7 @@ def condense(
 
         torch.set_num_threads(network.threads)
     train, test = found.load(data, loading.given(), screen)
-    pictures(train)
+    all_images(train)
     name, model_options = network.chosen(train.shape)
     build = _builder(name, train, model_options)
     spelled = ", ".join([name, *(f"{k}={v}" for k, v in model_options.items())])
@@ -169,7 +169,7 @@ def condense(
         how_much = {**options, "per_class": per_class, "build": build}
         _estimated(screen, chosen, (train, test), seed, count, judging, how_much)
     with screen.stage() as stage:
-        facts = condense_run(
+        metadata = condense_run(
             train, test, path, method=chosen, per_class=per_class, build=build, network=spelled, seed=seed,
             iterations=count, options=options, networks=judging.networks, watched=judging.watched,
             snapshots=judging.snapshots, epochs=judging.judge_epochs, augment=how, load=loading.given(), progress=stage,
@@ -179,7 +179,7 @@ def condense(
         from datawinnow import report as pages
 
         page = pages.write(path)
-    _tell(screen, facts, path, page)
+    _tell(screen, metadata, path, page)
 
 
 TAKEN = ("per_class", "build", "generator", "iterations", "augment", "device", "mean", "std", "classes", "checkpoint")
@@ -258,15 +258,15 @@ def _estimated(
     )
 
 
-def _tell(screen: Screen, facts: dict[str, Any], path: Path, page: Path | None) -> None:
-    rows = {row["set"]: row for row in facts["result"]["curve"]}
-    last = rows.get(f"iteration {facts['options']['iterations']}")
+def _tell(screen: Screen, metadata: dict[str, Any], path: Path, page: Path | None) -> None:
+    rows = {row["set"]: row for row in metadata["result"]["curve"]}
+    last = rows.get(f"iteration {metadata['options']['iterations']}")
     if last is not None:
         screen.say(f"accuracy {spread_of(last)} on held-out data, of {len(last['accuracies'])} networks trained on it")
     lines = []
     if last is not None and "random" in rows:
         lines.append(("against", f"{spread_of(rows['random'])} with as many random real images"))
-    cost = facts["cost"]
+    cost = metadata["cost"]
     lines.append(("cost", f"{duration(cost['seconds'])}; {sum(cost['passed'].values()):,} images passed"))
     lines.append(("images", str(path / "synthetic.safetensors")))
     if page is not None:

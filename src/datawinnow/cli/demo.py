@@ -21,7 +21,7 @@ KEEP = 0.3
 
 @verb("datawinnow demo", "datawinnow demo --out /tmp/demo")
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where results and pictures go.")] = Path(
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where results and images go.")] = Path(
         "runs/demo"
     ),
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Trainings at a time; 0 for one a core.", min=0)] = 0,
@@ -40,21 +40,21 @@ def demo(
         grid = read_grid(file)
     screen.note(f"demo: {grid.about}")
     rows, _ = run(screen, grid, out, jobs=jobs)
-    pages = pictures(screen, grid, out / "prune")
+    pages = images(screen, grid, out / "prune")
     show(screen, out, rows)
-    screen.rows([("pictures", str(pages))])
-    screen.note("next, with your own data: datawinnow prune my-pictures/ --keep 0.3 --check")
+    screen.rows([("images", str(pages))])
+    screen.note("next, with your own data: datawinnow prune my-images/ --keep 0.3 --check")
 
 
-def pictures(screen: Screen, grid: Grid, folder: Path) -> Path:
+def images(screen: Screen, grid: Grid, folder: Path) -> Path:
     """A prune run as in the grid, for its gallery and its data map; the path of its page."""
     from datawinnow import report
     from datawinnow.bench.cell import datasets_of
-    from datawinnow.pipeline.recording import record
-    from datawinnow.pipeline.verbs import select
+    from datawinnow.runs.record import record
+    from datawinnow.runs.verbs import select
 
     train, test = datasets_of(grid)
-    with screen.stage("recording once more, for pictures") as stage:
+    with screen.stage("recording once more, for images") as stage:
         done = record(
             train,
             folder,

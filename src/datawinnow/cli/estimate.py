@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from datawinnow.cli import found
+from datawinnow.cli import datasets as found
 from datawinnow.cli.options import Choosing, Epochs, Loading, Quiet, Source, Training
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
 
 
-@verb("datawinnow estimate my-pictures/ --method dual --epochs 30", "datawinnow estimate my-pictures/ --keep 0.3")
+@verb("datawinnow estimate my-images/ --method dual --epochs 30", "datawinnow estimate my-images/ --keep 0.3")
 def estimate(
     data: Source,
     loading: Loading,
@@ -42,7 +42,7 @@ def estimate(
     screen = Screen(quiet=quiet)
     recipe, options, method = training.recipe(), training.model_options(), choosing.chosen()
     train, _ = found.load(data, loading.given(), screen)
-    from datawinnow.pipeline.estimate import estimate as estimate_run
+    from datawinnow.runs.estimate import estimate as estimate_run
 
     answer = estimate_run(
         train, epochs=epochs, model=training.model, model_options=options, recipe=recipe, keep=keep, method=method

@@ -113,7 +113,7 @@ def instruct(
         typer.Option(
             "--embedding",
             metavar="NAME",
-            help="Field of the embeddings for clusters and duplicates. Default: those of the pictures, else of the "
+            help="Field of the embeddings for clusters and duplicates. Default: those of the images, else of the "
             "texts.",
             rich_help_panel=_CHOICE,
             show_default=False,
@@ -220,14 +220,14 @@ def instruct(
     with screen.stage() as stage:
         done = choose(
             found, run=folder, keep=kept, subsets=subsets, mode=mode, way=_way(score), choice=choice, out=out,
-            seed=seed, check=check, ends=ends, progress=stage, tell=screen.note,
+            seed=seed, check=check, ends=ends, progress=stage, log=screen.note,
         )  # fmt: skip
     page = None
     if not no_report:
         from datawinnow import report
 
         page = report.write(folder)
-    _tell(screen, done.facts, folder, page)
+    _tell(screen, done.metadata, folder, page)
 
 
 def keep_of(text: str) -> int | float:
@@ -272,28 +272,29 @@ def _way(score: str | None) -> str | None:
     return MEAN if score == "mean" else score
 
 
-def _tell(screen: Screen, facts: Mapping[str, Any], folder: Path, page: Path | None) -> None:
-    n, budget = facts["n"], facts["budget"]
-    screen.say(f"kept {budget:,} of {n:,} pairs ({100 * budget / n:.3g}%) by {facts['label']}")
+def _tell(screen: Screen, metadata: Mapping[str, Any], folder: Path, page: Path | None) -> None:
+    n, budget = metadata["n"], metadata["budget"]
+    screen.say(f"kept {budget:,} of {n:,} pairs ({100 * budget / n:.3g}%) by {metadata['label']}")
     rows = [("selection", str(folder / "selection.parquet"))]
-    rows += [("why", f"{count:,} {sentence}") for sentence, count in facts["reasons"].items()]
-    rows += [("lacking", f"{count:,} pairs lack {name}") for name, count in facts["lacking"].items()]
-    rows.append(("clusters", facts["clusters"]))
-    if facts["by_cluster"] and len(facts["by_cluster"]) <= 30:
-        rows.append(("", "kept " + ", ".join(str(row["kept"]) for row in facts["by_cluster"])))
-    if "out" in facts:
-        rows.append(("written", f"{facts['out']}: the kept pairs, in the layout they came in"))
+    rows += [("why", f"{count:,} {sentence}") for sentence, count in metadata["reasons"].items()]
+    rows += [("lacking", f"{count:,} pairs lack {name}") for name, count in metadata["lacking"].items()]
+    rows.append(("clusters", metadata["clusters"]))
+    if metadata["by_cluster"] and len(metadata["by_cluster"]) <= 30:
+        rows.append(("", "kept " + ", ".join(str(row["kept"]) for row in metadata["by_cluster"])))
+    if "out" in metadata:
+        rows.append(("written", f"{metadata['out']}: the kept pairs, in the layout they came in"))
     if page is not None:
         rows.append(("report", str(page)))
     screen.rows(rows)
-    if facts["means"]:
+    if metadata["means"]:
         screen.say()
         head = ["mean of", "chosen", "pool", "gap in spreads"]
         lines = [
-            [row["name"], f"{row['chosen']:.4g}", f"{row['pool']:.4g}", f"{row['gap']:+.2f}"] for row in facts["means"]
+            [row["name"], f"{row['chosen']:.4g}", f"{row['pool']:.4g}", f"{row['gap']:+.2f}"]
+            for row in metadata["means"]
         ]
         screen.say(columns(head, lines))
-    if facts["says"]:
+    if metadata["says"]:
         screen.say()
-        for line in facts["says"]:
+        for line in metadata["says"]:
             screen.say(line)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datawinnow.instruct.terms import Estimate
 
 _PANEL, _JUDGE = "Indicators", "Judge (an OpenAI-compatible endpoint)"
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 COMPONENTS = 6
 """Principal components of embeddings that are features, as published."""
 
@@ -33,13 +33,11 @@ class Measuring:
 
     clip: Annotated[
         str | None,
-        _text("--clip", "MODEL", "CLIP of transformers: CLIP score, and embeddings of the pictures. Default: none."),
+        _text("--clip", "MODEL", "CLIP of transformers: CLIP score, and embeddings of the images. Default: none."),
     ] = None
     images: Annotated[
         Path | None,
-        _text(
-            "--images", "FOLDER", "Where pictures are: by their path in the data, else by id. Default: beside PAIRS."
-        ),
+        _text("--images", "FOLDER", "Where images are: by their path in the data, else by id. Default: beside PAIRS."),
     ] = None
     reward_model: Annotated[
         str | None,
@@ -168,13 +166,13 @@ def _embedded(name: str, found: Any, vectors: dict[str, Any]) -> None:
         vectors[f"{name}_features"] = fit_pca(found, k)(found).double().numpy()
 
 
-def picture_of(pairs: Pairs, i: int, folder: Path) -> Path | None:
-    """Where the picture of a pair is: the path in the data, or a picture called by its id."""
+def image_of(pairs: Pairs, i: int, folder: Path) -> Path | None:
+    """Where the image of a pair is: the path in the data, or an image called by its id."""
     named = pairs.image[i]
     if named is not None:
         return folder / named
-    inside = (folder / f"{pairs.ids[i]}{suffix}" for suffix in PICTURES)
-    return next((path for path in inside if path.is_file()), folder / f"{pairs.ids[i]}{PICTURES[0]}")
+    inside = (folder / f"{pairs.ids[i]}{suffix}" for suffix in IMAGES)
+    return next((path for path in inside if path.is_file()), folder / f"{pairs.ids[i]}{IMAGES[0]}")
 
 
 def _clip(
@@ -185,7 +183,7 @@ def _clip(
     from datawinnow.instruct.pairs import Problem, lines_of
 
     folder = wanted.images or (pairs.source.path if pairs.source.path.is_dir() else pairs.source.path.parent)
-    images = [picture_of(pairs, i, folder) for i in range(len(pairs))]
+    images = [image_of(pairs, i, folder) for i in range(len(pairs))]
     clip = Clip(str(wanted.clip), device=wanted.device)
     numbers["clip"] = clip_score(pairs.answer, images, clip=clip, store=store, progress=stage).double().numpy()
     problems = [Problem(int(pairs.place[i]), kind, detail) for i, kind, detail in clip.problems]

@@ -93,7 +93,7 @@ class Levels:
         return found
 
     def sparse(self) -> dict[str, Any] | None:
-        """Options of `pipeline.sparse`; None where neither tokens nor attention are asked for.
+        """Options of `datawinnow.runs.sparse`; None where neither tokens nor attention are asked for.
 
         Raises:
             ArgumentError: ``--sparse-at`` is no list of whole numbers.

@@ -14,7 +14,7 @@ from datawinnow.cli.verb import verb
 from datawinnow.core.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from datawinnow.pipeline.methods import Method
+    from datawinnow.methods.method import Method
 
 Entry = tuple[str, str, list[str], Callable[[], str]]
 """Kind, key, fields of the table, and the full detail."""
@@ -67,7 +67,7 @@ def methods(
 def catalogue() -> list[Entry]:
     """Every method, score, selector, policy, batch selector, condenser and scenario."""
     from datawinnow import condense, dynamic, scenarios, scores, select
-    from datawinnow.pipeline.methods import METHODS
+    from datawinnow.methods.method import METHODS
 
     entries = [_of_method(method) for method in METHODS.values()]
     own = (scores.METHODS, select.METHODS, dynamic.POLICIES, dynamic.BATCH_SELECTORS)
@@ -78,7 +78,7 @@ def catalogue() -> list[Entry]:
 
 def _of_method(method: Method) -> Entry:
     from datawinnow.core.card import card_of
-    from datawinnow.pipeline.methods import needs_of, score_of, selector_of
+    from datawinnow.methods.method import needs_of, score_of, selector_of
 
     chooser = card_of(selector_of(method))
     score = card_of(score_of(method.score)) if method.score is not None else None
@@ -107,7 +107,7 @@ def _of_method(method: Method) -> Entry:
 
 
 def _of_part(part: Any) -> Entry:
-    from datawinnow.pipeline.registry import probe_options
+    from datawinnow.methods.registry import probe_options
 
     card = part.card
     looks = probe_options(card.needs) if card.kind == "score" else ()

@@ -14,7 +14,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.pretrained import is_pretrained
 
 if TYPE_CHECKING:
-    from datawinnow.pipeline.methods import Method
+    from datawinnow.methods.method import Method
     from datawinnow.train import Recipe
 
 _DATA, _TRAIN, _METHOD, _OUT = "Data", "Training", "Method", "Output"
@@ -23,7 +23,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="digits (embedded), a folder of pictures by class, a .parquet file or a folder of them, an .npz file, "
+        help="digits (embedded), a folder of images by class, a .parquet file or a folder of them, an .npz file, "
         "labelled texts in .csv, .tsv or .jsonl, or hf:owner/name.",
         show_default=False,
     ),
@@ -52,10 +52,10 @@ Epochs = Annotated[
     int,
     typer.Option("--epochs", metavar="N", help="Epochs recorded: passes over all the data.", rich_help_panel=_TRAIN),
 ]
-Of = Annotated[
+ScheduleEpochs = Annotated[
     int | None,
     typer.Option(
-        "--of",
+        "--schedule-epochs",
         metavar="N",
         help="Epochs of the training that is planned; recording follows the first part of its schedule. "
         "Default: as many as --epochs.",
@@ -129,7 +129,7 @@ class Loading:
         typer.Option(
             "--size",
             metavar="PIXELS",
-            help="Side that pictures are resized to. Default: as they are if all are of one size up to 64, else chosen "
+            help="Side that images are resized to. Default: as they are if all are of one size up to 64, else chosen "
             "and told.",
             rich_help_panel=_DATA,
             show_default=False,
@@ -171,7 +171,7 @@ class Loading:
         typer.Option(
             "--image",
             metavar="NAME",
-            help="Column (or array) of pictures in Parquet, .npz or hf:. Default: guessed.",
+            help="Column (or array) of images in Parquet, .npz or hf:. Default: guessed.",
             rich_help_panel=_DATA,
             show_default=False,
         ),
@@ -221,8 +221,8 @@ class Loading:
         bool | None,
         typer.Option(
             "--flip/--no-flip",
-            help="Whether training mirrors pictures left to right half of the time; not for text, digits, left and "
-            "right. Default: colour pictures only, which is told.",
+            help="Whether training mirrors images left to right half of the time; not for text, digits, left and "
+            "right. Default: colour images only, which is told.",
             rich_help_panel=_DATA,
             show_default=False,
         ),
@@ -231,7 +231,7 @@ class Loading:
         bool,
         typer.Option(
             "--skip-broken",
-            help="Leave out pictures that cannot be decoded and broken lines, and tell how many; otherwise the first "
+            help="Leave out images that cannot be decoded and broken lines, and tell how many; otherwise the first "
             "is an error.",
             rich_help_panel=_DATA,
             show_default=False,
@@ -422,8 +422,8 @@ class Choosing:
             ArgumentError: unknown names or options, or a method and a score at once.
         """
         from datawinnow.core.card import card_of
-        from datawinnow.pipeline.methods import method_of, score_of, selector_of
-        from datawinnow.pipeline.registry import cuts_off, probe_options
+        from datawinnow.methods.method import method_of, score_of, selector_of
+        from datawinnow.methods.registry import cuts_off, probe_options
 
         if self.method is not None and (self.score or self.select):
             raise ArgumentError(

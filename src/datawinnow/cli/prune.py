@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from datawinnow.cli import found
-from datawinnow.cli.options import Choosing, Epochs, Keep, Loading, Of, Quiet, Run, Seed, Source, Training, UntilStable
+from datawinnow.cli import datasets as found
+from datawinnow.cli.options import (
+    Choosing,
+    Epochs,
+    Keep,
+    Loading,
+    Quiet,
+    Run,
+    ScheduleEpochs,
+    Seed,
+    Source,
+    Training,
+    UntilStable,
+)
 from datawinnow.cli.select import kept_line, reasons
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -17,8 +29,8 @@ from datawinnow.core.duration import duration
 from datawinnow.core.errors import DataError
 
 if TYPE_CHECKING:
-    from datawinnow.pipeline.folder import RunFolder
-    from datawinnow.pipeline.methods import Method
+    from datawinnow.methods.method import Method
+    from datawinnow.runs.folder import RunFolder
 
 SCORING = ("record", "probe", "subsets", "score", "select")
 """Stages that find a selection, as ``run.json`` names them."""
@@ -68,7 +80,8 @@ class Checking:
             "--train-epochs",
             metavar="N",
             help="Epochs of the training that is planned, for the check and the cost; told, Beta sampling keeps the "
-            "easier examples that a short training wants (c_d). Default: as many as --of, and c_d as published.",
+            "easier examples that a short training wants (c_d). Default: as many as --schedule-epochs, and "
+            "c_d as published.",
             rich_help_panel="Check",
             show_default=False,
             min=1,
@@ -78,7 +91,7 @@ class Checking:
 
 @verb(
     "datawinnow prune digits --keep 0.3 --check",
-    "datawinnow prune my-pictures/ --keep 0.3 --epochs 30 --of 200 --out kept/",
+    "datawinnow prune my-images/ --keep 0.3 --epochs 30 --schedule-epochs 200 --out kept/",
     "datawinnow prune data.parquet --keep 0.5 --score el2n --select top",
 )
 def prune(
@@ -89,7 +102,7 @@ def prune(
     choosing: Choosing,
     checking: Checking,
     epochs: Epochs = 30,
-    of: Of = None,
+    schedule_epochs: ScheduleEpochs = None,
     until_stable: UntilStable = False,
     seed: Seed = 0,
     run: Run = None,
@@ -101,14 +114,14 @@ def prune(
 
     Says first how long it will take. Then a short training on all the data is recorded, every example is scored, and
     the fraction --keep is kept (by DUAL with Beta sampling unless told otherwise). It ends with what was kept and why,
-    what that cost and when it pays back, and a page with pictures. Stop it at any moment and run the same command
+    what that cost and when it pays back, and a page with images. Stop it at any moment and run the same command
     again: it goes on from the last whole epoch.
     """
-    from datawinnow.pipeline.methods import needs_of, rehearse
-    from datawinnow.pipeline.probing import check_movable
-    from datawinnow.pipeline.registry import fitted, needs_recording
-    from datawinnow.pipeline.settled import settled_for
-    from datawinnow.pipeline.verbs import select as select_run
+    from datawinnow.methods.method import needs_of, rehearse
+    from datawinnow.methods.registry import fitted, needs_recording
+    from datawinnow.runs.early_stopping import settled_for
+    from datawinnow.runs.probe_arrays import check_movable
+    from datawinnow.runs.verbs import select as select_run
 
     screen = Screen(quiet=quiet)
     method = fitted(choosing.chosen(), checking.train_epochs)
@@ -118,18 +131,24 @@ def prune(
     how = {"model": training.model, "model_options": training.model_options(), "seed": seed}
     train, test, folder = found.begin(data, loading, screen, run, **how)
     check_movable(needs_of(method), train)
-    planned = checking.train_epochs or of or epochs
+    planned = checking.train_epochs or schedule_epochs or epochs
     checks = {"check": checking.check, "seeds": checking.check_seeds, "planned": planned, "until": until_stable}
-    if folder.facts["status"].get("record") != "done" or checking.check:
+    if folder.metadata["status"].get("record") != "done" or checking.check:
         _estimate(screen, folder, train, method, recipe, keep, epochs, checks, how)
     if needs_recording(method):
         until = settled_for(method, keep=keep, epochs=epochs) if until_stable else None
-        options = {"epochs": epochs, "of": of, "recipe": recipe, "until_stable": until, "source": data}
+        options = {
+            "epochs": epochs,
+            "schedule_epochs": schedule_epochs,
+            "recipe": recipe,
+            "until_stable": until,
+            "source": data,
+        }
         _record(screen, folder, train, test, method, how, **options)
     with screen.stage() as stage:
         stage(f"selecting by {method.label}", 0, 1)
-        looking = {"progress": stage, "tell": screen.note}
-        selection = select_run(folder, train, keep=keep, method=method, seed=seed, looking=looking)
+        probe_kwargs = {"progress": stage, "log": screen.note}
+        selection = select_run(folder, train, keep=keep, method=method, seed=seed, probe_kwargs=probe_kwargs)
         stage(f"selecting by {method.label}", 1, 1)
     answer = None
     if checking.check:
@@ -160,7 +179,7 @@ def _estimate(
 ) -> None:
     if screen.quiet:
         return
-    from datawinnow.pipeline.estimate import estimate, sentence
+    from datawinnow.runs.estimate import estimate, sentence
 
     answer = estimate(
         train,
@@ -173,7 +192,7 @@ def _estimate(
         train_epochs=checks["planned"] if checks["check"] else None,
     )
     stages = answer["seconds_by_stage"]
-    if folder.facts["status"].get("record") == "done":
+    if folder.metadata["status"].get("record") == "done":
         stages.pop("record", None)
     if "train" in stages:  # three trainings a seed, of as many examples each
         stages["check"] = 3 * checks["seeds"] * stages.pop("train")
@@ -186,15 +205,15 @@ def _record(
     screen: Screen, folder: RunFolder, train: Any, test: Any, method: Method, how: dict[str, Any], **options: Any
 ) -> None:
     from datawinnow.cli.record import all_signals
-    from datawinnow.pipeline.methods import needs_of
-    from datawinnow.pipeline.recording import record
+    from datawinnow.methods.method import needs_of
+    from datawinnow.runs.record import record
 
     options["source"] = found.lasting(options["source"])
     signals = all_signals(["kl_step"] if "kl_step" in needs_of(method) else [])
-    tell = found.but_network(screen)
+    log = found.but_network(screen)
     with screen.stage("recording") as stage:
-        done = record(train, folder.path, test=test, signals=signals, progress=stage, tell=tell, **how, **options)
-    folder.facts = done.facts
+        done = record(train, folder.path, test=test, signals=signals, progress=stage, log=log, **how, **options)
+    folder.metadata = done.metadata
 
 
 def _check(
@@ -207,7 +226,7 @@ def _check(
     recipe: Any,
     checks: dict[str, Any],
 ) -> dict[str, Any]:
-    from datawinnow.pipeline.checking import check
+    from datawinnow.bench.check import check
 
     with screen.stage() as stage:
         return check(
@@ -262,8 +281,8 @@ def cost_lines(folder: RunFolder, planned: int) -> list[tuple[str, str]]:
     """What was spent, against a full training of ``planned`` epochs, and after how many trainings that is paid back."""
     from datawinnow.core.cost import Cost, break_even
 
-    about, n = folder.facts["options"]["select"], folder.n
-    stages = folder.facts["cost"]
+    about, n = folder.metadata["options"]["select"], folder.n
+    stages = folder.metadata["cost"]
     if not about["charge"]:
         return [("cost", f"nothing: {about['label']} reads no recording")]
     # what was spent: the whole recording, also where the score read only its first epochs, and all looks at its network

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from datawinnow.cli import found
+from datawinnow.cli import datasets as found
 from datawinnow.cli.bench import run, show
 from datawinnow.cli.options import Loading, Quiet, Source, Training, key_value, pairs
 from datawinnow.cli.train import AUTO, only_noisy
@@ -29,9 +29,9 @@ CLAIM = 5
 
 
 @verb(
-    "datawinnow race my-pictures/ --budget 30",
+    "datawinnow race my-images/ --budget 30",
     "datawinnow race digits --budget 10 --seeds 3",
-    "datawinnow race my-pictures/ --budget 30 --policy-option noisy=true",
+    "datawinnow race my-images/ --budget 30 --policy-option noisy=true",
 )
 def race(
     data: Source,
@@ -105,7 +105,7 @@ def race(
 
 def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any]:
     """The method of the grid that runs against all the data, told before any data are read."""
-    from datawinnow.pipeline.policies import policy_for
+    from datawinnow.dynamic.build import policy_for
 
     options = given["options"]
     policy_for(name, passes=budget, keep=given["keep"], options=options, wrap=given["wrap"])

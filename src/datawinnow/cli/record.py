@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datawinnow.cli import found
-from datawinnow.cli.options import Epochs, Loading, Of, Quiet, Run, Seed, Signals, Source, Training, UntilStable
+from datawinnow.cli import datasets as found
+from datawinnow.cli.options import (
+    Epochs,
+    Loading,
+    Quiet,
+    Run,
+    ScheduleEpochs,
+    Seed,
+    Signals,
+    Source,
+    Training,
+    UntilStable,
+)
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.arrays import RECORDED
@@ -15,16 +26,16 @@ from datawinnow.core.errors import ArgumentError
 
 
 @verb(
-    "datawinnow record my-pictures/ --epochs 30 --of 200",
+    "datawinnow record my-images/ --epochs 30 --schedule-epochs 200",
     "datawinnow record digits --signals kl_step",
-    "datawinnow record my-pictures/ --epochs 30 --of 200 --until-stable",
+    "datawinnow record my-images/ --epochs 30 --schedule-epochs 200 --until-stable",
 )
 def record(
     data: Source,
     loading: Loading,
     training: Training,
     epochs: Epochs = 30,
-    of: Of = None,
+    schedule_epochs: ScheduleEpochs = None,
     until_stable: UntilStable = False,
     seed: Seed = 0,
     signals: Signals = [],  # noqa: B006  # typer reads the default; nothing changes it
@@ -42,8 +53,8 @@ def record(
     recipe, options = training.recipe(), training.model_options()
     how: dict[str, Any] = {"model": training.model, "model_options": options, "seed": seed}
     train, test, folder = found.begin(data, loading, screen, run, **how)
-    from datawinnow.pipeline.recording import record as record_run
-    from datawinnow.pipeline.settled import ENOUGH
+    from datawinnow.runs.early_stopping import ENOUGH
+    from datawinnow.runs.record import record as record_run
 
     with screen.stage("recording") as stage:
         folder = record_run(
@@ -51,16 +62,16 @@ def record(
             folder.path,
             test=test,
             epochs=epochs,
-            of=of,
+            schedule_epochs=schedule_epochs,
             recipe=recipe,
             signals=which,
             until_stable=ENOUGH if until_stable else None,
             source=found.lasting(data),
             progress=stage,
-            tell=found.but_network(screen),
+            log=found.but_network(screen),
             **how,
         )
-    cost = folder.facts["cost"]["record"]
+    cost = folder.metadata["cost"]["record"]
     screen.say(f"recorded {folder.epochs} epochs of {folder.n:,} examples")
     screen.rows(
         [

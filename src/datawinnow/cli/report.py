@@ -31,7 +31,7 @@ def report(
     """Write the HTML page of a run or of a bench: one file, fit to be mailed.
 
     A run's page has the data map, the histogram of its scores and a gallery of kept, dropped, hard and doubtful
-    pictures with their reasons; a bench's page has accuracy against total cost and the table.
+    images with their reasons; a bench's page has accuracy against total cost and the table.
     """
     from datawinnow import report as pages
 

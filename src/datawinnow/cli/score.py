@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from datawinnow.cli import found
+from datawinnow.cli import datasets as found
 from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RunArgument, key_value, pairs
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
@@ -61,8 +61,8 @@ def score(
     with the options and the end that the score's paper keeps.
     """
     from datawinnow.core.card import card_of
-    from datawinnow.pipeline.folder import RunFolder
-    from datawinnow.pipeline.verbs import score as score_run
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.verbs import score as score_run
     from datawinnow.scores import METHODS
 
     screen = Screen(quiet=quiet)
@@ -74,8 +74,8 @@ def score(
         ]
     train, _ = found.dataset_of(folder, data, screen)
     with screen.stage() as stage:
-        looking: dict[str, Any] = {"progress": stage, "tell": screen.note, "subset_runs": subset_runs}
-        values = score_run(folder, train, scores, epochs=epochs, options=pairs(option, "--option"), **looking)
+        probe_kwargs: dict[str, Any] = {"progress": stage, "log": screen.note, "subset_runs": subset_runs}
+        values = score_run(folder, train, scores, epochs=epochs, options=pairs(option, "--option"), **probe_kwargs)
     lines = []
     for key, value in values.items():
         known = value[~value.isnan()]

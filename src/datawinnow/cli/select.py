@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from datawinnow.cli import found
+from datawinnow.cli import datasets as found
 from datawinnow.cli.options import Choosing, DataOverride, Keep, Quiet, ReadEpochs, RunArgument, SelectSeed
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -43,8 +43,8 @@ def select(
     recorded network once; what that makes stays in the run folder.
     """
     from datawinnow.core.budget import budget_of
-    from datawinnow.pipeline.folder import RunFolder
-    from datawinnow.pipeline.verbs import select as select_run
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.verbs import select as select_run
 
     budget_of(keep, 1)
     screen = Screen(quiet=quiet)
@@ -52,17 +52,19 @@ def select(
     folder = RunFolder.open(run)
     train, _ = found.dataset_of(folder, data, screen)
     with screen.stage() as stage:
-        looking = {"progress": stage, "tell": screen.note}
-        select_run(folder, train, keep=keep, method=method, seed=seed, epochs=epochs, out=out, looking=looking)
+        probe_kwargs = {"progress": stage, "log": screen.note}
+        select_run(
+            folder, train, keep=keep, method=method, seed=seed, epochs=epochs, out=out, probe_kwargs=probe_kwargs
+        )
     file = out or folder.path / "selection.parquet"
     screen.say(kept_line(file))
     screen.rows([("selection", str(file)), *reasons(file)])
-    screen.next("train", folder.facts["dataset"].get("source") or "DATA", "--select", str(file))
+    screen.next("train", folder.metadata["dataset"].get("source") or "DATA", "--select", str(file))
 
 
 def kept_line(file: Path) -> str:
     """``kept 431 of 1,438 examples (30%) by DUAL+Beta``."""
-    from datawinnow.pipeline.tables import read_selection
+    from datawinnow.runs.selection_file import read_selection
 
     selection, about = read_selection(file)
     share = 100 * len(selection) / about["n"]
@@ -72,7 +74,7 @@ def kept_line(file: Path) -> str:
 def reasons(file: Path) -> list[tuple[str, str]]:
     """How many examples are in and out for which reason."""
     from datawinnow.core.reason import SENTENCES, Reason
-    from datawinnow.pipeline.tables import read_selection
+    from datawinnow.runs.selection_file import read_selection
 
     selection, _ = read_selection(file)
     if selection.reason is None:

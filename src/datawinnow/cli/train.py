@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from datawinnow.cli import found, plans
+from datawinnow.cli import datasets as found
+from datawinnow.cli import plans
 from datawinnow.cli.levels import Levels
 from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
 from datawinnow.cli.ui import Screen
@@ -101,12 +102,12 @@ OwnRun = Annotated[
 
 
 @verb(
-    "datawinnow train my-pictures/ --select runs/my-pictures --epochs 30",
-    "datawinnow train my-pictures/ --epochs 30",
-    "datawinnow train my-pictures/ --policy ucb --keep 0.7 --policy-option period=1 --passes 20",
-    "datawinnow train my-pictures/ --policy ucb --keep 0.7 --passes 20 --record-plan ucb.safetensors",
-    "datawinnow train my-pictures/ --policy replay --plan ucb.safetensors --seed 1 --run runs/replayed",
-    "datawinnow train my-pictures/ --model vit --optimizer adamw --levels examples,tokens,attention",
+    "datawinnow train my-images/ --select runs/my-images --epochs 30",
+    "datawinnow train my-images/ --epochs 30",
+    "datawinnow train my-images/ --policy ucb --keep 0.7 --policy-option period=1 --passes 20",
+    "datawinnow train my-images/ --policy ucb --keep 0.7 --passes 20 --record-plan ucb.safetensors",
+    "datawinnow train my-images/ --policy replay --plan ucb.safetensors --seed 1 --run runs/replayed",
+    "datawinnow train my-images/ --model vit --optimizer adamw --levels examples,tokens,attention",
 )
 def train(
     data: Source,
@@ -134,8 +135,8 @@ def train(
     whole epoch.
     """
     from datawinnow.core.selection import Selection
-    from datawinnow.pipeline.tables import read_selection
-    from datawinnow.pipeline.training import train_run
+    from datawinnow.runs.selection_file import read_selection
+    from datawinnow.runs.train import train_run
 
     screen = Screen(quiet=quiet)
     recipe, model_options = training.recipe(), training.model_options()
@@ -179,7 +180,7 @@ def train(
             source=found.lasting(data),
             load=options,
             progress=stage,
-            tell=screen.note,
+            log=screen.note,
         )
     _tell(screen, folder, about, len(test))
     if planned is not None:
@@ -230,7 +231,7 @@ def only_noisy(how: dict[str, Any]) -> bool:
 
 def _policy(name: str | None, how: dict[str, Any], length: dict[str, Any]) -> Any:
     """The policy asked for, before any data are read."""
-    from datawinnow.pipeline.policies import policy_for, policy_of
+    from datawinnow.dynamic.build import policy_for, policy_of
 
     if name == AUTO:
         only_noisy(how)
@@ -255,7 +256,7 @@ def _tell_fractions(screen: Screen, folder: Any, about: dict[str, Any]) -> None:
         f"the policy trained on {100 * sum(shares) / len(shares):.0f}% of the {of} an epoch on average "
         f"({100 * min(shares):.0f} to {100 * max(shares):.0f}%)."
     )
-    epochs = round((folder.facts["cost"]["train"]["backward"] + int(about.get("charge", 0))) / folder.n)
+    epochs = round((folder.metadata["cost"]["train"]["backward"] + int(about.get("charge", 0))) / folder.n)
     if epochs:
         text += f" The alternative that counts passes as many: datawinnow train DATA --epochs {epochs}"
     screen.say(text)
@@ -272,7 +273,7 @@ def _tell(screen: Screen, folder: Any, about: dict[str, Any], test_n: int) -> No
     import pyarrow.parquet as pq
 
     epochs = pq.read_metadata(folder.path / "history.parquet").num_rows
-    cost, result = folder.facts["cost"]["train"], folder.facts["result"]
+    cost, result = folder.metadata["cost"]["train"], folder.metadata["result"]
     scoring, n = int(about.get("charge", 0)), folder.n
     total = cost["backward"] + scoring
     accuracy = result["test_accuracy"]

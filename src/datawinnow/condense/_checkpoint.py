@@ -29,13 +29,13 @@ def fingerprint(images: Tensor, labels: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write ``tensors`` and ``facts`` (JSON) whole.
 
     Raises:
         RunError: the disk is full.
     """
-    text = json.dumps({"format": FORMAT_VERSION, "kind": KIND, **facts})
+    text = json.dumps({"format": FORMAT_VERSION, "kind": KIND, **metadata})
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, metadata={"datawinnow": text}))
 
@@ -48,14 +48,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
+            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise RunError(f"{path} is truncated or damaged ({error}); remove it to begin again") from None
-    check_format(facts.get("format"), path)
-    if facts.get("kind") != KIND:
+    check_format(metadata.get("format"), path)
+    if metadata.get("kind") != KIND:
         raise RunError(f"{path} is no checkpoint of a condensation; give another path")
-    return tensors, facts
+    return tensors, metadata
 
 
 def same_run(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

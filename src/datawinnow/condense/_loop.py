@@ -111,19 +111,19 @@ class Run:
         """Write the checkpoint, if one is kept."""
         if self.checkpoint is not None:
             tensors = {**self.world.pixels.tensors(), **self.networks.tensors()}
-            facts = {"done": self.done, "seconds": self.seconds, "passed": dict(self.world.passed)}
-            write_checkpoint(self.checkpoint, tensors, {**facts, "settings": self.compared()})
+            metadata = {"done": self.done, "seconds": self.seconds, "passed": dict(self.world.passed)}
+            write_checkpoint(self.checkpoint, tensors, {**metadata, "settings": self.compared()})
 
     def go_on(self) -> None:
         """Put back what a checkpoint left, if there is one."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        tensors, facts = read_checkpoint(self.checkpoint)
-        same_run(self.checkpoint, facts["settings"], self.compared())
+        tensors, metadata = read_checkpoint(self.checkpoint)
+        same_run(self.checkpoint, metadata["settings"], self.compared())
         self.world.pixels.load(tensors)
         self.networks.load(tensors, self.world)
-        self.world.passed.update(facts["passed"])
-        self.done, self.seconds = int(facts["done"]), float(facts["seconds"])
+        self.world.passed.update(metadata["passed"])
+        self.done, self.seconds = int(metadata["done"]), float(metadata["seconds"])
 
 
 def condensed(

@@ -66,7 +66,7 @@ def projection(
 
 
 def _directions(rows: Tensor) -> Tensor:
-    """(d, 2) principal directions of centred rows, signs fixed so that the same data give the same picture."""
+    """(d, 2) principal directions of centred rows, signs fixed so that the same data give the same image."""
     _, _, across = torch.linalg.svd(rows.double(), full_matrices=False)
     basis = across[:2].T
     if basis.shape[1] < 2:

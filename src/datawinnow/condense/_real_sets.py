@@ -88,8 +88,8 @@ def real_set(
     else:
         ids, about = _looked(name, real, per_class, build, seed, epochs, augmentation(augment), lr, batch)
     x, y = real.at(ids)
-    facts = {"method": name, "per_class": per_class, "seed": seed, "ids": ids.tolist(), **about}
-    return Synthetic(x.float().cpu(), y.cpu(), 1, real.mean, real.std, tuple(classes), facts)
+    metadata = {"method": name, "per_class": per_class, "seed": seed, "ids": ids.tolist(), **about}
+    return Synthetic(x.float().cpu(), y.cpu(), 1, real.mean, real.std, tuple(classes), metadata)
 
 
 def _looked(

@@ -55,7 +55,7 @@ def condense_run(
     What is done already is not done again.
 
     Args:
-        train: `Examples` of pictures in memory.
+        train: `Examples` of images in memory.
         test: held-out ones; they judge and choose nothing. None to judge nothing.
         path: the run folder.
         method: a condenser.
@@ -77,14 +77,14 @@ def condense_run(
         What ``run.json`` holds.
 
     Raises:
-        ArgumentError: data that are no pictures in memory, or an option out of range.
+        ArgumentError: data that are no images in memory, or an option out of range.
         RunError: a folder of another run.
     """
-    x = pictures(train)
+    x = all_images(train)
     check_judging(networks, watched, snapshots, epochs)
     key = card_of(method).key
     epochs = epochs or evaluation_epochs(key, augment)
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "verb": "condense",
         "name": f"{train.name}, {per_class} a class by {card_of(method).name}",
         "dataset": {"name": train.name, "n": len(train), "shape": list(train.shape), "classes": list(train.classes),
@@ -94,7 +94,7 @@ def condense_run(
         "judged": {"networks": networks, "watched": watched, "snapshots": snapshots, "epochs": epochs,
                    "augment": plain(augment), "test": 0 if test is None else len(test)},
     }  # fmt: skip
-    if begin(path, facts) and (path / DONE).exists():
+    if begin(path, metadata) and (path / DONE).exists():
         return read_json(path / RUN)
     judge = _Judge(path, test, build, seed, epochs, augment, progress)
     at = sorted({round(i * iterations / max(1, snapshots - 1)) for i in range(max(2, snapshots))})
@@ -123,8 +123,8 @@ def condense_run(
     if not (path / PROJECTION).exists():
         write_json(path / PROJECTION, projection(made, x, train.labels, build=build, seed=seed))
     cost = {k: made.about[k] for k in ("seconds", "passed", "memory")}
-    facts |= {"cost": cost, "status": {"condense": "done"}, "result": {"outside": made.outside, "curve": judge.rows}}
-    write_json(path / RUN, {**facts, **_made(made)})
+    metadata |= {"cost": cost, "status": {"condense": "done"}, "result": {"outside": made.outside, "curve": judge.rows}}
+    write_json(path / RUN, {**metadata, **_made(made)})
     (path / "checkpoint.safetensors").unlink(missing_ok=True)
     return read_json(path / RUN)
 
@@ -146,16 +146,16 @@ def check_judging(networks: int, watched: int, snapshots: int, epochs: int | Non
             check.number(name, value, lowest, 100_000, integer=True)
 
 
-def begin(path: Path, facts: Mapping[str, Any]) -> bool:
+def begin(path: Path, metadata: Mapping[str, Any]) -> bool:
     """Write ``run.json``, or see that the one there is of the same run; whether that is done.
 
     Raises:
         RunError: another run lives here.
     """
     if not (path / RUN).exists():
-        write_json(path / RUN, {**facts, "status": {"condense": "unfinished"}, "cost": {}})
+        write_json(path / RUN, {**metadata, "status": {"condense": "unfinished"}, "cost": {}})
         return False
-    there, wanted = read_json(path / RUN), json.loads(json.dumps(facts, default=str))
+    there, wanted = read_json(path / RUN), json.loads(json.dumps(metadata, default=str))
     if there.get("verb") != "condense":
         raise RunError(f"{path} holds a run of another kind: give another folder with --run")
     for part in ("dataset", "options", "judged"):
@@ -169,8 +169,8 @@ def begin(path: Path, facts: Mapping[str, Any]) -> bool:
     return bool(there.get("status", {}).get("condense") == "done")
 
 
-def pictures(train: Any) -> torch.Tensor:
-    """The (n, channels, height, width) pictures of a dataset.
+def all_images(train: Any) -> torch.Tensor:
+    """The (n, channels, height, width) images of a dataset.
 
     Raises:
         ArgumentError: there are none, or they are not in memory.
@@ -182,9 +182,7 @@ def pictures(train: Any) -> torch.Tensor:
             "smaller with --size"
         )
     if x.ndim != 4:
-        raise ArgumentError(
-            f"condensing learns pictures, but an example of {train.name} has shape {tuple(x.shape[1:])}"
-        )
+        raise ArgumentError(f"condensing learns images, but an example of {train.name} has shape {tuple(x.shape[1:])}")
     return x
 
 

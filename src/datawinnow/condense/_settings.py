@@ -61,7 +61,7 @@ def dm_lr(per_class: int, classes: int) -> float:
 
 
 def idm_settings(per_class: int, classes: int, size: int, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """IDM's settings for ``classes`` classes of pictures of ``size`` pixels: those of the dataset most like it.
+    """IDM's settings for ``classes`` classes of images of ``size`` pixels: those of the dataset most like it.
 
     What is ``given`` and not None comes before them.
 

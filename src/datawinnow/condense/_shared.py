@@ -48,7 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "progress": None,
 }
 ABOUT = {
-    "images": "(n, channels, height, width) uint8 pictures, normalised by ``mean`` and ``std``, or floating numbers "
+    "images": "(n, channels, height, width) uint8 images, normalised by ``mean`` and ``std``, or floating numbers "
     "that are normalised already. Any size that the network takes.",
     "labels": "(n,) int class ids from 0, every class with an image.",
     "per_class": "synthetic images of every class.",

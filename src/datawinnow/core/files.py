@@ -6,6 +6,7 @@ This module imports neither torch nor numpy: the report reads with it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -112,3 +113,8 @@ def check_format(version: object, path: Path) -> None:
             f"{path} was written by a newer datawinnow (format {version}, this one reads up to {FORMAT_VERSION}); "
             "upgrade with: pip install -U datawinnow"
         )
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """``value``, or None where it is NaN or infinite."""
+    return value if value is not None and math.isfinite(value) else None

@@ -91,7 +91,7 @@ class Synthetic:
         return expand(self.images, self.factor), self.labels.repeat(self.factor**2)
 
     def pixels(self) -> Tensor:
-        """The stored images as pictures: (m, channels, height, width) float32 in [0, 1].
+        """The stored images as images: (m, channels, height, width) float32 in [0, 1].
 
         Normalisation is undone and what lies outside of [0, 1] clipped. Where it is not known (no ``mean``), the whole
         set is scaled between its smallest and its largest number instead.
@@ -134,11 +134,11 @@ class Synthetic:
         for i in range(n):
             top, left = i // columns * (height + gap), i % columns * (width + gap)
             sheet[top : top + height, left : left + width] = shown[i]
-        picture = Image.fromarray(sheet.numpy())
+        image = Image.fromarray(sheet.numpy())
         if scale > 1:
-            picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+            image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
         out = io.BytesIO()
-        picture.save(out, format="PNG")
+        image.save(out, format="PNG")
         return out.getvalue()
 
     def save_grid(self, path: Path | str, columns: int | None = None, *, gap: int = 1, scale: int = 1) -> Path:
@@ -162,11 +162,11 @@ class Synthetic:
         shown = _as_rgb(Synthetic(images, labels, 1, self.mean, self.std).pixels())
         made: dict[int, int] = {}
         digits = len(str(int(self.labels.max())))
-        for picture, label in zip(shown, labels.tolist(), strict=True):
+        for image, label in zip(shown, labels.tolist(), strict=True):
             name = self.classes[label] if self.classes else f"{label:0{digits}}"
             number = made[label] = made.get(label, -1) + 1
             out = io.BytesIO()
-            whole = Image.fromarray(picture.numpy())
+            whole = Image.fromarray(image.numpy())
             (whole if images.shape[1] == 3 else whole.convert("L")).save(out, format="PNG")
             write_bytes(Path(path) / name / f"{number:04}.png", out.getvalue())
         return Path(path)
@@ -179,12 +179,12 @@ class Synthetic:
         """
         from safetensors.torch import save
 
-        facts = {
+        metadata = {
             "format": FORMAT_VERSION, "kind": "synthetic", "factor": self.factor, "mean": list(self.mean),
             "std": list(self.std), "classes": list(self.classes), "about": dict(self.about),
         }  # fmt: skip
         tensors = {"images": self.images.contiguous(), "labels": self.labels.contiguous()}
-        write_bytes(Path(path), save(tensors, metadata={KEY: json.dumps(facts)}))
+        write_bytes(Path(path), save(tensors, metadata={KEY: json.dumps(metadata)}))
         return Path(path)
 
     @classmethod
@@ -199,19 +199,24 @@ class Synthetic:
         path = Path(path)
         try:
             with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
+                metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise RunError(f"no such file: {path}; make it with: datawinnow condense DATA --method dm") from None
         except (SafetensorError, json.JSONDecodeError, OSError) as error:
             raise RunError(f"{path} is truncated or damaged ({error}); make it again") from None
-        check_format(facts.get("format"), path)
-        if facts.get("kind") != "synthetic" or set(tensors) != {"images", "labels"}:
+        check_format(metadata.get("format"), path)
+        if metadata.get("kind") != "synthetic" or set(tensors) != {"images", "labels"}:
             raise RunError(f"{path} does not hold a synthetic set: give the file that Synthetic.save wrote")
         return cls(
-            tensors["images"], tensors["labels"], int(facts["factor"]), tuple(facts["mean"]), tuple(facts["std"]),
-            tuple(facts["classes"]), facts["about"],
-        )  # fmt: skip
+            tensors["images"],
+            tensors["labels"],
+            int(metadata["factor"]),
+            tuple(metadata["mean"]),
+            tuple(metadata["std"]),
+            tuple(metadata["classes"]),
+            metadata["about"],
+        )
 
 
 def check_factor(factor: int, size: tuple[int, ...] | torch.Size) -> int:

@@ -1,4 +1,4 @@
-"""From encoded pictures and labels to two splits: in memory where they fit, on demand where they do not."""
+"""From encoded images and labels to two splits: in memory where they fit, on demand where they do not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from datawinnow.core.errors import DataError
 from datawinnow.core.rng import stream
 from datawinnow.data import cache
 from datawinnow.data.examples import Augment, Examples, Origin, stratified
+from datawinnow.data.images import Decoded, Encoded, OnBroken, Plan, Progress, decode_all, make_plan
 from datawinnow.data.lazy import MEAN_SAMPLE, LazyExamples, sampled_statistics
-from datawinnow.data.pictures import Decoded, Encoded, OnBroken, Plan, Progress, decode_all, make_plan
 from datawinnow.data.sizes import default_memory
 
 Loaded = Examples | LazyExamples
@@ -63,16 +63,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Split:
-    """Encoded pictures of one split with their labels.
+    """Encoded images of one split with their labels.
 
     Attributes:
-        pictures: where they are.
+        images: where they are.
         labels: (n,) int64.
         origin: where they came from.
         ids: their names, or None for the row number.
     """
 
-    pictures: Encoded
+    images: Encoded
     labels: Tensor
     origin: Origin
     ids: list[str] | None = None
@@ -81,7 +81,7 @@ class Split:
         """The examples at ``index`` (m,); without names of their own they keep the row numbers they had."""
         rows = index if self.origin.rows is None else self.origin.rows[index]
         ids = [str(i) for i in rows.tolist()] if self.ids is None else [self.ids[i] for i in index.tolist()]
-        return Split(self.pictures.take(index.numpy()), self.labels[index], replace(self.origin, rows=rows), ids)
+        return Split(self.images.take(index.numpy()), self.labels[index], replace(self.origin, rows=rows), ids)
 
 
 def assemble(
@@ -98,14 +98,14 @@ def assemble(
         notes: what was chosen so far.
 
     Raises:
-        DataError: only one class in the train split, or a broken picture.
+        DataError: only one class in the train split, or a broken image.
     """
     notes += check_classes(train.labels, classes, name)
     if test is None:
         first, second, note = held_out(train.labels, options.holdout, options.seed)
         train, test, notes = train.take(first), train.take(second), (*notes, note)
-    plan = make_plan(train.pictures, options.size)
-    if plan.channels == 1 and make_plan(test.pictures, options.size).channels == 3:
+    plan = make_plan(train.images, options.size)
+    if plan.channels == 1 and make_plan(test.images, options.size).channels == 3:
         plan = replace(plan, channels=3)
     notes += plan.notes
     need = prod(plan.shape) * (len(train.labels) + len(test.labels))
@@ -118,7 +118,7 @@ def assemble(
         fits = options.fits(prod(plan.shape) * (len(kept.labels) + len(test.labels)))
     if not fits:
         notes += (
-            f"decoded pictures would take {need / 1e9:.2g} GB, more than may be used (memory=), so they are decoded on "
+            f"decoded images would take {need / 1e9:.2g} GB, more than may be used (memory=), so they are decoded on "
             f"demand; mean and standard deviation come from {min(MEAN_SAMPLE, len(kept.labels)):,} of them",
         )
     build = _in_memory if fits else _lazy
@@ -218,11 +218,11 @@ def _in_memory(
     notes: tuple[str, ...],
 ) -> Examples:
     which = "train" if train is None else "test"
-    decoded = _decoded(split, plan, options, f"decoding {which} pictures of {name}")
+    decoded = _decoded(split, plan, options, f"decoding {which} images of {name}")
     assert decoded.x is not None  # keep=True
     split, notes = _without_broken(split, decoded, which, notes)
     if plan.sampled and not plan.notes and decoded.resized:
-        notes += (f"{decoded.resized:,} {which} pictures of another size are resized to {plan.width}x{plan.height}",)
+        notes += (f"{decoded.resized:,} {which} images of another size are resized to {plan.width}x{plan.height}",)
     x = torch.from_numpy(decoded.x)
     return Examples(
         x,
@@ -250,13 +250,13 @@ def _lazy(
 ) -> LazyExamples:
     which = "train" if train is None else "test"
     if options.on_broken == "skip":  # no way around looking at each one once
-        what = f"checking {which} pictures of {name}"
-        checked = decode_all(split.pictures, plan, on_broken="skip", keep=False, what=what, progress=options.progress)
+        what = f"checking {which} images of {name}"
+        checked = decode_all(split.images, plan, on_broken="skip", keep=False, what=what, progress=options.progress)
         split, notes = _without_broken(split, checked, which, notes)
-    split = replace(split, pictures=split.pictures.for_random_access())
-    mean, std = (train.mean, train.std) if train else sampled_statistics(split.pictures, plan, options.seed)
+    split = replace(split, images=split.images.for_random_access())
+    mean, std = (train.mean, train.std) if train else sampled_statistics(split.images, plan, options.seed)
     return LazyExamples(
-        split.pictures,
+        split.images,
         plan,
         split.labels,
         classes,
@@ -278,14 +278,14 @@ def _without_broken(
         return split, notes
     good = np.setdiff1d(np.arange(len(split.labels)), decoded.broken)
     if not len(good):
-        raise DataError(f"every {which} picture is broken; the first: {split.pictures.where(0)}")
-    first = split.pictures.where(int(decoded.broken[0]))
-    note = f"{len(decoded.broken):,} broken {which} pictures are left out, the first {first}"
+        raise DataError(f"every {which} image is broken; the first: {split.images.where(0)}")
+    first = split.images.where(int(decoded.broken[0]))
+    note = f"{len(decoded.broken):,} broken {which} images are left out, the first {first}"
     return split.take(torch.from_numpy(good)), (*notes, note)
 
 
 def _decoded(split: Split, plan: Plan, options: Options, what: str) -> Decoded:
-    which, state = split.pictures.key()
+    which, state = split.images.key()
     key = (f"{which}_{plan.height}x{plan.width}x{plan.channels}", state)
     found = cache.read(key)
     if found is not None and found.x is not None and (options.on_broken == "skip" or not len(found.broken)):
@@ -293,7 +293,7 @@ def _decoded(split: Split, plan: Plan, options: Options, what: str) -> Decoded:
         if as_planned and len(found.x) + len(found.broken) == len(split.labels):
             return found
     started = time.monotonic()
-    decoded = decode_all(split.pictures, plan, on_broken=options.on_broken, what=what, progress=options.progress)
+    decoded = decode_all(split.images, plan, on_broken=options.on_broken, what=what, progress=options.progress)
     if time.monotonic() - started > cache.WORTH_SECONDS:
         cache.write(key, decoded)
     return decoded

@@ -62,18 +62,18 @@ class ResidentBatches:
     Args:
         examples: the dataset.
         device: where to keep it.
-        channels_last: memory format of the pictures given out.
+        channels_last: memory format of the images given out.
     """
 
     def __init__(self, examples: Examples, device: torch.device, *, channels_last: bool = False) -> None:
         self.n = len(examples)
         self.device = device
         self.labels = examples.labels.to(device)
-        self.picture = examples.x.dtype is torch.uint8
-        self.augment = examples.augment if self.picture else None
-        self.format = torch.channels_last if channels_last and self.picture else torch.contiguous_format
+        self.image = examples.x.dtype is torch.uint8
+        self.augment = examples.augment if self.image else None
+        self.format = torch.channels_last if channels_last and self.image else torch.contiguous_format
         self.x = examples.x.to(device)
-        if self.picture:
+        if self.image:
             self.mean, self.std = _scale(examples.mean, examples.std, device)
             self.height, self.width = self.x.shape[2:]
             pad = self.augment.crop if self.augment else 0
@@ -100,11 +100,11 @@ class ResidentBatches:
         """All examples in order, not augmented."""
         for index in split_evenly(torch.arange(self.n, device=self.device), batch):
             x = self.x[index]
-            yield index, self._finish(x) if self.picture else x, self.labels[index]
+            yield index, self._finish(x) if self.image else x, self.labels[index]
 
     def _augmented(self, index: Tensor, draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         if self.augment is None:
-            return self._finish(self.x[index]) if self.picture else self.x[index]
+            return self._finish(self.x[index]) if self.image else self.x[index]
         top, left, flip = draws
         side = flip.long() if self.augment.flip else torch.zeros_like(top)
         left = torch.where(side == 1, 2 * self.augment.crop - left, left)  # the same crop, seen from the other side
@@ -136,7 +136,7 @@ def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 
 
 class LoaderBatches:
-    """A torch DataLoader over any map-style dataset; uint8 pictures are augmented and normalised on the device.
+    """A torch DataLoader over any map-style dataset; uint8 images are augmented and normalised on the device.
 
     What the dataset gives out as floating point goes through as float32, and whole numbers (token ids) as they are: its
     own transforms have done their work.
@@ -145,7 +145,7 @@ class LoaderBatches:
         dataset: items are ``(x, y)``.
         device: where batches go.
         workers: worker processes.
-        channels_last: memory format of pictures.
+        channels_last: memory format of images.
     """
 
     def __init__(self, dataset: Any, device: torch.device, *, workers: int = 2, channels_last: bool = False) -> None:
@@ -159,7 +159,7 @@ class LoaderBatches:
         self.std: tuple[float, ...] = getattr(dataset, "std", ())
 
     def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Batches of the ids in ``order`` (m,), augmented where they are uint8 pictures."""
+        """Batches of the ids in ``order`` (m,), augmented where they are uint8 images."""
         parts = [part.tolist() for part in split_evenly(order, batch)]
         for index, x, y in self._load(parts, generator):
             yield index, self._prepared(x, generator), y

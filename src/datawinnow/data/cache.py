@@ -1,4 +1,4 @@
-"""Decoded pictures are kept between runs, so that 50,000 of them load in a blink the second time.
+"""Decoded images are kept between runs, so that 50,000 of them load in a blink the second time.
 
 The folder is ``$DATAWINNOW_CACHE`` (empty: no cache) or ``~/.cache/datawinnow``; it can be deleted at any time. It
 holds up to ``$DATAWINNOW_CACHE_GB`` gigabytes (10 unless told): when more is stored, what was not used for longest is
@@ -21,7 +21,7 @@ import numpy as np
 
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import written_whole
-from datawinnow.data.pictures import Decoded
+from datawinnow.data.images import Decoded
 
 try:
     import fcntl
@@ -39,7 +39,7 @@ _held: dict[Path, BinaryIO] = {}
 
 
 def cache_folder() -> Path | None:
-    """Where decoded pictures are kept; None when switched off."""
+    """Where decoded images are kept; None when switched off."""
     told = os.environ.get("DATAWINNOW_CACHE")
     if told is not None:
         return Path(told).expanduser() if told.strip() else None
@@ -48,7 +48,7 @@ def cache_folder() -> Path | None:
 
 
 def cached_file(key: tuple[str, str], suffix: str) -> Path | None:
-    """The cache's file for a key: which pictures, and in what state their files are; in use from now on if it exists.
+    """The cache's file for a key: which images, and in what state their files are; in use from now on if it exists.
 
     Raises:
         ArgumentError: as in `limit`, before anything is decoded.
@@ -94,7 +94,7 @@ def read(key: tuple[str, str]) -> Decoded | None:
 
 
 def write(key: tuple[str, str], decoded: Decoded) -> bool:
-    """Store decoded pictures, and drop what was stored for the same files in an older state.
+    """Store decoded images, and drop what was stored for the same files in an older state.
 
     Returns:
         Whether it was stored: a folder that cannot be written, or too full a disk, only means no cache.
@@ -131,7 +131,7 @@ def room_for(path: Path, size: int) -> bool:
 
 
 def drop_older(path: Path) -> None:
-    """After ``path`` was written: remove its pictures in another state of their files, and what is over the limit."""
+    """After ``path`` was written: remove its images in another state of their files, and what is over the limit."""
     _use(path)
     which = path.name.split("-")[0]
     for other in path.parent.glob(f"{which}-*{path.suffix}"):

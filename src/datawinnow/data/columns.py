@@ -1,4 +1,4 @@
-"""Columns of a table: which hold pictures and labels, what they are called, and what is wrong with them."""
+"""Columns of a table: which hold images and labels, what they are called, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from datawinnow.core.errors import DataError, DatawinnowError
 
-IMAGE_NAMES = ("img", "image", "images", "picture", "pixel_values")
+IMAGE_NAMES = ("img", "image", "images", "image", "pixel_values")
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "cls")
 TESTS = ("test", "validation", "valid", "val", "dev")
 """Names of a test split, in the order of preference."""
@@ -40,7 +40,7 @@ def _kind(path: str | Path) -> str:
 
 
 def choose_columns(schema: Any, where: str, image: str | None, label: str | None) -> tuple[str, str]:
-    """Names of the columns of pictures and labels, guessed unless told.
+    """Names of the columns of images and labels, guessed unless told.
 
     Args:
         schema: Arrow's.
@@ -52,10 +52,10 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
         DataError: not there; the error lists the columns that are.
     """
     have = list(schema.names)
-    pictures = [n for n in have if holds_pictures(schema.field(n).type)]
-    found_image = image or next((n for n in IMAGE_NAMES if n in pictures), pictures[0] if len(pictures) == 1 else None)
+    images = [n for n in have if holds_images(schema.field(n).type)]
+    found_image = image or next((n for n in IMAGE_NAMES if n in images), images[0] if len(images) == 1 else None)
     found_label = label or next((n for n in LABEL_NAMES if n in have), None)
-    for what, found, option in (("pictures", found_image, "image"), ("labels", found_label, "label")):
+    for what, found, option in (("images", found_image, "image"), ("labels", found_label, "label")):
         if found is None or found not in have:
             missing = f"no column {found!r}" if found else f"no column of {what}"
             raise DataError(
@@ -64,16 +64,16 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
             )
     assert found_image is not None  # checked above, as is the label
     assert found_label is not None
-    if not holds_pictures(schema.field(found_image).type):
+    if not holds_images(schema.field(found_image).type):
         raise DataError(
-            f"column {found_image!r} of {where} holds {schema.field(found_image).type}, not encoded pictures (binary, "
+            f"column {found_image!r} of {where} holds {schema.field(found_image).type}, not encoded images (binary, "
             "or a struct with bytes); name another with image= (--image)"
         )
     return found_image, found_label
 
 
-def holds_pictures(kind: Any) -> bool:
-    """Whether a column of this type may hold encoded pictures."""
+def holds_images(kind: Any) -> bool:
+    """Whether a column of this type may hold encoded images."""
     if pa.types.is_struct(kind):
         return any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields))
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

@@ -1,4 +1,4 @@
-"""Examples that live in memory: pictures as uint8, or vectors as float32, with their labels."""
+"""Examples that live in memory: images as uint8, or vectors as float32, with their labels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from datawinnow.core.errors import ArgumentError, DataError
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to each training picture, a batch at a time on the device.
+    """What is done to each training image, a batch at a time on the device.
 
     Attributes:
-        crop: zero padding in pixels on each side, from which a picture of the old size is cropped at random.
-        flip: whether a picture is mirrored left to right half of the time.
+        crop: zero padding in pixels on each side, from which an image of the old size is cropped at random.
+        flip: whether an image is mirrored left to right half of the time.
     """
 
     crop: int = 4
@@ -54,7 +54,7 @@ class Examples:
     """A dataset in memory; also a map-style dataset of ``(x, y)``.
 
     Attributes:
-        x: (n, channels, height, width) uint8 pictures, or (n, ...) float32 that is used as it is.
+        x: (n, channels, height, width) uint8 images, or (n, ...) float32 that is used as it is.
         labels: (n,) int64 class ids below ``len(classes)``.
         classes: the classes' names.
         name: short name of the dataset.
@@ -62,7 +62,7 @@ class Examples:
         ids: a name for each example that means something to the user (a file's path); None for the row number.
         mean: per channel, of the train split's pixels in [0, 1]; used to normalise.
         std: per channel, likewise.
-        augment: what training does to pictures; None for nothing.
+        augment: what training does to images; None for nothing.
         origin: where it came from; None if made in Python.
         notes: what was chosen on the user's behalf while loading (size, held-out split), to be told.
 
@@ -109,10 +109,10 @@ class Examples:
             DataError: naming its dtype or shape.
         """
         if self.x.dtype not in (torch.uint8, torch.float32):
-            raise DataError(f"{self.name}: x must be uint8 pictures or float32 numbers, got {self.x.dtype}")
+            raise DataError(f"{self.name}: x must be uint8 images or float32 numbers, got {self.x.dtype}")
         if self.x.dtype is torch.uint8 and self.x.ndim != 4:
             raise DataError(
-                f"{self.name}: pictures must have shape (n, channels, height, width), got {tuple(self.x.shape)}"
+                f"{self.name}: images must have shape (n, channels, height, width), got {tuple(self.x.shape)}"
             )
 
     def __len__(self) -> int:
@@ -157,7 +157,7 @@ class Examples:
         )
 
     def with_labels(self, labels: Tensor) -> Examples:
-        """The same pictures under other labels (a label-noise scenario)."""
+        """The same images under other labels (a label-noise scenario)."""
         return replace(self, labels=labels)
 
     def stratified(self, count: int, generator: torch.Generator) -> Examples:

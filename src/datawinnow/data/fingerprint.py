@@ -82,7 +82,7 @@ def _told(item: Any) -> tuple[str, str]:
     elif isinstance(x, (str, int, float)):
         content = str(x).encode()
     elif callable(getattr(x, "tobytes", None)) and not getattr(getattr(x, "dtype", None), "hasobject", False):
-        content = x.tobytes()  # an array (of objects it would be their addresses), or a picture of Pillow
+        content = x.tobytes()  # an array (of objects it would be their addresses), or an image of Pillow
     return form, hashlib.sha256(content).hexdigest() if content else ""
 
 

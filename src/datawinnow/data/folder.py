@@ -1,4 +1,4 @@
-"""A folder of pictures by class: ``ROOT/train/<class>/*`` beside ``ROOT/test/<class>/*``, or ``ROOT/<class>/*``."""
+"""A folder of images by class: ``ROOT/train/<class>/*`` beside ``ROOT/test/<class>/*``, or ``ROOT/<class>/*``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import Loaded, Options, Split, assemble
 from datawinnow.data.examples import Origin, short_name
-from datawinnow.data.pictures import SUFFIXES, Encoded, Index, Raw
+from datawinnow.data.images import SUFFIXES, Encoded, Index, Raw
 
 TESTS = ("test", "val", "validation", "valid")
 """Names of a test split's folder, in the order of preference."""
 
 
 @dataclass(frozen=True)
-class FolderPictures(Encoded):
-    """Pictures in files of their own; ``names`` are paths relative to ``root``."""
+class FolderImages(Encoded):
+    """Images in files of their own; ``names`` are paths relative to ``root``."""
 
     root: str
     names: tuple[str, ...]
@@ -29,19 +29,19 @@ class FolderPictures(Encoded):
         return len(self.names)
 
     def raw(self, i: int) -> Raw:
-        """The file of picture ``i``."""
+        """The file of image ``i``."""
         return Path(self.root, self.names[i])
 
     def where(self, i: int) -> str:
-        """The path of picture ``i``."""
+        """The path of image ``i``."""
         return str(Path(self.root, self.names[i]))
 
     def take(self, index: Index) -> Encoded:
-        """The pictures at ``index`` (m,)."""
-        return FolderPictures(self.root, tuple(self.names[i] for i in index.tolist()))
+        """The images at ``index`` (m,)."""
+        return FolderImages(self.root, tuple(self.names[i] for i in index.tolist()))
 
     def files(self) -> list[str]:
-        """Every picture's file."""
+        """Every image's file."""
         return [self.where(i) for i in range(len(self))]
 
     def chosen(self) -> bytes:
@@ -50,14 +50,14 @@ class FolderPictures(Encoded):
 
 
 def load_folder(root: Path, options: Options) -> tuple[Loaded, Loaded]:
-    """Read a folder of pictures by class.
+    """Read a folder of images by class.
 
     Args:
         root: holds ``train`` and ``test`` (or ``val``, ``validation``, ``valid``), or the classes' folders.
         options: the user's.
 
     Raises:
-        DataError: no pictures, no class folders, an empty class folder, one class, a broken picture.
+        DataError: no images, no class folders, an empty class folder, one class, a broken image.
     """
     train_folder = root / "train" if _subfolders(root / "train") else root
     tests = [root / t for t in TESTS if _subfolders(root / t)] if train_folder != root else []
@@ -77,26 +77,26 @@ def load_folder(root: Path, options: Options) -> tuple[Loaded, Loaded]:
 
 
 def _listed(root: Path, folder: Path, classes: Sequence[str], which: str) -> tuple[Split, tuple[str, ...]]:
-    """All pictures of a split in the order of their paths, class by class."""
+    """All images of a split in the order of their paths, class by class."""
     names: list[str] = []
     labels: list[int] = []
     others = 0
     for label, name in enumerate(classes):
-        pictures, rest = _pictures_below(folder / name)
+        images, rest = _images_below(folder / name)
         others += len(rest)
-        if not pictures and which == "train":
+        if not images and which == "train":
             held = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
             raise DataError(
-                f"the class folder {folder / name} holds no pictures ({held}); remove it or put pictures in it "
+                f"the class folder {folder / name} holds no images ({held}); remove it or put images in it "
                 f"({', '.join(SUFFIXES)})"
             )
-        names += [path.relative_to(root).as_posix() for path in pictures]
-        labels += [label] * len(pictures)
+        names += [path.relative_to(root).as_posix() for path in images]
+        labels += [label] * len(images)
     if not names:
-        raise DataError(f"no pictures in {folder} (files ending in {', '.join(SUFFIXES)})")
+        raise DataError(f"no images in {folder} (files ending in {', '.join(SUFFIXES)})")
     origin = Origin("folder", str(root), tuple(str(root / name) for name in names), torch.arange(len(names)))
-    split = Split(FolderPictures(str(root), tuple(names)), torch.tensor(labels), origin, names)
-    notes = (f"{others:,} files below {folder} are no pictures by their names and are left out",) if others else ()
+    split = Split(FolderImages(str(root), tuple(names)), torch.tensor(labels), origin, names)
+    notes = (f"{others:,} files below {folder} are no images by their names and are left out",) if others else ()
     return split, notes
 
 
@@ -106,17 +106,15 @@ def _class_names(folder: Path) -> list[str]:
         loose = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES] if folder.is_dir() else []
         if loose:
             raise DataError(
-                f"{folder} holds {len(loose)} pictures, but no folders of classes; put the pictures of each class in a "
+                f"{folder} holds {len(loose)} images, but no folders of classes; put the images of each class in a "
                 f"folder named after it, for example {folder / 'cat' / loose[0].name}"
             )
         raise DataError(
-            f"no pictures in {folder}: expected {folder}/<class>/*.png or {folder}/train/<class>/*.png, or "
-            "Parquet files"
+            f"no images in {folder}: expected {folder}/<class>/*.png or {folder}/train/<class>/*.png, or Parquet files"
         )
-    if not any(_pictures_below(folder / name)[0] for name in names):
+    if not any(_images_below(folder / name)[0] for name in names):
         raise DataError(
-            f"no pictures in {folder}, nor in its folders {', '.join(names[:5])} (files ending in "
-            f"{', '.join(SUFFIXES)})"
+            f"no images in {folder}, nor in its folders {', '.join(names[:5])} (files ending in {', '.join(SUFFIXES)})"
         )
     return names
 
@@ -130,9 +128,9 @@ def _subfolders(folder: Path) -> list[Path]:
         raise DataError(f"the folder {folder} may not be read; change its permissions") from None
 
 
-def _pictures_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Pictures and other files at any depth, sorted; hidden ones count as neither."""
-    pictures: list[Path] = []
+def _images_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Images and other files at any depth, sorted; hidden ones count as neither."""
+    images: list[Path] = []
     others: list[Path] = []
     for base, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
@@ -140,5 +138,5 @@ def _pictures_below(folder: Path) -> tuple[list[Path], list[Path]]:
             path = Path(base, file)
             if file.startswith(".") or not path.is_file():
                 continue
-            (pictures if path.suffix.lower() in SUFFIXES else others).append(path)
-    return sorted(pictures), sorted(others)
+            (images if path.suffix.lower() in SUFFIXES else others).append(path)
+    return sorted(images), sorted(others)

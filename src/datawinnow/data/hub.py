@@ -14,13 +14,13 @@ from datawinnow.data.assemble import Loaded, Options
 from datawinnow.data.columns import LABEL_NAMES, TESTS, open_arrow
 from datawinnow.data.examples import short_name
 from datawinnow.data.parquet import load_tables
-from datawinnow.data.tables import ArrowPictures
+from datawinnow.data.tables import ArrowImages
 
 
 def load_hub(source: str, options: Options) -> tuple[Loaded, Loaded]:
     """Fetch a dataset and read it.
 
-    Pictures are decoded with Pillow from the Arrow files that `datasets` leaves in its cache, so nothing of it is
+    Images are decoded with Pillow from the Arrow files that `datasets` leaves in its cache, so nothing of it is
     needed afterwards: not its decoders, not the network.
 
     Args:
@@ -28,7 +28,7 @@ def load_hub(source: str, options: Options) -> tuple[Loaded, Loaded]:
         options: the user's.
 
     Raises:
-        DataError: not found, not reachable, without a train split, or without pictures and labels.
+        DataError: not found, not reachable, without a train split, or without images and labels.
     """
     parts = [p for p in source.removeprefix("hf:").split("/") if p]
     if not 1 <= len(parts) <= 3:
@@ -42,7 +42,7 @@ def load_hub(source: str, options: Options) -> tuple[Loaded, Loaded]:
     test = next((t for t in files if _labelled(files[t])), next(iter(files), None))
     test_files = files[test] if test else None
     notes = (f"the {test} split is used as the test split",) if test not in (None, "test") else ()
-    return load_tables(train_files, test_files, "hf", source, short_name(name), options, notes, ArrowPictures)
+    return load_tables(train_files, test_files, "hf", source, short_name(name), options, notes, ArrowImages)
 
 
 def _fetched(name: str, configuration: str | None) -> Mapping[str, Any]:

@@ -10,19 +10,19 @@ from datawinnow.data.assemble import Loaded, Options
 from datawinnow.data.digits import load_digits
 from datawinnow.data.folder import load_folder
 from datawinnow.data.hub import load_hub
+from datawinnow.data.images import OnBroken, Progress
 from datawinnow.data.npz import load_npz
 from datawinnow.data.parquet import find_parquet, load_parquet
-from datawinnow.data.pictures import OnBroken, Progress
 from datawinnow.data.records import SUFFIXES
 from datawinnow.data.text_files import find_texts, load_text_files
 from datawinnow.data.texts import Texts
 
 MIRRORED = (
-    "in training, pictures are mirrored left to right half of the time; where a mirrored picture means another thing "
+    "in training, images are mirrored left to right half of the time; where a mirrored image means another thing "
     "(text, digits, left and right), switch that off with flip=False (--no-flip)"
 )
 WHAT_DATA_CAN_BE = (
-    "DATA can be: digits (embedded); a folder of pictures by class (FOLDER/train/<class>/*.png beside FOLDER/test, or "
+    "DATA can be: digits (embedded); a folder of images by class (FOLDER/train/<class>/*.png beside FOLDER/test, or "
     "FOLDER/<class>/*.png); a .parquet file or a folder of train-*.parquet and test-*.parquet; an .npz file; labelled "
     "texts in a .csv, .tsv or .jsonl file, or a folder of train.tsv and test.tsv; or hf:owner/name from the Hugging "
     "Face hub"
@@ -50,24 +50,24 @@ def load(
 
     What is chosen on the user's behalf (size, a held-out test split, an axis of channels) is told in ``train.notes``.
 
-    Pictures that took a while to decode are kept in ``~/.cache/datawinnow`` (``DATAWINNOW_CACHE``; empty for no cache),
+    Images that took a while to decode are kept in ``~/.cache/datawinnow`` (``DATAWINNOW_CACHE``; empty for no cache),
     up to 10 GB (``DATAWINNOW_CACHE_GB``); beyond that, those not used for longest are removed.
 
     Args:
-        source: ``"digits"``; a folder of pictures by class; a Parquet file or a folder of shards in the layout of the
+        source: ``"digits"``; a folder of images by class; a Parquet file or a folder of shards in the layout of the
             Hugging Face hub; an ``.npz`` file; labelled texts in a ``.csv``, ``.tsv`` or ``.jsonl`` file or in a folder
             with one for each split (``train.tsv``, ``test.tsv``); or ``"hf:owner/name"``.
-        size: side in pixels that pictures are resized to; None keeps pictures of one size up to 64 pixels, and chooses
+        size: side in pixels that images are resized to; None keeps images of one size up to 64 pixels, and chooses
             otherwise.
         seed: of every draw made here: the held-out split, the limit.
         holdout: fraction of each class that becomes the test split when the source has none, in (0, 1).
-        image: name of the column or array of pictures; None guesses.
+        image: name of the column or array of images; None guesses.
         label: name of the column or array of labels; None guesses.
-        on_broken: ``"raise"`` names the first broken picture or line; ``"skip"`` leaves such out and tells how many.
-        memory: bytes that decoded pictures may take, else they are decoded on demand; None for half of what is free.
+        on_broken: ``"raise"`` names the first broken image or line; ``"skip"`` leaves such out and tells how many.
+        memory: bytes that decoded images may take, else they are decoded on demand; None for half of what is free.
         limit: number of training examples, drawn with every class's share kept; None, or more than there are, for all.
-        flip: whether training mirrors pictures left to right half of the time; None for colour pictures only, which is
-            told. Not for pictures that mean another thing mirrored: text, digits, left and right.
+        flip: whether training mirrors images left to right half of the time; None for colour images only, which is
+            told. Not for images that mean another thing mirrored: text, digits, left and right.
         progress: called now and then as ``progress(description, done, total)``.
         text: name of the column of texts (its number, from 0, in a file without a line of names); None guesses.
         length: tokens of a text's row: longer ones are cut, shorter ones padded. None for what 99 of 100 training texts
@@ -76,7 +76,7 @@ def load(
             words of the training texts.
 
     Returns:
-        ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Pictures are uint8
+        ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Images are uint8
         of shape (channels, height, width), texts int32 token ids of shape (length,), labels int64 class ids.
 
     Raises:
@@ -108,7 +108,7 @@ def _mirrored(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, L
     """Both splits, mirrored in training as told, and a note where they are."""
     if train.augment is None:
         if flip:
-            raise ArgumentError(f"flip=True, but {train.name} holds no pictures that could be mirrored: leave it out")
+            raise ArgumentError(f"flip=True, but {train.name} holds no images that could be mirrored: leave it out")
         return train, test
     if flip is not None:
         augment = replace(train.augment, flip=flip)

@@ -1,4 +1,4 @@
-"""``.npz``: arrays of pictures or numbers, and of labels."""
+"""``.npz``: arrays of images or numbers, and of labels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load_npz(path: Path, options: Options, test_path: Path | None = None) -> tup
         test_path: a second file with the test split.
 
     Raises:
-        DataError: damaged or pickled arrays, missing ones, different lengths, labels that are no integers, pictures
+        DataError: damaged or pickled arrays, missing ones, different lengths, labels that are no integers, images
             whose channels cannot be told.
     """
     arrays = read_arrays(path)
@@ -89,7 +89,7 @@ def read_arrays(path: Path) -> Arrays:
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds one array; an .npz with pictures and labels is needed (numpy.savez)")
+            raise DataError(f"{path} holds one array; an .npz with images and labels is needed (numpy.savez)")
         with file:
             for key in file.files:
                 arrays[key] = file[key]
@@ -108,12 +108,12 @@ def read_arrays(path: Path) -> Arrays:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
         raise DataError(f"{path} is no whole .npz file ({error}); is it cut short? Save or fetch it again") from error
     except MemoryError as error:
-        raise DataError(f"array {key!r} of {path} does not fit in memory; save pictures as files or Parquet") from error
+        raise DataError(f"array {key!r} of {path} does not fit in memory; save images as files or Parquet") from error
     return arrays
 
 
 def _keys(arrays: Arrays, path: Path, options: Options) -> tuple[str, ...]:
-    """Names of pictures and labels, and of the test split's where there is one."""
+    """Names of images and labels, and of the test split's where there is one."""
     for keys in SPLIT_KEYS:
         if options.image is None and options.label is None and all(k in arrays for k in keys[:2]):
             return keys if all(k in arrays for k in keys[2:]) else keys[:2]
@@ -169,7 +169,7 @@ def _label_array(array: NDArray[Any], key: str, path: Path) -> NDArray[np.int64]
 
 
 def _examples(array: NDArray[Any], key: str, path: Path) -> tuple[Tensor, tuple[str, ...]]:
-    """uint8 pictures as (n, c, h, w), or float32 numbers; and what was decided."""
+    """uint8 images as (n, c, h, w), or float32 numbers; and what was decided."""
     if array.dtype.kind == "f":
         values = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
         bad = ~torch.isfinite(values.flatten(1) if values.ndim > 1 else values[:, None]).all(dim=1)
@@ -181,18 +181,18 @@ def _examples(array: NDArray[Any], key: str, path: Path) -> tuple[Tensor, tuple[
             raise DataError(f"{key!r} of {path} must have shape (n, d), got {array.shape}")
         if values.ndim == 2:
             return values, ()
-        pictures, notes = _channels_first(values, key, path)
-        return pictures, (*notes, f"{key!r} holds numbers, not bytes: used as they are, without augmentation")
+        images, notes = _channels_first(values, key, path)
+        return images, (*notes, f"{key!r} holds numbers, not bytes: used as they are, without augmentation")
     notes = ()
     if array.dtype != np.uint8:
         if array.dtype.kind not in "iu" or not array.size or array.min() < 0 or array.max() > 255:
             raise DataError(
-                f"{key!r} of {path} must be uint8 pictures (0 to 255) or floating-point vectors, got {array.dtype}"
+                f"{key!r} of {path} must be uint8 images (0 to 255) or floating-point vectors, got {array.dtype}"
             )
         notes = (f"{key!r} is {array.dtype} with values of a byte; read as uint8",)
         array = array.astype(np.uint8)
-    pictures, more = _channels_first(torch.from_numpy(np.ascontiguousarray(array)), key, path)
-    return pictures, notes + more
+    images, more = _channels_first(torch.from_numpy(np.ascontiguousarray(array)), key, path)
+    return images, notes + more
 
 
 def _channels_first(x: Tensor, key: str, path: Path) -> tuple[Tensor, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Parquet in the layout of the Hugging Face hub: encoded pictures or texts, and labels, in shards by split."""
+"""Parquet in the layout of the Hugging Face hub: encoded images or texts, and labels, in shards by split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datawinnow.data.assemble import Loaded, Options, Split, assemble
 from datawinnow.data.columns import TESTS, choose_columns, class_names, label_values, open_arrow, reading, row_in_words
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.labels import class_values, named, numbered, renumbering_note
-from datawinnow.data.tables import ParquetPictures, TablePictures
+from datawinnow.data.tables import ParquetImages, TableImages
 from datawinnow.data.text_tables import holds_texts, load_text_tables
 
 _SPLIT = re.compile(r"^(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
@@ -55,7 +55,7 @@ def load_parquet(root: Path, files: dict[str, list[Path]], options: Options) -> 
         options: the user's.
 
     Raises:
-        DataError: damaged files, missing columns, missing or wrong labels, broken pictures.
+        DataError: damaged files, missing columns, missing or wrong labels, broken images.
     """
     notes: tuple[str, ...] = ()
     train = files.get("train") or files.get("", [])
@@ -79,9 +79,9 @@ def load_tables(
     name: str,
     options: Options,
     notes: tuple[str, ...] = (),
-    pictures: type[TablePictures] = ParquetPictures,
+    images: type[TableImages] = ParquetImages,
 ) -> tuple[Loaded, Loaded]:
-    """Read splits that lie in tables, Parquet or Arrow: of pictures, or of texts where there are none.
+    """Read splits that lie in tables, Parquet or Arrow: of images, or of texts where there are none.
 
     Args:
         train: files of the train split.
@@ -91,11 +91,11 @@ def load_tables(
         name: of the dataset.
         options: the user's.
         notes: so far.
-        pictures: how the files are read.
+        images: how the files are read.
     """
     if holds_texts(train[0], options):
         return load_text_tables(train, test, layout, source, name, options, notes)
-    first = _Table.read(train, options, None, pictures)
+    first = _Table.read(train, options, None, images)
     classes: list[int] | list[str] = []
     if first.names is not None and not isinstance(first.values, list):
         names, labels = first.names, named(first.values, first.names, first.where)
@@ -103,20 +103,20 @@ def load_tables(
         classes = class_values(first.values, first.where)
         names, labels = tuple(map(str, classes)), numbered(first.values, classes, first.where)
         notes += renumbering_note(classes)
-    splits = [first.split(labels, layout, source, pictures)]
+    splits = [first.split(labels, layout, source, images)]
     if test is not None:
-        second = _Table.read(test, options, first.columns, pictures)
+        second = _Table.read(test, options, first.columns, images)
         if classes or isinstance(second.values, list):
             labels = numbered(second.values, classes or list(names), second.where)
         else:
             labels = named(second.values, names, second.where)
-        splits.append(second.split(labels, layout, source, pictures))
+        splits.append(second.split(labels, layout, source, images))
     return assemble(splits[0], splits[1] if test is not None else None, names, name, options, notes)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The files of one split, without their pictures."""
+    """The files of one split, without their images."""
 
     files: tuple[str, ...]
     columns: tuple[str, str]
@@ -130,7 +130,7 @@ class _Table:
         paths: list[Path],
         options: Options,
         columns: tuple[str, str] | None,
-        pictures: type[TablePictures],
+        images: type[TableImages],
     ) -> _Table:
         """Columns, class names and labels; ``columns`` are those of the train split, when this is the other."""
         parts, names = [], None
@@ -138,16 +138,16 @@ class _Table:
         for path in files:
             image, label = columns or (options.image, options.label)
             with reading(path):
-                file = pq.ParquetFile(path) if pictures is ParquetPictures else open_arrow(path)
-                schema = file.schema_arrow if pictures is ParquetPictures else file.schema
+                file = pq.ParquetFile(path) if images is ParquetImages else open_arrow(path)
+                schema = file.schema_arrow if images is ParquetImages else file.schema
                 columns = choose_columns(schema, path, image, label)
                 names = names or class_names(schema, columns[1])
-                table = file.read(columns=[columns[1]]) if pictures is ParquetPictures else file
+                table = file.read(columns=[columns[1]]) if images is ParquetImages else file
                 parts.append(table.column(columns[1]))
         assert columns is not None  # there is at least one file
         sizes = [len(part) for part in parts]
         if not sum(sizes):
-            raise DataError(f"no pictures: {files[0]} has no rows")
+            raise DataError(f"no images: {files[0]} has no rows")
         kinds = {str(part.type) for part in parts}
         if len(kinds) > 1:
             raise DataError(f"column {columns[1]!r} has another type in some files: {', '.join(sorted(kinds))}")
@@ -160,10 +160,10 @@ class _Table:
         """``row`` of the concatenated files as "row 3 of FILE"."""
         return row_in_words(row, self.files, _starts(self.sizes))
 
-    def split(self, labels: Tensor, layout: str, source: str, pictures: type[TablePictures]) -> Split:
-        """With its pictures."""
+    def split(self, labels: Tensor, layout: str, source: str, images: type[TableImages]) -> Split:
+        """With its images."""
         origin = Origin(layout, source, self.files, None, {"image": self.columns[0], "label": self.columns[1]})
-        return Split(pictures(self.files, self.columns[0], self.sizes), labels, origin)
+        return Split(images(self.files, self.columns[0], self.sizes), labels, origin)
 
 
 def _starts(sizes: list[int]) -> list[int]:

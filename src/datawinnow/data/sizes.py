@@ -1,4 +1,4 @@
-"""How large pictures become, and what fits in memory."""
+"""How large images become, and what fits in memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ SENSIBLE = (8, 16, 32, 64, 128, 224)
 """Sides that the reference networks are made for; a default is chosen among them."""
 
 KEPT_UP_TO = 64
-"""Pictures that all have one size are left as they are up to this side."""
+"""Images that all have one size are left as they are up to this side."""
 
 
 def choose_size(sizes: Sequence[tuple[int, int]], size: int | None) -> tuple[int, int, str]:
-    """The height and width that every picture gets, and a sentence about the choice.
+    """The height and width that every image gets, and a sentence about the choice.
 
     Args:
-        sizes: (height, width) of pictures, in pixels; all of them or a sample.
+        sizes: (height, width) of images, in pixels; all of them or a sample.
         size: the side that the user asked for, or None to choose.
 
     Returns:
-        Height, width and a note for the user ("" when nothing changes). Without ``size``, pictures of one size up to 64
+        Height, width and a note for the user ("" when nothing changes). Without ``size``, images of one size up to 64
         stay as they are; others become squares whose side is the one of `SENSIBLE` nearest, in ratio, to the
         median of their shorter sides.
     """
@@ -32,7 +32,7 @@ def choose_size(sizes: Sequence[tuple[int, int]], size: int | None) -> tuple[int
     if size is not None:
         if same and first == (size, size):
             return size, size, ""
-        return size, size, f"pictures are resized to {size}x{size}, as asked ({_range(sizes)})"
+        return size, size, f"images are resized to {size}x{size}, as asked ({_range(sizes)})"
     if same and max(first) <= KEPT_UP_TO:
         return first[0], first[1], ""
     middle = median(min(s) for s in sizes)
@@ -43,7 +43,7 @@ def choose_size(sizes: Sequence[tuple[int, int]], size: int | None) -> tuple[int
     return (
         side,
         side,
-        f"pictures are resized to {side}x{side}, since {why} ({_range(sizes)}); choose a side with size= (--size)",
+        f"images are resized to {side}x{side}, since {why} ({_range(sizes)}); choose a side with size= (--size)",
     )
 
 
@@ -55,7 +55,7 @@ def _range(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def default_memory() -> int:
-    """Half of the memory that is free now, in bytes: what loaded pictures may take unless told otherwise."""
+    """Half of the memory that is free now, in bytes: what loaded images may take unless told otherwise."""
     return available_memory() // 2
 
 

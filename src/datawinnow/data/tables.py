@@ -1,4 +1,4 @@
-"""Pictures in Parquet and Arrow files."""
+"""Images in Parquet and Arrow files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from datawinnow.core.errors import DataError
 from datawinnow.core.files import written_whole
 from datawinnow.data import cache
 from datawinnow.data.columns import open_arrow, reading, row_in_words
-from datawinnow.data.pictures import Encoded, Index, Raw
+from datawinnow.data.images import Encoded, Index, Raw
 
 CACHED_BYTES = 256 << 20
 """Row groups that a Parquet source keeps for random access, per process."""
 
 
-class TablePictures(Encoded):
-    """Rows of a picture column over several files; ``rows`` picks some of the concatenated rows."""
+class TableImages(Encoded):
+    """Rows of an image column over several files; ``rows`` picks some of the concatenated rows."""
 
     def __init__(self, paths: Sequence[str], column: str, sizes: Sequence[int], rows: Index | None = None) -> None:
         self.paths, self.column, self.sizes, self.rows = tuple(paths), column, tuple(sizes), rows
@@ -36,7 +36,7 @@ class TablePictures(Encoded):
         return sum(self.sizes) if self.rows is None else len(self.rows)
 
     def take(self, index: Index) -> Encoded:
-        """The pictures at ``index`` (m,)."""
+        """The images at ``index`` (m,)."""
         return type(self)(self.paths, self.column, self.sizes, index if self.rows is None else self.rows[index])
 
     def files(self) -> list[str]:
@@ -53,11 +53,11 @@ class TablePictures(Encoded):
         return [0, *np.cumsum(self.sizes)[:-1].tolist()]
 
     def row(self, i: int) -> int:
-        """The concatenated row of picture ``i``."""
+        """The concatenated row of image ``i``."""
         return i if self.rows is None else int(self.rows[i])
 
     def where(self, i: int) -> str:
-        """Row and file of picture ``i``."""
+        """Row and file of image ``i``."""
         return row_in_words(self.row(i), self.paths, self.starts)
 
     def picked(self, file: int, cell: Any) -> Raw:
@@ -71,12 +71,12 @@ class TablePictures(Encoded):
         folder = Path(self.paths[file]).resolve().parent
         path = Path(folder, str(cell["path"])).resolve()
         if not path.is_relative_to(folder) or not path.is_file():  # a table from elsewhere names no file of ours
-            raise ValueError(f"there are no picture bytes, and no file {cell['path']!r} below {folder}")
+            raise ValueError(f"there are no image bytes, and no file {cell['path']!r} below {folder}")
         return path
 
 
-class ParquetPictures(TablePictures):
-    """Pictures in Parquet files: streamed in order; any single one at the price of its row group."""
+class ParquetImages(TableImages):
+    """Images in Parquet files: streamed in order; any single one at the price of its row group."""
 
     @cached_property
     def _groups(self) -> OrderedDict[tuple[int, int], Any]:
@@ -93,7 +93,7 @@ class ParquetPictures(TablePictures):
         return readers
 
     def raw(self, i: int) -> Raw:
-        """The bytes of picture ``i``, from its row group; recent groups are kept."""
+        """The bytes of image ``i``, from its row group; recent groups are kept."""
         row = self.row(i)
         file = bisect_right(self.starts, row) - 1
         reader, bounds = self._readers[file]
@@ -109,7 +109,7 @@ class ParquetPictures(TablePictures):
         return self.picked(file, column[row - self.starts[file] - bounds[group]].as_py())
 
     def blocks(self, size: int = 128) -> Iterator[list[Raw]]:
-        """All pictures in order, streamed when the rows rise."""
+        """All images in order, streamed when the rows rise."""
         if self.rows is not None and np.any(np.diff(self.rows) <= 0):
             yield from super().blocks(size)
             return
@@ -139,9 +139,9 @@ class ParquetPictures(TablePictures):
     def for_random_access(self) -> Encoded:
         """A copy as Arrow in the cache folder, where one row is one read; itself when there is no room for that.
 
-        A shuffled epoch over Parquet would decompress a whole row group for every picture.
+        A shuffled epoch over Parquet would decompress a whole row group for every image.
         """
-        which, state = ParquetPictures(self.paths, self.column, self.sizes).key()
+        which, state = ParquetImages(self.paths, self.column, self.sizes).key()
         path = cache.cached_file((which, state), ".arrow")
         if path is None:
             return self
@@ -151,7 +151,7 @@ class ParquetPictures(TablePictures):
                 return self
             self._copy(path)
             cache.drop_older(path)
-        return ArrowPictures([str(path)], self.column, [sum(self.sizes)], self.rows, self)
+        return ArrowImages([str(path)], self.column, [sum(self.sizes)], self.rows, self)
 
     def _copied(self, path: Path) -> bool:
         try:
@@ -162,22 +162,22 @@ class ParquetPictures(TablePictures):
     def _copy(self, path: Path) -> None:
         kind = pa.large_binary()
         schema = pa.schema([(self.column, kind)])
-        whole = ParquetPictures(self.paths, self.column, self.sizes)
+        whole = ParquetImages(self.paths, self.column, self.sizes)
         with written_whole(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for block in whole.blocks():
                 cells = [raw.read_bytes() if isinstance(raw, Path) else raw for raw in block]
                 writer.write_batch(pa.record_batch([pa.array(cells, kind)], schema=schema))
 
 
-def _or_error(pictures: TablePictures, file: int, cell: Any) -> Raw:
+def _or_error(images: TableImages, file: int, cell: Any) -> Raw:
     try:
-        return pictures.picked(file, cell)
+        return images.picked(file, cell)
     except ValueError:
         return None  # said again, with the row, when it is decoded
 
 
-class ArrowPictures(TablePictures):
-    """Pictures in memory-mapped Arrow stream files: any one is one read."""
+class ArrowImages(TableImages):
+    """Images in memory-mapped Arrow stream files: any one is one read."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class ArrowPictures(TablePictures):
         column: str,
         sizes: Sequence[int],
         rows: Index | None = None,
-        copied: TablePictures | None = None,
+        copied: TableImages | None = None,
     ) -> None:
         super().__init__(paths, column, sizes, rows)
         self.copied = copied
@@ -194,13 +194,13 @@ class ArrowPictures(TablePictures):
         return {**super().__getstate__(), "copied": self.copied}
 
     def take(self, index: Index) -> Encoded:
-        """The pictures at ``index`` (m,)."""
+        """The images at ``index`` (m,)."""
         rows = index if self.rows is None else self.rows[index]
         copied = None if self.copied is None else self.copied.take(index)
-        return ArrowPictures(self.paths, self.column, self.sizes, rows, copied)  # type: ignore[arg-type]
+        return ArrowImages(self.paths, self.column, self.sizes, rows, copied)  # type: ignore[arg-type]
 
     def where(self, i: int) -> str:
-        """Row and file of picture ``i``; of the Parquet file, when this is its copy."""
+        """Row and file of image ``i``; of the Parquet file, when this is its copy."""
         return super().where(i) if self.copied is None else self.copied.where(i)
 
     def picked(self, file: int, cell: Any) -> Raw:
@@ -208,7 +208,7 @@ class ArrowPictures(TablePictures):
         if isinstance(cell, dict) and not cell.get("bytes") and cell.get("path"):
             path = Path(cell["path"])
             if not path.is_file():
-                raise ValueError(f"there are no picture bytes, and no file {cell['path']!r}")
+                raise ValueError(f"there are no image bytes, and no file {cell['path']!r}")
             return path
         return super().picked(file, cell)
 
@@ -221,7 +221,7 @@ class ArrowPictures(TablePictures):
         return columns
 
     def raw(self, i: int) -> Raw:
-        """The bytes of picture ``i``."""
+        """The bytes of image ``i``."""
         row = self.row(i)
         file = bisect_right(self.starts, row) - 1
         chunks, bounds = self._columns[file]

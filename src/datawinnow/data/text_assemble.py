@@ -78,7 +78,7 @@ def without_broken(broken: Sequence[tuple[str, str]], good: int, which: str, opt
 
 
 def check_text_options(options: Options) -> None:
-    """Refuse options that are for pictures, and a tokenizer that is none.
+    """Refuse options that are for images, and a tokenizer that is none.
 
     Raises:
         ArgumentError: naming it.
@@ -86,7 +86,7 @@ def check_text_options(options: Options) -> None:
     for name, value in (("size", options.size), ("image", options.image)):
         if value is not None:
             hint = "length= (--length) is the tokens of an example" if name == "size" else "text= names their column"
-            raise ArgumentError(f"{name}={value!r} is for pictures, but these are texts; {hint}")
+            raise ArgumentError(f"{name}={value!r} is for images, but these are texts; {hint}")
     if options.tokenizer is not None and not is_pretrained(options.tokenizer):
         raise ArgumentError(
             f"tokenizer must be hf:PATH, that of a transformers model, or left out, got {options.tokenizer!r}"

@@ -34,7 +34,7 @@ def find_texts(root: Path) -> dict[str, list[Path]]:
     """Files of texts by split: ``train.tsv``, ``dev.tsv``, ``test.tsv``, or shards such as ``train-0.jsonl``.
 
     Returns:
-        Sorted files under each split's name; empty without a train split, and where ``train`` is a folder: of pictures
+        Sorted files under each split's name; empty without a train split, and where ``train`` is a folder: of images
         by class, which a table may lie beside.
 
     Raises:
@@ -62,7 +62,7 @@ def load_text_files(root: Path, files: Mapping[str, Sequence[Path]], options: Op
         options: the user's.
 
     Raises:
-        ArgumentError: an option for pictures.
+        ArgumentError: an option for images.
         DataError: no columns of texts and labels, a broken line, labels that fit no class.
     """
     check_text_options(options)

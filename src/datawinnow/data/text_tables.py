@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import Options
-from datawinnow.data.columns import class_names, holds_pictures, open_arrow, reading, row_in_words
+from datawinnow.data.columns import class_names, holds_images, open_arrow, reading, row_in_words
 from datawinnow.data.examples import Origin
 from datawinnow.data.text_assemble import RawTexts, assemble_texts, check_text_options, rows_of, without_broken
 from datawinnow.data.text_columns import choose_text_columns, label_of, text_of, values_of
@@ -22,11 +22,11 @@ LOOKED_AT = 1000
 
 
 def holds_texts(path: Path, options: Options) -> bool:
-    """Whether a table is read for its texts: the user says so, or there are some and no pictures."""
+    """Whether a table is read for its texts: the user says so, or there are some and no images."""
     if options.text is not None or options.image is not None:
         return options.text is not None
     kinds = [field.type for field in _schema(str(path))]
-    return any(map(_is_text, kinds)) and not any(map(holds_pictures, kinds))
+    return any(map(_is_text, kinds)) and not any(map(holds_images, kinds))
 
 
 def load_text_tables(
@@ -41,7 +41,7 @@ def load_text_tables(
     """Read labelled texts from tables; arguments as of `datawinnow.data.parquet.load_tables`.
 
     Raises:
-        ArgumentError: an option for pictures.
+        ArgumentError: an option for images.
         DataError: damaged files, missing columns, empty texts, missing or wrong labels.
     """
     check_text_options(options)

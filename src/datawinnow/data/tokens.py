@@ -107,8 +107,8 @@ class Vocabulary:
         Raises:
             RunError: the disk is full.
         """
-        facts = {"kind": "vocabulary", "fingerprint": fingerprint, "length": self.length}
-        write_json(path, {**facts, "tokens": list(self.tokens)})
+        metadata = {"kind": "vocabulary", "fingerprint": fingerprint, "length": self.length}
+        write_json(path, {**metadata, "tokens": list(self.tokens)})
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
@@ -117,10 +117,10 @@ class Vocabulary:
         Raises:
             RunError: there is none, or damaged.
         """
-        facts = read_json(path)
-        tokens, length = facts.get("tokens"), facts.get("length")
+        metadata = read_json(path)
+        tokens, length = metadata.get("tokens"), metadata.get("length")
         good = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
-        if facts.get("kind") != "vocabulary" or not good or not isinstance(length, int):
+        if metadata.get("kind") != "vocabulary" or not good or not isinstance(length, int):
             raise RunError(f"{path} is no vocabulary, or damaged: record again into another --run folder")
         return cls(tuple(map(str, tokens or ())), length)
 

@@ -35,7 +35,7 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
     Only kept training examples are written, unchanged (the files and bytes as they came, not the resized pixels), in
     the order of the source; the source's test split stays where it is.
 
-    - a folder of pictures: copies under ``OUT/train/<class>/``, with the paths they had below their class;
+    - a folder of images: copies under ``OUT/train/<class>/``, with the paths they had below their class;
     - Parquet and ``hf:``: ``OUT/train-00000-of-00001.parquet`` with the same columns and metadata;
     - ``.npz``: ``OUT/train.npz`` with ``x`` and ``y`` in the source's dtypes and axes;
     - ``.csv``, ``.tsv`` and ``.jsonl``: ``OUT/train.tsv`` (or as it came), the lines byte for byte;
@@ -148,7 +148,7 @@ def _schema(path: str) -> Any:
 
 
 def _compression(path: str) -> str:
-    """How the source's columns are compressed; pictures are compressed already."""
+    """How the source's columns are compressed; images are compressed already."""
     if not path.endswith(".parquet"):
         return "snappy"
     with reading(path):

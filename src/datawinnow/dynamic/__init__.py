@@ -4,8 +4,8 @@ A new policy is a file here, a line below and a test. Wrappers change when and h
 """
 
 from datawinnow.core.card import collect
-from datawinnow.dynamic._expected import expected_fraction
 from datawinnow.dynamic.auto import Advice, advise, auto
+from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.divbs import divbs
 from datawinnow.dynamic.epsilon_greedy import EpsilonGreedy
 from datawinnow.dynamic.example_swap import ExampleSwap

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from datawinnow.core.errors import ArgumentError
-from datawinnow.dynamic._expected import expected_fraction
+from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
 from datawinnow.dynamic.wrap_guarded import guarded
 from datawinnow.dynamic.wrap_shrinking import shrinking

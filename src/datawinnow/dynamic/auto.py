@@ -13,16 +13,16 @@ from typing import Any
 from datawinnow.core import check
 from datawinnow.core.card import card_of
 from datawinnow.core.interval import best_of
-from datawinnow.dynamic._expected import expected_fraction
 from datawinnow.dynamic._named import for_passes, wrapped
+from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.policy import Policy
 from datawinnow.dynamic.random_pruning import RandomPruning
 from datawinnow.dynamic.wrap import _Wrapped
 
 REACH = 4.0
 """How many times more or fewer examples, examples a class, or passes than measured a place still speaks for."""
-KINDS = ("pictures", "texts")
-"""What a place speaks for: what wins on pictures was seen not to win on sentences."""
+KINDS = ("images", "texts")
+"""What a place speaks for: what wins on images was seen not to win on sentences."""
 CLAIM = 5
 """Seeds that stand behind a place that is chosen by."""
 
@@ -58,7 +58,7 @@ class Place:
     gain: float
     half: float | None
     seeds: int
-    kind: str = "pictures"
+    kind: str = "images"
     classes: int | None = None
 
     def low_of(self, rivals: int) -> float:
@@ -137,7 +137,7 @@ def the_map() -> tuple[Place, ...]:
     return tuple(Place(**{**one, "wrap": tuple(one["wrap"])}) for one in json.loads(text)["places"])
 
 
-def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures", classes: int | None = None) -> Advice:
+def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "images", classes: int | None = None) -> Advice:
     """The policy to spend a budget by, from what was measured nearest to it.
 
     A place of the map speaks for datasets and budgets up to four times larger or smaller, and for as many times more or
@@ -152,7 +152,7 @@ def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures"
         n: number of examples.
         passes: budget: epochs on everything that would cost as much.
         noisy: whether many labels are wrong.
-        kind: what the examples are, "pictures" or "texts".
+        kind: what the examples are, "images" or "texts".
         classes: how many; None where nobody knows, and then a policy must have won with every number of them near by.
 
     Returns:
@@ -166,7 +166,7 @@ def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "pictures"
 
 
 def advised(
-    n: int, *, passes: float, noisy: bool = False, kind: str = "pictures", classes: int | None = None
+    n: int, *, passes: float, noisy: bool = False, kind: str = "images", classes: int | None = None
 ) -> tuple[Place | None, str]:
     """The place whose policy is chosen, None for all the data, and why; arguments as of `advise`."""
     check.number("n", n, 1, 2**40, integer=True)
@@ -221,7 +221,7 @@ def _worst(places: Sequence[Place]) -> Place:
     return min(places, key=lambda place: (place.seeds < CLAIM, place.low_of(1)))
 
 
-def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures", classes: int | None = None) -> Auto:
+def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "images", classes: int | None = None) -> Auto:
     """The policy for a loop of ``epochs`` epochs over ``n`` examples, chosen from what was measured.
 
     It goes where any policy goes, into `PolicySampler` and `fit`. Its ``why`` says in one line what was chosen. Where
@@ -232,7 +232,7 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures", cl
         n: number of examples.
         epochs: epochs of the loop.
         noisy: whether many labels are wrong.
-        kind: what the examples are, "pictures" or "texts".
+        kind: what the examples are, "images" or "texts".
         classes: how many of them, where that is known.
 
     Returns:
@@ -243,7 +243,7 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "pictures", cl
 
     >>> policy = auto(10, epochs=1)  # no place on the map is near
     >>> expected_fraction(policy, 1), policy.why
-    (1.0, 'all the data for 1 epochs: nothing was measured near n=10 pictures, 1 passes, clean labels')
+    (1.0, 'all the data for 1 epochs: nothing was measured near n=10 images, 1 passes, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
     about: dict[str, Any] = {"noisy": noisy, "kind": kind, "classes": classes}

@@ -219,9 +219,9 @@ class PlanLog:
         if not isinstance(about, dict) or about.get("kind") != "plan" or not {"index", "ends"} <= set(tensors):
             raise RunError(f"{path} is no plan that datawinnow saved: give a file that PlanLog.save wrote")
         check_format(about.get("format"), path)
-        facts = {name: about.get(name) for name in ("n", "fingerprint", "made_by", "cost")}
+        metadata = {name: about.get(name) for name in ("n", "fingerprint", "made_by", "cost")}
         try:
-            return cls(tensors["index"], tensors["ends"], weight=tensors.get("weight"), **facts)  # type: ignore[arg-type]
+            return cls(tensors["index"], tensors["ends"], weight=tensors.get("weight"), **metadata)  # type: ignore[arg-type]
         except DatawinnowError as error:
             raise RunError(f"{path} is damaged: {error}") from error
 

@@ -73,7 +73,7 @@ class Shrinking(_Wrapped):
     @property
     def expected(self) -> float:
         """Mean fraction of the examples that an epoch of the run trains on."""
-        from datawinnow.dynamic._expected import expected_fraction
+        from datawinnow.dynamic.budget import expected_fraction
 
         return expected_fraction(self)
 

@@ -17,7 +17,7 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.core.tables import write_table
 from datawinnow.instruct.choose import Clustered
-from datawinnow.instruct.known import LeftOut
+from datawinnow.instruct.leave_one_out import LeftOut
 from datawinnow.instruct.pairs import Pairs
 from datawinnow.instruct.scoring import Pool, Scored
 

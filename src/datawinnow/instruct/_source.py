@@ -209,7 +209,7 @@ class SavedDataset:
             raise DataError(f"{self.path} is not a dataset that save_to_disk wrote ({_short(error)})") from None
 
     def rows(self) -> Iterator[Row]:
-        """Every row; pictures are not decoded."""
+        """Every row; images are not decoded."""
         found = self._load()
         plain = found.with_format("arrow")
         first = 0

@@ -1,4 +1,4 @@
-"""CLIP: how well an answer describes its picture, and embeddings of both in one space."""
+"""CLIP: how well an answer describes its image, and embeddings of both in one space."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Clip:
 
     Args:
         model: folder or name, for example ``openai/clip-vit-base-patch32``.
-        batch: pictures or sentences at a time.
+        batch: images or sentences at a time.
         device: where; None is a GPU if there is one.
 
     Attributes:
-        problems: (position, kind, what exactly) of pictures that could not be read, of the last call.
+        problems: (position, kind, what exactly) of images that could not be read, of the last call.
 
     Raises:
         ArgumentError: no transformers.
@@ -52,7 +52,7 @@ class Clip:
         self.problems: list[tuple[int, str, str]] = []
 
     def images(self, image: Sequence[str | Path | None], store: Store, progress: Any = None) -> Tensor:
-        """(n, d) float32 embeddings of pictures, not normalised; a row of NaN for one that is missing or broken."""
+        """(n, d) float32 embeddings of images, not normalised; a row of NaN for one that is missing or broken."""
         self.problems = []
         files = [None if path is None else Path(path) for path in image]
         keys = [self._key(i, path) for i, path in enumerate(files)]
@@ -60,11 +60,11 @@ class Clip:
 
         @torch.inference_mode()
         def work(at: list[int]) -> np.ndarray:
-            pictures = []
+            original_images = []
             for i in at:
                 try:
                     with Image.open(files[i]) as opened:  # type: ignore[arg-type]
-                        pictures.append(opened.convert("RGB"))
+                        original_images.append(opened.convert("RGB"))
                 except (
                     OSError,
                     UnidentifiedImageError,
@@ -73,8 +73,8 @@ class Clip:
                     Image.DecompressionBombError,
                 ) as error:
                     broken[i] = str(error).split("\n")[0][:120]
-                    pictures.append(Image.new("RGB", (8, 8)))
-            pixels = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+                    original_images.append(Image.new("RGB", (8, 8)))
+            pixels = self.processor(images=original_images, return_tensors="pt")["pixel_values"]
             made = _pooled(self.net.get_image_features(pixel_values=pixels.to(self.net.device))).float().cpu().numpy()
             made[[i in broken for i in at]] = np.nan
             return np.asarray(made)
@@ -141,7 +141,7 @@ def sentences_of(text: str, *, most: int = SENTENCES, empty: bool = False) -> li
     "score",
     "CLIP score",
     "Wei et al. 2023, InstructionGPT-4, arXiv 2308.12067, section 3.1 and full_score.py",
-    cost="time O(n) pictures and O(n) sentences through CLIP, memory O(batch) beside it and O(n d)",
+    cost="time O(n) images and O(n) sentences through CLIP, memory O(batch) beside it and O(n d)",
     end="high",
 )
 def clip_score(
@@ -154,13 +154,13 @@ def clip_score(
     store: Store | None = None,
     progress: _models.Progress | None = None,
 ) -> Tensor:
-    """100 times the cosine of the picture and the mean of the normalised embeddings of the answer's sentences.
+    """100 times the cosine of the image and the mean of the normalised embeddings of the answer's sentences.
 
     As published the mean is not normalised again, so that it is below 1 where sentences differ.
 
     Args:
         answer: (n,) texts.
-        image: (n,) paths of pictures, or None.
+        image: (n,) paths of images, or None.
         clip: the model.
         sentences: of an answer, at most.
         empty: count empty sentences, as the published code does.
@@ -168,7 +168,7 @@ def clip_score(
         progress: called with what is done, how far, of how many.
 
     Returns:
-        (n,) float32 in [-100, 100]; NaN for a pair whose picture is missing or broken, or without a sentence.
+        (n,) float32 in [-100, 100]; NaN for a pair whose image is missing or broken, or without a sentence.
         ``clip.problems`` names them.
 
     Raises:
@@ -182,7 +182,7 @@ def clip_score(
         raise ArgumentError(f"there are {len(answers)} answers, but {len(image)} images")
     check.number("sentences", sentences, 1, 10**6, integer=True)
     kept = store or Store(None)
-    pictures = clip.images(image, kept, progress)
+    original_images = clip.images(image, kept, progress)
     problems = clip.problems
     parts = [sentences_of(text, most=sentences, empty=empty) for text in answers]
     flat = list(dict.fromkeys(part for some in parts for part in some))
@@ -194,7 +194,7 @@ def clip_score(
     for i, some in enumerate(parts):
         if some:
             mean = rows[[place[part] for part in some]].mean(dim=0)
-            score[i] = 100 * torch.nn.functional.normalize(pictures[i], dim=0) @ mean
+            score[i] = 100 * torch.nn.functional.normalize(original_images[i], dim=0) @ mean
         else:
             problems.append((i, "no sentence", "the answer has only full stops"))
     return score

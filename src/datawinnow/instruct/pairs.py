@@ -227,7 +227,7 @@ def _of_turns(turns: list[Any], key: str) -> tuple[str, str]:
             raise DataError(f"not an object: a turn in {key} is {type(turn).__name__}")
         who = turn.get("role", turn.get("from"))
         what = turn.get("content", turn.get("value"))
-        if isinstance(what, list):  # parts: text among pictures
+        if isinstance(what, list):  # parts: text among images
             what = "\n".join(str(p["text"]) for p in what if isinstance(p, Mapping) and isinstance(p.get("text"), str))
         if not isinstance(what, str):
             raise DataError(f"not text: a turn in {key}")

@@ -19,8 +19,8 @@ from datawinnow.core.selection import Selection
 from datawinnow.instruct import _run
 from datawinnow.instruct._source import check_out
 from datawinnow.instruct.choose import PUBLISHED, Choice, choose, cluster
-from datawinnow.instruct.known import LeftOut, agreement, says
 from datawinnow.instruct.learn import Progress
+from datawinnow.instruct.leave_one_out import LeftOut, agreement, says
 from datawinnow.instruct.pairs import Pairs, told
 from datawinnow.instruct.quotas import quotas
 from datawinnow.instruct.scoring import LEARNED, MEAN, NETWORKS, Pool, Scored, digest, left_out_by, pool_of, score_by
@@ -37,13 +37,13 @@ class Instructed:
     Attributes:
         selection: of the pairs.
         scored: their scores.
-        facts: all that the page shows, as plain JSON.
+        metadata: all that the page shows, as plain JSON.
         folder: the run folder.
     """
 
     selection: Selection
     scored: Scored
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     folder: Path
 
 
@@ -62,7 +62,7 @@ def instruct(
     ends: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Instructed:
     """Score pairs, choose among them, and say what the labels can and cannot know.
 
@@ -80,7 +80,7 @@ def instruct(
         ends: which end of an indicator is good, by its name.
         options: of `Recipe`, changed from the mode's.
         progress: called with what is done, how far, of how many.
-        tell: called with what was chosen on the way.
+        log: called with what was chosen on the way.
 
     Returns:
         `Instructed`.
@@ -95,7 +95,7 @@ def instruct(
         raise ArgumentError(f"mode must be one of {', '.join(map(repr, NETWORKS))}, got {mode!r}")
     if out is not None:
         check_out(pairs.source, out)
-    say = tell or (lambda _: None)
+    say = log or (lambda _: None)
     pool = pool_of(pairs)
     if subsets is not None:
         pool = replace(pool, subsets=read_subsets(subsets, pairs, pool.layout))
@@ -116,16 +116,16 @@ def instruct(
         lambda score: choose(score, pairs, clustered, keep=keep, choice=choice, seed=used).index,
     )
     known = _known(pool, way, run, seed, options, progress) if check and subsets is not None else None
-    facts = _facts(pool, scored, selection, clustered, choice, keep, mode, known, between)
-    facts["seconds"] = {"choose": seconds, "all": time.perf_counter() - start}
-    meta = {key: facts[key] for key in ("method", "label", "n", "keep", "budget", "mode", "fingerprint", "dataset")}
+    metadata = _facts(pool, scored, selection, clustered, choice, keep, mode, known, between)
+    metadata["seconds"] = {"choose": seconds, "all": time.perf_counter() - start}
+    meta = {key: metadata[key] for key in ("method", "label", "n", "keep", "budget", "mode", "fingerprint", "dataset")}
     notes = _run.write_selection(run / _run.SELECTION, pairs, scored, clustered, selection, meta)
-    facts["gallery"] = _run.gallery_of(pairs, scored, selection, notes)
+    metadata["gallery"] = _run.gallery_of(pairs, scored, selection, notes)
     if out is not None:
         pairs.source.write(np.sort(pairs.place[selection.index.numpy()]), out)
-        facts["out"] = str(out)
-    write_json(run / _run.FACTS, facts)
-    return Instructed(selection, scored, facts, run)
+        metadata["out"] = str(out)
+    write_json(run / _run.FACTS, metadata)
+    return Instructed(selection, scored, metadata, run)
 
 
 def _known(
@@ -159,7 +159,7 @@ def _facts(
     pairs, n = pool.pairs, len(pool.pairs)
     assert selection.reason is not None
     counts = np.bincount(selection.reason.numpy(), minlength=128)
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "name": pairs.source.path.stem,
         "dataset": pairs.source.path.name,
         "fingerprint": pairs.fingerprint,
@@ -187,8 +187,8 @@ def _facts(
         "commit": provenance.commit(),
         "finished": provenance.now(),
     }
-    facts["says"] = [] if known is None else _said(known, scored.way, between)
-    return facts
+    metadata["says"] = [] if known is None else _said(known, scored.way, between)
+    return metadata
 
 
 def _by_cluster(clustered: Any, scored: Scored, selection: Selection) -> list[dict[str, int]]:

@@ -14,7 +14,6 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.instruct.features import PUBLISHED_SCALE, Layout, Standard, layout_of, matrix
-from datawinnow.instruct.known import CONSTANT, LeftOut, constant, left_out, network_left_out, ridge_left_out
 from datawinnow.instruct.learn import (
     PAPER_SEED,
     Progress,
@@ -24,6 +23,7 @@ from datawinnow.instruct.learn import (
     score_pool,
     seeds_of,
 )
+from datawinnow.instruct.leave_one_out import CONSTANT, LeftOut, constant, left_out, network_left_out, ridge_left_out
 from datawinnow.instruct.network import Shape, fitting_heads
 from datawinnow.instruct.pairs import Pairs
 from datawinnow.instruct.ridge import ridge
@@ -152,12 +152,12 @@ def score_by(
     asked = [first, *[other for other in range(agreeing + 1) if other != first]][:agreeing]
     seeds = [each for one in asked for each in seeds_of(recipe, one)]
 
-    def tell(done: int) -> None:
+    def log(done: int) -> None:
         if progress is not None:
             progress("training", done, len(seeds))
 
     labels = _subsets(pool, way).labels
-    learned = learn(x, labels, recipe=recipe, seeds=seeds, there=there, progress=tell)
+    learned = learn(x, labels, recipe=recipe, seeds=seeds, there=there, progress=log)
     inputs = pool.raw[pool.usable]
     inputs = pool.standard(inputs) if recipe.standardise else inputs
     size = x.shape[1] if there is None else max(1, round(float(there.sum(dim=1).float().mean())))
@@ -275,11 +275,11 @@ def left_out_by(
             x, there, _ = training_sets(pool, recipe)
             first = (PAPER_SEED if recipe.published_seed else 0) if seed is None else seed
 
-            def tell(what: str, done: int, total: int, way: str = way) -> None:
+            def log(what: str, done: int, total: int, way: str = way) -> None:
                 if progress is not None:
                     progress(f"{what} ({way})", done, total)
 
-            predicted = network_left_out(x, subsets.labels, recipe=recipe, seed=first, there=there, progress=tell)
+            predicted = network_left_out(x, subsets.labels, recipe=recipe, seed=first, there=there, progress=log)
         found.append(left_out(way, predicted, subsets.labels))
     return found
 

@@ -1,4 +1,4 @@
-"""What was computed for a text or picture is kept by content, so that nothing is computed or paid for twice.
+"""What was computed for a text or image is kept by content, so that nothing is computed or paid for twice.
 
 One SQLite file: each answer is committed when it comes, so that a kill loses none. The key is a hash of the indicator,
 of the model and options that made it, and of the content, so that a changed text or model is another entry.
@@ -42,7 +42,7 @@ def key_of(what: str, made_by: Mapping[str, Any], *content: str | bytes | None) 
     Args:
         what: the indicator.
         made_by: model and options, as JSON has them.
-        content: texts, or bytes such as a picture's hash; None differs from an empty text.
+        content: texts, or bytes such as an image's hash; None differs from an empty text.
     """
     found = hashlib.sha256(json.dumps([VERSION, what, made_by], sort_keys=True).encode())
     for part in content:

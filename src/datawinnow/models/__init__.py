@@ -75,7 +75,7 @@ def choose(shape: tuple[int, ...], *, accelerator: bool, vocabulary: int | None 
     """A network fit for examples of this shape, and one sentence that says why.
 
     Args:
-        shape: shape of one example: (channels, height, width) of a picture, (features,), or (length,) of a text.
+        shape: shape of one example: (channels, height, width) of an image, (features,), or (length,) of a text.
         accelerator: whether there is a GPU.
         vocabulary: for texts: their token ids are below it.
 
@@ -88,7 +88,7 @@ def choose(shape: tuple[int, ...], *, accelerator: bool, vocabulary: int | None 
         return "mlp", "an MLP, since the examples are vectors"
     side = max(shape[1:])
     if side <= 16:
-        return "resnet8", f"ResNet-8, since pictures of {side} pixels need no more"
+        return "resnet8", f"ResNet-8, since images of {side} pixels need no more"
     if not accelerator:
         return (
             "resnet8",
@@ -125,16 +125,16 @@ def build(
     if is_pretrained(model):
         return _pretrained(str(model), classes, tokenizer if vocabulary is not None else None, options)
     maker = _from_module(model) if isinstance(model, str) and ":" in model else resolve(model, MODELS, kind="model")
-    facts = _facts(shape, classes, vocabulary)
+    metadata = _facts(shape, classes, vocabulary)
     try:
         parameters = inspect.signature(maker).parameters
     except (TypeError, ValueError):
         parameters = {}  # type: ignore[assignment]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    given = {k: v for k, v in facts.items() if k in parameters or open_ended}
+    given = {k: v for k, v in metadata.items() if k in parameters or open_ended}
     unknown = [k for k in options if k not in parameters and not open_ended]
     if unknown:
-        have = ", ".join(k for k in parameters if k not in facts) or "none"
+        have = ", ".join(k for k in parameters if k not in metadata) or "none"
         raise ArgumentError(f"model {model!r} has no option {unknown[0]!r}; its options are: {have}")
     if maker in MODELS.values() and not open_ended:
         _check_kind(model, parameters, shape, vocabulary)
@@ -165,7 +165,7 @@ def _check_kind(model: Any, parameters: Any, shape: tuple[int, ...], vocabulary:
     if vocabulary is None and "vocabulary" in parameters:
         raise ArgumentError(f"model {model!r} takes texts, but an example has shape {shape}; leave --model out")
     if vocabulary is None and len(shape) != 3 and "features" not in parameters:
-        raise ArgumentError(f"model {model!r} takes pictures, but an example has shape {shape}; use --model mlp")
+        raise ArgumentError(f"model {model!r} takes images, but an example has shape {shape}; use --model mlp")
 
 
 def _pretrained(name: str, classes: int, tokenizer: str | None, options: dict[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""AlexNet for small pictures, as the condensation papers judge by (Krizhevsky et al. 2012, doi:10.1145/3065386)."""
+"""AlexNet for small images, as the condensation papers judge by (Krizhevsky et al. 2012, doi:10.1145/3065386)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class AlexNet(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture, at least 8.
+        channels: channels of an image.
+        size: height and width of an image, at least 8.
         width: channels of the first convolution (128); the others have 1.5, 2, 1.5 and 1.5 times as many.
     """
 
@@ -34,11 +34,11 @@ class AlexNet(nn.Module):
         self.classifier = nn.Linear(middle * (side // 8) ** 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, size, size)."""
+        """Logits (b, classes) of images (b, channels, size, size)."""
         logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
 
 def alexnet(*, classes: int, channels: int = 3, size: int = 32, width: int = 128) -> AlexNet:
-    """AlexNet for small pictures; see `AlexNet` for the arguments."""
+    """AlexNet for small images; see `AlexNet` for the arguments."""
     return AlexNet(classes=classes, channels=channels, size=size, width=width)

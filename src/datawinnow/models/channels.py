@@ -1,4 +1,4 @@
-"""Grey pictures for a network made for colour; anything else that does not fit is an error that says so."""
+"""Grey images for a network made for colour; anything else that does not fit is an error that says so."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from datawinnow.core.errors import ArgumentError
 
 
 def as_channels(x: Tensor, channels: int) -> Tensor:
-    """Pictures (b, c, h, w) with the channels that a network takes.
+    """Images (b, c, h, w) with the channels that a network takes.
 
     A single channel is shown to a network of several as the same grey in each, without a copy: so a network named as in
-    the papers, which take colour, also trains on grey pictures.
+    the papers, which take colour, also trains on grey images.
 
     Raises:
-        ArgumentError: another number of channels, or no pictures.
+        ArgumentError: another number of channels, or no images.
     """
     if x.ndim != 4:
         raise ArgumentError(
-            f"the network takes pictures (batch, channels, height, width), but got a batch of shape {tuple(x.shape)}: "
+            f"the network takes images (batch, channels, height, width), but got a batch of shape {tuple(x.shape)}: "
             "use models.mlp for vectors"
         )
     if x.shape[1] == channels:
@@ -26,6 +26,6 @@ def as_channels(x: Tensor, channels: int) -> Tensor:
     if x.shape[1] == 1:
         return x.expand(-1, channels, -1, -1)
     raise ArgumentError(
-        f"the network takes pictures of {channels} channels, but these have {x.shape[1]}: build it with "
+        f"the network takes images of {channels} channels, but these have {x.shape[1]}: build it with "
         f"channels={x.shape[1]}"
     )

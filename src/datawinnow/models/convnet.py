@@ -28,7 +28,7 @@ POOLS: dict[Pool, Callable[[], nn.Module]] = {
 
 
 def norm_layer(norm: Norm, width: int, size: int) -> nn.Module:
-    """The normalisation of one block of ``width`` channels on pictures of ``size`` pixels.
+    """The normalisation of one block of ``width`` channels on images of ``size`` pixels.
 
     Raises:
         ArgumentError: an unknown norm.
@@ -51,8 +51,8 @@ class ConvNet(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture.
+        channels: channels of an image.
+        size: height and width of an image.
         depth: number of blocks (3 in the papers at 32x32).
         width: channels of every block (128 in the papers).
         norm: normalisation of every block (instance in the papers).
@@ -60,7 +60,7 @@ class ConvNet(nn.Module):
         pool: 2x2 pooling of every block (average in the papers); with ``"none"`` nothing is halved.
 
     Raises:
-        ArgumentError: a picture too small to be halved ``depth`` times, or an unknown norm, activation or pooling.
+        ArgumentError: an image too small to be halved ``depth`` times, or an unknown norm, activation or pooling.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ConvNet(nn.Module):
         halved = int(pool != "none")
         if halved and size >> depth < 1:
             raise ArgumentError(
-                f"a ConvNet of depth {depth} halves the picture {depth} times; {size} pixels are too "
+                f"a ConvNet of depth {depth} halves the image {depth} times; {size} pixels are too "
                 f"few: give a smaller depth or a larger size"
             )
         blocks: list[nn.Module] = []
@@ -103,7 +103,7 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(width * side * side, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, size, size)."""
+        """Logits (b, classes) of images (b, channels, size, size)."""
         logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 

@@ -12,8 +12,8 @@ class LeNet(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture; 32 is taken as it is, others are padded so that a map is left.
+        channels: channels of an image.
+        size: height and width of an image; 32 is taken as it is, others are padded so that a map is left.
         width: channels of the first convolution (6 in the paper); the second has 8 / 3 times as many.
     """
 
@@ -35,7 +35,7 @@ class LeNet(nn.Module):
         self.classifier = nn.Linear(84, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, size, size)."""
+        """Logits (b, classes) of images (b, channels, size, size)."""
         logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 

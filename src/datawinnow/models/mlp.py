@@ -1,4 +1,4 @@
-"""Multi-layer perceptron, for vectors and for very small pictures."""
+"""Multi-layer perceptron, for vectors and for very small images."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def mlp(*, classes: int, channels: int = 1, size: int = 8, features: int | None 
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture.
-        features: numbers in one example, if it is no picture.
+        channels: channels of an image.
+        size: height and width of an image.
+        features: numbers in one example, if it is no image.
         width: units of each hidden layer.
     """
     return MLP(features if features is not None else channels * size * size, classes, width=width)

@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         block: `Basic` or `Bottleneck`.
         blocks: blocks of each stage.
         classes: number of classes.
-        channels: channels of a picture.
+        channels: channels of an image.
         width: channels of the first stage (64 in the papers).
         stem: ``"cifar"`` (3x3, stride 1) or ``"imagenet"`` (7x7, stride 2, max-pool).
 
@@ -108,7 +108,7 @@ class ResNet(nn.Module):
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, h, w)."""
+        """Logits (b, classes) of images (b, channels, h, w)."""
         logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
@@ -122,8 +122,8 @@ def resnet18(*, classes: int, channels: int = 3, size: int = 32, width: int = 64
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture; above 96 pixels the ImageNet stem is the default.
+        channels: channels of an image.
+        size: height and width of an image; above 96 pixels the ImageNet stem is the default.
         width: channels of the first stage.
         stem: ``"cifar"`` or ``"imagenet"``, to override.
     """

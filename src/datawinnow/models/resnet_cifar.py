@@ -35,7 +35,7 @@ class CifarResNet(nn.Module):
     Args:
         blocks: blocks a stage (1 for ResNet-8, 3 for ResNet-20).
         classes: number of classes.
-        channels: channels of a picture.
+        channels: channels of an image.
         width: channels of the first stage (16 in the paper).
     """
 
@@ -57,7 +57,7 @@ class CifarResNet(nn.Module):
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, h, w), any h and w of at least 4."""
+        """Logits (b, classes) of images (b, channels, h, w), any h and w of at least 4."""
         logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
@@ -67,8 +67,8 @@ def resnet8(*, classes: int, channels: int = 3, size: int = 32, width: int = 16)
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture; the network takes any.
+        channels: channels of an image.
+        size: height and width of an image; the network takes any.
         width: channels of the first stage.
     """
     del size

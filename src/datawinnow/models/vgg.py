@@ -15,7 +15,7 @@ class VGG(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
+        channels: channels of an image.
         width: channels of the first stage (64 in the paper).
     """
 
@@ -34,14 +34,14 @@ class VGG(nn.Module):
                 ]
                 before = after
             else:
-                # ceil_mode lets pictures below 32 pixels through: a side of 1 stays 1
+                # ceil_mode lets images below 32 pixels through: a side of 1 stays 1
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(before, classes)
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, h, w)."""
+        """Logits (b, classes) of images (b, channels, h, w)."""
         logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 
@@ -51,8 +51,8 @@ def vgg16_bn(*, classes: int, channels: int = 3, size: int = 32, width: int = 64
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture; the network takes any.
+        channels: channels of an image.
+        size: height and width of an image; the network takes any.
         width: channels of the first stage.
     """
     del size

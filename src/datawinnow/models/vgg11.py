@@ -15,8 +15,8 @@ class VGG11(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture. A pool that would leave a single pixel before another norm is left out:
+        channels: channels of an image.
+        size: height and width of an image. A pool that would leave a single pixel before another norm is left out:
             an instance norm makes that pixel 0 whatever it was.
         width: channels of the first convolution (64 in the paper).
         norm: normalisation of every block (instance in the condensation papers).
@@ -42,7 +42,7 @@ class VGG11(nn.Module):
         self.classifier = nn.Linear(before, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, size, size)."""
+        """Logits (b, classes) of images (b, channels, size, size)."""
         logits: Tensor = self.classifier(self.features(as_channels(x, self.channels)))
         return logits
 

@@ -17,7 +17,7 @@ from datawinnow.models.channels import as_channels
 
 
 class PatchEmbedding(nn.Module):
-    """A picture cut into squares, each a token: (b, channels, h, w) -> (b, patches, width), row by row."""
+    """An image cut into squares, each a token: (b, channels, h, w) -> (b, patches, width), row by row."""
 
     def __init__(self, channels: int, patch: int, width: int) -> None:
         super().__init__()
@@ -115,8 +115,8 @@ class VisionTransformer(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture.
+        channels: channels of an image.
+        size: height and width of an image.
         patch: height and width of a patch; it divides ``size``.
         width: numbers in a token.
         depth: blocks.
@@ -148,7 +148,7 @@ class VisionTransformer(nn.Module):
             check.number(name, value, 1, 1 << 20, integer=True)
         check.number("drop_path", drop_path, 0, 0.99)
         if size % patch:
-            raise ArgumentError(f"patch={patch} does not divide pictures of {size} pixels: give one that does")
+            raise ArgumentError(f"patch={patch} does not divide images of {size} pixels: give one that does")
         if width % heads:
             raise ArgumentError(f"heads={heads} must divide width={width}")
         self.channels, self.size = channels, size
@@ -171,11 +171,11 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, classes) of pictures (b, channels, size, size)."""
+        """Logits (b, classes) of images (b, channels, size, size)."""
         x = as_channels(x, self.channels)
         if x.shape[2:] != (self.size, self.size):
             raise ArgumentError(
-                f"the network takes pictures of {self.size}x{self.size} pixels, but these have "
+                f"the network takes images of {self.size}x{self.size} pixels, but these have "
                 f"{x.shape[2]}x{x.shape[3]}: build it with size=, or resize them"
             )
         x = self.patch_embed(x)
@@ -199,12 +199,12 @@ def vit(
     patch: int | None = None,
     drop_path: float = 0.0,
 ) -> VisionTransformer:
-    """A small vision transformer for small pictures: 0.6 million parameters, 16 patches at 8x8, 64 at 32x32.
+    """A small vision transformer for small images: 0.6 million parameters, 16 patches at 8x8, 64 at 32x32.
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture.
+        channels: channels of an image.
+        size: height and width of an image.
         width: numbers in a token.
         depth: blocks.
         heads: attention heads; one for each 16 of ``width`` unless told.
@@ -231,8 +231,8 @@ def vit_tiny(
 
     Args:
         classes: number of classes.
-        channels: channels of a picture.
-        size: height and width of a picture.
+        channels: channels of an image.
+        size: height and width of an image.
         width: numbers in a token; a head has 64 of them.
         depth: blocks.
         patch: pixels of a patch; `patch_for` unless told: 16 at 224, 4 at 32.
@@ -278,7 +278,7 @@ def vit_base(
 
 
 def patch_for(size: int) -> int:
-    """Pixels of a patch that suit pictures of ``size`` pixels: 16, or fewer where the picture is small or odd.
+    """Pixels of a patch that suit images of ``size`` pixels: 16, or fewer where the image is small or odd.
 
     >>> [patch_for(size) for size in (8, 28, 32, 64, 224, 30)]
     [2, 4, 4, 8, 16, 3]

@@ -12,8 +12,8 @@
 from datawinnow.core.curvature import input_curvature
 from datawinnow.probe.deepfool import Walk, deepfool
 from datawinnow.probe.gradients import gradient_norms, last_layer_gradient
-from datawinnow.probe.passing import ARRAYS, held_out, probe
-from datawinnow.probe.shelf import Probed, read_probed
+from datawinnow.probe.manifest import Probed, read_probed
+from datawinnow.probe.probe import ARRAYS, held_out, probe
 
 __all__ = [
     "ARRAYS",

@@ -22,7 +22,7 @@ from datawinnow.data.batches import Batch, batches_of, fingerprint_of
 from datawinnow.data.kept import Kept
 from datawinnow.probe.head import Tapped, find_head, tapped
 from datawinnow.probe.makers import Maker, settings
-from datawinnow.probe.shelf import Probed, Shelf, model_fingerprint
+from datawinnow.probe.manifest import Probed, Shelf, model_fingerprint
 from datawinnow.probe.store import Store
 
 Progress = Callable[[str, int, int], None]

@@ -27,7 +27,7 @@ from datawinnow.data import cache
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.pretrained import longest_of, tokenizer_of
 from datawinnow.data.tokens import LONGEST
-from datawinnow.probe.shelf import Probed, Shelf
+from datawinnow.probe.manifest import Probed, Shelf
 from datawinnow.probe.store import Store
 
 Progress = Callable[[str, int, int], None]
@@ -155,8 +155,8 @@ def _state(model: str) -> str:
     """Which weights a name means: those in a folder by their sizes and dates."""
     where = Path(located(model)[0])
     files = sorted(where.rglob("*")) if where.is_dir() else []
-    facts = [f"{f.relative_to(where)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
-    return _digest(model, *facts)
+    metadata = [f"{f.relative_to(where)} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files if f.is_file()]
+    return _digest(model, *metadata)
 
 
 def _digest(*parts: str) -> str:

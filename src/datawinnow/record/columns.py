@@ -62,9 +62,9 @@ def recorded_about(folder: Path, fingerprint: str | None = None) -> str | None:
     file = folder / ABOUT
     if not file.exists():
         return None
-    facts = read_json(file)
-    known = facts.get("fingerprint")
-    if facts.get("kind") != "signals" or not (known is None or isinstance(known, str)):
+    metadata = read_json(file)
+    known = metadata.get("fingerprint")
+    if metadata.get("kind") != "signals" or not (known is None or isinstance(known, str)):
         raise RunError(f"{file} is not about recorded signals, or damaged; give another folder, or remove it")
     if known is not None and fingerprint is not None and known != fingerprint:
         raise RunError(
@@ -81,16 +81,16 @@ def planned_epochs(folder: Path) -> int | None:
     return planned if isinstance(planned, int) else None
 
 
-def write_about(folder: Path, fingerprint: str | None, facts: Mapping[str, object]) -> None:
+def write_about(folder: Path, fingerprint: str | None, metadata: Mapping[str, object]) -> None:
     """Write what the columns are about, unless it stands there already.
 
     Raises:
         RunError: the disk is full.
     """
-    facts = {"kind": "signals", "fingerprint": fingerprint, **facts}
+    metadata = {"kind": "signals", "fingerprint": fingerprint, **metadata}
     file = folder / ABOUT
-    if not (file.exists() and facts.items() <= read_json(file).items()):
-        write_json(file, facts)
+    if not (file.exists() and metadata.items() <= read_json(file).items()):
+        write_json(file, metadata)
 
 
 def dtype_of(name: str) -> np.dtype[np.generic]:

@@ -291,6 +291,6 @@ class Recorder:
         need_space(path, 4 * self.n * len(self.columns) * (2 * self.epochs - len(self._done)))
 
     def _write_about(self, path: Path, planned: int | None = None) -> None:
-        facts = {"n": self.n, "epochs": self.epochs, "columns": list(self.columns)}
-        facts |= {} if planned is None else {"planned": planned}
-        files.write_about(path, self._fingerprint, facts)
+        metadata = {"n": self.n, "epochs": self.epochs, "columns": list(self.columns)}
+        metadata |= {} if planned is None else {"planned": planned}
+        files.write_about(path, self._fingerprint, metadata)

@@ -31,58 +31,58 @@ def condense_context(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: a file is truncated, newer, or lacks something.
     """
-    facts = read_json(folder / RUN)
+    metadata = read_json(folder / RUN)
     for key in ("dataset", "options", "judged", "status"):
-        if not isinstance(facts.get(key), dict):
+        if not isinstance(metadata.get(key), dict):
             raise RunError(f"{folder / RUN} lacks {key!r}: it was not written by datawinnow, or is damaged")
     rows = [row for row in read_json(folder / CURVE).get("rows", []) if row.get("accuracies")]
     projected = read_json(folder / PROJECTION) if (folder / PROJECTION).is_file() else None
     figures = []
     states = [row for row in rows if row.get("iteration") is not None]
     if len(states) > 1:
-        figures.append({"svg": _curve(rows), "title": "Accuracy by iteration", "says": _judged(facts)})
+        figures.append({"svg": _curve(rows), "title": "Accuracy by iteration", "says": _judged(metadata)})
     if projected is not None:
         figures.append(
             {
-                "svg": _projection(projected, facts["dataset"].get("classes", [])),
+                "svg": _projection(projected, metadata["dataset"].get("classes", [])),
                 "title": "Real and synthetic images in one plane",
                 "says": "Small points are real images, large ones synthetic, in their classes' colours, in "
                 f"features of a network that has {100 * projected['accuracy']:.0f}% of these real images right.",
             }
         )
     return {
-        "title": str(facts.get("name", folder.name)),
-        "about": _about(facts),
-        "lead": _lead(facts, rows),
-        "unfinished": facts["status"].get("condense") != "done",
+        "title": str(metadata.get("name", folder.name)),
+        "about": _about(metadata),
+        "lead": _lead(metadata, rows),
+        "unfinished": metadata["status"].get("condense") != "done",
         "figures": figures,
         "sheets": _sheets(folder),
-        "laid_out": "Class by class" if facts["options"].get("per_class") == 1 else "A class a row",
+        "laid_out": "Class by class" if metadata["options"].get("per_class") == 1 else "A class a row",
         "rows": [_row(row) for row in rows],
-        "options": [(str(k), str(v)) for k, v in facts["options"].items() if k != "load"],
-        "cost": _cost(facts),
-        "made": _made(facts),
+        "options": [(str(k), str(v)) for k, v in metadata["options"].items() if k != "load"],
+        "cost": _cost(metadata),
+        "made": _made(metadata),
     }
 
 
-def _about(facts: dict[str, Any]) -> str:
-    data, options = facts["dataset"], facts["options"]
+def _about(metadata: dict[str, Any]) -> str:
+    data, options = metadata["dataset"], metadata["options"]
     shape = "x".join(str(side) for side in data.get("shape", []))
     return (
         f"{data.get('name')}: {data.get('n', 0):,} real images ({shape}), {len(data.get('classes', []))} classes; "
-        f"method {options.get('method')}, {a_class(facts)}, network {options.get('network')}."
+        f"method {options.get('method')}, {a_class(metadata)}, network {options.get('network')}."
     )
 
 
-def a_class(facts: dict[str, Any]) -> str:
+def a_class(metadata: dict[str, Any]) -> str:
     """How many images a class, in words."""
-    count = facts["options"].get("per_class")
+    count = metadata["options"].get("per_class")
     return f"{count} image{'' if count == 1 else 's'} a class"
 
 
-def _lead(facts: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+def _lead(metadata: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     by_set = {row["set"]: row for row in rows}
-    last = by_set.get(f"iteration {facts['options'].get('iterations')}")
+    last = by_set.get(f"iteration {metadata['options'].get('iterations')}")
     if last is None:
         return "The result has not been judged on held-out data."
     made = spread(last["accuracies"])
@@ -105,8 +105,8 @@ def spread(accuracies: Sequence[float]) -> str:
     return f"{100 * statistics.fmean(accuracies):.1f} ± {100 * statistics.pstdev(accuracies):.1f}%"
 
 
-def _judged(facts: dict[str, Any]) -> str:
-    judged = facts["judged"]
+def _judged(metadata: dict[str, Any]) -> str:
+    judged = metadata["judged"]
     return (
         f"Fresh networks trained on the images as they were then, after the last of {judged.get('epochs'):,} epochs, "
         f"on {judged.get('test'):,} held-out images. Bars: one standard deviation over networks. It chooses nothing."
@@ -174,19 +174,19 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _cost(facts: dict[str, Any]) -> str | None:
-    cost = facts.get("cost") or {}
+def _cost(metadata: dict[str, Any]) -> str | None:
+    cost = metadata.get("cost") or {}
     if not cost:
         return None
     passed = cost.get("passed") or {}
     forward, backward = (f"{int(passed.get(way, 0)):,}" for way in ("forward", "backward"))
     text = f"Condensing took {duration(float(cost['seconds']))} and passed {backward} images forward and backward, "
     text += f"{forward} forward only, with {cost.get('memory', 0) / 1e9:.1f} GB of memory at the peak. "
-    outside = float((facts.get("result") or {}).get("outside", 0.0))
-    return text + f"{100 * outside:.1f}% of the pixels lie outside of [0, 1] and are clipped in pictures."
+    outside = float((metadata.get("result") or {}).get("outside", 0.0))
+    return text + f"{100 * outside:.1f}% of the pixels lie outside of [0, 1] and are clipped in images."
 
 
-def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    made = [(key, facts.get(key)) for key in ("created", "seed", "commit", "device", "threads")]
-    made += [("dataset fingerprint", facts["dataset"].get("fingerprint")), *(facts.get("versions") or {}).items()]
+def _made(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    made = [(key, metadata.get(key)) for key in ("created", "seed", "commit", "device", "threads")]
+    made += [("dataset fingerprint", metadata["dataset"].get("fingerprint")), *(metadata.get("versions") or {}).items()]
     return [(str(k), str(v)) for k, v in made if v not in (None, "")]

@@ -46,16 +46,16 @@ def agreement(scores: pa.Table) -> Agreement | None:
     fields = list(scores.schema)[2:]
     if len(fields) < 2:
         return None
-    facts = [{k.decode(): v.decode() for k, v in (field.metadata or {}).items()} for field in fields]
+    metadata = [{k.decode(): v.decode() for k, v in (field.metadata or {}).items()} for field in fields]
     columns = np.stack(
         [
             oriented(scores.column(field.name).to_numpy(), about.get("end", "high"))
-            for field, about in zip(fields, facts, strict=True)
+            for field, about in zip(fields, metadata, strict=True)
         ]
     )
     matrix = spearman(columns)
     order = clustered(matrix)
-    labels = [about.get("label") or field.name for field, about in zip(fields, facts, strict=True)]
+    labels = [about.get("label") or field.name for field, about in zip(fields, metadata, strict=True)]
     twice = {label for label, count in Counter(labels).items() if count > 1}
     names = [
         f"{label} ({field.name})" if label in twice else label for field, label in zip(fields, labels, strict=True)

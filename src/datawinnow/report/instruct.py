@@ -37,60 +37,61 @@ def instruct_context(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: a file is missing, truncated, newer, or the two are of different choices.
     """
-    facts = read_json(folder / FACTS)
+    metadata = read_json(folder / FACTS)
     for key in ("n", "budget", "label", "means", "agreement", "reasons", "gallery"):
-        if key not in facts:
+        if key not in metadata:
             raise RunError(f"{folder / FACTS} lacks {key!r}: it was not written by datawinnow, or is damaged")
     table, meta = read_table(folder / SELECTION, VERB)
-    if meta.get("fingerprint") != facts.get("fingerprint") or len(table) != facts["n"]:
+    if meta.get("fingerprint") != metadata.get("fingerprint") or len(table) != metadata["n"]:
         raise RunError(f"{folder / SELECTION} is of other pairs than {folder / FACTS}; make both again with: {VERB}")
-    clusters = facts.get("by_cluster") or []
+    clusters = metadata.get("by_cluster") or []
     return {
-        "title": str(facts.get("name", folder.name)),
-        "about": _about(facts),
-        "lead": f"{facts['label'][:1].upper()}{facts['label'][1:]} keeps {facts['budget']:,} of {facts['n']:,} pairs "
-        f"({words.share(facts['budget'] / facts['n'])}).",
-        "says": [str(line) for line in facts.get("says", [])] or _unchecked(facts),
-        "unlearned": facts.get("labels") is None,
-        "problems": [*facts.get("problems", []), *_lacking(facts)],
-        "means": [_mean(row) for row in facts["means"]],
-        "ways": [_way(row) for row in facts.get("ways") or []],
-        "agreement": _agreement(facts["agreement"]),
+        "title": str(metadata.get("name", folder.name)),
+        "about": _about(metadata),
+        "lead": f"{metadata['label'][:1].upper()}{metadata['label'][1:]} keeps {metadata['budget']:,} of "
+        f"{metadata['n']:,} pairs "
+        f"({words.share(metadata['budget'] / metadata['n'])}).",
+        "says": [str(line) for line in metadata.get("says", [])] or _unchecked(metadata),
+        "unlearned": metadata.get("labels") is None,
+        "problems": [*metadata.get("problems", []), *_lacking(metadata)],
+        "means": [_mean(row) for row in metadata["means"]],
+        "ways": [_way(row) for row in metadata.get("ways") or []],
+        "agreement": _agreement(metadata["agreement"]),
         "clusters": clusters if len(clusters) <= MANY else [],
-        "figures": _figures(facts, table),
+        "figures": _figures(metadata, table),
         "galleries": [
-            {"title": title, "says": says, "texts": facts["gallery"].get(key, [])}
+            {"title": title, "says": says, "texts": metadata["gallery"].get(key, [])}
             for key, (title, says) in GALLERY.items()
-            if facts["gallery"].get(key)
+            if metadata["gallery"].get(key)
         ],
-        "reasons": list(facts["reasons"].items()),
-        "made": _made(facts),
+        "reasons": list(metadata["reasons"].items()),
+        "made": _made(metadata),
     }
 
 
-def _unchecked(facts: dict[str, Any]) -> list[str]:
+def _unchecked(metadata: dict[str, Any]) -> list[str]:
     """What is said where nobody looked how much the labels know."""
-    if not facts.get("labels"):
+    if not metadata.get("labels"):
         return []
     return [
-        f"What {len(facts['labels'])} labels know of pairs was not looked at (--no-check): a run without that leaves "
-        "each labelled subset out in turn, and says it."
+        f"What {len(metadata['labels'])} labels know of pairs was not looked at (--no-check): a run without that "
+        "leaves each labelled subset out in turn, and says it."
     ]
 
 
-def _about(facts: dict[str, Any]) -> str:
-    parts = [f"{facts.get('dataset')}: {facts['n']:,} pairs", str(facts.get("clusters"))]
-    about = facts.get("about") or {}
+def _about(metadata: dict[str, Any]) -> str:
+    parts = [f"{metadata.get('dataset')}: {metadata['n']:,} pairs", str(metadata.get("clusters"))]
+    about = metadata.get("about") or {}
     if "parameters" in about:
-        labels = len(facts.get("labels") or [])
+        labels = len(metadata.get("labels") or [])
         parts.append(f"a network of {about['parameters']:,} weights, trained on {labels} labelled subsets")
-    if facts.get("duplicates") is not None:
-        parts.append(f"without near-duplicates within {facts['duplicates']:g}")
+    if metadata.get("duplicates") is not None:
+        parts.append(f"without near-duplicates within {metadata['duplicates']:g}")
     return "; ".join(parts) + "."
 
 
-def _lacking(facts: dict[str, Any]) -> list[str]:
-    return [f"{words.many(count, 'pair')} without {name}" for name, count in (facts.get("lacking") or {}).items()]
+def _lacking(metadata: dict[str, Any]) -> list[str]:
+    return [f"{words.many(count, 'pair')} without {name}" for name, count in (metadata.get("lacking") or {}).items()]
 
 
 def _mean(row: dict[str, Any]) -> dict[str, str]:
@@ -131,17 +132,17 @@ def _agreement(found: dict[str, Any]) -> list[dict[str, str]]:
     return lines
 
 
-def _figures(facts: dict[str, Any], table: Any) -> list[dict[str, Any]]:
+def _figures(metadata: dict[str, Any], table: Any) -> list[dict[str, Any]]:
     score = table.column("score").to_numpy()
     kept = table.column("kept").to_numpy(zero_copy_only=False)
     drawn = [
         (
-            gaps(facts["means"], "gaps") if facts["means"] else None,
+            gaps(metadata["means"], "gaps") if metadata["means"] else None,
             "What the chosen have more of",
             "Mean of each indicator over the chosen less that over the pool, in spreads of the pool.",
         ),
         (
-            left_out(facts["ways"], facts["labels"], "leftout") if facts.get("ways") else None,
+            left_out(metadata["ways"], metadata["labels"], "leftout") if metadata.get("ways") else None,
             "Labels of subsets left out",
             "Each point is a labelled subset, predicted from the others. Knowing is points along the line; a flat "
             "cloud says no more than the mean does.",
@@ -155,7 +156,7 @@ def _figures(facts: dict[str, Any], table: Any) -> list[dict[str, Any]]:
     return [{"svg": svg, "title": title, "says": says} for svg, title, says in drawn if svg is not None]
 
 
-def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    made = [("commit", facts.get("commit") or "none"), ("fingerprint", facts.get("fingerprint"))]
-    made += [("mode", facts.get("mode")), *(facts.get("versions") or {}).items()]
+def _made(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    made = [("commit", metadata.get("commit") or "none"), ("fingerprint", metadata.get("fingerprint"))]
+    made += [("mode", metadata.get("mode")), *(metadata.get("versions") or {}).items()]
     return [(str(name), str(value)) for name, value in made if value not in ("", None)]

@@ -10,7 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
-from datawinnow.report import crowd, plots, words
+from datawinnow.report import plots, words
+from datawinnow.report import plots_many_methods as crowd
 from datawinnow.report.condense import condense_context, is_condensed
 from datawinnow.report.contest import is_contest
 from datawinnow.report.contest_words import contest_context

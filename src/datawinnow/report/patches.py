@@ -1,4 +1,4 @@
-"""Which patches a sparse vision transformer kept, layer by layer, drawn over the pictures."""
+"""Which patches a sparse vision transformer kept, layer by layer, drawn over the images."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from datawinnow.core.tables import read_table
 
 FILE = "patches.parquet"
 SIDE, GAP, HEAD = 96, 6, 14
-"""Units of a picture's longer side, between two pictures, and above them for words."""
+"""Units of an image's longer side, between two images, and above them for words."""
 STROKE = "fill: none; stroke: var(--c2); stroke-width: 1.2"
 """Of the line through what is gone: a veil alone is not to be told from a white patch."""
 
 
-def section(folder: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
+def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
     """What the page shows of ``patches.parquet``; None where there is none.
 
     Args:
         folder: the run.
-        facts: its ``run.json``.
+        metadata: its ``run.json``.
 
     Returns:
-        ``says``, a paragraph; ``pictures``, each with ``svg``, ``wide`` (units), ``title`` and ``counts``.
+        ``says``, a paragraph; ``images``, each with ``svg``, ``wide`` (units), ``title`` and ``counts``.
 
     Raises:
         RunError: the file is damaged, or of another dataset.
@@ -37,7 +37,7 @@ def section(folder: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
         return None
     verb = "train again with: datawinnow train DATA --model vit --levels tokens"
     table, about = read_table(path, verb)
-    own = facts["dataset"].get("fingerprint")
+    own = metadata["dataset"].get("fingerprint")
     if about.get("fingerprint", own) != own:
         raise RunError(
             f"{path} is of another dataset (fingerprint {about['fingerprint']}) than the run ({own}): {verb}"
@@ -56,11 +56,11 @@ def section(folder: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
             f"{_listed(at)}: of {patches} patches {', then '.join(str(count) for count in counts[1:])} stay, those "
             "that the class token attends to most. What is gone is struck out."
         ),
-        "pictures": [_picture(line, at, rows, columns, f"patches-{i}") for i, line in enumerate(lines)],
+        "images": [_image(line, at, rows, columns, f"patches-{i}") for i, line in enumerate(lines)],
     }
 
 
-def _picture(line: dict[str, Any], at: Sequence[int], rows: int, columns: int, name: str) -> dict[str, Any]:
+def _image(line: dict[str, Any], at: Sequence[int], rows: int, columns: int, name: str) -> dict[str, Any]:
     label, guess = str(line["label_name"]), str(line["guess"])
     return {
         "svg": drawn(line["png"], line["kept"], at, rows, columns, name),
@@ -71,10 +71,10 @@ def _picture(line: dict[str, Any], at: Sequence[int], rows: int, columns: int, n
 
 
 def drawn(png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: int, columns: int, name: str) -> Markup:
-    """A picture, and beside it the same after each block with the patches that are gone veiled and struck out.
+    """An image, and beside it the same after each block with the patches that are gone veiled and struck out.
 
     Args:
-        png: the picture's bytes.
+        png: the image's bytes.
         kept: for each block the patches that stay, counted row by row from 0.
         at: the blocks' numbers.
         rows: of patches.
@@ -82,7 +82,7 @@ def drawn(png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: in
         name: letters, digits and dashes, unique in the page.
 
     Returns:
-        An ``<svg>`` element; the picture's bytes are in it once.
+        An ``<svg>`` element; the image's bytes are in it once.
     """
     cell = SIDE / max(rows, columns)
     width, height = cell * columns, cell * rows
@@ -91,7 +91,7 @@ def drawn(png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: in
         f'<image id="{name}" href="{source}" y="{HEAD}" width="{width:g}" height="{height:g}" '
         'preserveAspectRatio="none" style="image-rendering: pixelated"/>'
     )
-    parts = [shown, _word(0, "picture")]
+    parts = [shown, _word(0, "image")]
     for stage, (block, ids) in enumerate(zip(at, kept, strict=True), start=1):
         left = stage * (width + GAP)
         gone = sorted(set(range(rows * columns)) - set(ids))

@@ -14,7 +14,8 @@ import pyarrow as pa
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json
 from datawinnow.core.tables import read_table
-from datawinnow.report import chosen, patches, run_plots, training, words
+from datawinnow.report import patches, run_plots, training, words
+from datawinnow.report import selection_history as chosen
 from datawinnow.report.correlations import agreement
 from datawinnow.report.results import checked
 from datawinnow.report.statistics import break_even
@@ -35,72 +36,76 @@ def run_context(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: a file is truncated, newer, or of another dataset.
     """
-    facts = read_json(folder / "run.json")
+    metadata = read_json(folder / "run.json")
     for key in ("dataset", "status", "cost", "options"):
-        if not isinstance(facts.get(key), dict):
+        if not isinstance(metadata.get(key), dict):
             raise RunError(f"{folder / 'run.json'} lacks {key!r}: it was not written by datawinnow, or is damaged")
-    name, trained = str(facts.get("name", folder.name)), training.trained(facts)
+    name, trained = str(metadata.get("name", folder.name)), training.trained(metadata)
     missing: list[str] = []
     lacks: list[str] = [] if trained else missing  # a training has neither scores nor a selection to come
-    scores = _table(folder, "scores.parquet", facts, lacks, f"datawinnow score {folder} --score dual", "scores")
-    selection = _table(folder, "selection.parquet", facts, lacks, f"datawinnow select {folder} --keep 0.3", "selection")
-    what = "texts" if "vocabulary" in facts["dataset"] else "pictures"
-    gallery = _table(folder, "gallery.parquet", facts, lacks, f"datawinnow select {folder} --keep 0.3", what)
+    scores = _table(folder, "scores.parquet", metadata, lacks, f"datawinnow score {folder} --score dual", "scores")
+    selection = _table(
+        folder, "selection.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", "selection"
+    )
+    what = "texts" if "vocabulary" in metadata["dataset"] else "images"
+    gallery = _table(folder, "gallery.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", what)
     verb = f"datawinnow {'train' if trained else 'record'} DATA"
-    history = _table(folder, "history.parquet", facts, missing, verb, "training history")
+    history = _table(folder, "history.parquet", metadata, missing, verb, "training history")
     meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
-    check, check_table = _check(folder, facts)
+    check, check_table = _check(folder, metadata)
     return {
         "title": name,
-        "about": _about(facts),
-        "notes": [str(note) for note in facts["dataset"].get("notes", [])],
-        "lead": training.lead(facts, history) if trained else _chosen(meta, selection),
+        "about": _about(metadata),
+        "notes": [str(note) for note in metadata["dataset"].get("notes", [])],
+        "lead": training.lead(metadata, history) if trained else _chosen(meta, selection),
         "check": check,
         "check_cells": check_table,
-        "ledger": _ledger(facts, meta),
-        "pays": _pays(facts, meta),
+        "ledger": _ledger(metadata, meta),
+        "pays": _pays(metadata, meta),
         "figures": [
             *_figures(scores, selection),
-            *training.figures(history, bool((facts["options"].get("train") or {}).get("policy"))),
+            *training.figures(history, bool((metadata["options"].get("train") or {}).get("policy"))),
         ],
         "trained": trained,
-        "chosen": chosen.section(folder, facts) if trained else None,
-        "patches": patches.section(folder, facts) if trained else None,
+        "chosen": chosen.section(folder, metadata) if trained else None,
+        "patches": patches.section(folder, metadata) if trained else None,
         "agreement": _agreement(scores),
         "reasons": _reasons(selection),
-        "classes": _classes(facts, selection),
+        "classes": _classes(metadata, selection),
         "galleries": _galleries(gallery),
         "missing": missing,
-        "made": _made(facts),
-        "status": {str(k): str(v) for k, v in facts["status"].items()},
+        "made": _made(metadata),
+        "status": {str(k): str(v) for k, v in metadata["status"].items()},
     }
 
 
-def _table(folder: Path, name: str, facts: dict[str, Any], missing: list[str], verb: str, what: str) -> pa.Table | None:
+def _table(
+    folder: Path, name: str, metadata: dict[str, Any], missing: list[str], verb: str, what: str
+) -> pa.Table | None:
     path = folder / name
     if not path.exists():
         missing.append(f"No {what} yet; make them with: {verb}" if what[-1] == "s" else f"No {what} yet: {verb}")
         return None
     found, meta = read_table(path, verb)
-    _same_dataset(meta, facts, path, verb)
+    _same_dataset(meta, metadata, path, verb)
     return found
 
 
-def _same_dataset(meta: dict[str, Any], facts: dict[str, Any], path: Path, verb: str) -> None:
-    own = facts["dataset"].get("fingerprint")
+def _same_dataset(meta: dict[str, Any], metadata: dict[str, Any], path: Path, verb: str) -> None:
+    own = metadata["dataset"].get("fingerprint")
     if meta.get("fingerprint", own) != own:
         raise RunError(f"{path} is of another dataset (fingerprint {meta['fingerprint']}) than the run ({own}): {verb}")
 
 
-def _about(facts: dict[str, Any]) -> str:
-    data, model = facts["dataset"], facts.get("model") or {}
+def _about(metadata: dict[str, Any]) -> str:
+    data, model = metadata["dataset"], metadata.get("model") or {}
     shape = "x".join(str(side) for side in data.get("shape", []))
     shape += " tokens" if "vocabulary" in data else ""
-    recorded = facts["options"].get("record") or {}
+    recorded = metadata["options"].get("record") or {}
     parts = [f"{data.get('name')}: {data.get('n', 0):,} examples ({shape}), {len(data.get('classes', []))} classes"]
     if model.get("name"):
         parts.append(f"network {model['name']} with {model.get('parameters', 0):,} parameters")
-    ended = facts.get("recorded") or {}
+    ended = metadata.get("recorded") or {}
     if ended and ended["epochs"] < recorded["epochs"]:
         parts.append(f"{ended['epochs']} epochs recorded of up to {recorded['epochs']}, until the ranking had settled")
     elif recorded.get("epochs"):
@@ -118,18 +123,18 @@ def _chosen(meta: dict[str, Any], selection: pa.Table | None) -> str:
     )
 
 
-def _check(folder: Path, facts: dict[str, Any]) -> tuple[str | None, Any]:
+def _check(folder: Path, metadata: dict[str, Any]) -> tuple[str | None, Any]:
     if not (folder / "check.json").exists():
         return None, None
     answer = read_json(folder / "check.json")
-    _same_dataset(answer, facts, folder / "check.json", "check again with: datawinnow prune DATA --keep 0.3 --check")
+    _same_dataset(answer, metadata, folder / "check.json", "check again with: datawinnow prune DATA --keep 0.3 --check")
     rows = checked(list(answer.get("rows", [])), str(folder / "check.json"))
     return str(answer.get("sentence", "")), table(rows).cells if rows else None
 
 
-def _ledger(facts: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+def _ledger(metadata: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     lines = []
-    for stage, cost in facts["cost"].items():
+    for stage, cost in metadata["cost"].items():
         passed = f"{words.count(cost['backward'])} trained on"
         if cost.get("forward"):
             passed += f", {words.count(cost['forward'])} forward only"
@@ -140,14 +145,14 @@ def _ledger(facts: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, str,
     return lines
 
 
-def _pays(facts: dict[str, Any], meta: dict[str, Any]) -> str | None:
+def _pays(metadata: dict[str, Any], meta: dict[str, Any]) -> str | None:
     """When scoring is paid back if the kept examples are trained on for as long as the recording's schedule."""
-    recorded = facts["options"].get("record") or {}
-    epochs = recorded.get("of") or recorded.get("epochs")
+    recorded = metadata["options"].get("record") or {}
+    epochs = recorded.get("schedule_epochs") or recorded.get("epochs")
     if not meta or not epochs:
         return None
-    n, keep = facts["dataset"]["n"], float(meta["keep"])
-    spent = [facts["cost"].get(stage) or {} for stage in ("record", "probe", "subsets")]  # read or not
+    n, keep = metadata["dataset"]["n"], float(meta["keep"])
+    spent = [metadata["cost"].get(stage) or {} for stage in ("record", "probe", "subsets")]  # read or not
     # a forward pass alone counts a third of a trained example
     charge = sum(float(cost.get("backward", 0)) + float(cost.get("forward", 0)) / 3 for cost in spent)
     if not meta.get("charge"):
@@ -176,17 +181,17 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[s
             )
     if scores is not None:
         for field in list(scores.schema)[2:]:
-            facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+            metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
             values = scores.column(field.name).to_numpy()
             mask = kept if kept is not None and len(kept) == len(values) else None
             drawn = run_plots.histogram(values, mask, f"hist-{len(figures)}")
             if drawn is not None:
-                end = {"high": "high", "low": "low", "middle": "middling"}.get(facts.get("end", ""), "")
+                end = {"high": "high", "low": "low", "middle": "middling"}.get(metadata.get("end", ""), "")
                 figures.append(
                     {
                         "svg": drawn,
-                        "title": f"Score: {facts.get('label') or field.name}",
-                        "says": (f"Its paper keeps {end} scores. " if end else "") + str(facts.get("source", "")),
+                        "title": f"Score: {metadata.get('label') or field.name}",
+                        "says": (f"Its paper keeps {end} scores. " if end else "") + str(metadata.get("source", "")),
                     }
                 )
     return figures
@@ -207,12 +212,12 @@ def _reasons(selection: pa.Table | None) -> list[tuple[str, int]]:
     return Counter(str(word).replace("_", " ") for word in selection.column("reason").to_pylist()).most_common()
 
 
-def _classes(facts: dict[str, Any], selection: pa.Table | None) -> list[dict[str, Any]]:
+def _classes(metadata: dict[str, Any], selection: pa.Table | None) -> list[dict[str, Any]]:
     if selection is None:
         return []
     labels = selection.column("label").to_numpy()
     kept = selection.column("kept").to_numpy(zero_copy_only=False)
-    names = [str(c) for c in facts["dataset"].get("classes", [])]
+    names = [str(c) for c in metadata["dataset"].get("classes", [])]
     lines = []
     for label in np.unique(labels)[:MAX_CLASSES]:
         of = labels == label
@@ -225,28 +230,28 @@ def _classes(facts: dict[str, Any], selection: pa.Table | None) -> list[dict[str
 def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
     if gallery is None:
         return []
-    pictures = gallery.to_pylist()
+    images = gallery.to_pylist()
     return [
         {
             "title": title, "says": says,
-            "pictures": [
+            "images": [
                 {**p, **_shown(p), "reason": str(p["reason"]).replace("_", " ")}
-                for p in pictures if p["group"] == group
+                for p in images if p["group"] == group
             ],
         }
         for group, (title, says) in GROUPS.items()
-        if any(p["group"] == group for p in pictures)
+        if any(p["group"] == group for p in images)
     ]  # fmt: skip
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
-    """An example of the gallery: its text, or its picture as an address."""
+    """An example of the gallery: its text, or its image as an address."""
     if "text" in row:
         return {"text": str(row["text"])}
     return {"src": "data:image/png;base64," + base64.b64encode(row["png"]).decode()}
 
 
-def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    made = [(key, facts.get(key)) for key in ("created", "seed", "commit", "device", "threads")]
-    made += [("dataset fingerprint", facts["dataset"].get("fingerprint")), *(facts.get("versions") or {}).items()]
+def _made(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    made = [(key, metadata.get(key)) for key in ("created", "seed", "commit", "device", "threads")]
+    made += [("dataset fingerprint", metadata["dataset"].get("fingerprint")), *(metadata.get("versions") or {}).items()]
     return [(str(k), str(v)) for k, v in made if v not in (None, "")]

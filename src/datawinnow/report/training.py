@@ -10,15 +10,17 @@ import pyarrow as pa
 from datawinnow.report import run_plots, words
 
 
-def trained(facts: dict[str, Any]) -> bool:
+def trained(metadata: dict[str, Any]) -> bool:
     """Whether the run is a training, by `datawinnow train`; else it records and selects."""
-    return "train" in facts["status"] or "train" in facts["options"]
+    return "train" in metadata["status"] or "train" in metadata["options"]
 
 
-def lead(facts: dict[str, Any], history: pa.Table | None) -> str:
+def lead(metadata: dict[str, Any], history: pa.Table | None) -> str:
     """What it trained on, what that cost against all the data for as many epochs, and what it reached."""
-    asked = facts["options"].get("train") or {}
-    return " ".join([_on(asked, facts["dataset"]["n"], history), *_cost(asked, facts, history), _reached(facts)])
+    asked = metadata["options"].get("train") or {}
+    return " ".join(
+        [_on(asked, metadata["dataset"]["n"], history), *_cost(asked, metadata, history), _reached(metadata)]
+    )
 
 
 def _on(asked: dict[str, Any], n: int, history: pa.Table | None) -> str:
@@ -33,13 +35,13 @@ def _on(asked: dict[str, Any], n: int, history: pa.Table | None) -> str:
     return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{of}."
 
 
-def _cost(asked: dict[str, Any], facts: dict[str, Any], history: pa.Table | None) -> list[str]:
+def _cost(asked: dict[str, Any], metadata: dict[str, Any], history: pa.Table | None) -> list[str]:
     """Examples passed against all the data; nothing where it passed all of them."""
-    passed = (facts["cost"].get("train") or {}).get("backward") or 0
+    passed = (metadata["cost"].get("train") or {}).get("backward") or 0
     if history is None or not passed:
         return []
     scoring = int((asked.get("selection") or {}).get("charge") or 0)
-    full, total = facts["dataset"]["n"] * len(history), passed + scoring
+    full, total = metadata["dataset"]["n"] * len(history), passed + scoring
     if total == full:
         return [f"{passed:,} examples passed."]
     parts = f" ({scoring:,} of them to find the selection)" if scoring else ""
@@ -49,11 +51,11 @@ def _cost(asked: dict[str, Any], facts: dict[str, Any], history: pa.Table | None
     ]
 
 
-def _reached(facts: dict[str, Any]) -> str:
-    status = str(facts["status"].get("train", "not begun"))
+def _reached(metadata: dict[str, Any]) -> str:
+    status = str(metadata["status"].get("train", "not begun"))
     if status != "done":
         return f"It is not finished ({status}): run the same command again to go on."
-    accuracy = (facts.get("result") or {}).get("test_accuracy")
+    accuracy = (metadata.get("result") or {}).get("test_accuracy")
     if accuracy is None:
         return "There was no test split to say how well."
     return f"Test accuracy after the last epoch: {100 * accuracy:.2f}%."

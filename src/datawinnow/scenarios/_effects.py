@@ -1,4 +1,4 @@
-"""What is done to a batch of pictures, given as (b, channels, height, width) float32 in [0, 1]."""
+"""What is done to a batch of images, given as (b, channels, height, width) float32 in [0, 1]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.scenarios._pictures import Corrupt
+from datawinnow.scenarios._images import Corrupt
 
 
 def noise(std: float, mean: float, generator: torch.Generator) -> Corrupt:
@@ -18,7 +18,7 @@ def noise(std: float, mean: float, generator: torch.Generator) -> Corrupt:
 
     def corrupt(x: Tensor, u: Tensor) -> Tensor:
         del u
-        # a call a picture: a larger draw is not the same numbers as smaller ones in a row
+        # a call an image: a larger draw is not the same numbers as smaller ones in a row
         return x + torch.stack([torch.randn(x.shape[1:], generator=generator) for _ in x]) * std + mean
 
     return corrupt

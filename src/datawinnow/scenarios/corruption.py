@@ -1,8 +1,8 @@
-"""Corrupted pictures: noise, an occluded square, low resolution, fog, motion blur, or some of each.
+"""Corrupted images: noise, an occluded square, low resolution, fog, motion blur, or some of each.
 
 The settings are those of the robustness study of Moderate coresets (its code, robust/corrupt-cifar.py at 999385e), the
 five kinds that DUAL's study names too; they are far stronger than ImageNet-C's. Where that code goes wrong (noise below
-zero wraps around in uint8, fog is stored as zeros, blur is stretched to full contrast), the intended picture is made.
+zero wraps around in uint8, fog is stored as zeros, blur is stretched to full contrast), the intended image is made.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.scenarios._effects import cover, haze, move, noise, shrink
-from datawinnow.scenarios._pictures import corrupted
+from datawinnow.scenarios._images import corrupted
 
 C = "Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness, arXiv 1903.12261"
 MODERATE = "settings of Xia et al. 2023, Moderate Coreset (code)"
@@ -25,23 +25,23 @@ Changed = tuple[Tensor, Tensor, Tensor]
 
 @card("scenario", "Gaussian noise", f"{C}, section 3; {MODERATE}", cost=COST)
 def gaussian_noise(
-    pictures: Any, labels: Any, *, rate: float, generator: torch.Generator, std: float = 1.0, mean: float = 0.2
+    images: Any, labels: Any, *, rate: float, generator: torch.Generator, std: float = 1.0, mean: float = 0.2
 ) -> Changed:
-    """Add Gaussian noise, its own at every pixel and channel, to a fraction of the pictures.
+    """Add Gaussian noise, its own at every pixel and channel, to a fraction of the images.
 
     Args:
-        pictures: (n, channels, height, width), uint8 or floating in [0, 1].
+        images: (n, channels, height, width), uint8 or floating in [0, 1].
         labels: (n,) int, class ids; handed back as they are.
-        rate: fraction of pictures that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
+        rate: fraction of images that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
         generator: CPU `torch.Generator`, the source of all draws.
         std: of the noise, where pixels are in [0, 1]; ImageNet-C on CIFAR has 0.04, 0.06, 0.08, 0.09 and 0.10.
         mean: of the noise; ImageNet-C has 0.
 
     Returns:
-        ``(pictures, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
+        ``(images, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
 
     Raises:
-        ArgumentError: a rate or option out of range, or pictures that are none.
+        ArgumentError: a rate or option out of range, or images that are none.
 
     References:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, section 3.
@@ -52,7 +52,7 @@ def gaussian_noise(
     >>> int(changed.sum()), bool((new[~changed] == 128).all())
     (2, True)
     """
-    return corrupted(pictures, labels, noise(std, mean, generator), rate=rate, generator=generator)
+    return corrupted(images, labels, noise(std, mean, generator), rate=rate, generator=generator)
 
 
 @card(
@@ -62,24 +62,24 @@ def gaussian_noise(
     cost=COST,
 )
 def occlusion(
-    pictures: Any, labels: Any, *, rate: float, generator: torch.Generator, side: float = 0.5, fill: float = 0.0
+    images: Any, labels: Any, *, rate: float, generator: torch.Generator, side: float = 0.5, fill: float = 0.0
 ) -> Changed:
-    """Cover a part of a fraction of the pictures, at a place of its own in each, all of it inside the picture.
+    """Cover a part of a fraction of the images, at a place of its own in each, all of it inside the image.
 
     Args:
-        pictures: (n, channels, height, width), uint8 or floating in [0, 1].
+        images: (n, channels, height, width), uint8 or floating in [0, 1].
         labels: (n,) int, class ids; handed back as they are.
-        rate: fraction of pictures that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
+        rate: fraction of images that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
         generator: CPU `torch.Generator`, the source of all draws.
-        side: height and width of what is covered, as a fraction of the picture's (16 of 32 pixels in the code named
+        side: height and width of what is covered, as a fraction of the image's (16 of 32 pixels in the code named
             above, there always at the same place).
         fill: what covers it, from black 0 to white 1.
 
     Returns:
-        ``(pictures, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
+        ``(images, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
 
     Raises:
-        ArgumentError: a rate or option out of range, or pictures that are none.
+        ArgumentError: a rate or option out of range, or images that are none.
 
     References:
         DeVries and Taylor 2017, arXiv 1708.04552, section 3.
@@ -90,27 +90,27 @@ def occlusion(
     >>> int((new == 0).sum())
     16
     """
-    return corrupted(pictures, labels, cover(side, fill), rate=rate, generator=generator, draws=2)
+    return corrupted(images, labels, cover(side, fill), rate=rate, generator=generator, draws=2)
 
 
 @card("scenario", "Low resolution", f"{C}, section 3 (pixelate); {MODERATE}", cost=COST)
 def low_resolution(
-    pictures: Any, labels: Any, *, rate: float, generator: torch.Generator, factor: float = 4.0
+    images: Any, labels: Any, *, rate: float, generator: torch.Generator, factor: float = 4.0
 ) -> Changed:
-    """Shrink a fraction of the pictures and enlarge them again, both bicubic with antialiasing.
+    """Shrink a fraction of the images and enlarge them again, both bicubic with antialiasing.
 
     Args:
-        pictures: (n, channels, height, width), uint8 or floating in [0, 1].
+        images: (n, channels, height, width), uint8 or floating in [0, 1].
         labels: (n,) int, class ids; handed back as they are.
-        rate: fraction of pictures that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
+        rate: fraction of images that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
         generator: CPU `torch.Generator`, the source of the draw.
         factor: height and width are divided by this and rounded, at least 1 (32 pixels to 8 by default).
 
     Returns:
-        ``(pictures, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
+        ``(images, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
 
     Raises:
-        ArgumentError: a rate or option out of range, or pictures that are none.
+        ArgumentError: a rate or option out of range, or images that are none.
 
     References:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, section 3 (there with box filters, by at most 1.5 on CIFAR).
@@ -121,31 +121,31 @@ def low_resolution(
     >>> [round(value, 3) for value in (float(new.min()), float(new.max()))]  # stripes become grey
     [0.447, 0.553]
     """
-    return corrupted(pictures, labels, shrink(factor), rate=rate, generator=generator)
+    return corrupted(images, labels, shrink(factor), rate=rate, generator=generator)
 
 
 @card("scenario", "Fog", f"Narasimhan and Nayar 2002, doi:10.1023/A:1016328200723; {MODERATE}", cost=COST)
 def fog(
-    pictures: Any, labels: Any, *, rate: float, generator: torch.Generator, density: float = 0.4, airlight: float = 0.5
+    images: Any, labels: Any, *, rate: float, generator: torch.Generator, density: float = 0.4, airlight: float = 0.5
 ) -> Changed:
-    """Put fog over a fraction of the pictures, densest in the middle: x * t + airlight * (1 - t).
+    """Put fog over a fraction of the images, densest in the middle: x * t + airlight * (1 - t).
 
     t = exp(-density * d) is what comes through, with d = sqrt(32) - 0.04 * (distance from the middle), on the scale of
-    a picture whose longer side is 32; at other sizes the same fog.
+    an image whose longer side is 32; at other sizes the same fog.
 
     Args:
-        pictures: (n, channels, height, width), uint8 or floating in [0, 1].
+        images: (n, channels, height, width), uint8 or floating in [0, 1].
         labels: (n,) int, class ids; handed back as they are.
-        rate: fraction of pictures that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
+        rate: fraction of images that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
         generator: CPU `torch.Generator`, the source of the draw.
         density: of the fog; at 0.4 a tenth of the contrast is left in the middle.
         airlight: the fog's own brightness, in [0, 1].
 
     Returns:
-        ``(pictures, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
+        ``(images, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
 
     Raises:
-        ArgumentError: a rate or option out of range, or pictures that are none.
+        ArgumentError: a rate or option out of range, or images that are none.
 
     References:
         Narasimhan and Nayar 2002, doi:10.1023/A:1016328200723 (attenuation and airlight). ImageNet-C (arXiv 1903.12261)
@@ -156,12 +156,12 @@ def fog(
     >>> round(float(new[0, 0, 16, 16]), 4)  # 0.5 + 0.5 exp(-0.4 sqrt(32))
     0.552
     """
-    return corrupted(pictures, labels, haze(density, airlight), rate=rate, generator=generator)
+    return corrupted(images, labels, haze(density, airlight), rate=rate, generator=generator)
 
 
 @card("scenario", "Motion blur", f"{C}, section 3; {MODERATE}", cost=COST)
 def motion_blur(
-    pictures: Any,
+    images: Any,
     labels: Any,
     *,
     rate: float,
@@ -169,25 +169,25 @@ def motion_blur(
     length: float = 15 / 32,
     angle: float | None = None,
 ) -> Changed:
-    """Blur a fraction of the pictures along a line, as a camera does that moves evenly.
+    """Blur a fraction of the images along a line, as a camera does that moves evenly.
 
-    A pixel becomes the mean of those on the line through it, a pixel apart and interpolated; the picture is mirrored at
+    A pixel becomes the mean of those on the line through it, a pixel apart and interpolated; the image is mirrored at
     its edge.
 
     Args:
-        pictures: (n, channels, height, width), uint8 or floating in [0, 1].
+        images: (n, channels, height, width), uint8 or floating in [0, 1].
         labels: (n,) int, class ids; handed back as they are.
-        rate: fraction of pictures that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
+        rate: fraction of images that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
         generator: CPU `torch.Generator`, the source of all draws.
-        length: of the line, as a fraction of the picture's longer side (15 of 32 pixels by default).
-        angle: of the line, in degrees from the horizontal; None for a direction of its own for each picture, uniform in
+        length: of the line, as a fraction of the image's longer side (15 of 32 pixels by default).
+        angle: of the line, in degrees from the horizontal; None for a direction of its own for each image, uniform in
             [-45, 45] as in ImageNet-C.
 
     Returns:
-        ``(pictures, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
+        ``(images, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
 
     Raises:
-        ArgumentError: a rate or option out of range, or pictures that are none.
+        ArgumentError: a rate or option out of range, or images that are none.
 
     References:
         Hendrycks and Dietterich 2019, arXiv 1903.12261, section 3.
@@ -199,26 +199,26 @@ def motion_blur(
     >>> [round(value, 2) for value in new[0, 0, 4].tolist()]
     [0.0, 0.0, 0.0, 0.33, 0.33, 0.33, 0.0, 0.0, 0.0]
     """
-    return corrupted(pictures, labels, move(length, angle), rate=rate, generator=generator, draws=1)
+    return corrupted(images, labels, move(length, angle), rate=rate, generator=generator, draws=1)
 
 
 @card("scenario", "Corruption of five kinds", f"{C}, section 3; {MODERATE}", cost=COST)
-def corruption(pictures: Any, labels: Any, *, rate: float, generator: torch.Generator) -> Changed:
-    """Corrupt a fraction of the pictures, a fifth of these each by noise, occlusion, low resolution, fog and blur.
+def corruption(images: Any, labels: Any, *, rate: float, generator: torch.Generator) -> Changed:
+    """Corrupt a fraction of the images, a fifth of these each by noise, occlusion, low resolution, fog and blur.
 
-    The kinds have their default settings; which picture gets which is drawn, in numbers that differ by at most one.
+    The kinds have their default settings; which image gets which is drawn, in numbers that differ by at most one.
 
     Args:
-        pictures: (n, channels, height, width), uint8 or floating in [0, 1].
+        images: (n, channels, height, width), uint8 or floating in [0, 1].
         labels: (n,) int, class ids; handed back as they are.
-        rate: fraction of pictures that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
+        rate: fraction of images that change, in [0, 1]; exactly ``round(rate * n)``, halves up.
         generator: CPU `torch.Generator`, the source of all draws.
 
     Returns:
-        ``(pictures, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
+        ``(images, labels, changed)``: new ones of the same shape and dtype, (n,) int64, and (n,) bool.
 
     Raises:
-        ArgumentError: a rate outside [0, 1], or pictures that are none.
+        ArgumentError: a rate outside [0, 1], or images that are none.
 
     References:
         Xia et al. 2023, Moderate Coreset, ICLR, robustness against corrupted images (its code); kinds as in arXiv
@@ -231,4 +231,4 @@ def corruption(pictures: Any, labels: Any, *, rate: float, generator: torch.Gene
     (10, True)
     """
     kinds = (noise(1.0, 0.2, generator), cover(0.5, 0.0), shrink(4.0), haze(0.4, 0.5), move(15 / 32, None))
-    return corrupted(pictures, labels, *kinds, rate=rate, generator=generator, draws=2)
+    return corrupted(images, labels, *kinds, rate=rate, generator=generator, draws=2)

@@ -19,7 +19,7 @@ def save_checkpoint(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     planned: dict[str, Tensor] | None = None,
 ) -> None:
     """Write the network, the optimiser's state, a policy's state (``planned``) and ``facts`` (JSON) whole.
@@ -33,7 +33,7 @@ def save_checkpoint(
         moments, scalars = optimizer_state(optimizer)
         tensors |= moments
     tensors |= {f"policy.{k}": v.contiguous().clone() for k, v in (planned or {}).items()}
-    text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **facts})
+    text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **metadata})
     remove_parts(path)  # of a kill in the middle of the write that this one makes up for
     # in memory first: safetensors' own writer reports a full disk as an error of its format
     write_bytes(path, save(tensors, metadata={"datawinnow": text}))
@@ -50,7 +50,7 @@ def load_checkpoint(
     Raises:
         RunError: truncated, of a newer version, or of another network.
     """
-    facts, tensors = _read(path, weights=True)
+    metadata, tensors = _read(path, weights=True)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     own = model.state_dict()
     if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
@@ -59,11 +59,11 @@ def load_checkpoint(
         )
     model.load_state_dict(weights)
     if optimizer is not None:
-        restore_optimizer(optimizer, tensors, facts.get("scalars", {}))
-    return facts, {k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")}
+        restore_optimizer(optimizer, tensors, metadata.get("scalars", {}))
+    return metadata, {k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")}
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """What a checkpoint says of its run, without its weights.
 
     Raises:
@@ -75,12 +75,12 @@ def read_facts(path: Path) -> dict[str, Any]:
 def _read(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
+            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise RunError(f"{path} is truncated or damaged ({error}); remove it and run its stage again") from None
-    check_format(facts.get("format"), path)
-    return facts, tensors
+    check_format(metadata.get("format"), path)
+    return metadata, tensors
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -32,7 +32,7 @@ def evaluate(
         test: `Examples` or any map-style dataset of ``(x, y)``.
         device: where the model is.
         precision: ``"fp32"`` or ``"bf16"``.
-        channels_last: memory format of the pictures.
+        channels_last: memory format of the images.
         batch: examples at a time.
         workers: processes of the DataLoader, where one is needed.
 

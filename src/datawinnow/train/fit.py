@@ -20,10 +20,10 @@ from datawinnow.record.recorder import Recorder
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
 from datawinnow.train.precision import autocast, float32_head
-from datawinnow.train.ready import ready
 from datawinnow.train.recipe import REDUCTIONS, Recipe, check_recipe
 from datawinnow.train.schedule import SCHEDULES, schedule_of
 from datawinnow.train.setup import fabric_for, put_back
+from datawinnow.train.state import ready
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,7 +35,7 @@ def fit(
     epochs: float | None = None,
     passes: float | None = None,
     test: Any = None,
-    of: float | None = None,
+    schedule_epochs: float | None = None,
     seed: int = 0,
     recipe: Recipe | None = None,
     recorder: Recorder | None = None,
@@ -60,8 +60,8 @@ def fit(
             ``policy`` that makes more epochs of it, each over what was chosen, the last one cut; the schedule follows
             the examples, so that two policies compare at equal cost, each with its learning rate decayed to the end.
         test: evaluated after the last epoch; nothing is chosen by it.
-        of: train on the schedule of a run of this many epochs and stop at ``epochs`` (a short scoring run follows the
-            first part of the long one; static.md 2.1).
+        schedule_epochs: train on the schedule of a run of this many epochs and stop at ``epochs``: a short scoring run
+            follows the first part of the long one.
         seed: of the order, the augmentation and dropout; the weights come with ``model``.
         recipe: how to train.
         recorder: gets the logits of every training batch, before the step.
@@ -89,7 +89,9 @@ def fit(
     # Longer than our 50 lines: one flat loop that is read from top to bottom is worth more than four functions.
     recipe = replace(recipe or Recipe(), **check_recipe(options))
     files: dict[str, Any] = {"recorder": recorder, "checkpoint": checkpoint, "policy": policy, "within": within}
-    run = ready(model, data, epochs, passes, of=of, test=test, seed=seed, recipe=recipe, **files)
+    run = ready(
+        model, data, epochs, passes, schedule_epochs=schedule_epochs, test=test, seed=seed, recipe=recipe, **files
+    )
     history, factor = run.history, schedule_of(recipe.schedule)
     reduction = REDUCTIONS[recipe.reduction]
     ended = stop is not None and run.first > 0 and stop(run.first - 1)

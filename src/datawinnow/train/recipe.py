@@ -40,7 +40,7 @@ class Recipe:
             direction, not squared, through both gradients; 0 for none. A step then costs several times as much.
         curvature_h: how far from the input its second gradient is taken, in normalised pixels.
         precision: ``"auto"`` measures, ``"fp32"``, ``"bf16"``.
-        channels_last: memory format of pictures; None with ``precision="auto"`` measures.
+        channels_last: memory format of images; None with ``precision="auto"`` measures.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         workers: processes of the DataLoader, where one is needed.
         compile: run the network through `torch.compile`.
@@ -96,7 +96,7 @@ class Recipe:
         # not 0: a power below 1 has no slope there
         return (-torch.expm1(-cross_entropy)).clamp_min(1e-12).pow(self.focal) * cross_entropy
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """For JSON."""
         return {k: v if not callable(v) else getattr(v, "__name__", "function") for k, v in asdict(self).items()}
 

@@ -22,14 +22,14 @@ from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.record.recorder import Recorder
 from datawinnow.train import flops
-from datawinnow.train.checkpoint import load_checkpoint, read_facts
+from datawinnow.train.checkpoint import load_checkpoint, read_metadata
 from datawinnow.train.history import History
-from datawinnow.train.planned import Plans
+from datawinnow.train.policy_plan import Plans
 from datawinnow.train.precision import fastest
 from datawinnow.train.recipe import Recipe
 
 if TYPE_CHECKING:
-    from datawinnow.train.within import Within
+    from datawinnow.train.in_batch import Within
 
 
 def fabric_for(device: str) -> Fabric:
@@ -80,7 +80,7 @@ def weights_of(selection: Selection | None, n: int, device: torch.device) -> Ten
 
 
 def begun_by(
-    checkpoint: Path | None, facts: dict[str, Any], epochs: int, counts: list[int] | None
+    checkpoint: Path | None, metadata: dict[str, Any], epochs: int, counts: list[int] | None
 ) -> dict[str, Any] | None:
     """What a checkpoint that is there says of its run, if that is the run of ``facts``.
 
@@ -93,18 +93,18 @@ def begun_by(
         return None
     if not checkpoint.exists():
         return None
-    begun = read_facts(checkpoint)
+    begun = read_metadata(checkpoint)
     if not {"epoch", "rows", "cost", "fingerprint", "precision", "channels_last"} <= set(begun):
         raise RunError(f"{checkpoint} holds a network but is no checkpoint of a training run; give another file")
-    if begun["fingerprint"] != facts["fingerprint"]:
+    if begun["fingerprint"] != metadata["fingerprint"]:
         raise RunError(
             f"{checkpoint} is of another dataset (fingerprint {begun['fingerprint']}, this one has "
-            f"{facts['fingerprint']}); give another --run folder, or remove it"
+            f"{metadata['fingerprint']}); give another --run folder, or remove it"
         )
     for name in ("seed", "selection", "policy", "budget"):
-        if begun.get(name, facts.get(name)) != facts.get(name):
+        if begun.get(name, metadata.get(name)) != metadata.get(name):
             raise RunError(
-                f"{checkpoint} is of a run with {name} {begun[name]}, this one has {facts.get(name)}; give another "
+                f"{checkpoint} is of a run with {name} {begun[name]}, this one has {metadata.get(name)}; give another "
                 "--run folder, or remove it"
             )
     if begun["epoch"] > epochs:

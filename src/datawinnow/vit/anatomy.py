@@ -136,7 +136,7 @@ class Anatomy:
     embedding: nn.Module
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches of a picture."""
+        """Rows and columns of patches of an image."""
         stride: Any = self.embedding.stride
         return height // stride[0], width // stride[1]
 

@@ -91,7 +91,7 @@ def sparsity_of(model: nn.Module) -> Sparsity:
 
 @torch.no_grad()
 def kept_patches(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Which patches of some pictures stay after each block of ``at``, in evaluation mode.
+    """Which patches of some images stay after each block of ``at``, in evaluation mode.
 
     Args:
         model: what `sparsify` returned.

@@ -128,7 +128,7 @@ class Sparsity:
         form: how attention under a mask is computed.
         training: the rates of training now.
         kept: for each block of ``at`` the (b, m) int64 patches that stayed after it in the last pass, ascending;
-            those of the picture, counted row by row from 0. Empty before the first pass and after a dense one.
+            those of the image, counted row by row from 0. Empty before the first pass and after a dense one.
     """
 
     def __init__(

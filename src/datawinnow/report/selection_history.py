@@ -1,0 +1,210 @@
+"""Who was chosen when: the shares of always, sometimes and never (arXiv 2111.12621), beside what chance would give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datawinnow.core.selection_history import FILE, ChosenLog, read_chosen
+from datawinnow.report import words
+from datawinnow.report.selection_history_plots import counted, raster
+
+MAX_CLASSES = 20
+"""Classes up to which each has its line; of more the ends are named."""
+ROWS, COLUMNS = 120, 150
+"""Cells of the image at most."""
+CUT = " The last epoch ended with the budget of examples, so it counts as no choice."
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """What the choices of a policy come to.
+
+    Epochs on every candidate are no choices, nor is a last epoch that a budget cut. Epochs in a row on the same
+    examples are one choice, held.
+
+    Attributes:
+        ids: (m,) int64, the candidates.
+        times: (m,) int64, how many of the choices took each.
+        fractions: (choices,) float64, what share of the candidates each took.
+        epochs: how many epochs trained on a choice.
+        cut: whether a budget cut the last epoch.
+    """
+
+    ids: np.ndarray
+    times: np.ndarray
+    fractions: np.ndarray
+    epochs: int
+    cut: bool
+
+    def __len__(self) -> int:
+        """Number of choices."""
+        return len(self.fractions)
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the candidates that were taken always, sometimes and never."""
+        always, never = float((self.times == len(self)).mean()), float((self.times == 0).mean())
+        return always, 1 - always - never, never
+
+    @property
+    def chance(self) -> np.ndarray:
+        """(choices + 1,) float64: the share taken so many times if each choice drew uniformly, on its own."""
+        return by_chance(self.fractions)
+
+
+def by_chance(fractions: np.ndarray) -> np.ndarray:
+    """How often an example is taken by draws of the given shares that know nothing: Poisson-binomial.
+
+    Args:
+        fractions: (k,) probability of each draw to take it.
+
+    Returns:
+        (k + 1,) float64 probabilities of 0, 1, ... k times.
+
+    >>> by_chance(np.array([0.5, 0.25])).tolist()
+    [0.375, 0.5, 0.125]
+    """
+    found = np.ones(1)
+    for fraction in fractions:
+        found = np.append(found * (1 - fraction), 0.0) + np.append(0.0, found * fraction)
+    return found
+
+
+def choices(log: ChosenLog, budgeted: bool) -> Choices | None:
+    """What the policy chose; None where it left nobody out.
+
+    Args:
+        log: who each epoch trained on.
+        budgeted: whether training ended by examples passed: then a last epoch with fewer than the one before was cut.
+    """
+    ids = np.flatnonzero(log.candidates)
+    sizes = [int(log.row(i).sum()) for i in range(len(log))]
+    cut = budgeted and len(log) > 1 and sizes[-1] < sizes[-2]
+    times, fractions, before = np.zeros(log.n, dtype=np.int64), [], None
+    chose = [i for i in range(len(log) - cut) if sizes[i] < len(ids)]
+    for i in chose:
+        if before is None or not np.array_equal(log.bits[i], log.bits[before]):
+            times += log.row(i)
+            fractions.append(sizes[i] / len(ids))
+        before = i
+    if not fractions:
+        return None
+    return Choices(ids, times[ids], np.array(fractions), len(chose), cut)
+
+
+def shades(log: ChosenLog, found: Choices, rows: int = ROWS, columns: int = COLUMNS) -> tuple[np.ndarray, np.ndarray]:
+    """The image's numbers: candidates in rows, those taken most often first, epochs in columns.
+
+    Who was taken equally often stands in an order that means nothing, so that no pattern appears that is none.
+
+    Args:
+        log: who each epoch trained on.
+        found: what the choices come to.
+        rows: at most so many, of equally many examples each (but one).
+        columns: at most so many, of equally many epochs each (but the last).
+
+    Returns:
+        (r, c) float64, the share of the row's examples that an epoch of the column trained on; (c + 1,) int64, the
+        epochs, from 0 in the log, at which the columns begin and end.
+    """
+    mixed = np.random.default_rng(0).permutation(len(found.ids))
+    ids = found.ids[mixed[np.argsort(-found.times[mixed], kind="stable")]]
+    starts = np.array([part[0] for part in np.array_split(np.arange(len(ids)), min(rows, len(ids)))])
+    sizes = np.diff(np.append(starts, len(ids)))
+    wide = -(-len(log) // columns)
+    edges = np.append(np.arange(0, len(log), wide), len(log))
+    shares = np.zeros((len(starts), len(edges) - 1))
+    for i in range(len(log)):
+        shares[:, i // wide] += np.add.reduceat(log.row(i)[ids].astype(np.int64), starts) / sizes
+    return shares / np.diff(edges), edges
+
+
+def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """What the page shows of who was chosen when; None where nobody wrote it down.
+
+    Raises:
+        RunError: the file is truncated, newer, or of another dataset.
+    """
+    if not (folder / FILE).exists():
+        return None
+    log = read_chosen(folder / FILE, str(metadata["dataset"].get("fingerprint")), int(metadata["dataset"]["n"]))
+    found = choices(log, (metadata["options"].get("train") or {}).get("passes") is not None)
+    lost = f" What it chose in the first {words.many(log.first, 'epoch')} was not kept." if log.first else ""
+    if found is None:
+        said = f"In {words.many(len(log), 'epoch')} the policy left nobody out, so there was nothing to choose yet."
+        return {"says": said + lost, "figures": [], "classes": [], "by_class": ""}
+    lines = _classes(log, found, [str(name) for name in metadata["dataset"].get("classes", [])])
+    few = len(lines) <= MAX_CLASSES
+    return {
+        "says": says(found) + lost,
+        "figures": _figures(log, found) if len(found) > 1 else [],
+        "classes": lines if few else [],
+        "by_class": _by_class(lines),
+    }
+
+
+def says(found: Choices) -> str:
+    """The finding in words and numbers."""
+    always, sometimes, never = (words.share(part) for part in found.shares)
+    if len(found) == 1:
+        return (
+            f"Over {words.many(found.epochs, 'epoch')} the policy made one choice, of {always} of the examples. Who is "
+            "chosen always, sometimes or never shows from two choices on."
+        )
+    held = f" ({len(found):,} choices, some of them held)" if len(found) < found.epochs else ""
+    chance = found.chance
+    by_luck, unlucky = words.share(chance[-1]), words.share(chance[0])
+    return (
+        f"Over {found.epochs:,} epochs with a choice{held}, {always} of the {len(found.ids):,} examples were chosen "
+        f"every time, {never} never, {sometimes} sometimes. By chance at these fractions {by_luck} would be "
+        f"chosen every time and {unlucky} never."
+    )
+
+
+def _figures(log: ChosenLog, found: Choices) -> list[dict[str, Any]]:
+    shares, edges = shades(log, found)
+    each = len(found.ids) / len(shares)
+    row = "is an example" if each == 1 else f"is about {each:,.0f} examples"
+    return [
+        {
+            "svg": raster(shares, edges + log.first, found.shares, "chosen"),
+            "title": "Epoch by epoch",
+            "says": f"Each row {row}, those chosen most often on top; the stronger its blue, the more of them the "
+            f"epoch trained on. A column all blue is an epoch on everything.{CUT if found.cut else ''}",
+        },
+        {
+            "svg": counted(found.times, found.chance, "times"),
+            "title": "How often each was chosen",
+            "says": "Both ends higher than chance: the policy insists on some and passes over others. Like chance: it "
+            "spreads its choices over all.",
+        },
+    ]
+
+
+def _classes(log: ChosenLog, found: Choices, names: list[str]) -> list[dict[str, Any]]:
+    """A line a class that has candidates: how many of them a choice took on average, and how many were never taken."""
+    if log.labels is None:
+        return []
+    labels, lines = log.labels[found.ids], []
+    for label in np.unique(labels):
+        times = found.times[labels == label]
+        name = names[label] if 0 <= label < len(names) else str(label)
+        line = {"name": name, "of": len(times), "share": 100 * float(times.mean()) / len(found)}
+        ends = {"always": words.share((times == len(found)).mean()), "never": words.share((times == 0).mean())}
+        lines.append(line | ends)
+    return lines
+
+
+def _by_class(lines: list[dict[str, Any]]) -> str:
+    """Whether a class goes short, in a sentence."""
+    if len(lines) < 2:
+        return ""
+    least, most = (end(lines, key=lambda line: line["share"]) for end in (min, max))
+    return (
+        f"A choice took the least of class {least['name']} ({words.share(least['share'] / 100)} on average) and the "
+        f"most of class {most['name']} ({words.share(most['share'] / 100)})."
+    )

@@ -1,0 +1,1 @@
+"""The run folder and its stages: record, score, select, train."""

@@ -1,0 +1,240 @@
+"""Seconds and memory before anything runs: a few steps are timed, the rest is counted."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datawinnow.core.arrays import RECORDED
+from datawinnow.core.budget import budget_of
+from datawinnow.core.curvature import REPEATS
+from datawinnow.core.duration import duration
+from datawinnow.core.rng import forked, stream
+from datawinnow.data.batches import ResidentBatches, batches_of
+from datawinnow.data.examples import Examples
+from datawinnow.methods.method import Method, method_of, needs_of, reads_probe
+from datawinnow.methods.registry import needs_recording
+from datawinnow.record import Recorder
+from datawinnow.runs.dataset_info import Model, check_outputs, describe, network
+from datawinnow.train.fit import Recipe, fabric_for
+from datawinnow.train.precision import autocast, fastest, float32_head
+
+SCORING = 4e-9
+"""Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
+WALK = 2
+"""Steps of DeepFool to the boundary, an order of magnitude."""
+SIGNALS = len(RECORDED) + 1
+"""Columns of a recording: the signals and ``seen``."""
+
+
+def estimate(
+    train: Any,
+    *,
+    epochs: int = 30,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    keep: float | None = None,
+    train_epochs: int | None = None,
+    method: str | Method | None = None,
+    steps: int = 5,
+) -> dict[str, Any]:
+    """What recording, scoring and training on the kept examples will take, from a few steps on this machine.
+
+    Args:
+        train: the dataset.
+        epochs: epochs recorded.
+        model: network; chosen by size unless told.
+        model_options: its options.
+        recipe: how to train.
+        keep: fraction kept; with it training on the kept examples is estimated as well.
+        train_epochs: epochs of that training; ``epochs`` unless told.
+        method: which method; DUAL with Beta sampling unless told.
+        steps: steps timed (the median counts).
+
+    Returns:
+        ``seconds``, ``seconds_by_stage``; ``memory`` (bytes resident at the peak, process and libraries included),
+        ``memory_by_part``; ``disk`` bytes of the recording; ``sentence``.
+
+    Raises:
+        ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
+    """
+    recipe = recipe or Recipe()
+    metadata = describe(train)
+    chosen = method_of(method)
+    built, name, _ = network(model, metadata, 0, **(model_options or {}))
+    check_outputs(built, train, metadata)
+    device = fabric_for(recipe.device).device
+    # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
+    resident = resident_bytes()
+    n = len(train)
+    per_step, activations, overhead = _measure(train, built, recipe, device, steps)
+
+    def training(count: int, passes: int) -> float:
+        return overhead + per_step * -(-count // recipe.batch) * passes
+
+    stages: dict[str, float] = {}
+    if needs_recording(chosen):
+        stages["record"] = training(n, epochs)
+        if reads_probe(chosen):
+            stages["probe"] = overhead + per_step / recipe.batch * n * _looking(chosen, len(metadata["classes"]))
+        stages["score"] = SCORING * n * epochs * len(needs_of(chosen))
+    if keep is not None:
+        stages["train"] = training(budget_of(keep, n), train_epochs or epochs)
+    parts = {
+        "process": float(resident),
+        "dataset on the device": float(_resident_extra(train, device)),
+        "network, gradients, optimiser": _weights(built, recipe),
+        "activations": float(activations),
+        **_recording(n, epochs if needs_recording(chosen) else 0),
+    }
+    answer = {
+        "model": name,
+        "method": chosen.key,
+        "n": n,
+        "seconds": sum(stages.values()),
+        "seconds_by_stage": stages,
+        "memory": _peak(parts),
+        "memory_by_part": parts,
+        "disk": float(2 * 4 * SIGNALS * n * epochs if needs_recording(chosen) else 0),
+    }
+    return {**answer, "sentence": sentence(answer)}
+
+
+def _looking(method: Method, classes: int) -> float:
+    """What a pass over the recorded network costs an example, in training passes; a forward pass is a third of one."""
+    needs = needs_of(method)
+    dear = {
+        "grad_norm": 1.0,
+        "curvature": 1.0 + REPEATS["cure"],
+        "boundary_distance": float(WALK * classes),  # a gradient a class and step
+    }
+    return 1 / 3 + sum(passes for name, passes in dear.items() if name in needs)
+
+
+def _weights(model: torch.nn.Module, recipe: Recipe) -> float:
+    """Bytes of the weights, their gradients and what the optimiser keeps of each."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return float(weights * (4 if recipe.optimizer == "adamw" else 3))
+
+
+def _recording(n: int, epochs: int) -> dict[str, float]:
+    """Bytes of what a recording of ``epochs`` needs, by part; 0 epochs for none."""
+    if not epochs:
+        return {"recorder": 0.0, "scoring": 0.0, "evidence and tables": 0.0}
+    return {
+        "recorder": float(3 * 4 * SIGNALS * n),  # the open epoch, its copy for the disk, and the packed bytes
+        # float64 moments and windows in chunks, the score and the draw's keys
+        "scoring": float(min(n, 1 << 16) * epochs * 8 * 3 + 8 * 8 * n),
+        "evidence and tables": float(400 * n),
+    }
+
+
+def _peak(parts: Mapping[str, float]) -> float:
+    """Bytes at the peak: training and scoring come one after the other."""
+    always = parts["process"] + parts["dataset on the device"] + parts["network, gradients, optimiser"]
+    training = parts["activations"] + parts["recorder"]
+    return always + max(training, parts["scoring"] + parts["evidence and tables"])
+
+
+def sentence(answer: Mapping[str, Any]) -> str:
+    """The estimate in a line."""
+    took = {stage: duration(seconds, rough=True) for stage, seconds in answer["seconds_by_stage"].items()}
+    stages = ", ".join(f"{stage} {words}" for stage, words in took.items())
+    return (
+        f"about {duration(answer['seconds'], rough=True)} ({stages or 'nothing to train'}), "
+        f"{answer['memory'] / 1e9:.1f} GB of memory, "
+        f"{answer['disk'] / 1e6:.0f} MB of disk, with {answer['model']} on {answer['n']:,} examples"
+    )
+
+
+def resident_bytes() -> int:
+    """Bytes of this process in memory now; the peak so far where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _resident_extra(train: Any, device: torch.device) -> int:
+    if not isinstance(train, Examples):
+        return 0
+    size = train.x.numel() * train.x.element_size()
+    pad = train.augment.crop if train.augment and train.x.ndim == 4 else 0
+    padded = 0
+    if pad:
+        height, width = train.x.shape[2:]
+        padded = size * (height + 2 * pad) * (width + 2 * pad) // (height * width)
+    if train.augment and train.augment.flip and train.x.ndim == 4:
+        padded = 2 * (padded or size)  # and mirrored
+    return padded + (size if device.type != "cpu" else 0)
+
+
+def _measure(
+    train: Any, model: torch.nn.Module, recipe: Recipe, device: torch.device, steps: int
+) -> tuple[float, int, float]:
+    """Seconds a step, bytes that a step keeps for its backward pass, seconds before the first step."""
+    begun = time.perf_counter()
+    small = _few(train, recipe.batch)
+    batches = batches_of(small, device, workers=0)
+    model = copy.deepcopy(model).to(device).train()
+    order = torch.arange(min(len(small), recipe.batch))
+    index, x, y = next(iter(batches.train(order, recipe.batch, stream(0, "estimate"))))
+    precision, channels_last = recipe.precision, bool(recipe.channels_last)
+    with forked(0, "estimate"):
+        if precision == "auto":
+            precision, channels_last, _ = fastest(model, x, y)
+        if channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            x = x.contiguous(memory_format=torch.channels_last)
+        recorder = Recorder(len(small), 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        overhead = time.perf_counter() - begun
+        kept, times = _kept_bytes(model, x, precision, device), []
+        with float32_head(model):
+            for _ in range(steps + 1):
+                start = time.perf_counter()
+                if isinstance(batches, ResidentBatches):
+                    next(iter(batches.train(order, recipe.batch, stream(0, "estimate"))))
+                with autocast(device, precision):
+                    logits = model(x).float()
+                recorder.write(0, index, logits, y)
+                torch.autograd.backward(F.cross_entropy(logits, y))
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                times.append(time.perf_counter() - start)
+    # the first step warms up
+    return sorted(times[1:])[len(times[1:]) // 2] * recipe.batch / len(order), kept, overhead
+
+
+def _few(train: Any, count: int) -> Any:
+    if isinstance(train, Examples):
+        return train.subset(torch.arange(min(len(train), count)))
+    return torch.utils.data.Subset(train, range(min(len(train), count)))
+
+
+def _kept_bytes(model: torch.nn.Module, x: Tensor, precision: str, device: torch.device) -> int:
+    """Bytes of distinct tensors that autograd keeps for the backward pass, twice: gradients of them are as large."""
+    seen: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), float32_head(model), autocast(device, precision):
+        logits = model(x)
+    del logits
+    return 2 * sum(seen.values())

@@ -1,0 +1,284 @@
+"""The run folder: one self-describing artefact that every verb reads and writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from datawinnow.core import check
+from datawinnow.core.arrays import RECORDED
+from datawinnow.core.cost import Cost
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import read_json, write_json
+from datawinnow.core.provenance import commit, now, versions
+from datawinnow.core.tables import read_table, write_table
+from datawinnow.methods.method import Arrays
+from datawinnow.record import column
+from datawinnow.runs.selection_file import read_selection, write_selection
+
+if TYPE_CHECKING:
+    from datawinnow.runs.probe_arrays import Probing
+
+COLUMNS = (*RECORDED, "kl_step", "seen")
+STAGES = ("record", "train", "probe", "subsets", "score", "select", "check")
+"""What a run may spend on, in the order in which it does."""
+
+
+class RunFolder:
+    """``runs/<name>/``; every file in it is written whole and renamed.
+
+    Attributes:
+        path: the folder.
+        metadata: what ``run.json`` says.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
+        self.path = path
+        self.metadata = metadata
+
+    @classmethod
+    def create(cls, path: Path, *, dataset: Mapping[str, Any], seed: int, model: Mapping[str, Any]) -> RunFolder:
+        """A new run folder, or the one that is there if it is about the same dataset.
+
+        Raises:
+            RunError: the folder holds a run of another dataset, or something else.
+        """
+        ours = (path / "run.json").exists()
+        # left by a kill in the middle of a write; in a folder that may not be ours only the one that can be
+        for stale in [f for where in ("", "*/") for f in path.glob(f"{where}.*.part" if ours else ".run.json.*.part")]:
+            stale.unlink(missing_ok=True)
+        if ours:
+            found = cls.open(path)
+            found.check_dataset(str(dataset["fingerprint"]), str(dataset["name"]))
+            return found
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file, not a folder; give another folder with --run")
+        if path.exists() and any(path.iterdir()):
+            raise RunError(f"{path} is not empty and holds no run; give another folder with --run")
+        metadata = {
+            "kind": "run",
+            "name": path.name,
+            "created": now(),
+            "status": {},
+            "dataset": dict(dataset),
+            "options": {},
+            "seed": seed,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "threads": torch.get_num_threads(),
+            "model": dict(model),
+            "version": versions()["datawinnow"],
+            "versions": versions(),
+            "commit": commit(),
+            "cost": {},
+        }
+        write_json(path / "run.json", metadata)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The run in ``path``.
+
+        Raises:
+            RunError: no run there, truncated, or written by a newer version.
+        """
+        if not (path / "run.json").exists():
+            raise RunError(
+                f"{path} is not a run folder (it has no run.json); make one with: datawinnow record DATA --run {path}"
+            )
+        metadata = read_json(path / "run.json")
+        missing = [key for key in ("dataset", "status", "cost", "options", "model") if key not in metadata]
+        if not missing:
+            missing = [f"dataset.{key}" for key in ("name", "fingerprint", "n") if key not in metadata["dataset"]]
+        if missing:
+            raise RunError(f"{path / 'run.json'} lacks {', '.join(missing)}: it was not written by datawinnow record")
+        return cls(path, metadata)
+
+    def check_dataset(self, fingerprint: str, name: str) -> None:
+        """Refuse another dataset by name.
+
+        Raises:
+            RunError: the fingerprints differ.
+        """
+        own = self.metadata["dataset"]
+        if own["fingerprint"] != fingerprint:
+            raise RunError(
+                f"{self.path} is about the dataset {own['name']!r} ({own['n']:,} examples, fingerprint "
+                f"{own['fingerprint']}), not {name!r} (fingerprint {fingerprint}): give another --run folder, "
+                "or the dataset that it was made with"
+            )
+
+    def update(self, **metadata: Any) -> None:
+        """Change facts and write ``run.json``; a dict is merged into the one that is there."""
+        for key, value in metadata.items():
+            if isinstance(value, dict) and isinstance(self.metadata.get(key), dict):
+                self.metadata[key] = {**self.metadata[key], **value}
+            else:
+                self.metadata[key] = value
+        write_json(self.path / "run.json", self.metadata)
+
+    def forget(self, *names: str) -> None:
+        """Remove files that are about an earlier state of the run."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def charge(self, stage: str, cost: Cost) -> None:
+        """Write down what a stage cost."""
+        self.update(cost={stage: cost.as_dict()})
+
+    def made_by(self, stage: str, cost: Cost | None = None) -> dict[str, Any]:
+        """What every artefact says of its making: the dataset's fingerprint, and what was spent up to ``stage``.
+
+        Args:
+            stage: of `STAGES`; later ones, of a time before, are left out.
+            cost: of ``stage`` itself; what ``run.json`` says unless told.
+
+        Returns:
+            ``fingerprint``; ``cost``, a stage's ``seconds``, ``forward``, ``backward`` and ``flops`` by its name.
+        """
+        spent = {**self.metadata["cost"], **({stage: cost.as_dict()} if cost is not None else {})}
+        so_far = [name for name in STAGES[: STAGES.index(stage) + 1] if name in spent]
+        return {"fingerprint": self.metadata["dataset"]["fingerprint"], "cost": {name: spent[name] for name in so_far}}
+
+    @property
+    def signals(self) -> Path:
+        """Folder of the recorded columns."""
+        return self.path / "signals"
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return int(self.metadata["dataset"]["n"])
+
+    def recorded(self) -> None:
+        """Check that recording is done.
+
+        Raises:
+            RunError: it is not; the error says how to go on.
+        """
+        status = self.metadata["status"].get("record")
+        if status != "done":
+            raise RunError(
+                f"{self.path} is not recorded to the end (record: {status or 'not begun'}); run the same "
+                "datawinnow record (or prune) command again: it goes on where it stopped"
+            )
+
+    def arrays(self, epochs: int | None = None, probing: Probing | None = None, needs: tuple[str, ...] = ()) -> Arrays:
+        """The recorded arrays by name, memory-mapped, and those that a pass over the recorded network can make.
+
+        Args:
+            epochs: only the first so many recorded epochs.
+            probing: makes arrays when they are asked for; only recorded ones are there without it.
+            needs: arrays that a method cannot do without, so that something stands in for held-out data.
+
+        Raises:
+            RunError: not recorded to the end.
+            ArgumentError: more epochs than were recorded, or fewer than 1.
+        """
+        self.recorded()
+        if epochs is not None:
+            check.number("epochs", epochs, 1, self.epochs, integer=True)
+        names = tuple(name for name in COLUMNS if (self.signals / f"{name}.npy").exists())
+        if probing is None:
+            return Arrays(self._column, names, epochs)
+        more = probing.names(needs)
+        return Arrays(lambda name: probing[name] if name in more else self._column(name), (*names, *more), epochs)
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that are (to be) recorded; 0 where nothing is to be recorded."""
+        if "recorded" in self.metadata:  # ended before what was asked for
+            return int(self.metadata["recorded"]["epochs"])
+        return int(self.metadata["options"].get("record", {}).get("epochs", 0))
+
+    def _column(self, name: str) -> Tensor:
+        found = column(self.signals, name, self.metadata["dataset"]["fingerprint"])
+        expected = (self.epochs - (name == "kl_step"), self.n)
+        if tuple(found.shape) != expected:
+            raise RunError(
+                f"{self.signals / name}.npy has shape {tuple(found.shape)}, but the run recorded (epochs, examples) = "
+                f"{expected}: it is of another dataset, or damaged; record again into another --run folder"
+            )
+        return found
+
+    # --- tables -----------------------------------------------------------------------------------------------------
+
+    def write_history(self, rows: list[dict[str, float]], stage: str, cost: Cost) -> None:
+        """``history.parquet``, a row an epoch of ``stage``, which cost ``cost`` so far."""
+        write_table(self.path / "history.parquet", pa.Table.from_pylist(rows), self.made_by(stage, cost))
+
+    def write_scores(
+        self,
+        ids: list[str],
+        labels: Tensor,
+        scores: Mapping[str, Tensor],
+        about: Mapping[str, Mapping[str, Any]],
+        cost: Cost | None = None,
+    ) -> None:
+        """``scores.parquet``: id, label and a float32 column a score with how it was made; earlier scores stay.
+
+        Args:
+            ids: (n,) names of the examples.
+            labels: (n,) int64.
+            scores: name -> (n,).
+            about: name -> how it was made.
+            cost: of computing them.
+        """
+        old = self.scores() if (self.path / "scores.parquet").exists() else None
+        fields = [pa.field("id", pa.string()), pa.field("label", pa.int64())]
+        columns: list[Any] = [pa.array(ids), pa.array(labels.numpy())]
+        if old is not None:
+            for field in list(old.schema)[2:]:
+                if field.name not in scores:
+                    fields.append(field)
+                    columns.append(old.column(field.name))
+        for name, score in scores.items():
+            metadata = {
+                key: json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+                for key, value in about[name].items()
+            }
+            fields.append(pa.field(name, pa.float32(), metadata=metadata))
+            columns.append(pa.array(score.to(torch.float32).numpy()))
+        table = pa.table(columns, schema=pa.schema(fields))
+        write_table(self.path / "scores.parquet", table, self.made_by("score", cost))
+
+    def scores(self) -> pa.Table:
+        """``scores.parquet``.
+
+        Raises:
+            RunError: not there, truncated, of another dataset.
+        """
+        path = self.path / "scores.parquet"
+        table, meta = read_table(path, "datawinnow score RUN --score dual")
+        self.check_made(meta, path)
+        if table.column_names[:2] != ["id", "label"] or table.num_rows != self.n:
+            raise RunError(
+                f"{path} has {table.num_rows} rows and begins with the columns {table.column_names[:2]}, where there "
+                f"should be {self.n} rows of id and label; remove it and score again"
+            )
+        return table
+
+    def check_made(self, meta: Mapping[str, Any], path: Path) -> None:
+        """Refuse an artefact of another dataset by name.
+
+        Args:
+            meta: what it says of its making.
+            path: where it is.
+
+        Raises:
+            RunError: its fingerprint is another, or it has none.
+        """
+        if meta.get("fingerprint") != self.metadata["dataset"]["fingerprint"]:
+            raise RunError(
+                f"{path} is of another dataset (fingerprint {meta.get('fingerprint')}) than this run "
+                f"({self.metadata['dataset']['name']}, {self.metadata['dataset']['fingerprint']}); remove it and "
+                "make it again"
+            )
+
+
+__all__ = ["RunFolder", "read_selection", "read_table", "write_selection", "write_table"]

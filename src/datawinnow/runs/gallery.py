@@ -1,0 +1,146 @@
+"""``gallery.parquet``: images or texts of the kept, the dropped, the hardest and the most doubtful, with reasons."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Subset
+
+from datawinnow.core.reason import Reason
+from datawinnow.core.rng import stream
+from datawinnow.core.selection import Selection
+from datawinnow.core.tables import write_table
+from datawinnow.data.batches import batches_of
+from datawinnow.runs.dataset_info import ids_of, network
+from datawinnow.runs.evidence import groups, moments
+from datawinnow.runs.folder import RunFolder
+from datawinnow.train.checkpoint import load_checkpoint, read_metadata
+
+EACH = 24
+"""Images of a group."""
+SIDE = 96
+"""Pixels of the longer side of an image in the gallery, at most."""
+LETTERS = 280
+"""Letters of a text in the gallery, at most."""
+
+
+def is_shown(metadata: Mapping[str, Any]) -> bool:
+    """Whether the examples of the dataset that ``facts`` describe are (channels, height, width), or texts."""
+    shape = metadata["dataset"]["shape"]
+    return (len(shape) == 3 and min(shape) > 0) or "vocabulary" in metadata["dataset"]
+
+
+def write_gallery(
+    folder: RunFolder,
+    train: Any,
+    selection: Selection,
+    arrays: Mapping[str, Tensor],
+    p_mean: Tensor,
+    lines: list[str],
+    seed: int,
+) -> None:
+    """Choose whom to show, ask the recorded network what it takes them for, and write the file.
+
+    Args:
+        folder: a recorded run.
+        train: its dataset.
+        selection: what was kept.
+        arrays: recorded arrays.
+        p_mean: (n,) mean of ``p_label``.
+        lines: (n,) one sentence an example.
+        seed: of who is shown of the kept and the dropped.
+
+    Raises:
+        RunError: the recorded network is damaged, or of another dataset.
+    """
+    margin = moments(arrays["margin"])[0] if "margin" in arrays else p_mean
+    learned = arrays["correct"][-1].bool() if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
+    shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
+    ids = torch.unique(torch.cat(list(shown.values())))
+    guesses = dict(zip(ids.tolist(), _guesses(folder, train, ids), strict=True))
+    names, classes = ids_of(train), folder.metadata["dataset"]["classes"]
+    texts = getattr(train, "texts", None)
+    if texts is None and "vocabulary" in folder.metadata["dataset"]:
+        return  # token ids of whom nobody told the texts
+    rows: list[dict[str, Any]] = []
+    for group, members in shown.items():
+        for i in members.tolist():
+            x, y = train[i]
+            guess = guesses[i]
+            rows.append(
+                {
+                    "group": group,
+                    "id": names[i],
+                    "label_name": classes[int(y)],
+                    "guess": "" if guess is None or guess == int(y) else classes[guess],
+                    "reason": "" if selection.reason is None else Reason(int(selection.reason[i])).word,
+                    "note": lines[i],
+                    "png": png(torch.as_tensor(x)) if texts is None else None,
+                    "text": None if texts is None else shortened(texts[i]),
+                }
+            )
+    fields = [(k, pa.string()) for k in ("group", "id", "label_name", "guess", "reason", "note")]
+    shown_as = ("png", pa.binary()) if texts is None else ("text", pa.string())
+    table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, shown_as]))
+    write_table(folder.path / "gallery.parquet", table, folder.made_by("select"))
+
+
+@torch.no_grad()
+def _guesses(folder: RunFolder, train: Any, ids: Tensor) -> list[int | None]:
+    """The class that the recorded network prefers; None where the network cannot be built again from its name.
+
+    Raises:
+        RunError: the network in the run folder is damaged, or was trained on another dataset.
+    """
+    metadata = folder.metadata
+    unknown: list[int | None] = [None] * len(ids)
+    path = folder.path / "model.safetensors"
+    if not path.exists():  # a method that needs no recording
+        return unknown
+    folder.check_made(read_metadata(path), path)
+    try:
+        model, _, _ = network(metadata["model"]["name"], metadata["dataset"], 0, **metadata["model"].get("options", {}))
+        load_checkpoint(path, model, None)
+    except Exception:  # the user's own function, of which only the name is known: a guess must not stop a selection
+        return unknown
+    model.eval()
+    part = train.subset(ids) if hasattr(train, "subset") else Subset(train, ids.tolist())
+    guesses: list[int | None] = []
+    for _, x, _ in batches_of(part, torch.device("cpu"), workers=0).test(256):
+        guesses += model(x).argmax(1).tolist()
+    return guesses
+
+
+def shortened(text: str, most: int = LETTERS) -> str:
+    """The beginning of a text on one line, cut between two words where it is long.
+
+    >>> shortened("one  two\\nthree", 9)
+    'one two…'
+    """
+    whole = " ".join(text.encode("utf-8", "replace").decode().split())
+    if len(whole) <= most:
+        return whole
+    start = whole[: most - 1]
+    return (start.rsplit(" ", 1)[0] if " " in start[most // 2 :] else start).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def png(x: Tensor) -> bytes:
+    """An image (channels, height, width) as the bytes of a small PNG; numbers are stretched to the full range."""
+    if x.dtype is not torch.uint8:
+        x = x.float().nan_to_num()
+        low, high = float(x.min()), float(x.max())
+        x = ((x - low) / max(high - low, 1e-9) * 255).byte()
+    x = x[:3] if len(x) >= 3 else x[:1]  # alpha and further channels are not shown, nor the second of two
+    array = x.permute(1, 2, 0).numpy()
+    image = Image.fromarray(np.ascontiguousarray(array[..., 0] if len(x) == 1 else array))
+    image.thumbnail((SIDE, SIDE))
+    packed = io.BytesIO()
+    image.save(packed, format="PNG", optimize=True)
+    return packed.getvalue()

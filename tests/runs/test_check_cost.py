@@ -1,0 +1,35 @@
+"""What `prune --check` charges the selection with: everything that its run did for scores."""
+
+from __future__ import annotations
+
+import pytest
+
+from datawinnow.bench.check import check
+from datawinnow.runs.record import record
+from datawinnow.runs.verbs import score, select
+
+from .conftest import FAST, make_blobs
+
+RECORDED = 2 * 60
+SUBSETS = 4 * 2 * 45
+"""4 trainings of 2 epochs on three quarters of the examples."""
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "forward", "backward"),
+    [
+        ([], {"score": "grand_last"}, 60, RECORDED),  # one pass of the recorded network
+        (["memorization"], {"score": "memorization"}, 4 * 60, RECORDED + SUBSETS),  # and what each gets right
+        (["memorization"], {"score": "grand_last"}, 60 + 4 * 60, RECORDED + SUBSETS),  # read or not
+        (["memorization"], {"method": "random"}, 0, 0),
+    ],
+    ids=["probe", "subsets", "both", "no scores"],
+)
+def test_scoring_counts_the_probe_and_the_trainings_on_subsets(blobs, tmp_path, scores, chosen, forward, backward):
+    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    if scores:
+        score(folder, blobs, scores, subset_runs=4)
+    selection = select(folder, blobs, keep=0.3, **chosen)
+    ours = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, recipe=FAST)["rows"][0]
+    assert (ours["cost"]["score"]["forward"], ours["cost"]["score"]["backward"]) == (forward, backward)
+    assert ours["total_passes"] == 18 + backward + forward / 3

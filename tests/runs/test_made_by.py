@@ -1,0 +1,165 @@
+"""Every artefact says of which dataset it is and what was spent for it; one of another dataset is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datawinnow.bench.check import check
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.files import read_json, write_json
+from datawinnow.core.tables import write_table
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.record import begin, record
+from datawinnow.runs.train import train_run
+from datawinnow.runs.verbs import score, select, selected
+from datawinnow.train.checkpoint import read_metadata, save_checkpoint
+
+from .conftest import FAST, Bare, make_blobs, make_images
+
+STAGES = {
+    "history.parquet": ["record"],
+    "model.safetensors": ["record"],
+    "scores.parquet": ["record", "score"],
+    "selection.parquet": ["record", "score", "select"],
+    "gallery.parquet": ["record", "score", "select"],
+    "check.json": ["record", "score", "select", "check"],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run with all its artefacts, made twice over, so that what is left of the first time could show."""
+    data, path = make_images(24), tmp_path_factory.mktemp("made") / "run"
+    folder = record(data, path, epochs=3, recipe=FAST, model="mlp")
+    for keep in (0.25, 0.5):
+        score(folder, data, ["aum"])
+        selection = select(folder, data, keep=keep, method="el2n")
+        check(folder, data, make_images(8, seed=1), selection, keep=keep, epochs=1, recipe=FAST)
+    return path
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    return RunFolder.open(tmp_path / "run")
+
+
+def about(path):
+    if path.suffix == ".json":
+        return read_json(path)
+    if path.suffix == ".safetensors":
+        return read_metadata(path)
+    return json.loads(pq.read_schema(path).metadata[b"datawinnow"])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_fingerprint_and_cost_of_the_stages_so_far(run, name):
+    found = about(run.path / name)
+    assert found["fingerprint"] == make_images(24).fingerprint
+    assert list(found["cost"]) == STAGES[name]
+    for stage, cost in found["cost"].items():
+        assert set(cost) == {"seconds", "forward", "backward", "flops"}
+        assert cost["seconds"] > 0
+        assert cost["backward"] == {"record": 72, "check": 36}.get(stage, 0)
+    assert found["cost"]["record"] == run.metadata["cost"]["record"]
+
+
+def test_a_training_says_what_it_cost(tmp_path, images):
+    train_run(images, tmp_path / "t", epochs=2, recipe=FAST, model="mlp")
+    for name in ("history.parquet", "model.safetensors"):
+        found = about(tmp_path / "t" / name)
+        assert found["fingerprint"] == images.fingerprint
+        assert found["cost"]["train"]["backward"] == 96
+
+
+def test_a_history_that_was_cut_short_says_what_its_rows_cost(tmp_path, images):
+    def stop(what, done, total):
+        if done == 3:  # two steps an epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(images, tmp_path / "r", epochs=3, recipe=FAST, model="mlp", progress=stop)
+    assert about(tmp_path / "r" / "history.parquet")["cost"]["record"]["backward"] == 48
+
+
+def test_a_selection_written_elsewhere_says_it_too(run, tmp_path):
+    select(run, make_images(24), keep=0.25, method="el2n", out=tmp_path / "other.parquet")
+    assert list(about(tmp_path / "other.parquet")["cost"]) == ["record", "score", "select"]
+
+
+class TestRefusals:
+    def foreign(self, path):
+        """The artefact, of another dataset."""
+        if path.suffix == ".json":
+            write_json(path, {**read_json(path), "fingerprint": "ab"})
+        elif path.suffix == ".safetensors":
+            model = torch.nn.Linear(1, 1)
+            save_checkpoint(path, model, None, {"model": "mlp", "fingerprint": "ab"})
+        else:
+            write_table(path, pq.read_table(path), {**about(path), "fingerprint": "ab"})
+
+    @pytest.mark.parametrize(
+        ("name", "verb"),
+        [
+            ("scores.parquet", lambda run, data: score(run, data, ["el2n"])),
+            ("scores.parquet", lambda run, data: select(run, data, keep=0.5, method="el2n")),
+            ("model.safetensors", lambda run, data: select(run, data, keep=0.5, method="el2n")),
+            ("signals/about.json", lambda run, data: score(run, data, ["el2n"])),
+        ],
+        ids=["scores, by score", "scores, by select", "network, by select", "signals, by score"],
+    )
+    def test_another_datasets_is_refused_by_name(self, run, name, verb):
+        self.foreign(run.path / name)
+        with pytest.raises(RunError, match=rf"{name.split('/')[0]}.*another dataset \(fingerprint ab\)"):
+            verb(run, make_images(24))
+
+    def test_another_datasets_selection_is_refused_by_name(self, run):
+        self.foreign(run.path / "selection.parquet")
+        with pytest.raises(RunError, match=r"selected from the dataset 'halves' \(fingerprint ab\), not from 'halves'"):
+            selected(run)
+
+    def test_a_damaged_network_is_named(self, run):
+        path = run.path / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(RunError, match=r"model.safetensors is truncated or damaged"):
+            select(run, make_images(24), keep=0.5, method="el2n")
+
+    def test_a_recording_goes_on_only_with_its_own_signals(self, tmp_path, blobs):
+        def stop(what, done, total):
+            if done == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            record(blobs, tmp_path / "r", epochs=3, recipe=FAST, progress=stop)
+        self.foreign(tmp_path / "r" / "signals" / "about.json")
+        with pytest.raises(RunError, match=r"signals was recorded on another dataset \(fingerprint ab\)"):
+            record(blobs, tmp_path / "r", epochs=3, recipe=FAST)
+
+
+class TestOutputs:
+    """A network with fewer outputs than the dataset has classes, and a dataset that does not tell how many it has."""
+
+    @pytest.mark.parametrize("data", [make_blobs(), Bare(make_blobs())], ids=["told", "untold"])
+    @pytest.mark.parametrize("verb", [begin, record, train_run])
+    def test_both_numbers_are_named_and_nothing_is_left_behind(self, tmp_path, data, verb):
+        with pytest.raises(ArgumentError, match=r"Linear has 2 outputs, but .* has 3 classes: build it with classes=3"):
+            verb(data, tmp_path / "run", model=lambda: torch.nn.Linear(4, 2))
+        assert not (tmp_path / "run").exists()
+
+    def test_more_outputs_than_classes_are_fine(self, tmp_path, blobs):
+        run = record(blobs, tmp_path / "run", epochs=1, recipe=FAST, model=lambda: torch.nn.Linear(4, 5))
+        assert run.metadata["status"] == {"record": "done"}
+
+    def test_asking_changes_no_weight_and_no_mode(self, tmp_path, blobs):
+        def own():
+            return torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 3))
+
+        _, asked, _ = begin(blobs, tmp_path / "run", model=own)
+        assert asked.training
+        assert int(asked[0].num_batches_tracked) == 0
+        assert torch.equal(asked[0].running_mean, torch.zeros(4))

@@ -1,0 +1,267 @@
+"""Methods by name and put together, what they need and what they are charged for."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from datawinnow.core.arrays import TABLE
+from datawinnow.core.errors import ArgumentError, CapacityError, MissingArrayError
+from datawinnow.core.rng import stream
+from datawinnow.core.selection import Selection
+from datawinnow.methods.method import (
+    METHODS,
+    Arrays,
+    Method,
+    compute_score,
+    epochs_charged,
+    epochs_read,
+    method_of,
+    needs_of,
+    rehearse,
+    select_by_method,
+    settings_of,
+)
+
+
+def recorded(epochs: int = 12, n: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    names = ("loss", "p_label", "margin", "error_norm", "entropy")
+    arrays = {name: torch.rand(epochs, n, generator=g) for name in names}
+    arrays |= {"correct": arrays["p_label"] > 0.5, "seen": torch.ones(epochs, n, dtype=torch.bool)}
+    names = ("margin_softmax", "margin_top2")
+    arrays |= {name: torch.rand(epochs, n, generator=g) for name in names}
+    return {**arrays, "kl_step": torch.rand(epochs - 1, n, generator=g)}
+
+
+def probed(n: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
+    """What a pass over the network would make, of three classes."""
+    g = torch.Generator().manual_seed(seed + 1)
+    arrays = {name: torch.rand(n, generator=g) for name in ("grad_norm", "curvature", "boundary_distance")}
+    for prefix, size in (("", n), ("val_", 9)):
+        arrays[f"{prefix}features"] = torch.randn(size, 5, generator=g)
+        arrays[f"{prefix}probs"] = torch.randn(size, 3, generator=g).softmax(1)
+    return {**arrays, "val_labels": torch.arange(9) % 3}
+
+
+def mean_loss(loss):
+    return loss.mean(0)
+
+
+def by_label(loss, labels):
+    return labels.float() + loss.mean(0) / 100
+
+
+class TestNames:
+    def test_the_default_is_dual_with_beta_sampling(self):
+        assert method_of(None) == METHODS["dual_beta"]
+
+    @pytest.mark.parametrize("name", ["dual_beta", "dual-beta", "DUAL+Beta"])
+    def test_a_name_may_be_written_as_people_do(self, name):
+        assert method_of(name).key == "dual_beta"
+
+    def test_an_unknown_method_names_the_nearest_and_all(self):
+        with pytest.raises(ArgumentError, match=r"no method is called 'dual_bta'. Did you mean 'dual_beta'\?.*el2n"):
+            method_of("dual_bta")
+
+    @pytest.mark.parametrize(
+        ("parts", "message"),
+        [
+            ({"score": "el2m"}, "no score is called 'el2m'. Did you mean 'el2n'"),
+            ({"score": "el2n", "select_by": "tpo"}, "no selector is called 'tpo'. Did you mean 'top'"),
+            ({"score": "el2n", "options": {"cut": 1}}, "top has no option 'cut'; its options are: end"),
+            ({"score": "el2n", "score_options": {"window": 1}}, "el2n has no option 'window'; its options are: first"),
+            ({"select_by": "top"}, "selector 'top' needs a score; name one with score="),
+            (
+                {"select_by": "random", "score_options": {"last": 1}},
+                "random has no score, so it takes no score options",
+            ),
+            ({"score": 3}, "no score is called 3"),
+        ],
+        ids=["score", "selector", "option", "score option", "no score", "options of no score", "number"],
+    )
+    def test_unknown_parts_are_refused_by_name(self, parts, message):
+        with pytest.raises(ArgumentError, match=message):
+            method_of(None, **parts)
+
+    @pytest.mark.parametrize("what", ["dual", METHODS["dual"]], ids=["name", "method"])
+    def test_a_method_and_parts_at_once_are_refused(self, what):
+        with pytest.raises(ArgumentError, match=r"method='dual' names its score and selector already.*score='el2n'"):
+            method_of(what, score="el2n")
+
+    @pytest.mark.parametrize(
+        ("parts", "key", "selector"),
+        [
+            ({"score": "dual"}, "dual_beta", "beta"),
+            ({"select_by": "beta"}, "dual_beta", "beta"),
+            ({"score": "dyn-unc"}, "dyn_unc_top", "top"),
+            ({"score": mean_loss}, "mean_loss_top", "top"),
+            ({"score": functools.partial(mean_loss)}, "partial_top", "top"),
+            ({"select_by": "random"}, "random", "random"),
+        ],
+        ids=["dual", "beta", "dash", "function", "partial", "random"],
+    )
+    def test_parts_are_put_together_under_the_cards_names(self, parts, key, selector):
+        method = method_of(None, **parts)
+        assert (method.key, method.selector) == (key, selector)
+
+    def test_options_are_added_to_those_of_the_method(self):
+        method = Method("mine", "mine", "el2n", "top", score_options={"last": 3}, options={"end": "low"})
+        found = method_of(method, score_options={"first": 1}, per_class=True)
+        assert found.score_options == {"last": 3, "first": 1}
+        assert found.options == {"end": "low"}
+        assert found.per_class
+        assert not method.per_class
+
+
+class TestNeeds:
+    @pytest.mark.parametrize(
+        ("name", "needs"),
+        [
+            ("random", ()),
+            ("dual", ("p_label",)),
+            ("dual_beta", ("p_label",)),
+            ("el2n", ("error_norm",)),
+            ("forgetting", ("correct",)),
+            ("ccs", ("margin",)),
+        ],
+    )
+    def test_what_a_method_reads_of_a_recording(self, name, needs):
+        assert needs_of(METHODS[name]) == needs
+
+    def test_a_missing_array_is_named_with_the_verb_that_makes_it(self):
+        def tdds(kl_step):
+            return kl_step.mean(0)
+
+        with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*record DATA --signals kl_step"):
+            compute_score(tdds, {name: array for name, array in recorded().items() if name != "kl_step"})
+
+    @pytest.mark.parametrize(
+        ("method", "message"),
+        [
+            (Method("x", "x", lambda neighbours: neighbours, "top"), "'neighbours'.*datawinnow.probe"),
+            (Method("x", "x", lambda wishes: wishes, "top"), "'wishes', which is not in the table of arrays"),
+        ],
+        ids=["probe", "unknown"],
+    )
+    def test_what_no_recording_makes_fails_before_anything_runs(self, method, message):
+        with pytest.raises(MissingArrayError, match=message):
+            rehearse(method, keep=0.5, epochs=30)
+
+    @pytest.mark.parametrize("name", list(METHODS))
+    def test_every_method_can_be_rehearsed(self, name):
+        calls = [rehearse(METHODS[name], keep=keep, epochs=10, n=n) for keep in (0.05, 0.7, 1.0) for n in (20, 5000)]
+        assert calls == [None] * 6
+
+    @pytest.mark.parametrize(
+        ("method", "keep", "epochs", "error", "message"),
+        [
+            (method_of("dual"), 0.5, 9, ArgumentError, "9 epochs, fewer than window=10"),
+            (method_of("el2n", score_options={"first": 9}), 0.5, 9, ArgumentError, "first=9 is past the end"),
+            (method_of("ccs", options={"cutoff": 0.5}), 0.6, 10, CapacityError, "cutoff=0.5 drops the hardest"),
+            (method_of("el2n", options={"end": "left"}), 0.6, 10, ArgumentError, "end must be one of"),
+            (method_of("random"), 0.0, 10, ArgumentError, r"keep must be in \(0, 1\], got 0.0"),
+        ],
+        ids=["window", "first", "capacity", "option", "keep"],
+    )
+    def test_an_option_that_cannot_work_fails_in_the_rehearsal(self, method, keep, epochs, error, message):
+        with pytest.raises(error, match=message):
+            rehearse(method, keep=keep, epochs=epochs)
+
+
+class TestEpochs:
+    def test_arrays_are_cut_one_by_one(self):
+        full = {"p_label": torch.rand(6, 3), "kl_step": torch.rand(5, 3), "features": torch.rand(3, 2)}
+        cut = Arrays(full.__getitem__, tuple(full), 4)
+        assert torch.equal(cut["p_label"], full["p_label"][:4])
+        assert torch.equal(cut["kl_step"], full["kl_step"][:3])  # a change needs two epochs
+        assert torch.equal(cut["features"], full["features"])
+        assert set(cut) == set(full)
+        assert len(cut) == 3
+        with pytest.raises(KeyError):
+            cut["margin"]
+
+    def test_only_recorded_arrays_have_an_axis_of_epochs(self):
+        assert {row.made_by for row in TABLE.values() if row.axes[0].startswith("epochs")} == {"record"}
+
+    @pytest.mark.parametrize(
+        ("name", "options", "read"),
+        [("dual", {}, 30), ("el2n", {}, 10), ("el2n", {"last": 4}, 4), ("el2n", {"last": 40}, 30), ("aum", {}, 30)]
+        + [("entropy", {"epoch": epoch}, read) for epoch, read in ((-1, 30), (4, 5), (0, 1), (29, 30), (-28, 3))],
+        ids=["dual", "el2n", "el2n to 4", "el2n past the end", "aum"]
+        + [f"entropy at {epoch}" for epoch in (-1, 4, 0, 29, -28)],
+    )
+    def test_a_score_is_charged_for_the_epochs_it_reads(self, name, options, read):
+        assert epochs_read(name, 30, **options) == read
+        assert epochs_charged(method_of(None, score=name, select_by="top", score_options=options), 30) == read
+
+    def test_a_selector_that_reads_the_recording_is_charged_for_it(self):
+        assert epochs_charged(method_of(None, score="el2n", select_by="beta"), 30) == 30
+
+    def test_random_is_charged_nothing(self):
+        assert epochs_charged(METHODS["random"], 30) == 0
+
+
+class TestSelect:
+    @pytest.mark.parametrize("keep", [0.025, 0.3, 0.33, 1.0])
+    @pytest.mark.parametrize("name", list(METHODS))
+    @pytest.mark.parametrize("per_class", [False, True], ids=["all", "per class"])
+    def test_the_budget_is_exact(self, name, keep, per_class):
+        method = method_of(name, per_class=per_class)
+        labels = torch.arange(40) % 3
+        arrays = {**recorded(epochs=20), **probed()}
+        selection, _ = select_by_method(method, arrays, labels, keep=keep, generator=stream(0, "x"))
+        assert len(selection) == {0.025: 1, 0.3: 12, 0.33: 13, 1.0: 40}[keep]
+        assert len(set(selection.index.tolist())) == len(selection)
+        if per_class and keep == 0.3:
+            assert torch.bincount(labels[selection.index]).tolist() == [4, 4, 4]
+
+    def test_the_card_says_which_end_is_kept(self):
+        arrays = recorded()
+        aum, _ = select_by_method(METHODS["aum"], arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        assert set(aum.index.tolist()) == set(arrays["margin"].mean(0).argsort()[:4].tolist())
+        el2n, score = select_by_method(METHODS["el2n"], arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        assert el2n.index.tolist() == arrays["error_norm"][:10].double().mean(0).argsort(descending=True)[:4].tolist()
+        assert torch.allclose(score, arrays["error_norm"][:10].mean(0))
+
+    def test_published_options_by_keep_and_those_given(self):
+        assert settings_of(METHODS["ccs"], 0.1) == {"cutoff": 0.3, "end": "low"}
+        assert settings_of(METHODS["ccs"], 0.5) == {"cutoff": 0.0, "end": "low"}
+        assert settings_of(method_of("ccs", options={"cutoff": 0.2}), 0.1) == {"cutoff": 0.2, "end": "low"}
+        assert settings_of(METHODS["aum"], 0.1) == {"end": "low"}
+
+    def test_a_score_of_ones_own_may_need_labels(self):
+        method = method_of(None, score=by_label)
+        labels = torch.arange(40) % 4
+        selection, _ = select_by_method(method, recorded(), labels, keep=0.25, generator=stream(0))
+        assert labels[selection.index].tolist() == [3] * 10
+
+    def test_a_score_may_return_numpy(self):
+        method = method_of(None, score=lambda loss: loss.mean(0).numpy())
+        selection, _ = select_by_method(method, recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        assert selection.index.tolist() == recorded()["loss"].mean(0).argsort(descending=True)[:4].tolist()
+
+    def test_a_selector_of_ones_own(self):
+        def last(score, *, budget, generator, shift=0):
+            assert isinstance(generator, torch.Generator)
+            return Selection.of(torch.arange(len(score) - budget, len(score)) - shift, len(score))
+
+        method = method_of(None, score="aum", select_by=last, options={"shift": 2})
+        selection, _ = select_by_method(method, recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        assert selection.index.tolist() == [34, 35, 36, 37]
+
+    @pytest.mark.parametrize(
+        ("score", "select_by", "message"),
+        [
+            (lambda loss: loss, None, r"must give one number for each of 40 examples, got shape \(12, 40\)"),
+            ("aum", lambda score, *, budget: Selection.everything(40), "'<lambda>' must return.*exactly 4.*got 40 ids"),
+            ("aum", lambda score, *, budget: list(range(budget)), "must return a Selection of exactly 4 ids, got list"),
+        ],
+        ids=["shape", "budget", "type"],
+    )
+    def test_what_a_callable_returns_is_checked(self, score, select_by, message):
+        method = method_of(None, score=score, select_by=select_by)
+        with pytest.raises(ArgumentError, match=message):
+            select_by_method(method, recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))

@@ -1,0 +1,96 @@
+"""A policy by name, and a training with one in a run folder."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from datawinnow import dynamic
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.dynamic.budget import expected_fraction
+from datawinnow.dynamic.build import policy_for, policy_of
+from datawinnow.runs.train import train_run
+from datawinnow.train import Recipe
+from tests.train.helpers import blobs
+
+RECIPE = Recipe(precision="fp32", batch=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "wanted"),
+    [
+        ("ucb", {"keep": 0.5, "options": {"period": 3}}, dynamic.UCB(0.5, period=3)),
+        ("random", {"keep": 0.3}, dynamic.RandomPruning(0.3)),
+        ("rs2", {"keep": 0.3}, dynamic.RepeatedSubset(0.3)),
+        ("InfoBatch", {}, dynamic.InfoBatch(8)),
+        ("example-swap", {"keep": 0.7}, dynamic.ExampleSwap(keep=0.7)),
+        ("example_swap", {}, dynamic.ExampleSwap()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_name_the_fraction_and_options_make_a_policy(name, how, wanted):
+    assert policy_of(name, epochs=8, **how) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "match"),
+    [
+        ("ucb", {}, "the policy 'ucb' needs the fraction kept of an epoch"),
+        ("info_batch", {"keep": 0.5}, "'info_batch' decides by itself how many .* its options are: drop, delta, form"),
+        ("ucbb", {"keep": 0.5}, "no policy is called 'ucbb'. Did you mean 'ucb'"),
+        ("static_subset", {}, "no policy is called 'static_subset'"),
+        ("ucb", {"keep": 0.5, "options": {"peroid": 1}}, "ucb has no option 'peroid'; its options are: period"),
+        ("ucb", {"keep": 1.5}, "keep"),
+    ],
+)
+def test_what_makes_none_is_named(name, how, match):
+    with pytest.raises(ArgumentError, match=match):
+        policy_of(name, epochs=8, **how)
+
+
+def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(tmp_path):
+    how = {"epochs": 4, "recipe": RECIPE, "model": "mlp", "test": blobs(seed=1)}
+    folder = train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.25), **how)
+    history = pq.read_table(folder.path / "history.parquet")
+    assert history.column("fraction").to_pylist() == [0.25] * 4
+    assert folder.metadata["cost"]["train"]["backward"] == 60
+    assert folder.metadata["options"]["train"]["policy"] == "RandomPruning(keep=0.25)"
+    with pytest.raises(RunError, match=r"was begun with policy='RandomPruning\(keep=0\.25\)', now it is None"):
+        train_run(blobs(), tmp_path / "run", **how)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes", "how", "epochs"),
+    [
+        # all for one epoch, then half: 1 + 18 / 2
+        ("ucb", 10, {"keep": 0.5}, 19),
+        ("random", 10, {"keep": 0.5}, 20),
+        ("rs2", 6, {"keep": 0.5, "wrap": ["warm_up=2"]}, 10),
+    ],
+)
+def test_a_budget_becomes_the_epochs_that_what_ends_them_is_told(name, passes, how, epochs):
+    wrap = [*how.pop("wrap", []), "annealed=partial:0.5"]
+    policy = policy_for(name, passes=passes, wrap=wrap, **how)
+    assert (policy.epochs, policy.share, policy.how) == (epochs, 0.5, "partial")
+
+
+def test_a_budget_of_a_policy_that_anneals_to_everything_is_met():
+    policy = policy_for("info_batch", passes=21)
+    assert policy.epochs * expected_fraction(policy) == pytest.approx(21, abs=0.7)
+    bare = policy_for("random", passes=21, keep=0.5, wrap=["annealed"])
+    assert bare.epochs * expected_fraction(bare) == pytest.approx(21, abs=0.7)
+
+
+def test_wrappers_stand_inside_out():
+    policy = policy_of("random", epochs=8, keep=0.5, wrap=["rescaled", "every=2", "warm_up=1"])
+    assert policy == dynamic.warm_up(dynamic.every(dynamic.rescaled(dynamic.RandomPruning(0.5)), 2), 1)
+    policy = policy_of("ucb", epochs=8, keep=0.7, wrap=["shrinking=0.5:0.9", "guarded"])
+    assert policy == dynamic.guarded(dynamic.shrinking(dynamic.UCB(0.7), 8, end=0.5, start=0.9))
+    assert policy_for("random", passes=6, keep=1.0, wrap=["shrinking=0.5"]).epochs == 8  # three quarters on average
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["rescaled=2", "every=x", "warm_up=", "annealed=often", "annealed=full:x", "other", "guarded=1", "shrinking=x"],
+)
+def test_a_wrapper_that_is_none_is_named(text):
+    with pytest.raises(ArgumentError, match=text.partition("=")[0]):
+        policy_of("random", epochs=8, keep=0.5, wrap=[text])

@@ -1,0 +1,191 @@
+"""Recording: what it costs, that it goes on after a kill at any moment, and what it refuses to go on with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datawinnow.core.errors import RunError, TrainingError
+from datawinnow.record import Recorder
+from datawinnow.runs import record as recording_module
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.prune import prune
+from datawinnow.runs.record import record
+from datawinnow.train import fit
+
+from .conftest import FAST, make_blobs, make_images
+from .killing import Killed, contents, killed_at
+
+
+def test_what_it_costs_and_leaves(blobs, tmp_path):
+    test = make_blobs(30, seed=1)
+    told: list[str] = []
+    folder = record(blobs, tmp_path / "run", test=test, epochs=3, recipe=FAST, source="somewhere", log=told.append)
+    metadata = RunFolder.open(tmp_path / "run").metadata
+    cost = metadata["cost"]["record"]
+    assert (cost["backward"], cost["forward"]) == (3 * 60, 0)
+    # an MLP 4-128-128-3: forward 2 per multiply-add, and backward twice that but for the first layer's input
+    forward = 2 * (4 * 128 + 128 * 128 + 128 * 3)
+    assert cost["flops"] == (3 * forward - 2 * 4 * 128) * 3 * 60
+    assert metadata["status"] == {"record": "done"}
+    assert metadata["dataset"]["source"] == "somewhere"
+    assert metadata["dataset"]["fingerprint"] == blobs.fingerprint
+    assert metadata["model"] == {"name": "mlp", "parameters": 4 * 128 + 128 + 128 * 128 + 128 + 387, "options": {}}
+    assert metadata["device"] == "cpu"
+    assert "network: an MLP, since the examples are vectors" in told
+    history = pq.read_table(folder.path / "history.parquet").to_pylist()
+    assert [row["epoch"] for row in history] == [0, 1, 2]
+    assert [math.isnan(row["test_accuracy"]) for row in history] == [True, True, False]
+    assert [row["examples"] for row in history] == [60, 60, 60]
+    assert sorted(p.name for p in folder.path.iterdir()) == [
+        "history.parquet",
+        "model.safetensors",
+        "run.json",
+        "signals",
+    ]
+
+
+def test_the_columns_are_those_of_fit_with_a_recorder(blobs, tmp_path):
+    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST, seed=5)
+    metadata = folder.metadata["dataset"]
+    model, _, _ = recording_module.network("mlp", metadata, 5)
+    recorder = Recorder(60, 2)
+    fit(model, blobs, epochs=2, seed=5, recipe=FAST, recorder=recorder)
+    arrays = folder.arrays()
+    assert set(arrays) == set(recorder.columns)
+    for name in arrays:
+        assert torch.equal(arrays[name], recorder[name]), name
+
+
+def test_a_finished_recording_is_taken_as_it_is(blobs, tmp_path, monkeypatch):
+    record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    before = contents(tmp_path / "run")
+    monkeypatch.setattr(recording_module, "fit", lambda *a, **k: pytest.fail("trained again"))
+    told: list[str] = []
+    record(blobs, tmp_path / "run", epochs=2, recipe=FAST, log=told.append)
+    assert contents(tmp_path / "run") == before
+    assert any("is recorded already; using it" in line for line in told)
+
+
+def test_columns_without_their_checkpoint_are_kept_and_the_network_is_trained_again(blobs, tmp_path):
+    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    before = contents(tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    folder.update(status={"record": "begun"})
+    record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    assert contents(tmp_path / "run") == before
+
+
+def small(*, classes, features):
+    return torch.nn.Linear(features, classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"epochs": 3}, "epochs=2, now it is 3"),
+        ({"schedule_epochs": 9}, "schedule_epochs=2, now it is 9"),
+        ({"seed": 1}, "seed=0, now it is 1"),
+        ({"model": small}, "model='mlp', now it is 'small'"),
+        ({"model": "mlp", "model_options": {"width": 8}}, r"model_options=\{\}, now it is \{'width': 8\}"),
+        ({"recipe": replace(FAST, lr=0.5)}, "lr=0.05, now it is 0.5"),
+        ({"recipe": replace(FAST, batch=16)}, "batch=32, now it is 16"),
+        ({"signals": ("p_label", "kl_step")}, r"signals=.*now it is \['p_label', 'kl_step'\]"),
+    ],
+    ids=["epochs", "schedule_epochs", "seed", "model", "model options", "lr", "batch", "signals"],
+)
+@pytest.mark.parametrize("stage", ["done", "unfinished"])
+def test_options_changed_since_are_refused_by_name(blobs, tmp_path, options, named, stage):
+    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    if stage == "unfinished":
+        folder.update(status={"record": "epoch 1 of 2"})
+    with pytest.raises(RunError, match=f"was begun with {named}: give another --run folder, or the same options"):
+        record(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"recipe": replace(FAST, workers=4)}, {"signals": ("p_label", "correct")}],
+    ids=["workers", "fewer signals of a finished recording"],
+)
+def test_options_that_change_no_number_may_change(blobs, tmp_path, options):
+    first = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    again = record(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
+    assert again.metadata == first.metadata
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_epochs_before(tmp_path):
+    data = make_blobs()
+
+    def spoil(what, done, total):
+        if done == 4:  # 2 steps an epoch: the last of the second
+            data.x[:] = float("nan")
+
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 2: .*The 2 epochs before it are kept"):
+        record(data, tmp_path / "run", epochs=4, recipe=FAST, progress=spoil)
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.metadata["status"]["record"] == "epoch 2 of 4"
+    assert pq.read_table(tmp_path / "run" / "history.parquet").num_rows == 2
+    recorder = Recorder(60, 4, path=folder.signals)
+    assert recorder.finished == 2
+    assert bool(recorder["loss"][:2].isfinite().all())
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    """Every rename and every removal of a whole `prune`, one after the other, is where the process dies."""
+    data, test = make_images(24), make_images(8, seed=1)
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+    def run(path):
+        prune(
+            data,
+            keep=0.5,
+            epochs=2,
+            recipe=FAST,
+            model="mlp",
+            test=test,
+            run=path,
+            method="dual_beta",
+            score_options={"window": 2},
+        )
+
+    with killed_at(monkeypatch, None) as operations:
+        run(tmp_path / "run")
+        total = operations()
+    expected = contents(tmp_path / "run")
+    assert total > 30
+    assert "gallery.parquet" in expected
+    (tmp_path / "run").rename(tmp_path / "unbroken")
+    for at in range(total):
+        path = tmp_path / str(at) / "run"
+        with pytest.raises(Killed), killed_at(monkeypatch, at):
+            run(path)
+        run(path)
+        found = contents(path)
+        assert sorted(found) == sorted(expected), f"killed at {at}"
+        for name, content in expected.items():
+            assert found[name] == content, f"{name}, killed at {at}"
+
+
+def test_it_goes_on_where_it_was_and_not_from_the_start(blobs, tmp_path, monkeypatch):
+    steps: list[int] = []
+
+    def stop(what, done, total):
+        if done == 5:  # in the third epoch of two steps
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=stop)
+    assert RunFolder.open(tmp_path / "run").metadata["status"]["record"] == "epoch 2 of 4"
+    record(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=lambda what, done, total: steps.append(done))
+    assert steps == [5, 6, 7, 8]
+    record(blobs, tmp_path / "other", epochs=4, recipe=FAST)
+    left, right = RunFolder.open(tmp_path / "run").arrays(), RunFolder.open(tmp_path / "other").arrays()
+    for name in right:
+        assert np.array_equal(left[name].numpy(), right[name].numpy()), name
+    assert RunFolder.open(tmp_path / "run").metadata["cost"]["record"]["backward"] == 240

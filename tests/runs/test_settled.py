@@ -1,0 +1,266 @@
+"""Stopping once the ranking has settled: what agreement is, when a recording ends, and that a killed one ends alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.methods.method import method_of
+from datawinnow.record import Recorder
+from datawinnow.report import run_page
+from datawinnow.runs.early_stopping import Settled, agreement, settled_for
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.prune import prune
+from datawinnow.runs.record import record
+from datawinnow.runs.verbs import select
+from datawinnow.scores import dual
+from datawinnow.select import beta
+
+from .conftest import FAST, make_blobs
+from .killing import Killed, contents, killed_at
+
+
+def literal(p_label, window):
+    """Ranks with their mean where they tie, of the DUAL of each half, and Pearson's formula."""
+    halves = []
+    for rows in (p_label[-window : -(window // 2)], p_label[-(window // 2) :]):
+        values = []
+        for example in range(len(rows[0])):
+            column = [float(row[example]) for row in rows]
+            mean = sum(column) / len(column)
+            spread = math.sqrt(sum((p - mean) ** 2 for p in column) / (len(column) - 1))
+            values.append((1 - mean) * spread)
+        ranks = [sum(w < v for w in values) + (sum(w == v for w in values) - 1) / 2 for v in values]
+        middle = sum(ranks) / len(ranks)
+        halves.append([rank - middle for rank in ranks])
+    a, b = halves
+    top = sum(x * y for x, y in zip(a, b, strict=True))
+    return top / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+@pytest.mark.parametrize("window", [4, 6, 10])
+def test_agreement_is_the_rank_correlation_of_the_halves(window):
+    generator = torch.Generator().manual_seed(window)
+    worth = torch.rand(40, generator=generator)
+    p_label = (worth * torch.rand(14, 40, generator=generator)).double()
+    p_label[:, :5] = 0.25  # ties at a DUAL of 0
+    found = agreement(p_label, window=window)
+    assert found == pytest.approx(literal(p_label, window), abs=1e-9)
+    assert 0.1 < found < 0.999
+
+
+def test_epochs_before_the_window_do_not_count_and_the_halves_share_none():
+    generator = torch.Generator().manual_seed(0)
+    p_label = torch.rand(12, 400, generator=generator)
+    last = p_label[-10:]
+    assert agreement(p_label) == agreement(last)
+    # noise without any worth: DUAL of a window agrees with that of three quarters of it, the halves do not agree
+    assert abs(agreement(last)) < 0.15
+    nested = np.corrcoef(dual(last, window=10).argsort().argsort(), dual(last[:8], window=8).argsort().argsort())
+    assert nested[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(
+    "p_label",
+    [torch.rand(9, 20), torch.full((10, 20), 0.5), torch.rand(10, 1)],
+    ids=["too few epochs", "all alike", "one example"],
+)
+def test_where_agreement_is_not_defined_nothing_has_settled(p_label):
+    assert math.isnan(agreement(p_label))
+    assert not Settled()(p_label)
+
+
+@pytest.mark.parametrize("epochs", [9, 10])
+def test_what_is_no_probability_is_refused(epochs):
+    with pytest.raises(ArgumentError, match="p_label"):
+        agreement(torch.full((epochs, 5), 7.0))
+
+
+def test_settled_asks_enough_and_never_before_its_first_epoch():
+    worth = torch.rand(200, generator=torch.Generator().manual_seed(0))
+    p_label = torch.stack([worth * (0.2 + epoch % 2) / 1.2 for epoch in range(20)])
+    p_label += 0.05 * torch.rand(20, 200, generator=torch.Generator().manual_seed(1)) * (1 - p_label)
+    found = agreement(p_label)
+    assert 0.5 < found < 1
+    assert Settled(found - 0.01)(p_label)
+    assert not Settled(found + 0.001)(p_label)
+    recorder = Recorder(200, 20, which=("p_label",))
+    recorder._rows = {epoch: {"p_label": row.numpy()} for epoch, row in enumerate(p_label)}
+    recorder._done = set(range(20))
+    assert Settled(found - 0.01).of(recorder, 20)
+    assert Settled(found - 0.01, first=20).of(recorder, 20)
+    assert not Settled(found - 0.01, first=21).of(recorder, 20)
+    assert not Settled(1e-9).of(recorder, 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"enough": 0}, "until_stable must be above 0"),
+        ({"enough": 1.1}, "until_stable must be"),
+        ({"window": 3}, "window must be"),
+        ({"first": 0}, "first must be"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        Settled(**options)
+
+
+def test_it_waits_for_as_many_epochs_as_the_method_reads():
+    assert settled_for(method_of("dual_beta"), keep=0.3, epochs=30).first == 10
+    wide = method_of("dual_beta", score_options={"window": 14})
+    assert settled_for(wide, keep=0.3, epochs=30).first == 14
+    assert settled_for(wide, keep=0.3, epochs=14).first == 14
+    assert settled_for(method_of("el2n"), keep=0.3, epochs=6).first == 6
+
+
+HOW = {"epochs": 12, "recipe": FAST, "schedule_epochs": 40}
+EARLY = Settled(0.2, first=6, window=4)
+"""Met by the blobs in their eighth epoch."""
+
+
+def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path):
+    data, told = make_blobs(), []
+    whole = record(data, tmp_path / "whole", **HOW)
+    p_label = whole.arrays()["p_label"]
+    end = next(t for t in range(6, 13) if EARLY(p_label[:t]))
+    assert 6 < end < 12, "the example does not show what it should"
+    folder = record(data, tmp_path / "run", test=make_blobs(30, seed=1), until_stable=EARLY, log=told.append, **HOW)
+    arrays = folder.arrays()
+    assert arrays["p_label"].shape == (end, 60)
+    for name in arrays:
+        assert torch.equal(arrays[name], whole.arrays()[name][:end]), name
+    metadata = RunFolder.open(tmp_path / "run").metadata
+    assert metadata["recorded"]["epochs"] == end
+    assert metadata["recorded"]["agreement"] == pytest.approx(agreement(p_label[:end], window=4))
+    assert metadata["cost"]["record"]["backward"] == end * 60
+    rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
+    assert [math.isnan(row["test_accuracy"]) for row in rows] == [True] * (end - 1) + [False]
+    assert any(f"the ranking had settled after {end} of up to 12 epochs" in line for line in told)
+    assert select(folder, data, keep=0.5, method=method_of("dual_beta", score_options={"window": 4})).index.shape == (
+        30,
+    )
+    assert f"{end} epochs recorded of up to 12, until the ranking had settled" in run_page._about(metadata)
+
+
+def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(tmp_path):
+    told = []
+    folder = record(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=told.append)
+    assert folder.epochs == 11
+    agreed = agreement(folder.arrays()["p_label"])
+    assert folder.metadata["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
+    assert any("had not settled after 11 epochs" in line for line in told)
+    assert "11 epochs recorded." in run_page._about(folder.metadata)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 9, "until_stable": 0.5}, "compares two halves of 10 epochs, and only 9 are to be recorded"),
+        ({"epochs": 12, "until_stable": "0.5"}, "until_stable must be"),
+        ({"epochs": 12, "until_stable": 7}, "until_stable must be"),
+    ],
+)
+def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, given, message):
+    with pytest.raises(ArgumentError, match=message):
+        record(make_blobs(), tmp_path / "run", recipe=FAST, **given)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "unfinished"])
+@pytest.mark.parametrize(
+    ("first", "again"), [(0.3, None), (None, 0.3), (0.3, 0.4)], ids=["without", "with", "with another"]
+)
+def test_a_run_is_not_gone_on_with_by_another_rule(tmp_path, first, again, done):
+    def run(until):
+        return record(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=until)
+
+    folder = run(first)
+    if not done:
+        folder.update(status={"record": "epoch 3 of 11"})
+    words = {None: "None", 0.3: "0.3 after at least 10 epochs", 0.4: "0.4 after at least 10 epochs"}
+    with pytest.raises(RunError, match=f"begun with until_stable={words[first]}, now it is {words[again]}"):
+        run(again)
+
+
+def test_one_recording_serves_methods_that_read_more_of_it_if_it_has_it(tmp_path):
+    def run(method, until=0.999):
+        return prune(make_blobs(), keep=0.5, run=tmp_path / "run", epochs=14, recipe=FAST, until_stable=until, **method)
+
+    wide = {"score": "dual", "score_options": {"window": 12}}
+    run({})
+    assert RunFolder.open(tmp_path / "run").epochs == 14  # it never settled
+    before = (tmp_path / "run" / "signals" / "p_label.npy").stat().st_mtime_ns
+    run(wide)  # as long as this one would have it
+    assert (tmp_path / "run" / "signals" / "p_label.npy").stat().st_mtime_ns == before
+    with pytest.raises(
+        RunError, match=r"begun with until_stable=0\.999 after at least 10 epochs, now it is 0\.5 after"
+    ):
+        run(wide, until=0.5)
+    folder = RunFolder.open(tmp_path / "run")
+    folder.update(recorded={"epochs": 11, "agreement": 0.9995})  # as if it had ended before
+    with pytest.raises(RunError, match=r"now it is 0\.999 after at least 12 epochs"):
+        run(wide)
+
+
+def test_without_until_stable_nothing_is_said_of_it(tmp_path):
+    folder = record(make_blobs(), tmp_path / "run", epochs=2, recipe=FAST)
+    assert "recorded" not in folder.metadata
+
+
+def test_it_needs_the_probabilities(tmp_path):
+    with pytest.raises(ArgumentError, match="until_stable ranks by p_label: add it to the signals"):
+        record(make_blobs(), tmp_path / "run", epochs=10, signals=("loss",), until_stable=0.7)
+    assert not (tmp_path / "run").exists()
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_epoch_and_bytes(tmp_path, monkeypatch):
+    data = make_blobs()
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+    def run(path):
+        record(data, path, test=make_blobs(30, seed=1), until_stable=EARLY, **HOW)
+
+    with killed_at(monkeypatch, None) as operations:
+        run(tmp_path / "run")
+        total = operations()
+    expected = contents(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "unbroken")
+    assert total > 40
+    for at in range(total):
+        path = tmp_path / str(at) / "run"
+        with pytest.raises(Killed), killed_at(monkeypatch, at):
+            run(path)
+        run(path)
+        assert contents(path) == expected, f"killed at {at}"
+
+
+def test_prune_stops_too(tmp_path):
+    recipe = replace(FAST, lr=0.01)
+    for enough, end in ((0.2, 12), (0.8, 13)):
+        run = tmp_path / f"{enough}"
+        kept = prune(make_blobs(), keep=0.5, run=run, epochs=14, schedule_epochs=40, recipe=recipe, until_stable=enough)
+        assert len(kept) == 30
+        assert RunFolder.open(run).epochs == end
+    assert RunFolder.open(run).metadata["recorded"]["agreement"] == pytest.approx(0.82, abs=0.01)
+    with pytest.raises(ArgumentError, match="until_stable must be"):
+        prune(make_blobs(), keep=0.5, method="random", until_stable=7)
+
+
+@pytest.mark.parametrize("method", [None, {"score": "dual", "select_by": beta}], ids=["by name", "a callable"])
+def test_prune_fits_beta_sampling_to_the_training_that_is_told(tmp_path, method):
+    def kept(**options):
+        how = {"keep": 0.3, "run": tmp_path / "run", "epochs": 11, "recipe": FAST, **(method or {})}
+        return sorted(prune(make_blobs(), **how, **options).selection.index.tolist())
+
+    assert kept(train_epochs=2) == kept(options={"train_epochs": 2}) != kept()
+    assert kept(train_epochs=2, options={"c_d": 5.5}) == kept()
+    with pytest.raises(ArgumentError, match="train_epochs must be"):
+        prune(make_blobs(), keep=0.5, method="random", train_epochs=-3)
