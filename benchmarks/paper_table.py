@@ -51,8 +51,8 @@ def rows_in(folder: Path) -> Rows:
     for file in sorted(folder.glob("paper_*.jsonl")):
         if "_shrunk_" not in file.name:
             grid = "_".join(file.stem.split("_")[:2])
-            arena = file.stem.removeprefix(f"{grid}_")
-            found += [{**row, "grid": grid, "arena": arena} for row in read_rows(file)]
+            setting = file.stem.removeprefix(f"{grid}_")
+            found += [{**row, "grid": grid, "setting": setting} for row in read_rows(file)]
     return found
 
 
@@ -65,7 +65,7 @@ def published() -> list[dict[str, Any]]:
 def against_published(rows: Rows) -> Iterable[str]:
     """A table for each published one of which we have rows."""
     for table in published():
-        here = [r for r in rows if r["grid"] in table["grids"] and r["arena"] == table["dataset"] and is_clean(r)]
+        here = [r for r in rows if r["grid"] in table["grids"] and r["setting"] == table["dataset"] and is_clean(r)]
         if not here:
             continue
         keeps, agree, compared = table["keep"], 0, 0
@@ -99,10 +99,10 @@ def ours_alone(rows: Rows) -> Iterable[str]:
     """Robustness and cross-architecture, of which no published table was found."""
     for grid in ("paper_robust", "paper_cross"):
         here = [row for row in rows if row["grid"] == grid]
-        for arena in dict.fromkeys(row["arena"] for row in here):
-            of = [row for row in here if row["arena"] == arena]
+        for setting in dict.fromkeys(row["setting"] for row in here):
+            of = [row for row in here if row["setting"] == setting]
             keeps = sorted({row["keep"] for row in of if row["method"] != "full"}, reverse=True)
-            yield f"### {grid} {arena}\n\n{origin(of)} After the accuracy: changed examples among the kept, %.\n"
+            yield f"### {grid} {setting}\n\n{origin(of)} After the accuracy: changed examples among the kept, %.\n"
             yield from heading(["scenario", "method", *(f"keep {keep:g}" for keep in keeps)])
             for scenario in dict.fromkeys(row["scenario"] for row in of):
                 for method in methods([row for row in of if row["scenario"] == scenario]):
@@ -120,10 +120,10 @@ def owed(rows: Rows) -> Iterable[str]:
         if file.stem == "published":
             continue
         name, grids = read_grids(file)
-        for arena, grid in grids.items():
+        for setting, grid in grids.items():
             cells = {cell.key for cell in cells_of(grid)}
-            done = {row_key(row) for row in rows if (row["grid"], row["arena"]) == (name, arena)}
-            yield line([f"{name} {arena}", str(len(cells & done)), str(len(cells))])
+            done = {row_key(row) for row in rows if (row["grid"], row["setting"]) == (name, setting)}
+            yield line([f"{name} {setting}", str(len(cells & done)), str(len(cells))])
 
 
 def is_clean(row: dict[str, Any]) -> bool:

@@ -37,7 +37,7 @@ class Stage:
     """A part of a grid; what is None is taken as the grid has it."""
 
     file: str
-    arena: str
+    setting: str
     methods: tuple[str, ...] | None = None
     keep: tuple[float, ...] | None = None
     seeds: tuple[int, ...] | None = None
@@ -53,7 +53,7 @@ class Stage:
         """What it is, in a line."""
         parts = (self.methods, self.keep, None if self.seeds is None else [f"seed {s}" for s in self.seeds])
         told = [", ".join(map(str, (*part, *(self.scenarios or ())))) for part in parts if part is not None]
-        return "; ".join([f"{self.file} {self.arena}", *told])
+        return "; ".join([f"{self.file} {self.setting}", *told])
 
 
 BOTH = ("cifar10", "cifar100")
@@ -82,13 +82,13 @@ def stages() -> Iterator[Stage]:
     """Everything, in order: what is named above, then each file a seed at a time."""
     yield from FIRST
     grids = {file: read_grids(PAPER / f"{file}.toml")[1] for file in FILES}
-    for seed in sorted({seed for arenas in grids.values() for grid in arenas.values() for seed in grid.seeds}):
-        for file, arenas in grids.items():
-            yield from (Stage(file, arena, seeds=(seed,)) for arena, grid in arenas.items() if seed in grid.seeds)
+    for seed in sorted({seed for settings in grids.values() for grid in settings.values() for seed in grid.seeds}):
+        for file, settings in grids.items():
+            yield from (Stage(file, setting, seeds=(seed,)) for setting, grid in settings.items() if seed in grid.seeds)
 
 
 class Kept:
-    """The rows of one arena, wherever they stand.
+    """The rows of one setting, wherever they stand.
 
     Args:
         name: of the file, without its suffix.
@@ -122,15 +122,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what fits; 0 when nothing failed, 1 when a cell did, with the rows before it written."""
     options = parsed(arguments)
     end = None if options.time_limit is None else time.monotonic() + options.time_limit
-    arenas: dict[tuple[str, str], tuple[Grid, Kept, Path]] = {}
+    settings: dict[tuple[str, str], tuple[Grid, Kept, Path]] = {}
     for number, stage in enumerate(stages()):
         if options.stages is not None and number >= options.stages:
             break
         if options.only and stage.file not in options.only:
             continue
-        if (stage.file, stage.arena) not in arenas:
-            arenas[stage.file, stage.arena] = opened(stage, options)
-        grid, kept, folder = arenas[stage.file, stage.arena]
+        if (stage.file, stage.setting) not in settings:
+            settings[stage.file, stage.setting] = opened(stage, options)
+        grid, kept, folder = settings[stage.file, stage.setting]
         part = stage.of(grid)
         owed = [cell for cell in cells_of(part) if cell.key not in kept.rows]
         if options.list:
@@ -151,11 +151,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def opened(stage: Stage, options: argparse.Namespace) -> tuple[Grid, Kept, Path]:
-    """The grid of a stage's arena, its rows, and the folder that it runs in."""
+    """The grid of a stage's setting, its rows, and the folder that it runs in."""
     name, grids = read_grids(PAPER / f"{stage.file}.toml")
-    grid = shrunk(grids[stage.arena], options.shrink)
+    grid = shrunk(grids[stage.setting], options.shrink)
     name += f"_shrunk_{options.shrink}" if options.shrink > 1 else ""
-    return grid, Kept(f"{name}_{stage.arena}", options.results), options.out / name / stage.arena
+    return grid, Kept(f"{name}_{stage.setting}", options.results), options.out / name / stage.setting
 
 
 def run(part: Grid, kept: Kept, folder: Path, end: float | None, options: argparse.Namespace) -> None:

@@ -51,7 +51,7 @@ def test_everything_about_size_is_divided_and_the_cells_stay(tmp_path):
     whole = grid_of(tmp_path)
     small = shrunk(whole, 10)
     assert cells_of(small) == cells_of(whole)
-    assert (small.train.epochs, small.score.epochs, small.score.of) == (30, 25, 30)
+    assert (small.train.epochs, small.score.epochs, small.score.schedule_epochs) == (30, 25, 30)
     assert (small.train.model_options, small.score.model_options) == ({"width": 4}, {"width": 4})
     assert small.data.limit == 144  # of the 1,438 of the train split
     assert small.name == "long shrunk 10"
@@ -69,7 +69,7 @@ def test_everything_about_size_is_divided_and_the_cells_stay(tmp_path):
 
 def test_something_is_left_however_much_it_is_divided(tmp_path):
     tiny = shrunk(grid_of(tmp_path), 10**6)
-    assert (tiny.train.epochs, tiny.score.epochs, tiny.score.of, tiny.data.limit) == (4, 3, 4, 100)
+    assert (tiny.train.epochs, tiny.score.epochs, tiny.score.schedule_epochs, tiny.data.limit) == (4, 3, 4, 100)
     assert tiny.named("late").score_options == {"first": 0, "last": 3}
     assert len(datasets_of(tiny)[0]) == 100
 

@@ -1,4 +1,4 @@
-"""A file with several arenas: a grid each, with budgets in passes and one reference at every budget."""
+"""A file with several settings: a grid each, with budgets in passes and one reference at every budget."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ name = "ucb_7"
 policy = "ucb"
 options = {{ keep = 0.7, period = 1 }}
 
-[[arena]]
+[[setting]]
 name = "small"
 about = "sixty vectors"
 passes = [1, 2, 4]
 data = {{ source = "{source}" }}
 train = {{ lr = 0.05 }}
 
-[[arena]]
+[[setting]]
 name = "noisy"
 passes = [2]
 seeds = [7]
@@ -57,7 +57,7 @@ def write(tmp_path):
     return make
 
 
-def test_every_arena_is_a_grid_of_its_own_data_budgets_and_recipe(write):
+def test_every_setting_is_a_grid_of_its_own_data_budgets_and_recipe(write):
     name, grids = read_grids(write())
     assert (name, list(grids)) == ("fair", ["small", "noisy"])
     small, noisy = grids.values()
@@ -79,7 +79,7 @@ def test_at_every_budget_all_pass_as_many(write, tmp_path, place):
     assert rows["ucb_7"]["trained_epochs"] == (1, 3, 6)[place]  # 60 and 42 each
 
 
-def test_a_file_without_arenas_is_one_grid(tmp_path):
+def test_a_file_without_settings_is_one_grid(tmp_path):
     (tmp_path / "grid.toml").write_text(GRID.format(source=write_data(tmp_path / "data.npz")))
     assert read_grids(tmp_path / "grid.toml") == ("tiny", {"": read_grid(tmp_path / "grid.toml")})
 
@@ -87,12 +87,12 @@ def test_a_file_without_arenas_is_one_grid(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("passes = [2]", "passes = []", "arena.1.passes: must be numbers above 0"),
-        ("passes = [2]", "passes = [0, 2]", "arena.1.passes: must be numbers above 0"),
+        ("passes = [2]", "passes = []", "setting.1.passes: must be numbers above 0"),
+        ("passes = [2]", "passes = [0, 2]", "setting.1.passes: must be numbers above 0"),
         ("passes = [2]", "passes = [1.5]", "train.epochs: .*integer"),
-        ('name = "noisy"', 'name = "small"', r"\[\[arena\]\] 'small' is there twice"),
+        ('name = "noisy"', 'name = "small"', r"\[\[setting\]\] 'small' is there twice"),
         ('name = "noisy"', 'name = "../up"', "names a folder: letters, digits"),
-        ("seeds = [7]", "seed = [7]", "arena.1.seed: Extra inputs are not permitted"),
+        ("seeds = [7]", "seed = [7]", "setting.1.seed: Extra inputs are not permitted"),
         ('methods = ["shorter_full"]', 'methods = ["random"]', "'random' at keep 1 keeps everything"),
     ],
 )
@@ -126,10 +126,10 @@ name = "dual"
 method = "dual"
 score_options = {{ window = 2 }}
 
-[[arena]]
+[[setting]]
 name = "as_it_is"
 
-[[arena]]
+[[setting]]
 name = "otherwise"
 keep = [0.3]
 scenarios = ["clean"]
@@ -140,12 +140,12 @@ method = [{{ name = "dual", method = "dual", score_options = {{ window = 3 }} }}
 """
 
 
-def test_an_arena_by_keep_is_a_grid_as_any_other_with_what_the_file_says_for_all(tmp_path):
+def test_a_setting_by_keep_is_a_grid_as_any_other_with_what_the_file_says_for_all(tmp_path):
     source = write_data(tmp_path / "data.npz")
     (tmp_path / "kept.toml").write_text(KEPT.format(source=source))
     plain, other = read_grids(tmp_path / "kept.toml")[1].values()
     assert (plain.keep, plain.train.epochs, plain.scenarios) == ([0.5, 0.2], 4, ["clean", "pair 0.2"])
-    assert (plain.score.epochs, plain.score.of, plain.score.model) == (3, 4, None)
+    assert (plain.score.epochs, plain.score.schedule_epochs, plain.score.model) == (3, 4, None)
     assert plain.recipe("random", 0.2).batch == 8
     assert (other.keep, other.scenarios, other.data.source, other.data.limit) == ([0.3], ["clean"], str(source), 30)
     assert (other.score.epochs, other.score.model, other.train.recipe().lr) == (3, "mlp", 0.2)
@@ -158,12 +158,16 @@ def test_an_arena_by_keep_is_a_grid_as_any_other_with_what_the_file_says_for_all
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("keep = [0.5, 0.2]\n", "", r"\[\[arena\]\] 'as_it_is' has no budgets: give it passes, or it or the file keep"),
+        (
+            "keep = [0.5, 0.2]\n",
+            "",
+            r"\[\[setting\]\] 'as_it_is' has no budgets: give it passes, or it or the file keep",
+        ),
         ("keep = [0.3]", "keep = [0.3]\npasses = [2]", "give one of passes and keep"),
         ("keep = [0.3]", "keep = [0]", r"each keep must be in \(0, 1\]"),
     ],
 )
-def test_mistakes_of_an_arena_by_keep_are_named(tmp_path, old, new, message):
+def test_mistakes_of_a_setting_by_keep_are_named(tmp_path, old, new, message):
     assert old in KEPT
     (tmp_path / "kept.toml").write_text(KEPT.replace(old, new).format(source=write_data(tmp_path / "data.npz")))
     with pytest.raises(ArgumentError, match=message):

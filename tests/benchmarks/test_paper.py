@@ -18,7 +18,7 @@ from datawinnow.bench.results import row_key
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 FILES = ("dual", "static", "dynamic", "cross", "robust")
 GRIDS = {
-    f"{file} {arena}": g for file in FILES for arena, g in read_grids(FOLDER / "paper" / f"{file}.toml")[1].items()
+    f"{file} {setting}": g for file in FILES for setting, g in read_grids(FOLDER / "paper" / f"{file}.toml")[1].items()
 }
 every_grid = pytest.mark.parametrize("key", GRIDS)
 
@@ -53,8 +53,8 @@ def data(tmp_path, monkeypatch):
 
 def small(key: str, **changes):
     """The grid at 1/50, read again so that it finds the data of the test, with fewer keeps and seeds."""
-    file, arena = key.split(" ")
-    grid = shrunk(read_grids(FOLDER / "paper" / f"{file}.toml")[1][arena], 50)
+    file, setting = key.split(" ")
+    grid = shrunk(read_grids(FOLDER / "paper" / f"{file}.toml")[1][setting], 50)
     return grid.model_copy(update={"keep": [0.1], "seeds": [0], **changes})
 
 
@@ -78,7 +78,7 @@ def test_the_protocol_is_the_papers(key):
         assert grid.keep == [0.7, 0.5, 0.3, 0.2, 0.1]
         assert grid.recipe("random", 0.2).batch == 64
     if key.split(" ")[0] in ("dual", "cross"):
-        assert (grid.score.epochs, grid.score.of) == (30, 200)
+        assert (grid.score.epochs, grid.score.schedule_epochs) == (30, 200)
     if "cifar100" in key and "dual_beta" in grid.methods:
         assert grid.spec("dual_beta")[0].at(0.3).options["c_d"] == 4.0
 
@@ -213,10 +213,10 @@ def test_every_stage_is_a_part_of_its_grid_and_together_they_are_everything():
     cells = {key: {cell.key for cell in cells_of(grid)} for key, grid in GRIDS.items()}
     done = {key: set() for key in GRIDS}
     for stage in paper.stages():
-        part = {cell.key for cell in cells_of(stage.of(GRIDS[f"{stage.file} {stage.arena}"]))}
+        part = {cell.key for cell in cells_of(stage.of(GRIDS[f"{stage.file} {stage.setting}"]))}
         assert part, stage.title
-        assert part <= cells[f"{stage.file} {stage.arena}"], stage.title
-        done[f"{stage.file} {stage.arena}"] |= part
+        assert part <= cells[f"{stage.file} {stage.setting}"], stage.title
+        done[f"{stage.file} {stage.setting}"] |= part
     assert done == cells
 
 

@@ -29,16 +29,16 @@ def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkey
     assert Path("results/tiny/rows.jsonl").read_bytes() == before
 
 
-def test_an_arena_of_many_is_run_into_a_folder_of_its_own(call, tmp_path):
-    arenas = "".join(
-        f'[[arena]]\nname = "{name}"\npasses = [1]\ndata = {{ source = "digits", limit = {n} }}\ntrain = {{}}\n'
+def test_a_setting_of_many_is_run_into_a_folder_of_its_own(call, tmp_path):
+    settings = "".join(
+        f'[[setting]]\nname = "{name}"\npasses = [1]\ndata = {{ source = "digits", limit = {n} }}\ntrain = {{}}\n'
         for name, n in (("few", 60), ("more", 90))
     )
     head = 'name = "two"\nmethods = ["shorter_full"]\nseeds = [0]\n[train]\nmodel = "mlp"\n'
-    (tmp_path / "suite.toml").write_text(head + arenas)
-    shown = call("bench", str(tmp_path / "suite.toml"), "--only", "none", code=2).stderr
-    assert "--only 'none': the file has no such arena. There are: few, more" in " ".join(shown.split())
-    call("bench", str(tmp_path / "suite.toml"), "--only", "more", "--out", "r", "--jobs", "1")
+    (tmp_path / "suite.toml").write_text(head + settings)
+    shown = call("bench", str(tmp_path / "suite.toml"), "--setting", "none", code=2).stderr
+    assert "--setting 'none': the file has no such setting. There are: few, more" in " ".join(shown.split())
+    call("bench", str(tmp_path / "suite.toml"), "--setting", "more", "--out", "r", "--jobs", "1")
     assert sorted(path.name for path in Path("r").iterdir()) == ["more", "report.html"]
     (row,) = [json.loads(line) for line in Path("r/more/rows.jsonl").read_text().splitlines()]
     assert (row["n"], row["passes"]) == (90, 90)

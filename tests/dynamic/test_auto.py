@@ -16,7 +16,7 @@ from datawinnow.dynamic import auto as public
 from datawinnow.dynamic._saved import spelled
 
 module = __import__("sys").modules["datawinnow.dynamic.auto"]
-WON = {"arena": "squares", "n": 10_000, "passes": 30.0, "noisy": False, "label": "UCB, keep 0.7", "policy": "ucb",
+WON = {"setting": "squares", "n": 10_000, "passes": 30.0, "noisy": False, "label": "UCB, keep 0.7", "policy": "ucb",
        "options": {"keep": 0.7, "period": 1}, "wrap": (), "gain": 0.01, "half": 0.004, "seeds": 5}  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_wrappers_and_lengths_are_those_of_the_budget(places):
     found = advise(10_000, passes=30).policy
     assert (found.epochs, found.end) == (40, 0.5)
     places({"policy": "info_batch", "options": {}})
-    assert advise(10_000, passes=30).policy.epochs == 42  # of fewer examples each: as the contest has made it
+    assert advise(10_000, passes=30).policy.epochs == 42  # of fewer examples each: as the comparison has made it
     places({"wrap": ("warm_up=2", "annealed=full")})
     found = advise(10_000, passes=30).policy
     assert spelled(found).startswith("Annealed(policy=WarmUp(policy=UCB(keep=0.7, period=1")
@@ -136,23 +136,23 @@ def test_numbers_out_of_range(wrong):
 
 
 def test_a_policy_that_loses_elsewhere_as_near_is_not_sent(places):
-    places({}, {"arena": "circles", "gain": -0.01})  # as many examples and passes, another network or dataset
+    places({}, {"setting": "circles", "gain": -0.01})  # as many examples and passes, another network or dataset
     found = advise(10_000, passes=30)
     assert found.policy is None
     assert "nothing beat it on circles at 30 passes" in found.why
-    places({}, {"arena": "circles", "gain": -0.01}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.006})
+    places({}, {"setting": "circles", "gain": -0.01}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.006})
     assert isinstance(advise(10_000, passes=30).policy, LossPower)  # less, but nowhere less than nothing
-    places({}, {"arena": "circles", "gain": -0.01, "seeds": 2})  # too few seeds to speak, for or against
+    places({}, {"setting": "circles", "gain": -0.01, "seeds": 2})  # too few seeds to speak, for or against
     assert "on squares at 30 passes" in advise(10_000, passes=30).why
     assert advise(10_000, passes=30).policy is not None
     places({}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.005})
     assert "(5 seeds, the best of 2 policies)" in advise(10_000, passes=30).why
-    places({}, {"arena": "circles", "gain": 0.006})  # it wins on both: the less is told
+    places({}, {"setting": "circles", "gain": 0.006})  # it wins on both: the less is told
     assert "+0.6 ± 0.4 points" in advise(10_000, passes=30).why
 
 
 def test_a_place_speaks_for_about_as_many_examples_a_class(places):
-    places({"classes": 10}, {"arena": "many", "gain": -0.01, "classes": 100})  # a thousand of each, and a hundred
+    places({"classes": 10}, {"setting": "many", "gain": -0.01, "classes": 100})  # a thousand of each, and a hundred
     assert advise(10_000, passes=30, classes=10).policy is not None
     assert (
         advise(10_000, passes=30, classes=25).policy is not None
@@ -162,11 +162,11 @@ def test_a_place_speaks_for_about_as_many_examples_a_class(places):
     assert "nothing beat it on many at 30 passes" in crowded.why
     assert advise(10_000, passes=30).policy is None  # nobody says how many: the worst counts
     assert advise(10_000, passes=20).policy is None
-    places({"classes": 10, "passes": 15.0}, {"arena": "many", "gain": -0.01, "classes": 100})
+    places({"classes": 10, "passes": 15.0}, {"setting": "many", "gain": -0.01, "classes": 100})
     assert advise(10_000, passes=15).policy is None  # also where the loss was measured farther off
     assert advise(10_000, passes=15, classes=10).policy is not None
     assert advise(10_000, passes=7.4).policy is not None  # 30 passes are too many to speak for 7.4
-    places({"classes": 10}, {"arena": "many", "gain": -0.01, "classes": 100})
+    places({"classes": 10}, {"setting": "many", "gain": -0.01, "classes": 100})
     assert auto(10_000, epochs=43, classes=10).why.startswith("UCB, keep 0.7")
     assert auto(10_000, epochs=43, classes=100).policy.keep == 1.0
     places({"classes": 10})
@@ -181,7 +181,7 @@ def test_the_best_of_several_policies_must_win_by_more(places):
     others = [{"options": {"keep": keep, "period": 1}, "gain": 0.0} for keep in (0.3, 0.4, 0.5, 0.6)]
     places({"gain": 0.005}, *others)  # +0.5 ± 0.4, the best of five
     assert advise(10_000, passes=30).policy is None
-    places({"gain": 0.005}, *({**other, "seeds": 4} for other in others))  # too few to be rivals
+    places({"gain": 0.005}, *({**other, "seeds": 4} for other in others))  # too few to be num_candidates
     assert advise(10_000, passes=30).policy is not None
     places({"gain": 0.007}, *others)
     assert "(5 seeds, the best of 5 policies)" in advise(10_000, passes=30).why
@@ -240,8 +240,8 @@ def test_auto_says_what_a_table_says(places):
         {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.03, "half": 0.035},
         {"passes": 300.0, "gain": 0.001},
         {"passes": 300.0, "gain": 0.02, "seeds": 4, "label": "too few", "options": {"keep": 0.5, "period": 1}},
-        {"passes": 5.0, "gain": 0.03, "arena": "a"},
-        {"passes": 5.0, "gain": -0.03, "arena": "b"},
+        {"passes": 5.0, "gain": 0.03, "setting": "a"},
+        {"passes": 5.0, "gain": -0.03, "setting": "b"},
         {"noisy": True, "gain": -0.02},
         {"noisy": True, "gain": 0.01, "wrap": ("guarded",)},
         {"n": 500_000, "gain": -0.005},

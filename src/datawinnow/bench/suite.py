@@ -1,4 +1,4 @@
-"""Several grids in one file: the same methods and seeds on other data, each arena with its own budgets."""
+"""Several grids in one file: the same methods and seeds on other data, each setting with its own budgets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from datawinnow.bench.specs import MethodSpec, Strict
 from datawinnow.core.errors import ArgumentError
 
 
-class Arena(Strict):
-    """``[[arena]]``: a dataset, a network, and the budgets: in passes over all the examples, or as ``keep``.
+class Setting(Strict):
+    """``[[setting]]``: a dataset, a network, and the budgets: in passes over all the examples, or as ``keep``.
 
     With ``passes`` the longest is how long full training takes, with ``keep`` that is ``epochs`` of ``train``. What an
-    arena says of ``train``, ``score`` or ``data`` comes on top of what the file says.
+    setting says of ``train``, ``score`` or ``data`` comes on top of what the file says.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Arena(Strict):
         return value
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Arena:
+    def _one_budget(self) -> Setting:
         if self.passes is not None and self.keep is not None:
             raise ValueError("give one of passes and keep: how large the budgets are")
         return self
 
 
 class Suite(Strict):
-    """The whole file; what an arena does not say itself it has from here, of two methods of one name its own."""
+    """The whole file; what a setting does not say itself it has from here, of two methods of one name its own."""
 
     name: str
     about: str = ""
@@ -59,64 +59,66 @@ class Suite(Strict):
     train: dict[str, Any] = {}
     score: dict[str, Any] = {}
     method: list[MethodSpec] = []
-    arena: list[Arena]
+    setting: list[Setting]
 
 
 def read_grids(path: Path) -> tuple[str, dict[str, Grid]]:
-    """What a file holds: its name, and a grid an arena; of a file without arenas the one grid, under ``""``.
+    """What a file holds: its name, and a grid a setting; of a file without settings the one grid, under ``""``.
 
     Raises:
         ArgumentError: as `read_grid` and `read_suite`.
     """
     raw = parse(path)
-    if "arena" in raw:
+    if "setting" in raw:
         return str(raw.get("name", path.stem)), read_suite(path)
     grid = grid_of(path, raw)
     return grid.name, {"": grid}
 
 
 def read_suite(path: Path) -> dict[str, Grid]:
-    """Read and check a file with ``[[arena]]``: a grid an arena, by its name.
+    """Read and check a file with ``[[setting]]``: a grid a setting, by its name.
 
     With ``passes`` the reference of each budget is ``shorter_full``: all the data for that many epochs. ``keep`` of a
-    cell is its budget over the largest of the arena's; policies that train on a fraction an epoch have it among their
-    options. With ``keep`` an arena is a grid as any other.
+    cell is its budget over the largest of the setting's; policies that train on a fraction an epoch have it among their
+    options. With ``keep`` a setting is a grid as any other.
 
     Raises:
-        ArgumentError: as `read_grid`; two arenas of one name; an arena without budgets.
+        ArgumentError: as `read_grid`; two settings of one name; a setting without budgets.
     """
     try:
         suite = Suite.model_validate(parse(path))
     except ValidationError as error:
         raise wrong(path, error) from None
     grids: dict[str, Grid] = {}
-    for arena in suite.arena:
-        if arena.name in grids or not arena.name.replace("_", "").replace("-", "").isalnum():
-            why = "is there twice" if arena.name in grids else "names a folder: letters, digits, - and _"
-            raise ArgumentError(f"{path}: [[arena]] {arena.name!r} {why}")
-        grids[arena.name] = grid_of(path, _raw(path, suite, arena))
+    for setting in suite.setting:
+        if setting.name in grids or not setting.name.replace("_", "").replace("-", "").isalnum():
+            why = "is there twice" if setting.name in grids else "names a folder: letters, digits, - and _"
+            raise ArgumentError(f"{path}: [[setting]] {setting.name!r} {why}")
+        grids[setting.name] = grid_of(path, _raw(path, suite, setting))
     return grids
 
 
-def _raw(path: Path, suite: Suite, arena: Arena) -> dict[str, Any]:
-    """The arena as the file of a single grid would say it."""
-    own = {spec.name for spec in arena.method}
-    train = {**suite.train, **arena.train}
-    keep = arena.keep or suite.keep
-    if arena.passes is not None:
-        longest = max(arena.passes)
-        train, keep = {**train, "epochs": longest}, [passes / longest for passes in arena.passes]
+def _raw(path: Path, suite: Suite, setting: Setting) -> dict[str, Any]:
+    """The setting as the file of a single grid would say it."""
+    own = {spec.name for spec in setting.method}
+    train = {**suite.train, **setting.train}
+    keep = setting.keep or suite.keep
+    if setting.passes is not None:
+        longest = max(setting.passes)
+        train, keep = {**train, "epochs": longest}, [passes / longest for passes in setting.passes]
     if keep is None:
-        raise ArgumentError(f"{path}: [[arena]] {arena.name!r} has no budgets: give it passes, or it or the file keep")
+        raise ArgumentError(
+            f"{path}: [[setting]] {setting.name!r} has no budgets: give it passes, or it or the file keep"
+        )
     return {
-        "name": f"{suite.name} {arena.name}",
-        "about": arena.about or suite.about,
-        "data": {**suite.data, **arena.data},
+        "name": f"{suite.name} {setting.name}",
+        "about": setting.about or suite.about,
+        "data": {**suite.data, **setting.data},
         "train": train,
-        "score": {**suite.score, **arena.score},
-        "methods": arena.methods or suite.methods,
-        "method": [m.model_dump() for m in (*(m for m in suite.method if m.name not in own), *arena.method)],
+        "score": {**suite.score, **setting.score},
+        "methods": setting.methods or suite.methods,
+        "method": [m.model_dump() for m in (*(m for m in suite.method if m.name not in own), *setting.method)],
         "keep": keep,
-        "seeds": arena.seeds or suite.seeds,
-        "scenarios": arena.scenarios or suite.scenarios,
+        "seeds": setting.seeds or suite.seeds,
+        "scenarios": setting.scenarios or suite.scenarios,
     }

@@ -23,7 +23,7 @@ UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 @verb(
     "datawinnow bench benchmarks/cifar10_cpu.toml --time-limit 90m",
-    "datawinnow bench benchmarks/contest.toml --only cifar10 --time-limit 2h",
+    "datawinnow bench benchmarks/comparison.toml --setting cifar10 --time-limit 2h",
     "datawinnow bench my-grid.toml --out results/mine --jobs 2 --table markdown",
     "datawinnow bench benchmarks/paper/static.toml --shrink 50",
 )
@@ -57,12 +57,12 @@ def bench(
         int,
         typer.Option("--threads", metavar="N", help="CPU threads of each cell; 0 for its share of the cores.", min=0),
     ] = 0,
-    only: Annotated[
+    setting: Annotated[
         list[str],
         typer.Option(
-            "--only",
-            metavar="ARENA",
-            help="Of a file with several arenas, run this one (repeatable). Default: all, in their order.",
+            "--setting",
+            metavar="NAME",
+            help="Run only this [[setting]] of the file (repeatable). Default: all, in order.",
             show_default=False,
         ),
     ] = [],  # noqa: B006
@@ -92,25 +92,25 @@ def bench(
     name, grids = read_grids(file)
     if shrink > 1:
         name = f"{name}_shrunk_{shrink}"
-        grids = {arena: shrunk(grids[arena], shrink) for arena in chosen(grids, only)}
+        grids = {one: shrunk(grids[one], shrink) for one in chosen(grids, setting)}
     folder = out or RESULTS / name
-    for arena in chosen(grids, only):
-        place = folder / arena
+    for one in chosen(grids, setting):
+        place = folder / one
         left = None if limit is None else max(0.0, limit - (time.monotonic() - begun))
-        rows, total = run(screen, grids[arena], place, limit=left, jobs=jobs, threads=threads)
+        rows, total = run(screen, grids[one], place, limit=left, jobs=jobs, threads=threads)
         show(screen, place, rows, table=table)
         if len(rows) < total:
-            of = f" of {arena}" if arena else ""
+            of = f" of {one}" if one else ""
             screen.say(f"{len(rows)} of {total} cells{of} are done; run the same command again to go on")
     if "" not in grids:
         from datawinnow import report
 
         screen.say()
-        screen.rows([("all arenas", str(report.write(folder)))])
+        screen.rows([("all settings", str(report.write(folder)))])
 
 
 def chosen(grids: dict[str, Grid], only: list[str]) -> list[str]:
-    """Names of the arenas to run.
+    """Names of the settings to run.
 
     Raises:
         ArgumentError: one that the file does not have.
@@ -118,7 +118,7 @@ def chosen(grids: dict[str, Grid], only: list[str]) -> list[str]:
     for name in only:
         if name not in grids:
             there = ", ".join(filter(None, grids)) or "none: it is a single grid"
-            raise ArgumentError(f"--only {name!r}: the file has no such arena. There are: {there}")
+            raise ArgumentError(f"--setting {name!r}: the file has no such setting. There are: {there}")
     return [name for name in grids if not only or name in only]
 
 

@@ -32,7 +32,7 @@ class Place:
     """What a policy gained over all the data for fewer epochs at one place of the map.
 
     Attributes:
-        arena: dataset and network, in words.
+        setting: dataset and network, in words.
         n: examples.
         passes: epochs on everything that would have cost as much.
         noisy: whether labels were wrong there.
@@ -47,7 +47,7 @@ class Place:
         classes: how many there were; None where that is not told.
     """
 
-    arena: str
+    setting: str
     n: int
     passes: float
     noisy: bool
@@ -61,14 +61,14 @@ class Place:
     kind: str = "images"
     classes: int | None = None
 
-    def low_of(self, rivals: int) -> float:
+    def low_of(self, num_candidates: int) -> float:
         """The low end of the interval; minus infinity where fewer seeds than a claim needs stand behind it.
 
         The best of so many policies must win by more (`datawinnow.core.interval.best_of`).
         """
         if self.half is None or self.seeds < CLAIM:
             return -math.inf
-        return self.gain - best_of(self.half, self.seeds, rivals)
+        return self.gain - best_of(self.half, self.seeds, num_candidates)
 
     def far(self, n: int, passes: float, classes: int | None = None) -> float:
         """How far another number of examples, of examples a class and of passes is: the largest ratio, in octaves."""
@@ -80,10 +80,10 @@ class Place:
     @property
     def where(self) -> str:
         """The place in words."""
-        return f"{self.arena} at {self.passes:g} passes"
+        return f"{self.setting} at {self.passes:g} passes"
 
     def make(self, passes: float) -> Policy:
-        """The policy, for as many passes: as the contest has made it."""
+        """The policy, for as many passes: as the comparison has made it."""
         from datawinnow.dynamic import POLICIES  # which this module is a part of
 
         make = POLICIES[self.policy]
@@ -132,7 +132,7 @@ class Auto(_Wrapped):
 
 @cache
 def the_map() -> tuple[Place, ...]:
-    """Every place that was measured: ``map.json``, made from the contest's rows by ``benchmarks/contest_map.py``."""
+    """Every place that was measured: ``map.json``, which ``benchmarks/comparison_map.py`` makes."""
     text = resources.files("datawinnow.dynamic").joinpath("map.json").read_text(encoding="utf-8")
     return tuple(Place(**{**one, "wrap": tuple(one["wrap"])}) for one in json.loads(text)["places"])
 
@@ -183,15 +183,15 @@ def advised(
         return None, f"{everything}: nothing was measured near n={n:,} {kind}{of}, {passes:g} passes, {labels}"
     here = [place for each in _by_classes(near, classes) for place in _nearest(each, n, passes, classes)]
     policies = _by_policy(here)
-    rivals = sum(any(place.seeds >= CLAIM for place in each) for each in policies)
-    best = max((_worst(each) for each in policies), key=lambda place: (place.low_of(rivals), place.gain))
-    if best.low_of(rivals) <= 0:
+    num_candidates = sum(any(place.seeds >= CLAIM for place in each) for each in policies)
+    best = max((_worst(each) for each in policies), key=lambda place: (place.low_of(num_candidates), place.gain))
+    if best.low_of(num_candidates) <= 0:
         settled = all(place.seeds >= CLAIM for place in here)
         words = "nothing beat it" if settled else f"nothing is known, with {CLAIM} seeds, to beat it"
         return None, f"{everything}: {words} on {best.where}, the nearest that was measured"
     assert best.half is not None, best
     gained = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for no more examples passed"
-    several = "" if rivals == 1 else f", the best of {rivals} policies"
+    several = "" if num_candidates == 1 else f", the best of {num_candidates} policies"
     return best, f"{best.label}: {gained} on {best.where} ({best.seeds} seeds{several}), the nearest that was measured"
 
 

@@ -1,9 +1,9 @@
 """Result rows -> tables, plots, one self-contained HTML page; never imports torch."""
 
-from datawinnow.report.contest_words import contest_markdown
+from datawinnow.report.comparison_words import comparison_markdown
 from datawinnow.report.page import write
 from datawinnow.report.results import rows
 from datawinnow.report.table import table
 from datawinnow.report.text import markdown_table, text_table
 
-__all__ = ["contest_markdown", "markdown_table", "rows", "table", "text_table", "write"]
+__all__ = ["comparison_markdown", "markdown_table", "rows", "table", "text_table", "write"]

@@ -12,9 +12,9 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.report import plots, words
 from datawinnow.report import plots_many_methods as crowd
+from datawinnow.report.comparison import is_comparison
+from datawinnow.report.comparison_words import comparison_context
 from datawinnow.report.condense import condense_context, is_condensed
-from datawinnow.report.contest import is_contest
-from datawinnow.report.contest_words import contest_context
 from datawinnow.report.instruct import instruct_context, is_instruct
 from datawinnow.report.results import ROWS, Row, rows
 from datawinnow.report.run_page import run_context
@@ -28,7 +28,7 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
     """Write the page of a run folder, or of the results of a bench.
 
     Args:
-        path: a run folder (it has ``run.json``), a results folder, its ``rows.jsonl``, or a folder of arenas.
+        path: a run folder (it has ``run.json``), a results folder, its ``rows.jsonl``, or a folder of settings.
         out: the page; ``report.html`` in that folder when None.
 
     Returns:
@@ -46,9 +46,9 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         name, context = "run.html", run_context(path)
     elif path.is_file() or (path / ROWS).is_file():
         name, context = "results.html", results_context(rows(path))
-    elif is_contest(path):
+    elif is_comparison(path):
         newest = max((rows(file)[-1] for file in path.glob(f"*/{ROWS}")), key=lambda row: str(row.get("finished", "")))
-        name, context = "contest.html", {**contest_context(path), "made": provenance(newest)}
+        name, context = "comparison.html", {**comparison_context(path), "made": provenance(newest)}
     else:
         raise RunError(
             f"there is no run and there are no results at {path} (no run.json, no {ROWS}); make one with: "

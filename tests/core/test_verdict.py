@@ -1,0 +1,67 @@
+"""One comparison: paired by seed, decided only where the interval excludes 0, an indication below five seeds."""
+
+import math
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+from datawinnow.core.verdict import CLAIM_SEEDS, compare, indication_note, outcome_words, points
+
+
+def runs(*values: float) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+def test_numbers_are_those_of_a_paired_t_interval():
+    ours, reference = runs(0.91, 0.93, 0.90, 0.95), runs(0.90, 0.90, 0.91, 0.92)
+    differences = [0.01, 0.03, -0.01, 0.03]
+    result = compare(ours, reference)
+    assert result is not None
+    assert result.difference == pytest.approx(statistics.fmean(differences))
+    assert result.half == pytest.approx(3.182446 * statistics.stdev(differences) / math.sqrt(4), rel=1e-6)
+    assert (result.ours, result.reference) == (pytest.approx(0.9225), pytest.approx(0.9075))
+    assert result.num_seeds == 4
+
+
+@pytest.mark.parametrize(
+    ("ours", "outcome"),
+    [((0.9, 0.92, 0.91), "wins"), ((0.7, 0.72, 0.71), "loses"), ((0.9, 0.7, 0.81), "ties"), ((0.9,), "ties")],
+)
+def test_only_an_interval_without_zero_decides(ours, outcome):
+    result = compare(runs(*ours), runs(0.8, 0.82, 0.81))
+    assert result is not None
+    assert result.outcome == outcome
+
+
+def test_only_seeds_that_both_have_count():
+    result = compare({1: 0.9, 2: 0.8}, {2: 0.7, 3: 0.1})
+    assert result is not None
+    assert (result.num_seeds, result.ours, result.reference, result.half) == (1, 0.8, 0.7, None)
+    assert compare({0: 0.5}, {1: 0.5}) is None
+
+
+def test_below_five_seeds_it_is_an_indication_in_every_wording():
+    few, enough = compare(runs(*[0.9] * 4), runs(*[0.8] * 4)), compare(runs(*[0.9] * 5), runs(*[0.8] * 5))
+    assert few is not None
+    assert few.is_indication
+    assert outcome_words(few) == "better (indication, 4 seeds)"
+    assert enough is not None
+    assert not enough.is_indication
+    assert outcome_words(enough) == "better"
+    assert outcome_words(compare(runs(0.9), runs(0.8))) == "ahead (indication, 1 seed)"
+    assert outcome_words(compare(runs(0.7), runs(0.8))) == "behind (indication, 1 seed)"
+    assert "indication (4 seeds)" in indication_note(4)
+    assert indication_note(CLAIM_SEEDS) == ""
+
+
+def test_points_show_no_zero_that_is_none():
+    assert points(compare(runs(0.9001), runs(0.9))) == "+0.01"
+    assert points(compare(runs(0.91), runs(0.9))) == "+1.0"
+    assert (points(None), outcome_words(None)) == ("-", "")
+
+
+def test_it_does_without_torch():
+    code = "import sys, datawinnow.core.verdict; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
