@@ -7,7 +7,7 @@ import pytest
 
 from datawinnow.bench import Cell, cells_of, read_grid
 from datawinnow.bench import cell as cell_module
-from datawinnow.bench import probed as probed_module
+from datawinnow.bench import recording as probed_module
 from datawinnow.bench.cell import datasets_of, recording_folder, run_cell, under_scenario
 from datawinnow.bench.planning import makes, makes_recording, ready
 from datawinnow.core.files import read_json
