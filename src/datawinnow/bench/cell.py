@@ -23,6 +23,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.files import finite_or_none, read_json, write_json
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
@@ -32,7 +33,7 @@ from datawinnow.models import build, choose
 from datawinnow.runs.dataset_info import facts_of
 from datawinnow.runs.record import fit_recorded
 from datawinnow.runs.sparse import sparse
-from datawinnow.train import Progress, fit
+from datawinnow.train import fit
 from datawinnow.train.checkpoint import read_metadata
 
 NOTHING = Cost()

@@ -13,6 +13,7 @@ from datawinnow.core import check as arguments
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import read_json, write_json
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import fingerprint_of
@@ -23,7 +24,7 @@ from datawinnow.runs.dataset_info import Model, check_outputs, describe, network
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.selection_file import digest
 from datawinnow.runs.stage import augment_of, settle
-from datawinnow.train import Progress, Recipe, fit
+from datawinnow.train import Recipe, fit
 
 FILE = "check.json"
 _NEEDED = {"seed", "method", "label", "accuracy", "passes", "cost"}

@@ -13,10 +13,11 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.budget import shares
 from datawinnow.core.errors import DataError
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.data import cache
 from datawinnow.data.examples import Augment, Examples, Origin, stratified
-from datawinnow.data.images import Decoded, Encoded, OnBroken, Plan, Progress, decode_all, make_plan
+from datawinnow.data.images import Decoded, Encoded, OnBroken, Plan, decode_all, make_plan
 from datawinnow.data.lazy import MEAN_SAMPLE, LazyExamples, sampled_statistics
 from datawinnow.data.sizes import default_memory
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from datawinnow.core.errors import DataError
+from datawinnow.core.progress import Progress
 from datawinnow.data.sizes import choose_size
 
-Progress = Callable[[str, int, int], None]
 OnBroken = Literal["raise", "skip"]
 Raw = bytes | Path | None
 Pixels = NDArray[np.uint8]

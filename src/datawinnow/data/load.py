@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.progress import Progress
 from datawinnow.data.assemble import Loaded, Options
 from datawinnow.data.digits import load_digits
 from datawinnow.data.folder import load_folder
 from datawinnow.data.hub import load_hub
-from datawinnow.data.images import OnBroken, Progress
+from datawinnow.data.images import OnBroken
 from datawinnow.data.npz import load_npz
 from datawinnow.data.parquet import find_parquet, load_parquet
 from datawinnow.data.records import SUFFIXES

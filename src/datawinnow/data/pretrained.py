@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.pretrained import located, transformers_for
-from datawinnow.data.images import Progress
+from datawinnow.core.progress import Progress
 from datawinnow.data.tokens import LONGEST, fitting_length, padded
 
 AT_ONCE = 1000

@@ -12,9 +12,9 @@ import torch
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.pretrained import is_pretrained, located, transformers_for
+from datawinnow.core.progress import Progress
 from datawinnow.instruct.store import Store
 
-Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 ENDS = 1 << 20
 """Bytes read at both ends of a file of weights, to know it again."""

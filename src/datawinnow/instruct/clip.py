@@ -16,6 +16,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.pretrained import transformers_for
+from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
 
@@ -152,7 +153,7 @@ def clip_score(
     sentences: int = SENTENCES,
     empty: bool = False,
     store: Store | None = None,
-    progress: _models.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """100 times the cosine of the image and the mean of the normalised embeddings of the answer's sentences.
 

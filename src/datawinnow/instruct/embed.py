@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
 
@@ -25,7 +26,7 @@ def embed_texts(
     batch: int = 16,
     device: str | None = None,
     store: Store | None = None,
-    progress: _models.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Embeddings of texts; padding has no part in them.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models, answers
 from datawinnow.instruct.endpoint import Answered, AskError, Endpoint, patiently
 from datawinnow.instruct.store import Store, key_of
@@ -81,9 +82,7 @@ class Judge:
             "prompt": answers.VERSION,
         }  # fmt: skip
 
-    def grades(
-        self, instruction: Sequence[str], answer: Sequence[str], progress: _models.Progress | None = None
-    ) -> Tensor:
+    def grades(self, instruction: Sequence[str], answer: Sequence[str], progress: Progress | None = None) -> Tensor:
         """(n,) float32 grades from 0 to 100, NaN where there is none; `account` says why.
 
         Raises:
@@ -138,7 +137,7 @@ class Judge:
             )
 
     def _ask_all(
-        self, prompts: dict[bytes, str], places: dict[bytes, list[int]], out: Tensor, progress: _models.Progress | None
+        self, prompts: dict[bytes, str], places: dict[bytes, list[int]], out: Tensor, progress: Progress | None
     ) -> None:
         stop, pace, jitter = threading.Event(), _Pace(self.terms.per_minute), random.Random(0)
         waiting, running = list(prompts), dict[Future[Answered], bytes]()
@@ -236,9 +235,7 @@ class Judge:
     cost="time O(n) requests, memory O(n); money",
     end="high",
 )
-def judge(
-    instruction: Sequence[str], answer: Sequence[str], *, by: Judge, progress: _models.Progress | None = None
-) -> Tensor:
+def judge(instruction: Sequence[str], answer: Sequence[str], *, by: Judge, progress: Progress | None = None) -> Tensor:
     """A language model's grade of each answer, from 0 to 100, by its text alone.
 
     Args:

@@ -14,6 +14,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
 
@@ -166,7 +167,7 @@ def answer_loss(
     *,
     reader: Reader,
     store: Store | None = None,
-    progress: _models.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Conditioned answer score: mean nats a token of the answer behind its instruction, padding and prompt left out.
 
@@ -192,7 +193,7 @@ def answer_loss(
 
 @card("score", "Direct answer loss", "Li et al. 2023, Cherry LLM, arXiv 2308.12032, equation 3", cost=_COST, end="low")
 def direct_loss(
-    answer: Sequence[str], *, reader: Reader, store: Store | None = None, progress: _models.Progress | None = None
+    answer: Sequence[str], *, reader: Reader, store: Store | None = None, progress: Progress | None = None
 ) -> Tensor:
     """Direct answer score: mean nats a token of the answer without any instruction.
 
@@ -217,7 +218,7 @@ def direct_loss(
 
 @card("score", "Perplexity", "Ankner et al. 2024, Perplexed by Perplexity, arXiv 2405.20541", cost=_COST, end="middle")
 def perplexity(
-    answer: Sequence[str], *, reader: Reader, store: Store | None = None, progress: _models.Progress | None = None
+    answer: Sequence[str], *, reader: Reader, store: Store | None = None, progress: Progress | None = None
 ) -> Tensor:
     """``exp`` of the mean loss of the answer alone: how surprising the text is to a language model.
 
@@ -247,7 +248,7 @@ def ifd(
     reader: Reader,
     above_one: str = "drop",
     store: Store | None = None,
-    progress: _models.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Instruction-following difficulty: answer loss with the instruction over that without, ``s(A|Q) / s(A)``.
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.errors import TrainingError
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.instruct.network import Across, Selectors, Shape, drawn, fitting_heads, forward
 
-Progress = Callable[[str, int, int], None]
 TOGETHER = 1
 """Copies trained at a time. More are no faster, and products of another size round otherwise, which the published
 arithmetic (nothing is scaled) makes into another network: with 5 at a time, seed 42 shares a third of its 200 with what

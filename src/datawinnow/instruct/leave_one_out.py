@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.interval import Interval, interval
-from datawinnow.instruct.learn import Progress, Recipe, learn, predict, seeds_of
+from datawinnow.core.progress import Progress
+from datawinnow.instruct.learn import Recipe, learn, predict, seeds_of
 from datawinnow.instruct.ridge import ridge
 
 CONSTANT = "the mean of the others"

@@ -10,6 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
 
@@ -29,7 +30,7 @@ def reward(
     batch: int = 8,
     device: str | None = None,
     store: Store | None = None,
-    progress: _models.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """The logit of a reward model for each (instruction, answer), tokenised as a pair.
 

@@ -14,12 +14,12 @@ from datawinnow.core import provenance
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import write_json
 from datawinnow.core.interval import Interval
+from datawinnow.core.progress import Progress
 from datawinnow.core.reason import SENTENCES, Reason
 from datawinnow.core.selection import Selection
 from datawinnow.instruct import _run
 from datawinnow.instruct._source import check_out
 from datawinnow.instruct.choose import PUBLISHED, Choice, choose, cluster
-from datawinnow.instruct.learn import Progress
 from datawinnow.instruct.leave_one_out import LeftOut, agreement, says
 from datawinnow.instruct.pairs import Pairs, told
 from datawinnow.instruct.quotas import quotas

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.progress import Progress
 from datawinnow.instruct.features import PUBLISHED_SCALE, Layout, Standard, layout_of, matrix
 from datawinnow.instruct.learn import (
     PAPER_SEED,
-    Progress,
     Recipe,
     learn,
     recipe_of,

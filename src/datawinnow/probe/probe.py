@@ -11,9 +11,10 @@ from torch import nn
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.progress import Progress
 from datawinnow.probe.makers import MAKERS, makers
 from datawinnow.probe.manifest import Probed
-from datawinnow.probe.running import How, Progress, run
+from datawinnow.probe.running import How, run
 
 ARRAYS = ("features", "probs", *MAKERS)
 """What a probe can make; the labels are always with them."""

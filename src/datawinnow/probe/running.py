@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, DataError, RunError
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
 from datawinnow.data.batches import Batch, batches_of, fingerprint_of
 from datawinnow.data.kept import Kept
@@ -25,7 +26,6 @@ from datawinnow.probe.makers import Maker, settings
 from datawinnow.probe.manifest import Probed, Shelf, model_fingerprint
 from datawinnow.probe.store import Store
 
-Progress = Callable[[str, int, int], None]
 HALF = (torch.float16, torch.bfloat16)
 
 

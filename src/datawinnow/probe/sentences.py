@@ -7,7 +7,7 @@ import json
 import math
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import written_whole
 from datawinnow.core.pretrained import from_pretrained, is_pretrained, located
+from datawinnow.core.progress import Progress
 from datawinnow.data import cache
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.pretrained import longest_of, tokenizer_of
@@ -30,7 +31,6 @@ from datawinnow.data.tokens import LONGEST
 from datawinnow.probe.manifest import Probed, Shelf
 from datawinnow.probe.store import Store
 
-Progress = Callable[[str, int, int], None]
 HEAD = "mean over tokens"
 """What a folder of these features says in place of the layer that they went into."""
 

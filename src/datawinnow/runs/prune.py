@@ -8,6 +8,7 @@ from typing import Any
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.data.fingerprint import check_map_style
 from datawinnow.data.kept import Kept
@@ -18,7 +19,7 @@ from datawinnow.runs.early_stopping import settled_for
 from datawinnow.runs.probe_arrays import check_movable
 from datawinnow.runs.record import begin, record
 from datawinnow.runs.verbs import select
-from datawinnow.train import Progress, Recipe
+from datawinnow.train import Recipe
 
 
 def prune(

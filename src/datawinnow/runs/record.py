@@ -13,6 +13,7 @@ from torch import nn
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.progress import Progress
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, column
@@ -20,7 +21,7 @@ from datawinnow.runs.dataset_info import Model, check_outputs, describe, network
 from datawinnow.runs.early_stopping import Settled, agreement
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.stage import Stage, augment_of
-from datawinnow.train import History, Progress, Recipe, fit
+from datawinnow.train import History, Recipe, fit
 
 VOCABULARY = "vocabulary.json"
 """The words of the training texts and their numbers, without which the network is of no use."""

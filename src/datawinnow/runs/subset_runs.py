@@ -18,6 +18,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import read_json, write_json, written_whole
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import derive, forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import fingerprint_of
@@ -26,7 +27,7 @@ from datawinnow.probe import probe
 from datawinnow.runs.dataset_info import Model, read_labels
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.probe_arrays import fresh
-from datawinnow.train import Progress, Recipe, fit
+from datawinnow.train import Recipe, fit
 from datawinnow.train.fit import fabric_for
 
 ARRAYS = ("subset_mask", "subset_correct")

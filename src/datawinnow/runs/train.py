@@ -11,6 +11,7 @@ from typing import Any
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
+from datawinnow.core.progress import Progress
 from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
@@ -23,7 +24,7 @@ from datawinnow.runs.plan_file import PlanFile
 from datawinnow.runs.record import begin
 from datawinnow.runs.selection_file import digest
 from datawinnow.runs.stage import Stage, augment_of
-from datawinnow.train import Progress, Recipe, fit
+from datawinnow.train import Recipe, fit
 
 
 def train_run(

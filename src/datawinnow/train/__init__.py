@@ -1,8 +1,8 @@
 """`fit`: one flat loop; `evaluate`; schedules."""
 
 from datawinnow.train.evaluate import evaluate
-from datawinnow.train.fit import Progress, fit
+from datawinnow.train.fit import fit
 from datawinnow.train.history import History
 from datawinnow.train.recipe import Recipe
 
-__all__ = ["History", "Progress", "Recipe", "evaluate", "fit"]
+__all__ = ["History", "Recipe", "evaluate", "fit"]

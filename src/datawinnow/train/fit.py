@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datawinnow.core.errors import TrainingError
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.record.recorder import Recorder
@@ -24,8 +25,6 @@ from datawinnow.train.recipe import REDUCTIONS, Recipe, check_recipe
 from datawinnow.train.schedule import SCHEDULES, schedule_of
 from datawinnow.train.setup import fabric_for, put_back
 from datawinnow.train.state import ready
-
-Progress = Callable[[str, int, int], None]
 
 
 def fit(

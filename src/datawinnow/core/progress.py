@@ -1,0 +1,8 @@
+"""The callback by which long work reports how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)``, from the calling thread; ``total`` is 0 where it is unknown."""
