@@ -128,7 +128,7 @@ class TestRow:
 
     def test_recording_until_stable_is_charged_what_it_recorded(self, write, tmp_path):
         def scored(score):
-            added = ("[[method]]", f"[score]\nepochs = 14\nof = 60\n{score}\n[[method]]")
+            added = ("[[method]]", f"[score]\nepochs = 14\nschedule_epochs = 60\n{score}\n[[method]]")
             return read_grid(write(added, ("0.05", "0.01"), (', "short"]', ', "k_center"]')))
 
         whole, grid = scored(""), scored("until_stable = 0.5")
@@ -151,7 +151,7 @@ class TestRow:
             cell_module._network(cell_module._Run(grid, cell("aum"), tmp_path, *datasets_of(grid), None)),
             datasets_of(grid)[0], epochs=end, schedule_epochs=60, seed=0, recipe=grid.train.recipe(),
         )  # fmt: skip
-        again = build("mlp", **cell_module.facts_of(datasets_of(grid)[0]))
+        again = build("mlp", shape=(4,), classes=3)
         load_checkpoint(folder / "model.safetensors", again, None)
         for left, right in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
             assert torch.equal(left, right)

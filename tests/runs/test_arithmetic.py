@@ -11,10 +11,10 @@ import torch
 from datawinnow.bench.check import check
 from datawinnow.core.selection import Selection
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record
+from datawinnow.runs.record import record_run
+from datawinnow.runs.select import select_run
 from datawinnow.runs.stage import settle
 from datawinnow.runs.train import train_run
-from datawinnow.runs.verbs import select
 from datawinnow.train import Recipe, setup
 
 from .conftest import FAST, make_blobs
@@ -46,7 +46,7 @@ def metadata(path):
 
 
 VERBS = {
-    "record": lambda data, path, **how: record(data, path, epochs=3, **how),
+    "record": lambda data, path, **how: record_run(data, path, epochs=3, **how),
     "train": lambda data, path, **how: train_run(data, path, epochs=3, selection=Selection.everything(60), **how),
 }
 
@@ -91,7 +91,7 @@ def test_it_is_written_before_anything_is_trained(blobs, tmp_path, measurement, 
 
 
 def test_what_is_asked_for_is_not_measured(blobs, tmp_path, measurement):
-    record(blobs, tmp_path / "run", epochs=1, recipe=FAST)
+    record_run(blobs, tmp_path / "run", epochs=1, recipe=FAST)
     assert measurement.asked == 0
     assert metadata(tmp_path / "run")["arithmetic"] == {"precision": "fp32", "channels_last": False, "note": ""}
 
@@ -118,8 +118,8 @@ class TestCheck:
     HOW = {"keep": 0.5, "epochs": 1}
 
     def run(self, data, path, recipe):
-        folder = record(data, path, epochs=2, recipe=recipe)
-        return folder, select(folder, data, keep=0.5, method="el2n")
+        folder = record_run(data, path, epochs=2, recipe=recipe)
+        return folder, select_run(folder, data, keep=0.5, method="el2n")
 
     def test_it_is_that_of_the_run(self, blobs, tmp_path, measurement):
         folder, selection = self.run(blobs, tmp_path / "run", AUTO)

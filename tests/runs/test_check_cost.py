@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from datawinnow.bench.check import check
-from datawinnow.runs.record import record
-from datawinnow.runs.verbs import score, select
+from datawinnow.runs.record import record_run
+from datawinnow.runs.score import score_run
+from datawinnow.runs.select import select_run
 
 from .conftest import FAST, make_blobs
 
@@ -26,10 +27,10 @@ SUBSETS = 4 * 2 * 45
     ids=["probe", "subsets", "both", "no scores"],
 )
 def test_scoring_counts_the_probe_and_the_trainings_on_subsets(blobs, tmp_path, scores, chosen, forward, backward):
-    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     if scores:
-        score(folder, blobs, scores, subset_runs=4)
-    selection = select(folder, blobs, keep=0.3, **chosen)
+        score_run(folder, blobs, scores, subset_runs=4)
+    selection = select_run(folder, blobs, keep=0.3, **chosen)
     ours = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, recipe=FAST)["rows"][0]
     assert (ours["cost"]["score"]["forward"], ours["cost"]["score"]["backward"]) == (forward, backward)
     assert ours["total_passes"] == 18 + backward + forward / 3

@@ -15,8 +15,8 @@ from datawinnow.core.files import read_json, write_json
 from datawinnow.core.selection import Selection
 from datawinnow.report import results
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record
-from datawinnow.runs.verbs import select
+from datawinnow.runs.record import record_run
+from datawinnow.runs.select import select_run
 from datawinnow.train import fit
 
 from .conftest import FAST, make_blobs
@@ -27,8 +27,8 @@ HOW = {"keep": 0.3, "epochs": 2, "recipe": FAST}
 
 @pytest.fixture
 def run(blobs, tmp_path):
-    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
-    return folder, select(folder, blobs, keep=0.3, method="el2n")
+    folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    return folder, select_run(folder, blobs, keep=0.3, method="el2n")
 
 
 @pytest.fixture

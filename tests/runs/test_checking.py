@@ -15,9 +15,9 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.methods.method import METHODS, select_by_method
 from datawinnow.report import results
-from datawinnow.runs.dataset_info import network
-from datawinnow.runs.record import begin, record
-from datawinnow.runs.verbs import select
+from datawinnow.runs.network import build_network
+from datawinnow.runs.record import begin_run, record_run
+from datawinnow.runs.select import select_run
 from datawinnow.train import evaluate, fit
 
 from .conftest import FAST, make_blobs
@@ -161,8 +161,8 @@ class TestVerdict:
 class TestCheck:
     @pytest.fixture
     def run(self, blobs, tmp_path):
-        folder = record(blobs, tmp_path / "run", epochs=12, recipe=FAST)
-        return folder, select(folder, blobs, keep=0.3, method="el2n")
+        folder = record_run(blobs, tmp_path / "run", epochs=12, recipe=FAST)
+        return folder, select_run(folder, blobs, keep=0.3, method="el2n")
 
     def test_the_rows_of_the_three_arms(self, blobs, run):
         folder, selection = run
@@ -214,7 +214,7 @@ class TestCheck:
             if chosen is None:
                 draw = stream(1, "check", "random")
                 chosen, _ = select_by_method(METHODS["random"], {}, blobs.labels, keep=0.3, generator=draw)
-            model, _, _ = network("mlp", folder.metadata["dataset"], 1)
+            model, _, _ = build_network("mlp", folder.dataset, 1)
             fit(model, Kept(blobs, chosen), epochs=found["trained_epochs"], seed=1, recipe=FAST)
             assert (found["accuracy"], found["test_loss"]) == evaluate(model, test)
 
@@ -233,15 +233,15 @@ class TestCheck:
         assert len({weight for _, weight in seen}) == 2
 
     def test_the_network_of_the_run_with_its_options(self, blobs, tmp_path):
-        folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST, model="mlp", model_options={"width": 8})
-        selection = select(folder, blobs, keep=0.3, method="el2n")
+        folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, model="mlp", model_options={"width": 8})
+        selection = select_run(folder, blobs, keep=0.3, method="el2n")
         rows = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, recipe=FAST)["rows"]
         per_example = 3 * 2 * (4 * 8 + 8 * 8 + 8 * 3) - 2 * 4 * 8
         assert rows[0]["cost"]["train"]["flops"] == per_example * 18
 
     def test_random_is_checked_against_the_other_baseline(self, blobs, tmp_path):
-        folder, _, _ = begin(blobs, tmp_path / "run")
-        selection = select(folder, blobs, keep=0.3, method="random")
+        folder, _, _ = begin_run(blobs, tmp_path / "run")
+        selection = select_run(folder, blobs, keep=0.3, method="random")
         answer = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=2, recipe=FAST)
         assert [r["method"] for r in answer["rows"]] == ["random", "shorter_full"]
         assert answer["rows"][0]["total_passes"] == 36
@@ -264,7 +264,7 @@ class TestCheck:
             check(folder, blobs, make_blobs(9), selection, seeds=0, **how)
         with pytest.raises(RunError, match=r"is about the dataset 'blobs'.*not 'others'"):
             check(folder, make_blobs(seed=2, name="others"), make_blobs(9), selection, **how)
-        bare = record(blobs, tmp_path / "bare", epochs=1, recipe=FAST)
+        bare = record_run(blobs, tmp_path / "bare", epochs=1, recipe=FAST)
         with pytest.raises(RunError, match="has no selection to check; make one with: datawinnow select RUN"):
             check(bare, blobs, make_blobs(9), selection, **how)
 
@@ -272,8 +272,8 @@ class TestCheck:
         def own(*, classes):
             return torch.nn.Linear(4, classes)
 
-        folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST, model=own)
-        selection = select(folder, blobs, keep=0.3, method="el2n")
+        folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, model=own)
+        selection = select_run(folder, blobs, keep=0.3, method="el2n")
         how = {"keep": 0.3, "epochs": 1, "recipe": FAST}
         with pytest.raises(
             ArgumentError, match="a network of your own, of which it only knows the name 'own': give it"

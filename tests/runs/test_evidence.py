@@ -15,8 +15,8 @@ from datawinnow.core.selection import Selection
 from datawinnow.runs.evidence import groups, moments, notes
 from datawinnow.runs.gallery import png
 from datawinnow.runs.prune import prune
-from datawinnow.runs.record import record
-from datawinnow.runs.verbs import select
+from datawinnow.runs.record import record_run
+from datawinnow.runs.select import select_run
 
 from .conftest import FAST, make_images
 
@@ -139,8 +139,8 @@ class TestGallery:
         def own(*, classes):
             return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
 
-        folder = record(images, tmp_path / "run", epochs=2, recipe=FAST, model=own)
-        select(folder, images, keep=0.5, method="el2n")
+        folder = record_run(images, tmp_path / "run", epochs=2, recipe=FAST, model=own)
+        select_run(folder, images, keep=0.5, method="el2n")
         rows = pq.read_table(tmp_path / "run" / "gallery.parquet").to_pylist()
         assert {r["guess"] for r in rows} == {""}
         assert {r["group"] for r in rows} == {"kept", "dropped", "hardest", "doubtful"}

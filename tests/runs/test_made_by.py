@@ -14,9 +14,10 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.tables import write_table
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import begin, record
+from datawinnow.runs.record import begin_run, record_run
+from datawinnow.runs.score import score_run
+from datawinnow.runs.select import select_run, selection_of
 from datawinnow.runs.train import train_run
-from datawinnow.runs.verbs import score, select, selected
 from datawinnow.train.checkpoint import read_metadata, save_checkpoint
 
 from .conftest import FAST, Bare, make_blobs, make_images
@@ -35,10 +36,10 @@ STAGES = {
 def made(tmp_path_factory):
     """A run with all its artefacts, made twice over, so that what is left of the first time could show."""
     data, path = make_images(24), tmp_path_factory.mktemp("made") / "run"
-    folder = record(data, path, epochs=3, recipe=FAST, model="mlp")
+    folder = record_run(data, path, epochs=3, recipe=FAST, model="mlp")
     for keep in (0.25, 0.5):
-        score(folder, data, ["aum"])
-        selection = select(folder, data, keep=keep, method="el2n")
+        score_run(folder, data, ["aum"])
+        selection = select_run(folder, data, keep=keep, method="el2n")
         check(folder, data, make_images(8, seed=1), selection, keep=keep, epochs=1, recipe=FAST)
     return path
 
@@ -83,12 +84,12 @@ def test_a_history_that_was_cut_short_says_what_its_rows_cost(tmp_path, images):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        record(images, tmp_path / "r", epochs=3, recipe=FAST, model="mlp", progress=stop)
+        record_run(images, tmp_path / "r", epochs=3, recipe=FAST, model="mlp", progress=stop)
     assert about(tmp_path / "r" / "history.parquet")["cost"]["record"]["backward"] == 48
 
 
 def test_a_selection_written_elsewhere_says_it_too(run, tmp_path):
-    select(run, make_images(24), keep=0.25, method="el2n", out=tmp_path / "other.parquet")
+    select_run(run, make_images(24), keep=0.25, method="el2n", out=tmp_path / "other.parquet")
     assert list(about(tmp_path / "other.parquet")["cost"]) == ["record", "score", "select"]
 
 
@@ -106,10 +107,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "verb"),
         [
-            ("scores.parquet", lambda run, data: score(run, data, ["el2n"])),
-            ("scores.parquet", lambda run, data: select(run, data, keep=0.5, method="el2n")),
-            ("model.safetensors", lambda run, data: select(run, data, keep=0.5, method="el2n")),
-            ("signals/about.json", lambda run, data: score(run, data, ["el2n"])),
+            ("scores.parquet", lambda run, data: score_run(run, data, ["el2n"])),
+            ("scores.parquet", lambda run, data: select_run(run, data, keep=0.5, method="el2n")),
+            ("model.safetensors", lambda run, data: select_run(run, data, keep=0.5, method="el2n")),
+            ("signals/about.json", lambda run, data: score_run(run, data, ["el2n"])),
         ],
         ids=["scores, by score", "scores, by select", "network, by select", "signals, by score"],
     )
@@ -121,13 +122,13 @@ class TestRefusals:
     def test_another_datasets_selection_is_refused_by_name(self, run):
         self.foreign(run.path / "selection.parquet")
         with pytest.raises(RunError, match=r"selected from the dataset 'halves' \(fingerprint ab\), not from 'halves'"):
-            selected(run)
+            selection_of(run)
 
     def test_a_damaged_network_is_named(self, run):
         path = run.path / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-20])
         with pytest.raises(RunError, match=r"model.safetensors is truncated or damaged"):
-            select(run, make_images(24), keep=0.5, method="el2n")
+            select_run(run, make_images(24), keep=0.5, method="el2n")
 
     def test_a_recording_goes_on_only_with_its_own_signals(self, tmp_path, blobs):
         def stop(what, done, total):
@@ -135,31 +136,31 @@ class TestRefusals:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            record(blobs, tmp_path / "r", epochs=3, recipe=FAST, progress=stop)
+            record_run(blobs, tmp_path / "r", epochs=3, recipe=FAST, progress=stop)
         self.foreign(tmp_path / "r" / "signals" / "about.json")
         with pytest.raises(RunError, match=r"signals was recorded on another dataset \(fingerprint ab\)"):
-            record(blobs, tmp_path / "r", epochs=3, recipe=FAST)
+            record_run(blobs, tmp_path / "r", epochs=3, recipe=FAST)
 
 
 class TestOutputs:
     """A network with fewer outputs than the dataset has classes, and a dataset that does not tell how many it has."""
 
     @pytest.mark.parametrize("data", [make_blobs(), Bare(make_blobs())], ids=["told", "untold"])
-    @pytest.mark.parametrize("verb", [begin, record, train_run])
+    @pytest.mark.parametrize("verb", [begin_run, record_run, train_run])
     def test_both_numbers_are_named_and_nothing_is_left_behind(self, tmp_path, data, verb):
         with pytest.raises(ArgumentError, match=r"Linear has 2 outputs, but .* has 3 classes: build it with classes=3"):
             verb(data, tmp_path / "run", model=lambda: torch.nn.Linear(4, 2))
         assert not (tmp_path / "run").exists()
 
     def test_more_outputs_than_classes_are_fine(self, tmp_path, blobs):
-        run = record(blobs, tmp_path / "run", epochs=1, recipe=FAST, model=lambda: torch.nn.Linear(4, 5))
+        run = record_run(blobs, tmp_path / "run", epochs=1, recipe=FAST, model=lambda: torch.nn.Linear(4, 5))
         assert run.metadata["status"] == {"record": "done"}
 
     def test_asking_changes_no_weight_and_no_mode(self, tmp_path, blobs):
         def own():
             return torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 3))
 
-        _, asked, _ = begin(blobs, tmp_path / "run", model=own)
+        _, asked, _ = begin_run(blobs, tmp_path / "run", model=own)
         assert asked.training
         assert int(asked[0].num_batches_tracked) == 0
         assert torch.equal(asked[0].running_mean, torch.zeros(4))

@@ -11,6 +11,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import stratified
 from datawinnow.methods.method import METHODS, Method, epochs_charged, method_of, needs_of, reads_probe
 from datawinnow.models import build as build_named
@@ -18,11 +19,12 @@ from datawinnow.probe import probe
 from datawinnow.runs import probe_arrays as probing_module
 from datawinnow.runs import subset_runs as subsets_module
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.probe_arrays import Probing, fresh, probing_of
+from datawinnow.runs.probe_arrays import Probing, network_of_run, probing_of
 from datawinnow.runs.prune import prune
-from datawinnow.runs.record import record
+from datawinnow.runs.record import record_run
+from datawinnow.runs.score import score_run
+from datawinnow.runs.select import select_run
 from datawinnow.runs.subset_runs import subset_runs
-from datawinnow.runs.verbs import score, select
 from datawinnow.scores import grand_last, memorization
 from datawinnow.select import herding, k_center, per_class
 from datawinnow.train.checkpoint import load_checkpoint
@@ -34,7 +36,7 @@ from .conftest import FAST, make_blobs
 def whole(tmp_path_factory):
     """A run of sixty vectors and three epochs."""
     run = tmp_path_factory.mktemp("probing") / "run"
-    return record(make_blobs(), run, epochs=3, recipe=FAST, seed=5).path
+    return record_run(make_blobs(), run, epochs=3, recipe=FAST, seed=5).path
 
 
 @pytest.fixture
@@ -45,62 +47,62 @@ def run(whole, tmp_path):
 
 def says(run, train, *arrays, **options):
     """The same without the pipeline."""
-    model = fresh(run)
+    model = network_of_run(run)
     load_checkpoint(run.path / "model.safetensors", model, None)
     return probe(model, train, arrays=arrays, seed=5, **options)
 
 
 class TestScores:
     def test_a_score_looks_at_the_recorded_network(self, run, blobs):
-        found = score(run, blobs, ["grand_last"])["grand_last"]
+        found = score_run(run, blobs, ["grand_last"])["grand_last"]
         arrays = says(run, blobs, "features", "probs")
         assert torch.equal(found, grand_last(arrays["features"], arrays["probs"], blobs.labels))
         assert run.metadata["cost"]["probe"] | {"seconds": 0, "flops": 0} == Cost(0, 60, 0).as_dict()
 
     def test_one_look_is_kept_and_charged_once(self, run, blobs, monkeypatch):
         for name in ("grand_last", "moderate", "least_confidence"):
-            score(run, blobs, [name])
+            score_run(run, blobs, [name])
         assert run.metadata["cost"]["probe"]["forward"] == 60
-        score(run, blobs, ["curvature", "grand_full"])
+        score_run(run, blobs, ["curvature", "grand_full"])
         assert run.metadata["cost"]["probe"]["backward"] == 2 * 60 + 60
         assert run.scores().schema.field("grand_full").metadata[b"charge"] == b"240"  # 180 recorded, 60 looked at
 
     def test_options_of_the_probe_reach_it(self, run, blobs):
-        plain = score(run, blobs, ["curvature"])["curvature"]
+        plain = score_run(run, blobs, ["curvature"])["curvature"]
         chosen = {"mode": "rademacher", "repeats": 3}
-        found = score(run, blobs, ["curvature"], options=chosen)["curvature"]
+        found = score_run(run, blobs, ["curvature"], options=chosen)["curvature"]
         assert torch.equal(found, says(run, blobs, "curvature", **chosen)["curvature"])
         assert not torch.allclose(found, plain)
-        assert torch.equal(score(run, blobs, ["curvature"])["curvature"], plain)  # the one has not replaced the other
+        assert torch.equal(score_run(run, blobs, ["curvature"])["curvature"], plain)  # not replaced by the other
 
     def test_an_option_of_neither(self, run, blobs):
         with pytest.raises(ArgumentError, match="curvature has no option 'modes'; its options are: h, mode, repeats"):
-            score(run, blobs, ["curvature"], options={"modes": 1})
+            score_run(run, blobs, ["curvature"], options={"modes": 1})
 
     def test_nothing_is_looked_at_where_an_array_is_missing(self, run, blobs, monkeypatch):
         monkeypatch.setattr(probing_module, "probe", lambda *a, **k: pytest.fail("looked"))
         with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*--signals kl_step"):
-            score(run, blobs, ["curvature", "tdds"])
+            score_run(run, blobs, ["curvature", "tdds"])
 
     def test_a_network_that_is_gone(self, run, blobs):
         (run.path / "model.safetensors").unlink()
         with pytest.raises(RunError, match=r"model.safetensors is not there.*record again"):
-            score(run, blobs, ["curvature"])
+            score_run(run, blobs, ["curvature"])
 
     def test_a_network_of_ones_own_is_asked_for(self, blobs, tmp_path):
         def build():
             return torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
 
-        run = record(blobs, tmp_path / "own", epochs=2, recipe=FAST, model=build)
+        run = record_run(blobs, tmp_path / "own", epochs=2, recipe=FAST, model=build)
         with pytest.raises(ArgumentError, match=r"a network of your own, of which it only knows the name 'build'"):
-            score(run, blobs, ["grand_last"])
-        assert score(run, blobs, ["grand_last"], model=build)["grand_last"].shape == (60,)
+            score_run(run, blobs, ["grand_last"])
+        assert score_run(run, blobs, ["grand_last"], model=build)["grand_last"].shape == (60,)
 
 
 class TestSelect:
     @pytest.mark.parametrize("name", [name for name in METHODS if reads_probe(METHODS[name])])
     def test_every_method_that_looks_keeps_what_it_is_asked(self, run, blobs, name):
-        chosen = select(run, blobs, keep=0.1, method=name, gallery=False)
+        chosen = select_run(run, blobs, keep=0.1, method=name, gallery=False)
         assert len(set(chosen.index.tolist())) == 6
         about = run.metadata["options"]["select"]
         assert about["epochs"] == 3
@@ -108,23 +110,23 @@ class TestSelect:
 
     def test_it_is_the_selector_on_what_the_network_says(self, run, blobs):
         features = says(run, blobs, "features")["features"]
-        found = select(run, blobs, keep=0.2, method="herding")
+        found = select_run(run, blobs, keep=0.2, method="herding")
         assert found.index.tolist() == per_class(herding)(features, labels=blobs.labels, budget=12).index.tolist()
-        found = select(run, blobs, keep=0.2, select_by="k_center", options={"first": 7})
+        found = select_run(run, blobs, keep=0.2, select_by="k_center", options={"first": 7})
         expected = k_center(features, budget=12, first=7, generator=stream(0))
         assert found.index.tolist() == expected.index.tolist()
 
     def test_the_lowest_aum_are_dropped_first(self, run, blobs):
-        found = select(run, blobs, keep=0.1, method="d2")
+        found = select_run(run, blobs, keep=0.1, method="d2")
         lowest = run.arrays()["margin"].double().mean(0).argsort(stable=True)[:24]  # 0.4 of sixty
         assert not set(lowest.tolist()) & set(found.index.tolist())
         assert run.metadata["options"]["select"]["options"]["cutoff"] == 0.4
-        select(run, blobs, keep=0.1, method="d2", options={"cutoff": 0.5, "gamma": 1.0})
+        select_run(run, blobs, keep=0.1, method="d2", options={"cutoff": 0.5, "gamma": 1.0})
         set_by_hand = run.metadata["options"]["select"]["options"]
         assert (set_by_hand["cutoff"], set_by_hand["gamma"]) == (0.5, 1.0)
 
     def test_of_every_class_where_the_method_says_so(self, run, blobs):
-        found = select(run, blobs, keep=0.1, method="boss")
+        found = select_run(run, blobs, keep=0.1, method="boss")
         aum = run.arrays()["margin"].double().mean(0)
         suspects = torch.nonzero(found.reason == int(Reason.SUSPECT)).flatten().tolist()
         lowest = []
@@ -135,7 +137,7 @@ class TestSelect:
 
     def test_a_score_whose_low_end_is_kept_is_turned_round_for_difficulty(self, run, blobs):
         chosen = {"neighbours": 1, "gamma_forward": 1e9, "gamma": 1e9}  # no messages: the hardest first
-        found = select(run, blobs, keep=0.1, score="aum", select_by="d2", options=chosen)
+        found = select_run(run, blobs, keep=0.1, score="aum", select_by="d2", options=chosen)
         assert found.index.tolist() == run.arrays()["margin"].double().mean(0).argsort(stable=True)[:6].tolist()
 
     def test_prune_records_and_looks(self, blobs, tmp_path):
@@ -150,7 +152,7 @@ class TestSelect:
 class TestHeldOut:
     def test_a_tenth_of_the_training_examples_stands_in_and_that_is_told(self, run, blobs):
         told = []
-        probing = probing_of(run, blobs, log=told.append)
+        probing = probing_of(run, dataset_info(blobs), log=told.append)
         ids = stratified(blobs.labels, 6, stream(5, "held out"))
         assert probing["val_labels"].tolist() == blobs.labels[ids].tolist()
         assert torch.equal(probing["val_features"], says(run, blobs, "features")["features"][ids])
@@ -160,7 +162,7 @@ class TestHeldOut:
 
     def test_what_is_given_is_looked_at_instead(self, run, blobs):
         val = make_blobs(30, seed=9, name="val")
-        probing = probing_of(run, blobs, val=val)
+        probing = probing_of(run, dataset_info(blobs), val=val)
         assert torch.equal(probing["val_probs"], says(run, val, "probs")["probs"])
         assert probing["val_labels"].tolist() == val.labels.tolist()
         assert probing.make(("features", "val_features")).forward == 60 + 30
@@ -174,15 +176,15 @@ class TestHeldOut:
             return herding(features, budget=budget)
 
         method = Method("spy", "spy", None, spy)
-        select(run, blobs, keep=0.2, method=method)
-        select(run, blobs, keep=0.2, method=method, probe_kwargs={"val": make_blobs(30, seed=9)})
+        select_run(run, blobs, keep=0.2, method=method)
+        select_run(run, blobs, keep=0.2, method=method, probe_kwargs={"val": make_blobs(30, seed=9)})
         assert seen[0] is None
         assert seen[1].shape[0] == 30
 
     def test_what_no_pass_makes(self, run, blobs):
         with pytest.raises(MissingArrayError, match="no pass over a network makes the array 'neighbours'"):
-            probing_of(run, blobs)["neighbours"]
-        nothing = Probing(run.path / "nowhere", blobs, lambda: pytest.fail("loaded"))
+            probing_of(run, dataset_info(blobs))["neighbours"]
+        nothing = Probing(run.path / "nowhere", dataset_info(blobs), lambda: pytest.fail("loaded"))
         assert not nothing.there(("features",))
         assert nothing.make(("p_label",)) == nothing.total() == Cost()
 
@@ -278,14 +280,14 @@ class TestSubsets:
 
     def test_memorisation_of_a_run(self, run, blobs):
         with pytest.raises(MissingArrayError, match=r"score .* --score memorization --subset-runs 8"):
-            score(run, blobs, ["memorization"])
+            score_run(run, blobs, ["memorization"])
         with pytest.raises(MissingArrayError, match="--subset-runs 8"):
-            select(run, blobs, keep=0.1, score="memorization")
+            select_run(run, blobs, keep=0.1, score="memorization")
         told = []
-        found = score(run, blobs, ["memorization"], subset_runs=4, log=told.append)["memorization"]
+        found = score_run(run, blobs, ["memorization"], subset_runs=4, log=told.append)["memorization"]
         assert "4 trainings of 3 epochs on 75% of the examples, 540 examples passed, 3.0 times the recording" in told[0]
         assert run.metadata["cost"]["subsets"] | {"seconds": 0, "flops": 0} == Cost(0, 240, 540).as_dict()
-        kept = select(run, blobs, keep=0.1, score="memorization", probe_kwargs={"log": told.append})
+        kept = select_run(run, blobs, keep=0.1, score="memorization", probe_kwargs={"log": told.append})
         assert kept.index.tolist() == found.argsort(descending=True, stable=True)[:6].tolist()
         assert run.metadata["options"]["select"]["charge"] == 540 + 80
         assert len(told) == 1
@@ -293,7 +295,7 @@ class TestSubsets:
             blobs,
             runs=4,
             epochs=3,
-            build=lambda: fresh(run),
+            build=lambda: network_of_run(run),
             seed=5,
             out=run.path / "subsets" / "4",
             recipe=FAST.__class__(**{**FAST.metadata(), "precision": "fp32", "channels_last": False}),

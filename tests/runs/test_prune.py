@@ -14,7 +14,7 @@ from datawinnow.methods.method import METHODS
 from datawinnow.runs import prune as prune_module
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.prune import prune
-from datawinnow.runs.verbs import selected
+from datawinnow.runs.select import selection_of
 
 from .conftest import FAST, Bare, make_blobs
 
@@ -76,7 +76,7 @@ class TestDatasets:
         ("data", "error", "message"),
         [
             (iter([]), ArgumentError, "must be map-style .* got list_iterator"),
-            ([], ArgumentError, "the dataset is empty"),
+            ([], DataError, "holds no examples"),
             ([(torch.zeros(2), 0.5)] * 4, DataError, "labels must be integer class ids, got 0.5 at example 0"),
             ([(torch.zeros(2), -1)] * 4, DataError, "labels must be class ids of 0 and above, got -1"),
             ([("a text", 0)] * 4, DataError, "x must be a tensor.*got str; add a transform such as ToTensor"),
@@ -123,7 +123,7 @@ class TestSeed:
         bare, left = prune(blobs, **how), prune(blobs, run=tmp_path / "run", **how)
         assert ids(bare) == ids(left)
         assert torch.equal(bare.selection.reason, left.selection.reason)
-        stored, meta = selected(RunFolder.open(tmp_path / "run"))
+        stored, meta = selection_of(RunFolder.open(tmp_path / "run"))
         assert stored.index.tolist() == ids(bare)
         assert (meta["method"], meta["keep"], meta["seed"], meta["budget"]) == (method, 0.3, 2, 18)
 
@@ -150,7 +150,7 @@ class TestMethod:
         assert len(short) == 18
 
     def test_it_fails_before_anything_is_trained(self, blobs, monkeypatch):
-        monkeypatch.setattr(prune_module, "record", lambda *a, **k: pytest.fail("trained"))
+        monkeypatch.setattr(prune_module, "record_run", lambda *a, **k: pytest.fail("trained"))
         with pytest.raises(ArgumentError, match="p_label has 9 epochs, fewer than window=10"):
             prune(blobs, keep=0.3, epochs=9)
         with pytest.raises(ArgumentError, match="no method is called 'magic'"):
@@ -161,7 +161,7 @@ class TestMethod:
             prune(blobs, keep=0.3, scores="el2n")
 
     def test_random_trains_nothing_and_costs_nothing(self, blobs, monkeypatch, tmp_path):
-        monkeypatch.setattr(prune_module, "record", lambda *a, **k: pytest.fail("trained"))
+        monkeypatch.setattr(prune_module, "record_run", lambda *a, **k: pytest.fail("trained"))
         kept = prune(blobs, keep=0.3, method="random", run=tmp_path / "run")
         folder = RunFolder.open(tmp_path / "run")
         assert len(kept) == 18

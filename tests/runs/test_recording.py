@@ -15,7 +15,7 @@ from datawinnow.record import Recorder
 from datawinnow.runs import record as recording_module
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.prune import prune
-from datawinnow.runs.record import record
+from datawinnow.runs.record import record_run
 from datawinnow.train import fit
 
 from .conftest import FAST, make_blobs, make_images
@@ -25,7 +25,7 @@ from .killing import Killed, contents, killed_at
 def test_what_it_costs_and_leaves(blobs, tmp_path):
     test = make_blobs(30, seed=1)
     told: list[str] = []
-    folder = record(blobs, tmp_path / "run", test=test, epochs=3, recipe=FAST, source="somewhere", log=told.append)
+    folder = record_run(blobs, tmp_path / "run", test=test, epochs=3, recipe=FAST, source="somewhere", log=told.append)
     metadata = RunFolder.open(tmp_path / "run").metadata
     cost = metadata["cost"]["record"]
     assert (cost["backward"], cost["forward"]) == (3 * 60, 0)
@@ -51,9 +51,8 @@ def test_what_it_costs_and_leaves(blobs, tmp_path):
 
 
 def test_the_columns_are_those_of_fit_with_a_recorder(blobs, tmp_path):
-    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST, seed=5)
-    metadata = folder.metadata["dataset"]
-    model, _, _ = recording_module.network("mlp", metadata, 5)
+    folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, seed=5)
+    model, _, _ = recording_module.build_network("mlp", folder.dataset, 5)
     recorder = Recorder(60, 2)
     fit(model, blobs, epochs=2, seed=5, recipe=FAST, recorder=recorder)
     arrays = folder.arrays()
@@ -63,21 +62,21 @@ def test_the_columns_are_those_of_fit_with_a_recorder(blobs, tmp_path):
 
 
 def test_a_finished_recording_is_taken_as_it_is(blobs, tmp_path, monkeypatch):
-    record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     before = contents(tmp_path / "run")
     monkeypatch.setattr(recording_module, "fit", lambda *a, **k: pytest.fail("trained again"))
     told: list[str] = []
-    record(blobs, tmp_path / "run", epochs=2, recipe=FAST, log=told.append)
+    record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, log=told.append)
     assert contents(tmp_path / "run") == before
     assert any("is recorded already; using it" in line for line in told)
 
 
 def test_columns_without_their_checkpoint_are_kept_and_the_network_is_trained_again(blobs, tmp_path):
-    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     before = contents(tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").unlink()
     folder.update(status={"record": "begun"})
-    record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     assert contents(tmp_path / "run") == before
 
 
@@ -101,11 +100,11 @@ def small(*, classes, features):
 )
 @pytest.mark.parametrize("stage", ["done", "unfinished"])
 def test_options_changed_since_are_refused_by_name(blobs, tmp_path, options, named, stage):
-    folder = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     if stage == "unfinished":
         folder.update(status={"record": "epoch 1 of 2"})
     with pytest.raises(RunError, match=f"was begun with {named}: give another --run folder, or the same options"):
-        record(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
+        record_run(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
 
 
 @pytest.mark.parametrize(
@@ -114,8 +113,8 @@ def test_options_changed_since_are_refused_by_name(blobs, tmp_path, options, nam
     ids=["workers", "fewer signals of a finished recording"],
 )
 def test_options_that_change_no_number_may_change(blobs, tmp_path, options):
-    first = record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
-    again = record(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
+    first = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    again = record_run(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
     assert again.metadata == first.metadata
 
 
@@ -127,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_epochs_before(tmp_path):
             data.x[:] = float("nan")
 
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch 2: .*The 2 epochs before it are kept"):
-        record(data, tmp_path / "run", epochs=4, recipe=FAST, progress=spoil)
+        record_run(data, tmp_path / "run", epochs=4, recipe=FAST, progress=spoil)
     folder = RunFolder.open(tmp_path / "run")
     assert folder.metadata["status"]["record"] == "epoch 2 of 4"
     assert pq.read_table(tmp_path / "run" / "history.parquet").num_rows == 2
@@ -180,11 +179,11 @@ def test_it_goes_on_where_it_was_and_not_from_the_start(blobs, tmp_path, monkeyp
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        record(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=stop)
+        record_run(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=stop)
     assert RunFolder.open(tmp_path / "run").metadata["status"]["record"] == "epoch 2 of 4"
-    record(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=lambda what, done, total: steps.append(done))
+    record_run(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=lambda what, done, total: steps.append(done))
     assert steps == [5, 6, 7, 8]
-    record(blobs, tmp_path / "other", epochs=4, recipe=FAST)
+    record_run(blobs, tmp_path / "other", epochs=4, recipe=FAST)
     left, right = RunFolder.open(tmp_path / "run").arrays(), RunFolder.open(tmp_path / "other").arrays()
     for name in right:
         assert np.array_equal(left[name].numpy(), right[name].numpy()), name

@@ -15,16 +15,17 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.core.tables import write_table
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record
+from datawinnow.runs.record import record_run
+from datawinnow.runs.score import score_run
+from datawinnow.runs.select import select_run
 from datawinnow.runs.selection_file import read_selection, write_selection
-from datawinnow.runs.verbs import score, select
 
 from .conftest import FAST, make_blobs
 
 
 @pytest.fixture
 def run(blobs, tmp_path):
-    return record(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    return record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
 
 
 def cut(path):
@@ -36,16 +37,16 @@ class TestRefusals:
         other = make_blobs(seed=1, name="others")
         message = r"is about the dataset 'blobs' \(60 examples, fingerprint [0-9a-f]{16}\), not 'others'"
         for verb in (
-            lambda: record(other, run.path, epochs=2, recipe=FAST),
-            lambda: score(run, other, ["el2n"]),
-            lambda: select(run, other, keep=0.5, method="el2n"),
+            lambda: record_run(other, run.path, epochs=2, recipe=FAST),
+            lambda: score_run(run, other, ["el2n"]),
+            lambda: select_run(run, other, keep=0.5, method="el2n"),
         ):
             with pytest.raises(RunError, match=message):
                 verb()
 
     @pytest.mark.parametrize("file", ["run.json", "scores.parquet", "selection.parquet"])
     def test_a_newer_format_is_refused(self, blobs, run, file):
-        select(run, blobs, keep=0.5, method="el2n")
+        select_run(run, blobs, keep=0.5, method="el2n")
         path = run.path / file
         if file == "run.json":
             path.write_text(json.dumps({**read_json(path), "format": 99}))
@@ -62,7 +63,7 @@ class TestRefusals:
             reads[file]()
 
     def test_truncated_files_are_named_with_what_to_do(self, blobs, run):
-        select(run, blobs, keep=0.5, method="el2n")
+        select_run(run, blobs, keep=0.5, method="el2n")
         for file in ("run.json", "scores.parquet", "selection.parquet", "signals/p_label.npy"):
             cut(run.path / file)
         with pytest.raises(RunError, match=r"run.json is truncated or not JSON"):
@@ -101,9 +102,9 @@ class TestRefusals:
     def test_a_folder_that_is_not_ours_is_left_alone(self, blobs, tmp_path):
         (tmp_path / "thesis.tex").write_text("x")
         with pytest.raises(RunError, match="is not empty and holds no run; give another folder with --run"):
-            record(blobs, tmp_path, epochs=1, recipe=FAST)
+            record_run(blobs, tmp_path, epochs=1, recipe=FAST)
         with pytest.raises(RunError, match=r"thesis.tex is a file, not a folder"):
-            record(blobs, tmp_path / "thesis.tex", epochs=1, recipe=FAST)
+            record_run(blobs, tmp_path / "thesis.tex", epochs=1, recipe=FAST)
         assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
     def test_no_run_at_all(self, tmp_path):
@@ -114,12 +115,12 @@ class TestRefusals:
 
     def test_a_recording_that_is_not_done(self, run, blobs):
         run.update(status={"record": "epoch 1 of 2"})
-        for verb in (lambda: score(run, blobs, ["el2n"]), lambda: select(run, blobs, keep=0.5)):
+        for verb in (lambda: score_run(run, blobs, ["el2n"]), lambda: select_run(run, blobs, keep=0.5)):
             with pytest.raises(RunError, match=r"not recorded to the end \(record: epoch 1 of 2\); run the same"):
                 verb()
 
     def test_a_table_that_is_not_ours(self, run, blobs):
-        select(run, blobs, keep=0.5, method="el2n")
+        select_run(run, blobs, keep=0.5, method="el2n")
         pq.write_table(pq.read_table(run.path / "history.parquet").replace_schema_metadata({}), run.path / "x.parquet")
         with pytest.raises(RunError, match=r"x.parquet has no format version"):
             read_selection(run.path / "x.parquet")
@@ -129,8 +130,8 @@ class TestRefusals:
 
 class TestScores:
     def test_columns_are_added_and_say_how_they_were_made(self, blobs, run):
-        one = score(run, blobs, ["el2n"], options={"last": 1})["el2n"]
-        score(run, blobs, ["aum", "entropy"])
+        one = score_run(run, blobs, ["el2n"], options={"last": 1})["el2n"]
+        score_run(run, blobs, ["aum", "entropy"])
         table = run.scores()
         assert table.column_names == ["id", "label", "el2n", "aum", "entropy"]
         assert table.column("id").to_pylist() == [str(i) for i in range(60)]
@@ -144,21 +145,21 @@ class TestScores:
         assert table.schema.field("aum").metadata[b"charge"] == b"120"
 
     def test_a_score_made_again_takes_the_place_of_the_old(self, blobs, run):
-        score(run, blobs, ["el2n"], options={"last": 1})
-        both = score(run, blobs, ["el2n"])["el2n"]
+        score_run(run, blobs, ["el2n"], options={"last": 1})
+        both = score_run(run, blobs, ["el2n"])["el2n"]
         assert run.scores().column_names == ["id", "label", "el2n"]
         assert run.scores().column("el2n").to_pylist() == both.tolist()
 
     def test_a_score_of_another_length_is_not_joined(self, blobs, run):
-        score(run, blobs, ["el2n"])
+        score_run(run, blobs, ["el2n"])
         path = run.path / "scores.parquet"
         table = pq.read_table(path)
         write_table(path, table.slice(0, 50), json.loads(table.schema.metadata[b"datawinnow"]))
         with pytest.raises(RunError, match=r"has 50 rows .* should be 60 rows of id and label; remove it"):
-            score(run, blobs, ["aum"])
+            score_run(run, blobs, ["aum"])
 
     def test_scores_of_another_dataset(self, blobs, run):
-        score(run, blobs, ["el2n"])
+        score_run(run, blobs, ["el2n"])
         write_table(run.path / "scores.parquet", pq.read_table(run.path / "scores.parquet"), {"fingerprint": "ab"})
         with pytest.raises(RunError, match=r"is of another dataset \(fingerprint ab\) than this run \(blobs, "):
             run.scores()

@@ -17,8 +17,8 @@ from datawinnow.report import run_page
 from datawinnow.runs.early_stopping import Settled, agreement, settled_for
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.prune import prune
-from datawinnow.runs.record import record
-from datawinnow.runs.verbs import select
+from datawinnow.runs.record import record_run
+from datawinnow.runs.select import select_run
 from datawinnow.scores import dual
 from datawinnow.select import beta
 
@@ -128,11 +128,11 @@ EARLY = Settled(0.2, first=6, window=4)
 
 def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path):
     data, told = make_blobs(), []
-    whole = record(data, tmp_path / "whole", **HOW)
+    whole = record_run(data, tmp_path / "whole", **HOW)
     p_label = whole.arrays()["p_label"]
     end = next(t for t in range(6, 13) if EARLY(p_label[:t]))
     assert 6 < end < 12, "the example does not show what it should"
-    folder = record(data, tmp_path / "run", test=make_blobs(30, seed=1), until_stable=EARLY, log=told.append, **HOW)
+    folder = record_run(data, tmp_path / "run", test=make_blobs(30, seed=1), until_stable=EARLY, log=told.append, **HOW)
     arrays = folder.arrays()
     assert arrays["p_label"].shape == (end, 60)
     for name in arrays:
@@ -144,15 +144,15 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
     rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
     assert [math.isnan(row["test_accuracy"]) for row in rows] == [True] * (end - 1) + [False]
     assert any(f"the ranking had settled after {end} of up to 12 epochs" in line for line in told)
-    assert select(folder, data, keep=0.5, method=method_of("dual_beta", score_options={"window": 4})).index.shape == (
-        30,
-    )
+    assert select_run(
+        folder, data, keep=0.5, method=method_of("dual_beta", score_options={"window": 4})
+    ).index.shape == (30,)
     assert f"{end} epochs recorded of up to 12, until the ranking had settled" in run_page._about(metadata)
 
 
 def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(tmp_path):
     told = []
-    folder = record(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=told.append)
+    folder = record_run(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=told.append)
     assert folder.epochs == 11
     agreed = agreement(folder.arrays()["p_label"])
     assert folder.metadata["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
@@ -170,7 +170,7 @@ def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(
 )
 def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, given, message):
     with pytest.raises(ArgumentError, match=message):
-        record(make_blobs(), tmp_path / "run", recipe=FAST, **given)
+        record_run(make_blobs(), tmp_path / "run", recipe=FAST, **given)
     assert not (tmp_path / "run").exists()
 
 
@@ -180,7 +180,7 @@ def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, given, 
 )
 def test_a_run_is_not_gone_on_with_by_another_rule(tmp_path, first, again, done):
     def run(until):
-        return record(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=until)
+        return record_run(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=until)
 
     folder = run(first)
     if not done:
@@ -211,13 +211,13 @@ def test_one_recording_serves_methods_that_read_more_of_it_if_it_has_it(tmp_path
 
 
 def test_without_until_stable_nothing_is_said_of_it(tmp_path):
-    folder = record(make_blobs(), tmp_path / "run", epochs=2, recipe=FAST)
+    folder = record_run(make_blobs(), tmp_path / "run", epochs=2, recipe=FAST)
     assert "recorded" not in folder.metadata
 
 
 def test_it_needs_the_probabilities(tmp_path):
     with pytest.raises(ArgumentError, match="until_stable ranks by p_label: add it to the signals"):
-        record(make_blobs(), tmp_path / "run", epochs=10, signals=("loss",), until_stable=0.7)
+        record_run(make_blobs(), tmp_path / "run", epochs=10, signals=("loss",), until_stable=0.7)
     assert not (tmp_path / "run").exists()
 
 
@@ -226,7 +226,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_epoch_and_bytes(tmp_path, monk
     monkeypatch.setattr("os.fsync", lambda handle: None)
 
     def run(path):
-        record(data, path, test=make_blobs(30, seed=1), until_stable=EARLY, **HOW)
+        record_run(data, path, test=make_blobs(30, seed=1), until_stable=EARLY, **HOW)
 
     with killed_at(monkeypatch, None) as operations:
         run(tmp_path / "run")

@@ -18,8 +18,10 @@ from datawinnow.dynamic.build import policy_of
 from datawinnow.methods.method import METHODS
 from datawinnow.runs.gallery import LETTERS, shortened
 from datawinnow.runs.prune import prune
+from datawinnow.runs.record import record_run
+from datawinnow.runs.score import score_run
+from datawinnow.runs.select import select_run
 from datawinnow.runs.train import train_run
-from datawinnow.runs.verbs import record, score, select
 from datawinnow.scores import METHODS as SCORES
 from datawinnow.train import Recipe
 from tests.data.texts import sentences, write_model, write_texts, written
@@ -42,7 +44,7 @@ def recorded(tmp_path_factory):
     write_texts(root / "r.tsv", 60)
     train, test = dw.load(root / "r.tsv")
     how = {"model": "text_cnn", "model_options": {"width": 8, "filters": 4}, "recipe": FAST, "test": test}
-    folder = record(train, root / "run", epochs=12, signals=("loss", "p_label", "margin", "error_norm", "entropy",
+    folder = record_run(train, root / "run", epochs=12, signals=("loss", "p_label", "margin", "error_norm", "entropy",
                     "correct", "margin_softmax", "margin_top2", "kl_step"), **how)  # fmt: skip
     return folder, train
 
@@ -50,7 +52,7 @@ def recorded(tmp_path_factory):
 def test_a_network_learns_the_words_and_is_told_which_was_chosen(loaded, tmp_path):
     train, test = loaded
     told = []
-    folder = record(train, tmp_path / "run", epochs=8, recipe=FAST, test=test, log=told.append)
+    folder = record_run(train, tmp_path / "run", epochs=8, recipe=FAST, test=test, log=told.append)
     assert any("a text CNN" in line for line in told)
     assert folder.metadata["model"]["name"] == "text_cnn"
     dataset = folder.metadata["dataset"]
@@ -61,7 +63,7 @@ def test_a_network_learns_the_words_and_is_told_which_was_chosen(loaded, tmp_pat
 
 def test_the_vocabulary_is_left_beside_the_network(loaded, tmp_path):
     train, _ = loaded
-    folder = record(train, tmp_path / "run", **QUICK)
+    folder = record_run(train, tmp_path / "run", **QUICK)
     assert Vocabulary.read(folder.path / "vocabulary.json") == train.vocabulary
     assert json.loads((folder.path / "vocabulary.json").read_text())["fingerprint"] == train.fingerprint
 
@@ -70,7 +72,7 @@ def test_the_vocabulary_is_left_beside_the_network(loaded, tmp_path):
 def test_every_score_works_on_texts(recorded, name):
     folder, train = recorded
     try:
-        found = score(folder, train, [name])[name]
+        found = score_run(folder, train, [name])[name]
     except MissingArrayError:
         assert not set(SCORES[name].card.needs) <= {"features", "probs", "labels", "grad_norm", *folder.arrays()}
         return
@@ -85,7 +87,7 @@ def test_every_method_keeps_its_share_of_texts(recorded, name):
     chosen = METHODS[name].at(0.5)
     if "subset_mask" in str(chosen.score):
         pytest.fail("subset runs are left out by name")
-    selection = select(folder, train, keep=0.5, method=name, out=folder.path / f"{name}.parquet", gallery=False)
+    selection = select_run(folder, train, keep=0.5, method=name, out=folder.path / f"{name}.parquet", gallery=False)
     assert len(set(selection.index.tolist())) == 24
 
 
@@ -110,7 +112,7 @@ def test_every_policy_trains_on_texts(loaded, tmp_path, name):
 
 
 def test_a_recording_of_texts_is_the_same_twice(loaded, tmp_path):
-    runs = [record(dw.load(tmp_path / "r.tsv")[0], tmp_path / name, **QUICK) for name in ("one", "two")]
+    runs = [record_run(dw.load(tmp_path / "r.tsv")[0], tmp_path / name, **QUICK) for name in ("one", "two")]
     assert torch.equal(*(run.arrays()["p_label"] for run in runs))
     assert torch.equal(*(run.arrays()["margin"] for run in runs))
 
@@ -168,11 +170,11 @@ class TestPretrained:
         write_texts(tmp_path / "r.tsv", 60)
         train, test = dw.load(tmp_path / "r.tsv", tokenizer=name)
         recipe = Recipe(batch=16, optimizer="adamw", lr=1e-2, precision="fp32", workers=0)
-        folder = record(train, tmp_path / "run", epochs=20, recipe=recipe, model=name, test=test)
+        folder = record_run(train, tmp_path / "run", epochs=20, recipe=recipe, model=name, test=test)
         assert folder.metadata["dataset"]["tokenizer"] == name
         last = pq.read_table(folder.path / "history.parquet").to_pylist()[-1]
         assert last["accuracy"] > 0.9  # the words tell
-        for found in score(folder, train, ["el2n", "grand_full", "grand_last"]).values():
+        for found in score_run(folder, train, ["el2n", "grand_full", "grand_last"]).values():
             assert bool(torch.isfinite(found).all())
 
     def test_a_selection_by_a_small_network_serves_a_large_one(self, tmp_path):

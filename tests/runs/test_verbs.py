@@ -11,8 +11,9 @@ import torch
 
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record
-from datawinnow.runs.verbs import score, select, selected
+from datawinnow.runs.record import record_run
+from datawinnow.runs.score import score_run
+from datawinnow.runs.select import select_run, selection_of
 
 from .conftest import FAST, make_blobs, make_images
 
@@ -21,7 +22,7 @@ from .conftest import FAST, make_blobs, make_images
 def recorded(tmp_path_factory):
     """Recorded once; each test has a copy."""
     path = tmp_path_factory.mktemp("recorded") / "run"
-    record(make_blobs(), path, epochs=30, recipe=FAST)
+    record_run(make_blobs(), path, epochs=30, recipe=FAST)
     return path
 
 
@@ -66,20 +67,20 @@ class TestCharge:
         ],
     )
     def test_of_a_selection(self, run, blobs, method, options, epochs, charge):
-        select(run, blobs, keep=0.5, method=method, score_options=options, epochs=epochs)
+        select_run(run, blobs, keep=0.5, method=method, score_options=options, epochs=epochs)
         meta = RunFolder.open(run.path).metadata["options"]["select"]
         assert meta["charge"] == charge
         assert meta["epochs"] == charge // 60
-        assert selected(run)[1]["charge"] == charge
+        assert selection_of(run)[1]["charge"] == charge
 
     def test_of_a_score(self, run, blobs):
-        score(run, blobs, ["el2n", "aum"], epochs=12)
+        score_run(run, blobs, ["el2n", "aum"], epochs=12)
         fields = {f.name: f.metadata for f in run.scores().schema}
         assert (fields["el2n"][b"charge"], fields["el2n"][b"epochs"]) == (b"600", b"10")
         assert (fields["aum"][b"charge"], fields["aum"][b"epochs"]) == (b"720", b"12")
 
     def test_stages_pass_no_examples_of_their_own(self, run, blobs):
-        select(run, blobs, keep=0.5)
+        select_run(run, blobs, keep=0.5)
         cost = RunFolder.open(run.path).metadata["cost"]
         assert set(cost) == {"record", "score", "select"}
         for stage in ("score", "select"):
@@ -89,31 +90,31 @@ class TestCharge:
 
 class TestEpochs:
     def test_the_first_epochs_give_what_a_shorter_recording_would(self, run, blobs, tmp_path):
-        short = record(blobs, tmp_path / "short", epochs=12, schedule_epochs=30, recipe=FAST)
+        short = record_run(blobs, tmp_path / "short", epochs=12, schedule_epochs=30, recipe=FAST)
         for method in ("dual_beta", "aum"):
-            cut = select(run, blobs, keep=0.3, method=method, epochs=12)
-            assert cut.index.tolist() == select(short, blobs, keep=0.3, method=method).index.tolist()
-            assert cut.index.tolist() != select(run, blobs, keep=0.3, method=method).index.tolist()
+            cut = select_run(run, blobs, keep=0.3, method=method, epochs=12)
+            assert cut.index.tolist() == select_run(short, blobs, keep=0.3, method=method).index.tolist()
+            assert cut.index.tolist() != select_run(run, blobs, keep=0.3, method=method).index.tolist()
 
     @pytest.mark.parametrize("epochs", [0, -1, 31])
     def test_others_than_were_recorded_are_refused(self, run, blobs, epochs):
         with pytest.raises(ArgumentError, match=rf"epochs must be a whole number in \[1, 30\], got {epochs}"):
-            select(run, blobs, keep=0.3, epochs=epochs)
+            select_run(run, blobs, keep=0.3, epochs=epochs)
         with pytest.raises(ArgumentError, match=r"epochs must be"):
-            score(run, blobs, ["aum"], epochs=epochs)
+            score_run(run, blobs, ["aum"], epochs=epochs)
 
 
 class TestScore:
     def test_options_are_for_one_score(self, run, blobs):
         with pytest.raises(ArgumentError, match=r"options \{'last': 2\} are for one score, but there are 2"):
-            score(run, blobs, ["el2n", "aum"], options={"last": 2})
+            score_run(run, blobs, ["el2n", "aum"], options={"last": 2})
         with pytest.raises(ArgumentError, match="aum has no option 'last'"):
-            score(run, blobs, ["aum"], options={"last": 2})
+            score_run(run, blobs, ["aum"], options={"last": 2})
         with pytest.raises(ArgumentError, match="name at least one score"):
-            score(run, blobs, [])
+            score_run(run, blobs, [])
 
     def test_an_array_that_was_not_recorded(self, run, blobs):
-        for verb in (lambda: score(run, blobs, [tdds]), lambda: select(run, blobs, keep=0.3, score=tdds)):
+        for verb in (lambda: score_run(run, blobs, [tdds]), lambda: select_run(run, blobs, keep=0.3, score=tdds)):
             with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*DATA --signals kl_step"):
                 verb()
         assert not (run.path / "scores.parquet").exists()
@@ -122,7 +123,7 @@ class TestScore:
         def sure(p_label, labels):
             return p_label.mean(0) - labels
 
-        found = score(run, blobs, [sure])["sure"]
+        found = score_run(run, blobs, [sure])["sure"]
         expected = run.arrays()["p_label"].mean(0) - blobs.labels
         assert torch.allclose(found, expected)
         assert run.scores().column("sure").to_pylist() == found.tolist()
@@ -130,8 +131,8 @@ class TestScore:
 
 class TestSelect:
     def test_the_file_says_how_it_was_made(self, run, blobs):
-        select(run, blobs, keep=0.1, method="ccs", seed=3, per_class=True)
-        _, meta = selected(run)
+        select_run(run, blobs, keep=0.1, method="ccs", seed=3, per_class=True)
+        _, meta = selection_of(run)
         assert meta.pop("cost") == {stage: run.metadata["cost"][stage] for stage in ("record", "score", "select")}
         assert meta == {
             "format": 1,
@@ -155,7 +156,7 @@ class TestSelect:
         assert stored == {k: v for k, v in meta.items() if k != "format"}
 
     def test_the_evidence_stands_beside_each_example(self, run, blobs):
-        selection = select(run, blobs, keep=0.3, method="dual")
+        selection = select_run(run, blobs, keep=0.3, method="dual")
         rows = pq.read_table(run.path / "selection.parquet").to_pylist()
         p = run.arrays()["p_label"].double()
         for i in (0, 17, 59):
@@ -167,21 +168,21 @@ class TestSelect:
 
     def test_another_selection_takes_the_check_and_the_images_of_the_old_with_it(self, tmp_path):
         data = make_images(24)
-        run = record(data, tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
-        select(run, data, keep=0.5, method="el2n")
+        run = record_run(data, tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
+        select_run(run, data, keep=0.5, method="el2n")
         (run.path / "check.json").write_text("{}")
-        select(run, data, keep=0.5, method="el2n")  # the same again
+        select_run(run, data, keep=0.5, method="el2n")  # the same again
         assert (run.path / "check.json").exists()
-        select(run, data, keep=0.25, method="el2n", gallery=False)
+        select_run(run, data, keep=0.25, method="el2n", gallery=False)
         assert not (run.path / "check.json").exists()
         assert not (run.path / "gallery.parquet").exists()
 
     def test_a_selection_to_another_file_leaves_the_run_as_it_is(self, tmp_path):
         data = make_images(24)
-        run = record(data, tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
-        select(run, data, keep=0.5, method="el2n")
+        run = record_run(data, tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
+        select_run(run, data, keep=0.5, method="el2n")
         before = {name: (run.path / name).read_bytes() for name in ("selection.parquet", "gallery.parquet")}
-        other = select(run, data, keep=0.25, method="aum", out=tmp_path / "other.parquet")
+        other = select_run(run, data, keep=0.25, method="aum", out=tmp_path / "other.parquet")
         assert {name: (run.path / name).read_bytes() for name in before} == before
         assert RunFolder.open(run.path).metadata["options"]["select"]["method"] == "el2n"
         table = pq.read_table(tmp_path / "other.parquet")

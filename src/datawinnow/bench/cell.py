@@ -26,11 +26,11 @@ from datawinnow.core.files import finite_or_none, read_json, write_json
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
 from datawinnow.methods.method import epochs_charged, reads_probe, select_by_method
 from datawinnow.models import build, choose
-from datawinnow.runs.dataset_info import facts_of
 from datawinnow.runs.record import fit_recorded
 from datawinnow.runs.sparse import sparse
 from datawinnow.train import fit
@@ -180,10 +180,17 @@ def model_name(grid: Grid, train: Any, *, scoring: bool = False) -> str:
 
 
 def _network(run: _Run, *, scoring: bool = False) -> torch.nn.Module:
-    grid, train = run.grid, run.train
+    grid, train, info = run.grid, run.train, dataset_info(run.train)
     options = grid.score.model_options if scoring and grid.score.model else grid.train.model_options
     with forked(run.cell.seed, "weights"):
-        return build(model_name(grid, train, scoring=scoring), **facts_of(train), **options)
+        return build(
+            model_name(grid, train, scoring=scoring),
+            shape=info.shape,
+            classes=len(info.classes),
+            vocabulary=info.vocabulary,
+            tokenizer=info.tokenizer,
+            **options,
+        )
 
 
 def _train(run: _Run, selection: Selection, changed: Tensor) -> _Reached:

@@ -16,12 +16,13 @@ from datawinnow.core.files import read_json, write_json
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.kept import Kept
 from datawinnow.methods.method import METHODS, select_by_method
 from datawinnow.models import MODELS
-from datawinnow.runs.dataset_info import Model, check_outputs, describe, network, read_labels
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.runs.selection_file import digest
 from datawinnow.runs.stage import augment_of, settle
 from datawinnow.train import Recipe, fit
@@ -39,7 +40,7 @@ class Trial:
         folder: the run.
         train: the whole dataset.
         test: held-out split.
-        metadata: what `describe` says of ``train``.
+        info: of ``train``.
         own: what the run says of its selection.
         selection: what was kept.
         keep: fraction kept.
@@ -54,7 +55,7 @@ class Trial:
     folder: RunFolder
     train: Any
     test: Any
-    metadata: Mapping[str, Any]
+    info: DatasetInfo
     own: Mapping[str, Any]
     selection: Selection
     keep: float
@@ -79,21 +80,21 @@ class Trial:
             return self.selection
         if name == "shorter_full":
             return Selection.everything(len(self.train))
-        draw, labels = stream(seed, "check", "random"), read_labels(self.train)
+        draw, labels = stream(seed, "check", "random"), self.info.labels
         return select_by_method(METHODS["random"], {}, labels, keep=self.keep, generator=draw)[0]
 
     def row(self, name: str, seed: int, progress: Progress | None) -> Row:
         """Train one arm; what it reached after the last epoch and what it cost."""
         label, epochs = self.arms[name]
-        built, model_name, _ = network(self.model, self.metadata, seed, **self.options)
+        built, model_name, _ = build_network(self.model, self.info, seed, self.options)
         kept = Kept(self.train, self.chosen(name, seed))
         told = _named(progress, f"checking: {label}")
         _, history = fit(built, kept, epochs=epochs, test=self.test, seed=seed, recipe=self.recipe, progress=told)
         return result_row(
             benchmark="check",
-            dataset=self.metadata["name"],
-            fingerprint=self.metadata["fingerprint"],
-            n=self.metadata["n"],
+            dataset=self.info.name,
+            fingerprint=self.info.fingerprint,
+            n=self.info.n,
             test_n=len(self.test),
             scenario="clean",
             changed_kept=None,
@@ -203,10 +204,11 @@ def _trial(
     own = folder.metadata["options"].get("select")
     if own is None:
         raise RunError(f"{folder.path} has no selection to check; make one with: datawinnow select RUN --keep 0.3")
-    metadata = describe(train)
-    folder.check_dataset(metadata["fingerprint"], metadata["name"])
-    built, name, _ = network(model, metadata, 0, **options)
-    check_outputs(built, train, metadata)
+    info = dataset_info(train)
+    train = info.data
+    folder.check_dataset(info)
+    built, name, _ = build_network(model, info, 0, options)
+    check_outputs(built, info)
     settings = {
         "method": own["method"],
         "selection": digest(selection),
@@ -225,7 +227,7 @@ def _trial(
     recipe, arithmetic = settle(built, train, asked, told)
     about = {"settings": settings, "arithmetic": arithmetic}
     rows = tuple(before.get("rows", ()))
-    return Trial(folder, train, test, metadata, own, selection, keep, epochs, model, options, recipe, about, rows)
+    return Trial(folder, train, test, info, own, selection, keep, epochs, model, options, recipe, about, rows)
 
 
 def _before(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.cost import Cost
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.methods.method import (
     Arrays,
     Method,
@@ -64,7 +65,7 @@ class Recording:
         needs = needs_of(method)
         if lacking(self.folder, needs):
             self._again()
-        probing = probing_at(self.folder, method, int(self.how["seed"]), self.train, self._network)
+        probing = probing_at(self.folder, method, int(self.how["seed"]), dataset_info(self.train), self._network)
         cost = probing.make(needs)
 
         def get(name: str) -> Tensor:
@@ -108,9 +109,9 @@ def _where(folder: Path, name: str) -> Path:
     )
 
 
-def probing_at(folder: Path, method: Method, seed: int = 0, train: Any = None, load: Any = None) -> Probing:
-    """What the network of the recording in ``folder`` says; without ``train`` and ``load`` only what is there."""
-    return Probing(folder / "probe", train, load, seed, options=probe_options_of(method))
+def probing_at(folder: Path, method: Method, seed: int = 0, info: Any = None, load: Any = None) -> Probing:
+    """What the network of the recording in ``folder`` says; without ``info`` and ``load`` only what is there."""
+    return Probing(folder / "probe", info, load, seed, options=probe_options_of(method))
 
 
 def awaited(folder: Path, method: Method) -> bool:

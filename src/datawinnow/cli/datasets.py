@@ -82,7 +82,7 @@ def begin(source: str, loading: Loading, screen: Screen, run: Path | None, **how
         run: the run folder, or None for the default.
         how: ``model``, ``model_options``, ``seed`` of `datawinnow.runs.record.begin`.
     """
-    from datawinnow.runs.record import begin as begin_run
+    from datawinnow.runs.record import begin_run
 
     options = loading.given()
     train, test = load(source, options, screen)

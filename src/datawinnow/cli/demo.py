@@ -50,12 +50,12 @@ def images(screen: Screen, grid: Grid, folder: Path) -> Path:
     """A prune run as in the grid, for its gallery and its data map; the path of its page."""
     from datawinnow import report
     from datawinnow.bench.cell import datasets_of
-    from datawinnow.runs.record import record
-    from datawinnow.runs.verbs import select
+    from datawinnow.runs.record import record_run
+    from datawinnow.runs.select import select_run
 
     train, test = datasets_of(grid)
     with screen.stage("recording once more, for images") as stage:
-        done = record(
+        done = record_run(
             train,
             folder,
             test=test,
@@ -66,6 +66,6 @@ def images(screen: Screen, grid: Grid, folder: Path) -> Path:
             source=grid.data.source,
             progress=stage,
         )
-    select(done, train, keep=KEEP)
+    select_run(done, train, keep=KEEP)
     page: Path = report.write(folder)
     return page

@@ -121,7 +121,7 @@ def prune(
     from datawinnow.methods.registry import fitted, needs_recording
     from datawinnow.runs.early_stopping import settled_for
     from datawinnow.runs.probe_arrays import check_movable
-    from datawinnow.runs.verbs import select as select_run
+    from datawinnow.runs.select import select_run
 
     screen = Screen(quiet=quiet)
     method = fitted(choosing.chosen(), checking.train_epochs)
@@ -206,13 +206,13 @@ def _record(
 ) -> None:
     from datawinnow.cli.record import all_signals
     from datawinnow.methods.method import needs_of
-    from datawinnow.runs.record import record
+    from datawinnow.runs.record import record_run
 
     options["source"] = found.lasting(options["source"])
     signals = all_signals(["kl_step"] if "kl_step" in needs_of(method) else [])
     log = found.but_network(screen)
     with screen.stage("recording") as stage:
-        done = record(train, folder.path, test=test, signals=signals, progress=stage, log=log, **how, **options)
+        done = record_run(train, folder.path, test=test, signals=signals, progress=stage, log=log, **how, **options)
     folder.metadata = done.metadata
 
 

@@ -54,7 +54,7 @@ def record(
     how: dict[str, Any] = {"model": training.model, "model_options": options, "seed": seed}
     train, test, folder = found.begin(data, loading, screen, run, **how)
     from datawinnow.runs.early_stopping import ENOUGH
-    from datawinnow.runs.record import record as record_run
+    from datawinnow.runs.record import record_run
 
     with screen.stage("recording") as stage:
         folder = record_run(

@@ -62,7 +62,7 @@ def score(
     """
     from datawinnow.core.card import card_of
     from datawinnow.runs.folder import RunFolder
-    from datawinnow.runs.verbs import score as score_run
+    from datawinnow.runs.score import score_run
     from datawinnow.scores import METHODS
 
     screen = Screen(quiet=quiet)

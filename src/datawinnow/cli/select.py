@@ -44,7 +44,7 @@ def select(
     """
     from datawinnow.core.budget import budget_of
     from datawinnow.runs.folder import RunFolder
-    from datawinnow.runs.verbs import select as select_run
+    from datawinnow.runs.select import select_run
 
     budget_of(keep, 1)
     screen = Screen(quiet=quiet)

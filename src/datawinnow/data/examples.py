@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -196,15 +195,3 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 def short_name(path: Path | str) -> str:
     """A dataset's name from its path."""
     return Path(str(path).removeprefix("hf:")).stem or "data"
-
-
-def describe(examples: Any) -> dict[str, Any]:
-    """What goes into ``run.json`` about a dataset."""
-    return {
-        "name": examples.name,
-        "fingerprint": examples.fingerprint,
-        "n": len(examples),
-        "shape": list(examples.shape),
-        "classes": list(examples.classes),
-        "notes": list(examples.notes),
-    }

@@ -19,11 +19,12 @@ from datawinnow.core.curvature import REPEATS
 from datawinnow.core.duration import duration
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import ResidentBatches, batches_of
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import Examples
 from datawinnow.methods.method import Method, method_of, needs_of, reads_probe
 from datawinnow.methods.registry import needs_recording
 from datawinnow.record import Recorder
-from datawinnow.runs.dataset_info import Model, check_outputs, describe, network
+from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.train.fit import Recipe, fabric_for
 from datawinnow.train.precision import autocast, fastest, float32_head
 
@@ -68,10 +69,11 @@ def estimate(
         ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
     """
     recipe = recipe or Recipe()
-    metadata = describe(train)
+    info = dataset_info(train)
+    train = info.data
     chosen = method_of(method)
-    built, name, _ = network(model, metadata, 0, **(model_options or {}))
-    check_outputs(built, train, metadata)
+    built, name, _ = build_network(model, info, 0, model_options)
+    check_outputs(built, info)
     device = fabric_for(recipe.device).device
     # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
     resident = resident_bytes()
@@ -85,7 +87,7 @@ def estimate(
     if needs_recording(chosen):
         stages["record"] = training(n, epochs)
         if reads_probe(chosen):
-            stages["probe"] = overhead + per_step / recipe.batch * n * _looking(chosen, len(metadata["classes"]))
+            stages["probe"] = overhead + per_step / recipe.batch * n * _looking(chosen, len(info.classes))
         stages["score"] = SCORING * n * epochs * len(needs_of(chosen))
     if keep is not None:
         stages["train"] = training(budget_of(keep, n), train_epochs or epochs)

@@ -18,6 +18,7 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.provenance import commit, now, versions
 from datawinnow.core.tables import read_table, write_table
+from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.methods.method import Arrays
 from datawinnow.record import column
 from datawinnow.runs.selection_file import read_selection, write_selection
@@ -43,7 +44,7 @@ class RunFolder:
         self.metadata = metadata
 
     @classmethod
-    def create(cls, path: Path, *, dataset: Mapping[str, Any], seed: int, model: Mapping[str, Any]) -> RunFolder:
+    def create(cls, path: Path, *, dataset: DatasetInfo, seed: int, model: Mapping[str, Any]) -> RunFolder:
         """A new run folder, or the one that is there if it is about the same dataset.
 
         Raises:
@@ -54,9 +55,9 @@ class RunFolder:
         for stale in [f for where in ("", "*/") for f in path.glob(f"{where}.*.part" if ours else ".run.json.*.part")]:
             stale.unlink(missing_ok=True)
         if ours:
-            found = cls.open(path)
-            found.check_dataset(str(dataset["fingerprint"]), str(dataset["name"]))
-            return found
+            folder = cls.open(path)
+            folder.check_dataset(dataset)
+            return folder
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file, not a folder; give another folder with --run")
         if path.exists() and any(path.iterdir()):
@@ -66,7 +67,7 @@ class RunFolder:
             "name": path.name,
             "created": now(),
             "status": {},
-            "dataset": dict(dataset),
+            "dataset": dataset.as_dict(),
             "options": {},
             "seed": seed,
             "device": "cuda" if torch.cuda.is_available() else "cpu",
@@ -99,18 +100,23 @@ class RunFolder:
             raise RunError(f"{path / 'run.json'} lacks {', '.join(missing)}: it was not written by datawinnow record")
         return cls(path, metadata)
 
-    def check_dataset(self, fingerprint: str, name: str) -> None:
+    @property
+    def dataset(self) -> DatasetInfo:
+        """Description of the run's dataset, as ``run.json`` has it."""
+        return DatasetInfo.from_dict(self.metadata["dataset"])
+
+    def check_dataset(self, info: DatasetInfo) -> None:
         """Refuse another dataset by name.
 
         Raises:
             RunError: the fingerprints differ.
         """
-        own = self.metadata["dataset"]
-        if own["fingerprint"] != fingerprint:
+        name, n, fingerprint = (self.metadata["dataset"][key] for key in ("name", "n", "fingerprint"))
+        if fingerprint != info.fingerprint:
             raise RunError(
-                f"{self.path} is about the dataset {own['name']!r} ({own['n']:,} examples, fingerprint "
-                f"{own['fingerprint']}), not {name!r} (fingerprint {fingerprint}): give another --run folder, "
-                "or the dataset that it was made with"
+                f"{self.path} is about the dataset {name!r} ({n:,} examples, fingerprint {fingerprint}), not "
+                f"{info.name!r} (fingerprint {info.fingerprint}): give another --run folder, or the dataset that it "
+                "was made with"
             )
 
     def update(self, **metadata: Any) -> None:
@@ -214,24 +220,22 @@ class RunFolder:
 
     def write_scores(
         self,
-        ids: list[str],
-        labels: Tensor,
+        info: DatasetInfo,
         scores: Mapping[str, Tensor],
-        about: Mapping[str, Mapping[str, Any]],
+        descriptions: Mapping[str, Mapping[str, Any]],
         cost: Cost | None = None,
     ) -> None:
         """``scores.parquet``: id, label and a float32 column a score with how it was made; earlier scores stay.
 
         Args:
-            ids: (n,) names of the examples.
-            labels: (n,) int64.
+            info: of the dataset: its ids and labels.
             scores: name -> (n,).
-            about: name -> how it was made.
+            descriptions: name -> how it was made.
             cost: of computing them.
         """
         old = self.scores() if (self.path / "scores.parquet").exists() else None
         fields = [pa.field("id", pa.string()), pa.field("label", pa.int64())]
-        columns: list[Any] = [pa.array(ids), pa.array(labels.numpy())]
+        columns: list[Any] = [pa.array(info.ids), pa.array(info.labels.numpy())]
         if old is not None:
             for field in list(old.schema)[2:]:
                 if field.name not in scores:
@@ -240,7 +244,7 @@ class RunFolder:
         for name, score in scores.items():
             metadata = {
                 key: json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-                for key, value in about[name].items()
+                for key, value in descriptions[name].items()
             }
             fields.append(pa.field(name, pa.float32(), metadata=metadata))
             columns.append(pa.array(score.to(torch.float32).numpy()))

@@ -18,9 +18,10 @@ from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.tables import write_table
 from datawinnow.data.batches import batches_of
-from datawinnow.runs.dataset_info import ids_of, network
+from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.runs.evidence import groups, moments
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.network import build_network
 from datawinnow.train.checkpoint import load_checkpoint, read_metadata
 
 EACH = 24
@@ -31,15 +32,14 @@ LETTERS = 280
 """Letters of a text in the gallery, at most."""
 
 
-def is_shown(metadata: Mapping[str, Any]) -> bool:
-    """Whether the examples of the dataset that ``facts`` describe are (channels, height, width), or texts."""
-    shape = metadata["dataset"]["shape"]
-    return (len(shape) == 3 and min(shape) > 0) or "vocabulary" in metadata["dataset"]
+def is_shown(info: DatasetInfo) -> bool:
+    """Whether the examples of the dataset are images (channels, height, width) or texts."""
+    return (len(info.shape) == 3 and min(info.shape) > 0) or info.vocabulary is not None
 
 
 def write_gallery(
     folder: RunFolder,
-    train: Any,
+    info: DatasetInfo,
     selection: Selection,
     arrays: Mapping[str, Tensor],
     p_mean: Tensor,
@@ -50,7 +50,7 @@ def write_gallery(
 
     Args:
         folder: a recorded run.
-        train: its dataset.
+        info: of its dataset.
         selection: what was kept.
         arrays: recorded arrays.
         p_mean: (n,) mean of ``p_label``.
@@ -64,11 +64,11 @@ def write_gallery(
     learned = arrays["correct"][-1].bool() if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
     shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
     ids = torch.unique(torch.cat(list(shown.values())))
-    guesses = dict(zip(ids.tolist(), _guesses(folder, train, ids), strict=True))
-    names, classes = ids_of(train), folder.metadata["dataset"]["classes"]
+    guesses = dict(zip(ids.tolist(), _guesses(folder, info, ids), strict=True))
+    train, names, classes = info.data, info.ids, folder.dataset.classes
     texts = getattr(train, "texts", None)
-    if texts is None and "vocabulary" in folder.metadata["dataset"]:
-        return  # token ids of whom nobody told the texts
+    if texts is None and info.vocabulary is not None:
+        return  # token ids without their texts
     rows: list[dict[str, Any]] = []
     for group, members in shown.items():
         for i in members.tolist():
@@ -93,7 +93,7 @@ def write_gallery(
 
 
 @torch.no_grad()
-def _guesses(folder: RunFolder, train: Any, ids: Tensor) -> list[int | None]:
+def _guesses(folder: RunFolder, info: DatasetInfo, ids: Tensor) -> list[int | None]:
     """The class that the recorded network prefers; None where the network cannot be built again from its name.
 
     Raises:
@@ -106,14 +106,15 @@ def _guesses(folder: RunFolder, train: Any, ids: Tensor) -> list[int | None]:
         return unknown
     folder.check_made(read_metadata(path), path)
     try:
-        model, _, _ = network(metadata["model"]["name"], metadata["dataset"], 0, **metadata["model"].get("options", {}))
+        model, _, _ = build_network(metadata["model"]["name"], folder.dataset, 0, metadata["model"].get("options", {}))
         load_checkpoint(path, model, None)
     except Exception:  # the user's own function, of which only the name is known: a guess must not stop a selection
         return unknown
     model.eval()
-    part = train.subset(ids) if hasattr(train, "subset") else Subset(train, ids.tolist())
+    train = info.data
+    subset = train.subset(ids) if hasattr(train, "subset") else Subset(train, ids.tolist())
     guesses: list[int | None] = []
-    for _, x, _ in batches_of(part, torch.device("cpu"), workers=0).test(256):
+    for _, x, _ in batches_of(subset, torch.device("cpu"), workers=0).test(256):
         guesses += model(x).argmax(1).tolist()
     return guesses
 

@@ -17,14 +17,15 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import read_json
 from datawinnow.core.rng import forked, stream
+from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.examples import stratified
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.methods.registry import EMBEDDING, HELD_OUT, PROBED, is_probed, options_made
 from datawinnow.models import MODELS, build
 from datawinnow.probe import Probed, held_out, probe
 from datawinnow.probe.sentences import probe_sentences
-from datawinnow.runs.dataset_info import Model, network_facts, read_labels
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.network import Model
 from datawinnow.train.checkpoint import load_checkpoint
 from datawinnow.train.fit import fabric_for
 
@@ -44,7 +45,7 @@ class Probing:
 
     Attributes:
         folder: where the arrays are kept: ``<folder>/<pass>/<name>.npy``.
-        train: the dataset that was recorded, with the labels that were trained on.
+        info: of the dataset that was recorded, with the labels that were trained on.
         load: gives the recorded network, on its device; called at most once.
         seed: of random directions, and of the examples that stand in for held-out data.
         val: held-out data; a stratified tenth of ``train`` stands in unless given, never the test split.
@@ -54,7 +55,7 @@ class Probing:
     """
 
     folder: Path
-    train: Any
+    info: DatasetInfo
     load: Callable[[], nn.Module]
     seed: int = 0
     val: Any = None
@@ -119,19 +120,19 @@ class Probing:
         return {key: value for key, value in self.options.items() if key in options_made(name)}
 
     def _pass(self, name: str) -> Probed:
-        check_movable((name,), self.train)
+        check_movable((name,), self.info.data)
         place = self._place(name)
         if place.name not in self._passes:
             how: dict[str, Any] = {"out": place, "seed": self.seed, "progress": self.progress}
             if EMBEDDING in self._own(name):
                 held = {"prefix": "val_"} if name in HELD_OUT else {}
-                data, model = self.val if held else self.train, self.options[EMBEDDING]
+                data, model = self.val if held else self.info.data, self.options[EMBEDDING]
                 found = probe_sentences(data, model, out=place, progress=self.progress, **held)
             elif name in HELD_OUT and self.val is not None:
                 found = held_out(self._network(), self.val, **how)
             else:
                 names = TOGETHER if name in (*TOGETHER, *HELD_OUT) else (name,)
-                found = probe(self._network(), self.train, arrays=names, **how, **self._own(name))
+                found = probe(self._network(), self.info.data, arrays=names, **how, **self._own(name))
             self._passes[place.name] = found
             for note in found.notes:
                 self._tell(f"probe: {note}")
@@ -143,7 +144,7 @@ class Probing:
         return self._loaded[0]
 
     def _stand_in(self, name: str) -> Tensor:
-        labels = read_labels(self.train)
+        labels = self.info.labels
         count = budget_of(STANDS_IN, len(labels))
         ids = stratified(labels, count, stream(self.seed, "held out"))
         self._tell(
@@ -176,7 +177,7 @@ def check_movable(needs: tuple[str, ...], train: Any) -> None:
 
 def probing_of(
     folder: RunFolder,
-    train: Any,
+    info: DatasetInfo,
     *,
     model: Model = None,
     val: Any = None,
@@ -188,7 +189,7 @@ def probing_of(
 
     Args:
         folder: the run; its network is read when the first array is asked for.
-        train: its dataset.
+        info: of its dataset.
         model: the function that made the network, where the run only knows its name.
         val: held-out data, if there are any.
         options: of the arrays.
@@ -205,30 +206,37 @@ def probing_of(
                 "--run folder"
             )
         with forked(0, "weights"):  # which are replaced
-            built = fresh(folder, model)
+            built = network_of_run(folder, model)
         load_checkpoint(file, built, None)
         recipe = folder.metadata["options"].get("record", {}).get("recipe", {})
         return built.to(fabric_for(recipe.get("device", "auto")).device)
 
     seed = int(folder.metadata.get("seed", 0))
-    how: dict[str, Any] = {"val": val, "options": dict(options or {}), "progress": progress, "log": log}
-    return Probing(folder.path / "probe", train, load, seed, **how)
+    options = dict(options or {})
+    return Probing(folder.path / "probe", info, load, seed, val=val, options=options, progress=progress, log=log)
 
 
-def fresh(folder: RunFolder, model: Model = None) -> nn.Module:
+def network_of_run(folder: RunFolder, model: Model = None) -> nn.Module:
     """A fresh network as the run recorded with; its weights draw from torch's global generator.
 
     Raises:
         ArgumentError: the run only knows the name of a function of the user's, and it is not given.
     """
-    about, metadata = folder.metadata["model"], folder.metadata["dataset"]
+    about, info = folder.metadata["model"], folder.dataset
     name = str(about["name"])
     if model is None and name not in MODELS and ":" not in name:
         raise ArgumentError(
             f"{folder.path} was recorded with a network of your own, of which it only knows the name {name!r}: "
             'give it again with model= (or record with "module:function")'
         )
-    return build(model or name, **network_facts(metadata), **dict(about.get("options", {})))
+    return build(
+        model or name,
+        shape=info.shape,
+        classes=len(info.classes),
+        vocabulary=info.vocabulary,
+        tokenizer=info.tokenizer,
+        **dict(about.get("options", {})),
+    )
 
 
-__all__ = ["Probing", "check_movable", "fresh", "probing_of"]
+__all__ = ["Probing", "check_movable", "network_of_run", "probing_of"]

@@ -10,15 +10,15 @@ from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
-from datawinnow.data.fingerprint import check_map_style
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.methods.method import Method, method_of, needs_of, rehearse, select_by_method
 from datawinnow.methods.registry import fitted, needs_recording
-from datawinnow.runs.dataset_info import Model, read_labels
 from datawinnow.runs.early_stopping import settled_for
+from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import check_movable
-from datawinnow.runs.record import begin, record
-from datawinnow.runs.verbs import select
+from datawinnow.runs.record import begin_run, record_run
+from datawinnow.runs.select import select_run
 from datawinnow.train import Recipe
 
 
@@ -71,7 +71,7 @@ def prune(
         MissingArrayError: the method needs an array that neither a recording nor its network makes.
         RunError: ``run`` is about another dataset, or was begun with other options.
     """
-    check_map_style(train)
+    info = dataset_info(train)
     budget_of(keep, len(train))
     chosen = fitted(method_of(method, **parts), train_epochs)
     until = None if until_stable is None else settled_for(chosen, keep=keep, epochs=epochs, enough=until_stable)
@@ -80,12 +80,14 @@ def prune(
     if not needs_recording(chosen):  # nothing to learn from a recording
         if run is None and not needs_of(chosen):
             generator = stream(seed, "select", chosen.key, f"{keep:g}")
-            return Kept(train, select_by_method(chosen, {}, read_labels(train), keep=keep, generator=generator)[0])
+            return Kept(train, select_by_method(chosen, {}, info.labels, keep=keep, generator=generator)[0])
         with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
-            folder, _, _ = begin(train, Path(run) if run is not None else Path(scratch) / "run", model=model, seed=seed)
+            folder, _, _ = begin_run(
+                info, Path(run) if run is not None else Path(scratch) / "run", model=model, seed=seed
+            )
             probe_kwargs = {"val": val, "progress": progress}
-            kept = select(
-                folder, train, keep=keep, method=chosen, seed=seed, gallery=run is not None, probe_kwargs=probe_kwargs
+            kept = select_run(
+                folder, info, keep=keep, method=chosen, seed=seed, gallery=run is not None, probe_kwargs=probe_kwargs
             )
             return Kept(train, kept)
     how: dict[str, Any] = {
@@ -97,8 +99,8 @@ def prune(
         "recipe": recipe,
     }
     with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
-        folder = record(
-            train,
+        folder = record_run(
+            info,
             Path(run) if run is not None else Path(scratch) / "run",
             signals=(*RECORDED, "kl_step") if "kl_step" in needs_of(chosen) else RECORDED,
             until_stable=until,
@@ -108,4 +110,4 @@ def prune(
         own = model if callable(model) else None
         probe_kwargs = {"model": own, "val": val, "progress": progress}
         options: dict[str, Any] = {"gallery": run is not None, "probe_kwargs": probe_kwargs}
-        return Kept(train, select(folder, train, keep=keep, method=chosen, seed=seed, **options))
+        return Kept(train, select_run(folder, info, keep=keep, method=chosen, seed=seed, **options))

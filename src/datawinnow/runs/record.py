@@ -14,12 +14,13 @@ from torch import nn
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, column
-from datawinnow.runs.dataset_info import Model, check_outputs, describe, network
 from datawinnow.runs.early_stopping import Settled, agreement
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
 
@@ -27,7 +28,7 @@ VOCABULARY = "vocabulary.json"
 """The words of the training texts and their numbers, without which the network is of no use."""
 
 
-def begin(
+def begin_run(
     train: Any,
     run: Path,
     *,
@@ -45,21 +46,21 @@ def begin(
         RunError: the folder is about another dataset, or is something else.
         ArgumentError: the network has fewer outputs than the dataset has classes.
     """
-    metadata = describe(train, source)
-    built, name, why = network(model, metadata, seed, **(model_options or {}))
-    check_outputs(built, train, metadata)
-    if why and log is not None:
-        log(f"network: {why}")
+    info = dataset_info(train, source)
+    built, name, reason = build_network(model, info, seed, model_options)
+    check_outputs(built, info)
+    if reason and log is not None:
+        log(f"network: {reason}")
     count = sum(p.numel() for p in built.parameters())
     about = {"name": name, "parameters": count, "options": dict(model_options or {})}
-    folder = RunFolder.create(run, dataset=metadata, seed=seed, model=about)
-    words = getattr(train, "vocabulary", None)
+    folder = RunFolder.create(run, dataset=info, seed=seed, model=about)
+    words = getattr(info.data, "vocabulary", None)
     if isinstance(words, Vocabulary) and not (folder.path / VOCABULARY).exists():
-        words.write(folder.path / VOCABULARY, metadata["fingerprint"])
+        words.write(folder.path / VOCABULARY, info.fingerprint)
     return folder, built, about
 
 
-def record(
+def record_run(
     train: Any,
     run: Path,
     *,
@@ -105,8 +106,10 @@ def record(
     """
     recipe = recipe or Recipe()
     until = _until(until_stable, epochs, signals)
-    named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
-    folder, built, about = begin(train, run, seed=seed, log=log, **named)
+    named: dict[str, Any] = {"model": model, "model_options": model_options}
+    info = dataset_info(train, source)
+    train = info.data
+    folder, built, about = begin_run(info, run, seed=seed, log=log, **named)
     options = {
         "epochs": epochs,
         "schedule_epochs": schedule_epochs or epochs,

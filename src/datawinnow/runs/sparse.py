@@ -14,7 +14,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.core.tables import write_table
 from datawinnow.data.batches import batches_of
-from datawinnow.runs.dataset_info import ids_of
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.gallery import png
 from datawinnow.vit import KeepSchedule, kept_patches, level_costs, sparsify
@@ -94,7 +94,7 @@ def write_patches(folder: RunFolder, model: nn.Module, data: Any) -> None:
         guesses = model.eval()(x).argmax(1).tolist()
     sparsity: Any = model.sparsity
     rows, columns = sparsity.anatomy.grid(x.shape[-2], x.shape[-1])
-    names, classes = ids_of(data), folder.metadata["dataset"]["classes"]
+    names, classes = dataset_info(data).ids, folder.dataset.classes
     lines = [
         {
             "id": names[i],

@@ -21,22 +21,22 @@ from datawinnow.core.files import read_json, write_json, written_whole
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import derive, forked, stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.fingerprint import fingerprint_of
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.probe import probe
-from datawinnow.runs.dataset_info import Model, read_labels
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.probe_arrays import fresh
+from datawinnow.runs.network import Model
+from datawinnow.runs.probe_arrays import network_of_run
 from datawinnow.train import Recipe, fit
 from datawinnow.train.fit import fabric_for
 
-ARRAYS = ("subset_mask", "subset_correct")
+SUBSET_ARRAYS = ("subset_mask", "subset_correct")
 FRACTION = 0.7
 """Of the examples that a run trains on, as in the paper."""
 
 
 @dataclass(frozen=True)
-class Subsets:
+class SubsetRuns:
     """What the runs gave.
 
     Attributes:
@@ -59,7 +59,7 @@ def subset_runs(
     out: Path,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
-) -> Subsets:
+) -> SubsetRuns:
     """Train networks on random subsets and see which examples each has right, unaugmented, trained on or not.
 
     Every example is in the same number of subsets, ``round(fraction * runs)``, drawn for each by itself: with few runs
@@ -90,9 +90,10 @@ def subset_runs(
             f"fraction={fraction} of {runs} runs puts every example into {each} of them, so there is nothing to "
             "compare with; ask for more runs, or another fraction"
         )
-    n = len(train)
+    info = dataset_info(train)
+    n = info.n
     about = {"runs": runs, "fraction": fraction, "epochs": epochs, "seed": seed, "recipe": recipe.metadata()}
-    _same(out, {"kind": "subsets", "fingerprint": fingerprint_of(train), **about})
+    _same(out, {"kind": "subsets", "fingerprint": info.fingerprint, **about})
     rank = torch.rand(runs, n, generator=stream(seed, "subsets")).argsort(0).argsort(0)
     mask = rank < each
     right, cost = torch.empty(runs, n, dtype=torch.bool), Cost()
@@ -102,23 +103,23 @@ def subset_runs(
             checkpoint = out / f"run-{run:04d}.safetensors"
             named = _named(progress, f"subset {run + 1} of {runs}")
             how: dict[str, Any] = {"epochs": epochs, "recipe": recipe, "progress": named, "checkpoint": checkpoint}
-            _one(train, mask[run], build, derive(seed, "subset", run), file, how)
+            _one(info, mask[run], build, derive(seed, "subset", run), file, how)
             checkpoint.unlink(missing_ok=True)
         right[run], spent = _read(file, mask[run])
         cost += spent
-    return Subsets({"subset_mask": mask, "subset_correct": right}, cost)
+    return SubsetRuns({"subset_mask": mask, "subset_correct": right}, cost)
 
 
 def _one(
-    train: Any, mask: Tensor, build: Callable[[], nn.Module], seed: int, file: Path, how: Mapping[str, Any]
+    info: DatasetInfo, mask: Tensor, build: Callable[[], nn.Module], seed: int, file: Path, how: Mapping[str, Any]
 ) -> None:
     """Train on the examples of ``mask``, look at all, and write both down with what it cost."""
     with forked(seed, "weights"):
         model = build()
     chosen = Selection.of(torch.nonzero(mask).flatten(), len(mask))
-    model, history = fit(model, Kept(train, chosen), seed=seed, **how)
-    found = probe(model.to(fabric_for(how["recipe"].device).device), train, arrays=("probs",), seed=seed)
-    right = found["probs"].argmax(1) == read_labels(train)
+    model, history = fit(model, Kept(info.data, chosen), seed=seed, **how)
+    found = probe(model.to(fabric_for(how["recipe"].device).device), info.data, arrays=("probs",), seed=seed)
+    right = found["probs"].argmax(1) == info.labels
     cost = history.cost + found.cost
     with written_whole(file) as part, part.open("wb") as handle:
         spent = np.array([cost.seconds, cost.forward, cost.backward, cost.flops])
@@ -154,7 +155,7 @@ def _same(out: Path, metadata: dict[str, Any]) -> None:
 
 def subsets_for(
     folder: RunFolder,
-    train: Any,
+    info: DatasetInfo,
     cards: Sequence[Card],
     runs: int | None = None,
     *,
@@ -162,14 +163,14 @@ def subsets_for(
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
     **_: Any,
-) -> Subsets | None:
+) -> SubsetRuns | None:
     """The subset runs that some of ``cards`` need; None if none does.
 
     They train as the run was recorded: its network, its recipe, as many epochs.
 
     Args:
         folder: a recorded run; they are kept under ``subsets/`` in it.
-        train: its dataset.
+        info: of its dataset.
         cards: of the methods.
         runs: how many; those that are there unless told.
         model: the function that made the network, where the run only knows its name.
@@ -179,7 +180,7 @@ def subsets_for(
     Raises:
         MissingArrayError: they are needed, none are there, and nobody says how many.
     """
-    own = next((card for card in cards if set(ARRAYS) & set(card.needs)), None)
+    own = next((card for card in cards if set(SUBSET_ARRAYS) & set(card.needs)), None)
     if own is None:
         return None
     there = sorted((folder.path / "subsets").glob("*/about.json"), key=lambda file: int(read_json(file)["runs"]))
@@ -206,8 +207,8 @@ def subsets_for(
         )
 
     how: dict[str, Any] = {"epochs": folder.epochs, "recipe": recipe, "progress": progress}
-    how |= {"build": lambda: fresh(folder, model), "seed": int(folder.metadata.get("seed", 0)), "out": out}
-    found = subset_runs(train, runs=runs, **how)
+    how |= {"build": lambda: network_of_run(folder, model), "seed": int(folder.metadata.get("seed", 0)), "out": out}
+    found = subset_runs(info, runs=runs, **how)
     folder.charge("subsets", found.cost)
     return found
 
@@ -216,4 +217,4 @@ def _named(progress: Progress | None, what: str) -> Progress | None:
     return None if progress is None else lambda _, done, total: progress(what, done, total)
 
 
-__all__ = ["Subsets", "subset_runs", "subsets_for"]
+__all__ = ["SubsetRuns", "subset_runs", "subsets_for"]

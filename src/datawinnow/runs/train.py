@@ -13,15 +13,16 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
 from datawinnow.core.progress import Progress
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.dynamic._saved import spelled
 from datawinnow.runs import selection_history as chosen
 from datawinnow.runs import sparse
-from datawinnow.runs.dataset_info import Model
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.network import Model
 from datawinnow.runs.plan_file import PlanFile
-from datawinnow.runs.record import begin
+from datawinnow.runs.record import begin_run
 from datawinnow.runs.selection_file import digest
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
@@ -84,8 +85,9 @@ def train_run(
     recipe, epochs = recipe or Recipe(), epochs if passes is None else None
     if record_plan is not None and policy is None:
         raise ArgumentError("record_plan goes with a policy: without one every epoch trains on everything")
-    named: dict[str, Any] = {"model": model, "model_options": model_options, "source": source}
-    folder, built, network = begin(train, run, seed=seed, log=log, **named)
+    info = dataset_info(train, source)
+    train = info.data
+    folder, built, network = begin_run(info, run, model=model, model_options=model_options, seed=seed, log=log)
     options = {
         "epochs": epochs,
         "seed": seed,

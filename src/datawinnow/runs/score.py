@@ -1,0 +1,188 @@
+"""Scores of a run: computed from the recording and from probes of its network, added to ``scores.parquet``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from datawinnow.core.arrays import take
+from datawinnow.core.card import Card, card_of
+from datawinnow.core.cost import Cost
+from datawinnow.core.errors import ArgumentError
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info
+from datawinnow.methods.method import (
+    Arrays,
+    Method,
+    compute_score,
+    epochs_charged,
+    is_probed,
+    score_by_method,
+    score_of,
+    split_options,
+    with_labels,
+)
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.probe_arrays import Probing, probing_of
+from datawinnow.runs.subset_runs import SUBSET_ARRAYS, SubsetRuns, subsets_for
+
+
+def score_run(
+    folder: RunFolder,
+    train: Any,
+    names: Sequence[str | Callable[..., Tensor]],
+    *,
+    epochs: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    subset_runs: int | None = None,
+    **probe_kwargs: Any,
+) -> dict[str, Tensor]:
+    """Compute scores and add them to ``scores.parquet``.
+
+    Args:
+        folder: a recorded run.
+        train: its dataset.
+        names: scores by name, or callables.
+        epochs: read only the first so many recorded epochs.
+        options: keyword arguments of the score, and of the probe that makes its arrays (with one score only).
+        subset_runs: networks to train on random subsets, for memorization; by default those that exist.
+        probe_kwargs: ``model``, ``val``, ``progress`` and ``log`` of `probing_of`, for scores that probe the network.
+
+    Returns:
+        name -> (n,).
+
+    Raises:
+        MissingArrayError: a score needs an array that was not recorded.
+        ArgumentError: no score, unknown ones, options that a score does not have, or options for several scores.
+        RunError: not recorded to the end, or another dataset.
+    """
+    settings = dict(options or {})
+    if not names or (settings and len(names) > 1):
+        raise ArgumentError(
+            f"options {settings} are for one score, but there are {len(names)}: score them one at a time"
+            if names
+            else "name at least one score, for example ['dual']"
+        )
+    info = dataset_info(train)
+    folder.check_dataset(info)
+    probe_options = split_options(names[0], settings)[1] if settings else {}
+    probing = probing_of(folder, info, options=probe_options, **probe_kwargs)
+    cards = [card_of(score_of(name)) for name in names]
+    needs = tuple(need for card in cards for need in card.needs)
+    arrays = with_labels(folder.arrays(epochs, probing, needs), info.labels)
+    check_arrays(arrays, cards, [need for need in needs if need not in SUBSET_ARRAYS])
+    subsets = subsets_for(folder, info, cards, subset_runs, **probe_kwargs)
+    arrays = with_subsets(arrays, subsets)
+    seconds, values, descriptions = 0.0, {}, {}
+    for name, card in zip(names, cards, strict=True):
+        probe_cost = run_probes(folder, probing, card.needs, subsets)
+        start = time.perf_counter()
+        values[card.key] = compute_score(name, arrays, **settings)
+        seconds += time.perf_counter() - start
+        method = Method(card.key, card.name, name, "top", settings)
+        num_epochs = epochs_charged(method, folder.epochs if probe_cost else epochs or folder.epochs)
+        descriptions[card.key] = _describe_score(name, settings, num_epochs, folder.n, probe_cost)
+    cost = Cost(seconds)
+    folder.write_scores(info, values, descriptions, cost)
+    folder.update(cost={"score": cost.as_dict()}, status={"score": "done"})
+    return values
+
+
+def score_method(
+    folder: RunFolder,
+    info: DatasetInfo,
+    method: Method,
+    arrays: Mapping[str, Tensor],
+    *,
+    epochs: int | None,
+    probe_cost: Cost | None,
+) -> Tensor | None:
+    """Compute the score of a method, add it to ``scores.parquet`` and charge it.
+
+    Args:
+        folder: the run.
+        info: of its dataset.
+        method: settled for a fraction kept (`Method.at`).
+        arrays: what the method reads.
+        epochs: recorded epochs that are read; None for all.
+        probe_cost: what the method's probes cost, from `run_probes`.
+
+    Returns:
+        (n,); None for a method without a score.
+    """
+    if method.score is None:
+        return None
+    start = time.perf_counter()
+    values = score_by_method(method, with_labels(arrays, info.labels))
+    folder.charge("score", Cost(time.perf_counter() - start))
+    only = Method(method.key, method.label, method.score, "top", method.score_options, epochs=method.epochs)
+    if not any(is_probed(need) or need in SUBSET_ARRAYS for need in card_of(score_of(method.score)).needs):
+        probe_cost = None  # the selector's
+    num_epochs = epochs_charged(only, folder.epochs if probe_cost else epochs or folder.epochs)
+    description = _describe_score(method.score, method.score_options, num_epochs, folder.n, probe_cost)
+    folder.write_scores(info, {description["method"]: values}, {description["method"]: description})
+    folder.update(status={"score": "done"})
+    return values
+
+
+def check_arrays(arrays: Mapping[str, Tensor], cards: Sequence[Card], needs: Sequence[str]) -> None:
+    """Refuse, before the network is probed, a method that needs an array that is not available.
+
+    Raises:
+        MissingArrayError: naming it and the verb that makes it.
+    """
+    names = dict.fromkeys(arrays)
+    for card in cards:
+        for need in card.needs:
+            if need in needs:
+                take(names, need, method=card.key)
+
+
+def with_subsets(arrays: Mapping[str, Tensor], subsets: SubsetRuns | None) -> Arrays:
+    """``arrays`` and those of the subset runs, if there are any."""
+    extra = subsets.arrays if subsets is not None else {}
+    return Arrays(lambda name: extra[name] if name in extra else arrays[name], (*arrays, *extra))
+
+
+def run_probes(
+    folder: RunFolder, probing: Probing, needs: Sequence[str], subsets: SubsetRuns | None = None
+) -> Cost | None:
+    """Probe the recorded network for those of ``needs`` that have not been made.
+
+    Returns:
+        What the probes or the subset runs behind ``needs`` cost; None if ``needs`` take neither.
+    """
+    if subsets is not None and any(need in SUBSET_ARRAYS for need in needs):
+        return subsets.cost
+    if not any(is_probed(need) for need in needs):
+        return None
+    cost = probing.make(tuple(needs))
+    folder.charge("probe", probing.total())
+    return cost
+
+
+def examples_charged(epochs: int, n: int, probe_cost: Cost | None) -> int:
+    """Examples passed: in the recorded epochs that a method reads, and in the probes of the network."""
+    return epochs * n + (round(probe_cost.passes) if probe_cost else 0)
+
+
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON can hold them: numbers, text and None as they are, anything else as text."""
+    return {k: v if isinstance(v, (int, float, str, bool, type(None))) else str(v) for k, v in options.items()}
+
+
+def _describe_score(
+    score: str | Callable[..., Tensor], options: Mapping[str, Any], epochs: int, n: int, probe_cost: Cost | None
+) -> dict[str, Any]:
+    card = card_of(score_of(score))
+    return {
+        "method": card.key,
+        "label": card.name,
+        "options": plain_options({**card.options, **options}),
+        "end": card.end,
+        "source": card.source,
+        "charge": examples_charged(epochs, n, probe_cost),
+        "epochs": epochs,
+    }

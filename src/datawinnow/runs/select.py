@@ -1,0 +1,148 @@
+"""The selection of a run: chosen by a method, written to ``selection.parquet`` beside the gallery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datawinnow.core.budget import budget_of
+from datawinnow.core.cost import Cost
+from datawinnow.core.rng import stream
+from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import dataset_info
+from datawinnow.methods.method import (
+    Arrays,
+    Method,
+    cards_of,
+    check_needs,
+    epochs_charged,
+    method_of,
+    name_of,
+    needs_of,
+    probe_options_of,
+    reads_probe,
+    select_by_method,
+    settings_of,
+)
+from datawinnow.runs.evidence import moments, notes
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.gallery import is_shown, write_gallery
+from datawinnow.runs.probe_arrays import probing_of
+from datawinnow.runs.score import (
+    check_arrays,
+    examples_charged,
+    plain_options,
+    run_probes,
+    score_method,
+    with_subsets,
+)
+from datawinnow.runs.selection_file import read_selection, write_selection
+from datawinnow.runs.subset_runs import SUBSET_ARRAYS, subsets_for
+
+
+def select_run(
+    folder: RunFolder,
+    train: Any,
+    *,
+    keep: float,
+    method: str | Method | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    out: Path | None = None,
+    gallery: bool = True,
+    probe_kwargs: Mapping[str, Any] | None = None,
+    **method_kwargs: Any,
+) -> Selection:
+    """Choose what to keep and write ``selection.parquet`` and the gallery.
+
+    Args:
+        folder: a recorded run; for a method that needs no recording, any run.
+        train: its dataset.
+        keep: fraction kept, in (0, 1].
+        method: a method's name, or None to put one together from ``method_kwargs`` (by default DUAL with Beta
+            sampling).
+        seed: of selectors that draw.
+        epochs: read only the first so many recorded epochs.
+        out: another file for the selection; the run then keeps the selection and the gallery that it had.
+        gallery: whether to write the gallery, of images or texts.
+        probe_kwargs: ``model``, ``val``, ``progress`` and ``log`` of `probing_of`, for methods that probe the network.
+        method_kwargs: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class`` of `method_of`.
+
+    Raises:
+        ArgumentError: keep out of range, unknown names.
+        MissingArrayError: an array is missing.
+        RunError: not recorded to the end, or another dataset.
+    """
+    budget_of(keep, folder.n)
+    method = method_of(method, **method_kwargs).at(keep)
+    check_needs(method, also=SUBSET_ARRAYS)
+    info = dataset_info(train)
+    folder.check_dataset(info)
+    needs, cards, probe_kwargs = needs_of(method), cards_of(method), probe_kwargs or {}
+    subsets = subsets_for(folder, info, cards, **probe_kwargs)
+    unrecorded = not epochs_charged(method, 1) and folder.metadata["status"].get("record") != "done"
+    probing = probing_of(folder, info, options=probe_options_of(method), **probe_kwargs)
+    recorded: Mapping[str, Tensor] = {} if unrecorded else folder.arrays(epochs)
+    arrays = Arrays(probing.__getitem__, needs) if unrecorded else folder.arrays(epochs, probing, needs)
+    arrays = with_subsets(arrays, subsets)
+    check_arrays(arrays, cards, needs)
+    probe_cost = run_probes(folder, probing, [need for card in cards for need in card.needs], subsets)
+    scores = score_method(folder, info, method, arrays, epochs=epochs, probe_cost=probe_cost)
+    start = time.perf_counter()
+    generator = stream(seed, "select", method.key, f"{keep:g}")
+    selection, _ = select_by_method(method, arrays, info.labels, keep=keep, generator=generator, score=scores)
+    cost = Cost(time.perf_counter() - start)
+    unknown = torch.full((folder.n,), torch.nan)
+    p_mean, p_std = moments(recorded["p_label"]) if "p_label" in recorded else (unknown, unknown)
+    lines = [""] * folder.n if unrecorded else notes(recorded, p_mean, p_std)
+    num_epochs = epochs_charged(method, folder.epochs if reads_probe(method) else epochs or folder.epochs)
+    cut = {key: value for key, value in (("cutoff", method.cutoff), ("embedding", method.embedding)) if value}
+    metadata = {
+        "method": method.key,
+        "label": method.label,
+        "options": plain_options({**settings_of(method, keep), **cut}),
+        "score": None if method.score is None else name_of(method.score),
+        "score_options": plain_options(method.score_options),
+        "per_class": method.per_class,
+        "keep": keep,
+        "seed": seed,
+        "budget": len(selection),
+        "n": folder.n,
+        "fingerprint": info.fingerprint,
+        "dataset": folder.dataset.name,
+        "epochs": num_epochs,
+        "charge": examples_charged(num_epochs, folder.n, probe_cost),
+        "load": dict(folder.metadata["options"].get("load", {})),  # how its dataset was loaded, for `train --select`
+    }
+    write_selection(
+        out or folder.path / "selection.parquet",
+        selection,
+        ids=info.ids,
+        labels=info.labels,
+        meta={**metadata, **folder.made_by("select", cost)},
+        notes=lines,
+        p_mean=p_mean,
+        p_std=p_std,
+    )
+    if out is not None:
+        return selection
+    if folder.metadata["options"].get("select") != metadata:  # those files are about another selection
+        folder.forget("check.json", "gallery.parquet")
+    folder.update(cost={"select": cost.as_dict()}, options={"select": metadata}, status={"select": "done"})
+    if gallery and is_shown(folder.dataset):
+        write_gallery(folder, info, selection, recorded, p_mean, lines, seed)
+    return selection
+
+
+def selection_of(folder: RunFolder) -> tuple[Selection, dict[str, Any]]:
+    """The run's selection, and what its file says of it.
+
+    Raises:
+        RunError: there is none, or it is of another dataset.
+    """
+    return read_selection(folder.path, fingerprint=folder.dataset.fingerprint, name=folder.dataset.name)
