@@ -391,12 +391,12 @@ batch = { keep = 0.5, model = "mlp", model_options = { width = 8 } }
 [[method]]
 name = "replay"
 replay = { model = "mlp", model_options = { width = 8 }, policy = "ucb", options = { keep = 0.5 } }
-[[arena]]
+[[setting]]
 name = "easy"
 passes = [2, 4]
 data = { source = "digits", limit = 100 }
 train = { lr = 0.1 }
-[[arena]]
+[[setting]]
 name = "wrong"
 passes = [3]
 methods = ["shorter_full", "ucb_7"]
