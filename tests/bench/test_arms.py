@@ -15,7 +15,7 @@ from datawinnow.core.rng import forked
 from datawinnow.dynamic import UCB, PlanLog
 from datawinnow.models import build
 from datawinnow.train import fit
-from datawinnow.train.setup import rehearse
+from datawinnow.train.network import check_forward
 
 MORE = """
 [[method]]
@@ -60,7 +60,7 @@ def share(grid):
     train, _ = datasets_of(grid)
     how = {"shape": train.shape, "classes": len(train.classes)}
     main = build(grid.train.model, **how, **grid.train.model_options)
-    return rehearse(build("mlp", **how, width=4), train, torch.device("cpu")) / rehearse(
+    return check_forward(build("mlp", **how, width=4), train, torch.device("cpu")) / check_forward(
         main, train, torch.device("cpu")
     )
 

@@ -62,7 +62,7 @@ def small(key: str, **changes):
 def test_the_protocol_is_the_papers(key):
     grid = GRIDS[key]
     recipe = grid.recipe("random", 0.5)
-    assert (grid.train.epochs, recipe.batch, recipe.peak, recipe.momentum, recipe.weight_decay) == (
+    assert (grid.train.epochs, recipe.batch, recipe.peak_lr, recipe.momentum, recipe.weight_decay) == (
         200,
         128,
         0.1,

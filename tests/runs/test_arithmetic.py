@@ -15,7 +15,7 @@ from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
 from datawinnow.runs.stage import settle
 from datawinnow.runs.train import train_run
-from datawinnow.train import Recipe, setup
+from datawinnow.train import Recipe, network
 
 from .conftest import FAST, make_blobs
 from .killing import contents
@@ -29,7 +29,7 @@ class Measurement:
     def __init__(self, monkeypatch):
         self.found = ("bf16", False, "measured a step: bf16 is faster")
         self.asked = 0
-        monkeypatch.setattr(setup, "fastest", self)
+        monkeypatch.setattr(network, "fastest_precision", self)
 
     def __call__(self, model, x, y):
         self.asked += 1

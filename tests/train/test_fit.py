@@ -16,7 +16,7 @@ from datawinnow.data.kept import Kept
 from datawinnow.dynamic import RandomPruning
 from datawinnow.record import Recorder
 from datawinnow.train import Recipe, fit
-from datawinnow.train.fit import fabric_for
+from datawinnow.train.network import fabric_for
 from tests.train.helpers import PLAIN, blobs, image_net, images, literal_fit, vector_net, weights
 
 
@@ -471,13 +471,13 @@ def test_precision_auto_says_what_it_measured():
 
 
 def test_measuring_changes_no_weight(monkeypatch):
-    from datawinnow.train import setup
+    from datawinnow.train import network
 
-    monkeypatch.setattr(setup, "fastest", lambda *a: ("fp32", False, "told"))
+    monkeypatch.setattr(network, "fastest_precision", lambda *a: ("fp32", False, "told"))
     wanted = weights(fit(image_net(), images(), epochs=1, **{**PLAIN, "precision": "auto"})[0])
     monkeypatch.undo()
-    real = setup.fastest
-    monkeypatch.setattr(setup, "fastest", lambda *a: ("fp32", False, real(*a)[2]))
+    real = network.fastest_precision
+    monkeypatch.setattr(network, "fastest_precision", lambda *a: ("fp32", False, real(*a)[2]))
     assert torch.equal(weights(fit(image_net(), images(), epochs=1, **{**PLAIN, "precision": "auto"})[0]), wanted)
 
 
@@ -518,7 +518,7 @@ def test_frozen_parameters_stay():
         ({"lr": 0}, "lr must be a number"),
         ({"batch": 0.5}, "batch must be a whole number"),
         ({"workers": -1}, "workers must be a whole number"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not there: torch sees"),
+        ({"device": "cuda:99"}, "no device 'cuda:99': torch sees"),
         ({"device": "tpu"}, "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'tpu'"),
         ({"device": "cuda:x"}, "device must be .* got 'cuda:x'"),
         ({"recorder": Recorder(50, 9)}, r"the recorder is for n=50 .* dataset has 60 .*Recorder\(n=60, epochs=2\)"),
@@ -542,9 +542,7 @@ def test_bad_options_are_named_before_training(how, match):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 def test_cuda_without_a_device(device):
-    with pytest.raises(
-        ArgumentError, match=f"device '{device}' is not there: torch sees 0 of that kind; use device='cpu'"
-    ):
+    with pytest.raises(ArgumentError, match=f"no device '{device}': torch sees 0 of that kind; use device='cpu'"):
         fabric_for(device)
 
 
@@ -563,7 +561,7 @@ def test_recipe_facts_and_peak():
     metadata = Recipe(schedule=half_cosine, batch=3).metadata()
     assert metadata["schedule"] == "half_cosine"
     assert metadata["batch"] == 3
-    assert (Recipe().peak, Recipe(optimizer="adamw").peak, Recipe(lr=0.3).peak) == (0.1, 0.001, 0.3)
+    assert (Recipe().peak_lr, Recipe(optimizer="adamw").peak_lr, Recipe(lr=0.3).peak_lr) == (0.1, 0.001, 0.3)
 
 
 def test_a_selection_for_another_dataset_or_of_a_selection_is_refused():

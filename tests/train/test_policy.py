@@ -210,7 +210,7 @@ def test_a_length_that_cannot_be_is_named(how, match):
 
 
 def test_what_cannot_be_is_named(tmp_path):
-    with pytest.raises(ArgumentError, match=r"a policy plans whole epochs, got epochs=1\.5"):
+    with pytest.raises(ArgumentError, match=r"a policy plans full epochs, got epochs=1\.5"):
         fit(vector_net(), blobs(), epochs=1.5, policy=Told(PLANS), **PLAIN)
     with pytest.raises(ArgumentError, match="the policy Told observes 'margin', but fit gives it loss, correct"):
         fit(vector_net(), blobs(), epochs=2, policy=Told(PLANS, needs=("margin",)), **PLAIN)

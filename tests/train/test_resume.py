@@ -103,13 +103,13 @@ def test_a_finished_checkpoint_trains_no_more_and_more_epochs_go_on(tmp_path):
 
 
 def test_precision_is_as_begun_and_not_measured_again(tmp_path, monkeypatch):
-    from datawinnow.train import setup
+    from datawinnow.train import network
 
     checkpoint = tmp_path / "c.safetensors"
-    monkeypatch.setattr(setup, "fastest", lambda *a: ("bf16", True, "first"))
+    monkeypatch.setattr(network, "fastest_precision", lambda *a: ("bf16", True, "first"))
     auto = {**PLAIN, "precision": "auto", "batch": 24}
     fit(image_net(), images(), epochs=1, schedule_epochs=2, checkpoint=checkpoint, **auto)
-    monkeypatch.setattr(setup, "fastest", lambda *a: pytest.fail("measured again"))
+    monkeypatch.setattr(network, "fastest_precision", lambda *a: pytest.fail("measured again"))
     found, history = fit(image_net(), images(), epochs=2, checkpoint=checkpoint, **auto)
     assert (history.precision, history.channels_last) == ("bf16", True)
     forced = {**auto, "precision": "bf16", "channels_last": True}
@@ -124,10 +124,10 @@ SOME = Selection.of(torch.arange(30), 60)
     ("other", "match"),
     [
         ({"data": blobs(seed=1)}, r"c.safetensors is of another dataset \(fingerprint [0-9a-f]{16}, this one has"),
-        ({"model": torch.nn.Linear(5, 3)}, r"c.safetensors holds another network than the one asked for"),
+        ({"model": torch.nn.Linear(5, 3)}, r"c.safetensors holds another network than this one"),
         ({"seed": 1}, r"c.safetensors is of a run with seed 0, this one has 1"),
         ({"data": Kept(blobs(), SOME)}, r"of a run with selection all examples, this one has [0-9a-f]{16}"),
-        ({"epochs": 1}, r"has 2 epochs behind it, more than epochs=1"),
+        ({"epochs": 1}, r"has 2 finished epochs, more than epochs=1"),
     ],
     ids=["dataset", "network", "seed", "selection", "longer"],
 )
@@ -263,5 +263,5 @@ def test_a_checkpoint_gives_back_network_and_optimiser_to_the_bit(tmp_path):
 def test_a_run_that_ended_in_a_part_of_an_epoch_is_not_gone_on_with(tmp_path):
     at = tmp_path / "c.safetensors"
     fit(vector_net(), blobs(), epochs=1.5, checkpoint=at, **PLAIN)
-    with pytest.raises(RunError, match=r"epochs of \[60, 30\] examples behind it, where this run has \[60, 60\]"):
+    with pytest.raises(RunError, match=r"finished epochs of \[60, 30\] examples, where this run has \[60, 60\]"):
         fit(vector_net(), blobs(), epochs=3, checkpoint=at, **PLAIN)

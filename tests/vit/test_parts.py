@@ -9,7 +9,7 @@ import torch
 
 from datawinnow import vit
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.operations import counter
+from datawinnow.core.operations import flop_counter
 from datawinnow.models import build
 from datawinnow.vit import masked
 from datawinnow.vit.choosing import attended_keys, class_scores, highest, without
@@ -217,7 +217,7 @@ def test_keys_are_gathered_where_that_measured_faster(monkeypatch, patches, kept
 
 def test_fused_attention_is_counted_on_the_cpu():
     q, k, v = attending(b=2, heads=3, n=16, d=8)
-    with counter() as counted:
+    with flop_counter() as counted:
         out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         forward = counted.get_total_flops()
         out.sum().backward()

@@ -14,7 +14,7 @@ from datawinnow.core.rng import forked
 from datawinnow.dynamic import InBatch, PlanLog, Replay, recorded
 from datawinnow.models import build
 from datawinnow.train import fit
-from datawinnow.train.setup import fabric_for, rehearse
+from datawinnow.train.network import check_forward, fabric_for
 
 if TYPE_CHECKING:
     from datawinnow.bench.grid import Cell, Grid
@@ -60,7 +60,7 @@ def arm(
     """
     spec = grid.named(cell.method)
     if spec.batch is not None:
-        return {"passes": passes, "within": _in_batch(spec.batch, train, cell.seed)}, NOTHING
+        return {"passes": passes, "in_batch": _in_batch(spec.batch, train, cell.seed)}, NOTHING
     if spec.replay is None:
         return {"passes": passes, "policy": grid.policy(cell.method, cell.keep)}, NOTHING
     file = plan_file(grid, cell, out)
@@ -92,7 +92,7 @@ def _record(
     assert spec is not None, cell
     small = _small(spec, train, how["seed"])
     device = fabric_for(how["recipe"].device).device
-    share = rehearse(small, train, device) / (rehearse(network, train, device) or 1.0)
+    share = check_forward(small, train, device) / (check_forward(network, train, device) or 1.0)
     # the plan and the run by it together pass what the arm may
     passes = passes / (1 + share) if spec.charged else passes
     policy = recorded(grid.policy(cell.method, cell.keep, passes))

@@ -25,7 +25,7 @@ from datawinnow.runs.probe_arrays import Probing
 from datawinnow.runs.record import fit_recorded
 from datawinnow.train import fit
 from datawinnow.train.checkpoint import load_checkpoint, save_checkpoint
-from datawinnow.train.fit import fabric_for
+from datawinnow.train.network import fabric_for
 
 NETWORK = "model.safetensors"
 """The network after the recording, beside its columns."""

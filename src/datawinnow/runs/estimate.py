@@ -25,8 +25,9 @@ from datawinnow.methods.method import Method, method_of, needs_of, reads_probe
 from datawinnow.methods.registry import needs_recording
 from datawinnow.record import Recorder
 from datawinnow.runs.network import Model, build_network, check_outputs
-from datawinnow.train.fit import Recipe, fabric_for
-from datawinnow.train.precision import autocast, fastest, float32_head
+from datawinnow.train import Recipe
+from datawinnow.train.network import fabric_for
+from datawinnow.train.precision import autocast, fastest_precision, float32_head
 
 SCORING = 4e-9
 """Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
@@ -195,7 +196,7 @@ def _measure(
     precision, channels_last = recipe.precision, bool(recipe.channels_last)
     with forked(0, "estimate"):
         if precision == "auto":
-            precision, channels_last, _ = fastest(model, x, y)
+            precision, channels_last, _ = fastest_precision(model, x, y)
         if channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             x = x.contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import forked
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.models import build, choose
-from datawinnow.train.setup import first_batch
+from datawinnow.train.network import first_batch
 
 Model = str | Callable[..., nn.Module] | None
 """A name, ``"module:function"``, a function that returns a network, or None to choose by the shape of the examples."""

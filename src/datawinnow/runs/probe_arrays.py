@@ -27,7 +27,7 @@ from datawinnow.probe.sentences import probe_sentences
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model
 from datawinnow.train.checkpoint import load_checkpoint
-from datawinnow.train.fit import fabric_for
+from datawinnow.train.network import fabric_for
 
 TOGETHER = ("features", "probs")
 """Made in one pass."""

@@ -13,8 +13,7 @@ from torch import nn
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
-from datawinnow.train.fit import fabric_for
-from datawinnow.train.setup import settled
+from datawinnow.train.network import fabric_for, resolve_precision
 
 Tell = Callable[[str], None]
 
@@ -126,7 +125,7 @@ def settle(
     """
     if recipe.precision == "auto" and told is not None:
         return replace(recipe, precision=told["precision"], channels_last=told["channels_last"]), dict(told)
-    fixed, note = settled(model, data, recipe)
+    fixed, note = resolve_precision(model, data, recipe)
     return fixed, {"precision": fixed.precision, "channels_last": bool(fixed.channels_last), "note": note}
 
 

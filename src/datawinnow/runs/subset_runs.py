@@ -28,7 +28,7 @@ from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import network_of_run
 from datawinnow.train import Recipe, fit
-from datawinnow.train.fit import fabric_for
+from datawinnow.train.network import fabric_for
 
 SUBSET_ARRAYS = ("subset_mask", "subset_correct")
 FRACTION = 0.7

@@ -1,4 +1,4 @@
-"""`fit`: one flat loop; `evaluate`; schedules."""
+"""`fit`: one flat training loop; `evaluate`; `Recipe`: how to train; `History`: what happened."""
 
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.fit import fit

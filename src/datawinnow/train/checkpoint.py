@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors and JSON: everything needed to go on to the same bytes, and nothing unpickled."""
+"""Checkpoints as safetensors and JSON: enough to resume to the same bytes, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None,
     metadata: dict[str, Any],
-    planned: dict[str, Tensor] | None = None,
+    selector_state: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write the network, the optimiser's state, a policy's state (``planned``) and ``facts`` (JSON) whole.
+    """Write a checkpoint; a file of that name is replaced when the new one is complete.
+
+    Args:
+        path: the file.
+        model: the network.
+        optimizer: its state is written too; None for a network alone.
+        metadata: JSON, returned by `read_metadata`.
+        selector_state: state of the policy or the in-batch selector.
 
     Raises:
         RunError: the disk is full.
@@ -32,31 +39,29 @@ def save_checkpoint(
     if optimizer is not None:
         moments, scalars = optimizer_state(optimizer)
         tensors |= moments
-    tensors |= {f"policy.{k}": v.contiguous().clone() for k, v in (planned or {}).items()}
+    tensors |= {f"policy.{k}": v.contiguous().clone() for k, v in (selector_state or {}).items()}
     text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **metadata})
-    remove_parts(path)  # of a kill in the middle of the write that this one makes up for
-    # in memory first: safetensors' own writer reports a full disk as an error of its format
+    remove_parts(path)  # leftovers of a write that was killed
+    # serialised in memory first: safetensors' file writer reports a full disk as a format error
     write_bytes(path, save(tensors, metadata={"datawinnow": text}))
 
 
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Put a checkpoint back into ``model`` and ``optimizer``.
+    """Load a checkpoint into ``model`` and ``optimizer``.
 
     Returns:
-        The ``facts`` and the policy's ``state`` that it was written with.
+        The ``metadata`` and the ``selector_state`` that it was written with.
 
     Raises:
-        RunError: truncated, of a newer version, or of another network.
+        RunError: the file is truncated, of a newer version, or of another network.
     """
-    metadata, tensors = _read(path, weights=True)
+    metadata, tensors = _read_checkpoint(path, weights=True)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    own = model.state_dict()
-    if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
-        raise RunError(
-            f"{path} holds another network than the one asked for; give its --model, or another --run folder"
-        )
+    current = model.state_dict()
+    if set(weights) != set(current) or any(weights[k].shape != current[k].shape for k in current):
+        raise RunError(f"{path} holds another network than this one; give its --model, or another --run folder")
     model.load_state_dict(weights)
     if optimizer is not None:
         restore_optimizer(optimizer, tensors, metadata.get("scalars", {}))
@@ -64,15 +69,15 @@ def load_checkpoint(
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of its run, without its weights.
+    """Metadata of a checkpoint, without reading its weights.
 
     Raises:
-        RunError: truncated, or of a newer version.
+        RunError: the file is truncated, or of a newer version.
     """
-    return _read(path, weights=False)[0]
+    return _read_checkpoint(path, weights=False)[0]
 
 
-def _read(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_checkpoint(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
@@ -84,7 +89,7 @@ def _read(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tenso
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What an optimiser remembers: tensors as ``optimizer.<parameter>.<name>``, and what else is no tensor."""
+    """State of an optimizer: tensors as ``optimizer.<parameter>.<name>``, and the values that are no tensors."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for i, state in optimizer.state_dict()["state"].items():
@@ -97,7 +102,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
-    """Put back what `optimizer_state` gave; other tensors are passed over."""
+    """Restore what `optimizer_state` returned; tensors of other names are ignored."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimizer."):

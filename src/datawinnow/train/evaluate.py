@@ -11,6 +11,7 @@ from torch import nn
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data.batches import batches_of
 from datawinnow.data.kept import Kept
+from datawinnow.train.network import restore_mode
 from datawinnow.train.precision import autocast, float32_head
 
 
@@ -30,30 +31,27 @@ def evaluate(
     Args:
         model: network on ``device``.
         test: `Examples` or any map-style dataset of ``(x, y)``.
-        device: where the model is.
+        device: that of the model.
         precision: ``"fp32"`` or ``"bf16"``.
         channels_last: memory format of the images.
         batch: examples at a time.
-        workers: processes of the DataLoader, where one is needed.
+        workers: processes of the DataLoader, for data that needs one.
 
     Raises:
-        ArgumentError: no examples.
+        ArgumentError: ``test`` holds no examples.
     """
     device = torch.device(device)
     alone = test.alone() if isinstance(test, Kept) else test
     batches = batches_of(alone, device, workers=workers, channels_last=channels_last)
     if batches.n == 0:
         raise ArgumentError("test holds no examples")
-    parts = []
-    was = model.training
-    model.eval()
-    try:
-        with float32_head(model):
-            for _, x, y in batches.test(batch):
-                with autocast(device, precision):
-                    logits = model(x).float()
-                parts.append(torch.stack([(logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")]))
-    finally:
-        model.train(was)
-    accuracy, loss = (torch.stack(parts).double().sum(0) / batches.n).tolist()
+    totals = []
+    with restore_mode(model), float32_head(model):
+        model.eval()
+        for _, x, y in batches.test(batch):
+            with autocast(device, precision):
+                logits = model(x).float()
+            totals.append(torch.stack([(logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")]))
+    # added in float64 on the host: float32 sums of many batches lose digits
+    accuracy, loss = (torch.stack(totals).double().sum(0) / batches.n).tolist()
     return accuracy, loss

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from datawinnow.core.errors import TrainingError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.dynamic.in_batch import InBatch
+from datawinnow.dynamic.reduce import reduction_of
 from datawinnow.record.recorder import Recorder
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
+from datawinnow.train.ledger import TrainLength
+from datawinnow.train.network import restore_mode
 from datawinnow.train.precision import autocast, float32_head
-from datawinnow.train.recipe import REDUCTIONS, Recipe, check_recipe
-from datawinnow.train.schedule import SCHEDULES, schedule_of
-from datawinnow.train.setup import fabric_for, put_back
-from datawinnow.train.state import ready
+from datawinnow.train.recipe import Recipe, check_recipe
+from datawinnow.train.schedule import schedule_of
+from datawinnow.train.state import check_examples, prepare
 
 
 def fit(
@@ -39,7 +42,7 @@ def fit(
     recipe: Recipe | None = None,
     recorder: Recorder | None = None,
     policy: Any = None,
-    within: InBatch | None = None,
+    in_batch: InBatch | None = None,
     checkpoint: Path | None = None,
     on_plan: Callable[[int, Tensor], None] | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
@@ -52,108 +55,142 @@ def fit(
 
     Args:
         model: any `nn.Module` from a batch of x to logits (b, classes); trained in place.
-        data: `Examples`, what `prune` returned, or any map-style dataset of ``(x, y)``.
-        epochs: passes over the (kept) examples. A fraction, as in 7.5, ends in an epoch over a part of the examples, so
-            that two runs pass equally many (but for a rest smaller than half a batch, which is left out).
-        passes: instead of ``epochs``: train until as many examples went through as in that many epochs on all. With a
-            ``policy`` that makes more epochs of it, each over what was chosen, the last one cut; the schedule follows
-            the examples, so that two policies compare at equal cost, each with its learning rate decayed to the end.
+        data: `Examples`, the return value of `prune`, or any map-style dataset of ``(x, y)``.
+        epochs: passes over the (kept) examples. A fraction such as 7.5 ends in an epoch over a part of the examples, so
+            that two runs can train on equally many (except for a rest smaller than half a batch, which is left out).
+        passes: instead of ``epochs``: train until as many examples were trained on as in that many epochs over all of
+            them. With a ``policy`` this makes more epochs, each over its plan, the last one cut; the schedule follows
+            the examples. Two policies are then compared at equal cost, each with its learning rate decayed to the end.
         test: evaluated after the last epoch; nothing is chosen by it.
         schedule_epochs: train on the schedule of a run of this many epochs and stop at ``epochs``: a short scoring run
             follows the first part of the long one.
-        seed: of the order, the augmentation and dropout; the weights come with ``model``.
+        seed: of the order, the augmentation and dropout; the weights are those of ``model``.
         recipe: how to train.
         recorder: gets the logits of every training batch, before the step.
-        policy: chooses anew what each epoch trains on (`datawinnow.dynamic`); it observes the losses of the steps.
-        within: chooses inside each loaded batch, by a proxy trained alongside or by the network itself
-            (`datawinnow.dynamic.InBatch`); under ``passes`` its forward passes and the proxy count as well.
-        checkpoint: file to write after each epoch and, if it is there, to go on from; the end is then the same to the
-            byte (same machine kind and threads).
+        policy: plans what each epoch trains on (`datawinnow.dynamic`); it observes the losses of the steps.
+        in_batch: chooses inside each loaded batch, by a proxy trained alongside or by the network itself; under
+            ``passes`` its forward passes and the proxy are counted too.
+        checkpoint: file written after each epoch. If it exists, training resumes from it and ends in the same bytes
+            (same kind of machine and number of threads).
         on_plan: called before each epoch with its number and the ids that it trains on, (m,) int64 in their order.
         on_epoch: called after each epoch with its number and the history.
-        stop: asked after each epoch, once it is recorded, with its number: True ends training there. It has to answer
-            the same when asked again, as of a run that goes on from a checkpoint.
-        progress: called as ``progress(what, done, total)`` after each step.
-        evaluate_every: evaluate on ``test`` every so many epochs as well, for the history only.
-        options: fields of `Recipe`, overriding it.
+        stop: called after each epoch, once it is recorded, with its number; True ends training. It must give the same
+            answer when called again for the same epoch, as a resumed run does.
+        progress: called as ``progress("training", done, total)`` after each step.
+        evaluate_every: also evaluate on ``test`` every so many epochs, for the history only.
+        options: fields of `Recipe`, which override those of ``recipe``.
 
     Returns:
         The model, in evaluation mode, and its history.
 
     Raises:
-        ArgumentError: an option out of range, fewer outputs than classes, or not one of ``epochs`` and ``passes``.
-        TrainingError: the loss is no longer a number; epochs finished before are kept.
-        RunError: a checkpoint of another network, dataset, selection or seed; the disk is full.
+        ArgumentError: an option out of range, fewer outputs than classes, or not exactly one of ``epochs`` and
+            ``passes``.
+        TrainingError: the loss is not finite; the epochs finished before are kept.
+        RunError: the checkpoint is of another network, dataset, selection or seed, or the disk is full.
     """
-    # Longer than our 50 lines: one flat loop that is read from top to bottom is worth more than four functions.
-    recipe = replace(recipe or Recipe(), **check_recipe(options))
-    files: dict[str, Any] = {"recorder": recorder, "checkpoint": checkpoint, "policy": policy, "within": within}
-    run = ready(
-        model, data, epochs, passes, schedule_epochs=schedule_epochs, test=test, seed=seed, recipe=recipe, **files
+    if test is not None:
+        check_examples("test", test)
+    state = prepare(
+        model,
+        data,
+        replace(recipe or Recipe(), **check_recipe(options)),
+        TrainLength(epochs, passes, schedule_epochs),
+        seed=seed,
+        recorder=recorder,
+        checkpoint=checkpoint,
+        policy=policy,
+        in_batch=in_batch,
     )
-    history, factor = run.history, schedule_of(recipe.schedule)
-    reduction = REDUCTIONS[recipe.reduction]
-    ended = stop is not None and run.first > 0 and stop(run.first - 1)
-    with float32_head(run.model), put_back(run.model, recorder):
-        for epoch in itertools.count(run.first):
-            if ended or run.over(epoch):
+    model, recipe, ledger, history = state.model, state.recipe, state.ledger, state.history
+    schedule, reduction = schedule_of(recipe.schedule), reduction_of(recipe.reduction)
+    # the checkpoint may be of an epoch after which `stop` ended the training: then nothing is left to do
+    stopped = stop is not None and state.first_epoch > 0 and stop(state.first_epoch - 1)
+    with float32_head(model), restore_mode(model), _drop_unfinished_epoch(recorder):
+        for epoch in itertools.count(state.first_epoch):
+            if stopped or ledger.is_finished(epoch):
                 break
             start = time.perf_counter()
-            totals = torch.zeros(2, device=run.device)
-            run.model.train()
-            order = run.order(epoch)
-            planning = time.perf_counter() - start
+            # sums of losses and of correct predictions stay on the device: reading them would stall every step
+            totals = torch.zeros(2, device=state.device)
+            model.train()
+            order = state.start_epoch(epoch)
+            planning_seconds = time.perf_counter() - start
             if on_plan is not None:
                 on_plan(epoch, order)
+            # dropout draws from torch's global generator: seed it by epoch, so that a resumed run draws the same
             with forked(seed, "dropout", epoch):
-                batches = run.batches.train(order, run.batch, stream(seed, "augment", epoch))
-                for step, (i, x, y) in enumerate(batches):
-                    rate = recipe.peak * factor(run.progress(epoch, step))
-                    if run.within is not None:
-                        i, x, y = run.within.choose(run.before + step, i, x, y, rate)
-                    for group in run.optimizer.param_groups:
-                        group["lr"] = rate
-                    with autocast(run.device, run.precision):
-                        logits = run.forward(x).float()
+                batches = state.batches.train(order, ledger.batch, stream(seed, "augment", epoch))
+                for step, (index, x, y) in enumerate(batches):
+                    lr = recipe.peak_lr * schedule(ledger.progress(epoch, step))
+                    if state.in_batch is not None:
+                        index, x, y = state.in_batch.choose(ledger.steps_before_epoch + step, index, x, y, lr)
+                    for group in state.optimizer.param_groups:
+                        group["lr"] = lr
+                    with autocast(state.device, recipe.precision):
+                        logits = state.forward(x).float()
                     if recorder is not None:
-                        recorder.write(epoch, i, logits, y)
+                        recorder.write(epoch, index, logits, y)
+                    # policies and the history get the plain cross-entropy, whatever is trained on
                     losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
+                    correct = logits.detach().argmax(1) == y
+                    if state.policy_plan is not None:
+                        state.policy_plan.observe(index, losses, correct)
                     trained = recipe.losses(losses)
-                    loss = trained.mean() if run.weight is None else reduction(trained, run.weight[i])
-                    right = logits.detach().argmax(1) == y
-                    if run.plans is not None:
-                        run.plans.observe(i, losses, right)
+                    loss = trained.mean() if state.weight is None else reduction(trained, state.weight[index])
                     if recipe.curvature:
-                        loss = loss + recipe.curvature * run.curvature(x, y, recipe.curvature_h)
-                    run.fabric.backward(loss)
-                    run.optimizer.step()
-                    run.optimizer.zero_grad(set_to_none=True)
-                    totals += torch.stack([losses.detach().sum(), right.sum()])
+                        loss = loss + recipe.curvature * state.mean_curvature(x, y)
+                    state.fabric.backward(loss)
+                    state.optimizer.step()
+                    state.optimizer.zero_grad(set_to_none=True)
+                    totals += torch.stack([losses.detach().sum(), correct.sum()])
                     if progress is not None:
-                        progress("training", *run.told(epoch, step))
-            mean_loss, accuracy = (totals / run.trained(epoch)).tolist()  # the epoch's one wait for the device
+                        progress("training", *ledger.steps_done(epoch, step))
+            # the epoch's one wait for the device
+            mean_loss, accuracy = (totals / ledger.num_trained(epoch)).tolist()
             if not torch.isfinite(totals).all():
                 raise TrainingError(
-                    f"the loss is {mean_loss} in epoch {epoch}: try a lower lr (it was {recipe.peak:g}) or "
+                    f"the loss is {mean_loss} in epoch {epoch}: try a lower lr (it was {recipe.peak_lr:g}) or "
                     f"precision='fp32'. The {epoch} epochs before it are kept"
                 )
             if recorder is not None:
                 recorder.flush()
-            ended = stop is not None and stop(epoch)
-            cost, count = run.cost(epoch, time.perf_counter() - start), run.trained(epoch)
-            counted = {"examples": count, "steps": run.steps(epoch), "fraction": count / len(run.index)}
-            counted |= {} if run.within is None else {"loaded": run.counts[epoch]}
-            row = history.add(epoch, mean_loss, accuracy, rate, cost, planning_seconds=planning, **counted)
-            due = ended or run.over(epoch + 1) or (evaluate_every and (epoch + 1) % evaluate_every == 0)
-            if test is not None and due:
+            # after the flush: `stop` reads the recording
+            stopped = stop is not None and stop(epoch)
+            row = history.add(
+                ledger.cost(epoch, time.perf_counter() - start),
+                epoch=epoch,
+                loss=mean_loss,
+                accuracy=accuracy,
+                learning_rate=lr,
+                planning_seconds=planning_seconds,
+                examples=ledger.num_trained(epoch),
+                steps=ledger.num_steps(epoch),
+                fraction=ledger.num_trained(epoch) / len(state.index),
+                loaded=None if state.in_batch is None else ledger.num_loaded[epoch],
+            )
+            last = stopped or ledger.is_finished(epoch + 1)
+            if test is not None and (last or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
                 row["test_accuracy"], row["test_loss"] = evaluate(
-                    run.model, test, device=run.device, precision=run.precision, **run.how
+                    model,
+                    test,
+                    device=state.device,
+                    precision=recipe.precision,
+                    channels_last=bool(recipe.channels_last),
+                    workers=recipe.workers,
                 )
             if checkpoint is not None:
-                run.save(checkpoint, epoch + 1)
+                state.save(checkpoint, epoch + 1)
             if on_epoch is not None:
                 on_epoch(epoch, history)
-    return run.model.eval(), history
+    return model.eval(), history
 
 
-__all__ = ["SCHEDULES", "History", "Progress", "Recipe", "fabric_for", "fit"]
+@contextmanager
+def _drop_unfinished_epoch(recorder: Recorder | None) -> Iterator[None]:
+    """An epoch that was interrupted leaves nothing in the recorder."""
+    try:
+        yield
+    finally:
+        if recorder is not None:
+            recorder.discard()

@@ -1,4 +1,4 @@
-"""FLOPs of one example, by torch's own counter."""
+"""Floating-point operations of training on one example, by torch's counter."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.curvature import input_curvature
-from datawinnow.core.operations import counter
+from datawinnow.core.operations import flop_counter
 
 
 def flops_per_example(model: nn.Module, x: Tensor) -> tuple[float, float]:
     """Forward and backward floating-point operations of one example.
 
-    A copy of the network is run in evaluation mode (so that batch norm takes one example) on the rows of ``x``. A model
-    that cannot be copied or counted gives zeros rather than stopping a training run over a statistic.
+    A copy of the network is run in evaluation mode, where batch norm accepts one example. A model that cannot be copied
+    or counted gives zeros: a statistic must not stop a training.
 
     Args:
         model: the network.
         x: (b, ...) a small batch.
 
     Returns:
-        Forward, backward (both counted as 2 per multiply-add).
+        Forward and backward operations, 2 per multiply-add.
     """
     try:
         trial = copy.deepcopy(model).eval()
-        with counter() as counted:
+        with flop_counter() as counter:
             trial(x)
-        forward = float(counted.get_total_flops())
-        with torch.enable_grad(), counter() as counted:
+        forward = float(counter.get_total_flops())
+        with torch.enable_grad(), flop_counter() as counter:
             torch.autograd.backward(trial(x).float().sum())
-        total = float(counted.get_total_flops())
-    except Exception:  # whatever a network from outside raises; if it cannot train either, training says so
+        total = float(counter.get_total_flops())
+    except Exception:  # a user's network may raise anything; if it cannot be trained either, training reports it
         return 0.0, 0.0
     return forward / len(x), (total - forward) / len(x)
 
 
 def curvature_passes(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """What the curvature of an example costs in training, in passes of it forward and backward, by counted operations.
+    """Cost of an example's curvature in training, in forward and backward passes of it, by counted operations.
 
     Args:
         model: the network.
@@ -48,10 +48,10 @@ def curvature_passes(model: nn.Module, x: Tensor, y: Tensor) -> float:
     Returns:
         The ratio; 4 (two gradients, each differentiated once more) for a network that cannot be counted.
     """
-    plain = sum(flops_per_example(model, x)) * len(x)
-    if not plain:
+    per_pass = sum(flops_per_example(model, x)) * len(x)
+    if not per_pass:
         return 4.0
     trial = copy.deepcopy(model).eval()
-    with torch.enable_grad(), counter() as counted:
+    with torch.enable_grad(), flop_counter() as counter:
         torch.autograd.backward(input_curvature(trial, x, y, create_graph=True).sum())
-    return float(counted.get_total_flops()) / plain
+    return float(counter.get_total_flops()) / per_pass

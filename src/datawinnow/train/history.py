@@ -1,4 +1,4 @@
-"""`History`: what happened in a training run, a row an epoch."""
+"""`History`: what happened in a training, a row an epoch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from datawinnow.core.cost import Cost
 
 @dataclass
 class History:
-    """What happened, a row an epoch.
+    """What happened in a training, a row an epoch.
 
     Attributes:
-        rows: ``epoch``, ``loss`` and ``accuracy`` (training, running), ``learning_rate`` (at the end), ``seconds``,
-            ``planning_seconds`` (of these, deciding what to train on), ``examples``, ``steps``, ``fraction`` (of those
-            that could be trained on), ``test_accuracy``, ``test_loss`` (NaN unless evaluated).
+        rows: ``epoch``, ``loss`` and ``accuracy`` (of the training batches, while they were trained on),
+            ``learning_rate`` (at the end), ``seconds``, ``planning_seconds`` (of these, for deciding what to train on),
+            ``examples``, ``steps``, ``fraction`` (of the examples that could be trained on), with a choice inside
+            batches ``loaded``, ``test_accuracy`` and ``test_loss`` (NaN in epochs without an evaluation).
         cost: of training; evaluation is not charged.
-        precision: arithmetic used.
-        channels_last: memory format used.
-        notes: what was chosen, to be told.
+        precision: ``"fp32"`` or ``"bf16"``.
+        channels_last: whether images were in that memory format.
+        notes: sentences for the user on choices that were made before training.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -29,20 +30,45 @@ class History:
 
     @property
     def test_accuracy(self) -> float:
-        """Accuracy on the test split after the last epoch; NaN if there was none."""
+        """Accuracy on the test split after the last epoch, in [0, 1]; NaN if it was not evaluated."""
         return self.rows[-1]["test_accuracy"] if self.rows else float("nan")
 
     @property
     def test_loss(self) -> float:
-        """Cross-entropy on the test split after the last epoch, in nats."""
+        """Cross-entropy on the test split after the last epoch, in nats; NaN if it was not evaluated."""
         return self.rows[-1]["test_loss"] if self.rows else float("nan")
 
     def add(
-        self, epoch: int, loss: float, accuracy: float, rate: float, cost: Cost, **counted: float
+        self,
+        cost: Cost,
+        *,
+        epoch: int,
+        loss: float,
+        accuracy: float,
+        learning_rate: float,
+        planning_seconds: float,
+        examples: int,
+        steps: int,
+        fraction: float,
+        loaded: int | None = None,
     ) -> dict[str, float]:
-        """Add an epoch's row and its cost, with what else was ``counted``; given back, to put a test accuracy in."""
-        row: dict[str, float] = {"epoch": epoch, "loss": loss, "accuracy": accuracy, "learning_rate": rate}
-        row |= {"seconds": cost.seconds, **counted}
+        """Add an epoch's row and its cost.
+
+        Returns:
+            The row, with NaN for ``test_accuracy`` and ``test_loss``, for the caller to fill in.
+        """
+        row: dict[str, float] = {
+            "epoch": epoch,
+            "loss": loss,
+            "accuracy": accuracy,
+            "learning_rate": learning_rate,
+            "seconds": cost.seconds,
+            "planning_seconds": planning_seconds,
+            "examples": examples,
+            "steps": steps,
+            "fraction": fraction,
+        }
+        row |= {} if loaded is None else {"loaded": loaded}
         row |= {"test_accuracy": float("nan"), "test_loss": float("nan")}
         self.cost += cost
         self.rows.append(row)

@@ -1,4 +1,4 @@
-"""Training on a part of each loaded batch: who looks at it, who learns from it, and what that costs."""
+"""`InBatchSelector`: keeps a part of each loaded batch while training, and counts what that costs."""
 
 from __future__ import annotations
 
@@ -15,136 +15,160 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.rng import stream
 from datawinnow.dynamic.in_batch import InBatch
-from datawinnow.train import setup
 from datawinnow.train.checkpoint import optimizer_state, restore_optimizer
+from datawinnow.train.network import check_forward, make_optimizer
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe
 
 
-class Within:
-    """What `InBatch` comes to for one network: the choosing of a step, and its cost.
+class InBatchSelector:
+    """`InBatch` at work in one training: chooses what each step trains on, trains the proxy, and counts the cost.
 
     Args:
-        how: the options.
-        network: the main network as it is called; looks at the batches where there is no proxy.
-        optimizer: over the proxy's parameters; None without one.
-        recipe: how to train.
-        precision: arithmetic of the forward passes.
+        options: of the choice.
+        network: the main network as it is called; scores the batches if there is no proxy.
+        recipe: how to train, with its precision resolved.
         device: where the networks are.
         seed: of ties and draws.
-        flops: of training the main network on one example.
-        proxy_flops: the proxy's.
+        flops: of training the main network on one example; 0 if unknown.
+        proxy_flops: the same of the proxy.
 
     Attributes:
-        share: FLOPs of the network that looks at the batches, over those of the main one.
+        scorer: the network whose losses decide: the proxy, or the main network.
+        optimizer: over the proxy's parameters; None without a proxy.
+        share: FLOPs of the scorer over those of the main network.
     """
 
     def __init__(
         self,
-        how: InBatch,
+        options: InBatch,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer | None,
         *,
         recipe: Recipe,
-        precision: str,
         device: torch.device,
         seed: int,
         flops: float,
-        proxy_flops: float,
+        proxy_flops: float = 0.0,
     ) -> None:
-        self.how, self.network, self.optimizer = how, how.proxy or network, optimizer
-        self.recipe, self.precision, self.device, self.seed = recipe, precision, device, seed
-        self.flops = flops if how.proxy is None else proxy_flops
-        # a network that cannot be counted is charged as if it were as large: never too little
-        self.share = 1.0 if how.proxy is None or not flops or not proxy_flops else proxy_flops / flops
-        self.pool = how.pool(recipe.batch)
+        self.options, self.recipe, self.device, self.seed = options, recipe, device, seed
+        self.scorer = options.proxy or network
+        self.optimizer = None if options.proxy is None else make_optimizer(options.proxy, recipe)
+        self.flops = flops if options.proxy is None else proxy_flops
+        # a network that cannot be counted is charged as if it were as large as the main one: never too little
+        self.share = 1.0 if options.proxy is None or not flops or not proxy_flops else proxy_flops / flops
+        self.load_batch = options.pool(recipe.batch)
 
-    def choose(self, step: int, i: Tensor, x: Tensor, y: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
-        """What step number ``step`` of the run trains on, of the batch that it loaded.
+    @classmethod
+    def for_run(
+        cls,
+        options: InBatch,
+        network: nn.Module,
+        dataset: Any,
+        *,
+        recipe: Recipe,
+        device: torch.device,
+        seed: int,
+        flops: float,
+    ) -> InBatchSelector:
+        """The selector of a training on ``dataset``, with the proxy checked and moved to the device.
+
+        Raises:
+            ArgumentError: the proxy gives no logits for as many classes, or has nothing to train.
+        """
+        proxy_flops = 0.0
+        if options.proxy is not None:
+            proxy_flops = check_forward(options.proxy, dataset, device)
+            if recipe.channels_last:
+                options.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(options, network, recipe=recipe, device=device, seed=seed, flops=flops, proxy_flops=proxy_flops)
+
+    def choose(self, step: int, index: Tensor, x: Tensor, y: Tensor, lr: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose what a step trains on from the batch that it loaded, and train the proxy when it is due.
 
         Args:
-            step: from the beginning of the run, from 0; every ``how.every``-th trains the proxy.
-            i: (b,) ids.
-            x: (b, ...) what the networks see.
+            step: number of the step in the run, from 0; every ``options.every``-th trains the proxy.
+            index: (b,) ids.
+            x: (b, ...) network inputs.
             y: (b,) labels.
-            rate: learning rate of this step.
+            lr: learning rate of this step.
 
         Returns:
             The kept ids, inputs and labels.
 
         Raises:
-            TrainingError: the losses that are chosen by are no longer numbers.
+            TrainingError: the losses are not finite.
         """
-        self.network.train()
-        with torch.no_grad(), still(self.network):
-            loss = self._losses(x, y).cpu()  # the one wait for the device: a choice needs the numbers on the host
+        self.scorer.train()
+        with torch.no_grad(), freeze_running_stats(self.scorer):
+            loss = self._losses(x, y).cpu()  # the step's one wait for the device: the choice is made on the host
         if not torch.isfinite(loss).all():
-            who = "network" if self.how.proxy is None else "proxy"
+            name = "network" if self.options.proxy is None else "proxy"
             raise TrainingError(
-                f"the {who} that looks at the batches has a loss of {float(loss.sum())} in step {step}: try a lower lr "
+                f"the {name} that scores the batches has a loss of {float(loss.sum())} in step {step}: try a lower lr "
                 "or precision='fp32'. The epochs before are kept"
             )
-        budget = self._kept_of(len(y))
-        positions = self.how.choose(loss, budget=budget, generator=stream(self.seed, "in_batch", step))
+        budget = self._num_kept(len(y))
+        positions = self.options.choose(loss, budget=budget, generator=stream(self.seed, "in_batch", step))
         positions = positions.to(self.device)
-        i, x, y = i[positions], x[positions], y[positions]
-        if self.optimizer is not None and step % self.how.every == 0:
+        index, x, y = index[positions], x[positions], y[positions]
+        if self.optimizer is not None and step % self.options.every == 0:
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = lr
             torch.autograd.backward(self._losses(x, y).mean())
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-        return i, x, y
+        return index, x, y
 
     def _losses(self, x: Tensor, y: Tensor) -> Tensor:
-        with float32_head(self.network), autocast(self.device, self.precision):
-            logits = self.network(x).float()
+        with float32_head(self.scorer), autocast(self.device, self.recipe.precision):
+            logits = self.scorer(x).float()
         return F.cross_entropy(logits, y, reduction="none", label_smoothing=self.recipe.label_smoothing)
 
-    def kept(self, loaded: int) -> int:
-        """How many of an epoch's ``loaded`` examples are trained on."""
-        return sum(map(self._kept_of, self._sizes(loaded)))
+    def num_trained(self, loaded: int) -> int:
+        """Number of examples trained on in an epoch that loads ``loaded``."""
+        return sum(map(self._num_kept, self._batch_sizes(loaded)))
 
-    def extra(self, loaded: int, before: int) -> Cost:
-        """What choosing costs beside the training, in examples of the main network.
+    def selection_cost(self, loaded: int, steps_before: int) -> Cost:
+        """Cost of an epoch's choices alone, beside the training, in examples of the main network.
 
         Args:
             loaded: examples that the epoch loads.
-            before: steps before the epoch.
+            steps_before: steps of the run before the epoch.
         """
-        sizes = self._sizes(loaded)
-        taught = 0
+        proxy_trained = 0
         if self.optimizer is not None:
-            taught = sum(self._kept_of(b) for t, b in enumerate(sizes, before) if t % self.how.every == 0)
-        flops = self.flops * (loaded / 3 + taught)
-        return Cost(0.0, round(self.share * loaded), round(self.share * taught), flops)
+            steps = enumerate(self._batch_sizes(loaded), steps_before)
+            proxy_trained = sum(self._num_kept(size) for step, size in steps if step % self.options.every == 0)
+        flops = self.flops * (loaded / 3 + proxy_trained)
+        return Cost(0.0, round(self.share * loaded), round(self.share * proxy_trained), flops)
 
-    def charge(self, loaded: int, before: int) -> Cost:
-        """What an epoch costs, training and choosing; arguments as of `extra`."""
-        return Cost(backward=self.kept(loaded)) + self.extra(loaded, before)
+    def epoch_cost(self, loaded: int, steps_before: int) -> Cost:
+        """Cost of an epoch, training and choices; arguments as of `selection_cost`."""
+        return Cost(backward=self.num_trained(loaded)) + self.selection_cost(loaded, steps_before)
 
-    def affordable(self, left: float, before: int, most: int) -> int:
-        """The most examples, 1 to ``most``, that may be loaded for ``left`` trained examples."""
-        each = self.how.keep * (1 + self.share / self.how.every) + self.share / 3
-        loaded = min(most, int(left / each) + self.pool)
-        while loaded > 1 and self.charge(loaded, before).passes > left:
+    def affordable(self, remaining: float, steps_before: int, limit: int) -> int:
+        """The largest number of examples, 1 to ``limit``, whose `epoch_cost` is at most ``remaining`` passes."""
+        # start from the cost of an average example, rounded up by a batch, and step down to the exact answer
+        per_example = self.options.keep * (1 + self.share / self.options.every) + self.share / 3
+        loaded = min(limit, int(remaining / per_example) + self.load_batch)
+        while loaded > 1 and self.epoch_cost(loaded, steps_before).passes > remaining:
             loaded -= 1
         return loaded
 
-    def _sizes(self, loaded: int) -> list[int]:
+    def _batch_sizes(self, loaded: int) -> list[int]:
         """Examples of each batch, as `datawinnow.data.batches.split_evenly` cuts them."""
-        count = max(1, -(-loaded // self.pool))
+        count = max(1, -(-loaded // self.load_batch))
         size, rest = divmod(loaded, count)
         return [size + 1] * rest + [size] * (count - rest)
 
-    def _kept_of(self, size: int) -> int:
-        return budget_of(self.how.keep, size)
+    def _num_kept(self, size: int) -> int:
+        return budget_of(self.options.keep, size)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The proxy and its optimiser, for a checkpoint."""
+        """The proxy and its optimizer, for a checkpoint."""
         if self.optimizer is None:
             return {}
-        weights = {f"proxy.{k}": v.detach().cpu() for k, v in self.network.state_dict().items()}
+        weights = {f"proxy.{k}": v.detach().cpu() for k, v in self.scorer.state_dict().items()}
         return weights | {f"proxy_{k}": v for k, v in optimizer_state(self.optimizer)[0].items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -154,36 +178,18 @@ class Within:
             RunError: they are of another proxy.
         """
         weights = {k.removeprefix("proxy."): v for k, v in tensors.items() if k.startswith("proxy.")}
-        own = {} if self.optimizer is None else self.network.state_dict()
-        if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
-            raise RunError("the checkpoint holds another proxy than InBatch was given: give that one, or another file")
+        current = {} if self.optimizer is None else self.scorer.state_dict()
+        if set(weights) != set(current) or any(weights[k].shape != current[k].shape for k in current):
+            raise RunError("the checkpoint holds another proxy than InBatch has: give that one, or another file")
         if self.optimizer is not None:
-            self.network.load_state_dict(weights)
+            self.scorer.load_state_dict(weights)
             moments = {k.removeprefix("proxy_"): v for k, v in tensors.items() if k.startswith("proxy_optimizer.")}
             restore_optimizer(self.optimizer, moments, {})
 
 
-def within_of(
-    how: InBatch, network: nn.Module, whole: Any, recipe: Recipe, device: torch.device, seed: int, flops: float
-) -> Within:
-    """What chooses inside the batches of a run on ``whole``, its proxy on the device and with an optimiser.
-
-    Raises:
-        ArgumentError: a proxy that gives no logits of as many classes, or has nothing to train.
-    """
-    proxy_flops, optimizer = 0.0, None
-    if how.proxy is not None:
-        proxy_flops = setup.rehearse(how.proxy, whole, device)
-        if recipe.channels_last:
-            how.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = setup.optimizer_of(how.proxy, recipe)
-    asked: dict[str, Any] = {"recipe": recipe, "precision": recipe.precision, "device": device, "seed": seed}
-    return Within(how, network, optimizer, **asked, flops=flops, proxy_flops=proxy_flops)
-
-
 @contextmanager
-def still(network: nn.Module) -> Iterator[None]:
-    """Batch norm works with the statistics of the batch and leaves its running ones alone."""
+def freeze_running_stats(network: nn.Module) -> Iterator[None]:
+    """Let batch norm use the statistics of the batch and leave its running ones unchanged."""
     tracking = [m for m in network.modules() if getattr(m, "track_running_stats", False)]
     for module in tracking:
         module.track_running_stats = False  # type: ignore[assignment]

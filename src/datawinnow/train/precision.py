@@ -1,4 +1,4 @@
-"""Which arithmetic: bf16 and channels-last where they measure faster, and a float32 last layer always."""
+"""Arithmetic of a training: bf16 and channels-last where they are measured to be faster; the last layer is float32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def autocast(device: torch.device, precision: str) -> Any:
-    """Autocast to bf16, or nothing."""
+    """A context of autocast to bf16, or of nothing for ``"fp32"``."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
@@ -31,11 +31,11 @@ class _Float32Linear(nn.Linear):
 
 @contextmanager
 def float32_head(model: nn.Module) -> Iterator[None]:
-    """Run the last linear layer in float32 under autocast; a network without one is left as it is.
+    """Run the last linear layer in float32 under autocast; a network without one is unchanged.
 
-    bf16 has 8 bits of precision: logits of a bf16 last layer tie, and so would the recorded probabilities. The layer is
-    given another class for the while, and not another ``forward``: a copy made meanwhile then stands on its own feet.
-    A subclass of `nn.Linear` keeps its own ways.
+    bf16 has 8 bits of precision: logits of a bf16 last layer tie, and so would the recorded probabilities. The layer
+    gets another class rather than another ``forward``, which would be bound to this layer: a copy of the model made
+    meanwhile works by itself. A subclass of `nn.Linear` is unchanged.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
     if not layers or type(layers[-1]) is not nn.Linear:
@@ -48,54 +48,56 @@ def float32_head(model: nn.Module) -> Iterator[None]:
         layers[-1].__class__ = nn.Linear
 
 
-def fastest(model: nn.Module, x: Tensor, y: Tensor, *, rounds: int = 4, gain: float = 1.1) -> tuple[str, bool, str]:
-    """Time a few steps in each arithmetic and take the fastest, if it is faster than plain float32 by ``gain``.
+def fastest_precision(
+    model: nn.Module, x: Tensor, y: Tensor, *, rounds: int = 4, gain: float = 1.1
+) -> tuple[str, bool, str]:
+    """Time a few steps in each arithmetic and choose the fastest, if it beats plain float32 by ``gain``.
 
     Args:
         model: the network; a copy is trained.
         x: a batch on the device.
         y: its labels.
         rounds: timed steps of each (the median counts).
-        gain: how much faster than float32 the others must be, so that noise does not choose.
+        gain: factor by which another must be faster than float32, so that noise does not decide.
 
     Returns:
         Precision, channels-last or not, and a sentence with the times.
     """
     forms = [("fp32", False), ("bf16", False)] + ([("fp32", True), ("bf16", True)] if x.ndim == 4 else [])
-    plain = _seconds(model, x, y, *forms[0], rounds)
+    plain = _step_seconds(model, x, y, *forms[0], rounds)
     times = {forms[0]: plain}
     for form in forms[1:]:
         try:
-            times[form] = _seconds(model, x, y, *form, rounds)
+            times[form] = _step_seconds(model, x, y, *form, rounds)
         except (RuntimeError, NotImplementedError):  # an operation without a bf16 or channels-last form
             times[form] = math.inf
     best = min(times, key=lambda form: times[form])
     if times[best] * gain > plain:
         best = ("fp32", False)
-    words = ", ".join(f"{p}{' channels-last' if c else ''} {1000 * s:.1f} ms" for (p, c), s in times.items())
-    return best[0], best[1], f"measured a step: {words}"
+    shown = ", ".join(f"{p}{' channels-last' if c else ''} {1000 * s:.1f} ms" for (p, c), s in times.items())
+    return best[0], best[1], f"measured a step: {shown}"
 
 
-def _seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
+def _step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
     trial = copy.deepcopy(model).train()
     if channels_last:
         trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = x.contiguous(memory_format=torch.channels_last)
-    taken = []
+    seconds = []
     with float32_head(trial):
-        for _ in range(rounds + 2):
+        for _ in range(rounds + 2):  # the first two warm up
             start = time.perf_counter()
             with autocast(x.device, precision):
                 logits = trial(x)
             torch.autograd.backward(F.cross_entropy(logits.float(), y))
             if x.is_cuda:
                 torch.cuda.synchronize()
-            taken.append(time.perf_counter() - start)
-    return sorted(taken[2:])[rounds // 2]
+            seconds.append(time.perf_counter() - start)
+    return sorted(seconds[2:])[rounds // 2]
 
 
 def check_precision(precision: str) -> str:
-    """``precision`` if it is known.
+    """Return ``precision`` if it is one of `PRECISIONS`.
 
     Raises:
         ArgumentError: it is not.

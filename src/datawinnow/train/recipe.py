@@ -11,19 +11,16 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
-from datawinnow.dynamic.reduce import mean, self_normalised
 from datawinnow.train.precision import check_precision
 from datawinnow.train.schedule import schedule_of
-
-REDUCTIONS = {"mean": mean, "self_normalised": self_normalised}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the defaults are those of the DUAL paper's CIFAR runs (static.md 2.1).
+    """How to train. The defaults are those of the CIFAR runs in the DUAL paper (arXiv 2502.06905).
 
     Attributes:
-        batch: examples a step; the batches of an epoch are balanced, so none is much smaller.
+        batch: examples a step; the batches of an epoch differ in size by one at most.
         lr: learning rate at its peak; None for 0.1 with SGD and 0.001 with AdamW.
         optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
         momentum: of SGD.
@@ -34,15 +31,16 @@ class Recipe:
             on weighted coresets). The same where all weights are one.
         label_smoothing: share of the target spread over all classes.
         focal: gamma of the focal loss, (1 - p)^gamma times the cross-entropy -log p (arXiv 1708.02002, equation 4; no
-            class weights): learned examples weigh less, all are passed. 0 for the cross-entropy. Recorders and policies
-            get the cross-entropy either way.
-        curvature: weight of the mean input curvature added to the loss (SLo-Curves; condense.md 1.9, form A): CURE's
-            direction, not squared, through both gradients; 0 for none. A step then costs several times as much.
-        curvature_h: how far from the input its second gradient is taken, in normalised pixels.
-        precision: ``"auto"`` measures, ``"fp32"``, ``"bf16"``.
-        channels_last: memory format of images; None with ``precision="auto"`` measures.
+            class weights): examples that are learned weigh less, none is left out. 0 for the cross-entropy. Recorders
+            and policies get the cross-entropy either way.
+        curvature: weight of the mean input curvature added to the loss (SLo-Curves): the norm of CURE's direction
+            (arXiv 1811.09716), not squared, differentiated through both gradients; 0 for none. A step then costs
+            several times as much.
+        curvature_h: distance from the input at which its second gradient is taken, in normalised pixels.
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"`` to take whichever is faster, measured.
+        channels_last: memory format of images; None, with ``precision="auto"``, to take whichever is faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-        workers: processes of the DataLoader, where one is needed.
+        workers: processes of the DataLoader, for data that needs one.
         compile: run the network through `torch.compile`.
 
     Raises:
@@ -69,7 +67,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check.number("batch", self.batch, 1, 1 << 20, integer=True)
         check.one_of("optimizer", self.optimizer, ("sgd", "adamw"))
-        check.one_of("reduction", self.reduction, tuple(REDUCTIONS))
+        check.one_of("reduction", self.reduction, ("mean", "self_normalised"))
         if self.lr is not None:
             check.number("lr", self.lr, 1e-12, 1e6)
         check.number("momentum", self.momentum, 0, 1)
@@ -85,30 +83,30 @@ class Recipe:
         schedule_of(self.schedule)
 
     @property
-    def peak(self) -> float:
-        """The learning rate at its peak."""
+    def peak_lr(self) -> float:
+        """The learning rate at its peak: ``lr``, or the default of the optimizer."""
         return self.lr if self.lr is not None else {"sgd": 0.1, "adamw": 1e-3}[self.optimizer]
 
     def losses(self, cross_entropy: Tensor) -> Tensor:
-        """(b,) what is trained on, from the (b,) cross-entropies; each example's own, before any weight."""
+        """(b,) losses to train on, from the (b,) cross-entropies, before any weight."""
         if not self.focal:
             return cross_entropy
-        # not 0: a power below 1 has no slope there
+        # not below 1e-12: a power below 1 has an infinite slope at 0
         return (-torch.expm1(-cross_entropy)).clamp_min(1e-12).pow(self.focal) * cross_entropy
 
     def metadata(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as JSON can hold them: a schedule function by its name."""
         return {k: v if not callable(v) else getattr(v, "__name__", "function") for k, v in asdict(self).items()}
 
 
 def check_recipe(options: dict[str, Any]) -> dict[str, Any]:
-    """``options`` if each is a field of `Recipe`.
+    """Return ``options`` if each is a field of `Recipe`.
 
     Raises:
-        ArgumentError: an unknown one.
+        ArgumentError: an unknown name.
     """
-    known = list(Recipe.__dataclass_fields__)
     for name in options:
-        if name not in known:
-            raise ArgumentError(f"fit has no option {name!r}; how to train is set by: {', '.join(known)}")
+        if name not in Recipe.__dataclass_fields__:
+            fields = ", ".join(Recipe.__dataclass_fields__)
+            raise ArgumentError(f"fit has no option {name!r}; how to train is set by: {fields}")
     return options

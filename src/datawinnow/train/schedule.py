@@ -1,4 +1,4 @@
-"""Learning-rate schedules by step: a function of progress, so that they end where they should."""
+"""Learning-rate schedules: functions from progress in [0, 1] to a factor on the peak learning rate."""
 
 from __future__ import annotations
 
@@ -31,25 +31,13 @@ def constant(progress: float) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {f.__name__: f for f in (cosine, one_cycle, constant)}
+"""The schedules by name."""
 
 
-def schedule_of(what: str | Callable[[float], float]) -> Callable[[float], float]:
-    """A schedule by name, or a function from progress in [0, 1] to a factor on the learning rate."""
-    return resolve(what, SCHEDULES, kind="schedule")
+def schedule_of(schedule: str | Callable[[float], float]) -> Callable[[float], float]:
+    """The schedule of a name in `SCHEDULES`; a function is returned as it is.
 
-
-def counts_of(epochs: float, m: int, batch: int) -> list[int]:
-    """How many of ``m`` examples each epoch passes, ``round(epochs * m)`` together.
-
-    A rest smaller than half a batch is left out: batch norm cannot work on one or two.
-
-    Args:
-        epochs: passes over the examples, whole or not.
-        m: how many examples.
-        batch: examples a step.
-
-    >>> counts_of(2, 1000, 100), counts_of(1.25, 1000, 100), counts_of(1.01, 1000, 100), counts_of(0.01, 1000, 100)
-    ([1000, 1000], [1000, 250], [1000], [10])
+    Raises:
+        ArgumentError: an unknown name.
     """
-    whole, rest = divmod(max(1, round(epochs * m)), m)
-    return [m] * whole + ([rest] if not whole or 2 * rest >= batch else [])
+    return resolve(schedule, SCHEDULES, kind="schedule")

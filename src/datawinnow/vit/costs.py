@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.operations import counter
+from datawinnow.core.operations import flop_counter
 from datawinnow.vit.sparsify import Rates, Sparsity
 
 LEVELS = ("dense", "tokens", "attention", "tokens and attention")
@@ -127,7 +127,7 @@ def _logits(out: Any) -> Tensor:
 
 
 def _counted(model: nn.Module, x: Tensor, rates: Rates) -> tuple[float, float]:
-    with sparsity_of(model).held(rates), torch.enable_grad(), counter() as counted:
+    with sparsity_of(model).held(rates), torch.enable_grad(), flop_counter() as counted:
         loss = _logits(model(x)).float().sum()
         forward = counted.get_total_flops()
         torch.autograd.backward(loss)

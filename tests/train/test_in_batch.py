@@ -13,7 +13,7 @@ from datawinnow.data.kept import Kept
 from datawinnow.dynamic import UCB, InBatch, selective_backprop
 from datawinnow.record import Recorder
 from datawinnow.train import Recipe, fit
-from datawinnow.train.in_batch import Within, still
+from datawinnow.train.in_batch import InBatchSelector, freeze_running_stats
 from tests.train.helpers import PLAIN, blobs, vector_net, weights
 
 SMALL = {**PLAIN, "batch": 4}
@@ -72,7 +72,7 @@ def test_a_step_trains_on_what_was_kept_of_a_larger_batch():
             return self.inner(x)
 
     before = Spy()
-    fit(before, data, epochs=1, within=how, **SMALL)
+    fit(before, data, epochs=1, in_batch=how, **SMALL)
     rows = [row for row in rows if len(row) == 4][-3:]  # not the rehearsal's
     assert [len(loss) for loss, _ in seen] == [8, 8, 8]
     assert [budget for _, budget in seen] == [4, 4, 4]
@@ -82,7 +82,7 @@ def test_a_step_trains_on_what_was_kept_of_a_larger_batch():
 
 
 def test_by_its_own_losses_a_forward_pass_counts_a_third():
-    _, history = fit(bigger(), blobs(12), epochs=2, within=InBatch(keep=0.5), **SMALL)
+    _, history = fit(bigger(), blobs(12), epochs=2, in_batch=InBatch(keep=0.5), **SMALL)
     assert [row["examples"] for row in history.rows] == [6, 6]  # 12 loaded as 6 + 6, of which 3 + 3
     assert [row["loaded"] for row in history.rows] == [12, 12]
     assert (history.cost.forward, history.cost.backward) == (24, 12)
@@ -97,7 +97,7 @@ def flops_of_bigger():
 
 def test_a_proxy_is_charged_by_its_share_of_the_operations():
     how = InBatch(keep=0.5, proxy=linear(), every=2)
-    _, history = fit(bigger(), blobs(40), epochs=1, within=how, **SMALL)
+    _, history = fit(bigger(), blobs(40), epochs=1, in_batch=how, **SMALL)
     share = (30 + 30) / flops_of_bigger()  # forward, and the gradient of the weights; nothing flows further back
     # five steps load 8 each and keep 4; steps 0, 2 and 4 teach the proxy 4 each
     assert history.rows[0]["examples"] == 20
@@ -108,7 +108,7 @@ def test_a_proxy_is_charged_by_its_share_of_the_operations():
 
 def test_which_steps_teach_the_proxy_is_counted_from_the_beginning_of_the_run():
     how = InBatch(keep=0.5, proxy=linear(), every=2)
-    _, history = fit(bigger(), blobs(24), epochs=2, within=how, **SMALL)
+    _, history = fit(bigger(), blobs(24), epochs=2, in_batch=how, **SMALL)
     share = 60 / flops_of_bigger()  # three steps an epoch: 0 and 2 teach 4 each, and of the second 4 alone
     assert history.cost.backward == 24 + round(share * 8) + round(share * 4)
     assert history.cost.flops == pytest.approx(24 * flops_of_bigger() + 60 * (48 / 3 + 12))
@@ -119,7 +119,7 @@ def test_which_steps_teach_the_proxy_is_counted_from_the_beginning_of_the_run():
 def test_under_passes_everything_counts_and_the_schedule_ends(proxy, keep, passes):
     how = InBatch(keep=keep, proxy=proxy and proxy())
     options = {**SMALL, "schedule": lambda done: 1 - done, "lr": 0.01}
-    _, history = fit(bigger(), blobs(90), passes=passes, within=how, **options)
+    _, history = fit(bigger(), blobs(90), passes=passes, in_batch=how, **options)
     step = how.pool(4)
     assert 90 * passes - step < history.cost.passes <= 90 * passes + len(history.rows)  # each row is rounded
     assert 0 < history.rows[-1]["learning_rate"] < 0.01 * 2.5 * 4 / (90 * passes) * (1 / keep)
@@ -128,7 +128,7 @@ def test_under_passes_everything_counts_and_the_schedule_ends(proxy, keep, passe
 def test_looking_uses_the_batch_and_leaves_running_statistics_alone():
     norm = nn.BatchNorm1d(5).train()
     x = torch.randn(8, 5) + 3
-    with still(norm), torch.no_grad():
+    with freeze_running_stats(norm), torch.no_grad():
         out = norm(x)
     assert out.mean(0).abs().max() < 1e-5  # of the batch: the running mean is 0
     assert torch.equal(norm.running_mean, torch.zeros(5))
@@ -138,7 +138,7 @@ def test_looking_uses_the_batch_and_leaves_running_statistics_alone():
 
 
 def test_the_network_that_looks_for_itself_keeps_its_running_statistics_by_training_alone():
-    model, _ = fit(vector_net(norm=True), blobs(24), epochs=2, within=InBatch(0.5), **SMALL)
+    model, _ = fit(vector_net(norm=True), blobs(24), epochs=2, in_batch=InBatch(0.5), **SMALL)
     assert int(model[1].num_batches_tracked) == 6
 
 
@@ -146,7 +146,7 @@ def test_the_proxy_learns_at_the_rate_of_the_schedule():
     proxy, by_hand, data = linear(), linear(), blobs(24)
     first = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
     options = {"lr": 0.2, "schedule": lambda done: 1 - done, "momentum": 0.0, "weight_decay": 0.0}
-    fit(bigger(), data, epochs=1, within=InBatch(0.5, proxy, every=1, by=first), **options, **SMALL)
+    fit(bigger(), data, epochs=1, in_batch=InBatch(0.5, proxy, every=1, by=first), **options, **SMALL)
     for step, part in enumerate(torch.randperm(24, generator=stream(0, "order", 0)).split(8)):
         loss = nn.functional.cross_entropy(by_hand(data.x[part[:4]]), data.labels[part[:4]])
         for p, g in zip(by_hand.parameters(), torch.autograd.grad(loss, list(by_hand.parameters())), strict=True):
@@ -161,7 +161,7 @@ def test_each_step_draws_anew():
         drawn.append(tuple(torch.randperm(len(loss), generator=generator).tolist()))
         return torch.arange(budget), None
 
-    fit(bigger(), blobs(48), epochs=2, within=InBatch(0.5, by=by), **SMALL)
+    fit(bigger(), blobs(48), epochs=2, in_batch=InBatch(0.5, by=by), **SMALL)
     assert len(set(drawn)) == len(drawn) == 12
 
 
@@ -170,7 +170,7 @@ def test_the_proxy_learns_on_one_step_in_every():
     seen = []
     how = InBatch(keep=0.5, proxy=proxy, every=3, by=lambda loss, *, budget, generator: (
         seen.append(weights(proxy)), (torch.arange(budget), None))[1])  # fmt: skip
-    fit(bigger(), blobs(64), epochs=1, within=how, **SMALL)
+    fit(bigger(), blobs(64), epochs=1, in_batch=how, **SMALL)
     assert len(seen) == 8
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(seen)]
     assert moved == [True, False, False, True, False, False, True]
@@ -179,7 +179,7 @@ def test_the_proxy_learns_on_one_step_in_every():
 def test_the_main_network_learns_from_its_losses_as_without():
     data = blobs(24)
     whole = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
-    model, _ = fit(bigger(), data, epochs=1, within=InBatch(keep=0.5, by=whole), lr=0.1, schedule="constant", **SMALL)
+    model, _ = fit(bigger(), data, epochs=1, in_batch=InBatch(keep=0.5, by=whole), lr=0.1, schedule="constant", **SMALL)
     other = bigger()
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for part in torch.randperm(24, generator=stream(0, "order", 0)).split(8):
@@ -203,12 +203,12 @@ def test_gone_on_after_a_kill_it_ends_in_the_same_bytes(tmp_path, how):
             raise KeyboardInterrupt
 
     whole, other = linear(), linear()
-    model, history = fit(vector_net(norm=True), blobs(), within=InBatch(0.5, whole), **options)
+    model, history = fit(vector_net(norm=True), blobs(), in_batch=InBatch(0.5, whole), **options)
     file = tmp_path / "c.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        fit(vector_net(norm=True), blobs(), within=InBatch(0.5, other), checkpoint=file, on_epoch=killed, **options)
+        fit(vector_net(norm=True), blobs(), in_batch=InBatch(0.5, other), checkpoint=file, on_epoch=killed, **options)
     again = linear(seed=5)  # whatever it holds: the checkpoint has the weights
-    gone_on, later = fit(vector_net(norm=True), blobs(), within=InBatch(0.5, again), checkpoint=file, **options)
+    gone_on, later = fit(vector_net(norm=True), blobs(), in_batch=InBatch(0.5, again), checkpoint=file, **options)
     assert torch.equal(weights(model), weights(gone_on))
     assert torch.equal(weights(whole), weights(again))
     assert [row["examples"] for row in later.rows] == [row["examples"] for row in history.rows]
@@ -217,9 +217,9 @@ def test_gone_on_after_a_kill_it_ends_in_the_same_bytes(tmp_path, how):
 
 def test_a_checkpoint_of_another_proxy_or_of_none_is_refused(tmp_path):
     file = tmp_path / "c.safetensors"
-    fit(bigger(), blobs(), epochs=1, within=InBatch(0.5, linear()), checkpoint=file, **SMALL)
+    fit(bigger(), blobs(), epochs=1, in_batch=InBatch(0.5, linear()), checkpoint=file, **SMALL)
     with pytest.raises(RunError, match="another proxy"):
-        fit(bigger(), blobs(), epochs=2, within=InBatch(0.5, linear(classes=4)), checkpoint=file, **SMALL)
+        fit(bigger(), blobs(), epochs=2, in_batch=InBatch(0.5, linear(classes=4)), checkpoint=file, **SMALL)
     with pytest.raises(RunError, match="policy InBatch"):
         fit(bigger(), blobs(), epochs=2, checkpoint=file, **SMALL)
 
@@ -249,7 +249,7 @@ def test_options_out_of_range(how, words):
 )
 def test_what_does_not_go_together(options, words):
     with pytest.raises(ArgumentError, match=words):
-        fit(bigger(), blobs(), within=InBatch(0.5), **options, **SMALL)
+        fit(bigger(), blobs(), in_batch=InBatch(0.5), **options, **SMALL)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_what_does_not_go_together(options, words):
 def test_a_selector_must_keep_what_was_asked(answer, words):
     by = lambda loss, *, budget, generator: answer  # noqa: E731
     with pytest.raises(ArgumentError, match=words):
-        fit(bigger(), blobs(24), epochs=1, within=InBatch(0.5, by=by), **SMALL)
+        fit(bigger(), blobs(24), epochs=1, in_batch=InBatch(0.5, by=by), **SMALL)
 
 
 @pytest.mark.parametrize("proxy", [None, linear], ids=["itself", "proxy"])
@@ -283,22 +283,22 @@ def test_training_that_diverges_says_so_and_keeps_the_epochs_before(tmp_path, pr
 
     model, how = bigger(), InBatch(0.5, proxy and proxy())
     file, who = tmp_path / "c.safetensors", "proxy" if proxy else "network"
-    with pytest.raises(TrainingError, match=f"the {who} that looks at the batches has a loss of nan in step 3"):
-        fit(model, blobs(24), epochs=2, within=how, checkpoint=file, on_epoch=broken, **SMALL)
+    with pytest.raises(TrainingError, match=f"the {who} that scores the batches has a loss of nan in step 3"):
+        fit(model, blobs(24), epochs=2, in_batch=how, checkpoint=file, on_epoch=broken, **SMALL)
     assert file.exists()
 
 
 def test_the_network_is_no_proxy_of_itself():
     model = bigger()
     with pytest.raises(ArgumentError, match="the proxy is the network itself: leave proxy= out"):
-        fit(model, blobs(24), epochs=1, within=InBatch(0.5, model), **SMALL)
+        fit(model, blobs(24), epochs=1, in_batch=InBatch(0.5, model), **SMALL)
 
 
 @pytest.mark.parametrize("proxy", [None, linear], ids=["itself", "proxy"])
 def test_in_bf16_the_losses_come_from_a_float32_head(proxy):
     seen = []
     how = InBatch(0.5, proxy and proxy(), by=noting(seen))
-    _, history = fit(bigger(), blobs(24), epochs=1, within=how, **{**SMALL, "precision": "bf16"})
+    _, history = fit(bigger(), blobs(24), epochs=1, in_batch=how, **{**SMALL, "precision": "bf16"})
     assert history.precision == "bf16"
     assert any(not torch.equal(loss, loss.bfloat16().float()) for loss, _ in seen)
 
@@ -306,7 +306,7 @@ def test_in_bf16_the_losses_come_from_a_float32_head(proxy):
 def test_a_dataset_that_needs_a_loader_trains_alike():
     data = blobs(24)
     plain = torch.utils.data.TensorDataset(data.x, data.labels)
-    nets = [fit(bigger(), each, epochs=2, within=InBatch(0.5, linear()), **{**SMALL, "workers": 0})[0]
+    nets = [fit(bigger(), each, epochs=2, in_batch=InBatch(0.5, linear()), **{**SMALL, "workers": 0})[0]
             for each in (data, plain)]  # fmt: skip
     torch.testing.assert_close(weights(nets[0]), weights(nets[1]), rtol=0, atol=0)
 
@@ -316,7 +316,7 @@ def test_a_selection_s_weights_go_with_the_examples_kept():
     kept = Kept(data, Selection(torch.arange(16), torch.linspace(0.5, 2.0, 16)))
     model, other = bigger(), bigger()
     options = {"lr": 0.1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0}
-    fit(model, kept, epochs=1, within=InBatch(0.5, by=noting(seen)), **options, **SMALL)
+    fit(model, kept, epochs=1, in_batch=InBatch(0.5, by=noting(seen)), **options, **SMALL)
     for part in torch.randperm(16, generator=stream(0, "order", 0)).split(8):
         i = part[:4]
         losses = nn.functional.cross_entropy(other(data.x[i]), data.labels[i], reduction="none")
@@ -328,27 +328,28 @@ def test_a_selection_s_weights_go_with_the_examples_kept():
 
 def test_a_step_does_not_count_the_epoch_again(monkeypatch):
     counted = []
-    charge = Within.charge
-    monkeypatch.setattr(Within, "charge", lambda self, *how: counted.append(how) or charge(self, *how))
-    _, history = fit(bigger(), blobs(400), passes=2, within=InBatch(0.5), **SMALL)
+    epoch_cost = InBatchSelector.epoch_cost
+    monkeypatch.setattr(
+        InBatchSelector, "epoch_cost", lambda self, *args: counted.append(args) or epoch_cost(self, *args)
+    )
+    _, history = fit(bigger(), blobs(400), passes=2, in_batch=InBatch(0.5), **SMALL)
     assert sum(row["steps"] for row in history.rows) >= 120
     assert len(counted) < 100  # some at the end of each epoch, and a few more where the last is cut
 
 
 def test_what_is_afforded_is_the_most_that_is_paid_for():
-    inner = Within(InBatch(0.5, linear(), every=3), bigger(), torch.optim.SGD(bigger().parameters(), 0.1),
-                   recipe=Recipe(batch=4), precision="fp32", device=torch.device("cpu"), seed=0, flops=100.0,
-                   proxy_flops=30.0)  # fmt: skip
+    selector = InBatchSelector(InBatch(0.5, linear(), every=3), bigger(), recipe=Recipe(batch=4, precision="fp32"),
+                               device=torch.device("cpu"), seed=0, flops=100.0, proxy_flops=30.0)  # fmt: skip
     for left, before in itertools.product((1.0, 7.5, 33.0, 61.0), (0, 1, 2)):
-        most = max(m for m in range(1, 200) if m == 1 or inner.charge(m, before).passes <= left)
-        assert inner.affordable(left, before, 1000) == most, (left, before)
-        assert inner.affordable(left, before, 5) == min(5, most)
+        most = max(m for m in range(1, 200) if m == 1 or selector.epoch_cost(m, before).passes <= left)
+        assert selector.affordable(left, before, 1000) == most, (left, before)
+        assert selector.affordable(left, before, 5) == min(5, most)
 
 
 def test_the_schedule_goes_by_what_was_paid():
     rates = []
     options = {**SMALL, "schedule": lambda done: rates.append(done) or 1.0}
-    _, history = fit(bigger(), blobs(90), passes=2, within=InBatch(0.5), **options)
+    _, history = fit(bigger(), blobs(90), passes=2, in_batch=InBatch(0.5), **options)
     rates = rates[-int(sum(row["steps"] for row in history.rows)) :]
     paid = [0.0]
     for row in history.rows:  # 180 in all; a step pays for its kept examples, and a third of its loaded ones
@@ -358,10 +359,10 @@ def test_the_schedule_goes_by_what_was_paid():
 
 
 def test_batch_selectors_of_the_library_go_in():
-    _, history = fit(bigger(), blobs(24), epochs=1, within=InBatch(0.25, by=selective_backprop), **SMALL)
+    _, history = fit(bigger(), blobs(24), epochs=1, in_batch=InBatch(0.25, by=selective_backprop), **SMALL)
     assert history.rows[0]["examples"] == 6  # 12 + 12 loaded, 3 + 3 kept
 
 
 def test_a_proxy_of_too_few_classes_is_told_before_the_first_step():
     with pytest.raises(ArgumentError, match="2 outputs"):
-        fit(bigger(), blobs(24), epochs=1, within=InBatch(0.5, linear(classes=2)), **SMALL)
+        fit(bigger(), blobs(24), epochs=1, in_batch=InBatch(0.5, linear(classes=2)), **SMALL)

@@ -1,0 +1,202 @@
+"""How long a training is, what each of its epochs costs, and how far its schedule is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from datawinnow.core import check
+from datawinnow.core.cost import Cost
+from datawinnow.core.errors import ArgumentError
+from datawinnow.train.in_batch import InBatchSelector
+
+MAX_EPOCHS = 1 << 20
+"""Upper limit of ``epochs`` and ``passes``, against typing errors."""
+
+
+@dataclass(frozen=True)
+class TrainLength:
+    """The length of a training, by one of ``epochs`` and ``passes``.
+
+    Attributes:
+        epochs: passes over the examples that are trained on.
+        passes: a budget of examples, in passes over them all.
+        schedule_epochs: epochs of the whole schedule, of which the first ``epochs`` are trained; None for ``epochs``.
+
+    Raises:
+        ArgumentError: none or both of ``epochs`` and ``passes``, or a number out of range.
+    """
+
+    epochs: float | None = None
+    passes: float | None = None
+    schedule_epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.passes is None):
+            raise ArgumentError(f"give one of epochs= and passes=, got epochs={self.epochs} and passes={self.passes}")
+        name = "epochs" if self.passes is None else "passes"
+        if self.value == 0:
+            raise ArgumentError(f"{name} must be above 0, got 0: fit trains")
+        check.number(name, self.value, 0, MAX_EPOCHS)
+        if self.schedule_epochs is not None:
+            check.number("schedule_epochs", self.schedule_epochs, self.value, MAX_EPOCHS)
+
+    @property
+    def value(self) -> float:
+        """``epochs`` or ``passes``, whichever is set."""
+        length = self.epochs if self.passes is None else self.passes
+        assert length is not None
+        return length
+
+    @property
+    def schedule_length(self) -> float:
+        """Epochs of the whole schedule."""
+        return self.value if self.schedule_epochs is None else self.schedule_epochs
+
+
+def epoch_lengths(epochs: float, n: int, batch: int) -> list[int]:
+    """Number of examples of each epoch over ``n`` examples, ``round(epochs * n)`` in all.
+
+    A rest smaller than half a batch is left out: batch norm cannot work on one or two.
+
+    Args:
+        epochs: passes over the examples; may be a fraction.
+        n: number of examples.
+        batch: examples a step.
+
+    >>> epoch_lengths(2, 1000, 100), epoch_lengths(1.25, 1000, 100)
+    ([1000, 1000], [1000, 250])
+    >>> epoch_lengths(1.01, 1000, 100), epoch_lengths(0.01, 1000, 100)
+    ([1000], [10])
+    """
+    full_epochs, rest = divmod(max(1, round(epochs * n)), n)
+    return [n] * full_epochs + ([rest] if not full_epochs or 2 * rest >= batch else [])
+
+
+@dataclass
+class Ledger:
+    """Counts the examples, steps and cost of a training, epoch by epoch.
+
+    An epoch's length is known in advance, unless a policy plans the epochs (``planned``) or the training ends by a
+    ``budget``; `start_epoch` then fixes it when the epoch starts. The unit of a charge is a trained example: a choice
+    inside batches is charged beside the training, where a forward pass counts a third.
+
+    Attributes:
+        batch: examples that a step loads; it trains on all of them unless ``in_batch`` chooses.
+        num_loaded: examples that each epoch loads; under a budget or a policy, of the epochs started so far.
+        schedule_epochs: epochs of the whole schedule.
+        schedule_steps: steps of the whole schedule, if every epoch's length is known in advance.
+        budget: examples to be charged in all; None to end after ``num_epochs``.
+        num_epochs: epochs to train; unused under a budget.
+        planned: whether a policy plans each epoch.
+        flops_per_example: floating-point operations of training on one example in the current epoch.
+        passes_per_example: cost of training on one example, in forward and backward passes of it; above 1 if the loss
+            has a curvature term.
+        in_batch: chooses inside each loaded batch; None to train on all of it.
+        charged_before_epoch: charged for all epochs before the current one.
+        steps_before_epoch: steps before the current epoch.
+        epoch_charge: charge of the current epoch.
+        steps_after_epoch: steps after the current epoch; an estimate if those epochs are not planned yet.
+    """
+
+    batch: int
+    num_loaded: list[int]
+    schedule_epochs: float
+    schedule_steps: int
+    budget: int | None
+    num_epochs: int
+    planned: bool
+    flops_per_example: float = 0.0
+    passes_per_example: float = 1.0
+    in_batch: InBatchSelector | None = None
+    charged_before_epoch: float = 0.0
+    steps_before_epoch: int = 0
+    epoch_charge: float = 0.0
+    steps_after_epoch: int = 0
+
+    def start_epoch(self, epoch: int, num_candidates: int) -> int:
+        """Make ``epoch`` the current one, which may load up to ``num_candidates`` examples.
+
+        Returns:
+            How many it loads.
+        """
+        self.charged_before_epoch, self.steps_before_epoch = self.charged_before(epoch), self.steps_before(epoch)
+        if self.budget is not None:
+            remaining = self.budget - self.charged_before_epoch
+            self.num_loaded[epoch:] = [self._affordable(epoch, remaining, num_candidates)]
+        elif self.planned:
+            self.num_loaded[epoch:] = [num_candidates]
+        self.epoch_charge = self.charge(epoch)
+        self.steps_after_epoch = self._steps_after(epoch)
+        return self.num_loaded[epoch]
+
+    def is_finished(self, epoch: int) -> bool:
+        """Whether training ends before ``epoch``; under a budget, a rest below half a batch is left out."""
+        if self.budget is None:
+            return epoch >= self.num_epochs
+        remaining = self.budget - self.charged_before(epoch)
+        return epoch > 0 and 2 * self._affordable(epoch, remaining, self.batch) < self.batch
+
+    def num_steps(self, epoch: int) -> int:
+        """Steps of an epoch that was started or is known in advance."""
+        return -(-self.num_loaded[epoch] // self.batch)
+
+    def steps_before(self, epoch: int) -> int:
+        """Steps of all epochs before ``epoch``."""
+        return sum(map(self.num_steps, range(epoch)))
+
+    def num_trained(self, epoch: int) -> int:
+        """Examples that an epoch trains on: those loaded, or those kept of them."""
+        loaded = self.num_loaded[epoch]
+        return loaded if self.in_batch is None else self.in_batch.num_trained(loaded)
+
+    def charge(self, epoch: int) -> float:
+        """Cost of an epoch in trained examples."""
+        loaded = self.num_loaded[epoch]
+        return loaded if self.in_batch is None else self.in_batch.epoch_cost(loaded, self.steps_before(epoch)).passes
+
+    def charged_before(self, epoch: int) -> float:
+        """Charges of all epochs before ``epoch``."""
+        return sum(map(self.charge, range(epoch)))
+
+    def progress(self, epoch: int, step: int) -> float:
+        """How far the schedule is at a step of the current epoch, from 0 to 1.
+
+        By charges under a budget, so that the learning rate ends where it should however long the epochs are; by epochs
+        and within each by steps, where a policy plans them; else by steps.
+        """
+        if self.budget is not None:
+            return (self.charged_before_epoch + step / self.num_steps(epoch) * self.epoch_charge) / self.budget
+        if self.planned:
+            return (epoch + step / self.num_steps(epoch)) / self.schedule_epochs
+        return (epoch * self.num_steps(0) + step) / self.schedule_steps
+
+    def steps_done(self, epoch: int, step: int) -> tuple[int, int]:
+        """Steps done after a step of the current epoch, and steps in all (see ``steps_after_epoch``)."""
+        total = self.steps_before_epoch + self.num_steps(epoch) + self.steps_after_epoch
+        return self.steps_before_epoch + step + 1, total
+
+    def cost(self, epoch: int, seconds: float) -> Cost:
+        """Cost of the current epoch."""
+        trained, passes = self.num_trained(epoch), self.passes_per_example
+        cost = Cost(seconds, 0, round(passes * trained), passes * self.flops_per_example * trained)
+        if self.in_batch is not None:
+            cost += self.in_batch.selection_cost(self.num_loaded[epoch], self.steps_before_epoch)
+        return cost
+
+    def _affordable(self, epoch: int, remaining: float, limit: int) -> int:
+        """Examples, up to ``limit``, that an epoch may load for what remains of the budget."""
+        if self.in_batch is None:
+            return min(limit, int(remaining))
+        return self.in_batch.affordable(remaining, self.steps_before(epoch), limit)
+
+    def _steps_after(self, epoch: int) -> int:
+        """Steps after an epoch, as if those not planned yet were like it."""
+        if self.budget is not None:
+            remaining = self.budget - self.charged_before_epoch - self.epoch_charge
+            if self.in_batch is None:
+                return math.ceil(remaining / self.batch)
+            return round(remaining / self.epoch_charge * self.num_steps(epoch))
+        if self.planned:
+            return (self.num_epochs - epoch - 1) * self.num_steps(epoch)
+        return sum(map(self.num_steps, range(epoch + 1, self.num_epochs)))

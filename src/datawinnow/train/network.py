@@ -1,0 +1,171 @@
+"""The device, the optimizer and the arithmetic of a training, and checks of a network's forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import forked, stream
+from datawinnow.data.batches import Batch, batches_of, labels_of
+from datawinnow.data.examples import Examples
+from datawinnow.data.kept import Kept
+from datawinnow.train.flops import flops_per_example
+from datawinnow.train.precision import fastest_precision
+from datawinnow.train.recipe import Recipe
+
+
+def fabric_for(device: str) -> Fabric:
+    """A one-process Fabric on ``device``.
+
+    Args:
+        device: ``"auto"`` (CUDA if available, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+
+    Raises:
+        ArgumentError: torch has no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise ArgumentError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got {device!r}")
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(number or 0) >= available:
+        raise ArgumentError(f"no device {device!r}: torch sees {available} of that kind; use device='cpu'")
+    if kind == "cuda":
+        return Fabric(accelerator="cuda", devices=[int(number or 0)])
+    return Fabric(accelerator=kind, devices=1)
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the parameters of ``model`` that require a gradient.
+
+    Raises:
+        ArgumentError: none does.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ArgumentError(f"the model {type(model).__name__} has no parameters to train")
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.peak_lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def first_batch(dataset: Any, device: torch.device, count: int) -> Batch:
+    """``(index, x, y)`` of the first ``count`` examples, for trials; starts no worker process."""
+    order = torch.arange(min(len(dataset), count))
+    small = dataset.subset(order) if isinstance(dataset, Examples) else dataset
+    return next(iter(batches_of(small, device, workers=0).train(order, len(order), stream(0, "measure"))))
+
+
+def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Recipe, str]:
+    """``recipe`` with precision and memory format fixed: ``precision="auto"`` times a few steps on this machine.
+
+    Times differ from run to run, and the choice may too. To repeat a training exactly, keep the returned recipe.
+
+    Args:
+        model: the network; its weights stay as they are.
+        data: `Examples`, `Kept` or any map-style dataset of ``(x, y)``.
+        recipe: how to train.
+
+    Returns:
+        The recipe with ``precision`` and ``channels_last`` set, and a sentence with the times; ``""`` if nothing was
+        measured.
+    """
+    if recipe.precision != "auto":
+        return replace(recipe, channels_last=bool(recipe.channels_last)), ""
+    device = fabric_for(recipe.device).device
+    dataset = data.dataset if isinstance(data, Kept) else data
+    with forked(0, "measure"):
+        _, x, y = first_batch(dataset, device, recipe.batch)
+        precision, fast_format, times = fastest_precision(model.to(device), x, y)
+    channels_last = fast_format if recipe.channels_last is None else recipe.channels_last
+    note = f"{precision}{', channels-last' if channels_last else ''} ({times})"
+    return replace(recipe, precision=precision, channels_last=channels_last), note
+
+
+def check_forward(model: nn.Module, dataset: Any, device: torch.device) -> float:
+    """Run ``model`` on two examples and check that a cross-entropy can be computed from its outputs.
+
+    Args:
+        model: the network; moved to ``device``.
+        dataset: `Examples` or any map-style dataset of ``(x, y)``.
+        device: where the network will be trained.
+
+    Returns:
+        Floating-point operations of training on one example, forward and backward; 0 if they cannot be counted.
+
+    Raises:
+        ArgumentError: the outputs are not (b, classes) logits, or are fewer than the classes of the dataset.
+    """
+    with forked(0, "flops"):  # reading a dataset may draw at random
+        _, x, _ = first_batch(dataset, device, 2)
+        with torch.no_grad(), restore_mode(model):
+            out = model.to(device).eval()(x)
+        if not isinstance(out, Tensor) or out.ndim != 2:
+            shown = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ArgumentError(
+                f"the model {type(model).__name__} must give logits of shape (batch, classes), got {shown}: wrap it in "
+                "a module that returns only them"
+            )
+        if out.shape[1] < (classes := _num_classes(dataset)):
+            raise ArgumentError(
+                f"the model {type(model).__name__} has {out.shape[1]} outputs, but the dataset has {classes} classes: "
+                f"build it with classes={classes}"
+            )
+        return sum(flops_per_example(model, x))
+
+
+def _num_classes(dataset: Any) -> int:
+    """Number of classes of a dataset; 0 if it does not say."""
+    names = getattr(dataset, "classes", None)
+    if names is not None and hasattr(names, "__len__"):
+        return len(names)
+    labels = labels_of(dataset)
+    return 0 if labels is None else int(labels.max()) + 1
+
+
+def sparsity_schedule(model: nn.Module, dataset: Any, device: torch.device) -> Callable[[int], float] | None:
+    """For a network whose sparsity changes with the epoch (`vit.sparsify`): a function that sets the epoch.
+
+    Returns:
+        ``f(epoch)`` sets the network's epoch and returns the FLOPs of training on one example in it. None for a network
+        whose work is the same in every epoch.
+    """
+    sparsity: Any = getattr(model, "sparsity", None)
+    if not hasattr(sparsity, "set_epoch"):
+        return None
+    with forked(0, "flops"):
+        _, x, _ = first_batch(dataset, device, 2)
+    flops_by_state: dict[Any, float] = {}  # epochs with the same sparsity cost the same: counted once
+
+    def set_epoch(epoch: int) -> float:
+        sparsity.set_epoch(epoch)
+        if sparsity.training not in flops_by_state:
+            with sparsity.held():
+                flops_by_state[sparsity.training] = sum(flops_per_example(model, x))
+        return flops_by_state[sparsity.training]
+
+    return set_epoch
+
+
+@contextmanager
+def restore_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` back into training or evaluation mode, whichever it was in, at the end."""
+    training = model.training
+    try:
+        yield
+    finally:
+        model.train(training)
