@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent / "src" / "datawinnow"
 
 SCORING = {"record", "scores", "select", "scenarios"}
 TRAINING = {"data", "models", "record", "train"}
-PIPELINE = SCORING | TRAINING | {"core", "probe"}
+PIPELINE = SCORING | TRAINING | {"core", "probe", "text"}
 ALL = PIPELINE | {
     "dynamic",
     "condense",
@@ -24,19 +24,20 @@ ALL = PIPELINE | {
 }
 LAYERS: dict[str, set[str]] = {
     "core": set(),
+    "text": {"core"},
     "scores": {"core"},
     "select": {"core"},
     "scenarios": {"core"},
-    "data": {"core"},
-    "models": {"core"},
+    "data": {"core", "text"},
+    "models": {"core", "text"},
     "record": {"core"},
     "dynamic": {"core"},
     "condense": {"core", "scores", "select"},  # its baselines are selections of real images
     "vit": {"core"},
-    "instruct": {"core", "select"},
+    "instruct": {"core", "select", "text"},
     "train": {"core", "data", "models", "record", "dynamic"},
-    "probe": {"core", "data", "models"},
-    "methods": SCORING | {"core", "probe"},
+    "probe": {"core", "data", "models", "text"},
+    "methods": SCORING | {"core", "probe", "text"},
     "runs": PIPELINE | {"dynamic", "methods", "vit"},
     "bench": PIPELINE | {"dynamic", "condense", "methods", "runs", "vit"},
     "report": {"core"},

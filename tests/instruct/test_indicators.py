@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 
 import numpy as np
@@ -227,60 +226,7 @@ def test_the_indicators_are_all_there():
     }  # fmt: skip
 
 
-def test_an_absent_extra_is_named(monkeypatch):
-    real = importlib.import_module
-    monkeypatch.setattr(
-        importlib, "import_module", lambda name, *a: real(name, *a) if name != "transformers" else _missing()
-    )
-    with pytest.raises(ArgumentError, match=r"reward needs transformers: pip install 'datawinnow\[transformers\]'"):
-        reward(["a"], ["b"], model="x")
-
-
-def _missing():
-    raise ModuleNotFoundError("No module named 'transformers'")
-
-
-def test_a_device_that_is_not_there_is_named():
-    assert _models.on("auto").type in ("cpu", "cuda")
-    with pytest.raises(ArgumentError, match="device='cuda:99' cannot be used here"):
-        _models.on("cuda:99")
-    with pytest.raises(ArgumentError, match="device='x' cannot be used here"):
-        _models.on("x")
-
-
 def test_a_model_that_is_not_there_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="lm: cannot load AutoTokenizer from"):
+    with pytest.raises(ArgumentError, match="lm: cannot load AutoTokenizer from"):
         Reader("lm", Reading(str(tmp_path / "empty")))
-
-
-def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(models, tmp_path, monkeypatch):
-    import json
-    import shutil
-
-    folder, ran, asked = shutil.copytree(models["lm"], tmp_path / "lm"), tmp_path / "ran", []
-    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()\nclass Evil: pass\n")
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
-    with pytest.raises(DataError, match="lm: cannot load AutoModelForCausalLM from"):
-        _models.load("lm", "AutoModelForCausalLM", str(folder))
-    assert asked == []
-    assert not ran.exists()
-
-
-def test_the_fingerprint_of_a_model_is_of_its_files(models, tmp_path):
-    import shutil
-
-    class Net:
-        config = None
-
-    one = _models.fingerprint(str(models["lm"]), Net)
-    copy = shutil.copytree(models["lm"], tmp_path / "copy")
-    assert _models.fingerprint(str(copy), Net) == one
-    weights = copy / "model.safetensors"
-    raw = bytearray(weights.read_bytes())
-    raw[-1] ^= 1
-    weights.write_bytes(raw)
-    assert _models.fingerprint(str(copy), Net) != one

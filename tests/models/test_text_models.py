@@ -180,7 +180,7 @@ class TestPretrained:
         name = write_model(tmp_path / "tiny")
         (tmp_path / "tiny" / "model.safetensors").unlink()
         torch.save({"x": torch.zeros(1)}, tmp_path / "tiny" / "pytorch_model.bin")
-        with pytest.raises(ArgumentError, match=r"cannot load hf:.* as a sequence classifier"):
+        with pytest.raises(ArgumentError, match=r"cannot load AutoModelForSequenceClassification from .hf:"):
             build(name, shape=(6,), classes=3, vocabulary=40, tokenizer=name)
 
 

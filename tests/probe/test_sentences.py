@@ -61,8 +61,8 @@ def test_rows_have_length_one_where_the_folder_or_the_user_says_so(tiny, tmp_pat
 @pytest.mark.parametrize(
     ("texts", "model", "match"),
     [
-        ([], "hf:x", "texts must be strings, at least one"),
-        (["a", 3], "hf:x", "texts must be strings"),
+        ([], "hf:x", "texts is empty"),
+        (["a", 3], "hf:x", "texts must hold texts, got int for example 1"),
         (["a"], "minilm", "is named hf:PATH, got 'minilm'"),
         (["a"], "hf:./nowhere", "no such folder"),
     ],

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from datawinnow.bench.grid import BASELINES, Grid, parse_scenario
 from datawinnow.core.errors import ArgumentError, DatawinnowError
-from datawinnow.core.pretrained import is_pretrained
 from datawinnow.methods.method import rehearse
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import Settled
 from datawinnow.runs.sparse import check_levels
+from datawinnow.text.pretrained import is_pretrained
 from datawinnow.train.recipe import check_recipe
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.pretrained import is_pretrained
+from datawinnow.text.pretrained import is_pretrained
 
 if TYPE_CHECKING:
     from datawinnow.methods.method import Method

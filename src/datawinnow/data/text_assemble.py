@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.core.pretrained import is_pretrained
 from datawinnow.data.assemble import Options, check_classes, held_out, limit_note, limit_stream
 from datawinnow.data.examples import Origin, stratified
 from datawinnow.data.labels import class_values, named, numbered, renumbering_note
 from datawinnow.data.texts import Texts
 from datawinnow.data.tokens import LONGEST, Vocabulary
+from datawinnow.text.pretrained import is_pretrained
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ def assemble_texts(
     if options.tokenizer is None:
         ids, size, whose = (x, vocabulary.encode(second.texts)), len(vocabulary), ""
     else:
-        from datawinnow.data.pretrained import encode
+        from datawinnow.data.pretrained_tokens import tokenize_splits
 
         whose = options.tokenizer
-        ids, size, cut = encode(whose, first.texts, second.texts, options.length, options.progress)
+        ids, size, cut = tokenize_splits(whose, first.texts, second.texts, options.length, options.progress)
     length = ids[0].shape[1]
     if cut:
         longer = f" (length=, --length, up to {LONGEST} unless told)" if options.length is None else ""

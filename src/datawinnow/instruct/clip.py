@@ -15,10 +15,12 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.core.pretrained import transformers_for
+from datawinnow.core.extras import import_extra
 from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
+from datawinnow.text.encode import check_texts
+from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, pick_device
 
 SENTENCES = 10
 """Sentences of an answer that count, as published."""
@@ -42,14 +44,14 @@ class Clip:
 
     def __init__(self, model: str, *, batch: int = 32, device: str | None = None) -> None:
         check.number("batch", batch, 1, 10**6, integer=True)
-        self.net = _models.load("clip", "CLIPModel", model).to(_models.on(device)).eval()
-        self.tokenizer = _models.load("clip", "AutoTokenizer", model)
+        self.net = load_pretrained("CLIPModel", model, "clip").to(pick_device(device)).eval()
+        self.tokenizer = load_pretrained("AutoTokenizer", model, "clip")
         # the Pillow one where there are two: the other needs torchvision, and its pixels differ
-        package = transformers_for("clip")
+        package = import_extra("transformers", "transformers", "clip")
         kind = "CLIPImageProcessorPil" if hasattr(package, "CLIPImageProcessorPil") else "CLIPImageProcessor"
-        self.processor = _models.load("clip", kind, model)
+        self.processor = load_pretrained(kind, model, "clip")
         self.batch = batch
-        self.own = {"model": _models.fingerprint(model, self.net)}
+        self.own = {"model": fingerprint_pretrained(model, self.net.config)}
         self.problems: list[tuple[int, str, str]] = []
 
     def images(self, image: Sequence[str | Path | None], store: Store, progress: Any = None) -> Tensor:
@@ -178,7 +180,7 @@ def clip_score(
     References:
         Wei et al. 2023, arXiv 2308.12067, section 3.1; condense.md 1.11.
     """
-    answers = _models.texts_of("answer", answer)
+    answers = check_texts("answer", answer)
     if len(image) != len(answers):
         raise ArgumentError(f"there are {len(answers)} answers, but {len(image)} images")
     check.number("sentences", sentences, 1, 10**6, integer=True)

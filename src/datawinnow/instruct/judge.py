@@ -15,10 +15,11 @@ from torch import Tensor
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
-from datawinnow.instruct import _models, answers
+from datawinnow.instruct import answers
 from datawinnow.instruct.endpoint import Answered, AskError, Endpoint, patiently
 from datawinnow.instruct.store import Store, key_of
 from datawinnow.instruct.terms import Account, Estimate, Terms, tokens_of
+from datawinnow.text.encode import check_texts
 
 STOP_AFTER = 10
 """Failures in a row after which an endpoint is taken for down."""
@@ -254,7 +255,7 @@ def judge(instruction: Sequence[str], answer: Sequence[str], *, by: Judge, progr
     References:
         Wei et al. 2023, arXiv 2308.12067, section 3.1; condense.md 1.11; Chen et al. 2023, arXiv 2307.08701.
     """
-    asked, found = _models.texts_of("instruction", instruction), _models.texts_of("answer", answer)
+    asked, found = check_texts("instruction", instruction), check_texts("answer", answer)
     if len(asked) != len(found):
         raise ArgumentError(f"there are {len(asked)} instructions, but {len(found)} answers")
     return by.grades(asked, found, progress)

@@ -17,6 +17,8 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
+from datawinnow.text.encode import check_texts
+from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, pick_device
 
 TEMPLATE = "{instruction}\n\n"
 """What stands before an answer unless told otherwise; ``"chat"`` is the tokenizer's own template."""
@@ -67,12 +69,12 @@ class Reader:
         if how.template != "chat" and "{instruction}" not in how.template:
             raise ArgumentError(f'template must contain {{instruction}} (or be "chat"), got {how.template!r}')
         self.what, self.how = what, how
-        self.tokenizer = _models.load(what, "AutoTokenizer", how.model)
-        self.net = _models.load(what, "AutoModelForCausalLM", how.model).to(_models.on(how.device)).eval()
+        self.tokenizer = load_pretrained("AutoTokenizer", how.model, what)
+        self.net = load_pretrained("AutoModelForCausalLM", how.model, what).to(pick_device(how.device)).eval()
         positions = getattr(self.net.config, "max_position_embeddings", None)
         self.most = min(int(how.most or positions or 2048), int(positions or 1 << 20))
         check.number("most", self.most, 4, 1 << 20, integer=True)
-        self.own = {"model": _models.fingerprint(how.model, self.net), "most": self.most}
+        self.own = {"model": fingerprint_pretrained(how.model, self.net.config), "most": self.most}
 
     def losses(
         self,
@@ -151,7 +153,7 @@ class Reader:
 
 
 def _pairs(instruction: Sequence[str], answer: Sequence[str]) -> tuple[list[str], list[str]]:
-    asked, answers = _models.texts_of("instruction", instruction), _models.texts_of("answer", answer)
+    asked, answers = check_texts("instruction", instruction), check_texts("answer", answer)
     if len(asked) != len(answers):
         raise ArgumentError(f"there are {len(asked)} instructions, but {len(answers)} answers")
     return asked, answers
@@ -212,7 +214,7 @@ def direct_loss(
     References:
         Li et al. 2023, arXiv 2308.12032, equation 3.
     """
-    answers = _models.texts_of("answer", answer)
+    answers = check_texts("answer", answer)
     return reader.losses([None] * len(answers), answers, store or Store(None), progress)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.card import card
-from datawinnow.instruct._models import texts_of
+from datawinnow.text.encode import check_texts
 
 
 @card(
@@ -38,7 +38,7 @@ def length(answer: Sequence[str], *, longest: int | None = None) -> Tensor:
     >>> length(["ab", "abcd"]).tolist()
     [5.0, 10.0]
     """
-    texts = texts_of("answer", answer)
+    texts = check_texts("answer", answer)
     sizes = torch.tensor([len(text) for text in texts], dtype=torch.float64)
     if longest is None:
         longest = max(1, int(sizes.max()))

@@ -13,6 +13,8 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
 from datawinnow.instruct import _models
 from datawinnow.instruct.store import Store, key_of
+from datawinnow.text.encode import check_texts
+from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, pick_device
 
 
 @card(
@@ -49,22 +51,22 @@ def reward(
 
     Raises:
         ArgumentError: no transformers, or texts that are none.
-        DataError: no such model, or one with several labels.
+        ArgumentError: no such model.
 
     References:
         Wei et al. 2023, arXiv 2308.12067, section 3.1; condense.md 1.11.
     """
-    asked, answers = _models.texts_of("instruction", instruction), _models.texts_of("answer", answer)
+    asked, answers = check_texts("instruction", instruction), check_texts("answer", answer)
     if len(asked) != len(answers):
         raise ArgumentError(f"there are {len(asked)} instructions, but {len(answers)} answers")
     check.number("batch", batch, 1, 10**6, integer=True)
-    tokenizer = _models.load("reward", "AutoTokenizer", model)
-    net = _models.load("reward", "AutoModelForSequenceClassification", model)
+    tokenizer = load_pretrained("AutoTokenizer", model, "reward")
+    net = load_pretrained("AutoModelForSequenceClassification", model, "reward")
     if net.config.num_labels != 1:
         raise DataError(f"reward: {model!r} has {net.config.num_labels} labels; a reward model has one")
     if net.config.pad_token_id is None:  # decoders find an answer's last token by it
         net.config.pad_token_id = tokenizer.pad_token_id
-    net = net.to(_models.on(device)).eval()
+    net = net.to(pick_device(device)).eval()
     most = _most(tokenizer, net)
 
     @torch.inference_mode()
@@ -75,7 +77,7 @@ def reward(
         )  # fmt: skip
         return net(**tokens.to(net.device)).logits[:, 0].float().cpu()[:, None].numpy()
 
-    own = {"model": _models.fingerprint(model, net), "most": most}
+    own = {"model": fingerprint_pretrained(model, net.config), "most": most}
     keys = [key_of("reward", own, a, b) if b.strip() else None for a, b in zip(asked, answers, strict=True)]
     sizes = [len(a) + len(b) for a, b in zip(asked, answers, strict=True)]
     found = _models.computed(

@@ -13,10 +13,10 @@ from datawinnow.core import check
 from datawinnow.core.arrays import TABLE, take
 from datawinnow.core.card import Card, card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.pretrained import is_pretrained
 from datawinnow.core.selection import Selection
 from datawinnow.methods.published import METHODS, Method, ccs_cutoff
 from datawinnow.probe.makers import options_of
+from datawinnow.text.pretrained import is_pretrained
 
 PROBED = ("features", "probs", "grad_norm", "curvature", "boundary_distance")
 """Arrays that a pass over the recorded network makes, of the examples that it was trained on."""

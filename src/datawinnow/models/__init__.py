@@ -11,7 +11,6 @@ from torch import nn
 
 from datawinnow.core.card import resolve
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.pretrained import is_pretrained
 from datawinnow.models.alexnet import alexnet
 from datawinnow.models.bag_of_embeddings import bag_of_embeddings
 from datawinnow.models.convnet import convnet
@@ -23,6 +22,7 @@ from datawinnow.models.text_cnn import text_cnn
 from datawinnow.models.vgg import vgg16_bn
 from datawinnow.models.vgg11 import vgg11
 from datawinnow.models.vit import vit, vit_base, vit_small, vit_tiny
+from datawinnow.text.pretrained import is_pretrained
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     f.__name__: f

@@ -1,4 +1,4 @@
-"""Any sequence classifier of transformers, from weights on disk or on the hub, as a network of token ids."""
+"""A sequence classifier of transformers as a network of token ids."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.pretrained import from_pretrained
+from datawinnow.text.pretrained import load_pretrained
 
 
 class Pretrained(nn.Module):
-    """A transformers model that takes ids as `datawinnow.load` gives them: 0 is padding, every other id is 1 too high.
+    """A transformers model that takes ids as `datawinnow.load` makes them: 0 is padding, other ids are 1 too high.
 
-    Padding is masked out of attention; the model's own id for it stands there.
+    Padding is masked out of the attention and replaced by the model's own id for it.
 
     Args:
-        network: gives ``logits`` (b, classes).
+        network: returns ``logits`` (b, classes).
         padding: its id of padding.
     """
 
@@ -32,29 +32,36 @@ class Pretrained(nn.Module):
                 f"the network takes token ids (batch, length), whole numbers, but got {tokens.dtype} of shape "
                 f"{tuple(tokens.shape)}: it is for texts"
             )
-        there = tokens > 0
-        ids = torch.where(there, tokens - 1, self.padding).long()
-        logits: Tensor = self.network(input_ids=ids, attention_mask=there.long()).logits
+        is_token = tokens > 0
+        ids = torch.where(is_token, tokens - 1, self.padding).long()
+        logits: Tensor = self.network(input_ids=ids, attention_mask=is_token.long()).logits
         return logits
 
 
 def pretrained(name: str, *, classes: int, **options: Any) -> Pretrained:
-    """A sequence classifier, its head new where it had another number of classes.
+    """A sequence classifier in float32; its head is new where it had another number of classes.
 
     Args:
-        name: ``hf:FOLDER`` in the layout of ``save_pretrained``, ``hf:package:NAME``, or ``hf:owner/name`` of the hub.
+        name: see `datawinnow.text.pretrained`.
         classes: number of classes.
         options: of the model's configuration, for example ``hidden_dropout_prob=0.2``.
 
     Raises:
-        ArgumentError: transformers is not installed, or no such weights.
+        ArgumentError: transformers is not installed, or there is no such model.
     """
-    sizes: dict[str, Any] = {"num_labels": classes, "ignore_mismatched_sizes": True}
-    found = from_pretrained("AutoModelForSequenceClassification", name, "a sequence classifier", **sizes, **options)
-    configuration = found.config
-    padding = getattr(configuration, "pad_token_id", None)
-    if padding is None:  # a decoder: it looks for the last token before the padding
-        last = getattr(configuration, "eos_token_id", None)
-        padding = last[0] if isinstance(last, list) else last or 0
-        configuration.pad_token_id = padding
-    return Pretrained(found, int(padding))
+    network = load_pretrained(
+        "AutoModelForSequenceClassification",
+        name,
+        f"the model {name}",
+        num_labels=classes,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
+        **options,
+    )
+    config = network.config
+    padding = getattr(config, "pad_token_id", None)
+    if padding is None:  # a decoder classifies by the last token before the padding, so it needs an id for padding
+        end = getattr(config, "eos_token_id", None)
+        padding = end[0] if isinstance(end, list) else end or 0
+        config.pad_token_id = padding
+    return Pretrained(network, int(padding))

@@ -1,0 +1,1 @@
+"""Models and tokenizers of transformers, and embeddings of texts."""
