@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from datawinnow import vit
 from datawinnow.core.rng import forked
 from datawinnow.models import build
-from datawinnow.vit.masked import Keys
+from datawinnow.vit.masked_attention import Keys
 
 RATES = {"tokens": (0.7, 1.0), "attention": (1.0, 0.3), "tokens and attention": (0.7, 0.3)}
 NETWORKS = {
@@ -64,7 +64,7 @@ def network(name: str, size: int, batch: int, rounds: int, device: str) -> dict[
     def at(tokens: float, attention: float, form: str = "auto") -> Callable[[], object]:
         def run() -> None:
             sparsity.form = form
-            with sparsity.held(vit.Rates(tokens, attention)):
+            with sparsity.fixed_rates(vit.Rates(tokens, attention)):
                 step(model, x, y)
 
         return run

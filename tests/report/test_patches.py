@@ -33,7 +33,7 @@ def planted(folder: Path, kept: list[list[int]], about: dict[str, Any] | None = 
          ("kept", pa.list_(pa.list_(pa.int32())))]
     )  # fmt: skip
     metadata = {"fingerprint": "f", "at": [3, 6], "rows": 2, "columns": 3, "keep": 0.5, **(about or {})}
-    write_table(folder / patches.FILE, pa.Table.from_pylist(lines, schema=schema), metadata)
+    write_table(folder / "patches.parquet", pa.Table.from_pylist(lines, schema=schema), metadata)
 
 
 def cells(path: str) -> set[tuple[float, float]]:
@@ -48,12 +48,12 @@ def lines(path: str) -> set[tuple[float, float]]:
 
 def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
     planted(tmp_path, [[0, 2, 4], [4]])
-    found = patches.section(tmp_path, FACTS)
+    found = patches.patches_section(tmp_path, FACTS)
     assert found["says"].startswith(
-        "The network leaves patches out after the attention of blocks 3 and 6: of 6 patches 3, then 1 stay"
+        "The network drops patches after the attention of blocks 3 and 6: of 6 patches it keeps 3, then 1"
     )
     (shown,) = found["images"]
-    assert (shown["title"], shown["id"]) == ("cat, taken for dog", "a.png")
+    assert (shown["title"], shown["id"]) == ("cat, classified as dog", "a.png")
     root = tree.fromstring(str(shown["svg"]))
     image, veils, again = root.findall("image"), root.findall("path"), root.findall("use")
     assert len(image) == 1, "the image's bytes are there once"
@@ -71,16 +71,16 @@ def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
 
 def test_words_from_outside_are_no_markup(tmp_path):
     planted(tmp_path, [[0], [0]], label_name="<b>&", guess="<b>&", id='"><script>')
-    (shown,) = patches.section(tmp_path, FACTS)["images"]
+    (shown,) = patches.patches_section(tmp_path, FACTS)["images"]
     assert shown["title"] == "<b>&"
     assert not hasattr(shown["title"], "__html__"), "the template escapes it"
     assert "<script" not in shown["svg"]
 
 
 def test_without_a_file_or_with_every_patch_there_is_no_such_part(tmp_path):
-    assert patches.section(tmp_path, FACTS) is None
+    assert patches.patches_section(tmp_path, FACTS) is None
     planted(tmp_path, [list(range(6))] * 2)
-    assert patches.section(tmp_path, FACTS) is None
+    assert patches.patches_section(tmp_path, FACTS) is None
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_without_a_file_or_with_every_patch_there_is_no_such_part(tmp_path):
 def test_a_file_that_does_not_fit_is_told(tmp_path, about, message):
     planted(tmp_path, [[0], [0]], about)
     with pytest.raises(RunError, match=message):
-        patches.section(tmp_path, FACTS)
+        patches.patches_section(tmp_path, FACTS)

@@ -11,10 +11,10 @@ from datawinnow import vit
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.operations import flop_counter
 from datawinnow.models import build
-from datawinnow.vit import masked
-from datawinnow.vit.choosing import attended_keys, class_scores, highest, without
-from datawinnow.vit.masked import Keys, fused, gathered, published
+from datawinnow.vit import masked_attention
+from datawinnow.vit.masked_attention import Keys, fused_attention, gathered_attention, published_attention
 from datawinnow.vit.schedule import count_of
+from datawinnow.vit.token_selection import attended_keys, class_scores, drop_patches, topk_ascending
 from tests.reference import vit as literal
 from tests.vit.networks import images, made
 
@@ -51,10 +51,10 @@ def test_the_schedule_is_the_papers():
 
 def test_chosen_positions_are_the_highest_in_order():
     score = torch.tensor([[0.1, 0.5, 0.3, 0.9], [4.0, 3.0, 2.0, 1.0]])
-    assert highest(score, 2).tolist() == [[1, 3], [0, 1]]
-    assert highest(torch.ones(1, 5), 3).shape == (1, 3)  # ties
+    assert topk_ascending(score, 2).tolist() == [[1, 3], [0, 1]]
+    assert topk_ascending(torch.ones(1, 5), 3).shape == (1, 3)  # ties
     x = torch.arange(2 * 6 * 2.0).view(2, 6, 2)
-    left = without(x, torch.tensor([[1, 3], [0, 2]]), 2)
+    left = drop_patches(x, torch.tensor([[1, 3], [0, 2]]), 2)
     assert torch.equal(left, torch.stack([x[0, [0, 1, 3, 5]], x[1, [0, 1, 2, 4]]]))
 
 
@@ -118,7 +118,7 @@ def test_the_added_mask_is_the_mask():
         assert keys.added(dtype) is added, "made once for the blocks that share it"
 
 
-@pytest.mark.parametrize("form", [fused, gathered, published], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("form", [fused_attention, gathered_attention, published_attention], ids=lambda f: f.__name__)
 def test_masked_attention_is_that_of_the_literal_version(form):
     q, k, v = attending()
     index = torch.rand(2, 10, 10, generator=torch.Generator().manual_seed(1)).topk(3).indices
@@ -138,19 +138,19 @@ def test_the_published_form_leaves_masked_keys_what_its_normalisation_leaves():
     v = torch.eye(6)[None, None]  # the output is the weights
     keys = Keys(torch.tensor([[[0, 1]] * 5]), 5, 1)
     with torch.no_grad():
-        weight = published(40 * q, k, v, keys, 0.5)[0, 0].double()
+        weight = published_attention(40 * q, k, v, keys, 0.5)[0, 0].double()
         score = (40 * q @ k.transpose(-2, -1) * 0.5)[0, 0].double()
     kept = (score - score.amax(-1, keepdim=True)).exp() * keys.dense[0, 0]
     shut = ~keys.dense[0, 0]
-    left = (masked.EPS / 6 / (kept.sum(-1, keepdim=True) + masked.EPS)).expand(6, 6)
+    left = (masked_attention.EPS / 6 / (kept.sum(-1, keepdim=True) + masked_attention.EPS)).expand(6, 6)
     torch.testing.assert_close(weight[shut], left[shut], rtol=1e-4, atol=0)
-    assert masked.EPS == 1e-6
+    assert masked_attention.EPS == 1e-6
     whole = kept.sum(-1) > 0.5  # where the largest key is not masked
     assert 0 < int(whole.sum()) < 6, "both happen: the largest is taken before the mask, as published"
     torch.testing.assert_close(weight.sum(-1)[whole], torch.ones(int(whole.sum())).double(), rtol=0, atol=3e-7)
 
 
-@pytest.mark.parametrize("form", [fused, gathered, published], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("form", [fused_attention, gathered_attention, published_attention], ids=lambda f: f.__name__)
 def test_dropout_of_weights_has_the_right_mean(form):
     q, k, v = attending(b=1, heads=1, n=6)
     keys = Keys(torch.tensor([[[0, 1, 2]] * 5]), 5, 1)
@@ -169,11 +169,11 @@ def test_flex_attention_drops_weights_as_the_fused_kernel_does():
     keys = Keys(torch.tensor([[[0, 1, 2]] * 5] * 2), 5, 1)
     found = []
     with torch.random.fork_rng(), torch.no_grad():
-        for form in (masked.flex, fused):
+        for form in (masked_attention.flex_masked_attention, fused_attention):
             torch.manual_seed(0)
             found.append(form(q, k, v, keys, 0.5, 0.4))
         assert torch.equal(*found)
-        assert not torch.allclose(found[0], fused(q, k, v, keys, 0.5), atol=1e-2)
+        assert not torch.allclose(found[0], fused_attention(q, k, v, keys, 0.5), atol=1e-2)
 
 
 @pytest.mark.parametrize(("keep", "saving"), [(0.9, 0.136), (0.8, 0.256), (0.7, 0.352)])
@@ -206,13 +206,13 @@ def test_gathered_keys_save_operations_and_the_times_are_told():
 
 @pytest.mark.parametrize(("patches", "kept", "gathers"), [(40, 1, True), (40, 2, False), (39, 1, False)])
 def test_keys_are_gathered_where_that_measured_faster(monkeypatch, patches, kept, gathers):
-    monkeypatch.setattr(masked, "LONG_ENOUGH", 40)
-    monkeypatch.setattr(masked, "SPARSE_ENOUGH", 0.025)
+    monkeypatch.setattr(masked_attention, "LONG_ENOUGH", 40)
+    monkeypatch.setattr(masked_attention, "SPARSE_ENOUGH", 0.025)
     q, k, v = attending(n=1 + patches)
     keys = Keys(torch.arange(kept).expand(2, patches, kept), patches, 1)
-    found = masked.fastest(q, k, v, keys, 0.5)
-    assert torch.equal(found, (gathered if gathers else fused)(q, k, v, keys, 0.5))
-    assert not torch.equal(found, (fused if gathers else gathered)(q, k, v, keys, 0.5))
+    found = masked_attention.fastest_attention(q, k, v, keys, 0.5)
+    assert torch.equal(found, (gathered_attention if gathers else fused_attention)(q, k, v, keys, 0.5))
+    assert not torch.equal(found, (fused_attention if gathers else gathered_attention)(q, k, v, keys, 0.5))
 
 
 def test_fused_attention_is_counted_on_the_cpu():

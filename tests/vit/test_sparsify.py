@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datawinnow import vit
-from datawinnow.vit import masked
+from datawinnow.vit import masked_attention
 from tests.reference import vit as literal
 from tests.vit.networks import MAKERS, PATCHES, images, logits, made
 
@@ -112,15 +112,15 @@ def test_in_training_the_sparse_path_draws_as_the_dense_one(name):
 def test_the_paying_form_leaves_keys_out_where_that_saves_time_alone(monkeypatch, tokens):
     model, x = made("ours"), images()
     with torch.no_grad():
-        without, under = (logits(vit.sparsify(model, keep_tokens=tokens, keep_attention=a), x) for a in (1, 0.05))
-        assert not torch.allclose(without, under, atol=1e-3)
+        unmasked, under = (logits(vit.sparsify(model, keep_tokens=tokens, keep_attention=a), x) for a in (1, 0.05))
+        assert not torch.allclose(unmasked, under, atol=1e-3)
         vit.sparsify(model, keep_tokens=tokens, keep_attention=0.05, form="paying")
-        assert torch.equal(logits(model, x), without)
-        monkeypatch.setattr(masked, "LONG_ENOUGH", 8)
-        monkeypatch.setattr(masked, "SPARSE_ENOUGH", 0.5)
+        assert torch.equal(logits(model, x), unmasked)
+        monkeypatch.setattr(masked_attention, "LONG_ENOUGH", 8)
+        monkeypatch.setattr(masked_attention, "SPARSE_ENOUGH", 0.5)
         torch.testing.assert_close(logits(model, x), under, rtol=1e-3, atol=1e-4)
-        monkeypatch.setattr(masked, "LONG_ENOUGH", 33)  # 64 patches: with fewer kept it does not pay any more
-        assert torch.allclose(logits(model, x), under if tokens == 1 else without, rtol=1e-3, atol=1e-4)
+        monkeypatch.setattr(masked_attention, "LONG_ENOUGH", 33)  # 64 patches: with fewer kept it does not pay any more
+        assert torch.allclose(logits(model, x), under if tokens == 1 else unmasked, rtol=1e-3, atol=1e-4)
 
 
 @every
@@ -234,10 +234,10 @@ def test_training_follows_the_schedule_and_evaluation_the_final_rates():
     assert model.sparsity.kept == []
     model.eval()(x)
     assert model.sparsity.kept[0].shape == (3, 32)
-    with model.sparsity.held(), torch.no_grad():
-        held = model(x)
+    with model.sparsity.fixed_rates(), torch.no_grad():
+        fixed_rates = model(x)
     with torch.no_grad():
-        assert torch.equal(held, vit.dense(model)(x))
+        assert torch.equal(fixed_rates, vit.dense(model)(x))
 
 
 def test_a_mask_of_an_earlier_pass_is_not_used_again():

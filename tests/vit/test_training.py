@@ -20,7 +20,7 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked
 from datawinnow.core.tables import read_table
 from datawinnow.models import build
-from datawinnow.runs import sparse as pipeline
+from datawinnow.runs.kept_patches import describe_sparsity
 from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe, fit
 from datawinnow.train.checkpoint import load_checkpoint
@@ -79,8 +79,10 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
     train, test = digits
     how = {"test": test, "epochs": 3, "model": "vit", "model_options": {"width": 16, "depth": 5}, "recipe": RECIPE}
     told = []
-    folder = train_run(train, tmp_path / "r", levels={"keep_tokens": 0.5, "at": [2, 4]}, log=told.append, **how)
-    assert any("from blocks 2, 4 on keeps 0.5 of the patches each time" in line for line in told)
+    folder = train_run(
+        train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), log=told.append, **how
+    )
+    assert any("keeps 0.5 of the patches at blocks 2, 4; " in line for line in told)
     assert folder.metadata["options"]["train"]["levels"] == {"keep_tokens": 0.5, "at": [2, 4]}
     table, about = read_table(folder.path / "patches.parquet", "train")
     assert {key: about[key] for key in ("at", "rows", "columns", "keep")} == {
@@ -89,7 +91,7 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
         "columns": 4,
         "keep": 0.5,
     }
-    model = pipeline.sparse(network(), {"keep_tokens": 0.5, "at": [2, 4]}, 3)
+    model = vit.SparseLevels(keep_tokens=0.5, at=(2, 4)).sparsify(network(), 3)
     load_checkpoint(folder.path / "model.safetensors", model, None)
     ids = {name: i for i, name in enumerate(str(i) for i in (test.ids if test.ids is not None else range(len(test))))}
     for line in table.to_pylist():
@@ -99,13 +101,15 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
         assert line["label_name"] == test.classes[int(test.labels[i])]
         assert line["guess"] == test.classes[int(model(x).argmax())]
         assert line["png"].startswith(b"\x89PNG")
-    assert train_run(train, tmp_path / "r", levels={"keep_tokens": 0.5, "at": [2, 4]}, **how).path == folder.path
+    assert (
+        train_run(train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), **how).path == folder.path
+    )
 
 
 def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
     train, test = digits
     how = {"test": test, "epochs": 3, "model": "vit", "model_options": {"width": 16, "depth": 5}, "recipe": RECIPE}
-    how["levels"] = {"keep_tokens": 0.5, "keep_attention": 0.5, "at": [1, 3]}
+    how["levels"] = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.5, at=(1, 3))
     whole = train_run(train, tmp_path / "whole", **how)
     stopped = []
 
@@ -126,30 +130,33 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
 
 
 def test_what_a_step_takes_in_the_end_is_told_level_by_level():
-    model = pipeline.sparse(made("ours"), {"keep_tokens": 0.5, "keep_attention": 0.1, "form": "gathered"}, 30)
+    model = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.1, form="gathered").sparsify(made("ours"), 30)
     parts = {row.level: f"{100 * row.flops_ratio:.0f}%" for row in vit.level_costs(model, torch.zeros(1, 3, 32, 32))}
     assert len(set(parts.values())) == 4
-    line = pipeline.told(model, (3, 32, 32))
-    assert "from blocks 3, 6, 9 on keeps 0.5 of the patches and 0.1 of the keys each time" in line
-    assert f"in the end a step takes {parts['tokens and attention']} of the dense network's operations" in line
-    assert f"(without leaving out keys {parts['tokens']}, without leaving out patches {parts['attention']})" in line
-    alone = pipeline.sparse(made("ours"), {"keep_attention": 0.1, "form": "paying", "at": [3]}, 30)
-    line = pipeline.told(alone, (3, 32, 32))
-    assert "from block 3 on keeps 0.1 of the keys where that pays each time" in line
+    line = describe_sparsity(model, (3, 32, 32))
+    assert "keeps 0.5 of the patches and 0.1 of the keys at blocks 3, 6, 9;" in line
+    assert f"a step takes {parts['tokens and attention']} of the dense network's operations" in line
+    assert f"(patches alone {parts['tokens']}, keys alone {parts['attention']})" in line
+    paying = vit.SparseLevels(keep_attention=0.1, form="paying", at=(3,)).sparsify(made("ours"), 30)
+    line = describe_sparsity(paying, (3, 32, 32))
+    assert "keeps 0.1 of the keys where that saves time at block 3;" in line
     assert line.endswith("100% of the dense network's operations")
-    masked = pipeline.sparse(made("ours"), {"keep_attention": 0.1, "form": "fused", "at": [3]}, 30)
-    assert "saves nothing here, and --attention-form paying would leave them in" in pipeline.told(masked, (3, 32, 32))
+    masked = vit.SparseLevels(keep_attention=0.1, form="fused", at=(3,)).sparsify(made("ours"), 30)
+    assert "saves nothing here: --attention-form paying would keep them" in describe_sparsity(masked, (3, 32, 32))
 
 
-def test_options_of_a_file_are_checked():
+def test_levels_from_a_file_are_checked_and_written_back():
     with pytest.raises(ArgumentError, match="a sparse network has no option 'keep'; its options are: keep_tokens"):
-        pipeline.sparse(made("ours"), {"keep": 0.7}, 30)
-    with pytest.raises(ArgumentError, match="must be a vision transformer that vit knows, got MLP"):
-        pipeline.sparse(build("mlp", shape=(3, 8, 8), classes=2), {"keep_tokens": 0.7}, 30)
-    model = pipeline.sparse(made("ours"), {"keep_attention": 0.5}, 30)
+        vit.SparseLevels.from_options({"keep": 0.7})
+    with pytest.raises(ArgumentError, match="must be a supported vision transformer, got MLP"):
+        vit.SparseLevels(keep_tokens=0.7).sparsify(build("mlp", shape=(3, 8, 8), classes=2), 30)
+    model = vit.SparseLevels(keep_attention=0.5).sparsify(made("ours"), 30)
     assert (model.sparsity.final, model.sparsity.schedule) == (vit.Rates(1, 0.5), vit.KeepSchedule(1, 10))
-    own = pipeline.sparse(made("ours"), {"keep_tokens": 0.5, "hold": 0, "over": 3, "form": "gathered"}, 30)
-    assert (own.sparsity.schedule, own.sparsity.form) == (vit.KeepSchedule(0, 3), "gathered")
+    options = {"keep_tokens": 0.5, "at": [1, 2], "hold": 0, "over": 3, "form": "gathered"}
+    levels = vit.SparseLevels.from_options(options)
+    assert levels.to_options() == options
+    sparsity = levels.sparsify(made("ours"), 30).sparsity
+    assert (sparsity.schedule, sparsity.form, sparsity.at) == (vit.KeepSchedule(0, 3), "gathered", (1, 2))
 
 
 def run(*words, code=0):
@@ -185,7 +192,7 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
     page = tmp_path / "t" / "report.html"
     run("report", "t")
     assert "Which patches were kept" in page.read_text()
-    assert "of 16 patches 8, then 4 stay" in page.read_text()
+    assert "of 16 patches it keeps 8, then 4" in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ from datawinnow.data.load import load
 from datawinnow.methods.method import epochs_charged, reads_probe, select_by_method
 from datawinnow.models import build, choose
 from datawinnow.runs.record import fit_recorded
-from datawinnow.runs.sparse import sparse
 from datawinnow.train import fit
 from datawinnow.train.checkpoint import read_metadata
+from datawinnow.vit import SparseLevels
 
 NOTHING = Cost()
 
@@ -198,7 +198,7 @@ def _train(run: _Run, selection: Selection, changed: Tensor) -> _Reached:
     told: dict[str, Any] = {"on_epoch": lambda _, history: spent.append(history.cost), "on_plan": passed}
     network, before = _network(run), NOTHING
     levels = run.grid.named(run.cell.method).levels
-    network = sparse(network, levels, run.epochs) if levels else network
+    network = SparseLevels.from_options(levels).sparsify(network, run.epochs) if levels else network
     how: dict[str, Any] = {"epochs": run.epochs}
     try:
         if run.cell.kind == "policy":

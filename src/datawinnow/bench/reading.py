@@ -15,9 +15,9 @@ from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.methods.method import rehearse
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import Settled
-from datawinnow.runs.sparse import check_levels
 from datawinnow.text.pretrained import is_pretrained
 from datawinnow.train.recipe import check_recipe
+from datawinnow.vit import SparseLevels
 
 
 def read_grid(path: Path) -> Grid:
@@ -105,7 +105,7 @@ def check_grid(grid: Grid) -> Grid:
         spec = grid.named(name)
         if set(spec.keep) - set(grid.keep):
             raise ArgumentError(f"[[method]] {name!r} has a keep of {spec.keep} that the grid's {grid.keep} has not")
-        check_levels(spec.levels)
+        SparseLevels.from_options(spec.levels)
         if grid.kind(name) not in ("static", "policy"):
             continue
         for keep in spec.keep or grid.keep:

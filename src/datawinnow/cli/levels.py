@@ -1,28 +1,30 @@
-"""``datawinnow train --levels``: which levels of "Peeling the Onion" a vision transformer trains under."""
+"""The options of ``datawinnow train --levels``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-LEVELS = ("examples", "tokens", "attention")
-_PANEL = "Sparse vision transformers"
+if TYPE_CHECKING:
+    from datawinnow.vit import SparseLevels
+
+_LEVELS_PANEL = "Sparse vision transformers"
 
 
 @dataclass(frozen=True)
-class Levels:
-    """The levels, and how much each keeps."""
+class LevelOptions:
+    """The levels of "Peeling the Onion" and how much each keeps."""
 
     levels: Annotated[
         str | None,
         typer.Option(
             "--levels",
             metavar="LIST",
-            help="Of a vision transformer (--model vit): examples (swaps the least forgotten), tokens (drops patches), "
-            "attention (drops keys), with commas between. Default: none.",
-            rich_help_panel=_PANEL,
+            help="Levels of sparsity for a vision transformer (--model vit), separated by commas: examples (swaps the "
+            "least forgotten), tokens (drops patches), attention (drops keys). Default: none.",
+            rich_help_panel=_LEVELS_PANEL,
             show_default=False,
         ),
     ] = None
@@ -31,8 +33,8 @@ class Levels:
         typer.Option(
             "--keep-tokens",
             metavar="FRACTION",
-            help="With the level tokens: the fraction of the patches kept each time. Default: 0.7.",
-            rich_help_panel=_PANEL,
+            help="With the level tokens: the fraction of the patches kept at each block. Default: 0.7.",
+            rich_help_panel=_LEVELS_PANEL,
             show_default=False,
         ),
     ] = None
@@ -42,7 +44,7 @@ class Levels:
             "--keep-attention",
             metavar="FRACTION",
             help="With the level attention: the fraction of the keys kept for each patch. Default: 0.3.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_LEVELS_PANEL,
             show_default=False,
         ),
     ] = None
@@ -52,86 +54,58 @@ class Levels:
             "--sparse-at",
             metavar="BLOCKS",
             help="The blocks, counted from 0, after whose attention patches and keys are dropped. Default: 3,6,9.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_LEVELS_PANEL,
             show_default=False,
         ),
     ] = None
-
     attention_form: Annotated[
         str | None,
         typer.Option(
             "--attention-form",
             metavar="NAME",
-            help="With the level attention: auto leaves keys out by what computes that fastest, paying only where it "
-            "saves time; fused, gathered, flex and dense are ways to compute it. Default: auto.",
-            rich_help_panel=_PANEL,
+            help="With the level attention: how it is computed. auto takes the fastest of fused, gathered, flex and "
+            "dense; paying drops keys only where that saves time. Default: auto.",
+            rich_help_panel=_LEVELS_PANEL,
             show_default=False,
         ),
     ] = None
 
-    def named(self) -> tuple[str, ...]:
-        """The levels asked for.
+    def to_levels(self) -> SparseLevels | None:
+        """The levels of these options; None without ``--levels``.
 
         Raises:
-            ArgumentError: one that there is not, or an option of one that was not asked for.
+            ArgumentError: an unknown level, an option of a level that is off, or a malformed ``--sparse-at``.
         """
         from datawinnow.core.errors import ArgumentError
+        from datawinnow.vit import SparseLevels
+        from datawinnow.vit.levels import ATTENTION_KEEP, LEVEL_NAMES, TOKEN_KEEP
+        from datawinnow.vit.sparsify import PAPER_BLOCKS
 
-        found = tuple(word.strip() for word in (self.levels or "").split(",") if word.strip())
-        for word in found:
-            if word not in LEVELS:
-                raise ArgumentError(f"--levels has no {word!r}: give some of {', '.join(LEVELS)}, with commas between")
-        for option, given, level in (
+        names = [word.strip() for word in (self.levels or "").split(",") if word.strip()]
+        for name in names:
+            if name not in LEVEL_NAMES:
+                raise ArgumentError(f"--levels has no {name!r}: give some of {', '.join(LEVEL_NAMES)}, with commas")
+        for option, value, level in (
             ("--keep-tokens", self.keep_tokens, "tokens"),
             ("--keep-attention", self.keep_attention, "attention"),
             ("--attention-form", self.attention_form, "attention"),
         ):
-            if given is not None and level not in found:
+            if value is not None and level not in names:
                 raise ArgumentError(f"{option} goes with the level {level}: add it to --levels")
-        if self.sparse_at is not None and not {"tokens", "attention"} & set(found):
+        if self.sparse_at is not None and not {"tokens", "attention"} & set(names):
             raise ArgumentError("--sparse-at goes with the levels tokens and attention: add one of them to --levels")
-        return found
-
-    def sparse(self) -> dict[str, Any] | None:
-        """Options of `datawinnow.runs.sparse`; None where neither tokens nor attention are asked for.
-
-        Raises:
-            ArgumentError: ``--sparse-at`` is no list of whole numbers.
-        """
-        from datawinnow.core.errors import ArgumentError
-
-        found, options = self.named(), dict[str, Any]()
-        if "tokens" in found:
-            options["keep_tokens"] = 0.7 if self.keep_tokens is None else self.keep_tokens
-        if "attention" in found:
-            options["keep_attention"] = 0.3 if self.keep_attention is None else self.keep_attention
-        if self.attention_form is not None:
-            options["form"] = self.attention_form
-        if self.sparse_at is not None:
-            try:
-                options["at"] = [int(word) for word in self.sparse_at.split(",")]
-            except ValueError:
-                raise ArgumentError(f"--sparse-at must be like 3,6,9, got {self.sparse_at!r}") from None
-        return options or None
-
-    def policy(
-        self, given: str | None, keep: float | None, options: dict[str, Any], length: dict[str, Any]
-    ) -> tuple[str | None, float | None, dict[str, Any]]:
-        """The policy, its keep and its options, with the example level among the levels.
-
-        That level is the policy ``example_swap``: 0.8 of the examples, and the paper's swaps every 30 of 300 epochs
-        scaled to the length of this training.
-
-        Raises:
-            ArgumentError: another policy was named beside it.
-        """
-        from datawinnow.core.errors import ArgumentError
-
-        if "examples" not in self.named():
-            return given, keep, options
-        if given not in (None, "example_swap"):
-            raise ArgumentError(
-                f"the level examples is the policy example_swap; it cannot stand beside --policy {given}"
-            )
-        epochs = length.get("epochs") or length.get("passes") or 30
-        return "example_swap", 0.8 if keep is None else keep, {"period": max(1, round(epochs / 10)), **options}
+        try:
+            at = PAPER_BLOCKS if self.sparse_at is None else tuple(int(word) for word in self.sparse_at.split(","))
+        except ValueError:
+            raise ArgumentError(f"--sparse-at must be like 3,6,9, got {self.sparse_at!r}") from None
+        if not names:
+            return None
+        tokens = TOKEN_KEEP if self.keep_tokens is None else self.keep_tokens
+        attention = ATTENTION_KEEP if self.keep_attention is None else self.keep_attention
+        return SparseLevels(
+            examples="examples" in names,
+            keep_tokens=tokens if "tokens" in names else None,
+            keep_attention=attention if "attention" in names else None,
+            at=at,
+            form=self.attention_form or "auto",
+        )

@@ -9,7 +9,7 @@ import typer
 
 from datawinnow.cli import datasets as found
 from datawinnow.cli import plans
-from datawinnow.cli.levels import Levels
+from datawinnow.cli.levels import LevelOptions
 from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -113,7 +113,7 @@ def train(
     data: Source,
     loading: Loading,
     training: Training,
-    peeled: Levels,
+    sparsity: LevelOptions,
     select: Select = None,
     policy: Policy = None,
     keep: KeepEach = None,
@@ -137,12 +137,15 @@ def train(
     from datawinnow.core.selection import Selection
     from datawinnow.runs.selection_file import read_selection
     from datawinnow.runs.train import train_run
+    from datawinnow.vit.levels import EXAMPLE_POLICY
 
     screen = Screen(quiet=quiet)
     recipe, model_options = training.recipe(), training.model_options()
-    swaps = "examples" in peeled.named()
-    length = _length("example_swap" if swaps else policy, epochs, passes)
-    policy, keep, how = peeled.policy(policy, keep, pairs(policy_option, "--policy-option"), length)
+    levels = sparsity.to_levels()
+    length = _length(EXAMPLE_POLICY if levels is not None and levels.examples else policy, epochs, passes)
+    how = pairs(policy_option, "--policy-option")
+    if levels is not None:
+        policy, keep, how = levels.example_policy(policy, keep, how, length.get("epochs") or length["passes"])
     log = plans.read(policy, plan, record_plan, options=how, keep=keep, wrap=wrap, select=select)
     if log is not None:
         length = plans.length_of(log, None if epochs is None and passes is None else length, how)
@@ -171,7 +174,7 @@ def train(
             about=about,
             policy=planned,
             record_plan=record_plan,
-            levels=peeled.sparse(),
+            levels=levels,
             **length,
             model=training.model,
             model_options=model_options,

@@ -1,4 +1,4 @@
-"""Which patches a sparse vision transformer kept, layer by layer, drawn over the images."""
+"""The patches that a sparse vision transformer keeps, drawn over images block by block."""
 
 from __future__ import annotations
 
@@ -12,49 +12,48 @@ from markupsafe import Markup, escape
 from datawinnow.core.errors import RunError
 from datawinnow.core.tables import read_table
 
-FILE = "patches.parquet"
 SIDE, GAP, HEAD = 96, 6, 14
-"""Units of an image's longer side, between two images, and above them for words."""
+"""Units of an image's longer side, of the gap between two images, and of the headings above them."""
 STROKE = "fill: none; stroke: var(--c2); stroke-width: 1.2"
-"""Of the line through what is gone: a veil alone is not to be told from a white patch."""
+"""Style of the line through a dropped patch; a veil alone looks like a white patch."""
 
 
-def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
-    """What the page shows of ``patches.parquet``; None where there is none.
+def patches_section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """The section of a run's page on ``patches.parquet``; None without that file, or if no patch is dropped.
 
     Args:
         folder: the run.
         metadata: its ``run.json``.
 
     Returns:
-        ``says``, a paragraph; ``images``, each with ``svg``, ``wide`` (units), ``title`` and ``counts``.
+        ``says``, a paragraph; ``images``, each with ``svg``, ``wide`` (units), ``title`` and ``id``.
 
     Raises:
         RunError: the file is damaged, or of another dataset.
     """
-    path = folder / FILE
+    path = folder / "patches.parquet"
     if not path.exists():
         return None
     verb = "train again with: datawinnow train DATA --model vit --levels tokens"
-    table, about = read_table(path, verb)
-    own = metadata["dataset"].get("fingerprint")
-    if about.get("fingerprint", own) != own:
+    table, header = read_table(path, verb)
+    fingerprint = metadata["dataset"].get("fingerprint")
+    if header.get("fingerprint", fingerprint) != fingerprint:
         raise RunError(
-            f"{path} is of another dataset (fingerprint {about['fingerprint']}) than the run ({own}): {verb}"
+            f"{path} is of another dataset (fingerprint {header['fingerprint']}) than the run ({fingerprint}): {verb}"
         )
-    at, rows, columns = about.get("at"), about.get("rows"), about.get("columns")
+    at, rows, columns = header.get("at"), header.get("rows"), header.get("columns")
     if not isinstance(at, list) or not isinstance(rows, int) or not isinstance(columns, int) or not len(table):
         raise RunError(f"{path} lacks the grid of the patches: it is damaged; {verb}")
     lines = table.to_pylist()
     patches = rows * columns
     counts = [patches, *(len(ids) for ids in lines[0]["kept"])]
-    if counts[-1] == patches:  # keys were left out, and no patch
+    if counts[-1] == patches:
         return None
     return {
         "says": (
-            f"The network leaves patches out after the attention of {'block' if len(at) == 1 else 'blocks'} "
-            f"{_listed(at)}: of {patches} patches {', then '.join(str(count) for count in counts[1:])} stay, those "
-            "that the class token attends to most. What is gone is struck out."
+            f"The network drops patches after the attention of {'block' if len(at) == 1 else 'blocks'} {_join(at)}: of "
+            f"{patches} patches it keeps {', then '.join(str(count) for count in counts[1:])}, those that the class "
+            "token attends to most. Dropped patches are struck out."
         ),
         "images": [_image(line, at, rows, columns, f"patches-{i}") for i, line in enumerate(lines)],
     }
@@ -63,19 +62,21 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
 def _image(line: dict[str, Any], at: Sequence[int], rows: int, columns: int, name: str) -> dict[str, Any]:
     label, guess = str(line["label_name"]), str(line["guess"])
     return {
-        "svg": drawn(line["png"], line["kept"], at, rows, columns, name),
+        "svg": draw_patches(line["png"], line["kept"], at, rows, columns, name),
         "wide": round((len(at) + 1) * (SIDE + GAP) - GAP),
-        "title": f"{label}, taken for {guess}" if guess != label else label,
+        "title": f"{label}, classified as {guess}" if guess != label else label,
         "id": str(line["id"]),
     }
 
 
-def drawn(png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: int, columns: int, name: str) -> Markup:
-    """An image, and beside it the same after each block with the patches that are gone veiled and struck out.
+def draw_patches(
+    png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: int, columns: int, name: str
+) -> Markup:
+    """An image, and beside it a copy for each block with the dropped patches veiled and struck out.
 
     Args:
         png: the image's bytes.
-        kept: for each block the patches that stay, counted row by row from 0.
+        kept: for each block the kept patches, counted row by row from 0.
         at: the blocks' numbers.
         rows: of patches.
         columns: of patches.
@@ -91,31 +92,32 @@ def drawn(png: bytes, kept: Sequence[Sequence[int]], at: Sequence[int], rows: in
         f'<image id="{name}" href="{source}" y="{HEAD}" width="{width:g}" height="{height:g}" '
         'preserveAspectRatio="none" style="image-rendering: pixelated"/>'
     )
-    parts = [shown, _word(0, "image")]
+    elements = [shown, _heading(0, "image")]
     for stage, (block, ids) in enumerate(zip(at, kept, strict=True), start=1):
         left = stage * (width + GAP)
-        gone = sorted(set(range(rows * columns)) - set(ids))
+        dropped = sorted(set(range(rows * columns)) - set(ids))
         veil = "".join(
-            f"M{left + i % columns * cell:g} {HEAD + i // columns * cell:g}h{cell:g}v{cell:g}h{-cell:g}z" for i in gone
+            f"M{left + i % columns * cell:g} {HEAD + i // columns * cell:g}h{cell:g}v{cell:g}h{-cell:g}z"
+            for i in dropped
         )
         strokes = "".join(
-            f"M{left + i % columns * cell:g} {HEAD + (i // columns + 1) * cell:g}l{cell:g} {-cell:g}" for i in gone
+            f"M{left + i % columns * cell:g} {HEAD + (i // columns + 1) * cell:g}l{cell:g} {-cell:g}" for i in dropped
         )
-        parts += [
+        elements += [
             f'<use href="#{name}" x="{left:g}"/>',
             f'<path d="{veil}" style="fill: var(--card); fill-opacity: .8"/>',
             f'<path d="{strokes}" style="{STROKE}"/>',
-            _word(left, f"block {int(block)}: {len(ids)}"),
+            _heading(left, f"block {int(block)}: {len(ids)}"),
         ]
     wide = (len(at) + 1) * (width + GAP) - GAP
     opened = f'<svg viewBox="0 0 {wide:g} {HEAD + height:g}" role="presentation" aria-hidden="true" focusable="false">'
-    return Markup(opened + "".join(parts) + "</svg>")
+    return Markup(opened + "".join(elements) + "</svg>")
 
 
-def _word(left: float, text: str) -> str:
+def _heading(left: float, text: str) -> str:
     return f'<text x="{left:g}" y="{HEAD - 4}" style="font-size: 9px; fill: var(--muted)">{escape(text)}</text>'
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _join(numbers: Sequence[int]) -> str:
     words = [str(int(number)) for number in numbers]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

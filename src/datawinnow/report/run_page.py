@@ -68,7 +68,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         ],
         "trained": trained,
         "chosen": chosen.section(folder, metadata) if trained else None,
-        "patches": patches.section(folder, metadata) if trained else None,
+        "patches": patches.patches_section(folder, metadata) if trained else None,
         "agreement": _agreement(scores),
         "reasons": _reasons(selection),
         "classes": _classes(metadata, selection),

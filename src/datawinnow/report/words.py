@@ -143,7 +143,7 @@ def headline(table: Table, scenario: str) -> str:
         for field, name in (("to_shorter", "the shorter full run"), ("to_random", "random choice"))
     ]
     noise = " With 1 seed this may be noise." if single else ""
-    return " ".join(said) + _dear(table, scenario) + noise + diverged(table, scenario)
+    return " ".join(said) + _expensive(table, scenario) + noise + diverged(table, scenario)
 
 
 def changed(table: Table, scenario: str) -> str:
@@ -164,8 +164,8 @@ def changed(table: Table, scenario: str) -> str:
     return " ".join(said)
 
 
-def _dear(table: Table, scenario: str) -> str:
-    """Told where it is so: with scoring, one pruned run costs as much as a full one, which no mean accuracy reaches."""
+def _expensive(table: Table, scenario: str) -> str:
+    """A sentence for a table in which one pruned run with its scoring costs no less than full training, else ``""``."""
     full = table.full(scenario)
     cells = [cell for cell in table.of(scenario) if not cell.is_reference]
     if full is None or any(cell.relative_passes is None or cell.relative_passes < 1 for cell in cells):

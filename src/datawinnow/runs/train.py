@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -18,14 +19,15 @@ from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.dynamic._saved import spelled
 from datawinnow.runs import selection_history as chosen
-from datawinnow.runs import sparse
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.kept_patches import describe_sparsity, write_patches
 from datawinnow.runs.network import Model
 from datawinnow.runs.plan_file import PlanFile
 from datawinnow.runs.record import begin_run
 from datawinnow.runs.selection_file import digest
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
+from datawinnow.vit import SparseLevels
 
 
 def train_run(
@@ -37,7 +39,7 @@ def train_run(
     about: Mapping[str, Any] | None = None,
     policy: Any = None,
     record_plan: Path | None = None,
-    levels: Mapping[str, Any] | None = None,
+    levels: SparseLevels | None = None,
     epochs: float | None = 30,
     passes: float | None = None,
     model: Model = None,
@@ -59,7 +61,7 @@ def train_run(
         about: what ``selection.parquet`` says of the selection.
         policy: chooses anew what each epoch trains on, among the selected examples (`datawinnow.dynamic`).
         record_plan: file for what it planned, for `datawinnow.dynamic.Replay`; None for none.
-        levels: what a vision transformer keeps of its patches and keys (`datawinnow.runs.sparse`); all when None.
+        levels: token and attention levels of a vision transformer; the example level is a ``policy`` and ignored here.
         epochs: passes over the selected examples.
         passes: instead of them: with a policy, as many examples in all as that many epochs on all the selected.
         model: network; chosen by size unless told.
@@ -83,6 +85,7 @@ def train_run(
         TrainingError: the loss is no longer a number.
     """
     recipe, epochs = recipe or Recipe(), epochs if passes is None else None
+    levels = None if levels is None or not levels.sparse else dataclasses.replace(levels, examples=False)
     if record_plan is not None and policy is None:
         raise ArgumentError("record_plan goes with a policy: without one every epoch trains on everything")
     info = dataset_info(train, source)
@@ -99,7 +102,7 @@ def train_run(
         "policy": None if policy is None else spelled(policy),
         "passes": passes,
         "record_plan": record_plan is not None,
-        "levels": None if levels is None else dict(levels),
+        "levels": None if levels is None else levels.to_options(),
     }
     _same_training(folder, options)
     stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
@@ -115,9 +118,9 @@ def train_run(
     how: dict[str, Any] = {"checkpoint": stage.checkpoint, "on_epoch": stage.on_epoch, "progress": progress}
     asked = {"train": options, "load": dict(load or {})}
     if levels is not None:
-        sparse.sparse(built, levels, epochs or passes or 1)
+        levels.sparsify(built, epochs or passes or 1)
         if log is not None:
-            log(sparse.told(built, folder.metadata["dataset"]["shape"]))
+            log(describe_sparsity(built, folder.metadata["dataset"]["shape"]))
     how["recipe"] = stage.start(built, train, recipe, asked, log, seed=seed, model=network)
     policy = policy if plan is None else plan.around(policy)
     if policy is not None:
@@ -126,7 +129,7 @@ def train_run(
         folder.forget(chosen.FILE)  # of a training with one that was killed before the end of its first epoch
     built, history = fit(built, kept, epochs=epochs, passes=passes, test=test, seed=seed, policy=policy, **how)
     if levels is not None:
-        sparse.write_patches(folder, built, train if test is None else test)
+        write_patches(folder, built, train if test is None else test)
     if plan is not None:  # before it is done: who was killed in between gets the plan with the same command
         told = {
             "fingerprint": folder.metadata["dataset"]["fingerprint"],

@@ -154,7 +154,7 @@ def sparsity_schedule(model: nn.Module, dataset: Any, device: torch.device) -> C
     def set_epoch(epoch: int) -> float:
         sparsity.set_epoch(epoch)
         if sparsity.training not in flops_by_state:
-            with sparsity.held():
+            with sparsity.fixed_rates():
                 flops_by_state[sparsity.training] = sum(flops_per_example(model, x))
         return flops_by_state[sparsity.training]
 

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from datawinnow.vit.costs import LevelCost, kept_patches, level_costs, sparsity_of
-from datawinnow.vit.masked import FORMS, Keys
+from datawinnow.vit.levels import SparseLevels
+from datawinnow.vit.masked_attention import FORMS, Keys
 from datawinnow.vit.schedule import KeepSchedule, counts_of
 from datawinnow.vit.sparsify import Rates, Sparsity, dense, sparsify
 
@@ -17,6 +18,7 @@ __all__ = [
     "Keys",
     "LevelCost",
     "Rates",
+    "SparseLevels",
     "Sparsity",
     "counts_of",
     "dense",

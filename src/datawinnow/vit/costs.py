@@ -1,4 +1,4 @@
-"""What each level saves: operations and seconds of a step, beside the dense network in the same run."""
+"""The operations and seconds of a training step at each level, compared with the dense network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.operations import flop_counter
 from datawinnow.vit.sparsify import Rates, Sparsity
 
-LEVELS = ("dense", "tokens", "attention", "tokens and attention")
+COST_LEVELS = ("dense", "tokens", "attention", "tokens and attention")
 
 
 @dataclass(frozen=True)
 class LevelCost:
-    """One level beside the dense network.
+    """The cost of one level, compared with the dense network.
 
     Attributes:
-        level: of `LEVELS`.
+        level: of `COST_LEVELS`.
         flops: operations of one example, forward and backward (2 per multiply-add).
         forward_flops: of the forward pass alone.
         seconds: of a step on the batch, forward and backward; the median over rounds. NaN where not timed.
@@ -46,12 +46,12 @@ def level_costs(model: nn.Module, x: Tensor, *, rounds: int = 0) -> list[LevelCo
     """Count, and time, a step at each level of a sparse vision transformer, at its final rates.
 
     Args:
-        model: what `sparsify` returned; a copy is worked on, in training mode.
+        model: a sparse model; a copy of it is run in training mode.
         x: (b, channels, h, w) a batch on the model's device.
-        rounds: timed rounds, in each of which every level has a turn; 0 to count only.
+        rounds: timed rounds, each of which runs every level once; 0 counts operations and times nothing.
 
     Returns:
-        A `LevelCost` for each of `LEVELS`; a level that is off costs what dense costs.
+        A `LevelCost` for each of `COST_LEVELS`; a level that is off costs as much as ``dense``.
 
     Raises:
         ArgumentError: the model is not sparse.
@@ -61,15 +61,15 @@ def level_costs(model: nn.Module, x: Tensor, *, rounds: int = 0) -> list[LevelCo
     sparsity = sparsity_of(trial)
     final = sparsity.final
     rates = (Rates(1, 1), Rates(final.tokens, 1), Rates(1, final.attention), final)
-    counted = [_counted(trial, x[:1], each) for each in rates]
-    taken: list[list[float]] = [[] for _ in LEVELS]
+    counted = [_count_flops(trial, x[:1], each) for each in rates]
+    taken: list[list[float]] = [[] for _ in COST_LEVELS]
     for turn in range(-1, rounds) if rounds else ():
         for i in range(4) if turn % 2 else reversed(range(4)):
-            seconds = _step(trial, x, rates[i])
+            seconds = _time_step(trial, x, rates[i])
             if turn >= 0:
                 taken[i].append(seconds)
     rows = []
-    for i, level in enumerate(LEVELS):
+    for i, level in enumerate(COST_LEVELS):
         pairs = [a / b for a, b in zip(taken[i], taken[0], strict=True)]
         forward, total = counted[i]
         times = (statistics.median(taken[i]), statistics.median(pairs)) if pairs else (float("nan"), float("nan"))
@@ -83,37 +83,37 @@ def sparsity_of(model: nn.Module) -> Sparsity:
     Raises:
         ArgumentError: it is not sparse.
     """
-    found: Any = getattr(model, "sparsity", None)
-    if not isinstance(found, Sparsity):
+    sparsity: Any = getattr(model, "sparsity", None)
+    if not isinstance(sparsity, Sparsity):
         raise ArgumentError(f"model must be sparse, got a plain {type(model).__name__}: call vit.sparsify(model) first")
-    return found
+    return sparsity
 
 
 @torch.no_grad()
 def kept_patches(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """Which patches of some images stay after each block of ``at``, in evaluation mode.
+    """The patches kept after each block of ``at``, in evaluation mode.
 
     Args:
-        model: what `sparsify` returned.
+        model: a sparse model.
         x: (b, channels, h, w).
 
     Returns:
-        For each such block (b, m) int64, ascending; patches are counted row by row from 0.
+        For each block of ``at`` (b, m) int64 patches, ascending, counted row by row from 0.
 
     Raises:
         ArgumentError: the model is not sparse.
     """
     sparsity = sparsity_of(model)
-    if sparsity.final.tokens == 1:  # then nothing is chosen
+    if sparsity.final.tokens == 1:  # no patch is dropped
         rows, columns = sparsity.anatomy.grid(x.shape[-2], x.shape[-1])
         return [torch.arange(rows * columns).expand(len(x), -1) for _ in sparsity.at]
-    with _mode(model, training=False):
+    with _set_mode(model, training=False):
         model(x)
     return [ids.cpu() for ids in sparsity.kept]
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def _set_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     was = model.training
     model.train(training)
     try:
@@ -126,17 +126,17 @@ def _logits(out: Any) -> Tensor:
     return out if isinstance(out, Tensor) else out[0] if isinstance(out, tuple) else out.logits
 
 
-def _counted(model: nn.Module, x: Tensor, rates: Rates) -> tuple[float, float]:
-    with sparsity_of(model).held(rates), torch.enable_grad(), flop_counter() as counted:
+def _count_flops(model: nn.Module, x: Tensor, rates: Rates) -> tuple[float, float]:
+    with sparsity_of(model).fixed_rates(rates), torch.enable_grad(), flop_counter() as counted:
         loss = _logits(model(x)).float().sum()
         forward = counted.get_total_flops()
         torch.autograd.backward(loss)
     return float(forward), float(counted.get_total_flops())
 
 
-def _step(model: nn.Module, x: Tensor, rates: Rates) -> float:
+def _time_step(model: nn.Module, x: Tensor, rates: Rates) -> float:
     start = time.perf_counter()
-    with sparsity_of(model).held(rates), torch.enable_grad():
+    with sparsity_of(model).fixed_rates(rates), torch.enable_grad():
         torch.autograd.backward(_logits(model(x)).float().sum())
     if x.is_cuda:
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""How the keep rates fall while a vision transformer trains, and how many tokens a rate comes to."""
+"""The schedule of keep rates during training, and the number of tokens that a rate keeps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PAPER_EPOCHS = 300
 class KeepSchedule:
     """Dense for ``hold`` epochs, then along half a cosine to the final rates within ``over`` epochs, constant after.
 
-    The published runs hold 10 epochs and fall over 100, of 300 (condense.md 1.10).
+    The published runs hold 10 epochs and fall over 100, of 300.
 
     Args:
-        hold: epochs, or parts of one, that keep everything.
+        hold: epochs at a rate of 1; may be fractional.
         over: epochs of the fall; 0 for a step.
 
     Raises:

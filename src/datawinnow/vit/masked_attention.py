@@ -1,4 +1,4 @@
-"""Attention under a mask of keys, in forms that give the same numbers and differ in what they cost."""
+"""Attention under a mask of keys, in forms that give the same outputs at different costs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-6
-"""What the published normalisation adds to its sum; a masked key is left with a weight of EPS / n over it."""
+"""Added to the sum of weights by the published normalisation; a masked key keeps a weight of about EPS / n."""
 
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """Which keys each patch attends to; the tokens before the patches attend to all, and are attended to by all.
+    """The keys that each patch attends to. Tokens before the patches attend to all and are attended to by all.
 
     Attributes:
-        index: (b, m, k) int64, for each of m patches k patches, in any order.
+        index: (b, m, k) int64, the k keys of each of m patches, in any order.
         patches: m.
         prefix: tokens before the patches.
     """
@@ -37,24 +37,24 @@ class Keys:
         return F.pad(inner, (self.prefix, 0, self.prefix, 0), value=True)[:, None]
 
     def added(self, dtype: torch.dtype) -> Tensor:
-        """(b, 1, n, n): 0 where attended to, minus infinity elsewhere; made once for the blocks that share it."""
-        made: dict[torch.dtype, Tensor] = self.__dict__.setdefault("_added", {})
-        if dtype not in made:
+        """(b, 1, n, n): 0 where attended to, minus infinity elsewhere; built once for the blocks that share it."""
+        masks: dict[torch.dtype, Tensor] = self.__dict__.setdefault("_added", {})
+        if dtype not in masks:
             b, p, n = len(self.index), self.prefix, self.prefix + self.patches
             mask = torch.full((b, n, n), -torch.inf, dtype=dtype, device=self.index.device)
             mask[:, p:].scatter_(2, self.index + p, 0.0)
             mask[:, :p], mask[:, :, :p] = 0.0, 0.0
-            made[dtype] = mask[:, None]
-        return made[dtype]
+            masks[dtype] = mask[:, None]
+        return masks[dtype]
 
 
-Form = Callable[[Tensor, Tensor, Tensor, Keys, float, float], Tensor]
+MaskedAttention = Callable[[Tensor, Tensor, Tensor, Keys, float, float], Tensor]
 
 
-def published(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
+def published_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
     """The published form: exponentials times a mask, over their sum plus `EPS` (DynamicViT's masked softmax).
 
-    It computes everything and saves nothing.
+    It computes all products and saves nothing.
 
     Args:
         q: (b, heads, n, d).
@@ -73,30 +73,30 @@ def published(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout
     return F.dropout(weight, dropout).to(v.dtype) @ v
 
 
-def fused(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
-    """Torch's fused kernel under an added mask: everything is computed too, but no map is kept; as `published`."""
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
+    """Torch's fused kernel under an added mask: all products, but no map in memory; same as `published_attention`."""
     mask = keys.added(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
 
 
-def gathered(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
-    """Only the products that count: each patch's keys and values are gathered; as `published`.
+def gathered_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
+    """Only the products of kept keys, which are gathered for each patch; same as `published_attention`.
 
-    Of n * n products a head, prefix * n + m * (prefix + k) are left. What is gathered is read from memory once a row,
-    where a dense product reads it once a tile, so this pays for long sequences and few keys alone.
+    Of n * n products a head, prefix * n + m * (prefix + k) are left. Gathered keys are read from memory once a row,
+    where a dense product reads them once a tile, so this pays only for long sequences and few keys.
     """
     p = keys.prefix
     first = F.scaled_dot_product_attention(q[:, :, :p], k, v, dropout_p=dropout, scale=scale)
-    rows, key = q[:, :, p:, None], _taken(k[:, :, p:], keys.index)
+    rows, key = q[:, :, p:, None], _gather_keys(k[:, :, p:], keys.index)
     always = q[:, :, p:] @ k[:, :, :p].transpose(-2, -1)
     score = torch.cat([always, (rows @ key.transpose(-2, -1))[:, :, :, 0]], -1) * scale
     weight = F.dropout(score.float().softmax(-1), dropout).to(v.dtype)
-    value = _taken(v[:, :, p:], keys.index)
+    value = _gather_keys(v[:, :, p:], keys.index)
     rest = weight[..., :p] @ v[:, :, :p] + (weight[..., None, p:] @ value)[:, :, :, 0]
     return torch.cat([first, rest], 2)
 
 
-def _taken(x: Tensor, index: Tensor) -> Tensor:
+def _gather_keys(x: Tensor, index: Tensor) -> Tensor:
     """(b, heads, m, k, d) rows of (b, heads, m, d)."""
     b, m, count = index.shape
     heads, d = x.shape[1], x.shape[3]
@@ -105,16 +105,16 @@ def _taken(x: Tensor, index: Tensor) -> Tensor:
     return flat.index_select(0, rows).view(b, m, count, heads, d).permute(0, 3, 1, 2, 4)
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
-    """Torch's flex_attention, which leaves out blocks of keys that no row of a block attends to; as `published`.
+def flex_masked_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
+    """Torch's flex_attention, which skips blocks of keys that no row attends to; same as `published_attention`.
 
-    Compiled on CUDA; elsewhere it is as slow as it is right, and has no backward. It has no dropout of weights either:
-    where one of these is wanted it is `fused`.
+    Compiled on CUDA. On a CPU it is slow and has no backward, and nowhere does it drop weights: where gradients on a
+    CPU or dropout are needed, this is `fused_attention`.
     """
     from torch.nn.attention import flex_attention as torch_flex
 
     if dropout or (torch.is_grad_enabled() and not q.is_cuda):
-        return fused(q, k, v, keys, scale, dropout)
+        return fused_attention(q, k, v, keys, scale, dropout)
     mask = keys.dense
 
     def attends(b: Tensor, h: Tensor, row: Tensor, column: Tensor) -> Tensor:
@@ -137,11 +137,11 @@ def _compiled() -> Callable[..., Tensor]:
 SPARSE_ENOUGH = 0.005
 """Share of the keys up to which gathering measured faster than the fused kernel, on a CPU (benchmarks/vit.py)."""
 LONG_ENOUGH = 1024
-"""Patches from which on that was so. The paper's shares, 0.1 to 0.3, are far from it: there nothing measured faster."""
+"""Number of patches from which gathering measured faster. At the paper's shares, 0.1 to 0.3, it never did."""
 
 
-def pays(count: int, patches: int) -> bool:
-    """Whether leaving keys out saves time: ``count`` of ``patches`` keys a row, gathered.
+def gathering_pays(count: int, patches: int) -> bool:
+    """Whether gathering ``count`` of ``patches`` keys a row saves time.
 
     >>> pays(5, 1024), pays(59, 196)
     (True, False)
@@ -149,20 +149,20 @@ def pays(count: int, patches: int) -> bool:
     return count <= SPARSE_ENOUGH * patches and patches >= LONG_ENOUGH
 
 
-def fastest(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
-    """`gathered` where that measured faster, else `fused`; as `published`."""
-    few = pays(keys.index.shape[2], keys.patches)
-    return (gathered if few else fused)(q, k, v, keys, scale, dropout)
+def fastest_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float, dropout: float = 0.0) -> Tensor:
+    """`gathered_attention` where it measured faster, else `fused_attention`; same as `published_attention`."""
+    gathers = gathering_pays(keys.index.shape[2], keys.patches)
+    return (gathered_attention if gathers else fused_attention)(q, k, v, keys, scale, dropout)
 
 
 PAYING = "paying"
-"""The form that masks nothing where gathering does not pay: the level is off there, and costs nothing."""
-FORMS: dict[str, Form] = {
-    "auto": fastest,
-    "fused": fused,
-    "gathered": gathered,
-    "flex": flex,
-    "dense": published,
-    PAYING: gathered,
+"""The form that masks keys only where `gathering_pays`; elsewhere the attention level is off."""
+FORMS: dict[str, MaskedAttention] = {
+    "auto": fastest_attention,
+    "fused": fused_attention,
+    "gathered": gathered_attention,
+    "flex": flex_masked_attention,
+    "dense": published_attention,
+    PAYING: gathered_attention,
 }
-"""By name; ``"dense"`` is the published one."""
+"""Forms by name."""
