@@ -27,7 +27,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.data.lazy import LazyExamples
-from datawinnow.methods.method import METHODS, select_by_method
+from datawinnow.methods import METHODS, Method
 from datawinnow.models import build
 from datawinnow.record import Recorder
 from datawinnow.report import results
@@ -208,7 +208,7 @@ class TestStreams:
             fit(self.weights(seed), train, epochs=3, seed=seed, recipe=grid.train.recipe(), recorder=recorder)
             arrays = recorder.arrays()
         draw = stream(seed, "select", method, f"{keep:g}", scenario)
-        selection, _ = select_by_method(METHODS[method], arrays, train.labels, keep=keep, generator=draw)
+        selection, _ = METHODS[method].run(arrays, train.labels, keep=keep, generator=draw)
         model = self.weights(seed)
         fit(model, Kept(train, selection), epochs=3, seed=seed, recipe=grid.train.recipe())
         return evaluate(model, test)
@@ -268,7 +268,7 @@ class TestScenario:
         changed[[0, 1, 2, 30]] = True
         monkeypatch.setattr(cell_module, "under_scenario", lambda t, s, seed: (train, changed))
         chosen = Selection.of(torch.tensor([0, 2, 7, 8, 9, 10, 11, 12]), 60)
-        monkeypatch.setattr(cell_module, "select_by_method", lambda *a, **k: (chosen, None))
+        monkeypatch.setattr(Method, "run", lambda *a, **k: (chosen, None))
         assert run_cell(grid, cell("random"), tmp_path)["changed_kept"] == 0.25
         assert run_cell(grid, cell("shorter_full"), tmp_path)["changed_kept"] == pytest.approx(4 / 60)
         assert len(test) == 30

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from datawinnow.bench import Cell, cells_of, read_grid
-from datawinnow.bench import cell as cell_module
 from datawinnow.bench import recording as probed_module
 from datawinnow.bench.cell import datasets_of, recording_folder, run_cell, under_scenario
 from datawinnow.bench.planning import makes, makes_recording, ready
 from datawinnow.core.files import read_json
 from datawinnow.core.rng import forked, stream
-from datawinnow.methods.method import METHODS, select_by_method
+from datawinnow.methods import METHODS, Method
 from datawinnow.models import build
 from datawinnow.probe import probe
 from datawinnow.runs import probe_arrays as probing_module
@@ -87,15 +86,13 @@ class TestWhatIsLookedAt:
     @pytest.mark.parametrize("method", ["herding", "slo_curves"])
     def test_a_selection_is_what_the_parts_give(self, probing, tmp_path, monkeypatch, method, scenario):
         """The network after the recording, and the labels that were trained on, be they wrong."""
-        chosen = []
-        monkeypatch.setattr(
-            cell_module, "select_by_method", lambda *a, **k: chosen.append(select_by_method(*a, **k)) or chosen[-1]
-        )
+        chosen, select = [], Method.run
+        monkeypatch.setattr(Method, "run", lambda *a, **k: chosen.append(select(*a, **k)) or chosen[-1])
         run_cell(probing, cell(method, 0.2, 1, scenario), tmp_path)
         train, _ = under_scenario(datasets_of(probing)[0], scenario, 1)
         arrays = probe(recorded_network(probing, 1, train), train, arrays=("features", "probs", "curvature"), seed=1)
         draw = stream(1, "select", method, "0.2", scenario)
-        expected, _ = select_by_method(METHODS[method], arrays, train.labels, keep=0.2, generator=draw)
+        expected, _ = METHODS[method].run(arrays, train.labels, keep=0.2, generator=draw)
         assert chosen[0][0].index.tolist() == expected.index.tolist()
 
     def test_one_look_serves_all_cells(self, probing, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datawinnow.cli.app import VERBS
-from datawinnow.methods.method import METHODS
+from datawinnow.methods import METHODS
 from tests.benchmarks.test_scripts import FOLDER, load
 
 PARTS = ("wrong", "show", "instruct", "python")

@@ -95,9 +95,7 @@ def test_the_protocol_is_the_papers(key):
     ],
 )
 def test_each_score_is_charged_what_it_reads(method, keep, charged):
-    from datawinnow.methods.method import epochs_charged
-
-    assert epochs_charged(GRIDS["static cifar10"].spec(method)[0].at(keep), 200) == charged
+    assert GRIDS["static cifar10"].spec(method)[0].at(keep).epochs_charged(200) == charged
 
 
 def test_ccs_drops_what_was_published_on_each_dataset():

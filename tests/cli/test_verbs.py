@@ -327,7 +327,7 @@ def test_report_of_a_run(call, recorded, tmp_path):
 
 def test_methods_lists_every_card(call):
     from datawinnow import dynamic, scenarios, scores, select
-    from datawinnow.methods.method import METHODS
+    from datawinnow.methods import METHODS
 
     shown = call("methods").stdout
     for name in (*METHODS, *scores.METHODS, *select.METHODS, *dynamic.METHODS, *scenarios.METHODS):

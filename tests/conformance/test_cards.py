@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datawinnow import condense, scenarios, scores, select
-from datawinnow.core.card import ALWAYS, Card
+from datawinnow.core.card import CONTRACT_PARAMETERS, Card
 from tests.conformance import cases
 
 FOLDERS = {"score": scores, "selector": select, "scenario": scenarios, "condenser": condense}
@@ -50,7 +50,7 @@ def test_the_card_is_complete(method, request):
     assert "memory O(" in card.cost
     assert card.summary.endswith(".")
     assert len(card.name) >= 3
-    assert set(card.takes) <= set(ALWAYS)
+    assert set(card.takes) <= set(CONTRACT_PARAMETERS)
     if card.kind == "selector":
         assert "budget" in card.takes
     if card.kind == "score":

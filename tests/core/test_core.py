@@ -72,7 +72,7 @@ def test_take_names_the_array_and_the_verb():
     assert take({"loss": 3}, "loss", method="x") == 3
     with pytest.raises(MissingArrayError, match=r"^dual needs the array 'p_label' .*datawinnow record DATA.*: loss$"):
         take({"loss": 3}, "p_label", method="dual")
-    for name, hint in (("kl_step", "--signals kl_step"), ("features", "probe"), ("cost", "give it yourself"),
+    for name, hint in (("kl_step", "--signals kl_step"), ("features", "probe"), ("cost", "pass it yourself"),
                        ("labels", "with the dataset"), ("subset_mask", "training on subsets")):  # fmt: skip
         with pytest.raises(MissingArrayError, match=hint):
             take({}, name, method="m")

@@ -13,7 +13,7 @@ from datawinnow.core.files import read_json
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
-from datawinnow.methods.method import METHODS, select_by_method
+from datawinnow.methods import METHODS
 from datawinnow.report import results
 from datawinnow.runs.network import build_network
 from datawinnow.runs.record import begin_run, record_run
@@ -213,7 +213,7 @@ class TestCheck:
             chosen = {"el2n": selection, "shorter_full": Selection.everything(60)}.get(found["method"])
             if chosen is None:
                 draw = stream(1, "check", "random")
-                chosen, _ = select_by_method(METHODS["random"], {}, blobs.labels, keep=0.3, generator=draw)
+                chosen, _ = METHODS["random"].run({}, blobs.labels, keep=0.3, generator=draw)
             model, _, _ = build_network("mlp", folder.dataset, 1)
             fit(model, Kept(blobs, chosen), epochs=found["trained_epochs"], seed=1, recipe=FAST)
             assert (found["accuracy"], found["test_loss"]) == evaluate(model, test)

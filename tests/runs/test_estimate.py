@@ -12,7 +12,7 @@ import torch
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data.examples import Augment, Examples
-from datawinnow.methods.method import method_of
+from datawinnow.methods import create_method
 from datawinnow.runs import estimate as estimate_module
 from datawinnow.runs.estimate import estimate
 from datawinnow.train import Recipe
@@ -107,7 +107,9 @@ def test_a_network_with_too_few_outputs_is_refused() -> None:
 
 
 def test_a_method_that_reads_no_recording_is_charged_none() -> None:
-    told = estimate(examples(64), keep=0.5, model="mlp", method=method_of("random"), recipe=Recipe(precision="fp32"))
+    told = estimate(
+        examples(64), keep=0.5, model="mlp", method=create_method("random"), recipe=Recipe(precision="fp32")
+    )
     assert set(told["seconds_by_stage"]) == {"train"}
     assert told["disk"] == 0
 

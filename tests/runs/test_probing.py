@@ -13,7 +13,7 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import stratified
-from datawinnow.methods.method import METHODS, Method, epochs_charged, method_of, needs_of, reads_probe
+from datawinnow.methods import METHODS, Method, create_method
 from datawinnow.models import build as build_named
 from datawinnow.probe import probe
 from datawinnow.runs import probe_arrays as probing_module
@@ -100,7 +100,7 @@ class TestScores:
 
 
 class TestSelect:
-    @pytest.mark.parametrize("name", [name for name in METHODS if reads_probe(METHODS[name])])
+    @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].reads_probe])
     def test_every_method_that_looks_keeps_what_it_is_asked(self, run, blobs, name):
         chosen = select_run(run, blobs, keep=0.1, method=name, gallery=False)
         assert len(set(chosen.index.tolist())) == 6
@@ -203,13 +203,13 @@ class TestCharged:
         ],
     )
     def test_epochs_of_thirty(self, name, keep, charged):
-        assert epochs_charged(METHODS[name].at(keep), 30) == charged
+        assert METHODS[name].at(keep).epochs_charged(30) == charged
 
     def test_settings_by_the_fraction_kept(self):
         assert [METHODS["tdds"].at(keep).score_options["window"] for keep in (0.7, 0.3, 0.1)] == [10, 20, 5]
-        assert method_of("tdds", score_options={"window": 4}).at(0.3).score_options == {"window": 4}
+        assert create_method("tdds", score_options={"window": 4}).at(0.3).score_options == {"window": 4}
         assert [METHODS["boss"].at(keep).cutoff for keep in (0.5, 0.3, 0.1)] == [0.0, 0.1, 0.3]
-        assert needs_of(METHODS["d2"].at(0.5)) == ("correct", "features")  # nothing is cut off there
+        assert METHODS["d2"].at(0.5).needs == ("correct", "features")  # nothing is cut off there
 
 
 class TestSubsets:

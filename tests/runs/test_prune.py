@@ -10,7 +10,7 @@ import datawinnow as dw
 from datawinnow.core.errors import ArgumentError, DataError, MissingArrayError, RunError
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
-from datawinnow.methods.method import METHODS
+from datawinnow.methods import METHODS
 from datawinnow.runs import prune as prune_module
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.prune import prune

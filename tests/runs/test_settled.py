@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.methods.method import method_of
+from datawinnow.methods import create_method
 from datawinnow.record import Recorder
 from datawinnow.report import run_page
 from datawinnow.runs.early_stopping import Settled, agreement, settled_for
@@ -114,11 +114,11 @@ def test_numbers_out_of_range_are_refused(options, message):
 
 
 def test_it_waits_for_as_many_epochs_as_the_method_reads():
-    assert settled_for(method_of("dual_beta"), keep=0.3, epochs=30).first == 10
-    wide = method_of("dual_beta", score_options={"window": 14})
+    assert settled_for(create_method("dual_beta"), keep=0.3, epochs=30).first == 10
+    wide = create_method("dual_beta", score_options={"window": 14})
     assert settled_for(wide, keep=0.3, epochs=30).first == 14
     assert settled_for(wide, keep=0.3, epochs=14).first == 14
-    assert settled_for(method_of("el2n"), keep=0.3, epochs=6).first == 6
+    assert settled_for(create_method("el2n"), keep=0.3, epochs=6).first == 6
 
 
 HOW = {"epochs": 12, "recipe": FAST, "schedule_epochs": 40}
@@ -145,7 +145,7 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
     assert [math.isnan(row["test_accuracy"]) for row in rows] == [True] * (end - 1) + [False]
     assert any(f"the ranking had settled after {end} of up to 12 epochs" in line for line in told)
     assert select_run(
-        folder, data, keep=0.5, method=method_of("dual_beta", score_options={"window": 4})
+        folder, data, keep=0.5, method=create_method("dual_beta", score_options={"window": 4})
     ).index.shape == (30,)
     assert f"{end} epochs recorded of up to 12, until the ranking had settled" in run_page._about(metadata)
 

@@ -15,7 +15,7 @@ from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.dynamic import METHODS as POLICIES
 from datawinnow.dynamic.build import policy_of
-from datawinnow.methods.method import METHODS
+from datawinnow.methods import METHODS
 from datawinnow.runs.gallery import LETTERS, shortened
 from datawinnow.runs.prune import prune
 from datawinnow.runs.record import record_run

@@ -101,12 +101,12 @@ def test_optional_arrays_may_be_given_by_name_or_place():
 
 
 def test_it_goes_where_a_score_goes():
-    from datawinnow.methods.method import compute_score
+    from datawinnow.methods import Method
 
     error, margin = recorded()
     hard = select.blend(scores.el2n, scores.aum)
     arrays = {"margin": margin, "error_norm": error, "loss": error}
-    assert torch.equal(compute_score(hard, arrays), hard(error, margin))
+    assert torch.equal(Method.from_score(hard).compute_score(arrays), hard(error, margin))
 
 
 def test_nan_is_named_or_left_out_of_the_scale():

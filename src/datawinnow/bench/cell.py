@@ -29,7 +29,6 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
-from datawinnow.methods.method import epochs_charged, reads_probe, select_by_method
 from datawinnow.models import build, choose
 from datawinnow.runs.record import fit_recorded
 from datawinnow.train import fit
@@ -280,11 +279,11 @@ def _select(run: _Run, metadata: dict[str, Any]) -> tuple[Selection, Cost, Cost]
     score = NOTHING
     if metadata:
         recorded = int(metadata["epochs"])
-        read = recorded if reads_probe(method) else min(recorded, limit or recorded)
+        read = recorded if method.reads_probe else min(recorded, limit or recorded)
         arrays, probe_kwargs = _as_read(run, recording_folder(cell, run.out), recorded).arrays(method, limit)
-        score = Cost.from_dict(metadata["cost"]).share(epochs_charged(method, read) / recorded) + probe_kwargs
+        score = Cost.from_dict(metadata["cost"]).share(method.epochs_charged(read) / recorded) + probe_kwargs
     start = time.perf_counter()
-    selection, _ = select_by_method(method, arrays, run.train.labels, keep=cell.keep, generator=generator)
+    selection, _ = method.run(arrays, run.train.labels, keep=cell.keep, generator=generator)
     return selection, score, Cost(time.perf_counter() - start)
 
 

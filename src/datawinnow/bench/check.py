@@ -19,7 +19,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.kept import Kept
-from datawinnow.methods.method import METHODS, select_by_method
+from datawinnow.methods import METHODS
 from datawinnow.models import MODELS
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs
@@ -81,7 +81,7 @@ class Trial:
         if name == "shorter_full":
             return Selection.everything(len(self.train))
         draw, labels = stream(seed, "check", "random"), self.info.labels
-        return select_by_method(METHODS["random"], {}, labels, keep=self.keep, generator=draw)[0]
+        return METHODS["random"].run({}, labels, keep=self.keep, generator=draw)[0]
 
     def row(self, name: str, seed: int, progress: Progress | None) -> Row:
         """Train one arm; what it reached after the last epoch and what it cost."""

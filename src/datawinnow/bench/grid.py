@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator
 from datawinnow.bench.specs import ByKeep, MethodSpec, Strict, at_keep
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.build import POLICIES, name_of, policy_for, takes_keep
-from datawinnow.methods.method import METHODS, Method, method_of, needs_of
+from datawinnow.methods import METHODS, Method, create_method
 from datawinnow.runs.early_stopping import Settled
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
@@ -127,8 +127,8 @@ class Grid(Strict):
         """The static method called ``name`` in this file, and the number of recorded epochs it may read."""
         spec = self.named(name)
         if spec not in self.method:
-            return method_of(name), None
-        built = method_of(
+            return create_method(name), None
+        built = create_method(
             spec.method,
             score=spec.score,
             select_by=spec.select,
@@ -189,7 +189,7 @@ class Grid(Strict):
         """Whether a cell needs the recording of its seed and scenario."""
         if cell.kind == "full":
             return self.full_is_recording
-        return cell.kind == "static" and bool(needs_of(self.spec(cell.method)[0]))
+        return cell.kind == "static" and bool(self.spec(cell.method)[0].needs)
 
     def label(self, name: str) -> str:
         """The method's name for people."""

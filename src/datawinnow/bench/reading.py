@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from datawinnow.bench.grid import BASELINES, Grid, parse_scenario
 from datawinnow.core.errors import ArgumentError, DatawinnowError
-from datawinnow.methods.method import rehearse
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import Settled
 from datawinnow.text.pretrained import is_pretrained
@@ -116,7 +115,7 @@ def check_grid(grid: Grid) -> Grid:
                     _check_choosing(grid, name, keep)
                     continue
                 method, limit = grid.spec(name)
-                rehearse(method, keep=keep, epochs=min(grid.least_recorded, limit or grid.least_recorded))
+                method.dry_run(keep=keep, epochs=min(grid.least_recorded, limit or grid.least_recorded))
             except DatawinnowError as error:
                 early = (
                     "" if grid.until is None else f" (by [score] until_stable it may end after {grid.least_recorded})"

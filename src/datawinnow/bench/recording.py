@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from datawinnow.core.arrays import RECORDED
+from datawinnow.core.arrays import RECORDED, LazyArrays, chain_arrays, first_epochs, is_recorded
 from datawinnow.core.cost import Cost
 from datawinnow.data.dataset_info import dataset_info
-from datawinnow.methods.method import (
-    Arrays,
-    Method,
-    is_probed,
-    needs_of,
-    probe_options_of,
-)
-from datawinnow.methods.registry import is_recorded
+from datawinnow.methods import Method
+from datawinnow.probe import is_probed
 from datawinnow.record import column
 from datawinnow.runs.probe_arrays import Probing
 from datawinnow.runs.record import fit_recorded
@@ -55,23 +50,22 @@ class Recording:
     signals: tuple[str, ...]
     how: dict[str, Any]
 
-    def arrays(self, method: Method, limit: int | None) -> tuple[Arrays, Cost]:
+    def arrays(self, method: Method, limit: int | None) -> tuple[Mapping[str, Tensor], Cost]:
         """The arrays that a method needs, its settings by keep settled, and what looking at the network cost.
 
         Args:
             method: which.
             limit: only the first so many recorded epochs.
         """
-        needs = needs_of(method)
+        needs = method.needs
         if lacking(self.folder, needs):
             self._again()
         probing = probing_at(self.folder, method, int(self.how["seed"]), dataset_info(self.train), self._network)
         cost = probing.make(needs)
-
-        def get(name: str) -> Tensor:
-            return probing[name] if is_probed(name) else column(_where(self.folder, name), name)
-
-        return Arrays(get, (*needs, "seen"), limit), cost
+        columns = [name for name in (*needs, "seen") if not is_probed(name)]
+        recorded = LazyArrays({name: partial(column, _where(self.folder, name), name) for name in columns})
+        probed = LazyArrays({name: partial(probing.__getitem__, name) for name in needs if is_probed(name)})
+        return chain_arrays(probed, first_epochs(recorded, limit)), cost
 
     def save(self, network: nn.Module) -> None:
         """Leave the network behind."""
@@ -111,15 +105,15 @@ def _where(folder: Path, name: str) -> Path:
 
 def probing_at(folder: Path, method: Method, seed: int = 0, info: Any = None, load: Any = None) -> Probing:
     """What the network of the recording in ``folder`` says; without ``info`` and ``load`` only what is there."""
-    return Probing(folder / "probe", info, load, seed, options=probe_options_of(method))
+    return Probing(folder / "probe", info, load, seed, options=method.probe_options)
 
 
 def awaited(folder: Path, method: Method) -> bool:
     """Whether a method would find less than it needs beside the recording in ``folder``."""
-    needs = needs_of(method)
+    needs = method.needs
     return bool(lacking(folder, needs)) or not probing_at(folder, method).there(needs)
 
 
 def signals_of(methods: list[Method]) -> tuple[str, ...]:
     """All the usual signals, so that methods added to the grid later find theirs; the costly one only if it is read."""
-    return (*RECORDED, "kl_step") if any("kl_step" in needs_of(method) for method in methods) else RECORDED
+    return (*RECORDED, "kl_step") if any("kl_step" in method.needs for method in methods) else RECORDED

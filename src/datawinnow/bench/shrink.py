@@ -12,7 +12,6 @@ from datawinnow.bench.specs import MethodSpec
 from datawinnow.core import check
 from datawinnow.core.card import card_of
 from datawinnow.dynamic.build import POLICIES
-from datawinnow.methods.method import score_of
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import WINDOW
 
@@ -105,9 +104,9 @@ def _method(grid: Grid, spec: MethodSpec, by: int) -> MethodSpec:
 def _windows(grid: Grid, spec: MethodSpec, by: int) -> dict[str, Any]:
     """Options of the score that are about epochs, divided."""
     method, _ = grid.spec(spec.name)
-    if not isinstance(method.score, str):
+    if method.score_card is None:
         return {}
-    own = {**card_of(score_of(method.score)).options, **method.score_options}
+    own = {**method.score_card.options, **method.score_options}
     options = dict(spec.score_options)
     if isinstance(own.get("window"), int):
         options["window"] = _least(own["window"], by, LEAST_WINDOW)

@@ -14,7 +14,7 @@ from datawinnow.cli.verb import verb
 from datawinnow.core.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from datawinnow.methods.method import Method
+    from datawinnow.methods import Method
 
 Entry = tuple[str, str, list[str], Callable[[], str]]
 """Kind, key, fields of the table, and the full detail."""
@@ -67,7 +67,7 @@ def methods(
 def catalogue() -> list[Entry]:
     """Every method, score, selector, policy, batch selector, condenser and scenario."""
     from datawinnow import condense, dynamic, scenarios, scores, select
-    from datawinnow.methods.method import METHODS
+    from datawinnow.methods import METHODS
 
     entries = [_of_method(method) for method in METHODS.values()]
     own = (scores.METHODS, select.METHODS, dynamic.POLICIES, dynamic.BATCH_SELECTORS)
@@ -77,11 +77,7 @@ def catalogue() -> list[Entry]:
 
 
 def _of_method(method: Method) -> Entry:
-    from datawinnow.core.card import card_of
-    from datawinnow.methods.method import needs_of, score_of, selector_of
-
-    chooser = card_of(selector_of(method))
-    score = card_of(score_of(method.score)) if method.score is not None else None
+    chooser, score = method.selector_card, method.score_card
     own = {key: value for key, value in chooser.options.items() if key != "end" or score is None}  # end: the score's
     settled = method.at(0.5)
     options = {**(score.options if score else {}), **own, **method.score_options, **method.options}
@@ -95,7 +91,7 @@ def _of_method(method: Method) -> Entry:
     if method.per_class:
         parts += ", in every class"
     sources = "; ".join(card.source for card in (score, chooser) if card is not None)
-    needs = ", ".join(needs_of(method)) or "nothing"
+    needs = ", ".join(method.needs) or "nothing"
     end = score.end if score is not None and score.end else "-"
     fields = ["method", method.key, needs, _options(options), end, parts, sources]
 
@@ -107,10 +103,10 @@ def _of_method(method: Method) -> Entry:
 
 
 def _of_part(part: Any) -> Entry:
-    from datawinnow.methods.registry import probe_options
+    from datawinnow.probe import array_options
 
     card = part.card
-    looks = probe_options(card.needs) if card.kind == "score" else ()
+    looks = array_options(*card.needs) if card.kind == "score" else ()
     options = ", ".join(
         [f"{key} (given)" for key in card.takes if card.kind == "policy"]
         + [_options(card.options)] * bool(card.options or not (looks or card.takes))

@@ -14,7 +14,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.text.pretrained import is_pretrained
 
 if TYPE_CHECKING:
-    from datawinnow.methods.method import Method
+    from datawinnow.methods import Method
     from datawinnow.train import Recipe
 
 _DATA, _TRAIN, _METHOD, _OUT = "Data", "Training", "Method", "Output"
@@ -421,33 +421,16 @@ class Choosing:
         Raises:
             ArgumentError: unknown names or options, or a method and a score at once.
         """
-        from datawinnow.core.card import card_of
-        from datawinnow.methods.method import method_of, score_of, selector_of
-        from datawinnow.methods.registry import cuts_off, probe_options
+        from datawinnow.methods import create_method
 
         if self.method is not None and (self.score or self.select):
             raise ArgumentError(
                 f"give either --method ({self.method}) or --score and --select, not both: a method is a score and a "
                 "selector put together"
             )
-        bare = method_of(self.method, score=self.score, select_by=self.select, per_class=self.per_class)
-        selector = card_of(selector_of(bare))
-        own = [*selector.options, *(["cutoff"] if cuts_off(bare) else []), *probe_options(selector.needs)]
-        of_score: list[str] = []
-        if bare.score is not None:
-            score = card_of(score_of(bare.score))
-            of_score = [*score.options, *probe_options(score.needs)]
-        options: dict[str, Any] = {}
-        score_options: dict[str, Any] = {}
-        for key, value in pairs(self.option, "--option").items():
-            if key in own:
-                options[key] = value
-            elif key in of_score:
-                score_options[key] = value
-            else:
-                have = ", ".join([*own, *of_score]) or "none"
-                raise ArgumentError(f"{bare.key} has no option {key!r}; its options are: {have}")
-        return method_of(bare, options=options, score_options=score_options)
+        bare = create_method(self.method, score=self.score, select_by=self.select, per_class=self.per_class)
+        options, score_options = bare.split_options(pairs(self.option, "--option"))
+        return create_method(bare, options=options, score_options=score_options)
 
 
 def pairs(texts: list[str], flag: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from datawinnow.core.duration import duration
 from datawinnow.core.errors import DataError
 
 if TYPE_CHECKING:
-    from datawinnow.methods.method import Method
+    from datawinnow.methods import Method
     from datawinnow.runs.folder import RunFolder
 
 SCORING = ("record", "probe", "subsets", "score", "select")
@@ -117,25 +117,23 @@ def prune(
     what that cost and when it pays back, and a page with images. Stop it at any moment and run the same command
     again: it goes on from the last whole epoch.
     """
-    from datawinnow.methods.method import needs_of, rehearse
-    from datawinnow.methods.registry import fitted, needs_recording
     from datawinnow.runs.early_stopping import settled_for
     from datawinnow.runs.probe_arrays import check_movable
     from datawinnow.runs.select import select_run
 
     screen = Screen(quiet=quiet)
-    method = fitted(choosing.chosen(), checking.train_epochs)
-    rehearse(method, keep=keep, epochs=epochs)
+    method = choosing.chosen().fitted(checking.train_epochs)
+    method.dry_run(keep=keep, epochs=epochs)
     _free(out)
     recipe = training.recipe()
     how = {"model": training.model, "model_options": training.model_options(), "seed": seed}
     train, test, folder = found.begin(data, loading, screen, run, **how)
-    check_movable(needs_of(method), train)
+    check_movable(method.needs, train)
     planned = checking.train_epochs or schedule_epochs or epochs
     checks = {"check": checking.check, "seeds": checking.check_seeds, "planned": planned, "until": until_stable}
     if folder.metadata["status"].get("record") != "done" or checking.check:
         _estimate(screen, folder, train, method, recipe, keep, epochs, checks, how)
-    if needs_recording(method):
+    if method.needs_recording:
         until = settled_for(method, keep=keep, epochs=epochs) if until_stable else None
         options = {
             "epochs": epochs,
@@ -205,11 +203,10 @@ def _record(
     screen: Screen, folder: RunFolder, train: Any, test: Any, method: Method, how: dict[str, Any], **options: Any
 ) -> None:
     from datawinnow.cli.record import all_signals
-    from datawinnow.methods.method import needs_of
     from datawinnow.runs.record import record_run
 
     options["source"] = found.lasting(options["source"])
-    signals = all_signals(["kl_step"] if "kl_step" in needs_of(method) else [])
+    signals = all_signals(["kl_step"] if "kl_step" in method.needs else [])
     log = found.but_network(screen)
     with screen.stage("recording") as stage:
         done = record_run(train, folder.path, test=test, signals=signals, progress=stage, log=log, **how, **options)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from datawinnow.core.errors import MissingArrayError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # the command line reads this module before torch is needed
 
 
 @dataclass(frozen=True)
 class Array:
-    """One row of the table: what an array holds and which verb makes it."""
+    """One row of the table: what an array holds and which verb makes it.
+
+    Attributes:
+        name: the parameter by which a method asks for it.
+        axes: names of the axes: ``epochs``, ``n`` (examples), ``d`` (features), ``c`` (classes), ``k`` (neighbours),
+            ``v`` (held-out examples) or ``runs``.
+        unit: unit and meaning of the values.
+        made_by: ``record``, ``probe``, ``bench``, ``data`` (it comes with the dataset) or ``given`` (by the user).
+        kind: dtype.
+    """
 
     name: str
     axes: tuple[str, ...]
@@ -51,30 +64,89 @@ TABLE: dict[str, Array] = {
 }
 
 RECORDED = ("loss", "p_label", "margin", "error_norm", "entropy", "correct", "margin_softmax", "margin_top2")
-"""Recorded unless asked otherwise; `kl_step` is opt-in, since it keeps a row of class probabilities an example."""
+"""Recorded by default; `kl_step` is opt-in, since it keeps a row of class probabilities per example."""
+
+
+def is_recorded(name: str) -> bool:
+    """Whether `record` makes the array."""
+    return name in TABLE and TABLE[name].made_by == "record"
+
+
+class LazyArrays(Mapping[str, "Tensor"]):
+    """Arrays by name, each loaded when it is read; iteration and ``in`` load nothing.
+
+    Args:
+        loaders: name -> function that returns the array.
+
+    >>> import torch
+    >>> arrays = LazyArrays({"loss": lambda: torch.zeros(2, 3)})
+    >>> "loss" in arrays, arrays["loss"].shape
+    (True, torch.Size([2, 3]))
+    """
+
+    def __init__(self, loaders: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._loaders = dict(loaders)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._loaders[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._loaders  # the default of `Mapping` would load the array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaders)
+
+    def __len__(self) -> int:
+        return len(self._loaders)
+
+
+def chain_arrays(*sources: Mapping[str, Tensor]) -> LazyArrays:
+    """The arrays of several sources under their names; the first source that has a name wins.
+
+    Unlike `collections.ChainMap`, a `KeyError` raised while an array is made is not taken for a missing name.
+    """
+    return LazyArrays({name: partial(source.__getitem__, name) for source in reversed(sources) for name in source})
+
+
+def first_epochs(arrays: Mapping[str, Tensor], epochs: int | None) -> Mapping[str, Tensor]:
+    """The arrays with every axis of epochs cut to the first ``epochs``; None cuts nothing.
+
+    Args:
+        arrays: by name; only those of `TABLE` with an axis of epochs change.
+        epochs: how many epochs are left. An ``epochs-1`` axis (`kl_step`) keeps one row less.
+    """
+    if epochs is None:
+        return arrays
+
+    def cut(name: str) -> Tensor:
+        axis = TABLE[name].axes[0] if name in TABLE else ""
+        if not axis.startswith("epochs"):
+            return arrays[name]
+        return arrays[name][: epochs - (axis == "epochs-1")]  # a change needs two epochs, so there is one row less
+
+    return LazyArrays({name: partial(cut, name) for name in arrays})
 
 
 def take(arrays: Mapping[str, Any], name: str, *, method: str) -> Any:
     """``arrays[name]``, or an error that names the array and the verb that makes it.
 
     Raises:
-        MissingArrayError: the array is not there.
+        MissingArrayError: the array is missing.
     """
     if name in arrays:
         return arrays[name]
     have = ", ".join(sorted(arrays)) or "none"
     if name not in TABLE:
         raise MissingArrayError(f"{method} needs {name!r}, which is not in the table of arrays (there are: {have})")
-    verb = TABLE[name].made_by
-    how = {
+    remedy = {
         "record": f"record it with: datawinnow record DATA --signals {name}"
         if name == "kl_step"
         else "make it with: datawinnow record DATA",
         "probe": "make it with a pass over a trained model (datawinnow.probe)",
-        "given": f"give it yourself, one number an example ({TABLE[name].unit})",
+        "given": f"pass it yourself, one number per example ({TABLE[name].unit})",
         "data": "it comes with the dataset",
         "bench": "it is made by training on subsets",
-    }[verb]
+    }[TABLE[name].made_by]
     raise MissingArrayError(
-        f"{method} needs the array {name!r} ({TABLE[name].unit}), which is not there; {how}. There are: {have}"
+        f"{method} needs the array {name!r} ({TABLE[name].unit}), which is missing; {remedy}. There are: {have}"
     )

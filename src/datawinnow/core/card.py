@@ -14,8 +14,9 @@ from datawinnow.core.errors import ArgumentError
 Kind = Literal["score", "selector", "policy", "batch selector", "condenser", "scenario"]
 End = Literal["high", "low", "middle"]
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M")
 
-ALWAYS = ("budget", "build", "generator", "missing", "per_class", "rate", "state")
+CONTRACT_PARAMETERS = ("budget", "build", "generator", "missing", "per_class", "rate", "state")
 """Keyword-only parameters that the contract gives to every method; they are not options to tune."""
 
 
@@ -87,42 +88,42 @@ def card(
             source=source,
             needs=tuple(p.name for p in positional if p.default is p.empty),
             optional_needs=tuple(p.name for p in positional if p.default is not p.empty),
-            options={p.name: p.default for p in keyword if p.name not in ALWAYS},
+            options={p.name: p.default for p in keyword if p.name not in CONTRACT_PARAMETERS},
             end=end,
             cost=cost,
             summary=(inspect.getdoc(method) or "").split("\n")[0],
-            takes=tuple(p.name for p in keyword if p.name in ALWAYS),
+            takes=tuple(p.name for p in keyword if p.name in CONTRACT_PARAMETERS),
         )
         return method
 
     return attach
 
 
-def _of_class(made: Any, kind: Kind, name: str, source: str, cost: str, end: End | None, key: str | None) -> Card:
+def _of_class(policy: Any, kind: Kind, name: str, source: str, cost: str, end: End | None, key: str | None) -> Card:
     return Card(
         kind=kind,
         name=name,
-        key=key or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", made.__name__).lower(),
+        key=key or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", policy.__name__).lower(),
         source=source,
-        needs=tuple(made.needs),
+        needs=tuple(policy.needs),
         optional_needs=(),
-        options={f.name: f.default for f in fields(made) if f.default is not MISSING},
+        options={f.name: f.default for f in fields(policy) if f.default is not MISSING},
         end=end,
         cost=cost,
-        summary=(inspect.getdoc(made) or "").split("\n")[0],
-        takes=tuple(f.name for f in fields(made) if f.default is MISSING),
+        summary=(inspect.getdoc(policy) or "").split("\n")[0],
+        takes=tuple(f.name for f in fields(policy) if f.default is MISSING),
     )
 
 
 def card_of(method: Callable[..., Any]) -> Card:
-    """The card of a method; a callable of the user's own gets one read off its signature.
+    """The card of a method; for a callable without one, a card is read off its signature.
 
     Raises:
         ArgumentError: not callable.
     """
-    found = getattr(method, "card", None)
-    if isinstance(found, Card):
-        return found
+    attached = getattr(method, "card", None)
+    if isinstance(attached, Card):
+        return attached
     if not callable(method):
         raise ArgumentError(f"expected a method's name or a callable, got {method!r}")
 
@@ -138,38 +139,41 @@ def card_of(method: Callable[..., Any]) -> Card:
 def collect(module: ModuleType | Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
     """Every carded method among a package's names, by key, in the order imported."""
     names = vars(module) if isinstance(module, ModuleType) else module
-    found = [m for m in names.values() if isinstance(getattr(m, "card", None), Card)]
-    return {m.card.key: m for m in found}
+    methods = [m for m in names.values() if isinstance(getattr(m, "card", None), Card)]
+    return {m.card.key: m for m in methods}
 
 
-def resolve(
-    what: str | Callable[..., Any], methods: Mapping[str, Callable[..., Any]], *, kind: str
-) -> Callable[..., Any]:
-    """A method by name or, as it is, a callable: everything that takes a name takes a callable too.
+def resolve(name: str | M, methods: Mapping[str, M], *, kind: str) -> M:
+    """The method called ``name``; a callable is returned as it is.
+
+    Args:
+        name: case does not matter, and ``-`` and ``+`` stand for ``_``.
+        methods: key -> method.
+        kind: of the methods, for the error: ``"score"``, ``"selector"``.
 
     Raises:
         ArgumentError: an unknown name; the error lists the nearest and all.
     """
-    if callable(what):
-        return what
-    key = str(what).replace("-", "_").lower()
+    if not isinstance(name, str) and callable(name):
+        return name
+    key = str(name).replace("-", "_").replace("+", "_").lower()
     if key in methods:
         return methods[key]
     import difflib
 
     near = difflib.get_close_matches(key, methods, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    raise ArgumentError(f"no {kind} is called {what!r}.{guess} There are: {', '.join(sorted(methods))}")
+    raise ArgumentError(f"no {kind} is called {name!r}.{guess} There are: {', '.join(sorted(methods))}")
 
 
 def check_options(method: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse an option that the method does not have, naming those it has.
+    """Check that the method has every option.
 
     Raises:
-        ArgumentError: an unknown option.
+        ArgumentError: an unknown option; the error names those that exist.
     """
-    own = card_of(method)
+    of_method = card_of(method)
     for name in options:
-        if name not in own.options and name not in own.takes:
-            have = ", ".join(own.options) or "none"
-            raise ArgumentError(f"{own.key} has no option {name!r}; its options are: {have}")
+        if name not in of_method.options and name not in of_method.takes:
+            have = ", ".join(of_method.options) or "none"
+            raise ArgumentError(f"{of_method.key} has no option {name!r}; its options are: {have}")

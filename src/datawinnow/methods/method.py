@@ -1,299 +1,428 @@
-"""A method run on recorded arrays: which it reads, what it is charged for, the score and the selection."""
+"""A static pruning method, resolved: what it reads, what it is charged, its score and its selection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datawinnow import select
+from datawinnow import scores, select
 from datawinnow.core import check
-from datawinnow.core.arrays import TABLE, take
+from datawinnow.core.arrays import TABLE, chain_arrays, first_epochs, is_recorded, take
 from datawinnow.core.budget import budget_of
-from datawinnow.core.card import card_of
+from datawinnow.core.card import Card, card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.methods.registry import (
-    METHODS,
-    Method,
-    cards_of,
-    ccs_cutoff,
-    check_needs,
-    cuts_off,
-    is_probed,
-    is_recorded,
-    is_score,
-    method_of,
-    name_of,
-    needs_of,
-    needs_recording,
-    probe_options_of,
-    reads_probe,
-    resolve_method,
-    score_of,
-    selector_of,
-    split_options,
-)
+from datawinnow.probe import EMBEDDING, array_options, is_probed
+from datawinnow.text.pretrained import is_pretrained
 
-DIFFICULTY = ("d2", "boss")
-"""Selectors that want a score of which much is hard, and have no option to be told which end is."""
-REHEARSED, REHEARSED_PROBED = 1000, 100
-"""Examples that are made up at most, and where features are, with which selectors take longer."""
-__all__ = [
-    "METHODS",
-    "Arrays",
-    "Method",
-    "cards_of",
-    "ccs_cutoff",
-    "check_needs",
-    "compute_score",
-    "cuts_off",
-    "epochs_charged",
-    "epochs_read",
-    "is_probed",
-    "method_of",
-    "name_of",
-    "needs_of",
-    "probe_options_of",
-    "reads_probe",
-    "rehearse",
-    "resolve_method",
-    "score_by_method",
-    "score_of",
-    "select_by_method",
-    "selector_of",
-    "settings_of",
-    "split_options",
-    "with_labels",
-]
+HARDNESS_SELECTORS = ("d2", "boss")
+"""Selectors that want a score that is high for hard examples and have no option ``end``."""
+DRY_RUN_N, DRY_RUN_PROBED_N = 1000, 100
+"""Most examples of a dry run; fewer where the selector compares features, which takes longer."""
 
 
-def rehearse(method: Method, *, keep: float, epochs: int, n: int = 1000) -> None:
-    """Run a method on made-up arrays, so that an option or a schedule that cannot work fails before the recording.
+@dataclass(frozen=True)
+class Method:
+    """A static pruning method: a score, and a selector that keeps a fraction of the examples by it.
 
-    Only for methods whose parts are datawinnow's own: a callable of the user's is not called twice.
-
-    Args:
-        method: what will run.
-        keep: fraction kept.
-        epochs: epochs that will be recorded.
-        n: number of examples; at most `REHEARSED` are made up.
-
-    Raises:
-        MissingArrayError: an array that neither a recording nor its network makes.
-        ArgumentError: what the score or the selector raises, for example fewer epochs than its window.
+    Attributes:
+        key: name on the command line and in files.
+        label: name for people.
+        score: the score; None if the selector needs none.
+        selector: the selector.
+        score_options: keyword arguments of the score, and of the probe that makes its arrays.
+        options: keyword arguments of the selector.
+        options_at: more of them by the fraction kept (settings published by pruning rate).
+        per_class: whether the budget is split over the classes.
+        score_options_at: more keyword arguments of the score by the fraction kept.
+        epochs: number of recorded epochs that the method reads at most, or a function of the fraction kept that gives
+            it; None for all.
+        cutoff: fraction of the examples of lowest AUM that is dropped before the selector sees the rest, or a function
+            of the fraction kept that gives it.
+        cutoff_in_class: whether that fraction is of every class instead of all examples.
+        embedding: ``hf:PATH`` of a model whose sentence embeddings are the ``features``; None for the features of the
+            recorded network.
     """
-    budget_of(keep, n)
-    check_needs(method)
-    if not all(isinstance(part, str) for part in (method.selector, method.score or "")):
-        return
-    n = min(n, REHEARSED_PROBED if reads_probe(method) else REHEARSED)
-    source = stream(0, "rehearse")
-    arrays = {name: _made_up(name, epochs, n, source) for name in needs_of(method)}
-    labels = torch.arange(n) % 2  # balance by class is settled with the real labels
-    select_by_method(replace(method, per_class=False), arrays, labels, keep=keep, generator=source)
+
+    key: str
+    label: str
+    score: Callable[..., Tensor] | None
+    selector: Callable[..., Selection]
+    score_options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    options_at: Callable[[float], dict[str, Any]] | None = None
+    per_class: bool = False
+    score_options_at: Callable[[float], dict[str, Any]] | None = None
+    epochs: int | Callable[[float], int] | None = None
+    cutoff: float | Callable[[float], float] = 0.0
+    cutoff_in_class: bool = False
+    embedding: str | None = None
+
+    @classmethod
+    def from_score(cls, score: str | Callable[..., Tensor], score_options: Mapping[str, Any] | None = None) -> Method:
+        """A score alone, kept by `top`, under the key and name of its card.
+
+        Raises:
+            ArgumentError: an unknown score or option.
+        """
+        scorer = resolve(score, scores.METHODS, kind="score")
+        card = card_of(scorer)
+        return cls(card.key, card.name, scorer, select.top).with_options({}, score_options or {})
+
+    # --- settings ---------------------------------------------------------------------------------------------------
+
+    def with_options(
+        self, options: Mapping[str, Any], score_options: Mapping[str, Any], *, per_class: bool = False
+    ) -> Method:
+        """The method with more options, checked against the cards of its parts.
+
+        Args:
+            options: of the selector; ``cutoff``, where the method has one; ``embedding``, where it reads features.
+            score_options: of the score and of the probe that makes its arrays.
+            per_class: split the budget over the classes; a method that does so already stays so.
+
+        Raises:
+            ArgumentError: an unknown option, options of a score that the method lacks, or a selector without the
+                score that it needs.
+        """
+        selector, scorer = dict(options), dict(score_options)
+        cutoff, embedding = self.cutoff, self.embedding
+        if self.has_cutoff and "cutoff" in selector and "cutoff" not in self.selector_card.options:
+            cutoff = check.number("cutoff", selector.pop("cutoff"), 0, 1)
+        if "features" in self.needs:
+            embedding = scorer.pop(EMBEDDING, selector.pop(EMBEDDING, embedding))
+            if embedding is not None and not is_pretrained(embedding):
+                raise ArgumentError(f"embedding must be a transformers model, hf:PATH, got {embedding!r}")
+        method = replace(
+            self,
+            per_class=self.per_class or per_class,
+            options={**self.options, **selector},
+            score_options={**self.score_options, **scorer},
+            cutoff=cutoff,
+            embedding=embedding,
+        )
+        check_options(method.selector, method.options)
+        if method.score_card is None:
+            if method.score_options:
+                raise ArgumentError(
+                    f"{method.key} has no score, so it takes no score options: {dict(method.score_options)}"
+                )
+            if any(is_score(need) for need in method.selector_card.needs):
+                raise ArgumentError(
+                    f"selector {method.selector_card.key!r} needs a score; name one with score= (--score)"
+                )
+            return method
+        for name in method.score_options:
+            if name not in method._score_option_names and name not in method.score_card.takes:
+                have = ", ".join(method._score_option_names) or "none"
+                raise ArgumentError(f"{method.score_card.key} has no option {name!r}; its options are: {have}")
+        return method
+
+    def split_options(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options of the selector, and options of the score, among ``options`` of either.
+
+        An option that both have goes to the selector.
+
+        Raises:
+            ArgumentError: an option of neither; the error names those that exist.
+        """
+        of_selector = [*self.selector_card.options, *(["cutoff"] if self.has_cutoff else [])]
+        of_selector += array_options(*self.selector_card.needs)
+        of_score = self._score_option_names
+        for name in options:
+            if name not in of_selector and name not in of_score:
+                have = ", ".join([*of_selector, *of_score]) or "none"
+                raise ArgumentError(f"{self.key} has no option {name!r}; its options are: {have}")
+        return (
+            {name: value for name, value in options.items() if name in of_selector},
+            {name: value for name, value in options.items() if name not in of_selector},
+        )
+
+    def at(self, keep: float) -> Method:
+        """The method with its settings for this fraction kept; options set by hand stay."""
+        return replace(
+            self,
+            options={**(self.options_at(keep) if self.options_at else {}), **self.options},
+            score_options={**(self.score_options_at(keep) if self.score_options_at else {}), **self.score_options},
+            epochs=self.epochs(keep) if callable(self.epochs) else self.epochs,
+            cutoff=self.cutoff(keep) if callable(self.cutoff) else self.cutoff,
+            options_at=None,
+            score_options_at=None,
+        )
+
+    def fitted(self, train_epochs: int | None) -> Method:
+        """The method fitted to a training of ``train_epochs`` on the kept examples, if its selector has that option.
+
+        Options ``c_d`` and ``train_epochs`` set by hand stay, and None changes nothing.
+
+        Raises:
+            ArgumentError: ``train_epochs`` below 1.
+
+        >>> Method("dual_beta", "DUAL+Beta", scores.dual, select.beta).fitted(30).options
+        {'train_epochs': 30}
+        """
+        if train_epochs is not None:
+            check.number("train_epochs", train_epochs, 1, 1 << 20)
+        takes = "train_epochs" in self.selector_card.options
+        if train_epochs is None or not takes or {"c_d", "train_epochs"} & set(self.options):
+            return self
+        return replace(self, options={**self.options, "train_epochs": train_epochs})
+
+    def score_only(self) -> Method:
+        """The method's score with its settings, kept by `top`: what the score alone reads and is charged."""
+        return replace(self, selector=select.top, options={}, options_at=None, cutoff=0.0, per_class=False)
+
+    def selector_options(self, keep: float) -> dict[str, Any]:
+        """Keyword arguments of the selector at this fraction kept, the end of the score that is kept included."""
+        options = dict(self.at(keep).options)
+        if "end" in self.selector_card.options and "end" not in options and self.score_card is not None:
+            options["end"] = self.score_card.end
+        return options
+
+    @property
+    def probe_options(self) -> dict[str, Any]:
+        """Options of the probe that makes the method's arrays, ``embedding`` included."""
+        embedding = {} if self.embedding is None else {EMBEDDING: self.embedding}
+        return embedding | self._split_score_options()[1]
+
+    # --- what it reads ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def score_card(self) -> Card | None:
+        """Card of the score; None without one."""
+        return None if self.score is None else card_of(self.score)
+
+    @cached_property
+    def selector_card(self) -> Card:
+        """Card of the selector."""
+        return card_of(self.selector)
+
+    @property
+    def has_cutoff(self) -> bool:
+        """Whether the method drops the examples of lowest AUM first."""
+        return callable(self.cutoff) or self.cutoff > 0
+
+    @property
+    def cards(self) -> list[Card]:
+        """Cards of the score, of AUM where its lowest are dropped, and of the selector."""
+        score = [] if self.score_card is None else [self.score_card]
+        return [*score, *([card_of(scores.aum)] if self.has_cutoff else []), self.selector_card]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the recorded and probed arrays that the method reads; empty if it reads neither."""
+        needs = dict.fromkeys(need for card in self.cards for need in card.needs)
+        return tuple(need for need in needs if is_recorded(need) or is_probed(need))
+
+    @property
+    def needs_recording(self) -> bool:
+        """Whether the method reads recorded arrays, or arrays that the recorded network makes."""
+        return any(not self._is_embedded(need) for need in self.needs)
+
+    @property
+    def reads_probe(self) -> bool:
+        """Whether the method reads arrays of a pass over the recorded network, which needs the whole recording."""
+        return any(is_probed(need) for need in self.needs if not self._is_embedded(need))
+
+    def check_needs(self, also: Iterable[str] = ()) -> None:
+        """Check that a recording and its network can make every array that the method needs.
+
+        Args:
+            also: arrays that exist otherwise.
+
+        Raises:
+            MissingArrayError: the error names the array and the verb that makes it.
+        """
+        present = {name: None for name in TABLE if is_recorded(name) or is_probed(name) or name in ("labels", *also)}
+        for card in self.cards:
+            for need in card.needs:
+                if not (is_score(need) and self.score is not None):
+                    take(present, need, method=card.key)
+
+    def epochs_charged(self, epochs: int) -> int:
+        """How many of ``epochs`` recorded epochs the score and the selector read; 0 for none.
+
+        A method that reads what the recorded network makes is charged for the whole recording. An epoch needs those
+        before it, so a score that reads epochs up to ``last``, or the one ``epoch`` (from the end if negative), is
+        charged for that many. Settings by the fraction kept have to be resolved first: `at`.
+        """
+        if self.reads_probe or not self.needs_recording:
+            return epochs if self.needs_recording else 0
+        if isinstance(self.epochs, int):
+            epochs = min(epochs, self.epochs)
+        if self.score_card is None or self.has_cutoff or any(is_recorded(need) for need in self.selector_card.needs):
+            return epochs
+        options = {**self.score_card.options, **self.score_options}
+        last, epoch = options.get("last"), options.get("epoch")
+        if isinstance(last, int) and last > 0:
+            return min(epochs, last)
+        if isinstance(epoch, int) and -epochs <= epoch < epochs:
+            return epoch % epochs + 1
+        return epochs
+
+    # --- running it -------------------------------------------------------------------------------------------------
+
+    def dry_run(self, *, keep: float, epochs: int, n: int = DRY_RUN_N) -> None:
+        """Run the method on random arrays, so that an option that cannot work fails before the recording.
+
+        A score or selector of the user's is only checked for its needs, so that it is not called twice.
+
+        Args:
+            keep: fraction kept.
+            epochs: number of epochs that will be recorded.
+            n: number of examples; a dry run has at most `DRY_RUN_N`.
+
+        Raises:
+            MissingArrayError: an array that neither a recording nor its network makes.
+            ArgumentError: what the score or the selector raises, for example fewer epochs than its window.
+        """
+        budget_of(keep, n)
+        self.check_needs()
+        if self.score_card is not None and scores.METHODS.get(self.score_card.key) is not self.score:
+            return
+        if select.METHODS.get(self.selector_card.key) is not self.selector:
+            return
+        n = min(n, DRY_RUN_PROBED_N if self.reads_probe else DRY_RUN_N)
+        generator = stream(0, "rehearse")
+        arrays = {name: _random_array(name, epochs, n, generator) for name in self.needs}
+        labels = torch.arange(n) % 2  # stand for the real ones, which decide whether classes can be balanced
+        replace(self, per_class=False).run(arrays, labels, keep=keep, generator=generator)
+
+    def compute_score(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """The method's score, settings by the fraction kept resolved (`at`).
+
+        Args:
+            arrays: recorded and probed arrays, and the labels where the score needs them.
+
+        Returns:
+            What the score returns, as a tensor: (n,) of a score of the library.
+
+        Raises:
+            MissingArrayError: an array is missing; the error names it and the verb that makes it.
+            ArgumentError: what the score raises, or the method has no score.
+        """
+        if self.score is None or self.score_card is None:
+            raise ArgumentError(f"{self.key} has no score")
+        arrays = first_epochs(arrays, self._epochs_read)
+        options, _ = self._split_score_options()
+        needed = [take(arrays, need, method=self.score_card.key) for need in self.score_card.needs]
+        optional = {need: arrays[need] for need in self.score_card.optional_needs if need in arrays}
+        return check.as_tensor(self.score_card.key, self.score(*needed, **optional, **options))
+
+    def run(
+        self,
+        arrays: Mapping[str, Tensor],
+        labels: Tensor,
+        *,
+        keep: float,
+        generator: torch.Generator,
+        score: Tensor | None = None,
+    ) -> tuple[Selection, Tensor | None]:
+        """Score and select.
+
+        Args:
+            arrays: recorded and probed arrays.
+            labels: (n,) int64.
+            keep: fraction kept, in (0, 1].
+            generator: for selectors that draw.
+            score: (n,) if it is computed already.
+
+        Returns:
+            The selection and the score, which is None if the method has none.
+
+        Raises:
+            MissingArrayError: an array is missing.
+            ArgumentError: what the score or the selector raises, a score of another shape than (n,), or a selector
+                that returns something else than a `Selection` of the budget.
+        """
+        budget = budget_of(keep, len(labels))
+        method, arrays = self.at(keep), chain_arrays({"labels": labels}, arrays)
+        selector = method.selector_card
+        if method.score is not None and score is None:
+            score = method.compute_score(arrays)
+        if score is not None and tuple(score.shape) != (len(labels),):
+            name = "score" if method.score_card is None else method.score_card.key
+            raise ArgumentError(
+                f"score {name!r} must give one number for each of {len(labels)} examples, got shape "
+                f"{tuple(score.shape)}"
+            )
+        arrays = first_epochs(arrays, method._epochs_read)
+        needed = [method._selector_input(need, score, arrays) for need in selector.needs]
+        options = method.selector_options(keep)
+        options |= {need: arrays[need] for need in selector.optional_needs if need in arrays}
+        if "generator" in selector.takes:
+            options["generator"] = generator
+        if method.has_cutoff:
+            options["aum"] = Method.from_score(scores.aum).compute_score(arrays)
+        if method.per_class:
+            options["labels"] = labels
+        selection = method._wrapped_selector()(*needed, budget=budget, **options)
+        if not isinstance(selection, Selection) or len(selection) != budget:
+            got = f"{len(selection)} ids" if isinstance(selection, Selection) else type(selection).__name__
+            raise ArgumentError(f"selector {selector.key!r} must return a Selection of exactly {budget} ids, got {got}")
+        return selection, score
+
+    # --- private ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _epochs_read(self) -> int | None:
+        if callable(self.epochs):
+            raise ArgumentError(f"{self.key} reads a number of epochs that depends on keep: resolve it with .at(keep)")
+        return self.epochs
+
+    def _is_embedded(self, need: str) -> bool:
+        return self.embedding is not None and need in ("features", "val_features")
+
+    @property
+    def _score_option_names(self) -> list[str]:
+        card = self.score_card
+        return [] if card is None else [*card.options, *array_options(*card.needs)]
+
+    def _split_score_options(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options of the score, and options of the probe that makes its arrays (``mode`` of the curvature)."""
+        probed = () if self.score_card is None else array_options(*self.score_card.needs)
+        return (
+            {name: value for name, value in self.score_options.items() if name not in probed},
+            {name: value for name, value in self.score_options.items() if name in probed},
+        )
+
+    def _selector_input(self, need: str, score: Tensor | None, arrays: Mapping[str, Tensor]) -> Tensor:
+        if not is_score(need) or need in arrays:
+            array: Tensor = take(arrays, need, method=self.key)
+            return array
+        if score is None:
+            raise ArgumentError(f"selector {self.selector_card.key!r} needs a score; name one with score= (--score)")
+        low = self.score_card is not None and self.score_card.end == "low"
+        return -score if low and self.selector_card.key in HARDNESS_SELECTORS else score
+
+    def _wrapped_selector(self) -> Callable[..., Selection]:
+        """The selector in its wrappers: the lowest AUM dropped in every class, or of all before they are split."""
+        if not self.has_cutoff:
+            return select.per_class(self.selector) if self.per_class else self.selector
+        fraction = float(self.cutoff)  # type: ignore[arg-type]  # resolved by `at`
+        if self.per_class and self.cutoff_in_class:
+            return select.per_class(select.drop_tail(self.selector, fraction=fraction, by="aum"))
+        selector = select.per_class(self.selector) if self.per_class else self.selector
+        return select.drop_tail(selector, fraction=fraction, by="aum")
 
 
-def _made_up(name: str, epochs: int, n: int, source: torch.Generator) -> Tensor:
+def is_score(need: str) -> bool:
+    """Whether a selector means the method's score by this name."""
+    return need == "score" or need in scores.METHODS
+
+
+def _random_array(name: str, epochs: int, n: int, generator: torch.Generator) -> Tensor:
     sizes = {"epochs": epochs, "epochs-1": max(0, epochs - 1), "n": n, "d": 4, "c": 2, "v": 10}
     shape = [sizes[axis] for axis in TABLE[name].axes]
     if TABLE[name].kind == "bool":
         return torch.ones(shape, dtype=torch.bool)
     if TABLE[name].kind == "int64":
         return torch.arange(shape[0]) % 2
-    made = torch.rand(shape[-1], generator=source) * torch.rand(shape, generator=source)
-    return made.softmax(1) if TABLE[name].axes[-1] == "c" else made
-
-
-class Arrays(Mapping[str, Tensor]):
-    """Arrays by name, read when asked for, cut to the epochs that a method may read.
-
-    Args:
-        get: gives an array by name, or raises.
-        names: which there are.
-        epochs: only the first so many rows of (epochs, n) arrays.
-    """
-
-    def __init__(self, get: Callable[[str], Tensor], names: tuple[str, ...], epochs: int | None = None) -> None:
-        self._get, self._names, self._epochs = get, names, epochs
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        array = self._get(name)
-        axis = TABLE[name].axes[0] if name in TABLE else ""
-        if self._epochs is None or not axis.startswith("epochs"):
-            return array
-        return array[: self._epochs - (axis == "epochs-1")]  # a change needs two epochs, so there is one row less
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names  # and nothing is read, or made
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def compute_score(what: str | Callable[..., Tensor], arrays: Mapping[str, Tensor], **options: Any) -> Tensor:
-    """A score from recorded (and probed) arrays, found by the names of its positional parameters.
-
-    Options of the probe are left to whoever makes its arrays.
-
-    Raises:
-        MissingArrayError: an array is not there; the error names it and the verb that makes it.
-        ArgumentError: unknown options.
-    """
-    method = score_of(what)
-    settings, _ = split_options(what, options)
-    own = card_of(method)
-    given = [take(arrays, need, method=own.key) for need in own.needs]
-    extra = {need: arrays[need] for need in own.optional_needs if need in arrays}
-    return check.as_tensor(own.key, method(*given, **extra, **settings))  # a callable may return a numpy array
-
-
-def epochs_read(what: str | Callable[..., Tensor], epochs: int, **options: Any) -> int:
-    """How many of ``epochs`` recorded epochs a score needs: what it is charged for.
-
-    An epoch needs those before it, so a score that looks at epochs up to ``last``, or at the one ``epoch`` (from the
-    end if negative), is charged for that many.
-
-    >>> epochs_read("el2n", 30), epochs_read("entropy", 30), epochs_read("entropy", 30, epoch=4)
-    (10, 30, 5)
-    """
-    settings = {**card_of(score_of(what)).options, **options}
-    last, epoch = settings.get("last"), settings.get("epoch")
-    if isinstance(last, int) and last > 0:
-        return min(epochs, last)
-    if isinstance(epoch, int) and -epochs <= epoch < epochs:
-        return epoch % epochs + 1
-    return epochs
-
-
-def epochs_charged(method: Method, epochs: int) -> int:
-    """How many of ``epochs`` recorded epochs a method looks at, by its score and by its selector; 0 for none.
-
-    A method that reads what a pass over the recorded network makes needs all of the recording. What depends on the
-    fraction kept has to be settled: `Method.at`.
-    """
-    if reads_probe(method) or not needs_recording(method):
-        return epochs if needs_recording(method) else 0
-    if isinstance(method.epochs, int):
-        epochs = min(epochs, method.epochs)
-    by_selector = any(is_recorded(need) for need in card_of(selector_of(method)).needs)
-    if by_selector or method.score is None or cuts_off(method):
-        return epochs
-    return epochs_read(method.score, epochs, **method.score_options)
-
-
-def settings_of(method: Method, keep: float) -> dict[str, Any]:
-    """Options that the selector is called with at this ``keep``, the end of the score included."""
-    settings = dict(method.at(keep).options)
-    own = card_of(selector_of(method))
-    if "end" in own.options and "end" not in settings and method.score is not None:
-        settings["end"] = card_of(score_of(method.score)).end
-    return settings
-
-
-def select_by_method(
-    method: Method,
-    arrays: Mapping[str, Tensor],
-    labels: Tensor,
-    *,
-    keep: float,
-    generator: torch.Generator,
-    score: Tensor | None = None,
-) -> tuple[Selection, Tensor | None]:
-    """Run a method.
-
-    Args:
-        method: what to run.
-        arrays: recorded and probed arrays.
-        labels: (n,) int64.
-        keep: fraction kept, in (0, 1].
-        generator: for selectors that draw.
-        score: (n,) if it has been computed.
-
-    Returns:
-        The selection, and the score it went by (None if it needs none).
-
-    Raises:
-        MissingArrayError: an array is not there.
-        ArgumentError: what the score or the selector refuses, or a callable that returns something else.
-    """
-    budget = budget_of(keep, len(labels))
-    method, arrays = method.at(keep), with_labels(arrays, labels)
-    if method.score is not None and score is None:
-        score = score_by_method(method, arrays)
-    if score is not None and tuple(score.shape) != (len(labels),):
-        raise ArgumentError(
-            f"score {name_of(method.score or 'score')!r} must give one number for each of {len(labels)} examples, got "
-            f"shape {tuple(score.shape)}"
-        )
-    own = card_of(selector_of(method))
-    arrays = _cut(arrays, method)
-    positional = [_argument(need, method, score, arrays) for need in own.needs]
-    settings = settings_of(method, keep)
-    settings |= {need: arrays[need] for need in own.optional_needs if need in arrays}
-    if "generator" in own.takes:
-        settings["generator"] = generator
-    if cuts_off(method):
-        settings["aum"] = compute_score("aum", arrays)
-    if method.per_class:
-        settings["labels"] = labels
-    selection = _wrapped(method)(*positional, budget=budget, **settings)
-    if not isinstance(selection, Selection) or len(selection) != budget:
-        got = f"{len(selection)} ids" if isinstance(selection, Selection) else type(selection).__name__
-        raise ArgumentError(f"selector {own.key!r} must return a Selection of exactly {budget} ids, got {got}")
-    return selection, score
-
-
-def score_by_method(method: Method, arrays: Mapping[str, Tensor]) -> Tensor:
-    """The score of a method that has one, its settings by the fraction kept settled (`Method.at`).
-
-    Args:
-        method: which.
-        arrays: recorded and probed arrays, and the labels.
-
-    Raises:
-        MissingArrayError: an array is not there.
-        ArgumentError: what the score refuses.
-    """
-    assert method.score is not None
-    return compute_score(method.score, _cut(arrays, method), **method.score_options)
-
-
-def _cut(arrays: Mapping[str, Tensor], method: Method) -> Mapping[str, Tensor]:
-    """Only the epochs that the method reads."""
-    return arrays if method.epochs is None else Arrays(arrays.__getitem__, tuple(arrays), method.epochs)  # type: ignore[arg-type]
-
-
-def _wrapped(method: Method) -> Callable[..., Selection]:
-    """The selector in its wrappers: the tail of lowest AUM dropped of every class, or of all before they are split."""
-    selector = selector_of(method)
-    if not cuts_off(method):
-        return select.per_class(selector) if method.per_class else selector
-    fraction = float(method.cutoff)  # type: ignore[arg-type]  # settled by `Method.at`
-    if method.per_class and method.cutoff_in_class:
-        return select.per_class(select.drop_tail(selector, fraction=fraction, by="aum"))
-    return select.drop_tail(select.per_class(selector) if method.per_class else selector, fraction=fraction, by="aum")
-
-
-def with_labels(arrays: Mapping[str, Tensor], labels: Tensor) -> Arrays:
-    """``arrays`` and the labels, for methods that need those too."""
-    return Arrays(lambda name: labels if name == "labels" else arrays[name], (*arrays, "labels"))
-
-
-def _argument(need: str, method: Method, score: Tensor | None, arrays: Mapping[str, Tensor]) -> Tensor:
-    if is_score(need) and need not in arrays:
-        if score is None:
-            raise ArgumentError(f"selector {name_of(method.selector)!r} needs a score; name one with score= (--score)")
-        low = method.score is not None and card_of(score_of(method.score)).end == "low"
-        return -score if low and card_of(selector_of(method)).key in DIFFICULTY else score
-    found: Tensor = take(arrays, need, method=method.key)
-    return found
+    values = torch.rand(shape[-1], generator=generator) * torch.rand(shape, generator=generator)
+    return values.softmax(1) if TABLE[name].axes[-1] == "c" else values

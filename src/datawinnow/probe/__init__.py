@@ -10,19 +10,32 @@
 """
 
 from datawinnow.core.curvature import input_curvature
+from datawinnow.probe.arrays import (
+    ARRAYS,
+    EMBEDDING,
+    FORWARD_ARRAYS,
+    HELD_OUT_ARRAYS,
+    array_options,
+    is_probed,
+)
 from datawinnow.probe.deepfool import Walk, deepfool
 from datawinnow.probe.gradients import gradient_norms, last_layer_gradient
 from datawinnow.probe.manifest import Probed, read_probed
-from datawinnow.probe.probe import ARRAYS, held_out, probe
+from datawinnow.probe.probe import held_out, probe
 
 __all__ = [
     "ARRAYS",
+    "EMBEDDING",
+    "FORWARD_ARRAYS",
+    "HELD_OUT_ARRAYS",
     "Probed",
     "Walk",
+    "array_options",
     "deepfool",
     "gradient_norms",
     "held_out",
     "input_curvature",
+    "is_probed",
     "last_layer_gradient",
     "probe",
     "read_probed",

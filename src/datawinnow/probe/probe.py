@@ -12,12 +12,11 @@ from torch import nn
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
-from datawinnow.probe.makers import MAKERS, makers
+from datawinnow.probe.arrays import ARRAYS, FORWARD_ARRAYS
+from datawinnow.probe.makers import makers
 from datawinnow.probe.manifest import Probed
 from datawinnow.probe.running import How, run
 
-ARRAYS = ("features", "probs", *MAKERS)
-"""What a probe can make; the labels are always with them."""
 MEMORY_LIMIT = 4 << 30
 """Bytes over which an array goes to a temporary file."""
 MANY = 1 << 60
@@ -27,7 +26,7 @@ def probe(
     model: nn.Module,
     data: Any,
     *,
-    arrays: Sequence[str] = ("features", "probs"),
+    arrays: Sequence[str] = FORWARD_ARRAYS,
     batch: int = 500,
     chunk: int | None = None,
     device: torch.device | str = "auto",
@@ -104,7 +103,7 @@ def _names(arrays: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def held_out(model: nn.Module, data: Any, *, arrays: Sequence[str] = ("features", "probs"), **how: Any) -> Probed:
+def held_out(model: nn.Module, data: Any, *, arrays: Sequence[str] = FORWARD_ARRAYS, **how: Any) -> Probed:
     """`probe` of held-out data: ``val_features``, ``val_probs`` and ``val_labels``.
 
     Args:
@@ -120,7 +119,7 @@ def held_out(model: nn.Module, data: Any, *, arrays: Sequence[str] = ("features"
         ArgumentError: another array, and what `probe` raises.
     """
     for name in (arrays,) if isinstance(arrays, str) else arrays:
-        check.one_of("arrays of held-out data", name, ("features", "probs"))
+        check.one_of("arrays of held-out data", name, FORWARD_ARRAYS)
     return probe(model, data, arrays=arrays, prefix="val_", **how)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
-from datawinnow.methods.method import Method, rehearse
+from datawinnow.methods import Method
 from datawinnow.record import Recorder
 from datawinnow.scores.dual import dual
 
@@ -104,15 +104,15 @@ class Settled:
 
 
 def settled_for(method: Method, *, keep: float, epochs: int, n: int = 1000, enough: float = ENOUGH) -> Settled:
-    """`Settled`, never before ``method`` can read what is recorded; arguments as of `rehearse`.
+    """`Settled`, never before ``method`` can read what is recorded; arguments as of `Method.dry_run`.
 
-    >>> from datawinnow.methods.method import method_of
-    >>> settled_for(method_of("dual", score_options={"window": 12}), keep=0.3, epochs=30).first
+    >>> from datawinnow.methods import create_method
+    >>> settled_for(create_method("dual", score_options={"window": 12}), keep=0.3, epochs=30).first
     12
     """
     for first in range(min(WINDOW, epochs), epochs):
         try:
-            rehearse(method, keep=keep, epochs=first, n=n)
+            method.dry_run(keep=keep, epochs=first, n=n)
         except ArgumentError:
             continue
         return Settled(enough, first=first)

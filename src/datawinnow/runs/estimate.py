@@ -21,8 +21,7 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import ResidentBatches, batches_of
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import Examples
-from datawinnow.methods.method import Method, method_of, needs_of, reads_probe
-from datawinnow.methods.registry import needs_recording
+from datawinnow.methods import Method, create_method
 from datawinnow.record import Recorder
 from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.train import Recipe
@@ -72,7 +71,7 @@ def estimate(
     recipe = recipe or Recipe()
     info = dataset_info(train)
     train = info.data
-    chosen = method_of(method)
+    chosen = create_method(method)
     built, name, _ = build_network(model, info, 0, model_options)
     check_outputs(built, info)
     device = fabric_for(recipe.device).device
@@ -85,11 +84,11 @@ def estimate(
         return overhead + per_step * -(-count // recipe.batch) * passes
 
     stages: dict[str, float] = {}
-    if needs_recording(chosen):
+    if chosen.needs_recording:
         stages["record"] = training(n, epochs)
-        if reads_probe(chosen):
+        if chosen.reads_probe:
             stages["probe"] = overhead + per_step / recipe.batch * n * _looking(chosen, len(info.classes))
-        stages["score"] = SCORING * n * epochs * len(needs_of(chosen))
+        stages["score"] = SCORING * n * epochs * len(chosen.needs)
     if keep is not None:
         stages["train"] = training(budget_of(keep, n), train_epochs or epochs)
     parts = {
@@ -97,7 +96,7 @@ def estimate(
         "dataset on the device": float(_resident_extra(train, device)),
         "network, gradients, optimiser": _weights(built, recipe),
         "activations": float(activations),
-        **_recording(n, epochs if needs_recording(chosen) else 0),
+        **_recording(n, epochs if chosen.needs_recording else 0),
     }
     answer = {
         "model": name,
@@ -107,14 +106,14 @@ def estimate(
         "seconds_by_stage": stages,
         "memory": _peak(parts),
         "memory_by_part": parts,
-        "disk": float(2 * 4 * SIGNALS * n * epochs if needs_recording(chosen) else 0),
+        "disk": float(2 * 4 * SIGNALS * n * epochs if chosen.needs_recording else 0),
     }
     return {**answer, "sentence": sentence(answer)}
 
 
 def _looking(method: Method, classes: int) -> float:
     """What a pass over the recorded network costs an example, in training passes; a forward pass is a third of one."""
-    needs = needs_of(method)
+    needs = method.needs
     dear = {
         "grad_norm": 1.0,
         "curvature": 1.0 + REPEATS["cure"],

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.core.arrays import RECORDED
+from datawinnow.core.arrays import RECORDED, LazyArrays, first_epochs
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.provenance import commit, now, versions
 from datawinnow.core.tables import read_table, write_table
 from datawinnow.data.dataset_info import DatasetInfo
-from datawinnow.methods.method import Arrays
 from datawinnow.record import column
 from datawinnow.runs.selection_file import read_selection, write_selection
-
-if TYPE_CHECKING:
-    from datawinnow.runs.probe_arrays import Probing
 
 COLUMNS = (*RECORDED, "kl_step", "seen")
 STAGES = ("record", "train", "probe", "subsets", "score", "select", "check")
@@ -174,13 +171,11 @@ class RunFolder:
                 "datawinnow record (or prune) command again: it goes on where it stopped"
             )
 
-    def arrays(self, epochs: int | None = None, probing: Probing | None = None, needs: tuple[str, ...] = ()) -> Arrays:
-        """The recorded arrays by name, memory-mapped, and those that a pass over the recorded network can make.
+    def arrays(self, epochs: int | None = None) -> Mapping[str, Tensor]:
+        """The recorded arrays by name, each memory-mapped when it is read.
 
         Args:
-            epochs: only the first so many recorded epochs.
-            probing: makes arrays when they are asked for; only recorded ones are there without it.
-            needs: arrays that a method cannot do without, so that something stands in for held-out data.
+            epochs: only the first so many recorded epochs; None for all.
 
         Raises:
             RunError: not recorded to the end.
@@ -190,10 +185,7 @@ class RunFolder:
         if epochs is not None:
             check.number("epochs", epochs, 1, self.epochs, integer=True)
         names = tuple(name for name in COLUMNS if (self.signals / f"{name}.npy").exists())
-        if probing is None:
-            return Arrays(self._column, names, epochs)
-        more = probing.names(needs)
-        return Arrays(lambda name: probing[name] if name in more else self._column(name), (*names, *more), epochs)
+        return first_epochs(LazyArrays({name: partial(self._column, name) for name in names}), epochs)
 
     @property
     def epochs(self) -> int:

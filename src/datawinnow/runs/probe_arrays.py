@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from datawinnow.core.arrays import LazyArrays
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
@@ -20,17 +22,24 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.examples import stratified
 from datawinnow.data.fingerprint import fingerprint_of
-from datawinnow.methods.registry import EMBEDDING, HELD_OUT, PROBED, is_probed, options_made
 from datawinnow.models import MODELS, build
-from datawinnow.probe import Probed, held_out, probe
+from datawinnow.probe import (
+    ARRAYS,
+    EMBEDDING,
+    FORWARD_ARRAYS,
+    HELD_OUT_ARRAYS,
+    Probed,
+    array_options,
+    held_out,
+    is_probed,
+    probe,
+)
 from datawinnow.probe.sentences import probe_sentences
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model
 from datawinnow.train.checkpoint import load_checkpoint
 from datawinnow.train.network import fabric_for
 
-TOGETHER = ("features", "probs")
-"""Made in one pass."""
 MOVED = ("curvature", "boundary_distance")
 """Made by moving an example's input a little, which tokens cannot be."""
 STANDS_IN = 0.1
@@ -66,13 +75,14 @@ class Probing:
     _passes: dict[str, Probed] = field(default_factory=dict, init=False, repr=False, compare=False)
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    def names(self, needs: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """What can be asked for: the arrays of the training examples, and of held-out data where some are given.
+    def arrays(self, needs: Sequence[str] = ()) -> LazyArrays:
+        """The arrays of the training examples, and of held-out data where there are some, each made when it is read.
 
         Args:
-            needs: arrays that a method cannot do without: for those of held-out data among them something stands in.
+            needs: arrays that a method needs: without held-out data, training examples stand in for those among them.
         """
-        return (*PROBED, *(name for name in HELD_OUT if self.val is not None or name in needs))
+        held_out = [name for name in HELD_OUT_ARRAYS if self.val is not None or name in needs]
+        return LazyArrays({name: partial(self.__getitem__, name) for name in (*ARRAYS, *held_out)})
 
     def __getitem__(self, name: str) -> Tensor:
         """An array, made now if it is not there yet.
@@ -83,8 +93,8 @@ class Probing:
             ArgumentError: the network cannot be probed, or its numbers are not finite.
         """
         if not is_probed(name):
-            raise MissingArrayError(f"no pass over a network makes the array {name!r}; there are: {', '.join(PROBED)}")
-        if name in HELD_OUT and self.val is None:
+            raise MissingArrayError(f"no pass over a network makes the array {name!r}; there are: {', '.join(ARRAYS)}")
+        if name in HELD_OUT_ARRAYS and self.val is None:
             return self._stand_in(name)
         return self._pass(name)[name]
 
@@ -108,16 +118,16 @@ class Probing:
 
     def _place(self, name: str) -> Path:
         """Folder of the pass that makes an array: named by its options too, so that none replaces another's."""
-        if name in HELD_OUT and self.val is not None:
+        if name in HELD_OUT_ARRAYS and self.val is not None:
             apart = "-embedded" if EMBEDDING in self._own(name) else ""
             return self.folder / f"val-{fingerprint_of(self.val)[:8]}{apart}"
         own = self._own(name)
         digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]
-        one = TOGETHER[0] if name in TOGETHER or name in HELD_OUT else name
+        one = FORWARD_ARRAYS[0] if name in FORWARD_ARRAYS or name in HELD_OUT_ARRAYS else name
         return self.folder / (f"{one}-{digest}" if own else one)
 
     def _own(self, name: str) -> dict[str, Any]:
-        return {key: value for key, value in self.options.items() if key in options_made(name)}
+        return {key: value for key, value in self.options.items() if key in array_options(name)}
 
     def _pass(self, name: str) -> Probed:
         check_movable((name,), self.info.data)
@@ -125,13 +135,13 @@ class Probing:
         if place.name not in self._passes:
             how: dict[str, Any] = {"out": place, "seed": self.seed, "progress": self.progress}
             if EMBEDDING in self._own(name):
-                held = {"prefix": "val_"} if name in HELD_OUT else {}
+                held = {"prefix": "val_"} if name in HELD_OUT_ARRAYS else {}
                 data, model = self.val if held else self.info.data, self.options[EMBEDDING]
                 found = probe_sentences(data, model, out=place, progress=self.progress, **held)
-            elif name in HELD_OUT and self.val is not None:
+            elif name in HELD_OUT_ARRAYS and self.val is not None:
                 found = held_out(self._network(), self.val, **how)
             else:
-                names = TOGETHER if name in (*TOGETHER, *HELD_OUT) else (name,)
+                names = FORWARD_ARRAYS if name in (*FORWARD_ARRAYS, *HELD_OUT_ARRAYS) else (name,)
                 found = probe(self._network(), self.info.data, arrays=names, **how, **self._own(name))
             self._passes[place.name] = found
             for note in found.notes:

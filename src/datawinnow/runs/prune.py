@@ -12,8 +12,7 @@ from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
-from datawinnow.methods.method import Method, method_of, needs_of, rehearse, select_by_method
-from datawinnow.methods.registry import fitted, needs_recording
+from datawinnow.methods import Method, create_method
 from datawinnow.runs.early_stopping import settled_for
 from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import check_movable
@@ -73,14 +72,14 @@ def prune(
     """
     info = dataset_info(train)
     budget_of(keep, len(train))
-    chosen = fitted(method_of(method, **parts), train_epochs)
+    chosen = create_method(method, **parts).fitted(train_epochs)
     until = None if until_stable is None else settled_for(chosen, keep=keep, epochs=epochs, enough=until_stable)
-    rehearse(chosen, keep=keep, epochs=epochs, n=len(train))
-    check_movable(needs_of(chosen), train)
-    if not needs_recording(chosen):  # nothing to learn from a recording
-        if run is None and not needs_of(chosen):
+    chosen.dry_run(keep=keep, epochs=epochs, n=len(train))
+    check_movable(chosen.needs, train)
+    if not chosen.needs_recording:  # nothing to learn from a recording
+        if run is None and not chosen.needs:
             generator = stream(seed, "select", chosen.key, f"{keep:g}")
-            return Kept(train, select_by_method(chosen, {}, info.labels, keep=keep, generator=generator)[0])
+            return Kept(train, chosen.run({}, info.labels, keep=keep, generator=generator)[0])
         with tempfile.TemporaryDirectory(prefix="datawinnow-") as scratch:
             folder, _, _ = begin_run(
                 info, Path(run) if run is not None else Path(scratch) / "run", model=model, seed=seed
@@ -102,7 +101,7 @@ def prune(
         folder = record_run(
             info,
             Path(run) if run is not None else Path(scratch) / "run",
-            signals=(*RECORDED, "kl_step") if "kl_step" in needs_of(chosen) else RECORDED,
+            signals=(*RECORDED, "kl_step") if "kl_step" in chosen.needs else RECORDED,
             until_stable=until,
             progress=progress,
             **how,

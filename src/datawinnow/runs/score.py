@@ -8,22 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from datawinnow.core.arrays import take
-from datawinnow.core.card import Card, card_of
+from datawinnow.core.arrays import chain_arrays, take
+from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
-from datawinnow.methods.method import (
-    Arrays,
-    Method,
-    compute_score,
-    epochs_charged,
-    is_probed,
-    score_by_method,
-    score_of,
-    split_options,
-    with_labels,
-)
+from datawinnow.methods import Method
+from datawinnow.probe import is_probed
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.probe_arrays import Probing, probing_of
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, SubsetRuns, subsets_for
@@ -67,23 +58,23 @@ def score_run(
         )
     info = dataset_info(train)
     folder.check_dataset(info)
-    probe_options = split_options(names[0], settings)[1] if settings else {}
-    probing = probing_of(folder, info, options=probe_options, **probe_kwargs)
-    cards = [card_of(score_of(name)) for name in names]
+    methods = [Method.from_score(name, settings) for name in names]
+    probing = probing_of(folder, info, options=methods[0].probe_options, **probe_kwargs)
+    cards = [card for method in methods if (card := method.score_card) is not None]
     needs = tuple(need for card in cards for need in card.needs)
-    arrays = with_labels(folder.arrays(epochs, probing, needs), info.labels)
+    arrays = chain_arrays({"labels": info.labels}, probing.arrays(needs), folder.arrays(epochs))
     check_arrays(arrays, cards, [need for need in needs if need not in SUBSET_ARRAYS])
     subsets = subsets_for(folder, info, cards, subset_runs, **probe_kwargs)
-    arrays = with_subsets(arrays, subsets)
+    if subsets is not None:
+        arrays = chain_arrays(subsets.arrays, arrays)
     seconds, values, descriptions = 0.0, {}, {}
-    for name, card in zip(names, cards, strict=True):
+    for method, card in zip(methods, cards, strict=True):
         probe_cost = run_probes(folder, probing, card.needs, subsets)
         start = time.perf_counter()
-        values[card.key] = compute_score(name, arrays, **settings)
+        values[card.key] = method.compute_score(arrays)
         seconds += time.perf_counter() - start
-        method = Method(card.key, card.name, name, "top", settings)
-        num_epochs = epochs_charged(method, folder.epochs if probe_cost else epochs or folder.epochs)
-        descriptions[card.key] = _describe_score(name, settings, num_epochs, folder.n, probe_cost)
+        num_epochs = method.epochs_charged(folder.epochs if probe_cost else epochs or folder.epochs)
+        descriptions[card.key] = _describe_score(card, settings, num_epochs, folder.n, probe_cost)
     cost = Cost(seconds)
     folder.write_scores(info, values, descriptions, cost)
     folder.update(cost={"score": cost.as_dict()}, status={"score": "done"})
@@ -112,16 +103,16 @@ def score_method(
     Returns:
         (n,); None for a method without a score.
     """
-    if method.score is None:
+    card = method.score_card
+    if card is None:
         return None
     start = time.perf_counter()
-    values = score_by_method(method, with_labels(arrays, info.labels))
+    values = method.compute_score(chain_arrays({"labels": info.labels}, arrays))
     folder.charge("score", Cost(time.perf_counter() - start))
-    only = Method(method.key, method.label, method.score, "top", method.score_options, epochs=method.epochs)
-    if not any(is_probed(need) or need in SUBSET_ARRAYS for need in card_of(score_of(method.score)).needs):
+    if not any(is_probed(need) or need in SUBSET_ARRAYS for need in card.needs):
         probe_cost = None  # the selector's
-    num_epochs = epochs_charged(only, folder.epochs if probe_cost else epochs or folder.epochs)
-    description = _describe_score(method.score, method.score_options, num_epochs, folder.n, probe_cost)
+    num_epochs = method.score_only().epochs_charged(folder.epochs if probe_cost else epochs or folder.epochs)
+    description = _describe_score(card, method.score_options, num_epochs, folder.n, probe_cost)
     folder.write_scores(info, {description["method"]: values}, {description["method"]: description})
     folder.update(status={"score": "done"})
     return values
@@ -138,12 +129,6 @@ def check_arrays(arrays: Mapping[str, Tensor], cards: Sequence[Card], needs: Seq
         for need in card.needs:
             if need in needs:
                 take(names, need, method=card.key)
-
-
-def with_subsets(arrays: Mapping[str, Tensor], subsets: SubsetRuns | None) -> Arrays:
-    """``arrays`` and those of the subset runs, if there are any."""
-    extra = subsets.arrays if subsets is not None else {}
-    return Arrays(lambda name: extra[name] if name in extra else arrays[name], (*arrays, *extra))
 
 
 def run_probes(
@@ -174,9 +159,8 @@ def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_score(
-    score: str | Callable[..., Tensor], options: Mapping[str, Any], epochs: int, n: int, probe_cost: Cost | None
+    card: Card, options: Mapping[str, Any], epochs: int, n: int, probe_cost: Cost | None
 ) -> dict[str, Any]:
-    card = card_of(score_of(score))
     return {
         "method": card.key,
         "label": card.name,

@@ -10,25 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core.arrays import chain_arrays
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
-from datawinnow.methods.method import (
-    Arrays,
-    Method,
-    cards_of,
-    check_needs,
-    epochs_charged,
-    method_of,
-    name_of,
-    needs_of,
-    probe_options_of,
-    reads_probe,
-    select_by_method,
-    settings_of,
-)
+from datawinnow.methods import Method, create_method
 from datawinnow.runs.evidence import moments, notes
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.gallery import is_shown, write_gallery
@@ -39,7 +27,6 @@ from datawinnow.runs.score import (
     plain_options,
     run_probes,
     score_method,
-    with_subsets,
 )
 from datawinnow.runs.selection_file import read_selection, write_selection
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, subsets_for
@@ -71,7 +58,7 @@ def select_run(
         out: another file for the selection; the run then keeps the selection and the gallery that it had.
         gallery: whether to write the gallery, of images or texts.
         probe_kwargs: ``model``, ``val``, ``progress`` and ``log`` of `probing_of`, for methods that probe the network.
-        method_kwargs: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class`` of `method_of`.
+        method_kwargs: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class`` of `create_method`.
 
     Raises:
         ArgumentError: keep out of range, unknown names.
@@ -79,34 +66,33 @@ def select_run(
         RunError: not recorded to the end, or another dataset.
     """
     budget_of(keep, folder.n)
-    method = method_of(method, **method_kwargs).at(keep)
-    check_needs(method, also=SUBSET_ARRAYS)
+    method = create_method(method, **method_kwargs).at(keep)
+    method.check_needs(also=SUBSET_ARRAYS)
     info = dataset_info(train)
     folder.check_dataset(info)
-    needs, cards, probe_kwargs = needs_of(method), cards_of(method), probe_kwargs or {}
+    needs, cards, probe_kwargs = method.needs, method.cards, probe_kwargs or {}
     subsets = subsets_for(folder, info, cards, **probe_kwargs)
-    unrecorded = not epochs_charged(method, 1) and folder.metadata["status"].get("record") != "done"
-    probing = probing_of(folder, info, options=probe_options_of(method), **probe_kwargs)
+    unrecorded = not method.epochs_charged(1) and folder.metadata["status"].get("record") != "done"
+    probing = probing_of(folder, info, options=method.probe_options, **probe_kwargs)
     recorded: Mapping[str, Tensor] = {} if unrecorded else folder.arrays(epochs)
-    arrays = Arrays(probing.__getitem__, needs) if unrecorded else folder.arrays(epochs, probing, needs)
-    arrays = with_subsets(arrays, subsets)
+    arrays = chain_arrays(subsets.arrays if subsets is not None else {}, probing.arrays(needs), recorded)
     check_arrays(arrays, cards, needs)
     probe_cost = run_probes(folder, probing, [need for card in cards for need in card.needs], subsets)
     scores = score_method(folder, info, method, arrays, epochs=epochs, probe_cost=probe_cost)
     start = time.perf_counter()
     generator = stream(seed, "select", method.key, f"{keep:g}")
-    selection, _ = select_by_method(method, arrays, info.labels, keep=keep, generator=generator, score=scores)
+    selection, _ = method.run(arrays, info.labels, keep=keep, generator=generator, score=scores)
     cost = Cost(time.perf_counter() - start)
     unknown = torch.full((folder.n,), torch.nan)
     p_mean, p_std = moments(recorded["p_label"]) if "p_label" in recorded else (unknown, unknown)
     lines = [""] * folder.n if unrecorded else notes(recorded, p_mean, p_std)
-    num_epochs = epochs_charged(method, folder.epochs if reads_probe(method) else epochs or folder.epochs)
+    num_epochs = method.epochs_charged(folder.epochs if method.reads_probe else epochs or folder.epochs)
     cut = {key: value for key, value in (("cutoff", method.cutoff), ("embedding", method.embedding)) if value}
     metadata = {
         "method": method.key,
         "label": method.label,
-        "options": plain_options({**settings_of(method, keep), **cut}),
-        "score": None if method.score is None else name_of(method.score),
+        "options": plain_options({**method.selector_options(keep), **cut}),
+        "score": None if method.score_card is None else method.score_card.key,
         "score_options": plain_options(method.score_options),
         "per_class": method.per_class,
         "keep": keep,

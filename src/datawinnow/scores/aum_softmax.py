@@ -14,7 +14,7 @@ from datawinnow.core.epochs import mean_over_epochs
 
 @card(
     "score",
-    "AUM, softmax",
+    "AUM (softmax)",
     "Zheng et al. 2023, Coverage-centric Coreset Selection for High Pruning Rates, arXiv 2210.15809 (its code), after "
     "Pleiss et al. 2020, arXiv 2001.10528, equation 2",
     cost="time O(epochs * n), memory O(n)",

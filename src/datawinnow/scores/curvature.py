@@ -13,7 +13,7 @@ from datawinnow.scores._given import norms
 
 @card(
     "score",
-    "Input curvature",
+    "input curvature",
     "Garg and Roy 2023, Samples with Low Loss Curvature Improve Data Efficiency, CVPR, section 3.1; its measure is "
     "that of Moosavi-Dezfooli et al. 2019, arXiv 1811.09716",
     cost="time O(n) after two or more gradient passes of probe, memory O(n)",

@@ -14,7 +14,7 @@ from datawinnow.scores._epoch import at_epoch
 
 @card(
     "score",
-    "Entropy",
+    "entropy",
     "Coleman et al. 2020, Selection via Proxy, arXiv 1906.11829, section 2",
     cost="time O(n), memory O(n)",
     end="high",

@@ -16,7 +16,7 @@ from datawinnow.core.errors import ArgumentError
 
 @card(
     "score",
-    "Forgetting",
+    "forgetting",
     "Toneva et al. 2019, An Empirical Study of Example Forgetting during Deep Neural Network Learning, "
     "arXiv 1812.05159, section 3",
     cost="time O(epochs * n), memory O(n)",

@@ -15,7 +15,7 @@ from datawinnow.scores._rows import class_ids, distributions, row_blocks, same_r
 
 @card(
     "score",
-    "GraNd, last layer",
+    "GraNd (last layer)",
     "Guo et al. 2022, DeepCore, arXiv 2204.08499 (error-based methods), after Paul et al. 2021, Deep Learning on a "
     "Data Diet, arXiv 2107.07075, definition 2.1",
     cost="time O(n * (d + c)), memory O(n)",

@@ -13,7 +13,7 @@ from datawinnow.scores._rows import distributions
 
 @card(
     "score",
-    "Least confidence",
+    "least confidence",
     "Coleman et al. 2020, Selection via Proxy, arXiv 1906.11829, section 2; as in Guo et al. 2022, DeepCore, "
     "arXiv 2204.08499 (uncertainty-based methods)",
     cost="time O(n * c), memory O(n)",

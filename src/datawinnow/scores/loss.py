@@ -16,7 +16,7 @@ from datawinnow.scores._epoch import at_epoch, between
 
 @card(
     "score",
-    "Loss",
+    "loss",
     "Loshchilov and Hutter 2016, Online Batch Selection for Faster Training of Neural Networks, arXiv 1511.06343, "
     "section 3",
     cost="time O((last - first) * n), memory O(n)",

@@ -14,7 +14,7 @@ from datawinnow.scores._epoch import at_epoch
 
 @card(
     "score",
-    "Margin",
+    "margin",
     "Coleman et al. 2020, Selection via Proxy, arXiv 1906.11829, section 2; as in Guo et al. 2022, DeepCore, "
     "arXiv 2204.08499 (uncertainty-based methods)",
     cost="time O(n), memory O(n)",

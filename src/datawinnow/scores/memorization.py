@@ -18,7 +18,7 @@ ENTRIES = 1 << 20
 
 @card(
     "score",
-    "Memorisation",
+    "memorisation",
     "Feldman and Zhang 2020, What Neural Networks Memorize and Why: Discovering the Long Tail via Influence "
     "Estimation, arXiv 2008.03703, section 2",
     cost="time O(runs * n), memory O(n), after training one network a run on its part of the examples",

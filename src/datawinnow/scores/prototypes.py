@@ -16,7 +16,7 @@ from datawinnow.scores._rows import row_blocks
 
 @card(
     "score",
-    "Prototypes (SSP)",
+    "prototypes (SSP)",
     "Sorscher et al. 2022, Beyond neural scaling laws: beating power law scaling via data pruning, arXiv 2206.14486, "
     "the self-supervised prototypes metric",
     cost="time O(iterations * n * clusters * d), memory O(n + clusters * d)",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.arrays import TABLE
-from datawinnow.core.card import ALWAYS, Card
+from datawinnow.core.card import CONTRACT_PARAMETERS, Card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
@@ -61,7 +61,7 @@ def given(own: Card, arrays: tuple[Any, ...], options: Mapping[str, Any], n: int
     for position, value in enumerate(arrays):
         name = names[position] if position < len(names) else f"array {position}"
         positional.append(_about_examples(name, value, n, missing, ruler))
-    own_arrays = {k for k in own.takes if k not in ALWAYS}
+    own_arrays = {k for k in own.takes if k not in CONTRACT_PARAMETERS}
     named = {k: _about_examples(k, v, n, missing, ruler) for k, v in options.items() if k in own_arrays}
     rest = {k: v for k, v in options.items() if k not in own_arrays}
     return Given(positional, named, rest)
@@ -151,7 +151,7 @@ def claim(own: Card, wrapper: str, *names: str) -> None:
         ArgumentError: a name that the wrapped selector takes, or a cap inside a wrapper that counts.
     """
     for name in names:
-        if name in own.takes or name in own.options or name in ALWAYS:
+        if name in own.takes or name in own.options or name in CONTRACT_PARAMETERS:
             raise ArgumentError(
                 f"{wrapper} would take {name}= at the call, but {own.key} takes a {name}= of its own; use another "
                 "name, or wrap once"

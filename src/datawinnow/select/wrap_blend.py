@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.core.card import ALWAYS, Card, card_of
+from datawinnow.core.card import CONTRACT_PARAMETERS, Card, card_of
 from datawinnow.core.check import Missing
 from datawinnow.core.errors import ArgumentError
 
@@ -89,7 +89,7 @@ def blend(
         end="high",
         cost="time O(all of them + n log n), memory O(n)",
         summary=blended.__doc__,
-        takes=tuple(name for name in ALWAYS if name == "missing"),
+        takes=tuple(name for name in CONTRACT_PARAMETERS if name == "missing"),
     )
     return blended
 

@@ -7,23 +7,12 @@ import functools
 import pytest
 import torch
 
-from datawinnow.core.arrays import TABLE
+from datawinnow import scores, select
+from datawinnow.core.arrays import TABLE, LazyArrays, chain_arrays, first_epochs
 from datawinnow.core.errors import ArgumentError, CapacityError, MissingArrayError
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.methods.method import (
-    METHODS,
-    Arrays,
-    Method,
-    compute_score,
-    epochs_charged,
-    epochs_read,
-    method_of,
-    needs_of,
-    rehearse,
-    select_by_method,
-    settings_of,
-)
+from datawinnow.methods import METHODS, Method, create_method
 
 
 def recorded(epochs: int = 12, n: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -56,15 +45,15 @@ def by_label(loss, labels):
 
 class TestNames:
     def test_the_default_is_dual_with_beta_sampling(self):
-        assert method_of(None) == METHODS["dual_beta"]
+        assert create_method() == METHODS["dual_beta"]
 
     @pytest.mark.parametrize("name", ["dual_beta", "dual-beta", "DUAL+Beta"])
     def test_a_name_may_be_written_as_people_do(self, name):
-        assert method_of(name).key == "dual_beta"
+        assert create_method(name).key == "dual_beta"
 
     def test_an_unknown_method_names_the_nearest_and_all(self):
         with pytest.raises(ArgumentError, match=r"no method is called 'dual_bta'. Did you mean 'dual_beta'\?.*el2n"):
-            method_of("dual_bta")
+            create_method("dual_bta")
 
     @pytest.mark.parametrize(
         ("parts", "message"),
@@ -84,12 +73,12 @@ class TestNames:
     )
     def test_unknown_parts_are_refused_by_name(self, parts, message):
         with pytest.raises(ArgumentError, match=message):
-            method_of(None, **parts)
+            create_method(**parts)
 
     @pytest.mark.parametrize("what", ["dual", METHODS["dual"]], ids=["name", "method"])
     def test_a_method_and_parts_at_once_are_refused(self, what):
         with pytest.raises(ArgumentError, match=r"method='dual' names its score and selector already.*score='el2n'"):
-            method_of(what, score="el2n")
+            create_method(what, score="el2n")
 
     @pytest.mark.parametrize(
         ("parts", "key", "selector"),
@@ -104,12 +93,12 @@ class TestNames:
         ids=["dual", "beta", "dash", "function", "partial", "random"],
     )
     def test_parts_are_put_together_under_the_cards_names(self, parts, key, selector):
-        method = method_of(None, **parts)
-        assert (method.key, method.selector) == (key, selector)
+        method = create_method(**parts)
+        assert (method.key, method.selector_card.key) == (key, selector)
 
     def test_options_are_added_to_those_of_the_method(self):
-        method = Method("mine", "mine", "el2n", "top", score_options={"last": 3}, options={"end": "low"})
-        found = method_of(method, score_options={"first": 1}, per_class=True)
+        method = Method("mine", "mine", scores.el2n, select.top, score_options={"last": 3}, options={"end": "low"})
+        found = create_method(method, score_options={"first": 1}, per_class=True)
         assert found.score_options == {"last": 3, "first": 1}
         assert found.options == {"end": "low"}
         assert found.per_class
@@ -129,52 +118,54 @@ class TestNeeds:
         ],
     )
     def test_what_a_method_reads_of_a_recording(self, name, needs):
-        assert needs_of(METHODS[name]) == needs
+        assert METHODS[name].needs == needs
 
     def test_a_missing_array_is_named_with_the_verb_that_makes_it(self):
         def tdds(kl_step):
             return kl_step.mean(0)
 
         with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*record DATA --signals kl_step"):
-            compute_score(tdds, {name: array for name, array in recorded().items() if name != "kl_step"})
+            Method.from_score(tdds).compute_score(
+                {name: array for name, array in recorded().items() if name != "kl_step"}
+            )
 
     @pytest.mark.parametrize(
         ("method", "message"),
         [
-            (Method("x", "x", lambda neighbours: neighbours, "top"), "'neighbours'.*datawinnow.probe"),
-            (Method("x", "x", lambda wishes: wishes, "top"), "'wishes', which is not in the table of arrays"),
+            (Method("x", "x", lambda neighbours: neighbours, select.top), "'neighbours'.*datawinnow.probe"),
+            (Method("x", "x", lambda wishes: wishes, select.top), "'wishes', which is not in the table of arrays"),
         ],
         ids=["probe", "unknown"],
     )
     def test_what_no_recording_makes_fails_before_anything_runs(self, method, message):
         with pytest.raises(MissingArrayError, match=message):
-            rehearse(method, keep=0.5, epochs=30)
+            method.dry_run(keep=0.5, epochs=30)
 
     @pytest.mark.parametrize("name", list(METHODS))
-    def test_every_method_can_be_rehearsed(self, name):
-        calls = [rehearse(METHODS[name], keep=keep, epochs=10, n=n) for keep in (0.05, 0.7, 1.0) for n in (20, 5000)]
+    def test_every_method_has_a_dry_run(self, name):
+        calls = [METHODS[name].dry_run(keep=keep, epochs=10, n=n) for keep in (0.05, 0.7, 1.0) for n in (20, 5000)]
         assert calls == [None] * 6
 
     @pytest.mark.parametrize(
         ("method", "keep", "epochs", "error", "message"),
         [
-            (method_of("dual"), 0.5, 9, ArgumentError, "9 epochs, fewer than window=10"),
-            (method_of("el2n", score_options={"first": 9}), 0.5, 9, ArgumentError, "first=9 is past the end"),
-            (method_of("ccs", options={"cutoff": 0.5}), 0.6, 10, CapacityError, "cutoff=0.5 drops the hardest"),
-            (method_of("el2n", options={"end": "left"}), 0.6, 10, ArgumentError, "end must be one of"),
-            (method_of("random"), 0.0, 10, ArgumentError, r"keep must be in \(0, 1\], got 0.0"),
+            (create_method("dual"), 0.5, 9, ArgumentError, "9 epochs, fewer than window=10"),
+            (create_method("el2n", score_options={"first": 9}), 0.5, 9, ArgumentError, "first=9 is past the end"),
+            (create_method("ccs", options={"cutoff": 0.5}), 0.6, 10, CapacityError, "cutoff=0.5 drops the hardest"),
+            (create_method("el2n", options={"end": "left"}), 0.6, 10, ArgumentError, "end must be one of"),
+            (create_method("random"), 0.0, 10, ArgumentError, r"keep must be in \(0, 1\], got 0.0"),
         ],
         ids=["window", "first", "capacity", "option", "keep"],
     )
-    def test_an_option_that_cannot_work_fails_in_the_rehearsal(self, method, keep, epochs, error, message):
+    def test_an_option_that_cannot_work_fails_in_the_dry_run(self, method, keep, epochs, error, message):
         with pytest.raises(error, match=message):
-            rehearse(method, keep=keep, epochs=epochs)
+            method.dry_run(keep=keep, epochs=epochs)
 
 
 class TestEpochs:
     def test_arrays_are_cut_one_by_one(self):
         full = {"p_label": torch.rand(6, 3), "kl_step": torch.rand(5, 3), "features": torch.rand(3, 2)}
-        cut = Arrays(full.__getitem__, tuple(full), 4)
+        cut = first_epochs(full, 4)
         assert torch.equal(cut["p_label"], full["p_label"][:4])
         assert torch.equal(cut["kl_step"], full["kl_step"][:3])  # a change needs two epochs
         assert torch.equal(cut["features"], full["features"])
@@ -182,6 +173,26 @@ class TestEpochs:
         assert len(cut) == 3
         with pytest.raises(KeyError):
             cut["margin"]
+
+    def test_nothing_is_loaded_before_it_is_read(self):
+        loaded = []
+        lazy = LazyArrays({"loss": lambda: loaded.append("loss") or torch.zeros(2, 3)})
+        chained = first_epochs(chain_arrays({"labels": torch.ones(3)}, lazy), 1)
+        assert set(chained) == {"labels", "loss"}
+        assert "loss" in chained
+        assert loaded == []
+        assert chained["loss"].shape == (1, 3)
+        assert loaded == ["loss"]
+
+    def test_the_first_source_wins_and_an_error_while_loading_is_no_missing_name(self):
+        def fail():
+            raise KeyError("inside")
+
+        chained = chain_arrays({"loss": torch.ones(1)}, LazyArrays({"loss": fail, "margin": fail}))
+        assert chained["loss"].tolist() == [1.0]
+        assert "margin" in chained
+        with pytest.raises(KeyError, match="inside"):
+            chained["margin"]
 
     def test_only_recorded_arrays_have_an_axis_of_epochs(self):
         assert {row.made_by for row in TABLE.values() if row.axes[0].startswith("epochs")} == {"record"}
@@ -194,14 +205,14 @@ class TestEpochs:
         + [f"entropy at {epoch}" for epoch in (-1, 4, 0, 29, -28)],
     )
     def test_a_score_is_charged_for_the_epochs_it_reads(self, name, options, read):
-        assert epochs_read(name, 30, **options) == read
-        assert epochs_charged(method_of(None, score=name, select_by="top", score_options=options), 30) == read
+        assert Method.from_score(name, options).epochs_charged(30) == read
+        assert create_method(score=name, select_by="top", score_options=options).epochs_charged(30) == read
 
     def test_a_selector_that_reads_the_recording_is_charged_for_it(self):
-        assert epochs_charged(method_of(None, score="el2n", select_by="beta"), 30) == 30
+        assert create_method(score="el2n", select_by="beta").epochs_charged(30) == 30
 
     def test_random_is_charged_nothing(self):
-        assert epochs_charged(METHODS["random"], 30) == 0
+        assert METHODS["random"].epochs_charged(30) == 0
 
 
 class TestSelect:
@@ -209,10 +220,10 @@ class TestSelect:
     @pytest.mark.parametrize("name", list(METHODS))
     @pytest.mark.parametrize("per_class", [False, True], ids=["all", "per class"])
     def test_the_budget_is_exact(self, name, keep, per_class):
-        method = method_of(name, per_class=per_class)
+        method = create_method(name, per_class=per_class)
         labels = torch.arange(40) % 3
         arrays = {**recorded(epochs=20), **probed()}
-        selection, _ = select_by_method(method, arrays, labels, keep=keep, generator=stream(0, "x"))
+        selection, _ = method.run(arrays, labels, keep=keep, generator=stream(0, "x"))
         assert len(selection) == {0.025: 1, 0.3: 12, 0.33: 13, 1.0: 40}[keep]
         assert len(set(selection.index.tolist())) == len(selection)
         if per_class and keep == 0.3:
@@ -220,27 +231,27 @@ class TestSelect:
 
     def test_the_card_says_which_end_is_kept(self):
         arrays = recorded()
-        aum, _ = select_by_method(METHODS["aum"], arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        aum, _ = METHODS["aum"].run(arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
         assert set(aum.index.tolist()) == set(arrays["margin"].mean(0).argsort()[:4].tolist())
-        el2n, score = select_by_method(METHODS["el2n"], arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        el2n, score = METHODS["el2n"].run(arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
         assert el2n.index.tolist() == arrays["error_norm"][:10].double().mean(0).argsort(descending=True)[:4].tolist()
         assert torch.allclose(score, arrays["error_norm"][:10].mean(0))
 
     def test_published_options_by_keep_and_those_given(self):
-        assert settings_of(METHODS["ccs"], 0.1) == {"cutoff": 0.3, "end": "low"}
-        assert settings_of(METHODS["ccs"], 0.5) == {"cutoff": 0.0, "end": "low"}
-        assert settings_of(method_of("ccs", options={"cutoff": 0.2}), 0.1) == {"cutoff": 0.2, "end": "low"}
-        assert settings_of(METHODS["aum"], 0.1) == {"end": "low"}
+        assert METHODS["ccs"].selector_options(0.1) == {"cutoff": 0.3, "end": "low"}
+        assert METHODS["ccs"].selector_options(0.5) == {"cutoff": 0.0, "end": "low"}
+        assert create_method("ccs", options={"cutoff": 0.2}).selector_options(0.1) == {"cutoff": 0.2, "end": "low"}
+        assert METHODS["aum"].selector_options(0.1) == {"end": "low"}
 
     def test_a_score_of_ones_own_may_need_labels(self):
-        method = method_of(None, score=by_label)
+        method = create_method(score=by_label)
         labels = torch.arange(40) % 4
-        selection, _ = select_by_method(method, recorded(), labels, keep=0.25, generator=stream(0))
+        selection, _ = method.run(recorded(), labels, keep=0.25, generator=stream(0))
         assert labels[selection.index].tolist() == [3] * 10
 
     def test_a_score_may_return_numpy(self):
-        method = method_of(None, score=lambda loss: loss.mean(0).numpy())
-        selection, _ = select_by_method(method, recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        method = create_method(score=lambda loss: loss.mean(0).numpy())
+        selection, _ = method.run(recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
         assert selection.index.tolist() == recorded()["loss"].mean(0).argsort(descending=True)[:4].tolist()
 
     def test_a_selector_of_ones_own(self):
@@ -248,8 +259,8 @@ class TestSelect:
             assert isinstance(generator, torch.Generator)
             return Selection.of(torch.arange(len(score) - budget, len(score)) - shift, len(score))
 
-        method = method_of(None, score="aum", select_by=last, options={"shift": 2})
-        selection, _ = select_by_method(method, recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        method = create_method(score="aum", select_by=last, options={"shift": 2})
+        selection, _ = method.run(recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
         assert selection.index.tolist() == [34, 35, 36, 37]
 
     @pytest.mark.parametrize(
@@ -262,6 +273,6 @@ class TestSelect:
         ids=["shape", "budget", "type"],
     )
     def test_what_a_callable_returns_is_checked(self, score, select_by, message):
-        method = method_of(None, score=score, select_by=select_by)
+        method = create_method(score=score, select_by=select_by)
         with pytest.raises(ArgumentError, match=message):
-            select_by_method(method, recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+            method.run(recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
