@@ -865,12 +865,12 @@ def policies(n: int = 90) -> Iterator[tuple[str, Any]]:
     yield "warm up", dw.dynamic.warm_up(ucb, 2)
     yield "every", dw.dynamic.every(ucb, 3)
     yield "annealed", dw.dynamic.annealed(info, 8, share=0.6)
-    yield "partly annealed", dw.dynamic.annealed(ucb, 8, share=0.6, how="partial")
+    yield "partly annealed", dw.dynamic.annealed(ucb, 8, share=0.6, mode="partial")
     yield "rescaled", dw.dynamic.rescaled(dw.dynamic.RandomPruning(keep=0.4))
     yield "shrinking", dw.dynamic.shrinking(ucb, 8, end=0.2)
     yield "guarded", dw.dynamic.guarded(ucb, first=2, period=2, separation=0.0, look=3)
     for passes, classes, noisy in ((15, 10, False), (30, 10, True), (30, 100, False)):
-        advice = dw.dynamic.advise(10_000, passes=passes, classes=classes, noisy=noisy)
+        advice = dw.dynamic.recommend(10_000, passes=passes, classes=classes, noisy=noisy)
         yield f"advised for {passes} passes of {classes} classes{', noisy' if noisy else ''}", advice.policy
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/comparison_map.py                # after: datawinnow bench benchmarks/comparison.toml
 
-Copies the rows from results/comparison to benchmarks/results/comparison and writes src/datawinnow/dynamic/map.json,
-map.svg beside the rows, and the README's table. `--rows FOLDER` reads the rows from another folder; `--check` writes
-nothing and says whether the map agrees with the rows.
+Copies the rows from results/comparison to benchmarks/results/comparison and writes
+src/datawinnow/dynamic/benchmarks.json, map.svg beside the rows, and the README's table. `--rows FOLDER` reads the rows
+from another folder; `--check` writes nothing and says whether the map agrees with the rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from datawinnow.report.comparison_words import comparison_markdown
 from datawinnow.report.svg import standalone
 
 ROOT = Path(__file__).parent.parent
-MAP = ROOT / "src" / "datawinnow" / "dynamic" / "map.json"
+MAP = ROOT / "src" / "datawinnow" / "dynamic" / "benchmarks.json"
 KEPT = ROOT / "benchmarks" / "results" / "comparison"
 TEXT_MODELS = ("text_cnn", "bag_of_embeddings")
 IMAGE = KEPT / "map.svg"
@@ -38,7 +38,7 @@ TUNING = "tuning"
 
 
 def places(rows: Path) -> list[dict[str, Any]]:
-    """What each policy gained in each setting, as `datawinnow.dynamic.auto.Place` has it."""
+    """What each policy gained in each setting, as `datawinnow.dynamic.auto.MeasuredSetting` has it."""
     grids = read_suite(ROOT / "benchmarks" / "comparison.toml")
     found: list[dict[str, Any]] = []
     run = arms(rows) if any(rows.glob("*/rows.jsonl")) else []
@@ -79,7 +79,7 @@ def text_of(rows: Path) -> str:
     """The map as it is kept, a place a line."""
     found = places(rows)
     lines = "".join(",\n  " + json.dumps(one) for one in found)[1:]
-    return '{"made_by": "python benchmarks/comparison_map.py", "places": [' + lines + ("\n]}\n" if found else "]}\n")
+    return '{"made_by": "python benchmarks/comparison_map.py", "settings": [' + lines + ("\n]}\n" if found else "]}\n")
 
 
 SHOWN = {

@@ -9,7 +9,7 @@ import pytest
 
 import datawinnow.dynamic  # noqa: F401
 from datawinnow.bench.suite import read_suite
-from datawinnow.dynamic._saved import spelled
+from datawinnow.dynamic.sampler.resume import policy_repr
 from tests.benchmarks.test_scripts import FOLDER
 
 ROOT = Path(__file__).parent.parent.parent
@@ -71,7 +71,7 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
     setting(tmp_path, "tuning", {30: {"ucb_7": 0.2, "ucb_7_lr_8": 0.2}}, longest=30)
     setting(tmp_path, "sst2_tuning", {10: {"ucb_7": 0.2}}, longest=10)
     setting(tmp_path, "cifar10_noise", {30: {"ucb_7_guarded": 0.03}}, longest=30, scenario="symmetric 0.2")
-    found = json.loads(script.text_of(tmp_path))["places"]
+    found = json.loads(script.text_of(tmp_path))["settings"]
     assert {(one["label"], one["passes"], one["noisy"]) for one in found} == {
         ("ucb_7", 15, False),
         ("ucb_7", 60, False),
@@ -79,20 +79,20 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
         ("ucb_7_guarded", 30, True),
     }
     assert found[0]["gain"] == pytest.approx(0.0204)
-    made = tuple(module.Place(**{**one, "wrap": tuple(one["wrap"])}) for one in found)
-    monkeypatch.setattr(module, "the_map", lambda: made)
-    assert spelled(module.advise(10_000, passes=15).policy).startswith("UCB(keep=0.7, period=1")
-    long = module.advise(10_000, passes=60)
+    made = tuple(module.MeasuredSetting(**{**one, "wrap": tuple(one["wrap"])}) for one in found)
+    monkeypatch.setattr(module, "load_benchmarks", lambda: made)
+    assert policy_repr(module.recommend(10_000, passes=15).policy).startswith("UCB(keep=0.7, period=1")
+    long = module.recommend(10_000, passes=60)
     assert long.policy is None
     assert long.why.startswith("all the data for 60 epochs: nothing beat it on CIFAR-10, 10,000 images")
-    noisy = module.advise(10_000, passes=30, noisy=True).policy
-    assert spelled(noisy).startswith("Guarded(policy=UCB(keep=0.7, period=1")
+    noisy = module.recommend(10_000, passes=30, noisy=True).policy
+    assert policy_repr(noisy).startswith("Guarded(policy=UCB(keep=0.7, period=1")
 
 
 def test_a_policy_counts_by_its_confirmation_and_not_by_the_trial_that_it_won(script, tmp_path):
     setting(tmp_path, "cifar10", {30: {"ucb_7": 0.05, "ucb_8": 0.02}, 60: {"ucb_7": 0.04}})
     setting(tmp_path, "cifar10_again", {30: {"ucb_7": 0.01}})
-    found = [(one["label"], one["passes"], one["gain"]) for one in json.loads(script.text_of(tmp_path))["places"]]
+    found = [(one["label"], one["passes"], one["gain"]) for one in json.loads(script.text_of(tmp_path))["settings"]]
     assert sorted(found) == [("ucb_7", 30, 0.0104), ("ucb_7", 60, 0.0404), ("ucb_8", 30, 0.0204)]
 
 
@@ -104,12 +104,12 @@ def test_auto_hands_out_the_policy_that_the_comparison_ran(monkeypatch):
     metadata = {"setting": "", "n": 1, "noisy": False, "gain": 0.0, "half": None, "seeds": 1}
     for spec, passes in itertools.product(arms, (15, 60)):
         own = {"label": spec.name, "policy": spec.policy, "options": spec.options, "wrap": tuple(spec.wrap)}
-        place = module.Place(passes=passes, **own, **metadata)
-        assert spelled(place.make(passes)) == spelled(grid.policy(spec.name, passes / 60)), spec.name
+        place = module.MeasuredSetting(passes=passes, **own, **metadata)
+        assert policy_repr(place.build(passes)) == policy_repr(grid.policy(spec.name, passes / 60)), spec.name
 
 
 def test_no_place_is_of_the_setting_that_tuned_and_every_gain_is_of_its_rows(script):
-    found = json.loads(script.MAP.read_text(encoding="utf-8"))["places"]
+    found = json.loads(script.MAP.read_text(encoding="utf-8"))["settings"]
     assert bool(found) == any(script.KEPT.glob("*/rows.jsonl"))
     grids = read_suite(ROOT / "benchmarks" / "comparison.toml")
     about = {grid.about: name for name, grid in grids.items() if not name.endswith(script.TUNING)}

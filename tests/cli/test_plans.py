@@ -163,7 +163,7 @@ def test_where_auto_chooses_all_the_data_there_is_no_plan(call, monkeypatch):
 
     import datawinnow.dynamic  # noqa: F401
 
-    monkeypatch.setattr(sys.modules["datawinnow.dynamic.auto"], "the_map", lambda: ())
+    monkeypatch.setattr(sys.modules["datawinnow.dynamic.auto"], "load_benchmarks", lambda: ())
     words = ("train", "digits", *SMALL, "--policy", "auto", "--record-plan", "p", "--quiet")
     assert "auto chose all the data, so there is no plan for --record-plan" in call(*words, code=2).stderr
 

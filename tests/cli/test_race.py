@@ -17,9 +17,10 @@ def won(monkeypatch):
     import datawinnow.dynamic  # noqa: F401
 
     module = sys.modules["datawinnow.dynamic.auto"]
-    place = module.Place("squares", 200, 3, False, "UCB, half", "ucb", {"keep": 0.5, "period": 1}, (), 0.02, 0.01, 5)
-    monkeypatch.setattr(module, "the_map", lambda: (place,))
-    return place
+    options = {"keep": 0.5, "period": 1}
+    setting = module.MeasuredSetting("squares", 200, 3, False, "UCB, half", "ucb", options, (), 0.02, 0.01, 5)
+    monkeypatch.setattr(module, "load_benchmarks", lambda: (setting,))
+    return setting
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def lost(monkeypatch):
     """An empty map."""
     import datawinnow.dynamic  # noqa: F401
 
-    monkeypatch.setattr(sys.modules["datawinnow.dynamic.auto"], "the_map", lambda: ())
+    monkeypatch.setattr(sys.modules["datawinnow.dynamic.auto"], "load_benchmarks", lambda: ())
 
 
 def rows_of(folder):

@@ -49,7 +49,7 @@ OPTIONS = {
 WRAPPERS = {
     "warm_up": lambda policy: dynamic.warm_up(policy, 2),
     "annealed": lambda policy: dynamic.annealed(policy, EPOCHS, share=0.6),
-    "partly annealed": lambda policy: dynamic.annealed(policy, EPOCHS, share=0.6, how="partial"),
+    "partly annealed": lambda policy: dynamic.annealed(policy, EPOCHS, share=0.6, mode="partial"),
     "every": lambda policy: dynamic.every(policy, 3),
     "every of every": lambda policy: dynamic.every(dynamic.every(policy, 2), 4),
     "annealed every": lambda policy: dynamic.annealed(dynamic.every(policy, 3), EPOCHS),

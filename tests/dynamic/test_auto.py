@@ -11,9 +11,9 @@ from scipy import stats
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.dynamic import POLICIES, UCB, LossPower, PolicySampler, advise, auto, expected_fraction
+from datawinnow.dynamic import POLICIES, UCB, LossPower, PolicySampler, auto, expected_fraction, recommend
 from datawinnow.dynamic import auto as public
-from datawinnow.dynamic._saved import spelled
+from datawinnow.dynamic.sampler.resume import policy_repr
 
 module = __import__("sys").modules["datawinnow.dynamic.auto"]
 WON = {"setting": "squares", "n": 10_000, "passes": 30.0, "noisy": False, "label": "UCB, keep 0.7", "policy": "ucb",
@@ -25,15 +25,15 @@ def places(monkeypatch):
     """Sets the map."""
 
     def put(*changes):
-        found = tuple(module.Place(**{**WON, **change}) for change in changes)
-        monkeypatch.setattr(module, "the_map", lambda: found)
+        found = tuple(module.MeasuredSetting(**{**WON, **change}) for change in changes)
+        monkeypatch.setattr(module, "load_benchmarks", lambda: found)
 
     return put
 
 
 def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
     places({})
-    found = advise(10_000, passes=30)
+    found = recommend(10_000, passes=30)
     assert found.policy == UCB(keep=0.7, period=1)
     assert found.why == (
         "UCB, keep 0.7: +1.0 ± 0.4 points over all the data for no more examples passed on squares at 30 passes "
@@ -56,7 +56,7 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
 )
 def test_all_the_data_where_nothing_won(places, change, words):
     places(change)
-    found = advise(10_000, passes=30)
+    found = recommend(10_000, passes=30)
     assert found.policy is None
     assert found.why.startswith("all the data for 30 epochs: ")
     assert words in found.why
@@ -65,38 +65,38 @@ def test_all_the_data_where_nothing_won(places, change, words):
 def test_a_place_reaches_four_times_as_far(places):
     places({})
     for n, passes in ((40_000, 30), (2_500, 30), (10_000, 120), (10_000, 7.5), (40_000, 7.5)):
-        assert advise(n, passes=passes).policy is not None, (n, passes)
+        assert recommend(n, passes=passes).policy is not None, (n, passes)
     for n, passes in ((40_001, 30), (2_499, 30), (10_000, 121), (10_000, 7.4)):
-        assert advise(n, passes=passes).policy is None, (n, passes)
+        assert recommend(n, passes=passes).policy is None, (n, passes)
 
 
 def test_the_nearest_place_decides(places):
     places({}, {"passes": 60.0, "gain": 0.0})
-    assert advise(10_000, passes=41).policy is not None
-    assert advise(10_000, passes=44).policy is None  # nearer to 60 by ratio, where nothing won
+    assert recommend(10_000, passes=41).policy is not None
+    assert recommend(10_000, passes=44).policy is None  # nearer to 60 by ratio, where nothing won
 
 
 def test_of_two_winners_the_surer_is_sent(places):
     places({"gain": 0.02, "half": 0.019}, {"policy": "loss_power", "options": {"keep": 0.7}, "label": "by loss"})
-    assert isinstance(advise(10_000, passes=30).policy, LossPower)
+    assert isinstance(recommend(10_000, passes=30).policy, LossPower)
 
 
 def test_noise_is_asked_for(places):
     places({"noisy": True, "wrap": ("guarded",)})
-    found = advise(10_000, passes=30, noisy=True).policy
+    found = recommend(10_000, passes=30, noisy=True).policy
     assert found is not None
-    assert spelled(found).startswith("Guarded(policy=UCB(keep=0.7, period=1")
+    assert policy_repr(found).startswith("Guarded(policy=UCB(keep=0.7, period=1")
 
 
 def test_wrappers_and_lengths_are_those_of_the_budget(places):
     places({"options": {"keep": 0.75, "period": 1}, "wrap": ("shrinking=0.5",)})
-    found = advise(10_000, passes=30).policy
+    found = recommend(10_000, passes=30).policy
     assert (found.epochs, found.end) == (40, 0.5)
     places({"policy": "info_batch", "options": {}})
-    assert advise(10_000, passes=30).policy.epochs == 42  # of fewer examples each: as the comparison has made it
+    assert recommend(10_000, passes=30).policy.epochs == 42  # of fewer examples each: as the comparison has made it
     places({"wrap": ("warm_up=2", "annealed=full")})
-    found = advise(10_000, passes=30).policy
-    assert spelled(found).startswith("Annealed(policy=WarmUp(policy=UCB(keep=0.7, period=1")
+    found = recommend(10_000, passes=30).policy
+    assert policy_repr(found).startswith("Annealed(policy=WarmUp(policy=UCB(keep=0.7, period=1")
     assert found.epochs == 40  # two and five on everything, 33 on 0.7: 30.1
 
 
@@ -132,59 +132,59 @@ def test_where_nothing_won_the_loop_trains_on_everything(places):
 @pytest.mark.parametrize("wrong", [{"n": 0, "passes": 3}, {"n": 10, "passes": 0}, {"n": 10, "passes": math.inf}])
 def test_numbers_out_of_range(wrong):
     with pytest.raises(ArgumentError, match=r"n must be|passes must be"):
-        advise(wrong["n"], passes=wrong["passes"])
+        recommend(wrong["n"], passes=wrong["passes"])
 
 
 def test_a_policy_that_loses_elsewhere_as_near_is_not_sent(places):
     places({}, {"setting": "circles", "gain": -0.01})  # as many examples and passes, another network or dataset
-    found = advise(10_000, passes=30)
+    found = recommend(10_000, passes=30)
     assert found.policy is None
     assert "nothing beat it on circles at 30 passes" in found.why
     places({}, {"setting": "circles", "gain": -0.01}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.006})
-    assert isinstance(advise(10_000, passes=30).policy, LossPower)  # less, but nowhere less than nothing
+    assert isinstance(recommend(10_000, passes=30).policy, LossPower)  # less, but nowhere less than nothing
     places({}, {"setting": "circles", "gain": -0.01, "seeds": 2})  # too few seeds to speak, for or against
-    assert "on squares at 30 passes" in advise(10_000, passes=30).why
-    assert advise(10_000, passes=30).policy is not None
+    assert "on squares at 30 passes" in recommend(10_000, passes=30).why
+    assert recommend(10_000, passes=30).policy is not None
     places({}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.005})
-    assert "(5 seeds, the best of 2 policies)" in advise(10_000, passes=30).why
+    assert "(5 seeds, the best of 2 policies)" in recommend(10_000, passes=30).why
     places({}, {"setting": "circles", "gain": 0.006})  # it wins on both: the less is told
-    assert "+0.6 ± 0.4 points" in advise(10_000, passes=30).why
+    assert "+0.6 ± 0.4 points" in recommend(10_000, passes=30).why
 
 
 def test_a_place_speaks_for_about_as_many_examples_a_class(places):
     places({"classes": 10}, {"setting": "many", "gain": -0.01, "classes": 100})  # a thousand of each, and a hundred
-    assert advise(10_000, passes=30, classes=10).policy is not None
+    assert recommend(10_000, passes=30, classes=10).policy is not None
     assert (
-        advise(10_000, passes=30, classes=25).policy is not None
+        recommend(10_000, passes=30, classes=25).policy is not None
     )  # 400 a class: within four times of both, nearer to 10
-    crowded = advise(10_000, passes=30, classes=100)
+    crowded = recommend(10_000, passes=30, classes=100)
     assert crowded.policy is None
     assert "nothing beat it on many at 30 passes" in crowded.why
-    assert advise(10_000, passes=30).policy is None  # nobody says how many: the worst counts
-    assert advise(10_000, passes=20).policy is None
+    assert recommend(10_000, passes=30).policy is None  # nobody says how many: the worst counts
+    assert recommend(10_000, passes=20).policy is None
     places({"classes": 10, "passes": 15.0}, {"setting": "many", "gain": -0.01, "classes": 100})
-    assert advise(10_000, passes=15).policy is None  # also where the loss was measured farther off
-    assert advise(10_000, passes=15, classes=10).policy is not None
-    assert advise(10_000, passes=7.4).policy is not None  # 30 passes are too many to speak for 7.4
+    assert recommend(10_000, passes=15).policy is None  # also where the loss was measured farther off
+    assert recommend(10_000, passes=15, classes=10).policy is not None
+    assert recommend(10_000, passes=7.4).policy is not None  # 30 passes are too many to speak for 7.4
     places({"classes": 10}, {"setting": "many", "gain": -0.01, "classes": 100})
     assert auto(10_000, epochs=43, classes=10).why.startswith("UCB, keep 0.7")
     assert auto(10_000, epochs=43, classes=100).policy.keep == 1.0
     places({"classes": 10})
-    assert advise(10_000, passes=30, classes=41).why == (
+    assert recommend(10_000, passes=30, classes=41).why == (
         "all the data for 30 epochs: nothing was measured near n=10,000 images of 41 classes, 30 passes, clean labels"
     )
     with pytest.raises(ArgumentError, match="classes must be"):
-        advise(10_000, passes=30, classes=0)
+        recommend(10_000, passes=30, classes=0)
 
 
 def test_the_best_of_several_policies_must_win_by_more(places):
     others = [{"options": {"keep": keep, "period": 1}, "gain": 0.0} for keep in (0.3, 0.4, 0.5, 0.6)]
     places({"gain": 0.005}, *others)  # +0.5 ± 0.4, the best of five
-    assert advise(10_000, passes=30).policy is None
-    places({"gain": 0.005}, *({**other, "seeds": 4} for other in others))  # too few to be num_candidates
-    assert advise(10_000, passes=30).policy is not None
+    assert recommend(10_000, passes=30).policy is None
+    places({"gain": 0.005}, *({**other, "seeds": 4} for other in others))  # too few to be rivals
+    assert recommend(10_000, passes=30).policy is not None
     places({"gain": 0.007}, *others)
-    assert "(5 seeds, the best of 5 policies)" in advise(10_000, passes=30).why
+    assert "(5 seeds, the best of 5 policies)" in recommend(10_000, passes=30).why
 
 
 def place_of(one):
@@ -196,7 +196,7 @@ def ten(k):
 
 
 def says_what_the_table_says(found):
-    """`advise` held to a table of places, read here by hand; gives back where it sent a policy and where it did not."""
+    """`recommend` held to a table of settings, read by hand; where it sent a policy and where it did not."""
     sent, kept = set(), set()
     for spot in {place_of(one) for one in found}:
         worst = {}
@@ -211,7 +211,7 @@ def says_what_the_table_says(found):
             for key, of in worst.items()
         }
         n, passes, noisy, kind, classes = spot
-        advice = advise(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
+        advice = recommend(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
         if max(worst.values(), default=-1.0) > 0:
             sent.add(spot)
             name, options, wrap = json.loads(max(worst, key=worst.get))
@@ -228,9 +228,9 @@ def says_what_the_table_says(found):
 
 
 def test_auto_says_shorter_full_run_where_the_map_in_the_package_says_so():
-    raw = resources.files("datawinnow.dynamic").joinpath("map.json").read_text(encoding="utf-8")
-    says_what_the_table_says(json.loads(raw)["places"])
-    assert advise(10**9, passes=3).policy is None  # nobody measured there
+    raw = resources.files("datawinnow.dynamic").joinpath("benchmarks.json").read_text(encoding="utf-8")
+    says_what_the_table_says(json.loads(raw)["settings"])
+    assert recommend(10**9, passes=3).policy is None  # nobody measured there
     assert public is auto
 
 
@@ -255,7 +255,7 @@ def test_auto_says_what_a_table_says(places):
 
 
 def test_every_place_of_the_map_can_be_made():
-    for place in module.the_map():
-        made = place.make(place.passes)
+    for place in module.load_benchmarks():
+        made = place.build(place.passes)
         assert 0 < expected_fraction(made, max(1, round(place.passes))) <= 1
         assert json.loads(json.dumps(asdict(place)))["seeds"] >= 1

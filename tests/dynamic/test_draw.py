@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datawinnow.core.rng import stream
-from datawinnow.dynamic._draw import highest, in_random_order, some, where
+from datawinnow.dynamic._plan import in_random_order, nonzero_ids, sample_without_replacement, topk_random_ties
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -14,7 +14,7 @@ def test_every_ordered_outcome_is_equally_likely(count):
     ids, runs, g = torch.tensor([7, 0, 300, 12]), 4800, stream(0, "draw")
     found = {}
     for _ in range(runs):
-        outcome = tuple(some(ids, count, g).tolist())
+        outcome = tuple(sample_without_replacement(ids, count, g).tolist())
         found[outcome] = found.get(outcome, 0) + 1
     outcomes = list(itertools.permutations(ids.tolist(), count))
     assert set(found) == set(outcomes)
@@ -33,21 +33,21 @@ def test_a_shuffle_is_a_permutation_and_leaves_its_input(n):
 
 def test_ids_far_beyond_32_bits_come_back_whole():
     ids = torch.tensor([2**40 + 3, 5, 2**33])
-    assert set(some(ids, 3, stream(0, "x")).tolist()) == {2**40 + 3, 5, 2**33}
-    assert some(ids, 0, stream(0, "x")).tolist() == []
+    assert set(sample_without_replacement(ids, 3, stream(0, "x")).tolist()) == {2**40 + 3, 5, 2**33}
+    assert sample_without_replacement(ids, 0, stream(0, "x")).tolist() == []
 
 
 def test_highest_draws_only_among_ties_at_the_cut():
     score = torch.tensor([1.0, 3.0, 2.0, 2.0, 2.0, 0.0, torch.inf])
     counts = torch.zeros(7)
     for seed in range(300):
-        kept = highest(score, 3, stream(seed, "x"))
+        kept = topk_random_ties(score, 3, stream(seed, "x"))
         assert {1, 6} < set(kept.tolist())
         counts[kept] += 1
     assert counts[[0, 5]].tolist() == [0, 0]
     assert bool(((counts[[2, 3, 4]] / 300 - 1 / 3).abs() <= 4 * (2 / 9 / 300) ** 0.5).all())
-    assert highest(score, 7, stream(0, "x")).tolist() == list(range(7))
+    assert topk_random_ties(score, 7, stream(0, "x")).tolist() == list(range(7))
 
 
 def test_where_gives_rising_ids():
-    assert where(torch.tensor([True, False, True])).tolist() == [0, 2]
+    assert nonzero_ids(torch.tensor([True, False, True])).tolist() == [0, 2]

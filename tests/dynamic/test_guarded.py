@@ -29,7 +29,7 @@ from datawinnow.dynamic import (
     shrinking,
     warm_up,
 )
-from datawinnow.dynamic._noise import fitted, log_odds, suspects
+from datawinnow.dynamic._noise import fit_two_normals, log_odds, suspected_of_wrong_label
 from tests.dynamic.helpers import bound, copied, ids, logged, same, static
 from tests.reference import dynamic as literal
 
@@ -71,9 +71,9 @@ class Training:
         return out
 
 
-def picked(mean, separation=2.0, most=0.5):
-    """`suspects` with everybody in the sample."""
-    return suspects(mean, torch.arange(mean.numel()), separation, most)
+def picked(mean, separation=2.0, max_fraction=0.5):
+    """`suspected_of_wrong_label` with everybody in the sample."""
+    return suspected_of_wrong_label(mean, torch.arange(mean.numel()), separation, max_fraction)
 
 
 def dropped(state):
@@ -104,7 +104,7 @@ def test_without_evidence_plans_are_those_of_the_policy_but_for_the_looks():
     for epoch, (plan, state) in enumerate(Training(0.0).run(policy, 12)):
         inner = {k.removeprefix("policy."): v for k, v in state.items() if k.startswith("policy.")}
         alone, _ = policy.policy.plan(epoch, inner, bound(0))
-        looks = set(policy._looks(N, epoch, bound(0)).tolist())
+        looks = set(policy._revisited(N, epoch, bound(0)).tolist())
         assert len(plan) == len(alone)
         assert ids(plan) - ids(alone) == looks - ids(alone)
         assert not any(plan.reason[i] != alone.reason[i] for i in ids(plan) & ids(alone))
@@ -117,7 +117,7 @@ def test_clean_but_two_piles_are_not_wrong_labels():
     g = stream(0, "piles")
     z = torch.cat([torch.randn(300, generator=g) + 3, torch.randn(700, generator=g) + 8])
     mean = torch.nn.functional.softplus(-z)
-    _, centre, spread, _ = fitted(log_odds(mean))
+    _, centre, spread, _ = fit_two_normals(log_odds(mean))
     assert float(centre[1] - centre[0]) > 2 * float(spread.square().mean().sqrt())
     assert not bool(picked(mean, 2.0, 0.5).any())
     assert float(picked(torch.nn.functional.softplus(4.5 - z), 2.0, 0.5)[:300].float().mean()) > 0.9
@@ -126,7 +126,7 @@ def test_clean_but_two_piles_are_not_wrong_labels():
 def test_the_fit_is_that_of_the_literal_loop():
     g = stream(0, "bells")
     z = torch.cat([torch.randn(60, generator=g) * 0.8 - 3, torch.randn(140, generator=g) * 1.2 + 1]).double()
-    share, centre, spread, _ = fitted(z)
+    share, centre, spread, _ = fit_two_normals(z)
     want = literal.two_bells(z.tolist(), rounds=300)
     # on a histogram of bins a twentieth wide
     np.testing.assert_allclose(share, want[0], atol=0.01)
@@ -139,7 +139,7 @@ def test_the_fit_is_that_of_scikit_learn():
 
     g = stream(1, "bells")
     z = torch.cat([torch.randn(600, generator=g) * 0.8 - 3, torch.randn(1400, generator=g) * 1.2 + 1]).double()
-    share, centre, _, gain = fitted(z)
+    share, centre, _, gain = fit_two_normals(z)
     model = GaussianMixture(2, random_state=0, tol=1e-6, max_iter=500).fit(z[:, None].numpy())
     order = model.means_[:, 0].argsort()
     np.testing.assert_allclose(centre, model.means_[order, 0], atol=0.05)
@@ -227,12 +227,12 @@ def test_every_example_gets_its_look_in_turn(look):
     policy = guarded(UCB(keep=0.3, period=1), look=look)
     out = Training(0.3).run(policy, 3 * look)
     for start in (look, 2 * look):
-        turns = [set(policy._looks(N, e, bound(0)).tolist()) for e in range(start, start + look)]
+        turns = [set(policy._revisited(N, e, bound(0)).tolist()) for e in range(start, start + look)]
         assert set.union(*turns) == set(range(N))
         assert {len(turn) for turn in turns} == {-(-N // look)}
         for turn, (plan, _) in zip(turns, out[start : start + look], strict=True):
             assert len(turn - ids(plan)) == max(0, len(turn) - len(plan))
-    assert policy._looks(N, 0, bound(0)).tolist() != policy._looks(N, look, bound(0)).tolist()
+    assert policy._revisited(N, 0, bound(0)).tolist() != policy._revisited(N, look, bound(0)).tolist()
 
 
 def test_who_was_chosen_for_a_high_loss_is_no_evidence():
@@ -257,7 +257,7 @@ def test_the_hardest_seen_every_time_are_no_evidence_beside_a_few_of_the_rest():
     state = policy.init(n)
     for epoch in range(8):
         _, state = policy.plan(epoch, state, bound(0))
-        looks = torch.isin(torch.arange(n), policy._looks(n, epoch, bound(0)))
+        looks = torch.isin(torch.arange(n), policy._revisited(n, epoch, bound(0)))
         state = policy.observe(state, where := (looks | hardest).nonzero().flatten(), loss=loss[where])
     recent = state["last"] >= 5
     assert bool(picked(state["mean"].masked_fill(~recent, torch.nan)).any())
@@ -302,7 +302,7 @@ def test_a_small_sample_that_parts_by_accident_is_no_evidence():
     for seed in range(40):
         z = torch.randn(60, generator=stream(seed, "accident")) - 3
         mean = torch.nn.functional.softplus(-z)
-        _, centre, spread, _ = fitted(log_odds(mean))
+        _, centre, spread, _ = fit_two_normals(log_odds(mean))
         found += float(centre[1] - centre[0]) > 2 * float(spread.square().mean().sqrt())
         assert not bool(picked(mean).any())
     assert found > 5
@@ -353,7 +353,7 @@ def test_the_policys_own_state_stays_with_its_examples():
     plan, state = Training(0.3).run(policy, 14)[-1]
     assert int(dropped(state).sum()) > 200
     score = (state["policy.mean"] + state["policy.variance"]).masked_fill(dropped(state), -1)
-    best, looks = set(score.topk(500).indices.tolist()), set(policy._looks(N, 13, bound(0)).tolist())
+    best, looks = set(score.topk(500).indices.tolist()), set(policy._revisited(N, 13, bound(0)).tolist())
     assert ids(plan) - looks < best
     assert len(ids(plan) & best) >= 500 - len(looks)
 
@@ -361,7 +361,7 @@ def test_the_policys_own_state_stays_with_its_examples():
 def test_weights_stay_with_their_examples_and_a_look_weighs_one():
     policy, training = guarded(LossPower(keep=0.5, weighted=True, floor=0.5), look=20, first=8), Training(0.3)
     plan, state = training.run(policy, 14)[-1]
-    looks = torch.isin(plan.index, policy._looks(N, 13, bound(0)))
+    looks = torch.isin(plan.index, policy._revisited(N, 13, bound(0)))
     mean = state["policy.mean"][plan.index]
     order = mean[~looks].argsort()
     assert bool((plan.weight[~looks][order].diff() <= 1e-5).all())  # a higher loss weighs less
@@ -373,7 +373,7 @@ def test_a_held_decision_ends_where_the_suspected_change():
     policy = guarded(UCB(keep=0.5, period=100), look=20, first=10, period=100)
     out, training = Training(0.3).run(policy, 14), []
     for plan, state in out:
-        looks = set(policy._looks(N, len(training), bound(0)).tolist())
+        looks = set(policy._revisited(N, len(training), bound(0)).tolist())
         training.append(set(((state["policy.reason"] < 10) & ~dropped(state)).nonzero().flatten().tolist()))
         assert ids(plan) - looks <= training[-1] or len(plan) == N
     assert training[1] == training[9] != training[10] == training[13]
@@ -434,7 +434,7 @@ def test_planning_with_suspects_changes_nothing_that_was_given():
         (lambda: guarded(UCB(0.5), first=0), r"first must be a whole number in \[1, .*got 0"),
         (lambda: guarded(UCB(0.5), period=0), r"period must be a whole number in \[1, .*got 0"),
         (lambda: guarded(UCB(0.5), separation=-1), r"separation must be a number in \[0, .*got -1"),
-        (lambda: guarded(UCB(0.5), most=1.5), r"most must be a number in \[0, 1\], got 1.5"),
+        (lambda: guarded(UCB(0.5), max_fraction=1.5), r"max_fraction must be a number in \[0, 1\], got 1.5"),
         (lambda: guarded(UCB(0.5), alpha=0), r"alpha must be a number in .*got 0"),
         (lambda: guarded(UCB(0.5), look=1), r"look must be a whole number in \[2, .*got 1"),
     ],

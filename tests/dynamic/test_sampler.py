@@ -22,8 +22,8 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 import datawinnow as dw
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
-from datawinnow.dynamic import UCB, InfoBatch, RandomPruning, _observed, reduce
-from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic import UCB, InfoBatch, RandomPruning, reduce
+from datawinnow.dynamic.sampler import PolicySampler, observations
 from tests.dynamic.sampler_cases import InOrder, Pairs, Worst, loss_of, train
 
 
@@ -171,11 +171,11 @@ def test_what_is_staged_is_bounded(batches: int) -> None:
     most = 0
     for k in range(batches):
         sampler.observe(torch.tensor([k % 50]), torch.tensor([float(k)]))
-        most = max(most, len(sampler._observed._staged))
+        most = max(most, len(sampler._observations._staged))
     assert 16 <= most <= 256
-    table = sampler._observed._table
+    table = sampler._observations._table
     assert table is not None
-    written = batches - len(sampler._observed._staged)
+    written = batches - len(sampler._observations._staged)
     assert table[0].tolist() == [float(max(k for k in range(written) if k % 50 == i)) for i in range(50)]
 
 
@@ -441,12 +441,12 @@ def test_signals_may_be_arrays_and_lists() -> None:
 
 def test_what_the_others_saw_does_not_stay_when_a_checkpoint_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of two processes, the other acted out: it saw example 1 at 9."""
-    other = torch.full((1, 4), _observed.NOT_SEEN)
+    other = torch.full((1, 4), observations.NOT_SEEN)
     other[0, 1] = 9.0
-    monkeypatch.setattr(_observed, "several", lambda: True)
-    monkeypatch.setattr(_observed, "shared_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(_observed.dist, "all_reduce", lambda t, op: t.copy_(torch.maximum(t, other)))
-    seen = _observed.Observed(4, ["loss"])
+    monkeypatch.setattr(observations, "is_distributed", lambda: True)
+    monkeypatch.setattr(observations, "communication_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(observations.dist, "all_reduce", lambda t, op: t.copy_(torch.maximum(t, other)))
+    seen = observations.Observations(4, ["loss"])
     seen.add(torch.tensor([0, 1]), [torch.tensor([5.0, 3.0])], torch.device("cpu"))
     seen.pool()
     index, signals = seen.read()

@@ -16,8 +16,8 @@ import torch
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic import UCB, InfoBatch, RandomPruning, StaticSubset, every, warm_up
-from datawinnow.dynamic._saved import described, digest, spelled
 from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic.sampler.resume import plan_digest, policy_repr, to_plain
 from datawinnow.integrations._files import load_state, save_state
 from tests.dynamic.sampler_cases import InOrder, Turning, Worst, train
 
@@ -128,7 +128,7 @@ def test_a_position_beyond_the_epoch_of_fewer_processes_is_its_end() -> None:
     for rank in range(3):  # 4 each of 10, so that 12 are behind the three
         killed = sampler_of(InOrder(10), n=10, num_replicas=3, rank=rank)
         train(killed, 0)
-        killed._observed.pooled = True
+        killed._observations.pooled = True
         assert killed.position == 4
         one = sampler_of(InOrder(10), n=10)
         one.load_state_dict(killed.state_dict())
@@ -159,7 +159,7 @@ def test_another_number_of_processes_goes_on_without_a_gap() -> None:
     two = [sampler_of(RandomPruning(keep=0.5), num_replicas=2, rank=rank) for rank in (0, 1)]
     begun = [i for sampler in two for i in train(sampler, 0, stop=1)]
     for sampler in two:
-        sampler._observed.pooled = True
+        sampler._observations.pooled = True
     one = sampler_of(RandomPruning(keep=0.5))
     one.load_state_dict(two[0].state_dict())
     rest = list(one)
@@ -169,8 +169,8 @@ def test_another_number_of_processes_goes_on_without_a_gap() -> None:
 @pytest.mark.parametrize(
     ("other", "match"),
     [
-        ({"n": N + 1}, "n=64 examples, this one about n=65"),
-        ({"fingerprint": "xyz"}, "fingerprint abc, this one of xyz"),
+        ({"n": N + 1}, "n=64 examples, this one for n=65"),
+        ({"fingerprint": "xyz"}, "fingerprint abc, this one for xyz"),
         ({"policy": UCB(keep=0.4)}, r"'keep': 0.5.*this one.*'keep': 0.4"),
         ({"policy": RandomPruning(keep=0.5)}, r"'name': 'UCB'.*this one.*'name': 'RandomPruning'"),
         ({"seed": 2}, "has seed 1, this one 2"),
@@ -191,7 +191,7 @@ def test_what_is_no_state_of_this_version_is_refused() -> None:
         sampler.load_state_dict({**state, "version": 9})
     with pytest.raises(RunError, match="it has no version, n"):
         sampler.load_state_dict({"epoch": 3})
-    with pytest.raises(RunError, match="epoch 0 comes out another plan"):
+    with pytest.raises(RunError, match="the plan of epoch 0 differs from the one that was saved"):
         sampler.load_state_dict({**state, "plan": state["plan"] ^ 1})
 
 
@@ -206,28 +206,28 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
 def test_a_digest_tells_order_and_weights_apart() -> None:
     index, weight = torch.tensor([3, 1, 2]), torch.tensor([1.0, 2.0, 1.0])
     plans = [Selection(index, weight), Selection(index.flip(0), weight), Selection(index, weight.roll(1))]
-    assert len({digest(plan) for plan in plans}) == 3
-    assert digest(plans[0]) == digest(Selection(index.clone(), weight.clone()))
+    assert len({plan_digest(plan) for plan in plans}) == 3
+    assert plan_digest(plans[0]) == plan_digest(Selection(index.clone(), weight.clone()))
 
 
 def test_policies_are_described_in_plain_values() -> None:
-    assert described(Worst(3)) == {"name": "Worst", "options": {"m": 3, "needs": ["loss"]}}
-    assert described({"inner": (InOrder(2), None)})["inner"][0]["name"] == "InOrder"
-    same = described(torch.arange(3)), described(np.arange(3))
-    assert same[0] == same[1] != described(np.arange(1, 4))
-    assert described(train) == "tests.dynamic.sampler_cases.train"
+    assert to_plain(Worst(3)) == {"name": "Worst", "options": {"m": 3, "needs": ["loss"]}}
+    assert to_plain({"inner": (InOrder(2), None)})["inner"][0]["name"] == "InOrder"
+    same = to_plain(torch.arange(3)), to_plain(np.arange(3))
+    assert same[0] == same[1] != to_plain(np.arange(1, 4))
+    assert to_plain(train) == "tests.dynamic.sampler_cases.train"
 
 
 def test_policies_are_spelled_with_what_they_hold_and_never_with_an_address() -> None:
     one, other = (StaticSubset(Selection.of(torch.randperm(6000)[:5000], 6000)) for _ in range(2))
-    assert spelled(one) != spelled(other)
-    assert spelled(one) == spelled(
+    assert policy_repr(one) != policy_repr(other)
+    assert policy_repr(one) == policy_repr(
         StaticSubset(Selection(one.selection.index.clone(), torch.ones(5000), one.selection.reason))
     )
     wrapped = warm_up(every(UCB(keep=0.5, first="random"), 3), 2)
     inner = "UCB(keep=0.5, period=10, alpha=0.8, c=1.0, first='random')"
-    assert spelled(wrapped) == f"WarmUp(policy=Every(policy={inner}, k=3), epochs=2)"
-    assert "0x" not in spelled(Turning(20))
+    assert policy_repr(wrapped) == f"WarmUp(policy=Every(policy={inner}, k=3), epochs=2)"
+    assert "0x" not in policy_repr(Turning(20))
 
 
 @pytest.mark.parametrize(
@@ -251,6 +251,6 @@ def test_a_refused_state_leaves_the_sampler_as_it_was() -> None:
     train(later, 0)
     train(later, 1)
     wanted = list(fresh)
-    with pytest.raises(RunError, match="epoch 1 comes out another plan"):
+    with pytest.raises(RunError, match="the plan of epoch 1 differs from the one that was saved"):
         fresh.load_state_dict({**later.state_dict(), "plan": 7})
     assert (fresh.epoch, list(fresh), fresh.realised) == (0, wanted, [1.0])

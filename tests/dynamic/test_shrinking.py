@@ -30,7 +30,7 @@ from datawinnow.dynamic import (
     shrinking,
     warm_up,
 )
-from datawinnow.dynamic.budget import BELOW_MEAN
+from datawinnow.dynamic.info_batch import BELOW_MEAN
 from tests.dynamic.helpers import bound, logged, run, static
 
 N = 40
@@ -45,7 +45,7 @@ def sizes(policy, epochs, n=N):
 @pytest.mark.parametrize(("start", "end"), [(1.0, 0.3), (0.9, 0.1), (0.2, 0.7)], ids=str)
 @pytest.mark.parametrize("epochs", [2, 7, 30])
 def test_the_ends_are_met_and_between_it_goes_one_way(how, start, end, epochs):
-    policy = shrinking(RandomPruning(keep=0.5), epochs, end=end, start=start, how=how)
+    policy = shrinking(RandomPruning(keep=0.5), epochs, end=end, start=start, shape=how)
     kept = [policy.keep_at(epoch) for epoch in range(epochs + 3)]
     assert kept[0] == start
     assert kept[epochs - 1 :] == [end] * 4
@@ -98,15 +98,15 @@ def rescaled_by_hand():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: shrinking(InfoBatch(epochs=5), 5, 0.5), "asks for its keep .*got InfoBatch"),
-        (lambda: shrinking(ExampleSwap(), 5, 0.5), "asks for its keep at every decision.*got ExampleSwap"),
+        (lambda: shrinking(InfoBatch(epochs=5), 5, 0.5), "reads its keep .*got InfoBatch"),
+        (lambda: shrinking(ExampleSwap(), 5, 0.5), "reads its keep at every decision.*got ExampleSwap"),
         (lambda: shrinking(warm_up(RandomPruning(0.5), 1), 5, 0.5), "got WarmUp; put warm_up.* around"),
         (lambda: shrinking(RandomPruning(0.5), 0, 0.5), r"epochs must be a whole number in \[1, .*got 0"),
         (lambda: shrinking(RandomPruning(0.5), 5, 0.0), r"end must be in \(0, 1\], got 0.0"),
         (lambda: shrinking(RandomPruning(0.5), 5, 0.5, start=1.1), r"start must be in \(0, 1\], got 1.1"),
         (
-            lambda: shrinking(RandomPruning(0.5), 5, 0.5, how="step"),
-            "how must be one of 'linear', 'cosine', got 'step'",
+            lambda: shrinking(RandomPruning(0.5), 5, 0.5, shape="step"),
+            "shape must be one of 'linear', 'cosine', got 'step'",
         ),
         (lambda: shrinking(OrderDP(0.5), 5, 0.5), "keep=1.0 cannot be more than pool=0.75"),
         (lambda: shrinking("ucb", 5, 0.5), "policy must be a policy such as .*got 'ucb'"),
@@ -133,8 +133,8 @@ EXACT = {
     "static_subset": StaticSubset(Selection.of(torch.arange(12), N)),
     "warm_up": warm_up(UCB(keep=0.3, period=1), 2),
     "annealed": annealed(UCB(keep=0.3, period=1), 8, share=0.7),
-    "partly annealed": annealed(UCB(keep=0.3, period=1), 8, how="partial"),
-    "not annealed": annealed(UCB(keep=0.3, period=1), 8, how="none"),
+    "partly annealed": annealed(UCB(keep=0.3, period=1), 8, mode="partial"),
+    "not annealed": annealed(UCB(keep=0.3, period=1), 8, mode="none"),
     "every": every(UCB(keep=0.3, period=1), 3),
     "rescaled": rescaled(RandomPruning(keep=0.3)),
     "guarded": guarded(UCB(keep=0.3, period=1), first=2, separation=0.0),
@@ -195,9 +195,9 @@ def test_a_policy_of_ones_own_says_it_or_it_is_an_error():
         expected = 0.25
 
     assert expected_fraction(Own()) == 0.25
-    with pytest.raises(ArgumentError, match="which fraction of the data object trains on: give it an attribute `exp"):
+    with pytest.raises(ArgumentError, match="data that object trains on is unknown: give it an attribute `expected`"):
         expected_fraction(object())
-    with pytest.raises(ArgumentError, match="StaticSubset"):
-        expected_fraction(StaticSubset(static(N)))  # a selection without reasons does not say of how many
+    with pytest.raises(ArgumentError, match="the selection has no reasons"):
+        expected_fraction(StaticSubset(static(N)))
     with pytest.raises(ArgumentError, match=r"epochs must be a whole number .*got 0"):
         expected_fraction(UCB(keep=0.5), epochs=0)

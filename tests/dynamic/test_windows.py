@@ -8,7 +8,7 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic import ExampleSwap, OrderDP, SeTa, StaticSubset
-from datawinnow.dynamic._clusters import groups_of
+from datawinnow.dynamic.seta import kmeans_1d
 from tests.dynamic.helpers import bound, ids
 from tests.reference import dynamic as literal
 
@@ -23,7 +23,7 @@ def seen(policy, loss):
 @pytest.mark.parametrize("m", [1, 3, 60, 200])
 def test_groups_are_those_of_lloyds_rounds_over_all_points(m, k, seed):
     values = torch.empty(m).exponential_(generator=stream(seed, "values", m))
-    ends = groups_of(values, k)
+    ends = kmeans_1d(values, k)
     expected = literal.k_means_on_a_line(values.double().tolist(), k)
     assert ends.tolist() == sorted(min(values[i].item() for i in group) for group in expected)
 
@@ -31,16 +31,16 @@ def test_groups_are_those_of_lloyds_rounds_over_all_points(m, k, seed):
 def test_groups_of_exponential_losses_are_as_unequal_as_measured():
     # dynamic.md 1.3: 19464/13149/7700/3728/959 of 45,000
     values = torch.empty(45_000).exponential_(generator=stream(0, "values"))
-    ends = groups_of(values, 5)
+    ends = kmeans_1d(values, 5)
     sizes = torch.bincount(torch.bucketize(values.double(), ends, right=True) - 1)
     assert all(abs(int(a) - b) < 1000 for a, b in zip(sizes, (19464, 13149, 7700, 3728, 959), strict=True))
 
 
 def test_equal_losses_are_one_group():
-    assert groups_of(torch.full((9,), 0.1), 4).tolist() == pytest.approx([0.1])
-    assert len(groups_of(torch.tensor([1.0, 1.0, 2.0, 2.0]), 4)) == 2
+    assert kmeans_1d(torch.full((9,), 0.1), 4).tolist() == pytest.approx([0.1])
+    assert len(kmeans_1d(torch.tensor([1.0, 1.0, 2.0, 2.0]), 4)) == 2
     # 3 is as far from 1 as from 5: it stays below, as in the loops
-    assert groups_of(torch.tensor([5.0, 0.0, 5.0, 3.0, 0.0, 5.0]), 2).tolist() == [0.0, 5.0]
+    assert kmeans_1d(torch.tensor([5.0, 0.0, 5.0, 3.0, 0.0, 5.0]), 2).tolist() == [0.0, 5.0]
 
 
 @pytest.mark.parametrize(

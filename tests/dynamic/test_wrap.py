@@ -54,7 +54,7 @@ def test_annealing_starts_where_the_share_ends_fractional_or_not(epochs):
 
 def test_the_three_ways_of_annealing():
     inner = StaticSubset(Selection(torch.arange(10), torch.full((10,), 2.0)))
-    full, partial, none = (annealed(inner, 4, share=0.5, how=how) for how in ("full", "partial", "none"))
+    full, partial, none = (annealed(inner, 4, share=0.5, mode=how) for how in ("full", "partial", "none"))
     assert sizes(full, 4) == [10, 10, N, N]
     assert sizes(partial, 4) == sizes(none, 4) == [10] * 4
     plans = [policy.plan(3, policy.init(N), bound(0))[0] for policy in (full, partial, none)]
@@ -167,8 +167,8 @@ def test_rescaled_refuses_an_epsilon_that_draws_nobody():
         (lambda: annealed(RandomPruning(0.5), 0), r"epochs must be a whole number in \[1, .*got 0"),
         (lambda: annealed(RandomPruning(0.5), 5, share=1.2), r"share must be a number in \[0, 1\], got 1.2"),
         (
-            lambda: annealed(RandomPruning(0.5), 5, how="half"),
-            "how must be one of 'none', .*got 'half'",
+            lambda: annealed(RandomPruning(0.5), 5, mode="half"),
+            "mode must be one of 'none', .*got 'half'",
         ),
         (lambda: every(RandomPruning(0.5), 0), r"k must be a whole number in \[1, .*got 0"),
         (lambda: rescaled(None), "policy must be a policy such as .*got None"),

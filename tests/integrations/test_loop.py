@@ -52,7 +52,7 @@ def test_an_unknown_reduction_is_refused_before_anything_is_observed() -> None:
     sampler = PolicySampler(InOrder(4), n=8)
     with pytest.raises(ArgumentError, match="one of mean, self_normalised, none, got 'sum'"):
         weighted_loss(sampler, torch.arange(2), torch.ones(2), "sum")
-    assert not sampler._observed
+    assert not sampler._observations
 
 
 def test_mean_lengthens_the_step_by_n_over_the_kept_and_the_others_do_not() -> None:
@@ -66,7 +66,7 @@ def test_mean_lengthens_the_step_by_n_over_the_kept_and_the_others_do_not() -> N
         sampler.set_epoch(1)
         index = torch.tensor(list(sampler))
         for name in ("mean", "self_normalised"):
-            lengths[name].append(float(reduce.reduction_of(name)(loss[index], sampler.weight[index])))
+            lengths[name].append(float(reduce.resolve_reduction(name)(loss[index], sampler.weight[index])))
         lengths["by b n / S"].append(float(reduce.none(loss[index], sampler.weight[index]).sum() / n))
     full, kept = float(loss.mean()), 0.75
     found = {name: sum(values) / draws for name, values in lengths.items()}

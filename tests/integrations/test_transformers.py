@@ -53,7 +53,7 @@ def test_ids_survive_the_removal_of_columns_and_the_schedule_ends(make: Any, tmp
     assert [epoch for epoch, _ in trainer.visited] == [e for e in range(EPOCHS) for _ in range(STEPS)]
     assert trainer.policy_sampler.realised == [0.5] * EPOCHS
     # what was observed in the last epoch are the losses of these very examples
-    index, signals = trainer.policy_sampler._observed.read()
+    index, signals = trainer.policy_sampler._observations.read()
     x, y = data().tensors
     assert sorted(index.tolist()) == sorted(i for e, ids in trainer.visited if e == EPOCHS - 1 for i in ids)
     last = torch.tensor(trainer.visited[-1][1])

@@ -6,7 +6,7 @@ import pytest
 from datawinnow import dynamic
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.dynamic.budget import expected_fraction
-from datawinnow.dynamic.build import policy_for, policy_of
+from datawinnow.dynamic.build import build_policy
 from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe
 from tests.train.helpers import blobs
@@ -27,7 +27,7 @@ RECIPE = Recipe(precision="fp32", batch=16)
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_name_the_fraction_and_options_make_a_policy(name, how, wanted):
-    assert policy_of(name, epochs=8, **how) == wanted
+    assert build_policy(name, epochs=8, **how) == wanted
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_a_name_the_fraction_and_options_make_a_policy(name, how, wanted):
         ("ucb", {}, "the policy 'ucb' needs the fraction kept of an epoch"),
         ("info_batch", {"keep": 0.5}, "'info_batch' decides by itself how many .* its options are: drop, delta, form"),
         ("ucbb", {"keep": 0.5}, "no policy is called 'ucbb'. Did you mean 'ucb'"),
-        ("static_subset", {}, "no policy is called 'static_subset'"),
+        ("static_subset", {}, "the policy .static_subset. needs selection"),
         ("ucb", {"keep": 0.5, "options": {"peroid": 1}}, "ucb has no option 'peroid'; its options are: period"),
         ("ucb", {"keep": 1.5}, "keep"),
     ],
 )
 def test_what_makes_none_is_named(name, how, match):
     with pytest.raises(ArgumentError, match=match):
-        policy_of(name, epochs=8, **how)
+        build_policy(name, epochs=8, **how)
 
 
 def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(tmp_path):
@@ -68,23 +68,23 @@ def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(
 )
 def test_a_budget_becomes_the_epochs_that_what_ends_them_is_told(name, passes, how, epochs):
     wrap = [*how.pop("wrap", []), "annealed=partial:0.5"]
-    policy = policy_for(name, passes=passes, wrap=wrap, **how)
-    assert (policy.epochs, policy.share, policy.how) == (epochs, 0.5, "partial")
+    policy = build_policy(name, passes=passes, wrap=wrap, **how)
+    assert (policy.epochs, policy.share, policy.mode) == (epochs, 0.5, "partial")
 
 
 def test_a_budget_of_a_policy_that_anneals_to_everything_is_met():
-    policy = policy_for("info_batch", passes=21)
+    policy = build_policy("info_batch", passes=21)
     assert policy.epochs * expected_fraction(policy) == pytest.approx(21, abs=0.7)
-    bare = policy_for("random", passes=21, keep=0.5, wrap=["annealed"])
+    bare = build_policy("random", passes=21, keep=0.5, wrap=["annealed"])
     assert bare.epochs * expected_fraction(bare) == pytest.approx(21, abs=0.7)
 
 
 def test_wrappers_stand_inside_out():
-    policy = policy_of("random", epochs=8, keep=0.5, wrap=["rescaled", "every=2", "warm_up=1"])
+    policy = build_policy("random", epochs=8, keep=0.5, wrap=["rescaled", "every=2", "warm_up=1"])
     assert policy == dynamic.warm_up(dynamic.every(dynamic.rescaled(dynamic.RandomPruning(0.5)), 2), 1)
-    policy = policy_of("ucb", epochs=8, keep=0.7, wrap=["shrinking=0.5:0.9", "guarded"])
+    policy = build_policy("ucb", epochs=8, keep=0.7, wrap=["shrinking=0.5:0.9", "guarded"])
     assert policy == dynamic.guarded(dynamic.shrinking(dynamic.UCB(0.7), 8, end=0.5, start=0.9))
-    assert policy_for("random", passes=6, keep=1.0, wrap=["shrinking=0.5"]).epochs == 8  # three quarters on average
+    assert build_policy("random", passes=6, keep=1.0, wrap=["shrinking=0.5"]).epochs == 8  # three quarters on average
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_wrappers_stand_inside_out():
 )
 def test_a_wrapper_that_is_none_is_named(text):
     with pytest.raises(ArgumentError, match=text.partition("=")[0]):
-        policy_of("random", epochs=8, keep=0.5, wrap=[text])
+        build_policy("random", epochs=8, keep=0.5, wrap=[text])

@@ -14,7 +14,7 @@ from datawinnow import report
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.dynamic import METHODS as POLICIES
-from datawinnow.dynamic.build import policy_of
+from datawinnow.dynamic.build import build_policy
 from datawinnow.methods import METHODS
 from datawinnow.runs.gallery import LETTERS, shortened
 from datawinnow.runs.prune import prune
@@ -104,7 +104,7 @@ def test_every_policy_trains_on_texts(loaded, tmp_path, name):
     train, test = loaded
     key = next(k for k in POLICIES if k.replace("_", "") == name.replace("_", ""))
     keep = 0.5 if "keep" in POLICIES[key].__dataclass_fields__ else None
-    policy = policy_of(key, epochs=4, keep=keep, options={}, wrap=[])
+    policy = build_policy(key, epochs=4, keep=keep, options={}, wrap=[])
     folder = train_run(train, tmp_path / "run", test=test, policy=policy, **{**QUICK, "epochs": 4})
     assert 0 <= folder.metadata["result"]["test_accuracy"] <= 1
     passed = folder.metadata["cost"]["train"]["backward"]

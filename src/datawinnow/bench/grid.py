@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from datawinnow.bench.specs import ByKeep, MethodSpec, Strict, at_keep
+from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError
-from datawinnow.dynamic.build import POLICIES, name_of, policy_for, takes_keep
+from datawinnow.dynamic.build import build_policy, policies_by_name, policy_by_name, takes_keep
 from datawinnow.methods import METHODS, Method, create_method
 from datawinnow.runs.early_stopping import Settled
 from datawinnow.scenarios import METHODS as SCENARIOS
@@ -119,7 +120,7 @@ class Grid(Strict):
                 return spec
         if name in BASELINES:
             return MethodSpec(name=name, label=BASELINES[name], baseline="shorter_full")
-        if name in POLICIES:
+        if name in policies_by_name():
             return MethodSpec(name=name, policy=name)
         return MethodSpec(name=name, method=name)
 
@@ -153,7 +154,7 @@ class Grid(Strict):
         if own is None and takes_keep(spec.policy):
             own = keep
         passes = self.train.epochs * keep if passes is None else passes
-        return policy_for(spec.policy, passes=passes, keep=own, options=options, wrap=spec.wrap)
+        return build_policy(spec.policy, passes=passes, keep=own, options=options, wrap=spec.wrap)
 
     def kind(self, name: str) -> Kind:
         """What a cell of the method does."""
@@ -195,7 +196,7 @@ class Grid(Strict):
         """The method's name for people."""
         spec = self.named(name)
         if spec.label is None and spec.policy is not None:
-            return name_of(spec.policy) if name == spec.policy else name
+            return card_of(policy_by_name(spec.policy)).name if name == spec.policy else name
         return self.spec(name)[0].label if self.kind(name) == "static" else spec.label or name
 
     def recipe(self, name: str, keep: float | None = None) -> Recipe:
@@ -267,4 +268,4 @@ def cells_of(grid: Grid) -> list[Cell]:
 
 def known_methods() -> list[str]:
     """Names that ``methods`` may list without a ``[[method]]`` of their own."""
-    return [*BASELINES, *METHODS, *POLICIES]
+    return [*BASELINES, *METHODS, *policies_by_name()]

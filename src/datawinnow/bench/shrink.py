@@ -11,7 +11,7 @@ from datawinnow.bench.reading import check_grid
 from datawinnow.bench.specs import MethodSpec
 from datawinnow.core import check
 from datawinnow.core.card import card_of
-from datawinnow.dynamic.build import POLICIES
+from datawinnow.dynamic.build import policies_by_name
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import WINDOW
 
@@ -91,7 +91,8 @@ def _method(grid: Grid, spec: MethodSpec, by: int) -> MethodSpec:
         small = getattr(spec, part)
         if small is not None:
             new[part] = small.model_copy(update={"model_options": _narrow(small.model, small.model_options, by)})
-    period = {**(card_of(POLICIES[spec.policy]).options if spec.policy in POLICIES else {}), **spec.options}.get(
+    policies = policies_by_name()
+    period = {**(card_of(policies[spec.policy]).options if spec.policy in policies else {}), **spec.options}.get(
         "period"
     )
     if isinstance(period, int):

@@ -105,10 +105,10 @@ def race(
 
 def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any]:
     """The method of the grid that runs against all the data, told before any data are read."""
-    from datawinnow.dynamic.build import policy_for
+    from datawinnow.dynamic.build import build_policy
 
     options = given["options"]
-    policy_for(name, passes=budget, keep=given["keep"], options=options, wrap=given["wrap"])
+    build_policy(name, passes=budget, keep=given["keep"], options=options, wrap=given["wrap"])
     if given["keep"] is not None:
         options = {**options, "keep": given["keep"]}
     return {"policy": name, "options": options, "wrap": given["wrap"]}
@@ -116,9 +116,9 @@ def _named(name: str, given: dict[str, Any], budget: int) -> dict[str, Any]:
 
 def _asked(screen: Screen, train: Any, budget: int, *, noisy: bool) -> dict[str, Any]:
     """Likewise, by the map."""
-    from datawinnow.dynamic.auto import advised
+    from datawinnow.dynamic.auto import recommended_setting
 
-    place, why = advised(len(train), passes=budget, noisy=noisy, **found.nature(train))
+    place, why = recommended_setting(len(train), passes=budget, noisy=noisy, **found.nature(train))
     screen.note(f"auto: {why}")
     if place is None:
         candidate = GUARDED if noisy else CANDIDATE

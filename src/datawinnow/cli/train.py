@@ -196,10 +196,10 @@ def _auto(
     screen: Screen, n: int, nature: dict[str, Any], length: dict[str, Any], *, noisy: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """The policy that the measured map advises, or none, for a budget of as many passes."""
-    from datawinnow.dynamic import advise
+    from datawinnow.dynamic import recommend
 
     budget = float(next(iter(length.values())))
-    advice = advise(n, passes=budget, noisy=noisy, **nature)
+    advice = recommend(n, passes=budget, noisy=noisy, **nature)
     screen.note(f"auto: {advice.why}")
     if advice.policy is not None:
         return advice.policy, {"passes": budget}
@@ -234,13 +234,13 @@ def only_noisy(how: dict[str, Any]) -> bool:
 
 def _policy(name: str | None, how: dict[str, Any], length: dict[str, Any]) -> Any:
     """The policy asked for, before any data are read."""
-    from datawinnow.dynamic.build import policy_for, policy_of
+    from datawinnow.dynamic.build import build_policy
 
     if name == AUTO:
         only_noisy(how)
         return None
     if name is not None:
-        return policy_for(name, **length, **how) if "passes" in length else policy_of(name, **length, **how)
+        return build_policy(name, **length, **how)
     if any(value for value in how.values()):
         raise ArgumentError(
             "--keep, --policy-option and --wrap belong to --policy: name one, for example --policy ucb --keep 0.5; to "

@@ -1,11 +1,13 @@
-"""One policy a file: which examples an epoch trains on, decided again while training.
+"""Policies, which choose anew during training what each epoch trains on; one policy a file.
 
-A new policy is a file here, a line below and a test. Wrappers change when and how a policy is asked.
+A new policy is a file in this folder, its import and its name below, and a test. Wrappers change when and with which
+weights a policy applies.
 """
 
 from datawinnow.core.card import collect
-from datawinnow.dynamic.auto import Advice, advise, auto
+from datawinnow.dynamic.auto import Advice, auto, recommend
 from datawinnow.dynamic.budget import expected_fraction
+from datawinnow.dynamic.build import build_policy
 from datawinnow.dynamic.divbs import divbs
 from datawinnow.dynamic.epsilon_greedy import EpsilonGreedy
 from datawinnow.dynamic.example_swap import ExampleSwap
@@ -55,13 +57,14 @@ __all__ = [
     "State",
     "StaticSubset",
     "Stream",
-    "advise",
     "annealed",
     "auto",
+    "build_policy",
     "divbs",
     "every",
     "expected_fraction",
     "guarded",
+    "recommend",
     "recorded",
     "rescaled",
     "rho_loss",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.draw import gumbel_top_k
-from datawinnow.dynamic._draw import highest
+from datawinnow.dynamic._plan import topk_random_ties
 
 BatchState = dict[str, Tensor]
 """What a batch selector remembers between batches; the caller keeps it and hands the same one in again."""
@@ -28,7 +28,7 @@ def losses(name: str, value: Any) -> Tensor:
 
 def top(score: Tensor, budget: int, generator: torch.Generator) -> Tensor:
     """(budget,) positions of the highest scores, highest first; ties are drawn."""
-    kept = highest(score, budget, generator)
+    kept = topk_random_ties(score, budget, generator)
     kept = kept[torch.randperm(budget, generator=generator)]  # so that a stable sort leaves ties in random order
     return kept[torch.argsort(score[kept], descending=True, stable=True)]
 

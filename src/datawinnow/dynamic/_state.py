@@ -13,21 +13,21 @@ from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.dynamic.policy import State
 
 
-class Memoryless:
+class StatelessPolicy:
     """The part of a policy whose plans depend on the epoch alone."""
 
     needs: ClassVar[tuple[str, ...]] = ()
 
     def init(self, n: int) -> State:
         """No state beyond the number of examples."""
-        return {"n": count(n)}
+        return {"n": check_num_examples(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Nothing is observed."""
         return state
 
 
-def count(n: int) -> int:
+def check_num_examples(n: int) -> int:
     """``n`` if it can be a number of examples.
 
     Raises:
@@ -36,37 +36,37 @@ def count(n: int) -> int:
     return int(check.number("n", n, 1, 2**40, integer=True))
 
 
-def size(epoch: int, state: State) -> int:
+def num_examples(epoch: int, state: State) -> int:
     """The number of examples that ``state`` is about, once ``epoch`` is known to be one.
 
     Raises:
         ArgumentError: an epoch that is not a whole number of at least 0.
     """
     check.number("epoch", epoch, 0, 2**31, integer=True)
-    return whole(state, "n")
+    return get_int(state, "n")
 
 
-def whole(state: State, name: str) -> int:
+def get_int(state: State, name: str) -> int:
     """The integer ``name`` of a state."""
     return int(state[name])
 
 
-def vector(state: State, name: str) -> Tensor:
+def get_tensor(state: State, name: str) -> Tensor:
     """The (n,) tensor ``name`` of a state."""
     return torch.as_tensor(state[name])
 
 
-def unknown(n: int) -> Tensor:
+def unobserved(n: int) -> Tensor:
     """(n,) float32 NaN: nothing observed yet. A number in its place would be a score that nobody measured."""
     return torch.full((n,), torch.nan)
 
 
-def observed(state: State, name: str) -> bool:
+def any_observed(state: State, name: str) -> bool:
     """Whether anything was observed into the float tensor ``name``."""
-    return not bool(vector(state, name).isnan().all())
+    return not bool(get_tensor(state, name).isnan().all())
 
 
-def given(n: int, index: Any, name: str, signals: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def validate_signal(n: int, index: Any, name: str, signals: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Ids and the signal ``name`` of one epoch, on the CPU.
 
     Args:
@@ -108,12 +108,12 @@ def given(n: int, index: Any, name: str, signals: Mapping[str, Any]) -> tuple[Te
     return ids, values
 
 
-def replaced(state: State, index: Tensor, **values: Tensor) -> State:
+def with_values(state: State, index: Tensor, **values: Tensor) -> State:
     """A copy of ``state`` with new ``values`` (m,) at ``index``; what does not change is shared."""
-    return state | {k: vector(state, k).index_copy(0, index, v) for k, v in values.items()}
+    return state | {k: get_tensor(state, k).index_copy(0, index, v) for k, v in values.items()}
 
 
-def last_seen(state: State, index: Any, name: str, signals: Mapping[str, Any]) -> State:
+def with_last_signal(state: State, index: Any, name: str, signals: Mapping[str, Any]) -> State:
     """``state`` with the tensor ``name`` holding the newest value of the signal of the same name."""
-    ids, values = given(whole(state, "n"), index, name, signals)
-    return replaced(state, ids, **{name: values})
+    ids, values = validate_signal(get_int(state, "n"), index, name, signals)
+    return with_values(state, ids, **{name: values})

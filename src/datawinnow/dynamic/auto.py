@@ -1,50 +1,49 @@
-"""`auto`: the policy that beat all the data for fewer epochs where somebody measured it, or none."""
+"""`auto`: the policy that beat all the data for fewer epochs in benchmarks on similar data, or none."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from datawinnow.core import check
-from datawinnow.core.card import card_of
 from datawinnow.core.interval import best_of
-from datawinnow.dynamic._named import for_passes, wrapped
 from datawinnow.dynamic.budget import expected_fraction
-from datawinnow.dynamic.policy import Policy
+from datawinnow.dynamic.build import build_policy
+from datawinnow.dynamic.policy import Policy, State, Stream
 from datawinnow.dynamic.random_pruning import RandomPruning
-from datawinnow.dynamic.wrap import _Wrapped
+from datawinnow.dynamic.wrap import Wrapper
 
-REACH = 4.0
-"""How many times more or fewer examples, examples a class, or passes than measured a place still speaks for."""
+MAX_RATIO = 4.0
+"""Largest ratio of examples, examples a class and passes between a dataset and a setting that stands for it."""
 KINDS = ("images", "texts")
-"""What a place speaks for: what wins on images was seen not to win on sentences."""
-CLAIM = 5
-"""Seeds that stand behind a place that is chosen by."""
+"""Kinds of examples: what wins on images was seen not to win on sentences."""
+MIN_SEEDS = 5
+"""Paired seeds of a result that a recommendation may rest on."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a policy gained over all the data for fewer epochs at one place of the map.
+class MeasuredSetting:
+    """What a policy gained over all the data for fewer epochs, measured on one dataset at one budget.
 
     Attributes:
         setting: dataset and network, in words.
-        n: examples.
-        passes: epochs on everything that would have cost as much.
-        noisy: whether labels were wrong there.
+        n: number of examples.
+        passes: budget, in epochs on all the data.
+        noisy: whether labels were wrong.
         label: the policy's name for people.
         policy: key of its card.
         options: its options.
         wrap: names of its wrappers, from the inside out.
-        gain: fraction of the test examples, mean over paired seeds.
-        half: half of its 95% interval; None of one seed.
-        seeds: how many.
-        kind: of `KINDS`, what the examples were.
-        classes: how many there were; None where that is not told.
+        gain: difference in test accuracy, as a fraction; mean over paired seeds.
+        half: half of its 95% interval; None for one seed.
+        seeds: number of paired seeds.
+        kind: of `KINDS`.
+        classes: number of classes; None if unknown.
     """
 
     setting: str
@@ -53,7 +52,7 @@ class Place:
     noisy: bool
     label: str
     policy: str
-    options: dict[str, Any]
+    options: Mapping[str, Any]
     wrap: tuple[str, ...]
     gain: float
     half: float | None
@@ -61,46 +60,35 @@ class Place:
     kind: str = "images"
     classes: int | None = None
 
-    def low_of(self, num_candidates: int) -> float:
-        """The low end of the interval; minus infinity where fewer seeds than a claim needs stand behind it.
+    def lower_bound(self, num_candidates: int) -> float:
+        """Lower end of the interval, minus infinity with fewer than `MIN_SEEDS` seeds.
 
-        The best of so many policies must win by more (`datawinnow.core.interval.best_of`).
+        The interval is wider where the best of ``num_candidates`` policies is taken (`datawinnow.core.interval`).
         """
-        if self.half is None or self.seeds < CLAIM:
+        if self.half is None or self.seeds < MIN_SEEDS:
             return -math.inf
         return self.gain - best_of(self.half, self.seeds, num_candidates)
 
-    def far(self, n: int, passes: float, classes: int | None = None) -> float:
-        """How far another number of examples, of examples a class and of passes is: the largest ratio, in octaves."""
+    def distance(self, n: int, passes: float, classes: int | None = None) -> float:
+        """Distance in octaves: the largest log2 ratio of examples, passes and, where known, examples a class."""
         ratios = [n / self.n, passes / self.passes]
         if classes is not None and self.classes is not None:
             ratios.append((n / classes) / (self.n / self.classes))
         return max(abs(math.log2(ratio)) for ratio in ratios)
 
     @property
-    def where(self) -> str:
-        """The place in words."""
+    def description(self) -> str:
+        """Setting and budget in words."""
         return f"{self.setting} at {self.passes:g} passes"
 
-    def make(self, passes: float) -> Policy:
-        """The policy, for as many passes: as the comparison has made it."""
-        from datawinnow.dynamic import POLICIES  # which this module is a part of
-
-        make = POLICIES[self.policy]
-
-        def made(epochs: int) -> Policy:
-            length = {"epochs": epochs} if "epochs" in card_of(make).takes else {}
-            policy: Any = make(**length, **self.options)
-            for text in self.wrap:
-                policy = wrapped(policy, text, epochs)
-            return policy  # type: ignore[no-any-return]
-
-        return for_passes(made, passes)  # type: ignore[no-any-return]
+    def build(self, passes: float) -> Policy:
+        """The policy for a budget of ``passes``, as it was benchmarked."""
+        return build_policy(self.policy, passes=passes, options=self.options, wrap=self.wrap)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to train by, and why.
+    """A recommended policy and the reason.
 
     Attributes:
         policy: the policy; None for all the data.
@@ -112,128 +100,138 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Auto(_Wrapped):
-    """The policy that `auto` chose, with the reason in ``why``; plans and state are the policy's own.
+class Auto(Wrapper):
+    """The policy that `auto` chose, with the reason in ``why``; plans and state are those of the policy.
 
     Args:
-        policy: what was chosen.
+        policy: the policy.
     """
 
     policy: Policy
 
     def __post_init__(self) -> None:
-        self._check()
+        self._check_policy()
         object.__setattr__(self, "why", "")  # not a field: words do not change what is trained on
 
-    def plan(self, epoch: int, state: Any, stream: Any) -> Any:
+    def plan(self, epoch: int, state: State, stream: Stream) -> Any:
         """As the policy plans."""
         return self.policy.plan(epoch, state, stream)
 
 
 @cache
-def the_map() -> tuple[Place, ...]:
-    """Every place that was measured: ``map.json``, which ``benchmarks/comparison_map.py`` makes."""
-    text = resources.files("datawinnow.dynamic").joinpath("map.json").read_text(encoding="utf-8")
-    return tuple(Place(**{**one, "wrap": tuple(one["wrap"])}) for one in json.loads(text)["places"])
+def load_benchmarks() -> tuple[MeasuredSetting, ...]:
+    """Every measured setting, from ``benchmarks.json`` of this package; a script in ``benchmarks/`` writes it."""
+    text = resources.files("datawinnow.dynamic").joinpath("benchmarks.json").read_text(encoding="utf-8")
+    return tuple(MeasuredSetting(**{**row, "wrap": tuple(row["wrap"])}) for row in json.loads(text)["settings"])
 
 
-def advise(n: int, *, passes: float, noisy: bool = False, kind: str = "images", classes: int | None = None) -> Advice:
-    """The policy to spend a budget by, from what was measured nearest to it.
+def recommend(
+    n: int, *, passes: float, noisy: bool = False, kind: str = "images", classes: int | None = None
+) -> Advice:
+    """The policy for a budget, from the benchmarks on the most similar data.
 
-    A place of the map speaks for datasets and budgets up to four times larger or smaller, and for as many times more or
-    fewer examples a class: UCB won with a thousand of each (CIFAR-10) and not with a hundred (CIFAR-100), which is one
-    pair of datasets, and so a caution more than a law. Of the nearest that do, the policy with the highest low end of
-    its 95% interval over five paired seeds is chosen if that is above zero; otherwise all the data for that many
-    epochs, which is what a policy has to beat. Where several places are equally near, as two networks on as many
-    examples, a policy counts by the worst of those that five seeds stand behind. The best of several policies has to
-    win by as much more as Bonferroni asks for; the line says of how many.
+    A measured setting stands for datasets and budgets up to four times larger or smaller, and for up to four times
+    more or fewer examples a class: UCB won with a thousand of each (CIFAR-10) and not with a hundred (CIFAR-100), which
+    is one pair of datasets, and so a caution more than a law. Of the nearest settings, the policy with the highest
+    lower end of its 95% interval over five paired seeds is chosen if that end is above zero; otherwise all the data for
+    that many epochs, which is what a policy has to beat. Where several settings are equally near, as two networks on as
+    many examples, a policy counts by its worst result with five seeds. The best of several policies has to win by the
+    margin of a Bonferroni correction; the reason says of how many.
 
     Args:
         n: number of examples.
-        passes: budget: epochs on everything that would cost as much.
+        passes: budget, in epochs on all the data.
         noisy: whether many labels are wrong.
-        kind: what the examples are, "images" or "texts".
-        classes: how many; None where nobody knows, and then a policy must have won with every number of them near by.
+        kind: "images" or "texts".
+        classes: number of classes; None if unknown, and then a policy must have won in the settings of every number of
+            classes that are near.
 
     Returns:
-        The policy, or None for all the data, and why.
+        The policy, or None for all the data, and the reason.
 
     Raises:
         ArgumentError: numbers out of range, or an unknown kind.
     """
-    place, why = advised(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
-    return Advice(None if place is None else place.make(passes), why)
+    setting, why = recommended_setting(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
+    return Advice(None if setting is None else setting.build(passes), why)
 
 
-def advised(
+def recommended_setting(
     n: int, *, passes: float, noisy: bool = False, kind: str = "images", classes: int | None = None
-) -> tuple[Place | None, str]:
-    """The place whose policy is chosen, None for all the data, and why; arguments as of `advise`."""
+) -> tuple[MeasuredSetting | None, str]:
+    """The setting whose policy is chosen, None for all the data, and the reason; arguments as of `recommend`."""
     check.number("n", n, 1, 2**40, integer=True)
     check.number("passes", passes, 1e-9, 2**31)
     check.one_of("kind", kind, KINDS)
     if classes is not None:
         check.number("classes", classes, 1, 2**40, integer=True)
-    alike = [place for place in the_map() if (place.noisy, place.kind) == (noisy, kind)]
-    near = [place for place in alike if place.far(n, passes, classes) <= math.log2(REACH)]
+    similar = [s for s in load_benchmarks() if (s.noisy, s.kind) == (noisy, kind)]
+    near = [s for s in similar if s.distance(n, passes, classes) <= math.log2(MAX_RATIO)]
     everything = f"all the data for {passes:g} epochs"
     if not near:
         labels = "wrong labels" if noisy else "clean labels"
-        of = "" if classes is None else f" of {classes:,} classes"
-        return None, f"{everything}: nothing was measured near n={n:,} {kind}{of}, {passes:g} passes, {labels}"
-    here = [place for each in _by_classes(near, classes) for place in _nearest(each, n, passes, classes)]
-    policies = _by_policy(here)
-    num_candidates = sum(any(place.seeds >= CLAIM for place in each) for each in policies)
-    best = max((_worst(each) for each in policies), key=lambda place: (place.low_of(num_candidates), place.gain))
-    if best.low_of(num_candidates) <= 0:
-        settled = all(place.seeds >= CLAIM for place in here)
-        words = "nothing beat it" if settled else f"nothing is known, with {CLAIM} seeds, to beat it"
-        return None, f"{everything}: {words} on {best.where}, the nearest that was measured"
+        in_classes = "" if classes is None else f" of {classes:,} classes"
+        return None, f"{everything}: nothing was measured near n={n:,} {kind}{in_classes}, {passes:g} passes, {labels}"
+    nearest = [s for group in _by_classes(near, classes) for s in _nearest(group, n, passes, classes)]
+    by_policy = _by_policy(nearest)
+    num_candidates = sum(any(s.seeds >= MIN_SEEDS for s in results) for results in by_policy)
+    worst = (min(results, key=_worst_first) for results in by_policy)
+    best = max(worst, key=lambda s: (s.lower_bound(num_candidates), s.gain))
+    if best.lower_bound(num_candidates) <= 0:
+        settled = all(s.seeds >= MIN_SEEDS for s in nearest)
+        finding = "nothing beat it" if settled else f"nothing is known, with {MIN_SEEDS} seeds, to beat it"
+        return None, f"{everything}: {finding} on {best.description}, the nearest that was measured"
     assert best.half is not None, best
-    gained = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for no more examples passed"
-    several = "" if num_candidates == 1 else f", the best of {num_candidates} policies"
-    return best, f"{best.label}: {gained} on {best.where} ({best.seeds} seeds{several}), the nearest that was measured"
+    gain = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for no more examples passed"
+    best_of_several = "" if num_candidates == 1 else f", the best of {num_candidates} policies"
+    return (
+        best,
+        f"{best.label}: {gain} on {best.description} ({best.seeds} seeds{best_of_several}), the nearest that was "
+        "measured",
+    )
 
 
-def _by_classes(places: Sequence[Place], classes: int | None) -> list[list[Place]]:
-    """All together where the number of classes is known; else those of each number, which must agree."""
+def _by_classes(settings: Sequence[MeasuredSetting], classes: int | None) -> list[list[MeasuredSetting]]:
+    """One group where the number of classes is known; otherwise a group for each number, which must agree."""
     if classes is not None:
-        return [list(places)]
-    return [[place for place in places if place.classes == each] for each in {place.classes for place in places}]
+        return [list(settings)]
+    return [[s for s in settings if s.classes == number] for number in {s.classes for s in settings}]
 
 
-def _nearest(places: Sequence[Place], n: int, passes: float, classes: int | None) -> list[Place]:
-    """All that are as near as the nearest."""
-    least = min(place.far(n, passes, classes) for place in places)
-    return [place for place in places if place.far(n, passes, classes) == least]
+def _nearest(
+    settings: Sequence[MeasuredSetting], n: int, passes: float, classes: int | None
+) -> Iterable[MeasuredSetting]:
+    """All settings that are as near as the nearest."""
+    minimum = min(s.distance(n, passes, classes) for s in settings)
+    return [s for s in settings if s.distance(n, passes, classes) == minimum]
 
 
-def _by_policy(places: Sequence[Place]) -> list[list[Place]]:
-    """The places of each policy."""
-    groups: dict[str, list[Place]] = {}
-    for place in places:
-        groups.setdefault(json.dumps([place.policy, place.options, place.wrap], sort_keys=True), []).append(place)
+def _by_policy(settings: Sequence[MeasuredSetting]) -> list[list[MeasuredSetting]]:
+    """The settings of each policy."""
+    groups: dict[str, list[MeasuredSetting]] = {}
+    for s in settings:
+        groups.setdefault(json.dumps([s.policy, s.options, s.wrap], sort_keys=True), []).append(s)
     return list(groups.values())
 
 
-def _worst(places: Sequence[Place]) -> Place:
-    """Of a policy's places the one that speaks least for it, of those with enough seeds to speak at all."""
-    return min(places, key=lambda place: (place.seeds < CLAIM, place.low_of(1)))
+def _worst_first(setting: MeasuredSetting) -> tuple[bool, float]:
+    """Sorts results with enough seeds before others, and the worst of them first."""
+    return setting.seeds < MIN_SEEDS, setting.lower_bound(1)
 
 
 def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "images", classes: int | None = None) -> Auto:
-    """The policy for a loop of ``epochs`` epochs over ``n`` examples, chosen from what was measured.
+    """The policy for a loop of ``epochs`` epochs over ``n`` examples, chosen from benchmarks.
 
-    It goes where any policy goes, into `PolicySampler` and `fit`. Its ``why`` says in one line what was chosen. Where
-    nothing is known to beat all the data for fewer epochs it trains on all the data, and ``why`` says so: then it is
-    the number of epochs that saves.
+    It is used as any policy, in `PolicySampler` and `fit`. Its ``why`` gives the reason in one line. Where no policy is
+    known to beat all the data for fewer epochs it trains on all the data, and ``why`` says so: then fewer epochs are
+    what saves.
 
     Args:
         n: number of examples.
         epochs: epochs of the loop.
         noisy: whether many labels are wrong.
-        kind: what the examples are, "images" or "texts".
-        classes: how many of them, where that is known.
+        kind: "images" or "texts".
+        classes: number of classes, if known.
 
     Returns:
         A policy with the attribute ``why``.
@@ -241,15 +239,15 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "images", clas
     Raises:
         ArgumentError: numbers out of range, or an unknown kind.
 
-    >>> policy = auto(10, epochs=1)  # no place on the map is near
+    >>> policy = auto(10, epochs=1)  # nothing was measured near
     >>> expected_fraction(policy, 1), policy.why
     (1.0, 'all the data for 1 epochs: nothing was measured near n=10 images, 1 passes, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
-    about: dict[str, Any] = {"noisy": noisy, "kind": kind, "classes": classes}
-    found = advise(n, passes=epochs, **about)
-    if found.policy is not None:  # a loop of so many epochs passes fewer examples: ask again about those
-        found = advise(n, passes=epochs * expected_fraction(found.policy, epochs), **about)
-    chosen = Auto(found.policy if found.policy is not None else RandomPruning(keep=1.0))
-    object.__setattr__(chosen, "why", found.why)
+    advice = recommend(n, passes=epochs, noisy=noisy, kind=kind, classes=classes)
+    if advice.policy is not None:  # a loop of so many epochs passes fewer examples: ask again for that budget
+        passes = epochs * expected_fraction(advice.policy, epochs)
+        advice = recommend(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
+    chosen = Auto(advice.policy if advice.policy is not None else RandomPruning(keep=1.0))
+    object.__setattr__(chosen, "why", advice.why)
     return chosen

@@ -1,26 +1,27 @@
-"""Policies as people name them: a name, the fraction kept and options become a policy of `datawinnow.dynamic`."""
+"""From the name of a policy to the policy: the one place for the command line, the bench, files and Python."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datawinnow.core.card import card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
-from datawinnow.dynamic import POLICIES as ALL
-from datawinnow.dynamic._named import TAKES, WRAPPERS, for_passes, wrapped
+from datawinnow.dynamic.budget import expected_fraction
+from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
+from datawinnow.dynamic.wrap_guarded import guarded
+from datawinnow.dynamic.wrap_shrinking import shrinking
 
-POLICIES = {key: policy for key, policy in ALL.items() if key not in ("static_subset", "replay")}
-"""Those that a name, a number and options are enough for."""
-
-SHORT = {"random": "random_pruning", "rs2": "repeated_subset", "infobatch": "info_batch", "orderdp": "order_dp"}
-"""Names that papers use, to those of the cards."""
+AUTO, REPLAY = "auto", "replay"
+ALIASES = {"random": "random_pruning", "rs2": "repeated_subset", "infobatch": "info_batch", "orderdp": "order_dp"}
+"""Names that papers use, and those of the cards."""
 
 
-def policy_of(
+def build_policy(
     name: str,
     *,
-    epochs: int,
+    epochs: int | None = None,
+    passes: float | None = None,
     keep: float | None = None,
     options: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
@@ -29,65 +30,152 @@ def policy_of(
 
     Args:
         name: of `datawinnow.dynamic.POLICIES`, or as its paper calls it.
-        epochs: epochs of the training, for policies that anneal at its end.
+        epochs: length of the run, for policies and wrappers that depend on it.
+        passes: instead, the length of the run in examples passed, in units of one epoch on all the data. The number of
+            epochs follows from the fraction that the policy is expected to train on.
         keep: fraction kept of an epoch, for policies that take one.
-        options: more of its options.
-        wrap: names of `WRAPPERS`, from the inside out, as ``"rescaled"``, ``"every=5"`` or ``"annealed=partial"``.
+        options: its other options. For ``replay`` also its ``history``, for ``static_subset`` its ``selection``.
+        wrap: wrappers, from the inside out, as ``"rescaled"``, ``"every=5"`` or ``"annealed=partial"``.
 
     Raises:
-        ArgumentError: an unknown name, option or wrapper, a ``keep`` that is missing or that the policy does not take.
+        ArgumentError: an unknown name, option or wrapper, a ``keep`` that is missing or that the policy does not take,
+            no length where one is needed, or two.
 
-    >>> policy_of("ucb", epochs=30, keep=0.5, options={"period": 5}).period
+    >>> build_policy("ucb", keep=0.5, options={"period": 5}).period
     5
+    >>> build_policy("info_batch", passes=7).epochs
+    10
     """
-    given = dict(options or {})
-    make = _named(name)
-    own = card_of(make)
-    check_options(make, given)
-    if "epochs" in own.takes:
-        given["epochs"] = epochs
-    if "keep" in own.takes:
-        if keep is None:
-            raise ArgumentError(f"the policy {own.key!r} needs the fraction kept of an epoch: give keep= (--keep 0.5)")
-        given["keep"] = keep
-    elif keep is not None and "keep" in own.options:
-        given["keep"] = keep
-    elif keep is not None:
+    if epochs is not None and passes is not None:
+        raise ArgumentError(f"give epochs= or passes=, not both; got {epochs} and {passes}")
+    if passes is None:
+        return _build(name, epochs, keep, dict(options or {}), wrap)
+    # the fraction depends a little on the number of epochs, so iterate; it converges at once but for rounding
+    epochs = following = max(1, round(passes))
+    for _ in range(20):
+        policy = _build(name, epochs, keep, dict(options or {}), wrap)
+        following = max(1, round(passes / expected_fraction(policy, epochs)))
+        if abs(following - epochs) <= 1:
+            break
+        epochs = following
+    return _build(name, following, keep, dict(options or {}), wrap)
+
+
+def _build(name: str, epochs: int | None, keep: float | None, options: dict[str, Any], wrap: Sequence[str]) -> Any:
+    policy_class = policy_by_name(name)
+    card = card_of(policy_class)
+    check_options(policy_class, options)
+    if keep is not None and "keep" not in card.takes and "keep" not in card.options:
         raise ArgumentError(
-            f"the policy {own.key!r} decides by itself how many it trains on: leave keep= (--keep) out; its options "
-            f"are: {', '.join(own.options)}"
+            f"the policy {card.key!r} decides by itself how many it trains on: leave keep= (--keep) out; its options "
+            f"are: {', '.join(card.options)}"
         )
-    policy = make(**given)
+    if keep is not None:
+        options["keep"] = keep
+    if "epochs" in card.takes and epochs is not None:
+        options["epochs"] = epochs
+    for missing in (field for field in card.takes if field not in options):
+        hint = {
+            "keep": "the fraction kept of an epoch: give keep= (--keep 0.5)",
+            "epochs": "the length of the run: give epochs= or passes=",
+        }.get(missing, f"{missing}: give options={{{missing!r}: ...}}")
+        raise ArgumentError(f"the policy {card.key!r} needs {hint}")
+    policy = policy_class(**options)
     for text in wrap:
-        policy = wrapped(policy, text, epochs)
+        policy = wrap_by_name(policy, text, epochs)
     return policy
 
 
-def policy_for(name: str, *, passes: float, wrap: Sequence[str] = (), **how: Any) -> Any:
-    """A policy by name, for a run of as many examples as ``passes`` epochs on all; arguments as of `policy_of`.
+def policies_by_name() -> dict[str, Any]:
+    """Every policy that a name and plain values are enough for, by the key of its card."""
+    from datawinnow.dynamic import POLICIES  # here, because the package imports `auto`, which imports this module
 
-    How many epochs it makes of them, which is what policies that anneal are told, comes from the fraction that it is
-    expected to train on.
+    return {key: policy for key, policy in POLICIES.items() if key not in ("static_subset", REPLAY)}
 
-    >>> policy_for("info_batch", passes=7).epochs
-    10
+
+def policy_by_name(name: str) -> Any:
+    """The class of a policy, by the key of its card or as its paper calls it.
+
+    Raises:
+        ArgumentError: an unknown name; the error lists all.
     """
-    return for_passes(lambda epochs: policy_of(name, epochs=epochs, wrap=wrap, **how), passes)
+    from datawinnow.dynamic import POLICIES  # here, as above
+
+    # `auto` is no class: `recommend` builds one of the others once the size of the data is known
+    choices = {AUTO: _refuse_auto, **POLICIES}
+    policy_class = resolve(ALIASES.get(name.lower(), name), choices, kind="policy")
+    return _refuse_auto() if policy_class is _refuse_auto else policy_class
+
+
+def _refuse_auto() -> Any:
+    raise ArgumentError("auto chooses by the data: call datawinnow.dynamic.auto(n, epochs) or recommend(n, passes=...)")
 
 
 def takes_keep(name: str) -> bool:
-    """Whether the policy is made for a fraction kept; the others decide by themselves how many they train on."""
-    own = card_of(_named(name))
-    return "keep" in own.takes or "keep" in own.options
+    """Whether the policy has a ``keep``; the others decide by themselves how many they train on."""
+    card = card_of(policy_by_name(name))
+    return "keep" in card.takes or "keep" in card.options
 
 
-def name_of(name: str) -> str:
-    """The policy's name for people."""
-    return card_of(_named(name)).name
+def wrap_by_name(policy: Any, text: str, epochs: int | None) -> Any:
+    """``policy`` in the wrapper ``text``, as ``"every=5"``, of a run of ``epochs`` epochs.
+
+    Raises:
+        ArgumentError: an unknown wrapper, a value that it does not take, or no length where it needs one.
+
+    >>> from datawinnow.dynamic.random_pruning import RandomPruning
+    >>> wrap_by_name(RandomPruning(keep=0.5), "every=2", 8).k
+    2
+    """
+    name, _, value = text.partition("=")
+    if name not in WRAPPERS:
+        raise ArgumentError(f"no wrapper is called {name!r}. There are: {', '.join(WRAPPERS)}")
+    if epochs is None and name in ("annealed", "shrinking"):
+        raise ArgumentError(f"the wrapper {name!r} needs the length of the run: give epochs= or passes=")
+    try:
+        return WRAPPERS[name](policy, value, epochs or 1)
+    except ValueError:
+        raise ArgumentError(f"the wrapper {name!r} takes {WRAPPER_VALUES[name]}, got {text!r}") from None
 
 
-def _named(name: str) -> Any:
-    return resolve(SHORT.get(name.lower(), name), POLICIES, kind="policy")
+def _annealed(policy: Any, value: str, epochs: int) -> Any:
+    text, _, share = value.partition(":")
+    mode: Any = text or "full"
+    if mode not in ("none", "full", "partial"):
+        raise ValueError(value)
+    return annealed(policy, epochs, float(share or 0.875), mode)
 
 
-__all__ = ["POLICIES", "SHORT", "TAKES", "WRAPPERS", "name_of", "policy_for", "policy_of", "takes_keep", "wrapped"]
+def _shrinking(policy: Any, value: str, epochs: int) -> Any:
+    end, _, start = value.partition(":")
+    return shrinking(policy, epochs, end=float(end), start=float(start or 1.0))
+
+
+def _without_value(wrapper: Callable[[Any], Any]) -> Callable[[Any, str, int], Any]:
+    def apply(policy: Any, value: str, epochs: int) -> Any:
+        if value:
+            raise ValueError(value)
+        return wrapper(policy)
+
+    return apply
+
+
+WRAPPERS: dict[str, Callable[[Any, str, int], Any]] = {
+    "warm_up": lambda policy, value, epochs: warm_up(policy, int(value)),
+    "annealed": _annealed,
+    "rescaled": _without_value(rescaled),
+    "every": lambda policy, value, epochs: every(policy, int(value)),
+    "shrinking": _shrinking,
+    "guarded": _without_value(guarded),
+}
+"""By name: a function of a policy, the text after ``=`` and the epochs of the run, which returns the wrapped policy."""
+
+WRAPPER_VALUES = {
+    "warm_up": "a number of epochs on everything, as warm_up=2",
+    "annealed": "full, partial or none, and the share of the run before it, as annealed=full:0.875",
+    "rescaled": "nothing",
+    "every": "a number of epochs between plans, as every=5",
+    "shrinking": "the keep at the end, and that at the start, as shrinking=0.5 or shrinking=0.5:0.9",
+    "guarded": "nothing",
+}
+"""The value of each wrapper, for people."""

@@ -13,9 +13,26 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import highest, some, where
-from datawinnow.dynamic._plan import first_plan, held, no_decision, reasons, trained
-from datawinnow.dynamic._state import count, given, observed, replaced, size, unknown, vector, whole
+from datawinnow.dynamic._plan import (
+    decide_once_per_period,
+    first_plan,
+    no_decision,
+    nonzero_ids,
+    plan_from_reasons,
+    reason_codes,
+    sample_without_replacement,
+    topk_random_ties,
+)
+from datawinnow.dynamic._state import (
+    any_observed,
+    check_num_examples,
+    get_int,
+    get_tensor,
+    num_examples,
+    unobserved,
+    validate_signal,
+    with_values,
+)
 from datawinnow.dynamic.policy import First, State, Stream
 
 
@@ -76,32 +93,36 @@ class EpsilonGreedy:
         check.number("alpha", self.alpha, 1e-9, 1)
         check.one_of("first", self.first, ("all", "random"))
 
+    def fraction(self, epoch: int) -> float:
+        """``keep``, and everything in epoch 0 with ``first="all"``."""
+        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
+
     def init(self, n: int) -> State:
         """``score`` (n,) float32, NaN where never visited; the decision in force."""
-        return {"n": count(n), "score": unknown(n), **no_decision(n)}
+        return {"n": check_num_examples(n), "score": unobserved(n), **no_decision(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Move the running means of the visited towards their ``loss``."""
-        ids, x = given(whole(state, "n"), index, "loss", signals)
-        old = vector(state, "score")[ids]
-        return replaced(state, ids, score=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
+        ids, x = validate_signal(get_int(state, "n"), index, "loss", signals)
+        old = get_tensor(state, "score")[ids]
+        return with_values(state, ids, score=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The decision of the period, in the order of the epoch."""
-        n = size(epoch, state)
-        if not observed(state, "score"):
+        n = num_examples(epoch, state)
+        if not any_observed(state, "score"):
             return first_plan(self.first, self.keep, n, stream("epsilon_greedy", "first", epoch)), state
-        state = held(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
-        return trained(vector(state, "reason"), stream("epsilon_greedy", "order", epoch)), state
+        state = decide_once_per_period(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
+        return plan_from_reasons(get_tensor(state, "reason"), stream("epsilon_greedy", "order", epoch)), state
 
     def _decide(self, n: int, state: State, block: int, stream: Stream) -> Tensor:
         k = budget_of(self.keep, n)
         k_random = int(self.epsilon * k + 1e-9)
         draws = stream("epsilon_greedy", "choose", block)
-        score = vector(state, "score").nan_to_num(nan=torch.inf)
-        best = highest(score, k - k_random, draws) if k > k_random else torch.arange(0)
+        score = get_tensor(state, "score").nan_to_num(nan=torch.inf)
+        best = topk_random_ties(score, k - k_random, draws) if k > k_random else torch.arange(0)
         # with nothing drawn, those below the cut had no chance at all
-        codes = reasons(n, Reason.NOT_DRAWN if k_random else Reason.BELOW_CUT, ranked=best)
-        rest = where(codes >= 10)
-        codes[some(rest, k_random, draws)] = int(Reason.DRAWN)
+        codes = reason_codes(n, Reason.NOT_DRAWN if k_random else Reason.BELOW_CUT, ranked=best)
+        rest = nonzero_ids(codes >= 10)
+        codes[sample_without_replacement(rest, k_random, draws)] = int(Reason.DRAWN)
         return codes

@@ -14,9 +14,21 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import highest, some, where
-from datawinnow.dynamic._plan import reasons, trained
-from datawinnow.dynamic._state import count, given, replaced, size, vector, whole
+from datawinnow.dynamic._plan import (
+    nonzero_ids,
+    plan_from_reasons,
+    reason_codes,
+    sample_without_replacement,
+    topk_random_ties,
+)
+from datawinnow.dynamic._state import (
+    check_num_examples,
+    get_int,
+    get_tensor,
+    num_examples,
+    validate_signal,
+    with_values,
+)
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -75,44 +87,48 @@ class ExampleSwap:
         check.number("swap", self.swap, 1e-9, 1 - 1e-9)
         check.number("swaps", self.swaps, 0, 2**31, integer=True)
 
+    def fraction(self, epoch: int) -> float:
+        """``keep`` in every epoch."""
+        return float(self.keep)
+
     def init(self, n: int) -> State:
         """Of the period: ``last`` (n,) int8 answer, -1 for none, ``forgotten`` (n,) int16, ``learned`` (n,) bool."""
-        return {"n": count(n), "block": -1, "reason": torch.zeros(n, dtype=torch.int8), **_no_counts(n)}
+        return {"n": check_num_examples(n), "block": -1, "reason": torch.zeros(n, dtype=torch.int8), **_no_counts(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Count who was right at the last visit and is wrong (``correct`` of 0) at this one."""
-        ids, values = given(whole(state, "n"), index, "correct", signals)
+        ids, values = validate_signal(get_int(state, "n"), index, "correct", signals)
         right = values > 0.5
         if not bool((values == right).all()):
             raise ArgumentError(f"correct must hold only 0 and 1, got {float(values[values != right][0]):g}")
-        forgets = (vector(state, "last")[ids] == 1) & ~right
-        return replaced(
+        forgets = (get_tensor(state, "last")[ids] == 1) & ~right
+        return with_values(
             state,
             ids,
             last=right.to(torch.int8),
-            forgotten=vector(state, "forgotten")[ids] + forgets.to(torch.int16),
-            learned=vector(state, "learned")[ids] | right,
+            forgotten=get_tensor(state, "forgotten")[ids] + forgets.to(torch.int16),
+            learned=get_tensor(state, "learned")[ids] | right,
         )
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The examples now in, after the swap that is due."""
-        n, block = size(epoch, state), epoch // self.period
-        if whole(state, "block") < 0:
-            kept = some(torch.arange(n), budget_of(self.keep, n), stream("example_swap", "start"))
-            state = state | {"block": block, "reason": reasons(n, Reason.NOT_DRAWN, drawn=kept)}
-        elif whole(state, "block") < block <= self.swaps:
+        n, block = num_examples(epoch, state), epoch // self.period
+        if get_int(state, "block") < 0:
+            kept = sample_without_replacement(torch.arange(n), budget_of(self.keep, n), stream("example_swap", "start"))
+            state = state | {"block": block, "reason": reason_codes(n, Reason.NOT_DRAWN, drawn=kept)}
+        elif get_int(state, "block") < block <= self.swaps:
             reason = self._swapped(n, state, stream("example_swap", "swap", block))
             state = state | {"block": block, "reason": reason, **_no_counts(n)}
-        return trained(vector(state, "reason"), stream("example_swap", "order", epoch)), state
+        return plan_from_reasons(get_tensor(state, "reason"), stream("example_swap", "order", epoch)), state
 
     def _swapped(self, n: int, state: State, draws: torch.Generator) -> Tensor:
-        reason = vector(state, "reason").clone()
-        inside, outside = where((reason < 10) & (vector(state, "last") >= 0)), where(reason >= 10)
+        reason = get_tensor(state, "reason").clone()
+        inside, outside = nonzero_ids((reason < 10) & (get_tensor(state, "last") >= 0)), nonzero_ids(reason >= 10)
         number = min(budget_of(self.swap, n), inside.numel(), outside.numel())
         if number:
-            forgotten = torch.where(vector(state, "learned"), vector(state, "forgotten"), self.period)[inside]
-            leave = inside[highest(-forgotten, number, draws)]
-            reason[some(outside, number, draws)] = int(Reason.DRAWN)
+            forgotten = torch.where(get_tensor(state, "learned"), get_tensor(state, "forgotten"), self.period)[inside]
+            leave = inside[topk_random_ties(-forgotten, number, draws)]
+            reason[sample_without_replacement(outside, number, draws)] = int(Reason.DRAWN)
             reason[leave] = int(Reason.BELOW_CUT)
         return reason
 

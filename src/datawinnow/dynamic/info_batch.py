@@ -14,10 +14,26 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import some, where
-from datawinnow.dynamic._plan import everything, reasons, trained
-from datawinnow.dynamic._state import count, last_seen, observed, size, unknown, vector
+from datawinnow.dynamic._plan import (
+    nonzero_ids,
+    plan_everything,
+    plan_from_reasons,
+    reason_codes,
+    sample_without_replacement,
+)
+from datawinnow.dynamic._state import (
+    any_observed,
+    check_num_examples,
+    get_tensor,
+    num_examples,
+    unobserved,
+    with_last_signal,
+)
 from datawinnow.dynamic.policy import State, Stream
+
+BELOW_MEAN = 0.65
+"""Share of the examples assumed to have a loss below the mean of all. Measured on CIFAR late in training 0.71 and 0.84;
+an exponential distribution has 0.63."""
 
 
 @card(
@@ -76,28 +92,42 @@ class InfoBatch:
         check.number("delta", self.delta, 0, 1)
         check.one_of("form", self.form, ("mean", "percentile"))
 
+    @property
+    def run_epochs(self) -> int:
+        """Length of the run."""
+        return self.epochs
+
+    def fraction(self, epoch: int) -> float:
+        """Everything in epoch 0 and once pruning is over; between, of the mean form an estimate."""
+        if epoch == 0 or epoch >= self.delta * self.epochs - 1e-9:
+            return 1.0
+        keep = 1 - self.drop
+        if self.form == "mean":
+            return 1 - BELOW_MEAN * self.drop
+        return 0.2 * keep**2 + 0.65 * keep + 0.15
+
     def init(self, n: int) -> State:
         """``loss`` (n,) float32 of the last visit, NaN where there was none."""
-        return {"n": count(n), "loss": unknown(n)}
+        return {"n": check_num_examples(n), "loss": unobserved(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Remember the ``loss`` of the visited, unweighted."""
-        return last_seen(state, index, "loss", signals)
+        return with_last_signal(state, index, "loss", signals)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """A draw of its own for each epoch; an example that was never visited is kept."""
-        n = size(epoch, state)
+        n = num_examples(epoch, state)
         # not "epoch == delta * epochs", which a fractional boundary never meets and so leaves weights behind
-        if epoch >= self.delta * self.epochs - 1e-9 or not observed(state, "loss"):
-            return everything(n, stream("info_batch", "order", epoch)), state
-        draws, codes, weight = stream("info_batch", epoch), reasons(n, Reason.KEPT), torch.ones(n)
-        for group, keep in self._groups(vector(state, "loss")):
+        if epoch >= self.delta * self.epochs - 1e-9 or not any_observed(state, "loss"):
+            return plan_everything(n, stream("info_batch", "order", epoch)), state
+        draws, codes, weight = stream("info_batch", epoch), reason_codes(n, Reason.KEPT), torch.ones(n)
+        for group, keep in self._groups(get_tensor(state, "loss")):
             if group.numel():
-                kept = some(group, budget_of(keep, group.numel()), draws)
+                kept = sample_without_replacement(group, budget_of(keep, group.numel()), draws)
                 codes[group] = int(Reason.NOT_DRAWN)
                 codes[kept] = int(Reason.DRAWN)
                 weight[kept] = group.numel() / kept.numel()
-        return trained(codes, draws, weight), state
+        return plan_from_reasons(codes, draws, weight), state
 
     def _groups(self, loss: Tensor) -> list[tuple[Tensor, float]]:
         """Ids of each group that is drawn from, and the share of it to keep; comparisons with NaN are False."""
@@ -105,9 +135,9 @@ class InfoBatch:
         if self.form == "mean":
             seen = loss[~loss.isnan()] if bool(loss.sum().isnan()) else loss
             # in double, the mean of equal floats is that float, and none of them is below it
-            return [(where(loss < float(seen.mean(dtype=torch.float64))), keep)]
+            return [(nonzero_ids(loss < float(seen.mean(dtype=torch.float64))), keep)]
         low, high = percentiles(loss[~loss.isnan()], (0.2, 0.85))
-        return [(where(loss < low), keep**2), (where((loss >= low) & (loss < high)), keep)]
+        return [(nonzero_ids(loss < low), keep**2), (nonzero_ids((loss >= low) & (loss < high)), keep)]
 
 
 def percentiles(values: Tensor, shares: tuple[float, float]) -> tuple[float, float]:

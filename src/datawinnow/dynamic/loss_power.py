@@ -13,9 +13,24 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import in_random_order, some, where
-from datawinnow.dynamic._plan import first_plan, reasons, trained
-from datawinnow.dynamic._state import count, given, observed, replaced, size, unknown, vector, whole
+from datawinnow.dynamic._plan import (
+    first_plan,
+    in_random_order,
+    nonzero_ids,
+    plan_from_reasons,
+    reason_codes,
+    sample_without_replacement,
+)
+from datawinnow.dynamic._state import (
+    any_observed,
+    check_num_examples,
+    get_int,
+    get_tensor,
+    num_examples,
+    unobserved,
+    validate_signal,
+    with_values,
+)
 from datawinnow.dynamic.policy import First, State, Stream
 
 
@@ -86,36 +101,40 @@ class LossPower:
         check.one_of("first", self.first, ("all", "random"))
         check.number("floor", self.floor, 1e-9, 1)
 
+    def fraction(self, epoch: int) -> float:
+        """``keep``, and everything in epoch 0 with ``first="all"``."""
+        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
+
     def init(self, n: int) -> State:
         """``mean`` (n,) float32 of the losses, NaN where never visited."""
-        return {"n": count(n), "mean": unknown(n)}
+        return {"n": check_num_examples(n), "mean": unobserved(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Move the running means of the visited towards their ``loss``."""
-        ids, x = given(whole(state, "n"), index, "loss", signals)
-        old = vector(state, "mean")[ids]
-        return replaced(state, ids, mean=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
+        ids, x = validate_signal(get_int(state, "n"), index, "loss", signals)
+        old = get_tensor(state, "mean")[ids]
+        return with_values(state, ids, mean=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """A draw of its own for each epoch."""
-        n, draws = size(epoch, state), stream("loss_power", epoch)
-        if not observed(state, "mean"):
+        n, draws = num_examples(epoch, state), stream("loss_power", epoch)
+        if not any_observed(state, "mean"):
             return first_plan(self.first, self.keep, n, draws), state
-        k, mean = budget_of(self.keep, n), vector(state, "mean")
-        new = where(mean.isnan())
+        k, mean = budget_of(self.keep, n), get_tensor(state, "mean")
+        new = nonzero_ids(mean.isnan())
         if new.numel() >= k:
-            codes = reasons(n, Reason.ZERO_WEIGHT, not_drawn=new, drawn=some(new, k, draws))
-            return trained(codes, draws), state
-        seen = where(~mean.isnan())
+            codes = reason_codes(n, Reason.ZERO_WEIGHT, not_drawn=new, drawn=sample_without_replacement(new, k, draws))
+            return plan_from_reasons(codes, draws), state
+        seen = nonzero_ids(~mean.isnan())
         chance = chances(mean[seen], k - new.numel(), self.a, self.floor)
         sure = chance >= 1
-        codes = reasons(n, Reason.NOT_DRAWN, kept=new, ranked=seen[sure])
-        rest, left = where(~sure), k - new.numel() - int(sure.sum())
+        codes = reason_codes(n, Reason.NOT_DRAWN, kept=new, ranked=seen[sure])
+        rest, left = nonzero_ids(~sure), k - new.numel() - int(sure.sum())
         codes[seen[rest[systematic(chance[rest], left, draws)]]] = int(Reason.DRAWN)
         weight = torch.ones(n)
         if self.weighted:
             weight[seen] = (1 / chance).float()
-        return trained(codes, draws, weight), state
+        return plan_from_reasons(codes, draws, weight), state
 
 
 def chances(score: Tensor, k: int, a: float, floor: float) -> Tensor:
@@ -161,4 +180,4 @@ def systematic(chance: Tensor, k: int, generator: torch.Generator) -> Tensor:
     u = 1 - torch.rand((), dtype=torch.float64, generator=generator)  # in (0, 1]: at 0 both ends would hold a point
     points = ends.sub_(u).floor_()
     held = points > torch.cat([points.new_full((1,), -1.0), points[:-1]])
-    return order[where(held)]
+    return order[nonzero_ids(held)]

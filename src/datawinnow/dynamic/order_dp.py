@@ -14,9 +14,21 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import highest, some
-from datawinnow.dynamic._plan import first_plan, reasons, trained
-from datawinnow.dynamic._state import count, last_seen, observed, size, unknown, vector
+from datawinnow.dynamic._plan import (
+    first_plan,
+    plan_from_reasons,
+    reason_codes,
+    sample_without_replacement,
+    topk_random_ties,
+)
+from datawinnow.dynamic._state import (
+    any_observed,
+    check_num_examples,
+    get_tensor,
+    num_examples,
+    unobserved,
+    with_last_signal,
+)
 from datawinnow.dynamic.policy import First, State, Stream
 
 
@@ -72,21 +84,25 @@ class OrderDP:
                 "raise the pool"
             )
 
+    def fraction(self, epoch: int) -> float:
+        """``keep``, and everything in epoch 0 with ``first="all"``."""
+        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
+
     def init(self, n: int) -> State:
         """``loss`` (n,) float32 of the last visit, NaN where there was none."""
-        return {"n": count(n), "loss": unknown(n)}
+        return {"n": check_num_examples(n), "loss": unobserved(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Remember the ``loss`` of the visited."""
-        return last_seen(state, index, "loss", signals)
+        return with_last_signal(state, index, "loss", signals)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """A pool of its own for each epoch."""
-        n, draws = size(epoch, state), stream("order_dp", epoch)
-        if not observed(state, "loss"):
+        n, draws = num_examples(epoch, state), stream("order_dp", epoch)
+        if not any_observed(state, "loss"):
             return first_plan(self.first, self.keep, n, draws), state
-        pool = some(torch.arange(n), budget_of(self.pool, n), draws)
-        score = vector(state, "loss")[pool].nan_to_num_(nan=torch.inf)
-        kept = pool[highest(score, budget_of(self.keep, n), draws)]
-        codes = reasons(n, Reason.NOT_DRAWN, below_cut=pool, ranked=kept)
-        return trained(codes, draws), state
+        pool = sample_without_replacement(torch.arange(n), budget_of(self.pool, n), draws)
+        score = get_tensor(state, "loss")[pool].nan_to_num_(nan=torch.inf)
+        kept = pool[topk_random_ties(score, budget_of(self.keep, n), draws)]
+        codes = reason_codes(n, Reason.NOT_DRAWN, below_cut=pool, ranked=kept)
+        return plan_from_reasons(codes, draws), state

@@ -8,8 +8,8 @@ from typing import ClassVar
 from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import uniform
-from datawinnow.dynamic._state import Memoryless, size
+from datawinnow.dynamic._plan import plan_uniform
+from datawinnow.dynamic._state import StatelessPolicy, num_examples
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -20,7 +20,7 @@ from datawinnow.dynamic.policy import State, Stream
     cost="time O(n) a plan, memory O(1)",
 )
 @dataclass(frozen=True)
-class RandomPruning(Memoryless):
+class RandomPruning(StatelessPolicy):
     """A uniform random subset, drawn anew every epoch.
 
     The baseline that any scored policy must beat. No weights and no annealing: wrap it in ``rescaled`` and
@@ -51,7 +51,11 @@ class RandomPruning(Memoryless):
     def __post_init__(self) -> None:
         budget_of(self.keep, 1)
 
+    def fraction(self, epoch: int) -> float:
+        """``keep`` in every epoch."""
+        return float(self.keep)
+
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """A draw of its own for each epoch."""
-        n = size(epoch, state)
-        return uniform(n, budget_of(self.keep, n), stream("random_pruning", epoch)), state
+        n = num_examples(epoch, state)
+        return plan_uniform(n, budget_of(self.keep, n), stream("random_pruning", epoch)), state

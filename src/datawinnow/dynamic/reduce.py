@@ -1,27 +1,27 @@
-"""From weighted losses to one number: three reductions, each with what it does to the step size.
+"""Reductions of weighted losses to one number, and their effect on the step size.
 
-A policy that drops examples with some probability may give those it keeps the weight 1 / (chance of being kept), so
-that the expected **sum** of the weighted losses over the kept set S is the sum over all n. What a step does with that
-depends on what the sum is divided by:
+A policy that drops examples at random may give those it keeps the weight 1 / (probability of being kept), so that the
+expected **sum** of the weighted losses over the kept set S is the sum over all n. The length of a step depends on the
+divisor of that sum:
 
 =================== ============================ ===========================================================
 reduction           batch of b                   step size
 =================== ============================ ===========================================================
 ``mean``            sum(w l) / b                 InfoBatch's. The expected gradient of a step is n / |S| times that of
                                                  the full mean loss, and there are |S| / n as many steps: an epoch moves
-                                                 as far as before, in fewer, longer steps. With one weight for everybody
+                                                 as far as before, in fewer, longer steps. With one weight for all
                                                  this *is* a learning rate multiplied by that weight.
 ``self_normalised`` sum(w l) / sum(w)            no growth: a step is as long as on all the data and an epoch moves
-                                                 |S| / n as far. A ratio of sums: its bias goes down as 1 / b. Equal
-                                                 weights cancel, so it is then the plain mean. Over micro-batches it
-                                                 normalises each by itself.
+                                                 |S| / n as far. A ratio of sums: its bias falls as 1 / b. Equal weights
+                                                 cancel, so it is then the plain mean. Micro-batches are normalised one
+                                                 by one.
 ``none``            w l, one number an example   nothing is divided: sum over the whole window of accumulation and
-                                                 divide once, by what you mean. By b it is ``mean``; by b n / |S| the
+                                                 divide once. Divided by b it is ``mean``; by b n / |S| the
                                                  growth is gone, and the expectation is the full mean, exactly.
 =================== ============================ ===========================================================
 
 Policies whose weights are all ones (UCB, random) give the plain mean under the first two.
-(Katharopoulos and Fleuret 2018, arXiv 1803.00942, eq. 4 for the weights; dynamic.md 1.2 for the step.)
+(Weights: Katharopoulos and Fleuret 2018, arXiv 1803.00942, equation 4.)
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def none(loss: Tensor, weight: Tensor) -> Tensor:
         weight: (b,) factors.
 
     Returns:
-        (b,) weighted losses, a new tensor (a loss may be a leaf, and is never changed in place).
+        (b,) weighted losses, a new tensor; the losses are not changed in place.
 
     Raises:
         ArgumentError: the shapes differ, or the loss is a scalar already.
@@ -90,7 +90,7 @@ def none(loss: Tensor, weight: Tensor) -> Tensor:
     >>> none(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])).tolist()
     [2.0, 2.0]
     """
-    one_an_example(loss)
+    check_one_per_example(loss)
     if weight.shape != loss.shape:
         raise ArgumentError(f"weight must have the loss's shape {tuple(loss.shape)}, got {tuple(weight.shape)}")
     return loss * weight
@@ -99,17 +99,17 @@ def none(loss: Tensor, weight: Tensor) -> Tensor:
 REDUCTIONS: dict[str, Reduction] = {f.__name__: f for f in (mean, self_normalised, none)}
 
 
-def reduction_of(what: str | Reduction) -> Reduction:
-    """A reduction by name, or a function of (loss, weight) as it is.
+def resolve_reduction(reduction: str | Reduction) -> Reduction:
+    """A reduction by name; a function of (loss, weight) is returned as it is.
 
     Raises:
         ArgumentError: an unknown name.
     """
-    if callable(what):
-        return what
-    if what not in REDUCTIONS:
-        raise ArgumentError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {what!r}")
-    return REDUCTIONS[what]
+    if callable(reduction):
+        return reduction
+    if reduction not in REDUCTIONS:
+        raise ArgumentError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    return REDUCTIONS[reduction]
 
 
 def per_example(loss: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -117,11 +117,11 @@ def per_example(loss: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Args:
         loss: (b, ...) losses with ``reduction="none"``; half precision is summed in float32.
-        mask: (b, ...) of the same shape, nonzero where a token or pixel counts; None for all. What does not count may
-            hold anything, NaN too. An example in which nothing counts has loss 0.
+        mask: (b, ...) of the same shape, nonzero where a token or pixel counts; None for all. Losses that do not count
+            may be NaN. An example in which nothing counts has loss 0.
 
     Returns:
-        (b,) float32 (float64 where that came in).
+        (b,) float32, or float64 for float64 losses.
 
     Raises:
         ArgumentError: a scalar loss, or a mask of another shape.
@@ -130,7 +130,7 @@ def per_example(loss: Tensor, mask: Tensor | None = None) -> Tensor:
     [2.0, 5.0]
     """
     if loss.ndim == 0:
-        raise ArgumentError(SCALAR)
+        raise ArgumentError(SCALAR_LOSS)
     if loss.dtype in (torch.float16, torch.bfloat16):
         loss = loss.float()
     if mask is not None and mask.shape != loss.shape:
@@ -144,20 +144,20 @@ def per_example(loss: Tensor, mask: Tensor | None = None) -> Tensor:
     return kept.flatten(1).sum(dim=1) / counts.flatten(1).sum(dim=1).clamp_min(1)
 
 
-SCALAR = (
+SCALAR_LOSS = (
     'the loss is a scalar; one loss an example is needed: compute it with reduction="none" and reduce it afterwards, '
     "with datawinnow.dynamic.reduce.mean(loss, weight)"
 )
 
 
-def one_an_example(loss: Tensor) -> None:
+def check_one_per_example(loss: Tensor) -> None:
     """Refuse a loss that is not (b,).
 
     Raises:
         ArgumentError: a scalar, or one loss a token or pixel; each says what to do.
     """
     if loss.ndim == 0:
-        raise ArgumentError(SCALAR)
+        raise ArgumentError(SCALAR_LOSS)
     if loss.ndim > 1:
         raise ArgumentError(
             f"the loss has shape {tuple(loss.shape)}, more than one number an example: reduce tokens or pixels first, "

@@ -12,9 +12,8 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import in_random_order
-from datawinnow.dynamic._plan import uniform
-from datawinnow.dynamic._state import Memoryless, size
+from datawinnow.dynamic._plan import in_random_order, plan_uniform
+from datawinnow.dynamic._state import StatelessPolicy, num_examples
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -25,7 +24,7 @@ from datawinnow.dynamic.policy import State, Stream
     cost="time O(n) a plan, memory O(1)",
 )
 @dataclass(frozen=True)
-class RepeatedSubset(Memoryless):
+class RepeatedSubset(StatelessPolicy):
     """Consecutive chunks of one permutation, so that every example has its turn before any has a second.
 
     A pass is ``ceil(n / k)`` epochs over one permutation, k of its ids an epoch. Where k does not divide n, the last
@@ -62,12 +61,16 @@ class RepeatedSubset(Memoryless):
         budget_of(self.keep, 1)
         check.one_of("replacement", self.replacement, (False, True))
 
+    def fraction(self, epoch: int) -> float:
+        """``keep`` in every epoch."""
+        return float(self.keep)
+
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The chunk of this epoch."""
-        n = size(epoch, state)
+        n = num_examples(epoch, state)
         k = budget_of(self.keep, n)
         if self.replacement:
-            return uniform(n, k, stream("rs2", "replacement", epoch)), state
+            return plan_uniform(n, k, stream("rs2", "replacement", epoch)), state
         pass_, chunk = divmod(epoch, -(-n // k))
         order = in_random_order(torch.arange(n), stream("rs2", pass_))
         index = torch.cat([order[chunk * k : chunk * k + k], order[: max(0, chunk * k + k - n)]])

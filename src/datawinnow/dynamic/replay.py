@@ -11,7 +11,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._state import count, size
+from datawinnow.dynamic._state import check_num_examples, num_examples
 from datawinnow.dynamic.plan_log import PlanLog
 from datawinnow.dynamic.policy import State, Stream
 
@@ -80,7 +80,7 @@ class Replay:
 
     def init(self, n: int) -> State:
         """No state beyond the number of examples."""
-        if count(n) != self.log.n:
+        if check_num_examples(n) != self.log.n:
             raise ArgumentError(
                 f"the plan is about n={self.log.n} examples, but there are n={n}: record a plan on this dataset"
             )
@@ -92,7 +92,7 @@ class Replay:
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The recorded epoch, as it was."""
-        size(epoch, state)
+        num_examples(epoch, state)
         if epoch >= len(self.log) and self.after == "error":
             raise ArgumentError(
                 f"the plan has {len(self.log)} epochs, and epoch {epoch} was asked for: train for {len(self.log)}, "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +16,19 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._clusters import groups_of
-from datawinnow.dynamic._draw import some
-from datawinnow.dynamic._plan import reasons, trained, uniform
-from datawinnow.dynamic._state import count, last_seen, observed, size, unknown, vector
+from datawinnow.dynamic._plan import plan_from_reasons, plan_uniform, reason_codes, sample_without_replacement
+from datawinnow.dynamic._state import (
+    any_observed,
+    check_num_examples,
+    get_tensor,
+    num_examples,
+    unobserved,
+    with_last_signal,
+)
 from datawinnow.dynamic.policy import State, Stream
+
+MAX_ITERATIONS = 300
+"""Of k-means, which nearly always converges much earlier."""
 
 
 @card(
@@ -80,38 +90,85 @@ class SeTa:
         check.number("delta", self.delta, 0, 1)
         check.one_of("rounding", self.rounding, ("round", "ceil"))
 
+    @property
+    def run_epochs(self) -> int:
+        """Length of the run."""
+        return self.epochs
+
+    def fraction(self, epoch: int) -> float:
+        """The random share, times the fraction under the window if losses are exponentially distributed."""
+        keep = 1 - self.drop
+        if epoch == 0 or epoch >= self.delta * self.epochs - 1e-9:
+            return keep
+        ends, losses = _exponential_clusters(self.groups)
+        low, high = self._window(epoch, ends)
+        return keep * float(((losses >= low) & (losses < high)).double().mean())
+
     def init(self, n: int) -> State:
         """``loss`` (n,) float32 of the last visit, NaN where there was none."""
-        return {"n": count(n), "loss": unknown(n)}
+        return {"n": check_num_examples(n), "loss": unobserved(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Remember the ``loss`` of the visited."""
-        return last_seen(state, index, "loss", signals)
+        return with_last_signal(state, index, "loss", signals)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """A random share and the window of this epoch."""
-        n, draws = size(epoch, state), stream("seta", epoch)
+        n, draws = num_examples(epoch, state), stream("seta", epoch)
         share = budget_of(1 - self.drop, n)
-        if epoch >= self.delta * self.epochs - 1e-9 or not observed(state, "loss"):
-            return uniform(n, share, draws), state
-        sample = some(torch.arange(n), share, draws)
-        loss = vector(state, "loss")[sample]
+        if epoch >= self.delta * self.epochs - 1e-9 or not any_observed(state, "loss"):
+            return plan_uniform(n, share, draws), state
+        sample = sample_without_replacement(torch.arange(n), share, draws)
+        loss = get_tensor(state, "loss")[sample]
         unseen = loss.isnan()
-        codes = reasons(n, Reason.NOT_DRAWN, below_cut=sample, kept=sample[unseen])
+        codes = reason_codes(n, Reason.NOT_DRAWN, below_cut=sample, kept=sample[unseen])
         sample, loss = sample[~unseen], loss[~unseen]
         if loss.numel():
-            low, high = self._window(epoch, groups_of(loss, self.groups))
+            low, high = self._window(epoch, kmeans_1d(loss, self.groups))
             codes[sample[(loss >= low) & (loss < high)]] = int(Reason.RANKED)
-        return trained(codes, draws), state
+        return plan_from_reasons(codes, draws), state
 
     def _window(self, epoch: int, ends: Tensor) -> tuple[float, float]:
         """Losses from and below which an example is under the window."""
-        there = ends.numel()
-        wide = (round if self.rounding == "round" else _ceil)(there * self.window)
-        wide = min(there, max(1, wide))
-        start = epoch % (there - wide + 1)
-        return float(ends[start]), float(ends[start + wide]) if start + wide < there else math.inf
+        groups = ends.numel()
+        width = round(groups * self.window) if self.rounding == "round" else math.ceil(groups * self.window - 1e-9)
+        width = min(groups, max(1, width))
+        start = epoch % (groups - width + 1)
+        return float(ends[start]), float(ends[start + width]) if start + width < groups else math.inf
 
 
-def _ceil(x: float) -> int:
-    return math.ceil(x - 1e-9)
+@lru_cache(maxsize=16)
+def _exponential_clusters(k: int) -> tuple[Tensor, Tensor]:
+    """Ends of the ``k`` clusters of exponentially distributed losses, and those losses: 10,000 even quantiles."""
+    losses = -torch.log1p(-(torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000)
+    return kmeans_1d(losses, k), losses
+
+
+def kmeans_1d(values: Tensor, k: int) -> Tensor:
+    """Lower ends of the clusters of k-means in one dimension: Lloyd's algorithm, started from groups of equal size.
+
+    On sorted values each iteration costs O(k log n) rather than a pass over the data.
+
+    Args:
+        values: (m,) float without NaN.
+        k: number of groups wanted.
+
+    Returns:
+        (g,) float64, rising, g <= k: group j holds the values from entry j up to below entry j + 1. Fewer than k
+        where there are fewer distinct values; equal values are never in two groups.
+    """
+    line = np.sort(values.numpy()).astype(np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(line)])
+    breaks = np.linspace(0, line.size, k + 1).astype(np.int64)
+    centres = line[np.minimum((breaks[:-1] + breaks[1:]) // 2, line.size - 1)]
+    for turn in range(MAX_ITERATIONS):
+        sizes = np.diff(breaks)
+        means = np.diff(sums[breaks]) / np.maximum(sizes, 1)
+        # an empty group keeps its centre: it may catch something in a later round
+        centres = np.sort(np.where(sizes > 0, means, centres))
+        new = np.concatenate([[0], np.searchsorted(line, (centres[:-1] + centres[1:]) / 2, side="right"), [line.size]])
+        if turn and np.array_equal(new, breaks):
+            break
+        breaks = new
+    starts = breaks[:-1][np.diff(breaks) > 0]
+    return torch.from_numpy(line[starts])

@@ -10,9 +10,8 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import in_random_order
-from datawinnow.dynamic._plan import reasons
-from datawinnow.dynamic._state import Memoryless, count, size
+from datawinnow.dynamic._plan import in_random_order, reason_codes
+from datawinnow.dynamic._state import StatelessPolicy, check_num_examples, num_examples
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -23,7 +22,7 @@ from datawinnow.dynamic.policy import State, Stream
     cost="time O(n) a plan, memory O(1)",
 )
 @dataclass(frozen=True)
-class StaticSubset(Memoryless):
+class StaticSubset(StatelessPolicy):
     """The same selection every epoch, reshuffled: static pruning through the door of the dynamic.
 
     Args:
@@ -58,16 +57,26 @@ class StaticSubset(Memoryless):
         """No state beyond the number of examples, which must be those that the selection is about."""
         reason = self.selection.reason
         last = int(self.selection.index.max())
-        if last >= count(n) or (reason is not None and reason.numel() != n):
+        if last >= check_num_examples(n) or (reason is not None and reason.numel() != n):
             about = last + 1 if reason is None else reason.numel()
             raise ArgumentError(f"selection is about {about} examples or more, but there are n={n}")
         return {"n": n}
 
+    def fraction(self, epoch: int) -> float:
+        """The size of the selection over the number of examples, which its reasons tell.
+
+        Raises:
+            ArgumentError: the selection has no reasons.
+        """
+        if self.selection.reason is None:
+            raise ArgumentError("the selection has no reasons, so the number of examples it is taken from is unknown")
+        return len(self.selection) / self.selection.reason.numel()
+
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The selection in the order of the epoch."""
-        n, chosen = size(epoch, state), self.selection
+        n, chosen = num_examples(epoch, state), self.selection
         index = in_random_order(chosen.index, stream("static_subset", epoch))
         place = index.new_zeros(n)
         place[chosen.index] = torch.arange(len(chosen))
-        reason = reasons(n, Reason.BELOW_CUT, kept=chosen.index) if chosen.reason is None else chosen.reason
+        reason = reason_codes(n, Reason.BELOW_CUT, kept=chosen.index) if chosen.reason is None else chosen.reason
         return Selection(index, chosen.weight[place[index]], reason), state

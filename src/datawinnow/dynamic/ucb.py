@@ -13,9 +13,24 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._draw import highest
-from datawinnow.dynamic._plan import first_plan, held, no_decision, reasons, trained
-from datawinnow.dynamic._state import count, given, observed, replaced, size, unknown, vector, whole
+from datawinnow.dynamic._plan import (
+    decide_once_per_period,
+    first_plan,
+    no_decision,
+    plan_from_reasons,
+    reason_codes,
+    topk_random_ties,
+)
+from datawinnow.dynamic._state import (
+    any_observed,
+    check_num_examples,
+    get_int,
+    get_tensor,
+    num_examples,
+    unobserved,
+    validate_signal,
+    with_values,
+)
 from datawinnow.dynamic.policy import First, State, Stream
 
 
@@ -77,28 +92,32 @@ class UCB:
         check.number("c", self.c, 0, 1e9)
         check.one_of("first", self.first, ("all", "random"))
 
+    def fraction(self, epoch: int) -> float:
+        """``keep``, and everything in epoch 0 with ``first="all"``."""
+        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
+
     def init(self, n: int) -> State:
         """``mean`` (n,) float32, NaN where never visited, ``variance`` (n,) float32; the decision in force."""
-        return {"n": count(n), "mean": unknown(n), "variance": torch.zeros(n), **no_decision(n)}
+        return {"n": check_num_examples(n), "mean": unobserved(n), "variance": torch.zeros(n), **no_decision(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """Move mean and variance of the visited towards their ``loss``."""
-        ids, x = given(whole(state, "n"), index, "loss", signals)
-        mean, variance = vector(state, "mean")[ids], vector(state, "variance")[ids]
+        ids, x = validate_signal(get_int(state, "n"), index, "loss", signals)
+        mean, variance = get_tensor(state, "mean")[ids], get_tensor(state, "variance")[ids]
         new = mean.isnan()
         variance = (1 - self.alpha) * variance + self.alpha * (x - mean).square()
         mean = (1 - self.alpha) * mean + self.alpha * x
-        return replaced(state, ids, mean=torch.where(new, x, mean), variance=variance.masked_fill(new, 0.0))
+        return with_values(state, ids, mean=torch.where(new, x, mean), variance=variance.masked_fill(new, 0.0))
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The decision of the period, in the order of the epoch."""
-        n = size(epoch, state)
-        if not observed(state, "mean"):
+        n = num_examples(epoch, state)
+        if not any_observed(state, "mean"):
             return first_plan(self.first, self.keep, n, stream("ucb", "first", epoch)), state
-        state = held(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
-        return trained(vector(state, "reason"), stream("ucb", "order", epoch)), state
+        state = decide_once_per_period(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
+        return plan_from_reasons(get_tensor(state, "reason"), stream("ucb", "order", epoch)), state
 
     def _decide(self, n: int, state: State, block: int, stream: Stream) -> Tensor:
-        score = vector(state, "mean").add(vector(state, "variance"), alpha=self.c).nan_to_num_(nan=torch.inf)
-        kept = highest(score, budget_of(self.keep, n), stream("ucb", "choose", block))
-        return reasons(n, Reason.BELOW_CUT, ranked=kept)
+        score = get_tensor(state, "mean").add(get_tensor(state, "variance"), alpha=self.c).nan_to_num_(nan=torch.inf)
+        kept = topk_random_ties(score, budget_of(self.keep, n), stream("ucb", "choose", block))
+        return reason_codes(n, Reason.BELOW_CUT, ranked=kept)

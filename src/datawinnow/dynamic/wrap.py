@@ -1,4 +1,4 @@
-"""What other libraries make a flag of every policy: `warm_up`, `annealed`, `rescaled`, `every`."""
+"""Wrappers that change when and with which weights a policy applies: `warm_up`, `annealed`, `rescaled`, `every`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import everything, inclusion, trained, uniform
-from datawinnow.dynamic._state import size, vector, whole
-from datawinnow.dynamic.policy import Policy, State, Stream
+from datawinnow.dynamic._plan import inclusion_probability, plan_everything, plan_from_reasons, plan_uniform
+from datawinnow.dynamic._state import get_int, get_tensor, num_examples
+from datawinnow.dynamic.policy import Policy, State, Stream, epoch_fraction, run_epochs_of
 
 
-class _Wrapped:
-    """What wrappers hand on to the policy that they hold."""
+class Wrapper:
+    """Base of wrappers: everything but ``plan`` is that of the wrapped policy."""
 
     policy: Policy
 
@@ -28,30 +28,39 @@ class _Wrapped:
 
     @property
     def rescalable(self) -> bool:
-        """Whether the policy's reasons tell every example's chance."""
+        """Whether the probability of every example can be read off the reasons of a plan."""
         return bool(getattr(self.policy, "rescalable", False))
 
+    @property
+    def run_epochs(self) -> int | None:
+        """Length of the run that the policy was made for; None if it does not depend on it."""
+        return run_epochs_of(self.policy)
+
+    def fraction(self, epoch: int) -> float:
+        """That of the policy."""
+        return epoch_fraction(self.policy, epoch)
+
     def init(self, n: int) -> State:
-        """The policy's own state."""
+        """The state of the policy."""
         return self.policy.init(n)
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """As the policy observes."""
         return self.policy.observe(state, index, **signals)
 
-    def _check(self) -> None:
+    def _check_policy(self) -> None:
         missing = [name for name in ("needs", "init", "observe", "plan") if not hasattr(self.policy, name)]
         if missing or isinstance(self.policy, type):
             raise ArgumentError(f"policy must be a policy such as UCB(keep=0.5), got {self.policy!r}")
 
 
 @dataclass(frozen=True)
-class WarmUp(_Wrapped):
+class WarmUp(Wrapper):
     """All the data for the first ``epochs`` epochs, which the policy observes; then the policy.
 
     Args:
         policy: any policy.
-        epochs: how many epochs have everything, with weights of one.
+        epochs: number of epochs on everything, with weights of one.
 
     Raises:
         ArgumentError: not a policy, ``epochs`` negative or not whole.
@@ -67,30 +76,34 @@ class WarmUp(_Wrapped):
     epochs: int
 
     def __post_init__(self) -> None:
-        self._check()
+        self._check_policy()
         check.number("epochs", self.epochs, 0, 2**31, integer=True)
+
+    def fraction(self, epoch: int) -> float:
+        """Everything during warm-up, then that of the policy."""
+        return 1.0 if epoch < self.epochs else epoch_fraction(self.policy, epoch)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """Everything, or what the policy plans."""
-        n = size(epoch, state)
+        n = num_examples(epoch, state)
         if epoch < self.epochs:
-            return everything(n, stream("warm_up", epoch)), state
+            return plan_everything(n, stream("warm_up", epoch)), state
         return self.policy.plan(epoch, state, stream)
 
 
 @dataclass(frozen=True)
-class Annealed(_Wrapped):
-    """The policy until a fraction of the run is over, then no more choosing.
+class Annealed(Wrapper):
+    """The policy until a fraction of the run is over, then no more selection.
 
     From epoch ``share * epochs`` on, fractional or not: ``"full"`` trains on everything with weights of one (as
     InfoBatch does), ``"partial"`` on a uniform draw of as many as the policy would have chosen, weights of one (as
-    SeTa does), ``"none"`` goes on with the policy, so that arms of a comparison differ in one word.
+    SeTa does), ``"none"`` continues with the policy, so that the runs of a comparison differ in one word.
 
     Args:
         policy: any policy.
         epochs: length of the run.
-        share: fraction of the run that the policy has, in [0, 1].
-        how: ``"full"``, ``"partial"`` or ``"none"``.
+        share: fraction of the run during which the policy selects, in [0, 1].
+        mode: ``"full"``, ``"partial"`` or ``"none"``.
 
     Raises:
         ArgumentError: not a policy, an option out of range.
@@ -105,32 +118,42 @@ class Annealed(_Wrapped):
     policy: Policy
     epochs: int
     share: float = 0.875
-    how: Literal["none", "full", "partial"] = "full"
+    mode: Literal["none", "full", "partial"] = "full"
 
     def __post_init__(self) -> None:
-        self._check()
+        self._check_policy()
         check.number("epochs", self.epochs, 1, 2**31, integer=True)
         check.number("share", self.share, 0, 1)
-        check.one_of("how", self.how, ("none", "full", "partial"))
+        check.one_of("mode", self.mode, ("none", "full", "partial"))
+
+    @property
+    def run_epochs(self) -> int:
+        """Length of the run."""
+        return self.epochs
+
+    def fraction(self, epoch: int) -> float:
+        """That of the policy, and everything once it is annealed in full."""
+        annealed_in_full = self.mode == "full" and epoch >= self.share * self.epochs - 1e-9
+        return 1.0 if annealed_in_full else epoch_fraction(self.policy, epoch)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """What the policy plans, or everything, or a uniform draw."""
-        n = size(epoch, state)
-        if self.how == "none" or epoch < self.share * self.epochs - 1e-9:
+        n = num_examples(epoch, state)
+        if self.mode == "none" or epoch < self.share * self.epochs - 1e-9:
             return self.policy.plan(epoch, state, stream)
-        if self.how == "full":
-            return everything(n, stream("annealed", epoch)), state
+        if self.mode == "full":
+            return plan_everything(n, stream("annealed", epoch)), state
         plan, state = self.policy.plan(epoch, state, stream)
-        return uniform(n, len(plan), stream("annealed", epoch)), state
+        return plan_uniform(n, len(plan), stream("annealed", epoch)), state
 
 
 @dataclass(frozen=True)
-class Rescaled(_Wrapped):
-    """Weights of one over the probability with which each example was chosen, given what was observed before.
+class Rescaled(Wrapper):
+    """Weights of one over the probability with which each example was chosen, conditional on the observations before.
 
     Then the expected sum of weighted losses is the sum of the losses of **all** examples (Horvitz and Thompson), so
     gradients summed over an epoch are unbiased. Averaged over a batch they are n / m as long: with uniform pruning
-    this is exactly a learning rate multiplied by 1 / keep, while each epoch has keep as many steps. Known for
+    this is exactly a learning rate multiplied by 1 / keep, while each epoch has keep times as many steps. Defined for
     `RandomPruning`, `RepeatedSubset` (of one epoch, not of several together: chunks of a pass depend on each other)
     and `EpsilonGreedy`, where those kept for their rank weigh one and each drawn one stands for all that were not
     drawn. A policy that drops some examples for certain (`UCB`, `OrderDP`, `SeTa`, `ExampleSwap`, `StaticSubset`)
@@ -151,7 +174,7 @@ class Rescaled(_Wrapped):
     policy: Policy
 
     def __post_init__(self) -> None:
-        self._check()
+        self._check_policy()
         if not getattr(self.policy, "rescalable", False):
             raise ArgumentError(
                 f"rescaled() needs a policy that gives every example a known chance (RandomPruning, RepeatedSubset, "
@@ -160,25 +183,25 @@ class Rescaled(_Wrapped):
 
     @property
     def rescalable(self) -> bool:
-        """Not twice."""
+        """False: weights are not rescaled twice."""
         return False
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """What the policy plans, reweighted."""
         plan, state = self.policy.plan(epoch, state, stream)
-        return Selection(plan.index, plan.weight / inclusion(plan), plan.reason), state
+        return Selection(plan.index, plan.weight / inclusion_probability(plan), plan.reason), state
 
 
 INNER = "policy."
-"""Prefix of the held policy's own names in the state of `every`, which has names of its own."""
+"""Prefix of the wrapped policy's names in the state of a wrapper that has a state itself."""
 
 
 @dataclass(frozen=True)
-class Every(_Wrapped):
+class Every(Wrapper):
     """A new plan every ``k`` epochs; between, the same examples and weights in a new order.
 
-    The policy is asked at the first epoch of each block of ``k`` (so with `InfoBatch` the first block has everything)
-    and observes all epochs. Put ``annealed`` around ``every``, not inside, for a boundary that is met exactly.
+    The policy plans the first epoch of each block of ``k`` (so with `InfoBatch` the first block has everything) and
+    observes all epochs. Put ``annealed`` around ``every``, not inside, for a boundary that is met exactly.
 
     Args:
         policy: any policy.
@@ -202,38 +225,45 @@ class Every(_Wrapped):
     k: int
 
     def __post_init__(self) -> None:
-        self._check()
+        self._check_policy()
         check.number("k", self.k, 1, 2**31, integer=True)
+
+    def fraction(self, epoch: int) -> float:
+        """That of the policy in the first epoch of the block."""
+        return epoch_fraction(self.policy, epoch // self.k * self.k)
 
     def init(self, n: int) -> State:
         """The policy's state under a prefix, and the plan in force: ``reason`` (n,) int8, ``weight`` (n,) float32."""
-        held: State = {"n": n, "block": -1, "reason": torch.zeros(n, dtype=torch.int8), "weight": torch.ones(n)}
-        return held | _outer(self.policy.init(n))
+        state: State = {"n": n, "block": -1, "reason": torch.zeros(n, dtype=torch.int8), "weight": torch.ones(n)}
+        return state | outer_state(self.policy.init(n))
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
         """As the policy observes."""
-        return state | _outer(self.policy.observe(_inner(state), index, **signals))
+        return state | outer_state(self.policy.observe(inner_state(state), index, **signals))
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The plan of the block in the order of the epoch."""
-        n, block = size(epoch, state), epoch // self.k
-        if whole(state, "block") != block:
-            plan, inner = self.policy.plan(epoch, _inner(state), stream)
+        n, block = num_examples(epoch, state), epoch // self.k
+        if get_int(state, "block") != block:
+            plan, inner = self.policy.plan(epoch, inner_state(state), stream)
             weight = torch.ones(n).index_copy(0, plan.index, plan.weight)
-            reason = plan.reason if plan.reason is not None else _codes(n, plan)
-            state = state | _outer(inner) | {"block": block, "reason": reason, "weight": weight}
-        return trained(vector(state, "reason"), stream("every", epoch), vector(state, "weight")), state
+            reason = plan.reason if plan.reason is not None else _reasons_of(n, plan)
+            state = state | outer_state(inner) | {"block": block, "reason": reason, "weight": weight}
+        order = stream("every", epoch)
+        return plan_from_reasons(get_tensor(state, "reason"), order, get_tensor(state, "weight")), state
 
 
-def _inner(state: State) -> State:
+def inner_state(state: State) -> State:
+    """The wrapped policy's part of a wrapper's ``state``."""
     return {k.removeprefix(INNER): v for k, v in state.items() if k.startswith(INNER)}
 
 
-def _outer(state: State) -> State:
+def outer_state(state: State) -> State:
+    """The wrapped policy's ``state`` as part of a wrapper's."""
     return {INNER + k: v for k, v in state.items()}
 
 
-def _codes(n: int, plan: Selection) -> Tensor:
+def _reasons_of(n: int, plan: Selection) -> Tensor:
     codes = Selection.of(plan.index, n).reason
     assert codes is not None, "of() gives reasons"
     return codes

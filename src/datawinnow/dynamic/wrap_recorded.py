@@ -8,14 +8,14 @@ from typing import Any
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._state import whole
+from datawinnow.dynamic._state import get_int
 from datawinnow.dynamic.plan_log import PlanLog
 from datawinnow.dynamic.policy import Policy, State, Stream
-from datawinnow.dynamic.wrap import _Wrapped
+from datawinnow.dynamic.wrap import Wrapper
 
 
 @dataclass(frozen=True)
-class Recorded(_Wrapped):
+class Recorded(Wrapper):
     """The policy as it is, with a copy of the plan of every epoch kept beside it.
 
     Plans, state and saved samplers are those of the policy; what is kept is no part of them. Use one for one run, in
@@ -45,7 +45,7 @@ class Recorded(_Wrapped):
     folder: InitVar[Path | str | None] = None
 
     def __post_init__(self, folder: Path | str | None) -> None:
-        self._check()
+        self._check_policy()
         # not fields: what a saved sampler says of its policy must not change as it plans, nor with where it is kept
         object.__setattr__(self, "_plans", {})
         object.__setattr__(self, "_folder", None if folder is None else Path(folder))
@@ -59,9 +59,9 @@ class Recorded(_Wrapped):
             kept.clear()
         bare = Selection(plan.index, plan.weight)  # without its reasons: n bytes an epoch
         if folder is None:
-            kept[epoch] = (bare, whole(state, "n"))
+            kept[epoch] = (bare, get_int(state, "n"))
         else:  # a resume plans epoch 0 again, so that this is no sign to remove the files of later epochs
-            PlanLog.of([bare], whole(state, "n")).save(_file(folder, epoch))
+            PlanLog.of([bare], get_int(state, "n")).save(_file(folder, epoch))
         object.__setattr__(self, "_last", epoch)
         return plan, planned
 

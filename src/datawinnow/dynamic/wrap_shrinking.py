@@ -1,4 +1,4 @@
-"""`shrinking`: a keep that goes from start to end as training goes on."""
+"""`shrinking`: a keep that goes from start to end during training."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from datawinnow.core import check
 from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
+from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.example_swap import ExampleSwap
-from datawinnow.dynamic.policy import Policy, State, Stream
-from datawinnow.dynamic.wrap import _Wrapped
+from datawinnow.dynamic.policy import Policy, State, Stream, epoch_fraction
+from datawinnow.dynamic.wrap import Wrapper
 
 
 @dataclass(frozen=True)
-class Shrinking(_Wrapped):
-    """The policy with a ``keep`` of its own for each epoch, from ``start`` in the first to ``end`` in the last.
+class Shrinking(Wrapper):
+    """The policy with another ``keep`` in each epoch, from ``start`` in the first to ``end`` in the last.
 
     With t = epoch / (epochs - 1), capped at 1: ``"linear"`` has keep = (1 - t) start + t end, ``"cosine"`` the same
-    with (1 - cos(pi t)) / 2 in place of t. Each epoch has exactly ``budget_of(keep, n)`` ids where the policy has; one
-    that decides every so many epochs (``period``, or ``every`` inside) takes the keep of the epoch that it decides at
-    and holds it until the next. A ``start`` below ``end`` grows. With `RepeatedSubset` the chunks of a pass no longer
-    tile it, since they differ in size.
+    with (1 - cos(pi t)) / 2 in place of t. Each epoch has exactly ``budget_of(keep, n)`` ids where the policy has; a
+    policy with a ``period`` takes the keep of the epoch in which it decides and holds it until the next decision. A
+    ``start`` below ``end`` grows. With `RepeatedSubset` the chunks of a pass no longer tile it, since they differ in
+    size.
 
     Last epochs on everything: ``annealed(shrinking(policy, 26, end=0.3), 30)`` reaches ``end`` just before them.
 
     Args:
-        policy: a policy with a ``keep`` that every decision asks for (not `ExampleSwap`, which keeps its number);
-            the keep it has is not used. Other wrappers go around this one, not inside, but for ``rescaled``.
+        policy: a policy whose ``keep`` is read at every decision (not `ExampleSwap`, whose number is fixed); its value
+            of ``keep`` is not used. Other wrappers go around this one, not inside.
         epochs: length of the run; every later epoch has ``end``.
         end: fraction of the examples kept in the last epoch, in (0, 1].
         start: fraction kept in the first, in (0, 1].
-        how: ``"linear"`` or ``"cosine"``.
+        shape: ``"linear"`` or ``"cosine"``.
 
     Raises:
         ArgumentError: a policy without ``keep`` or that refuses one of the two, an option out of range.
@@ -52,48 +53,57 @@ class Shrinking(_Wrapped):
     epochs: int
     end: float
     start: float = 1.0
-    how: Literal["linear", "cosine"] = "linear"
+    shape: Literal["linear", "cosine"] = "linear"
 
     def __post_init__(self) -> None:
-        self._check()
+        self._check_policy()
         check.number("epochs", self.epochs, 1, 2**31, integer=True)
         for name, value in (("end", self.end), ("start", self.start)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
                 raise ArgumentError(f"{name} must be in (0, 1], got {value!r}: it is the fraction of examples kept")
-        check.one_of("how", self.how, ("linear", "cosine"))
+        check.one_of("shape", self.shape, ("linear", "cosine"))
         fields: dict[str, Any] = getattr(self.policy, "__dataclass_fields__", {})
         if "keep" not in fields or isinstance(self.policy, ExampleSwap):
             raise ArgumentError(
-                f"shrinking() needs a policy that asks for its keep at every decision, such as UCB(keep=0.5), got "
+                f"shrinking() needs a policy that reads its keep at every decision, such as UCB(keep=0.5), got "
                 f"{type(self.policy).__name__}; put warm_up(), annealed() and every() around shrinking(), not inside"
             )
         for keep in (self.start, self.end):  # what the policy refuses it refuses now, not in the last epoch
-            self._kept(keep)
+            self.with_keep(keep)
+
+    @property
+    def run_epochs(self) -> int:
+        """Length of the run."""
+        return self.epochs
+
+    def fraction(self, epoch: int) -> float:
+        """That of the policy with the ``keep`` of the epoch in which it decided."""
+        period = getattr(self.policy, "period", 1)
+        decided = max(min(epoch, 1), epoch // period * period)  # the first period once there are losses, in epoch 1
+        return epoch_fraction(self.with_keep(self.keep_at(decided)), epoch)
 
     @property
     def expected(self) -> float:
         """Mean fraction of the examples that an epoch of the run trains on."""
-        from datawinnow.dynamic.budget import expected_fraction
-
         return expected_fraction(self)
 
     def keep_at(self, epoch: int) -> float:
-        """The fraction kept that ``epoch`` asks for."""
+        """The ``keep`` of ``epoch``, if a decision is made in it."""
         t = min(1.0, epoch / (self.epochs - 1)) if self.epochs > 1 else float(epoch > 0)
-        if self.how == "cosine":
+        if self.shape == "cosine":
             t = (1 - math.cos(math.pi * t)) / 2
         return (1 - t) * self.start + t * self.end  # in this form both ends are met to the bit
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """What the policy with the keep of this epoch plans."""
         check.number("epoch", epoch, 0, 2**31, integer=True)
-        return self._kept(self.keep_at(epoch)).plan(epoch, state, stream)
+        return self.with_keep(self.keep_at(epoch)).plan(epoch, state, stream)
 
-    def _kept(self, keep: float) -> Policy:
+    def with_keep(self, keep: float) -> Policy:
+        """The policy with this ``keep``."""
         budget_of(keep, 1)
-        held: Any = self.policy
-        replaced: Policy = dataclasses.replace(held, keep=keep)
-        return replaced
+        policy: Any = self.policy
+        return dataclasses.replace(policy, keep=keep)  # type: ignore[no-any-return]
 
 
 shrinking = Shrinking

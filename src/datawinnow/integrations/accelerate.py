@@ -24,7 +24,7 @@ def as_global(sampler: PolicySampler) -> PolicySampler:
     Raises:
         ArgumentError: it was made for a share of the order.
     """
-    if sampler._place[0] not in (None, 1):
+    if sampler.is_sharded:
         raise ArgumentError(
             f"the sampler deals out shares for num_replicas={sampler.num_replicas}, and accelerate would divide them "
             "again: make it without num_replicas and rank"

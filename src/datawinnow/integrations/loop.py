@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datawinnow.dynamic.reduce import Reduction, reduction_of
+from datawinnow.dynamic.reduce import Reduction, resolve_reduction
 from datawinnow.dynamic.sampler import PolicySampler
 
 
@@ -32,7 +32,7 @@ def weighted_loss(
     Raises:
         ArgumentError: a loss that is not one number an example, an unknown reduction, a signal missing.
     """
-    reduce = reduction_of(reduction)
+    reduce = resolve_reduction(reduction)
     sampler.observe(index, loss, **signals)
     return reduce(loss, sampler.weight[index])
 

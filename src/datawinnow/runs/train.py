@@ -17,7 +17,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
-from datawinnow.dynamic._saved import spelled
+from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.runs import selection_history as chosen
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.kept_patches import describe_sparsity, write_patches
@@ -99,7 +99,7 @@ def train_run(
         "augment": augment_of(train),
         "recipe": recipe.metadata(),
         "selection": _chosen(selection, about),
-        "policy": None if policy is None else spelled(policy),
+        "policy": None if policy is None else policy_repr(policy),
         "passes": passes,
         "record_plan": record_plan is not None,
         "levels": None if levels is None else levels.to_options(),

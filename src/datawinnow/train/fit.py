@@ -18,7 +18,7 @@ from datawinnow.core.errors import TrainingError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.dynamic.in_batch import InBatch
-from datawinnow.dynamic.reduce import reduction_of
+from datawinnow.dynamic.reduce import resolve_reduction
 from datawinnow.record.recorder import Recorder
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
@@ -103,7 +103,7 @@ def fit(
         in_batch=in_batch,
     )
     model, recipe, ledger, history = state.model, state.recipe, state.ledger, state.history
-    schedule, reduction = schedule_of(recipe.schedule), reduction_of(recipe.reduction)
+    schedule, reduction = schedule_of(recipe.schedule), resolve_reduction(recipe.reduction)
     # the checkpoint may be of an epoch after which `stop` ended the training: then nothing is left to do
     stopped = stop is not None and state.first_epoch > 0 and stop(state.first_epoch - 1)
     with float32_head(model), restore_mode(model), _drop_unfinished_epoch(recorder):

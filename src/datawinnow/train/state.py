@@ -18,8 +18,8 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.batches import Batches, batches_of, check_map_style
 from datawinnow.data.kept import Kept
-from datawinnow.dynamic._saved import spelled
 from datawinnow.dynamic.in_batch import InBatch
+from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.record.recorder import Recorder
 from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.flops import curvature_passes
@@ -150,7 +150,7 @@ def prepare(
     metadata: dict[str, Any] = {}
     saved = None
     if checkpoint is not None:
-        selector_repr = next((spelled(each) for each in (policy, in_batch) if each is not None), "none")
+        selector_repr = next((policy_repr(each) for each in (policy, in_batch) if each is not None), "none")
         metadata = run_identity(dataset, selection, seed=seed, policy=selector_repr, budget=budget)
         saved = load_matching_checkpoint(
             checkpoint, metadata, num_epochs if budget is None else MAX_EPOCHS, None if selects else lengths
