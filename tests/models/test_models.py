@@ -10,10 +10,12 @@ from torch import nn
 
 from datawinnow import models
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.model_names import IMAGE_MODELS, TEXT_MODELS
 from datawinnow.models import MODELS, build, choose
 
-TEXTS = {"text_cnn", "bag_of_embeddings"}
-"""Networks of token ids, which tests/models/test_text_models.py is about."""
+
+def test_the_names_for_help_texts_are_those_of_the_registry():
+    assert {*IMAGE_MODELS, *TEXT_MODELS} == set(MODELS)
 
 
 def conv(before, after, k=3, bias=False):
@@ -75,7 +77,7 @@ PUBLISHED = {
         {},
     ),
     "resnet8": (cifar_resnet(1), {}),
-    # (32-64-128): static.md's trial network
+    # (32-64-128): as in benchmarks of small networks
     "resnet8 wide": (cifar_resnet(1, 32), {"width": 32}),
     "mlp": (3072 * 128 + 128 + 128 * 128 + 128 + 1280 + 10, {}),
 }
@@ -107,7 +109,7 @@ def test_the_number_in_the_name_is_the_number_of_layers(name, layers):
 
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in TEXTS])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in TEXT_MODELS])
 def test_logits_of_every_size(name, size, channels):
     narrow = {} if name == "mlp" else {"width": 8}
     with torch.random.fork_rng():
@@ -288,7 +290,7 @@ def test_a_network_is_chosen_by_size_and_machine_and_says_why(shape, accelerator
         assert isinstance(build(chosen, shape=shape, classes=3), nn.Module)
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"mlp"} - TEXTS))
+@pytest.mark.parametrize("name", sorted(set(IMAGE_MODELS) - {"mlp"}))
 def test_grey_images_go_into_a_network_made_for_colour(name):
     network = build(name, shape=(3, 32, 32), classes=2, width=8).eval()
     x = torch.randn(1, 1, 32, 32)

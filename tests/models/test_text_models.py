@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.reduce import per_example
 from datawinnow.models import build, choose
-from datawinnow.models.tokens import SCALE, SPREAD
+from datawinnow.models.tokens import INITIAL_RANGE, VECTOR_SCALE
 from datawinnow.probe.gradients import gradient_norms, gradient_norms_one_by_one
 from tests.data.texts import write_model
 
@@ -28,7 +28,7 @@ def made(name, **options):
 def literal_cnn(net, words):
     """Kim's network, window by window over the words of one text."""
     zero = torch.zeros(6)
-    vectors = [SCALE * net.embedding.vectors.weight[w] for w in words]
+    vectors = [VECTOR_SCALE * net.embedding.vectors.weight[w] for w in words]
     features = []
     for window, convolution in zip(net.windows, net.convolutions, strict=True):
         answers = []
@@ -40,7 +40,7 @@ def literal_cnn(net, words):
 
 
 def literal_bag(net, words):
-    return net.classifier(sum(SCALE * net.embedding.vectors.weight[w] for w in words) / len(words))
+    return net.classifier(sum(VECTOR_SCALE * net.embedding.vectors.weight[w] for w in words) / len(words))
 
 
 @pytest.mark.parametrize(("name", "literal"), [("text_cnn", literal_cnn), ("bag_of_embeddings", literal_bag)])
@@ -84,8 +84,8 @@ def test_parameter_counts_by_hand():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_vectors_begin_within_the_spread(name):
-    seen = SCALE * made(name).embedding.vectors.weight
-    assert SPREAD / 2 < float(seen.abs().max()) <= SPREAD
+    seen = VECTOR_SCALE * made(name).embedding.vectors.weight
+    assert INITIAL_RANGE / 2 < float(seen.detach().abs().max()) <= INITIAL_RANGE
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,9 +102,9 @@ def test_gradients_of_single_examples_can_be_vectorised(name):
         ("text_cnn", {"shape": (3, 8, 8)}, "takes texts, but an example has shape"),
         ("bag_of_embeddings", {"shape": (4,)}, "takes texts, but an example has shape"),
         ("text_cnn", {"shape": (7,), "vocabulary": 1}, "vocabulary must be an integer of 2 or above"),
-        ("text_cnn", {"shape": (7,), "vocabulary": 9, "windows": []}, "windows must be numbers of words"),
+        ("text_cnn", {"shape": (7,), "vocabulary": 9, "windows": []}, "windows must be integers"),
         ("text_cnn", {"shape": (7,), "vocabulary": 9, "depth": 3}, "no option 'depth'; its options are: width, fil"),
-        ("hf:x", {"shape": (3, 8, 8)}, "takes texts, and the examples are none"),
+        ("hf:x", {"shape": (3, 8, 8)}, "takes texts, but the examples are no texts"),
         ("hf:x", {"shape": (7,), "vocabulary": 9}, "loaded by datawinnow's own vocabulary.*--tokenizer hf:x"),
         ("hf:x", {"shape": (7,), "vocabulary": 9, "tokenizer": "hf:y"}, "loaded by hf:y"),
     ],

@@ -106,7 +106,7 @@ def test_class_to_patch_is_a_row_of_the_softmax():
         x = torch.randn(2, 65, 32)
     attention = network.blocks[0].attn
     with torch.no_grad():
-        q, k, _ = attention.parts(x)
+        q, k, _ = attention.project(x)
         whole = (q @ k.transpose(-2, -1) / 4).softmax(-1)  # a head of 16
         torch.testing.assert_close(attention.class_to_patch(x), whole[:, :, 0, 1:].mean(1))
 

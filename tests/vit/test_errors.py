@@ -36,7 +36,7 @@ def test_options_out_of_range(options, message):
 
 
 def test_a_model_that_is_not_known_says_what_it_needs():
-    with pytest.raises(ArgumentError, match=r"must be a supported vision transformer, got CifarResNet: use datawinnow"):
+    with pytest.raises(ArgumentError, match=r"must be a supported vision transformer, got ResNet: use datawinnow"):
         vit.sparsify(resnet8(classes=3))
     plain = build("vit", shape=(3, 32, 32), classes=3)
     plain.cls_token = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.model_names import IMAGE_MODELS, TEXT_MODELS
 from datawinnow.text.pretrained import is_pretrained
 
 if TYPE_CHECKING:
@@ -272,9 +273,8 @@ class Training:
         typer.Option(
             "--model",
             metavar="NAME",
-            help="mlp, convnet, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16_bn, vit, vit_tiny, vit_small, "
-            "vit_base; for texts text_cnn, bag_of_embeddings or hf:PATH of a transformers model; or module:function "
-            "that returns a torch.nn.Module. Default: one fit for the examples, chosen and told.",
+            help=f"{', '.join(IMAGE_MODELS)}; for texts {', '.join(TEXT_MODELS)} or hf:PATH of a transformers model; "
+            "or module:function that returns a torch.nn.Module. Default: chosen by the kind and size of the examples.",
             rich_help_panel=_TRAIN,
             show_default=False,
         ),

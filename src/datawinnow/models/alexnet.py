@@ -1,4 +1,4 @@
-"""AlexNet for small images, as the condensation papers judge by (Krizhevsky et al. 2012, doi:10.1145/3065386)."""
+"""AlexNet for small images, as in the condensation papers (Krizhevsky et al. 2012, doi:10.1145/3065386)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,21 @@ class AlexNet(nn.Module):
         # 28x28 is padded to 32x32 by the first layer, as in the papers' code
         padding, side = (4, 32) if size == 28 else (2, size)
         self.features = nn.Sequential(
-            nn.Conv2d(channels, width, 5, padding=padding), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-            nn.Conv2d(width, middle, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-            nn.Conv2d(middle, wide, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(wide, middle, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(channels, width, 5, padding=padding),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, middle, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(middle, wide, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(wide, middle, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(middle, middle, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
             nn.Flatten(),
-        )  # fmt: skip
+        )
         self.classifier = nn.Linear(middle * (side // 8) ** 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The mean of a text's word vectors: the fastest network for texts, and blind to their order."""
+"""A linear layer on the mean of a text's word vectors: the fastest network for texts; ignores their order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class BagOfEmbeddings(nn.Module):
     """Mean word vector and a linear layer, as in Joulin et al. (arXiv 1607.01759): (b, length) ids -> (b, classes).
 
     Args:
-        vocabulary: ids are below it; 0 is padding, which no mean counts.
+        vocabulary: number of token ids; 0 is padding, which the mean leaves out.
         classes: number of classes.
-        width: numbers in a word's vector.
+        width: length of a word vector.
     """
 
     def __init__(self, vocabulary: int, classes: int, *, width: int = 128) -> None:
@@ -23,8 +23,8 @@ class BagOfEmbeddings(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (b, classes) of token ids (b, length)."""
-        vectors, there = self.embedding(tokens)
-        logits: Tensor = self.classifier(vectors.sum(dim=1) / token_counts(there))
+        vectors, mask = self.embedding(tokens)
+        logits: Tensor = self.classifier(vectors.sum(dim=1) / token_counts(mask))
         return logits
 
 
@@ -33,7 +33,7 @@ def bag_of_embeddings(*, classes: int, vocabulary: int, width: int = 128) -> Bag
 
     Args:
         classes: number of classes.
-        vocabulary: ids are below it; 0 is padding.
-        width: numbers in a word's vector.
+        vocabulary: number of token ids; 0 is padding.
+        width: length of a word vector.
     """
     return BagOfEmbeddings(vocabulary, classes, width=width)

@@ -1,4 +1,4 @@
-"""Grey images for a network made for colour; anything else that does not fit is an error that says so."""
+"""Grey images as input of a network for colour images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datawinnow.core.errors import ArgumentError
 
 
 def as_channels(x: Tensor, channels: int) -> Tensor:
-    """Images (b, c, h, w) with the channels that a network takes.
+    """Images (b, c, h, w) with as many channels as a network takes.
 
-    A single channel is shown to a network of several as the same grey in each, without a copy: so a network named as in
-    the papers, which take colour, also trains on grey images.
+    A single channel is repeated in each, without a copy, so that the papers' networks, made for colour, also train on
+    grey images.
 
     Raises:
-        ArgumentError: another number of channels, or no images.
+        ArgumentError: another number of channels, or ``x`` is no batch of images.
     """
     if x.ndim != 4:
         raise ArgumentError(

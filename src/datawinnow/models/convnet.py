@@ -13,14 +13,14 @@ from datawinnow.models.channels import as_channels
 
 Norm = Literal["instance", "batch", "group", "layer", "none"]
 Act = Literal["relu", "leaky_relu", "sigmoid", "silu"]
-Pool = Literal["avg", "max", "none"]
+Pool2d = Literal["avg", "max", "none"]
 ACTS: dict[Act, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "leaky_relu": lambda: nn.LeakyReLU(0.01),
     "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
 }
-POOLS: dict[Pool, Callable[[], nn.Module]] = {
+POOLS: dict[Pool2d, Callable[[], nn.Module]] = {
     "avg": lambda: nn.AvgPool2d(2),
     "max": lambda: nn.MaxPool2d(2),
     "none": nn.Identity,
@@ -57,7 +57,7 @@ class ConvNet(nn.Module):
         width: channels of every block (128 in the papers).
         norm: normalisation of every block (instance in the papers).
         act: activation of every block (ReLU in the papers).
-        pool: 2x2 pooling of every block (average in the papers); with ``"none"`` nothing is halved.
+        pool: 2x2 pooling of every block (average in the papers); ``"none"`` keeps the size.
 
     Raises:
         ArgumentError: an image too small to be halved ``depth`` times, or an unknown norm, activation or pooling.
@@ -73,7 +73,7 @@ class ConvNet(nn.Module):
         width: int = 128,
         norm: Norm = "instance",
         act: Act = "relu",
-        pool: Pool = "avg",
+        pool: Pool2d = "avg",
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -86,18 +86,18 @@ class ConvNet(nn.Module):
                 f"few: give a smaller depth or a larger size"
             )
         blocks: list[nn.Module] = []
-        before = channels
+        in_channels = channels
         for level in range(depth):
-            # 28x28 is padded to 32x32 by the first layer, as in the papers' code
+            # the first layer pads 28x28 to 32x32, as in the papers' code
             padding = 3 if level == 0 and size == 28 else 1
             side = (32 if size == 28 else size) >> level * halved
             blocks += [
-                nn.Conv2d(before, width, 3, padding=padding),
+                nn.Conv2d(in_channels, width, 3, padding=padding),
                 norm_layer(norm, width, side),
                 ACTS[act](),
                 POOLS[pool](),
             ]
-            before = width
+            in_channels = width
         self.features = nn.Sequential(*blocks, nn.Flatten())
         side = (32 if size == 28 else size) >> depth * halved
         self.classifier = nn.Linear(width * side * side, classes)
@@ -117,8 +117,9 @@ def convnet(
     width: int = 128,
     norm: Norm = "instance",
     act: Act = "relu",
-    pool: Pool = "avg",
+    pool: Pool2d = "avg",
 ) -> ConvNet:
     """The ConvNet of the condensation papers; see `ConvNet` for the arguments."""
-    shape = {"channels": channels, "size": size, "depth": depth, "width": width}
-    return ConvNet(classes=classes, **shape, norm=norm, act=act, pool=pool)
+    return ConvNet(
+        classes=classes, channels=channels, size=size, depth=depth, width=width, norm=norm, act=act, pool=pool
+    )

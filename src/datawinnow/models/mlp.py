@@ -19,7 +19,7 @@ class MLP(nn.Module):
 
     def __init__(self, features: int, classes: int, *, width: int = 128, depth: int = 2) -> None:
         super().__init__()
-        sizes = [features] + [width] * depth
+        sizes = [features, *[width] * depth]
         self.hidden = nn.Sequential(
             nn.Flatten(),
             *(layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())),
@@ -39,7 +39,7 @@ def mlp(*, classes: int, channels: int = 1, size: int = 8, features: int | None 
         classes: number of classes.
         channels: channels of an image.
         size: height and width of an image.
-        features: numbers in one example, if it is no image.
+        features: numbers in one example, if it is not an image.
         width: units of each hidden layer.
     """
     return MLP(features if features is not None else channels * size * size, classes, width=width)

@@ -15,17 +15,17 @@ from datawinnow.models.tokens import TokenEmbedding, check_vocabulary
 class TextCNN(nn.Module):
     """CNN-rand of arXiv 1408.5882: (b, length) token ids -> (b, classes) logits.
 
-    Filters over 3, 4 and 5 neighbouring words, the largest answer of each over the text, dropout, a linear layer.
-    Each end of a text is met by windows that reach beyond it, so that a text of one word has windows too; a window of
-    padding alone has no say, so that an answer does not depend on what an example is padded to.
+    Filters over 3, 4 and 5 neighbouring words, the maximum of each over the text, dropout, a linear layer. Windows may
+    reach beyond both ends, so that a text of one word has windows too. Windows over padding alone are masked, so that
+    logits do not depend on the length to which an example is padded.
 
     Args:
-        vocabulary: ids are below it; 0 is padding.
+        vocabulary: number of token ids; 0 is padding.
         classes: number of classes.
-        width: numbers in a word's vector.
-        filters: of each window.
-        windows: words that a filter sees.
-        dropout: share of the features left out in training.
+        width: length of a word vector.
+        filters: number of filters of each window size.
+        windows: window sizes in words.
+        dropout: probability of dropping a feature in training.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TextCNN(nn.Module):
     ) -> None:
         super().__init__()
         if not windows or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in windows):
-            raise ArgumentError(f"windows must be numbers of words, each 1 or above, got {list(windows)}")
+            raise ArgumentError(f"windows must be integers, each at least 1, got {list(windows)}")
         self.windows = tuple(windows)
         self.embedding = TokenEmbedding(check_vocabulary(vocabulary), width)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, filters, w, padding=w - 1) for w in windows)
@@ -49,17 +49,19 @@ class TextCNN(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (b, classes) of token ids (b, length)."""
-        vectors, there = self.embedding(tokens)
-        vectors, there = vectors.transpose(1, 2), there.transpose(1, 2)  # (b, width, length), (b, 1, length)
+        vectors, mask = self.embedding(tokens)
+        vectors, mask = vectors.transpose(1, 2), mask.transpose(1, 2)  # (b, width, length), (b, 1, length)
         pooled = []
         for window, convolution in zip(self.windows, self.convolutions, strict=True):
-            answers = F.relu(convolution(vectors))  # (b, filters, length + window - 1)
-            # a window reaches back from its last word: it sees a text for window - 1 places beyond its end
+            responses = F.relu(convolution(vectors))  # (b, filters, length + window - 1)
+            # position i of the responses covers words i - window + 1 to i: it counts if any of them is no padding
             reach = window - 1
-            seen = F.pad(there, (0, reach))
+            covers_text = F.pad(mask, (0, reach))
             for back in range(1, reach + 1):
-                seen = seen | F.pad(there, (back, reach - back))
-            pooled.append((answers * seen.to(answers.dtype)).amax(dim=2))  # no answer is below 0
+                covers_text = covers_text | F.pad(mask, (back, reach - back))
+            pooled.append(
+                (responses * covers_text.to(responses.dtype)).amax(dim=2)
+            )  # masked: 0, the least that ReLU gives
         logits: Tensor = self.classifier(self.dropout(torch.cat(pooled, dim=1)))
         return logits
 
@@ -73,14 +75,14 @@ def text_cnn(
     windows: Sequence[int] = (3, 4, 5),
     dropout: float = 0.5,
 ) -> TextCNN:
-    """Kim's network for sentences, its word vectors learned from nothing.
+    """Kim's network for sentences, with word vectors trained from scratch.
 
     Args:
         classes: number of classes.
-        vocabulary: ids are below it; 0 is padding.
-        width: numbers in a word's vector; 300 in the paper.
-        filters: of each window, as in the paper.
-        windows: words that a filter sees, as in the paper.
+        vocabulary: number of token ids; 0 is padding.
+        width: length of a word vector; 300 in the paper.
+        filters: number of filters of each window size, as in the paper.
+        windows: window sizes in words, as in the paper.
         dropout: as in the paper.
     """
     return TextCNN(vocabulary, classes, width=width, filters=filters, windows=windows, dropout=dropout)

@@ -1,11 +1,9 @@
-"""Vision transformers: ViT and DeiT (Dosovitskiy et al., arXiv 2010.11929; Touvron et al., arXiv 2012.12877), and toys.
+"""Vision transformers: ViT and DeiT (Dosovitskiy et al., arXiv 2010.11929; Touvron et al., arXiv 2012.12877).
 
 Parameters are named as in the published DeiT checkpoints, so their weights load.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +15,7 @@ from datawinnow.models.channels import as_channels
 
 
 class PatchEmbedding(nn.Module):
-    """An image cut into squares, each a token: (b, channels, h, w) -> (b, patches, width), row by row."""
+    """One token a square of the image: (b, channels, h, w) -> (b, patches, width), row by row."""
 
     def __init__(self, channels: int, patch: int, width: int) -> None:
         super().__init__()
@@ -32,8 +30,8 @@ class PatchEmbedding(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention through torch's fused kernel.
 
-    That kernel keeps no attention map. What a class token attends to is one row of it, and `class_to_patch` computes
-    that row alone from the queries and keys, beside the kernel: the outputs stay the kernel's, to the bit.
+    That kernel returns no attention map. `class_to_patch` computes the one row of it that belongs to the class token,
+    from the queries and keys, beside the kernel, whose outputs are unchanged to the bit.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -43,7 +41,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (b, heads, n, head_dim), of tokens (b, n, width)."""
         b, n, _ = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
@@ -51,20 +49,20 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n, width) -> (b, n, width)."""
-        q, k, v = self.parts(x)
+        q, k, v = self.project(x)
         attended: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape))
         return attended
 
     def class_to_patch(self, x: Tensor, prefix: int = 1) -> Tensor:
         """(b, n - prefix) attention of the first token to the patches of (b, n, width), the mean over the heads."""
-        q, k, _ = self.parts(x)
+        q, k, _ = self.project(x)
         row = (q[:, :, :1] @ k.transpose(-2, -1) * self.scale).float().softmax(-1)
-        found: Tensor = row[:, :, 0, prefix:].mean(1)
-        return found
+        attention: Tensor = row[:, :, 0, prefix:].mean(1)
+        return attention
 
 
-class Feed(nn.Module):
-    """The two layers after attention, with GELU between: (b, n, width) -> (b, n, width)."""
+class FeedForward(nn.Module):
+    """Two linear layers with GELU between: (b, n, width) -> (b, n, width)."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -78,7 +76,8 @@ class Feed(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., arXiv 1603.09382): a branch is left out for some examples of a training batch."""
+    """Stochastic depth (Huang et al., arXiv 1603.09382): in training a branch is skipped for randomly drawn
+    examples."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -93,14 +92,14 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to what came in."""
+    """Attention and feed-forward, each with layer norm before it and a residual connection."""
 
     def __init__(self, width: int, heads: int, ratio: float, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Feed(width, int(width * ratio))
+        self.mlp = FeedForward(width, int(width * ratio))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ class VisionTransformer(nn.Module):
         channels: channels of an image.
         size: height and width of an image.
         patch: height and width of a patch; it divides ``size``.
-        width: numbers in a token.
+        width: length of a token.
         depth: blocks.
         heads: attention heads; they divide ``width``.
         ratio: width of the feed-forward layer over ``width``.
@@ -205,15 +204,23 @@ def vit(
         classes: number of classes.
         channels: channels of an image.
         size: height and width of an image.
-        width: numbers in a token.
+        width: length of a token.
         depth: blocks.
-        heads: attention heads; one for each 16 of ``width`` unless told.
-        patch: pixels of a patch; `patch_for` unless told.
+        heads: attention heads; by default one for each 16 of ``width``.
+        patch: pixels of a patch; by default `patch_for`.
         drop_path: stochastic depth.
     """
     heads = heads or max(1, width // 16)
-    shape: dict[str, Any] = {"channels": channels, "size": size, "patch": patch or patch_for(size)}
-    return VisionTransformer(classes=classes, width=width, depth=depth, heads=heads, drop_path=drop_path, **shape)
+    return VisionTransformer(
+        classes=classes,
+        channels=channels,
+        size=size,
+        patch=patch or patch_for(size),
+        width=width,
+        depth=depth,
+        heads=heads,
+        drop_path=drop_path,
+    )
 
 
 def vit_tiny(
@@ -233,15 +240,22 @@ def vit_tiny(
         classes: number of classes.
         channels: channels of an image.
         size: height and width of an image.
-        width: numbers in a token; a head has 64 of them.
+        width: length of a token; a head has 64 of them.
         depth: blocks.
-        patch: pixels of a patch; `patch_for` unless told: 16 at 224, 4 at 32.
+        patch: pixels of a patch; by default `patch_for`: 16 at 224, 4 at 32.
         drop_path: stochastic depth; 0.1 in DeiT's recipe.
         distilled: with a distillation token.
     """
-    how: dict[str, Any] = {"patch": patch or patch_for(size), "heads": max(1, width // 64), "distilled": distilled}
     return VisionTransformer(
-        classes=classes, channels=channels, size=size, width=width, depth=depth, drop_path=drop_path, **how
+        classes=classes,
+        channels=channels,
+        size=size,
+        patch=patch or patch_for(size),
+        width=width,
+        depth=depth,
+        heads=max(1, width // 64),
+        drop_path=drop_path,
+        distilled=distilled,
     )
 
 
@@ -257,8 +271,16 @@ def vit_small(
     distilled: bool = False,
 ) -> VisionTransformer:
     """DeiT-S: 384 wide, 6 heads, 22 million parameters; arguments as in `vit_tiny`."""
-    how: dict[str, Any] = {"patch": patch, "distilled": distilled, "drop_path": drop_path}
-    return vit_tiny(classes=classes, channels=channels, size=size, width=width, depth=depth, **how)
+    return vit_tiny(
+        classes=classes,
+        channels=channels,
+        size=size,
+        width=width,
+        depth=depth,
+        patch=patch,
+        drop_path=drop_path,
+        distilled=distilled,
+    )
 
 
 def vit_base(
@@ -273,8 +295,16 @@ def vit_base(
     distilled: bool = False,
 ) -> VisionTransformer:
     """ViT-B and DeiT-B: 768 wide, 12 heads, 86 million parameters; arguments as in `vit_tiny`."""
-    how: dict[str, Any] = {"patch": patch, "distilled": distilled, "drop_path": drop_path}
-    return vit_tiny(classes=classes, channels=channels, size=size, width=width, depth=depth, **how)
+    return vit_tiny(
+        classes=classes,
+        channels=channels,
+        size=size,
+        width=width,
+        depth=depth,
+        patch=patch,
+        drop_path=drop_path,
+        distilled=distilled,
+    )
 
 
 def patch_for(size: int) -> int:
@@ -283,5 +313,5 @@ def patch_for(size: int) -> int:
     >>> [patch_for(size) for size in (8, 28, 32, 64, 224, 30)]
     [2, 4, 4, 8, 16, 3]
     """
-    most = 2 if size <= 16 else 4 if size <= 48 else 8 if size <= 96 else 16
-    return next(patch for patch in range(most, 0, -1) if size % patch == 0)
+    largest = 2 if size <= 16 else 4 if size <= 48 else 8 if size <= 96 else 16
+    return next(patch for patch in range(largest, 0, -1) if size % patch == 0)

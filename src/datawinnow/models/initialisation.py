@@ -6,7 +6,7 @@ from torch import nn
 
 
 def he_fan_out(network: nn.Module) -> None:
-    """Convolutions from N(0, 2 / (k * k * out)), norms at (1, 0): what the DUAL code does (static.md 2.1)."""
+    """Convolutions from N(0, 2 / (k * k * out)), norms at (1, 0), as in the DUAL paper's code (arXiv 2502.06905)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
