@@ -235,7 +235,7 @@ def test_batch_norm_without_statistics_is_no_answer_for_one_example():
     model = made(lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 4)))
     with pytest.raises(ArgumentError, match=r"the layer '1' normalises by the batch.*grad_norm, curvature of a single"):
         probe(model, vectors(), arrays=("features", "grad_norm", "curvature"))
-    assert "answers depend on batch=" in probe(model, vectors()).notes[0]
+    assert "outputs depend on batch=" in probe(model, vectors()).notes[0]
 
 
 class Short(nn.Module):
@@ -251,11 +251,11 @@ class Short(nn.Module):
     ("change", "message"),
     [
         ({"arrays": ("features", "loss")}, "arrays must be one of 'features', 'probs', .* got 'loss'"),
-        ({"arrays": ()}, "arrays is empty: ask for some of features, probs, grad_norm"),
+        ({"arrays": ()}, "arrays is empty: name some of features, probs, grad_norm"),
         ({"batch": 0}, "batch must be a whole number .* got 0"),
         ({"chunk": 0}, "chunk must be a whole number .* got 0"),
         ({"prefix": "test_"}, "prefix must be one of '', 'val_', got 'test_'"),
-        ({"h": 2.0}, "h=2.0 is no option of features, probs; it is one of curvature, which is not asked for"),
+        ({"h": 2.0}, "h=2.0 is no option of features, probs; it is one of curvature, not among the arrays"),
         ({"arrays": "curvature", "steps": 3}, "steps=3 is no option of curvature; there are: curvature: h, mode"),
         ({"device": "meta"}, r"is on cpu, but device='meta': move it there with model.to\('meta'\)"),
         ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'gpu'"),
@@ -312,7 +312,7 @@ def test_a_number_that_is_none_names_its_example(array):
 def test_an_array_that_was_not_made_says_so():
     found = probe(mlp(), vectors())
     with pytest.raises(
-        MissingArrayError, match=r"'curvature' was not probed .there are: features, probs, labels.; ask"
+        MissingArrayError, match=r"'curvature' was not probed .there are: features, probs, labels.; name it"
     ):
         found["curvature"]
     assert "curvature" not in found

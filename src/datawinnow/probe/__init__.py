@@ -1,4 +1,4 @@
-"""What a trained model says of each example: features, probabilities, norms of gradients, distance to the boundary.
+"""Arrays of every example from a trained model: features, probabilities, gradient norms, boundary distances.
 
 >>> import torch, datawinnow as dw
 >>> from datawinnow.probe import probe

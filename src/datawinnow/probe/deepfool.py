@@ -1,4 +1,4 @@
-"""How far an example is from where the model's answer changes: DeepFool (arXiv 1511.04599)."""
+"""Distance of an example from where the model's prediction changes: DeepFool (arXiv 1511.04599)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from datawinnow.core.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Walk:
-    """What `deepfool` found.
+    """Result of `deepfool`.
 
     Attributes:
-        distance: (b,) L2 norm of the way to the boundary; NaN where the logits or their slopes are.
-        reached: (b,) bool, whether the answer changed.
-        flat: (b,) bool, where the logits did not change with the input, so that there was no way to go.
+        distance: (b,) L2 norm of the change that reaches the boundary; NaN where the logits or their gradients are NaN.
+        reached: (b,) bool, whether the prediction changed.
+        flat: (b,) bool, where the logits do not change with the input, so that there is no direction to go.
         forward: examples passed forward.
         backward: gradients of one class of one example.
     """
@@ -41,21 +41,22 @@ def deepfool(
     overshoot: float = 0.02,
     candidates: int | None = None,
 ) -> Walk:
-    """L2 length of a small change to each input that changes the model's answer (algorithm 2 of arXiv 1511.04599).
+    """L2 norm of a small change to each input that changes the model's prediction (algorithm 2 of arXiv 1511.04599).
 
-    From the model's own answer k (not the label: an example that is misclassified has a distance too), each step goes
+    From the predicted class k (not the label: a misclassified example has a distance too), each step goes
     to the nearest boundary of the linearised classifier: with w_l = grad f_l - grad f_k and f'_l = f_l - f_k it is
     r = |f'_l| / ||w_l||^2 w_l, at the l of smallest |f'_l| / ||w_l||. It ends when x + (1 + overshoot) * (sum of r) has
-    another answer. The distance is || sum of r ||_2, without the overshoot: of a linear model the distance itself.
+    another prediction. The distance is || sum of r ||_2, without the overshoot: exact for a linear model.
     The authors' code goes on from the overshot point, tries the 10 best classes only (``candidates=10``), and adds
     1e-4 to each step.
 
     Args:
-        model: gives logits (b, c), each row from its own example only (evaluation mode).
+        model: returns logits (b, c), each row from its example alone (evaluation mode).
         x: (b, ...) floating-point inputs, normalised as in training: that is the unit of the distance.
-        max_iter: steps at most.
-        overshoot: how much further than the boundary the answer is looked at.
-        candidates: classes tried, those of highest logits at the start, the model's answer among them; all unless told.
+        max_iter: maximum number of steps.
+        overshoot: fraction of the distance by which a step passes the boundary before the prediction is compared.
+        candidates: number of classes tried, those of highest logits at the start, the predicted one included; None for
+            all.
 
     Raises:
         ArgumentError: whole-number inputs, an option out of range, or fewer than two classes.
@@ -76,11 +77,11 @@ def deepfool(
     active = torch.arange(len(x), device=x.device)
     forward, backward = len(x), 0
     for _ in range(max_iter):
-        step, length = _step(model, x[active] + walked[active], order[active])
+        step, length = _boundary_step(model, x[active] + walked[active], order[active])
         walked[active] += step
-        answer = model(x[active] + (1 + overshoot) * walked[active]).argmax(dim=1)
+        prediction = model(x[active] + (1 + overshoot) * walked[active]).argmax(dim=1)
         forward, backward = forward + len(active), backward + len(active) * order.shape[1]
-        reached[active] = (answer != order[active, 0]) | (length == 0)  # a step of zero: on the boundary
+        reached[active] = (prediction != order[active, 0]) | (length == 0)  # a step of zero: on the boundary
         flat[active] = length.isinf()
         active = active[~((reached | flat)[active] | length.isnan())]
         if len(active) == 0:
@@ -89,7 +90,7 @@ def deepfool(
     return Walk(distance, reached, flat, forward, backward)
 
 
-def _step(model: Callable[[Tensor], Tensor], x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+def _boundary_step(model: Callable[[Tensor], Tensor], x: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     """(b, ...) step to the nearest boundary of the linearised classifier, and its length (b,); inf where there is none.
 
     Class by class, with a running minimum: all gradients at once would be (b, c, ...).
@@ -97,25 +98,25 @@ def _step(model: Callable[[Tensor], Tensor], x: Tensor, order: Tensor) -> tuple[
     shape = (-1, *[1] * (x.ndim - 1))
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        logits = model(leaf.clone()).gather(1, order)  # (b, candidates), the model's answer first
+        logits = model(leaf.clone()).gather(1, order)  # (b, candidates), the predicted class first
         if not logits.requires_grad:
             raise ArgumentError(
                 "the model's logits have no gradient: it works without gradients (torch.no_grad, detach)"
             )
-        own = _slope(logits[:, 0], leaf)
+        predicted = _input_gradient(logits[:, 0], leaf)
         nearest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
         step = torch.zeros_like(x)
         for k in range(1, order.shape[1]):
-            normal = _slope(logits[:, k], leaf) - own
+            normal = _input_gradient(logits[:, k], leaf) - predicted
             size = torch.linalg.vector_norm(normal.flatten(1), dim=1)
             gap = (logits[:, k] - logits[:, 0]).detach().abs().to(x.dtype)
             length = torch.where(size == 0, torch.inf, gap / size)
-            closer = (length < nearest) | length.isnan()  # a number that is none must show
+            closer = (length < nearest) | length.isnan()  # so that NaN is not lost
             nearest = torch.where(closer, length, nearest)
             step = torch.where(closer.view(shape), (length / size).view(shape) * normal, step)
     return step.detach(), nearest
 
 
-def _slope(values: Tensor, leaf: Tensor) -> Tensor:
-    (found,) = torch.autograd.grad(values.sum(), leaf, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(leaf) if found is None else found
+def _input_gradient(values: Tensor, leaf: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(values.sum(), leaf, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(leaf) if gradient is None else gradient

@@ -1,4 +1,4 @@
-"""Gradients of single examples: their norm over all parameters (GraNd), and the last layer's written out."""
+"""Gradients of single examples: their norm over all parameters (GraNd), and those of the last layer in full."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 
 GRADIENT_BYTES = 1 << 29
-"""Of gradients in memory at once, from which the size of a chunk follows."""
+"""Bytes of gradients in memory at once, from which the size of a chunk follows."""
 EXPLICIT_BYTES = 1 << 30
-"""Above this the last layer's gradients are not written out."""
+"""Bytes above which the last layer's gradients are not computed in full."""
 
 
 def loss_of(logits: Tensor, y: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def loss_of(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def gradient_chunk(model: nn.Module) -> int:
-    """How many examples' gradients are made at once, 1 to 128."""
+    """Number of examples whose gradients are computed at once, 1 to 128."""
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     return max(1, min(128, GRADIENT_BYTES // max(size, 1)))
 
@@ -33,14 +33,14 @@ def gradient_chunk(model: nn.Module) -> int:
 def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, *, chunk: int | None = None) -> Tensor:
     """L2 norm of the gradient of each example's loss with respect to all parameters, by `torch.func`.
 
-    GraNd (Paul et al., arXiv 2107.07075, definition 2.1) for one model. The mode is left as it is; in evaluation mode
-    batch norm does not mix the examples. Parameters that are frozen count as the others do.
+    GraNd (Paul et al., arXiv 2107.07075, definition 2.1) for one model. The model's mode is not changed; in
+    evaluation mode batch norm does not mix the examples. Frozen parameters count as the others do.
 
     Args:
-        model: gives logits (1, c) of one example.
+        model: returns logits (1, c) of one example.
         x: (b, ...) inputs.
         y: (b,) int64 class ids.
-        chunk: examples at once; from the number of parameters unless told.
+        chunk: examples at once; by default from the number of parameters.
 
     Returns:
         (b,) norms, float32 (float64 of a float64 model).
@@ -55,21 +55,21 @@ def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, *, chunk: int | None 
     def norm(xi: Tensor, yi: Tensor) -> Tensor:
         return _norm(list(slope(parameters, xi, yi).values()))
 
-    with warnings.catch_warnings():  # that an operation has no batched form yet is slow, not wrong
+    with warnings.catch_warnings():  # an operation without a batched form is slow, not wrong
         warnings.simplefilter("ignore", UserWarning)
-        found: Tensor = vmap(norm, chunk_size=chunk or gradient_chunk(model))(x, y)
-    return found.detach()
+        norms: Tensor = vmap(norm, chunk_size=chunk or gradient_chunk(model))(x, y)
+    return norms.detach()
 
 
 def gradient_norms_one_by_one(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """`gradient_norms`, an example at a time: slower, and for any model."""
+    """`gradient_norms`, one example at a time: slower, but for any model."""
     parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.is_floating_point()}
     norms = []
     for i in range(len(x)):
         with torch.enable_grad():
             loss = loss_of(functional_call(model, parameters, (x[i : i + 1],)), y[i : i + 1])
-            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        norms.append(_norm([g for g in found if g is not None]))
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        norms.append(_norm([g for g in gradients if g is not None]))
     return torch.stack(norms)
 
 
@@ -79,21 +79,21 @@ def _norm(gradients: list[Tensor]) -> Tensor:
 
 
 def last_layer_gradient(features: Tensor, probs: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of each example's cross-entropy with respect to the last linear layer, written out.
+    """The gradient of each example's cross-entropy with respect to the last linear layer, in full.
 
-    For looking at and for tests, of a few rows: methods work from the factors, since with e = probs - onehot(labels)
-    and h = features the gradient of class k's weights is e_k h and that of its bias e_k.
+    For inspection and tests, of a few rows: methods work with the factors, since with e = probs - onehot(labels) and
+    h = features the gradient of class k's weights is e_k h and that of its bias e_k.
 
     Args:
-        features: (m, d) what goes into the layer.
-        probs: (m, c) softmax of what comes out.
+        features: (m, d) input of the layer.
+        probs: (m, c) softmax of its output.
         labels: (m,) int64 class ids.
 
     Returns:
         (m, c * (d + 1)): for each class its d weights, then its bias.
 
     Raises:
-        ArgumentError: shapes or labels that do not fit, or more than a gigabyte.
+        ArgumentError: shapes or labels that do not fit, or gradients of more than a gigabyte.
     """
     features, probs = check.array("features", features, "n,d"), check.array("probs", probs, "n,c")
     labels = check.labels("labels", labels)

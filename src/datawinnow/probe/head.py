@@ -1,4 +1,4 @@
-"""The head of any network: the linear layer whose output are the logits, found by running it."""
+"""Finds the head of a network, the linear layer whose output are the logits, by running the network."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BACKBONE = "a backbone without a head can be probed as torch.nn.Sequential(backb
 
 @dataclass(frozen=True)
 class Head:
-    """Where the features go in and the logits come out.
+    """The layer that takes the features and returns the logits.
 
     Attributes:
         name: dotted name in the model.
         module: the layer.
-        logits: whether the logits are its output, and not what the model returns.
+        logits: whether the logits are its output instead of the model's.
         linear: whether the last layer's gradient follows from features and probabilities.
-        notes: what a user should know of it.
+        notes: remarks for the user.
     """
 
     name: str
@@ -42,12 +42,12 @@ class _Call:
 
 
 class Tapped(nn.Module):
-    """A model that gives logits alone, and remembers what went into its head.
+    """A model that returns logits, and remembers the input of its head.
 
     Attributes:
         model: the model.
         head: of it.
-        features: what went into the head last, (b, ...), if ``remember`` is set.
+        features: (b, ...) last input of the head, if ``remember`` is set.
         remember: whether to keep it.
     """
 
@@ -72,11 +72,11 @@ class Tapped(nn.Module):
             )
         return logits
 
-    def taken(self, count: int) -> Tensor:
-        """(count, d) features of the last call, which are then forgotten.
+    def take_features(self, count: int) -> Tensor:
+        """(count, d) features of the last call, which are then released.
 
         Raises:
-            ArgumentError: the head did not run, or not once an example.
+            ArgumentError: the head did not run, or not once per example.
         """
         features, self.features = self.features, None
         if features is None:
@@ -89,7 +89,7 @@ class Tapped(nn.Module):
         return features.flatten(1)
 
     def note_call(self, inputs: Any, output: Any) -> None:
-        """Keep what the head was given and gave."""
+        """Keep the input and output of the head."""
         if self.remember:
             self.features = inputs.clone() if isinstance(inputs, Tensor) else None
         if self.from_head:
@@ -99,7 +99,7 @@ class Tapped(nn.Module):
 
 @contextmanager
 def tapped(model: nn.Module, head: Head) -> Iterator[Tapped]:
-    """``model`` with a tap on ``head``, which is taken off in the end."""
+    """``model`` with a hook on ``head``, which is removed at the end."""
     tap = Tapped(model, head)
 
     def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -116,41 +116,41 @@ def tapped(model: nn.Module, head: Head) -> Iterator[Tapped]:
 def find_head(model: nn.Module, x: Tensor, head: nn.Module | str | None = None) -> Head:
     """The head of ``model``: the last linear layer to run whose output is what the model returns.
 
-    Not the last that is registered: a network may run its layers in another order. A head that is told may be any
-    module. If it is a linear layer, the logits are its output, whatever the model makes of them afterwards: so
-    features, probabilities and the last layer's gradient fit together.
+    The last to run is not the last registered: a network may run its layers in another order. A ``head`` that is
+    passed may be any module. If it is a linear layer, the logits are its output even where the model changes them
+    afterwards, so that features, probabilities and the last layer's gradient fit together.
 
     Args:
-        model: the network, in the mode in which it is to be probed.
+        model: the network, in the mode in which it is probed.
         x: (b, ...) a few examples.
-        head: the layer or its dotted name, where it cannot be found.
+        head: the layer or its dotted name, for networks whose head cannot be found.
 
     Raises:
-        ArgumentError: there is none to be found, or the one that was told is none, saying what to pass.
+        ArgumentError: no head is found, or ``head`` is no module of the model; the error says what to pass.
     """
-    told = None if head is None else _told(model, head)
-    wanted = {
+    chosen = None if head is None else _module_of(model, head)
+    candidates = {
         name: module
         for name, module in model.named_modules()
-        if (isinstance(module, nn.Linear) if told is None else module is told[1])
+        if (isinstance(module, nn.Linear) if chosen is None else module is chosen[1])
     }
-    returned, calls = _run(model, x, wanted)
-    if told is None:
-        return _found(model, returned, calls)
-    name, module = told
+    returned, calls = _run_with_hooks(model, x, candidates)
+    if chosen is None:
+        return _head_of_calls(model, returned, calls)
+    name, module = chosen
     if not calls:
         raise ArgumentError(
             f"head={name!r} does not run in the model {type(model).__name__}; it runs {_linears(model)}"
         )
     if not isinstance(module, nn.Linear):
         return Head(name, module, linear=False, notes=(f"the head {name!r} is no linear layer",))
-    if _same(calls[-1].output, returned):
-        return Head(name, module, notes=_shared(name, calls))
+    if _equal_values(calls[-1].output, returned):
+        return Head(name, module, notes=_repeated_call_notes(name, calls))
     note = f"the logits are the output of the head {name!r}, which is not what the model returns"
-    return Head(name, module, logits=True, notes=(note, *_shared(name, calls)))
+    return Head(name, module, logits=True, notes=(note, *_repeated_call_notes(name, calls)))
 
 
-def _told(model: nn.Module, head: nn.Module | str) -> tuple[str, nn.Module]:
+def _module_of(model: nn.Module, head: nn.Module | str) -> tuple[str, nn.Module]:
     modules = dict(model.named_modules())
     if isinstance(head, str):
         if head not in modules or head == "":
@@ -168,17 +168,17 @@ def _told(model: nn.Module, head: nn.Module | str) -> tuple[str, nn.Module]:
     )
 
 
-def _run(model: nn.Module, x: Tensor, wanted: dict[str, nn.Module]) -> tuple[Any, list[_Call]]:
+def _run_with_hooks(model: nn.Module, x: Tensor, modules: dict[str, nn.Module]) -> tuple[Any, list[_Call]]:
     calls: list[_Call] = []
 
     def listener(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            # copied: what the model then does to it in place must not show here
+            # copied: the model may change it in place afterwards
             calls.append(_Call(name, module, output.clone() if isinstance(output, Tensor) else output))
 
         return hook
 
-    handles = [module.register_forward_hook(listener(name)) for name, module in wanted.items()]
+    handles = [module.register_forward_hook(listener(name)) for name, module in modules.items()]
     try:
         return model(x.clone()), calls
     finally:
@@ -186,7 +186,7 @@ def _run(model: nn.Module, x: Tensor, wanted: dict[str, nn.Module]) -> tuple[Any
             handle.remove()
 
 
-def _found(model: nn.Module, returned: Any, calls: list[_Call]) -> Head:
+def _head_of_calls(model: nn.Module, returned: Any, calls: list[_Call]) -> Head:
     kind = type(model).__name__
     if not isinstance(returned, Tensor) or returned.ndim != 2:
         shown = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
@@ -200,8 +200,10 @@ def _found(model: nn.Module, returned: Any, calls: list[_Call]) -> Head:
             f"dotted name) whose input are the features. {BACKBONE[0].upper()}{BACKBONE[1:]}"
         )
     for call in reversed(calls):
-        if _same(call.output, returned):
-            return Head(call.name, call.module, notes=_shared(call.name, [c for c in calls if c.name == call.name]))
+        if _equal_values(call.output, returned):
+            return Head(
+                call.name, call.module, notes=_repeated_call_notes(call.name, [c for c in calls if c.name == call.name])
+            )
     last = calls[-1].name
     raise ArgumentError(
         f"what the model {kind} returns is the output of none of its linear layers (the last to run is {last!r}): "
@@ -210,7 +212,7 @@ def _found(model: nn.Module, returned: Any, calls: list[_Call]) -> Head:
     )
 
 
-def _same(output: Any, returned: Any) -> bool:
+def _equal_values(output: Any, returned: Any) -> bool:
     """Whether two tensors hold the same numbers, whatever their shape and type."""
     if not isinstance(output, Tensor) or not isinstance(returned, Tensor) or output.numel() != returned.numel():
         return False
@@ -218,7 +220,7 @@ def _same(output: Any, returned: Any) -> bool:
     return torch.allclose(flat, returned, rtol=0, atol=0, equal_nan=True)
 
 
-def _shared(name: str, calls: list[_Call]) -> tuple[str, ...]:
+def _repeated_call_notes(name: str, calls: list[_Call]) -> tuple[str, ...]:
     if len(calls) < 2:
         return ()
     return (

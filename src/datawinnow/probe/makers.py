@@ -1,4 +1,4 @@
-"""The numbers that take more than a forward pass: one maker an array, with its options and what it cost."""
+"""Arrays that take more than a forward pass: each has a maker, with its options and its cost."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from datawinnow.core.rng import stream
 from datawinnow.probe.deepfool import deepfool
 from datawinnow.probe.gradients import gradient_norms, gradient_norms_one_by_one
 
-CHUNK = 100
-"""Examples whose activations are kept for a backward pass at once, unless told."""
+GRADIENT_CHUNK = 100
+"""Examples whose activations are kept for a backward pass at once, by default."""
 
 
 class Maker(Protocol):
-    """Makes one number an example."""
+    """Makes one number per example."""
 
     labelled: bool
-    """Whether the labels count, which then must be among the model's outputs."""
+    """Whether it uses the labels, which then must be among the model's outputs."""
     cost: Cost
     """Examples passed so far."""
     notes: list[str]
-    """What a user should know."""
+    """Remarks for the user."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """(b,) numbers of the next examples."""
         ...
 
     def finish(self, values: Tensor) -> Tensor:
-        """(n,) numbers of all, from what the calls gave."""
+        """(n,) numbers of all examples, from the concatenated results of the calls."""
         ...
 
 
 @dataclass
 class GradNorm:
-    """`gradient_norms`, or one by one where a model's operations allow no other way."""
+    """`gradient_norms`; one example at a time where a model's operations cannot be vectorised."""
 
     chunk: int | None = field(default=None, repr=False)
     labelled = True
@@ -61,9 +61,7 @@ class GradNorm:
                 return gradient_norms(model, x, y, chunk=self.chunk)
             except torch.OutOfMemoryError:
                 raise
-            except (
-                Exception
-            ) as error:  # whatever a network from outside raises; one that cannot run at all raises again
+            except Exception as error:  # a network may raise anything; one that cannot run at all raises again below
                 self._one_by_one = True
                 self.notes.append(
                     "grad_norm is made an example at a time, since the model cannot be vectorised over examples: "
@@ -72,7 +70,7 @@ class GradNorm:
         return gradient_norms_one_by_one(model, x, y)
 
     def finish(self, values: Tensor) -> Tensor:
-        """As they are."""
+        """``values`` unchanged."""
         return values
 
 
@@ -95,10 +93,10 @@ class Curvature:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """(b,) curvatures."""
-        parts = []
-        size = self.chunk or CHUNK
+        curvatures = []
+        size = self.chunk or GRADIENT_CHUNK
         for xs, ys in zip(torch.split(x, size), torch.split(y, size), strict=True):
-            parts.append(
+            curvatures.append(
                 input_curvature(
                     model,
                     xs,
@@ -112,10 +110,10 @@ class Curvature:
             )
         repeats = REPEATS[self.mode] if self.repeats is None else self.repeats
         self.cost += Cost(backward=(1 + repeats) * len(x))
-        return torch.cat(parts)
+        return torch.cat(curvatures)
 
     def finish(self, values: Tensor) -> Tensor:
-        """As they are."""
+        """``values`` unchanged."""
         return values
 
 
@@ -136,17 +134,17 @@ class BoundaryDistance:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """(b,) distances; -1 where the logits do not change with the input."""
-        del y  # the distance is from the model's own answer
-        parts = []
-        for xs in torch.split(x, self.chunk or CHUNK):
+        del y  # the distance is from the model's prediction
+        distances = []
+        for xs in torch.split(x, self.chunk or GRADIENT_CHUNK):
             walk = deepfool(model, xs, max_iter=self.max_iter, overshoot=self.overshoot, candidates=self.candidates)
             self._short += int((~walk.reached & ~walk.flat).sum())
             self.cost += Cost(forward=walk.forward, backward=walk.backward)
-            parts.append(walk.distance.masked_fill(walk.flat, -1))  # no way to go: `finish` says how far that is
-        return torch.cat(parts)
+            distances.append(walk.distance.masked_fill(walk.flat, -1))  # replaced in `finish`
+        return torch.cat(distances)
 
     def finish(self, values: Tensor) -> Tensor:
-        """Where the logits did not change with the input, as far as the furthest of the others.
+        """Examples whose logits do not change with the input get the largest distance of the others.
 
         Raises:
             ArgumentError: they change nowhere.
@@ -178,14 +176,14 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Options of an array that change its values."""
+    """Options of an array that change its values; its maker's fields but for ``chunk`` and ``seed``."""
     if name not in MAKERS:
         return ()
     return tuple(f.name for f in fields(MAKERS[name]) if f.init and f.name not in ("chunk", "seed"))  # type: ignore[arg-type]
 
 
-def makers(names: tuple[str, ...], options: dict[str, Any], *, chunk: int | None, seed: int) -> dict[str, Maker]:
-    """The makers of those of ``names`` that need one.
+def build_makers(names: tuple[str, ...], options: dict[str, Any], *, chunk: int | None, seed: int) -> dict[str, Maker]:
+    """Makers by name of those of ``names`` that take more than a forward pass.
 
     Raises:
         ArgumentError: an option that none of them has, or no chunk.
@@ -193,28 +191,29 @@ def makers(names: tuple[str, ...], options: dict[str, Any], *, chunk: int | None
     for option in options:
         if not any(option in options_of(name) for name in names):
             owners = [name for name in MAKERS if option in options_of(name)]
-            hint = f"it is one of {owners[0]}, which is not asked for" if owners else f"there are: {_all_options()}"
+            hint = f"it is one of {owners[0]}, not among the arrays" if owners else f"there are: {_all_options()}"
             raise ArgumentError(f"{option}={options[option]!r} is no option of {', '.join(names)}; {hint}")
     if chunk is not None:
         check.number("chunk", chunk, 1, math.inf, integer=True)
-    made: dict[str, Maker] = {}
+    makers: dict[str, Maker] = {}
     for name in names:
         if name in MAKERS:
-            own = {key: value for key, value in options.items() if key in options_of(name)}
-            seeded = {"seed": seed} if name == "curvature" else {}
-            made[name] = MAKERS[name](chunk=chunk, **own, **seeded)
-    return made
+            kwargs = {key: value for key, value in options.items() if key in options_of(name)}
+            if any(f.name == "seed" for f in fields(MAKERS[name])):  # type: ignore[arg-type]
+                kwargs["seed"] = seed
+            makers[name] = MAKERS[name](chunk=chunk, **kwargs)
+    return makers
 
 
 def _all_options() -> str:
     return "; ".join(f"{name}: {', '.join(options_of(name))}" for name in MAKERS if options_of(name))
 
 
-def settings(maker: Maker | None) -> dict[str, Any]:
-    """What an array's values depend on, for its file: its options, and the seed where it draws."""
+def maker_settings(maker: Maker | None) -> dict[str, Any]:
+    """Settings that an array's values depend on, for its manifest: the options, and the seed if it draws."""
     if maker is None:
         return {}
-    chosen = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}  # type: ignore[arg-type]
-    if chosen.get("mode") == "cure":
-        del chosen["seed"]
-    return chosen
+    settings = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}  # type: ignore[arg-type]
+    if settings.get("mode") == "cure":
+        del settings["seed"]
+    return settings

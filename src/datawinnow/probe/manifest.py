@@ -1,4 +1,4 @@
-"""A folder of a probe's arrays: what they are about, and the arrays by name."""
+"""A folder of probed arrays, and the manifest of how they were made."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from torch import Tensor, nn
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import MissingArrayError, RunError
 from datawinnow.core.files import read_json, write_json
-from datawinnow.probe.store import mapped
+from datawinnow.probe.array_writer import load_npy
 
-ABOUT = "probe.json"
-"""Beside the arrays: what they are about."""
+MANIFEST_FILE = "probe.json"
 
 
 class Probed(Mapping[str, Tensor]):
-    """Arrays by name, as a pass over a trained model made them.
+    """Arrays by name, made by a pass over a trained model.
 
     Attributes:
-        cost: what making them took; of arrays in a folder, all passes that have gone into it.
-        notes: what a user should know of how they were made.
+        cost: of making them; for arrays in a folder, of all passes that wrote to it.
+        notes: remarks for the user on how they were made.
         head: dotted name of the layer whose input are the features.
     """
 
@@ -39,13 +38,13 @@ class Probed(Mapping[str, Tensor]):
     ) -> None:
         self._arrays = dict(arrays)
         self.cost, self.notes, self.head = cost, notes, head
-        self._keep_alive = keep_alive  # a folder that goes when this does
+        self._keep_alive = keep_alive  # the temporary folder of the arrays, removed with this object
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._arrays:
             return self._arrays[name]
         raise MissingArrayError(
-            f"the array {name!r} was not probed (there are: {', '.join(self._arrays)}); ask for it with arrays=(...)"
+            f"the array {name!r} was not probed (there are: {', '.join(self._arrays)}); name it in arrays=(...)"
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -59,47 +58,53 @@ class Probed(Mapping[str, Tensor]):
         return f"Probed({shown})"
 
 
-class Shelf:
-    """What a folder holds, and what it is about; without a folder it holds nothing yet.
+class ProbeManifest:
+    """``probe.json``: which arrays a folder holds, of which dataset and model, and with which options they were made.
 
     Args:
-        folder: of the arrays.
-        prefix: ``"val_"`` for those of held-out data.
-        about: ``fingerprint``, ``model`` and ``head`` that the arrays must be of, and ``n``.
+        folder: of the arrays; None for arrays in memory.
+        prefix: ``"val_"`` for arrays of held-out data.
+        expected: ``fingerprint``, ``model``, ``head`` and ``n`` of the arrays.
 
     Raises:
         RunError: the folder's arrays are of another dataset, model or head.
     """
 
-    def __init__(self, folder: Path | None, prefix: str, about: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | None, prefix: str, expected: Mapping[str, Any]) -> None:
         self.folder, self.prefix = folder, prefix
-        self.metadata: dict[str, Any] = {**about, "arrays": {}, "notes": [], "cost": Cost().as_dict()}
-        if folder is not None and (folder / f"{prefix}{ABOUT}").exists():
-            self.metadata = _read_about(folder, prefix, **about)
+        self.metadata: dict[str, Any] = {**expected, "arrays": {}, "notes": [], "cost": Cost().as_dict()}
+        if folder is not None and (folder / f"{prefix}{MANIFEST_FILE}").exists():
+            self.metadata = _read_manifest(folder, prefix, expected)
 
-    def missing(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Those of ``wanted`` that are not there, or were made with other options."""
-        there = self.metadata["arrays"]
+    def missing(self, requested: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Names of the requested arrays that do not exist, or were made with other options.
+
+        Args:
+            requested: name -> options.
+        """
+        present = self.metadata["arrays"]
         return [
             name
-            for name, way in wanted.items()
-            if there.get(name) != way or self.folder is None or not (self.folder / f"{name}.npy").exists()
+            for name, options in requested.items()
+            if present.get(name) != options or self.folder is None or not (self.folder / f"{name}.npy").exists()
         ]
 
-    def forget(self, names: list[str]) -> None:
-        """Say that these arrays are no longer there, before their files are replaced.
+    def discard(self, names: list[str]) -> None:
+        """Take these arrays off the manifest, before their files are replaced.
 
-        Killed in between, the folder has fewer arrays than files, and never one made otherwise than it says.
+        After a kill in between, the folder has files that the manifest lacks, but never a file made with other options
+        than the manifest says.
 
         Raises:
             RunError: the disk is full.
         """
         if self.metadata["arrays"].keys() & set(names):
-            self.metadata["arrays"] = {k: way for k, way in self.metadata["arrays"].items() if k not in names}
+            remaining = {k: options for k, options in self.metadata["arrays"].items() if k not in names}
+            self.metadata["arrays"] = remaining
             self._write()
 
-    def put(self, arrays: Mapping[str, Mapping[str, Any]], cost: Cost, notes: list[str]) -> None:
-        """Say that these arrays are there now, how they were made and what that took.
+    def add(self, arrays: Mapping[str, Mapping[str, Any]], cost: Cost, notes: list[str]) -> None:
+        """Add arrays to the manifest: name -> options, and what making them cost.
 
         Raises:
             RunError: the disk is full.
@@ -109,18 +114,21 @@ class Shelf:
         self.metadata["cost"] = (Cost.from_dict(self.metadata["cost"]) + cost).as_dict()
         self._write()
 
-    def probed(self, names: list[str], made: Mapping[str, Tensor], keep_alive: object = None) -> Probed:
-        """The arrays ``names``: those just ``made``, and the rest from the folder.
+    def load(
+        self, names: list[str], in_memory: Mapping[str, Tensor] | None = None, *, keep_alive: object = None
+    ) -> Probed:
+        """The arrays ``names``: from ``in_memory``, and the rest from the folder.
 
         Raises:
             RunError: a file is damaged.
         """
-        arrays = {}
+        arrays = dict(in_memory or {})
         for name in names:
-            arrays[name] = made[name] if name in made or self.folder is None else self._read(self.folder, name)
+            if name not in arrays and self.folder is not None:
+                arrays[name] = self._read(self.folder, name)
         metadata = self.metadata
         return Probed(
-            arrays,
+            {name: arrays[name] for name in names},
             cost=Cost.from_dict(metadata["cost"]),
             notes=tuple(metadata["notes"]),
             head=str(metadata["head"]),
@@ -128,7 +136,7 @@ class Shelf:
         )
 
     def _read(self, folder: Path, name: str) -> Tensor:
-        array = mapped(folder / f"{name}.npy")
+        array = load_npy(folder / f"{name}.npy")
         if len(array) != self.metadata["n"]:
             raise RunError(
                 f"{folder / name}.npy is about {len(array)} examples, but the other arrays there about "
@@ -138,36 +146,36 @@ class Shelf:
 
     def _write(self) -> None:
         if self.folder is not None:
-            write_json(self.folder / f"{self.prefix}{ABOUT}", {"kind": "probe", **self.metadata})
+            write_json(self.folder / f"{self.prefix}{MANIFEST_FILE}", {"kind": "probe", **self.metadata})
 
 
 def read_probed(folder: Path | str, *, fingerprint: str | None = None, prefix: str = "") -> Probed:
     """The arrays that `probe` wrote into ``folder``, memory-mapped.
 
     Args:
-        folder: as given to ``out=``.
-        fingerprint: of the dataset that they have to be about; not checked when None.
+        folder: the ``out`` of `probe`.
+        fingerprint: of the dataset that they must be of; not checked when None.
         prefix: ``"val_"`` for those of held-out data.
 
     Raises:
-        RunError: nothing was probed there, or of another dataset, or a file is damaged.
+        RunError: the folder holds no probed arrays, or of another dataset, or a file is damaged.
     """
-    known = {} if fingerprint is None else {"fingerprint": fingerprint}
-    shelf = Shelf(Path(folder), prefix, _read_about(Path(folder), prefix, **known))
-    return shelf.probed(list(shelf.metadata["arrays"]), {})
+    expected = {} if fingerprint is None else {"fingerprint": fingerprint}
+    manifest = ProbeManifest(Path(folder), prefix, _read_manifest(Path(folder), prefix, expected))
+    return manifest.load(list(manifest.metadata["arrays"]))
 
 
-def _read_about(folder: Path, prefix: str, **known: Any) -> dict[str, Any]:
-    file = folder / f"{prefix}{ABOUT}"
+def _read_manifest(folder: Path, prefix: str, expected: Mapping[str, Any]) -> dict[str, Any]:
+    file = folder / f"{prefix}{MANIFEST_FILE}"
     metadata = read_json(file)
     if metadata.get("kind") != "probe" or not {"fingerprint", "model", "head", "n", "arrays", "cost", "notes"} <= set(
         metadata
     ):
-        raise RunError(f"{file} is not about a probe's arrays, or damaged; give another folder, or remove it")
-    for name, of in (("fingerprint", "dataset"), ("model", "model"), ("head", "head"), ("n", "number of examples")):
-        if name in known and metadata[name] != known[name]:
+        raise RunError(f"{file} is no manifest of probed arrays, or damaged; give another folder, or remove it")
+    for key, noun in (("fingerprint", "dataset"), ("model", "model"), ("head", "head"), ("n", "number of examples")):
+        if key in expected and metadata[key] != expected[key]:
             raise RunError(
-                f"{folder} holds arrays of another {of} ({name} {metadata[name]}, this one has {known[name]}): give "
+                f"{folder} holds arrays of another {noun} ({key} {metadata[key]}, this one has {expected[key]}): give "
                 "another folder, or remove it"
             )
     return metadata

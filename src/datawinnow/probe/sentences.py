@@ -25,12 +25,12 @@ from datawinnow.core.progress import Progress
 from datawinnow.data import cache
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import LONGEST
-from datawinnow.probe.manifest import Probed, Shelf
-from datawinnow.probe.store import Store
+from datawinnow.probe.array_writer import ArrayWriter
+from datawinnow.probe.manifest import Probed, ProbeManifest
 from datawinnow.text.encode import TextEncoder, check_texts, sentence_config
 from datawinnow.text.pretrained import is_pretrained, resolve_name
 
-HEAD = "mean over tokens"
+SENTENCE_HEAD = "mean over tokens"
 """Recorded for these features in place of the name of a layer."""
 
 
@@ -82,7 +82,7 @@ def sentence_embeddings(
 
 
 def probe_sentences(data: Any, model: str, *, out: Path, prefix: str = "", progress: Progress | None = None) -> Probed:
-    """``features`` of a dataset of texts by `sentence_embeddings`, kept in a folder as `probe` keeps its arrays.
+    """``features`` of a dataset of texts by `sentence_embeddings`, written to a folder as by `probe`.
 
     Args:
         data: `Texts`.
@@ -101,17 +101,17 @@ def probe_sentences(data: Any, model: str, *, out: Path, prefix: str = "", progr
         raise ArgumentError(f"embedding={model!r} makes features of texts, but {kind} holds none: leave it out")
     name = prefix + "features"
     fingerprint = fingerprint_of(data)
-    identity = {"fingerprint": fingerprint, "model": model, "head": HEAD, "n": len(texts)}
-    shelf, settings = Shelf(out, prefix, identity), {name: {"embedding": model}}
-    if not shelf.missing(settings):
-        return shelf.probed([name], {})
+    identity = {"fingerprint": fingerprint, "model": model, "head": SENTENCE_HEAD, "n": len(texts)}
+    manifest, settings = ProbeManifest(out, prefix, identity), {name: {"embedding": model}}
+    if not manifest.missing(settings):
+        return manifest.load([name])
     rows, cost = _cached_embeddings(fingerprint, texts, model, progress)
-    with Store(len(texts), out, 0) as store:
-        store.write(name, rows)
-        shelf.forget([name])
-        arrays = store.finish()
-    shelf.put(settings, cost, [])
-    return shelf.probed([name], arrays)
+    with ArrayWriter(len(texts), out, 0) as writer:
+        writer.write(name, rows)
+        manifest.discard([name])
+        arrays = writer.finish()
+    manifest.add(settings, cost, [])
+    return manifest.load([name], arrays)
 
 
 def _cached_embeddings(

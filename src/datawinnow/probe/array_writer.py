@@ -1,4 +1,4 @@
-"""Where a probe's arrays go while it runs: memory, or a file each that appears when it is whole."""
+"""Writes the arrays of a probe while it runs: to memory, or each to a file that appears when it is complete."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import need_space, remove_parts, written_whole
 
 
-class Store:
-    """Arrays of n rows, filled in the order of the examples; all of them appear at the end, or none.
+class ArrayWriter:
+    """Arrays of n rows, written in the order of the examples; all of them appear at the end, or none.
 
     Args:
         n: rows.
-        folder: where the files go; None for memory.
-        memory_limit: bytes over which an array goes to a temporary file although no folder is given.
+        folder: of the files; None for memory.
+        memory_limit: bytes above which an array goes to a temporary file when there is no folder.
     """
 
     def __init__(self, n: int, folder: Path | None, memory_limit: int) -> None:
@@ -34,7 +34,7 @@ class Store:
         self._files: dict[str, tuple[Path, BinaryIO]] = {}
         self._filled: dict[str, int] = {}
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> ArrayWriter:
         return self
 
     def __exit__(
@@ -65,7 +65,7 @@ class Store:
         """
         self._stack.close()
         return {
-            name: self._resident[name] if name in self._resident else mapped(self._files[name][0])
+            name: self._resident[name] if name in self._resident else load_npy(self._files[name][0])
             for name in self._filled
         }
 
@@ -79,8 +79,8 @@ class Store:
         file = self._folder() / f"{name}.npy"
         need_space(file.parent, size)
         remove_parts(file)
-        kind = np.dtype(str(rows.dtype).removeprefix("torch."))
-        self._files[name] = (file, self._stack.enter_context(_written(file, shape, kind)))
+        dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
+        self._files[name] = (file, self._stack.enter_context(_npy_file(file, shape, dtype)))
 
     def _folder(self) -> Path:
         if self.folder is not None:
@@ -91,15 +91,15 @@ class Store:
 
 
 @contextmanager
-def _written(path: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> Iterator[BinaryIO]:
-    """A file under way; not a memory map, where a full disk is a SIGBUS."""
-    with written_whole(path) as part, part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
+def _npy_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[BinaryIO]:
+    """A .npy file open for its rows. Not a memory map: writing to one on a full disk kills the process (SIGBUS)."""
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         yield file
 
 
-def mapped(file: Path) -> Tensor:
-    """The array in ``file``, memory-mapped copy-on-write: what is written to it does not reach the file.
+def load_npy(file: Path) -> Tensor:
+    """The array in ``file``, memory-mapped copy-on-write: writing to it does not change the file.
 
     Raises:
         RunError: truncated or damaged.

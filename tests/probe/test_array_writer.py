@@ -9,7 +9,7 @@ import torch
 
 from datawinnow.core.errors import RunError
 from datawinnow.probe import ARRAYS, held_out, probe, read_probed
-from datawinnow.probe.store import Store
+from datawinnow.probe.array_writer import ArrayWriter
 from tests.probe.helpers import Backwards, made, mlp, vectors
 
 BOTH = ("features", "probs", "labels")
@@ -87,7 +87,7 @@ def test_killed_between_two_files_the_folder_lists_neither(tmp_path, monkeypatch
     def killed(self):
         raise Stop
 
-    monkeypatch.setattr(Store, "finish", killed)
+    monkeypatch.setattr(ArrayWriter, "finish", killed)
     with pytest.raises(Stop):
         probe(model, data, arrays=("probs", "curvature"), out=tmp_path, h=2.0)
     assert set(read_probed(tmp_path)) == {"probs", "labels"}  # what was to be replaced is no longer told of
@@ -174,7 +174,7 @@ def test_damaged_folders_are_named(tmp_path):
     assert torch.equal(probe(model, data, out=tmp_path)["features"], probe(model, data)["features"])
     metadata = json.loads((tmp_path / "probe.json").read_text())
     (tmp_path / "probe.json").write_text(json.dumps({**metadata, "kind": "signals"}))
-    with pytest.raises(RunError, match="not about a probe's arrays"):
+    with pytest.raises(RunError, match="no manifest of probed arrays"):
         probe(model, data, out=tmp_path)
 
 
