@@ -18,8 +18,8 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 check: .venv/.installed
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples docs
+	$(BIN)/ruff check src tests benchmarks examples docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
@@ -28,8 +28,8 @@ full: .venv/.installed
 	$(BIN)/python -m pytest -m "slow or gpu"
 
 format: .venv/.installed
-	$(BIN)/ruff format src tests benchmarks examples
-	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples docs
+	$(BIN)/ruff check --fix src tests benchmarks examples docs
 
 clean:
 	rm -rf .venv build dist runs results .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,10 +1,10 @@
-"""From the comparison's rows: the map that `auto` chooses by, the image and the tables of the README and LOG.md.
+"""From the comparison's rows: the map that `auto` chooses by, the image and the table of docs/results.md.
 
     python benchmarks/comparison_map.py                # after: datawinnow bench benchmarks/comparison.toml
 
 Copies the rows from results/comparison to benchmarks/results/comparison and writes
-src/datawinnow/dynamic/benchmarks.json, map.svg beside the rows, and the README's table. `--rows FOLDER` reads the rows
-from another folder; `--check` writes nothing and says whether the map agrees with the rows.
+src/datawinnow/dynamic/benchmarks.json, map.svg beside the rows, and the table of docs/results.md. `--rows FOLDER`
+reads the rows from another folder; `--check` writes nothing and says whether the map agrees with the rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAP = ROOT / "src" / "datawinnow" / "dynamic" / "benchmarks.json"
 KEPT = ROOT / "benchmarks" / "results" / "comparison"
 TEXT_MODELS = ("text_cnn", "bag_of_embeddings")
 IMAGE = KEPT / "map.svg"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "results.md"
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "sst2": 2}
 """By what a setting's name begins with."""
 AGAIN = "_again"
@@ -95,12 +95,12 @@ SHOWN = {
     "sst2": ("SST-2 sentences", "ucb_7"),
     "sst2_noise": ("SST-2, 20% wrong labels", "guarded"),
 }
-"""By setting: its name in the README, and the one arm to show."""
+"""By setting: its name in docs/results.md, and the one arm to show."""
 START, END = "<!-- comparison: made by benchmarks/comparison_map.py -->", "<!-- /comparison -->"
 
 
-def readme_of(rows: Path) -> str:
-    """The README's table: what the policy for each setting has, beside the best of all the data for no more passes."""
+def table_of(rows: Path) -> str:
+    """The table of docs/results.md: each setting's policy beside the best of all the data for no more passes."""
     lines = ["| data | passes | all the data, fewer epochs | chosen | by | difference |", "| --- " * 6 + "|"]
     found = arms(rows)
     for name, (about, method) in SHOWN.items():
@@ -143,8 +143,8 @@ def main() -> None:
             shutil.copyfile(file, kept)
     MAP.write_text(made, encoding="utf-8")
     IMAGE.write_text(image_of(KEPT), encoding="utf-8")
-    before, _, after = README.read_text(encoding="utf-8").partition(START)
-    README.write_text(f"{before}{START}\n{readme_of(KEPT)}\n{END}{after.partition(END)[2]}", encoding="utf-8")
+    before, _, after = PAGE.read_text(encoding="utf-8").partition(START)
+    PAGE.write_text(f"{before}{START}\n{table_of(KEPT)}\n{END}{after.partition(END)[2]}", encoding="utf-8")
     print(comparison_markdown(given.rows))
 
 

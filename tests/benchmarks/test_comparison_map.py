@@ -27,9 +27,9 @@ def test_the_map_in_the_package_is_made_from_the_rows_in_the_repository(script):
     assert script.image_of(script.KEPT) == script.IMAGE.read_text(encoding="utf-8")
 
 
-def test_the_table_of_the_readme_is_of_those_rows(script):
-    text = script.README.read_text(encoding="utf-8")
-    assert f"{script.START}\n{script.readme_of(script.KEPT)}\n{script.END}" in text
+def test_the_table_of_the_results_page_is_of_those_rows(script):
+    text = script.PAGE.read_text(encoding="utf-8")
+    assert f"{script.START}\n{script.table_of(script.KEPT)}\n{script.END}" in text
 
 
 def line(method, passes, seed, accuracy, *, label=None, longest=60, scenario="clean", n=10_000):

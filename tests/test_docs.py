@@ -1,0 +1,63 @@
+"""The README and docs/ say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from datawinnow.cli.app import VERBS, app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+
+
+def load_script(file: Path) -> ModuleType:
+    """A script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_methods_is_generated_from_the_cards() -> None:
+    script = load_script(ROOT / "docs" / "generate.py")
+    assert script.PAGE.read_text(encoding="utf-8") == script.page()
+
+
+def test_the_page_of_results_is_generated_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    script = load_script(ROOT / "benchmarks" / "results_tables.py")
+    assert script.PAGE.read_text(encoding="utf-8") == script.page()
+
+
+def test_the_readme_is_at_most_100_lines() -> None:
+    assert len(README.splitlines()) <= 100
+
+
+def test_the_readme_names_every_verb_and_each_has_help() -> None:
+    named = re.findall(r"^\| `datawinnow (\w+)", README, re.MULTILINE)
+    assert sorted(named) == sorted(verb.__name__ for verbs in VERBS.values() for verb in verbs)
+    for verb in named:
+        assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_linked_file_is_there(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_options_in_the_readme_exist() -> None:
+    """Each command of the README is understood up to its options."""
+    for verb, words in re.findall(r"`datawinnow (\w+)([^`\n]*)`", README):
+        help_text = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).output
+        for option in re.findall(r"--[a-z-]+", words):
+            assert option in help_text, (verb, option)
