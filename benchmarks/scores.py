@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datawinnow import scores
 from datawinnow.core.rng import stream
-from datawinnow.record import column
+from datawinnow.record import read_column
 
 EPOCHS = 30
 SIZES = {"smoke": (2_000, 1), "default": (128_000, 5), "full": (1_280_000, 5)}
@@ -59,7 +59,7 @@ def write(folder: Path, n: int) -> None:
 
 def read(folder: Path, parts: tuple[Part, ...]) -> float:
     """Sum what is stored in ``parts`` of the columns as machine words: nothing that reads them can be much faster."""
-    return sum(float(words(column(folder, name)[epochs]).sum()) for name, epochs in parts)
+    return sum(float(words(read_column(folder, name)[epochs]).sum()) for name, epochs in parts)
 
 
 def words(stored: Tensor) -> Tensor:
@@ -69,13 +69,13 @@ def words(stored: Tensor) -> Tensor:
 
 def score(folder: Path, name: str) -> Tensor:
     """One score from the files."""
-    made: Tensor = scores.METHODS[name](*(column(folder, part) for part, _ in READS[name]))
+    made: Tensor = scores.METHODS[name](*(read_column(folder, part) for part, _ in READS[name]))
     return made
 
 
 def bytes_of(folder: Path, parts: tuple[Part, ...]) -> int:
     """Bytes of ``parts`` of the columns."""
-    return sum(column(folder, name)[epochs].nbytes for name, epochs in parts)
+    return sum(read_column(folder, name)[epochs].nbytes for name, epochs in parts)
 
 
 def memory(action: Callable[[], object]) -> tuple[float, float]:

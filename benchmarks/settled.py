@@ -17,7 +17,7 @@ from pathlib import Path
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from datawinnow.record import column
+from datawinnow.record import read_column
 from datawinnow.runs.early_stopping import ENOUGH, WINDOW, agreement
 from datawinnow.scores import dual
 
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     if not found:
         parser.error(f"no p_label.npy below {', '.join(map(str, given.folders))}: record first")
     for folder in found:
-        epochs = course(column(folder, "p_label"))
+        epochs = course(read_column(folder, "p_label"))
         if not epochs:
             print(f"{folder}: fewer than {WINDOW} epochs")
             continue

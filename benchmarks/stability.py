@@ -25,7 +25,7 @@ from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.load import load
 from datawinnow.models import build
 from datawinnow.probe import probe
-from datawinnow.record import column
+from datawinnow.record import read_column
 from datawinnow.report.correlations import spearman
 from datawinnow.runs.record import fit_recorded
 from datawinnow.train import History, Recipe
@@ -158,7 +158,7 @@ def curvature(network: Network, train: Any, folder: Path, epochs: int) -> np.nda
 
 def read(size: Size, network: Network, seed: int, train: Any, folder: Path) -> Scores:
     """The scores of one recording, read after each of ``size.ends``."""
-    p_label, correct, seen = (column(folder, name) for name in SIGNALS)
+    p_label, correct, seen = (read_column(folder, name) for name in SIGNALS)
     found: Scores = {}
     for end in size.ends:
         made = {

@@ -31,7 +31,7 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.models import build
-from datawinnow.record import column
+from datawinnow.record import read_column
 from datawinnow.report.statistics import difference
 from datawinnow.report.svg import CARD, INK, KEPT, MUTED, PALETTE, canvas, styled, to_svg
 from datawinnow.scores import forgetting
@@ -150,7 +150,7 @@ def measure(grid: Grid, out: Path, others: Sequence[Path] = ()) -> dict[str, Any
     for seed in grid.seeds:
         folder, accuracy = recording(grid, seed, out, others)
         full.append(accuracy)
-        score = forgetting(column(folder, "correct"), column(folder, "seen"))
+        score = forgetting(read_column(folder, "correct"), read_column(folder, "seen"))
         for name, removed in removals(score, seed).items():
             if any((row["removed"], row["seed"]) == (name, seed) for row in rows):
                 continue

@@ -30,7 +30,7 @@ def run(folder: Path, *, epochs: int = EPOCHS, progress=None) -> None:
             mlp(features=5, classes=16, width=8), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3)
         )
         model.append(torch.nn.Linear(16, 3))
-    recorder = Recorder(N, epochs, which=SIGNALS, path=folder / "signals", fingerprint="sha256:5eed")
+    recorder = Recorder(N, epochs, signals=SIGNALS, path=folder / "signals", fingerprint="sha256:5eed")
     checkpoint = folder / "checkpoint.safetensors"
     options = {"optimizer": "adamw", "lr": 0.01, "batch": BATCH, "precision": "fp32", "device": "cpu"}
     fit(model, data, epochs=epochs, seed=3, recorder=recorder, checkpoint=checkpoint, progress=progress, **options)

@@ -12,7 +12,7 @@ import torch
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.record import Recorder, column, kl_step, open_epoch, signals
+from datawinnow.record import Recorder, kl_step, open_epoch, read_column, signals
 
 ALL = (*RECORDED, "kl_step")
 
@@ -27,8 +27,8 @@ def visits(n, epochs, *, classes=3, batch=4, seed=0, share=1.0):
             yield epoch, index, torch.randn(len(index), classes, generator=g), labels[index]
 
 
-def filled(n=10, epochs=3, *, path=None, which=ALL, flush=True, **how):
-    recorder = Recorder(n, epochs, which=which, path=path)
+def filled(n=10, epochs=3, *, path=None, signals=ALL, flush=True, **how):
+    recorder = Recorder(n, epochs, signals=signals, path=path)
     for visit in visits(n, epochs, **how):
         recorder.write(*visit)
     if flush:
@@ -71,7 +71,7 @@ def test_columns_hold_what_was_written_at_each_id(tmp_path, where, share):
         recorder.consolidate()
     if where.startswith("reopened"):
         labels = recorder.labels
-        recorder = Recorder(10, 3, which=ALL, path=tmp_path)
+        recorder = Recorder(10, 3, signals=ALL, path=tmp_path)
         assert recorder.finished == 3
         assert recorder.consolidated is (where == "reopened whole")
         if not recorder.consolidated:
@@ -80,7 +80,7 @@ def test_columns_hold_what_was_written_at_each_id(tmp_path, where, share):
 
 
 def test_unseen_is_nan_and_not_seen():
-    recorder = Recorder(4, 2, which=ALL)
+    recorder = Recorder(4, 2, signals=ALL)
     recorder.write(0, torch.tensor([2]), torch.tensor([[3.0, 0.0]]), torch.tensor([0]))
     for name in ("loss", "p_label", "margin", "error_norm", "entropy", "margin_softmax", "margin_top2"):
         assert torch.isnan(recorder[name]).tolist() == [[True, True, False, True], [True] * 4], name
@@ -104,7 +104,7 @@ def test_ids_beyond_65536_with_bf16_logits():
     n = 70_000
     ids = torch.tensor([256, 257, 4096, 4097, 65_535, 65_536, 65_537, 69_999])
     logits = torch.stack([torch.arange(8.0), torch.zeros(8)], dim=1).bfloat16()
-    recorder = Recorder(n, 1, which=("margin",))
+    recorder = Recorder(n, 1, signals=("margin",))
     recorder.write(0, ids, logits, torch.zeros(8, dtype=torch.int64))
     assert torch.nonzero(recorder["seen"][0]).flatten().tolist() == ids.tolist()
     assert recorder["margin"][0, ids].tolist() == list(range(8))
@@ -139,9 +139,9 @@ def test_bad_writes_are_named(epoch, index, match):
     [
         ({"n": 0}, "n must be a whole number"),
         ({"epochs": 0}, "epochs must be a whole number"),
-        ({"which": ("p_lable",)}, "no signal is called 'p_lable'"),
+        ({"signals": ("p_lable",)}, "no signal is called 'p_lable'"),
     ],
-    ids=["n", "epochs", "which"],
+    ids=["n", "epochs", "signals"],
 )
 def test_bad_recorders_are_named(how, match):
     with pytest.raises(ArgumentError, match=match):
@@ -152,10 +152,10 @@ def test_what_is_not_recorded_is_named(tmp_path):
     recorder = Recorder(4, 1)
     assert "kl_step" not in recorder
     assert "loss" in recorder
-    with pytest.raises(MissingArrayError, match=r"'kl_step' is not recorded.*ask for which="):
+    with pytest.raises(MissingArrayError, match=r"'kl_step' is not recorded.*make it with signals="):
         recorder["kl_step"]
     with pytest.raises(MissingArrayError, match=r"'kl_step' is not in .*--signals kl_step"):
-        column(tmp_path, "kl_step")
+        read_column(tmp_path, "kl_step")
 
 
 def test_reading_leaves_the_open_epoch_open(tmp_path):
@@ -180,7 +180,7 @@ def test_what_was_read_does_not_change_with_later_writes():
 
 
 def test_a_discarded_epoch_is_as_if_never_written():
-    recorder = Recorder(2, 3, which=ALL)
+    recorder = Recorder(2, 3, signals=ALL)
     zero, both = torch.zeros(2).long(), torch.tensor([0, 1])
     recorder.write(0, both, torch.zeros(2, 2), zero)
     recorder.write(1, both, torch.ones(2, 2), zero)
@@ -194,7 +194,7 @@ def test_a_discarded_epoch_is_as_if_never_written():
 @pytest.mark.parametrize("how", ["discard", "again"])
 def test_kl_step_of_a_repeated_epoch_goes_from_the_epoch_before(tmp_path, how):
     whole = filled(path=tmp_path / "whole")
-    recorder = Recorder(10, 3, which=ALL, path=tmp_path / "repeated")
+    recorder = Recorder(10, 3, signals=ALL, path=tmp_path / "repeated")
     for visit in visits(10, 2):
         recorder.write(*visit)
     assert recorder["seen"][1].any()  # asking works out what has come in: the class probabilities are those after it
@@ -273,8 +273,8 @@ def test_consolidate_needs_a_path_and_every_epoch(tmp_path):
 
 @pytest.mark.parametrize(("epoch", "which"), [(0, ALL), (2, ALL), (3, ALL), (1, RECORDED)], ids=str)
 def test_resume_forgets_what_comes_after(tmp_path, epoch, which):
-    whole = filled(path=tmp_path / "whole", which=which)
-    recorder = filled(path=tmp_path / "resumed", which=which)
+    whole = filled(path=tmp_path / "whole", signals=which)
+    recorder = filled(path=tmp_path / "resumed", signals=which)
     recorder.resume(epoch)
     assert recorder.finished == epoch
     assert len(list((tmp_path / "resumed").glob("epoch-*.npz"))) == epoch
@@ -287,7 +287,7 @@ def test_resume_forgets_what_comes_after(tmp_path, epoch, which):
 
 
 def test_resume_refuses_a_gap_and_kl_step_in_memory():
-    recorder = Recorder(10, 3, which=ALL)
+    recorder = Recorder(10, 3, signals=ALL)
     with pytest.raises(RunError, match="cannot resume at epoch 1: only 0 epochs are recorded in memory"):
         recorder.resume(1)
     for visit in visits(10, 2):
@@ -297,7 +297,7 @@ def test_resume_refuses_a_gap_and_kl_step_in_memory():
 
 
 def test_only_the_last_two_softmax_files_stay(tmp_path):
-    recorder = Recorder(10, 5, which=ALL, path=tmp_path)
+    recorder = Recorder(10, 5, signals=ALL, path=tmp_path)
     for visit in visits(10, 5):
         recorder.write(*visit)
     recorder.flush()
@@ -305,13 +305,13 @@ def test_only_the_last_two_softmax_files_stay(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("softmax-*")) == ["softmax-0003.npy", "softmax-0004.npy"]
     recorder.resume(4)
     (tmp_path / "softmax-0002.npy").unlink(missing_ok=True)
-    with pytest.raises(RunError, match=r"cannot go on with kl_step after epoch 2: .*softmax-0002.npy is missing"):
+    with pytest.raises(RunError, match=r"cannot continue kl_step after epoch 2: .*softmax-0002.npy is missing"):
         recorder.resume(3)
     recorder.resume(0)  # from the start nothing is needed
 
 
 def test_without_kl_step_no_softmax_is_kept(tmp_path):
-    filled(path=tmp_path, which=RECORDED)
+    filled(path=tmp_path, signals=RECORDED)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["about.json", *(f"epoch-000{e}.npz" for e in range(3))]
 
 
@@ -332,9 +332,9 @@ def test_a_damaged_epoch_file_says_what_to_do(tmp_path, damage):
     filled(path=tmp_path)
     damage(tmp_path / "epoch-0001.npz")
     with pytest.raises(RunError, match=r"epoch-0001.npz is truncated, damaged.*remove it, and the checkpoint"):
-        Recorder(10, 3, which=ALL, path=tmp_path)
+        Recorder(10, 3, signals=ALL, path=tmp_path)
     (tmp_path / "epoch-0001.npz").unlink()
-    assert Recorder(10, 3, which=ALL, path=tmp_path).finished == 1
+    assert Recorder(10, 3, signals=ALL, path=tmp_path).finished == 1
 
 
 def test_a_bit_that_flipped_is_found_when_it_is_read(tmp_path):
@@ -349,22 +349,22 @@ def test_a_bit_that_flipped_is_found_when_it_is_read(tmp_path):
 
 
 def test_a_recording_of_other_examples_or_signals_is_refused(tmp_path):
-    filled(path=tmp_path, which=("loss",))
-    with pytest.raises(RunError, match=r"is about 10 examples, but this recording has n=12: it is of another dataset"):
-        Recorder(12, 3, which=("loss",), path=tmp_path)
+    filled(path=tmp_path, signals=("loss",))
+    with pytest.raises(RunError, match=r"holds 10 examples, but this recording has n=12: it is of another dataset"):
+        Recorder(12, 3, signals=("loss",), path=tmp_path)
     with pytest.raises(RunError, match=r"has no 'p_label': it is of a recording of other signals \(loss, seen\)"):
-        Recorder(10, 3, which=("loss", "p_label"), path=tmp_path)
-    recorder = Recorder(10, 3, which=("loss",), path=tmp_path)
+        Recorder(10, 3, signals=("loss", "p_label"), path=tmp_path)
+    recorder = Recorder(10, 3, signals=("loss",), path=tmp_path)
     recorder.consolidate()
     with pytest.raises(RunError, match=r"finished recording of 3 epochs and 10 examples, not of 4 and 10"):
-        Recorder(10, 4, which=("loss",), path=tmp_path)
+        Recorder(10, 4, signals=("loss",), path=tmp_path)
 
 
 def test_a_truncated_column_is_refused(tmp_path):
     filled(path=tmp_path).consolidate()
     truncated(tmp_path / "p_label.npy")
     with pytest.raises(RunError, match=r"p_label.npy is truncated or damaged.*record again"):
-        column(tmp_path, "p_label")
+        read_column(tmp_path, "p_label")
 
 
 def test_too_little_space_is_told_before_anything_is_written(tmp_path, monkeypatch):
@@ -380,16 +380,16 @@ def test_what_is_recorded_already_needs_no_space_again(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     row = 4 * 1000 * len((*ALL, "seen"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3 * row + 10))
-    assert Recorder(1000, 3, which=ALL, path=tmp_path).finished == 3  # the columns are still to come
+    assert Recorder(1000, 3, signals=ALL, path=tmp_path).finished == 3  # the columns are still to come
     (tmp_path / "epoch-0002.npz").unlink()
     with pytest.raises(RunError, match="the disk is full"):
-        Recorder(1000, 3, which=ALL, path=tmp_path)
+        Recorder(1000, 3, signals=ALL, path=tmp_path)
 
 
 def test_a_disk_that_fills_up_keeps_the_epochs_before_and_goes_on(tmp_path, monkeypatch):
     whole = filled(path=tmp_path / "whole")
     path = tmp_path / "full"
-    recorder = Recorder(10, 3, which=ALL, path=path)
+    recorder = Recorder(10, 3, signals=ALL, path=path)
     for visit in visits(10, 2):
         recorder.write(*visit)
     before = {p.name: p.read_bytes() for p in path.iterdir()}
@@ -402,7 +402,7 @@ def test_a_disk_that_fills_up_keeps_the_epochs_before_and_goes_on(tmp_path, monk
         with pytest.raises(RunError, match=r"the disk is full: could not write .*epoch-0001.npz"):
             recorder.flush()
     assert before.items() <= {p.name: p.read_bytes() for p in path.iterdir()}.items()
-    assert Recorder(10, 3, which=ALL, path=path).finished == 1
+    assert Recorder(10, 3, signals=ALL, path=path).finished == 1
     recorder.flush()  # space was made: nothing is lost
     for visit in visits(10, 3):
         if visit[0] == 2:
@@ -412,7 +412,7 @@ def test_a_disk_that_fills_up_keeps_the_epochs_before_and_goes_on(tmp_path, monk
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
         with pytest.raises(RunError, match="the disk is full"):
             recorder.consolidate()
-    again = Recorder(10, 3, which=ALL, path=path)
+    again = Recorder(10, 3, signals=ALL, path=path)
     again.consolidate()
     for name in again.columns:
         assert torch.equal(again[name].nan_to_num(-1), whole[name].nan_to_num(-1)), name
@@ -433,7 +433,7 @@ def test_a_kill_while_epochs_are_removed_leaves_a_finished_recording(tmp_path):
     last = (tmp_path / "epoch-0002.npz").read_bytes()
     whole.consolidate()
     (tmp_path / "epoch-0002.npz").write_bytes(last)  # they go from the first to the last
-    again = Recorder(10, 3, which=ALL, path=tmp_path)
+    again = Recorder(10, 3, signals=ALL, path=tmp_path)
     assert again.consolidated
     assert torch.equal(again["loss"], wanted)
 
@@ -449,7 +449,7 @@ def test_a_users_own_fabric_loop_in_half_precision_records_at_the_right_ids():
     data = [(torch.tensor([float(i % 7), 1.0]), i % 2) for i in range(n)]
     loader = fabric.setup_dataloaders(DataLoader(indexed(data), batch_size=50, shuffle=True))
     model = fabric.setup(torch.nn.Linear(2, 2))
-    recorder = Recorder(n, 1, which=("p_label",))
+    recorder = Recorder(n, 1, signals=("p_label",))
     for index, x, y in loader:
         recorder.write(0, index, model(x), y)
     assert recorder["seen"].all()
@@ -461,7 +461,7 @@ def test_a_users_own_fabric_loop_in_half_precision_records_at_the_right_ids():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_write_does_not_wait_for_the_device():
-    recorder = Recorder(100, 1, which=ALL)
+    recorder = Recorder(100, 1, signals=ALL)
     logits, labels = torch.randn(50, 3, device="cuda"), torch.randint(3, (50,), device="cuda")
     recorder.write(0, torch.arange(50), logits, labels)
     try:
@@ -478,7 +478,7 @@ def about(folder):
 
 
 def test_what_the_columns_are_about_stands_beside_them(tmp_path):
-    recorder = Recorder(10, 3, which=("loss", "kl_step"), path=tmp_path, fingerprint="aaaa")
+    recorder = Recorder(10, 3, signals=("loss", "kl_step"), path=tmp_path, fingerprint="aaaa")
     wanted = {"kind": "signals", "fingerprint": "aaaa", "n": 10, "epochs": 3, "columns": ["loss", "kl_step", "seen"]}
     assert about(tmp_path) == {"format": 1, **wanted}  # before any epoch is
     for visit in visits(10, 3):
@@ -492,7 +492,7 @@ def test_what_the_columns_are_about_stands_beside_them(tmp_path):
 
 @pytest.mark.parametrize("state", ["begun", "half", "finished"])
 def test_a_recording_of_another_dataset_is_refused_by_both_names(tmp_path, state):
-    recorder = Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint="aaaa")
+    recorder = Recorder(10, 3, signals=("loss",), path=tmp_path, fingerprint="aaaa")
     for visit in visits(10, {"begun": 0, "half": 2, "finished": 3}[state]):
         recorder.write(*visit)
     recorder.flush()
@@ -500,34 +500,34 @@ def test_a_recording_of_another_dataset_is_refused_by_both_names(tmp_path, state
         recorder.consolidate()
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(RunError, match=r"recorded on another dataset \(fingerprint aaaa\).*\(fingerprint bbbb\)"):
-        Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint="bbbb")
+        Recorder(10, 3, signals=("loss",), path=tmp_path, fingerprint="bbbb")
     for known in ("aaaa", None):  # who does not know it is not asked, and takes nothing away
-        assert Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint=known).finished == recorder.finished
+        assert Recorder(10, 3, signals=("loss",), path=tmp_path, fingerprint=known).finished == recorder.finished
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_a_column_of_another_dataset_is_refused_when_asked(tmp_path):
     Recorder(10, 3, path=tmp_path, fingerprint="aaaa")
-    filled(path=tmp_path, which=("loss",)).consolidate()
-    loss = column(tmp_path, "loss", fingerprint="aaaa")
-    assert torch.equal(column(tmp_path, "loss"), loss)
+    filled(path=tmp_path, signals=("loss",)).consolidate()
+    loss = read_column(tmp_path, "loss", fingerprint="aaaa")
+    assert torch.equal(read_column(tmp_path, "loss"), loss)
     with pytest.raises(RunError, match=r"another dataset \(fingerprint aaaa\), not on this one \(fingerprint bbbb\)"):
-        column(tmp_path, "loss", fingerprint="bbbb")
+        read_column(tmp_path, "loss", fingerprint="bbbb")
     (tmp_path / "about.json").unlink()  # of an older version
-    assert torch.equal(column(tmp_path, "loss", fingerprint="bbbb"), loss)
+    assert torch.equal(read_column(tmp_path, "loss", fingerprint="bbbb"), loss)
 
 
 def test_what_an_unfinished_recording_is_about_follows_the_recorder(tmp_path):
-    Recorder(10, 3, which=("loss", "margin"), path=tmp_path)
-    filled(10, 5, path=tmp_path, which=("loss",))
+    Recorder(10, 3, signals=("loss", "margin"), path=tmp_path)
+    filled(10, 5, path=tmp_path, signals=("loss",))
     assert (about(tmp_path)["epochs"], about(tmp_path)["columns"]) == (5, ["loss", "seen"])
-    Recorder(10, 5, which=("loss",), path=tmp_path, fingerprint="aaaa")
+    Recorder(10, 5, signals=("loss",), path=tmp_path, fingerprint="aaaa")
     assert about(tmp_path)["fingerprint"] == "aaaa"
 
 
 def test_a_finished_recording_opened_for_fewer_signals_stays_as_it_is(tmp_path):
-    filled(path=tmp_path, which=("loss", "margin")).consolidate()
-    recorder = Recorder(10, 3, which=("loss",), path=tmp_path, fingerprint="aaaa")
+    filled(path=tmp_path, signals=("loss", "margin")).consolidate()
+    recorder = Recorder(10, 3, signals=("loss",), path=tmp_path, fingerprint="aaaa")
     assert about(tmp_path)["columns"] == ["loss", "margin", "seen"]
     recorder.resume(0)
     assert about(tmp_path)["columns"] == ["loss", "seen"]
@@ -537,8 +537,8 @@ def test_a_finished_recording_opened_for_fewer_signals_stays_as_it_is(tmp_path):
     ("text", "match"),
     [
         ('{"format": 1, "kind": "sig', "about.json is truncated or not JSON"),
-        ('{"format": 1, "kind": "scores"}', "about.json is not about recorded signals"),
-        ('{"format": 1, "kind": "signals", "fingerprint": 7}', "about.json is not about recorded signals"),
+        ('{"format": 1, "kind": "scores"}', "about.json does not describe recorded signals"),
+        ('{"format": 1, "kind": "signals", "fingerprint": 7}', "about.json does not describe recorded signals"),
         ('{"format": 99, "kind": "signals"}', "written by a newer datawinnow"),
     ],
     ids=["truncated", "kind", "fingerprint", "newer"],
@@ -552,8 +552,8 @@ def test_a_damaged_about_is_named(tmp_path, text, match):
 @pytest.mark.parametrize("which", [RECORDED, ALL], ids=["usual", "all"])
 @pytest.mark.parametrize("staged", [1, 40, 10_000], ids=["at once", "a few", "all together"])
 def test_when_the_signals_are_worked_out_changes_no_bit(which, staged, monkeypatch):
-    monkeypatch.setattr(open_epoch, "STAGED", staged)
-    recorder, g = Recorder(30, 2, which=which), torch.Generator().manual_seed(0)
+    monkeypatch.setattr(open_epoch, "MAX_STAGED_LOGITS", staged)
+    recorder, g = Recorder(30, 2, signals=which), torch.Generator().manual_seed(0)
     literal = {name: torch.full((2, 30), torch.nan) for name in RECORDED}
     for epoch in range(2):
         for _ in range(7):  # ids come again within an epoch: the last visit counts
@@ -570,7 +570,7 @@ def test_when_the_signals_are_worked_out_changes_no_bit(which, staged, monkeypat
 
 
 def test_a_recording_that_is_cut_has_the_epochs_there_are(tmp_path):
-    whole, recorder = filled(10, 2, path=tmp_path / "two"), Recorder(10, 5, which=ALL, path=tmp_path / "cut")
+    whole, recorder = filled(10, 2, path=tmp_path / "two"), Recorder(10, 5, signals=ALL, path=tmp_path / "cut")
     for visit in visits(10, 2):
         recorder.write(*visit)
     recorder.flush()
@@ -583,21 +583,21 @@ def test_a_recording_that_is_cut_has_the_epochs_there_are(tmp_path):
         assert (tmp_path / "cut" / f"{name}.npy").read_bytes() == (tmp_path / "two" / f"{name}.npy").read_bytes()
     assert about(tmp_path / "cut")["planned"] == 5
     assert "planned" not in about(tmp_path / "two")
-    again = Recorder(10, 5, which=ALL, path=tmp_path / "cut")  # as a killed run makes it anew
+    again = Recorder(10, 5, signals=ALL, path=tmp_path / "cut")  # as a killed run makes it anew
     assert (again.consolidated, again.epochs) == (True, 2)
     with pytest.raises(RunError, match="finished recording of 2 epochs and 10 examples, not of 6 and 10"):
-        Recorder(10, 6, which=ALL, path=tmp_path / "cut")
+        Recorder(10, 6, signals=ALL, path=tmp_path / "cut")
     with pytest.raises(RunError, match="finished recording of 2 epochs and 10 examples, not of 5 and 10"):
-        Recorder(10, 5, which=ALL, path=tmp_path / "two")
+        Recorder(10, 5, signals=ALL, path=tmp_path / "two")
 
 
 def test_a_recording_that_was_cut_and_not_consolidated_goes_on_as_planned(tmp_path):
-    recorder = Recorder(10, 5, which=("loss",), path=tmp_path)
+    recorder = Recorder(10, 5, signals=("loss",), path=tmp_path)
     for visit in visits(10, 2):
         recorder.write(*visit)
     recorder.flush()
     recorder.cut()
-    again = Recorder(10, 5, which=("loss",), path=tmp_path)
+    again = Recorder(10, 5, signals=("loss",), path=tmp_path)
     assert (again.epochs, again.finished, about(tmp_path)["epochs"]) == (5, 2, 5)
     assert "planned" not in about(tmp_path)
 
@@ -605,18 +605,18 @@ def test_a_recording_that_was_cut_and_not_consolidated_goes_on_as_planned(tmp_pa
 def test_nothing_recorded_cannot_be_cut():
     with pytest.raises(RunError, match="nothing is recorded in memory"):
         Recorder(10, 5).cut()
-    gap = Recorder(10, 5, which=("loss",))
+    gap = Recorder(10, 5, signals=("loss",))
     for visit in visits(10, 4):
         if visit[0] in (0, 3):
             gap.write(*visit)
     gap.flush()
-    with pytest.raises(RunError, match=r"epochs \[0, 3\] are recorded in memory: there is no end"):
+    with pytest.raises(RunError, match=r"epochs \[0, 3\] are recorded in memory: the recording cannot end early"):
         gap.cut()
     assert gap.epochs == 5
 
 
 def test_an_open_epoch_is_dropped_by_a_cut():
-    recorder = Recorder(10, 5, which=("loss",))
+    recorder = Recorder(10, 5, signals=("loss",))
     for visit in visits(10, 2):
         recorder.write(*visit)
     recorder.cut()  # the second epoch was never closed

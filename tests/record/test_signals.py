@@ -109,7 +109,7 @@ def test_inputs_and_graph_are_left_alone():
 
 def test_only_what_is_wanted_and_int32_labels():
     logits, labels = drawn(b=5)
-    found = signals(logits, labels.int(), which=("margin",))
+    found = signals(logits, labels.int(), names=("margin",))
     assert list(found) == ["margin"]
     assert torch.equal(found["margin"], signals(logits, labels)["margin"])
 
@@ -123,13 +123,13 @@ def test_only_what_is_wanted_and_int32_labels():
         (torch.zeros(2, 3), torch.zeros(2), RECORDED, "labels must be integer class ids, got torch.float32"),
         (torch.zeros(2, 3), torch.tensor([0, 3]), RECORDED, r"labels must be in \[0, 3\).* got 0 to 3.*classes=4"),
         (torch.zeros(2, 3), torch.tensor([-1, 0]), RECORDED, r"got -1 to 0"),
-        (torch.zeros(2, 3), torch.zeros(2).long(), ("los",), "no signal is called 'los'; there are: loss"),
+        (torch.zeros(2, 3), torch.zeros(2).long(), ("los",), "no signal is called 'los'; the signals are: loss"),
     ],
     ids=["axes", "lengths", "one class", "float labels", "label over", "label under", "name"],
 )
 def test_bad_input_is_named(logits, labels, which, match):
     with pytest.raises(ArgumentError, match=match):
-        signals(logits, labels, which=which)
+        signals(logits, labels, names=which)
 
 
 def test_kl_step_is_the_literal_tdds_formula():
@@ -174,5 +174,5 @@ def test_sharing_work_changes_no_bit(scale, classes):
     for name, values in wanted.items():
         assert torch.equal(found[name].isnan(), values.isnan()), name
         assert torch.equal(found[name].nan_to_num(7.0), values.nan_to_num(7.0)), name
-        alone = signals(logits, labels, which=(name,))[name]
+        alone = signals(logits, labels, names=(name,))[name]
         assert torch.equal(alone.nan_to_num(7.0), values.nan_to_num(7.0)), name

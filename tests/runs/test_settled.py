@@ -90,9 +90,9 @@ def test_settled_asks_enough_and_never_before_its_first_epoch():
     assert 0.5 < found < 1
     assert Settled(found - 0.01)(p_label)
     assert not Settled(found + 0.001)(p_label)
-    recorder = Recorder(200, 20, which=("p_label",))
+    recorder = Recorder(200, 20, signals=("p_label",))
     recorder._rows = {epoch: {"p_label": row.numpy()} for epoch, row in enumerate(p_label)}
-    recorder._done = set(range(20))
+    recorder._closed = set(range(20))
     assert Settled(found - 0.01).of(recorder, 20)
     assert Settled(found - 0.01, first=20).of(recorder, 20)
     assert not Settled(found - 0.01, first=21).of(recorder, 20)

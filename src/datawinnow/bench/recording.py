@@ -15,7 +15,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.methods import Method
 from datawinnow.probe import is_probed
-from datawinnow.record import column
+from datawinnow.record import read_column
 from datawinnow.runs.probe_arrays import Probing
 from datawinnow.runs.record import fit_recorded
 from datawinnow.train import fit
@@ -63,7 +63,7 @@ class Recording:
         probing = probing_at(self.folder, method, int(self.how["seed"]), dataset_info(self.train), self._network)
         cost = probing.make(needs)
         columns = [name for name in (*needs, "seen") if not is_probed(name)]
-        recorded = LazyArrays({name: partial(column, _where(self.folder, name), name) for name in columns})
+        recorded = LazyArrays({name: partial(read_column, _where(self.folder, name), name) for name in columns})
         probed = LazyArrays({name: partial(probing.__getitem__, name) for name in needs if is_probed(name)})
         return chain_arrays(probed, first_epochs(recorded, limit)), cost
 

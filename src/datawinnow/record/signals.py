@@ -1,4 +1,4 @@
-"""(logits, labels) of a batch -> one number an example for every signal of the table of arrays."""
+"""Per-example signals of a batch from its logits and labels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError
 
 
-def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED) -> dict[str, Tensor]:
-    """Signals of one batch, on the device of the logits, without a wait for it.
+def signals(logits: Tensor, labels: Tensor, *, names: tuple[str, ...] = RECORDED) -> dict[str, Tensor]:
+    """Signals of one batch, on the device of the logits, without waiting for it.
 
-    Softmax is taken in float32 whatever the logits' dtype: in bf16 the recorded probabilities would tie.
+    Softmax is computed in float32 whatever the dtype of the logits: in bf16 the recorded probabilities would tie.
 
     Args:
         logits: (b, c), before softmax.
         labels: (b,) integer class ids as trained on, on the device of the logits.
-        which: names wanted, of `datawinnow.core.arrays.RECORDED`.
+        names: of the signals, from `datawinnow.core.arrays.RECORDED`.
 
     Returns:
         name -> (b,) float32 (``correct`` is bool). With P the softmax, y the label, z the logits: ``loss`` -log P_y in
@@ -26,7 +26,7 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
         P; ``margin_top2`` first minus second largest P.
 
     Raises:
-        ArgumentError: shapes that do not fit, a single class, labels that are no class ids, or an unknown name.
+        ArgumentError: wrong shapes, a single class, labels that are no class ids, or an unknown name.
     """
     check_batch(logits, labels)
     z = logits.detach().float()
@@ -37,9 +37,10 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
     p_label = log_p_label.exp()
     label_logit = z.gather(1, y).squeeze(1)
     other_logit = z.scatter(1, y, -torch.inf).amax(dim=1)
-    others = p.scatter(1, y, 0.0) if {"error_norm", "margin_softmax"}.intersection(which) else p
+    # P with 0 at the label
+    other_p = p.scatter(1, y, 0.0) if {"error_norm", "margin_softmax"}.intersection(names) else p
     out: dict[str, Tensor] = {}
-    for name in which:
+    for name in names:
         if name == "loss":
             out[name] = -log_p_label
         elif name == "p_label":
@@ -47,29 +48,29 @@ def signals(logits: Tensor, labels: Tensor, *, which: tuple[str, ...] = RECORDED
         elif name == "margin":
             out[name] = label_logit - other_logit
         elif name == "error_norm":
-            # sum over c of (P - onehot)^2, written so that a saturated P keeps its digits
-            missing = others.sum(dim=1)  # = 1 - P_y without cancellation
-            out[name] = (others.square().sum(dim=1) + missing.square()).sqrt()
+            # sqrt(sum over c of (P - onehot)^2), with 1 - P_y as the sum of the other P: no cancellation at P_y = 1
+            label_error = other_p.sum(dim=1)
+            out[name] = (other_p.square().sum(dim=1) + label_error.square()).sqrt()
         elif name == "entropy":
             out[name] = -(p * log_p.clamp_min(-1e4)).sum(dim=1)
         elif name == "correct":
-            # strictly ahead: with all logits equal nothing has been learned
+            # strictly: with all logits equal nothing has been learned
             out[name] = label_logit > other_logit
         elif name == "margin_softmax":
-            out[name] = p_label - others.amax(dim=1)  # the label's 0 is above no probability
+            out[name] = p_label - other_p.amax(dim=1)  # the label's entry, 0, is never the only maximum
         elif name == "margin_top2":
             first_two = p.topk(2, dim=1).values
             out[name] = first_two[:, 0] - first_two[:, 1]
         else:
-            raise ArgumentError(f"no signal is called {name!r}; there are: {', '.join(RECORDED)}")
+            raise ArgumentError(f"no signal is called {name!r}; the signals are: {', '.join(RECORDED)}")
     return out
 
 
 def check_batch(logits: Tensor, labels: Tensor) -> None:
-    """Refuse logits and labels that make no batch.
+    """Raise if logits and labels do not form a batch.
 
     Raises:
-        ArgumentError: shapes that do not fit, a single class, or labels that are no class ids.
+        ArgumentError: wrong shapes, a single class, or labels that are no class ids.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ArgumentError(
@@ -80,17 +81,17 @@ def check_batch(logits: Tensor, labels: Tensor) -> None:
         raise ArgumentError("signals needs at least 2 classes; one logit an example is a regression, not a class")
     if labels.is_floating_point() or labels.dtype is torch.bool:
         raise ArgumentError(f"labels must be integer class ids, got {labels.dtype}")
-    if bad := outside(labels, classes):
+    if bad := ids_out_of_range(labels, classes):
         raise ArgumentError(
             f"labels must be in [0, {classes}), the classes of the logits, got {bad[0]} to {bad[1]}: build the network "
             f"with classes={bad[1] + 1} or more"
         )
 
 
-def outside(ids: Tensor, limit: int) -> tuple[int, int] | None:
-    """Lowest and highest of ``ids`` if any is not in [0, limit); None otherwise.
+def ids_out_of_range(ids: Tensor, limit: int) -> tuple[int, int] | None:
+    """Smallest and largest of ``ids`` if any is not in [0, limit); None otherwise.
 
-    Looks only on the CPU: elsewhere it would wait for the device, which refuses such an id by itself.
+    Checked on the CPU only: on another device the check would wait for it, and indexing raises there by itself.
     """
     if ids.device.type != "cpu" or not ids.numel():
         return None
@@ -99,13 +100,13 @@ def outside(ids: Tensor, limit: int) -> tuple[int, int] | None:
 
 
 def kl_step(before: Tensor, now: Tensor) -> Tensor:
-    """Change of the prediction between two visits, as TDDS defines it (arXiv 2311.13613; static.md 4.2).
+    """Change of the prediction between two visits, as TDDS defines it (arXiv 2311.13613).
 
-    ``sum_c | P_now(c) * (log(P_now(c) + 1e-8) - log(P_before(c) + 1e-8)) |``: the absolute value stands inside the
+    ``sum_c | P_now(c) * (log(P_now(c) + 1e-8) - log(P_before(c) + 1e-8)) |``: the absolute value is inside the
     sum, so this is no KL divergence.
 
     Args:
-        before: (b, c) float32 probabilities at the visit before.
+        before: (b, c) float32 probabilities at the previous visit.
         now: (b, c) float32 probabilities now.
 
     Returns:

@@ -20,7 +20,7 @@ from datawinnow.core.files import read_json, write_json
 from datawinnow.core.provenance import commit, now, versions
 from datawinnow.core.tables import read_table, write_table
 from datawinnow.data.dataset_info import DatasetInfo
-from datawinnow.record import column
+from datawinnow.record import read_column
 from datawinnow.runs.selection_file import read_selection, write_selection
 
 COLUMNS = (*RECORDED, "kl_step", "seen")
@@ -195,7 +195,7 @@ class RunFolder:
         return int(self.metadata["options"].get("record", {}).get("epochs", 0))
 
     def _column(self, name: str) -> Tensor:
-        found = column(self.signals, name, self.metadata["dataset"]["fingerprint"])
+        found = read_column(self.signals, name, self.metadata["dataset"]["fingerprint"])
         expected = (self.epochs - (name == "kl_step"), self.n)
         if tuple(found.shape) != expected:
             raise RunError(

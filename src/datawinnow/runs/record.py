@@ -17,7 +17,7 @@ from datawinnow.core.progress import Progress
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
-from datawinnow.record import Recorder, column
+from datawinnow.record import Recorder, read_column
 from datawinnow.runs.early_stopping import Settled, agreement
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs
@@ -155,7 +155,7 @@ def _until(given: float | Settled | None, epochs: int, signals: Sequence[str]) -
 
 def _ended(folder: RunFolder, epochs: int, until: Settled) -> dict[str, Any]:
     """Where a recording ended that could have stopped, for ``run.json``."""
-    found = agreement(column(folder.signals, "p_label"), window=until.window)
+    found = agreement(read_column(folder.signals, "p_label"), window=until.window)
     agreed = None if math.isnan(found) else found
     return {"recorded": {"epochs": epochs, "agreement": agreed}}
 
@@ -207,7 +207,7 @@ def fit_recorded(
     Raises:
         RunError: the columns there are of another dataset.
     """
-    recorder = Recorder(len(train), epochs, which=which, path=folder, fingerprint=fingerprint_of(train))
+    recorder = Recorder(len(train), epochs, signals=which, path=folder, fingerprint=fingerprint_of(train))
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
     if until is not None:
