@@ -854,8 +854,8 @@ def policies(n: int = 90) -> Iterator[tuple[str, Any]]:
     """(label, policy), each by its card, and wrapped."""
     half = dw.Selection(torch.arange(0, n, 2), 1 + torch.arange(0, n, 2) / n)
     draws = [torch.randperm(n, generator=dw.stream(0, "log", epoch))[: n // 3] for epoch in range(4)]
-    log = dw.dynamic.PlanLog.of([dw.Selection(draw, 1 + draw.float() / n) for draw in draws], n)
-    given = {"keep": 0.4, "epochs": 8, "selection": half, "log": log}
+    log = dw.dynamic.SelectionHistory.of([dw.Selection(draw, 1 + draw.float() / n) for draw in draws], n)
+    given = {"keep": 0.4, "epochs": 8, "selection": half, "history": log}
     for key, make in dw.dynamic.POLICIES.items():
         for at, options in enumerate(PLANNED.get(key, [{}])):
             if key == "replay" and not options:

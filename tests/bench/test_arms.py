@@ -12,7 +12,7 @@ from datawinnow.bench.cell import datasets_of, run_cell
 from datawinnow.bench.planning import ready
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import forked
-from datawinnow.dynamic import UCB, PlanLog
+from datawinnow.dynamic import UCB, SelectionHistory
 from datawinnow.models import build
 from datawinnow.train import fit
 from datawinnow.train.network import check_forward
@@ -85,13 +85,13 @@ def test_a_proxy_costs_less_to_ask_so_more_is_trained_on(grid, tmp_path):
 
 def test_the_plan_of_a_small_network_is_trained_by_and_paid_for(grid, tmp_path):
     row = run_cell(grid, cell(grid, "replay", seed=3), tmp_path)
-    log = PlanLog.load(plan_file(grid, cell(grid, "replay", seed=3), tmp_path))
-    assert row["cost"]["train"]["backward"] == log.passed
-    assert row["cost"]["score"]["backward"] == round(share(grid) * log.passed)
+    log = SelectionHistory.load(plan_file(grid, cell(grid, "replay", seed=3), tmp_path))
+    assert row["cost"]["train"]["backward"] == log.num_passed
+    assert row["cost"]["score"]["backward"] == round(share(grid) * log.num_passed)
     assert row["cost"]["score"]["seconds"] > 0
     assert row["cost"]["score"]["flops"] == pytest.approx(share(grid) * row["cost"]["train"]["flops"])
     assert row["total_passes"] == pytest.approx(90, abs=grid.train.recipe().batch / 2 + 1)
-    assert log.passed < 90  # the rest went to the small network
+    assert log.num_passed < 90  # the rest went to the small network
     assert row["trained_epochs"] == len(log)
     # what it replays is what the small network trained on by that policy
     train, _ = datasets_of(grid)
@@ -100,7 +100,7 @@ def test_the_plan_of_a_small_network_is_trained_by_and_paid_for(grid, tmp_path):
     orders = []
     how = {"recipe": grid.train.recipe(), "seed": 3, "passes": 1.5 / (1 + share(grid))}
     fit(small, train, policy=UCB(keep=0.5, period=1), on_plan=lambda _, order: orders.append(order), **how)
-    assert [log.plan(epoch).index.tolist() for epoch in range(len(log))] == [o.tolist() for o in orders]
+    assert [log.ids(epoch).tolist() for epoch in range(len(log))] == [o.tolist() for o in orders]
 
 
 def test_a_plan_not_charged_leaves_the_whole_budget_and_its_cost_is_told(grid, tmp_path):
@@ -127,7 +127,7 @@ def test_a_plan_that_the_arm_pays_for_is_its_own(grid, tmp_path):
     assert len(files) == 2
     for seed in (1, 2):
         run_cell(grid, cell(grid, "replay", seed=seed), tmp_path)
-    one, other = (PlanLog.load(file).index.tolist() for file in files)
+    one, other = (SelectionHistory.load(file).index.tolist() for file in files)
     assert one != other
 
 
@@ -237,6 +237,6 @@ def test_every_arm_passes_what_the_reference_passes_and_its_rate_goes_to_zero(
 def test_a_plan_left_from_another_dataset_is_refused(grid, tmp_path):
     run_cell(grid, cell(grid, "again"), tmp_path)
     file = plan_file(grid, cell(grid, "again"), tmp_path)
-    dataclasses.replace(PlanLog.load(file), fingerprint="another").save(file)
+    dataclasses.replace(SelectionHistory.load(file), fingerprint="another").save(file)
     with pytest.raises(ArgumentError, match="fingerprint another"):
         run_cell(grid, cell(grid, "again", seed=1), tmp_path)

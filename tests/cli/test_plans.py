@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from datawinnow.core.selection_history import FILE, read_chosen
-from datawinnow.dynamic import PlanLog
+from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.runs import train as training
 
 SMALL = ("--limit", "200", "--model", "mlp", "--precision", "fp32", "--batch", "32", "--threads", "1")
@@ -23,7 +22,7 @@ def passed(run):
 
 
 def epochs_of(log):
-    return [log.plan(e).index.tolist() for e in range(len(log))]
+    return [log.ids(e).tolist() for e in range(len(log))]
 
 
 @pytest.fixture
@@ -47,9 +46,9 @@ def order(monkeypatch):
 def test_a_plan_is_recorded_and_another_network_trains_on_it(call, tmp_path, order):
     result = call(*RECORD)
     assert "next: datawinnow train digits --policy replay --plan ucb.plan" in result.stderr
-    log = PlanLog.load(tmp_path / "ucb.plan")
+    log = SelectionHistory.load(tmp_path / "ucb.plan")
     assert epochs_of(log) == order[0]
-    assert log.passed == passed(tmp_path / "runs/digits-ucb-0.5") == 600
+    assert log.num_passed == passed(tmp_path / "runs/digits-ucb-0.5") == 600
     assert (log.cost, log.n) == (600, 200)
     assert log.fingerprint == metadata(tmp_path / "runs/digits-ucb-0.5")["dataset"]["fingerprint"]
     assert log.made_by.startswith("UCB(keep=0.5, period=1")
@@ -103,13 +102,13 @@ def test_a_finished_run_knows_whether_its_plan_is_there(call, tmp_path):
 def test_the_plan_of_a_selection_is_replayed_without_it(call, tmp_path, recorded, order):
     selected = ("train", "digits", "--select", recorded, "--model", "mlp", "--precision", "fp32", "--quiet")
     call(*selected, *UCB, "--epochs", "3", "--record-plan", "part.plan", "--run", "a")
-    log = PlanLog.load(tmp_path / "part.plan")
+    log = SelectionHistory.load(tmp_path / "part.plan")
     assert epochs_of(log) == order[0]
     assert log.n == metadata(tmp_path / "a")["dataset"]["n"] > len(set(log.index.tolist()))
     plain = ("train", "digits", "--policy", "replay", "--plan", "part.plan", "--model", "mlp", "--precision", "fp32")
     call(*plain, "--quiet", "--run", "b")
     assert order[1] == order[0]
-    chosen = [read_chosen(tmp_path / run / FILE, log.fingerprint, log.n).bits for run in ("a", "b")]
+    chosen = [SelectionHistory.load(tmp_path / run / FILE_NAME).masks for run in ("a", "b")]
     assert (chosen[0] == chosen[1]).all()
     assert "leave --select out" in call(*plain, "--select", recorded, "--quiet", code=2).stderr
 
@@ -147,7 +146,7 @@ def test_a_file_that_is_no_plan_is_told(call, tmp_path):
     stderr = call(*REPLAY, "--quiet", code=2).stderr
     assert "no such file: ucb.plan; record a plan with: datawinnow train DATA --policy ucb --keep 0.7" in stderr
     (tmp_path / "ucb.plan").write_bytes(b"text")
-    assert "ucb.plan is truncated or no plan" in call(*REPLAY, "--quiet", code=2).stderr
+    assert "ucb.plan is truncated or damaged" in call(*REPLAY, "--quiet", code=2).stderr
 
 
 def test_other_data_are_refused(call):

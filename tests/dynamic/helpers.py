@@ -27,10 +27,10 @@ def logged(n, epochs=EPOCHS, fraction=KEEP, weighted=True, **about):
     for epoch in range(epochs):
         index = torch.randperm(n, generator=stream(0, "logged", epoch))[: max(1, round(fraction * n))]
         plans.append(Selection(index, 1.0 + weighted * index.float() / n))
-    return dynamic.PlanLog.of(plans, n, **about)
+    return dynamic.SelectionHistory.of(plans, n, **about)
 
 
-MADE = {"selection": static, "log": logged}
+MADE = {"selection": static, "history": logged}
 REQUIRED = {"keep": KEEP, "epochs": EPOCHS}
 OPTIONS = {
     "epsilon_greedy": [{}, {"epsilon": 0.5, "period": 1}, {"first": "random", "period": 3}, {"epsilon": 0.0}],

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from datawinnow.core.errors import RunError
-from datawinnow.core.selection_history import FILE, ChosenLog
+from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.report import selection_history as chosen
 from datawinnow.report import selection_history_plots as chosen_plots
 from datawinnow.report import words
 from datawinnow.report.svg import PALETTE
 
 
-def log_of(rows: list[list[int]], n: int, candidates: list[int] | None = None, **how: Any) -> ChosenLog:
+def log_of(rows: list[list[int]], n: int, candidates: list[int] | None = None, **how: Any) -> SelectionHistory:
     """A log of planted plans."""
     masks = np.zeros((len(rows), n), dtype=bool)
     for mask, ids in zip(masks, rows, strict=True):
@@ -27,7 +27,9 @@ def log_of(rows: list[list[int]], n: int, candidates: list[int] | None = None, *
     could = np.zeros(n, dtype=bool)
     could[list(range(n)) if candidates is None else candidates] = True
     labels = how.pop("labels", None)
-    return ChosenLog(np.packbits(masks, axis=1), could, labels, "f", **how)
+    return SelectionHistory(
+        n=n, masks=np.packbits(masks, axis=1), candidates=could, labels=labels, fingerprint="f", **how
+    )
 
 
 ALL = list(range(10))
@@ -142,8 +144,8 @@ def metadata(passes: float | None = None, n: int = 10, classes: int = 2) -> dict
 
 
 def test_the_section_says_which_class_goes_short(tmp_path: Path) -> None:
-    log_of([ALL, [0, 1, 2, 9], [0, 1, 2, 3], [0, 1, 3, 9]], 10, labels=np.array([0] * 5 + [1] * 5)).write(
-        tmp_path / FILE
+    log_of([ALL, [0, 1, 2, 9], [0, 1, 2, 3], [0, 1, 3, 9]], 10, labels=np.array([0] * 5 + [1] * 5)).save(
+        tmp_path / FILE_NAME
     )
     found = chosen.section(tmp_path, metadata())
     assert found is not None
@@ -159,7 +161,7 @@ def test_the_section_says_which_class_goes_short(tmp_path: Path) -> None:
 
 def test_of_many_classes_only_the_ends_are_named(tmp_path: Path) -> None:
     labels = np.arange(63) // 3
-    log_of([list(range(60)), list(range(0, 60, 3))], 63, labels=labels).write(tmp_path / FILE)
+    log_of([list(range(60)), list(range(0, 60, 3))], 63, labels=labels).save(tmp_path / FILE_NAME)
     found = chosen.section(tmp_path, metadata(n=63, classes=2))
     assert found is not None
     assert found["classes"] == []
@@ -168,7 +170,7 @@ def test_of_many_classes_only_the_ends_are_named(tmp_path: Path) -> None:
 
 
 def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
-    log_of([[0, 1], [0, 2], [0]], 10).write(tmp_path / FILE)
+    log_of([[0, 1], [0, 2], [0]], 10).save(tmp_path / FILE_NAME)
     for passes, told in ((0.5, True), (None, False)):
         found = chosen.section(tmp_path, metadata(passes))
         assert found is not None
@@ -180,14 +182,14 @@ def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
     [
         ([ALL, ALL], {}, "In 2 epochs the policy left nobody out, so there was nothing to choose yet.", 0),
         ([ALL, [0, 1], [0, 1]], {}, "Over 2 epochs the policy made one choice, of 20% of the examples.", 0),
-        ([[0, 1], [0, 2]], {"first": 3}, "What it chose in the first 3 epochs was not kept.", 2),
+        ([[0, 1], [0, 2]], {"first_epoch": 3}, "What it chose in the first 3 epochs was not kept.", 2),
     ],
     ids=["everything", "one choice", "lost"],
 )
 def test_what_cannot_be_told_is_said(
     rows: list[list[int]], how: dict[str, Any], says: str, figures: int, tmp_path: Path
 ) -> None:
-    log_of(rows, 10, **how).write(tmp_path / FILE)
+    log_of(rows, 10, **how).save(tmp_path / FILE_NAME)
     found = chosen.section(tmp_path, metadata())
     assert found is not None
     assert says in found["says"]
@@ -197,7 +199,7 @@ def test_what_cannot_be_told_is_said(
 
 def test_no_file_is_no_section_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
     assert chosen.section(tmp_path, metadata()) is None
-    log_of([[0]], 10).write(tmp_path / FILE)
+    log_of([[0]], 10).save(tmp_path / FILE_NAME)
     with pytest.raises(RunError, match="another dataset"):
         chosen.section(tmp_path, json.loads(json.dumps(metadata()).replace('"f"', '"g"')))
     with pytest.raises(RunError, match="of 10 examples, the run of 11"):

@@ -11,7 +11,7 @@ import torch
 from datawinnow.core.cost import Cost
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.rng import forked
-from datawinnow.dynamic import InBatch, PlanLog, Replay, recorded
+from datawinnow.dynamic import InBatch, Replay, SelectionHistory, recorded
 from datawinnow.models import build
 from datawinnow.train import fit
 from datawinnow.train.network import check_forward, fabric_for
@@ -68,9 +68,9 @@ def arm(
     if not file.exists() or not _cost_file(file).exists():
         seed = cell.seed if _own_plan(grid, cell) else grid.seeds[0]
         _record(grid, cell, file, train, network, passes, **{**how, "seed": seed})
-    log = PlanLog.load(file)
-    policy = Replay(log, fingerprint=train.fingerprint)
-    return {"passes": log.passed / len(train), "policy": policy}, Cost.from_dict(read_json(_cost_file(file)))
+    plan = SelectionHistory.load(file)
+    policy = Replay(plan, fingerprint=train.fingerprint)
+    return {"passes": plan.num_passed / len(train), "policy": policy}, Cost.from_dict(read_json(_cost_file(file)))
 
 
 def _small(spec: InBatchSpec | ReplaySpec, train: Any, seed: int) -> torch.nn.Module:
@@ -97,12 +97,11 @@ def _record(
     passes = passes / (1 + share) if spec.charged else passes
     policy = recorded(grid.policy(cell.method, cell.keep, passes))
     _, history = fit(small, train, passes=passes, policy=policy, **how)
-    log = policy.log(fingerprint=train.fingerprint)
     passed = int(sum(row["examples"] for row in history.rows))  # the last epoch was planned whole, and may be cut
     own = share * history.cost.passes
     # beside the plan, and before it: seconds and operations, which the plan has no place for
     write_json(_cost_file(file), replace(history.cost, forward=0, backward=round(own)).as_dict())
-    replace(log.first(passed), cost=own).save(file)
+    policy.history(fingerprint=train.fingerprint, cost=own).truncated(passed).save(file)
 
 
 def _cost_file(plan: Path) -> Path:

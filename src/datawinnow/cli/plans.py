@@ -70,22 +70,22 @@ def read(policy: str | None, plan: Path | None, record: Path | None, **others: A
             f"a plan is trained on as it is, so leave {', '.join(given)} out; --policy replay takes --policy-option "
             "after=cycle, to begin again at its end"
         )
-    from datawinnow.dynamic import PlanLog
+    from datawinnow.core.selection_history import SelectionHistory
 
-    return PlanLog.load(plan)
+    return SelectionHistory.load(plan)
 
 
-def length_of(log: Any, length: dict[str, Any] | None, options: dict[str, Any]) -> dict[str, Any]:
+def length_of(history: Any, length: dict[str, Any] | None, options: dict[str, Any]) -> dict[str, Any]:
     """How long to replay: as told, or the whole plan.
 
     Raises:
         ArgumentError: longer than the plan, which does not begin again.
     """
-    whole = {"passes": log.passed / log.n}
+    whole = {"passes": history.num_passed / history.n}
     if length is None:
         return whole
     name, value = next(iter(length.items()))
-    most = len(log) if name == "epochs" else whole["passes"]
+    most = len(history) if name == "epochs" else whole["passes"]
     if value > most and options.get("after") != "cycle":
         raise ArgumentError(
             f"--{name} {value:g} is more than the plan's {most:g}: leave it out to train on the whole plan, or begin "
@@ -94,18 +94,18 @@ def length_of(log: Any, length: dict[str, Any] | None, options: dict[str, Any]) 
     return length
 
 
-def replay(screen: Screen, log: Any, examples: Any, options: dict[str, Any]) -> Any:
+def replay(screen: Screen, history: Any, examples: Any, options: dict[str, Any]) -> Any:
     """The policy that trains on the plan.
 
     Raises:
         ArgumentError: it was made on other data.
     """
-    from datawinnow.dynamic import Replay
+    from datawinnow.dynamic import build_policy
 
-    policy = Replay(log, fingerprint=examples.fingerprint, **options)
+    policy = build_policy(REPLAY, options={**options, "history": history, "fingerprint": examples.fingerprint})
     policy.init(len(examples))
     screen.note(
-        f"plan: {len(log)} epochs, {log.passed:,} examples, by {log.made_by or 'an unknown policy'}; finding it passed "
-        f"{log.cost:,.0f}, which is not counted again"
+        f"plan: {len(history)} epochs, {history.num_passed:,} examples, by {history.made_by or 'an unknown policy'}; "
+        f"making it passed {history.cost:,.0f}, which is not counted again"
     )
     return policy

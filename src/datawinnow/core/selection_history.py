@@ -1,123 +1,395 @@
-"""`ChosenLog`: which examples each epoch of a training by a policy trained on, one bit an example and epoch.
+"""`SelectionHistory`: which examples each epoch of a run trained on, in one file.
 
-This module does not import torch: the report reads with it.
+This module does not import torch: the report uses it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from datawinnow.core.errors import RunError
+from datawinnow.core import cost as costs
+from datawinnow.core.errors import ArgumentError, DatawinnowError, RunError
 from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
 
-FILE = "chosen.safetensors"
+FILE_NAME = "selection_history.safetensors"
 """Its name in a run folder."""
+KIND = "selection history"
+MAX_INT32 = 2**31 - 1
+"""Ids up to here are stored as int32: half the file."""
 
 
-@dataclass(frozen=True, eq=False)
-class ChosenLog:
-    """Which examples each epoch trained on.
+class Plan(Protocol):
+    """The part of a `datawinnow.core.selection.Selection` that a history keeps: (m,) ids and weights."""
+
+    @property
+    def index(self) -> Any:
+        """(m,) int64 ids in training order."""
+
+    @property
+    def weight(self) -> Any:
+        """(m,) float32 factors on the losses."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SelectionHistory:
+    """Which examples each epoch of a run trained on, with their order or without.
+
+    With the order it has ``index`` and ``ends`` (4 bytes an example trained on), and can be trained on again with
+    `datawinnow.dynamic.Replay`. Without, it has ``masks`` (one bit an example and epoch), which is enough for the
+    report: 75 MB for 60 epochs of ten million examples.
 
     Attributes:
-        bits: (epochs, ceil(n / 8)) uint8; a row is `numpy.packbits` of which of the n examples the epoch trained on.
-        candidates: (n,) bool, who could be chosen.
-        labels: (n,) int64 classes; None where the dataset does not tell them.
-        fingerprint: of the dataset.
-        first: number of the epoch of the first row; above 0 where the file was lost on the way.
+        n: number of examples of the dataset.
+        index: (total,) int32 or int64 ids in training order, one epoch after the other, unique within an epoch; None
+            for a history without order.
+        ends: (epochs,) int64, the position in ``index`` at which each epoch ends; None without order.
+        weight: (total,) float32 factors on the losses; None for ones.
+        masks: (epochs, ceil(n / 8)) uint8, each row `numpy.packbits` of a mask of the n examples; None with order.
+        candidates: (n,) bool, which examples could be chosen; None for all.
+        labels: (n,) int64 classes; None if unknown.
+        first_epoch: number of the first epoch in the history; above 0 where earlier ones were lost.
+        fingerprint: of the dataset; None if unknown.
+        made_by: the policy that chose, for people.
+        cost: examples passed to make the history, in units of one example trained on by the network that will replay
+            it: a network of a tenth of its FLOPs that trained on 300,000 examples counts 30,000, a forward pass alone
+            a third.
+
+    Raises:
+        ArgumentError: ids out of range, not among the candidates or twice in an epoch, an empty epoch, weights that are
+            negative or not finite, arrays of other types or shapes, both ``index`` and ``masks`` or neither.
+
+    >>> import torch
+    >>> from datawinnow.core.selection import Selection
+    >>> plans = [Selection.of(torch.tensor([2, 0]), 4), Selection.of(torch.tensor([3]), 4)]
+    >>> history = SelectionHistory.of(plans, 4, cost=1.5)
+    >>> len(history), history.num_passed, history.mean_fraction, history.ids(0).tolist()
+    (2, 3, 0.375, [2, 0])
+    >>> history.break_even(full=6)
+    0.5
     """
 
-    bits: np.ndarray
-    candidates: np.ndarray
-    labels: np.ndarray | None
-    fingerprint: str
-    first: int = 0
+    n: int
+    index: np.ndarray | None = None
+    ends: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    candidates: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    first_epoch: int = 0
+    fingerprint: str | None = None
+    made_by: str = ""
+    cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        if type(self.n) is not int or not 1 <= self.n <= 2**40:
+            raise ArgumentError(f"n must be a whole number of at least 1, got {self.n!r}")
+        if type(self.first_epoch) is not int or self.first_epoch < 0:
+            raise ArgumentError(f"first_epoch must be a whole number of at least 0, got {self.first_epoch!r}")
+        if type(self.cost) not in (int, float) or not 0 <= self.cost < math.inf:
+            raise ArgumentError(f"cost must be a number of at least 0, got {self.cost!r}")
+        if not isinstance(self.made_by, str) or not isinstance(self.fingerprint, str | None):
+            raise ArgumentError(f"made_by and fingerprint must be text, got {self.made_by!r} and {self.fingerprint!r}")
+        if (self.index is None) == (self.masks is None) or (self.index is None) != (self.ends is None):
+            raise ArgumentError("a history has either index and ends, or masks")
+        if self.candidates is not None:
+            _check_array("candidates", self.candidates, ("bool",), (self.n,))
+        if self.labels is not None:
+            _check_array("labels", self.labels, ("int64",), (self.n,))
+        if self.masks is not None:
+            self._check_masks(self.masks)
+        else:
+            self._check_order(*self._order())
+
+    def _check_masks(self, masks: np.ndarray) -> None:
+        _check_array("masks", masks, ("uint8",), (len(masks) if masks.ndim else 0, -(-self.n // 8)))
+        if not len(masks) or not masks.any(axis=1).all():
+            raise ArgumentError("masks must have at least one epoch, and every epoch at least one example")
+        possible = np.packbits(np.ones(self.n, dtype=bool) if self.candidates is None else self.candidates)
+        if (masks & ~possible).any():
+            raise ArgumentError("masks have an example that is no candidate or beyond n")
+
+    def _check_order(self, index: np.ndarray, ends: np.ndarray) -> None:
+        _check_array("index", index, ("int32", "int64"), (index.size,))
+        _check_array("ends", ends, ("int64",), (ends.size,))
+        if not ends.size or np.diff(ends, prepend=0).min() < 1 or ends[-1] != index.size:
+            raise ArgumentError(
+                f"ends must rise to the {index.size} ids of index, with at least one id an epoch, got "
+                f"{ends.tolist()[:5]} ..."
+            )
+        low, high = int(index.min()), int(index.max())
+        if low < 0 or high >= self.n:
+            raise ArgumentError(f"index must hold ids of 0 to {self.n - 1}, got {low if low < 0 else high}")
+        if self.candidates is not None and not self.candidates[index].all():
+            raise ArgumentError("index has an example that is no candidate")
+        if self.weight is not None:
+            _check_array("weight", self.weight, ("float32",), index.shape)
+            if not (np.isfinite(self.weight) & (self.weight >= 0)).all():
+                raise ArgumentError("weight must be finite and at least 0")
+        for epoch in range(len(self)):
+            ids = index[self._slice(epoch)]
+            if _num_unique(ids) != ids.size:
+                raise ArgumentError(f"epoch {epoch} has an id twice")
+
+    @classmethod
+    def of(
+        cls,
+        plans: Sequence[Plan],
+        n: int,
+        *,
+        fingerprint: str | None = None,
+        made_by: str = "",
+        cost: float | None = None,
+    ) -> SelectionHistory:
+        """The history of the plans of all epochs, with their order.
+
+        Args:
+            plans: what each epoch trains on, such as a `Selection`.
+            n: number of examples chosen from.
+            fingerprint: of the dataset.
+            made_by: the policy that chose, for people.
+            cost: as of the class; by default that of the run that trained on these plans with the network that will
+                replay them, which is the number of examples in them.
+        """
+        if not plans:
+            raise ArgumentError("plans is empty: a history needs at least one epoch")
+        index = np.concatenate([np.asarray(plan.index) for plan in plans])
+        weight = np.concatenate([np.asarray(plan.weight) for plan in plans])
+        return cls(
+            n=n,
+            index=_compact(index, n),
+            ends=np.cumsum([len(plan) for plan in plans], dtype=np.int64),
+            weight=None if (weight == 1).all() else weight,
+            fingerprint=fingerprint,
+            made_by=made_by,
+            cost=float(index.size) if cost is None else cost,
+        )
 
     def __len__(self) -> int:
         """Number of epochs."""
-        return len(self.bits)
+        return len(self.masks) if self.masks is not None else len(self._order()[1])
 
     @property
-    def n(self) -> int:
-        """Number of examples of the dataset."""
-        return len(self.candidates)
+    def is_ordered(self) -> bool:
+        """Whether the order within an epoch is known, so that the history can be trained on again."""
+        return self.index is not None
 
-    def row(self, i: int) -> np.ndarray:
-        """(n,) bool: who was trained on in the i-th epoch of the log."""
-        return np.unpackbits(self.bits[i], count=self.n).view(bool)
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.index is None or self.ends is None:
+            raise ArgumentError(
+                "this history has no order, so it cannot be trained on again: record one with recorded(policy), or "
+                "with datawinnow train --record-plan FILE"
+            )
+        return self.index, self.ends
 
-    def write(self, path: Path) -> None:
-        """Write the log as one safetensors file, whole.
+    def _slice(self, epoch: int) -> slice:
+        _, ends = self._order()
+        return slice(int(ends[epoch - 1]) if epoch else 0, int(ends[epoch]))
+
+    @property
+    def candidate_ids(self) -> np.ndarray:
+        """(m,) int64 ids of the examples that could be chosen."""
+        return np.arange(self.n) if self.candidates is None else np.flatnonzero(self.candidates)
+
+    @property
+    def num_passed(self) -> int:
+        """Examples trained on in all epochs together."""
+        return self.index.size if self.index is not None else sum(int(self.mask(i).sum()) for i in range(len(self)))
+
+    @property
+    def mean_fraction(self) -> float:
+        """Mean fraction of the examples that an epoch trains on."""
+        return self.num_passed / (len(self) * self.n)
+
+    def mask(self, i: int) -> np.ndarray:
+        """(n,) bool: which examples the i-th epoch of the history trained on."""
+        if self.masks is not None:
+            return np.unpackbits(self.masks[i], count=self.n).view(bool)
+        out = np.zeros(self.n, dtype=bool)
+        out[self._order()[0][self._slice(i)]] = True
+        return out
+
+    def ids(self, i: int) -> np.ndarray:
+        """(m,) int64 ids of the i-th epoch in training order; a copy.
+
+        Raises:
+            ArgumentError: not an epoch of the history, or no order.
+        """
+        index, _ = self._order()
+        if not 0 <= i < len(self):
+            raise ArgumentError(f"epoch must be in [0, {len(self) - 1}], got {i}")
+        return index[self._slice(i)].astype(np.int64)
+
+    def weights(self, i: int) -> np.ndarray:
+        """(m,) float32 weights of the ids of the i-th epoch; a copy."""
+        ids = self.ids(i)
+        return np.ones(ids.size, np.float32) if self.weight is None else self.weight[self._slice(i)].copy()
+
+    def truncated(self, num_passed: int) -> SelectionHistory:
+        """The first ``num_passed`` examples, which may end within an epoch; the cost stays.
+
+        This is what a run under a budget (``fit(passes=)``) trained on: the plan of its last epoch is complete, and cut
+        where the budget ends.
+
+        Raises:
+            ArgumentError: fewer than 1 or more than there are, or no order.
+        """
+        index, ends = self._order()
+        if not 1 <= num_passed <= index.size:
+            raise ArgumentError(f"num_passed must be in [1, {index.size}], got {num_passed}")
+        ends = np.minimum(ends, num_passed)
+        weight = None if self.weight is None else self.weight[:num_passed]
+        return replace(self, index=index[:num_passed], ends=ends[np.diff(ends, prepend=0) > 0], weight=weight)
+
+    def mapped_through(self, selection: Plan, n: int) -> SelectionHistory:
+        """The history of a run over a ``selection`` of ``n`` examples, as one over all of them.
+
+        Args:
+            selection: the examples that the run chose from: the ids of this history are positions in it, and its
+                weights multiply those here.
+            n: number of examples that the selection is taken from.
+
+        Raises:
+            ArgumentError: a selection of another size than the run's, or no order.
+        """
+        index, _ = self._order()
+        if len(selection) != self.n:
+            raise ArgumentError(f"the history is of n={self.n} examples, but the selection has {len(selection)}")
+        weight = np.asarray(selection.weight)[index] * (np.float32(1) if self.weight is None else self.weight)
+        return replace(
+            self,
+            n=n,
+            index=_compact(np.asarray(selection.index)[index], n),
+            weight=None if (weight == 1).all() else weight,
+        )
+
+    def break_even(self, full: float) -> float | None:
+        """Replays after which the history has paid for itself; None if it never does.
+
+        Each replay saves ``full - num_passed`` examples, and making the history took ``cost``.
+
+        Args:
+            full: examples that a run without the history would pass to the same end, for example ``epochs * n`` of all
+                the data at the accuracy that the replay reaches.
+        """
+        return costs.break_even(scoring=self.cost, full=full, pruned=self.num_passed)
+
+    def save(self, path: str | Path) -> None:
+        """Write the history as one safetensors file, atomically.
 
         Raises:
             RunError: the disk is full.
         """
-        arrays = {"bits": self.bits, "candidates": np.packbits(self.candidates)}
-        if self.labels is not None:
-            arrays["labels"] = self.labels.astype(np.int64)
-        about = {"kind": "chosen", "n": self.n, "first": self.first, "fingerprint": self.fingerprint}
-        text = json.dumps({"format": FORMAT_VERSION, **about})
-        # in memory first: safetensors' own writer reports a full disk as an error of its format
-        write_bytes(path, save(arrays, metadata={"datawinnow": text}))
+        arrays = {"index": self.index, "ends": self.ends, "weight": self.weight, "masks": self.masks}
+        arrays["candidates"] = None if self.candidates is None else np.packbits(self.candidates)
+        arrays["labels"] = self.labels
+        metadata = {
+            "format": FORMAT_VERSION,
+            "kind": KIND,
+            "n": self.n,
+            "first_epoch": self.first_epoch,
+            "fingerprint": self.fingerprint,
+            "made_by": self.made_by,
+            "cost": self.cost,
+        }
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+        # in memory first: the file writer of safetensors reports a full disk as an error of its format
+        write_bytes(Path(path), save(contiguous, metadata={"datawinnow": json.dumps(metadata)}))
+
+    @classmethod
+    def load(cls, path: str | Path, *, fingerprint: str | None = None, n: int | None = None) -> SelectionHistory:
+        """Read a history that `save` wrote; nothing is unpickled, and everything is checked.
+
+        Args:
+            path: the file.
+            fingerprint: of the dataset that the history has to be of; not checked by default.
+            n: number of examples that it has to be of; not checked by default.
+
+        Raises:
+            RunError: no such file, truncated, another kind of file, of a newer version, or of another dataset.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise RunError(
+                f"no such file: {path}; record a plan with: datawinnow train DATA --policy ucb --keep 0.7 "
+                f"--record-plan {path}, or with recorded(policy).history().save(...)"
+            )
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata: Any = json.loads((file.metadata() or {}).get("datawinnow", "null"))
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+            raise _damaged(path, str(error)) from error
+        if not isinstance(metadata, dict) or metadata.get("kind") != KIND:
+            raise RunError(f"{path} is not a selection history: give a file that SelectionHistory.save wrote")
+        check_format(metadata.get("format"), path)
+        try:
+            history = cls(
+                n=metadata.get("n"),  # type: ignore[arg-type]  # checked there
+                index=arrays.get("index"),
+                ends=arrays.get("ends"),
+                weight=arrays.get("weight"),
+                masks=arrays.get("masks"),
+                candidates=_unpacked(arrays.get("candidates"), metadata.get("n")),
+                labels=arrays.get("labels"),
+                first_epoch=metadata.get("first_epoch"),  # type: ignore[arg-type]
+                fingerprint=metadata.get("fingerprint"),
+                made_by=metadata.get("made_by"),  # type: ignore[arg-type]
+                cost=metadata.get("cost"),  # type: ignore[arg-type]
+            )
+        except DatawinnowError as error:
+            raise _damaged(path, str(error)) from error
+        if fingerprint is not None and history.fingerprint != fingerprint:
+            raise RunError(
+                f"{path} is of another dataset (fingerprint {history.fingerprint}) than the run ({fingerprint}): "
+                "remove it"
+            )
+        if n is not None and history.n != n:
+            raise RunError(f"{path} is of {history.n} examples, the run of {n}: remove it")
+        return history
 
 
-def read_chosen(path: Path, fingerprint: str, n: int) -> ChosenLog:
-    """Read what `ChosenLog.write` wrote; nothing is unpickled, and everything is checked.
+def _num_unique(ids: np.ndarray) -> int:
+    span = int(ids.max()) + 1
+    if span > 4 * ids.size + 1024:
+        return int(np.unique(ids).size)
+    seen = np.zeros(span, dtype=bool)  # linear in the span of the ids; sorting 10M of them takes longer
+    seen[ids] = True
+    return int(seen.sum())
 
-    Args:
-        path: the file.
-        fingerprint: of the dataset that it has to be about.
-        n: examples of that dataset.
+
+def _compact(index: np.ndarray, n: int) -> np.ndarray:
+    return index.astype(np.int32) if n <= MAX_INT32 else index
+
+
+def _unpacked(packed: np.ndarray | None, n: Any) -> np.ndarray | None:
+    """The mask of ``n`` in its bits; None for none.
 
     Raises:
-        RunError: truncated, something else, of a newer version, or of another dataset.
+        ArgumentError: of another type or length.
     """
-    try:
-        with safe_open(path, framework="np") as file:
-            about: Any = json.loads((file.metadata() or {}).get("datawinnow", "null"))
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise _damaged(path, str(error)) from None
-    if not isinstance(about, dict) or about.get("kind") != "chosen":
-        raise _damaged(path, "it does not say that it holds who was chosen")
-    check_format(about.get("format"), path)
-    if about.get("fingerprint") != fingerprint:
-        raise RunError(
-            f"{path} is of another dataset (fingerprint {about.get('fingerprint')}) than the run ({fingerprint}): "
-            "remove it"
-        )
-    return _checked(path, about, arrays, n)
+    if packed is None or type(n) is not int or n < 1:  # a wrong n is reported by the class
+        return None
+    _check_array("candidates", packed, ("uint8",), (-(-n // 8),))
+    return np.unpackbits(packed, count=n).view(bool)
 
 
-def _checked(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray], n: int) -> ChosenLog:
-    """The log in the arrays, if they fit together."""
-    first, wide = about.get("first"), -(-n // 8)
-    bits, packed, labels = arrays.get("bits"), arrays.get("candidates"), arrays.get("labels")
-    if about.get("n") != n:
-        raise _damaged(path, f"it is of {about.get('n')} examples, the run of {n}")
-    if type(first) is not int or first < 0:
-        raise _damaged(path, f"its first epoch is {first!r}")
-    if bits is None or bits.dtype != np.uint8 or bits.ndim != 2 or bits.shape[1] != wide or not len(bits):
-        raise _damaged(path, f"bits must be uint8 of (epochs, {wide}), got {_shape(bits)}")
-    if packed is None or packed.dtype != np.uint8 or packed.shape != (wide,):
-        raise _damaged(path, f"candidates must be uint8 of ({wide},), got {_shape(packed)}")
-    if labels is not None and (labels.dtype != np.int64 or labels.shape != (n,)):
-        raise _damaged(path, f"labels must be int64 of ({n},), got {_shape(labels)}")
-    candidates = np.unpackbits(packed, count=n).view(bool)
-    if (bits & ~np.packbits(candidates)).any() or not bits.any(axis=1).all():
-        raise _damaged(path, "an epoch trained on nobody, or on somebody who could not be chosen")
-    return ChosenLog(bits, candidates, labels, str(about["fingerprint"]), first)
-
-
-def _shape(array: np.ndarray | None) -> str:
-    return "nothing" if array is None else f"{array.dtype} of {array.shape}"
+def _check_array(name: str, array: Any, dtypes: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    if isinstance(array, np.ndarray) and array.dtype.name in dtypes and array.shape == shape:
+        return
+    actual = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else repr(array)
+    raise ArgumentError(f"{name} must be {' or '.join(dtypes)} of shape {shape}, got {actual}")
 
 
 def _damaged(path: Path, why: str) -> RunError:
-    return RunError(f"{path} is truncated or damaged ({why}); remove it: the rest of the run does without it")
+    return RunError(f"{path} is truncated or damaged ({why}); remove it, or record it again")

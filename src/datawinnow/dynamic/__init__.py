@@ -5,6 +5,7 @@ weights a policy applies.
 """
 
 from datawinnow.core.card import collect
+from datawinnow.core.selection_history import SelectionHistory
 from datawinnow.dynamic.auto import Advice, auto, recommend
 from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.build import build_policy
@@ -15,7 +16,6 @@ from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.info_batch import InfoBatch
 from datawinnow.dynamic.loss_power import LossPower
 from datawinnow.dynamic.order_dp import OrderDP
-from datawinnow.dynamic.plan_log import PlanLog
 from datawinnow.dynamic.policy import Policy, State, Stream
 from datawinnow.dynamic.random_pruning import RandomPruning
 from datawinnow.dynamic.repeated_subset import RepeatedSubset
@@ -47,13 +47,13 @@ __all__ = [
     "InfoBatch",
     "LossPower",
     "OrderDP",
-    "PlanLog",
     "Policy",
     "PolicySampler",
     "RandomPruning",
     "RepeatedSubset",
     "Replay",
     "SeTa",
+    "SelectionHistory",
     "State",
     "StaticSubset",
     "Stream",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
+from datawinnow.core.selection_history import SelectionHistory
 from datawinnow.dynamic._state import check_num_examples, num_examples
-from datawinnow.dynamic.plan_log import PlanLog
 from datawinnow.dynamic.policy import State, Stream
 
 
@@ -25,64 +26,64 @@ from datawinnow.dynamic.policy import State, Stream
 )
 @dataclass(frozen=True)
 class Replay:
-    """The ids of a recorded plan, in the recorded order with the recorded weights, whatever the network and the seed.
+    """The ids of a recorded run, in the recorded order with the recorded weights, whatever the network and the seed.
 
-    What was paid for once, often by a small network, then serves other seeds, other settings and larger networks:
-    ``log.break_even(full)`` says after how many runs it has paid for itself. Nothing is observed and nothing drawn,
-    so two runs with other seeds train in the same order on the same examples, and differ in what else is random.
+    A selection that was paid for once, often with a small network, then serves other seeds, other settings and larger
+    networks: ``history.break_even(full)`` is the number of runs after which it has paid for itself. Nothing is observed
+    and nothing drawn, so two runs with other seeds train in the same order on the same examples, and differ in their
+    other random numbers.
 
     Args:
-        log: what was recorded, from ``recorded(policy).log()`` or ``PlanLog.load(path)``.
-        after: past the last recorded epoch, ``"error"`` to stop there, or ``"cycle"`` to begin again with its first.
-        fingerprint: of the dataset that is trained on; one that the plan was not made on is refused. None does not
-            ask.
+        history: with order, from ``recorded(policy).history()`` or ``SelectionHistory.load(path)``.
+        after: past the last recorded epoch, ``"error"`` to stop, or ``"cycle"`` to start again with the first.
+        fingerprint: of the dataset that is trained on; a history of another is refused. None skips this check.
 
     Returns:
-        A policy; each plan has the ids and weights of an epoch of ``log``, in its order.
+        A policy; each plan has the ids and weights of an epoch of ``history``, in its order.
 
     Raises:
-        ArgumentError: not a `PlanLog`, another dataset, an option out of range; (at ``init``) another number of
-            examples; (when planning) an epoch past the recorded ones with ``after="error"``.
+        ArgumentError: not a `SelectionHistory`, one without order, another dataset, an option out of range; (at
+            ``init``) another number of examples; (when planning) an epoch past the recorded ones with
+            ``after="error"``.
 
     References:
-        Coleman et al. 2020, arXiv 1906.11829 (a proxy chooses for a larger network); dynamic.md 7.
+        Coleman et al. 2020, arXiv 1906.11829 (a proxy chooses for a larger network).
 
-    >>> import torch
-    >>> log = PlanLog.of([Selection.of(torch.tensor([2, 0]), 4), Selection.of(torch.tensor([3]), 4)], 4)
-    >>> policy = Replay(log, after="cycle")
+    >>> plans = [Selection.of(torch.tensor([2, 0]), 4), Selection.of(torch.tensor([3]), 4)]
+    >>> policy = Replay(SelectionHistory.of(plans, 4), after="cycle")
     >>> [policy.plan(epoch, policy.init(4), lambda *path: None)[0].index.tolist() for epoch in range(3)]
     [[2, 0], [3], [2, 0]]
     """
 
-    log: PlanLog
+    history: SelectionHistory
     after: Literal["error", "cycle"] = "error"
     fingerprint: str | None = None
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.log, PlanLog):
+        if not isinstance(self.history, SelectionHistory) or not self.history.is_ordered:
             raise ArgumentError(
-                f"log must be a PlanLog, got {self.log!r}; record one with recorded(policy).log(), or read it with "
-                "PlanLog.load(path)"
+                f"history must be a SelectionHistory with order, got {self.history!r:.200}; record one with "
+                "recorded(policy).history(), or read it with SelectionHistory.load(path)"
             )
         check.one_of("after", self.after, ("error", "cycle"))
-        prints = (self.log.fingerprint, self.fingerprint)
-        if None not in prints and prints[0] != prints[1]:
+        fingerprints = (self.history.fingerprint, self.fingerprint)
+        if None not in fingerprints and fingerprints[0] != fingerprints[1]:
             raise ArgumentError(
-                f"the plan was made on the dataset with fingerprint {prints[0]}, this one has {prints[1]}: its ids "
-                "mean other examples here, so load that dataset, as it was loaded then, or record a plan on this one"
+                f"the plan was made on the dataset with fingerprint {fingerprints[0]}, this one has {fingerprints[1]}: "
+                "its ids mean other examples here, so load that dataset, as it was loaded then, or record a plan on "
+                "this one"
             )
 
-    @property
-    def expected(self) -> float:
+    def fraction(self, epoch: int) -> float:
         """Mean fraction of the examples that a recorded epoch trains on."""
-        return self.log.expected
+        return self.history.mean_fraction
 
     def init(self, n: int) -> State:
         """No state beyond the number of examples."""
-        if check_num_examples(n) != self.log.n:
+        if check_num_examples(n) != self.history.n:
             raise ArgumentError(
-                f"the plan is about n={self.log.n} examples, but there are n={n}: record a plan on this dataset"
+                f"the plan is of n={self.history.n} examples, but there are n={n}: record a plan on this dataset"
             )
         return {"n": n}
 
@@ -91,11 +92,17 @@ class Replay:
         return state
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """The recorded epoch, as it was."""
+        """The recorded epoch, unchanged."""
         num_examples(epoch, state)
-        if epoch >= len(self.log) and self.after == "error":
+        if epoch >= len(self.history) and self.after == "error":
             raise ArgumentError(
-                f"the plan has {len(self.log)} epochs, and epoch {epoch} was asked for: train for {len(self.log)}, "
-                'record a longer run, or begin again with Replay(log, after="cycle")'
+                f"the plan has {len(self.history)} epochs, so there is none for epoch {epoch}: train for "
+                f'{len(self.history)}, record a longer run, or start again with Replay(history, after="cycle")'
             )
-        return self.log.plan(epoch % len(self.log)), state
+        return epoch_plan(self.history, epoch % len(self.history)), state
+
+
+def epoch_plan(history: SelectionHistory, i: int) -> Selection:
+    """The i-th epoch of a ``history`` with order, with a reason for every example."""
+    ids = torch.from_numpy(history.ids(i))
+    return Selection(ids, torch.from_numpy(history.weights(i)), Selection.of(ids, history.n).reason)

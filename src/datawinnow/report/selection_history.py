@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datawinnow.core.selection_history import FILE, ChosenLog, read_chosen
+from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.report import words
 from datawinnow.report.selection_history_plots import counted, raster
 
@@ -74,21 +74,21 @@ def by_chance(fractions: np.ndarray) -> np.ndarray:
     return found
 
 
-def choices(log: ChosenLog, budgeted: bool) -> Choices | None:
+def choices(log: SelectionHistory, budgeted: bool) -> Choices | None:
     """What the policy chose; None where it left nobody out.
 
     Args:
         log: who each epoch trained on.
         budgeted: whether training ended by examples passed: then a last epoch with fewer than the one before was cut.
     """
-    ids = np.flatnonzero(log.candidates)
-    sizes = [int(log.row(i).sum()) for i in range(len(log))]
+    ids = log.candidate_ids
+    sizes = [int(log.mask(i).sum()) for i in range(len(log))]
     cut = budgeted and len(log) > 1 and sizes[-1] < sizes[-2]
     times, fractions, before = np.zeros(log.n, dtype=np.int64), [], None
     chose = [i for i in range(len(log) - cut) if sizes[i] < len(ids)]
     for i in chose:
-        if before is None or not np.array_equal(log.bits[i], log.bits[before]):
-            times += log.row(i)
+        if before is None or not np.array_equal(log.mask(i), log.mask(before)):
+            times += log.mask(i)
             fractions.append(sizes[i] / len(ids))
         before = i
     if not fractions:
@@ -96,7 +96,9 @@ def choices(log: ChosenLog, budgeted: bool) -> Choices | None:
     return Choices(ids, times[ids], np.array(fractions), len(chose), cut)
 
 
-def shades(log: ChosenLog, found: Choices, rows: int = ROWS, columns: int = COLUMNS) -> tuple[np.ndarray, np.ndarray]:
+def shades(
+    log: SelectionHistory, found: Choices, rows: int = ROWS, columns: int = COLUMNS
+) -> tuple[np.ndarray, np.ndarray]:
     """The image's numbers: candidates in rows, those taken most often first, epochs in columns.
 
     Who was taken equally often stands in an order that means nothing, so that no pattern appears that is none.
@@ -119,7 +121,7 @@ def shades(log: ChosenLog, found: Choices, rows: int = ROWS, columns: int = COLU
     edges = np.append(np.arange(0, len(log), wide), len(log))
     shares = np.zeros((len(starts), len(edges) - 1))
     for i in range(len(log)):
-        shares[:, i // wide] += np.add.reduceat(log.row(i)[ids].astype(np.int64), starts) / sizes
+        shares[:, i // wide] += np.add.reduceat(log.mask(i)[ids].astype(np.int64), starts) / sizes
     return shares / np.diff(edges), edges
 
 
@@ -129,11 +131,14 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         RunError: the file is truncated, newer, or of another dataset.
     """
-    if not (folder / FILE).exists():
+    if not (folder / FILE_NAME).exists():
         return None
-    log = read_chosen(folder / FILE, str(metadata["dataset"].get("fingerprint")), int(metadata["dataset"]["n"]))
+    dataset = metadata["dataset"]
+    log = SelectionHistory.load(folder / FILE_NAME, fingerprint=str(dataset.get("fingerprint")), n=int(dataset["n"]))
     found = choices(log, (metadata["options"].get("train") or {}).get("passes") is not None)
-    lost = f" What it chose in the first {words.many(log.first, 'epoch')} was not kept." if log.first else ""
+    lost = (
+        f" What it chose in the first {words.many(log.first_epoch, 'epoch')} was not kept." if log.first_epoch else ""
+    )
     if found is None:
         said = f"In {words.many(len(log), 'epoch')} the policy left nobody out, so there was nothing to choose yet."
         return {"says": said + lost, "figures": [], "classes": [], "by_class": ""}
@@ -165,13 +170,13 @@ def says(found: Choices) -> str:
     )
 
 
-def _figures(log: ChosenLog, found: Choices) -> list[dict[str, Any]]:
+def _figures(log: SelectionHistory, found: Choices) -> list[dict[str, Any]]:
     shares, edges = shades(log, found)
     each = len(found.ids) / len(shares)
     row = "is an example" if each == 1 else f"is about {each:,.0f} examples"
     return [
         {
-            "svg": raster(shares, edges + log.first, found.shares, "chosen"),
+            "svg": raster(shares, edges + log.first_epoch, found.shares, "chosen"),
             "title": "Epoch by epoch",
             "says": f"Each row {row}, those chosen most often on top; the stronger its blue, the more of them the "
             f"epoch trained on. A column all blue is an epoch on everything.{CUT if found.cut else ''}",
@@ -185,7 +190,7 @@ def _figures(log: ChosenLog, found: Choices) -> list[dict[str, Any]]:
     ]
 
 
-def _classes(log: ChosenLog, found: Choices, names: list[str]) -> list[dict[str, Any]]:
+def _classes(log: SelectionHistory, found: Choices, names: list[str]) -> list[dict[str, Any]]:
     """A line a class that has candidates: how many of them a choice took on average, and how many were never taken."""
     if log.labels is None:
         return []

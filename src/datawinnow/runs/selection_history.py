@@ -1,61 +1,73 @@
-"""`Chosen`: keeps which examples each epoch trains on, in a file of the run folder, for the report."""
+"""The selection history of a training with a policy: without order for the report, with it for replays."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from datawinnow.core.selection_history import FILE, ChosenLog, read_chosen
+from datawinnow.core.errors import RunError
+from datawinnow.core.selection import Selection
+from datawinnow.core.selection_history import SelectionHistory
+from datawinnow.dynamic import recorded
+from datawinnow.train import History
 
 
-class Chosen:
-    """Give it to `fit` as ``on_plan``: writes who each epoch trains on, before the epoch trains.
+class SelectionHistoryWriter:
+    """Writes which examples each epoch trains on, before the epoch trains; the ``on_plan`` of `fit`.
 
-    A killed run has at most one epoch too many in the file; going on drops it, and leaves the bytes of a run that was
-    not killed. Where the file was lost on the way, it begins with the epoch gone on from.
+    A killed run has at most one epoch too many in the file; a resume replaces it, and leaves the bytes of a run that
+    was not killed. Where the file was lost meanwhile, it begins with the epoch of the resume.
 
     Args:
         path: the file.
-        n: examples of the dataset.
+        n: number of examples of the dataset.
         fingerprint: of the dataset.
-        candidates: (m,) int64 ids that can be chosen; all when None.
+        candidates: (m,) int64 ids that can be chosen; None for all.
         labels: (n,) int64 classes, or None.
 
     Raises:
-        RunError: when called: the file there is damaged or of another dataset, or the disk is full.
+        RunError: when called: the existing file is damaged or of another dataset, or the disk is full.
     """
 
     def __init__(
         self, path: Path, n: int, *, fingerprint: str, candidates: Tensor | None = None, labels: Tensor | None = None
     ) -> None:
         self.path, self.n, self.fingerprint = path, n, fingerprint
-        self.candidates = self._mask(candidates) if candidates is not None else np.ones(n, dtype=bool)
-        self.labels = None if labels is None else labels.numpy()
-        self._first = 0
-        self._rows: list[np.ndarray] | None = None  # not read yet
+        self.candidates = None if candidates is None else self._mask(candidates)
+        self.labels = None if labels is None else labels.numpy().astype(np.int64)
+        self._first_epoch = 0
+        self._rows: list[np.ndarray] | None = None  # None until the existing file is read
 
     def __call__(self, epoch: int, ids: Tensor) -> None:
         """Add an epoch and write the file.
 
         Args:
-            epoch: its number; what is known of it and of later ones is replaced.
+            epoch: its number; it replaces that epoch and all later ones.
             ids: (m,) int64 ids that it trains on.
         """
         if self._rows is None:
             self._rows = self._read() if epoch and self.path.exists() else []
-        before = epoch - self._first
-        if not 0 < before <= len(self._rows):  # nothing known joins on
-            before, self._first = 0, epoch
-        self._rows = [*self._rows[:before], np.packbits(self._mask(ids))]
-        log = ChosenLog(np.stack(self._rows), self.candidates, self.labels, self.fingerprint, self._first)
-        log.write(self.path)
+        num_before = epoch - self._first_epoch
+        if not 0 < num_before <= len(self._rows):  # the rows do not reach this epoch: begin with it
+            num_before, self._first_epoch = 0, epoch
+        self._rows = [*self._rows[:num_before], np.packbits(self._mask(ids))]
+        SelectionHistory(
+            n=self.n,
+            masks=np.stack(self._rows),
+            candidates=self.candidates,
+            labels=self.labels,
+            first_epoch=self._first_epoch,
+            fingerprint=self.fingerprint,
+        ).save(self.path)
 
     def _read(self) -> list[np.ndarray]:
-        log = read_chosen(self.path, self.fingerprint, self.n)
-        self._first = log.first
-        return list(log.bits)
+        history = SelectionHistory.load(self.path, fingerprint=self.fingerprint, n=self.n)
+        self._first_epoch = history.first_epoch
+        return [np.packbits(history.mask(i)) for i in range(len(history))]
 
     def _mask(self, ids: Tensor) -> np.ndarray:
         mask = np.zeros(self.n, dtype=bool)
@@ -63,4 +75,57 @@ class Chosen:
         return mask
 
 
-__all__ = ["FILE", "Chosen"]
+class PlanRecording:
+    """Records the plans of a training with their order, through kills and resumes.
+
+    Args:
+        path: file for the history.
+        folder: for the plans of a training that is not finished, one file an epoch.
+    """
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.path, self.folder = path, folder
+
+    def wrap(self, policy: Any) -> Any:
+        """``policy``, with its plans recorded."""
+        return recorded(policy, folder=self.folder)
+
+    def write(
+        self, policy: Any, history: History, selection: Selection | None, n: int, *, fingerprint: str, made_by: str
+    ) -> None:
+        """Write the history.
+
+        Args:
+            policy: from `wrap`, trained with.
+            history: of the training; the examples that it passed are those of the plan, and its cost.
+            selection: the examples that the policy chose from; None for all.
+            n: number of examples of the dataset.
+            fingerprint: of the dataset.
+            made_by: the policy, for people.
+
+        Raises:
+            RunError: plans of earlier epochs are missing, or the disk is full.
+        """
+        num_passed = int(sum(row["examples"] for row in history.rows))
+        plans = policy.history(cost=history.cost.passes, fingerprint=fingerprint, made_by=made_by)
+        plans = plans.truncated(num_passed)
+        (plans if selection is None else plans.mapped_through(selection, n)).save(self.path)
+
+    def check_written(self, run: Path) -> None:
+        """Check that a finished training has written its history, and clean up.
+
+        Raises:
+            RunError: there is no such file.
+        """
+        self.clean_up()
+        if not self.path.is_file():
+            raise RunError(
+                f"{run} is trained already, and its plan is not at {self.path}: name the file that it was written to, "
+                "or train again in another --run folder"
+            )
+
+    def clean_up(self) -> None:
+        """Remove the files that only a resume needs."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
+            self.folder.parent.rmdir()

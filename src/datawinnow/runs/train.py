@@ -14,17 +14,17 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
 from datawinnow.core.progress import Progress
 from datawinnow.core.selection import Selection
+from datawinnow.core.selection_history import FILE_NAME
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.dynamic.sampler.resume import policy_repr
-from datawinnow.runs import selection_history as chosen
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.kept_patches import describe_sparsity, write_patches
 from datawinnow.runs.network import Model
-from datawinnow.runs.plan_file import PlanFile
 from datawinnow.runs.record import begin_run
 from datawinnow.runs.selection_file import digest
+from datawinnow.runs.selection_history import PlanRecording, SelectionHistoryWriter
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
 from datawinnow.vit import SparseLevels
@@ -76,8 +76,8 @@ def train_run(
     Returns:
         The folder, with ``result`` (accuracy and loss on the test split after the last epoch, None without one) and
         ``cost["train"]`` in its facts, ``history.parquet`` and ``model.safetensors``; with a policy
-        ``chosen.safetensors``, who was trained on in each epoch; with ``levels`` ``patches.parquet``, which patches of
-        some images it keeps.
+        ``selection_history.safetensors``, the examples of each epoch; with ``levels`` ``patches.parquet``, which
+        patches of some images it keeps.
 
     Raises:
         ArgumentError: ``record_plan`` without a policy.
@@ -106,11 +106,11 @@ def train_run(
     }
     _same_training(folder, options)
     stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
-    plan = None if record_plan is None else PlanFile(Path(record_plan), stage.checkpoint.parent / "plan")
+    plan = None if record_plan is None else PlanRecording(Path(record_plan), stage.checkpoint.parent / "plan")
     if stage.done:
         stage.tidy()
         if plan is not None:
-            plan.check(run)
+            plan.check_written(run)
         if log is not None:
             log(f"{run} is trained already; using it")
         return folder
@@ -122,24 +122,27 @@ def train_run(
         if log is not None:
             log(describe_sparsity(built, folder.metadata["dataset"]["shape"]))
     how["recipe"] = stage.start(built, train, recipe, asked, log, seed=seed, model=network)
-    policy = policy if plan is None else plan.around(policy)
+    policy = policy if plan is None else plan.wrap(policy)
     if policy is not None:
-        how["on_plan"] = _written(train, folder, selection)
+        how["on_plan"] = _history_writer(train, folder, selection)
     else:
-        folder.forget(chosen.FILE)  # of a training with one that was killed before the end of its first epoch
+        folder.forget(FILE_NAME)  # of a training with one that was killed before the end of its first epoch
     built, history = fit(built, kept, epochs=epochs, passes=passes, test=test, seed=seed, policy=policy, **how)
     if levels is not None:
         write_patches(folder, built, train if test is None else test)
     if plan is not None:  # before it is done: who was killed in between gets the plan with the same command
-        told = {
-            "fingerprint": folder.metadata["dataset"]["fingerprint"],
-            "made_by": f"{options['policy']} on {network['name']}",
-        }
-        plan.write(policy, history, selection, folder.n, **told)
+        plan.write(
+            policy,
+            history,
+            selection,
+            folder.n,
+            fingerprint=folder.metadata["dataset"]["fingerprint"],
+            made_by=f"{options['policy']} on {network['name']}",
+        )
     reached = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
     stage.finish(built, history, result=reached)
     if plan is not None:
-        plan.tidy()
+        plan.clean_up()
     return folder
 
 
@@ -148,10 +151,9 @@ def scoring_charge(about: Mapping[str, Any] | None) -> Cost:
     return Cost(backward=int((about or {}).get("charge", 0)))
 
 
-def _written(train: Any, folder: RunFolder, selection: Selection | None) -> chosen.Chosen:
-    """What writes who each epoch trains on."""
-    return chosen.Chosen(
-        folder.path / chosen.FILE,
+def _history_writer(train: Any, folder: RunFolder, selection: Selection | None) -> SelectionHistoryWriter:
+    return SelectionHistoryWriter(
+        folder.path / FILE_NAME,
         folder.n,
         fingerprint=folder.metadata["dataset"]["fingerprint"],
         candidates=None if selection is None else selection.index,
