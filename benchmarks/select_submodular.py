@@ -19,7 +19,7 @@ from torch import Tensor
 from datawinnow import select
 from datawinnow.core.rng import stream
 from datawinnow.select._greedy import maximise
-from datawinnow.select._similarity import Sparse, of_features
+from datawinnow.select._similarity import Sparse, feature_similarity
 from datawinnow.select.facility_location import FacilityLocation
 
 WIDTH, CLASSES, NEIGHBOURS = 64, 10, 32
@@ -97,7 +97,7 @@ def value(graph: Sparse, chosen: list[int]) -> float:
 
 def on_one_graph(n: int, rounds: int) -> dict[str, Any]:
     """Both greedies in turns on the same graph of neighbours."""
-    graph = Sparse(of_features(probed(n)[0], "cosine", None), NEIGHBOURS)
+    graph = Sparse(feature_similarity(probed(n)[0], "cosine", None), NEIGHBOURS)
     picks: dict[str, list[int]] = {}
     wall, cpu = interleaved(
         {

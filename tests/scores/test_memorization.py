@@ -32,7 +32,7 @@ def test_memorization_matches_the_literal_count():
 def test_blocks_change_nothing(monkeypatch):
     mask, correct = subsets(30, 33), subsets(30, 33, 0.5, seed=1)
     whole = scores.memorization(mask, correct)
-    monkeypatch.setattr(import_module("datawinnow.scores.memorization"), "ENTRIES", 65)
+    monkeypatch.setattr(import_module("datawinnow.scores.memorization"), "COUNT_BLOCK_ENTRIES", 65)
     assert torch.equal(scores.memorization(mask, correct), whole)
 
 

@@ -345,7 +345,7 @@ def test_entropy_takes_the_epoch_asked_for():
     got[0] = -1  # the answer is the caller's own
     assert array[3, 0] == 9
     for epoch in (4, -5):
-        with pytest.raises(ArgumentError, match=rf"epoch={epoch} is not there: entropy has 4 epochs"):
+        with pytest.raises(ArgumentError, match=rf"epoch={epoch} is out of range: entropy has 4 epochs"):
             scores.entropy(array, epoch=epoch)
 
 

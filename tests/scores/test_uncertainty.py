@@ -64,7 +64,7 @@ def test_one_epoch_is_taken_where_asked_for():
         assert method(array, epoch=-4).tolist() == [0, 1, 2]
         method(array)[0] = -1
         assert array[3, 0] == 9
-        with pytest.raises(ArgumentError, match=rf"epoch=4 is not there: {name} has 4 epochs, 0 to 3"):
+        with pytest.raises(ArgumentError, match=rf"epoch=4 is out of range: {name} has 4 epochs, 0 to 3"):
             method(array, epoch=4)
 
 
@@ -118,7 +118,7 @@ def test_aum_softmax_is_the_mean_and_ranks_as_the_sum_of_the_ccs_code():
 
 @pytest.mark.parametrize(
     ("row", "words"),
-    [([0.5, 0.3, 0.1], r"probs must sum to 1 .* got 0\.9 for example 3: give the softmax")]
+    [([0.5, 0.3, 0.1], r"probs must sum to 1 .* got 0\.9 for example 3: pass the softmax")]
     + [([1.2, -0.1, -0.1], r"probs must hold probabilities in \[0, 1\], got 1\.2 for example 3")]
     + [([0.5, math.inf, 0.5], r"probs is inf for example 3 in column 1")],
     ids=["sum", "range", "inf"],

@@ -85,7 +85,7 @@ def test_one_example_has_no_neighbours():
 def test_blocks_change_nothing(monkeypatch):
     x, probs = made_up(100)
     want = kept(x, probs, 100, neighbours=4)
-    monkeypatch.setattr(sys.modules["datawinnow.select.cal"], "BLOCK", 50)
+    monkeypatch.setattr(sys.modules["datawinnow.select.cal"], "CONTRAST_BLOCK", 50)
     assert kept(x, probs, 100, neighbours=4) == want
 
 

@@ -10,7 +10,7 @@ from datawinnow import select
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
-from datawinnow.select._similarity import in_form, of_features
+from datawinnow.select._similarity import build_form, feature_similarity
 from tests.reference import submodular as literal
 
 
@@ -69,7 +69,7 @@ def test_picks_and_gains_are_submodlibs(form):
     submodlib, sparse = pytest.importorskip("submodlib"), pytest.importorskip("scipy.sparse")
     n, budget = 150, 30
     x = points(n, d=6)
-    alike = in_form(of_features(x, "cosine", None), form, 8)
+    alike = build_form(feature_similarity(x, "cosine", None), form, 8)
     if form == "dense":
         given = {"mode": "dense", "sijs": alike.kept.astype(np.float64), "separate_rep": False}
     else:

@@ -42,7 +42,7 @@ def test_the_factors_are_the_gradients_of_autograd():
 def test_blocks_of_rows_change_nothing(monkeypatch):
     whole = LastLayer(*made(50))
     mean, along = whole.mean(), whole.along(whole.mean())
-    monkeypatch.setattr(_last_layer, "ENTRIES", 70)  # seven rows a block
+    monkeypatch.setattr(_last_layer, "LAYER_BLOCK_ENTRIES", 70)  # seven rows a block
     assert len(list(whole.blocks())) > 5
     torch.testing.assert_close(whole.mean(), mean)
     torch.testing.assert_close(whole.along(mean), along)

@@ -9,7 +9,7 @@ import torch
 from datawinnow import select
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.select._similarity import in_form, of_features
+from datawinnow.select._similarity import build_form, feature_similarity
 from tests.reference import submodular as literal
 
 
@@ -60,7 +60,7 @@ def test_picks_are_submodlibs(lam):
     submodlib = pytest.importorskip("submodlib")
     n, budget = 120, 25
     x = points(n, d=6)
-    s = in_form(of_features(x, "cosine", None), "dense", 1).kept.astype(np.float64)
+    s = build_form(feature_similarity(x, "cosine", None), "dense", 1).kept.astype(np.float64)
     theirs = submodlib.GraphCutFunction(n=n, mode="dense", lambdaVal=lam, ggsijs=s, separate_rep=False).maximize(
         budget=budget, optimizer="NaiveGreedy", stopIfZeroGain=False, stopIfNegativeGain=False, show_progress=False
     )

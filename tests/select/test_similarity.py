@@ -7,7 +7,7 @@ import torch
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.select import _similarity as similarity
-from datawinnow.select._similarity import Matrix, Similarity, Sparse, in_form, of_features
+from datawinnow.select._similarity import Matrix, Similarity, Sparse, build_form, feature_similarity
 from tests.reference import submodular as literal
 
 N = 23
@@ -33,7 +33,7 @@ def of_kind(kind, x, gamma=0.3):
         "rbf": lambda a, b: literal.rbf_similarity(a, b, gamma),
         "dot": lambda a, b: max(0.0, literal.dot(a, b) / longest),
     }
-    return of_features(x, kind, gamma), torch.tensor(literal.table(xs, by[kind]))
+    return feature_similarity(x, kind, gamma), torch.tensor(literal.table(xs, by[kind]))
 
 
 every_kind = pytest.mark.parametrize("kind", ["cosine", "rbf", "dot", "distance"])
@@ -62,15 +62,15 @@ def test_pairs_and_rows_are_those_of_the_block(kind):
 def test_gamma_is_one_over_the_mean_squared_distance():
     x = points() + 5
     want = 1 / literal.mean_squared_distance(x.double().tolist())
-    assert of_features(x, "rbf", None).gamma == pytest.approx(want, rel=1e-9)
-    assert of_features(x, "rbf", 0.7).gamma == 0.7
-    assert of_features(torch.ones(4, 2), "rbf", None).block(np.arange(4)).eq(1).all()
+    assert feature_similarity(x, "rbf", None).gamma == pytest.approx(want, rel=1e-9)
+    assert feature_similarity(x, "rbf", 0.7).gamma == 0.7
+    assert feature_similarity(torch.ones(4, 2), "rbf", None).block(np.arange(4)).eq(1).all()
 
 
 def test_a_row_of_zeros_is_at_a_right_angle_to_all_but_itself():
-    alike = of_features(torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]), "cosine", None)
+    alike = feature_similarity(torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]), "cosine", None)
     assert alike.block(np.arange(3)).tolist() == [[1.0, 0.5, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 1.0]]
-    assert in_form(alike, "sparse", 2).values.tolist() == [1.0, 0.5, 0.5, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0]
+    assert build_form(alike, "sparse", 2).values.tolist() == [1.0, 0.5, 0.5, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0]
 
 
 def test_all_gradients_zero_are_all_alike():
@@ -83,9 +83,9 @@ def test_all_gradients_zero_are_all_alike():
 def test_forms_agree_to_the_bit(kind, small, monkeypatch):
     if small:
         monkeypatch.setattr(similarity, "BLOCK_BYTES", 8 * N * 3)
-        monkeypatch.setattr(similarity, "COLUMNS", 5)
+        monkeypatch.setattr(similarity, "COLUMN_BLOCK", 5)
     alike, want = of_kind(kind, points())
-    forms = [in_form(alike, "dense", 1), in_form(alike, "blocked", 1), in_form(alike, "sparse", N - 1)]
+    forms = [build_form(alike, "dense", 1), build_form(alike, "blocked", 1), build_form(alike, "sparse", N - 1)]
     assert isinstance(forms[2], Sparse)
     best = (torch.rand(N, generator=stream(0, "best")) * 2**24).round().div(2**24).numpy()
     for ids in (np.arange(N), np.array([3, 1, 8]), np.array([5])):
@@ -104,7 +104,7 @@ def test_forms_agree_to_the_bit(kind, small, monkeypatch):
 @pytest.mark.parametrize("k", [1, 4])
 def test_the_graph_joins_those_of_which_either_is_near_the_other(kind, k):
     alike, table = of_kind(kind, points())
-    graph = in_form(alike, "sparse", k)
+    graph = build_form(alike, "sparse", k)
     whole = alike.block(np.arange(N)).numpy()
     got = {(i, int(j)): v for i in range(N) for j, v in zip(*graph.row(i), strict=True)}
     assert set(got) == literal.joined(table.tolist(), k)
@@ -116,7 +116,7 @@ def test_blocked_keeps_nothing_and_makes_no_large_block(monkeypatch):
     alike, _ = of_kind("cosine", points())
     made, block = [], alike.block
     monkeypatch.setattr(alike, "block", lambda ids: made.append(len(ids)) or block(ids))
-    form = in_form(alike, "blocked", 1)
+    form = build_form(alike, "blocked", 1)
     assert not made
     form.excess(np.arange(N), np.zeros(N, dtype=np.float32))
     assert made == [4, 4, 4, 4, 4, 3]
@@ -124,19 +124,19 @@ def test_blocked_keeps_nothing_and_makes_no_large_block(monkeypatch):
 
 
 def test_auto_is_dense_when_small_and_a_graph_above():
-    assert in_form(of_features(points(), "cosine", None), "auto", 3).kept is not None
-    large = of_features(torch.arange(8001.0)[:, None].sin(), "dot", None)
+    assert build_form(feature_similarity(points(), "cosine", None), "auto", 3).kept is not None
+    large = feature_similarity(torch.arange(8001.0)[:, None].sin(), "dot", None)
     large.nearest = lambda k: torch.zeros(8001, k, dtype=torch.int64)  # which form is all that is asked
-    assert isinstance(in_form(large, "auto", 2), Sparse)
-    assert isinstance(in_form(large, "blocked", 2), Matrix)
+    assert isinstance(build_form(large, "auto", 2), Sparse)
+    assert isinstance(build_form(large, "blocked", 2), Matrix)
 
 
 def test_dense_above_a_gigabyte_is_refused_with_advice():
-    alike = of_features(torch.ones(15_812, 1), "cosine", None)
+    alike = feature_similarity(torch.ones(15_812, 1), "cosine", None)
     with pytest.raises(
         ArgumentError, match=r"form=\"dense\" would keep 1\.0 GB .* of 15812 .*form=\"sparse\".*per_class"
     ):
-        in_form(alike, "dense", 32)
+        build_form(alike, "dense", 32)
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,6 @@ def test_dense_above_a_gigabyte_is_refused_with_advice():
 def test_options_out_of_range_are_named(options, words):
     chosen = {"form": "auto", "neighbours": 3, "similarity": "rbf", "gamma": None} | options
     with pytest.raises(ArgumentError, match=words):
-        in_form(of_features(points(), chosen["similarity"], chosen["gamma"]), chosen["form"], chosen["neighbours"])
+        build_form(
+            feature_similarity(points(), chosen["similarity"], chosen["gamma"]), chosen["form"], chosen["neighbours"]
+        )

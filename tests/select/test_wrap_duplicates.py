@@ -89,7 +89,7 @@ def test_blocks_change_nothing(monkeypatch):
     features, score = torch.randn(300, 3, generator=g), torch.rand(300, generator=g)
     unique = select.deduplicated(select.top, threshold=1e-3)
     whole = unique(score, features=features, budget=100)
-    monkeypatch.setattr(wrap_duplicates, "ENTRIES", 1)
+    monkeypatch.setattr(wrap_duplicates, "DISTANCE_ENTRIES", 1)
     small = unique(score, features=features, budget=100)
     assert torch.equal(small.index, whole.index)
     assert torch.equal(small.reason, whole.reason)

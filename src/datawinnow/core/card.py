@@ -1,4 +1,4 @@
-"""Cards: what a method is, what it needs and what can be set, read off its signature once."""
+"""Cards: name, source, needs and options of a method, read off its signature."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Literal, TypeVar
 
 from datawinnow.core.errors import ArgumentError
 
-Kind = Literal["score", "selector", "policy", "batch selector", "condenser", "scenario"]
+MethodKind = Literal["score", "selector", "policy", "batch selector", "condenser", "scenario"]
 End = Literal["high", "low", "middle"]
-F = TypeVar("F", bound=Callable[..., Any])
-M = TypeVar("M")
+CardedT = TypeVar("CardedT", bound=Callable[..., Any])
+MethodT = TypeVar("MethodT")
 
 CONTRACT_PARAMETERS = ("budget", "build", "generator", "missing", "per_class", "rate", "state")
-"""Keyword-only parameters that the contract gives to every method; they are not options to tune."""
+"""Keyword-only parameters that every method of a kind has by contract; they are not options to tune."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Card:
 
     Attributes:
         kind: which contract the method follows.
-        name: the field's name for it, for people.
+        name: the name in the literature, shown to users.
         key: the name in code, on the command line and in files.
         source: the paper (and equation or section) that it follows.
-        needs: positional parameters: names from the table of arrays, or of scores; of a policy, the signals that it
-            observes.
+        needs: required positional parameters, names of arrays or scores; of a policy, the signals that it observes.
+        optional_needs: positional parameters with a default.
         options: keyword-only parameters with their defaults; of a policy, the fields that have one.
         end: which end of a score its paper keeps.
         cost: time and memory in big-O, in words of the table of arrays.
         summary: first line of the docstring.
-        takes: keyword-only parameters that the contract gives; of a policy, the fields that must be given.
+        takes: keyword-only parameters of the contract (`CONTRACT_PARAMETERS`); of a policy, the required fields.
     """
 
-    kind: Kind
+    kind: MethodKind
     name: str
     key: str
     source: str
@@ -52,21 +52,21 @@ class Card:
 
 
 def card(
-    kind: Kind, name: str, source: str, *, cost: str, end: End | None = None, key: str | None = None
-) -> Callable[[F], F]:
-    """Attach a `Card` to a method; it changes nothing else.
+    kind: MethodKind, name: str, source: str, *, cost: str, end: End | None = None, key: str | None = None
+) -> Callable[[CardedT], CardedT]:
+    """Attach a `Card` to a method, and change nothing else.
 
-    Positional parameters are what the method needs, keyword-only ones are its options. A policy is a dataclass: its
-    fields with a default are its options, those without are what it takes, and ``needs`` is its own attribute. Each
+    Positional parameters are its needs, keyword-only ones its options. A policy is a dataclass: its
+    fields with a default are its options, those without are required, and ``needs`` is an attribute. Each
     folder's ``__init__`` imports its methods and collects them with `collect`.
 
     Args:
         kind: the contract.
-        name: the name that people use.
+        name: the name shown to users.
         source: paper and section.
-        cost: time and memory in words.
+        cost: time and memory in big-O.
         end: for a score, the end that its paper keeps.
-        key: the name in code; otherwise the method's own, and of a class its name in lower case with underscores.
+        key: the name in code; default: the function's name, and of a class its name in snake case.
 
     Raises:
         ArgumentError: a score without ``end``.
@@ -74,9 +74,9 @@ def card(
     if kind == "score" and end is None:
         raise ArgumentError(f"the card of score {name!r} must say which end its paper keeps (end=)")
 
-    def attach(method: F) -> F:
+    def attach(method: CardedT) -> CardedT:
         if inspect.isclass(method):
-            method.card = _of_class(method, kind, name, source, cost, end, key)  # type: ignore[attr-defined]
+            method.card = _card_of_class(method, kind, name, source, cost, end, key)  # type: ignore[attr-defined]
             return method
         signature = inspect.signature(method)
         positional = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -99,7 +99,9 @@ def card(
     return attach
 
 
-def _of_class(policy: Any, kind: Kind, name: str, source: str, cost: str, end: End | None, key: str | None) -> Card:
+def _card_of_class(
+    policy: Any, kind: MethodKind, name: str, source: str, cost: str, end: End | None, key: str | None
+) -> Card:
     return Card(
         kind=kind,
         name=name,
@@ -143,7 +145,7 @@ def collect(module: ModuleType | Mapping[str, Any]) -> dict[str, Callable[..., A
     return {m.card.key: m for m in methods}
 
 
-def resolve(name: str | M, methods: Mapping[str, M], *, kind: str) -> M:
+def resolve(name: str | MethodT, methods: Mapping[str, MethodT], *, kind: str) -> MethodT:
     """The method called ``name``; a callable is returned as it is.
 
     Args:

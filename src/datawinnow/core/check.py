@@ -50,6 +50,34 @@ def rows(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise") -
     return tensor
 
 
+def distributions(name: str, value: Any, missing: Missing = "raise") -> Tensor:
+    """``value`` as a floating (n, c) tensor of probabilities whose rows sum to 1.
+
+    Args:
+        name: the argument's name, for the error.
+        value: tensor, numpy array or nested list.
+        missing: ``"skip"`` lets rows with NaN pass.
+
+    Raises:
+        ArgumentError: another shape, NaN (unless ``"skip"``), values outside [0, 1], or a row that sums to something
+            else (0.02 of slack is for half precision), naming the example.
+    """
+    probs = rows(name, value, "n,c", missing)
+    size = max(1, (1 << 18) // probs.shape[1])
+    for first in range(0, probs.shape[0], size):
+        block = probs[first : first + size].to(torch.float64)
+        probabilities(name, block.nan_to_num(nan=0.5).T, first)
+        total = block.sum(dim=1)
+        off = (total - 1).abs() > 0.02  # false for NaN
+        if bool(off.any()):
+            i = int(torch.nonzero(off)[0])
+            raise ArgumentError(
+                f"{name} must sum to 1 over the classes, got {float(total[i]):g} for example {first + i}: pass the "
+                "softmax over all classes"
+            )
+    return probs
+
+
 def bits(name: str, value: Any, axes: str) -> Tensor:
     """``value`` as a bool tensor with the named axes; numbers must be 0 or 1.
 

@@ -13,10 +13,10 @@ from datawinnow.core.card import card_of
 from datawinnow.methods.method import Method
 from datawinnow.probe import is_probed
 
-Setting = TypeVar("Setting")
+PublishedT = TypeVar("PublishedT")
 
 
-def nearest_keep(published: Mapping[float, Setting], keep: float) -> Setting:
+def nearest_keep(published: Mapping[float, PublishedT], keep: float) -> PublishedT:
     """The setting published for the fraction kept that is nearest to ``keep``.
 
     >>> nearest_keep({0.3: "a", 0.1: "b"}, 0.15)

@@ -1,6 +1,6 @@
-"""One score a file: ``f(array, ..., *, option=...) -> (n,)``, pure functions on arrays; `over_runs` wraps any of them.
+"""Scores: pure functions ``f(array, ..., *, option=...) -> (n,)``, one per file; `over_runs` wraps any of them.
 
-A new score is a file here, a line below and a test.
+A new score takes its file, its import below and its test.
 """
 
 from datawinnow.core.card import collect

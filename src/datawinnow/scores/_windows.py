@@ -1,4 +1,4 @@
-"""The mean over sliding windows of epochs of their standard deviation, times their difficulty or not."""
+"""Mean over sliding windows of epochs of the standard deviation, optionally times the difficulty."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from datawinnow.core import check
 from datawinnow.core.epochs import GRAIN, blocks, shared_out
 from datawinnow.core.errors import ArgumentError
 
-ENTRIES = 1 << 18
+WINDOW_BLOCK_ENTRIES = 1 << 18
 """Entries of a block, 2 MB in float64: with the working space of the windows it stays in the cache of one core."""
 
 
-def windowed(p_label: Any, window: int, missing: check.Missing, *, difficulty: bool) -> Tensor:
+def mean_over_windows(p_label: Any, window: int, missing: check.Missing, *, difficulty: bool) -> Tensor:
     """The mean over every window of ``window`` consecutive epochs of its standard deviation u, or of (1 - mean) * u.
 
-    Works in float64 on a block of columns at a time, whose entries are read once: what is wrong with them is found in
-    the block, and looked for in the whole array only then.
+    Works in float64 on one block of columns at a time, whose entries are read once: each block is checked for invalid
+    values, and the whole array is searched only to name the first of them in the error.
 
     Args:
         p_label: (epochs, n) probability of the given label.
@@ -44,7 +44,7 @@ def windowed(p_label: Any, window: int, missing: check.Missing, *, difficulty: b
             f"p_label has {epochs} epochs, fewer than window={window}: record at least {window} epochs, or give a "
             f"window= of at most {epochs}"
         )
-    size = max(256, min(ENTRIES // epochs, GRAIN // _stretches(epochs, window)))
+    size = max(256, min(WINDOW_BLOCK_ENTRIES // epochs, GRAIN // _stretches(epochs, window)))
     out = torch.empty(n, dtype=p.dtype)
 
     def work(begin: int, end: int) -> None:
@@ -52,27 +52,27 @@ def windowed(p_label: Any, window: int, missing: check.Missing, *, difficulty: b
         double = torch.empty(epochs, columns, dtype=torch.float64)
         average = _Average(epochs, window, columns, difficulty)
         for first, last in blocks(end, size, begin):
-            part = double[:, : last - first]
-            clean = _copied(p[:, first:last], part)
+            block = double[:, : last - first]
+            clean = _copy_block(p[:, first:last], block)
             if not clean:
-                if missing == "raise" or bool(part.isinf().any()):
+                if missing == "raise" or bool(block.isinf().any()):
                     check.finite("p_label", p, missing)
-                check.probabilities("p_label", part.nan_to_num(nan=0.5), first)
-            result = average(part)
+                check.probabilities("p_label", block.nan_to_num(nan=0.5), first)
+            result = average(block)
             if not clean:  # a column with a NaN has come out NaN
                 nan = torch.nonzero(result.isnan()).squeeze(1)
-                result[nan] = _skipping(part[:, nan], window, difficulty)
+                result[nan] = _average_skipping_nan(block[:, nan], window, difficulty)
             out[first:last] = result
 
     shared_out(n, size, work)
     return out
 
 
-def _copied(p: Tensor, part: Tensor) -> bool:
+def _copy_block(p: Tensor, block: Tensor) -> bool:
     """Copy a block; whether all entries are probabilities as `check.probabilities` has it, and none is NaN."""
     rows = max(1, GRAIN // p.shape[1])
     clean = True
-    for to, of in zip(torch.split(part, rows), torch.split(p, rows), strict=True):
+    for to, of in zip(torch.split(block, rows), torch.split(p, rows), strict=True):
         low, high = torch.aminmax(to.copy_(of))  # NaN if any entry is, and NaN compares as false
         clean = clean and float(low) >= -1e-3 and float(high) <= 1.001
     return clean
@@ -84,7 +84,7 @@ def _stretches(epochs: int, window: int) -> int:
 
 
 class _Average:
-    """Sums over windows, each put together from the end of one stretch of epochs and the beginning of the next.
+    """Sums over windows, each joined from the end of one stretch of epochs and the beginning of the next.
 
     The epochs are cut into stretches of ``window``. A window that starts ``j`` epochs into a stretch holds the last
     ``window - j`` of it and the first ``j`` of the one after. Sums and squared deviations (M2) of all such ends and
@@ -94,14 +94,14 @@ class _Average:
         M2(S and x) = M2(S) + (sum(S) - k x)^2 / (k (k + 1))                     with k entries in S
         M2(A and B) = M2(A) + M2(B) + (sum(A) - sum(B) a / b)^2 b / (a (a + b))  with a in A and b in B
 
-    Nothing is ever taken out of a window, and no term is negative, so nothing cancels: a window of equal entries has
-    M2 = 0 to the rounding of its own entries, whatever came before it, which no running sum of squares and no removal
-    from a window can promise. The cost of a window does not grow with its length. A step does all stretches at once.
+    Nothing is removed from a window and no term is negative, so nothing cancels: a window of equal entries has M2 = 0
+    to the rounding of its entries, which neither a running sum of squares nor removal from a window guarantees. The
+    cost of a window does not grow with its length. Each step handles all stretches at once.
 
     Args:
-        epochs: epochs of the blocks to come, at least ``window``.
+        epochs: epochs of the blocks, at least ``window``.
         window: epochs in a window.
-        columns: most columns of a block.
+        columns: maximum number of columns of a block.
         difficulty: whether the standard deviation is multiplied by 1 - mean.
     """
 
@@ -121,20 +121,20 @@ class _Average:
         for j in range(1, min(window, windows - 1) + 1):
             starts = (windows - 1 - j) // window + 1  # stretches in which a window starts at offset j
             now = p[window + j - 1 : window + j + (starts - 1) * window : window]
-            begun, m2, away = (space[:starts, :columns] for space in (self._sum, self._m2, self._away))
+            start_sum, m2, away = (space[:starts, :columns] for space in (self._sum, self._m2, self._away))
             if j == 1:
-                begun.copy_(now)
+                start_sum.copy_(now)
                 m2.zero_()
             else:
-                torch.sub(begun, now, alpha=j - 1, out=away)
-                begun.add_(now)
+                torch.sub(start_sum, now, alpha=j - 1, out=away)
+                start_sum.add_(now)
                 m2.addcmul_(away, away, value=1 / (j * (j - 1)))
             if j < window:
                 a = window - j
-                torch.sub(end_sum[j, :starts], begun, alpha=a / j, out=away)
+                torch.sub(end_sum[j, :starts], start_sum, alpha=a / j, out=away)
                 m2 = end_m2[j, :starts].add_(m2).addcmul_(away, away, value=j / (a * window))
-                begun = end_sum[j, :starts].add_(begun)
-            self._take(total[:starts], begun, m2)
+                start_sum = end_sum[j, :starts].add_(start_sum)
+            self._take(total[:starts], start_sum, m2)
         average: Tensor = total.sum(dim=0).div_(windows * math.sqrt(window - 1))
         return average
 
@@ -160,7 +160,7 @@ class _Average:
             total.addcmul_(summed, root, value=-1 / self.window)
 
 
-def _skipping(p: Tensor, window: int, difficulty: bool) -> Tensor:
+def _average_skipping_nan(p: Tensor, window: int, difficulty: bool) -> Tensor:
     """The average over windows with at least two entries that are not NaN, each over those, in two passes."""
     windows = p.shape[0] - window + 1
     seen = ~p.isnan()
@@ -178,6 +178,6 @@ def _skipping(p: Tensor, window: int, difficulty: bool) -> Tensor:
     term = (square / (count - 1).clamp_min(1)).sqrt()
     if difficulty:
         term *= 1 - mean
-    whole = count >= 2
-    total = torch.where(whole, term, 0.0).sum(dim=0)
-    return total / whole.sum(dim=0)  # 0 / 0 is NaN: no window at all
+    valid = count >= 2
+    total = torch.where(valid, term, 0.0).sum(dim=0)
+    return total / valid.sum(dim=0)  # 0 / 0 is NaN: no window at all

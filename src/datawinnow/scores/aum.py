@@ -38,7 +38,7 @@ def aum(margin: Any, *, missing: Missing = "raise") -> Tensor:
         ArgumentError: NaN or infinity, or another shape.
 
     References:
-        Pleiss et al. 2020, arXiv 2001.10528, equation 2; static.md 4.
+        Pleiss et al. 2020, arXiv 2001.10528, equation 2.
 
     >>> aum([[2.0, -3.0], [4.0, -1.0]]).tolist()
     [3.0, -2.0]

@@ -38,7 +38,7 @@ def aum_softmax(margin_softmax: Any, *, missing: Missing = "raise") -> Tensor:
         ArgumentError: NaN or infinity, or another shape.
 
     References:
-        Zheng et al. 2023, arXiv 2210.15809; Pleiss et al. 2020, arXiv 2001.10528, equation 2; static.md 4.
+        Zheng et al. 2023, arXiv 2210.15809; Pleiss et al. 2020, arXiv 2001.10528, equation 2.
 
     >>> aum_softmax([[0.5, -0.75], [1.0, -0.25]]).tolist()
     [0.75, -0.5]

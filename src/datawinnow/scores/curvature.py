@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._given import norms
+from datawinnow.scores._inputs import validate_norms
 
 
 @card(
@@ -38,9 +38,9 @@ def curvature(curvature: Any, *, missing: Missing = "raise") -> Tensor:
         ArgumentError: a negative number, NaN or infinity, or another shape.
 
     References:
-        Garg and Roy 2023, CVPR, section 3.1; Moosavi-Dezfooli et al. 2019, arXiv 1811.09716; condense.md 1.9.
+        Garg and Roy 2023, CVPR, section 3.1; Moosavi-Dezfooli et al. 2019, arXiv 1811.09716.
 
     >>> curvature([0.5, 2.0]).tolist()
     [0.5, 2.0]
     """
-    return norms("curvature", curvature, missing)
+    return validate_norms("curvature", curvature, missing)

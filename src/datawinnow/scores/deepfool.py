@@ -1,4 +1,4 @@
-"""DeepFool: how far an example is from changing the answer."""
+"""DeepFool: the distance of an example to the decision boundary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._given import norms
+from datawinnow.scores._inputs import validate_norms
 
 
 @card(
@@ -22,8 +22,8 @@ from datawinnow.scores._given import norms
 def deepfool(boundary_distance: Any, *, missing: Missing = "raise") -> Tensor:
     """Examples that a small change would push over the decision boundary score low.
 
-    ``deepfool = || r ||_2`` of the smallest r found such that x + r gets another answer than x, as `probe` computes
-    it. It does not look at the label. Low is kept: the examples nearest the boundary.
+    ``deepfool = || r ||_2`` of the smallest r found such that x and x + r have different predictions, as `probe`
+    computes it. It does not use the label. Low is kept: the examples nearest the boundary.
 
     Args:
         boundary_distance: (n,) float, L2 norm of the change.
@@ -41,4 +41,4 @@ def deepfool(boundary_distance: Any, *, missing: Missing = "raise") -> Tensor:
     >>> deepfool([0.5, 2.0]).tolist()
     [0.5, 2.0]
     """
-    return norms("boundary_distance", boundary_distance, missing)
+    return validate_norms("boundary_distance", boundary_distance, missing)

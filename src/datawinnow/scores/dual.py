@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._windows import windowed
+from datawinnow.scores._windows import mean_over_windows
 
 
 @card(
@@ -38,9 +38,9 @@ def dual(p_label: Any, *, window: int = 10, missing: Missing = "raise") -> Tenso
         ArgumentError: fewer epochs than ``window``, values that are NaN, infinite or no probabilities.
 
     References:
-        Cho et al. 2025, arXiv 2502.06905, section 3; static.md 1.2.
+        Cho et al. 2025, arXiv 2502.06905, section 3.
 
     >>> [round(v, 4) for v in dual([[0.0, 0.5], [1.0, 0.5]] * 5).tolist()]
     [0.2635, 0.0]
     """
-    return windowed(p_label, window, missing, difficulty=True)
+    return mean_over_windows(p_label, window, missing, difficulty=True)

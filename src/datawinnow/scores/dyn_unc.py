@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._windows import windowed
+from datawinnow.scores._windows import mean_over_windows
 
 
 @card(
@@ -38,9 +38,9 @@ def dyn_unc(p_label: Any, *, window: int = 10, missing: Missing = "raise") -> Te
         ArgumentError: fewer epochs than ``window``, values that are NaN, infinite or no probabilities.
 
     References:
-        He et al. 2024, arXiv 2306.05175; static.md 4.
+        He et al. 2024, arXiv 2306.05175.
 
     >>> [round(v, 4) for v in dyn_unc([[0.0, 0.5], [1.0, 0.5]] * 5).tolist()]
     [0.527, 0.0]
     """
-    return windowed(p_label, window, missing, difficulty=False)
+    return mean_over_windows(p_label, window, missing, difficulty=False)

@@ -10,7 +10,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import mean_over_epochs
-from datawinnow.scores._epoch import between
+from datawinnow.scores._inputs import epoch_range
 
 
 @card(
@@ -30,20 +30,20 @@ def el2n(error_norm: Any, *, first: int = 0, last: int = 10, missing: Missing = 
     Args:
         error_norm: (epochs, n) float, L2 norm of softmax minus one-hot in each epoch.
         first: first epoch that counts, from 0.
-        last: the epoch after the last that counts; a recording that is shorter is used to its end.
+        last: the epoch after the last that counts; a shorter recording is used to its end.
         missing: ``"raise"``, or ``"skip"`` to average over the epochs in which the example was seen.
 
     Returns:
         (n,) float32 (float64 if ``error_norm`` is); NaN for an example not seen in those epochs under ``"skip"``.
 
     Raises:
-        ArgumentError: ``first`` past the epochs that there are, ``last`` not above ``first``, NaN or infinity.
+        ArgumentError: ``first`` past the last epoch, ``last`` not above ``first``, NaN or infinity.
 
     References:
-        Paul et al. 2021, arXiv 2107.07075, section 2.3; static.md 4.
+        Paul et al. 2021, arXiv 2107.07075, section 2.3.
 
     >>> [round(v, 2) for v in el2n([[0.2, 1.4], [0.1, 1.0]]).tolist()]
     [0.15, 1.2]
     """
     norms = check.array("error_norm", error_norm, "epochs,n")
-    return mean_over_epochs(between("error_norm", norms, first, last), "error_norm", missing)
+    return mean_over_epochs(epoch_range("error_norm", norms, first, last), "error_norm", missing)

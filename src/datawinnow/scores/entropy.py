@@ -9,7 +9,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._epoch import at_epoch
+from datawinnow.scores._inputs import at_epoch
 
 
 @card(
@@ -20,24 +20,24 @@ from datawinnow.scores._epoch import at_epoch
     end="high",
 )
 def entropy(entropy: Any, *, epoch: int = -1, missing: Missing = "raise") -> Tensor:
-    """Examples that the network is unsure of score high.
+    """Examples with an uncertain prediction score high.
 
-    ``entropy = - sum over classes c of P(c) log P(c)`` at one epoch, the last unless told otherwise. It does not look
-    at the label. High is worth keeping.
+    ``entropy = - sum over classes c of P(c) log P(c)`` at one epoch, by default the last. It does not use
+    the label. High is worth keeping.
 
     Args:
         entropy: (epochs, n) float, entropy of the softmax in each epoch, nats.
-        epoch: which epoch, from 0, or from the end if negative.
+        epoch: index of the epoch, from the end if negative.
         missing: ``"raise"``, or ``"skip"`` to let an example not seen in that epoch have NaN.
 
     Returns:
         (n,) float32 (float64 if ``entropy`` is), nats; NaN for an example not seen in that epoch under ``"skip"``.
 
     Raises:
-        ArgumentError: an epoch that there is not, NaN or infinity in it, or another shape.
+        ArgumentError: an epoch out of range, NaN or infinity in it, or another shape.
 
     References:
-        Coleman et al. 2020, arXiv 1906.11829, section 2; static.md 4.
+        Coleman et al. 2020, arXiv 1906.11829, section 2.
 
     >>> entropy([[0.7, 0.6], [0.5, 0.0]]).tolist()
     [0.5, 0.0]

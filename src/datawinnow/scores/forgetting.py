@@ -34,7 +34,7 @@ def forgetting(
         correct: (epochs, n) bool or 0 and 1, whether the arg-max was the label; NaN counts as not seen.
         seen: (epochs, n) bool or 0 and 1, whether the example was seen in the epoch; None for always.
         never_learned: ``"max"`` gives an example that was never right the number of epochs, more than any count can
-            be; ``"zero"`` leaves it at 0, as the CCS, D2 and DeepCore code does, which calls it the easiest.
+            be; ``"zero"`` leaves it at 0, as the CCS, D2 and DeepCore code does, which ranks it easiest.
         missing: ``"raise"``, or ``"skip"`` to compare each epoch with the last one in which the example was seen.
 
     Returns:
@@ -44,28 +44,28 @@ def forgetting(
         ArgumentError: values other than 0 and 1, shapes that differ, or an epoch not seen (unless ``"skip"``).
 
     References:
-        Toneva et al. 2019, arXiv 1812.05159, section 3; static.md 4.
+        Toneva et al. 2019, arXiv 1812.05159, section 3.
 
     >>> forgetting([[1, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1]]).tolist()
     [2.0, 4.0, 0.0]
     """
     check.one_of("never_learned", never_learned, ("max", "zero"))
     check.one_of("missing", missing, ("raise", "skip"))
-    right, there = _right_and_seen(correct, seen)
+    right, visited = _right_and_seen(correct, seen)
     epochs, n = right.shape
     now = right.view(torch.uint8)  # bytes compare and add without a change of dtype
-    here = None if there is None else there.view(torch.uint8)
+    visited_bytes = None if visited is None else visited.view(torch.uint8)
     out = torch.empty(n, dtype=torch.float32)
 
     def work(begin: int, end: int) -> None:
         for first, last in blocks(end, GRAIN, begin):
-            if here is None or _all(here[:, first:last]):
+            if visited_bytes is None or _all(visited_bytes[:, first:last]):
                 score, ever = _events(now[:, first:last])
                 met = None
             elif missing == "raise":
-                raise _not_seen(here)
+                raise _not_seen(visited_bytes)
             else:
-                score, ever, met = _events_between_visits(now[:, first:last], here[:, first:last])
+                score, ever, met = _events_between_visits(now[:, first:last], visited_bytes[:, first:last])
             if never_learned == "max":
                 score.masked_fill_(ever == 0, float(epochs))
             if met is not None:
@@ -76,10 +76,10 @@ def forgetting(
     return out
 
 
-def _all(here: Tensor) -> bool:
+def _all(visited_bytes: Tensor) -> bool:
     """Whether all of (epochs, columns) bytes are 1."""
-    every = here[0].clone()
-    for seen in here[1:]:
+    every = visited_bytes[0].clone()
+    for seen in visited_bytes[1:]:
         every.bitwise_and_(seen)
     return bool(every.amin())
 
@@ -95,12 +95,12 @@ def _events(now: Tensor) -> tuple[Tensor, Tensor]:
     return events.to(torch.float32), ever
 
 
-def _events_between_visits(now: Tensor, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _events_between_visits(now: Tensor, visited_bytes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `_events`, each epoch compared with the last one seen; and whether ever seen. ``here`` is 1 where seen."""
     events, forgot = _counter(now), torch.empty(now.shape[1], dtype=torch.bool)
     byte = forgot.view(torch.uint8)
     was, ever, met = (torch.zeros_like(byte) for _ in range(3))  # was: right when last seen
-    for right, seen in zip(now, here, strict=True):
+    for right, seen in zip(now, visited_bytes, strict=True):
         torch.gt(was, right, out=forgot)
         events.add_(byte.bitwise_and_(seen))
         was.bitwise_xor_(torch.bitwise_xor(was, right, out=byte).bitwise_and_(seen))  # now what is right where seen
@@ -115,21 +115,21 @@ def _counter(now: Tensor) -> Tensor:
 
 
 def _right_and_seen(correct: Any, seen: Any) -> tuple[Tensor, Tensor | None]:
-    there = None if seen is None else check.bits("seen", seen, "epochs,n")
+    visited = None if seen is None else check.bits("seen", seen, "epochs,n")
     raw = check.as_tensor("correct", correct)
     if raw.is_floating_point():
         nan = raw.isnan()
         if bool(nan.any()):
-            there = ~nan if there is None or there.shape != nan.shape else there & ~nan
+            visited = ~nan if visited is None or visited.shape != nan.shape else visited & ~nan
             raw = torch.where(nan, 0.0, raw)
     right = check.bits("correct", raw, "epochs,n")
-    if there is not None and there.shape != right.shape:
-        raise ArgumentError(f"seen must have the shape of correct, {tuple(right.shape)}, got {tuple(there.shape)}")
-    return right, there
+    if visited is not None and visited.shape != right.shape:
+        raise ArgumentError(f"seen must have the shape of correct, {tuple(right.shape)}, got {tuple(visited.shape)}")
+    return right, visited
 
 
-def _not_seen(there: Tensor) -> ArgumentError:
-    missed = there == 0
+def _not_seen(visited: Tensor) -> ArgumentError:
+    missed = visited == 0
     epoch, example = (int(i) for i in torch.nonzero(missed)[0])
     return ArgumentError(
         f"example {example} was not seen in epoch {epoch} ({int(missed.sum())} such entries of correct); pass "

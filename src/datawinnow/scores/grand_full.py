@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._given import norms
+from datawinnow.scores._inputs import validate_norms
 
 
 @card(
@@ -36,9 +36,9 @@ def grand_full(grad_norm: Any, *, missing: Missing = "raise") -> Tensor:
         ArgumentError: a negative number, NaN or infinity, or another shape.
 
     References:
-        Paul et al. 2021, arXiv 2107.07075, definition 2.1; static.md 4.
+        Paul et al. 2021, arXiv 2107.07075, definition 2.1.
 
     >>> grand_full([0.5, 2.0]).tolist()
     [0.5, 2.0]
     """
-    return norms("grad_norm", grad_norm, missing)
+    return validate_norms("grad_norm", grad_norm, missing)

@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._rows import class_ids, distributions, row_blocks, same_rows
+from datawinnow.scores._inputs import common_length, row_blocks, validate_class_ids
 
 
 @card(
@@ -44,15 +44,15 @@ def grand_last(features: Any, probs: Any, labels: Any, *, missing: Missing = "ra
             ``probs``, NaN or infinity.
 
     References:
-        Guo et al. 2022, arXiv 2204.08499; Paul et al. 2021, arXiv 2107.07075, definition 2.1; static.md 4.
+        Guo et al. 2022, arXiv 2204.08499; Paul et al. 2021, arXiv 2107.07075, definition 2.1.
 
     >>> [round(v, 4) for v in grand_last([[3.0], [0.0]], [[0.5, 0.5], [0.9, 0.1]], [0, 0]).tolist()]
     [2.2361, 0.1414]
     """
     h = check.rows("features", features, "n,d", missing)
-    p = distributions("probs", probs, missing)
-    y = class_ids("labels", labels, p.shape[1], "probs")
-    n = same_rows(features=h, probs=p, labels=y)
+    p = check.distributions("probs", probs, missing)
+    y = validate_class_ids("labels", labels, p.shape[1], "probs")
+    n = common_length(features=h, probs=p, labels=y)
     out = torch.empty(n, dtype=torch.promote_types(h.dtype, p.dtype))
     for first, last in row_blocks(n, h.shape[1] + p.shape[1]):
         error = p[first:last].to(torch.float64, copy=True)

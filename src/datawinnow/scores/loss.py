@@ -1,4 +1,4 @@
-"""The loss itself."""
+"""The loss at an epoch, or its mean over epochs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import mean_over_epochs
 from datawinnow.core.errors import ArgumentError
-from datawinnow.scores._epoch import at_epoch, between
+from datawinnow.scores._inputs import at_epoch, epoch_range
 
 
 @card(
@@ -27,21 +27,21 @@ def loss(
 ) -> Tensor:
     """Examples that the network gets wrong with confidence score high.
 
-    ``loss = - log P(label)`` at one epoch, the last unless told otherwise, or its mean over epochs t in
+    ``loss = - log P(label)`` at one epoch, by default the last, or its mean over epochs t in
     [first, last). High is worth keeping, as far as labels can be trusted: the mislabelled come first of all.
 
     Args:
         loss: (epochs, n) float, cross-entropy in each epoch, nats.
-        epoch: which epoch, from 0, or from the end if negative; not beside ``first`` or ``last``.
+        epoch: index of the epoch, from the end if negative; not beside ``first`` or ``last``.
         first: first epoch of a mean, from 0; 0 if only ``last`` is given.
-        last: the epoch after the last of a mean; all that there are if only ``first`` is given.
+        last: the epoch after the last of a mean; the end of the recording if only ``first`` is given.
         missing: ``"raise"``, or ``"skip"`` to average over the epochs in which the example was seen.
 
     Returns:
         (n,) float32 (float64 if ``loss`` is), nats; NaN for an example not seen in those epochs under ``"skip"``.
 
     Raises:
-        ArgumentError: epochs that there are not, ``epoch`` beside a range, NaN or infinity, or another shape.
+        ArgumentError: epochs out of range, ``epoch`` beside a range, NaN or infinity, or another shape.
 
     References:
         Loshchilov and Hutter 2016, arXiv 1511.06343, section 3.
@@ -54,5 +54,5 @@ def loss(
         return at_epoch("loss", nats, epoch, missing)
     if epoch != -1:
         raise ArgumentError(f"give either epoch= or first= and last=, got epoch={epoch}, first={first}, last={last}")
-    span = between("loss", nats, 0 if first is None else first, 10**9 if last is None else last)
+    span = epoch_range("loss", nats, 0 if first is None else first, 10**9 if last is None else last)
     return mean_over_epochs(span, "loss", missing)

@@ -9,7 +9,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._epoch import at_epoch
+from datawinnow.scores._inputs import at_epoch
 
 
 @card(
@@ -23,13 +23,13 @@ from datawinnow.scores._epoch import at_epoch
 def margin(margin_top2: Any, *, epoch: int = -1, missing: Missing = "raise") -> Tensor:
     """Examples for which two classes are about as likely score low.
 
-    ``margin = P(first) - P(second)`` of the two likeliest classes at one epoch, the last unless told otherwise. It
-    does not look at the label. Low is worth keeping; the score lies in [0, 1]. (AUM is the mean over epochs of another
+    ``margin = P(first) - P(second)`` of the two likeliest classes at one epoch, by default the last. It
+    does not use the label. Low is worth keeping; the score lies in [0, 1]. (AUM is the mean over epochs of another
     margin, that of the label.)
 
     Args:
         margin_top2: (epochs, n) float, probability of the likeliest class minus that of the second.
-        epoch: which epoch, from 0, or from the end if negative.
+        epoch: index of the epoch, from the end if negative.
         missing: ``"raise"``, or ``"skip"`` to let an example not seen in that epoch have NaN.
 
     Returns:
@@ -37,10 +37,10 @@ def margin(margin_top2: Any, *, epoch: int = -1, missing: Missing = "raise") -> 
         ``"skip"``.
 
     Raises:
-        ArgumentError: an epoch that there is not, NaN or infinity in it, or another shape.
+        ArgumentError: an epoch out of range, NaN or infinity in it, or another shape.
 
     References:
-        Coleman et al. 2020, arXiv 1906.11829, section 2; Guo et al. 2022, arXiv 2204.08499; static.md 4.
+        Coleman et al. 2020, arXiv 1906.11829, section 2; Guo et al. 2022, arXiv 2204.08499.
 
     >>> margin([[0.25, 0.5], [0.5, 0.0]]).tolist()
     [0.5, 0.0]

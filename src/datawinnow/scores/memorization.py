@@ -13,7 +13,7 @@ from datawinnow.core.check import Missing
 from datawinnow.core.epochs import blocks
 from datawinnow.core.errors import ArgumentError
 
-ENTRIES = 1 << 20
+COUNT_BLOCK_ENTRIES = 1 << 20
 
 
 @card(
@@ -29,8 +29,8 @@ def memorization(subset_mask: Any, subset_correct: Any, *, missing: Missing = "r
 
     ``memorization = mean of correct over the runs that trained on i - mean of correct over the runs that did not``.
     Around 0: the other examples teach it already; near 1: it must be learned by heart, being rare, hard or mislabelled.
-    High is worth keeping, as far as labels can be trusted. It is the dearest score: the paper trains 2,000 networks,
-    each on a random 70%; `memorization_error` says what fewer leave open.
+    High is worth keeping, as far as labels can be trusted. It is the most expensive score: the paper trains 2,000
+    networks, each on a random 70%; `memorization_error` is its standard error with fewer.
 
     Args:
         subset_mask: (runs, n) bool or 0 and 1, whether the run trained on the example.
@@ -55,7 +55,7 @@ def memorization(subset_mask: Any, subset_correct: Any, *, missing: Missing = "r
 
 
 def memorization_error(subset_mask: Any, subset_correct: Any, *, missing: Missing = "raise") -> Tensor:
-    """Standard error of `memorization` for the runs that there are.
+    """Standard error of `memorization` for the number of runs.
 
     That of a difference of two proportions over m_in and m_out runs, ``sqrt(p_in (1 - p_in) / m_in + p_out (1 - p_out)
     / m_out)``, at p = (right + 1) / (runs + 2), Laplace's estimate: the bare shares say 0 as soon as few runs agree.
@@ -93,7 +93,7 @@ def _counts(subset_mask: Any, subset_correct: Any, missing: Missing) -> tuple[Te
         )
     runs, n = trained.shape
     counts = torch.empty(3, n, dtype=torch.float64)
-    for first, last in blocks(n, max(1, ENTRIES // runs)):
+    for first, last in blocks(n, max(1, COUNT_BLOCK_ENTRIES // runs)):
         on, good = trained[:, first:last], right[:, first:last]
         counts[0, first:last] = (on & good).sum(dim=0)
         counts[1, first:last] = on.sum(dim=0)
@@ -102,9 +102,9 @@ def _counts(subset_mask: Any, subset_correct: Any, missing: Missing) -> tuple[Te
     lone = (runs_in == 0) | (runs_in == runs)
     if missing == "raise" and bool(lone.any()):
         i = int(torch.nonzero(lone)[0])
-        which = "no run" if runs_in[i] == 0 else f"every one of the {runs} runs"
+        trained_in = "no run" if runs_in[i] == 0 else f"every one of the {runs} runs"
         raise ArgumentError(
-            f"example {i} was trained on in {which}, so there is nothing to compare with ({int(lone.sum())} such "
+            f"example {i} was trained on in {trained_in}, so there is nothing to compare with ({int(lone.sum())} such "
             'examples); add runs on other subsets, or pass missing="skip" to let it have NaN'
         )
     return right_in, runs_in, right_out, runs - runs_in

@@ -12,7 +12,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import blocks
-from datawinnow.scores._rows import ENTRIES, row_blocks, same_rows
+from datawinnow.scores._inputs import ROW_BLOCK_ENTRIES, common_length, row_blocks
 
 
 @card(
@@ -45,7 +45,7 @@ def moderate(
         ArgumentError: arrays about different examples, an unknown metric, NaN or infinity.
 
     References:
-        Xia et al. 2023, Moderate Coreset, ICLR, section 3; Zheng et al. 2023, arXiv 2210.15809; static.md 4.
+        Xia et al. 2023, Moderate Coreset, ICLR, section 3; Zheng et al. 2023, arXiv 2210.15809.
 
     >>> moderate([[0.0, 1.0], [1.0, 1.0], [9.0, 1.0], [5.0, 0.0]], [0, 0, 0, 1]).tolist()
     [1.0, 0.0, 8.0, 0.0]
@@ -53,17 +53,19 @@ def moderate(
     check.one_of("metric", metric, ("euclidean", "cosine"))
     h = check.rows("features", features, "n,d", missing)
     y = check.labels("labels", labels)
-    n = same_rows(features=h, labels=y)
-    there = None if missing == "raise" else ~h.isnan().any(dim=1)
+    n = common_length(features=h, labels=y)
+    complete = None if missing == "raise" else ~h.isnan().any(dim=1)
     out = torch.full((n,), torch.nan, dtype=h.dtype)
     for members in torch.split_with_sizes(torch.argsort(y, stable=True), torch.bincount(y).tolist()):
-        ids = members if there is None else members[there[members]]
+        ids = members if complete is None else members[complete[members]]
         if not ids.numel():
             continue
         middle = _median(h, ids)
         for first, last in row_blocks(ids.numel(), h.shape[1]):
             rows = h[ids[first:last]].to(torch.float64)
-            away = (rows - middle).square().sum(dim=1).sqrt() if metric == "euclidean" else _turned(rows, middle)
+            away = (
+                (rows - middle).square().sum(dim=1).sqrt() if metric == "euclidean" else _cosine_distance(rows, middle)
+            )
             out[ids[first:last]] = away.to(h.dtype)
     return out
 
@@ -73,14 +75,14 @@ def _median(h: Tensor, ids: Tensor) -> Tensor:
     m, width = ids.numel(), h.shape[1]
     middle = [(m - 1) // 2, m // 2]
     out = torch.empty(width, dtype=torch.float64)
-    for first, last in blocks(width, max(1, 16 * ENTRIES // m)):
+    for first, last in blocks(width, max(1, 16 * ROW_BLOCK_ENTRIES // m)):
         columns = h[:, first:last][ids].T.contiguous().numpy()  # a copy, laid out for the partition
         columns.partition(sorted(set(middle)), axis=1)
         out[first:last] = torch.from_numpy(columns[:, middle].astype(np.float64).mean(axis=1))
     return out
 
 
-def _turned(rows: Tensor, middle: Tensor) -> Tensor:
+def _cosine_distance(rows: Tensor, middle: Tensor) -> Tensor:
     """(m,) 1 - cosine of (m, d) with (d,), as half the squared distance of unit vectors, which loses no digits."""
     length, norm = rows.norm(dim=1, keepdim=True), middle.norm()
     away = (rows / length - middle / norm).square().sum(dim=1) / 2

@@ -11,7 +11,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.kmeans import kmeans
-from datawinnow.scores._rows import row_blocks
+from datawinnow.scores._inputs import row_blocks
 
 
 @card(
@@ -29,7 +29,7 @@ def prototypes(
     metric: Literal["cosine", "euclidean"] = "cosine",
     missing: Missing = "raise",
 ) -> Tensor:
-    """Examples far from every cluster's centre, the untypical ones, score high; labels are not looked at.
+    """Examples far from every cluster's centre, the untypical ones, score high; labels are not used.
 
     ``prototypes = min over centres m of 1 - cos(h, m)``, with the centres of k-means on the embeddings (for the cosine,
     on embeddings divided by their length). The paper embeds with a self-supervised network; any features do. High, the
@@ -39,7 +39,7 @@ def prototypes(
     Args:
         features: (n, d) float, embeddings.
         clusters: how many centres, at most as many as examples are used; the number of classes is the usual choice,
-            which this score cannot know: 10 unless told.
+            which this score cannot know: default 10.
         metric: ``"cosine"`` as the paper (1 where an embedding is zero), or ``"euclidean"``.
         missing: ``"raise"``, or ``"skip"`` to leave examples with NaN out of k-means and let them have NaN.
 
@@ -50,7 +50,7 @@ def prototypes(
         ArgumentError: ``clusters`` below 1, an unknown metric, NaN or infinity, or another shape.
 
     References:
-        Sorscher et al. 2022, arXiv 2206.14486, the self-supervised prototypes metric; static.md 4.
+        Sorscher et al. 2022, arXiv 2206.14486, the self-supervised prototypes metric.
 
     >>> h = [[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [0.0, -1.0]]
     >>> [round(v, 6) for v in prototypes(h, clusters=3).tolist()], round(float(prototypes(h, clusters=1).max()), 2)
@@ -67,20 +67,20 @@ def prototypes(
     if not used.shape[0]:
         return out
     away = torch.empty(used.shape[0], dtype=h.dtype, device=h.device)
-    found = kmeans(used, min(clusters, used.shape[0]), unit=metric == "cosine")
+    clustering = kmeans(used, min(clusters, used.shape[0]), unit=metric == "cosine")
     for first, last in row_blocks(used.shape[0], max(used.shape[1], clusters)):
         rows = used[first:last].to(torch.float64)
         if metric == "cosine":
-            away[first:last] = _turned(rows, found.centres)
+            away[first:last] = _nearest_cosine_distance(rows, clustering.centres)
         else:
-            away[first:last] = (rows - found.centres[found.assignment[first:last]]).square().sum(dim=1).sqrt()
+            away[first:last] = (rows - clustering.centres[clustering.assignment[first:last]]).square().sum(dim=1).sqrt()
     if ids is None:
         return away
     out[ids] = away
     return out
 
 
-def _turned(rows: Tensor, centres: Tensor) -> Tensor:
+def _nearest_cosine_distance(rows: Tensor, centres: Tensor) -> Tensor:
     """(m,) least 1 - cosine of (m, d) with each of (k, d), half the squared distance of unit vectors."""
     rows, centres = (v / v.norm(dim=1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny) for v in (rows, centres))
     nearest = centres[(rows @ centres.T).argmax(dim=1)]

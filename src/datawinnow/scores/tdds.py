@@ -47,7 +47,7 @@ def tdds(kl_step: Any, *, window: int = 10, decay: float = 0.9, missing: Missing
         ArgumentError: fewer epochs than ``window``, NaN or infinity, or another shape.
 
     References:
-        Zhang et al. 2024, arXiv 2311.13613, section 3; static.md 4.2.
+        Zhang et al. 2024, arXiv 2311.13613, section 3.
 
     >>> [round(v, 3) for v in tdds([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], window=3).tolist()]
     [0.7, 0.0]
@@ -68,18 +68,18 @@ def tdds(kl_step: Any, *, window: int = 10, decay: float = 0.9, missing: Missing
 
     def work(begin: int, end: int) -> None:
         for first, last in blocks(end, size, begin):
-            part = kl[:, first:last].to(torch.float64)
-            score = _moving(part, window, decay)
+            block = kl[:, first:last].to(torch.float64)
+            score = _moving_average(block, window, decay)
             nan = torch.nonzero(score.isnan()).squeeze(1)
             if nan.numel():
-                score[nan] = _skipping(part[:, nan], window, decay)
+                score[nan] = _moving_average_skipping_nan(block[:, nan], window, decay)
             out[first:last] = score
 
     shared_out(n, size, work)
     return out
 
 
-def _moving(kl: Tensor, window: int, decay: float) -> Tensor:
+def _moving_average(kl: Tensor, window: int, decay: float) -> Tensor:
     """(columns,) moving average of (epochs-1, columns) float64; NaN where a column has one."""
     average = torch.zeros(kl.shape[1], dtype=kl.dtype)
     for changes in kl.unfold(0, window - 1, 1):  # (columns, J - 1) each
@@ -88,14 +88,14 @@ def _moving(kl: Tensor, window: int, decay: float) -> Tensor:
     return average
 
 
-def _skipping(kl: Tensor, window: int, decay: float) -> Tensor:
-    """As `_moving`, over the entries that are not NaN."""
+def _moving_average_skipping_nan(kl: Tensor, window: int, decay: float) -> Tensor:
+    """As `_moving_average`, over the entries that are not NaN."""
     average = torch.full((kl.shape[1],), torch.nan, dtype=kl.dtype)
     for changes in kl.unfold(0, window - 1, 1):
-        there = ~changes.isnan()
-        count = there.sum(dim=1, dtype=kl.dtype)  # the root of an integer would be float32
-        mean = torch.where(there, changes, 0.0).sum(dim=1) / count.clamp_min(1)
-        squares = torch.where(there, (changes - mean[:, None]).square(), 0.0).sum(dim=1)
+        present = ~changes.isnan()
+        count = present.sum(dim=1, dtype=kl.dtype)  # the root of an integer would be float32
+        mean = torch.where(present, changes, 0.0).sum(dim=1) / count.clamp_min(1)
+        squares = torch.where(present, (changes - mean[:, None]).square(), 0.0).sum(dim=1)
         spread = squares.sqrt() * math.sqrt(window - 1) / count.clamp_min(1).sqrt()
         step = decay * spread + (1 - decay) * average.nan_to_num(nan=0.0)
         average = torch.where(count >= 2, step, average)

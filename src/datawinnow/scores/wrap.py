@@ -14,10 +14,8 @@ from datawinnow.core.card import Card, card_of
 from datawinnow.core.check import Missing
 from datawinnow.core.errors import ArgumentError
 
-Score = Callable[..., Tensor]
 
-
-def over_runs(score: Score, *, by: Literal["score", "rank"] = "score") -> OverRuns:
+def over_runs(score: Callable[..., Tensor], *, by: Literal["score", "rank"] = "score") -> OverRuns:
     """``score`` averaged over runs (networks trained from other seeds), as GraNd and EL2N are in their paper.
 
     Args:
@@ -52,12 +50,12 @@ class OverRuns:
 
     card: Card
 
-    def __init__(self, score: Score, by: Literal["score", "rank"]) -> None:
-        own = card_of(score)
-        self._score, self._by, self._own = score, by, own
-        self.card = replace(own, name=f"{own.name}, over runs", key=f"over_runs_{own.key}")
+    def __init__(self, score: Callable[..., Tensor], by: Literal["score", "rank"]) -> None:
+        score_card = card_of(score)
+        self._score, self._by, self._score_card = score, by, score_card
+        self.card = replace(score_card, name=f"{score_card.name}, over runs", key=f"over_runs_{score_card.key}")
         self.__name__ = self.card.key
-        self.__doc__ = f"{own.summary} The mean over runs."
+        self.__doc__ = f"{score_card.summary} The mean over runs."
 
     def __call__(self, *arrays: Any, missing: Missing = "raise", **options: Any) -> Tensor:
         """The mean over the runs: `with_error` without the error."""
@@ -81,11 +79,11 @@ class OverRuns:
                 examples, or what the score raises, with the run's number before it.
         """
         check.one_of("missing", missing, ("raise", "skip"))
-        extra = {"missing": missing} if "missing" in self._own.takes else {}
+        extra = {"missing": missing} if "missing" in self._score_card.takes else {}
         state: list[Tensor] | None = None
-        for run, parts in enumerate(self._runs(arrays)):
+        for run, run_arrays in enumerate(self._runs(arrays)):
             try:
-                values = self._score(*parts, **extra, **options)
+                values = self._score(*run_arrays, **extra, **options)
                 check.finite("the score", values, missing)
             except ArgumentError as error:
                 raise ArgumentError(f"run {run}: {error}") from error
@@ -105,7 +103,7 @@ class OverRuns:
         return mean.to(kind), standard.to(kind)
 
     def _runs(self, arrays: tuple[Any, ...]) -> list[list[Any]]:
-        names = [*self._own.needs, *self._own.optional_needs]
+        names = [*self._score_card.needs, *self._score_card.optional_needs]
         lengths = {
             names[i] if i < len(names) else f"array {i}": len(array)
             for i, array in enumerate(arrays)
@@ -129,18 +127,18 @@ class OverRuns:
 def _add(state: list[Tensor], values: Tensor) -> None:
     """Update count, mean and sum of squared deviations by one run (Welford 1962), NaN left out."""
     count, mean, squares = state
-    there = ~values.isnan()
-    count += there
-    away = torch.where(there, values - mean, 0.0)
+    present = ~values.isnan()
+    count += present
+    away = torch.where(present, values - mean, 0.0)
     mean += away / count.clamp_min(1)
-    squares += away * torch.where(there, values - mean, 0.0)
+    squares += away * torch.where(present, values - mean, 0.0)
 
 
 def _ranks(values: Tensor) -> Tensor:
     """(n,) float64 (rank - 1/2) / m among the m values that are not NaN; ties share their mean rank."""
     out = torch.full(values.shape, torch.nan, dtype=torch.float64)
-    there = ~values.isnan()
-    _, which, count = torch.unique(values[there], return_inverse=True, return_counts=True)
+    present = ~values.isnan()
+    _, inverse, count = torch.unique(values[present], return_inverse=True, return_counts=True)
     upto = count.cumsum(0).to(torch.float64)
-    out[there] = ((upto - count / 2) / max(1, int(there.sum())))[which]
+    out[present] = ((upto - count / 2) / max(1, int(present.sum())))[inverse]
     return out

@@ -1,6 +1,6 @@
-"""One selector a file: ``f(array, ..., *, budget, generator, option=...) -> Selection``; `per_class` wraps any of them.
+"""Selectors: ``f(array, ..., *, budget, generator, option=...) -> Selection``, one per file; `per_class` wraps any.
 
-A new selector is a file here, a line below and a test.
+A new selector takes its file, its import below and its test.
 """
 
 from datawinnow.core.card import collect

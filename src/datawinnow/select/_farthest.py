@@ -1,4 +1,4 @@
-"""Farthest-first traversal, exact, with far fewer passes over the points than picks."""
+"""Exact farthest-first traversal, with far fewer passes over the points than picks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from datawinnow.core import check
 from datawinnow.core.draw import largest
 from datawinnow.core.errors import ArgumentError
 
-First = int | Literal["mean", "random"] | None
+FirstPick = int | Literal["mean", "random"] | None
 
-BLOCK = 1 << 22
+DISTANCE_BLOCK = 1 << 22
 """Numbers in a block of distances to the new centres: 16 MB of float32."""
-POOL = 256
-"""Candidates that a round starts with; their number follows how far they last."""
-PICKS = 128
-"""Most centres that a round chooses before all points are told of them."""
+INITIAL_POOL = 256
+"""Number of candidates of the first round; later rounds adapt it to how many picks a round gives."""
+MAX_PICKS = 128
+"""Maximum number of centres that a round chooses before the distances of all points are updated."""
 
 
 class Points(NamedTuple):
@@ -29,13 +29,13 @@ class Points(NamedTuple):
     Attributes:
         left: (n, m).
         right: ids (p,) -> (p, m).
-        own: (n,).
-        noise: (n,) what a distance must exceed not to be rounding of that product.
+        offset: (n,).
+        noise: (n,) rounding error of that product; smaller distances count as 0.
     """
 
     left: Tensor
     right: Callable[[Tensor], Tensor]
-    own: Tensor
+    offset: Tensor
     noise: Tensor
 
 
@@ -43,57 +43,59 @@ def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -
     """Ids in the order chosen: each the farthest (or the one after ``outliers`` farther ones) from those before.
 
     Distances to the chosen only ever fall. So among the farthest points of the moment (the pool) the next picks can
-    be made one after the other, as long as they stay farther than all outside the pool were; then all points learn of
-    these picks in one matrix product. The choice is that of one pick at a time.
+    be made one after the other, as long as they stay farther than all outside the pool were; then the distances of
+    all points are updated in one matrix product. The result is that of one pick at a time.
 
     Args:
-        points: what to choose from.
+        points: to choose from.
         first: the first id.
-        budget: how many.
-        outliers: how many of the farthest are passed over at each pick.
+        budget: number of picks.
+        outliers: number of farthest points passed over at each pick.
 
     Returns:
         (budget,) int64; ties go to the smaller id.
     """
-    n = points.own.numel()
+    n = points.offset.numel()
     chosen = [first]
-    near = torch.full_like(points.own, torch.inf)
-    _tell(points, near, chosen)
-    pool = POOL
+    near = torch.full_like(points.offset, torch.inf)
+    _update_nearest(points, near, chosen)
+    pool = INITIAL_POOL
     while len(chosen) < budget:
         if not bool((near > 0).any()):  # what is left equals what is chosen
             rest = torch.nonzero(near >= 0).flatten()
             return torch.cat([torch.tensor(chosen), rest])[:budget]
-        picks = _round(points, near, min(pool + outliers, n - len(chosen)), min(PICKS, budget - len(chosen)), outliers)
+        picks = _round(
+            points, near, min(pool + outliers, n - len(chosen)), min(MAX_PICKS, budget - len(chosen)), outliers
+        )
         chosen += picks
-        if len(picks) < PICKS // 8:
-            pool = min(2 * pool, max(POOL, n // 8))
-        elif len(picks) == PICKS:
-            pool = max(POOL, pool // 2)
+        if len(picks) < MAX_PICKS // 8:
+            pool = min(2 * pool, max(INITIAL_POOL, n // 8))
+        elif len(picks) == MAX_PICKS:
+            pool = max(INITIAL_POOL, pool // 2)
         if len(chosen) < budget:
-            _tell(points, near, picks)
+            _update_nearest(points, near, picks)
     return torch.tensor(chosen)
 
 
-def _round(points: Points, near: Tensor, size: int, most: int, outliers: int) -> list[int]:
+def _round(points: Points, near: Tensor, size: int, max_picks: int, outliers: int) -> list[int]:
     """The next picks that the ``size`` farthest points decide by themselves; at least one, ``most`` at most."""
     top = largest(near, min(size + 1, near.numel()))
     # an outside point is at most this far now, and has a larger id than any of the pool that were as far
     limit = float(near[top[size]]) if top.numel() > size else -1.0
     ids = top[:size].sort().values  # by id, so that the first of equals is the smaller id
-    left, own, noise = points.left[ids], points.own[ids], points.noise[ids]
+    left, offset, noise = points.left[ids], points.offset[ids], points.noise[ids]
     start = near[ids].numpy()
     now = start.copy()
     unchosen = int((near >= 0).sum())
     picks: list[int] = []
-    while len(picks) < most:
+    while len(picks) < max_picks:
         past = min(outliers, unchosen - len(picks) - 1)
         at = int(now.argmax()) if past == 0 else int(np.argsort(-now, kind="stable")[past])
         if picks and not (now[at] > limit or now[at] == limit == start[at]):
             break
         pick = ids[at : at + 1]
         picks.append(int(pick))
-        away = torch.addmv(own, left, points.right(pick)[0], alpha=-1).add_(points.own[pick])
+        away = torch.addmv(offset, left, points.right(pick)[0], alpha=-1).add_(points.offset[pick])
         np.minimum(now, away.mul_(away > noise).numpy(), out=now)
         now[at] = -1
         if len(picks) == size:
@@ -101,37 +103,39 @@ def _round(points: Points, near: Tensor, size: int, most: int, outliers: int) ->
     return picks
 
 
-def _tell(points: Points, near: Tensor, picks: list[int]) -> None:
+def _update_nearest(points: Points, near: Tensor, picks: list[int]) -> None:
     """Lower ``near`` to the distance from the nearest of ``picks``, which get -1."""
     ids = torch.tensor(picks)
-    right, own = points.right(ids), points.own[ids]
-    step = max(1, BLOCK // len(picks))
+    right, offset = points.right(ids), points.offset[ids]
+    step = max(1, DISTANCE_BLOCK // len(picks))
     for at in range(0, near.numel(), step):
-        part = slice(at, at + step)
+        rows = slice(at, at + step)
         if len(picks) == 1:
-            away = torch.addmv(points.own[part], points.left[part], right[0], alpha=-1).add_(own)
+            away = torch.addmv(points.offset[rows], points.left[rows], right[0], alpha=-1).add_(offset)
         else:
-            away = torch.addmm(own, points.left[part], right.T, alpha=-1).amin(1).add_(points.own[part])
-        away.mul_(away > points.noise[part])
-        torch.minimum(near[part], away, out=near[part])
+            away = torch.addmm(offset, points.left[rows], right.T, alpha=-1).amin(1).add_(points.offset[rows])
+        away.mul_(away > points.noise[rows])
+        torch.minimum(near[rows], away, out=near[rows])
     near[ids] = -1
 
 
-def first_of(first: Any, n: int, ids: Tensor | None, central: Callable[[], int], generator: torch.Generator) -> int:
-    """The position to begin with.
+def first_position(
+    first: Any, n: int, ids: Tensor | None, central: Callable[[], int], generator: torch.Generator
+) -> int:
+    """The position of the first pick.
 
     Args:
         first: an id, ``"mean"``, or ``"random"`` (also None).
         n: number of examples.
         ids: (m,) those that can be chosen; None for all.
-        central: gives the position nearest the mean.
-        generator: the source of a random one; not drawn from otherwise.
+        central: returns the position nearest the mean.
+        generator: source of a random one; unused otherwise.
 
     Returns:
-        A position among those that can be chosen.
+        A position among ``ids``.
 
     Raises:
-        ArgumentError: another word, an id outside 0 to n - 1 or without numbers.
+        ArgumentError: another string, or an id outside 0 to n - 1 or with NaN.
     """
     if first == "mean":
         return central()

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.rng import stream
-from datawinnow.select._similarity import Ids
+from datawinnow.select._similarity import IdArray
 
 Greedy = Literal["lazy", "stochastic", "naive"]
 
 
-class Objective(Protocol):
-    """A set function that remembers what was added.
+class GreedyObjective(Protocol):
+    """A set function with the set of examples added so far.
 
     Attributes:
         n: number of examples.
-        width: the most gains that are worth computing at once.
+        width: number of gains that are efficiently computed at once.
     """
 
     @property
@@ -32,7 +32,7 @@ class Objective(Protocol):
     @property
     def width(self) -> int: ...
 
-    def gains(self, ids: Ids) -> NDArray[np.float64]:
+    def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) what adding each of ``ids`` alone would add to the function."""
         ...
 
@@ -42,7 +42,7 @@ class Objective(Protocol):
 
 
 def check_greedy(greedy: str, epsilon: float, sample_seed: int) -> None:
-    """Refuse options that `maximise` does not know, before anything is computed.
+    """Validate the options of `maximise` before anything is computed.
 
     Raises:
         ArgumentError: an unknown kind of greedy, an epsilon outside (0, 1), or a seed that is no whole number.
@@ -52,41 +52,43 @@ def check_greedy(greedy: str, epsilon: float, sample_seed: int) -> None:
     check.number("sample_seed", sample_seed, 0, 2**63 - 1, integer=True)
 
 
-def maximise(objective: Objective, budget: int, *, greedy: str, epsilon: float, sample_seed: int) -> Tensor:
-    """(budget,) int64 ids in the order added, each with the largest gain of those looked at; ties to the smaller id.
+def maximise(objective: GreedyObjective, budget: int, *, greedy: str, epsilon: float, sample_seed: int) -> Tensor:
+    """(budget,) int64 ids in the order added, each with the largest gain of those evaluated; ties to the smaller id.
 
     Args:
-        objective: a submodular function of which nothing was added yet.
-        budget: how many to add.
-        greedy: ``"naive"`` looks at all examples for each pick; ``"lazy"`` looks again only at those whose last gain
-            would still win (Minoux 1978: gains only fall), and makes the same picks; ``"stochastic"`` looks at
+        objective: a submodular function of the empty set.
+        budget: number of examples to add.
+        greedy: ``"naive"`` evaluates all examples for each pick; ``"lazy"`` evaluates again only those whose last gain
+            would still win (Minoux 1978: gains only fall), and makes the same picks; ``"stochastic"`` evaluates
             ``ceil(n / budget * log(1 / epsilon))`` random examples (Mirzasoleiman et al. 2015, arXiv 1409.7938,
             algorithm 1: 1 - 1/e - epsilon of the optimum in expectation, in n log(1 / epsilon) gains all in all).
         epsilon: of the stochastic greedy.
         sample_seed: seed of its samples.
     """
     if greedy == "naive":
-        picks = _naive(objective, budget)
+        picks = _naive_greedy(objective, budget)
     elif greedy == "lazy":
-        picks = _lazy(objective, budget)
+        picks = _lazy_greedy(objective, budget)
     else:
         size = math.ceil(objective.n / budget * math.log(1 / epsilon))
-        picks = _stochastic(objective, budget, size, stream(sample_seed, "stochastic greedy", objective.n, budget))
+        picks = _stochastic_greedy(
+            objective, budget, size, stream(sample_seed, "stochastic greedy", objective.n, budget)
+        )
     return torch.tensor(picks, dtype=torch.int64)
 
 
-def _naive(objective: Objective, budget: int) -> list[int]:
-    everybody = np.arange(objective.n)
+def _naive_greedy(objective: GreedyObjective, budget: int) -> list[int]:
+    all_ids = np.arange(objective.n)
     picks: list[int] = []
     for _ in range(budget):
-        gains = objective.gains(everybody).copy()
+        gains = objective.gains(all_ids).copy()
         gains[picks] = -np.inf
         picks.append(int(gains.argmax()))  # the first of equals
         objective.add(picks[-1])
     return picks
 
 
-def _lazy(objective: Objective, budget: int) -> list[int]:
+def _lazy_greedy(objective: GreedyObjective, budget: int) -> list[int]:
     # Ordered by (-bound, id): an example with a fresh gain on top beats every bound below it, and has the smallest id
     # of those that could tie with it.
     heap = list(zip((-objective.gains(np.arange(objective.n))).tolist(), range(objective.n), strict=True))
@@ -108,7 +110,7 @@ def _lazy(objective: Objective, budget: int) -> list[int]:
     return picks
 
 
-def _stochastic(objective: Objective, budget: int, size: int, generator: torch.Generator) -> list[int]:
+def _stochastic_greedy(objective: GreedyObjective, budget: int, size: int, generator: torch.Generator) -> list[int]:
     left = np.arange(objective.n)
     picks: list[int] = []
     for turn in range(budget):

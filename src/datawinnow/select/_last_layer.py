@@ -1,4 +1,4 @@
-"""Gradients of cross entropy in the last linear layer, never written out.
+"""Gradients of cross entropy in the last linear layer, by their factors.
 
 With e = probs - onehot(label) and h = [features, 1], the gradient of one example's loss in the weight and bias of the
 last layer is the matrix ``e h^T`` of c rows and d + 1 columns. Everything below works from e and h: an array of
@@ -17,10 +17,10 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.check import Missing
 from datawinnow.core.errors import ArgumentError
-from datawinnow.select._scored import scored
+from datawinnow.select._selectable import selectable_ids
 
-ENTRIES = 1 << 22
-"""Most numbers that a block of rows makes on the way."""
+LAYER_BLOCK_ENTRIES = 1 << 22
+"""Maximum number of intermediate values of a block of rows."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class LastLayer:
 
     def blocks(self) -> Iterator[slice]:
         """Runs of rows."""
-        size = max(1, ENTRIES // (self.features.shape[1] + 2 * self.probs.shape[1]))
+        size = max(1, LAYER_BLOCK_ENTRIES // (self.features.shape[1] + 2 * self.probs.shape[1]))
         for first in range(0, self.n, size):
             yield slice(first, min(self.n, first + size))
 
-    def factors(self, which: Tensor | slice) -> tuple[Tensor, Tensor]:
+    def factors(self, ids: Tensor | slice) -> tuple[Tensor, Tensor]:
         """(k, c) errors and (k, d + 1) features with a one appended, float64."""
-        error = self.probs[which].to(torch.float64, copy=True)
-        error[torch.arange(error.shape[0]), self.labels[which]] -= 1
-        row = self.features[which].double()
+        error = self.probs[ids].to(torch.float64, copy=True)
+        error[torch.arange(error.shape[0]), self.labels[ids]] -= 1
+        row = self.features[ids].double()
         return error, torch.cat([row, row.new_ones(row.shape[0], 1)], 1)
 
     def mean(self) -> Tensor:
@@ -70,9 +70,10 @@ class LastLayer:
         matrix = direction.to(self.features.dtype)
         out = torch.empty(self.n, dtype=self.features.dtype)
         for rows in self.blocks():
-            logits = torch.addmm(matrix[:, -1], self.features[rows], matrix[:, :-1].T)  # what the layer would answer
-            own = logits.gather(1, self.labels[rows, None]).squeeze(1)
-            out[rows] = (self.probs[rows].to(logits.dtype) * logits).sum(1) - own
+            # the outputs of a layer whose weights are ``direction``
+            logits = torch.addmm(matrix[:, -1], self.features[rows], matrix[:, :-1].T)
+            label_logits = logits.gather(1, self.labels[rows, None]).squeeze(1)
+            out[rows] = (self.probs[rows].to(logits.dtype) * logits).sum(1) - label_logits
         return out
 
 
@@ -85,7 +86,7 @@ def last_layer(
         features: (n, d) float.
         probs: (n, c) float.
         labels: (n,) int.
-        budget: how many are to be chosen.
+        budget: number of examples to select.
         missing: ``"skip"`` leaves out examples with a NaN.
 
     Returns:
@@ -93,21 +94,23 @@ def last_layer(
 
     Raises:
         ArgumentError: shapes that do not fit, logits for probabilities, labels of no class, NaN, a budget outside.
-        CapacityError: more asked for than have all their numbers.
+        CapacityError: fewer examples without NaN than ``budget``.
     """
     rows = check.rows("features", features, missing=missing)
     chance = check.rows("probs", probs, "n,c", missing=missing)
     classes = check.labels("labels", labels)
     n = check.same_n(features=rows[:, 0], probs=chance[:, 0], labels=classes)
-    ids = scored(budget, missing, features=rows.sum(1, dtype=torch.float64), probs=chance.sum(1, dtype=torch.float64))
+    ids = selectable_ids(
+        budget, missing, features=rows.sum(1, dtype=torch.float64), probs=chance.sum(1, dtype=torch.float64)
+    )
     layer = LastLayer(rows, chance, classes)
-    _check(layer, ids)
+    _validate_layer(layer, ids)
     if ids is not None:
         layer = LastLayer(rows[ids], chance[ids], classes[ids])
     return layer, ids, n
 
 
-def held_out(features: Any, probs: Any, labels: Any, like: LastLayer) -> LastLayer:
+def held_out_layer(features: Any, probs: Any, labels: Any, like: LastLayer) -> LastLayer:
     """The gradients of held-out data, ``val_features`` (v, d), ``val_probs`` (v, c), ``val_labels`` (v,).
 
     Raises:
@@ -121,14 +124,16 @@ def held_out(features: Any, probs: Any, labels: Any, like: LastLayer) -> LastLay
     )
     check.same_n(val_features=layer.features[:, 0], val_probs=layer.probs[:, 0], val_labels=layer.labels)
     for name in ("features", "probs"):
-        own, other = int(getattr(layer, name).shape[1]), int(getattr(like, name).shape[1])
-        if own != other:
-            raise ArgumentError(f"val_{name} has {own} columns, but {name} has {other}; probe both with the same model")
-    _check(layer, None)
+        columns, expected = int(getattr(layer, name).shape[1]), int(getattr(like, name).shape[1])
+        if columns != expected:
+            raise ArgumentError(
+                f"val_{name} has {columns} columns, but {name} has {expected}; probe both with the same model"
+            )
+    _validate_layer(layer, None)
     return layer
 
 
-def _check(layer: LastLayer, ids: Tensor | None) -> None:
+def _validate_layer(layer: LastLayer, ids: Tensor | None) -> None:
     chance = layer.probs if ids is None else layer.probs.nan_to_num(0.5)
     check.probabilities(f"{layer.prefix}probs", chance.T)
     if int(layer.labels.max()) >= chance.shape[1]:

@@ -40,9 +40,9 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
         weight = torch.zeros(k, dtype=torch.float64)
         inside = torch.nonzero(positive).flatten()
         if inside.numel():
-            part = gram[inside[:, None], inside]
-            part.diagonal().add_(ridge)
-            factor = torch.linalg.cholesky_ex(part).L
+            block = gram[inside[:, None], inside]
+            block.diagonal().add_(ridge)
+            factor = torch.linalg.cholesky_ex(block).L
             weight[inside] = torch.cholesky_solve(right[inside, None], factor).squeeze(1)
         slope = gram @ weight - right
         wrong = (positive & (weight < 0)) | (~positive & (slope < -slack))

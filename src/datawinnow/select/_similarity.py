@@ -20,20 +20,20 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.neighbours import Metric, knn, symmetric
 
 FormName = Literal["auto", "dense", "blocked", "sparse"]
-Kind = Literal["cosine", "rbf", "dot", "distance"]
-Ids = NDArray[np.int64]
-Where = slice | NDArray[np.integer]
+SimilarityKind = Literal["cosine", "rbf", "dot", "distance"]
+IdArray = NDArray[np.int64]
+RowIndex = slice | NDArray[np.integer]
 
 GRID = 2.0**24
 DENSE_BYTES = 1e9
 AUTO_BYTES = 256e6
-"""Above this "auto" takes the graph: features and activations want memory too."""
+"""Above this "auto" takes the graph: features and activations need memory too."""
 BLOCK_BYTES = 64e6
-COLUMNS = 8192
-SPARE = 4
-"""How many more neighbours than asked for are measured exactly, since products in single precision round."""
-METRICS: dict[str, Metric] = {"cosine": "cosine", "rbf": "euclidean"}
-"""Nearest by this is most similar."""
+COLUMN_BLOCK = 8192
+EXTRA_NEIGHBOURS = 4
+"""Additional neighbours whose similarity is computed exactly, since products in single precision round."""
+KNN_METRICS: dict[str, Metric] = {"cosine": "cosine", "rbf": "euclidean"}
+"""Metric by which the nearest neighbours are the most similar."""
 
 
 class Similarity:
@@ -50,7 +50,7 @@ class Similarity:
         gamma: for ``"rbf"``.
     """
 
-    def __init__(self, factors: Sequence[tuple[Tensor, float]], kind: Kind, gamma: float = 1.0) -> None:
+    def __init__(self, factors: Sequence[tuple[Tensor, float]], kind: SimilarityKind, gamma: float = 1.0) -> None:
         self.factors, self.kind, self.gamma = factors, kind, gamma
         self.n = factors[0][0].shape[0]
         self.square = torch.empty(self.n, dtype=torch.float64)
@@ -62,12 +62,12 @@ class Similarity:
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows of similarities fit in a block."""
+        """Number of rows of similarities that fit in a block."""
         return max(1, int(BLOCK_BYTES / (8 * self.n)))
 
     @property
     def pairs_at_once(self) -> int:
-        """How many pairs of rows are multiplied at a time: a quarter of a block with all copies, fast enough."""
+        """Number of pairs of rows multiplied at a time: with all copies a quarter of a block."""
         return max(1, int(BLOCK_BYTES / (128 * max(matrix.shape[1] for matrix, _ in self.factors))))
 
     def diagonal(self) -> NDArray[np.float64]:
@@ -76,7 +76,7 @@ class Similarity:
             return np.ones(self.n)
         return _gridded(self.square / self.largest).numpy().astype(np.float64)
 
-    def block(self, rows: Ids) -> Tensor:
+    def block(self, rows: IdArray) -> Tensor:
         """(b, n) float32 similarities of the examples ``rows`` to all."""
         at = torch.from_numpy(rows)
         out = _gridded(self._finish(self._inner(at, torch.float64), self.square[at, None], self.square))
@@ -86,21 +86,21 @@ class Similarity:
 
     def pairs(self, a: Tensor, b: Tensor) -> Tensor:
         """(m,) float32 similarities of the examples ``a`` to the examples ``b``."""
-        parts = []
+        similarities = []
         size = self.pairs_at_once
         for first in range(0, a.numel(), size):
             i, j = a[first : first + size], b[first : first + size]
-            parts.append(_gridded(self._finish(self._products(i, j), self.square[i], self.square[j])))
-        return torch.cat(parts) if parts else torch.empty(0)
+            similarities.append(_gridded(self._finish(self._products(i, j), self.square[i], self.square[j])))
+        return torch.cat(similarities) if similarities else torch.empty(0)
 
     def nearest(self, k: int) -> Tensor:
         """(n, k) int64 ids of the k most similar to each, itself left out."""
         matrix, shift = self.factors[0]
-        if len(self.factors) == 1 and shift == 0 and self.kind in METRICS:
-            return knn(matrix, k, metric=METRICS[self.kind])[0]
+        if len(self.factors) == 1 and shift == 0 and self.kind in KNN_METRICS:
+            return knn(matrix, k, metric=KNN_METRICS[self.kind])[0]
         if k == 0:
             return torch.empty(self.n, 0, dtype=torch.int64)
-        most = min(k + SPARE, self.n - 1)
+        num_candidates = min(k + EXTRA_NEIGHBOURS, self.n - 1)
         # |x_j|^2 / 2 - <x_i, x_j>: what is missing to a distance does not depend on j
         dtype = torch.float32 if 1e-30 < self.largest < 1e30 else torch.float64
         half = (self.square / 2).to(dtype) if self.kind in ("rbf", "distance") else torch.zeros(1, dtype=dtype)
@@ -109,10 +109,10 @@ class Similarity:
             rows = torch.arange(first, min(self.n, first + self.rows_at_once))
             near = self._inner(rows, dtype).sub_(half)
             near[torch.arange(rows.numel()), rows] = -torch.inf
-            found = near.topk(most, dim=1).indices.sort(dim=1).values
-            exact = self.pairs(rows.repeat_interleave(most), found.flatten()).view(-1, most)
+            candidates = near.topk(num_candidates, dim=1).indices.sort(dim=1).values
+            exact = self.pairs(rows.repeat_interleave(num_candidates), candidates.flatten()).view(-1, num_candidates)
             order = exact.sort(dim=1, descending=True, stable=True).indices[:, :k]  # of equals the smaller id
-            out[rows] = found.gather(1, order)
+            out[rows] = candidates.gather(1, order)
         return out
 
     def _inner(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -120,12 +120,12 @@ class Similarity:
         product = torch.ones(1, dtype=dtype)
         for position, (matrix, shift) in enumerate(self.factors):
             left = matrix[rows].to(dtype)
-            part = torch.empty(rows.numel(), self.n, dtype=dtype)
-            for first in range(0, self.n, COLUMNS):  # never a copy of the whole matrix in another precision
-                right = matrix[first : first + COLUMNS].to(dtype)
-                torch.mm(left, right.T, out=part[:, first : first + COLUMNS])
-            part = part.add_(shift) if shift else part
-            product = product.mul_(part) if position else part
+            factor = torch.empty(rows.numel(), self.n, dtype=dtype)
+            for first in range(0, self.n, COLUMN_BLOCK):  # never a copy of the whole matrix in another precision
+                right = matrix[first : first + COLUMN_BLOCK].to(dtype)
+                torch.mm(left, right.T, out=factor[:, first : first + COLUMN_BLOCK])
+            factor = factor.add_(shift) if shift else factor
+            product = product.mul_(factor) if position else factor
         return product
 
     def _products(self, i: Tensor, j: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class Similarity:
         return squared.sqrt_().div_(-2 * self.largest**0.5).add_(1)
 
 
-def of_features(features: Tensor, kind: str, gamma: float | None) -> Similarity:
+def feature_similarity(features: Tensor, kind: str, gamma: float | None) -> Similarity:
     """The similarity of (n, d) features.
 
     Args:
@@ -169,23 +169,23 @@ def of_features(features: Tensor, kind: str, gamma: float | None) -> Similarity:
     return out
 
 
-class Form(Protocol):
+class SimilarityForm(Protocol):
     """Similarities as a greedy method reads them; they are symmetric, so that a row is a column."""
 
     n: int
     width: int
 
-    def excess(self, ids: Ids, best: NDArray[np.float32]) -> NDArray[np.float64]:
+    def excess(self, ids: IdArray, best: NDArray[np.float32]) -> NDArray[np.float64]:
         """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
         ...
 
-    def row(self, j: int) -> tuple[Where, NDArray[np.float32]]:
-        """Which examples have a similarity to j, and those."""
+    def row(self, j: int) -> tuple[RowIndex, NDArray[np.float32]]:
+        """Indices of the examples with a similarity to j, and the similarities."""
         ...
 
 
 class Matrix:
-    """All n similarities of an example, kept (dense) or computed each time that they are asked for (blocked)."""
+    """All n similarities of an example, stored (dense) or computed on each access (blocked)."""
 
     def __init__(self, similarity: Similarity, *, keep: bool) -> None:
         self.n, self.width = similarity.n, similarity.rows_at_once
@@ -197,7 +197,7 @@ class Matrix:
                 ids = np.arange(first, min(self.n, first + self.width))
                 self.kept[first : first + self.width] = similarity.block(ids).numpy()
 
-    def excess(self, ids: Ids, best: NDArray[np.float32]) -> NDArray[np.float64]:
+    def excess(self, ids: IdArray, best: NDArray[np.float32]) -> NDArray[np.float64]:
         """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
         out = np.empty(len(ids))
         for first in range(0, len(ids), self.width):
@@ -207,11 +207,11 @@ class Matrix:
             out[first : first + self.width] = over.sum(1, dtype=np.float64)
         return out
 
-    def row(self, j: int) -> tuple[Where, NDArray[np.float32]]:
-        """Which examples have a similarity to j (all), and those."""
+    def row(self, j: int) -> tuple[RowIndex, NDArray[np.float32]]:
+        """Indices of the examples with a similarity to j (all), and the similarities."""
         return slice(None), self._rows(np.array([j]))[0]
 
-    def _rows(self, ids: Ids) -> NDArray[np.float32]:
+    def _rows(self, ids: IdArray) -> NDArray[np.float32]:
         if self.kept is None:
             return self.similarity.block(ids).numpy()
         return self.kept[ids]
@@ -240,36 +240,36 @@ class Sparse:
         self.starts, self.values = graph.start.numpy(), values.numpy()
         self.ends = graph.to.to(torch.int32 if n < 2**31 else torch.int64).numpy()
 
-    def excess(self, ids: Ids, best: NDArray[np.float32]) -> NDArray[np.float64]:
+    def excess(self, ids: IdArray, best: NDArray[np.float32]) -> NDArray[np.float64]:
         """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
         if len(ids) == 1:
             where, values = self.row(int(ids[0]))
             one: NDArray[np.float64] = np.maximum(values - best[where], 0).sum(dtype=np.float64, keepdims=True)
             return one
         out = np.empty(len(ids))
-        for first in range(0, len(ids), COLUMNS):
-            part = ids[first : first + COLUMNS]
-            sizes = self.starts[part + 1] - self.starts[part]
+        for first in range(0, len(ids), COLUMN_BLOCK):
+            block = ids[first : first + COLUMN_BLOCK]
+            sizes = self.starts[block + 1] - self.starts[block]
             offsets = sizes.cumsum() - sizes
-            at = np.arange(int(sizes.sum())) + np.repeat(self.starts[part] - offsets, sizes)
+            at = np.arange(int(sizes.sum())) + np.repeat(self.starts[block] - offsets, sizes)
             over = self.values[at] - best[self.ends[at]]
             np.maximum(over, 0, out=over)
-            out[first : first + COLUMNS] = np.add.reduceat(over, offsets, dtype=np.float64)
+            out[first : first + COLUMN_BLOCK] = np.add.reduceat(over, offsets, dtype=np.float64)
         return out
 
-    def row(self, j: int) -> tuple[Where, NDArray[np.float32]]:
-        """Which examples have a similarity to j, and those."""
+    def row(self, j: int) -> tuple[RowIndex, NDArray[np.float32]]:
+        """Indices of the examples with a similarity to j, and the similarities."""
         at = slice(self.starts[j], self.starts[j + 1])
         return self.ends[at], self.values[at]
 
 
-def in_form(similarity: Similarity, form: str, neighbours: int) -> Form:
-    """The similarities in the form asked for.
+def build_form(similarity: Similarity, form: str, neighbours: int) -> SimilarityForm:
+    """The similarities in a form that a greedy method reads.
 
     Args:
         similarity: of the examples.
-        form: ``"dense"`` keeps (n, n) float32, which must be under 1 GB; ``"blocked"`` computes rows again each time
-            that they are needed; ``"sparse"`` keeps the graph of ``neighbours`` nearest neighbours; ``"auto"`` is dense
+        form: ``"dense"`` keeps (n, n) float32, which must be under 1 GB; ``"blocked"`` computes rows on each
+            access; ``"sparse"`` keeps the graph of ``neighbours`` nearest neighbours; ``"auto"`` is dense
             under 256 MB (n < 8,000) and sparse above.
         neighbours: k of the graph.
 

@@ -1,4 +1,4 @@
-"""What wrappers share: the arrays of a call cut to some of the examples, and the answer put back among all."""
+"""Shared by the wrappers: the arrays of a call for a subset of the examples, and its selection among all."""
 
 from __future__ import annotations
 
@@ -19,52 +19,54 @@ from datawinnow.core.selection import Selection
 Selector = Callable[..., Selection]
 
 PASSED_OVER = {int(Reason.DRAWN): Reason.NOT_DRAWN, int(Reason.COVERS): Reason.COVERED}
-"""The reason of what a selector chose but a wrapper had no room for; of all others it is below the cut."""
+"""Reason of an example that the selector chose and the wrapper drops; by default it is `Reason.BELOW_CUT`."""
 
 
 @dataclass(frozen=True)
-class Given:
+class CallArguments:
     """The arrays and options of one call.
 
     Attributes:
-        arrays: positional arrays, each with its axis of examples, or None for what has none (``val_features``).
-        named: the same for arrays given by name, which wrappers take (``labels``, ``cost``, ...).
-        options: everything else, handed on as it is.
+        arrays: positional arrays, each with its axis of examples; None for arrays without one (``val_features``).
+        with_card: the same for keyword arrays, which wrappers take (``labels``, ``cost``, ...).
+        options: all other keywords, unchanged.
     """
 
     arrays: list[tuple[Any, int | None]]
-    named: dict[str, tuple[Any, int | None]]
+    with_card: dict[str, tuple[Any, int | None]]
     options: dict[str, Any]
 
-    def part(self, ids: Tensor) -> tuple[list[Any], dict[str, Any]]:
-        """Arguments and keywords for the examples at ``ids`` only."""
-        positional = [_part(value, axis, ids) for value, axis in self.arrays]
-        return positional, {**self.options, **{k: _part(*pair, ids) for k, pair in self.named.items()}}
+    def at(self, ids: Tensor) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments for the examples at ``ids`` only."""
+        positional = [_rows_at(value, axis, ids) for value, axis in self.arrays]
+        return positional, {**self.options, **{k: _rows_at(*pair, ids) for k, pair in self.with_card.items()}}
 
 
-def given(own: Card, arrays: tuple[Any, ...], options: Mapping[str, Any], n: int, missing: Any, *, ruler: str) -> Given:
-    """The arrays of a call as tensors, checked while the ids are still the user's.
+def bind_arguments(
+    card: Card, arrays: tuple[Any, ...], options: Mapping[str, Any], n: int, missing: Any, *, ruler: str
+) -> CallArguments:
+    """The arrays of a call as tensors, checked before they are cut, so that errors name the user's ids.
 
     Args:
-        own: card of the wrapped selector; what it takes beside the usual are arrays about the examples.
+        card: card of the wrapped selector; extra keywords that it takes are arrays of the examples.
         arrays: positional arrays.
-        options: keywords of the call that are handed on.
+        options: keywords of the call.
         n: number of examples.
         missing: ``"raise"`` or ``"skip"``.
-        ruler: name of the array that says how many examples there are.
+        ruler: name of the array whose length is n, for errors.
 
     Raises:
         ArgumentError: NaN, infinity, or an array about another number of examples.
     """
-    names = [*own.needs, *own.optional_needs]
+    names = [*card.needs, *card.optional_needs]
     positional = []
     for position, value in enumerate(arrays):
         name = names[position] if position < len(names) else f"array {position}"
         positional.append(_about_examples(name, value, n, missing, ruler))
-    own_arrays = {k for k in own.takes if k not in CONTRACT_PARAMETERS}
-    named = {k: _about_examples(k, v, n, missing, ruler) for k, v in options.items() if k in own_arrays}
+    own_arrays = {k for k in card.takes if k not in CONTRACT_PARAMETERS}
+    with_card = {k: _about_examples(k, v, n, missing, ruler) for k, v in options.items() if k in own_arrays}
     rest = {k: v for k, v in options.items() if k not in own_arrays}
-    return Given(positional, named, rest)
+    return CallArguments(positional, with_card, rest)
 
 
 def _about_examples(name: str, value: Any, n: int, missing: Any, ruler: str) -> tuple[Any, int | None]:
@@ -82,14 +84,14 @@ def _about_examples(name: str, value: Any, n: int, missing: Any, ruler: str) -> 
     return tensor, axis
 
 
-def _part(value: Any, axis: int | None, ids: Tensor) -> Any:
+def _rows_at(value: Any, axis: int | None, ids: Tensor) -> Any:
     return value if axis is None else value.index_select(axis, ids)
 
 
-def unscored(arrays: Given, n: int) -> Tensor:
-    """(n,) bool: examples that no selector can choose, since a number of theirs is NaN.
+def unscored(arrays: CallArguments, n: int) -> Tensor:
+    """(n,) bool: examples that no selector can choose, since an array is NaN there.
 
-    Of arrays by epoch an example may miss some, so those say nothing.
+    (epochs, n) arrays do not count: an example may be missing in some epochs.
     """
     out = torch.zeros(n, dtype=torch.bool)
     for array, axis in arrays.arrays:
@@ -98,7 +100,7 @@ def unscored(arrays: Given, n: int) -> Tensor:
     return out
 
 
-def back(selection: Selection, ids: Tensor, reason: Tensor) -> Selection:
+def among_all(selection: Selection, ids: Tensor, reason: Tensor) -> Selection:
     """A selection among the examples at ``ids`` as one among all.
 
     Args:
@@ -114,12 +116,12 @@ def back(selection: Selection, ids: Tensor, reason: Tensor) -> Selection:
     return Selection(ids[selection.index], selection.weight, reason)
 
 
-def some_of(selection: Selection, positions: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Index, weight and reason when only some of a selection are kept.
+def keep_positions(selection: Selection, positions: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Index, weight and reason when only ``positions`` of a selection are kept.
 
     Args:
-        selection: what the wrapped selector chose.
-        positions: (m,) places in it that are kept, in order.
+        selection: of the wrapped selector.
+        positions: (m,) positions in it that are kept, in order.
         n: number of examples.
 
     Returns:
@@ -144,30 +146,32 @@ def some_of(selection: Selection, positions: Tensor, n: int) -> tuple[Tensor, Te
     return index, weight, reason
 
 
-def claim(own: Card, wrapper: str, *names: str) -> None:
-    """Refuse a wrapper whose arrays at the call would be mistaken for others'.
+def reserve_names(card: Card, wrapper: str, *names: str) -> None:
+    """Check that the keywords which a wrapper adds are free.
 
     Raises:
-        ArgumentError: a name that the wrapped selector takes, or a cap inside a wrapper that counts.
+        ArgumentError: a name that the wrapped selector takes, or a selector capped by cost inside another wrapper.
     """
     for name in names:
-        if name in own.takes or name in own.options or name in CONTRACT_PARAMETERS:
+        if name in card.takes or name in card.options or name in CONTRACT_PARAMETERS:
             raise ArgumentError(
-                f"{wrapper} would take {name}= at the call, but {own.key} takes a {name}= of its own; use another "
+                f"{wrapper} would take {name}= at the call, but {card.key} takes a {name}= of its own; use another "
                 "name, or wrap once"
             )
-    if "cap" in own.takes:
+    if "cap" in card.takes:
         raise ArgumentError(
-            f"{wrapper} needs a selector that keeps a number of examples, but {own.key} keeps within a cost; put "
+            f"{wrapper} needs a selector that keeps a number of examples, but {card.key} keeps within a cost; put "
             f"capped_by_cost outermost: capped_by_cost({wrapper}(...))"
         )
 
 
-def named(what: Callable[..., Any], own: Card, prefix: str, name: str, sentence: str, takes: tuple[str, ...]) -> Any:
-    """``what`` with the name, the docstring and the card of a wrapped selector."""
-    key = f"{prefix}_{own.key}"
-    what.__name__ = what.__qualname__ = key
-    what.__doc__ = f"{own.summary} {sentence}"
-    more = tuple(t for t in takes if t not in own.takes)
-    what.card = replace(own, name=f"{own.name}, {name}", key=key, takes=(*own.takes, *more))  # type: ignore[attr-defined]
-    return what
+def with_card(
+    wrapper: Callable[..., Any], card: Card, prefix: str, name: str, sentence: str, takes: tuple[str, ...]
+) -> Any:
+    """``wrapper`` with the name, docstring and card of a wrapped selector."""
+    key = f"{prefix}_{card.key}"
+    wrapper.__name__ = wrapper.__qualname__ = key
+    wrapper.__doc__ = f"{card.summary} {sentence}"
+    extra = tuple(t for t in takes if t not in card.takes)
+    wrapper.card = replace(card, name=f"{card.name}, {name}", key=key, takes=(*card.takes, *extra))  # type: ignore[attr-defined]
+    return wrapper

@@ -17,15 +17,15 @@ from datawinnow.core.epochs import mean_over_epochs
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._selectable import build_selection, selectable_ids
 
-SCALE = 15.0
+B_SCALE = 15.0
 """C in the formula of b_r."""
-C_D = 5.5
-"""Exponent in the formula of b_r, as the notes have it for CIFAR-10 and 200 epochs."""
-FITTED, AT, POWER = 4.0, 200, 1 / 4
-"""The c_d that a training of `AT` epochs wants; shorter ones want less, by a power of their length (LOG.md)."""
-EDGE = 1e-6
+PUBLISHED_C_D = 5.5
+"""Exponent in the formula of b_r, for CIFAR-10 and 200 epochs."""
+REFERENCE_C_D, REFERENCE_EPOCHS, C_D_POWER = 4.0, 200, 1 / 4
+"""Best c_d for a training of `REFERENCE_EPOCHS` epochs; for shorter ones it falls with a power of their length."""
+CLIP = 1e-6
 """Means are clipped to [EDGE, 1 - EDGE], and a and b to at least EDGE: the density is infinite or zero beyond."""
 
 
@@ -57,14 +57,14 @@ def beta(
     Args:
         dual: (n,) float, DUAL score, at least 0.
         p_label: (epochs, n) float, probability of the given label, or its mean over epochs, (n,).
-        budget: how many examples to keep, 1 to n; r = 1 - budget / n.
-        c_d: how late the move to easy examples starts, bigger is later; 5.5 unless told (authors' code: 4 for
-            CIFAR-100, 11 for ImageNet; 5.5 for CIFAR-10 is not confirmed by a source at hand).
-        train_epochs: epochs that the kept examples will be trained for, instead of ``c_d``: a short training wants
-            easier examples than the published 200 epochs, and `fitted_c_d` says how much easier.
+        budget: number of examples to keep, 1 to n; r = 1 - budget / n.
+        c_d: exponent of r; a larger one moves the density to easy examples later. Default 5.5 (authors' code: 4 for
+            CIFAR-100, 11 for ImageNet; 5.5 for CIFAR-10 is not confirmed by the paper).
+        train_epochs: number of epochs of the training on the kept examples, instead of ``c_d``: a short training needs
+            easier examples than the published 200 epochs; see `fitted_c_d`.
         total: a + b: 15 as in the paper, 16 as in the authors' code.
-        mu_top: how many of the highest DUAL scores mu_D is the mean of.
-        generator: CPU `torch.Generator`, the source of the draw.
+        mu_top: number of highest DUAL scores whose mean is mu_D.
+        generator: CPU `torch.Generator`, source of randomness.
         missing: ``"raise"``, or ``"skip"`` to leave unseen epochs out of the means, and never to choose an example
             without a score.
 
@@ -77,7 +77,7 @@ def beta(
         CapacityError: fewer examples with a score than ``budget``.
 
     References:
-        Cho et al. 2025, arXiv 2502.06905, section 4; static.md 1.3.
+        Cho et al. 2025, arXiv 2502.06905, section 4.
 
     >>> from datawinnow.core.rng import stream
     >>> len(beta([0.1, 0.2, 0.0], [0.4, 0.5, 0.9], budget=2, generator=stream(0, "select")))
@@ -85,36 +85,35 @@ def beta(
     """
     check.generator(generator)
     if train_epochs is not None and c_d is not None:
-        raise ArgumentError(f"give one of c_d and train_epochs, which stands for one, got {c_d} and {train_epochs}")
-    exponent = fitted_c_d(train_epochs) if train_epochs is not None else C_D if c_d is None else c_d
+        raise ArgumentError(f"give one of c_d and train_epochs, which sets c_d, got {c_d} and {train_epochs}")
+    exponent = fitted_c_d(train_epochs) if train_epochs is not None else PUBLISHED_C_D if c_d is None else c_d
     score = check.array("dual", dual, "n")
-    mean = _mean(p_label, missing)
+    mean = _mean_p_label(p_label, missing)
     check.number("mu_top", mu_top, 1, 10**9, integer=True)
     n = check.same_n(dual=score, p_label=mean)
-    ids = scored(budget, missing, dual=score, p_label=mean)
-    part, mu = (score, mean) if ids is None else (score[ids], mean[ids])
+    ids = selectable_ids(budget, missing, dual=score, p_label=mean)
+    dual_scores, mu = (score, mean) if ids is None else (score[ids], mean[ids])
     check.probabilities("p_label", mu)
-    if float(part.min()) < 0:
-        raise ArgumentError(f"dual must be at least 0, got {float(part.min()):g}; is it another score?")
-    hardest = largest(part, min(mu_top, part.numel()))
+    if float(dual_scores.min()) < 0:
+        raise ArgumentError(f"dual must be at least 0, got {float(dual_scores.min()):g}; is it another score?")
+    hardest = largest(dual_scores, min(mu_top, dual_scores.numel()))
     mu_d = min(1.0, max(0.0, float(mu[hardest].to(torch.float64).mean())))
     a, b = beta_parameters(mu_d, n, budget, c_d=exponent, total=total)
 
     def log_weight(first: int, last: int) -> Tensor:
-        return beta_log_weight(mu[first:last], a, b).add_(part[first:last].to(torch.float64).log())
+        return beta_log_weight(mu[first:last], a, b).add_(dual_scores[first:last].to(torch.float64).log())
 
-    chosen = gumbel_top_k(log_weight, part.numel(), budget, generator)
+    chosen = gumbel_top_k(log_weight, dual_scores.numel(), budget, generator)
     weightless = (score == 0).to(torch.int8) * int(Reason.ZERO_WEIGHT)
-    return answer(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=weightless)
+    return build_selection(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=weightless)
 
 
 def fitted_c_d(train_epochs: float) -> float:
-    """The ``c_d`` for a training of so many epochs on the kept examples: ``4 (train_epochs / 200)^(1/4)``, at most 5.5.
+    """The ``c_d`` for a training of ``train_epochs`` on the kept examples: ``4 (train_epochs / 200)^(1/4)``, up to 5.5.
 
-    An empirical rule: the best of the kind over trainings of 15, 30, 60 and 200 epochs on a fifth of 10,000 CIFAR-10
-    images and of digits by a ResNet-8, by their test accuracy (``benchmarks/beta_schedule.toml``; LOG.md tells what it
-    is worth where it was not fitted). Its point is that the published 5.5 keeps examples too hard for a short training;
-    3.5 throughout is nearly as good.
+    An empirical rule, fitted to the test accuracy of a ResNet-8 trained for 15, 30, 60 and 200 epochs on a fifth of
+    10,000 CIFAR-10 images and of digits (``benchmarks/beta_schedule.toml``). The published 5.5 keeps examples that are
+    too hard for a short training; a constant 3.5 is nearly as good.
 
     Args:
         train_epochs: passes over the kept examples, above 0.
@@ -127,11 +126,13 @@ def fitted_c_d(train_epochs: float) -> float:
     """
     if check.number("train_epochs", train_epochs, 0, 1 << 20) == 0:
         raise ArgumentError("train_epochs must be above 0: the epochs that the kept examples are trained for")
-    fitted: float = FITTED * (float(train_epochs) / AT) ** POWER
-    return min(C_D, fitted)
+    fitted: float = REFERENCE_C_D * (float(train_epochs) / REFERENCE_EPOCHS) ** C_D_POWER
+    return min(PUBLISHED_C_D, fitted)
 
 
-def beta_parameters(mu_d: float, n: int, budget: int, *, c_d: float = C_D, total: float = 15.0) -> tuple[float, float]:
+def beta_parameters(
+    mu_d: float, n: int, budget: int, *, c_d: float = PUBLISHED_C_D, total: float = 15.0
+) -> tuple[float, float]:
     """The parameters (a, b) of the Beta density.
 
     Args:
@@ -152,10 +153,10 @@ def beta_parameters(mu_d: float, n: int, budget: int, *, c_d: float = C_D, total
     """
     check.number("mu_d", mu_d, 0, 1)
     check.number("c_d", c_d, 0, 1000)
-    check.number("total", total, SCALE, 1000)
+    check.number("total", total, B_SCALE, 1000)
     removed = 1 - check_budget(budget, n) / n
-    b = SCALE * (1 - mu_d) * (1 - removed**c_d)
-    return max(total - b, EDGE), max(b, EDGE)
+    b = B_SCALE * (1 - mu_d) * (1 - removed**c_d)
+    return max(total - b, CLIP), max(b, CLIP)
 
 
 def beta_log_weight(mu: Tensor, a: float, b: float) -> Tensor:
@@ -172,12 +173,12 @@ def beta_log_weight(mu: Tensor, a: float, b: float) -> Tensor:
     >>> round(float(beta_log_weight(torch.tensor([0.5]), 2.0, 2.0).exp()), 6)
     1.5
     """
-    at = mu.to(torch.float64).clamp(EDGE, 1 - EDGE)
+    at = mu.to(torch.float64).clamp(CLIP, 1 - CLIP)
     constant = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     return at.log().mul_(a - 1).add_(at.neg().log1p_(), alpha=b - 1).add_(constant)
 
 
-def _mean(p_label: Any, missing: Missing) -> Tensor:
+def _mean_p_label(p_label: Any, missing: Missing) -> Tensor:
     values = check.as_tensor("p_label", p_label)
     if values.ndim == 1:
         return check.array("p_label", values, "n")

@@ -15,8 +15,8 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._greedy import maximise
-from datawinnow.select._scored import answer, scored
-from datawinnow.select._similarity import Form, FormName, Ids, in_form, of_features
+from datawinnow.select._selectable import build_selection, selectable_ids
+from datawinnow.select._similarity import FormName, IdArray, SimilarityForm, build_form, feature_similarity
 from datawinnow.select.beta import beta_log_weight
 
 
@@ -28,12 +28,12 @@ class WeightedCover:
         weight: (n,) the v, at least 0.
     """
 
-    def __init__(self, form: Form, weight: NDArray[np.float32]) -> None:
+    def __init__(self, form: SimilarityForm, weight: NDArray[np.float32]) -> None:
         self.form, self.n, self.width = form, form.n, form.width
         self.weight = weight
         self.best = np.zeros(form.n, dtype=np.float32)
 
-    def gains(self, ids: Ids) -> NDArray[np.float64]:
+    def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) ``sum_i max(0, v_j s_ij - best_i)``."""
         out = np.empty(len(ids))
         for at, j in enumerate(ids.tolist()):
@@ -52,7 +52,7 @@ class WeightedCover:
     "selector",
     "BOSS",
     "Acharya et al. 2024, Balancing Feature Similarity and Label Variability for Optimal Size-Aware One-shot Subset "
-    "Selection, ICML; static.md 4.4; greedy of Nemhauser et al. 1978, doi:10.1007/BF01588971",
+    "Selection, ICML; greedy of Nemhauser et al. 1978, doi:10.1007/BF01588971",
     cost="time O(n^2 d) for the similarities and O(n) a gain, memory O(n neighbours) (dense: n^2 under 1 GB)",
 )
 def boss(
@@ -76,14 +76,14 @@ def boss(
     Args:
         features: (n, d) float, penultimate activations h.
         score: (n,) float, the difficulty; EL2N in the paper.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         a: first parameter of the Beta density, above 0 (``c_param`` of the authors' code; their example has 2).
         b: second parameter, above 0 (``a_param`` of the authors' code; their example has 2). The values that they used
             for each fraction kept were not found.
         form: ``"dense"`` keeps all (n, n) similarities, under 1 GB; ``"blocked"`` computes them again when needed;
             ``"sparse"`` keeps those to the nearest neighbours and counts the rest as 0, which is not what the authors
             do; ``"auto"`` is dense under 256 MB (n < 8,000), else sparse.
-        neighbours: how many neighbours the sparse form keeps an example.
+        neighbours: number of neighbours per example in the sparse form.
         missing: ``"raise"``, or ``"skip"`` never to choose (or cover) an example with NaN in either array.
 
     Returns:
@@ -95,7 +95,7 @@ def boss(
         CapacityError: fewer examples without NaN than ``budget``.
 
     References:
-        Acharya, Yu, Yu and Liu 2024, ICML; static.md 4.4; Nemhauser et al. 1978, doi:10.1007/BF01588971.
+        Acharya, Yu, Yu and Liu 2024, ICML; Nemhauser et al. 1978, doi:10.1007/BF01588971.
 
     >>> boss([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], [0.5, 0.0, 1.0], budget=1).index.tolist()
     [0]
@@ -107,7 +107,7 @@ def boss(
     n = rows.shape[0]
     if values.numel() != n:
         raise ArgumentError(f"features is about {n} examples, but score about {values.numel()}")
-    ids = scored(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1), score=values)
+    ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1), score=values)
     if ids is not None:
         rows, values = rows[ids], values[ids]
     low, high = torch.aminmax(values.double())
@@ -115,6 +115,6 @@ def boss(
     log_weight = beta_log_weight(scaled, a, b)
     # a common factor changes no pick: the largest weight is 1, so that sharp densities do not overflow
     weight = (log_weight - log_weight.max()).exp().float().numpy()
-    cover = WeightedCover(in_form(of_features(rows, "cosine", None), form, neighbours), weight)
+    cover = WeightedCover(build_form(feature_similarity(rows, "cosine", None), form, neighbours), weight)
     chosen = maximise(cover, budget, greedy="lazy", epsilon=0.1, sample_seed=0)
-    return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -24,7 +24,7 @@ def bottom(score: Any, *, budget: int, missing: Missing = "raise") -> Selection:
 
     Args:
         score: (n,) float, any score.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
 
     Returns:

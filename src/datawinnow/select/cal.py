@@ -15,10 +15,10 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.neighbours import knn
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._divergence import distributions, with_logs
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._divergence import with_logs
+from datawinnow.select._selectable import build_selection, selectable_ids
 
-BLOCK = 1 << 22
+CONTRAST_BLOCK = 1 << 22
 """Probabilities gathered at once: 16 MB of float32."""
 
 
@@ -49,7 +49,7 @@ def cal(
     Args:
         features: (n, d) float, where neighbours are looked for, by Euclidean distance.
         probs: (n, c) float, softmax outputs of a trained network.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         neighbours: k; all others where there are fewer.
         symmetric: take the mean of both directions of the divergence, as DeepCore does.
         end: which end is kept: ``"high"`` as in the paper, ``"low"`` as in DeepCore's code.
@@ -59,7 +59,7 @@ def cal(
         `Selection` of exactly ``budget`` ids, best first (prefixes nest), weights of one. Ties go to the smaller id.
 
     Raises:
-        ArgumentError: a budget outside 1 to n, fewer than 1 neighbour, numbers that are no distributions, NaN.
+        ArgumentError: a budget outside 1 to n, fewer than 1 neighbour, rows that are no distributions, NaN.
         CapacityError: fewer examples without NaN than ``budget``.
 
     References:
@@ -73,18 +73,18 @@ def cal(
     check.one_of("symmetric", symmetric, (False, True))
     check.number("neighbours", neighbours, 1, 10**6, integer=True)
     rows = check.rows("features", features, missing=missing)
-    chances = distributions("probs", probs, missing)
+    chances = check.distributions("probs", probs, missing)
     n = rows.shape[0]
     if chances.shape[0] != n:
         raise ArgumentError(f"features is about {n} examples, but probs about {chances.shape[0]}")
     sums = [a[:, 0] if missing == "raise" else a.sum(1) for a in (rows, chances)]
-    ids = scored(budget, missing, features=sums[0], probs=sums[1])
+    ids = selectable_ids(budget, missing, features=sums[0], probs=sums[1])
     if ids is not None:
         rows, chances = rows[ids], chances[ids]
     near, _ = knn(rows, min(neighbours, rows.shape[0] - 1))
     contrast = _contrast(chances, near, symmetric)
     chosen = largest(contrast if end == "high" else -contrast, budget)
-    return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
+    return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 
 def _contrast(probs: Tensor, near: Tensor, symmetric: bool) -> Tensor:
@@ -94,11 +94,11 @@ def _contrast(probs: Tensor, near: Tensor, symmetric: bool) -> Tensor:
     if k == 0:
         return out
     p, log = with_logs(probs)
-    for first in range(0, n, step := max(1, BLOCK // (k * p.shape[1]))):
-        part = slice(first, first + step)
-        change = log[near[part]] - log[part, None]
-        weight = p[near[part]]
+    for first in range(0, n, step := max(1, CONTRAST_BLOCK // (k * p.shape[1]))):
+        block = slice(first, first + step)
+        change = log[near[block]] - log[block, None]
+        weight = p[near[block]]
         if symmetric:
-            weight = (weight - p[part, None]) / 2
-        out[part] = (weight * change).sum(-1).mean(1)
+            weight = (weight - p[block, None]) / 2
+        out[block] = (weight * change).sum(-1).mean(1)
     return out.clamp_min_(0)

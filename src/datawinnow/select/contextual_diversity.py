@@ -12,11 +12,11 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._divergence import distributions, with_logs
-from datawinnow.select._farthest import First, Points, farthest_first, first_of
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._divergence import with_logs
+from datawinnow.select._farthest import FirstPick, Points, farthest_first, first_position
+from datawinnow.select._selectable import build_selection, selectable_ids
 
-ROUNDING = 16
+DIVERGENCE_ROUNDING = 16
 """Divergences below so many rounding errors of the largest term count as 0."""
 
 
@@ -28,7 +28,7 @@ ROUNDING = 16
     cost="time O(n c budget), in matrix products of up to 128 picks, memory O(n c)",
 )
 def contextual_diversity(
-    probs: Any, *, budget: int, first: First = None, generator: torch.Generator, missing: Missing = "raise"
+    probs: Any, *, budget: int, first: FirstPick = None, generator: torch.Generator, missing: Missing = "raise"
 ) -> Selection:
     """Cover the ways in which the network is undecided: repeatedly take the example predicted least like any chosen.
 
@@ -40,10 +40,10 @@ def contextual_diversity(
 
     Args:
         probs: (n, c) float, softmax outputs of a trained network.
-        budget: how many examples to keep, 1 to n.
-        first: what to begin with: an id (with `per_class`, a position within the class), ``"mean"`` for the example
+        budget: number of examples to keep, 1 to n.
+        first: the first pick: an id (with `per_class`, a position within the class), ``"mean"`` for the example
             whose prediction diverges least from the mean prediction, or ``"random"`` (None is the same; DeepCore's).
-        generator: CPU `torch.Generator`, the source of a random first; not drawn from otherwise.
+        generator: CPU `torch.Generator`, source of a random first; unused otherwise.
         missing: ``"raise"``, or ``"skip"`` never to choose (or cover) an example with NaN.
 
     Returns:
@@ -51,7 +51,7 @@ def contextual_diversity(
         smaller id.
 
     Raises:
-        ArgumentError: a budget outside 1 to n, another ``first``, numbers that are no distributions, NaN.
+        ArgumentError: a budget outside 1 to n, another ``first``, rows that are no distributions, NaN.
         CapacityError: fewer examples without NaN than ``budget``.
 
     References:
@@ -63,22 +63,22 @@ def contextual_diversity(
     [0, 3, 2]
     """
     check.generator(generator)
-    rows = distributions("probs", probs, missing)
+    rows = check.distributions("probs", probs, missing)
     n, classes = rows.shape
-    ids = scored(budget, missing, probs=rows[:, 0] if missing == "raise" else rows.sum(1))
+    ids = selectable_ids(budget, missing, probs=rows[:, 0] if missing == "raise" else rows.sum(1))
     p, log = with_logs(rows if ids is None else rows[ids])
     # the divergence is (<p_i, log p_i> + <p_j, log p_j> - <p_i, log p_j> - <log p_i, p_j>) / 2
     left = torch.cat([p, log], dim=1)
-    own = torch.linalg.vecdot(p, log).div_(2)
-    noise = torch.full_like(own, ROUNDING * torch.finfo(own.dtype).eps * max(1.0, -float(log.min())))
+    offset = torch.linalg.vecdot(p, log).div_(2)
+    noise = torch.full_like(offset, DIVERGENCE_ROUNDING * torch.finfo(offset.dtype).eps * max(1.0, -float(log.min())))
 
     def crossed(of: Tensor) -> Tensor:
         return torch.cat([of[:, classes:], of[:, :classes]], dim=1).div_(2)
 
     def central() -> int:
         mean = torch.cat(with_logs(p.mean(0, keepdim=True)), dim=1)
-        return int(torch.addmv(own, left, crossed(mean)[0], alpha=-1).argmin())
+        return int(torch.addmv(offset, left, crossed(mean)[0], alpha=-1).argmin())
 
-    begin = first_of(first, n, ids, central, generator)
-    chosen = farthest_first(Points(left, lambda at: crossed(left[at]), own, noise), begin, budget)
-    return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    begin = first_position(first, n, ids, central, generator)
+    chosen = farthest_first(Points(left, lambda at: crossed(left[at]), offset, noise), begin, budget)
+    return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

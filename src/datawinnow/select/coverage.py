@@ -14,7 +14,7 @@ from datawinnow.core.draw import largest, shuffled
 from datawinnow.core.errors import CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._selectable import build_selection, selectable_ids
 
 
 @card(
@@ -42,12 +42,12 @@ def coverage(
 
     Args:
         score: (n,) float, any score; the paper uses AUM.
-        budget: how many examples to keep, 1 to n less what is cut off.
+        budget: number of examples to keep, 1 to n less what is cut off.
         bins: number of bins.
         cutoff: fraction of the examples that is dropped first from the hard end, in [0, 1) (CCS on CIFAR-10 uses 0,
             0, 0.1, 0.1, 0.3 to keep 0.7, 0.5, 0.3, 0.2, 0.1); of ties the smaller id is cut first.
         end: which end of the score is hard: ``"low"`` for AUM, ``"high"`` for EL2N or forgetting.
-        generator: CPU `torch.Generator`, the source of the draw.
+        generator: CPU `torch.Generator`, source of randomness.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
 
     Returns:
@@ -59,7 +59,7 @@ def coverage(
         CapacityError: a budget above what the cut leaves.
 
     References:
-        Zheng et al. 2023, arXiv 2210.15809, algorithm 1; static.md 4.1.
+        Zheng et al. 2023, arXiv 2210.15809, algorithm 1.
 
     >>> from datawinnow.core.rng import stream
     >>> sorted(coverage([0.0, 0.1, 0.1, 0.1, 1.0], budget=3, generator=stream(0, "x")).index.tolist())[::2]
@@ -71,7 +71,7 @@ def coverage(
     check.number("cutoff", cutoff, 0, 1)
     values = check.array("score", score, "n")
     n = values.numel()
-    ids = scored(budget, missing, score=values)
+    ids = selectable_ids(budget, missing, score=values)
     keys = values if ids is None else values[ids]
     cut = int(cutoff * keys.numel() + 1e-9)
     if budget > keys.numel() - cut:
@@ -83,12 +83,12 @@ def coverage(
     remains = torch.ones(keys.numel(), dtype=torch.bool)
     if cut:
         remains[largest(keys if end == "high" else -keys, cut)] = False
-    there = torch.nonzero(remains).flatten()
-    chosen = there[in_turns(bin_of(keys[there], bins), budget, generator)]
+    remaining = torch.nonzero(remains).flatten()
+    chosen = remaining[in_turns(bin_of(keys[remaining], bins), budget, generator)]
     special = torch.zeros(n, dtype=torch.int8)
     suspects = torch.nonzero(~remains).flatten()
     special[suspects if ids is None else ids[suspects]] = int(Reason.SUSPECT)
-    return answer(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=special)
+    return build_selection(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=special)
 
 
 def bin_of(score: Tensor, bins: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""CRAIG: a weighted subset whose gradients stand for everybody's."""
+"""CRAIG: a weighted subset whose gradients represent those of all examples."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._greedy import Greedy, check_greedy, maximise
 from datawinnow.select._last_layer import last_layer
-from datawinnow.select._scored import answer
-from datawinnow.select._similarity import FormName, Similarity, in_form
+from datawinnow.select._selectable import build_selection
+from datawinnow.select._similarity import FormName, Similarity, build_form
 from datawinnow.select.facility_location import FacilityLocation
 
 
@@ -43,7 +43,7 @@ def craig(
     sample_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
-    """Keep the examples from which nobody's last-layer gradient is far, each weighted by how many it stands for.
+    """Keep the examples closest to all last-layer gradients, each weighted by the number of examples it represents.
 
     With d_ij the distance between the gradients of examples i and j, greedily minimises
     ``L(S) = sum_i min_{j in S} d_ij`` as facility location on the similarity ``D - d_ij``. D is twice the largest
@@ -57,17 +57,17 @@ def craig(
         features: (n, d) float, inputs h of the last linear layer.
         probs: (n, c) float, its softmax.
         labels: (n,) int, classes as trained on, below c.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         weights: False for weights of one.
         form: ``"dense"`` keeps all (n, n) similarities, under 1 GB; ``"blocked"`` computes them again when needed, the
             same picks in O(n) memory beside the inputs; ``"sparse"`` keeps those to the nearest neighbours, either's
             of the other, and counts the rest as at distance D; ``"auto"`` is dense under 256 MB (n < 8,000), else
             sparse.
-        neighbours: how many neighbours the sparse form keeps an example, itself not counted.
-        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` looks at a random sample a pick.
-        epsilon: of the stochastic greedy: it looks at ``n / budget * log(1 / epsilon)`` examples a pick.
-        sample_seed: seed of those samples. A number and no ``generator``, since the method draws nothing by default.
-        missing: ``"raise"``, or ``"skip"`` to leave out (and not stand for) an example with a NaN.
+        neighbours: number of neighbours per example in the sparse form, itself not counted.
+        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` evaluates a random sample per pick.
+        epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick.
+        sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
+        missing: ``"raise"``, or ``"skip"`` to leave out (and not represent) an example with a NaN.
 
     Returns:
         `Selection` of exactly ``budget`` ids in the order chosen. Weights are the sizes of the clusters, scaled to a
@@ -94,17 +94,17 @@ def craig(
     error = layer.probs.to(torch.float64, copy=True)
     error[torch.arange(layer.n), layer.labels] -= 1
     alike = Similarity([(error, 0.0), (layer.features, 1.0)], "distance")
-    objective = FacilityLocation(in_form(alike, form, neighbours))
+    objective = FacilityLocation(build_form(alike, form, neighbours))
     chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
     sizes = cluster_sizes(alike, chosen) if weights else None
-    out = answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    out = build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if sizes is None:
         return out
     return replace(out, weight=(sizes.to(torch.float64) * (budget / int(sizes.sum()))).to(torch.float32))
 
 
 def cluster_sizes(alike: Similarity, chosen: Tensor) -> Tensor:
-    """(m,) int64 how many examples are nearest to each of ``chosen``, of equals to the first; each to itself."""
+    """(m,) int64 number of examples nearest to each of ``chosen``, of equals to the first; each to itself."""
     best = torch.full((alike.n,), -1.0)
     owner = torch.zeros(alike.n, dtype=torch.int64)
     for first in range(0, chosen.numel(), alike.rows_at_once):

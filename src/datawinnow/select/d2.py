@@ -15,9 +15,9 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.neighbours import Graph, knn, symmetric
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._selectable import build_selection, selectable_ids
 
-LEAST = 1e-7
+MIN_MESSAGE_SCORE = 1e-7
 """A neighbour's score counts for at least this in the messages."""
 
 
@@ -53,12 +53,12 @@ def d2(
     Args:
         score: (n,) float, high is hard and worth keeping: forgetting in the paper; for AUM give its negative.
         features: (n, d) float, penultimate activations, for Euclidean distances.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         neighbours: k; all others where there are fewer.
-        gamma: how fast the reverse message fades with distance, at least 0; 0 is the strongest.
+        gamma: decay of the reverse message with distance, at least 0; 0 is the strongest.
         gamma_forward: the same of the forward message.
         power: 1 for plain distances, as in the code, 2 for squared, as in the paper.
-        missing: ``"raise"``, or ``"skip"`` never to choose (or hear) an example with NaN in either array.
+        missing: ``"raise"``, or ``"skip"`` never to choose (or use) an example with NaN in either array.
 
     Returns:
         `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties go to the
@@ -69,7 +69,7 @@ def d2(
         CapacityError: fewer examples without NaN than ``budget``.
 
     References:
-        Maharana et al. 2023, arXiv 2310.07931, section 3; static.md 4.3.
+        Maharana et al. 2023, arXiv 2310.07931, section 3.
 
     >>> d2([3.0, 2.9, 1.0], [[0.0], [0.1], [9.0]], budget=2, neighbours=1).index.tolist()
     [0, 2]
@@ -83,23 +83,23 @@ def d2(
     n = rows.shape[0]
     if values.numel() != n:
         raise ArgumentError(f"score is about {values.numel()} examples, but features about {n}")
-    ids = scored(budget, missing, score=values, features=rows[:, 0] if missing == "raise" else rows.sum(1))
+    ids = selectable_ids(budget, missing, score=values, features=rows[:, 0] if missing == "raise" else rows.sum(1))
     if ids is not None:
         values, rows = values[ids], rows[ids]
     graph = symmetric(*knn(rows, min(neighbours, rows.shape[0] - 1)))
     away = graph.distance.double() ** power
-    lifted = _forward(values.double(), graph, (-gamma_forward * away).exp())
-    chosen = _reverse(lifted, graph, (-gamma * away).exp(), budget)
-    return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    lifted = _forward_messages(values.double(), graph, (-gamma_forward * away).exp())
+    chosen = _reverse_messages(lifted, graph, (-gamma * away).exp(), budget)
+    return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
 
 
-def _forward(score: Tensor, graph: Graph, weight: Tensor) -> Tensor:
+def _forward_messages(score: Tensor, graph: Graph, weight: Tensor) -> Tensor:
     """(n,) each score and the weighted scores of its neighbours."""
-    here = torch.arange(score.numel()).repeat_interleave(graph.start.diff())
-    return score.index_add(0, here, weight * score[graph.to].clamp_min(LEAST))
+    sources = torch.arange(score.numel()).repeat_interleave(graph.start.diff())
+    return score.index_add(0, sources, weight * score[graph.to].clamp_min(MIN_MESSAGE_SCORE))
 
 
-def _reverse(lifted: Tensor, graph: Graph, weight: Tensor, budget: int) -> Tensor:
+def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int) -> Tensor:
     """(budget,) ids, the highest first, each lowering its neighbours."""
     # Values change at a few neighbours a pick: each change is a new entry of the heap, and entries whose value is no
     # longer the current one are passed over.

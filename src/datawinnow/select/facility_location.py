@@ -1,4 +1,4 @@
-"""Facility location: every example is served by the most similar of the kept."""
+"""Facility location: every example is represented by the most similar of the kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._greedy import Greedy, check_greedy, maximise
-from datawinnow.select._scored import answer, scored
-from datawinnow.select._similarity import Form, FormName, Ids, in_form, of_features
+from datawinnow.select._selectable import build_selection, selectable_ids
+from datawinnow.select._similarity import FormName, IdArray, SimilarityForm, build_form, feature_similarity
 
 
 class FacilityLocation:
@@ -25,16 +25,16 @@ class FacilityLocation:
         form: the similarities.
     """
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: SimilarityForm) -> None:
         self.form, self.n, self.width = form, form.n, form.width
         self.best = np.zeros(form.n, dtype=np.float32)
 
-    def gains(self, ids: Ids) -> NDArray[np.float64]:
+    def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) ``sum_i max(0, s_ij - best_i)``."""
         return self.form.excess(ids, self.best)
 
     def add(self, j: int) -> None:
-        """Let ``j`` serve whom it serves best."""
+        """Add ``j``: raise the best similarity of the examples that it is most similar to."""
         where, values = self.form.row(j)
         self.best[where] = np.maximum(self.best[where], values)
 
@@ -60,7 +60,7 @@ def facility_location(
     sample_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
-    """Keep the examples that together are most similar to everybody.
+    """Keep the examples that together are most similar to all examples.
 
     Greedily maximises ``f(S) = sum_i max_{j in S} s_ij``, which is monotone and submodular: at least 1 - 1/e of the
     best that ``budget`` examples can reach. Similarities are in [0, 1] and rounded to multiples of 2**-24, so that
@@ -68,19 +68,19 @@ def facility_location(
 
     Args:
         features: (n, d) float, for example penultimate activations.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         similarity: ``"cosine"`` is 0.5 + 0.5 cos; ``"rbf"`` is exp(-gamma ||x - y||^2); ``"dot"`` is max(0, <x, y>), as
             a share of the largest ||x||^2.
         gamma: of the RBF; None for one over the mean squared distance between two examples.
         form: ``"dense"`` keeps all (n, n) similarities, under 1 GB; ``"blocked"`` computes them again when needed, the
             same picks in O(n) memory beside the features; ``"sparse"`` keeps those to the nearest neighbours, either's
             of the other, and counts the rest as 0; ``"auto"`` is dense under 256 MB (n < 8,000), else sparse.
-        neighbours: how many neighbours the sparse form keeps an example, itself not counted.
-        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` looks at a random sample a pick.
-        epsilon: of the stochastic greedy: it looks at ``n / budget * log(1 / epsilon)`` examples a pick, and expects
+        neighbours: number of neighbours per example in the sparse form, itself not counted.
+        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` evaluates a random sample per pick.
+        epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick, and expects
             at least 1 - 1/e - epsilon of the best.
-        sample_seed: seed of those samples. A number and no ``generator``, since the method draws nothing by default.
-        missing: ``"raise"``, or ``"skip"`` to leave out (and not serve) an example with a NaN feature.
+        sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
+        missing: ``"raise"``, or ``"skip"`` to leave out (and not represent) an example with a NaN feature.
 
     Returns:
         `Selection` of exactly ``budget`` ids in the order chosen, weights of one. A dropped example that no kept one is
@@ -100,11 +100,11 @@ def facility_location(
     check_greedy(greedy, epsilon, sample_seed)
     values = check.rows("features", features, missing=missing)
     n = values.shape[0]
-    ids = scored(budget, missing, features=values.sum(1, dtype=torch.float64))
-    part = values if ids is None else values[ids]
-    objective = FacilityLocation(in_form(of_features(part, similarity, gamma), form, neighbours))
+    ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
+    rows = values if ids is None else values[ids]
+    objective = FacilityLocation(build_form(feature_similarity(rows, similarity, gamma), form, neighbours))
     chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
     special = torch.zeros(n, dtype=torch.int8)
     unserved = torch.from_numpy(np.flatnonzero(objective.best == 0))
     special[unserved if ids is None else ids[unserved]] = int(Reason.BELOW_CUT)
-    return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED, special=special)
+    return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED, special=special)

@@ -13,10 +13,10 @@ from datawinnow.core.check import Missing
 from datawinnow.core.draw import largest
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._last_layer import LastLayer, held_out, last_layer
-from datawinnow.select._scored import answer
+from datawinnow.select._last_layer import LastLayer, held_out_layer, last_layer
+from datawinnow.select._selectable import build_selection
 
-ROUNDS = 15
+NUM_BLOCKS = 15
 """Blocks that the budget is divided into, as in the authors' greedy in rounds."""
 
 
@@ -61,7 +61,7 @@ def glister(
         val_features: (v, d) float, the same of held-out data with labels that can be trusted.
         val_probs: (v, c) float.
         val_labels: (v,) int.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         step: learning rate of the step (0.01 in the authors' settings); 0 ranks by the first gradient alone.
         refresh: examples taken between two renewals; None for a fifteenth of the budget, rounded up, as the
             authors' code; 1 renews after each. With a number, prefixes nest.
@@ -90,8 +90,8 @@ def glister(
         check.number("refresh", refresh, 1, 10**12, integer=True)
     check.one_of("reduce", reduce, ("sum", "mean"))
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
-    held = held_out(val_features, val_probs, val_labels, layer)
-    block = refresh or -(-budget // ROUNDS)
+    held = held_out_layer(val_features, val_probs, val_labels, layer)
+    block = refresh or -(-budget // NUM_BLOCKS)
     left = torch.ones(layer.n, dtype=torch.bool)
     chosen = torch.empty(0, dtype=torch.int64)
     total = torch.zeros(layer.probs.shape[1], layer.features.shape[1] + 1, dtype=torch.float64)
@@ -103,7 +103,7 @@ def glister(
         chosen = torch.cat([chosen, new])
         error, row = layer.factors(new)
         total.addmm_(error.T, row)
-    return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
+    return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 
 def _after(held: LastLayer, total: Tensor, scale: float) -> Tensor:
@@ -114,6 +114,6 @@ def _after(held: LastLayer, total: Tensor, scale: float) -> Tensor:
         error, row = held.factors(rows)
         # softmax forgets a constant, so the logarithms of the probabilities serve as logits
         logits = held.probs[rows].double().clamp_min(tiny).log_().addmm_(row, total.T, alpha=-scale)
-        own = torch.zeros_like(error).scatter_(1, held.labels[rows, None], 1)
-        out.addmm_((logits.softmax(1) - own).T, row)
+        one_hot = torch.zeros_like(error).scatter_(1, held.labels[rows, None], 1)
+        out.addmm_((logits.softmax(1) - one_hot).T, row)
     return out.div_(held.n)

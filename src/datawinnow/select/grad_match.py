@@ -14,11 +14,11 @@ from datawinnow.core.draw import largest
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._last_layer import LastLayer, held_out, last_layer
+from datawinnow.select._last_layer import LastLayer, held_out_layer, last_layer
 from datawinnow.select._nnls import nonnegative
-from datawinnow.select._scored import answer
+from datawinnow.select._selectable import build_selection
 
-LIMIT = 6_000
+MAX_BUDGET = 6_000
 """Largest budget: three matrices of budget x budget in float64 stay under 1 GB."""
 
 
@@ -64,8 +64,8 @@ def grad_match(
             labels or imbalance.
         val_probs: (v, c) float.
         val_labels: (v,) int.
-        budget: how many examples to keep, 1 to n, at most 6,000 (or 6,000 a class with ``per_class``).
-        lam: weight of the squared norm of w, which keeps single examples from standing for all; 0.5 as in the
+        budget: number of examples to keep, 1 to n, at most 6,000 (or 6,000 a class with ``per_class``).
+        lam: weight of the squared norm of w, which keeps weights from concentrating on single examples; 0.5 as in the
             authors' settings, 1 in DeepCore.
         tolerance: the pursuit ends when the rest is at most this fraction of b (the authors' settings say 1e-100:
             never); the paper's bound is on E itself, which depends on the scale of the features.
@@ -90,20 +90,20 @@ def grad_match(
     check.number("lam", lam, 0, 1e12)
     check.number("tolerance", tolerance, 0, 1)
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
-    if budget > LIMIT:
+    if budget > MAX_BUDGET:
         raise ArgumentError(
-            f"budget={budget}, but grad_match solves for the weights of at most {LIMIT} examples at once (a dense "
+            f"budget={budget}, but grad_match solves for the weights of at most {MAX_BUDGET} examples at once (a dense "
             "system of 1 GB); match each class by itself, select.per_class(select.grad_match), or keep fewer"
         )
     held = [val_features, val_probs, val_labels]
     if any(v is None for v in held) and any(v is not None for v in held):
         raise ArgumentError("val_features, val_probs and val_labels go together; give all three or none")
-    goal = layer.mean() if val_features is None else held_out(val_features, val_probs, val_labels, layer).mean()
+    goal = layer.mean() if val_features is None else held_out_layer(val_features, val_probs, val_labels, layer).mean()
     chosen = pursue(layer, goal, budget, lam, tolerance)
-    out = answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    out = build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if not weights:
         return out
-    return Selection(out.index, _scaled(solve(layer, goal, chosen, lam)), out.reason)
+    return Selection(out.index, _scale_to_mean_one(solve(layer, goal, chosen, lam)), out.reason)
 
 
 def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: float) -> Tensor:
@@ -141,9 +141,9 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
         error, row = layer.factors(torch.tensor([pick]))
         gram = (errors[:k] @ error[0]) * (rows[:k] @ row[0])
         coefficients = inverse[:k, :k] @ gram
-        own = float(error.square().sum() * row.square().sum())
-        pivot = own + lam - float(coefficients.square().sum())
-        if pivot <= 1e-12 * (own + lam):  # it adds nothing to those chosen, but for rounding
+        squared_norm = float(error.square().sum() * row.square().sum())
+        pivot = squared_norm + lam - float(coefficients.square().sum())
+        if pivot <= 1e-12 * (squared_norm + lam):  # it adds nothing to those chosen, but for rounding
             break
         chosen.append(pick)
         errors[k], rows[k] = error[0], row[0]
@@ -166,7 +166,7 @@ def solve(layer: LastLayer, goal: Tensor, chosen: Tensor, lam: float) -> Tensor:
     return nonnegative(gram, ((errors @ goal) * rows).sum(1))
 
 
-def _scaled(weight: Tensor) -> Tensor:
+def _scale_to_mean_one(weight: Tensor) -> Tensor:
     mean = float(weight.mean())
     # all 0: no weighting points along the goal, so all count the same
     return (weight / mean if mean > 0 else torch.ones_like(weight)).float()

@@ -14,8 +14,8 @@ from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._greedy import Greedy, check_greedy, maximise
-from datawinnow.select._scored import answer, scored
-from datawinnow.select._similarity import Form, FormName, Ids, in_form, of_features
+from datawinnow.select._selectable import build_selection, selectable_ids
+from datawinnow.select._similarity import FormName, IdArray, SimilarityForm, build_form, feature_similarity
 
 
 class GraphCut:
@@ -31,12 +31,12 @@ class GraphCut:
 
     width = 8192
 
-    def __init__(self, form: Form, lam: float, diagonal: NDArray[np.float64]) -> None:
+    def __init__(self, form: SimilarityForm, lam: float, diagonal: NDArray[np.float64]) -> None:
         self.form, self.n, self.lam, self.diagonal = form, form.n, lam, diagonal
         self.total = form.excess(np.arange(form.n), np.zeros(form.n, dtype=np.float32))
         self.inside = np.zeros(form.n)
 
-    def gains(self, ids: Ids) -> NDArray[np.float64]:
+    def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) ``sum_i s_ij - lam (2 sum_{i in S} s_ij + s_jj)``."""
         return self.total[ids] - self.lam * (2 * self.inside[ids] + self.diagonal[ids])
 
@@ -79,7 +79,7 @@ def graph_cut(
 
     Args:
         features: (n, d) float, for example penultimate activations.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         lam: weight of the similarity among the kept, 0 and above.
         similarity: ``"cosine"`` is 0.5 + 0.5 cos; ``"rbf"`` is exp(-gamma ||x - y||^2); ``"dot"`` is max(0, <x, y>), as
             a share of the largest ||x||^2.
@@ -87,10 +87,10 @@ def graph_cut(
         form: ``"dense"`` keeps all (n, n) similarities, under 1 GB; ``"blocked"`` computes them again when needed, the
             same picks in O(n) memory beside the features; ``"sparse"`` keeps those to the nearest neighbours, either's
             of the other, and counts the rest as 0; ``"auto"`` is dense under 256 MB (n < 8,000), else sparse.
-        neighbours: how many neighbours the sparse form keeps an example, itself not counted.
-        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` looks at a random sample a pick.
-        epsilon: of the stochastic greedy: it looks at ``n / budget * log(1 / epsilon)`` examples a pick.
-        sample_seed: seed of those samples. A number and no ``generator``, since the method draws nothing by default.
+        neighbours: number of neighbours per example in the sparse form, itself not counted.
+        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` evaluates a random sample per pick.
+        epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick.
+        sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
         missing: ``"raise"``, or ``"skip"`` to leave out an example with a NaN feature.
 
     Returns:
@@ -111,8 +111,8 @@ def graph_cut(
     check.number("lam", lam, 0, 1e9)
     values = check.rows("features", features, missing=missing)
     n = values.shape[0]
-    ids = scored(budget, missing, features=values.sum(1, dtype=torch.float64))
-    alike = of_features(values if ids is None else values[ids], similarity, gamma)
-    objective = GraphCut(in_form(alike, form, neighbours), lam, alike.diagonal())
+    ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
+    alike = feature_similarity(values if ids is None else values[ids], similarity, gamma)
+    objective = GraphCut(build_form(alike, form, neighbours), lam, alike.diagonal())
     chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
-    return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -12,7 +12,7 @@ from datawinnow.core.check import Missing
 from datawinnow.core.neighbours import centred, unit_rows
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._selectable import build_selection, selectable_ids
 
 
 @card(
@@ -32,7 +32,7 @@ def herding(features: Any, *, budget: int, normalise: bool = False, missing: Mis
 
     Args:
         features: (n, d) float, for example penultimate activations.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         normalise: scale every row to norm 1 first; Welling's recursion equals this one only then.
         missing: ``"raise"``, or ``"skip"`` to leave examples with NaN out of the mean and of the choice.
 
@@ -45,7 +45,7 @@ def herding(features: Any, *, budget: int, normalise: bool = False, missing: Mis
         CapacityError: fewer examples without NaN than ``budget``.
 
     References:
-        Welling 2009, doi:10.1145/1553374.1553517; Rebuffi et al. 2017, arXiv 1611.07725, algorithm 4; condense.md 1.1.
+        Welling 2009, doi:10.1145/1553374.1553517; Rebuffi et al. 2017, arXiv 1611.07725, algorithm 4.
 
     >>> herding([[0.0], [2.0], [3.0], [7.0]], budget=2).index.tolist()
     [2, 1]
@@ -53,18 +53,18 @@ def herding(features: Any, *, budget: int, normalise: bool = False, missing: Mis
     rows = check.rows("features", features, missing=missing)
     n = rows.shape[0]
     check.one_of("normalise", normalise, (False, True))
-    ids = scored(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
-    part = rows if ids is None else rows[ids]
-    part, own = centred("features", unit_rows(part) if normalise else part)
-    mean = part.mean(0, dtype=torch.float64)
+    ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
+    points = rows if ids is None else rows[ids]
+    points, norms = centred("features", unit_rows(points) if normalise else points)
+    mean = points.mean(0, dtype=torch.float64)
     # ||S - x + mu||^2 with S = sum of (mu - chosen) is, but for what is the same for all, |x - mu|^2 - 2 <x, S>;
     # S stays about as long as one example, so nothing is lost however many are chosen
-    half = torch.addmv(own, part, mean.to(part.dtype), alpha=-2).div_(2)
+    half = torch.addmv(norms, points, mean.to(points.dtype), alpha=-2).div_(2)
     short = torch.zeros_like(mean)
     chosen = torch.empty(budget, dtype=torch.int64)
     for i in range(budget):
-        pick = int(torch.addmv(half, part, short.to(part.dtype), alpha=-1).argmin())
+        pick = int(torch.addmv(half, points, short.to(points.dtype), alpha=-1).argmin())
         chosen[i] = pick
-        short += mean - part[pick]
+        short += mean - points[pick]
         half[pick] = torch.inf
-    return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

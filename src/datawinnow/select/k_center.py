@@ -13,12 +13,12 @@ from datawinnow.core.check import Missing
 from datawinnow.core.neighbours import centred, squared_norms
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._farthest import First, Points, farthest_first, first_of
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._farthest import FirstPick, Points, farthest_first, first_position
+from datawinnow.select._selectable import build_selection, selectable_ids
 
-ROUNDING = 16
+NORM_ROUNDING = 16
 """Squared distances below so many rounding errors of a squared norm count as 0."""
-NARROW = 16
+FLOAT64_COLUMNS = 16
 """Up to so many columns products are in float64: in few dimensions neighbours are near, and it costs little."""
 
 
@@ -33,7 +33,7 @@ def k_center(
     features: Any,
     *,
     budget: int,
-    first: First = None,
+    first: FirstPick = None,
     outliers: int = 0,
     generator: torch.Generator,
     missing: Missing = "raise",
@@ -53,11 +53,11 @@ def k_center(
 
     Args:
         features: (n, d) float, for example penultimate activations.
-        budget: how many examples to keep, 1 to n.
-        first: what to begin with: an id (with `per_class`, a position within the class), ``"mean"`` for the example
+        budget: number of examples to keep, 1 to n.
+        first: the first pick: an id (with `per_class`, a position within the class), ``"mean"`` for the example
             nearest the mean (the baseline of the dataset condensation papers), or ``"random"`` (None is the same).
         outliers: how many of the farthest examples to pass over, at least 0.
-        generator: CPU `torch.Generator`, the source of a random first; not drawn from otherwise.
+        generator: CPU `torch.Generator`, source of a random first; unused otherwise.
         missing: ``"raise"``, or ``"skip"`` never to choose (or cover) an example with NaN.
 
     Returns:
@@ -69,7 +69,7 @@ def k_center(
         CapacityError: fewer examples without NaN than ``budget``.
 
     References:
-        Sener and Savarese 2018, arXiv 1708.00489, algorithm 1; condense.md 1.2.
+        Sener and Savarese 2018, arXiv 1708.00489, algorithm 1.
 
     >>> from datawinnow.core.rng import stream
     >>> k_center([[0.0], [1.0], [9.0], [5.0]], budget=3, first=0, generator=stream(0, "x")).index.tolist()
@@ -78,21 +78,21 @@ def k_center(
     check.generator(generator)
     rows = check.rows("features", features, missing=missing)
     n = rows.shape[0]
-    ids = scored(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
+    ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
     check.number("outliers", outliers, 0, 10**9, integer=True)
-    part, own = centred("features", rows if ids is None else rows[ids])
-    if part.shape[1] <= NARROW:
-        part = part.double()
-        own = squared_norms(part)
+    centred_rows, norms = centred("features", rows if ids is None else rows[ids])
+    if centred_rows.shape[1] <= FLOAT64_COLUMNS:
+        centred_rows = centred_rows.double()
+        norms = squared_norms(centred_rows)
 
     def central() -> int:
-        mean = part.mean(0)
-        return int(torch.addmv(own, part, mean, alpha=-2).argmin())
+        mean = centred_rows.mean(0)
+        return int(torch.addmv(norms, centred_rows, mean, alpha=-2).argmin())
 
     def twice(at: Tensor) -> Tensor:
-        return part[at].mul_(2)
+        return centred_rows[at].mul_(2)
 
-    begin = first_of(first, n, ids, central, generator)
-    points = Points(part, twice, own, own * (ROUNDING * torch.finfo(own.dtype).eps))
+    begin = first_position(first, n, ids, central, generator)
+    points = Points(centred_rows, twice, norms, norms * (NORM_ROUNDING * torch.finfo(norms.dtype).eps))
     chosen = farthest_first(points, begin, budget, outliers)
-    return answer(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
+    return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -15,12 +15,12 @@ from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._greedy import Greedy, check_greedy, maximise
-from datawinnow.select._scored import answer, scored
-from datawinnow.select._similarity import Ids
+from datawinnow.select._selectable import build_selection, selectable_ids
+from datawinnow.select._similarity import IdArray
 
 DECIMALS = 10
 """Gains are rounded to 1e-10 nats, above their rounding error, so that duplicates tie."""
-CHUNK = 4096
+GAIN_CHUNK = 4096
 
 
 class LogDet:
@@ -47,12 +47,12 @@ class LogDet:
         self.added = 0
         self.seen = torch.zeros(self.n, dtype=torch.int64)  # how many of the us are in each q
 
-    def gains(self, ids: Ids) -> NDArray[np.float64]:
+    def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) ``log(1 + q_j)``."""
         out = np.empty(len(ids))
-        for first in range(0, len(ids), CHUNK):
-            q = self._refreshed(torch.from_numpy(ids[first : first + CHUNK]))
-            out[first : first + CHUNK] = q.clamp(min=0).log1p_().numpy()
+        for first in range(0, len(ids), GAIN_CHUNK):
+            q = self._refreshed(torch.from_numpy(ids[first : first + GAIN_CHUNK]))
+            out[first : first + GAIN_CHUNK] = q.clamp(min=0).log1p_().numpy()
         return np.round(out, DECIMALS)
 
     def add(self, j: int) -> None:
@@ -115,15 +115,15 @@ def log_det(
 
     Args:
         features: (n, d) float, for example penultimate activations.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         similarity: ``"dot"``: phi is the features, scaled to a mean squared length of one, so that long ones count for
             more; ``"cosine"``: every example is scaled to length one (a row of zeros stays, and comes last), and since
             all tie at first, the first pick is the smallest id.
         ridge: added to the diagonal of the kernel, 1e-6 and above, where the mean diagonal of phi phi^T is one: the
             smaller, the less a repeated direction is worth.
-        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` looks at a random sample a pick.
-        epsilon: of the stochastic greedy: it looks at ``n / budget * log(1 / epsilon)`` examples a pick.
-        sample_seed: seed of those samples. A number and no ``generator``, since the method draws nothing by default.
+        greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` evaluates a random sample per pick.
+        epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick.
+        sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
         missing: ``"raise"``, or ``"skip"`` to leave out an example with a NaN feature.
 
     Returns:
@@ -145,11 +145,11 @@ def log_det(
     check.number("ridge", ridge, 1e-6, 1e12)
     values = check.rows("features", features, missing=missing)
     n = values.shape[0]
-    ids = scored(budget, missing, features=values.sum(1, dtype=torch.float64))
+    ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
     phi = (values if ids is None else values[ids]).to(torch.float64)
     length = phi.norm(dim=1, keepdim=True)
     if similarity == "dot":
         length = length.square().mean().sqrt()
     phi = phi / length.clamp_min(torch.finfo(torch.float64).tiny)
     chosen = maximise(LogDet(phi, budget, ridge), budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
-    return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
+    return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)

@@ -12,7 +12,7 @@ from datawinnow.core.check import Missing
 from datawinnow.core.draw import largest
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._selectable import build_selection, selectable_ids
 
 
 @card(
@@ -32,7 +32,7 @@ def middle(score: Any, *, budget: int, centre: float = 0.5, missing: Missing = "
 
     Args:
         score: (n,) float, any score.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         centre: quantile at the middle of the band, in [0, 1]: 0.5 is the median, 0 the lowest, 1 the highest score.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
 
@@ -44,7 +44,7 @@ def middle(score: Any, *, budget: int, centre: float = 0.5, missing: Missing = "
         CapacityError: fewer examples with a score than ``budget``.
 
     References:
-        Xia et al. 2023, Moderate Coreset, ICLR, section 3; Maharana et al. 2023, arXiv 2310.07931; static.md 4.
+        Xia et al. 2023, Moderate Coreset, ICLR, section 3; Maharana et al. 2023, arXiv 2310.07931.
 
     >>> middle([0.1, 0.9, 0.5, 0.7, 0.3], budget=3).index.tolist()
     [2, 4, 3]
@@ -52,11 +52,11 @@ def middle(score: Any, *, budget: int, centre: float = 0.5, missing: Missing = "
     check.number("centre", centre, 0, 1)
     values = check.array("score", score, "n")
     n = values.numel()
-    ids = scored(budget, missing, score=values)
+    ids = selectable_ids(budget, missing, score=values)
     if ids is not None:
         values = values[ids]
     ranked = torch.argsort(values, stable=True)
     # ranks are 0 to m - 1; doubled distances to the centre are whole numbers at 0.5, so no tie is broken by rounding
     away = (2 * torch.arange(values.numel(), dtype=torch.float64) - 2 * centre * (values.numel() - 1)).abs()
     chosen = ranked[largest(-away, budget)]
-    return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
+    return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)

@@ -28,8 +28,8 @@ def random(labels: Any, *, budget: int, generator: torch.Generator) -> Selection
 
     Args:
         labels: (n,) int, class ids.
-        budget: how many examples to keep, 1 to n.
-        generator: CPU `torch.Generator`, the source of the draw.
+        budget: number of examples to keep, 1 to n.
+        generator: CPU `torch.Generator`, source of randomness.
 
     Returns:
         `Selection` of exactly ``budget`` ids in the order drawn, weights of one.

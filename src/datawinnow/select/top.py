@@ -13,7 +13,7 @@ from datawinnow.core.check import Missing
 from datawinnow.core.draw import largest
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._scored import answer, scored
+from datawinnow.select._selectable import build_selection, selectable_ids
 
 
 @card(
@@ -32,7 +32,7 @@ def top(
 
     Args:
         score: (n,) float, any score.
-        budget: how many examples to keep, 1 to n.
+        budget: number of examples to keep, 1 to n.
         end: ``"high"``, ``"low"``, or ``"middle"`` for the band of ranks around the median (of two ranks equally far
             from it the lower one comes first).
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
@@ -53,14 +53,14 @@ def top(
     check.one_of("end", end, ("high", "low", "middle"))
     values = check.array("score", score, "n")
     n = values.numel()
-    ids = scored(budget, missing, score=values)
+    ids = selectable_ids(budget, missing, score=values)
     if ids is not None:
         values = values[ids]
     if end == "middle":
         chosen = _middle(values, budget)
     else:
         chosen = largest(values if end == "high" else -values, budget)
-    return answer(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
+    return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 
 def _middle(values: Tensor, budget: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""`per_class`: what other libraries make a flag of every selector. The other wrappers are in ``wrap_*.py``."""
+"""`per_class`: balances any selector over the classes. The other wrappers are in ``wrap_*.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datawinnow.core.errors import CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.select._wrapping import Selector, claim, given, named, unscored
+from datawinnow.select._wrapping import Selector, bind_arguments, reserve_names, unscored, with_card
 
 
 def per_class(selector: Selector) -> Selector:
@@ -42,8 +42,8 @@ def per_class(selector: Selector) -> Selector:
     >>> per_class(top)([1.0, 2.0, 3.0, 4.0], labels=[0, 0, 1, 1], budget=2).index.tolist()
     [1, 3]
     """
-    own = card_of(selector)
-    claim(own, "per_class", "labels")
+    card = card_of(selector)
+    reserve_names(card, "per_class", "labels")
 
     def balanced(
         *arrays: Any, labels: Any, budget: int, generator: torch.Generator | None = None, **options: Any
@@ -51,58 +51,59 @@ def per_class(selector: Selector) -> Selector:
         classes = check.labels("labels", labels)
         n = classes.numel()
         check_budget(budget, n)
-        full = given(own, arrays, options, n, options.get("missing", "raise"), ruler="labels")
-        if "generator" in own.takes:
+        full = bind_arguments(card, arrays, options, n, options.get("missing", "raise"), ruler="labels")
+        if "generator" in card.takes:
             seed = int(torch.randint(2**62, (), generator=check.generator(generator)))
         members = torch.split_with_sizes(torch.argsort(classes, stable=True), torch.bincount(classes).tolist())
 
         def one(c: int, share: int) -> Selection:
-            extra = {"generator": stream(seed, "per_class", c)} if "generator" in own.takes else {}
-            positional, keywords = full.part(members[c])
+            extra = {"generator": stream(seed, "per_class", c)} if "generator" in card.takes else {}
+            positional, keywords = full.at(members[c])
             return selector(*positional, budget=share, **extra, **keywords)
 
         reason = torch.full((n,), int(Reason.BELOW_CUT), dtype=torch.int8)
         reason[unscored(full, n)] = int(Reason.UNSCORED)  # a class without a share is not looked at by the selector
         return _merge(_fill(one, [m.numel() for m in members], budget), members, reason)
 
-    wrapped: Selector = named(balanced, own, "per_class", "per class", "In every class by its share.", ("labels",))
+    wrapped: Selector = with_card(balanced, card, "per_class", "per class", "In every class by its share.", ("labels",))
     return wrapped
 
 
 def _fill(one: Callable[[int, int], Selection], sizes: list[int], budget: int) -> list[Selection | None]:
     """Each class's selection, or None for a class without a share; full classes pass their rest on."""
-    most = list(sizes)
+    capacities = list(sizes)
     done: dict[tuple[int, int], Selection] = {}
     while True:
-        if budget > sum(most):
+        if budget > sum(capacities):
             raise CapacityError(
-                f"budget={budget}, but the classes can give at most {sum(most)} examples together ({most} by class)",
-                sum(most),
+                f"budget={budget}, but the classes can give at most {sum(capacities)} examples together "
+                f"({capacities} by class)",
+                sum(capacities),
             )
-        parts = shares(budget, sizes, most=most)
+        allotted = shares(budget, sizes, most=capacities)
         full = False
-        for c, share in enumerate(parts):
+        for c, share in enumerate(allotted):
             if share and (c, share) not in done:
                 try:
                     done[c, share] = one(c, share)
                 except CapacityError as error:
-                    most[c] = min(error.capacity, share - 1)
+                    capacities[c] = min(error.capacity, share - 1)
                     full = True
         if not full:
-            return [done[c, share] if share else None for c, share in enumerate(parts)]
+            return [done[c, share] if share else None for c, share in enumerate(allotted)]
 
 
 def _merge(selections: list[Selection | None], members: Sequence[Tensor], reason: Tensor) -> Selection:
     index, weight, turn = [], [], []
-    for ids, part in zip(members, selections, strict=True):
-        if part is None:
+    for ids, chosen in zip(members, selections, strict=True):
+        if chosen is None:
             continue
-        if part.reason is None:
-            reason[ids[part.index]] = int(Reason.KEPT)
+        if chosen.reason is None:
+            reason[ids[chosen.index]] = int(Reason.KEPT)
         else:
-            reason[ids] = part.reason
-        index.append(ids[part.index])
-        weight.append(part.weight)
-        turn.append((torch.arange(len(part), dtype=torch.float64) + 0.5) / len(part))
+            reason[ids] = chosen.reason
+        index.append(ids[chosen.index])
+        weight.append(chosen.weight)
+        turn.append((torch.arange(len(chosen), dtype=torch.float64) + 0.5) / len(chosen))
     order = torch.argsort(torch.cat(turn), stable=True)
     return Selection(torch.cat(index)[order], torch.cat(weight)[order], reason)

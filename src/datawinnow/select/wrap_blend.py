@@ -16,7 +16,7 @@ from datawinnow.core.errors import ArgumentError
 
 By = Literal["rank", "zscore"]
 Score = Callable[..., Tensor]
-ENDS = ("high", "low", "middle")
+SCORE_ENDS = ("high", "low", "middle")
 
 
 def blend(
@@ -27,7 +27,7 @@ def blend(
 ) -> Score:
     """Several scores as one score, whose high end is kept.
 
-    Each is turned by its card, so that what its own paper keeps is high, brought to a common scale, and averaged.
+    Each is turned by its card so that the end which its paper keeps is high, scaled to a common scale, and averaged.
 
     Args:
         scores: at least two scores, for example ``scores.el2n, scores.aum``; each has a card that names its end, a
@@ -37,7 +37,7 @@ def blend(
         options: one mapping of options a score, for example ``[{"last": 5}, {}]``.
 
     Returns:
-        A score called with the arrays that any of the scores needs, each once, in the order in which they come up:
+        A score called with the arrays that any of the scores needs, each once, in the order of their first use:
         ``blend(el2n, aum)(error_norm, margin)`` gives (n,). It has a card, so it goes wherever a score goes.
 
     Raises:
@@ -51,7 +51,7 @@ def blend(
     if len(scores) < 2:
         raise ArgumentError(f"blend needs at least two scores, got {len(scores)}")
     cards = [card_of(score) for score in scores]
-    shares = _weights(weights, len(scores))
+    shares = _shares_of(weights, len(scores))
     settings = [{}] * len(scores) if options is None else [dict(o) for o in options]
     if len(settings) != len(scores):
         raise ArgumentError(f"options must hold one mapping a score: {len(scores)} scores, {len(settings)} mappings")
@@ -59,20 +59,20 @@ def blend(
     needs = tuple(dict.fromkeys(need for c in cards for need in c.needs))
     extra = tuple(dict.fromkeys(need for c in cards for need in c.optional_needs if need not in needs))
 
-    def blended(*arrays: Any, missing: Missing = "raise", **more: Any) -> Tensor:
+    def blended(*arrays: Any, missing: Missing = "raise", **by_name: Any) -> Tensor:
         names = (*needs, *extra)
-        if not len(needs) <= len(arrays) <= len(names) or not set(more) <= set(names[len(arrays) :]):
+        if not len(needs) <= len(arrays) <= len(names) or not set(by_name) <= set(names[len(arrays) :]):
             wants = ", ".join(needs) + (f" (and may have {', '.join(extra)})" if extra else "")
             raise ArgumentError(
                 f"{blended.__name__} needs {wants} in this order, got {len(arrays)} arrays"
-                + (f" and {', '.join(more)} by name" if more else "")
+                + (f" and {', '.join(by_name)} by name" if by_name else "")
             )
-        have = {**dict(zip(names, arrays, strict=False)), **more}
+        have = {**dict(zip(names, arrays, strict=False)), **by_name}
         values = []
-        for score, own, chosen in zip(scores, cards, settings, strict=True):
-            keywords = {"missing": missing} if "missing" in own.takes else {}
-            keywords |= {name: have[name] for name in own.optional_needs if name in have}
-            values.append(check.as_tensor(own.key, score(*[have[need] for need in own.needs], **keywords, **chosen)))
+        for score, card, chosen in zip(scores, cards, settings, strict=True):
+            keywords = {"missing": missing} if "missing" in card.takes else {}
+            keywords |= {name: have[name] for name in card.optional_needs if name in have}
+            values.append(check.as_tensor(card.key, score(*[have[need] for need in card.needs], **keywords, **chosen)))
         return combine(*values, ends=cards, weights=shares, by=by, missing=missing)
 
     key = "_".join(["blend", *(c.key for c in cards)])
@@ -126,37 +126,38 @@ def combine(
         raise ArgumentError("combine needs at least one array of scores")
     arrays = [check.array(f"score {i}", v, "n") for i, v in enumerate(values)]
     check.same_n(**{f"score {i}": a for i, a in enumerate(arrays)})
-    turned = ["high"] * len(arrays) if ends is None else [_end(e) for e in ends]
+    turned = ["high"] * len(arrays) if ends is None else [_end_of(e) for e in ends]
     if len(turned) != len(arrays):
         raise ArgumentError(f"ends must hold one end a score: {len(arrays)} scores, {len(turned)} ends")
     check.one_of("by", by, ("rank", "zscore"))
-    shares = _weights(weights, len(arrays))
+    shares = _shares_of(weights, len(arrays))
     total = torch.zeros(arrays[0].numel(), dtype=torch.float64)
     for i, (array, end, share) in enumerate(zip(arrays, turned, shares, strict=True)):
         check.finite(f"score {i}", array, missing)
-        there = ~array.isnan()
+        present = ~array.isnan()
         scaled = torch.full_like(total, torch.nan)
-        if bool(there.any()):
-            part = _high(array[there].double(), end)
-            scaled[there] = _rank(part) if by == "rank" else _zscore(part)
+        if bool(present.any()):
+            values_high = _high(array[present].double(), end)
+            scaled[present] = _rank(values_high) if by == "rank" else _zscore(values_high)
         total.add_(scaled, alpha=share)
     wide = any(a.dtype is torch.float64 for a in arrays)
     return total if wide else total.float()
 
 
-def _end(what: Any) -> str:
-    end = what if isinstance(what, str) else (what if isinstance(what, Card) else card_of(what)).end
-    return str(check.one_of("ends", end, ENDS))
+def _end_of(value: Any) -> str:
+    if not isinstance(value, str):
+        value = (value if isinstance(value, Card) else card_of(value)).end
+    return str(check.one_of("ends", value, SCORE_ENDS))
 
 
-def _weights(weights: Sequence[float] | None, count: int) -> list[float]:
+def _shares_of(weights: Sequence[float] | None, count: int) -> list[float]:
     """One share a score, summing to 1."""
-    given = [1.0] * count if weights is None else list(weights)
-    if len(given) != count:
-        raise ArgumentError(f"weights must hold one number a score: {count} scores, {len(given)} weights")
-    for weight in given:
+    raw_weights = [1.0] * count if weights is None else list(weights)
+    if len(raw_weights) != count:
+        raise ArgumentError(f"weights must hold one number a score: {count} scores, {len(raw_weights)} weights")
+    for weight in raw_weights:
         check.number("weights", weight, 1e-12, 1e12)
-    return [float(w) / sum(given) for w in given]
+    return [float(w) / sum(raw_weights) for w in raw_weights]
 
 
 def _high(values: Tensor, end: str) -> Tensor:
@@ -170,9 +171,9 @@ def _high(values: Tensor, end: str) -> Tensor:
 
 def _rank(values: Tensor) -> Tensor:
     """(m,) mean rank of equal values, as a fraction."""
-    _, which, counts = np.unique(values.numpy(), return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(values.numpy(), return_inverse=True, return_counts=True)
     middle = counts.cumsum() - counts / 2
-    return torch.from_numpy(middle[which] / values.numel())
+    return torch.from_numpy(middle[inverse] / values.numel())
 
 
 def _zscore(values: Tensor) -> Tensor:

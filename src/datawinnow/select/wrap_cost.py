@@ -12,14 +12,13 @@ from datawinnow.core.budget import check_budget
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.selection import Selection
-from datawinnow.select._wrapping import Selector, claim, named, some_of
+from datawinnow.select._wrapping import Selector, keep_positions, reserve_names, with_card
 
 
 def capped_by_cost(selector: Selector, *, past: Literal["stop", "skip"] = "stop") -> Selector:
     """``selector``'s order, taken until a total cost would be passed.
 
-    The number kept is what fits, not a number asked for. Costs are whatever the user pays: tokens, seconds of video,
-    price of a label.
+    The number kept is the number that fits. Costs are in any unit: tokens, seconds of video, price of a label.
 
     Args:
         selector: any selector, for example `top` or ``per_class(top)``; this wrapper goes outermost.
@@ -29,9 +28,9 @@ def capped_by_cost(selector: Selector, *, past: Literal["stop", "skip"] = "stop"
 
     Returns:
         A selector called as ``capped_by_cost(top)(score, cost=cost, cap=1000.0)``; ``cost`` is (n,) float, at least
-        0, and ``cap`` the most that the kept may cost together. The selector is asked for as many examples as could
-        fit if the cheapest came first (``"stop"``) or for all (``"skip"``), or for ``budget=`` if that is given, and
-        never for more than it can give. What it chose but does not fit has the reason of those past the budget;
+        0, and ``cap`` the most that the kept may cost together. The selector's budget is the number that fits if
+        the cheapest come first (``"stop"``), or n (``"skip"``), or ``budget=`` if that is passed, and at most its
+        capacity. Examples that it chose but do not fit have the reason of those past the budget;
         weights keep their mean. It raises `ArgumentError` when not even the first fits, and for costs that are
         negative, NaN or infinite.
 
@@ -44,9 +43,9 @@ def capped_by_cost(selector: Selector, *, past: Literal["stop", "skip"] = "stop"
     >>> capped_by_cost(top, past="skip")([4.0, 3.0, 2.0, 1.0], cost=[5.0, 1.0, 4.0, 1.0], cap=7.0).index.tolist()
     [0, 1, 3]
     """
-    own = card_of(selector)
+    card = card_of(selector)
     check.one_of("past", past, ("stop", "skip"))
-    claim(own, "capped_by_cost", "cost", "cap")
+    reserve_names(card, "capped_by_cost", "cost", "cap")
 
     def capped(
         *arrays: Any,
@@ -56,7 +55,7 @@ def capped_by_cost(selector: Selector, *, past: Literal["stop", "skip"] = "stop"
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> Selection:
-        price, room = _checked(cost, cap)
+        price, room = _validate_costs(cost, cap)
         n = price.numel()
         cheapest = int((price.sort().values.cumsum(0) <= room).sum())
         if not cheapest:
@@ -66,7 +65,7 @@ def capped_by_cost(selector: Selector, *, past: Literal["stop", "skip"] = "stop"
         ask = cheapest if past == "stop" else n
         if budget is not None:
             ask = min(ask, check_budget(budget, n))
-        source = check.generator(generator) if "generator" in own.takes else None
+        source = check.generator(generator) if "generator" in card.takes else None
         chosen = _as_many_as(selector, ask, arrays, options, source)
         positions = _within(price[chosen.index], room, past)
         if not positions.numel():
@@ -75,29 +74,29 @@ def capped_by_cost(selector: Selector, *, past: Literal["stop", "skip"] = "stop"
                 f"cap={cap} does not hold the first choice, example {first}, which costs {float(price[first]):g}; "
                 'raise the cap, or pass over what does not fit with past="skip"'
             )
-        return Selection(*some_of(chosen, positions, n))
+        return Selection(*keep_positions(chosen, positions, n))
 
-    wrapped: Selector = named(
-        capped, own, "capped_by_cost", "capped by cost", "Within a total cost.", ("cost", "cap", "budget")
+    wrapped: Selector = with_card(
+        capped, card, "capped_by_cost", "capped by cost", "Within a total cost.", ("cost", "cap", "budget")
     )
     return wrapped
 
 
-def _checked(cost: Any, cap: Any) -> tuple[Tensor, float]:
+def _validate_costs(cost: Any, cap: Any) -> tuple[Tensor, float]:
     """(n,) float64 costs, and the cap with room for the rounding of their dtype."""
-    given = check.array("cost", cost, "n")
-    check.finite("cost", given)
-    if float(given.min()) < 0:
-        raise ArgumentError(f"cost must be at least 0, got {float(given.min()):g} for example {int(given.argmin())}")
+    costs = check.array("cost", cost, "n")
+    check.finite("cost", costs)
+    if float(costs.min()) < 0:
+        raise ArgumentError(f"cost must be at least 0, got {float(costs.min()):g} for example {int(costs.argmin())}")
     check.number("cap", cap, 0, 1e300)
     # ten costs of float32 0.1 sum to 1.0000000149, which a cap of 1 must hold
-    return given.double(), cap * (1 + (1e-9 if given.dtype is torch.float64 else 1e-6))
+    return costs.double(), cap * (1 + (1e-9 if costs.dtype is torch.float64 else 1e-6))
 
 
 def _as_many_as(
     selector: Selector, ask: int, arrays: tuple[Any, ...], options: dict[str, Any], source: torch.Generator | None
 ) -> Selection:
-    """The selection of ``ask`` examples, or of as many as the selector can give."""
+    """The selection of ``ask`` examples, or of the selector's capacity if that is less."""
     state = None if source is None else source.get_state()
     extra = {} if source is None else {"generator": source}
     while True:
@@ -112,7 +111,7 @@ def _as_many_as(
 
 
 def _within(price: Tensor, room: float, past: str) -> Tensor:
-    """Places in the order chosen whose costs fit."""
+    """Positions in the order chosen whose costs fit."""
     if past == "stop":
         return torch.arange(int((price.cumsum(0) <= room).sum()))
     kept, total = [], 0.0

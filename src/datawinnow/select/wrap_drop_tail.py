@@ -14,25 +14,25 @@ from datawinnow.core.draw import largest
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._wrapping import Selector, back, claim, given, named
+from datawinnow.select._wrapping import Selector, among_all, bind_arguments, reserve_names, with_card
 
 
 def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Literal["low", "high"] = "low") -> Selector:
     """``selector`` on what is left when the suspicious tail of a score is dropped.
 
     The examples of lowest AUM, for example, are likely mislabelled: CCS, D2 and BOSS drop them before they select.
-    The tail goes by a score of its own, whatever the selector goes by.
+    The tail is that of a separate score, whatever the selector uses.
 
     Args:
         selector: any selector, for example `top`.
         fraction: fraction of the examples that is dropped, in [0, 1]: ``floor(fraction * n)``, of ties the smaller
             id first.
-        by: the name under which the score is given at the call, for example ``"aum"``.
+        by: name of the keyword that passes the score at the call, for example ``"aum"``.
         end: which end of it is suspicious: ``"low"`` for AUM, ``"high"`` for a loss.
 
     Returns:
         A selector called as ``drop_tail(top, by="aum", fraction=0.1)(score, aum=aum, budget=100)``; ``aum`` is (n,)
-        float. The dropped have the reason ``suspect``. The selector sees the others alone, as if there were no more.
+        float. The dropped have the reason ``suspect``. The selector sees only the others.
         With ``missing="skip"`` an example without that score counts neither way and is never chosen. It raises
         `CapacityError` for a budget above what the cut leaves.
 
@@ -44,15 +44,15 @@ def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Liter
     >>> careful([4.0, 3.0, 2.0, 1.0], aum=[-9.0, 1.0, 2.0, 3.0], budget=2).index.tolist()
     [1, 2]
     """
-    own = card_of(selector)
+    card = card_of(selector)
     check.number("fraction", fraction, 0, 1)
     check.one_of("end", end, ("low", "high"))
     if not isinstance(by, str) or not by.isidentifier():
         raise ArgumentError(
-            f"by must be the name under which the score is given at the call, got {type(by).__name__}; write "
+            f"by must be the name of the keyword that passes the score at the call, got {type(by).__name__}; write "
             'drop_tail(top, by="aum", fraction=0.1)(score, aum=aum, budget=100)'
         )
-    claim(own, "drop_tail", by)
+    reserve_names(card, "drop_tail", by)
 
     def trimmed(*arrays: Any, budget: int, missing: Missing = "raise", **options: Any) -> Selection:
         if by not in options:
@@ -61,27 +61,27 @@ def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Liter
         n = values.numel()
         check_budget(budget, n)
         check.finite(by, values, missing)
-        if "missing" in own.takes:
+        if "missing" in card.takes:
             options["missing"] = missing
-        all_ = given(own, arrays, options, n, missing, ruler=by)
-        there = torch.nonzero(~values.isnan()).flatten()
-        cut = int(fraction * there.numel() + 1e-9)
-        if budget > there.numel() - cut:
+        all_ = bind_arguments(card, arrays, options, n, missing, ruler=by)
+        scored_ids = torch.nonzero(~values.isnan()).flatten()
+        cut = int(fraction * scored_ids.numel() + 1e-9)
+        if budget > scored_ids.numel() - cut:
             raise CapacityError(
-                f"{trimmed.__name__} can give at most {there.numel() - cut} of {n} examples, since fraction={fraction} "
-                f"drops the {cut} of {'lowest' if end == 'low' else 'highest'} {by} first; got budget={budget}: lower "
-                "the budget or the fraction",
-                there.numel() - cut,
+                f"{trimmed.__name__} can give at most {scored_ids.numel() - cut} of {n} examples, since "
+                f"fraction={fraction} drops the {cut} of {'lowest' if end == 'low' else 'highest'} {by} first; got "
+                f"budget={budget}: lower the budget or the fraction",
+                scored_ids.numel() - cut,
             )
         reason = torch.full((n,), int(Reason.UNSCORED), dtype=torch.int8)
-        reason[there] = int(Reason.SUSPECT)
-        stays = torch.ones(there.numel(), dtype=torch.bool)
+        reason[scored_ids] = int(Reason.SUSPECT)
+        stays = torch.ones(scored_ids.numel(), dtype=torch.bool)
         if cut:
-            stays[largest(values[there] if end == "high" else -values[there], cut)] = False
-        ids = there[stays]
-        positional, keywords = all_.part(ids)
-        return back(selector(*positional, budget=budget, **keywords), ids, reason)
+            stays[largest(values[scored_ids] if end == "high" else -values[scored_ids], cut)] = False
+        ids = scored_ids[stays]
+        positional, keywords = all_.at(ids)
+        return among_all(selector(*positional, budget=budget, **keywords), ids, reason)
 
     sentence = f"Without the {fraction:g} of {'lowest' if end == 'low' else 'highest'} {by}."
-    wrapped: Selector = named(trimmed, own, "drop_tail", f"tail of {by} dropped", sentence, (by, "missing"))
+    wrapped: Selector = with_card(trimmed, card, "drop_tail", f"tail of {by} dropped", sentence, (by, "missing"))
     return wrapped

@@ -15,10 +15,10 @@ from datawinnow.core.errors import CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.select._wrapping import Selector, claim, named, some_of
+from datawinnow.select._wrapping import Selector, keep_positions, reserve_names, with_card
 
-ENTRIES = 1 << 21
-"""Most distances held at a time."""
+DISTANCE_ENTRIES = 1 << 21
+"""Maximum number of distances in memory."""
 
 
 def deduplicated(
@@ -27,9 +27,9 @@ def deduplicated(
     """``selector``'s order without near-duplicates of what is kept already.
 
     Going down the selector's order, an example within ``threshold`` of one that is kept is passed over, so of a group
-    of duplicates the one stays that the selector likes best. The selector is asked for more until the budget is
-    full; one that chooses otherwise when asked for more (`beta`) answers the last question asked. Only distances
-    between chosen examples are worked out, a block at a time: O(budget^2 d) time and O(budget d) memory.
+    of duplicates the first in the order stays. The selector is called with a growing budget until the budget is full;
+    if it chooses otherwise with a larger budget (`beta`), the last call counts. Only distances between chosen
+    examples are computed, a block at a time: O(budget^2 d) time and O(budget d) memory.
 
     Args:
         selector: any selector, for example `top`.
@@ -55,10 +55,10 @@ def deduplicated(
     >>> deduplicated(top, threshold=0.01)([3.0, 2.0, 1.0], features=rows, budget=2).index.tolist()
     [0, 2]
     """
-    own = card_of(selector)
+    card = card_of(selector)
     check.number("threshold", threshold, 0, 1e300)
     check.one_of("metric", metric, ("cosine", "euclidean"))
-    claim(own, "deduplicated", "features")
+    reserve_names(card, "deduplicated", "features")
 
     def unique(
         *arrays: Any, features: Any, budget: int, generator: torch.Generator | None = None, **options: Any
@@ -66,11 +66,13 @@ def deduplicated(
         rows = check.rows("features", features, missing=options.get("missing", "raise"))
         n = rows.shape[0]
         check_budget(budget, n)
-        if "missing" in options and "missing" not in own.takes:
+        if "missing" in options and "missing" not in card.takes:
             options.pop("missing")
-        # each question is asked with the same numbers, so that a draw goes on where it was rather than anew
-        seed = int(torch.randint(2**62, (), generator=check.generator(generator))) if "generator" in own.takes else None
-        ask, most = budget, n
+        # every call gets the same random numbers, so that a larger budget continues the same draw
+        seed = (
+            int(torch.randint(2**62, (), generator=check.generator(generator))) if "generator" in card.takes else None
+        )
+        ask, max_ask = budget, n
         while True:
             extra = {} if seed is None else {"generator": stream(seed, "deduplicated")}
             try:
@@ -78,23 +80,23 @@ def deduplicated(
             except CapacityError as error:
                 if not budget <= error.capacity < ask:
                     raise
-                ask = most = error.capacity
+                ask = max_ask = error.capacity
                 continue
             places, twice = first_of_each(rows, chosen.index, budget, threshold, metric)
             if places.numel() == budget:
-                index, weight, reason = some_of(chosen, places, n)
+                index, weight, reason = keep_positions(chosen, places, n)
                 reason[chosen.index[twice]] = int(Reason.DUPLICATE)
                 return Selection(index, weight, reason)
-            if ask == most:
+            if ask == max_ask:
                 raise CapacityError(
                     f"{unique.__name__} can give at most {places.numel()} examples, since the others lie within "
                     f"threshold={threshold:g} of these; got budget={budget}: lower the budget or the threshold",
                     int(places.numel()),
                 )
-            ask = min(most, math.ceil(1.1 * ask * budget / places.numel()) + 1)
+            ask = min(max_ask, math.ceil(1.1 * ask * budget / places.numel()) + 1)
 
-    wrapped: Selector = named(
-        unique, own, "deduplicated", "deduplicated", "Without near-duplicates.", ("features", "missing")
+    wrapped: Selector = with_card(
+        unique, card, "deduplicated", "deduplicated", "Without near-duplicates.", ("features", "missing")
     )
     return wrapped
 
@@ -105,19 +107,19 @@ def first_of_each(rows: Tensor, order: Tensor, budget: int, threshold: float, me
     Args:
         rows: (n, d) floating.
         order: (m,) int64 ids.
-        budget: how many to keep at most.
+        budget: maximum number to keep.
         threshold: largest distance of duplicates.
         metric: ``"cosine"`` or ``"euclidean"``.
 
     Returns:
-        Places in ``order`` of the kept, at most ``budget``; and of the duplicates met on the way.
+        Positions in ``order`` of the kept, at most ``budget``, and of the duplicates passed over.
     """
     kept = torch.empty(min(budget, order.numel()), rows.shape[1], dtype=torch.float64)
     places: list[int] = []
     twice: list[int] = []
     first = 0
     while first < order.numel() and len(places) < budget:
-        size = max(16, min(1024, ENTRIES // max(1, len(places))))
+        size = max(16, min(1024, DISTANCE_ENTRIES // max(1, len(places))))
         block = rows[order[first : first + size]].double()
         if metric == "cosine":
             block = block / block.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)

@@ -1,4 +1,4 @@
-"""What selectors share: who can be chosen at all, and the answer about everybody else."""
+"""Which examples can be selected, and the `Selection` with the reasons of all examples."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 
 
-def scored(budget: int, missing: check.Missing, **arrays: Tensor) -> Tensor | None:
-    """Ids of the examples that have a number in every (n,) array, or None when all have.
+def selectable_ids(budget: int, missing: check.Missing, **arrays: Tensor) -> Tensor | None:
+    """Ids of the examples without NaN in all (n,) arrays; None if no example has any.
 
     Args:
-        budget: how many are to be chosen.
-        missing: ``"skip"`` leaves NaN out, ``"raise"`` refuses it.
+        budget: number of examples to select.
+        missing: ``"skip"`` leaves examples with NaN out, ``"raise"`` is an error.
         arrays: (n,) arrays by name.
 
     Raises:
-        ArgumentError: NaN (unless ``"skip"``) or infinity, or a budget that no n examples can fill.
-        CapacityError: more asked for than have a number.
+        ArgumentError: NaN (unless ``"skip"``) or infinity, or a budget outside 1 to n.
+        CapacityError: fewer examples without NaN than ``budget``.
     """
     n = check.same_n(**arrays)
     check_budget(budget, n)
@@ -30,10 +30,10 @@ def scored(budget: int, missing: check.Missing, **arrays: Tensor) -> Tensor | No
         check.finite(name, values, missing)
     if missing == "raise" or not any(bool(values.sum(dtype=torch.float64).isnan()) for values in arrays.values()):
         return None
-    there = torch.ones(n, dtype=torch.bool)
+    present = torch.ones(n, dtype=torch.bool)
     for values in arrays.values():
-        there &= ~values.isnan()
-    ids = torch.nonzero(there).flatten()
+        present &= ~values.isnan()
+    ids = torch.nonzero(present).flatten()
     if budget > ids.numel():
         raise CapacityError(
             f"budget={budget}, but only {ids.numel()} of {n} examples have a number in {' and '.join(arrays)} (the "
@@ -43,7 +43,7 @@ def scored(budget: int, missing: check.Missing, **arrays: Tensor) -> Tensor | No
     return ids
 
 
-def answer(
+def build_selection(
     chosen: Tensor, n: int, ids: Tensor | None, *, kept: Reason, dropped: Reason, special: Tensor | None = None
 ) -> Selection:
     """The selection of ``chosen``, with the examples outside ``ids`` marked as unscored.
@@ -51,10 +51,10 @@ def answer(
     Args:
         chosen: (m,) int64 positions among ``ids`` in the order chosen.
         n: number of examples.
-        ids: the examples that could be chosen, as `scored` gave them; None for all.
+        ids: the examples that could be chosen, from `selectable_ids`; None for all.
         kept: reason of the chosen.
         dropped: reason of the others.
-        special: (n,) int8 reasons that stand for the dropped where they are not 0; None for nothing.
+        special: (n,) int8 reasons that replace ``dropped`` where they are not 0; None for none.
     """
     reason = torch.full((n,), int(dropped), dtype=torch.int8)
     if special is not None:
