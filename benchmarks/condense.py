@@ -21,9 +21,9 @@ from torch import Tensor
 
 from datawinnow.condense import SIAMESE
 from datawinnow.condense._gradients import gradient_distance
-from datawinnow.condense._pixels import Pixels
-from datawinnow.condense._real import Real
-from datawinnow.condense._step import Step, World
+from datawinnow.condense._matching import MatchingContext, MatchingStep
+from datawinnow.condense._pixels import LearnedPixels
+from datawinnow.condense._real_images import RealImages
 from datawinnow.condense.dc import gradient_matching
 from datawinnow.condense.dm import distribution_matching
 from datawinnow.core.rng import stream
@@ -54,19 +54,19 @@ SIZES = {
 CLASSES = 10
 GOAL = {"cpu": 2.0, "cuda": 5.0}
 """Times faster than the published form."""
-OBJECTIVES: dict[str, Callable[[Step], Iterator[Tensor]]] = {
+OBJECTIVES: dict[str, Callable[[MatchingStep], Iterator[Tensor]]] = {
     "dm": distribution_matching,
     "dsa": partial(gradient_matching, metric="rows"),
 }
 
 
-def a_step(size: Size, device: str) -> Step:
+def a_step(size: Size, device: str) -> MatchingStep:
     """One matching step on random images: what they show does not change what they cost."""
     count, shape = CLASSES * size.real_batch, (size.channels, size.side, size.side)
     g = stream(0, "benchmark")
     images = torch.randint(0, 256, (count, *shape), generator=g).to(torch.uint8)
     labels = torch.arange(CLASSES).repeat_interleave(size.real_batch)
-    real = Real(images, labels, device=device)
+    real = RealImages(images, labels, device=device)
     start = torch.randn((CLASSES * size.per_class, *shape), generator=g).to(device)
     own = torch.arange(CLASSES, device=device).repeat_interleave(size.per_class)
 
@@ -74,13 +74,13 @@ def a_step(size: Size, device: str) -> Step:
         how: dict[str, Any] = {"channels": size.channels, "size": size.side, "width": size.width, "depth": size.depth}
         return convnet(classes=CLASSES, **how)
 
-    world = World(real, Pixels(start, CLASSES, 0.5), own, 1, build, 0, SIAMESE)
-    x, y = real.at(torch.arange(count))
+    context = MatchingContext(real, LearnedPixels(start, CLASSES, 0.5), own, build, 0, augment=SIAMESE)
+    x, y = real.take(torch.arange(count))
     leaf = start.clone().requires_grad_()
-    return Step(world, world.fresh(0), 0.0, x, y, leaf, SIAMESE.draw(CLASSES, stream(0, "augment")))
+    return MatchingStep(context, context.fresh_network(0), 0.0, x, y, leaf, SIAMESE.draw(CLASSES, stream(0, "augment")))
 
 
-def ours(step: Step, method: str) -> float:
+def ours(step: MatchingStep, method: str) -> float:
     """The loss and the gradient of the pixels, as the loop of the library takes them."""
     gradient, loss = torch.zeros_like(step.leaf), 0.0
     for part in OBJECTIVES[method](step):
@@ -89,9 +89,9 @@ def ours(step: Step, method: str) -> float:
     return loss
 
 
-def published(step: Step, method: str, net: Any) -> float:
+def published(step: MatchingStep, method: str, net: Any) -> float:
     """A class after the other, its real and its synthetic batch whole; one backward pass for the sum."""
-    assert step.drawn is not None
+    assert step.draw is not None
     weights = list(net.parameters())
     for weight in weights:
         weight.requires_grad_(method != "dm")
@@ -100,7 +100,7 @@ def published(step: Step, method: str, net: Any) -> float:
     for c in range(CLASSES):
         x, y = step.x[step.y == c], step.y[step.y == c]
         s, t = own[c], torch.full((own.shape[1],), c, device=step.leaf.device)
-        x, s = step.drawn(x, y), step.drawn(s, t)
+        x, s = step.draw(x, y), step.draw(s, t)
         if method == "dm":
             real, made = net.features(x).detach(), net.features(s)
             total = total + (real.mean(0) - made.mean(0)).square().sum()
@@ -124,7 +124,9 @@ def measure(size: Size, rounds: int, device: str) -> dict[str, Any]:
         theirs = partial(published, net=plain)
         losses = {"ours": ours(step, method), "published": theirs(step, method)}
 
-        def timed(form: Callable[[Step, str], float], step: Step = step, method: str = method) -> object:
+        def timed(
+            form: Callable[[MatchingStep, str], float], step: MatchingStep = step, method: str = method
+        ) -> object:
             loss = form(step, method)
             if device == "cuda":
                 torch.cuda.synchronize()
@@ -137,8 +139,8 @@ def measure(size: Size, rounds: int, device: str) -> dict[str, Any]:
             "seconds": {form: statistics.median(taken) for form, taken in wall.items()},
             "ratio": ratio(wall["published"], wall["ours"]),
             "cpu_ratio": ratio(cpu["published"], cpu["ours"]),
-            "chunk": step.world.chunk,
-            "together": step.world.together,
+            "chunk": step.context.chunk,
+            "together": step.context.together,
         }
     return rows
 

@@ -43,7 +43,8 @@ LAYERS: dict[str, set[str]] = {
     "report": {"core"},
     "scale": {"core", "scores", "select"},
     "integrations": {"core", "data", "record", "dynamic"},
-    "cli": ALL,
+    "api": ALL,
+    "cli": ALL | {"api"},
 }
 """What each part may import, beside itself (design.md, "The folders")."""
 EXEMPT = {"__init__", "__main__"}

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from datawinnow import Synthetic, condense
 from datawinnow.cli import app
-from datawinnow.condense import _loop, _run
+from datawinnow.condense import _loop, _run_folder
 
 QUICK = (
     "--per-class", "1", "--iterations", "4", "--option", "real_batch=8", "--model-option", "width=4", "--threads", "1",
@@ -67,7 +67,7 @@ def test_the_folder_holds_states_a_curve_and_a_page(folder):
         assert said in page, said
     assert page.count("data:image/png;base64,") == 3
     assert "1 image a class" in page
-    assert "Class by class. What lies outside" in page
+    assert "Class by class. Pixels outside" in page
     alone = next(row for row in metadata["result"]["curve"] if row["set"] == "iteration 2")["accuracies"][0]
     assert f"<td>{100 * alone:.1f}%</td>" in page, "one network has no deviation"
     with Image.open(folder / "snapshots" / "0000000.png") as sheet:
@@ -82,8 +82,8 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
 
     whole = Synthetic.load(folder / "synthetic.safetensors").images
     judged = []
-    real = _run.evaluate
-    monkeypatch.setattr(_run, "evaluate", lambda *a, **k: judged.append(1) or real(*a, **k))
+    real = _run_folder.evaluate
+    monkeypatch.setattr(_run_folder, "evaluate", lambda *a, **k: judged.append(1) or real(*a, **k))
     again = [*QUICK[:-1], "again"]
     save = Synthetic.save_grid
 
@@ -105,8 +105,8 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
 def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, folder, monkeypatch):
     before = {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
     with monkeypatch.context() as patched:
-        patched.setattr(_run, "evaluate", None)
-        patched.setattr(_loop.Run, "iterate", None)
+        patched.setattr(_run_folder, "evaluate", None)
+        patched.setattr(_loop.Condensation, "iterate", None)
         told = call("condense", "digits", *QUICK)
     assert "with as many random real images" in told.stdout
     assert {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()} == before
@@ -119,12 +119,12 @@ KILLED = """
 import os, signal, sys
 from datawinnow.cli import main
 from datawinnow.condense import _loop
-save = _loop.Run.save
+save = _loop.Condensation.save_checkpoint
 def last(run):
     save(run)
     if run.done == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-_loop.Run.save = last
+_loop.Condensation.save_checkpoint = last
 main()
 """
 
@@ -137,8 +137,8 @@ def test_a_process_that_is_killed_goes_on_to_the_same_images(call, folder, tmp_p
     assert (tmp_path / "killed" / "checkpoint.safetensors").exists()
     assert not (tmp_path / "killed" / "synthetic.safetensors").exists()
     iterated = []
-    real = _loop.Run.iterate
-    monkeypatch.setattr(_loop.Run, "iterate", lambda self, k: iterated.append(k) or real(self, k))
+    real = _loop.Condensation.iterate
+    monkeypatch.setattr(_loop.Condensation, "iterate", lambda self, k: iterated.append(k) or real(self, k))
     call(*words)
     assert iterated == [0, 1, 2, 3], "three of the estimate, and the one that was left"
     again = Synthetic.load(tmp_path / "killed" / "synthetic.safetensors")
@@ -172,7 +172,7 @@ def test_every_method_runs_from_the_command_line(call, tmp_path, method):
     [
         (("--method", "dmm"), "no condenser is called 'dmm'. Did you mean 'dm'?"),
         (("--option", "speed=2"), "dm has no option 'speed'; its options are: "),
-        (("--option", "checkpoint=x"), "--option checkpoint=... is not for the command line"),
+        (("--option", "checkpoint=x"), "options has 'checkpoint', which is a parameter of its own"),
         (("--iterations", "0"), "iterations must be a whole number in"),
         (("--networks", "-1"), "networks must be a whole number in [0, "),
         (("--snapshots", "1"), "snapshots must be a whole number in [2, "),

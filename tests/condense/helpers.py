@@ -3,9 +3,9 @@
 import torch
 
 from datawinnow import condense, models
-from datawinnow.condense._pixels import Pixels
-from datawinnow.condense._real import Real
-from datawinnow.condense._step import Step, World
+from datawinnow.condense._matching import MatchingContext, MatchingStep
+from datawinnow.condense._pixels import LearnedPixels
+from datawinnow.condense._real_images import RealImages
 from datawinnow.core.rng import stream
 
 CLASSES = 3
@@ -45,14 +45,14 @@ def made(method, *, seed=0, iterations=2, per_class=1, **options):
 def a_step(net, *, per_class=2, factor=1, augment=None, dtype=torch.float64, percent=0.0, real_batch=5, **how):
     """One step in double precision, with a network of the caller's."""
     x, y = make_images()
-    real = Real(x, y)
+    real = RealImages(x, y)
     start = torch.randn(CLASSES * per_class, 1, 8, 8, generator=stream(0, "start")).to(dtype)
     labels = torch.arange(CLASSES).repeat_interleave(per_class)
-    world = World(real, Pixels(start, CLASSES, 0.5), labels, factor, build(), 0, augment, **how)
-    images, classes = real.at(real.draw(real_batch, stream(0, "real")))
-    drawn = None if augment is None else augment.draw(CLASSES, stream(0, "augment"))
+    context = MatchingContext(real, LearnedPixels(start, CLASSES, 0.5), labels, build(), 0, factor, augment, **how)
+    images, classes = real.take(real.draw_per_class(real_batch, stream(0, "real")))
+    draw = None if augment is None else augment.draw(CLASSES, stream(0, "augment"))
     leaf = start.clone().requires_grad_()
-    return Step(world, net.to(dtype), percent, images.to(dtype), classes, leaf, drawn)
+    return MatchingStep(context, net.to(dtype), percent, images.to(dtype), classes, leaf, draw)
 
 
 def network(seed=0, **options):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datawinnow.condense import SIAMESE, Augmentation
-from datawinnow.condense._augment import OPERATIONS, augmentation
+from datawinnow.condense._augment import OPERATIONS, to_augmentation
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from tests.reference import condense as reference
@@ -16,7 +16,7 @@ def images(n=4, channels=3, height=8, width=8, seed=0):
     return torch.randn(n, channels, height, width, generator=stream(seed, "images"))
 
 
-def drawn(name, u, **how):
+def draw(name, u, **how):
     """A record of one group with these numbers in [0, 1)."""
     record = Augmentation(name, **how).draw(1, stream(0, "u"))
     record.u[0, 0] = torch.tensor([*u, 0.0, 0.0][:3])
@@ -54,7 +54,7 @@ def test_one_operation_a_group_uniformly_or_all_in_turn():
 
 def test_colour_is_brightness_then_saturation_then_contrast():
     x = images(1)
-    got = drawn("color", (0.75, 0.25, 0.9))(x, torch.zeros(1, dtype=torch.int64))[0]
+    got = draw("color", (0.75, 0.25, 0.9))(x, torch.zeros(1, dtype=torch.int64))[0]
     wanted = reference.saturated(x[0] + 0.25, 0.5)
     wanted = (wanted - wanted.mean()) * 1.4 + wanted.mean()
     torch.testing.assert_close(got, wanted)
@@ -63,22 +63,22 @@ def test_colour_is_brightness_then_saturation_then_contrast():
 @pytest.mark.parametrize(("u", "by"), [((0.0, 0.0), (-1, -1)), ((0.5, 0.99), (0, 1)), ((0.99, 0.0), (1, -1))])
 def test_crop_shifts_by_up_to_an_eighth_and_fills_with_zeros(u, by):
     x = images(1)  # 8 pixels: shifts of -1, 0 and 1
-    got = drawn("crop", u)(x, torch.zeros(1, dtype=torch.int64))[0]
+    got = draw("crop", u)(x, torch.zeros(1, dtype=torch.int64))[0]
     assert torch.equal(got, reference.shifted(x[0], *by))
 
 
 def test_a_shift_is_the_same_at_every_draw_near_one():
-    record = drawn("crop", (1 - 2**-24, 1 - 2**-24), crop=0.5)
+    record = draw("crop", (1 - 2**-24, 1 - 2**-24), crop=0.5)
     x = images(1, height=64, width=64)
     assert torch.equal(record(x, torch.zeros(1, dtype=torch.int64))[0], reference.shifted(x[0], 32, 32))
 
 
 def test_cutout_zeroes_a_square_clamped_to_the_image():
     x = torch.ones(1, 1, 8, 8)
-    centre = drawn("cutout", (0.5, 0.5))(x, torch.zeros(1, dtype=torch.int64))
+    centre = draw("cutout", (0.5, 0.5))(x, torch.zeros(1, dtype=torch.int64))
     assert int((centre == 0).sum()) == 16  # side 4
     assert centre[0, 0, 2:6, 2:6].sum() == 0
-    corner = drawn("cutout", (0.0, 0.999))(x, torch.zeros(1, dtype=torch.int64))
+    corner = draw("cutout", (0.0, 0.999))(x, torch.zeros(1, dtype=torch.int64))
     assert int((corner == 0).sum()) == 4  # the centre may lie on the edge
     assert corner[0, 0, :2, 6:].sum() == 0
 
@@ -86,29 +86,29 @@ def test_cutout_zeroes_a_square_clamped_to_the_image():
 def test_flip_mirrors_left_to_right_below_its_probability():
     x = images(1)
     none = torch.zeros(1, dtype=torch.int64)
-    assert torch.equal(drawn("flip", (0.49,))(x, none), x.flip(3))
-    assert torch.equal(drawn("flip", (0.51,))(x, none), x)
+    assert torch.equal(draw("flip", (0.49,))(x, none), x.flip(3))
+    assert torch.equal(draw("flip", (0.51,))(x, none), x)
 
 
 def test_scale_and_rotate_leave_the_middle_and_move_the_rest():
     x = images(2)
     group = torch.zeros(2, dtype=torch.int64)
     same = (1 - 1 / 1.2) / (1.2 - 1 / 1.2)  # a factor of 1
-    torch.testing.assert_close(drawn("scale", (same, same))(x, group), x, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(drawn("rotate", (0.5,))(x, group), x, rtol=1e-4, atol=1e-5)
-    quarter = drawn("rotate", (1.0,), rotate=90)(x, group)
+    torch.testing.assert_close(draw("scale", (same, same))(x, group), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(draw("rotate", (0.5,))(x, group), x, rtol=1e-4, atol=1e-5)
+    quarter = draw("rotate", (1.0,), rotate=90)(x, group)
     torch.testing.assert_close(quarter, torch.rot90(x, 1, (2, 3)), rtol=1e-3, atol=1e-4)
-    wide = drawn("scale", (0.0, same))(torch.ones(1, 1, 12, 12), torch.zeros(1, dtype=torch.int64))
+    wide = draw("scale", (0.0, same))(torch.ones(1, 1, 12, 12), torch.zeros(1, dtype=torch.int64))
     assert wide[0, 0, 6].min() == 1  # a window of 1 / 1.2 of the width is spread over all of it
 
 
 def test_a_half_turn_of_a_image_that_is_not_square_keeps_its_shape():
     x = images(1, height=6, width=12)
-    got = drawn("rotate", (1.0,), rotate=180)(x, torch.zeros(1, dtype=torch.int64))
+    got = draw("rotate", (1.0,), rotate=180)(x, torch.zeros(1, dtype=torch.int64))
     torch.testing.assert_close(got, x.flip((2, 3)), rtol=1e-3, atol=1e-4)
     dot = torch.zeros(1, 1, 9, 21)
     dot[0, 0, 4, 13] = 1  # three pixels right of the middle
-    up = drawn("rotate", (1.0,), rotate=90)(dot, torch.zeros(1, dtype=torch.int64))[0, 0]
+    up = draw("rotate", (1.0,), rotate=90)(dot, torch.zeros(1, dtype=torch.int64))[0, 0]
     assert (int(up.argmax()) // 21, int(up.argmax()) % 21) in ((7, 10), (1, 10))
 
 
@@ -144,8 +144,8 @@ def test_what_cannot_be_is_refused(how, match):
 
 
 def test_names_none_and_records_are_taken_and_others_refused():
-    assert augmentation(None) is None
-    assert augmentation("color_crop").names == ("color", "crop")
+    assert to_augmentation(None) is None
+    assert to_augmentation("color_crop").names == ("color", "crop")
     assert SIAMESE.without("flip").strategy == "color_crop_cutout_scale_rotate"
     with pytest.raises(ArgumentError, match=r"augment must be an Augmentation, a strategy .* got 3"):
-        augmentation(3)
+        to_augmentation(3)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from datawinnow.condense import DivergedError, _loop
-from datawinnow.condense._checkpoint import read_checkpoint
-from datawinnow.condense._pixels import Pixels
+from datawinnow.condense._loop import read_checkpoint
+from datawinnow.condense._pixels import LearnedPixels
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
@@ -48,7 +48,7 @@ def test_a_run_that_was_killed_ends_in_the_same_images(method, tmp_path):
     again = made(method, on_iteration=lambda done, *_: seen.append(done), **how)
     assert seen == [3, 4, 5]
     assert torch.equal(again.images, whole.images)
-    assert again.about["passed"] == whole.about["passed"]
+    assert again.about["images_seen"] == whole.about["images_seen"]
 
 
 def test_so_does_one_whose_networks_have_their_channels_side_by_side(tmp_path):
@@ -63,7 +63,7 @@ def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
     file = tmp_path / "run.safetensors"
     made("dm", iterations=2, checkpoint=file)
     assert torch.equal(made("dm", iterations=4, checkpoint=file).images, made("dm", iterations=4).images)
-    with pytest.raises(RunError, match=r"begun with lr=1.0, and is asked to go on with 2.0"):
+    with pytest.raises(RunError, match=r"begun with lr=1.0, now it is 2.0"):
         made("dm", iterations=4, checkpoint=file, lr=2.0)
     with pytest.raises(RunError, match="begun with data="):
         made("dm", iterations=4, checkpoint=file, data=make_images(seed=1))
@@ -91,20 +91,20 @@ def test_turns_in_one_go_are_the_turns_one_after_the_other():
     def gradients_at(x, k):
         return torch.tanh(x) * pull[k]  # each image's own
 
-    pixels = Pixels(start, 3, 0.5, in_turns=True)
+    pixels = LearnedPixels(start, 3, 0.5, in_turns=True)
     for k in range(3):
-        pixels.step(gradients_at(pixels.ahead(0.2).detach(), k), 0.2)
+        pixels.step(gradients_at(pixels.lookahead(0.2).detach(), k), 0.2)
     wanted = reference.normalised_steps(start, gradients_at, 0.2, 0.5, 3, 3)
     torch.testing.assert_close(pixels.x, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_steps_at_once_are_those_of_torch():
     start = torch.randn(4, 1, 2, 2, generator=stream(0, "x"))
-    pixels, x = Pixels(start, 2, 0.5), start.clone().requires_grad_()
+    pixels, x = LearnedPixels(start, 2, 0.5), start.clone().requires_grad_()
     optimizer = torch.optim.SGD([x], lr=0.3, momentum=0.5)
     for k in range(4):
         x.grad = torch.sin(x.detach() + k)
-        pixels.step(torch.sin(pixels.ahead(0.3).detach() + k), 0.3)
+        pixels.step(torch.sin(pixels.lookahead(0.3).detach() + k), 0.3)
         optimizer.step()
     torch.testing.assert_close(pixels.x, x.detach())
     assert torch.equal(start, torch.randn(4, 1, 2, 2, generator=stream(0, "x")))
@@ -158,12 +158,12 @@ def test_pixels_that_overflow_in_the_last_step_are_put_back(method, monkeypatch)
     def keep(done, loss, synthetic):
         states[done] = synthetic()
 
-    step = Pixels.step
+    step = LearnedPixels.step
 
     def far(self, gradient, lr):
         step(self, torch.full_like(gradient, 3e38) if max(states) == 2 else gradient, lr)
 
-    monkeypatch.setattr(Pixels, "step", far)
+    monkeypatch.setattr(LearnedPixels, "step", far)
     with pytest.raises(DivergedError, match=r"pixels that are not finite\) in iteration 2") as caught:
         made(method, iterations=5, lr=10.0, on_iteration=keep)
     assert torch.equal(caught.value.synthetic.images, states[2].images)
@@ -177,14 +177,14 @@ def test_without_every_a_checkpoint_is_written_each_minute(tmp_path, monkeypatch
         found[done] = read_checkpoint(file)[1]["done"] if file.exists() else 0
 
     for minute, wanted in ((60.0, [0, 0, 0, 0, 4]), (0.0, [0, 1, 2, 3, 4])):
-        monkeypatch.setattr(_loop, "MINUTE", minute)
+        monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", minute)
         file.unlink(missing_ok=True)
         made("dm", iterations=4, checkpoint=file, on_iteration=keep)
         assert list(found.values()) == wanted
 
 
 def test_without_a_checkpoint_the_error_holds_the_images():
-    with pytest.raises(DivergedError, match=r"kept in error.synthetic"):
+    with pytest.raises(DivergedError, match=r"finite images are in error.synthetic"):
         made("dm", iterations=50, lr=1e9, build=build(norm="none"))
 
 
@@ -226,8 +226,8 @@ def losses_of(method, **how):
 
 
 def test_the_rate_of_cafe_is_halved_at_three_fifths_four_fifths_and_nine_tenths(monkeypatch):
-    rates, step = [], Pixels.step
-    monkeypatch.setattr(Pixels, "step", lambda self, g, lr: rates.append(lr) or step(self, g, lr))
+    rates, step = [], LearnedPixels.step
+    monkeypatch.setattr(LearnedPixels, "step", lambda self, g, lr: rates.append(lr) or step(self, g, lr))
     made("cafe", iterations=10, outer_most=1, lr=0.8)
     assert rates == [0.8] * 6 + [0.4] * 2 + [0.2, 0.1]
     rates.clear()
@@ -244,8 +244,8 @@ def test_the_loss_of_an_iteration_is_the_mean_of_its_steps():
 def test_real_images_are_drawn_anew_each_iteration(method, own):
     whole = losses_of(method, iterations=3, lr=0.0, real_batch=12, **own)
     assert whole == pytest.approx([whole[0]] * 3)
-    drawn = losses_of(method, iterations=3, lr=0.0, real_batch=4, **own)
-    assert min(abs(a - b) for a, b in itertools.pairwise(drawn)) > 1e-4 * whole[0]
+    draw = losses_of(method, iterations=3, lr=0.0, real_batch=4, **own)
+    assert min(abs(a - b) for a, b in itertools.pairwise(draw)) > 1e-4 * whole[0]
 
 
 def test_floating_images_are_taken_as_they_are():
@@ -263,10 +263,10 @@ def test_what_made_it_is_told_as_json():
     about = made("idm").about
     json.dumps(about)
     assert (about["method"], about["iterations"], about["done"], about["networks"]["steps"]) == ("idm", 2, 2, 2)
-    assert about["objective"] == {"is": "regularised_matching", "ce_weight": 0.5}
+    assert about["objective"] == {"name": "regularised_matching", "ce_weight": 0.5}
     assert about["augment"]["strategy"] == "color_crop_cutout_flip_scale_rotate"
     # two iterations: 8 real images of each of 3 classes, 4 tiles of each, and 2 networks of 2 steps on 8
-    assert about["passed"] == {"forward": 2 * 24, "backward": 2 * (12 + 2 * 2 * 8)}
+    assert about["images_seen"] == {"forward": 2 * 24, "backward": 2 * (12 + 2 * 2 * 8)}
 
 
 def test_bf16_gives_nearly_the_same_images_and_is_refused_where_gradients_match():
@@ -279,7 +279,7 @@ def test_bf16_gives_nearly_the_same_images_and_is_refused_where_gradients_match(
 
 @pytest.mark.parametrize("method", ["dc", "dsa"])
 def test_activations_are_not_computed_again_where_that_saves_nothing(method):
-    with pytest.raises(ArgumentError, match=f"{method} differentiates a gradient.* give at_once=1"):
+    with pytest.raises(ArgumentError, match=f"{method} differentiates a gradient.* use at_once=1"):
         made(method, recompute=True)
 
 

@@ -4,28 +4,43 @@ import pytest
 import torch
 from torch import nn
 
-from datawinnow.condense import _step
-from datawinnow.condense._networks import DynamicBilevel, Fresh, Queue, TrainedOnSynthetic, settle_norms
-from datawinnow.condense._pixels import Pixels
-from datawinnow.condense._real import Real
-from datawinnow.condense._step import World
+from datawinnow.condense import _matching
+from datawinnow.condense._matching import MatchingContext
+from datawinnow.condense._networks import (
+    DynamicBilevel,
+    FreshNetworks,
+    NetworkQueue,
+    TrainedOnSynthetic,
+    set_batch_norm_statistics,
+)
+from datawinnow.condense._pixels import LearnedPixels
+from datawinnow.condense._real_images import RealImages
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from tests.condense.helpers import CLASSES, QUICK, build, made, make_images
 
 METHODS = list(QUICK)
-CAFE = {"still": 0.04, "moves": 0.03, "window": 4, "query": 4, "outer_most": 7, "inner_most": 6, "lr": 0.01, "batch": 8}
+CAFE = {"still": 0.04, "moves": 0.03, "window": 4, "query": 4, "max_outer": 7, "max_inner": 6, "lr": 0.01, "batch": 8}
 QUEUE = {
-    "first": 2, "most": 3, "push_every": 2, "trained": 1, "steps": 3, "batch": 8, "lr": 0.01, "momentum": 0.9,
-    "weight_decay": 0.0, "reset_every": 100,
-}  # fmt: skip
+    "num_initial": 2,
+    "capacity": 3,
+    "push_every": 2,
+    "num_trained": 1,
+    "steps": 3,
+    "batch": 8,
+    "lr": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "reset_every": 100,
+}
 
 
-def a_world(**how):
-    x, y = make_images()
-    start = torch.randn(CLASSES, 1, 8, 8, generator=stream(0, "start"))
-    made = {"build": build(), **how}
-    return World(Real(x, y), Pixels(start, CLASSES, 0.5), torch.arange(CLASSES), 1, seed=0, **made)
+def a_context(channels=1, side=8, **options):
+    x, y = make_images(channels=channels, side=side)
+    start = torch.randn(CLASSES, channels, side, side, generator=stream(0, "start"))
+    options = {"build": build(channels, side), **options}
+    pixels = LearnedPixels(start, CLASSES, 0.5)
+    return MatchingContext(RealImages(x, y), pixels, torch.arange(CLASSES), seed=0, **options)
 
 
 def weights(net):
@@ -33,21 +48,20 @@ def weights(net):
 
 
 def test_fresh_networks_are_new_each_iteration_and_the_same_each_time():
-    world = a_world()
-    nets = [weights(next(Fresh().of(k, world))[0]) for k in (0, 1, 0)]
+    context = a_context()
+    nets = [weights(next(FreshNetworks().iterate(k, context))[0]) for k in (0, 1, 0)]
     assert torch.equal(nets[0], nets[2])
     assert not torch.equal(nets[0], nets[1])
 
 
 @pytest.mark.parametrize(("side", "beside"), [(8, False), (16, True)])
 def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatch):
-    x, y = make_images(channels=3, side=side)
-    start = torch.randn(CLASSES, 3, side, side, generator=stream(0, "start"))
-    world = World(Real(x, y), Pixels(start, CLASSES, 0.5), torch.arange(CLASSES), 1, build(3, side), 0)
-    net = world.fresh(0)
+    context = a_context(3, side)
+    start = context.pixels.x
+    net = context.fresh_network(0)
     assert net.features[4].weight.is_contiguous(memory_format=torch.channels_last) is beside
-    monkeypatch.setattr(_step, "CHANNELS_LAST", 1000)
-    plain = world.fresh(0)
+    monkeypatch.setattr(_matching, "CHANNELS_LAST_SIDE", 1000)
+    plain = context.fresh_network(0)
     assert torch.equal(weights(net), weights(plain))
     torch.testing.assert_close(net(start), plain(start))
 
@@ -56,20 +70,20 @@ def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatc
 def test_channels_side_by_side_change_rounding_and_nothing_else(method, monkeypatch):
     how = {"data": make_images(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
     beside = made(method, **how)
-    monkeypatch.setattr(_step, "CHANNELS_LAST", 1000)
+    monkeypatch.setattr(_matching, "CHANNELS_LAST_SIDE", 1000)
     torch.testing.assert_close(beside.images, made(method, **how).images, rtol=1e-3, atol=1e-3)
 
 
 def test_a_trained_one_is_matched_outer_times_and_trained_in_between_on_the_images_as_they_are():
-    world, found = a_world(), []
-    for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).of(0, world):
+    context, found = a_context(), []
+    for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).iterate(0, context):
         found.append(weights(net))
     assert len(found) == 3
     assert not torch.equal(found[0], found[1])
-    assert world.passed["backward"] == 2 * 2 * CLASSES  # not after the last
-    moved = a_world()
+    assert context.images_seen["backward"] == 2 * 2 * CLASSES  # not after the last
+    moved = a_context()
     other = []
-    for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).of(0, moved):
+    for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).iterate(0, moved):
         other.append(weights(net))
         moved.pixels.x = moved.pixels.x + 1
     assert torch.equal(found[0], other[0])
@@ -77,10 +91,10 @@ def test_a_trained_one_is_matched_outer_times_and_trained_in_between_on_the_imag
 
 
 def test_batch_norms_take_the_statistics_of_real_images_and_stay_there():
-    world = a_world(build=build(norm="batch"))
-    net = world.fresh(0)
+    context = a_context(build=build(norm="batch"))
+    net = context.fresh_network(0)
     norm = next(m for m in net.modules() if isinstance(m, nn.BatchNorm2d))
-    settle_norms(net, world, 0, 0)
+    set_batch_norm_statistics(net, context, 0, 0)
     assert not norm.training
     assert net.training
     assert float(norm.running_mean.abs().max()) > 0
@@ -94,41 +108,41 @@ class Scripted(DynamicBilevel):
         self.readings = readings
         self.epochs = 0
 
-    def _reading(self, net, world, k, t, epoch):
+    def _measure(self, net, context, k, t, epoch):
         self.epochs += epoch >= 0
         return self.readings(t, epoch)
 
 
 def test_the_inner_loop_ends_where_accuracy_stays_flat_and_so_does_the_outer():
     flat = Scripted(lambda t, epoch: 0.5 if epoch >= 0 else 0.1 * t)  # inner never moves, outer never stands still
-    steps = len(list(flat.of(0, a_world())))
-    assert steps == CAFE["outer_most"]
-    assert flat.epochs == (CAFE["outer_most"] - 1) * CAFE["inner_most"]
+    steps = len(list(flat.iterate(0, a_context())))
+    assert steps == CAFE["max_outer"]
+    assert flat.epochs == (CAFE["max_outer"] - 1) * CAFE["max_inner"]
 
 
-def test_the_outer_loop_ends_when_the_last_readings_stand_still():
+def test_the_outer_loop_ends_when_the_last_measures_stand_still():
     readings = [0.1, 0.5, 0.9, 0.9, 0.9, 0.91]
     found = Scripted(lambda t, epoch: readings[t] if epoch < 0 else epoch)
-    assert len(list(found.of(0, a_world()))) == 6  # the last four are within 0.04
+    assert len(list(found.iterate(0, a_context()))) == 6  # the last four are within 0.04
     assert found.epochs == 5 * CAFE["window"]  # inner readings move as soon as the window is full
 
 
-def test_readings_of_a_real_network_are_its_accuracy():
-    world = a_world()
-    net = world.fresh(0)
+def test_measures_of_a_real_network_are_its_accuracy():
+    context = a_context()
+    net = context.fresh_network(0)
     with torch.no_grad():
         net.classifier.weight.zero_()
         net.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
-    assert DynamicBilevel(**CAFE)._reading(net, world, 0, 0, 0) == pytest.approx(1 / 3)
-    assert world.passed["forward"] == 4 * CLASSES
+    assert DynamicBilevel(**CAFE)._measure(net, context, 0, 0, 0) == pytest.approx(1 / 3)
+    assert context.images_seen["forward"] == 4 * CLASSES
 
 
 def test_the_queue_pushes_pops_trains_and_counts():
-    world, queue = a_world(), Queue(**QUEUE)
+    context, queue = a_context(), NetworkQueue(**QUEUE)
     sizes, percents = [], []
     for k in range(8):
         before = [weights(net) for net in queue.nets]
-        for net, percent in queue.of(k, world):
+        for net, percent in queue.iterate(k, context):
             assert not net.training
             percents.append(percent)
             oldest = weights(queue.nets[0])
@@ -137,34 +151,34 @@ def test_the_queue_pushes_pops_trains_and_counts():
             changed = [not torch.equal(a, weights(net)) for a, net in zip(before, queue.nets, strict=True)]
             assert sum(changed) == 1
     assert sizes == [3] * 8
-    assert queue.made == 2 + 4
+    assert queue.num_built == 2 + 4
     assert oldest.numel() > 0
-    assert world.passed["backward"] == 8 * 3 * 8
+    assert context.images_seen["backward"] == 8 * 3 * 8
     assert percents[0] == 0
     assert max(percents) > 1  # percent, not a share
     assert all(right <= seen for right, seen in queue.counts)
 
 
 def test_counts_are_forgotten_now_and_then():
-    world, queue = a_world(), Queue(**{**QUEUE, "reset_every": 4})
+    context, queue = a_context(), NetworkQueue(**{**QUEUE, "reset_every": 4})
     for k in range(4):
-        list(queue.of(k, world))
+        list(queue.iterate(k, context))
     assert sum(seen for _, seen in queue.counts) > 0
-    matched = queue.of(4, world)
+    matched = queue.iterate(4, context)
     assert next(matched)[1] == 0
     assert sum(seen for _, seen in queue.counts) == 0
 
 
 def test_a_queue_is_put_back_whole():
-    world, queue, again = a_world(), Queue(**QUEUE), Queue(**QUEUE)
+    context, queue, again = a_context(), NetworkQueue(**QUEUE), NetworkQueue(**QUEUE)
     for k in range(3):
-        list(queue.of(k, world))
-    again.load({name: tensor.clone() for name, tensor in queue.tensors().items()}, world)
+        list(queue.iterate(k, context))
+    again.load({name: tensor.clone() for name, tensor in queue.tensors().items()}, context)
     for k in range(3, 6):
-        one, other = list(queue.of(k, world)), list(again.of(k, world))
+        one, other = list(queue.iterate(k, context)), list(again.iterate(k, context))
         assert one[0][1] == other[0][1]
         assert torch.equal(weights(one[0][0]), weights(other[0][0]))
-    assert (again.counts, again.made) == (queue.counts, queue.made)
+    assert (again.counts, again.num_built) == (queue.counts, queue.num_built)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +187,8 @@ def test_a_queue_is_put_back_whole():
         (lambda: TrainedOnSynthetic(0, 1, 0.1, 8), "outer must be a whole number"),
         (lambda: DynamicBilevel(**{**CAFE, "still": 2}), "still must be a number in"),
         (lambda: DynamicBilevel(**{**CAFE, "window": 0}), "window must be a whole number"),
-        (lambda: Queue(**{**QUEUE, "push_every": 0}), "push_every must be a whole number"),
-        (lambda: Queue(**{**QUEUE, "momentum": 3}), "net_momentum must be a number"),
+        (lambda: NetworkQueue(**{**QUEUE, "push_every": 0}), "push_every must be a whole number"),
+        (lambda: NetworkQueue(**{**QUEUE, "momentum": 3}), "net_momentum must be a number"),
     ],
     ids=["outer", "still", "window", "push_every", "momentum"],
 )

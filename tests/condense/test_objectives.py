@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from datawinnow.condense import SIAMESE
-from datawinnow.condense._gradients import METRICS, gradient_distance, own_gradients, real_gradients
-from datawinnow.condense.cafe import features_aligned
+from datawinnow.condense._gradients import GRADIENT_METRICS, gradient_distance, real_gradients, synthetic_gradients
+from datawinnow.condense.cafe import feature_alignment
 from datawinnow.condense.dc import gradient_matching
 from datawinnow.condense.dm import distribution_matching
 from datawinnow.condense.idm import regularised_matching
@@ -16,7 +16,7 @@ from datawinnow.core.rng import stream
 from tests.condense.helpers import CLASSES, a_step, network
 from tests.reference import condense as reference
 
-CAFE = partial(features_aligned, layers=None, shallow=0.1, discriminate=0.01)
+CAFE = partial(feature_alignment, layers=None, shallow=0.1, discriminate=0.01)
 OBJECTIVES = {
     "dm": (distribution_matching, {}),
     "dsa": (partial(gradient_matching, metric="rows"), {"augment": SIAMESE}),
@@ -75,7 +75,7 @@ def test_gradient_matching_is_the_loop_over_classes_and_rows():
 
 
 @pytest.mark.parametrize("factor", [1, 2])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", GRADIENT_METRICS)
 def test_gradients_in_one_pass_are_those_of_a_class_at_a_time(metric, factor):
     steps = [a_step(network(), together=together, factor=factor) for together in (True, False)]
     found = [value_and_gradient(step, partial(gradient_matching, metric=metric)) for step in steps]
@@ -85,7 +85,7 @@ def test_gradients_in_one_pass_are_those_of_a_class_at_a_time(metric, factor):
 
 def test_parameters_of_one_dimension_count_nothing_in_rows_and_something_in_mse():
     step = a_step(network())
-    real, (_, own) = real_gradients(step), next(own_gradients(step))
+    real, (_, own) = real_gradients(step), next(synthetic_gradients(step))
     flat = [i for i, p in enumerate(step.net.parameters()) if p.ndim < 2]
     assert len(flat) == 7  # biases and norms of two blocks, and the last bias
     other = [g if i not in flat else g + 5 for i, g in enumerate(real[0])]
@@ -163,6 +163,6 @@ def test_batch_norms_see_all_classes_at_once_whatever_saves_memory(name):
 
 def test_real_images_are_not_differentiated():
     step = a_step(network())
-    features, _ = step.real_seen()
+    features, _ = step.real_output()
     assert not features.requires_grad
     assert all(not g.requires_grad for g in real_gradients(step)[0])

@@ -1,16 +1,18 @@
 """Settings: the papers' as defaults, and what is refused."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
 from datawinnow import condense
-from datawinnow.condense._settings import dm_lr, idm_settings, loops
+from datawinnow.condense._published_settings import GRADIENT_LOOPS, dm_lr, idm_settings, nearest_setting
 from datawinnow.core.errors import ArgumentError
 from tests.condense.helpers import build, made, make_images
 
 IDM_KEYS = ("real_batch", "ce_weight", "push_every", "steps", "net_batch", "most", "factor")
-IDM = {  # images a class, classes, pixels: condense.md 1.8
+IDM = {  # images a class, classes, pixels
     (1, 10, 32): (5000, 0.5, 5, 10, 256, 100, 2),
     (10, 10, 32): (256, 0.5, 30, 10, 256, 100, 2),
     (50, 10, 32): (256, 0.1, 30, 10, 256, 100, 2),
@@ -27,14 +29,14 @@ IDM = {  # images a class, classes, pixels: condense.md 1.8
 
 
 def test_settings_are_the_papers_by_images_a_class():
-    # condense.md 1.4, 1.6 and 1.8
-    assert [loops(n) for n in (1, 10, 20, 30, 40, 50)] == [(1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10)]
+    loops = [nearest_setting(n, GRADIENT_LOOPS) for n in (1, 10, 20, 30, 40, 50)]
+    assert loops == [(1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10)]
     assert [dm_lr(n, 10) for n in (1, 10, 50, 100, 1250)] == [1, 1, 1, 10, 10]
     assert dm_lr(125, 100) == 1
     for where, wanted in IDM.items():
-        assert idm_settings(*where) == dict(zip(IDM_KEYS, wanted, strict=True)), where
-    assert idm_settings(10, 10, 32, {"ce_weight": 0.0, "steps": None})["ce_weight"] == 0
-    assert idm_settings(10, 10, 32, {"ce_weight": 0.0, "steps": None})["steps"] == 10
+        assert dataclasses.asdict(idm_settings(*where)) == dict(zip(IDM_KEYS, wanted, strict=True)), where
+    about = made("idm", ce_weight=0.0, steps=None, iterations=1).about  # 0 is a value, None the paper's
+    assert (about["objective"]["ce_weight"], about["networks"]["steps"]) == (0, 10)
     defaults = {name: dict(m.card.options) for name, m in condense.METHODS.items()}
     assert {name: d["iterations"] for name, d in defaults.items()} == {
         "dc": 1000, "dsa": 1000, "dm": 20_000, "cafe": 2000, "idm": 20_000,
@@ -65,7 +67,7 @@ BAD = {
     "no network": ({"build": lambda: 3}, r"build\(\) must return a torch.nn.Module, got int"),
     "a network": ({"build": nn.Linear(1, 1)}, "build must be a function that returns a fresh network, got Linear"),
     "build": ({"build": "convnet"}, "build must be a function that returns a fresh network, got str"),
-    "no head": ({"build": lambda: nn.Conv2d(1, 3, 8)}, "gave a Conv2d without a linear layer"),
+    "no head": ({"build": lambda: nn.Conv2d(1, 3, 8)}, "returned a Conv2d without a linear layer"),
     "init": ({"init": "zeros"}, "init must be one of 'real', 'noise', got 'zeros'"),
     "iterations": ({"iterations": 0}, r"iterations must be a whole number in .*got 0"),
     "unknown": ({"learning_rate": 1}, "dm has no option 'learning_rate'; its options are: iterations, real_batch, lr"),

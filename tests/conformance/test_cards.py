@@ -78,19 +78,6 @@ def test_the_docstring_says_everything(method):
     assert ">>> " in doc, "an example with a number"
 
 
-@pytest.mark.parametrize("kind", FOLDERS)
-def test_files_and_functions_stay_small(kind):
-    import ast
-
-    for file in Path(FOLDERS[kind].__file__).parent.glob("*.py"):
-        text = file.read_text()
-        assert text.count("\n") <= 300, file.name
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                body = node.end_lineno - node.body[0].end_lineno  # the docstring does not count
-                assert body <= 50, f"{file.name}: {node.name} has {body} lines"
-
-
 def test_a_method_without_a_case_fails_at_collection():
     methods = dict(scores.METHODS)
     with pytest.raises(LookupError, match=r"without a conformance case: \['dual'\]"):

@@ -114,12 +114,12 @@ def loss_power_chances(scores, k, a, floor):
 
 def laid_out(chance, order, u):
     """Systematic sampling: whoever's stretch of the line holds one of u, u + 1, u + 2 ..."""
-    end, drawn = 0.0, []
+    end, draw = 0.0, []
     for i in order:
         begin, end = end, end + chance[i]
         if any(begin < u + j <= end for j in range(len(order))):
-            drawn.append(i)
-    return drawn
+            draw.append(i)
+    return draw
 
 
 def two_bells(values, rounds=2000):

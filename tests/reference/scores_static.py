@@ -64,8 +64,8 @@ def plus_plus(x, k, generator):
     """What plain k-means++ leaves: one row drawn a time by squared distance; ``generator`` is of numpy."""
     left = ((x - x[generator.integers(len(x))]) ** 2).sum(1)
     for _ in range(k - 1):
-        drawn = x[generator.choice(len(x), p=left / left.sum())]
-        left = np.minimum(left, ((x - drawn) ** 2).sum(1))
+        draw = x[generator.choice(len(x), p=left / left.sum())]
+        left = np.minimum(left, ((x - draw) ** 2).sum(1))
     return left.sum()
 
 

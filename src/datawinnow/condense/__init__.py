@@ -1,9 +1,10 @@
-"""New images that stand for the real ones: one loop, and in each file what one paper matches."""
+"""Condensation: learn a few synthetic images of every class that replace the real ones in training."""
 
 from datawinnow.condense._augment import SIAMESE, Augmentation
 from datawinnow.condense._evaluate import Evaluation, evaluate, pooled
 from datawinnow.condense._loop import DivergedError
 from datawinnow.condense._real_sets import REAL, real_set
+from datawinnow.condense._run_folder import Judging
 from datawinnow.condense.cafe import cafe
 from datawinnow.condense.dc import dc
 from datawinnow.condense.dm import dm
@@ -21,6 +22,7 @@ __all__ = [
     "Augmentation",
     "DivergedError",
     "Evaluation",
+    "Judging",
     "Synthetic",
     "cafe",
     "dc",

@@ -1,4 +1,4 @@
-"""Differentiable Siamese augmentation (DSA) as one drawn record, applied to any batch (condense.md 1.5)."""
+"""Differentiable Siamese augmentation (DSA): one draw that can be applied to any batch."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 
-UNIFORMS = 3
-"""Numbers in [0, 1) that an operation may need: colour takes 3, crop, cutout and scale 2, flip and rotate 1."""
+NUM_UNIFORMS = 3
+"""Uniform numbers drawn for an operation: colour uses 3, crop, cutout and scale 2, flip and rotate 1."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may be done to images, and how strongly; the defaults are the paper's.
+    """The operations of an augmentation and their strengths; the defaults are the paper's.
 
-    It works in normalised space, so a zero is the dataset's mean colour.
+    Operations work on normalised images, so zero is the dataset's mean colour.
 
     Attributes:
-        strategy: operations by name, joined by underscores. Mirrored digits are other shapes: leave ``flip`` out there.
+        strategy: names of operations, joined by underscores. Do not use ``flip`` where mirrored images change class, as
+            for digits.
         mode: ``"single"`` applies one operation, drawn anew each time (the papers); ``"all"`` applies each in turn.
-        brightness: range of what is added; 1 adds -0.5 to 0.5.
-        saturation: colours are scaled about grey by up to this.
+        brightness: range of the added constant; 1 adds -0.5 to 0.5.
+        saturation: largest factor on the distance of colours from grey.
         contrast: values are scaled about the image's mean by ``contrast`` to ``1 + contrast``.
         crop: largest shift, as a share of the side.
         cutout: side of the zero square, as a share of the side.
         flip: probability of a mirror image.
-        scale: largest factor of either side; the smallest is its inverse.
+        scale: largest factor of a side; the smallest is its inverse.
         rotate: largest angle in degrees.
 
     Raises:
-        ArgumentError: an unknown operation or one named twice, or a number out of range.
+        ArgumentError: an unknown or repeated operation, or a number out of range.
 
     References:
         Zhao and Bilen 2021, Dataset Condensation with Differentiable Siamese Augmentation, arXiv 2102.08259.
@@ -76,38 +77,39 @@ class Augmentation:
         return tuple(self.strategy.lower().split("_"))
 
     def without(self, *names: str) -> Augmentation:
-        """The same without some operations: ``without("flip")`` for digits."""
+        """A copy without some operations: ``without("flip")`` for digits."""
         return replace(self, strategy="_".join(name for name in self.names if name not in names))
 
-    def draw(self, groups: int, generator: torch.Generator, *, one_operation: bool = False) -> Drawn:
-        """Draw what is done to each of ``groups`` groups of images.
+    def draw(self, groups: int, generator: torch.Generator, *, one_operation: bool = False) -> AugmentationDraw:
+        """Draw the operations and parameters of ``groups`` groups of images.
 
         Args:
-            groups: how many; the images of a group share one operation and its parameters. A class is a group when
-                real and synthetic images are matched; every image is its own when a network is trained.
-            generator: CPU source of the draw; three numbers and a choice a group, whatever the images.
-            one_operation: all groups share the operation and differ in its parameters, as the published training does.
+            groups: number of groups; the images of a group share an operation and its parameters. A group is a class in
+                matching, an image in training.
+            generator: CPU `torch.Generator`.
+            one_operation: whether all groups share the operation and differ only in its parameters, as in the published
+                training.
 
         Returns:
-            A record that can be applied to any number of batches of any size.
+            A draw that can be applied to any number of batches of any size.
         """
         count = len(self.names)
         pick = torch.randint(count, (1 if one_operation else groups,), generator=generator).expand(groups)
         chosen = F.one_hot(pick, count).bool() if self.mode == "single" else torch.ones(groups, count, dtype=torch.bool)
-        return Drawn(self, chosen, torch.rand((groups, count, UNIFORMS), generator=generator))
+        return AugmentationDraw(self, chosen, torch.rand((groups, count, NUM_UNIFORMS), generator=generator))
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class AugmentationDraw:
     """One draw of an `Augmentation`.
 
     Attributes:
-        how: what it is a draw of.
+        augmentation: the augmentation drawn from.
         chosen: (groups, operations) bool.
         u: (groups, operations, 3) float32, uniform in [0, 1).
     """
 
-    how: Augmentation
+    augmentation: Augmentation
     chosen: Tensor
     u: Tensor
 
@@ -116,47 +118,47 @@ class Drawn:
 
         Args:
             x: the images, normalised.
-            group: (b,) int64 on any device, which group each belongs to.
+            group: (b,) int64 group of each image, on any device.
         """
         group = group.cpu()
-        for i, name in enumerate(self.how.names):
+        for i, name in enumerate(self.augmentation.names):
             at = self.chosen[group, i].nonzero().flatten()
             if not at.numel():
                 continue
             u = self.u[group[at], i].to(x.device)
             if len(at) == len(x):
-                x = OPERATIONS[name](x, u, self.how)
+                x = OPERATIONS[name](x, u, self.augmentation)
             else:
                 at = at.to(x.device)
-                x = x.index_copy(0, at, OPERATIONS[name](x[at], u, self.how).to(x.dtype))
+                x = x.index_copy(0, at, OPERATIONS[name](x[at], u, self.augmentation).to(x.dtype))
         return x
 
 
-def _color(x: Tensor, u: Tensor, how: Augmentation) -> Tensor:
-    bright, colour, hard = u[:, :, None, None, None].unbind(1)
-    x = x + (bright - 0.5) * how.brightness
+def _color(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
+    brightness, saturation, contrast = u[:, :, None, None, None].unbind(1)
+    x = x + (brightness - 0.5) * options.brightness
     grey = x.mean(1, keepdim=True)
-    x = (x - grey) * (colour * how.saturation) + grey
+    x = (x - grey) * (saturation * options.saturation) + grey
     level = x.mean((1, 2, 3), keepdim=True)
-    return (x - level) * (hard + how.contrast) + level
+    return (x - level) * (contrast + options.contrast) + level
 
 
-def _crop(x: Tensor, u: Tensor, how: Augmentation) -> Tensor:
+def _crop(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
     height, width = x.shape[2:]
-    most = [int(side * how.crop + 0.5) for side in (height, width)]
-    down, right = ((_whole(u[:, i], 2 * m + 1) - m)[:, None] for i, m in enumerate(most))
-    rows = torch.arange(height, device=x.device) + down + most[0]
-    columns = torch.arange(width, device=x.device) + right + most[1]
-    padded = F.pad(x, (most[1], most[1], most[0], most[0]))
+    max_shift = [int(side * options.crop + 0.5) for side in (height, width)]
+    down, right = ((_uniform_int(u[:, i], 2 * m + 1) - m)[:, None] for i, m in enumerate(max_shift))
+    rows = torch.arange(height, device=x.device) + down + max_shift[0]
+    columns = torch.arange(width, device=x.device) + right + max_shift[1]
+    padded = F.pad(x, (max_shift[1], max_shift[1], max_shift[0], max_shift[0]))
     image = torch.arange(len(x), device=x.device)[:, None, None]
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _cutout(x: Tensor, u: Tensor, how: Augmentation) -> Tensor:
+def _cutout(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
     inside = []
     for i, side in enumerate(x.shape[2:]):
-        cut = int(side * how.cutout + 0.5)
-        centre = _whole(u[:, i], side + 1 - cut % 2)[:, None]
+        cut = int(side * options.cutout + 0.5)
+        centre = _uniform_int(u[:, i], side + 1 - cut % 2)[:, None]
         first = centre - cut // 2
         at = torch.arange(side, device=x.device)
         inside.append((at >= first) & (at < first + cut))
@@ -164,25 +166,25 @@ def _cutout(x: Tensor, u: Tensor, how: Augmentation) -> Tensor:
     return x * ~hole[:, None]
 
 
-def _whole(u: Tensor, count: int) -> Tensor:
-    """Uniform whole numbers below ``count``; a float32 just below 1 times ``count`` may round up to it."""
+def _uniform_int(u: Tensor, count: int) -> Tensor:
+    """Uniform integers below ``count``. Clamped: a float32 just below 1 times ``count`` may round up to ``count``."""
     return (u * count).long().clamp_max(count - 1)
 
 
-def _flip(x: Tensor, u: Tensor, how: Augmentation) -> Tensor:
-    return torch.where((u[:, 0] < how.flip)[:, None, None, None], x.flip(3), x)
+def _flip(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
+    return torch.where((u[:, 0] < options.flip)[:, None, None, None], x.flip(3), x)
 
 
-def _scale(x: Tensor, u: Tensor, how: Augmentation) -> Tensor:
-    low = 1 / how.scale
-    across, along = (u[:, :2] * (how.scale - low) + low).unbind(1)
+def _resize(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
+    low = 1 / options.scale
+    across, along = (u[:, :2] * (options.scale - low) + low).unbind(1)
     zero = torch.zeros_like(across)
     return _warp(x, torch.stack([across, zero, zero, zero, along, zero], 1))
 
 
-def _rotate(x: Tensor, u: Tensor, how: Augmentation) -> Tensor:
-    angle = (u[:, 0] - 0.5) * (2 * how.rotate * math.pi / 180)
-    zero, shape = torch.zeros_like(angle), x.shape[2] / x.shape[3]  # the grid measures each side by its own length
+def _rotate(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
+    angle = (u[:, 0] - 0.5) * (2 * options.rotate * math.pi / 180)
+    zero, shape = torch.zeros_like(angle), x.shape[2] / x.shape[3]  # grid_sample scales both sides to [-1, 1]
     sine, cosine = angle.sin(), angle.cos()
     return _warp(x, torch.stack([cosine, -sine * shape, zero, sine / shape, cosine, zero], 1))
 
@@ -197,23 +199,23 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor, Augmentation], Tensor]] = {
     "crop": _crop,
     "cutout": _cutout,
     "flip": _flip,
-    "scale": _scale,
+    "scale": _resize,
     "rotate": _rotate,
 }
 
 
-def augmentation(what: object) -> Augmentation | None:
-    """An `Augmentation`, the default one with a strategy by name, or None for none.
+def to_augmentation(value: object) -> Augmentation | None:
+    """An `Augmentation` from itself, from a strategy, or None.
 
     Raises:
-        ArgumentError: something else.
+        ArgumentError: any other value.
     """
-    if what is None or isinstance(what, Augmentation):
-        return what
-    if isinstance(what, str):
-        return Augmentation(what)
-    raise ArgumentError(f"augment must be an Augmentation, a strategy such as 'color_crop', or None, got {what!r}")
+    if value is None or isinstance(value, Augmentation):
+        return value
+    if isinstance(value, str):
+        return Augmentation(value)
+    raise ArgumentError(f"augment must be an Augmentation, a strategy such as 'color_crop', or None, got {value!r}")
 
 
 SIAMESE = Augmentation()
-"""All six operations, one at a time: what DSA, DM and IDM use."""
+"""All six operations, one at a time, as in DSA, DM and IDM."""

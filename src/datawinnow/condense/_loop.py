@@ -1,39 +1,47 @@
-"""The one loop of all condensers: networks, an objective and a decoder are what they differ in."""
+"""The loop of all condensers, which differ in their networks, their objective and the decoding of images."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
-from datawinnow.condense._augment import augmentation
-from datawinnow.condense._checkpoint import fingerprint, read_checkpoint, same_run, write_checkpoint
-from datawinnow.condense._networks import Networks
-from datawinnow.condense._pixels import Pixels
-from datawinnow.condense._real import Real
-from datawinnow.condense._start import device_of, start, try_network
-from datawinnow.condense._step import Objective, Step, World
+from datawinnow.condense._augment import to_augmentation
+from datawinnow.condense._matching import MatchingContext, MatchingObjective, MatchingStep
+from datawinnow.condense._networks import NetworkSource
+from datawinnow.condense._options import CondenseOptions
+from datawinnow.condense._pixels import LearnedPixels
+from datawinnow.condense._real_images import RealImages
+from datawinnow.condense._training import check_network, resolve_device
 from datawinnow.core import check, provenance
-from datawinnow.core.errors import ArgumentError, TrainingError
-from datawinnow.core.synthetic import Synthetic
+from datawinnow.core.errors import ArgumentError, RunError, TrainingError
+from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
+from datawinnow.core.rng import stream
+from datawinnow.core.synthetic import Synthetic, check_factor, shrink
 
-MINUTE = 60.0
-"""Seconds between checkpoints, unless iterations are given: what a kill costs at most."""
+CHECKPOINT_SECONDS = 60.0
+"""Seconds between checkpoints without ``every``: the work that a kill can cost."""
+CHECKPOINT_KIND = "condensing"
+INITS = ("real", "noise")
 
 
 class DivergedError(TrainingError):
-    """Matching gave a number that is none; what was learned before is kept.
+    """The matching loss or the pixels are not finite.
 
     Attributes:
-        synthetic: the last images that were good.
+        synthetic: the last finite images.
     """
 
     def __init__(self, message: str, synthetic: Synthetic) -> None:
@@ -42,208 +50,314 @@ class DivergedError(TrainingError):
 
 
 @dataclass
-class Run:
-    """A condensation under way; see `condensed` for what is not here."""
+class Condensation:
+    """A condensation in progress.
 
-    world: World
-    networks: Networks
-    objective: Objective
-    iterations: int
-    real_batch: int
-    lr: float
-    halve_at: Sequence[float]
+    Attributes:
+        context: images, pixels and settings that networks and objective share.
+        networks: source of networks.
+        objective: the matching loss.
+        options: of the condensation.
+        settings: everything that determines the result, as JSON, for the record and to compare checkpoints.
+        done: iterations done.
+        seconds: spent in them.
+    """
+
+    context: MatchingContext
+    networks: NetworkSource
+    objective: MatchingObjective
+    options: CondenseOptions
     settings: dict[str, Any]
-    names: tuple[str, ...]
-    checkpoint: Path | None = None
     done: int = 0
     seconds: float = 0.0
 
-    def rate(self, k: int) -> float:
-        """Learning rate of the images in iteration ``k``: halved after each share of all iterations in ``halve_at``."""
-        return float(self.lr * 0.5 ** sum(k >= share * self.iterations for share in self.halve_at))
+    @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint file, or None."""
+        return None if self.options.checkpoint is None else Path(self.options.checkpoint)
+
+    def lr_at(self, k: int) -> float:
+        """Learning rate of the images in iteration ``k``: halved after each share of the iterations in ``halve_at``."""
+        halvings = sum(k >= share * self.options.iterations for share in self.options.halve_at)
+        return float(self.options.lr * 0.5**halvings)
 
     def iterate(self, k: int) -> float:
-        """One iteration: every network that it has takes a step of the images; the mean loss of the steps."""
-        world, total, t = self.world, 0.0, 0
-        for net, percent in self.networks.of(k, world):
-            ids = world.real.draw(self.real_batch, world.stream("real", k, t))
-            x, y = world.real.at(ids)
-            how = world.augment
-            drawn = None if how is None else how.draw(world.classes, world.stream("augment", k, t))
-            leaf = world.pixels.ahead(self.rate(k))
-            gradient, loss = torch.zeros_like(leaf), 0.0
-            for part in self.objective(Step(world, net, percent, x, y, leaf, drawn)):
-                gradient += torch.autograd.grad(part, leaf)[0]
-                loss += float(part.detach())
-            before = world.pixels.tensors()
-            world.pixels.step(gradient, self.rate(k))
-            if not (abs(loss) < float("inf") and bool(torch.isfinite(world.pixels.x).all())):
-                world.pixels.load(before)
-                raise self.diverged(k, loss)
-            total, t = total + loss, t + 1
-        return total / t
+        """Run iteration ``k``: one step of the images for every network; returns the mean loss of the steps.
 
-    def diverged(self, k: int, loss: float) -> DivergedError:
-        """The error, once the last good images are saved."""
-        synthetic, where = self.synthetic(), "error.synthetic"
+        Raises:
+            DivergedError: the loss or the pixels are not finite.
+        """
+        context, lr = self.context, self.lr_at(k)
+        losses: list[float] = []
+        for net, percent in self.networks.iterate(k, context):
+            t = len(losses)
+            ids = context.real.draw_per_class(self.options.real_batch, context.stream("real", k, t))
+            x, y = context.real.take(ids)
+            draw = None
+            if context.augment is not None:
+                draw = context.augment.draw(context.classes, context.stream("augment", k, t))
+            leaf = context.pixels.lookahead(lr)
+            gradient, loss = torch.zeros_like(leaf), 0.0
+            for term in self.objective(MatchingStep(context, net, percent, x, y, leaf, draw)):
+                gradient += torch.autograd.grad(term, leaf)[0]
+                loss += float(term.detach())
+            before = context.pixels.tensors()
+            context.pixels.step(gradient, lr)
+            if not (abs(loss) < float("inf") and bool(torch.isfinite(context.pixels.x).all())):
+                context.pixels.load(before)
+                raise self._diverged(k, loss)
+            losses.append(loss)
+        return sum(losses) / len(losses)
+
+    def _diverged(self, k: int, loss: float) -> DivergedError:
+        synthetic, place = self.synthetic(), "error.synthetic"
         if self.checkpoint is not None:
-            where = str(synthetic.save(self.checkpoint.with_name(f"{self.checkpoint.stem}-last-good.safetensors")))
+            place = str(synthetic.save(self.checkpoint.with_name(f"{self.checkpoint.stem}-last-good.safetensors")))
         return DivergedError(
             f"matching gave a loss of {loss:g} (or pixels that are not finite) in iteration {k}: try a lower lr (it "
-            f"was {self.rate(k):g}). The last good images are kept in {where}",
+            f"was {self.lr_at(k):g}). The last finite images are in {place}",
             synthetic,
         )
 
     def synthetic(self) -> Synthetic:
-        """The images as they are now."""
-        real, about = self.world.real, dict(self.settings)
-        about |= {"done": self.done, "seconds": self.seconds, "passed": dict(self.world.passed), "memory": memory()}
-        about |= {"versions": provenance.versions(), "commit": provenance.commit(), "made": provenance.now()}
-        x = self.world.pixels.x.detach().float().cpu().clone()
-        return Synthetic(x, self.world.labels.cpu(), self.world.factor, real.mean, real.std, self.names, about)
+        """The current images."""
+        real, context = self.context.real, self.context
+        about = {
+            **self.settings,
+            "done": self.done,
+            "seconds": self.seconds,
+            "images_seen": dict(context.images_seen),
+            "memory": peak_memory(),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "created": provenance.now(),
+        }
+        return Synthetic(
+            context.pixels.x.detach().float().cpu().clone(),
+            context.labels.cpu(),
+            context.factor,
+            real.mean,
+            real.std,
+            tuple(str(name) for name in self.options.classes),
+            about,
+        )
 
-    def compared(self) -> dict[str, Any]:
-        """The settings that a checkpoint must share; more iterations may be asked for where no schedule needs them."""
-        free = {"device", *([] if self.halve_at else ["iterations"])}
+    def _compared_settings(self) -> dict[str, Any]:
+        # iterations may be extended unless the learning rate depends on them
+        free = {"device", *([] if self.options.halve_at else ["iterations"])}
         return {key: value for key, value in self.settings.items() if key not in free}
 
-    def save(self) -> None:
-        """Write the checkpoint, if one is kept."""
-        if self.checkpoint is not None:
-            tensors = {**self.world.pixels.tensors(), **self.networks.tensors()}
-            metadata = {"done": self.done, "seconds": self.seconds, "passed": dict(self.world.passed)}
-            write_checkpoint(self.checkpoint, tensors, {**metadata, "settings": self.compared()})
+    def save_checkpoint(self) -> None:
+        """Write the checkpoint, if one is kept.
 
-    def go_on(self) -> None:
-        """Put back what a checkpoint left, if there is one."""
+        Raises:
+            RunError: the disk is full.
+        """
+        if self.checkpoint is None:
+            return
+        metadata = {
+            "format": FORMAT_VERSION,
+            "kind": CHECKPOINT_KIND,
+            "done": self.done,
+            "seconds": self.seconds,
+            "images_seen": dict(self.context.images_seen),
+            "settings": self._compared_settings(),
+        }
+        tensors = {**self.context.pixels.tensors(), **self.networks.tensors()}
+        on_cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        write_bytes(self.checkpoint, save(on_cpu, metadata={"datawinnow": json.dumps(metadata)}))
+
+    def resume(self) -> None:
+        """Restore the checkpoint, if there is one.
+
+        Raises:
+            RunError: truncated, newer, no checkpoint of a condensation, or one with other settings or data.
+        """
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
-        same_run(self.checkpoint, metadata["settings"], self.compared())
-        self.world.pixels.load(tensors)
-        self.networks.load(tensors, self.world)
-        self.world.passed.update(metadata["passed"])
+        saved, current = metadata["settings"], json.loads(json.dumps(self._compared_settings()))
+        for name in sorted({*saved, *current}):
+            if saved.get(name) != current.get(name):
+                raise RunError(
+                    f"{self.checkpoint} was begun with {name}={saved.get(name)!r}, now it is {current.get(name)!r}: "
+                    "use the same settings as before, or another checkpoint"
+                )
+        self.context.pixels.load(tensors)
+        self.networks.load(tensors, self.context)
+        self.context.images_seen.update(metadata["images_seen"])
         self.done, self.seconds = int(metadata["done"]), float(metadata["seconds"])
 
 
-def condensed(
+def condense_images(
     images: Any,
     labels: Any,
     *,
-    method: str,
-    per_class: int,
-    build: Any,
+    build: Callable[[], nn.Module],
     generator: torch.Generator,
-    networks: Networks,
-    objective: Objective,
-    iterations: int,
-    real_batch: int,
-    lr: float,
-    init: str,
-    augment: Any,
-    factor: int = 1,
-    in_turns: bool = False,
-    halve_at: Sequence[float] = (),
-    **shared: Any,
+    networks: NetworkSource,
+    objective: MatchingObjective,
+    options: CondenseOptions,
 ) -> Synthetic:
-    """Learn ``per_class`` images of every class; what the parameters are, the condensers say.
+    """Learn images of every class, by the networks and the objective of a method.
 
-    ``method`` is its name, for the record; ``networks``, ``objective`` and ``factor`` (a decoder, l x l tiles) are the
-    three parts; ``in_turns`` takes a step of the images after each class instead of one for all; ``halve_at`` holds the
-    shares of the iterations after which the learning rate is halved; ``shared`` are the options that all share.
+    Args:
+        images: (n, channels, height, width), as the condensers take them.
+        labels: (n,) int class ids.
+        build: builds a fresh network.
+        generator: CPU `torch.Generator`; one number is drawn from it.
+        networks: source of networks.
+        objective: the matching loss.
+        options: all other options.
 
     Raises:
-        ArgumentError: something does not fit.
-        DivergedError: the loss is no longer a number.
+        ArgumentError: images, labels, network or options do not fit together.
+        DivergedError: the loss or the pixels are not finite.
         RunError: a checkpoint of another run.
     """
-    run = prepared(locals())
-    run.go_on()
-    every, saved = shared["every"], time.monotonic()
-    told, progress = shared["on_iteration"], shared["progress"]
-    if run.world.real.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(run.world.real.device)
-    if told is not None:
-        told(run.done, None, run.synthetic)
-    for k in range(run.done, run.iterations):
-        begun = time.perf_counter()
+    run = start_condensation(images, labels, build, generator, networks, objective, options)
+    run.resume()
+    last_saved = time.monotonic()
+    if run.context.real.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(run.context.real.device)
+    if options.on_iteration is not None:
+        options.on_iteration(run.done, None, run.synthetic)
+    for k in range(run.done, options.iterations):
+        began = time.perf_counter()
         loss = run.iterate(k)
-        run.done, run.seconds = k + 1, run.seconds + time.perf_counter() - begun
-        due = time.monotonic() - saved > MINUTE if every is None else run.done % every == 0
-        if due or run.done == run.iterations:
-            run.save()
-            saved = time.monotonic()
-        if progress is not None:
-            progress("condensing", run.done, run.iterations)
-        if told is not None:
-            told(run.done, loss, run.synthetic)
+        run.done, run.seconds = k + 1, run.seconds + time.perf_counter() - began
+        if options.every is None:
+            due = time.monotonic() - last_saved > CHECKPOINT_SECONDS
+        else:
+            due = run.done % options.every == 0
+        if due or run.done == options.iterations:
+            run.save_checkpoint()
+            last_saved = time.monotonic()
+        if options.progress is not None:
+            options.progress("condensing", run.done, options.iterations)
+        if options.on_iteration is not None:
+            options.on_iteration(run.done, loss, run.synthetic)
     return run.synthetic()
 
 
-def prepared(given: dict[str, Any]) -> Run:
-    """Everything checked and in place, of the arguments of `condensed`."""
-    shared = given["shared"]
-    check.number("iterations", given["iterations"], 1, 1 << 40, integer=True)
-    check.number("real_batch", given["real_batch"], 1, 1 << 40, integer=True)
-    check.number("lr", given["lr"], 0, 1e9)
-    check.number("momentum", shared["momentum"], 0, 0.9999)
-    check.one_of("precision", shared["precision"], ("fp32", "bf16"))
-    if "together" in shared:
-        _refused_where_gradients_match(given["method"], shared)
-    for name in ("chunk", "at_once", "every"):
-        if shared[name] is not None:
-            check.number(name, shared[name], 1, 1 << 40, integer=True)
-    augment = augmentation(given["augment"])
-    seed = int(torch.randint(1 << 62, (), generator=check.generator(given["generator"])))
-    device = device_of(shared["device"])
-    real = Real(given["images"], given["labels"], shared["mean"], shared["std"], device)
-    names = tuple(str(name) for name in shared["classes"])
-    if names and len(names) != real.classes:
-        raise ArgumentError(f"classes must name all {real.classes} classes, got {len(names)} names")
-    begin = start(real, given["per_class"], given["factor"], given["init"], seed)
-    labels = torch.arange(real.classes, device=device).repeat_interleave(given["per_class"])
-    pixels = Pixels(begin, real.classes, shared["momentum"], in_turns=given["in_turns"])
-    limits = {key: shared[key] for key in ("precision", "chunk", "at_once", "recompute")}
-    world = World(real, pixels, labels, given["factor"], given["build"], seed, augment, **limits)
-    world.together = shared.get("together")
-    net = world.fresh("try")
-    try_network(net, real)
-    checkpoint = None if shared["checkpoint"] is None else Path(shared["checkpoint"])
-    plain = ("method", "per_class", "iterations", "real_batch", "lr", "init", "factor", "in_turns", "halve_at")
-    settings: dict[str, Any] = {key: given[key] for key in plain}
-    settings |= {**limits, "momentum": shared["momentum"], "seed": seed, "device": str(device)}
-    settings |= {"augment": asdict(augment) if augment else None, "networks": described(given["networks"])}
-    settings |= {"objective": described(given["objective"]), "shape": list(real.shape), "counts": real.counts}
-    settings |= {"network": f"{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters"}
-    if checkpoint is not None:
-        settings["data"] = fingerprint(real.x, real.labels)
-    rest = {key: given[key] for key in ("networks", "objective", "iterations", "real_batch", "lr", "halve_at")}
-    return Run(world=world, settings=settings, names=names, checkpoint=checkpoint, **rest)
+def start_condensation(
+    images: Any,
+    labels: Any,
+    build: Callable[[], nn.Module],
+    generator: torch.Generator,
+    networks: NetworkSource,
+    objective: MatchingObjective,
+    options: CondenseOptions,
+) -> Condensation:
+    """Check the arguments of `condense_images` and set the first iteration up."""
+    augment = to_augmentation(options.augment)
+    seed = int(torch.randint(1 << 62, (), generator=check.generator(generator)))
+    device = resolve_device(options.device)
+    real = RealImages(images, labels, options.mean, options.std, device)
+    if options.classes and len(options.classes) != real.classes:
+        raise ArgumentError(f"classes must name all {real.classes} classes, got {len(options.classes)} names")
+    context = MatchingContext(
+        real,
+        LearnedPixels(initial_images(real, options, seed), real.classes, options.momentum, in_turns=options.in_turns),
+        torch.arange(real.classes, device=device).repeat_interleave(options.per_class),
+        build,
+        seed,
+        factor=options.factor,
+        augment=augment,
+        precision=options.precision,
+        chunk=options.chunk,
+        at_once=options.at_once,
+        recompute=options.recompute,
+        together=options.together,
+    )
+    net = context.fresh_network("try")
+    check_network(net, real)
+    recorded = (
+        *("method", "per_class", "iterations", "real_batch", "lr", "init", "factor", "in_turns", "halve_at"),
+        *("precision", "chunk", "at_once", "recompute", "momentum"),
+    )
+    settings: dict[str, Any] = {name: getattr(options, name) for name in recorded}
+    settings |= {
+        "seed": seed,
+        "device": str(device),
+        "augment": None if augment is None else asdict(augment),
+        "networks": _component_settings(networks),
+        "objective": _component_settings(objective),
+        "shape": list(real.shape),
+        "counts": real.counts,
+        "network": f"{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters",
+    }
+    if options.checkpoint is not None:
+        settings["data"] = data_hash(real.x, real.labels)
+    return Condensation(context, networks, objective, options, settings)
 
 
-def _refused_where_gradients_match(method: str, shared: dict[str, Any]) -> None:
-    if shared["precision"] == "bf16":
-        raise ArgumentError(f"{method} matches gradients, which bf16 changes: leave precision at 'fp32'")
-    if shared["recompute"]:
-        raise ArgumentError(
-            f"{method} differentiates a gradient, whose graph holds the activations whether they are computed again or "
-            "not, so recompute=True saves nothing: give at_once=1, which holds the graph of one class at a time"
-        )
+def initial_images(real: RealImages, options: CondenseOptions, seed: int) -> Tensor:
+    """(classes * per_class, channels, height, width) float32: random real images, or N(0, 1) noise.
+
+    With a ``factor`` l each image is composed of l x l downscaled real images.
+
+    Raises:
+        ArgumentError: a class with too few images, an unknown ``init``, or a ``factor`` that does not fit.
+    """
+    per_class, factor = options.per_class, options.factor
+    check.number("per_class", per_class, 1, 1 << 30, integer=True)
+    check.one_of("init", options.init, INITS)
+    check_factor(factor, real.shape[1:])
+    if options.init == "noise":
+        shape = (real.classes * per_class, *real.shape)
+        return torch.randn(shape, generator=stream(seed, "start")).to(real.device)
+    num_real = per_class * factor**2
+    for label, count in enumerate(real.counts):
+        if count < num_real:
+            tiles = f" of {factor}x{factor} real ones each" if factor > 1 else ""
+            raise ArgumentError(
+                f"per_class={per_class} images{tiles} begin from {num_real} real images of every class, but class "
+                f"{label} has {count}: use a smaller per_class, or init='noise'"
+            )
+    images, _ = real.take(real.draw_per_class(num_real, stream(seed, "start")))
+    by_class = images.float().view(real.classes, factor**2, per_class, *real.shape)
+    return torch.cat([shrink(tiles.flatten(0, 1), factor) for tiles in by_class])
 
 
-def described(part: Any) -> dict[str, Any]:
-    """The settings of networks or of an objective: its plain attributes, or the options given to a function."""
-    found = part.keywords if isinstance(part, functools.partial) else vars(part)
-    simple = {key: value for key, value in found.items() if isinstance(value, int | float | str | None)}
-    return {"is": getattr(getattr(part, "func", part), "__name__", type(part).__name__), **simple}
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a checkpoint.
+
+    Raises:
+        RunError: truncated, newer, or no checkpoint of a condensation.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise RunError(f"{path} is truncated or damaged ({error}); remove it to start again") from None
+    check_format(metadata.get("format"), path)
+    if metadata.get("kind") != CHECKPOINT_KIND:
+        raise RunError(f"{path} is no checkpoint of a condensation; use another path")
+    return tensors, metadata
 
 
-def memory() -> int:
-    """Bytes at the peak so far: of this process, or on a GPU what torch allocated."""
+def data_hash(images: Tensor, labels: Tensor) -> str:
+    """16 hex digits of a SHA-256 over shape, dtype, labels and values."""
+    digest = hashlib.sha256(f"{tuple(images.shape)} {images.dtype}".encode())
+    digest.update(labels.cpu().numpy().tobytes())
+    for block in torch.split(images, 4096):
+        block = block.contiguous().cpu()
+        digest.update((block if block.dtype is torch.uint8 else block.float()).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _component_settings(component: Any) -> dict[str, Any]:
+    """Name and plain attributes of a source of networks, or name and keyword options of an objective."""
+    values: Mapping[str, Any] = component.keywords if isinstance(component, functools.partial) else vars(component)
+    name = getattr(getattr(component, "func", component), "__name__", type(component).__name__)
+    return {"name": name, **{k: v for k, v in values.items() if isinstance(v, int | float | str | None)}}
+
+
+def peak_memory() -> int:
+    """Peak memory in bytes: of this process, or of torch on a GPU."""
     if torch.cuda.is_available() and torch.cuda.memory_allocated():
         return int(torch.cuda.max_memory_allocated())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
-
-
-__all__ = ["DivergedError", "Run", "Tensor", "condensed"]

@@ -1,4 +1,4 @@
-"""Where networks come from: fresh, trained on the synthetic images, dynamically so, or a queue trained on real ones."""
+"""Sources of networks: fresh, trained on the synthetic images (DC, CAFE), or a queue trained on real images (IDM)."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._step import BATCH_NORMS, World
-from datawinnow.condense._train import accuracy, sgd, train_epoch, train_step
+from datawinnow.condense._matching import BATCH_NORMS, MatchingContext
+from datawinnow.condense._training import accuracy, sgd, train_epoch, train_step
 from datawinnow.core import check
 
 
-class Networks(Protocol):
-    """The first of the three parts of a condenser."""
+class NetworkSource(Protocol):
+    """Yields the networks in which real and synthetic images are matched."""
 
-    def of(self, k: int, world: World) -> Iterator[tuple[nn.Module, float]]:
-        """The networks of iteration ``k``, each for one step of the images, with its accuracy on real ones in percent.
+    def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
+        """Networks of iteration ``k``, for one step of the images, with its accuracy in percent.
 
-        What happens between two of them, happens here: training, for instance, on the images as they are then.
+        Between two yields the source may train a network, for example on the current synthetic images.
         """
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold."""
+        """The tensors of a checkpoint."""
         ...
 
-    def load(self, tensors: Mapping[str, Tensor], world: World) -> None:
-        """From what `tensors` gave."""
+    def load(self, tensors: Mapping[str, Tensor], context: MatchingContext) -> None:
+        """Restore the tensors of `tensors`."""
         ...
 
 
-class Stateless:
-    """Networks that no iteration leaves to the next."""
+class StatelessSource:
+    """A source without state between iterations."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Nothing."""
+        """No tensors."""
         return {}
 
-    def load(self, tensors: Mapping[str, Tensor], world: World) -> None:
-        """Nothing."""
+    def load(self, tensors: Mapping[str, Tensor], context: MatchingContext) -> None:
+        """Do nothing."""
 
 
-class Fresh(Stateless):
+class FreshNetworks(StatelessSource):
     """A new random network each iteration, never trained (DM)."""
 
-    def of(self, k: int, world: World) -> Iterator[tuple[nn.Module, float]]:
-        """One network."""
-        yield world.fresh(k), 0.0
+    def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
+        """Yield one network."""
+        yield context.fresh_network(k), 0.0
 
 
-class TrainedOnSynthetic(Stateless):
-    """A new network each iteration, matched ``outer`` times and trained on the images in between (DC, DSA).
+class TrainedOnSynthetic(StatelessSource):
+    """A new network each iteration, matched ``outer`` times and trained on the images between two steps (DC, DSA).
 
     Args:
-        outer: T, matching steps.
-        inner: epochs on the synthetic images between two of them.
-        lr: of the network; no momentum and no weight decay.
-        batch: synthetic images a training step.
+        outer: T, number of matching steps.
+        inner: epochs on the synthetic images between two steps.
+        lr: learning rate of the network, without momentum and weight decay.
+        batch: synthetic images in a training step.
     """
 
     def __init__(self, outer: int, inner: int, lr: float, batch: int) -> None:
@@ -66,48 +66,48 @@ class TrainedOnSynthetic(Stateless):
         self.inner = check.number("inner", inner, 0, 1 << 20, integer=True)
         self.lr, self.batch = check.number("net_lr", lr, 0, 1e6), check.number("net_batch", batch, 1, 1 << 20)
 
-    def of(self, k: int, world: World) -> Iterator[tuple[nn.Module, float]]:
-        """The same network, ``outer`` times."""
-        net = world.fresh(k)
+    def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
+        """Yield the same network ``outer`` times."""
+        net = context.fresh_network(k)
         optimizer = sgd(net, self.lr)
         for t in range(self.outer):
-            settle_norms(net, world, k, t)
+            set_batch_norm_statistics(net, context, k, t)
             yield net, 0.0
-            if t + 1 < self.outer:  # what is trained after the last step would match nothing
-                x, y = world.synthetic()
+            if t + 1 < self.outer:  # no step follows the last one
+                x, y = context.decoded()
                 for epoch in range(self.inner):
-                    draws = world.stream("inner", k, t, epoch)
-                    train_epoch(net, optimizer, x, y, batch=self.batch, augment=world.augment, generator=draws)
-                world.passed["backward"] += self.inner * len(x)
+                    draws = context.stream("inner", k, t, epoch)
+                    train_epoch(net, optimizer, x, y, batch=self.batch, augment=context.augment, generator=draws)
+                context.images_seen["backward"] += self.inner * len(x)
 
 
-def settle_norms(net: nn.Module, world: World, k: int, t: int, images: int = 16) -> None:
-    """Give batch norms the statistics of some real images of every class, and leave them at those."""
+def set_batch_norm_statistics(net: nn.Module, context: MatchingContext, k: int, t: int, images: int = 16) -> None:
+    """Set the statistics of batch norms from real images of every class, and freeze them (evaluation mode)."""
     norms = [m for m in net.modules() if isinstance(m, BATCH_NORMS)]
     if norms:
         net.train()
         with torch.no_grad():
-            net(world.real.at(world.real.draw(images, world.stream("norms", k, t)))[0])
+            net(context.real.take(context.real.draw_per_class(images, context.stream("norms", k, t)))[0])
         for norm in norms:
             norm.eval()
 
 
-class DynamicBilevel(Stateless):
-    """A new network each iteration, matched until its accuracy stands still, trained in between until it moves (CAFE).
+class DynamicBilevel(StatelessSource):
+    """A new network each iteration, matched until its accuracy is still, trained between steps until it moves (CAFE).
 
-    Accuracy is that on ``query`` fresh real images a class, and "still" and "moves" are about its range over the last
-    ``window`` readings. The published inner loop never ends where accuracy stays flat, and its readings carry a share
-    of all readings before; here each is a mean of its own, and both loops have an end.
+    Accuracy is measured on ``query`` fresh real images a class; "still" and "moves" compare its range over the last
+    ``window`` measurements. The published inner loop does not end while accuracy stays flat, and its measurements are
+    running means; here each is independent, and both loops have a maximal length.
 
     Args:
         still: lambda_1: matching stops at a range below this.
         moves: lambda_2: training on the images stops at a range above this.
-        window: readings.
-        query: real images of every class.
-        outer_most: matching steps at most; at least ``window`` to stop by themselves.
-        inner_most: epochs on the images between two steps at most.
-        lr: of the network.
-        batch: synthetic images a training step.
+        window: number of measurements compared.
+        query: real images of every class in a measurement.
+        max_outer: maximal number of matching steps; the range is tested from ``window`` steps on.
+        max_inner: maximal number of epochs on the images between two steps.
+        lr: learning rate of the network.
+        batch: synthetic images in a training step.
     """
 
     def __init__(
@@ -117,78 +117,80 @@ class DynamicBilevel(Stateless):
         moves: float,
         window: int,
         query: int,
-        outer_most: int,
-        inner_most: int,
+        max_outer: int,
+        max_inner: int,
         lr: float,
         batch: int,
     ) -> None:
         self.still, self.moves = check.number("still", still, 0, 1), check.number("moves", moves, 0, 1)
         self.window = check.number("window", window, 1, 1 << 20, integer=True)
         self.query = check.number("query", query, 1, 1 << 30, integer=True)
-        self.outer_most = check.number("outer_most", outer_most, 1, 1 << 20, integer=True)
-        self.inner_most = check.number("inner_most", inner_most, 1, 1 << 20, integer=True)
+        self.max_outer = check.number("outer_most", max_outer, 1, 1 << 20, integer=True)
+        self.max_inner = check.number("inner_most", max_inner, 1, 1 << 20, integer=True)
         self.lr, self.batch = check.number("net_lr", lr, 0, 1e6), check.number("net_batch", batch, 1, 1 << 20)
 
-    def of(self, k: int, world: World) -> Iterator[tuple[nn.Module, float]]:
-        """The same network until it stands still."""
-        net = world.fresh(k)
+    def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
+        """Yield the same network until its accuracy is still."""
+        net = context.fresh_network(k)
         optimizer = sgd(net, self.lr)
-        outer: list[float] = []
-        for t in range(self.outer_most):
+        accuracies: list[float] = []
+        for t in range(self.max_outer):
             yield net, 0.0
-            outer.append(self._reading(net, world, k, t, -1))
-            if self._range(outer) < self.still:
+            accuracies.append(self._measure(net, context, k, t, -1))
+            if self._range(accuracies) < self.still:
                 return
-            if t + 1 < self.outer_most:
-                self._train(net, optimizer, world, k, t)
+            if t + 1 < self.max_outer:
+                self._train(net, optimizer, context, k, t)
 
-    def _train(self, net: nn.Module, optimizer: torch.optim.Optimizer, world: World, k: int, t: int) -> None:
-        x, y = world.synthetic()
-        inner: list[float] = []
-        for epoch in range(self.inner_most):
-            draws = world.stream("inner", k, t, epoch)
-            train_epoch(net, optimizer, x, y, batch=self.batch, augment=world.augment, generator=draws)
-            world.passed["backward"] += len(x)
-            inner.append(self._reading(net, world, k, t, epoch))
-            if len(inner) >= self.window and self._range(inner) > self.moves:
+    def _train(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer, context: MatchingContext, k: int, t: int
+    ) -> None:
+        x, y = context.decoded()
+        accuracies: list[float] = []
+        for epoch in range(self.max_inner):
+            draws = context.stream("inner", k, t, epoch)
+            train_epoch(net, optimizer, x, y, batch=self.batch, augment=context.augment, generator=draws)
+            context.images_seen["backward"] += len(x)
+            accuracies.append(self._measure(net, context, k, t, epoch))
+            if len(accuracies) >= self.window and self._range(accuracies) > self.moves:
                 return
 
-    def _range(self, readings: list[float]) -> float:
-        last = readings[-self.window :]
+    def _range(self, accuracies: list[float]) -> float:
+        last = accuracies[-self.window :]
         return max(last) - min(last) if len(last) == self.window else float("inf")
 
-    def _reading(self, net: nn.Module, world: World, k: int, t: int, epoch: int) -> float:
-        x, y = world.real.at(world.real.draw(self.query, world.stream("query", k, t, epoch)))
-        world.passed["forward"] += len(x)
+    def _measure(self, net: nn.Module, context: MatchingContext, k: int, t: int, epoch: int) -> float:
+        x, y = context.real.take(context.real.draw_per_class(self.query, context.stream("query", k, t, epoch)))
+        context.images_seen["forward"] += len(x)
         return accuracy(net, x, y)
 
 
-class Queue:
-    """A queue of networks that are trained on real images a little, over and over (IDM).
+class NetworkQueue:
+    """A queue of networks that are trained on real images a few steps at a time (IDM).
 
-    Each iteration one of them at random matches; then ``trained`` of them take ``steps`` steps on real images. Every
-    ``push_every`` iterations a fresh one is put in, and the oldest taken out once there are ``most``.
+    In each iteration a random network of the queue matches; then ``num_trained`` of them take ``steps`` steps on real
+    images. Every ``push_every`` iterations a fresh network is pushed, and the oldest popped if there are ``capacity``.
 
     Args:
-        first: networks at the start.
-        most: networks at most.
-        push_every: iterations.
-        trained: networks trained an iteration.
-        steps: steps of each.
-        batch: real images a step, not augmented.
-        lr: of the networks.
-        momentum: likewise.
-        weight_decay: likewise.
+        num_initial: networks at the start.
+        capacity: maximal number of networks.
+        push_every: iterations between two pushes.
+        num_trained: networks trained in an iteration.
+        steps: training steps of each.
+        batch: real images in a training step, not augmented.
+        lr: learning rate of the networks.
+        momentum: momentum of the networks.
+        weight_decay: weight decay of the networks.
         reset_every: iterations after which accuracies are counted anew (the published code: at every evaluation).
     """
 
     def __init__(
         self,
         *,
-        first: int,
-        most: int,
+        num_initial: int,
+        capacity: int,
         push_every: int,
-        trained: int,
+        num_trained: int,
         steps: int,
         batch: int,
         lr: float,
@@ -196,53 +198,56 @@ class Queue:
         weight_decay: float,
         reset_every: int,
     ) -> None:
-        whole = {"first": first, "most": most, "push_every": push_every, "trained": trained, "steps": steps}
-        for name, value in {**whole, "net_batch": batch, "reset_every": reset_every}.items():
-            check.number(name, value, 0 if name in ("trained", "steps") else 1, 1 << 30, integer=True)
-        self.first, self.most, self.push_every, self.trained, self.steps = whole.values()
-        self.batch, self.lr = batch, check.number("net_lr", lr, 0, 1e6)
+        # errors name the parameters of `idm`
+        self.num_initial = check.number("first", num_initial, 1, 1 << 30, integer=True)
+        self.capacity = check.number("most", capacity, 1, 1 << 30, integer=True)
+        self.push_every = check.number("push_every", push_every, 1, 1 << 30, integer=True)
+        self.num_trained = check.number("trained", num_trained, 0, 1 << 30, integer=True)
+        self.steps = check.number("steps", steps, 0, 1 << 30, integer=True)
+        self.batch = check.number("net_batch", batch, 1, 1 << 30, integer=True)
+        self.reset_every = check.number("reset_every", reset_every, 1, 1 << 30, integer=True)
+        self.lr = check.number("net_lr", lr, 0, 1e6)
         self.momentum = check.number("net_momentum", momentum, 0, 1)
         self.weight_decay = check.number("weight_decay", weight_decay, 0, 1e6)
-        self.reset_every = reset_every
         self.nets: list[nn.Module] = []
         self.optimizers: list[torch.optim.SGD] = []
-        self.counts: list[list[int]] = []  # right, seen
-        self.made = 0
+        self.counts: list[list[int]] = []  # of each network: [correct, total]
+        self.num_built = 0
 
-    def of(self, k: int, world: World) -> Iterator[tuple[nn.Module, float]]:
-        """One network of the queue, in evaluation mode, with its accuracy in training; then some are trained."""
+    def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
+        """Yield one network in evaluation mode with its accuracy in training; then train ``num_trained`` networks."""
         if not self.nets:
-            for _ in range(self.first):
-                self._push(world)
+            for _ in range(self.num_initial):
+                self._push(context)
         if k % self.reset_every == 0:
             self.counts = [[0, 0] for _ in self.nets]
         if k % self.push_every == 0:
-            self._push(world)
-        draws = world.stream("queue", k)
+            self._push(context)
+        draws = context.stream("queue", k)
         i = int(torch.randint(len(self.nets), (), generator=draws))
-        right, seen = self.counts[i]
-        yield self.nets[i].eval(), 100 * right / seen if seen else 0.0
-        for j in torch.randperm(len(self.nets), generator=draws)[: self.trained].tolist():
-            self._train(j, world, draws)
+        correct, total = self.counts[i]
+        yield self.nets[i].eval(), 100 * correct / total if total else 0.0
+        for j in torch.randperm(len(self.nets), generator=draws)[: self.num_trained].tolist():
+            self._train(j, context, draws)
 
-    def _train(self, j: int, world: World, draws: torch.Generator) -> None:
+    def _train(self, j: int, context: MatchingContext, draws: torch.Generator) -> None:
         net = self.nets[j].train()
-        right = torch.zeros((), dtype=torch.int64, device=world.real.device)
-        seen = 0
+        correct = torch.zeros((), dtype=torch.int64, device=context.real.device)
+        total = 0
         for _ in range(self.steps):
-            x, y = world.real.at(world.real.anything(self.batch, draws))
-            right += (train_step(net, self.optimizers[j], x, y).argmax(1) == y).sum()
-            seen += len(x)
-        self.counts[j][0] += int(right)
-        self.counts[j][1] += seen
-        world.passed["backward"] += seen
+            x, y = context.real.take(context.real.draw_any(self.batch, draws))
+            correct += (train_step(net, self.optimizers[j], x, y).argmax(1) == y).sum()
+            total += len(x)
+        self.counts[j][0] += int(correct)
+        self.counts[j][1] += total
+        context.images_seen["backward"] += total
 
-    def _push(self, world: World) -> None:
-        if len(self.nets) >= self.most:
-            for each in (self.nets, self.optimizers, self.counts):
-                each.pop(0)
-        self._add(world.fresh(self.made))
-        self.made += 1
+    def _push(self, context: MatchingContext) -> None:
+        if len(self.nets) >= self.capacity:
+            for queue in (self.nets, self.optimizers, self.counts):
+                queue.pop(0)
+        self._add(context.fresh_network(self.num_built))
+        self.num_built += 1
 
     def _add(self, net: nn.Module) -> None:
         self.nets.append(net)
@@ -250,23 +255,24 @@ class Queue:
         self.counts.append([0, 0])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, momentum and counts of every network in the queue."""
-        found = {"queue.counts": torch.tensor(self.counts).view(-1, 2), "queue.made": torch.tensor([self.made])}
+        """Weights, momentum and counts of every network."""
+        tensors = {"queue.counts": torch.tensor(self.counts).view(-1, 2)}
+        tensors["queue.num_built"] = torch.tensor([self.num_built])
         for i, (net, optimizer) in enumerate(zip(self.nets, self.optimizers, strict=True)):
-            found |= {f"queue.{i}.net.{k}": v for k, v in net.state_dict().items()}
+            tensors |= {f"queue.{i}.net.{k}": v for k, v in net.state_dict().items()}
             for n, p in enumerate(net.parameters()):
                 if (velocity := optimizer.state[p].get("momentum_buffer")) is not None:
-                    found[f"queue.{i}.velocity.{n}"] = velocity
-        return found
+                    tensors[f"queue.{i}.velocity.{n}"] = velocity
+        return tensors
 
-    def load(self, tensors: Mapping[str, Tensor], world: World) -> None:
-        """Put the queue back."""
-        for i, count in enumerate(tensors["queue.counts"].tolist()):
-            net, prefix = world.fresh("again"), f"queue.{i}.net."
+    def load(self, tensors: Mapping[str, Tensor], context: MatchingContext) -> None:
+        """Restore the tensors of `tensors`."""
+        for i, counts in enumerate(tensors["queue.counts"].tolist()):
+            net, prefix = context.fresh_network("again"), f"queue.{i}.net."
             net.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
             self._add(net)
-            self.counts[-1] = count
+            self.counts[-1] = counts
             for n, p in enumerate(net.parameters()):
                 if (velocity := tensors.get(f"queue.{i}.velocity.{n}")) is not None:
                     self.optimizers[-1].state[p]["momentum_buffer"] = velocity.to(p.device).clone()
-        self.made = int(tensors["queue.made"])
+        self.num_built = int(tensors["queue.num_built"])

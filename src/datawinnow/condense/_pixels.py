@@ -1,4 +1,4 @@
-"""The pixels that are learned: gradient descent with momentum on one tensor, all classes at once or in turns."""
+"""The learned pixels: gradient descent with momentum on one tensor, all classes at once or in turns."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 
-class Pixels:
-    """(classes * per_class, channels, height, width) images, class by class, and their momentum.
+class LearnedPixels:
+    """(classes * per_class, channels, height, width) images, class by class, and their velocity.
 
     Args:
-        start: where they begin; not changed.
+        start: initial images; not changed.
         classes: number of classes.
         momentum: m of ``v <- m v + g``, ``x <- x - lr v``.
-        in_turns: step after each class, as IDM does: one optimiser holds all images, so while a class takes its step
-            the others drift on by their momentum. A class's gradient depends on its own images only, so the places at
-            which the classes would arrive at their turns are known ahead: all gradients are taken there in one go, and
-            the result is that of the turns.
+        in_turns: step after each class, as IDM does. One optimiser holds all images, so the step of a class moves all
+            others by their momentum. A class's gradient depends only on its images, so the point that each class
+            reaches at its turn can be computed ahead (`lookahead`): all gradients are taken there in one pass, with
+            the same result as class after class.
     """
 
     def __init__(self, start: Tensor, classes: int, momentum: float, *, in_turns: bool = False) -> None:
@@ -31,27 +31,27 @@ class Pixels:
         self.after = self._drift(classes - 1 - turn if in_turns else none)
 
     def _drift(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """After ``steps`` steps without a gradient: factors of the way gone (m + m^2 + ...) and of the velocity."""
+        """Factors of displacement (m + m^2 + ...) and velocity (m^steps) after ``steps`` steps without a gradient."""
         m, s = self.momentum, steps.double()
-        left = m**s
-        way = m * (1 - left) / (1 - m)
-        return way.float().view(-1, 1, 1, 1), left.float().view(-1, 1, 1, 1)
+        velocity = m**s
+        displacement = m * (1 - velocity) / (1 - m)
+        return displacement.float().view(-1, 1, 1, 1), velocity.float().view(-1, 1, 1, 1)
 
-    def ahead(self, lr: float) -> Tensor:
-        """Where each class's gradient is taken: a leaf that wants one."""
+    def lookahead(self, lr: float) -> Tensor:
+        """The images at which gradients are taken, as a leaf that requires gradients."""
         return (self.x - lr * self.before[0] * self.velocity).requires_grad_()
 
     def step(self, gradient: Tensor, lr: float) -> None:
-        """One step of every class, from where `ahead` put it."""
+        """One step of every class, with the gradient at `lookahead`."""
         x = self.x - lr * self.before[0] * self.velocity
         velocity = self.momentum * self.before[1] * self.velocity + gradient
         self.x = x - lr * (1 + self.after[0]) * velocity
         self.velocity = self.after[1] * velocity
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
+        """The tensors of a checkpoint."""
         return {"images": self.x, "velocity": self.velocity}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """From what `tensors` gave."""
+        """Restore the tensors of `tensors`."""
         self.x, self.velocity = tensors["images"].to(self.x.device), tensors["velocity"].to(self.x.device)

@@ -1,4 +1,4 @@
-"""Real and synthetic images in one plane: where they lie in the features of a network that knows the real ones."""
+"""Real and synthetic images in a plane of the features of a network trained on real images."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._real import Real
-from datawinnow.condense._step import fresh
-from datawinnow.condense._tap import look
-from datawinnow.condense._train import accuracy, sgd, train_epoch
+from datawinnow.condense._features import forward_with_features
+from datawinnow.condense._real_images import RealImages
+from datawinnow.condense._training import accuracy, build_fresh_network, sgd, train_epoch
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
 
 
-def projection(
+def feature_projection(
     synthetic: Synthetic,
     images: Any,
     labels: Any,
@@ -26,47 +25,49 @@ def projection(
     per_class: int = 50,
     epochs: int = 30,
 ) -> dict[str, Any]:
-    """Coordinates of real and synthetic images in the plane in which real classes lie furthest apart.
+    """Coordinates of real and synthetic images in the plane of largest distance between real classes.
 
     A network is trained on up to ``per_class`` real images a class; its features are centred and projected on the first
     two principal directions of the class means, then (for two classes or fewer) of the images.
 
     Args:
-        synthetic: the set; decoded.
+        synthetic: the set; its decoded images are projected.
         images: (n, channels, height, width) real images.
         labels: (n,) their classes.
-        build: makes a fresh network.
-        seed: of the draws.
-        per_class: real images a class.
-        epochs: of the training.
+        build: builds a fresh network.
+        seed: seed of the draws.
+        per_class: real images of every class.
+        epochs: epochs of the training.
 
     Returns:
-        ``real`` and ``synthetic``: lists of [x, y, class]; ``accuracy`` of the network on the real images shown.
+        ``real`` and ``synthetic``: lists of [x, y, class]; ``accuracy`` of the network on these real images.
     """
-    real = Real(images, labels, synthetic.mean or None, synthetic.std or None)
-    x, y = real.at(real.draw(per_class, stream(seed, "projection")))
-    net = fresh(build, seed, "projection")
+    real = RealImages(images, labels, synthetic.mean or None, synthetic.std or None)
+    x, y = real.take(real.draw_per_class(per_class, stream(seed, "projection")))
+    net = build_fresh_network(build, seed, "projection")
     optimizer = sgd(net, 0.01, 0.9, 5e-4)
     for epoch in range(epochs):
         draws = stream(seed, "projection", epoch)
         train_epoch(net, optimizer, x, y, batch=64, augment=None, generator=draws)
-    own, own_labels = synthetic.decode()
+    decoded, decoded_labels = synthetic.decode()
     with torch.no_grad():
         net.eval()
-        features = torch.cat([look(net, part).features for part in torch.split(x, 256)])
-        made = torch.cat([look(net, part).features for part in torch.split(own, 256)])
-    centre = features.mean(0)
-    means = torch.stack([features[y == c].mean(0) for c in range(real.classes)]) - centre
-    basis = _directions(means if real.classes > 2 else features - centre)
+        real_features, synthetic_features = (
+            torch.cat([forward_with_features(net, batch).features for batch in torch.split(images, 256)])
+            for images in (x, decoded)
+        )
+    centre = real_features.mean(0)
+    means = torch.stack([real_features[y == c].mean(0) for c in range(real.classes)]) - centre
+    basis = _principal_directions(means if real.classes > 2 else real_features - centre)
     return {
-        "real": _points((features - centre) @ basis, y),
-        "synthetic": _points((made - centre) @ basis, own_labels),
+        "real": _points((real_features - centre) @ basis, y),
+        "synthetic": _points((synthetic_features - centre) @ basis, decoded_labels),
         "accuracy": accuracy(net, x, y),
     }
 
 
-def _directions(rows: Tensor) -> Tensor:
-    """(d, 2) principal directions of centred rows, signs fixed so that the same data give the same image."""
+def _principal_directions(rows: Tensor) -> Tensor:
+    """(d, 2) principal directions of centred rows, with fixed signs."""
     _, _, across = torch.linalg.svd(rows.double(), full_matrices=False)
     basis = across[:2].T
     if basis.shape[1] < 2:

@@ -1,4 +1,4 @@
-"""Real images chosen by name, as sets that the same evaluator judges: what condensers are compared with."""
+"""Sets of real images, the baselines of condensers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import Augmentation, augmentation
-from datawinnow.condense._real import Real
-from datawinnow.condense._start import device_of, try_network
-from datawinnow.condense._step import fresh
-from datawinnow.condense._tap import look
-from datawinnow.condense._train import accuracy, sgd, train_epoch
+from datawinnow.condense._augment import Augmentation, to_augmentation
+from datawinnow.condense._features import NetworkOutput, forward_with_features
+from datawinnow.condense._real_images import RealImages
+from datawinnow.condense._training import accuracy, build_fresh_network, check_network, resolve_device, sgd, train_epoch
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
@@ -24,12 +22,12 @@ from datawinnow.select.herding import herding
 from datawinnow.select.k_center import k_center
 from datawinnow.select.top import top
 
-Name = Literal["random", "herding", "k_center", "forgetting"]
-REAL: tuple[Name, ...] = ("random", "herding", "k_center", "forgetting")
+RealSetName = Literal["random", "herding", "k_center", "forgetting"]
+REAL: tuple[RealSetName, ...] = ("random", "herding", "k_center", "forgetting")
 
 
 def real_set(
-    name: Name,
+    name: RealSetName,
     images: Any,
     labels: Any,
     *,
@@ -47,28 +45,28 @@ def real_set(
 ) -> Synthetic:
     """Choose ``per_class`` real images of every class, the baselines of the condensation papers.
 
-    Random draws; herding (the nearest to the mean, doi:10.1145/1553374.1553517) and k-center (first the image nearest
-    the class mean, arXiv 1708.00489) look at features of a network trained on all images; forgetting keeps the images
-    forgotten most often in that training (arXiv 1812.05159). All choose class by class.
+    ``random`` draws; ``herding`` (nearest to the mean, doi:10.1145/1553374.1553517) and ``k_center`` (first the image
+    nearest the class mean, arXiv 1708.00489) compare features of a network trained on all images; ``forgetting`` keeps
+    the images forgotten most often in that training (arXiv 1812.05159). All choose class by class.
 
     Args:
         name: ``"random"``, ``"herding"``, ``"k_center"`` or ``"forgetting"``.
-        images: (n, channels, height, width) uint8, or floating numbers that are normalised already.
+        images: (n, channels, height, width) uint8, or floating-point images that are already normalised.
         labels: (n,) int class ids from 0, every class with an image.
         per_class: images of every class.
         build: a function without arguments that returns a fresh network.
         generator: CPU `torch.Generator`; one number is drawn from it.
-        epochs: of the training on all images; not for random.
-        augment: in that training.
-        lr: likewise; momentum 0.9, weight decay 5e-4.
-        batch: likewise.
-        mean: per channel of pixels in [0, 1]; None measures it of uint8 images.
-        std: likewise.
+        epochs: epochs of the training on all images; unused by ``random``.
+        augment: augmentation of that training.
+        lr: learning rate of that training; momentum 0.9, weight decay 5e-4.
+        batch: images in a step of that training.
+        mean: mean per channel of pixels in [0, 1]; None measures it on uint8 images.
+        std: standard deviation per channel; as ``mean``.
         classes: names of the classes, for files.
-        device: where.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
 
     Returns:
-        `Synthetic` of factor 1 whose images are real ones, class by class, in the order chosen.
+        `Synthetic` of factor 1 with real images, class by class, in the order of choice; ``about["ids"]`` has the ids.
 
     Raises:
         ArgumentError: an unknown name, or a class with fewer images than ``per_class``.
@@ -76,53 +74,50 @@ def real_set(
     check.one_of("name", name, REAL)
     check.number("per_class", per_class, 1, 1 << 30, integer=True)
     seed = int(torch.randint(1 << 62, (), generator=check.generator(generator)))
-    real = Real(images, labels, mean, std, device_of(device))
+    real = RealImages(images, labels, mean, std, resolve_device(device))
     if min(real.counts) < per_class:
-        few = min(range(real.classes), key=real.counts.__getitem__)
+        smallest = min(range(real.classes), key=real.counts.__getitem__)
         raise ArgumentError(
-            f"per_class={per_class} real images of every class were asked for, but class {few} has {real.counts[few]}"
+            f"per_class={per_class} needs as many real images of every class, but class {smallest} has "
+            f"{real.counts[smallest]}"
         )
+    about: dict[str, Any] = {"method": name, "per_class": per_class, "seed": seed}
     if name == "random":
-        ids = real.draw(per_class, stream(seed, "random"))
-        about: dict[str, Any] = {}
+        ids = real.draw_per_class(per_class, stream(seed, "random"))
     else:
-        ids, about = _looked(name, real, per_class, build, seed, epochs, augmentation(augment), lr, batch)
-    x, y = real.at(ids)
-    metadata = {"method": name, "per_class": per_class, "seed": seed, "ids": ids.tolist(), **about}
-    return Synthetic(x.float().cpu(), y.cpu(), 1, real.mean, real.std, tuple(classes), metadata)
+        check.number("epochs", epochs, 1, 1 << 30, integer=True)
+        augmentation = to_augmentation(augment)
+        net = build_fresh_network(build, seed, "network").to(real.device)
+        check_network(net, real)
+        optimizer = sgd(net, lr, 0.9, 5e-4)
+        x, y = real.take(torch.arange(len(real)))
+        correct = torch.zeros(epochs, len(real), dtype=torch.bool)
+        for epoch in range(epochs):
+            draws = stream(seed, "epoch", epoch)
+            train_epoch(net, optimizer, x, y, batch=batch, augment=augmentation, generator=draws)
+            output = _forward_in_batches(net, x)
+            correct[epoch] = (output.logits.argmax(1) == y).cpu()
+        score = forgetting(correct) if name == "forgetting" else None
 
+        def choose(members: Tensor) -> Selection:
+            if score is not None:
+                return top(score[members], budget=per_class, end="high")
+            features = output.features[members.to(x.device)].cpu()
+            if name == "herding":
+                return herding(features, budget=per_class)
+            return k_center(features, budget=per_class, first="mean", generator=stream(seed, "k_center"))
 
-def _looked(
-    name: str, real: Real, per_class: int, build: Any, seed: int, epochs: int, augment: Any, lr: float, batch: int
-) -> tuple[Tensor, dict[str, Any]]:
-    check.number("epochs", epochs, 1, 1 << 30, integer=True)
-    net = fresh(build, seed, "network").to(real.device)
-    try_network(net, real)
-    optimizer = sgd(net, lr, 0.9, 5e-4)
-    x, y = real.at(torch.arange(len(real)))
-    correct = torch.zeros(epochs, len(real), dtype=torch.bool)
-    for epoch in range(epochs):
-        train_epoch(net, optimizer, x, y, batch=batch, augment=augment, generator=stream(seed, "epoch", epoch))
-        logits, features = _passed(net, x)
-        correct[epoch] = (logits.argmax(1) == y).cpu()
-    score = forgetting(correct) if name == "forgetting" else None
-
-    def of(members: Tensor) -> Selection:
-        if score is not None:
-            return top(score[members], budget=per_class, end="high")
-        part = features[members.to(features.device)].cpu()
-        if name == "herding":
-            return herding(part, budget=per_class)
-        return k_center(part, budget=per_class, first="mean", generator=stream(seed, "k_center"))
-
-    ids = torch.cat([members[of(members).index] for members in real.index])
-    return ids, {"epochs": epochs, "accuracy": accuracy(net, x, y)}
+        ids = torch.cat([members[choose(members).index] for members in real.ids_by_class])
+        about |= {"epochs": epochs, "accuracy": accuracy(net, x, y)}
+    x, y = real.take(ids)
+    about["ids"] = ids.tolist()
+    return Synthetic(x.float().cpu(), y.cpu(), 1, real.mean, real.std, tuple(classes), about)
 
 
 @torch.no_grad()
-def _passed(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    was = net.training
+def _forward_in_batches(net: nn.Module, x: Tensor) -> NetworkOutput:
+    was_training = net.training
     net.eval()
-    seen = [look(net, part) for part in torch.split(x, 512)]
-    net.train(was)
-    return torch.cat([s.logits for s in seen]), torch.cat([s.features for s in seen])
+    outputs = [forward_with_features(net, images) for images in torch.split(x, 512)]
+    net.train(was_training)
+    return NetworkOutput(torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs]))

@@ -1,28 +1,76 @@
-"""DC: images on which the loss has the gradient that it has on real ones, along the training of a network."""
+"""DC: images on which the loss has the same gradient as on real ones, along the training of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from datawinnow.condense._gradients import Metric, gradient_distance, matched, own_gradients, real_gradients
-from datawinnow.condense._loop import condensed
+from datawinnow.condense._augment import Augmentation
+from datawinnow.condense._gradients import (
+    GRADIENT_METRICS,
+    GradientMetric,
+    gradient_distance,
+    real_gradients,
+    synthetic_gradients,
+)
+from datawinnow.condense._loop import condense_images
+from datawinnow.condense._matching import MatchingStep
 from datawinnow.condense._networks import TrainedOnSynthetic
-from datawinnow.condense._settings import loops
-from datawinnow.condense._shared import Shared, condenser
-from datawinnow.condense._step import Step
+from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense._published_settings import GRADIENT_LOOPS, nearest_setting
+from datawinnow.core import check
+from datawinnow.core.errors import ArgumentError
 from datawinnow.core.synthetic import Synthetic
 
 
-def gradient_matching(step: Step, metric: Metric) -> Iterator[Tensor]:
+def gradient_matching(step: MatchingStep, metric: GradientMetric) -> Iterator[Tensor]:
     """``sum over classes c of D(grad CE(A(S_c); theta), grad CE(A(B_c); theta))``."""
     real = real_gradients(step)
-    for classes, own in own_gradients(step):
-        yield sum(gradient_distance(g, real[c], metric) for g, c in zip(own, classes, strict=True))  # type: ignore[misc]
+    for classes, gradients in synthetic_gradients(step):
+        distances = [gradient_distance(g, real[c], metric) for g, c in zip(gradients, classes, strict=True)]
+        yield sum(distances)  # type: ignore[misc]  # sum() of tensors is typed as possibly 0
+
+
+def condense_by_gradients(
+    images: Any,
+    labels: Any,
+    *,
+    build: Callable[[], nn.Module],
+    generator: torch.Generator,
+    outer: int | None,
+    inner: int | None,
+    metric: GradientMetric,
+    net_lr: float,
+    net_batch: int,
+    options: CondenseOptions,
+) -> Synthetic:
+    """Learn images by gradient matching: `dc` and `dsa`, which differ in ``options`` only.
+
+    Raises:
+        ArgumentError: an unknown metric, or ``precision`` and ``recompute`` that do not work for gradients.
+    """
+    check.one_of("metric", metric, GRADIENT_METRICS)
+    if options.precision == "bf16":
+        raise ArgumentError(f"{options.method} matches gradients, which bf16 changes: leave precision at 'fp32'")
+    if options.recompute:
+        raise ArgumentError(
+            f"{options.method} differentiates a gradient, whose graph holds the activations even if they are "
+            "recomputed, so recompute=True saves nothing: use at_once=1, which holds the graph of one class at a time"
+        )
+    steps, epochs = nearest_setting(options.per_class, GRADIENT_LOOPS)
+    return condense_images(
+        images,
+        labels,
+        build=build,
+        generator=generator,
+        networks=TrainedOnSynthetic(outer or steps, epochs if inner is None else inner, net_lr, net_batch),
+        objective=partial(gradient_matching, metric=metric),
+        options=options,
+    )
 
 
 @condenser(
@@ -31,23 +79,52 @@ def gradient_matching(step: Step, metric: Metric) -> Iterator[Tensor]:
     cost="time O(iterations * outer * classes * (real_batch + inner * per_class)) passes, memory O(n + weights)",
 )
 def dc(
-    images: Any, labels: Any, *, per_class: int, build: Any, generator: torch.Generator, iterations: int = 1000,
-    outer: int | None = None, inner: int | None = None, real_batch: int = 256, lr: float = 0.1, init: str = "noise",
-    augment: Any = None, metric: Metric = "rows", net_lr: float = 0.01, net_batch: int = 256,
-    together: bool | None = None, **shared: Unpack[Shared],
-) -> Synthetic:  # fmt: skip
+    images: Any,
+    labels: Any,
+    *,
+    per_class: int,
+    build: Callable[[], nn.Module],
+    generator: torch.Generator,
+    iterations: int = 1000,
+    outer: int | None = None,
+    inner: int | None = None,
+    real_batch: int = 256,
+    lr: float = 0.1,
+    init: str = "noise",
+    augment: Augmentation | str | None = None,
+    metric: GradientMetric = "rows",
+    net_lr: float = 0.01,
+    net_batch: int = 256,
+    together: bool | None = None,
+    **shared: Unpack[SharedKeywords],
+) -> Synthetic:
     """Learn images whose gradient matches that of the real ones, step by step along a training on the images.
 
     Returns:
         `Synthetic` of classes * per_class images, class by class.
 
     References:
-        Zhao et al. 2021, arXiv 2006.05929; condense.md 1.4.
+        Zhao et al. 2021, arXiv 2006.05929.
     """
-    steps, epochs = loops(per_class)
-    networks = TrainedOnSynthetic(outer or steps, epochs if inner is None else inner, net_lr, net_batch)
-    return condensed(
-        images, labels, method="dc", per_class=per_class, build=build, generator=generator, networks=networks,
-        objective=partial(gradient_matching, metric=matched(metric)), iterations=iterations, real_batch=real_batch,
-        lr=lr, init=init, augment=augment, together=together, **shared,
-    )  # fmt: skip
+    return condense_by_gradients(
+        images,
+        labels,
+        build=build,
+        generator=generator,
+        outer=outer,
+        inner=inner,
+        metric=metric,
+        net_lr=net_lr,
+        net_batch=net_batch,
+        options=CondenseOptions(
+            method="dc",
+            per_class=per_class,
+            iterations=iterations,
+            real_batch=real_batch,
+            lr=lr,
+            init=init,
+            augment=augment,
+            together=together,
+            **shared,
+        ),
+    )

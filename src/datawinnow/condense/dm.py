@@ -1,29 +1,29 @@
-"""DM: images whose mean features are those of the real ones, in networks that nobody trained."""
+"""DM: images whose mean features match those of the real ones, in random networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from datawinnow.condense._augment import SIAMESE
-from datawinnow.condense._loop import condensed
-from datawinnow.condense._networks import Fresh
-from datawinnow.condense._settings import dm_lr
-from datawinnow.condense._shared import Shared, condenser
-from datawinnow.condense._start import count_classes
-from datawinnow.condense._step import Step
+from datawinnow.condense._augment import SIAMESE, Augmentation
+from datawinnow.condense._loop import condense_images
+from datawinnow.condense._matching import MatchingStep
+from datawinnow.condense._networks import FreshNetworks
+from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense._published_settings import dm_lr
+from datawinnow.core import check
 from datawinnow.core.synthetic import Synthetic
 
 
-def distribution_matching(step: Step) -> Iterator[Tensor]:
+def distribution_matching(step: MatchingStep) -> Iterator[Tensor]:
     """``sum over classes c of || mean over B_c of psi(A(x)) - mean over S_c of psi(A(s)) ||^2``; psi: the features."""
-    real = step.real_means()
-    for classes in step.groups():
-        own = step.own(classes)
-        yield (real[classes] - own.means(own.seen.features)).square().sum()
+    real = step.real_class_means()
+    for classes in step.class_groups():
+        synthetic = step.synthetic_output(classes)
+        yield (real[classes] - synthetic.class_means(synthetic.output.features)).square().sum()
 
 
 @condenser(
@@ -32,24 +32,46 @@ def distribution_matching(step: Step) -> Iterator[Tensor]:
     cost="time O(iterations * classes * (real_batch + per_class)) passes, memory O(n + classes * per_class)",
 )
 def dm(
-    images: Any, labels: Any, *, per_class: int, build: Any, generator: torch.Generator, iterations: int = 20_000,
-    real_batch: int = 256, lr: float | None = None, init: str = "real", augment: Any = SIAMESE,
-    **shared: Unpack[Shared],
-) -> Synthetic:  # fmt: skip
+    images: Any,
+    labels: Any,
+    *,
+    per_class: int,
+    build: Callable[[], nn.Module],
+    generator: torch.Generator,
+    iterations: int = 20_000,
+    real_batch: int = 256,
+    lr: float | None = None,
+    init: str = "real",
+    augment: Augmentation | str | None = SIAMESE,
+    **shared: Unpack[SharedKeywords],
+) -> Synthetic:
     """Learn images whose mean features match those of the real ones, in a fresh random network each iteration.
 
-    No network is trained and no gradient differentiated again, so it is the cheapest of the five; where in doubt, begin
-    here. Large networks want a smaller ``lr`` (0.1 or 0.01), or images learned with a ConvNet.
+    It trains no network and takes no second derivative, so it is the cheapest of the five methods and the one to try
+    first. Large networks need a smaller ``lr`` (0.1 or 0.01), or images learned with a ConvNet.
 
     Returns:
         `Synthetic` of classes * per_class images, class by class.
 
     References:
-        Zhao and Bilen 2023, arXiv 2110.04181; condense.md 1.6.
+        Zhao and Bilen 2023, arXiv 2110.04181.
     """
-    lr = dm_lr(per_class, count_classes(labels)) if lr is None else lr
-    return condensed(
-        images, labels, method="dm", per_class=per_class, build=build, generator=generator, networks=Fresh(),
-        objective=distribution_matching, iterations=iterations, real_batch=real_batch, lr=lr, init=init,
-        augment=augment, **shared,
-    )  # fmt: skip
+    classes = int(check.labels("labels", labels).max()) + 1
+    return condense_images(
+        images,
+        labels,
+        build=build,
+        generator=generator,
+        networks=FreshNetworks(),
+        objective=distribution_matching,
+        options=CondenseOptions(
+            method="dm",
+            per_class=per_class,
+            iterations=iterations,
+            real_batch=real_batch,
+            lr=dm_lr(per_class, classes) if lr is None else lr,
+            init=init,
+            augment=augment,
+            **shared,
+        ),
+    )

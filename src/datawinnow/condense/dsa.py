@@ -1,19 +1,17 @@
-"""DSA: DC with one and the same random transform of the real and the synthetic images of a class."""
+"""DSA: DC with the same random transform of the real and the synthetic images of a class."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import torch
+from torch import nn
 
-from datawinnow.condense._augment import SIAMESE
-from datawinnow.condense._gradients import Metric, matched
-from datawinnow.condense._loop import condensed
-from datawinnow.condense._networks import TrainedOnSynthetic
-from datawinnow.condense._settings import loops
-from datawinnow.condense._shared import Shared, condenser
-from datawinnow.condense.dc import gradient_matching
+from datawinnow.condense._augment import SIAMESE, Augmentation
+from datawinnow.condense._gradients import GradientMetric
+from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense.dc import condense_by_gradients
 from datawinnow.core.synthetic import Synthetic
 
 
@@ -23,11 +21,25 @@ from datawinnow.core.synthetic import Synthetic
     cost="time O(iterations * outer * classes * (real_batch + inner * per_class)) passes, memory O(n + weights)",
 )
 def dsa(
-    images: Any, labels: Any, *, per_class: int, build: Any, generator: torch.Generator, iterations: int = 1000,
-    outer: int | None = None, inner: int | None = None, real_batch: int = 256, lr: float = 0.1, init: str = "real",
-    augment: Any = SIAMESE, metric: Metric = "rows", net_lr: float = 0.01, net_batch: int = 256,
-    together: bool | None = None, **shared: Unpack[Shared],
-) -> Synthetic:  # fmt: skip
+    images: Any,
+    labels: Any,
+    *,
+    per_class: int,
+    build: Callable[[], nn.Module],
+    generator: torch.Generator,
+    iterations: int = 1000,
+    outer: int | None = None,
+    inner: int | None = None,
+    real_batch: int = 256,
+    lr: float = 0.1,
+    init: str = "real",
+    augment: Augmentation | str | None = SIAMESE,
+    metric: GradientMetric = "rows",
+    net_lr: float = 0.01,
+    net_batch: int = 256,
+    together: bool | None = None,
+    **shared: Unpack[SharedKeywords],
+) -> Synthetic:
     """Learn images whose gradient matches that of the real ones when both are transformed alike.
 
     ``sum over classes c of D(grad CE(A_w(S_c); theta), grad CE(A_w(B_c); theta))`` with w drawn for every class and
@@ -37,12 +49,27 @@ def dsa(
         `Synthetic` of classes * per_class images, class by class.
 
     References:
-        Zhao and Bilen 2021, arXiv 2102.08259; condense.md 1.5.
+        Zhao and Bilen 2021, arXiv 2102.08259.
     """
-    steps, epochs = loops(per_class)
-    networks = TrainedOnSynthetic(outer or steps, epochs if inner is None else inner, net_lr, net_batch)
-    return condensed(
-        images, labels, method="dsa", per_class=per_class, build=build, generator=generator, networks=networks,
-        objective=partial(gradient_matching, metric=matched(metric)), iterations=iterations, real_batch=real_batch,
-        lr=lr, init=init, augment=augment, together=together, **shared,
-    )  # fmt: skip
+    return condense_by_gradients(
+        images,
+        labels,
+        build=build,
+        generator=generator,
+        outer=outer,
+        inner=inner,
+        metric=metric,
+        net_lr=net_lr,
+        net_batch=net_batch,
+        options=CondenseOptions(
+            method="dsa",
+            per_class=per_class,
+            iterations=iterations,
+            real_batch=real_batch,
+            lr=lr,
+            init=init,
+            augment=augment,
+            together=together,
+            **shared,
+        ),
+    )

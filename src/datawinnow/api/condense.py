@@ -1,0 +1,232 @@
+"""`condense`: from a dataset to a few synthetic images of every class, in a run folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datawinnow.core.duration import duration
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from datawinnow.condense import Augmentation, Judging, Synthetic
+
+RUNS = Path("runs")
+RESERVED_OPTIONS = (
+    *("per_class", "build", "generator", "iterations", "augment", "device", "mean", "std", "classes", "checkpoint"),
+    *("on_iteration", "progress"),
+)
+"""Options of condensers that are parameters of `condense`, or set by it."""
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """The result of `condense`.
+
+    Attributes:
+        synthetic: the learned images.
+        metadata: the content of ``run.json``: options, accuracies of the judging networks, cost.
+        path: the run folder; None if it was temporary.
+        page: the HTML page; None without one.
+    """
+
+    synthetic: Synthetic
+    metadata: dict[str, Any]
+    path: Path | None
+    page: Path | None
+
+
+def condense(
+    train: Any,
+    *,
+    test: Any = None,
+    method: str | Callable[..., Synthetic] = "dm",
+    per_class: int = 10,
+    iterations: int | None = None,
+    augment: Augmentation | str | None = "auto",
+    options: Mapping[str, Any] | None = None,
+    model: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    judging: Judging | None = None,
+    seed: int = 0,
+    load: Mapping[str, Any] | None = None,
+    run: Path | str | None = None,
+    report: bool = False,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Condensed:
+    """Learn a few images of every class on which a network can be trained instead of all the data.
+
+    A run that was stopped resumes from its last checkpoint and ends in the same images. The result is judged on
+    held-out data, compared with as many random real images; nothing is chosen by that.
+
+    Args:
+        train: `Examples` of images in memory, as `datawinnow.load` returns them.
+        test: held-out `Examples`; without them nothing is judged.
+        method: dc, dsa, dm, cafe or idm.
+        per_class: synthetic images of every class.
+        iterations: outer iterations; by default the paper's (dc and dsa 1,000, cafe 2,000, dm and idm 20,000).
+        augment: augmentation in matching and judging: an `Augmentation`, a strategy such as
+            ``"color_crop_cutout_flip_scale_rotate"``, or None (``"none"``). ``"auto"`` is the paper's, without flip
+            where the data are not mirrored in training.
+        options: other options of the method, such as ``{"real_batch": 64}``.
+        model: network; by default the papers' ConvNet, as deep as the images allow.
+        model_options: options of the network.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        judging: networks and epochs that judge the result; by default `Judging()`.
+        seed: seed of all draws.
+        load: how ``train`` was loaded, for the record.
+        run: run folder to write; by default a temporary one.
+        report: write ``report.html`` into the run folder.
+        progress: called as ``progress(stage, done, total)``.
+        log: called with the network, the augmentation and an estimate of the cost.
+
+    Returns:
+        The images, the record of the run, and where they are.
+
+    Raises:
+        ArgumentError: an unknown method, model or option, one out of range, or data that are no images in memory.
+        DivergedError: the loss is not finite; it holds the last finite images.
+        RunError: ``run`` holds another run.
+    """
+    from datawinnow import report as pages
+    from datawinnow.condense import METHODS, Judging, Synthetic
+    from datawinnow.condense._augment import to_augmentation
+    from datawinnow.condense._run_folder import SYNTHETIC_FILE, condense_into_folder, images_of
+    from datawinnow.core.card import card_of, resolve
+
+    condenser = resolve(method, METHODS, kind="condenser")
+    card, options, judging = card_of(condenser), dict(options or {}), judging or Judging()
+    for name in options:
+        if name in RESERVED_OPTIONS:
+            raise ArgumentError(f"options has {name!r}, which is a parameter of its own or set by the run")
+    images_of(train)
+    if report and run is None:
+        raise ArgumentError("report=True needs a run folder: give run=")
+    if iterations is None:
+        iterations = int(card.options["iterations"])
+    model_name, model_kwargs = _resolve_network(train, model, model_options)
+    network = ", ".join([model_name, *(f"{name}={value}" for name, value in model_kwargs.items())])
+    build = _builder(train, model_name, model_kwargs)
+    if augment != "auto":
+        augmentation = None if augment == "none" else to_augmentation(augment)
+    else:
+        augmentation = card.options["augment"]
+        mirrored = train.augment is not None and train.augment.flip
+        if augmentation is not None and not mirrored:
+            augmentation = augmentation.without("flip")
+            if log is not None:
+                log("augmentation: all but flip, since these data are not mirrored in training")
+    if log is not None:
+        log(f"network: {network}")
+    with ExitStack() as scratch:
+        if run is None:
+            path = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
+        else:
+            path = Path(run)
+        if log is not None and not (path / SYNTHETIC_FILE).exists():
+            kwargs = {**options, "per_class": per_class, "build": build, "augment": augmentation, "device": device}
+            log(_describe_cost(condenser, train, test, seed, iterations, judging, kwargs))
+        metadata = condense_into_folder(
+            train,
+            test,
+            path,
+            method=condenser,
+            per_class=per_class,
+            build=build,
+            network=network,
+            seed=seed,
+            iterations=iterations,
+            augment=augmentation,
+            device=device,
+            options=options,
+            judging=judging,
+            load=load or {},
+            progress=progress,
+        )
+        synthetic = Synthetic.load(path / SYNTHETIC_FILE)
+        page = pages.write(path) if report else None
+    return Condensed(synthetic, metadata, None if run is None else path, page)
+
+
+def _resolve_network(train: Any, model: str | None, options: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Name and options of the network: by default a ConvNet whose last map has about 4 x 4 pixels."""
+    if model is not None:
+        return model, dict(options or {})
+    side = min(train.shape[1:])
+    depth = max(1, min(side.bit_length() - 1, max(2, side.bit_length() - 3)))
+    return "convnet", {"depth": depth, **(options or {})}
+
+
+def _builder(train: Any, name: str, options: Mapping[str, Any]) -> Callable[[], nn.Module]:
+    """A function that builds a fresh network, tried once without memory, so that wrong options raise at once."""
+    import torch
+
+    from datawinnow.models import build as build_model
+
+    def build() -> nn.Module:
+        return build_model(name, shape=train.shape, classes=len(train.classes), **options)
+
+    with torch.random.fork_rng(), torch.device("meta"):
+        build()
+    return build
+
+
+def _describe_cost(
+    method: Callable[..., Synthetic],
+    train: Any,
+    test: Any,
+    seed: int,
+    iterations: int,
+    judging: Judging,
+    options: Mapping[str, Any],
+) -> str:
+    """A sentence on the time and memory that a condensation needs."""
+    import torch
+
+    from datawinnow.condense import evaluate
+    from datawinnow.condense._cost import estimate_condensation
+    from datawinnow.core.card import card_of
+
+    def judge(synthetic: Synthetic, epochs: int) -> None:
+        evaluate(
+            synthetic,
+            test.x[:1],
+            test.labels[:1],
+            build=options["build"],
+            generator=torch.Generator(),
+            networks=1,
+            epochs=epochs,
+            augment=options["augment"],
+            device=options["device"],
+        )
+
+    networks = 0 if test is None else judging.num_networks
+    cost = estimate_condensation(
+        method,
+        train.x,
+        train.labels,
+        seed=seed,
+        iterations=iterations,
+        options={**options, "mean": train.mean or None, "std": train.std or None},
+        judge=judge,
+        judge_epochs=judging.epochs_for(card_of(method).key, options["augment"]) * networks,
+    )
+    text = (
+        f"estimate: {iterations:,} iterations of {duration(cost.seconds_per_iteration)} take about "
+        f"{duration(cost.seconds, rough=True)}, and {cost.memory / 1e9:.1f} GB of memory"
+    )
+    if networks:
+        text += (
+            f"; judging by {networks} networks about {duration(cost.judging_seconds, rough=True)} (networks=0, or "
+            "--networks 0, skips it)"
+        )
+    return text

@@ -1,0 +1,284 @@
+"""A condensation as a run folder: resumable, judged on held-out data, with the files of a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datawinnow.condense._augment import Augmentation
+from datawinnow.condense._evaluate import evaluate
+from datawinnow.condense._projection import feature_projection
+from datawinnow.condense._real_sets import real_set
+from datawinnow.core import check, provenance
+from datawinnow.core.card import card_of
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.files import read_json, write_json
+from datawinnow.core.progress import Progress
+from datawinnow.core.rng import stream
+from datawinnow.core.synthetic import Synthetic
+
+SYNTHETIC_FILE = "synthetic.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+CURVE_FILE, RUN_FILE, PROJECTION_FILE = "curve.json", "run.json", "projection.json"
+JUDGING_EPOCHS_WITHOUT_AUGMENTATION = {"dc": 300, "cafe": 600}
+JUDGING_EPOCHS = 1000
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How the states of a condensation are judged on held-out data. It chooses nothing.
+
+    Args:
+        networks: fresh networks trained on the result, and on as many random real images; 0 to judge nothing.
+        watched: networks that judge each snapshot before the last.
+        snapshots: number of states kept and judged, the first and the last included; at least 2.
+        epochs: epochs of a judging network; by default the papers', 1,000 with augmentation, else 300 (CAFE 600).
+
+    Raises:
+        ArgumentError: a number out of range.
+    """
+
+    networks: int = 5
+    watched: int = 1
+    snapshots: int = 4
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        check.number("networks", self.networks, 0, 100_000, integer=True)
+        check.number("watched", self.watched, 0, 100_000, integer=True)
+        check.number("snapshots", self.snapshots, 2, 100_000, integer=True)
+        if self.epochs is not None:
+            check.number("judge_epochs", self.epochs, 1, 100_000, integer=True)
+
+    def epochs_for(self, method: str, augment: Augmentation | None) -> int:
+        """Epochs of a judging network for a method by key."""
+        if self.epochs is not None:
+            return self.epochs
+        return (
+            JUDGING_EPOCHS if augment is not None else JUDGING_EPOCHS_WITHOUT_AUGMENTATION.get(method, JUDGING_EPOCHS)
+        )
+
+    @property
+    def num_networks(self) -> int:
+        """Number of networks trained in all."""
+        return 2 * self.networks + self.watched * (self.snapshots - 1) if self.networks else 0
+
+
+def condense_into_folder(
+    train: Any,
+    test: Any,
+    path: Path,
+    *,
+    method: Callable[..., Synthetic],
+    per_class: int,
+    build: Callable[[], nn.Module],
+    network: str,
+    seed: int,
+    iterations: int,
+    augment: Augmentation | None,
+    device: str,
+    options: Mapping[str, Any],
+    judging: Judging,
+    load: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Condense ``train`` in the folder ``path``; a stopped run resumes and ends in the same images.
+
+    Args:
+        train: `Examples` of images in memory.
+        test: held-out `Examples`; None to judge nothing.
+        path: the run folder.
+        method: a condenser.
+        per_class: images of every class.
+        build: builds a fresh network.
+        network: its name and options, for the record.
+        seed: seed of all draws.
+        iterations: iterations of the condenser.
+        augment: augmentation of matching and judging.
+        device: of matching.
+        options: other options of the condenser.
+        judging: how the result is judged.
+        load: how the data were loaded, for the record.
+        progress: called as ``progress(stage, done, total)``.
+
+    Returns:
+        The content of ``run.json``.
+
+    Raises:
+        ArgumentError: data that are no images in memory, or an option out of range.
+        RunError: ``path`` holds another run.
+    """
+    x = images_of(train)
+    card = card_of(method)
+    epochs = judging.epochs_for(card.key, augment)
+    recorded_options = {
+        "method": card.key,
+        "per_class": per_class,
+        "iterations": iterations,
+        "seed": seed,
+        "network": network,
+        "load": dict(load),
+        **{name: _to_plain(value) for name, value in options.items()},
+        "augment": _to_plain(augment),
+        "device": device,
+    }
+    metadata: dict[str, Any] = {
+        "verb": "condense",
+        "name": f"{train.name}, {per_class} a class by {card.name}",
+        "dataset": {
+            "name": train.name,
+            "n": len(train),
+            "shape": list(train.shape),
+            "classes": list(train.classes),
+            "fingerprint": train.fingerprint,
+            "notes": list(train.notes),
+        },
+        "options": recorded_options,
+        "judged": {
+            **asdict(judging),
+            "epochs": epochs,
+            "augment": _to_plain(augment),
+            "test": 0 if test is None else len(test),
+        },
+    }
+    if _open_folder(path, metadata) and (path / SYNTHETIC_FILE).exists():
+        return read_json(path / RUN_FILE)
+    curve = path / CURVE_FILE
+    rows: list[dict[str, Any]] = read_json(curve)["rows"] if curve.exists() else []
+    write_json(curve, {"rows": rows})
+
+    def judge(synthetic: Synthetic, name: str, iteration: int | None, networks: int) -> None:
+        # a set that was judged before a kill is not judged again
+        if test is None or not networks or any(row["set"] == name for row in rows):
+            return
+        result = evaluate(
+            synthetic,
+            test.x,
+            test.labels,
+            build=build,
+            generator=stream(seed, "judge", name),
+            networks=networks,
+            epochs=epochs,
+            augment=augment,
+            progress=progress,
+        )
+        accuracies = list(result.accuracies)
+        rows.append({"set": name, "iteration": iteration, "accuracies": accuracies, "seconds": result.seconds})
+        write_json(curve, {"rows": rows})
+
+    snapshots = path / "snapshots"
+    snapshot_iterations = {round(i * iterations / (judging.snapshots - 1)) for i in range(judging.snapshots)}
+
+    def on_iteration(done: int, _loss: float | None, synthetic: Callable[[], Synthetic]) -> None:
+        if done in snapshot_iterations and not (snapshots / f"{done:07}.png").exists():
+            snapshot = synthetic()
+            snapshot.save(snapshots / f"{done:07}.safetensors")
+            networks = judging.networks if done == iterations else judging.watched
+            judge(snapshot, f"iteration {done}", done, networks if judging.networks else 0)
+            columns = 10 if per_class == 1 else None
+            # the PNG is written last: it marks the snapshot as judged
+            scale = max(1, 32 // snapshot.images.shape[-1])
+            snapshot.save_grid(snapshots / f"{done:07}.png", columns, scale=scale)
+
+    synthetic = method(
+        x,
+        train.labels,
+        per_class=per_class,
+        build=build,
+        generator=stream(seed, "condense"),
+        iterations=iterations,
+        mean=train.mean or None,
+        std=train.std or None,
+        classes=train.classes,
+        augment=augment,
+        device=device,
+        on_iteration=on_iteration,
+        checkpoint=path / CHECKPOINT_FILE,
+        progress=progress,
+        **options,
+    )
+    synthetic.save(path / SYNTHETIC_FILE)
+    if judging.networks and test is not None:
+        random = real_set(
+            "random",
+            x,
+            train.labels,
+            per_class=per_class,
+            build=build,
+            generator=stream(seed, "random"),
+            mean=train.mean or None,
+            std=train.std or None,
+            classes=train.classes,
+        )
+        judge(random, "random", None, judging.networks)
+    if not (path / PROJECTION_FILE).exists():
+        write_json(path / PROJECTION_FILE, feature_projection(synthetic, x, train.labels, build=build, seed=seed))
+    metadata |= {
+        "cost": {name: synthetic.about[name] for name in ("seconds", "images_seen", "memory")},
+        "status": {"condense": "done"},
+        "result": {"outside": synthetic.outside, "curve": rows},
+        "created": provenance.now(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "device": synthetic.about["device"],
+        "threads": torch.get_num_threads(),
+        "seed": synthetic.about["seed"],
+    }
+    write_json(path / RUN_FILE, metadata)
+    (path / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return read_json(path / RUN_FILE)
+
+
+def _open_folder(path: Path, metadata: Mapping[str, Any]) -> bool:
+    """Write ``run.json``, or compare it with ``metadata``; returns whether the run is done.
+
+    Raises:
+        RunError: ``path`` holds another run.
+    """
+    if not (path / RUN_FILE).exists():
+        write_json(path / RUN_FILE, {**metadata, "status": {"condense": "unfinished"}, "cost": {}})
+        return False
+    saved, current = read_json(path / RUN_FILE), json.loads(json.dumps(metadata, default=str))
+    if saved.get("verb") != "condense":
+        raise RunError(f"{path} holds a run of another kind: use another folder (--run)")
+    for section in ("dataset", "options", "judged"):
+        before, now = saved.get(section) or {}, current[section]
+        for key in sorted({*before, *now} - {"notes"}):
+            if before.get(key) != now.get(key):
+                raise RunError(
+                    f"{path} was begun with {key}={before.get(key)!r}, now it is {now.get(key)!r}: use another folder "
+                    "(--run), or the same options as before"
+                )
+    return bool(saved.get("status", {}).get("condense") == "done")
+
+
+def images_of(train: Any) -> torch.Tensor:
+    """The (n, channels, height, width) images of a dataset.
+
+    Raises:
+        ArgumentError: examples that are no images, or images that are not in memory.
+    """
+    x = getattr(train, "x", None)
+    if not isinstance(x, torch.Tensor):
+        raise ArgumentError(
+            f"{train.name} does not fit into memory, and condensing draws from all of it: load fewer examples "
+            "(--limit), or smaller images (--size)"
+        )
+    if x.ndim != 4:
+        raise ArgumentError(f"condensing needs images, but an example of {train.name} has shape {tuple(x.shape[1:])}")
+    return x
+
+
+def _to_plain(value: Any) -> Any:
+    """``value`` as JSON holds it; `repr` of anything else."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_to_plain(item) for item in value]
+    return repr(value)
