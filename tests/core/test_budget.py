@@ -42,8 +42,8 @@ def test_budget_of_nothing():
 
 def test_check_budget():
     assert check_budget(3, 3) == 3
-    with pytest.raises(ArgumentError, match="between 1 and the 3 images there are, got 4"):
-        check_budget(4, 3, what="images")
+    with pytest.raises(ArgumentError, match="between 1 and the 3 images, got 4"):
+        check_budget(4, 3, items="images")
     with pytest.raises(ArgumentError, match=r"must be an integer number of examples, got 0\.5.*budget_of"):
         check_budget(0.5, 3)
 
@@ -60,7 +60,7 @@ def splits(draw):
 @given(splits())
 def test_shares_sum_and_respect_caps(split):
     total, weights, most = split
-    parts = shares(total, weights, most=most)
+    parts = shares(total, weights, limits=most)
     assert sum(parts) == total
     assert all(0 <= p <= m for p, m in zip(parts, most, strict=True))
     assert all(p == 0 for p, w in zip(parts, weights, strict=True) if w == 0)
@@ -80,7 +80,7 @@ def test_shares_are_within_one_of_exact_by_largest_remainders(total, weights):
 
 def test_shares_by_hand():
     assert shares(10, [1, 1, 1]) == [4, 3, 3]
-    assert shares(10, [8, 1, 1], most=[2, 9, 9]) == [2, 4, 4]
+    assert shares(10, [8, 1, 1], limits=[2, 9, 9]) == [2, 4, 4]
     assert shares(0, [1, 2]) == [0, 0]
 
 
@@ -89,5 +89,5 @@ def test_shares_refuse_what_cannot_be():
         shares(3, [0, 0])
     with pytest.raises(ArgumentError, match="weights must be non-negative"):
         shares(3, [1, -1])
-    with pytest.raises(ArgumentError, match=r"cannot split 5 into parts that hold at most \[2, 2\]"):
-        shares(5, [1, 1], most=[2, 2])
+    with pytest.raises(ArgumentError, match=r"cannot split 5 into shares of at most \[2, 2\]"):
+        shares(5, [1, 1], limits=[2, 2])

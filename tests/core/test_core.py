@@ -11,7 +11,7 @@ from datawinnow.core.arrays import RECORDED, TABLE, take
 from datawinnow.core.card import card, card_of, check_options, collect, resolve
 from datawinnow.core.epochs import blocks, mean_over_epochs
 from datawinnow.core.errors import ArgumentError, CapacityError, DatawinnowError, MissingArrayError
-from datawinnow.core.reason import SENTENCES, Reason
+from datawinnow.core.reason import REASON_SENTENCES, Reason
 from datawinnow.core.rng import derive, forked, stream
 from datawinnow.core.selection import Selection
 
@@ -38,7 +38,7 @@ def ids(*values):
         (ids(1), ONE * math.nan, None, "weight must be finite and at least 0"),
         (ids(1), -ONE, None, "weight must be finite and at least 0"),
         (ids(1), ONE, torch.zeros(4), r"reason must be int8 of shape \(n,\), got torch\.float32"),
-        (ids(4), ONE, torch.zeros(4, dtype=torch.int8), "index has id 4, but reason is about 4 examples"),
+        (ids(4), ONE, torch.zeros(4, dtype=torch.int8), "index has id 4, but reason has 4 examples"),
     ],
 )
 def test_selection_refuses_what_does_not_fit(index, weight, reason, match):
@@ -58,10 +58,10 @@ def test_selection_of_and_mask():
 
 
 def test_every_reason_has_a_word_and_a_sentence():
-    assert set(SENTENCES) == set(Reason)
+    assert set(REASON_SENTENCES) == set(Reason)
     for reason in Reason:
-        assert reason.kept == SENTENCES[reason].startswith("kept")
-        assert reason.kept != SENTENCES[reason].startswith("dropped")
+        assert reason.kept == REASON_SENTENCES[reason].startswith("kept")
+        assert reason.kept != REASON_SENTENCES[reason].startswith("dropped")
     assert Reason.BELOW_CUT.word == "below_cut"
 
 

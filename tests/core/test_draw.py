@@ -53,7 +53,7 @@ def test_chunks_and_functions_give_the_same_draw(monkeypatch):
     want = gumbel_top_k(log_weight, 1000, 50, stream(0, "draw"))
     got = gumbel_top_k(lambda a, b: log_weight[a:b], 1000, 50, stream(0, "draw"))
     assert torch.equal(got, want)
-    monkeypatch.setattr(draw, "CHUNK", 64)
+    monkeypatch.setattr(draw, "KEYS_PER_CHUNK", 64)
     calls = []
     assert sorted(
         gumbel_top_k(lambda a, b: calls.append((a, b)) or log_weight[a:b], 1000, 1000, stream(0, "draw")).tolist()

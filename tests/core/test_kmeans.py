@@ -149,7 +149,7 @@ def test_the_best_of_a_few_draws_leaves_less_than_one_draw_a_time():
 def test_equal_rows_whose_mean_rounds_stay_together(copies):
     x = torch.tensor([[0.1, 0.3]], dtype=torch.float64).repeat(copies, 1)
     rows = module._Rows(x, False)
-    assert module._part(rows, None).square > 0, "the mean of these copies rounds"
+    assert module._subset(rows, None).square > 0, "the mean of these copies rounds"
     torch.testing.assert_close(module._principal(rows, 3), x[:3])
     centres, assignment, _ = kmeans(x, 3)
     assert assignment.unique().numel() == 1
@@ -167,7 +167,7 @@ def test_small_chunks_give_the_same(monkeypatch):
         sizes.append(len(part))
         return part
 
-    monkeypatch.setattr(module, "ENTRIES", 64 * 30)
+    monkeypatch.setattr(module, "CHUNK_ENTRIES", 64 * 30)
     monkeypatch.setattr(module._Rows, "take", watched)
     chunked = kmeans(x, 11)
     assert max(sizes) <= 30

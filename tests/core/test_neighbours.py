@@ -7,7 +7,7 @@ import torch
 
 from datawinnow.core import neighbours
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.neighbours import centred, knn, sq_distances, squared_norms, symmetric, unit_rows
+from datawinnow.core.neighbours import centred, knn, sq_distances, squared_norms, symmetric_graph, unit_rows
 from datawinnow.core.rng import stream
 from tests.reference import geometry as literal
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused(x, k, options, words):
 
 
 def test_no_block_is_larger_than_said(monkeypatch):
-    monkeypatch.setattr(neighbours, "BLOCK", 1 << 12)
+    monkeypatch.setattr(neighbours, "BLOCK_ENTRIES", 1 << 12)
     sizes = []
     product = torch.addmm
 
@@ -152,7 +152,7 @@ def test_unit_rows_have_norm_one_whatever_their_size():
 def test_the_graph_has_every_edge_once_in_each_direction():
     x = points(60, 3)
     ids, distances = knn(x, 4)
-    graph = symmetric(ids, distances)
+    graph = symmetric_graph(ids, distances)
     joined = torch.zeros(60, 60, dtype=torch.bool)
     joined[torch.arange(60)[:, None], ids] = True
     joined |= joined.T.clone()

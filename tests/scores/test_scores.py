@@ -186,7 +186,7 @@ def test_an_answer_does_not_depend_on_the_block_or_thread_it_falls_in(name, thre
 def test_every_column_is_worked_on_once(monkeypatch, n, threads):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     done = []
-    walks.shared_out(n, 10, lambda first, last: done.append((first, last)))
+    walks.parallel_columns(n, 10, lambda first, last: done.append((first, last)))
     assert len(done) <= threads
     assert sorted(i for first, last in done for i in range(first, last)) == list(range(n))
 
@@ -198,7 +198,7 @@ def test_the_error_of_the_lowest_columns_is_raised(monkeypatch):
         raise ArgumentError(f"columns {first} to {last}")
 
     with pytest.raises(ArgumentError, match="columns 0 to 10"):
-        walks.shared_out(30, 10, work)
+        walks.parallel_columns(30, 10, work)
 
 
 @pytest.mark.parametrize("name", ["dual", "dyn_unc"])

@@ -66,7 +66,7 @@ def test_it_states_its_capacity():
     assert at.value.capacity == 6
     with pytest.raises(CapacityError, match="at most 0 of 8"):
         select.drop_tail(select.top, by="aum", fraction=1.0)(torch.rand(8), aum=torch.rand(8), budget=1)
-    with pytest.raises(ArgumentError, match="budget must be between 1 and the 8 examples there are, got 9"):
+    with pytest.raises(ArgumentError, match="budget must be between 1 and the 8 examples, got 9"):
         careful(torch.rand(8), aum=torch.rand(8), budget=9)
 
 

@@ -146,7 +146,7 @@ def test_it_refuses_what_it_cannot_use():
     unique = select.deduplicated(select.top, threshold=0.1)
     with pytest.raises(ArgumentError, match=r"features must have shape \(n, d\), got \(3,\)"):
         unique([1.0, 2, 3], features=[1.0, 2, 3], budget=1)
-    with pytest.raises(ArgumentError, match="budget must be between 1 and the 2 examples there are, got 3"):
+    with pytest.raises(ArgumentError, match="budget must be between 1 and the 2 examples, got 3"):
         unique([1.0, 2], features=[[1.0], [2.0]], budget=3)
     with pytest.raises(ArgumentError, match="deduplicated would take features="):
         select.deduplicated(unique, threshold=0.1)

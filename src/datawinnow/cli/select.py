@@ -73,11 +73,11 @@ def kept_line(file: Path) -> str:
 
 def reasons(file: Path) -> list[tuple[str, str]]:
     """How many examples are in and out for which reason."""
-    from datawinnow.core.reason import SENTENCES, Reason
+    from datawinnow.core.reason import REASON_SENTENCES, Reason
     from datawinnow.runs.selection_file import read_selection
 
     selection, _ = read_selection(file)
     if selection.reason is None:
         return []
     counts = selection.reason.long().bincount(minlength=128).tolist()
-    return [("why", f"{counts[code]:,} {SENTENCES[code]}") for code in Reason if counts[code]]
+    return [("why", f"{counts[code]:,} {REASON_SENTENCES[code]}") for code in Reason if counts[code]]

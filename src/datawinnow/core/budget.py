@@ -1,4 +1,4 @@
-"""From a fraction that users say to whole numbers of examples that methods take."""
+"""Budgets: the fraction kept as a number of examples, and its split among classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datawinnow.core.errors import ArgumentError
 
 
 def budget_of(keep: float, n: int) -> int:
-    """The number of examples kept out of ``n`` when the fraction ``keep`` is **kept**.
+    """Number of examples kept of ``n``; ``keep`` is the fraction **kept**.
 
     Args:
         keep: fraction kept, in (0, 1].
@@ -34,11 +34,16 @@ def budget_of(keep: float, n: int) -> int:
     return min(n, max(1, math.floor(keep * n + 0.5 + 1e-9)))
 
 
-def check_budget(budget: int, n: int, *, what: str = "examples") -> int:
-    """``budget`` as an int, if ``1 <= budget <= n``.
+def check_budget(budget: int, n: int, *, items: str = "examples") -> int:
+    """Return ``budget`` if it is an integer with ``1 <= budget <= n``.
+
+    Args:
+        budget: number to keep.
+        n: number to choose from.
+        items: what is counted, for the error.
 
     Raises:
-        ArgumentError: not an integer, below 1, or more than there are.
+        ArgumentError: it is not.
     """
     if isinstance(budget, bool) or not isinstance(budget, int):
         raise ArgumentError(
@@ -46,51 +51,50 @@ def check_budget(budget: int, n: int, *, what: str = "examples") -> int:
             "datawinnow.core.budget.budget_of(keep, n)"
         )
     if not 1 <= budget <= n:
-        raise ArgumentError(f"budget must be between 1 and the {n} {what} there are, got {budget}")
+        raise ArgumentError(f"budget must be between 1 and the {n} {items}, got {budget}")
     return budget
 
 
-def shares(total: int, weights: Sequence[float], *, most: Sequence[int] | None = None) -> list[int]:
-    """Split ``total`` in proportion to ``weights`` by largest remainders, so that the parts always sum to it.
+def shares(total: int, weights: Sequence[float], *, limits: Sequence[int] | None = None) -> list[int]:
+    """Split ``total`` in proportion to ``weights`` by largest remainders, so that the shares sum to it.
 
     Args:
-        total: what to split.
-        weights: one non-negative weight a part; ties of remainders go to the earlier part.
-        most: the most each part can take (for example the size of a class); what a full part cannot take is split
-            again among the others.
+        total: number to split.
+        weights: one non-negative weight a share; ties of remainders go to the earlier share.
+        limits: upper limit of each share (for example the size of a class); the excess is split among the others.
 
     Returns:
-        One integer a part, summing to ``total``.
+        One integer a share, with sum ``total``.
 
     Raises:
-        ArgumentError: a negative weight, all weights zero, or ``total`` above the sum of ``most``.
+        ArgumentError: a negative weight, all weights zero, or ``total`` above the sum of ``limits``.
 
     >>> shares(10, [1, 1, 1])
     [4, 3, 3]
     """
     if any(w < 0 or not math.isfinite(w) for w in weights) or sum(weights) <= 0:
         raise ArgumentError(f"weights must be non-negative numbers with a positive sum, got {list(weights)!r}")
-    caps = [total] * len(weights) if most is None else list(most)
+    caps = [total] * len(weights) if limits is None else list(limits)
     if total < 0 or total > sum(c for c, w in zip(caps, weights, strict=True) if w > 0):
-        raise ArgumentError(f"cannot split {total} into parts that hold at most {caps}")
-    parts = [0] * len(weights)
+        raise ArgumentError(f"cannot split {total} into shares of at most {caps}")
+    split = [0] * len(weights)
     left = total
     while left:
-        open_ = [i for i, w in enumerate(weights) if w > 0 and parts[i] < caps[i]]
+        open_ = [i for i, w in enumerate(weights) if w > 0 and split[i] < caps[i]]
         scale = sum(weights[i] for i in open_)
         exact = {i: left * weights[i] / scale for i in open_}
-        full = [i for i in open_ if parts[i] + math.floor(exact[i] + 1e-9) >= caps[i]]
-        if full:  # fill these to the brim and split the rest anew
+        full = [i for i in open_ if split[i] + math.floor(exact[i] + 1e-9) >= caps[i]]
+        if full:  # set these to their limits and split the rest among the others
             for i in full:
-                take = caps[i] - parts[i]
-                parts[i] += take
+                take = caps[i] - split[i]
+                split[i] += take
                 left -= take
             continue
         for i in open_:
-            parts[i] += math.floor(exact[i] + 1e-9)
+            split[i] += math.floor(exact[i] + 1e-9)
         rest = left - sum(math.floor(exact[i] + 1e-9) for i in open_)
         order = sorted(open_, key=lambda i: (-(exact[i] - math.floor(exact[i] + 1e-9)), i))
         for i in order[:rest]:
-            parts[i] += 1
+            split[i] += 1
         left = 0
-    return parts
+    return split

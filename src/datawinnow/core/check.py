@@ -1,4 +1,4 @@
-"""Argument checks: an error names the argument, its value and what was allowed."""
+"""Checks of arguments; an error names the argument, its value and what is allowed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Missing = Literal["raise", "skip"]
 
 
 def array(name: str, value: Any, axes: str) -> Tensor:
-    """``value`` as a floating tensor with the named axes, never a copy where a view does.
+    """Return ``value`` as a floating tensor with the named axes, without a copy if possible.
 
     Args:
         name: the argument's name, for the error.
-        value: tensor, numpy array (memory-mapped too) or nested list; half precision is raised to float32.
+        value: tensor, numpy array (also memory-mapped) or nested list; half precision becomes float32.
         axes: comma-separated names of the axes, for example ``"epochs,n"``.
 
     Raises:
-        ArgumentError: not numeric, or another number of axes, or no examples.
+        ArgumentError: not numeric, another number of axes, or an axis of length 0.
     """
     tensor = as_tensor(name, value)
     if tensor.dtype in (torch.float16, torch.bfloat16):
@@ -34,16 +34,16 @@ def array(name: str, value: Any, axes: str) -> Tensor:
 
 
 def rows(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise") -> Tensor:
-    """``value`` as a floating (n, d) tensor, a row an example, without NaN or infinity.
+    """Return ``value`` as a floating (n, d) tensor, a row an example, without NaN or infinity.
 
     Args:
         name: the argument's name, for the error.
         value: tensor, numpy array or nested list.
         axes: names of the two axes.
-        missing: ``"skip"`` lets rows with NaN pass.
+        missing: ``"skip"`` accepts rows with NaN.
 
     Raises:
-        ArgumentError: another shape, or a number that is none, naming the example.
+        ArgumentError: another shape, or NaN or infinity, naming the example.
     """
     tensor = array(name, value, axes)
     finite(name, tensor.T, missing, inner="column")
@@ -79,7 +79,7 @@ def distributions(name: str, value: Any, missing: Missing = "raise") -> Tensor:
 
 
 def bits(name: str, value: Any, axes: str) -> Tensor:
-    """``value`` as a bool tensor with the named axes; numbers must be 0 or 1.
+    """Return ``value`` as a bool tensor with the named axes; numbers must be 0 or 1.
 
     Raises:
         ArgumentError: other values, or another number of axes.
@@ -87,13 +87,13 @@ def bits(name: str, value: Any, axes: str) -> Tensor:
     tensor = as_tensor(name, value)
     if tensor.dtype is not torch.bool:
         if not bool(((tensor == 0) | (tensor == 1)).all()):
-            raise ArgumentError(f"{name} must hold only 0 and 1 (or be bool), got dtype {tensor.dtype} with others")
+            raise ArgumentError(f"{name} must hold only 0 and 1 (or be bool), got others of {tensor.dtype}")
         tensor = tensor.bool()
     return _shaped(name, tensor, axes)
 
 
 def labels(name: str, value: Any, n: int | None = None) -> Tensor:
-    """``value`` as int64 class ids of shape (n,).
+    """Return ``value`` as int64 class ids of shape (n,).
 
     Raises:
         ArgumentError: not integers, negative, or of another length.
@@ -112,20 +112,20 @@ def labels(name: str, value: Any, n: int | None = None) -> Tensor:
 
 
 def finite(name: str, tensor: Tensor, missing: Missing = "raise", *, inner: str = "epoch") -> None:
-    """Refuse NaN and infinity in an array whose last axis is the example.
+    """Raise for NaN or infinity in an array whose last axis is the example.
 
     Args:
         name: the argument's name, for the error.
         tensor: (n,) or (inner, n).
-        missing: ``"skip"`` lets NaN pass.
-        inner: what the other axis is, for the error.
+        missing: ``"skip"`` accepts NaN.
+        inner: name of the other axis, for the error.
 
     Raises:
-        ArgumentError: naming the first such example (and epoch); NaN passes with ``missing="skip"``.
+        ArgumentError: naming the first such example (and epoch).
     """
     if missing not in ("raise", "skip"):
         raise ArgumentError(f'missing must be "raise" or "skip", got {missing!r}')
-    # A finite sum means finite terms: one pass without a mask of the array's size, which matters at 1.28M x 30.
+    # a finite sum has finite terms: one pass and no mask of the array's size, which matters at 1.28M x 30
     if bool(torch.isfinite(tensor.sum())):
         return
     bad = torch.isinf(tensor) if missing == "skip" else ~torch.isfinite(tensor)
@@ -135,20 +135,20 @@ def finite(name: str, tensor: Tensor, missing: Missing = "raise", *, inner: str 
     first = [int(i) for i in torch.nonzero(bad)[0]]
     where = f"example {first[-1]}" + (f" in {inner} {first[0]}" if len(first) == 2 else "")
     kind = str(float(tensor[tuple(first)]))
-    hint = '; an example not seen is NaN: pass missing="skip" to leave such entries out' if kind == "nan" else ""
+    hint = '; examples not seen are NaN: pass missing="skip" to leave such entries out' if kind == "nan" else ""
     raise ArgumentError(f"{name} is {kind} for {where} ({count} such entries){hint}")
 
 
 def probabilities(name: str, tensor: Tensor, first: int = 0) -> None:
-    """Refuse finite values outside [0, 1]: logits passed as probabilities give a plausible, wrong answer.
+    """Raise for values outside [0, 1]: logits passed as probabilities give a plausible but wrong result.
 
     Args:
         name: the argument's name, for the error.
         tensor: (..., n) without NaN.
-        first: id of the first example, where the tensor is a block of a larger one.
+        first: id of the first example, if the tensor is a block of a larger one.
 
     Raises:
-        ArgumentError: naming the first example outside; 1e-3 of slack is left for half precision.
+        ArgumentError: naming the first such example; 1e-3 beyond the interval is accepted, for half precision.
     """
     low, high = torch.aminmax(tensor)
     if float(low) >= -1e-3 and float(high) <= 1.001:
@@ -162,22 +162,22 @@ def probabilities(name: str, tensor: Tensor, first: int = 0) -> None:
 
 
 def same_n(**arrays: Tensor) -> int:
-    """The number of examples (last axis) that all arrays agree on.
+    """Number of examples (last axis) of all arrays.
 
     Raises:
-        ArgumentError: they differ.
+        ArgumentError: the numbers differ.
     """
     sizes = {name: int(a.shape[-1]) for name, a in arrays.items()}
     if len(set(sizes.values())) != 1:
         raise ArgumentError(
-            "these must be about the same examples, but have different numbers of them: "
+            "these arrays must have the same number of examples: "
             + ", ".join(f"{name} has {size}" for name, size in sizes.items())
         )
     return next(iter(sizes.values()))
 
 
 def number(name: str, value: Any, low: float, high: float, *, integer: bool = False) -> Any:
-    """``value`` if it is a number in [low, high] (and whole, if ``integer``).
+    """Return ``value`` if it is a number in [low, high], and an integer if ``integer``.
 
     Raises:
         ArgumentError: it is not.
@@ -190,7 +190,7 @@ def number(name: str, value: Any, low: float, high: float, *, integer: bool = Fa
 
 
 def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    """``value`` if it is one of ``allowed``.
+    """Return ``value`` if it is one of ``allowed``.
 
     Raises:
         ArgumentError: it is not.
@@ -201,10 +201,10 @@ def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
 
 
 def generator(value: Any) -> torch.Generator:
-    """``value`` if it is a CPU `torch.Generator`.
+    """Return ``value`` if it is a `torch.Generator`.
 
     Raises:
-        ArgumentError: it is something else (a seed, a numpy generator).
+        ArgumentError: it is something else, such as a seed or a numpy generator.
     """
     if not isinstance(value, torch.Generator):
         raise ArgumentError(
@@ -215,7 +215,7 @@ def generator(value: Any) -> torch.Generator:
 
 
 def as_tensor(name: str, value: Any) -> Tensor:
-    """``value`` as a detached tensor of whatever dtype it has, never a copy where a view does.
+    """Return ``value`` as a detached tensor of its own dtype, without a copy if possible.
 
     Raises:
         ArgumentError: not numeric.
@@ -226,7 +226,7 @@ def as_tensor(name: str, value: Any) -> Tensor:
         array_ = np.asarray(value)
         if array_.dtype.kind not in "biuf":
             raise TypeError(f"dtype {array_.dtype}")
-        with warnings.catch_warnings():  # torch warns about read-only memory (a memory map); nobody here writes to it
+        with warnings.catch_warnings():  # torch warns of read-only memory, such as a memory map
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(np.ascontiguousarray(array_))
     except (TypeError, ValueError) as error:
@@ -234,12 +234,12 @@ def as_tensor(name: str, value: Any) -> Tensor:
 
 
 def _shaped(name: str, tensor: Tensor, axes: str) -> Tensor:
-    wanted = axes.split(",")
-    shown = "(" + ", ".join(wanted) + ("," if len(wanted) == 1 else "") + ")"
-    if tensor.ndim != len(wanted):
+    names = axes.split(",")
+    shown = "(" + ", ".join(names) + ("," if len(names) == 1 else "") + ")"
+    if tensor.ndim != len(names):
         raise ArgumentError(f"{name} must have shape {shown}, got {tuple(tensor.shape)}")
-    for axis, size in zip(wanted, tensor.shape, strict=True):
+    for axis, size in zip(names, tensor.shape, strict=True):
         if size == 0:
-            what = "examples" if axis == "n" else axis
-            raise ArgumentError(f"{name} holds no {what}: its shape is {tuple(tensor.shape)}")
+            contents = "examples" if axis == "n" else axis
+            raise ArgumentError(f"{name} holds no {contents}: its shape is {tuple(tensor.shape)}")
     return tensor

@@ -20,9 +20,9 @@ from datawinnow.core.errors import ArgumentError
 Mode = Literal["cure", "rademacher"]
 MODES: tuple[Mode, ...] = ("cure", "rademacher")
 STEP: dict[Mode, float] = {"cure": 3.0, "rademacher": 1e-3}
-"""How far from the example the second gradient is taken, in units of the (normalised) input, unless told."""
+"""Default distance from the example at which the second gradient is taken, in units of the (normalised) input."""
 REPEATS: dict[Mode, int] = {"cure": 1, "rademacher": 10}
-"""Directions an example, unless told; the one of CURE is fixed by the gradient."""
+"""Default number of directions an example; CURE's one direction is given by the gradient."""
 
 
 def input_curvature(
@@ -37,25 +37,25 @@ def input_curvature(
     generator: torch.Generator | None = None,
     create_graph: bool = False,
 ) -> Tensor:
-    """How much the gradient of each example's loss changes when the input moves a little.
+    """Change of the gradient of each example's loss for a small step of the input.
 
     With g(x) the gradient of the cross-entropy with respect to x: ``"cure"`` is || g(x + h z) - g(x) ||_2 at
     z = sign(g(x)) / || sign(g(x)) ||_2, one fixed direction; ``"rademacher"`` is the mean over ``repeats`` draws of
     || g(x + h v) - g(x) ||_2, each entry of v being -1 or 1. Neither is divided by h. The loss is summed over the
-    batch, never averaged: a score does not depend on how many others are in the batch.
+    batch, not averaged, so that a score does not depend on the size of the batch.
 
     Args:
-        model: gives logits (b, c) of x. Its mode is left as it is: for a score call ``model.eval()`` before. In
-            training mode batch norm lets the examples of a batch see each other, and also counts the moved ones.
+        model: returns logits (b, c) of x. Its mode is not changed: for a score call ``model.eval()`` before. In
+            training mode batch norm mixes the examples of a batch, and counts the moved ones in its statistics.
         x: (b, ...) floating-point inputs, normalised as in training.
         y: (b,) int64 class ids.
-        h: length of the step (of each entry, for ``"rademacher"``); 3.0 and 1e-3 unless told.
+        h: length of the step (of each entry, for ``"rademacher"``); by default 3.0 and 1e-3.
         mode: ``"cure"`` or ``"rademacher"``.
-        repeats: draws of v; 10 unless told. ``"cure"`` has one direction.
-        square: give the mean of squared norms, as CURE's regulariser does.
-        generator: of v (CPU); the draws of one example follow each other, so that in one order of the examples the
-            size of the batches changes nothing.
-        create_graph: make the answer differentiable with respect to the weights (through both gradients, not through
+        repeats: draws of v; by default 10. ``"cure"`` has one direction.
+        square: return the mean of squared norms, as in CURE's regulariser.
+        generator: of v (CPU); the draws of an example are consecutive, so that the size of the batches changes
+            nothing as long as the order of the examples is the same.
+        create_graph: make the result differentiable with respect to the weights (through both gradients, not through
             z), for training with it.
 
     Returns:
@@ -63,7 +63,7 @@ def input_curvature(
         has curvature zero by ``"cure"``.
 
     Raises:
-        ArgumentError: whole-number inputs, labels that do not fit, an option out of range, no generator for
+        ArgumentError: integer inputs, labels of another shape, an option out of range, no generator for
             ``"rademacher"``, or logits that do not depend on x.
     """
     check.one_of("mode", mode, MODES)
@@ -88,7 +88,7 @@ def input_curvature(
     total = torch.zeros((), dtype=base.dtype, device=base.device)
     for k in range(count):
         change = (_gradient(model, x.detach() + step * directions[:, k], y, create_graph) - base).flatten(1)
-        # the norm's gradient at zero is zero here; that of a square root would be NaN
+        # vector_norm has gradient zero at zero; the square root of a sum of squares would have NaN
         total = total + (change.square().sum(dim=1) if square else torch.linalg.vector_norm(change, dim=1))
     mean: Tensor = total / count
     return mean
@@ -97,7 +97,7 @@ def input_curvature(
 def _signs(gradient: Tensor) -> Tensor:
     signs = gradient.sign()
     length = torch.linalg.vector_norm(signs.flatten(1), dim=1)
-    # of a gradient other than zero the signs' length is at least 1
+    # the signs of a gradient other than zero have length 1 or more, so only zero is clamped
     unit: Tensor = signs / length.clamp_min(1).view(-1, *[1] * (signs.ndim - 1))
     return unit
 
@@ -106,18 +106,18 @@ def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, create_gr
     """(b, ...) gradient of each example's loss with respect to its input."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        logits = model(leaf.clone())  # a model whose first operation is in place may not have the leaf itself
+        logits = model(leaf.clone())  # a clone: a first operation in place is not allowed on a leaf
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ArgumentError(f"the model must give logits of shape ({len(x)}, classes), got {shown}")
         half = logits.dtype in (torch.float16, torch.bfloat16)
         loss = F.cross_entropy(logits.float() if half else logits, y, reduction="sum")
-        found: Tensor | None = None
+        gradient: Tensor | None = None
         if loss.requires_grad:
-            (found,) = torch.autograd.grad(loss, leaf, create_graph=create_graph, allow_unused=True)
-    if found is None:
+            (gradient,) = torch.autograd.grad(loss, leaf, create_graph=create_graph, allow_unused=True)
+    if gradient is None:
         raise ArgumentError(
-            "the model's logits have no gradient with respect to its input: it works without gradients (torch.no_grad, "
-            "detach) or does not use x"
+            "the model's logits have no gradient with respect to its input: it computes without gradients "
+            "(torch.no_grad, detach) or does not use x"
         )
-    return found
+    return gradient

@@ -1,4 +1,4 @@
-"""Weighted draws without replacement, O(n) and in log space."""
+"""Weighted draws without replacement, in O(n) and in log space."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 20
-IMPOSSIBLE = -1e6
-"""Below every key that a positive weight can get: the log of the smallest float64 is -745."""
+KEYS_PER_CHUNK = 1 << 20
+ZERO_WEIGHT_KEY = -1e6
+"""Below the key of any positive weight: the log of the smallest float64 is -745."""
 
 
 def gumbel_top_k(
     log_weight: Tensor | Callable[[int, int], Tensor], n: int, budget: int, generator: torch.Generator
 ) -> Tensor:
-    """Draw ``budget`` of ``n`` ids without replacement, distributed as successive sampling by weight.
+    """Draw ``budget`` of ``n`` ids without replacement, one after the other with probabilities proportional to weight.
 
-    The ids with the ``budget`` largest ``log w + Gumbel(0, 1)`` are a draw without replacement with probabilities
-    proportional to w (static.md 1.3). Keys are float64, since float32 uniforms have only 2^24 values, and made in
-    chunks, so that 100M rows take 0.8 GB.
+    The ids of the ``budget`` largest ``log w + Gumbel(0, 1)`` are such a draw (Kool et al., arXiv 1903.06059). Keys are
+    float64, since float32 uniforms have only 2^24 values, and computed in chunks, so that 100M rows take 0.8 GB.
 
     Args:
-        log_weight: (n,) log of the weights, ``-inf`` for a weight of zero; or a function of (first, last) that gives
-            a chunk of it. Ids of zero weight come last, in random order.
+        log_weight: (n,) log of the weights, ``-inf`` for a weight of zero; or a function of (first, last) that
+            returns that slice. Ids of zero weight come last, in random order.
         n: number of ids.
-        budget: how many to draw.
+        budget: number of ids to draw.
         generator: source of the draw.
 
     Returns:
         (budget,) int64 ids, the largest key first: a smaller budget with the same generator state gives a prefix.
     """
     keys = np.empty(n, dtype=np.float64)
-    for first in range(0, n, CHUNK):
-        last = min(n, first + CHUNK)
-        part = log_weight(first, last) if callable(log_weight) else log_weight[first:last]
+    for first in range(0, n, KEYS_PER_CHUNK):
+        last = min(n, first + KEYS_PER_CHUNK)
+        log_w = log_weight(first, last) if callable(log_weight) else log_weight[first:last]
         # -log(Exponential) is Gumbel; exponential_ never returns 0, so no key is infinite
         noise = torch.empty(last - first, dtype=torch.float64).exponential_(generator=generator).log_().neg_()
-        key = part.to(torch.float64) + noise
-        key = torch.where(torch.isneginf(part), noise + IMPOSSIBLE, key)
+        key = log_w.to(torch.float64) + noise
+        key = torch.where(torch.isneginf(log_w), noise + ZERO_WEIGHT_KEY, key)
         keys[first:last] = key.numpy()
     return largest(torch.from_numpy(keys), budget)
 
@@ -47,7 +46,7 @@ def gumbel_top_k(
 def largest(keys: Tensor, budget: int) -> Tensor:
     """(budget,) int64 ids of the largest keys, largest first; ties go to the smaller id.
 
-    Partitions and sorts only what is kept: a full sort of 100M keys would cost most of the time and memory.
+    Partitions first and sorts only the kept ids: a full sort of 100M keys would take most of the time and memory.
     """
     n = keys.numel()
     values = keys.numpy()
@@ -56,7 +55,7 @@ def largest(keys: Tensor, budget: int) -> Tensor:
     else:
         threshold = np.partition(values, n - budget)[n - budget]
         kept = np.flatnonzero(values >= threshold)
-        if kept.size > budget:  # ties at the threshold: those of larger id go
+        if kept.size > budget:  # ties at the threshold: drop those of the largest ids
             tied = np.flatnonzero(values[kept] == threshold)
             kept = np.delete(kept, tied[budget - kept.size :])
     descending = values[kept]

@@ -1,14 +1,14 @@
-"""Spans of time in words."""
+"""Durations in words."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float, *, rough: bool = False) -> str:
-    """Seconds for people.
+    """Seconds as a phrase.
 
     Args:
         seconds: at least 0.
-        rough: of an estimate: no tenths, and "under a second" for what is less than one.
+        rough: for an estimate: no tenths, and "under a second" below 1.
 
     >>> duration(0.4), duration(75), duration(7300)
     ('0.4 s', '1 min 15 s', '2 h 1 min')
@@ -19,9 +19,9 @@ def duration(seconds: float, *, rough: bool = False) -> str:
         return "under a second"
     if not rough and seconds < 9.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s" if total % 60 else f"{total // 60} min"
+    return f"{total // 3600} h {total % 3600 // 60} min"

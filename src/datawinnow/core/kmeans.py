@@ -1,4 +1,4 @@
-"""k-means in chunks: Lloyd's algorithm, by default from a start that draws nothing."""
+"""k-means in chunks: Lloyd's algorithm, by default with a deterministic initialisation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from datawinnow.core.draw import largest
 from datawinnow.core.epochs import blocks
 from datawinnow.core.errors import ArgumentError
 
-ENTRIES = 1 << 18
-"""Entries of a chunk, 2 MB in float64, near the cache of a core: all that is ever held of the n x k distances."""
-ENTRIES_CUDA = 1 << 24
-"""The same on a GPU, which has more to do at once."""
-TURNS = 10
-"""Steps of the power iteration for a principal direction: a start needs no more than roughly that."""
+CHUNK_ENTRIES = 1 << 18
+"""Entries of a chunk of the (n, k) distances: 2 MB in float64, about the cache of a core."""
+CHUNK_ENTRIES_CUDA = 1 << 24
+"""The same on a GPU, which needs larger operations."""
+POWER_ITERATIONS = 10
+"""Steps of the power iteration for a principal direction; the initialisation needs it only roughly."""
 
 
 class Clusters(NamedTuple):
-    """What `kmeans` finds.
+    """Result of `kmeans`.
 
     Attributes:
-        centres: (k, d) float64, the mean of each cluster; some may be equal where fewer than k rows are distinct.
-        assignment: (n,) int64, the nearest centre, ties to the smaller number.
-        inertia: sum of squared distances to it.
+        centres: (k, d) float64, the mean of each cluster; some are equal if fewer than k rows are distinct.
+        assignment: (n,) int64, the nearest centre; ties go to the smaller number.
+        inertia: sum of squared distances to the nearest centre.
     """
 
     centres: Tensor
@@ -46,30 +46,30 @@ def kmeans(
     tolerance: float = 1e-4,
     unit: bool = False,
 ) -> Clusters:
-    """Divide rows into k clusters that make the sum of squared distances to their means small (Lloyd 1982).
+    """Divide rows into k clusters of small squared distances to their means (Lloyd 1982).
 
-    All sums and distances are float64, whatever ``x`` is, and taken over chunks of rows: no n x k array is made, and
-    the order of the rows has no part in the answer but for ties. A cluster left empty begins anew at the row that is
-    farthest from its centre.
+    Sums and distances are float64, whatever the dtype of ``x``, and computed for chunks of rows: no (n, k) array is
+    made, and the order of the rows matters only for ties. An empty cluster is moved to the row that is farthest from
+    its centre.
 
     Args:
         x: (n, d) float, finite.
-        k: clusters, 1 to n.
+        k: number of clusters, 1 to n.
         init: ``"principal"`` splits the cluster of the largest sum of squares at its mean, across its principal
-            direction, until there are k (PCA-Part of Su and Dy 2007, Intelligent Data Analysis 11); nothing is drawn.
-            ``"++"`` draws rows by their squared distance to those drawn before, the best of a few each time
-            (Arthur and Vassilvitskii 2007, greedy form).
+            direction, until there are k (PCA-Part, Su and Dy 2007, Intelligent Data Analysis 11); it is deterministic.
+            ``"++"`` draws rows by their squared distance to those drawn before, the best of a few candidates each
+            time (Arthur and Vassilvitskii 2007, greedy form).
         generator: source of the draw, for ``"++"`` only.
-        iterations: most steps.
-        tolerance: stop when the centres' squared moves together are at most this share of the mean variance of a
-            column; 0 to go on until no row changes its cluster.
-        unit: divide every row by its length first (a zero row stays).
+        iterations: maximum number of steps.
+        tolerance: stop if the sum of the centres' squared moves is at most this fraction of the mean variance of a
+            column; 0 to continue until no row changes its cluster.
+        unit: divide every row by its norm first (a row of zeros stays).
 
     Returns:
         `Clusters`.
 
     Raises:
-        ArgumentError: NaN or infinity, k outside 1 to n, another ``init``, or a generator missing or too many.
+        ArgumentError: NaN or infinity, k outside 1 to n, another ``init``, or a generator missing or not needed.
 
     >>> kmeans([[0.0], [1.0], [9.0], [11.0]], 2).assignment.tolist()
     [0, 0, 1, 1]
@@ -97,72 +97,73 @@ class _Rows:
         self.x, self.unit = x, unit
         self.n, self.d = x.shape
 
-    def take(self, which: slice | Tensor) -> Tensor:
+    def take(self, ids: slice | Tensor) -> Tensor:
         """(m, d) float64."""
-        part = self.x[which].to(torch.float64)
+        taken = self.x[ids].to(torch.float64)
         if self.unit:
-            part = part / part.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-        return part
+            taken = taken / taken.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+        return taken
 
     def chunks(self, width: int, ids: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """(where, rows) of all rows, or of ``ids``, so many that (m, max(d, width)) is a chunk."""
+        """(slice, rows) of all rows, or of ``ids``, with as many rows m as make (m, max(d, width)) one chunk."""
         n = self.n if ids is None else ids.numel()
-        entries = ENTRIES_CUDA if self.x.is_cuda else ENTRIES
+        entries = CHUNK_ENTRIES_CUDA if self.x.is_cuda else CHUNK_ENTRIES
         for first, last in blocks(n, max(1, entries // max(self.d, width))):
             where = slice(first, last)
             yield where, self.take(where if ids is None else ids[where])
 
     def zeros(self, *shape: int) -> Tensor:
-        """Float64 zeros where the rows are."""
+        """Float64 zeros on the device of the rows."""
         return torch.zeros(*shape, dtype=torch.float64, device=self.x.device)
 
 
 def _lloyd(rows: _Rows, centres: Tensor, iterations: int, tolerance: float) -> Clusters:
-    enough = tolerance * _part(rows, None).square / (rows.n * rows.d)
+    stop_below = tolerance * _subset(rows, None).square / (rows.n * rows.d)
     assignment = torch.full((rows.n,), -1, dtype=torch.int64, device=rows.x.device)
-    away = rows.zeros(rows.n)
+    distance = rows.zeros(rows.n)  # squared, to the nearest centre
     for _ in range(iterations):
-        sums, count, changed = _assign(rows, centres, assignment, away)
+        sums, count, changed = _assign(rows, centres, assignment, distance)
         if not changed:
             break
-        _fill_empty(rows, sums, count, assignment, away)
+        _fill_empty(rows, sums, count, assignment, distance)
         new = torch.where(count[:, None] > 0, sums / count[:, None].clamp_min(1), centres)
         moved = float((new - centres).square().sum())
         centres = new
-        if tolerance and moved <= enough:
-            _assign(rows, centres, assignment, away)
+        if tolerance and moved <= stop_below:
+            _assign(rows, centres, assignment, distance)
             break
     else:
-        _assign(rows, centres, assignment, away)
-    return Clusters(centres, assignment, float(away.sum()))
+        _assign(rows, centres, assignment, distance)
+    return Clusters(centres, assignment, float(distance.sum()))
 
 
-def _assign(rows: _Rows, centres: Tensor, assignment: Tensor, away: Tensor) -> tuple[Tensor, Tensor, bool]:
+def _assign(rows: _Rows, centres: Tensor, assignment: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Write each row's nearest centre and squared distance; sums and counts of clusters, and whether any row moved."""
     k = len(centres)
     sums = rows.zeros(k, rows.d)
     half = centres.square().sum(dim=1) / 2
     changed = False
-    for where, part in rows.chunks(k):
-        nearest = (half - part @ centres.T).argmin(dim=1)  # half the squared distance, less half the row's own square
+    for where, chunk in rows.chunks(k):
+        # half the squared distance, less half the square of the row, which does not change the order
+        nearest = (half - chunk @ centres.T).argmin(dim=1)
         changed = changed or not torch.equal(nearest, assignment[where])
         assignment[where] = nearest
-        away[where] = (part - centres[nearest]).square().sum(dim=1)
-        if part.is_cuda:  # index_add_ adds in any order there
-            member = torch.nn.functional.one_hot(nearest, k).to(part.dtype)
-            sums += member.T @ part
+        distance[where] = (chunk - centres[nearest]).square().sum(dim=1)
+        if chunk.is_cuda:  # index_add_ is not deterministic on CUDA
+            member = torch.nn.functional.one_hot(nearest, k).to(chunk.dtype)
+            sums += member.T @ chunk
         else:
-            sums.index_add_(0, nearest, part)
+            sums.index_add_(0, nearest, chunk)
     return sums, torch.bincount(assignment, minlength=k).to(torch.float64), changed
 
 
-def _fill_empty(rows: _Rows, sums: Tensor, count: Tensor, assignment: Tensor, away: Tensor) -> None:
+def _fill_empty(rows: _Rows, sums: Tensor, count: Tensor, assignment: Tensor, distance: Tensor) -> None:
     """Move the rows farthest from their centres (ties: smaller id) into the empty clusters, one each."""
     empty = torch.nonzero(count == 0).flatten().tolist()
     if not empty:
         return
-    for i in largest(away.cpu(), min(rows.n, 2 * len(empty))).tolist():
-        if not empty or not away[i] > 0:
+    for i in largest(distance.cpu(), min(rows.n, 2 * len(empty))).tolist():
+        if not empty or not distance[i] > 0:
             return
         old = int(assignment[i])
         if count[old] > 1:
@@ -174,88 +175,89 @@ def _fill_empty(rows: _Rows, sums: Tensor, count: Tensor, assignment: Tensor, aw
             count[new] = 1
 
 
-class _Part(NamedTuple):
-    """Some rows: their ids (None for all), mean, summed squared distance to it, and the way to the farthest."""
+class _Subset(NamedTuple):
+    """A subset of the rows: ids (None for all), mean, sum of squared distances to it, farthest row minus mean."""
 
     ids: Tensor | None
     mean: Tensor
     square: float
-    far: Tensor
+    farthest: Tensor
 
 
 def _principal(rows: _Rows, k: int) -> Tensor:
-    """(k, d) means of the parts of PCA-Part; the first is repeated where nothing more can be split."""
-    parts = [_part(rows, None)]
-    while len(parts) < k:
-        worst = max(range(len(parts)), key=lambda j: parts[j].square)  # the first of the largest
-        if parts[worst].square <= 0:
+    """(k, d) means of the subsets of PCA-Part; the first is repeated if nothing more can be split."""
+    subsets = [_subset(rows, None)]
+    while len(subsets) < k:
+        worst = max(range(len(subsets)), key=lambda j: subsets[j].square)  # of equals the first
+        if subsets[worst].square <= 0:
             break
-        right = _right_of(rows, parts[worst])
-        if not 0 < int(right.sum()) < right.numel():  # equal rows whose mean has rounded
-            parts[worst] = parts[worst]._replace(square=0.0)
+        right = _right_of(rows, subsets[worst])
+        if not 0 < int(right.sum()) < right.numel():  # equal rows, apart from the rounding of their mean
+            subsets[worst] = subsets[worst]._replace(square=0.0)
             continue
-        ids = parts[worst].ids
+        ids = subsets[worst].ids
         if ids is None:
             ids = torch.arange(rows.n, device=rows.x.device)
-        parts[worst] = _part(rows, ids[~right])
-        parts.append(_part(rows, ids[right]))
-    means = [part.mean for part in parts]
+        subsets[worst] = _subset(rows, ids[~right])
+        subsets.append(_subset(rows, ids[right]))
+    means = [subset.mean for subset in subsets]
     return torch.stack(means + means[:1] * (k - len(means)))
 
 
-def _part(rows: _Rows, ids: Tensor | None) -> _Part:
-    """The part that holds ``ids``; of rows equally far from the mean, the first counts as farthest."""
+def _subset(rows: _Rows, ids: Tensor | None) -> _Subset:
+    """The subset of ``ids``; of rows equally far from the mean, the first is the farthest."""
     mean = rows.zeros(rows.d)
     for _, chunk in rows.chunks(1, ids):
         mean += chunk.sum(dim=0)
     mean /= rows.n if ids is None else ids.numel()
-    total, most, far = 0.0, -1.0, mean
+    total, maximum, farthest = 0.0, -1.0, mean
     for _, chunk in rows.chunks(1, ids):
         chunk = chunk - mean
         square = chunk.square().sum(dim=1)
         total += float(square.sum())
         at = int(square.argmax())
-        if float(square[at]) > most:
-            most, far = float(square[at]), chunk[at].clone()
-    return _Part(ids, mean, total, far)
+        if float(square[at]) > maximum:
+            maximum, farthest = float(square[at]), chunk[at].clone()
+    return _Subset(ids, mean, total, farthest)
 
 
-def _right_of(rows: _Rows, part: _Part) -> Tensor:
-    """(m,) bool, which rows of a part lie past its mean along its principal direction.
+def _right_of(rows: _Rows, subset: _Subset) -> Tensor:
+    """(m,) bool: rows of a subset that lie past its mean along its principal direction.
 
-    Power iteration from the farthest row, which is seldom at a right angle to it. The direction's largest coordinate is
-    made positive, so that the order of the rows cannot turn it.
+    Power iteration from the farthest row, which is rarely orthogonal to that direction. The direction's largest
+    coordinate is made positive, so that its sign does not depend on the order of the rows.
     """
-    direction = part.far / part.far.norm()
-    for _ in range(TURNS):
+    direction = subset.farthest / subset.farthest.norm()
+    for _ in range(POWER_ITERATIONS):
         image = rows.zeros(rows.d)
-        offset = part.mean @ direction
-        for _, chunk in rows.chunks(1, part.ids):
-            image += chunk.T @ (chunk @ direction - offset)  # the mean's own share sums to nothing
+        offset = subset.mean @ direction
+        for _, chunk in rows.chunks(1, subset.ids):
+            # the left factor needs no centring: the contributions of the mean add up to 0
+            image += chunk.T @ (chunk @ direction - offset)
         length = image.norm()
         if not length > 0:
             break
         direction = image / length
     if direction[direction.abs().argmax()] < 0:
         direction = -direction
-    return torch.cat([(chunk - part.mean) @ direction > 0 for _, chunk in rows.chunks(1, part.ids)])
+    return torch.cat([(chunk - subset.mean) @ direction > 0 for _, chunk in rows.chunks(1, subset.ids)])
 
 
 def _plus_plus(rows: _Rows, k: int, generator: torch.Generator) -> Tensor:
-    """(k, d) rows drawn by squared distance to those before; of 2 + log k candidates the one that leaves least."""
-    tries = 2 + int(math.log(k))
+    """(k, d) rows drawn by squared distance to those before; the best of 2 + log k candidates each time."""
+    num_candidates = 2 + int(math.log(k))
     first = int(torch.randint(rows.n, (), generator=generator))
     centres = [rows.take(slice(first, first + 1))[0]]
-    nearest = torch.cat([(part - centres[0]).square().sum(dim=1) for _, part in rows.chunks(1)])
+    nearest = torch.cat([(chunk - centres[0]).square().sum(dim=1) for _, chunk in rows.chunks(1)])
     while len(centres) < k:
-        upto = nearest.cumsum(0)
-        mark = torch.rand(tries, generator=generator, dtype=torch.float64).to(upto.device) * upto[-1]
-        drawn = torch.searchsorted(upto, mark, right=True).clamp_max(rows.n - 1)
+        cumulative = nearest.cumsum(0)
+        uniform = torch.rand(num_candidates, generator=generator, dtype=torch.float64).to(cumulative.device)
+        drawn = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True).clamp_max(rows.n - 1)
         candidates = rows.take(drawn)
-        left = rows.zeros(rows.n, tries)
-        for where, part in rows.chunks(tries):
+        left = rows.zeros(rows.n, num_candidates)
+        for where, chunk in rows.chunks(num_candidates):
             for j, candidate in enumerate(candidates):
-                left[where, j] = (part - candidate).square().sum(dim=1).minimum(nearest[where])
+                left[where, j] = (chunk - candidate).square().sum(dim=1).minimum(nearest[where])
         best = int(left.sum(dim=0).argmin())
         centres.append(candidates[best])
         nearest = left[:, best].clone()

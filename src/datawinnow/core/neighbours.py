@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in blocks: a matrix product and a partial sort each, never n x n."""
+"""Exact nearest neighbours in blocks of one matrix product and a partial sort each; no (n, n) array is made."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 
-Metric = Literal["euclidean", "cosine"]
+DistanceMetric = Literal["euclidean", "cosine"]
 
-BLOCK = 1 << 24
-"""Numbers in a block of distances: 64 MB of float32."""
-SPARE = 4
-"""How many more candidates than asked for have their distance computed exactly, since products round."""
-FAR = 10.0
-"""Points are moved to their mean when it is farther from the origin than so many times their spread (both squared)."""
+BLOCK_ENTRIES = 1 << 24
+"""Entries of a block of distances: 64 MB of float32."""
+SPARE_CANDIDATES = 4
+"""Number of candidates beyond k whose distance is computed exactly, since matrix products round."""
+CENTRING_RATIO = 10.0
+"""Points are centred if their mean is farther from the origin than this many times their spread (both squared)."""
 
 
 class Graph(NamedTuple):
-    """A sparse undirected graph: the neighbours of i are ``to[start[i] : start[i + 1]]``, by rising id.
+    """A sparse undirected graph: the neighbours of i are ``to[start[i] : start[i + 1]]``, in ascending order.
 
     Attributes:
         start: (n + 1,) int64.
-        to: (edges,) int64; every edge is there in both directions.
-        distance: (edges,) floating, the length of each.
+        to: (edges,) int64; every edge is stored in both directions.
+        distance: (edges,) floating, the length of each edge.
     """
 
     start: Tensor
@@ -34,22 +34,22 @@ class Graph(NamedTuple):
     distance: Tensor
 
 
-def knn(x: Any, k: int, *, metric: Metric = "euclidean", chunk: int | None = None) -> tuple[Tensor, Tensor]:
+def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """The ``k`` nearest other rows of each row, nearest first.
 
-    A block of rows at a time meets all rows in one matrix product; the nearest by that, and a few more, are then
-    measured again by differences, so that distances of near-duplicates are right (exactly 0 for duplicates).
+    Candidates come from one matrix product of a block of rows with all rows. Their distances are then computed again
+    from differences, so that those of near-duplicates are accurate (exactly 0 for duplicates).
 
     Args:
-        x: (n, d) float, a row a point.
-        k: how many neighbours, 0 to n - 1.
-        metric: ``"euclidean"`` distance, or ``"cosine"``: 1 less the cosine of the angle, in [0, 2]; a row of zeros is
-            at 1 from everything.
-        chunk: rows in a block; by default as many as make 64 MB of distances. It changes memory and speed only.
+        x: (n, d) float, one point a row.
+        k: number of neighbours, 0 to n - 1.
+        metric: ``"euclidean"`` distance, or ``"cosine"``: 1 minus the cosine of the angle, in [0, 2]; a row of zeros is
+            at distance 1 from all.
+        chunk: rows in a block; by default as many as give 64 MB of distances. Affects memory and speed only.
 
     Returns:
         ids (n, k) int64 and distances (n, k) float32 (float64 if ``x`` is); a row itself is left out, ties go to the
-        smaller id (ties that no more than rounding of the product hides, beyond ``k + 4`` candidates, may not).
+        smaller id (except for ties among more than ``k + 4`` candidates that rounding of the product hides).
 
     Raises:
         ArgumentError: another shape, NaN or infinity, numbers too large to square, k outside 0 to n - 1.
@@ -75,20 +75,23 @@ def knn(x: Any, k: int, *, metric: Metric = "euclidean", chunk: int | None = Non
     else:
         points, squares = centred("x", rows)
         offset = squares
-    step = chunk or max(1, BLOCK // n)
+    step = chunk or max(1, BLOCK_ENTRIES // n)
     for first in range(0, n, step):
         block = points[first : first + step]
-        # |x_j|^2 - 2 <x_i, x_j>: what is missing to the squared distance does not depend on j
-        near = torch.addmm(offset, block, points.T, alpha=-2)
-        own = torch.arange(block.shape[0], device=rows.device)
-        near[own, first + own] = torch.inf
-        candidates = _smallest(near, min(n - 1, k + SPARE))
-        for part in range(0, block.shape[0], size := max(1, BLOCK // (4 * candidates.shape[1] * rows.shape[1]))):
-            at = slice(first + part, min(first + part + size, first + block.shape[0]))
-            found, squared = _refined(points, block[part : part + size], candidates[part : part + size], k)
-            ids[at] = found
+        # |x_j|^2 - 2 <x_i, x_j>: the squared distance less |x_i|^2, which does not change the order within a row
+        keys = torch.addmm(offset, block, points.T, alpha=-2)
+        position = torch.arange(block.shape[0], device=rows.device)
+        keys[position, first + position] = torch.inf  # a row is no neighbour of itself
+        candidates = _smallest(keys, min(n - 1, k + SPARE_CANDIDATES))
+        # differences take (rows, candidates, d): smaller blocks than the distances
+        size = max(1, BLOCK_ENTRIES // (4 * candidates.shape[1] * rows.shape[1]))
+        for start in range(0, block.shape[0], size):
+            at = slice(first + start, min(first + start + size, first + block.shape[0]))
+            nearest, squared = _refined(points, block[start : start + size], candidates[start : start + size], k)
+            ids[at] = nearest
             if metric == "cosine":
-                distances[at] = (squared + (1 - squares[at, None]) + (1 - squares[found])) / 2
+                # |u - v|^2 / 2 of unit rows; a row of zeros has 1 less in its square, which is added
+                distances[at] = (squared + (1 - squares[at, None]) + (1 - squares[nearest])) / 2
             else:
                 distances[at] = squared.sqrt_()
     return ids, distances
@@ -100,10 +103,10 @@ def sq_distances(block: Tensor, x: Tensor, squares: Tensor | None = None) -> Ten
     Args:
         block: (b, d) points.
         x: (n, d) points.
-        squares: (n,) squared norms of ``x`` where the caller has them.
+        squares: (n,) squared norms of ``x``, if known.
 
     Returns:
-        (b, n); the error is about 1e-6 of the squared norms, so centre first (`centred`) what lies far out.
+        (b, n); the error is about 1e-6 of the squared norms, so centre points far from the origin first (`centred`).
 
     >>> sq_distances(torch.tensor([[0.0, 3.0]]), torch.tensor([[4.0, 0.0], [0.0, 3.0]])).tolist()
     [[25.0, 0.0]]
@@ -116,20 +119,20 @@ def sq_distances(block: Tensor, x: Tensor, squares: Tensor | None = None) -> Ten
 
 def squared_norms(x: Tensor) -> Tensor:
     """(n,) squared L2 norms of the rows, without a second array of the size of ``x``."""
-    # not the square of the norm: a root would make what ties, on a grid for example, differ in the last bit
-    step = max(1, BLOCK // (4 * x.shape[1]))
+    # not the square of a norm: the root would break exact ties, for example of points on a grid, in the last bit
+    step = max(1, BLOCK_ENTRIES // (4 * x.shape[1]))
     return torch.cat([x[at : at + step].square().sum(1) for at in range(0, x.shape[0], step)])
 
 
 def centred(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Points with the same distances between them, near enough to the origin for products to tell them, and squares.
+    """Move points near the origin, where matrix products give accurate distances.
 
     Args:
         name: the argument's name, for the error.
         x: (n, d) floating.
 
     Returns:
-        (n, d) ``x`` itself, or a copy less its mean where the mean is far out; and (n,) squared norms.
+        (n, d) ``x`` itself, or a copy minus its mean if that is far from the origin; and (n,) squared norms.
 
     Raises:
         ArgumentError: a squared norm that the dtype cannot hold.
@@ -137,39 +140,40 @@ def centred(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
     squares = _checked_squares(name, x)
     mean = x.mean(0)
     away = float(mean.square().sum())
-    if away <= FAR * max(0.0, float(squares.mean()) - away):
+    if away <= CENTRING_RATIO * max(0.0, float(squares.mean()) - away):
         return x, squares
     x = x - mean
     return x, squared_norms(x)
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """(n, d) a copy with rows of norm 1; rows of zeros stay."""
-    # by the largest number first: squares of very small or large numbers would vanish or overflow
+    """(n, d) copy with rows of norm 1; rows of zeros stay."""
+    # divided by the largest entry first: squares of very small or large numbers would underflow or overflow
     scale = x.abs().amax(1, keepdim=True)
     out = x / torch.where(scale > 0, scale, torch.ones_like(scale))
     norm = torch.linalg.vector_norm(out, dim=1, keepdim=True)
     return out.div_(torch.where(norm > 0, norm, torch.ones_like(norm)))
 
 
-def symmetric(ids: Tensor, distances: Tensor) -> Graph:
-    """The undirected graph in which i and j are joined where either has the other among its nearest.
+def symmetric_graph(ids: Tensor, distances: Tensor) -> Graph:
+    """The undirected graph in which i and j are joined if one of them is among the nearest of the other.
 
     Args:
-        ids: (n, k) int64, as `knn` gives them.
+        ids: (n, k) int64, as returned by `knn`.
         distances: (n, k).
 
     Returns:
         A `Graph` of n nodes, each edge once in each direction.
 
-    >>> graph = symmetric(*knn([[0.0], [1.0], [3.0]], 1))
+    >>> graph = symmetric_graph(*knn([[0.0], [1.0], [3.0]], 1))
     >>> graph.start.tolist(), graph.to.tolist()
     ([0, 1, 3, 4], [1, 0, 2, 1])
     """
     n, k = ids.shape
-    here = torch.arange(n, device=ids.device).repeat_interleave(k)
-    there = ids.flatten()
-    key = torch.cat([here * n + there, there * n + here])
+    source = torch.arange(n, device=ids.device).repeat_interleave(k)
+    target = ids.flatten()
+    # each edge in both directions as one integer, so that one sort orders them and brings duplicates together
+    key = torch.cat([source * n + target, target * n + source])
     key, order = torch.sort(key, stable=True)
     first = torch.ones_like(key, dtype=torch.bool)
     first[1:] = key[1:] != key[:-1]
@@ -179,13 +183,13 @@ def symmetric(ids: Tensor, distances: Tensor) -> Graph:
     return Graph(start, key % n, distances.flatten().repeat(2)[order])
 
 
-def _smallest(near: Tensor, k: int) -> Tensor:
-    """(b, k) columns of the smallest numbers of each row, by rising column; ties go to the smaller column."""
-    most = min(k + 1, near.shape[1])
-    values, columns = near.topk(most, dim=1, largest=False, sorted=True)
+def _smallest(keys: Tensor, k: int) -> Tensor:
+    """(b, k) columns of the smallest entries of each row, in ascending order; ties go to the smaller column."""
+    count = min(k + 1, keys.shape[1])  # one more, to see whether the k-th is tied with the next
+    values, columns = keys.topk(count, dim=1, largest=False, sorted=True)
     columns = columns[:, :k].clone()
-    if most > k and bool((tied := values[:, k] == values[:, k - 1]).any()):
-        rows, worst = near[tied], values[tied, k - 1, None]
+    if count > k and bool((tied := values[:, k] == values[:, k - 1]).any()):
+        rows, worst = keys[tied], values[tied, k - 1, None]
         below, level = rows < worst, rows == worst
         left = k - below.sum(1, keepdim=True)
         kept = below | (level & (level.cumsum(1, dtype=torch.int32) <= left))
@@ -194,7 +198,7 @@ def _smallest(near: Tensor, k: int) -> Tensor:
 
 
 def _refined(points: Tensor, block: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` nearest of each row's candidates and their squared distances, by differences."""
+    """The ``k`` nearest of each row's candidates and their squared distances, computed from differences."""
     squared = (points[candidates] - block[:, None]).square_().sum(-1)
     squared, order = squared.sort(dim=1, stable=True)
     return candidates.gather(1, order[:, :k]), squared[:, :k]

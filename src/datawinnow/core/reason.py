@@ -1,4 +1,4 @@
-"""Why an example is in or out: one word serves the option, the statistic and the reason."""
+"""`Reason`: why an example is kept or dropped."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ class Reason(IntEnum):
     """Codes of `Selection.reason` (int8). Codes below 10 are kept, 10 and above are dropped."""
 
     KEPT = 0
-    """In the selection, and the method says no more."""
+    """Kept; the method gives no further reason."""
     RANKED = 1
-    """Kept for its place in the ranking."""
+    """Kept by its rank."""
     DRAWN = 2
     """Kept by a (weighted) random draw."""
     COVERS = 3
-    """Kept because it stands for its neighbourhood."""
+    """Kept because it represents its neighbourhood."""
     BELOW_CUT = 10
-    """Dropped: its place in the ranking is past the budget."""
+    """Dropped: its rank is past the budget."""
     NOT_DRAWN = 11
     """Dropped by a (weighted) random draw."""
     SUSPECT = 12
@@ -25,7 +25,7 @@ class Reason(IntEnum):
     DUPLICATE = 13
     """Dropped: a near-duplicate of an example that is kept."""
     COVERED = 14
-    """Dropped: kept examples stand for it."""
+    """Dropped: kept examples represent it."""
     UNSCORED = 15
     """Dropped: never seen while recording, so there is no score."""
     ZERO_WEIGHT = 16
@@ -33,7 +33,7 @@ class Reason(IntEnum):
 
     @property
     def kept(self) -> bool:
-        """Whether the code says that the example is kept."""
+        """Whether the example is kept."""
         return self < 10
 
     @property
@@ -42,7 +42,7 @@ class Reason(IntEnum):
         return self.name.lower()
 
 
-SENTENCES = {
+REASON_SENTENCES = {
     Reason.KEPT: "kept",
     Reason.RANKED: "kept: ranked inside the budget",
     Reason.DRAWN: "kept: drawn",

@@ -10,8 +10,8 @@ import torch
 
 
 def derive(seed: int, *path: str | int) -> int:
-    """A 63-bit seed hashed from the whole path, so that two purposes never share a stream."""
-    text = "\x1f".join([f"{type(part).__name__}:{part}" for part in (seed, *path)])
+    """A 63-bit seed hashed from the path, so that two purposes never share a stream."""
+    text = "\x1f".join([f"{type(item).__name__}:{item}" for item in (seed, *path)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
@@ -20,7 +20,7 @@ def stream(seed: int, *path: str | int) -> torch.Generator:
 
     Args:
         seed: the run's seed.
-        path: what the numbers are for, for example ``"order", epoch``.
+        path: the purpose, for example ``"order", epoch``.
 
     Returns:
         A `torch.Generator` seeded from a hash of ``(seed, *path)``; the same path gives the same numbers.
@@ -35,9 +35,9 @@ def stream(seed: int, *path: str | int) -> torch.Generator:
 
 @contextmanager
 def forked(seed: int, *path: str | int) -> Iterator[None]:
-    """Run code that draws from torch's global generator (weight initialisation, dropout) on a stream of its own.
+    """Seed torch's global generator for code that draws from it (weight initialisation, dropout), and restore it.
 
-    The global state of the CPU and of every CUDA device in use is put back afterwards.
+    The global state of the CPU and of every CUDA device is restored at the end.
     """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):

@@ -1,4 +1,4 @@
-"""`Selection`: what every selector and every policy returns."""
+"""`Selection`: the return value of every selector and policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datawinnow.core.reason import Reason
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Which examples to train on, in the order chosen, with what weight, and why.
+    """The examples to train on, in the order chosen, with weights and reasons.
 
     Attributes:
         index: (m,) int64, unique ids in the order chosen, so that prefixes nest where the method nests.
@@ -54,8 +54,7 @@ class Selection:
                 )
             if self.index.numel() and int(self.index.max()) >= self.reason.numel():
                 raise ArgumentError(
-                    f"Selection.index has id {int(self.index.max())}, but reason is about "
-                    f"{self.reason.numel()} examples"
+                    f"Selection.index has id {int(self.index.max())}, but reason has {self.reason.numel()} examples"
                 )
 
     def __len__(self) -> int:
@@ -89,7 +88,7 @@ class Selection:
 
 
 def _unique(index: Tensor) -> bool:
-    # A bincount of the span is linear; sorting 100M ids would take longer than choosing them.
+    # marking ids in a mask is linear; sorting 100M ids would take longer than choosing them
     span = int(index.max()) + 1
     if span <= 4 * index.numel() + 1024:
         seen = torch.zeros(span, dtype=torch.bool, device=index.device)

@@ -191,7 +191,7 @@ def held_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
         )
     generator = stream(seed, "data", "holdout")
     chosen = []
-    for label, part in enumerate(shares(count, sizes, most=most)):
+    for label, part in enumerate(shares(count, sizes, limits=most)):
         members = torch.nonzero(labels == label).flatten()
         chosen.append(members[torch.randperm(len(members), generator=generator)[:part]])
     second = torch.cat(chosen).sort().values

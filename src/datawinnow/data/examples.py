@@ -170,7 +170,7 @@ def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor
 
     check_budget(count, len(labels))
     sizes = torch.bincount(labels).tolist()
-    parts = shares(count, sizes, most=sizes)
+    parts = shares(count, sizes, limits=sizes)
     chosen = []
     for label, part in enumerate(parts):
         members = torch.nonzero(labels == label).flatten()

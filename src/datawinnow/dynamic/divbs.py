@@ -69,7 +69,7 @@ def divbs(
     check.probabilities("probs", soft.T)
     classes = check.labels("labels", labels, rows.shape[0])
     check.same_n(features=rows.T, probs=soft.T)
-    check_budget(budget, rows.shape[0], what="examples in the batch")
+    check_budget(budget, rows.shape[0], items="examples in the batch")
     check.number("labels", int(classes.max()), 0, soft.shape[1] - 1, integer=True)
     error = soft.to(torch.float64) - torch.nn.functional.one_hot(classes.to(soft.device), soft.shape[1])
     wide = rows.to(torch.float64)

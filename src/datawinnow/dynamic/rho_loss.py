@@ -56,5 +56,5 @@ def rho_loss(
     """
     check.generator(generator)
     values, floor = losses("loss", loss), losses("irreducible_loss", irreducible_loss)
-    check_budget(budget, check.same_n(loss=values, irreducible_loss=floor), what="examples in the batch")
+    check_budget(budget, check.same_n(loss=values, irreducible_loss=floor), items="examples in the batch")
     return answer(top(values - floor, budget, generator), loss)

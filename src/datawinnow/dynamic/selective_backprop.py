@@ -72,7 +72,7 @@ def selective_backprop(
     values = losses("loss", loss)
     b = values.numel()
     if budget is not None:
-        check_budget(budget, b, what="examples in the batch")
+        check_budget(budget, b, items="examples in the batch")
     if form == "rank":
         if budget is None:
             raise ArgumentError('form="rank" needs a budget: its power is b / budget - 1')

@@ -78,7 +78,7 @@ def budget_from(keep: int | float, n: int) -> int:
     (200, 5, 10)
     """
     if isinstance(keep, int) and not isinstance(keep, bool):
-        return check_budget(keep, n, what="pairs")
+        return check_budget(keep, n, items="pairs")
     return budget_of(keep, n)
 
 

@@ -15,7 +15,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import write_json
 from datawinnow.core.interval import Interval
 from datawinnow.core.progress import Progress
-from datawinnow.core.reason import SENTENCES, Reason
+from datawinnow.core.reason import REASON_SENTENCES, Reason
 from datawinnow.core.selection import Selection
 from datawinnow.instruct import _run
 from datawinnow.instruct._source import check_out
@@ -180,7 +180,7 @@ def _facts(
         "agreement": between,
         "problems": told(pairs),
         "lacking": pool.lacking(),
-        "reasons": {SENTENCES[code]: int(counts[code]) for code in Reason if counts[code]},
+        "reasons": {REASON_SENTENCES[code]: int(counts[code]) for code in Reason if counts[code]},
         "labels": None if pool.subsets is None else pool.subsets.labels.tolist(),
         "ways": known,
         "versions": provenance.versions(),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.core.epochs import GRAIN, blocks, shared_out
+from datawinnow.core.epochs import GRAIN, blocks, parallel_columns
 from datawinnow.core.errors import ArgumentError
 
 WINDOW_BLOCK_ENTRIES = 1 << 18
@@ -64,7 +64,7 @@ def mean_over_windows(p_label: Any, window: int, missing: check.Missing, *, diff
                 result[nan] = _average_skipping_nan(block[:, nan], window, difficulty)
             out[first:last] = result
 
-    shared_out(n, size, work)
+    parallel_columns(n, size, work)
     return out
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.epochs import GRAIN, blocks, shared_out
+from datawinnow.core.epochs import GRAIN, blocks, parallel_columns
 from datawinnow.core.errors import ArgumentError
 
 
@@ -72,7 +72,7 @@ def forgetting(
                 score.masked_fill_(met == 0, float("nan"))
             out[first:last] = score
 
-    shared_out(n, GRAIN, work)
+    parallel_columns(n, GRAIN, work)
     return out
 
 

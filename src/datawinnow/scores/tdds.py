@@ -11,7 +11,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.epochs import GRAIN, blocks, shared_out
+from datawinnow.core.epochs import GRAIN, blocks, parallel_columns
 from datawinnow.core.errors import ArgumentError
 
 
@@ -75,7 +75,7 @@ def tdds(kl_step: Any, *, window: int = 10, decay: float = 0.9, missing: Missing
                 score[nan] = _moving_average_skipping_nan(block[:, nan], window, decay)
             out[first:last] = score
 
-    shared_out(n, size, work)
+    parallel_columns(n, size, work)
     return out
 
 

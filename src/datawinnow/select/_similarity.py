@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.neighbours import Metric, knn, symmetric
+from datawinnow.core.neighbours import DistanceMetric, knn, symmetric_graph
 
 FormName = Literal["auto", "dense", "blocked", "sparse"]
 SimilarityKind = Literal["cosine", "rbf", "dot", "distance"]
@@ -32,7 +32,7 @@ BLOCK_BYTES = 64e6
 COLUMN_BLOCK = 8192
 EXTRA_NEIGHBOURS = 4
 """Additional neighbours whose similarity is computed exactly, since products in single precision round."""
-KNN_METRICS: dict[str, Metric] = {"cosine": "cosine", "rbf": "euclidean"}
+KNN_METRICS: dict[str, DistanceMetric] = {"cosine": "cosine", "rbf": "euclidean"}
 """Metric by which the nearest neighbours are the most similar."""
 
 
@@ -233,7 +233,7 @@ class Sparse:
         n = self.n = similarity.n
         itself = torch.arange(n)[:, None]
         nearest = torch.cat([similarity.nearest(min(neighbours, n - 1)), itself], 1)
-        graph = symmetric(nearest, torch.zeros(1).expand(nearest.shape))
+        graph = symmetric_graph(nearest, torch.zeros(1).expand(nearest.shape))
         start_of = itself[:, 0].repeat_interleave(graph.start.diff())
         values = similarity.pairs(start_of, graph.to)
         values[start_of == graph.to] = torch.from_numpy(similarity.diagonal().astype(np.float32))

@@ -12,7 +12,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.neighbours import Graph, knn, symmetric
+from datawinnow.core.neighbours import Graph, knn, symmetric_graph
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._selectable import build_selection, selectable_ids
@@ -86,7 +86,7 @@ def d2(
     ids = selectable_ids(budget, missing, score=values, features=rows[:, 0] if missing == "raise" else rows.sum(1))
     if ids is not None:
         values, rows = values[ids], rows[ids]
-    graph = symmetric(*knn(rows, min(neighbours, rows.shape[0] - 1)))
+    graph = symmetric_graph(*knn(rows, min(neighbours, rows.shape[0] - 1)))
     away = graph.distance.double() ** power
     lifted = _forward_messages(values.double(), graph, (-gamma_forward * away).exp())
     chosen = _reverse_messages(lifted, graph, (-gamma * away).exp(), budget)

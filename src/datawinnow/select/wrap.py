@@ -80,7 +80,7 @@ def _fill(one: Callable[[int, int], Selection], sizes: list[int], budget: int) -
                 f"({capacities} by class)",
                 sum(capacities),
             )
-        allotted = shares(budget, sizes, most=capacities)
+        allotted = shares(budget, sizes, limits=capacities)
         full = False
         for c, share in enumerate(allotted):
             if share and (c, share) not in done:
