@@ -12,7 +12,7 @@ from PIL import Image
 from datawinnow import Synthetic, fit, load, models
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
-from datawinnow.core.synthetic import expand, shrink
+from datawinnow.core.synthetic import combine_tiles, expand
 from tests.reference import condense as reference
 
 
@@ -42,7 +42,7 @@ def test_tiles_are_enlarged_bilinearly(side, factor):
 
 def test_shrinking_puts_tiles_where_expanding_takes_them_from():
     whole = torch.stack([torch.full((1, 8, 8), float(i)) for i in range(8)])  # four tiles of two images
-    assert torch.equal(expand(shrink(whole, 2), 2), whole)
+    assert torch.equal(expand(combine_tiles(whole, 2), 2), whole)
 
 
 def test_it_is_a_dataset_of_what_is_decoded():

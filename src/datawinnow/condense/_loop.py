@@ -29,7 +29,7 @@ from datawinnow.core import check, provenance
 from datawinnow.core.errors import ArgumentError, RunError, TrainingError
 from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
 from datawinnow.core.rng import stream
-from datawinnow.core.synthetic import Synthetic, check_factor, shrink
+from datawinnow.core.synthetic import Synthetic, check_factor, combine_tiles
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds between checkpoints without ``every``: the work that a kill can cost."""
@@ -317,7 +317,7 @@ def initial_images(real: RealImages, options: CondenseOptions, seed: int) -> Ten
             )
     images, _ = real.take(real.draw_per_class(num_real, stream(seed, "start")))
     by_class = images.float().view(real.classes, factor**2, per_class, *real.shape)
-    return torch.cat([shrink(tiles.flatten(0, 1), factor) for tiles in by_class])
+    return torch.cat([combine_tiles(tiles.flatten(0, 1), factor) for tiles in by_class])
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

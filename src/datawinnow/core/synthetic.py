@@ -1,4 +1,4 @@
-"""`Synthetic`: what every condenser returns: new examples that stand for the old."""
+"""`Synthetic`: the result of a condenser, images that replace the real ones in training."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from torch import Tensor
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
 
-KEY = "datawinnow"
+METADATA_KEY = "datawinnow"
 
 
 @dataclass(frozen=True, eq=False)
 class Synthetic:
-    """Images that a network is trained on instead of the real ones, and how they were made.
+    """Images on which a network is trained instead of the real ones, and the record of their condensation.
 
-    It is a map-style dataset of the **decoded** ``(x, y)``, x (channels, height, width) float32 normalised, so that it
-    goes into a DataLoader or into `datawinnow.fit` as it is.
+    It is a map-style dataset of the **decoded** ``(x, y)``, x (channels, height, width) float32 normalised, for a
+    DataLoader or `datawinnow.fit`.
 
     Attributes:
-        images: (m, channels, height, width) float32 as stored, in the space that networks see: ``(pixel - mean) / std``
-            with pixels in [0, 1]. Nothing keeps them within the range of real pixels (the papers do not either), and
-            what lies outside matters to training: `pixels` and the PNGs clip it, the saved file does not.
+        images: (m, channels, height, width) float32 as stored and normalised, ``(pixel - mean) / std``. As in the
+            papers, pixels may leave [0, 1], which matters to training: `pixels` and PNGs clip them, the file does not.
         labels: (m,) int64 class ids; condensers give them class by class: 0 ... 0 1 ... 1.
         factor: l of IDM's partition: each image stores l x l smaller ones; 1 for none.
-        mean: per channel, what real pixels in [0, 1] were normalised with; empty if they were given normalised.
-        std: per channel, likewise.
+        mean: mean per channel of real pixels in [0, 1], by which they were normalised; empty if unknown.
+        std: standard deviation per channel; as ``mean``.
         classes: names of the classes; empty for none.
-        about: what made it: method, settings, seed, cost, versions; JSON.
+        about: method, settings, seed, cost and versions of the condensation, as JSON.
 
     Raises:
-        ArgumentError: shapes, dtypes or the factor do not fit together, or a number that is none.
+        ArgumentError: shapes, dtypes or the factor do not fit together, or values are not finite.
     """
 
     images: Tensor
@@ -82,7 +81,7 @@ class Synthetic:
         return expand(self.images[row : row + 1], self.factor)[tile], int(self.labels[row])
 
     def decode(self) -> tuple[Tensor, Tensor]:
-        """What is trained on.
+        """The images to train on.
 
         Returns:
             ``(x, y)``: (m * factor^2, channels, height, width) float32 normalised, and (m * factor^2,) int64; all
@@ -93,33 +92,33 @@ class Synthetic:
     def pixels(self) -> Tensor:
         """The stored images as images: (m, channels, height, width) float32 in [0, 1].
 
-        Normalisation is undone and what lies outside of [0, 1] clipped. Where it is not known (no ``mean``), the whole
-        set is scaled between its smallest and its largest number instead.
+        Normalisation is undone and the result clipped. If it is unknown (no ``mean``), the set is scaled between its
+        smallest and its largest value instead.
         """
         if self.mean and self.std:
-            shape = (1, -1, 1, 1)
-            shown = self.images * torch.tensor(self.std).view(shape) + torch.tensor(self.mean).view(shape)
-        else:
-            low, high = torch.aminmax(self.images)
-            shown = (self.images - low) / (high - low).clamp_min(1e-12)
-        return shown.clamp(0, 1)
+            return self._denormalised().clamp(0, 1)
+        low, high = torch.aminmax(self.images)
+        return ((self.images - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+
+    def _denormalised(self) -> Tensor:
+        shape = (1, -1, 1, 1)
+        return self.images * torch.tensor(self.std).view(shape) + torch.tensor(self.mean).view(shape)
 
     @property
     def outside(self) -> float:
-        """Share of the stored numbers that lie outside of [0, 1] as pixels; 0 where the normalisation is unknown."""
+        """Share of the stored values outside [0, 1] as pixels; 0 if the normalisation is unknown."""
         if not (self.mean and self.std):
             return 0.0
-        shape = (1, -1, 1, 1)
-        shown = self.images * torch.tensor(self.std).view(shape) + torch.tensor(self.mean).view(shape)
-        return float(((shown < -1e-6) | (shown > 1 + 1e-6)).float().mean())
+        pixels = self._denormalised()
+        return float(((pixels < -1e-6) | (pixels > 1 + 1e-6)).float().mean())
 
     def grid(self, columns: int | None = None, *, gap: int = 1, scale: int = 1) -> bytes:
-        """All stored images in one PNG, a class a row unless told.
+        """All stored images in one PNG, by default with a class in each row.
 
         Args:
-            columns: images a row; None for as many as the first class has, up to 50.
+            columns: images in a row; None for as many as the first class has, up to 50.
             gap: white pixels between images.
-            scale: pixels of the PNG that a pixel takes.
+            scale: side of a pixel, in pixels of the PNG.
 
         Returns:
             The PNG's bytes.
@@ -149,30 +148,31 @@ class Synthetic:
     def save_folder(self, path: Path | str, *, decoded: bool = True) -> Path:
         """Write a folder of PNGs by class, ``path/<class>/0000.png``, which `datawinnow.load` reads.
 
-        PNGs hold 8 bits in [0, 255], so what lies outside of real pixels is clipped: `outside` tells how much, and
-        training on the folder can differ from training on `decode`.
+        PNGs hold 8 bits, so pixels outside [0, 1] are clipped (`outside` is their share). Training on the folder can
+        differ from training on `decode`.
 
         Args:
-            path: the folder; made if it is not there.
-            decoded: the images that are trained on; False for those stored (a difference for ``factor`` above 1 only).
+            path: the folder; created if it does not exist.
+            decoded: write the images of `decode`, or False for the stored ones (they differ if ``factor`` is above 1).
         """
         from PIL import Image
 
         images, labels = self.decode() if decoded else (self.images, self.labels)
         shown = _as_rgb(Synthetic(images, labels, 1, self.mean, self.std).pixels())
-        made: dict[int, int] = {}
+        counts: dict[int, int] = {}
         digits = len(str(int(self.labels.max())))
         for image, label in zip(shown, labels.tolist(), strict=True):
             name = self.classes[label] if self.classes else f"{label:0{digits}}"
-            number = made[label] = made.get(label, -1) + 1
+            number = counts.get(label, 0)
+            counts[label] = number + 1
             out = io.BytesIO()
-            whole = Image.fromarray(image.numpy())
-            (whole if images.shape[1] == 3 else whole.convert("L")).save(out, format="PNG")
+            png = Image.fromarray(image.numpy())
+            (png if images.shape[1] == 3 else png.convert("L")).save(out, format="PNG")
             write_bytes(Path(path) / name / f"{number:04}.png", out.getvalue())
         return Path(path)
 
     def save(self, path: Path | str) -> Path:
-        """Write a safetensors file: ``images``, ``labels`` and, as metadata, everything else.
+        """Write a safetensors file of ``images`` and ``labels``, with everything else as metadata.
 
         Raises:
             RunError: the disk is full.
@@ -180,16 +180,21 @@ class Synthetic:
         from safetensors.torch import save
 
         metadata = {
-            "format": FORMAT_VERSION, "kind": "synthetic", "factor": self.factor, "mean": list(self.mean),
-            "std": list(self.std), "classes": list(self.classes), "about": dict(self.about),
-        }  # fmt: skip
+            "format": FORMAT_VERSION,
+            "kind": "synthetic",
+            "factor": self.factor,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "classes": list(self.classes),
+            "about": dict(self.about),
+        }
         tensors = {"images": self.images.contiguous(), "labels": self.labels.contiguous()}
-        write_bytes(Path(path), save(tensors, metadata={KEY: json.dumps(metadata)}))
+        write_bytes(Path(path), save(tensors, metadata={METADATA_KEY: json.dumps(metadata)}))
         return Path(path)
 
     @classmethod
     def load(cls, path: Path | str) -> Synthetic:
-        """Read what `save` wrote; nothing is unpickled.
+        """Read a file of `save`; nothing is unpickled.
 
         Raises:
             RunError: no such file, truncated, newer, or not a synthetic set.
@@ -199,7 +204,7 @@ class Synthetic:
         path = Path(path)
         try:
             with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
+                metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise RunError(f"no such file: {path}; make it with: datawinnow condense DATA --method dm") from None
@@ -220,10 +225,10 @@ class Synthetic:
 
 
 def check_factor(factor: int, size: tuple[int, ...] | torch.Size) -> int:
-    """``factor`` if every image of ``size`` (height, width) can hold factor x factor smaller ones.
+    """``factor``, checked for images of ``size`` (height, width).
 
     Raises:
-        ArgumentError: not a whole number of at least 1, or tiles without a pixel.
+        ArgumentError: no whole number of at least 1, or tiles without a pixel.
     """
     if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
         raise ArgumentError(f"factor must be a whole number of at least 1, got {factor!r}")
@@ -232,10 +237,10 @@ def check_factor(factor: int, size: tuple[int, ...] | torch.Size) -> int:
     return factor
 
 
-def cuts(side: int, factor: int) -> list[tuple[int, int]]:
-    """Where a side is cut into ``factor`` parts: (first, last) of each.
+def tile_bounds(side: int, factor: int) -> list[tuple[int, int]]:
+    """(start, end) of each of ``factor`` tiles of a side.
 
-    >>> cuts(8, 2), cuts(7, 2)
+    >>> tile_bounds(8, 2), tile_bounds(7, 2)
     ([(0, 4), (4, 8)], [(0, 3), (3, 7)])
     """
     return [(i * side // factor, (i + 1) * side // factor) for i in range(factor)]
@@ -244,15 +249,19 @@ def cuts(side: int, factor: int) -> list[tuple[int, int]]:
 def tiles(size: tuple[int, ...] | torch.Size, factor: int) -> list[tuple[slice, slice]]:
     """(rows, columns) of every tile, column by column: top-left, bottom-left, top-right, bottom-right for factor 2."""
     height, width = size
-    return [(slice(*rows), slice(*columns)) for columns in cuts(width, factor) for rows in cuts(height, factor)]
+    return [
+        (slice(*rows), slice(*columns))
+        for columns in tile_bounds(width, factor)
+        for rows in tile_bounds(height, factor)
+    ]
 
 
 def expand(images: Tensor, factor: int) -> Tensor:
-    """IDM's partition and expansion: every tile of every image, enlarged to a whole image; differentiable.
+    """IDM's partition and expansion: every tile of every image, enlarged to the size of an image; differentiable.
 
     Args:
         images: (m, channels, height, width).
-        factor: l; 1 gives ``images`` as they are.
+        factor: l; 1 returns ``images``.
 
     Returns:
         (m * l^2, channels, height, width), tile-major: tile 0 of all images, then tile 1, ... in the order of `tiles`.
@@ -260,12 +269,12 @@ def expand(images: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return images
     size = images.shape[2:]
-    cut = [images[:, :, rows, columns] for rows, columns in tiles(size, factor)]
-    return torch.cat([F.interpolate(tile, size=list(size), mode="bilinear", align_corners=False) for tile in cut])
+    small = [images[:, :, rows, columns] for rows, columns in tiles(size, factor)]
+    return torch.cat([F.interpolate(tile, size=list(size), mode="bilinear", align_corners=False) for tile in small])
 
 
-def shrink(images: Tensor, factor: int) -> Tensor:
-    """The way back, for a start: l^2 images in the order of `expand` made small and put into one.
+def combine_tiles(images: Tensor, factor: int) -> Tensor:
+    """The inverse of `expand` but for resolution: l^2 images, downscaled, become the tiles of one.
 
     Args:
         images: (m * l^2, channels, height, width), tile-major.
@@ -277,11 +286,11 @@ def shrink(images: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return images.clone()
     size = images.shape[2:]
-    parts = images.chunk(factor**2)
-    out = torch.empty_like(parts[0])
-    for part, (rows, columns) in zip(parts, tiles(size, factor), strict=True):
+    by_tile = images.chunk(factor**2)
+    out = torch.empty_like(by_tile[0])
+    for large, (rows, columns) in zip(by_tile, tiles(size, factor), strict=True):
         small = [rows.stop - rows.start, columns.stop - columns.start]
-        out[:, :, rows, columns] = F.interpolate(part, size=small, mode="bilinear", align_corners=False)
+        out[:, :, rows, columns] = F.interpolate(large, size=small, mode="bilinear", align_corners=False)
     return out
 
 

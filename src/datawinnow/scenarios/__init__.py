@@ -1,4 +1,4 @@
-"""What may be wrong with data: ``f(x, labels, *, rate, generator) -> (x, labels, changed)``."""
+"""Scenarios of flawed data: ``f(x, labels, *, rate, generator) -> (x, labels, changed)``."""
 
 from datawinnow.core.card import collect
 from datawinnow.scenarios.corruption import corruption, fog, gaussian_noise, low_resolution, motion_blur, occlusion

@@ -1,4 +1,4 @@
-"""What is done to a batch of images, given as (b, channels, height, width) float32 in [0, 1]."""
+"""Corruptions of (b, channels, height, width) float32 images in [0, 1]; each function checks its settings."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.scenarios._images import Corrupt
+from datawinnow.scenarios._corrupt_images import Corruption
 
 
-def noise(std: float, mean: float, generator: torch.Generator) -> Corrupt:
+def add_noise(std: float, mean: float, generator: torch.Generator) -> Corruption:
     check.number("std", std, 0, 1e6)
     check.number("mean", mean, -1e6, 1e6)
 
     def corrupt(x: Tensor, u: Tensor) -> Tensor:
         del u
-        # a call an image: a larger draw is not the same numbers as smaller ones in a row
+        # a draw for each image, so that the numbers do not depend on the batch
         return x + torch.stack([torch.randn(x.shape[1:], generator=generator) for _ in x]) * std + mean
 
     return corrupt
 
 
-def cover(side: float, fill: float) -> Corrupt:
+def occlude(side: float, fill: float) -> Corruption:
     check.number("side", side, 1e-6, 1)
     check.number("fill", fill, 0, 1)
 
@@ -42,7 +42,7 @@ def cover(side: float, fill: float) -> Corrupt:
     return corrupt
 
 
-def shrink(factor: float) -> Corrupt:
+def reduce_resolution(factor: float) -> Corruption:
     check.number("factor", factor, 1, 1e6)
 
     def corrupt(x: Tensor, u: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def shrink(factor: float) -> Corrupt:
     return corrupt
 
 
-def haze(density: float, airlight: float) -> Corrupt:
+def add_fog(density: float, airlight: float) -> Corruption:
     check.number("density", density, 0, 1e6)
     check.number("airlight", airlight, 0, 1)
 
@@ -64,13 +64,13 @@ def haze(density: float, airlight: float) -> Corrupt:
         down = torch.arange(height)[:, None] - height // 2
         right = torch.arange(width)[None] - width // 2
         distance = (down**2 + right**2).sqrt() * (32 / max(height, width))
-        through = torch.exp(-density * (math.sqrt(32) - 0.04 * distance))
-        return x * through + airlight * (1 - through)
+        transmission = torch.exp(-density * (math.sqrt(32) - 0.04 * distance))
+        return x * transmission + airlight * (1 - transmission)
 
     return corrupt
 
 
-def move(length: float, angle: float | None) -> Corrupt:
+def blur_along_line(length: float, angle: float | None) -> Corruption:
     check.number("length", length, 1e-6, 10)
     if angle is not None:
         check.number("angle", angle, -360, 360)
@@ -79,15 +79,15 @@ def move(length: float, angle: float | None) -> Corrupt:
         height, width = x.shape[2:]
         degrees = u[:, 0] * 90 - 45 if angle is None else torch.full((len(x),), float(angle))
         turn = torch.deg2rad(degrees.double())
-        # grid_sample's coordinates go from -1 to 1 between the middles of the outer pixels; down is positive there
+        # with align_corners, -1 and 1 are the centres of the outer pixels; the y axis points down
         scale = torch.tensor([2 / max(1, width - 1), 2 / max(1, height - 1)], dtype=torch.float64)
         step = (torch.stack([turn.cos(), -turn.sin()], 1) * scale).float()[:, None, None, :]
-        rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
-        own = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
+        take_rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+        identity = torch.stack(torch.meshgrid(columns, take_rows, indexing="xy"), -1)[None]
         taps = max(1, int(length * max(height, width) + 0.5))
         total = torch.zeros_like(x)
         for tap in range(taps):
-            grid = own + (tap - (taps - 1) / 2) * step
+            grid = identity + (tap - (taps - 1) / 2) * step
             total += F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
         return total / taps
 

@@ -1,4 +1,4 @@
-"""Planted duplicates: copies of some examples in the place of others."""
+"""Planted duplicates: some examples replaced by copies of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
-from datawinnow.scenarios._given import check_rows, chosen, labels_of, rows
+from datawinnow.scenarios._inputs import check_inputs, check_rows, draw_changed, take_rows
 
 
 @card(
@@ -20,11 +20,10 @@ from datawinnow.scenarios._given import check_rows, chosen, labels_of, rows
     cost="time O(n), memory O(n)",
 )
 def duplicates(x: Any, labels: Any, *, rate: float, generator: torch.Generator) -> tuple[Any, Tensor, Tensor]:
-    """Put exact copies of other examples in the place of a fraction of the examples.
+    """Replace a fraction of the examples by exact copies of others.
 
-    Exactly ``round(rate * n)`` examples (halves up) become copies, label included, each of one that stays, drawn
-    uniformly and with replacement. The number of examples stays, what there is to learn from shrinks: a selection
-    without duplicates among its kept loses nothing by it.
+    Exactly ``round(rate * n)`` examples (halves up) become copies, label included, of the others, drawn uniformly with
+    replacement. The number of examples stays the same, with fewer distinct ones.
 
     Args:
         x: the examples, (n, ...), a tensor or a numpy array (memory-mapped too).
@@ -33,14 +32,14 @@ def duplicates(x: Any, labels: Any, *, rate: float, generator: torch.Generator) 
         generator: CPU `torch.Generator`, the source of the draw.
 
     Returns:
-        ``(x, labels, changed)``: (n, ...) with the copies in place, (n,) int64, and (n,) bool, True for a copy; the
-        example that it is a copy of is not marked.
+        ``(x, labels, changed)``: (n, ...) with the copies, (n,) int64, and (n,) bool, True for a copy and not for its
+        original.
 
     Raises:
         ArgumentError: a rate outside [0, 1] or one that leaves no example to copy, or an ``x`` of another length.
 
     References:
-        Lee et al. 2022, arXiv 2107.06499: duplicates take budget and weigh double.
+        Lee et al. 2022, arXiv 2107.06499: duplicates use up the budget and weigh double.
 
     >>> import torch
     >>> from datawinnow.core.rng import stream
@@ -48,14 +47,14 @@ def duplicates(x: Any, labels: Any, *, rate: float, generator: torch.Generator) 
     >>> len(x), len(x.unique()), int(copy.sum())
     (10, 7, 3)
     """
-    old = labels_of(labels, rate, generator)
+    old = check_inputs(labels, rate, generator)
     check_rows(x, old.numel())
-    copy = chosen(old.numel(), rate, generator)
+    copy = draw_changed(old.numel(), rate, generator)
     if bool(copy.all()):
         raise ArgumentError(
             f"rate={rate:g} makes copies of all {old.numel()} examples, so that none is left to copy: lower it"
         )
-    own = torch.nonzero(~copy).flatten()
+    originals = torch.nonzero(~copy).flatten()
     index = torch.arange(old.numel())
-    index[copy] = own[torch.randint(len(own), (int(copy.sum()),), generator=generator)]
-    return rows(x, index), old[index], copy
+    index[copy] = originals[torch.randint(len(originals), (int(copy.sum()),), generator=generator)]
+    return take_rows(x, index), old[index], copy

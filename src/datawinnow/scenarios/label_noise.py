@@ -1,4 +1,4 @@
-"""Label noise: some labels changed, with the mask of what changed."""
+"""Label noise: a fraction of wrong labels, with the mask of the changed examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
-from datawinnow.scenarios._given import chosen, class_count, labels_of
+from datawinnow.scenarios._inputs import check_inputs, class_count, draw_changed
 
 X = TypeVar("X")
 
@@ -28,7 +28,7 @@ def symmetric(
     Exactly ``round(rate * n)`` labels change (halves up), each to one of the other classes and never to itself.
 
     Args:
-        x: the examples, (n, ...); handed back as they are.
+        x: the examples, (n, ...); returned unchanged.
         labels: (n,) int, class ids.
         rate: fraction of labels that change, in [0, 1].
         generator: CPU `torch.Generator`, the source of the draw.
@@ -48,8 +48,8 @@ def symmetric(
     >>> int(changed.sum())
     2
     """
-    old, count = _two_or_more(labels, rate, generator, classes)
-    changed = chosen(old.numel(), rate, generator)
+    old, count = _check_two_classes(labels, rate, generator, classes)
+    changed = draw_changed(old.numel(), rate, generator)
     # a step of 1 to count - 1 around the circle of classes is uniform over the others
     step = torch.randint(1, count, (old.numel(),), generator=generator)
     return x, torch.where(changed, (old + step) % count, old), changed
@@ -67,11 +67,11 @@ def pair(
 ) -> tuple[X, Tensor, Tensor]:
     """Give a fraction of the examples the label of the next class, and the last class that of the first.
 
-    Exactly ``round(rate * n)`` labels change (halves up). Unlike symmetric noise the wrong labels of a class agree with
-    each other, so a network learns them sooner and they look less suspicious.
+    Exactly ``round(rate * n)`` labels change (halves up). The wrong labels of a class agree with each
+    other, unlike in symmetric noise, so a network learns them sooner.
 
     Args:
-        x: the examples, (n, ...); handed back as they are.
+        x: the examples, (n, ...); returned unchanged.
         labels: (n,) int, class ids.
         rate: fraction of labels that change, in [0, 1].
         generator: CPU `torch.Generator`, the source of the draw.
@@ -91,14 +91,14 @@ def pair(
     >>> noisy.tolist()
     [1, 2, 0, 0]
     """
-    old, count = _two_or_more(labels, rate, generator, classes)
-    changed = chosen(old.numel(), rate, generator)
+    old, count = _check_two_classes(labels, rate, generator, classes)
+    changed = draw_changed(old.numel(), rate, generator)
     return x, torch.where(changed, (old + 1) % count, old), changed
 
 
-def _two_or_more(labels: Any, rate: float, generator: torch.Generator, classes: int | None) -> tuple[Tensor, int]:
-    old = labels_of(labels, rate, generator)
+def _check_two_classes(labels: Any, rate: float, generator: torch.Generator, classes: int | None) -> tuple[Tensor, int]:
+    old = check_inputs(labels, rate, generator)
     count = class_count(old, classes)
     if count < 2:
-        raise ArgumentError("label noise needs at least 2 classes, got 1: pass classes= if others exist")
+        raise ArgumentError("label noise needs at least 2 classes, got 1: pass classes= if there are more")
     return old, count

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.draw import shuffled
-from datawinnow.scenarios._given import check_rows, class_count, labels_of, rows
+from datawinnow.scenarios._inputs import check_inputs, check_rows, class_count, take_rows
 
 
 @card(
@@ -21,13 +21,12 @@ from datawinnow.scenarios._given import check_rows, class_count, labels_of, rows
 def long_tail(
     x: Any, labels: Any, *, rate: float, generator: torch.Generator, classes: int | None = None
 ) -> tuple[Any, Tensor, Tensor]:
-    """Thin the classes out exponentially: the first keeps all, the last loses ``rate`` of its examples.
+    """Reduce the classes exponentially: the first keeps all its examples, the last loses ``rate`` of them.
 
     Class c of C keeps ``round((1 - rate)^(c / (C - 1)) * size)`` of its examples (halves up), at least one, drawn
-    uniformly; what is left stays in its order. The literature's imbalance factor is 1 / (1 - rate): 0.9 is a factor of
-    10, 0.99 one of 100. This scenario takes examples away, so there are fewer after it; ``changed`` is about those that
-    are left and marks the tail, for what a method does to rare classes is what is to be seen: its share among the kept
-    stands beside its share in the data.
+    uniformly; the remaining examples stay in order. The literature's imbalance factor is 1 / (1 - rate): a rate of 0.9
+    is a factor of 10, 0.99 one of 100. ``changed`` marks the remaining examples of the tail, so that the share of rare
+    classes among kept examples can be compared with their share in the data.
 
     Args:
         x: the examples, (n, ...), a tensor or a numpy array (memory-mapped too).
@@ -37,8 +36,8 @@ def long_tail(
         classes: number of classes; None for one more than the largest label.
 
     Returns:
-        ``(x, labels, changed)`` of the examples that are left, now n: the rows of ``x``, (n,) int64, and (n,) bool,
-        True for those of the rarer half of the classes, as far as these lost any.
+        ``(x, labels, changed)`` of the n remaining examples: rows of ``x``, (n,) int64, and (n,) bool, True for the
+        rarer half of the classes, if these lost examples.
 
     Raises:
         ArgumentError: a rate outside [0, 1], labels at or above ``classes``, or an ``x`` of another length.
@@ -53,7 +52,7 @@ def long_tail(
     >>> torch.bincount(left).tolist(), int(tail.sum())
     ([10, 5, 3], 3)
     """
-    old = labels_of(labels, rate, generator)
+    old = check_inputs(labels, rate, generator)
     count = class_count(old, classes)
     check_rows(x, old.numel())
     order = shuffled(old.numel(), generator)
@@ -66,4 +65,4 @@ def long_tail(
         kept[members[:left]] = True
         tail[label] = 2 * label >= count and left < len(members)
     index = torch.nonzero(kept).flatten()
-    return rows(x, index), old[index], tail[old[index]]
+    return take_rows(x, index), old[index], tail[old[index]]
