@@ -43,6 +43,9 @@ from typer.testing import CliRunner
 
 import datawinnow as dw
 from datawinnow.cli import app
+from datawinnow.core.arrays import TABLE
+from datawinnow.methods import METHODS
+from datawinnow.methods.method import random_array
 
 # --- what runs on the command line --------------------------------------------------------------------------------
 
@@ -51,12 +54,6 @@ EXACT = "--threads 1 --precision fp32 --device cpu"
 SMALL = f"--model mlp --batch 32 {EXACT}"
 DIGITS = f"digits --limit 300 {SMALL}"
 FEW = f"digits --limit 200 {SMALL}"
-METHODS = (
-    *("random", "dual_beta", "dual", "dyn_unc", "forgetting", "forgetting_zero", "el2n", "aum", "aum_softmax"),
-    *("entropy", "margin", "loss", "least_confidence", "tdds", "ccs", "grand_last", "grand_full", "slo_curves"),
-    *("moderate", "prototypes", "deepfool", "d2", "boss", "herding", "k_center", "k_center_robust", "cal"),
-    *("facility_location", "graph_cut", "log_det", "craig", "grad_match", "glister", "contextual_diversity"),
-)
 PER_CLASS = ("dual_beta", "el2n", "aum", "random", "ccs", "moderate", "tdds")
 PROBED = ("grand_last", "grand_full", "moderate", "prototypes", "deepfool", "curvature", "least_confidence")
 MORE = {"tdds": "--option window=5"}
@@ -773,7 +770,8 @@ def arrays(n: int = N) -> dict[str, Tensor]:
     labels = torch.randint(0, CLASSES, (n,), generator=g)
     score = torch.rand(n, generator=g)
     margin = torch.rand(EPOCHS, n, generator=g) * 2 - 1
-    return {
+    sizes = {"epochs": EPOCHS, "n": n, "d": WIDTH, "c": CLASSES, "v": 9, "runs": RUNS, "k": 3}
+    return {name: random_array(name, sizes, dw.stream(0, "behaviour", name, n)) for name in TABLE} | {
         "labels": labels,
         "p_label": p,
         "correct": p > 0.5,

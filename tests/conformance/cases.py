@@ -1,4 +1,4 @@
-"""Inputs for each method of each folder; a method without a case fails at collection."""
+"""Inputs for the methods of each folder: every method is run on them, with its defaults and with the options below."""
 
 import re
 from collections.abc import Callable
@@ -7,6 +7,7 @@ import torch
 
 from datawinnow.core.arrays import TABLE
 from datawinnow.core.rng import stream
+from datawinnow.methods.method import random_array
 
 EPOCHS = 12
 CLASSES = 4
@@ -16,7 +17,10 @@ RUNS = 8
 
 
 def recorded(n, seed=0):
-    """Every array that a method may need, for ``n`` examples, all consistent in shape and range."""
+    """Every array of the table and every score, for ``n`` examples.
+
+    Arrays whose values depend on each other are made here; the others are random, by their row in the table.
+    """
     g = stream(seed, "conformance", n)
     p = torch.rand(EPOCHS, n, generator=g)
     score = torch.rand(n, generator=g)
@@ -34,7 +38,7 @@ def recorded(n, seed=0):
     g = stream(seed, "conformance", "probed", n)
     margin = torch.rand(EPOCHS, n, generator=g) * 2 - 1
     own = stream(seed, "conformance", "held out")  # the same whatever n
-    return arrays | {
+    arrays |= {
         "loss": -p.log(),
         "kl_step": torch.rand(EPOCHS - 1, n, generator=g),
         "margin_softmax": margin,
@@ -51,6 +55,11 @@ def recorded(n, seed=0):
         "subset_mask": (torch.arange(n) + torch.arange(RUNS)[:, None] * 3) % RUNS < 5,
         "subset_correct": torch.rand(RUNS, n, generator=g) < 0.6,
     }
+    sizes = {"epochs": EPOCHS, "n": n, "d": WIDTH, "c": CLASSES, "v": HELD_OUT, "runs": RUNS, "k": 3}
+    for name in TABLE:
+        if name not in arrays:
+            arrays[name] = random_array(name, sizes, stream(seed, "conformance", name, n))
+    return arrays
 
 
 def axis_of(name):
@@ -88,75 +97,69 @@ def shape_error(name):
     return wrong, re.escape(f"{name} must have shape {shown}, got {tuple(wrong.shape)}")
 
 
-# option sets with which a method is run beside its defaults
-SCORES: dict[str, list[dict[str, object]]] = {
-    "aum": [{}],
-    "aum_softmax": [{}],
-    "curvature": [{}],
-    "deepfool": [{}],
-    "dual": [{}, {"window": 3}],
-    "dyn_unc": [{}, {"window": 12}],
-    "el2n": [{}, {"first": 2, "last": 5}],
-    "entropy": [{}, {"epoch": 0}],
-    "forgetting": [{}, {"never_learned": "zero"}],
-    "grand_full": [{}],
-    "grand_last": [{}],
-    "least_confidence": [{}],
-    "loss": [{}, {"epoch": 3}, {"first": 2, "last": 5}],
-    "margin": [{}, {"epoch": 0}],
-    "memorization": [{}],
-    "moderate": [{}, {"metric": "cosine"}],
-    "prototypes": [{}, {"clusters": 3}, {"metric": "euclidean"}],
-    "tdds": [{}, {"window": 4, "decay": 0.5}],
+SCORE_OPTIONS: dict[str, list[dict[str, object]]] = {
+    "dual": [{"window": 3}],
+    "dyn_unc": [{"window": 12}],
+    "el2n": [{"first": 2, "last": 5}],
+    "entropy": [{"epoch": 0}],
+    "forgetting": [{"never_learned": "zero"}],
+    "loss": [{"epoch": 3}, {"first": 2, "last": 5}],
+    "margin": [{"epoch": 0}],
+    "moderate": [{"metric": "cosine"}],
+    "prototypes": [{"clusters": 3}, {"metric": "euclidean"}],
+    "tdds": [{"window": 4, "decay": 0.5}],
 }
-CONDENSERS: dict[str, list[dict[str, object]]] = {
+"""Options with which a score is run besides its defaults."""
+SELECTOR_OPTIONS: dict[str, list[dict[str, object]]] = {
+    "boss": [{"a": 4.0, "b": 1.0, "form": "sparse", "neighbours": 5}],
+    "cal": [{"neighbours": 3, "symmetric": True, "end": "low"}],
+    "d2": [{"neighbours": 3, "gamma": 1.0, "power": 2}],
+    "herding": [{"normalise": True}],
+    "k_center": [{"outliers": 4}],
+    "beta": [{"c_d": 2.0, "total": 16.0, "mu_top": 3}],
+    "coverage": [{"bins": 7, "end": "high"}],
+    "craig": [{"weights": False, "form": "sparse", "neighbours": 4}],
+    "facility_location": [
+        {"form": "sparse", "neighbours": 5, "similarity": "rbf"},
+        {"form": "blocked", "greedy": "naive"},
+    ],
+    "glister": [{"refresh": 1, "step": 0.5}, {"reduce": "mean"}],
+    "grad_match": [{"lam": 0.0}, {"weights": False}],
+    "graph_cut": [{"lam": 2.0, "form": "sparse", "neighbours": 5}],
+    "log_det": [{"ridge": 1.0, "greedy": "naive"}],
+    "middle": [{"centre": 0.2}],
+    "top": [{"end": "low"}, {"end": "middle"}],
+}
+"""Options with which a selector is run besides its defaults."""
+CONDENSER_OPTIONS: dict[str, list[dict[str, object]]] = {
     "cafe": [{"window": 2, "query": 4, "outer_most": 3, "inner_most": 3}],
     "dc": [{"outer": 2, "inner": 2}, {"metric": "cos"}],
     "dm": [{}, {"augment": None, "init": "noise"}],
     "dsa": [{}, {"together": False}],
     "idm": [{"steps": 2, "net_batch": 8, "ce_weight": 0.5}, {"factor": 1, "steps": 1, "net_batch": 8}],
 }
-SELECTORS: dict[str, list[dict[str, object]]] = {
-    "boss": [{}, {"a": 4.0, "b": 1.0, "form": "sparse", "neighbours": 5}],
-    "cal": [{}, {"neighbours": 3, "symmetric": True, "end": "low"}],
-    "contextual_diversity": [{}],
-    "d2": [{}, {"neighbours": 3, "gamma": 1.0, "power": 2}],
-    "herding": [{}, {"normalise": True}],
-    "k_center": [{}, {"outliers": 4}],
-    "beta": [{}, {"c_d": 2.0, "total": 16.0, "mu_top": 3}],
-    "bottom": [{}],
-    "coverage": [{}, {"bins": 7, "end": "high"}],
-    "craig": [{}, {"weights": False, "form": "sparse", "neighbours": 4}],
-    "facility_location": [
-        {},
-        {"form": "sparse", "neighbours": 5, "similarity": "rbf"},
-        {"form": "blocked", "greedy": "naive"},
-    ],
-    "glister": [{}, {"refresh": 1, "step": 0.5}, {"reduce": "mean"}],
-    "grad_match": [{}, {"lam": 0.0}, {"weights": False}],
-    "graph_cut": [{}, {"lam": 2.0, "form": "sparse", "neighbours": 5}],
-    "log_det": [{}, {"ridge": 1.0, "greedy": "naive"}],
-    "middle": [{}, {"centre": 0.2}],
-    "random": [{}],
-    "top": [{}, {"end": "low"}, {"end": "middle"}],
-}
+"""Options with which a condenser is run; without an entry, its defaults."""
 
 
-def cases(methods: dict[str, Callable[..., object]], options: dict[str, list[dict[str, object]]]):
+def cases(
+    methods: dict[str, Callable[..., object]], options: dict[str, list[dict[str, object]]], *, defaults: bool = True
+):
     """(method, options) of every method, with ids.
 
+    Args:
+        methods: key -> method.
+        options: key -> further options to run it with.
+        defaults: whether a method with an entry in ``options`` is run with its defaults too.
+
     Raises:
-        LookupError: a method without a case, or a case without a method; at collection, so no test can be forgotten.
+        LookupError: options of a method that does not exist.
     """
     import pytest
 
-    if set(methods) != set(options):
-        raise LookupError(
-            f"methods without a conformance case: {sorted(set(methods) - set(options))}; "
-            f"cases without a method: {sorted(set(options) - set(methods))} (tests/conformance/cases.py)"
-        )
+    if not set(options) <= set(methods):
+        raise LookupError(f"options of no method: {sorted(set(options) - set(methods))} (tests/conformance/cases.py)")
     return [
-        pytest.param(methods[key], chosen, id="-".join([key, *(f"{k}={v}" for k, v in chosen.items())]))
-        for key, sets in options.items()
-        for chosen in sets
+        pytest.param(method, chosen, id="-".join([key, *(f"{k}={v}" for k, v in chosen.items())]))
+        for key, method in methods.items()
+        for chosen in [*([{}] if defaults or key not in options else []), *options.get(key, [])]
     ]

@@ -78,10 +78,8 @@ def test_the_docstring_says_everything(method):
     assert ">>> " in doc, "an example with a number"
 
 
-def test_a_method_without_a_case_fails_at_collection():
-    methods = dict(scores.METHODS)
-    with pytest.raises(LookupError, match=r"without a conformance case: \['dual'\]"):
-        cases.cases(methods, {k: v for k, v in cases.SCORES.items() if k != "dual"})
-    del methods["aum"]
-    with pytest.raises(LookupError, match=r"cases without a method: \['aum'\]"):
-        cases.cases(methods, cases.SCORES)
+def test_every_method_is_run_with_its_defaults_and_no_options_are_forgotten():
+    keys = [case.id for case in cases.cases(scores.METHODS, {"dual": [{"window": 3}]})]
+    assert set(scores.METHODS) | {"dual-window=3"} == set(keys)
+    with pytest.raises(LookupError, match=r"options of no method: \['gone'\]"):
+        cases.cases(scores.METHODS, {"gone": [{}]})

@@ -10,9 +10,9 @@ from datawinnow import models
 from datawinnow.condense import METHODS, Synthetic
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from tests.conformance.cases import CONDENSERS, cases
+from tests.conformance.cases import CONDENSER_OPTIONS, cases
 
-every_condenser = pytest.mark.parametrize(("method", "options"), cases(METHODS, CONDENSERS))
+every_condenser = pytest.mark.parametrize(("method", "options"), cases(METHODS, CONDENSER_OPTIONS, defaults=False))
 CLASSES, N = 3, 27
 
 

@@ -8,9 +8,9 @@ import torch
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.scores import METHODS
-from tests.conformance.cases import SCORES, at, axis_of, cases, constant, recorded, shape_error, with_nan
+from tests.conformance.cases import SCORE_OPTIONS, at, axis_of, cases, constant, recorded, shape_error, with_nan
 
-every_score = pytest.mark.parametrize(("method", "options"), cases(METHODS, SCORES))
+every_score = pytest.mark.parametrize(("method", "options"), cases(METHODS, SCORE_OPTIONS))
 N = 37
 
 

@@ -10,9 +10,9 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.select import METHODS, per_class
-from tests.conformance.cases import SELECTORS, at, axis_of, cases, constant, recorded, with_nan
+from tests.conformance.cases import SELECTOR_OPTIONS, at, axis_of, cases, constant, recorded, with_nan
 
-PLAIN = cases(METHODS, SELECTORS)
+PLAIN = cases(METHODS, SELECTOR_OPTIONS)
 every_selector = pytest.mark.parametrize(("method", "options"), PLAIN)
 N = 37
 

@@ -290,7 +290,8 @@ class Method:
             return
         n = min(n, DRY_RUN_PROBED_N if self.reads_probe else DRY_RUN_N)
         generator = stream(0, "rehearse")
-        arrays = {name: _random_array(name, epochs, n, generator) for name in self.needs}
+        sizes = {"epochs": epochs, "n": n, "d": 4, "c": 2, "v": 10}
+        arrays = {name: random_array(name, sizes, generator) for name in self.needs}
         labels = torch.arange(n) % 2  # stand for the real ones, which decide whether classes can be balanced
         replace(self, per_class=False).run(arrays, labels, keep=keep, generator=generator)
 
@@ -417,12 +418,22 @@ def is_score(need: str) -> bool:
     return need == "score" or need in scores.METHODS
 
 
-def _random_array(name: str, epochs: int, n: int, generator: torch.Generator) -> Tensor:
-    sizes = {"epochs": epochs, "epochs-1": max(0, epochs - 1), "n": n, "d": 4, "c": 2, "v": 10}
-    shape = [sizes[axis] for axis in TABLE[name].axes]
-    if TABLE[name].kind == "bool":
-        return torch.ones(shape, dtype=torch.bool)
-    if TABLE[name].kind == "int64":
-        return torch.arange(shape[0]) % 2
+def random_array(name: str, sizes: Mapping[str, int], generator: torch.Generator) -> Tensor:
+    """Random values in the shape and dtype of an array of `TABLE`, for dry runs and tests.
+
+    Args:
+        name: of the array.
+        sizes: length of each axis by its name (``epochs-1`` follows from ``epochs``).
+        generator: source of the values.
+
+    Returns:
+        Floats in [0, 1), rows over the classes (last axis ``c``) summing to 1; bits; or ids 0 and 1 in turns.
+    """
+    axes, kind = TABLE[name].axes, TABLE[name].kind
+    shape = [max(0, sizes["epochs"] - 1) if axis == "epochs-1" else sizes[axis] for axis in axes]
+    if kind == "int64":
+        return (torch.arange(shape[0]) % 2).view(-1, *[1] * (len(shape) - 1)).repeat(1, *shape[1:])
     values = torch.rand(shape[-1], generator=generator) * torch.rand(shape, generator=generator)
-    return values.softmax(1) if TABLE[name].axes[-1] == "c" else values
+    if kind == "bool":
+        return values < 0.25
+    return values.softmax(-1) if axes[-1] == "c" else values
