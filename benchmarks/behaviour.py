@@ -959,7 +959,7 @@ def training() -> Frozen:
         "a fraction": {"epochs": 2.5, "seed": 2},
         "ucb": {"passes": 3, "policy": dw.dynamic.UCB(keep=0.5, period=1)},
         "a proxy": {"passes": 3, "in_batch": dw.dynamic.InBatch(keep=0.5, proxy=network(1, width=8))},
-        "itself": {"epochs": 2, "in_batch": dw.dynamic.InBatch(keep=0.5, by="drawn")},
+        "itself": {"epochs": 2, "in_batch": dw.dynamic.InBatch(keep=0.5, selector="drawn")},
         "focal": {"epochs": 2, "focal": 1.0},
         "curvature": {"epochs": 2, "curvature": 0.1},
     }

@@ -50,14 +50,14 @@ def test_the_highest_losses_are_kept_and_ties_are_drawn():
 
 
 def test_drawing_goes_by_loss():
-    how = InBatch(keep=0.5, by="drawn")
+    how = InBatch(keep=0.5, selector="drawn")
     draws = [int(how.choose([1.0, 3.0], budget=1, generator=stream(seed, "g"))) for seed in range(2000)]
     assert sum(draws) / 2000 == pytest.approx(0.75, abs=0.04)  # four standard errors
 
 
 def test_a_step_trains_on_what_was_kept_of_a_larger_batch():
     seen, rows = [], []
-    how = InBatch(keep=0.5, by=noting(seen, lambda loss, budget: loss.topk(budget).indices))
+    how = InBatch(keep=0.5, selector=noting(seen, lambda loss, budget: loss.topk(budget).indices))
     data = blobs(24)
     model = bigger()
 
@@ -146,7 +146,7 @@ def test_the_proxy_learns_at_the_rate_of_the_schedule():
     proxy, by_hand, data = linear(), linear(), blobs(24)
     first = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
     options = {"lr": 0.2, "schedule": lambda done: 1 - done, "momentum": 0.0, "weight_decay": 0.0}
-    fit(bigger(), data, epochs=1, in_batch=InBatch(0.5, proxy, every=1, by=first), **options, **SMALL)
+    fit(bigger(), data, epochs=1, in_batch=InBatch(0.5, proxy, every=1, selector=first), **options, **SMALL)
     for step, part in enumerate(torch.randperm(24, generator=stream(0, "order", 0)).split(8)):
         loss = nn.functional.cross_entropy(by_hand(data.x[part[:4]]), data.labels[part[:4]])
         for p, g in zip(by_hand.parameters(), torch.autograd.grad(loss, list(by_hand.parameters())), strict=True):
@@ -161,14 +161,14 @@ def test_each_step_draws_anew():
         drawn.append(tuple(torch.randperm(len(loss), generator=generator).tolist()))
         return torch.arange(budget), None
 
-    fit(bigger(), blobs(48), epochs=2, in_batch=InBatch(0.5, by=by), **SMALL)
+    fit(bigger(), blobs(48), epochs=2, in_batch=InBatch(0.5, selector=by), **SMALL)
     assert len(set(drawn)) == len(drawn) == 12
 
 
 def test_the_proxy_learns_on_one_step_in_every():
     proxy = linear()
     seen = []
-    how = InBatch(keep=0.5, proxy=proxy, every=3, by=lambda loss, *, budget, generator: (
+    how = InBatch(keep=0.5, proxy=proxy, every=3, selector=lambda loss, *, budget, generator: (
         seen.append(weights(proxy)), (torch.arange(budget), None))[1])  # fmt: skip
     fit(bigger(), blobs(64), epochs=1, in_batch=how, **SMALL)
     assert len(seen) == 8
@@ -179,7 +179,9 @@ def test_the_proxy_learns_on_one_step_in_every():
 def test_the_main_network_learns_from_its_losses_as_without():
     data = blobs(24)
     whole = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
-    model, _ = fit(bigger(), data, epochs=1, in_batch=InBatch(keep=0.5, by=whole), lr=0.1, schedule="constant", **SMALL)
+    model, _ = fit(
+        bigger(), data, epochs=1, in_batch=InBatch(keep=0.5, selector=whole), lr=0.1, schedule="constant", **SMALL
+    )
     other = bigger()
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for part in torch.randperm(24, generator=stream(0, "order", 0)).split(8):
@@ -230,7 +232,7 @@ def test_a_checkpoint_of_another_proxy_or_of_none_is_refused(tmp_path):
         ({"keep": 1.0}, "below 1"),
         ({"keep": 0.0}, "keep"),
         ({"keep": 0.5, "every": 0}, "every"),
-        ({"keep": 0.5, "by": "lowest"}, "by must be one of"),
+        ({"keep": 0.5, "by": "lowest"}, "selector must be one of"),
         ({"keep": 0.5, "proxy": "resnet8"}, "nn.Module"),
     ],
 )
@@ -271,7 +273,7 @@ def test_what_does_not_go_together(options, words):
 def test_a_selector_must_keep_what_was_asked(answer, words):
     by = lambda loss, *, budget, generator: answer  # noqa: E731
     with pytest.raises(ArgumentError, match=words):
-        fit(bigger(), blobs(24), epochs=1, in_batch=InBatch(0.5, by=by), **SMALL)
+        fit(bigger(), blobs(24), epochs=1, in_batch=InBatch(0.5, selector=by), **SMALL)
 
 
 @pytest.mark.parametrize("proxy", [None, linear], ids=["itself", "proxy"])
@@ -297,7 +299,7 @@ def test_the_network_is_no_proxy_of_itself():
 @pytest.mark.parametrize("proxy", [None, linear], ids=["itself", "proxy"])
 def test_in_bf16_the_losses_come_from_a_float32_head(proxy):
     seen = []
-    how = InBatch(0.5, proxy and proxy(), by=noting(seen))
+    how = InBatch(0.5, proxy and proxy(), selector=noting(seen))
     _, history = fit(bigger(), blobs(24), epochs=1, in_batch=how, **{**SMALL, "precision": "bf16"})
     assert history.precision == "bf16"
     assert any(not torch.equal(loss, loss.bfloat16().float()) for loss, _ in seen)
@@ -316,7 +318,7 @@ def test_a_selection_s_weights_go_with_the_examples_kept():
     kept = Kept(data, Selection(torch.arange(16), torch.linspace(0.5, 2.0, 16)))
     model, other = bigger(), bigger()
     options = {"lr": 0.1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0}
-    fit(model, kept, epochs=1, in_batch=InBatch(0.5, by=noting(seen)), **options, **SMALL)
+    fit(model, kept, epochs=1, in_batch=InBatch(0.5, selector=noting(seen)), **options, **SMALL)
     for part in torch.randperm(16, generator=stream(0, "order", 0)).split(8):
         i = part[:4]
         losses = nn.functional.cross_entropy(other(data.x[i]), data.labels[i], reduction="none")
@@ -359,7 +361,7 @@ def test_the_schedule_goes_by_what_was_paid():
 
 
 def test_batch_selectors_of_the_library_go_in():
-    _, history = fit(bigger(), blobs(24), epochs=1, in_batch=InBatch(0.25, by=selective_backprop), **SMALL)
+    _, history = fit(bigger(), blobs(24), epochs=1, in_batch=InBatch(0.25, selector=selective_backprop), **SMALL)
     assert history.rows[0]["examples"] == 6  # 12 + 12 loaded, 3 + 3 kept
 
 

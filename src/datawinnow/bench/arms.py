@@ -81,7 +81,7 @@ def _small(spec: InBatchSpec | ReplaySpec, train: Any, seed: int) -> torch.nn.Mo
 
 def _in_batch(spec: InBatchSpec, train: Any, seed: int) -> InBatch:
     proxy = None if spec.model is None else _small(spec, train, seed)
-    return InBatch(spec.keep, proxy, every=spec.every, by=spec.by)
+    return InBatch(spec.keep, proxy, every=spec.every, selector=spec.selector)
 
 
 def _record(

@@ -44,7 +44,7 @@ class InBatchSpec(Strict):
     model: str | None = None
     model_options: dict[str, Any] = {}
     every: int = Field(default=4, gt=0)
-    by: Literal["highest", "drawn"] = "highest"
+    selector: Literal["highest", "drawn"] = "highest"
 
 
 class ReplaySpec(Strict):

@@ -22,12 +22,12 @@ from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
 
 FILE_NAME = "selection_history.safetensors"
 """Its name in a run folder."""
-KIND = "selection history"
+HISTORY_KIND = "selection history"
 MAX_INT32 = 2**31 - 1
 """Ids up to here are stored as int32: half the file."""
 
 
-class Plan(Protocol):
+class EpochPlan(Protocol):
     """The part of a `datawinnow.core.selection.Selection` that a history keeps: (m,) ids and weights."""
 
     @property
@@ -144,7 +144,7 @@ class SelectionHistory:
     @classmethod
     def of(
         cls,
-        plans: Sequence[Plan],
+        plans: Sequence[EpochPlan],
         n: int,
         *,
         fingerprint: str | None = None,
@@ -251,7 +251,7 @@ class SelectionHistory:
         weight = None if self.weight is None else self.weight[:num_passed]
         return replace(self, index=index[:num_passed], ends=ends[np.diff(ends, prepend=0) > 0], weight=weight)
 
-    def mapped_through(self, selection: Plan, n: int) -> SelectionHistory:
+    def mapped_through(self, selection: EpochPlan, n: int) -> SelectionHistory:
         """The history of a run over a ``selection`` of ``n`` examples, as one over all of them.
 
         Args:
@@ -295,7 +295,7 @@ class SelectionHistory:
         arrays["labels"] = self.labels
         metadata = {
             "format": FORMAT_VERSION,
-            "kind": KIND,
+            "kind": HISTORY_KIND,
             "n": self.n,
             "first_epoch": self.first_epoch,
             "fingerprint": self.fingerprint,
@@ -329,8 +329,8 @@ class SelectionHistory:
                 metadata: Any = json.loads((file.metadata() or {}).get("datawinnow", "null"))
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-            raise _damaged(path, str(error)) from error
-        if not isinstance(metadata, dict) or metadata.get("kind") != KIND:
+            raise _damaged_history(path, str(error)) from error
+        if not isinstance(metadata, dict) or metadata.get("kind") != HISTORY_KIND:
             raise RunError(f"{path} is not a selection history: give a file that SelectionHistory.save wrote")
         check_format(metadata.get("format"), path)
         try:
@@ -348,7 +348,7 @@ class SelectionHistory:
                 cost=metadata.get("cost"),  # type: ignore[arg-type]
             )
         except DatawinnowError as error:
-            raise _damaged(path, str(error)) from error
+            raise _damaged_history(path, str(error)) from error
         if fingerprint is not None and history.fingerprint != fingerprint:
             raise RunError(
                 f"{path} is of another dataset (fingerprint {history.fingerprint}) than the run ({fingerprint}): "
@@ -391,5 +391,5 @@ def _check_array(name: str, array: Any, dtypes: tuple[str, ...], shape: tuple[in
     raise ArgumentError(f"{name} must be {' or '.join(dtypes)} of shape {shape}, got {actual}")
 
 
-def _damaged(path: Path, why: str) -> RunError:
+def _damaged_history(path: Path, why: str) -> RunError:
     return RunError(f"{path} is truncated or damaged ({why}); remove it, or record it again")

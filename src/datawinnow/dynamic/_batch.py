@@ -1,4 +1,4 @@
-"""What batch selectors share: checks, draws and the answer."""
+"""What batch selectors share: checks, draws and results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from datawinnow.core.draw import gumbel_top_k
 from datawinnow.dynamic._plan import topk_random_ties
 
 BatchState = dict[str, Tensor]
-"""What a batch selector remembers between batches; the caller keeps it and hands the same one in again."""
+"""State of a batch selector between batches; the caller keeps it and passes the same dictionary every time."""
 
 
 def losses(name: str, value: Any) -> Tensor:
-    """(b,) float on the CPU, finite: one copy from the device, since a choice needs the numbers on the host.
+    """(b,) finite floats on the CPU; one copy from the device, since a selection needs the numbers on the host.
 
     Raises:
         ArgumentError: another shape (a scalar: the loss was reduced), NaN or infinity.
@@ -26,7 +26,7 @@ def losses(name: str, value: Any) -> Tensor:
     return values
 
 
-def top(score: Tensor, budget: int, generator: torch.Generator) -> Tensor:
+def topk_positions(score: Tensor, budget: int, generator: torch.Generator) -> Tensor:
     """(budget,) positions of the highest scores, highest first; ties are drawn."""
     kept = topk_random_ties(score, budget, generator)
     kept = kept[torch.randperm(budget, generator=generator)]  # so that a stable sort leaves ties in random order
@@ -34,11 +34,11 @@ def top(score: Tensor, budget: int, generator: torch.Generator) -> Tensor:
 
 
 def by_weight(weight: Tensor, budget: int, generator: torch.Generator) -> Tensor:
-    """(budget,) positions drawn one after the other without replacement, by weight; those of none come last."""
+    """(budget,) positions drawn one after the other without replacement, by weight; those with weight 0 come last."""
     return gumbel_top_k(weight.to(torch.float64).log(), weight.numel(), budget, generator)
 
 
-def answer(positions: Tensor, like: Any) -> tuple[Tensor, Tensor]:
-    """Positions and weights of one, on the device that ``like`` came from."""
+def batch_result(positions: Tensor, like: Any) -> tuple[Tensor, Tensor]:
+    """Positions and weights of one, on the device of ``like``."""
     device = like.device if isinstance(like, Tensor) else torch.device("cpu")
     return positions.to(device), torch.ones(positions.numel(), device=device)

@@ -16,7 +16,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic._state import get_int
-from datawinnow.dynamic.policy import First, State
+from datawinnow.dynamic.policy import FirstPlan, State
 
 
 def in_random_order(ids: Tensor, generator: torch.Generator) -> Tensor:
@@ -29,7 +29,7 @@ def sample_without_replacement(ids: Tensor, count: int, generator: torch.Generat
 
     Args:
         ids: (m,) int64, unique, at least 0.
-        count: how many, 0 to m.
+        count: number to draw, 0 to m.
         generator: source of the draw.
 
     Returns:
@@ -37,8 +37,9 @@ def sample_without_replacement(ids: Tensor, count: int, generator: torch.Generat
     """
     if count <= 0:
         return ids[:0]
-    # A random number over the id in one integer: partitioning and sorting integers is vectorised, permuting is not.
-    # 63 bits hold an id of 24 (10M examples) and 39 random ones, of which two agree in about 1 pair of 5e11.
+    # Each key is a random number in the high bits and the id in the low ones: partitioning and sorting integers is
+    # vectorised, permuting is not. 63 bits hold an id of 24 bits (10M examples) and 39 random bits, which agree in
+    # about 1 pair of 5e11.
     mask = (1 << max(1, int(ids.max()).bit_length())) - 1
     keys = torch.empty(ids.numel(), dtype=torch.int64).random_(generator=generator)
     keys.bitwise_and_(~mask).bitwise_or_(ids)
@@ -51,11 +52,11 @@ def sample_without_replacement(ids: Tensor, count: int, generator: torch.Generat
 
 
 def topk_random_ties(score: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` ids with the largest scores; which of those tied at the cut is drawn, never decided by id.
+    """``count`` ids with the largest scores; ties at the cut are drawn, so that the order of ids has no influence.
 
     Args:
         score: (n,) float without NaN; infinities are allowed.
-        count: how many, 1 to n.
+        count: number of ids, 1 to n.
         generator: source of the draw.
 
     Returns:
@@ -74,6 +75,11 @@ def nonzero_ids(mask: Tensor) -> Tensor:
     return torch.from_numpy(np.flatnonzero(mask.numpy()))  # ten times as fast as torch.nonzero on one axis
 
 
+def is_kept(codes: Tensor) -> Tensor:
+    """(n,) bool for (n,) codes of `Reason`: codes below 10 are reasons to keep an example."""
+    return codes < 10
+
+
 def plan_everything(n: int, generator: torch.Generator) -> Selection:
     """All ``n`` examples in a random order, weights of one."""
     index = in_random_order(torch.arange(n), generator)
@@ -86,40 +92,40 @@ def plan_uniform(n: int, count: int, generator: torch.Generator) -> Selection:
     return Selection.of(index, n, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN)
 
 
-def first_plan(first: First, keep: float, n: int, generator: torch.Generator) -> Selection:
-    """What to train on while nothing has been observed: everything, or a uniform draw of the same size as later.
+def first_plan(first: FirstPlan, keep: float, n: int, generator: torch.Generator) -> Selection:
+    """The plan while nothing has been observed: everything, or a uniform draw of the same size as later.
 
-    Ranking scores that all tie would choose by id: of images sorted by class, some classes would go.
+    Ranking scores that all tie would choose by id: of images sorted by class, entire classes would be dropped.
     """
     return plan_everything(n, generator) if first == "all" else plan_uniform(n, budget_of(keep, n), generator)
 
 
 def plan_from_reasons(reason: Tensor, generator: torch.Generator, weight: Tensor | None = None) -> Selection:
-    """The examples whose reason says kept, in a random order.
+    """The examples with a reason to keep them, in a random order.
 
     Args:
         reason: (n,) int8 codes of `Reason`.
         generator: source of the order.
         weight: (n,) float32, or None for ones.
     """
-    index = in_random_order(nonzero_ids(reason < 10), generator)
+    index = in_random_order(nonzero_ids(is_kept(reason)), generator)
     return Selection(index, torch.ones(index.numel()) if weight is None else weight[index], reason)
 
 
 def reason_codes(n: int, dropped: Reason, **ids: Tensor) -> Tensor:
-    """(n,) int8: ``dropped``, but at the given ids the reason that the keyword names (``ranked=ids``)."""
+    """(n,) int8 codes: ``dropped``, and at the ids of a keyword the reason that it names (``ranked=ids``)."""
     codes = torch.full((n,), int(dropped), dtype=torch.int8)
-    for word, at in ids.items():
-        codes[at] = int(Reason[word.upper()])
+    for name, index in ids.items():
+        codes[index] = int(Reason[name.upper()])
     return codes
 
 
 def decide_once_per_period(state: State, epoch: int, period: int, decide: Callable[[int], Tensor]) -> State:
-    """``state`` with the decision for the period that ``epoch`` is in: the one it holds, or a new one.
+    """``state`` with the decision for the period of ``epoch``: the stored one, or a new one at the start of a period.
 
     Args:
-        state: holds ``block``, the number of the period decided for (-1 for none), and ``reason``, the decision.
-        epoch: epochs 0, period, 2 * period ... begin a period.
+        state: with ``block``, the number of the period of the decision (-1 for none), and ``reason``, the decision.
+        epoch: epochs 0, period, 2 * period ... start a period.
         period: epochs between decisions.
         decide: number of the period -> (n,) int8 reasons.
     """
@@ -130,18 +136,18 @@ def decide_once_per_period(state: State, epoch: int, period: int, decide: Callab
 
 
 def no_decision(n: int) -> State:
-    """The part of a state that `decide_once_per_period` keeps, before the first decision."""
+    """The entries of a state that `decide_once_per_period` needs, before the first decision."""
     return {"block": -1, "reason": torch.zeros(n, dtype=torch.int8)}
 
 
 def inclusion_probability(plan: Selection) -> Tensor:
     """(m,) float32 probability that each chosen example had of being chosen, read off the reasons.
 
-    What is kept for its rank or outright was certain to be kept. What was drawn uniformly had the share of the drawn
-    among all that took part in the draw.
+    Examples kept for their rank, or unconditionally, have 1. Examples drawn uniformly have the share of the drawn among
+    all that took part in the draw.
 
     Raises:
-        ArgumentError: an example was dropped that had no chance, so no weight can stand for it.
+        ArgumentError: an example was dropped for certain, so no weight can represent it.
     """
     assert plan.reason is not None, "plans of this package have reasons"
     counts = torch.bincount(plan.reason.long(), minlength=max(Reason) + 1)

@@ -1,4 +1,4 @@
-"""What policies keep about the examples: checked on the way in, copied before it changes."""
+"""The states of policies: signals are validated on the way in, and tensors copied before they change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datawinnow.dynamic.policy import State
 
 
 class StatelessPolicy:
-    """The part of a policy whose plans depend on the epoch alone."""
+    """Base of policies whose plans depend on the epoch alone."""
 
     needs: ClassVar[tuple[str, ...]] = ()
 
@@ -37,7 +37,7 @@ def check_num_examples(n: int) -> int:
 
 
 def num_examples(epoch: int, state: State) -> int:
-    """The number of examples that ``state`` is about, once ``epoch`` is known to be one.
+    """The number of examples of a ``state``; ``epoch`` is checked.
 
     Raises:
         ArgumentError: an epoch that is not a whole number of at least 0.
@@ -57,7 +57,7 @@ def get_tensor(state: State, name: str) -> Tensor:
 
 
 def unobserved(n: int) -> Tensor:
-    """(n,) float32 NaN: nothing observed yet. A number in its place would be a score that nobody measured."""
+    """(n,) float32 NaN: nothing observed yet. Any number would be a score that was not measured."""
     return torch.full((n,), torch.nan)
 
 
@@ -67,13 +67,13 @@ def any_observed(state: State, name: str) -> bool:
 
 
 def validate_signal(n: int, index: Any, name: str, signals: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Ids and the signal ``name`` of one epoch, on the CPU.
+    """Ids and the signal ``name`` of one epoch, validated, on the CPU.
 
     Args:
         n: number of examples.
         index: (m,) int64 ids.
-        name: which signal.
-        signals: (m,) arrays by name; others than ``name`` are left alone.
+        name: of the signal.
+        signals: (m,) arrays by name; others than ``name`` are ignored.
 
     Returns:
         (m,) int64 ids and (m,) float32 values.
@@ -109,7 +109,7 @@ def validate_signal(n: int, index: Any, name: str, signals: Mapping[str, Any]) -
 
 
 def with_values(state: State, index: Tensor, **values: Tensor) -> State:
-    """A copy of ``state`` with new ``values`` (m,) at ``index``; what does not change is shared."""
+    """A copy of ``state`` with new ``values`` (m,) at ``index``; tensors that do not change are shared."""
     return state | {k: get_tensor(state, k).index_copy(0, index, v) for k, v in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""DivBS: the examples of a batch whose gradients together stand for the batch, without saying the same twice."""
+"""DivBS: the examples of a batch whose gradients represent that of the batch without redundancy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.budget import check_budget
 from datawinnow.core.card import card
-from datawinnow.dynamic._batch import BatchState, answer
+from datawinnow.dynamic._batch import BatchState, batch_result
 
 
 @card(
@@ -29,12 +29,12 @@ def divbs(
     generator: torch.Generator,
     state: BatchState | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Take in turn the example whose gradient has most in common with what is left of the batch's mean gradient.
+    """Pick greedily the example whose gradient explains most of the residual of the batch's mean gradient.
 
-    The gradient of the last layer is g = (probs - one-hot) x features. The residual starts as the mean of all g; in
-    each turn |g . residual| picks an example, its gradient is made orthogonal to those picked before, and its part is
-    taken out of the residual. An example whose gradient is a combination of those picked has nothing left and is not
-    picked; when none has anything left, the rest is drawn at random. Only inner products of the gradients are used,
+    The gradient of the last layer is g = (probs - one-hot) x features. The residual starts as the mean of all g; each
+    step picks the example of largest |g . residual|, orthogonalises its gradient against those picked before, and
+    subtracts its projection from the residual. An example whose gradient is a linear combination of those picked is
+    not picked; when only such are left, the rest is drawn at random. Only inner products of the gradients are used,
     (p . p') (f . f'), so the b x (classes d) matrix of published code (2.6 GB for ResNet-50 on ImageNet) is never
     made, and no coordinates need to be dropped.
 
@@ -42,8 +42,8 @@ def divbs(
         features: (b, d) float, inputs of the last layer.
         probs: (b, c) float, softmax outputs.
         labels: (b,) int, class ids.
-        budget: how many to keep, 1 to b.
-        pick: ``"greedy"``, the largest (the paper's rule), or ``"sample"``, drawn in proportion (its code).
+        budget: number to keep, 1 to b.
+        pick: ``"greedy"``, the largest (the paper), or ``"sample"``, drawn in proportion (its code).
         generator: CPU `torch.Generator`: draws for ``"sample"``, for ties and for the rest.
         state: not used.
 
@@ -55,7 +55,7 @@ def divbs(
         ArgumentError: arrays of other shapes or with NaN, labels past the classes, a budget outside 1 to b.
 
     References:
-        Hong et al. 2024, arXiv 2406.04872, section 3; dynamic.md 1.7.
+        Hong et al. 2024, arXiv 2406.04872, section 3.
 
     >>> from datawinnow.core.rng import stream
     >>> features, probs = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.full((3, 2), 0.5)
@@ -74,31 +74,32 @@ def divbs(
     error = soft.to(torch.float64) - torch.nn.functional.one_hot(classes.to(soft.device), soft.shape[1])
     wide = rows.to(torch.float64)
     gram = (error @ error.T) * (wide @ wide.T)
-    return answer(_orthogonal(gram.cpu(), budget, pick, generator), rows)
+    return batch_result(_orthogonal(gram.cpu(), budget, pick, generator), rows)
 
 
 def _orthogonal(gram: Tensor, budget: int, pick: str, generator: torch.Generator) -> Tensor:
     """(budget,) positions: Gram-Schmidt written in inner products, a pivoted Cholesky factorisation of ``gram``."""
     b = gram.shape[0]
-    left, own = gram.mean(1), gram.diagonal().clone()  # g . residual; squared length of g beside the picked
+    # g . residual, and the squared norm of g after projecting out the gradients picked
+    residual, norm = gram.mean(1), gram.diagonal().clone()
     directions = torch.zeros(budget, b, dtype=torch.float64)  # row t: g . (t-th orthonormal direction)
-    enough, gone = 1e-10 * gram.diagonal(), torch.zeros(b, dtype=torch.bool)
-    least = 1e-12 * float(left.abs().max())
+    negligible, is_picked = 1e-10 * gram.diagonal(), torch.zeros(b, dtype=torch.bool)
+    tolerance = 1e-12 * float(residual.abs().max())
     order = torch.randperm(b, generator=generator)  # the first of equals in a random order
     picked: list[int] = []
     for turn in range(budget):
-        common = left.abs().masked_fill(gone | (own <= enough), 0.0)
-        if float(common.max()) <= least:
+        gain = residual.abs().masked_fill(is_picked | (norm <= negligible), 0.0)
+        if float(gain.max()) <= tolerance:
             break
         if pick == "greedy":
-            at = int(order[common[order].argmax()])
+            at = int(order[gain[order].argmax()])
         else:
-            at = int(torch.multinomial(common, 1, generator=generator))
+            at = int(torch.multinomial(gain, 1, generator=generator))
         picked.append(at)
-        gone[at] = True
-        row = (gram[at] - directions[:turn, at] @ directions[:turn]) / own[at].sqrt()
-        left = left - row * (left[at] / own[at].sqrt())
-        own = own - row.square()
+        is_picked[at] = True
+        row = (gram[at] - directions[:turn, at] @ directions[:turn]) / norm[at].sqrt()
+        residual = residual - row * (residual[at] / norm[at].sqrt())
+        norm = norm - row.square()
         directions[turn] = row
-    rest = order[~gone[order]][: budget - len(picked)]
+    rest = order[~is_picked[order]][: budget - len(picked)]
     return torch.cat([torch.tensor(picked, dtype=torch.int64), rest])

@@ -1,4 +1,4 @@
-"""Epsilon-greedy: the highest losses, and a few others at random."""
+"""Epsilon-greedy: the highest losses, and a share of the others at random."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.dynamic._plan import (
     decide_once_per_period,
     first_plan,
+    is_kept,
     no_decision,
     nonzero_ids,
     plan_from_reasons,
@@ -33,7 +34,7 @@ from datawinnow.dynamic._state import (
     validate_signal,
     with_values,
 )
-from datawinnow.dynamic.policy import First, State, Stream
+from datawinnow.dynamic.policy import FirstPlan, State, Stream
 
 
 @card(
@@ -46,21 +47,21 @@ from datawinnow.dynamic.policy import First, State, Stream
 class EpsilonGreedy:
     """The examples of highest loss, and a share drawn from the rest.
 
-    Of k kept, floor(epsilon * k) are drawn uniformly from what the k - floor(epsilon * k) largest scores leave. The
-    score is a running mean of the losses of an example's visits, s <- (1 - alpha) s + alpha x, its first visit s = x;
-    who is not visited keeps its score. Decided at epochs 0, period, 2 * period, ... from the losses before; while
-    there are none, ``first`` says what to train on, and the first period is decided as soon as there are. An example
-    that was never visited (dropped with a last batch) comes before all that were.
+    Of k kept, k - floor(epsilon * k) have the largest scores, and floor(epsilon * k) are drawn uniformly from the rest.
+    The score is a running mean of the losses of an example's visits, s <- (1 - alpha) s + alpha x, with s = x at the
+    first; an example that is not visited keeps its score. Decisions are made at epochs 0, period, 2 * period, ... from
+    the losses before; while there are none, the epoch is as ``first`` says, and the first period is decided as soon as
+    there are. An example that was never visited (dropped with a last batch) ranks first.
 
-    The paper's text was not available: constants are those that two independent implementations agree on, and the
-    one of them that runs scores by the last loss, which is ``alpha=1``.
+    The text of the paper was not available: the constants are those on which two independent implementations agree;
+    one of them scores by the last loss, which is ``alpha=1``.
 
     Args:
         keep: fraction of the examples kept, in (0, 1].
         epsilon: share of the kept that is drawn at random, in [0, 1].
         period: epochs between decisions.
         alpha: weight of the **new** loss in the running mean, in (0, 1].
-        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for ``keep`` of it.
+        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for a random ``keep``.
 
     Returns:
         A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids, weights of one.
@@ -69,7 +70,7 @@ class EpsilonGreedy:
         ArgumentError: an option out of range.
 
     References:
-        Raju et al. 2021, arXiv 2111.12621; dynamic.md 1.1.
+        Raju et al. 2021, arXiv 2111.12621.
 
     >>> from datawinnow.core.rng import stream
     >>> policy = EpsilonGreedy(keep=0.5, epsilon=0.0)
@@ -82,7 +83,7 @@ class EpsilonGreedy:
     epsilon: float = 0.1
     period: int = 10
     alpha: float = 0.8
-    first: First = "all"
+    first: FirstPlan = "all"
     needs: ClassVar[tuple[str, ...]] = ("loss",)
     rescalable: ClassVar[bool] = True
 
@@ -121,8 +122,8 @@ class EpsilonGreedy:
         draws = stream("epsilon_greedy", "choose", block)
         score = get_tensor(state, "score").nan_to_num(nan=torch.inf)
         best = topk_random_ties(score, k - k_random, draws) if k > k_random else torch.arange(0)
-        # with nothing drawn, those below the cut had no chance at all
+        # if none is drawn, those below the cut had no chance of being chosen
         codes = reason_codes(n, Reason.NOT_DRAWN if k_random else Reason.BELOW_CUT, ranked=best)
-        rest = nonzero_ids(codes >= 10)
+        rest = nonzero_ids(~is_kept(codes))
         codes[sample_without_replacement(rest, k_random, draws)] = int(Reason.DRAWN)
         return codes

@@ -1,4 +1,4 @@
-"""Example swap of Tri-Level E-ViT: now and then the least forgotten make room for some that were left out."""
+"""Example swap of Tri-Level E-ViT: at intervals the least forgotten examples are swapped for others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic._plan import (
+    is_kept,
     nonzero_ids,
     plan_from_reasons,
     reason_codes,
@@ -46,16 +47,16 @@ class ExampleSwap:
     Epoch 0 draws ``keep`` of the examples uniformly. At epochs period, 2 * period, ... up to ``swaps`` times: count
     for each kept example how often it went from right to wrong between visits of the last period (never right counts
     as the maximum, ``period``); the ``swap`` of all n with the smallest counts leave, as many drawn uniformly from
-    those left out come in, and what left cannot return in the same swap. Then counts begin at zero. Ties are broken at
-    random; a kept example that was not visited in the period does not leave. There is one decision for all processes,
-    from merged observations (in published code every process holds a subset of its own), and it is kept in the state,
-    so swaps go on after a resume (there they never fire again).
+    those left out enter, and those that left cannot return in the same swap. Then counts restart at zero. Ties are
+    broken at random; a kept example that was not visited in the period does not leave. There is one decision for all
+    processes, from merged observations (in published code every process has another subset), and it is part of the
+    state, so swaps continue after a resume (in published code they stop).
 
     Args:
         keep: fraction of the examples kept, in (0, 1].
         period: epochs between swaps.
         swap: fraction of **all** examples swapped at a time, in (0, 1); fewer where fewer are kept or left out.
-        swaps: how many times.
+        swaps: number of swaps.
 
     Returns:
         A policy; each plan has exactly ``budget_of(keep, n)`` ids, weights of one.
@@ -64,7 +65,7 @@ class ExampleSwap:
         ArgumentError: an option out of range.
 
     References:
-        Kong et al. 2022, arXiv 2211.10801; dynamic.md 1.10.
+        Kong et al. 2022, arXiv 2211.10801.
 
     >>> from datawinnow.core.rng import stream
     >>> policy = ExampleSwap(keep=0.5, period=1, swap=0.25)
@@ -92,11 +93,11 @@ class ExampleSwap:
         return float(self.keep)
 
     def init(self, n: int) -> State:
-        """Of the period: ``last`` (n,) int8 answer, -1 for none, ``forgotten`` (n,) int16, ``learned`` (n,) bool."""
+        """Of the period: ``last`` (n,) int8, -1 if not visited; ``forgotten`` (n,) int16 counts; ``learned`` (n,) bool."""
         return {"n": check_num_examples(n), "block": -1, "reason": torch.zeros(n, dtype=torch.int8), **_no_counts(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Count who was right at the last visit and is wrong (``correct`` of 0) at this one."""
+        """Count examples that were right at the last visit and are wrong (``correct`` of 0) at this one."""
         ids, values = validate_signal(get_int(state, "n"), index, "correct", signals)
         right = values > 0.5
         if not bool((values == right).all()):
@@ -111,7 +112,7 @@ class ExampleSwap:
         )
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """The examples now in, after the swap that is due."""
+        """The current examples, after the swap that is due."""
         n, block = num_examples(epoch, state), epoch // self.period
         if get_int(state, "block") < 0:
             kept = sample_without_replacement(torch.arange(n), budget_of(self.keep, n), stream("example_swap", "start"))
@@ -123,7 +124,7 @@ class ExampleSwap:
 
     def _swapped(self, n: int, state: State, draws: torch.Generator) -> Tensor:
         reason = get_tensor(state, "reason").clone()
-        inside, outside = nonzero_ids((reason < 10) & (get_tensor(state, "last") >= 0)), nonzero_ids(reason >= 10)
+        inside, outside = nonzero_ids(is_kept(reason) & (get_tensor(state, "last") >= 0)), nonzero_ids(~is_kept(reason))
         number = min(budget_of(self.swap, n), inside.numel(), outside.numel())
         if number:
             forgotten = torch.where(get_tensor(state, "learned"), get_tensor(state, "forgotten"), self.period)[inside]

@@ -1,4 +1,4 @@
-"""InfoBatch: drop some of the well-learned at random, and weight up the rest of them."""
+"""InfoBatch: drop a random share of the well-learned examples, and give the rest of them larger weights."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ an exponential distribution has 0.63."""
 )
 @dataclass(frozen=True)
 class InfoBatch:
-    """Soft pruning: of the examples that are well learned a random share, weighted for those that are dropped.
+    """Soft pruning: a random share of the well-learned examples, weighted to represent those that are dropped.
 
-    With s the loss of each example's last visit: who has s below the mean of all is well learned; a random 1 - r of
-    those is kept with weight 1 / (1 - r), everybody else with weight one. Epoch 0, before there are losses, and every
+    With s the loss of each example's last visit: examples with s below the mean of all are well learned; a random 1 - r
+    of them is kept with weight 1 / (1 - r), all others with weight one. Epoch 0, before there are losses, and every
     epoch from ``delta * epochs`` on have everything with weights of one.
 
     The 40% that the paper saves come from ``form="percentile"``: below the 20th percentile (1 - r)^2 of the examples
     are kept, from there to the 85th 1 - r, above it all; at r = 0.5 a quarter and a half, with weights of 4 and 2.
 
-    Weights are the size of a group over the number kept of it, 1 / (1 - r) where that is whole, so the expected sum of
-    weighted losses is the sum of all losses whatever the sizes. Their **mean over the kept** is n / m of the mean over
+    Weights are the size of a group over the number kept of it (1 / (1 - r) up to rounding), so the expected sum of
+    weighted losses is the sum of all losses. Their **mean over the kept** is n / m of the mean over
     all: averaging a batch of weighted losses makes every step n / m as long, with m / n as many steps.
 
     Args:
         epochs: length of the run, which sets where pruning ends.
         drop: the paper's r, the probability in [0, 1) that a well-learned example is **dropped**.
-        delta: fraction of the run after which everything is trained on, in [0, 1].
+        delta: fraction of the run after which all examples are trained on, in [0, 1].
         form: ``"mean"`` (published package) or ``"percentile"`` (published ImageNet code).
 
     Returns:
-        A policy. How many ids a plan has depends on the losses; weights are at least one.
+        A policy. The number of ids in a plan depends on the losses; weights are at least one.
 
     Raises:
         ArgumentError: an option out of range.
 
     References:
-        Qin et al. 2023, arXiv 2303.04947, section 2 and table 7; dynamic.md 1.2.
+        Qin et al. 2023, arXiv 2303.04947, section 2 and table 7.
 
     >>> from datawinnow.core.rng import stream
     >>> policy = InfoBatch(epochs=10)
@@ -115,9 +115,9 @@ class InfoBatch:
         return with_last_signal(state, index, "loss", signals)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """A draw of its own for each epoch; an example that was never visited is kept."""
+        """Another draw in each epoch; an example that was never visited is kept."""
         n = num_examples(epoch, state)
-        # not "epoch == delta * epochs", which a fractional boundary never meets and so leaves weights behind
+        # not "epoch == delta * epochs": a fractional boundary is never equal, and weights would stay
         if epoch >= self.delta * self.epochs - 1e-9 or not any_observed(state, "loss"):
             return plan_everything(n, stream("info_batch", "order", epoch)), state
         draws, codes, weight = stream("info_batch", epoch), reason_codes(n, Reason.KEPT), torch.ones(n)
@@ -134,7 +134,7 @@ class InfoBatch:
         keep = 1 - self.drop
         if self.form == "mean":
             seen = loss[~loss.isnan()] if bool(loss.sum().isnan()) else loss
-            # in double, the mean of equal floats is that float, and none of them is below it
+            # in float64 the mean of equal floats is that float, and none of them is below it
             return [(nonzero_ids(loss < float(seen.mean(dtype=torch.float64))), keep)]
         low, high = percentiles(loss[~loss.isnan()], (0.2, 0.85))
         return [(nonzero_ids(loss < low), keep**2), (nonzero_ids((loss >= low) & (loss < high)), keep)]

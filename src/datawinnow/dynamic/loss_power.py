@@ -1,4 +1,4 @@
-"""Chances in proportion to a power of the loss, with exactly as many drawn as asked for."""
+"""Sampling with probability proportional to a power of the loss, in fixed number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from datawinnow.dynamic._state import (
     validate_signal,
     with_values,
 )
-from datawinnow.dynamic.policy import First, State, Stream
+from datawinnow.dynamic.policy import FirstPlan, State, Stream
 
 
 @card(
@@ -43,16 +43,16 @@ from datawinnow.dynamic.policy import First, State, Stream
 )
 @dataclass(frozen=True)
 class LossPower:
-    """A draw, anew every epoch, in which an example's chance is proportional to its loss to the power ``a``.
+    """Another draw in every epoch, in which an example's probability is proportional to its loss to the power ``a``.
 
-    The score is a running mean of the losses of an example's visits, s <- (1 - alpha) s + alpha x, its first visit
-    s = x. With k kept, pi_i = min(1, c s_i^a), and c such that the pi sum to k: who would have more than one is in for
-    certain, and the rest share what is left. A score below ``floor`` times the mean of all counts as that much, so
-    that what is learned now is looked at again. An example that was never visited is in for certain (of more than k
-    such, k are drawn uniformly).
+    The score is a running mean of the losses of an example's visits, s <- (1 - alpha) s + alpha x, with s = x at the
+    first. With k kept, pi_i = min(1, c s_i^a), and c such that the pi sum to k: examples at 1 are certain, and the
+    others share the rest. A score below ``floor`` times the mean of all counts as that value, so that learned examples
+    are visited again. An example that was never visited is certain (of more than k such, k are drawn uniformly).
 
     Exactly k are drawn, and each with exactly its pi, by systematic sampling: the pi are laid end to end in a random
-    order, and whoever holds one of the points u, u + 1, ..., u + k - 1 is in, u uniform in [0, 1).
+    order, and the examples whose segment holds one of the points u, u + 1, ..., u + k - 1 are chosen, u uniform in
+    [0, 1).
 
     ``weighted`` gives each kept example the weight 1 / pi (Horvitz and Thompson), so that the expected sum of weighted
     losses is the sum of all losses. Their **mean over the kept** is n / m of the mean over all: averaging a batch of
@@ -63,8 +63,8 @@ class LossPower:
         keep: fraction of the examples kept, in (0, 1].
         a: power of the loss: 0 for a uniform draw, 1 for chances in proportion.
         alpha: weight of the **new** loss in the running mean, in (0, 1].
-        weighted: give weights of one over the chance; False trains on the drawn as they are, which leans to the hard.
-        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for ``keep`` of it.
+        weighted: give weights 1 / pi; without them training is biased towards hard examples.
+        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for a random ``keep``.
         floor: lowest score, as a fraction of the mean of all, in (0, 1].
 
     Returns:
@@ -89,7 +89,7 @@ class LossPower:
     a: float = 1.0
     alpha: float = 0.8
     weighted: bool = False
-    first: First = "all"
+    first: FirstPlan = "all"
     floor: float = 0.01
     needs: ClassVar[tuple[str, ...]] = ("loss",)
 
@@ -116,7 +116,7 @@ class LossPower:
         return with_values(state, ids, mean=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """A draw of its own for each epoch."""
+        """Another draw in each epoch."""
         n, draws = num_examples(epoch, state), stream("loss_power", epoch)
         if not any_observed(state, "mean"):
             return first_plan(self.first, self.keep, n, draws), state
@@ -151,11 +151,11 @@ def chances(score: Tensor, k: int, a: float, floor: float) -> Tensor:
     size = score.to(torch.float64).clamp(min=0)
     size.clamp_(min=floor * float(size.mean()))
     top = float(size.max())
-    size = size.div_(top) if top > 0 else torch.ones_like(size)  # so that no power can overflow
+    size = size.div_(top) if top > 0 else torch.ones_like(size)  # no power of it can overflow
     if a != 1:
         size = size.pow_(a)
     certain, c = -1, 0.0
-    while True:  # each turn makes some certain; few are needed, since what is left to share shrinks
+    while True:  # each iteration makes more examples certain; a few suffice, since the rest to share shrinks
         high = size * c >= 1 - 1e-8
         if int(high.sum()) == certain:
             return (size * c).masked_fill_(high, 1.0)
@@ -176,8 +176,8 @@ def systematic(chance: Tensor, k: int, generator: torch.Generator) -> Tensor:
         return torch.arange(0)
     order = in_random_order(torch.arange(chance.numel()), generator)
     ends = chance[order].cumsum(0).clamp_(max=k)
-    ends[-1] = k  # rounding must not lose the last
+    ends[-1] = k  # rounding must not lose the last point
     u = 1 - torch.rand((), dtype=torch.float64, generator=generator)  # in (0, 1]: at 0 both ends would hold a point
     points = ends.sub_(u).floor_()
-    held = points > torch.cat([points.new_full((1,), -1.0), points[:-1]])
-    return order[nonzero_ids(held)]
+    contains_point = points > torch.cat([points.new_full((1,), -1.0), points[:-1]])
+    return order[nonzero_ids(contains_point)]

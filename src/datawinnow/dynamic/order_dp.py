@@ -1,4 +1,4 @@
-"""OrderDP: the highest losses of a random pool, drawn anew every epoch."""
+"""OrderDP: the highest losses of a random pool, redrawn every epoch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from datawinnow.dynamic._state import (
     unobserved,
     with_last_signal,
 )
-from datawinnow.dynamic.policy import First, State, Stream
+from datawinnow.dynamic.policy import FirstPlan, State, Stream
 
 
 @card(
@@ -42,11 +42,11 @@ from datawinnow.dynamic.policy import First, State, Stream
 class OrderDP:
     """A random pool of the examples, and of it those whose last loss is highest.
 
-    Every epoch draws ``pool`` of all ids uniformly and keeps the ``keep`` of all ids that rank highest in the pool,
-    so an example of low loss is trained on when few better ones came into the pool with it. An example that was never
-    visited comes before all that were. There are no weights (the paper's unbiasedness is about a surrogate loss) and
-    no annealing. Before there are losses the epoch is a uniform draw of the same size, as in the paper's code, where
-    all tie: so that the fraction kept is exact.
+    Every epoch draws ``pool`` of all ids uniformly and keeps the ``keep`` of all ids that rank highest in the pool, so
+    an example of low loss is trained on when few with higher loss are in the pool. An example that was never visited
+    ranks first. There are no weights (the paper's unbiasedness is about a surrogate loss) and no annealing. Before
+    there are losses the epoch is a uniform draw of the same size, as in the paper's code, where all scores tie: the
+    fraction kept is exact.
 
     Args:
         keep: fraction of **all** examples kept, in (0, pool]; the paper's code keeps 0.85 of its pool of 0.75.
@@ -60,7 +60,7 @@ class OrderDP:
         ArgumentError: an option out of range, ``keep`` above ``pool``.
 
     References:
-        Jin et al. 2026, arXiv 2606.08574; dynamic.md 1.12.
+        Jin et al. 2026, arXiv 2606.08574.
 
     >>> from datawinnow.core.rng import stream
     >>> policy = OrderDP(keep=0.5, pool=1.0)
@@ -71,7 +71,7 @@ class OrderDP:
 
     keep: float
     pool: float = 0.75
-    first: First = "random"
+    first: FirstPlan = "random"
     needs: ClassVar[tuple[str, ...]] = ("loss",)
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class OrderDP:
         return with_last_signal(state, index, "loss", signals)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """A pool of its own for each epoch."""
+        """Another pool in each epoch."""
         n, draws = num_examples(epoch, state), stream("order_dp", epoch)
         if not any_observed(state, "loss"):
             return first_plan(self.first, self.keep, n, draws), state

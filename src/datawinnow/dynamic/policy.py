@@ -15,7 +15,7 @@ State = dict[str, Tensor | int | float]
 """State of a policy: tensors of (n,) on the CPU and plain numbers, at most 16 bytes an example."""
 Stream = Callable[..., torch.Generator]
 """``stream("purpose", epoch)``: `datawinnow.core.rng.stream` with the seed of the run bound."""
-First = Literal["all", "random"]
+FirstPlan = Literal["all", "random"]
 """What to train on while nothing has been observed."""
 
 

@@ -1,4 +1,4 @@
-"""Uniform random pruning: a new subset every epoch."""
+"""Uniform random pruning: another subset in every epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from datawinnow.dynamic.policy import State, Stream
 )
 @dataclass(frozen=True)
 class RandomPruning(StatelessPolicy):
-    """A uniform random subset, drawn anew every epoch.
+    """A uniform random subset, redrawn every epoch.
 
     The baseline that any scored policy must beat. No weights and no annealing: wrap it in ``rescaled`` and
     ``annealed`` for the form that comes within 0.1 points of InfoBatch (its table 5).
@@ -36,7 +36,7 @@ class RandomPruning(StatelessPolicy):
         ArgumentError: ``keep`` outside (0, 1].
 
     References:
-        Raju et al. 2021, arXiv 2111.12621; dynamic.md 1.1.
+        Raju et al. 2021, arXiv 2111.12621.
 
     >>> from datawinnow.core.rng import stream
     >>> policy = RandomPruning(keep=0.5)
@@ -56,6 +56,6 @@ class RandomPruning(StatelessPolicy):
         return float(self.keep)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """A draw of its own for each epoch."""
+        """Another draw in each epoch."""
         n = num_examples(epoch, state)
         return plan_uniform(n, budget_of(self.keep, n), stream("random_pruning", epoch)), state

@@ -25,17 +25,17 @@ from datawinnow.dynamic.policy import State, Stream
 )
 @dataclass(frozen=True)
 class RepeatedSubset(StatelessPolicy):
-    """Consecutive chunks of one permutation, so that every example has its turn before any has a second.
+    """Consecutive chunks of one permutation, so that every example is visited before any is visited again.
 
     A pass is ``ceil(n / k)`` epochs over one permutation, k of its ids an epoch. Where k does not divide n, the last
-    chunk of a pass goes on from the start of the same permutation: those ids come twice in the pass (as in the
-    paper's code, so that every epoch has k). Pass and chunk are functions of the epoch: nothing drifts on a resume.
+    chunk of a pass continues at the start of the same permutation: those ids occur twice in the pass (as in the
+    paper's code, so that every epoch has k). Pass and chunk are functions of the epoch, so a resume changes nothing.
     Without replacement this is training on all the data with the schedule compressed into ``keep`` times the epochs,
     which makes it the reference for every method here.
 
     Args:
         keep: fraction of the examples kept, in (0, 1].
-        replacement: draw every epoch anew, ids distinct within an epoch; False is the form that the paper recommends.
+        replacement: draw each epoch independently, ids distinct within an epoch; the paper recommends False.
 
     Returns:
         A policy; each plan has exactly ``budget_of(keep, n)`` ids, weights of one.
@@ -44,7 +44,7 @@ class RepeatedSubset(StatelessPolicy):
         ArgumentError: ``keep`` outside (0, 1], ``replacement`` not a bool.
 
     References:
-        Okanovic et al. 2023, arXiv 2305.18424, algorithm 1; dynamic.md 1.4.
+        Okanovic et al. 2023, arXiv 2305.18424, algorithm 1.
 
     >>> from datawinnow.core.rng import stream
     >>> policy, state = RepeatedSubset(keep=0.25), {"n": 8}

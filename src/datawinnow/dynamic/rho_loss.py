@@ -1,4 +1,4 @@
-"""RHO-LOSS: train on the examples of a batch that are not learnt yet but could be."""
+"""RHO-LOSS: the examples of a batch that are learnable and not yet learnt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.budget import check_budget
 from datawinnow.core.card import card
-from datawinnow.dynamic._batch import BatchState, answer, losses, top
+from datawinnow.dynamic._batch import BatchState, batch_result, losses, topk_positions
 
 
 @card(
@@ -28,16 +28,16 @@ def rho_loss(
     generator: torch.Generator,
     state: BatchState | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Keep the examples of highest reducible loss: the loss now less the loss that a held-out model leaves.
+    """Keep the examples of highest reducible loss: the current loss minus the loss under a held-out model.
 
-    Noisy examples have a high loss that no model removes, learnt ones a low loss: both stay out. The paper takes 32
-    of 320.
+    Noisy examples have a high loss under any model, learnt ones a low loss: neither is kept. The paper keeps 32 of
+    320.
 
     Args:
         loss: (b,) float, one loss an example of the batch, of the model in training.
         irreducible_loss: (b,) float, their losses under a model trained on held-out data.
-        budget: how many to keep, 1 to b.
-        generator: CPU `torch.Generator`, which draws among ties at the cut.
+        budget: number to keep, 1 to b.
+        generator: CPU `torch.Generator`, for ties at the cut.
         state: not used.
 
     Returns:
@@ -48,7 +48,7 @@ def rho_loss(
         ArgumentError: arrays that are not (b,), differ in length or are not finite, a budget outside 1 to b.
 
     References:
-        Mindermann et al. 2022, arXiv 2206.07137, equation 3; dynamic.md 1.6.
+        Mindermann et al. 2022, arXiv 2206.07137, equation 3.
 
     >>> from datawinnow.core.rng import stream
     >>> rho_loss([0.1, 5.0, 2.0], [0.1, 5.0, 0.5], budget=1, generator=stream(0, "rho"))[0].tolist()
@@ -57,4 +57,4 @@ def rho_loss(
     check.generator(generator)
     values, floor = losses("loss", loss), losses("irreducible_loss", irreducible_loss)
     check_budget(budget, check.same_n(loss=values, irreducible_loss=floor), items="examples in the batch")
-    return answer(top(values - floor, budget, generator), loss)
+    return batch_result(topk_positions(values - floor, budget, generator), loss)

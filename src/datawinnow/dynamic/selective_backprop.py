@@ -11,7 +11,7 @@ from datawinnow.core import check
 from datawinnow.core.budget import check_budget
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
-from datawinnow.dynamic._batch import BatchState, answer, by_weight, losses
+from datawinnow.dynamic._batch import BatchState, batch_result, by_weight, losses
 
 
 @card(
@@ -34,21 +34,21 @@ def selective_backprop(
     """Keep an example with a probability that grows with the place of its loss among recent losses.
 
     P = max(minimum, F^beta), F the fraction of the last ``window`` losses, this batch included, that are not above
-    its own. Without a budget each example is kept with probability P by itself, so that the number varies and may be
-    zero: collect positions until a batch is full. With one, that many are drawn without replacement by weight P.
+    its own. Without a budget each example is kept independently with probability P, so that the number varies and may
+    be zero: collect positions until a batch is full. With one, that many are drawn without replacement by weight P.
     ``form="rank"`` is the variant of the composer library: rank^(1 / keep - 1) within the batch for P, rank 1 the
     lowest loss, keep = budget / b. Losses must come from a pass in eval mode, or batch statistics are updated twice.
 
     Args:
         loss: (b,) float, one loss an example of the batch.
-        budget: how many to keep, 1 to b; None for a random number.
+        budget: number to keep, 1 to b; None for a random number.
         beta: the power; higher keeps fewer.
-        minimum: the least probability, in [0, 1].
-        window: how many losses to remember.
+        minimum: smallest probability, in [0, 1].
+        window: number of recent losses to remember.
         form: ``"percentile"`` (the paper) or ``"rank"`` (composer), which needs a budget and remembers nothing.
-        generator: CPU `torch.Generator`, the source of the draw.
-        state: a dict of your own, handed in with every batch: it remembers recent losses under ``"recent"`` and is
-            the one argument that is modified. None compares within the batch.
+        generator: CPU `torch.Generator`.
+        state: a dictionary that is passed with every batch: it holds recent losses under ``"recent"`` and is the only
+            argument that is modified. None compares within the batch.
 
     Returns:
         (m,) int64 positions in the batch and (m,) float32 weights of one (the paper does not reweight), on the
@@ -58,7 +58,7 @@ def selective_backprop(
         ArgumentError: an option out of range, a loss that is not (b,) or not finite.
 
     References:
-        Jiang et al. 2019, arXiv 1910.00762, section 3; dynamic.md 1.5.
+        Jiang et al. 2019, arXiv 1910.00762, section 3.
 
     >>> from datawinnow.core.rng import stream
     >>> selective_backprop([0.1, 5.0, 0.2], budget=1, beta=50, generator=stream(0, "sb"))[0].tolist()
@@ -80,12 +80,12 @@ def selective_backprop(
         order = torch.randperm(b, generator=generator)
         rank = torch.empty(b, dtype=torch.float64)
         rank[order[torch.argsort(values[order], stable=True)]] = torch.arange(1, b + 1, dtype=torch.float64)
-        return answer(by_weight((rank / b) ** (b / budget - 1), budget, generator), loss)
+        return batch_result(by_weight((rank / b) ** (b / budget - 1), budget, generator), loss)
     chance = _share_below(values, window, state).pow(beta).clamp_min(minimum)
     if budget is not None:
-        return answer(by_weight(chance, budget, generator), loss)
+        return batch_result(by_weight(chance, budget, generator), loss)
     uniform = torch.rand(b, generator=generator, dtype=torch.float64)
-    return answer(torch.nonzero(uniform < chance).flatten(), loss)
+    return batch_result(torch.nonzero(uniform < chance).flatten(), loss)
 
 
 def _share_below(values: Tensor, window: int, state: BatchState | None) -> Tensor:
@@ -93,5 +93,5 @@ def _share_below(values: Tensor, window: int, state: BatchState | None) -> Tenso
     if state is not None:
         state["recent"] = recent
     line = recent.sort().values
-    # a batch longer than the window has losses that the window does not hold, but their place in it is still defined
+    # a batch longer than the window has losses that are not in the window, but their quantile is still defined
     return torch.searchsorted(line, values, right=True).to(torch.float64) / line.numel()

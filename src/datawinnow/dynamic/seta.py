@@ -1,4 +1,4 @@
-"""SeTa: a window that slides over groups of like loss, from easy to hard."""
+"""SeTa: a window that slides over groups of similar loss, from easy to hard."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ MAX_ITERATIONS = 300
 )
 @dataclass(frozen=True)
 class SeTa:
-    """Random pruning, then the groups of like loss under a window that slides from easy to hard.
+    """Random pruning, then the groups of similar loss in a window that slides from easy to hard.
 
     Each epoch before ``delta * epochs``: a random 1 - r of all ids, split by k-means on the loss of their last visit
     into ``groups``, sorted by loss; trained on is a window of w = round(groups * window) of them that starts at group
     ``epoch mod (groups - w + 1)``. Before there are losses all groups, and from ``delta * epochs`` on a random 1 - r
-    of everything ("partial annealing"). No weights. The window's place is a function of the epoch, where published
-    code counts calls and starts anew on a resume. Ids never visited are kept with the random share. Where losses are
-    too few or too equal for so many groups, the window covers the same fraction of those there are.
+    of everything ("partial annealing"). No weights. The position of the window is a function of the epoch, where
+    published code counts calls and restarts on a resume. Ids never visited are kept with the random share. Where the
+    losses have too few distinct values for so many groups, the window covers the same fraction of fewer groups.
 
     Args:
         epochs: length of the run.
         groups: k, the number of groups; the paper's code takes 10, its scripts 5.
-        window: fraction of the groups under the window, in (0, 1].
+        window: fraction of the groups in the window, in (0, 1].
         drop: the paper's r, the fraction in [0, 1) **dropped** at random before grouping.
-        delta: fraction of the run after which the window is gone, in [0, 1].
-        rounding: ``"round"`` as in the paper's code (4.5 becomes 4), or ``"ceil"`` as a note on the paper has it,
-            which for 5 groups and 0.9 leaves no window at all.
+        delta: fraction of the run with the window, in [0, 1].
+        rounding: ``"round"`` as in the paper's code (4.5 becomes 4), or ``"ceil"``, with which 5 groups and 0.9 have no
+            window (all groups).
 
     Returns:
-        A policy. How many ids a plan has depends on the losses; weights of one.
+        A policy. The number of ids in a plan depends on the losses; weights of one.
 
     Raises:
         ArgumentError: an option out of range.
 
     References:
-        Zhou et al. 2025, arXiv 2503.13385, section 3; dynamic.md 1.3.
+        Zhou et al. 2025, arXiv 2503.13385, section 3.
 
     >>> from datawinnow.core.rng import stream
     >>> policy = SeTa(epochs=10, groups=2)
@@ -129,7 +129,7 @@ class SeTa:
         return plan_from_reasons(codes, draws), state
 
     def _window(self, epoch: int, ends: Tensor) -> tuple[float, float]:
-        """Losses from and below which an example is under the window."""
+        """Lower bound (included) and upper bound (excluded) of the losses in the window."""
         groups = ends.numel()
         width = round(groups * self.window) if self.rounding == "round" else math.ceil(groups * self.window - 1e-9)
         width = min(groups, max(1, width))

@@ -1,4 +1,4 @@
-"""A subset chosen before training, as a policy."""
+"""A selection made before training, as a policy."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from datawinnow.dynamic.policy import State, Stream
 )
 @dataclass(frozen=True)
 class StaticSubset(StatelessPolicy):
-    """The same selection every epoch, reshuffled: static pruning through the door of the dynamic.
+    """The same selection in every epoch, reshuffled: static pruning as a policy.
 
     Args:
-        selection: what any selector returned, or was read from a file; its weights are used.
+        selection: of any selector, or read from a file; its weights are used.
 
     Returns:
-        A policy; each plan has the ids and weights of ``selection``, in an order of its own.
+        A policy; each plan has the ids and weights of ``selection``, in another order.
 
     Raises:
         ArgumentError: not a `Selection`, an empty one, or (at ``init``) one with ids past the examples there are.
 
     References:
-        Raju et al. 2021, arXiv 2111.12621; dynamic.md 1.1.
+        Raju et al. 2021, arXiv 2111.12621.
 
     >>> from datawinnow.core.rng import stream
     >>> policy = StaticSubset(Selection.of(torch.tensor([5, 2]), 8))
@@ -51,10 +51,10 @@ class StaticSubset(StatelessPolicy):
                 f"selection must be a Selection, got {self.selection!r}; make one with Selection.of(ids, n)"
             )
         if not len(self.selection):
-            raise ArgumentError("selection is empty: there is nothing to train on")
+            raise ArgumentError("selection is empty")
 
     def init(self, n: int) -> State:
-        """No state beyond the number of examples, which must be those that the selection is about."""
+        """No state beyond the number of examples, which must be that of the selection."""
         reason = self.selection.reason
         last = int(self.selection.index.max())
         if last >= check_num_examples(n) or (reason is not None and reason.numel() != n):
@@ -63,7 +63,7 @@ class StaticSubset(StatelessPolicy):
         return {"n": n}
 
     def fraction(self, epoch: int) -> float:
-        """The size of the selection over the number of examples, which its reasons tell.
+        """The size of the selection over the number of examples, which is that of its reasons.
 
         Raises:
             ArgumentError: the selection has no reasons.

@@ -31,7 +31,7 @@ from datawinnow.dynamic._state import (
     validate_signal,
     with_values,
 )
-from datawinnow.dynamic.policy import First, State, Stream
+from datawinnow.dynamic.policy import FirstPlan, State, Stream
 
 
 @card(
@@ -46,20 +46,20 @@ class UCB:
 
     On a visit with loss x: v <- (1 - alpha) v + alpha (x - m)^2, then m <- (1 - alpha) m + alpha x, with the old m in
     the first; the first visit sets m = x, v = 0. Score = m + c v: the variance and not its root, no visit count and
-    no logarithm of time, so this is not UCB1. Who is not visited keeps m and v; that a kept example's score falls is
-    the only exploration. Decided at epochs 0, period, 2 * period, ... from the losses before; while there are none,
-    ``first`` says what to train on, and the first period is decided as soon as there are. (Published code decides the
-    first period while all scores tie, and drops the first ids: of images sorted by class, whole classes.) An example
-    that was never visited (dropped with a last batch) comes before all that were.
+    no logarithm of time, so this is not UCB1. An example that is not visited keeps m and v; the only exploration is
+    that the score of a kept example falls. Decisions are made at epochs 0, period, 2 * period, ... from the losses
+    before; while there are none, the epoch is as ``first`` says, and the first period is decided as soon as there are.
+    (Published code decides the first period while all scores tie, and drops the first ids: of images sorted by class,
+    entire classes.) An example that was never visited (dropped with a last batch) ranks first.
 
-    The paper's text was not available: the constants are those that two independent implementations agree on.
+    The text of the paper was not available: the constants are those on which two independent implementations agree.
 
     Args:
         keep: fraction of the examples kept, in (0, 1].
         period: epochs between decisions.
         alpha: weight of the **new** value in mean and variance, in (0, 1].
         c: weight of the variance.
-        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for ``keep`` of it.
+        first: ``"all"`` to train on everything until there are losses, or ``"random"`` for a random ``keep``.
 
     Returns:
         A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids, weights of one.
@@ -68,7 +68,7 @@ class UCB:
         ArgumentError: an option out of range.
 
     References:
-        Raju et al. 2021, arXiv 2111.12621; dynamic.md 1.1.
+        Raju et al. 2021, arXiv 2111.12621.
 
     >>> from datawinnow.core.rng import stream
     >>> policy, ids = UCB(keep=0.5), torch.arange(4)
@@ -82,7 +82,7 @@ class UCB:
     period: int = 10
     alpha: float = 0.8
     c: float = 1.0
-    first: First = "all"
+    first: FirstPlan = "all"
     needs: ClassVar[tuple[str, ...]] = ("loss",)
 
     def __post_init__(self) -> None:

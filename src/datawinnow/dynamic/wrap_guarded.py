@@ -15,7 +15,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic._noise import suspected_of_wrong_label
-from datawinnow.dynamic._plan import in_random_order, nonzero_ids, reason_codes, sample_without_replacement
+from datawinnow.dynamic._plan import in_random_order, is_kept, nonzero_ids, reason_codes, sample_without_replacement
 from datawinnow.dynamic._state import (
     check_num_examples,
     get_int,
@@ -221,7 +221,7 @@ def _with_revisited(plan: Selection, revisited: Tensor, n: int, draws: torch.Gen
     kept = sample_without_replacement(plan.index[~due[plan.index]], len(plan) - revisited.numel(), draws)
     codes = reason_codes(n, Reason.BELOW_CUT, kept=plan.index) if plan.reason is None else plan.reason
     removed = plan.mask(n).index_fill(0, kept, False).index_fill(0, revisited, False)
-    added = due & (codes >= 10)
+    added = due & ~is_kept(codes)
     codes = codes.masked_fill(removed, int(Reason.NOT_DRAWN))
     codes[revisited[added[revisited]]] = int(Reason.DRAWN)
     weight = torch.ones(n).index_copy(0, plan.index, plan.weight)
