@@ -1,4 +1,4 @@
-"""Choose again while training, under accelerate: three lines. It deals out batches to the processes by itself."""
+"""Dynamic pruning under accelerate: three lines. Accelerate distributes the batches to the processes."""
 
 import sys
 
@@ -8,10 +8,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import datawinnow as dw
-from datawinnow.dynamic import UCB
-from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic import UCB, PolicySampler
 from datawinnow.integrations import weighted_loss
-from datawinnow.integrations.accelerate import prepared
+from datawinnow.integrations.accelerate import prepare_loader
 
 
 def main(epochs: int = 20) -> None:
@@ -22,7 +21,7 @@ def main(epochs: int = 20) -> None:
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
 
     sampler = PolicySampler(UCB(keep=0.5, period=1), n=len(dataset))
-    loader = prepared(accelerator, DataLoader(dw.indexed(dataset), batch_size=64, sampler=sampler), sampler)  # 1
+    loader = prepare_loader(accelerator, DataLoader(dw.indexed(dataset), batch_size=64, sampler=sampler), sampler)  # 1
     for epoch in range(epochs):
         loader.set_epoch(epoch)  # 2
         for index, x, y in loader:

@@ -1,4 +1,4 @@
-"""Choose again while training, in a Lightning Trainer: three lines."""
+"""Dynamic pruning in a Lightning Trainer: three lines."""
 
 import sys
 
@@ -8,8 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import datawinnow as dw
-from datawinnow.dynamic import UCB
-from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic import UCB, PolicySampler
 from datawinnow.integrations import weighted_loss
 from datawinnow.integrations.lightning import PolicyCallback
 

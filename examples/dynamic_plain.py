@@ -1,4 +1,4 @@
-"""Choose again while training, in a plain PyTorch loop: three lines, and a learning rate that ends where it should."""
+"""Dynamic pruning in a plain PyTorch loop: three lines, and a learning rate that ends where it should."""
 
 import sys
 
@@ -7,8 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import datawinnow as dw
-from datawinnow.dynamic import UCB
-from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic import UCB, PolicySampler
 from datawinnow.integrations import ProgressLR, weighted_loss
 from datawinnow.train.schedule import cosine
 
@@ -31,8 +30,8 @@ def main(epochs: int = 20) -> None:
             optimizer.zero_grad()
             schedule.step()
 
-    right = (model(test.x.float() / 255).argmax(1) == test.labels).float().mean()
-    print(f"passed {sum(sampler.realised) / epochs:.0%} of the examples an epoch; accuracy {right:.1%}")
+    accuracy = (model(test.x.float() / 255).argmax(1) == test.labels).float().mean()
+    print(f"passed {sum(sampler.realised) / epochs:.0%} of the examples an epoch; accuracy {accuracy:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Choose again while training, in a Hugging Face Trainer: three lines. It counts its steps once, so they are fixed."""
+"""Dynamic pruning in a Hugging Face Trainer: three lines. It counts its steps once, so their number is fixed."""
 
 import sys
 import tempfile
@@ -8,8 +8,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 import datawinnow as dw
-from datawinnow.dynamic import UCB
-from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic import UCB, PolicySampler
 from datawinnow.integrations.transformers import PolicyTrainerMixin
 
 

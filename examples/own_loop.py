@@ -1,4 +1,4 @@
-"""Record a training loop of your own, score every example, and keep the best: nothing of yours changes owner."""
+"""Record your own training loop, score every example, and keep the best."""
 
 import sys
 
@@ -20,7 +20,7 @@ def main(epochs: int = 30) -> None:
     for epoch in range(epochs):
         for index, x, y in loader:
             logits = model(x)
-            recorder.write(epoch, index, logits, y)  # one line in a loop that is otherwise yours
+            recorder.write(epoch, index, logits, y)  # the only line added to the loop
             nn.functional.cross_entropy(logits, y).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -29,7 +29,7 @@ def main(epochs: int = 30) -> None:
     budget = dw.budget_of(keep=0.3, n=len(dataset))
     chosen = dw.select.beta(score, recorder["p_label"], budget=budget, generator=dw.stream(0, "select"))
     kept = Subset(dataset, chosen.index.tolist())
-    print(f"kept {len(kept)} of {len(dataset)}; train on them with any loader")
+    print(f"kept {len(kept)} of {len(dataset)}; train on it with any loader")
 
 
 if __name__ == "__main__":

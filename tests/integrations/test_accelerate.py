@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 import datawinnow as dw
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.integrations import weighted_loss
-from datawinnow.integrations.accelerate import prepared
+from datawinnow.integrations.accelerate import prepare_loader
 from tests.integrations.models import BATCH, EPOCHS, N, data, loader_of, policy_sampler
 
 
@@ -43,7 +43,7 @@ def run(
     """The ids of each batch of each epoch; with ``stop`` it saves after that batch and ends."""
     accelerator = Accelerator(cpu=True)
     sampler = policy_sampler(keep=keep)
-    loader = prepared(accelerator, loader_of(sampler), sampler)
+    loader = prepare_loader(accelerator, loader_of(sampler), sampler)
     torch.manual_seed(0)
     model, optimizer = accelerator.prepare(
         net := nn.Linear(4, 3), torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
@@ -86,7 +86,7 @@ def test_a_saved_state_resumes_after_the_batch_that_was_trained_on(stop: tuple[i
 def test_a_loader_that_counts_from_zero_after_a_resume_is_told(tmp_path: Path) -> None:
     run(tmp_path / "saved", stop=(1, 2))
     accelerator, sampler = Accelerator(cpu=True), policy_sampler()
-    loader = prepared(accelerator, loader_of(sampler), sampler)
+    loader = prepare_loader(accelerator, loader_of(sampler), sampler)
     accelerator.prepare(net := nn.Linear(4, 3), torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
     accelerator.load_state(str(tmp_path / "saved"))
     with pytest.raises(RunError, match=r"cannot go back to 0.*loader.set_epoch"):
@@ -95,10 +95,10 @@ def test_a_loader_that_counts_from_zero_after_a_resume_is_told(tmp_path: Path) -
 
 def test_another_sampler_or_a_share_of_the_order_is_refused() -> None:
     accelerator, sampler = Accelerator(cpu=True), policy_sampler(num_replicas=2, rank=1)
-    with pytest.raises(ArgumentError, match="num_replicas=2, and accelerate would divide them again"):
-        prepared(accelerator, loader_of(sampler), sampler)
+    with pytest.raises(ArgumentError, match="num_replicas=2, and accelerate would shard it again"):
+        prepare_loader(accelerator, loader_of(sampler), sampler)
     with pytest.raises(ArgumentError, match="the loader has the sampler SequentialSampler"):
-        prepared(accelerator, DataLoader(dw.indexed(data()), batch_size=BATCH), sampler)
+        prepare_loader(accelerator, DataLoader(dw.indexed(data()), batch_size=BATCH), sampler)
 
 
 def work(rank: int, folder: str) -> None:

@@ -130,7 +130,7 @@ def test_dictionaries_carry_their_ids_through_pickles_and_subsets() -> None:
 
 
 def test_what_has_no_room_for_ids_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="column 'index' already"):
+    with pytest.raises(ArgumentError, match="already has a column 'index'"):
         with_index([{"index": 3}])[0]
     with pytest.raises(ArgumentError, match="map-style dataset that is not empty, got list"):
         with_index([])

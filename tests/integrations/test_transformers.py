@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.integrations._files import FILE
+from datawinnow.integrations._files import SAMPLER_FILE_NAME
 from tests.integrations.models import BATCH, EPOCHS, Classifier, N, PolicyTrainer, data, policy_sampler
 
 STEPS = N // BATCH // 2
@@ -92,14 +92,14 @@ def test_a_checkpoint_resumes_in_mid_epoch_and_at_its_end(workers: int, tmp_path
         again = run(tmp_path / "again", resume=str(saved), dataloader_num_workers=workers)
         assert again.visited == whole.visited[step:]
     torch.testing.assert_close(again.model.net.weight, whole.model.net.weight)
-    assert (tmp_path / "again" / "checkpoint-12" / FILE).exists()
+    assert (tmp_path / "again" / "checkpoint-12" / SAMPLER_FILE_NAME).exists()
 
 
 def test_resume_true_finds_the_last_checkpoint_and_one_without_a_sampler_is_refused(tmp_path: Path) -> None:
     run(tmp_path, max_steps=4)
     again = run(tmp_path, resume=True)
     assert len(again.visited) == EPOCHS * STEPS - 4
-    (tmp_path / "checkpoint-4" / FILE).unlink()
+    (tmp_path / "checkpoint-4" / SAMPLER_FILE_NAME).unlink()
     with pytest.raises(RunError, match="was not written by a trainer with a PolicySampler"):
         run(tmp_path, resume=str(tmp_path / "checkpoint-4"))
 
@@ -142,11 +142,11 @@ def test_a_sampler_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ArgumentError, match=r"counts its steps once.*steps=3, batch=8"):
         made(policy_sampler())
-    with pytest.raises(ArgumentError, match="about n=48 examples, train_dataset is of 40"):
+    with pytest.raises(ArgumentError, match="for n=48 examples, train_dataset is of 40"):
         made(policy_sampler(steps=3), train_dataset=table().select(range(40)))
     with pytest.raises(ArgumentError, match='must be "mean" or "self_normalised"'):
         made(policy_sampler(steps=3), reduction="none")
     with pytest.raises(ArgumentError, match=r"override example_loss\(outputs, labels\)"):
         made(policy_sampler(steps=3), compute_loss_func=lambda *_, **__: None)
-    with pytest.raises(ArgumentError, match="num_replicas=2, and accelerate would divide"):
+    with pytest.raises(ArgumentError, match="num_replicas=2, and accelerate would shard"):
         made(policy_sampler(steps=3, num_replicas=2, rank=0))

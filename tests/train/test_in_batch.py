@@ -179,9 +179,8 @@ def test_the_proxy_learns_on_one_step_in_every():
 def test_the_main_network_learns_from_its_losses_as_without():
     data = blobs(24)
     whole = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
-    model, _ = fit(
-        bigger(), data, epochs=1, in_batch=InBatch(keep=0.5, selector=whole), lr=0.1, schedule="constant", **SMALL
-    )
+    in_batch = InBatch(keep=0.5, selector=whole)
+    model, _ = fit(bigger(), data, epochs=1, in_batch=in_batch, lr=0.1, schedule="constant", **SMALL)
     other = bigger()
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     for part in torch.randperm(24, generator=stream(0, "order", 0)).split(8):
@@ -232,7 +231,7 @@ def test_a_checkpoint_of_another_proxy_or_of_none_is_refused(tmp_path):
         ({"keep": 1.0}, "below 1"),
         ({"keep": 0.0}, "keep"),
         ({"keep": 0.5, "every": 0}, "every"),
-        ({"keep": 0.5, "by": "lowest"}, "selector must be one of"),
+        ({"keep": 0.5, "selector": "lowest"}, "selector must be one of"),
         ({"keep": 0.5, "proxy": "resnet8"}, "nn.Module"),
     ],
 )

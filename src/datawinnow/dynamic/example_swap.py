@@ -93,7 +93,7 @@ class ExampleSwap:
         return float(self.keep)
 
     def init(self, n: int) -> State:
-        """Of the period: ``last`` (n,) int8, -1 if not visited; ``forgotten`` (n,) int16 counts; ``learned`` (n,) bool."""
+        """Of the period: ``last`` (n,) int8, -1 if not visited; ``forgotten`` (n,) int16; ``learned`` (n,) bool."""
         return {"n": check_num_examples(n), "block": -1, "reason": torch.zeros(n, dtype=torch.int8), **_no_counts(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:

@@ -92,7 +92,8 @@ def _positions(answer: Any, budget: int, size: int) -> Tensor:
     """The positions that a custom selector returned, checked to be ``budget`` of a batch of ``size``."""
     if not isinstance(answer, tuple) or not answer or not isinstance(answer[0], Tensor):
         raise ArgumentError(
-            f"selector must return (positions, weights), as batch selectors do, with positions a tensor, got {answer!r:.200}"
+            "selector must return (positions, weights), as batch selectors do, with positions a tensor, got "
+            f"{answer!r:.200}"
         )
     positions = answer[0].detach().cpu()
     if positions.ndim != 1 or positions.is_floating_point() or positions.is_complex() or positions.dtype is torch.bool:

@@ -1,4 +1,4 @@
-"""The policies in other people's loops: plain PyTorch, Lightning, the Hugging Face Trainer, accelerate.
+"""Policies in training frameworks: plain PyTorch loops, Lightning, the Hugging Face Trainer, accelerate.
 
 =================== ================================================================================================
 module              three lines
@@ -6,10 +6,10 @@ module              three lines
 ``loop``            ``sampler.set_epoch(epoch)``; ``loss = weighted_loss(sampler, index, loss)``; `ProgressLR`
 ``lightning``       `PolicyCallback(sampler)`; ``Trainer(reload_dataloaders_every_n_epochs=1)``; ``weighted_loss``
 ``transformers``    ``class PolicyTrainer(PolicyTrainerMixin, Trainer)``; ``PolicyTrainer(..., sampler=sampler)``
-``accelerate``      ``loader = prepared(accelerator, loader, sampler)``; ``loader.set_epoch(epoch)``; ``weighted_loss``
+``accelerate``      ``prepare_loader(accelerator, loader, sampler)``; ``loader.set_epoch(epoch)``; ``weighted_loss``
 =================== ================================================================================================
 
-Each module is imported by name, so that none of the packages is needed but the one in use.
+Each module is imported by name, so that only the package in use has to be installed.
 """
 
 from datawinnow.integrations.ids import with_index

@@ -1,4 +1,4 @@
-"""A sampler's state as one file that is no pickle: tensors as safetensors, the rest as JSON in its header."""
+"""The state of a sampler as one safetensors file, with the values that are no tensors as JSON in its header."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from torch import Tensor
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import written_whole
 
-FILE = "policy_sampler.safetensors"
-"""Its name beside the weights in a checkpoint."""
+SAMPLER_FILE_NAME = "policy_sampler.safetensors"
+"""Name of the file beside the weights in a checkpoint."""
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write what ``sampler.state_dict()`` gave, whole.
+    """Write a ``sampler.state_dict()`` atomically.
 
     Raises:
         RunError: the disk is full.
     """
     tensors: dict[str, Tensor] = {}
 
-    def plain(value: Any, at: str) -> Any:
+    def without_tensors(value: Any, name: str) -> Any:
         if isinstance(value, Tensor):
-            tensors[at] = value.contiguous()
-            return {"tensor": at}
+            tensors[name] = value.contiguous()
+            return {"tensor": name}
         if isinstance(value, Mapping):
-            return {key: plain(one, f"{at}/{key}" if at else key) for key, one in value.items()}
+            return {key: without_tensors(item, f"{name}/{key}" if name else key) for key, item in value.items()}
         return value
 
-    text = json.dumps(plain(state, ""))
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata={"state": text})
+    text = json.dumps(without_tensors(state, ""))
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, metadata={"state": text})
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote.
+    """Read a state that `save_state` wrote.
 
     Raises:
-        RunError: no such file, or it is something else.
+        RunError: no such file, or another kind of file.
     """
     if not path.is_file():
         raise RunError(
             f"{path} is missing: the checkpoint was not written by a trainer with a PolicySampler, or the run was "
-            f"killed before it was whole; remove {path.parent} and resume from the checkpoint before it"
+            f"killed while writing it; remove {path.parent} and resume from the checkpoint before it"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -58,9 +58,9 @@ def load_state(path: Path) -> dict[str, Any]:
     except (SafetensorError, ValueError) as error:
         raise RunError(f"{path} is not the state of a PolicySampler: {error}") from error
 
-    def whole(value: Any) -> Any:
-        if isinstance(value, dict):
-            return tensors[value["tensor"]] if set(value) == {"tensor"} else {k: whole(v) for k, v in value.items()}
-        return value
+    def with_tensors(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return tensors[value["tensor"]] if set(value) == {"tensor"} else {k: with_tensors(v) for k, v in value.items()}
 
-    return {key: whole(value) for key, value in state.items()}
+    return {key: with_tensors(value) for key, value in state.items()}

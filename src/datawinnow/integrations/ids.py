@@ -1,4 +1,4 @@
-"""Ids that travel with the batch, for datasets whose items are dictionaries."""
+"""Ids of the examples in each batch, for datasets whose items are dictionaries."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ INDEX = "index"
 class WithIndex:
     """A map-style dataset of dictionaries, each with its id under ``"index"``; picklable, for worker processes.
 
-    It passes on no attribute of what it wraps: delegating unknown names breaks pickling, and with ``__getitems__``
-    loses the ids. Its own ``__getitems__`` uses that of a Hugging Face dataset or a `Subset`.
+    Attributes of the dataset are not delegated: delegating unknown names breaks pickling, and with ``__getitems__``
+    loses the ids. ``__getitems__`` uses that of a Hugging Face dataset or a `Subset`.
 
     Args:
         dataset: has ``__len__`` and ``__getitem__``; an item is a mapping.
 
     Raises:
-        ArgumentError: on access, an item that is no mapping or has the key already.
+        ArgumentError: on access, an item that is not a mapping or already has the key.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -34,31 +34,31 @@ class WithIndex:
         return len(self.dataset)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        return _numbered(self.dataset[int(i)], i)
+        return _with_id(self.dataset[int(i)], i)
 
-    def __getitems__(self, many: Sequence[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The items of a batch, fetched together where the dataset can."""
         fetch = getattr(self.dataset, "__getitems__", None)
-        items = fetch(list(many)) if fetch is not None else [self.dataset[int(i)] for i in many]
-        return [_numbered(item, i) for item, i in zip(items, many, strict=True)]
+        items = fetch(list(indices)) if fetch is not None else [self.dataset[int(i)] for i in indices]
+        return [_with_id(item, i) for item, i in zip(items, indices, strict=True)]
 
 
-def _numbered(item: Any, i: int) -> dict[str, Any]:
+def _with_id(item: Any, i: int) -> dict[str, Any]:
     if not isinstance(item, Mapping):
-        raise ArgumentError(f"an item of the dataset must be a mapping here, got {type(item).__name__}")
+        raise ArgumentError(f"items of the dataset must be mappings, got {type(item).__name__}")
     if INDEX in item:
-        raise ArgumentError(f"the dataset has a column {INDEX!r} already: rename it, the ids of examples travel there")
+        raise ArgumentError(f"the dataset already has a column {INDEX!r}: rename it, the ids are stored there")
     return {**item, INDEX: int(i)}
 
 
 def with_index(dataset: Any) -> WithIndex | Indexed:
-    """``dataset`` with each example's id: under ``"index"`` of a dictionary, or in front: ``(index, x, y)``.
+    """``dataset`` with the id of each example: under ``"index"`` of a dictionary, or as the first of ``(index, x, y)``.
 
     Args:
-        dataset: map-style; its first item tells which.
+        dataset: map-style; its first item decides which of the two.
 
     Raises:
-        ArgumentError: no map-style dataset, or an empty one.
+        ArgumentError: not a map-style dataset, or an empty one.
 
     >>> with_index([{"x": 1.0}, {"x": 2.0}])[1]
     {'x': 2.0, 'index': 1}
@@ -71,10 +71,10 @@ def with_index(dataset: Any) -> WithIndex | Indexed:
 
 
 class IndexCollator:
-    """A collate function that never sees the ids: they go round it, and into the batch as int64 (b,).
+    """A collate function around another that does not get the ids; they are added to the batch as int64 (b,).
 
     Args:
-        collate: what makes a batch, a mapping, of a list of items.
+        collate: function from a list of items to a batch, which is a mapping.
     """
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:

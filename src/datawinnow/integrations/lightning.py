@@ -1,8 +1,8 @@
 """A policy in a Lightning `Trainer`: one callback.
 
-Lightning wraps every sampler that is not a `DistributedSampler` and repeats ids when it shrinks (ours is one); it
-counts an epoch's batches before it sets the sampler's epoch, once for all epochs unless told to reload the loader; and
-after a resume it makes the loader's iterator first of all. The callback sets each epoch at the end of the one before.
+Lightning wraps every sampler that is not a `DistributedSampler` (ours is one) and repeats ids when it shrinks. It
+counts the batches of an epoch before it sets the sampler's epoch, and only once unless it reloads the loader; and after
+a resume it makes the iterator of the loader first. So the callback sets each epoch at the end of the one before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:  # pragma: no cover
 
 
 class PolicyCallback(Callback):  # type: ignore[misc]
-    """Plans each epoch in time for Lightning to count its batches, and keeps the sampler's state in checkpoints.
+    """Plans each epoch before Lightning counts its batches, and saves the sampler's state in checkpoints.
 
     Use it with ``Trainer(reload_dataloaders_every_n_epochs=1)``, and `weighted_loss` in ``training_step``.
 
@@ -31,7 +31,7 @@ class PolicyCallback(Callback):  # type: ignore[misc]
         self.sampler = sampler
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look whether the trainer counts batches anew every epoch.
+        """Check that the trainer counts batches again in every epoch.
 
         Raises:
             ArgumentError: it does not.
@@ -39,8 +39,8 @@ class PolicyCallback(Callback):  # type: ignore[misc]
         del pl_module
         if stage == "fit" and trainer.reload_dataloaders_every_n_epochs != 1:
             raise ArgumentError(
-                "Lightning counts the batches of an epoch once and for all, so that it would cut or overrun the epochs "
-                "of a policy: give Trainer(reload_dataloaders_every_n_epochs=1), got "
+                "Lightning counts the batches of an epoch only once, so that it would cut or overrun the epochs of a "
+                "policy: give Trainer(reload_dataloaders_every_n_epochs=1), got "
                 f"{trainer.reload_dataloaders_every_n_epochs}"
             )
 
@@ -52,10 +52,10 @@ class PolicyCallback(Callback):  # type: ignore[misc]
             self.sampler.set_epoch(following)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's; Lightning asks all processes for it."""
+        """The sampler's; Lightning calls this on all processes."""
         self.sampler.sync()
         return self.sampler.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on there; of a checkpoint from after the last batch Lightning ends that epoch first, with none left."""
+        """Restore the sampler; after the last batch of an epoch Lightning first ends that epoch, without a batch."""
         self.sampler.load_state_dict(state_dict)

@@ -1,4 +1,4 @@
-"""A policy in a loop of one's own: observe, weigh and reduce in one line, and a learning rate that ends in time."""
+"""A policy in a plain training loop: the weighted loss of a batch, and a learning rate that follows the progress."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from datawinnow.dynamic.sampler import PolicySampler
 def weighted_loss(
     sampler: PolicySampler, index: Any, loss: Tensor, reduction: str | Reduction = "mean", **signals: Tensor
 ) -> Tensor:
-    """Tell the sampler the losses of a batch and give back what to call ``backward`` on.
+    """Observe the losses of a batch, and reduce them with the weights of the plan to a loss for ``backward``.
 
     Args:
-        sampler: at the epoch that the batch is of.
+        sampler: at the epoch of the batch.
         index: (b,) integer ids, on any device.
         loss: (b,) losses with ``reduction="none"``.
-        reduction: ``"mean"``, ``"self_normalised"`` or ``"none"``, or a function; what each does to the step size is
-            in `datawinnow.dynamic.reduce`.
-        signals: (b,) others that the policy needs, such as ``correct``.
+        reduction: ``"mean"``, ``"self_normalised"`` or ``"none"``, or a function; their effects on the step size
+            are described in `datawinnow.dynamic.reduce`.
+        signals: (b,) other signals that the policy needs, such as ``correct``.
 
     Returns:
         A scalar, or (b,) weighted losses with ``"none"``.
@@ -38,36 +38,36 @@ def weighted_loss(
 
 
 class ProgressLR(LRScheduler):
-    """A learning rate by how much of the run is over, so that it ends where it should however many steps there are.
+    """A learning rate that follows the progress of the run, so that it ends where it should for any number of steps.
 
-    Call ``step()`` after every step of the optimizer. The sampler must know ``epochs`` and ``batch``.
+    Call ``step()`` after every step of the optimizer. The sampler must have ``epochs`` and ``batch``.
 
     Args:
-        optimizer: its learning rates are the ones at factor 1.
-        sampler: tells the progress.
-        schedule: from progress in [0, 1] to a factor, such as `datawinnow.train.schedule.cosine`.
+        optimizer: its learning rates are those at factor 1.
+        sampler: of the training loader.
+        schedule: function from progress in [0, 1] to a factor, such as `datawinnow.train.schedule.cosine`.
 
     Raises:
-        ArgumentError: the sampler does not know ``epochs`` or ``batch``.
+        ArgumentError: the sampler has no ``epochs`` or no ``batch``.
     """
 
     def __init__(self, optimizer: Optimizer, sampler: PolicySampler, schedule: Callable[[float], float]) -> None:
         self.sampler, self.schedule = sampler, schedule
-        self.at, self.done = sampler.epoch, -1  # LRScheduler's own __init__ makes the first step
+        self.epoch, self.steps = sampler.epoch, -1  # LRScheduler.__init__ makes the first step
         super().__init__(optimizer)
 
     def step(self, epoch: int | None = None) -> None:
-        """One step of the optimizer is over."""
-        if self.sampler.epoch != self.at:
-            self.at, self.done = self.sampler.epoch, 0
-        self.done += 1
+        """Advance by one step of the optimizer."""
+        if self.sampler.epoch != self.epoch:
+            self.epoch, self.steps = self.sampler.epoch, 0
+        self.steps += 1
         super().step(epoch)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rate of each group at this point of the run."""
-        factor = self.schedule(self.sampler.progress(self.at, self.done))
+        """The learning rate of each group at the current progress."""
+        factor = self.schedule(self.sampler.progress(self.epoch, self.steps))
         return [base * factor for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes; sampler and schedule are given anew when it is made."""
+        """The state without sampler and schedule, which are arguments."""
         return {k: v for k, v in super().state_dict().items() if k not in ("sampler", "schedule")}
