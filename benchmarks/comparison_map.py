@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from datawinnow.bench.suite import read_suite
+from datawinnow.bench.grid_file import read_suite
 from datawinnow.report import words
 from datawinnow.report.comparison import arms
 from datawinnow.report.comparison_plots import the_map
@@ -51,7 +51,7 @@ def places(rows: Path) -> list[dict[str, Any]]:
             continue
         if (name + AGAIN, arm.budget, arm.method) in confirmed:
             continue  # the trial that it won flatters it
-        spec = grids[name].named(arm.method)
+        spec = grids[name].spec_of(arm.method)
         if spec.policy is None or spec.train:
             continue
         gain = arm.gain.interval

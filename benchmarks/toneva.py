@@ -20,12 +20,12 @@ from markupsafe import Markup
 from measuring import arguments, finish, say
 from torch import Tensor
 
-from datawinnow.bench.cell import datasets_of, recording_folder, run_cell
+from datawinnow.bench.cell import datasets_of, recording_done, recording_folder, run_cell
 from datawinnow.bench.grid import Cell, Grid
-from datawinnow.bench.reading import read_grid
+from datawinnow.bench.grid_file import read_grid
 from datawinnow.core import provenance
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, read_json, write_bytes
+from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
 from datawinnow.core.interval import Interval, interval
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
@@ -34,6 +34,7 @@ from datawinnow.models import build
 from datawinnow.record import read_column
 from datawinnow.report.statistics import difference
 from datawinnow.report.svg import CARD, INK, KEPT, MUTED, PALETTE, canvas, styled, to_svg
+from datawinnow.runs.folder import RunFolder
 from datawinnow.scores import forgetting
 from datawinnow.train import fit
 
@@ -96,11 +97,11 @@ def recording(grid: Grid, seed: int, out: Path, others: Sequence[Path]) -> tuple
     cell = Cell(kind="full", method="full", keep=1.0, seed=seed, scenario="clean")
     for place in others:
         folder = recording_folder(cell, place)
-        if (folder / "recording.json").exists():
-            metadata = read_json(folder / "recording.json")
-            if (metadata["fingerprint"], metadata["epochs"]) != (train.fingerprint, grid.recorded_epochs):
+        if recording_done(cell, place):
+            run = RunFolder.open(folder)
+            if (run.dataset.fingerprint, run.epochs) != (train.fingerprint, grid.recorded_epochs):
                 raise RunError(f"{folder} was recorded on other data or for other epochs: move it away")
-            return folder, float(metadata["test_accuracy"])
+            return folder, float(run.metadata["result"]["test_accuracy"])
     return recording_folder(cell, out), float(run_cell(grid, cell, out)["accuracy"])
 
 
@@ -150,7 +151,8 @@ def measure(grid: Grid, out: Path, others: Sequence[Path] = ()) -> dict[str, Any
     for seed in grid.seeds:
         folder, accuracy = recording(grid, seed, out, others)
         full.append(accuracy)
-        score = forgetting(read_column(folder, "correct"), read_column(folder, "seen"))
+        signals = folder / "signals"
+        score = forgetting(read_column(signals, "correct"), read_column(signals, "seen"))
         for name, removed in removals(score, seed).items():
             if any((row["removed"], row["seed"]) == (name, seed) for row in rows):
                 continue

@@ -7,6 +7,8 @@ import pytest
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import read_grid, runner
+from datawinnow.bench.workers import check_fingerprint
+from tests.runs.conftest import make_blobs
 
 GRID = """
 name = "tiny"
@@ -47,7 +49,7 @@ def write_data(path: Path, seed: int = 0, n: int = 60) -> Path:
 
 
 class InProcess:
-    """`Workers` without processes: a cell is run when its row is asked for, the one begun last first."""
+    """`Workers` without processes: a cell is run when its row is asked for, the one started last first."""
 
     def __init__(self, jobs, threads, grid, out, fingerprint=None):
         self.jobs, self.grid, self.out, self.running = jobs, grid, out, []
@@ -57,11 +59,10 @@ class InProcess:
     def free(self):
         return self.jobs - len(self.running)
 
-    def begin(self, cell):
-        from datawinnow.bench.workers import check_fingerprint
-
+    def start(self, cell):
+        train, _ = cell_module.datasets_of(self.grid)
         self.news = self.fingerprint is None
-        self.fingerprint = check_fingerprint(self.grid, self.fingerprint, self.out)
+        self.fingerprint = check_fingerprint(train.fingerprint, train.name, self.fingerprint, self.out)
         self.running.append(cell)
 
     def finished(self, timeout):
@@ -80,7 +81,7 @@ class InProcess:
 @pytest.fixture(autouse=True)
 def fresh_data():
     """A path of one test may hold other data in the next."""
-    cell_module._loaded.cache_clear()
+    cell_module._load_splits.cache_clear()
 
 
 @pytest.fixture
@@ -107,3 +108,8 @@ def write(tmp_path):
 @pytest.fixture
 def grid(write):
     return read_grid(write())
+
+
+@pytest.fixture
+def blobs():
+    return make_blobs()

@@ -11,17 +11,17 @@ import torch
 from datawinnow.bench import Cell, read_grid
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench.cell import (
+    GridData,
     datasets_of,
-    equal_epochs,
     model_name,
     recording_folder,
     remove_recordings,
     run_cell,
-    under_scenario,
 )
+from datawinnow.bench.grid import equal_epochs
+from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import DataError, RunError
-from datawinnow.core.files import read_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.examples import Examples
@@ -31,6 +31,7 @@ from datawinnow.methods import METHODS, Method
 from datawinnow.models import build
 from datawinnow.record import Recorder
 from datawinnow.report import results
+from datawinnow.runs.folder import RunFolder
 from datawinnow.scenarios import symmetric
 from datawinnow.train import evaluate, fit
 from datawinnow.train.checkpoint import load_checkpoint
@@ -72,7 +73,7 @@ class TestRow:
 
     def test_the_recording_is_charged_by_the_share_read(self, grid, tmp_path):
         run_cell(grid, cell("full"), tmp_path)
-        whole = read_json(recording_folder(cell("full"), tmp_path) / "recording.json")["cost"]
+        whole = RunFolder.open(recording_folder(cell("full"), tmp_path)).metadata["cost"]["record"]
         score = run_cell(grid, cell("short"), tmp_path)["cost"]["score"]
         assert score["seconds"] == pytest.approx(whole["seconds"] * 2 / 3)
         assert score["backward"] == 120
@@ -102,9 +103,9 @@ class TestRow:
 
     def test_the_full_row_is_the_recording(self, grid, tmp_path):
         row = run_cell(grid, cell("full"), tmp_path)
-        metadata = read_json(recording_folder(cell("full"), tmp_path) / "recording.json")
-        assert (row["accuracy"], row["test_loss"]) == (metadata["test_accuracy"], metadata["test_loss"])
-        assert row["cost"]["train"] == metadata["cost"]
+        metadata = RunFolder.open(recording_folder(cell("full"), tmp_path)).metadata
+        assert (row["accuracy"], row["test_loss"]) == tuple(metadata["result"].values())
+        assert row["cost"]["train"] == metadata["cost"]["record"]
 
     def test_a_full_run_that_is_not_the_recording_is_run_by_itself(self, write, tmp_path):
         grid = read_grid(write(("[[method]]", "[score]\nepochs = 2\n[[method]]")))
@@ -121,9 +122,9 @@ class TestRow:
         whole = read_grid(write())
         run_cell(whole, cell("aum"), tmp_path / "whole")
         folder = recording_folder(cell("aum"), tmp_path)
-        first = np.load(folder / "p_label.npy")
+        first = np.load(folder / "signals" / "p_label.npy")
         assert first.shape == (2, 60)
-        longer = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "p_label.npy")
+        longer = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "signals" / "p_label.npy")
         assert np.array_equal(first, longer[:2])  # the schedule is that of the three epochs
 
     def test_recording_until_stable_is_charged_what_it_recorded(self, write, tmp_path):
@@ -135,25 +136,22 @@ class TestRow:
         assert whole.until is None
         run_cell(whole, cell("aum"), tmp_path / "whole")
         row = run_cell(grid, cell("aum"), tmp_path)
-        p_label = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "p_label.npy")
+        p_label = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "signals" / "p_label.npy")
         end = next(t for t in range(10, 15) if grid.until(torch.from_numpy(p_label[:t])))
         assert 10 < end < 14, "the example does not show what it should"
         folder = recording_folder(cell("aum"), tmp_path)
-        assert np.array_equal(np.load(folder / "p_label.npy"), p_label[:end])
-        assert read_json(folder / "recording.json")["epochs"] == end
+        assert np.array_equal(np.load(folder / "signals" / "p_label.npy"), p_label[:end])
+        assert RunFolder.open(folder).epochs == end
         assert row["cost"]["score"]["backward"] == end * 60
         assert run_cell(grid, cell("el2n"), tmp_path)["cost"]["score"]["backward"] == 10 * 60  # of what is read
-        # of another signal and the network, which are not there any more: the same epochs are trained again
-        (folder / "model.safetensors").unlink()
         looked = run_cell(grid, cell("k_center"), tmp_path)
         assert looked["cost"]["score"]["backward"] == end * 60
-        network, _ = fit(
-            cell_module._network(cell_module._Run(grid, cell("aum"), tmp_path, *datasets_of(grid), None)),
-            datasets_of(grid)[0], epochs=end, schedule_epochs=60, seed=0, recipe=grid.train.recipe(),
-        )  # fmt: skip
-        again = build("mlp", shape=(4,), classes=3)
-        load_checkpoint(folder / "model.safetensors", again, None)
-        for left, right in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
+        with forked(0, "weights"):
+            network = build("mlp", shape=(4,), classes=3)
+        fit(network, datasets_of(grid)[0], epochs=end, schedule_epochs=60, seed=0, recipe=grid.train.recipe())
+        recorded = build("mlp", shape=(4,), classes=3)
+        load_checkpoint(folder / "model.safetensors", recorded, None)
+        for left, right in zip(network.state_dict().values(), recorded.state_dict().values(), strict=True):
             assert torch.equal(left, right)
 
     def test_a_recording_that_may_end_early_is_no_full_run(self, write):
@@ -174,8 +172,8 @@ class TestRow:
 
     def test_the_network_is_chosen_by_the_examples_unless_named(self, write, grid):
         bare = read_grid(write(('model = "mlp"\n', "")))
-        assert model_name(bare, datasets_of(bare)[0]) == "mlp"
-        assert model_name(grid, datasets_of(grid)[0]) == "mlp"
+        assert model_name(bare, GridData(*datasets_of(bare))) == "mlp"
+        assert model_name(grid, GridData(*datasets_of(grid))) == "mlp"
 
 
 class TestEqualEpochs:
@@ -277,7 +275,7 @@ class TestScenario:
 class TestRecording:
     def test_it_is_made_once_and_shared(self, grid, tmp_path, monkeypatch):
         run_cell(grid, cell("aum"), tmp_path)
-        monkeypatch.setattr(cell_module, "fit_recorded", lambda *a, **k: pytest.fail("recorded again"))
+        monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
         for method in ("el2n", "short", "full"):
             run_cell(grid, cell(method), tmp_path)
         assert [p.name for p in (tmp_path / "recordings").iterdir()] == ["clean-seed0"]

@@ -6,7 +6,7 @@ import pytest
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid
-from datawinnow.bench.cell import recording_folder, run_cell
+from datawinnow.bench.cell import recording_done, run_cell
 from datawinnow.bench.results import row_key, write_rows
 from datawinnow.core.errors import RunError
 from datawinnow.report import results, text_table
@@ -40,7 +40,7 @@ class TestCell:
     def test_a_recording_that_diverges_fails_what_needs_it_without_training_again(self, write, tmp_path, monkeypatch):
         grid = read_grid(write(diverging(4)))
         first = run_cell(grid, cell("aum", 0.2), tmp_path)
-        monkeypatch.setattr(cell_module, "fit_recorded", lambda *a, **k: pytest.fail("recorded again"))
+        monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
         monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
         rows = [first, *(run_cell(grid, cell(method, 0.2), tmp_path) for method in ("el2n", "full", "short"))]
         assert {row["failed"] for row in rows} == {first["failed"]}
@@ -57,7 +57,7 @@ class TestCell:
         with killed_at(monkeypatch, None) as operations:
             expected = run_cell(grid, cell("full"), tmp_path / "unbroken")
             total = operations()
-        assert total > 3  # an epoch, its checkpoint, recording.json, and the removal of the checkpoint
+        assert total > 3  # an epoch, its checkpoint, run.json, and the removal of the checkpoint
         for at in range(total):
             with pytest.raises(Killed), killed_at(monkeypatch, at):
                 run_cell(grid, cell("full"), tmp_path / str(at))
@@ -71,10 +71,10 @@ class TestCell:
         monkeypatch.setattr(cell_module, "fit", broken)
         with pytest.raises(RunError, match="the disk is full"):
             run_cell(grid, cell("random"), tmp_path)
-        monkeypatch.setattr(cell_module, "fit_recorded", broken)
+        monkeypatch.setattr(cell_module, "record_run", broken)
         with pytest.raises(RunError, match="the disk is full"):
             run_cell(grid, cell("aum"), tmp_path)
-        assert not (recording_folder(cell("aum"), tmp_path) / "recording.json").exists()
+        assert not recording_done(cell("aum"), tmp_path)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datawinnow.bench import Cell, cells_of, read_grid
-from datawinnow.bench.grid import known_methods, parse_scenario
+from datawinnow.bench.grid import parse_scenario
 from datawinnow.core.errors import ArgumentError
 from datawinnow.train import Recipe
 
@@ -94,8 +94,8 @@ class TestReading:
         assert (grid.train.epochs, grid.train.model) == (3, "mlp")
         # no arithmetic is measured: two cells could measure differently
         assert grid.train.recipe() == Recipe(batch=20, lr=0.05, precision="fp32")
-        method, epochs = grid.spec("short")
-        assert (method.key, method.label, method.score, method.selector, epochs) == (
+        method, epochs = grid.method_of("short")
+        assert (method.key, method.label, method.score_card.key, method.selector_card.key, epochs) == (
             "short",
             "DUAL of 2",
             "dual",
@@ -112,8 +112,13 @@ class TestReading:
             '[[method]]\nname = "late"\nmethod = "el2n"\nscore_options = {{ last = 2 }}\nper_class = true\n[[method]]'
         )
         grid = read_grid(write(("[[method]]", spec), ('"aum"', '"late"')))
-        method, epochs = grid.spec("late")
-        assert (method.score, method.score_options, method.per_class, epochs) == ("el2n", {"last": 2}, True, None)
+        method, epochs = grid.method_of("late")
+        assert (method.score_card.key, method.score_options, method.per_class, epochs) == (
+            "el2n",
+            {"last": 2},
+            True,
+            None,
+        )
         assert method.label == "EL2N"
 
     def test_the_place_of_the_data_may_come_from_outside(self, write, monkeypatch, tmp_path):
@@ -127,9 +132,6 @@ class TestReading:
     def test_scenarios(self):
         assert parse_scenario("clean") == ("clean", 0.0)
         assert parse_scenario("symmetric 0.25") == ("symmetric", 0.25)
-
-    def test_known_methods_are_the_baselines_and_the_methods(self):
-        assert known_methods()[:3] == ["full", "shorter_full", "random"]
 
 
 class TestCells:
@@ -204,12 +206,12 @@ class TestByKeep:
         table = 'options_at = {{{{ "0.2" = {{{{ cutoff = 0.4, bins = 9 }}}} }}}}'
         spec = '[[method]]\nname = "own"\nmethod = "ccs"\n{}' + table + "\n"
         grid = read_grid(write(("[[method]]", spec.format("") + "[[method]]"), ('"short"]', '"short", "own"]')))
-        method, _ = grid.spec("own")
+        method, _ = grid.method_of("own")
         assert method.at(0.2).options == {"cutoff": 0.4, "bins": 9, "end": "low"}
         assert method.at(0.5).options == {"cutoff": 0.0, "end": "low"}
         by_hand = spec.format("options = {{ cutoff = 0.05 }}\n")
         grid = read_grid(write(("[[method]]", by_hand + "[[method]]"), ('"short"]', '"short", "own"]')))
-        assert grid.spec("own")[0].at(0.2).options["cutoff"] == 0.05
+        assert grid.method_of("own")[0].at(0.2).options["cutoff"] == 0.05
 
     @pytest.mark.parametrize(
         ("line", "message"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from datawinnow.bench import cells_of
-from datawinnow.bench.planning import foretold, makes_recording, ready
+from datawinnow.bench.cell import run_cell
+from datawinnow.bench.planning import estimate_seconds, makes_recording, next_cells
 
 
 def fake_row(cell, seconds=1.0, passes=180):
@@ -23,7 +24,7 @@ def fake_row(cell, seconds=1.0, passes=180):
 class TestReady:
     def test_never_two_that_would_make_the_same_recording(self, grid, tmp_path):
         cells = cells_of(grid)
-        first = ready(cells, [], grid, tmp_path, 8)
+        first = next_cells(cells, [], grid, tmp_path, 8)
         assert [cell.key for cell in first] == [
             ("full", 1.0, 0, "clean"),
             ("shorter_full", 0.5, 0, "clean"),
@@ -36,7 +37,7 @@ class TestReady:
         ]
         left = [cell for cell in cells if cell not in first]
         running = [cell for cell in first if cell.method == "full"]
-        then = ready(left, running, grid, tmp_path, 50)
+        then = next_cells(left, running, grid, tmp_path, 50)
         makers = [cell for cell in [*running, *then] if makes_recording(cell, grid, tmp_path)]
         assert sorted((cell.seed, cell.scenario) for cell in makers) == [
             (seed, scenario) for seed in (0, 1) for scenario in ("clean", "symmetric 0.2")
@@ -44,40 +45,38 @@ class TestReady:
 
     def test_once_it_is_made_all_may_read_it(self, grid, tmp_path):
         cells = [cell for cell in cells_of(grid) if cell.seed == 0 and cell.scenario == "clean"]
-        folder = tmp_path / "recordings" / "clean-seed0"
-        folder.mkdir(parents=True)
-        (folder / "recording.json").write_text("{}")
-        assert ready(cells, cells[:1], grid, tmp_path, 50) == cells
+        run_cell(grid, cells_of(grid)[0], tmp_path)  # the full run is the recording
+        assert next_cells(cells, cells[:1], grid, tmp_path, 50) == cells
 
     def test_no_more_than_are_free(self, grid, tmp_path):
-        assert len(ready(cells_of(grid), [], grid, tmp_path, 3)) == 3
-        assert ready(cells_of(grid), [], grid, tmp_path, 0) == []
+        assert len(next_cells(cells_of(grid), [], grid, tmp_path, 3)) == 3
+        assert next_cells(cells_of(grid), [], grid, tmp_path, 0) == []
 
     def test_a_cell_that_would_not_be_done_in_time_is_passed_over_for_one_that_would(self, grid, tmp_path):
         cells = [cell for cell in cells_of(grid) if cell.seed == 0 and cell.scenario == "clean"]
         rows = [fake_row(cells[1], seconds=18.0)]  # 0.1 s an example: 18 s, or 23.4 with slack, for a full run
         cells = [cell for cell in cells if cell.method in ("full", "random")]  # at 1, 0.5 and 0.2
-        assert [c.keep for c in ready(cells, [], grid, tmp_path, 9, rows, left=12.0)] == [0.5, 0.2]
-        assert [c.keep for c in ready(cells, [], grid, tmp_path, 9, rows, left=11.0)] == [0.2]
-        assert ready(cells, [], grid, tmp_path, 9, rows, left=4.0) == []
+        assert [c.keep for c in next_cells(cells, [], grid, tmp_path, 9, rows, time_left=12.0)] == [0.5, 0.2]
+        assert [c.keep for c in next_cells(cells, [], grid, tmp_path, 9, rows, time_left=11.0)] == [0.2]
+        assert next_cells(cells, [], grid, tmp_path, 9, rows, time_left=4.0) == []
 
-    def test_what_is_foretold(self, grid, tmp_path):
+    def test_what_is_estimate_seconds(self, grid, tmp_path):
         cells = {(c.method, c.keep): c for c in cells_of(grid) if c.seed == 0 and c.scenario == "clean"}
         rows = [fake_row(cells["full", 1.0], seconds=s) for s in (180.0, 18.0, 1.8)]  # the median: 0.1 s a pass
         one = 1.3 * 0.1 * 60  # seconds of an epoch, with slack
-        assert foretold(cells["full", 1.0], grid, tmp_path, rows) == pytest.approx(3 * one)
-        assert foretold(cells["shorter_full", 0.2], grid, tmp_path, rows) == pytest.approx(0.6 * one)
-        assert foretold(cells["shorter_full", 0.5], grid, tmp_path, rows) == pytest.approx(1.5 * one)
-        assert foretold(cells["random", 0.2], grid, tmp_path, rows) == pytest.approx(0.6 * one)
-        assert foretold(cells["aum", 0.2], grid, tmp_path, rows) == pytest.approx(3.6 * one)  # and the recording
-        folder = tmp_path / "recordings" / "clean-seed0"
-        folder.mkdir(parents=True)
-        (folder / "recording.json").write_text("{}")
-        assert foretold(cells["aum", 0.2], grid, tmp_path, rows) == pytest.approx(0.6 * one)
-        assert foretold(cells["aum", 0.2], grid, tmp_path, []) == 0.0
+        assert estimate_seconds(cells["full", 1.0], grid, tmp_path, rows) == pytest.approx(3 * one)
+        assert estimate_seconds(cells["shorter_full", 0.2], grid, tmp_path, rows) == pytest.approx(0.6 * one)
+        assert estimate_seconds(cells["shorter_full", 0.5], grid, tmp_path, rows) == pytest.approx(1.5 * one)
+        assert estimate_seconds(cells["random", 0.2], grid, tmp_path, rows) == pytest.approx(0.6 * one)
+        assert estimate_seconds(cells["aum", 0.2], grid, tmp_path, rows) == pytest.approx(
+            3.6 * one
+        )  # and the recording
+        run_cell(grid, cells_of(grid)[0], tmp_path)  # the full run is the recording
+        assert estimate_seconds(cells["aum", 0.2], grid, tmp_path, rows) == pytest.approx(0.6 * one)
+        assert estimate_seconds(cells["aum", 0.2], grid, tmp_path, []) == 0.0
 
     def test_the_time_of_a_cell_that_diverged_foretells_nothing(self, grid, tmp_path):
         first = cells_of(grid)[0]
         rows = [{**fake_row(first, seconds=0.0, passes=0), "accuracy": None, "failed": "the loss is nan"}]
-        assert foretold(first, grid, tmp_path, rows) == 0.0
-        assert foretold(first, grid, tmp_path, [*rows, fake_row(first)]) == pytest.approx(1.3)
+        assert estimate_seconds(first, grid, tmp_path, rows) == 0.0
+        assert estimate_seconds(first, grid, tmp_path, [*rows, fake_row(first)]) == pytest.approx(1.3)

@@ -9,7 +9,8 @@ import torch
 
 from datawinnow.bench import Cell, cells_of, read_grid, read_rows, run_grid
 from datawinnow.bench import cell as cell_module
-from datawinnow.bench.cell import datasets_of, run_cell, under_scenario
+from datawinnow.bench.cell import datasets_of, run_cell
+from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked
 from datawinnow.dynamic import UCB, InfoBatch, every
@@ -90,12 +91,12 @@ def test_the_policy_of_a_cell_has_its_own_keep_and_wrappers_or_the_cell_s(grid):
 def test_the_share_of_wrong_labels_is_of_all_that_was_passed(grid, tmp_path, monkeypatch):
     orders = []
 
-    class Noted(cell_module.Passed):
+    class Noted(cell_module.ExamplesSeen):
         def __call__(self, epoch, order):
             orders.append(order)
             super().__call__(epoch, order)
 
-    monkeypatch.setattr(cell_module, "Passed", Noted)
+    monkeypatch.setattr(cell_module, "ExamplesSeen", Noted)
     row = run_cell(grid, cell(grid, "ucb", seed=1, scenario="symmetric 0.2"), tmp_path)
     _, changed = under_scenario(datasets_of(grid)[0], "symmetric 0.2", 1)
     passed = changed[torch.cat(orders)]

@@ -56,21 +56,21 @@ def test_everything_about_size_is_divided_and_the_cells_stay(tmp_path):
     assert small.data.limit == 144  # of the 1,438 of the train split
     assert small.name == "long shrunk 10"
     assert small.train.recipe() == whole.train.recipe()
-    options = {name: small.named(name).score_options for name in small.methods}
+    options = {name: small.spec_of(name).score_options for name in small.methods}
     assert options["el2n"] == {"last": 3, "first": 0}
     assert options["dual"] == options["tdds"] == {"window": 3}
     assert options["late"] == {"first": 10, "last": 20}
     assert options["entropy"] == {}
-    assert small.named("late").epochs == 22
-    assert (small.named("slow").options, small.named("ucb").options) == ({"keep": 0.7, "period": 3}, {"period": 1})
-    assert small.named("replayed").replay.model_options == {"width": 4}
+    assert small.spec_of("late").epochs == 22
+    assert (small.spec_of("slow").options, small.spec_of("ucb").options) == ({"keep": 0.7, "period": 3}, {"period": 1})
+    assert small.spec_of("replayed").replay.model_options == {"width": 4}
     assert small.label("dual") == "DUAL"
 
 
 def test_something_is_left_however_much_it_is_divided(tmp_path):
     tiny = shrunk(grid_of(tmp_path), 10**6)
     assert (tiny.train.epochs, tiny.score.epochs, tiny.score.schedule_epochs, tiny.data.limit) == (4, 3, 4, 100)
-    assert tiny.named("late").score_options == {"first": 0, "last": 3}
+    assert tiny.spec_of("late").score_options == {"first": 0, "last": 3}
     assert len(datasets_of(tiny)[0]) == 100
 
 

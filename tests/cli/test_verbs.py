@@ -80,7 +80,8 @@ def test_prune_writes_a_page_with_images_and_the_check(call):
     assert "<html" in page.read_text(encoding="utf-8")[:400].lower()
     stored = json.loads(Path("runs/digits/check.json").read_text())
     assert stored["sentence"] in result.stdout
-    assert {row["method"] for row in stored["rows"]} == {"dual_beta", "random", "shorter_full"}
+    rows = [json.loads(line) for line in Path("runs/digits/check/rows.jsonl").read_text().splitlines()]
+    assert {row["method"] for row in rows} == {"dual_beta", "random", "shorter_full"}
     assert re.search(r"^0\.3\s+random\s", result.stdout, re.MULTILINE), "the small table"
 
 

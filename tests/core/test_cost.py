@@ -1,6 +1,7 @@
 """Costs add, share and travel through JSON; break-even is the arithmetic of its docstring."""
 
 import json
+import math
 
 import pytest
 
@@ -48,11 +49,11 @@ def test_a_cost_cannot_be_changed():
         (30.0, 30.0, 15.0, 2.0),
         (23.0, 30.0, 20.0, 2.3),
         (0.0, 30.0, 15.0, 0.0),
-        (5.0, 10.0, 10.0, None),
-        (5, 10, 12, None),
+        (5.0, 10.0, 10.0, math.inf),
+        (5, 10, 12, math.inf),
     ],
 )
 def test_break_even(scoring, full, pruned, runs):
     assert break_even(scoring, full, pruned) == runs
-    if runs is not None:  # at that many runs both ways cost the same
+    if math.isfinite(runs):  # at that many runs both ways cost the same
         assert scoring + runs * pruned == pytest.approx(runs * full)

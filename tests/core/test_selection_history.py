@@ -1,6 +1,7 @@
 """`SelectionHistory`: with order and without, saved and read again; hostile files are refused."""
 
 import json
+import math
 import pickle
 from dataclasses import replace
 
@@ -59,8 +60,8 @@ def test_break_even_is_counted_by_hand():
     assert history.num_passed == 200
     assert history.break_even(full=230) == 2.0  # each replay saves 30
     assert history.break_even(full=400) == 0.3
-    assert history.break_even(full=200) is None
-    assert history.break_even(full=100) is None
+    assert history.break_even(full=200) == math.inf
+    assert history.break_even(full=100) == math.inf
 
 
 @pytest.mark.parametrize("weighted", [False, True])

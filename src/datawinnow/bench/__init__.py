@@ -1,10 +1,21 @@
 """A grid of (method, keep, seed, scenario) cells; a runner that resumes; total cost beside every accuracy."""
 
+from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid, cells_of
-from datawinnow.bench.reading import grid_of, read_grid
+from datawinnow.bench.grid_file import grid_of, read_grid, read_grids
 from datawinnow.bench.results import read_rows
 from datawinnow.bench.runner import run_grid
 from datawinnow.bench.shrink import shrunk
-from datawinnow.bench.suite import read_grids
 
-__all__ = ["Cell", "Grid", "cells_of", "grid_of", "read_grid", "read_grids", "read_rows", "run_grid", "shrunk"]
+__all__ = [
+    "Cell",
+    "Grid",
+    "GridData",
+    "cells_of",
+    "grid_of",
+    "read_grid",
+    "read_grids",
+    "read_rows",
+    "run_grid",
+    "shrunk",
+]

@@ -1,156 +1,204 @@
-"""One cell of a grid: train, evaluate, and account for every example passed."""
+"""One cell of a grid: choose examples, train on them, evaluate, and account for every example passed."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from datawinnow.bench.arms import arm
-from datawinnow.bench.examples_seen import Passed
-from datawinnow.bench.grid import Cell, Grid
-from datawinnow.bench.recording import Recording, signals_of
-from datawinnow.bench.result_row import result_row
+from datawinnow.bench.grid import Cell, Grid, equal_epochs
+from datawinnow.bench.policy_runs import PolicyTraining, policy_training
+from datawinnow.bench.results import ResultRow, result_row
 from datawinnow.bench.scenario import under_scenario
+from datawinnow.core.arrays import RECORDED, chain_arrays, is_recorded
 from datawinnow.core.budget import budget_of
-from datawinnow.core.cost import Cost
+from datawinnow.core.cost import NO_COST, Cost
 from datawinnow.core.errors import RunError, TrainingError
-from datawinnow.core.files import finite_or_none, read_json, write_json
+from datawinnow.core.files import read_json
 from datawinnow.core.progress import Progress
-from datawinnow.core.rng import forked, stream
+from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.dataset_info import dataset_info
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
-from datawinnow.models import build, choose
-from datawinnow.runs.record import fit_recorded
+from datawinnow.models import choose
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.network import build_network
+from datawinnow.runs.probe_arrays import probing_of
+from datawinnow.runs.record import record_run
+from datawinnow.runs.stage import Stage
 from datawinnow.train import fit
 from datawinnow.train.checkpoint import read_metadata
 from datawinnow.vit import SparseLevels
 
-NOTHING = Cost()
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(source: str, **how: Any) -> Any:
-    return load(source, **how)
-
-
-def datasets_of(grid: Grid) -> tuple[Any, Any]:
-    """Train and test split of a grid; decoded once a process."""
-    return _loaded(**grid.data.model_dump())  # type: ignore[no-any-return]
-
-
-def equal_epochs(epochs: int, keep: float, n: int) -> float:
-    """Epochs over all ``n`` examples that pass as many as ``epochs`` over those kept; whole where that is whole.
-
-    >>> equal_epochs(30, 0.3, 10_000), equal_epochs(3, 0.5, 60)
-    (9, 1.5)
-    """
-    whole, rest = divmod(epochs * budget_of(keep, n), n)
-    return whole + rest / n if rest else whole
+DIVERGED = "diverged"
+"""Status of a recording whose training diverged, and the key of the error in its ``run.json``."""
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What every part of a cell reads."""
+class GridData:
+    """The data of a grid, and what else its cells take from this process instead of the grid's file.
+
+    Attributes:
+        train: train split: `Examples` or any map-style dataset of ``(x, y)``.
+        test: test split.
+        model: function that returns the network; None for the model that ``[train]`` names.
+        selections: name of a method with ``selection`` -> function of a cell's seed that returns the selection and what
+            finding it cost.
+    """
+
+    train: Any
+    test: Any
+    model: Callable[..., nn.Module] | None = None
+    selections: Mapping[str, Callable[[int], tuple[Selection, Cost]]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def info(self) -> DatasetInfo:
+        """Of the train split."""
+        return dataset_info(self.train)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_splits(source: str, **load_kwargs: Any) -> tuple[Any, Any]:
+    return load(source, **load_kwargs)
+
+
+def datasets_of(grid: Grid) -> tuple[Any, Any]:
+    """Train and test split of a grid; loaded once a process."""
+    return _load_splits(**grid.data.model_dump())
+
+
+class ExamplesSeen:
+    """Counts the examples that a training passes, plan by plan.
+
+    Args:
+        changed: (n,) bool, which examples the scenario changed.
+
+    Attributes:
+        epochs: epochs started.
+    """
+
+    def __init__(self, changed: Tensor) -> None:
+        self.epochs, self._changed, self._num_changed, self._num_seen = 0, changed, 0, 0
+
+    def __call__(self, epoch: int, order: Tensor) -> None:
+        """Count the (m,) int64 ids of an epoch."""
+        self.epochs = epoch + 1
+        self._num_changed += int(self._changed[order].sum())
+        self._num_seen += len(order)
+
+    @property
+    def changed_share(self) -> float | None:
+        """Share of changed examples among those passed; None where the scenario changes none."""
+        return self._num_changed / self._num_seen if self._num_seen and bool(self._changed.any()) else None
+
+
+@dataclass(frozen=True)
+class _CellRun:
+    """A cell with what its stages read."""
 
     grid: Grid
     cell: Cell
     out: Path
-    train: Any
-    test: Any
+    data: GridData
+    info: DatasetInfo
+    changed: Tensor
     progress: Progress | None
 
     @property
     def epochs(self) -> float:
-        """Epochs that the cell trains on what it keeps; of a policy, those on all that pass as many examples."""
+        """Epochs over the examples kept; of a policy or a shorter full run, the equivalent number over all."""
         epochs = self.grid.train.epochs
         if self.cell.kind in ("shorter_full", "policy"):
-            return equal_epochs(epochs, self.cell.keep, len(self.train))
+            return equal_epochs(epochs, self.cell.keep, self.info.n)
         return epochs
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """How the cell and its recording train."""
-        recipe = self.grid.train.recipe()
-        return {"test": self.test, "seed": self.cell.seed, "recipe": recipe, "progress": self.progress}
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """How the cell itself trains: its method may say otherwise than ``[train]``."""
-        return {**self.how, "recipe": self.grid.recipe(self.cell.method, self.cell.keep)}
 
 
 @dataclass(frozen=True)
-class _Reached:
-    """Where training ended; without an accuracy where it diverged, and then ``failed`` has the error's words.
+class _Outcome:
+    """How a training ended.
 
-    ``epochs`` are those begun, ``changed`` the share of changed examples among those passed, and ``beforehand`` what a
-    plan made before the training cost.
+    Attributes:
+        accuracy: after the last epoch; None where training diverged.
+        test_loss: likewise, in nats.
+        cost: of the training; where it diverged, of the complete epochs before.
+        failed: the error of a training that diverged.
+        epochs: epochs started.
+        changed_share: share of changed examples among those passed.
+        upfront_cost: of a plan made before the training.
     """
 
     accuracy: float | None = None
     test_loss: float | None = None
-    cost: Cost = NOTHING
+    cost: Cost = NO_COST
     failed: str | None = None
     epochs: int = 0
-    changed: float | None = None
-    beforehand: Cost = NOTHING
+    changed_share: float | None = None
+    upfront_cost: Cost = NO_COST
 
 
-def run_cell(grid: Grid, cell: Cell, out: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """Run one cell and return its row; a scored one makes the recording that it needs if it is not there.
+def run_cell(
+    grid: Grid, cell: Cell, out: Path, progress: Progress | None = None, data: GridData | None = None
+) -> ResultRow:
+    """Run one cell and return its row; makes the recording that it needs if there is none.
 
-    Training that diverges gives a row as well, with ``accuracy`` null and ``failed``; its cost is that of the whole
-    epochs before. A recording that diverged is remembered, and fails every cell that needs it without training again.
+    A training that diverges gives a row too, with ``accuracy`` null and the error in ``failed``; its cost is that of
+    the complete epochs before. A recording that diverged is remembered, and fails every cell that needs it without
+    training again.
 
     Args:
         grid: the grid.
-        cell: which.
-        out: folder of the results; recordings stand below it and are shared by the cells of a seed and scenario.
-        progress: told after each step.
+        cell: one of its cells.
+        out: folder of the results; the recordings in it are shared by the cells of a seed and scenario.
+        progress: called after each step.
+        data: datasets and functions of this process; None to load what the grid names.
     """
-    train, test = datasets_of(grid)
-    train, changed = under_scenario(train, cell.scenario, cell.seed)
-    run = _Run(grid, cell, out, train, test, progress)
-    metadata = _recording(run) if grid.reads_recording(cell) else {}
-    failed = metadata.get("failed")
-    selection, score, select = Selection.everything(len(train)), NOTHING, NOTHING
-    if metadata and cell.kind == "full":
-        reached = _Reached(metadata["test_accuracy"], metadata["test_loss"], Cost.from_dict(metadata["cost"]), failed)
-    elif failed is not None:
-        return _row(run, changed, None, _Reached(failed=failed), score=Cost.from_dict(metadata["cost"]), select=NOTHING)
-    else:
-        if cell.kind == "static":
-            selection, score, select = _select(run, metadata)
-        reached = _train(run, selection, changed)
-        score += reached.beforehand
-    return _row(run, changed, selection, reached, score=score, select=select)
+    data = GridData(*datasets_of(grid)) if data is None else data
+    train, changed = under_scenario(data.train, cell.scenario, cell.seed)
+    info = data.info if train is data.train else dataset_info(train)
+    run = _CellRun(grid, cell, out, data, info, changed, progress)
+    recording = _recording(run) if grid.reads_recording(cell) else None
+    if recording is not None and cell.kind == "full":
+        result = recording.metadata.get("result", {})
+        outcome = _Outcome(
+            result.get("test_accuracy"),
+            result.get("test_loss"),
+            _record_cost(recording),
+            recording.metadata.get(DIVERGED),
+        )
+        return _row(run, Selection.everything(info.n), outcome, score=NO_COST, select=NO_COST)
+    if recording is not None and recording.metadata["status"]["record"] == DIVERGED:
+        failed = _Outcome(failed=recording.metadata[DIVERGED])
+        return _row(run, None, failed, score=_record_cost(recording), select=NO_COST)
+    selection, score, select = Selection.everything(info.n), NO_COST, NO_COST
+    if cell.method in data.selections:
+        selection, score = data.selections[cell.method](cell.seed)
+    elif cell.kind == "static":
+        selection, score, select = _select(run, recording)
+    outcome = _train(run, selection)
+    return _row(run, selection, outcome, score=score + outcome.upfront_cost, select=select)
 
 
-def _row(
-    run: _Run, changed: Tensor, selection: Selection | None, reached: _Reached, *, score: Cost, select: Cost
-) -> dict[str, Any]:
-    """The row of a cell; ``selection`` is None where its recording diverged, so that nothing could be chosen."""
-    grid, cell, n = run.grid, run.cell, len(run.train)
-    changed_kept = reached.changed if cell.kind == "policy" else None
+def _row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, score: Cost, select: Cost) -> ResultRow:
+    """The row of a cell; ``selection`` is None where its recording diverged, so that nothing could be selected."""
+    grid, cell, n, changed = run.grid, run.cell, run.info.n, run.changed
+    changed_kept = outcome.changed_share if cell.kind == "policy" else None
     if cell.kind != "policy" and selection is not None and bool(changed.any()):
         changed_kept = float(changed[selection.index].float().mean())
     row = result_row(
         benchmark=grid.name,
-        dataset=run.train.name,
-        fingerprint=datasets_of(grid)[0].fingerprint,
+        dataset=run.info.name,
+        fingerprint=run.data.info.fingerprint,
         n=n,
-        test_n=len(run.test),
-        model=model_name(grid, run.train),
+        test_n=len(run.data.test),
+        model=model_name(grid, run.data),
         epochs=grid.train.epochs,
         method=cell.method,
         label=grid.label(cell.method),
@@ -158,135 +206,191 @@ def _row(
         kept=budget_of(cell.keep, n) if selection is None or cell.kind == "policy" else len(selection),
         seed=cell.seed,
         scenario=cell.scenario,
-        trained_epochs=reached.epochs if cell.kind == "policy" and reached.failed is None else run.epochs,
-        accuracy=reached.accuracy,
-        test_loss=reached.test_loss,
+        trained_epochs=outcome.epochs if cell.kind == "policy" and outcome.failed is None else run.epochs,
+        accuracy=outcome.accuracy,
+        test_loss=outcome.test_loss,
         changed=float(changed.float().mean()) if bool(changed.any()) else None,
         changed_kept=changed_kept,
-        **({"scored_by": model_name(grid, run.train, scoring=True)} if grid.score.model else {}),
+        **({"scored_by": model_name(grid, run.data, scoring=True)} if grid.score.model else {}),
         score=score,
         select=select,
-        train=reached.cost,
+        train=outcome.cost,
     )
-    return row if reached.failed is None else {**row, "failed": reached.failed}
+    return row if outcome.failed is None else {**row, "failed": outcome.failed}
 
 
-def model_name(grid: Grid, train: Any, *, scoring: bool = False) -> str:
-    """The network's name: as the grid says, or chosen for the examples."""
-    named = (grid.score.model if scoring else None) or grid.train.model
-    words = getattr(train, "vocabulary_size", None)
-    return named or choose(train.shape, accelerator=torch.cuda.is_available(), vocabulary=words)[0]
+def model_name(grid: Grid, data: GridData, *, scoring: bool = False) -> str:
+    """Name of the network of the cells, or of their recording; chosen by the examples where the grid names none."""
+    if data.model is not None:
+        return getattr(data.model, "__name__", type(data.model).__name__)
+    name = (grid.score.model if scoring else None) or grid.train.model
+    vocabulary = data.info.vocabulary
+    return name or choose(data.info.shape, accelerator=torch.cuda.is_available(), vocabulary=vocabulary)[0]
 
 
-def _network(run: _Run, *, scoring: bool = False) -> torch.nn.Module:
-    grid, train, info = run.grid, run.train, dataset_info(run.train)
-    options = grid.score.model_options if scoring and grid.score.model else grid.train.model_options
-    with forked(run.cell.seed, "weights"):
-        return build(
-            model_name(grid, train, scoring=scoring),
-            shape=info.shape,
-            classes=len(info.classes),
-            vocabulary=info.vocabulary,
-            tokenizer=info.tokenizer,
-            **options,
-        )
-
-
-def _train(run: _Run, selection: Selection, changed: Tensor) -> _Reached:
-    spent, passed = [NOTHING], Passed(changed)
-    told: dict[str, Any] = {"on_epoch": lambda _, history: spent.append(history.cost), "on_plan": passed}
-    network, before = _network(run), NOTHING
-    levels = run.grid.named(run.cell.method).levels
+def _train(run: _CellRun, selection: Selection) -> _Outcome:
+    """Train on the selection, or as the cell's policy chooses among all examples."""
+    grid, cell = run.grid, run.cell
+    costs, seen = [NO_COST], ExamplesSeen(run.changed)
+    model = run.data.model or model_name(grid, run.data)
+    network, _, _ = build_network(model, run.info, cell.seed, grid.train.model_options)
+    levels = grid.spec_of(cell.method).levels
     network = SparseLevels.from_options(levels).sparsify(network, run.epochs) if levels else network
-    how: dict[str, Any] = {"epochs": run.epochs}
+    recipe = grid.recipe(cell.method, cell.keep)
+    plan = PolicyTraining(run.epochs)
     try:
-        if run.cell.kind == "policy":
-            own = {key: value for key, value in run.own.items() if key != "test"}
-            how, before = arm(run.grid, run.cell, run.out, run.train, network, run.epochs, **own)
-        _, history = fit(network, Kept(run.train, selection), **how, **told, **run.own)
+        if cell.kind == "policy":
+            plan = policy_training(
+                grid, cell, run.out, run.info.data, network, run.epochs, recipe=recipe, progress=run.progress
+            )
+        _, history = fit(
+            network,
+            Kept(run.info.data, selection),
+            epochs=None if cell.kind == "policy" else run.epochs,
+            passes=plan.passes if cell.kind == "policy" else None,
+            policy=plan.policy,
+            in_batch=plan.in_batch,
+            test=run.data.test,
+            seed=cell.seed,
+            recipe=recipe,
+            on_plan=seen,
+            on_epoch=lambda _, history: costs.append(history.cost),
+            progress=run.progress,
+        )
     except TrainingError as error:
-        return _Reached(cost=spent[-1], failed=str(error), beforehand=before)
-    reached = _Reached(history.test_accuracy, history.test_loss, history.cost, beforehand=before)
-    return dataclasses.replace(reached, epochs=passed.epochs, changed=passed.share)
+        return _Outcome(cost=costs[-1], failed=str(error), upfront_cost=plan.upfront_cost)
+    return _Outcome(
+        accuracy=history.test_accuracy,
+        test_loss=history.test_loss,
+        cost=history.cost,
+        epochs=seen.epochs,
+        changed_share=seen.changed_share,
+        upfront_cost=plan.upfront_cost,
+    )
+
+
+# --- recordings: run folders that the cells of a seed and scenario share ----------------------------------------------
 
 
 def recording_folder(cell: Cell, out: Path) -> Path:
-    """Where the recording of a cell's seed and scenario stands; it is done with once it has a ``recording.json``."""
+    """The run folder of a cell's seed and scenario."""
     return out / "recordings" / f"{cell.scenario.replace(' ', '-')}-seed{cell.seed}"
 
 
-def _recording(run: _Run) -> dict[str, Any]:
-    """What ``recording.json`` says of the recording that the cell needs, made now if it is not there."""
-    folder = recording_folder(run.cell, run.out)
-    done = folder / "recording.json"
-    checkpoint = folder / "checkpoint.safetensors"
-    if done.exists():
-        checkpoint.unlink(missing_ok=True)  # a kill may have come between the two
-        metadata = read_json(done)
-        if metadata["fingerprint"] != run.train.fingerprint:
-            raise RunError(
-                f"{folder} was recorded on another dataset (fingerprint {metadata['fingerprint']}, this one has "
-                f"{run.train.fingerprint}); give another --out folder, or remove it"
-            )
-        return metadata
-    write_json(done, _recorded(run, folder, checkpoint))
-    checkpoint.unlink(missing_ok=True)
-    return read_json(done)
+def recording_done(cell: Cell, out: Path) -> bool:
+    """Whether the recording of a cell's seed and scenario is finished, or known to diverge."""
+    return _record_status(recording_folder(cell, out)) in ("done", DIVERGED)
 
 
-def _recorded(run: _Run, folder: Path, checkpoint: Path) -> dict[str, Any]:
-    """Record, leave the network behind, and say how it ended."""
-    metadata = {"fingerprint": run.train.fingerprint, "epochs": run.grid.recorded_epochs}
-    recording = _as_read(run, folder, metadata["epochs"])
-    how: dict[str, Any] = {"which": recording.signals, "until": run.grid.until, **recording.how}
-    try:
-        network, history = fit_recorded(recording.build(), run.train, folder, checkpoint=checkpoint, **how)
-    except TrainingError as error:
-        cost = read_metadata(checkpoint)["cost"] if checkpoint.exists() else NOTHING.as_dict()
-        return {**metadata, "cost": cost, "test_accuracy": None, "test_loss": None, "failed": str(error)}
-    recording.save(network)
-    return {
-        **metadata,
-        "epochs": len(history.rows),
-        "cost": history.cost.as_dict(),
-        "test_accuracy": finite_or_none(history.test_accuracy),
-        "test_loss": finite_or_none(history.test_loss),
-    }
-
-
-def _as_read(run: _Run, folder: Path, epochs: int) -> Recording:
-    """A recording of ``epochs``: how it is made, and made again if something is missing."""
-    grid = run.grid
-    how = {
-        "epochs": epochs,
-        "schedule_epochs": grid.score.schedule_epochs or max(grid.train.epochs, grid.recorded_epochs),
-        **run.how,
-    }
-    signals = signals_of([grid.spec(name)[0] for name in grid.methods if grid.kind(name) == "static"])
-    return Recording(folder, run.train, functools.partial(_network, run, scoring=True), signals, how)
-
-
-def _select(run: _Run, metadata: dict[str, Any]) -> tuple[Selection, Cost, Cost]:
-    """What the cell's method keeps, what scoring it is charged, and what choosing cost.
-
-    ``facts`` are those of the recording; none for a method that reads none.
-    """
-    cell = run.cell
-    method, limit = run.grid.spec(cell.method)
-    method = method.at(cell.keep)
-    generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
-    arrays: Any = {}
-    score = NOTHING
-    if metadata:
-        recorded = int(metadata["epochs"])
-        read = recorded if method.reads_probe else min(recorded, limit or recorded)
-        arrays, probe_kwargs = _as_read(run, recording_folder(cell, run.out), recorded).arrays(method, limit)
-        score = Cost.from_dict(metadata["cost"]).share(method.epochs_charged(read) / recorded) + probe_kwargs
-    start = time.perf_counter()
-    selection, _ = method.run(arrays, run.train.labels, keep=cell.keep, generator=generator)
-    return selection, score, Cost(time.perf_counter() - start)
+def awaits_recording(grid: Grid, cell: Cell, out: Path) -> bool:
+    """Whether a cell would add to its finished recording: a signal that it lacks, or a probe of its network."""
+    method = grid.method_of(cell.method)[0].at(cell.keep)
+    path = _folder_with_signals(grid, cell, out)
+    status = _record_status(path)
+    if status == DIVERGED:
+        return False
+    if status != "done":
+        return True
+    folder = RunFolder.open(path)
+    return not probing_of(folder, folder.dataset, options=method.probe_options).there(method.needs)
 
 
 def remove_recordings(out: Path) -> None:
-    """Delete what only speeds up further cells."""
+    """Delete the recordings, which only save time for further cells."""
     shutil.rmtree(out / "recordings", ignore_errors=True)
+
+
+def _record_status(path: Path) -> str | None:
+    return read_json(path / "run.json")["status"].get("record") if (path / "run.json").exists() else None
+
+
+def _signals_of(grid: Grid) -> tuple[str, ...]:
+    """The usual signals, so that methods added to the grid later find theirs; ``kl_step`` only if a method reads it."""
+    methods = [grid.method_of(name)[0] for name in grid.methods if _is_static(grid, name)]
+    return (*RECORDED, "kl_step") if any("kl_step" in method.needs for method in methods) else RECORDED
+
+
+def _is_static(grid: Grid, name: str) -> bool:
+    return grid.kind(name) == "static" and grid.spec_of(name).selection is None
+
+
+def _folder_with_signals(grid: Grid, cell: Cell, out: Path) -> Path:
+    """The run folder whose recording has every signal that the cell's method reads.
+
+    A recording made before the grid had a method that reads ``kl_step`` lacks it. Then a second recording is made
+    beside it: the recorder only reads, so its network and other signals are the same.
+    """
+    path = recording_folder(cell, out)
+    if cell.kind != "static" or _record_status(path) != "done":
+        return path
+    needs = [need for need in grid.method_of(cell.method)[0].at(cell.keep).needs if is_recorded(need)]
+    recorded = (*RunFolder.open(path).metadata["options"]["record"]["signals"], "correct", "seen")
+    missing = [need for need in needs if need not in recorded]
+    return path.with_name("-".join((path.name, *missing))) if missing else path
+
+
+def _recording(run: _CellRun) -> RunFolder:
+    """The recording that the cell needs, made now if it is not there."""
+    grid, cell = run.grid, run.cell
+    path = _folder_with_signals(grid, cell, run.out)
+    if _record_status(path) in ("done", DIVERGED):
+        folder = RunFolder.open(path)
+        if folder.dataset.fingerprint != run.info.fingerprint:
+            raise RunError(
+                f"{path} was recorded on another dataset (fingerprint {folder.dataset.fingerprint}, this one has "
+                f"{run.info.fingerprint}); give another --out folder, or remove it"
+            )
+        Stage(folder, "record", folder.epochs).tidy()  # a kill may have come before its checkpoint was removed
+        return folder
+    score = grid.score
+    signals = _signals_of(grid)
+    if (path / "run.json").exists():  # begun: methods added since then record what is missing beside it
+        signals = RunFolder.open(path).metadata["options"].get("record", {}).get("signals", signals)
+    try:
+        return record_run(
+            run.info,
+            path,
+            test=run.data.test,
+            epochs=grid.recorded_epochs,
+            schedule_epochs=score.schedule_epochs or max(grid.train.epochs, grid.recorded_epochs),
+            model=run.data.model or model_name(grid, run.data, scoring=True),
+            model_options=score.model_options if score.model else grid.train.model_options,
+            seed=cell.seed,
+            recipe=grid.train.recipe(),
+            signals=signals,
+            until_stable=grid.until,
+            progress=run.progress,
+        )
+    except TrainingError as error:
+        folder = RunFolder.open(path)
+        stage = Stage(folder, "record", grid.recorded_epochs)
+        cost = read_metadata(stage.checkpoint)["cost"] if stage.checkpoint.exists() else NO_COST.as_dict()
+        folder.update(status={"record": DIVERGED}, cost={"record": cost}, **{DIVERGED: str(error)})
+        stage.tidy()
+        return folder
+
+
+def _record_cost(recording: RunFolder) -> Cost:
+    return Cost.from_dict(recording.metadata["cost"]["record"])
+
+
+def _select(run: _CellRun, recording: RunFolder | None) -> tuple[Selection, Cost, Cost]:
+    """What the cell's method keeps, what it is charged for scoring, and what selecting cost."""
+    cell = run.cell
+    method, limit = run.grid.method_of(cell.method)
+    method = method.at(cell.keep)
+    arrays: Mapping[str, Tensor] = {}
+    score = NO_COST
+    if recording is not None:
+        read = recording.epochs if method.reads_probe else min(recording.epochs, limit or recording.epochs)
+        probing = probing_of(
+            recording, run.info, model=run.data.model, options=method.probe_options, progress=run.progress
+        )
+        # charged for the share of the recording that it reads, and for its probes whoever made them first
+        share = method.epochs_charged(read) / recording.epochs
+        score = _record_cost(recording).share(share) + probing.make(method.needs)
+        arrays = chain_arrays(probing.arrays(method.needs), recording.arrays(limit and min(limit, recording.epochs)))
+    start = time.perf_counter()
+    generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
+    selection, _ = method.run(arrays, run.info.labels, keep=cell.keep, generator=generator)
+    return selection, score, Cost(time.perf_counter() - start)

@@ -1,132 +1,52 @@
-"""``prune --check``: is the selection worth it? Trains on it, on as many random examples, and on all for less long."""
+"""``prune --check``: is a selection worth it? Trains on it, on as many random examples, and on all for fewer epochs.
+
+A check is a grid of one keep. Its rows are in the folder ``check`` of the run, and ``check.json`` sums them up.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from datawinnow.bench.result_row import result_row
-from datawinnow.bench.verdict import verdict
+from datawinnow.bench.cell import GridData
+from datawinnow.bench.grid import Cell, Grid, cells_of
+from datawinnow.bench.results import ROWS_FILE, ResultRow, read_rows, row_key
+from datawinnow.bench.runner import run_grid
 from datawinnow.core import check as arguments
+from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.core.verdict import Comparison, clause, compare, indication_note
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
-from datawinnow.data.kept import Kept
 from datawinnow.methods import METHODS
 from datawinnow.models import MODELS
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.runs.selection_file import digest
 from datawinnow.runs.stage import augment_of, settle
-from datawinnow.train import Recipe, fit
+from datawinnow.train import Recipe
 
-FILE = "check.json"
-_NEEDED = {"seed", "method", "label", "accuracy", "passes", "cost"}
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What is compared with what, settled before anything is trained.
-
-    Attributes:
-        folder: the run.
-        train: the whole dataset.
-        test: held-out split.
-        info: of ``train``.
-        own: what the run says of its selection.
-        selection: what was kept.
-        keep: fraction kept.
-        epochs: epochs to train on the kept examples.
-        model: the network, and
-        options: its options.
-        recipe: how to train, the arithmetic fixed.
-        about: what ``check.json`` says at its top: ``settings`` and ``arithmetic``.
-        rows: of the same check, done before.
-    """
-
-    folder: RunFolder
-    train: Any
-    test: Any
-    info: DatasetInfo
-    own: Mapping[str, Any]
-    selection: Selection
-    keep: float
-    epochs: int
-    model: Model
-    options: Mapping[str, Any]
-    recipe: Recipe
-    about: Mapping[str, Any]
-    rows: tuple[Row, ...]
-
-    @property
-    def arms(self) -> dict[str, tuple[str, float]]:
-        """Name -> label, epochs; all pass as many examples. A random selection is one of its own baselines."""
-        passed, n = self.epochs * len(self.selection), len(self.train)
-        shorter = passed / n if passed % n else passed // n
-        own = {self.own["method"]: (self.own["label"], self.epochs), "random": ("random", self.epochs)}
-        return {**own, "shorter_full": ("all the data, fewer epochs", shorter)}
-
-    def chosen(self, name: str, seed: int) -> Selection:
-        """The examples of an arm; the random ones are drawn anew for every seed."""
-        if name == self.own["method"]:
-            return self.selection
-        if name == "shorter_full":
-            return Selection.everything(len(self.train))
-        draw, labels = stream(seed, "check", "random"), self.info.labels
-        return METHODS["random"].run({}, labels, keep=self.keep, generator=draw)[0]
-
-    def row(self, name: str, seed: int, progress: Progress | None) -> Row:
-        """Train one arm; what it reached after the last epoch and what it cost."""
-        label, epochs = self.arms[name]
-        built, model_name, _ = build_network(self.model, self.info, seed, self.options)
-        kept = Kept(self.train, self.chosen(name, seed))
-        told = _named(progress, f"checking: {label}")
-        _, history = fit(built, kept, epochs=epochs, test=self.test, seed=seed, recipe=self.recipe, progress=told)
-        return result_row(
-            benchmark="check",
-            dataset=self.info.name,
-            fingerprint=self.info.fingerprint,
-            n=self.info.n,
-            test_n=len(self.test),
-            scenario="clean",
-            changed_kept=None,
-            model=model_name,
-            keep=self.keep,
-            epochs=self.epochs,
-            method=name,
-            label=label,
-            trained_epochs=epochs,
-            kept=len(kept),
-            seed=seed,
-            accuracy=history.test_accuracy,
-            test_loss=history.test_loss,
-            score=self.scoring() if name == self.own["method"] else Cost(),
-            select=Cost(),
-            train=history.cost,
-        )
-
-    def scoring(self) -> Cost:
-        """The recording, if the selection read any of it: it was run whole, also where only its first epochs count."""
-        if not self.own["charge"]:
-            return Cost()
-        spent = self.folder.metadata["cost"]
-        return sum((Cost.from_dict(spent[stage]) for stage in ("record", "probe", "subsets") if stage in spent), Cost())
-
-    def write(self, rows: list[Row], sentence: str) -> dict[str, Any]:
-        """``check.json`` as far as it is, and what it cost so far; gives what it says."""
-        spent = sum((Cost.from_dict(row["cost"]["train"]) for row in rows), Cost())
-        self.folder.charge("check", spent)
-        answer = {**self.folder.made_by("check"), **self.about, "rows": rows, "sentence": sentence}
-        write_json(self.folder.path / FILE, answer)
-        return answer
+CHECK_FILE, CHECK_FOLDER = "check.json", "check"
+REFERENCES = {"random": "as many random examples", "shorter_full": "all the data for fewer epochs"}
+REFERENCE_AHEAD = {
+    "random": "Random examples did better here: do not pay for scoring at this keep and schedule.",
+    "shorter_full": "All the data for fewer epochs did better here, with nothing spent on scoring: train shorter "
+    "instead of pruning.",
+}
+REFERENCE_LEVEL = {
+    "random": "Random examples did as well here, as far as this can show, and need no scoring: do not pay for it at "
+    "this keep and schedule, or let more seeds decide.",
+    "shorter_full": "All the data for fewer epochs did as well here, as far as this can show, with nothing spent on "
+    "scoring: train shorter instead of pruning, or let more seeds decide.",
+}
 
 
 def check(
@@ -142,121 +62,170 @@ def check(
     model_options: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
-    on_row: Callable[[Row], None] | None = None,
+    on_row: Callable[[ResultRow], None] | None = None,
 ) -> dict[str, Any]:
-    """Train on the kept examples, on as many random ones, and on all for fewer epochs, and say which won by how much.
+    """Train on the kept examples, on as many random ones, and on all for fewer epochs, and compare them.
 
-    The three pass the same number of examples (all the data end in part of an epoch where need be); the schedule of
-    each decays to its own end. With one seed the answer is an indication, and says so. Each training is written down
-    when it ends: the same check goes on from there, and a check with more seeds trains only the new ones.
+    The three pass the same number of examples (all the data may end in part of an epoch), and the schedule of each
+    decays to its own end. Each training is written down when it ends: the same check continues from there, and a check
+    with more seeds trains only the new ones. A check with other settings, or of another selection, starts anew.
 
     Args:
-        folder: the run that the selection was made in; ``check.json`` is written there.
-        train: the whole dataset.
-        test: held-out split; only the last epoch counts.
+        folder: the run that the selection was made in.
+        train: the dataset.
+        test: held-out split; only the accuracy after the last epoch counts.
         selection: what was kept.
         keep: fraction kept.
         epochs: epochs to train on the kept examples.
-        seeds: how many times at least, with paired weights and orders; seeds that are done already count too.
-        model: network; the run's own unless told.
-        model_options: its options.
-        recipe: how to train; ``precision="auto"`` is what the run recorded with, or else measured once for all arms.
-        progress: told after each step.
-        on_row: told each new result row.
+        seeds: minimum number of seeds, with paired weights and orders; seeds that are done already count too.
+        model: network; that of the run by default.
+        model_options: options of the network.
+        recipe: how to train. ``precision="auto"`` is what the run recorded with, or else measured once for the check.
+        progress: called after each step.
+        on_row: called with each new result row.
 
     Returns:
-        ``{"rows": [...], "sentence": ...}`` and how they were made, as in ``check.json``.
+        The content of ``check.json`` with ``rows``: ``sentence``, ``comparisons`` (by reference), ``settings``,
+        ``arithmetic``, ``fingerprint`` and ``cost``.
 
     Raises:
-        ArgumentError: no test split, no seeds, a network that only its maker knows, or one with too few outputs.
-        RunError: the run has no selection, is about another dataset, or its ``check.json`` is damaged.
+        ArgumentError: no test split, no seeds, a network of which only the name is known, or one with too few outputs.
+        RunError: the run has no selection or is about another dataset, or its ``check.json`` or rows are damaged.
     """
     arguments.number("seeds", seeds, 1, 10_000, integer=True)
     arguments.number("epochs", epochs, 1, 1 << 20, integer=True)
     if test is None:
         raise ArgumentError("check needs a test split (test=), since accuracy on the training examples decides nothing")
-    if model is None and folder.metadata["options"].get("select") is not None:
-        model, options = _own_model(folder)
-        model_options = model_options or options
-    named = (model, model_options or {}, recipe or Recipe())
-    trial = _trial(folder, train, test, selection, keep, epochs, *named)
-    rows, wanted = _rows_and_wanted(trial, seeds)
-    total = len(rows) + len(wanted)
-    for seed, name in wanted:
-        trial.write(rows, f"The check is not finished: {len(rows)} of {total} trainings are done.")
-        rows.append(trial.row(name, seed, progress))
-        if on_row is not None:
-            on_row(rows[-1])
-    return trial.write(rows, verdict(rows, trial.own["method"], trial.own["label"]))
-
-
-def _trial(
-    folder: RunFolder,
-    train: Any,
-    test: Any,
-    selection: Selection,
-    keep: float,
-    epochs: int,
-    model: Model,
-    options: Mapping[str, Any],
-    asked: Recipe,
-) -> Trial:
-    own = folder.metadata["options"].get("select")
-    if own is None:
+    selected = folder.metadata["options"].get("select")
+    if model is None and selected is not None:
+        model, options_of_run = _model_of_run(folder)
+        model_options = model_options or options_of_run
+    options, recipe = dict(model_options or {}), recipe or Recipe()
+    if selected is None:
         raise RunError(f"{folder.path} has no selection to check; make one with: datawinnow select RUN --keep 0.3")
     info = dataset_info(train)
-    train = info.data
     folder.check_dataset(info)
-    built, name, _ = build_network(model, info, 0, options)
-    check_outputs(built, info)
+    network, name, _ = build_network(model, info, 0, options)
+    check_outputs(network, info)
     settings = {
-        "method": own["method"],
+        "method": selected["method"],
         "selection": digest(selection),
         "keep": keep,
         "epochs": epochs,
         "model": name,
-        "model_options": dict(options),
-        "recipe": {key: value for key, value in asked.metadata().items() if key != "workers"},
-        "augment": augment_of(train),
+        "model_options": options,
+        "recipe": {key: value for key, value in recipe.metadata().items() if key != "workers"},
+        "augment": augment_of(info.data),
         "test": fingerprint_of(test),
     }
-    before = _before(folder, json.loads(json.dumps(settings)))
+    before = _earlier_check(folder, json.loads(json.dumps(settings)))
     recorded = folder.metadata["model"]
-    same = recorded["name"] == name and recorded.get("options", {}) == dict(options)
-    told = before.get("arithmetic") or (folder.metadata.get("arithmetic") if same else None)
-    recipe, arithmetic = settle(built, train, asked, told)
+    same_network = recorded["name"] == name and recorded.get("options", {}) == options
+    measured = before.get("arithmetic") or (folder.metadata.get("arithmetic") if same_network else None)
+    recipe, arithmetic = settle(network, info.data, recipe, measured)
+    out = folder.path / CHECK_FOLDER
+    if not before:
+        shutil.rmtree(out, ignore_errors=True)
+    rows = read_rows(out / ROWS_FILE)
+    grid_model = name if model is None or isinstance(model, str) else None
+    grid = _check_grid(info, selected, selection, keep, epochs, seeds, grid_model, options, recipe, rows)
+    total = len(cells_of(grid))
     about = {"settings": settings, "arithmetic": arithmetic}
-    rows = tuple(before.get("rows", ()))
-    return Trial(folder, train, test, info, own, selection, keep, epochs, model, options, recipe, about, rows)
+
+    def write(rows: Sequence[ResultRow], sentence: str, comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
+        folder.charge("check", sum((Cost.from_dict(row["cost"]["train"]) for row in rows), Cost()))
+        named = {reference: asdict(comparison) for reference, comparison in comparisons.items()}
+        summary = {**folder.made_by("check"), **about, "comparisons": named, "sentence": sentence}
+        write_json(folder.path / CHECK_FILE, summary)
+        return summary
+
+    def write_unfinished() -> None:
+        if len(done) < total:
+            write(done, f"The check is not finished: {len(done)} of {total} trainings are done.", {})
+
+    def on_new_row(row: ResultRow) -> None:
+        done.append(row)
+        write_unfinished()
+        if on_row is not None:
+            on_row(row)
+
+    def on_step(cell: Cell, _: str, step: int, steps: int) -> None:
+        if progress is not None:
+            progress(f"checking: {grid.label(cell.method)}", step, steps)
+
+    keys = {cell.key for cell in cells_of(grid)}
+    done = [row for row in rows if row_key(row) in keys]
+    write_unfinished()
+    scoring = _scoring_cost(folder)
+    selections: dict[str, Callable[[int], tuple[Selection, Cost]]] = {
+        "random": lambda seed: (_random_selection(info, keep, seed), Cost()),
+        selected["method"]: lambda seed: (selection, scoring),  # last: a random selection may be what is checked
+    }
+    data = GridData(info.data, test, None if model is None or isinstance(model, str) else model, selections)
+    rows = run_grid(grid, out, data=data, on_row=on_new_row, on_step=on_step)
+    rows = [row for row in rows if row_key(row) in keys]
+    sentence, comparisons = verdict(rows, selected["method"], selected["label"])
+    return {**write(rows, sentence, comparisons), "rows": rows}
 
 
-def _before(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``check.json`` says, if it is of the same check; nothing otherwise."""
-    path = folder.path / FILE
+def _earlier_check(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``check.json`` if it is about the same check; empty otherwise."""
+    path = folder.path / CHECK_FILE
     if not path.exists():
         return {}
-    found = read_json(path)
-    if "fingerprint" in found:  # it has been there since settings have
-        folder.check_made(found, path)
-    if found.get("settings") != settings:
-        return {}
-    rows = found.get("rows")
-    if not isinstance(rows, list) or not all(
-        isinstance(r, dict) and {"seed", "method", "cost"} <= set(r) for r in rows
-    ):
-        raise RunError(f"{path} is damaged: its rows are no result rows; remove it and check again")
-    return found
+    summary = read_json(path)
+    folder.check_made(summary, path)
+    return summary if summary.get("settings") == settings else {}
 
 
-def _rows_and_wanted(trial: Trial, seeds: int) -> tuple[list[Row], list[tuple[int, str]]]:
-    """Rows that count already, and the trainings that are wanted still, seed by seed."""
-    done = {(row["seed"], row["method"]): row for row in trial.rows}
-    whole = [seed for seed, _ in done if all((seed, name) in done for name in trial.arms)]
-    cells = [(seed, name) for seed in sorted({*range(seeds), *whole}) for name in trial.arms]
-    return [done[cell] for cell in cells if cell in done], [cell for cell in cells if cell not in done]
+def _check_grid(
+    info: DatasetInfo,
+    selected: Mapping[str, Any],
+    selection: Selection,
+    keep: float,
+    epochs: int,
+    seeds: int,
+    model: str | None,
+    model_options: Mapping[str, Any],
+    recipe: Recipe,
+    rows: Sequence[ResultRow],
+) -> Grid:
+    """The checked method, random examples and all the data, at one keep; seeds with all three rows stay in the grid."""
+    methods = {selected["method"]: selected["label"], "random": "random"}
+    names = [*methods, "shorter_full"]
+    done = {(row["seed"], row["method"]) for row in rows}
+    complete = [seed for seed, _ in done if all((seed, name) in done for name in names)]
+    digests = {"random": "drawn for each seed", selected["method"]: digest(selection)}
+    return Grid.model_validate(
+        {
+            "name": "check",
+            "about": f"{selected['label']} at keep {keep:g}: is it worth it?",
+            "data": {"source": info.source or info.name},
+            "train": {"epochs": epochs, "model": model, "model_options": dict(model_options), **vars(recipe)},
+            "methods": names,
+            "method": [{"name": name, "label": methods[name], "selection": digests[name]} for name in methods],
+            # a selection of another size than keep * n is compared with as many examples as it has
+            "keep": [keep if budget_of(keep, info.n) == len(selection) else len(selection) / info.n],
+            "seeds": sorted({*range(seeds), *complete}),
+        }
+    )
 
 
-def _own_model(folder: RunFolder) -> tuple[str, dict[str, Any]]:
+def _random_selection(info: DatasetInfo, keep: float, seed: int) -> Selection:
+    """As many random examples, drawn for each seed."""
+    draws = stream(seed, "check", "random")
+    return METHODS["random"].run({}, info.labels, keep=keep, generator=draws)[0]
+
+
+def _scoring_cost(folder: RunFolder) -> Cost:
+    """Cost of all that was done for scores, if the selection reads any of it; the recording counts in full."""
+    if not folder.metadata["options"]["select"]["charge"]:
+        return Cost()
+    spent = folder.metadata["cost"]
+    return sum((Cost.from_dict(spent[stage]) for stage in ("record", "probe", "subsets") if stage in spent), Cost())
+
+
+def _model_of_run(folder: RunFolder) -> tuple[str, dict[str, Any]]:
     """Name and options of the network that the run recorded with."""
     about = folder.metadata["model"]
     name = str(about["name"])
@@ -268,10 +237,64 @@ def _own_model(folder: RunFolder) -> tuple[str, dict[str, Any]]:
     return name, dict(about.get("options", {}))
 
 
-def _named(progress: Progress | None, what: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda _, done, total: progress(what, done, total)
+def verdict(rows: Sequence[ResultRow], method: str, label: str) -> tuple[str, dict[str, Comparison]]:
+    """What the rows of a check say.
+
+    With several seeds a difference counts only where its 95% interval over seeds excludes 0. A reference that does as
+    well is the better advice, since it needs no recording.
+
+    Args:
+        rows: result rows of the method and its references, all with the same seeds.
+        method: key of the method that is checked.
+        label: its name for people.
+
+    Returns:
+        A few sentences, and the comparison with each reference.
+    """
+    accuracies: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["accuracy"] is not None:
+            accuracies.setdefault(row["method"], {})[row["seed"]] = row["accuracy"]
+    ours = accuracies.get(method, {})
+    pairs = ((name, compare(ours, accuracies.get(name, {}))) for name in REFERENCES if name != method)
+    comparisons = {name: comparison for name, comparison in pairs if comparison is not None}
+    failed = [f"{row['label']}, seed {row['seed']}" for row in rows if row["accuracy"] is None]
+    diverged = f" Training diverged and counts in no mean: {'; '.join(failed)}." if failed else ""
+    if not comparisons:
+        return f"There is nothing to compare.{diverged}", {}
+    clauses = ", and ".join(clause(comparison, REFERENCES[name]) for name, comparison in comparisons.items())
+    num_seeds = min(comparison.num_seeds for comparison in comparisons.values())
+    sentences = [f"{label} {clauses}.{diverged}", _examples_passed(rows), _advice(rows, comparisons, method, label)]
+    if num_seeds > 1:
+        sentences.append(
+            f"Means over {num_seeds} seeds, with 95% intervals of the differences paired by seed; the selection was "
+            "made once, so how much it would vary is not in them."
+        )
+    return " ".join(filter(None, [*sentences, indication_note(num_seeds)])), comparisons
 
 
-__all__ = ["check", "verdict"]
+def _advice(rows: Sequence[ResultRow], comparisons: Mapping[str, Comparison], method: str, label: str) -> str:
+    """What to do; one seed has no interval, so there the sign of the difference decides."""
+
+    def sign(comparison: Comparison) -> int:
+        if comparison.num_seeds > 1:
+            return {"wins": 1, "loses": -1, "ties": 0}[comparison.outcome]
+        points = round(100 * comparison.difference, 2)
+        return (points > 0) - (points < 0)
+
+    unbeaten = [name for name, comparison in comparisons.items() if sign(comparison) <= 0]
+    if not unbeaten:
+        recorded = any(row["cost"]["score"]["backward"] for row in rows if row["method"] == method)
+        aside = ", the recording that it took set aside" if recorded else ""
+        return f"{label} is the best of the {len(comparisons) + 1} here{aside}."
+    ahead = [name for name in unbeaten if sign(comparisons[name]) < 0]
+    best = max(ahead or unbeaten, key=lambda name: comparisons[name].reference)
+    return (REFERENCE_AHEAD if ahead else REFERENCE_LEVEL)[best]
+
+
+def _examples_passed(rows: Sequence[ResultRow]) -> str:
+    """Examples that each training passed, as counted."""
+    passed = {row["label"]: f"{row['passes']:,.0f}" for row in rows if row["accuracy"] is not None}
+    if len(set(passed.values())) == 1:
+        return f"Each passed {next(iter(passed.values()))} examples in training."
+    return f"Examples passed in training: {', '.join(f'{count} ({label})' for label, count in passed.items())}."

@@ -1,28 +1,127 @@
-"""A grid of experiments, read from TOML: method x keep x seed x scenario."""
+"""A grid of experiments (method x keep x seed x scenario) and its cells; read from TOML or made in Python."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from datawinnow.bench.specs import ByKeep, MethodSpec, Strict, at_keep
+from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.build import build_policy, policies_by_name, policy_by_name, takes_keep
-from datawinnow.methods import METHODS, Method, create_method
+from datawinnow.methods import Method, create_method
 from datawinnow.runs.early_stopping import Settled
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
 from datawinnow.train.recipe import check_recipe
 
-Kind = Literal["full", "shorter_full", "static", "policy"]
+CellKind = Literal["full", "shorter_full", "static", "policy"]
 BASELINES = {"full": "all the data", "shorter_full": "all the data, fewer epochs"}
 
 
+def _check_keep_keys(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    for key in table:
+        try:
+            is_fraction = 0 < float(key) <= 1
+        except ValueError:
+            is_fraction = False
+        if not is_fraction:
+            raise ValueError(f'the key {key!r} must be a fraction kept, as "0.2"')
+    return table
+
+
+ByKeep = Annotated[dict[str, dict[str, Any]], AfterValidator(_check_keep_keys)]
+"""A table whose keys are fractions kept."""
+
+
+def at_keep(table: dict[str, dict[str, Any]], keep: float) -> dict[str, Any]:
+    """The entry of a table by fraction kept; empty where ``keep`` has none.
+
+    >>> at_keep({"0.2": {"batch": 64}}, 0.2), at_keep({"0.2": {"batch": 64}}, 0.3)
+    ({'batch': 64}, {})
+    """
+    return next((dict(entry) for key, entry in table.items() if abs(float(key) - keep) < 1e-9), {})
+
+
+class Strict(BaseModel):
+    """A section of the file. An unknown key is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InBatchSpec(Strict):
+    """``batch = {...}`` of a method: it chooses inside each loaded batch, by a proxy network or by its own loss."""
+
+    keep: float = Field(gt=0, lt=1)
+    model: str | None = None
+    model_options: dict[str, Any] = {}
+    every: int = Field(default=4, gt=0)
+    selector: Literal["highest", "drawn"] = "highest"
+
+
+class ReplaySpec(Strict):
+    """``replay = {...}`` of a method: a small network trains by a policy, and the main network trains by its plan.
+
+    With ``charged`` the run pays for the plan out of its budget, and each seed makes its own plan. Without, the run
+    keeps its whole budget and one plan serves all seeds, as when a plan is used many times; rows report its cost.
+    """
+
+    model: str
+    model_options: dict[str, Any] = {}
+    policy: str
+    options: dict[str, Any] = {}
+    wrap: list[str] = []
+    charged: bool = True
+
+
+class MethodSpec(Strict):
+    """``[[method]]``: a static method, one that chooses in training (``policy``, ``batch``, ``replay``), or a baseline.
+
+    ``train`` holds fields of `Recipe` for this method only, such as a learning rate tuned for it. ``keep`` lists those
+    keeps of the grid that the method has cells for (default: all). ``levels`` makes a vision transformer sparse.
+    ``options_at`` holds further options of the selector by fraction kept, as ``{ "0.3" = { cutoff = 0.2 } }``.
+    ``selection`` is the digest of a selection that the caller of `run_grid` passes in (`GridData.selections`).
+    """
+
+    name: str
+    label: str | None = None
+    method: str | None = None
+    score: str | None = None
+    select: str | None = None
+    options: dict[str, Any] = {}
+    options_at: ByKeep = {}
+    score_options: dict[str, Any] = {}
+    epochs: int | None = Field(default=None, gt=0)
+    per_class: bool = False
+    policy: str | None = None
+    wrap: list[str] = []
+    batch: InBatchSpec | None = None
+    replay: ReplaySpec | None = None
+    baseline: Literal["shorter_full"] | None = None
+    selection: str | None = None
+    train: dict[str, Any] = {}
+    keep: list[float] = []
+    levels: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_one_kind(self) -> MethodSpec:
+        static = self.method is not None or self.score is not None or self.select is not None
+        kinds = (self.policy, self.batch, self.replay, self.baseline, self.selection)
+        if static + sum(kind is not None for kind in kinds) != 1:
+            raise ValueError(
+                "give one of method (or score and select), policy, batch, replay and baseline: what it is made of"
+            )
+        if self.options_at and not static:
+            raise ValueError("options_at goes with a static method")
+        if self.wrap and self.policy is None:
+            raise ValueError("wrap goes with policy")
+        return self
+
+
 class Data(Strict):
-    """``[data]``: what to train on."""
+    """``[data]``: the dataset and how to load it."""
 
     source: str
     limit: int | None = None
@@ -39,7 +138,7 @@ class Data(Strict):
 class Train(Strict):
     """``[train]``: the network and how every cell trains it; other keys are fields of `Recipe`.
 
-    ``at`` are other values of these for static selections by the fraction kept, as ``[train.at."0.2"]``.
+    ``at`` holds other values of these for static selections by fraction kept, as ``[train.at."0.2"]``.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -54,22 +153,21 @@ class Train(Strict):
         Raises:
             ArgumentError: an unknown key, or a value out of range.
         """
-        given = dict(self.__pydantic_extra__ or {})
-        known = list(Recipe.__dataclass_fields__)
-        for key in given:
-            if key not in known:
+        fields = dict(self.__pydantic_extra__ or {})
+        names = list(Recipe.__dataclass_fields__)
+        for key in fields:
+            if key not in names:
                 raise ArgumentError(
-                    f"[train] has no key {key!r}; its keys are: epochs, model, model_options, at, {', '.join(known)}"
+                    f"[train] has no key {key!r}; its keys are: epochs, model, model_options, at, {', '.join(names)}"
                 )
-        # Not "auto" unless the file says so: timed in every cell by itself it could choose differently in two of them.
-        return Recipe(**{"precision": "fp32", **given})
+        # "auto" only if the file says so: measured in each cell, it could choose differently in two of them
+        return Recipe(**{"precision": "fp32", **fields})
 
 
 class Scoring(Strict):
     """``[score]``: the recording that all scores of a seed and scenario share.
 
-    With ``until_stable`` it ends before ``epochs`` once its ranking has settled so far
-    (`datawinnow.runs.early_stopping`).
+    With ``until_stable`` it ends before ``epochs`` once its ranking is stable (`datawinnow.runs.early_stopping`).
     """
 
     epochs: int | None = Field(default=None, gt=0)
@@ -80,7 +178,7 @@ class Scoring(Strict):
 
 
 class Grid(Strict):
-    """The whole file."""
+    """Methods x keeps x seeds x scenarios, the data, and how every cell trains."""
 
     name: str
     about: str = ""
@@ -95,25 +193,25 @@ class Grid(Strict):
 
     @field_validator("keep")
     @classmethod
-    def _keep(cls, value: list[float]) -> list[float]:
+    def _check_keep(cls, value: list[float]) -> list[float]:
         if any(not 0 < k <= 1 for k in value):
             raise ValueError("each keep must be in (0, 1]: it is the fraction kept, or of the budget of full training")
         return value
 
     @field_validator("methods", "seeds", "scenarios", "keep")
     @classmethod
-    def _some(cls, value: list[Any]) -> list[Any]:
+    def _check_entries(cls, value: list[Any]) -> list[Any]:
         if not value:
             raise ValueError("must not be empty")
         if len(set(value)) != len(value):
             raise ValueError(f"has an entry twice: {value}")
         return value
 
-    def named(self, name: str) -> MethodSpec:
-        """The ``[[method]]`` called ``name``; one made up for a name of the library.
+    def spec_of(self, name: str) -> MethodSpec:
+        """The ``[[method]]`` called ``name``, or a spec for a name of the library.
 
         Raises:
-            ArgumentError: nothing is called so.
+            ArgumentError: no method has this name.
         """
         for spec in self.method:
             if spec.name == name:
@@ -124,9 +222,9 @@ class Grid(Strict):
             return MethodSpec(name=name, policy=name)
         return MethodSpec(name=name, method=name)
 
-    def spec(self, name: str) -> tuple[Method, int | None]:
-        """The static method called ``name`` in this file, and the number of recorded epochs it may read."""
-        spec = self.named(name)
+    def method_of(self, name: str) -> tuple[Method, int | None]:
+        """The static method called ``name``, and how many recorded epochs it may read (None: all)."""
+        spec = self.spec_of(name)
         if spec not in self.method:
             return create_method(name), None
         built = create_method(
@@ -138,27 +236,33 @@ class Grid(Strict):
             per_class=spec.per_class,
         )
         if spec.options_at:
-            own = built.options_at
-            built = replace(built, options_at=lambda k: {**(own(k) if own else {}), **at_keep(spec.options_at, k)})
+            published = built.options_at
+            built = replace(
+                built,
+                options_at=lambda keep: {**(published(keep) if published else {}), **at_keep(spec.options_at, keep)},
+            )
         return replace(built, key=name, label=spec.label or (built.label if spec.method else name)), spec.epochs
 
     def policy(self, name: str, keep: float, passes: float | None = None) -> Any:
-        """The policy called ``name``, for ``keep`` times the passes of full training; its own keep may differ.
+        """The policy called ``name``, for a budget of ``keep`` times full training.
 
-        Of ``replay`` it is the policy of the small network, whose ``passes`` are told; ``batch`` has none.
+        Args:
+            name: a method with ``policy``, or with ``replay``, whose policy is that of the small network.
+            keep: budget over that of full training; also the policy's keep where its options have none.
+            passes: budget of the small network; None for that of the cell.
         """
-        spec = self.named(name).replay or self.named(name)
+        spec = self.spec_of(name).replay or self.spec_of(name)
         assert spec.policy is not None, name
         options = dict(spec.options)
-        own = options.pop("keep", None)
-        if own is None and takes_keep(spec.policy):
-            own = keep
+        policy_keep = options.pop("keep", None)
+        if policy_keep is None and takes_keep(spec.policy):
+            policy_keep = keep
         passes = self.train.epochs * keep if passes is None else passes
-        return build_policy(spec.policy, passes=passes, keep=own, options=options, wrap=spec.wrap)
+        return build_policy(spec.policy, passes=passes, keep=policy_keep, options=options, wrap=spec.wrap)
 
-    def kind(self, name: str) -> Kind:
-        """What a cell of the method does."""
-        spec = self.named(name)
+    def kind(self, name: str) -> CellKind:
+        """What a cell of the method trains on."""
+        spec = self.spec_of(name)
         if spec.baseline is not None:
             return "full" if name == "full" else "shorter_full"
         return "static" if spec.policy is None and spec.batch is None and spec.replay is None else "policy"
@@ -170,49 +274,53 @@ class Grid(Strict):
 
     @property
     def full_is_recording(self) -> bool:
-        """Whether the full run and the scoring run are the same run, so that one does for both."""
+        """Whether the full run and the recording are the same training, so that one serves as both."""
         score = self.score
-        whole = score.epochs in (None, self.train.epochs) and score.schedule_epochs in (None, self.train.epochs)
-        return whole and not score.model and score.until_stable is None
+        same_length = score.epochs in (None, self.train.epochs) and score.schedule_epochs in (None, self.train.epochs)
+        return same_length and not score.model and score.until_stable is None
 
     @property
     def until(self) -> Settled | None:
-        """When the recording may end, whatever methods read it: they may be added to the file later."""
+        """When the recording may end early. Not by the methods, since methods may be added to the file later."""
         enough = self.score.until_stable
         return None if enough is None else Settled(enough)
 
     @property
-    def least_recorded(self) -> int:
-        """Epochs that the recording has at least."""
+    def min_recorded_epochs(self) -> int:
+        """Smallest number of epochs that the recording may have."""
         return self.recorded_epochs if self.until is None else min(self.recorded_epochs, self.until.first)
 
     def reads_recording(self, cell: Cell) -> bool:
         """Whether a cell needs the recording of its seed and scenario."""
         if cell.kind == "full":
             return self.full_is_recording
-        return cell.kind == "static" and bool(self.spec(cell.method)[0].needs)
+        if cell.kind != "static" or self.spec_of(cell.method).selection is not None:
+            return False
+        return bool(self.method_of(cell.method)[0].needs)
 
     def label(self, name: str) -> str:
         """The method's name for people."""
-        spec = self.named(name)
+        spec = self.spec_of(name)
         if spec.label is None and spec.policy is not None:
             return card_of(policy_by_name(spec.policy)).name if name == spec.policy else name
-        return self.spec(name)[0].label if self.kind(name) == "static" else spec.label or name
+        if self.kind(name) == "static" and spec.selection is None:
+            return self.method_of(name)[0].label
+        return spec.label or name
 
     def recipe(self, name: str, keep: float | None = None) -> Recipe:
-        """How cells of the method train: as ``[train]`` says, but for what it says of this keep and the method itself.
+        """How cells of the method train: ``[train]``, then ``[train.at]`` of this keep, then the method's ``train``.
 
         Raises:
-            ArgumentError: something that is no field of `Recipe`.
+            ArgumentError: a key that is no field of `Recipe`.
         """
         at = at_keep(self.train.at, keep) if keep is not None and self.kind(name) == "static" else {}
-        return replace(self.train.recipe(), **check_recipe({**at, **self.named(name).train}))
+        return replace(self.train.recipe(), **check_recipe({**at, **self.spec_of(name).train}))
 
 
 class Cell(Strict):
     """One run of the grid."""
 
-    kind: Kind
+    kind: CellKind
     method: str
     keep: float
     seed: int
@@ -220,14 +328,24 @@ class Cell(Strict):
 
     @property
     def key(self) -> tuple[str, float, int, str]:
-        """What identifies its row."""
+        """Method, keep, seed and scenario, which identify its row."""
         return (self.method, self.keep, self.seed, self.scenario)
 
     @property
     def title(self) -> str:
-        """What it is, for people."""
+        """The cell in words."""
         kept = "" if self.kind == "full" else f" at keep {self.keep:g}"
         return f"cell {self.method}{kept}, seed {self.seed}, {self.scenario}"
+
+
+def equal_epochs(epochs: float, keep: float, n: int) -> float:
+    """Epochs over all ``n`` examples that pass as many examples as ``epochs`` over those kept.
+
+    >>> equal_epochs(30, 0.3, 10_000), equal_epochs(3, 0.5, 60)
+    (9, 1.5)
+    """
+    quotient, rest = divmod(epochs * budget_of(keep, n), n)
+    return quotient + rest / n if rest else quotient
 
 
 def parse_scenario(text: str) -> tuple[str, float]:
@@ -252,7 +370,7 @@ def parse_scenario(text: str) -> tuple[str, float]:
 
 
 def cells_of(grid: Grid) -> list[Cell]:
-    """All cells, seed by seed, the recording (``full``) first, so that every prefix is as whole as can be."""
+    """All cells, seed by seed with the full run first, so that a run that is stopped leaves complete seeds."""
     cells: list[Cell] = []
     for seed in grid.seeds:
         for scenario in grid.scenarios:
@@ -260,12 +378,7 @@ def cells_of(grid: Grid) -> list[Cell]:
                 cells.append(Cell(kind="full", method="full", keep=1.0, seed=seed, scenario=scenario))
             for keep in grid.keep:
                 for name in grid.methods:
-                    if name == "full" or keep not in (grid.named(name).keep or grid.keep):
+                    if name == "full" or keep not in (grid.spec_of(name).keep or grid.keep):
                         continue
                     cells.append(Cell(kind=grid.kind(name), method=name, keep=keep, seed=seed, scenario=scenario))
     return cells
-
-
-def known_methods() -> list[str]:
-    """Names that ``methods`` may list without a ``[[method]]`` of their own."""
-    return [*BASELINES, *METHODS, *policies_by_name()]

@@ -7,73 +7,72 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datawinnow.bench.arms import plan_file
-from datawinnow.bench.cell import equal_epochs, recording_folder
-from datawinnow.bench.grid import Cell, Grid
-from datawinnow.bench.recording import awaited
+from datawinnow.bench.cell import awaits_recording, recording_done, recording_folder
+from datawinnow.bench.grid import Cell, Grid, equal_epochs
+from datawinnow.bench.policy_runs import plan_file
 
 SLACK = 1.3
-"""How much longer than by experience a cell is taken to need."""
+"""Factor by which the time of a cell is overestimated."""
 
 
-def ready(
+def next_cells(
     waiting: Sequence[Cell],
     running: Sequence[Cell],
     grid: Grid,
     out: Path,
     free: int,
     rows: Sequence[dict[str, Any]] = (),
-    left: float | None = None,
+    time_left: float | None = None,
 ) -> list[Cell]:
-    """The next cells to begin: never two that would make the same recording, or look at its network, at the same time.
+    """The next cells to start: never two that would write the same recording, or probe its network, at the same time.
 
     Args:
         waiting: cells without a row, in order.
         running: cells under way.
         grid: the grid.
         out: folder of the results.
-        free: how many may be begun.
-        rows: from which the time of a cell is foretold.
-        left: seconds until the time limit; a cell that would take longer is passed over.
+        free: how many may be started.
+        rows: rows made so far, from which the time of a cell is estimated.
+        time_left: seconds until the time limit; a cell that would take longer is skipped.
     """
-    busy = {place for cell in running if (place := made(cell, grid, out)) is not None}
+    busy = {path for cell in running if (path := shared_output(cell, grid, out)) is not None}
     chosen: list[Cell] = []
     for cell in waiting:
         if len(chosen) >= free:
             break
-        writes = made(cell, grid, out)
-        if writes in busy:
+        path = shared_output(cell, grid, out)
+        if path in busy:
             continue
-        if left is not None and foretold(cell, grid, out, rows) >= left:
+        if time_left is not None and estimate_seconds(cell, grid, out, rows) >= time_left:
             continue
-        if writes is not None:
-            busy.add(writes)
+        if path is not None:
+            busy.add(path)
         chosen.append(cell)
     return chosen
 
 
-def made(cell: Cell, grid: Grid, out: Path) -> Path | None:
-    """What a cell would write that others read too: its recording, or the plan that it trains by; None for nothing."""
-    if makes(cell, grid, out):
+def shared_output(cell: Cell, grid: Grid, out: Path) -> Path | None:
+    """What a cell would write that others read: its recording, or the plan that it trains by; None for nothing."""
+    if writes_recording(cell, grid, out):
         return recording_folder(cell, out)
     plan = plan_file(grid, cell, out)
     return plan if plan is not None and not plan.exists() else None
 
 
-def makes(cell: Cell, grid: Grid, out: Path) -> bool:
-    """Whether a cell would write to its recording: make it, or look at its network for the first time."""
+def writes_recording(cell: Cell, grid: Grid, out: Path) -> bool:
+    """Whether a cell would make its recording, or be the first to probe the recorded network."""
     if makes_recording(cell, grid, out):
         return True
-    return cell.kind == "static" and awaited(recording_folder(cell, out), grid.spec(cell.method)[0].at(cell.keep))
+    return cell.kind == "static" and grid.reads_recording(cell) and awaits_recording(grid, cell, out)
 
 
 def makes_recording(cell: Cell, grid: Grid, out: Path) -> bool:
-    """Whether a cell would find no recording where it needs one."""
-    return grid.reads_recording(cell) and not (recording_folder(cell, out) / "recording.json").exists()
+    """Whether a cell needs a recording that is not there."""
+    return grid.reads_recording(cell) and not recording_done(cell, out)
 
 
-def foretold(cell: Cell, grid: Grid, out: Path, rows: Sequence[dict[str, Any]]) -> float:
-    """Seconds that a cell will take, from the rows that there are; 0 if there are none to tell."""
+def estimate_seconds(cell: Cell, grid: Grid, out: Path, rows: Sequence[dict[str, Any]]) -> float:
+    """Seconds that a cell will take, by the speed of the rows made so far; 0 where there are none."""
     speeds = [row["cost"]["train"]["seconds"] / row["passes"] for row in rows if row["passes"]]
     if not speeds:
         return 0.0

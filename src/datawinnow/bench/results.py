@@ -1,4 +1,4 @@
-"""The folder of a bench's results: a row a cell, and beside them what they were made with."""
+"""The folder of a grid's results: ``rows.jsonl`` with a row a cell, and ``grid.json`` with the settings behind them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,59 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datawinnow.bench.cell import equal_epochs
-from datawinnow.bench.grid import Cell, Data, Grid, Scoring, cells_of
-from datawinnow.bench.specs import MethodSpec
+import torch
+
+from datawinnow.bench.grid import Cell, Data, Grid, MethodSpec, Scoring, cells_of, equal_epochs
+from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import check_format, read_json, write_bytes, write_json
+from datawinnow.core.files import FORMAT_VERSION, check_format, finite_or_none, read_json, write_bytes, write_json
+from datawinnow.core.provenance import commit, now, versions
 from datawinnow.train import Recipe
 
-Row = dict[str, Any]
+ROWS_FILE, GRID_FILE = "rows.jsonl", "grid.json"
+ResultRow = dict[str, Any]
+"""A row of ``rows.jsonl``; `datawinnow.report.results` says what it must have."""
+
+
+def result_row(
+    *, score: Cost, select: Cost, train: Cost, accuracy: float | None, test_loss: float | None, **metadata: Any
+) -> ResultRow:
+    """A row: the metadata of the cell, its accuracy on the test split after the last epoch, and its cost by stage.
+
+    Args:
+        score: what this cell is charged of a recording; nothing where it reads none.
+        select: of choosing the examples.
+        train: of training on them.
+        accuracy: in [0, 1]; None where training diverged.
+        test_loss: in nats; written as null where it is not finite, since JSON has no NaN.
+        metadata: ``benchmark``, ``dataset``, ``method``, ``seed`` and so on.
+    """
+    return {
+        "format": FORMAT_VERSION,
+        **metadata,
+        "accuracy": finite_or_none(accuracy),
+        "test_loss": finite_or_none(test_loss),
+        "cost": {"score": score.as_dict(), "select": select.as_dict(), "train": train.as_dict()},
+        "passes": train.passes,
+        "total_passes": (score + select + train).passes,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "commit": commit(),
+        "finished": now(),
+    }
 
 
 class Results:
-    """The rows of a grid in a folder, which holds rows of this grid's settings and of one dataset only.
+    """The rows of a grid in a folder, which holds rows of one dataset made under one set of settings.
 
     Args:
         grid: the grid.
-        out: the folder; ``grid.json`` and ``rows.jsonl`` are in it.
+        out: the folder.
 
     Attributes:
         cells: all cells of the grid, in order.
-        rows: those that there are, in the order of the grid.
-        fingerprint: of the dataset they are about; None until it is known.
+        rows: the rows made so far, in the order of the grid.
 
     Raises:
         RunError: the folder holds rows of a newer version, of another dataset, or made under other settings.
@@ -35,44 +67,44 @@ class Results:
 
     def __init__(self, grid: Grid, out: Path) -> None:
         self.out, self.cells = out, cells_of(grid)
-        self.rows = read_rows(out / "rows.jsonl")
-        self._facts = _compared(grid, self.rows, out)
-        write_json(out / "grid.json", self._facts)
+        self.rows = read_rows(out / ROWS_FILE)
+        self._metadata = _merged_metadata(grid, self.rows, out)
+        write_json(out / GRID_FILE, self._metadata)
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the dataset that the results are about."""
-        return self._facts.get("fingerprint")
+        """Fingerprint of the dataset of the rows; None until a dataset is loaded."""
+        return self._metadata.get("fingerprint")
 
     def missing(self) -> list[Cell]:
-        """Cells without a row, in order; one that failed has a row."""
+        """Cells without a row, in order. A cell whose training diverged has a row."""
         done = {row_key(row) for row in self.rows}
         return [cell for cell in self.cells if cell.key not in done]
 
-    def add(self, row: Row) -> None:
-        """Put a row in its place; the file is written whole and renamed."""
+    def add(self, row: ResultRow) -> None:
+        """Put a row in its place and write all rows; the file is replaced as a whole."""
         self.rows = in_order([*self.rows, row], self.cells)
-        write_rows(self.out / "rows.jsonl", self.rows)
+        write_rows(self.out / ROWS_FILE, self.rows)
 
-    def note(self, fingerprint: str | None) -> None:
-        """Write down which dataset the results are about, as soon as it is known."""
+    def set_fingerprint(self, fingerprint: str | None) -> None:
+        """Write the dataset's fingerprint into ``grid.json`` once it is known."""
         if fingerprint is not None and fingerprint != self.fingerprint:
-            self._facts["fingerprint"] = fingerprint
-            write_json(self.out / "grid.json", self._facts)
+            self._metadata["fingerprint"] = fingerprint
+            write_json(self.out / GRID_FILE, self._metadata)
 
 
-def in_order(rows: Sequence[Row], cells: Sequence[Cell]) -> list[Row]:
-    """Rows in the order of the grid, whatever the order in which they were done; those of no cell first."""
-    place = {cell.key: i for i, cell in enumerate(cells)}
-    return sorted(rows, key=lambda row: place.get(row_key(row), -1))
+def in_order(rows: Sequence[ResultRow], cells: Sequence[Cell]) -> list[ResultRow]:
+    """Rows in the order of the grid; rows of no cell come first."""
+    position = {cell.key: i for i, cell in enumerate(cells)}
+    return sorted(rows, key=lambda row: position.get(row_key(row), -1))
 
 
-def row_key(row: Row) -> tuple[str, float, int, str]:
-    """What identifies a row, as `Cell.key`."""
+def row_key(row: ResultRow) -> tuple[str, float, int, str]:
+    """Method, keep, seed and scenario, as `Cell.key`."""
     return (row["method"], row["keep"], row["seed"], row["scenario"])
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ResultRow]:
     """Rows of a results file; none if there is no file.
 
     Raises:
@@ -98,33 +130,34 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write all rows whole, one JSON object a line; a row with NaN is a bug, since JSON has none."""
+def write_rows(path: Path, rows: list[ResultRow]) -> None:
+    """Write all rows, one JSON object a line; the file is replaced as a whole."""
+    # NaN in a row is a bug: JSON has none
     write_bytes(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
 
 
-def _compared(grid: Grid, rows: list[Row], out: Path) -> dict[str, Any]:
-    """What ``grid.json`` is to hold; refuses to mix rows made under different settings.
+def _merged_metadata(grid: Grid, rows: list[ResultRow], out: Path) -> dict[str, Any]:
+    """The content of ``grid.json``, merged with what is there; settings that differ are refused.
 
-    More methods, seeds, keeps and scenarios may be added. Where the data lies may change, since every worker compares
-    its fingerprint before it trains.
+    Methods, seeds, keeps and scenarios may be added. The source of the data may change, since every worker compares
+    the dataset's fingerprint before it trains.
     """
-    own = _settings(grid)
-    path = out / "grid.json"
+    settings = _settings_of(grid)
+    path = out / GRID_FILE
     fingerprint: str | None = None
     if path.exists() and (rows or (out / "recordings").exists()):
         metadata = read_json(path)
         fingerprint, before = metadata.get("fingerprint"), metadata["settings"]
-        _compare_settings(before, own, {row["method"] for row in rows}, out)
-        own["methods"] = {**before.get("methods", {}), **own["methods"]}
+        _check_settings(before, settings, {row["method"] for row in rows}, out)
+        settings["methods"] = {**before.get("methods", {}), **settings["methods"]}
     fingerprint = fingerprint or (rows[0].get("fingerprint") if rows else None)
-    _compare_rows(grid, rows, fingerprint, out)
-    known = {} if fingerprint is None else {"fingerprint": fingerprint}
-    return {"kind": "grid", "name": grid.name, "about": grid.about, **known, "settings": own}
+    _check_rows(grid, rows, fingerprint, out)
+    named = {} if fingerprint is None else {"fingerprint": fingerprint}
+    return {"kind": "grid", "name": grid.name, "about": grid.about, **named, "settings": settings}
 
 
-def _settings(grid: Grid) -> dict[str, dict[str, Any]]:
-    """What makes numbers comparable: all but the lists, the names, and where the data lies."""
+def _settings_of(grid: Grid) -> dict[str, dict[str, Any]]:
+    """What makes rows comparable: everything but the lists, the names, and the source of the data."""
     train = grid.train.model_dump(include={"epochs", "model", "model_options", "at"})
     return {
         "data": grid.data.model_dump(exclude={"source"}),
@@ -134,21 +167,21 @@ def _settings(grid: Grid) -> dict[str, dict[str, Any]]:
     }
 
 
-def _compare_settings(before: dict[str, Any], own: dict[str, Any], there: set[str], out: Path) -> None:
+def _check_settings(before: dict[str, Any], now: dict[str, Any], methods_with_rows: set[str], out: Path) -> None:
     """Refuse settings that differ, by name; those of a method count once it has rows.
 
-    A setting that an older version did not have yet was at what is now its default.
+    A setting that is missing in ``before`` is taken to be at its default.
     """
     train = {**Recipe().metadata(), "at": {}}
-    default = {"data": Data(source="").model_dump(), "train": train, "score": Scoring().model_dump()}
+    defaults = {"data": Data(source="").model_dump(), "train": train, "score": Scoring().model_dump()}
     for section in ("data", "train", "score", "methods"):
-        then, now = before.get(section, {}), own[section]
-        for key in sorted({*then, *now}):
-            if section == "methods" and (key not in then or key not in now or key not in there):
+        old_section, new_section = before.get(section, {}), now[section]
+        for key in sorted({*old_section, *new_section}):
+            if section == "methods" and not (key in old_section and key in new_section and key in methods_with_rows):
                 continue
-            old, new = then.get(key, default.get(section, {}).get(key)), now.get(key)
-            if section == "methods":  # what an older version did not write down was at its default
-                old, new = (MethodSpec.model_validate({**said, "name": key}) for said in (old, new))
+            old, new = old_section.get(key, defaults.get(section, {}).get(key)), new_section.get(key)
+            if section == "methods":
+                old, new = (MethodSpec.model_validate({**spec, "name": key}) for spec in (old, new))
             if old != new:
                 raise RunError(
                     f"{out} holds rows made with [{section}] {key} = {old!r}, now it is {new!r}: "
@@ -156,8 +189,8 @@ def _compare_settings(before: dict[str, Any], own: dict[str, Any], there: set[st
                 )
 
 
-def _compare_rows(grid: Grid, rows: list[Row], fingerprint: str | None, out: Path) -> None:
-    """Refuse rows that cannot be of this grid, also where no ``grid.json`` tells."""
+def _check_rows(grid: Grid, rows: list[ResultRow], fingerprint: str | None, out: Path) -> None:
+    """Refuse rows that cannot be of this grid, also where there is no ``grid.json``."""
     model = grid.train.model or (rows[0].get("model") if rows else None)
     for row in rows:
         for key, value in (("epochs", grid.train.epochs), ("model", model), ("fingerprint", fingerprint)):

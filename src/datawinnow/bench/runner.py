@@ -6,52 +6,56 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid
+from datawinnow.bench.grid_file import check_grid
 from datawinnow.bench.lock import only_writer
-from datawinnow.bench.planning import ready
-from datawinnow.bench.reading import check_grid
-from datawinnow.bench.results import Results
-from datawinnow.bench.workers import Workers
+from datawinnow.bench.planning import next_cells
+from datawinnow.bench.results import ResultRow, Results
+from datawinnow.bench.workers import InProcess, Workers
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
-
-Told = Callable[[str, int, int], None]
+from datawinnow.core.progress import Progress
 
 
 def run_grid(
     grid: Grid,
     out: Path,
     *,
+    data: GridData | None = None,
     jobs: int = 0,
     threads: int = 0,
     time_limit: float | None = None,
-    progress: Told | None = None,
-    on_row: Callable[[dict[str, Any]], None] | None = None,
-) -> list[dict[str, Any]]:
+    progress: Progress | None = None,
+    on_row: Callable[[ResultRow], None] | None = None,
+    on_step: Callable[[Cell, str, int, int], None] | None = None,
+) -> list[ResultRow]:
     """Run every cell that has no row yet.
 
-    Rows are written after each cell, whole and renamed, so a run may be killed at any moment and started again. The
-    recording of a seed and scenario is made by one cell while the others that need it wait. A cell whose training
-    diverges gets a row too, with ``accuracy`` null and the error's words in ``failed``, and so does every cell that
-    needs a recording that diverged; none of them is run again while its row is there.
+    The rows are written after each cell, so a run may be killed at any moment and started again. The recording of a
+    seed and scenario is made by one cell while the others that need it wait. A cell whose training diverges gets a row
+    too, with ``accuracy`` null and the error in ``failed``, and so does every cell that needs a recording that
+    diverged; none of them is run again while its row is there.
 
     Args:
         grid: what to run.
         out: folder of the results; one process at a time may write to it.
-        jobs: cells at a time; 0 for one a core on a CPU and one on a GPU.
-        threads: of torch in each; 0 for a job's share of the cores. Sums are rounded differently with another number,
-            so rows are the same only for the same number.
-        time_limit: seconds after which nothing is running any more: a cell that by experience would not be done by
-            then is not begun, and one that is not is ended, to be run again (a recording goes on where it was).
-        progress: told ``(what, done, total)`` after each cell.
-        on_row: told each new row, failed ones too.
+        data: datasets and functions of this process, in which the cells then run one at a time. None to load what the
+            grid names in worker processes.
+        jobs: worker processes; 0 for one a core on a CPU and one on a GPU.
+        threads: of torch in each worker; 0 for its share of the cores. Sums are rounded differently with another
+            number, so rows are the same only for the same number.
+        time_limit: in seconds. A cell that by experience would take longer is not started, and a cell in a worker that
+            is not done by then is ended, to be run again (a recording goes on where it was).
+        progress: called as ``progress("cells", done, total)`` after each cell.
+        on_row: called with each new row, failed ones too.
+        on_step: with ``data``: called with the cell, a stage, the steps done and their total after each training step.
 
     Returns:
-        All rows that there are, old and new, in the order of the grid.
+        All rows, old and new, in the order of the grid.
 
     Raises:
         ArgumentError: the grid cannot run.
@@ -64,14 +68,18 @@ def run_grid(
     if time_limit is not None:
         check.number("time_limit", time_limit, 0, float("inf"))
     check_grid(grid)
+    selections = set() if data is None else set(data.selections)
+    for name in grid.methods:
+        if grid.spec_of(name).selection is not None and name not in selections:
+            raise ArgumentError(f"method {name!r} has a selection that is not in data.selections")
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"{out} is a file, not a folder; give another --out")
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else cores)
-    # not of the jobs that are left: the last cell of a resumed run must give what it would have given
+    # by the jobs asked for, not by the cells left: the last cell of a resumed run must give what it would have given
     threads = threads or max(1, cores // jobs)
 
-    def left() -> float | None:
+    def time_left() -> float | None:
         return None if time_limit is None else time_limit - (time.monotonic() - start)
 
     with only_writer(out):
@@ -79,42 +87,47 @@ def run_grid(
         waiting = results.missing()
         if progress is not None:
             progress("cells", len(results.cells) - len(waiting), len(results.cells))
-        if not waiting or _over(left()):
+        if not waiting or _is_over(time_left()):
             return results.rows
-        workers = Workers(min(jobs, len(waiting)), threads, grid, out, results.fingerprint)
+        workers: InProcess | Workers
+        if data is not None:
+            workers = InProcess(grid, out, data, results.fingerprint, on_step)
+        else:
+            workers = Workers(min(jobs, len(waiting)), threads, grid, out, results.fingerprint)
+        results.set_fingerprint(workers.fingerprint)
         try:
-            _run(waiting, workers, results, grid, left, progress, on_row)
+            _run_cells(waiting, workers, results, grid, time_left, progress, on_row)
         finally:
             workers.stop()
         return results.rows
 
 
-def _over(left: float | None) -> bool:
-    return left is not None and left <= 0
+def _is_over(time_left: float | None) -> bool:
+    return time_left is not None and time_left <= 0
 
 
-def _run(
+def _run_cells(
     waiting: list[Cell],
-    workers: Workers,
+    workers: InProcess | Workers,
     results: Results,
     grid: Grid,
-    left: Callable[[], float | None],
-    progress: Told | None,
-    on_row: Callable[[dict[str, Any]], None] | None,
+    time_left: Callable[[], float | None],
+    progress: Progress | None,
+    on_row: Callable[[ResultRow], None] | None,
 ) -> None:
-    """Keep the workers busy until no cell is waiting, or none that fits into the time that is left."""
+    """Keep the workers busy until no cell is waiting, or none that fits into the time left."""
     total = len(results.cells)
     while waiting or workers.running:
-        seconds = left()
-        if _over(seconds):
+        seconds = time_left()
+        if _is_over(seconds):
             return
-        for cell in ready(waiting, workers.running, grid, results.out, workers.free, results.rows, seconds):
+        for cell in next_cells(waiting, workers.running, grid, results.out, workers.free, results.rows, seconds):
             waiting.remove(cell)
-            workers.begin(cell)
+            workers.start(cell)
         if not workers.running:
             return  # nothing more fits the time limit
         rows = workers.finished(seconds)
-        results.note(workers.fingerprint)
+        results.set_fingerprint(workers.fingerprint)
         for _, row in rows:
             results.add(row)
             if on_row is not None:

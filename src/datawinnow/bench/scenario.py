@@ -1,4 +1,4 @@
-"""The train split of a cell under its scenario, and which examples that changed."""
+"""The train split of a cell under its scenario, and which examples the scenario changed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from datawinnow.scenarios import METHODS
 
 
 def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
-    """The train split under a scenario, and (n,) bool: which of its examples that changed.
+    """The train split under a scenario, and (n,) bool: which of its examples the scenario changed.
 
-    Examples keep their ids. A scenario that drops some leaves a subset of the split, whose ids are those of the whole;
-    ``changed`` is about the examples that are left.
+    Examples keep their ids. A scenario that drops some returns a subset of the split with the ids of the split, and
+    ``changed`` covers the examples that are left.
 
     Raises:
         DataError: the dataset does not show its labels, or the scenario needs images in memory and finds none.
@@ -38,19 +38,18 @@ def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
 
 @functools.lru_cache(maxsize=1)
 def _changed(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
-    """Kept for the next cell of the same seed and scenario: blurring 10,000 images takes seconds."""
+    """Cached for the next cell of the same seed and scenario, since blurring 10,000 images takes seconds."""
     name, rate = parse_scenario(scenario)
     make = METHODS[name]
-    own = card_of(make)
-    how: dict[str, Any] = {"rate": rate, "generator": stream(seed, "scenario", scenario)}
-    if "classes" in own.options:
-        how["classes"] = len(train.classes)
-    if "images" in own.needs:
-        x, labels, changed = make(_images(train, name), train.labels, **how)
+    card = card_of(make)
+    generator = stream(seed, "scenario", scenario)
+    options = {"classes": len(train.classes)} if "classes" in card.options else {}
+    if "images" in card.needs:
+        x, labels, changed = make(_images(train, name), train.labels, rate=rate, generator=generator, **options)
         return dataclasses.replace(train, x=x, labels=labels), changed
-    # row numbers in the place of the examples: a scenario that does not look at them works on any, on disk too
+    # row numbers instead of examples: a scenario that does not read them then works on examples on disk too
     rows = torch.arange(len(train))
-    index, labels, changed = make(rows, train.labels, **how)
+    index, labels, changed = make(rows, train.labels, rate=rate, generator=generator, **options)
     if index is rows:
         return dataclasses.replace(train, labels=labels), changed
     return train.subset(index), changed

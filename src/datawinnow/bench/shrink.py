@@ -6,30 +6,29 @@ import inspect
 from typing import Any
 
 from datawinnow.bench.cell import datasets_of
-from datawinnow.bench.grid import Data, Grid, Train
-from datawinnow.bench.reading import check_grid
-from datawinnow.bench.specs import MethodSpec
+from datawinnow.bench.grid import Data, Grid, MethodSpec, Train
+from datawinnow.bench.grid_file import check_grid
 from datawinnow.core import check
 from datawinnow.core.card import card_of
 from datawinnow.dynamic.build import policies_by_name
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import WINDOW
 
-LEAST_EPOCHS, LEAST_WINDOW = 4, 3
+MIN_EPOCHS, MIN_WINDOW = 4, 3
 """The shortest window that every score takes, and a run that is longer than it."""
-LEAST_EXAMPLES, LEAST_CHANNELS = 100, 4
+MIN_EXAMPLES, MIN_CHANNELS = 100, 4
 
 
 def shrunk(grid: Grid, by: int) -> Grid:
     """The grid with examples, epochs, channels of the networks, and windows over epochs divided by ``by``.
 
-    At least `LEAST_EXAMPLES`, `LEAST_EPOCHS`, `LEAST_CHANNELS` and `LEAST_WINDOW` are left, or as many as there
-    were. Keeps, seeds, methods, scenarios and the recipe stay, and so does the test split. It says nothing about
-    accuracy; its name tells the size, so that its rows do not mix with others.
+    At least `MIN_EXAMPLES`, `MIN_EPOCHS`, `MIN_CHANNELS` and `MIN_WINDOW` are left, or as many as the grid has. Keeps,
+    seeds, methods, scenarios, the recipe and the test split stay. Accuracies of such a grid mean nothing; its name has
+    the divisor, so that its rows do not mix with others.
 
     Args:
         grid: a checked grid.
-        by: a whole number from 1.
+        by: divisor, an integer from 1.
 
     Raises:
         ArgumentError: ``by`` out of range, or a grid that cannot run this small.
@@ -38,13 +37,13 @@ def shrunk(grid: Grid, by: int) -> Grid:
     if by == 1:
         return grid
     score = grid.score
-    epochs = _least(grid.train.epochs, by, LEAST_EPOCHS)
-    recorded = None if score.epochs is None else min(epochs, _least(score.epochs, by, LEAST_WINDOW))
+    epochs = _divided(grid.train.epochs, by, MIN_EPOCHS)
+    recorded = None if score.epochs is None else min(epochs, _divided(score.epochs, by, MIN_WINDOW))
     scoring = {
         "epochs": recorded,
         "schedule_epochs": None
         if score.schedule_epochs is None
-        else max(recorded or epochs, _least(score.schedule_epochs, by, LEAST_EPOCHS)),
+        else max(recorded or epochs, _divided(score.schedule_epochs, by, MIN_EPOCHS)),
         "until_stable": score.until_stable if (recorded or epochs) >= WINDOW else None,
         "model_options": _narrow(score.model, score.model_options, by),
     }
@@ -53,8 +52,8 @@ def shrunk(grid: Grid, by: int) -> Grid:
     )
     methods = {spec.name: spec for spec in grid.method}
     for name in grid.methods:
-        if (own := _method(grid, grid.named(name), by)) != grid.named(name):
-            methods[name] = own
+        if (spec := _shrunk_method(grid, grid.spec_of(name), by)) != grid.spec_of(name):
+            methods[name] = spec
     changes = {
         "name": f"{grid.name} shrunk {by}",
         "data": _fewer(grid, by),
@@ -65,38 +64,37 @@ def shrunk(grid: Grid, by: int) -> Grid:
     return check_grid(grid.model_copy(update=changes))
 
 
-def _least(value: int, by: int, least: int) -> int:
-    return min(value, max(least, round(value / by)))
+def _divided(value: int, by: int, minimum: int) -> int:
+    return min(value, max(minimum, round(value / by)))
 
 
 def _fewer(grid: Grid, by: int) -> Data:
     n = len(datasets_of(grid)[0]) if grid.data.limit is None else grid.data.limit
-    return grid.data.model_copy(update={"limit": _least(n, by, LEAST_EXAMPLES)})
+    return grid.data.model_copy(update={"limit": _divided(n, by, MIN_EXAMPLES)})
 
 
 def _narrow(model: str | None, options: dict[str, Any], by: int) -> dict[str, Any]:
-    """The options of a network with a ``width``, told or its own, divided; of any other as they are."""
+    """Options of a network, with ``width`` divided where it has one."""
     if model not in MODELS or "width" not in (parameters := inspect.signature(MODELS[model]).parameters):
         return options
     width = options.get("width", parameters["width"].default)
-    return {**options, "width": _least(width, by, LEAST_CHANNELS)}
+    return {**options, "width": _divided(width, by, MIN_CHANNELS)}
 
 
-def _method(grid: Grid, spec: MethodSpec, by: int) -> MethodSpec:
+def _shrunk_method(grid: Grid, spec: MethodSpec, by: int) -> MethodSpec:
     """The method with its epochs, windows, periods and small networks divided."""
     new: dict[str, Any] = {}
     if spec.epochs is not None:
-        new["epochs"] = _least(spec.epochs, by, LEAST_WINDOW)
-    for part in ("batch", "replay"):
-        small = getattr(spec, part)
+        new["epochs"] = _divided(spec.epochs, by, MIN_WINDOW)
+    for key in ("batch", "replay"):
+        small = getattr(spec, key)
         if small is not None:
-            new[part] = small.model_copy(update={"model_options": _narrow(small.model, small.model_options, by)})
+            new[key] = small.model_copy(update={"model_options": _narrow(small.model, small.model_options, by)})
     policies = policies_by_name()
-    period = {**(card_of(policies[spec.policy]).options if spec.policy in policies else {}), **spec.options}.get(
-        "period"
-    )
+    defaults = card_of(policies[spec.policy]).options if spec.policy in policies else {}
+    period = {**defaults, **spec.options}.get("period")
     if isinstance(period, int):
-        new["options"] = {**spec.options, "period": _least(period, by, 1)}
+        new["options"] = {**spec.options, "period": _divided(period, by, 1)}
     if grid.kind(spec.name) == "static":
         new |= _windows(grid, spec, by)
     return spec.model_copy(update=new) if new else spec
@@ -104,14 +102,14 @@ def _method(grid: Grid, spec: MethodSpec, by: int) -> MethodSpec:
 
 def _windows(grid: Grid, spec: MethodSpec, by: int) -> dict[str, Any]:
     """Options of the score that are about epochs, divided."""
-    method, _ = grid.spec(spec.name)
+    method, _ = grid.method_of(spec.name)
     if method.score_card is None:
         return {}
-    own = {**method.score_card.options, **method.score_options}
+    settings = {**method.score_card.options, **method.score_options}
     options = dict(spec.score_options)
-    if isinstance(own.get("window"), int):
-        options["window"] = _least(own["window"], by, LEAST_WINDOW)
-    if isinstance(own.get("last"), int):
-        options["last"] = _least(own["last"], by, LEAST_WINDOW)
-        options["first"] = min(own.get("first", 0) // by, options["last"] - 1)
+    if isinstance(settings.get("window"), int):
+        options["window"] = _divided(settings["window"], by, MIN_WINDOW)
+    if isinstance(settings.get("last"), int):
+        options["last"] = _divided(settings["last"], by, MIN_WINDOW)
+        options["first"] = min(settings.get("first", 0) // by, options["last"] - 1)
     return {"score_options": options} if options != spec.score_options else {}

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,23 +20,77 @@ from typing import Any
 
 import torch
 
-from datawinnow.bench.cell import datasets_of, run_cell
+from datawinnow.bench.cell import GridData, datasets_of, run_cell
 from datawinnow.bench.grid import Cell, Grid
+from datawinnow.bench.results import ResultRow
 from datawinnow.core.errors import DatawinnowError, RunError
+from datawinnow.core.progress import Progress
 
-WATCH = 1.0
-"""Seconds between two looks at whether the parent is still there."""
+PARENT_CHECK_SECONDS = 1.0
+"""How often a worker checks that its parent is alive."""
+
+
+class InProcess:
+    """Runs cells one at a time in this process, with the interface of `Workers`; for datasets and functions of Python.
+
+    Args:
+        grid: the grid of the cells.
+        out: folder of the results.
+        data: the data that the cells train on.
+        fingerprint: that the dataset must have; None where there are no rows yet.
+        on_step: called with the cell, a stage, the steps done and their total after each training step.
+
+    Raises:
+        RunError: the results are about another dataset.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        out: Path,
+        data: GridData,
+        fingerprint: str | None = None,
+        on_step: Callable[[Cell, str, int, int], None] | None = None,
+    ) -> None:
+        self.grid, self.out, self.data, self.on_step = grid, out, data, on_step
+        self.fingerprint: str | None = check_fingerprint(data.info.fingerprint, data.info.name, fingerprint, out)
+        self.running: list[Cell] = []
+
+    @property
+    def free(self) -> int:
+        """How many cells can be started now: one while none is running."""
+        return 1 - len(self.running)
+
+    def start(self, cell: Cell) -> None:
+        """Make a cell the next one that `finished` runs."""
+        self.running.append(cell)
+
+    def finished(self, timeout: float | None) -> list[tuple[Cell, ResultRow]]:
+        """Run the cell that was started; ``timeout`` is ignored, since a cell cannot be ended from its own process."""
+        del timeout
+        (cell,) = self.running
+        row = run_cell(self.grid, cell, self.out, self._progress(cell), self.data)
+        self.running = []
+        return [(cell, row)]
+
+    def stop(self) -> None:
+        """Forget the cell that was started."""
+        self.running = []
+
+    def _progress(self, cell: Cell) -> Progress | None:
+        on_step = self.on_step
+        return None if on_step is None else lambda stage, done, total: on_step(cell, stage, done, total)
 
 
 class Workers:
     """Up to ``jobs`` processes, started when first needed.
 
     Args:
-        jobs: how many.
+        jobs: number of processes.
         threads: of torch in each.
-        grid: what the cells are of.
+        grid: the grid of the cells.
         out: folder of the results.
-        fingerprint: that their dataset must have; None to take that of the first to load it.
+        fingerprint: that the dataset must have; None to take that of the first worker that loads it.
 
     Attributes:
         fingerprint: of the dataset, once it is known.
@@ -57,20 +111,20 @@ class Workers:
 
     @property
     def free(self) -> int:
-        """How many cells could be begun now."""
+        """How many cells can be started now."""
         return self.jobs - len(self._busy)
 
-    def begin(self, cell: Cell) -> None:
-        """Begin a cell; its data must have the fingerprint, if that is known."""
-        process, pipe = self._idle.pop() if self._idle else self._start()
+    def start(self, cell: Cell) -> None:
+        """Start a cell; its dataset must have the fingerprint, if that is known."""
+        process, pipe = self._idle.pop() if self._idle else self._start_process()
         self._busy[cell] = (process, pipe)
         with suppress(OSError):  # it died while it was idle: the pipe is at its end, which `finished` finds
             pipe.send((cell.model_dump(), self.fingerprint))
 
-    def finished(self, timeout: float | None) -> list[tuple[Cell, dict[str, Any]]]:
-        """Wait until a cell is done, or for ``timeout`` seconds, and give the rows of those that are.
+    def finished(self, timeout: float | None) -> list[tuple[Cell, ResultRow]]:
+        """Wait until a cell is done, or for ``timeout`` seconds, and return the rows of those that are.
 
-        None are given also when a worker has loaded the dataset, so that its fingerprint can be written down.
+        Also returns, with no rows, when a worker has loaded the dataset, so that its fingerprint can be written.
 
         Raises:
             RunError: a cell failed, or the process that ran it died; the cell is named.
@@ -82,7 +136,7 @@ class Workers:
         for pipe in wait(list(pipes), timeout):
             cell = pipes[pipe]  # type: ignore[index]
             try:
-                row = self._answer(cell)
+                row = self._receive(cell)
             except (RunError, RuntimeError) as error:
                 self._failed = error
             else:
@@ -93,10 +147,10 @@ class Workers:
 
     def stop(self) -> None:
         """End all processes, at once: finished epochs of a recording are on disk, and rows are the parent's."""
-        everyone = [*self._idle, *self._busy.values()]
-        for process, _ in everyone:
+        processes = [*self._idle, *self._busy.values()]
+        for process, _ in processes:
             process.terminate()
-        for process, pipe in everyone:
+        for process, pipe in processes:
             process.join(5)
             if process.is_alive():
                 process.kill()
@@ -104,22 +158,22 @@ class Workers:
             pipe.close()
         self._idle, self._busy = [], {}
 
-    def _start(self) -> tuple[Any, Connection]:
-        here, there = self._context.Pipe()
-        arguments = (there, self.grid.model_dump(), str(self.out), self.threads)
+    def _start_process(self) -> tuple[Any, Connection]:
+        ours, theirs = self._context.Pipe()
+        arguments = (theirs, self.grid.model_dump(), str(self.out), self.threads)
         process = self._context.Process(target=serve, args=arguments, name="datawinnow-bench")
         with _interrupts_held():
             process.start()
-        there.close()  # so that the death of the process is the end of the pipe
-        return process, here
+        theirs.close()  # so that the pipe ends when the process dies
+        return process, ours
 
-    def _answer(self, cell: Cell) -> dict[str, Any] | None:
-        """The row of a cell; None if its worker only told of the dataset and is still at it."""
+    def _receive(self, cell: Cell) -> ResultRow | None:
+        """The row of a cell; None if its worker has loaded the dataset and is still training."""
         process, pipe = self._busy[cell]
         try:
             kind, answer = pipe.recv()
         except (EOFError, OSError):
-            raise _died(cell, process) from None
+            raise _death_error(cell, process) from None
         if kind == "dataset":
             if self.fingerprint not in (None, answer):  # two workers loaded while it changed
                 raise RunError(
@@ -136,13 +190,13 @@ class Workers:
         raise RuntimeError(f"{cell.title} failed:\n{answer}")
 
 
-def _died(cell: Cell, process: Any) -> RunError:
+def _death_error(cell: Cell, process: Any) -> RunError:
     process.join(5)
     code = process.exitcode
-    how = f"was killed by signal {-code}" if isinstance(code, int) and code < 0 else f"ended with code {code}"
+    ending = f"was killed by signal {-code}" if isinstance(code, int) and code < 0 else f"ended with code {code}"
     memory = " (9 is what the system sends when memory runs out: try fewer --jobs)" if code == -signal.SIGKILL else ""
     return RunError(
-        f"{cell.title}: the process that ran it {how}{memory}. The rows so far are kept; run the same command again "
+        f"{cell.title}: the process that ran it {ending}{memory}. The rows so far are kept; run the same command again "
         "to go on"
     )
 
@@ -161,46 +215,55 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def serve(pipe: Connection, grid: dict[str, Any], out: str, threads: int) -> None:
-    """What a worker process does: cells as they come, until the pipe ends."""
+    """Main function of a worker process: runs cells as they arrive, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    whole = Grid.model_validate(grid)
+    model = Grid.model_validate(grid)
     while True:
         try:
             cell, fingerprint = pipe.recv()
         except EOFError:
             return
         try:
-            own = check_fingerprint(whole, fingerprint, Path(out))
+            train, _ = datasets_of(model)
+            check_fingerprint(train.fingerprint, train.name, fingerprint, Path(out))
             if fingerprint is None:
-                pipe.send(("dataset", own))
-            pipe.send(("row", run_cell(whole, Cell.model_validate(cell), Path(out))))
+                pipe.send(("dataset", train.fingerprint))
+            pipe.send(("row", run_cell(model, Cell.model_validate(cell), Path(out))))
         except DatawinnowError as error:
             pipe.send(("refused", str(error)))
         except BaseException:
             pipe.send(("failed", traceback.format_exc()))  # as text: not every exception survives a pipe
 
 
-def check_fingerprint(grid: Grid, fingerprint: str | None, out: Path) -> str:
-    """Refuse to add rows about one dataset to those about another; the fingerprint of the grid's dataset.
+def check_fingerprint(fingerprint: str, name: str, expected: str | None, out: Path) -> str:
+    """Refuse to add rows about one dataset to those about another.
+
+    Args:
+        fingerprint: of the dataset that is loaded.
+        name: of the dataset that is loaded.
+        expected: fingerprint of the dataset of the rows; None where there are none.
+        out: folder of the rows.
+
+    Returns:
+        ``fingerprint``.
 
     Raises:
-        RunError: the grid's dataset is not the one that the results are about.
+        RunError: the fingerprints differ.
     """
-    own = datasets_of(grid)[0]
-    if fingerprint is not None and own.fingerprint != fingerprint:
+    if expected is not None and fingerprint != expected:
         raise RunError(
-            f"{out} holds results about another dataset (fingerprint {fingerprint}) than {own.name!r}, which the grid "
-            f"names (fingerprint {own.fingerprint}): give another --out folder"
+            f"{out} holds results about another dataset (fingerprint {expected}) than {name!r}, which the grid "
+            f"names (fingerprint {fingerprint}): give another --out folder"
         )
-    return str(own.fingerprint)
+    return fingerprint
 
 
-def _leave_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent, number = multiprocessing.parent_process(), os.getppid()
     if parent is None:
         return
     while parent.is_alive() and os.getppid() == number:
-        time.sleep(WATCH)
-    os._exit(1)  # the parent was killed outright; a resumable recording is on disk up to its last epoch
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)  # a recording is on disk up to its last epoch, and is resumed from there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -290,7 +291,7 @@ def cost_lines(folder: RunFolder, planned: int) -> list[tuple[str, str]]:
     runs = break_even(charged, full, pruned)
     again = (
         "which never pays back: a training on the kept examples is no cheaper"
-        if runs is None
+        if math.isinf(runs)
         else f"paid back after {runs:.1f} trainings on the kept examples ({pruned:,} each)"
     )
     return [

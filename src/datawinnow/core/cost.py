@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a stage; costs add.
+    """Cost of a stage. Costs add up.
 
     Attributes:
         seconds: wall time.
@@ -36,9 +37,14 @@ class Cost:
         """Examples passed, in units of one trained example: a forward pass alone counts a third."""
         return self.backward + self.forward / 3
 
-    def share(self, part: float) -> Cost:
-        """``part`` (0 to 1) of this cost: what a score that read only the first epochs is charged."""
-        return Cost(self.seconds * part, round(self.forward * part), round(self.backward * part), self.flops * part)
+    def share(self, fraction: float) -> Cost:
+        """A fraction, from 0 to 1, of this cost: the charge of a score that reads only the first epochs."""
+        return Cost(
+            self.seconds * fraction,
+            round(self.forward * fraction),
+            round(self.backward * fraction),
+            self.flops * fraction,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -46,16 +52,27 @@ class Cost:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Cost:
-        """From what `as_dict` gave."""
+        """The inverse of `as_dict`."""
         return cls(float(value["seconds"]), int(value["forward"]), int(value["backward"]), float(value["flops"]))
 
 
-def break_even(scoring: float, full: float, pruned: float) -> float | None:
-    """Number of training runs after which scoring has paid for itself; None if it never does.
+NO_COST = Cost()
 
-    With one scoring run serving R pruned runs, R * pruned + scoring = R * full at R = scoring / (full - pruned).
+
+def break_even(scoring: float, full: float, pruned: float) -> float:
+    """Number of training runs on a selection after which finding it has paid for itself.
+
+    One scoring run serves R pruned runs: R * pruned + scoring = R * full at R = scoring / (full - pruned).
+
+    Args:
+        scoring: cost of finding the selection, once, in any unit.
+        full: cost of one training run on all the data, in the same unit.
+        pruned: cost of one training run on the selection, in the same unit.
+
+    Returns:
+        R; infinite where a pruned run costs no less than a full one, so that scoring never pays.
 
     >>> break_even(scoring=23.0, full=30.0, pruned=20.0)
     2.3
     """
-    return scoring / (full - pruned) if pruned < full else None
+    return scoring / (full - pruned) if pruned < full else math.inf

@@ -273,8 +273,8 @@ class SelectionHistory:
             weight=None if (weight == 1).all() else weight,
         )
 
-    def break_even(self, full: float) -> float | None:
-        """Replays after which the history has paid for itself; None if it never does.
+    def break_even(self, full: float) -> float:
+        """Replays after which the history has paid for itself; infinite if it never does.
 
         Each replay saves ``full - num_passed`` examples, and making the history took ``cost``.
 

@@ -105,6 +105,32 @@ def points(comparison: Comparison | None) -> str:
     return f"{100 * comparison.difference:+.{digits}f}" + ("" if half is None else f" ± {100 * half:.{digits}f}")
 
 
+def clause(comparison: Comparison, reference: str) -> str:
+    """A comparison of two fractions in words, without its subject.
+
+    Args:
+        comparison: of a run with the reference.
+        reference: the reference in words, as ``"as many random examples"``.
+
+    >>> clause(compare({0: 0.9, 1: 0.92, 2: 0.91}, {0: 0.8, 1: 0.81, 2: 0.79}), "random")
+    'beats random by 11.00 ± 2.48 points (91.00 against 80.00)'
+    >>> clause(compare({0: 0.9}, {0: 0.8}), "random")
+    'is ahead of random by 10.00 points (90.00 against 80.00)'
+    """
+    difference, half = 100 * comparison.difference, comparison.half
+    means = f"{100 * comparison.ours:.2f} against {100 * comparison.reference:.2f}"
+    size = f"{abs(difference):.2f}" + ("" if half is None else f" ± {100 * half:.2f}")
+    if comparison.outcome != "ties":
+        verb = "beats" if comparison.outcome == "wins" else "loses to"
+        return f"{verb} {reference} by {size} points ({means})"
+    if half is None and round(difference, 2):
+        verb = "is ahead of" if difference > 0 else "is behind"
+        return f"{verb} {reference} by {size} points ({means})"
+    if half is None:
+        return f"is level with {reference} ({means})"
+    return f"ties with {reference} ({difference:+.2f} ± {100 * half:.2f} points, {means})"
+
+
 def indication_note(num_seeds: int) -> str:
     """The sentence that stands below a comparison of fewer than five seeds; empty with enough of them."""
     if num_seeds >= CLAIM_SEEDS:

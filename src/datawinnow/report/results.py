@@ -93,7 +93,7 @@ def rows(path: Path) -> list[Row]:
 
 
 def checked(found: list[Row], where: str) -> list[Row]:
-    """``found`` if every row is whole and they belong together (also used for ``check.json``).
+    """``found`` if every row is whole and they belong together .
 
     Raises:
         RunError: as in `rows`.

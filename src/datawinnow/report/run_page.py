@@ -17,7 +17,7 @@ from datawinnow.core.tables import read_table
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
 from datawinnow.report.correlations import agreement
-from datawinnow.report.results import checked
+from datawinnow.report.results import rows
 from datawinnow.report.statistics import break_even
 from datawinnow.report.table import table
 
@@ -28,6 +28,8 @@ GROUPS = {
     "doubtful": ("Most doubtful", "The network insists on another class: look for wrong labels here."),
 }
 MAX_CLASSES = 100
+CHECK_ROWS = Path("check") / "rows.jsonl"
+"""Result rows of ``prune --check``."""
 
 
 def run_context(folder: Path) -> dict[str, Any]:
@@ -128,8 +130,8 @@ def _check(folder: Path, metadata: dict[str, Any]) -> tuple[str | None, Any]:
         return None, None
     answer = read_json(folder / "check.json")
     _same_dataset(answer, metadata, folder / "check.json", "check again with: datawinnow prune DATA --keep 0.3 --check")
-    rows = checked(list(answer.get("rows", [])), str(folder / "check.json"))
-    return str(answer.get("sentence", "")), table(rows).cells if rows else None
+    file = folder / CHECK_ROWS
+    return str(answer.get("sentence", "")), table(rows(file)).cells if file.is_file() else None
 
 
 def _ledger(metadata: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -150,7 +150,7 @@ def table(rows: Sequence[Row]) -> Table:
     """Group result rows by (scenario, keep, method) and compare each group with its references.
 
     Args:
-        rows: as `datawinnow.report.rows` returns them (or the ``rows`` of a ``check.json``).
+        rows: as `datawinnow.report.rows` returns them.
 
     Returns:
         A `Table`.

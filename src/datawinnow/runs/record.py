@@ -13,6 +13,7 @@ from torch import nn
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.files import finite_or_none
 from datawinnow.core.progress import Progress
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
@@ -138,7 +139,8 @@ def record_run(
     how["recipe"] = stage.start(built, train, recipe, {"record": options}, log, seed=seed, model=about)
     files: dict[str, Any] = {"which": tuple(signals), "checkpoint": stage.checkpoint}
     trained, history = fit_recorded(built, train, folder.signals, epochs=epochs, until=until, **files, **how)
-    stage.finish(trained, history, **({} if until is None else _ended(folder, len(history.rows), until)))
+    result = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
+    stage.finish(trained, history, result=result, **({} if until is None else _ended(folder, len(history.rows), until)))
     if until is not None and log is not None:
         log(settled_line(folder.metadata["recorded"], epochs, until.enough))
     return folder

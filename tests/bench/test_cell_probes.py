@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from datawinnow.bench import Cell, cells_of, read_grid
-from datawinnow.bench import recording as probed_module
-from datawinnow.bench.cell import datasets_of, recording_folder, run_cell, under_scenario
-from datawinnow.bench.planning import makes, makes_recording, ready
+from datawinnow.bench import cell as cell_module
+from datawinnow.bench.cell import datasets_of, recording_folder, run_cell
+from datawinnow.bench.planning import makes_recording, next_cells, writes_recording
+from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.files import read_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.methods import METHODS, Method
@@ -16,6 +17,7 @@ from datawinnow.models import build
 from datawinnow.probe import probe
 from datawinnow.runs import probe_arrays as probing_module
 from datawinnow.train import fit
+from tests.runs.killing import timeless
 
 LINES = ('"short"]', '"short", "herding", "slo_curves", "glister", "d2", "tdds3", "rademacher"]')
 OWN = (
@@ -113,51 +115,39 @@ class TestWhatIsLookedAt:
         assert not np.allclose(one, other)
 
 
-class TestOldRecordings:
-    """Made before networks were kept, or before the grid had a method that reads ``kl_step``."""
+class TestMoreSignals:
+    """A recording made before the grid had a method that reads ``kl_step``."""
 
-    @pytest.fixture
-    def old(self, grid, tmp_path):
+    def test_what_was_not_recorded_is_recorded_beside_it(self, grid, probing, tmp_path):
         run_cell(grid, cell("aum"), tmp_path)
         folder = recording_folder(cell("aum"), tmp_path)
         weights = (folder / "model.safetensors").read_bytes()
-        (folder / "model.safetensors").unlink()
-        return folder, weights
-
-    def test_the_network_is_trained_again_to_the_same_bytes(self, old, probing, tmp_path):
-        folder, weights = old
-        columns = (folder / "margin.npy").read_bytes()
-        row = run_cell(probing, cell("slo_curves"), tmp_path)
+        row = run_cell(probing, cell("tdds3", 0.2), tmp_path)
+        fresh = tmp_path / "fresh"
+        assert timeless(run_cell(probing, cell("tdds3", 0.2), fresh)) == timeless(row)
+        beside = folder.with_name(f"{folder.name}-kl_step")
+        kl_step = np.load(beside / "signals" / "kl_step.npy")
+        assert kl_step.tobytes() == np.load(recording_folder(cell("tdds3"), fresh) / "signals/kl_step.npy").tobytes()
         assert (folder / "model.safetensors").read_bytes() == weights
-        assert (folder / "margin.npy").read_bytes() == columns
-        assert row["cost"]["score"]["backward"] == 180 + 120  # charged once
-        assert not list(folder.glob("again-*"))
+        assert row["cost"]["score"]["backward"] == 180  # charged once
 
-    def test_what_was_not_recorded_is(self, old, probing, tmp_path):
-        folder, _ = old
-        run_cell(probing, cell("tdds3", 0.2), tmp_path)
-        whole = tmp_path / "whole"
-        run_cell(probing, cell("tdds3", 0.2), whole)
-        again = np.load(folder / "more" / "kl_step.npy")
-        assert again.tobytes() == np.load(recording_folder(cell("tdds3"), whole) / "kl_step.npy").tobytes()
-
-    def test_only_a_cell_that_needs_it_asks(self, old, probing, tmp_path, monkeypatch):
-        monkeypatch.setattr(probed_module, "fit", lambda *a, **k: pytest.fail("trained again"))
-        monkeypatch.setattr(probed_module, "fit_recorded", lambda *a, **k: pytest.fail("trained again"))
+    def test_only_a_cell_that_needs_it_records_again(self, grid, probing, tmp_path, monkeypatch):
+        run_cell(grid, cell("aum"), tmp_path)
+        monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
         run_cell(probing, cell("el2n"), tmp_path)
-        assert not (old[0] / "model.safetensors").exists()
+        run_cell(probing, cell("slo_curves"), tmp_path)
 
 
 class TestPlanning:
     def test_two_that_would_look_first_are_not_begun_together(self, probing, tmp_path):
         run_cell(probing, cell("full"), tmp_path)
         own = [c for c in cells_of(probing) if (c.seed, c.scenario, c.keep) == (0, "clean", 0.5)]
-        begun = ready(own, [], probing, tmp_path, 50)
-        assert [c.method for c in begun if makes(c, probing, tmp_path)] == ["herding"]
+        begun = next_cells(own, [], probing, tmp_path, 50)
+        assert [c.method for c in begun if writes_recording(c, probing, tmp_path)] == ["herding"]
         assert {"aum", "el2n", "random"} <= {c.method for c in begun}
         assert not any(makes_recording(c, probing, tmp_path) for c in own)
         run_cell(probing, cell("herding"), tmp_path)
-        then = [c.method for c in ready(own, [], probing, tmp_path, 50)]
+        then = [c.method for c in next_cells(own, [], probing, tmp_path, 50)]
         assert {"herding", "glister", "d2"} <= set(then)
         assert ("slo_curves" in then) != ("rademacher" in then)
 

@@ -1,4 +1,4 @@
-"""`prune --check`: three arms, paired, and a sentence that says what happened."""
+"""`prune --check`: three trainings a seed, paired, and a sentence that says which is best."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from datawinnow.bench import check as checking
+from datawinnow.bench import cell as cell_module
 from datawinnow.bench.check import check, verdict
+from datawinnow.bench.results import read_rows
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import read_json
 from datawinnow.core.rng import stream
@@ -19,8 +20,7 @@ from datawinnow.runs.network import build_network
 from datawinnow.runs.record import begin_run, record_run
 from datawinnow.runs.select import select_run
 from datawinnow.train import evaluate, fit
-
-from .conftest import FAST, make_blobs
+from tests.runs.conftest import FAST, make_blobs
 
 LABELS = {"dual": "DUAL", "random": "random", "shorter_full": "all the data, fewer epochs"}
 
@@ -37,11 +37,11 @@ def row(method: str, accuracy: float, seed: int = 0, scoring: int = 100, passes:
     }
 
 
-def arms(ours: float, random: float, shorter: float, seed: int = 0, **how) -> list[dict]:
+def three(ours: float, random: float, shorter: float, seed: int = 0, **how) -> list[dict]:
     return [row("dual", ours, seed, **how), row("random", random, seed), row("shorter_full", shorter, seed)]
 
 
-ONE = "One seed: an indication, not a result; try --check-seeds 3."
+ONE = "This is an indication (1 seed): a result needs 5 paired seeds."
 EACH = "Each passed 1,800 examples in training."
 SHORTER = (
     "All the data for fewer epochs did better here, with nothing spent on scoring: train shorter instead of pruning."
@@ -55,65 +55,49 @@ AS_RANDOM = (
 
 class TestVerdict:
     @pytest.mark.parametrize(
-        ("rows", "sentence"),
+        ("rows", "parts"),
         [
             (
-                arms(0.8, 0.75, 0.7812),
-                "DUAL beats as many random examples by 5.00 points (80.00 against 75.00), and beats all the data "
-                f"for fewer epochs by 1.88 points (80.00 against 78.12). {EACH} DUAL is the best of the 3 here, the "
-                f"recording that it took set aside. {ONE}",
+                three(0.8, 0.75, 0.7812),
+                ("is ahead of as many", "is ahead of all the data", "the best of the 3 here, the"),
             ),
-            (
-                arms(0.75, 0.8, 0.7),
-                "DUAL loses to as many random examples by 5.00 points (75.00 against 80.00), and beats all the data "
-                f"for fewer epochs by 5.00 points (75.00 against 70.00). {EACH} {RANDOM} {ONE}",
-            ),
-            (
-                arms(0.75, 0.75, 0.9),
-                "DUAL ties with as many random examples (75.00 against 75.00), and loses to all the data for fewer "
-                f"epochs by 15.00 points (75.00 against 90.00). {EACH} {SHORTER} {ONE}",
-            ),
-            (
-                arms(0.75, 0.75, 0.7),
-                "DUAL ties with as many random examples (75.00 against 75.00), and beats all the data for fewer epochs "
-                f"by 5.00 points (75.00 against 70.00). {EACH} {AS_RANDOM} {ONE}",
-            ),
-            (
-                arms(0.80001, 0.8, 0.7, scoring=0),
-                "DUAL ties with as many random examples (80.00 against 80.00), and beats all the data for fewer epochs "
-                f"by 10.00 points (80.00 against 70.00). {EACH} {AS_RANDOM} {ONE}",
-            ),
-            (
-                arms(0.8, 0.7, 0.6, scoring=0),
-                "DUAL beats as many random examples by 10.00 points (80.00 against 70.00), and beats all the data for "
-                f"fewer epochs by 20.00 points (80.00 against 60.00). {EACH} DUAL is the best of the 3 here. {ONE}",
-            ),
-            (
-                [row("random", 0.8), row("shorter_full", 0.7)],
-                None,
-            ),
+            (three(0.75, 0.8, 0.7), ("is behind as many", "is ahead of all the data", RANDOM)),
+            (three(0.75, 0.75, 0.9), ("is level with as many", "is behind all the data", SHORTER)),
+            (three(0.75, 0.75, 0.7), ("is level with as many", "is ahead of all the data", AS_RANDOM)),
+            (three(0.80001, 0.8, 0.7, scoring=0), ("is level with as many", "is ahead of all", AS_RANDOM)),
+            (three(0.8, 0.7, 0.6, scoring=0), ("is ahead of as many", "is ahead of all", "best of the 3 here. ")),
         ],
-        ids=["beats", "loses", "shorter wins", "a tie is for the cheaper", "a hair is a tie", "free", "random itself"],
+        ids=["ahead", "behind", "shorter wins", "a tie is for the cheaper", "a hair is a tie", "free"],
     )
-    def test_it_is_literally(self, rows, sentence):
-        if sentence is None:
-            assert verdict(rows, "random", "random") == (
-                "random beats all the data for fewer epochs by 10.00 points (80.00 against 70.00). "
-                f"{EACH} random is the best of the 2 here, the recording that it took set aside. {ONE}"
-            )
-        else:
-            assert verdict(rows, "dual", "DUAL") == sentence
+    def test_one_seed_is_an_indication_and_its_sign_advises(self, rows, parts):
+        sentence, comparisons = verdict(rows, "dual", "DUAL")
+        assert all(words in sentence for words in parts), sentence
+        assert sentence.endswith(ONE)
+        assert {comparison.outcome for comparison in comparisons.values()} == {"ties"}
+
+    def test_it_is_literally(self):
+        assert verdict([row("random", 0.8), row("shorter_full", 0.7)], "random", "random")[0] == (
+            "random is ahead of all the data for fewer epochs by 10.00 points (80.00 against 70.00). "
+            f"{EACH} random is the best of the 2 here, the recording that it took set aside. {ONE}"
+        )
+
+    def test_a_training_that_diverged_counts_in_no_mean(self):
+        rows = [*three(0.8, 0.7, 0.6), *three(0.8, None, 0.6, seed=1)]
+        sentence, comparisons = verdict(rows, "dual", "DUAL")
+        assert "Training diverged and counts in no mean: random, seed 1." in sentence
+        assert (comparisons["random"].num_seeds, comparisons["shorter_full"].num_seeds) == (1, 2)
+        assert verdict(three(None, 0.7, 0.6), "dual", "DUAL")[0].startswith("There is nothing to compare.")
 
     def test_passes_that_differ_are_told_as_they_were(self):
         rows = [row("dual", 0.8), row("random", 0.7), row("shorter_full", 0.6, passes=1792)]
         assert (
             "Examples passed in training: 1,800 (DUAL), 1,800 (random), 1,792 (all the data, fewer epochs). DUAL is"
-            in verdict(rows, "dual", "DUAL")
+            in verdict(rows, "dual", "DUAL")[0]
         )
 
     def rows(self, ours, random, shorter):
         """A list of accuracies by seed each."""
-        return [r for seed, each in enumerate(zip(ours, random, shorter, strict=True)) for r in arms(*each, seed)]
+        return [r for seed, each in enumerate(zip(ours, random, shorter, strict=True)) for r in three(*each, seed)]
 
     def test_several_seeds_are_compared_by_the_interval_of_their_paired_differences(self):
         # far apart between the seeds, but DUAL is ahead of random by 4, 5 and 6 points in each
@@ -123,14 +107,18 @@ class TestVerdict:
         assert low > 0  # else the example shows nothing
         noise = [100 * (a - b) for a, b in zip(ours, shorter, strict=True)]
         wide = stats.sem(noise) * stats.t.ppf(0.975, 2)
-        said = verdict(self.rows(ours, random, shorter), "dual", "DUAL")
-        assert said == (
-            f"DUAL beats as many random examples by 5.00 ± {half:.2f} points (70.00 against 65.00), and has no "
-            f"difference that 3 seeds can show from all the data for fewer epochs ({sum(noise) / 3:+.2f} ± {wide:.2f} "
-            f"points, 70.00 against 70.33). {EACH} All the data for fewer epochs did as well here, as far as this can "
-            "show, with nothing spent on scoring: train shorter instead of pruning, or let more seeds decide. Means "
-            "over 3 seeds, and 95% intervals of the differences paired by seed; the selection was made once, so how "
-            "much it would vary is not in them."
+        sentence, comparisons = verdict(self.rows(ours, random, shorter), "dual", "DUAL")
+        assert {name: comparison.outcome for name, comparison in comparisons.items()} == {
+            "random": "wins",
+            "shorter_full": "ties",
+        }
+        assert sentence == (
+            f"DUAL beats as many random examples by 5.00 ± {half:.2f} points (70.00 against 65.00), and ties with all "
+            f"the data for fewer epochs ({sum(noise) / 3:+.2f} ± {wide:.2f} points, 70.00 against 70.33). {EACH} All "
+            "the data for fewer epochs did as well here, as far as this can show, with nothing spent on scoring: train "
+            "shorter instead of pruning, or let more seeds decide. Means over 3 seeds, with 95% intervals of the "
+            "differences paired by seed; the selection was made once, so how much it would vary is not in them. This "
+            "is an indication (3 seeds): a result needs 5 paired seeds."
         )
 
     @pytest.mark.parametrize(
@@ -149,13 +137,13 @@ class TestVerdict:
         ids=["best", "random", "shorter", "as good as random", "what is sure comes first"],
     )
     def test_the_advice_of_several_seeds(self, random, shorter, advice):
-        assert f"in training. {advice}" in verdict(self.rows((0.70, 0.71, 0.69), random, shorter), "dual", "DUAL")
+        assert f"in training. {advice}" in verdict(self.rows((0.70, 0.71, 0.69), random, shorter), "dual", "DUAL")[0]
 
     def test_a_mean_ahead_is_no_win_of_two_seeds_that_disagree(self):
-        said = verdict(self.rows((0.9, 0.5), (0.5, 0.7), (0.4, 0.6)), "dual", "DUAL")
-        assert "no difference that 2 seeds can show from as many random examples (+10.00 ± " in said
-        assert "beats" not in said
-        assert "best of" not in said
+        sentence, _ = verdict(self.rows((0.9, 0.5), (0.5, 0.7), (0.4, 0.6)), "dual", "DUAL")
+        assert "ties with as many random examples (+10.00 ± " in sentence
+        assert "beats" not in sentence
+        assert "best of" not in sentence
 
 
 class TestCheck:
@@ -164,7 +152,7 @@ class TestCheck:
         folder = record_run(blobs, tmp_path / "run", epochs=12, recipe=FAST)
         return folder, select_run(folder, blobs, keep=0.3, method="el2n")
 
-    def test_the_rows_of_the_three_arms(self, blobs, run):
+    def test_the_rows_of_the_three_three(self, blobs, run):
         folder, selection = run
         test = make_blobs(30, seed=1)
         told: list[dict] = []
@@ -195,10 +183,17 @@ class TestCheck:
         assert [r["total_passes"] for r in rows[:3]] == [810, 90, 90]
         assert rows[0]["label"] == "EL2N"
         assert (rows[0]["n"], rows[0]["test_n"], rows[0]["epochs"], rows[0]["model"]) == (60, 30, 5, "mlp")
-        assert read_json(folder.path / "check.json") == {"format": 1, **answer}
+        stored = read_json(folder.path / "check.json")
+        assert {**stored, "rows": rows} == {"format": 1, **answer}
+        assert read_rows(folder.path / "check" / "rows.jsonl") == rows
+        ours, random, shorter = (
+            [r["accuracy"] for r in rows if r["method"] == m] for m in ("el2n", "random", "shorter_full")
+        )
+        assert stored["comparisons"]["random"]["difference"] == pytest.approx((sum(ours) - sum(random)) / 2)
+        assert stored["comparisons"]["shorter_full"]["reference"] == pytest.approx(sum(shorter) / 2)
         assert results.checked(rows, "check") == rows  # what the report asks of rows
         assert answer["sentence"].startswith("EL2N ")
-        assert answer["sentence"].endswith("the selection was made once, so how much it would vary is not in them.")
+        assert answer["sentence"].endswith("This is an indication (2 seeds): a result needs 5 paired seeds.")
         assert list(dict.fromkeys(named)) == [
             "checking: EL2N",
             "checking: random",
@@ -226,7 +221,7 @@ class TestCheck:
             seen.append((seed, float(model.classifier.weight.detach().sum())))
             return fit(model, data, seed=seed, **how)
 
-        monkeypatch.setattr(checking, "fit", watched)
+        monkeypatch.setattr(cell_module, "fit", watched)
         check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, seeds=2, recipe=FAST)
         assert [seed for seed, _ in seen] == [0, 0, 0, 1, 1, 1]
         assert len({weight for seed, weight in seen if seed == 0}) == 1
@@ -253,7 +248,7 @@ class TestCheck:
         test.x[:] = float("inf")
         rows = check(folder, blobs, test, selection, keep=0.3, epochs=1, recipe=FAST)["rows"]
         assert [r["test_loss"] for r in rows] == [None] * 3
-        assert read_json(folder.path / "check.json")["rows"][0]["test_loss"] is None
+        assert read_rows(folder.path / "check" / "rows.jsonl")[0]["test_loss"] is None
 
     def test_what_it_needs(self, blobs, run, tmp_path):
         folder, selection = run

@@ -8,8 +8,7 @@ from datawinnow.bench.check import check
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
-
-from .conftest import FAST, make_blobs
+from tests.runs.conftest import FAST, make_blobs
 
 RECORDED = 2 * 60
 SUBSETS = 4 * 2 * 45

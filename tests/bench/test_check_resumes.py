@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datawinnow.bench import check as checking
+from datawinnow.bench import cell as cell_module
 from datawinnow.bench.check import check
+from datawinnow.bench.results import read_rows
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import read_json, write_json
 from datawinnow.core.selection import Selection
@@ -18,9 +19,8 @@ from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
 from datawinnow.train import fit
-
-from .conftest import FAST, make_blobs
-from .killing import timeless
+from tests.runs.conftest import FAST, make_blobs
+from tests.runs.killing import timeless
 
 HOW = {"keep": 0.3, "epochs": 2, "recipe": FAST}
 
@@ -40,7 +40,7 @@ def trained(monkeypatch):
         seen.append((seed, len(data)))
         return fit(model, data, seed=seed, **how)
 
-    monkeypatch.setattr(checking, "fit", watched)
+    monkeypatch.setattr(cell_module, "fit", watched)
     return seen
 
 
@@ -75,9 +75,10 @@ def test_killed_in_any_training_it_goes_on_to_the_same_rows(blobs, run, tmp_path
         with pytest.raises(KeyboardInterrupt):
             check(folder, blobs, test, selection, seeds=2, progress=stop, on_row=done.append, **HOW)
         stored = read_json(folder.path / "check.json")
-        assert len(stored["rows"]) == at
+        rows = read_rows(folder.path / "check" / "rows.jsonl")
+        assert len(rows) == at
         assert stored["sentence"] == f"The check is not finished: {at} of 6 trainings are done."
-        assert results.checked(stored["rows"], "check") == stored["rows"]
+        assert results.checked(rows, "check") == rows
         assert plain(check(folder, blobs, test, selection, seeds=2, **HOW)) == expected
         assert len(trained) == before + 7  # the one that was killed is trained again, and no other
 
@@ -131,7 +132,7 @@ def test_it_says_what_it_was_made_of_and_what_it_cost(blobs, run):
     assert stored["cost"]["record"]["backward"] == 120
     assert stored["cost"]["check"]["backward"] == 3 * 36
     assert stored["cost"]["check"]["seconds"] == pytest.approx(
-        sum(r["cost"]["train"]["seconds"] for r in stored["rows"])
+        sum(r["cost"]["train"]["seconds"] for r in read_rows(folder.path / "check" / "rows.jsonl"))
     )
     assert RunFolder.open(folder.path).metadata["cost"] == stored["cost"]
 
@@ -143,10 +144,9 @@ def test_it_says_what_it_was_made_of_and_what_it_cost(blobs, run):
             lambda found: {**found, "fingerprint": "ab"},
             r"check.json is of another dataset \(fingerprint ab\)",
         ),
-        (lambda found: {**found, "rows": [{"seed": 0}]}, "check.json is damaged: its rows are no result rows; remove"),
         (lambda found: {**found, "format": 99}, r"check.json was written by a newer datawinnow \(format 99"),
     ],
-    ids=["another dataset", "rows", "newer"],
+    ids=["another dataset", "newer"],
 )
 def test_a_file_that_is_not_its_own_is_named(blobs, run, damage, match):
     folder, selection = run
@@ -154,6 +154,15 @@ def test_a_file_that_is_not_its_own_is_named(blobs, run, damage, match):
     path = folder.path / "check.json"
     write_json(path, damage(read_json(path)))
     with pytest.raises(RunError, match=match):
+        check(folder, blobs, make_blobs(9), selection, **HOW)
+
+
+def test_damaged_rows_are_named(blobs, run):
+    folder, selection = run
+    check(folder, blobs, make_blobs(9), selection, **HOW)
+    with (folder.path / "check" / "rows.jsonl").open("a") as file:
+        file.write('{"format": 1, "seed": 0}\n')
+    with pytest.raises(RunError, match=r"rows.jsonl, line 4: not a row of results"):
         check(folder, blobs, make_blobs(9), selection, **HOW)
 
 

@@ -7,9 +7,9 @@ import torch
 
 from datawinnow.bench import Cell, read_grid
 from datawinnow.bench import cell as cell_module
-from datawinnow.bench.arms import plan_file
 from datawinnow.bench.cell import datasets_of, run_cell
-from datawinnow.bench.planning import ready
+from datawinnow.bench.planning import next_cells
+from datawinnow.bench.policy_runs import plan_file
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import forked
 from datawinnow.dynamic import UCB, SelectionHistory
@@ -141,12 +141,12 @@ def test_a_plan_whose_cost_was_lost_is_made_again(grid, tmp_path):
 
 def test_two_cells_never_make_the_same_plan_at_once(grid, tmp_path):
     cells = [cell(grid, "again", seed=seed) for seed in range(3)] + [cell(grid, "shorter_full")]
-    assert ready(cells, [], grid, tmp_path, 4) == [cells[0], cells[3]]
-    assert ready(cells[1:], [cells[0]], grid, tmp_path, 4) == [cells[3]]
+    assert next_cells(cells, [], grid, tmp_path, 4) == [cells[0], cells[3]]
+    assert next_cells(cells[1:], [cells[0]], grid, tmp_path, 4) == [cells[3]]
     run_cell(grid, cells[0], tmp_path)
-    assert ready(cells[1:], [], grid, tmp_path, 4) == cells[1:]
+    assert next_cells(cells[1:], [], grid, tmp_path, 4) == cells[1:]
     own = [cell(grid, "replay", seed=seed) for seed in range(3)]
-    assert ready(own, [], grid, tmp_path, 4) == own  # each makes its own
+    assert next_cells(own, [], grid, tmp_path, 4) == own  # each makes its own
 
 
 ARMS = (

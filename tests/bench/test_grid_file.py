@@ -149,7 +149,7 @@ def test_a_setting_by_keep_is_a_grid_as_any_other_with_what_the_file_says_for_al
     assert plain.recipe("random", 0.2).batch == 8
     assert (other.keep, other.scenarios, other.data.source, other.data.limit) == ([0.3], ["clean"], str(source), 30)
     assert (other.score.epochs, other.score.model, other.train.recipe().lr) == (3, "mlp", 0.2)
-    assert [grid.spec("dual")[0].score_options["window"] for grid in (plain, other)] == [2, 3]
+    assert [grid.method_of("dual")[0].score_options["window"] for grid in (plain, other)] == [2, 3]
     assert len(other.method) == 1
     rows = {c.method: run_cell(other, c, tmp_path / "out") for c in cells_of(other)}
     assert (rows["dual"]["scored_by"], rows["dual"]["cost"]["score"]["backward"]) == ("mlp", 90)

@@ -1,0 +1,261 @@
+"""Reads grids from TOML and checks, before anything is trained, that every cell can run."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, field_validator, model_validator
+
+from datawinnow.bench.grid import BASELINES, Grid, MethodSpec, Strict, parse_scenario
+from datawinnow.core.errors import ArgumentError, DatawinnowError
+from datawinnow.models import MODELS
+from datawinnow.runs.early_stopping import Settled
+from datawinnow.text.pretrained import is_pretrained
+from datawinnow.train.recipe import check_recipe
+from datawinnow.vit import SparseLevels
+
+
+class Setting(Strict):
+    """``[[setting]]``: a dataset, a network, and the budgets, as ``passes`` over all the examples or as ``keep``.
+
+    With ``passes``, full training lasts as long as the largest of them; with ``keep``, as long as ``epochs`` of
+    ``train``. What a setting says of ``data``, ``train`` and ``score`` is added to what the file says.
+    """
+
+    name: str
+    about: str = ""
+    passes: list[float] | None = None
+    keep: list[float] | None = None
+    data: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    score: dict[str, Any] = {}
+    methods: list[str] | None = None
+    method: list[MethodSpec] = []
+    seeds: list[int] | None = None
+    scenarios: list[str] | None = None
+
+    @field_validator("passes")
+    @classmethod
+    def _check_passes(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and (not value or any(not 0 < p < 1 << 20 for p in value)):
+            raise ValueError("must be numbers above 0: the epochs that the shorter full runs train")
+        return value
+
+    @model_validator(mode="after")
+    def _check_one_budget(self) -> Setting:
+        if self.passes is not None and self.keep is not None:
+            raise ValueError("give one of passes and keep: how large the budgets are")
+        return self
+
+
+class Suite(Strict):
+    """A file with ``[[setting]]``: what it says holds for every setting that does not say otherwise."""
+
+    name: str
+    about: str = ""
+    methods: list[str]
+    seeds: list[int]
+    keep: list[float] | None = None
+    scenarios: list[str] = ["clean"]
+    data: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    score: dict[str, Any] = {}
+    method: list[MethodSpec] = []
+    setting: list[Setting]
+
+
+def read_grid(path: Path) -> Grid:
+    """Read and check a file of one grid; ``$NAME`` in the source is replaced from the environment.
+
+    Raises:
+        ArgumentError: no such file, not TOML, an unknown or wrong key (named), an unknown method or scenario.
+    """
+    return grid_of(path, _parse_toml(path))
+
+
+def read_grids(path: Path) -> tuple[str, dict[str, Grid]]:
+    """Read and check a file of one or several grids.
+
+    Returns:
+        The file's name for its results, and a grid by the name of its setting; a file without ``[[setting]]`` has one
+        grid, named ``""``.
+
+    Raises:
+        ArgumentError: as `read_grid`; two settings of one name; a setting without budgets.
+    """
+    raw = _parse_toml(path)
+    if "setting" in raw:
+        return str(raw.get("name", path.stem)), read_suite(path)
+    grid = grid_of(path, raw)
+    return grid.name, {"": grid}
+
+
+def read_suite(path: Path) -> dict[str, Grid]:
+    """Read and check a file with ``[[setting]]``: a grid by the name of its setting.
+
+    With ``passes``, the reference of each budget is ``shorter_full``: all the data for that many epochs. ``keep`` of a
+    cell is then its budget over the largest one of the setting. With ``keep``, a setting is a grid like any other.
+
+    Raises:
+        ArgumentError: as `read_grids`.
+    """
+    try:
+        suite = Suite.model_validate(_parse_toml(path))
+    except ValidationError as error:
+        raise _validation_error(path, error) from None
+    grids: dict[str, Grid] = {}
+    for setting in suite.setting:
+        if setting.name in grids or not setting.name.replace("_", "").replace("-", "").isalnum():
+            why = "is there twice" if setting.name in grids else "names a folder: letters, digits, - and _"
+            raise ArgumentError(f"{path}: [[setting]] {setting.name!r} {why}")
+        grids[setting.name] = grid_of(path, _setting_as_grid(path, suite, setting))
+    return grids
+
+
+def _setting_as_grid(path: Path, suite: Suite, setting: Setting) -> dict[str, Any]:
+    """The setting as a file of one grid would say it."""
+    overridden = {spec.name for spec in setting.method}
+    train = {**suite.train, **setting.train}
+    keep = setting.keep or suite.keep
+    if setting.passes is not None:
+        longest = max(setting.passes)
+        train, keep = {**train, "epochs": longest}, [passes / longest for passes in setting.passes]
+    if keep is None:
+        raise ArgumentError(
+            f"{path}: [[setting]] {setting.name!r} has no budgets: give it passes, or it or the file keep"
+        )
+    specs = [*(spec for spec in suite.method if spec.name not in overridden), *setting.method]
+    return {
+        "name": f"{suite.name} {setting.name}",
+        "about": setting.about or suite.about,
+        "data": {**suite.data, **setting.data},
+        "train": train,
+        "score": {**suite.score, **setting.score},
+        "methods": setting.methods or suite.methods,
+        "method": [spec.model_dump() for spec in specs],
+        "keep": keep,
+        "seeds": setting.seeds or suite.seeds,
+        "scenarios": setting.scenarios or suite.scenarios,
+    }
+
+
+def _parse_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArgumentError(f"no such file: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"{path} is not TOML: {error}") from None
+
+
+def _validation_error(path: Path | str, error: ValidationError) -> ArgumentError:
+    """The findings of pydantic in one line that names file and keys."""
+    lines = "; ".join(
+        f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+    )
+    return ArgumentError(f"{path}: {lines}")
+
+
+def grid_of(path: Path | str, raw: dict[str, Any]) -> Grid:
+    """Validate and check a grid given as nested dicts; errors name ``path``.
+
+    Raises:
+        ArgumentError: as `read_grid`.
+    """
+    try:
+        grid = check_grid(Grid.model_validate(raw))
+    except ValidationError as error:
+        raise _validation_error(path, error) from None
+    except DatawinnowError as error:
+        raise ArgumentError(f"{path}: {error}") from None
+    source = grid.data.source
+    if source.startswith("$DATAWINNOW_DATA"):
+        source = source.replace("$DATAWINNOW_DATA", os.environ.get("DATAWINNOW_DATA", "../shared/data"), 1)
+    pretrained = grid.train.model if is_pretrained(grid.train.model) else None
+    data = {"source": os.path.expandvars(source), "tokenizer": grid.data.tokenizer or pretrained}
+    return grid.model_copy(update={"data": grid.data.model_copy(update=data)})
+
+
+def check_grid(grid: Grid) -> Grid:
+    """Check that every cell can run, as far as can be seen without the data.
+
+    Returns:
+        ``grid`` itself.
+
+    Raises:
+        ArgumentError: a name, an option or a number of epochs with which some cell would fail.
+        MissingArrayError: a method needs an array that a recording does not make.
+    """
+    recipe = grid.train.recipe()
+    for at in grid.train.at.values():
+        replace(recipe, **check_recipe(at))
+    for section, model in (("train", grid.train.model), ("score", grid.score.model)):
+        if model is not None and ":" not in model and model not in MODELS:
+            raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")
+    if grid.score.model_options and not grid.score.model:
+        raise ArgumentError("[score] model_options are those of [score] model, which is not given")
+    if grid.score.schedule_epochs is not None and grid.score.schedule_epochs < grid.recorded_epochs:
+        raise ArgumentError(
+            f"[score] schedule_epochs={grid.score.schedule_epochs} is the length of the schedule, at least "
+            f"the {grid.recorded_epochs} epochs recorded"
+        )
+    if grid.until is not None:
+        _check_until(grid, grid.until)
+    for scenario in grid.scenarios:
+        parse_scenario(scenario)
+    names = [spec.name for spec in grid.method]
+    for name in names:
+        if name in BASELINES or names.count(name) > 1:
+            why = "is the name of a baseline" if name in BASELINES else "is there twice"
+            raise ArgumentError(f"[[method]] {name!r} {why}; give it another name")
+    for name in dict.fromkeys([*grid.methods, *names]):
+        grid.recipe(name)
+        spec = grid.spec_of(name)
+        if set(spec.keep) - set(grid.keep):
+            raise ArgumentError(f"[[method]] {name!r} has a keep of {spec.keep} that the grid's {grid.keep} has not")
+        SparseLevels.from_options(spec.levels)
+        if grid.kind(name) in ("static", "policy") and spec.selection is None:
+            for keep in spec.keep or grid.keep:
+                _check_cell(grid, spec, keep)
+    return grid
+
+
+def _check_cell(grid: Grid, spec: MethodSpec, keep: float) -> None:
+    """Check that a method can run at ``keep``."""
+    name = spec.name
+    if keep == 1 and grid.kind(name) == "static":
+        raise ArgumentError(f"method {name!r} at keep 1 keeps everything: leave 1 out of keep")
+    try:
+        if grid.kind(name) == "policy":
+            small = spec.batch or spec.replay
+            if small is not None and small.model is not None and ":" not in small.model and small.model not in MODELS:
+                raise ArgumentError(f"no model is called {small.model!r}. There are: {', '.join(MODELS)}")
+            if spec.batch is None:
+                grid.policy(name, keep)
+            return
+        method, limit = grid.method_of(name)
+        epochs = min(grid.min_recorded_epochs, limit or grid.min_recorded_epochs)
+        method.dry_run(keep=keep, epochs=epochs)
+    except DatawinnowError as error:
+        early = ""
+        if grid.until is not None:
+            early = f" (by [score] until_stable it may end after {grid.min_recorded_epochs})"
+        raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}{early}") from None
+
+
+def _check_until(grid: Grid, until: Settled) -> None:
+    try:
+        until.check_epochs(grid.recorded_epochs)
+    except ArgumentError as error:
+        raise ArgumentError(f"[score] {error}") from None
+    for name in grid.methods:
+        epochs = grid.spec_of(name).epochs
+        if epochs is not None:
+            raise ArgumentError(
+                f"method {name!r} reads {epochs} epochs of the recording, and by [score] until_stable nobody knows how "
+                "many it has: leave one of the two out"
+            )
