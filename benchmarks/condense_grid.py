@@ -150,7 +150,7 @@ def row_of(
         )
         for name, how in own["judges"].items()
     }  # fmt: skip
-    about = {key: found.about.get(key) for key in ("passed", "memory", "device")}
+    about = {key: found.about.get(key) for key in ("images_seen", "memory", "device")}
     row: dict[str, Any] = {"method": method, "per_class": per_class, "seed": seed, **spent, **about, **own}
     row |= {name: list(each.accuracies) for name, each in judged.items()}
     row |= {"judging_seconds": sum(each.seconds for each in judged.values()), "commit": provenance.commit()}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from datawinnow.condense import Augmentation, Judging, Synthetic
 
-RUNS = Path("runs")
 RESERVED_OPTIONS = (
     *("per_class", "build", "generator", "iterations", "augment", "device", "mean", "std", "classes", "checkpoint"),
     *("on_iteration", "progress"),
@@ -44,7 +43,7 @@ class Condensed:
 
 
 def condense(
-    train: Any,
+    data: Any,
     *,
     test: Any = None,
     method: str | Callable[..., Synthetic] = "dm",
@@ -69,8 +68,8 @@ def condense(
     held-out data, compared with as many random real images; nothing is chosen by that.
 
     Args:
-        train: `Examples` of images in memory, as `datawinnow.load` returns them.
-        test: held-out `Examples`; without them nothing is judged.
+        data: `Examples` of images in memory, or DATA to load: ``"digits"``, a path, or ``"hf:owner/name"``.
+        test: held-out `Examples`; without them nothing is judged. DATA brings its own.
         method: dc, dsa, dm, cafe or idm.
         per_class: synthetic images of every class.
         iterations: outer iterations; by default the paper's (dc and dsa 1,000, cafe 2,000, dm and idm 20,000).
@@ -83,8 +82,9 @@ def condense(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         judging: networks and epochs that judge the result; by default `Judging()`.
         seed: seed of all draws.
-        load: how ``train`` was loaded, for the record.
-        run: run folder to write; by default a temporary one.
+        load: keyword arguments of `datawinnow.load` for DATA; of `Examples` a record of how they were loaded.
+        run: run folder to write; by default ``runs/<name>-<method>-<per_class>`` for DATA, and a temporary one for
+            `Examples`.
         report: write ``report.html`` into the run folder.
         progress: called as ``progress(stage, done, total)``.
         log: called with the network, the augmentation and an estimate of the cost.
@@ -102,12 +102,22 @@ def condense(
     from datawinnow.condense._augment import to_augmentation
     from datawinnow.condense._run_folder import SYNTHETIC_FILE, condense_into_folder, images_of
     from datawinnow.core.card import card_of, resolve
+    from datawinnow.data.load import load as load_data
 
     condenser = resolve(method, METHODS, kind="condenser")
     card, options, judging = card_of(condenser), dict(options or {}), judging or Judging()
     for name in options:
         if name in RESERVED_OPTIONS:
             raise ArgumentError(f"options has {name!r}, which is a parameter of its own or set by the run")
+    train = data
+    if isinstance(data, str | Path):
+        if test is not None:
+            raise ArgumentError(f"{data} brings its own test split: leave test= out, or pass both as objects")
+        train, test = load_data(data, progress=progress, **(load or {}))
+        for note in train.notes if log is not None else ():
+            log(f"data: {note}")  # type: ignore[misc]
+        if run is None:
+            run = Path("runs", f"{train.name}-{card.key}-{per_class}" + (f"-seed{seed}" if seed else ""))
     images_of(train)
     if report and run is None:
         raise ArgumentError("report=True needs a run folder: give run=")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
-from datawinnow.cli import datasets
 from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -155,20 +154,13 @@ def condense(
     import torch
 
     from datawinnow import api
-    from datawinnow.condense import METHODS
-    from datawinnow.core.card import resolve
 
     screen = Screen(quiet=quiet)
-    resolve(method, METHODS, kind="condenser")  # before the data are read
-    judge_options = judging.to_judging()
     if network.threads is not None:
         torch.set_num_threads(network.threads)
-    train, test = datasets.load(data, loading.given(), screen)
-    suffix = f"-{method.lower()}-{per_class}" + (f"-seed{seed}" if seed else "")
     with screen.stage() as stage:
         condensed = api.condense(
-            train,
-            test=test,
+            data,
             method=method,
             per_class=per_class,
             iterations=iterations,
@@ -177,10 +169,10 @@ def condense(
             model=network.model,
             model_options=pairs(network.model_option, "--model-option"),
             device=network.device,
-            judging=judge_options,
+            judging=judging.to_judging(),
             seed=seed,
             load=loading.given(),
-            run=datasets.default_run(train, run, suffix=suffix),
+            run=run,
             report=report,
             progress=stage,
             log=screen.note,

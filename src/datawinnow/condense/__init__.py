@@ -1,4 +1,7 @@
-"""Condensation: learn a few synthetic images of every class that replace the real ones in training."""
+"""Condensation: learn a few synthetic images of every class that replace the real ones in training.
+
+``datawinnow.condense(data, ...)`` is `datawinnow.api.condense`: the whole of ``datawinnow condense``, in a run folder.
+"""
 
 from datawinnow.condense._augment import SIAMESE, Augmentation
 from datawinnow.condense._evaluate import Evaluation, evaluate, pooled
@@ -10,6 +13,7 @@ from datawinnow.condense.dc import dc
 from datawinnow.condense.dm import dm
 from datawinnow.condense.dsa import dsa
 from datawinnow.condense.idm import idm
+from datawinnow.core.callable_module import make_callable
 from datawinnow.core.card import collect
 from datawinnow.core.synthetic import Synthetic
 
@@ -33,3 +37,5 @@ __all__ = [
     "pooled",
     "real_set",
 ]
+
+make_callable(__name__, "datawinnow.api:condense")
