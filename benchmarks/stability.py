@@ -18,8 +18,9 @@ import numpy as np
 from measuring import arguments, finish, say
 
 from datawinnow import scores
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json, write_json, written_whole
+from datawinnow.core.files import atomic_write
 from datawinnow.core.rng import forked
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.load import load
@@ -150,7 +151,7 @@ def curvature(network: Network, train: Any, folder: Path, epochs: int) -> np.nda
         model = fresh(network, train, 0)
         load_checkpoint(weights_file(folder, epochs), model, None)
         found = probe(model, train, arrays="curvature")["curvature"].numpy()
-        with written_whole(file) as part, part.open("wb") as out:
+        with atomic_write(file) as part, part.open("wb") as out:
             np.save(out, found)
     stored: np.ndarray = np.load(file, allow_pickle=False)
     return stored

@@ -24,8 +24,9 @@ from datawinnow.bench.cell import datasets_of, recording_done, recording_folder,
 from datawinnow.bench.grid import Cell, Grid
 from datawinnow.bench.grid_file import read_grid
 from datawinnow.core import provenance
+from datawinnow.core.artifacts import FORMAT_VERSION, check_format
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
+from datawinnow.core.files import write_bytes
 from datawinnow.core.interval import Interval, interval
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection

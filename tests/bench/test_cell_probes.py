@@ -10,7 +10,7 @@ from datawinnow.bench import cell as cell_module
 from datawinnow.bench.cell import datasets_of, recording_folder, run_cell
 from datawinnow.bench.planning import makes_recording, next_cells, writes_recording
 from datawinnow.bench.scenario import under_scenario
-from datawinnow.core.files import read_json
+from datawinnow.core.artifacts import read_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.methods import METHODS, Method
 from datawinnow.models import build

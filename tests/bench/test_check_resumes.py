@@ -11,8 +11,8 @@ import torch
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench.check import check
 from datawinnow.bench.results import read_rows
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import read_json, write_json
 from datawinnow.core.selection import Selection
 from datawinnow.report import results
 from datawinnow.runs.folder import RunFolder

@@ -10,8 +10,8 @@ import pytest
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid
 from datawinnow.bench.results import in_order, write_rows
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json, write_json
 
 from .conftest import write_data
 from .test_grid import METHODS

@@ -14,8 +14,8 @@ import pytest
 
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid, runner
 from datawinnow.bench.workers import Workers
+from datawinnow.core.artifacts import read_json
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json
 from tests.runs.killing import timeless
 
 from .conftest import InProcess

@@ -197,9 +197,9 @@ def test_what_is_no_state_of_this_version_is_refused() -> None:
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"\x08" + bytes(20))
-    with pytest.raises(RunError, match="missing is missing: the checkpoint was not written by"):
+    with pytest.raises(RunError, match=r"no such file: .*missing; the checkpoint was not written by"):
         load_state(tmp_path / "missing")
-    with pytest.raises(RunError, match="junk is not the state of a PolicySampler"):
+    with pytest.raises(RunError, match="junk is truncated or damaged"):
         load_state(tmp_path / "junk")
 
 

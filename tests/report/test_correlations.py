@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from datawinnow import report
-from datawinnow.core.tables import read_table, write_table
+from datawinnow.core.artifacts import read_table, write_table
 from datawinnow.report import run_plots
 from datawinnow.report.correlations import agreement, clustered, oriented, ranks, spearman, word
 from datawinnow.report.run_plots import NUMBERED, heat_map

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from datawinnow.core.artifacts import write_table
 from datawinnow.core.errors import RunError
-from datawinnow.core.tables import write_table
 from datawinnow.report import patches
 
 FACTS = {"dataset": {"fingerprint": "f"}}

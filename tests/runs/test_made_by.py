@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from datawinnow.bench.check import check
+from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import read_json, write_json
-from datawinnow.core.tables import write_table
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.record import begin_run, record_run
 from datawinnow.runs.score import score_run

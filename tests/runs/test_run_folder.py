@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json, write_json
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.core.tables import write_table
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run

@@ -154,7 +154,7 @@ def test_a_damaged_checkpoint_or_none_at_all_is_told(tmp_path):
     with pytest.raises(RunError, match="was written by a newer datawinnow"):
         fit(vector_net(), blobs(), epochs=2, checkpoint=checkpoint, **PLAIN)
     safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint)
-    with pytest.raises(RunError, match="has no format version"):
+    with pytest.raises(RunError, match="does not hold a checkpoint: it was not written by datawinnow"):
         load_checkpoint(checkpoint, vector_net(), None)
 
 

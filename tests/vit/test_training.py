@@ -16,9 +16,9 @@ from datawinnow import vit
 from datawinnow.bench import cells_of, read_grid
 from datawinnow.bench.cell import run_cell
 from datawinnow.cli import app
+from datawinnow.core.artifacts import read_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked
-from datawinnow.core.tables import read_table
 from datawinnow.models import build
 from datawinnow.runs.kept_patches import describe_sparsity
 from datawinnow.runs.train import train_run

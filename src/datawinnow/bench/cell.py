@@ -18,10 +18,10 @@ from datawinnow.bench.policy_runs import PolicyTraining, policy_training
 from datawinnow.bench.results import ResultRow, result_row
 from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.arrays import RECORDED, chain_arrays, is_recorded
+from datawinnow.core.artifacts import read_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import NO_COST, Cost
 from datawinnow.core.errors import RunError, TrainingError
-from datawinnow.core.files import read_json
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection

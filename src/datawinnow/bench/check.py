@@ -16,10 +16,10 @@ from datawinnow.bench.grid import Cell, Grid, cells_of
 from datawinnow.bench.results import ROWS_FILE, ResultRow, read_rows, row_key
 from datawinnow.bench.runner import run_grid
 from datawinnow.core import check as arguments
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import read_json, write_json
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from datawinnow.bench.grid import Cell, Grid, InBatchSpec, ReplaySpec
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.cost import NO_COST, Cost
-from datawinnow.core.files import read_json, write_json
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
 from datawinnow.dynamic import InBatch, Replay, SelectionHistory, recorded

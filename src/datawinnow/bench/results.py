@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from datawinnow.bench.grid import Cell, Data, Grid, MethodSpec, Scoring, cells_of, equal_epochs
+from datawinnow.core.artifacts import FORMAT_VERSION, check_format, read_json, write_json
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, finite_or_none, read_json, write_bytes, write_json
+from datawinnow.core.files import finite_or_none, write_bytes
 from datawinnow.core.provenance import commit, now, versions
 from datawinnow.train import Recipe
 

@@ -26,8 +26,9 @@ from datawinnow.condense._pixels import LearnedPixels
 from datawinnow.condense._real_images import RealImages
 from datawinnow.condense._training import check_network, resolve_device
 from datawinnow.core import check, provenance
+from datawinnow.core.artifacts import FORMAT_VERSION, check_format
 from datawinnow.core.errors import ArgumentError, RunError, TrainingError
-from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
+from datawinnow.core.files import write_bytes
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic, check_factor, combine_tiles
 

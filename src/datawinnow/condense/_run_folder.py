@@ -16,9 +16,9 @@ from datawinnow.condense._evaluate import evaluate
 from datawinnow.condense._projection import feature_projection
 from datawinnow.condense._real_sets import real_set
 from datawinnow.core import check, provenance
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import read_json, write_json
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from datawinnow.core import cost as costs
+from datawinnow.core.artifacts import FORMAT_VERSION, check_format
 from datawinnow.core.errors import ArgumentError, DatawinnowError, RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
+from datawinnow.core.files import write_bytes
 
 FILE_NAME = "selection_history.safetensors"
 """Its name in a run folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
+from datawinnow.core.artifacts import read_tensors, write_tensors
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.files import write_bytes
 
-METADATA_KEY = "datawinnow"
+KIND = "synthetic set"
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,42 +177,30 @@ class Synthetic:
         Raises:
             RunError: the disk is full.
         """
-        from safetensors.torch import save
-
         metadata = {
-            "format": FORMAT_VERSION,
-            "kind": "synthetic",
             "factor": self.factor,
             "mean": list(self.mean),
             "std": list(self.std),
             "classes": list(self.classes),
             "about": dict(self.about),
         }
-        tensors = {"images": self.images.contiguous(), "labels": self.labels.contiguous()}
-        write_bytes(Path(path), save(tensors, metadata={METADATA_KEY: json.dumps(metadata)}))
+        write_tensors(Path(path), {"images": self.images, "labels": self.labels}, metadata, kind=KIND)
         return Path(path)
 
     @classmethod
     def load(cls, path: Path | str) -> Synthetic:
-        """Read a file of `save`; nothing is unpickled.
+        """Read a set that `save` wrote; nothing is unpickled.
 
         Raises:
-            RunError: no such file, truncated, newer, or not a synthetic set.
+            RunError: no such file, truncated, of a newer version, or not a synthetic set.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = Path(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise RunError(f"no such file: {path}; make it with: datawinnow condense DATA --method dm") from None
-        except (SafetensorError, json.JSONDecodeError, OSError) as error:
-            raise RunError(f"{path} is truncated or damaged ({error}); make it again") from None
-        check_format(metadata.get("format"), path)
-        if metadata.get("kind") != "synthetic" or set(tensors) != {"images", "labels"}:
-            raise RunError(f"{path} does not hold a synthetic set: give the file that Synthetic.save wrote")
+        tensors, metadata = read_tensors(
+            Path(path),
+            kind=KIND,
+            required=("images", "labels"),
+            missing="make it with: datawinnow condense DATA --method dm",
+            remedy="make it again, or give a file that Synthetic.save wrote",
+        )
         return cls(
             tensors["images"],
             tensors["labels"],

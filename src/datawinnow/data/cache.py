@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import written_whole
+from datawinnow.core.files import atomic_write
 from datawinnow.data.images import Decoded
 
 try:
@@ -103,7 +103,7 @@ def write(key: tuple[str, str], decoded: Decoded) -> bool:
     if path is None or decoded.x is None or not room_for(path, 2 * decoded.x.nbytes):
         return False
     try:
-        with written_whole(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             np.savez(file, x=decoded.x, broken=decoded.broken, resized=np.int64(decoded.resized))
     except (OSError, RunError):
         return False

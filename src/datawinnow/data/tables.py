@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datawinnow.core.errors import DataError
-from datawinnow.core.files import written_whole
+from datawinnow.core.files import atomic_write
 from datawinnow.data import cache
 from datawinnow.data.columns import open_arrow, reading, row_in_words
 from datawinnow.data.images import Encoded, Index, Raw
@@ -163,7 +163,7 @@ class ParquetImages(TableImages):
         kind = pa.large_binary()
         schema = pa.schema([(self.column, kind)])
         whole = ParquetImages(self.paths, self.column, self.sizes)
-        with written_whole(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        with atomic_write(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for block in whole.blocks():
                 cells = [raw.read_bytes() if isinstance(raw, Path) else raw for raw in block]
                 writer.write_batch(pa.record_batch([pa.array(cells, kind)], schema=schema))

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json, write_json
 
 PADDING, UNKNOWN = 0, 1
 """Ids that are no token of the vocabulary: what fills a row up, and every word that is not in it."""

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json, write_json
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.core.tables import write_table
 from datawinnow.instruct.choose import Clustered
 from datawinnow.instruct.leave_one_out import LeftOut
 from datawinnow.instruct.pairs import Pairs

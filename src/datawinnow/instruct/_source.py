@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datawinnow.core.errors import DataError
-from datawinnow.core.files import disk_error, write_bytes, written_whole
+from datawinnow.core.files import atomic_write, disk_error, write_bytes
 
 ROWS = 1024
 """Rows of a table read at a time."""
@@ -113,7 +113,7 @@ class JsonLines:
     def write(self, places: np.ndarray, out: Path) -> None:
         """The same bytes, line by line."""
         wanted = set(places.tolist())
-        with written_whole(out) as part, part.open("wb") as file:
+        with atomic_write(out) as part, part.open("wb") as file:
             for place, line in self._lines():
                 if place in wanted:
                     file.write(line if line.endswith(b"\n") else line + b"\n")
@@ -185,7 +185,7 @@ class Tables:
             first += batch.num_rows
         table = pa.concat_tables(held)
         if self.suffix:
-            with written_whole(out) as part:
+            with atomic_write(out) as part:
                 pq.write_table(table, part)
             return
         with _new_folder(out) as folder:

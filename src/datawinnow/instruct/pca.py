@@ -14,9 +14,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.artifacts import FORMAT_VERSION, check_format
 from datawinnow.core.epochs import blocks
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, write_bytes
+from datawinnow.core.files import write_bytes
 
 
 @dataclass(frozen=True, eq=False)

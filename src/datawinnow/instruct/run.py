@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from datawinnow.core import provenance
+from datawinnow.core.artifacts import write_json
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.files import write_json
 from datawinnow.core.interval import Interval
 from datawinnow.core.progress import Progress
 from datawinnow.core.reason import REASON_SENTENCES, Reason

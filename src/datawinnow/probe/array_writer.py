@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import need_space, remove_parts, written_whole
+from datawinnow.core.files import atomic_write, remove_partial_files, require_space
 
 
 class ArrayWriter:
@@ -77,8 +77,8 @@ class ArrayWriter:
             self._resident[name] = torch.empty(shape, dtype=rows.dtype)
             return
         file = self._folder() / f"{name}.npy"
-        need_space(file.parent, size)
-        remove_parts(file)
+        require_space(file.parent, size)
+        remove_partial_files(file)
         dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
         self._files[name] = (file, self._stack.enter_context(_npy_file(file, shape, dtype)))
 
@@ -93,7 +93,7 @@ class ArrayWriter:
 @contextmanager
 def _npy_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[BinaryIO]:
     """A .npy file open for its rows. Not a memory map: writing to one on a full disk kills the process (SIGBUS)."""
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
         yield file
 

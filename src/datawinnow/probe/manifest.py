@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import MissingArrayError, RunError
-from datawinnow.core.files import read_json, write_json
 from datawinnow.probe.array_writer import load_npy
 
 MANIFEST_FILE = "probe.json"

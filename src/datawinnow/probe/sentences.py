@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from datawinnow.core import check
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import written_whole
+from datawinnow.core.files import atomic_write
 from datawinnow.core.progress import Progress
 from datawinnow.data import cache
 from datawinnow.data.fingerprint import fingerprint_of
@@ -133,7 +133,7 @@ def _cached_embeddings(
             path.unlink(missing_ok=True)  # damaged: computed again below
     rows, cost = sentence_embeddings(texts, model, progress=progress)
     if path is not None and cost.seconds > cache.WORTH_SECONDS and cache.room_for(path, 2 * rows.nbytes):
-        with suppress(OSError, RunError), written_whole(path) as partial, partial.open("wb") as file:
+        with suppress(OSError, RunError), atomic_write(path) as partial, partial.open("wb") as file:
             np.savez(file, rows=rows.numpy(), cost=np.array([cost.seconds, cost.forward, cost.flops]))
         cache.drop_older(path)
     return rows, cost

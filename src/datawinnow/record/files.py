@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.arrays import TABLE
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.errors import MissingArrayError, RunError
-from datawinnow.core.files import need_space, read_json, remove_parts, write_json, written_whole
+from datawinnow.core.files import atomic_write, remove_partial_files, require_space
 
 LABELS_KEY = "_labels"
 """Entry of an epoch's file: (n,) int64 labels as trained on, -1 for examples not seen yet."""
@@ -113,7 +114,7 @@ def write_epoch(folder: Path, epoch: int, rows: Mapping[str, np.ndarray], labels
     Raises:
         RunError: the disk is full.
     """
-    with written_whole(epoch_file(folder, epoch)) as partial, partial.open("wb") as file:
+    with atomic_write(epoch_file(folder, epoch)) as partial, partial.open("wb") as file:
         np.savez(file, **rows, **{LABELS_KEY: labels})  # type: ignore[arg-type]
 
 
@@ -170,7 +171,7 @@ def remove_epochs(folder: Path, epochs: int) -> None:
 def remove_leftovers(folder: Path, columns: tuple[str, ...]) -> None:
     """Remove partial files of writes that were killed."""
     for name in (METADATA_FILE, "epoch-*", "softmax-*", *(f"{name}.npy" for name in columns)):
-        remove_parts(folder / name)
+        remove_partial_files(folder / name)
 
 
 def read_softmax(folder: Path, epoch: int) -> Tensor:
@@ -196,8 +197,8 @@ def write_column(folder: Path, name: str, row: Callable[[int], np.ndarray], epoc
         RunError: the disk is full.
     """
     kind = dtype_of(name)
-    need_space(folder, len(epochs) * n * kind.itemsize)
-    with written_whole(folder / f"{name}.npy") as partial, partial.open("wb") as file:
+    require_space(folder, len(epochs) * n * kind.itemsize)
+    with atomic_write(folder / f"{name}.npy") as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(
             file, {"descr": kind.str, "fortran_order": False, "shape": (len(epochs), n)}
         )

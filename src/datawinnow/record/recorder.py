@@ -12,7 +12,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.core.files import need_space, written_whole
+from datawinnow.core.files import atomic_write, require_space
 from datawinnow.record import files
 from datawinnow.record.open_epoch import OpenEpoch
 from datawinnow.record.signals import check_batch, ids_out_of_range
@@ -139,7 +139,7 @@ class Recorder:
             # written before the epoch's file: a kill between the two repeats the epoch
             if epoch.softmax is not None:
                 with (
-                    written_whole(files.softmax_file(self.path, epoch.number)) as temporary,
+                    atomic_write(files.softmax_file(self.path, epoch.number)) as temporary,
                     temporary.open("wb") as file,
                 ):
                     np.save(file, epoch.softmax.cpu().numpy(), allow_pickle=False)
@@ -301,7 +301,7 @@ class Recorder:
             files.remove_epochs(path, self.epochs)  # left over by a kill
             return
         # space for the remaining epochs, and for all of them again when the columns are written beside them
-        need_space(path, 4 * self.n * len(self.columns) * (2 * self.epochs - len(self._closed)))
+        require_space(path, 4 * self.n * len(self.columns) * (2 * self.epochs - len(self._closed)))
 
     def _write_metadata(self, path: Path, planned: int | None = None) -> None:
         metadata = {"n": self.n, "epochs": self.epochs, "columns": list(self.columns)}

@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from datawinnow.core.artifacts import read_json
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json
 from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, styled, to_svg
 
 CURVE_FILE, RUN_FILE, PROJECTION_FILE = "curve.json", "run.json", "projection.json"

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json
-from datawinnow.core.tables import read_table
 from datawinnow.report import words
 from datawinnow.report.instruct_plots import gaps, left_out
 from datawinnow.report.run_plots import histogram

@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from datawinnow.core.artifacts import read_table
 from datawinnow.core.errors import RunError
-from datawinnow.core.tables import read_table
 
 SIDE, GAP, HEAD = 96, 6, 14
 """Units of an image's longer side, of the gap between two images, and of the headings above them."""

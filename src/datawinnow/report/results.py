@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datawinnow.core import files
+from datawinnow.core.artifacts import check_format
 from datawinnow.core.errors import RunError
 
 ROWS = "rows.jsonl"
@@ -134,7 +134,7 @@ def _row(line: str, where: str, *, last: bool) -> Row:
 
 
 def _check(row: Row, where: str) -> None:
-    files.check_format(row.get("format"), Path(where))
+    check_format(row.get("format"), Path(where))
     for key, (good, what) in NEEDED.items():
         if key not in row:
             raise RunError(f"{where}: the row has no {key!r}; it was not written by datawinnow bench, or is damaged")

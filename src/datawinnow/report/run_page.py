@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json
-from datawinnow.core.tables import read_table
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
 from datawinnow.report.correlations import agreement

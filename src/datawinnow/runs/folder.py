@@ -14,11 +14,10 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED, LazyArrays, first_epochs
+from datawinnow.core.artifacts import read_json, read_table, write_json, write_table
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import read_json, write_json
 from datawinnow.core.provenance import commit, now, versions
-from datawinnow.core.tables import read_table, write_table
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.record import read_column
 from datawinnow.runs.selection_file import read_selection, write_selection

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Subset
 
+from datawinnow.core.artifacts import write_table
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.core.tables import write_table
 from datawinnow.data.batches import batches_of
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.runs.evidence import groups, moments

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import Subset
 
+from datawinnow.core.artifacts import write_table
 from datawinnow.core.rng import stream
-from datawinnow.core.tables import write_table
 from datawinnow.data.batches import batches_of
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.runs.folder import RunFolder

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.arrays import LazyArrays
+from datawinnow.core.artifacts import read_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.core.files import read_json
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.examples import stratified

@@ -12,10 +12,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from datawinnow.core.artifacts import read_table, write_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.core.tables import read_table, write_table
 
 MAKE = "datawinnow select RUN --keep 0.3"
 

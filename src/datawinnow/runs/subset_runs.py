@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core import check
+from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.core.files import read_json, write_json, written_whole
+from datawinnow.core.files import atomic_write
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import derive, forked, stream
 from datawinnow.core.selection import Selection
@@ -121,7 +122,7 @@ def _one(
     found = probe(model.to(fabric_for(how["recipe"].device).device), info.data, arrays=("probs",), seed=seed)
     right = found["probs"].argmax(1) == info.labels
     cost = history.cost + found.cost
-    with written_whole(file) as part, part.open("wb") as handle:
+    with atomic_write(file) as part, part.open("wb") as handle:
         spent = np.array([cost.seconds, cost.forward, cost.backward, cost.flops])
         np.savez(handle, mask=mask.numpy(), correct=right.numpy(), cost=spent)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from datawinnow.core.artifacts import read_tensor_metadata, read_tensors, write_tensors
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import FORMAT_VERSION, check_format, remove_parts, write_bytes
+from datawinnow.core.files import remove_partial_files
+
+KIND = "checkpoint"
 
 
 def save_checkpoint(
@@ -34,16 +34,14 @@ def save_checkpoint(
     Raises:
         RunError: the disk is full.
     """
-    tensors = {f"model.{k}": v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     scalars: dict[str, Any] = {}
     if optimizer is not None:
         moments, scalars = optimizer_state(optimizer)
         tensors |= moments
-    tensors |= {f"policy.{k}": v.contiguous().clone() for k, v in (selector_state or {}).items()}
-    text = json.dumps({"format": FORMAT_VERSION, "scalars": scalars, **metadata})
-    remove_parts(path)  # leftovers of a write that was killed
-    # serialised in memory first: safetensors' file writer reports a full disk as a format error
-    write_bytes(path, save(tensors, metadata={"datawinnow": text}))
+    tensors |= {f"policy.{k}": v for k, v in (selector_state or {}).items()}
+    remove_partial_files(path)  # leftovers of a write that was killed
+    write_tensors(path, tensors, {"scalars": scalars, **metadata}, kind=KIND)
 
 
 def load_checkpoint(
@@ -57,7 +55,7 @@ def load_checkpoint(
     Raises:
         RunError: the file is truncated, of a newer version, or of another network.
     """
-    metadata, tensors = _read_checkpoint(path, weights=True)
+    tensors, metadata = read_tensors(path, kind=KIND)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     current = model.state_dict()
     if set(weights) != set(current) or any(weights[k].shape != current[k].shape for k in current):
@@ -74,28 +72,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is truncated, or of a newer version.
     """
-    return _read_checkpoint(path, weights=False)[0]
-
-
-def _read_checkpoint(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise RunError(f"{path} is truncated or damaged ({error}); remove it and run its stage again") from None
-    check_format(metadata.get("format"), path)
-    return metadata, tensors
+    return read_tensor_metadata(path, kind=KIND)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State of an optimizer: tensors as ``optimizer.<parameter>.<name>``, and the values that are no tensors."""
+    """Tensors of an optimizer's state, not copied, as ``optimizer.<parameter>.<name>``, and its other values."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for i, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{i}.{key}"] = value.detach().cpu().contiguous().clone()
+                tensors[f"optimizer.{i}.{key}"] = value
             elif value is not None:
                 scalars[f"{i}.{key}"] = value
     return tensors, scalars

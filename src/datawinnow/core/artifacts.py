@@ -1,0 +1,291 @@
+"""Artefacts: the JSON, safetensors and Parquet files of run folders, with a format version and strict readers.
+
+Every artefact is written atomically (`datawinnow.core.files`), says which version of the format it has, and often
+which ``kind`` it is. Nothing is unpickled. Whatever is checked of every artefact is checked in `check_header`.
+
+pyarrow and safetensors are imported when a file is read or written. The report reads without torch, which this module
+therefore does not name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from datawinnow.core.errors import RunError
+from datawinnow.core.files import atomic_write, write_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+FORMAT_VERSION = 1
+"""Version of every file layout that datawinnow writes; a file with a higher one is refused."""
+HEADER_KEY = "datawinnow"
+"""Key under which safetensors and Parquet files keep their metadata, as JSON."""
+REMEDY = "remove it and run its stage again"
+
+
+def check_header(
+    header: object,
+    path: Path,
+    *,
+    kind: str | None = None,
+    required: Collection[str] = (),
+    remedy: str = REMEDY,
+) -> dict[str, Any]:
+    """The metadata of an artefact, if they are valid: the one place where artefacts are validated.
+
+    Args:
+        header: what the file holds as its metadata.
+        path: the file, for errors.
+        kind: the value that ``kind`` must have; not checked by default.
+        required: keys that must be present.
+        remedy: what to do about a file that is not valid, for errors.
+
+    Raises:
+        RunError: not a JSON object, no format version, a newer one, another kind, or a key is missing.
+    """
+    if not isinstance(header, dict):
+        raise RunError(f"{path} is not what datawinnow writes (a JSON object); {remedy}")
+    check_format(header.get("format"), path)
+    if kind is not None and header.get("kind") != kind:
+        raise RunError(f"{path} does not hold a {kind}, but {header.get('kind') or 'something else'}; {remedy}")
+    missing = sorted(set(required) - set(header))
+    if missing:
+        raise RunError(f"{path} is damaged (it lacks {', '.join(missing)}); {remedy}")
+    return header
+
+
+def check_format(version: object, path: Path) -> None:
+    """Refuse a file without a format version, or with a newer one.
+
+    Raises:
+        RunError: naming the file and its version.
+    """
+    if not isinstance(version, int) or version < 1:
+        raise RunError(f"{path} has no format version: it was not written by datawinnow, or is damaged")
+    if version > FORMAT_VERSION:
+        raise RunError(
+            f"{path} was written by a newer datawinnow (format {version}, this one reads up to {FORMAT_VERSION}); "
+            "upgrade with: pip install -U datawinnow"
+        )
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with the format version in it.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    text = json.dumps({"format": FORMAT_VERSION, **value}, indent=1, allow_nan=False, default=str)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def read_json(
+    path: Path, *, kind: str | None = None, required: Collection[str] = (), remedy: str = REMEDY
+) -> dict[str, Any]:
+    """Read a JSON object written by `write_json`.
+
+    Args:
+        path: the file.
+        kind: the value that ``kind`` must have; not checked by default.
+        required: keys that must be present.
+        remedy: what to do about a file that cannot be read, for errors.
+
+    Raises:
+        RunError: no such file, truncated, of a newer version, of another kind, or a key is missing.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"no such file: {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RunError(f"{path} is truncated or not JSON ({error}); {remedy}") from None
+    return check_header(value, path, kind=kind, required=required, remedy=remedy)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any], *, kind: str) -> None:
+    """Write tensors, or numpy arrays, and JSON metadata as one safetensors file, atomically.
+
+    Args:
+        path: the file; replaced once the new one is complete.
+        tensors: by name, on any device; all of them tensors, or all of them arrays.
+        metadata: anything that JSON holds, without ``format`` and ``kind``.
+        kind: of artefact, which `read_tensors` checks.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    import numpy as np
+    import safetensors.numpy
+
+    header = {HEADER_KEY: json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    # serialised in memory first: the file writer of safetensors reports a full disk as an error of its format
+    if all(isinstance(array, np.ndarray) for array in tensors.values()):
+        arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        write_bytes(path, safetensors.numpy.save(arrays, metadata=header))
+        return
+    import safetensors.torch
+
+    # cloned, since safetensors refuses tensors that share memory
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_bytes(path, safetensors.torch.save(copies, metadata=header))
+
+
+def read_tensors(
+    path: Path, *, kind: str, required: Collection[str] = (), missing: str = "", remedy: str = REMEDY
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors (`torch.Tensor`, on the CPU) and metadata of a file that `write_tensors` wrote.
+
+    Args:
+        path: the file.
+        kind: that it must be of.
+        required: names of tensors that it must hold.
+        missing: how the file is made, for the error if there is none.
+        remedy: what to do about a file that cannot be read, for errors.
+
+    Raises:
+        RunError: no such file, truncated or damaged, of a newer version, of another kind, or a tensor is missing.
+    """
+    tensors, metadata = _read_safetensors(path, "pt", kind=kind, required=required, missing=missing, remedy=remedy)
+    return {name: tensor.clone() for name, tensor in tensors.items()}, metadata  # else they are views of the file
+
+
+def read_arrays(
+    path: Path, *, kind: str, required: Collection[str] = (), missing: str = "", remedy: str = REMEDY
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """`read_tensors` as numpy arrays, without importing torch."""
+    return _read_safetensors(path, "np", kind=kind, required=required, missing=missing, remedy=remedy)
+
+
+def read_tensor_metadata(path: Path, *, kind: str, missing: str = "", remedy: str = REMEDY) -> dict[str, Any]:
+    """The metadata of a file that `write_tensors` wrote; its tensors are not read.
+
+    Raises:
+        RunError: as of `read_tensors`.
+    """
+    return _read_safetensors(path, None, kind=kind, required=(), missing=missing, remedy=remedy)[1]
+
+
+def _read_safetensors(
+    path: Path,
+    framework: Literal["np", "pt"] | None,
+    *,
+    kind: str,
+    required: Collection[str],
+    missing: str,
+    remedy: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise RunError(f"no such file: {path}{f'; {missing}' if missing else ''}")
+    try:
+        with safe_open(path, framework=framework or "np") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if framework else {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from None
+    if header is None:
+        raise RunError(f"{path} does not hold a {kind}: it was not written by datawinnow; {remedy}")
+    metadata = check_header(header, path, kind=kind, remedy=remedy)
+    if framework and not set(required) <= set(tensors):
+        lacks = ", ".join(sorted(set(required) - set(tensors)))
+        raise RunError(f"{path} is damaged (it lacks the tensors {lacks}); {remedy}")
+    return tensors, metadata
+
+
+def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
+    """Write a Parquet file atomically, with ``metadata`` and the format version in its schema.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    import pyarrow.parquet as pq
+
+    text = json.dumps({"format": FORMAT_VERSION, **metadata})
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), HEADER_KEY.encode(): text.encode()})
+    with atomic_write(path) as part:
+        pq.write_table(table, part, compression="zstd")
+
+
+def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Table and metadata of a file that `write_table` wrote.
+
+    Args:
+        path: the file.
+        command: that makes the file, for errors.
+
+    Raises:
+        RunError: no such file, truncated or damaged, not written by datawinnow, or of a newer version.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        raise RunError(f"no such file: {path}; make it with: {command}")
+    try:
+        with pq.ParquetFile(path) as file:  # not read_table: it would read columns into a path such as "keep=0.3/"
+            table = file.read()
+        header = json.loads((table.schema.metadata or {}).get(HEADER_KEY.encode(), b"{}"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RunError(
+            f"{path} is truncated or damaged ({str(error).strip()}); remove it and make it again with: {command}"
+        ) from None
+    return table, check_header(header, path, remedy=f"make it again with: {command}")
+
+
+def require_same(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    where: Path | str,
+    *,
+    ignore: Collection[str] = (),
+    texts: Mapping[str, tuple[str, str]] | None = None,
+    remedy: str = "use another --run folder, or the options it was started with",
+) -> None:
+    """Refuse to continue with other settings than an artefact was made with.
+
+    Both are compared as JSON holds them (a tuple is a list), mappings in them key by key; a key that is absent equals
+    None.
+
+    Args:
+        before: settings that the artefact was made with.
+        now: settings of this call.
+        where: the artefact, for the error.
+        ignore: keys that may differ, at any depth.
+        texts: how the values of a key are shown in the error, before and now; their repr by default.
+        remedy: what to do, for the error.
+
+    Raises:
+        RunError: naming the first option that differs, in the order of ``now``, with both values.
+    """
+    difference = _first_difference(_as_json(before), _as_json(now), frozenset(ignore))
+    if difference is None:
+        return
+    key, old, new = difference
+    old_text, new_text = (texts or {}).get(key, (repr(old), repr(new)))
+    raise RunError(f"{where} was started with {key}={old_text}, now it is {new_text}: {remedy}")
+
+
+def _as_json(value: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _first_difference(
+    before: Mapping[str, Any], now: Mapping[str, Any], ignore: frozenset[str]
+) -> tuple[str, Any, Any] | None:
+    for key in [*now, *(key for key in before if key not in now)]:
+        old, new = before.get(key), now.get(key)
+        if key in ignore or old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = _first_difference(old, new, ignore)
+            if inner is not None:
+                return inner
+        else:
+            return key, old, new
+    return None
