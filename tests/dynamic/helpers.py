@@ -1,5 +1,7 @@
 """Policies to run the common tests over, and a training run without a network."""
 
+import typing
+
 import torch
 
 from datawinnow import dynamic
@@ -33,19 +35,33 @@ def logged(n, epochs=EPOCHS, fraction=KEEP, weighted=True, **about):
 MADE = {"selection": static, "history": logged}
 REQUIRED = {"keep": KEEP, "epochs": EPOCHS}
 OPTIONS = {
-    "epsilon_greedy": [{}, {"epsilon": 0.5, "period": 1}, {"first": "random", "period": 3}, {"epsilon": 0.0}],
+    "epsilon_greedy": [{"epsilon": 0.5, "period": 1}, {"first": "random", "period": 3}, {"epsilon": 0.0}],
     "example_swap": [{"period": 2}, {"period": 1, "swap": 0.2, "keep": 0.5}],
-    "info_batch": [{}, {"form": "percentile"}, {"drop": 0.3, "delta": 1.0}],
-    "loss_power": [{}, {"weighted": True}, {"a": 2.0, "first": "random"}, {"a": 0.0, "alpha": 0.3}],
-    "order_dp": [{}, {"pool": 1.0}, {"first": "all"}],
-    "random_pruning": [{}],
-    "repeated_subset": [{}, {"replacement": True}],
-    "replay": [{}, {"after": "cycle"}],
-    "seta": [{}, {"groups": 3, "drop": 0.2}, {"groups": 4, "rounding": "ceil", "delta": 0.0}],
-    "static_subset": [{}],
-    "ucb": [{}, {"period": 1}, {"first": "random", "period": 3}, {"c": 0.0, "alpha": 1.0}],
+    "info_batch": [{"drop": 0.3, "delta": 1.0}],
+    "loss_power": [{"a": 2.0, "first": "random"}, {"a": 0.0, "alpha": 0.3}],
+    "order_dp": [{"pool": 1.0}],
+    "seta": [{"groups": 3, "drop": 0.2}, {"groups": 4, "rounding": "ceil", "delta": 0.0}],
+    "ucb": [{"period": 1}, {"first": "random", "period": 3}, {"c": 0.0, "alpha": 1.0}],
 }
-"""Option sets beside what each policy takes."""
+"""Samples of options. Defaults, and each other value of an option that is a bool or a Literal, are tested without."""
+
+
+def policy_cases(methods=dynamic.POLICIES):
+    """(method, options) of policies: defaults, the values that follow from the types, and the samples above."""
+    options = {key: [*other_values(method), *OPTIONS.get(key, [])] for key, method in methods.items()}
+    return cases(methods, options)
+
+
+def other_values(method):
+    """Options of a policy, each with one value that is not its default: of those that are a bool or a Literal."""
+    hints, out = typing.get_type_hints(method), []
+    for name, default in method.card.options.items():
+        values = [not default] if hints[name] is bool else typing.get_args(hints[name])
+        if hints[name] is bool or typing.get_origin(hints[name]) is typing.Literal:
+            out += [{name: value} for value in values if value != default]
+    return out
+
+
 WRAPPERS = {
     "warm_up": lambda policy: dynamic.warm_up(policy, 2),
     "annealed": lambda policy: dynamic.annealed(policy, EPOCHS, share=0.6),
@@ -70,7 +86,7 @@ def every_policy(wrapped=True):
     import pytest
 
     out = []
-    for case in cases(dynamic.POLICIES, OPTIONS):
+    for case in policy_cases():
         method, options = case.values
         out.append(pytest.param(lambda n, m=method, o=options: made(m, o, n), id=case.id))
     if not wrapped:

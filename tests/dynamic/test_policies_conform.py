@@ -10,12 +10,22 @@ from datawinnow import dynamic
 from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.core.reason import Reason
-from tests.conformance.cases import cases
-from tests.dynamic.helpers import EPOCHS, KEEP, OPTIONS, bound, copied, every_policy, hardness, ids, run, same, signals
+from tests.dynamic.helpers import (
+    bound,
+    copied,
+    every_policy,
+    hardness,
+    ids,
+    other_values,
+    policy_cases,
+    run,
+    same,
+    signals,
+)
 
 every = pytest.mark.parametrize("make", every_policy())
 plain = pytest.mark.parametrize("make", every_policy(wrapped=False))
-EXACT = ("random_pruning", "repeated_subset", "epsilon_greedy", "ucb", "order_dp", "loss_power")
+EXACT = {key: method for key, method in dynamic.POLICIES.items() if "keep" in method.card.takes}
 
 
 def names_its_ids(policy):
@@ -152,7 +162,7 @@ def test_permuting_the_examples_permutes_the_chances(make):
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    cases({k: m for k, m in dynamic.POLICIES.items() if k in EXACT}, {k: OPTIONS[k] for k in EXACT}),
+    policy_cases(EXACT),
 )
 @pytest.mark.parametrize(("n", "keep"), [(1, 0.4), (7, 1e-6), (7, 0.5), (40, 0.73), (41, 0.5)])
 def test_budgets_are_exact(method, options, n, keep):
@@ -248,7 +258,7 @@ def test_epochs_and_sizes_are_checked(make):
         policy.init(0)
 
 
-def test_a_policy_without_a_case_fails_at_collection():
-    with pytest.raises(LookupError, match=r"without a conformance case: \['ucb'\]"):
-        cases(dynamic.POLICIES, {k: v for k, v in OPTIONS.items() if k != "ucb"})
-    assert KEEP < 1 < EPOCHS
+def test_values_of_options_follow_from_their_types():
+    assert other_values(dynamic.LossPower) == [{"weighted": True}, {"first": "random"}]
+    assert other_values(dynamic.InfoBatch) == [{"form": "percentile"}]
+    assert other_values(dynamic.ExampleSwap) == []
