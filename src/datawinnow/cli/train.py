@@ -25,14 +25,14 @@ Select = Annotated[
         show_default=False,
     ),
 ]
-Policy = Annotated[
+PolicyName = Annotated[
     str | None,
     typer.Option(
         "--policy",
         metavar="NAME",
-        help="Choose again while training: auto (what beat all the data for fewer epochs nearest to this size and "
-        "budget, else all the data, and why), replay (what --record-plan wrote), random, epsilon_greedy, ucb, rs2, "
-        "info_batch, seta, order_dp, loss_power or example_swap. Default: none; every epoch trains on all.",
+        help="Choose the examples of each epoch by this policy, such as random, ucb or info_batch (datawinnow methods "
+        "lists all). auto takes the policy that won in benchmarks on similar data, if any; replay trains on what "
+        "--record-plan wrote. Default: none; every epoch trains on all.",
         rich_help_panel="Pruning while training",
         show_default=False,
     ),
@@ -115,7 +115,7 @@ def train(
     training: Training,
     sparsity: LevelOptions,
     select: Select = None,
-    policy: Policy = None,
+    policy: PolicyName = None,
     keep: KeepEach = None,
     policy_option: PolicyOptions = [],  # noqa: B006
     wrap: Wrap = [],  # noqa: B006
