@@ -33,7 +33,7 @@ def build(channels=1, side=8, classes=CLASSES, width=4, **options):
     return lambda: models.convnet(classes=classes, channels=channels, size=side, depth=2, width=width, **options)
 
 
-def made(method, *, seed=0, iterations=2, per_class=1, **options):
+def run_condenser(method, *, seed=0, iterations=2, per_class=1, **options):
     x, y = options.pop("data", None) or make_images()
     how = {"real_batch": 8, **QUICK[method], **options}
     own = how.pop("build", build())
@@ -42,7 +42,7 @@ def made(method, *, seed=0, iterations=2, per_class=1, **options):
     )
 
 
-def a_step(net, *, per_class=2, factor=1, augment=None, dtype=torch.float64, percent=0.0, real_batch=5, **how):
+def make_step(net, *, per_class=2, factor=1, augment=None, dtype=torch.float64, percent=0.0, real_batch=5, **how):
     """One step in double precision, with a network of the caller's."""
     x, y = make_images()
     real = RealImages(x, y)

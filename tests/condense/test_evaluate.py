@@ -14,7 +14,7 @@ from datawinnow.core.synthetic import Synthetic
 from tests.condense.helpers import CLASSES, build, make_images
 
 
-def a_set(per_class=2, **how):
+def make_set(per_class=2, **how):
     x, y = make_images(n=60)
     return real_set("random", x, y, per_class=per_class, build=build(), generator=stream(0, "set"), **how)
 
@@ -40,30 +40,30 @@ def trained(monkeypatch):
 
 
 def test_one_more_epoch_and_a_new_optimiser_at_the_drop(trained):
-    judged(a_set(), networks=1, epochs=10)
+    judged(make_set(), networks=1, epochs=10)
     assert [rate for _, rate, _ in trained] == [0.01] * 7 + [0.001] * 4  # E // 2 + 1 = 6, counted from 0
     assert [begun for *_, begun in trained] == [False] + [True] * 6 + [False] + [True] * 3
 
 
 def test_without_the_quirks_there_are_e_epochs_and_momentum_is_kept(trained):
-    judged(a_set(), networks=1, epochs=10, one_more=False, new_optimizer=False)
+    judged(make_set(), networks=1, epochs=10, one_more=False, new_optimizer=False)
     assert [rate for _, rate, _ in trained] == [0.01] * 7 + [0.001] * 3
     assert len({optimizer for optimizer, *_ in trained}) == 1
     trained.clear()
-    judged(a_set(), networks=1, epochs=10, drop_at=1)
+    judged(make_set(), networks=1, epochs=10, drop_at=1)
     assert {rate for _, rate, _ in trained} == {0.01}
 
 
 def test_it_learns_and_the_same_seed_gives_the_same_accuracies():
-    found = judged(a_set(5), networks=3, epochs=40)
+    found = judged(make_set(5), networks=3, epochs=40)
     assert len(found.accuracies) == 3
     assert found.mean > 0.9
-    assert found.accuracies == judged(a_set(5), networks=3, epochs=40).accuracies
-    assert judged(a_set(1), epochs=2).accuracies != judged(a_set(1), epochs=2, seed=1).accuracies
+    assert found.accuracies == judged(make_set(5), networks=3, epochs=40).accuracies
+    assert judged(make_set(1), epochs=2).accuracies != judged(make_set(1), epochs=2, seed=1).accuracies
 
 
 def test_tiles_are_decoded_and_augmentation_is_used():
-    plain = a_set(2)
+    plain = make_set(2)
     tiled = Synthetic(plain.images, plain.labels, 2, plain.mean, plain.std)
     whole = Synthetic(*tiled.decode(), 1, plain.mean, plain.std)
     assert judged(tiled, epochs=3).accuracies == judged(whole, epochs=3).accuracies
@@ -76,7 +76,7 @@ def test_tiles_are_decoded_and_augmentation_is_used():
 
 
 def test_real_images_in_floating_numbers_are_taken_as_normalised():
-    plain = a_set(3)
+    plain = make_set(3)
     x, y = make_images(n=30, seed=5)
     given = (x.float() / 255 - torch.tensor(plain.mean)) / torch.tensor(plain.std)
     other = evaluate(plain, given, y, build=build(), generator=stream(0, "judge"), networks=2, epochs=20, batch=4)
@@ -99,12 +99,12 @@ def test_other_architectures_judge_as_well(name):
     def own():
         return models.build(name, shape=(1, 8, 8), classes=CLASSES, **narrow)
 
-    found = judged(a_set(4), build=own, networks=1, epochs=30)
+    found = judged(make_set(4), build=own, networks=1, epochs=30)
     assert found.mean > 0.6  # three classes
 
 
 def test_what_does_not_fit_is_refused():
-    plain = a_set()
+    plain = make_set()
     for how, match in (
         ({"networks": 0}, "networks must be a whole number"),
         ({"epochs": 0}, "epochs must be a whole number"),

@@ -13,7 +13,7 @@ from datawinnow.condense._pixels import LearnedPixels
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
-from tests.condense.helpers import CLASSES, QUICK, build, made, make_images
+from tests.condense.helpers import CLASSES, QUICK, build, make_images, run_condenser
 from tests.reference import condense as reference
 
 each = pytest.mark.parametrize("method", QUICK)
@@ -33,19 +33,19 @@ def killed_at(done):
 
 @each
 def test_the_same_seed_gives_the_same_images_and_another_does_not(method):
-    once = made(method)
-    assert torch.equal(once.images, made(method).images)
-    assert not torch.equal(once.images, made(method, seed=1).images)
+    once = run_condenser(method)
+    assert torch.equal(once.images, run_condenser(method).images)
+    assert not torch.equal(once.images, run_condenser(method, seed=1).images)
 
 
 @each
 def test_a_run_that_was_killed_ends_in_the_same_images(method, tmp_path):
-    whole = made(method, iterations=5)
+    whole = run_condenser(method, iterations=5)
     how = {"iterations": 5, "checkpoint": tmp_path / "run.safetensors", "every": 1}
     with pytest.raises(Stop):
-        made(method, on_iteration=killed_at(3), **how)
+        run_condenser(method, on_iteration=killed_at(3), **how)
     seen = []
-    again = made(method, on_iteration=lambda done, *_: seen.append(done), **how)
+    again = run_condenser(method, on_iteration=lambda done, *_: seen.append(done), **how)
     assert seen == [3, 4, 5]
     assert torch.equal(again.images, whole.images)
     assert again.about["images_seen"] == whole.about["images_seen"]
@@ -53,35 +53,37 @@ def test_a_run_that_was_killed_ends_in_the_same_images(method, tmp_path):
 
 def test_so_does_one_whose_networks_have_their_channels_side_by_side(tmp_path):
     how = {"iterations": 3, "data": make_images(channels=3, side=16), "build": build(3, 16)}
-    whole = made("idm", **how)  # its networks are in the checkpoint
+    whole = run_condenser("idm", **how)  # its networks are in the checkpoint
     with pytest.raises(Stop):
-        made("idm", checkpoint=tmp_path / "i.safetensors", every=1, on_iteration=killed_at(2), **how)
-    assert torch.equal(made("idm", checkpoint=tmp_path / "i.safetensors", every=1, **how).images, whole.images)
+        run_condenser("idm", checkpoint=tmp_path / "i.safetensors", every=1, on_iteration=killed_at(2), **how)
+    assert torch.equal(run_condenser("idm", checkpoint=tmp_path / "i.safetensors", every=1, **how).images, whole.images)
 
 
 def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
     file = tmp_path / "run.safetensors"
-    made("dm", iterations=2, checkpoint=file)
-    assert torch.equal(made("dm", iterations=4, checkpoint=file).images, made("dm", iterations=4).images)
+    run_condenser("dm", iterations=2, checkpoint=file)
+    assert torch.equal(
+        run_condenser("dm", iterations=4, checkpoint=file).images, run_condenser("dm", iterations=4).images
+    )
     with pytest.raises(RunError, match=r"begun with lr=1.0, now it is 2.0"):
-        made("dm", iterations=4, checkpoint=file, lr=2.0)
+        run_condenser("dm", iterations=4, checkpoint=file, lr=2.0)
     with pytest.raises(RunError, match="begun with data="):
-        made("dm", iterations=4, checkpoint=file, data=make_images(seed=1))
+        run_condenser("dm", iterations=4, checkpoint=file, data=make_images(seed=1))
     with pytest.raises(RunError, match="begun with seed="):
-        made("dm", iterations=4, checkpoint=file, seed=1)
-    made("cafe", iterations=2, checkpoint=tmp_path / "cafe.safetensors")
+        run_condenser("dm", iterations=4, checkpoint=file, seed=1)
+    run_condenser("cafe", iterations=2, checkpoint=tmp_path / "cafe.safetensors")
     with pytest.raises(RunError, match="begun with iterations=2"):  # its learning rate follows them
-        made("cafe", iterations=3, checkpoint=tmp_path / "cafe.safetensors")
+        run_condenser("cafe", iterations=3, checkpoint=tmp_path / "cafe.safetensors")
 
 
 def test_checkpoints_that_are_none_are_refused(tmp_path):
     file = tmp_path / "run.safetensors"
-    made("dm").save(file)
+    run_condenser("dm").save(file)
     with pytest.raises(RunError, match="is no checkpoint of a condensation"):
-        made("dm", checkpoint=file)
+        run_condenser("dm", checkpoint=file)
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(RunError, match="truncated or damaged"):
-        made("dm", checkpoint=file)
+        run_condenser("dm", checkpoint=file)
 
 
 def test_turns_in_one_go_are_the_turns_one_after_the_other():
@@ -124,7 +126,7 @@ def test_matching_gets_nearer(method):
 
     still = {"dc": {"outer": 1, "lr": 10.0}, "cafe": {"outer_most": 1}, "idm": {"trained": 0}}
     still["dsa"] = still["dc"]
-    made(
+    run_condenser(
         method, iterations=12, build=same, real_batch=12, augment=None, init="noise",
         on_iteration=lambda done, loss, _: losses.append(loss), **still.get(method, {}),
     )  # fmt: skip
@@ -140,7 +142,9 @@ def test_nan_stops_with_the_last_good_images_saved(tmp_path):
         states[done] = synthetic().images
 
     with pytest.raises(DivergedError, match=r"iteration \d+: try a lower lr \(it was 1e\+09\).*last-good") as caught:
-        made("dm", iterations=50, lr=1e9, checkpoint=file, every=1, on_iteration=keep, build=build(norm="none"))
+        run_condenser(
+            "dm", iterations=50, lr=1e9, checkpoint=file, every=1, on_iteration=keep, build=build(norm="none")
+        )
     last = max(states)
     assert last > 0
     assert caught.value.synthetic.images.isfinite().all()
@@ -165,7 +169,7 @@ def test_pixels_that_overflow_in_the_last_step_are_put_back(method, monkeypatch)
 
     monkeypatch.setattr(LearnedPixels, "step", far)
     with pytest.raises(DivergedError, match=r"pixels that are not finite\) in iteration 2") as caught:
-        made(method, iterations=5, lr=10.0, on_iteration=keep)
+        run_condenser(method, iterations=5, lr=10.0, on_iteration=keep)
     assert torch.equal(caught.value.synthetic.images, states[2].images)
     assert caught.value.synthetic.about["done"] == 2
 
@@ -179,13 +183,13 @@ def test_without_every_a_checkpoint_is_written_each_minute(tmp_path, monkeypatch
     for minute, wanted in ((60.0, [0, 0, 0, 0, 4]), (0.0, [0, 1, 2, 3, 4])):
         monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", minute)
         file.unlink(missing_ok=True)
-        made("dm", iterations=4, checkpoint=file, on_iteration=keep)
+        run_condenser("dm", iterations=4, checkpoint=file, on_iteration=keep)
         assert list(found.values()) == wanted
 
 
 def test_without_a_checkpoint_the_error_holds_the_images():
     with pytest.raises(DivergedError, match=r"finite images are in error.synthetic"):
-        made("dm", iterations=50, lr=1e9, build=build(norm="none"))
+        run_condenser("dm", iterations=50, lr=1e9, build=build(norm="none"))
 
 
 def test_starts_are_real_images_or_noise():
@@ -193,7 +197,7 @@ def test_starts_are_real_images_or_noise():
     starts = {}
     for init in ("real", "noise"):
         kept = []
-        made("dm", init=init, per_class=2, on_iteration=lambda done, _, s, kept=kept: kept.append(s()))
+        run_condenser("dm", init=init, per_class=2, on_iteration=lambda done, _, s, kept=kept: kept.append(s()))
         starts[init] = kept[0]
     real = starts["real"]
     pixels = (real.pixels() * 255).round().to(torch.uint8)
@@ -206,7 +210,7 @@ def test_starts_are_real_images_or_noise():
 def test_tiles_start_as_real_images_made_small():
     x, y = make_images()
     kept = []
-    made("idm", on_iteration=lambda done, _, s: kept.append(s()))
+    run_condenser("idm", on_iteration=lambda done, _, s: kept.append(s()))
     small = nn.functional.interpolate(x.float(), scale_factor=0.5, mode="bilinear", align_corners=False)
     stored = kept[0].pixels()[:, :, 4:, :4] * 255  # bottom left
     for tile, label in zip(stored, kept[0].labels, strict=True):
@@ -221,17 +225,19 @@ def same_network():
 
 def losses_of(method, **how):
     found = []
-    made(method, on_iteration=lambda done, loss, _: found.append(loss), build=same_network, augment=None, **how)
+    run_condenser(
+        method, on_iteration=lambda done, loss, _: found.append(loss), build=same_network, augment=None, **how
+    )
     return found[1:]
 
 
 def test_the_rate_of_cafe_is_halved_at_three_fifths_four_fifths_and_nine_tenths(monkeypatch):
     rates, step = [], LearnedPixels.step
     monkeypatch.setattr(LearnedPixels, "step", lambda self, g, lr: rates.append(lr) or step(self, g, lr))
-    made("cafe", iterations=10, outer_most=1, lr=0.8)
+    run_condenser("cafe", iterations=10, outer_most=1, lr=0.8)
     assert rates == [0.8] * 6 + [0.4] * 2 + [0.2, 0.1]
     rates.clear()
-    made("dc", iterations=3, outer=1, lr=0.8)
+    run_condenser("dc", iterations=3, outer=1, lr=0.8)
     assert rates == [0.8] * 3
 
 
@@ -252,15 +258,15 @@ def test_floating_images_are_taken_as_they_are():
     x, y = make_images()
     mean, std = (0.3,), (0.2,)
     given = (x.float() / 255 - 0.3) / 0.2
-    one = made("dm", mean=mean, std=std)
-    other = made("dm", data=(given, y), mean=mean, std=std)
+    one = run_condenser("dm", mean=mean, std=std)
+    other = run_condenser("dm", data=(given, y), mean=mean, std=std)
     torch.testing.assert_close(one.images, other.images, rtol=1e-4, atol=1e-5)
     assert (one.mean, one.std) == (mean, std)
-    assert made("dm", data=(given, y)).mean == ()
+    assert run_condenser("dm", data=(given, y)).mean == ()
 
 
 def test_what_made_it_is_told_as_json():
-    about = made("idm").about
+    about = run_condenser("idm").about
     json.dumps(about)
     assert (about["method"], about["iterations"], about["done"], about["networks"]["steps"]) == ("idm", 2, 2, 2)
     assert about["objective"] == {"name": "regularised_matching", "ce_weight": 0.5}
@@ -270,22 +276,24 @@ def test_what_made_it_is_told_as_json():
 
 
 def test_bf16_gives_nearly_the_same_images_and_is_refused_where_gradients_match():
-    rounded, whole = made("dm", precision="bf16").images, made("dm").images
+    rounded, whole = run_condenser("dm", precision="bf16").images, run_condenser("dm").images
     torch.testing.assert_close(rounded, whole, rtol=0.05, atol=0.05)
     assert not torch.equal(rounded, whole)
     with pytest.raises(ArgumentError, match="dc matches gradients, which bf16 changes"):
-        made("dc", precision="bf16")
+        run_condenser("dc", precision="bf16")
 
 
 @pytest.mark.parametrize("method", ["dc", "dsa"])
 def test_activations_are_not_computed_again_where_that_saves_nothing(method):
     with pytest.raises(ArgumentError, match=f"{method} differentiates a gradient.* use at_once=1"):
-        made(method, recompute=True)
+        run_condenser(method, recompute=True)
 
 
 @each
 def test_own_size_channels_and_network_are_welcome(method):
     data = make_images(channels=3, side=12)
-    found = made(method, data=data, build=build(channels=3, side=12, norm="batch"), iterations=1)
+    found = run_condenser(method, data=data, build=build(channels=3, side=12, norm="batch"), iterations=1)
     assert found.images.shape == (CLASSES, 3, 12, 12)
-    assert not torch.equal(found.images, made(method, data=data, seed=1, build=build(channels=3, side=12)).images)
+    assert not torch.equal(
+        found.images, run_condenser(method, data=data, seed=1, build=build(channels=3, side=12)).images
+    )

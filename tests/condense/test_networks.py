@@ -17,7 +17,7 @@ from datawinnow.condense._pixels import LearnedPixels
 from datawinnow.condense._real_images import RealImages
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from tests.condense.helpers import CLASSES, QUICK, build, made, make_images
+from tests.condense.helpers import CLASSES, QUICK, build, make_images, run_condenser
 
 METHODS = list(QUICK)
 CAFE = {"still": 0.04, "moves": 0.03, "window": 4, "query": 4, "max_outer": 7, "max_inner": 6, "lr": 0.01, "batch": 8}
@@ -35,7 +35,7 @@ QUEUE = {
 }
 
 
-def a_context(channels=1, side=8, **options):
+def make_context(channels=1, side=8, **options):
     x, y = make_images(channels=channels, side=side)
     start = torch.randn(CLASSES, channels, side, side, generator=stream(0, "start"))
     options = {"build": build(channels, side), **options}
@@ -48,7 +48,7 @@ def weights(net):
 
 
 def test_fresh_networks_are_new_each_iteration_and_the_same_each_time():
-    context = a_context()
+    context = make_context()
     nets = [weights(next(FreshNetworks().iterate(k, context))[0]) for k in (0, 1, 0)]
     assert torch.equal(nets[0], nets[2])
     assert not torch.equal(nets[0], nets[1])
@@ -56,7 +56,7 @@ def test_fresh_networks_are_new_each_iteration_and_the_same_each_time():
 
 @pytest.mark.parametrize(("side", "beside"), [(8, False), (16, True)])
 def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatch):
-    context = a_context(3, side)
+    context = make_context(3, side)
     start = context.pixels.x
     net = context.fresh_network(0)
     assert net.features[4].weight.is_contiguous(memory_format=torch.channels_last) is beside
@@ -69,19 +69,19 @@ def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatc
 @pytest.mark.parametrize("method", METHODS)
 def test_channels_side_by_side_change_rounding_and_nothing_else(method, monkeypatch):
     how = {"data": make_images(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
-    beside = made(method, **how)
+    beside = run_condenser(method, **how)
     monkeypatch.setattr(_matching, "CHANNELS_LAST_SIDE", 1000)
-    torch.testing.assert_close(beside.images, made(method, **how).images, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(beside.images, run_condenser(method, **how).images, rtol=1e-3, atol=1e-3)
 
 
 def test_a_trained_one_is_matched_outer_times_and_trained_in_between_on_the_images_as_they_are():
-    context, found = a_context(), []
+    context, found = make_context(), []
     for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).iterate(0, context):
         found.append(weights(net))
     assert len(found) == 3
     assert not torch.equal(found[0], found[1])
     assert context.images_seen["backward"] == 2 * 2 * CLASSES  # not after the last
-    moved = a_context()
+    moved = make_context()
     other = []
     for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).iterate(0, moved):
         other.append(weights(net))
@@ -91,7 +91,7 @@ def test_a_trained_one_is_matched_outer_times_and_trained_in_between_on_the_imag
 
 
 def test_batch_norms_take_the_statistics_of_real_images_and_stay_there():
-    context = a_context(build=build(norm="batch"))
+    context = make_context(build=build(norm="batch"))
     net = context.fresh_network(0)
     norm = next(m for m in net.modules() if isinstance(m, nn.BatchNorm2d))
     set_batch_norm_statistics(net, context, 0, 0)
@@ -115,7 +115,7 @@ class Scripted(DynamicBilevel):
 
 def test_the_inner_loop_ends_where_accuracy_stays_flat_and_so_does_the_outer():
     flat = Scripted(lambda t, epoch: 0.5 if epoch >= 0 else 0.1 * t)  # inner never moves, outer never stands still
-    steps = len(list(flat.iterate(0, a_context())))
+    steps = len(list(flat.iterate(0, make_context())))
     assert steps == CAFE["max_outer"]
     assert flat.epochs == (CAFE["max_outer"] - 1) * CAFE["max_inner"]
 
@@ -123,12 +123,12 @@ def test_the_inner_loop_ends_where_accuracy_stays_flat_and_so_does_the_outer():
 def test_the_outer_loop_ends_when_the_last_measures_stand_still():
     readings = [0.1, 0.5, 0.9, 0.9, 0.9, 0.91]
     found = Scripted(lambda t, epoch: readings[t] if epoch < 0 else epoch)
-    assert len(list(found.iterate(0, a_context()))) == 6  # the last four are within 0.04
+    assert len(list(found.iterate(0, make_context()))) == 6  # the last four are within 0.04
     assert found.epochs == 5 * CAFE["window"]  # inner readings move as soon as the window is full
 
 
 def test_measures_of_a_real_network_are_its_accuracy():
-    context = a_context()
+    context = make_context()
     net = context.fresh_network(0)
     with torch.no_grad():
         net.classifier.weight.zero_()
@@ -138,7 +138,7 @@ def test_measures_of_a_real_network_are_its_accuracy():
 
 
 def test_the_queue_pushes_pops_trains_and_counts():
-    context, queue = a_context(), NetworkQueue(**QUEUE)
+    context, queue = make_context(), NetworkQueue(**QUEUE)
     sizes, percents = [], []
     for k in range(8):
         before = [weights(net) for net in queue.nets]
@@ -160,7 +160,7 @@ def test_the_queue_pushes_pops_trains_and_counts():
 
 
 def test_counts_are_forgotten_now_and_then():
-    context, queue = a_context(), NetworkQueue(**{**QUEUE, "reset_every": 4})
+    context, queue = make_context(), NetworkQueue(**{**QUEUE, "reset_every": 4})
     for k in range(4):
         list(queue.iterate(k, context))
     assert sum(seen for _, seen in queue.counts) > 0
@@ -170,7 +170,7 @@ def test_counts_are_forgotten_now_and_then():
 
 
 def test_a_queue_is_put_back_whole():
-    context, queue, again = a_context(), NetworkQueue(**QUEUE), NetworkQueue(**QUEUE)
+    context, queue, again = make_context(), NetworkQueue(**QUEUE), NetworkQueue(**QUEUE)
     for k in range(3):
         list(queue.iterate(k, context))
     again.load({name: tensor.clone() for name, tensor in queue.tensors().items()}, context)

@@ -13,7 +13,7 @@ from datawinnow.condense.dc import gradient_matching
 from datawinnow.condense.dm import distribution_matching
 from datawinnow.condense.idm import regularised_matching
 from datawinnow.core.rng import stream
-from tests.condense.helpers import CLASSES, a_step, network
+from tests.condense.helpers import CLASSES, make_step, network
 from tests.reference import condense as reference
 
 CAFE = partial(feature_alignment, layers=None, shallow=0.1, discriminate=0.01)
@@ -53,7 +53,7 @@ def by_class(step):
 
 @each
 def test_gradients_of_pixels_are_those_of_finite_differences(objective, how):
-    step = a_step(smooth(), **how)
+    step = make_step(smooth(), **how)
     value, gradient = value_and_gradient(step, objective)
     assert value > 0
     assert float(gradient.abs().max()) > 1e-8
@@ -61,7 +61,7 @@ def test_gradients_of_pixels_are_those_of_finite_differences(objective, how):
         direction = torch.randn(gradient.shape, generator=row, dtype=torch.float64)
         ends = []
         for sign in (1, -1):
-            moved = a_step(smooth(), **how)
+            moved = make_step(smooth(), **how)
             moved.leaf = (step.leaf.detach() + sign * 1e-5 * direction).requires_grad_()
             ends.append(sum(float(part.detach()) for part in objective(moved)))
         slope = (ends[0] - ends[1]) / 2e-5
@@ -69,7 +69,7 @@ def test_gradients_of_pixels_are_those_of_finite_differences(objective, how):
 
 
 def test_gradient_matching_is_the_loop_over_classes_and_rows():
-    step = a_step(smooth())
+    step = make_step(smooth())
     value, _ = value_and_gradient(step, OBJECTIVES["dc"][0])
     assert value == pytest.approx(reference.gradient_matching(step.net, *by_class(step)), rel=1e-9)
 
@@ -77,14 +77,14 @@ def test_gradient_matching_is_the_loop_over_classes_and_rows():
 @pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("metric", GRADIENT_METRICS)
 def test_gradients_in_one_pass_are_those_of_a_class_at_a_time(metric, factor):
-    steps = [a_step(network(), together=together, factor=factor) for together in (True, False)]
+    steps = [make_step(network(), together=together, factor=factor) for together in (True, False)]
     found = [value_and_gradient(step, partial(gradient_matching, metric=metric)) for step in steps]
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-7, atol=1e-10)
 
 
 def test_parameters_of_one_dimension_count_nothing_in_rows_and_something_in_mse():
-    step = a_step(network())
+    step = make_step(network())
     real, (_, own) = real_gradients(step), next(synthetic_gradients(step))
     flat = [i for i, p in enumerate(step.net.parameters()) if p.ndim < 2]
     assert len(flat) == 7  # biases and norms of two blocks, and the last bias
@@ -95,13 +95,13 @@ def test_parameters_of_one_dimension_count_nothing_in_rows_and_something_in_mse(
 
 
 def test_distribution_matching_is_the_loop_over_classes_and_features():
-    step = a_step(network())
+    step = make_step(network())
     value, _ = value_and_gradient(step, distribution_matching)
     assert value == pytest.approx(reference.mean_matching(step.net.features, *by_class(step)), rel=1e-9)
 
 
 def test_cafe_is_layers_the_last_pool_twice_and_the_discrimination():
-    step = a_step(network())
+    step = make_step(network())
     real, own = by_class(step)
     net, features = step.net, step.net.features
     layers = [nn.Sequential(*features[:3]), nn.Sequential(*features[:7])]  # after either activation
@@ -115,10 +115,10 @@ def test_cafe_is_layers_the_last_pool_twice_and_the_discrimination():
 
 def test_idm_weighs_the_cross_entropy_by_percent_and_leaves_untrained_networks_alone():
     how = {"factor": 2}
-    matching = value_and_gradient(a_step(network(), **how), distribution_matching)[0]
+    matching = value_and_gradient(make_step(network(), **how), distribution_matching)[0]
     idm = partial(regularised_matching, ce_weight=0.5)
-    assert value_and_gradient(a_step(network(), **how), idm)[0] == pytest.approx(matching)
-    step = a_step(network(), percent=60.0, **how)
+    assert value_and_gradient(make_step(network(), **how), idm)[0] == pytest.approx(matching)
+    step = make_step(network(), percent=60.0, **how)
     _, own = by_class(step)
     entropy = sum(float(nn.functional.cross_entropy(step.net(x), y).detach()) for x, y in own)
     assert len(own[0][0]) == 8  # two images of four tiles
@@ -144,8 +144,8 @@ SAVING = {
 @pytest.mark.parametrize(("name", "how", "passes"), SAVING.values(), ids=SAVING.keys())
 def test_what_saves_memory_passes_less_at_once_and_changes_nothing(name, how, passes):
     objective, own = OBJECTIVES[name]
-    plain = value_and_gradient(a_step(network(), **own), objective)
-    step, seen = a_step(network(), **own, **how), []
+    plain = value_and_gradient(make_step(network(), **own), objective)
+    step, seen = make_step(network(), **own, **how), []
     step.net.register_forward_pre_hook(lambda net, given: seen.append(len(given[0])))
     saving = value_and_gradient(step, objective)
     assert sorted(seen) == sorted(passes)
@@ -156,13 +156,13 @@ def test_what_saves_memory_passes_less_at_once_and_changes_nothing(name, how, pa
 @pytest.mark.parametrize("name", ["dm", "cafe"])
 def test_batch_norms_see_all_classes_at_once_whatever_saves_memory(name):
     objective = OBJECTIVES[name][0]
-    plain = value_and_gradient(a_step(network(norm="batch").train()), objective)
-    saving = value_and_gradient(a_step(network(norm="batch").train(), at_once=1, chunk=2), objective)
+    plain = value_and_gradient(make_step(network(norm="batch").train()), objective)
+    saving = value_and_gradient(make_step(network(norm="batch").train(), at_once=1, chunk=2), objective)
     assert saving[0] == pytest.approx(plain[0], rel=1e-9)
 
 
 def test_real_images_are_not_differentiated():
-    step = a_step(network())
+    step = make_step(network())
     features, _ = step.real_output()
     assert not features.requires_grad
     assert all(not g.requires_grad for g in real_gradients(step)[0])

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from datawinnow import condense
+from datawinnow.condense._options import SharedKeywords, SharedOptions
 from datawinnow.condense._published_settings import GRADIENT_LOOPS, dm_lr, idm_settings, nearest_setting
 from datawinnow.core.errors import ArgumentError
-from tests.condense.helpers import build, made, make_images
+from tests.condense.helpers import build, make_images, run_condenser
 
 IDM_KEYS = ("real_batch", "ce_weight", "push_every", "steps", "net_batch", "most", "factor")
 IDM = {  # images a class, classes, pixels
@@ -35,7 +36,7 @@ def test_settings_are_the_papers_by_images_a_class():
     assert dm_lr(125, 100) == 1
     for where, wanted in IDM.items():
         assert dataclasses.asdict(idm_settings(*where)) == dict(zip(IDM_KEYS, wanted, strict=True)), where
-    about = made("idm", ce_weight=0.0, steps=None, iterations=1).about  # 0 is a value, None the paper's
+    about = run_condenser("idm", ce_weight=0.0, steps=None, iterations=1).about  # 0 is a value, None the paper's
     assert (about["objective"]["ce_weight"], about["networks"]["steps"]) == (0, 10)
     defaults = {name: dict(m.card.options) for name, m in condense.METHODS.items()}
     assert {name: d["iterations"] for name, d in defaults.items()} == {
@@ -85,25 +86,30 @@ BAD = {
 @pytest.mark.parametrize(("how", "match"), BAD.values(), ids=BAD.keys())
 def test_bad_input_is_told(how, match):
     with pytest.raises(ArgumentError, match=match):
-        made("dm", **how)
+        run_condenser("dm", **how)
 
 
 def test_bad_data_are_told():
     x, y = make_images()
     for data, match in (
         ((x[0], y), r"images must have shape \(n, channels, height, width\)"),
-        ((x, y[:5]), "have different numbers of them"),
+        ((x, y[:5]), "must have the same number of examples"),
         ((x, y.float()), "labels must be integer class ids"),
         ((x, torch.where(y == 1, 3, y)), "class 1 has no image"),
         ((x.float() / 0, y), "not finite in image 0"),
     ):
         with pytest.raises(ArgumentError, match=match):
-            made("dm", data=data)
+            run_condenser("dm", data=data)
     with pytest.raises(ArgumentError, match="9x9 smaller ones"):
-        made("idm", factor=9)
+        run_condenser("idm", factor=9)
     with pytest.raises(ArgumentError, match=r"of 2x2 real ones each begin from 16 real .* class 0 has 12"):
-        made("idm", per_class=4)
+        run_condenser("idm", per_class=4)
     with pytest.raises(ArgumentError, match="metric must be one of 'rows', 'mse', 'cos', got 'l2'"):
-        made("dc", metric="l2")
+        run_condenser("dc", metric="l2")
     with pytest.raises(ArgumentError, match="layers names 'conv9', but the network has: features"):
-        made("cafe", layers=["conv9"])
+        run_condenser("cafe", layers=["conv9"])
+
+
+def test_the_keywords_for_type_checkers_are_the_shared_options():
+    options = {field.name: field.type for field in dataclasses.fields(SharedOptions)}
+    assert {name: annotation.__forward_arg__ for name, annotation in SharedKeywords.__annotations__.items()} == options

@@ -16,7 +16,7 @@ from datawinnow.core.synthetic import combine_tiles, expand
 from tests.reference import condense as reference
 
 
-def a_set(n=4, channels=1, side=8, factor=1, **metadata):
+def make_set(n=4, channels=1, side=8, factor=1, **metadata):
     images = torch.randn(n, channels, side, side, generator=stream(0, "set")) * 0.3
     how = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "classes": ("no", "yes"), **metadata}
     return Synthetic(images, torch.arange(n) * 2 // n, factor, **how)
@@ -46,7 +46,7 @@ def test_shrinking_puts_tiles_where_expanding_takes_them_from():
 
 
 def test_it_is_a_dataset_of_what_is_decoded():
-    found = a_set(factor=2)
+    found = make_set(factor=2)
     x, y = found.decode()
     assert len(found) == len(x) == 16
     for i in (0, 3, 4, 15, -1):
@@ -57,7 +57,7 @@ def test_it_is_a_dataset_of_what_is_decoded():
 
 
 def test_a_network_can_be_trained_on_it():
-    found = a_set(n=8)
+    found = make_set(n=8)
     model, history = fit(models.mlp(classes=2), found, epochs=30, precision="fp32", workers=0, batch=4)
     assert history.rows[-1]["accuracy"] == 1.0
     assert int(model(found.images).argmax(1).eq(found.labels).sum()) == 8
@@ -65,7 +65,7 @@ def test_a_network_can_be_trained_on_it():
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_file_gives_back_everything(tmp_path, factor):
-    found = a_set(channels=3, factor=factor, about={"method": "dm", "seed": 3, "passed": {"forward": 2}})
+    found = make_set(channels=3, factor=factor, about={"method": "dm", "seed": 3, "passed": {"forward": 2}})
     again = Synthetic.load(found.save(tmp_path / "made.safetensors"))
     for field in dataclasses.fields(Synthetic):
         a, b = getattr(found, field.name), getattr(again, field.name)
@@ -73,7 +73,7 @@ def test_a_file_gives_back_everything(tmp_path, factor):
 
 
 def test_pixels_are_within_their_range_and_what_lies_outside_is_told():
-    found = a_set()
+    found = make_set()
     images = found.images.clone()
     images[0, 0, 0, 0], images[0, 0, 0, 1] = 5.0, -5.0
     found = dataclasses.replace(found, images=images)
@@ -88,7 +88,7 @@ def test_pixels_are_within_their_range_and_what_lies_outside_is_told():
 
 
 def test_a_grid_shows_a_class_a_row():
-    found = a_set()
+    found = make_set()
     sheet = np.asarray(Image.open(io.BytesIO(found.grid())))
     assert sheet.shape == (17, 17, 3)
     third = np.round(found.pixels()[2, 0].numpy() * 255)
@@ -98,7 +98,7 @@ def test_a_grid_shows_a_class_a_row():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_folder_of_images_is_read_back_as_data(tmp_path, channels):
-    found = a_set(channels=channels, factor=2)
+    found = make_set(channels=channels, factor=2)
     folder = found.save_folder(tmp_path / "made")
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))[:2] == ["no/0000.png", "no/0001.png"]
     train, test = load(folder, holdout=0.25, flip=False)
@@ -126,14 +126,14 @@ def test_a_folder_of_images_is_read_back_as_data(tmp_path, channels):
 )
 def test_what_does_not_fit_together_is_refused(change, match):
     with pytest.raises(ArgumentError, match=match):
-        dataclasses.replace(a_set(), **change)
+        dataclasses.replace(make_set(), **change)
 
 
 def test_a_number_that_is_none_names_the_image():
-    images = a_set().images.clone()
+    images = make_set().images.clone()
     images[2, 0, 1, 1] = torch.nan
     with pytest.raises(ArgumentError, match="not finite in image 2"):
-        dataclasses.replace(a_set(), images=images)
+        dataclasses.replace(make_set(), images=images)
 
 
 def test_files_that_are_not_it_are_refused(tmp_path):
@@ -142,7 +142,7 @@ def test_files_that_are_not_it_are_refused(tmp_path):
     with pytest.raises(RunError, match="no such file"):
         Synthetic.load(tmp_path / "none.safetensors")
     file = tmp_path / "made.safetensors"
-    file.write_bytes(a_set().save(file).read_bytes()[:50])
+    file.write_bytes(make_set().save(file).read_bytes()[:50])
     with pytest.raises(RunError, match="truncated or damaged"):
         Synthetic.load(file)
     file.write_bytes(save({"a": torch.zeros(1)}, metadata={"datawinnow": json.dumps({"format": 1})}))
