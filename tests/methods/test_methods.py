@@ -8,31 +8,21 @@ import pytest
 import torch
 
 from datawinnow import scores, select
-from datawinnow.core.arrays import TABLE, LazyArrays, chain_arrays, first_epochs
+from datawinnow.core.arrays import TABLE, LazyArrays, chain_arrays, first_epochs, is_recorded
 from datawinnow.core.errors import ArgumentError, CapacityError, MissingArrayError
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.methods import METHODS, Method, create_method
+from datawinnow.methods.method import random_array
+from datawinnow.probe import is_probed
 
 
-def recorded(epochs: int = 12, n: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    names = ("loss", "p_label", "margin", "error_norm", "entropy")
-    arrays = {name: torch.rand(epochs, n, generator=g) for name in names}
-    arrays |= {"correct": arrays["p_label"] > 0.5, "seen": torch.ones(epochs, n, dtype=torch.bool)}
-    names = ("margin_softmax", "margin_top2")
-    arrays |= {name: torch.rand(epochs, n, generator=g) for name in names}
-    return {**arrays, "kl_step": torch.rand(epochs - 1, n, generator=g)}
-
-
-def probed(n: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What a pass over the network would make, of three classes."""
-    g = torch.Generator().manual_seed(seed + 1)
-    arrays = {name: torch.rand(n, generator=g) for name in ("grad_norm", "curvature", "boundary_distance")}
-    for prefix, size in (("", n), ("val_", 9)):
-        arrays[f"{prefix}features"] = torch.randn(size, 5, generator=g)
-        arrays[f"{prefix}probs"] = torch.randn(size, 3, generator=g).softmax(1)
-    return {**arrays, "val_labels": torch.arange(9) % 3}
+def arrays_of(epochs: int = 12, n: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random arrays of ``n`` examples of three classes, every one that a recording or a probe makes."""
+    sizes = {"epochs": epochs, "n": n, "d": 5, "c": 3, "v": 9, "k": 2, "runs": 2}
+    names = [name for name in TABLE if is_recorded(name) or is_probed(name)]
+    arrays = {name: random_array(name, sizes, stream(seed, name)) for name in names}
+    return {**arrays, "seen": torch.ones(epochs, n, dtype=torch.bool), "val_labels": torch.arange(9) % 3}
 
 
 def mean_loss(loss):
@@ -126,7 +116,7 @@ class TestNeeds:
 
         with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*record DATA --signals kl_step"):
             Method.from_score(tdds).compute_score(
-                {name: array for name, array in recorded().items() if name != "kl_step"}
+                {name: array for name, array in arrays_of().items() if name != "kl_step"}
             )
 
     @pytest.mark.parametrize(
@@ -222,7 +212,7 @@ class TestSelect:
     def test_the_budget_is_exact(self, name, keep, per_class):
         method = create_method(name, per_class=per_class)
         labels = torch.arange(40) % 3
-        arrays = {**recorded(epochs=20), **probed()}
+        arrays = arrays_of(epochs=20)
         selection, _ = method.run(arrays, labels, keep=keep, generator=stream(0, "x"))
         assert len(selection) == {0.025: 1, 0.3: 12, 0.33: 13, 1.0: 40}[keep]
         assert len(set(selection.index.tolist())) == len(selection)
@@ -230,7 +220,7 @@ class TestSelect:
             assert torch.bincount(labels[selection.index]).tolist() == [4, 4, 4]
 
     def test_the_card_says_which_end_is_kept(self):
-        arrays = recorded()
+        arrays = arrays_of()
         aum, _ = METHODS["aum"].run(arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
         assert set(aum.index.tolist()) == set(arrays["margin"].mean(0).argsort()[:4].tolist())
         el2n, score = METHODS["el2n"].run(arrays, torch.zeros(40).long(), keep=0.1, generator=stream(0))
@@ -246,13 +236,13 @@ class TestSelect:
     def test_a_score_of_ones_own_may_need_labels(self):
         method = create_method(score=by_label)
         labels = torch.arange(40) % 4
-        selection, _ = method.run(recorded(), labels, keep=0.25, generator=stream(0))
+        selection, _ = method.run(arrays_of(), labels, keep=0.25, generator=stream(0))
         assert labels[selection.index].tolist() == [3] * 10
 
     def test_a_score_may_return_numpy(self):
         method = create_method(score=lambda loss: loss.mean(0).numpy())
-        selection, _ = method.run(recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
-        assert selection.index.tolist() == recorded()["loss"].mean(0).argsort(descending=True)[:4].tolist()
+        selection, _ = method.run(arrays_of(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        assert selection.index.tolist() == arrays_of()["loss"].mean(0).argsort(descending=True)[:4].tolist()
 
     def test_a_selector_of_ones_own(self):
         def last(score, *, budget, generator, shift=0):
@@ -260,7 +250,7 @@ class TestSelect:
             return Selection.of(torch.arange(len(score) - budget, len(score)) - shift, len(score))
 
         method = create_method(score="aum", select_by=last, options={"shift": 2})
-        selection, _ = method.run(recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+        selection, _ = method.run(arrays_of(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
         assert selection.index.tolist() == [34, 35, 36, 37]
 
     @pytest.mark.parametrize(
@@ -275,4 +265,27 @@ class TestSelect:
     def test_what_a_callable_returns_is_checked(self, score, select_by, message):
         method = create_method(score=score, select_by=select_by)
         with pytest.raises(ArgumentError, match=message):
-            method.run(recorded(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+            method.run(arrays_of(), torch.zeros(40).long(), keep=0.1, generator=stream(0))
+
+
+class TestPublished:
+    @pytest.mark.parametrize(
+        ("name", "keep", "charged"),
+        [
+            ("herding", 0.3, 30),
+            ("slo_curves", 0.3, 30),
+            ("boss", 0.5, 30),  # its score alone reads ten, and nothing is cut off
+            ("el2n", 0.3, 10),
+            ("tdds", 0.3, 30),  # of sixty that were published
+            ("tdds", 0.2, 20),
+            ("tdds", 0.1, 10),
+        ],
+    )
+    def test_epochs_of_thirty(self, name, keep, charged):
+        assert METHODS[name].at(keep).epochs_charged(30) == charged
+
+    def test_settings_by_the_fraction_kept(self):
+        assert [METHODS["tdds"].at(keep).score_options["window"] for keep in (0.7, 0.3, 0.1)] == [10, 20, 5]
+        assert create_method("tdds", score_options={"window": 4}).at(0.3).score_options == {"window": 4}
+        assert [METHODS["boss"].at(keep).cutoff for keep in (0.5, 0.3, 0.1)] == [0.0, 0.1, 0.3]
+        assert METHODS["d2"].at(0.5).needs == ("correct", "features")  # nothing is cut off there

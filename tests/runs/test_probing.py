@@ -13,7 +13,7 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import stratified
-from datawinnow.methods import METHODS, Method, create_method
+from datawinnow.methods import METHODS, Method
 from datawinnow.models import build as build_named
 from datawinnow.probe import probe
 from datawinnow.runs import probe_arrays as probing_module
@@ -187,29 +187,6 @@ class TestHeldOut:
         nothing = Probing(run.path / "nowhere", dataset_info(blobs), lambda: pytest.fail("loaded"))
         assert not nothing.there(("features",))
         assert nothing.make(("p_label",)) == nothing.total() == Cost()
-
-
-class TestCharged:
-    @pytest.mark.parametrize(
-        ("name", "keep", "charged"),
-        [
-            ("herding", 0.3, 30),
-            ("slo_curves", 0.3, 30),
-            ("boss", 0.5, 30),  # its score alone reads ten, and nothing is cut off
-            ("el2n", 0.3, 10),
-            ("tdds", 0.3, 30),  # of sixty that were published
-            ("tdds", 0.2, 20),
-            ("tdds", 0.1, 10),
-        ],
-    )
-    def test_epochs_of_thirty(self, name, keep, charged):
-        assert METHODS[name].at(keep).epochs_charged(30) == charged
-
-    def test_settings_by_the_fraction_kept(self):
-        assert [METHODS["tdds"].at(keep).score_options["window"] for keep in (0.7, 0.3, 0.1)] == [10, 20, 5]
-        assert create_method("tdds", score_options={"window": 4}).at(0.3).score_options == {"window": 4}
-        assert [METHODS["boss"].at(keep).cutoff for keep in (0.5, 0.3, 0.1)] == [0.0, 0.1, 0.3]
-        assert METHODS["d2"].at(0.5).needs == ("correct", "features")  # nothing is cut off there
 
 
 class TestSubsets:

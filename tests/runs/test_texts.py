@@ -16,6 +16,7 @@ from datawinnow.data.tokens import Vocabulary
 from datawinnow.dynamic import METHODS as POLICIES
 from datawinnow.dynamic.build import build_policy
 from datawinnow.methods import METHODS
+from datawinnow.probe import INPUT_ARRAYS
 from datawinnow.runs.gallery import LETTERS, shortened
 from datawinnow.runs.prune import prune
 from datawinnow.runs.record import record_run
@@ -68,11 +69,7 @@ def test_the_vocabulary_is_left_beside_the_network(loaded, tmp_path):
     assert json.loads((folder.path / "vocabulary.json").read_text())["fingerprint"] == train.fingerprint
 
 
-READABLE = [
-    key
-    for key, score in SCORES.items()
-    if not {"subset_mask", "curvature", "boundary_distance"} & set(score.card.needs)
-]
+READABLE = [key for key, score in SCORES.items() if not {"subset_mask", *INPUT_ARRAYS} & set(score.card.needs)]
 """Scores that need neither subset runs nor a probe that moves the input."""
 
 
@@ -89,12 +86,9 @@ def test_every_score_works_on_texts(recorded, name):
     assert len(found.unique()) > 1 or name == "forgetting"
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if n not in ("memorization", "slo_curves", "deepfool", "self")])
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not {*INPUT_ARRAYS} & {*method.needs}])
 def test_every_method_keeps_its_share_of_texts(recorded, name):
     folder, train = recorded
-    chosen = METHODS[name].at(0.5)
-    if "subset_mask" in str(chosen.score):
-        pytest.fail("subset runs are left out by name")
     selection = select_run(folder, train, keep=0.5, method=name, out=folder.path / f"{name}.parquet", gallery=False)
     assert len(set(selection.index.tolist())) == 24
 

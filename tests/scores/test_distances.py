@@ -73,7 +73,7 @@ def test_what_moderate_refuses():
     h, y = classes()
     with pytest.raises(ArgumentError, match=r"metric must be one of 'euclidean', 'cosine', got 'manhattan'"):
         scores.moderate(h, y, metric="manhattan")
-    with pytest.raises(ArgumentError, match=r"same examples.*features has 41, labels has 40"):
+    with pytest.raises(ArgumentError, match=r"same number of examples.*features has 41, labels has 40"):
         scores.moderate(h, y[:40])
     with pytest.raises(ArgumentError, match=r"labels must be class ids of 0 and above, got -1"):
         scores.moderate(h, y - 1)

@@ -73,7 +73,7 @@ def test_what_moves_the_layer_comes_first():
 
 def test_arrays_about_different_examples_and_labels_without_a_class():
     h, p, y = torch.ones(5, 2), torch.full((5, 3), 1 / 3), torch.tensor([0, 1, 2, 0, 1])
-    with pytest.raises(ArgumentError, match=r"same examples.*features has 4, probs has 5, labels has 5"):
+    with pytest.raises(ArgumentError, match=r"same number of examples.*features has 4, probs has 5, labels has 5"):
         scores.grand_last(h[:4], p, y)
     with pytest.raises(ArgumentError, match=r"same examples.*labels has 3"):
         scores.grand_last(h, p, y[:3])

@@ -183,7 +183,7 @@ def test_labels_may_be_a_need_as_well():
 
 def test_names_that_would_be_mistaken_are_refused():
     with pytest.raises(
-        ArgumentError, match="per_class would take labels= at the call, but per_class_top takes a label"
+        ArgumentError, match="per_class would take labels= at the call, but per_class_top already takes a label"
     ):
         select.per_class(select.per_class(select.top))
     with pytest.raises(ArgumentError, match="drop_tail would take bins= at the call, but coverage takes a bins="):

@@ -1,4 +1,4 @@
-"""The table of arrays: the names through which recording, scoring and selecting meet."""
+"""The table of arrays: the names shared by recording, scoring and selecting."""
 
 from __future__ import annotations
 

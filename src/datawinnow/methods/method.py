@@ -1,4 +1,4 @@
-"""A static pruning method, resolved: what it reads, what it is charged, its score and its selection."""
+"""`Method`: a static pruning method, its needs, cost, score and selection."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Method:
         embedding = {} if self.embedding is None else {EMBEDDING: self.embedding}
         return embedding | self._split_score_options()[1]
 
-    # --- what it reads ----------------------------------------------------------------------------------------------
+    # --- needs and cost ---------------------------------------------------------------------------------------------
 
     @cached_property
     def score_card(self) -> Card | None:
@@ -292,7 +292,7 @@ class Method:
         generator = stream(0, "rehearse")
         sizes = {"epochs": epochs, "n": n, "d": 4, "c": 2, "v": 10}
         arrays = {name: random_array(name, sizes, generator) for name in self.needs}
-        labels = torch.arange(n) % 2  # stand for the real ones, which decide whether classes can be balanced
+        labels = torch.arange(n) % 2  # the real labels decide whether classes can be balanced
         replace(self, per_class=False).run(arrays, labels, keep=keep, generator=generator)
 
     def compute_score(self, arrays: Mapping[str, Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from datawinnow.probe.arrays import (
     EMBEDDING,
     FORWARD_ARRAYS,
     HELD_OUT_ARRAYS,
+    INPUT_ARRAYS,
     array_options,
     is_probed,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "EMBEDDING",
     "FORWARD_ARRAYS",
     "HELD_OUT_ARRAYS",
+    "INPUT_ARRAYS",
     "Probed",
     "Walk",
     "array_options",

@@ -8,6 +8,8 @@ FORWARD_ARRAYS = ("features", "probs")
 """Made in one forward pass."""
 ARRAYS = (*FORWARD_ARRAYS, *MAKERS)
 """Everything that a probe makes; the labels come with it."""
+INPUT_ARRAYS = tuple(name for name, maker in MAKERS.items() if maker.moves_input)
+"""Made by moving or differentiating an example's input, which tokens do not allow."""
 HELD_OUT_ARRAYS = ("val_features", "val_probs", "val_labels")
 """Arrays of held-out data."""
 EMBEDDING = "embedding"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -27,6 +26,8 @@ class Maker(Protocol):
 
     labelled: bool
     """Whether it uses the labels, which then must be among the model's outputs."""
+    moves_input: bool
+    """Whether it differentiates or changes the inputs, which tokens do not allow."""
     cost: Cost
     """Examples passed so far."""
     notes: list[str]
@@ -47,6 +48,7 @@ class GradNorm:
 
     chunk: int | None = field(default=None, repr=False)
     labelled = True
+    moves_input = False
     cost: Cost = field(default_factory=Cost, init=False)
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -85,6 +87,7 @@ class Curvature:
     seed: int = 0
     chunk: int | None = field(default=None, repr=False)
     labelled = True
+    moves_input = True
     cost: Cost = field(default_factory=Cost, init=False)
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -126,6 +129,7 @@ class BoundaryDistance:
     candidates: int | None = None
     chunk: int | None = field(default=None, repr=False)
     labelled = False
+    moves_input = True
     cost: Cost = field(default_factory=Cost, init=False)
     notes: list[str] = field(default_factory=list, init=False)
 
@@ -168,7 +172,7 @@ class BoundaryDistance:
         return torch.where(flat, values.max(), values)
 
 
-MAKERS: dict[str, Callable[..., Any]] = {
+MAKERS: dict[str, type[Any]] = {
     "grad_norm": GradNorm,
     "curvature": Curvature,
     "boundary_distance": BoundaryDistance,
@@ -179,7 +183,7 @@ def options_of(name: str) -> tuple[str, ...]:
     """Options of an array that change its values; its maker's fields but for ``chunk`` and ``seed``."""
     if name not in MAKERS:
         return ()
-    return tuple(f.name for f in fields(MAKERS[name]) if f.init and f.name not in ("chunk", "seed"))  # type: ignore[arg-type]
+    return tuple(f.name for f in fields(MAKERS[name]) if f.init and f.name not in ("chunk", "seed"))
 
 
 def build_makers(names: tuple[str, ...], options: dict[str, Any], *, chunk: int | None, seed: int) -> dict[str, Maker]:
@@ -199,7 +203,7 @@ def build_makers(names: tuple[str, ...], options: dict[str, Any], *, chunk: int 
     for name in names:
         if name in MAKERS:
             kwargs = {key: value for key, value in options.items() if key in options_of(name)}
-            if any(f.name == "seed" for f in fields(MAKERS[name])):  # type: ignore[arg-type]
+            if any(f.name == "seed" for f in fields(MAKERS[name])):
                 kwargs["seed"] = seed
             makers[name] = MAKERS[name](chunk=chunk, **kwargs)
     return makers
@@ -213,7 +217,7 @@ def maker_settings(maker: Maker | None) -> dict[str, Any]:
     """Settings that an array's values depend on, for its manifest: the options, and the seed if it draws."""
     if maker is None:
         return {}
-    settings = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}  # type: ignore[arg-type]
+    settings = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}
     if settings.get("mode") == "cure":
         del settings["seed"]
     return settings

@@ -28,6 +28,7 @@ from datawinnow.probe import (
     EMBEDDING,
     FORWARD_ARRAYS,
     HELD_OUT_ARRAYS,
+    INPUT_ARRAYS,
     Probed,
     array_options,
     held_out,
@@ -40,8 +41,6 @@ from datawinnow.runs.network import Model
 from datawinnow.train.checkpoint import load_checkpoint
 from datawinnow.train.network import fabric_for
 
-MOVED = ("curvature", "boundary_distance")
-"""Made by moving an example's input a little, which tokens cannot be."""
 STANDS_IN = 0.1
 """Fraction of the training examples that stands in for held-out data where none are given."""
 
@@ -177,7 +176,7 @@ def check_movable(needs: tuple[str, ...], train: Any) -> None:
     Raises:
         ArgumentError: naming the array.
     """
-    wrong = [need for need in needs if need in MOVED]
+    wrong = [need for need in needs if need in INPUT_ARRAYS]
     if wrong and getattr(train, "vocabulary_size", None) is not None:
         raise ArgumentError(
             f"{wrong[0]} is made by moving an example's input a little, and the tokens of a text cannot be moved: "

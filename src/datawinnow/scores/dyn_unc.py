@@ -1,4 +1,4 @@
-"""Dyn-Unc: how much the label's probability moves during training."""
+"""Dyn-Unc: the variation of the label's probability during training."""
 
 from __future__ import annotations
 

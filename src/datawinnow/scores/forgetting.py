@@ -1,4 +1,4 @@
-"""Forgetting events: how often an example that was right becomes wrong."""
+"""Forgetting events: the number of epochs in which a correct example becomes wrong."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _events_between_visits(now: Tensor, visited_bytes: Tensor) -> tuple[Tensor, 
     for right, seen in zip(now, visited_bytes, strict=True):
         torch.gt(was, right, out=forgot)
         events.add_(byte.bitwise_and_(seen))
-        was.bitwise_xor_(torch.bitwise_xor(was, right, out=byte).bitwise_and_(seen))  # now what is right where seen
+        was.bitwise_xor_(torch.bitwise_xor(was, right, out=byte).bitwise_and_(seen))  # = right where seen
         ever.bitwise_or_(was)
         met.bitwise_or_(seen)
     return events.to(torch.float32), ever, met

@@ -26,9 +26,9 @@ def grand_last(features: Any, probs: Any, labels: Any, *, missing: Missing = "ra
 
     The gradient of cross-entropy with respect to the weight and bias of the last linear layer is the outer product of
     P - one_hot(label) and [h, 1], so its norm needs no gradient: ``grand_last = ||P - y||_2 * sqrt(1 + ||h||_2^2)``.
-    Each example stands alone; the DeepCore code divides by the size of its batch, so that a short last batch scores
-    too high. Both papers average ten short runs: ``over_runs(grand_last)`` does. High is worth keeping, as far as
-    labels can be trusted.
+    Scores do not depend on batches; the DeepCore code divides by the size of the batch, so that a short last batch
+    scores too high. Both papers average ten short runs: ``over_runs(grand_last)`` does. High is worth keeping, as far
+    as labels can be trusted.
 
     Args:
         features: (n, d) float, the input of the last layer.

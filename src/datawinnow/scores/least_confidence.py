@@ -1,4 +1,4 @@
-"""Least confidence: how far the likeliest class is from certain."""
+"""Least confidence: one minus the probability of the likeliest class."""
 
 from __future__ import annotations
 

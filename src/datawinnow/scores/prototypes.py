@@ -38,7 +38,7 @@ def prototypes(
 
     Args:
         features: (n, d) float, embeddings.
-        clusters: how many centres, at most as many as examples are used; the number of classes is the usual choice,
+        clusters: number of centres, at most the number of examples used; the number of classes is the usual choice,
             which this score cannot know: default 10.
         metric: ``"cosine"`` as the paper (1 where an embedding is zero), or ``"euclidean"``.
         missing: ``"raise"``, or ``"skip"`` to leave examples with NaN out of k-means and let them have NaN.

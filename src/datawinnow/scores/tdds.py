@@ -1,4 +1,4 @@
-"""TDDS: how unevenly the prediction moves, the late epochs counting most."""
+"""TDDS: the variation of the prediction's changes, weighted towards late epochs."""
 
 from __future__ import annotations
 

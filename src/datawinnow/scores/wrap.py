@@ -45,7 +45,7 @@ class OverRuns:
     (``labels``, for example). Options are those of the score.
 
     Attributes:
-        card: the score's card, under a name of its own.
+        card: the score's card, under another name and key.
     """
 
     card: Card

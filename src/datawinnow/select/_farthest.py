@@ -18,7 +18,7 @@ FirstPick = int | Literal["mean", "random"] | None
 DISTANCE_BLOCK = 1 << 22
 """Numbers in a block of distances to the new centres: 16 MB of float32."""
 INITIAL_POOL = 256
-"""Number of candidates of the first round; later rounds adapt it to how many picks a round gives."""
+"""Number of candidates of the first round; later rounds adapt it to the number of picks per round."""
 MAX_PICKS = 128
 """Maximum number of centres that a round chooses before the distances of all points are updated."""
 
@@ -61,7 +61,7 @@ def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -
     _update_nearest(points, near, chosen)
     pool = INITIAL_POOL
     while len(chosen) < budget:
-        if not bool((near > 0).any()):  # what is left equals what is chosen
+        if not bool((near > 0).any()):  # every other point equals a chosen one
             rest = torch.nonzero(near >= 0).flatten()
             return torch.cat([torch.tensor(chosen), rest])[:budget]
         picks = _round(

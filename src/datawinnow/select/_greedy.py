@@ -45,7 +45,7 @@ def check_greedy(greedy: str, epsilon: float, sample_seed: int) -> None:
     """Validate the options of `maximise` before anything is computed.
 
     Raises:
-        ArgumentError: an unknown kind of greedy, an epsilon outside (0, 1), or a seed that is no whole number.
+        ArgumentError: an unknown kind of greedy, an epsilon outside (0, 1), or a seed that is no integer.
     """
     check.one_of("greedy", greedy, ("lazy", "stochastic", "naive"))
     check.number("epsilon", epsilon, 1e-9, 1 - 1e-9)

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 PATIENCE = 3
-"""Exchanges of the whole infeasible set without progress, before one at a time."""
+"""Number of exchanges of all infeasible weights without progress, before they are exchanged one at a time."""
 
 
 def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
     """Minimise ``w^T gram w / 2 - right^T w`` over ``w >= 0``.
 
-    Block principal pivoting: guess which weights are positive, solve for them, and exchange all that came out with
-    the wrong sign; a few rounds, each one Cholesky factor, where an active set that starts empty needs one a weight.
-    When the number of wrong signs stops falling, only the last of them is exchanged, which ends for certain (Murty).
+    Block principal pivoting: guess which weights are positive, solve for them, and exchange all of the wrong sign. It
+    takes a few rounds of one Cholesky factor each, where an active set that starts empty needs one per weight. When
+    the number of wrong signs stops falling, only the last of them is exchanged, which terminates (Murty).
 
     Args:
         gram: (k, k) float64, symmetric, positive semi-definite.
@@ -30,7 +30,7 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
     [3.0, 0.0]
     """
     k = right.numel()
-    # a singular system (equal rows and no ridge) has many answers; this picks one near the least norm
+    # a singular system (equal rows and no ridge) has many solutions; this picks one near the least norm
     ridge = 1e-12 * float(gram.diagonal().mean())
     slack = 1e-10 * max(float(right.abs().max()), torch.finfo(torch.float64).tiny)
     positive = torch.ones(k, dtype=torch.bool)

@@ -101,7 +101,7 @@ class Similarity:
         if k == 0:
             return torch.empty(self.n, 0, dtype=torch.int64)
         num_candidates = min(k + EXTRA_NEIGHBOURS, self.n - 1)
-        # |x_j|^2 / 2 - <x_i, x_j>: what is missing to a distance does not depend on j
+        # |x_j|^2 / 2 - <x_i, x_j> is half the squared distance up to a term that does not depend on j
         dtype = torch.float32 if 1e-30 < self.largest < 1e30 else torch.float64
         half = (self.square / 2).to(dtype) if self.kind in ("rbf", "distance") else torch.zeros(1, dtype=dtype)
         out = torch.empty(self.n, k, dtype=torch.int64)

@@ -155,8 +155,8 @@ def reserve_names(card: Card, wrapper: str, *names: str) -> None:
     for name in names:
         if name in card.takes or name in card.options or name in CONTRACT_PARAMETERS:
             raise ArgumentError(
-                f"{wrapper} would take {name}= at the call, but {card.key} takes a {name}= of its own; use another "
-                "name, or wrap once"
+                f"{wrapper} would take {name}= at the call, but {card.key} already takes a {name}=; use another name, "
+                "or wrap once"
             )
     if "cap" in card.takes:
         raise ArgumentError(

@@ -20,7 +20,7 @@ from datawinnow.select.top import top
 def bottom(score: Any, *, budget: int, missing: Missing = "raise") -> Selection:
     """Keep the examples of lowest score, whatever end the score's card names.
 
-    The same as ``top(score, end="low")``, under a name of its own. Ties go to the smaller id; prefixes nest.
+    The same as ``top(score, end="low")``, under another name. Ties go to the smaller id; prefixes nest.
 
     Args:
         score: (n,) float, any score.

@@ -50,10 +50,10 @@ def cal(
         features: (n, d) float, where neighbours are looked for, by Euclidean distance.
         probs: (n, c) float, softmax outputs of a trained network.
         budget: number of examples to keep, 1 to n.
-        neighbours: k; all others where there are fewer.
+        neighbours: k, at most n - 1.
         symmetric: take the mean of both directions of the divergence, as DeepCore does.
         end: which end is kept: ``"high"`` as in the paper, ``"low"`` as in DeepCore's code.
-        missing: ``"raise"``, or ``"skip"`` never to choose (or look at) an example with NaN in either array.
+        missing: ``"raise"``, or ``"skip"`` never to choose (or use) an example with NaN in either array.
 
     Returns:
         `Selection` of exactly ``budget`` ids, best first (prefixes nest), weights of one. Ties go to the smaller id.

@@ -50,7 +50,7 @@ def craig(
     gradient norm, which no distance exceeds; unless sparse, picks do not depend on it. The weight of a kept example is
     the number of examples nearest to it. The gradient of cross-entropy by the last linear layer, weight and bias, is
     the outer product of ``e = probs - onehot(labels)`` and ``[h, 1]``, and is never formed:
-    ``<g_i, g_j> = <e_i, e_j> (<h_i, h_j> + 1)``. The paper selects in every class by itself: ``per_class(craig)``.
+    ``<g_i, g_j> = <e_i, e_j> (<h_i, h_j> + 1)``. The paper selects class by class: ``per_class(craig)``.
     Ties go to the smaller id; prefixes nest (unless stochastic), but for the weights.
 
     Args:

@@ -1,4 +1,4 @@
-"""D2 pruning: hard examples from everywhere, by messages along a graph of nearest neighbours."""
+"""D2 pruning: hard and diverse examples, by message passing on a graph of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def d2(
         score: (n,) float, high is hard and worth keeping: forgetting in the paper; for AUM give its negative.
         features: (n, d) float, penultimate activations, for Euclidean distances.
         budget: number of examples to keep, 1 to n.
-        neighbours: k; all others where there are fewer.
+        neighbours: k, at most n - 1.
         gamma: decay of the reverse message with distance, at least 0; 0 is the strongest.
         gamma_forward: the same of the forward message.
         power: 1 for plain distances, as in the code, 2 for squared, as in the paper.

@@ -47,7 +47,7 @@ def grad_match(
 
     Minimises ``E(w, S) = || sum_{i in S} w_i g_i - b ||^2 + lam ||w||^2`` over w >= 0 and |S| = budget, where g_i is
     the gradient of example i's cross entropy in the last layer and b the mean gradient of all examples, or of the
-    held-out ones if they are given. Each step takes the example whose gradient points most along what is still missing,
+    held-out ones if they are given. Each step takes the example whose gradient points most along the residual,
     ``argmax <g_i, b - sum w_j g_j>``, and solves for all weights anew; at the end they are solved once more with
     w >= 0. A pursuit that ends early (nothing points along the rest, or the rest is small) is filled up with the
     examples whose gradients point most along b. Balance it with ``per_class``, as the authors' settings do: each class
@@ -93,7 +93,7 @@ def grad_match(
     if budget > MAX_BUDGET:
         raise ArgumentError(
             f"budget={budget}, but grad_match solves for the weights of at most {MAX_BUDGET} examples at once (a dense "
-            "system of 1 GB); match each class by itself, select.per_class(select.grad_match), or keep fewer"
+            "system of 1 GB); match class by class, select.per_class(select.grad_match), or keep fewer"
         )
     held = [val_features, val_probs, val_labels]
     if any(v is None for v in held) and any(v is not None for v in held):
@@ -115,7 +115,7 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
     Args:
         layer: gradients of n examples.
         goal: (c, d + 1) float64, what to match.
-        budget: how many to choose.
+        budget: number of examples to choose.
         lam: ridge.
         tolerance: fraction of the goal's norm at which to stop.
 

@@ -1,4 +1,4 @@
-"""Graph cut: similar to everybody, and not to each other."""
+"""Graph cut: examples similar to all others, but not to each other."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def graph_cut(
     sample_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
-    """Keep examples that are similar to everybody but not to each other.
+    """Keep examples that are similar to all others but not to each other.
 
     Greedily maximises ``f(S) = sum_{i, j in S} s_ij - lam sum_{i in S, j in S} s_ij`` with i of the first sum over all.
     f is submodular, and monotone for ``lam`` up to 0.5, where greedy reaches 1 - 1/e of the best; above that there

@@ -1,4 +1,4 @@
-"""k-center greedy: each pick is the example that is farthest from all picks before."""
+"""k-center greedy: each pick is the example farthest from all picks before."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def k_center(
 
     With ``outliers=z`` each pick passes over the z examples farthest at that moment, and the radius that counts leaves
     out the z farthest. That radius is within twice the optimum of leaving out z **if none of the chosen is an outlier
-    of that optimum**; nothing is promised otherwise. (This greedy form stands in for the paper's mixed integer
+    of that optimum**; nothing is promised otherwise. (This greedy form replaces the paper's mixed integer
     program; the 3-approximation of Charikar et al. 2001 needs all distances.) Once no more than z examples are left
     they are taken too, the nearest first.
 
@@ -56,7 +56,7 @@ def k_center(
         budget: number of examples to keep, 1 to n.
         first: the first pick: an id (with `per_class`, a position within the class), ``"mean"`` for the example
             nearest the mean (the baseline of the dataset condensation papers), or ``"random"`` (None is the same).
-        outliers: how many of the farthest examples to pass over, at least 0.
+        outliers: number of farthest examples passed over at each pick, at least 0.
         generator: CPU `torch.Generator`, source of a random first; unused otherwise.
         missing: ``"raise"``, or ``"skip"`` never to choose (or cover) an example with NaN.
 

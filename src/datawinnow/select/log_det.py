@@ -29,7 +29,7 @@ class LogDet:
     With A = ridge I + phi_S^T phi_S (d, d), adding j gains ``log(1 + q_j)``, ``q_j = phi_j^T A^-1 phi_j``. Adding j
     turns A^-1 into A^-1 - u u^T with ``u = A^-1 phi_j / sqrt(1 + q_j)`` (Sherman-Morrison), and so every q_i into
     ``q_i - (phi_i . u)^2``: the same update as that of the incremental Cholesky factor, without its budget x n. A q is
-    brought up to date when it is asked for: by the us that it has missed, or from A^-1 if those are more than d.
+    updated when it is read: by the us added since its last update, or from A^-1 if those are more than d.
 
     Args:
         phi: (n, d) float64.
@@ -45,7 +45,7 @@ class LogDet:
         self.q = torch.linalg.vector_norm(phi, dim=1).square() / ridge
         self.u = torch.empty(budget, self.d, dtype=torch.float64)
         self.added = 0
-        self.seen = torch.zeros(self.n, dtype=torch.int64)  # how many of the us are in each q
+        self.seen = torch.zeros(self.n, dtype=torch.int64)  # number of us in each q
 
     def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) ``log(1 + q_j)``."""

@@ -1,4 +1,4 @@
-"""Uniform random pruning: the baseline that everything must beat."""
+"""Uniform random pruning: the baseline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from datawinnow.core.selection import Selection
 def random(labels: Any, *, budget: int, generator: torch.Generator) -> Selection:
     """Keep examples drawn uniformly without replacement.
 
-    Labels only say how many examples there are; for class balance wrap it, ``per_class(random)``. A smaller budget
+    The labels only give the number of examples; for class balance wrap it, ``per_class(random)``. A smaller budget
     with the same generator state gives a prefix.
 
     Args:

@@ -19,12 +19,12 @@ from datawinnow.select._wrapping import Selector, bind_arguments, reserve_names,
 
 
 def per_class(selector: Selector) -> Selector:
-    """``selector`` applied to every class by itself, each class keeping its share of the budget.
+    """``selector`` applied to each class separately, each class keeping its share of the budget.
 
-    Shares are in proportion to class sizes, by largest remainders; a class that can give no more (its size, or what
-    the selector leaves after a cut) is filled and the others take the rest. Draws come from one stream a class, so
-    no class's draw depends on another class. Arrays about held-out data (``val_features``, ...) go to every class
-    whole.
+    Shares are in proportion to class sizes, by largest remainders; a class at its capacity (its size, or what the
+    selector leaves after a cut) is filled and the others take the rest. Each class draws from its own stream, so no
+    class's draw depends on another class. Arrays of held-out data (``val_features``, ...) are passed to every class
+    uncut.
 
     Args:
         selector: any selector, for example `top`, or a wrapped one such as ``drop_tail(top, ...)``.

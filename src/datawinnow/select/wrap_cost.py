@@ -1,4 +1,4 @@
-"""`capped_by_cost`: keep within a total cost rather than a number of examples."""
+"""`capped_by_cost`: limits the total cost instead of the number of examples."""
 
 from __future__ import annotations
 

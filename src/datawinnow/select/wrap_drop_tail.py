@@ -1,4 +1,4 @@
-"""`drop_tail`: cut the suspicious tail of a score off before selecting."""
+"""`drop_tail`: drops the suspicious tail of a score before selecting."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datawinnow.select._wrapping import Selector, among_all, bind_arguments, res
 
 
 def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Literal["low", "high"] = "low") -> Selector:
-    """``selector`` on what is left when the suspicious tail of a score is dropped.
+    """``selector`` applied after the suspicious tail of a score is dropped.
 
     The examples of lowest AUM, for example, are likely mislabelled: CCS, D2 and BOSS drop them before they select.
     The tail is that of a separate score, whatever the selector uses.

@@ -1,4 +1,4 @@
-"""`deduplicated`: never keep two examples that are nearly the same."""
+"""`deduplicated`: keeps no two near-duplicates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DISTANCE_ENTRIES = 1 << 21
 def deduplicated(
     selector: Selector, *, threshold: float, metric: Literal["cosine", "euclidean"] = "cosine"
 ) -> Selector:
-    """``selector``'s order without near-duplicates of what is kept already.
+    """``selector``'s order without near-duplicates of examples kept before.
 
     Going down the selector's order, an example within ``threshold`` of one that is kept is passed over, so of a group
     of duplicates the first in the order stays. The selector is called with a growing budget until the budget is full;
@@ -42,7 +42,7 @@ def deduplicated(
         A selector called as ``deduplicated(top, threshold=0.01)(score, features=features, budget=100)``; ``features``
         is (n, d) float. Those passed over have the reason ``duplicate``; weights keep their mean. With
         ``missing="skip"`` an example with NaN features is a duplicate of nothing. It raises `CapacityError` with the
-        number that the whole order holds when that is below the budget.
+        number of examples without near-duplicates when that is below the budget.
 
     Raises:
         ArgumentError: a negative threshold, an unknown metric, or a selector that takes ``features=`` already.
@@ -102,7 +102,7 @@ def deduplicated(
 
 
 def first_of_each(rows: Tensor, order: Tensor, budget: int, threshold: float, metric: str) -> tuple[Tensor, Tensor]:
-    """Go down ``order`` and pass over what is near something kept, until ``budget`` are kept.
+    """Go down ``order``, passing over near-duplicates of kept examples, until ``budget`` are kept.
 
     Args:
         rows: (n, d) floating.
