@@ -75,7 +75,7 @@ def test_arrays_about_different_examples_and_labels_without_a_class():
     h, p, y = torch.ones(5, 2), torch.full((5, 3), 1 / 3), torch.tensor([0, 1, 2, 0, 1])
     with pytest.raises(ArgumentError, match=r"same number of examples.*features has 4, probs has 5, labels has 5"):
         scores.grand_last(h[:4], p, y)
-    with pytest.raises(ArgumentError, match=r"same examples.*labels has 3"):
+    with pytest.raises(ArgumentError, match=r"same number of examples.*labels has 3"):
         scores.grand_last(h, p, y[:3])
     y[3] = 3
     with pytest.raises(ArgumentError, match="labels is 3 for example 3, but probs has 3 classes, 0 to 2"):

@@ -186,7 +186,9 @@ def test_names_that_would_be_mistaken_are_refused():
         ArgumentError, match="per_class would take labels= at the call, but per_class_top already takes a label"
     ):
         select.per_class(select.per_class(select.top))
-    with pytest.raises(ArgumentError, match="drop_tail would take bins= at the call, but coverage takes a bins="):
+    with pytest.raises(
+        ArgumentError, match="drop_tail would take bins= at the call, but coverage already takes a bins="
+    ):
         select.drop_tail(select.coverage, by="bins", fraction=0.1)
     with pytest.raises(ArgumentError, match="drop_tail would take budget= at the call"):
         select.drop_tail(select.top, by="budget", fraction=0.1)

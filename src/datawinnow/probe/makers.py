@@ -217,7 +217,7 @@ def maker_settings(maker: Maker | None) -> dict[str, Any]:
     """Settings that an array's values depend on, for its manifest: the options, and the seed if it draws."""
     if maker is None:
         return {}
-    settings = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}
+    settings = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}  # type: ignore[arg-type]
     if settings.get("mode") == "cure":
         del settings["seed"]
     return settings
