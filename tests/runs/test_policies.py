@@ -9,6 +9,7 @@ from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.build import build_policy
 from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe
+from tests.dynamic.helpers import logged
 from tests.train.helpers import blobs
 
 RECIPE = Recipe(precision="fp32", batch=16)
@@ -39,11 +40,39 @@ def test_a_name_the_fraction_and_options_make_a_policy(name, how, wanted):
         ("static_subset", {}, "the policy .static_subset. needs selection"),
         ("ucb", {"keep": 0.5, "options": {"peroid": 1}}, "ucb has no option 'peroid'; its options are: period"),
         ("ucb", {"keep": 1.5}, "keep"),
+        ("nope", {}, r"There are: auto, .*replay, .*ucb"),
+        ("auto", {}, r"auto chooses by the data: call datawinnow.dynamic.auto"),
+        ("replay", {}, "the policy 'replay' needs history"),
+        ("ucb", {"keep": 0.5, "passes": 3}, "give epochs= or passes=, not both"),
     ],
 )
 def test_what_makes_none_is_named(name, how, match):
     with pytest.raises(ArgumentError, match=match):
         build_policy(name, epochs=8, **how)
+
+
+def test_a_length_is_asked_for_where_the_policy_depends_on_it():
+    assert build_policy("ucb", keep=0.5) == dynamic.UCB(0.5)
+    with pytest.raises(ArgumentError, match="the policy 'info_batch' needs the length of the run"):
+        build_policy("info_batch")
+    with pytest.raises(ArgumentError, match="the wrapper 'annealed' needs the length of the run"):
+        build_policy("ucb", keep=0.5, wrap=["annealed"])
+
+
+def test_a_replay_is_built_like_any_policy():
+    history = logged(12, epochs=3)
+    policy = build_policy("replay", options={"history": history, "after": "cycle"}, wrap=["warm_up=1"])
+    assert policy == dynamic.warm_up(dynamic.Replay(history, after="cycle"), 1)
+
+
+def test_the_fraction_of_an_epoch_is_a_method_of_the_policy():
+    ucb = dynamic.UCB(keep=0.5)
+    assert [ucb.fraction(epoch) for epoch in (0, 1)] == [1.0, 0.5]
+    assert dynamic.UCB(keep=0.5, first="random").fraction(0) == 0.5
+    assert [dynamic.annealed(ucb, 8).fraction(epoch) for epoch in (0, 6, 7)] == [1.0, 0.5, 1.0]
+    assert [dynamic.every(ucb, 3).fraction(epoch) for epoch in (2, 3)] == [1.0, 0.5]
+    assert dynamic.annealed(ucb, 8).run_epochs == dynamic.guarded(dynamic.annealed(ucb, 8)).run_epochs == 8
+    assert dynamic.warm_up(ucb, 2).run_epochs is None
 
 
 def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(tmp_path):
