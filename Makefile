@@ -14,14 +14,15 @@ BIN := .venv/bin
 demo: .venv/.installed
 	$(BIN)/datawinnow demo
 
+# Two workers; a file's tests stay together, since they share recordings.
 test: .venv/.installed
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 check: .venv/.installed
 	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/ruff check src tests benchmarks examples docs
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 # Longer checks: minutes to hours, and what needs a GPU (skipped, saying so, where there is none).
 full: .venv/.installed

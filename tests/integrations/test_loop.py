@@ -20,7 +20,9 @@ from datawinnow.train.schedule import cosine
 from tests.dynamic.sampler_cases import InOrder, Worst, train
 
 
-@pytest.mark.parametrize("reduction", ["mean", "self_normalised", "none", reduce.mean], ids=str)
+@pytest.mark.parametrize(
+    "reduction", ["mean", "self_normalised", "none", reduce.mean], ids=["mean", "self_normalised", "none", "function"]
+)
 def test_one_line_observes_weighs_and_reduces(reduction: Any) -> None:
     sampler = PolicySampler(InOrder(4, weight=3.0), n=8)
     loss = torch.tensor([1.0, 2.0, 5.0], requires_grad=True)

@@ -68,10 +68,10 @@ def arm(moment: str) -> dict:
         count += mine
         if mine and count == int(number) and when == "before":
             die()
-        result = rename(self, target)
+        found = rename(self, target)
         if mine and count == int(number):
             die()
-        return result
+        return found
 
     if when == "gone":
         Path.unlink = unlink
