@@ -12,7 +12,6 @@ import typer
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.model_names import IMAGE_MODELS, TEXT_MODELS
-from datawinnow.text.pretrained import is_pretrained
 
 if TYPE_CHECKING:
     from datawinnow.methods import Method
@@ -259,6 +258,8 @@ class Loading:
     def beside(self, groups: Mapping[str, Any]) -> Loading:
         """These, with the tokenizer of the network where that is a pretrained one: it reads no other tokens."""
         model = next((group.model for group in groups.values() if isinstance(group, Training)), None)
+        from datawinnow.text.pretrained import is_pretrained  # imports torch, which help must not wait for
+
         if self.tokenizer is not None or not is_pretrained(model):
             return self
         return replace(self, tokenizer=model)

@@ -32,7 +32,7 @@ class TokenEmbedding(nn.Module):
         """Vectors and mask."""
         if tokens.is_floating_point() or tokens.ndim != 2:
             raise ArgumentError(
-                f"the network takes token ids (batch, length), whole numbers, but got {tokens.dtype} of shape "
+                f"the network takes token ids (batch, length), integers, but got {tokens.dtype} of shape "
                 f"{tuple(tokens.shape)}: it is for texts"
             )
         mask = (tokens > 0).unsqueeze(-1)

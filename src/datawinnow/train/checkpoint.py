@@ -12,7 +12,7 @@ from datawinnow.core.artifacts import read_tensor_metadata, read_tensors, write_
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import remove_partial_files
 
-KIND = "checkpoint"
+CHECKPOINT_KIND = "checkpoint"
 
 
 def save_checkpoint(
@@ -41,7 +41,7 @@ def save_checkpoint(
         tensors |= moments
     tensors |= {f"policy.{k}": v for k, v in (selector_state or {}).items()}
     remove_partial_files(path)  # leftovers of a write that was killed
-    write_tensors(path, tensors, {"scalars": scalars, **metadata}, kind=KIND)
+    write_tensors(path, tensors, {"scalars": scalars, **metadata}, kind=CHECKPOINT_KIND)
 
 
 def load_checkpoint(
@@ -55,7 +55,7 @@ def load_checkpoint(
     Raises:
         RunError: the file is truncated, of a newer version, or of another network.
     """
-    tensors, metadata = read_tensors(path, kind=KIND)
+    tensors, metadata = read_tensors(path, kind=CHECKPOINT_KIND)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     current = model.state_dict()
     if set(weights) != set(current) or any(weights[k].shape != current[k].shape for k in current):
@@ -72,7 +72,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is truncated, or of a newer version.
     """
-    return read_tensor_metadata(path, kind=KIND)
+    return read_tensor_metadata(path, kind=CHECKPOINT_KIND)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
