@@ -94,6 +94,13 @@ class TestNames:
         assert found.per_class
         assert not method.per_class
 
+    def test_options_go_to_the_part_that_has_them(self):
+        method = create_method("d2")
+        options = {"cutoff": 0.2, "gamma": 1.0, "never_learned": "max"}
+        assert method.split_options(options) == ({"cutoff": 0.2, "gamma": 1.0}, {"never_learned": "max"})
+        with pytest.raises(ArgumentError, match=r"d2 has no option 'bins'; its options are: .*cutoff.*never_learned"):
+            method.split_options({"bins": 3})
+
 
 class TestNeeds:
     @pytest.mark.parametrize(
@@ -200,6 +207,17 @@ class TestEpochs:
 
     def test_a_selector_that_reads_the_recording_is_charged_for_it(self):
         assert create_method(score="el2n", select_by="beta").epochs_charged(30) == 30
+
+    def test_a_score_of_embedded_features_reads_no_recording(self):
+        method = Method.from_score("moderate", {"embedding": "hf:somewhere"})
+        assert method.probe_options == {"embedding": "hf:somewhere"}
+        assert not method.needs_recording
+        assert method.epochs_charged(30) == 0
+        assert Method.from_score("moderate").epochs_charged(30) == 30
+
+    def test_the_score_of_a_method_is_charged_alone(self):
+        method = create_method(score="el2n", select_by="beta")
+        assert (method.epochs_charged(30), method.score_only().epochs_charged(30)) == (30, 10)
 
     def test_random_is_charged_nothing(self):
         assert METHODS["random"].epochs_charged(30) == 0
