@@ -80,12 +80,20 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("lr = 0.05", "lr = 0.1", r"rows made with \[train\] lr = 0.05, now it is 0.1: give another --out folder"),
-            ("epochs = 3", "epochs = 4", r"\[train\] epochs = 3, now it is 4"),
-            ('model = "mlp"', 'model = "mlp"\nmodel_options = {{ width = 8 }}', r"\[train\] model_options = \{\}, now"),
-            ('source = "{source}"', 'source = "{source}"\nlimit = 50', r"\[data\] limit = None, now it is 50"),
-            ("[[method]]", "[score]\nepochs = 2\n[[method]]", r"\[score\] epochs = None, now it is 2"),
-            ("window = 2", "window = 2, missing = 'skip'", r"\[methods\] short = .*'window': 2\}.*now it is .*'skip'"),
+            ("lr = 0.05", "lr = 0.1", r"was begun with \[train\] lr=0.05, now it is 0.1: use another --out folder"),
+            ("epochs = 3", "epochs = 4", r"\[train\] epochs=3, now it is 4"),
+            (
+                'model = "mlp"',
+                'model = "mlp"\nmodel_options = {{ width = 8 }}',
+                r"model_options.width=None, now it is 8",
+            ),
+            ('source = "{source}"', 'source = "{source}"\nlimit = 50', r"\[data\] limit=None, now it is 50"),
+            ("[[method]]", "[score]\nepochs = 2\n[[method]]", r"\[score\] epochs=None, now it is 2"),
+            (
+                "window = 2",
+                "window = 2, missing = 'skip'",
+                r"\[methods\] short.score_options.missing=None, now it is 'skip'",
+            ),
         ],
         ids=["lr", "epochs", "model", "data", "score", "method"],
     )
@@ -165,5 +173,5 @@ def test_a_setting_that_an_older_version_did_not_have_was_at_its_default(write, 
     assert run_grid(grid, out, jobs=1) == rows
     write_json(out / "grid.json", metadata)
     other = grid.model_copy(update={"data": grid.data.model_copy(update={"flip": False})})
-    with pytest.raises(RunError, match=r"made with \[data\] flip = None, now it is False"):
+    with pytest.raises(RunError, match=r"begun with \[data\] flip=None, now it is False"):
         run_grid(other, out, jobs=1)

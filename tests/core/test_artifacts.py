@@ -143,14 +143,17 @@ def test_require_same_compares_as_json_and_names_the_first_difference():
     before = {"shape": [1, 2], "recipe": {"lr": 0.1, "batch": 64, "workers": 2}, "seed": 0}
     now = {"shape": (1, 2), "recipe": {"lr": 0.1, "batch": 64, "workers": 0}, "seed": 0, "until": None}
     require_same(before, now, "runs/a", ignore=("workers",))
-    with pytest.raises(RunError, match=r"runs/a was started with workers=2, now it is 0: use another --run folder"):
+    with pytest.raises(
+        RunError,
+        match=r"runs/a was begun with recipe.workers=2, now it is 0: use another --run",
+    ):
         require_same(before, now, "runs/a")
     now["recipe"] = {"lr": 0.2, "batch": 64}
-    with pytest.raises(RunError, match=r"runs/a was started with lr=0\.1, now it is 0\.2: start again"):
+    with pytest.raises(RunError, match=r"runs/a was begun with recipe.lr=0\.1, now it is 0\.2: start again"):
         require_same(before, now, "runs/a", ignore=("workers",), remedy="start again")
-    with pytest.raises(RunError, match="started with seed=zero, now it is one"):
+    with pytest.raises(RunError, match="begun with seed=zero, now it is one"):
         require_same({"seed": 0}, {"seed": 1}, "a", texts={"seed": ("zero", "one")})
-    with pytest.raises(RunError, match="started with policy='ucb', now it is None"):
+    with pytest.raises(RunError, match="begun with policy='ucb', now it is None"):
         require_same({"policy": "ucb"}, {}, "a")
-    with pytest.raises(RunError, match="started with recipe=None, now it is"):
+    with pytest.raises(RunError, match="begun with recipe=None, now it is"):
         require_same({}, {"recipe": {"lr": 1}}, "a")

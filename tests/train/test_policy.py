@@ -179,7 +179,7 @@ def test_a_budget_killed_and_gone_on_ends_in_the_same_bytes(stop, tmp_path):
     assert torch.equal(weights(again), weights(whole))
     assert [row["examples"] for row in history.rows] == [60, 30, 30, 30, 30, 30]
     assert [row["loss"] for row in history.rows] == [row["loss"] for row in told.rows]
-    with pytest.raises(RunError, match="a run with budget 210, this one has 240"):
+    with pytest.raises(RunError, match="begun with budget=210, now it is 240"):
         fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **{**how, "passes": 4})
     done, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **how)
     assert len(history.rows) == 6
@@ -217,7 +217,5 @@ def test_what_cannot_be_is_named(tmp_path):
     at = tmp_path / "c.safetensors"
     fit(vector_net(), blobs(), epochs=1, policy=dynamic.UCB(0.5), checkpoint=at, **PLAIN)
     for other in (None, dynamic.UCB(0.7)):
-        with pytest.raises(
-            RunError, match=r"is of a run with policy UCB\(keep=0\.5.*this one has (none|UCB\(keep=0\.7)"
-        ):
+        with pytest.raises(RunError, match=r"was begun with policy=.UCB\(keep=0\.5.*now it is .(none|UCB\(keep=0\.7)"):
             fit(vector_net(), blobs(), epochs=2, policy=other, checkpoint=at, **PLAIN)

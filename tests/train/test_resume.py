@@ -125,8 +125,8 @@ SOME = Selection.of(torch.arange(30), 60)
     [
         ({"data": blobs(seed=1)}, r"c.safetensors is of another dataset \(fingerprint [0-9a-f]{16}, this one has"),
         ({"model": torch.nn.Linear(5, 3)}, r"c.safetensors holds another network than this one"),
-        ({"seed": 1}, r"c.safetensors is of a run with seed 0, this one has 1"),
-        ({"data": Kept(blobs(), SOME)}, r"of a run with selection all examples, this one has [0-9a-f]{16}"),
+        ({"seed": 1}, r"c.safetensors was begun with seed=0, now it is 1"),
+        ({"data": Kept(blobs(), SOME)}, r"begun with selection='all examples', now it is '[0-9a-f]{16}"),
         ({"epochs": 1}, r"has 2 finished epochs, more than epochs=1"),
     ],
     ids=["dataset", "network", "seed", "selection", "longer"],

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from datawinnow.bench.grid import Cell, Data, Grid, MethodSpec, Scoring, cells_of, equal_epochs
-from datawinnow.core.artifacts import FORMAT_VERSION, check_format, read_json, write_json
+from datawinnow.core.artifacts import FORMAT_VERSION, check_format, read_json, require_same, write_json
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import finite_or_none, write_bytes
@@ -183,11 +183,9 @@ def _check_settings(before: dict[str, Any], now: dict[str, Any], methods_with_ro
             old, new = old_section.get(key, defaults.get(section, {}).get(key)), new_section.get(key)
             if section == "methods":
                 old, new = (MethodSpec.model_validate({**spec, "name": key}) for spec in (old, new))
-            if old != new:
-                raise RunError(
-                    f"{out} holds rows made with [{section}] {key} = {old!r}, now it is {new!r}: "
-                    "give another --out folder, or the same settings as before"
-                )
+                old, new = old.model_dump(), new.model_dump()
+            remedy = "use another --out folder, or the same settings as before"
+            require_same({f"[{section}] {key}": old}, {f"[{section}] {key}": new}, out, remedy=remedy)
 
 
 def _check_rows(grid: Grid, rows: list[ResultRow], fingerprint: str | None, out: Path) -> None:

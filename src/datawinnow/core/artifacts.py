@@ -245,7 +245,7 @@ def require_same(
     *,
     ignore: Collection[str] = (),
     texts: Mapping[str, tuple[str, str]] | None = None,
-    remedy: str = "use another --run folder, or the options it was started with",
+    remedy: str = "use another --run folder, or the same options as before",
 ) -> None:
     """Refuse to continue with other settings than an artefact was made with.
 
@@ -261,14 +261,15 @@ def require_same(
         remedy: what to do, for the error.
 
     Raises:
-        RunError: naming the first option that differs, in the order of ``now``, with both values.
+        RunError: naming the first option that differs, in the order of ``now``, with both values; one in a mapping as
+            ``mapping.key``.
     """
     difference = _first_difference(_as_json(before), _as_json(now), frozenset(ignore))
     if difference is None:
         return
     key, old, new = difference
     old_text, new_text = (texts or {}).get(key, (repr(old), repr(new)))
-    raise RunError(f"{where} was started with {key}={old_text}, now it is {new_text}: {remedy}")
+    raise RunError(f"{where} was begun with {key}={old_text}, now it is {new_text}: {remedy}")
 
 
 def _as_json(value: Mapping[str, Any]) -> Any:
@@ -285,7 +286,7 @@ def _first_difference(
         if isinstance(old, dict) and isinstance(new, dict):
             inner = _first_difference(old, new, ignore)
             if inner is not None:
-                return inner
+                return f"{key}.{inner[0]}", *inner[1:]
         else:
             return key, old, new
     return None

@@ -5,7 +5,6 @@ This module does not import torch: the report uses it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from datawinnow.core import cost as costs
-from datawinnow.core.artifacts import FORMAT_VERSION, check_format
+from datawinnow.core.artifacts import read_arrays, write_tensors
 from datawinnow.core.errors import ArgumentError, DatawinnowError, RunError
-from datawinnow.core.files import write_bytes
 
 FILE_NAME = "selection_history.safetensors"
 """Its name in a run folder."""
@@ -295,17 +291,14 @@ class SelectionHistory:
         arrays["candidates"] = None if self.candidates is None else np.packbits(self.candidates)
         arrays["labels"] = self.labels
         metadata = {
-            "format": FORMAT_VERSION,
-            "kind": HISTORY_KIND,
             "n": self.n,
             "first_epoch": self.first_epoch,
             "fingerprint": self.fingerprint,
             "made_by": self.made_by,
             "cost": self.cost,
         }
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
-        # in memory first: the file writer of safetensors reports a full disk as an error of its format
-        write_bytes(Path(path), save(contiguous, metadata={"datawinnow": json.dumps(metadata)}))
+        present = {name: array for name, array in arrays.items() if array is not None}
+        write_tensors(Path(path), present, metadata, kind=HISTORY_KIND)
 
     @classmethod
     def load(cls, path: str | Path, *, fingerprint: str | None = None, n: int | None = None) -> SelectionHistory:
@@ -320,20 +313,16 @@ class SelectionHistory:
             RunError: no such file, truncated, another kind of file, of a newer version, or of another dataset.
         """
         path = Path(path)
-        if not path.is_file():
-            raise RunError(
-                f"no such file: {path}; record a plan with: datawinnow train DATA --policy ucb --keep 0.7 "
+        remedy = "remove it, or record it again"
+        arrays, metadata = read_arrays(
+            path,
+            kind=HISTORY_KIND,
+            missing=(
+                "record a plan with: datawinnow train DATA --policy ucb --keep 0.7 "
                 f"--record-plan {path}, or with recorded(policy).history().save(...)"
-            )
-        try:
-            with safe_open(path, framework="np") as file:
-                metadata: Any = json.loads((file.metadata() or {}).get("datawinnow", "null"))
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-            raise _damaged_history(path, str(error)) from error
-        if not isinstance(metadata, dict) or metadata.get("kind") != HISTORY_KIND:
-            raise RunError(f"{path} is not a selection history: give a file that SelectionHistory.save wrote")
-        check_format(metadata.get("format"), path)
+            ),
+            remedy=remedy,
+        )
         try:
             history = cls(
                 n=metadata.get("n"),  # type: ignore[arg-type]  # checked there
@@ -349,7 +338,7 @@ class SelectionHistory:
                 cost=metadata.get("cost"),  # type: ignore[arg-type]
             )
         except DatawinnowError as error:
-            raise _damaged_history(path, str(error)) from error
+            raise RunError(f"{path} is damaged ({error}); {remedy}") from error
         if fingerprint is not None and history.fingerprint != fingerprint:
             raise RunError(
                 f"{path} is of another dataset (fingerprint {history.fingerprint}) than the run ({fingerprint}): "
@@ -390,7 +379,3 @@ def _check_array(name: str, array: Any, dtypes: tuple[str, ...], shape: tuple[in
         return
     actual = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else repr(array)
     raise ArgumentError(f"{name} must be {' or '.join(dtypes)} of shape {shape}, got {actual}")
-
-
-def _damaged_history(path: Path, why: str) -> RunError:
-    return RunError(f"{path} is truncated or damaged ({why}); remove it, or record it again")

@@ -16,7 +16,7 @@ from datawinnow.core.artifacts import read_tensors, write_tensors
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import write_bytes
 
-KIND = "synthetic set"
+SYNTHETIC_KIND = "synthetic set"
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +184,7 @@ class Synthetic:
             "classes": list(self.classes),
             "about": dict(self.about),
         }
-        write_tensors(Path(path), {"images": self.images, "labels": self.labels}, metadata, kind=KIND)
+        write_tensors(Path(path), {"images": self.images, "labels": self.labels}, metadata, kind=SYNTHETIC_KIND)
         return Path(path)
 
     @classmethod
@@ -196,7 +196,7 @@ class Synthetic:
         """
         tensors, metadata = read_tensors(
             Path(path),
-            kind=KIND,
+            kind=SYNTHETIC_KIND,
             required=("images", "labels"),
             missing="make it with: datawinnow condense DATA --method dm",
             remedy="make it again, or give a file that Synthetic.save wrote",

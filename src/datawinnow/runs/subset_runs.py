@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core import check
-from datawinnow.core.artifacts import read_json, write_json
+from datawinnow.core.artifacts import read_json, require_same, write_json
 from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
 from datawinnow.core.duration import duration
@@ -94,7 +93,7 @@ def subset_runs(
     info = dataset_info(train)
     n = info.n
     about = {"runs": runs, "fraction": fraction, "epochs": epochs, "seed": seed, "recipe": recipe.metadata()}
-    _same(out, {"kind": "subsets", "fingerprint": info.fingerprint, **about})
+    _check_metadata(out, {"kind": "subsets", "fingerprint": info.fingerprint, **about})
     rank = torch.rand(runs, n, generator=stream(seed, "subsets")).argsort(0).argsort(0)
     mask = rank < each
     right, cost = torch.empty(runs, n, dtype=torch.bool), Cost()
@@ -139,19 +138,18 @@ def _read(file: Path, mask: Tensor) -> tuple[Tensor, Cost]:
     return right, Cost(cost[0], int(cost[1]), int(cost[2]), cost[3])
 
 
-def _same(out: Path, metadata: dict[str, Any]) -> None:
+def _check_metadata(out: Path, metadata: dict[str, Any]) -> None:
+    """Write the metadata of the runs in ``out``, or refuse those there if they differ.
+
+    Raises:
+        RunError: naming the first difference.
+    """
     file = out / "about.json"
-    now = json.loads(json.dumps(metadata))
-    if not file.exists():
-        write_json(file, now)
-        return
-    before = read_json(file)
-    for key, value in now.items():
-        if before.get(key) != value:
-            raise RunError(
-                f"{out} holds runs with {key}={before.get(key)!r}, now it is {value!r}: give another folder, or the "
-                "same options as before"
-            )
+    if file.exists():
+        before = read_json(file)
+        require_same({key: before.get(key) for key in metadata}, metadata, out)
+    else:
+        write_json(file, metadata)
 
 
 def subsets_for(

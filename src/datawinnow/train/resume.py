@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from datawinnow.core.artifacts import require_same
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
@@ -73,12 +74,13 @@ def load_matching_checkpoint(
             f"{checkpoint} is of another dataset (fingerprint {saved['fingerprint']}, this one has "
             f"{identity['fingerprint']}); give another --run folder, or remove it"
         )
-    for name in ("seed", "selection", "policy", "budget"):
-        if saved.get(name, identity.get(name)) != identity.get(name):
-            raise RunError(
-                f"{checkpoint} is of a run with {name} {saved[name]}, this one has {identity.get(name)}; give another "
-                "--run folder, or remove it"
-            )
+    names = ("seed", "selection", "policy", "budget")
+    require_same(
+        {name: saved.get(name, identity.get(name)) for name in names},  # benchmarks write checkpoints without some
+        {name: identity.get(name) for name in names},
+        checkpoint,
+        remedy="use another --run folder, or remove it",
+    )
     if saved["epoch"] > max_epochs:
         raise RunError(f"{checkpoint} has {saved['epoch']} finished epochs, more than epochs={max_epochs}; remove it")
     saved_lengths = [int(row["examples"]) for row in saved["rows"]]
