@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench.grid_file import read_suite
-from datawinnow.report import words
-from datawinnow.report.comparison import arms
-from datawinnow.report.comparison_plots import the_map
-from datawinnow.report.comparison_words import comparison_markdown
+from datawinnow.core.verdict import outcome_words, points
+from datawinnow.report.comparison import comparison_markdown, gain_map, read_runs
 from datawinnow.report.svg import standalone
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +39,7 @@ def places(rows: Path) -> list[dict[str, Any]]:
     """What each policy gained in each setting, as `datawinnow.dynamic.auto.MeasuredSetting` has it."""
     grids = read_suite(ROOT / "benchmarks" / "comparison.toml")
     found: list[dict[str, Any]] = []
-    run = arms(rows) if any(rows.glob("*/rows.jsonl")) else []
+    run = read_runs(rows) if any(rows.glob("*/rows.jsonl")) else []
     confirmed = {
         (name, arm.budget, arm.method) for arm in run if (name := arm.setting.partition(", ")[0]).endswith(AGAIN)
     }
@@ -102,19 +100,19 @@ START, END = "<!-- comparison: made by benchmarks/comparison_map.py -->", "<!-- 
 def table_of(rows: Path) -> str:
     """The table of docs/results.md: each setting's policy beside the best of all the data for no more passes."""
     lines = ["| data | passes | all the data, fewer epochs | chosen | by | difference |", "| --- " * 6 + "|"]
-    found = arms(rows)
+    found = read_runs(rows)
     for name, (about, method) in SHOWN.items():
         here = [arm for arm in found if arm.setting.partition(", ")[0] == name]
         for arm in (arm for arm in here if arm.method == method and arm.gain is not None):
             [other] = [a for a in here if (a.method, a.budget) == ("shorter_full", arm.against)]
-            won = arm.gain is not None and arm.gain.verdict == "wins"
+            won = arm.gain is not None and arm.gain.outcome == "wins"
             base = f"{100 * other.accuracy.mean:.1f}" + (
                 "" if arm.against == arm.budget else f" ({arm.against:g} passes)"
             )
             own = f"{100 * arm.accuracy.mean:.1f}"
             by = arm.label.replace("all that looks right (guarded)", "guarded").replace(", keep 0.7", "")
             few = "" if len(arm.seeds) >= 5 else f", {len(arm.seeds)} seeds"
-            verdict = words.points(arm.gain) + ("" if won else f" ({words.mark(arm.gain)})") + few
+            verdict = points(arm.gain) + ("" if won else f" ({outcome_words(arm.gain)})") + few
             lines.append(f"| {about} | {arm.budget:g} | {base} | {f'**{own}**' if won else own} | {by} | {verdict} |")
             about = ""
     return "\n".join(lines)
@@ -122,7 +120,7 @@ def table_of(rows: Path) -> str:
 
 def image_of(rows: Path) -> str:
     """The map as an image, with what it shows in words."""
-    return standalone(the_map(arms(rows)), "What choosing gains over all the data for no more passes, in points")
+    return standalone(gain_map(read_runs(rows)), "What choosing gains over all the data for no more passes, in points")
 
 
 def main() -> None:

@@ -30,10 +30,10 @@ from datawinnow.core.files import write_bytes
 from datawinnow.core.interval import Interval, interval
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
+from datawinnow.core.verdict import compare
 from datawinnow.data.kept import Kept
 from datawinnow.models import build
 from datawinnow.record import read_column
-from datawinnow.report.statistics import difference
 from datawinnow.report.svg import CARD, INK, KEPT, MUTED, PALETTE, canvas, styled, to_svg
 from datawinnow.runs.folder import RunFolder
 from datawinnow.scores import forgetting
@@ -180,10 +180,10 @@ def summary(rows: Sequence[Row]) -> dict[str, Row]:
         found[name] = {"accuracy": accuracy.mean, "half": accuracy.half, "seeds": len(each)}
         for key in ("forgetting", "never"):
             found[name][key] = sum(row[key] for row in each.values()) / len(each)
-        against = None if name == RANDOM else difference(reached[name], reached.get(RANDOM, {}))
+        against = None if name == RANDOM else compare(reached[name], reached.get(RANDOM, {}))
         if against is not None:
-            found[name] |= {"to_random": against.interval.mean, "to_random_half": against.interval.half}
-            found[name]["verdict"] = against.verdict
+            found[name] |= {"to_random": against.difference, "to_random_half": against.half}
+            found[name]["verdict"] = against.outcome
     return found
 
 

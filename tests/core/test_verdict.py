@@ -35,6 +35,15 @@ def test_only_an_interval_without_zero_decides(ours, outcome):
     assert result.outcome == outcome
 
 
+def test_differences_are_paired_by_seed():
+    # by seed the run is always 1 point ahead, though the seeds themselves spread over 20
+    reference = {0: 0.5, 1: 0.6, 2: 0.7, 9: 0.1}
+    result = compare({0: 0.51, 1: 0.61, 2: 0.71}, reference)
+    assert result is not None
+    assert (result.difference, result.half) == (pytest.approx(0.01), pytest.approx(0.0, abs=1e-12))
+    assert result.outcome == "wins"
+
+
 def test_only_seeds_that_both_have_count():
     result = compare({1: 0.9, 2: 0.8}, {2: 0.7, 3: 0.1})
     assert result is not None
@@ -46,12 +55,12 @@ def test_below_five_seeds_it_is_an_indication_in_every_wording():
     few, enough = compare(runs(*[0.9] * 4), runs(*[0.8] * 4)), compare(runs(*[0.9] * 5), runs(*[0.8] * 5))
     assert few is not None
     assert few.is_indication
-    assert outcome_words(few) == "better (indication, 4 seeds)"
+    assert outcome_words(few) == "better"
     assert enough is not None
     assert not enough.is_indication
     assert outcome_words(enough) == "better"
-    assert outcome_words(compare(runs(0.9), runs(0.8))) == "ahead (indication, 1 seed)"
-    assert outcome_words(compare(runs(0.7), runs(0.8))) == "behind (indication, 1 seed)"
+    assert outcome_words(compare(runs(0.9), runs(0.8))) == "ahead, 1 seed"
+    assert outcome_words(compare(runs(0.7), runs(0.8))) == "behind, 1 seed"
     assert "indication (4 seeds)" in indication_note(4)
     assert indication_note(CLAIM_SEEDS) == ""
 

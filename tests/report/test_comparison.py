@@ -12,7 +12,7 @@ import pytest
 
 from datawinnow import report
 from datawinnow.core.errors import RunError
-from datawinnow.report import comparison, comparison_plots, comparison_words
+from datawinnow.report import comparison
 from datawinnow.report.svg import standalone
 from tests.report import fixtures
 
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_gains_are_paired_and_the_reference_has_none(folder: Path) -> None:
-    arms = {(a.setting, a.budget, a.method): a for a in comparison.arms(folder)}
+    arms = {(a.setting, a.budget, a.method): a for a in comparison.read_runs(folder)}
     assert {key[:2] for key in arms} == {("cifar", 15), ("cifar", 30), ("cifar", 60), ("noisy, symmetric 0.2", 60)}
     arm = arms["cifar", 30, "ucb"]
     assert arm.gain is not None
@@ -61,7 +61,7 @@ def test_gains_are_paired_and_the_reference_has_none(folder: Path) -> None:
 
 
 def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None:
-    arms = {(a.budget, a.method): a for a in comparison.arms(folder) if a.setting == "cifar"}
+    arms = {(a.budget, a.method): a for a in comparison.read_runs(folder) if a.setting == "cifar"}
     # 0.782 between 0.77 at 30 and 0.82 at 60 passes
     wanted = 30 * 2 ** ((0.782 - 0.77) / 0.05)
     assert arms[30, "ucb"].needs == pytest.approx(wanted, rel=1e-5)
@@ -71,7 +71,7 @@ def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None
     assert {a.upper_bound_epochs for a in arms.values()} == {None}  # at 60 passes there is nothing longer
 
 
-def falling(folder: Path) -> list[comparison.Arm]:
+def falling(folder: Path) -> list[comparison.MethodRun]:
     """Wrong labels: all the data get worse with their passes, 70, 69 and 60%, and what is guarded does not."""
     rows = []
     for seed in SEEDS:
@@ -84,21 +84,19 @@ def falling(folder: Path) -> list[comparison.Arm]:
     for each in rows:
         each["trained_epochs"] = 43 if each["method"] != "shorter_full" else each["keep"] * 60
     write(folder / "noisy", rows)
-    return comparison.arms(folder)
+    return comparison.read_runs(folder)
 
 
 def test_the_gain_is_over_the_best_run_of_no_more_passes(tmp_path: Path) -> None:
     arms = {(a.budget, a.method): a for a in falling(tmp_path)}
-    gains = {
-        key: (a.against, round(100 * a.gain.interval.mean, 2), a.gain.verdict) for key, a in arms.items() if a.gain
-    }
+    gains = {key: (a.against, round(100 * a.gain.difference, 2), a.gain.outcome) for key, a in arms.items() if a.gain}
     assert gains == {
-        (15, "guarded"): (15, 0.3, "within noise"),
+        (15, "guarded"): (15, 0.3, "ties"),
         (30, "guarded"): (15, 5.02, "wins"),
         (30, "below"): (15, -2.0, "loses"),
         (60, "guarded"): (15, -0.98, "loses"),  # 9 points over as many passes, which is no way to train
     }
-    text = comparison_words.comparison_markdown(tmp_path)
+    text = comparison.comparison_markdown(tmp_path)
     assert "| +5.0 ± 0.1 against 15 passes better |" in text
     assert "| -1.0 ± 0.1 against 15 passes LOSES |" in text
     assert "against 15 passes" in report.write(tmp_path).read_text()
@@ -113,12 +111,12 @@ def test_what_no_length_reaches_is_said_so_and_not_sold_as_half_the_passes(tmp_p
         (30, "below"): (None, None, None),  # 15 passes are more than enough
         (60, "guarded"): (None, None, None),
     }
-    said = comparison_words.verdict(arms)
+    said = comparison.summary(arms)
     never = "No length of all the data reaches it in noisy (guarded, 30 passes; all the data up to 60 were tried)."
     assert never in said
     assert "Half the passes" not in said
-    assert "| more than 60 passes (over 2.00x) |" in comparison_words.comparison_markdown(tmp_path)
-    assert comparison_words.comparison_markdown(tmp_path).count("more than") == 1
+    assert "| more than 60 passes (over 2.00x) |" in comparison.comparison_markdown(tmp_path)
+    assert comparison.comparison_markdown(tmp_path).count("more than") == 1
 
 
 def test_half_the_passes_are_enough_where_more_of_them_help_all_the_data(tmp_path: Path) -> None:
@@ -131,16 +129,16 @@ def test_half_the_passes_are_enough_where_more_of_them_help_all_the_data(tmp_pat
         noisy = 0.76 + seed / 100 + 0.1 * (-1) ** seed
         rows.append({**row("lucky", 0.25, seed, noisy), "trained_epochs": 21})
     write(tmp_path / "c", rows)
-    arms = comparison.arms(tmp_path)
-    found = {(a.budget, a.method): (a.saves, comparison_words.needed_by(a)) for a in arms if a.gain}
+    arms = comparison.read_runs(tmp_path)
+    found = {(a.budget, a.method): (a.saves, comparison.needed_words(a)) for a in arms if a.gain}
     wanted = 30 * 2 ** ((0.78 - 0.77) / 0.05)
     assert found[15, "ucb"] == (pytest.approx(wanted / 15), f"{wanted:.1f} passes ({wanted / 15:.2f}x)")
     assert found[30, "ucb"] == (2, "more than 60 passes (over 2.00x)")
     assert found[15, "lucky"][1] == "-"  # as much in the mean, but nobody knows
     assert "Half the passes or fewer are enough in c (ucb, 15 passes: all the data need 34.5 passes)" in (
-        comparison_words.verdict(arms)
+        comparison.summary(arms)
     )
-    assert "No length" not in comparison_words.verdict(arms)
+    assert "No length" not in comparison.summary(arms)
 
 
 def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Path) -> None:
@@ -151,24 +149,24 @@ def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Pa
             found = row("again", keep, seed, accuracy + (seed - 2) / 100)
             again.append(json.dumps({**found, "total_passes": found["passes"] + 6 * found["n"]}))
     (folder / "cifar" / "rows.jsonl").write_text("\n".join(rows + again) + "\n")
-    arms = {(a.budget, a.method): a for a in comparison.arms(folder) if a.setting == "cifar"}
+    arms = {(a.budget, a.method): a for a in comparison.read_runs(folder) if a.setting == "cifar"}
     needs = 30 * 2 ** ((0.782 - 0.77) / 0.05)
     assert arms[30, "again"].upfront_cost == pytest.approx(6, rel=1e-6)
     assert arms[30, "again"].pays_back == pytest.approx(6 / (needs - 30), rel=1e-5)
     assert arms[15, "again"].pays_back == math.inf  # 0.72 is what the reference has at 15 passes
     assert arms[30, "ucb"].pays_back is None
-    text = comparison_words.comparison_markdown(folder)
-    assert f"6.0 paid beforehand: pays back after {6 / (needs - 30):.1f} runs" in text
-    assert "6.0 paid beforehand: never pays back" in text
+    text = comparison.comparison_markdown(folder)
+    assert f"6.0 paid upfront: pays back after {6 / (needs - 30):.1f} runs" in text
+    assert "6.0 paid upfront: never pays back" in text
     noise = [{**r, "accuracy": r["accuracy"] + 0.1 * (-1) ** r["seed"]} for r in map(json.loads, again)]
     (folder / "cifar" / "rows.jsonl").write_text("\n".join(rows + [json.dumps(r) for r in noise]) + "\n")
-    told = comparison_words.comparison_markdown(folder)
-    assert "-; 6.0 paid beforehand |" in told  # as much in the mean, and nobody knows whether it saves anything
+    told = comparison.comparison_markdown(folder)
+    assert "-; 6.0 paid upfront |" in told  # as much in the mean, and nobody knows whether it saves anything
     assert "pays back after" not in told
 
 
 def test_only_five_seeds_make_a_claim(folder: Path) -> None:
-    said = comparison_words.verdict(comparison.arms(folder))
+    said = comparison.summary(comparison.read_runs(folder))
     assert "cifar at 15 passes (ucb, +2.0" in said
     assert "cifar at 30 passes (ucb, +1.2 ± 0.2 points)" in said
     assert "Nothing beats it in cifar at 60 passes." in said
@@ -189,23 +187,23 @@ def test_a_control_what_was_paid_beforehand_and_a_setting_that_tunes_win_nothing
         rows.append({**row("ucb", 0.5, seed, base + 0.01), "trained_epochs": 43})
     write(tmp_path / "c" / "cifar", rows)
     write(tmp_path / "c" / "cifar_tuning", rows)
-    arms = {(a.setting, a.method): a for a in comparison.arms(tmp_path / "c")}
+    arms = {(a.setting, a.method): a for a in comparison.read_runs(tmp_path / "c")}
     assert {key[1] for key, arm in arms.items() if arm.fair} == {"ucb"}
     assert not arms["cifar", "focal"].chooses
     assert not arms["cifar", "smooth"].chooses
     assert not arms["cifar", "shorter_full"].chooses
     assert arms["cifar", "again"].chooses
-    said = comparison_words.verdict(list(arms.values()))
+    said = comparison.summary(list(arms.values()))
     assert said == "Choosing beats all the data for fewer epochs in cifar at 30 passes (ucb, +1.0 ± 0.0 points)."
     assert "Half the passes" not in said
     more = [{**row("other", 0.5, s, 0.7 + s / 100), "trained_epochs": 43} for s in SEEDS]
     write(tmp_path / "d" / "cifar", rows + more)
-    said = comparison_words.verdict(comparison.arms(tmp_path / "d"))
+    said = comparison.summary(comparison.read_runs(tmp_path / "d"))
     assert "in cifar at 30 passes (ucb, +1.0 ± 0.0 points, the best of 2)." in said
     table = report.comparison_markdown(tmp_path / "c")
     assert "| 30 | focal | 5 |" in table
     assert "| 30 | again | 5 |" in table
-    drawn = str(comparison_plots.the_map(list(arms.values())))
+    drawn = str(comparison.gain_map(list(arms.values())))
     assert ">cifar<" in drawn
     assert "tuning" not in drawn
 
@@ -219,17 +217,17 @@ def test_the_best_of_many_must_win_by_more(tmp_path: Path) -> None:
             rows.append({**row(f"arm{i}", 1.0, seed, 0.7 + gain), "trained_epochs": 86})
     write(tmp_path / "many" / "a", rows)
     write(tmp_path / "one" / "a", [r for r in rows if r["method"] in ("shorter_full", "arm0")])
-    assert comparison_words.verdict(comparison.arms(tmp_path / "one")).startswith(
+    assert comparison.summary(comparison.read_runs(tmp_path / "one")).startswith(
         "Choosing beats all the data for fewer epochs in a"
     )
-    assert comparison_words.verdict(comparison.arms(tmp_path / "many")) == "Nothing beats it in a at 60 passes."
+    assert comparison.summary(comparison.read_runs(tmp_path / "many")) == "Nothing beats it in a at 60 passes."
     few = [r for r in rows if r["method"] in ("shorter_full", "arm0") or r["seed"] < 4]  # four seeds are no rival
     write(tmp_path / "few" / "a", few)
-    assert "arm0, +1.0 ± 0.8 points)" in comparison_words.verdict(comparison.arms(tmp_path / "few"))
+    assert "arm0, +1.0 ± 0.8 points)" in comparison.summary(comparison.read_runs(tmp_path / "few"))
 
 
 def test_the_map_alone_is_a_whole_file_with_its_own_colours(folder: Path) -> None:
-    text = standalone(comparison_plots.the_map(comparison.arms(folder)), "Gains & losses")
+    text = standalone(comparison.gain_map(comparison.read_runs(folder)), "Gains & losses")
     root = ElementTree.fromstring(text)
     assert root[0].text == "Gains & losses"
     used = set(re.findall(r"var\((--\w+)\)", text))
@@ -253,6 +251,6 @@ def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:
 
 def test_a_folder_without_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no settings at .* datawinnow bench benchmarks/comparison\.toml"):
-        comparison.arms(tmp_path)
+        comparison.read_runs(tmp_path)
     with pytest.raises(RunError, match="there is no run and there are no results"):
         report.write(tmp_path)

@@ -83,8 +83,8 @@ def test_scores_are_turned_so_that_what_the_paper_keeps_is_high() -> None:
     at = {name: i for i, name in enumerate(found.names)}
     assert found.matrix[at["HARD"], at["EASY"]] == 1
     assert abs(found.matrix[at["HARD"], at["MID"]]) < 0.1  # it keeps neither end
-    assert "Most alike: " in found.says
-    assert {"HARD", "EASY"} == set(re.findall("HARD|EASY|MID", found.says.split("least")[0]))
+    assert "Most alike: " in found.caption
+    assert {"HARD", "EASY"} == set(re.findall("HARD|EASY|MID", found.caption.split("least")[0]))
 
 
 def test_what_agrees_stands_side_by_side_and_what_has_no_rank_last() -> None:

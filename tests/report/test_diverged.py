@@ -58,8 +58,8 @@ def test_a_difference_is_of_the_seeds_that_both_have(method: str, reference: str
     low, high = oracle.confidence_interval(0.95)
     assert found.interval.n == len(seeds)
     assert (found.interval.low, found.interval.high) == (pytest.approx(low), pytest.approx(high))
-    word = "within noise" if oracle.pvalue > 0.05 else "wins" if found.interval.mean > 0 else "loses"
-    assert found.verdict == word
+    outcome = "ties" if oracle.pvalue > 0.05 else "wins" if found.difference > 0 else "loses"
+    assert found.outcome == outcome
 
 
 def test_no_mean_holds_a_seed_that_diverged() -> None:

@@ -1,4 +1,4 @@
-"""A mean over seeds and its 95% interval: Student's t without scipy or torch, for the report and the check alike."""
+"""A mean over seeds and its 95% Student interval, without scipy or torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Interval:
         return self.mean + (self.half or 0.0)
 
 
-def within(t: float, df: int) -> float:
+def central_probability(t: float, df: int) -> float:
     """P(|T| <= t) for Student's t with ``df`` degrees of freedom, by its closed form for whole ``df``.
 
     Args:
@@ -53,11 +53,11 @@ def within(t: float, df: int) -> float:
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 (odd) and 26.7.4 (even).
 
-    >>> round(within(1.0, 1), 12)  # Cauchy: half of it lies within 1
+    >>> round(central_probability(1.0, 1), 12)  # Cauchy: half of it lies within 1
     0.5
     """
     if df < 1 or t < 0:
-        raise ArgumentError(f"within(t, df) needs t >= 0 and df >= 1, got t={t!r} and df={df!r}")
+        raise ArgumentError(f"central_probability(t, df) needs t >= 0 and df >= 1, got t={t!r} and df={df!r}")
     theta = math.atan(t / math.sqrt(df))
     cosine_squared = math.cos(theta) ** 2
     odd = df % 2
@@ -73,7 +73,7 @@ def within(t: float, df: int) -> float:
 
 @cache
 def critical(df: int, level: float = LEVEL) -> float:
-    """The t for which P(|T| <= t) = ``level``, by bisection of `within`.
+    """The t for which P(|T| <= t) = ``level``, by bisection of `central_probability`.
 
     Args:
         df: degrees of freedom, at least 1.
@@ -91,18 +91,18 @@ def critical(df: int, level: float = LEVEL) -> float:
     if df < 1 or not 0 < level < 1:
         raise ArgumentError(f"critical(df, level) needs df >= 1 and level in (0, 1), got df={df!r}, level={level!r}")
     low, high = 0.0, 1.0
-    while within(high, df) < level:
+    while central_probability(high, df) < level:
         low, high = high, high * 2
     for _ in range(200):
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        low, high = (middle, high) if within(middle, df) < level else (low, middle)
+        low, high = (middle, high) if central_probability(middle, df) < level else (low, middle)
     return (low + high) / 2
 
 
 def best_of(half: float, n: int, k: int) -> float:
-    """Half the interval of each of ``k`` means that hold together with 95%: what the best of ``k`` has to clear.
+    """Half width of intervals of ``k`` means that hold together with 95%: what the best of ``k`` must exceed.
 
     Bonferroni: each at 1 - 0.05 / k.
 

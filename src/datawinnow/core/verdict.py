@@ -78,18 +78,20 @@ def count_seeds(num: int) -> str:
 
 
 def outcome_words(comparison: Comparison | None) -> str:
-    """The outcome as it stands in a table, as ``better`` or ``LOSES``; fewer than five seeds are an indication.
+    """The outcome as it stands in a table beside the number of seeds; `indication_note` goes below the table.
 
-    >>> outcome_words(compare({0: 0.9, 1: 0.92, 2: 0.91}, {0: 0.8, 1: 0.82, 2: 0.81}))
-    'better (indication, 3 seeds)'
+    >>> outcome_words(compare({0: 0.9, 1: 0.92, 2: 0.91}, {0: 0.8, 1: 0.81, 2: 0.79}))
+    'better'
+    >>> outcome_words(compare({0: 0.9}, {0: 0.8}))
+    'ahead, 1 seed'
     """
     if comparison is None:
         return ""
     words = OUTCOME_WORDS[comparison.outcome]
     if comparison.num_seeds == 1:
         difference = comparison.difference
-        words = "ahead" if difference > 0 else "behind" if difference < 0 else "equal"
-    return f"{words} (indication, {count_seeds(comparison.num_seeds)})" if comparison.is_indication else words
+        words = f"{'ahead' if difference > 0 else 'behind' if difference < 0 else 'equal'}, 1 seed"
+    return words
 
 
 def points(comparison: Comparison | None) -> str:

@@ -1,6 +1,6 @@
 """Result rows -> tables, plots, one self-contained HTML page; never imports torch."""
 
-from datawinnow.report.comparison_words import comparison_markdown
+from datawinnow.report.comparison import comparison_markdown
 from datawinnow.report.page import write
 from datawinnow.report.results import rows
 from datawinnow.report.table import table

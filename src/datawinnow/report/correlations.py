@@ -21,12 +21,12 @@ class Agreement:
         names: (k,) names for people, those that agree side by side.
         matrix: (k, k) float64, Spearman's rank correlation in [-1, 1]; NaN where it is not defined (a constant score,
             or fewer than two examples that both have).
-        says: what it shows, and which two scores agree most and least.
+        caption: what it shows, and which two scores agree most and least.
     """
 
     names: tuple[str, ...]
     matrix: np.ndarray
-    says: str
+    caption: str
 
     @property
     def rows(self) -> list[tuple[str, list[str]]]:
@@ -62,7 +62,7 @@ def agreement(scores: pa.Table) -> Agreement | None:
     ]
     matrix = matrix[np.ix_(order, order)]
     placed = tuple(names[i] for i in order)
-    return Agreement(placed, matrix, _says(placed, matrix, columns.shape[1]))
+    return Agreement(placed, matrix, _caption(placed, matrix, columns.shape[1]))
 
 
 def oriented(values: np.ndarray, end: str) -> np.ndarray:
@@ -85,9 +85,9 @@ def oriented(values: np.ndarray, end: str) -> np.ndarray:
     if end != "middle":
         return values
     turned = np.full(len(values), np.nan)
-    known = ~np.isnan(values)
-    own = ranks(values[known])
-    turned[known] = 0.0 - np.abs(own - (len(own) + 1) / 2)
+    is_present = ~np.isnan(values)
+    present_ranks = ranks(values[is_present])
+    turned[is_present] = 0.0 - np.abs(present_ranks - (len(present_ranks) + 1) / 2)
     return turned
 
 
@@ -107,9 +107,9 @@ def ranks(values: np.ndarray) -> np.ndarray:
     rising = values[order]
     first = np.flatnonzero(np.concatenate([np.ones(min(1, len(values)), dtype=bool), rising[1:] != rising[:-1]]))
     counts = np.diff(first, append=len(values))
-    found = np.empty(len(values))
-    found[order] = np.repeat(first + (counts + 1) / 2, counts)
-    return found
+    rank = np.empty(len(values))
+    rank[order] = np.repeat(first + (counts + 1) / 2, counts)
+    return rank
 
 
 def spearman(columns: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
@@ -125,16 +125,16 @@ def spearman(columns: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
     """
     columns = np.asarray(columns, dtype=np.float64)
-    known = ~np.isnan(columns)
-    own = [_standard(column[mask]) for column, mask in zip(columns, known, strict=True)]
+    is_present = ~np.isnan(columns)
+    present_ranks = [_standard(column[mask]) for column, mask in zip(columns, is_present, strict=True)]
     k = len(columns)
     matrix = np.full((k, k), np.nan)
     for i in range(k):
         for j in range(i, k):
-            if np.array_equal(known[i], known[j]):
-                first, second = own[i], own[j]
+            if np.array_equal(is_present[i], is_present[j]):
+                first, second = present_ranks[i], present_ranks[j]
             else:  # ranks among those that both have
-                both = known[i] & known[j]
+                both = is_present[i] & is_present[j]
                 first, second = _standard(columns[i][both]), _standard(columns[j][both])
             if first is not None and second is not None:
                 matrix[i, j] = matrix[j, i] = 1.0 if i == j else min(1.0, max(-1.0, round(float(first @ second), 12)))
@@ -143,10 +143,10 @@ def spearman(columns: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
 
 def _standard(values: np.ndarray) -> np.ndarray | None:
     """Ranks with mean 0 and length 1; None where all are equal."""
-    found = ranks(values)
-    found -= found.mean() if len(found) else 0.0
-    length = float(np.linalg.norm(found))
-    return found / length if length > 0 else None
+    rank = ranks(values)
+    rank -= rank.mean() if len(rank) else 0.0
+    length = float(np.linalg.norm(rank))
+    return rank / length if length > 0 else None
 
 
 def clustered(matrix: np.ndarray) -> list[int]:
@@ -188,16 +188,15 @@ def word(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}") if float(text) else "0.00"
 
 
-def _says(names: Sequence[str], matrix: np.ndarray, n: int) -> str:
+def _caption(names: Sequence[str], matrix: np.ndarray, n: int) -> str:
     text = (
-        f"Spearman's rank correlation over {n:,} examples (ties share their mean rank), every score turned so that "
-        "what its paper keeps ranks high: 1 where two scores keep the same examples, 0 where they have nothing in "
-        "common, \N{MINUS SIGN}1 where one keeps what the other drops."
+        f"Spearman's rank correlation over {n:,} examples (ties share their mean rank), every score oriented so "
+        "that what its paper keeps ranks high: 1 where two scores keep the same examples, 0 where they are unrelated, "
+        "\N{MINUS SIGN}1 where one keeps what the other drops."
     )
     pairs = [(float(matrix[i, j]), i, j) for i in range(len(names)) for j in range(i) if not math.isnan(matrix[i, j])]
     if len(pairs) < 2:
         return text
-    (most, a, b), (least, c, d) = max(pairs), min(pairs)
-    return (
-        f"{text} Most alike: {names[b]} and {names[a]}, {word(most)}; least: {names[d]} and {names[c]}, {word(least)}."
-    )
+    (highest, a, b), (lowest, c, d) = max(pairs), min(pairs)
+    most_alike = f"Most alike: {names[b]} and {names[a]}, {word(highest)}"
+    return f"{text} {most_alike}; least: {names[d]} and {names[c]}, {word(lowest)}."

@@ -54,17 +54,17 @@ def instruct_context(folder: Path) -> dict[str, Any]:
         "unlearned": metadata.get("labels") is None,
         "problems": [*metadata.get("problems", []), *_lacking(metadata)],
         "means": [_mean(row) for row in metadata["means"]],
-        "ways": [_way(row) for row in metadata.get("ways") or []],
+        "ways": [_method_line(row) for row in metadata.get("ways") or []],
         "agreement": _agreement(metadata["agreement"]),
         "clusters": clusters if len(clusters) <= MANY else [],
         "figures": _figures(metadata, table),
         "galleries": [
-            {"title": title, "says": says, "texts": metadata["gallery"].get(key, [])}
-            for key, (title, says) in GALLERY.items()
+            {"title": title, "says": caption, "texts": metadata["gallery"].get(key, [])}
+            for key, (title, caption) in GALLERY.items()
             if metadata["gallery"].get(key)
         ],
         "reasons": list(metadata["reasons"].items()),
-        "made": _made(metadata),
+        "made": _provenance(metadata),
     }
 
 
@@ -79,14 +79,14 @@ def _unchecked(metadata: dict[str, Any]) -> list[str]:
 
 
 def _about(metadata: dict[str, Any]) -> str:
-    parts = [f"{metadata.get('dataset')}: {metadata['n']:,} pairs", str(metadata.get("clusters"))]
+    phrases = [f"{metadata.get('dataset')}: {metadata['n']:,} pairs", str(metadata.get("clusters"))]
     about = metadata.get("about") or {}
     if "parameters" in about:
         labels = len(metadata.get("labels") or [])
-        parts.append(f"a network of {about['parameters']:,} weights, trained on {labels} labelled subsets")
+        phrases.append(f"a network of {about['parameters']:,} weights, trained on {labels} labelled subsets")
     if metadata.get("duplicates") is not None:
-        parts.append(f"without near-duplicates within {metadata['duplicates']:g}")
-    return "; ".join(parts) + "."
+        phrases.append(f"without near-duplicates within {metadata['duplicates']:g}")
+    return "; ".join(phrases) + "."
 
 
 def _lacking(metadata: dict[str, Any]) -> list[str]:
@@ -103,14 +103,14 @@ def _mean(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _plus(found: dict[str, Any] | None, *, sign: bool = False) -> str:
-    if found is None:
+def _plus(values: dict[str, Any] | None, *, sign: bool = False) -> str:
+    if values is None:
         return words.NONE
-    shown = f"{found['mean']:+.3f}" if sign else f"{found['mean']:.3f}"
-    return shown if found["half"] is None else f"{shown} ± {found['half']:.3f}"
+    shown = f"{values['mean']:+.3f}" if sign else f"{values['mean']:.3f}"
+    return shown if values["half"] is None else f"{shown} ± {values['half']:.3f}"
 
 
-def _way(row: dict[str, Any]) -> dict[str, str]:
+def _method_line(row: dict[str, Any]) -> dict[str, str]:
     correlation = row.get("correlation")
     return {
         "name": str(row["name"]),
@@ -121,12 +121,12 @@ def _way(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _agreement(found: dict[str, Any]) -> list[dict[str, str]]:
+def _agreement(values: dict[str, Any]) -> list[dict[str, str]]:
     """Lowest, mean and highest over pairs of seeds; nothing with one seed."""
     lines = []
     for key, name in (("correlation_between", "correlation of scores"), ("overlap_between", "share of the chosen")):
-        if key in found:
-            row = found[key]
+        if key in values:
+            row = values[key]
             lines.append({"name": name, **{end: f"{row[end]:.2f}" for end in ("low", "mean", "high")}})
     return lines
 
@@ -152,10 +152,10 @@ def _figures(metadata: dict[str, Any], table: Any) -> list[dict[str, Any]]:
             "Where the two overlap, a cluster's share or a near-duplicate decided, not the score.",
         ),
     ]
-    return [{"svg": svg, "title": title, "says": says} for svg, title, says in drawn if svg is not None]
+    return [{"svg": svg, "title": title, "says": caption} for svg, title, caption in drawn if svg is not None]
 
 
-def _made(metadata: dict[str, Any]) -> list[tuple[str, str]]:
-    made = [("commit", metadata.get("commit") or "none"), ("fingerprint", metadata.get("fingerprint"))]
-    made += [("mode", metadata.get("mode")), *(metadata.get("versions") or {}).items()]
-    return [(str(name), str(value)) for name, value in made if value not in ("", None)]
+def _provenance(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    entries = [("commit", metadata.get("commit") or "none"), ("fingerprint", metadata.get("fingerprint"))]
+    entries += [("mode", metadata.get("mode")), *(metadata.get("versions") or {}).items()]
+    return [(str(name), str(value)) for name, value in entries if value not in ("", None)]

@@ -23,9 +23,15 @@ def gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
         axes.set_xlim(min(0.0, float(values.min())) - 0.3 * reach, max(0.0, float(values.max())) + 0.3 * reach)
         for place, value in zip(places, values, strict=True):
             beside = 3 if value >= 0 else -3
-            axes.annotate(f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"), (value, place), (beside, 0),
-                          textcoords="offset points", va="center", ha="left" if value >= 0 else "right",
-                          fontsize=8.5)  # fmt: skip
+            axes.annotate(
+                f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"),
+                (value, place),
+                (beside, 0),
+                textcoords="offset points",
+                va="center",
+                ha="left" if value >= 0 else "right",
+                fontsize=8.5,
+            )
         axes.set_yticks(places, [str(row["name"]) for row in means])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("spreads of the pool")
@@ -42,8 +48,16 @@ def left_out(ways: Sequence[dict[str, Any]], labels: Sequence[float], name: str)
         axes.plot(ends, ends, color=MUTED, linewidth=1, label="as it is")
         axes.plot(ends, np.full(2, truth.mean()), color=RULE, linewidth=2, label="the mean label")
         for row, colour, marker in zip(shown, SERIES, MARKERS, strict=False):
-            axes.plot(truth, row["predicted"], linestyle="none", marker=marker, markersize=4, color=colour, alpha=0.8,
-                      label=str(row["name"]))  # fmt: skip
+            axes.plot(
+                truth,
+                row["predicted"],
+                linestyle="none",
+                marker=marker,
+                markersize=4,
+                color=colour,
+                alpha=0.8,
+                label=str(row["name"]),
+            )
         axes.set_xlabel("label of the subset")
         axes.set_title("expected from the others", loc="left", fontsize=9, color=MUTED)
         axes.legend(frameon=False, fontsize=8.5)

@@ -12,8 +12,7 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.report import plots, words
 from datawinnow.report import plots_many_methods as crowd
-from datawinnow.report.comparison import is_comparison
-from datawinnow.report.comparison_words import comparison_context
+from datawinnow.report.comparison import comparison_context, is_comparison
 from datawinnow.report.condense import condense_context, is_condensed
 from datawinnow.report.instruct import instruct_context, is_instruct
 from datawinnow.report.results import ROWS, Row, rows
@@ -63,58 +62,61 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
 def render(name: str, context: dict[str, Any]) -> str:
     """A template of ``templates/`` with the helpers that all of them use; everything is escaped."""
     environment = Environment(
-        loader=PackageLoader("datawinnow.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("datawinnow.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     return environment.get_template(name).render(words=words, palette=PALETTE, **context)
 
 
-def results_context(found: Sequence[Row]) -> dict[str, Any]:
+def results_context(result_rows: Sequence[Row]) -> dict[str, Any]:
     """What the results page shows."""
-    whole = table(found)
+    results = table(result_rows)
     return {
-        "title": str(whole.about.get("benchmark", "results")),
-        "about": _about(whole),
-        "made": provenance(found[-1]),
-        "sections": [_section(whole, scenario, i) for i, scenario in enumerate(whole.scenarios)],
+        "title": str(results.about.get("benchmark", "results")),
+        "about": _about(results),
+        "made": provenance(result_rows[-1]),
+        "sections": [_section(results, scenario, i) for i, scenario in enumerate(results.scenarios)],
     }
 
 
-def _about(whole: Table) -> str:
-    about = whole.about
-    parts = [f"{about['dataset']}, {words.count(about['n'])} training examples, {about['model']}"]
+def _about(results: Table) -> str:
+    about = results.about
+    phrases = [f"{about['dataset']}, {words.count(about['n'])} training examples, {about['model']}"]
     if "epochs" in about:
-        parts.append(f"a full run is {about['epochs']} epochs")
+        phrases.append(f"a full run is {about['epochs']} epochs")
     if "test_n" in about:
-        parts.append(f"accuracy after the last epoch on {words.count(about['test_n'])} test examples")
-    return "; ".join(parts) + "."
+        phrases.append(f"accuracy after the last epoch on {words.count(about['test_n'])} test examples")
+    return "; ".join(phrases) + "."
 
 
 def provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of where numbers come from."""
     versions = row.get("versions") or {}
-    made = [("commit", row.get("commit") or "none"), ("device", row.get("device", ""))]
-    made += [("threads", row.get("threads", "")), ("dataset fingerprint", row.get("fingerprint", ""))]
-    return [(name, str(value)) for name, value in [*made, *versions.items()] if value not in ("", None)]
+    entries = [("commit", row.get("commit") or "none"), ("device", row.get("device", ""))]
+    entries += [("threads", row.get("threads", "")), ("dataset fingerprint", row.get("fingerprint", ""))]
+    return [(name, str(value)) for name, value in [*entries, *versions.items()] if value not in ("", None)]
 
 
-def _section(whole: Table, scenario: str, i: int) -> dict[str, Any]:
-    cells = whole.of(scenario)
+def _section(results: Table, scenario: str, i: int) -> dict[str, Any]:
+    cells = results.of(scenario)
     return {
         "name": scenario,
-        "headline": words.headline(whole, scenario),
-        "by_keep": [*words.by_keep(whole, scenario), *filter(None, [words.changed(whole, scenario)])],
+        "headline": words.headline(results, scenario),
+        "by_keep": [*words.by_keep(results, scenario), *filter(None, [words.changed(results, scenario)])],
         "cells": cells,
         "noisy": any(cell.changed_kept is not None for cell in cells),
-        "figures": _figures(whole, scenario, i),
+        "figures": _figures(results, scenario, i),
     }
 
 
-def _figures(whole: Table, scenario: str, i: int) -> list[dict[str, Any]]:
-    draw = crowd if crowd.crowded(whole, scenario) else plots
+def _figures(results: Table, scenario: str, i: int) -> list[dict[str, Any]]:
+    draw = crowd if crowd.crowded(results, scenario) else plots
     drawn = (
-        ("cost", "Accuracy against total cost", draw.accuracy_cost(whole, scenario, f"cost{i}")),
-        ("keep", "Accuracy against keep", draw.accuracy_keep(whole, scenario, f"keep{i}")),
-        ("changed", "Changed examples among the kept", draw.changed_keep(whole, scenario, f"changed{i}")),
+        ("cost", "Accuracy against total cost", draw.accuracy_cost(results, scenario, f"cost{i}")),
+        ("keep", "Accuracy against keep", draw.accuracy_keep(results, scenario, f"keep{i}")),
+        ("changed", "Changed examples among the kept", draw.changed_keep(results, scenario, f"changed{i}")),
     )
     return [{"svg": svg, "title": title, "says": draw.SAYS[key]} for key, title, svg in drawn if svg is not None]

@@ -13,11 +13,11 @@ from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, spr
 from datawinnow.report.table import FULL, RANDOM, SHORTER, Cell, Table
 
 SAYS = {
-    "cost": "Scoring is included: a method further left at the same height is cheaper for one training run. Each line "
-    "runs through its keeps; the star is full training.",
-    "keep": "At one keep every line has passed as many training examples. What lies below the dashed line loses to all "
-    "the data for fewer epochs. Bars: 95% over seeds.",
-    "changed": "How many of the kept examples the scenario changed; random keeps their share.",
+    "cost": "Cost includes scoring: further left at the same height is cheaper for one training run. Each line "
+    "connects the keeps of a method; the star is full training.",
+    "keep": "At one keep all methods pass as many training examples. Points below the dashed line lose to all the data "
+    "for fewer epochs. Bars: 95% over seeds.",
+    "changed": "Share of changed examples among the kept; random choice keeps the share of the dataset.",
 }
 """What the plots show, in words."""
 
@@ -33,12 +33,12 @@ class Look:
 
 def looks(table: Table) -> dict[str, Look]:
     """A look a method: ink for references, a colour and a marker for each of the others; from the ninth on, dashed."""
-    found = {FULL: Look(INK, "*"), SHORTER: Look(INK, "o", "--"), RANDOM: Look(MUTED, "o", ":")}
-    others = [method for method in table.methods if method not in found]
-    for i, method in enumerate(others):
+    looks_by_method = {FULL: Look(INK, "*"), SHORTER: Look(INK, "o", "--"), RANDOM: Look(MUTED, "o", ":")}
+    methods_compared = [method for method in table.methods if method not in looks_by_method]
+    for i, method in enumerate(methods_compared):
         dash = ("-", "--", "-.")[i // len(SERIES) % 3]
-        found[method] = Look(SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], dash)
-    return found
+        looks_by_method[method] = Look(SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], dash)
+    return looks_by_method
 
 
 def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
@@ -113,8 +113,17 @@ def _lines(
             style = look[method]
             if half is not None:
                 axes.errorbar(xs, ys, [half(c) for c in cells], fmt="none", ecolor=style.colour, elinewidth=1.1)
-            axes.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=1.4, marker=style.marker,
-                      markersize=5, markeredgecolor=CARD, markeredgewidth=0.6)  # fmt: skip
+            axes.plot(
+                xs,
+                ys,
+                color=style.colour,
+                linestyle=style.dash,
+                linewidth=1.4,
+                marker=style.marker,
+                markersize=5,
+                markeredgecolor=CARD,
+                markeredgewidth=0.6,
+            )
             label = "shorter full run" if method == SHORTER else cells[-1].label
             ends.append((xs[-1], ys[-1], label, style))
         if by_keep:
@@ -139,8 +148,14 @@ def _full(axes: Axes, full: Cell, x: float, y: float, *, by_keep: bool) -> None:
     axes.axhline(y, color=INK, linewidth=0.9, zorder=1.5, alpha=1.0 if by_keep else 0.35)
     if by_keep:
         left = axes.get_xlim()[0]
-        axes.annotate(f"{full.label} {words.percent(full.accuracy)}", (left, y), (2, 3), textcoords="offset points",
-                      fontsize=8.5, color=INK)  # fmt: skip
+        axes.annotate(
+            f"{full.label} {words.percent(full.accuracy)}",
+            (left, y),
+            (2, 3),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=INK,
+        )
     else:
         axes.plot([x], [y], marker="*", markersize=11, color=INK, markeredgecolor=CARD, zorder=4, linestyle="none")
         axes.annotate(full.label, (x, y), (0, 7), textcoords="offset points", ha="center", fontsize=8.5, color=INK)
@@ -159,6 +174,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> No
             [x, right, edge], [y, y, place], color=look.colour, linewidth=0.5, alpha=0.55, clip_on=False, zorder=1
         )
         axes.annotate(
-            label if len(label) <= 18 else label[:17] + "…", (edge, place), (2, 0), textcoords="offset points",
-            va="center", fontsize=8.5, color=look.colour, annotation_clip=False,
-        )  # fmt: skip
+            label if len(label) <= 18 else label[:17] + "…",
+            (edge, place),
+            (2, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=look.colour,
+            annotation_clip=False,
+        )

@@ -21,11 +21,11 @@ NAMED = 16
 REFERENCE: dict[str, tuple[str, Any]] = {SHORTER: ("shorter full run", "--"), RANDOM: ("random", ":")}
 SAYS = {
     "cost": "Scoring is included: a method further left at the same height is cheaper for one training run. Each point "
-    "is a method at one keep, a diamond a reference; named are those than which no other at that keep is both "
-    "cheaper and, by its mean, better. The star is full training.",
-    "keep": "A row a method, the best on top, a colour a keep; at one keep all have passed as many training examples. "
-    "What lies left of the dashed line of its colour loses to all the data for fewer epochs. Bars: 95% over seeds.",
-    "changed": "How many of the kept examples the scenario changed, fewest on top; random keeps their share.",
+    "is a method at one keep, a diamond a reference. A name marks a method that no cheaper method at the same keep "
+    "beats on the mean. The star is full training.",
+    "keep": "One row per method, the best on top; one colour per keep. At one keep all pass as many training examples. "
+    "A point left of the dashed line of its colour loses to all the data for fewer epochs. Bars: 95% over seeds.",
+    "changed": "Share of changed examples among the kept, lowest on top; random choice keeps the share of the dataset.",
 }
 
 
@@ -51,14 +51,29 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
                 x, y = _cost(cell), 100 * cell.accuracy.mean
                 lead = cell in leading
                 axes.plot(
-                    [x], [y], linestyle="none", marker="D" if cell.is_reference else "o", markersize=5.5 if lead else 4,
-                    color=colour, alpha=1.0 if lead else 0.45, markeredgecolor=CARD, markeredgewidth=0.5,
-                )  # fmt: skip
+                    [x],
+                    [y],
+                    linestyle="none",
+                    marker="D" if cell.is_reference else "o",
+                    markersize=5.5 if lead else 4,
+                    color=colour,
+                    alpha=1.0 if lead else 0.45,
+                    markeredgecolor=CARD,
+                    markeredgewidth=0.5,
+                )
                 if lead:
                     label = REFERENCE[cell.method][0] if cell.method in REFERENCE else cell.label
                     ends.append((x, y, label, Look(colour, "o")))
-        axes.plot([100], [100 * full.accuracy.mean], marker="*", markersize=11, color=INK, markeredgecolor=CARD,
-                  linestyle="none", zorder=4)  # fmt: skip
+        axes.plot(
+            [100],
+            [100 * full.accuracy.mean],
+            marker="*",
+            markersize=11,
+            color=INK,
+            markeredgecolor=CARD,
+            linestyle="none",
+            zorder=4,
+        )
         axes.set_xlabel("total cost, % of a full run")
         axes.set_ylabel("test accuracy, %")
         axes.margins(x=0.06, y=0.08)
@@ -69,7 +84,7 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
 
 
 def leaders(cells: Sequence[Cell]) -> list[Cell]:
-    """Those than which no other is both at most as dear and more accurate, from the cheapest to the dearest."""
+    """Cells that no cheaper cell beats on the mean accuracy, from the cheapest to the most expensive."""
     best: list[Cell] = []
     for cell in sorted(cells, key=lambda cell: (cell.total_passes, -cell.accuracy.mean)):
         if not best or cell.accuracy.mean > best[-1].accuracy.mean:
@@ -109,7 +124,7 @@ def _rows(
 ) -> Markup:
     """A row a method, a dot a keep."""
     keeps = table.keeps(scenario)
-    values = {(cell.method, cell.keep): found for cell in table.of(scenario) if (found := of(cell)) is not None}
+    values = {(cell.method, cell.keep): bounds for cell in table.of(scenario) if (bounds := of(cell)) is not None}
     names = {cell.method: cell.label for cell in table.of(scenario) if not cell.is_reference}
     order = _ordered([method for method in names if any((method, keep) in values for keep in keeps)], keeps, values)
     if best is max:
@@ -121,19 +136,34 @@ def _rows(
                 if (method, keep) in values:
                     axes.axvline(100 * values[method, keep].mean, color=colour, linewidth=1, linestyle=dash, zorder=1.5)
             for row, method in enumerate(order):
-                found = values.get((method, keep))
-                if found is None:
+                bounds = values.get((method, keep))
+                if bounds is None:
                     continue
                 place = row + (k - (len(keeps) - 1) / 2) * 0.16  # side by side where keeps are equal
-                axes.plot([100 * found.low, 100 * found.high], [place] * 2, color=colour, linewidth=1.1)
-                axes.plot([100 * found.mean], [place], linestyle="none", marker="o", markersize=4.5, color=colour,
-                          markeredgecolor=CARD, markeredgewidth=0.5)  # fmt: skip
-        there = [said for method, said in REFERENCE.items() if any((method, keep) in values for keep in keeps)]
-        lines = [Line2D([], [], color=MUTED, linewidth=1, linestyle=dash, label=said) for said, dash in there]
-        whole = table.full(scenario)
-        if full and whole is not None:
-            axes.axvline(100 * whole.accuracy.mean, color=INK, linewidth=1)
-            lines.insert(0, Line2D([], [], color=INK, linewidth=1, label=whole.label))
+                axes.plot([100 * bounds.low, 100 * bounds.high], [place] * 2, color=colour, linewidth=1.1)
+                axes.plot(
+                    [100 * bounds.mean],
+                    [place],
+                    linestyle="none",
+                    marker="o",
+                    markersize=4.5,
+                    color=colour,
+                    markeredgecolor=CARD,
+                    markeredgewidth=0.5,
+                )
+        drawn_references = [
+            name_of_line
+            for method, name_of_line in REFERENCE.items()
+            if any((method, keep) in values for keep in keeps)
+        ]
+        lines = [
+            Line2D([], [], color=MUTED, linewidth=1, linestyle=dash, label=name_of_line)
+            for name_of_line, dash in drawn_references
+        ]
+        full_run = table.full(scenario)
+        if full and full_run is not None:
+            axes.axvline(100 * full_run.accuracy.mean, color=INK, linewidth=1)
+            lines.insert(0, Line2D([], [], color=INK, linewidth=1, label=full_run.label))
         axes.set_yticks(range(len(order)), [_short(names[method]) for method in order])
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.tick_params(axis="y", labelcolor=INK, length=0)
@@ -153,14 +183,21 @@ def _ordered(methods: Sequence[str], keeps: Sequence[float], values: dict[tuple[
     return sorted(methods, key=height)
 
 
-def _legend(axes: Axes, keeps: Sequence[float], others: Sequence[Line2D]) -> None:
+def _legend(axes: Axes, keeps: Sequence[float], handles: Sequence[Line2D]) -> None:
     """Colours of the keeps and what else is drawn, above the axes."""
     dots = [
         Line2D([], [], marker="o", markersize=5, color=colour, linestyle="none", label=f"keep {100 * keep:g}%")
         for keep, colour in zip(keeps, _colours(keeps), strict=True)
     ]
-    axes.figure.legend(handles=[*dots, *others], loc="outside upper left", ncols=3, frameon=False, fontsize=8.5,
-                       handletextpad=0.5, columnspacing=1.2)  # fmt: skip
+    axes.figure.legend(
+        handles=[*dots, *handles],
+        loc="outside upper left",
+        ncols=3,
+        frameon=False,
+        fontsize=8.5,
+        handletextpad=0.5,
+        columnspacing=1.2,
+    )
 
 
 def _colours(keeps: Sequence[float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Result rows of a bench, read strictly: a table must not rest on half a file."""
+"""Reads and checks result rows: a table must not be made from half a file."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ ROWS = "rows.jsonl"
 Row = dict[str, Any]
 
 
-def _text(value: object) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _whole(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _cost(value: object) -> bool:
+def _is_cost(value: object) -> bool:
     if not isinstance(value, dict) or "train" not in value:
         return False
     return all(
-        isinstance(stage, dict) and all(_number(number) and number >= 0 for number in stage.values())
+        isinstance(stage, dict) and all(_is_number(number) and number >= 0 for number in stage.values())
         for stage in value.values()
     )
 
 
 NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "dataset": (_text, "a name"),
-    "model": (_text, "a name"),
-    "n": (_whole, "a whole number"),
-    "method": (_text, "a name"),
-    "label": (_text, "a name"),
-    "scenario": (_text, "a name"),
-    "keep": (lambda value: _number(value) and 0 < value <= 1, "a fraction in (0, 1]"),
-    "seed": (_whole, "a whole number"),
-    "cost": (_cost, "an object with the stage train, of numbers from 0 up"),
-    "passes": (lambda value: _number(value) and value >= 0, "a number from 0 up"),
-    "total_passes": (lambda value: _number(value) and value >= 0, "a number from 0 up"),
+    "dataset": (_is_text, "a name"),
+    "model": (_is_text, "a name"),
+    "n": (_is_integer, "a whole number"),
+    "method": (_is_text, "a name"),
+    "label": (_is_text, "a name"),
+    "scenario": (_is_text, "a name"),
+    "keep": (lambda value: _is_number(value) and 0 < value <= 1, "a fraction in (0, 1]"),
+    "seed": (_is_integer, "a whole number"),
+    "cost": (_is_cost, "an object with the stage train, of numbers from 0 up"),
+    "passes": (lambda value: _is_number(value) and value >= 0, "a number from 0 up"),
+    "total_passes": (lambda value: _is_number(value) and value >= 0, "a number from 0 up"),
 }
-"""What every row must have, beside its accuracy; the rest is shown where it is there."""
+"""Keys that every row must have besides its accuracy; others are shown where they are present."""
 
 SAME = ("dataset", "model", "epochs")
-"""What all rows of one table share, since accuracies are not comparable across it; those of one scenario also ``n``."""
+"""Keys with one value in all rows of a table, since accuracies are not comparable otherwise; ``n`` by scenario."""
 
 
 def file_of(path: Path) -> Path:
-    """The rows file that ``path`` means: itself, or ``rows.jsonl`` in a folder.
+    """The rows file of ``path``: itself, or ``rows.jsonl`` in a folder.
 
     Raises:
         RunError: there is none.
     """
-    found = path / ROWS if path.is_dir() else path
-    if not found.is_file():
-        raise RunError(f"no results at {path}: there is no file {found}. Make some with: datawinnow bench FILE.toml")
-    return found
+    file = path / ROWS if path.is_dir() else path
+    if not file.is_file():
+        raise RunError(f"no results at {path}: there is no file {file}. Make some with: datawinnow bench FILE.toml")
+    return file
 
 
 def rows(path: Path) -> list[Row]:
@@ -88,22 +88,22 @@ def rows(path: Path) -> list[Row]:
     lines = text.removesuffix("\n").split("\n") if text else []  # splitlines() would also break at U+2028 in a label
     if not lines:
         raise RunError(f"{file} holds no results yet; run the bench that writes it: datawinnow bench FILE.toml")
-    found = [_row(line, f"{file}, line {number}", last=number == len(lines)) for number, line in enumerate(lines, 1)]
-    return checked(found, str(file))
+    all_rows = [_row(line, f"{file}, line {number}", last=number == len(lines)) for number, line in enumerate(lines, 1)]
+    return checked(all_rows, str(file))
 
 
-def checked(found: list[Row], where: str) -> list[Row]:
-    """``found`` if every row is whole and they belong together .
+def checked(all_rows: list[Row], where: str) -> list[Row]:
+    """Check that every row is complete and that the rows belong together, and return them.
 
     Raises:
         RunError: as in `rows`.
     """
     cells: dict[tuple[Any, ...], int] = {}
     first: dict[str, tuple[int, Row]] = {}  # of each scenario: one with long-tailed classes has fewer examples
-    for number, row in enumerate(found, 1):
+    for number, row in enumerate(all_rows, 1):
         _check(row, f"{where}, line {number}")
-        at, own = first.setdefault(row["scenario"], (number, row))
-        for key, line, other in (*((key, 1, found[0]) for key in SAME), ("n", at, own)):
+        at, first_row = first.setdefault(row["scenario"], (number, row))
+        for key, line, other in (*((key, 1, all_rows[0]) for key in SAME), ("n", at, first_row)):
             if row.get(key) != other.get(key):
                 raise RunError(
                     f"{where}, line {number}: {key} is {row.get(key)!r}, but line {line} has {other.get(key)!r}; such "
@@ -116,16 +116,16 @@ def checked(found: list[Row], where: str) -> list[Row]:
                 f"already on line {cells[cell]}; remove one of the two"
             )
         cells[cell] = number
-    return found
+    return all_rows
 
 
 def _row(line: str, where: str, *, last: bool) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        what = "truncated" if last else "not JSON"
+        problem = "truncated" if last else "not JSON"
         raise RunError(
-            f"{where}: {what} ({error.msg} at column {error.colno}); remove the line and run the bench again, which "
+            f"{where}: {problem} ({error.msg} at column {error.colno}); remove the line and run the bench again, which "
             "makes the missing cell"
         ) from None
     if not isinstance(row, dict):
@@ -135,15 +135,15 @@ def _row(line: str, where: str, *, last: bool) -> Row:
 
 def _check(row: Row, where: str) -> None:
     check_format(row.get("format"), Path(where))
-    for key, (good, what) in NEEDED.items():
+    for key, (good, description) in NEEDED.items():
         if key not in row:
             raise RunError(f"{where}: the row has no {key!r}; it was not written by datawinnow bench, or is damaged")
         if not good(row[key]):
-            raise RunError(f"{where}: {key} must be {what}, got {row[key]!r}")
+            raise RunError(f"{where}: {key} must be {description}, got {row[key]!r}")
     _check_accuracy(row, where)
     for key in ("changed", "changed_kept"):
         changed = row.get(key)
-        if changed is not None and not (_number(changed) and 0 <= changed <= 1):
+        if changed is not None and not (_is_number(changed) and 0 <= changed <= 1):
             raise RunError(f"{where}: {key} must be a fraction in [0, 1] or null, got {changed!r}")
 
 
@@ -152,9 +152,9 @@ def _check_accuracy(row: Row, where: str) -> None:
     if "accuracy" not in row:
         raise RunError(f"{where}: the row has no 'accuracy'; it was not written by datawinnow bench, or is damaged")
     value, failed = row["accuracy"], row.get("failed")
-    if failed is not None and not (_text(failed) and value is None):
+    if failed is not None and not (_is_text(failed) and value is None):
         raise RunError(
             f"{where}: failed must be the words of an error, beside accuracy null, got {failed!r} beside {value!r}"
         )
-    if failed is None and not (_number(value) and 0 <= value <= 1):
+    if failed is None and not (_is_number(value) and 0 <= value <= 1):
         raise RunError(f"{where}: accuracy must be a fraction in [0, 1], got {value!r}")

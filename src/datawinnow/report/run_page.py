@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from datawinnow.core.artifacts import read_json, read_table
+from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
 from datawinnow.report.correlations import agreement
 from datawinnow.report.results import rows
-from datawinnow.report.statistics import break_even
 from datawinnow.report.table import table
 
 GROUPS = {
@@ -48,8 +48,8 @@ def run_context(folder: Path) -> dict[str, Any]:
     selection = _table(
         folder, "selection.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", "selection"
     )
-    what = "texts" if "vocabulary" in metadata["dataset"] else "images"
-    gallery = _table(folder, "gallery.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", what)
+    noun = "texts" if "vocabulary" in metadata["dataset"] else "images"
+    gallery = _table(folder, "gallery.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", noun)
     verb = f"datawinnow {'train' if trained else 'record'} DATA"
     history = _table(folder, "history.parquet", metadata, missing, verb, "training history")
     meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
@@ -75,27 +75,29 @@ def run_context(folder: Path) -> dict[str, Any]:
         "classes": _classes(metadata, selection),
         "galleries": _galleries(gallery),
         "missing": missing,
-        "made": _made(metadata),
+        "made": _provenance(metadata),
         "status": {str(k): str(v) for k, v in metadata["status"].items()},
     }
 
 
 def _table(
-    folder: Path, name: str, metadata: dict[str, Any], missing: list[str], verb: str, what: str
+    folder: Path, name: str, metadata: dict[str, Any], missing: list[str], verb: str, noun: str
 ) -> pa.Table | None:
     path = folder / name
     if not path.exists():
-        missing.append(f"No {what} yet; make them with: {verb}" if what[-1] == "s" else f"No {what} yet: {verb}")
+        missing.append(f"No {noun} yet; make them with: {verb}" if noun[-1] == "s" else f"No {noun} yet: {verb}")
         return None
-    found, meta = read_table(path, verb)
+    columns, meta = read_table(path, verb)
     _same_dataset(meta, metadata, path, verb)
-    return found
+    return columns
 
 
 def _same_dataset(meta: dict[str, Any], metadata: dict[str, Any], path: Path, verb: str) -> None:
-    own = metadata["dataset"].get("fingerprint")
-    if meta.get("fingerprint", own) != own:
-        raise RunError(f"{path} is of another dataset (fingerprint {meta['fingerprint']}) than the run ({own}): {verb}")
+    fingerprint = metadata["dataset"].get("fingerprint")
+    if meta.get("fingerprint", fingerprint) != fingerprint:
+        raise RunError(
+            f"{path} is of another dataset (fingerprint {meta['fingerprint']}) than the run ({fingerprint}): {verb}"
+        )
 
 
 def _about(metadata: dict[str, Any]) -> str:
@@ -103,15 +105,17 @@ def _about(metadata: dict[str, Any]) -> str:
     shape = "x".join(str(side) for side in data.get("shape", []))
     shape += " tokens" if "vocabulary" in data else ""
     recorded = metadata["options"].get("record") or {}
-    parts = [f"{data.get('name')}: {data.get('n', 0):,} examples ({shape}), {len(data.get('classes', []))} classes"]
+    phrases = [f"{data.get('name')}: {data.get('n', 0):,} examples ({shape}), {len(data.get('classes', []))} classes"]
     if model.get("name"):
-        parts.append(f"network {model['name']} with {model.get('parameters', 0):,} parameters")
+        phrases.append(f"network {model['name']} with {model.get('parameters', 0):,} parameters")
     ended = metadata.get("recorded") or {}
     if ended and ended["epochs"] < recorded["epochs"]:
-        parts.append(f"{ended['epochs']} epochs recorded of up to {recorded['epochs']}, until the ranking had settled")
+        phrases.append(
+            f"{ended['epochs']} epochs recorded of up to {recorded['epochs']}, until the ranking had settled"
+        )
     elif recorded.get("epochs"):
-        parts.append(f"{recorded['epochs']} epochs recorded")
-    return "; ".join(parts) + "."
+        phrases.append(f"{recorded['epochs']} epochs recorded")
+    return "; ".join(phrases) + "."
 
 
 def _chosen(meta: dict[str, Any], selection: pa.Table | None) -> str:
@@ -158,7 +162,7 @@ def _pays(metadata: dict[str, Any], meta: dict[str, Any]) -> str | None:
     charge = sum(float(cost.get("backward", 0)) + float(cost.get("forward", 0)) / 3 for cost in spent)
     if not meta.get("charge"):
         return "This method reads no recording, so nothing has to be paid back."
-    runs = break_even(charge, keep * n * epochs, n * epochs)
+    runs = break_even(charge, full=n * epochs, pruned=keep * n * epochs)
     return (
         f"Scoring passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept "
         f"examples pays it back {words.pays_back(runs)}. Against training on everything for fewer epochs it never "
@@ -199,12 +203,18 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[s
 
 
 def _agreement(scores: pa.Table | None) -> dict[str, Any] | None:
-    found = None if scores is None else agreement(scores)
-    if found is None:
+    correlations = None if scores is None else agreement(scores)
+    if correlations is None:
         return None
-    drawn = run_plots.heat_map(found)
+    drawn = run_plots.heat_map(correlations)
     wide = round(float(drawn.split('viewBox="', 1)[1].split()[2]))  # in points, as its text is
-    return {"svg": drawn, "wide": wide, "says": found.says, "names": found.names, "rows": found.rows}
+    return {
+        "svg": drawn,
+        "wide": wide,
+        "says": correlations.caption,
+        "names": correlations.names,
+        "rows": correlations.rows,
+    }
 
 
 def _reasons(selection: pa.Table | None) -> list[tuple[str, int]]:
@@ -234,15 +244,15 @@ def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
     images = gallery.to_pylist()
     return [
         {
-            "title": title, "says": says,
+            "title": title,
+            "says": caption,
             "images": [
-                {**p, **_shown(p), "reason": str(p["reason"]).replace("_", " ")}
-                for p in images if p["group"] == group
+                {**p, **_shown(p), "reason": str(p["reason"]).replace("_", " ")} for p in images if p["group"] == group
             ],
         }
-        for group, (title, says) in GROUPS.items()
+        for group, (title, caption) in GROUPS.items()
         if any(p["group"] == group for p in images)
-    ]  # fmt: skip
+    ]
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
@@ -252,7 +262,10 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
     return {"src": "data:image/png;base64," + base64.b64encode(row["png"]).decode()}
 
 
-def _made(metadata: dict[str, Any]) -> list[tuple[str, str]]:
-    made = [(key, metadata.get(key)) for key in ("created", "seed", "commit", "device", "threads")]
-    made += [("dataset fingerprint", metadata["dataset"].get("fingerprint")), *(metadata.get("versions") or {}).items()]
-    return [(str(k), str(v)) for k, v in made if v not in (None, "")]
+def _provenance(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    entries = [(key, metadata.get(key)) for key in ("created", "seed", "commit", "device", "threads")]
+    entries += [
+        ("dataset fingerprint", metadata["dataset"].get("fingerprint")),
+        *(metadata.get("versions") or {}).items(),
+    ]
+    return [(str(k), str(v)) for k, v in entries if v not in (None, "")]

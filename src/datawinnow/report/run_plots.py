@@ -20,19 +20,27 @@ POINTS = 3000
 
 def data_map(mean: np.ndarray, std: np.ndarray, kept: np.ndarray) -> Markup | None:
     """Mean of ``p_label`` against its spread over epochs, kept and dropped; None where neither is known."""
-    known = np.flatnonzero(np.isfinite(mean) & np.isfinite(std))
-    if not len(known):
+    present = np.flatnonzero(np.isfinite(mean) & np.isfinite(std))
+    if not len(present):
         return None
-    if len(known) > POINTS:
-        known = np.random.default_rng(0).choice(known, POINTS, replace=False)
+    if len(present) > POINTS:
+        present = np.random.default_rng(0).choice(present, POINTS, replace=False)
     with styled():
         figure, axes = canvas()
         # In slices of both colours by turns, so that neither covers the other.
-        for part in np.array_split(known, min(10, len(known))):
+        for chunk in np.array_split(present, min(10, len(present))):
             for mask, colour in ((~kept, DROPPED), (kept, KEPT)):
-                ids = part[mask[part]]
-                axes.plot(mean[ids], std[ids], linestyle="none", marker="o", markersize=2.2, color=colour, alpha=0.55,
-                          markeredgewidth=0)  # fmt: skip
+                ids = chunk[mask[chunk]]
+                axes.plot(
+                    mean[ids],
+                    std[ids],
+                    linestyle="none",
+                    marker="o",
+                    markersize=2.2,
+                    color=colour,
+                    alpha=0.55,
+                    markeredgewidth=0,
+                )
         for colour, name in ((DROPPED, "dropped"), (KEPT, "kept")):
             axes.plot([], [], linestyle="none", marker="o", markersize=2.2, color=colour, label=name)
         axes.set_xlabel("mean probability of the label")
@@ -52,10 +60,10 @@ def histogram(values: np.ndarray, kept: np.ndarray | None, name: str) -> Markup 
     edges = np.linspace(low, high if high > low else low + 1, 41)
     with styled():
         figure, axes = canvas(height=2.4)
-        parts = (
+        series = (
             [(fine, INK, "all")] if kept is None else [(fine & ~kept, DROPPED, "dropped"), (fine & kept, KEPT, "kept")]
         )
-        for mask, colour, label in parts:
+        for mask, colour, label in series:
             counts, _ = np.histogram(values[mask], edges)
             axes.stairs(counts, edges, color=colour, linewidth=1.5, label=label)
         axes.set_xlabel("score")
@@ -70,9 +78,9 @@ _LEFT, _BELOW, _TOP = 1.5, 1.45, 0.5
 """Inches for the names left of a heat map and below it, and for its scale above."""
 
 
-def heat_map(found: Agreement) -> Markup:
+def heat_map(agreement: Agreement) -> Markup:
     """Rank correlations of the scores, a row and a column each: blue agrees, orange opposes, pale is unrelated."""
-    k, numbered = len(found.names), len(found.names) <= NUMBERED
+    k, numbered = len(agreement.names), len(agreement.names) <= NUMBERED
     side = 0.36 if numbered else 0.18  # of a cell, in inches: of one number, or of one line of a name
     width, height = max(3.6, _LEFT + k * side + 0.1), _TOP + k * side + _BELOW
     with styled():
@@ -84,13 +92,14 @@ def heat_map(found: Agreement) -> Markup:
         axes.set_ylim(height, 0)
         axes.axis("off")
         strength = 0.55 if numbered else 0.95  # numbers need a ground on which ink is readable
-        for i, name in enumerate(found.names):
+        for i, name in enumerate(agreement.names):
             place = (i + 0.5) * side
             axes.text(_LEFT - 0.06, _TOP + place, short(name), ha="right", va="center", fontsize=8.5)
-            axes.text(_LEFT + place, _TOP + k * side + 0.06, short(name), ha="center", va="top", rotation=90,
-                      fontsize=8.5)  # fmt: skip
+            axes.text(
+                _LEFT + place, _TOP + k * side + 0.06, short(name), ha="center", va="top", rotation=90, fontsize=8.5
+            )
             for j in range(k):
-                value = float(found.matrix[i, j])
+                value = float(agreement.matrix[i, j])
                 _cell(axes, _LEFT + j * side, _TOP + i * side, side, value, strength)
                 if numbered:
                     axes.text(_LEFT + (j + 0.5) * side, _TOP + place, word(value), ha="center", va="center", fontsize=8)
@@ -105,14 +114,19 @@ def short(name: str, letters: int = 18) -> str:
 
 def _cell(axes: Axes, x: float, y: float, side: float, value: float, strength: float) -> None:
     """A square whose colour tells a correlation; an empty frame where there is none."""
-    known = not math.isnan(value)
+    present = not math.isnan(value)
     axes.add_patch(
         Rectangle(
-            (x, y), side, side, facecolor=(KEPT if value > 0 else DROPPED) if known else "none", edgecolor="none",
-            alpha=strength * abs(value) if known else None, clip_on=False,
+            (x, y),
+            side,
+            side,
+            facecolor=(KEPT if value > 0 else DROPPED) if present else "none",
+            edgecolor="none",
+            alpha=strength * abs(value) if present else None,
+            clip_on=False,
         )
-    )  # fmt: skip
-    if not known:
+    )
+    if not present:
         axes.plot([x, x + side], [y + side, y], color=MUTED, linewidth=0.5)
 
 
@@ -123,8 +137,15 @@ def _scale(axes: Axes, strength: float) -> None:
     for i, value in enumerate(values):
         _cell(axes, _LEFT + i * side, 0.08, side, float(value), strength)
         if value in (-1, 0, 1):
-            axes.text(_LEFT + (i + 0.5) * side, 0.31, f"{value:.0f}".replace("-", "\N{MINUS SIGN}"), ha="center",
-                      va="top", fontsize=8, color=MUTED)  # fmt: skip
+            axes.text(
+                _LEFT + (i + 0.5) * side,
+                0.31,
+                f"{value:.0f}".replace("-", "\N{MINUS SIGN}"),
+                ha="center",
+                va="top",
+                fontsize=8,
+                color=MUTED,
+            )
 
 
 def training(history: pa.Table) -> Markup:

@@ -68,10 +68,10 @@ def by_chance(fractions: np.ndarray) -> np.ndarray:
     >>> by_chance(np.array([0.5, 0.25])).tolist()
     [0.375, 0.5, 0.125]
     """
-    found = np.ones(1)
+    picks = np.ones(1)
     for fraction in fractions:
-        found = np.append(found * (1 - fraction), 0.0) + np.append(0.0, found * fraction)
-    return found
+        picks = np.append(picks * (1 - fraction), 0.0) + np.append(0.0, picks * fraction)
+    return picks
 
 
 def choices(log: SelectionHistory, budgeted: bool) -> Choices | None:
@@ -97,7 +97,7 @@ def choices(log: SelectionHistory, budgeted: bool) -> Choices | None:
 
 
 def shades(
-    log: SelectionHistory, found: Choices, rows: int = ROWS, columns: int = COLUMNS
+    log: SelectionHistory, picks: Choices, rows: int = ROWS, columns: int = COLUMNS
 ) -> tuple[np.ndarray, np.ndarray]:
     """The image's numbers: candidates in rows, those taken most often first, epochs in columns.
 
@@ -105,7 +105,7 @@ def shades(
 
     Args:
         log: who each epoch trained on.
-        found: what the choices come to.
+        picks: what the choices come to.
         rows: at most so many, of equally many examples each (but one).
         columns: at most so many, of equally many epochs each (but the last).
 
@@ -113,9 +113,9 @@ def shades(
         (r, c) float64, the share of the row's examples that an epoch of the column trained on; (c + 1,) int64, the
         epochs, from 0 in the log, at which the columns begin and end.
     """
-    mixed = np.random.default_rng(0).permutation(len(found.ids))
-    ids = found.ids[mixed[np.argsort(-found.times[mixed], kind="stable")]]
-    starts = np.array([part[0] for part in np.array_split(np.arange(len(ids)), min(rows, len(ids)))])
+    mixed = np.random.default_rng(0).permutation(len(picks.ids))
+    ids = picks.ids[mixed[np.argsort(-picks.times[mixed], kind="stable")]]
+    starts = np.array([share[0] for share in np.array_split(np.arange(len(ids)), min(rows, len(ids)))])
     sizes = np.diff(np.append(starts, len(ids)))
     wide = -(-len(log) // columns)
     edges = np.append(np.arange(0, len(log), wide), len(log))
@@ -135,54 +135,54 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
         return None
     dataset = metadata["dataset"]
     log = SelectionHistory.load(folder / FILE_NAME, fingerprint=str(dataset.get("fingerprint")), n=int(dataset["n"]))
-    found = choices(log, (metadata["options"].get("train") or {}).get("passes") is not None)
+    picks = choices(log, (metadata["options"].get("train") or {}).get("passes") is not None)
     lost = (
         f" What it chose in the first {words.many(log.first_epoch, 'epoch')} was not kept." if log.first_epoch else ""
     )
-    if found is None:
-        said = f"In {words.many(len(log), 'epoch')} the policy left nobody out, so there was nothing to choose yet."
-        return {"says": said + lost, "figures": [], "classes": [], "by_class": ""}
-    lines = _classes(log, found, [str(name) for name in metadata["dataset"].get("classes", [])])
+    if picks is None:
+        sentence = f"In {words.many(len(log), 'epoch')} the policy left nobody out, so there was nothing to choose yet."
+        return {"says": sentence + lost, "figures": [], "classes": [], "by_class": ""}
+    lines = _classes(log, picks, [str(name) for name in metadata["dataset"].get("classes", [])])
     few = len(lines) <= MAX_CLASSES
     return {
-        "says": says(found) + lost,
-        "figures": _figures(log, found) if len(found) > 1 else [],
+        "says": choices_sentence(picks) + lost,
+        "figures": _figures(log, picks) if len(picks) > 1 else [],
         "classes": lines if few else [],
         "by_class": _by_class(lines),
     }
 
 
-def says(found: Choices) -> str:
+def choices_sentence(picks: Choices) -> str:
     """The finding in words and numbers."""
-    always, sometimes, never = (words.share(part) for part in found.shares)
-    if len(found) == 1:
+    always, sometimes, never = (words.share(share) for share in picks.shares)
+    if len(picks) == 1:
         return (
-            f"Over {words.many(found.epochs, 'epoch')} the policy made one choice, of {always} of the examples. Who is "
+            f"Over {words.many(picks.epochs, 'epoch')} the policy made one choice, of {always} of the examples. Who is "
             "chosen always, sometimes or never shows from two choices on."
         )
-    held = f" ({len(found):,} choices, some of them held)" if len(found) < found.epochs else ""
-    chance = found.chance
+    held = f" ({len(picks):,} choices, some of them held)" if len(picks) < picks.epochs else ""
+    chance = picks.chance
     by_luck, unlucky = words.share(chance[-1]), words.share(chance[0])
     return (
-        f"Over {found.epochs:,} epochs with a choice{held}, {always} of the {len(found.ids):,} examples were chosen "
+        f"Over {picks.epochs:,} epochs with a choice{held}, {always} of the {len(picks.ids):,} examples were chosen "
         f"every time, {never} never, {sometimes} sometimes. By chance at these fractions {by_luck} would be "
         f"chosen every time and {unlucky} never."
     )
 
 
-def _figures(log: SelectionHistory, found: Choices) -> list[dict[str, Any]]:
-    shares, edges = shades(log, found)
-    each = len(found.ids) / len(shares)
+def _figures(log: SelectionHistory, picks: Choices) -> list[dict[str, Any]]:
+    shares, edges = shades(log, picks)
+    each = len(picks.ids) / len(shares)
     row = "is an example" if each == 1 else f"is about {each:,.0f} examples"
     return [
         {
-            "svg": raster(shares, edges + log.first_epoch, found.shares, "chosen"),
+            "svg": raster(shares, edges + log.first_epoch, picks.shares, "chosen"),
             "title": "Epoch by epoch",
             "says": f"Each row {row}, those chosen most often on top; the stronger its blue, the more of them the "
-            f"epoch trained on. A column all blue is an epoch on everything.{CUT if found.cut else ''}",
+            f"epoch trained on. A column all blue is an epoch on everything.{CUT if picks.cut else ''}",
         },
         {
-            "svg": counted(found.times, found.chance, "times"),
+            "svg": counted(picks.times, picks.chance, "times"),
             "title": "How often each was chosen",
             "says": "Both ends higher than chance: the policy insists on some and passes over others. Like chance: it "
             "spreads its choices over all.",
@@ -190,16 +190,16 @@ def _figures(log: SelectionHistory, found: Choices) -> list[dict[str, Any]]:
     ]
 
 
-def _classes(log: SelectionHistory, found: Choices, names: list[str]) -> list[dict[str, Any]]:
+def _classes(log: SelectionHistory, picks: Choices, names: list[str]) -> list[dict[str, Any]]:
     """A line a class that has candidates: how many of them a choice took on average, and how many were never taken."""
     if log.labels is None:
         return []
-    labels, lines = log.labels[found.ids], []
+    labels, lines = log.labels[picks.ids], []
     for label in np.unique(labels):
-        times = found.times[labels == label]
+        times = picks.times[labels == label]
         name = names[label] if 0 <= label < len(names) else str(label)
-        line = {"name": name, "of": len(times), "share": 100 * float(times.mean()) / len(found)}
-        ends = {"always": words.share((times == len(found)).mean()), "never": words.share((times == 0).mean())}
+        line = {"name": name, "of": len(times), "share": 100 * float(times.mean()) / len(picks)}
+        ends = {"always": words.share((times == len(picks)).mean()), "never": words.share((times == 0).mean())}
         lines.append(line | ends)
     return lines
 
@@ -208,8 +208,8 @@ def _by_class(lines: list[dict[str, Any]]) -> str:
     """Whether a class goes short, in a sentence."""
     if len(lines) < 2:
         return ""
-    least, most = (end(lines, key=lambda line: line["share"]) for end in (min, max))
+    lowest, highest = (end(lines, key=lambda line: line["share"]) for end in (min, max))
     return (
-        f"A choice took the least of class {least['name']} ({words.share(least['share'] / 100)} on average) and the "
-        f"most of class {most['name']} ({words.share(most['share'] / 100)})."
+        f"A choice took the least of class {lowest['name']} ({words.share(lowest['share'] / 100)} on average) and the "
+        f"most of class {highest['name']} ({words.share(highest['share'] / 100)})."
     )

@@ -70,14 +70,19 @@ def _groups(axes: Axes, groups: tuple[float, float, float]) -> None:
     edges = np.cumsum([0.0, *groups])
     middles = [float(edges[k] + edges[k + 1]) / 2 for k in range(3)]
     places = spread(middles, 0.14, 0.06, 0.94)
-    what = zip(("always", "sometimes", "never"), (KEPT, MUTED, DROPPED), groups, strict=True)
+    groups_drawn = zip(("always", "sometimes", "never"), (KEPT, MUTED, DROPPED), groups, strict=True)
     across = axes.get_yaxis_transform()  # x of the axes, 1 at their right end; y of the data
-    for k, (word, colour, share) in enumerate(what):
+    for k, (word, colour, share) in enumerate(groups_drawn):
         if share > 0:
             axes.plot(
-                [1.035, 1.035], edges[k : k + 2], transform=across, color=colour, linewidth=5, solid_capstyle="butt",
+                [1.035, 1.035],
+                edges[k : k + 2],
+                transform=across,
+                color=colour,
+                linewidth=5,
+                solid_capstyle="butt",
                 clip_on=False,
-            )  # fmt: skip
+            )
         axes.plot([1.06, 1.1], [middles[k], places[k]], transform=across, color=RULE, linewidth=0.8, clip_on=False)
         text = f"{word}\n{words.share(share)}"
         axes.text(1.12, places[k], text, transform=across, va="center", fontsize=9, color=INK, linespacing=1.2)

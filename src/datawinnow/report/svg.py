@@ -122,19 +122,19 @@ def to_svg(figure: Figure, name: str) -> Markup:
     return Markup(f"{head}>{body}")  # matplotlib escapes the text that it draws
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Positions near the wanted ones, at least ``gap`` apart where [low, high] has room, in the same order.
 
     >>> spread([1.0, 1.1, 5.0], 1.0, 0.0, 10.0)
     [0.55, 1.55, 5.0]
     """
-    if not wanted:
+    if not positions:
         return []
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    gap = min(gap, (high - low) / max(1, len(wanted) - 1))
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
+    gap = min(gap, (high - low) / max(1, len(positions) - 1))
     groups: list[tuple[float, int]] = []  # centre and size of runs that touch
     for i in order:
-        centre, size = wanted[i], 1
+        centre, size = positions[i], 1
         while True:
             centre = min(max(centre, low + gap * (size - 1) / 2), high - gap * (size - 1) / 2)
             if (
@@ -147,7 +147,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
         groups.append((centre, size))
     flat = [centre + gap * (k - (size - 1) / 2) for centre, size in groups for k in range(size)]
     placed = dict(zip(order, flat, strict=True))
-    return [round(placed[i], 10) for i in range(len(wanted))]
+    return [round(placed[i], 10) for i in range(len(positions))]
 
 
 def standalone(drawing: str, title: str) -> str:

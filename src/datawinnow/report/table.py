@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from datawinnow.core.cost import break_even
+from datawinnow.core.interval import Interval, interval
+from datawinnow.core.verdict import Comparison, compare
 from datawinnow.report.results import Row
-from datawinnow.report.statistics import Difference, Interval, break_even, difference, interval
 
 FULL, SHORTER, RANDOM = "full", "shorter_full", "random"
 REFERENCES = (FULL, SHORTER, RANDOM)
@@ -52,8 +54,8 @@ class Cell:
     label: str
     seeds: tuple[int, ...]
     accuracy: Interval
-    to_random: Difference | None
-    to_shorter: Difference | None
+    to_random: Comparison | None
+    to_shorter: Comparison | None
     passes: float
     total_passes: float
     seconds: dict[str, float]
@@ -75,7 +77,7 @@ class Cell:
     def loses(self) -> tuple[str, ...]:
         """Names of the references to which it loses, beyond noise."""
         pairs = ((self.to_random, "random"), (self.to_shorter, "the shorter full run"))
-        return tuple(name for found, name in pairs if found is not None and found.verdict == "loses")
+        return tuple(name for comparison, name in pairs if comparison is not None and comparison.outcome == "loses")
 
     @property
     def is_reference(self) -> bool:
@@ -134,8 +136,11 @@ class Table:
 
     def lines(self, scenario: str) -> list[Cell | Lost]:
         """Everything that was run in a scenario, in order; what has no accuracy comes last at its keep."""
-        found: list[Cell | Lost] = [*self.of(scenario), *(cell for cell in self.lost if cell.scenario == scenario)]
-        return sorted(found, key=lambda cell: (cell.method != FULL, -cell.keep))
+        cells: list[Cell | Lost] = [
+            *self.of(scenario),
+            *(cell for cell in self.lost if cell.scenario == scenario),
+        ]
+        return sorted(cells, key=lambda cell: (cell.method != FULL, -cell.keep))
 
     def keeps(self, scenario: str) -> tuple[float, ...]:
         """The keeps of a scenario other than full training, from high to low."""
@@ -170,8 +175,10 @@ def table(rows: Sequence[Row]) -> Table:
     sizes = {row["scenario"]: int(row["n"]) for row in rows}
     if sizes:
         about["n"] = max(sizes.values())
-    told = {name: [r["changed"] for r in rows if r["scenario"] == name and r.get("changed")] for name in scenarios}
-    changed = {name: _mean(shares) for name, shares in told.items() if shares}
+    changed_shares = {
+        name: [r["changed"] for r in rows if r["scenario"] == name and r.get("changed")] for name in scenarios
+    }
+    changed = {name: _mean(shares) for name, shares in changed_shares.items() if shares}
     reached = {key: [row for row in group if row["accuracy"] is not None] for key, group in groups.items()}
     diverged = {key: _seeds(row for row in group if row["accuracy"] is None) for key, group in groups.items()}
     labels = {key: group[-1]["label"] for key, group in groups.items()}
@@ -192,23 +199,23 @@ def _cell(
 ) -> Cell:
     """``groups`` hold the rows with an accuracy only."""
     scenario, keep, method = key
-    found = sorted(groups[key], key=lambda row: row["seed"])
-    accuracy = _accuracy(found)
+    rows_of_cell = sorted(groups[key], key=lambda row: row["seed"])
+    accuracy = _accuracy(rows_of_cell)
     full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), [])
-    passes, total = _mean(row["passes"] for row in found), _mean(row["total_passes"] for row in found)
-    seconds = {"score": _spent(found, "seconds", *SCORING), "train": _spent(found, "seconds", "train")}
-    flops = _spent(found, "flops", *SCORING, "train")
+    passes, total = _mean(row["passes"] for row in rows_of_cell), _mean(row["total_passes"] for row in rows_of_cell)
+    seconds = {"score": _spent(rows_of_cell, "seconds", *SCORING), "train": _spent(rows_of_cell, "seconds", "train")}
+    flops = _spent(rows_of_cell, "flops", *SCORING, "train")
     pays = pays_seconds = None
     if full and method != FULL:
-        pays = break_even(total - passes, passes, _mean(row["passes"] for row in full))
-        pays_seconds = break_even(seconds["score"], seconds["train"], _spent(full, "seconds", "train"))
-    changed = [row["changed_kept"] for row in found if row.get("changed_kept") is not None]
+        pays = break_even(total - passes, full=_mean(row["passes"] for row in full), pruned=passes)
+        pays_seconds = break_even(seconds["score"], full=_spent(full, "seconds", "train"), pruned=seconds["train"])
+    changed = [row["changed_kept"] for row in rows_of_cell if row.get("changed_kept") is not None]
     return Cell(
         scenario=scenario,
         keep=keep,
         method=method,
         label=label,
-        seeds=_seeds(found),
+        seeds=_seeds(rows_of_cell),
         diverged=diverged,
         accuracy=interval(list(accuracy.values())),
         to_random=None if method in (FULL, RANDOM) else _to(accuracy, groups.get((scenario, keep, RANDOM))),
@@ -230,8 +237,8 @@ def _accuracy(rows: Sequence[Row]) -> dict[int, float]:
     return {row["seed"]: float(row["accuracy"]) for row in rows}
 
 
-def _to(accuracy: dict[int, float], reference: Sequence[Row] | None) -> Difference | None:
-    return None if reference is None else difference(accuracy, _accuracy(reference))
+def _to(accuracy: dict[int, float], reference: Sequence[Row] | None) -> Comparison | None:
+    return None if reference is None else compare(accuracy, _accuracy(reference))
 
 
 def _spent(rows: Sequence[Row], unit: str, *stages: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from datawinnow.core.verdict import outcome_words, points
 from datawinnow.report import words
 from datawinnow.report.results import Row
 from datawinnow.report.table import FULL, Cell, Lost, Table, table
@@ -27,8 +28,8 @@ def _line(cell: Cell | Lost) -> tuple[str, ...]:
         words.name_of(cell),
         words.seeds_of(cell),
         words.percent(cell.accuracy),
-        f"{words.points(cell.to_random)} {words.mark(cell.to_random)}".strip(),
-        f"{words.points(cell.to_shorter)} {words.mark(cell.to_shorter)}".strip(),
+        f"{points(cell.to_random)} {outcome_words(cell.to_random)}".strip(),
+        f"{points(cell.to_shorter)} {outcome_words(cell.to_shorter)}".strip(),
         words.ratio(cell.relative_passes),
         words.pays_back(cell.break_even),
         *changed,
@@ -39,8 +40,8 @@ def _keep(cell: Cell | Lost) -> str:
     return "1" if cell.method == FULL else f"{cell.keep:g}"
 
 
-def _lines(found: Table, scenario: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    lines = [_line(cell) for cell in found.lines(scenario)]
+def _lines(results: Table, scenario: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    lines = [_line(cell) for cell in results.lines(scenario)]
     width = max(len(line) for line in lines)
     head = HEAD if width == len(HEAD) else (*HEAD, "changed kept %")
     return head, [line + (words.NONE,) * (width - len(line)) for line in lines]
@@ -61,15 +62,15 @@ def text_table(rows: Sequence[Row]) -> str:
         Lines of text, a block a scenario, each opened by what the data say; how to read them stands below the last.
         No trailing newline.
     """
-    found = table(rows)
+    results = table(rows)
     blocks = []
-    for scenario in found.scenarios:
-        head, lines = _lines(found, scenario)
+    for scenario in results.scenarios:
+        head, lines = _lines(results, scenario)
         lines = [tuple(_clean(field) for field in line) for line in lines]
         widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-        out = [f"{_clean(scenario)}: {_clean(words.headline(found, scenario))}", ""]
-        if said := words.changed(found, scenario):
-            out[1:] = [textwrap.fill(_clean(said), 110), ""]
+        out = [f"{_clean(scenario)}: {_clean(words.headline(results, scenario))}", ""]
+        if changed_note := words.changed(results, scenario):
+            out[1:] = [textwrap.fill(_clean(changed_note), 110), ""]
         out.append("  ".join(name.ljust(width) for name, width in zip(head, widths, strict=True)).rstrip())
         out.append("  ".join("-" * width for width in widths))
         before = ""
@@ -83,7 +84,7 @@ def text_table(rows: Sequence[Row]) -> str:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """The table for ``LOG.md``: GitHub's Markdown, a table a scenario.
+    """The table in GitHub's Markdown, one for each scenario.
 
     Args:
         rows: as `datawinnow.report.rows` returns them.
@@ -91,14 +92,16 @@ def markdown_table(rows: Sequence[Row]) -> str:
     Returns:
         Markdown, with what the data say above each table and how to read them below the last; no trailing newline.
     """
-    found = table(rows)
-    about = ", ".join(f"{key} {found.about[key]}" for key in ("dataset", "n", "model", "epochs") if key in found.about)
+    results = table(rows)
+    about = ", ".join(
+        f"{key} {results.about[key]}" for key in ("dataset", "n", "model", "epochs") if key in results.about
+    )
     out = []
-    for scenario in found.scenarios:
-        head, lines = _lines(found, scenario)
-        out += [f"**{_escape(scenario)}** ({_escape(about)}). {_escape(words.headline(found, scenario))}", ""]
-        if said := words.changed(found, scenario):
-            out += [_escape(said), ""]
+    for scenario in results.scenarios:
+        head, lines = _lines(results, scenario)
+        out += [f"**{_escape(scenario)}** ({_escape(about)}). {_escape(words.headline(results, scenario))}", ""]
+        if changed_note := words.changed(results, scenario):
+            out += [_escape(changed_note), ""]
         out += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         out += ["| " + " | ".join(_escape(field) for field in line) + " |" for line in lines]
         out.append("")

@@ -17,15 +17,15 @@ def trained(metadata: dict[str, Any]) -> bool:
 
 def lead(metadata: dict[str, Any], history: pa.Table | None) -> str:
     """What it trained on, what that cost against all the data for as many epochs, and what it reached."""
-    asked = metadata["options"].get("train") or {}
+    options = metadata["options"].get("train") or {}
     return " ".join(
-        [_on(asked, metadata["dataset"]["n"], history), *_cost(asked, metadata, history), _reached(metadata)]
+        [_on(options, metadata["dataset"]["n"], history), *_cost(options, metadata, history), _reached(metadata)]
     )
 
 
-def _on(asked: dict[str, Any], n: int, history: pa.Table | None) -> str:
+def _on(options: dict[str, Any], n: int, history: pa.Table | None) -> str:
     epochs = len(history) if history is not None else 0
-    selected, policy = asked.get("selection"), asked.get("policy")
+    selected, policy = options.get("selection"), options.get("policy")
     of = f"{n:,} examples"
     if selected:
         by = selected.get("label") or selected.get("method") or "an unknown method"
@@ -35,18 +35,18 @@ def _on(asked: dict[str, Any], n: int, history: pa.Table | None) -> str:
     return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{of}."
 
 
-def _cost(asked: dict[str, Any], metadata: dict[str, Any], history: pa.Table | None) -> list[str]:
+def _cost(options: dict[str, Any], metadata: dict[str, Any], history: pa.Table | None) -> list[str]:
     """Examples passed against all the data; nothing where it passed all of them."""
     passed = (metadata["cost"].get("train") or {}).get("backward") or 0
     if history is None or not passed:
         return []
-    scoring = int((asked.get("selection") or {}).get("charge") or 0)
+    scoring = int((options.get("selection") or {}).get("charge") or 0)
     full, total = metadata["dataset"]["n"] * len(history), passed + scoring
     if total == full:
         return [f"{passed:,} examples passed."]
-    parts = f" ({scoring:,} of them to find the selection)" if scoring else ""
+    counted = f" ({scoring:,} of them to find the selection)" if scoring else ""
     return [
-        f"{total:,} examples passed{parts}: {words.ratio(total / full)} of the {full:,} that as many epochs on all "
+        f"{total:,} examples passed{counted}: {words.ratio(total / full)} of the {full:,} that as many epochs on all "
         "the data would pass."
     ]
 

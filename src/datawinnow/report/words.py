@@ -1,62 +1,41 @@
-"""Numbers and findings as words: one way to say each thing, on the page, in the terminal and in the log."""
+"""Numbers and findings as words, for pages, the terminal and Markdown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from datawinnow.report.statistics import Difference, Interval
+from datawinnow.core.interval import Interval
+from datawinnow.core.verdict import Comparison, count_seeds, indication_note, outcome_words, points
 from datawinnow.report.table import FULL, REFERENCES, SHORTER, Cell, Lost, Table
 
 NONE = "-"
-MARKS = {"wins": "better", "loses": "LOSES", "within noise": "within noise"}
-"""Verdicts as they stand in tables: losing is what a reader must not miss, so it shouts."""
 
 
-def percent(found: Interval | None, digits: int = 1) -> str:
+def percent(value: Interval | None, digits: int = 1) -> str:
     """A fraction as a percentage with its interval: ``81.2 ± 0.6``."""
-    if found is None:
+    if value is None:
         return NONE
-    return f"{100 * found.mean:.{digits}f}" + ("" if found.half is None else f" ± {100 * found.half:.{digits}f}")
-
-
-def points(found: Difference | None) -> str:
-    """A difference in percentage points: ``+0.8 ± 0.5``; two digits where one would show a zero that is none."""
-    if found is None:
-        return NONE
-    sizes = [100 * abs(found.interval.mean)] + ([] if found.interval.half is None else [100 * found.interval.half])
-    digits = 2 if any(0 < size < 0.05 for size in sizes) else 1
-    half = "" if found.interval.half is None else f" ± {100 * found.interval.half:.{digits}f}"
-    return f"{100 * found.interval.mean:+.{digits}f}{half}"
-
-
-def mark(found: Difference | None) -> str:
-    """The verdict as a word."""
-    return "" if found is None else MARKS.get(found.verdict, found.verdict)
-
-
-def seeds(count: int) -> str:
-    """``1 seed`` or ``5 seeds``."""
-    return f"{count} seed{'' if count == 1 else 's'}"
+    return f"{100 * value.mean:.{digits}f}" + ("" if value.half is None else f" ± {100 * value.half:.{digits}f}")
 
 
 def seeds_of(cell: Cell | Lost) -> str:
-    """How many seeds a line rests on: ``1 seed``, ``3``, or ``2 of 3 seeds; 1 diverged``."""
+    """Number of seeds of a line: ``1 seed``, ``3``, or ``2 of 3 seeds; 1 diverged``."""
     count, lost = len(cell.seeds), len(cell.diverged)
     if lost:
-        return f"{count} of {seeds(count + lost)}; {lost} diverged"
-    return seeds(1) if count == 1 else str(count)
+        return f"{count} of {count_seeds(count + lost)}; {lost} diverged"
+    return count_seeds(1) if count == 1 else str(count)
 
 
 def diverged(table: Table, scenario: str) -> str:
-    """What has fewer seeds than were run, or none, as a sentence; empty where nothing diverged."""
-    said = [
+    """A sentence on the trainings that diverged; empty where none did."""
+    phrases = [
         f"{name_of(cell)}{'' if cell.method == FULL else f' at keep {cell.keep:g}'} "
-        f"({len(cell.diverged)} of {seeds(len(cell.seeds) + len(cell.diverged))})"
+        f"({len(cell.diverged)} of {count_seeds(len(cell.seeds) + len(cell.diverged))})"
         for cell in table.lines(scenario)
         if cell.diverged
     ]
-    return f" Training diverged, and counts in no mean: {listed(said)}." if said else ""
+    return f" Training diverged, and counts in no mean: {listed(phrases)}." if phrases else ""
 
 
 def ratio(value: float | None) -> str:
@@ -65,7 +44,7 @@ def ratio(value: float | None) -> str:
 
 
 def share(value: float) -> str:
-    """A part of a whole, as a percentage that is 0 or 100 only where it is: ``12%``, ``3.4%``, ``under 0.1%``."""
+    """A fraction as a percentage that is 0% or 100% only where it is exact: ``12%``, ``3.4%``, ``under 0.1%``."""
     hundred = 100 * float(value)
     if 0 < hundred < 0.1:
         return "under 0.1%"
@@ -74,9 +53,9 @@ def share(value: float) -> str:
     return f"{hundred:.1f}%" if 0 < hundred < 9.95 or 99 <= hundred < 100 else f"{hundred:.0f}%"
 
 
-def many(number: float, what: str) -> str:
+def many(number: float, noun: str) -> str:
     """``1 epoch``, ``20 epochs``."""
-    return f"{count(number)} {what}{'' if number == 1 else 's'}"
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def pays_back(runs: float | None) -> str:
@@ -123,14 +102,14 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else "none"
 
 
-FEW = 5
-"""Methods at a keep up to which the best of them is told without a warning that it was picked."""
+MAX_WITHOUT_WARNING = 5
+"""Methods at a keep up to which the best is reported without a warning that it was picked from many."""
 
 
 def headline(table: Table, scenario: str) -> str:
-    """What the data of a scenario say of pruning against its two references, in one or two sentences.
+    """How pruning compares with its two references in a scenario, in one or two sentences.
 
-    Only differences whose 95% interval excludes 0 count as won or lost; with one seed the sentence says so.
+    Only differences whose 95% interval excludes 0 count as won or lost. Fewer than five seeds are an indication.
     """
     contenders = [cell for cell in table.of(scenario) if not cell.is_reference]
     if not contenders:
@@ -138,30 +117,33 @@ def headline(table: Table, scenario: str) -> str:
             return "No pruning method has an accuracy." + diverged(table, scenario)
         return "There are no pruning methods in these results, only references." + diverged(table, scenario)
     single = all(len(cell.seeds) == 1 for cell in contenders)
-    said = [
+    phrases = [
         _against(table, scenario, field, name, single)
         for field, name in (("to_shorter", "the shorter full run"), ("to_random", "random choice"))
     ]
-    noise = " With 1 seed this may be noise." if single else ""
-    return " ".join(said) + _expensive(table, scenario) + noise + diverged(table, scenario)
+    note = indication_note(min(len(cell.seeds) for cell in contenders))
+    return " ".join(filter(None, [*phrases, _expensive(table, scenario).strip(), note])) + diverged(table, scenario)
 
 
 def changed(table: Table, scenario: str) -> str:
-    """What share of the examples a scenario changed, and which methods keep fewest and most; ``""`` where none is."""
+    """Share of examples that a scenario changed, and which methods keep fewest and most; empty if it changes none."""
     share = table.changed.get(scenario)
     if share is None:
         return ""
-    what = "are of the rarer half of the classes" if scenario.startswith("long_tail") else "were changed"
-    said = [f"{100 * share:.1f}% of the examples {what}."]
+    noun = "are of the rarer half of the classes" if scenario.startswith("long_tail") else "were changed"
+    phrases = [f"{100 * share:.1f}% of the examples {noun}."]
     for keep in table.keeps(scenario):
-        found = [(c.changed_kept.mean, name_of(c)) for c in table.of(scenario, keep=keep)
-                 if c.changed_kept is not None and not c.is_reference]  # fmt: skip
-        if len(found) > 1:
-            (low, least), (high, most) = min(found), max(found)
-            said.append(
-                f"Of those kept at keep {keep:g} it is {100 * low:.1f}% ({least}) to {100 * high:.1f}% ({most})."
+        value = [
+            (c.changed_kept.mean, name_of(c))
+            for c in table.of(scenario, keep=keep)
+            if c.changed_kept is not None and not c.is_reference
+        ]
+        if len(value) > 1:
+            (low, lowest), (high, highest) = min(value), max(value)
+            phrases.append(
+                f"Of those kept at keep {keep:g} it is {100 * low:.1f}% ({lowest}) to {100 * high:.1f}% ({highest})."
             )
-    return " ".join(said)
+    return " ".join(phrases)
 
 
 def _expensive(table: Table, scenario: str) -> str:
@@ -176,20 +158,23 @@ def _expensive(table: Table, scenario: str) -> str:
     return text + "."
 
 
+def _is_ahead(comparison: Comparison, single: bool) -> bool:
+    return comparison.difference > 0 if single else comparison.outcome == "wins"
+
+
 def _against(table: Table, scenario: str, field: str, name: str, single: bool) -> str:
-    good = ("ahead, 1 seed",) if single else ("wins",)
     compared, won, lost = [], [], []
     for keep in table.keeps(scenario):
         cells = [c for c in table.of(scenario, keep=keep) if not c.is_reference and getattr(c, field) is not None]
         if not cells:
             continue
         compared.append(keep)
-        best = [cell for cell in cells if getattr(cell, field).verdict in good]
+        best = [cell for cell in cells if _is_ahead(getattr(cell, field), single)]
         if best:
             top = max(best, key=lambda cell: cell.accuracy.mean)
-            of = f", the best of {len(cells)}" if len(cells) > FEW else ""
+            of = f", the best of {len(cells)}" if len(cells) > MAX_WITHOUT_WARNING else ""
             won.append(f"at keep {keep:g} ({top.label}, {points(getattr(top, field)).split(' ')[0]} points{of})")
-        elif all(getattr(cell, field).verdict == "loses" for cell in cells):
+        elif all(getattr(cell, field).outcome == "loses" for cell in cells):
             lost.append(f"{keep:g}")
     if not compared:
         return f"There is nothing to compare with {name}: it was not run."
@@ -201,9 +186,9 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
         text = f"Pruning {verb} {name} {listed(won)}"
         if len(won) < len(compared):
             text += f", {len(won)} of {len(compared)} keeps"
-    most = max(len(table.of(scenario, keep=keep)) for keep in compared)
-    if won and not single and most > FEW:
-        text += " (who is picked as the best of many is flattered: confirm it on seeds of its own)"
+    highest = max(len(table.of(scenario, keep=keep)) for keep in compared)
+    if won and not single and highest > MAX_WITHOUT_WARNING:
+        text += " (the best of many is picked partly by chance: confirm it on new seeds)"
     if lost:
         text += f"; at keep {listed(lost)} every method loses to it"
     return text + "."
@@ -217,19 +202,19 @@ def by_keep(table: Table, scenario: str) -> list[str]:
         if not cells:
             continue
         best = max(cells, key=lambda cell: cell.accuracy.mean)
-        parts = [
-            f"{points(found)} points against {name} ({mark(found).lower()})"
-            for found, name in ((best.to_shorter, "the shorter full run"), (best.to_random, "random"))
-            if found is not None
+        clauses = [
+            f"{points(value)} points against {name} ({outcome_words(value).lower()})"
+            for value, name in ((best.to_shorter, "the shorter full run"), (best.to_random, "random"))
+            if value is not None
         ]
         cost = (
             "" if best.relative_passes is None else f", at {ratio(best.relative_passes)} of the cost of full training"
         )
         text = f"Keep {keep:g}: {best.label} has the highest mean, {percent(best.accuracy)}%{cost}"
-        lines.append(text + (f"; {' and '.join(parts)}" if parts else "") + ".")
+        lines.append(text + (f"; {' and '.join(clauses)}" if clauses else "") + ".")
     return lines
 
 
 def name_of(cell: Cell | Lost) -> str:
-    """The method's name; the shorter full run is told apart whatever its label."""
+    """The method's name; the shorter full run is named as such, whatever its label."""
     return cell.label if cell.method != SHORTER or "full" in cell.label.lower() else f"{cell.label} (shorter full run)"

@@ -43,7 +43,7 @@ def test_always_sometimes_and_never_are_counted_over_the_choices() -> None:
     assert found.fractions.tolist() == [0.3, 0.4, 0.4]
     assert found.shares == pytest.approx((0.2, 0.4, 0.4))
     assert (len(found), found.epochs) == (3, 3)
-    assert chosen.says(found) == (
+    assert chosen.choices_sentence(found) == (
         "Over 3 epochs with a choice, 20% of the 10 examples were chosen every time, 40% never, 40% sometimes. By "
         "chance at these fractions 4.8% would be chosen every time and 25% never."  # .3 .4 .4 and .7 .6 .6
     )
@@ -63,7 +63,7 @@ def test_a_choice_that_is_held_is_one_choice() -> None:
     assert found is not None
     assert (len(found), found.epochs) == (3, 5)
     assert found.times.tolist() == [2, 2, 1, 1, 0, 0, 0, 0, 0, 0]
-    assert "5 epochs with a choice (3 choices, some of them held)" in chosen.says(found)
+    assert "5 epochs with a choice (3 choices, some of them held)" in chosen.choices_sentence(found)
 
 
 @pytest.mark.parametrize(
