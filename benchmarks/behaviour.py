@@ -301,7 +301,11 @@ INSTRUCT: list[Row] = [
         "instruct pairs.jsonl --subsets subsets.npz --keep 10 --score ridge --no-check --no-report --run ridge",
         "ridge",
     ),
-    ("instruct mean", "instruct pairs.jsonl --keep 0.25 --clusters kmeans --number 4 --no-report --run mean", "mean"),
+    (
+        "instruct mean",
+        "instruct pairs.jsonl --keep 0.25 --clusters kmeans --num-clusters 4 --no-report --run mean",
+        "mean",
+    ),
     (
         "instruct reward",
         "instruct pairs.jsonl --keep 8 --score reward --clusters none --duplicates 0.05 --embedding image_features "

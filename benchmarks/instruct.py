@@ -18,17 +18,18 @@ import torch
 from measuring import arguments, finish, in_child, ratio, say
 from torch import nn
 
-from datawinnow.instruct.choose import PUBLISHED, Choice, choose, cluster
-from datawinnow.instruct.features import PUBLISHED_SCALE, Standard, layout_of, matrix
-from datawinnow.instruct.learn import learn, recipe_of, score_pool
-from datawinnow.instruct.leave_one_out import agreement
+from datawinnow.instruct.choose import choose_pairs, make_clusters
+from datawinnow.instruct.features import PUBLISHED_SCALE, Standardiser, feature_matrix, layout_of
+from datawinnow.instruct.leave_one_out import seed_agreement
+from datawinnow.instruct.options import ChoiceOptions
 from datawinnow.instruct.pairs import read_pairs
-from datawinnow.instruct.scoring import left_out_by, pool_of, score_by
+from datawinnow.instruct.scoring import leave_out_subsets, pool_of, score_pairs
+from datawinnow.instruct.selector import recipe_of, score_pool, train_selectors
 from datawinnow.instruct.subsets import read_subsets
 
 COPIES = {"smoke": 6, "default": 2, "full": 4}
 """Copies of every pair in the literal form: 114 as published, of which each takes as much memory again."""
-WAYS = ("ridge", "paper", "default")
+SCORERS = ("ridge", "paper", "default")
 
 
 def made(folder: Path, n: int = 80, sets: int = 6, size: int = 10) -> Path:
@@ -55,30 +56,30 @@ def chosen(folder: str, mode: str, keep: int) -> dict[str, Any]:
     pool = pool_of(pairs)
     subsets = read_subsets(Path(folder) / "subsets.npz", pairs, pool.layout)
     pool = type(pool)(pairs, pool.layout, pool.raw, pool.usable, subsets)
-    choice = PUBLISHED if mode == "paper" else Choice()
-    clustered = cluster(pairs, choice, paper=mode == "paper")
+    choice = ChoiceOptions().resolve("paper" if mode == "paper" else "default")
+    clusters = make_clusters(pairs, choice, paper=mode == "paper")
     start = time.perf_counter()
     if mode == "ridge":
-        scored = score_by(pool, mode)
+        scored = score_pairs(pool, mode)
     else:
-        scored = score_by(pool, mode, agreeing=1)
-    selection = choose(scored.score, pairs, clustered, keep=keep, choice=choice)
+        scored = score_pairs(pool, mode, num_seeds=1)
+    selection = choose_pairs(scored.score, pairs, clusters, keep=keep, choice=choice)
     seconds = time.perf_counter() - start
-    many = scored if mode == "ridge" else score_by(pool, mode, agreeing=5)
+    many = scored if mode == "ridge" else score_pairs(pool, mode, num_seeds=5)
 
     def again(score: torch.Tensor) -> torch.Tensor:
-        return choose(score, pairs, clustered, keep=keep, choice=choice).index
+        return choose_pairs(score, pairs, clusters, keep=keep, choice=choice).index
 
-    between = agreement(many.seeds, again)
-    floats = choose(scored.score, pairs, clustered, keep=keep, choice=Choice(by="cluster_quotas"))
-    order = list(dict.fromkeys(clustered.label.tolist())) if clustered.label is not None else []
+    between = seed_agreement(many.seed_scores, again)
+    floats = choose_pairs(scored.score, pairs, clusters, keep=keep, choice=ChoiceOptions(select="cluster_quotas"))
+    order = list(dict.fromkeys(clusters.label.tolist())) if clusters.label is not None else []
     kept = selection.index.numpy()
     metadata = {
         "kept": len(kept),
-        "by_cluster": [int((clustered.label[selection.index] == c).sum()) for c in order],
+        "by_cluster": [int((clusters.label[selection.index] == c).sum()) for c in order],
         "seconds": seconds,
         "loss": scored.loss,
-        "parameters": scored.about.get("parameters"),
+        "parameters": scored.details.get("parameters"),
         "score": {"mean": float(scored.score.mean()), "std": float(scored.score.std())},
         "same_by_float_sort": len(set(kept.tolist()) & set(floats.index.tolist())),
         "chosen": {name: float(pairs.numbers[name][kept].mean()) for name in pool.layout.indicators},
@@ -88,21 +89,24 @@ def chosen(folder: str, mode: str, keep: int) -> dict[str, Any]:
 
 
 def known(folder: str) -> dict[str, Any]:
-    """Errors on subsets left out, of every way."""
+    """Errors on subsets left out, of every scorer."""
     pairs = read_pairs(Path(folder) / "pairs.jsonl")
     pool = pool_of(pairs)
     subsets = read_subsets(Path(folder) / "subsets.npz", pairs, pool.layout)
     start = time.perf_counter()
-    found = left_out_by(type(pool)(pairs, pool.layout, pool.raw, pool.usable, subsets), WAYS)
+    found = leave_out_subsets(type(pool)(pairs, pool.layout, pool.raw, pool.usable, subsets), SCORERS)
     rows = {
-        way.name: {
-            "error": way.error.mean, "half": way.error.half, "against": way.against and way.against.mean,
-            "against_half": way.against and way.against.half, "verdict": way.verdict,
-            "correlation": None if way.correlation != way.correlation else way.correlation,
+        scorer.name: {
+            "error": scorer.error.mean,
+            "half": scorer.error.half,
+            "difference": scorer.difference and scorer.difference.mean,
+            "difference_half": scorer.difference and scorer.difference.half,
+            "outcome": scorer.outcome,
+            "correlation": None if scorer.correlation != scorer.correlation else scorer.correlation,
         }
-        for way in found
-    }  # fmt: skip
-    return {"labels": len(subsets), "seconds": time.perf_counter() - start, "ways": rows}
+        for scorer in found
+    }
+    return {"labels": len(subsets), "seconds": time.perf_counter() - start, "scorers": rows}
 
 
 def everything(folder: str, keep: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -137,19 +141,19 @@ def pooled(folder: str, copies: int, rounds: int) -> dict[str, Any]:
     """Scores of the pool by ours (copies 0) or by the literal form with so many copies, and seconds of each round."""
     pairs = read_pairs(Path(folder) / "pairs.jsonl")
     layout = layout_of(pairs)
-    x = matrix(layout, pairs.numbers, pairs.vectors, scale=PUBLISHED_SCALE)
+    x = feature_matrix(layout, pairs.numbers, pairs.vectors, scale=PUBLISHED_SCALE)
     subsets = read_subsets(Path(folder) / "subsets.npz", pairs, layout)
     recipe = recipe_of("paper")
     # standardised for this comparison alone: unscaled features make softmax nearly a maximum, where rounding shows
-    standard = Standard.of(x)
-    learned = learn(standard(subsets.own), subsets.labels, recipe=recipe, seeds=[42])
+    standard = Standardiser.fit(x)
+    trained = train_selectors(standard(subsets.features), subsets.labels, recipe=recipe, seeds=[42])
     items, seconds = standard(x), []
-    net = Literal(learned.nets) if copies else None
+    net = Literal(trained.nets) if copies else None
     for _ in range(rounds):
         start = time.perf_counter()
         with torch.no_grad():
             if net is None:
-                score = score_pool(learned, items, recipe=recipe, size=1, seed=0)[0]
+                score = score_pool(trained, items, recipe=recipe, size=1, seed=0)[0]
             else:
                 score = net(items[:, None].repeat(1, copies, 1)).mean(dim=1)[:, 0]
         seconds.append(time.perf_counter() - start)
@@ -179,8 +183,8 @@ def main(argv: list[str] | None = None) -> None:
         for mode, row in modes.items():
             say(f"{mode:8} {row['kept']} chosen in {row['seconds']:.2f} s, by cluster {row['by_cluster']}, means "
                 f"{row['chosen']} of {row['pool']}")  # fmt: skip
-        for name, row in left["ways"].items():
-            say(f"left out: {name:20} {row['error']:.3f} ± {row['half']:.3f} {row['verdict']}")
+        for name, row in left["scorers"].items():
+            say(f"left out: {name:20} {row['error']:.3f} ± {row['half']:.3f} {row['outcome']}")
         say(f"peak {peak:.0f} MB")
         pool = scoring(folder, COPIES[size], 1 if size == "smoke" else 5)
     goal = {"seconds": 60, "peak_mb": 2000}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         select,
         vit,
     )
+    from datawinnow.api.race import race
     from datawinnow.core.budget import budget_of
     from datawinnow.core.rng import stream
     from datawinnow.core.selection import Selection
@@ -60,6 +61,7 @@ _HOME = {
     "indexed": "data.indexed",
     "load": "data.load",
     "prune": "runs.prune",
+    "race": "api.race",
     "read_selection": "runs.folder",
     "stream": "core.rng",
     "write_kept": "data.write",
@@ -103,6 +105,7 @@ __all__ = [
     "models",
     "probe",
     "prune",
+    "race",
     "read_selection",
     "record",
     "report",

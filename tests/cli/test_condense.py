@@ -111,7 +111,7 @@ def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, f
     assert "with as many random real images" in told.stdout
     assert {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()} == before
     told = call("condense", "digits", *QUICK, "--seed", "1", code=2)
-    assert "begun with seed=0, now it is 1" in told.stderr
+    assert "started with seed=0, now it is 1" in told.stderr
     assert call("report", str(folder)).stdout.strip().endswith("report.html")
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from datawinnow.cli.race import _difference
+from datawinnow.api.race import race_verdict
 
 QUICK = ("--model", "mlp", "--precision", "fp32", "--limit", "200", "--batch", "32", "--quiet")
 
@@ -39,20 +39,22 @@ def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won):
     result = call("race", "digits", "--budget", "3", "--seeds", "2", *QUICK)
     rows = rows_of(tmp_path / "runs" / "race-digits")
     assert [(row["method"], row["seed"]) for row in rows] == [
-        (method, seed) for seed in (0, 1) for method in ("shorter_full", "challenger")
+        (method, seed) for seed in (0, 1) for method in ("shorter_full", "policy")
     ]
     assert {row["passes"] for row in rows} == {3 * 200}
     assert {row["label"] for row in rows} == {"all the data, fewer epochs", "UCB, half"}
     of = {(row["method"], row["seed"]): row["accuracy"] for row in rows}
-    mean = 50 * sum(of["challenger", seed] - of["shorter_full", seed] for seed in (0, 1))
-    assert f"UCB, half: {mean:+.2f} ± " in result.stdout
-    assert "over 2 paired seeds" in result.stdout
+    mean = 50 * sum(of["policy", seed] - of["shorter_full", seed] for seed in (0, 1))
+    assert re.search(
+        rf"UCB, half (beats|ties with|loses to) all the data for 3 epochs .*{abs(mean):.2f} ± ", result.stdout
+    )
+    assert "This is an indication (2 seeds): a result needs 5 paired seeds." in result.stdout
     assert (tmp_path / "runs" / "race-digits" / "report.html").exists()
 
 
 def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won):
     first = call("race", "digits", "--budget", "2", *QUICK)
-    assert "on one seed, which is no result yet: add --seeds 5" in first.stdout
+    assert "This is an indication (1 seed): a result needs 5 paired seeds." in first.stdout
     file = tmp_path / "runs" / "race-digits" / "rows.jsonl"
     before = file.read_text()
     call("race", "digits", "--budget", "2", "--seeds", "2", *QUICK)
@@ -63,7 +65,7 @@ def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost
     words = [word for word in QUICK if word != "--quiet"]
     result = call("race", "digits", "--budget", "1", "--out", tmp_path / "r", *words)
     assert "auto: all the data for 1 epochs: nothing was measured near n=200" in result.stderr
-    assert "racing UCB, keep 0.7 all the same" in result.stderr
+    assert "so the race is against UCB, keep 0.7" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {"all the data, fewer epochs", "UCB, keep 0.7"}
 
 
@@ -103,40 +105,36 @@ def test_what_cannot_run_is_refused(call, words, message):
     assert re.search(message, call("race", "digits", "--budget", "1", *words, *QUICK, code=2).stderr)
 
 
+def race_rows(gains):
+    rows = [{"method": "shorter_full", "seed": seed, "accuracy": 0.5} for seed in range(len(gains) or 1)]
+    rows += [{"method": "policy", "seed": seed, "accuracy": 0.5 + gain} for seed, gain in enumerate(gains)]
+    return rows if gains else [*rows, {"method": "policy", "seed": 0, "accuracy": None}]
+
+
 @pytest.mark.parametrize(
-    ("gains", "words"),
+    ("gains", "outcome", "words"),
     [
-        ((0.02, 0.03, 0.025), "+2.50 ± 1.24 points .* choosing wins"),
-        ((-0.02, -0.03, -0.025), "-2.50 ± 1.24 points .* all the data wins"),
-        ((0.02, -0.03, 0.025), "no difference beyond noise"),
-        ((), "training diverged"),
+        ((0.02, 0.03, 0.025), "wins", "UCB beats all the data for 3 epochs by 2.50 ± 1.24 points"),
+        ((-0.02, -0.03, -0.025), "loses", "UCB loses to all the data for 3 epochs by 2.50 ± 1.24 points"),
+        ((0.02, -0.03, 0.025), "ties", "UCB ties with all the data for 3 epochs"),
+        ((), None, "training diverged"),
     ],
 )
-def test_the_verdict(gains, words):
-    class Grid:
-        methods = ("shorter_full", "challenger")
-        label = staticmethod({"challenger": "UCB"}.get)
-
-    rows = [{"method": "shorter_full", "seed": s, "accuracy": 0.5} for s in range(3)]
-    rows += [{"method": "challenger", "seed": s, "accuracy": 0.5 + g} for s, g in enumerate(gains)]
-    rows += [] if gains else [{"method": "challenger", "seed": 0, "accuracy": None}]
-    assert re.search(re.escape(words).replace(r"\.\*", ".*"), _difference(rows, Grid, 3))
+def test_the_verdict(gains, outcome, words):
+    comparison, sentence = race_verdict(race_rows(gains), "UCB", 3)
+    assert (None if comparison is None else comparison.outcome) == outcome
+    assert words in sentence
+    assert ("indication (3 seeds)" in sentence) == bool(gains)
 
 
-def test_the_verdict_counts_the_seeds_that_both_have_and_says_how_many_a_claim_needs():
-    class Grid:
-        methods = ("shorter_full", "challenger")
-        label = staticmethod({"challenger": "UCB"}.get)
-
-    rows = [{"method": m, "seed": s, "accuracy": 0.5 + (s / 100 if m == "challenger" else 0)}
-            for m in Grid.methods for s in range(5)]  # fmt: skip
-    assert _difference(rows, Grid, 5).endswith("over 5 paired seeds: choosing wins")
+def test_the_verdict_counts_the_seeds_that_both_have():
+    rows = race_rows([seed / 100 for seed in range(1, 6)])
+    assert race_verdict(rows, "UCB", 3)[1].endswith("points (53.00 against 50.00).")
     rows[-1]["accuracy"] = None
-    assert "over 4 paired seeds" in _difference(rows, Grid, 5)
-    few = [row for row in rows if row["seed"] < 3]
-    assert _difference(few, Grid, 3).endswith(
-        "over 3 paired seeds: no difference beyond noise; a claim needs 5: add --seeds 5"
-    )
+    comparison, sentence = race_verdict(rows, "UCB", 3)
+    assert comparison is not None
+    assert comparison.num_seeds == 4
+    assert sentence.endswith("This is an indication (4 seeds): a result needs 5 paired seeds.")
 
 
 def test_training_by_the_map_s_advice(call, tmp_path, won):

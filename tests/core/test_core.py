@@ -101,11 +101,15 @@ def test_a_card_reads_the_signature():
     method = card("score", "Planted", "nobody 2020", cost="time O(1)", end="low")(planted)
     try:
         assert method is planted
-        own = card_of(planted)
-        assert (own.key, own.needs, own.optional_needs) == ("planted", ("p_label",), ("seen",))
-        assert own.options == {"window": 10}
-        assert own.takes == ("missing", "generator")
-        assert own.summary == "First line."
+        made = card_of(planted)
+        assert (made.key, made.needs, made.optional_needs) == (
+            "planted",
+            ("p_label",),
+            ("seen",),
+        )
+        assert made.options == {"window": 10}
+        assert made.takes == ("missing", "generator")
+        assert made.summary == "First line."
         assert collect({"planted": planted, "other": 3}) == {"planted": planted}
         check_options(planted, {"window": 3, "missing": "skip"})
         with pytest.raises(ArgumentError, match="planted has no option 'windows'; its options are: window"):
@@ -120,9 +124,9 @@ def test_a_score_must_say_its_end():
 
 
 def test_a_users_callable_gets_a_card():
-    own = card_of(lambda loss, *, power=2: loss**power)
-    assert own.needs == ("loss",)
-    assert own.options == {"power": 2}
+    card = card_of(lambda loss, *, power=2: loss**power)
+    assert card.needs == ("loss",)
+    assert card.options == {"power": 2}
     with pytest.raises(ArgumentError, match="expected a method's name or a callable, got 3"):
         card_of(3)
 
@@ -147,9 +151,9 @@ def test_array_accepts_what_users_have(tmp_path):
     assert check.array("x", np.float16([1.5]), "n").dtype == torch.float32
     assert check.array("x", torch.tensor([1.5], dtype=torch.bfloat16), "n").dtype == torch.float32
     assert check.array("x", np.float64([1.5]), "n").dtype == torch.float64
-    own = torch.zeros(3, requires_grad=True)
-    assert not check.array("x", own, "n").requires_grad
-    assert check.array("x", own, "n").data_ptr() == own.data_ptr()
+    array = torch.zeros(3, requires_grad=True)
+    assert not check.array("x", array, "n").requires_grad
+    assert check.array("x", array, "n").data_ptr() == array.data_ptr()
 
 
 @pytest.mark.parametrize(

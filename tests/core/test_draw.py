@@ -42,10 +42,10 @@ def test_inclusion_frequencies_match_successive_sampling():
 
 def test_prefixes_nest():
     log_weight = torch.randn(500, generator=stream(0, "w"))
-    whole = gumbel_top_k(log_weight, 500, 500, stream(0, "draw"))
-    assert sorted(whole.tolist()) == list(range(500))
+    everything = gumbel_top_k(log_weight, 500, 500, stream(0, "draw"))
+    assert sorted(everything.tolist()) == list(range(500))
     for budget in (1, 2, 37, 499):
-        assert torch.equal(gumbel_top_k(log_weight, 500, budget, stream(0, "draw")), whole[:budget])
+        assert torch.equal(gumbel_top_k(log_weight, 500, budget, stream(0, "draw")), everything[:budget])
 
 
 def test_chunks_and_functions_give_the_same_draw(monkeypatch):

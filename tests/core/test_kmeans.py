@@ -56,11 +56,11 @@ def test_the_default_is_lloyd_from_pca_part(k):
     """The start by whole covariance matrices, and scikit-learn from there."""
     x = blobs(k=6).double()
     start = literal.pca_part(x.numpy(), k)
-    there = KMeans(k, init=start, n_init=1, tol=0, max_iter=300).fit(x.numpy())
-    here = kmeans(x, k, tolerance=0.0, iterations=300)
-    assert here.inertia == pytest.approx(there.inertia_, rel=1e-9)
-    assert {tuple(sorted(np.flatnonzero(there.labels_ == c))) for c in range(k)} == {
-        tuple(torch.nonzero(here.assignment == c).flatten().tolist()) for c in range(k)
+    theirs = KMeans(k, init=start, n_init=1, tol=0, max_iter=300).fit(x.numpy())
+    ours = kmeans(x, k, tolerance=0.0, iterations=300)
+    assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-9)
+    assert {tuple(sorted(np.flatnonzero(theirs.labels_ == c))) for c in range(k)} == {
+        tuple(torch.nonzero(ours.assignment == c).flatten().tolist()) for c in range(k)
     }
 
 
@@ -158,12 +158,12 @@ def test_equal_rows_whose_mean_rounds_stay_together(copies):
 
 def test_small_chunks_give_the_same(monkeypatch):
     x = digits()[:200]
-    whole = kmeans(x, 11)
+    at_once = kmeans(x, 11)
     sizes = []
     take = module._Rows.take
 
-    def watched(self, which):
-        part = take(self, which)
+    def watched(self, ids):
+        part = take(self, ids)
         sizes.append(len(part))
         return part
 
@@ -171,8 +171,8 @@ def test_small_chunks_give_the_same(monkeypatch):
     monkeypatch.setattr(module._Rows, "take", watched)
     chunked = kmeans(x, 11)
     assert max(sizes) <= 30
-    assert torch.equal(chunked.assignment, whole.assignment)
-    torch.testing.assert_close(chunked.centres, whole.centres, rtol=1e-9, atol=1e-9)
+    assert torch.equal(chunked.assignment, at_once.assignment)
+    torch.testing.assert_close(chunked.centres, at_once.centres, rtol=1e-9, atol=1e-9)
 
 
 def test_an_empty_cluster_begins_anew_at_the_farthest_row():

@@ -23,10 +23,10 @@ def test_neighbours_are_those_of_scikit_learn(metric, chunk):
 
     x = points(120, 5)
     # asked about the fitted points without naming them, scikit-learn leaves a point out of its own neighbours
-    found = NearestNeighbors(n_neighbors=6, metric=metric, algorithm="brute").fit(x.double().numpy()).kneighbors()
+    result = NearestNeighbors(n_neighbors=6, metric=metric, algorithm="brute").fit(x.double().numpy()).kneighbors()
     ids, distances = knn(x, 6, metric=metric, chunk=chunk)
-    assert torch.equal(ids, torch.from_numpy(found[1]))
-    torch.testing.assert_close(distances, torch.from_numpy(found[0]).float(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(ids, torch.from_numpy(result[1]))
+    torch.testing.assert_close(distances, torch.from_numpy(result[0]).float(), rtol=1e-5, atol=1e-6)
 
 
 def test_neighbours_are_those_of_the_loop():

@@ -23,10 +23,10 @@ def forget():
 
 
 def test_versions_are_those_that_run():
-    found = provenance.versions()
-    assert found["python"] == platform.python_version()
-    assert torch.__version__.startswith(found["torch"].split("+")[0])
-    assert found.keys() == {"python", "datawinnow", "torch", "numpy", "lightning-fabric"}
+    result = provenance.versions()
+    assert result["python"] == platform.python_version()
+    assert torch.__version__.startswith(result["torch"].split("+")[0])
+    assert result.keys() == {"python", "datawinnow", "torch", "numpy", "lightning-fabric"}
 
 
 def test_a_package_that_is_not_installed_is_unknown(monkeypatch):
@@ -90,7 +90,7 @@ def test_outside_a_checkout_and_without_git_there_is_none(tmp_path, monkeypatch)
 
 
 def test_now_is_utc_to_the_second():
-    found = datetime.fromisoformat(provenance.now())
-    assert found.utcoffset().total_seconds() == 0
-    assert found.microsecond == 0
-    assert abs((datetime.now(UTC) - found).total_seconds()) < 5
+    result = datetime.fromisoformat(provenance.now())
+    assert result.utcoffset().total_seconds() == 0
+    assert result.microsecond == 0
+    assert abs((datetime.now(UTC) - result).total_seconds()) < 5

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on 127.0.0.1 that does as it is told, and remembers what it was asked."""
+"""An OpenAI-compatible endpoint on 127.0.0.1 whose replies a test chooses; it records the requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stub(ThreadingHTTPServer):
 
     Attributes:
         asked: prompts in the order they came.
-        headers: of each.
+        headers: of each, by name in any case.
         at: when each came, by the monotonic clock.
     """
 
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         prompt = body["messages"][0]["content"]
         with self.server.lock:
             self.server.asked.append(prompt)
-            self.server.headers.append(dict(self.headers))
+            self.server.headers.append(self.headers)
             self.server.at.append(time.monotonic())
             times = self.server.asked.count(prompt)
         found = self.server.reply(prompt, times)

@@ -11,13 +11,14 @@ import torch
 
 from datawinnow.core.errors import ArgumentError, CapacityError, DataError, MissingArrayError
 from datawinnow.core.reason import Reason
-from datawinnow.instruct import _run
-from datawinnow.instruct.choose import Choice, Clustered, budget_from, choose, cluster
+from datawinnow.instruct import run as run_module
+from datawinnow.instruct.choose import PairClusters, choose_pairs, make_clusters, pairs_budget
 from datawinnow.instruct.clusters import clusters_of
+from datawinnow.instruct.options import ChoiceOptions
 from datawinnow.instruct.pairs import read_pairs
 from datawinnow.instruct.quotas import cluster_quotas, quotas
-from datawinnow.instruct.run import instruct
-from datawinnow.instruct.scoring import MEAN, pool_of, score_by
+from datawinnow.instruct.run import run_instruct
+from datawinnow.instruct.scoring import MEAN_SCORER, pool_of, score_pairs
 from datawinnow.runs.selection_file import read_selection
 from tests.instruct.helpers import record, write_lines, write_subsets
 from tests.reference import instruct as literal
@@ -43,7 +44,7 @@ def test_quotas_choose_exactly_and_as_the_literal_sort(budget):
     g = torch.Generator().manual_seed(budget)
     scores = torch.randn(N, generator=g) * 3  # whole parts tie
     groups = torch.randint(0, 4, (N,), generator=g)
-    found = cluster_quotas(scores, groups, budget=budget, whole=True)
+    found = cluster_quotas(scores, groups, budget=budget, truncate=True)
     sizes = list(dict.fromkeys(groups.tolist()))
     sizes = [int((groups == c).sum()) for c in sizes]
     total = next(t for t in range(N + 1) if sum(max(1, t * s // N) for s in sizes) >= budget)
@@ -69,36 +70,39 @@ def test_clusters_find_planted_groups(by):
     g = torch.Generator().manual_seed(0)
     planted = torch.arange(60) % 3
     rows = torch.eye(3)[planted] * 20 + torch.randn(60, 3, generator=g)
-    found = clusters_of(rows, 3, by=by, seed=0)
+    found = clusters_of(rows, 3, method=by, seed=0)
     assert found[:3].tolist() == [0, 1, 2], "numbered as they appear"
     assert torch.equal(found, planted)
     with pytest.raises(ArgumentError, match="k must be"):
-        clusters_of(rows, 61, by=by)
+        clusters_of(rows, 61, method=by)
 
 
 def test_budgets_are_numbers_or_shares():
-    assert (budget_from(3, 10), budget_from(0.25, 10), budget_from(1.0, 10)) == (3, 3, 10)
+    assert (pairs_budget(3, 10), pairs_budget(0.25, 10), pairs_budget(1.0, 10)) == (3, 3, 10)
     for wrong in (0, 11, 1.5, 0.0, True):
         with pytest.raises(ArgumentError):
-            budget_from(wrong, 10)
+            pairs_budget(wrong, 10)
 
 
 def test_clusters_come_from_a_field_or_the_embeddings(data, tmp_path):
     pairs = read_pairs(data[0])
-    assert cluster(pairs, Choice(), paper=False).says == "clusters of the field spectral_cluster"
-    made = cluster(pairs, Choice(clusters="kmeans", number=4), paper=False)
-    assert made.says == "4 clusters of image_features by k-means"
+    assert make_clusters(pairs, ChoiceOptions(), paper=False).description == "clusters of the field spectral_cluster"
+    made = make_clusters(pairs, ChoiceOptions(clusters="kmeans", num_clusters=4), paper=False)
+    assert made.description == "4 clusters of image_features by k-means"
     assert sorted(set(made.label.tolist())) == [0, 1, 2, 3]
-    assert "text_features" in cluster(pairs, Choice(clusters="spectral", embedding="text_features"), paper=True).says
-    assert cluster(pairs, Choice(clusters="none"), paper=True).label is None
+    assert (
+        "text_features"
+        in make_clusters(pairs, ChoiceOptions(clusters="spectral", embedding="text_features"), paper=True).description
+    )
+    assert make_clusters(pairs, ChoiceOptions(clusters="none"), paper=True).label is None
     bare = read_pairs(write_lines(tmp_path / "b.jsonl", [{"output": "a"}]))
-    assert cluster(bare, Choice(), paper=True).label is None
+    assert make_clusters(bare, ChoiceOptions(), paper=True).label is None
     with pytest.raises(ArgumentError, match="needs embeddings"):
-        cluster(bare, Choice(clusters="kmeans"), paper=False)
+        make_clusters(bare, ChoiceOptions(clusters="kmeans"), paper=False)
     with pytest.raises(ArgumentError, match="neither kmeans, spectral, none nor a field"):
-        cluster(pairs, Choice(clusters="x"), paper=False)
+        make_clusters(pairs, ChoiceOptions(clusters="x"), paper=False)
     with pytest.raises(ArgumentError, match="whole numbers"):
-        cluster(pairs, Choice(clusters="clip"), paper=False)
+        make_clusters(pairs, ChoiceOptions(clusters="clip"), paper=False)
 
 
 def test_near_duplicates_of_what_is_kept_are_passed_over(tmp_path):
@@ -106,55 +110,55 @@ def test_near_duplicates_of_what_is_kept_are_passed_over(tmp_path):
     rows += [{"output": "b", "text_embedding": [0.0, 1.0], "q": 1}]
     pairs = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
     score = torch.tensor([10.0, 9.0, 8.0, 1.0])
-    none = Clustered(None, "")
-    kept = choose(score, pairs, none, keep=2, choice=Choice(duplicates=0.01))
+    none = PairClusters(None, "")
+    kept = choose_pairs(score, pairs, none, keep=2, choice=ChoiceOptions(duplicates=0.01))
     assert kept.index.tolist() == [0, 3]
     assert kept.reason[1] == kept.reason[2] == Reason.DUPLICATE
-    assert choose(score, pairs, none, keep=2, choice=Choice()).index.tolist() == [0, 1]
+    assert choose_pairs(score, pairs, none, keep=2, choice=ChoiceOptions()).index.tolist() == [0, 1]
 
 
 def test_the_selectors_of_images_work_in_every_cluster(data):
     pairs = read_pairs(data[0])
     score = torch.arange(float(N))
-    clustered = cluster(pairs, Choice(), paper=False)
-    kept = choose(score, pairs, clustered, keep=12, choice=Choice(by="k_center"))
-    assert [int((clustered.label[kept.index] == c).sum()) for c in range(3)] == [4, 4, 4]
-    top = choose(score, pairs, clustered, keep=12, choice=Choice())
+    clusters = make_clusters(pairs, ChoiceOptions(), paper=False)
+    kept = choose_pairs(score, pairs, clusters, keep=12, choice=ChoiceOptions(select="k_center"))
+    assert [int((clusters.label[kept.index] == c).sum()) for c in range(3)] == [4, 4, 4]
+    top = choose_pairs(score, pairs, clusters, keep=12, choice=ChoiceOptions())
     assert sorted(top.index.tolist()) == list(range(48, 60))
     assert sorted(kept.index.tolist()) != sorted(top.index.tolist())
     with pytest.raises(MissingArrayError, match="beta needs 'dual'"):
-        choose(score, pairs, clustered, keep=12, choice=Choice(by="beta"))
+        choose_pairs(score, pairs, clusters, keep=12, choice=ChoiceOptions(select="beta"))
     with pytest.raises(ArgumentError, match="no selector is called 'topp'"):
-        choose(score, pairs, clustered, keep=12, choice=Choice(by="topp"))
+        choose_pairs(score, pairs, clusters, keep=12, choice=ChoiceOptions(select="topp"))
     with pytest.raises(CapacityError, match="only 30 of 60 pairs"):
-        choose(torch.where(score < 30, score, torch.nan), pairs, clustered, keep=31, choice=Choice())
+        choose_pairs(torch.where(score < 30, score, torch.nan), pairs, clusters, keep=31, choice=ChoiceOptions())
 
 
 def test_scores_by_indicators_are_oriented_by_their_end(data):
     pool = pool_of(read_pairs(data[0]))
-    reward = score_by(pool, "reward").score
-    low = score_by(pool, "reward", ends={"reward": "low"}).score
-    middle = score_by(pool, "reward", ends={"reward": "middle"}).score
+    reward = score_pairs(pool, "reward").score
+    low = score_pairs(pool, "reward", ends={"reward": "low"}).score
+    middle = score_pairs(pool, "reward", ends={"reward": "middle"}).score
     assert int(reward.argmax()) == int(low.argmin())
     values = torch.from_numpy(pool.pairs.numbers["reward"])
     ranked = values.argsort().tolist()
     assert int(middle.argmax()) in ranked[N // 2 - 1 : N // 2 + 1]
-    mean = score_by(pool, MEAN).score
+    mean = score_pairs(pool, MEAN_SCORER).score
     want = (
         sum((v - v.mean()) / v.std() for v in (pool.pairs.numbers[k] for k in ("clip", "reward", "length", "gpt"))) / 4
     )
     np.testing.assert_allclose(mean.numpy(), want, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ArgumentError, match="no way of scoring is called 'nope'"):
-        score_by(pool, "nope")
+    with pytest.raises(ArgumentError, match="no scorer or indicator is called 'nope'"):
+        score_pairs(pool, "nope")
     with pytest.raises(ArgumentError, match="learned from labelled subsets"):
-        score_by(pool, "ridge")
+        score_pairs(pool, "ridge")
 
 
 def test_instruct_writes_all_it_says(data, tmp_path):
     path, subsets, rows = data
     heard = []
-    done = instruct(
-        read_pairs(path), run=tmp_path / "run", keep=12, subsets=subsets, mode="paper", out=tmp_path / "kept.jsonl",
+    done = run_instruct(
+        read_pairs(path), folder=tmp_path / "run", keep=12, subsets=subsets, mode="paper", out=tmp_path / "kept.jsonl",
         log=heard.append,
     )  # fmt: skip
     kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
@@ -165,13 +169,13 @@ def test_instruct_writes_all_it_says(data, tmp_path):
     assert (meta["method"], meta["budget"], meta["n"]) == ("paper", 12, N)
     table = pq.read_table(tmp_path / "run" / "selection.parquet").to_pydict()
     first = done.selection.index[0]
-    assert table["note"][first].startswith(f"score {float(done.scored.score[first]):.4g}, ")
+    assert table["note"][first].startswith(f"score {float(done.scores.score[first]):.4g}, ")
     metadata = json.loads((tmp_path / "run" / "instruct.json").read_text())
     assert (
         [row["kept"] for row in metadata["by_cluster"]] == [row["quota"] for row in metadata["by_cluster"]] == [4, 4, 4]
     )
-    assert {row["name"] for row in metadata["ways"]} == {"the mean of the others", "ridge", "paper"}
-    assert "5 labels do not show" in " ".join(metadata["says"])
+    assert {row["name"] for row in metadata["scorers"]} == {"mean of the other labels", "ridge", "paper"}
+    assert "5 labels do not show" in " ".join(metadata["summary"])
     clip = next(row for row in metadata["means"] if row["name"] == "clip")
     assert clip["chosen"] == pytest.approx(np.mean([rows[i]["clip"] for i in index]))
     assert clip["pool"] == pytest.approx(np.mean([row["clip"] for row in rows]))
@@ -181,29 +185,31 @@ def test_instruct_writes_all_it_says(data, tmp_path):
 def test_leaving_out_is_not_done_twice_but_again_for_other_data(data, tmp_path, monkeypatch):
     path, subsets, rows = data
     calls = []
-    real = _run.keep_known
-    monkeypatch.setattr(_run, "keep_known", lambda *a: calls.append(1) or real(*a))
-    first = instruct(read_pairs(path), run=tmp_path / "run", keep=5, subsets=subsets, way="ridge")
-    again = instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
+    real = run_module.leave_out_subsets
+    monkeypatch.setattr(run_module, "leave_out_subsets", lambda *a, **k: calls.append(1) or real(*a, **k))
+    first = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=5, subsets=subsets, scorer="ridge")
+    again = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=9, subsets=subsets, scorer="ridge")
     assert calls == [1]
-    assert first.metadata["ways"] == again.metadata["ways"]
+    assert first.metadata["scorers"] == again.metadata["scorers"]
     write_lines(path, [*rows[:-1], record(999)])
-    instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
+    run_instruct(read_pairs(path), folder=tmp_path / "run", keep=9, subsets=subsets, scorer="ridge")
     assert calls == [1, 1]
-    (tmp_path / "run" / "known.json").write_text("{")
-    instruct(read_pairs(path), run=tmp_path / "run", keep=9, subsets=subsets, way="ridge")
+    (tmp_path / "run" / "leave_one_out.json").write_text("{")
+    run_instruct(read_pairs(path), folder=tmp_path / "run", keep=9, subsets=subsets, scorer="ridge")
     assert calls == [1, 1, 1]
 
 
 @pytest.mark.parametrize("mode", ["paper", "default"])
 def test_the_same_seed_gives_the_same_choice(data, tmp_path, mode):
     found = [
-        instruct(read_pairs(data[0]), run=tmp_path / f"r{i}", keep=12, subsets=data[1], mode=mode, seed=s, check=False)
+        run_instruct(
+            read_pairs(data[0]), folder=tmp_path / f"r{i}", keep=12, subsets=data[1], mode=mode, seed=s, check=False
+        )
         for i, s in enumerate((1, 1, 2))
     ]
-    assert torch.equal(found[0].scored.score, found[1].scored.score)
+    assert torch.equal(found[0].scores.score, found[1].scores.score)
     assert found[0].selection.index.tolist() == found[1].selection.index.tolist()
-    assert not torch.equal(found[0].scored.score, found[2].scored.score)
+    assert not torch.equal(found[0].scores.score, found[2].scores.score)
 
 
 def test_pairs_that_lack_an_indicator_are_counted_and_never_chosen(data, tmp_path):
@@ -212,8 +218,10 @@ def test_pairs_that_lack_an_indicator_are_counted_and_never_chosen(data, tmp_pat
         del rows[i]["reward"]
     rows[5]["image_features"] = [1.0]
     write_lines(path, rows)
-    done = instruct(read_pairs(path), run=tmp_path / "run", keep=57, subsets=subsets, mode="default", check=False)
-    assert done.metadata["lacking"] == {"reward": 2, "image_features": 1}
+    done = run_instruct(
+        read_pairs(path), folder=tmp_path / "run", keep=57, subsets=subsets, mode="default", check=False
+    )
+    assert done.metadata["missing"] == {"reward": 2, "image_features": 1}
     assert sorted(set(range(N)) - set(done.selection.index.tolist())) == [3, 4, 5]
     assert done.selection.reason[3] == Reason.UNSCORED
 
@@ -224,7 +232,9 @@ def test_an_indicator_chooses_even_where_no_pair_has_all_of_them(tmp_path):
     for i, row in enumerate(rows):
         del row["gpt" if i % 2 else "clip"]
     path = write_lines(tmp_path / "p.jsonl", rows)
-    done = instruct(read_pairs(path), run=tmp_path / "run", keep=1, way="reward", choice=Choice(clusters="none"))
+    done = run_instruct(
+        read_pairs(path), folder=tmp_path / "run", keep=1, scorer="reward", choice=ChoiceOptions(clusters="none")
+    )
     best = int(np.argmax([row["reward"] for row in rows]))
     assert done.selection.index.tolist() == [best]
     lacked = "gpt" if best % 2 else "clip"
@@ -232,21 +242,21 @@ def test_an_indicator_chooses_even_where_no_pair_has_all_of_them(tmp_path):
     full = [record(i) for i in range(12)]
     subsets = write_subsets(tmp_path / "s.npz", full)[0]
     with pytest.raises(DataError, match=r"no pair has all .* 'ridge' needs: .*6 of 12 lack clip.*by an indicator"):
-        instruct(read_pairs(path), run=tmp_path / "run", keep=1, way="ridge", subsets=subsets)
+        run_instruct(read_pairs(path), folder=tmp_path / "run", keep=1, scorer="ridge", subsets=subsets)
 
 
 def test_a_field_chooses_where_there_is_no_indicator_at_all(tmp_path):
     path = write_lines(tmp_path / "p.jsonl", [{"output": f"text {i}", "votes": [3, 9, 1][i]} for i in range(3)])
-    done = instruct(read_pairs(path), run=tmp_path / "run", keep=1, way="votes")
+    done = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=1, scorer="votes")
     assert done.selection.index.tolist() == [1]
     with pytest.raises(ArgumentError, match="no indicator to take the mean of"):
-        instruct(read_pairs(path), run=tmp_path / "run", keep=1)
+        run_instruct(read_pairs(path), folder=tmp_path / "run", keep=1)
 
 
 def test_half_a_letter_in_an_id_or_a_text_is_shown_as_one(tmp_path):
     rows = [record(0, image_id="a\ud800"), record(1, caption="\udfff end."), record(2)]
-    done = instruct(read_pairs(write_lines(tmp_path / "p.jsonl", rows)), run=tmp_path / "run", keep=2, way="reward",
-                    out=tmp_path / "o.jsonl")  # fmt: skip
+    pairs = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
+    done = run_instruct(pairs, folder=tmp_path / "run", keep=2, scorer="reward", out=tmp_path / "o.jsonl")
     assert pq.read_table(tmp_path / "run" / "selection.parquet").column("id").to_pylist() == ["a?", "101", "102"]
     kept = [json.loads(line) for line in (tmp_path / "o.jsonl").read_bytes().splitlines()]
     assert kept == [rows[i] for i in sorted(done.selection.index.tolist())], "written as they came"
@@ -255,11 +265,11 @@ def test_half_a_letter_in_an_id_or_a_text_is_shown_as_one(tmp_path):
 def test_wrong_options_are_refused_before_anything_is_written(data, tmp_path):
     pairs = read_pairs(data[0])
     with pytest.raises(ArgumentError, match="mode must be one of"):
-        instruct(pairs, run=tmp_path / "run", mode="x")
+        run_instruct(pairs, folder=tmp_path / "run", mode="x")
     with pytest.raises(DataError, match=r"ends in \.jsonl"):
-        instruct(pairs, run=tmp_path / "run", out=tmp_path / "o.csv")
+        run_instruct(pairs, folder=tmp_path / "run", out=tmp_path / "o.csv")
     with pytest.raises(ArgumentError, match="budget must be between 1 and the 60 pairs"):
-        instruct(pairs, run=tmp_path / "run", keep=61)
+        run_instruct(pairs, folder=tmp_path / "run", keep=61)
     assert not (tmp_path / "run").exists()
 
 
@@ -268,9 +278,11 @@ def test_subsets_of_unequal_size_need_the_default_mode(data, tmp_path):
     index = np.array([[0, 1, 2], [3, 4, -1], [5, 6, 7], [8, 9, 10]])
     np.savez(tmp_path / "s.npz", labels=np.arange(4.0), index=index)
     pairs = read_pairs(path)
-    done = instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz")
+    done = run_instruct(pairs, folder=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz")
     assert done.metadata["method"] == "default"
-    with pytest.raises(ArgumentError, match="no features of its own"):
-        instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", mode="paper")
+    with pytest.raises(ArgumentError, match="the subsets' file has no features"):
+        run_instruct(pairs, folder=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", mode="paper")
     with pytest.raises(ArgumentError, match="2 to 3 pairs"):
-        instruct(pairs, run=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", options={"across": "pool"})
+        run_instruct(
+            pairs, folder=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", recipe_options={"across": "pool"}
+        )

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import datawinnow as dw
 from datawinnow import report
 from datawinnow.cli import app
-from datawinnow.cli.instruct import keep_of
+from datawinnow.cli.instruct import parse_keep
 from datawinnow.core.errors import ArgumentError, RunError
 from tests.instruct.helpers import clip_model, language_model, record, reward_model, write_lines, write_subsets
 from tests.instruct.stub import said, serving
@@ -56,7 +57,7 @@ def test_the_whole_story(data):
     page = Path("runs/pairs-instruct/report.html").read_text()
     assert kept[0]["caption"] in page
     assert "Labels of subsets left out" in page
-    assert "of cluster" in page
+    assert "in cluster" in page
 
 
 def test_without_labels_pairs_are_ranked_by_their_indicators(data):
@@ -89,7 +90,7 @@ def test_faults_are_told_and_nobody_is_chosen_for_them(tmp_path):
         (["--score", "ridge"], "learned from labelled subsets"),
         (["--out", "o.csv"], "ends in .jsonl"),
         (["--judge", "m", "--price-in", "1"], "a price needs a cap"),
-        (["--judge", "m"], "api.openai.com may ask money for its answers"),
+        (["--judge", "m"], "api.openai.com may charge for its answers"),
         (["--lm", "hf:package:no_such_package"], "the Python package 'no_such_package' is not installed"),
         (["--lm", "nowhere"], "lm: cannot load"),
     ],
@@ -104,9 +105,9 @@ def test_errors_say_what_to_do(data, monkeypatch, words, match):
 
 
 def test_keep_is_a_number_or_a_share():
-    assert [keep_of(text) for text in ("200", "0.1", "1.0")] == [200, 0.1, 1.0]
+    assert [parse_keep(text) for text in ("200", "0.1", "1.0")] == [200, 0.1, 1.0]
     with pytest.raises(ArgumentError, match="got 'x'"):
-        keep_of("x")
+        parse_keep("x")
 
 
 def test_indicators_of_the_users_models_become_fields(tmp_path):
@@ -132,7 +133,7 @@ def test_indicators_of_the_users_models_become_fields(tmp_path):
     metadata = json.loads(Path("runs/p-instruct/instruct.json").read_text())
     names = {row["name"] for row in metadata["means"]}
     assert {"clip", "reward", "length", "judge"} <= names
-    assert metadata["lacking"]["clip"] == 1
+    assert metadata["missing"]["clip"] == 1
 
 
 def test_pairs_without_a_grade_are_named_by_their_line_on_the_page_too(tmp_path):
@@ -169,6 +170,17 @@ WRONG = {
 }
 
 
+def test_python_does_what_the_command_does(data):
+    call(data[0], "--subsets", data[1], "--mode", "paper", "--keep", 12, "--out", "command.jsonl", "--no-report")
+    result = dw.instruct(data[0], subsets=data[1], mode="paper", keep=12, run="python", out="python.jsonl", report=True)
+    assert Path("python.jsonl").read_bytes() == Path("command.jsonl").read_bytes()
+    assert result.folder == Path("python")
+    assert Path("python/report.html").exists()
+    command = json.loads(Path("runs/pairs-instruct/instruct.json").read_text())
+    for key in ("means", "agreement", "scorers", "summary", "by_cluster", "gallery"):
+        assert json.loads(json.dumps(result.metadata[key])) == command[key]
+
+
 @pytest.mark.parametrize(("words", "match"), WRONG.values(), ids=WRONG.keys())
 def test_what_is_wrong_is_told_before_anything_is_paid_for(data, words, match):
     with serving(lambda *_: said("70")) as server:
@@ -180,7 +192,7 @@ def test_what_is_wrong_is_told_before_anything_is_paid_for(data, words, match):
 def test_a_page_says_that_nobody_looked_what_the_labels_know(data):
     shown = call(data[0], "--subsets", data[1], "--keep", 5, "--score", "ridge", "--no-check")
     assert "kept 5" in shown.stdout
-    assert "What 5 labels know of pairs was not looked at" in Path("runs/pairs-instruct/report.html").read_text()
+    assert "How much 5 labels can tell was not tested" in Path("runs/pairs-instruct/report.html").read_text()
 
 
 def test_paying_is_asked_for_first(tmp_path, data):
@@ -223,7 +235,7 @@ def test_the_published_data_give_the_published_quotas_and_means():
     assert "kept 200 of 3,439 pairs" in shown.stdout
     assert "kept 52, 16, 19, 73, 10, 17, 1, 5, 3, 4" in shown.stdout
     metadata = json.loads(Path("runs/pairs-instruct/instruct.json").read_text())
-    assert metadata["about"]["parameters"] == 2737
+    assert metadata["details"]["parameters"] == 2737
     assert metadata["loss"] == pytest.approx(1.1, abs=0.3)
     means = {row["name"]: row["chosen"] for row in metadata["means"]}
     # of the published weights: 31.9, 6.89, 4.11, 93.7; rounding alone moves a network trained on unscaled features

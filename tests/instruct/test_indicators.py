@@ -12,14 +12,13 @@ from sklearn.decomposition import PCA as SklearnPCA
 
 from datawinnow import instruct
 from datawinnow.core.errors import ArgumentError, DataError, RunError
-from datawinnow.instruct import _models
-from datawinnow.instruct.clip import Clip, clip_score, sentences_of
+from datawinnow.instruct.answer_length import length
+from datawinnow.instruct.clip import ClipModel, clip_score, split_sentences
 from datawinnow.instruct.embed import embed_texts
-from datawinnow.instruct.language import Reader, Reading, direct_loss
-from datawinnow.instruct.length import length
+from datawinnow.instruct.indicator_cache import IndicatorCache, cache_key, default_cache_path
+from datawinnow.instruct.language import LanguageModel, direct_loss
 from datawinnow.instruct.pca import PCA, fit_pca
-from datawinnow.instruct.reward import reward
-from datawinnow.instruct.store import Store, default_path, key_of
+from datawinnow.instruct.reward_model import reward
 from tests.instruct.helpers import ANSWERS, ASKED
 
 
@@ -27,12 +26,12 @@ from tests.instruct.helpers import ANSWERS, ASKED
 def counted(monkeypatch):
     """Positions that were worked on, call by call."""
     calls = []
-    real = _models.computed
+    real = IndicatorCache.compute
 
-    def computed(store, what, keys, work, **options):
-        return real(store, what, keys, lambda at: calls.append(list(at)) or work(at), **options)
+    def compute(cache, indicator, keys, compute_batch, **options):
+        return real(cache, indicator, keys, lambda index: calls.append(list(index)) or compute_batch(index), **options)
 
-    monkeypatch.setattr(_models, "computed", computed)
+    monkeypatch.setattr(IndicatorCache, "compute", compute)
     return calls
 
 
@@ -40,28 +39,28 @@ def counted(monkeypatch):
 
 
 def test_nothing_is_computed_twice_and_a_changed_text_or_model_is(models, tmp_path, counted):
-    with Store(tmp_path / "s.sqlite") as store:
-        reader = Reader("lm", Reading(str(models["lm"])))
-        first = direct_loss([*ANSWERS, ANSWERS[0]], reader=reader, store=store)
+    with IndicatorCache(tmp_path / "s.sqlite") as cache:
+        lm = LanguageModel(str(models["lm"]))
+        first = direct_loss([*ANSWERS, ANSWERS[0]], lm=lm, cache=cache)
         assert sum(map(len, counted)) == 4, "equal texts once, the empty one never"
         counted.clear()
         torch.testing.assert_close(
-            direct_loss([*ANSWERS, ANSWERS[0]], reader=reader, store=store), first, rtol=0, atol=0, equal_nan=True
+            direct_loss([*ANSWERS, ANSWERS[0]], lm=lm, cache=cache), first, rtol=0, atol=0, equal_nan=True
         )
         assert counted == []
-        direct_loss(["the dog sat .", *ANSWERS], reader=reader, store=store)
+        direct_loss(["the dog sat .", *ANSWERS], lm=lm, cache=cache)
         assert counted == [[0]]
         counted.clear()
-        other = Reader("lm", Reading(str(models["no bos"])))
-        direct_loss(ANSWERS, reader=other, store=store)
+        other = LanguageModel(str(models["no bos"]))
+        direct_loss(ANSWERS, lm=other, cache=cache)
         assert sum(map(len, counted)) >= 3
 
 
 def test_a_kill_half_way_loses_no_batch(models, tmp_path, monkeypatch):
     texts = [f"cat {'dog ' * i}" for i in range(1, 7)]
-    reader = Reader("lm", Reading(str(models["lm"]), batch=2))
-    whole = direct_loss(texts, reader=reader)
-    real, calls = reader._losses, []
+    lm = LanguageModel(str(models["lm"]), batch=2)
+    whole = direct_loss(texts, lm=lm)
+    real, calls = lm.batch_losses, []
 
     def fails(rows):
         calls.append(len(rows))
@@ -69,33 +68,33 @@ def test_a_kill_half_way_loses_no_batch(models, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(rows)
 
-    monkeypatch.setattr(reader, "_losses", fails)
-    store = Store(tmp_path / "s.sqlite")
+    monkeypatch.setattr(lm, "batch_losses", fails)
+    cache = IndicatorCache(tmp_path / "s.sqlite")
     with pytest.raises(KeyboardInterrupt):
-        direct_loss(texts, reader=reader, store=store)
-    store.close()
+        direct_loss(texts, lm=lm, cache=cache)
+    cache.close()
     calls.append(0)  # from here on nothing fails
-    with Store(tmp_path / "s.sqlite") as again:
-        found = direct_loss(texts, reader=reader, store=again)
+    with IndicatorCache(tmp_path / "s.sqlite") as again:
+        found = direct_loss(texts, lm=lm, cache=again)
     assert calls == [2, 2, 2, 0, 2], "only the lost batch was computed again"
     torch.testing.assert_close(found, whole)
 
 
 def test_keys_tell_contents_apart():
-    keys = [key_of("x", {}, "ab", "c"), key_of("x", {}, "a", "bc"), key_of("y", {}, "ab", "c"),
-            key_of("x", {"m": 1}, "ab", "c"), key_of("x", {}, "ab", None), key_of("x", {}, "ab", ""),
-            key_of("x", {}, b"ab", "c")]  # fmt: skip
+    keys = [cache_key("x", {}, "ab", "c"), cache_key("x", {}, "a", "bc"), cache_key("y", {}, "ab", "c"),
+            cache_key("x", {"m": 1}, "ab", "c"), cache_key("x", {}, "ab", None), cache_key("x", {}, "ab", ""),
+            cache_key("x", {}, b"ab", "c")]  # fmt: skip
     assert len(set(keys)) == len(keys)
 
 
 def test_a_store_that_is_none_is_named(tmp_path, monkeypatch):
     (tmp_path / "s.sqlite").write_bytes(b"not a database, but long enough to look like one " * 30)
-    with pytest.raises(RunError, match="cannot be used as a store of indicators"):
-        Store(tmp_path / "s.sqlite")
+    with pytest.raises(RunError, match="cannot be used as a cache of indicators"):
+        IndicatorCache(tmp_path / "s.sqlite")
     monkeypatch.setenv("DATAWINNOW_CACHE", "")
-    assert default_path() is None
+    assert default_cache_path() is None
     monkeypatch.setenv("DATAWINNOW_CACHE", str(tmp_path))
-    assert default_path() == tmp_path / "indicators.sqlite"
+    assert default_cache_path() == tmp_path / "indicators.sqlite"
 
 
 # --- reward, CLIP, embeddings ---------------------------------------------------------------------------------------
@@ -128,12 +127,12 @@ def test_clip_scores_are_those_of_one_pair_at_a_time_and_bad_images_are_named(mo
     (tmp_path / "bad.png").write_bytes(b"no image")
     images = [*paths, tmp_path / "gone.png", tmp_path / "bad.png", None, paths[0]]
     answers = ["a cat . a dog .", "the big red tree .", "it is blue", "a", "a", "a", "..."]
-    clip = Clip(str(models["clip"]), batch=2)
+    clip = ClipModel(str(models["clip"]), batch=2)
     found = clip_score(answers, images, clip=clip)
-    store = Store(None)
+    cache = IndicatorCache(None)
     for i in range(3):
-        image = torch.nn.functional.normalize(clip.images([paths[i]], store)[0], dim=0)
-        rows = torch.stack([clip.texts([part], store)[0] for part in sentences_of(answers[i])])
+        image = torch.nn.functional.normalize(clip.embed_images([paths[i]], cache)[0], dim=0)
+        rows = torch.stack([clip.embed_texts([part], cache)[0] for part in split_sentences(answers[i])])
         mean = (rows / rows.norm(dim=1, keepdim=True)).mean(0)
         assert float(found[i]) == pytest.approx(float(100 * image @ mean), rel=1e-4)
     assert found[:3].std() > 0.1
@@ -144,11 +143,11 @@ def test_clip_scores_are_those_of_one_pair_at_a_time_and_bad_images_are_named(mo
 
 
 def test_images_are_known_by_content_not_by_name(models, tmp_path, counted):
-    clip = Clip(str(models["clip"]))
+    clip = ClipModel(str(models["clip"]))
     for name, colour in (("a.png", (9, 9, 9)), ("b.png", (9, 9, 9)), ("c.png", (200, 0, 0))):
         Image.new("RGB", (16, 16), colour).save(tmp_path / name)
-    with Store(None) as store:
-        found = clip.images([tmp_path / name for name in ("a.png", "b.png", "c.png")], store)
+    with IndicatorCache(None) as cache:
+        found = clip.embed_images([tmp_path / name for name in ("a.png", "b.png", "c.png")], cache)
     assert sum(map(len, counted)) == 2
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -169,7 +168,7 @@ def test_embeddings_leave_padding_out(models, pooling):
 
 
 def test_length_counts_characters_of_the_longest():
-    assert length(["x" * 1009, "x" * 161], longest=1009).tolist() == pytest.approx([10, 10 * 161 / 1009])
+    assert length(["x" * 1009, "x" * 161], max_length=1009).tolist() == pytest.approx([10, 10 * 161 / 1009])
     assert length(["", "ab"]).tolist() == [0, 10]
     with pytest.raises(ArgumentError, match="list of texts"):
         length("abc")
@@ -229,4 +228,4 @@ def test_the_indicators_are_all_there():
 def test_a_model_that_is_not_there_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArgumentError, match="lm: cannot load AutoTokenizer from"):
-        Reader("lm", Reading(str(tmp_path / "empty")))
+        LanguageModel(str(tmp_path / "empty"))

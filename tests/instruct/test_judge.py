@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 
 import pytest
 
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.instruct.endpoint import Answered, AskError, Endpoint, patiently
-from datawinnow.instruct.judge import Judge, judge
-from datawinnow.instruct.store import Store
-from datawinnow.instruct.terms import Terms
+from datawinnow.instruct.endpoint import Endpoint, JudgeError, Reply, retry_with_backoff
+from datawinnow.instruct.indicator_cache import IndicatorCache
+from datawinnow.instruct.llm_judge import Judge, RequestLimits, judge
 from tests.instruct.stub import said, serving
 
 KEY = "sk-secret-1234567890"
-QUICK = {"first": 0.001, "longest": 0.05, "workers": 2}
+QUICK = {"initial_backoff": 0.001, "max_backoff": 0.05, "workers": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +26,17 @@ def _key(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def judging(server, *, store=None, confirm=None, timeout=5.0, **terms):
+def judging(server, *, cache=None, confirm=None, timeout=5.0, **limits):
     return Judge(
         Endpoint(server.url, "m", key_env="TEST_KEY", timeout=timeout),
-        terms=Terms(**{**QUICK, **terms}),
-        store=store,
+        limits=RequestLimits(**{**QUICK, **limits}),
+        cache=cache,
         confirm=confirm,
     )
 
 
-def graded(by, *texts):
-    return judge(["q"] * len(texts), list(texts), by=by).tolist()
+def graded(scorer, *texts):
+    return judge(["q"] * len(texts), list(texts), scorer=scorer).tolist()
 
 
 def by_answer(replies):
@@ -56,29 +56,51 @@ def by_times(function):
 
 def test_grades_come_back_in_order_and_equal_pairs_are_asked_once():
     with serving(by_answer({"a": said("10"), "b": said("20"), "c": said("30")})) as server:
-        by = judging(server)
-        assert graded(by, "c", "a", "b", "a") == [30, 10, 20, 10]
+        scorer = judging(server)
+        assert graded(scorer, "c", "a", "b", "a") == [30, 10, 20, 10]
         assert len(server.asked) == 3
         assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
-        assert (by.account.asked, by.account.failed) == (3, {})
+        assert (scorer.usage.answered, scorer.usage.failures) == (3, {})
+
+
+def test_only_the_key_of_the_endpoint_is_sent(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "sk-other")
+    with serving(lambda *_: said("10")) as server:
+        scorer = Judge(Endpoint(server.url, "m", key_env="NO_SUCH_KEY"))
+        assert graded(scorer, "a") == [10]
+        assert not any("sk-other" in value for value in server.headers[0].values())
+        assert "Authorization" not in server.headers[0]
+
+
+def test_half_a_letter_in_an_answer_is_sent_as_a_question_mark():
+    with serving(lambda *_: said("10")) as server:
+        assert graded(judging(server), "a\ud800") == [10]
+        assert 'answer: "a?"' in server.asked[0]
+
+
+def test_the_client_is_an_extra_that_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with serving(lambda *_: said("10")) as server, pytest.raises(ArgumentError, match=r"datawinnow\[judge\]"):
+        graded(judging(server), "a")
 
 
 def test_nothing_is_paid_for_twice_not_even_nonsense(tmp_path):
     with serving(by_answer({"a": said("10"), "b": said("dunno")})) as server:
         for asked, stored in ((2, 0), (0, 1)):
-            with Store(tmp_path / "s.sqlite") as store:
-                by = judging(server, store=store)
-                found = graded(by, "a", "b")
+            with IndicatorCache(tmp_path / "s.sqlite") as cache:
+                scorer = judging(server, cache=cache)
+                found = graded(scorer, "a", "b")
             assert found[0] == 10
             assert found[1] != found[1]
-            assert (by.account.asked, by.account.stored) == (asked, stored)
-            assert by.account.failed == {"no number": [1]}
-            assert by.account.told() == ["1 without a grade: no number: pairs 1 (first: 'dunno')"]
+            assert (scorer.usage.answered, scorer.usage.cached) == (asked, stored)
+            assert scorer.usage.failures == {"no number": [1]}
+            assert scorer.usage.failure_lines() == ["1 without a grade: no number: pairs 1 (first: 'dunno')"]
         server.reply = by_answer({"b": said("44")})
-        with Store(tmp_path / "s.sqlite") as store:
-            by = judging(server, store=store, again=True)
-            assert graded(by, "a", "b") == [10, 44]
-        assert by.account.failed == {}
+        with IndicatorCache(tmp_path / "s.sqlite") as cache:
+            scorer = judging(server, cache=cache, ask_again=True)
+            assert graded(scorer, "a", "b") == [10, 44]
+        assert scorer.usage.failures == {}
 
 
 def test_what_may_pass_is_asked_again_with_patience():
@@ -89,22 +111,22 @@ def test_what_may_pass_is_asked_again_with_patience():
 
 
 def test_waits_double_obey_the_endpoint_and_end():
-    waits, left = [], [AskError("x"), AskError("x"), AskError("x", after=7.0), AskError("x")]
+    waits, left = [], [JudgeError("x"), JudgeError("x"), JudgeError("x", retry_after=7.0), JudgeError("x")]
 
     def ask():
         if left:
             raise left.pop(0)
-        return Answered("1", None)
+        return Reply("1", None)
 
-    options = {"first": 1.0, "most": 8.0, "jitter": lambda: 1.0, "sleep": waits.append}
-    assert patiently(ask, tries=5, **options).text == "1"
+    options = {"initial_backoff": 1.0, "max_backoff": 8.0, "jitter": lambda: 1.0, "sleep": waits.append}
+    assert retry_with_backoff(ask, tries=5, **options).text == "1"
     assert waits == [1.0, 2.0, 7.0, 8.0]
-    left[:] = [AskError("x", after=9.0)]
-    with pytest.raises(AskError):
-        patiently(ask, tries=5, **options)
-    left[:] = [AskError("x")] * 5
-    with pytest.raises(AskError):
-        patiently(ask, tries=5, **options)
+    left[:] = [JudgeError("x", retry_after=9.0)]
+    with pytest.raises(JudgeError):
+        retry_with_backoff(ask, tries=5, **options)
+    left[:] = [JudgeError("x")] * 5
+    with pytest.raises(JudgeError):
+        retry_with_backoff(ask, tries=5, **options)
     assert left == []
 
 
@@ -179,16 +201,16 @@ FAULTS = {
 @pytest.mark.parametrize(("reply", "kind"), FAULTS.values(), ids=FAULTS.keys())
 def test_every_fault_has_its_name_and_the_others_are_graded(reply, kind):
     with serving(by_answer({"a": said("10"), "b": reply})) as server:
-        by = judging(server, tries=2, timeout=0.4)
+        scorer = judging(server, tries=2, timeout=0.4)
         start = time.monotonic()
         if kind == "HTTP 302":
             with pytest.raises(RunError, match=r"refuses .HTTP 302"):
-                graded(by, "a", "b")
+                graded(scorer, "a", "b")
         else:
-            found = graded(by, "a", "b")
+            found = graded(scorer, "a", "b")
             assert found[0] == 10
             assert found[1] != found[1]
-        assert list(by.account.failed) == [kind]
+        assert list(scorer.usage.failures) == [kind]
         assert time.monotonic() - start < 4, "two tries of 0.4 s"
 
 
@@ -200,17 +222,20 @@ def test_a_version_of_the_model_is_the_model():
 @pytest.mark.parametrize("status", [401, 403, 404, 400])
 def test_a_refusal_ends_at_once_and_never_shows_the_key(status, tmp_path):
     body = f'{{"error": "wrong key {KEY}"}}'.encode()
-    with serving(by_answer({"a": said("10"), "b": (status, body, {})})) as server, Store(tmp_path / "s") as store:
-        by = judging(server, store=store, workers=1)
+    with (
+        serving(by_answer({"a": said("10"), "b": (status, body, {})})) as server,
+        IndicatorCache(tmp_path / "s") as cache,
+    ):
+        scorer = judging(server, cache=cache, workers=1)
         with pytest.raises(RunError, match=rf"HTTP {status}\b") as error:
-            graded(by, "a", *["b"] * 3)
+            graded(scorer, "a", *["b"] * 3)
         assert len(server.asked) == 2, "not asked again"
         assert KEY not in str(error.value)
-        assert KEY not in " ".join(by.account.told()) + repr(by.endpoint) + repr(by.own)
+        assert KEY not in " ".join(scorer.usage.failure_lines()) + repr(scorer.endpoint) + repr(scorer.made_by)
         server.reply = lambda *_: said("20")
-        again = judging(server, store=store)
+        again = judging(server, cache=cache)
         assert graded(again, "a", "b") == [10, 20]
-        assert (again.account.asked, again.account.stored) == (1, 1)
+        assert (again.usage.answered, again.usage.cached) == (1, 1)
     assert KEY.encode() not in (tmp_path / "s").read_bytes()
 
 
@@ -225,14 +250,14 @@ SENT_BACK = {
 
 @pytest.mark.parametrize("reply", SENT_BACK.values(), ids=SENT_BACK.keys())
 def test_a_key_that_is_sent_back_is_shown_and_kept_nowhere(reply, tmp_path):
-    with serving(lambda *_: reply) as server, Store(tmp_path / "s") as store:
-        by, said_ = judging(server, store=store, tries=1), ""
+    with serving(lambda *_: reply) as server, IndicatorCache(tmp_path / "s") as cache:
+        scorer, said_ = judging(server, cache=cache, tries=1), ""
         try:
-            graded(by, "a")
+            graded(scorer, "a")
         except RunError as error:
             said_ = str(error)
-        shown = " ".join([*by.account.told(), said_])
-        assert by.account.failed
+        shown = " ".join([*scorer.usage.failure_lines(), said_])
+        assert scorer.usage.failures
         assert KEY[:6] not in shown
         assert KEY[:6].encode() not in (tmp_path / "s").read_bytes()
 
@@ -243,52 +268,52 @@ def test_a_line_end_behind_the_key_is_not_part_of_it_and_no_key_is_shown_in_an_e
         assert graded(judging(server), "a") == [50]
         assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
         monkeypatch.setenv("TEST_KEY", f"{KEY}\nb")
-        with pytest.raises(ArgumentError, match="the key in TEST_KEY holds letters that no key has") as error:
+        with pytest.raises(ArgumentError, match="the key in TEST_KEY holds characters that no key has") as error:
             judging(server)
     assert KEY not in str(error.value)
 
 
 def test_an_endpoint_that_is_down_is_given_up_on_and_what_came_is_kept(tmp_path):
     with serving(lambda prompt, times: said("5") if '"t0"' in prompt else (500, b"", {})) as server:
-        by = judging(server, tries=1, workers=1)
+        scorer = judging(server, tries=1, workers=1)
         with pytest.raises(RunError, match=r"failed 10 times in a row .HTTP 500.*the 1 answers until then are kept"):
-            graded(by, *[f"t{i}" for i in range(30)])
+            graded(scorer, *[f"t{i}" for i in range(30)])
         assert len(server.asked) == 11
     closed = Endpoint(server.url, "m", key_env="TEST_KEY", timeout=1)
-    by = Judge(closed, terms=Terms(tries=1, **QUICK))
-    assert graded(by, "a") != [1]
-    assert list(by.account.failed) == ["no connection"]
+    scorer = Judge(closed, limits=RequestLimits(tries=1, **QUICK))
+    assert graded(scorer, "a") != [1]
+    assert list(scorer.usage.failures) == ["no connection"]
 
 
 def test_the_cost_is_asked_for_before_it_starts_and_never_passes_the_cap(tmp_path):
     told = []
-    with serving(lambda *_: said("60", usage=(1_000_000, 100_000))) as server, Store(tmp_path / "s") as store:
+    with serving(lambda *_: said("60", usage=(1_000_000, 100_000))) as server, IndicatorCache(tmp_path / "s") as cache:
         prices = {"price_in": 1.0, "price_out": 10.0, "workers": 1}  # 2 a question, whatever was estimated
-        no = judging(server, store=store, confirm=lambda e: told.append(e) or False, cap=100.0, **prices)
+        no = judging(server, cache=cache, confirm=lambda e: told.append(e) or False, cap=100.0, **prices)
         with pytest.raises(RunError, match=r"5 questions would cost up to .* not confirmed"):
             graded(no, *"abcde")
         assert (told[0].questions, server.asked) == (5, [])
-        assert told[0].money > 5 * 400 * 10 / 1e6, "at least the longest answers"
+        assert told[0].cost > 5 * 400 * 10 / 1e6, "at least the longest answers"
         with pytest.raises(RunError, match="not confirmed"):
-            graded(judging(server, store=store, cap=100.0, **prices), *"abcde")
-        capped = judging(server, store=store, confirm=lambda _: True, cap=5.0, **prices)
+            graded(judging(server, cache=cache, cap=100.0, **prices), *"abcde")
+        capped = judging(server, cache=cache, confirm=lambda _: True, cap=5.0, **prices)
         with pytest.raises(RunError, match=r"cap of 5 is reached: 6 were spent, 2 questions are left; the 3 answers"):
             graded(capped, *"abcde")
         assert len(server.asked) == 3
-        more = judging(server, store=store, confirm=lambda _: True, cap=50.0, **prices)
+        more = judging(server, cache=cache, confirm=lambda _: True, cap=50.0, **prices)
         assert graded(more, *"abcde") == [60] * 5
-        assert (more.account.asked, more.account.stored) == (2, 3)
-        assert more.account.spent == pytest.approx(4.0)
+        assert (more.usage.answered, more.usage.cached) == (2, 3)
+        assert more.usage.cost == pytest.approx(4.0)
         # nothing left to ask: nobody is asked whether to pay
-        assert graded(judging(server, store=store, cap=0.0, **prices), *"abcde") == [60] * 5
+        assert graded(judging(server, cache=cache, cap=0.0, **prices), *"abcde") == [60] * 5
 
 
 def test_a_foreign_endpoint_needs_a_cap_even_where_no_price_is_told():
     far = Endpoint("https://far.example/v1", "m", key_env="TEST_KEY")
-    with pytest.raises(ArgumentError, match=r"far\.example may ask money .*--price-in.* cap=0 .--cap 0"):
+    with pytest.raises(ArgumentError, match=r"far\.example may charge .*--price-in.* cap=0 .--cap 0"):
         Judge(far)
-    assert Judge(far, terms=Terms(cap=0.0)).terms.cap == 0
-    assert Judge(Endpoint("http://localhost:1/v1", "m", key_env="TEST_KEY")).terms.cap is None
+    assert Judge(far, limits=RequestLimits(cap=0.0)).limits.cap == 0
+    assert Judge(Endpoint("http://localhost:1/v1", "m", key_env="TEST_KEY")).limits.cap is None
 
 
 def test_a_letter_of_chinese_counts_about_a_token():
@@ -296,37 +321,38 @@ def test_a_letter_of_chinese_counts_about_a_token():
     told = []
     for text in ("a" * 700, "\u732b" * 700):
         with serving(lambda *_: said("1")) as server:
-            by = judging(server, confirm=lambda e: told.append(e.money) or False, price_in=1e6, cap=1e9)
+            scorer = judging(server, confirm=lambda e: told.append(e.cost) or False, price_in=1e6, cap=1e9)
             with pytest.raises(RunError, match="not confirmed"):
-                graded(by, text)
+                graded(scorer, text)
     assert told[1] - told[0] == pytest.approx(400)
 
 
 def test_nonsense_that_was_paid_for_counts_towards_the_cost():
     with serving(lambda *_: said("", usage=(1_000_000, 0))) as server:
-        by = judging(server, confirm=lambda _: True, price_in=1.0, cap=50.0, tries=3)
-        graded(by, "a")
-        assert by.account.spent == pytest.approx(3.0)
+        scorer = judging(server, confirm=lambda _: True, price_in=1.0, cap=50.0, tries=3)
+        graded(scorer, "a")
+        assert scorer.usage.cost == pytest.approx(3.0)
 
 
-def test_requests_keep_the_pace():
-    with serving(lambda *_: said("1")) as server:
-        graded(judging(server, per_minute=600, workers=4), *"abcdef")
-        gaps = [b - a for a, b in zip(server.at, server.at[1:], strict=False)]
-        assert server.at[-1] - server.at[0] > 0.45  # 5 gaps of 0.1 s
-        assert max(gaps) < 2
+def test_requests_keep_the_pace(monkeypatch):
+    times = []
+    monkeypatch.setattr(Endpoint, "ask", lambda *_: times.append(time.monotonic()) or Reply("1", None))
+    endpoint = Endpoint("http://127.0.0.1:1/v1", "m", key_env="TEST_KEY")
+    scorer = Judge(endpoint, limits=RequestLimits(per_minute=600, workers=4))
+    assert graded(scorer, *"abcdef") == [1] * 6
+    assert times[-1] - times[0] > 0.45  # 5 gaps of 0.1 s
 
 
 def test_a_price_needs_a_cap_and_a_key_never_travels_in_the_open(monkeypatch):
     with pytest.raises(ArgumentError, match="a price needs a cap"):
-        Judge(Endpoint("http://127.0.0.1:1", "m"), terms=Terms(price_in=1.0))
+        Judge(Endpoint("http://127.0.0.1:1", "m"), limits=RequestLimits(price_in=1.0))
     with pytest.raises(ArgumentError, match=r"would go to far\.example unencrypted"):
         Endpoint("http://far.example/v1", "m", key_env="TEST_KEY")
     assert Endpoint("https://far.example/v1", "m", key_env="TEST_KEY").model == "m"
     with pytest.raises(ArgumentError, match="url must be like"):
         Endpoint(f"https://user:{KEY}@far.example", "m")
     with pytest.raises(ArgumentError, match="parse must be one of"):
-        Terms(parse="x")
+        RequestLimits(parse="x")
 
 
 def test_an_interruption_keeps_what_came(tmp_path):
@@ -337,12 +363,12 @@ def test_an_interruption_keeps_what_came(tmp_path):
         if done == 2:
             raise Stop
 
-    with serving(lambda *_: said("9")) as server, Store(tmp_path / "s") as store:
+    with serving(lambda *_: said("9")) as server, IndicatorCache(tmp_path / "s") as cache:
         with pytest.raises(Stop):
-            judge(["q"] * 5, list("abcde"), by=judging(server, store=store, workers=1), progress=progress)
+            judge(["q"] * 5, list("abcde"), scorer=judging(server, cache=cache, workers=1), progress=progress)
         came = len(server.asked)
         assert came < 5
-        by = judging(server, store=store)
-        assert graded(by, *"abcde") == [9] * 5
+        scorer = judging(server, cache=cache)
+        assert graded(scorer, *"abcde") == [9] * 5
         assert len(server.asked) <= 6, "at most the one under way was lost"
-        assert by.account.stored >= 2
+        assert scorer.usage.cached >= 2

@@ -6,41 +6,41 @@ import pytest
 import torch
 
 from datawinnow.core.errors import ArgumentError
-from datawinnow.instruct.language import Reader, Reading, answer_loss, direct_loss, ifd, perplexity
+from datawinnow.instruct.language import LanguageModel, answer_loss, direct_loss, ifd, perplexity
 from tests.instruct.helpers import ANSWERS, ASKED
 from tests.reference import instruct as literal
 
 
-def expected(folder, reader, instruction, answer):
+def expected(folder, lm, instruction, answer):
     """Mean nats by the literal loop."""
-    words, bos = reader.tokenizer, reader.tokenizer.bos_token_id
+    words, bos = lm.tokenizer, lm.tokenizer.bos_token_id
     own = words(answer, add_special_tokens=False)["input_ids"]
     before = [] if bos is None else [bos]
     if instruction is not None:
         before += words(f"{instruction}\n\n", add_special_tokens=False)["input_ids"]
     if bos is None:
         before, own = [*before, own[0]], own[1:]
-    return literal.answer_nats(reader.net, before, own)
+    return literal.answer_nats(lm.network, before, own)
 
 
 @pytest.mark.parametrize("kind", ["lm", "no bos"])
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_losses_are_those_of_one_sequence_at_a_time_whatever_the_batch(models, kind, batch):
-    reader = Reader("lm", Reading(str(models[kind]), batch=batch))
-    given, alone = answer_loss(ASKED, ANSWERS, reader=reader), direct_loss(ANSWERS, reader=reader)
+    lm = LanguageModel(str(models[kind]), batch=batch)
+    given, alone = answer_loss(ASKED, ANSWERS, lm=lm), direct_loss(ANSWERS, lm=lm)
     for i in (0, 1, 4):
-        assert float(given[i]) == pytest.approx(expected(models[kind], reader, ASKED[i], ANSWERS[i]), rel=1e-4)
-        assert float(alone[i]) == pytest.approx(expected(models[kind], reader, None, ANSWERS[i]), rel=1e-4)
+        assert float(given[i]) == pytest.approx(expected(models[kind], lm, ASKED[i], ANSWERS[i]), rel=1e-4)
+        assert float(alone[i]) == pytest.approx(expected(models[kind], lm, None, ANSWERS[i]), rel=1e-4)
     assert bool(given[3].isnan()), "an empty answer has no loss"
     assert bool(given[2].isnan()) == (kind == "no bos"), "one token, and nothing before it to predict it from"
-    torch.testing.assert_close(perplexity(ANSWERS, reader=reader), alone.exp(), equal_nan=True)
+    torch.testing.assert_close(perplexity(ANSWERS, lm=lm), alone.exp(), equal_nan=True)
 
 
 def test_ifd_is_the_ratio_and_drops_what_misleads(models):
-    reader = Reader("lm", Reading(str(models["lm"])))
-    ratio = answer_loss(ASKED, ANSWERS, reader=reader) / direct_loss(ANSWERS, reader=reader)
-    kept = ifd(ASKED, ANSWERS, reader=reader, above_one="keep")
-    dropped = ifd(ASKED, ANSWERS, reader=reader)
+    lm = LanguageModel(str(models["lm"]))
+    ratio = answer_loss(ASKED, ANSWERS, lm=lm) / direct_loss(ANSWERS, lm=lm)
+    kept = ifd(ASKED, ANSWERS, lm=lm, above_one="keep")
+    dropped = ifd(ASKED, ANSWERS, lm=lm)
     torch.testing.assert_close(kept, ratio, equal_nan=True)
     above = ratio > 1
     assert 0 < int(above.sum()) < 4, "both kinds are there"
@@ -48,35 +48,35 @@ def test_ifd_is_the_ratio_and_drops_what_misleads(models):
 
 
 def test_ifd_compares_the_same_tokens_where_the_instruction_leaves_room_for_some_alone(models):
-    reader = Reader("lm", Reading(str(models["lm"]), most=16))
+    lm = LanguageModel(str(models["lm"]), max_tokens=16)
     asked, answer = "what is it ? " * 10, "a cat sat on the mat . " * 2
-    before, own = reader._spelled(asked, answer)
-    assert len(own) == 8 < len(reader._spelled(None, answer)[1]), "it is cut behind its instruction only"
-    start = reader.tokenizer.bos_token_id
-    wanted = literal.answer_nats(reader.net, before, own) / literal.answer_nats(reader.net, [start], own)
-    assert float(ifd([asked], [answer], reader=reader, above_one="keep")[0]) == pytest.approx(wanted, rel=1e-4)
+    before, own = lm.tokenize_pair(asked, answer)
+    assert len(own) == 8 < len(lm.tokenize_pair(None, answer)[1]), "it is cut behind its instruction only"
+    start = lm.tokenizer.bos_token_id
+    wanted = literal.answer_nats(lm.network, before, own) / literal.answer_nats(lm.network, [start], own)
+    assert float(ifd([asked], [answer], lm=lm, above_one="keep")[0]) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_instruction_matters_and_its_tokens_do_not_count(models):
-    reader = Reader("lm", Reading(str(models["lm"])))
+    lm = LanguageModel(str(models["lm"]))
     answers = ["a cat sat on the mat ."] * 2
-    found = answer_loss(["what", "where is the dog"], answers, reader=reader)
+    found = answer_loss(["what", "where is the dog"], answers, lm=lm)
     assert float(found[0]) != float(found[1])
-    counted = reader._losses([([2, 5, 6], [7, 8]), ([2], [7, 8])])
-    assert float(counted[1]) == pytest.approx(literal.answer_nats(reader.net, [2], [7, 8]), rel=1e-5)
+    counted = lm.batch_losses([([2, 5, 6], [7, 8]), ([2], [7, 8])])
+    assert float(counted[1]) == pytest.approx(literal.answer_nats(lm.network, [2], [7, 8]), rel=1e-5)
 
 
 def test_what_is_too_long_is_cut_to_what_the_model_takes(models):
-    reader = Reader("lm", Reading(str(models["lm"])))
-    found = answer_loss(["cat " * 100, "what"], ["dog " * 100, "dog " * 100], reader=reader)
+    lm = LanguageModel(str(models["lm"]))
+    found = answer_loss(["cat " * 100, "what"], ["dog " * 100, "dog " * 100], lm=lm)
     assert bool(torch.isfinite(found).all())
-    before, own = reader._spelled("cat " * 100, "dog " * 100)
+    before, own = lm.tokenize_pair("cat " * 100, "dog " * 100)
     assert (len(before), len(own)) == (16, 16)
-    assert before[0] == reader.tokenizer.bos_token_id
-    before, own = reader._spelled("what", "dog " * 100)
+    assert before[0] == lm.tokenizer.bos_token_id
+    before, own = lm.tokenize_pair("what", "dog " * 100)
     assert len(before) + len(own) == 32
 
 
 def test_a_template_without_a_place_for_the_instruction_is_refused(models):
     with pytest.raises(ArgumentError, match=r"template must contain \{instruction\}"):
-        Reader("lm", Reading(str(models["lm"]), template="Question:"))
+        LanguageModel(str(models["lm"]), template="Question:")

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.instruct._source import check_out, open_source
-from datawinnow.instruct.pairs import Fields, column, read_pairs, told
+from datawinnow.core.errors import DataError
+from datawinnow.instruct.options import PairFields
+from datawinnow.instruct.pair_files import check_out, open_pair_file
+from datawinnow.instruct.pairs import read_pairs
 from tests.instruct.helpers import record, write_lines
 
 ROWS = [{"instruction": f"q{i}", "output": f"a{i}", "reward": i / 2} for i in range(5)]
@@ -42,8 +43,8 @@ def test_faults_are_named_by_line_and_counted_and_the_rest_is_read(tmp_path):
         (8, "broken JSON"),
         (9, "broken JSON"),
     ]
-    assert any(line.startswith("3 with broken JSON: lines 2, 8, 9") for line in told(found))
-    assert found.name(9) == "line 10"
+    assert any(line.startswith("3 with broken JSON: lines 2, 8, 9") for line in found.problem_lines())
+    assert found.place_name(9) == "line 10"
 
 
 def test_a_file_without_a_usable_pair_says_what_is_wrong(tmp_path):
@@ -81,13 +82,13 @@ def test_a_file_without_a_usable_pair_says_what_is_wrong(tmp_path):
     ids=["alpaca", "no input", "prompt", "caption", "sharegpt", "messages"],
 )
 def test_the_layouts_in_use_are_read(tmp_path, row, instruction, answer):
-    found = read_pairs(write_lines(tmp_path / "p.jsonl", [row]), instruction="asked")
+    found = read_pairs(write_lines(tmp_path / "p.jsonl", [row]), fields=PairFields(default_instruction="asked"))
     assert (found.instruction, found.answer) == ([instruction], [answer])
 
 
 def test_named_fields_are_taken_and_one_that_is_missing_is_told(tmp_path):
     path = write_lines(tmp_path / "p.jsonl", [{"x": "a", "y": "q", "output": "no"}, {"x": "b"}])
-    found = read_pairs(path, fields=Fields(answer="x", instruction="y"))
+    found = read_pairs(path, fields=PairFields(answer="x", instruction="y"))
     assert (found.instruction, found.answer) == (["q"], ["a"])
     assert [p.kind for p in found.problems] == ["no instruction"]
 
@@ -103,12 +104,10 @@ def test_numbers_and_vectors_are_columns_with_nan_where_they_lack(tmp_path):
         b'{"output": "a", "reward": 1' + b"0" * 400 + b"}",
     ]
     found = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
-    np.testing.assert_array_equal(column(found, "reward"), [0, 0.5, 1, *[np.nan] * 4])
+    np.testing.assert_array_equal(found.numbers["reward"], [0, 0.5, 1, *[np.nan] * 4])
     np.testing.assert_array_equal(found.vectors["v"][:3], [[1, 2.5], [np.nan, np.nan], [5, 6]])
     assert [p.kind for p in found.problems] == ["a list of another length"]
     assert "flag" not in found.numbers
-    with pytest.raises(ArgumentError, match=r"no pair of p.jsonl has a number called 'clip'; there are: reward"):
-        column(found, "clip")
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path):
@@ -145,10 +144,10 @@ def test_kept_rows_are_written_in_the_layout_they_came_in(tmp_path, layout):
     path, out = of_layout(tmp_path, layout)
     whole = read_pairs(path)
     assert whole.answer == [row["output"] for row in ROWS]
-    check_out(whole.source, out)
-    whole.source.write(np.array([1, 3]), out)
+    check_out(whole.file, out)
+    whole.file.write(np.array([1, 3]), out)
     again = read_pairs(out)
-    assert type(again.source) is type(whole.source)
+    assert type(again.file) is type(whole.file)
     assert again.answer == ["a1", "a3"]
     assert again.numbers["reward"].tolist() == [0.5, 1.5]
     if layout == "jsonl":
@@ -161,19 +160,19 @@ def test_kept_rows_are_written_in_the_layout_they_came_in(tmp_path, layout):
 
 def test_an_output_of_another_layout_or_in_the_way_is_refused(tmp_path):
     path = write_lines(tmp_path / "p.jsonl", ROWS)
-    source = open_source(path)
+    source = open_pair_file(path)
     with pytest.raises(DataError, match=r"ends in \.jsonl"):
         check_out(source, tmp_path / "o.parquet")
     with pytest.raises(DataError, match="the source itself"):
         check_out(source, path)
     folder, _ = of_layout(tmp_path, "shards")
-    with pytest.raises(DataError, match="came as a folder"):
-        check_out(open_source(folder), tmp_path / "o.jsonl")
+    with pytest.raises(DataError, match="is a folder: give"):
+        check_out(open_pair_file(folder), tmp_path / "o.jsonl")
     with pytest.raises(DataError, match="not an empty folder"):
-        check_out(open_source(folder), folder.parent)
+        check_out(open_pair_file(folder), folder.parent)
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(DataError, match=r"must be \.jsonl"):
-        open_source(tmp_path / "x.txt")
+        open_pair_file(tmp_path / "x.txt")
 
 
 def test_broken_tables_are_named(tmp_path):

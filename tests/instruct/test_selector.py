@@ -10,13 +10,22 @@ import torch
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from datawinnow.core.errors import ArgumentError, DataError, TrainingError
-from datawinnow.instruct import leave_one_out as known
+from datawinnow.instruct import leave_one_out as loo
 from datawinnow.instruct import network
-from datawinnow.instruct.features import PUBLISHED_SCALE, Standard, layout_of, matrix
-from datawinnow.instruct.learn import PAPER, Recipe, learn, of_sets, predict, recipe_of, score_pool, seeds_of
-from datawinnow.instruct.network import Shape, drawn, fitting_heads, forward
+from datawinnow.instruct.features import PUBLISHED_SCALE, Standardiser, feature_matrix, layout_of
+from datawinnow.instruct.network import NetworkShape, fitting_heads, forward, init_selectors
 from datawinnow.instruct.pairs import read_pairs
-from datawinnow.instruct.ridge import PENALTIES, ridge
+from datawinnow.instruct.ridge_model import PENALTIES, ridge
+from datawinnow.instruct.selector import (
+    PAPER_RECIPE,
+    SelectorRecipe,
+    mean_score,
+    network_seeds,
+    predict,
+    recipe_of,
+    score_pool,
+    train_selectors,
+)
 from datawinnow.instruct.subsets import read_subsets
 from tests.instruct.helpers import record, write_lines, write_subsets
 from tests.reference import instruct as literal
@@ -27,17 +36,17 @@ Y = torch.randn(6, generator=G)
 
 
 def test_the_published_network_has_2737_weights():
-    assert Shape(16, 4, 2).parameters == 2737
-    assert sum(w.numel() for w in drawn(Shape(), [0], published=True).weights) == 2737
+    assert NetworkShape(16, 4, 2).parameters == 2737
+    assert sum(w.numel() for w in init_selectors(NetworkShape(), [0], published=True).weights) == 2737
     assert sum(w.numel() for w in literal.literal_selector(16, 4, 0).parameters()) == 2737
     assert [fitting_heads(width) for width in (16, 6, 7, 1)] == [4, 3, 1, 1]
     with pytest.raises(ArgumentError, match="heads=4 must divide the 6"):
-        Shape(6, 4)
+        NetworkShape(6, 4)
 
 
 @pytest.mark.parametrize("across", ["pool", "set"])
 def test_forward_is_the_literal_network_for_every_copy(across):
-    nets = drawn(Shape(8, 2), [3, 4], published=True)
+    nets = init_selectors(NetworkShape(8, 2), [3, 4], published=True)
     found = forward(nets, X[None], across=across)
     for i, seed in enumerate((3, 4)):
         own = literal.literal_selector(8, 2, seed)
@@ -47,7 +56,7 @@ def test_forward_is_the_literal_network_for_every_copy(across):
 
 
 def test_attention_across_the_pool_mixes_sets_and_within_a_set_does_not():
-    nets, other = drawn(Shape(8, 2), [0], published=True), X.clone()
+    nets, other = init_selectors(NetworkShape(8, 2), [0], published=True), X.clone()
     other[5] += 1
     pool = [forward(nets, x[None], across="pool")[0, 0] for x in (X, other)]
     own = [forward(nets, x[None], across="set")[0, 0] for x in (X, other)]
@@ -56,21 +65,21 @@ def test_attention_across_the_pool_mixes_sets_and_within_a_set_does_not():
 
 
 def test_padding_changes_nothing():
-    nets = drawn(Shape(8, 2), [0], published=True)
-    there = torch.ones(1, 6, 5, dtype=torch.bool)
-    there[0, 2, 3:] = False
+    nets = init_selectors(NetworkShape(8, 2), [0], published=True)
+    mask = torch.ones(1, 6, 5, dtype=torch.bool)
+    mask[0, 2, 3:] = False
     noisy = X.clone()
     noisy[2, 3:] = 99
-    found = forward(nets, noisy[None], across="set", there=there)
+    found = forward(nets, noisy[None], across="set", mask=mask)
     want = forward(nets, X[None, 2:3, :3], across="set")
     torch.testing.assert_close(found[0, 2, :3], want[0, 0])
-    torch.testing.assert_close(of_sets(found, there)[0, 2], want.mean())
+    torch.testing.assert_close(mean_score(found, mask)[0, 2], want.mean())
 
 
 @pytest.mark.parametrize("seed", [42, 0])
 def test_training_is_the_published_loop(seed):
-    recipe = recipe_of("paper", heads=2, epochs=7)
-    found = learn(X, Y, recipe=recipe, seeds=[seed])
+    recipe = recipe_of("paper", {"heads": 2, "epochs": 7})
+    found = train_selectors(X, Y, recipe=recipe, seeds=[seed])
     net, losses = literal.trained(X, Y, heads=2, seed=seed, epochs=7, rate=0.01)
     assert float(found.loss) == pytest.approx(losses[-1], rel=1e-4)
     assert losses[-1] < losses[0]
@@ -81,21 +90,21 @@ def test_training_is_the_published_loop(seed):
 
 @pytest.mark.parametrize("entries", [40, 300, 5000], ids=["a few queries", "some heads", "sequences"])
 def test_chunks_of_attention_give_the_same(monkeypatch, entries):
-    nets = drawn(Shape(8, 2), [0], published=True)
+    nets = init_selectors(NetworkShape(8, 2), [0], published=True)
     for weight in nets.weights:
         weight.requires_grad_(False)
     items = torch.randn(50, 8, generator=torch.Generator().manual_seed(2))
-    there = torch.rand(1, 6, 5, generator=torch.Generator().manual_seed(3)) > 0.2
-    want = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", there=there)
-    monkeypatch.setattr(network, "ENTRIES", entries)
-    got = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", there=there)
+    mask = torch.rand(1, 6, 5, generator=torch.Generator().manual_seed(3)) > 0.2
+    want = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", mask=mask)
+    monkeypatch.setattr(network, "MAX_ATTENTION_ENTRIES", entries)
+    got = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", mask=mask)
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_a_network_is_the_same_alone_and_among_others():
-    alone = learn(X, Y, recipe=PAPER, seeds=[7])
-    among = learn(X, Y, recipe=PAPER, seeds=[5, 7, 9])
+    alone = train_selectors(X, Y, recipe=PAPER_RECIPE, seeds=[7])
+    among = train_selectors(X, Y, recipe=PAPER_RECIPE, seeds=[5, 7, 9])
     for one, many in zip(alone.nets.weights, among.nets.weights, strict=True):
         assert torch.equal(one[0], many[1])
     assert not torch.equal(among.nets.head[0], among.nets.head[1])
@@ -103,47 +112,47 @@ def test_a_network_is_the_same_alone_and_among_others():
 
 def test_global_randomness_is_untouched_and_inputs_too():
     state, x = torch.get_rng_state(), X.clone()
-    learned = learn(X, Y, recipe=Recipe(), seeds=[0])
-    score_pool(learned, X.flatten(0, 1), recipe=Recipe(), size=5, seed=0)
+    learned = train_selectors(X, Y, recipe=SelectorRecipe(), seeds=[0])
+    score_pool(learned, X.flatten(0, 1), recipe=SelectorRecipe(), size=5, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(X, x)
 
 
 def test_dealing_scores_every_item_and_depends_on_its_seed_alone():
-    recipe = recipe_of("default", deals=3, networks=1)
-    learned = learn(X, Y, recipe=recipe, seeds=seeds_of(recipe, 0))
+    recipe = recipe_of("default", {"deals": 3, "networks": 1})
+    learned = train_selectors(X, Y, recipe=recipe, seeds=network_seeds(recipe, 0))
     items = torch.randn(23, 8, generator=torch.Generator().manual_seed(1))
     a, b, c = (score_pool(learned, items, recipe=recipe, size=5, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert bool(torch.isfinite(a).all())
-    alone = score_pool(learned, items, recipe=recipe_of("default", deals=0), size=5, seed=0)
+    alone = score_pool(learned, items, recipe=recipe_of("default", {"deals": 0}), size=5, seed=0)
     one = forward(learned.nets, items[None, 3:4, None], across="set")[0, 0, 0]
     torch.testing.assert_close(alone[0, 3], learned.mean[0] + learned.spread[0] * one)
 
 
 def test_standardised_labels_come_back_in_their_own_units():
-    recipe = recipe_of("default", epochs=300, networks=1)
-    learned = learn(X, 1000 + 10 * Y, recipe=recipe, seeds=[0])
+    recipe = recipe_of("default", {"epochs": 300, "networks": 1})
+    learned = train_selectors(X, 1000 + 10 * Y, recipe=recipe, seeds=[0])
     torch.testing.assert_close(predict(learned, X, recipe=recipe)[0], 1000 + 10 * Y, atol=1.0, rtol=0)
     assert float(learned.loss) < 1.0
 
 
 def test_a_subset_left_out_has_no_part_in_what_is_expected_of_it():
-    recipe = recipe_of("default", networks=2, epochs=5)
+    recipe = recipe_of("default", {"networks": 2, "epochs": 5})
     labels = torch.arange(6.0)
-    found = known.network_left_out(X, labels, recipe=recipe, seed=0, there=None)
+    found = loo.network_predictions(X, labels, recipe=recipe, seed=0, mask=None)
     other = labels.clone()
     other[4] = 99
-    again = known.network_left_out(X, other, recipe=recipe, seed=0, there=None)
+    again = loo.network_predictions(X, other, recipe=recipe, seed=0, mask=None)
     assert again[4] == found[4]
     assert again[3] != found[3]
     means = X.mean(1)
-    assert known.ridge_left_out(means, other)[4] == known.ridge_left_out(means, labels)[4]
+    assert loo.ridge_predictions(means, other)[4] == loo.ridge_predictions(means, labels)[4]
 
 
 @pytest.mark.parametrize("penalty", [0.01, 1.0, 100.0])
-def test_ridge_is_the_normal_equations_and_scikit_learn(penalty):
+def test_ridge_is_the_normal_equations_and_scikit_train_selectors(penalty):
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * torch.tensor(
         [1.0, 9, 0.1, 3]
     )
@@ -192,30 +201,30 @@ def test_noise_shrinks_ridge_to_the_constant_and_a_signal_does_not():
 def test_better_and_worse_are_said_only_where_the_interval_excludes_nothing():
     labels = np.linspace(29, 32, 30)
     draws = np.random.default_rng(0).normal(size=30)
-    good = known.left_out("a", labels + 0.1 * draws, labels)
-    bad = known.left_out("b", 40 + draws, labels)
-    none = known.left_out(known.CONSTANT, known.constant(labels), labels)
-    even = known.left_out("c", known.constant(labels) + 0.01 * draws, labels)
-    assert (good.verdict, bad.verdict, even.verdict, none.verdict) == ("better", "worse", "within noise", "")
+    good = loo.leave_one_out("a", labels + 0.1 * draws, labels)
+    bad = loo.leave_one_out("b", 40 + draws, labels)
+    none = loo.leave_one_out(loo.MEAN_LABEL, loo.mean_of_others(labels), labels)
+    even = loo.leave_one_out("c", loo.mean_of_others(labels) + 0.01 * draws, labels)
+    assert (good.outcome, bad.outcome, even.outcome, none.outcome) == ("wins", "loses", "ties", "")
     assert good.error.mean == pytest.approx(np.mean((0.1 * draws) ** 2))
     assert good.correlation > 0.9
     assert math.isnan(none.correlation)
-    said = known.says([none, good, bad], "b", {"seeds": 1})
-    assert "worse than knowing nothing" in said[0]
+    said = loo.summarise([none, good, bad], "b", {"seeds": 1})
+    assert said[0].endswith("which is worse.")
     assert "30 labels do not show" in said[1]
-    ridge_too = known.says([none, known.left_out("ridge", 40 + draws, labels), good], "a", {"seeds": 1})
-    assert "It beats ridge regression" in ridge_too[-1]
+    ridge_too = loo.summarise([none, loo.leave_one_out("ridge", 40 + draws, labels), good], "a", {"seeds": 1})
+    assert "It is better than ridge regression" in ridge_too[-1]
     assert not any("do not show" in line for line in ridge_too)
 
 
 def test_agreement_counts_what_is_chosen_in_common():
     scores = torch.tensor([[4.0, 3, 2, 1], [4, 1, 2, 3], [1, 2, 3, 4]])
-    found = known.agreement(scores, lambda row: row.argsort(descending=True)[:2])
+    found = loo.seed_agreement(scores, lambda row: row.argsort(descending=True)[:2])
     assert found["overlap"][0][1] == 0.5
     assert found["overlap"][0][2] == 0.0
     assert found["correlation"][0][2] == pytest.approx(-1.0)
     assert found["overlap_between"] == {"low": 0.0, "mean": pytest.approx(1 / 3), "high": 0.5}
-    one = known.agreement(scores[:1], lambda row: row.argsort()[:2])
+    one = loo.seed_agreement(scores[:1], lambda row: row.argsort()[:2])
     assert "overlap_between" not in one
 
 
@@ -223,10 +232,10 @@ def test_features_stand_in_the_published_order_and_scale(tmp_path):
     row = record(0, clip=1.0, reward=2.0, length=3.0, gpt=4, image_features=[5, 6], text_features=[7, 8])
     pairs = read_pairs(write_lines(tmp_path / "p.jsonl", [row]))
     layout = layout_of(pairs)
-    x = matrix(layout, pairs.numbers, pairs.vectors, scale=PUBLISHED_SCALE)
+    x = feature_matrix(layout, pairs.numbers, pairs.vectors, scale=PUBLISHED_SCALE)
     assert x.tolist() == [[5, 6, 7, 8, 1, 20, 30, 4]]
     assert layout.names[0] == "image_features 1"
-    flat = Standard.of(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
+    flat = Standardiser.fit(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
     assert flat(torch.tensor([[3.0, 7.0]])).tolist() == [[1.0, 0.0]]
     with pytest.raises(ArgumentError, match="no pair has the indicator 'x'"):
         layout_of(pairs, indicators=("x",))
@@ -243,7 +252,7 @@ def test_members_are_found_by_their_indicators_or_the_files_own_are_used(tmp_pat
     lost = read_subsets(path, fewer, layout_of(fewer))
     assert lost.member is None
     assert "are not among the pairs" in lost.notes[0]
-    assert lost.own.shape == (5, 8, 10)
+    assert lost.features.shape == (5, 8, 10)
 
 
 @pytest.mark.parametrize(
@@ -279,9 +288,9 @@ def test_a_pickle_is_never_opened(tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_an_error():
-    with pytest.raises(TrainingError, match="lower rate=1000"):
-        learn(1e20 * X, Y, recipe=recipe_of("paper", rate=1000.0), seeds=[0])
+    with pytest.raises(TrainingError, match="lower lr=1000"):
+        train_selectors(1e20 * X, Y, recipe=recipe_of("paper", {"lr": 1000.0}), seeds=[0])
     with pytest.raises(ArgumentError, match="mode must be one of 'paper', 'default'"):
         recipe_of("other")
     with pytest.raises(ArgumentError, match="across must be one of"):
-        recipe_of("paper", across="x")
+        recipe_of("paper", {"across": "x"})

@@ -165,15 +165,15 @@ def test_convnet_activations_and_pools(act, pool, side):
     network = models.convnet(classes=3, size=16, depth=2, width=4, act=act, pool=pool).eval()
     assert network.classifier.in_features == 4 * side * side
     x = torch.randn(2, 3, 16, 16)
-    wanted = {
+    expected = {
         "relu": nn.functional.relu,
         "leaky_relu": lambda z: torch.where(z < 0, 0.01 * z, z),
         "sigmoid": torch.sigmoid,
         "silu": lambda z: z * torch.sigmoid(z),
     }[act](network.features[:2](x))
     if pool != "none":
-        wanted = (nn.functional.avg_pool2d if pool == "avg" else nn.functional.max_pool2d)(wanted, 2)
-    torch.testing.assert_close(network.features[:4](x), wanted)
+        expected = (nn.functional.avg_pool2d if pool == "avg" else nn.functional.max_pool2d)(expected, 2)
+    torch.testing.assert_close(network.features[:4](x), expected)
 
 
 def test_convnet_of_a_image_too_small():

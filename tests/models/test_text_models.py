@@ -95,7 +95,7 @@ def test_gradients_of_single_examples_can_be_vectorised(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "match"),
+    ("name", "kwargs", "match"),
     [
         ("resnet8", {"shape": (7,), "vocabulary": 9}, "takes no texts: use --model text_cnn"),
         ("mlp", {"shape": (7,), "vocabulary": 9}, "takes no texts"),
@@ -109,9 +109,9 @@ def test_gradients_of_single_examples_can_be_vectorised(name):
         ("hf:x", {"shape": (7,), "vocabulary": 9, "tokenizer": "hf:y"}, "loaded by hf:y"),
     ],
 )
-def test_a_network_for_other_examples_is_refused(name, how, match):
+def test_a_network_for_other_examples_is_refused(name, kwargs, match):
     with pytest.raises(ArgumentError, match=match):
-        build(name, classes=2, **how)
+        build(name, classes=2, **kwargs)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,14 +123,14 @@ def test_numbers_that_are_no_ids_are_refused(name):
 def test_texts_get_the_cnn_and_a_function_is_told_what_it_asks_for():
     assert choose((44,), accelerator=True, vocabulary=100)[0] == "text_cnn"
     assert choose((44,), accelerator=True)[0] == "mlp"
-    told = {}
+    passed = {}
 
     def mine(vocabulary, length, classes):
-        told.update(vocabulary=vocabulary, length=length, classes=classes)
+        passed.update(vocabulary=vocabulary, length=length, classes=classes)
         return torch.nn.Embedding(vocabulary, classes)
 
     build(mine, shape=(44,), classes=3, vocabulary=100)
-    assert told == {"vocabulary": 100, "length": 44, "classes": 3}
+    assert passed == {"vocabulary": 100, "length": 44, "classes": 3}
 
 
 class TestPretrained:

@@ -63,19 +63,19 @@ def test_it_computes_what_transformers_computes(distilled):
     """The same weights in transformers' own network give the same logits."""
     import transformers
 
-    how = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1, "intermediate_size": 256}
-    how |= {"image_size": 32, "patch_size": 4, "num_labels": 5, "layer_norm_eps": 1e-6}
+    kwargs = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1, "intermediate_size": 256}
+    kwargs |= {"image_size": 32, "patch_size": 4, "num_labels": 5, "layer_norm_eps": 1e-6}
     with forked(0, "weights"):
         if distilled:
-            outside = transformers.DeiTForImageClassificationWithTeacher(transformers.DeiTConfig(**how)).eval()
+            outside = transformers.DeiTForImageClassificationWithTeacher(transformers.DeiTConfig(**kwargs)).eval()
             body, heads = outside.deit, {"head": outside.cls_classifier, "head_dist": outside.distillation_classifier}
         else:
-            outside = transformers.ViTForImageClassification(transformers.ViTConfig(**how)).eval()
+            outside = transformers.ViTForImageClassification(transformers.ViTConfig(**kwargs)).eval()
             body, heads = outside.vit, {"head": outside.classifier}
         for p in outside.parameters():
             p.data.add_(0.1 * torch.randn(p.shape))
         x = torch.randn(2, 3, 32, 32)
-    own = vit_tiny(classes=5, size=32, width=64, depth=3, distilled=distilled).eval()
+    ours = vit_tiny(classes=5, size=32, width=64, depth=3, distilled=distilled).eval()
     parts = {"patch_embed.proj": body.embeddings.patch_embeddings.projection, "norm": body.layernorm, **heads}
     state = {"cls_token": body.embeddings.cls_token, "pos_embed": body.embeddings.position_embeddings}
     if distilled:
@@ -88,9 +88,9 @@ def test_it_computes_what_transformers_computes(distilled):
         parts |= {f"{at}mlp.fc1": layer.mlp.fc1, f"{at}mlp.fc2": layer.mlp.fc2}
     for name, part in parts.items():
         state |= {f"{name}.weight": part.weight, f"{name}.bias": part.bias}
-    own.load_state_dict(state)
+    ours.load_state_dict(state)
     with torch.no_grad():
-        torch.testing.assert_close(own(x), outside(x).logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours(x), outside(x).logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "patches"), [(8, 16), (28, 49), (32, 64), (64, 64), (224, 196), (30, 100)])
@@ -107,8 +107,8 @@ def test_class_to_patch_is_a_row_of_the_softmax():
     attention = network.blocks[0].attn
     with torch.no_grad():
         q, k, _ = attention.project(x)
-        whole = (q @ k.transpose(-2, -1) / 4).softmax(-1)  # a head of 16
-        torch.testing.assert_close(attention.class_to_patch(x), whole[:, :, 0, 1:].mean(1))
+        attention_map = (q @ k.transpose(-2, -1) / 4).softmax(-1)  # a head of 16
+        torch.testing.assert_close(attention.class_to_patch(x), attention_map[:, :, 0, 1:].mean(1))
 
 
 def test_stochastic_depth_leaves_out_whole_examples_in_training_alone():

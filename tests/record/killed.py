@@ -68,10 +68,10 @@ def arm(moment: str) -> dict:
         count += mine
         if mine and count == int(number) and when == "before":
             die()
-        found = rename(self, target)
+        result = rename(self, target)
         if mine and count == int(number):
             die()
-        return found
+        return result
 
     if when == "gone":
         Path.unlink = unlink

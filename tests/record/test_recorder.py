@@ -27,20 +27,20 @@ def visits(n, epochs, *, classes=3, batch=4, seed=0, share=1.0):
             yield epoch, index, torch.randn(len(index), classes, generator=g), labels[index]
 
 
-def filled(n=10, epochs=3, *, path=None, signals=ALL, flush=True, **how):
+def filled(n=10, epochs=3, *, path=None, signals=ALL, flush=True, **options):
     recorder = Recorder(n, epochs, signals=signals, path=path)
-    for visit in visits(n, epochs, **how):
+    for visit in visits(n, epochs, **options):
         recorder.write(*visit)
     if flush:
         recorder.flush()
     return recorder
 
 
-def literal_columns(n, epochs, **how):
+def literal_columns(n, epochs, **options):
     """Columns put together an example at a time."""
     columns = {name: np.full((epochs, n), np.nan) for name in ALL} | {"seen": np.zeros((epochs, n), dtype=bool)}
     last = {}
-    for epoch, index, logits, labels in visits(n, epochs, **how):
+    for epoch, index, logits, labels in visits(n, epochs, **options):
         for i, z, y in zip(index.tolist(), logits, labels, strict=True):
             for name, value in signals(z[None], y[None]).items():
                 columns[name][epoch, i] = float(value)
@@ -54,12 +54,12 @@ def literal_columns(n, epochs, **how):
     return columns
 
 
-def same(recorder, wanted):
-    for name, values in wanted.items():
-        found = recorder[name]
-        assert found.dtype is (torch.bool if values.dtype == bool else torch.float32), name
+def same(recorder, expected):
+    for name, values in expected.items():
+        result = recorder[name]
+        assert result.dtype is (torch.bool if values.dtype == bool else torch.float32), name
         np.testing.assert_allclose(
-            found.numpy().astype(float), values.astype(float), rtol=1e-5, atol=1e-7, err_msg=name
+            result.numpy().astype(float), values.astype(float), rtol=1e-5, atol=1e-7, err_msg=name
         )
 
 
@@ -92,11 +92,11 @@ def test_unseen_is_nan_and_not_seen():
 
 def test_labels_are_those_seen():
     recorder = filled(n=6, epochs=1, share=0.5)
-    wanted = torch.full((6,), -1)
+    expected = torch.full((6,), -1)
     for _, index, _, labels in visits(6, 1, share=0.5):
-        wanted[index] = labels
-    assert torch.equal(recorder.labels, wanted)
-    assert int((wanted == -1).sum()) == 3
+        expected[index] = labels
+    assert torch.equal(recorder.labels, expected)
+    assert int((expected == -1).sum()) == 3
 
 
 def test_ids_beyond_65536_with_bf16_logits():
@@ -135,7 +135,7 @@ def test_bad_writes_are_named(epoch, index, match):
 
 
 @pytest.mark.parametrize(
-    ("how", "match"),
+    ("options", "match"),
     [
         ({"n": 0}, "n must be a whole number"),
         ({"epochs": 0}, "epochs must be a whole number"),
@@ -143,9 +143,9 @@ def test_bad_writes_are_named(epoch, index, match):
     ],
     ids=["n", "epochs", "signals"],
 )
-def test_bad_recorders_are_named(how, match):
+def test_bad_recorders_are_named(options, match):
     with pytest.raises(ArgumentError, match=match):
-        Recorder(**{"n": 4, "epochs": 1, **how})
+        Recorder(**{"n": 4, "epochs": 1, **options})
 
 
 def test_what_is_not_recorded_is_named(tmp_path):
@@ -191,22 +191,22 @@ def test_a_discarded_epoch_is_as_if_never_written():
     assert recorder.finished == 1
 
 
-@pytest.mark.parametrize("how", ["discard", "again"])
-def test_kl_step_of_a_repeated_epoch_goes_from_the_epoch_before(tmp_path, how):
-    whole = filled(path=tmp_path / "whole")
+@pytest.mark.parametrize("options", ["discard", "again"])
+def test_kl_step_of_a_repeated_epoch_goes_from_the_epoch_before(tmp_path, options):
+    unbroken = filled(path=tmp_path / "whole")
     recorder = Recorder(10, 3, signals=ALL, path=tmp_path / "repeated")
     for visit in visits(10, 2):
         recorder.write(*visit)
     assert recorder["seen"][1].any()  # asking works out what has come in: the class probabilities are those after it
-    if how == "discard":
+    if options == "discard":
         recorder.discard()
     else:
         recorder.flush()
-    assert recorder.finished == (1 if how == "discard" else 2)
+    assert recorder.finished == (1 if options == "discard" else 2)
     for visit in visits(10, 3):
         if visit[0] >= 1:
             recorder.write(*visit)
-    assert torch.equal(recorder["kl_step"], whole["kl_step"])
+    assert torch.equal(recorder["kl_step"], unbroken["kl_step"])
 
 
 def test_consolidated_columns_are_memory_mapped(tmp_path):
@@ -214,11 +214,11 @@ def test_consolidated_columns_are_memory_mapped(tmp_path):
     recorder.consolidate()
     columns = sorted(f"{name}.npy" for name in recorder.columns)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["about.json", *columns]
-    found = recorder["p_label"]
+    result = recorder["p_label"]
     with open("/proc/self/maps") as maps:  # noqa: PTH123
         assert str(tmp_path / "p_label.npy") in maps.read()
     before = (tmp_path / "p_label.npy").read_bytes()
-    found += 1
+    result += 1
     assert (tmp_path / "p_label.npy").read_bytes() == before  # nothing written to it reaches the file
     plain = np.load(tmp_path / "kl_step.npy", allow_pickle=False)
     assert plain.dtype == np.float32
@@ -271,10 +271,10 @@ def test_consolidate_needs_a_path_and_every_epoch(tmp_path):
         recorder.consolidate()
 
 
-@pytest.mark.parametrize(("epoch", "which"), [(0, ALL), (2, ALL), (3, ALL), (1, RECORDED)], ids=str)
-def test_resume_forgets_what_comes_after(tmp_path, epoch, which):
-    whole = filled(path=tmp_path / "whole", signals=which)
-    recorder = filled(path=tmp_path / "resumed", signals=which)
+@pytest.mark.parametrize(("epoch", "names"), [(0, ALL), (2, ALL), (3, ALL), (1, RECORDED)], ids=str)
+def test_resume_forgets_what_comes_after(tmp_path, epoch, names):
+    unbroken = filled(path=tmp_path / "whole", signals=names)
+    recorder = filled(path=tmp_path / "resumed", signals=names)
     recorder.resume(epoch)
     assert recorder.finished == epoch
     assert len(list((tmp_path / "resumed").glob("epoch-*.npz"))) == epoch
@@ -283,7 +283,7 @@ def test_resume_forgets_what_comes_after(tmp_path, epoch, which):
             recorder.write(*visit)
     recorder.flush()
     for name in recorder.columns:
-        assert torch.equal(recorder[name].nan_to_num(-1), whole[name].nan_to_num(-1)), name
+        assert torch.equal(recorder[name].nan_to_num(-1), unbroken[name].nan_to_num(-1)), name
 
 
 def test_resume_refuses_a_gap_and_kl_step_in_memory():
@@ -387,7 +387,7 @@ def test_what_is_recorded_already_needs_no_space_again(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_keeps_the_epochs_before_and_goes_on(tmp_path, monkeypatch):
-    whole = filled(path=tmp_path / "whole")
+    unbroken = filled(path=tmp_path / "whole")
     path = tmp_path / "full"
     recorder = Recorder(10, 3, signals=ALL, path=path)
     for visit in visits(10, 2):
@@ -415,7 +415,7 @@ def test_a_disk_that_fills_up_keeps_the_epochs_before_and_goes_on(tmp_path, monk
     again = Recorder(10, 3, signals=ALL, path=path)
     again.consolidate()
     for name in again.columns:
-        assert torch.equal(again[name].nan_to_num(-1), whole[name].nan_to_num(-1)), name
+        assert torch.equal(again[name].nan_to_num(-1), unbroken[name].nan_to_num(-1)), name
 
 
 def test_leftovers_of_a_kill_are_removed(tmp_path):
@@ -428,14 +428,14 @@ def test_leftovers_of_a_kill_are_removed(tmp_path):
 
 
 def test_a_kill_while_epochs_are_removed_leaves_a_finished_recording(tmp_path):
-    whole = filled(path=tmp_path)
-    wanted = whole["loss"]
+    recorded = filled(path=tmp_path)
+    expected = recorded["loss"]
     last = (tmp_path / "epoch-0002.npz").read_bytes()
-    whole.consolidate()
+    recorded.consolidate()
     (tmp_path / "epoch-0002.npz").write_bytes(last)  # they go from the first to the last
     again = Recorder(10, 3, signals=ALL, path=tmp_path)
     assert again.consolidated
-    assert torch.equal(again["loss"], wanted)
+    assert torch.equal(again["loss"], expected)
 
 
 def test_a_users_own_fabric_loop_in_half_precision_records_at_the_right_ids():
@@ -479,12 +479,12 @@ def about(folder):
 
 def test_what_the_columns_are_about_stands_beside_them(tmp_path):
     recorder = Recorder(10, 3, signals=("loss", "kl_step"), path=tmp_path, fingerprint="aaaa")
-    wanted = {"kind": "signals", "fingerprint": "aaaa", "n": 10, "epochs": 3, "columns": ["loss", "kl_step", "seen"]}
-    assert about(tmp_path) == {"format": 1, **wanted}  # before any epoch is
+    expected = {"kind": "signals", "fingerprint": "aaaa", "n": 10, "epochs": 3, "columns": ["loss", "kl_step", "seen"]}
+    assert about(tmp_path) == {"format": 1, **expected}  # before any epoch is
     for visit in visits(10, 3):
         recorder.write(*visit)
     recorder.consolidate()
-    assert about(tmp_path) == {"format": 1, **wanted}
+    assert about(tmp_path) == {"format": 1, **expected}
     assert Recorder(10, 3)["seen"].shape == (3, 10)  # in memory it is about nothing on disk
     Recorder(10, 3, path=tmp_path / "plain")
     assert about(tmp_path / "plain")["fingerprint"] is None
@@ -501,8 +501,11 @@ def test_a_recording_of_another_dataset_is_refused_by_both_names(tmp_path, state
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(RunError, match=r"recorded on another dataset \(fingerprint aaaa\).*\(fingerprint bbbb\)"):
         Recorder(10, 3, signals=("loss",), path=tmp_path, fingerprint="bbbb")
-    for known in ("aaaa", None):  # who does not know it is not asked, and takes nothing away
-        assert Recorder(10, 3, signals=("loss",), path=tmp_path, fingerprint=known).finished == recorder.finished
+    for recorded_fingerprint in ("aaaa", None):  # who does not know it is not asked, and takes nothing away
+        assert (
+            Recorder(10, 3, signals=("loss",), path=tmp_path, fingerprint=recorded_fingerprint).finished
+            == recorder.finished
+        )
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -549,11 +552,11 @@ def test_a_damaged_about_is_named(tmp_path, text, match):
         Recorder(10, 3, path=tmp_path)
 
 
-@pytest.mark.parametrize("which", [RECORDED, ALL], ids=["usual", "all"])
+@pytest.mark.parametrize("names", [RECORDED, ALL], ids=["usual", "all"])
 @pytest.mark.parametrize("staged", [1, 40, 10_000], ids=["at once", "a few", "all together"])
-def test_when_the_signals_are_worked_out_changes_no_bit(which, staged, monkeypatch):
+def test_when_the_signals_are_worked_out_changes_no_bit(names, staged, monkeypatch):
     monkeypatch.setattr(open_epoch, "MAX_STAGED_LOGITS", staged)
-    recorder, g = Recorder(30, 2, signals=which), torch.Generator().manual_seed(0)
+    recorder, g = Recorder(30, 2, signals=names), torch.Generator().manual_seed(0)
     literal = {name: torch.full((2, 30), torch.nan) for name in RECORDED}
     for epoch in range(2):
         for _ in range(7):  # ids come again within an epoch: the last visit counts
@@ -570,16 +573,16 @@ def test_when_the_signals_are_worked_out_changes_no_bit(which, staged, monkeypat
 
 
 def test_a_recording_that_is_cut_has_the_epochs_there_are(tmp_path):
-    whole, recorder = filled(10, 2, path=tmp_path / "two"), Recorder(10, 5, signals=ALL, path=tmp_path / "cut")
+    unbroken, recorder = filled(10, 2, path=tmp_path / "two"), Recorder(10, 5, signals=ALL, path=tmp_path / "cut")
     for visit in visits(10, 2):
         recorder.write(*visit)
     recorder.flush()
     recorder.cut()
     assert (recorder.epochs, recorder.finished) == (2, 2)
     assert (about(tmp_path / "cut")["epochs"], about(tmp_path / "cut")["planned"]) == (2, 5)
-    whole.consolidate()
+    unbroken.consolidate()
     recorder.consolidate()
-    for name in whole.columns:
+    for name in unbroken.columns:
         assert (tmp_path / "cut" / f"{name}.npy").read_bytes() == (tmp_path / "two" / f"{name}.npy").read_bytes()
     assert about(tmp_path / "cut")["planned"] == 5
     assert "planned" not in about(tmp_path / "two")
@@ -629,12 +632,12 @@ def test_an_open_epoch_is_dropped_by_a_cut():
 def test_rows_are_those_of_the_column_and_no_more_is_read(tmp_path, where, monkeypatch):
     recorder = filled(10, 3, path=None if where == "memory" else tmp_path)
     recorder.flush()
-    wanted = recorder["p_label"].clone()
+    expected = recorder["p_label"].clone()
     if where == "consolidated":
         recorder.consolidate()
     if where == "disk":
         (tmp_path / "epoch-0000.npz").write_bytes(b"not to be read")
-    assert torch.equal(recorder.rows("p_label", 1, 3), wanted[1:3])
+    assert torch.equal(recorder.rows("p_label", 1, 3), expected[1:3])
     with pytest.raises(RunError, match="epochs 2 to 3 are not all recorded"):
         recorder.rows("p_label", 2, 4)
     with pytest.raises(MissingArrayError, match="no rows of 'kl_step' by epoch"):

@@ -82,7 +82,7 @@ def test_another_seed_is_not_the_same_bytes(tmp_path, unbroken, monkeypatch):
     real = killed.fit
     monkeypatch.setattr(killed, "fit", lambda *a, **k: real(*a, **{**k, "seed": 4}))
     killed.run(tmp_path)
-    found = artefacts(tmp_path)
-    assert found.keys() == unbroken.keys()
-    assert found["signals/p_label.npy"] != unbroken["signals/p_label.npy"]
-    assert found["model.safetensors"] != unbroken["model.safetensors"]
+    result = artefacts(tmp_path)
+    assert result.keys() == unbroken.keys()
+    assert result["signals/p_label.npy"] != unbroken["signals/p_label.npy"]
+    assert result["model.safetensors"] != unbroken["model.safetensors"]

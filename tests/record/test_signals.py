@@ -53,12 +53,12 @@ CASES = {
 @pytest.mark.parametrize("case", list(CASES), ids=list(CASES))
 def test_signals_match_the_literal_version(case):
     logits, labels = CASES[case]
-    found = signals(logits, labels)
-    assert set(found) == set(RECORDED)
-    wanted = [literal(row, int(y)) for row, y in zip(logits.double().tolist(), labels, strict=True)]
-    for name, values in found.items():
+    result = signals(logits, labels)
+    assert set(result) == set(RECORDED)
+    reference = [literal(row, int(y)) for row, y in zip(logits.double().tolist(), labels, strict=True)]
+    for name, values in result.items():
         assert values.dtype is (torch.bool if name == "correct" else torch.float32)
-        expected = [row[name] for row in wanted]
+        expected = [row[name] for row in reference]
         if name == "correct":
             assert values.tolist() == expected
         else:
@@ -67,10 +67,10 @@ def test_signals_match_the_literal_version(case):
 
 def test_a_saturated_prediction_keeps_its_digits():
     # 1 - P_y is 4e-18 here: as a difference from 1 it would be 0, and all such examples would tie
-    found = signals(torch.tensor([[40.0, 0.0], [41.0, 0.0]]), torch.tensor([0, 0]))
+    result = signals(torch.tensor([[40.0, 0.0], [41.0, 0.0]]), torch.tensor([0, 0]))
     missing = np.exp([-40.0, -41.0])
-    np.testing.assert_allclose(found["loss"].double().numpy(), missing, rtol=1e-5, atol=5e-17)
-    np.testing.assert_allclose(found["error_norm"].double().numpy(), math.sqrt(2) * missing, rtol=1e-5)
+    np.testing.assert_allclose(result["loss"].double().numpy(), missing, rtol=1e-5, atol=5e-17)
+    np.testing.assert_allclose(result["error_norm"].double().numpy(), math.sqrt(2) * missing, rtol=1e-5)
     wrong = signals(torch.tensor([[0.0, 300.0]]), torch.tensor([0]))
     assert wrong["loss"].item() == pytest.approx(300.0)
     assert wrong["p_label"].item() == 0.0
@@ -78,15 +78,15 @@ def test_a_saturated_prediction_keeps_its_digits():
 
 
 def test_an_impossible_class_adds_nothing_to_the_entropy():
-    found = signals(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0]))
-    assert found["entropy"].item() == pytest.approx(math.log(2))
-    assert found["margin"].item() == 0.0
+    result = signals(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0]))
+    assert result["entropy"].item() == pytest.approx(math.log(2))
+    assert result["margin"].item() == 0.0
 
 
 def test_equal_logits_are_not_correct():
-    found = signals(torch.zeros(3, 4), torch.tensor([0, 1, 3]))
-    assert not found["correct"].any()
-    assert found["loss"].tolist() == pytest.approx([math.log(4)] * 3)
+    result = signals(torch.zeros(3, 4), torch.tensor([0, 1, 3]))
+    assert not result["correct"].any()
+    assert result["loss"].tolist() == pytest.approx([math.log(4)] * 3)
 
 
 def test_bf16_logits_give_float32_softmax():
@@ -101,21 +101,21 @@ def test_inputs_and_graph_are_left_alone():
     logits, labels = drawn(b=5)
     logits.requires_grad_()
     before = logits.detach().clone(), labels.clone()
-    found = signals(logits, labels)
-    assert not any(v.requires_grad for v in found.values())
+    result = signals(logits, labels)
+    assert not any(v.requires_grad for v in result.values())
     assert torch.equal(logits.detach(), before[0])
     assert torch.equal(labels, before[1])
 
 
 def test_only_what_is_wanted_and_int32_labels():
     logits, labels = drawn(b=5)
-    found = signals(logits, labels.int(), names=("margin",))
-    assert list(found) == ["margin"]
-    assert torch.equal(found["margin"], signals(logits, labels)["margin"])
+    result = signals(logits, labels.int(), names=("margin",))
+    assert list(result) == ["margin"]
+    assert torch.equal(result["margin"], signals(logits, labels)["margin"])
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels", "which", "match"),
+    ("logits", "labels", "signal_names", "match"),
     [
         (torch.zeros(2, 3, 4), torch.zeros(2).long(), RECORDED, r"logits \(b, c\) and labels \(b,\), got \(2, 3, 4\)"),
         (torch.zeros(2, 3), torch.zeros(3).long(), RECORDED, r"got \(2, 3\) and \(3,\)"),
@@ -127,19 +127,19 @@ def test_only_what_is_wanted_and_int32_labels():
     ],
     ids=["axes", "lengths", "one class", "float labels", "label over", "label under", "name"],
 )
-def test_bad_input_is_named(logits, labels, which, match):
+def test_bad_input_is_named(logits, labels, signal_names, match):
     with pytest.raises(ArgumentError, match=match):
-        signals(logits, labels, names=which)
+        signals(logits, labels, names=signal_names)
 
 
 def test_kl_step_is_the_literal_tdds_formula():
     g = torch.Generator().manual_seed(0)
     before, now = (torch.randn(20, 5, generator=g).mul(4).softmax(1) for _ in range(2))
     now[0], before[0] = torch.tensor([1.0, 0, 0, 0, 0]), torch.tensor([0.0, 1, 0, 0, 0])  # 1e-8 keeps the logs finite
-    wanted = []
+    reference = []
     for p0, p1 in zip(before.double().tolist(), now.double().tolist(), strict=True):
-        wanted.append(sum(abs(b * (math.log(b + 1e-8) - math.log(a + 1e-8))) for a, b in zip(p0, p1, strict=True)))
-    np.testing.assert_allclose(kl_step(before, now).double().numpy(), wanted, rtol=1e-5, atol=1e-6)
+        reference.append(sum(abs(b * (math.log(b + 1e-8) - math.log(a + 1e-8))) for a, b in zip(p0, p1, strict=True)))
+    np.testing.assert_allclose(kl_step(before, now).double().numpy(), reference, rtol=1e-5, atol=1e-6)
     # the absolute value stands inside the sum: a KL divergence is smaller
     assert (kl_step(before, now) > (now * (now / before).log()).nan_to_num(0, 0, 0).sum(1) + 1e-3).any()
 
@@ -169,10 +169,10 @@ def separately(logits, labels):
 def test_sharing_work_changes_no_bit(scale, classes):
     logits, labels = drawn(b=128, c=classes, scale=scale, seed=classes)
     logits[0], logits[1, 0], logits[2, 1], logits[3, 0] = 0.0, -torch.inf, torch.inf, torch.nan
-    wanted = separately(logits, labels)
-    found = signals(logits, labels)
-    for name, values in wanted.items():
-        assert torch.equal(found[name].isnan(), values.isnan()), name
-        assert torch.equal(found[name].nan_to_num(7.0), values.nan_to_num(7.0)), name
+    reference = separately(logits, labels)
+    result = signals(logits, labels)
+    for name, values in reference.items():
+        assert torch.equal(result[name].isnan(), values.isnan()), name
+        assert torch.equal(result[name].nan_to_num(7.0), values.nan_to_num(7.0)), name
         alone = signals(logits, labels, names=(name,))[name]
         assert torch.equal(alone.nan_to_num(7.0), values.nan_to_num(7.0)), name

@@ -77,8 +77,8 @@ def literal_fit(
     parameters = list(model.parameters())
     state = [{"m": torch.zeros_like(p), "v": torch.zeros_like(p)} for p in parameters]
     rates, time = [], 0
-    whole = math.ceil(len(index) / batch)
-    planned = schedule_epochs * whole if last is None else (epochs - 1) * whole + math.ceil(last / batch)
+    full_steps = math.ceil(len(index) / batch)
+    planned = schedule_epochs * full_steps if last is None else (epochs - 1) * full_steps + math.ceil(last / batch)
     for epoch in range(epochs):
         order = index[torch.randperm(len(index), generator=stream(seed, "order", epoch))].tolist()
         if last is not None and epoch == epochs - 1:
@@ -87,7 +87,7 @@ def literal_fit(
         small, more = divmod(len(order), steps)
         for step in range(steps):
             part = [order.pop(0) for _ in range(small + (step < more))]
-            rate = peak * factor((epoch * whole + step) / planned)
+            rate = peak * factor((epoch * full_steps + step) / planned)
             rates.append(rate)
             log_p = model(x[part].double()).log_softmax(1)
             losses = [

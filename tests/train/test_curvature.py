@@ -41,9 +41,9 @@ def test_one_step_follows_the_gradient_of_the_loss_and_of_the_curvature(h):
     parameters = list(literal.parameters())
     # the last bias moves nothing that curvature sees
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)
-    wanted = torch.cat([(p - 0.1 * g).flatten() for p, g in zip(parameters, grads, strict=True)])
+    expected = torch.cat([(p - 0.1 * g).flatten() for p, g in zip(parameters, grads, strict=True)])
     fit(model, data, epochs=1, curvature=2.0, curvature_h=h, **ONE_STEP)
-    torch.testing.assert_close(weights(model), wanted.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights(model), expected.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_regulariser_flattens_and_is_charged():

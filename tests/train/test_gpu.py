@@ -19,17 +19,17 @@ ON_GPU = {**PLAIN, "device": "cuda"}
 
 def test_a_weighted_selection_trains_to_the_weights_of_the_cpu():
     chosen = Selection(torch.arange(59, 20, -1), torch.linspace(0, 3, 39))
-    there, here = vector_net(norm=True), vector_net(norm=True)
-    fit(there, Kept(blobs(), chosen), epochs=3, **ON_GPU)
-    fit(here, Kept(blobs(), chosen), epochs=3, **PLAIN)
-    torch.testing.assert_close(weights(there).cpu(), weights(here), rtol=1e-3, atol=1e-4)
+    on_gpu, on_cpu = vector_net(norm=True), vector_net(norm=True)
+    fit(on_gpu, Kept(blobs(), chosen), epochs=3, **ON_GPU)
+    fit(on_cpu, Kept(blobs(), chosen), epochs=3, **PLAIN)
+    torch.testing.assert_close(weights(on_gpu).cpu(), weights(on_cpu), rtol=1e-3, atol=1e-4)
 
 
 def test_images_are_cropped_and_recorded_as_on_the_cpu():
     data, columns = images(48, augment=Augment(crop=2)), {}
-    for name, how in (("there", ON_GPU), ("here", PLAIN)):
+    for name, options in (("there", ON_GPU), ("here", PLAIN)):
         recorder = Recorder(48, 1)
-        fit(image_net(), data, epochs=1, lr=1e-4, recorder=recorder, **how)
+        fit(image_net(), data, epochs=1, lr=1e-4, recorder=recorder, **options)
         columns[name] = recorder["p_label"]
     torch.testing.assert_close(columns["there"], columns["here"], rtol=1e-3, atol=1e-3)
 
@@ -67,5 +67,5 @@ def test_a_stopped_run_goes_on_to_the_same_loss(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(image_net(), images(), epochs=4, checkpoint=at, on_epoch=stop, **ON_GPU)
     _, resumed = fit(image_net(), images(), epochs=4, checkpoint=at, **ON_GPU)
-    _, whole = fit(image_net(), images(), epochs=4, **ON_GPU)
-    assert [row["loss"] for row in resumed.rows] == pytest.approx([row["loss"] for row in whole.rows], rel=1e-3)
+    _, unbroken = fit(image_net(), images(), epochs=4, **ON_GPU)
+    assert [row["loss"] for row in resumed.rows] == pytest.approx([row["loss"] for row in unbroken.rows], rel=1e-3)

@@ -43,21 +43,21 @@ def noting(seen, pick=None):
 
 
 def test_the_highest_losses_are_kept_and_ties_are_drawn():
-    how, g = InBatch(keep=0.5), stream(0, "g")
-    assert sorted(how.choose([0.1, 5.0, 0.2, 3.0], budget=2, generator=g).tolist()) == [1, 3]
-    kept = {int(how.choose([1.0] * 6, budget=1, generator=stream(seed, "g"))) for seed in range(60)}
+    chooser, g = InBatch(keep=0.5), stream(0, "g")
+    assert sorted(chooser.choose([0.1, 5.0, 0.2, 3.0], budget=2, generator=g).tolist()) == [1, 3]
+    kept = {int(chooser.choose([1.0] * 6, budget=1, generator=stream(seed, "g"))) for seed in range(60)}
     assert kept == set(range(6))
 
 
 def test_drawing_goes_by_loss():
-    how = InBatch(keep=0.5, selector="drawn")
-    draws = [int(how.choose([1.0, 3.0], budget=1, generator=stream(seed, "g"))) for seed in range(2000)]
+    chooser = InBatch(keep=0.5, selector="drawn")
+    draws = [int(chooser.choose([1.0, 3.0], budget=1, generator=stream(seed, "g"))) for seed in range(2000)]
     assert sum(draws) / 2000 == pytest.approx(0.75, abs=0.04)  # four standard errors
 
 
 def test_a_step_trains_on_what_was_kept_of_a_larger_batch():
     seen, rows = [], []
-    how = InBatch(keep=0.5, selector=noting(seen, lambda loss, budget: loss.topk(budget).indices))
+    chooser = InBatch(keep=0.5, selector=noting(seen, lambda loss, budget: loss.topk(budget).indices))
     data = blobs(24)
     model = bigger()
 
@@ -72,7 +72,7 @@ def test_a_step_trains_on_what_was_kept_of_a_larger_batch():
             return self.inner(x)
 
     before = Spy()
-    fit(before, data, epochs=1, in_batch=how, **SMALL)
+    fit(before, data, epochs=1, in_batch=chooser, **SMALL)
     rows = [row for row in rows if len(row) == 4][-3:]  # not the rehearsal's
     assert [len(loss) for loss, _ in seen] == [8, 8, 8]
     assert [budget for _, budget in seen] == [4, 4, 4]
@@ -96,8 +96,8 @@ def flops_of_bigger():
 
 
 def test_a_proxy_is_charged_by_its_share_of_the_operations():
-    how = InBatch(keep=0.5, proxy=linear(), every=2)
-    _, history = fit(bigger(), blobs(40), epochs=1, in_batch=how, **SMALL)
+    chooser = InBatch(keep=0.5, proxy=linear(), every=2)
+    _, history = fit(bigger(), blobs(40), epochs=1, in_batch=chooser, **SMALL)
     share = (30 + 30) / flops_of_bigger()  # forward, and the gradient of the weights; nothing flows further back
     # five steps load 8 each and keep 4; steps 0, 2 and 4 teach the proxy 4 each
     assert history.rows[0]["examples"] == 20
@@ -107,8 +107,8 @@ def test_a_proxy_is_charged_by_its_share_of_the_operations():
 
 
 def test_which_steps_teach_the_proxy_is_counted_from_the_beginning_of_the_run():
-    how = InBatch(keep=0.5, proxy=linear(), every=2)
-    _, history = fit(bigger(), blobs(24), epochs=2, in_batch=how, **SMALL)
+    chooser = InBatch(keep=0.5, proxy=linear(), every=2)
+    _, history = fit(bigger(), blobs(24), epochs=2, in_batch=chooser, **SMALL)
     share = 60 / flops_of_bigger()  # three steps an epoch: 0 and 2 teach 4 each, and of the second 4 alone
     assert history.cost.backward == 24 + round(share * 8) + round(share * 4)
     assert history.cost.flops == pytest.approx(24 * flops_of_bigger() + 60 * (48 / 3 + 12))
@@ -117,10 +117,10 @@ def test_which_steps_teach_the_proxy_is_counted_from_the_beginning_of_the_run():
 @pytest.mark.parametrize(("proxy", "keep"), [(None, 0.5), (None, 0.25), (linear, 0.5), (linear, 0.7)])
 @pytest.mark.parametrize("passes", [1, 2.5, 6])
 def test_under_passes_everything_counts_and_the_schedule_ends(proxy, keep, passes):
-    how = InBatch(keep=keep, proxy=proxy and proxy())
+    chooser = InBatch(keep=keep, proxy=proxy and proxy())
     options = {**SMALL, "schedule": lambda done: 1 - done, "lr": 0.01}
-    _, history = fit(bigger(), blobs(90), passes=passes, in_batch=how, **options)
-    step = how.pool(4)
+    _, history = fit(bigger(), blobs(90), passes=passes, in_batch=chooser, **options)
+    step = chooser.pool(4)
     assert 90 * passes - step < history.cost.passes <= 90 * passes + len(history.rows)  # each row is rounded
     assert 0 < history.rows[-1]["learning_rate"] < 0.01 * 2.5 * 4 / (90 * passes) * (1 / keep)
 
@@ -168,9 +168,9 @@ def test_each_step_draws_anew():
 def test_the_proxy_learns_on_one_step_in_every():
     proxy = linear()
     seen = []
-    how = InBatch(keep=0.5, proxy=proxy, every=3, selector=lambda loss, *, budget, generator: (
+    chooser = InBatch(keep=0.5, proxy=proxy, every=3, selector=lambda loss, *, budget, generator: (
         seen.append(weights(proxy)), (torch.arange(budget), None))[1])  # fmt: skip
-    fit(bigger(), blobs(64), epochs=1, in_batch=how, **SMALL)
+    fit(bigger(), blobs(64), epochs=1, in_batch=chooser, **SMALL)
     assert len(seen) == 8
     moved = [not torch.equal(a, b) for a, b in itertools.pairwise(seen)]
     assert moved == [True, False, False, True, False, False, True]
@@ -178,8 +178,8 @@ def test_the_proxy_learns_on_one_step_in_every():
 
 def test_the_main_network_learns_from_its_losses_as_without():
     data = blobs(24)
-    whole = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
-    in_batch = InBatch(keep=0.5, selector=whole)
+    first = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
+    in_batch = InBatch(keep=0.5, selector=first)
     model, _ = fit(bigger(), data, epochs=1, in_batch=in_batch, lr=0.1, schedule="constant", **SMALL)
     other = bigger()
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -192,26 +192,26 @@ def test_the_main_network_learns_from_its_losses_as_without():
 
 
 @pytest.mark.parametrize(
-    "how",
+    "kwargs",
     [{"passes": 4}, {"passes": 4, "optimizer": "adamw"}, {"passes": 3.4, "precision": "bf16"}, {"epochs": 4}],
     ids=["sgd", "adamw", "bf16", "epochs"],
 )
-def test_gone_on_after_a_kill_it_ends_in_the_same_bytes(tmp_path, how):
-    options = {**SMALL, **how}
+def test_gone_on_after_a_kill_it_ends_in_the_same_bytes(tmp_path, kwargs):
+    options = {**SMALL, **kwargs}
 
     def killed(epoch, history):
         if epoch == 2:
             raise KeyboardInterrupt
 
-    whole, other = linear(), linear()
-    model, history = fit(vector_net(norm=True), blobs(), in_batch=InBatch(0.5, whole), **options)
+    first, other = linear(), linear()
+    model, history = fit(vector_net(norm=True), blobs(), in_batch=InBatch(0.5, first), **options)
     file = tmp_path / "c.safetensors"
     with pytest.raises(KeyboardInterrupt):
         fit(vector_net(norm=True), blobs(), in_batch=InBatch(0.5, other), checkpoint=file, on_epoch=killed, **options)
     again = linear(seed=5)  # whatever it holds: the checkpoint has the weights
     gone_on, later = fit(vector_net(norm=True), blobs(), in_batch=InBatch(0.5, again), checkpoint=file, **options)
     assert torch.equal(weights(model), weights(gone_on))
-    assert torch.equal(weights(whole), weights(again))
+    assert torch.equal(weights(first), weights(again))
     assert [row["examples"] for row in later.rows] == [row["examples"] for row in history.rows]
     assert later.cost.passes == history.cost.passes
 
@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_proxy_or_of_none_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("kwargs", "words"),
     [
         ({"keep": 1.0}, "below 1"),
         ({"keep": 0.0}, "keep"),
@@ -235,9 +235,9 @@ def test_a_checkpoint_of_another_proxy_or_of_none_is_refused(tmp_path):
         ({"keep": 0.5, "proxy": "resnet8"}, "nn.Module"),
     ],
 )
-def test_options_out_of_range(how, words):
+def test_options_out_of_range(kwargs, words):
     with pytest.raises(ArgumentError, match=words):
-        InBatch(**how)
+        InBatch(**kwargs)
 
 
 @pytest.mark.parametrize(
@@ -279,13 +279,13 @@ def test_a_selector_must_keep_what_was_asked(answer, words):
 def test_training_that_diverges_says_so_and_keeps_the_epochs_before(tmp_path, proxy):
     def broken(epoch, history):
         with torch.no_grad():
-            for p in (model if how.proxy is None else how.proxy).parameters():
+            for p in (model if chooser.proxy is None else chooser.proxy).parameters():
                 p.fill_(torch.nan)
 
-    model, how = bigger(), InBatch(0.5, proxy and proxy())
+    model, chooser = bigger(), InBatch(0.5, proxy and proxy())
     file, who = tmp_path / "c.safetensors", "proxy" if proxy else "network"
     with pytest.raises(TrainingError, match=f"the {who} that scores the batches has a loss of nan in step 3"):
-        fit(model, blobs(24), epochs=2, in_batch=how, checkpoint=file, on_epoch=broken, **SMALL)
+        fit(model, blobs(24), epochs=2, in_batch=chooser, checkpoint=file, on_epoch=broken, **SMALL)
     assert file.exists()
 
 
@@ -298,8 +298,8 @@ def test_the_network_is_no_proxy_of_itself():
 @pytest.mark.parametrize("proxy", [None, linear], ids=["itself", "proxy"])
 def test_in_bf16_the_losses_come_from_a_float32_head(proxy):
     seen = []
-    how = InBatch(0.5, proxy and proxy(), selector=noting(seen))
-    _, history = fit(bigger(), blobs(24), epochs=1, in_batch=how, **{**SMALL, "precision": "bf16"})
+    chooser = InBatch(0.5, proxy and proxy(), selector=noting(seen))
+    _, history = fit(bigger(), blobs(24), epochs=1, in_batch=chooser, **{**SMALL, "precision": "bf16"})
     assert history.precision == "bf16"
     assert any(not torch.equal(loss, loss.bfloat16().float()) for loss, _ in seen)
 
@@ -342,9 +342,9 @@ def test_what_is_afforded_is_the_most_that_is_paid_for():
     selector = InBatchSelector(InBatch(0.5, linear(), every=3), bigger(), recipe=Recipe(batch=4, precision="fp32"),
                                device=torch.device("cpu"), seed=0, flops=100.0, proxy_flops=30.0)  # fmt: skip
     for left, before in itertools.product((1.0, 7.5, 33.0, 61.0), (0, 1, 2)):
-        most = max(m for m in range(1, 200) if m == 1 or selector.epoch_cost(m, before).passes <= left)
-        assert selector.affordable(left, before, 1000) == most, (left, before)
-        assert selector.affordable(left, before, 5) == min(5, most)
+        limit = max(m for m in range(1, 200) if m == 1 or selector.epoch_cost(m, before).passes <= left)
+        assert selector.affordable(left, before, 1000) == limit, (left, before)
+        assert selector.affordable(left, before, 5) == min(5, limit)
 
 
 def test_the_schedule_goes_by_what_was_paid():

@@ -126,10 +126,10 @@ def test_a_copy_made_inside_stands_on_its_own_feet():
     with float32_head(model):
         twins = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
     with torch.no_grad():
-        wanted = model(x)
+        expected = model(x)
         model[-1].weight.zero_()
         for twin in twins:
-            assert torch.equal(twin(x), wanted)
+            assert torch.equal(twin(x), expected)
 
 
 def test_a_subclass_of_linear_keeps_its_own_ways():
@@ -152,7 +152,7 @@ def test_autocast_only_when_asked():
 
 
 @pytest.mark.parametrize(
-    ("times", "wanted"),
+    ("times", "expected"),
     [
         ({("bf16", True): 0.5}, ("bf16", True)),
         ({("fp32", True): 0.5, ("bf16", False): 0.6}, ("fp32", True)),
@@ -162,18 +162,18 @@ def test_autocast_only_when_asked():
     ],
     ids=["bf16 channels-last", "fp32 channels-last", "close", "does not run", "equal"],
 )
-def test_fastest_takes_what_is_clearly_faster(monkeypatch, times, wanted):
+def test_fastest_takes_what_is_clearly_faster(monkeypatch, times, expected):
     from datawinnow.train import precision
 
     def seconds(model, x, y, form, channels_last, rounds):
-        found = times.get((form, channels_last), 1.0)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        result = times.get((form, channels_last), 1.0)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     monkeypatch.setattr(precision, "_step_seconds", seconds)
     form, channels_last, note = fastest_precision(nn.Flatten(), torch.zeros(1, 3, 4, 4), torch.zeros(1))
-    assert (form, channels_last) == wanted
+    assert (form, channels_last) == expected
     assert note.startswith("measured a step: fp32 1000.0 ms, bf16 ")
 
 

@@ -68,13 +68,13 @@ def test_each_epoch_trains_on_its_plan_in_its_order_and_is_observed_once():
 def test_weights_of_a_plan_scale_the_losses():
     chosen = torch.arange(59, 20, -1)
     everything = tuple(chosen.tolist())
-    how = {**PLAIN, "batch": 64, "momentum": 0.0}
+    options = {**PLAIN, "batch": 64, "momentum": 0.0}
     heavy, policy = vector_net(), Told((everything, everything), weight=2.0)
-    fit(heavy, blobs(), epochs=2, policy=policy, **how)
+    fit(heavy, blobs(), epochs=2, policy=policy, **options)
     static = vector_net()
-    fit(static, Kept(blobs(), Selection(chosen, torch.full((39,), 2.0))), epochs=2, **how)
+    fit(static, Kept(blobs(), Selection(chosen, torch.full((39,), 2.0))), epochs=2, **options)
     light = vector_net()
-    fit(light, blobs(), epochs=2, policy=Told((everything, everything)), **how)
+    fit(light, blobs(), epochs=2, policy=Told((everything, everything)), **options)
     torch.testing.assert_close(weights(heavy), weights(static))
     assert not torch.allclose(weights(light), weights(static))
 
@@ -83,11 +83,11 @@ def test_weights_of_a_selection_and_of_a_policy_multiply():
     ids = torch.arange(59, 19, -1)
     uneven = Selection(ids, torch.linspace(0.2, 3, 40))
     everything = (tuple(range(40)),) * 2  # positions among the kept
-    how = {**PLAIN, "batch": 64, "momentum": 0.0}
+    options = {**PLAIN, "batch": 64, "momentum": 0.0}
 
     def trained(selection, policy=None):
         model = vector_net()
-        fit(model, Kept(blobs(), selection), epochs=2, policy=policy, **how)
+        fit(model, Kept(blobs(), selection), epochs=2, policy=policy, **options)
         return weights(model)
 
     torch.testing.assert_close(trained(uneven, Told(everything)), trained(uneven))
@@ -122,18 +122,18 @@ def test_killed_and_gone_on_ends_in_the_same_bytes(policy, stop, tmp_path):
         if epoch == stop:
             raise KeyboardInterrupt
 
-    how = {"epochs": 6, "seed": 3, "policy": policy, **PLAIN}
-    _, whole = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "whole.safetensors", **how)
+    options = {"epochs": 6, "seed": 3, "policy": policy, **PLAIN}
+    _, unbroken = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "whole.safetensors", **options)
     with pytest.raises(KeyboardInterrupt):
-        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", on_epoch=kill, **how)
-    _, again = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **how)
-    assert [row["loss"] for row in again.rows] == [row["loss"] for row in whole.rows]
+        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", on_epoch=kill, **options)
+    _, again = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **options)
+    assert [row["loss"] for row in again.rows] == [row["loss"] for row in unbroken.rows]
     left, right = (safetensors.torch.load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "c"))
     assert left.keys() == right.keys()
     assert any(key.startswith("policy.") for key in left) or not policy.needs
     for key in left:
         assert torch.equal(left[key].nan_to_num(-9), right[key].nan_to_num(-9)), key
-    assert whole.cost.backward < 6 * 60
+    assert unbroken.cost.backward < 6 * 60
 
 
 def rates_of(counts, budget):
@@ -171,19 +171,19 @@ def test_a_budget_killed_and_gone_on_ends_in_the_same_bytes(stop, tmp_path):
         if epoch == stop:
             raise KeyboardInterrupt
 
-    how = {"passes": 3.5, "seed": 3, "policy": dynamic.UCB(0.5, period=1), **PLAIN}
-    whole, told = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "whole.safetensors", **how)
+    options = {"passes": 3.5, "seed": 3, "policy": dynamic.UCB(0.5, period=1), **PLAIN}
+    unbroken, history_before = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "whole.safetensors", **options)
     with pytest.raises(KeyboardInterrupt):
-        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", on_epoch=kill, **how)
-    again, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **how)
-    assert torch.equal(weights(again), weights(whole))
+        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", on_epoch=kill, **options)
+    again, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **options)
+    assert torch.equal(weights(again), weights(unbroken))
     assert [row["examples"] for row in history.rows] == [60, 30, 30, 30, 30, 30]
-    assert [row["loss"] for row in history.rows] == [row["loss"] for row in told.rows]
+    assert [row["loss"] for row in history.rows] == [row["loss"] for row in history_before.rows]
     with pytest.raises(RunError, match="begun with budget=210, now it is 240"):
-        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **{**how, "passes": 4})
-    done, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **how)
+        fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **{**options, "passes": 4})
+    done, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **options)
     assert len(history.rows) == 6
-    assert torch.equal(weights(done), weights(whole))
+    assert torch.equal(weights(done), weights(unbroken))
 
 
 def test_without_a_policy_passes_are_epochs():
@@ -194,7 +194,7 @@ def test_without_a_policy_passes_are_epochs():
 
 
 @pytest.mark.parametrize(
-    ("how", "match"),
+    ("options", "match"),
     [
         ({}, "give one of epochs= and passes=, got epochs=None and passes=None"),
         ({"epochs": 2, "passes": 2}, "give one of epochs= and passes="),
@@ -204,9 +204,9 @@ def test_without_a_policy_passes_are_epochs():
         ({"passes": 2, "policy": Told(PLANS), "recorder": Recorder(60, 2)}, "a recorder counts epochs"),
     ],
 )
-def test_a_length_that_cannot_be_is_named(how, match):
+def test_a_length_that_cannot_be_is_named(options, match):
     with pytest.raises(ArgumentError, match=match):
-        fit(vector_net(), blobs(), **how, **PLAIN)
+        fit(vector_net(), blobs(), **options, **PLAIN)
 
 
 def test_what_cannot_be_is_named(tmp_path):

@@ -64,13 +64,13 @@ def test_the_weights_of_an_epoch_do_not_outlive_it():
     assert not torch.allclose(weights(model), literal(stale)[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("own", [[1.0] * 5, [2.0, 0.5, 3.0, 4.0, 1.0]], ids=["of one", "weighted"])
-def test_over_what_was_kept_weights_go_to_the_ids_that_the_positions_stand_for(own):
+@pytest.mark.parametrize("weight", [[1.0] * 5, [2.0, 0.5, 3.0, 4.0, 1.0]], ids=["of one", "weighted"])
+def test_over_what_was_kept_weights_go_to_the_ids_that_the_positions_stand_for(weight):
     ids = [40, 3, 17, 58, 21]
     plans = ({3: 2.0, 0: 5.0}, {1: 1.0, 2: 4.0, 0: 0.5}, {1: 1.0, 4: 1.0, 2: 1.0})
-    kept = Kept(blobs(), Selection(torch.tensor(ids), torch.tensor(own)))
+    kept = Kept(blobs(), Selection(torch.tensor(ids), torch.tensor(weight)))
     model, _ = fit(vector_net(), kept, epochs=3, policy=Weighed(plans), **STEP)
-    by_id = [{ids[k]: own[k] * factor for k, factor in plan.items()} for plan in plans]
+    by_id = [{ids[k]: weight[k] * factor for k, factor in plan.items()} for plan in plans]
     torch.testing.assert_close(weights(model), literal(by_id)[0], rtol=1e-4, atol=1e-6)
 
 
@@ -86,8 +86,8 @@ def test_a_policy_observes_the_cross_entropy_whatever_is_trained_on(gamma):
 
 
 def test_a_policy_follows_the_schedule_of_a_longer_run():
-    how = {**STEP, "batch": 16, "schedule": "cosine"}
-    _, history = fit(vector_net(), blobs(), epochs=2, schedule_epochs=5, policy=Weighed(PLANS), **how)
+    options = {**STEP, "batch": 16, "schedule": "cosine"}
+    _, history = fit(vector_net(), blobs(), epochs=2, schedule_epochs=5, policy=Weighed(PLANS), **options)
     # 20 and 54 examples: 2 and 4 steps; the rate of each epoch's last
     ends = [0.05 * (1 + math.cos(math.pi * t / 5)) for t in (1 / 2, 1 + 3 / 4)]
     assert [row["learning_rate"] for row in history.rows] == pytest.approx(ends, rel=1e-6)

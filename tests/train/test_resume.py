@@ -44,15 +44,26 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("stop", [1, 6, 10], ids=["in the first epoch", "in the second", "in the third"])
-@pytest.mark.parametrize("case", list(CASES), ids=list(CASES))
+STOPS = {"in the first epoch": 1, "in the second": 6, "in the third": 10}
+SLOW = {("through a DataLoader", "in the first epoch"), ("through a DataLoader", "in the third")}
+"""Starting the worker processes takes longer than everything else."""
+
+
+@pytest.mark.parametrize(
+    ("case", "stop"),
+    [
+        pytest.param(case, stop, id=f"{case}-{name}", marks=[pytest.mark.slow] if (case, name) in SLOW else [])
+        for case in CASES
+        for name, stop in STOPS.items()
+    ],
+)
 def test_interrupted_and_gone_on_ends_in_the_same_bytes(tmp_path, case, stop):
     options, net, make = CASES[case]
     data = make()
     n = len(data.dataset) if isinstance(data, Kept) else len(data)
-    how = {"epochs": 3, "seed": 2, **PLAIN, **options}
-    whole = Recorder(n, 3, path=tmp_path / "whole")
-    wanted, told = fit(net(), data, recorder=whole, checkpoint=tmp_path / "whole.safetensors", **how)
+    kwargs = {"epochs": 3, "seed": 2, **PLAIN, **options}
+    unbroken = Recorder(n, 3, path=tmp_path / "whole")
+    expected, history_before = fit(net(), data, recorder=unbroken, checkpoint=tmp_path / "whole.safetensors", **kwargs)
     checkpoint = tmp_path / "broken.safetensors"
     with pytest.raises(KeyboardInterrupt):
         fit(
@@ -61,20 +72,20 @@ def test_interrupted_and_gone_on_ends_in_the_same_bytes(tmp_path, case, stop):
             recorder=Recorder(n, 3, path=tmp_path / "broken"),
             checkpoint=checkpoint,
             progress=stopping_after(stop),
-            **how,
+            **kwargs,
         )
     recorder = Recorder(n, 3, path=tmp_path / "broken")
     calls = []
-    found, history = fit(
-        net(), data, recorder=recorder, checkpoint=checkpoint, progress=lambda *c: calls.append(c), **how
+    result, history = fit(
+        net(), data, recorder=recorder, checkpoint=checkpoint, progress=lambda *c: calls.append(c), **kwargs
     )
-    assert torch.equal(weights(found), weights(wanted))
-    assert [row["loss"] for row in history.rows] == [row["loss"] for row in told.rows]
-    assert history.cost.backward == told.cost.backward
-    steps = told.rows and calls[-1][2] // 3
+    assert torch.equal(weights(result), weights(expected))
+    assert [row["loss"] for row in history.rows] == [row["loss"] for row in history_before.rows]
+    assert history.cost.backward == history_before.cost.backward
+    steps = history_before.rows and calls[-1][2] // 3
     assert len(calls) == 3 * steps - (stop - 1) // steps * steps
     for name in recorder.columns:
-        assert torch.equal(recorder[name].nan_to_num(-9), whole[name].nan_to_num(-9)), name
+        assert torch.equal(recorder[name].nan_to_num(-9), unbroken[name].nan_to_num(-9)), name
     left, right = (safetensors.torch.load_file(tmp_path / f"{k}.safetensors") for k in ("whole", "broken"))
     assert left.keys() == right.keys()
     assert all(torch.equal(left[k], right[k]) for k in left)  # the optimiser's state too
@@ -82,7 +93,9 @@ def test_interrupted_and_gone_on_ends_in_the_same_bytes(tmp_path, case, stop):
 
 def test_a_finished_checkpoint_trains_no_more_and_more_epochs_go_on(tmp_path):
     checkpoint = tmp_path / "c.safetensors"
-    done, told = fit(vector_net(), blobs(), epochs=2, schedule_epochs=4, test=blobs(), checkpoint=checkpoint, **PLAIN)
+    done, history_before = fit(
+        vector_net(), blobs(), epochs=2, schedule_epochs=4, test=blobs(), checkpoint=checkpoint, **PLAIN
+    )
     calls = []
     again, history = fit(
         vector_net(),
@@ -95,11 +108,11 @@ def test_a_finished_checkpoint_trains_no_more_and_more_epochs_go_on(tmp_path):
     )
     assert calls == []
     assert torch.equal(weights(again), weights(done))
-    assert history.rows == told.rows or history.test_accuracy == told.test_accuracy
+    assert history.rows == history_before.rows or history.test_accuracy == history_before.test_accuracy
     assert not again.training
     longer, _ = fit(vector_net(), blobs(), epochs=4, checkpoint=checkpoint, **PLAIN)
-    wanted, _ = fit(vector_net(), blobs(), epochs=4, **PLAIN)
-    assert torch.equal(weights(longer), weights(wanted))
+    expected, _ = fit(vector_net(), blobs(), epochs=4, **PLAIN)
+    assert torch.equal(weights(longer), weights(expected))
 
 
 def test_precision_is_as_begun_and_not_measured_again(tmp_path, monkeypatch):
@@ -110,11 +123,11 @@ def test_precision_is_as_begun_and_not_measured_again(tmp_path, monkeypatch):
     auto = {**PLAIN, "precision": "auto", "batch": 24}
     fit(image_net(), images(), epochs=1, schedule_epochs=2, checkpoint=checkpoint, **auto)
     monkeypatch.setattr(network, "fastest_precision", lambda *a: pytest.fail("measured again"))
-    found, history = fit(image_net(), images(), epochs=2, checkpoint=checkpoint, **auto)
+    result, history = fit(image_net(), images(), epochs=2, checkpoint=checkpoint, **auto)
     assert (history.precision, history.channels_last) == ("bf16", True)
     forced = {**auto, "precision": "bf16", "channels_last": True}
-    wanted, _ = fit(image_net(), images(), epochs=2, **forced)
-    assert torch.equal(weights(found), weights(wanted))
+    expected, _ = fit(image_net(), images(), epochs=2, **forced)
+    assert torch.equal(weights(result), weights(expected))
 
 
 SOME = Selection.of(torch.arange(30), 60)
@@ -199,8 +212,8 @@ def full(*_, **__):
 def test_a_full_disk_keeps_what_was_there_and_goes_on(tmp_path, monkeypatch, where):
     import numpy as np
 
-    how = {"epochs": 3, "seed": 1, **PLAIN}
-    wanted = weights(fit(vector_net(), blobs(), **how)[0])
+    kwargs = {"epochs": 3, "seed": 1, **PLAIN}
+    expected = weights(fit(vector_net(), blobs(), **kwargs)[0])
     checkpoint, path = tmp_path / "c.safetensors", tmp_path / "signals"
 
     def fill(epoch, history):
@@ -208,13 +221,13 @@ def test_a_full_disk_keeps_what_was_there_and_goes_on(tmp_path, monkeypatch, whe
             monkeypatch.setattr(*((np, "savez", full) if where == "epoch" else (Path, "write_bytes", full)))
 
     with pytest.raises(RunError, match=r"the disk is full: could not write .*(epoch-0001.npz|c.safetensors)"):
-        fit(vector_net(), blobs(), checkpoint=checkpoint, recorder=Recorder(60, 3, path=path), on_epoch=fill, **how)
+        fit(vector_net(), blobs(), checkpoint=checkpoint, recorder=Recorder(60, 3, path=path), on_epoch=fill, **kwargs)
     monkeypatch.undo()
     assert read_metadata(checkpoint)["epoch"] == 1
     recorder = Recorder(60, 3, path=path)
     assert recorder.finished == (1 if where == "epoch" else 2)
-    found, _ = fit(vector_net(), blobs(), checkpoint=checkpoint, recorder=recorder, **how)
-    assert torch.equal(weights(found), wanted)
+    result, _ = fit(vector_net(), blobs(), checkpoint=checkpoint, recorder=recorder, **kwargs)
+    assert torch.equal(weights(result), expected)
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -6,6 +6,7 @@ from datawinnow.bench.grid_file import grid_of, read_grid, read_grids
 from datawinnow.bench.results import read_rows
 from datawinnow.bench.runner import run_grid
 from datawinnow.bench.shrink import shrunk
+from datawinnow.core.callable_module import make_callable
 
 __all__ = [
     "Cell",
@@ -19,3 +20,5 @@ __all__ = [
     "run_grid",
     "shrunk",
 ]
+
+make_callable(__name__, "datawinnow.api.bench:bench")  # datawinnow.bench(...) runs a grid

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,10 +14,9 @@ from datawinnow.cli.verb import verb
 from datawinnow.core.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from datawinnow.bench import Grid
+    from datawinnow.api.bench import GridResult
 
-RESULTS = Path("results")
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 @verb(
@@ -81,80 +79,58 @@ def bench(
     """Run a grid of methods, and put total cost beside every accuracy.
 
     Every method is compared with random choice and with all the data for as many examples passed. Only cells without a
-    row are run, so stop it at any moment and run the same command again. A cell whose training diverges gets a row that
-    says so, and the others go on. Ends with the table and an HTML page.
+    row are run, so you can stop at any moment and run the same command again. A cell whose training diverges gets a row
+    that says so, and the others go on. Prints the table and writes an HTML page.
     """
+    from datawinnow import api
+
     screen = Screen(quiet=quiet)
     limit = None if time_limit is None else seconds_of(time_limit)
-    from datawinnow.bench import read_grids, shrunk
 
-    begun = time.monotonic()
-    name, grids = read_grids(file)
-    if shrink > 1:
-        name = f"{name}_shrunk_{shrink}"
-        grids = {one: shrunk(grids[one], shrink) for one in chosen(grids, setting)}
-    folder = out or RESULTS / name
-    for one in chosen(grids, setting):
-        place = folder / one
-        left = None if limit is None else max(0.0, limit - (time.monotonic() - begun))
-        rows, total = run(screen, grids[one], place, limit=left, jobs=jobs, threads=threads)
-        show(screen, place, rows, table=table)
-        if len(rows) < total:
-            of = f" of {one}" if one else ""
-            screen.say(f"{len(rows)} of {total} cells{of} are done; run the same command again to go on")
-    if "" not in grids:
-        from datawinnow import report
+    def on_grid(result: GridResult) -> None:
+        show_results(screen, result.folder, result.rows, result.report, table=table)
+        if not result.done:
+            place = f" of {result.setting}" if result.setting else ""
+            screen.say(
+                f"{len(result.rows)} of {result.num_cells} cells{place} are done; run the same command again to go on"
+            )
 
+    with screen.stage() as stage:
+        results = api.bench(
+            file,
+            out=out,
+            setting=setting,
+            shrink=shrink,
+            time_limit=limit,
+            jobs=jobs,
+            threads=threads,
+            progress=stage,
+            on_row=lambda row: stage.detail(cell_line(row)),
+            on_grid=on_grid,
+        )
+    if "" not in results.grids and results.report is not None:
         screen.say()
-        screen.rows([("all settings", str(report.write(folder)))])
+        screen.rows([("all settings", str(results.report))])
 
 
-def chosen(grids: dict[str, Grid], only: list[str]) -> list[str]:
-    """Names of the settings to run.
-
-    Raises:
-        ArgumentError: one that the file does not have.
-    """
-    for name in only:
-        if name not in grids:
-            there = ", ".join(filter(None, grids)) or "none: it is a single grid"
-            raise ArgumentError(f"--setting {name!r}: the file has no such setting. There are: {there}")
-    return [name for name in grids if not only or name in only]
+def cell_line(row: dict[str, Any]) -> str:
+    """A result row in a line, for the progress display."""
+    reached = f"failed: {row['failed']}" if row.get("failed") else f"{100 * row['accuracy']:.1f}%"
+    return f"{row['label']} keep {row['keep']:g} seed {row['seed']} {row['scenario']}: {reached}"
 
 
-def run(
-    screen: Screen, grid: Grid, folder: Path, *, limit: float | None = None, jobs: int = 0, threads: int = 0
-) -> tuple[list[dict[str, Any]], int]:
-    """Run the missing cells under a bar; the rows there are now, and how many cells the grid has."""
-    from datawinnow.bench import cells_of, run_grid
-
-    with screen.stage(f"bench {grid.name}") as stage:
-
-        def on_row(row: dict[str, Any]) -> None:
-            cell = f"{row['label']} keep {row['keep']:g} seed {row['seed']} {row['scenario']}"
-            reached = f"failed: {row['failed']}" if row.get("failed") else f"{100 * row['accuracy']:.1f}%"
-            stage.detail(f"{cell}: {reached}")
-
-        rows = run_grid(grid, folder, jobs=jobs, threads=threads, time_limit=limit, progress=stage, on_row=on_row)
-    return rows, len(cells_of(grid))
-
-
-def show(screen: Screen, folder: Path, rows: list[dict[str, Any]], *, table: str = "text") -> None:
-    """Print the table and write the page; nothing where there are no rows yet."""
+def show_results(
+    screen: Screen, folder: Path, rows: list[dict[str, Any]], page: Path | None, *, table: str = "text"
+) -> None:
+    """Print the table, the files, and the cells whose training diverged; nothing where there are no rows."""
     if not rows:
         return
     from datawinnow import report
 
-    found = report.rows(folder)
-    screen.say(report.markdown_table(found) if table == "markdown" else report.text_table(found))
-    page = report.write(folder)
+    checked = report.rows(folder)
+    screen.say(report.markdown_table(checked) if table == "markdown" else report.text_table(checked))
     screen.say()
     screen.rows([("rows", str(folder / "rows.jsonl")), ("report", str(page))])
-    tell_failed(screen, folder, rows)
-
-
-def tell_failed(screen: Screen, folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Say which cells have no accuracy, why, and how to run them again; nothing where all have one."""
     failed = [row for row in rows if row.get("failed")]
     if not failed:
         return
@@ -164,7 +140,7 @@ def tell_failed(screen: Screen, folder: Path, rows: list[dict[str, Any]]) -> Non
         screen.say(f"  {row['label']}, keep {row['keep']:g}, seed {row['seed']}, {row['scenario']}: {row['failed']}")
     screen.say(
         f"The same command does not run them again: remove their lines from {folder / 'rows.jsonl'} for that, and the "
-        f"folders in {folder / 'recordings'} whose recording.json says failed"
+        f"folders in {folder / 'recordings'} whose run.json says diverged"
     )
 
 
@@ -178,6 +154,6 @@ def seconds_of(text: str) -> float:
     (5400.0, 5400.0, 30.0)
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if match is None or match[2] not in UNITS:
+    if match is None or match[2] not in TIME_UNITS:
         raise ArgumentError(f"--time-limit must be a time such as 90m, 1.5h, 45s or 3600 (seconds), got {text!r}")
-    return float(match[1]) * UNITS[match[2]]
+    return float(match[1]) * TIME_UNITS[match[2]]

@@ -1,4 +1,4 @@
-"""``datawinnow demo``: the whole story on an embedded dataset."""
+"""``datawinnow demo``: what pruning costs and loses, on an embedded dataset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datawinnow.cli.bench import run, show
+from datawinnow.cli.bench import cell_line, show_results
 from datawinnow.cli.options import Quiet
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -30,24 +30,26 @@ def demo(
     """See what pruning costs and loses, in about two minutes and without a network.
 
     Trains on the embedded digits: on all, on all for fewer epochs, on what UCB chooses again each epoch, on random
-    examples, and on those that DUAL and DUAL with Beta sampling keep, at keep 0.5, 0.3 and 0.1, three seeds each. Ends
-    with the table, total cost beside every accuracy, and two pages. Running it again goes on where it stopped.
+    examples, and on those that DUAL and DUAL with Beta sampling keep, at keep 0.5, 0.3 and 0.1, three seeds each.
+    Prints the table, with total cost beside every accuracy, and writes two pages. Run it again to resume.
     """
+    from datawinnow import api
     from datawinnow.bench import read_grid
 
     screen = Screen(quiet=quiet)
     with importlib.resources.as_file(importlib.resources.files("datawinnow.bench") / "demo.toml") as file:
         grid = read_grid(file)
     screen.note(f"demo: {grid.about}")
-    rows, _ = run(screen, grid, out, jobs=jobs)
-    pages = images(screen, grid, out / "prune")
-    show(screen, out, rows)
-    screen.rows([("images", str(pages))])
+    with screen.stage() as stage:
+        result = api.bench(grid, out=out, jobs=jobs, progress=stage, on_row=lambda row: stage.detail(cell_line(row)))
+    page = prune_page(screen, grid, out / "prune")
+    show_results(screen, out, result.grids[""].rows, result.report)
+    screen.rows([("images", str(page))])
     screen.note("next, with your own data: datawinnow prune my-images/ --keep 0.3 --check")
 
 
-def images(screen: Screen, grid: Grid, folder: Path) -> Path:
-    """A prune run as in the grid, for its gallery and its data map; the path of its page."""
+def prune_page(screen: Screen, grid: Grid, folder: Path) -> Path:
+    """Record and select once as in the grid, for the gallery and the data map; returns the page."""
     from datawinnow import report
     from datawinnow.bench.cell import datasets_of
     from datawinnow.runs.record import record_run

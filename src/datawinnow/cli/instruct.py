@@ -2,23 +2,121 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from datawinnow.cli.instruct_measure import Measuring, measured
 from datawinnow.cli.options import Quiet
 from datawinnow.cli.prune import NoReport
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
-from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.errors import ArgumentError
+from datawinnow.instruct.options import ChoiceOptions, IndicatorOptions, JudgeOptions, PairFields
 
-if TYPE_CHECKING:
-    from datawinnow.instruct.pairs import Pairs
-
+_PANEL, _JUDGE = "Indicators", "Judge (an OpenAI-compatible endpoint)"
 _CHOICE, _DATA, _OUT = "Method", "Data", "Output"
+MAX_CLUSTERS_SHOWN = 30
+
+
+def _text(flag: str, metavar: str, text: str, panel: str = _PANEL) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=panel, show_default=False)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which indicators are computed; fields of the data need none."""
+
+    clip: Annotated[
+        str | None,
+        _text("--clip", "MODEL", "CLIP of transformers: CLIP score, and embeddings of the images. Default: none."),
+    ] = None
+    images: Annotated[
+        Path | None,
+        _text("--images", "FOLDER", "Where images are: by their path in the data, else by id. Default: beside PAIRS."),
+    ] = None
+    reward_model: Annotated[
+        str | None,
+        _text("--reward-model", "MODEL", "Sequence classifier with one label: reward. Default: none."),
+    ] = None
+    lm: Annotated[
+        str | None,
+        _text(
+            "--lm", "MODEL", "Causal language model: ifd, answer_loss, direct_loss and perplexity. Default: none."
+        ),
+    ] = None  # fmt: skip
+    template: Annotated[
+        str | None,
+        _text(
+            "--template", "TEXT", "What stands before an answer for --lm, with {instruction} in it; chat is the "
+            "tokenizer's own. Default: the instruction and an empty line.",
+        ),
+    ] = None  # fmt: skip
+    embed: Annotated[
+        str | None,
+        _text(
+            "--embed", "MODEL", "Text encoder: embeddings of the answers, for clusters and duplicates. Default: none."
+        ),
+    ] = None
+    judge: Annotated[
+        str | None,
+        _text("--judge", "MODEL", "Model that grades every answer from 0 to 100. Default: none.", _JUDGE),
+    ] = None
+    endpoint: Annotated[
+        str,
+        typer.Option("--endpoint", metavar="URL", help="Base address of the endpoint.", rich_help_panel=_JUDGE),
+    ] = "https://api.openai.com/v1"
+    key_env: Annotated[
+        str,
+        typer.Option("--key-env", metavar="NAME", help="Environment variable with the key.", rich_help_panel=_JUDGE),
+    ] = "OPENAI_API_KEY"
+    price_in: Annotated[
+        float,
+        typer.Option("--price-in", metavar="MONEY", help="Of a million tokens asked.", rich_help_panel=_JUDGE, min=0),
+    ] = 0.0
+    price_out: Annotated[
+        float,
+        typer.Option("--price-out", metavar="MONEY", help="Of a million tokens answered.", rich_help_panel=_JUDGE,
+                     min=0),
+    ] = 0.0  # fmt: skip
+    cap: Annotated[
+        float | None,
+        _text(
+            "--cap",
+            "MONEY",
+            "What a run may cost at most; needed for an endpoint that is not on this machine (0 "
+            "where it is free). Default: none.",
+            _JUDGE,
+        ),
+    ] = None
+    per_minute: Annotated[
+        float | None,
+        _text("--per-minute", "N", "Requests a minute at most. Default: as many as come back.", _JUDGE),
+    ] = None
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", metavar="SECONDS", help="For one answer.", rich_help_panel=_JUDGE),
+    ] = 60.0
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Do not ask before paying up to --cap.", rich_help_panel=_JUDGE, show_default=False),
+    ] = False
+    ask_again: Annotated[
+        bool,
+        typer.Option("--ask-again", help="Ask anew where an earlier answer could not be read.", rich_help_panel=_JUDGE,
+                     show_default=False),
+    ] = False  # fmt: skip
+    cache: Annotated[
+        Path | None,
+        _text("--cache", "FILE", "Where what was computed is kept. Default: indicators.sqlite in the cache."),
+    ] = None
+    device: Annotated[
+        str,
+        typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_PANEL),
+    ] = "auto"
 
 
 @verb(
@@ -36,7 +134,7 @@ def instruct(
             show_default=False,
         ),
     ],
-    measuring: Measuring,
+    models: ModelOptions,
     keep: Annotated[
         str,
         typer.Option("--keep", metavar="N|FRACTION", help="Pairs kept: a number (200), or a fraction (0.1, 1.0)."),
@@ -56,7 +154,7 @@ def instruct(
         Literal["paper", "default"],
         typer.Option(
             "--mode",
-            help="paper: the published arithmetic, quirk by quirk; default: mended (attention within a set, "
+            help="paper: the published arithmetic with its quirks; default: corrected (attention within a set, "
             "standardised features, scores sorted as they are).",
             rich_help_panel=_CHOICE,
         ),
@@ -93,9 +191,15 @@ def instruct(
             rich_help_panel=_CHOICE,
         ),
     ] = "auto",
-    number: Annotated[
+    num_clusters: Annotated[
         int,
-        typer.Option("--number", metavar="N", help="Clusters made.", rich_help_panel=_CHOICE, min=1),
+        typer.Option(
+            "--num-clusters",
+            metavar="N",
+            help="Number of clusters that kmeans and spectral make.",
+            rich_help_panel=_CHOICE,
+            min=1,
+        ),
     ] = 10,
     duplicates: Annotated[
         float | None,
@@ -157,10 +261,10 @@ def instruct(
             show_default=False,
         ),
     ] = None,
-    asked: Annotated[
+    default_instruction: Annotated[
         str,
         typer.Option(
-            "--asked",
+            "--default-instruction",
             metavar="TEXT",
             help="Instruction of pairs that have none, such as: Describe this image in detail.",
             rich_help_panel=_DATA,
@@ -190,111 +294,105 @@ def instruct(
     no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
-    """Choose which pairs of an instruction dataset to tune on, and say what is known about the choice.
+    """Choose which pairs of an instruction dataset to tune on, and test how well the choice is founded.
 
-    Pairs are scored by InstructionGPT-4's selector, which learns from subsets whose worth was measured (--subsets), or
-    by indicators: fields of the data, or computed here by models of yours (--clip, --reward, --lm, --judge). Each
-    cluster gets its share. Errors on subsets left out tell what so few labels can and cannot know. What was computed
-    is kept by content: stop it at any moment and run the same command again, nothing is paid for twice.
+    Pairs are scored by InstructionGPT-4's selector, which learns from subsets with the score of a model tuned on each
+    (--subsets), or by indicators: fields of the data, or computed with models of yours (--clip, --reward-model, --lm,
+    --judge). Each cluster gets its share. Errors on subsets left out show how much so few labels can tell. Results are
+    cached by content: stop it at any moment and run the same command again, and nothing is paid for twice.
     """
-    from dataclasses import replace
-
-    from datawinnow.instruct.choose import PUBLISHED, Choice
-    from datawinnow.instruct.pairs import Fields, read_pairs, told
-    from datawinnow.instruct.run import instruct as choose
+    from datawinnow.api.instruct import instruct as choose_pairs
 
     screen = Screen(quiet=quiet)
-    kept = keep_of(keep)
     with screen.stage() as stage:
-        found = read_pairs(pairs, fields=Fields(answer=answer, instruction=instruction), instruction=asked,
-                           progress=stage)  # fmt: skip
-    for line in told(found):
-        screen.note(f"data: {line}")
-    _check_first(found, kept, subsets, select, out)
-    found, ends = measured(found, measuring, screen)
-    base = PUBLISHED if mode == "paper" and (score is None or select is None) else Choice()
-    choice = replace(
-        base, by=select or base.by, clusters=clusters, number=number, duplicates=duplicates, embedding=embedding
-    )
-    folder = run or Path("runs") / f"{found.source.path.stem}-instruct"
-    with screen.stage() as stage:
-        done = choose(
-            found, run=folder, keep=kept, subsets=subsets, mode=mode, way=_way(score), choice=choice, out=out,
-            seed=seed, check=check, ends=ends, progress=stage, log=screen.note,
-        )  # fmt: skip
-    page = None
-    if not no_report:
-        from datawinnow import report
+        result = choose_pairs(
+            pairs,
+            keep=parse_keep(keep),
+            subsets=subsets,
+            mode=mode,
+            score=score,
+            choice=ChoiceOptions(
+                select=select,
+                clusters=clusters,
+                num_clusters=num_clusters,
+                duplicates=duplicates,
+                embedding=embedding,
+            ),
+            indicators=IndicatorOptions(
+                clip=models.clip,
+                images=models.images,
+                reward_model=models.reward_model,
+                lm=models.lm,
+                template=models.template,
+                embed=models.embed,
+                cache=models.cache,
+                device=models.device,
+            ),
+            judge=JudgeOptions(
+                model=models.judge,
+                endpoint=models.endpoint,
+                key_env=models.key_env,
+                price_in=models.price_in,
+                price_out=models.price_out,
+                cap=models.cap,
+                per_minute=models.per_minute,
+                timeout=models.timeout,
+                yes=models.yes,
+                ask_again=models.ask_again,
+            ),
+            fields=PairFields(answer=answer, instruction=instruction, default_instruction=default_instruction),
+            seed=seed,
+            check=check,
+            run=run,
+            out=out,
+            report=not no_report,
+            confirm=lambda _: sys.stdin.isatty() and typer.confirm("Go on?", err=True),
+            progress=stage,
+            log=screen.note,
+        )
+    _print_result(screen, result.metadata, result.folder, None if no_report else result.folder / "report.html")
 
-        page = report.write(folder)
-    _tell(screen, done.metadata, folder, page)
 
-
-def keep_of(text: str) -> int | float:
-    """``200`` is a number of pairs, ``0.1`` a share; a share of everything is ``1.0``.
+def parse_keep(text: str) -> int | float:
+    """``200`` is a number of pairs, ``0.1`` a fraction of them, ``1.0`` all of them.
 
     Raises:
-        ArgumentError: neither.
+        ArgumentError: not a number.
 
-    >>> keep_of("200"), keep_of("0.1"), keep_of("1.0")
+    >>> parse_keep("200"), parse_keep("0.1"), parse_keep("1.0")
     (200, 0.1, 1.0)
     """
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise ArgumentError(f"--keep must be a number of pairs (200) or a fraction (0.1), got {text!r}") from None
+    for parse in (int, float):
+        try:
+            return parse(text)
+        except ValueError:
+            pass
+    raise ArgumentError(f"--keep must be a number of pairs (200) or a fraction (0.1), got {text!r}")
 
 
-def _check_first(pairs: Pairs, keep: int | float, subsets: Path | None, select: str | None, out: Path | None) -> None:
-    """Refuse what can be known to be wrong before anything is computed or paid for."""
-    from datawinnow import select as selectors
-    from datawinnow.core.card import resolve
-    from datawinnow.instruct._source import check_out
-    from datawinnow.instruct.choose import budget_from
-    from datawinnow.instruct.quotas import cluster_quotas
-
-    budget_from(keep, len(pairs))
-    if select is not None:
-        resolve(select, {**selectors.METHODS, "cluster_quotas": cluster_quotas}, kind="selector")
-    if out is not None:
-        check_out(pairs.source, out)
-    if subsets is not None and not subsets.is_file():
-        raise DataError(f"no such file: {subsets}")
-
-
-def _way(score: str | None) -> str | None:
-    from datawinnow.instruct.scoring import MEAN
-
-    return MEAN if score == "mean" else score
-
-
-def _tell(screen: Screen, metadata: Mapping[str, Any], folder: Path, page: Path | None) -> None:
+def _print_result(screen: Screen, metadata: Mapping[str, Any], folder: Path, page: Path | None) -> None:
     n, budget = metadata["n"], metadata["budget"]
     screen.say(f"kept {budget:,} of {n:,} pairs ({100 * budget / n:.3g}%) by {metadata['label']}")
     rows = [("selection", str(folder / "selection.parquet"))]
-    rows += [("why", f"{count:,} {sentence}") for sentence, count in metadata["reasons"].items()]
-    rows += [("lacking", f"{count:,} pairs lack {name}") for name, count in metadata["lacking"].items()]
+    rows += [("reasons", f"{count:,} {sentence}") for sentence, count in metadata["reasons"].items()]
+    rows += [("missing", f"{count:,} pairs lack {name}") for name, count in metadata["missing"].items()]
     rows.append(("clusters", metadata["clusters"]))
-    if metadata["by_cluster"] and len(metadata["by_cluster"]) <= 30:
+    if metadata["by_cluster"] and len(metadata["by_cluster"]) <= MAX_CLUSTERS_SHOWN:
         rows.append(("", "kept " + ", ".join(str(row["kept"]) for row in metadata["by_cluster"])))
     if "out" in metadata:
-        rows.append(("written", f"{metadata['out']}: the kept pairs, in the layout they came in"))
+        rows.append(("out", f"{metadata['out']}: the kept pairs, in the layout they came in"))
     if page is not None:
         rows.append(("report", str(page)))
     screen.rows(rows)
     if metadata["means"]:
         screen.say()
-        head = ["mean of", "chosen", "pool", "gap in spreads"]
+        head = ["mean of", "chosen", "pool", "difference in standard deviations"]
         lines = [
             [row["name"], f"{row['chosen']:.4g}", f"{row['pool']:.4g}", f"{row['gap']:+.2f}"]
             for row in metadata["means"]
         ]
         screen.say(columns(head, lines))
-    if metadata["says"]:
+    if metadata["summary"]:
         screen.say()
-        for line in metadata["says"]:
+        for line in metadata["summary"]:
             screen.say(line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import resource
 import sys
 import time
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from datawinnow.condense._augment import to_augmentation
@@ -26,15 +23,14 @@ from datawinnow.condense._pixels import LearnedPixels
 from datawinnow.condense._real_images import RealImages
 from datawinnow.condense._training import check_network, resolve_device
 from datawinnow.core import check, provenance
-from datawinnow.core.artifacts import FORMAT_VERSION, check_format
-from datawinnow.core.errors import ArgumentError, RunError, TrainingError
-from datawinnow.core.files import write_bytes
+from datawinnow.core.artifacts import read_tensors, require_same, write_tensors
+from datawinnow.core.errors import ArgumentError, TrainingError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic, check_factor, combine_tiles
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds between checkpoints without ``every``: the work that a kill can cost."""
-CHECKPOINT_KIND = "condensing"
+CHECKPOINT_KIND = "condensation checkpoint"
 INITS = ("real", "noise")
 
 
@@ -157,16 +153,13 @@ class Condensation:
         if self.checkpoint is None:
             return
         metadata = {
-            "format": FORMAT_VERSION,
-            "kind": CHECKPOINT_KIND,
             "done": self.done,
             "seconds": self.seconds,
             "images_seen": dict(self.context.images_seen),
             "settings": self._compared_settings(),
         }
         tensors = {**self.context.pixels.tensors(), **self.networks.tensors()}
-        on_cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        write_bytes(self.checkpoint, save(on_cpu, metadata={"datawinnow": json.dumps(metadata)}))
+        write_tensors(self.checkpoint, tensors, metadata, kind=CHECKPOINT_KIND)
 
     def resume(self) -> None:
         """Restore the checkpoint, if there is one.
@@ -177,13 +170,8 @@ class Condensation:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         tensors, metadata = read_checkpoint(self.checkpoint)
-        saved, current = metadata["settings"], json.loads(json.dumps(self._compared_settings()))
-        for name in sorted({*saved, *current}):
-            if saved.get(name) != current.get(name):
-                raise RunError(
-                    f"{self.checkpoint} was begun with {name}={saved.get(name)!r}, now it is {current.get(name)!r}: "
-                    "use the same settings as before, or another checkpoint"
-                )
+        remedy = "use the same settings as before, or another checkpoint"
+        require_same(metadata["settings"], self._compared_settings(), self.checkpoint, remedy=remedy)
         self.context.pixels.load(tensors)
         self.networks.load(tensors, self.context)
         self.context.images_seen.update(metadata["images_seen"])
@@ -327,16 +315,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: truncated, newer, or no checkpoint of a condensation.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("datawinnow", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise RunError(f"{path} is truncated or damaged ({error}); remove it to start again") from None
-    check_format(metadata.get("format"), path)
-    if metadata.get("kind") != CHECKPOINT_KIND:
-        raise RunError(f"{path} is no checkpoint of a condensation; use another path")
-    return tensors, metadata
+    return read_tensors(path, kind=CHECKPOINT_KIND, remedy="remove it to start again, or use another path")
 
 
 def data_hash(images: Tensor, labels: Tensor) -> str:

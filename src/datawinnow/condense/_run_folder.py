@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from datawinnow.condense._evaluate import evaluate
 from datawinnow.condense._projection import feature_projection
 from datawinnow.condense._real_sets import real_set
 from datawinnow.core import check, provenance
-from datawinnow.core.artifacts import read_json, write_json
+from datawinnow.core.artifacts import read_json, require_same, write_json
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
@@ -244,17 +243,11 @@ def _open_folder(path: Path, metadata: Mapping[str, Any]) -> bool:
     if not (path / RUN_FILE).exists():
         write_json(path / RUN_FILE, {**metadata, "status": {"condense": "unfinished"}, "cost": {}})
         return False
-    saved, current = read_json(path / RUN_FILE), json.loads(json.dumps(metadata, default=str))
+    saved = read_json(path / RUN_FILE)
     if saved.get("verb") != "condense":
         raise RunError(f"{path} holds a run of another kind: use another folder (--run)")
     for section in ("dataset", "options", "judged"):
-        before, now = saved.get(section) or {}, current[section]
-        for key in sorted({*before, *now} - {"notes"}):
-            if before.get(key) != now.get(key):
-                raise RunError(
-                    f"{path} was begun with {key}={before.get(key)!r}, now it is {now.get(key)!r}: use another folder "
-                    "(--run), or the same options as before"
-                )
+        require_same(saved.get(section) or {}, metadata[section], path, ignore=("notes",))
     return bool(saved.get("status", {}).get("condense") == "done")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -17,57 +18,68 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.extras import import_extra
 from datawinnow.core.progress import Progress
-from datawinnow.instruct import _models
-from datawinnow.instruct.store import Store, key_of
+from datawinnow.instruct.indicator_cache import IndicatorCache, cache_key
 from datawinnow.text.encode import check_texts
-from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, pick_device
+from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, load_tokenizer, pick_device
 
-SENTENCES = 10
+MAX_SENTENCES = 10
 """Sentences of an answer that count, as published."""
 
 
-class Clip:
+class ClipModel:
     """A CLIP of transformers.
 
     Args:
         model: folder or name, for example ``openai/clip-vit-base-patch32``.
         batch: images or sentences at a time.
-        device: where; None is a GPU if there is one.
+        device: ``"cpu"``, ``"cuda"``, ...; None is a GPU where there is one.
 
     Attributes:
-        problems: (position, kind, what exactly) of images that could not be read, of the last call.
+        problems: (position, kind, detail) of the pairs without a score and of images that could not be read, of the
+            last call.
 
     Raises:
-        ArgumentError: no transformers.
-        DataError: no such model.
+        ArgumentError: transformers is not installed, or there is no such model or device.
     """
 
     def __init__(self, model: str, *, batch: int = 32, device: str | None = None) -> None:
         check.number("batch", batch, 1, 10**6, integer=True)
-        self.net = load_pretrained("CLIPModel", model, "clip").to(pick_device(device)).eval()
-        self.tokenizer = load_pretrained("AutoTokenizer", model, "clip")
-        # the Pillow one where there are two: the other needs torchvision, and its pixels differ
-        package = import_extra("transformers", "transformers", "clip")
-        kind = "CLIPImageProcessorPil" if hasattr(package, "CLIPImageProcessorPil") else "CLIPImageProcessor"
-        self.processor = load_pretrained(kind, model, "clip")
         self.batch = batch
-        self.own = {"model": fingerprint_pretrained(model, self.net.config)}
+        self.network = load_pretrained("CLIPModel", model, "clip").to(pick_device(device)).eval()
+        self.tokenizer = load_tokenizer(model, "clip")
+        # where transformers has both, the Pillow one: the other needs torchvision, and its pixels differ
+        transformers = import_extra("transformers", "transformers", "clip")
+        kind = "CLIPImageProcessorPil" if hasattr(transformers, "CLIPImageProcessorPil") else "CLIPImageProcessor"
+        self.processor = load_pretrained(kind, model, "clip")
+        self.made_by = {"model": fingerprint_pretrained(model, self.network.config)}
         self.problems: list[tuple[int, str, str]] = []
 
-    def images(self, image: Sequence[str | Path | None], store: Store, progress: Any = None) -> Tensor:
-        """(n, d) float32 embeddings of images, not normalised; a row of NaN for one that is missing or broken."""
+    def embed_images(
+        self, image: Sequence[str | Path | None], cache: IndicatorCache, progress: Progress | None = None
+    ) -> Tensor:
+        """Embeddings of images, from a cache by the content of the files.
+
+        Args:
+            image: (n,) paths, or None.
+            cache: of earlier results.
+            progress: called as ``progress("clip image", done, total)``.
+
+        Returns:
+            (n, d) float32, not normalised; a row of NaN for an image that is missing or cannot be decoded, which
+            `problems` then names.
+        """
         self.problems = []
-        files = [None if path is None else Path(path) for path in image]
-        keys = [self._key(i, path) for i, path in enumerate(files)]
-        broken: dict[int, str] = {}
+        paths = [None if path is None else Path(path) for path in image]
+        keys = [self._image_key(i, path) for i, path in enumerate(paths)]
+        faults: dict[int, str] = {}
 
         @torch.inference_mode()
-        def work(at: list[int]) -> np.ndarray:
-            original_images = []
-            for i in at:
+        def compute_batch(index: list[int]) -> np.ndarray:
+            decoded = []
+            for i in index:
                 try:
-                    with Image.open(files[i]) as opened:  # type: ignore[arg-type]
-                        original_images.append(opened.convert("RGB"))
+                    with Image.open(paths[i]) as opened:  # type: ignore[arg-type]
+                        decoded.append(opened.convert("RGB"))
                 except (
                     OSError,
                     UnidentifiedImageError,
@@ -75,69 +87,68 @@ class Clip:
                     SyntaxError,
                     Image.DecompressionBombError,
                 ) as error:
-                    broken[i] = str(error).split("\n")[0][:120]
-                    original_images.append(Image.new("RGB", (8, 8)))
-            pixels = self.processor(images=original_images, return_tensors="pt")["pixel_values"]
-            made = _pooled(self.net.get_image_features(pixel_values=pixels.to(self.net.device))).float().cpu().numpy()
-            made[[i in broken for i in at]] = np.nan
-            return np.asarray(made)
+                    faults[i] = str(error).split("\n")[0][:120]
+                    decoded.append(Image.new("RGB", (8, 8)))  # keeps the shape of the batch; its row becomes NaN
+            pixels = self.processor(images=decoded, return_tensors="pt")["pixel_values"].to(self.network.device)
+            rows = _projected(self.network.get_image_features(pixel_values=pixels)).float().cpu().numpy()
+            rows[[i in faults for i in index]] = np.nan
+            return np.asarray(rows)
 
-        found = _models.vectors(
-            _models.computed(store, "clip image", keys, work, batch=self.batch, progress=progress)
-        )  # fmt: skip
+        rows = cache.compute("clip image", keys, compute_batch, batch=self.batch, progress=progress)
         for i, key in enumerate(keys):
-            if key is not None and bool(found[i].isnan().any()):
-                self.problems.append((i, "broken image", f"{files[i]}: {broken.get(i, 'cannot be decoded')}"))
-        return found
+            if key is not None and bool(rows[i].isnan().any()):
+                self.problems.append((i, "broken image", f"{paths[i]}: {faults.get(i, 'cannot be decoded')}"))
+        return rows
 
-    def _key(self, i: int, path: Path | None) -> bytes | None:
+    def _image_key(self, i: int, path: Path | None) -> bytes | None:
         if path is None:
             self.problems.append((i, "no image", "the pair names none"))
             return None
         try:
-            return key_of("clip image", self.own, hashlib.sha256(path.read_bytes()).digest())
+            return cache_key("clip image", self.made_by, hashlib.sha256(path.read_bytes()).digest())
         except OSError as error:
             self.problems.append((i, "no image", f"{path}: {error.strerror or error}"))
             return None
 
-    def texts(self, text: Sequence[str], store: Store, progress: Any = None) -> Tensor:
-        """(n, d) float32 embeddings of texts, not normalised; of each the first 77 tokens."""
-        found = list(text)
+    def embed_texts(self, text: Sequence[str], cache: IndicatorCache, progress: Progress | None = None) -> Tensor:
+        """(n, d) float32 embeddings of the first 77 tokens of texts, not normalised, from a cache by content."""
+        texts = list(text)
+        max_tokens = self.network.config.text_config.max_position_embeddings
 
         @torch.inference_mode()
-        def work(at: list[int]) -> np.ndarray:
+        def compute_batch(index: list[int]) -> np.ndarray:
             tokens = self.tokenizer(
-                [found[i] for i in at], padding=True, truncation=True,
-                max_length=self.net.config.text_config.max_position_embeddings, return_tensors="pt",
-            ).to(self.net.device)  # fmt: skip
-            out = self.net.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
-            return np.asarray(_pooled(out).float().cpu().numpy())
+                [texts[i] for i in index], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+            ).to(self.network.device)
+            output = self.network.get_text_features(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            )
+            return np.asarray(_projected(output).float().cpu().numpy())
 
-        keys = [key_of("clip text", self.own, one) for one in found]
-        sizes = [len(one) for one in found]
-        made = _models.computed(store, "clip text", keys, work, batch=self.batch, order=sizes, progress=progress)
-        return _models.vectors(made)
-
-
-def _pooled(output: Any) -> Tensor:
-    """The projected embedding, which transformers 5 wraps and 4 gave as it is."""
-    found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-    return found
+        keys = [cache_key("clip text", self.made_by, one) for one in texts]
+        sizes = [len(one) for one in texts]
+        return cache.compute("clip text", keys, compute_batch, batch=self.batch, sizes=sizes, progress=progress)
 
 
-def sentences_of(text: str, *, most: int = SENTENCES, empty: bool = False) -> list[str]:
+def _projected(output: Any) -> Tensor:
+    """The projected embedding, which transformers 5 wraps and version 4 returned as it is."""
+    embedding: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return embedding
+
+
+def split_sentences(text: str, *, max_sentences: int = MAX_SENTENCES, keep_empty: bool = False) -> list[str]:
     """The first sentences of a text, split at full stops as published.
 
     Args:
         text: an answer.
-        most: how many.
-        empty: keep empty parts: the published code embeds what stands behind the last full stop, which is nothing.
+        max_sentences: number of them.
+        keep_empty: keep empty sentences: the published code embeds the empty text behind the last full stop too.
 
-    >>> sentences_of("A cat. A dog."), sentences_of("A cat. A dog.", empty=True)
+    >>> split_sentences("A cat. A dog."), split_sentences("A cat. A dog.", keep_empty=True)
     (['A cat', ' A dog'], ['A cat', ' A dog', ''])
     """
-    parts = text.split(".")
-    return parts[:most] if empty else [part for part in parts if part.strip()][:most]
+    sentences = text.split(".")
+    return sentences[:max_sentences] if keep_empty else [s for s in sentences if s.strip()][:max_sentences]
 
 
 @card(
@@ -151,53 +162,52 @@ def clip_score(
     answer: Sequence[str],
     image: Sequence[str | Path | None],
     *,
-    clip: Clip,
-    sentences: int = SENTENCES,
-    empty: bool = False,
-    store: Store | None = None,
+    clip: ClipModel,
+    max_sentences: int = MAX_SENTENCES,
+    keep_empty: bool = False,
+    cache: IndicatorCache | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """100 times the cosine of the image and the mean of the normalised embeddings of the answer's sentences.
 
-    As published the mean is not normalised again, so that it is below 1 where sentences differ.
+    As published, the mean is not normalised again, so that it is shorter than 1 where sentences differ.
 
     Args:
         answer: (n,) texts.
         image: (n,) paths of images, or None.
         clip: the model.
-        sentences: of an answer, at most.
-        empty: count empty sentences, as the published code does.
-        store: what was computed before.
-        progress: called with what is done, how far, of how many.
+        max_sentences: of an answer.
+        keep_empty: count empty sentences, as the published code does.
+        cache: of earlier results.
+        progress: called as ``progress(stage, done, total)``.
 
     Returns:
         (n,) float32 in [-100, 100]; NaN for a pair whose image is missing or broken, or without a sentence.
         ``clip.problems`` names them.
 
     Raises:
-        ArgumentError: texts that are none, or not as many of both.
+        ArgumentError: values that are not texts, or different numbers of answers and images.
+        DataError: no answer has a sentence.
 
     References:
-        Wei et al. 2023, arXiv 2308.12067, section 3.1; condense.md 1.11.
+        Wei et al. 2023, arXiv 2308.12067, section 3.1.
     """
     answers = check_texts("answer", answer)
     if len(image) != len(answers):
         raise ArgumentError(f"there are {len(answers)} answers, but {len(image)} images")
-    check.number("sentences", sentences, 1, 10**6, integer=True)
-    kept = store or Store(None)
-    original_images = clip.images(image, kept, progress)
-    problems = clip.problems
-    parts = [sentences_of(text, most=sentences, empty=empty) for text in answers]
-    flat = list(dict.fromkeys(part for some in parts for part in some))
-    if not flat:
+    check.number("max_sentences", max_sentences, 1, 10**6, integer=True)
+    cache = cache or IndicatorCache(None)
+    images = F.normalize(clip.embed_images(image, cache, progress), dim=1)
+    sentences = [split_sentences(text, max_sentences=max_sentences, keep_empty=keep_empty) for text in answers]
+    unique = list(dict.fromkeys(sentence for group in sentences for sentence in group))
+    if not unique:
         raise DataError("no answer has a sentence")
-    place = {text: i for i, text in enumerate(flat)}
-    rows = torch.nn.functional.normalize(clip.texts(flat, kept, progress), dim=1)
+    position = {sentence: i for i, sentence in enumerate(unique)}
+    texts = F.normalize(clip.embed_texts(unique, cache, progress), dim=1)
     score = torch.full((len(answers),), torch.nan)
-    for i, some in enumerate(parts):
-        if some:
-            mean = rows[[place[part] for part in some]].mean(dim=0)
-            score[i] = 100 * torch.nn.functional.normalize(original_images[i], dim=0) @ mean
+    for i, group in enumerate(sentences):
+        if group:
+            score[i] = 100 * images[i] @ texts[[position[sentence] for sentence in group]].mean(dim=0)
         else:
-            problems.append((i, "no sentence", "the answer has only full stops"))
+            clip.problems.append((i, "no sentence", "the answer has only full stops"))
     return score

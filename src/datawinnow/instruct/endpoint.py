@@ -1,55 +1,58 @@
-"""One question to an OpenAI-compatible endpoint, asked so that it cannot hang, leak the key or pass nonsense on."""
+"""One question to an OpenAI-compatible endpoint, through the ``openai`` client."""
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from datawinnow.core import check
-from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.instruct._transport import OPENER, Refused, hung_up_on
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.extras import import_extra
 
-LARGEST = 1 << 20
-"""Bytes of an answer that are read at most."""
-AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-"""What may pass if asked again; any other status ends the run."""
-LOCAL = ("127.0.0.1", "localhost", "::1")
-HIDDEN = "[key]"
-"""What stands where an endpoint sends the key back."""
+MAX_BYTES = 1 << 20
+"""Bytes of a reply that are read."""
+RETRIED_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+"""HTTP statuses that may pass; any other error ends the run."""
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+REDACTED = "[key]"
+"""Replaces the key where an endpoint sends it back."""
 
 
-class AskError(Exception):
-    """An answer that cannot be used.
+class JudgeError(Exception):
+    """A question without a usable reply.
 
     Attributes:
         kind: a few words, the same for the same fault.
-        again: whether asking again may help.
-        after: seconds that the endpoint asked to wait, if it did.
-        spent: tokens (in, out) that it says were paid for.
+        retry: whether asking again may help.
+        retry_after: seconds that the endpoint asks to wait, or None.
+        tokens: (in, out) that the endpoint counts although the reply is of no use, or None.
     """
 
     def __init__(
-        self, kind: str, detail: str = "", *, again: bool = True, after: float | None = None,
-        spent: tuple[int, int] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        kind: str,
+        detail: str = "",
+        *,
+        retry: bool = True,
+        retry_after: float | None = None,
+        tokens: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.kind, self.again, self.after, self.spent = kind, again, after, spent
+        self.kind, self.retry, self.retry_after, self.tokens = kind, retry, retry_after, tokens
 
 
 @dataclass(frozen=True)
-class Answered:
-    """An answer: its text, and the tokens (in, out) that the endpoint says were used; None where it does not say."""
+class Reply:
+    """The text of a reply, and the tokens (in, out) that the endpoint counts; None where it does not say."""
 
     text: str
-    spent: tuple[int, int] | None
+    tokens: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -59,197 +62,209 @@ class Endpoint:
     Attributes:
         url: base, such as ``https://api.openai.com/v1``; ``/chat/completions`` is added.
         model: name of the model there.
-        key_env: environment variable that holds the key; it is read when asked and stands nowhere else.
-        temperature: of the draw.
-        most: tokens of an answer at most.
-        timeout: seconds for one answer, all of it.
-        same_model: refuse an answer by another model than asked for (a dated version of it passes).
+        key_env: environment variable that holds the key. The key is read for each question and stored nowhere.
+        temperature: of sampling.
+        max_tokens: tokens of a reply.
+        timeout: seconds for a whole reply.
+        same_model: refuse a reply by another model than the requested one (a dated version of it passes).
     """
 
     url: str
     model: str
     key_env: str = "OPENAI_API_KEY"
     temperature: float = 0.0
-    most: int = 400
+    max_tokens: int = 400
     timeout: float = 60.0
     same_model: bool = True
-    _key: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        url = urlsplit(self.url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
             raise ArgumentError(
-                "the endpoint's url must be like https://host/v1, without a name, a key or a query in it"
+                "the endpoint's url must be like https://host/v1, without a user name, a key or a query in it"
             )
-        if self._read_key() and parts.scheme == "http" and not self.local:
-            raise ArgumentError(f"the key in {self.key_env} would go to {parts.hostname} unencrypted: use https")
+        if self._read_key() and url.scheme == "http" and not self.is_local:
+            raise ArgumentError(f"the key in {self.key_env} would go to {url.hostname} unencrypted: use https")
         check.number("timeout", self.timeout, 0.01, 1e5)
-        check.number("most", self.most, 1, 10**6, integer=True)
+        check.number("max_tokens", self.max_tokens, 1, 10**6, integer=True)
         check.number("temperature", self.temperature, 0, 2)
 
     @property
-    def local(self) -> bool:
-        """Whether it is on this machine, so that nobody asks money for it."""
-        return urlsplit(self.url).hostname in LOCAL
+    def is_local(self) -> bool:
+        """Whether it is on this machine, and so costs nothing."""
+        return urlsplit(self.url).hostname in LOCAL_HOSTS
 
     def _read_key(self) -> str:
-        """The key, without the line end that a file leaves behind it.
+        """The key, without the newline that a file leaves behind it.
 
         Raises:
-            ArgumentError: it cannot stand in a header; the error does not show it.
+            ArgumentError: it cannot stand in an HTTP header; the error does not show it.
         """
         key = os.environ.get(self.key_env, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise ArgumentError(f"the key in {self.key_env} holds letters that no key has; set it again")
+            raise ArgumentError(f"the key in {self.key_env} holds characters that no key has; set it again")
         return key
 
-    def ask(self, prompt: str) -> Answered:
-        """The answer to one prompt; the key stands neither in it nor in an error, whatever the endpoint sends back.
+    def ask(self, prompt: str) -> Reply:
+        """The reply to one prompt.
+
+        The key stands neither in the reply nor in an error, whatever the endpoint sends back.
 
         Raises:
-            AskError: whatever is wrong with the answer, by kind.
-            ArgumentError: a key that cannot be one.
+            JudgeError: what is wrong with the reply, by kind.
+            ArgumentError: the ``openai`` client is not installed, or the key cannot be one.
         """
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": self.temperature,
-            "max_tokens": self.most,
-        }
         key = self._read_key()
-        raw = self._post(json.dumps(body).encode("utf-8", "surrogatepass"), key)
         try:
-            found = self._checked(raw.replace(key.encode(), HIDDEN.encode()) if key else raw)
-        except AskError as error:
-            error.args = (_without(str(error), key),)  # it may have been spelled with escapes
+            raw = self._post(prompt, key)
+            reply = self._parse(raw.replace(key.encode(), REDACTED.encode()) if key else raw)
+        except JudgeError as error:
+            error.args = (_redact(str(error), key),)
             raise
-        return replace(found, text=_without(found.text, key))
+        return replace(reply, text=_redact(reply.text, key))  # JSON may have spelled it with escapes
 
-    def _post(self, body: bytes, key: str) -> bytes:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        url = f"{self.url.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(url, data=body, headers=headers, method="POST")
-        end = time.monotonic() + self.timeout
+    def _post(self, prompt: str, key: str) -> bytes:
+        """The body of the reply, read in `timeout` seconds or not at all.
+
+        A timeout of the client starts anew with every byte, so the whole exchange runs in an event loop that is
+        cancelled. ``asyncio.run`` needs a thread without a running loop: a worker thread of `Judge`.
+        """
+        openai = import_extra("openai", "judge", "the judge")
+        httpx = import_extra("httpx2", "judge", "the judge")
+        responses: list[Any] = []
         try:
-            with hung_up_on(self.timeout), OPENER.open(request, timeout=self.timeout) as answer:
-                return _read(answer, end)
-        except urllib.error.HTTPError as error:
-            raise self._refused(error, key) from None
-        except (OSError, http.client.HTTPException) as error:  # URLError, TimeoutError and what a hang-up leaves
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            if isinstance(reason, TimeoutError) or time.monotonic() >= end:
-                raise AskError("timeout", f"no answer within {self.timeout:g} s") from None
-            if isinstance(error, urllib.error.URLError):
-                raise AskError("no connection", _without(str(reason), key)) from None
-            raise AskError("connection broken", _without(f"{type(error).__name__}: {error}", key)) from None
+            return asyncio.run(asyncio.wait_for(self._request(openai, prompt, key, responses), self.timeout))
+        except openai.APIStatusError as error:
+            raise self._refusal(error.response, error.response.content, key) from None
+        except (TimeoutError, openai.APITimeoutError):
+            if responses and not responses[-1].is_success:  # the status came, the rest of the refusal did not
+                raise self._refusal(responses[-1], b"", key) from None
+            raise JudgeError("timeout", f"no reply within {self.timeout:g} s") from None
+        except (openai.APIConnectionError, httpx.HTTPError) as error:
+            cause = error.__cause__ or error
+            kind = "no connection" if isinstance(cause, httpx.ConnectError) else "connection broken"
+            raise JudgeError(kind, f"{type(cause).__name__}: {cause}") from None
 
-    def _refused(self, error: urllib.error.HTTPError, key: str) -> AskError:
-        said = _without(error.said.decode("utf-8", "replace"), key) if isinstance(error, Refused) else ""
-        detail = " ".join(said.split())[:200]
-        if error.code in (401, 403):
-            have = "is not accepted" if key else "is not set"
-            detail = f"the key in {self.key_env} {have}: {detail}"
-        after = error.headers.get("Retry-After") if error.headers else None
-        wait = float(after) if after is not None and after.strip().isdigit() else None
-        # a used-up account answers 429 as a rate limit does, but no waiting helps
-        again = error.code in AGAIN and "insufficient_quota" not in said
-        return AskError(f"HTTP {error.code}", detail, again=again, after=wait)
+    async def _request(self, openai: Any, prompt: str, key: str, responses: list[Any]) -> bytes:
+        async def keep_response(response: Any) -> None:
+            responses.append(response)
 
-    def _checked(self, raw: bytes) -> Answered:
+        omit = openai.Omit()
+        headers: dict[str, Any] = {"OpenAI-Organization": omit, "OpenAI-Project": omit}  # of the environment
+        if not key:
+            headers["Authorization"] = omit
+        client = openai.AsyncOpenAI(
+            api_key=key or "none",
+            base_url=self.url,
+            max_retries=0,  # `retry_with_backoff` counts what a failed try costs, keeps the pace, and can be stopped
+            timeout=self.timeout,
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False,  # a redirect would carry the key to another host
+                event_hooks={"response": [keep_response]},
+            ),
+        )
+        body = bytearray()
+        async with (
+            client,
+            client.chat.completions.with_streaming_response.create(
+                model=self.model,
+                # half of a surrogate pair cannot be sent as UTF-8
+                messages=[{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
+                temperature=self.temperature,
+                max_tokens=self.max_tokens,
+                extra_headers=headers,
+            ) as response,
+        ):
+            async for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise JudgeError("too long", f"over {MAX_BYTES:,} bytes")
+        return bytes(body)
+
+    def _refusal(self, response: Any, body: bytes, key: str) -> JudgeError:
+        text = _redact(body.decode("utf-8", "replace"), key)
+        detail = " ".join(text.split())[:200]
+        if response.status_code in (401, 403):
+            detail = f"the key in {self.key_env} {'is not accepted' if key else 'is not set'}: {detail}"
+        header = response.headers.get("Retry-After", "").strip()
+        return JudgeError(
+            f"HTTP {response.status_code}",
+            detail,
+            # an account without credit answers 429 as a rate limit does, but waiting does not help
+            retry=response.status_code in RETRIED_STATUSES and "insufficient_quota" not in text,
+            retry_after=float(header) if header.isdigit() else None,
+        )
+
+    def _parse(self, raw: bytes) -> Reply:
+        """The reply in a body. The client's types are not used: they need fields that other servers leave out."""
         try:
-            found = json.loads(raw.decode("utf-8"))
+            body = json.loads(raw.decode("utf-8"))
         except (ValueError, RecursionError):
-            raise AskError("not JSON", repr(raw[:80])) from None
-        spent = _spent(found)
+            raise JudgeError("not JSON", repr(raw[:80])) from None
+        tokens = _token_counts(body)
         try:
-            choice = found["choices"][0]
-            text = choice["message"]["content"]
+            text = body["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            raise AskError("no answer in it", repr(raw[:120]), spent=spent) from None
+            raise JudgeError("no answer in it", repr(raw[:120]), tokens=tokens) from None
         if not isinstance(text, str) or not text.strip():
-            raise AskError("empty answer", spent=spent)
-        told = found.get("model")
-        if self.same_model and isinstance(told, str) and told and not _same(told, self.model):
-            raise AskError("another model", f"asked {self.model!r}, answered by {told!r}", again=False, spent=spent)
-        return Answered(text, spent)
+            raise JudgeError("empty answer", tokens=tokens)
+        model = body.get("model")
+        if self.same_model and isinstance(model, str) and model and not _is_same_model(model, self.model):
+            detail = f"requested {self.model!r}, got a reply by {model!r}"
+            raise JudgeError("another model", detail, retry=False, tokens=tokens)
+        return Reply(text, tokens)
 
 
-def _read(answer: Any, end: float) -> bytes:
-    """The body, if it comes whole before ``end``."""
-    parts, size = [], 0
-    while True:
-        if time.monotonic() > end:
-            raise TimeoutError
-        part = answer.read1(1 << 16)
-        if not part:
-            if time.monotonic() > end:  # hung up on: what came is not whole
-                raise TimeoutError
-            break
-        size += len(part)
-        if size > LARGEST:
-            raise AskError("too long", f"over {LARGEST:,} bytes")
-        parts.append(part)
-    if answer.length:  # what was announced and did not come
-        raise AskError("connection broken", f"{answer.length} bytes are missing")
-    return b"".join(parts)
-
-
-def _spent(found: Any) -> tuple[int, int] | None:
-    usage = found.get("usage") if isinstance(found, Mapping) else None
+def _token_counts(body: Any) -> tuple[int, int] | None:
+    usage = body.get("usage") if isinstance(body, Mapping) else None
     if not isinstance(usage, Mapping):
         return None
-    told = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
-    if all(type(n) is int and 0 <= n < 10**9 for n in told):
-        return told  # type: ignore[return-value]
+    counts = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
+    if all(type(count) is int and 0 <= count < 10**9 for count in counts):
+        return counts  # type: ignore[return-value]
     return None
 
 
-def _same(told: str, asked: str) -> bool:
-    """Whether a name is the asked one, or a version of it: ``gpt-4o-2024-08-06`` of ``gpt-4o``, ``x`` of ``org/x``."""
-    told, asked = told.lower(), asked.lower()
-    if told == asked or told.startswith((f"{asked}-", f"{asked}:")):
+def _is_same_model(name: str, requested: str) -> bool:
+    """Whether a model is the requested one, or a version: ``gpt-4o-2024-08-06`` of ``gpt-4o``, ``x`` of ``org/x``."""
+    name, requested = name.lower(), requested.lower()
+    if name == requested or name.startswith((f"{requested}-", f"{requested}:")):
         return True
-    return told.rsplit("/", 1)[-1] == asked.rsplit("/", 1)[-1]
+    return name.rsplit("/", 1)[-1] == requested.rsplit("/", 1)[-1]
 
 
-def _without(text: str, key: str) -> str:
-    return text.replace(key, HIDDEN) if key else text
+def _redact(text: str, key: str) -> str:
+    return text.replace(key, REDACTED) if key else text
 
 
-def patiently(
-    ask: Callable[[], Answered],
+def retry_with_backoff(
+    ask: Callable[[], Reply],
     *,
     tries: int,
-    first: float,
-    most: float,
+    initial_backoff: float,
+    max_backoff: float,
     jitter: Callable[[], float],
     sleep: Callable[[float], None] = time.sleep,
-) -> Answered:
-    """Ask until it is answered, waiting twice as long each time.
+) -> Reply:
+    """Ask until there is a reply, waiting twice as long each time.
 
     Args:
-        ask: raises `AskError`.
-        tries: how often at most.
-        first: seconds before the second try.
-        most: seconds to wait at most; an endpoint that asks for longer than that is given up on.
-        jitter: a number in [0, 1), so that many that were refused together do not come back together.
+        ask: raises `JudgeError`.
+        tries: how often to ask, at least 1.
+        initial_backoff: seconds before the second try.
+        max_backoff: the longest wait in seconds; an endpoint that asks for a longer one is not asked again.
+        jitter: returns a number in [0, 1), so that questions refused together do not come back together.
         sleep: waits.
 
     Raises:
-        AskError: of the last try, or one that asking again does not help.
+        JudgeError: that of the last try, or one that asking again does not help.
     """
-    for turn in range(tries):
+    for turn in range(1, tries + 1):
         try:
             return ask()
-        except AskError as error:
-            if not error.again or turn + 1 == tries:
+        except JudgeError as error:
+            delay = min(max_backoff, initial_backoff * 2 ** (turn - 1)) * (0.5 + jitter() / 2)
+            if not error.retry or turn == tries or (error.retry_after or 0) > max_backoff:
                 raise
-            wait = min(most, first * 2**turn) * (0.5 + jitter() / 2)
-            if error.after is not None:
-                if error.after > most:
-                    raise
-                wait = max(wait, error.after)
-            sleep(wait)
-    raise RunError("tries must be at least 1")
+            sleep(max(delay, error.retry_after or 0))
+    raise ArgumentError(f"tries must be at least 1, got {tries}")

@@ -17,14 +17,14 @@ from datawinnow.instruct.pairs import Pairs
 VECTORS = ("image_features", "text_features")
 INDICATORS = ("clip", "reward", "length", "gpt")
 """Of the published selector, in its order."""
-MORE = ("judge", "ifd")
-"""Taken behind those where they are there."""
+EXTRA_INDICATORS = ("judge", "ifd")
+"""Appended to those where the pairs have them."""
 PUBLISHED_SCALE = {"reward": 10.0, "length": 10.0}
-"""The published code multiplies these and standardises nothing (train.py; condense.md 1.11)."""
+"""The published code multiplies these columns and standardises nothing (train.py)."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureLayout:
     """Which columns make a feature vector.
 
     Attributes:
@@ -36,37 +36,34 @@ class Layout:
     indicators: tuple[str, ...]
 
     @property
-    def width(self) -> int:
-        """Numbers in a feature vector."""
-        return sum(width for _, width in self.vectors) + len(self.indicators)
-
-    @property
     def names(self) -> list[str]:
         """A name for each column."""
         return [f"{name} {i + 1}" for name, width in self.vectors for i in range(width)] + list(self.indicators)
 
 
-def layout_of(pairs: Pairs, *, indicators: tuple[str, ...] | None = None) -> Layout:
-    """The columns that these pairs have: the published ones where all are there.
+def layout_of(pairs: Pairs, *, indicators: tuple[str, ...] | None = None) -> FeatureLayout:
+    """The feature columns that pairs have.
 
     Args:
         pairs: the data.
-        indicators: names of single numbers; None takes those of `INDICATORS` and `MORE` that are there.
+        indicators: names of single numbers; None takes those of `INDICATORS` and `EXTRA_INDICATORS` that the pairs
+            have.
 
     Raises:
         ArgumentError: an indicator that no pair has.
     """
-    names = tuple(name for name in (*INDICATORS, *MORE) if name in pairs.numbers) if indicators is None else indicators
-    for name in names:
+    if indicators is None:
+        indicators = tuple(name for name in (*INDICATORS, *EXTRA_INDICATORS) if name in pairs.numbers)
+    for name in indicators:
         if name not in pairs.numbers:
             have = ", ".join(sorted(pairs.numbers)) or "none"
             raise ArgumentError(f"no pair has the indicator {name!r}; there are: {have}")
     vectors = tuple((name, pairs.vectors[name].shape[1]) for name in VECTORS if name in pairs.vectors)
-    return Layout(vectors, names)
+    return FeatureLayout(vectors, indicators)
 
 
-def matrix(
-    layout: Layout, numbers: Mapping[str, Any], vectors: Mapping[str, Any], *, scale: Mapping[str, float]
+def feature_matrix(
+    layout: FeatureLayout, numbers: Mapping[str, Any], vectors: Mapping[str, Any], *, scale: Mapping[str, float]
 ) -> Tensor:
     """Feature vectors ``[image, text, clip, reward, length, gpt]``, each indicator times its scale.
 
@@ -79,34 +76,34 @@ def matrix(
     Returns:
         (..., width) float32; NaN where a pair lacks something.
     """
-    parts = [np.asarray(vectors[name], dtype=np.float32) for name, _ in layout.vectors]
-    # in float32 as the published code has them: 10 * reward there is a product of float32
-    singles = [np.float32(scale.get(name, 1.0)) * np.asarray(numbers[name], np.float32) for name in layout.indicators]
-    columns = [*parts, *(single[..., None] for single in singles)]
+    columns = [np.asarray(vectors[name], dtype=np.float32) for name, _ in layout.vectors]
+    for name in layout.indicators:  # a product of float32, as in the published code
+        column = np.float32(scale.get(name, 1.0)) * np.asarray(numbers[name], np.float32)
+        columns.append(column[..., None])
     return torch.from_numpy(np.concatenate(columns, axis=-1)) if columns else torch.empty(0, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class Standard:
-    """Mean and spread of each column over the pool, fitted once and used on every set.
+class Standardiser:
+    """Mean and standard deviation of each column over the pool, fitted once and used on every set.
 
     Attributes:
         mean: (d,) float64.
-        spread: (d,) float64; 1 for a column that is constant.
+        spread: (d,) float64 standard deviations; 1 for a column that is constant.
     """
 
     mean: Tensor
     spread: Tensor
 
     @classmethod
-    def of(cls, x: Tensor) -> Standard:
-        """Fitted on the rows of (n, d) without NaN."""
+    def fit(cls, x: Tensor) -> Standardiser:
+        """Fit to the rows of (n, d), which have no NaN."""
         rows = check.rows("x", x).double()
         spread = rows.std(dim=0, correction=0)
-        # a constant column's spread is rounding, relative to its size
-        flat = spread <= 1e-12 * rows.abs().amax(dim=0).clamp_min(1e-300)
-        return cls(rows.mean(dim=0), torch.where(flat, torch.ones_like(spread), spread))
+        # the standard deviation of a constant column is rounding, relative to its size
+        is_constant = spread <= 1e-12 * rows.abs().amax(dim=0).clamp_min(1e-300)
+        return cls(rows.mean(dim=0), torch.where(is_constant, torch.ones_like(spread), spread))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(..., d) float32 in units of the pool's spread."""
+        """(..., d) float32 with mean 0 and standard deviation 1 over the pool."""
         return ((x.double() - self.mean) / self.spread).float()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,37 +13,145 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
-from datawinnow.instruct import _models
-from datawinnow.instruct.store import Store, key_of
+from datawinnow.instruct.indicator_cache import IndicatorCache, cache_key
+from datawinnow.instruct.pairs import check_pair_texts
 from datawinnow.text.encode import check_texts
-from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, pick_device
+from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, load_tokenizer, pick_device
 
-TEMPLATE = "{instruction}\n\n"
-"""What stands before an answer unless told otherwise; ``"chat"`` is the tokenizer's own template."""
+DEFAULT_TEMPLATE = "{instruction}\n\n"
+"""What stands before an answer; ``"chat"`` is the tokenizer's own template."""
+TokenizedPair = tuple[list[int], list[int]]
+"""Token ids of the prompt and of the answer."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a causal language model reads pairs.
+class LanguageModel:
+    """A causal language model of transformers that gives the mean loss of answers.
 
-    Attributes:
+    Args:
         model: folder or name of a ``ForCausalLM``.
         template: of what stands before the answer, with ``{instruction}`` in it, or ``"chat"``.
-        most: tokens of a pair at most; None is what the model takes. The end of an answer is cut first, down to half
-            of that, then the beginning of the instruction.
+        max_tokens: tokens of a pair; at most, and by default, what the model takes. The end of an answer is cut first,
+            down to half of that, then the beginning of the instruction.
         batch: sequences at a time.
-        device: where; None is a GPU if there is one.
+        device: ``"cpu"``, ``"cuda"``, ...; None is a GPU where there is one.
+
+    Raises:
+        ArgumentError: transformers is not installed, no such model or device, or a template without a place for the
+            instruction.
     """
 
-    model: str
-    template: str = TEMPLATE
-    most: int | None = None
-    batch: int = 4
-    device: str | None = None
+    def __init__(
+        self,
+        model: str,
+        *,
+        template: str = DEFAULT_TEMPLATE,
+        max_tokens: int | None = None,
+        batch: int = 4,
+        device: str | None = None,
+    ) -> None:
+        check.number("batch", batch, 1, 10**6, integer=True)
+        if template != "chat" and "{instruction}" not in template:
+            raise ArgumentError(f'template must contain {{instruction}} (or be "chat"), got {template!r}')
+        self.template, self.batch = template, batch
+        self.tokenizer = load_tokenizer(model, "lm")
+        self.network = load_pretrained("AutoModelForCausalLM", model, "lm").to(pick_device(device)).eval()
+        positions = getattr(self.network.config, "max_position_embeddings", None)
+        self.max_tokens = min(int(max_tokens or positions or 2048), int(positions or 1 << 20))
+        check.number("max_tokens", self.max_tokens, 4, 1 << 20, integer=True)
+        self.made_by = {
+            "model": fingerprint_pretrained(model, self.network.config),
+            "max_tokens": self.max_tokens,
+        }
+
+    def losses(
+        self,
+        instruction: Sequence[str | None],
+        answer: Sequence[str],
+        cache: IndicatorCache,
+        progress: Progress | None = None,
+        *,
+        answer_alone: bool = False,
+    ) -> Tensor:
+        """Mean loss of each answer behind its instruction, or alone where that is None.
+
+        The first token of an answer is predicted from the token before it. Where an answer stands alone that is the
+        tokenizer's beginning of a text; without one, the first token counts in neither case, so that losses with and
+        without the instruction are over the same tokens.
+
+        Args:
+            instruction: (n,) texts, or None.
+            answer: (n,) texts.
+            cache: of earlier results.
+            progress: called as ``progress("answer loss", done, total)``.
+            answer_alone: drop the instruction after the answer is cut to fit behind it: a loss over the same tokens.
+
+        Returns:
+            (n,) float32 nats a token; NaN for an answer without a token that counts.
+        """
+        pairs = [self.tokenize_pair(a, b) for a, b in zip(instruction, answer, strict=True)]
+        if answer_alone:
+            start = self.tokenizer.bos_token_id
+            pairs = [([] if start is None else [start], tokens) for _, tokens in pairs]
+        keys = [
+            cache_key("answer_loss", self.made_by, np.array([*prompt, -1, *tokens], "<i8").tobytes())
+            if tokens
+            else None
+            for prompt, tokens in pairs
+        ]
+
+        def compute_batch(index: list[int]) -> np.ndarray:
+            return self.batch_losses([pairs[i] for i in index]).numpy()[:, None]
+
+        sizes = [len(prompt) + len(tokens) for prompt, tokens in pairs]
+        rows = cache.compute("answer loss", keys, compute_batch, batch=self.batch, sizes=sizes, progress=progress)
+        return rows[:, 0]
+
+    def tokenize_pair(self, instruction: str | None, answer: str) -> TokenizedPair:
+        """Token ids of the prompt and of the answer, cut to fit.
+
+        They are tokenised apart, so that it is known where the answer begins.
+        """
+        tokens = self.tokenizer(answer, add_special_tokens=False)["input_ids"] if answer.strip() else []
+        start = self.tokenizer.bos_token_id
+        if instruction is None:
+            prompt = [] if start is None else [start]
+        elif self.template == "chat":
+            turns = [{"role": "user", "content": instruction}]
+            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            prompt = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            text = self.template.replace("{instruction}", instruction)
+            prompt = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            prompt = prompt if start is None else [start, *prompt]
+        tokens = tokens[: max(self.max_tokens - len(prompt), self.max_tokens // 2)]
+        room = self.max_tokens - len(tokens)
+        if len(prompt) > room:  # cut at its beginning, but keep the mark of the beginning of a text
+            prompt = prompt[len(prompt) - room :]
+            prompt = prompt if start is None or not prompt else [start, *prompt[1:]]
+        return prompt, tokens
+
+    @torch.inference_mode()
+    def batch_losses(self, pairs: Sequence[TokenizedPair]) -> Tensor:
+        """(b,) float32 mean losses of one batch, padded on the right."""
+        width = max(len(prompt) + len(tokens) for prompt, tokens in pairs)
+        ids = torch.zeros(len(pairs), width, dtype=torch.int64)
+        mask, counted = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
+        skip = int(self.tokenizer.bos_token_id is None)  # see `losses`: the first token of an answer then never counts
+        for i, (prompt, tokens) in enumerate(pairs):
+            size = len(prompt) + len(tokens)
+            ids[i, :size] = torch.tensor([*prompt, *tokens])
+            mask[i, :size] = True
+            counted[i, len(prompt) + skip : size] = True
+        device = self.network.device
+        logits = self.network(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits
+        losses = torch.zeros(len(pairs), width)
+        for i in range(len(pairs)):  # one row at a time: float32 logits of a batch would be the largest array here
+            losses[i, 1:] = F.cross_entropy(logits[i, :-1].float(), ids[i, 1:].to(device), reduction="none").cpu()
+        return token_mean(losses, counted).float()
 
 
 def token_mean(losses: Tensor, counted: Tensor) -> Tensor:
-    """One loss an example: the mean over the tokens that count, padding and instruction left out.
+    """Mean loss of each example over the tokens that count.
 
     Args:
         losses: (b, t) nats of each token.
@@ -61,104 +167,6 @@ def token_mean(losses: Tensor, counted: Tensor) -> Tensor:
     return total / counted.sum(dim=1)
 
 
-class Reader:
-    """A causal language model that gives the mean loss of answers."""
-
-    def __init__(self, what: str, how: Reading) -> None:
-        check.number("batch", how.batch, 1, 10**6, integer=True)
-        if how.template != "chat" and "{instruction}" not in how.template:
-            raise ArgumentError(f'template must contain {{instruction}} (or be "chat"), got {how.template!r}')
-        self.what, self.how = what, how
-        self.tokenizer = load_pretrained("AutoTokenizer", how.model, what)
-        self.net = load_pretrained("AutoModelForCausalLM", how.model, what).to(pick_device(how.device)).eval()
-        positions = getattr(self.net.config, "max_position_embeddings", None)
-        self.most = min(int(how.most or positions or 2048), int(positions or 1 << 20))
-        check.number("most", self.most, 4, 1 << 20, integer=True)
-        self.own = {"model": fingerprint_pretrained(how.model, self.net.config), "most": self.most}
-
-    def losses(
-        self,
-        instruction: Sequence[str | None],
-        answer: Sequence[str],
-        store: Store,
-        progress: Any = None,
-        *,
-        alone: bool = False,
-    ) -> Tensor:
-        """(n,) float32 mean nats a token of each answer, behind its instruction or (None) alone.
-
-        With ``alone`` an answer stands alone, but is cut as it is behind its instruction: to the same tokens.
-
-        The first token of an answer is predicted from the token before it. Where an answer stands alone that is the
-        tokenizer's beginning of a text; where it has none, the first token counts in neither case, so that losses with
-        and without the instruction are about the same tokens.
-        """
-        spelled = [self._spelled(a, b) for a, b in zip(instruction, answer, strict=True)]
-        if alone:
-            start = self.tokenizer.bos_token_id
-            spelled = [([] if start is None else [start], own) for _, own in spelled]
-        keys = [
-            None if len(own) < 1 else key_of("answer_loss", self.own, np.array([*before, -1, *own], "<i8").tobytes())
-            for before, own in spelled
-        ]
-
-        def work(at: list[int]) -> np.ndarray:
-            return self._losses([spelled[i] for i in at]).numpy()[:, None]
-
-        sizes = [len(before) + len(own) for before, own in spelled]
-        found = _models.computed(
-            store, self.what, keys, work, batch=self.how.batch, order=sizes, progress=progress
-        )  # fmt: skip
-        return _models.numbers(found)
-
-    def _spelled(self, instruction: str | None, answer: str) -> tuple[list[int], list[int]]:
-        """Ids before the answer and ids of it, tokenised apart so that the border is exact, cut to what fits."""
-        own = self.tokenizer(answer, add_special_tokens=False)["input_ids"] if answer.strip() else []
-        begin = self.tokenizer.bos_token_id
-        if instruction is None:
-            before = [] if begin is None else [begin]
-        elif self.how.template == "chat":
-            turns = [{"role": "user", "content": instruction}]
-            text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-            before = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        else:
-            text = self.how.template.replace("{instruction}", instruction)
-            before = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-            before = before if begin is None else [begin, *before]
-        own = own[: max(self.most - len(before), self.most // 2)]
-        room = self.most - len(own)
-        if len(before) > room:  # its beginning goes, the beginning of a text stays
-            kept = before[len(before) - room :]
-            before = kept if begin is None or not kept else [begin, *kept[1:]]
-        return before, own
-
-    @torch.inference_mode()
-    def _losses(self, rows: list[tuple[list[int], list[int]]]) -> Tensor:
-        """(b,) mean losses of some rows, padded on the right."""
-        wide = max(len(before) + len(own) for before, own in rows)
-        ids = torch.zeros(len(rows), wide, dtype=torch.int64)
-        real, counted = torch.zeros_like(ids, dtype=torch.bool), torch.zeros(len(rows), wide, dtype=torch.bool)
-        skip = int(self.tokenizer.bos_token_id is None)  # the first token of an answer then counts nowhere
-        for i, (before, own) in enumerate(rows):
-            size = len(before) + len(own)
-            ids[i, :size] = torch.tensor([*before, *own])
-            real[i, :size] = True
-            counted[i, len(before) + skip : size] = True
-        device = self.net.device
-        logits = self.net(input_ids=ids.to(device), attention_mask=real.long().to(device)).logits
-        losses = torch.zeros(len(rows), wide)
-        for i in range(len(rows)):  # a row at a time: float32 logits of a whole batch would be the largest thing here
-            losses[i, 1:] = F.cross_entropy(logits[i, :-1].float(), ids[i, 1:].to(device), reduction="none").cpu()
-        return token_mean(losses, counted).float()
-
-
-def _pairs(instruction: Sequence[str], answer: Sequence[str]) -> tuple[list[str], list[str]]:
-    asked, answers = check_texts("instruction", instruction), check_texts("answer", answer)
-    if len(asked) != len(answers):
-        raise ArgumentError(f"there are {len(asked)} instructions, but {len(answers)} answers")
-    return asked, answers
-
-
 _COST = "time O(n) forward passes of a language model, memory O(batch tokens vocabulary) beside it"
 
 
@@ -167,79 +175,87 @@ def answer_loss(
     instruction: Sequence[str],
     answer: Sequence[str],
     *,
-    reader: Reader,
-    store: Store | None = None,
+    lm: LanguageModel,
+    cache: IndicatorCache | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Conditioned answer score: mean nats a token of the answer behind its instruction, padding and prompt left out.
+    """Conditioned answer score: mean loss of the tokens of the answer behind its instruction.
 
     Args:
         instruction: (n,) texts.
         answer: (n,) texts.
-        reader: the language model.
-        store: what was computed before.
-        progress: called with what is done, how far, of how many.
+        lm: the language model.
+        cache: of earlier results.
+        progress: called as ``progress(stage, done, total)``.
 
     Returns:
-        (n,) float32 nats; NaN for an answer without a token that counts.
+        (n,) float32 nats a token; NaN for an answer without a token that counts.
 
     Raises:
-        ArgumentError: texts that are none, or not as many of both.
+        ArgumentError: values that are not texts, or different numbers of instructions and answers.
 
     References:
         Li et al. 2023, arXiv 2308.12032, equation 2.
     """
-    asked, answers = _pairs(instruction, answer)
-    return reader.losses(asked, answers, store or Store(None), progress)
+    instructions, answers = check_pair_texts(instruction, answer)
+    return lm.losses(instructions, answers, cache or IndicatorCache(None), progress)
 
 
 @card("score", "Direct answer loss", "Li et al. 2023, Cherry LLM, arXiv 2308.12032, equation 3", cost=_COST, end="low")
 def direct_loss(
-    answer: Sequence[str], *, reader: Reader, store: Store | None = None, progress: Progress | None = None
+    answer: Sequence[str],
+    *,
+    lm: LanguageModel,
+    cache: IndicatorCache | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Direct answer score: mean nats a token of the answer without any instruction.
+    """Direct answer score: mean loss of the tokens of the answer without any instruction.
 
     Args:
         answer: (n,) texts.
-        reader: the language model.
-        store: what was computed before.
-        progress: called with what is done, how far, of how many.
+        lm: the language model.
+        cache: of earlier results.
+        progress: called as ``progress(stage, done, total)``.
 
     Returns:
-        (n,) float32 nats; NaN for an answer without a token that counts.
+        (n,) float32 nats a token; NaN for an answer without a token that counts.
 
     Raises:
-        ArgumentError: texts that are none.
+        ArgumentError: values that are not texts.
 
     References:
         Li et al. 2023, arXiv 2308.12032, equation 3.
     """
     answers = check_texts("answer", answer)
-    return reader.losses([None] * len(answers), answers, store or Store(None), progress)
+    return lm.losses([None] * len(answers), answers, cache or IndicatorCache(None), progress)
 
 
 @card("score", "Perplexity", "Ankner et al. 2024, Perplexed by Perplexity, arXiv 2405.20541", cost=_COST, end="middle")
 def perplexity(
-    answer: Sequence[str], *, reader: Reader, store: Store | None = None, progress: Progress | None = None
+    answer: Sequence[str],
+    *,
+    lm: LanguageModel,
+    cache: IndicatorCache | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """``exp`` of the mean loss of the answer alone: how surprising the text is to a language model.
+    """``exp`` of the direct answer loss: how surprising the text is to a language model.
 
     Args:
         answer: (n,) texts.
-        reader: the language model.
-        store: what was computed before.
-        progress: called with what is done, how far, of how many.
+        lm: the language model.
+        cache: of earlier results.
+        progress: called as ``progress(stage, done, total)``.
 
     Returns:
         (n,) float32, 1 and above; NaN for an answer without a token that counts.
 
     Raises:
-        ArgumentError: texts that are none.
+        ArgumentError: values that are not texts.
 
     References:
         Ankner et al. 2024, arXiv 2405.20541, section 2 (which of low, middle and high is best depends on the data).
     """
-    return direct_loss(answer, reader=reader, store=store, progress=progress).exp()
+    return direct_loss(answer, lm=lm, cache=cache, progress=progress).exp()
 
 
 @card("score", "IFD", "Li et al. 2023, Cherry LLM, arXiv 2308.12032, equation 4", cost=f"{_COST}; twice", end="high")
@@ -247,35 +263,36 @@ def ifd(
     instruction: Sequence[str],
     answer: Sequence[str],
     *,
-    reader: Reader,
+    lm: LanguageModel,
     above_one: str = "drop",
-    store: Store | None = None,
+    cache: IndicatorCache | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Instruction-following difficulty: answer loss with the instruction over that without, ``s(A|Q) / s(A)``.
 
-    Close to 1 the instruction helps little and the pair is hard to follow. Above 1 it misleads: the paper takes such
-    pairs for misaligned and never chooses them.
+    Close to 1 the instruction helps little and the pair is hard to follow. Above 1 it misleads: the paper calls such
+    pairs misaligned and never chooses them.
 
     Args:
         instruction: (n,) texts.
         answer: (n,) texts.
-        reader: the language model.
+        lm: the language model.
         above_one: ``"drop"`` gives NaN for a pair above 1, ``"keep"`` its value.
-        store: what was computed before.
-        progress: called with what is done, how far, of how many.
+        cache: of earlier results.
+        progress: called as ``progress(stage, done, total)``.
 
     Returns:
         (n,) float32, above 0; NaN for a misaligned pair, or an answer without a token that counts.
 
     Raises:
-        ArgumentError: texts that are none, or another ``above_one``.
+        ArgumentError: values that are not texts, or another ``above_one``.
 
     References:
         Li et al. 2023, arXiv 2308.12032, equation 4 and section 3.3.
     """
     check.one_of("above_one", above_one, ("drop", "keep"))
-    asked, answers = _pairs(instruction, answer)
-    kept = store or Store(None)
-    ratio = reader.losses(asked, answers, kept, progress) / reader.losses(asked, answers, kept, progress, alone=True)
+    instructions, answers = check_pair_texts(instruction, answer)
+    cache = cache or IndicatorCache(None)
+    conditioned = lm.losses(instructions, answers, cache, progress)
+    ratio = conditioned / lm.losses(instructions, answers, cache, progress, answer_alone=True)
     return torch.where(ratio > 1, torch.nan, ratio) if above_one == "drop" else ratio

@@ -1,10 +1,10 @@
-"""What a few labels can and cannot know: errors on subsets left out, with intervals, and agreement between seeds."""
+"""What a few labels can tell: errors on subsets left out, with intervals, and how far seeds agree."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,76 +12,91 @@ from torch import Tensor
 
 from datawinnow.core.interval import Interval, interval
 from datawinnow.core.progress import Progress
-from datawinnow.instruct.learn import Recipe, learn, predict, seeds_of
-from datawinnow.instruct.ridge import ridge
+from datawinnow.core.verdict import Outcome, compare
+from datawinnow.instruct.ridge_model import ridge
+from datawinnow.instruct.selector import SelectorRecipe, network_seeds, predict, train_selectors
 
-CONSTANT = "the mean of the others"
+MEAN_LABEL = "mean of the other labels"
+"""Name of the constant prediction that every scorer is compared with."""
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """How one way of predicting does on subsets that it has not seen.
+class LeaveOneOut:
+    """Predictions of subsets that a scorer was not trained on, and their errors.
 
     Attributes:
-        name: of the way.
+        name: of the scorer.
         predicted: a number a subset, each from all the other subsets.
-        error: mean of the squared errors, in squared units of the labels, with its 95% interval over subsets. Squared
-            errors of different subsets share most of their training sets, so the true interval is rather wider.
-        against: squared error less that of predicting `CONSTANT`, paired by subset; None for that itself.
-        correlation: Pearson's, of predictions and labels; NaN for a constant.
-        verdict: ``"better"``, ``"worse"`` or ``"within noise"``; empty for the reference.
+        error: mean squared error, in squared units of the labels, with its 95% interval over subsets. Two predictions
+            share most of their training sets, so the true interval is wider.
+        difference: squared error minus that of `MEAN_LABEL`, paired by subset; None for `MEAN_LABEL` itself.
+        correlation: Pearson's, of predictions and labels; NaN if one of them is constant.
+        outcome: against `MEAN_LABEL`: ``"wins"``, ``"loses"`` or ``"ties"``; empty for `MEAN_LABEL` itself.
     """
 
     name: str
     predicted: tuple[float, ...]
     error: Interval
-    against: Interval | None
+    difference: Interval | None
     correlation: float
-    verdict: str
+    outcome: Outcome | Literal[""]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {**asdict(self), "correlation": None if np.isnan(self.correlation) else self.correlation}
 
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> LeaveOneOut:
+        """From `as_dict`."""
+        difference = None if row["difference"] is None else Interval(**row["difference"])
+        correlation = float("nan") if row["correlation"] is None else float(row["correlation"])
+        error = Interval(**row["error"])
+        return cls(row["name"], tuple(row["predicted"]), error, difference, correlation, row["outcome"])
 
-def left_out(name: str, predicted: Any, labels: Any) -> LeftOut:
-    """`LeftOut` of predictions, compared with predicting the mean label of the other subsets.
+
+def leave_one_out(name: str, predicted: Any, labels: Any) -> LeaveOneOut:
+    """The errors of predictions, compared with predicting the mean label of the other subsets.
 
     Args:
-        name: of the way.
+        name: of the scorer.
         predicted: (s,) numbers, each made without the label of its subset.
         labels: (s,).
 
-    Returns:
-        The errors; better or worse only where the 95% interval of the paired difference excludes 0.
-
-    >>> left_out("guess", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).error.mean
+    >>> leave_one_out("guess", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).error.mean
     0.0
     """
-    y, found = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    errors = (found - y) ** 2
-    if name == CONSTANT:
-        return LeftOut(name, tuple(found.tolist()), interval(errors.tolist()), None, float("nan"), "")
-    reference = (constant(y) - y) ** 2
-    against = interval((errors - reference).tolist())
-    flat = found.std() == 0 or y.std() == 0
-    verdict = "better" if against.high < 0 else "worse" if against.low > 0 else "within noise"
-    correlation = float("nan") if flat else float(np.corrcoef(found, y)[0, 1])
-    return LeftOut(name, tuple(found.tolist()), interval(errors.tolist()), against, correlation, verdict)
+    y, predictions = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    errors = (predictions - y) ** 2
+    row = tuple(predictions.tolist())
+    if name == MEAN_LABEL:
+        return LeaveOneOut(name, row, interval(errors.tolist()), None, float("nan"), "")
+    reference = (mean_of_others(y) - y) ** 2
+    comparison = compare(dict(enumerate((-errors).tolist())), dict(enumerate((-reference).tolist())))
+    assert comparison is not None
+    is_constant = predictions.std() == 0 or y.std() == 0
+    correlation = float("nan") if is_constant else float(np.corrcoef(predictions, y)[0, 1])
+    difference = interval((errors - reference).tolist())
+    return LeaveOneOut(name, row, interval(errors.tolist()), difference, correlation, comparison.outcome)
 
 
-def constant(labels: np.ndarray) -> np.ndarray:
+def mean_of_others(labels: np.ndarray) -> np.ndarray:
     """(s,) for each subset the mean label of the others."""
-    others: np.ndarray = (labels.sum() - labels) / (len(labels) - 1)
-    return others
+    means: np.ndarray = (labels.sum() - labels) / (len(labels) - 1)
+    return means
 
 
-def network_left_out(
-    x: Tensor, labels: Tensor, *, recipe: Recipe, seed: int, there: Tensor | None, progress: Progress | None = None
+def network_predictions(
+    x: Tensor,
+    labels: Tensor,
+    *,
+    recipe: SelectorRecipe,
+    seed: int,
+    mask: Tensor | None,
+    progress: Progress | None = None,
 ) -> list[float]:
-    """What networks expect of each subset that they were not trained on; their mean where several are averaged.
+    """Labels of subsets predicted by networks that were not trained on them, the mean of several networks.
 
-    With ``across="pool"`` a subset is scored together with the others, as its pairs attend to theirs: their features
+    With ``across="pool"`` a subset is scored together with the others, as its pairs attend to theirs: its features
     are used, not its label.
 
     Args:
@@ -89,109 +104,116 @@ def network_left_out(
         labels: (s,).
         recipe: how to train.
         seed: of the networks, the same for every subset left out.
-        there: (s, m) bool, False for padding.
-        progress: called with what is done, how far, of how many.
+        mask: (s, m) bool, False for padding.
+        progress: called as ``progress("leaving subsets out", done, total)``.
     """
-    seeds = seeds_of(recipe, seed)
-    s, each = len(labels), len(seeds)
+    seeds = network_seeds(recipe, seed)
+    s, networks = len(labels), len(seeds)
 
-    def log(done: int) -> None:
+    def report(done: int) -> None:
         if progress is not None:
-            progress("leaving subsets out", done, s * each)
+            progress("leaving subsets out", done, s * networks)
 
-    left: list[int | None] = [i for i in range(s) for _ in seeds]
-    learned = learn(x, labels, recipe=recipe, seeds=seeds * s, there=there, without=left, progress=log)
-    found = predict(learned, x, recipe=recipe, there=there).view(s, each, s)
-    return [float(found[i, :, i].double().mean()) for i in range(s)]
-
-
-def ridge_left_out(means: Tensor, labels: Tensor) -> list[float]:
-    """What ridge regression expects of each subset left out; its penalty is chosen anew without that subset."""
-    s = len(labels)
-    others = [torch.tensor([j for j in range(s) if j != i]) for i in range(s)]
-    return [float(ridge(means[seen], labels[seen])(means[i])) for i, seen in enumerate(others)]
+    left_out: list[int | None] = [i for i in range(s) for _ in seeds]
+    trained = train_selectors(x, labels, recipe=recipe, seeds=seeds * s, mask=mask, left_out=left_out, progress=report)
+    predicted = predict(trained, x, recipe=recipe, mask=mask).view(s, networks, s)
+    return [float(predicted[i, :, i].double().mean()) for i in range(s)]
 
 
-def agreement(scores: Tensor, choose: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+def ridge_predictions(means: Tensor, labels: Tensor) -> list[float]:
+    """Labels of subsets predicted by ridge regression on the others, its penalty chosen without that subset too."""
+    index = torch.arange(len(labels))
+    return [float(ridge(means[index != i], labels[index != i])(means[i])) for i in range(len(labels))]
+
+
+def seed_agreement(scores: Tensor, choose: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     """How far runs with different seeds agree.
 
     Args:
         scores: (k, n), a row a seed.
-        choose: which positions such scores choose.
+        choose: returns the positions that a row of scores chooses.
 
     Returns:
-        ``correlation`` (k, k) of scores, Pearson's; ``overlap`` (k, k), the share of the chosen that two have in
-        common; and of both the smallest, mean and largest over pairs of seeds.
+        ``correlation`` (k, k) of scores, Pearson's; ``overlap`` (k, k), the fraction of the chosen that two have in
+        common; ``seeds``, k; and of both ``..._between`` with the smallest, mean and largest over pairs of seeds.
     """
     rows = scores.double().numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = np.atleast_2d(np.corrcoef(rows))
-    sets = [set(choose(row).tolist()) for row in scores]
-    overlap = np.array([[len(a & b) / len(a) for b in sets] for a in sets])
-    out: dict[str, Any] = {"correlation": _listed(correlation), "overlap": overlap.tolist(), "seeds": len(rows)}
-    if len(rows) > 1:
-        pairs = np.triu_indices(len(rows), 1)
-        for name, matrix in (("correlation", correlation), ("overlap", overlap)):
-            values = matrix[pairs]
-            values = values[np.isfinite(values)]
-            if len(values):
-                low, mean, high = (float(f(values)) for f in (np.min, np.mean, np.max))
-                out[f"{name}_between"] = {"low": low, "mean": mean, "high": high}
-    return out
+    chosen = [set(choose(row).tolist()) for row in scores]
+    overlap = np.array([[len(a & b) / len(a) for b in chosen] for a in chosen])
+    agreement: dict[str, Any] = {
+        "correlation": [[float(v) if np.isfinite(v) else None for v in row] for row in correlation],
+        "overlap": overlap.tolist(),
+        "seeds": len(rows),
+    }
+    index = np.triu_indices(len(rows), 1)
+    for name, matrix in (("correlation", correlation), ("overlap", overlap)):
+        values = matrix[index]
+        values = values[np.isfinite(values)]
+        if len(values):
+            low, mean, high = (float(f(values)) for f in (np.min, np.mean, np.max))
+            agreement[f"{name}_between"] = {"low": low, "mean": mean, "high": high}
+    return agreement
 
 
-def _listed(matrix: np.ndarray) -> list[list[float | None]]:
-    return [[None if not np.isfinite(v) else float(v) for v in row] for row in matrix]
+_COMPARED: dict[Outcome, tuple[str, str]] = {
+    "wins": ("which is better", "better than"),
+    "loses": ("which is worse", "worse than"),
+    "ties": ("which is within noise", "within noise of"),
+}
+"""Of an outcome: a clause, and a comparison with a name behind it."""
 
 
-def says(ways: Sequence[LeftOut], used: str, between: Mapping[str, Any]) -> list[str]:
-    """What the labels can and cannot know, in sentences.
+def summarise(scorers: Sequence[LeaveOneOut], chosen: str, agreement: Mapping[str, Any]) -> list[str]:
+    """What the labels can tell, in sentences.
 
     Args:
-        ways: `CONSTANT` and every way that was tried.
-        used: name of the way that chose.
-        between: of `agreement`.
+        scorers: `MEAN_LABEL` and every scorer that was tested.
+        chosen: name of the scorer that was used.
+        agreement: of `seed_agreement`.
     """
-    by_name = {way.name: way for way in ways}
-    own, base = by_name[used], by_name[CONSTANT]
-    n = len(own.predicted)
-    assert own.against is not None
-    sure = own.verdict != "within noise"
+    by_name = {scorer.name: scorer for scorer in scorers}
+    used, reference, baseline = by_name[chosen], by_name[MEAN_LABEL], by_name.get("ridge")
+    n = len(used.predicted)
+    assert used.difference is not None
+    assert used.outcome
     lines = [
-        f"On subsets left out, one of {n} at a time, {used} has a mean squared error of {_plus(own.error)}, {CONSTANT} "
-        f"has {_plus(base.error)}: a difference of {_plus(own.against, sign=True)}, "
-        + (f"{own.verdict} than knowing nothing." if sure else "which is within noise.")
+        f"On {n} subsets, each left out in turn, the mean squared error of {chosen} is {_plus_minus(used.error)}, and "
+        f"that of the {MEAN_LABEL} is {_plus_minus(reference.error)}: a difference of "
+        f"{_plus_minus(used.difference, sign=True)}, {_COMPARED[used.outcome][0]}."
     ]
-    if own.verdict != "better":
+    if used.outcome != "wins":
         lines.append(
-            f"So {n} labels do not show that these scores tell good pairs from others: read the choice as one by its "
-            "indicators and clusters, and check it by training on it and on as many pairs at random."
+            f"So {n} labels do not show that these scores tell good pairs from others: treat this as a choice by "
+            "indicators and clusters, and test it by training on it and on as many random pairs."
         )
-    rival = by_name.get("ridge")
-    if rival is not None and used != "ridge":
-        gap = interval([a - b for a, b in zip(_errors(own, base), _errors(rival, base), strict=True)])
-        word = "beats" if gap.high < 0 else "loses to" if gap.low > 0 else "is not told apart from"
+    if baseline is not None and chosen != "ridge":
+        errors = (_squared_errors(scorer, reference) for scorer in (used, baseline))
+        gaps = [a - b for a, b in zip(*errors, strict=True)]
+        outcome = compare(dict(enumerate(-gap for gap in gaps)), dict.fromkeys(range(n), 0.0))
+        assert outcome is not None
         lines.append(
-            f"It {word} ridge regression on the mean features ({_plus(rival.error)}, difference "
-            f"{_plus(gap, sign=True)})."
+            f"It is {_COMPARED[outcome.outcome][1]} ridge regression on the mean features "
+            f"({_plus_minus(baseline.error)}, difference {_plus_minus(interval(gaps), sign=True)})."
         )
-    between_scores, overlap = between.get("correlation_between"), between.get("overlap_between")
-    if between_scores and overlap:
+    correlation, overlap = agreement.get("correlation_between"), agreement.get("overlap_between")
+    if correlation and overlap:
         lines.append(
-            f"Between {between['seeds']} seeds scores correlate by {between_scores['low']:.2f} to "
-            f"{between_scores['high']:.2f}, and {100 * overlap['low']:.0f}% to {100 * overlap['high']:.0f}% of the "
-            "chosen are the same."
+            f"Between {agreement['seeds']} seeds, scores correlate by {correlation['low']:.2f} to "
+            f"{correlation['high']:.2f}, and {100 * overlap['low']:.0f}% to {100 * overlap['high']:.0f}% of the chosen "
+            "pairs are the same."
         )
     return lines
 
 
-def _errors(way: LeftOut, base: LeftOut) -> list[float]:
-    """Squared errors; the labels follow from what the mean of the others was and their mean."""
-    s = len(base.predicted)
-    total = sum(base.predicted)  # the mean of the others sums to the sum of the labels
-    return [(p - (total - (s - 1) * b)) ** 2 for p, b in zip(way.predicted, base.predicted, strict=True)]
+def _squared_errors(scorer: LeaveOneOut, reference: LeaveOneOut) -> list[float]:
+    """Squared error of each subset. Its label follows from the mean of the others and the mean of all."""
+    s = len(reference.predicted)
+    total = sum(reference.predicted)  # the means of the others sum to the sum of the labels
+    return [(p - (total - (s - 1) * m)) ** 2 for p, m in zip(scorer.predicted, reference.predicted, strict=True)]
 
 
-def _plus(found: Interval, *, sign: bool = False) -> str:
-    shown = f"{found.mean:+.2f}" if sign else f"{found.mean:.2f}"
-    return shown if found.half is None else f"{shown} ± {found.half:.2f}"
+def _plus_minus(value: Interval, *, sign: bool = False) -> str:
+    mean = f"{value.mean:+.2f}" if sign else f"{value.mean:.2f}"
+    return mean if value.half is None else f"{mean} ± {value.half:.2f}"

@@ -14,13 +14,13 @@ from datawinnow.core.rng import derive
 
 Across = Literal["pool", "set"]
 """What an item attends to: the items at its position in the other sets (published), or those of its own set."""
-ENTRIES = 1 << 22
-"""Attention weights held at a time while scoring: 16 MB of float32."""
+MAX_ATTENTION_ENTRIES = 1 << 22
+"""Attention weights in memory at a time while scoring: 16 MB of float32."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Of the network.
+class NetworkShape:
+    """Size of the network.
 
     Attributes:
         width: numbers in a feature vector; 16 as published.
@@ -40,7 +40,7 @@ class Shape:
     def parameters(self) -> int:
         """Weights of one copy.
 
-        >>> Shape().parameters
+        >>> NetworkShape().parameters
         2737
         """
         d = self.width
@@ -65,16 +65,16 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Selectors:
-    """k copies of the network, each with weights of its own.
+    """k copies of the network, each with different weights.
 
     Attributes:
-        shape: of each.
+        shape: of each copy.
         layers: their layers.
         head: (k, 1, d).
         head_bias: (k, 1).
     """
 
-    shape: Shape
+    shape: NetworkShape
     layers: tuple[Layer, ...]
     head: Tensor
     head_bias: Tensor
@@ -88,13 +88,13 @@ class Selectors:
         """Every tensor of weights."""
         return [*(w for layer in self.layers for w in layer), self.head, self.head_bias]
 
-    def take(self, which: slice) -> Selectors:
+    def take(self, copies: slice) -> Selectors:
         """Some of the copies."""
-        layers = tuple(Layer(*(w[which] for w in layer)) for layer in self.layers)
-        return Selectors(self.shape, layers, self.head[which], self.head_bias[which])
+        layers = tuple(Layer(*(w[copies] for w in layer)) for layer in self.layers)
+        return Selectors(self.shape, layers, self.head[copies], self.head_bias[copies])
 
 
-def drawn(shape: Shape, seeds: list[int], *, published: bool) -> Selectors:
+def init_selectors(shape: NetworkShape, seeds: list[int], *, published: bool) -> Selectors:
     """Fresh copies, initialised as torch does it, one a seed.
 
     Args:
@@ -107,24 +107,24 @@ def drawn(shape: Shape, seeds: list[int], *, published: bool) -> Selectors:
     Returns:
         `Selectors` that require gradients. Global random state is as before.
     """
-    made = []
+    weights = []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed if published else derive(seed, "instruct", "network"))
             attentions = [nn.MultiheadAttention(shape.width, shape.heads) for _ in range(shape.layers)]
             linears = [nn.Linear(shape.width, shape.width) for _ in range(shape.layers)]
             head = nn.Linear(shape.width, 1)
-        one = []
+        copy = []
         for attention, linear in zip(attentions, linears, strict=True):
             out = attention.out_proj
-            one += [attention.in_proj_weight, attention.in_proj_bias, out.weight, out.bias, linear.weight, linear.bias]
-        made.append([w.detach() for w in [*one, head.weight, head.bias]])
-    stacked = [torch.stack(parts).requires_grad_() for parts in zip(*made, strict=True)]
+            copy += [attention.in_proj_weight, attention.in_proj_bias, out.weight, out.bias, linear.weight, linear.bias]
+        weights.append([w.detach() for w in [*copy, head.weight, head.bias]])
+    stacked = [torch.stack(copies).requires_grad_() for copies in zip(*weights, strict=True)]
     layers = tuple(Layer(*stacked[6 * i : 6 * i + 6]) for i in range(shape.layers))
     return Selectors(shape, layers, stacked[-2], stacked[-1])
 
 
-def forward(nets: Selectors, x: Tensor, *, across: Across, there: Tensor | None = None) -> Tensor:
+def forward(nets: Selectors, x: Tensor, *, across: Across, mask: Tensor | None = None) -> Tensor:
     """Item scores: ``x += attention(x); x = linear(x)``, twice, then the head (models.py of the published code).
 
     Args:
@@ -132,16 +132,15 @@ def forward(nets: Selectors, x: Tensor, *, across: Across, there: Tensor | None 
         x: (k or 1, s, m, d) features of s sets of m items.
         across: what an item attends to. With ``"pool"`` attention runs over the s sets at each position m, as a batch
             that torch takes for a sequence makes it.
-        there: (k or 1, s, m) bool, False for padding; for ``"set"`` only.
+        mask: (k or 1, s, m) bool, False for padding; for ``"set"`` only.
 
     Returns:
         (k, s, m) scores.
     """
     k, (_, s, m, d) = len(nets), x.shape
     x = x.expand(k, s, m, d)
-    mask = None
-    if there is not None:
-        mask = there.expand(k, s, m).reshape(k * s, 1, 1, m)
+    if mask is not None:
+        mask = mask.expand(k, s, m).reshape(k * s, 1, 1, m)
     for layer in nets.layers:
         x = x + _attention(layer, x, nets.shape.heads, across, mask)
         x = _linear(x, layer.linear, layer.linear_bias)
@@ -149,7 +148,7 @@ def forward(nets: Selectors, x: Tensor, *, across: Across, there: Tensor | None 
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(k, s, m, d) by each copy's own weights."""
+    """(k, s, m, d) by the weights of each copy."""
     k, s, m, d = x.shape
     return torch.baddbmm(bias[:, None], x.reshape(k, s * m, d), weight.mT).view(k, s, m, -1)
 
@@ -159,35 +158,34 @@ def _attention(layer: Layer, x: Tensor, heads: int, across: Across, mask: Tensor
     along = 1 if across == "pool" else 2
     folded = _linear(x, layer.into, layer.into_bias).view(k, s, m, 3, heads, d // heads)
     # (3, batch, heads, sequence, d / heads)
-    parts = folded.permute(3, 0, 3 - along, 4, along, 5).reshape(3, -1, heads, x.shape[along], d // heads)
-    query, key, value = parts.unbind(0)
-    mixed = _scaled(query, key, value, mask)
+    folded = folded.permute(3, 0, 3 - along, 4, along, 5).reshape(3, -1, heads, x.shape[along], d // heads)
+    query, key, value = folded.unbind(0)
+    mixed = _blockwise_attention(query, key, value, mask)
     batch = m if across == "pool" else s
     mixed = mixed.view(k, batch, heads, x.shape[along], d // heads)
     back = (0, 3, 1, 2, 4) if across == "pool" else (0, 1, 3, 2, 4)
     return _linear(mixed.permute(*back).reshape(k, s, m, d), layer.out, layer.out_bias)
 
 
-def _scaled(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k' / sqrt(d)) v; of many queries a block at a time, so that no n x n array is made."""
+def _blockwise_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k' / sqrt(d)) v; while scoring in blocks of queries, so that no n x n array is in memory."""
     entries = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
-    if entries <= ENTRIES or query.requires_grad:
+    if entries <= MAX_ATTENTION_ENTRIES or query.requires_grad:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     out = torch.empty_like(query)
-    each = query.shape[1] * key.shape[2]
-    if each * query.shape[2] <= ENTRIES:  # many short sequences: some of them at a time
-        size = ENTRIES // (each * query.shape[2])
+    entries_per_query = query.shape[1] * key.shape[2]
+    if entries_per_query * query.shape[2] <= MAX_ATTENTION_ENTRIES:  # short sequences: several at a time
+        size = MAX_ATTENTION_ENTRIES // (entries_per_query * query.shape[2])
         for first in range(0, query.shape[0], size):
-            part = slice(first, first + size)
-            own = None if mask is None else mask[part]
-            out[part] = F.scaled_dot_product_attention(query[part], key[part], value[part], attn_mask=own)
+            rows = slice(first, first + size)
+            row_mask = None if mask is None else mask[rows]
+            out[rows] = F.scaled_dot_product_attention(query[rows], key[rows], value[rows], attn_mask=row_mask)
         return out
-    size = max(1, ENTRIES // each)
-    for i in range(query.shape[0]):  # long ones: one at a time, some queries of it
-        one, own = slice(i, i + 1), None if mask is None else mask[i : i + 1]
+    size = max(1, MAX_ATTENTION_ENTRIES // entries_per_query)
+    for i in range(query.shape[0]):  # long sequences: one at a time, a block of its queries at a time
+        row = slice(i, i + 1)
+        row_mask = None if mask is None else mask[row]
         for first in range(0, query.shape[2], size):
-            some = query[one, :, first : first + size]
-            out[one, :, first : first + size] = F.scaled_dot_product_attention(
-                some, key[one], value[one], attn_mask=own
-            )
+            block = (row, slice(None), slice(first, first + size))
+            out[block] = F.scaled_dot_product_attention(query[block], key[row], value[row], attn_mask=row_mask)
     return out

@@ -23,31 +23,31 @@ from datawinnow.core.selection import Selection
     cost="time O(n log n), memory O(n)",
 )
 def cluster_quotas(
-    score: Any, clusters: Any, *, budget: int, whole: bool = False, missing: Missing = "raise"
+    score: Any, clusters: Any, *, budget: int, truncate: bool = False, missing: Missing = "raise"
 ) -> Selection:
     """Take every cluster's best by its share, at least one of each, and of these the best ``budget``.
 
-    The share of a cluster of size c is ``max(1, floor(total * c / n))``; the published code has ``total = 204`` for a
-    budget of 200 of 3,439, which is the smallest whole number whose shares fill the budget, and that is the rule here
-    for any budget. `per_class` with `top` divides by largest remainders instead and needs no second cut.
+    The share of a cluster of size c is ``max(1, floor(total * c / n))``, with the smallest integer ``total`` whose
+    shares fill the budget. (The published code has ``total = 204`` for a budget of 200 of 3,439, which is that number.)
+    `per_class` with `top` divides by largest remainders instead and needs no second cut.
 
     Args:
         score: (n,) float, high is kept.
         clusters: (n,) int, the cluster of each example.
         budget: how many to keep, 1 to n.
-        whole: sort by the score's whole part (cut towards 0, as Python's ``int``), ties in the order of the examples,
-            clusters in the order in which they first appear: the published sort. Otherwise by the score.
+        truncate: sort by the score's integer part (as Python's ``int``), ties in the order of the examples, clusters in
+            the order in which they first appear, as published. Otherwise sort by the score.
         missing: ``"skip"`` never to choose an example whose score is NaN.
 
     Returns:
         `Selection` of exactly ``budget`` ids, best first, weights of one.
 
     Raises:
-        ArgumentError: a budget outside 1 to n, NaN or infinity, clusters that are not whole numbers of 0 and above.
+        ArgumentError: a budget outside 1 to n, NaN or infinity, clusters that are not integers of 0 and above.
         CapacityError: fewer examples with a score than ``budget``.
 
     References:
-        Wei et al. 2023, arXiv 2308.12067, section 3; condense.md 1.11.
+        Wei et al. 2023, arXiv 2308.12067, section 3.
 
     >>> cluster_quotas([5.0, 4.0, 3.0, 2.0], [0, 0, 0, 1], budget=2).index.tolist()
     [0, 3]
@@ -57,25 +57,25 @@ def cluster_quotas(
     n = values.numel()
     check_budget(budget, n)
     check.finite("score", values, missing)
-    there = torch.nonzero(~values.isnan()).flatten()
-    if budget > there.numel():
+    scored = torch.nonzero(~values.isnan()).flatten()
+    if budget > scored.numel():
         raise CapacityError(
-            f"budget={budget}, but only {there.numel()} of {n} examples have a score; lower the budget to at most that",
-            there.numel(),
+            f"budget={budget}, but only {scored.numel()} of {n} examples have a score; lower the budget to that",
+            scored.numel(),
         )
-    members = _members(groups[there])
+    members = _cluster_members(groups[scored])
     quota = quotas([len(m) for m in members], budget)
-    keys = values[there].double()
-    keys = keys.trunc() if whole else keys
+    keys = values[scored].double()
+    keys = keys.trunc() if truncate else keys
     best = torch.cat([m[torch.argsort(-keys[m], stable=True)][:q] for m, q in zip(members, quota, strict=True)])
-    chosen = there[best[torch.argsort(-keys[best], stable=True)][:budget]]
+    chosen = scored[best[torch.argsort(-keys[best], stable=True)][:budget]]
     reason = torch.full((n,), int(Reason.BELOW_CUT), dtype=torch.int8)
     reason[values.isnan()] = int(Reason.UNSCORED)
     reason[chosen] = int(Reason.RANKED)
     return Selection(chosen, torch.ones(budget, dtype=torch.float32), reason)
 
 
-def _members(groups: Tensor) -> list[Tensor]:
+def _cluster_members(groups: Tensor) -> list[Tensor]:
     """Positions of each cluster, clusters in the order in which they first appear."""
     order = list(dict.fromkeys(groups.tolist()))
     return [torch.nonzero(groups == group).flatten() for group in order]

@@ -1,7 +1,8 @@
-"""`instruct`: from a file of pairs to the pairs worth tuning on, with what is known about the choice."""
+"""From pairs with indicators to the pairs worth tuning on, and the run folder that says why."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,214 +10,336 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from torch import Tensor
 
 from datawinnow.core import provenance
-from datawinnow.core.artifacts import write_json
-from datawinnow.core.errors import ArgumentError
-from datawinnow.core.interval import Interval
+from datawinnow.core.artifacts import read_json, write_json, write_table
+from datawinnow.core.errors import RunError
 from datawinnow.core.progress import Progress
 from datawinnow.core.reason import REASON_SENTENCES, Reason
 from datawinnow.core.selection import Selection
-from datawinnow.instruct import _run
-from datawinnow.instruct._source import check_out
-from datawinnow.instruct.choose import PUBLISHED, Choice, choose, cluster
-from datawinnow.instruct.leave_one_out import LeftOut, agreement, says
-from datawinnow.instruct.pairs import Pairs, told
+from datawinnow.instruct.choose import PairClusters, choose_pairs, make_clusters
+from datawinnow.instruct.indicators import INDICATOR_ENDS
+from datawinnow.instruct.leave_one_out import LeaveOneOut, seed_agreement, summarise
+from datawinnow.instruct.options import ChoiceOptions
+from datawinnow.instruct.pair_files import check_out
+from datawinnow.instruct.pairs import Pairs
 from datawinnow.instruct.quotas import quotas
-from datawinnow.instruct.scoring import LEARNED, MEAN, NETWORKS, Pool, Scored, digest, left_out_by, pool_of, score_by
+from datawinnow.instruct.scoring import (
+    LEARNED_SCORERS,
+    MEAN_SCORER,
+    FeaturePool,
+    PairScores,
+    leave_out_subsets,
+    pool_digest,
+    pool_of,
+    score_pairs,
+)
 from datawinnow.instruct.subsets import read_subsets
 
-AGREEING = 5
+INSTRUCT_FILE, SELECTION_FILE, LEAVE_ONE_OUT_FILE = "instruct.json", "selection.parquet", "leave_one_out.json"
+NUM_SEEDS = 5
 """Seeds that are trained to see how far they agree."""
+GALLERY_SIZE, MAX_CHARACTERS = 12, 700
+"""Texts of a kind on the page, and characters of each."""
+MAX_CLUSTER_ROWS = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Instructed:
-    """What `instruct` found.
+class InstructResult:
+    """The chosen pairs.
 
     Attributes:
-        selection: of the pairs.
-        scored: their scores.
-        metadata: all that the page shows, as plain JSON.
+        selection: ids of the kept pairs, the best first, with a reason for every pair.
+        scores: of all pairs.
+        pairs: the data, with the computed indicators.
+        metadata: what the report shows, as JSON has it.
         folder: the run folder.
     """
 
     selection: Selection
-    scored: Scored
+    scores: PairScores
+    pairs: Pairs
     metadata: dict[str, Any]
     folder: Path
 
 
-def instruct(
+def run_instruct(
     pairs: Pairs,
     *,
-    run: Path,
+    folder: Path,
     keep: int | float = 200,
     subsets: Path | str | None = None,
     mode: str = "default",
-    way: str | None = None,
-    choice: Choice | None = None,
+    scorer: str | None = None,
+    choice: ChoiceOptions | None = None,
     out: Path | None = None,
     seed: int | None = None,
     check: bool = True,
-    ends: Mapping[str, str] | None = None,
-    options: Mapping[str, Any] | None = None,
+    recipe_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
-) -> Instructed:
-    """Score pairs, choose among them, and say what the labels can and cannot know.
+) -> InstructResult:
+    """Score pairs, choose among them, and test what the labels of subsets can tell.
 
     Args:
-        pairs: what `read_pairs` gave, with its indicators.
-        run: run folder; ``instruct.json``, ``selection.parquet`` and ``known.json`` are written there.
-        keep: how many (a whole number) or what share (a fraction in (0, 1]).
+        pairs: the data, with indicators.
+        folder: run folder; ``instruct.json``, ``selection.parquet`` and ``leave_one_out.json`` are written there.
+        keep: how many (an integer) or what fraction (in (0, 1]).
         subsets: ``.npz`` of labelled subsets; without it nothing is learned and pairs are ranked by their indicators.
-        mode: ``"paper"``: the published arithmetic, quirk by quirk; ``"default"``: mended.
-        way: ``"ridge"``, ``"mean of indicators"`` or the name of an indicator in place of the mode's network.
-        choice: how to choose; None is the published way in paper mode, else the top of every cluster by its share.
-        out: where to write the kept pairs, in the layout they came in; None writes none.
+        mode: ``"paper"``, the published arithmetic, or ``"default"``, corrected.
+        scorer: ``"ridge"``, ``"mean"`` or the name of an indicator instead of the mode's network.
+        choice: how to choose; None is the mode's way.
+        out: file or folder of the kept pairs, in the layout of the data; None writes none.
         seed: None is 42 in paper mode, as published, and 0 otherwise.
-        check: leave subsets out, one at a time, to see what is known (kept in the run folder and not done twice).
-        ends: which end of an indicator is good, by its name.
-        options: of `Recipe`, changed from the mode's.
-        progress: called with what is done, how far, of how many.
-        log: called with what was chosen on the way.
-
-    Returns:
-        `Instructed`.
+        check: leave subsets out, one at a time, to test the scorer; a result in the run folder is reused.
+        recipe_options: fields of `SelectorRecipe` to change.
+        progress: called as ``progress(stage, done, total)``.
+        log: called with notes.
 
     Raises:
-        ArgumentError: options that do not fit together, or with the data.
+        ArgumentError: options that do not fit together, or the data.
         DataError: a file that cannot be read, or an ``out`` that cannot be written.
-        CapacityError: fewer pairs can be chosen than asked for.
+        CapacityError: fewer pairs can be chosen than ``keep``.
     """
     start = time.perf_counter()
-    if mode not in NETWORKS:
-        raise ArgumentError(f"mode must be one of {', '.join(map(repr, NETWORKS))}, got {mode!r}")
+    log = log or (lambda _: None)
+    choice = (choice or ChoiceOptions()).resolve(mode, scorer)
     if out is not None:
-        check_out(pairs.source, out)
-    say = log or (lambda _: None)
+        check_out(pairs.file, out)
     pool = pool_of(pairs)
     if subsets is not None:
-        pool = replace(pool, subsets=read_subsets(subsets, pairs, pool.layout))
-        for note in pool.subsets.notes if pool.subsets is not None else ():
-            say(f"subsets: {note}")
-    way = way or (mode if subsets is not None else MEAN)
-    if subsets is None and way == MEAN:
-        say(f"no labelled subsets (--subsets): pairs are ranked by the mean of {', '.join(pool.layout.indicators)}")
-    scored = score_by(pool, way, seed=seed, agreeing=AGREEING, ends=ends, options=options, progress=progress)
-    choice = choice or (PUBLISHED if mode == "paper" else Choice())
-    used = 0 if seed is None else seed
-    clustered = cluster(pairs, choice, paper=mode == "paper", seed=used)
-    say(f"clusters: {clustered.says}")
-    selection = choose(scored.score, pairs, clustered, keep=keep, choice=choice, seed=used)
-    seconds = time.perf_counter() - start
-    between = agreement(
-        scored.seeds,
-        lambda score: choose(score, pairs, clustered, keep=keep, choice=choice, seed=used).index,
+        labelled = read_subsets(subsets, pairs, pool.layout)
+        pool = replace(pool, subsets=labelled)
+        for note in labelled.notes:
+            log(f"subsets: {note}")
+    scorer = scorer or (mode if subsets is not None else MEAN_SCORER)
+    if subsets is None and scorer == MEAN_SCORER:
+        log(f"no labelled subsets (--subsets): pairs are ranked by the mean of {', '.join(pool.layout.indicators)}")
+    scores = score_pairs(
+        pool,
+        scorer,
+        seed=seed,
+        num_seeds=NUM_SEEDS,
+        ends=INDICATOR_ENDS,
+        recipe_options=recipe_options,
+        progress=progress,
     )
-    known = _known(pool, way, run, seed, options, progress) if check and subsets is not None else None
-    metadata = _facts(pool, scored, selection, clustered, choice, keep, mode, known, between)
-    metadata["seconds"] = {"choose": seconds, "all": time.perf_counter() - start}
-    meta = {key: metadata[key] for key in ("method", "label", "n", "keep", "budget", "mode", "fingerprint", "dataset")}
-    notes = _run.write_selection(run / _run.SELECTION, pairs, scored, clustered, selection, meta)
-    metadata["gallery"] = _run.gallery_of(pairs, scored, selection, notes)
-    if out is not None:
-        pairs.source.write(np.sort(pairs.place[selection.index.numpy()]), out)
-        metadata["out"] = str(out)
-    write_json(run / _run.FACTS, metadata)
-    return Instructed(selection, scored, metadata, run)
+    choice_seed = 0 if seed is None else seed
+    clusters = make_clusters(pairs, choice, paper=mode == "paper", seed=choice_seed)
+    log(f"clusters: {clusters.description}")
 
+    def choose(score: Tensor) -> Selection:
+        return choose_pairs(score, pairs, clusters, keep=keep, choice=choice, seed=choice_seed)
 
-def _known(
-    pool: Pool,
-    way: str,
-    run: Path,
-    seed: int | None,
-    options: Mapping[str, Any] | None,
-    progress: Progress | None,
-) -> list[dict[str, Any]]:
-    ways = tuple(dict.fromkeys(("ridge", *((way,) if way in LEARNED else ()))))
-    key = digest(pool, ways, seed, sorted((options or {}).items()))
-    before = _run.known_before(run, key)
-    if before is not None:
-        return before
-    found = left_out_by(pool, ways, seed=seed, options=options, progress=progress)
-    return _run.keep_known(run, key, found)
-
-
-def _facts(
-    pool: Pool,
-    scored: Scored,
-    selection: Selection,
-    clustered: Any,
-    choice: Choice,
-    keep: int | float,
-    mode: str,
-    known: list[dict[str, Any]] | None,
-    between: dict[str, Any],
-) -> dict[str, Any]:
-    pairs, n = pool.pairs, len(pool.pairs)
-    assert selection.reason is not None
-    counts = np.bincount(selection.reason.numpy(), minlength=128)
-    metadata: dict[str, Any] = {
-        "name": pairs.source.path.stem,
-        "dataset": pairs.source.path.name,
-        "fingerprint": pairs.fingerprint,
-        "n": n,
-        "budget": len(selection),
+    selection = choose(scores.score)
+    choose_seconds = time.perf_counter() - start
+    agreement = seed_agreement(scores.seed_scores, lambda score: choose(score).index)
+    tests = None
+    if check and subsets is not None:
+        tests = _test_scorers(pool, scorer, folder, seed, recipe_options, progress)
+    metadata = {
+        **_metadata(pool, scores, selection, clusters, choice),
         "keep": keep,
         "mode": mode,
-        "method": scored.way,
-        "label": scored.label,
-        "about": scored.about,
-        "loss": scored.loss,
+        "agreement": agreement,
+        "scorers": None if tests is None else [test.as_dict() for test in tests],
+        "summary": [],
+        "seconds": {"choose": choose_seconds, "all": time.perf_counter() - start},
+    }
+    if tests is not None:
+        metadata["summary"] = summarise(tests, scorer if scorer in LEARNED_SCORERS else "ridge", agreement)
+    notes = _write_selection(folder / SELECTION_FILE, pairs, scores, clusters, selection, metadata)
+    metadata["gallery"] = _gallery(pairs, scores, selection, notes)
+    if out is not None:
+        pairs.file.write(np.sort(pairs.place[selection.index.numpy()]), out)
+        metadata["out"] = str(out)
+    write_json(folder / INSTRUCT_FILE, metadata)
+    return InstructResult(selection, scores, pairs, metadata, folder)
+
+
+def _test_scorers(
+    pool: FeaturePool,
+    scorer: str,
+    folder: Path,
+    seed: int | None,
+    recipe_options: Mapping[str, Any] | None,
+    progress: Progress | None,
+) -> list[LeaveOneOut]:
+    """`leave_out_subsets` of ridge regression and the scorer, from the run folder where it has the same test."""
+    scorers = tuple(dict.fromkeys(("ridge", *((scorer,) if scorer in LEARNED_SCORERS else ()))))
+    key = pool_digest(pool, scorers, seed, sorted((recipe_options or {}).items()))
+    path = folder / LEAVE_ONE_OUT_FILE
+    if path.exists():
+        try:
+            stored = read_json(path)
+        except RunError:
+            stored = {}  # damaged: tested again
+        if stored.get("key") == key and isinstance(stored.get("scorers"), list):
+            return [LeaveOneOut.from_dict(row) for row in stored["scorers"]]
+    tests = leave_out_subsets(pool, scorers, seed=seed, recipe_options=recipe_options, progress=progress)
+    write_json(path, {"key": key, "scorers": [json.loads(json.dumps(test.as_dict())) for test in tests]})
+    return tests
+
+
+def _metadata(
+    pool: FeaturePool, scores: PairScores, selection: Selection, clusters: PairClusters, choice: ChoiceOptions
+) -> dict[str, Any]:
+    pairs = pool.pairs
+    assert selection.reason is not None
+    counts = np.bincount(selection.reason.numpy(), minlength=128)
+    return {
+        "name": pairs.file.path.stem,
+        "dataset": pairs.file.path.name,
+        "fingerprint": pairs.fingerprint,
+        "n": len(pairs),
+        "budget": len(selection),
+        "method": scores.scorer,
+        "label": scores.label,
+        "details": scores.details,
+        "loss": scores.loss,
         "features": pool.layout.names,
-        "clusters": clustered.says,
-        "by_cluster": _by_cluster(clustered, scored, selection),
-        "select": choice.by,
+        "clusters": clusters.description,
+        "by_cluster": _count_by_cluster(clusters, scores, selection),
+        "select": choice.select,
         "duplicates": choice.duplicates,
-        "means": _run.means_of(pool, selection),
-        "agreement": between,
-        "problems": told(pairs),
-        "lacking": pool.lacking(),
+        "means": _indicator_means(pool, selection),
+        "problems": pairs.problem_lines(),
+        "missing": pool.missing_counts(),
         "reasons": {REASON_SENTENCES[code]: int(counts[code]) for code in Reason if counts[code]},
         "labels": None if pool.subsets is None else pool.subsets.labels.tolist(),
-        "ways": known,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "finished": provenance.now(),
     }
-    metadata["says"] = [] if known is None else _said(known, scored.way, between)
-    return metadata
 
 
-def _by_cluster(clustered: Any, scored: Scored, selection: Selection) -> list[dict[str, int]]:
+def _count_by_cluster(clusters: PairClusters, scores: PairScores, selection: Selection) -> list[dict[str, int]]:
     """Size, share by the published rule, and number kept of each cluster, in the order in which they first appear."""
-    if clustered.label is None:
+    if clusters.label is None:
         return []
-    there = (clustered.label >= 0) & ~scored.score.isnan()
-    labels = clustered.label[there].tolist()
-    kept = clustered.label[selection.index].tolist()
+    labels = clusters.label[(clusters.label >= 0) & ~scores.score.isnan()].tolist()
+    kept = clusters.label[selection.index].tolist()
     order = list(dict.fromkeys(labels))
-    sizes = [labels.count(group) for group in order] if len(order) < 1000 else []
-    if not sizes:
+    if not order or len(order) >= MAX_CLUSTER_ROWS:
         return []
-    share = quotas(sizes, len(selection))
+    sizes = [labels.count(cluster) for cluster in order]
     return [
-        {"cluster": group, "size": size, "quota": quota, "kept": kept.count(group)}
-        for group, size, quota in zip(order, sizes, share, strict=True)
+        {"cluster": cluster, "size": size, "quota": quota, "kept": kept.count(cluster)}
+        for cluster, size, quota in zip(order, sizes, quotas(sizes, len(selection)), strict=True)
     ]
 
 
-def _said(known: list[dict[str, Any]], way: str, between: dict[str, Any]) -> list[str]:
-    ways = [_way(row) for row in known]
-    names = {one.name for one in ways}
-    return says(ways, way if way in names else "ridge", between)
+def _indicator_means(pool: FeaturePool, selection: Selection) -> list[dict[str, Any]]:
+    """Mean of every indicator over the chosen and over the pool, and the gap in standard deviations of the pool."""
+    kept = selection.mask(len(pool.pairs)).numpy()
+    rows = []
+    for name in pool.layout.indicators:
+        values = pool.pairs.numbers[name]
+        is_known = ~np.isnan(values)
+        if not (is_known & kept).any():
+            continue
+        spread, pool_mean = float(values[is_known].std()), float(values[is_known].mean())
+        chosen_mean = float(values[is_known & kept].mean())
+        gap = (chosen_mean - pool_mean) / spread if spread > 0 else 0.0
+        rows.append({"name": name, "chosen": chosen_mean, "pool": pool_mean, "spread": spread, "gap": gap})
+    return rows
 
 
-def _way(row: Mapping[str, Any]) -> LeftOut:
-    error = Interval(**row["error"])
-    against = None if row["against"] is None else Interval(**row["against"])
-    correlation = float("nan") if row["correlation"] is None else float(row["correlation"])
-    return LeftOut(row["name"], tuple(row["predicted"]), error, against, correlation, row["verdict"])
+def _write_selection(
+    path: Path,
+    pairs: Pairs,
+    scores: PairScores,
+    clusters: PairClusters,
+    selection: Selection,
+    metadata: Mapping[str, Any],
+) -> list[str]:
+    """Write ``selection.parquet``: every pair, kept or not, with order, weight, reason, score and a note.
+
+    Returns:
+        The note of every pair.
+    """
+    n = len(pairs)
+    order = np.full(n, -1, dtype=np.int64)
+    order[selection.index.numpy()] = np.arange(len(selection))
+    weight = np.zeros(n, dtype=np.float32)
+    weight[selection.index.numpy()] = selection.weight.numpy()
+    assert selection.reason is not None
+    notes = _rank_notes(scores.score, clusters, selection)
+    for i in np.flatnonzero(selection.reason.numpy() == int(Reason.UNSCORED)).tolist():
+        notes[i] = "lacks something that the choice needs"
+    columns = {
+        "id": pa.array([_encodable(name) for name in pairs.ids], pa.string()),
+        "place": pa.array(pairs.place),
+        "kept": pa.array(order >= 0),
+        "order": pa.array(order),
+        "weight": pa.array(weight),
+        "reason": pa.array([Reason(code).word for code in selection.reason.tolist()], pa.string()),
+        "note": pa.array(notes, pa.string()),
+        "score": pa.array(scores.score.numpy()),
+    }
+    if clusters.label is not None:
+        columns["cluster"] = pa.array(clusters.label.numpy())
+    keys = ("method", "label", "n", "keep", "budget", "mode", "fingerprint", "dataset")
+    write_table(path, pa.table(columns), {key: metadata[key] for key in keys})
+    return notes
+
+
+def _rank_notes(score: Tensor, clusters: PairClusters, selection: Selection) -> list[str]:
+    """For every pair its rank in its cluster (or among all), and how many of the cluster were kept."""
+    values = score.double().numpy()
+    n = len(values)
+    label = np.zeros(n, dtype=np.int64) if clusters.label is None else clusters.label.numpy()
+    kept = selection.mask(n).numpy()
+    notes = [""] * n
+    for cluster in np.unique(label):
+        members = np.flatnonzero((label == cluster) & ~np.isnan(values))
+        order = members[np.argsort(-values[members], kind="stable")]
+        place = "" if clusters.label is None else f" in cluster {cluster}"
+        num_kept = int(kept[order].sum())
+        for rank, i in enumerate(order.tolist()):
+            notes[i] = f"score {values[i]:.4g}, rank {rank + 1:,} of {len(order):,}{place}, {num_kept:,} of them kept"
+    return notes
+
+
+def _gallery(
+    pairs: Pairs, scores: PairScores, selection: Selection, notes: list[str]
+) -> dict[str, list[dict[str, str]]]:
+    """Texts for the page: the first kept, the last kept, those that just missed it, and the lowest scores."""
+    assert selection.reason is not None
+    reasons = selection.reason.tolist()
+    values = scores.score.double().numpy()
+    dropped = np.flatnonzero((selection.reason.numpy() >= 10) & ~np.isnan(values))
+    dropped = dropped[np.argsort(-values[dropped], kind="stable")]
+    index = selection.index.tolist()
+    groups = {
+        "first": index[:GALLERY_SIZE],
+        "last": index[max(GALLERY_SIZE, len(index) - GALLERY_SIZE) :],
+        "missed": dropped[:GALLERY_SIZE].tolist(),
+        "lowest": dropped[max(GALLERY_SIZE, len(dropped) - GALLERY_SIZE) :].tolist(),
+    }
+    return {
+        name: [
+            {
+                "id": _encodable(pairs.ids[i]),
+                "where": pairs.place_name(int(pairs.place[i])),
+                "instruction": _shorten(pairs.instruction[i]),
+                "answer": _shorten(pairs.answer[i]),
+                "reason": Reason(reasons[i]).word,
+                "note": notes[i],
+            }
+            for i in ids
+        ]
+        for name, ids in groups.items()
+    }
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates, which JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _shorten(text: str) -> str:
+    text = _encodable(text)
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"

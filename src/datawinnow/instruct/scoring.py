@@ -14,31 +14,43 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
-from datawinnow.instruct.features import PUBLISHED_SCALE, Layout, Standard, layout_of, matrix
-from datawinnow.instruct.learn import (
+from datawinnow.instruct.features import PUBLISHED_SCALE, FeatureLayout, Standardiser, feature_matrix, layout_of
+from datawinnow.instruct.leave_one_out import (
+    MEAN_LABEL,
+    LeaveOneOut,
+    leave_one_out,
+    mean_of_others,
+    network_predictions,
+    ridge_predictions,
+)
+from datawinnow.instruct.network import NetworkShape, fitting_heads
+from datawinnow.instruct.pairs import Pairs
+from datawinnow.instruct.ridge_model import ridge
+from datawinnow.instruct.selector import (
     PAPER_SEED,
-    Recipe,
-    learn,
+    SelectorRecipe,
+    network_seeds,
     recipe_of,
     score_pool,
-    seeds_of,
+    train_selectors,
 )
-from datawinnow.instruct.leave_one_out import CONSTANT, LeftOut, constant, left_out, network_left_out, ridge_left_out
-from datawinnow.instruct.network import Shape, fitting_heads
-from datawinnow.instruct.pairs import Pairs
-from datawinnow.instruct.ridge import ridge
-from datawinnow.instruct.subsets import Subsets
+from datawinnow.instruct.subsets import LabelledSubsets
 
-NETWORKS = ("paper", "default")
-LEARNED = (*NETWORKS, "ridge")
-"""Ways that need labelled subsets; any other is the mean of the indicators, or the name of one."""
-MEAN = "mean of indicators"
-LABELS = {"paper": "InstructionGPT-4's selector", "default": "the mended selector", "ridge": "ridge regression"}
+NETWORK_SCORERS = ("paper", "default")
+LEARNED_SCORERS = (*NETWORK_SCORERS, "ridge")
+"""Scorers that need labelled subsets."""
+MEAN_SCORER = "mean"
+"""The mean of the standardised indicators. Any other scorer is the name of an indicator."""
+SCORER_LABELS = {
+    "paper": "InstructionGPT-4's selector",
+    "default": "the corrected selector",
+    "ridge": "ridge regression",
+}
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
-    """What every way of scoring starts from.
+class FeaturePool:
+    """The pairs as features.
 
     Attributes:
         pairs: the data.
@@ -49,191 +61,202 @@ class Pool:
     """
 
     pairs: Pairs
-    layout: Layout
+    layout: FeatureLayout
     raw: Tensor
     usable: Tensor
-    subsets: Subsets | None = None
+    subsets: LabelledSubsets | None = None
 
     @property
-    def standard(self) -> Standard:
-        """Mean and spread of the features of the usable pairs."""
-        return Standard.of(self.raw[self.usable])
+    def standardiser(self) -> Standardiser:
+        """Fitted to the usable pairs."""
+        return Standardiser.fit(self.raw[self.usable])
 
-    def lacking(self) -> dict[str, int]:
+    def missing_counts(self) -> dict[str, int]:
         """How many pairs lack a feature, by its name."""
-        gone = torch.isnan(self.raw).sum(dim=0).tolist()
         counts: dict[str, int] = {}
-        for name, count in zip(self.layout.names, gone, strict=True):
-            short = next((v for v, _ in self.layout.vectors if name.startswith(f"{v} ")), name)
+        columns = [name for name, width in self.layout.vectors for _ in range(width)] + list(self.layout.indicators)
+        for name, count in zip(columns, torch.isnan(self.raw).sum(dim=0).tolist(), strict=True):
             if count:
-                counts[short] = max(count, counts.get(short, 0))
+                counts[name] = max(count, counts.get(name, 0))
         return counts
 
+    def require_subsets(self, scorer: str) -> LabelledSubsets:
+        """The labelled subsets.
 
-def pool_of(pairs: Pairs, *, indicators: tuple[str, ...] | None = None) -> Pool:
-    """The features of the pairs, and who has all of them.
+        Raises:
+            ArgumentError: there are none.
+        """
+        if self.subsets is None:
+            raise ArgumentError(
+                f"{scorer!r} is learned from labelled subsets: give them with --subsets FILE.npz (subsets=), or choose "
+                "by an indicator"
+            )
+        return self.subsets
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """(..., n): the values of the usable pairs, NaN elsewhere."""
+        scores = torch.full((*values.shape[:-1], len(self.pairs)), torch.nan)
+        scores[..., self.usable] = values
+        return scores
+
+
+def pool_of(pairs: Pairs, *, indicators: tuple[str, ...] | None = None) -> FeaturePool:
+    """The features of the pairs, by default those of `layout_of`.
 
     Raises:
         ArgumentError: an indicator that no pair has.
     """
     layout = layout_of(pairs, indicators=indicators)
-    raw = matrix(layout, pairs.numbers, pairs.vectors, scale=PUBLISHED_SCALE)
+    raw = feature_matrix(layout, pairs.numbers, pairs.vectors, scale=PUBLISHED_SCALE)
     usable = torch.nonzero(~torch.isnan(raw).any(dim=1)).flatten()
-    return Pool(pairs, layout, raw, usable)
+    return FeaturePool(pairs, layout, raw, usable)
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """Scores of the pool by one way.
+class PairScores:
+    """Scores of the pairs by one scorer.
 
     Attributes:
-        way: its name.
-        label: its name for people.
+        scorer: its name.
+        label: its name in a sentence.
         score: (n,) float32, high is good, NaN for pairs that lack a feature.
-        seeds: (k, n) scores by k seeds, the first of them ``score``; one row where nothing is drawn.
-        loss: mean squared error on the labelled subsets before the last step; None where nothing is trained.
-        about: options, for the record.
+        seed_scores: (k, n) scores by k seeds, the first of them ``score``; one row where nothing is random.
+        loss: mean squared error on the labelled subsets before the last step; None where no network is trained.
+        details: options and sizes, as JSON has them.
     """
 
-    way: str
+    scorer: str
     label: str
     score: Tensor
-    seeds: Tensor
+    seed_scores: Tensor
     loss: float | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
-def score_by(
-    pool: Pool,
-    way: str,
+def score_pairs(
+    pool: FeaturePool,
+    scorer: str,
     *,
     seed: int | None = None,
-    agreeing: int = 5,
+    num_seeds: int = 5,
     ends: Mapping[str, str] | None = None,
-    options: Mapping[str, Any] | None = None,
+    recipe_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> Scored:
+) -> PairScores:
     """Score every pair.
 
     Args:
-        pool: features, and for what is learned the labelled subsets.
-        way: ``"paper"``, ``"default"``, ``"ridge"``, ``"mean of indicators"``, or the name of an indicator.
+        pool: features, and for learned scorers the labelled subsets.
+        scorer: ``"paper"``, ``"default"``, ``"ridge"``, ``"mean"`` (of the indicators), or the name of an indicator.
         seed: of the networks; None is 42 in paper mode, as published, and 0 otherwise.
-        agreeing: how many seeds to train, to see how far they agree; the first one's scores are used.
-        ends: which end of an indicator is good, where its card says it.
-        options: of `Recipe`, changed from the mode's.
-        progress: called with what is done, how far, of how many.
+        num_seeds: seeds to train, to see how far they agree; the scores of the first are used.
+        ends: which end of an indicator is good, ``"high"``, ``"low"`` or ``"middle"``; high by default.
+        recipe_options: fields of `SelectorRecipe` to change.
+        progress: called as ``progress(stage, done, total)``.
 
     Returns:
-        `Scored`.
+        `PairScores`.
 
     Raises:
-        ArgumentError: no labelled subsets for what is learned from them, or no such indicator.
-        DataError: not one pair that has all of the features, which what is learned needs.
+        ArgumentError: no labelled subsets for a learned scorer, or no such indicator.
+        DataError: a learned scorer, and no pair that has all of the features.
     """
-    if way not in LEARNED:
-        return _by_indicator(pool, way, ends or {})
-    _subsets(pool, way)
+    if scorer not in LEARNED_SCORERS:
+        return _score_by_indicators(pool, scorer, ends or {})
+    labels = pool.require_subsets(scorer).labels
     if not len(pool.usable):
-        lacking = ", ".join(f"{count:,} of {len(pool.pairs):,} lack {name}" for name, count in pool.lacking().items())
+        n = len(pool.pairs)
+        missing = ", ".join(f"{count:,} of {n:,} lack {name}" for name, count in pool.missing_counts().items())
         raise DataError(
-            f"no pair has all of the features that {way!r} needs: {lacking or 'there are none'}; choose by an "
+            f"no pair has all of the features that {scorer!r} needs: {missing or 'there are none'}; choose by an "
             "indicator that pairs have (--score)"
         )
-    if way == "ridge":
-        means, _ = _means(pool)
-        found = ridge(means, _subsets(pool, way).labels)
-        score = _spread(pool, found(pool.standard(pool.raw[pool.usable])).float())
-        return Scored(way, LABELS[way], score, score[None], about={"penalty": found.penalty, "error": found.error})
-    recipe = recipe_of(way, **dict(options or {}))
-    x, there, notes = training_sets(pool, recipe)
-    first = (PAPER_SEED if recipe.published_seed else 0) if seed is None else seed
-    check.number("agreeing", agreeing, 1, 10**4, integer=True)
-    asked = [first, *[other for other in range(agreeing + 1) if other != first]][:agreeing]
-    seeds = [each for one in asked for each in seeds_of(recipe, one)]
+    features = pool.raw[pool.usable]
+    if scorer == "ridge":
+        model = ridge(_mean_features(pool), labels)
+        score = pool.scatter(model(pool.standardiser(features)).float())
+        details: dict[str, Any] = {"penalty": model.penalty, "error": model.error}
+        return PairScores(scorer, SCORER_LABELS[scorer], score, score[None], details=details)
+    recipe = recipe_of(scorer, recipe_options)
+    x, mask, notes = training_sets(pool, recipe)
+    first = _first_seed(recipe, seed)
+    check.number("num_seeds", num_seeds, 1, 10**4, integer=True)
+    seeds = [first, *[other for other in range(num_seeds + 1) if other != first]][:num_seeds]
+    copies = [copy for one in seeds for copy in network_seeds(recipe, one)]
 
-    def log(done: int) -> None:
+    def report(done: int) -> None:
         if progress is not None:
-            progress("training", done, len(seeds))
+            progress("training", done, len(copies))
 
-    labels = _subsets(pool, way).labels
-    learned = learn(x, labels, recipe=recipe, seeds=seeds, there=there, progress=log)
-    inputs = pool.raw[pool.usable]
-    inputs = pool.standard(inputs) if recipe.standardise else inputs
-    size = x.shape[1] if there is None else max(1, round(float(there.sum(dim=1).float().mean())))
-    scores = score_pool(learned, inputs, recipe=recipe, size=size, seed=first, progress=progress)
-    rows = _spread(pool, scores.view(len(asked), -1, len(inputs)).mean(dim=1))
-    shape = Shape(x.shape[2], fitting_heads(x.shape[2], recipe.heads))
-    about = {"recipe": asdict(recipe), "seeds": asked, "parameters": shape.parameters, "notes": list(notes)}
-    loss = float(learned.loss[: recipe.networks].mean())
-    return Scored(way, LABELS[way], rows[0], rows, loss, about)
-
-
-def _subsets(pool: Pool, way: str) -> Subsets:
-    if pool.subsets is None:
-        raise ArgumentError(
-            f"{way!r} is learned from labelled subsets: give them with --subsets FILE.npz (subsets=), or choose by an "
-            "indicator"
-        )
-    return pool.subsets
+    trained = train_selectors(x, labels, recipe=recipe, seeds=copies, mask=mask, progress=report)
+    if recipe.standardise:
+        features = pool.standardiser(features)
+    size = x.shape[1] if mask is None else max(1, round(float(mask.sum(dim=1).float().mean())))
+    scores = score_pool(trained, features, recipe=recipe, size=size, seed=first, progress=progress)
+    rows = pool.scatter(scores.view(len(seeds), -1, len(features)).mean(dim=1))
+    shape = NetworkShape(x.shape[2], fitting_heads(x.shape[2], recipe.heads))
+    details = {"recipe": asdict(recipe), "seeds": seeds, "parameters": shape.parameters, "notes": list(notes)}
+    loss = float(trained.loss[: recipe.networks].mean())
+    return PairScores(scorer, SCORER_LABELS[scorer], rows[0], rows, loss, details)
 
 
-def _spread(pool: Pool, values: Tensor) -> Tensor:
-    """(..., n): ``values`` at the usable pairs, NaN elsewhere."""
-    out = torch.full((*values.shape[:-1], len(pool.pairs)), torch.nan)
-    out[..., pool.usable] = values
-    return out
+def _first_seed(recipe: SelectorRecipe, seed: int | None) -> int:
+    return (PAPER_SEED if recipe.published_seed else 0) if seed is None else seed
 
 
-def training_sets(pool: Pool, recipe: Recipe) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
-    """(s, m, d) features of the labelled subsets as a recipe wants them, who is there, and notes.
+def training_sets(pool: FeaturePool, recipe: SelectorRecipe) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
+    """Features of the labelled subsets for a recipe.
+
+    Returns:
+        (s, m, d) features; (s, m) bool, False for padding, or None without padding; notes.
 
     Raises:
         ArgumentError: features of the file where it has none, or subsets of unequal size across the pool.
     """
-    subsets = _subsets(pool, "this mode")
+    subsets = pool.require_subsets("this mode")
     notes: tuple[str, ...] = ()
-    if recipe.members == "file" or subsets.member is None:
-        if subsets.own is None:
-            raise ArgumentError("the subsets' file has no features of its own: use members='pool' (--mode default)")
-        x, there = subsets.own, None
+    mask: Tensor | None = None
+    if recipe.member_features == "file" or subsets.member is None:
+        if subsets.features is None:
+            raise ArgumentError("the subsets' file has no features: use member_features='pool' (--mode default)")
+        x = subsets.features
     else:
-        usable = torch.zeros(len(pool.pairs), dtype=torch.bool)
-        usable[pool.usable] = True
-        real = subsets.member >= 0
-        there = real & usable[subsets.member.clamp_min(0)]
-        if not bool(there.any(dim=1).all()):
-            raise ArgumentError(f"no pair of subset {int((~there.any(dim=1)).int().argmax())} has all features")
-        if lost := int((real & ~there).sum()):
-            notes = (f"{lost:,} members of labelled subsets lack a feature and are left out",)
+        is_usable = torch.zeros(len(pool.pairs), dtype=torch.bool)
+        is_usable[pool.usable] = True
+        is_member = subsets.member >= 0
+        mask = is_member & is_usable[subsets.member.clamp_min(0)]
+        if not bool(mask.any(dim=1).all()):
+            raise ArgumentError(f"no pair of subset {int((~mask.any(dim=1)).int().argmax())} has all features")
+        if num_unusable := int((is_member & ~mask).sum()):
+            notes = (f"{num_unusable:,} members of labelled subsets lack a feature and are left out",)
         x = pool.raw[subsets.member.clamp_min(0)].nan_to_num()
+        mask = None if bool(mask.all()) else mask
     if recipe.standardise:
-        x = pool.standard(x)
-    if there is not None and bool(there.all()):
-        there = None
-    if there is not None and recipe.across == "pool":
-        sizes = there.sum(dim=1)
+        x = pool.standardiser(x)
+    if mask is not None and recipe.across == "pool":
+        sizes = mask.sum(dim=1)
         raise ArgumentError(
             "attention across the sets needs subsets of one size, without gaps; here they have "
             f"{int(sizes.min())} to {int(sizes.max())} pairs: use --mode default (across='set')"
         )
-    return x, there, notes
+    return x, mask, notes
 
 
-def _means(pool: Pool) -> tuple[Tensor, Tensor | None]:
-    """(s, d) mean standardised features of the labelled subsets: of the pool's features where members are known."""
-    x, there, _ = training_sets(pool, recipe_of("default"))
-    if there is None:
-        return x.mean(dim=1), None
-    return (x * there[..., None]).sum(dim=1) / there.sum(dim=1, keepdim=True), there
+def _mean_features(pool: FeaturePool) -> Tensor:
+    """(s, d) mean standardised features of the labelled subsets, those of the pool where the members are known."""
+    x, mask, _ = training_sets(pool, recipe_of("default"))
+    if mask is None:
+        return x.mean(dim=1)
+    return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
-def _by_indicator(pool: Pool, way: str, ends: Mapping[str, str]) -> Scored:
-    names = pool.layout.indicators if way == MEAN else (way,)
+def _score_by_indicators(pool: FeaturePool, scorer: str, ends: Mapping[str, str]) -> PairScores:
+    is_mean = scorer == MEAN_SCORER
+    names = pool.layout.indicators if is_mean else (scorer,)
     for name in names:
         if name not in pool.pairs.numbers:
-            have = ", ".join([*LEARNED, "mean", *sorted(pool.pairs.numbers)])
-            raise ArgumentError(f"no way of scoring is called {name!r}; there are: {have}")
+            have = ", ".join([*LEARNED_SCORERS, MEAN_SCORER, *sorted(pool.pairs.numbers)])
+            raise ArgumentError(f"no scorer or indicator is called {name!r}; there are: {have}")
     if not names:
         raise ArgumentError(
             "the pairs have no indicator to take the mean of: compute one, or name a field with --score"
@@ -244,50 +267,57 @@ def _by_indicator(pool: Pool, way: str, ends: Mapping[str, str]) -> Scored:
         end = ends.get(name, "high")
         if end == "middle":
             values = -np.abs(values - np.nanmedian(values))
-        spread = np.nanstd(values) if way == MEAN else 1.0
-        centre = np.nanmean(values) if way == MEAN else 0.0
+        centre, spread = (np.nanmean(values), np.nanstd(values)) if is_mean else (0.0, 1.0)
         total += (-1 if end == "low" else 1) * (values - centre) / (spread or 1.0)
     score = torch.from_numpy((total / len(names)).astype(np.float32))
-    shown = f"the mean of {', '.join(names)}, each standardised" if way == MEAN else way
-    return Scored(way, shown, score, score[None], about={"indicators": list(names)})
+    label = f"the mean of {', '.join(names)}, each standardised" if is_mean else scorer
+    return PairScores(scorer, label, score, score[None], details={"indicators": list(names)})
 
 
-def left_out_by(
-    pool: Pool, ways: tuple[str, ...], *, seed: int | None = None, options: Mapping[str, Any] | None = None,
+def leave_out_subsets(
+    pool: FeaturePool,
+    scorers: tuple[str, ...],
+    *,
+    seed: int | None = None,
+    recipe_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> list[LeftOut]:  # fmt: skip
-    """Errors of each way on labelled subsets left out, behind those of knowing nothing.
+) -> list[LeaveOneOut]:
+    """Errors of learned scorers on labelled subsets that are left out.
 
     Args:
         pool: with labelled subsets.
-        ways: of `LEARNED`.
-        seed: of the networks, as in `score_by`.
-        options: of `Recipe`.
-        progress: called with what is done, how far, of how many.
+        scorers: of `LEARNED_SCORERS`.
+        seed: of the networks, as in `score_pairs`.
+        recipe_options: fields of `SelectorRecipe` to change.
+        progress: called as ``progress(stage, done, total)``.
+
+    Returns:
+        `MEAN_LABEL` first, then the scorers.
     """
-    subsets = _subsets(pool, ways[0])
-    found = [left_out(CONSTANT, constant(subsets.labels.double().numpy()), subsets.labels)]
-    for way in ways:
-        if way == "ridge":
-            predicted = ridge_left_out(_means(pool)[0], subsets.labels)
+    labels = pool.require_subsets(scorers[0]).labels
+    rows = [leave_one_out(MEAN_LABEL, mean_of_others(labels.double().numpy()), labels)]
+    for scorer in scorers:
+        if scorer == "ridge":
+            predicted = ridge_predictions(_mean_features(pool), labels)
         else:
-            recipe = recipe_of(way, **dict(options or {}))
-            x, there, _ = training_sets(pool, recipe)
-            first = (PAPER_SEED if recipe.published_seed else 0) if seed is None else seed
+            recipe = recipe_of(scorer, recipe_options)
+            x, mask, _ = training_sets(pool, recipe)
 
-            def log(what: str, done: int, total: int, way: str = way) -> None:
+            def report(stage: str, done: int, total: int, scorer: str = scorer) -> None:
                 if progress is not None:
-                    progress(f"{what} ({way})", done, total)
+                    progress(f"{stage} ({scorer})", done, total)
 
-            predicted = network_left_out(x, subsets.labels, recipe=recipe, seed=first, there=there, progress=log)
-        found.append(left_out(way, predicted, subsets.labels))
-    return found
+            predicted = network_predictions(
+                x, labels, recipe=recipe, seed=_first_seed(recipe, seed), mask=mask, progress=report
+            )
+        rows.append(leave_one_out(scorer, predicted, labels))
+    return rows
 
 
-def digest(pool: Pool, *parts: object) -> str:
-    """What leaving out depends on, hashed: the features, the subsets, and whatever else."""
-    found = hashlib.sha256(repr(parts).encode() + pool.raw.numpy().tobytes())
+def pool_digest(pool: FeaturePool, *settings: object) -> str:
+    """A hash over the features, the subsets and settings: what the result of `leave_out_subsets` depends on."""
+    digest = hashlib.sha256(repr(settings).encode() + pool.raw.numpy().tobytes())
     if pool.subsets is not None:
-        for array in (pool.subsets.labels, pool.subsets.member, pool.subsets.own):
-            found.update(b"-" if array is None else array.numpy().tobytes())
-    return found.hexdigest()[:16]
+        for array in (pool.subsets.labels, pool.subsets.member, pool.subsets.features):
+            digest.update(b"-" if array is None else array.numpy().tobytes())
+    return digest.hexdigest()[:16]

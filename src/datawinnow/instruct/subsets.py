@@ -1,39 +1,39 @@
-"""Subsets whose worth is known: each with its pairs and the score of a model that was tuned on it."""
+"""Labelled subsets of the pairs: each with its members and the score of a model that was tuned on it."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datawinnow.core.errors import DataError
-from datawinnow.instruct.features import INDICATORS, PUBLISHED_SCALE, Layout, matrix
+from datawinnow.instruct.features import INDICATORS, PUBLISHED_SCALE, FeatureLayout, feature_matrix
 from datawinnow.instruct.pairs import Pairs
 
-FEWEST = 3
-"""Labelled subsets below which nothing can be learned and left out at the same time."""
+MIN_SUBSETS = 3
+"""With fewer, a selector cannot be trained and tested on subsets that are left out."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subsets:
+class LabelledSubsets:
     """Labelled subsets of the pool.
 
     Attributes:
-        labels: (s,) float32, what a model tuned on each subset reached.
+        labels: (s,) float32, the score of a model tuned on each subset.
         member: (s, m) int64 positions in the pool, -1 for padding and for members that are not in the pool; None where
-            the file names no members and they cannot be told from their indicators.
-        own: (s, m, d) float32 features as the file has them (published scale); None where it has none.
-        notes: what was found out on the way.
+            the file names no members and they cannot be identified by their indicators.
+        features: (s, m, d) float32 as the file has them, at the published scale; None where it has none.
+        notes: sentences on how the members were identified.
     """
 
     labels: Tensor
     member: Tensor | None
-    own: Tensor | None
+    features: Tensor | None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -41,13 +41,13 @@ class Subsets:
         return len(self.labels)
 
 
-def read_subsets(path: Path | str, pairs: Pairs, layout: Layout) -> Subsets:
+def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> LabelledSubsets:
     """Read an ``.npz`` of labelled subsets.
 
-    Needs ``labels`` (s,) and, of the subsets' members, either ``index`` (s, m) positions in the data (-1 pads subsets
-    of unequal size), or the indicators themselves, (s, m) each and (s, m, d) for vectors, as the published data have
-    them. From the latter the members are found again by their indicators, since the vectors of the published file are
-    of a PCA fitted anew on every subset: axes and signs are another subset's nothing.
+    The file holds ``labels`` (s,) and the members of the subsets: either ``index`` (s, m), positions in the data (-1
+    pads subsets of unequal size), or their indicators, (s, m) each and (s, m, d) for vectors, as the published file
+    does. Members given by indicators are looked up in the pool, because the vectors of the published file are of a PCA
+    fitted again on every subset: axes and signs of two subsets cannot be compared.
 
     Args:
         path: the file; it is never unpickled.
@@ -55,38 +55,38 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: Layout) -> Subsets:
         layout: the features of the pool.
 
     Returns:
-        `Subsets`.
+        `LabelledSubsets`.
 
     Raises:
-        DataError: not such a file, shapes that do not fit together, an index outside the pool, or fewer than three
+        DataError: another file, shapes that do not fit together, an index outside the pool, or fewer than three
             subsets.
     """
     path = Path(path)
-    arrays = _arrays(path)
+    arrays = _read_arrays(path)
     labels = arrays.get("labels")
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "biuf":
-        raise DataError(f"{path} must hold labels of shape (s,), one number a subset; it holds {_shown(arrays)}")
-    if len(labels) < FEWEST:
+        raise DataError(f"{path} must hold labels of shape (s,), one number a subset; it holds {_shapes(arrays)}")
+    if len(labels) < MIN_SUBSETS:
         raise DataError(
-            f"{path} has {len(labels)} labelled subsets: at least {FEWEST} are needed to learn and to check"
+            f"{path} has {len(labels)} labelled subsets: at least {MIN_SUBSETS} are needed to learn and test"
         )
     if not np.isfinite(labels.astype(np.float64)).all():
         raise DataError(f"{path}: the label of subset {int(np.argmin(np.isfinite(labels)))} is not a number")
     for name, array in arrays.items():
-        if name not in ("labels",) and (array.ndim < 2 or len(array) != len(labels)):
+        if name != "labels" and (array.ndim < 2 or len(array) != len(labels)):
             raise DataError(f"{path}: {name} is {array.shape}, but there are {len(labels)} labels")
-    made = torch.from_numpy(labels.astype(np.float32))
-    own = _own(path, arrays, layout)
+    targets = torch.from_numpy(labels.astype(np.float32))
+    features = _member_features(path, arrays, layout)
     if "index" in arrays:
-        return Subsets(made, _index(path, arrays["index"], len(pairs)), own)
-    if own is None:
-        wanted = ", ".join([name for name, _ in layout.vectors] + list(layout.indicators))
-        raise DataError(f"{path} names its members neither by index nor by {wanted}; it holds {_shown(arrays)}")
-    member, notes = _found(arrays, pairs, layout)
-    return Subsets(made, member, own, notes)
+        return LabelledSubsets(targets, _check_member_index(path, arrays["index"], len(pairs)), features)
+    if features is None:
+        names = ", ".join([name for name, _ in layout.vectors] + list(layout.indicators))
+        raise DataError(f"{path} names its members neither by index nor by {names}; it holds {_shapes(arrays)}")
+    member, note = _look_up_members(arrays, pairs, layout)
+    return LabelledSubsets(targets, member, features, (note,))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -96,68 +96,71 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} is not an .npz of plain arrays ({str(error).splitlines()[0][:120]})") from None
 
 
-def _shown(arrays: dict[str, np.ndarray]) -> str:
+def _shapes(arrays: Mapping[str, np.ndarray]) -> str:
     return ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
 
 
-def _own(path: Path, arrays: dict[str, np.ndarray], layout: Layout) -> Tensor | None:
-    needed = {**{name: 3 for name, _ in layout.vectors}, **dict.fromkeys(layout.indicators, 2)}
-    if not set(needed) <= set(arrays):
+def _member_features(path: Path, arrays: Mapping[str, np.ndarray], layout: FeatureLayout) -> Tensor | None:
+    """(s, m, d) features in the file; None where it lacks one of the layout."""
+    widths = dict(layout.vectors)
+    names = [*widths, *layout.indicators]
+    if not set(names) <= set(arrays):
         return None
-    for name, axes in needed.items():
-        array = arrays[name]
-        width = dict(layout.vectors).get(name)
-        if array.ndim != axes or array.dtype.kind not in "biuf" or (width is not None and array.shape[2] != width):
-            shape = f"(s, m, {width})" if axes == 3 else "(s, m)"
+    for name in names:
+        array, ndim = arrays[name], 3 if name in widths else 2
+        if array.ndim != ndim or array.dtype.kind not in "biuf" or (ndim == 3 and array.shape[2] != widths[name]):
+            shape = f"(s, m, {widths[name]})" if ndim == 3 else "(s, m)"
             raise DataError(f"{path}: {name} must be numbers of shape {shape}, got {array.dtype} of {array.shape}")
-    if len({arrays[name].shape[:2] for name in needed}) != 1:
-        raise DataError(f"{path}: its indicators are about different numbers of pairs: {_shown(arrays)}")
-    numbers: dict[str, Any] = {name: arrays[name] for name in layout.indicators}
-    made = matrix(layout, numbers, {name: arrays[name] for name, _ in layout.vectors}, scale=PUBLISHED_SCALE)
-    if not bool(torch.isfinite(made).all()):
-        at = torch.nonzero(~torch.isfinite(made))[0].tolist()
-        raise DataError(f"{path}: {layout.names[at[2]]} of pair {at[1]} in subset {at[0]} is not a number")
-    return made
+    if len({arrays[name].shape[:2] for name in names}) != 1:
+        raise DataError(f"{path}: its indicators are about different numbers of pairs: {_shapes(arrays)}")
+    features = feature_matrix(layout, arrays, arrays, scale=PUBLISHED_SCALE)
+    invalid = torch.nonzero(~torch.isfinite(features))
+    if len(invalid):
+        subset, pair, column = invalid[0].tolist()
+        raise DataError(f"{path}: {layout.names[column]} of pair {pair} in subset {subset} is not a number")
+    return features
 
 
-def _index(path: Path, index: np.ndarray, n: int) -> Tensor:
+def _check_member_index(path: Path, index: np.ndarray, n: int) -> Tensor:
     if index.ndim != 2 or index.dtype.kind not in "iu":
         raise DataError(f"{path}: index must be whole numbers of shape (s, m), got {index.dtype} of {index.shape}")
     member = torch.from_numpy(index.astype(np.int64))
     if int(member.max()) >= n or int(member.min()) < -1:
         raise DataError(f"{path}: index has {int(member.max())}, but there are {n} pairs (-1 pads)")
-    if bool((member < 0).all(dim=1).any()):
-        raise DataError(f"{path}: subset {int((member < 0).all(dim=1).int().argmax())} has no member")
     for i, row in enumerate(member):
-        real = row[row >= 0]
-        if len(torch.unique(real)) != len(real):
+        positions = row[row >= 0]
+        if not len(positions):
+            raise DataError(f"{path}: subset {i} has no member")
+        if len(torch.unique(positions)) != len(positions):
             raise DataError(f"{path}: subset {i} has a pair twice")
     return member
 
 
-def _found(arrays: dict[str, np.ndarray], pairs: Pairs, layout: Layout) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Members by their indicators, exactly as float32; None where some cannot be told or two pairs look alike."""
+def _look_up_members(
+    arrays: Mapping[str, np.ndarray], pairs: Pairs, layout: FeatureLayout
+) -> tuple[Tensor | None, str]:
+    """Members by equal indicators, as float32, and a note; None where some are not in the pool."""
     names = [name for name in INDICATORS if name in layout.indicators]
     pool = np.stack([pairs.numbers[name].astype(np.float32) for name in names], axis=1)
-    places: dict[bytes, list[int]] = {}
+    positions: dict[bytes, list[int]] = {}
     for i, row in enumerate(pool):
-        places.setdefault(row.tobytes(), []).append(i)
-    asked = np.stack([arrays[name].astype(np.float32) for name in names], axis=2)
-    member = np.full(asked.shape[:2], -1, dtype=np.int64)
-    lost = twins = 0
-    for i, rows in enumerate(asked):
+        positions.setdefault(row.tobytes(), []).append(i)
+    indicators = np.stack([arrays[name].astype(np.float32) for name in names], axis=2)
+    member = np.full(indicators.shape[:2], -1, dtype=np.int64)
+    num_missing = num_ambiguous = 0
+    for i, rows in enumerate(indicators):
         used: set[int] = set()
         for j, row in enumerate(rows):
-            found = [place for place in places.get(row.tobytes(), []) if place not in used]
-            twins += len(found) > 1
-            lost += not found
-            if found:
-                member[i, j] = found[0]
-                used.add(found[0])
-    if lost:
+            matches = [position for position in positions.get(row.tobytes(), []) if position not in used]
+            num_ambiguous += len(matches) > 1
+            num_missing += not matches
+            if matches:
+                member[i, j] = matches[0]
+                used.add(matches[0])
+    if num_missing:
         return None, (
-            f"{lost:,} of {member.size:,} members of the subsets are not among the pairs by {', '.join(names)}: the "
-            "features in the file are used, whose PCA may be another one",
+            f"{num_missing:,} of {member.size:,} members of the subsets are not among the pairs by {', '.join(names)}: "
+            "the features in the file are used, which may be of another PCA"
         )
-    alike = f" ({twins} have a twin; the first is taken)" if twins else ""
-    return torch.from_numpy(member), (f"all {member.size:,} members found by {', '.join(names)}{alike}",)
+    ambiguous = f" ({num_ambiguous} match several pairs; the first is taken)" if num_ambiguous else ""
+    return torch.from_numpy(member), f"all {member.size:,} members found by {', '.join(names)}{ambiguous}"

@@ -1,4 +1,4 @@
-"""The page of ``datawinnow instruct``: what was chosen and why, and what so few labels can and cannot know."""
+"""The page of ``datawinnow instruct``: which pairs were chosen and why, and how far the labels support it."""
 
 from __future__ import annotations
 
@@ -9,91 +9,94 @@ import numpy as np
 
 from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.errors import RunError
+from datawinnow.core.verdict import OUTCOME_WORDS
 from datawinnow.report import words
-from datawinnow.report.instruct_plots import gaps, left_out
+from datawinnow.report.instruct_plots import plot_gaps, plot_predictions
 from datawinnow.report.run_plots import histogram
 
-FACTS, SELECTION = "instruct.json", "selection.parquet"
-VERB = "datawinnow instruct PAIRS"
-GALLERY = {
-    "first": ("Kept first", "The highest scores among those kept, in the order chosen."),
-    "last": ("Kept last", "The lowest scores among those kept."),
-    "missed": ("Just missed", "The highest scores among those dropped: a full cluster, or past the budget."),
-    "lowest": ("Lowest scores", "The lowest scores of all."),
+INSTRUCT_FILE, SELECTION_FILE = "instruct.json", "selection.parquet"
+GALLERIES = {
+    "first": ("Kept first", "The highest scores among the kept pairs, in the order chosen."),
+    "last": ("Kept last", "The lowest scores among the kept pairs."),
+    "missed": ("Just missed", "The highest scores among the dropped pairs: their cluster is full, or the budget is."),
+    "lowest": ("Lowest scores", "The lowest scores of all pairs."),
 }
-MANY = 40
-"""Clusters up to which each has its line."""
+MAX_CLUSTER_LINES = 40
+"""With more clusters the table is left out."""
 
 
 def is_instruct(folder: Path) -> bool:
     """Whether ``datawinnow instruct`` wrote this folder."""
-    return (folder / FACTS).is_file()
+    return (folder / INSTRUCT_FILE).is_file()
 
 
 def instruct_context(folder: Path) -> dict[str, Any]:
-    """What the page shows.
+    """The values of the template.
 
     Raises:
         RunError: a file is missing, truncated, newer, or the two are of different choices.
     """
-    metadata = read_json(folder / FACTS)
+    metadata = read_json(folder / INSTRUCT_FILE)
     for key in ("n", "budget", "label", "means", "agreement", "reasons", "gallery"):
         if key not in metadata:
-            raise RunError(f"{folder / FACTS} lacks {key!r}: it was not written by datawinnow, or is damaged")
-    table, meta = read_table(folder / SELECTION, VERB)
+            raise RunError(f"{folder / INSTRUCT_FILE} lacks {key!r}: it was not written by datawinnow, or is damaged")
+    table, meta = read_table(folder / SELECTION_FILE, "datawinnow instruct PAIRS")
     if meta.get("fingerprint") != metadata.get("fingerprint") or len(table) != metadata["n"]:
-        raise RunError(f"{folder / SELECTION} is of other pairs than {folder / FACTS}; make both again with: {VERB}")
+        raise RunError(
+            f"{folder / SELECTION_FILE} is of other pairs than {folder / INSTRUCT_FILE}; run again: datawinnow "
+            "instruct PAIRS"
+        )
     clusters = metadata.get("by_cluster") or []
     return {
         "title": str(metadata.get("name", folder.name)),
-        "about": _about(metadata),
+        "about": _description(metadata),
         "lead": f"{metadata['label'][:1].upper()}{metadata['label'][1:]} keeps {metadata['budget']:,} of "
         f"{metadata['n']:,} pairs "
         f"({words.share(metadata['budget'] / metadata['n'])}).",
-        "says": [str(line) for line in metadata.get("says", [])] or _unchecked(metadata),
-        "unlearned": metadata.get("labels") is None,
-        "problems": [*metadata.get("problems", []), *_lacking(metadata)],
-        "means": [_mean(row) for row in metadata["means"]],
-        "ways": [_method_line(row) for row in metadata.get("ways") or []],
-        "agreement": _agreement(metadata["agreement"]),
-        "clusters": clusters if len(clusters) <= MANY else [],
+        "summary": [str(line) for line in metadata.get("summary", [])] or _unchecked(metadata),
+        "has_no_labels": metadata.get("labels") is None,
+        "problems": [*metadata.get("problems", []), *_missing_lines(metadata)],
+        "means": [_mean_row(row) for row in metadata["means"]],
+        "scorers": [_scorer_row(row) for row in metadata.get("scorers") or []],
+        "agreement": _agreement_rows(metadata["agreement"]),
+        "clusters": clusters if len(clusters) <= MAX_CLUSTER_LINES else [],
         "figures": _figures(metadata, table),
         "galleries": [
-            {"title": title, "says": caption, "texts": metadata["gallery"].get(key, [])}
-            for key, (title, caption) in GALLERY.items()
+            {"title": title, "caption": caption, "texts": metadata["gallery"].get(key, [])}
+            for key, (title, caption) in GALLERIES.items()
             if metadata["gallery"].get(key)
         ],
         "reasons": list(metadata["reasons"].items()),
-        "made": _provenance(metadata),
+        "made": _provenance_rows(metadata),
     }
 
 
 def _unchecked(metadata: dict[str, Any]) -> list[str]:
-    """What is said where nobody looked how much the labels know."""
+    """The summary of a run with ``--no-check``."""
     if not metadata.get("labels"):
         return []
     return [
-        f"What {len(metadata['labels'])} labels know of pairs was not looked at (--no-check): a run without that "
-        "leaves each labelled subset out in turn, and says it."
+        f"How much {len(metadata['labels'])} labels can tell was not tested (--no-check): without that option each "
+        "labelled subset is left out in turn."
     ]
 
 
-def _about(metadata: dict[str, Any]) -> str:
+def _description(metadata: dict[str, Any]) -> str:
     phrases = [f"{metadata.get('dataset')}: {metadata['n']:,} pairs", str(metadata.get("clusters"))]
-    about = metadata.get("about") or {}
-    if "parameters" in about:
+    details = metadata.get("details") or {}
+    if "parameters" in details:
         labels = len(metadata.get("labels") or [])
-        phrases.append(f"a network of {about['parameters']:,} weights, trained on {labels} labelled subsets")
+        phrases.append(f"a network of {details['parameters']:,} weights, trained on {labels} labelled subsets")
     if metadata.get("duplicates") is not None:
         phrases.append(f"without near-duplicates within {metadata['duplicates']:g}")
     return "; ".join(phrases) + "."
 
 
-def _lacking(metadata: dict[str, Any]) -> list[str]:
-    return [f"{words.many(count, 'pair')} without {name}" for name, count in (metadata.get("lacking") or {}).items()]
+def _missing_lines(metadata: dict[str, Any]) -> list[str]:
+    return [f"{words.many(count, 'pair')} without {name}" for name, count in (metadata.get("missing") or {}).items()]
 
 
-def _mean(row: dict[str, Any]) -> dict[str, str]:
+def _mean_row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "name": str(row["name"]),
         "chosen": f"{row['chosen']:.4g}",
@@ -103,59 +106,63 @@ def _mean(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _plus(values: dict[str, Any] | None, *, sign: bool = False) -> str:
-    if values is None:
+def _with_half_width(value: dict[str, Any] | None, *, sign: bool = False) -> str:
+    if value is None:
         return words.NONE
-    shown = f"{values['mean']:+.3f}" if sign else f"{values['mean']:.3f}"
-    return shown if values["half"] is None else f"{shown} ± {values['half']:.3f}"
+    mean = f"{value['mean']:+.3f}" if sign else f"{value['mean']:.3f}"
+    return mean if value["half"] is None else f"{mean} ± {value['half']:.3f}"
 
 
-def _method_line(row: dict[str, Any]) -> dict[str, str]:
+def _scorer_row(row: dict[str, Any]) -> dict[str, str]:
     correlation = row.get("correlation")
     return {
         "name": str(row["name"]),
-        "error": _plus(row["error"]),
-        "against": _plus(row["against"], sign=True),
-        "verdict": str(row["verdict"]),
+        "error": _with_half_width(row["error"]),
+        "difference": _with_half_width(row["difference"], sign=True),
+        "outcome": row["outcome"],
+        "outcome_words": OUTCOME_WORDS.get(row["outcome"], ""),
         "correlation": words.NONE if correlation is None else f"{correlation:+.2f}",
     }
 
 
-def _agreement(values: dict[str, Any]) -> list[dict[str, str]]:
-    """Lowest, mean and highest over pairs of seeds; nothing with one seed."""
-    lines = []
-    for key, name in (("correlation_between", "correlation of scores"), ("overlap_between", "share of the chosen")):
-        if key in values:
-            row = values[key]
-            lines.append({"name": name, **{end: f"{row[end]:.2f}" for end in ("low", "mean", "high")}})
-    return lines
+def _agreement_rows(agreement: dict[str, Any]) -> list[dict[str, str]]:
+    """Lowest, mean and highest over pairs of seeds; none with one seed."""
+    rows = []
+    for key, name in (
+        ("correlation_between", "correlation of scores"),
+        ("overlap_between", "fraction of the chosen in common"),
+    ):
+        if key in agreement:
+            values = {end: f"{agreement[key][end]:.2f}" for end in ("low", "mean", "high")}
+            rows.append({"name": name, **values})
+    return rows
 
 
 def _figures(metadata: dict[str, Any], table: Any) -> list[dict[str, Any]]:
     score = table.column("score").to_numpy()
     kept = table.column("kept").to_numpy(zero_copy_only=False)
-    drawn = [
+    figures = [
         (
-            gaps(metadata["means"], "gaps") if metadata["means"] else None,
-            "What the chosen have more of",
-            "Mean of each indicator over the chosen less that over the pool, in spreads of the pool.",
+            plot_gaps(metadata["means"], "gaps") if metadata["means"] else None,
+            "Indicators of the chosen",
+            "Mean of each indicator over the chosen minus that over the pool, in standard deviations of the pool.",
         ),
         (
-            left_out(metadata["ways"], metadata["labels"], "leftout") if metadata.get("ways") else None,
+            plot_predictions(metadata["scorers"], metadata["labels"], "leftout") if metadata.get("scorers") else None,
             "Labels of subsets left out",
-            "Each point is a labelled subset, predicted from the others. Knowing is points along the line; a flat "
-            "cloud says no more than the mean does.",
+            "Each point is a labelled subset, predicted from the others. A good scorer puts its points along the "
+            "diagonal; a flat cloud tells no more than the mean label does.",
         ),
         (
             histogram(np.asarray(score, dtype=np.float64), np.asarray(kept), "scores"),
             "Scores",
-            "Where the two overlap, a cluster's share or a near-duplicate decided, not the score.",
+            "Where kept and dropped pairs overlap, the share of a cluster or a near-duplicate decided.",
         ),
     ]
-    return [{"svg": svg, "title": title, "says": caption} for svg, title, caption in drawn if svg is not None]
+    return [{"svg": svg, "title": title, "says": caption} for svg, title, caption in figures if svg is not None]
 
 
-def _provenance(metadata: dict[str, Any]) -> list[tuple[str, str]]:
-    entries = [("commit", metadata.get("commit") or "none"), ("fingerprint", metadata.get("fingerprint"))]
-    entries += [("mode", metadata.get("mode")), *(metadata.get("versions") or {}).items()]
-    return [(str(name), str(value)) for name, value in entries if value not in ("", None)]
+def _provenance_rows(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("commit", metadata.get("commit") or "none"), ("fingerprint", metadata.get("fingerprint"))]
+    rows += [("mode", metadata.get("mode")), *(metadata.get("versions") or {}).items()]
+    return [(str(name), str(value)) for name, value in rows if value not in ("", None)]

@@ -1,4 +1,4 @@
-"""The plots of ``datawinnow instruct``: what the chosen have more of, and what the labels predict."""
+"""The plots of ``datawinnow instruct``: indicators of the chosen, and predicted labels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from markupsafe import Markup
 from datawinnow.report.svg import KEPT, MARKERS, MUTED, RULE, SERIES, canvas, styled, to_svg
 
 
-def gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
-    """A bar an indicator: the chosen's mean less the pool's, in spreads of the pool."""
+def plot_gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
+    """A bar an indicator: mean of the chosen minus mean of the pool, in standard deviations of the pool."""
     values = np.array([row["gap"] for row in means], dtype=float)
     places = np.arange(len(values))[::-1]
     with styled():
@@ -22,11 +22,11 @@ def gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
         reach = max(0.1, float(np.abs(values).max()))
         axes.set_xlim(min(0.0, float(values.min())) - 0.3 * reach, max(0.0, float(values.max())) + 0.3 * reach)
         for place, value in zip(places, values, strict=True):
-            beside = 3 if value >= 0 else -3
+            offset = 3 if value >= 0 else -3
             axes.annotate(
                 f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"),
                 (value, place),
-                (beside, 0),
+                (offset, 0),
                 textcoords="offset points",
                 va="center",
                 ha="left" if value >= 0 else "right",
@@ -34,18 +34,18 @@ def gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
             )
         axes.set_yticks(places, [str(row["name"]) for row in means])
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("spreads of the pool")
+        axes.set_xlabel("standard deviations of the pool")
         return to_svg(figure, name)
 
 
-def left_out(ways: Sequence[dict[str, Any]], labels: Sequence[float], name: str) -> Markup:
-    """What each way expects of a subset that it has not seen, against its label."""
+def plot_predictions(scorers: Sequence[dict[str, Any]], labels: Sequence[float], name: str) -> Markup:
+    """Label that each scorer predicts for a subset that was left out, against the true one."""
     truth = np.array(labels, dtype=float)
-    shown = [row for row in ways if row["against"] is not None]
+    shown = [row for row in scorers if row["difference"] is not None]
     with styled():
         figure, axes = canvas(height=3.2)
         ends = np.array([truth.min(), truth.max()])
-        axes.plot(ends, ends, color=MUTED, linewidth=1, label="as it is")
+        axes.plot(ends, ends, color=MUTED, linewidth=1, label="the true label")
         axes.plot(ends, np.full(2, truth.mean()), color=RULE, linewidth=2, label="the mean label")
         for row, colour, marker in zip(shown, SERIES, MARKERS, strict=False):
             axes.plot(
@@ -59,6 +59,6 @@ def left_out(ways: Sequence[dict[str, Any]], labels: Sequence[float], name: str)
                 label=str(row["name"]),
             )
         axes.set_xlabel("label of the subset")
-        axes.set_title("expected from the others", loc="left", fontsize=9, color=MUTED)
+        axes.set_title("predicted from the other subsets", loc="left", fontsize=9, color=MUTED)
         axes.legend(frameon=False, fontsize=8.5)
         return to_svg(figure, name)

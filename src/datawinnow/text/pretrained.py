@@ -13,12 +13,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.extras import import_extra
+
+if TYPE_CHECKING:
+    import torch
 
 PREFIX = "hf:"
 PACKAGE = "package:"
@@ -168,6 +169,8 @@ def pick_device(device: str | None) -> torch.device:
     Raises:
         ArgumentError: no such device.
     """
+    import torch  # not above: the command line imports this module for `is_pretrained` alone
+
     if device in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

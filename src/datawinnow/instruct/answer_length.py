@@ -19,28 +19,28 @@ from datawinnow.text.encode import check_texts
     cost="time O(n), memory O(n)",
     end="high",
 )
-def length(answer: Sequence[str], *, longest: int | None = None) -> Tensor:
-    """How long each answer is, of 10 for the longest: ``10 * characters / longest``.
+def length(answer: Sequence[str], *, max_length: int | None = None) -> Tensor:
+    """Length of each answer on a scale where the longest has 10: ``10 * characters / max_length``.
 
     Args:
         answer: (n,) texts.
-        longest: characters that count 10; None is those of the longest answer (1,009 in the published data).
+        max_length: characters that count as 10; None is the length of the longest answer (1,009 in the published data).
 
     Returns:
         (n,) float32, 0 and above.
 
     Raises:
-        ArgumentError: no texts, or ``longest`` below 1.
+        ArgumentError: no texts, or ``max_length`` below 1.
 
     References:
-        Wei et al. 2023, arXiv 2308.12067, section 3.1; condense.md 1.11.
+        Wei et al. 2023, arXiv 2308.12067, section 3.1.
 
     >>> length(["ab", "abcd"]).tolist()
     [5.0, 10.0]
     """
     texts = check_texts("answer", answer)
     sizes = torch.tensor([len(text) for text in texts], dtype=torch.float64)
-    if longest is None:
-        longest = max(1, int(sizes.max()))
-    check.number("longest", longest, 1, 10**12, integer=True)
-    return (10 * sizes / longest).float()
+    if max_length is None:
+        max_length = max(1, int(sizes.max()))
+    check.number("max_length", max_length, 1, 10**12, integer=True)
+    return (10 * sizes / max_length).float()

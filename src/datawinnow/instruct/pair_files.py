@@ -1,4 +1,7 @@
-"""The files that instruction data come in: JSON lines, a JSON list, Parquet, a saved dataset; read row by row."""
+"""Files of instruction data: JSON lines, a JSON list, Parquet or a saved dataset, read row by row.
+
+The kept rows are written as they came, to the byte where the format allows it.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,15 @@ import pyarrow.parquet as pq
 from datawinnow.core.errors import DataError
 from datawinnow.core.files import atomic_write, disk_error, write_bytes
 
-ROWS = 1024
-"""Rows of a table read at a time."""
-WRAPPED = ("annotations", "data", "examples", "rows")
+ROWS_PER_BATCH = 1024
+LIST_KEYS = ("annotations", "data", "examples", "rows")
 """Keys under which a JSON object may hold its list of pairs (MiniGPT-4's is ``annotations``)."""
 
-Row = tuple[int, Any, str]
-"""Place in the source from 0, what stands there, and why it cannot be read (empty where it can)."""
+PairRow = tuple[int, Any, str]
+"""Place in the file from 0, the row, and why it cannot be read (empty where it can)."""
 
 
-class Source(Protocol):
+class PairFile(Protocol):
     """A file or folder of pairs."""
 
     @property
@@ -35,25 +37,25 @@ class Source(Protocol):
         """Where it is."""
 
     @property
-    def word(self) -> str:
-        """What a row is called there, ``"line"`` or ``"row"``."""
+    def row_word(self) -> str:
+        """``"line"`` or ``"row"``, for messages."""
 
     @property
     def suffix(self) -> str:
         """Of a file in the same layout; empty for a folder."""
 
-    def rows(self) -> Iterator[Row]:
-        """Every row, those that cannot be read too."""
+    def rows(self) -> Iterator[PairRow]:
+        """Every row, including those that cannot be read."""
 
     def write(self, places: np.ndarray, out: Path) -> None:
         """Write the rows at ``places`` (rising) unchanged, in this layout."""
 
 
-def open_source(path: Path) -> Source:
-    """The source at ``path``, by its name and, for a folder, by what is in it.
+def open_pair_file(path: Path) -> PairFile:
+    """The file or folder at ``path``, by its suffix or, for a folder, by its content.
 
     Raises:
-        DataError: nothing there, or nothing of these layouts.
+        DataError: no such file, or another layout.
     """
     if path.is_dir():
         if (path / "dataset_info.json").is_file() and (path / "state.json").is_file():
@@ -70,11 +72,11 @@ def open_source(path: Path) -> Source:
     if path.suffix in (".jsonl", ".ndjson"):
         return JsonLines(path, suffix=path.suffix)
     if path.suffix == ".json":
-        return JsonLines(path, suffix=".json") if _starts_lines(path) else JsonList(path)
+        return JsonLines(path, suffix=".json") if _is_json_lines(path) else JsonList(path)
     raise DataError(f"{path} must be .jsonl, .json, .parquet, or a folder of Parquet or of save_to_disk")
 
 
-def _starts_lines(path: Path) -> bool:
+def _is_json_lines(path: Path) -> bool:
     """Whether a .json file holds JSON lines: its first line is an object by itself and a second one follows."""
     with path.open("rb") as file:
         first, second = file.readline(), file.readline()
@@ -88,10 +90,10 @@ def _starts_lines(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class JsonLines:
-    """One JSON object a line; empty lines are passed over."""
+    """One JSON object a line; empty lines are skipped."""
 
     path: Path
-    word: str = "line"
+    row_word: str = "line"
     suffix: str = ".jsonl"
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
@@ -102,53 +104,53 @@ class JsonLines:
                 if line.strip():
                     yield place, line
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PairRow]:
         """Every line that is not empty."""
         for place, line in self._lines():
             try:
                 yield place, json.loads(line.decode("utf-8")), ""
-            except (ValueError, RecursionError) as error:  # ValueError is not UTF-8 and absurdly long numbers, too
-                yield place, None, f"broken JSON ({_short(error)})"
+            except (ValueError, RecursionError) as error:  # ValueError also means not UTF-8, or a number of many digits
+                yield place, None, f"broken JSON ({_first_line(error)})"
 
     def write(self, places: np.ndarray, out: Path) -> None:
         """The same bytes, line by line."""
-        wanted = set(places.tolist())
-        with atomic_write(out) as part, part.open("wb") as file:
+        kept = set(places.tolist())
+        with atomic_write(out) as partial, partial.open("wb") as file:
             for place, line in self._lines():
-                if place in wanted:
+                if place in kept:
                     file.write(line if line.endswith(b"\n") else line + b"\n")
 
 
 @dataclass(frozen=True)
 class JsonList:
-    """A JSON list of objects, or an object that holds one under one of `WRAPPED`."""
+    """A JSON list of objects, or an object that holds one under one of `LIST_KEYS`."""
 
     path: Path
-    word: str = "row"
+    row_word: str = "row"
     suffix: str = ".json"
 
     def _load(self) -> tuple[Any, str | None, list[Any]]:
         try:
-            whole = json.loads(self.path.read_text(encoding="utf-8-sig"))
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{self.path} is broken JSON ({_short(error)})") from None
-        if isinstance(whole, list):
-            return whole, None, whole
-        for key in WRAPPED:
-            if isinstance(whole, dict) and isinstance(whole.get(key), list):
-                return whole, key, whole[key]
-        raise DataError(f"{self.path} must hold a list of pairs, or an object with one under {', '.join(WRAPPED)}")
+            raise DataError(f"{self.path} is broken JSON ({_first_line(error)})") from None
+        if isinstance(content, list):
+            return content, None, content
+        for key in LIST_KEYS:
+            if isinstance(content, dict) and isinstance(content.get(key), list):
+                return content, key, content[key]
+        raise DataError(f"{self.path} must hold a list of pairs, or an object with one under {', '.join(LIST_KEYS)}")
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PairRow]:
         """Every element of the list."""
         for place, row in enumerate(self._load()[2]):
             yield place, row, ""
 
     def write(self, places: np.ndarray, out: Path) -> None:
         """The same object around fewer elements."""
-        whole, key, rows = self._load()
+        content, key, rows = self._load()
         kept = [rows[i] for i in places.tolist()]
-        text = json.dumps(kept if key is None else {**whole, key: kept}, indent=1, ensure_ascii=False)
+        text = json.dumps(kept if key is None else {**content, key: kept}, indent=1, ensure_ascii=False)
         write_bytes(out, text.encode() + b"\n")
 
 
@@ -159,17 +161,17 @@ class Tables:
     path: Path
     files: tuple[Path, ...]
     suffix: str
-    word: str = "row"
+    row_word: str = "row"
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             try:
                 with pq.ParquetFile(file) as table:
-                    yield from table.iter_batches(ROWS)
+                    yield from table.iter_batches(ROWS_PER_BATCH)
             except (pa.ArrowException, OSError) as error:
-                raise DataError(f"{file} is truncated or not Parquet ({_short(error)})") from None
+                raise DataError(f"{file} is truncated or not Parquet ({_first_line(error)})") from None
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PairRow]:
         """Every row of every shard."""
         first = 0
         for batch in self._batches():
@@ -178,15 +180,15 @@ class Tables:
 
     def write(self, places: np.ndarray, out: Path) -> None:
         """The same columns and metadata: a file, or for a folder one shard in a folder."""
-        held, first = [], 0
+        tables, first = [], 0
         for batch in self._batches():
             low, high = np.searchsorted(places, [first, first + batch.num_rows])
-            held.append(pa.Table.from_batches([batch]).take(pa.array(places[low:high] - first)))
+            tables.append(pa.Table.from_batches([batch]).take(pa.array(places[low:high] - first)))
             first += batch.num_rows
-        table = pa.concat_tables(held)
+        table = pa.concat_tables(tables)
         if self.suffix:
-            with atomic_write(out) as part:
-                pq.write_table(table, part)
+            with atomic_write(out) as partial:
+                pq.write_table(table, partial)
             return
         with _new_folder(out) as folder:
             pq.write_table(table, folder / "train-00000-of-00001.parquet")
@@ -198,7 +200,7 @@ class SavedDataset:
 
     path: Path
     suffix: str = ""
-    word: str = "row"
+    row_word: str = "row"
 
     def _load(self) -> Any:
         import datasets
@@ -206,56 +208,54 @@ class SavedDataset:
         try:
             return datasets.load_from_disk(str(self.path))
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise DataError(f"{self.path} is not a dataset that save_to_disk wrote ({_short(error)})") from None
+            raise DataError(f"{self.path} is not a dataset that save_to_disk wrote ({_first_line(error)})") from None
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[PairRow]:
         """Every row; images are not decoded."""
-        found = self._load()
-        plain = found.with_format("arrow")
         first = 0
-        for table in plain.iter(ROWS):
+        for table in self._load().with_format("arrow").iter(ROWS_PER_BATCH):
             yield from ((first + i, row, "") for i, row in enumerate(table.to_pylist()))
             first += table.num_rows
 
     def write(self, places: np.ndarray, out: Path) -> None:
-        """The chosen rows by save_to_disk, with the features of the source."""
+        """The chosen rows by save_to_disk, with the features of the file."""
         with _new_folder(out) as folder:
             self._load().select(places.tolist()).save_to_disk(str(folder))
 
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder that becomes ``out`` when whole."""
+    """A temporary folder that is renamed to ``out`` at the end."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
-        yield part
-        part.chmod(0o755)  # mkdtemp makes folders private
-        part.replace(out)
+        yield partial
+        partial.chmod(0o755)  # mkdtemp makes folders private
+        partial.replace(out)
     except OSError as error:
         raise disk_error(error, out) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_out(source: Source, out: Path) -> None:
-    """Refuse an ``out`` of another layout than the source's, or one that is there already as a folder with things in.
+def check_out(file: PairFile, out: Path) -> None:
+    """Check that the kept pairs of a file can be written to ``out``.
 
     Raises:
-        DataError: saying which name would do.
+        DataError: ``out`` has the suffix of another layout, is the file itself, or a folder that is not empty.
     """
-    if out.suffix != source.suffix and source.suffix:
+    if out.suffix != file.suffix and file.suffix:
         raise DataError(
-            f"--out {out} would be in another layout than {source.path.name}: the kept pairs are written as they came, "
-            f"so give a name that ends in {source.suffix}"
+            f"--out {out} has another layout than {file.path.name}: the kept pairs are written as they came, so give "
+            f"a name that ends in {file.suffix}"
         )
-    if not source.suffix and out.suffix in (".jsonl", ".json", ".parquet", ".ndjson"):
-        raise DataError(f"--out {out} is a file, but {source.path} came as a folder: give a folder that is not there")
-    if out.resolve() == source.path.resolve():
+    if not file.suffix and out.suffix in (".jsonl", ".json", ".parquet", ".ndjson"):
+        raise DataError(f"--out {out} is a file, but {file.path} is a folder: give the name of a new folder")
+    if out.resolve() == file.path.resolve():
         raise DataError(f"--out {out} is the source itself; give another name")
     if out.is_dir() and any(out.iterdir()):
         raise DataError(f"--out {out} exists already and is not an empty folder; give another, or remove it")
 
 
-def _short(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).split("\n")[0].strip()[:120]

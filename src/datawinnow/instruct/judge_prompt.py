@@ -1,14 +1,14 @@
-"""A judge's prompt, and a strict reading of what it says: a number on a line of its own, or nothing."""
+"""The prompt of the judge, and how its reply is parsed."""
 
 from __future__ import annotations
 
 import json
 import re
 
-from datawinnow.instruct.endpoint import AskError
+from datawinnow.instruct.endpoint import JudgeError
 
-VERSION = 1
-"""Of the prompt: answers to another are other entries of the store."""
+PROMPT_VERSION = 1
+"""Part of the cache key: replies to another prompt are other entries."""
 LOW, HIGH = 0.0, 100.0
 PROMPT = """\
 You grade one example of a dataset that a language model will be tuned on. Judge how good the answer is for the \
@@ -26,38 +26,38 @@ _NUMBER = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,4})?)(?:\s*/\s*100)?\.?")
 
 
 def prompt_for(instruction: str, answer: str) -> str:
-    """The question about one pair; both are quoted, so that neither can pass for the question."""
+    """The question about one pair; both are quoted as JSON, so that neither can pass for the question."""
     quoted = {
         "instruction": json.dumps(instruction, ensure_ascii=False),
         "answer": json.dumps(answer, ensure_ascii=False),
     }
-    # one pass over the template: an answer that contains "{answer}" stays what it is
-    return re.sub(r"\{(instruction|answer)\}", lambda found: quoted[found.group(1)], PROMPT)
+    # one pass over the template: an answer that contains "{answer}" is not filled in again
+    return re.sub(r"\{(instruction|answer)\}", lambda match: quoted[match.group(1)], PROMPT)
 
 
-def strict(text: str) -> float:
-    """The number on the first line that is not empty, in [0, 100].
+def parse_strict(text: str) -> float:
+    """The number in [0, 100] on the first line that is not empty.
 
     Raises:
-        AskError: no number there, more than a number, or one outside.
+        JudgeError: that line is not a number, or the number is out of range.
 
-    >>> strict("85\\nClear and rich."), strict("72.5/100")
+    >>> parse_strict("85\\nClear and rich."), parse_strict("72.5/100")
     (85.0, 72.5)
     """
     line = next((line.strip().strip("*").strip() for line in text.splitlines() if line.strip()), "")
-    found = _NUMBER.fullmatch(line)
-    if found is None:
-        raise AskError("no number", repr(line[:80]))
-    value = float(found.group(1))
+    match = _NUMBER.fullmatch(line)
+    if match is None:
+        raise JudgeError("no number", repr(line[:80]))
+    value = float(match.group(1))
     if not LOW <= value <= HIGH:
-        raise AskError("out of range", f"{value:g}, not in 0 to 100")
+        raise JudgeError("out of range", f"{value:g}, not in 0 to 100")
     return value
 
 
-def published(text: str) -> float:
-    """As InstructionGPT-4's code reads an answer: the first two characters; 10 counts 100, what is none counts 60.
+def parse_published(text: str) -> float:
+    """As the code of InstructionGPT-4 does: its first two characters; 10 counts as 100, and anything else as 60.
 
-    >>> published("95"), published("100"), published("Score: 90")
+    >>> parse_published("95"), parse_published("100"), parse_published("Score: 90")
     (95.0, 100.0, 60.0)
     """
     try:

@@ -1,0 +1,244 @@
+"""`race`: all the data for fewer epochs against a policy, at equal cost, on the user's data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.progress import Progress
+
+if TYPE_CHECKING:
+    from datawinnow.bench.results import ResultRow
+    from datawinnow.core.verdict import Comparison
+    from datawinnow.data.dataset_info import DatasetInfo
+    from datawinnow.runs.network import Model
+    from datawinnow.train import Recipe
+
+RUNS = Path("runs")
+AUTO = "auto"
+DEFAULT_POLICY: dict[str, Any] = {
+    "policy": "ucb",
+    "options": {"keep": 0.7, "period": 1},
+    "label": "UCB, keep 0.7",
+}
+"""What runs where no benchmark recommends a policy."""
+DEFAULT_NOISY_POLICY: dict[str, Any] = {
+    "policy": "random_pruning",
+    "options": {"keep": 1.0},
+    "wrap": ["guarded"],
+    "label": "all that looks right (guarded)",
+}
+"""What runs where no benchmark recommends a policy and labels are noisy."""
+POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
+"""Names of the two runs in the grid."""
+LOAD_OPTIONS = ("limit", "size", "seed", "image", "label", "text", "flip")
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """The result of a race.
+
+    Attributes:
+        folder: where the rows and the page are.
+        label: name of the policy for people.
+        rows: result rows, a seed at a time: all the data, then the policy.
+        comparison: the policy against all the data; None where no seed has both results.
+        sentence: the comparison in words.
+        report: the HTML page; None if none was asked for.
+    """
+
+    folder: Path
+    label: str
+    rows: list[ResultRow]
+    comparison: Comparison | None
+    sentence: str
+    report: Path | None
+
+
+def race(
+    data: Any,
+    *,
+    budget: int,
+    test: Any = None,
+    policy: str = AUTO,
+    keep: float | None = None,
+    policy_options: Mapping[str, Any] | None = None,
+    wrap: Sequence[str] = (),
+    seeds: int = 1,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    load: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    jobs: int = 0,
+    threads: int = 0,
+    report: bool = True,
+    progress: Progress | None = None,
+    on_row: Callable[[ResultRow], None] | None = None,
+    log: Callable[[str], None] | None = None,
+) -> RaceResult:
+    """Train on all the data for ``budget`` epochs and by a policy for as many examples, and compare the two.
+
+    Both use the same network, recipe and seeds, and each learning rate decays to its end. A race that was stopped
+    resumes with the same call, and a race with more seeds trains only the new ones.
+
+    Args:
+        data: DATA (``"digits"``, a path or ``"hf:owner/name"``), or a training split: a map-style dataset of
+            ``(x, y)``.
+        budget: epochs on all the data; the policy passes as many examples.
+        test: test split of a dataset object; DATA brings its own.
+        policy: name of the policy; ``"auto"`` for what benchmarks recommend for this size and budget.
+        keep: fraction that the policy trains on in an epoch. Default: that of the policy, where it has one.
+        policy_options: options of the policy; ``"auto"`` takes ``noisy=True``, for many wrong labels.
+        wrap: wrappers of the policy, from the inside out.
+        seeds: paired repeats; two or more give an interval, five make a result.
+        model: network; by default chosen by the shape of the examples.
+        model_options: options of the network.
+        recipe: how to train.
+        load: keyword arguments of `datawinnow.load` for DATA.
+        out: folder of rows and page. Default: ``runs/race-<data>``.
+        jobs: trainings at a time, for DATA; 0 for one a core. Dataset objects are trained on one after the other.
+        threads: CPU threads of each training, for DATA; 0 for its share of the cores.
+        report: write an HTML page beside the rows.
+        progress: called as ``progress(stage, done, total)``.
+        on_row: called with each new row.
+        log: called with what was chosen.
+
+    Raises:
+        ArgumentError: options out of range or that do not go together.
+        RunError: ``out`` holds another race.
+    """
+    from datawinnow import report as reports
+    from datawinnow.bench import GridData, grid_of, run_grid
+    from datawinnow.core.card import card_of
+    from datawinnow.data.dataset_info import dataset_info
+    from datawinnow.data.load import load as load_data
+    from datawinnow.dynamic.build import build_policy, policy_by_name
+    from datawinnow.train import Recipe
+
+    options = dict(policy_options or {})
+    noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
+    if policy != AUTO:
+        build_policy(policy, passes=budget, keep=keep, options=options, wrap=wrap)  # fails before any data are read
+    objects = not isinstance(data, (str, Path))
+    if objects and test is None:
+        raise ArgumentError("race needs a test split (test=), since accuracy on the training examples decides nothing")
+    load_kwargs = dict(load or {})
+    for key in load_kwargs:
+        if key not in LOAD_OPTIONS or objects:
+            raise ArgumentError(f"race has no option {key!r} of the data yet: split or clean the data before the race")
+    if not objects:
+        train, test = load_data(data, progress=progress, **load_kwargs)
+        for note in train.notes if log is not None else ():
+            log(f"data: {note}")  # type: ignore[misc]
+    info = dataset_info(data if objects else train, "" if objects else _absolute_source(str(data)))
+    if policy == AUTO:
+        chosen = _recommended(info, budget, noisy=noisy, log=log)
+    else:
+        name = ", ".join([card_of(policy_by_name(policy)).name, *([] if keep is None else [f"keep {keep:g}"]), *wrap])
+        fraction = {} if keep is None else {"keep": keep}
+        chosen = {"policy": policy, "options": {**options, **fraction}, "wrap": list(wrap), "label": name}
+    recipe_fields = {key: value for key, value in vars(recipe or Recipe()).items() if value is not None}
+    network = None if model is None or isinstance(model, str) else model
+    grid = grid_of(
+        "race",
+        {
+            "name": f"race {info.name}",
+            "about": f"{info.name}: all the data for {budget} epochs against choosing while training, equal examples "
+            "passed",
+            "data": {"source": info.source or info.name, **load_kwargs},
+            "train": {
+                **recipe_fields,
+                "epochs": budget,
+                "model": model if network is None else None,
+                "model_options": dict(model_options or {}),
+            },
+            "methods": [REFERENCE_RUN, POLICY_RUN],
+            "method": [{"name": POLICY_RUN, **chosen}],
+            "keep": [1.0],
+            "seeds": list(range(seeds)),
+        },
+    )
+    folder = RUNS / f"race-{info.name}" if out is None else Path(out)
+    rows = run_grid(
+        grid,
+        folder,
+        data=GridData(info.data, test, network) if objects or network is not None else None,
+        jobs=jobs,
+        threads=threads,
+        progress=None if progress is None else lambda _, done, total: progress(f"bench {grid.name}", done, total),
+        on_row=on_row,
+    )
+    page: Path | None = reports.write(folder) if report else None
+    label = grid.label(POLICY_RUN)
+    comparison, sentence = race_verdict(rows, label, budget)
+    return RaceResult(folder, label, rows, comparison, sentence, page)
+
+
+def race_verdict(rows: Sequence[ResultRow], label: str, budget: int) -> tuple[Comparison | None, str]:
+    """The policy against all the data, and the comparison in words.
+
+    Args:
+        rows: result rows of a race.
+        label: name of the policy for people.
+        budget: epochs on all the data.
+    """
+    from datawinnow.core.verdict import clause, compare, indication_note
+
+    accuracies: dict[str, dict[int, float]] = {POLICY_RUN: {}, REFERENCE_RUN: {}}
+    for row in rows:
+        if row["accuracy"] is not None and row["method"] in accuracies:
+            accuracies[row["method"]][row["seed"]] = row["accuracy"]
+    comparison = compare(accuracies[POLICY_RUN], accuracies[REFERENCE_RUN])
+    if comparison is None:
+        return None, "no seed has both results: training diverged; try a lower --lr"
+    reference = f"all the data for {budget} epoch{'' if budget == 1 else 's'}"
+    note = indication_note(comparison.num_seeds)
+    return comparison, f"{label} {clause(comparison, reference)}.{f' {note}' if note else ''}"
+
+
+def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """``noisy`` of the options of ``policy="auto"``, which takes no other.
+
+    Raises:
+        ArgumentError: an option, keep or wrapper that belongs to a policy by name.
+    """
+    if keep is not None or wrap or set(options) - {"noisy"}:
+        raise ArgumentError(
+            "--policy auto chooses keep, options and wrappers itself; it takes --policy-option noisy=true, for data "
+            "with many wrong labels. For one of your choice, name it by --policy"
+        )
+    noisy = options.get("noisy", False)
+    if not isinstance(noisy, bool):
+        raise ArgumentError(f"--policy-option noisy must be true or false, got {noisy!r}")
+    return noisy
+
+
+def _recommended(info: DatasetInfo, budget: int, *, noisy: bool, log: Callable[[str], None] | None) -> dict[str, Any]:
+    """The policy that benchmarks recommend, as a ``[[method]]``; a default where they recommend none."""
+    from datawinnow.dynamic.auto import recommended_setting
+
+    setting, reason = recommended_setting(info.n, passes=budget, noisy=noisy, kind=info.kind, classes=len(info.classes))
+    if log is not None:
+        log(f"auto: {reason}")
+    if setting is not None:
+        return {
+            "policy": setting.policy,
+            "options": setting.options,
+            "wrap": list(setting.wrap),
+            "label": setting.label,
+        }
+    chosen = DEFAULT_NOISY_POLICY if noisy else DEFAULT_POLICY
+    if log is not None:
+        log(f"no benchmark recommends a policy here, so the race is against {chosen['label']}")
+    return chosen
+
+
+def _absolute_source(source: str) -> str:
+    """``source`` as it can be found from another working directory."""
+    if source == "digits" or source.startswith("hf:"):
+        return source
+    return str(Path(source).expanduser().resolve())

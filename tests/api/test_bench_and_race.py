@@ -1,0 +1,84 @@
+"""`dw.bench` and `dw.race` in Python: on files, on grids, and on dataset objects and functions of this process."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import datawinnow as dw
+from datawinnow.bench import Grid, GridData, run_grid
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.models import mlp
+from datawinnow.train import Recipe
+from tests.runs.conftest import Bare, make_blobs
+
+FAST = Recipe(batch=32, lr=0.05, precision="fp32", workers=0)
+
+
+def small_grid(**changes) -> Grid:
+    raw = {
+        "name": "blobs",
+        "data": {"source": "blobs"},
+        "train": {"epochs": 3, "batch": 20, "lr": 0.05},
+        "methods": ["full", "shorter_full", "random", "el2n"],
+        "keep": [0.5],
+        "seeds": [0],
+    }
+    return Grid.model_validate({**raw, **changes})
+
+
+def own_network(*, classes):
+    return torch.nn.Linear(4, classes)
+
+
+def test_a_grid_runs_on_dataset_objects_and_a_network_of_ones_own(tmp_path):
+    data = GridData(Bare(make_blobs()), make_blobs(9, seed=1), model=own_network)
+    steps: list[tuple[str, str]] = []
+    rows = run_grid(
+        small_grid(), tmp_path, data=data, on_step=lambda cell, stage, done, total: steps.append((cell.method, stage))
+    )
+    assert [row["method"] for row in rows] == ["full", "shorter_full", "random", "el2n"]
+    assert {row["model"] for row in rows} == {"own_network"}
+    assert [row["passes"] for row in rows] == [180, 90, 90, 90]
+    assert {method for method, _ in steps} == {"full", "shorter_full", "random", "el2n"}
+    assert run_grid(small_grid(), tmp_path, data=data) == rows  # nothing is trained again
+    other = GridData(Bare(make_blobs(seed=5)), make_blobs(9), model=own_network)
+    with pytest.raises(RunError, match="results about another dataset"):
+        run_grid(small_grid(seeds=[0, 1]), tmp_path, data=other)
+
+
+def test_a_method_whose_selection_is_not_given_is_refused(tmp_path):
+    grid = small_grid(methods=["random", "mine"], method=[{"name": "mine", "selection": "abc"}])
+    with pytest.raises(ArgumentError, match=r"'mine' has a selection that is not in data.selections"):
+        run_grid(grid, tmp_path, data=GridData(make_blobs(), make_blobs(9)))
+
+
+def test_bench_is_a_package_and_a_function(tmp_path):
+    data = GridData(make_blobs(), make_blobs(9, seed=1), model=mlp)
+    seen: list[str] = []
+    result = dw.bench(small_grid(), out=tmp_path / "r", data=data, on_grid=lambda grid: seen.append(grid.setting))
+    assert dw.bench.read_grid is not None
+    assert seen == [""]
+    assert result.grids[""].done
+    assert len(result.grids[""].rows) == 4
+    assert result.report == tmp_path / "r" / "report.html"
+    assert result.report.exists()
+
+
+def test_a_race_on_dataset_objects(tmp_path):
+    train, test = make_blobs(), make_blobs(9, seed=1)
+    kwargs = {"test": test, "budget": 2, "policy": "ucb", "keep": 0.5, "recipe": FAST, "out": tmp_path, "report": False}
+    one = dw.race(train, **kwargs)
+    assert [row["method"] for row in one.rows] == ["shorter_full", "policy"]
+    assert {row["passes"] for row in one.rows} == {120}
+    two = dw.race(train, seeds=2, **kwargs)
+    assert two.rows[:2] == one.rows
+    assert two.comparison is not None
+    assert two.comparison.num_seeds == 2
+    assert two.sentence.startswith("UCB, keep 0.5 ")
+    assert two.report is None
+
+
+def test_a_race_needs_a_test_split(tmp_path):
+    with pytest.raises(ArgumentError, match="race needs a test split"):
+        dw.race(make_blobs(), budget=2, out=tmp_path)
