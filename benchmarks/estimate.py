@@ -16,8 +16,8 @@ CHILD = """
 import json, sys, tempfile, time, torch
 from pathlib import Path
 from datawinnow.data.examples import Augment, Examples
-from datawinnow.runs.estimate import estimate
-from datawinnow.runs.prune import prune
+from datawinnow.api import estimate
+from datawinnow.api import prune
 from datawinnow.train import Recipe
 n, side, model, epochs = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 x = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from datawinnow.record import read_column
-from datawinnow.runs.early_stopping import ENOUGH, WINDOW, agreement
+from datawinnow.runs.early_stopping import THRESHOLD, WINDOW, rank_agreement
 from datawinnow.scores import dual
 
 BEFORE = 3
@@ -46,7 +46,7 @@ def course(p_label: Tensor) -> list[At]:
 
     end = ranked(len(p_label))
     return [
-        At(t, agreement(p_label[:t]), alike(ranked(t - BEFORE), ranked(t)), alike(ranked(t), end))
+        At(t, rank_agreement(p_label[:t]), alike(ranked(t - BEFORE), ranked(t)), alike(ranked(t), end))
         for t in range(WINDOW, len(p_label) + 1)
     ]
 
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table of every recording below the folders."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--enough", nargs="+", type=float, default=[0.4, ENOUGH, 0.6, 0.7], metavar="AGREEMENT")
+    parser.add_argument("--enough", nargs="+", type=float, default=[0.4, THRESHOLD, 0.6, 0.7], metavar="AGREEMENT")
     given = parser.parse_args(argv)
     found = sorted({file.parent for folder in given.folders for file in folder.rglob("p_label.npy")})
     if not found:

@@ -122,7 +122,7 @@ def record(size: Size, network: Network, seed: int, data: tuple[Any, Any], folde
             save_checkpoint(weights_file(folder, epoch + 1), model, None, {})
 
     _, history = fit_recorded(
-        model, train, folder, epochs=size.epochs, which=SIGNALS, checkpoint=checkpoint, test=test, seed=seed,
+        model, train, folder, epochs=size.epochs, signals=SIGNALS, checkpoint=checkpoint, test=test, seed=seed,
         recipe=recipe, on_epoch=keep_weights,
     )  # fmt: skip
     lost = [end for end in size.ends if not weights_file(folder, end).exists()]

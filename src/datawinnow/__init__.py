@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datawinnow import (
+        api,
         bench,
         condense,
         dynamic,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
         select,
         vit,
     )
+    from datawinnow.api.dataset import LoadOptions
+    from datawinnow.api.prune import prune
     from datawinnow.api.race import race
     from datawinnow.core.budget import budget_of
     from datawinnow.core.rng import stream
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from datawinnow.dynamic.sampler import PolicySampler
     from datawinnow.record import Recorder
     from datawinnow.runs.folder import RunFolder, read_selection
-    from datawinnow.runs.prune import prune
     from datawinnow.train import Recipe, evaluate, fit
 
 __version__ = "0.1.0"
@@ -49,6 +51,7 @@ _HOME = {
     "Augment": "data.examples",
     "Examples": "data.examples",
     "Kept": "data.kept",
+    "LoadOptions": "api",
     "PolicySampler": "dynamic.sampler",
     "Recipe": "train",
     "Recorder": "record",
@@ -60,13 +63,14 @@ _HOME = {
     "fit": "train",
     "indexed": "data.indexed",
     "load": "data.load",
-    "prune": "runs.prune",
+    "prune": "api",
     "race": "api.race",
     "read_selection": "runs.folder",
     "stream": "core.rng",
     "write_kept": "data.write",
 }
 _PACKAGES = (
+    "api",
     "bench",
     "condense",
     "dynamic",
@@ -86,12 +90,14 @@ __all__ = [
     "Augment",
     "Examples",
     "Kept",
+    "LoadOptions",
     "PolicySampler",
     "Recipe",
     "Recorder",
     "RunFolder",
     "Selection",
     "Synthetic",
+    "api",
     "bench",
     "budget_of",
     "condense",

@@ -235,7 +235,7 @@ class TestCheck:
         assert rows[0]["cost"]["train"]["flops"] == per_example * 18
 
     def test_random_is_checked_against_the_other_baseline(self, blobs, tmp_path):
-        folder, _, _ = begin_run(blobs, tmp_path / "run")
+        folder = begin_run(blobs, tmp_path / "run").folder
         selection = select_run(folder, blobs, keep=0.3, method="random")
         answer = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=2, recipe=FAST)
         assert [r["method"] for r in answer["rows"]] == ["random", "shorter_full"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from datawinnow.api import LoadOptions
 from datawinnow.cli.bench import seconds_of
-from datawinnow.cli.options import Choosing, Loading, Training, pairs
+from datawinnow.cli.options import MethodOptions, TrainingOptions
+from datawinnow.cli.verb import parse_pairs
 from datawinnow.core.errors import ArgumentError
 
 
@@ -14,7 +16,7 @@ from datawinnow.core.errors import ArgumentError
     [("32", 32), ("5.5", 5.5), ("1e-3", 1e-3), ("true", True), ("False", False), ("None", None), ("batch", "batch")],
 )
 def test_a_value_has_the_type_it_looks_like(text, value):
-    found = pairs([f"some-key={text}"], "--option")["some_key"]
+    found = parse_pairs([f"some-key={text}"], "--option")["some_key"]
     assert found == value
     assert type(found) is type(value)
 
@@ -29,34 +31,37 @@ def test_a_value_has_the_type_it_looks_like(text, value):
 )
 def test_what_is_no_pair_is_refused(texts, match):
     with pytest.raises(ArgumentError, match=match):
-        pairs(texts, "--option")
+        parse_pairs(texts, "--option")
 
 
 def test_an_option_goes_to_the_part_that_has_it():
-    method = Choosing(option=["window=5", "c_d=4"]).chosen()
+    method = MethodOptions(options={"window": 5, "c_d": 4}).to_method()
     assert dict(method.score_options) == {"window": 5}
     assert dict(method.options) == {"c_d": 4}
 
 
 def test_an_option_of_neither_part_is_refused_with_those_there_are():
     with pytest.raises(ArgumentError, match=r"dual_beta has no option 'bins'.*c_d.*window"):
-        Choosing(option=["bins=4"]).chosen()
+        MethodOptions(options={"bins": 4}).to_method()
 
 
 def test_a_method_and_a_score_at_once_are_refused():
     with pytest.raises(ArgumentError, match=r"either --method .dual. or --score"):
-        Choosing(method="dual", score="aum").chosen()
+        MethodOptions(method="dual", score="aum").to_method()
 
 
 def test_only_what_was_set_is_handed_to_load():
-    assert Loading().given() == {}
-    assert Loading(size=16, split_seed=3, skip_broken=True).given() == {"size": 16, "seed": 3, "on_broken": "skip"}
+    assert LoadOptions().to_kwargs() == {}
+    assert LoadOptions(size=16, split_seed=3, skip_broken=True).to_kwargs() == {
+        "size": 16,
+        "seed": 3,
+        "on_broken": "skip",
+    }
 
 
 def test_the_network_is_named_again_in_the_next_command():
-    training = Training(model="mlp", model_option=["width=32", "depth=2"])
-    assert training.network() == ["--model", "mlp", "--model-option", "width=32", "--model-option", "depth=2"]
-    assert training.model_options() == {"width": 32, "depth": 2}
+    training = TrainingOptions(model="mlp", model_options={"width": 32, "depth": 2})
+    assert training.network_flags() == ["--model", "mlp", "--model-option", "width=32", "--model-option", "depth=2"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("1.5h", 5400), ("45s", 45), ("3600", 3600), ("0", 0)])

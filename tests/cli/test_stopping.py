@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from datawinnow.cli.verb import Terminated, told_plainly
+from datawinnow.cli.verb import Terminated, report_errors
 from tests.cli.conftest import DUAL
 from tests.runs.killing import content
 
@@ -86,7 +86,7 @@ def test_sigterm_exits_143_and_training_goes_on(call):
 def test_ways_to_end(capsys, error, code, words):
     import typer
 
-    with pytest.raises(typer.Exit) as ended, told_plainly():
+    with pytest.raises(typer.Exit) as ended, report_errors():
         raise error
     assert ended.value.exit_code == code
     assert words in capsys.readouterr().err

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pyarrow.parquet as pq
 import pytest
 
+from datawinnow.api import LoadOptions
+from datawinnow.api.dataset import open_dataset
 from datawinnow.bench import read_grid
 from datawinnow.bench.cell import datasets_of
-from datawinnow.cli.options import Loading, Training
+from datawinnow.data import load
 from tests.data.texts import sentences, write_model, write_texts, written
 
 from .conftest import DUAL, QUICK
@@ -101,15 +104,21 @@ def test_a_pretrained_network_brings_its_tokenizer(call, reviews, tmp_path):
 @pytest.mark.parametrize(
     ("loading", "model", "tokenizer"),
     [
-        (Loading(), "hf:x", "hf:x"),
-        (Loading(tokenizer="hf:y"), "hf:x", "hf:y"),
-        (Loading(), "text_cnn", None),
-        (Loading(), None, None),
-        (Loading(tokenizer="hf:y"), "text_cnn", "hf:y"),
+        (LoadOptions(), "hf:x", "hf:x"),
+        (LoadOptions(tokenizer="hf:y"), "hf:x", "hf:y"),
+        (LoadOptions(), "text_cnn", None),
+        (LoadOptions(), None, None),
+        (LoadOptions(tokenizer="hf:y"), "text_cnn", "hf:y"),
     ],
 )
-def test_the_tokenizer_is_that_of_the_network_unless_told(loading, model, tokenizer):
-    assert loading.beside({"loading": loading, "training": Training(model=model)}).tokenizer == tokenizer
+def test_the_tokenizer_is_by_default_that_of_the_network(monkeypatch, loading, model, tokenizer):
+    texts = load("digits")
+    received = []
+    monkeypatch.setattr(
+        sys.modules["datawinnow.data.load"], "load", lambda data, **kwargs: received.append(kwargs) or texts
+    )
+    open_dataset("reviews.tsv", load=loading, model=model)
+    assert received[0].get("tokenizer") == tokenizer
 
 
 def test_embeddings_are_an_option_of_a_method(call, reviews, tmp_path):

@@ -68,7 +68,7 @@ def test_quiet_shows_results_only(capsys):
     screen.note("chosen")
     with screen.stage() as stage:
         stage("training", 1, 1)
-    screen.say("result")
+    screen.print("result")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("result\n", "")
 

@@ -195,13 +195,13 @@ def test_until_stable_says_where_it_ended_and_the_cost_is_of_those_epochs(call, 
     quick = ["--limit", "200", "--model", "mlp", "--precision", "fp32", "--threads", "1", "--epochs", "40"]
     result = call(verb[0], "digits", *verb[1:], *quick, "--until-stable")
     found = re.search(
-        r"settled after (\d+) of up to 40 epochs: two halves of the last ones agree to 0\.[5-9]", result.stderr
+        r"stable after (\d+) of up to 40 epochs: two halves of the last ones agree to 0\.[5-9]", result.stderr
     )
     assert found, result.stderr
     epochs = int(found[1])
     assert (epochs == 39) if least == 39 else (10 <= epochs < 39)
     if verb[0] == "prune":
-        assert "estimate, if the ranking does not settle before: about" in result.stderr
+        assert "estimate, if the ranking is not stable before: about" in result.stderr
     assert f"{200 * epochs:,} examples passed" in result.stdout
     assert np.load("runs/digits/signals/p_label.npy").shape == (epochs, 200)
     if verb == ("record",):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import datawinnow as dw
+from datawinnow.api import prune
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.probe import sentences as module
 from datawinnow.probe.sentences import probe_sentences, sentence_embeddings
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.prune import prune
 from tests.data.texts import write_model, write_texts
 
 TEXTS = ["the film was good", "dull", "the story was cold , and its song too", "lovely film"]

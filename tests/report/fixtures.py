@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from datawinnow.api import prune
 from datawinnow.data.examples import Augment, Examples
-from datawinnow.runs.prune import prune
 from datawinnow.train import Recipe
 
 HOSTILE = '<script>alert("x")</script>'

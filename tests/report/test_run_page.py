@@ -125,7 +125,7 @@ def test_the_page_of_a_training_without_a_policy_says_what_it_was(tmp_path: Path
 
 def test_the_page_of_a_training_on_a_selection_counts_what_it_took_to_find(tmp_path: Path) -> None:
     about = {"label": "DUAL", "charge": 180}
-    text = page_of(tmp_path / "run", epochs=3, selection=Selection.of(torch.arange(20), 60), about=about)
+    text = page_of(tmp_path / "run", epochs=3, selection=Selection.of(torch.arange(20), 60), selection_metadata=about)
     assert (
         "Trained for 3 epochs on 20 of 60 examples, kept by DUAL. 240 examples passed (180 of them to find the "
         "selection): 133% of the 180 that as many epochs on all the data would pass." in text

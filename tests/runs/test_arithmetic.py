@@ -47,7 +47,7 @@ def metadata(path):
 
 VERBS = {
     "record": lambda data, path, **how: record_run(data, path, epochs=3, **how),
-    "train": lambda data, path, **how: train_run(data, path, epochs=3, selection=Selection.everything(60), **how),
+    "train": lambda data, path, **how: train_run(data, path, epochs=3, selection=Selection.everything(60), **how).run,
 }
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from datawinnow.api import estimate
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data.examples import Augment, Examples
 from datawinnow.methods import create_method
 from datawinnow.runs import estimate as estimate_module
-from datawinnow.runs.estimate import estimate
 from datawinnow.train import Recipe
 
 CHILD = """
@@ -22,8 +22,8 @@ import json, sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from datawinnow.data.examples import Augment, Examples
-from datawinnow.runs.estimate import estimate, resident_bytes
-from datawinnow.runs.prune import prune
+from datawinnow.runs.estimate import resident_bytes
+from datawinnow.api import estimate, prune
 from datawinnow.train import Recipe
 n, side, model, batch, run = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), Path(sys.argv[5])
 g = torch.Generator().manual_seed(0)

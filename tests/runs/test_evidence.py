@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from datawinnow.api import prune
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.runs.evidence import groups, moments, notes
 from datawinnow.runs.gallery import png
-from datawinnow.runs.prune import prune
 from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
 

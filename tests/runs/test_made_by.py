@@ -159,7 +159,7 @@ class TestOutputs:
         def own():
             return torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 3))
 
-        _, asked, _ = begin_run(blobs, tmp_path / "run", model=own)
+        asked = begin_run(blobs, tmp_path / "run", model=own).network
         assert asked.training
         assert int(asked[0].num_batches_tracked) == 0
         assert torch.equal(asked[0].running_mean, torch.zeros(4))

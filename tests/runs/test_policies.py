@@ -77,7 +77,7 @@ def test_the_fraction_of_an_epoch_is_a_method_of_the_policy():
 
 def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(tmp_path):
     how = {"epochs": 4, "recipe": RECIPE, "model": "mlp", "test": blobs(seed=1)}
-    folder = train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.25), **how)
+    folder = train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.25), **how).run
     history = pq.read_table(folder.path / "history.parquet")
     assert history.column("fraction").to_pylist() == [0.25] * 4
     assert folder.metadata["cost"]["train"]["backward"] == 60

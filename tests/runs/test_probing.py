@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from datawinnow.api import prune
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.reason import Reason
@@ -20,7 +21,6 @@ from datawinnow.runs import probe_arrays as probing_module
 from datawinnow.runs import subset_runs as subsets_module
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.probe_arrays import Probing, network_of_run, probing_of
-from datawinnow.runs.prune import prune
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run

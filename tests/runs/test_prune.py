@@ -7,13 +7,13 @@ import torch
 from torch.utils.data import TensorDataset
 
 import datawinnow as dw
+from datawinnow.api import prune
 from datawinnow.core.errors import ArgumentError, DataError, MissingArrayError, RunError
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.methods import METHODS
 from datawinnow.runs import prune as prune_module
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.prune import prune
 from datawinnow.runs.select import selection_of
 
 from .conftest import FAST, Bare, make_blobs
@@ -150,7 +150,7 @@ class TestMethod:
         assert len(short) == 18
 
     def test_it_fails_before_anything_is_trained(self, blobs, monkeypatch):
-        monkeypatch.setattr(prune_module, "record_run", lambda *a, **k: pytest.fail("trained"))
+        monkeypatch.setattr(prune_module, "record_setup", lambda *a, **k: pytest.fail("trained"))
         with pytest.raises(ArgumentError, match="p_label has 9 epochs, fewer than window=10"):
             prune(blobs, keep=0.3, epochs=9)
         with pytest.raises(ArgumentError, match="no method is called 'magic'"):
@@ -161,7 +161,7 @@ class TestMethod:
             prune(blobs, keep=0.3, scores="el2n")
 
     def test_random_trains_nothing_and_costs_nothing(self, blobs, monkeypatch, tmp_path):
-        monkeypatch.setattr(prune_module, "record_run", lambda *a, **k: pytest.fail("trained"))
+        monkeypatch.setattr(prune_module, "record_setup", lambda *a, **k: pytest.fail("trained"))
         kept = prune(blobs, keep=0.3, method="random", run=tmp_path / "run")
         folder = RunFolder.open(tmp_path / "run")
         assert len(kept) == 18

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datawinnow.api import prune
 from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.record import Recorder
 from datawinnow.runs import record as recording_module
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.prune import prune
 from datawinnow.runs.record import record_run
 from datawinnow.train import fit
 

@@ -78,7 +78,7 @@ def test_a_damaged_or_foreign_file_is_refused_on_a_resume(tmp_path):
 def test_a_training_keeps_who_its_policy_chose_among_the_selected(tmp_path):
     selected = Selection.of(torch.arange(59, 19, -1), 60)
     policy = dynamic.recorded(dynamic.UCB(0.5, period=1))
-    folder = train_run(blobs(), tmp_path / "run", selection=selected, policy=policy, epochs=4, **HOW)
+    folder = train_run(blobs(), tmp_path / "run", selection=selected, policy=policy, epochs=4, **HOW).run
     log = SelectionHistory.load(folder.path / FILE_NAME, fingerprint=folder.metadata["dataset"]["fingerprint"], n=60)
     assert log.candidate_ids.tolist() == list(range(20, 60))
     assert [int(log.mask(i).sum()) for i in range(4)] == [40, 20, 20, 20]

@@ -11,6 +11,7 @@ import torch
 
 import datawinnow as dw
 from datawinnow import report
+from datawinnow.api import prune
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.dynamic import METHODS as POLICIES
@@ -18,7 +19,6 @@ from datawinnow.dynamic.build import build_policy
 from datawinnow.methods import METHODS
 from datawinnow.probe import INPUT_ARRAYS
 from datawinnow.runs.gallery import LETTERS, shortened
-from datawinnow.runs.prune import prune
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
@@ -107,7 +107,7 @@ def test_every_policy_trains_on_texts(loaded, tmp_path, name):
     key = next(k for k in POLICIES if k.replace("_", "") == name.replace("_", ""))
     keep = 0.5 if "keep" in POLICIES[key].__dataclass_fields__ else None
     policy = build_policy(key, epochs=4, keep=keep, options={}, wrap=[])
-    folder = train_run(train, tmp_path / "run", test=test, policy=policy, **{**QUICK, "epochs": 4})
+    folder = train_run(train, tmp_path / "run", test=test, policy=policy, **{**QUICK, "epochs": 4}).run
     assert 0 <= folder.metadata["result"]["test_accuracy"] <= 1
     passed = folder.metadata["cost"]["train"]["backward"]
     assert 0 < passed <= 4 * 48 if keep is None else 0 < passed < 4 * 48
@@ -190,7 +190,7 @@ class TestPretrained:
         kept = prune(small, keep=0.5, score="el2n", **QUICK)
         folder = train_run(
             large, tmp_path / "run", test=test, selection=kept.selection, epochs=1, model=name, recipe=FAST
-        )
+        ).run
         assert folder.metadata["cost"]["train"]["backward"] == 24
 
     def test_ids_have_a_place_below_the_size_and_marks_at_both_ends(self, tmp_path):

@@ -81,7 +81,7 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
     told = []
     folder = train_run(
         train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), log=told.append, **how
-    )
+    ).run
     assert any("keeps 0.5 of the patches at blocks 2, 4; " in line for line in told)
     assert folder.metadata["options"]["train"]["levels"] == {"keep_tokens": 0.5, "at": [2, 4]}
     table, about = read_table(folder.path / "patches.parquet", "train")
@@ -102,7 +102,8 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
         assert line["guess"] == test.classes[int(model(x).argmax())]
         assert line["png"].startswith(b"\x89PNG")
     assert (
-        train_run(train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), **how).path == folder.path
+        train_run(train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), **how).run.path
+        == folder.path
     )
 
 
@@ -110,7 +111,7 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
     train, test = digits
     how = {"test": test, "epochs": 3, "model": "vit", "model_options": {"width": 16, "depth": 5}, "recipe": RECIPE}
     how["levels"] = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.5, at=(1, 3))
-    whole = train_run(train, tmp_path / "whole", **how)
+    whole = train_run(train, tmp_path / "whole", **how).run
     stopped = []
 
     def stop(what, done, total):
@@ -122,7 +123,7 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
         train_run(train, tmp_path / "killed", progress=stop, **how)
     with pytest.raises(RunError, match="was begun with levels="):
         train_run(train, tmp_path / "killed", **{**how, "levels": None})
-    killed = train_run(train, tmp_path / "killed", **how)
+    killed = train_run(train, tmp_path / "killed", **how).run
     for name in ("patches.parquet",):
         assert pq.read_table(killed.path / name).equals(pq.read_table(whole.path / name))
     assert killed.metadata["result"] == whole.metadata["result"]

@@ -1,7 +1,33 @@
-"""What the command line does, as Python functions with the same parameters."""
+"""What the command line does, as Python functions with the same parameters.
+
+Each takes a dataset object or, as the command does, DATA: ``"digits"``, a path or ``"hf:owner/name"``, with
+`LoadOptions`.
+"""
 
 from datawinnow.api.bench import BenchResult, GridResult, bench
 from datawinnow.api.condense import Condensed, condense
+from datawinnow.api.dataset import LoadOptions
+from datawinnow.api.estimate import estimate
+from datawinnow.api.prune import prune
 from datawinnow.api.race import RaceResult, race
+from datawinnow.api.record import record
+from datawinnow.api.score import score
+from datawinnow.api.select import select
+from datawinnow.api.train import train
 
-__all__ = ["BenchResult", "Condensed", "GridResult", "RaceResult", "bench", "condense", "race"]
+__all__ = [
+    "BenchResult",
+    "Condensed",
+    "GridResult",
+    "LoadOptions",
+    "RaceResult",
+    "bench",
+    "condense",
+    "estimate",
+    "prune",
+    "race",
+    "record",
+    "score",
+    "select",
+    "train",
+]

@@ -30,7 +30,7 @@ from datawinnow.methods import METHODS
 from datawinnow.models import MODELS
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs
-from datawinnow.runs.selection_file import digest
+from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.stage import augment_of, settle
 from datawinnow.train import Recipe
 
@@ -109,7 +109,7 @@ def check(
     check_outputs(network, info)
     settings = {
         "method": selected["method"],
-        "selection": digest(selection),
+        "selection": selection_digest(selection),
         "keep": keep,
         "epochs": epochs,
         "model": name,
@@ -195,7 +195,7 @@ def _check_grid(
     names = [*methods, "shorter_full"]
     done = {(row["seed"], row["method"]) for row in rows}
     complete = [seed for seed, _ in done if all((seed, name) in done for name in names)]
-    digests = {"random": "drawn for each seed", selected["method"]: digest(selection)}
+    digests = {"random": "drawn for each seed", selected["method"]: selection_digest(selection)}
     return Grid.model_validate(
         {
             "name": "check",

@@ -12,7 +12,7 @@ from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.build import build_policy, policies_by_name, policy_by_name, takes_keep
 from datawinnow.methods import Method, create_method
-from datawinnow.runs.early_stopping import Settled
+from datawinnow.runs.early_stopping import RankStability
 from datawinnow.scenarios import METHODS as SCENARIOS
 from datawinnow.train import Recipe
 from datawinnow.train.recipe import check_recipe
@@ -280,15 +280,15 @@ class Grid(Strict):
         return same_length and not score.model and score.until_stable is None
 
     @property
-    def until(self) -> Settled | None:
+    def until(self) -> RankStability | None:
         """When the recording may end early. Not by the methods, since methods may be added to the file later."""
         enough = self.score.until_stable
-        return None if enough is None else Settled(enough)
+        return None if enough is None else RankStability(enough)
 
     @property
     def min_recorded_epochs(self) -> int:
         """Smallest number of epochs that the recording may have."""
-        return self.recorded_epochs if self.until is None else min(self.recorded_epochs, self.until.first)
+        return self.recorded_epochs if self.until is None else min(self.recorded_epochs, self.until.min_epochs)
 
     def reads_recording(self, cell: Cell) -> bool:
         """Whether a cell needs the recording of its seed and scenario."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError, field_validator, model_validator
 from datawinnow.bench.grid import BASELINES, Grid, MethodSpec, Strict, parse_scenario
 from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.models import MODELS
-from datawinnow.runs.early_stopping import Settled
+from datawinnow.runs.early_stopping import RankStability
 from datawinnow.text.pretrained import is_pretrained
 from datawinnow.train.recipe import check_recipe
 from datawinnow.vit import SparseLevels
@@ -247,7 +247,7 @@ def _check_cell(grid: Grid, spec: MethodSpec, keep: float) -> None:
         raise ArgumentError(f"method {name!r} at keep {keep:g}: {error}{early}") from None
 
 
-def _check_until(grid: Grid, until: Settled) -> None:
+def _check_until(grid: Grid, until: RankStability) -> None:
     try:
         until.check_epochs(grid.recorded_epochs)
     except ArgumentError as error:

@@ -21,7 +21,7 @@ from datawinnow.cli.report import report
 from datawinnow.cli.score import score
 from datawinnow.cli.select import select
 from datawinnow.cli.train import train
-from datawinnow.cli.verb import terminate_cleanly, told_plainly
+from datawinnow.cli.verb import report_errors, terminate_cleanly
 
 VERBS = {
     "Start here": (demo, prune),
@@ -31,8 +31,8 @@ VERBS = {
 }
 HELP = """Train on the right examples, and know what it costs.
 
-One command finds out which examples of a dataset are worth training on, how much training on them saves and loses, \
-and why each was kept or dropped. A keep of 0.3 always means: 30% are kept.
+datawinnow finds the examples of a dataset that are worth training on, measures how much training on them saves and \
+loses, and shows why each was kept or dropped. A keep of 0.3 always means: 30% are kept.
 
 Start with:
 
@@ -40,8 +40,7 @@ Start with:
 
   $ datawinnow prune my-images/ --keep 0.3 --check
 
-Decoded images are kept in ~/.cache/datawinnow (DATAWINNOW_CACHE; empty: no cache), up to 10 GB \
-(DATAWINNOW_CACHE_GB); those not used for longest go first.
+  $ datawinnow train my-images/ --select runs/my-images
 """
 
 app = typer.Typer(
@@ -56,8 +55,8 @@ for panel, verbs in VERBS.items():
         app.command(function.__name__, rich_help_panel=panel, no_args_is_help=function not in (demo, methods))(function)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(value: bool) -> None:
+    if value:
         print(f"datawinnow {__version__}")
         raise typer.Exit
 
@@ -66,7 +65,7 @@ def _version(asked: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True),
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Options before the verb."""
@@ -76,7 +75,7 @@ def main() -> None:
     """Run the command line; the process's exit code says how it went."""
     terminate_cleanly()
     try:
-        with told_plainly():
+        with report_errors():
             app()
     except typer.Exit as stop:  # raised outside of a verb: while typer was still reading the command
         sys.exit(stop.exit_code)

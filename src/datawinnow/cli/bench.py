@@ -91,7 +91,7 @@ def bench(
         show_results(screen, result.folder, result.rows, result.report, table=table)
         if not result.done:
             place = f" of {result.setting}" if result.setting else ""
-            screen.say(
+            screen.print(
                 f"{len(result.rows)} of {result.num_cells} cells{place} are done; run the same command again to go on"
             )
 
@@ -109,7 +109,7 @@ def bench(
             on_grid=on_grid,
         )
     if "" not in results.grids and results.report is not None:
-        screen.say()
+        screen.print()
         screen.rows([("all settings", str(results.report))])
 
 
@@ -128,17 +128,17 @@ def show_results(
     from datawinnow import report
 
     checked = report.rows(folder)
-    screen.say(report.markdown_table(checked) if table == "markdown" else report.text_table(checked))
-    screen.say()
+    screen.print(report.markdown_table(checked) if table == "markdown" else report.text_table(checked))
+    screen.print()
     screen.rows([("rows", str(folder / "rows.jsonl")), ("report", str(page))])
     failed = [row for row in rows if row.get("failed")]
     if not failed:
         return
-    screen.say()
-    screen.say(f"training diverged in {len(failed)} cell{'' if len(failed) == 1 else 's'}:")
+    screen.print()
+    screen.print(f"training diverged in {len(failed)} cell{'' if len(failed) == 1 else 's'}:")
     for row in failed:
-        screen.say(f"  {row['label']}, keep {row['keep']:g}, seed {row['seed']}, {row['scenario']}: {row['failed']}")
-    screen.say(
+        screen.print(f"  {row['label']}, keep {row['keep']:g}, seed {row['seed']}, {row['scenario']}: {row['failed']}")
+    screen.print(
         f"The same command does not run them again: remove their lines from {folder / 'rows.jsonl'} for that, and the "
         f"folders in {folder / 'recordings'} whose run.json says diverged"
     )

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from datawinnow.cli.options import Loading, Quiet, Seed, Source, Training, key_value, pairs
+from datawinnow.api import LoadOptions
+from datawinnow.cli.options import Data, NetworkOptions, Quiet, Seed
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
+from datawinnow.core.options import Option
 
 if TYPE_CHECKING:
     from datawinnow.api import Condensed
     from datawinnow.condense import Judging
 
 _METHOD_PANEL, _JUDGING_PANEL, _OUTPUT_PANEL = "Method", "Judging", "Output"
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """The network and its device; the options are those of `Training`."""
-
-    model: str | None = None
-    model_option: list[str] = field(default_factory=list)
-    device: str = "auto"
-    threads: int | None = None
-
-
-for _name, _hint in get_type_hints(Training, include_extras=True).items():
-    if _name in NetworkOptions.__annotations__:  # the same options as in other verbs
-        NetworkOptions.__annotations__[_name] = _hint
 
 
 @dataclass(frozen=True)
@@ -93,8 +80,8 @@ class JudgingOptions:
     "datawinnow condense digits --method dsa --per-class 1 --iterations 200 --option real_batch=64",
 )
 def condense(
-    data: Source,
-    loading: Loading,
+    data: Data,
+    loading: LoadOptions,
     network: NetworkOptions,
     judging: JudgingOptions,
     method: Annotated[
@@ -123,10 +110,14 @@ def condense(
             rich_help_panel=_METHOD_PANEL,
         ),
     ] = "auto",
-    option: Annotated[
-        list[str],
-        key_value("--option", "Option of the method (repeatable), for example real_batch=64 or lr=0.1.", _METHOD_PANEL),
-    ] = [],  # noqa: B006  # typer reads the default; nothing changes it
+    options: Annotated[
+        dict[str, Any] | None,
+        Option(
+            flags=("--option",),
+            panel=_METHOD_PANEL,
+            help="Option of the method (repeatable), for example real_batch=64 or lr=0.1.",
+        ),
+    ] = None,
     seed: Seed = 0,
     run: Annotated[
         Path | None,
@@ -151,13 +142,11 @@ def condense(
 
     The run folder gets synthetic.safetensors (Synthetic.load), snapshots of the images, and a page.
     """
-    import torch
 
     from datawinnow import api
 
     screen = Screen(quiet=quiet)
-    if network.threads is not None:
-        torch.set_num_threads(network.threads)
+    network.set_threads()
     with screen.stage() as stage:
         condensed = api.condense(
             data,
@@ -165,13 +154,13 @@ def condense(
             per_class=per_class,
             iterations=iterations,
             augment=augment.lower(),
-            options=pairs(option, "--option"),
+            options=options,
             model=network.model,
-            model_options=pairs(network.model_option, "--model-option"),
+            model_options=network.model_options,
             device=network.device,
             judging=judging.to_judging(),
             seed=seed,
-            load=loading.given(),
+            load=loading.to_kwargs(),
             run=run,
             report=report,
             progress=stage,
@@ -188,7 +177,9 @@ def _print_result(screen: Screen, condensed: Condensed) -> None:
     last = rows.get(f"iteration {metadata['options']['iterations']}")
     if last is not None:
         accuracy = format_accuracies(last["accuracies"])
-        screen.say(f"accuracy {accuracy} on held-out data, of {len(last['accuracies'])} networks trained on the images")
+        screen.print(
+            f"accuracy {accuracy} on held-out data, of {len(last['accuracies'])} networks trained on the images"
+        )
     lines = []
     if last is not None and "random" in rows:
         lines.append(("against", f"{format_accuracies(rows['random']['accuracies'])} with as many random real images"))

@@ -4,53 +4,52 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from datawinnow.cli import datasets as found
-from datawinnow.cli.options import Choosing, Epochs, Loading, Quiet, Source, Training
+from datawinnow import api
+from datawinnow.api import LoadOptions
+from datawinnow.cli.options import Data, Epochs, MethodOptions, Quiet, TrainingOptions
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
+from datawinnow.core.options import Option
 
 
-@verb("datawinnow estimate my-images/ --method dual --epochs 30", "datawinnow estimate my-images/ --keep 0.3")
+@verb(
+    "datawinnow estimate my-images/ --method dual --epochs 30",
+    "datawinnow estimate my-images/ --keep 0.3",
+    docs=api.estimate,
+)
 def estimate(
-    data: Source,
-    loading: Loading,
-    training: Training,
-    choosing: Choosing,
+    data: Data,
+    loading: LoadOptions,
+    training: TrainingOptions,
+    choosing: MethodOptions,
     epochs: Epochs = 30,
-    keep: Annotated[
-        float | None,
-        typer.Option(
-            "--keep",
-            metavar="FRACTION",
-            help="Estimate training on this fraction as well, in (0, 1].",
-            show_default=False,
-        ),
-    ] = None,
+    keep: Annotated[float | None, Option("FRACTION")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say how many seconds and how much memory a method will take, before anything runs.
+    """Estimate how many seconds and how much memory a method takes, before anything runs.
 
     A few training steps are timed on this machine; the rest is counted.
     """
-    from datawinnow.core.budget import budget_of
-
-    if keep is not None:
-        budget_of(keep, 1)
     screen = Screen(quiet=quiet)
-    recipe, options, method = training.recipe(), training.model_options(), choosing.chosen()
-    train, _ = found.load(data, loading.given(), screen)
-    from datawinnow.runs.estimate import estimate as estimate_run
-
-    answer = estimate_run(
-        train, epochs=epochs, model=training.model, model_options=options, recipe=recipe, keep=keep, method=method
-    )
-    screen.say(answer["sentence"])
-    screen.say()
-    stages = [[stage, duration(seconds)] for stage, seconds in answer["seconds_by_stage"].items()]
-    screen.say(columns(["stage", "time"], [*stages, ["all", duration(answer["seconds"])]]))
-    screen.say()
-    parts = [[part, f"{size / 1e6:,.1f} MB"] for part, size in answer["memory_by_part"].items()]
-    screen.say(columns(["memory", "size"], [*parts, ["at the peak", f"{answer['memory'] / 1e6:,.1f} MB"]]))
+    recipe, method = training.recipe(), choosing.to_method()
+    with screen.stage() as stage:
+        answer = api.estimate(
+            data,
+            epochs=epochs,
+            keep=keep,
+            method=method,
+            model=training.model,
+            model_options=training.model_options,
+            recipe=recipe,
+            load=loading,
+            progress=stage,
+            log=screen.note,
+        )
+    screen.print(answer["sentence"])
+    screen.print()
+    stages = [[name, duration(seconds)] for name, seconds in answer["seconds_by_stage"].items()]
+    screen.print(columns(["stage", "time"], [*stages, ["all", duration(answer["seconds"])]]))
+    screen.print()
+    sizes = [[name, f"{size / 1e6:,.1f} MB"] for name, size in answer["memory_by_part"].items()]
+    screen.print(columns(["memory", "size"], [*sizes, ["at the peak", f"{answer['memory'] / 1e6:,.1f} MB"]]))

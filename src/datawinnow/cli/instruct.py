@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from datawinnow.cli.options import Quiet
-from datawinnow.cli.prune import NoReport
+from datawinnow.cli.options import NoReport, Quiet
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
 from datawinnow.core.errors import ArgumentError
@@ -372,7 +371,7 @@ def parse_keep(text: str) -> int | float:
 
 def _print_result(screen: Screen, metadata: Mapping[str, Any], folder: Path, page: Path | None) -> None:
     n, budget = metadata["n"], metadata["budget"]
-    screen.say(f"kept {budget:,} of {n:,} pairs ({100 * budget / n:.3g}%) by {metadata['label']}")
+    screen.print(f"kept {budget:,} of {n:,} pairs ({100 * budget / n:.3g}%) by {metadata['label']}")
     rows = [("selection", str(folder / "selection.parquet"))]
     rows += [("reasons", f"{count:,} {sentence}") for sentence, count in metadata["reasons"].items()]
     rows += [("missing", f"{count:,} pairs lack {name}") for name, count in metadata["missing"].items()]
@@ -385,14 +384,14 @@ def _print_result(screen: Screen, metadata: Mapping[str, Any], folder: Path, pag
         rows.append(("report", str(page)))
     screen.rows(rows)
     if metadata["means"]:
-        screen.say()
+        screen.print()
         head = ["mean of", "chosen", "pool", "difference in standard deviations"]
         lines = [
             [row["name"], f"{row['chosen']:.4g}", f"{row['pool']:.4g}", f"{row['gap']:+.2f}"]
             for row in metadata["means"]
         ]
-        screen.say(columns(head, lines))
+        screen.print(columns(head, lines))
     if metadata["summary"]:
-        screen.say()
+        screen.print()
         for line in metadata["summary"]:
-            screen.say(line)
+            screen.print(line)

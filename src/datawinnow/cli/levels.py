@@ -3,72 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
+from datawinnow.core.options import Option
 
 if TYPE_CHECKING:
     from datawinnow.vit import SparseLevels
 
-_LEVELS_PANEL = "Sparse vision transformers"
-
 
 @dataclass(frozen=True)
 class LevelOptions:
-    """The levels of "Peeling the Onion" and how much each keeps."""
+    """The levels of "Peeling the Onion" and how much each keeps.
 
-    levels: Annotated[
-        str | None,
-        typer.Option(
-            "--levels",
-            metavar="LIST",
-            help="Levels of sparsity for a vision transformer (--model vit), separated by commas: examples (swaps the "
-            "least forgotten), tokens (drops patches), attention (drops keys). Default: none.",
-            rich_help_panel=_LEVELS_PANEL,
-            show_default=False,
-        ),
-    ] = None
-    keep_tokens: Annotated[
-        float | None,
-        typer.Option(
-            "--keep-tokens",
-            metavar="FRACTION",
-            help="With the level tokens: the fraction of the patches kept at each block. Default: 0.7.",
-            rich_help_panel=_LEVELS_PANEL,
-            show_default=False,
-        ),
-    ] = None
-    keep_attention: Annotated[
-        float | None,
-        typer.Option(
-            "--keep-attention",
-            metavar="FRACTION",
-            help="With the level attention: the fraction of the keys kept for each patch. Default: 0.3.",
-            rich_help_panel=_LEVELS_PANEL,
-            show_default=False,
-        ),
-    ] = None
-    sparse_at: Annotated[
-        str | None,
-        typer.Option(
-            "--sparse-at",
-            metavar="BLOCKS",
-            help="The blocks, counted from 0, after whose attention patches and keys are dropped. Default: 3,6,9.",
-            rich_help_panel=_LEVELS_PANEL,
-            show_default=False,
-        ),
-    ] = None
-    attention_form: Annotated[
-        str | None,
-        typer.Option(
-            "--attention-form",
-            metavar="NAME",
-            help="With the level attention: how it is computed. auto takes the fastest of fused, gathered, flex and "
-            "dense; paying drops keys only where that saves time. Default: auto.",
-            rich_help_panel=_LEVELS_PANEL,
-            show_default=False,
-        ),
-    ] = None
+    Attributes:
+        levels: levels of sparsity for a vision transformer (``model`` vit), separated by commas: examples (swaps the
+            least forgotten), tokens (drops patches), attention (drops keys). Default: none.
+        keep_tokens: with the level tokens: the fraction of the patches kept at each block. Default: 0.7.
+        keep_attention: with the level attention: the fraction of the keys kept for each patch. Default: 0.3.
+        sparse_at: the blocks, counted from 0, after whose attention patches and keys are dropped. Default: 3,6,9.
+        attention_form: with the level attention: how it is computed. auto takes the fastest of fused, gathered, flex
+            and dense; paying drops keys only where that saves time. Default: auto.
+    """
+
+    PANEL: ClassVar[str] = "Sparse vision transformers"
+
+    levels: Annotated[str | None, Option("LIST")] = None
+    keep_tokens: Annotated[float | None, Option("FRACTION")] = None
+    keep_attention: Annotated[float | None, Option("FRACTION")] = None
+    sparse_at: Annotated[str | None, Option("BLOCKS")] = None
+    attention_form: Annotated[str | None, Option("NAME")] = None
 
     def to_levels(self) -> SparseLevels | None:
         """The levels of these options; None without ``--levels``.

@@ -51,16 +51,16 @@ def methods(
         if not found:
             known = ", ".join(dict.fromkeys(entry[1] for entry in entries))
             raise ArgumentError(f"no method is called {name!r}; there are: {known}")
-        screen.say("\n\n".join(entry[3]() for entry in found))
+        screen.print("\n\n".join(entry[3]() for entry in found))
         return
     if markdown:
         lines = [[entry[2][HEAD.index(name)] for name in PAGE] for entry in entries]
-        screen.say(columns(list(PAGE), lines, markdown=True))
+        screen.print(columns(list(PAGE), lines, markdown=True))
         return
     for each in dict.fromkeys(entry[0] for entry in entries):
         lines = [entry[2][1:-1] for entry in entries if entry[0] == each]
-        screen.say(columns([each, *HEAD[2:-1]], lines))
-        screen.say()
+        screen.print(columns([each, *HEAD[2:-1]], lines))
+        screen.print()
     screen.note("one in full, with its source: datawinnow methods NAME")
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from datawinnow.api.dataset import LoadOptions
 from datawinnow.cli.bench import cell_line, show_results
-from datawinnow.cli.options import Loading, Quiet, Source, Training, key_value, pairs
+from datawinnow.cli.options import Data, Quiet, TrainingOptions
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
+from datawinnow.core.options import Option
 
 
 @verb(
@@ -19,7 +21,7 @@ from datawinnow.cli.verb import verb
     "datawinnow race my-images/ --budget 30 --policy-option noisy=true",
 )
 def race(
-    data: Source,
+    data: Data,
     budget: Annotated[
         int,
         typer.Option(
@@ -47,13 +49,13 @@ def race(
             show_default=False,
         ),
     ] = None,
-    policy_option: Annotated[
-        list[str],
-        key_value(
-            "--policy-option",
-            "An option of the policy (repeatable), as period=5; auto takes noisy=true, for many wrong labels.",
+    policy_options: Annotated[
+        dict[str, Any] | None,
+        Option(
+            flags=("--policy-option",),
+            help="An option of the policy (repeatable), as period=5; auto takes noisy=true, for many wrong labels.",
         ),
-    ] = [],  # noqa: B006
+    ] = None,
     wrap: Annotated[
         list[str],
         typer.Option(
@@ -71,8 +73,8 @@ def race(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Trainings at a time; 0 for one a core.")] = 0,
-    loading: Loading = Loading(),  # noqa: B008
-    training: Training = Training(),  # noqa: B008
+    loading: LoadOptions = LoadOptions(),  # noqa: B008
+    training: TrainingOptions = TrainingOptions(),  # noqa: B008
     quiet: Quiet = False,
 ) -> None:
     """Compare all the data for fewer epochs with a policy, at equal cost, on your data.
@@ -89,13 +91,13 @@ def race(
             budget=budget,
             policy=policy,
             keep=keep,
-            policy_options=pairs(policy_option, "--policy-option"),
+            policy_options=policy_options,
             wrap=wrap,
             seeds=seeds,
             model=training.model,
-            model_options=training.model_options(),
+            model_options=training.model_options,
             recipe=training.recipe(),
-            load=loading.given(),
+            load=loading.to_kwargs(),
             out=out,
             jobs=jobs,
             threads=training.threads or 0,
@@ -104,5 +106,5 @@ def race(
             log=screen.note,
         )
     show_results(screen, result.folder, result.rows, result.report)
-    screen.say()
-    screen.say(result.sentence)
+    screen.print()
+    screen.print(result.sentence)

@@ -3,76 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
-from datawinnow.cli import datasets as found
+from datawinnow import api
+from datawinnow.api import LoadOptions
 from datawinnow.cli.options import (
+    TRAINING_PANEL,
+    Data,
     Epochs,
-    Loading,
     Quiet,
-    Run,
+    RunOption,
     ScheduleEpochs,
     Seed,
-    Signals,
-    Source,
-    Training,
+    TrainingOptions,
     UntilStable,
 )
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
-from datawinnow.core.arrays import RECORDED
 from datawinnow.core.duration import duration
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.options import Option
 
 
 @verb(
     "datawinnow record my-images/ --epochs 30 --schedule-epochs 200",
     "datawinnow record digits --signals kl_step",
     "datawinnow record my-images/ --epochs 30 --schedule-epochs 200 --until-stable",
+    docs=api.record,
 )
 def record(
-    data: Source,
-    loading: Loading,
-    training: Training,
+    data: Data,
+    loading: LoadOptions,
+    training: TrainingOptions,
     epochs: Epochs = 30,
     schedule_epochs: ScheduleEpochs = None,
     until_stable: UntilStable = False,
     seed: Seed = 0,
-    signals: Signals = [],  # noqa: B006  # typer reads the default; nothing changes it
-    run: Run = None,
+    signals: Annotated[Sequence[str], Option("NAME", panel=TRAINING_PANEL)] = (),
+    run: RunOption = None,
     quiet: Quiet = False,
 ) -> None:
     """Train briefly on all the data and record every example at every visit.
 
     One recording serves every score: loss, probability of the label, margins, correctness and more, an (epochs, n)
-    column each. Stop it at any moment and run the same command again: it goes on from the last whole epoch, to the
+    column each. Stop it at any moment and run the same command again: it resumes from the last whole epoch, to the
     same bytes.
     """
-    screen = Screen(quiet=quiet)
-    which = all_signals(signals)
-    recipe, options = training.recipe(), training.model_options()
-    how: dict[str, Any] = {"model": training.model, "model_options": options, "seed": seed}
-    train, test, folder = found.begin(data, loading, screen, run, **how)
-    from datawinnow.runs.early_stopping import ENOUGH
-    from datawinnow.runs.record import record_run
+    from datawinnow.runs.early_stopping import THRESHOLD
 
-    with screen.stage("recording") as stage:
-        folder = record_run(
-            train,
-            folder.path,
-            test=test,
+    screen = Screen(quiet=quiet)
+    with screen.stage() as stage:
+        folder = api.record(
+            data,
             epochs=epochs,
             schedule_epochs=schedule_epochs,
-            recipe=recipe,
-            signals=which,
-            until_stable=ENOUGH if until_stable else None,
-            source=found.lasting(data),
+            until_stable=THRESHOLD if until_stable else None,
+            signals=signals,
+            model=training.model,
+            model_options=training.model_options,
+            recipe=training.recipe(),
+            seed=seed,
+            load=loading,
+            run=run,
             progress=stage,
-            log=found.but_network(screen),
-            **how,
+            log=screen.note,
         )
     cost = folder.metadata["cost"]["record"]
-    screen.say(f"recorded {folder.epochs} epochs of {folder.n:,} examples")
+    screen.print(f"recorded {folder.epochs} epochs of {folder.n:,} examples")
     screen.rows(
         [
             ("signals", ", ".join(sorted(folder.arrays()))),
@@ -81,16 +77,3 @@ def record(
         ]
     )
     screen.next("select", str(folder.path), "--keep", "0.3")
-
-
-def all_signals(extra: Sequence[str]) -> tuple[str, ...]:
-    """What is recorded always, and ``extra``.
-
-    Raises:
-        ArgumentError: no such signal.
-    """
-    known = (*RECORDED, "kl_step")
-    for name in extra:
-        if name not in known:
-            raise ArgumentError(f"--signals: no signal is called {name!r}; there are: {', '.join(known)}")
-    return tuple(dict.fromkeys([*RECORDED, *extra]))

@@ -35,4 +35,4 @@ def report(
     """
     from datawinnow import report as pages
 
-    Screen(quiet=quiet).say(str(pages.write(path, out)))
+    Screen(quiet=quiet).print(str(pages.write(path, out)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-import typer
-
-from datawinnow.cli import datasets as found
-from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RunArgument, key_value, pairs
+from datawinnow import api
+from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RunPath
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
+from datawinnow.core.options import Option
 
 
 @verb(
@@ -18,70 +18,43 @@ from datawinnow.cli.verb import verb
     "datawinnow score runs/digits --score dual --option window=5",
     "datawinnow score runs/digits --score curvature --option mode=rademacher",
     "datawinnow score runs/digits --score memorization --subset-runs 8",
+    docs=api.score,
 )
 def score(
-    run: RunArgument,
-    scores: Annotated[
-        list[str],
-        typer.Option(
-            "--score",
-            metavar="NAME",
-            help="A score by name (repeatable), or all that the recording alone has the arrays for. They are listed by "
-            "datawinnow methods --kind score.",
-            show_default=False,
-        ),
-    ],
-    option: Annotated[
-        list[str],
-        key_value(
-            "--option",
-            "Option of the score, or of the look at the network that it needs (repeatable; with one score), for "
-            "example window=5 or mode=rademacher.",
-        ),
-    ] = [],  # noqa: B006
+    run: RunPath,
+    scores: Annotated[Sequence[str], Option("NAME", flags=("--score",))],
+    options: Annotated[dict[str, Any] | None, Option(flags=("--option",))] = None,
     epochs: ReadEpochs = None,
-    subset_runs: Annotated[
-        int | None,
-        typer.Option(
-            "--subset-runs",
-            metavar="N",
-            help="Networks trained on random 70% subsets, for memorization; what that costs is told before it starts. "
-            "Default: as many as there are.",
-            show_default=False,
-            min=2,
-        ),
-    ] = None,
+    subset_runs: Annotated[int | None, Option("N", min=2)] = None,
     data: DataOverride = None,
     quiet: Quiet = False,
 ) -> None:
     """Compute scores from a recording.
 
     Any number of scores costs no training beyond the one recording; those that need features, gradients or distances
-    look at the recorded network once, which is kept. They are added to scores.parquet in the run folder, a column each,
-    with the options and the end that the score's paper keeps.
+    probe the recorded network once, and the run folder keeps what that gives. Scores are added to scores.parquet in the
+    run folder, a column each, with the options and the end of the ranking that the score's paper keeps.
     """
-    from datawinnow.core.card import card_of
-    from datawinnow.runs.folder import RunFolder
-    from datawinnow.runs.score import score_run
     from datawinnow.scores import METHODS
 
     screen = Screen(quiet=quiet)
-    folder = RunFolder.open(run)
-    there = folder.arrays(epochs)
-    if "all" in scores:
-        scores = [
-            key for key, method in METHODS.items() if all(need in (*there, "labels") for need in card_of(method).needs)
-        ]
-    train, _ = found.dataset_of(folder, data, screen)
     with screen.stage() as stage:
-        probe_kwargs: dict[str, Any] = {"progress": stage, "log": screen.note, "subset_runs": subset_runs}
-        values = score_run(folder, train, scores, epochs=epochs, options=pairs(option, "--option"), **probe_kwargs)
+        values = api.score(
+            run,
+            scores,
+            options=options,
+            epochs=epochs,
+            subset_runs=subset_runs,
+            data=data,
+            progress=stage,
+            log=screen.note,
+        )
     lines = []
     for key, value in values.items():
-        known = value[~value.isnan()]
-        shown = [f"{float(known.quantile(q)):.4g}" for q in (0.0, 0.5, 1.0)] if len(known) else ["-"] * 3
+        defined = value[~value.isnan()]
+        quantiles = [f"{float(defined.quantile(q)):.4g}" for q in (0.0, 0.5, 1.0)] if len(defined) else ["-"] * 3
         card = getattr(METHODS.get(key), "card", None)
-        lines.append([key, *shown, str(len(value) - len(known)), str(card.end if card else "high")])
-    screen.say(columns(["score", "least", "median", "most", "unknown", "its paper keeps"], lines))
-    screen.say(f"written to {folder.path / 'scores.parquet'}")
-    screen.next("select", str(folder.path), "--keep", "0.3", "--score", next(iter(values)))
+        lines.append([key, *quantiles, str(len(value) - len(defined)), str(card.end if card else "high")])
+    screen.print(columns(["score", "lowest", "median", "highest", "undefined", "its paper keeps"], lines))
+    screen.print(f"written to {run / 'scores.parquet'}")
+    screen.next("select", str(run), "--keep", "0.3", "--score", next(iter(values)))

@@ -31,7 +31,7 @@ class Screen:
         self.quiet = quiet
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def say(self, text: str = "") -> None:
+    def print(self, text: str = "") -> None:
         """A line of the result, on stdout, as it is."""
         print(text, flush=True)
 
@@ -39,7 +39,7 @@ class Screen:
         """Lines of the result with a word in front of each."""
         width = max(len(word) for word, _ in pairs)
         for word, text in pairs:
-            self.say(f"  {word.ljust(width)}  {text}")
+            self.print(f"  {word.ljust(width)}  {text}")
 
     def note(self, text: str) -> None:
         """A line about what is being done or was chosen, on stderr; none if quiet."""

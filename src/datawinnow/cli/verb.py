@@ -1,24 +1,30 @@
-"""What every verb shares: option groups, one way to fail, one way to stop."""
+"""What every verb shares: options made from signatures and docstrings, exit codes, and a clean stop."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
+import json
 import os
+import re
 import signal
 import sys
 import traceback as traceback_module
-from collections.abc import Callable, Iterator
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from datawinnow.core.errors import DatawinnowError
+from datawinnow.core.errors import ArgumentError, DatawinnowError
+from datawinnow.core.options import Option
 
-INTERRUPTED, TERMINATED, WRONG = 130, 143, 2
-"""Exit codes: Ctrl-C, SIGTERM, and what the user can put right."""
+INTERRUPTED, TERMINATED, USER_ERROR = 130, 143, 2
+"""Exit codes: Ctrl-C, SIGTERM, and an error that the user can correct."""
+
 
 Traceback = Annotated[
     bool,
@@ -34,73 +40,191 @@ Traceback = Annotated[
 
 
 class Terminated(BaseException):
-    """SIGTERM; like KeyboardInterrupt it is no `Exception`, so that nothing on the way takes it for a failure."""
+    """SIGTERM; a `BaseException` like KeyboardInterrupt, so that no ``except Exception`` takes it for a failure."""
 
 
-def verb(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a verb: its dataclass parameters become options, its errors become exit codes.
+def verb(*examples: str, docs: Any = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a verb: its parameters become options, its errors exit codes.
 
-    A parameter annotated with a dataclass (`Loading`, `Training`, ...) is replaced by its fields, so that an
-    option is declared once and is the same in every verb. The docstring is the help; the examples stand below it.
+    A parameter annotated with a dataclass (`LoadOptions`, `TrainingOptions`, ...) is replaced by the dataclass's
+    fields, so that an option is declared once and is the same in every verb. The text of the docstring is the help of
+    the verb, with the examples below it. The help of an option is its entry under ``Args:`` or ``Attributes:`` in the
+    docstring of the function, of the dataclass or of ``docs``.
 
     Args:
         examples: commands shown in the help.
+        docs: the Python function that does the same, whose docstring describes parameters of the same names.
     """
 
     def attach(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
         groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
-        parameters = _flat(function, hints, groups)
+        parameters, key_value_flags = _options_of(function, hints, groups, docs)
 
         @functools.wraps(function)
-        def run(**given: Any) -> None:
-            traceback = bool(given.pop("traceback", False))
-            built = {
-                name: kind(**{f.name: given.pop(f.name) for f in dataclasses.fields(kind)})
-                for name, kind in groups.items()
-            }
-            # a group may settle what it was not told by what another was
-            settled = {
-                name: group.beside(built) if hasattr(group, "beside") else group for name, group in built.items()
-            }
-            with told_plainly(traceback):
-                function(**given, **settled)
+        def run(**values: Any) -> None:
+            traceback = bool(values.pop("traceback", False))
+            with report_errors(traceback):
+                for name, flag in key_value_flags.items():
+                    values[name] = parse_pairs(values[name], flag)
+                options = {
+                    name: kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+                    for name, kind in groups.items()
+                }
+                function(**values, **options)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        run.__doc__ = _help(inspect.getdoc(function) or "", examples)
+        text = inspect.getdoc(function) or ""
+        run.__doc__ = _help_page(re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0], examples)
         del run.__wrapped__  # inspect would look through to the function
         return run
 
     return attach
 
 
-def _flat(function: Callable[..., None], hints: dict[str, Any], groups: dict[str, Any]) -> list[inspect.Parameter]:
-    flat: list[inspect.Parameter] = []
+def _options_of(
+    function: Callable[..., None], hints: Mapping[str, Any], groups: Mapping[str, Any], docs: Any
+) -> tuple[list[inspect.Parameter], dict[str, str]]:
+    """The parameters for typer, and the flag of each that takes ``KEY=VALUE``."""
+    texts = {**parameter_docs(docs), **parameter_docs(function)}
+    parameters: list[inspect.Parameter] = []
+    key_value_flags: dict[str, str] = {}
+
+    def add(name: str, annotation: Any, default: Any, text: str, panel: str | None) -> None:
+        annotation, default, flag = _to_typer(name, annotation, default, text, panel)
+        if flag is not None:
+            key_value_flags[name] = flag
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name not in groups:
-            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]))
+        group = groups.get(parameter.name)
+        if group is None:
+            add(parameter.name, hints[parameter.name], parameter.default, texts.get(parameter.name, ""), None)
             continue
-        fields = get_type_hints(groups[parameter.name], include_extras=True)
-        for field in dataclasses.fields(groups[parameter.name]):
+        fields, group_texts = get_type_hints(group, include_extras=True), parameter_docs(group)
+        for field in dataclasses.fields(group):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            flat.append(
-                inspect.Parameter(
-                    field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=fields[field.name]
-                )
-            )
-    flat.append(inspect.Parameter("traceback", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Traceback))
-    return flat
+            text = group_texts.get(field.name, "")
+            add(field.name, fields[field.name], default, text, getattr(group, "PANEL", None))
+    parameters.append(
+        inspect.Parameter("traceback", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Traceback)
+    )
+    return parameters, key_value_flags
 
 
-def _help(text: str, examples: tuple[str, ...]) -> str:
-    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
-    shown = ["Example:" if len(examples) == 1 else "Examples:", *(f"  $ {example}" for example in examples)]
-    return "\n\n".join([*paragraphs, "\n".join(shown)])
+def _to_typer(name: str, annotation: Any, default: Any, text: str, panel: str | None) -> tuple[Any, Any, str | None]:
+    """Annotation and default for typer, and the flag of an option that takes ``KEY=VALUE``."""
+    kind, *extras = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    if any(isinstance(extra, (typer.models.OptionInfo, typer.models.ArgumentInfo)) for extra in extras):
+        return annotation, default, None
+    declared = next((extra for extra in extras if isinstance(extra, Option)), Option())
+    bare = _without_none(kind)
+    is_dict, is_sequence = get_origin(bare) in (dict, Mapping), get_origin(bare) in (list, tuple, Sequence)
+    flag = "--" + name.replace("_", "-")
+    flags = declared.flags or (flag,)
+    if is_dict or is_sequence:
+        kind, default = list[str], default if default is inspect.Parameter.empty else list(default or ())
+    elif bare is bool and kind is not bool:  # None stands for a default that depends on the data
+        flags = declared.flags or (f"{flag}/--no-{flag[2:]}",)
+    shown = {
+        "help": declared.help or _help_text(text),
+        "metavar": declared.metavar or ("KEY=VALUE" if is_dict else None),
+        "rich_help_panel": declared.panel or panel,
+        "show_default": default not in (None, False, "", [], inspect.Parameter.empty),
+        "min": declared.min,
+    }
+    assert shown["help"], f"{name} has no help: describe it in the docstring"
+    info = typer.Argument(**shown) if declared.positional else typer.Option(*flags, **shown)  # type: ignore[arg-type]
+    return Annotated[kind, info], default, flags[0] if is_dict else None
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        members = [member for member in get_args(kind) if member is not type(None)]
+        return members[0] if len(members) == 1 else kind
+    return kind
+
+
+def parameter_docs(documented: Any) -> dict[str, str]:
+    """Name -> text of the entries under ``Args:`` and ``Attributes:`` in a docstring.
+
+    >>> parameter_docs(parse_pairs)
+    {}
+    >>> parameter_docs(Option)["min"]
+    'smallest value.'
+    """
+    texts: dict[str, str] = {}
+    if isinstance(documented, type):  # a field may be described in a base class
+        for base in documented.__mro__[:0:-1]:
+            texts |= parameter_docs(base) if dataclasses.is_dataclass(base) else {}
+    name = None
+    for line in _section_lines(inspect.getdoc(documented) or "" if documented is not None else ""):
+        entry = re.match(r" {4}(\w+): (.*)", line)
+        if entry:
+            name = entry[1]
+            texts[name] = entry[2].strip()
+        elif name is not None:
+            texts[name] += " " + line.strip()
+    return texts
+
+
+def _section_lines(text: str) -> Iterator[str]:
+    inside = False
+    for line in text.split("\n"):
+        if not line.startswith(" ") and line.strip():
+            inside = line.strip() in ("Args:", "Attributes:")
+        elif inside and line.strip():
+            yield line
+
+
+def _help_text(text: str) -> str:
+    """A docstring's entry as help: parameters by their flags, values without quotes, first letter a capital.
+
+    >>> _help_text("``schedule_epochs``, or ``epochs`` with ``\\"fp32\\"``.")
+    '--schedule-epochs, or --epochs with fp32.'
+    """
+    text = re.sub(r"``([a-z_]+)``", lambda match: "--" + match[1].replace("_", "-"), text)
+    text = re.sub(r'``"?(.*?)"?``', r"\1", text).replace("`", "")
+    return text[:1].upper() + text[1:]
+
+
+def _help_page(text: str, examples: tuple[str, ...]) -> str:
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+    lines = ["Example:" if len(examples) == 1 else "Examples:", *(f"  $ {example}" for example in examples)]
+    return "\n\n".join([*paragraphs, "\n".join(lines)])
+
+
+def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, Any]:
+    """``["width=32", "norm=batch"]`` as ``{"width": 32, "norm": "batch"}``.
+
+    A value is a number, true, false, null or a list as in JSON, and text otherwise.
+
+    Raises:
+        ArgumentError: no ``=``, or a key twice.
+
+    >>> parse_pairs(["width=32", "norm=batch", "c_d=5.5"], "--option")
+    {'width': 32, 'norm': 'batch', 'c_d': 5.5}
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            raise ArgumentError(f"{flag} must be KEY=VALUE, for example {flag} width=32, got {text!r}")
+        if key in values:
+            raise ArgumentError(f"{flag} gives {key!r} twice: {values[key]!r} and {value!r}")
+        try:
+            values[key] = json.loads(value)
+        except json.JSONDecodeError:
+            values[key] = {"True": True, "False": False, "None": None}.get(value, value)
+    return values
 
 
 @contextmanager
-def told_plainly(traceback: bool = False) -> Iterator[None]:
+def report_errors(traceback: bool = False) -> Iterator[None]:
     """Turn errors that a user can act on into a message and exit code 2, and an interruption into 130 or 143."""
     try:
         yield
@@ -110,42 +234,39 @@ def told_plainly(traceback: bool = False) -> Iterator[None]:
         fail("terminated; run the same command again to resume", TERMINATED)
     except BrokenPipeError:
         raise
-    except (DatawinnowError, OSError, MemoryError) as error:
-        if traceback:
-            traceback_module.print_exc()
-        fail(f"error: {words_of(error)}", WRONG)
     except Exception as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+        out_of_memory = type(error).__name__ == "OutOfMemoryError"  # PyTorch's, which is not imported here
+        if not out_of_memory and not isinstance(error, (DatawinnowError, OSError, MemoryError)):
             raise
         if traceback:
             traceback_module.print_exc()
-        fail(f"error: {words_of(error)}", WRONG)
+        fail(f"error: {error_message(error)}", USER_ERROR)
 
 
-def words_of(error: BaseException) -> str:
-    """An error as a sentence that names the thing."""
+def error_message(error: BaseException) -> str:
+    """An error as one sentence, with the file or the shortage that it is about."""
     if isinstance(error, DatawinnowError):
         return str(error)
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
+        file = f"{error.filename}: " if error.filename else ""
+        return f"{file}{error.strerror or error}"
     text = str(error).split("\n")[0].strip()
     return f"out of memory{f' ({text})' if text else ''}; try a smaller --batch, --size or --limit"
 
 
 def fail(message: str, code: int) -> None:
-    """Say why on stderr and exit."""
+    """Print why on stderr and exit."""
     sys.stdout.flush()
     print(message, file=sys.stderr, flush=True)
     raise typer.Exit(code)
 
 
 def terminate_cleanly() -> None:
-    """Let SIGTERM unwind as Ctrl-C does, so that child processes end and half-written files go."""
-    own = os.getpid()
+    """Let SIGTERM unwind as Ctrl-C does, so that child processes end and half-written files are removed."""
+    main_process = os.getpid()
 
     def handle(_number: int, _frame: Any) -> None:
-        if os.getpid() != own:  # a forked DataLoader worker
+        if os.getpid() != main_process:  # a forked DataLoader worker
             os._exit(TERMINATED)
         raise Terminated
 

@@ -1,4 +1,4 @@
-"""When a recording may stop: its ranking of the examples by DUAL has settled."""
+"""`RankStability`: when a recording may stop, because its ranking of the examples by DUAL is stable."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from datawinnow.scores.dual import dual
 
 WINDOW = 10
 """Epochs of DUAL's window."""
-ENOUGH = 0.5
-"""Agreement from which a ranking counts as settled; LOG.md has what stopping there cost (issue [4])."""
+THRESHOLD = 0.5
+"""Agreement at which a ranking counts as stable."""
 
 
-def agreement(p_label: Any, *, window: int = WINDOW) -> float:
-    """How far two disjoint halves of the last ``window`` epochs agree on which examples are worth keeping.
+def rank_agreement(p_label: Any, *, window: int = WINDOW) -> float:
+    """Agreement of two disjoint halves of the last ``window`` epochs on which examples are worth keeping.
 
-    Spearman's rank correlation of DUAL over the first half with DUAL over the second, a window each. The halves share
-    no epoch: a ranking that is compared with its own past, which it is made of, agrees with it long before it has
-    settled.
+    Spearman's rank correlation of DUAL over the first half with DUAL over the second, each half a window. The halves
+    share no epoch: a ranking agrees with its own past, which it is computed from, long before it is stable.
 
     Args:
         p_label: (epochs, n) float, probability of the given label.
@@ -42,7 +41,7 @@ def agreement(p_label: Any, *, window: int = WINDOW) -> float:
     >>> import torch
     >>> worth = torch.rand(50, generator=torch.Generator().manual_seed(0))
     >>> recorded = torch.stack([worth * (epoch % 2) for epoch in range(10)])
-    >>> round(agreement(recorded, window=8), 2)
+    >>> round(rank_agreement(recorded, window=8), 2)
     1.0
     """
     check.number("window", window, 4, 1 << 20, integer=True)
@@ -58,40 +57,41 @@ def agreement(p_label: Any, *, window: int = WINDOW) -> float:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Whether a recording may stop.
+class RankStability:
+    """A rule for ending a recording.
 
     Attributes:
-        enough: agreement from which on it may, in (0, 1].
-        first: never before so many epochs: scores read a window of them. (An agreement needs ``window`` in any case.)
-        window: epochs that the agreement is of.
+        threshold: the agreement (`rank_agreement`) at which it ends, in (0, 1].
+        min_epochs: epochs that are recorded in any case, since scores read a window of them. (The agreement needs
+            ``window`` of them anyway.)
+        window: epochs that the agreement is computed from.
 
     Raises:
         ArgumentError: a number out of range.
     """
 
-    enough: float = ENOUGH
-    first: int = WINDOW
+    threshold: float = THRESHOLD
+    min_epochs: int = WINDOW
     window: int = WINDOW
 
     def __post_init__(self) -> None:
-        check.number("first", self.first, 1, 1 << 20, integer=True)
+        check.number("min_epochs", self.min_epochs, 1, 1 << 20, integer=True)
         check.number("window", self.window, 4, 1 << 20, integer=True)
-        if check.number("until_stable", self.enough, 0, 1) == 0:
+        if check.number("until_stable", self.threshold, 0, 1) == 0:
             raise ArgumentError("until_stable must be above 0: it is the agreement at which recording stops")
 
     def __call__(self, p_label: Tensor) -> bool:
-        """Whether a recording of these (epochs, n) probabilities of the label may stop; its last ``window`` will do."""
-        return agreement(torch.as_tensor(p_label), window=self.window) >= self.enough
+        """Whether a recording of these (epochs, n) probabilities of the label is stable; reads the last ``window``."""
+        return rank_agreement(torch.as_tensor(p_label), window=self.window) >= self.threshold
 
-    def of(self, recorder: Recorder, epochs: int) -> bool:
-        """Whether a recording may stop after its first ``epochs``; reads no more of it than it needs."""
-        if epochs < max(self.first, self.window):
+    def is_reached(self, recorder: Recorder, epochs: int) -> bool:
+        """Whether a recording may end after its first ``epochs``; reads only the rows that it needs."""
+        if epochs < max(self.min_epochs, self.window):
             return False
         return self(recorder.rows("p_label", epochs - self.window, epochs))
 
     def check_epochs(self, epochs: int) -> None:
-        """Refuse a recording too short for this ever to act.
+        """Refuse a recording too short for this rule ever to end it.
 
         Raises:
             ArgumentError: it is.
@@ -103,17 +103,19 @@ class Settled:
             )
 
 
-def settled_for(method: Method, *, keep: float, epochs: int, n: int = 1000, enough: float = ENOUGH) -> Settled:
-    """`Settled`, never before ``method`` can read what is recorded; arguments as of `Method.dry_run`.
+def stability_for(
+    method: Method, *, keep: float, epochs: int, n: int = 1000, threshold: float = THRESHOLD
+) -> RankStability:
+    """`RankStability` with the fewest epochs that ``method`` can read; arguments as of `Method.dry_run`.
 
     >>> from datawinnow.methods import create_method
-    >>> settled_for(create_method("dual", score_options={"window": 12}), keep=0.3, epochs=30).first
+    >>> stability_for(create_method("dual", score_options={"window": 12}), keep=0.3, epochs=30).min_epochs
     12
     """
-    for first in range(min(WINDOW, epochs), epochs):
+    for min_epochs in range(min(WINDOW, epochs), epochs):
         try:
-            method.dry_run(keep=keep, epochs=first, n=n)
+            method.dry_run(keep=keep, epochs=min_epochs, n=n)
         except ArgumentError:
             continue
-        return Settled(enough, first=first)
-    return Settled(enough, first=epochs)
+        return RankStability(threshold, min_epochs)
+    return RankStability(threshold, epochs)

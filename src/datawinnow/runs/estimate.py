@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
@@ -36,7 +36,7 @@ SIGNALS = len(RECORDED) + 1
 """Columns of a recording: the signals and ``seen``."""
 
 
-def estimate(
+def estimate_run(
     train: Any,
     *,
     epochs: int = 30,
@@ -46,19 +46,21 @@ def estimate(
     keep: float | None = None,
     train_epochs: int | None = None,
     method: str | Method | None = None,
+    network: nn.Module | None = None,
     steps: int = 5,
 ) -> dict[str, Any]:
     """What recording, scoring and training on the kept examples will take, from a few steps on this machine.
 
     Args:
-        train: the dataset.
+        train: the dataset, or its `DatasetInfo`.
         epochs: epochs recorded.
-        model: network; chosen by size unless told.
+        model: network; by default chosen by the shape of the examples.
         model_options: its options.
         recipe: how to train.
         keep: fraction kept; with it training on the kept examples is estimated as well.
-        train_epochs: epochs of that training; ``epochs`` unless told.
-        method: which method; DUAL with Beta sampling unless told.
+        train_epochs: epochs of that training; by default ``epochs``.
+        method: which method; by default DUAL with Beta sampling.
+        network: the network where it is built already; ``model`` is then its name.
         steps: steps timed (the median counts).
 
     Returns:
@@ -72,13 +74,15 @@ def estimate(
     info = dataset_info(train)
     train = info.data
     chosen = create_method(method)
-    built, name, _ = build_network(model, info, 0, model_options)
-    check_outputs(built, info)
+    name = str(model)
+    if network is None:
+        network, name, _ = build_network(model, info, 0, model_options)
+        check_outputs(network, info)
     device = fabric_for(recipe.device).device
     # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
     resident = resident_bytes()
     n = len(train)
-    per_step, activations, overhead = _measure(train, built, recipe, device, steps)
+    per_step, activations, overhead = _measure(train, network, recipe, device, steps)
 
     def training(count: int, passes: int) -> float:
         return overhead + per_step * -(-count // recipe.batch) * passes
@@ -94,7 +98,7 @@ def estimate(
     parts = {
         "process": float(resident),
         "dataset on the device": float(_resident_extra(train, device)),
-        "network, gradients, optimiser": _weights(built, recipe),
+        "network, gradients, optimiser": _weights(network, recipe),
         "activations": float(activations),
         **_recording(n, epochs if chosen.needs_recording else 0),
     }

@@ -1,11 +1,11 @@
-"""`record`: a recorded training run that goes on after a kill at any point, to the same bytes."""
+"""The stage `record`: a recorded training run that resumes after a kill at any point, to the same bytes."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,38 @@ from torch import nn
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
-from datawinnow.core.progress import Progress
-from datawinnow.data.dataset_info import dataset_info
+from datawinnow.core.progress import Progress, named_progress
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, read_column
-from datawinnow.runs.early_stopping import Settled, agreement
+from datawinnow.runs.early_stopping import RankStability, rank_agreement
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
 
 VOCABULARY = "vocabulary.json"
-"""The words of the training texts and their numbers, without which the network is of no use."""
+"""The words of the training texts and their ids, without which the network cannot be used."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunSetup:
+    """A run folder, new or resumed, with its dataset and a fresh network for it; nothing is trained yet.
+
+    Attributes:
+        folder: the run folder.
+        info: description of the dataset, with the dataset in ``info.data``.
+        network: the network, with weights drawn from ``seed``.
+        model: what ``run.json`` says of it: ``name``, ``parameters`` and ``options``.
+        seed: of weights, order and augmentation.
+    """
+
+    folder: RunFolder
+    info: DatasetInfo
+    network: nn.Module
+    model: Mapping[str, Any]
+    seed: int
 
 
 def begin_run(
@@ -38,27 +57,35 @@ def begin_run(
     seed: int = 0,
     source: str = "",
     log: Callable[[str], None] | None = None,
-) -> tuple[RunFolder, nn.Module, dict[str, Any]]:
-    """The run folder of a dataset, new or as it is, a fresh network, and its facts; nothing is trained.
+) -> RunSetup:
+    """Create or open a run folder and build the network; enough for a method that needs no recording.
 
-    Enough for a method that needs no recording; arguments as in `record`.
+    Args:
+        train: a map-style dataset of ``(x, y)``, or its `DatasetInfo`.
+        run: the run folder.
+        model: name, ``"module:function"``, a function that returns a network, or None to choose by the shape of the
+            examples.
+        model_options: options of the model.
+        seed: of weights, order and augmentation.
+        source: where the dataset was loaded from.
+        log: called with the reason for the network, where it is chosen.
 
     Raises:
         RunError: the folder is about another dataset, or is something else.
         ArgumentError: the network has fewer outputs than the dataset has classes.
     """
     info = dataset_info(train, source)
-    built, name, reason = build_network(model, info, seed, model_options)
-    check_outputs(built, info)
+    network, name, reason = build_network(model, info, seed, model_options)
+    check_outputs(network, info)
     if reason and log is not None:
         log(f"network: {reason}")
-    count = sum(p.numel() for p in built.parameters())
-    about = {"name": name, "parameters": count, "options": dict(model_options or {})}
-    folder = RunFolder.create(run, dataset=info, seed=seed, model=about)
-    words = getattr(info.data, "vocabulary", None)
-    if isinstance(words, Vocabulary) and not (folder.path / VOCABULARY).exists():
-        words.write(folder.path / VOCABULARY, info.fingerprint)
-    return folder, built, about
+    parameters = sum(p.numel() for p in network.parameters())
+    description = {"name": name, "parameters": parameters, "options": dict(model_options or {})}
+    folder = RunFolder.create(run, dataset=info, seed=seed, model=description)
+    vocabulary = getattr(info.data, "vocabulary", None)
+    if isinstance(vocabulary, Vocabulary) and not (folder.path / VOCABULARY).exists():
+        vocabulary.write(folder.path / VOCABULARY, info.fingerprint)
+    return RunSetup(folder, info, network, description, seed)
 
 
 def record_run(
@@ -73,53 +100,73 @@ def record_run(
     seed: int = 0,
     recipe: Recipe | None = None,
     signals: Sequence[str] = RECORDED,
-    until_stable: float | Settled | None = None,
+    until_stable: float | RankStability | None = None,
     source: str = "",
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> RunFolder:
-    """Train briefly on all of ``train`` and record every example at every visit.
+    """`begin_run` and `record_setup` in one; arguments as there."""
+    stability = rank_stability(until_stable, epochs, signals)  # refuses before there is a folder
+    setup = begin_run(train, run, model=model, model_options=model_options, seed=seed, source=source, log=log)
+    record_setup(
+        setup,
+        test=test,
+        epochs=epochs,
+        schedule_epochs=schedule_epochs,
+        recipe=recipe,
+        signals=signals,
+        until_stable=stability,
+        progress=progress,
+        log=log,
+    )
+    return setup.folder
 
-    A run that was killed goes on from its last whole epoch; a finished one is taken as it is.
+
+def record_setup(
+    setup: RunSetup,
+    *,
+    test: Any = None,
+    epochs: int = 30,
+    schedule_epochs: int | None = None,
+    recipe: Recipe | None = None,
+    signals: Sequence[str] = RECORDED,
+    until_stable: float | RankStability | None = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> None:
+    """Train briefly on all examples and record every one of them at every visit.
+
+    A recording that was killed resumes from its last whole epoch; a finished one is used as it is.
 
     Args:
-        train: `Examples` or a map-style dataset of ``(x, y)``.
-        run: the run folder.
+        setup: from `begin_run`.
         test: evaluated after the last epoch, for the report.
         epochs: epochs to record.
-        schedule_epochs: length of the run whose schedule is followed; ``epochs`` unless told.
-        model: name, ``"module:function"``, a function that returns a network, or None to choose by size.
-        model_options: options of the model.
-        seed: of weights, order and augmentation.
+        schedule_epochs: length of the training whose schedule is followed; by default ``epochs``.
         recipe: how to train.
         signals: what to record; add ``"kl_step"`` for TDDS.
-        until_stable: end before ``epochs`` once two halves of the last 10 epochs agree so far, in (0, 1], on which
-            examples DUAL ranks high (`datawinnow.runs.early_stopping`; 0.5 is what the command line takes); None to
-            record all of them.
-        source: what the user called the dataset, for later verbs.
-        progress: told after each step.
-        log: told what was chosen.
+        until_stable: end before ``epochs`` once two halves of the last 10 epochs agree to this rank correlation, in
+            (0, 1], on the ranking by DUAL (`datawinnow.runs.early_stopping`); None to record all of them.
+        progress: called after each step.
+        log: called with what was chosen.
 
     Raises:
         ArgumentError: ``until_stable`` outside (0, 1], or without ``p_label`` among the signals.
-        RunError: the folder is about another dataset, or was begun with other options.
+        RunError: the folder was begun with other options.
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     recipe = recipe or Recipe()
-    until = _until(until_stable, epochs, signals)
-    named: dict[str, Any] = {"model": model, "model_options": model_options}
-    info = dataset_info(train, source)
-    train = info.data
-    folder, built, about = begin_run(info, run, seed=seed, log=log, **named)
+    stability = rank_stability(until_stable, epochs, signals)
+    folder, train = setup.folder, setup.info.data
     options = {
         "epochs": epochs,
         "schedule_epochs": schedule_epochs or epochs,
         "signals": list(signals),
-        "seed": seed,
-        "model": about["name"],
-        "model_options": about["options"],
+        "seed": setup.seed,
+        "model": setup.model["name"],
+        "model_options": setup.model["options"],
         "augment": augment_of(train),
-        "until_stable": None if until is None else asdict(until),
+        "until_stable": None if stability is None else asdict(stability),
         "recipe": recipe.metadata(),
     }
     stage = Stage(folder, "record", epochs)
@@ -127,60 +174,71 @@ def record_run(
     if stage.done:
         stage.tidy()
         if log is not None:
-            log(f"{run} is recorded already; using it")
-        return folder
-    how: dict[str, Any] = {
-        "schedule_epochs": schedule_epochs,
-        "test": test,
-        "seed": seed,
-        "on_epoch": stage.on_epoch,
-        "progress": progress,
-    }
-    how["recipe"] = stage.start(built, train, recipe, {"record": options}, log, seed=seed, model=about)
-    files: dict[str, Any] = {"which": tuple(signals), "checkpoint": stage.checkpoint}
-    trained, history = fit_recorded(built, train, folder.signals, epochs=epochs, until=until, **files, **how)
-    result = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
-    stage.finish(trained, history, result=result, **({} if until is None else _ended(folder, len(history.rows), until)))
-    if until is not None and log is not None:
-        log(settled_line(folder.metadata["recorded"], epochs, until.enough))
-    return folder
-
-
-def _until(given: float | Settled | None, epochs: int, signals: Sequence[str]) -> Settled | None:
-    until = given if given is None or isinstance(given, Settled) else Settled(given)
-    if until is not None:
-        until.check_epochs(epochs)
-        if "p_label" not in signals:
-            raise ArgumentError("until_stable ranks by p_label: add it to the signals")
-    return until
-
-
-def _ended(folder: RunFolder, epochs: int, until: Settled) -> dict[str, Any]:
-    """Where a recording ended that could have stopped, for ``run.json``."""
-    found = agreement(read_column(folder.signals, "p_label"), window=until.window)
-    agreed = None if math.isnan(found) else found
-    return {"recorded": {"epochs": epochs, "agreement": agreed}}
-
-
-def settled_line(recorded: Mapping[str, Any], epochs: int, enough: float) -> str:
-    """What became of stopping once the ranking has settled, in a sentence.
-
-    >>> settled_line({"epochs": 17, "agreement": 0.712}, 30, 0.7)
-    'the ranking had settled after 17 of up to 30 epochs: two halves of the last ones agree to 0.71'
-    >>> settled_line({"epochs": 30, "agreement": 0.43}, 30, 0.7)
-    'the ranking had not settled after 30 epochs: two halves of the last ones agree to 0.43, asked for were 0.7'
-    """
-    agreed = recorded["agreement"]
-    word = "not defined" if agreed is None else f"{agreed:.2f}"
-    if agreed is not None and agreed >= enough:
-        return (
-            f"the ranking had settled after {recorded['epochs']} of up to {epochs} epochs: two halves of the last ones "
-            f"agree to {word}"
-        )
-    return (
-        f"the ranking had not settled after {epochs} epochs: two halves of the last ones agree to {word}, asked for "
-        f"were {enough:g}"
+            log(f"{folder.path} is recorded already; using it")
+        return
+    recipe = stage.start(
+        setup.network, train, recipe, {"record": options}, log, seed=setup.seed, model=dict(setup.model)
     )
+    trained, history = fit_recorded(
+        setup.network,
+        train,
+        folder.signals,
+        signals=tuple(signals),
+        checkpoint=stage.checkpoint,
+        until=stability,
+        epochs=epochs,
+        schedule_epochs=schedule_epochs,
+        test=test,
+        seed=setup.seed,
+        recipe=recipe,
+        on_epoch=stage.on_epoch,
+        progress=named_progress(progress, "recording"),
+    )
+    ending = {} if stability is None else {"recorded": _recorded_until(folder, len(history.rows), stability)}
+    result = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
+    stage.finish(trained, history, result=result, **ending)
+    if stability is not None and log is not None:
+        log(stability_sentence(folder.metadata["recorded"], epochs, stability.threshold))
+
+
+def rank_stability(
+    until_stable: float | RankStability | None, epochs: int, signals: Sequence[str]
+) -> RankStability | None:
+    """The rule that ``until_stable`` stands for.
+
+    Raises:
+        ArgumentError: out of range, a recording too short for it, or one without ``p_label``.
+    """
+    if until_stable is None:
+        return None
+    stability = until_stable if isinstance(until_stable, RankStability) else RankStability(until_stable)
+    stability.check_epochs(epochs)
+    if "p_label" not in signals:
+        raise ArgumentError("until_stable ranks by p_label: add it to the signals")
+    return stability
+
+
+def _recorded_until(folder: RunFolder, epochs: int, stability: RankStability) -> dict[str, Any]:
+    """Where a recording with early stopping ended, for ``run.json``."""
+    agreement = rank_agreement(read_column(folder.signals, "p_label"), window=stability.window)
+    return {"epochs": epochs, "agreement": None if math.isnan(agreement) else agreement}
+
+
+def stability_sentence(recorded: Mapping[str, Any], epochs: int, threshold: float) -> str:
+    """Where a recording with early stopping ended and why, in a sentence.
+
+    >>> stability_sentence({"epochs": 17, "agreement": 0.712}, 30, 0.7)
+    'the ranking was stable after 17 of up to 30 epochs: two halves of the last ones agree to 0.71 (threshold 0.7)'
+    >>> stability_sentence({"epochs": 30, "agreement": 0.43}, 30, 0.7)
+    'the ranking was not stable after 30 epochs: two halves of the last ones agree to 0.43 (threshold 0.7)'
+    """
+    agreement = recorded["agreement"]
+    stable = agreement is not None and agreement >= threshold
+    ending = f"stable after {recorded['epochs']} of up to {epochs} epochs"
+    if not stable:
+        ending = f"not stable after {epochs} epochs"
+    value = "an undefined correlation" if agreement is None else f"{agreement:.2f}"
+    return f"the ranking was {ending}: two halves of the last ones agree to {value} (threshold {threshold:g})"
 
 
 def fit_recorded(
@@ -189,10 +247,10 @@ def fit_recorded(
     folder: Path,
     *,
     epochs: int,
-    which: tuple[str, ...],
+    signals: tuple[str, ...],
     checkpoint: Path,
-    until: Settled | None = None,
-    **how: Any,
+    until: RankStability | None = None,
+    **fit_kwargs: Any,
 ) -> tuple[nn.Module, History]:
     """`fit` with a recorder in ``folder``, whose columns are consolidated at the end.
 
@@ -201,20 +259,20 @@ def fit_recorded(
         train: the dataset.
         folder: where the columns go.
         epochs: epochs to train and record.
-        which: signals.
-        checkpoint: file to go on from; the caller removes it once the recording is written down as done.
-        until: ends the recording before ``epochs``, once its ranking has settled.
-        how: other arguments of `fit`.
+        signals: what to record.
+        checkpoint: file to resume from; the caller removes it once ``run.json`` says that the recording is done.
+        until: ends the recording before ``epochs``, once its ranking is stable.
+        fit_kwargs: other arguments of `fit`.
 
     Raises:
         RunError: the columns there are of another dataset.
     """
-    recorder = Recorder(len(train), epochs, signals=which, path=folder, fingerprint=fingerprint_of(train))
+    recorder = Recorder(len(train), epochs, signals=signals, path=folder, fingerprint=fingerprint_of(train))
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
     if until is not None:
-        how["stop"] = lambda epoch: until.of(recorder, epoch + 1)
-    model, history = fit(model, train, epochs=epochs, recorder=writes, checkpoint=checkpoint, **how)
+        fit_kwargs["stop"] = lambda epoch: until.is_reached(recorder, epoch + 1)
+    model, history = fit(model, train, epochs=epochs, recorder=writes, checkpoint=checkpoint, **fit_kwargs)
     if until is not None:
         recorder.cut()
     recorder.consolidate()
@@ -224,34 +282,37 @@ def fit_recorded(
 
 
 def _same_options(folder: RunFolder, options: dict[str, Any], *, done: bool) -> None:
-    before = _flat(folder.metadata["options"].get("record") or {})
-    recorded = folder.epochs
-    for key, value in _flat(json.loads(json.dumps(options))).items():
+    """Refuse options other than those that the recording was begun with, where they would change it."""
+    before = _with_recipe_fields(folder.metadata["options"].get("record") or {})
+    num_recorded = folder.epochs
+    for key, value in _with_recipe_fields(json.loads(json.dumps(options))).items():
         old = before.get(key, value)
         if key == "signals" and done and set(value) <= set(old):
-            continue  # more was recorded than is asked for
-        if key == "until_stable" and done and _as_long(old, value, recorded, options["epochs"]):
+            continue  # more was recorded than is needed
+        if key == "until_stable" and done and _is_long_enough(old, value, num_recorded, options["epochs"]):
             continue
         if old != value and key != "workers":  # workers change no number
             raise RunError(
-                f"{folder.path} was begun with {key}={_word(key, old)}, now it is {_word(key, value)}: give another "
-                "--run folder, or the same options as before"
+                f"{folder.path} was begun with {key}={_option_text(key, old)}, now it is {_option_text(key, value)}: "
+                "give another --run folder, or the same options as before"
             )
 
 
-def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+def _with_recipe_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in options.items() if k != "recipe"}, **options.get("recipe", {})}
 
 
-def _as_long(old: Mapping[str, Any] | None, now: Mapping[str, Any] | None, recorded: int, epochs: int) -> bool:
-    """Whether a finished recording is as long as it would be by ``now``: only how early it might have ended differs."""
-    if old is None or now is None or {**old, "first": 0} != {**now, "first": 0}:
+def _is_long_enough(
+    old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, num_recorded: int, epochs: int
+) -> bool:
+    """Whether a finished recording is as long as the ``new`` rule makes it: only the minimum of epochs may differ."""
+    if old is None or new is None or {**old, "min_epochs": 0} != {**new, "min_epochs": 0}:
         return False
-    return bool(recorded >= now["first"] or recorded == epochs)
+    return bool(num_recorded >= new["min_epochs"] or num_recorded == epochs)
 
 
-def _word(key: str, value: Any) -> str:
-    """A value in an error; of ``until_stable`` what a user can have given."""
+def _option_text(key: str, value: Any) -> str:
+    """A value in an error; of ``until_stable`` the parts that follow from the user's options."""
     if key != "until_stable" or value is None:
         return repr(value)
-    return f"{value['enough']:g} after at least {value['first']} epochs"
+    return f"{value['threshold']:g} after at least {value['min_epochs']} epochs"

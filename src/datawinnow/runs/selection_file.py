@@ -20,7 +20,7 @@ from datawinnow.core.selection import Selection
 MAKE = "datawinnow select RUN --keep 0.3"
 
 
-def digest(selection: Selection) -> str:
+def selection_digest(selection: Selection) -> str:
     """16 hex digits of a hash over which examples are kept, in which order, with what weight."""
     return hashlib.sha256(selection.index.numpy().tobytes() + selection.weight.numpy().tobytes()).hexdigest()[:16]
 

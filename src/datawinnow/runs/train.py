@@ -1,4 +1,4 @@
-"""The verb `train`: a run folder of its own for a training on kept examples, with what it cost and reached."""
+"""The stage `train`: a run folder for a training on kept examples, with what it cost and reached."""
 
 from __future__ import annotations
 
@@ -23,11 +23,30 @@ from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.kept_patches import describe_sparsity, write_patches
 from datawinnow.runs.network import Model
 from datawinnow.runs.record import begin_run
-from datawinnow.runs.selection_file import digest
+from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.selection_history import PlanRecording, SelectionHistoryWriter
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
 from datawinnow.vit import SparseLevels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        run: its run folder, with the network, the history and the cost.
+        accuracy: on the test split after the last epoch; None without one, or if it is not finite.
+        test: the test split; None without one.
+        selection_metadata: what ``selection.parquet`` says of the examples that were trained on; empty for all.
+        policy: the policy that chose among them; None for none.
+    """
+
+    run: RunFolder
+    accuracy: float | None
+    test: Any
+    selection_metadata: Mapping[str, Any]
+    policy: Any
 
 
 def train_run(
@@ -36,7 +55,7 @@ def train_run(
     *,
     test: Any = None,
     selection: Selection | None = None,
-    about: Mapping[str, Any] | None = None,
+    selection_metadata: Mapping[str, Any] | None = None,
     policy: Any = None,
     record_plan: Path | None = None,
     levels: SparseLevels | None = None,
@@ -50,34 +69,34 @@ def train_run(
     load: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
-) -> RunFolder:
-    """Train on the selected examples (or on all) and leave a run folder behind; a killed run goes on.
+) -> Trained:
+    """Train on the selected examples (or on all) and leave a run folder behind; a killed run resumes.
 
     Args:
-        train: the whole dataset.
-        run: the run folder, of its own.
+        train: the whole dataset, or its `DatasetInfo`.
+        run: the run folder, which holds nothing else.
         test: evaluated after the last epoch.
         selection: which examples, with what weight; all when None.
-        about: what ``selection.parquet`` says of the selection.
-        policy: chooses anew what each epoch trains on, among the selected examples (`datawinnow.dynamic`).
-        record_plan: file for what it planned, for `datawinnow.dynamic.Replay`; None for none.
+        selection_metadata: what ``selection.parquet`` says of the selection.
+        policy: chooses again in each epoch, among the selected examples (`datawinnow.dynamic`).
+        record_plan: file for the plans of ``policy``, for `datawinnow.dynamic.Replay`; None for none.
         levels: token and attention levels of a vision transformer; the example level is a ``policy`` and ignored here.
         epochs: passes over the selected examples.
-        passes: instead of them: with a policy, as many examples in all as that many epochs on all the selected.
-        model: network; chosen by size unless told.
+        passes: instead of ``epochs``: with a policy, as many examples in all as that many epochs on all the selected.
+        model: network; by default chosen by the shape of the examples.
         model_options: its options.
         seed: of weights, order and augmentation.
         recipe: how to train.
-        source: what the user called the dataset.
+        source: where the dataset was loaded from.
         load: options that it was loaded with.
-        progress: told after each step.
-        log: told what was chosen.
+        progress: called after each step.
+        log: called with what was chosen.
 
     Returns:
-        The folder, with ``result`` (accuracy and loss on the test split after the last epoch, None without one) and
-        ``cost["train"]`` in its facts, ``history.parquet`` and ``model.safetensors``; with a policy
-        ``selection_history.safetensors``, the examples of each epoch; with ``levels`` ``patches.parquet``, which
-        patches of some images it keeps.
+        The folder has ``result`` (accuracy and loss on the test split after the last epoch) and ``cost["train"]`` in
+        ``run.json``, ``history.parquet`` and ``model.safetensors``; with a policy ``selection_history.safetensors``,
+        the examples of each epoch; with ``levels`` ``patches.parquet``, the patches that the network keeps of some
+        images.
 
     Raises:
         ArgumentError: ``record_plan`` without a policy.
@@ -90,21 +109,22 @@ def train_run(
         raise ArgumentError("record_plan goes with a policy: without one every epoch trains on everything")
     info = dataset_info(train, source)
     train = info.data
-    folder, built, network = begin_run(info, run, model=model, model_options=model_options, seed=seed, log=log)
+    setup = begin_run(info, run, model=model, model_options=model_options, seed=seed, log=log)
+    folder, network = setup.folder, setup.network
     options = {
         "epochs": epochs,
         "seed": seed,
-        "model": network["name"],
-        "model_options": network["options"],
+        "model": setup.model["name"],
+        "model_options": setup.model["options"],
         "augment": augment_of(train),
         "recipe": recipe.metadata(),
-        "selection": _chosen(selection, about),
+        "selection": _selection_options(selection, selection_metadata),
         "policy": None if policy is None else policy_repr(policy),
         "passes": passes,
         "record_plan": record_plan is not None,
         "levels": None if levels is None else levels.to_options(),
     }
-    _same_training(folder, options)
+    _require_same_options(folder, options)
     stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
     plan = None if record_plan is None else PlanRecording(Path(record_plan), stage.checkpoint.parent / "plan")
     if stage.done:
@@ -113,88 +133,96 @@ def train_run(
             plan.check_written(run)
         if log is not None:
             log(f"{run} is trained already; using it")
-        return folder
-    kept = train if selection is None else Kept(train, selection)
-    how: dict[str, Any] = {"checkpoint": stage.checkpoint, "on_epoch": stage.on_epoch, "progress": progress}
-    asked = {"train": options, "load": dict(load or {})}
+        return _trained(folder, test, selection_metadata, policy)
     if levels is not None:
-        levels.sparsify(built, epochs or passes or 1)
+        levels.sparsify(network, epochs or passes or 1)
         if log is not None:
-            log(describe_sparsity(built, folder.metadata["dataset"]["shape"]))
-    how["recipe"] = stage.start(built, train, recipe, asked, log, seed=seed, model=network)
-    policy = policy if plan is None else plan.wrap(policy)
+            log(describe_sparsity(network, info.shape))
+    recipe = stage.start(
+        network,
+        train,
+        recipe,
+        {"train": options, "load": dict(load or {})},
+        log,
+        seed=seed,
+        model=dict(setup.model),
+    )
+    fitted_policy = policy if plan is None else plan.wrap(policy)
+    on_plan = None
     if policy is not None:
-        how["on_plan"] = _history_writer(train, folder, selection)
-    else:
-        folder.forget(FILE_NAME)  # of a training with one that was killed before the end of its first epoch
-    built, history = fit(built, kept, epochs=epochs, passes=passes, test=test, seed=seed, policy=policy, **how)
-    if levels is not None:
-        write_patches(folder, built, train if test is None else test)
-    if plan is not None:  # before it is done: who was killed in between gets the plan with the same command
-        plan.write(
-            policy,
-            history,
-            selection,
+        on_plan = SelectionHistoryWriter(
+            folder.path / FILE_NAME,
             folder.n,
-            fingerprint=folder.metadata["dataset"]["fingerprint"],
-            made_by=f"{options['policy']} on {network['name']}",
+            fingerprint=info.fingerprint,
+            candidates=None if selection is None else selection.index,
+            labels=labels_of(train),
         )
-    reached = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
-    stage.finish(built, history, result=reached)
+    else:
+        folder.forget(FILE_NAME)  # of a training by a policy, killed in its first epoch
+    network, history = fit(
+        network,
+        train if selection is None else Kept(train, selection),
+        epochs=epochs,
+        passes=passes,
+        test=test,
+        seed=seed,
+        policy=fitted_policy,
+        recipe=recipe,
+        checkpoint=stage.checkpoint,
+        on_epoch=stage.on_epoch,
+        on_plan=on_plan,
+        progress=progress,
+    )
+    if levels is not None:
+        write_patches(folder, network, train if test is None else test)
+    if plan is not None:  # before the stage is done: after a kill in between, the same command still writes the plan
+        made_by = f"{options['policy']} on {setup.model['name']}"
+        plan.write(fitted_policy, history, selection, folder.n, fingerprint=info.fingerprint, made_by=made_by)
+    result = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
+    stage.finish(network, history, result=result)
     if plan is not None:
         plan.clean_up()
-    return folder
+    return _trained(folder, test, selection_metadata, policy)
 
 
-def scoring_charge(about: Mapping[str, Any] | None) -> Cost:
-    """What finding a selection cost, in examples passed, as its file says."""
-    return Cost(backward=int((about or {}).get("charge", 0)))
+def scoring_charge(selection_metadata: Mapping[str, Any] | None) -> Cost:
+    """Cost of finding a selection, in examples passed, as its file says."""
+    return Cost(backward=int((selection_metadata or {}).get("charge", 0)))
 
 
-def _history_writer(train: Any, folder: RunFolder, selection: Selection | None) -> SelectionHistoryWriter:
-    return SelectionHistoryWriter(
-        folder.path / FILE_NAME,
-        folder.n,
-        fingerprint=folder.metadata["dataset"]["fingerprint"],
-        candidates=None if selection is None else selection.index,
-        labels=labels_of(train),
-    )
+def _trained(folder: RunFolder, test: Any, selection_metadata: Mapping[str, Any] | None, policy: Any) -> Trained:
+    return Trained(folder, folder.metadata["result"]["test_accuracy"], test, selection_metadata or {}, policy)
 
 
-def _chosen(selection: Selection | None, about: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _selection_options(selection: Selection | None, metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if selection is None:
         return None
-    named = {key: (about or {}).get(key) for key in ("method", "label", "keep", "seed", "charge")}
-    return {**named, "kept": len(selection), "sha256": digest(selection)}
+    source = {key: (metadata or {}).get(key) for key in ("method", "label", "keep", "seed", "charge")}
+    return {**source, "kept": len(selection), "sha256": selection_digest(selection)}
 
 
-def _same_training(folder: RunFolder, options: Mapping[str, Any]) -> None:
+def _require_same_options(folder: RunFolder, options: Mapping[str, Any]) -> None:
     if "record" in folder.metadata["status"] or "select" in folder.metadata["status"]:
         raise RunError(f"{folder.path} holds a recording or a selection; give training a folder of its own with --run")
     before = folder.metadata["options"].get("train")
     if before is None or not (folder.path / "history.parquet").exists():
         return  # before the first epoch all may change
     for key, value in json.loads(json.dumps(options)).items():
-        was = before.get(key, value)
-        if key == "recipe":  # what an older version did not have yet was at its default
-            was = {**Recipe().metadata(), **was}
-        if was == value:
+        old = before.get(key, value)
+        if old == value:
             continue
         if key == "selection":
             raise RunError(
-                f"{folder.path} was trained on another selection ({_named(before.get(key))}, now "
-                f"{_named(value)}): give another --run folder"
+                f"{folder.path} was trained on another selection ({_selection_text(old)}, now "
+                f"{_selection_text(value)}): give another --run folder"
             )
         raise RunError(
-            f"{folder.path} was begun with {key}={was!r}, now it is {value!r}: give another "
+            f"{folder.path} was begun with {key}={old!r}, now it is {value!r}: give another "
             "--run folder, or the same options as before"
         )
 
 
-def _named(chosen: Mapping[str, Any] | None) -> str:
-    if chosen is None:
+def _selection_text(options: Mapping[str, Any] | None) -> str:
+    if options is None:
         return "all examples"
-    return f"{chosen['kept']:,} by {chosen.get('label') or chosen.get('method') or 'an unknown method'}"
-
-
-__all__ = ["scoring_charge", "train_run"]
+    return f"{options['kept']:,} by {options.get('label') or options.get('method') or 'an unknown method'}"

@@ -1,0 +1,235 @@
+"""`prune`: from a dataset to the examples worth training on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datawinnow.api.dataset import LoadOptions, open_dataset, run_path
+from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.progress import Progress
+
+if TYPE_CHECKING:
+    from datawinnow.methods import Method
+    from datawinnow.runs.network import Model
+    from datawinnow.runs.prune import Pruned
+    from datawinnow.runs.record import RunSetup
+    from datawinnow.train import Recipe
+
+
+def prune(
+    train: Any,
+    *,
+    keep: float,
+    method: str | Method | None = None,
+    score: Any = None,
+    select_by: Any = None,
+    options: Mapping[str, Any] | None = None,
+    score_options: Mapping[str, Any] | None = None,
+    per_class: bool = False,
+    epochs: int = 30,
+    schedule_epochs: int | None = None,
+    until_stable: float | None = None,
+    train_epochs: int | None = None,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    test: Any = None,
+    val: Any = None,
+    load: LoadOptions | None = None,
+    run: Path | str | None = None,
+    check: bool = False,
+    check_seeds: int = 1,
+    out: Path | str | None = None,
+    report: bool | Path | str = False,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Pruned:
+    """Record a short training run, score every example, and keep the fraction worth keeping.
+
+    Args:
+        train: `Examples` or any map-style dataset of ``(x, y)``; or DATA, as ``"digits"``, a path or
+            ``"hf:owner/name"``.
+        keep: fraction kept, in (0, 1].
+        method: a method by name, as ``datawinnow methods`` lists them; by default DUAL with Beta sampling.
+        score: instead of ``method``: rank by this score.
+        select_by: instead of ``method``: choose with this selector.
+        options: of the selector.
+        score_options: of the score, or of the probe of the network that it needs.
+        per_class: keep the same share of every class.
+        epochs: epochs recorded: passes over all the data. DUAL's paper records 30 of a 200-epoch schedule.
+        schedule_epochs: epochs of the training that is planned; recording follows the first part of its schedule.
+            Default: as many as ``epochs``.
+        until_stable: end before ``epochs`` once the ranking by DUAL is stable: once two halves of the last 10 epochs,
+            which share none, agree on it to this rank correlation, in (0, 1].
+        train_epochs: epochs of the training that is planned, for the check and the cost; with it, Beta sampling keeps
+            the easier examples that a short training wants (c_d). Default: as many as ``schedule_epochs``, and c_d as
+            published.
+        model: network to record with; by default chosen by the shape of the examples.
+        model_options: its options.
+        recipe: how to train.
+        seed: of everything random.
+        test: test split, for the check and the report; DATA brings its own.
+        val: held-out data, for methods that match it (GLISTER, GradMatch); never the test split. By default a tenth of
+            ``train`` stands in.
+        load: how DATA is read.
+        run: run folder to write, from which a run that was stopped resumes. By default ``runs/<name>`` for DATA, and a
+            temporary one for a dataset object.
+        check: train on the kept examples, on as many random ones, and on all the data for fewer epochs, and report
+            which won and by how much.
+        check_seeds: repeats of the check with paired weights and orders; one is only an indication.
+        out: write the kept examples to this folder, in the layout they came in; new or empty. Default: they are not
+            written.
+        report: write the HTML page: True for ``report.html`` in the run folder, or a file.
+        progress: called after each step.
+        log: called with the estimate and with what was chosen and noticed.
+
+    Returns:
+        The kept examples, for `fit` or a DataLoader; ``.selection`` has their ids, weights and reasons.
+
+    Raises:
+        ArgumentError: keep outside (0, 1], unknown names or options, fewer epochs than the score needs, or a check
+            without a test split; before anything is trained.
+        MissingArrayError: the method needs an array that neither a recording nor its network makes.
+        DataError: ``out`` is not empty.
+        RunError: ``run`` is about another dataset, or was begun with other options.
+    """
+    from datawinnow.core.budget import budget_of
+    from datawinnow.core.rng import stream
+    from datawinnow.methods import create_method
+    from datawinnow.runs.early_stopping import stability_for
+    from datawinnow.runs.probe_arrays import check_movable
+    from datawinnow.runs.prune import Pruned, prune_run
+    from datawinnow.runs.record import begin_run
+
+    chosen = create_method(
+        method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
+    ).fitted(train_epochs)
+    if isinstance(train, (str, Path)):  # before anything is read
+        chosen.dry_run(keep=keep, epochs=epochs)
+    _check_empty(out)
+    splits = open_dataset(train, test=test, load=load, model=model, progress=progress, log=log)
+    info, test = splits.train, splits.test
+    budget_of(keep, info.n)
+    if until_stable is not None:
+        stability_for(chosen, keep=keep, epochs=epochs, threshold=until_stable)
+    chosen.dry_run(keep=keep, epochs=epochs, n=info.n)
+    check_movable(chosen.needs, info.data)
+    if check and test is None:
+        raise ArgumentError("check=True needs a test split (test=): accuracy on the training examples decides nothing")
+    path = run_path(run, splits)
+    planned = train_epochs or schedule_epochs or epochs
+    if path is None and not chosen.needs and not (check or report):  # needs no run
+        generator = stream(seed, "select", chosen.key, f"{keep:g}")
+        selection, _ = chosen.run({}, info.labels, keep=keep, generator=generator)
+        _write_kept(info.data, selection, out)
+        return Pruned(info.data, selection, test=test, train_epochs=planned)
+    with ExitStack() as scratch:
+        folder_path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
+        setup = begin_run(info, folder_path, model=model, model_options=model_options, seed=seed, log=log)
+        folder = setup.folder
+        if splits.load is not None and "record" not in folder.metadata["options"]:  # a recording keeps how it was read
+            folder.update(options={"load": splits.load})
+        recorded = folder.metadata["status"].get("record") == "done"
+        if log is not None and (check or not recorded):
+            seeds = check_seeds if check else 0
+            log(_estimate(setup, chosen, recipe, keep, epochs, planned, seeds, may_stop=until_stable is not None))
+        selection = prune_run(
+            setup,
+            chosen,
+            keep=keep,
+            epochs=epochs,
+            schedule_epochs=schedule_epochs,
+            until_stable=until_stable if chosen.needs_recording else None,
+            recipe=recipe,
+            test=test,
+            val=val,
+            model=model if callable(model) else None,
+            gallery=path is not None or bool(report),
+            progress=progress,
+            log=log,
+        )
+        answer = None
+        if check:
+            from datawinnow.bench.check import check as check_selection
+
+            answer = check_selection(
+                folder,
+                info,
+                test,
+                selection,
+                keep=keep,
+                epochs=planned,
+                seeds=check_seeds,
+                model=model if callable(model) else None,
+                model_options=model_options if callable(model) else None,
+                recipe=recipe,
+                progress=progress,
+            )
+        _write_kept(info.data, selection, out)
+        page = None
+        if report:
+            from datawinnow import report as pages
+
+            page = pages.write(folder.path, None if report is True else report)
+    return Pruned(
+        info.data,
+        selection,
+        run=None if path is None else folder,
+        test=test,
+        check=answer,
+        report=page,
+        train_epochs=planned,
+    )
+
+
+def _check_empty(out: Path | str | None) -> None:
+    if out is None:
+        return
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"--out {out} exists already and is not an empty folder; give another, or remove it")
+
+
+def _write_kept(dataset: Any, selection: Any, out: Path | str | None) -> None:
+    if out is not None:
+        from datawinnow.data.write import write_kept
+
+        write_kept(dataset, selection.index, out)
+
+
+def _estimate(
+    setup: RunSetup,
+    method: Method,
+    recipe: Recipe | None,
+    keep: float,
+    epochs: int,
+    train_epochs: int,
+    check_seeds: int,
+    *,
+    may_stop: bool,
+) -> str:
+    """The estimate of what is still to be done, in a sentence."""
+    from datawinnow.runs.estimate import estimate_run, sentence
+
+    answer = estimate_run(
+        setup.info,
+        epochs=epochs,
+        network=setup.network,
+        model=setup.model["name"],
+        recipe=recipe,
+        method=method,
+        keep=keep if check_seeds else None,
+        train_epochs=train_epochs if check_seeds else None,
+    )
+    stages = answer["seconds_by_stage"]
+    if setup.folder.metadata["status"].get("record") == "done":
+        stages.pop("record", None)
+    if "train" in stages:  # three trainings a seed, of as many examples each
+        stages["check"] = 3 * check_seeds * stages.pop("train")
+    upper_bound = ", if the ranking is not stable before" if may_stop and "record" in stages else ""
+    return f"estimate{upper_bound}: {sentence({**answer, 'seconds': sum(stages.values())})}"

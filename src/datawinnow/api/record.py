@@ -1,0 +1,95 @@
+"""`record`: a short training run in which every example is recorded at every visit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset, run_path
+from datawinnow.core.arrays import RECORDED
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.progress import Progress
+
+if TYPE_CHECKING:
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.network import Model
+    from datawinnow.train import Recipe
+
+EXTRA_SIGNALS = ("kl_step",)
+"""Signals that are recorded only when named."""
+
+
+def record(
+    train: Any,
+    *,
+    epochs: int = 30,
+    schedule_epochs: int | None = None,
+    until_stable: float | None = None,
+    signals: Sequence[str] = (),
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    test: Any = None,
+    load: LoadOptions | None = None,
+    run: Path | str | None = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> RunFolder:
+    """Train briefly on all the data and record every example at every visit.
+
+    A recording that was stopped resumes from its last whole epoch; a finished one is used as it is.
+
+    Args:
+        train: a map-style dataset of ``(x, y)``, or DATA.
+        epochs: epochs recorded: passes over all the data.
+        schedule_epochs: epochs of the training that is planned; recording follows the first part of its schedule.
+            Default: as many as ``epochs``.
+        until_stable: end before ``epochs`` once two halves of the last 10 epochs, which share none, agree on the
+            ranking by DUAL to this rank correlation, in (0, 1].
+        signals: record this as well (repeatable): ``"kl_step"``, which TDDS needs; it keeps a row of class
+            probabilities an example in memory.
+        model: network; by default chosen by the shape of the examples.
+        model_options: its options.
+        recipe: how to train.
+        seed: of weights, order and augmentation.
+        test: test split, evaluated after the last epoch; DATA brings its own.
+        load: how DATA is read.
+        run: run folder to write; by default ``runs/<name>``.
+        progress: called after each step.
+        log: called with what was chosen.
+
+    Returns:
+        The run folder; its ``arrays()`` are the recorded columns.
+
+    Raises:
+        ArgumentError: an unknown signal, or ``until_stable`` outside (0, 1].
+        RunError: the folder is about another dataset, or was begun with other options.
+        TrainingError: the loss is no longer a number; the epochs before are kept.
+    """
+    from datawinnow.runs.record import begin_run, rank_stability, record_setup
+
+    for name in signals:
+        if name not in (*RECORDED, *EXTRA_SIGNALS):
+            names = ", ".join((*RECORDED, *EXTRA_SIGNALS))
+            raise ArgumentError(f"--signals: no signal is called {name!r}; there are: {names}")
+    recorded_signals = tuple(dict.fromkeys([*RECORDED, *signals]))
+    stability = rank_stability(until_stable, epochs, recorded_signals)  # refuses before there is a folder
+    splits = open_dataset(train, test=test, load=load, model=model, progress=progress, log=log)
+    path = run_path(run, splits) or RUNS / splits.train.name
+    setup = begin_run(splits.train, path, model=model, model_options=model_options, seed=seed, log=log)
+    if splits.load is not None and "record" not in setup.folder.metadata["options"]:
+        setup.folder.update(options={"load": splits.load})
+    record_setup(
+        setup,
+        test=splits.test,
+        epochs=epochs,
+        schedule_epochs=schedule_epochs,
+        recipe=recipe,
+        signals=recorded_signals,
+        until_stable=stability,
+        progress=progress,
+        log=log,
+    )
+    return setup.folder

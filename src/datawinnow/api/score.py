@@ -1,0 +1,82 @@
+"""`score`: scores of a recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datawinnow.api.dataset import dataset_of_run
+from datawinnow.core.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.network import Model
+
+
+def score(
+    run: RunFolder | Path | str,
+    scores: Sequence[str | Callable[..., Tensor]],
+    *,
+    options: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    subset_runs: int | None = None,
+    data: Any = None,
+    model: Model = None,
+    val: Any = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> dict[str, Tensor]:
+    """Compute scores from a recording and add them to ``scores.parquet`` of the run.
+
+    Args:
+        run: a run folder that `record` or `prune` made.
+        scores: a score by name (repeatable), or ``"all"`` for those that need the recording alone. They are listed by
+            datawinnow methods --kind score.
+        options: option of the score, or of the probe of the network that it needs (repeatable; with one score), for
+            example window=5 or mode=rademacher.
+        epochs: read only the first N recorded epochs. Default: all of them.
+        subset_runs: networks trained on random 70% subsets, for memorization; the cost is logged before they start.
+            Default: as many as exist.
+        data: the run's dataset, or DATA where it has moved. Default: where it was when recorded.
+        model: the function that made the network, where the run only knows its name.
+        val: held-out data, for scores that match it.
+        progress: called after each step.
+        log: called with what was chosen and noticed.
+
+    Returns:
+        name -> (n,).
+
+    Raises:
+        MissingArrayError: a score needs an array that was not recorded.
+        ArgumentError: no score, unknown ones, or options that a score does not have.
+        RunError: not recorded to the end, or another dataset.
+    """
+    from datawinnow.core.card import card_of
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.score import score_run
+    from datawinnow.scores import METHODS
+
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+    recorded = folder.arrays(epochs)
+    if "all" in scores:
+        scores = [
+            key
+            for key, function in METHODS.items()
+            if all(need in (*recorded, "labels") for need in card_of(function).needs)
+        ]
+    splits = dataset_of_run(folder, data, progress=progress, log=log)
+    return score_run(
+        folder,
+        splits.train,
+        scores,
+        epochs=epochs,
+        options=options,
+        subset_runs=subset_runs,
+        model=model,
+        val=val,
+        progress=progress,
+        log=log,
+    )

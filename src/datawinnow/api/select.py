@@ -1,0 +1,88 @@
+"""`select`: which examples of a recorded run to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datawinnow.api.dataset import dataset_of_run
+from datawinnow.core.progress import Progress
+
+if TYPE_CHECKING:
+    from datawinnow.data.kept import Kept
+    from datawinnow.methods import Method
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.network import Model
+
+
+def select(
+    run: RunFolder | Path | str,
+    *,
+    keep: float,
+    method: str | Method | None = None,
+    score: Any = None,
+    select_by: Any = None,
+    options: Mapping[str, Any] | None = None,
+    score_options: Mapping[str, Any] | None = None,
+    per_class: bool = False,
+    epochs: int | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    data: Any = None,
+    model: Model = None,
+    val: Any = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Kept:
+    """Choose which examples of a run to keep, and write ``selection.parquet`` and the gallery.
+
+    Args:
+        run: a run folder that `record` or `prune` made.
+        keep: fraction kept, in (0, 1].
+        method: a method by name; by default DUAL with Beta sampling.
+        score: instead of ``method``: rank by this score.
+        select_by: instead of ``method``: choose with this selector.
+        options: of the selector.
+        score_options: of the score, or of the probe of the network that it needs.
+        per_class: keep the same share of every class.
+        epochs: read only the first N recorded epochs. Default: all of them.
+        seed: of selectors that draw.
+        out: file for the selection. Default: selection.parquet in the run folder, beside the gallery.
+        data: the run's dataset, or DATA where it has moved. Default: where it was when recorded.
+        model: the function that made the network, where the run only knows its name.
+        val: held-out data, for methods that match it.
+        progress: called after each step.
+        log: called with what was chosen and noticed.
+
+    Returns:
+        The kept examples.
+
+    Raises:
+        ArgumentError: keep out of range, unknown names or options.
+        MissingArrayError: an array is missing.
+        RunError: not recorded to the end, or another dataset.
+    """
+    from datawinnow.core.budget import budget_of
+    from datawinnow.data.kept import Kept
+    from datawinnow.methods import create_method
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.select import select_run
+
+    budget_of(keep, 1)
+    method = create_method(
+        method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
+    )
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+    splits = dataset_of_run(folder, data, progress=progress, log=log)
+    selection = select_run(
+        folder,
+        splits.train,
+        keep=keep,
+        method=method,
+        seed=seed,
+        epochs=epochs,
+        out=None if out is None else Path(out),
+        probe_kwargs={"model": model, "val": val, "progress": progress, "log": log},
+    )
+    return Kept(splits.train.data, selection)

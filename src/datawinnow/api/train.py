@@ -1,0 +1,283 @@
+"""`train`: on the kept examples, on all, or on what a policy chooses each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.progress import Progress
+
+if TYPE_CHECKING:
+    from datawinnow.core.selection_history import SelectionHistory
+    from datawinnow.data.dataset_info import DatasetInfo
+    from datawinnow.runs.network import Model
+    from datawinnow.runs.train import Trained
+    from datawinnow.train import Recipe
+    from datawinnow.vit import SparseLevels
+
+AUTO, REPLAY = "auto", "replay"
+"""Policies that are not built from their name alone: the one that `recommend` gives, and the plan in a file."""
+DEFAULT_EPOCHS = 30
+
+
+def train(
+    train: Any,
+    *,
+    select: Path | str | None = None,
+    policy: Any = None,
+    keep: float | None = None,
+    policy_options: Mapping[str, Any] | None = None,
+    wrap: Sequence[str] = (),
+    record_plan: Path | str | None = None,
+    plan: Path | str | None = None,
+    levels: SparseLevels | None = None,
+    epochs: float | None = None,
+    passes: float | None = None,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    test: Any = None,
+    load: LoadOptions | None = None,
+    run: Path | str | None = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Trained:
+    """Train on the kept examples, on all, or on what a policy chooses each epoch, and leave a run folder.
+
+    A training that was stopped resumes from its last whole epoch.
+
+    Args:
+        train: a map-style dataset of ``(x, y)``, or DATA.
+        select: selection.parquet, or the run folder that holds it. Default: train on all.
+        policy: choose again while training: a policy, or the name of one. ``"auto"`` takes what beat all the data for
+            fewer epochs in benchmarks nearest to this size and budget, else all the data; ``"replay"`` what
+            ``record_plan`` wrote. Default: none; every epoch trains on all.
+        keep: with ``policy``: the fraction of the examples that an epoch trains on. Default: that of the policy, where
+            it has one.
+        policy_options: option of the policy (repeatable), for example period=5.
+        wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2 (epochs on everything first),
+            every=5 (epochs between plans), rescaled (unbiased weights), annealed=full or annealed=partial (no choosing
+            in the last eighth), shrinking=0.5 (a keep that falls to it), guarded (leaves out what looks mislabelled).
+            Default: none.
+        record_plan: with ``policy``: write what every epoch trained on to this file, for ``"replay"`` to train on
+            again, with another seed, other settings or a larger network. Default: not written.
+        plan: with ``"replay"``: the file that ``record_plan`` wrote, on the same data. The training passes its examples
+            in its order; ``epochs`` or ``passes`` may end it earlier. Default: none.
+        levels: of a sparse vision transformer. Default: none.
+        epochs: passes over the kept examples. Default: 30.
+        passes: with ``policy``, instead of ``epochs``: train until as many examples have passed as this number of
+            epochs on everything, so that it costs what the shorter full run costs. Default: count epochs.
+        model: network; by default chosen by the shape of the examples.
+        model_options: its options.
+        recipe: how to train.
+        seed: of weights, order and augmentation.
+        test: test split, evaluated after the last epoch; DATA brings its own.
+        load: how DATA is read; by default as for the selection.
+        run: run folder to write. Default: runs/ and the names of dataset, method, policy, keep and seed.
+        progress: called after each step.
+        log: called with what was chosen.
+
+    Returns:
+        The run folder, with what it reached.
+
+    Raises:
+        ArgumentError: options that do not go together, or an unknown policy.
+        RunError: a selection or plan of another dataset; a run folder that was begun with other options.
+        TrainingError: the loss is no longer a number.
+    """
+    from datawinnow.core.selection_history import SelectionHistory
+    from datawinnow.dynamic.build import build_policy
+    from datawinnow.runs.selection_file import read_selection
+    from datawinnow.runs.train import train_run
+
+    options = dict(policy_options or {})
+    has_policy = policy is not None or (levels is not None and levels.examples)
+    length = _length(has_policy, epochs, passes)
+    if levels is not None:
+        policy, keep, options = levels.example_policy(policy, keep, options, length.get("epochs") or length["passes"])
+    name = policy if isinstance(policy, str) else None
+    _check_plan_options(name, has_policy, plan, record_plan, keep=keep, wrap=wrap, select=select, options=options)
+    history = None
+    if plan is not None:
+        history = SelectionHistory.load(plan)
+        length = _replay_length(history, None if epochs is None and passes is None else length, options)
+    elif name == AUTO:
+        noisy = noisy_option(keep, wrap, options)
+    elif name is not None:
+        policy = build_policy(name, **length, keep=keep, options=options, wrap=wrap)
+    elif keep is not None or options or wrap:
+        raise ArgumentError(
+            "--keep, --policy-option and --wrap belong to --policy: name one, for example --policy ucb --keep 0.5; to "
+            "train on a fixed selection give its file with --select"
+        )
+    selection, metadata = None, dict[str, Any]()
+    load_kwargs = load.to_kwargs() if load is not None else {}
+    if select is not None:  # before the data, which are read as they were for the selection
+        metadata = read_selection(Path(select))[1]
+        load_kwargs = {**metadata.get("load", {}), **load_kwargs} if isinstance(train, (str, Path)) else load_kwargs
+    splits = open_dataset(train, test=test, load=load_kwargs, model=model, progress=progress, log=log)
+    info = splits.train
+    if select is not None:
+        selection, metadata = read_selection(Path(select), fingerprint=info.fingerprint, name=info.name)
+    if name == AUTO:
+        num_examples = info.n if selection is None else len(selection)
+        policy, length = _recommended(info, num_examples, length, noisy=noisy, log=log)
+        if record_plan is not None and policy is None:
+            raise ArgumentError("auto chose all the data, so there is no plan for --record-plan: name a policy")
+    if history is not None:
+        policy = _replay(history, info, options, log)
+    suffix = _run_suffix(metadata, name or (None if policy is None else type(policy).__name__), keep, seed)
+    return train_run(
+        info,
+        Path(run) if run is not None else RUNS / f"{info.name}{suffix}",
+        test=splits.test,
+        selection=selection,
+        selection_metadata=metadata,
+        policy=policy,
+        record_plan=None if record_plan is None else Path(record_plan),
+        levels=levels,
+        epochs=length.get("epochs"),
+        passes=length.get("passes"),
+        model=model,
+        model_options=model_options,
+        seed=seed,
+        recipe=recipe,
+        load=splits.load,
+        progress=progress,
+        log=log,
+    )
+
+
+def _length(has_policy: bool, epochs: float | None, passes: float | None) -> dict[str, Any]:
+    """``epochs`` or ``passes``, whichever is set."""
+    if passes is None:
+        return {"epochs": DEFAULT_EPOCHS if epochs is None else epochs}
+    if epochs is not None:
+        raise ArgumentError("--passes stands instead of --epochs: give one of them")
+    if not has_policy:
+        raise ArgumentError("--passes belongs to --policy; without one a pass is an epoch: give --epochs")
+    if passes <= 0:
+        raise ArgumentError(f"--passes must be above 0, got {passes:g}")
+    return {"passes": passes}
+
+
+def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Whether the labels are noisy, the only option of ``"auto"``.
+
+    Raises:
+        ArgumentError: another option, or one that is neither true nor false.
+    """
+    if keep is not None or wrap or set(options) - {"noisy"}:
+        raise ArgumentError(
+            "--policy auto chooses keep, options and wrappers itself; it takes --policy-option noisy=true, for data "
+            "with many wrong labels. For one of your choice, name it by --policy"
+        )
+    noisy = options.get("noisy", False)
+    if not isinstance(noisy, bool):
+        raise ArgumentError(f"--policy-option noisy must be true or false, got {noisy!r}")
+    return noisy
+
+
+def _recommended(
+    info: DatasetInfo, n: int, length: Mapping[str, Any], *, noisy: bool, log: Callable[[str], None] | None
+) -> tuple[Any, dict[str, Any]]:
+    """The policy recommended for a budget of as many passes, or None for all the data; and the length."""
+    from datawinnow.dynamic import recommend
+
+    budget = float(next(iter(length.values())))
+    advice = recommend(n, passes=budget, noisy=noisy, kind=info.kind, classes=len(info.classes))
+    if log is not None:
+        log(f"auto: {advice.why}")
+    if advice.policy is not None:
+        return advice.policy, {"passes": budget}
+    return None, {"epochs": int(budget) if budget.is_integer() else budget}
+
+
+def _check_plan_options(
+    name: str | None,
+    has_policy: bool,
+    plan: Path | str | None,
+    record_plan: Path | str | None,
+    *,
+    keep: float | None,
+    wrap: Sequence[str],
+    select: Path | str | None,
+    options: Mapping[str, Any],
+) -> None:
+    if (name == REPLAY) != (plan is not None):
+        raise ArgumentError(
+            "--policy replay needs the plan: give --plan FILE, as written by: datawinnow train DATA --policy ucb "
+            "--keep 0.7 --record-plan FILE"
+            if plan is None
+            else f"--plan goes with --policy replay: datawinnow train DATA --policy replay --plan {plan}"
+        )
+    if record_plan is not None and (not has_policy or name == REPLAY):
+        reason = "the plan is in a file already" if name == REPLAY else "name one, as --policy ucb --keep 0.7"
+        raise ArgumentError(f"--record-plan writes what a policy plans: {reason}")
+    if plan is None:
+        return
+    superfluous = {
+        "--keep": keep is not None,
+        "--wrap": bool(wrap),
+        "--select": select is not None,
+        "--policy-option": bool(set(options) - {"after"}),
+    }
+    flags = [flag for flag, is_set in superfluous.items() if is_set]
+    if flags:
+        raise ArgumentError(
+            f"a plan is trained on as it is, so leave {', '.join(flags)} out; --policy replay takes --policy-option "
+            "after=cycle, to begin again at its end"
+        )
+
+
+def _replay_length(
+    history: SelectionHistory, length: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How long to replay a plan: ``length``, or all of it.
+
+    Raises:
+        ArgumentError: longer than the plan, which does not begin again.
+    """
+    passes = history.num_passed / history.n
+    if length is None:
+        return {"passes": passes}
+    unit, value = next(iter(length.items()))
+    longest = len(history) if unit == "epochs" else passes
+    if value > longest and options.get("after") != "cycle":
+        raise ArgumentError(
+            f"--{unit} {value:g} is more than the plan's {longest:g}: leave it out to train on the whole plan, or "
+            "begin again at its end with --policy-option after=cycle"
+        )
+    return dict(length)
+
+
+def _replay(
+    history: SelectionHistory, info: DatasetInfo, options: Mapping[str, Any], log: Callable[[str], None] | None
+) -> Any:
+    """The policy that trains on a plan.
+
+    Raises:
+        ArgumentError: the plan was made on other data.
+    """
+    from datawinnow.dynamic.build import build_policy
+
+    policy = build_policy(REPLAY, options={**options, "history": history, "fingerprint": info.fingerprint})
+    policy.init(info.n)
+    if log is not None:
+        log(
+            f"plan: {len(history)} epochs, {history.num_passed:,} examples, by "
+            f"{history.made_by or 'an unknown policy'}; making it passed {history.cost:,.0f}, which is not counted "
+            "again"
+        )
+    return policy
+
+
+def _run_suffix(selection: Mapping[str, Any], policy: str | None, keep: float | None, seed: int) -> str:
+    name = f"-{selection['method']}-{selection['keep']:g}" if selection else "" if policy else "-full"
+    if policy is not None:
+        name += f"-{policy.lower()}" + (f"-{keep:g}" if keep is not None else "")
+    return name + (f"-seed{seed}" if seed else "")
