@@ -1,6 +1,9 @@
 """Imports point one way: every module under src is held to the table of layers."""
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,81 @@ def reaches(root: Path, start: str, outside: str) -> list[str]:
                     done.add(inner[:upto])
                     todo.append(inner[:upto])
     return sorted(set(wrong))
+
+
+def import_graph(root: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
+    """Module -> the modules that it imports, anywhere in its file; ``from package import module`` is the module."""
+    files = {module_of(f, root): f for f in root.rglob("*.py")}
+    graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for module, file in files.items():
+        graph[module] = set()
+        for _, target in imports(file, root):
+            parts = target[1:] if target[0] == "datawinnow" else ()
+            longest = next((parts[:end] for end in range(len(parts), 0, -1) if parts[:end] in files), None)
+            if longest is not None and longest != module:
+                graph[module].add(longest)
+    return graph
+
+
+def circles(graph: dict[tuple[str, ...], set[tuple[str, ...]]]) -> list[list[str]]:
+    """The modules in import circles (and between two circles), in one list; empty without a circle."""
+    remaining = dict(graph)
+    while True:  # drop what is in no circle: modules that import nothing left, or that nothing left imports
+        imported = {target for targets in remaining.values() for target in targets}
+        kept = {
+            module: targets & set(remaining)
+            for module, targets in remaining.items()
+            if module in imported and targets & set(remaining)
+        }
+        if kept == remaining:
+            return [sorted("/".join(module) for module in remaining)] if remaining else []
+        remaining = kept
+
+
+def test_no_import_goes_round_in_a_circle():
+    assert circles(import_graph(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        ({"a": "from datawinnow.x import b", "b": "from datawinnow.x.c import f", "c": ""}, []),
+        ({"a": "from datawinnow.x import b", "b": "def f():\n    from datawinnow.x import a"}, [["x/a", "x/b"]]),
+        (
+            {"a": "if TYPE_CHECKING:\n    from .b import T", "b": "from . import a", "c": "import datawinnow.x.a"},
+            [["x/a", "x/b"]],
+        ),
+        ({"__init__": "from .a import f", "a": "from datawinnow.x import g"}, [["x", "x/a"]]),
+    ],
+    ids=["none", "lazy", "types", "package"],
+)
+def test_planted_circles_are_found(tmp_path, sources, found):
+    (tmp_path / "x").mkdir()
+    for name, source in sources.items():
+        (tmp_path / "x" / f"{name}.py").write_text(source)
+    assert circles(import_graph(tmp_path)) == found
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}
+"""Package that is imported -> distribution that brings it, where the names differ."""
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_imported():
+    project = tomllib.loads((ROOT.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[\[>=<;! ]", requirement)[0].lower() for requirement in requirements}
+
+    always = names(project["dependencies"])
+    optional = set().union(*(names(v) for k, v in project["optional-dependencies"].items() if k != "dev"))
+    imported: dict[str, set[str]] = {}
+    for file in ROOT.rglob("*.py"):
+        for _, target in imports(file, ROOT):
+            if target[:1] and target[0] not in {"datawinnow", *sys.stdlib_module_names}:
+                name = DISTRIBUTIONS.get(target[0], target[0]).lower()
+                imported.setdefault(name, set()).add(str(file.relative_to(ROOT)))
+    assert set(imported) - always - optional == set(), imported
+    assert always - set(imported) == set()
 
 
 def test_every_import_is_allowed_by_the_table():

@@ -1,10 +1,9 @@
 """Policies, which choose anew during training what each epoch trains on; one policy a file.
 
-A new policy is a file in this folder, its import and its name below, and a test. Wrappers change when and with which
-weights a policy applies.
+A new policy is a file in this folder, its import in `registry`, its name below, and a test. Wrappers change when and
+with which weights a policy applies.
 """
 
-from datawinnow.core.card import collect
 from datawinnow.core.selection_history import SelectionHistory
 from datawinnow.dynamic.auto import Advice, auto, recommend
 from datawinnow.dynamic.budget import expected_fraction
@@ -18,6 +17,7 @@ from datawinnow.dynamic.loss_power import LossPower
 from datawinnow.dynamic.order_dp import OrderDP
 from datawinnow.dynamic.policy import Policy, State, Stream
 from datawinnow.dynamic.random_pruning import RandomPruning
+from datawinnow.dynamic.registry import BATCH_SELECTORS, METHODS, POLICIES
 from datawinnow.dynamic.repeated_subset import RepeatedSubset
 from datawinnow.dynamic.replay import Replay
 from datawinnow.dynamic.rho_loss import rho_loss
@@ -30,10 +30,6 @@ from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
 from datawinnow.dynamic.wrap_guarded import guarded
 from datawinnow.dynamic.wrap_recorded import recorded
 from datawinnow.dynamic.wrap_shrinking import shrinking
-
-METHODS = collect(globals())
-POLICIES = {key: method for key, method in METHODS.items() if method.card.kind == "policy"}  # type: ignore[attr-defined]
-BATCH_SELECTORS = {key: method for key, method in METHODS.items() if key not in POLICIES}
 
 __all__ = [
     "BATCH_SELECTORS",

@@ -8,6 +8,7 @@ from typing import Any
 from datawinnow.core.card import card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.budget import expected_fraction
+from datawinnow.dynamic.registry import POLICIES
 from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
 from datawinnow.dynamic.wrap_guarded import guarded
 from datawinnow.dynamic.wrap_shrinking import shrinking
@@ -88,8 +89,6 @@ def _build(name: str, epochs: int | None, keep: float | None, options: dict[str,
 
 def policies_by_name() -> dict[str, Any]:
     """Every policy that a name and plain values are enough for, by the key of its card."""
-    from datawinnow.dynamic import POLICIES  # here, because the package imports `auto`, which imports this module
-
     return {key: policy for key, policy in POLICIES.items() if key not in ("static_subset", REPLAY)}
 
 
@@ -99,8 +98,6 @@ def policy_by_name(name: str) -> Any:
     Raises:
         ArgumentError: an unknown name; the error lists all.
     """
-    from datawinnow.dynamic import POLICIES  # here, as above
-
     # `auto` is no class: `recommend` builds one of the others once the size of the data is known
     choices = {AUTO: _refuse_auto, **POLICIES}
     policy_class = resolve(ALIASES.get(name.lower(), name), choices, kind="policy")
