@@ -35,49 +35,51 @@ TUNING = "tuning"
 """How the names of settings end whose seed chose learning rates: no result."""
 
 
-def places(rows: Path) -> list[dict[str, Any]]:
+def measured_settings(rows: Path) -> list[dict[str, Any]]:
     """What each policy gained in each setting, as `datawinnow.dynamic.auto.MeasuredSetting` has it."""
     grids = read_suite(ROOT / "benchmarks" / "comparison.toml")
-    found: list[dict[str, Any]] = []
-    run = read_runs(rows) if any(rows.glob("*/rows.jsonl")) else []
-    confirmed = {
-        (name, arm.budget, arm.method) for arm in run if (name := arm.setting.partition(", ")[0]).endswith(AGAIN)
+    entries: list[dict[str, Any]] = []
+    all_runs = read_runs(rows) if any(rows.glob("*/rows.jsonl")) else []
+    confirmed_runs = {
+        (name, run.budget, run.method) for run in all_runs if (name := run.setting.partition(", ")[0]).endswith(AGAIN)
     }
-    for arm in run:
-        name, _, scenario = arm.setting.partition(", ")
-        if name.endswith(TUNING) or name not in grids or arm.gain is None:
+    for run in all_runs:
+        name, _, scenario = run.setting.partition(", ")
+        if name.endswith(TUNING) or name not in grids or run.gain is None:
             continue
-        if (name + AGAIN, arm.budget, arm.method) in confirmed:
+        if (name + AGAIN, run.budget, run.method) in confirmed_runs:
             continue  # the trial that it won flatters it
-        spec = grids[name].spec_of(arm.method)
+        spec = grids[name].spec_of(run.method)
         if spec.policy is None or spec.train:
             continue
-        gain = arm.gain.interval
-        found.append(
+        gain = run.gain.interval
+        entries.append(
             {
                 "setting": grids[name].about,
-                "n": arm.n,
-                "passes": arm.budget,
+                "n": run.n,
+                "passes": run.budget,
                 "noisy": bool(scenario),
                 "kind": "texts" if grids[name].train.model in TEXT_MODELS else "images",
-                "label": arm.label,
+                "label": run.label,
                 "policy": spec.policy,
                 "options": spec.options,
                 "wrap": spec.wrap,
                 "gain": round(gain.mean, 5),
                 "half": None if gain.half is None else round(gain.half, 5),
-                "seeds": len(arm.seeds),
+                "seeds": len(run.seeds),
                 "classes": CLASSES[name.partition("_")[0]],
             }
         )
-    return found
+    return entries
 
 
-def text_of(rows: Path) -> str:
+def map_text(rows: Path) -> str:
     """The map as it is kept, a place a line."""
-    found = places(rows)
-    lines = "".join(",\n  " + json.dumps(one) for one in found)[1:]
-    return '{"made_by": "python benchmarks/comparison_map.py", "settings": [' + lines + ("\n]}\n" if found else "]}\n")
+    entries = measured_settings(rows)
+    lines = "".join(",\n  " + json.dumps(one) for one in entries)[1:]
+    return (
+        '{"made_by": "python benchmarks/comparison_map.py", "settings": [' + lines + ("\n]}\n" if entries else "]}\n")
+    )
 
 
 SHOWN = {
@@ -97,28 +99,28 @@ SHOWN = {
 START, END = "<!-- comparison: made by benchmarks/comparison_map.py -->", "<!-- /comparison -->"
 
 
-def table_of(rows: Path) -> str:
+def results_table(rows: Path) -> str:
     """The table of docs/results.md: each setting's policy beside the best of all the data for no more passes."""
     lines = ["| data | passes | all the data, fewer epochs | chosen | by | difference |", "| --- " * 6 + "|"]
-    found = read_runs(rows)
+    entries = read_runs(rows)
     for name, (about, method) in SHOWN.items():
-        here = [arm for arm in found if arm.setting.partition(", ")[0] == name]
-        for arm in (arm for arm in here if arm.method == method and arm.gain is not None):
-            [other] = [a for a in here if (a.method, a.budget) == ("shorter_full", arm.against)]
-            won = arm.gain is not None and arm.gain.outcome == "wins"
+        runs = [run for run in entries if run.setting.partition(", ")[0] == name]
+        for run in (run for run in runs if run.method == method and run.gain is not None):
+            [other] = [a for a in runs if (a.method, a.budget) == ("shorter_full", run.against)]
+            won = run.gain is not None and run.gain.outcome == "wins"
             base = f"{100 * other.accuracy.mean:.1f}" + (
-                "" if arm.against == arm.budget else f" ({arm.against:g} passes)"
+                "" if run.against == run.budget else f" ({run.against:g} passes)"
             )
-            own = f"{100 * arm.accuracy.mean:.1f}"
-            by = arm.label.replace("all that looks right (guarded)", "guarded").replace(", keep 0.7", "")
-            few = "" if len(arm.seeds) >= 5 else f", {len(arm.seeds)} seeds"
-            verdict = points(arm.gain) + ("" if won else f" ({outcome_words(arm.gain)})") + few
-            lines.append(f"| {about} | {arm.budget:g} | {base} | {f'**{own}**' if won else own} | {by} | {verdict} |")
+            ours = f"{100 * run.accuracy.mean:.1f}"
+            by = run.label.replace("all that looks right (guarded)", "guarded").replace(", keep 0.7", "")
+            seeds_note = "" if len(run.seeds) >= 5 else f", {len(run.seeds)} seeds"
+            verdict = points(run.gain) + ("" if won else f" ({outcome_words(run.gain)})") + seeds_note
+            lines.append(f"| {about} | {run.budget:g} | {base} | {f'**{ours}**' if won else own} | {by} | {verdict} |")
             about = ""
     return "\n".join(lines)
 
 
-def image_of(rows: Path) -> str:
+def map_image(rows: Path) -> str:
     """The map as an image, with what it shows in words."""
     return standalone(gain_map(read_runs(rows)), "What choosing gains over all the data for no more passes, in points")
 
@@ -130,20 +132,20 @@ def main() -> None:
         "--rows", type=Path, default=ROOT / "results" / "comparison", help="folder of the settings' rows"
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the map is not of these rows")
-    given = parser.parse_args()
-    made = text_of(given.rows)
-    if given.check:
-        sys.exit(0 if MAP.read_text(encoding="utf-8") == made else f"{MAP.name} is not made from {given.rows}")
-    for file in sorted(given.rows.glob("*/rows.jsonl")):
+    options = parser.parse_args()
+    text = map_text(options.rows)
+    if options.check:
+        sys.exit(0 if MAP.read_text(encoding="utf-8") == text else f"{MAP.name} is not made from {options.rows}")
+    for file in sorted(options.rows.glob("*/rows.jsonl")):
         kept = KEPT / file.parent.name / file.name
         kept.parent.mkdir(parents=True, exist_ok=True)
         if file.resolve() != kept.resolve():
             shutil.copyfile(file, kept)
-    MAP.write_text(made, encoding="utf-8")
-    IMAGE.write_text(image_of(KEPT), encoding="utf-8")
+    MAP.write_text(text, encoding="utf-8")
+    IMAGE.write_text(map_image(KEPT), encoding="utf-8")
     before, _, after = PAGE.read_text(encoding="utf-8").partition(START)
-    PAGE.write_text(f"{before}{START}\n{table_of(KEPT)}\n{END}{after.partition(END)[2]}", encoding="utf-8")
-    print(comparison_markdown(given.rows))
+    PAGE.write_text(f"{before}{START}\n{results_table(KEPT)}\n{END}{after.partition(END)[2]}", encoding="utf-8")
+    print(comparison_markdown(options.rows))
 
 
 if __name__ == "__main__":

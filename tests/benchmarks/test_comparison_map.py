@@ -23,13 +23,13 @@ def script(monkeypatch):
 
 
 def test_the_map_in_the_package_is_made_from_the_rows_in_the_repository(script):
-    assert script.text_of(script.KEPT) == script.MAP.read_text(encoding="utf-8")
-    assert script.image_of(script.KEPT) == script.IMAGE.read_text(encoding="utf-8")
+    assert script.map_text(script.KEPT) == script.MAP.read_text(encoding="utf-8")
+    assert script.map_image(script.KEPT) == script.IMAGE.read_text(encoding="utf-8")
 
 
 def test_the_table_of_the_results_page_is_of_those_rows(script):
     text = script.PAGE.read_text(encoding="utf-8")
-    assert f"{script.START}\n{script.table_of(script.KEPT)}\n{script.END}" in text
+    assert f"{script.START}\n{script.results_table(script.KEPT)}\n{script.END}" in text
 
 
 def line(method, passes, seed, accuracy, *, label=None, longest=60, scenario="clean", n=10_000):
@@ -71,7 +71,7 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
     setting(tmp_path, "tuning", {30: {"ucb_7": 0.2, "ucb_7_lr_8": 0.2}}, longest=30)
     setting(tmp_path, "sst2_tuning", {10: {"ucb_7": 0.2}}, longest=10)
     setting(tmp_path, "cifar10_noise", {30: {"ucb_7_guarded": 0.03}}, longest=30, scenario="symmetric 0.2")
-    found = json.loads(script.text_of(tmp_path))["settings"]
+    found = json.loads(script.map_text(tmp_path))["settings"]
     assert {(one["label"], one["passes"], one["noisy"]) for one in found} == {
         ("ucb_7", 15, False),
         ("ucb_7", 60, False),
@@ -92,7 +92,7 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
 def test_a_policy_counts_by_its_confirmation_and_not_by_the_trial_that_it_won(script, tmp_path):
     setting(tmp_path, "cifar10", {30: {"ucb_7": 0.05, "ucb_8": 0.02}, 60: {"ucb_7": 0.04}})
     setting(tmp_path, "cifar10_again", {30: {"ucb_7": 0.01}})
-    found = [(one["label"], one["passes"], one["gain"]) for one in json.loads(script.text_of(tmp_path))["settings"]]
+    found = [(one["label"], one["passes"], one["gain"]) for one in json.loads(script.map_text(tmp_path))["settings"]]
     assert sorted(found) == [("ucb_7", 30, 0.0104), ("ucb_7", 60, 0.0404), ("ucb_8", 30, 0.0204)]
 
 

@@ -140,10 +140,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_shows_the_agreement_of_two_scores_and_not_of_one(run: Path, tmp_path: Path) -> None:
     hard = RNG.normal(size=90)
     one = with_scores(run, tmp_path / "one", {"hard": hard})
-    assert "How the scores agree" not in report.write(one).read_text()
+    assert "Agreement of the scores" not in report.write(one).read_text()
     two = with_scores(run, tmp_path / "two", {"hard": hard, "<b>bold": -hard})
     text = report.write(two).read_text()
-    assert "How the scores agree" in text
+    assert "Agreement of the scores" in text
     # for screen readers, which skip the drawing
     assert '<tr><th scope="row">HARD</th><td>1.00</td><td>\N{MINUS SIGN}1.00</td></tr>' in text
     assert "<B>BOLD" not in text

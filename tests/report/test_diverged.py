@@ -11,7 +11,7 @@ from scipy import stats
 from datawinnow import report
 from datawinnow.core.errors import RunError
 from datawinnow.report import words
-from datawinnow.report.table import Cell, Table, table
+from datawinnow.report.table import Table, TableCell, table
 from tests.report import fixtures
 
 WORDS = "the loss is nan in epoch 1: try a lower lr"
@@ -35,7 +35,7 @@ def rows_of(reached: dict[str, dict[int, float | None]], keep: float = 0.5) -> l
     return found
 
 
-def cells_of(found: Table) -> dict[str, Cell]:
+def cells_of(found: Table) -> dict[str, TableCell]:
     return {cell.method: cell for cell in found.cells}
 
 

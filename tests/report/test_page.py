@@ -93,7 +93,7 @@ def test_names_from_outside_are_escaped(run: Path) -> None:
 def test_the_run_page_shows_the_selection_and_its_cost(run: Path) -> None:
     text = report.write(run).read_text()
     assert "27 of 90" in text
-    for title in ("The data map", "Score: EL2N", "Kept", "Dropped", "Hardest", "Most doubtful", "What it cost"):
+    for title in ("The data map", "Score: EL2N", "Kept", "Dropped", "Hardest", "Most doubtful", "Cost"):
         assert title in text, title
     assert text.count("data:image/png;base64,") >= 40
 

@@ -49,7 +49,7 @@ def lines(path: str) -> set[tuple[float, float]]:
 def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
     planted(tmp_path, [[0, 2, 4], [4]])
     found = patches.patches_section(tmp_path, FACTS)
-    assert found["says"].startswith(
+    assert found["caption"].startswith(
         "The network drops patches after the attention of blocks 3 and 6: of 6 patches it keeps 3, then 1"
     )
     (shown,) = found["images"]

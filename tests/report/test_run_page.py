@@ -106,20 +106,20 @@ def test_the_page_of_a_training_by_policy_shows_who_was_chosen_when(tmp_path: Pa
         f"that as many epochs on all the data would pass. Test accuracy after the last epoch: "
         f"{100 * result['test_accuracy']:.2f}%." in text
     )
-    for title in ("Who was chosen when", "Epoch by epoch", "How often each was chosen", "How many were trained on"):
+    for title in ("Selection history", "Epoch by epoch", "How often each was chosen", "How many were trained on"):
         assert title in text, title
     assert "Over 3 epochs with a choice" in text
     assert "A choice took the least of class" in text
     assert "62% on average, 50% to 100%" in text
-    for nonsense in ("Nothing has been selected", "No selection yet", "No scores yet", "What the recording saw"):
+    for nonsense in ("Nothing has been selected", "No selection yet", "No scores yet", "<h2>Recording"):
         assert nonsense not in text, nonsense
 
 
 def test_the_page_of_a_training_without_a_policy_says_what_it_was(tmp_path: Path) -> None:
     text = page_of(tmp_path / "run", epochs=2)
     assert "Trained for 2 epochs on all 60 examples. 120 examples passed. There was no test split" in text
-    assert "How the training went" in text
-    for nonsense in ("Who was chosen", "How many were trained on", "Nothing has been selected", "No selection yet"):
+    assert "<h2>Training" in text
+    for nonsense in ("Selection history", "How many were trained on", "Nothing has been selected", "No selection yet"):
         assert nonsense not in text, nonsense
 
 

@@ -125,7 +125,7 @@ def test_the_cells_are_lines_over_neighbours_of_one_shade() -> None:
 
 def test_images_are_vectors_small_and_in_the_colours_of_the_page() -> None:
     draw = np.random.default_rng(0)
-    worst = draw.random((chosen.ROWS, chosen.COLUMNS))
+    worst = draw.random((chosen.MAX_ROWS, chosen.MAX_COLUMNS))
     svg = chosen_plots.raster(worst, np.arange(chosen.COLUMNS + 1), (0.2, 0.5, 0.3), "chosen")
     other = chosen_plots.counted(draw.integers(0, 300, 5000), chosen.by_chance(np.full(299, 0.5)), "times")
     for drawn in (svg, other):
@@ -174,7 +174,7 @@ def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
     for passes, told in ((0.5, True), (None, False)):
         found = chosen.section(tmp_path, metadata(passes))
         assert found is not None
-        assert found["figures"][0]["says"].endswith(chosen.CUT) == told
+        assert found["figures"][0]["caption"].endswith(chosen.CUT) == told
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_what_cannot_be_told_is_said(
     log_of(rows, 10, **how).save(tmp_path / FILE_NAME)
     found = chosen.section(tmp_path, metadata())
     assert found is not None
-    assert says in found["says"]
+    assert says in found["caption"]
     assert len(found["figures"]) == figures
     assert found["by_class"] == ""  # no labels
 

@@ -192,7 +192,7 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
     assert asked["policy"] == "ExampleSwap(keep=0.8, period=1, swap=0.05, swaps=5)"
     page = tmp_path / "t" / "report.html"
     run("report", "t")
-    assert "Which patches were kept" in page.read_text()
+    assert "Kept patches" in page.read_text()
     assert "of 16 patches it keeps 8, then 4" in page.read_text()
 
 

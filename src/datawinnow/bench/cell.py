@@ -164,7 +164,7 @@ def run_cell(
     train, changed = under_scenario(data.train, cell.scenario, cell.seed)
     info = data.info if train is data.train else dataset_info(train)
     run = _CellRun(grid, cell, out, data, info, changed, progress)
-    recording = _recording(run) if grid.reads_recording(cell) else None
+    recording = _cell_recording(run) if grid.reads_recording(cell) else None
     if recording is not None and cell.kind == "full":
         result = recording.metadata.get("result", {})
         outcome = _Outcome(
@@ -173,20 +173,20 @@ def run_cell(
             _record_cost(recording),
             recording.metadata.get(DIVERGED),
         )
-        return _row(run, Selection.everything(info.n), outcome, score=NO_COST, select=NO_COST)
+        return _cell_row(run, Selection.everything(info.n), outcome, score=NO_COST, select=NO_COST)
     if recording is not None and recording.metadata["status"]["record"] == DIVERGED:
         failed = _Outcome(failed=recording.metadata[DIVERGED])
-        return _row(run, None, failed, score=_record_cost(recording), select=NO_COST)
+        return _cell_row(run, None, failed, score=_record_cost(recording), select=NO_COST)
     selection, score, select = Selection.everything(info.n), NO_COST, NO_COST
     if cell.method in data.selections:
         selection, score = data.selections[cell.method](cell.seed)
     elif cell.kind == "static":
         selection, score, select = _select(run, recording)
-    outcome = _train(run, selection)
-    return _row(run, selection, outcome, score=score + outcome.upfront_cost, select=select)
+    outcome = _train_cell(run, selection)
+    return _cell_row(run, selection, outcome, score=score + outcome.upfront_cost, select=select)
 
 
-def _row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, score: Cost, select: Cost) -> ResultRow:
+def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, score: Cost, select: Cost) -> ResultRow:
     """The row of a cell; ``selection`` is None where its recording diverged, so that nothing could be selected."""
     grid, cell, n, changed = run.grid, run.cell, run.info.n, run.changed
     changed_kept = outcome.changed_share if cell.kind == "policy" else None
@@ -228,7 +228,7 @@ def model_name(grid: Grid, data: GridData, *, scoring: bool = False) -> str:
     return name or choose(data.info.shape, accelerator=torch.cuda.is_available(), vocabulary=vocabulary)[0]
 
 
-def _train(run: _CellRun, selection: Selection) -> _Outcome:
+def _train_cell(run: _CellRun, selection: Selection) -> _Outcome:
     """Train on the selection, or as the cell's policy chooses among all examples."""
     grid, cell = run.grid, run.cell
     costs, seen = [NO_COST], ExamplesSeen(run.changed)
@@ -329,7 +329,7 @@ def _folder_with_signals(grid: Grid, cell: Cell, out: Path) -> Path:
     return path.with_name("-".join((path.name, *missing))) if missing else path
 
 
-def _recording(run: _CellRun) -> RunFolder:
+def _cell_recording(run: _CellRun) -> RunFolder:
     """The recording that the cell needs, made now if it is not there."""
     grid, cell = run.grid, run.cell
     path = _folder_with_signals(grid, cell, run.out)

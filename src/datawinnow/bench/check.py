@@ -35,7 +35,7 @@ from datawinnow.runs.stage import augment_of, settle
 from datawinnow.train import Recipe
 
 CHECK_FILE, CHECK_FOLDER = "check.json", "check"
-REFERENCES = {"random": "as many random examples", "shorter_full": "all the data for fewer epochs"}
+REFERENCE_NAMES = {"random": "as many random examples", "shorter_full": "all the data for fewer epochs"}
 REFERENCE_AHEAD = {
     "random": "Random examples did better here: do not pay for scoring at this keep and schedule.",
     "shorter_full": "All the data for fewer epochs did better here, with nothing spent on scoring: train shorter "
@@ -256,13 +256,13 @@ def verdict(rows: Sequence[ResultRow], method: str, label: str) -> tuple[str, di
         if row["accuracy"] is not None:
             accuracies.setdefault(row["method"], {})[row["seed"]] = row["accuracy"]
     ours = accuracies.get(method, {})
-    pairs = ((name, compare(ours, accuracies.get(name, {}))) for name in REFERENCES if name != method)
+    pairs = ((name, compare(ours, accuracies.get(name, {}))) for name in REFERENCE_NAMES if name != method)
     comparisons = {name: comparison for name, comparison in pairs if comparison is not None}
     failed = [f"{row['label']}, seed {row['seed']}" for row in rows if row["accuracy"] is None]
     diverged = f" Training diverged and counts in no mean: {'; '.join(failed)}." if failed else ""
     if not comparisons:
         return f"There is nothing to compare.{diverged}", {}
-    clauses = ", and ".join(clause(comparison, REFERENCES[name]) for name, comparison in comparisons.items())
+    clauses = ", and ".join(clause(comparison, REFERENCE_NAMES[name]) for name, comparison in comparisons.items())
     num_seeds = min(comparison.num_seeds for comparison in comparisons.values())
     sentences = [f"{label} {clauses}.{diverged}", _examples_passed(rows), _advice(rows, comparisons, method, label)]
     if num_seeds > 1:

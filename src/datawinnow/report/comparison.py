@@ -19,9 +19,9 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.interval import Interval, best_of
 from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, compare, outcome_words, points
 from datawinnow.report import words
-from datawinnow.report.results import ROWS, Row, file_of, rows
+from datawinnow.report.results import RESULT_FILE, ResultRow, file_of, rows
 from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, panels, styled, to_svg
-from datawinnow.report.table import CLEAN, SHORTER, Cell, table
+from datawinnow.report.table import CLEAN, SHORTER, TableCell, table
 
 TUNING = "tuning"
 """Ending of the names of settings that tune learning rates; they win nothing."""
@@ -108,7 +108,7 @@ def is_certain_win(run: MethodRun) -> bool:
 
 def is_comparison(path: Path) -> bool:
     """Whether ``path`` is a folder of settings: it has no rows, and folders in it have some."""
-    return path.is_dir() and not (path / ROWS).exists() and any(path.glob(f"*/{ROWS}"))
+    return path.is_dir() and not (path / RESULT_FILE).exists() and any(path.glob(f"*/{RESULT_FILE}"))
 
 
 def read_runs(path: Path) -> list[MethodRun]:
@@ -117,7 +117,7 @@ def read_runs(path: Path) -> list[MethodRun]:
     Raises:
         RunError: a file of rows is damaged, or there is none.
     """
-    folders = sorted(file.parent for file in path.glob(f"*/{ROWS}"))
+    folders = sorted(file.parent for file in path.glob(f"*/{RESULT_FILE}"))
     if not folders:
         raise RunError(
             f"no settings at {path}: make some with: datawinnow bench benchmarks/comparison.toml --out {path}"
@@ -158,7 +158,7 @@ class _Setting:
         ]
 
 
-def _runs_of_setting(setting: str, result_rows: Sequence[Row]) -> list[MethodRun]:
+def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow]) -> list[MethodRun]:
     results = table(result_rows)
     reached = [row for row in result_rows if row["accuracy"] is not None]
     choose = {row["method"] for row in reached if not _on_all(row)}
@@ -175,7 +175,7 @@ def _runs_of_setting(setting: str, result_rows: Sequence[Row]) -> list[MethodRun
     return runs
 
 
-def _on_all(row: Row) -> bool:
+def _on_all(row: ResultRow) -> bool:
     """Whether every epoch of a row was on all the data: a run that chooses makes more epochs of as many passes."""
     extra = row["trained_epochs"] - row["passes"] / row["n"]  # less than half a batch is left out at the end
     return bool(row["total_passes"] == row["passes"] and abs(extra) < MIN_EXTRA_EPOCHS)
@@ -187,7 +187,7 @@ BUDGET_TOLERANCE = 0.01
 """Share of a budget that a run may exceed it by, since its last batch is not split."""
 
 
-def _method_run(setting: _Setting, cell: Cell, *, chooses: bool) -> MethodRun:
+def _method_run(setting: _Setting, cell: TableCell, *, chooses: bool) -> MethodRun:
     budget = round(cell.keep * setting.epochs, 6)
     beside = round(cell.total_passes / setting.n - budget, 6)
     run = MethodRun(
@@ -255,8 +255,8 @@ def comparison_context(path: Path) -> dict[str, Any]:
         "title": path.name,
         "about": "Every method passes as many examples as all the data for fewer epochs. Everything counts, except "
         "where a cost paid upfront is given.",
-        "says": summary(runs),
-        "figure": {"svg": gain_map(runs), "title": "When does choosing pay?", "says": MAP_CAPTION},
+        "summary": summary(runs),
+        "figure": {"svg": gain_map(runs), "title": "When does choosing pay?", "caption": MAP_CAPTION},
         "needed_words": needed_words,
         "reference_words": reference_words,
         "groups": [(name, [run for run in runs if run.setting == name]) for name in names],

@@ -38,13 +38,15 @@ def condense_context(folder: Path) -> dict[str, Any]:
     figures = []
     states = [row for row in rows if row.get("iteration") is not None]
     if len(states) > 1:
-        figures.append({"svg": _curve_plot(rows), "title": "Accuracy by iteration", "says": _judging_caption(metadata)})
+        figures.append(
+            {"svg": _curve_plot(rows), "title": "Accuracy by iteration", "caption": _judging_caption(metadata)}
+        )
     if projection is not None:
         figures.append(
             {
                 "svg": _projection_plot(projection, metadata["dataset"].get("classes", [])),
                 "title": "Real and synthetic images in one plane",
-                "says": "Small points are real images, large ones synthetic, coloured by class, in the "
+                "caption": "Small points are real images, large ones synthetic, coloured by class, in the "
                 f"features of a network with an accuracy of {100 * projection['accuracy']:.0f}% on these real images.",
             }
         )

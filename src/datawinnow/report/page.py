@@ -15,12 +15,12 @@ from datawinnow.report import plots_many_methods as crowd
 from datawinnow.report.comparison import comparison_context, is_comparison
 from datawinnow.report.condense import condense_context, is_condensed
 from datawinnow.report.instruct import instruct_context, is_instruct
-from datawinnow.report.results import ROWS, Row, rows
+from datawinnow.report.results import RESULT_FILE, ResultRow, rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
 from datawinnow.report.table import Table, table
 
-PAGE = "report.html"
+PAGE_FILE = "report.html"
 
 
 def write(path: Path | str, out: Path | str | None = None) -> Path:
@@ -43,18 +43,20 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         name, context = "instruct.html", instruct_context(path)
     elif (path / "run.json").is_file():
         name, context = "run.html", run_context(path)
-    elif path.is_file() or (path / ROWS).is_file():
+    elif path.is_file() or (path / RESULT_FILE).is_file():
         name, context = "results.html", results_context(rows(path))
     elif is_comparison(path):
-        newest = max((rows(file)[-1] for file in path.glob(f"*/{ROWS}")), key=lambda row: str(row.get("finished", "")))
+        newest = max(
+            (rows(file)[-1] for file in path.glob(f"*/{RESULT_FILE}")), key=lambda row: str(row.get("finished", ""))
+        )
         name, context = "comparison.html", {**comparison_context(path), "made": provenance(newest)}
     else:
         raise RunError(
-            f"there is no run and there are no results at {path} (no run.json, no {ROWS}); make one with: "
+            f"there is no run and there are no results at {path} (no run.json, no {RESULT_FILE}); make one with: "
             "datawinnow prune DATA --keep 0.3, or datawinnow bench FILE.toml"
         )
     folder = path if path.is_dir() else path.parent
-    target = Path(out) if out is not None else folder / PAGE
+    target = Path(out) if out is not None else folder / PAGE_FILE
     write_bytes(target, render(name, context).encode())
     return target
 
@@ -71,7 +73,7 @@ def render(name: str, context: dict[str, Any]) -> str:
     return environment.get_template(name).render(words=words, palette=PALETTE, **context)
 
 
-def results_context(result_rows: Sequence[Row]) -> dict[str, Any]:
+def results_context(result_rows: Sequence[ResultRow]) -> dict[str, Any]:
     """What the results page shows."""
     results = table(result_rows)
     return {
@@ -119,4 +121,4 @@ def _figures(results: Table, scenario: str, i: int) -> list[dict[str, Any]]:
         ("keep", "Accuracy against keep", draw.accuracy_keep(results, scenario, f"keep{i}")),
         ("changed", "Changed examples among the kept", draw.changed_keep(results, scenario, f"changed{i}")),
     )
-    return [{"svg": svg, "title": title, "says": draw.SAYS[key]} for key, title, svg in drawn if svg is not None]
+    return [{"svg": svg, "title": title, "caption": draw.SAYS[key]} for key, title, svg in drawn if svg is not None]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from datawinnow.report import words
 from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, spread, styled, to_svg
-from datawinnow.report.table import FULL, RANDOM, SHORTER, Cell, Table
+from datawinnow.report.table import FULL, RANDOM, SHORTER, Table, TableCell
 
 SAYS = {
     "cost": "Cost includes scoring: further left at the same height is cheaper for one training run. Each line "
@@ -88,10 +88,10 @@ def _lines(
     scenario: str,
     name: str,
     *,
-    x: Callable[[Cell], float],
-    y: Callable[[Cell], float | None],
+    x: Callable[[TableCell], float],
+    y: Callable[[TableCell], float | None],
     labels: tuple[str, str],
-    half: Callable[[Cell], float] | None = None,
+    half: Callable[[TableCell], float] | None = None,
 ) -> Markup:
     """One line a method through its keeps, labelled where it ends."""
     look = looks(table)
@@ -143,7 +143,7 @@ def _lines(
         return to_svg(figure, name)
 
 
-def _full(axes: Axes, full: Cell, x: float, y: float, *, by_keep: bool) -> None:
+def _full(axes: Axes, full: TableCell, x: float, y: float, *, by_keep: bool) -> None:
     """Full training: a horizontal line across the keeps, or a star at its own cost."""
     axes.axhline(y, color=INK, linewidth=0.9, zorder=1.5, alpha=1.0 if by_keep else 0.35)
     if by_keep:

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from datawinnow.core.interval import Interval
 from datawinnow.report.plots import Look, label_ends
 from datawinnow.report.svg import CARD, INK, MUTED, SERIES, canvas, styled, to_svg
-from datawinnow.report.table import FULL, RANDOM, SHORTER, Cell, Table
+from datawinnow.report.table import FULL, RANDOM, SHORTER, Table, TableCell
 
 MOST = 14
 """Methods, references included, that lines can tell apart."""
@@ -83,9 +83,9 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
         return to_svg(figure, name)
 
 
-def leaders(cells: Sequence[Cell]) -> list[Cell]:
+def leaders(cells: Sequence[TableCell]) -> list[TableCell]:
     """Cells that no cheaper cell beats on the mean accuracy, from the cheapest to the most expensive."""
-    best: list[Cell] = []
+    best: list[TableCell] = []
     for cell in sorted(cells, key=lambda cell: (cell.total_passes, -cell.accuracy.mean)):
         if not best or cell.accuracy.mean > best[-1].accuracy.mean:
             best.append(cell)
@@ -117,7 +117,7 @@ def _rows(
     scenario: str,
     name: str,
     *,
-    of: Callable[[Cell], Interval | None],
+    of: Callable[[TableCell], Interval | None],
     label: str,
     full: bool,
     best: Callable[..., float],
@@ -164,7 +164,7 @@ def _rows(
         if full and full_run is not None:
             axes.axvline(100 * full_run.accuracy.mean, color=INK, linewidth=1)
             lines.insert(0, Line2D([], [], color=INK, linewidth=1, label=full_run.label))
-        axes.set_yticks(range(len(order)), [_short(names[method]) for method in order])
+        axes.set_yticks(range(len(order)), [_shortened(names[method]) for method in order])
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.tick_params(axis="x", labeltop=True)
@@ -204,7 +204,7 @@ def _colours(keeps: Sequence[float]) -> list[str]:
     return [SERIES[i % len(SERIES)] for i in range(len(keeps))]
 
 
-def _cost(cell: Cell) -> float:
+def _cost(cell: TableCell) -> float:
     return 100 * (cell.relative_passes or 0.0)
 
 
@@ -212,5 +212,5 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _short(label: str) -> str:
+def _shortened(label: str) -> str:
     return label if len(label) <= 26 else label[:25] + "\N{HORIZONTAL ELLIPSIS}"

@@ -11,11 +11,11 @@ from typing import Any
 from datawinnow.core.artifacts import check_format
 from datawinnow.core.errors import RunError
 
-ROWS = "rows.jsonl"
-Row = dict[str, Any]
+RESULT_FILE = "rows.jsonl"
+ResultRow = dict[str, Any]
 
 
-def _is_text(value: object) -> bool:
+def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
@@ -37,12 +37,12 @@ def _is_cost(value: object) -> bool:
 
 
 NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "dataset": (_is_text, "a name"),
-    "model": (_is_text, "a name"),
+    "dataset": (_is_name, "a name"),
+    "model": (_is_name, "a name"),
     "n": (_is_integer, "a whole number"),
-    "method": (_is_text, "a name"),
-    "label": (_is_text, "a name"),
-    "scenario": (_is_text, "a name"),
+    "method": (_is_name, "a name"),
+    "label": (_is_name, "a name"),
+    "scenario": (_is_name, "a name"),
     "keep": (lambda value: _is_number(value) and 0 < value <= 1, "a fraction in (0, 1]"),
     "seed": (_is_integer, "a whole number"),
     "cost": (_is_cost, "an object with the stage train, of numbers from 0 up"),
@@ -61,13 +61,13 @@ def file_of(path: Path) -> Path:
     Raises:
         RunError: there is none.
     """
-    file = path / ROWS if path.is_dir() else path
+    file = path / RESULT_FILE if path.is_dir() else path
     if not file.is_file():
         raise RunError(f"no results at {path}: there is no file {file}. Make some with: datawinnow bench FILE.toml")
     return file
 
 
-def rows(path: Path) -> list[Row]:
+def rows(path: Path) -> list[ResultRow]:
     """Every result row of a bench.
 
     Args:
@@ -88,18 +88,20 @@ def rows(path: Path) -> list[Row]:
     lines = text.removesuffix("\n").split("\n") if text else []  # splitlines() would also break at U+2028 in a label
     if not lines:
         raise RunError(f"{file} holds no results yet; run the bench that writes it: datawinnow bench FILE.toml")
-    all_rows = [_row(line, f"{file}, line {number}", last=number == len(lines)) for number, line in enumerate(lines, 1)]
+    all_rows = [
+        _parse_row(line, f"{file}, line {number}", last=number == len(lines)) for number, line in enumerate(lines, 1)
+    ]
     return checked(all_rows, str(file))
 
 
-def checked(all_rows: list[Row], where: str) -> list[Row]:
+def checked(all_rows: list[ResultRow], where: str) -> list[ResultRow]:
     """Check that every row is complete and that the rows belong together, and return them.
 
     Raises:
         RunError: as in `rows`.
     """
     cells: dict[tuple[Any, ...], int] = {}
-    first: dict[str, tuple[int, Row]] = {}  # of each scenario: one with long-tailed classes has fewer examples
+    first: dict[str, tuple[int, ResultRow]] = {}  # of each scenario: one with long-tailed classes has fewer examples
     for number, row in enumerate(all_rows, 1):
         _check(row, f"{where}, line {number}")
         at, first_row = first.setdefault(row["scenario"], (number, row))
@@ -119,7 +121,7 @@ def checked(all_rows: list[Row], where: str) -> list[Row]:
     return all_rows
 
 
-def _row(line: str, where: str, *, last: bool) -> Row:
+def _parse_row(line: str, where: str, *, last: bool) -> ResultRow:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -133,7 +135,7 @@ def _row(line: str, where: str, *, last: bool) -> Row:
     return row
 
 
-def _check(row: Row, where: str) -> None:
+def _check(row: ResultRow, where: str) -> None:
     check_format(row.get("format"), Path(where))
     for key, (good, description) in NEEDED.items():
         if key not in row:
@@ -147,12 +149,12 @@ def _check(row: Row, where: str) -> None:
             raise RunError(f"{where}: {key} must be a fraction in [0, 1] or null, got {changed!r}")
 
 
-def _check_accuracy(row: Row, where: str) -> None:
+def _check_accuracy(row: ResultRow, where: str) -> None:
     """A fraction, or null in a row whose training diverged, which says so under ``failed``."""
     if "accuracy" not in row:
         raise RunError(f"{where}: the row has no 'accuracy'; it was not written by datawinnow bench, or is damaged")
     value, failed = row["accuracy"], row.get("failed")
-    if failed is not None and not (_is_text(failed) and value is None):
+    if failed is not None and not (_is_name(failed) and value is None):
         raise RunError(
             f"{where}: failed must be the words of an error, beside accuracy null, got {failed!r} beside {value!r}"
         )

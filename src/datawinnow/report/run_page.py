@@ -1,4 +1,4 @@
-"""The page of a run folder: what was kept, why, and what it cost. What is not there yet is named with its command."""
+"""The page of a run folder: what was kept, why, and what it cost. Missing files are named with their command."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
-from datawinnow.report.correlations import agreement
+from datawinnow.report.correlations import rank_agreement
 from datawinnow.report.results import rows
 from datawinnow.report.table import table
 
 GROUPS = {
-    "kept": ("Kept", "A random handful of what is kept."),
-    "dropped": ("Dropped", "A random handful of what is dropped."),
-    "hardest": ("Hardest", "Lowest probability of the label among those that the network got right in the end."),
-    "doubtful": ("Most doubtful", "The network insists on another class: look for wrong labels here."),
+    "kept": ("Kept", "Random examples among the kept."),
+    "dropped": ("Dropped", "Random examples among the dropped."),
+    "hardest": (
+        "Hardest",
+        "Lowest probability of the label among those that the network predicts correctly in the end.",
+    ),
+    "doubtful": ("Most doubtful", "The network predicts another class with confidence: look for wrong labels here."),
 }
 MAX_CLASSES = 100
 CHECK_ROWS = Path("check") / "rows.jsonl"
@@ -58,7 +61,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         "title": name,
         "about": _about(metadata),
         "notes": [str(note) for note in metadata["dataset"].get("notes", [])],
-        "lead": training.lead(metadata, history) if trained else _chosen(meta, selection),
+        "lead": training.lead(metadata, history) if trained else _selection_lead(meta, selection),
         "check": check,
         "check_cells": check_table,
         "ledger": _ledger(metadata, meta),
@@ -118,7 +121,7 @@ def _about(metadata: dict[str, Any]) -> str:
     return "; ".join(phrases) + "."
 
 
-def _chosen(meta: dict[str, Any], selection: pa.Table | None) -> str:
+def _selection_lead(meta: dict[str, Any], selection: pa.Table | None) -> str:
     if selection is None:
         return "Nothing has been selected yet."
     kept = int(np.count_nonzero(selection.column("kept").to_numpy(zero_copy_only=False)))
@@ -180,7 +183,7 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[s
                 {
                     "svg": drawn,
                     "title": "The data map",
-                    "says": "Each point is an example: how probable its label "
+                    "caption": "Each point is an example: how probable its label "
                     "was over the recorded epochs (right: easy) and how much that changed (top: uncertain).",
                 }
             )
@@ -196,14 +199,14 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[s
                     {
                         "svg": drawn,
                         "title": f"Score: {metadata.get('label') or field.name}",
-                        "says": (f"Its paper keeps {end} scores. " if end else "") + str(metadata.get("source", "")),
+                        "caption": (f"Its paper keeps {end} scores. " if end else "") + str(metadata.get("source", "")),
                     }
                 )
     return figures
 
 
 def _agreement(scores: pa.Table | None) -> dict[str, Any] | None:
-    correlations = None if scores is None else agreement(scores)
+    correlations = None if scores is None else rank_agreement(scores)
     if correlations is None:
         return None
     drawn = run_plots.heat_map(correlations)
@@ -211,7 +214,7 @@ def _agreement(scores: pa.Table | None) -> dict[str, Any] | None:
     return {
         "svg": drawn,
         "wide": wide,
-        "says": correlations.caption,
+        "caption": correlations.caption,
         "names": correlations.names,
         "rows": correlations.rows,
     }
@@ -245,9 +248,11 @@ def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
     return [
         {
             "title": title,
-            "says": caption,
+            "caption": caption,
             "images": [
-                {**p, **_shown(p), "reason": str(p["reason"]).replace("_", " ")} for p in images if p["group"] == group
+                {**p, **_gallery_content(p), "reason": str(p["reason"]).replace("_", " ")}
+                for p in images
+                if p["group"] == group
             ],
         }
         for group, (title, caption) in GROUPS.items()
@@ -255,7 +260,7 @@ def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(row: dict[str, Any]) -> dict[str, str]:
+def _gallery_content(row: dict[str, Any]) -> dict[str, str]:
     """An example of the gallery: its text, or its image as an address."""
     if "text" in row:
         return {"text": str(row["text"])}

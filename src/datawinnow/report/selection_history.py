@@ -14,7 +14,7 @@ from datawinnow.report.selection_history_plots import counted, raster
 
 MAX_CLASSES = 20
 """Classes up to which each has its line; of more the ends are named."""
-ROWS, COLUMNS = 120, 150
+MAX_ROWS, MAX_COLUMNS = 120, 150
 """Cells of the image at most."""
 CUT = " The last epoch ended with the budget of examples, so it counts as no choice."
 
@@ -97,7 +97,7 @@ def choices(log: SelectionHistory, budgeted: bool) -> Choices | None:
 
 
 def shades(
-    log: SelectionHistory, picks: Choices, rows: int = ROWS, columns: int = COLUMNS
+    log: SelectionHistory, picks: Choices, rows: int = MAX_ROWS, columns: int = MAX_COLUMNS
 ) -> tuple[np.ndarray, np.ndarray]:
     """The image's numbers: candidates in rows, those taken most often first, epochs in columns.
 
@@ -141,11 +141,11 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
     )
     if picks is None:
         sentence = f"In {words.many(len(log), 'epoch')} the policy left nobody out, so there was nothing to choose yet."
-        return {"says": sentence + lost, "figures": [], "classes": [], "by_class": ""}
+        return {"caption": sentence + lost, "figures": [], "classes": [], "by_class": ""}
     lines = _classes(log, picks, [str(name) for name in metadata["dataset"].get("classes", [])])
     few = len(lines) <= MAX_CLASSES
     return {
-        "says": choices_sentence(picks) + lost,
+        "caption": choices_sentence(picks) + lost,
         "figures": _figures(log, picks) if len(picks) > 1 else [],
         "classes": lines if few else [],
         "by_class": _by_class(lines),
@@ -178,14 +178,14 @@ def _figures(log: SelectionHistory, picks: Choices) -> list[dict[str, Any]]:
         {
             "svg": raster(shares, edges + log.first_epoch, picks.shares, "chosen"),
             "title": "Epoch by epoch",
-            "says": f"Each row {row}, those chosen most often on top; the stronger its blue, the more of them the "
-            f"epoch trained on. A column all blue is an epoch on everything.{CUT if picks.cut else ''}",
+            "caption": f"Each row {row}, the most often chosen on top; a stronger blue means that the epoch trained on more "
+            f"of them. A column of full blue is an epoch on everything.{CUT if picks.cut else ''}",
         },
         {
             "svg": counted(picks.times, picks.chance, "times"),
             "title": "How often each was chosen",
-            "says": "Both ends higher than chance: the policy insists on some and passes over others. Like chance: it "
-            "spreads its choices over all.",
+            "caption": "Both ends above chance: the policy prefers some examples and neglects others. Like chance: it "
+            "spreads its choices evenly.",
         },
     ]
 

@@ -10,19 +10,19 @@ from typing import Any
 from datawinnow.core.cost import break_even
 from datawinnow.core.interval import Interval, interval
 from datawinnow.core.verdict import Comparison, compare
-from datawinnow.report.results import Row
+from datawinnow.report.results import ResultRow
 
 FULL, SHORTER, RANDOM = "full", "shorter_full", "random"
 REFERENCES = (FULL, SHORTER, RANDOM)
 """What methods are compared with; listed first at every keep."""
 
 CLEAN = "clean"
-SCORING = ("record", "score", "select")
+SCORING_STAGES = ("record", "score", "select")
 """Stages that find the selection; ``train`` is the training run on it."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One (scenario, keep, method) over its seeds; accuracy and costs are means over the seeds that did not diverge.
 
     Attributes:
@@ -87,7 +87,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Lost:
-    """One (scenario, keep, method) that diverged with every seed, so that it has no accuracy; named as in `Cell`."""
+    """One (scenario, keep, method) that diverged with every seed, so that it has no accuracy; named as in `TableCell`."""
 
     scenario: str
     keep: float
@@ -109,7 +109,7 @@ class Table:
         changed: share of these that the scenario changed, by scenario, mean over seeds; no entry where none is told.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     about: dict[str, Any]
     lost: tuple[Lost, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Table:
         """Keys of all methods, in order."""
         return tuple(dict.fromkeys(cell.method for cell in self.cells))
 
-    def of(self, scenario: str, *, keep: float | None = None, method: str | None = None) -> tuple[Cell, ...]:
+    def of(self, scenario: str, *, keep: float | None = None, method: str | None = None) -> tuple[TableCell, ...]:
         """The cells of a scenario, of one keep or of one method."""
         return tuple(
             cell
@@ -134,9 +134,9 @@ class Table:
             if cell.scenario == scenario and keep in (None, cell.keep) and method in (None, cell.method)
         )
 
-    def lines(self, scenario: str) -> list[Cell | Lost]:
+    def lines(self, scenario: str) -> list[TableCell | Lost]:
         """Everything that was run in a scenario, in order; what has no accuracy comes last at its keep."""
-        cells: list[Cell | Lost] = [
+        cells: list[TableCell | Lost] = [
             *self.of(scenario),
             *(cell for cell in self.lost if cell.scenario == scenario),
         ]
@@ -146,12 +146,12 @@ class Table:
         """The keeps of a scenario other than full training, from high to low."""
         return tuple(dict.fromkeys(cell.keep for cell in self.of(scenario) if cell.method != FULL))
 
-    def full(self, scenario: str) -> Cell | None:
+    def full(self, scenario: str) -> TableCell | None:
         """Full training, where it was run."""
         return next(iter(self.of(scenario, method=FULL)), None)
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[ResultRow]) -> Table:
     """Group result rows by (scenario, keep, method) and compare each group with its references.
 
     Args:
@@ -160,7 +160,7 @@ def table(rows: Sequence[Row]) -> Table:
     Returns:
         A `Table`.
     """
-    groups: dict[tuple[str, float, str], list[Row]] = {}
+    groups: dict[tuple[str, float, str], list[ResultRow]] = {}
     for row in rows:
         groups.setdefault((row["scenario"], row["keep"], row["method"]), []).append(row)
     scenarios = list(dict.fromkeys(row["scenario"] for row in rows))
@@ -187,30 +187,33 @@ def table(rows: Sequence[Row]) -> Table:
     return Table(cells, about, lost, sizes, changed)
 
 
-def _seeds(rows: Iterable[Row]) -> tuple[int, ...]:
+def _seeds(rows: Iterable[ResultRow]) -> tuple[int, ...]:
     return tuple(sorted(row["seed"] for row in rows))
 
 
 def _cell(
     key: tuple[str, float, str],
-    groups: dict[tuple[str, float, str], list[Row]],
+    groups: dict[tuple[str, float, str], list[ResultRow]],
     label: str,
     diverged: tuple[int, ...],
-) -> Cell:
+) -> TableCell:
     """``groups`` hold the rows with an accuracy only."""
     scenario, keep, method = key
     rows_of_cell = sorted(groups[key], key=lambda row: row["seed"])
     accuracy = _accuracy(rows_of_cell)
     full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), [])
     passes, total = _mean(row["passes"] for row in rows_of_cell), _mean(row["total_passes"] for row in rows_of_cell)
-    seconds = {"score": _spent(rows_of_cell, "seconds", *SCORING), "train": _spent(rows_of_cell, "seconds", "train")}
-    flops = _spent(rows_of_cell, "flops", *SCORING, "train")
+    seconds = {
+        "score": _mean_cost(rows_of_cell, "seconds", *SCORING_STAGES),
+        "train": _mean_cost(rows_of_cell, "seconds", "train"),
+    }
+    flops = _mean_cost(rows_of_cell, "flops", *SCORING_STAGES, "train")
     pays = pays_seconds = None
     if full and method != FULL:
         pays = break_even(total - passes, full=_mean(row["passes"] for row in full), pruned=passes)
-        pays_seconds = break_even(seconds["score"], full=_spent(full, "seconds", "train"), pruned=seconds["train"])
+        pays_seconds = break_even(seconds["score"], full=_mean_cost(full, "seconds", "train"), pruned=seconds["train"])
     changed = [row["changed_kept"] for row in rows_of_cell if row.get("changed_kept") is not None]
-    return Cell(
+    return TableCell(
         scenario=scenario,
         keep=keep,
         method=method,
@@ -225,23 +228,25 @@ def _cell(
         seconds=seconds,
         flops=flops,
         relative_passes=_ratio(total, _mean(row["total_passes"] for row in full) if full else None),
-        relative_seconds=_ratio(sum(seconds.values()), _spent(full, "seconds", *SCORING, "train") if full else None),
-        relative_flops=_ratio(flops, _spent(full, "flops", *SCORING, "train") if full else None),
+        relative_seconds=_ratio(
+            sum(seconds.values()), _mean_cost(full, "seconds", *SCORING_STAGES, "train") if full else None
+        ),
+        relative_flops=_ratio(flops, _mean_cost(full, "flops", *SCORING_STAGES, "train") if full else None),
         break_even=pays,
         break_even_seconds=pays_seconds,
         changed_kept=interval(changed) if changed else None,
     )
 
 
-def _accuracy(rows: Sequence[Row]) -> dict[int, float]:
+def _accuracy(rows: Sequence[ResultRow]) -> dict[int, float]:
     return {row["seed"]: float(row["accuracy"]) for row in rows}
 
 
-def _to(accuracy: dict[int, float], reference: Sequence[Row] | None) -> Comparison | None:
+def _to(accuracy: dict[int, float], reference: Sequence[ResultRow] | None) -> Comparison | None:
     return None if reference is None else compare(accuracy, _accuracy(reference))
 
 
-def _spent(rows: Sequence[Row], unit: str, *stages: str) -> float:
+def _mean_cost(rows: Sequence[ResultRow], unit: str, *stages: str) -> float:
     """Mean over rows of a cost, summed over stages; a stage that a method does not have costs nothing."""
     return _mean(math.fsum(row["cost"].get(stage, {}).get(unit, 0.0) for stage in stages) for row in rows)
 

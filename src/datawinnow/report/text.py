@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from datawinnow.core.verdict import outcome_words, points
 from datawinnow.report import words
-from datawinnow.report.results import Row
-from datawinnow.report.table import FULL, Cell, Lost, Table, table
+from datawinnow.report.results import ResultRow
+from datawinnow.report.table import FULL, Lost, Table, TableCell, table
 
-HEAD = ("keep", "method", "seeds", "accuracy %", "against random", "against shorter full", "cost", "pays back")
+TABLE_HEAD = ("keep", "method", "seeds", "accuracy %", "against random", "against shorter full", "cost", "pays back")
 NOTE = (
     "Accuracy: mean over seeds ± 95% interval (Student t). Differences: percentage points, paired by seed, ± 95%; "
     '"within noise": the interval includes 0; LOSES: all of it is below 0. Shorter full: all the data for as many '
@@ -19,9 +19,9 @@ NOTE = (
 )
 
 
-def _line(cell: Cell | Lost) -> tuple[str, ...]:
+def _line(cell: TableCell | Lost) -> tuple[str, ...]:
     if isinstance(cell, Lost):
-        return (_keep(cell), words.name_of(cell), words.seeds_of(cell), *(words.NONE,) * (len(HEAD) - 3))
+        return (_keep(cell), words.name_of(cell), words.seeds_of(cell), *(words.NONE,) * (len(TABLE_HEAD) - 3))
     changed = () if cell.changed_kept is None else (words.percent(cell.changed_kept),)
     return (
         _keep(cell),
@@ -36,14 +36,14 @@ def _line(cell: Cell | Lost) -> tuple[str, ...]:
     )
 
 
-def _keep(cell: Cell | Lost) -> str:
+def _keep(cell: TableCell | Lost) -> str:
     return "1" if cell.method == FULL else f"{cell.keep:g}"
 
 
 def _lines(results: Table, scenario: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     lines = [_line(cell) for cell in results.lines(scenario)]
     width = max(len(line) for line in lines)
-    head = HEAD if width == len(HEAD) else (*HEAD, "changed kept %")
+    head = TABLE_HEAD if width == len(TABLE_HEAD) else (*TABLE_HEAD, "changed kept %")
     return head, [line + (words.NONE,) * (width - len(line)) for line in lines]
 
 
@@ -52,7 +52,7 @@ def _clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def text_table(rows: Sequence[Row]) -> str:
+def text_table(rows: Sequence[ResultRow]) -> str:
     """The table for a terminal, about 110 columns wide.
 
     Args:
@@ -83,7 +83,7 @@ def text_table(rows: Sequence[Row]) -> str:
     return "\n\n\n".join([*blocks, textwrap.fill(NOTE, 110)])
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[ResultRow]) -> str:
     """The table in GitHub's Markdown, one for each scenario.
 
     Args:

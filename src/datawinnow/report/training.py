@@ -31,7 +31,7 @@ def _on(options: dict[str, Any], n: int, history: pa.Table | None) -> str:
         by = selected.get("label") or selected.get("method") or "an unknown method"
         of = f"{selected['kept']:,} of {n:,} examples, kept by {by}"
     if policy:
-        return f"{policy} chose anew what each of {words.many(epochs, 'epoch')} trained on, among {of}."
+        return f"{policy} chose what each of {words.many(epochs, 'epoch')} trained on, among {of}."
     return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{of}."
 
 
@@ -57,7 +57,7 @@ def _reached(metadata: dict[str, Any]) -> str:
         return f"It is not finished ({status}): run the same command again to go on."
     accuracy = (metadata.get("result") or {}).get("test_accuracy")
     if accuracy is None:
-        return "There was no test split to say how well."
+        return "There was no test split to evaluate on."
     return f"Test accuracy after the last epoch: {100 * accuracy:.2f}%."
 
 
@@ -69,7 +69,7 @@ def figures(history: pa.Table | None, policy: bool) -> list[dict[str, Any]]:
         {
             "svg": run_plots.training(history),
             "title": "Training",
-            "says": "Accuracy on the training examples as they were passed, and on the test split after the last "
+            "caption": "Accuracy on the training examples as they were passed, and on the test split after the last "
             "epoch, where there is one.",
         }
     ]
@@ -79,7 +79,7 @@ def figures(history: pa.Table | None, policy: bool) -> list[dict[str, Any]]:
             {
                 "svg": run_plots.fractions(shares),
                 "title": "How many were trained on",
-                "says": f"The share of the examples that each epoch trained on, as it was: {words.share(shares.mean())}"
+                "caption": f"The share of the examples that each epoch trained on, as it was: {words.share(shares.mean())}"
                 f" on average, {words.share(np.min(shares))} to {words.share(np.max(shares))}.",
             }
         )

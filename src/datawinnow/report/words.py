@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from datawinnow.core.interval import Interval
 from datawinnow.core.verdict import Comparison, count_seeds, indication_note, outcome_words, points
-from datawinnow.report.table import FULL, REFERENCES, SHORTER, Cell, Lost, Table
+from datawinnow.report.table import FULL, REFERENCES, SHORTER, Lost, Table, TableCell
 
 NONE = "-"
 
@@ -19,7 +19,7 @@ def percent(value: Interval | None, digits: int = 1) -> str:
     return f"{100 * value.mean:.{digits}f}" + ("" if value.half is None else f" ± {100 * value.half:.{digits}f}")
 
 
-def seeds_of(cell: Cell | Lost) -> str:
+def seeds_of(cell: TableCell | Lost) -> str:
     """Number of seeds of a line: ``1 seed``, ``3``, or ``2 of 3 seeds; 1 diverged``."""
     count, lost = len(cell.seeds), len(cell.diverged)
     if lost:
@@ -215,6 +215,6 @@ def by_keep(table: Table, scenario: str) -> list[str]:
     return lines
 
 
-def name_of(cell: Cell | Lost) -> str:
+def name_of(cell: TableCell | Lost) -> str:
     """The method's name; the shorter full run is named as such, whatever its label."""
     return cell.label if cell.method != SHORTER or "full" in cell.label.lower() else f"{cell.label} (shorter full run)"
