@@ -115,7 +115,7 @@ def results_table(rows: Path) -> str:
             by = run.label.replace("all that looks right (guarded)", "guarded").replace(", keep 0.7", "")
             seeds_note = "" if len(run.seeds) >= 5 else f", {len(run.seeds)} seeds"
             verdict = points(run.gain) + ("" if won else f" ({outcome_words(run.gain)})") + seeds_note
-            lines.append(f"| {about} | {run.budget:g} | {base} | {f'**{ours}**' if won else own} | {by} | {verdict} |")
+            lines.append(f"| {about} | {run.budget:g} | {base} | {f'**{ours}**' if won else ours} | {by} | {verdict} |")
             about = ""
     return "\n".join(lines)
 

@@ -102,7 +102,7 @@ def test_the_page_of_a_training_by_policy_shows_who_was_chosen_when(tmp_path: Pa
     text = page_of(tmp_path / "run", policy=policy, epochs=4, test=blobs(seed=1))
     result = json.loads((tmp_path / "run" / "run.json").read_text())["result"]
     assert (
-        f"{policy} chose anew what each of 4 epochs trained on, among 60 examples. 150 examples passed: 62% of the 240 "
+        f"{policy} chose what each of 4 epochs trained on, among 60 examples. 150 examples passed: 62% of the 240 "
         f"that as many epochs on all the data would pass. Test accuracy after the last epoch: "
         f"{100 * result['test_accuracy']:.2f}%." in text
     )

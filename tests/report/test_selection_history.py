@@ -118,7 +118,7 @@ def test_the_image_has_who_was_chosen_most_on_top_and_the_epochs_across() -> Non
 
 
 def test_the_cells_are_lines_over_neighbours_of_one_shade() -> None:
-    cells = chosen_plots._cells(np.array([[1, 1, 0, 0.2], [0.6, 0.6, 0.6, 1]]), np.array([0, 2, 4, 6, 7]))
+    cells = chosen_plots._cell_paths(np.array([[1, 1, 0, 0.2], [0.6, 0.6, 0.6, 1]]), np.array([0, 2, 4, 6, 7]))
     drawn = dict(re.findall(r'd="([^"]*)" style="[^"]*stroke-opacity: ([^"]*)"', cells))
     assert drawn == {"M6 0h1": "0.19", "M0 1h6": "0.57", "M0 0h4M6 1h1": "0.95"}
 
@@ -126,7 +126,7 @@ def test_the_cells_are_lines_over_neighbours_of_one_shade() -> None:
 def test_images_are_vectors_small_and_in_the_colours_of_the_page() -> None:
     draw = np.random.default_rng(0)
     worst = draw.random((chosen.MAX_ROWS, chosen.MAX_COLUMNS))
-    svg = chosen_plots.raster(worst, np.arange(chosen.COLUMNS + 1), (0.2, 0.5, 0.3), "chosen")
+    svg = chosen_plots.raster(worst, np.arange(chosen.MAX_COLUMNS + 1), (0.2, 0.5, 0.3), "chosen")
     other = chosen_plots.counted(draw.integers(0, 300, 5000), chosen.by_chance(np.full(299, 0.5)), "times")
     for drawn in (svg, other):
         assert len(drawn) < 150_000

@@ -159,7 +159,7 @@ def _figures(metadata: dict[str, Any], table: Any) -> list[dict[str, Any]]:
             "Where kept and dropped pairs overlap, the share of a cluster or a near-duplicate decided.",
         ),
     ]
-    return [{"svg": svg, "title": title, "says": caption} for svg, title, caption in figures if svg is not None]
+    return [{"svg": svg, "title": title, "caption": caption} for svg, title, caption in figures if svg is not None]
 
 
 def _provenance_rows(metadata: dict[str, Any]) -> list[tuple[str, str]]:

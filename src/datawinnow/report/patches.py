@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from datawinnow.core.artifacts import read_table
 from datawinnow.core.errors import RunError
 
-SIDE, GAP, TABLE_HEAD = 96, 6, 14
+SIDE, GAP, HEAD = 96, 6, 14
 """Units of an image's longer side, of the gap between two images, and of the headings above them."""
 STROKE = "fill: none; stroke: var(--c2); stroke-width: 1.2"
 """Style of the line through a dropped patch; a veil alone looks like a white patch."""
@@ -26,7 +26,7 @@ def patches_section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | 
         metadata: its ``run.json``.
 
     Returns:
-        ``says``, a paragraph; ``images``, each with ``svg``, ``wide`` (units), ``title`` and ``id``.
+        ``caption``, a paragraph; ``images``, each with ``svg``, ``wide`` (units), ``title`` and ``id``.
 
     Raises:
         RunError: the file is damaged, or of another dataset.
@@ -89,7 +89,7 @@ def draw_patches(
     width, height = cell * columns, cell * rows
     source = "data:image/png;base64," + base64.b64encode(png).decode()
     shown = (
-        f'<image id="{name}" href="{source}" y="{TABLE_HEAD}" width="{width:g}" height="{height:g}" '
+        f'<image id="{name}" href="{source}" y="{HEAD}" width="{width:g}" height="{height:g}" '
         'preserveAspectRatio="none" style="image-rendering: pixelated"/>'
     )
     elements = [shown, _heading(0, "image")]
@@ -97,12 +97,11 @@ def draw_patches(
         left = stage * (width + GAP)
         dropped = sorted(set(range(rows * columns)) - set(ids))
         veil = "".join(
-            f"M{left + i % columns * cell:g} {TABLE_HEAD + i // columns * cell:g}h{cell:g}v{cell:g}h{-cell:g}z"
+            f"M{left + i % columns * cell:g} {HEAD + i // columns * cell:g}h{cell:g}v{cell:g}h{-cell:g}z"
             for i in dropped
         )
         strokes = "".join(
-            f"M{left + i % columns * cell:g} {TABLE_HEAD + (i // columns + 1) * cell:g}l{cell:g} {-cell:g}"
-            for i in dropped
+            f"M{left + i % columns * cell:g} {HEAD + (i // columns + 1) * cell:g}l{cell:g} {-cell:g}" for i in dropped
         )
         elements += [
             f'<use href="#{name}" x="{left:g}"/>',
@@ -111,14 +110,12 @@ def draw_patches(
             _heading(left, f"block {int(block)}: {len(ids)}"),
         ]
     wide = (len(at) + 1) * (width + GAP) - GAP
-    opened = (
-        f'<svg viewBox="0 0 {wide:g} {TABLE_HEAD + height:g}" role="presentation" aria-hidden="true" focusable="false">'
-    )
+    opened = f'<svg viewBox="0 0 {wide:g} {HEAD + height:g}" role="presentation" aria-hidden="true" focusable="false">'
     return Markup(opened + "".join(elements) + "</svg>")
 
 
 def _heading(left: float, text: str) -> str:
-    return f'<text x="{left:g}" y="{TABLE_HEAD - 4}" style="font-size: 9px; fill: var(--muted)">{escape(text)}</text>'
+    return f'<text x="{left:g}" y="{HEAD - 4}" style="font-size: 9px; fill: var(--muted)">{escape(text)}</text>'
 
 
 def _join(numbers: Sequence[int]) -> str:

@@ -78,9 +78,9 @@ _LEFT, _BELOW, _TOP = 1.5, 1.45, 0.5
 """Inches for the names left of a heat map and below it, and for its scale above."""
 
 
-def heat_map(rank_agreement: Agreement) -> Markup:
+def heat_map(agreement: Agreement) -> Markup:
     """Rank correlations of the scores, a row and a column each: blue agrees, orange opposes, pale is unrelated."""
-    k, numbered = len(rank_agreement.names), len(rank_agreement.names) <= NUMBERED
+    k, numbered = len(agreement.names), len(agreement.names) <= NUMBERED
     side = 0.36 if numbered else 0.18  # of a cell, in inches: of one number, or of one line of a name
     width, height = max(3.6, _LEFT + k * side + 0.1), _TOP + k * side + _BELOW
     with styled():
@@ -92,14 +92,14 @@ def heat_map(rank_agreement: Agreement) -> Markup:
         axes.set_ylim(height, 0)
         axes.axis("off")
         strength = 0.55 if numbered else 0.95  # numbers need a ground on which ink is readable
-        for i, name in enumerate(rank_agreement.names):
+        for i, name in enumerate(agreement.names):
             place = (i + 0.5) * side
             axes.text(_LEFT - 0.06, _TOP + place, short(name), ha="right", va="center", fontsize=8.5)
             axes.text(
                 _LEFT + place, _TOP + k * side + 0.06, short(name), ha="center", va="top", rotation=90, fontsize=8.5
             )
             for j in range(k):
-                value = float(rank_agreement.matrix[i, j])
+                value = float(agreement.matrix[i, j])
                 _cell(axes, _LEFT + j * side, _TOP + i * side, side, value, strength)
                 if numbered:
                     axes.text(_LEFT + (j + 0.5) * side, _TOP + place, word(value), ha="center", va="center", fontsize=8)

@@ -178,8 +178,8 @@ def _figures(log: SelectionHistory, picks: Choices) -> list[dict[str, Any]]:
         {
             "svg": raster(shares, edges + log.first_epoch, picks.shares, "chosen"),
             "title": "Epoch by epoch",
-            "caption": f"Each row {row}, the most often chosen on top; a stronger blue means that the epoch trained on more "
-            f"of them. A column of full blue is an epoch on everything.{CUT if picks.cut else ''}",
+            "caption": f"Each row {row}, the most often chosen on top; a stronger blue means that the epoch trained on "
+            f"more of them. A column of full blue is an epoch on everything.{CUT if picks.cut else ''}",
         },
         {
             "svg": counted(picks.times, picks.chance, "times"),

@@ -87,7 +87,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Lost:
-    """One (scenario, keep, method) that diverged with every seed, so that it has no accuracy; named as in `TableCell`."""
+    """One (scenario, keep, method) that diverged with every seed, so that it has no accuracy; as in `TableCell`."""
 
     scenario: str
     keep: float

@@ -79,7 +79,7 @@ def figures(history: pa.Table | None, policy: bool) -> list[dict[str, Any]]:
             {
                 "svg": run_plots.fractions(shares),
                 "title": "How many were trained on",
-                "caption": f"The share of the examples that each epoch trained on, as it was: {words.share(shares.mean())}"
+                "caption": f"The share of the examples that each epoch trained on: {words.share(shares.mean())}"
                 f" on average, {words.share(np.min(shares))} to {words.share(np.max(shares))}.",
             }
         )
