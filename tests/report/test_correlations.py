@@ -17,7 +17,7 @@ from scipy import stats
 from datawinnow import report
 from datawinnow.core.artifacts import read_table, write_table
 from datawinnow.report import run_plots
-from datawinnow.report.correlations import rank_agreement, clustered, oriented, ranks, spearman, word
+from datawinnow.report.correlations import clustered, oriented, rank_agreement, ranks, spearman, word
 from datawinnow.report.run_plots import NUMBERED, heat_map
 from tests.report import fixtures
 from tests.report.test_page import DRAWN, Driver, browser  # noqa: F401
