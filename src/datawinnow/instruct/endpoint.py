@@ -132,8 +132,26 @@ class Endpoint:
         openai = import_extra("openai", "judge", "the judge")
         httpx = import_extra("httpx2", "judge", "the judge")
         responses: list[Any] = []
+
+        async def keep_response(response: Any) -> None:
+            responses.append(response)
+
+        client = openai.AsyncOpenAI(
+            api_key=key or "none",
+            base_url=self.url,
+            max_retries=0,  # `retry_with_backoff` counts what a failed try costs, keeps the pace, and can be stopped
+            timeout=self.timeout,
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False,  # a redirect would carry the key to another host
+                event_hooks={"response": [keep_response]},
+            ),
+        )
+        omit = openai.Omit()
+        headers = {"OpenAI-Organization": omit, "OpenAI-Project": omit}  # those of the environment
+        if not key:
+            headers["Authorization"] = omit
         try:
-            return asyncio.run(asyncio.wait_for(self._request(openai, prompt, key, responses), self.timeout))
+            return asyncio.run(asyncio.wait_for(self._request(client, prompt, headers), self.timeout))
         except openai.APIStatusError as error:
             raise self._refusal(error.response, error.response.content, key) from None
         except (TimeoutError, openai.APITimeoutError):
@@ -145,24 +163,7 @@ class Endpoint:
             kind = "no connection" if isinstance(cause, httpx.ConnectError) else "connection broken"
             raise JudgeError(kind, f"{type(cause).__name__}: {cause}") from None
 
-    async def _request(self, openai: Any, prompt: str, key: str, responses: list[Any]) -> bytes:
-        async def keep_response(response: Any) -> None:
-            responses.append(response)
-
-        omit = openai.Omit()
-        headers: dict[str, Any] = {"OpenAI-Organization": omit, "OpenAI-Project": omit}  # of the environment
-        if not key:
-            headers["Authorization"] = omit
-        client = openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=self.url,
-            max_retries=0,  # `retry_with_backoff` counts what a failed try costs, keeps the pace, and can be stopped
-            timeout=self.timeout,
-            http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False,  # a redirect would carry the key to another host
-                event_hooks={"response": [keep_response]},
-            ),
-        )
+    async def _request(self, client: Any, prompt: str, headers: Mapping[str, Any]) -> bytes:
         body = bytearray()
         async with (
             client,

@@ -60,14 +60,14 @@ def instruct_context(folder: Path) -> dict[str, Any]:
         "scorers": [_scorer_row(row) for row in metadata.get("scorers") or []],
         "agreement": _agreement_rows(metadata["agreement"]),
         "clusters": clusters if len(clusters) <= MAX_CLUSTER_LINES else [],
-        "figures": _figures(metadata, table),
+        "figures": _instruct_figures(metadata, table),
         "galleries": [
             {"title": title, "caption": caption, "texts": metadata["gallery"].get(key, [])}
             for key, (title, caption) in GALLERIES.items()
             if metadata["gallery"].get(key)
         ],
         "reasons": list(metadata["reasons"].items()),
-        "made": _provenance_rows(metadata),
+        "made": _instruct_provenance(metadata),
     }
 
 
@@ -138,7 +138,7 @@ def _agreement_rows(agreement: dict[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def _figures(metadata: dict[str, Any], table: Any) -> list[dict[str, Any]]:
+def _instruct_figures(metadata: dict[str, Any], table: Any) -> list[dict[str, Any]]:
     score = table.column("score").to_numpy()
     kept = table.column("kept").to_numpy(zero_copy_only=False)
     figures = [
@@ -162,7 +162,7 @@ def _figures(metadata: dict[str, Any], table: Any) -> list[dict[str, Any]]:
     return [{"svg": svg, "title": title, "caption": caption} for svg, title, caption in figures if svg is not None]
 
 
-def _provenance_rows(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+def _instruct_provenance(metadata: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("commit", metadata.get("commit") or "none"), ("fingerprint", metadata.get("fingerprint"))]
     rows += [("mode", metadata.get("mode")), *(metadata.get("versions") or {}).items()]
     return [(str(name), str(value)) for name, value in rows if value not in ("", None)]
