@@ -17,7 +17,7 @@ from datawinnow import report
 from datawinnow.cli import app
 from datawinnow.cli.instruct import parse_keep
 from datawinnow.core.errors import ArgumentError, RunError
-from tests.instruct.helpers import clip_model, language_model, record, reward_model, write_lines, write_subsets
+from tests.instruct.helpers import record, write_lines, write_subsets
 from tests.instruct.stub import said, serving
 
 REAL = Path(os.environ.get("DATAWINNOW_DATA", Path(__file__).parents[3] / "shared" / "data")) / "instructiongpt4"
@@ -110,18 +110,16 @@ def test_keep_is_a_number_or_a_share():
         parse_keep("x")
 
 
-def test_indicators_of_the_users_models_become_fields(tmp_path):
+def test_indicators_of_the_users_models_become_fields(tmp_path, models):
     rows = [{"image_id": str(i), "instruction": "what is it ?", "output": text}
             for i, text in enumerate(["a cat .", "the dog sat .", "a big red tree .", "it ran ."])]  # fmt: skip
     path = write_lines(tmp_path / "p.jsonl", rows)
     for i in range(3):  # the fourth has no image
         colour = tuple(np.random.default_rng(i).integers(0, 256, 3).tolist())
         Image.new("RGB", (16, 16), colour).save(tmp_path / f"{i}.png")
-    models = {"--clip": clip_model(tmp_path / "c"), "--reward-model": reward_model(tmp_path / "r"),
-              "--lm": language_model(tmp_path / "l")}  # fmt: skip
-    words = [word for pair in models.items() for word in pair]
+    words = ["--clip", models["clip"], "--reward-model", models["reward"], "--lm", models["lm"]]
     with serving(lambda *_: said("70")) as server:
-        words += ["--judge", "m", "--endpoint", server.url, "--embed", models["--lm"], "--key-env", "NO_SUCH_KEY"]
+        words += ["--judge", "m", "--endpoint", server.url, "--embed", models["lm"], "--key-env", "NO_SUCH_KEY"]
         shown = call(path, "--keep", 2, "--score", "reward", *words, "--clusters", "none")
         assert len(server.asked) == 4
         assert "judge: 4 asked, 0 from before" in shown.stderr

@@ -7,14 +7,13 @@ import torch
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.text.encode import SentenceConfig, TextEncoder, check_texts, sentence_config
-from tests.instruct.helpers import language_model
 
 TEXTS = ["a cat", "the big red tree under it", "dog", "what is it ?"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return str(language_model(tmp_path_factory.mktemp("text") / "lm"))
+@pytest.fixture
+def model(lm):
+    return str(lm)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])

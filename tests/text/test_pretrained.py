@@ -19,12 +19,6 @@ from datawinnow.text.pretrained import (
     pick_device,
     resolve_name,
 )
-from tests.instruct.helpers import language_model
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return {"lm": language_model(tmp_path_factory.mktemp("text") / "lm")}
 
 
 def test_a_name_is_a_folder_a_package_or_a_name_on_the_hub(tmp_path):
@@ -64,8 +58,8 @@ def test_a_device_that_is_not_there_is_named():
         pick_device("x")
 
 
-def test_code_that_comes_with_a_model_is_never_run(models, tmp_path, monkeypatch):
-    folder, ran, prompts = shutil.copytree(models["lm"], tmp_path / "lm"), tmp_path / "ran", []
+def test_code_that_comes_with_a_model_is_never_run(lm, tmp_path, monkeypatch):
+    folder, ran, prompts = shutil.copytree(lm, tmp_path / "lm"), tmp_path / "ran", []
     (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()\nclass Evil: pass\n")
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}}
@@ -77,9 +71,9 @@ def test_code_that_comes_with_a_model_is_never_run(models, tmp_path, monkeypatch
     assert not ran.exists()
 
 
-def test_the_fingerprint_of_a_model_is_of_its_files(models, tmp_path):
-    one = fingerprint_pretrained(str(models["lm"]), None)
-    copy = shutil.copytree(models["lm"], tmp_path / "copy")
+def test_the_fingerprint_of_a_model_is_of_its_files(lm, tmp_path):
+    one = fingerprint_pretrained(str(lm), None)
+    copy = shutil.copytree(lm, tmp_path / "copy")
     assert fingerprint_pretrained(str(copy), None) == one
     weights = copy / "model.safetensors"
     raw = bytearray(weights.read_bytes())
