@@ -8,6 +8,7 @@ from datawinnow.api.bench import BenchResult, GridResult, bench
 from datawinnow.api.condense import Condensed, condense
 from datawinnow.api.dataset import LoadOptions
 from datawinnow.api.estimate import estimate
+from datawinnow.api.instruct import instruct
 from datawinnow.api.prune import prune
 from datawinnow.api.race import RaceResult, race
 from datawinnow.api.record import record
@@ -24,6 +25,7 @@ __all__ = [
     "bench",
     "condense",
     "estimate",
+    "instruct",
     "prune",
     "race",
     "record",

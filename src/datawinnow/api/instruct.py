@@ -38,13 +38,13 @@ def instruct(
     """Choose which pairs of an instruction dataset to tune on.
 
     Args:
-        pairs: instructions with their answers: `Pairs`, or .jsonl, .json, .parquet, or a folder of Parquet or of a
-            saved Hugging Face dataset.
+        pairs: instructions with their answers: .jsonl, .json, .parquet, a folder of Parquet or of a saved Hugging Face
+            dataset; in Python `Pairs` too.
         keep: pairs kept: a number (200), or a fraction (0.1, 1.0).
         subsets: .npz of subsets with the score of a model tuned on each, to learn from. Default: none; pairs are ranked
             by their indicators.
-        mode: paper is the published arithmetic with its quirks; default is corrected (attention within a set,
-            standardised features, scores sorted as they are).
+        mode: ``"paper"`` is the published arithmetic with its quirks; ``"default"`` is corrected (attention within a
+            set, standardised features, scores sorted as they are).
         score: choose by this instead: ridge, mean (of the indicators), or an indicator: a field with numbers, or one
             that is computed. Default: the selector network with ``subsets``, mean without.
         choice: selector, clusters and near-duplicates.
@@ -53,7 +53,7 @@ def instruct(
         fields: names of the fields of the instruction and the answer.
         seed: of the networks and draws. Default: 42 in paper mode, as published, else 0.
         check: leave subsets out one at a time, to test what the labels can tell.
-        recipe_options: change a field of the selector's recipe, for example epochs=40 or networks=5.
+        recipe_options: field of the selector's recipe (repeatable), for example epochs=40 or networks=5.
         run: run folder to write. Default: runs/<name of the data>-instruct.
         out: file or folder for the kept pairs, in the layout they came in. Default: they are not written.
         report: write the HTML page: True for ``report.html`` in the run folder, or a file.

@@ -29,8 +29,8 @@ class PairFields:
     answer: Annotated[str | None, Option("NAME")] = None
     instruction: Annotated[str | None, Option("NAME")] = None
     default_instruction: Annotated[str, Option("TEXT")] = ""
-    image: Annotated[str | None, Option("NAME")] = None
-    id: Annotated[str | None, Option("NAME")] = None
+    image: Annotated[str | None, Option("NAME", flags=("--image-field",))] = None
+    id: Annotated[str | None, Option("NAME", flags=("--id-field",))] = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ChoiceOptions:
     Attributes:
         select: selector, applied in every cluster by its share: top, k_center, cluster_quotas, ... Default: top, or
             cluster_quotas in paper mode.
-        select_options: options of the selector.
+        select_options: option of the selector (repeatable).
         clusters: a field of the data, kmeans, spectral or none; auto takes a field called cluster or spectral_cluster,
             else clusters of the embeddings.
         num_clusters: number of clusters that kmeans and spectral make.
@@ -91,7 +91,7 @@ class IndicatorOptions:
             Default: the instruction and an empty line.
         embed: text encoder of transformers: embeddings of the answers, for clusters and duplicates. Default: none.
         cache: file of earlier results. Default: indicators.sqlite in the cache folder.
-        device: auto, cpu, cuda, cuda:1, ...
+        device: where models run: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     """
 
     PANEL: ClassVar[str] = "Indicators"
@@ -103,7 +103,7 @@ class IndicatorOptions:
     template: Annotated[str | None, Option("TEXT")] = None
     embed: Annotated[str | None, Option("MODEL")] = None
     cache: Annotated[Path | None, Option("FILE")] = None
-    device: Annotated[str, Option("NAME")] = "auto"
+    device: Annotated[str, Option("NAME", help="auto, cpu, cuda, cuda:1, ...")] = "auto"
 
 
 @dataclass(frozen=True)
