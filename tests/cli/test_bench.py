@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from datawinnow.cli.ui import Stage
+from datawinnow.cli.ui import ProgressDisplay
 from tests.cli.conftest import GRID
 
 DIVERGING = GRID.replace("epochs = 2", "epochs = 4") + "batch = 10\nlr = 1e6\nweight_decay = 0.01\n"
@@ -13,7 +13,7 @@ DIVERGING = GRID.replace("epochs = 2", "epochs = 4") + "batch = 10\nlr = 1e6\nwe
 
 def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkeypatch):
     told: list[str] = []
-    monkeypatch.setattr(Stage, "detail", lambda stage, text: told.append(text))
+    monkeypatch.setattr(ProgressDisplay, "detail", lambda stage, text: told.append(text))
     Path("tiny.toml").write_text(DIVERGING)
     first = call("bench", "tiny.toml", "--jobs", "1", "--threads", "1", "--quiet")
     rows = [json.loads(line) for line in Path("results/tiny/rows.jsonl").read_text().splitlines()]

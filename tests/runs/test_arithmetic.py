@@ -13,7 +13,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
-from datawinnow.runs.stage import settle
+from datawinnow.runs.stage import resolve_arithmetic
 from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe, network
 
@@ -108,9 +108,9 @@ def test_a_training_begun_with_another_network_is_measured_anew(blobs, tmp_path,
 
 def test_memory_format_of_the_user_stays(measurement):
     model, data = torch.nn.Linear(4, 3), make_blobs()
-    recipe, told = settle(model, data, Recipe(channels_last=True), None)
+    recipe, told = resolve_arithmetic(model, data, Recipe(channels_last=True), None)
     assert (recipe.precision, recipe.channels_last) == ("bf16", True)
-    assert settle(model, data, Recipe(channels_last=True), told) == (recipe, told)
+    assert resolve_arithmetic(model, data, Recipe(channels_last=True), told) == (recipe, told)
     assert measurement.asked == 1
 
 

@@ -31,7 +31,7 @@ from datawinnow.models import MODELS
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.runs.selection_file import selection_digest
-from datawinnow.runs.stage import augment_of, settle
+from datawinnow.runs.stage import augment_of, resolve_arithmetic
 from datawinnow.train import Recipe
 
 CHECK_FILE, CHECK_FOLDER = "check.json", "check"
@@ -122,7 +122,7 @@ def check(
     recorded = folder.metadata["model"]
     same_network = recorded["name"] == name and recorded.get("options", {}) == options
     measured = before.get("arithmetic") or (folder.metadata.get("arithmetic") if same_network else None)
-    recipe, arithmetic = settle(network, info.data, recipe, measured)
+    recipe, arithmetic = resolve_arithmetic(network, info.data, recipe, measured)
     out = folder.path / CHECK_FOLDER
     if not before:
         shutil.rmtree(out, ignore_errors=True)

@@ -51,14 +51,14 @@ class Screen:
         self.note(f"next: datawinnow {shlex.join(words)}")
 
     @contextmanager
-    def stage(self, name: str = "") -> Iterator[Stage]:
+    def stage(self, name: str = "") -> Iterator[ProgressDisplay]:
         """A stage whose ``stage(what, done, total)`` moves a bar, or prints a line now and then.
 
         Args:
             name: shown in place of what the callee calls its work.
         """
         if self.quiet:
-            yield Stage(name)
+            yield ProgressDisplay(name)
         elif self.console.is_terminal:
             with Bars(name, self.console) as bars:
                 yield bars
@@ -68,7 +68,7 @@ class Screen:
             lines.close()
 
 
-class Stage:
+class ProgressDisplay:
     """Takes progress and shows none of it."""
 
     def __init__(self, name: str) -> None:
@@ -81,7 +81,7 @@ class Stage:
         """What was finished last."""
 
 
-class Bars(Stage):
+class Bars(ProgressDisplay):
     """A bar for each thing that goes on, with the time it took and the time left."""
 
     def __init__(self, name: str, console: Console) -> None:
@@ -124,7 +124,7 @@ class Bars(Stage):
         self.last = text
 
 
-class Lines(Stage):
+class Lines(ProgressDisplay):
     """A line when work begins to take long, then one every `EVERY` seconds, and one at its end: for logs."""
 
     def __init__(self, name: str) -> None:

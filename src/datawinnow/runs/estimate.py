@@ -91,7 +91,7 @@ def estimate_run(
     if chosen.needs_recording:
         stages["record"] = training(n, epochs)
         if chosen.reads_probe:
-            stages["probe"] = overhead + per_step / recipe.batch * n * _looking(chosen, len(info.classes))
+            stages["probe"] = overhead + per_step / recipe.batch * n * _probe_passes(chosen, len(info.classes))
         stages["score"] = SCORING * n * epochs * len(chosen.needs)
     if keep is not None:
         stages["train"] = training(budget_of(keep, n), train_epochs or epochs)
@@ -115,7 +115,7 @@ def estimate_run(
     return {**answer, "sentence": sentence(answer)}
 
 
-def _looking(method: Method, classes: int) -> float:
+def _probe_passes(method: Method, classes: int) -> float:
     """What a pass over the recorded network costs an example, in training passes; a forward pass is a third of one."""
     needs = method.needs
     dear = {
@@ -190,7 +190,7 @@ def _measure(
     train: Any, model: torch.nn.Module, recipe: Recipe, device: torch.device, steps: int
 ) -> tuple[float, int, float]:
     """Seconds a step, bytes that a step keeps for its backward pass, seconds before the first step."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     small = _few(train, recipe.batch)
     batches = batches_of(small, device, workers=0)
     model = copy.deepcopy(model).to(device).train()
@@ -205,7 +205,7 @@ def _measure(
             x = x.contiguous(memory_format=torch.channels_last)
         recorder = Recorder(len(small), 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-        overhead = time.perf_counter() - begun
+        overhead = time.perf_counter() - started
         kept, times = _kept_bytes(model, x, precision, device), []
         with float32_head(model):
             for _ in range(steps + 1):

@@ -1,4 +1,4 @@
-"""What was seen of each example while recording, in a sentence."""
+"""The recorded behaviour of each example, in numbers and in a sentence."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def moments(p_label: Tensor) -> tuple[Tensor, Tensor]:
     mean = torch.empty(p_label.shape[1])
     std = torch.empty(p_label.shape[1])
     for first in range(0, p_label.shape[1], 1 << 16):  # in chunks: the column may be a memory map larger than memory
-        part = p_label[:, first : first + (1 << 16)].double()
-        seen = ~part.isnan()
+        chunk = p_label[:, first : first + (1 << 16)].double()
+        seen = ~chunk.isnan()
         count = seen.sum(0)
-        m = part.nan_to_num().sum(0) / count
-        v = ((part - m).nan_to_num().square() * seen).sum(0) / count
+        m = chunk.nan_to_num().sum(0) / count
+        v = ((chunk - m).nan_to_num().square() * seen).sum(0) / count
         mean[first : first + (1 << 16)] = m.float()
         std[first : first + (1 << 16)] = v.sqrt().float()
     return mean, std
@@ -55,12 +55,12 @@ def _learning(correct: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     forgotten = torch.zeros(n, dtype=torch.int32)
     was, met = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
     for epoch in range(epochs):
-        here = seen[epoch].bool()
-        right = correct[epoch].bool() & here
+        visited = seen[epoch].bool()
+        right = correct[epoch].bool() & visited
         first[right & (first == 0)] = epoch + 1
-        forgotten += was & here & ~right
-        was = torch.where(here, right, was)
-        met |= here
+        forgotten += was & visited & ~right
+        was = torch.where(visited, right, was)
+        met |= visited
     return first, forgotten, met
 
 
@@ -95,7 +95,7 @@ def groups(
     n = len(p_mean)
     mask = selection.mask(n)
 
-    def some(ids: Tensor) -> Tensor:
+    def sample(ids: Tensor) -> Tensor:
         return ids[torch.randperm(len(ids), generator=generator)[:each]]
 
     def lowest(value: Tensor, among: Tensor) -> Tensor:
@@ -103,8 +103,8 @@ def groups(
         return ids[value[ids].argsort(stable=True)[:each]]
 
     return {
-        "kept": some(torch.nonzero(mask).flatten()),
-        "dropped": some(torch.nonzero(~mask).flatten()),
+        "kept": sample(torch.nonzero(mask).flatten()),
+        "dropped": sample(torch.nonzero(~mask).flatten()),
         "hardest": lowest(p_mean, learned),
         "doubtful": lowest(margin, torch.ones(n, dtype=torch.bool)),
     }

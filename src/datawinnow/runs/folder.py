@@ -194,14 +194,14 @@ class RunFolder:
         return int(self.metadata["options"].get("record", {}).get("epochs", 0))
 
     def _column(self, name: str) -> Tensor:
-        found = read_column(self.signals, name, self.metadata["dataset"]["fingerprint"])
+        values = read_column(self.signals, name, self.metadata["dataset"]["fingerprint"])
         expected = (self.epochs - (name == "kl_step"), self.n)
-        if tuple(found.shape) != expected:
+        if tuple(values.shape) != expected:
             raise RunError(
-                f"{self.signals / name}.npy has shape {tuple(found.shape)}, but the run recorded (epochs, examples) = "
+                f"{self.signals / name}.npy has shape {tuple(values.shape)}, but the run recorded (epochs, examples) = "
                 f"{expected}: it is of another dataset, or damaged; record again into another --run folder"
             )
-        return found
+        return values
 
     # --- tables -----------------------------------------------------------------------------------------------------
 

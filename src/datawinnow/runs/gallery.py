@@ -46,7 +46,7 @@ def write_gallery(
     lines: list[str],
     seed: int,
 ) -> None:
-    """Choose whom to show, ask the recorded network what it takes them for, and write the file.
+    """Choose the examples to show, predict their classes with the recorded network, and write the file.
 
     Args:
         folder: a recorded run.
@@ -55,7 +55,7 @@ def write_gallery(
         arrays: recorded arrays.
         p_mean: (n,) mean of ``p_label``.
         lines: (n,) one sentence an example.
-        seed: of who is shown of the kept and the dropped.
+        seed: of the draws among the kept and the dropped.
 
     Raises:
         RunError: the recorded network is damaged, or of another dataset.
@@ -119,17 +119,17 @@ def _guesses(folder: RunFolder, info: DatasetInfo, ids: Tensor) -> list[int | No
     return guesses
 
 
-def shortened(text: str, most: int = LETTERS) -> str:
+def shortened(text: str, length: int = LETTERS) -> str:
     """The beginning of a text on one line, cut between two words where it is long.
 
     >>> shortened("one  two\\nthree", 9)
     'one two…'
     """
-    whole = " ".join(text.encode("utf-8", "replace").decode().split())
-    if len(whole) <= most:
-        return whole
-    start = whole[: most - 1]
-    return (start.rsplit(" ", 1)[0] if " " in start[most // 2 :] else start).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    line = " ".join(text.encode("utf-8", "replace").decode().split())
+    if len(line) <= length:
+        return line
+    start = line[: length - 1]
+    return (start.rsplit(" ", 1)[0] if " " in start[length // 2 :] else start).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def png(x: Tensor) -> bytes:

@@ -100,8 +100,8 @@ def read_selection(path: Path, *, fingerprint: str | None = None, name: str = ""
     order = table.column("order").to_numpy()
     kept = np.flatnonzero(order >= 0)
     index = kept[np.argsort(order[kept], kind="stable")]
-    whole = np.array_equal(order[index], np.arange(len(index)))
-    if not whole or not np.array_equal(order >= 0, table.column("kept").to_numpy()):
+    consecutive = np.array_equal(order[index], np.arange(len(index)))
+    if not consecutive or not np.array_equal(order >= 0, table.column("kept").to_numpy()):
         raise RunError(f"{path} is damaged: its columns kept and order do not agree; make it again with: {MAKE}")
     weight = table.column("weight").to_numpy()[index].astype(np.float32)
     codes = {r.word: int(r) for r in Reason}

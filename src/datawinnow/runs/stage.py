@@ -1,4 +1,4 @@
-"""A training inside a run folder, be it a recording or a training on what was kept: begun, followed, finished once."""
+"""`Stage`: a training inside a run folder, a recording or one on kept examples: started, followed and finished once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.network import fabric_for, resolve_precision
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Stage:
 
     @property
     def checkpoint(self) -> Path:
-        """What an unfinished one goes on from."""
+        """The file that an unfinished training resumes from."""
         return self.folder.path / "checkpoint" / f"{self.name}.safetensors"
 
     @property
@@ -48,26 +46,27 @@ class Stage:
         data: Any,
         recipe: Recipe,
         options: Mapping[str, Any],
-        log: Tell | None,
+        log: Callable[[str], None] | None,
         **metadata: Any,
     ) -> Recipe:
-        """Write into ``run.json`` what is begun, the arithmetic with it, before anything is trained.
+        """Write the options and the arithmetic into ``run.json``, before anything is trained.
 
         Args:
             built: fresh network.
             data: what it is trained on.
-            recipe: as the user has it.
-            options: what ``run.json`` keeps under ``options``, this stage's name among its keys.
-            log: told the arithmetic, where it was measured.
-            metadata: more of ``run.json``.
+            recipe: of the user.
+            options: for ``options`` in ``run.json``; the stage's name is among the keys.
+            log: called with the arithmetic, where it was measured.
+            metadata: other entries of ``run.json``.
 
         Returns:
-            The recipe with its arithmetic fixed: as begun, if this was begun before.
+            The recipe with its arithmetic fixed; that of the first start, if the training resumes.
         """
-        facts_so_far = self.folder.metadata
-        before, now = facts_so_far["options"].get(self.name), json.loads(json.dumps(options[self.name]))
-        told = facts_so_far.get("arithmetic") if before is not None and _alike(before, now) else None
-        recipe, arithmetic = settle(built, data, recipe, told)
+        before, now = self.folder.metadata["options"].get(self.name), json.loads(json.dumps(options[self.name]))
+        same = before is not None and _measurement_inputs(before) == _measurement_inputs(now)
+        recipe, arithmetic = resolve_arithmetic(
+            built, data, recipe, self.folder.metadata.get("arithmetic") if same else None
+        )
         self.folder.update(
             options=dict(options),
             status={self.name: "begun"},
@@ -80,13 +79,13 @@ class Stage:
         return recipe
 
     def on_epoch(self, epoch: int, history: History) -> None:
-        """Write the history and how far it has come."""
+        """Write the history and the number of finished epochs."""
         self.folder.write_history(history.rows, self.name, history.cost)
         of = "" if self.epochs is None else f" of {self.epochs}"
         self.folder.update(status={self.name: f"epoch {epoch + 1}{of}"})
 
     def finish(self, model: nn.Module, history: History, **metadata: Any) -> None:
-        """Leave the network and the history, and say in ``run.json`` that this is done, what it cost and ``facts``."""
+        """Write the network, the history, the cost and ``metadata``, and mark the stage as done in ``run.json``."""
         folder = self.folder
         about = {"model": folder.metadata["model"]["name"], **folder.made_by(self.name, history.cost)}
         save_checkpoint(folder.path / "model.safetensors", model, None, about)
@@ -101,45 +100,40 @@ class Stage:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the checkpoint; also on meeting a finished stage, since a kill may have come before this line."""
+        """Remove the checkpoint. Called for a finished stage too, since a kill may have come before this line."""
         self.checkpoint.unlink(missing_ok=True)
         if self.checkpoint.parent.is_dir() and not any(self.checkpoint.parent.iterdir()):
             self.checkpoint.parent.rmdir()
 
 
-def settle(
-    model: nn.Module, data: Any, recipe: Recipe, told: Mapping[str, Any] | None
+def resolve_arithmetic(
+    model: nn.Module, data: Any, recipe: Recipe, recorded: Mapping[str, Any] | None
 ) -> tuple[Recipe, dict[str, Any]]:
-    """``recipe`` with its arithmetic fixed, and what to write down of it.
+    """``recipe`` with its precision and memory format fixed.
 
-    A measurement is never repeated: it depends on the machine's mood, and the numbers that are trained depend on it.
+    A measurement is never repeated: timings vary, and the trained weights depend on the choice.
 
     Args:
         model: the network to measure with.
         data: the examples to measure with.
-        recipe: as the user has it.
-        told: the arithmetic that was written down before, if there is any.
+        recipe: of the user.
+        recorded: the arithmetic in ``run.json``, if there is any.
 
     Returns:
         The recipe; ``{"precision", "channels_last", "note"}``, the note empty where nothing was measured.
     """
-    if recipe.precision == "auto" and told is not None:
-        return replace(recipe, precision=told["precision"], channels_last=told["channels_last"]), dict(told)
+    if recipe.precision == "auto" and recorded is not None:
+        return replace(recipe, precision=recorded["precision"], channels_last=recorded["channels_last"]), dict(recorded)
     fixed, note = resolve_precision(model, data, recipe)
     return fixed, {"precision": fixed.precision, "channels_last": bool(fixed.channels_last), "note": note}
 
 
 def augment_of(data: Any) -> dict[str, Any] | None:
-    """What training does to the images of a dataset, for ``run.json``; None for nothing, or where it does not say."""
-    found = getattr(data, "augment", None)
-    return asdict(found) if is_dataclass(found) and not isinstance(found, type) else None
+    """The augmentation of a dataset for ``run.json``; None for none, or a dataset without ``augment``."""
+    augment = getattr(data, "augment", None)
+    return asdict(augment) if is_dataclass(augment) and not isinstance(augment, type) else None
 
 
-def _alike(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the measurement before was of the same network under the same recipe."""
-    return all(_measured(before).get(key) == value for key, value in _measured(now).items())
-
-
-def _measured(options: Mapping[str, Any]) -> dict[str, Any]:
+def _measurement_inputs(options: Mapping[str, Any]) -> dict[str, Any]:
     recipe = {key: value for key, value in options.get("recipe", {}).items() if key != "workers"}
     return {"model": options.get("model"), "model_options": options.get("model_options"), "recipe": recipe}
