@@ -24,9 +24,8 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import DataError, RunError
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.examples import Examples
+from datawinnow.data.examples import Examples, LazyExamples
 from datawinnow.data.kept import Kept
-from datawinnow.data.lazy import LazyExamples
 from datawinnow.methods import METHODS, Method
 from datawinnow.models import build
 from datawinnow.record import Recorder

@@ -11,7 +11,7 @@ from datawinnow.bench.cell import datasets_of, run_cell
 from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.errors import DataError
 from datawinnow.core.rng import stream
-from datawinnow.data.lazy import LazyExamples
+from datawinnow.data.examples import LazyExamples
 from datawinnow.report import results, text_table
 from datawinnow.scenarios import METHODS
 

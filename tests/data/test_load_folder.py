@@ -13,7 +13,7 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data import Examples, load
 from datawinnow.data import images as images_module
 from datawinnow.data.images import BrokenImage
-from datawinnow.data.load import MIRRORED
+from datawinnow.data.load import MIRRORED_NOTE
 from tests.data.helpers import encoded, pixels, png_header, write_folder
 
 
@@ -23,7 +23,7 @@ def test_pixels_labels_and_ids_are_those_on_disk(tmp_path):
     assert len(train) == 10
     assert len(test) == 6
     assert train.classes == ("cat", "dog")
-    assert train.notes == (MIRRORED,)
+    assert train.notes == (MIRRORED_NOTE,)
     for part in (train, test):
         assert part.x.dtype is torch.uint8
         for i in range(len(part)):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from datawinnow.core.errors import DataError
 from datawinnow.core.rng import stream
-from datawinnow.data import Examples, LazyExamples, load, tables
+from datawinnow.data import Examples, LazyExamples, arrow, load
 from tests.data.helpers import pixels, write_folder, write_parquet
 
 
@@ -32,7 +32,7 @@ def both(request, tmp_path, monkeypatch):
     """The same data in memory and on demand."""
     if "without" in request.param:
         monkeypatch.setenv("DATAWINNOW_CACHE", "")
-        monkeypatch.setattr(tables, "CACHED_BYTES", 1)
+        monkeypatch.setattr(arrow, "CACHED_BYTES", 1)
     root = make(tmp_path, request.param.split()[0])
     (memory, test), (lazy, lazy_test) = load(root), load(root, memory=100)
     assert isinstance(memory, Examples)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data import Augment, load
-from datawinnow.data.sizes import available_memory
+from datawinnow.data.memory import available_memory
 from tests.data.helpers import pixels
 
 

@@ -14,7 +14,7 @@ import torch
 from datawinnow.core.errors import DataError
 from datawinnow.data import cache, load
 from datawinnow.data import images as images_module
-from datawinnow.data.load import MIRRORED
+from datawinnow.data.load import MIRRORED_NOTE
 from tests.data.helpers import encoded, pixels, write_folder, write_parquet
 
 LABELS = [0, 1, 2, 0, 1, 2, 1]
@@ -42,7 +42,7 @@ def test_shards_are_joined_in_order(tmp_path, below):
     assert train.labels.tolist() == LABELS
     assert test.labels.tolist() == [2, 1, 0, 0]
     assert train.classes == NAMES
-    assert train.notes == (MIRRORED,)
+    assert train.notes == (MIRRORED_NOTE,)
     assert test.mean == train.mean
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +12,7 @@ import torch
 from datawinnow.core.errors import DataError
 from datawinnow.data import Texts, load, write_kept
 from tests.data.helpers import pixels, table
+from tests.data.test_load_parquet import offline  # noqa: F401  (a fixture)
 from tests.data.texts import sentences, write_texts, written
 
 KEPT = torch.tensor([9, 0, 4, 7, 2, 5])
@@ -79,20 +79,17 @@ def test_tables_that_cannot_be_read(tmp_path, columns, options, match):
         load(tmp_path / "a.parquet", **options)
 
 
-def test_the_hub_and_a_test_split_whose_labels_are_secret(tmp_path, monkeypatch):
+def test_the_hub_and_a_test_split_whose_labels_are_secret(offline):  # noqa: F811
     """As GLUE has it: -1 for each label of the test split, so that validation stands for it."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    tmp_path = offline
     rows, other = sentences(20), sentences(6, 1)
-    folder = tmp_path / "data"
-    folder.mkdir()
+    folder = tmp_path / "somebody" / "reviews"
+    folder.mkdir(parents=True)
     pq.write_table(text_table(rows, ids=True), folder / "train.parquet")
     pq.write_table(text_table(other, ids=True), folder / "validation.parquet")
     secret = text_table(sentences(5, 2), ids=True)
     secret = secret.set_column(1, "label", pa.array([-1] * 5)).replace_schema_metadata(secret.schema.metadata)
     pq.write_table(secret, folder / "test.parquet")
-    files = {name: str(folder / f"{name}.parquet") for name in ("train", "validation", "test")}
-    found = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_: found)
     train, test = load("hf:somebody/reviews")
     assert list(train.texts) == [t for t, _ in rows]
     assert list(test.texts) == [t for t, _ in other]

@@ -6,6 +6,7 @@ import errno
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -133,7 +134,7 @@ def test_parquet_keeps_schema_metadata_and_other_columns(tmp_path):
 def test_parquet_of_many_rows_is_written_in_groups(tmp_path, monkeypatch):
     from datawinnow.data import write
 
-    monkeypatch.setattr(write, "ROWS", 4)
+    monkeypatch.setattr(write, "ROWS_PER_GROUP", 4)
     source = make(tmp_path / "in", "parquet")
     out = write_kept(load(source)[0], torch.arange(11, -1, -1), tmp_path / "out")
     file = pq.ParquetFile(out / "train-00000-of-00001.parquet")
@@ -245,3 +246,23 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"the disk is full: could not write .*out"):
         write_kept(train, KEPT, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+
+
+def test_uncompressed_parquet_stays_uncompressed(tmp_path):
+    x = pixels(12, seed=4)
+    write_parquet(tmp_path / "in.parquet", list(x), [i % 2 for i in range(12)], names=("a", "b"))
+    pq.write_table(pq.read_table(tmp_path / "in.parquet"), tmp_path / "plain.parquet", compression="none")
+    out = write_kept(load(tmp_path / "plain.parquet", holdout=0.25)[0], torch.tensor([0, 3, 5]), tmp_path / "out")
+    file = pq.ParquetFile(out / "train-00000-of-00001.parquet")
+    assert file.metadata.row_group(0).column(0).compression == "UNCOMPRESSED"
+    assert file.metadata.num_rows == 3
+
+
+def test_parquet_with_views_of_strings(tmp_path):
+    texts = [f"text number {i}" for i in range(12)]
+    views = pa.array(texts, pa.string_view())
+    pq.write_table(pa.table({"text": views, "label": [i % 2 for i in range(12)]}), tmp_path / "in.parquet")
+    train, _ = load(tmp_path / "in.parquet", holdout=0.25)
+    out = write_kept(train, torch.tensor([0, 3, 5]), tmp_path / "out")
+    kept = pq.read_table(out / "train-00000-of-00001.parquet")
+    assert kept.column("text").to_pylist() == [train.texts[i] for i in (0, 3, 5)]

@@ -1,7 +1,6 @@
 """Anything a user has -> examples on the device; batches are ``(index, x, y)``."""
 
-from datawinnow.data.examples import Augment, Examples, Origin
-from datawinnow.data.lazy import LazyExamples
+from datawinnow.data.examples import Augment, Examples, LazyExamples, Origin
 from datawinnow.data.load import load
 from datawinnow.data.texts import Texts
 from datawinnow.data.tokens import Vocabulary, tokenize

@@ -16,16 +16,23 @@ from datawinnow.core.errors import DataError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.data import cache
-from datawinnow.data.examples import Augment, Examples, Origin, stratified
+from datawinnow.data.examples import (
+    MEAN_SAMPLE,
+    Augment,
+    Examples,
+    LazyExamples,
+    Origin,
+    sampled_statistics,
+    stratified,
+)
 from datawinnow.data.images import Decoded, Encoded, OnBroken, Plan, decode_all, make_plan
-from datawinnow.data.lazy import MEAN_SAMPLE, LazyExamples, sampled_statistics
-from datawinnow.data.sizes import default_memory
+from datawinnow.data.memory import default_memory
 
 Loaded = Examples | LazyExamples
 
 
 @dataclass(frozen=True)
-class Options:
+class ReadOptions:
     """The options of `load`, as every reader gets them."""
 
     size: int | None
@@ -41,7 +48,7 @@ class Options:
     length: int | None = None
     tokenizer: str | None = None
 
-    def checked(self) -> Options:
+    def checked(self) -> ReadOptions:
         """These, with the memory that may be used filled in.
 
         Raises:
@@ -86,7 +93,7 @@ class Split:
 
 
 def assemble(
-    train: Split, test: Split | None, classes: tuple[str, ...], name: str, options: Options, notes: tuple[str, ...]
+    train: Split, test: Split | None, classes: tuple[str, ...], name: str, options: ReadOptions, notes: tuple[str, ...]
 ) -> tuple[Loaded, Loaded]:
     """Decode both splits, or make them decode on demand where they exceed ``options.memory`` bytes.
 
@@ -132,7 +139,7 @@ def assemble(
     return (limited(loaded, options) if kept is train else loaded), tested
 
 
-def limited(train: Loaded, options: Options) -> Loaded:
+def limited(train: Loaded, options: ReadOptions) -> Loaded:
     """``options.limit`` stratified examples of ``train``, told in its notes; all when None or when there are fewer."""
     if options.limit is None or options.limit >= len(train):
         return train
@@ -214,7 +221,7 @@ def _in_memory(
     plan: Plan,
     classes: tuple[str, ...],
     name: str,
-    options: Options,
+    options: ReadOptions,
     train: Loaded | None,
     notes: tuple[str, ...],
 ) -> Examples:
@@ -245,7 +252,7 @@ def _lazy(
     plan: Plan,
     classes: tuple[str, ...],
     name: str,
-    options: Options,
+    options: ReadOptions,
     train: Loaded | None,
     notes: tuple[str, ...],
 ) -> LazyExamples:
@@ -285,7 +292,7 @@ def _without_broken(
     return split.take(torch.from_numpy(good)), (*notes, note)
 
 
-def _decoded(split: Split, plan: Plan, options: Options, what: str) -> Decoded:
+def _decoded(split: Split, plan: Plan, options: ReadOptions, what: str) -> Decoded:
     which, state = split.images.key()
     key = (f"{which}_{plan.height}x{plan.width}x{plan.channels}", state)
     found = cache.read(key)

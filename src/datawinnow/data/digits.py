@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from datawinnow.data.assemble import Options, held_out, limited
+from datawinnow.data.assemble import ReadOptions, held_out, limited
 from datawinnow.data.examples import Augment, Examples, Origin
 
 
-def load_digits(options: Options) -> tuple[Examples, Examples]:
+def load_digits(_source: Path, options: ReadOptions) -> tuple[Examples, Examples]:
     """The UCI ML hand-written digits (Alpaydin and Kaynak, 1998): values 0 to 16 scaled to uint8, one channel.
 
     Args:
-        options: the user's; ``holdout`` and ``seed`` make the test split.
+        options: of `load`; ``holdout`` and ``seed`` draw the test split.
     """
     from sklearn.datasets import load_digits as embedded
 
@@ -36,7 +37,7 @@ def load_digits(options: Options) -> tuple[Examples, Examples]:
 
 
 def train_and_test(
-    every: Examples, first: torch.Tensor, second: torch.Tensor, options: Options
+    every: Examples, first: torch.Tensor, second: torch.Tensor, options: ReadOptions
 ) -> tuple[Examples, Examples]:
     """Split examples in memory in two; both are normalised by the first's pixels."""
     train = replace(every.subset(first), mean=(), std=())

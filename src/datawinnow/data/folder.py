@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.assemble import Loaded, Options, Split, assemble
+from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.images import SUFFIXES, Encoded, Index, Raw
 
-TESTS = ("test", "val", "validation", "valid")
+TEST_FOLDERS = ("test", "val", "validation", "valid")
 """Names of a test split's folder, in the order of preference."""
 
 
@@ -49,7 +49,7 @@ class FolderImages(Encoded):
         return b"folder"
 
 
-def load_folder(root: Path, options: Options) -> tuple[Loaded, Loaded]:
+def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     """Read a folder of images by class.
 
     Args:
@@ -60,7 +60,7 @@ def load_folder(root: Path, options: Options) -> tuple[Loaded, Loaded]:
         DataError: no images, no class folders, an empty class folder, one class, a broken image.
     """
     train_folder = root / "train" if _subfolders(root / "train") else root
-    tests = [root / t for t in TESTS if _subfolders(root / t)] if train_folder != root else []
+    tests = [root / t for t in TEST_FOLDERS if _subfolders(root / t)] if train_folder != root else []
     classes = _class_names(train_folder)
     train, notes = _listed(root, train_folder, classes, "train")
     test = None

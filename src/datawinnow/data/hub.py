@@ -1,4 +1,7 @@
-"""``hf:owner/name``: a dataset of the Hugging Face hub, fetched by `datasets` and decoded here."""
+"""Datasets of the Hugging Face hub (``hf:owner/name``), and folders that `datasets` saved to disk.
+
+`datasets` says which files a dataset has and fetches them; they are read and decoded here.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +13,93 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.assemble import Loaded, Options
-from datawinnow.data.columns import LABEL_NAMES, TESTS, open_arrow
+from datawinnow.data.arrow import LABEL_NAMES, TEST_SPLITS, convert_errors, read_columns, read_schema
+from datawinnow.data.assemble import Loaded, ReadOptions
 from datawinnow.data.examples import short_name
-from datawinnow.data.parquet import load_tables
-from datawinnow.data.tables import ArrowImages
+from datawinnow.data.parquet import TableSource, load_tables
+
+SAVED_FILES = ("dataset_dict.json", "state.json")
+"""Files that ``save_to_disk`` writes into the folder of a `DatasetDict` and of a `Dataset`."""
+
+SplitFiles = dict[str, list[Path]]
 
 
-def load_hub(source: str, options: Options) -> tuple[Loaded, Loaded]:
-    """Fetch a dataset and read it.
+def load_hub(source: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
+    """Fetch a dataset of the hub and read it.
 
-    Images are decoded with Pillow from the Arrow files that `datasets` leaves in its cache, so nothing of it is
-    needed afterwards: not its decoders, not the network.
+    Parquet files are read as they were fetched. Datasets in other formats are converted by `datasets` into Arrow files
+    in its cache, which a note names with their size.
 
     Args:
         source: ``hf:owner/name``, or ``hf:owner/name/configuration``.
-        options: the user's.
+        options: of `load`.
 
     Raises:
-        DataError: not found, not reachable, without a train split, or without images and labels.
+        DataError: not found, not reachable, without a train split, or without images or texts and labels.
     """
-    parts = [p for p in source.removeprefix("hf:").split("/") if p]
-    if not 1 <= len(parts) <= 3:
-        raise DataError(f"{source!r} is no dataset of the hub: write hf:owner/name, or hf:owner/name/configuration")
-    name, configuration = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
-    splits = _fetched(name, configuration)
+    path = str(source)
+    names = [name for name in path.removeprefix("hf:").split("/") if name]
+    if not 1 <= len(names) <= 3:
+        raise DataError(f"{path!r} is no dataset of the hub: write hf:owner/name, or hf:owner/name/configuration")
+    name, configuration = "/".join(names[:2]), names[2] if len(names) == 3 else None
+    splits, features, notes = _fetch(name, configuration)
+    metadata = None if features is None else features.arrow_schema.metadata
+    return _load_splits(splits, TableSource("hf", path, short_name(name), metadata), options, notes)
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether a folder was written by ``save_to_disk`` of `datasets`."""
+    return any((folder / name).is_file() for name in SAVED_FILES)
+
+
+def load_saved_dataset(folder: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
+    """Read a folder that ``save_to_disk`` of `datasets` wrote; its Arrow files are read where they are.
+
+    Args:
+        folder: of a `DatasetDict`, or of a `Dataset`, of which a test split is held out.
+        options: of `load`.
+
+    Raises:
+        DataError: damaged, without a train split, or without images or texts and labels.
+    """
+    import datasets
+
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:  # missing or damaged files: from JSON, Arrow and the file system
+        raise DataError(
+            f"{folder} is no whole folder of save_to_disk ({type(error).__name__}: {str(error).strip()[:200]}); save "
+            "it again"
+        ) from error
+    by_split = saved if isinstance(saved, Mapping) else {"train": saved}
+    splits = {str(split): _arrow_files(dataset, str(folder)) for split, dataset in by_split.items()}
+    return _load_splits(splits, TableSource("arrow", str(folder), short_name(folder)), options, ())
+
+
+def _load_splits(
+    splits: SplitFiles, source: TableSource, options: ReadOptions, notes: tuple[str, ...]
+) -> tuple[Loaded, Loaded]:
     if "train" not in splits:
-        raise DataError(f"{source} has no train split; it has {', '.join(splits) or 'none'}")
-    train_files = _files(splits["train"], source)
-    files = {t: _files(splits[t], source) for t in TESTS if t in splits}
-    test = next((t for t in files if _labelled(files[t])), next(iter(files), None))
-    test_files = files[test] if test else None
-    notes = (f"the {test} split is used as the test split",) if test not in (None, "test") else ()
-    return load_tables(train_files, test_files, "hf", source, short_name(name), options, notes, ArrowImages)
+        raise DataError(f"{source.path} has no train split; it has {', '.join(splits) or 'none'}")
+    tests = [split for split in TEST_SPLITS if split in splits]
+    test = next((split for split in tests if _has_labels(splits[split])), next(iter(tests), None))
+    if test not in (None, "test"):
+        notes = (*notes, f"the {test} split is used as the test split")
+    return load_tables(splits["train"], splits[test] if test else None, source, options, notes)
 
 
-def _fetched(name: str, configuration: str | None) -> Mapping[str, Any]:
+def _fetch(name: str, configuration: str | None) -> tuple[SplitFiles, Any, tuple[str, ...]]:
+    """Files of each split, the features in the dataset's description (None if it has none), and notes."""
     try:
         import datasets
 
-        found = datasets.load_dataset(name, configuration)
+        builder = datasets.load_dataset_builder(name, configuration)
+        urls = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
+        if urls and builder.info.builder_name == "parquet":
+            paths = datasets.DownloadManager(dataset_name=name).download(urls)
+            return {split: [Path(file) for file in files] for split, files in paths.items()}, builder.info.features, ()
+        builder.download_and_prepare()
+        converted = builder.as_dataset()
     except Exception as error:  # the hub's client has dozens of errors, from HTTP to YAML
         reason = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
         raise DataError(
@@ -57,22 +107,29 @@ def _fetched(name: str, configuration: str | None) -> Mapping[str, Any]:
             "that HF_HUB_OFFLINE is not set); a private or gated dataset needs `hf auth login`; where a configuration "
             "is needed, write hf:owner/name/configuration; or fetch its Parquet files and give their folder"
         ) from error
-    if not isinstance(found, Mapping):
-        raise DataError(f"{name!r} is no dataset with splits, but {type(found).__name__}")
-    return {str(k): v for k, v in found.items()}
+    if not isinstance(converted, Mapping):
+        raise DataError(f"{name!r} is no dataset with splits, but {type(converted).__name__}")
+    splits = {str(split): _arrow_files(dataset, name) for split, dataset in converted.items()}
+    files = [file for paths in splits.values() for file in paths]
+    size = sum(file.stat().st_size for file in files)
+    note = (
+        f"{name} is not in Parquet: `datasets` keeps a copy of it as Arrow, {size / 1e6:,.1f} MB in {files[0].parent}, "
+        "which is read; it can be removed afterwards"
+    )
+    return splits, None, (note,)
 
 
-def _files(split: Any, source: str) -> list[Path]:
-    files = [Path(f["filename"]) for f in split.cache_files]
+def _arrow_files(dataset: Any, source: str) -> list[Path]:
+    files = [Path(file["filename"]) for file in dataset.cache_files]
     if not files:
-        raise DataError(
-            f"{source} left no files in the cache of `datasets`; fetch its Parquet files and give their folder"
-        )
+        raise DataError(f"{source} has no Arrow files; fetch its Parquet files and give their folder")
     return files
 
 
-def _labelled(files: list[Path]) -> bool:
-    """Whether a split has labels; benchmarks whose answers are secret give -1 for each."""
-    table = open_arrow(str(files[0]))
-    labels = [table.column(name) for name in LABEL_NAMES if name in table.column_names]
-    return not any(pa.types.is_integer(c.type) and len(c) and (pc.max(c).as_py() or 0) < 0 for c in labels)
+def _has_labels(files: list[Path]) -> bool:
+    """Whether a split has labels; benchmarks with secret answers have -1 for each."""
+    path = str(files[0])
+    names = [name for name in LABEL_NAMES if name in read_schema(path).names]
+    with convert_errors(path):
+        columns = read_columns(path, names).columns if names else []
+    return not any(pa.types.is_integer(c.type) and len(c) and (pc.max(c).as_py() or 0) < 0 for c in columns)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,7 +22,6 @@ from PIL import Image, UnidentifiedImageError
 
 from datawinnow.core.errors import DataError
 from datawinnow.core.progress import Progress
-from datawinnow.data.sizes import choose_size
 
 OnBroken = Literal["raise", "skip"]
 Raw = bytes | Path | None
@@ -40,6 +40,13 @@ SAMPLE = 2000
 
 THREADS_FROM = 96 * 96
 """Pixels above which threads pay: measured on 2 cores, 1.7 times faster at 128x128 and 1.5 times slower at 32x32."""
+
+
+SENSIBLE = (8, 16, 32, 64, 128, 224)
+"""Sides that the reference networks are made for; a default is chosen among them."""
+
+KEPT_UP_TO = 64
+"""Images that all have one size are left as they are up to this side."""
 
 
 class BrokenImage(DataError):
@@ -144,6 +151,45 @@ def make_plan(images: Encoded, size: int | None) -> Plan:
         note += f"; chosen from {len(index):,} of {n:,} images"
     threads = min(8, os.cpu_count() or 1) if pixels >= THREADS_FROM else 1
     return Plan(height, width, 1 if grey else 3, sampled, threads, (note,) if note else ())
+
+
+def choose_size(sizes: Sequence[tuple[int, int]], size: int | None) -> tuple[int, int, str]:
+    """The height and width that every image gets, and a sentence about the choice.
+
+    Args:
+        sizes: (height, width) of images, in pixels; all of them or a sample.
+        size: the side that the user asked for, or None to choose.
+
+    Returns:
+        Height, width and a note for the user ("" when nothing changes). Without ``size``, images of one size up to 64
+        stay as they are; others become squares whose side is the one of `SENSIBLE` nearest, in ratio, to the
+        median of their shorter sides.
+    """
+    first = sizes[0]
+    same = all(s == first for s in sizes)
+    if size is not None:
+        if same and first == (size, size):
+            return size, size, ""
+        return size, size, f"images are resized to {size}x{size}, as asked ({_range(sizes)})"
+    if same and max(first) <= KEPT_UP_TO:
+        return first[0], first[1], ""
+    middle = median(min(s) for s in sizes)
+    side = min(SENSIBLE, key=lambda s: (abs(math.log(middle / s)), s))
+    if same and first == (side, side):
+        return side, side, ""
+    why = "they are large" if same else "their sizes differ"
+    return (
+        side,
+        side,
+        f"images are resized to {side}x{side}, since {why} ({_range(sizes)}); choose a side with size= (--size)",
+    )
+
+
+def _range(sizes: Sequence[tuple[int, int]]) -> str:
+    low, high = min(sizes, key=math.prod), max(sizes, key=math.prod)
+    if low == high:
+        return f"all are {low[1]}x{low[0]}"
+    return f"from {low[1]}x{low[0]} to {high[1]}x{high[0]} pixels"
 
 
 def decode(raw: Raw, plan: Plan) -> tuple[Pixels, bool, bool]:

@@ -1,33 +1,71 @@
-"""``load()``: a dataset from whatever the user has."""
+"""``load()``: a dataset from any source that a `Reader` reads."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
-from datawinnow.data.assemble import Loaded, Options
+from datawinnow.data.assemble import Loaded, ReadOptions
 from datawinnow.data.digits import load_digits
 from datawinnow.data.folder import load_folder
-from datawinnow.data.hub import load_hub
+from datawinnow.data.hub import is_saved_dataset, load_hub, load_saved_dataset
 from datawinnow.data.images import OnBroken
 from datawinnow.data.npz import load_npz
 from datawinnow.data.parquet import find_parquet, load_parquet
-from datawinnow.data.records import SUFFIXES
-from datawinnow.data.text_files import find_texts, load_text_files
+from datawinnow.data.text_files import TEXT_SUFFIXES, find_texts, load_text_files
 from datawinnow.data.texts import Texts
 
-MIRRORED = (
+MIRRORED_NOTE = (
     "in training, images are mirrored left to right half of the time; where a mirrored image means another thing "
     "(text, digits, left and right), switch that off with flip=False (--no-flip)"
 )
-WHAT_DATA_CAN_BE = (
-    "DATA can be: digits (embedded); a folder of images by class (FOLDER/train/<class>/*.png beside FOLDER/test, or "
-    "FOLDER/<class>/*.png); a .parquet file or a folder of train-*.parquet and test-*.parquet; an .npz file; labelled "
-    "texts in a .csv, .tsv or .jsonl file, or a folder of train.tsv and test.tsv; or hf:owner/name from the Hugging "
-    "Face hub"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A kind of source that `load` reads.
+
+    Attributes:
+        description: of the source, for the error about an unknown one.
+        reads: whether the reader is for a source; a path that exists is resolved, and others are as the user has them.
+        load: ``load(source, options)`` returns the train and the test split.
+        has_columns: whether the options ``image``, ``label`` and ``text`` can name columns of the source.
+    """
+
+    description: str
+    reads: Callable[[Path], bool]
+    load: Callable[[Path, ReadOptions], tuple[Loaded, Loaded]]
+    has_columns: bool = True
+
+
+def _file(*suffixes: str) -> Callable[[Path], bool]:
+    return lambda path: path.is_file() and path.suffix.lower() in suffixes
+
+
+READERS = (
+    Reader("digits (embedded)", lambda source: str(source) == "digits", load_digits, has_columns=False),
+    Reader("hf:owner/name from the Hugging Face hub", lambda source: str(source).startswith("hf:"), load_hub),
+    Reader("a .parquet file", _file(".parquet"), load_parquet),
+    Reader("an .npz file", _file(".npz"), load_npz),
+    Reader("labelled texts in a .csv, .tsv or .jsonl file", _file(*TEXT_SUFFIXES), load_text_files),
+    Reader("a folder of save_to_disk of `datasets`", is_saved_dataset, load_saved_dataset),
+    Reader(
+        "a folder of train-*.parquet and test-*.parquet", lambda f: f.is_dir() and bool(find_parquet(f)), load_parquet
+    ),
+    Reader("a folder of train.npz and test.npz", lambda folder: (folder / "train.npz").is_file(), load_npz),
+    Reader("a folder of train.tsv and test.tsv", lambda f: f.is_dir() and bool(find_texts(f)), load_text_files),
+    Reader(
+        "a folder of images by class (FOLDER/train/<class>/*.png beside FOLDER/test, or FOLDER/<class>/*.png)",
+        Path.is_dir,
+        load_folder,
+        has_columns=False,
+    ),
 )
+"""All readers; the first that reads a source is used."""
+KINDS_OF_DATA = f"DATA can be: {'; '.join(reader.description for reader in READERS)}"
 
 
 def load(
@@ -49,27 +87,28 @@ def load(
 ) -> tuple[Loaded, Loaded]:
     """Read a dataset as a train and a test split.
 
-    What is chosen on the user's behalf (size, a held-out test split, an axis of channels) is told in ``train.notes``.
+    Whatever is chosen for the user (the size, a held-out test split, the axis of channels) is in ``train.notes``.
 
-    Images that took a while to decode are kept in ``~/.cache/datawinnow`` (``DATAWINNOW_CACHE``; empty for no cache),
-    up to 10 GB (``DATAWINNOW_CACHE_GB``); beyond that, those not used for longest are removed.
+    Images that take over a second to decode are cached in ``~/.cache/datawinnow`` (``DATAWINNOW_CACHE``; empty for no
+    cache), up to 10 GB (``DATAWINNOW_CACHE_GB``); beyond that, the least recently used are removed.
 
     Args:
         source: ``"digits"``; a folder of images by class; a Parquet file or a folder of shards in the layout of the
             Hugging Face hub; an ``.npz`` file; labelled texts in a ``.csv``, ``.tsv`` or ``.jsonl`` file or in a folder
-            with one for each split (``train.tsv``, ``test.tsv``); or ``"hf:owner/name"``.
+            with one for each split (``train.tsv``, ``test.tsv``); a folder of ``save_to_disk`` of `datasets`; or
+            ``"hf:owner/name"``.
         size: side in pixels that images are resized to; None keeps images of one size up to 64 pixels, and chooses
             otherwise.
         seed: of every draw made here: the held-out split, the limit.
         holdout: fraction of each class that becomes the test split when the source has none, in (0, 1).
         image: name of the column or array of images; None guesses.
         label: name of the column or array of labels; None guesses.
-        on_broken: ``"raise"`` names the first broken image or line; ``"skip"`` leaves such out and tells how many.
+        on_broken: ``"raise"`` names the first broken image or line; ``"skip"`` leaves them out, with a note.
         memory: bytes that decoded images may take, else they are decoded on demand; None for half of what is free.
-        limit: number of training examples, drawn with every class's share kept; None, or more than there are, for all.
-        flip: whether training mirrors images left to right half of the time; None for colour images only, which is
-            told. Not for images that mean another thing mirrored: text, digits, left and right.
-        progress: called now and then as ``progress(description, done, total)``.
+        limit: number of training examples, a stratified sample; None, or more than the dataset has, for all.
+        flip: whether training mirrors images left to right half of the time; None for colour images only. Not for
+            images that mean another thing mirrored: text, digits, left and right.
+        progress: called as ``progress(description, done, total)``.
         text: name of the column of texts (its number, from 0, in a file without a line of names); None guesses.
         length: tokens of a text's row: longer ones are cut, shorter ones padded. None for what 99 of 100 training texts
             fit in, at most 256.
@@ -82,31 +121,51 @@ def load(
 
     Raises:
         ArgumentError: an option outside its range.
-        DataError: nothing there, or not what it must be; the error names the file, row or column and what to do.
+        DataError: no such data, or not valid; the error names the file, row or column and what to do.
 
     >>> train, test = load("digits")
     >>> len(train), len(test), train.shape
     (1438, 359, (1, 8, 8))
     """
-    options = Options(
+    options = ReadOptions(
         size, seed, holdout, image, label, on_broken, memory, limit, progress, text, length, tokenizer
     ).checked()
     if flip not in (None, True, False):
         raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
-    if (name := str(source)).startswith("hf:"):
-        found = load_hub(name, options)
-    elif name == "digits":
-        _no_columns(options, name)
-        found = load_digits(options)
-    else:
-        found = _load_path(Path(source).expanduser(), name, options)
-    if not isinstance(found[0], Texts):
-        _no_texts(options, name)
-    return _mirrored(*found, flip)
+    name = str(source)
+    path, reader = _find_reader(name)
+    if not reader.has_columns:
+        _refuse_columns(options, name)
+    train, test = reader.load(path, options)
+    if not isinstance(train, Texts):
+        _refuse_text_options(options, name)
+    return _set_flip(train, test, flip)
 
 
-def _mirrored(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, Loaded]:
-    """Both splits, mirrored in training as told, and a note where they are."""
+def _find_reader(source: str) -> tuple[Path, Reader]:
+    """The path of a source, resolved if it exists, and its reader.
+
+    Raises:
+        DataError: no such file or folder, or no reader reads it.
+    """
+    path = Path(source)
+    local = path.expanduser()
+    if local.exists() and source != "digits" and not source.startswith("hf:"):
+        path = local.resolve()
+    try:
+        reader = next((reader for reader in READERS if reader.reads(path)), None)
+    except PermissionError:
+        raise DataError(f"the folder {path} may not be read; change its permissions") from None
+    if reader is not None:
+        return path, reader
+    if local.exists():
+        raise DataError(f"cannot read {source}: not a kind of data that is known. {KINDS_OF_DATA}")
+    hint = f" For a dataset of the hub, write hf:{source}." if source.count("/") == 1 and "." not in source else ""
+    raise DataError(f"no such file or folder: {source}.{hint} {KINDS_OF_DATA}")
+
+
+def _set_flip(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, Loaded]:
+    """Both splits with the user's ``flip``, and a note if training mirrors images."""
     if train.augment is None:
         if flip:
             raise ArgumentError(f"flip=True, but {train.name} holds no images that could be mirrored: leave it out")
@@ -115,48 +174,20 @@ def _mirrored(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, L
         augment = replace(train.augment, flip=flip)
         train, test = replace(train, augment=augment), replace(test, augment=augment)
     if train.augment is not None and train.augment.flip:
-        train = replace(train, notes=(*train.notes, MIRRORED))
+        train = replace(train, notes=(*train.notes, MIRRORED_NOTE))
     return train, test
 
 
-def _load_path(path: Path, text: str, options: Options) -> tuple[Loaded, Loaded]:
-    if path.is_dir():
-        path = path.resolve()
-        try:
-            parquet = find_parquet(path)
-        except PermissionError:
-            raise DataError(f"the folder {path} may not be read; change its permissions") from None
-        if parquet:
-            return load_parquet(path, parquet, options)
-        if (path / "train.npz").is_file():
-            test = path / "test.npz"
-            return load_npz(path / "train.npz", options, test if test.is_file() else None)
-        texts = find_texts(path)
-        if texts:
-            return load_text_files(path, texts, options)
-        _no_columns(options, text)
-        return load_folder(path, options)
-    if not path.exists():
-        hub = f" For a dataset of the hub, write hf:{text}." if text.count("/") == 1 and "." not in text else ""
-        raise DataError(f"no such file or folder: {text}.{hub} {WHAT_DATA_CAN_BE}")
-    if path.suffix.lower() == ".parquet":
-        return load_parquet(path, {"": [path.resolve()]}, options)
-    if path.suffix.lower() == ".npz":
-        return load_npz(path.resolve(), options)
-    if path.suffix.lower() in SUFFIXES:
-        return load_text_files(path.resolve(), {"": [path.resolve()]}, options)
-    raise DataError(f"cannot read {text}: not a kind of data that is known. {WHAT_DATA_CAN_BE}")
-
-
-def _no_columns(options: Options, text: str) -> None:
+def _refuse_columns(options: ReadOptions, source: str) -> None:
     for name, value in (("image", options.image), ("label", options.label), ("text", options.text)):
         if value is not None:
             raise ArgumentError(
-                f"{name}={value!r} names a column, but {text} has none; it is for Parquet, .npz, hf: and files of texts"
+                f"{name}={value!r} names a column, but {source} has none; it is for Parquet, .npz, hf: and files of "
+                "texts"
             )
 
 
-def _no_texts(options: Options, source: str) -> None:
+def _refuse_text_options(options: ReadOptions, source: str) -> None:
     for name, value in (("text", options.text), ("length", options.length), ("tokenizer", options.tokenizer)):
         if value is not None:
             raise ArgumentError(f"{name}={value!r} is for texts, and {source} holds none that were read: leave it out")

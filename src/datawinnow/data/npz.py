@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.assemble import Options, check_classes, held_out, limited, usual_augment
+from datawinnow.data.assemble import ReadOptions, check_classes, held_out, limited, usual_augment
 from datawinnow.data.digits import train_and_test
-from datawinnow.data.examples import Examples, Origin, short_name
-from datawinnow.data.labels import class_values, named, numbered, renumbering_note
+from datawinnow.data.examples import Augment, Examples, Origin, short_name
+from datawinnow.data.labels import Classes
 
 SPLIT_KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -29,21 +29,24 @@ CHANNELS = (1, 3, 4)
 Arrays = dict[str, NDArray[Any]]
 
 
-def load_npz(path: Path, options: Options, test_path: Path | None = None) -> tuple[Examples, Examples]:
+def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
     """Read arrays under ``x_train, y_train, x_test, y_test``, or ``images, labels``, or ``x, y``.
 
     An optional array ``classes`` of texts names the classes.
 
     Args:
-        path: the file.
-        options: the user's; ``image`` and ``label`` name the arrays.
-        test_path: a second file with the test split.
+        path: the file, or a folder with ``train.npz`` and perhaps ``test.npz``.
+        options: of `load`; ``image`` and ``label`` name the arrays.
 
     Raises:
         DataError: damaged or pickled arrays, missing ones, different lengths, labels that are no integers, images
             whose channels cannot be told.
     """
-    arrays = read_arrays(path)
+    test_path = None
+    if path.is_dir():
+        test_path = path / "test.npz" if (path / "test.npz").is_file() else None
+        path = path / "train.npz"
+    arrays = read_npz(path)
     x_key, y_key, *rest = _keys(arrays, path, options)
     test_keys = tuple(rest)
     labels = _label_array(arrays[y_key], y_key, path)
@@ -51,34 +54,30 @@ def load_npz(path: Path, options: Options, test_path: Path | None = None) -> tup
     _same_length(x, x_key, labels, y_key, path)
     tests, test_where = arrays, path
     if test_path is not None:
-        tests, test_where = read_arrays(test_path), test_path
+        tests, test_where = read_npz(test_path), test_path
         test_keys = _keys(tests, test_path, options)[:2]
 
     def where(row: int) -> str:
         return f"row {row} of {y_key!r} in {path}"
 
     names = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else None
-    values: list[int] | list[str] = []
-    if names and not isinstance(labels, list):
-        ids = named(labels, names, where)
-    else:
-        values = class_values(labels, where)
-        names, ids = tuple(map(str, values)), numbered(labels, values, where)
-        notes += renumbering_note(values)
+    classes = Classes.of(labels, names, where)
+    ids = classes.ids(labels, where)
+    notes += classes.notes
     name = short_name(path)
-    notes += check_classes(ids, names, name)
+    notes += check_classes(ids, classes.names, name)
     origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key})
-    every = Examples(x, ids, names, name, augment=_augment(x), origin=origin, notes=notes)
+    every = Examples(x, ids, classes.names, name, augment=_augment_of(x), origin=origin, notes=notes)
     if not test_keys:
         first, second, note = held_out(ids, options.holdout, options.seed)
         return train_and_test(replace(every, notes=(*notes, note)), first, second, options)
-    test = _test_split(every, tests, test_keys, test_where, values)
+    test = _test_split(every, tests, test_keys, test_where, classes)
     train = limited(every, options)
     assert isinstance(train, Examples)  # what goes in comes out
     return train, test
 
 
-def read_arrays(path: Path) -> Arrays:
+def read_npz(path: Path) -> Arrays:
     """Every array of an ``.npz``; never unpickles.
 
     Raises:
@@ -99,9 +98,9 @@ def read_arrays(path: Path) -> Arrays:
         if isinstance(error, DataError):
             raise
         if "pickle" in str(error):
-            what = f"array {key!r} of {path}" if key else str(path)
+            place = f"array {key!r} of {path}" if key else str(path)
             raise DataError(
-                f"{what} is pickled (an array of Python objects, or no .npz at all); unpickling runs code, so it is "
+                f"{place} is pickled (an array of Python objects, or no .npz at all); unpickling runs code, so it is "
                 "refused. Save numbers: numpy.savez(file, x=x.astype('uint8'), y=y.astype('int64'))"
             ) from None
         raise DataError(f"{path} is no whole .npz file ({error}); is it cut short? Save or fetch it again") from error
@@ -112,22 +111,22 @@ def read_arrays(path: Path) -> Arrays:
     return arrays
 
 
-def _keys(arrays: Arrays, path: Path, options: Options) -> tuple[str, ...]:
+def _keys(arrays: Arrays, path: Path, options: ReadOptions) -> tuple[str, ...]:
     """Names of images and labels, and of the test split's where there is one."""
     for keys in SPLIT_KEYS:
         if options.image is None and options.label is None and all(k in arrays for k in keys[:2]):
             return keys if all(k in arrays for k in keys[2:]) else keys[:2]
     guess = next((k for k in WHOLE_KEYS if all(name in arrays for name in k)), (None, None))
-    found = (options.image or guess[0], options.label or guess[1])
-    if found[0] in arrays and found[1] in arrays:
-        return str(found[0]), str(found[1])
+    x_key, y_key = options.image or guess[0], options.label or guess[1]
+    if x_key in arrays and y_key in arrays:
+        return str(x_key), str(y_key)
     raise DataError(
         f"{path} has the arrays {', '.join(arrays) or 'none'}; needed are x_train and y_train (with x_test and "
         "y_test), or images and labels, or x and y. Name others with image= and label= (--image, --label)"
     )
 
 
-def _test_split(every: Examples, arrays: Arrays, keys: Any, path: Path, values: list[int] | list[str]) -> Examples:
+def _test_split(every: Examples, arrays: Arrays, keys: Any, path: Path, classes: Classes) -> Examples:
     x_key, y_key = keys
     labels = _label_array(arrays[y_key], y_key, path)
     x, _ = _examples(arrays[x_key], x_key, path)
@@ -141,10 +140,7 @@ def _test_split(every: Examples, arrays: Arrays, keys: Any, path: Path, values: 
     def where(row: int) -> str:
         return f"row {row} of {y_key!r} in {path}"
 
-    if values or isinstance(labels, list):
-        ids = numbered(labels, values or list(every.classes), where)
-    else:
-        ids = named(labels, every.classes, where)
+    ids = classes.ids(labels, where)
     origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key})
     return replace(every, x=x, labels=ids, split="test", origin=origin)
 
@@ -191,8 +187,8 @@ def _examples(array: NDArray[Any], key: str, path: Path) -> tuple[Tensor, tuple[
             )
         notes = (f"{key!r} is {array.dtype} with values of a byte; read as uint8",)
         array = array.astype(np.uint8)
-    images, more = _channels_first(torch.from_numpy(np.ascontiguousarray(array)), key, path)
-    return images, notes + more
+    images, channel_notes = _channels_first(torch.from_numpy(np.ascontiguousarray(array)), key, path)
+    return images, notes + channel_notes
 
 
 def _channels_first(x: Tensor, key: str, path: Path) -> tuple[Tensor, tuple[str, ...]]:
@@ -221,5 +217,5 @@ def _same_length(x: Tensor, x_key: str, labels: Any, y_key: str, path: Path) -> 
         raise DataError(f"{path}: {x_key!r} has {len(x)} rows, but {y_key!r} has {len(labels)}; they must agree")
 
 
-def _augment(x: Tensor) -> Any:
+def _augment_of(x: Tensor) -> Augment | None:
     return usual_augment(tuple(x.shape[1:])) if x.dtype is torch.uint8 else None

@@ -3,25 +3,82 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.assemble import Loaded, Options, Split, assemble
-from datawinnow.data.columns import TESTS, choose_columns, class_names, label_values, open_arrow, reading, row_in_words
+from datawinnow.data.arrow import (
+    TEST_SPLITS,
+    ArrowImages,
+    ParquetImages,
+    TableImages,
+    choose_columns,
+    class_names,
+    convert_errors,
+    describe_row,
+    holds_images,
+    holds_text,
+    label_values,
+    read_columns,
+    read_schema,
+)
+from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
-from datawinnow.data.labels import class_values, named, numbered, renumbering_note
-from datawinnow.data.tables import ParquetImages, TableImages
-from datawinnow.data.text_tables import holds_texts, load_text_tables
+from datawinnow.data.labels import Classes
+from datawinnow.data.texts import (
+    PREVIEW_ROWS,
+    RawTexts,
+    Texts,
+    assemble_texts,
+    broken_note,
+    check_text_options,
+    choose_text_columns,
+    label_array,
+    label_of,
+    row_tensor,
+    text_of,
+)
 
-_SPLIT = re.compile(r"^(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
+PARQUET_SPLIT = re.compile(r"^(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
+"""Names of files and folders that say a split."""
+PARQUET_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Where tables come from.
+
+    Attributes:
+        layout: of the `Origin`.
+        path: of the `Origin`.
+        name: of the dataset.
+        schema_metadata: metadata that is added to every file's schema, such as the class names that stand only in the
+            hub's description of a dataset; the file's own come first.
+    """
+
+    layout: str
+    path: str
+    name: str
+    schema_metadata: Mapping[bytes, bytes] | None = None
+
+    def origin(self, files: tuple[str, ...], columns: dict[str, str], rows: Tensor | None = None) -> Origin:
+        """The origin of a split in ``files``."""
+        return Origin(self.layout, self.path, files, rows, columns, self.schema_metadata)
+
+    def schema(self, path: str) -> Any:
+        """Schema of a file, with the metadata added.
+
+        Raises:
+            DataError: no such file, or damaged.
+        """
+        return read_schema(path, self.schema_metadata)
 
 
 def find_parquet(root: Path) -> dict[str, list[Path]]:
@@ -35,88 +92,83 @@ def find_parquet(root: Path) -> dict[str, list[Path]]:
         DataError: several subfolders (configurations) hold Parquet files.
     """
     for folder in (root, root / "data"):
-        found = _by_split(folder)
-        if found:
-            return found
-    below = [f for f in sorted(root.iterdir()) if f.is_dir() and _by_split(f)]
-    if len(below) > 1:
+        files = _files_by_split(folder)
+        if files:
+            return files
+    subfolders = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _files_by_split(folder)]
+    if len(subfolders) > 1:
         raise DataError(
-            f"{root} holds Parquet files in several folders ({', '.join(f.name for f in below)}); give one of them"
+            f"{root} holds Parquet files in several folders ({', '.join(f.name for f in subfolders)}); give one of them"
         )
-    return _by_split(below[0]) if below else {}
+    return _files_by_split(subfolders[0]) if subfolders else {}
 
 
-def load_parquet(root: Path, files: dict[str, list[Path]], options: Options) -> tuple[Loaded, Loaded]:
-    """Read Parquet files.
+def load_parquet(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
+    """Read a Parquet file, or a folder of them.
 
     Args:
-        root: the file or folder that the user gave.
-        files: by split, from `find_parquet`; a single file is under ``""``.
-        options: the user's.
+        root: a file, or a folder in which `find_parquet` finds some.
+        options: of `load`.
 
     Raises:
         DataError: damaged files, missing columns, missing or wrong labels, broken images.
     """
-    notes: tuple[str, ...] = ()
+    files = find_parquet(root) if root.is_dir() else {"": [root]}
     train = files.get("train") or files.get("", [])
     if not train:
         raise DataError(f"{root} has Parquet files of {', '.join(files)}, but none whose name begins with train")
-    tests = [t for t in TESTS if t in files] if "train" in files else []
+    tests = [split for split in TEST_SPLITS if split in files] if "train" in files else []
     unused = [*tests[1:], *([""] if "train" in files and "" in files else [])]
-    notes += tuple(f"not used: {', '.join(p.name for p in files[s][:3])}" for s in unused)
-    for part in (train, files[tests[0]] if tests else []):
-        notes += _missing_shards(part)
-    return load_tables(
-        train, files[tests[0]] if tests else None, "parquet", str(root), short_name(root), options, notes
-    )
+    notes = tuple(f"not used: {', '.join(path.name for path in files[split][:3])}" for split in unused)
+    for paths in (train, files[tests[0]] if tests else []):
+        notes += _missing_shards(paths)
+    source = TableSource("parquet", str(root), short_name(root))
+    return load_tables(train, files[tests[0]] if tests else None, source, options, notes)
 
 
 def load_tables(
     train: list[Path],
     test: list[Path] | None,
-    layout: str,
-    source: str,
-    name: str,
-    options: Options,
+    source: TableSource,
+    options: ReadOptions,
     notes: tuple[str, ...] = (),
-    images: type[TableImages] = ParquetImages,
 ) -> tuple[Loaded, Loaded]:
-    """Read splits that lie in tables, Parquet or Arrow: of images, or of texts where there are none.
+    """Read splits in Parquet or Arrow files: of images, or of texts if there are no images.
 
     Args:
         train: files of the train split.
         test: files of the test split; None to hold one out.
-        layout: for the origin.
-        source: for the origin.
-        name: of the dataset.
-        options: the user's.
-        notes: so far.
-        images: how the files are read.
+        source: where the files come from.
+        options: of `load`.
+        notes: for the user, so far.
+
+    Raises:
+        DataError: damaged files, missing columns, missing or wrong labels, broken images, empty texts.
     """
-    if holds_texts(train[0], options):
-        return load_text_tables(train, test, layout, source, name, options, notes)
-    first = _Table.read(train, options, None, images)
-    classes: list[int] | list[str] = []
-    if first.names is not None and not isinstance(first.values, list):
-        names, labels = first.names, named(first.values, first.names, first.where)
-    else:
-        classes = class_values(first.values, first.where)
-        names, labels = tuple(map(str, classes)), numbered(first.values, classes, first.where)
-        notes += renumbering_note(classes)
-    splits = [first.split(labels, layout, source, images)]
+    if _is_read_as_text(train[0], source, options):
+        return _load_text_tables(train, test, source, options, notes)
+    table = _ImageTable.read(train, source, options)
+    classes = Classes.of(table.values, table.names, table.describe)
+    splits = [table.split(classes.ids(table.values, table.describe), source)]
     if test is not None:
-        second = _Table.read(test, options, first.columns, images)
-        if classes or isinstance(second.values, list):
-            labels = numbered(second.values, classes or list(names), second.where)
-        else:
-            labels = named(second.values, names, second.where)
-        splits.append(second.split(labels, layout, source, images))
-    return assemble(splits[0], splits[1] if test is not None else None, names, name, options, notes)
+        test_options = replace(options, image=table.columns[0], label=table.columns[1])
+        test_table = _ImageTable.read(test, source, test_options)
+        splits.append(test_table.split(classes.ids(test_table.values, test_table.describe), source))
+    test_split = splits[1] if test is not None else None
+    return assemble(splits[0], test_split, classes.names, source.name, options, notes + classes.notes)
 
 
 @dataclass(frozen=True)
-class _Table:
-    """The files of one split, without their images."""
+class _ImageTable:
+    """Labels of the files of a split; their images are not read.
+
+    Attributes:
+        files: of the split.
+        columns: of images and of labels.
+        names: of the classes, where a file has a list of them.
+        sizes: rows of each file.
+        values: (n,) labels of all files.
+    """
 
     files: tuple[str, ...]
     columns: tuple[str, str]
@@ -125,71 +177,148 @@ class _Table:
     values: NDArray[np.int64] | list[str]
 
     @classmethod
-    def read(
-        cls,
-        paths: list[Path],
-        options: Options,
-        columns: tuple[str, str] | None,
-        images: type[TableImages],
-    ) -> _Table:
-        """Columns, class names and labels; ``columns`` are those of the train split, when this is the other."""
-        parts, names = [], None
-        files = tuple(str(p) for p in paths)
+    def read(cls, paths: list[Path], source: TableSource, options: ReadOptions) -> _ImageTable:
+        """Labels, class names, and which columns hold images and labels (``options`` or a guess)."""
+        files = tuple(str(path) for path in paths)
+        image, label = options.image, options.label
+        label_columns, names = [], None
         for path in files:
-            image, label = columns or (options.image, options.label)
-            with reading(path):
-                file = pq.ParquetFile(path) if images is ParquetImages else open_arrow(path)
-                schema = file.schema_arrow if images is ParquetImages else file.schema
-                columns = choose_columns(schema, path, image, label)
-                names = names or class_names(schema, columns[1])
-                table = file.read(columns=[columns[1]]) if images is ParquetImages else file
-                parts.append(table.column(columns[1]))
-        assert columns is not None  # there is at least one file
-        sizes = [len(part) for part in parts]
+            schema = source.schema(path)
+            image, label = choose_columns(schema, path, image, label)
+            names = names or class_names(schema, label)
+            with convert_errors(path):
+                label_columns.append(read_columns(path, [label]).column(label))
+        assert image is not None  # there is at least one file
+        assert label is not None
+        sizes = [len(column) for column in label_columns]
         if not sum(sizes):
             raise DataError(f"no images: {files[0]} has no rows")
-        kinds = {str(part.type) for part in parts}
-        if len(kinds) > 1:
-            raise DataError(f"column {columns[1]!r} has another type in some files: {', '.join(sorted(kinds))}")
-        column = pa.chunked_array([c for part in parts for c in part.chunks], parts[0].type)
+        types = {str(column.type) for column in label_columns}
+        if len(types) > 1:
+            raise DataError(f"column {label!r} has another type in some files: {', '.join(sorted(types))}")
+        column = pa.chunked_array([chunk for c in label_columns for chunk in c.chunks], label_columns[0].type)
         starts = _starts(sizes)
-        values = label_values(column, columns[1], lambda row: row_in_words(row, files, starts))
-        return cls(files, columns, names, sizes, values)
+        values = label_values(column, label, lambda row: describe_row(row, files, starts))
+        return cls(files, (image, label), names, sizes, values)
 
-    def where(self, row: int) -> str:
+    def describe(self, row: int) -> str:
         """``row`` of the concatenated files as "row 3 of FILE"."""
-        return row_in_words(row, self.files, _starts(self.sizes))
+        return describe_row(row, self.files, _starts(self.sizes))
 
-    def split(self, labels: Tensor, layout: str, source: str, images: type[TableImages]) -> Split:
-        """With its images."""
-        origin = Origin(layout, source, self.files, None, {"image": self.columns[0], "label": self.columns[1]})
-        return Split(images(self.files, self.columns[0], self.sizes), labels, origin)
+    def split(self, labels: Tensor, source: TableSource) -> Split:
+        """The split with its images and class ids."""
+        reader: type[TableImages] = ParquetImages if self.files[0].endswith(".parquet") else ArrowImages
+        origin = source.origin(self.files, {"image": self.columns[0], "label": self.columns[1]})
+        return Split(reader(self.files, self.columns[0], self.sizes), labels, origin)
 
 
 def _starts(sizes: list[int]) -> list[int]:
     return [sum(sizes[:i]) for i in range(len(sizes))]
 
 
-def _by_split(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+def _files_by_split(folder: Path) -> dict[str, list[Path]]:
+    splits: dict[str, list[Path]] = {}
     if not folder.is_dir():
-        return found
+        return splits
     for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
-        match = _SPLIT.match(path.name)
+        match = PARQUET_SPLIT.match(path.name)
         split = match.group(1).lower() if match else ""
         if path.is_dir() and split:
             files = sorted(p for p in path.glob("*.parquet") if p.is_file())
         else:
             files = [path] if path.suffix == ".parquet" and path.is_file() else []
         if files:
-            found.setdefault(split, []).extend(files)
-    return found
+            splits.setdefault(split, []).extend(files)
+    return splits
 
 
 def _missing_shards(paths: list[Path]) -> tuple[str, ...]:
-    numbers = [m.groups() for m in (_SHARD.search(p.name) for p in paths) if m]
-    there = {int(first) for first, _ in numbers}
-    most = max((int(of) for _, of in numbers), default=0)
-    if len(there) >= most:
+    numbers = [match.groups() for match in (PARQUET_SHARD.search(path.name) for path in paths) if match]
+    present = {int(shard) for shard, _ in numbers}
+    expected = max((int(total) for _, total in numbers), default=0)
+    if len(present) >= expected:
         return ()
-    return (f"only {len(there)} of the {most} shards that {paths[0].name} speaks of are there",)
+    return (f"only {len(present)} of the {expected} shards that {paths[0].name} speaks of are present",)
+
+
+def _is_read_as_text(path: Path, source: TableSource, options: ReadOptions) -> bool:
+    """Whether a table is read for its texts: ``text=`` is set, or it has columns of text and none of images."""
+    if options.text is not None or options.image is not None:
+        return options.text is not None
+    types = [field.type for field in source.schema(str(path))]
+    return any(map(holds_text, types)) and not any(map(holds_images, types))
+
+
+def _load_text_tables(
+    train: Sequence[Path],
+    test: Sequence[Path] | None,
+    source: TableSource,
+    options: ReadOptions,
+    notes: tuple[str, ...],
+) -> tuple[Texts, Texts]:
+    check_text_options(options)
+    train_texts, note = _read_text_table(train, source, "train", options)
+    notes += note
+    test_texts = None
+    if test is not None:
+        columns = train_texts.origin.columns
+        test_options = replace(options, text=columns["text"], label=columns["label"])
+        test_texts, note = _read_text_table(test, source, "test", test_options)
+        notes += note
+    return assemble_texts(train_texts, test_texts, source.name, options, notes)
+
+
+def _read_text_table(
+    paths: Sequence[Path], source: TableSource, split: str, options: ReadOptions
+) -> tuple[RawTexts, tuple[str, ...]]:
+    """The examples of a split, and a note about broken ones that are left out."""
+    files = tuple(map(str, paths))
+    text_column, label_column = options.text, options.label
+    texts: list[str] = []
+    labels: list[str | int] = []
+    rows: list[int] = []
+    starts: list[int] = []
+    broken: list[tuple[str, str]] = []
+    row, names = 0, None
+    for path in files:
+        starts.append(row)
+        schema = source.schema(path)
+        text_column, label_column = _choose_text_columns(path, schema, text_column, label_column)
+        names = names or class_names(schema, label_column)
+        with convert_errors(path):
+            table = read_columns(path, [text_column, label_column])
+            cells = zip(table.column(text_column).to_pylist(), table.column(label_column).to_pylist(), strict=True)
+        for text_cell, label_cell in cells:
+            text, text_fault = text_of(text_cell)
+            label, label_fault = label_of(label_cell)
+            if text_fault or label_fault:
+                broken.append((describe_row(row, files, starts), text_fault or label_fault))
+            else:
+                texts.append(text)
+                labels.append(label)
+                rows.append(row)
+            row += 1
+    if not row:
+        raise DataError(f"no texts: {files[0]} has no rows")
+    notes = broken_note(broken, len(texts), split, options)
+    origin = source.origin(files, {"text": str(text_column), "label": str(label_column)}, row_tensor(rows))
+
+    def describe(i: int) -> str:
+        return describe_row(rows[i], files, starts)
+
+    return RawTexts(texts, label_array(labels), describe, origin, [str(row) for row in rows], names), notes
+
+
+def _choose_text_columns(path: str, schema: Any, text: str | None, label: str | None) -> tuple[str, str]:
+    usable = [
+        f.name for f in schema if holds_text(f.type) or pa.types.is_integer(f.type) or pa.types.is_boolean(f.type)
+    ]
+    unusable = [name for name in (text, label) if name is not None and name in schema.names and name not in usable]
+    if unusable:
+        raise DataError(
+            f"column {unusable[0]!r} of {path} holds {schema.field(unusable[0]).type}: texts are strings, and labels "
+            "names or integers"
+        )
+    with convert_errors(path):
+        top = read_columns(path, usable).slice(0, PREVIEW_ROWS)
+    return choose_text_columns({name: top.column(name).to_pylist() for name in usable}, path, text, label)

@@ -2,32 +2,173 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.assemble import Options
-from datawinnow.data.columns import TESTS
+from datawinnow.data.arrow import TEST_SPLITS
+from datawinnow.data.assemble import ReadOptions
 from datawinnow.data.examples import Origin, short_name
-from datawinnow.data.records import SUFFIXES, Record, read_records
-from datawinnow.data.text_assemble import RawTexts, assemble_texts, check_text_options, rows_of, without_broken
-from datawinnow.data.text_columns import (
+from datawinnow.data.texts import (
+    RawTexts,
+    Texts,
+    assemble_texts,
+    broken_note,
+    check_text_options,
     choose_text_columns,
+    has_header,
+    label_array,
     label_of,
-    named_by,
+    row_tensor,
     text_of,
     usual_width,
-    values_of,
 )
-from datawinnow.data.texts import Texts
 
-LOOKED_AT = 1000
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl")
+MAX_CELL_LENGTH = 1 << 30
+"""Characters in a cell of a ``.csv``; Python's own limit of 131,072 is below the length of a book."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a file.
+
+    Attributes:
+        line: on which it begins, from 1.
+        raw: as it stands in the file, with the end of its line.
+        cells: its values: texts by place, or what a JSON object holds by name.
+        wrong: why there are none; ``""`` where there are.
+    """
+
+    line: int
+    raw: str
+    cells: list[str] | dict[str, Any]
+    wrong: str = ""
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a file in order, the line of names of a table among them; empty lines are passed over.
+
+    Bytes that are no UTF-8 are kept in ``raw`` (as surrogates), for writing the file again.
+
+    Raises:
+        DataError: no such file, or it may not be read.
+    """
+    kind = path.suffix.lower()
+    try:
+        # a .csv may have line ends within its cells, which csv itself looks after
+        newline = "" if kind == ".csv" else "\n"
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
+            yield from (
+                _csv_records(file)
+                if kind == ".csv"
+                else _read_lines(file, _json_record if kind == ".jsonl" else _tab_record)
+            )
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}") from None
+    except PermissionError:
+        raise DataError(f"the file {path} may not be read; change its permissions") from None
+
+
+def _read_lines(file: Any, read: Any) -> Iterator[Record]:
+    for number, raw in enumerate(file, start=1):
+        line = raw.rstrip("\r\n")
+        if not line.strip():
+            continue
+        yield Record(number, raw, [], NOT_UTF8) if _is_not_utf8(raw) else read(number, raw, line)
+
+
+NOT_UTF8 = "it is not UTF-8"
+
+
+def _is_not_utf8(raw: str) -> bool:
+    """Whether bytes were met that are no UTF-8."""
+    return not raw.isascii() and any("\udc80" <= letter <= "\udcff" for letter in raw)
+
+
+def _tab_record(number: int, raw: str, line: str) -> Record:
+    return Record(number, raw, [_strip_quotes(cell) for cell in line.split("\t")])
+
+
+def _strip_quotes(cell: str) -> str:
+    """A cell without quotes around it, if they are such as a writer of tables puts there; a text may have its own."""
+    inner = cell[1:-1]
+    if len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return cell
+
+
+def _json_record(number: int, raw: str, line: str) -> Record:
+    try:
+        found = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return Record(number, raw, {}, f"it is not JSON ({str(error).split(': line')[0]})")
+    if not isinstance(found, dict):
+        return Record(number, raw, {}, f"it holds {type(found).__name__}, not an object with fields")
+    return Record(number, raw, found)
+
+
+def _csv_records(file: Any) -> Iterator[Record]:
+    """Records of a ``.csv``; a cell in quotes may go over several lines.
+
+    Where a quote is never closed only the line with it is broken: the lines that it swallowed are read again.
+    """
+    waiting: deque[str] = deque([file.readline()])
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        while raw := waiting.popleft() if waiting else file.readline():
+            taken.append(raw)
+            yield raw
+
+    delimiter = _delimiter(waiting[0])
+    number, reader = 1, csv.reader(lines(), delimiter=delimiter, strict=True)
+    while True:
+        wrong: str = ""
+        cells: list[str] = []
+        try:
+            with _long_csv_cells():
+                cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            wrong = f"it is no CSV ({error})"
+            waiting.extendleft(reversed(taken[1:]))
+            del taken[1:]
+            reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+        raw = "".join(taken)
+        if raw.strip():
+            yield Record(number, raw, cells, NOT_UTF8 if _is_not_utf8(raw) else wrong)
+        number += len(taken)
+        taken.clear()
+
+
+def _delimiter(line: str) -> str:
+    """The mark between the cells: a comma, or where there is none a semicolon or a tab."""
+    return next((mark for mark in ",;\t" if mark in line), ",")
+
+
+@contextmanager
+def _long_csv_cells() -> Iterator[None]:
+    """Lift the limit on a cell's length, which is one for the whole process, for the while."""
+    before = csv.field_size_limit(MAX_CELL_LENGTH)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+PREVIEW_RECORDS = 1000
 """Records at the top of a file from which its columns are guessed."""
-_SPLIT = re.compile(r"(train|test|validation|valid|val|dev)([-_.]?\d[\w-]*)?", re.IGNORECASE)
+SPLIT_STEM = re.compile(r"(train|test|validation|valid|val|dev)([-_.]?\d[\w-]*)?", re.IGNORECASE)
 
 
 def find_texts(root: Path) -> dict[str, list[Path]]:
@@ -41,8 +182,8 @@ def find_texts(root: Path) -> dict[str, list[Path]]:
         DataError: a split in files of several kinds.
     """
     found: dict[str, list[Path]] = {}
-    for path in sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()):
-        match = _SPLIT.fullmatch(path.stem)
+    for path in sorted(p for p in root.iterdir() if p.suffix.lower() in TEXT_SUFFIXES and p.is_file()):
+        match = SPLIT_STEM.fullmatch(path.stem)
         if match:
             found.setdefault(match.group(1).lower(), []).append(path)
     if "train" not in found or (root / "train").is_dir():
@@ -53,35 +194,35 @@ def find_texts(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def load_text_files(root: Path, files: Mapping[str, Sequence[Path]], options: Options) -> tuple[Texts, Texts]:
+def load_text_files(root: Path, options: ReadOptions) -> tuple[Texts, Texts]:
     """Read labelled texts.
 
     Args:
-        root: the file or folder that the user gave.
-        files: by split, from `find_texts`; a single file is under ``""``.
-        options: the user's.
+        root: a file, or a folder in which `find_texts` finds some.
+        options: of `load`.
 
     Raises:
         ArgumentError: an option for images.
         DataError: no columns of texts and labels, a broken line, labels that fit no class.
     """
     check_text_options(options)
-    tests = [t for t in TESTS if t in files]
+    files = find_texts(root) if root.is_dir() else {"": [root]}
+    tests = [split for split in TEST_SPLITS if split in files]
     notes: tuple[str, ...] = tuple(f"not used: {', '.join(p.name for p in files[t][:3])}" for t in tests[1:])
     if tests and tests[0] != "test":
         notes = (f"the {tests[0]} split is used as the test split", *notes)
     train = files.get("train") or files[""]
-    first, layout, more = _read(train, str(root), "train", options, None)
+    first, layout, more = _read_split(train, str(root), "train", options, None)
     notes += more
     second = None
     if tests:
-        second, _, more = _read(files[tests[0]], str(root), tests[0], options, layout)
+        second, _, more = _read_split(files[tests[0]], str(root), tests[0], options, layout)
         notes += more
     return assemble_texts(first, second, short_name(root), options, notes)
 
 
 @dataclass(frozen=True)
-class Layout:
+class TextLayout:
     """How a file is read.
 
     Attributes:
@@ -95,9 +236,9 @@ class Layout:
     header: bool
 
 
-def _read(
-    paths: Sequence[Path], root: str, which: str, options: Options, like: Layout | None
-) -> tuple[RawTexts, Layout, tuple[str, ...]]:
+def _read_split(
+    paths: Sequence[Path], root: str, which: str, options: ReadOptions, like: TextLayout | None
+) -> tuple[RawTexts, TextLayout, tuple[str, ...]]:
     """The examples of a split, how its files are laid out, and what was noticed."""
     texts: list[str] = []
     labels: list[str | int] = []
@@ -107,7 +248,7 @@ def _read(
     notes: tuple[str, ...] = ()
     layout, row = like, -1
     for path in paths:
-        records, layout, more = _laid_out(path, layout, options)
+        records, layout, more = _open_records(path, layout, options)
         notes += more
         for record, cells in records:
             row += 1
@@ -123,20 +264,20 @@ def _read(
     assert layout is not None  # there is at least one file
     if row < 0:
         raise DataError(f"no texts: {paths[0]} has no lines")
-    notes += without_broken(broken, len(texts), which, options)
+    notes += broken_note(broken, len(texts), which, options)
     columns = {"text": layout.text, "label": layout.label, "header": "yes" if layout.header else ""}
-    origin = Origin("text", root, tuple(map(str, paths)), rows_of(rows), columns)
+    origin = Origin("text", root, tuple(map(str, paths)), row_tensor(rows), columns)
     ids = [f"{path.name}:{line}" for path, line in lines]
 
     def where(i: int) -> str:
         return f"line {lines[i][1]} of {lines[i][0]}"
 
-    return RawTexts(texts, values_of(labels), where, origin, ids), layout, notes
+    return RawTexts(texts, label_array(labels), where, origin, ids), layout, notes
 
 
-def _laid_out(
-    path: Path, like: Layout | None, options: Options
-) -> tuple[Iterator[tuple[Record, Mapping[str, Any]]], Layout, tuple[str, ...]]:
+def _open_records(
+    path: Path, like: TextLayout | None, options: ReadOptions
+) -> tuple[Iterator[tuple[Record, Mapping[str, Any]]], TextLayout, tuple[str, ...]]:
     """The records of a file with their cells by name, its layout, and a note where that was guessed.
 
     Args:
@@ -145,7 +286,7 @@ def _laid_out(
         options: the user's.
     """
     source = read_records(path)
-    top = list(itertools.islice(source, LOOKED_AT))
+    top = list(itertools.islice(source, PREVIEW_RECORDS))
     told = (options.text, options.label) if like is None else (like.text, like.label)
     good = [record for record in top if not record.wrong]
     if path.suffix.lower() == ".jsonl":
@@ -155,29 +296,29 @@ def _laid_out(
             for name, value in record.cells.items():
                 columns.setdefault(name, []).append(value)
         records = ((r, r.cells if isinstance(r.cells, dict) else {}) for r in itertools.chain(top, source))
-        return records, *_layout(columns, path, told, header=True, good=bool(good))
+        return records, *_choose_layout(columns, path, told, header=True, good=bool(good))
     cells = [list(record.cells) for record in good]
-    header = bool(good) and top[0] is good[0] and _header(cells, told, like)
+    header = bool(good) and top[0] is good[0] and _has_header(cells, told, like)
     width = usual_width(cells) if cells else 0
     names = [cell.strip() for cell in cells[0]] if header else [str(i) for i in range(width)]
     if header:
         top, cells = top[1:], cells[1:]
     columns = {name: [row[i] for row in cells if len(row) == len(names)] for i, name in enumerate(names)}
-    layout, notes = _layout(columns, path, told, header=header, good=bool(good))
-    return _by_name(itertools.chain(top, source), names), layout, notes
+    layout, notes = _choose_layout(columns, path, told, header=header, good=bool(good))
+    return _cells_by_name(itertools.chain(top, source), names), layout, notes
 
 
-def _header(cells: Sequence[Sequence[str]], told: Sequence[str | None], like: Layout | None) -> bool:
+def _has_header(cells: Sequence[Sequence[str]], told: Sequence[str | None], like: TextLayout | None) -> bool:
     if like is not None:  # the other files' names, or none
         return like.header and {like.text, like.label} <= {cell.strip() for cell in cells[0]}
-    return named_by(cells[0], cells[1:], told)
+    return has_header(cells[0], cells[1:], told)
 
 
-def _layout(
+def _choose_layout(
     columns: Mapping[str, Sequence[Any]], path: Path, told: Sequence[str | None], *, header: bool, good: bool
-) -> tuple[Layout, tuple[str, ...]]:
+) -> tuple[TextLayout, tuple[str, ...]]:
     if not good:  # nothing but broken lines, which are told with their numbers
-        return Layout("", "", header), ()
+        return TextLayout("", "", header), ()
     if len(columns) < 2:
         raise DataError(
             f"{path} has one column; a text and its label are needed, between them a comma in .csv and a tab in .tsv"
@@ -188,10 +329,10 @@ def _layout(
         notes = (f"{path.name} has no line of names: texts are in column {text}, labels in column {label}",)
     elif None in told and len(columns) > 2:
         notes = (f"texts are in column {text!r} of {path.name}, labels in column {label!r}",)
-    return Layout(text, label, header), notes
+    return TextLayout(text, label, header), notes
 
 
-def _by_name(records: Iterator[Record], names: Sequence[str]) -> Iterator[tuple[Record, Mapping[str, Any]]]:
+def _cells_by_name(records: Iterator[Record], names: Sequence[str]) -> Iterator[tuple[Record, Mapping[str, Any]]]:
     for record in records:
         if not record.wrong and len(record.cells) != len(names):
             count = f"{len(record.cells)} column{'' if len(record.cells) == 1 else 's'}"

@@ -1,18 +1,153 @@
-"""`Texts`: labelled texts in memory, as rows of token ids."""
+"""Labelled texts: which columns hold them, what a cell may be, and the two splits of token ids made of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from datawinnow.core.errors import DataError
-from datawinnow.data.examples import Examples
-from datawinnow.data.tokens import Vocabulary
+from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.data.arrow import LABEL_NAMES
+from datawinnow.data.assemble import ReadOptions, check_classes, held_out, limit_note, limit_stream
+from datawinnow.data.examples import Examples, Origin, stratified
+from datawinnow.data.labels import Classes, DescribeRow, LabelArray
+from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits
+from datawinnow.text.pretrained import is_pretrained
+
+TEXT_NAMES = ("text", "sentence", "review", "content", "document", "body", "comment", "tweet", "message", "utterance")
+TEXT_LABEL_NAMES = (*LABEL_NAMES, "sentiment", "category", "rating", "stars", "intent", "polarity")
+PREVIEW_ROWS = 1000
+"""Rows at the top of a file from which its columns are guessed."""
+
+
+def has_header(first: Sequence[str], rest: Sequence[Sequence[str]], columns: Sequence[str | None]) -> bool:
+    """Whether the first record of a table names the columns.
+
+    It does if it holds a name in ``columns`` or a usual one, or a label that no other record has.
+
+    Args:
+        first: cells of the first record.
+        rest: cells of other records.
+        columns: names of columns from the user; None where the user gives none.
+    """
+    cells = [cell.strip() for cell in first]
+    if any(name in cells for name in columns if name is not None):
+        return True
+    if any(name is not None for name in columns):
+        return False  # the user gives the columns by number
+    if any(cell.casefold() in (*TEXT_NAMES, *TEXT_LABEL_NAMES) for cell in cells):
+        return True
+    if len(cells) != 2 or len(rest) < 3:
+        return False
+    label = _shorter_column([list(column) for column in zip(*(row for row in rest if len(row) == 2), strict=True)])
+    values = {row[label].strip() for row in rest if len(row) == 2}
+    return cells[label] not in values and len(values) < len(rest)
+
+
+def choose_text_columns(
+    columns: Mapping[str, Sequence[Any]], where: str, text: str | None, label: str | None
+) -> tuple[str, str]:
+    """Names of the columns of texts and labels.
+
+    A column that the user does not name is guessed: by the usual names; else it is the only one that remains; else, of
+    two, the one with longer values holds the texts.
+
+    Args:
+        columns: name -> the values of a few records.
+        where: the file, for errors.
+        text: the column of texts; None to guess.
+        label: the column of labels; None to guess.
+
+    Raises:
+        DataError: no such column, or it cannot be guessed; the error lists the columns of the file.
+    """
+    have = list(columns)
+    texts = text or _usual_name(have, TEXT_NAMES, without=label)
+    labels = label or _usual_name(have, TEXT_LABEL_NAMES, without=texts)
+    if texts is None and labels is not None:
+        rest = [name for name in have if name != labels and _has_strings(columns[name])]
+        texts = rest[0] if len(rest) == 1 else None
+    elif labels is None and texts is not None:
+        rest = [name for name in have if name != texts]
+        labels = rest[0] if len(rest) == 1 else None
+    elif texts is None and len(have) == 2:
+        shorter = _shorter_column([columns[name] for name in have])
+        texts, labels = have[1 - shorter], have[shorter]
+    for content, column, option in (("texts", texts, "text"), ("labels", labels, "label")):
+        if column is None or column not in have:
+            missing = f"no column {column!r}" if column else f"no column that is known to hold {content}"
+            raise DataError(
+                f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
+                f"{content} with {option}= (--{option})"
+            )
+    if texts == labels:
+        raise DataError(f"{where}: text={texts!r} and label={labels!r} name the same column; a text is no class")
+    assert texts is not None  # both were checked above
+    assert labels is not None
+    return texts, labels
+
+
+def _usual_name(have: Sequence[str], names: Sequence[str], without: str | None) -> str | None:
+    folded = {name.strip().casefold(): name for name in reversed(have) if name != without}
+    return next((folded[name] for name in names if name in folded), None)
+
+
+def _has_strings(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, str) for value in values)
+
+
+def _shorter_column(columns: Sequence[Sequence[Any]]) -> int:
+    """Index of the column with the shorter values."""
+    lengths = [fmean(len(str(value)) for value in column) if len(column) else 0.0 for column in columns]
+    return int(np.argmin(lengths))
+
+
+def text_of(value: Any) -> tuple[str, str]:
+    """The text in a cell, and its fault; ``""`` for none."""
+    if value is None:
+        return "", "its text is missing"
+    if not isinstance(value, str):
+        return "", f"its text is {_short_repr(value)}, which is no text"
+    return (value, "") if value.strip() else ("", "its text is empty")
+
+
+def label_of(value: Any) -> tuple[str | int, str]:
+    """The label in a cell, a name or an integer, and its fault; ``""`` for none."""
+    if isinstance(value, str):
+        return (value.strip(), "") if value.strip() else ("", "its label is empty")
+    if isinstance(value, (bool, int, np.integer, np.bool_)):
+        return int(value), ""
+    if isinstance(value, float) and value.is_integer():
+        return int(value), ""
+    if value is None or (isinstance(value, float) and value != value):
+        return "", "its label is missing"
+    return "", f"its label is {_short_repr(value)}: a name or a whole number is needed"
+
+
+def _short_repr(value: Any) -> str:
+    return f"{value!r:.40}"
+
+
+def label_array(labels: Sequence[str | int]) -> LabelArray:
+    """Labels of a split as integers where all are, else as texts."""
+    if all(isinstance(v, int) or (v.lstrip("-").isascii() and v.lstrip("-").isdigit()) for v in set(labels)):
+        numbers = [int(v) for v in labels]
+        if all(abs(v) < 1 << 62 for v in numbers):
+            return np.asarray(numbers, dtype=np.int64)
+    return [str(v) for v in labels]
+
+
+def usual_width(rows: Sequence[Sequence[str]]) -> int:
+    """Number of cells that most records of a table have."""
+    return Counter(len(row) for row in rows).most_common(1)[0][0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +157,12 @@ class Texts(Examples):
     As `Examples`, but for these:
 
     Attributes:
-        x: (n, length) int32 token ids; 0 behind the end of a text, which no reference network looks at.
+        x: (n, length) int32 token ids; 0 is padding after the end of a text, which no reference network reads.
         texts: (n,) the texts themselves.
-        vocabulary: fitted on the train split; the fingerprint covers it and the texts, whatever the ids are by.
-        tokenizer: ``"hf:PATH"`` where the ids are those of a transformers model (and 1 more, since 0 is padding);
-            ``""`` where they are by ``vocabulary``.
-        vocabulary_size: ids are below this: rows of a network's embedding.
+        vocabulary: fitted on the train split; the fingerprint covers it and the texts, also with a ``tokenizer``.
+        tokenizer: ``"hf:PATH"`` if the ids are those of a transformers model, plus 1 since 0 is padding; ``""`` if they
+            are of ``vocabulary``.
+        vocabulary_size: upper bound of the ids: the number of rows of a network's embedding.
 
     Raises:
         DataError: shapes, dtypes or labels that do not fit together.
@@ -39,7 +174,11 @@ class Texts(Examples):
     vocabulary_size: int = 0
 
     def check_x(self) -> None:
-        """Refuse what is no token ids of as many texts."""
+        """Refuse an x that is not token ids, a row for each text.
+
+        Raises:
+            DataError: naming its dtype, shape or range.
+        """
         if self.x.dtype != torch.int32 or self.x.ndim != 2:
             raise DataError(
                 f"{self.name}: x must be int32 token ids of shape (n, length), got {self.x.dtype} of shape "
@@ -61,11 +200,11 @@ class Texts(Examples):
         """
         digest = hashlib.sha256(f"texts {self.n}".encode())
         digest.update(self.labels.numpy().tobytes())
-        known = self.vocabulary or Vocabulary((), self.x.shape[1])
-        for part in (*self.texts, *known.tokens):
-            coded = part.encode("utf-8", "surrogatepass")
-            digest.update(len(coded).to_bytes(8, "little") + coded)
-        digest.update(f"length {known.length}".encode())
+        vocabulary = self.vocabulary or Vocabulary((), self.x.shape[1])
+        for text in (*self.texts, *vocabulary.tokens):
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        digest.update(f"length {vocabulary.length}".encode())
         return digest.hexdigest()[:16]
 
     def subset(self, index: Tensor, *, name: str | None = None) -> Texts:
@@ -80,3 +219,155 @@ class Texts(Examples):
             origin=None if self.origin is None else replace(self.origin, rows=rows),
             name=name or self.name,
         )
+
+
+@dataclass(frozen=True)
+class RawTexts:
+    """A split as it was read.
+
+    Attributes:
+        texts: of the examples.
+        values: (n,) labels as integers, or as texts.
+        describe: an example in words, for errors, such as "line 3 of FILE".
+        origin: where they came from, with their rows.
+        ids: their names.
+        names: of the classes; None where the file has no list of them.
+    """
+
+    texts: list[str]
+    values: LabelArray
+    describe: DescribeRow
+    origin: Origin
+    ids: list[str]
+    names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _LabelledTexts:
+    texts: Sequence[str]
+    labels: Tensor
+    origin: Origin
+    ids: Sequence[str]
+
+    def take(self, index: Tensor) -> _LabelledTexts:
+        places = index.tolist()
+        rows = index if self.origin.rows is None else self.origin.rows[index]
+        origin = replace(self.origin, rows=rows)
+        return _LabelledTexts(
+            [self.texts[i] for i in places], self.labels[index], origin, [self.ids[i] for i in places]
+        )
+
+
+def broken_note(broken: Sequence[tuple[str, str]], num_good: int, split: str, options: ReadOptions) -> tuple[str, ...]:
+    """A note about broken examples, which ``on_broken="skip"`` leaves out.
+
+    Args:
+        broken: place and fault of each.
+        num_good: number of examples that are not broken.
+        split: name of the split.
+        options: of `load`.
+
+    Raises:
+        DataError: there are broken examples and ``on_broken`` is ``"raise"``, or all are broken.
+    """
+    if not broken:
+        return ()
+    (place, fault), count = broken[0], len(broken)
+    if options.on_broken == "raise" or not num_good:
+        total = f" ({count:,} are broken in all{'' if num_good else ', every one'})" if count > 1 else ""
+        raise DataError(
+            f"{place}: {fault}{total}; mend such lines, or leave them out with on_broken='skip' (--skip-broken)"
+        )
+    return (f"{count:,} broken {split} lines are left out, the first {place}: {fault}",)
+
+
+def check_text_options(options: ReadOptions) -> None:
+    """Refuse options for images, and a tokenizer that is not one of a transformers model.
+
+    Raises:
+        ArgumentError: naming the option.
+    """
+    for name, value in (("size", options.size), ("image", options.image)):
+        if value is not None:
+            hint = "length= (--length) is the tokens of an example" if name == "size" else "text= names their column"
+            raise ArgumentError(f"{name}={value!r} is for images, but these are texts; {hint}")
+    if options.tokenizer is not None and not is_pretrained(options.tokenizer):
+        raise ArgumentError(
+            f"tokenizer must be hf:PATH, that of a transformers model, or left out, got {options.tokenizer!r}"
+        )
+
+
+def assemble_texts(
+    train: RawTexts, test: RawTexts | None, name: str, options: ReadOptions, notes: tuple[str, ...]
+) -> tuple[Texts, Texts]:
+    """Both splits with class ids and token ids.
+
+    Without a test split one is held out; then the limit is applied. The vocabulary is fitted on the examples that are
+    trained on: not on the test split, nor on examples that the limit leaves out.
+
+    Args:
+        train: examples to train on.
+        test: examples to test on; None to hold out a fraction of ``train``.
+        name: of the dataset.
+        options: of `load`.
+        notes: for the user, so far.
+
+    Raises:
+        DataError: only one class, or labels that fit no class.
+    """
+    first, second, classes = _label_texts(train, test)
+    notes += (*classes.notes, *check_classes(first.labels, classes.names, name))
+    if second is None:
+        train_index, test_index, note = held_out(first.labels, options.holdout, options.seed)
+        first, second, notes = first.take(train_index), first.take(test_index), (*notes, note)
+    if options.limit is not None and options.limit < len(first.labels):
+        chosen = stratified(first.labels, options.limit, limit_stream(options.seed))
+        notes += (limit_note(len(chosen), len(first.labels)),)
+        first = first.take(chosen)
+    vocabulary, x, num_cut = Vocabulary.fit(first.texts, length=options.length)
+    if options.tokenizer is None:
+        train_ids, test_ids, size = x, vocabulary.encode(second.texts), len(vocabulary)
+    else:
+        (train_ids, test_ids), size, num_cut = tokenize_splits(
+            options.tokenizer, first.texts, second.texts, options.length, options.progress
+        )
+    length = train_ids.shape[1]
+    if num_cut:
+        hint = f" (length=, --length; by default at most {MAX_DEFAULT_LENGTH})" if options.length is None else ""
+        notes += (f"{num_cut:,} training texts are longer than {length} tokens and are cut{hint}",)
+
+    def dataset(ids: Tensor, texts: _LabelledTexts, split: str) -> Texts:
+        return Texts(
+            ids,
+            texts.labels,
+            classes.names,
+            name,
+            split,
+            texts.ids,
+            origin=texts.origin,
+            notes=notes,
+            texts=texts.texts,
+            vocabulary=vocabulary,
+            tokenizer=options.tokenizer or "",
+            vocabulary_size=size,
+        )
+
+    return dataset(train_ids, first, "train"), dataset(test_ids, second, "test")
+
+
+def _label_texts(train: RawTexts, test: RawTexts | None) -> tuple[_LabelledTexts, _LabelledTexts | None, Classes]:
+    classes = Classes.of(train.values, train.names, train.describe)
+    labels = classes.ids(train.values, train.describe)
+    train_texts = _LabelledTexts(train.texts, labels, train.origin, train.ids)
+    if test is None:
+        return train_texts, None, classes
+    values = test.values
+    if classes.values and isinstance(classes.values[0], str) and not isinstance(values, list):
+        values = [str(value) for value in values]  # names such as "1" of which this split happens to have no others
+    labels = classes.ids(values, test.describe)
+    return train_texts, _LabelledTexts(test.texts, labels, test.origin, test.ids), classes
+
+
+def row_tensor(rows: Sequence[int]) -> Tensor:
+    """(n,) int64 rows of an `Origin`."""
+    return torch.tensor(list(rows), dtype=torch.int64)

@@ -1,7 +1,8 @@
-"""Kept examples, written in the layout they came in."""
+"""Write kept examples in the layout they came in."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,68 +17,67 @@ from torch import Tensor
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.files import disk_error
+from datawinnow.data.arrow import class_names, convert_errors, label_values, open_arrow, read_schema
 from datawinnow.data.assemble import Loaded
-from datawinnow.data.columns import class_names, label_values, open_arrow, reading
 from datawinnow.data.examples import Examples
-from datawinnow.data.npz import read_arrays
-from datawinnow.data.texts import Texts
-from datawinnow.data.write_texts import write_text_file, write_text_lines
+from datawinnow.data.npz import read_npz
+from datawinnow.data.text_files import Record, read_records
+from datawinnow.data.texts import Texts, label_of, text_of
 
-ROWS = 1024
-"""Rows read at a time, and the least in a row group written."""
+ROWS_PER_GROUP = 1024
+"""RowArray read at a time, and the least in a row group written."""
 
-Rows = np.ndarray[Any, np.dtype[np.int64]]
+RowArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
-    """Write the examples at ``index`` as a dataset that `load` reads, in the layout they came in.
+    """Write the examples at ``index`` as a dataset that `load` reads, in the layout of their source.
 
-    Only kept training examples are written, unchanged (the files and bytes as they came, not the resized pixels), in
-    the order of the source; the source's test split stays where it is.
+    The files and bytes of the source are copied unchanged (not the resized pixels), in the source's order. The test
+    split is not copied.
 
     - a folder of images: copies under ``OUT/train/<class>/``, with the paths they had below their class;
-    - Parquet and ``hf:``: ``OUT/train-00000-of-00001.parquet`` with the same columns and metadata;
+    - Parquet, Arrow and ``hf:``: ``OUT/train-00000-of-00001.parquet`` with the same columns and metadata;
     - ``.npz``: ``OUT/train.npz`` with ``x`` and ``y`` in the source's dtypes and axes;
-    - ``.csv``, ``.tsv`` and ``.jsonl``: ``OUT/train.tsv`` (or as it came), the lines byte for byte;
+    - ``.csv``, ``.tsv`` and ``.jsonl``: ``OUT/train.tsv`` (or the source's suffix), the lines byte for byte;
     - digits, and examples made in Python: ``OUT/train.npz``, texts ``OUT/train.jsonl``.
 
     Args:
-        dataset: what `load` gave.
+        dataset: train split of `load`.
         index: (m,) int64 positions in ``dataset``, each once.
         out: a folder that does not exist yet, or is empty.
 
     Returns:
-        ``out`` as a path. It is written beside and renamed when whole.
+        ``out`` as a path. It is written under a temporary name and renamed at the end.
 
     Raises:
         ArgumentError: ``index`` is empty, not int64, out of range or has an id twice.
-        DataError: ``out`` is not empty; a source file is gone or changed; labels that are no longer the source's.
+        DataError: ``out`` is not empty; a source file is gone or changed; labels differ from the source's.
         RunError: the disk is full.
     """
-    _check_index(index, len(dataset))
+    _check_kept_index(index, len(dataset))
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists already and is not an empty folder; give another, or remove it")
     index = index.cpu().sort().values
     layout = dataset.origin.layout if dataset.origin is not None else "none"
-    writers = {"folder": _write_folder, "parquet": _write_table, "hf": _write_table, "npz": _write_npz}
-    writer = {**writers, "text": _write_texts}.get(layout)
-    part = None
+    writer = WRITERS.get(layout, _write_arrays)
+    temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-        (writer or _write_arrays)(dataset, index, part)
-        part.chmod(0o755)  # mkdtemp makes folders private
-        part.replace(out)  # over an empty folder too
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+        writer(dataset, index, temporary)
+        temporary.chmod(0o755)  # mkdtemp makes folders private
+        temporary.replace(out)  # over an empty folder too
     except OSError as error:
         raise disk_error(error, out) from error
     finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
-def _check_index(index: Tensor, n: int) -> None:
+def _check_kept_index(index: Tensor, n: int) -> None:
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
         got = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else repr(index)[:60]
         raise ArgumentError(f"index must be an int64 tensor of shape (m,), got {got}")
@@ -91,23 +91,23 @@ def _check_index(index: Tensor, n: int) -> None:
         raise ArgumentError("index has an id twice")
 
 
-def _source_rows(dataset: Loaded, index: Tensor) -> Rows:
-    assert dataset.origin is not None  # the caller looked at its layout
+def _rows_in_source(dataset: Loaded, index: Tensor) -> RowArray:
+    assert dataset.origin is not None  # write_kept looked at its layout
     rows = index if dataset.origin.rows is None else dataset.origin.rows[index]
     return rows.numpy()
 
 
-def _write_folder(dataset: Loaded, index: Tensor, part: Path) -> None:
-    assert dataset.origin is not None  # the caller looked at its layout
+def _write_folder(dataset: Loaded, index: Tensor, folder: Path) -> None:
+    assert dataset.origin is not None  # write_kept looked at its layout
     root = Path(dataset.origin.path)
-    for i, row in zip(index.tolist(), _source_rows(dataset, index).tolist(), strict=True):
+    for i, row in zip(index.tolist(), _rows_in_source(dataset, index).tolist(), strict=True):
         source = Path(dataset.origin.files[row])
         below = source.relative_to(root).parts
         name = dataset.classes[int(dataset.labels[i])]
         if below[0] == "train" and len(below) > 2:
             below = below[1:]
-        _same_label(below[0], name, str(source))
-        target = part / "train" / Path(*below)
+        _check_label(below[0], name, str(source))
+        target = folder / "train" / Path(*below)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copy2(source, target)
@@ -115,56 +115,62 @@ def _write_folder(dataset: Loaded, index: Tensor, part: Path) -> None:
             raise DataError(f"{source} is gone since it was loaded; load the data again") from None
 
 
-def _write_table(dataset: Loaded, index: Tensor, part: Path) -> None:
-    assert dataset.origin is not None  # the caller looked at its layout
-    origin, rows = dataset.origin, _source_rows(dataset, index)
+def _write_table(dataset: Loaded, index: Tensor, folder: Path) -> None:
+    assert dataset.origin is not None  # write_kept looked at its layout
+    origin, rows = dataset.origin, _rows_in_source(dataset, index)
     order = np.argsort(rows, kind="stable")
     rows, labels = rows[order], dataset.labels[index].numpy()[order]
-    schema = _schema(origin.files[0])
+    schema = read_schema(origin.files[0], origin.schema_metadata)
     names = class_names(schema, origin.columns["label"])
-    held: list[Any] = []
+    pending: list[Any] = []
     first = done = 0
-    target = part / "train-00000-of-00001.parquet"
-    with pq.ParquetWriter(target, schema, compression=_compression(origin.files[0])) as writer:
-        for batch in _batches(origin.files, schema):
+    target = folder / "train-00000-of-00001.parquet"
+    written_schema = _without_views(schema.empty_table()).schema
+    with pq.ParquetWriter(target, written_schema, compression=_codec_of(origin.files[0])) as writer:
+        for batch in _table_batches(origin.files, schema):
             low, high = np.searchsorted(rows, [first, first + batch.num_rows])
-            taken = pa.Table.from_batches([batch]).take(pa.array(rows[low:high] - first))
+            taken = _without_views(pa.Table.from_batches([batch])).take(pa.array(rows[low:high] - first))
             first += batch.num_rows
-            _same_labels(dataset, taken, labels[low:high], names)
+            _check_labels(dataset, taken, labels[low:high], names)
             done += taken.num_rows
-            held.append(taken)
-            if sum(t.num_rows for t in held) >= ROWS:
-                writer.write_table(pa.concat_tables(held).combine_chunks())
-                held = []
-        if held:
-            writer.write_table(pa.concat_tables(held).combine_chunks())
+            pending.append(taken)
+            if sum(t.num_rows for t in pending) >= ROWS_PER_GROUP:
+                writer.write_table(pa.concat_tables(pending).combine_chunks())
+                pending = []
+        if pending:
+            writer.write_table(pa.concat_tables(pending).combine_chunks())
     if done != len(rows):
         raise DataError(f"{origin.path} has fewer rows than when it was loaded; load the data again")
 
 
-def _schema(path: str) -> Any:
-    with reading(path):
-        return pq.read_schema(path) if path.endswith(".parquet") else open_arrow(path).schema
+def _without_views(table: Any) -> Any:
+    """``table`` with string_view and binary_view columns as string and binary: Arrow cannot take rows of views."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string_view(field.type) or pa.types.is_binary_view(field.type):
+            kind = pa.large_string() if pa.types.is_string_view(field.type) else pa.large_binary()
+            table = table.set_column(i, field.with_type(kind), table.column(i).cast(kind))
+    return table
 
 
-def _compression(path: str) -> str:
+def _codec_of(path: str) -> str:
     """How the source's columns are compressed; images are compressed already."""
     if not path.endswith(".parquet"):
         return "snappy"
-    with reading(path):
+    with convert_errors(path):
         metadata = pq.ParquetFile(path).metadata
-        return str(metadata.row_group(0).column(0).compression) if metadata.num_row_groups else "snappy"
+        codec = str(metadata.row_group(0).column(0).compression) if metadata.num_row_groups else "snappy"
+    return "none" if codec == "UNCOMPRESSED" else codec
 
 
-def _batches(files: tuple[str, ...], schema: Any) -> Iterator[Any]:
+def _table_batches(files: tuple[str, ...], schema: Any) -> Iterator[Any]:
     for path in files:
-        with reading(path):
+        with convert_errors(path):
             if path.endswith(".parquet"):
-                batches = iter(pq.ParquetFile(path).iter_batches(ROWS))
+                batches = iter(pq.ParquetFile(path).iter_batches(ROWS_PER_GROUP))
             else:
-                batches = iter(open_arrow(path).to_batches(max_chunksize=ROWS))
+                batches = iter(open_arrow(path).to_batches(max_chunksize=ROWS_PER_GROUP))
         while True:
-            with reading(path):
+            with convert_errors(path):
                 batch = next(batches, None)
             if batch is None:
                 break
@@ -173,59 +179,140 @@ def _batches(files: tuple[str, ...], schema: Any) -> Iterator[Any]:
             yield batch
 
 
-def _same_labels(dataset: Loaded, taken: Any, labels: Rows, names: tuple[str, ...] | None) -> None:
-    assert dataset.origin is not None  # the caller looked at its layout
+def _check_labels(dataset: Loaded, taken: Any, labels: RowArray, names: tuple[str, ...] | None) -> None:
+    assert dataset.origin is not None  # write_kept looked at its layout
     column = dataset.origin.columns["label"]
     values = label_values(taken.column(column), column, lambda row: f"row {row} kept") if taken.num_rows else []
     for value, label in zip(values, labels.tolist(), strict=True):
-        named = names is not None and not isinstance(value, str)
-        found = names[value] if named and names is not None and 0 <= value < len(names) else str(value)
-        _same_label(found, dataset.classes[label], dataset.origin.path)
+        is_id = names is not None and not isinstance(value, str) and 0 <= value < len(names)
+        name = names[value] if is_id and names is not None else str(value)
+        _check_label(name, dataset.classes[label], dataset.origin.path)
 
 
-def _same_label(found: str, now: str, where: str) -> None:
-    if found != now:
+def _check_label(in_source: str, now: str, where: str) -> None:
+    if in_source != now:
         raise DataError(
-            f"{where} says {found!r} where the dataset in memory says {now!r}: either its labels were changed (a "
+            f"{where} says {in_source!r} where the dataset in memory says {now!r}: either its labels were changed (a "
             "scenario), so that the layout it came in cannot hold it, or the source changed since it was loaded"
         )
 
 
-def _write_npz(dataset: Loaded, index: Tensor, part: Path) -> None:
-    assert dataset.origin is not None  # the caller looked at its layout
-    origin, rows = dataset.origin, _source_rows(dataset, index)
-    arrays = read_arrays(Path(origin.path))
+def _write_npz(dataset: Loaded, index: Tensor, folder: Path) -> None:
+    assert dataset.origin is not None  # write_kept looked at its layout
+    origin, rows = dataset.origin, _rows_in_source(dataset, index)
+    arrays = read_npz(Path(origin.path))
     x, y = (arrays.get(origin.columns[k]) for k in ("image", "label"))
     if x is None or y is None or len(x) != len(y) or len(x) <= int(rows.max()):
         raise DataError(f"{origin.path} changed since it was loaded; load the data again")
     x, y = x[rows], y[rows]
     listed = y.reshape(len(y)).tolist()
     ids = [dataset.classes[i] for i in dataset.labels[index].tolist()]
-    given = arrays.get("classes")
-    by_name = given is not None and y.dtype.kind in "biu"
+    classes = arrays.get("classes")
     for value, name in zip(listed, ids, strict=True):
-        found = (
-            str(given[value]) if by_name and given is not None else str(int(value) if y.dtype.kind == "b" else value)
-        )
-        _same_label(found, name, origin.path)
-    if given is None:
-        np.savez(part / "train.npz", x=x, y=y)
+        if classes is not None and y.dtype.kind in "biu":
+            in_source = str(classes[value])
+        else:
+            in_source = str(int(value) if y.dtype.kind == "b" else value)
+        _check_label(in_source, name, origin.path)
+    if classes is None:
+        np.savez(folder / "train.npz", x=x, y=y)
     else:
-        np.savez(part / "train.npz", x=x, y=y, classes=given)
+        np.savez(folder / "train.npz", x=x, y=y, classes=classes)
 
 
-def _write_texts(dataset: Loaded, index: Tensor, part: Path) -> None:
+def _write_texts(dataset: Loaded, index: Tensor, folder: Path) -> None:
     assert isinstance(dataset, Texts)  # of this layout all are
-    write_text_file(dataset, index.numpy(), _source_rows(dataset, index), part)
+    write_text_file(dataset, index.numpy(), _rows_in_source(dataset, index), folder)
 
 
-def _write_arrays(dataset: Loaded, index: Tensor, part: Path) -> None:
+def _write_arrays(dataset: Loaded, index: Tensor, folder: Path) -> None:
     if isinstance(dataset, Texts):
-        write_text_lines(dataset, index.numpy(), part)
+        write_text_lines(dataset, index.numpy(), folder)
         return
     if not isinstance(dataset, Examples):
         raise DataError(f"{dataset.name}: examples on demand that came from nowhere known cannot be written")
     x = dataset.x[index].cpu().numpy()
     if dataset.x.dtype is torch.uint8 and x.shape[1] == 1:
         x = x[:, 0]
-    np.savez(part / "train.npz", x=x, y=dataset.labels[index].cpu().numpy(), classes=np.asarray(dataset.classes))
+    np.savez(folder / "train.npz", x=x, y=dataset.labels[index].cpu().numpy(), classes=np.asarray(dataset.classes))
+
+
+def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Path) -> None:
+    """``FOLDER/train.tsv`` (or ``.csv``, ``.jsonl``): the lines of the kept examples, byte for byte, under the names.
+
+    Args:
+        dataset: what was loaded.
+        index: (m,) positions in it, rising.
+        rows: (m,) their records in the concatenated files.
+        folder: folder to write into.
+
+    Raises:
+        DataError: the files changed since they were loaded, or the labels are no longer theirs.
+    """
+    origin = dataset.origin
+    assert origin is not None  # write_kept looked at its layout
+    position = dict(zip(rows.tolist(), index.tolist(), strict=True))
+    has_names, row, num_written = bool(origin.columns.get("header")), -1, 0
+    suffix = Path(origin.files[0]).suffix
+    target = folder / f"train{suffix.lower()}"
+    with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+        for k, path in enumerate(origin.files):
+            names: list[str] = []
+            for record in read_records(Path(path)):
+                if has_names and not names and isinstance(record.cells, list) and not record.wrong:
+                    names = [cell.strip() for cell in record.cells]
+                    if k == 0:
+                        out.write(_with_line_end(record.raw))
+                    continue
+                row += 1
+                if row in position:
+                    _check_record(dataset, position[row], record, names, path)
+                    out.write(_with_line_end(record.raw))
+                    num_written += 1
+    if num_written != len(position):
+        raise DataError(f"{origin.path} has fewer lines than when it was loaded; load the data again")
+
+
+def write_text_lines(dataset: Texts, index: RowArray, folder: Path) -> None:
+    """``FOLDER/train.jsonl`` of texts that came from no file: an object with ``text`` and ``label`` a line."""
+    with (folder / "train.jsonl").open("w", encoding="utf-8", newline="") as out:
+        for i in index.tolist():
+            label = dataset.classes[int(dataset.labels[i])]
+            out.write(json.dumps({"text": dataset.texts[i], "label": label}, ensure_ascii=False) + "\n")
+
+
+def _with_line_end(raw: str) -> str:
+    """A record whose last line may have had no end."""
+    return raw if raw.endswith(("\n", "\r")) else raw + "\n"
+
+
+def _check_record(dataset: Texts, i: int, record: Record, names: list[str], path: str) -> None:
+    columns = dataset.origin.columns if dataset.origin is not None else {}
+    cells = record.cells
+    by_name: dict[str, Any] = (
+        cells if isinstance(cells, dict) else dict(zip(names or map(str, range(len(cells))), cells, strict=False))
+    )
+    text, label = text_of(by_name.get(columns["text"]))[0], label_of(by_name.get(columns["label"]))[0]
+    now = dataset.classes[int(dataset.labels[i])]
+    if text != dataset.texts[i] or not _is_same_label(str(label), now):
+        raise DataError(
+            f"line {record.line} of {path} says {label!r} where the dataset in memory says {now!r}, or another text: "
+            "either its labels were changed (a scenario), so that the file it came in cannot hold it, or the source "
+            "changed since it was loaded"
+        )
+
+
+def _is_same_label(a: str, b: str) -> bool:
+    """Whether two spellings mean one label: numbers may have a sign or leading zeros."""
+    return a == b or (a.isascii() and a.isdigit() and b.isdigit() and int(a) == int(b))
+
+
+WRITERS = {
+    "folder": _write_folder,
+    "parquet": _write_table,
+    "arrow": _write_table,
+    "hf": _write_table,
+    "npz": _write_npz,
+    "text": _write_texts,
+}
+"""Writers by layout of the `Origin`; examples of other layouts are written as arrays."""

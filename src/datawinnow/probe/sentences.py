@@ -24,7 +24,7 @@ from datawinnow.core.files import atomic_write
 from datawinnow.core.progress import Progress
 from datawinnow.data import cache
 from datawinnow.data.fingerprint import fingerprint_of
-from datawinnow.data.tokens import LONGEST
+from datawinnow.data.tokens import MAX_DEFAULT_LENGTH
 from datawinnow.probe.array_writer import ArrayWriter
 from datawinnow.probe.manifest import Probed, ProbeManifest
 from datawinnow.text.encode import TextEncoder, check_texts, sentence_config
@@ -71,7 +71,7 @@ def sentence_embeddings(
     strings = check_texts("texts", texts)
     start = time.perf_counter()
     config = sentence_config(model)
-    max_tokens = (config.max_tokens or LONGEST) if length is None else length
+    max_tokens = (config.max_tokens or MAX_DEFAULT_LENGTH) if length is None else length
     check.number("length", max_tokens, 1, math.inf, integer=True)
     encoder = TextEncoder(model, max_tokens=max_tokens, device=device)
     with FlopCounterMode(display=False) as counter:

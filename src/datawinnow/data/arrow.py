@@ -1,10 +1,12 @@
-"""Images in Parquet and Arrow files."""
+"""Arrow and Parquet files: their columns of labels, class names and encoded images."""
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,156 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from datawinnow.core.errors import DataError
+from datawinnow.core.errors import DataError, DatawinnowError
 from datawinnow.core.files import atomic_write
 from datawinnow.data import cache
-from datawinnow.data.columns import open_arrow, reading, row_in_words
 from datawinnow.data.images import Encoded, Index, Raw
+
+IMAGE_NAMES = ("img", "image", "images", "image", "pixel_values")
+LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "cls")
+TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
+"""Names of a test split, in the order of preference."""
+
+
+@contextmanager
+def convert_errors(path: str | Path) -> Iterator[None]:
+    """Convert the errors of Arrow about a damaged file to a `DataError` that names the file."""
+    try:
+        yield
+    except DatawinnowError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"no such file: {path}") from None
+        first = str(error).strip().split("\n")[0][:200]
+        raise DataError(f"{path} is no whole {_kind(path)} file ({first}); is it cut short? Fetch it again") from error
+
+
+def _kind(path: str | Path) -> str:
+    return "Parquet" if str(path).endswith(".parquet") else "Arrow"
+
+
+def choose_columns(schema: Any, where: str, image: str | None, label: str | None) -> tuple[str, str]:
+    """Names of the columns of images and labels.
+
+    Args:
+        schema: Arrow's.
+        where: the file, for errors.
+        image: the column of images; None to guess.
+        label: the column of labels; None to guess.
+
+    Raises:
+        DataError: no such column, or it cannot be guessed; the error lists the columns of the file.
+    """
+    have = list(schema.names)
+    images = [n for n in have if holds_images(schema.field(n).type)]
+    image_column = image or next((n for n in IMAGE_NAMES if n in images), images[0] if len(images) == 1 else None)
+    label_column = label or next((n for n in LABEL_NAMES if n in have), None)
+    for content, column, option in (("images", image_column, "image"), ("labels", label_column, "label")):
+        if column is None or column not in have:
+            missing = f"no column {column!r}" if column else f"no column of {content}"
+            raise DataError(
+                f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
+                f"{content} with {option}= (--{option})"
+            )
+    assert image_column is not None  # checked above, as is the label
+    assert label_column is not None
+    if not holds_images(schema.field(image_column).type):
+        raise DataError(
+            f"column {image_column!r} of {where} holds {schema.field(image_column).type}, not encoded images (binary, "
+            "or a struct with bytes); name another with image= (--image)"
+        )
+    return image_column, label_column
+
+
+def holds_images(kind: Any) -> bool:
+    """Whether a column of this type may hold encoded images."""
+    if pa.types.is_struct(kind):
+        return any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def holds_text(kind: Any) -> bool:
+    """Whether a column of this type holds texts."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def class_names(schema: Any, label: str) -> tuple[str, ...] | None:
+    """Names of a ``ClassLabel`` column from the ``huggingface`` metadata, where there are any."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[label]["names"]
+    except (KeyError, ValueError, TypeError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+
+def label_values(column: Any, name: str, describe: Callable[[int], str]) -> NDArray[np.int64] | list[str]:
+    """A column of labels as integers, or as texts.
+
+    Args:
+        column: Arrow's chunked array.
+        name: of the column.
+        describe: a row in words, for errors.
+
+    Raises:
+        DataError: a missing label, or neither integers nor texts; the row is named.
+    """
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise DataError(
+            f"the label of {describe(row)} is missing ({column.null_count:,} such in column {name!r}); remove those "
+            "rows"
+        )
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return np.asarray(column.to_numpy()).astype(np.int64)
+    if holds_text(kind):
+        return [str(v) for v in column.to_pylist()]
+    raise DataError(
+        f"labels must be integers or names of classes, but column {name!r} holds {kind} ({column[0].as_py()!r} in "
+        f"{describe(0)}); convert it, or name another with label= (--label)"
+    )
+
+
+def describe_row(row: int, paths: Sequence[str], starts: Sequence[int]) -> str:
+    """``row`` of the concatenated files as "row 3 of FILE"."""
+    file = bisect_right(starts, row) - 1
+    return f"row {row - starts[file]} of {paths[file]}"
+
+
+def open_arrow(path: str) -> Any:
+    """A memory-mapped table from an Arrow stream file.
+
+    Raises:
+        DataError: no such file, or damaged.
+    """
+    with convert_errors(path):
+        return pa.ipc.open_stream(pa.memory_map(path)).read_all()
+
+
+def read_schema(path: str, metadata: Mapping[bytes, bytes] | None = None) -> Any:
+    """Schema of a Parquet or Arrow file, with ``metadata`` added to its own.
+
+    Raises:
+        DataError: no such file, or damaged.
+    """
+    with convert_errors(path):
+        schema = pq.read_schema(path) if path.endswith(".parquet") else open_arrow(path).schema
+    return schema.with_metadata({**metadata, **(schema.metadata or {})}) if metadata else schema
+
+
+def read_columns(path: str, columns: Sequence[str]) -> Any:
+    """Table of some columns of a Parquet or Arrow file; a name that is given twice is read once."""
+    names = list(dict.fromkeys(columns))
+    return pq.ParquetFile(path).read(columns=names) if path.endswith(".parquet") else open_arrow(path).select(names)
+
 
 CACHED_BYTES = 256 << 20
 """Row groups that a Parquet source keeps for random access, per process."""
@@ -58,7 +204,7 @@ class TableImages(Encoded):
 
     def where(self, i: int) -> str:
         """Row and file of image ``i``."""
-        return row_in_words(self.row(i), self.paths, self.starts)
+        return describe_row(self.row(i), self.paths, self.starts)
 
     def picked(self, file: int, cell: Any) -> Raw:
         """The bytes in a cell; or the file that it names, inside the table's own folder."""
@@ -86,7 +232,7 @@ class ParquetImages(TableImages):
     def _readers(self) -> list[tuple[Any, list[int]]]:
         readers = []
         for path in self.paths:
-            with reading(path):
+            with convert_errors(path):
                 file = pq.ParquetFile(path)
                 sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
                 readers.append((file, [0, *np.cumsum(sizes).tolist()]))
@@ -100,7 +246,7 @@ class ParquetImages(TableImages):
         group = bisect_right(bounds, row - self.starts[file]) - 1
         column = self._groups.get((file, group))
         if column is None:
-            with reading(self.paths[file]):
+            with convert_errors(self.paths[file]):
                 column = reader.read_row_group(group, columns=[self.column]).column(0).combine_chunks()
             self._groups[file, group] = column
             while len(self._groups) > 1 and sum(c.nbytes for c in self._groups.values()) > CACHED_BYTES:
@@ -115,22 +261,22 @@ class ParquetImages(TableImages):
             return
         for file, path in enumerate(self.paths):
             first = self.starts[file]
-            with reading(path):
+            with convert_errors(path):
                 batches = iter(pq.ParquetFile(path).iter_batches(size, columns=[self.column]))
             while True:
-                with reading(path):
+                with convert_errors(path):
                     batch = next(batches, None)
                 if batch is None:
                     break
-                wanted = self._wanted(first, first + len(batch))
+                rows = self._rows_between(first, first + len(batch))
                 first += len(batch)
                 column = batch.column(0)
-                if wanted is not None:
-                    column = column.take(pa.array(wanted))
+                if rows is not None:
+                    column = column.take(pa.array(rows))
                 if len(column):
-                    yield [_or_error(self, file, cell) for cell in column.to_pylist()]
+                    yield [_cell_or_none(self, file, cell) for cell in column.to_pylist()]
 
-    def _wanted(self, first: int, end: int) -> Index | None:
+    def _rows_between(self, first: int, end: int) -> Index | None:
         if self.rows is None:
             return None
         low, high = np.searchsorted(self.rows, [first, end])
@@ -141,8 +287,7 @@ class ParquetImages(TableImages):
 
         A shuffled epoch over Parquet would decompress a whole row group for every image.
         """
-        which, state = ParquetImages(self.paths, self.column, self.sizes).key()
-        path = cache.cached_file((which, state), ".arrow")
+        path = cache.cached_file(ParquetImages(self.paths, self.column, self.sizes).key(), ".arrow")
         if path is None:
             return self
         size = sum(Path(p).stat().st_size for p in self.paths)
@@ -162,14 +307,18 @@ class ParquetImages(TableImages):
     def _copy(self, path: Path) -> None:
         kind = pa.large_binary()
         schema = pa.schema([(self.column, kind)])
-        whole = ParquetImages(self.paths, self.column, self.sizes)
-        with atomic_write(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for block in whole.blocks():
+        all_rows = ParquetImages(self.paths, self.column, self.sizes)
+        with (
+            atomic_write(path) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_stream(sink, schema) as writer,
+        ):
+            for block in all_rows.blocks():
                 cells = [raw.read_bytes() if isinstance(raw, Path) else raw for raw in block]
                 writer.write_batch(pa.record_batch([pa.array(cells, kind)], schema=schema))
 
 
-def _or_error(images: TableImages, file: int, cell: Any) -> Raw:
+def _cell_or_none(images: TableImages, file: int, cell: Any) -> Raw:
     try:
         return images.picked(file, cell)
     except ValueError:
