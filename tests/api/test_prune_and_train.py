@@ -1,0 +1,35 @@
+"""`datawinnow.api.prune` and `train`: DATA by name, with all that the command can do."""
+
+from __future__ import annotations
+
+import pytest
+
+import datawinnow as dw
+from datawinnow.core.errors import ArgumentError
+from datawinnow.train import Recipe
+
+QUICK = {"epochs": 2, "model": "mlp", "recipe": Recipe(precision="fp32", batch=64), "load": dw.LoadOptions(limit=120)}
+
+
+def test_prune_checks_writes_and_reports_and_train_reads_its_selection(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = dw.prune("digits", keep=0.5, score="el2n", check=True, out="kept", report=True, **QUICK)
+    assert kept.run.path.as_posix() == "runs/digits"
+    assert len(kept) == 60
+    assert kept.report.is_file()
+    assert "points" in kept.check["sentence"]
+    assert len(dw.load("kept")[0]) + len(dw.load("kept")[1]) == 60
+    trained = dw.api.train("digits", select="runs/digits", epochs=1, model="mlp", recipe=QUICK["recipe"])
+    assert trained.selection_metadata["method"] == "el2n_top"
+    assert trained.run.path.as_posix() == "runs/digits-el2n_top-0.5"
+    assert trained.accuracy is not None
+
+
+def test_what_belongs_to_data_or_to_an_object_only_is_refused():
+    train, _ = dw.load("digits", limit=120)
+    with pytest.raises(ArgumentError, match="load= is for DATA"):
+        dw.prune(train, keep=0.5, method="random", load=dw.LoadOptions(limit=10))
+    with pytest.raises(ArgumentError, match="brings its own test split"):
+        dw.prune("digits", keep=0.5, method="random", test=train)
+    with pytest.raises(ArgumentError, match="check=True needs a test split"):
+        dw.prune(train, keep=0.5, method="random", check=True)
