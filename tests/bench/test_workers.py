@@ -44,6 +44,7 @@ def wait_until(true, seconds: float) -> bool:
     return False
 
 
+@pytest.mark.slow  # real processes: two imports of torch each
 def test_two_at_a_time_give_the_rows_of_one_also_when_interrupted(write, tmp_path, monkeypatch):
     grid = read_grid(write(ONE_SEED))
     with monkeypatch.context() as patch:
@@ -130,6 +131,7 @@ def test_a_worker_tells_of_the_dataset_that_it_loaded(grid, tmp_path):
         workers._receive(cell)
 
 
+@pytest.mark.slow  # real processes: two imports of torch each
 def test_workers_do_not_outlive_a_parent_that_is_killed(write, tmp_path):
     path = write(
         ('model = "mlp"', f'model = "{MODELS}:sleeping"\nmodel_options = {{{{ folder = "{tmp_path}" }}}}'),

@@ -36,7 +36,7 @@ def rows_of(folder):
 
 
 def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won):
-    result = call("race", "digits", "--budget", "3", "--seeds", "2", *QUICK)
+    result = call("race", "digits", "--jobs", "1", "--budget", "3", "--seeds", "2", *QUICK)
     rows = rows_of(tmp_path / "runs" / "race-digits")
     assert [(row["method"], row["seed"]) for row in rows] == [
         (method, seed) for seed in (0, 1) for method in ("shorter_full", "policy")
@@ -53,17 +53,17 @@ def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won):
 
 
 def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won):
-    first = call("race", "digits", "--budget", "2", *QUICK)
+    first = call("race", "digits", "--jobs", "1", "--budget", "2", *QUICK)
     assert "This is an indication (1 seed): a result needs 5 paired seeds." in first.stdout
     file = tmp_path / "runs" / "race-digits" / "rows.jsonl"
     before = file.read_text()
-    call("race", "digits", "--budget", "2", "--seeds", "2", *QUICK)
+    call("race", "digits", "--jobs", "1", "--budget", "2", "--seeds", "2", *QUICK)
     assert file.read_text().startswith(before)
 
 
 def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost):
     words = [word for word in QUICK if word != "--quiet"]
-    result = call("race", "digits", "--budget", "1", "--out", tmp_path / "r", *words)
+    result = call("race", "digits", "--jobs", "1", "--budget", "1", "--out", tmp_path / "r", *words)
     assert "auto: all the data for 1 epochs: nothing was measured near n=200" in result.stderr
     assert "so the race is against UCB, keep 0.7" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {"all the data, fewer epochs", "UCB, keep 0.7"}
@@ -72,7 +72,7 @@ def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost
 def test_where_labels_are_noisy_and_the_map_has_nobody_what_looks_right_runs(call, tmp_path, lost):
     words = [word for word in QUICK if word != "--quiet"]
     how = ("--policy-option", "noisy=true", "--out", tmp_path / "r")
-    result = call("race", "digits", "--budget", "1", *how, *words)
+    result = call("race", "digits", "--jobs", "1", "--budget", "1", *how, *words)
     assert "10 classes, 1 passes, wrong labels" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {
         "all the data, fewer epochs",
@@ -82,7 +82,7 @@ def test_where_labels_are_noisy_and_the_map_has_nobody_what_looks_right_runs(cal
 
 def test_a_policy_of_ones_own(call, tmp_path):
     named = ("--policy", "random", "--keep", "0.5", "--wrap", "rescaled", "--lr", "0.01")
-    call("race", "digits", "--budget", "2", *named, *QUICK)
+    call("race", "digits", "--jobs", "1", "--budget", "2", *named, *QUICK)
     rows = rows_of(tmp_path / "runs" / "race-digits")
     assert rows[1]["trained_epochs"] == 4  # of half the data each
     assert re.search(r"\"lr\": 0.01\b", (tmp_path / "runs/race-digits/grid.json").read_text())
@@ -102,7 +102,7 @@ def test_a_policy_of_ones_own(call, tmp_path):
     ],
 )
 def test_what_cannot_run_is_refused(call, words, message):
-    assert re.search(message, call("race", "digits", "--budget", "1", *words, *QUICK, code=2).stderr)
+    assert re.search(message, call("race", "digits", "--jobs", "1", "--budget", "1", *words, *QUICK, code=2).stderr)
 
 
 def race_rows(gains):
