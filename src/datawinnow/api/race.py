@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
+from datawinnow.api.train import AUTO, noisy_option
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from datawinnow.runs.network import Model
     from datawinnow.train import Recipe
 
-RUNS = Path("runs")
-AUTO = "auto"
 DEFAULT_POLICY: dict[str, Any] = {
     "policy": "ucb",
     "options": {"keep": 0.7, "period": 1},
@@ -34,7 +34,8 @@ DEFAULT_NOISY_POLICY: dict[str, Any] = {
 """What runs where no benchmark recommends a policy and labels are noisy."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
 """Names of the two runs in the grid."""
-LOAD_OPTIONS = ("limit", "size", "seed", "image", "label", "text", "flip")
+LOAD_OPTIONS = ("limit", "size", "seed", "image", "label", "text", "length", "tokenizer", "flip")
+"""Keyword arguments of `datawinnow.load` that the data of a grid have."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def race(
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
-    load: Mapping[str, Any] | None = None,
+    load: LoadOptions | None = None,
     out: Path | str | None = None,
     jobs: int = 0,
     threads: int = 0,
@@ -98,7 +99,7 @@ def race(
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.
         recipe: how to train.
-        load: keyword arguments of `datawinnow.load` for DATA.
+        load: how DATA is read.
         out: folder of rows and page. Default: ``runs/race-<data>``.
         jobs: trainings at a time, for DATA; 0 for one a core. Dataset objects are trained on one after the other.
         threads: CPU threads of each training, for DATA; 0 for its share of the cores.
@@ -114,8 +115,6 @@ def race(
     from datawinnow import report as reports
     from datawinnow.bench import GridData, grid_of, run_grid
     from datawinnow.core.card import card_of
-    from datawinnow.data.dataset_info import dataset_info
-    from datawinnow.data.load import load as load_data
     from datawinnow.dynamic.build import build_policy, policy_by_name
     from datawinnow.train import Recipe
 
@@ -123,20 +122,15 @@ def race(
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
     if policy != AUTO:
         build_policy(policy, passes=budget, keep=keep, options=options, wrap=wrap)  # fails before any data are read
-    objects = not isinstance(data, (str, Path))
-    if objects and test is None:
-        raise ArgumentError("race needs a test split (test=), since accuracy on the training examples decides nothing")
-    load_kwargs = dict(load or {})
-    for key in load_kwargs:
-        if key not in LOAD_OPTIONS or objects:
+    for key in {} if load is None else load.to_kwargs():
+        if key not in LOAD_OPTIONS:
             raise ArgumentError(f"race has no option {key!r} of the data yet: split or clean the data before the race")
-    if not objects:
-        train, test = load_data(data, progress=progress, **load_kwargs)
-        for note in train.notes if log is not None else ():
-            log(f"data: {note}")  # type: ignore[misc]
-    info = dataset_info(data if objects else train, "" if objects else _absolute_source(str(data)))
+    splits = open_dataset(data, test=test, load=load, model=model, progress=progress, log=log)
+    if splits.test is None:
+        raise ArgumentError("race needs a test split (test=), since accuracy on the training examples decides nothing")
+    info = splits.train
     if policy == AUTO:
-        chosen = _recommended(info, budget, noisy=noisy, log=log)
+        chosen = _recommended_spec(info, budget, noisy=noisy, log=log)
     else:
         name = ", ".join([card_of(policy_by_name(policy)).name, *([] if keep is None else [f"keep {keep:g}"]), *wrap])
         fraction = {} if keep is None else {"keep": keep}
@@ -149,7 +143,7 @@ def race(
             "name": f"race {info.name}",
             "about": f"{info.name}: all the data for {budget} epochs against choosing while training, equal examples "
             "passed",
-            "data": {"source": info.source or info.name, **load_kwargs},
+            "data": {"source": info.source or info.name, **(splits.load or {})},
             "train": {
                 **recipe_fields,
                 "epochs": budget,
@@ -166,7 +160,7 @@ def race(
     rows = run_grid(
         grid,
         folder,
-        data=GridData(info.data, test, network) if objects or network is not None else None,
+        data=GridData(info.data, splits.test, network) if splits.load is None or network is not None else None,
         jobs=jobs,
         threads=threads,
         progress=None if progress is None else lambda _, done, total: progress(f"bench {grid.name}", done, total),
@@ -200,24 +194,9 @@ def race_verdict(rows: Sequence[ResultRow], label: str, budget: int) -> tuple[Co
     return comparison, f"{label} {clause(comparison, reference)}.{f' {note}' if note else ''}"
 
 
-def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, Any]) -> bool:
-    """``noisy`` of the options of ``policy="auto"``, which takes no other.
-
-    Raises:
-        ArgumentError: an option, keep or wrapper that belongs to a policy by name.
-    """
-    if keep is not None or wrap or set(options) - {"noisy"}:
-        raise ArgumentError(
-            "--policy auto chooses keep, options and wrappers itself; it takes --policy-option noisy=true, for data "
-            "with many wrong labels. For one of your choice, name it by --policy"
-        )
-    noisy = options.get("noisy", False)
-    if not isinstance(noisy, bool):
-        raise ArgumentError(f"--policy-option noisy must be true or false, got {noisy!r}")
-    return noisy
-
-
-def _recommended(info: DatasetInfo, budget: int, *, noisy: bool, log: Callable[[str], None] | None) -> dict[str, Any]:
+def _recommended_spec(
+    info: DatasetInfo, budget: int, *, noisy: bool, log: Callable[[str], None] | None
+) -> dict[str, Any]:
     """The policy that benchmarks recommend, as a ``[[method]]``; a default where they recommend none."""
     from datawinnow.dynamic.auto import recommended_setting
 
@@ -235,10 +214,3 @@ def _recommended(info: DatasetInfo, budget: int, *, noisy: bool, log: Callable[[
     if log is not None:
         log(f"no benchmark recommends a policy here, so the race is against {chosen['label']}")
     return chosen
-
-
-def _absolute_source(source: str) -> str:
-    """``source`` as it can be found from another working directory."""
-    if source == "digits" or source.startswith("hf:"):
-        return source
-    return str(Path(source).expanduser().resolve())

@@ -97,7 +97,7 @@ def race(
             model=training.model,
             model_options=training.model_options,
             recipe=training.recipe(),
-            load=loading.to_kwargs(),
+            load=loading,
             out=out,
             jobs=jobs,
             threads=training.threads or 0,
