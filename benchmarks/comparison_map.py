@@ -95,7 +95,7 @@ SHOWN = {
     "sst2": ("SST-2 sentences", "ucb_7"),
     "sst2_noise": ("SST-2, 20% wrong labels", "guarded"),
 }
-"""By setting: its name in docs/results.md, and the one arm to show."""
+"""By setting: its name in docs/results.md, and the one method to show."""
 START, END = "<!-- comparison: made by benchmarks/comparison_map.py -->", "<!-- /comparison -->"
 
 
