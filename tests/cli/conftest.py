@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
+from datawinnow.bench import runner
 from datawinnow.cli import app
+from tests.bench.conftest import InProcess
 
 QUICK = ("--model", "mlp", "--epochs", "2", "--precision", "fp32", "--threads", "1", "--quiet")
 """Recording in a fraction of a second, without the estimate."""
@@ -47,6 +49,12 @@ def call():
         return result
 
     return run
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """`bench` runs its cells in this process: a worker process imports torch first."""
+    monkeypatch.setattr(runner, "Workers", InProcess)
 
 
 @pytest.fixture(scope="session")

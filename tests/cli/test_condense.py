@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +24,18 @@ QUICK = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def condensed(tmp_path_factory):
+    """The folder of a finished condensation; a test that writes to it has a copy."""
+    root = tmp_path_factory.mktemp("condensed")
+    result = CliRunner().invoke(app, ["condense", "digits", *QUICK[:-1], str(root / "made")])
+    assert result.exit_code == 0, result.stderr
+    return root / "made"
+
+
 @pytest.fixture
-def folder(call, tmp_path):
-    call("condense", "digits", *QUICK)
-    return tmp_path / "made"
+def folder(condensed, tmp_path):
+    return shutil.copytree(condensed, tmp_path / "made")
 
 
 def test_it_estimates_first_and_says_what_came_of_it(call, tmp_path):
@@ -111,7 +120,7 @@ def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, f
     assert "with as many random real images" in told.stdout
     assert {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()} == before
     told = call("condense", "digits", *QUICK, "--seed", "1", code=2)
-    assert "started with seed=0, now it is 1" in told.stderr
+    assert "seed=0, now it is 1" in told.stderr
     assert call("report", str(folder)).stdout.strip().endswith("report.html")
 
 
@@ -129,11 +138,36 @@ main()
 """
 
 
-def test_a_process_that_is_killed_goes_on_to_the_same_images(call, folder, tmp_path, monkeypatch):
-    words = ("condense", "digits", *QUICK[:-1], "killed", "--option", "every=1", "--quiet")
+def kill_a_process(words, monkeypatch):
+    """Run the command in a process that is killed at its third checkpoint."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", KILLED, *words], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def stop_this_process(words, monkeypatch):
+    """Run the command until nothing catches what its third checkpoint raises."""
+
+    class Stop(BaseException):
+        pass
+
+    save = _loop.Condensation.save_checkpoint
+
+    def save_or_stop(run):
+        save(run)
+        if run.done == 3:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_loop.Condensation, "save_checkpoint", save_or_stop)
+        with pytest.raises(Stop):
+            CliRunner().invoke(app, list(words), catch_exceptions=False)
+
+
+@pytest.mark.parametrize("stop", [stop_this_process, pytest.param(kill_a_process, marks=pytest.mark.slow)])
+def test_what_is_killed_goes_on_to_the_same_images(call, folder, tmp_path, monkeypatch, stop):
+    words = ("condense", "digits", *QUICK[:-1], "killed", "--option", "every=1", "--quiet")
+    stop(words, monkeypatch)
     assert (tmp_path / "killed" / "checkpoint.safetensors").exists()
     assert not (tmp_path / "killed" / "synthetic.safetensors").exists()
     iterated = []

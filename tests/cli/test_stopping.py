@@ -11,18 +11,49 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-from datawinnow.cli.verb import Terminated, report_errors
+from datawinnow.cli import app
+from datawinnow.cli.ui import ProgressDisplay
+from datawinnow.cli.verb import Terminated, report_errors, terminate_cleanly
 from tests.cli.conftest import DUAL
 from tests.runs.killing import content
 
-LONG = ("--model", "mlp", "--epochs", "40", "--precision", "fp32", "--threads", "1", "--quiet", "--limit", "400")
-SLOW = ("--batch", "16")
-PRUNE = ("prune", "digits", "--keep", "0.3", "--no-report", *LONG, *SLOW, *DUAL)
+PRUNE = ("prune", "digits", "--keep", "0.3", "--no-report", *DUAL)
+TRAIN = ("train", "digits")
 
 
-def stopped(words, number: int, ready) -> subprocess.CompletedProcess[str]:
-    """Run the command, send it ``number`` once ``ready()``, and wait for its end."""
+def options(epochs: int) -> tuple[str, ...]:
+    """Of a training of 25 steps an epoch."""
+    quick = ("--model", "mlp", "--precision", "fp32", "--threads", "1", "--quiet", "--limit", "400", "--batch", "16")
+    return (*quick, "--epochs", str(epochs))
+
+
+def stop_this_process(words, number: int, monkeypatch) -> tuple[int, str, str]:
+    """Send this process ``number`` in the fifth epoch of the command; its exit code, stdout and stderr."""
+    sent = []
+
+    def progress(display, stage, done, total):
+        if done == 110 and not sent:
+            sent.append(done)
+            signal.raise_signal(number)
+
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
+    terminate_cleanly()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(ProgressDisplay, "__call__", progress)
+            result = CliRunner().invoke(app, list(words))
+    finally:
+        for n, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(n, handler)
+    assert sent
+    return result.exit_code, result.stdout, result.stderr
+
+
+def stop_a_process(words, number: int, ready) -> tuple[int, str, str]:
+    """Send a process that runs the command ``number`` once ``ready()``; its exit code, stdout and stderr."""
     process = subprocess.Popen(
         [sys.executable, "-m", "datawinnow", *words],
         stdout=subprocess.PIPE,
@@ -38,39 +69,54 @@ def stopped(words, number: int, ready) -> subprocess.CompletedProcess[str]:
                 break
             time.sleep(0.01)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
+    return process.returncode, stdout, stderr
 
 
-def test_ctrl_c_exits_130_and_the_same_command_goes_on_to_the_same_bytes(call):
-    done = stopped(PRUNE, signal.SIGINT, Path("runs/digits/signals/epoch-0004.npz").exists)
-    assert (done.returncode, done.stdout) == (130, ""), done.stderr
-    assert done.stderr.endswith("interrupted; run the same command again to resume\n")
-    assert "Traceback" not in done.stderr
+in_a_process = pytest.mark.parametrize(
+    "in_a_process", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["this process", "a process"]
+)
+
+
+@in_a_process
+def test_ctrl_c_exits_130_and_the_same_command_goes_on_to_the_same_bytes(call, monkeypatch, in_a_process):
+    words = (*PRUNE, *options(epochs=40 if in_a_process else 6))
+    if in_a_process:
+        ended = stop_a_process(words, signal.SIGINT, Path("runs/digits/signals/epoch-0004.npz").exists)
+    else:
+        ended = stop_this_process(words, signal.SIGINT, monkeypatch)
+    code, stdout, stderr = ended
+    assert (code, stdout) == (130, ""), stderr
+    assert stderr.endswith("interrupted; run the same command again to resume\n")
+    assert "Traceback" not in stderr
     assert not Path("runs/digits/selection.parquet").exists()
     before = pq.read_table("runs/digits/history.parquet").to_pydict()["seconds"]
-    call(*PRUNE)
+    call(*words)
     after = pq.read_table("runs/digits/history.parquet").to_pydict()["seconds"]
-    assert (len(before) >= 3, len(after)) == (True, 40)
+    assert (len(before) >= 3, len(after)) == (True, 40 if in_a_process else 6)
     assert after[: len(before)] == before, "it went on; it did not start over"
-    call(*PRUNE, "--run", "runs/whole")
+    call(*words, "--run", "runs/unbroken")
     for name in ("selection.parquet", "signals/p_label.npy", "signals/margin.npy", "model.safetensors"):
-        assert content(Path("runs/digits", name)) == content(Path("runs/whole", name)), name
+        assert content(Path("runs/digits", name)) == content(Path("runs/unbroken", name)), name
 
 
-def test_sigterm_exits_143_and_training_goes_on(call):
-    words = ("train", "digits", *LONG, *SLOW)
-    history = Path("runs/digits-full/history.parquet")
-    done = stopped(words, signal.SIGTERM, history.exists)
-    assert done.returncode == 143, done.stderr
-    assert done.stderr.endswith("terminated; run the same command again to resume\n")
+@in_a_process
+def test_sigterm_exits_143_and_training_goes_on(call, monkeypatch, in_a_process):
+    words = (*TRAIN, *options(epochs=40 if in_a_process else 6))
+    if in_a_process:
+        code, _, stderr = stop_a_process(words, signal.SIGTERM, Path("runs/digits-full/history.parquet").exists)
+    else:
+        code, _, stderr = stop_this_process(words, signal.SIGTERM, monkeypatch)
+    assert code == 143, stderr
+    assert stderr.endswith("terminated; run the same command again to resume\n")
+    assert Path("runs/digits-full/history.parquet").exists()
     assert not Path("runs/digits-full/model.safetensors").exists()
     resumed = call(*words)
-    whole = call(*words, "--run", "runs/whole")
-    assert resumed.stdout.splitlines()[0] == whole.stdout.splitlines()[0]
-    files = [Path(run, "model.safetensors") for run in ("runs/digits-full", "runs/whole")]
+    unbroken = call(*words, "--run", "runs/unbroken")
+    assert resumed.stdout.splitlines()[0] == unbroken.stdout.splitlines()[0]
+    files = [Path(run, "model.safetensors") for run in ("runs/digits-full", "runs/unbroken")]
     assert content(files[0]) == content(files[1])
 
 

@@ -130,7 +130,7 @@ def test_embeddings_are_an_option_of_a_method(call, reviews, tmp_path):
 
 
 @pytest.mark.parametrize("pretrained", [False, True], ids=["bag", "transformers"])
-def test_bench_runs_on_texts(call, tmp_path, pretrained):
+def test_bench_runs_on_texts(call, tmp_path, pretrained, in_process):
     name = write_model(tmp_path / "tiny")
     rows = [(t, y) for t, y in sentences(60)]
     (tmp_path / "r.csv").write_text(written(rows, "csv", ("said", "label")))

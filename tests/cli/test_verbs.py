@@ -268,8 +268,13 @@ def test_estimate_tells_seconds_and_memory(call):
 
 # --- compare and show -------------------------------------------------------------------------------------------------
 
+workers = pytest.mark.parametrize("workers", ["in process", pytest.param("processes", marks=pytest.mark.slow)])
 
-def test_bench_runs_the_cells_and_then_none(call):
+
+@workers
+def test_bench_runs_the_cells_and_then_none(call, workers, request):
+    if workers == "in process":
+        request.getfixturevalue("in_process")
     Path("tiny.toml").write_text(GRID)
     first = call("bench", "tiny.toml", "--jobs", "1", "--threads", "1")
     assert "bench tiny: done" in first.stderr
@@ -289,7 +294,10 @@ def test_bench_with_no_time_at_all_begins_nothing(call):
     assert not Path("results/tiny/rows.jsonl").exists()
 
 
-def test_demo_tells_the_story_and_the_second_time_at_once(call, monkeypatch):
+@workers
+def test_demo_tells_the_story_and_the_second_time_at_once(call, monkeypatch, workers, request):
+    if workers == "in process":
+        request.getfixturevalue("in_process")
     import datawinnow.bench
     from datawinnow.bench import read_grid
 

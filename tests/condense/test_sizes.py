@@ -34,7 +34,9 @@ def test_every_class_learns_at_the_size_of_fashion_mnist(method):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("method", QUICK)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.slow) if name == "dc" else name for name in QUICK]
+)
 def test_every_class_learns_on_cifar10(method):
     train, _ = load(shared_data("cifar10"), limit=200)
     assert int((moves(method, train.x, train.labels, 32) > 1e-4).sum()) == 10

@@ -84,7 +84,8 @@ def test_inputs_and_global_randomness_are_untouched(method, options, dtype):
 
 
 @every_selector
-def test_permuting_the_examples_permutes_the_selection(method, options):
+@pytest.mark.parametrize("trials", [200, pytest.param(800, marks=pytest.mark.slow)])
+def test_permuting_the_examples_permutes_the_selection(method, options, trials):
     """Exactly where nothing is drawn; how often each example is drawn otherwise, within 4 sigma of the difference."""
     n, budget = 12, 5
     arrays = recorded(n)
@@ -94,7 +95,6 @@ def test_permuting_the_examples_permutes_the_selection(method, options):
         straight = choose(method, arrays, options, budget).index
         assert torch.equal(order[choose(method, permuted, options, budget).index], straight)
         return
-    trials = 800
     counts = torch.zeros(2, n)
     for seed in range(trials):
         counts[0, choose(method, arrays, options, budget, seed=seed).index] += 1

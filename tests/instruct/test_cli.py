@@ -224,6 +224,7 @@ def test_a_page_of_mixed_files_is_refused(tmp_path):
         report.write("runs/b-instruct")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not (REAL / "pairs.jsonl").exists(), reason="the real data of DATAWINNOW_DATA are not there")
 def test_the_published_data_give_the_published_quotas_and_means():

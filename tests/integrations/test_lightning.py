@@ -66,7 +66,7 @@ def test_epochs_have_the_batches_of_their_plan_and_checkpoints_resume(
         torch.testing.assert_close(again.net.weight, module.net.weight)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_checkpoint_in_mid_epoch_goes_on_with_the_batch_after_it(workers: int, tmp_path: Path) -> None:
     module, _ = run(tmp_path / "whole", every=4)
     for step in (4, 8):

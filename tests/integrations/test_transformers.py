@@ -84,7 +84,7 @@ def test_accumulated_micro_batches_make_the_same_steps_as_whole_batches(tmp_path
     torch.testing.assert_close(parts.model.net.weight, whole.model.net.weight, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_checkpoint_resumes_in_mid_epoch_and_at_its_end(workers: int, tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", save_steps=3 if workers else 2)
     for step in (3, 6) if workers else (4, 6):

@@ -8,10 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 
 class Killed(BaseException):
     """Not an Exception, so that nothing catches it on the way."""
+
+
+every_moment = pytest.mark.parametrize(
+    "stride", [7, pytest.param(1, marks=pytest.mark.slow)], ids=["some moments", "every moment"]
+)
+"""Kill at every seventh operation, and among the slow tests at each."""
 
 
 @contextmanager

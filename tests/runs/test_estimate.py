@@ -40,8 +40,11 @@ print(json.dumps({"told": told["memory"], "peak": peak, "start": told["memory_by
 
 @pytest.mark.parametrize(
     ("n", "side", "model", "batch"),
-    [(256, 16, "mlp", 64), (60_000, 32, "mlp", 128), (256, 32, "resnet8", 256)],
-    ids=["small", "data", "activations"],
+    [
+        pytest.param(256, 16, "mlp", 64, id="small"),
+        pytest.param(60_000, 32, "mlp", 128, id="data", marks=pytest.mark.slow),
+        pytest.param(256, 32, "resnet8", 256, id="activations", marks=pytest.mark.slow),
+    ],
 )
 def test_memory_is_within_twice_and_half_of_the_peak(n: int, side: int, model: str, batch: int, tmp_path: Path) -> None:
     done = subprocess.run(

@@ -11,7 +11,7 @@ from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.runs.selection_history import SelectionHistoryWriter
 from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe
-from tests.runs.killing import Killed, contents, killed_at
+from tests.runs.killing import Killed, contents, every_moment, killed_at
 from tests.train.helpers import blobs
 
 RECIPE = Recipe(precision="fp32", batch=16)
@@ -103,8 +103,9 @@ def test_it_is_written_before_the_epoch_trains(tmp_path):
     assert not (tmp_path / "run" / FILE_NAME).exists()
 
 
-def test_killed_at_any_moment_a_training_by_policy_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
-    """Every rename and every removal, one after the other, is where the process dies."""
+@every_moment
+def test_killed_at_any_moment_a_training_by_policy_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stride):
+    """The renames and removals, one after the other, are where the process dies."""
     monkeypatch.setattr("os.fsync", lambda handle: None)
 
     def run(path):
@@ -116,7 +117,7 @@ def test_killed_at_any_moment_a_training_by_policy_goes_on_to_the_same_bytes(tmp
     expected = contents(tmp_path / "run")
     assert FILE_NAME in expected
     (tmp_path / "run").rename(tmp_path / "unbroken")
-    for at in range(total):
+    for at in range(stride // 2, total, stride):
         path = tmp_path / str(at) / "run"
         with pytest.raises(Killed), killed_at(monkeypatch, at):
             run(path)

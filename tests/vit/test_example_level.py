@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -62,6 +63,7 @@ def work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_swap_the_same_examples_as_one(tmp_path: Path) -> None:
     """In the published code each process has a subset and statistics of its own."""
     mp.spawn(work, (str(tmp_path),), nprocs=2)
