@@ -16,10 +16,10 @@ from datawinnow.data.batches import (
     LoaderBatches,
     ResidentBatches,
     batches_of,
+    bytes_on_device,
     draw_augmentation,
     fingerprint_of,
     labels_of,
-    resident_bytes,
     split_evenly,
 )
 from datawinnow.data.examples import Augment, Examples
@@ -217,12 +217,12 @@ def test_resident_bytes_are_what_lies_on_the_device(augment):
     data = examples(augment=augment)
     batches = ResidentBatches(data, CPU)
     stores = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (batches.x, batches.sides)}
-    assert resident_bytes(data) == sum(stores.values())
+    assert bytes_on_device(data) == sum(stores.values())
 
 
 def test_examples_that_do_not_fit_a_gpu_are_loaded(monkeypatch):
     data = examples(augment=Augment())
-    for free, kind in ((resident_bytes(data), LoaderBatches), (2 * resident_bytes(data), ResidentBatches)):
+    for free, kind in ((bytes_on_device(data), LoaderBatches), (2 * bytes_on_device(data), ResidentBatches)):
         monkeypatch.setattr(module, "free_bytes", lambda device, free=free: free)
         assert type(batches_of(data, CPU, workers=0)) is kind
 

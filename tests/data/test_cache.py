@@ -33,7 +33,7 @@ def key(i: int) -> tuple[str, str]:
 def store(i: int, size: int = MEGABYTE) -> bool:
     """A file of ``size`` bytes and a header, used ``i`` seconds after the epoch."""
     decoded = Decoded(np.zeros((size // 100, 1, 10, 10), np.uint8), np.zeros(0, np.int64), 0)
-    stored = cache.write(key(i), decoded)
+    stored = cache.write_decoded(key(i), decoded)
     if stored:
         used(i, at=i)
     return stored
@@ -51,7 +51,7 @@ def test_the_longest_unused_goes_first(folder):
     for i in (1, 2, 3):
         assert store(i)
     assert there(folder) == [1, 2, 3]  # 3 MB and their headers, of 3.5
-    assert cache.read(key(1)) is not None  # used now
+    assert cache.read_decoded(key(1)) is not None  # used now
     assert store(4)
     assert there(folder) == [1, 3, 4]
     assert store(5, size=3 * MEGABYTE)
@@ -87,7 +87,7 @@ def test_the_limit_is_told_in_gigabytes(monkeypatch, told, size):
     monkeypatch.delenv("DATAWINNOW_CACHE_GB", raising=False)
     if told is not None:
         monkeypatch.setenv("DATAWINNOW_CACHE_GB", told)
-    assert cache.limit() == size
+    assert cache.max_bytes() == size
 
 
 @pytest.mark.parametrize("told", ["-1", "much", "nan", "10GB"])

@@ -243,7 +243,7 @@ def test_no_such_folder(tmp_path):
 
 def test_one_class(tmp_path):
     write_folder(tmp_path, 5, classes=("cat",))
-    with pytest.raises(DataError, match="only one class \\('cat'\\); there is nothing to learn"):
+    with pytest.raises(DataError, match="only one class \\('cat'\\); at least two are needed"):
         load(tmp_path)
 
 

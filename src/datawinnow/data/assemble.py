@@ -33,7 +33,7 @@ Loaded = Examples | LazyExamples
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The options of `load`, as every reader gets them."""
+    """Options of `load`, passed to every reader."""
 
     size: int | None
     seed: int
@@ -49,17 +49,22 @@ class ReadOptions:
     tokenizer: str | None = None
 
     def checked(self) -> ReadOptions:
-        """These, with the memory that may be used filled in.
+        """The options with ``memory`` filled in, if all are in range.
 
         Raises:
-            ArgumentError: one is outside its range.
+            ArgumentError: an option is out of range.
         """
-        most = 2**63 - 1
-        for name, low, high in (("size", 2, 4096), ("memory", 0, most), ("limit", 1, most), ("length", 1, 1 << 16)):
+        highest = 2**63 - 1
+        for name, low, high in (
+            ("size", 2, 4096),
+            ("memory", 0, highest),
+            ("limit", 1, highest),
+            ("length", 1, 1 << 16),
+        ):
             value = getattr(self, name)
             if value is not None:
                 check.number(name, value, low, high, integer=True)
-        check.number("seed", self.seed, 0, most, integer=True)
+        check.number("seed", self.seed, 0, highest, integer=True)
         check.number("holdout", self.holdout, 1e-6, 1 - 1e-6)
         check.one_of("on_broken", self.on_broken, ("raise", "skip"))
         return self if self.memory is not None else replace(self, memory=default_memory())
@@ -102,16 +107,16 @@ def assemble(
         test: what to test on; None to hold out a part of ``train``.
         classes: names of the classes.
         name: short name of the dataset.
-        options: the user's.
-        notes: what was chosen so far.
+        options: of `load`.
+        notes: for the user, so far.
 
     Raises:
         DataError: only one class in the train split, or a broken image.
     """
     notes += check_classes(train.labels, classes, name)
     if test is None:
-        first, second, note = held_out(train.labels, options.holdout, options.seed)
-        train, test, notes = train.take(first), train.take(second), (*notes, note)
+        train_index, test_index, note = hold_out(train.labels, options.holdout, options.seed)
+        train, test, notes = train.take(train_index), train.take(test_index), (*notes, note)
     plan = make_plan(train.images, options.size)
     if plan.channels == 1 and make_plan(test.images, options.size).channels == 3:
         plan = replace(plan, channels=3)
@@ -140,7 +145,7 @@ def assemble(
 
 
 def limited(train: Loaded, options: ReadOptions) -> Loaded:
-    """``options.limit`` stratified examples of ``train``, told in its notes; all when None or when there are fewer."""
+    """``options.limit`` stratified examples of ``train``, with a note; all if None or if there are fewer."""
     if options.limit is None or options.limit >= len(train):
         return train
     less = train.stratified(options.limit, limit_stream(options.seed))
@@ -148,7 +153,7 @@ def limited(train: Loaded, options: ReadOptions) -> Loaded:
 
 
 def limit_note(count: int, n: int) -> str:
-    """What is told of a limit."""
+    """The note about a limit."""
     return f"limited to {count:,} of {n:,} training examples, every class by its share"
 
 
@@ -164,18 +169,16 @@ def check_classes(labels: Tensor, classes: tuple[str, ...], name: str) -> tuple[
         DataError: all examples are of one class.
     """
     counts = torch.bincount(labels, minlength=len(classes))
-    there = [c for c, count in zip(classes, counts.tolist(), strict=False) if count]
-    if len(there) < 2:
-        raise DataError(
-            f"{name}: only one class ({there[0]!r}); there is nothing to learn to tell apart. At least two are needed"
-        )
-    missing = [c for c in classes if c not in set(there)]
+    present = [c for c, count in zip(classes, counts.tolist(), strict=False) if count]
+    if len(present) < 2:
+        raise DataError(f"{name}: only one class ({present[0]!r}); at least two are needed to learn to tell them apart")
+    missing = [c for c in classes if c not in set(present)]
     if not missing:
         return ()
     return (f"{len(missing)} of {len(classes)} classes have no training example: {', '.join(missing[:10])}",)
 
 
-def held_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor, str]:
+def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor, str]:
     """A stratified split in two: ids to train on and ids to test on, both rising, and a note.
 
     At least one example of every class stays in the first.
@@ -189,8 +192,8 @@ def held_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
         DataError: too few examples to hold any out.
     """
     sizes = torch.bincount(labels).tolist()
-    most = [max(0, s - 1) for s in sizes]
-    count = min(max(1, round(fraction * len(labels))), sum(most))
+    max_of_class = [max(0, s - 1) for s in sizes]
+    count = min(max(1, round(fraction * len(labels))), sum(max_of_class))
     if count == 0:
         raise DataError(
             f"one example a class ({len(labels)} in all) is too few to hold out a test split; add a test split of "
@@ -198,17 +201,17 @@ def held_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
         )
     generator = stream(seed, "data", "holdout")
     chosen = []
-    for label, part in enumerate(shares(count, sizes, limits=most)):
+    for label, size in enumerate(shares(count, sizes, limits=max_of_class)):
         members = torch.nonzero(labels == label).flatten()
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:part]])
-    second = torch.cat(chosen).sort().values
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:size]])
+    test_index = torch.cat(chosen).sort().values
     rest = torch.ones(len(labels), dtype=torch.bool)
-    rest[second] = False
+    rest[test_index] = False
     note = (
         f"there is no test split, so {count:,} of {len(labels):,} examples ({count / len(labels):.0%}, every class by "
         f"its share, drawn with seed {seed}) are held out as one"
     )
-    return torch.nonzero(rest).flatten(), second, note
+    return torch.nonzero(rest).flatten(), test_index, note
 
 
 def usual_augment(shape: tuple[int, ...]) -> Augment | None:
@@ -225,19 +228,19 @@ def _in_memory(
     train: Loaded | None,
     notes: tuple[str, ...],
 ) -> Examples:
-    which = "train" if train is None else "test"
-    decoded = _decoded(split, plan, options, f"decoding {which} images of {name}")
+    split_name = "train" if train is None else "test"
+    decoded = _decoded(split, plan, options, f"decoding {split_name} images of {name}")
     assert decoded.x is not None  # keep=True
-    split, notes = _without_broken(split, decoded, which, notes)
+    split, notes = _without_broken(split, decoded, split_name, notes)
     if plan.sampled and not plan.notes and decoded.resized:
-        notes += (f"{decoded.resized:,} {which} images of another size are resized to {plan.width}x{plan.height}",)
+        notes += (f"{decoded.resized:,} {split_name} images of another size are resized to {plan.width}x{plan.height}",)
     x = torch.from_numpy(decoded.x)
     return Examples(
         x,
         split.labels,
         classes,
         name,
-        which,
+        split_name,
         split.ids,
         train.mean if train else (),
         train.std if train else (),
@@ -256,11 +259,13 @@ def _lazy(
     train: Loaded | None,
     notes: tuple[str, ...],
 ) -> LazyExamples:
-    which = "train" if train is None else "test"
+    split_name = "train" if train is None else "test"
     if options.on_broken == "skip":  # no way around looking at each one once
-        what = f"checking {which} images of {name}"
-        checked = decode_all(split.images, plan, on_broken="skip", keep=False, what=what, progress=options.progress)
-        split, notes = _without_broken(split, checked, which, notes)
+        description = f"checking {split_name} images of {name}"
+        checked = decode_all(
+            split.images, plan, on_broken="skip", keep=False, description=description, progress=options.progress
+        )
+        split, notes = _without_broken(split, checked, split_name, notes)
     split = replace(split, images=split.images.for_random_access())
     mean, std = (train.mean, train.std) if train else sampled_statistics(split.images, plan, options.seed)
     return LazyExamples(
@@ -269,7 +274,7 @@ def _lazy(
         split.labels,
         classes,
         name,
-        which,
+        split_name,
         split.ids,
         mean,
         std,
@@ -280,28 +285,30 @@ def _lazy(
 
 
 def _without_broken(
-    split: Split, decoded: Decoded, which: str, notes: tuple[str, ...]
+    split: Split, decoded: Decoded, split_name: str, notes: tuple[str, ...]
 ) -> tuple[Split, tuple[str, ...]]:
     if not len(decoded.broken):
         return split, notes
     good = np.setdiff1d(np.arange(len(split.labels)), decoded.broken)
     if not len(good):
-        raise DataError(f"every {which} image is broken; the first: {split.images.where(0)}")
+        raise DataError(f"every {split_name} image is broken; the first: {split.images.where(0)}")
     first = split.images.where(int(decoded.broken[0]))
-    note = f"{len(decoded.broken):,} broken {which} images are left out, the first {first}"
+    note = f"{len(decoded.broken):,} broken {split_name} images are left out, the first {first}"
     return split.take(torch.from_numpy(good)), (*notes, note)
 
 
-def _decoded(split: Split, plan: Plan, options: ReadOptions, what: str) -> Decoded:
-    which, state = split.images.key()
-    key = (f"{which}_{plan.height}x{plan.width}x{plan.channels}", state)
-    found = cache.read(key)
-    if found is not None and found.x is not None and (options.on_broken == "skip" or not len(found.broken)):
-        as_planned = found.x.shape[1] in (plan.channels, 3) and found.x.shape[2:] == (plan.height, plan.width)
-        if as_planned and len(found.x) + len(found.broken) == len(split.labels):
-            return found
+def _decoded(split: Split, plan: Plan, options: ReadOptions, description: str) -> Decoded:
+    images_key, state = split.images.key()
+    key = (f"{images_key}_{plan.height}x{plan.width}x{plan.channels}", state)
+    cached = cache.read_decoded(key)
+    if cached is not None and cached.x is not None and (options.on_broken == "skip" or not len(cached.broken)):
+        as_planned = cached.x.shape[1] in (plan.channels, 3) and cached.x.shape[2:] == (plan.height, plan.width)
+        if as_planned and len(cached.x) + len(cached.broken) == len(split.labels):
+            return cached
     started = time.monotonic()
-    decoded = decode_all(split.images, plan, on_broken=options.on_broken, what=what, progress=options.progress)
+    decoded = decode_all(
+        split.images, plan, on_broken=options.on_broken, description=description, progress=options.progress
+    )
     if time.monotonic() - started > cache.WORTH_SECONDS:
-        cache.write(key, decoded)
+        cache.write_decoded(key, decoded)
     return decoded

@@ -84,16 +84,16 @@ class ResidentBatches:
 
     def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Batches of the ids in ``order`` (m,), augmented with draws from ``generator``."""
-        parts = split_evenly(order.to(self.device), batch)
-        draws = [draw_augmentation(len(index), self.augment, generator) for index in parts]
+        batches = split_evenly(order.to(self.device), batch)
+        draws = [draw_augmentation(len(index), self.augment, generator) for index in batches]
         if self.augment is not None:  # moved once an epoch: a copy a step costs a GPU more than the crop itself
-            sizes = [len(index) for index in parts]
+            sizes = [len(index) for index in batches]
             columns = [
                 torch.split(torch.cat(each).to(self.device, non_blocking=True), sizes)
                 for each in zip(*draws, strict=True)
             ]
             draws = list(zip(*columns, strict=True))
-        for index, drawn in zip(parts, draws, strict=True):
+        for index, drawn in zip(batches, draws, strict=True):
             yield index, self._augmented(index, drawn), self.labels[index]
 
     def test(self, batch: int) -> Iterator[Batch]:
@@ -160,22 +160,22 @@ class LoaderBatches:
 
     def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Batches of the ids in ``order`` (m,), augmented where they are uint8 images."""
-        parts = [part.tolist() for part in split_evenly(order, batch)]
-        for index, x, y in self._load(parts, generator):
+        batches = [ids.tolist() for ids in split_evenly(order, batch)]
+        for index, x, y in self._load(batches, generator):
             yield index, self._prepared(x, generator), y
 
     def test(self, batch: int) -> Iterator[Batch]:
         """All examples in order, not augmented."""
-        parts = [part.tolist() for part in split_evenly(torch.arange(self.n), batch)]
-        for index, x, y in self._load(parts, torch.Generator().manual_seed(0)):
+        batches = [ids.tolist() for ids in split_evenly(torch.arange(self.n), batch)]
+        for index, x, y in self._load(batches, torch.Generator().manual_seed(0)):
             yield index, self._prepared(x, None), y
 
-    def _load(self, parts: list[list[int]], generator: torch.Generator) -> Iterator[Batch]:
+    def _load(self, batches: list[list[int]], generator: torch.Generator) -> Iterator[Batch]:
         # a stream of its own: the loader draws its workers' seed whenever it pleases
         seeds = torch.Generator().manual_seed(int(torch.randint(1 << 62, (), generator=generator)))
         loader: DataLoader[Any] = DataLoader(
             self.dataset,  # type: ignore[arg-type]
-            batch_sampler=parts,
+            batch_sampler=batches,
             num_workers=self.workers,
             generator=seeds,
             pin_memory=self.device.type == "cuda",
@@ -232,7 +232,7 @@ def _crop_flip(x: Tensor, augment: Augment, generator: torch.Generator) -> Tenso
 
 def batches_of(dataset: Any, device: torch.device, *, workers: int = 2, channels_last: bool = False) -> Batches:
     """The fastest batches that a dataset allows: resident if it is `Examples` that fit, else from a DataLoader."""
-    if isinstance(dataset, Examples) and resident_bytes(dataset) <= SHARE * free_bytes(device):
+    if isinstance(dataset, Examples) and bytes_on_device(dataset) <= SHARE * free_bytes(device):
         return ResidentBatches(dataset, device, channels_last=channels_last)
     return LoaderBatches(dataset, device, workers=workers, channels_last=channels_last)
 
@@ -241,7 +241,7 @@ SHARE = 0.6
 """Of a GPU's free memory that examples may fill; the rest is for the network and its activations."""
 
 
-def resident_bytes(examples: Examples) -> float:
+def bytes_on_device(examples: Examples) -> float:
     """Bytes that `ResidentBatches` keeps on the device: examples, their padded copy for the crop, its mirror image."""
     plain = float(examples.x.numel() * examples.x.element_size())
     if examples.augment is None or examples.x.dtype is not torch.uint8:

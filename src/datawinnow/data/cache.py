@@ -1,8 +1,8 @@
-"""Decoded images are kept between runs, so that 50,000 of them load in a blink the second time.
+"""Cache of decoded images on disk, so that they load without decoding the second time.
 
 The folder is ``$DATAWINNOW_CACHE`` (empty: no cache) or ``~/.cache/datawinnow``; it can be deleted at any time. It
-holds up to ``$DATAWINNOW_CACHE_GB`` gigabytes (10 unless told): when more is stored, what was not used for longest is
-removed, but nothing that a process still reads from. Only files of the cache's own making are ever removed.
+holds up to ``$DATAWINNOW_CACHE_GB`` gigabytes (10 by default): beyond that, the least recently used files are removed,
+but none that a process still reads. Only files that the cache wrote are ever removed.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ except ImportError:  # no such locks there; a file that is open cannot be remove
     fcntl = None  # type: ignore[assignment]
 
 WORTH_SECONDS = 1.0
-"""What decodes faster than this is decoded each time."""
+"""Images that decode faster than this are not cached."""
 GIGABYTES = 10.0
-"""How much is kept unless ``$DATAWINNOW_CACHE_GB`` says otherwise."""
-OWN_NAME = re.compile(r"[0-9a-f]{24}(_\d+x\d+x\d+)?-[0-9a-f]{24}\.(npz|arrow)")
-"""Names that `cached_file` makes: the folder may be shared with other files, which are nobody's to remove."""
+"""Size of the cache without ``$DATAWINNOW_CACHE_GB``."""
+CACHE_FILE_NAME = re.compile(r"[0-9a-f]{24}(_\d+x\d+x\d+)?-[0-9a-f]{24}\.(npz|arrow)")
+"""Names that `cached_file` makes: other files in the folder are never removed."""
 _held: dict[Path, BinaryIO] = {}
-"""Files that this process reads from as long as it lives, open and locked."""
+"""Files that this process reads until it ends, open and locked."""
 
 
 def cache_folder() -> Path | None:
-    """Where decoded images are kept; None when switched off."""
-    told = os.environ.get("DATAWINNOW_CACHE")
-    if told is not None:
-        return Path(told).expanduser() if told.strip() else None
+    """Folder of decoded images; None when the cache is off."""
+    setting = os.environ.get("DATAWINNOW_CACHE")
+    if setting is not None:
+        return Path(setting).expanduser() if setting.strip() else None
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "datawinnow"
 
@@ -51,34 +51,34 @@ def cached_file(key: tuple[str, str], suffix: str) -> Path | None:
     """The cache's file for a key: which images, and in what state their files are; in use from now on if it exists.
 
     Raises:
-        ArgumentError: as in `limit`, before anything is decoded.
+        ArgumentError: as in `max_bytes`, before anything is decoded.
     """
     folder = cache_folder()
     if folder is None:
         return None
-    limit()
+    max_bytes()
     path = folder / f"{key[0]}-{key[1]}{suffix}"
     _use(path)
     return path
 
 
-def limit() -> float:
+def max_bytes() -> float:
     """Bytes that the cache may hold.
 
     Raises:
-        ArgumentError: ``$DATAWINNOW_CACHE_GB`` is no number of 0 or above.
+        ArgumentError: ``$DATAWINNOW_CACHE_GB`` is not a number of at least 0.
     """
-    told = os.environ.get("DATAWINNOW_CACHE_GB", "").strip()
+    setting = os.environ.get("DATAWINNOW_CACHE_GB", "").strip()
     try:
-        size = float(told) if told else GIGABYTES
+        size = float(setting) if setting else GIGABYTES
     except ValueError:
         size = math.nan
     if not size >= 0:
-        raise ArgumentError(f"DATAWINNOW_CACHE_GB must be a number of gigabytes, 0 or above, got {told!r}")
+        raise ArgumentError(f"DATAWINNOW_CACHE_GB must be a number of gigabytes, 0 or above, got {setting!r}")
     return size * 1e9
 
 
-def read(key: tuple[str, str]) -> Decoded | None:
+def read_decoded(key: tuple[str, str]) -> Decoded | None:
     """What was stored under ``key``, or None when there is nothing or it is damaged (zip checks every byte)."""
     path = cached_file(key, ".npz")
     if path is None or not path.is_file():
@@ -93,7 +93,7 @@ def read(key: tuple[str, str]) -> Decoded | None:
         return None
 
 
-def write(key: tuple[str, str], decoded: Decoded) -> bool:
+def write_decoded(key: tuple[str, str], decoded: Decoded) -> bool:
     """Store decoded images, and drop what was stored for the same files in an older state.
 
     Returns:
@@ -103,7 +103,7 @@ def write(key: tuple[str, str], decoded: Decoded) -> bool:
     if path is None or decoded.x is None or not room_for(path, 2 * decoded.x.nbytes):
         return False
     try:
-        with atomic_write(path) as part, part.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, x=decoded.x, broken=decoded.broken, resized=np.int64(decoded.resized))
     except (OSError, RunError):
         return False
@@ -119,9 +119,9 @@ def room_for(path: Path, size: int) -> bool:
         size: bytes that must be free on the disk: twice what is to be written.
 
     Raises:
-        ArgumentError: as in `limit`.
+        ArgumentError: as in `max_bytes`.
     """
-    if size / 2 > limit():
+    if size / 2 > max_bytes():
         return False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,10 +133,10 @@ def room_for(path: Path, size: int) -> bool:
 def drop_older(path: Path) -> None:
     """After ``path`` was written: remove its images in another state of their files, and what is over the limit."""
     _use(path)
-    which = path.name.split("-")[0]
-    for other in path.parent.glob(f"{which}-*{path.suffix}"):
-        if other != path:
-            _remove(other)
+    images_key = path.name.split("-")[0]
+    for other_file in path.parent.glob(f"{images_key}-*{path.suffix}"):
+        if other_file != path:
+            _remove(other_file)
     _trim(path)
 
 
@@ -145,10 +145,10 @@ def _trim(last: Path) -> None:
     files = []
     with suppress(OSError):  # removed by another process meanwhile
         for file in last.parent.iterdir():
-            if OWN_NAME.fullmatch(file.name):
+            if CACHE_FILE_NAME.fullmatch(file.name):
                 status = file.stat()
                 files.append((status.st_mtime_ns, status.st_size, file))
-    over = sum(size for _, size, _ in files) - limit()
+    over = sum(size for _, size, _ in files) - max_bytes()
     for _, size, file in sorted(files):
         if over <= 0:
             break

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from datawinnow.data.assemble import ReadOptions, held_out, limited
+from datawinnow.data.assemble import ReadOptions, hold_out, limited
 from datawinnow.data.examples import Augment, Examples, Origin
 
 
@@ -22,7 +22,7 @@ def load_digits(_source: Path, options: ReadOptions) -> tuple[Examples, Examples
     bunch = embedded()
     x = torch.from_numpy((bunch.images * 255 / 16).round().astype("uint8"))[:, None]
     labels = torch.from_numpy(bunch.target).long()
-    first, second, note = held_out(labels, options.holdout, options.seed)
+    first, second, note = hold_out(labels, options.holdout, options.seed)
     # A mirrored digit is another shape than the digit, and at 8x8 more than a pixel of shift leaves the frame.
     every = Examples(
         x,

@@ -20,7 +20,7 @@ from datawinnow.data.images import Encoded, Plan, decode_all, decode_one
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to each training image, a batch at a time on the device.
+    """Augmentation of training images, a batch at a time on the device.
 
     Attributes:
         crop: zero padding in pixels on each side, from which an image of the old size is cropped at random.
@@ -63,12 +63,12 @@ class Examples:
         classes: the classes' names.
         name: short name of the dataset.
         split: ``"train"`` or ``"test"``.
-        ids: a name for each example that means something to the user (a file's path); None for the row number.
+        ids: a name for each example, such as its file; None for the row number.
         mean: per channel, of the train split's pixels in [0, 1]; used to normalise.
         std: per channel, likewise.
-        augment: what training does to images; None for nothing.
+        augment: augmentation in training; None for none.
         origin: where it came from; None if made in Python.
-        notes: what was chosen on the user's behalf while loading (size, held-out split), to be told.
+        notes: choices made while loading (size, held-out split), for the user.
 
     Raises:
         DataError: shapes, dtypes or labels that do not fit together.
@@ -107,7 +107,7 @@ class Examples:
             object.__setattr__(self, "std", std)
 
     def check_x(self) -> None:
-        """Refuse an x of another kind.
+        """Refuse an x that is neither uint8 images nor float32.
 
         Raises:
             DataError: naming its dtype or shape.
@@ -175,11 +175,11 @@ def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor
 
     check_budget(count, len(labels))
     sizes = torch.bincount(labels).tolist()
-    parts = shares(count, sizes, limits=sizes)
+    size_per_class = shares(count, sizes, limits=sizes)
     chosen = []
-    for label, part in enumerate(parts):
+    for label, size in enumerate(size_per_class):
         members = torch.nonzero(labels == label).flatten()
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:part]])
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:size]])
     return torch.cat(chosen).sort().values
 
 
@@ -222,12 +222,12 @@ class LazyExamples:
         classes: the classes' names.
         name: short name of the dataset.
         split: ``"train"`` or ``"test"``.
-        ids: a name for each example that means something to the user; None for the row number.
+        ids: a name for each example; None for the row number.
         mean: per channel, of a sample of the train split's pixels in [0, 1].
         std: per channel, likewise.
-        augment: what training does to images.
+        augment: augmentation in training.
         origin: where it came from.
-        notes: what was chosen on the user's behalf while loading.
+        notes: choices made while loading, for the user.
     """
 
     images: Encoded

@@ -1,4 +1,4 @@
-"""What tells one dataset from another, whatever its type: a fingerprint, and the labels where they are told."""
+"""Fingerprint and labels of any map-style dataset."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import derive, forked
 
 LABELS, SAMPLE = 256, 64
-"""Items read for labels that are not told, and items of which x is read."""
+"""Items read for labels without a ``labels`` attribute, and items whose x is read."""
 
 
 def fingerprint_of(dataset: Any) -> str:
-    """The dataset's fingerprint; of a dataset from outside a hash of its type, length, labels and a sample of its x.
+    """The ``fingerprint`` of a dataset, or a hash of its type, length, labels and a sample of its x.
 
-    Labels that it does not tell (``labels`` or ``targets``) are read from up to 256 items. Of up to 64 x, evenly
-    spaced, the types and shapes count, and their content too if the dataset gives the same when asked twice: what is
-    drawn anew at every access names no dataset.
+    Without an attribute ``labels`` or ``targets``, labels are read from up to 256 items. Of up to 64 evenly spaced x,
+    the hash covers types and shapes, and also their content if reading an item twice gives the same: what is drawn
+    anew at each access does not identify a dataset.
 
     Args:
         dataset: map-style, of ``(x, y)``.
 
     Returns:
-        16 hex digits: its own ``fingerprint`` if it has one.
+        16 hex digits.
 
     Raises:
         ArgumentError: it has no length.
     """
-    own = getattr(dataset, "fingerprint", None)
-    if isinstance(own, str):
-        return own
+    fingerprint = getattr(dataset, "fingerprint", None)
+    if isinstance(fingerprint, str):
+        return fingerprint
     check_map_style(dataset)
     n = len(dataset)
     digest = hashlib.sha256(f"{type(dataset).__name__} {n}".encode())
@@ -49,7 +49,7 @@ def fingerprint_of(dataset: Any) -> str:
         if labels is None:
             digest.update(str([int(dataset[i][1]) for i in range(0, n, max(1, n // LABELS))]).encode())
         sample = sorted({k * n // SAMPLE for k in range(SAMPLE)}) if n else []
-        twice = [(_told(dataset[i]), _told(dataset[i])) for i in sample]
+        twice = [(_form_and_content(dataset[i]), _form_and_content(dataset[i])) for i in sample]
     forms = [one[0] if one[0] == other[0] else "" for one, other in twice]
     contents = [one[1] for one, _ in twice] if all(one == other for one, other in twice) else []
     digest.update(str((forms, contents)).encode())
@@ -71,7 +71,7 @@ def _drawing_alike() -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _told(item: Any) -> tuple[str, str]:
+def _form_and_content(item: Any) -> tuple[str, str]:
     """Type and shape of an item's x, and a hash of its content; ``""`` where that is of no known kind."""
     x = item[0] if isinstance(item, (tuple, list)) and item else item
     form = f"{type(x).__name__} {getattr(x, 'dtype', '')} {tuple(getattr(x, 'shape', ()))}"
@@ -87,16 +87,16 @@ def _told(item: Any) -> tuple[str, str]:
 
 
 def labels_of(dataset: Any) -> Tensor | None:
-    """(n,) int64 labels if the dataset tells them without being read through (``labels`` or ``targets``)."""
+    """(n,) int64 labels from the attribute ``labels`` or ``targets``; None without one of the dataset's length."""
     for name in ("labels", "targets"):
-        found = getattr(dataset, name, None)
-        if found is not None and hasattr(found, "__len__") and len(found) == len(dataset):
-            return check.labels(name, found)
+        labels = getattr(dataset, name, None)
+        if labels is not None and hasattr(labels, "__len__") and len(labels) == len(dataset):
+            return check.labels(name, labels)
     return None
 
 
 def check_map_style(dataset: Any) -> None:
-    """Refuse what has no length or no items by number.
+    """Refuse a dataset without length or without items by number.
 
     Raises:
         ArgumentError: naming the type.

@@ -54,7 +54,7 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
 
     Args:
         root: holds ``train`` and ``test`` (or ``val``, ``validation``, ``valid``), or the classes' folders.
-        options: the user's.
+        options: of `load`.
 
     Raises:
         DataError: no images, no class folders, an empty class folder, one class, a broken image.
@@ -62,7 +62,7 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     train_folder = root / "train" if _subfolders(root / "train") else root
     tests = [root / t for t in TEST_FOLDERS if _subfolders(root / t)] if train_folder != root else []
     classes = _class_names(train_folder)
-    train, notes = _listed(root, train_folder, classes, "train")
+    train, notes = _list_split(root, train_folder, classes, "train")
     test = None
     if tests:
         unknown = sorted(set(_class_names(tests[0])) - set(classes))
@@ -70,21 +70,21 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
             raise DataError(
                 f"{tests[0]} has a class that {train_folder} has not: {unknown[0]!r}; the classes of both must agree"
             )
-        test, more = _listed(root, tests[0], classes, "test")
-        notes += more
+        test, test_notes = _list_split(root, tests[0], classes, "test")
+        notes += test_notes
         notes += tuple(f"{t.name}/ is not used: {tests[0].name}/ is the test split" for t in tests[1:])
     return assemble(train, test, tuple(classes), short_name(root), options, notes)
 
 
-def _listed(root: Path, folder: Path, classes: Sequence[str], which: str) -> tuple[Split, tuple[str, ...]]:
+def _list_split(root: Path, folder: Path, classes: Sequence[str], split: str) -> tuple[Split, tuple[str, ...]]:
     """All images of a split in the order of their paths, class by class."""
     names: list[str] = []
     labels: list[int] = []
-    others = 0
+    num_other = 0
     for label, name in enumerate(classes):
         images, rest = _images_below(folder / name)
-        others += len(rest)
-        if not images and which == "train":
+        num_other += len(rest)
+        if not images and split == "train":
             held = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
             raise DataError(
                 f"the class folder {folder / name} holds no images ({held}); remove it or put images in it "
@@ -95,9 +95,9 @@ def _listed(root: Path, folder: Path, classes: Sequence[str], which: str) -> tup
     if not names:
         raise DataError(f"no images in {folder} (files ending in {', '.join(SUFFIXES)})")
     origin = Origin("folder", str(root), tuple(str(root / name) for name in names), torch.arange(len(names)))
-    split = Split(FolderImages(str(root), tuple(names)), torch.tensor(labels), origin, names)
-    notes = (f"{others:,} files below {folder} are no images by their names and are left out",) if others else ()
-    return split, notes
+    images_of_split = Split(FolderImages(str(root), tuple(names)), torch.tensor(labels), origin, names)
+    notes = (f"{num_other:,} files below {folder} are no images by their names and are left out",) if num_other else ()
+    return images_of_split, notes
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -131,12 +131,12 @@ def _subfolders(folder: Path) -> list[Path]:
 def _images_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """Images and other files at any depth, sorted; hidden ones count as neither."""
     images: list[Path] = []
-    others: list[Path] = []
+    other_files: list[Path] = []
     for base, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         for file in files:
             path = Path(base, file)
             if file.startswith(".") or not path.is_file():
                 continue
-            (images if path.suffix.lower() in SUFFIXES else others).append(path)
-    return sorted(images), sorted(others)
+            (images if path.suffix.lower() in SUFFIXES else other_files).append(path)
+    return sorted(images), sorted(other_files)

@@ -44,7 +44,7 @@ def load_hub(source: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     name, configuration = "/".join(names[:2]), names[2] if len(names) == 3 else None
     splits, features, notes = _fetch(name, configuration)
     metadata = None if features is None else features.arrow_schema.metadata
-    return _load_splits(splits, TableSource("hf", path, short_name(name), metadata), options, notes)
+    return _load_by_split(splits, TableSource("hf", path, short_name(name), metadata), options, notes)
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -73,10 +73,10 @@ def load_saved_dataset(folder: Path, options: ReadOptions) -> tuple[Loaded, Load
         ) from error
     by_split = saved if isinstance(saved, Mapping) else {"train": saved}
     splits = {str(split): _arrow_files(dataset, str(folder)) for split, dataset in by_split.items()}
-    return _load_splits(splits, TableSource("arrow", str(folder), short_name(folder)), options, ())
+    return _load_by_split(splits, TableSource("arrow", str(folder), short_name(folder)), options, ())
 
 
-def _load_splits(
+def _load_by_split(
     splits: SplitFiles, source: TableSource, options: ReadOptions, notes: tuple[str, ...]
 ) -> tuple[Loaded, Loaded]:
     if "train" not in splits:

@@ -199,16 +199,16 @@ def decode(raw: Raw, plan: Plan) -> tuple[Pixels, bool, bool]:
     whole image (its aspect ratio is not kept). Only the first frame of an animation counts.
     """
     with _opened(raw) as image:
-        wanted = (plan.width, plan.height)
+        target_size = (plan.width, plan.height)
         lost = plan.channels == 1 and not _is_grey(image)
-        resized = image.size != wanted
+        resized = image.size != target_size
         if (
             resized and image.format == "JPEG"
         ):  # decode at a fraction of the size where that is still twice what is needed
             image.draft(None, (2 * plan.width, 2 * plan.height))
         flat = _flattened(image, "L" if plan.channels == 1 else "RGB")
         if resized:
-            flat = flat.resize(wanted, Image.Resampling.BICUBIC)
+            flat = flat.resize(target_size, Image.Resampling.BICUBIC)
         pixels: Pixels = np.asarray(flat, dtype=np.uint8)
         return (pixels[None] if plan.channels == 1 else pixels.transpose(2, 0, 1)), resized, lost
 
@@ -247,7 +247,7 @@ def decode_all(
     on_broken: OnBroken = "raise",
     keep: bool = True,
     recolour: bool = True,
-    what: str = "decoding images",
+    description: str = "decoding images",
     progress: Progress | None = None,
 ) -> Decoded:
     """Decode every image in order, with threads where they pay.
@@ -258,7 +258,7 @@ def decode_all(
         on_broken: ``"raise"`` names the first broken image, ``"skip"`` leaves such out.
         keep: False to look only for broken ones, without keeping pixels.
         recolour: decode everything again in colour if colour turns up against a plan for grey (made from a sample).
-        what: shown with the progress.
+        description: shown with the progress.
         progress: called with ``(what, done, total)``.
 
     Raises:
@@ -280,13 +280,15 @@ def decode_all(
                     pixels, other_size, lost = result
                     if lost and keep and recolour:
                         colour = replace(plan, channels=3)
-                        return decode_all(images, colour, on_broken=on_broken, what=what, progress=progress)
+                        return decode_all(
+                            images, colour, on_broken=on_broken, description=description, progress=progress
+                        )
                     resized += other_size
                     if keep:
                         x[done - len(broken)] = pixels
                 done += 1
             if progress is not None:
-                progress(what, done, n)
+                progress(description, done, n)
     return Decoded(x[: n - len(broken)] if keep else None, np.asarray(broken, dtype=np.int64), resized)
 
 

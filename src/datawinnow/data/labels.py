@@ -55,7 +55,7 @@ class Classes:
         """
         if self.values is None and not isinstance(labels, list):
             return _checked_ids(labels, self.names, describe)
-        return _positions(labels, self.values or list(self.names), describe)
+        return _label_positions(labels, self.values or list(self.names), describe)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def _distinct_labels(values: LabelArray, describe: DescribeRow) -> list[int] | l
     return [int(v) for v in np.unique(values)]
 
 
-def _positions(values: LabelArray, classes: list[int] | list[str], describe: DescribeRow) -> Tensor:
+def _label_positions(values: LabelArray, classes: list[int] | list[str], describe: DescribeRow) -> Tensor:
     position = {c: i for i, c in enumerate(classes)}
     listed = values if isinstance(values, list) else values.tolist()
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def default_memory() -> int:
-    """Half of the memory that is free now, in bytes: what loaded images may take unless told otherwise."""
+    """Half of the memory that is free now, in bytes: what loaded images may take by default."""
     return available_memory() // 2
 
 
@@ -31,9 +31,9 @@ def _machine(meminfo: Path) -> int:
 
 def _container(group: Path) -> int:
     try:
-        most = int((group / "memory.max").read_text())  # "max" when there is no limit
+        limit = int((group / "memory.max").read_text())  # "max" when there is no limit
         used = int((group / "memory.current").read_text())
         cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return 1 << 62
-    return max(0, most - used + int(cached.get("inactive_file", 0)))  # file cache is given back when needed
+    return max(0, limit - used + int(cached.get("inactive_file", 0)))  # file cache is given back when needed

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.assemble import ReadOptions, check_classes, held_out, limited, usual_augment
+from datawinnow.data.assemble import ReadOptions, check_classes, hold_out, limited, usual_augment
 from datawinnow.data.digits import train_and_test
 from datawinnow.data.examples import Augment, Examples, Origin, short_name
 from datawinnow.data.labels import Classes
@@ -69,7 +69,7 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
     origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key})
     every = Examples(x, ids, classes.names, name, augment=_augment_of(x), origin=origin, notes=notes)
     if not test_keys:
-        first, second, note = held_out(ids, options.holdout, options.seed)
+        first, second, note = hold_out(ids, options.holdout, options.seed)
         return train_and_test(replace(every, notes=(*notes, note)), first, second, options)
     test = _test_split(every, tests, test_keys, test_where, classes)
     train = limited(every, options)

@@ -108,12 +108,12 @@ def _strip_quotes(cell: str) -> str:
 
 def _json_record(number: int, raw: str, line: str) -> Record:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         return Record(number, raw, {}, f"it is not JSON ({str(error).split(': line')[0]})")
-    if not isinstance(found, dict):
-        return Record(number, raw, {}, f"it holds {type(found).__name__}, not an object with fields")
-    return Record(number, raw, found)
+    if not isinstance(value, dict):
+        return Record(number, raw, {}, f"it holds {type(value).__name__}, not an object with fields")
+    return Record(number, raw, value)
 
 
 def _csv_records(file: Any) -> Iterator[Record]:
@@ -181,17 +181,17 @@ def find_texts(root: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: a split in files of several kinds.
     """
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     for path in sorted(p for p in root.iterdir() if p.suffix.lower() in TEXT_SUFFIXES and p.is_file()):
         match = SPLIT_STEM.fullmatch(path.stem)
         if match:
-            found.setdefault(match.group(1).lower(), []).append(path)
-    if "train" not in found or (root / "train").is_dir():
+            splits.setdefault(match.group(1).lower(), []).append(path)
+    if "train" not in splits or (root / "train").is_dir():
         return {}
-    for files in found.values():
+    for files in splits.values():
         if len({path.suffix.lower() for path in files}) > 1:
             raise DataError(f"{root} holds both {files[0].name} and {files[-1].name}; give one of them by its own path")
-    return found
+    return splits
 
 
 def load_text_files(root: Path, options: ReadOptions) -> tuple[Texts, Texts]:
@@ -212,22 +212,22 @@ def load_text_files(root: Path, options: ReadOptions) -> tuple[Texts, Texts]:
     if tests and tests[0] != "test":
         notes = (f"the {tests[0]} split is used as the test split", *notes)
     train = files.get("train") or files[""]
-    first, layout, more = _read_split(train, str(root), "train", options, None)
-    notes += more
-    second = None
+    train_texts, layout, new_notes = _read_split(train, str(root), "train", options, None)
+    notes += new_notes
+    test_texts = None
     if tests:
-        second, _, more = _read_split(files[tests[0]], str(root), tests[0], options, layout)
-        notes += more
-    return assemble_texts(first, second, short_name(root), options, notes)
+        test_texts, _, new_notes = _read_split(files[tests[0]], str(root), tests[0], options, layout)
+        notes += new_notes
+    return assemble_texts(train_texts, test_texts, short_name(root), options, notes)
 
 
 @dataclass(frozen=True)
 class TextLayout:
-    """How a file is read.
+    """Columns of a file.
 
     Attributes:
-        text: the column of texts, by its name or (without a line of names) its number.
-        label: likewise of labels.
+        text: name of the column of texts; its number in a file without a line of names.
+        label: name or number of the column of labels.
         header: whether its first record names the columns.
     """
 
@@ -237,9 +237,9 @@ class TextLayout:
 
 
 def _read_split(
-    paths: Sequence[Path], root: str, which: str, options: ReadOptions, like: TextLayout | None
+    paths: Sequence[Path], root: str, split: str, options: ReadOptions, like: TextLayout | None
 ) -> tuple[RawTexts, TextLayout, tuple[str, ...]]:
-    """The examples of a split, how its files are laid out, and what was noticed."""
+    """The examples of a split, the layout of its files, and notes."""
     texts: list[str] = []
     labels: list[str | int] = []
     rows: list[int] = []
@@ -248,14 +248,14 @@ def _read_split(
     notes: tuple[str, ...] = ()
     layout, row = like, -1
     for path in paths:
-        records, layout, more = _open_records(path, layout, options)
-        notes += more
+        records, layout, new_notes = _open_records(path, layout, options)
+        notes += new_notes
         for record, cells in records:
             row += 1
             text, fault = text_of(cells.get(layout.text)) if not record.wrong else ("", record.wrong)
-            label, second = label_of(cells.get(layout.label)) if not fault else ("", "")
-            if fault or second:
-                broken.append((f"line {record.line} of {path}", fault or second))
+            label, label_fault = label_of(cells.get(layout.label)) if not fault else ("", "")
+            if fault or label_fault:
+                broken.append((f"line {record.line} of {path}", fault or label_fault))
                 continue
             texts.append(text)
             labels.append(label)
@@ -264,30 +264,30 @@ def _read_split(
     assert layout is not None  # there is at least one file
     if row < 0:
         raise DataError(f"no texts: {paths[0]} has no lines")
-    notes += broken_note(broken, len(texts), which, options)
+    notes += broken_note(broken, len(texts), split, options)
     columns = {"text": layout.text, "label": layout.label, "header": "yes" if layout.header else ""}
     origin = Origin("text", root, tuple(map(str, paths)), row_tensor(rows), columns)
     ids = [f"{path.name}:{line}" for path, line in lines]
 
-    def where(i: int) -> str:
+    def describe(i: int) -> str:
         return f"line {lines[i][1]} of {lines[i][0]}"
 
-    return RawTexts(texts, label_array(labels), where, origin, ids), layout, notes
+    return RawTexts(texts, label_array(labels), describe, origin, ids), layout, notes
 
 
 def _open_records(
     path: Path, like: TextLayout | None, options: ReadOptions
 ) -> tuple[Iterator[tuple[Record, Mapping[str, Any]]], TextLayout, tuple[str, ...]]:
-    """The records of a file with their cells by name, its layout, and a note where that was guessed.
+    """The records of a file with their cells by name, its layout, and a note if that is guessed.
 
     Args:
         path: the file.
-        like: layout of the files before, whose columns it must have.
-        options: the user's.
+        like: layout of the split's other files, whose columns it must have; None for the first.
+        options: of `load`.
     """
     source = read_records(path)
     top = list(itertools.islice(source, PREVIEW_RECORDS))
-    told = (options.text, options.label) if like is None else (like.text, like.label)
+    columns_by_user = (options.text, options.label) if like is None else (like.text, like.label)
     good = [record for record in top if not record.wrong]
     if path.suffix.lower() == ".jsonl":
         columns: dict[str, list[Any]] = {}
@@ -296,38 +296,38 @@ def _open_records(
             for name, value in record.cells.items():
                 columns.setdefault(name, []).append(value)
         records = ((r, r.cells if isinstance(r.cells, dict) else {}) for r in itertools.chain(top, source))
-        return records, *_choose_layout(columns, path, told, header=True, good=bool(good))
+        return records, *_choose_layout(columns, path, columns_by_user, header=True, good=bool(good))
     cells = [list(record.cells) for record in good]
-    header = bool(good) and top[0] is good[0] and _has_header(cells, told, like)
+    header = bool(good) and top[0] is good[0] and _has_header(cells, columns_by_user, like)
     width = usual_width(cells) if cells else 0
     names = [cell.strip() for cell in cells[0]] if header else [str(i) for i in range(width)]
     if header:
         top, cells = top[1:], cells[1:]
     columns = {name: [row[i] for row in cells if len(row) == len(names)] for i, name in enumerate(names)}
-    layout, notes = _choose_layout(columns, path, told, header=header, good=bool(good))
+    layout, notes = _choose_layout(columns, path, columns_by_user, header=header, good=bool(good))
     return _cells_by_name(itertools.chain(top, source), names), layout, notes
 
 
-def _has_header(cells: Sequence[Sequence[str]], told: Sequence[str | None], like: TextLayout | None) -> bool:
+def _has_header(cells: Sequence[Sequence[str]], columns_by_user: Sequence[str | None], like: TextLayout | None) -> bool:
     if like is not None:  # the other files' names, or none
         return like.header and {like.text, like.label} <= {cell.strip() for cell in cells[0]}
-    return has_header(cells[0], cells[1:], told)
+    return has_header(cells[0], cells[1:], columns_by_user)
 
 
 def _choose_layout(
-    columns: Mapping[str, Sequence[Any]], path: Path, told: Sequence[str | None], *, header: bool, good: bool
+    columns: Mapping[str, Sequence[Any]], path: Path, columns_by_user: Sequence[str | None], *, header: bool, good: bool
 ) -> tuple[TextLayout, tuple[str, ...]]:
-    if not good:  # nothing but broken lines, which are told with their numbers
+    if not good:  # only broken lines, which are reported with their numbers
         return TextLayout("", "", header), ()
     if len(columns) < 2:
         raise DataError(
             f"{path} has one column; a text and its label are needed, between them a comma in .csv and a tab in .tsv"
         )
-    text, label = choose_text_columns(columns, str(path), *told)
+    text, label = choose_text_columns(columns, str(path), *columns_by_user)
     notes: tuple[str, ...] = ()
-    if not header and None in told:
+    if not header and None in columns_by_user:
         notes = (f"{path.name} has no line of names: texts are in column {text}, labels in column {label}",)
-    elif None in told and len(columns) > 2:
+    elif None in columns_by_user and len(columns) > 2:
         notes = (f"texts are in column {text!r} of {path.name}, labels in column {label!r}",)
     return TextLayout(text, label, header), notes
 

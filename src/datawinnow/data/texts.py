@@ -16,7 +16,7 @@ from torch import Tensor
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.arrow import LABEL_NAMES
-from datawinnow.data.assemble import ReadOptions, check_classes, held_out, limit_note, limit_stream
+from datawinnow.data.assemble import ReadOptions, check_classes, hold_out, limit_note, limit_stream
 from datawinnow.data.examples import Examples, Origin, stratified
 from datawinnow.data.labels import Classes, DescribeRow, LabelArray
 from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits
@@ -318,7 +318,7 @@ def assemble_texts(
     first, second, classes = _label_texts(train, test)
     notes += (*classes.notes, *check_classes(first.labels, classes.names, name))
     if second is None:
-        train_index, test_index, note = held_out(first.labels, options.holdout, options.seed)
+        train_index, test_index, note = hold_out(first.labels, options.holdout, options.seed)
         first, second, notes = first.take(train_index), first.take(test_index), (*notes, note)
     if options.limit is not None and options.limit < len(first.labels):
         chosen = stratified(first.labels, options.limit, limit_stream(options.seed))
