@@ -22,8 +22,9 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     *("recording", "loading", "scores", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva"),
     *("condense", "condense_grid"),
-    *("vit", "instruct"),
+    *("vit", "instruct", "readers"),
 )
+SLOW_SCRIPTS = {"readers"}
 FACTS = {
     "benchmark",
     "size",
@@ -68,7 +69,9 @@ def check_ratio(found: dict[str, float]) -> None:
     assert 0 < found["low"] <= found["median"] <= found["high"]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_SCRIPTS else []) for name in SCRIPTS]
+)
 def test_a_script_tells_what_ran_and_on_what(name: str) -> None:
     found = smoke(name)
     assert set(found) >= FACTS
