@@ -17,7 +17,7 @@ from scipy import stats
 from datawinnow import report
 from datawinnow.core.artifacts import read_table, write_table
 from datawinnow.report import run_plots
-from datawinnow.report.correlations import clustered, oriented, rank_agreement, ranks, spearman, word
+from datawinnow.report.correlations import clustered, oriented, rank_correlations, ranks, spearman, word
 from datawinnow.report.run_plots import NUMBERED, heat_map
 from tests.report import fixtures
 from tests.report.test_page import DRAWN, Driver, browser  # noqa: F401
@@ -78,7 +78,7 @@ def test_scores_are_turned_so_that_what_the_paper_keeps_is_high() -> None:
     assert np.isnan(middle[1])
     assert middle[[0, 2, 3, 4, 5]].tolist() == [-1, -2, -1, -2, 0]
     hard = RNG.normal(size=50)
-    found = rank_agreement(table_of({"hard": hard, "easy": -hard, "mid": hard}, easy="low", mid="middle"))
+    found = rank_correlations(table_of({"hard": hard, "easy": -hard, "mid": hard}, easy="low", mid="middle"))
     assert found is not None
     at = {name: i for i, name in enumerate(found.names)}
     assert found.matrix[at["HARD"], at["EASY"]] == 1
@@ -107,14 +107,14 @@ def test_words_have_a_minus_and_no_negative_zero() -> None:
 def test_two_scores_of_one_name_are_told_apart() -> None:
     columns = table_of({"a": RNG.normal(size=9), "b": RNG.normal(size=9)})
     fields = [field.with_metadata({"label": "Twin", "end": "high"}) for field in columns.schema]
-    found = rank_agreement(columns.cast(pa.schema(fields)))
+    found = rank_correlations(columns.cast(pa.schema(fields)))
     assert found is not None
     assert set(found.names) == {"Twin (a)", "Twin (b)"}
 
 
 @pytest.mark.parametrize("k", [2, NUMBERED, NUMBERED + 1])
 def test_numbers_stand_in_the_cells_while_there_is_room(k: int) -> None:
-    found = rank_agreement(table_of({f"s{i}": RNG.normal(size=40) for i in range(k)}))
+    found = rank_correlations(table_of({f"s{i}": RNG.normal(size=40) for i in range(k)}))
     assert found is not None
     drawn = str(heat_map(found))
     numbers = re.findall(r">(\N{MINUS SIGN}?[01]\.\d\d)<", drawn)

@@ -13,7 +13,8 @@ from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
     from datawinnow.bench import Grid, GridData
-    from datawinnow.bench.results import ResultRow
+    from datawinnow.core.verdict import ResultRow
+
 
 RESULTS = Path("results")
 

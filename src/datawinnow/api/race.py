@@ -13,8 +13,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
-    from datawinnow.bench.results import ResultRow
-    from datawinnow.core.verdict import Comparison
+    from datawinnow.core.verdict import Comparison, ResultRow
     from datawinnow.data.dataset_info import DatasetInfo
     from datawinnow.runs.network import Model
     from datawinnow.train import Recipe

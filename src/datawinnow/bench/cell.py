@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from datawinnow.bench.grid import Cell, Grid, equal_epochs
 from datawinnow.bench.policy_runs import PolicyTraining, policy_training
-from datawinnow.bench.results import ResultRow, result_row
+from datawinnow.bench.results import result_row
 from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.arrays import RECORDED, chain_arrays, is_recorded
 from datawinnow.core.artifacts import read_json
@@ -25,6 +25,7 @@ from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.core.verdict import ResultRow
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load

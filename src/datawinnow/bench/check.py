@@ -13,7 +13,7 @@ from typing import Any
 
 from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid, cells_of
-from datawinnow.bench.results import ROWS_FILE, ResultRow, read_rows, row_key
+from datawinnow.bench.results import ROWS_FILE, read_rows, row_key
 from datawinnow.bench.runner import run_grid
 from datawinnow.core import check as arguments
 from datawinnow.core.artifacts import read_json, write_json
@@ -23,7 +23,7 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.core.verdict import Comparison, clause, compare, indication_note
+from datawinnow.core.verdict import Comparison, ResultRow, clause, compare, indication_note
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.methods import METHODS

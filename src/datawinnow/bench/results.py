@@ -15,11 +15,10 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import finite_or_none, write_bytes
 from datawinnow.core.provenance import commit, now, versions
+from datawinnow.core.verdict import ResultRow
 from datawinnow.train import Recipe
 
 ROWS_FILE, GRID_FILE = "rows.jsonl", "grid.json"
-ResultRow = dict[str, Any]
-"""A row of ``rows.jsonl``; `datawinnow.report.results` says what it must have."""
 
 
 def result_row(

@@ -14,11 +14,12 @@ from datawinnow.bench.grid import Cell, Grid
 from datawinnow.bench.grid_file import check_grid
 from datawinnow.bench.lock import only_writer
 from datawinnow.bench.planning import next_cells
-from datawinnow.bench.results import ResultRow, Results
+from datawinnow.bench.results import Results
 from datawinnow.bench.workers import InProcess, Workers
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
+from datawinnow.core.verdict import ResultRow
 
 
 def run_grid(

@@ -22,9 +22,9 @@ import torch
 
 from datawinnow.bench.cell import GridData, datasets_of, run_cell
 from datawinnow.bench.grid import Cell, Grid
-from datawinnow.bench.results import ResultRow
 from datawinnow.core.errors import DatawinnowError, RunError
 from datawinnow.core.progress import Progress
+from datawinnow.core.verdict import ResultRow
 
 PARENT_CHECK_SECONDS = 1.0
 """How often a worker checks that its parent is alive."""

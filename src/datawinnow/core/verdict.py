@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from datawinnow.core.interval import Interval, interval
 
+ResultRow = dict[str, Any]
+"""A row of ``rows.jsonl``; `datawinnow.report.results` says what it must have."""
 Outcome = Literal["wins", "loses", "ties"]
 CLAIM_SEEDS = 5
 """Paired seeds from which a difference is a result; with fewer it is an indication."""

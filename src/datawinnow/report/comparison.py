@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
 from datawinnow.core.interval import Interval, best_of
-from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, compare, outcome_words, points
+from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, ResultRow, compare, outcome_words, points
 from datawinnow.report import words
-from datawinnow.report.results import RESULT_FILE, ResultRow, file_of, rows
+from datawinnow.report.results import RESULT_FILE, file_of, rows
 from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, panels, styled, to_svg
 from datawinnow.report.table import CLEAN, SHORTER, TableCell, table
 

@@ -34,7 +34,7 @@ class Agreement:
         return [(name, [word(r) for r in row]) for name, row in zip(self.names, self.matrix, strict=True)]
 
 
-def rank_agreement(scores: pa.Table) -> Agreement | None:
+def rank_correlations(scores: pa.Table) -> Agreement | None:
     """Spearman's rank correlation of every pair of columns of ``scores.parquet``.
 
     Args:

@@ -10,12 +10,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
-from datawinnow.report import plots, words
-from datawinnow.report import plots_many_methods as crowd
+from datawinnow.core.verdict import ResultRow
+from datawinnow.report import plots, plots_many_methods, words
 from datawinnow.report.comparison import comparison_context, is_comparison
 from datawinnow.report.condense import condense_context, is_condensed
 from datawinnow.report.instruct import instruct_context, is_instruct
-from datawinnow.report.results import RESULT_FILE, ResultRow, rows
+from datawinnow.report.results import RESULT_FILE, rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
 from datawinnow.report.table import Table, table
@@ -78,13 +78,13 @@ def results_context(result_rows: Sequence[ResultRow]) -> dict[str, Any]:
     results = table(result_rows)
     return {
         "title": str(results.about.get("benchmark", "results")),
-        "about": _about(results),
+        "about": _results_description(results),
         "made": provenance(result_rows[-1]),
         "sections": [_section(results, scenario, i) for i, scenario in enumerate(results.scenarios)],
     }
 
 
-def _about(results: Table) -> str:
+def _results_description(results: Table) -> str:
     about = results.about
     phrases = [f"{about['dataset']}, {words.count(about['n'])} training examples, {about['model']}"]
     if "epochs" in about:
@@ -110,15 +110,15 @@ def _section(results: Table, scenario: str, i: int) -> dict[str, Any]:
         "by_keep": [*words.by_keep(results, scenario), *filter(None, [words.changed(results, scenario)])],
         "cells": cells,
         "noisy": any(cell.changed_kept is not None for cell in cells),
-        "figures": _figures(results, scenario, i),
+        "figures": _results_figures(results, scenario, i),
     }
 
 
-def _figures(results: Table, scenario: str, i: int) -> list[dict[str, Any]]:
-    draw = crowd if crowd.crowded(results, scenario) else plots
+def _results_figures(results: Table, scenario: str, i: int) -> list[dict[str, Any]]:
+    draw = plots_many_methods if plots_many_methods.crowded(results, scenario) else plots
     drawn = (
         ("cost", "Accuracy against total cost", draw.accuracy_cost(results, scenario, f"cost{i}")),
         ("keep", "Accuracy against keep", draw.accuracy_keep(results, scenario, f"keep{i}")),
         ("changed", "Changed examples among the kept", draw.changed_keep(results, scenario, f"changed{i}")),
     )
-    return [{"svg": svg, "title": title, "caption": draw.SAYS[key]} for key, title, svg in drawn if svg is not None]
+    return [{"svg": svg, "title": title, "caption": draw.CAPTIONS[key]} for key, title, svg in drawn if svg is not None]

@@ -12,7 +12,7 @@ from datawinnow.report import words
 from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, spread, styled, to_svg
 from datawinnow.report.table import FULL, RANDOM, SHORTER, Table, TableCell
 
-SAYS = {
+CAPTIONS = {
     "cost": "Cost includes scoring: further left at the same height is cheaper for one training run. Each line "
     "connects the keeps of a method; the star is full training.",
     "keep": "At one keep all methods pass as many training examples. Points below the dashed line lose to all the data "
@@ -45,7 +45,7 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
     """Accuracy against total passes relative to full training; None where full is missing (there is no scale then)."""
     if table.full(scenario) is None:
         return None
-    return _lines(
+    return _draw_lines(
         table,
         scenario,
         name,
@@ -57,7 +57,7 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
 
 def accuracy_keep(table: Table, scenario: str, name: str) -> Markup:
     """Accuracy against keep, with intervals; full training as a horizontal line."""
-    return _lines(
+    return _draw_lines(
         table,
         scenario,
         name,
@@ -72,7 +72,7 @@ def changed_keep(table: Table, scenario: str, name: str) -> Markup | None:
     """Share of changed examples among the kept; None where the scenario changes none."""
     if not any(cell.changed_kept for cell in table.of(scenario)):
         return None
-    return _lines(
+    return _draw_lines(
         table,
         scenario,
         name,
@@ -83,7 +83,7 @@ def changed_keep(table: Table, scenario: str, name: str) -> Markup | None:
     )
 
 
-def _lines(
+def _draw_lines(
     table: Table,
     scenario: str,
     name: str,

@@ -19,7 +19,7 @@ MOST = 14
 NAMED = 16
 """Names beside a scatter plot at most."""
 REFERENCE: dict[str, tuple[str, Any]] = {SHORTER: ("shorter full run", "--"), RANDOM: ("random", ":")}
-SAYS = {
+CAPTIONS = {
     "cost": "Scoring is included: a method further left at the same height is cheaper for one training run. Each point "
     "is a method at one keep, a diamond a reference. A name marks a method that no cheaper method at the same keep "
     "beats on the mean. The star is full training.",
@@ -48,7 +48,7 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
             cells = tuple(cell for cell in cells if cell.method != FULL)
             leading = leaders(cells)[-(NAMED // len(keeps)) :]
             for cell in cells:
-                x, y = _cost(cell), 100 * cell.accuracy.mean
+                x, y = _cost_of_cell(cell), 100 * cell.accuracy.mean
                 lead = cell in leading
                 axes.plot(
                     [x],
@@ -175,10 +175,10 @@ def _rows(
 
 def _ordered(methods: Sequence[str], keeps: Sequence[float], values: dict[tuple[str, float], Interval]) -> list[str]:
     """Methods from low to high; one that lacks a keep is compared at those that it has."""
-    centre = {keep: _mean([values[m, keep].mean for m in methods if (m, keep) in values]) for keep in keeps}
+    centre = {keep: _mean_accuracy([values[m, keep].mean for m in methods if (m, keep) in values]) for keep in keeps}
 
     def height(method: str) -> float:
-        return _mean([values[method, keep].mean - centre[keep] for keep in keeps if (method, keep) in values])
+        return _mean_accuracy([values[method, keep].mean - centre[keep] for keep in keeps if (method, keep) in values])
 
     return sorted(methods, key=height)
 
@@ -204,11 +204,11 @@ def _colours(keeps: Sequence[float]) -> list[str]:
     return [SERIES[i % len(SERIES)] for i in range(len(keeps))]
 
 
-def _cost(cell: TableCell) -> float:
+def _cost_of_cell(cell: TableCell) -> float:
     return 100 * (cell.relative_passes or 0.0)
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean_accuracy(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from datawinnow.core.artifacts import check_format
 from datawinnow.core.errors import RunError
+from datawinnow.core.verdict import ResultRow
 
 RESULT_FILE = "rows.jsonl"
-ResultRow = dict[str, Any]
 
 
 def _is_name(value: object) -> bool:
@@ -103,7 +103,7 @@ def checked(all_rows: list[ResultRow], where: str) -> list[ResultRow]:
     cells: dict[tuple[Any, ...], int] = {}
     first: dict[str, tuple[int, ResultRow]] = {}  # of each scenario: one with long-tailed classes has fewer examples
     for number, row in enumerate(all_rows, 1):
-        _check(row, f"{where}, line {number}")
+        _check_row(row, f"{where}, line {number}")
         at, first_row = first.setdefault(row["scenario"], (number, row))
         for key, line, other in (*((key, 1, all_rows[0]) for key in SAME), ("n", at, first_row)):
             if row.get(key) != other.get(key):
@@ -135,7 +135,7 @@ def _parse_row(line: str, where: str, *, last: bool) -> ResultRow:
     return row
 
 
-def _check(row: ResultRow, where: str) -> None:
+def _check_row(row: ResultRow, where: str) -> None:
     check_format(row.get("format"), Path(where))
     for key, (good, description) in NEEDED.items():
         if key not in row:

@@ -16,7 +16,7 @@ from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
-from datawinnow.report.correlations import rank_agreement
+from datawinnow.report.correlations import rank_correlations
 from datawinnow.report.results import rows
 from datawinnow.report.table import table
 
@@ -29,7 +29,7 @@ GROUPS = {
     ),
     "doubtful": ("Most doubtful", "The network predicts another class with confidence: look for wrong labels here."),
 }
-MAX_CLASSES = 100
+MAX_CLASS_ROWS = 100
 CHECK_ROWS = Path("check") / "rows.jsonl"
 """Result rows of ``prune --check``."""
 
@@ -56,10 +56,10 @@ def run_context(folder: Path) -> dict[str, Any]:
     verb = f"datawinnow {'train' if trained else 'record'} DATA"
     history = _table(folder, "history.parquet", metadata, missing, verb, "training history")
     meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
-    check, check_table = _check(folder, metadata)
+    check, check_table = _check_result(folder, metadata)
     return {
         "title": name,
-        "about": _about(metadata),
+        "about": _run_description(metadata),
         "notes": [str(note) for note in metadata["dataset"].get("notes", [])],
         "lead": training.lead(metadata, history) if trained else _selection_lead(meta, selection),
         "check": check,
@@ -67,7 +67,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         "ledger": _ledger(metadata, meta),
         "pays": _pays(metadata, meta),
         "figures": [
-            *_figures(scores, selection),
+            *_run_figures(scores, selection),
             *training.figures(history, bool((metadata["options"].get("train") or {}).get("policy"))),
         ],
         "trained": trained,
@@ -75,7 +75,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         "patches": patches.patches_section(folder, metadata) if trained else None,
         "agreement": _agreement(scores),
         "reasons": _reasons(selection),
-        "classes": _classes(metadata, selection),
+        "classes": _kept_by_class(metadata, selection),
         "galleries": _galleries(gallery),
         "missing": missing,
         "made": _provenance(metadata),
@@ -103,7 +103,7 @@ def _same_dataset(meta: dict[str, Any], metadata: dict[str, Any], path: Path, ve
         )
 
 
-def _about(metadata: dict[str, Any]) -> str:
+def _run_description(metadata: dict[str, Any]) -> str:
     data, model = metadata["dataset"], metadata.get("model") or {}
     shape = "x".join(str(side) for side in data.get("shape", []))
     shape += " tokens" if "vocabulary" in data else ""
@@ -131,7 +131,7 @@ def _selection_lead(meta: dict[str, Any], selection: pa.Table | None) -> str:
     )
 
 
-def _check(folder: Path, metadata: dict[str, Any]) -> tuple[str | None, Any]:
+def _check_result(folder: Path, metadata: dict[str, Any]) -> tuple[str | None, Any]:
     if not (folder / "check.json").exists():
         return None, None
     answer = read_json(folder / "check.json")
@@ -173,7 +173,7 @@ def _pays(metadata: dict[str, Any], meta: dict[str, Any]) -> str | None:
     )
 
 
-def _figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[str, Any]]:
+def _run_figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[str, Any]]:
     figures: list[dict[str, Any]] = []
     kept = None if selection is None else selection.column("kept").to_numpy(zero_copy_only=False)
     if selection is not None and kept is not None and "p_mean" in selection.column_names:
@@ -206,7 +206,7 @@ def _figures(scores: pa.Table | None, selection: pa.Table | None) -> list[dict[s
 
 
 def _agreement(scores: pa.Table | None) -> dict[str, Any] | None:
-    correlations = None if scores is None else rank_agreement(scores)
+    correlations = None if scores is None else rank_correlations(scores)
     if correlations is None:
         return None
     drawn = run_plots.heat_map(correlations)
@@ -226,14 +226,14 @@ def _reasons(selection: pa.Table | None) -> list[tuple[str, int]]:
     return Counter(str(word).replace("_", " ") for word in selection.column("reason").to_pylist()).most_common()
 
 
-def _classes(metadata: dict[str, Any], selection: pa.Table | None) -> list[dict[str, Any]]:
+def _kept_by_class(metadata: dict[str, Any], selection: pa.Table | None) -> list[dict[str, Any]]:
     if selection is None:
         return []
     labels = selection.column("label").to_numpy()
     kept = selection.column("kept").to_numpy(zero_copy_only=False)
     names = [str(c) for c in metadata["dataset"].get("classes", [])]
     lines = []
-    for label in np.unique(labels)[:MAX_CLASSES]:
+    for label in np.unique(labels)[:MAX_CLASS_ROWS]:
         of = labels == label
         name = names[label] if label < len(names) else str(label)
         share = float(kept[of].mean())

@@ -100,7 +100,7 @@ def heat_map(agreement: Agreement) -> Markup:
             )
             for j in range(k):
                 value = float(agreement.matrix[i, j])
-                _cell(axes, _LEFT + j * side, _TOP + i * side, side, value, strength)
+                _draw_cell(axes, _LEFT + j * side, _TOP + i * side, side, value, strength)
                 if numbered:
                     axes.text(_LEFT + (j + 0.5) * side, _TOP + place, word(value), ha="center", va="center", fontsize=8)
         _colour_scale(axes, strength)
@@ -112,7 +112,7 @@ def short(name: str, letters: int = 18) -> str:
     return name if len(name) <= letters else name[: letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _cell(axes: Axes, x: float, y: float, side: float, value: float, strength: float) -> None:
+def _draw_cell(axes: Axes, x: float, y: float, side: float, value: float, strength: float) -> None:
     """A square whose colour tells a correlation; an empty frame where there is none."""
     present = not math.isnan(value)
     axes.add_patch(
@@ -135,7 +135,7 @@ def _colour_scale(axes: Axes, strength: float) -> None:
     values, side = np.linspace(-1, 1, 9), 0.2
     axes.add_patch(Rectangle((_LEFT, 0.08), side * len(values), side, facecolor="none", edgecolor=RULE, linewidth=0.7))
     for i, value in enumerate(values):
-        _cell(axes, _LEFT + i * side, 0.08, side, float(value), strength)
+        _draw_cell(axes, _LEFT + i * side, 0.08, side, float(value), strength)
         if value in (-1, 0, 1):
             axes.text(
                 _LEFT + (i + 0.5) * side,

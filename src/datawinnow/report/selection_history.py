@@ -12,7 +12,7 @@ from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.report import words
 from datawinnow.report.selection_history_plots import counted, raster
 
-MAX_CLASSES = 20
+MAX_PICKED_CLASSES = 20
 """Classes up to which each has its line; of more the ends are named."""
 MAX_ROWS, MAX_COLUMNS = 120, 150
 """Cells of the image at most."""
@@ -142,11 +142,11 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
     if picks is None:
         sentence = f"In {words.many(len(log), 'epoch')} the policy left nobody out, so there was nothing to choose yet."
         return {"caption": sentence + lost, "figures": [], "classes": [], "by_class": ""}
-    lines = _classes(log, picks, [str(name) for name in metadata["dataset"].get("classes", [])])
-    few = len(lines) <= MAX_CLASSES
+    lines = _picks_by_class(log, picks, [str(name) for name in metadata["dataset"].get("classes", [])])
+    few = len(lines) <= MAX_PICKED_CLASSES
     return {
         "caption": choices_sentence(picks) + lost,
-        "figures": _figures(log, picks) if len(picks) > 1 else [],
+        "figures": _history_figures(log, picks) if len(picks) > 1 else [],
         "classes": lines if few else [],
         "by_class": _by_class(lines),
     }
@@ -170,7 +170,7 @@ def choices_sentence(picks: Choices) -> str:
     )
 
 
-def _figures(log: SelectionHistory, picks: Choices) -> list[dict[str, Any]]:
+def _history_figures(log: SelectionHistory, picks: Choices) -> list[dict[str, Any]]:
     shares, edges = shades(log, picks)
     each = len(picks.ids) / len(shares)
     row = "is an example" if each == 1 else f"is about {each:,.0f} examples"
@@ -190,7 +190,7 @@ def _figures(log: SelectionHistory, picks: Choices) -> list[dict[str, Any]]:
     ]
 
 
-def _classes(log: SelectionHistory, picks: Choices, names: list[str]) -> list[dict[str, Any]]:
+def _picks_by_class(log: SelectionHistory, picks: Choices, names: list[str]) -> list[dict[str, Any]]:
     """A line a class that has candidates: how many of them a choice took on average, and how many were never taken."""
     if log.labels is None:
         return []

@@ -9,15 +9,14 @@ from typing import Any
 
 from datawinnow.core.cost import break_even
 from datawinnow.core.interval import Interval, interval
-from datawinnow.core.verdict import Comparison, compare
-from datawinnow.report.results import ResultRow
+from datawinnow.core.verdict import Comparison, ResultRow, compare
 
 FULL, SHORTER, RANDOM = "full", "shorter_full", "random"
 REFERENCES = (FULL, SHORTER, RANDOM)
 """What methods are compared with; listed first at every keep."""
 
 CLEAN = "clean"
-SCORING_STAGES = ("record", "score", "select")
+ROW_STAGES = ("record", "score", "select")
 """Stages that find the selection; ``train`` is the training run on it."""
 
 
@@ -178,11 +177,11 @@ def table(rows: Sequence[ResultRow]) -> Table:
     changed_shares = {
         name: [r["changed"] for r in rows if r["scenario"] == name and r.get("changed")] for name in scenarios
     }
-    changed = {name: _mean(shares) for name, shares in changed_shares.items() if shares}
+    changed = {name: _exact_mean(shares) for name, shares in changed_shares.items() if shares}
     reached = {key: [row for row in group if row["accuracy"] is not None] for key, group in groups.items()}
     diverged = {key: _seeds(row for row in group if row["accuracy"] is None) for key, group in groups.items()}
     labels = {key: group[-1]["label"] for key, group in groups.items()}
-    cells = tuple(_cell(key, reached, labels[key], diverged[key]) for key in order if reached[key])
+    cells = tuple(_table_cell(key, reached, labels[key], diverged[key]) for key in order if reached[key])
     lost = tuple(Lost(*key, labels[key], diverged[key]) for key in order if not reached[key])
     return Table(cells, about, lost, sizes, changed)
 
@@ -191,7 +190,7 @@ def _seeds(rows: Iterable[ResultRow]) -> tuple[int, ...]:
     return tuple(sorted(row["seed"] for row in rows))
 
 
-def _cell(
+def _table_cell(
     key: tuple[str, float, str],
     groups: dict[tuple[str, float, str], list[ResultRow]],
     label: str,
@@ -202,15 +201,18 @@ def _cell(
     rows_of_cell = sorted(groups[key], key=lambda row: row["seed"])
     accuracy = _accuracy(rows_of_cell)
     full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), [])
-    passes, total = _mean(row["passes"] for row in rows_of_cell), _mean(row["total_passes"] for row in rows_of_cell)
+    passes, total = (
+        _exact_mean(row["passes"] for row in rows_of_cell),
+        _exact_mean(row["total_passes"] for row in rows_of_cell),
+    )
     seconds = {
-        "score": _mean_cost(rows_of_cell, "seconds", *SCORING_STAGES),
+        "score": _mean_cost(rows_of_cell, "seconds", *ROW_STAGES),
         "train": _mean_cost(rows_of_cell, "seconds", "train"),
     }
-    flops = _mean_cost(rows_of_cell, "flops", *SCORING_STAGES, "train")
+    flops = _mean_cost(rows_of_cell, "flops", *ROW_STAGES, "train")
     pays = pays_seconds = None
     if full and method != FULL:
-        pays = break_even(total - passes, full=_mean(row["passes"] for row in full), pruned=passes)
+        pays = break_even(total - passes, full=_exact_mean(row["passes"] for row in full), pruned=passes)
         pays_seconds = break_even(seconds["score"], full=_mean_cost(full, "seconds", "train"), pruned=seconds["train"])
     changed = [row["changed_kept"] for row in rows_of_cell if row.get("changed_kept") is not None]
     return TableCell(
@@ -227,11 +229,11 @@ def _cell(
         total_passes=total,
         seconds=seconds,
         flops=flops,
-        relative_passes=_ratio(total, _mean(row["total_passes"] for row in full) if full else None),
+        relative_passes=_ratio(total, _exact_mean(row["total_passes"] for row in full) if full else None),
         relative_seconds=_ratio(
-            sum(seconds.values()), _mean_cost(full, "seconds", *SCORING_STAGES, "train") if full else None
+            sum(seconds.values()), _mean_cost(full, "seconds", *ROW_STAGES, "train") if full else None
         ),
-        relative_flops=_ratio(flops, _mean_cost(full, "flops", *SCORING_STAGES, "train") if full else None),
+        relative_flops=_ratio(flops, _mean_cost(full, "flops", *ROW_STAGES, "train") if full else None),
         break_even=pays,
         break_even_seconds=pays_seconds,
         changed_kept=interval(changed) if changed else None,
@@ -248,10 +250,10 @@ def _to(accuracy: dict[int, float], reference: Sequence[ResultRow] | None) -> Co
 
 def _mean_cost(rows: Sequence[ResultRow], unit: str, *stages: str) -> float:
     """Mean over rows of a cost, summed over stages; a stage that a method does not have costs nothing."""
-    return _mean(math.fsum(row["cost"].get(stage, {}).get(unit, 0.0) for stage in stages) for row in rows)
+    return _exact_mean(math.fsum(row["cost"].get(stage, {}).get(unit, 0.0) for stage in stages) for row in rows)
 
 
-def _mean(values: Any) -> float:
+def _exact_mean(values: Any) -> float:
     numbers = list(values)
     return math.fsum(numbers) / len(numbers)
 

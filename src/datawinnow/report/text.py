@@ -5,9 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from datawinnow.core.verdict import outcome_words, points
+from datawinnow.core.verdict import ResultRow, outcome_words, points
 from datawinnow.report import words
-from datawinnow.report.results import ResultRow
 from datawinnow.report.table import FULL, Lost, Table, TableCell, table
 
 TABLE_HEAD = ("keep", "method", "seeds", "accuracy %", "against random", "against shorter full", "cost", "pays back")

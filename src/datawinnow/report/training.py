@@ -19,7 +19,7 @@ def lead(metadata: dict[str, Any], history: pa.Table | None) -> str:
     """What it trained on, what that cost against all the data for as many epochs, and what it reached."""
     options = metadata["options"].get("train") or {}
     return " ".join(
-        [_on(options, metadata["dataset"]["n"], history), *_cost(options, metadata, history), _reached(metadata)]
+        [_on(options, metadata["dataset"]["n"], history), *_cost_lines(options, metadata, history), _reached(metadata)]
     )
 
 
@@ -35,7 +35,7 @@ def _on(options: dict[str, Any], n: int, history: pa.Table | None) -> str:
     return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{of}."
 
 
-def _cost(options: dict[str, Any], metadata: dict[str, Any], history: pa.Table | None) -> list[str]:
+def _cost_lines(options: dict[str, Any], metadata: dict[str, Any], history: pa.Table | None) -> list[str]:
     """Examples passed against all the data; nothing where it passed all of them."""
     passed = (metadata["cost"].get("train") or {}).get("backward") or 0
     if history is None or not passed:
