@@ -191,7 +191,7 @@ def test_pca_is_scikit_learns_up_to_sign_and_fitted_once(tmp_path):
     made.write(tmp_path / "p.safetensors")
     torch.testing.assert_close(PCA.read(tmp_path / "p.safetensors")(x), made(x))
     (tmp_path / "q").write_bytes(b"x")
-    with pytest.raises(RunError, match="no PCA"):
+    with pytest.raises(RunError, match=r"is truncated or damaged|does not hold a PCA"):
         PCA.read(tmp_path / "q")
     with pytest.raises(ArgumentError, match=r"k must be a whole number in \[1, 7\]"):
         fit_pca(x, 8)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.core.artifacts import FORMAT_VERSION, check_format
+from datawinnow.core.artifacts import read_tensors, write_tensors
 from datawinnow.core.epochs import blocks
-from datawinnow.core.errors import RunError
-from datawinnow.core.files import write_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +41,7 @@ class PCA:
 
     def write(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all."""
-        metadata = {"datawinnow": json.dumps({"format": FORMAT_VERSION, "kind": "pca"})}
-        arrays = {"mean": self.mean, "axes": self.axes.contiguous(), "variance": self.variance}
-        write_bytes(path, save(arrays, metadata=metadata))
+        write_tensors(path, {"mean": self.mean, "axes": self.axes, "variance": self.variance}, {}, kind="PCA")
 
     @classmethod
     def read(cls, path: Path) -> PCA:
@@ -57,19 +50,8 @@ class PCA:
         Raises:
             RunError: no such file, or it is damaged or holds something else.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = json.loads((file.metadata() or {}).get("datawinnow", "null"))
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise RunError(f"{path} is truncated or no PCA ({error}); remove it and fit again") from None
-        if (
-            not isinstance(metadata, dict)
-            or metadata.get("kind") != "pca"
-            or set(arrays) != {"mean", "axes", "variance"}
-        ):
-            raise RunError(f"{path} holds no PCA; remove it and fit again")
-        check_format(metadata.get("format"), path)
+        names = ("mean", "axes", "variance")
+        arrays, _ = read_tensors(path, kind="PCA", required=names, remedy="remove it and fit again")
         return cls(arrays["mean"], arrays["axes"], arrays["variance"])
 
 
