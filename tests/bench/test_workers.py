@@ -44,9 +44,21 @@ def wait_until(true, seconds: float) -> bool:
     return False
 
 
-@pytest.mark.slow  # real processes: two imports of torch each
-def test_two_at_a_time_give_the_rows_of_one_also_when_interrupted(write, tmp_path, monkeypatch):
-    grid = read_grid(write(ONE_SEED))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (
+            ONE_SEED,
+            CLEAN,
+            (METHODS, 'methods = ["random", "el2n", "aum", "short"]'),
+            ("keep = [0.5, 0.2]", "keep = [0.5]"),
+        ),
+        pytest.param((ONE_SEED,), marks=pytest.mark.slow),
+    ],
+    ids=["four cells", "two scenarios"],
+)
+def test_two_at_a_time_give_the_rows_of_one_also_when_interrupted(changes, write, tmp_path, monkeypatch):
+    grid = read_grid(write(*changes))
     with monkeypatch.context() as patch:
         patch.setattr(runner, "Workers", InProcess)
         expected = run_grid(grid, tmp_path / "one", jobs=1)

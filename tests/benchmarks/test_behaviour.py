@@ -24,42 +24,46 @@ def script():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """The quick parts, frozen twice."""
-    made = [tmp_path_factory.mktemp("frozen") / f"{name}.json" for name in ("before", "after")]
-    for file in made:
-        only = [word for part in PARTS for word in ("--only", part)]
+    files = [tmp_path_factory.mktemp("frozen") / f"{name}.json" for name in ("before", "after")]
+    for file in files:
+        only = [word for name in PARTS for word in ("--only", name)]
         words = [sys.executable, str(FOLDER / "behaviour.py"), "--out", str(file), *only]
         done = subprocess.run(words, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.endswith("; 0 failed\n"), done.stdout
-    return made
+    return files
 
 
+@pytest.mark.slow
 def test_the_same_code_gives_the_same_to_the_last_bit(script, files, capsys):
     assert script.main(["--compare", *map(str, files)]) == 0
     assert capsys.readouterr().out.startswith("equal: ")
 
 
-def test_what_differs_is_told_by_name(script, files, tmp_path, capsys):
-    found = json.loads(files[0].read_text())
-    found["score dual"]["first"][0] += 1e-6
-    found["a new one"] = 1
-    del found["wrong: no keep"]
-    (tmp_path / "other.json").write_text(json.dumps(found))
-    words = ["--compare", str(files[0]), str(tmp_path / "other.json")]
+def test_what_differs_is_told_by_name(script, tmp_path, capsys):
+    values = {"score dual": {"first": [0.5, float("nan")]}, "score aum": [1, 2], "wrong: no keep": 2}
+    (tmp_path / "first.json").write_text(json.dumps(values))
+    values["score dual"]["first"][0] += 1e-6
+    values["a new one"] = 1
+    del values["wrong: no keep"]
+    (tmp_path / "other.json").write_text(json.dumps(values))
+    words = ["--compare", str(tmp_path / "first.json"), str(tmp_path / "other.json")]
     assert script.main(words) == 1
     shown = capsys.readouterr().out
     assert "differs: score dual\n  before {" in shown
     assert "only after: a new one" in shown
     assert "only before: wrong: no keep" in shown
-    assert shown.endswith(f"3 differ, of {len(found) + 1:,} values\n")
+    assert shown.endswith(f"3 differ, of {len(values) + 1:,} values\n")
     assert script.main([*words, "--without", "score dual", "--without", "new one", "--without", "no keep"]) == 0
 
 
+@pytest.mark.slow
 def test_wrong_commands_end_with_code_2_and_nothing_else_fails(files):
-    found = json.loads(files[0].read_text())
-    assert {value for name, value in found.items() if name.startswith("wrong: ")} == {2}
+    values = json.loads(files[0].read_text())
+    assert {value for name, value in values.items() if name.startswith("wrong: ")} == {2}
 
 
+@pytest.mark.slow
 def test_nothing_in_it_is_of_one_run_or_names_an_option(files):
     text = files[0].read_text()
     for word in (str(Path.home()), "behaviour-", "seconds", "commit", " --"):
@@ -77,6 +81,6 @@ def test_every_verb_and_every_method_is_in_the_tables(script):
 def test_a_command_that_fails_is_an_entry_and_the_others_go_on(script, monkeypatch):
     fine = ("fine", "methods --kind scenario --markdown", "second column")
     monkeypatch.setattr(script, "SHOWING", [("bad", "select nowhere --keep 0.3", ""), fine])
-    found = script.freeze(["show"])
-    assert "nowhere" in found["bad"]["failed"]
-    assert "symmetric" in found["fine | second column"]
+    values = script.freeze(["show"])
+    assert "nowhere" in values["bad"]["failed"]
+    assert "symmetric" in values["fine | second column"]

@@ -141,16 +141,22 @@ def test_a_grid_runs_end_to_end_at_a_fiftieth(key, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "methods"),
+    ("key", "changes"),
     [
-        ("robust cifar10", ["random", "dual_beta"]),
-        pytest.param("robust cifar10", None, marks=pytest.mark.slow),
-        pytest.param("robust cifar100", None, marks=pytest.mark.slow),
+        (
+            "robust cifar10",
+            {
+                "methods": ["random", "dual_beta"],
+                "scenarios": ["symmetric 0.2", "corruption 0.4", "fog 0.2", "long_tail 0.9", "duplicates 0.2"],
+            },
+        ),
+        pytest.param("robust cifar10", {}, marks=pytest.mark.slow),
+        pytest.param("robust cifar100", {}, marks=pytest.mark.slow),
     ],
     ids=["short", "cifar10", "cifar100"],
 )
-def test_every_scenario_runs_end_to_end_and_tells_what_is_kept_of_the_changed(key, methods, data, tmp_path):
-    rows = run_all(small(key, methods=methods or GRIDS[key].methods), tmp_path / "out")
+def test_every_scenario_runs_end_to_end_and_tells_what_is_kept_of_the_changed(key, changes, data, tmp_path):
+    rows = run_all(small(key, **changes), tmp_path / "out")
     for (method, scenario), row in rows.items():
         assert 0 <= row["changed_kept"] <= 1, (method, scenario)
         name, rate = scenario.split()
@@ -171,11 +177,11 @@ def test_the_script_runs_the_telling_rows_first_stops_in_time_and_goes_on(data, 
 
     monkeypatch.setattr(runner, "Workers", InProcess)
     monkeypatch.setattr(paper, "run_grid", runner.run_grid)
-    told = ["--shrink", "50", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "kept"), "--jobs", "1"]
-    assert paper.main([*told, "--time-limit", "0", "--stages", "1"]) == 0
+    first_run = ["--shrink", "50", "--out", str(tmp_path / "runs"), "--results", str(tmp_path / "kept"), "--jobs", "1"]
+    assert paper.main([*first_run, "--time-limit", "0", "--stages", "1"]) == 0
     assert "the same command goes on from here" in capsys.readouterr().out
     assert not (tmp_path / "kept").exists()
-    assert paper.main([*told, "--stages", "1"]) == 0
+    assert paper.main([*first_run, "--stages", "1"]) == 0
     first = rows_of(tmp_path / "kept")
     assert [(row["method"], row["keep"]) for row in first] == [
         ("random", 0.3), ("dual_beta", 0.3), ("random", 0.1), ("dual_beta", 0.1),
@@ -184,7 +190,7 @@ def test_the_script_runs_the_telling_rows_first_stops_in_time_and_goes_on(data, 
 
     # a fresh machine has the rows and none of the runs
     monkeypatch.setattr(paper, "RESULTS", tmp_path / "kept")
-    there = [
+    second_run = [
         "--shrink",
         "50",
         "--out",
@@ -197,9 +203,9 @@ def test_the_script_runs_the_telling_rows_first_stops_in_time_and_goes_on(data, 
         "1",
     ]
     capsys.readouterr()
-    assert paper.main([*there, "--list"]) == 0
+    assert paper.main([*second_run, "--list"]) == 0
     assert [line.split()[1:4] for line in capsys.readouterr().out.splitlines()] == [["4", "of", "4"], ["2", "of", "5"]]
-    assert paper.main(there) == 0
+    assert paper.main(second_run) == 0
     assert "3 cells" in capsys.readouterr().out
     assert [(row["method"], row["keep"]) for row in rows_of(tmp_path / "new")[4:]] == [
         ("random", k) for k in (0.7, 0.5, 0.2)
@@ -211,10 +217,10 @@ def test_every_stage_is_a_part_of_its_grid_and_together_they_are_everything():
     cells = {key: {cell.key for cell in cells_of(grid)} for key, grid in GRIDS.items()}
     done = {key: set() for key in GRIDS}
     for stage in paper.stages():
-        part = {cell.key for cell in cells_of(stage.of(GRIDS[f"{stage.file} {stage.setting}"]))}
-        assert part, stage.title
-        assert part <= cells[f"{stage.file} {stage.setting}"], stage.title
-        done[f"{stage.file} {stage.setting}"] |= part
+        stage_cells = {cell.key for cell in cells_of(stage.of(GRIDS[f"{stage.file} {stage.setting}"]))}
+        assert stage_cells, stage.title
+        assert stage_cells <= cells[f"{stage.file} {stage.setting}"], stage.title
+        done[f"{stage.file} {stage.setting}"] |= stage_cells
     assert done == cells
 
 
@@ -256,10 +262,10 @@ def test_the_table_from_whatever_rows_there_are(tmp_path, capsys):
 
 
 def test_published_figures_are_of_methods_and_keeps_that_the_grids_have():
-    for found in table.published():
-        for method in filter(table.known, found):
-            grids = [GRIDS[f"{name.removeprefix('paper_')} {found['dataset']}"] for name in found["grids"]]
+    for figures in table.published():
+        for method in filter(table.known, figures):
+            grids = [GRIDS[f"{name.removeprefix('paper_')} {figures['dataset']}"] for name in figures["grids"]]
             (grid,) = (grid for grid in grids if method in grid.methods)
-            assert found["keep"] == grid.keep
-            assert len(found[method]) == len(found["keep"])
-            assert all(np.isnan(figure) or 10 < figure < 100 for figure in found[method])
+            assert figures["keep"] == grid.keep
+            assert len(figures[method]) == len(figures["keep"])
+            assert all(np.isnan(accuracy) or 10 < accuracy < 100 for accuracy in figures[method])

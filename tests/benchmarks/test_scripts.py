@@ -19,13 +19,10 @@ import pytest
 approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = (
-    *("recording", "loading", "scores", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva"),
-    *("condense", "condense_grid"),
-    *("vit", "instruct", "readers"),
-)
-SLOW_SCRIPTS = {"readers"}
-FACTS = {
+QUICK = ("loading", "scores", "condense", "condense_grid", "vit")
+SLOW = ("recording", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva", "instruct", "readers")
+"""Scripts whose smoke run takes more than a few seconds; `make full` runs them."""
+METADATA = {
     "benchmark",
     "size",
     "command",
@@ -60,24 +57,22 @@ def smoke(name: str) -> dict[str, Any]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
-def check_ratio(found: dict[str, float]) -> None:
-    assert set(found) == {"median", "low", "high"}
-    assert 0 < found["low"] <= found["median"] <= found["high"]
+def check_ratio(ratio: dict[str, float]) -> None:
+    assert set(ratio) == {"median", "low", "high"}
+    assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_SCRIPTS else []) for name in SCRIPTS]
-)
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_script_tells_what_ran_and_on_what(name: str) -> None:
-    found = smoke(name)
-    assert set(found) >= FACTS
-    assert (found["benchmark"], found["size"], found["threads"]) == (name, "smoke", 1)
-    assert found["command"] == f"python benchmarks/{name}.py --smoke"
-    assert set(found["versions"]) >= {"python", "torch", "numpy", "datawinnow"}
+    result = smoke(name)
+    assert set(result) >= METADATA
+    assert (result["benchmark"], result["size"], result["threads"]) == (name, "smoke", 1)
+    assert result["command"] == f"python benchmarks/{name}.py --smoke"
+    assert set(result["versions"]) >= {"python", "torch", "numpy", "datawinnow"}
 
 
 def test_every_script_is_listed_here_and_in_the_readme() -> None:
@@ -85,16 +80,17 @@ def test_every_script_is_listed_here_and_in_the_readme() -> None:
     scripts = {f.stem for f in FOLDER.glob("*.py")} - {"measuring"}
     # those that have a test of their own
     assert scripts - {"behaviour", "estimate", "results_tables", "comparison_map", "paper_table", "settled"} == set(
-        SCRIPTS
+        QUICK + SLOW
     )
     assert [name for name in scripts if f"python benchmarks/{name}.py" not in readme] == []
 
 
+@pytest.mark.slow
 def test_recording_counts_the_write_out_once_an_epoch() -> None:
-    found = smoke("recording")
-    steps = found["n"] / found["batch"]
-    assert set(found["models"]) == {"resnet8", "resnet18"}
-    for row in found["models"].values():
+    result = smoke("recording")
+    steps = result["n"] / result["batch"]
+    assert set(result["models"]) == {"resnet8", "resnet18"}
+    for row in result["models"].values():
         check_ratio(row["on_over_off"])
         assert row["write_share"] == approx(row["write_us"] / (1000 * row["step_ms"]), rel=1e-3)
         assert row["flush_share"] == approx(row["flush_ms"] / (steps * row["step_ms"]), rel=1e-3)
@@ -103,17 +99,17 @@ def test_recording_counts_the_write_out_once_an_epoch() -> None:
 
 
 def test_loading_gives_the_same_images_by_both_ways_and_every_id_once() -> None:
-    found = smoke("loading")
-    assert found["largest_difference"] < 1e-5
-    assert found["distinct_ids"] == {"resident": found["n"], "dataloader": found["n"]}
-    check_ratio(found["ratio"])
-    rate = found["examples_per_second"]  # one round at smoke size, so the median of the ratios is that of the medians
-    assert found["ratio"]["median"] == approx(rate["resident"] / rate["dataloader"], rel=1e-3)
+    result = smoke("loading")
+    assert result["largest_difference"] < 1e-5
+    assert result["distinct_ids"] == {"resident": result["n"], "dataloader": result["n"]}
+    check_ratio(result["ratio"])
+    rate = result["examples_per_second"]  # one round at smoke size, so the median of the ratios is that of the medians
+    assert result["ratio"]["median"] == approx(rate["resident"] / rate["dataloader"], rel=1e-3)
 
 
 def test_scores_count_the_bytes_that_they_read() -> None:
-    found = smoke("scores")
-    n, epochs, rows = found["n"], found["epochs"], found["scores"]
+    result = smoke("scores")
+    n, epochs, rows = result["n"], result["epochs"], result["scores"]
     assert {name: row["bytes"] // n for name, row in rows.items()} == {
         "dual": 4 * epochs,
         "dyn_unc": 4 * epochs,
@@ -123,31 +119,32 @@ def test_scores_count_the_bytes_that_they_read() -> None:
         "entropy": 4,
         "all": 4 * epochs + 2 * epochs + 4 * 10 + 4 * epochs + 4,  # p_label once, for two scores
     }
-    assert found["finite"] is True
+    assert result["finite"] is True
     assert rows["all"]["seconds"] == approx(sum(row["seconds"] for k, row in rows.items() if k != "all"), rel=1e-3)
     for row in rows.values():
         check_ratio(row["ratio"])
         assert row["gb_per_second"] == approx(row["bytes"] / row["seconds"] / 1e9, rel=1e-3)
-    assert 50 < found["peak_mb"] < 4000
+    assert 50 < result["peak_mb"] < 4000
 
 
+@pytest.mark.slow
 def test_beta_keeps_its_share_and_draws_what_numpy_draws() -> None:
-    found = smoke("beta")
-    assert found["kept"] == int(found["keep"] * found["rows"])
-    assert found["rows_per_second"] == approx(found["rows"] / found["seconds"], rel=1e-3)
-    assert 50 < found["inputs_mb"] <= 1.2 * found["peak_mb"]
-    against = found["against_choice"]
+    result = smoke("beta")
+    assert result["kept"] == int(result["keep"] * result["rows"])
+    assert result["rows_per_second"] == approx(result["rows"] / result["seconds"], rel=1e-3)
+    assert 50 < result["inputs_mb"] <= 1.2 * result["peak_mb"]
+    against = result["against_choice"]
     check_ratio(against["ratio"])
     assert against["ratio"]["median"] == approx(against["seconds"]["choice"] / against["seconds"]["beta"], rel=1e-3)
     drawn = against["mean_of_drawn"]
     # both mean 1,500 draws of a standard deviation below 0.2: 4 sigma of their difference
-    assert drawn["beta"] == approx(drawn["choice"], abs=4 * 0.2 * (2 / (found["keep"] * against["rows"])) ** 0.5)
+    assert drawn["beta"] == approx(drawn["choice"], abs=4 * 0.2 * (2 / (result["keep"] * against["rows"])) ** 0.5)
     assert drawn["beta"] > 0.51  # the weight leans away from the uniform mean
 
 
 def test_condensing_compares_forms_of_equal_loss() -> None:
-    found = smoke("condense")
-    for table in found["tables"]:
+    result = smoke("condense")
+    for table in result["tables"]:
         assert set(table["methods"]) == {"dm", "dsa"}
         for row in table["methods"].values():
             assert row["loss"] > 0
@@ -163,12 +160,12 @@ def grid_script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_condensing_digits_counts_every_network_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = smoke("condense_grid")["sets"]["1"]
-    assert set(found) == {"random", "dm"}
-    assert {row["networks"] for row in found.values()} == {1}
+    result = smoke("condense_grid")["sets"]["1"]
+    assert set(result) == {"random", "dm"}
+    assert {row["networks"] for row in result.values()} == {1}
     script = grid_script(monkeypatch)
     train, test = script.load("digits", limit=100)
-    judge = {name: {**how, "epochs": 2} for name, how in script.read(script.DIGITS, smoke=True).judge.items()}
+    judge = {name: {**options, "epochs": 2} for name, options in script.read(script.DIGITS, smoke=True).judge.items()}
     grid = replace(script.read(script.DIGITS, smoke=True), syntheses=2, judge=judge)
     first = script.run(grid, tmp_path, train, test)
     assert [(row["method"], row["seed"]) for row in first] == [("random", 0), ("dm", 0), ("random", 1), ("dm", 1)]
@@ -177,10 +174,12 @@ def test_condensing_digits_counts_every_network_and_goes_on(tmp_path: Path, monk
     again = script.run(grid, tmp_path, train, test)
     assert [row["plain"] for row in again] == [row["plain"] for row in first]
     assert len(file.read_text().splitlines()) == 4
-    told = script.summary(first, list(grid.judge))
-    assert told["1"]["dm"]["networks"] == 2
+    summary = script.summary(first, list(grid.judge))
+    assert summary["1"]["dm"]["networks"] == 2
     assert (
-        script.table(grid, told).splitlines()[3].startswith(f"| 1 | dm | {100 * told['1']['dm']['plain']['mean']:.1f}")
+        script.table(grid, summary)
+        .splitlines()[3]
+        .startswith(f"| 1 | dm | {100 * summary['1']['dm']['plain']['mean']:.1f}")
     )
     with pytest.raises(SystemExit, match="has dm at 1 with other settings"):
         script.run(replace(grid, method={"dm": {"iterations": 11}}), tmp_path, train, test)
@@ -212,10 +211,10 @@ def test_grids_of_condensing_have_what_their_papers_have(tmp_path: Path, monkeyp
 
 
 def test_rounds_take_turns_and_warm_rounds_are_not_counted() -> None:
-    came: list[str] = []
-    actions = {"a": lambda: came.append("a"), "b": lambda: came.append("b")}
+    calls: list[str] = []
+    actions = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
     wall, cpu = load("measuring").interleaved(actions, 3, warm=1)
-    assert "".join(came) == "ba" + "ab" + "ba" + "ab"
+    assert "".join(calls) == "ba" + "ab" + "ba" + "ab"
     assert {name: len(seconds) for name, seconds in wall.items()} == {"a": 3, "b": 3}
     assert {name: len(seconds) for name, seconds in cpu.items()} == {"a": 3, "b": 3}
 
@@ -227,8 +226,8 @@ def test_sleep_takes_wall_time_and_no_cpu() -> None:
 
 
 def test_a_ratio_is_the_median_of_pairs_and_not_of_sides() -> None:
-    found = load("measuring").ratio([2.0, 30.0, 4.0], [1.0, 10.0, 8.0])
-    assert found == {"median": 2.0, "low": 0.5, "high": 3.0}
+    result = load("measuring").ratio([2.0, 30.0, 4.0], [1.0, 10.0, 8.0])
+    assert result == {"median": 2.0, "low": 0.5, "high": 3.0}
     many = load("measuring").ratio([float(i) for i in range(1, 101)], [1.0] * 100)
     assert (many["low"], many["high"]) == (41.0, 60.0)  # ranks 50 - 9.8 and its mirror
 
@@ -244,8 +243,8 @@ def test_memory_of_a_child_is_its_own() -> None:
 
 
 def test_vit_tells_what_share_of_the_saving_shows() -> None:
-    found = smoke("vit")
-    (row,) = found["networks"]
+    result = smoke("vit")
+    (row,) = result["networks"]
     assert row["tokens"]["flops_ratio"] < 0.7 < 0.99 < row["attention"]["flops_ratio"]
     for level in ("tokens", "attention", "tokens and attention"):
         check_ratio(row[level]["ratio"])
@@ -253,4 +252,4 @@ def test_vit_tells_what_share_of_the_saving_shows() -> None:
     assert row["tokens"]["shown"] == approx(saved, rel=0.01, abs=0.01)
     assert row["attention"]["shown"] is None
     for name in ("fused", "gathered", "dense"):
-        check_ratio(found["attention"][0][name])
+        check_ratio(result["attention"][0][name])

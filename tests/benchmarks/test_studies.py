@@ -32,6 +32,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Loaded:
     return load
 
 
+@pytest.mark.slow
 def test_stability_compares_every_pair_of_seeds_networks_and_epochs() -> None:
     found = smoke("stability")
     names = {"forgetting", "dual", "curvature"}
@@ -125,6 +126,7 @@ def test_ties_are_in_random_order_and_not_in_that_of_the_classes(script: Loaded)
     assert not torch.equal(found["0"], study.removals(torch.zeros(1000), 1)["0"])
 
 
+@pytest.mark.slow
 def test_toneva_trains_every_condition_with_every_seed() -> None:
     found = smoke("toneva")
     assert set(found["removed"]) == {"0", "0.175", "0.35", "0.525", "0.7", "random"}

@@ -11,9 +11,9 @@ from tests.cli.conftest import GRID
 DIVERGING = GRID.replace("epochs = 2", "epochs = 4") + "batch = 10\nlr = 1e6\nweight_decay = 0.01\n"
 
 
-def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkeypatch):
-    told: list[str] = []
-    monkeypatch.setattr(ProgressDisplay, "detail", lambda stage, text: told.append(text))
+def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkeypatch, in_process):
+    details: list[str] = []
+    monkeypatch.setattr(ProgressDisplay, "detail", lambda stage, text: details.append(text))
     Path("tiny.toml").write_text(DIVERGING)
     first = call("bench", "tiny.toml", "--jobs", "1", "--threads", "1", "--quiet")
     rows = [json.loads(line) for line in Path("results/tiny/rows.jsonl").read_text().splitlines()]
@@ -22,14 +22,14 @@ def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkey
     assert f"  random, keep 0.5, seed 0, clean: {rows[1]['failed']}\n" in first.stdout
     assert "does not run them again: remove their lines from results/tiny/rows.jsonl for that" in first.stdout
     assert first.stdout.count("0 of 1 seed; 1 diverged") == 2
-    assert told[1] == f"random keep 0.5 seed 0 clean: failed: {rows[1]['failed']}"
+    assert details[1] == f"random keep 0.5 seed 0 clean: failed: {rows[1]['failed']}"
     before = Path("results/tiny/rows.jsonl").read_bytes()
     again = call("bench", "tiny.toml", "--jobs", "1", "--threads", "1")
     assert again.stdout == first.stdout
     assert Path("results/tiny/rows.jsonl").read_bytes() == before
 
 
-def test_a_setting_of_many_is_run_into_a_folder_of_its_own(call, tmp_path):
+def test_a_setting_of_many_is_run_into_a_folder_of_its_own(call, tmp_path, in_process):
     settings = "".join(
         f'[[setting]]\nname = "{name}"\npasses = [1]\ndata = {{ source = "digits", limit = {n} }}\ntrain = {{}}\n'
         for name, n in (("few", 60), ("more", 90))

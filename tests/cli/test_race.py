@@ -8,7 +8,7 @@ import pytest
 
 from datawinnow.api.race import race_verdict
 
-QUICK = ("--model", "mlp", "--precision", "fp32", "--limit", "200", "--batch", "32", "--quiet")
+QUICK = ("--model", "mlp", "--precision", "fp32", "--limit", "200", "--batch", "32", "--threads", "1", "--quiet")
 
 
 @pytest.fixture
@@ -35,7 +35,10 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
 
 
-def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won):
+@pytest.mark.parametrize("worker", ["in_process", pytest.param("process", marks=pytest.mark.slow)])
+def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won, worker, request):
+    if worker == "in_process":
+        request.getfixturevalue("in_process")
     result = call("race", "digits", "--jobs", "1", "--budget", "3", "--seeds", "2", *QUICK)
     rows = rows_of(tmp_path / "runs" / "race-digits")
     assert [(row["method"], row["seed"]) for row in rows] == [
@@ -52,7 +55,7 @@ def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won):
     assert (tmp_path / "runs" / "race-digits" / "report.html").exists()
 
 
-def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won):
+def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won, in_process):
     first = call("race", "digits", "--jobs", "1", "--budget", "2", *QUICK)
     assert "This is an indication (1 seed): a result needs 5 paired seeds." in first.stdout
     file = tmp_path / "runs" / "race-digits" / "rows.jsonl"
@@ -61,7 +64,7 @@ def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won):
     assert file.read_text().startswith(before)
 
 
-def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost):
+def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost, in_process):
     words = [word for word in QUICK if word != "--quiet"]
     result = call("race", "digits", "--jobs", "1", "--budget", "1", "--out", tmp_path / "r", *words)
     assert "auto: all the data for 1 epochs: nothing was measured near n=200" in result.stderr
@@ -69,10 +72,10 @@ def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {"all the data, fewer epochs", "UCB, keep 0.7"}
 
 
-def test_where_labels_are_noisy_and_the_map_has_nobody_what_looks_right_runs(call, tmp_path, lost):
+def test_where_labels_are_noisy_and_the_map_has_nobody_what_looks_right_runs(call, tmp_path, lost, in_process):
     words = [word for word in QUICK if word != "--quiet"]
-    how = ("--policy-option", "noisy=true", "--out", tmp_path / "r")
-    result = call("race", "digits", "--jobs", "1", "--budget", "1", *how, *words)
+    options = ("--policy-option", "noisy=true", "--out", tmp_path / "r")
+    result = call("race", "digits", "--jobs", "1", "--budget", "1", *options, *words)
     assert "10 classes, 1 passes, wrong labels" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {
         "all the data, fewer epochs",
@@ -80,7 +83,7 @@ def test_where_labels_are_noisy_and_the_map_has_nobody_what_looks_right_runs(cal
     }
 
 
-def test_a_policy_of_ones_own(call, tmp_path):
+def test_a_policy_of_ones_own(call, tmp_path, in_process):
     named = ("--policy", "random", "--keep", "0.5", "--wrap", "rescaled", "--lr", "0.01")
     call("race", "digits", "--jobs", "1", "--budget", "2", *named, *QUICK)
     rows = rows_of(tmp_path / "runs" / "race-digits")

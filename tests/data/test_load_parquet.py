@@ -419,6 +419,7 @@ CIFAR10 = ("cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 10)
 CIFAR100 = ("cifar100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 100)
 
 
+@pytest.mark.slow  # decodes 60,000 images
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "mean", "std", "classes"),

@@ -108,6 +108,18 @@ def every_policy(wrapped=True):
     return out
 
 
+def quick_first(params):
+    """The cases of `every_policy`, for statistical tests: other options and further wrapped policies marked slow."""
+    import pytest
+
+    return [
+        pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+        if "-" in case.id or (" " in case.id and not case.id.endswith((" ucb", "rescaled random_pruning")))
+        else case
+        for case in params
+    ]
+
+
 def hardness(n):
     """(n,) losses that differ by much more than they vary; the last is the hardest."""
     return torch.linspace(0.2, 5.0, n)

@@ -18,6 +18,7 @@ from tests.dynamic.helpers import (
     ids,
     other_values,
     policy_cases,
+    quick_first,
     run,
     same,
     signals,
@@ -25,6 +26,9 @@ from tests.dynamic.helpers import (
 
 every = pytest.mark.parametrize("make", every_policy())
 plain = pytest.mark.parametrize("make", every_policy(wrapped=False))
+# tests of many runs: by default each method with its defaults and in each wrapper, with `make full` every case
+every_quick_first = pytest.mark.parametrize("make", quick_first(every_policy()))
+plain_quick_first = pytest.mark.parametrize("make", quick_first(every_policy(wrapped=False)))
 EXACT = {key: method for key, method in dynamic.POLICIES.items() if "keep" in method.card.takes}
 
 
@@ -88,7 +92,7 @@ def test_the_order_is_random_and_another_every_epoch(make):
     assert len({tuple(plan.index.tolist()) for plan in plans}) == len(plans)
 
 
-@every
+@every_quick_first
 def test_the_place_in_the_order_says_nothing_about_an_example(make):
     # hard examples that come early, or drawn ones that do, would be a curriculum that nobody asked for
     n, places, hard = 12, [], []
@@ -129,7 +133,7 @@ def test_state_is_flat_small_and_on_the_cpu(make):
         assert sum(value.nbytes for value in tensors) <= (16 + 5 * beyond) * n
 
 
-@plain
+@plain_quick_first
 def test_permuting_the_examples_permutes_the_chances(make):
     n, seeds = 8, 120
     swap = torch.tensor([5, 2, 7, 0, 1, 6, 3, 4])  # example i of the first run is swap[i] of the second
@@ -174,7 +178,7 @@ def test_budgets_are_exact(method, options, n, keep):
             assert len(plan) == budget_of(keep, n)
 
 
-@plain
+@plain_quick_first
 def test_what_was_never_observed_is_never_decided_by_id(make):
     # the published first period drops the first ids: all scores tie
     n, plans = 20, []
@@ -192,7 +196,7 @@ def test_what_was_never_observed_is_never_decided_by_id(make):
     assert bool(((counts.mean(0) - share).abs() <= 4 * (share * (1 - share) / 60) ** 0.5 + 1e-6).all())
 
 
-@plain
+@plain_quick_first
 def test_constant_losses_favour_nobody(make):
     n, runs = 12, 60
     policy = make(n)
