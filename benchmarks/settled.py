@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from datawinnow.record import read_column
-from datawinnow.runs.early_stopping import THRESHOLD, WINDOW, rank_agreement
+from datawinnow.runs.early_stopping import THRESHOLD, WINDOW, split_half_agreement
 from datawinnow.scores import dual
 
 BEFORE = 3
@@ -46,7 +46,7 @@ def course(p_label: Tensor) -> list[At]:
 
     end = ranked(len(p_label))
     return [
-        At(t, rank_agreement(p_label[:t]), alike(ranked(t - BEFORE), ranked(t)), alike(ranked(t), end))
+        At(t, split_half_agreement(p_label[:t]), alike(ranked(t - BEFORE), ranked(t)), alike(ranked(t), end))
         for t in range(WINDOW, len(p_label) + 1)
     ]
 

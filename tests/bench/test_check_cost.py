@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datawinnow.bench.check import check
+from datawinnow.methods import create_method
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
@@ -29,7 +30,7 @@ def test_scoring_counts_the_probe_and_the_trainings_on_subsets(blobs, tmp_path, 
     folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     if scores:
         score_run(folder, blobs, scores, subset_runs=4)
-    selection = select_run(folder, blobs, keep=0.3, **chosen)
+    selection = select_run(folder, blobs, keep=0.3, method=create_method(**chosen))
     ours = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, recipe=FAST)["rows"][0]
     assert (ours["cost"]["score"]["forward"], ours["cost"]["score"]["backward"]) == (forward, backward)
     assert ours["total_passes"] == 18 + backward + forward / 3

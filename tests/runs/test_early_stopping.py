@@ -15,7 +15,7 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.methods import create_method
 from datawinnow.record import Recorder
 from datawinnow.report import run_page
-from datawinnow.runs.early_stopping import RankStability, rank_agreement, stability_for
+from datawinnow.runs.early_stopping import RankStability, split_half_agreement, stability_for
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
@@ -50,7 +50,7 @@ def test_agreement_is_the_rank_correlation_of_the_halves(window):
     worth = torch.rand(40, generator=generator)
     p_label = (worth * torch.rand(14, 40, generator=generator)).double()
     p_label[:, :5] = 0.25  # ties at a DUAL of 0
-    found = rank_agreement(p_label, window=window)
+    found = split_half_agreement(p_label, window=window)
     assert found == pytest.approx(literal(p_label, window), abs=1e-9)
     assert 0.1 < found < 0.999
 
@@ -59,9 +59,9 @@ def test_epochs_before_the_window_do_not_count_and_the_halves_share_none():
     generator = torch.Generator().manual_seed(0)
     p_label = torch.rand(12, 400, generator=generator)
     last = p_label[-10:]
-    assert rank_agreement(p_label) == rank_agreement(last)
+    assert split_half_agreement(p_label) == split_half_agreement(last)
     # noise without any worth: DUAL of a window agrees with that of three quarters of it, the halves do not agree
-    assert abs(rank_agreement(last)) < 0.15
+    assert abs(split_half_agreement(last)) < 0.15
     nested = np.corrcoef(dual(last, window=10).argsort().argsort(), dual(last[:8], window=8).argsort().argsort())
     assert nested[0, 1] > 0.5
 
@@ -72,21 +72,21 @@ def test_epochs_before_the_window_do_not_count_and_the_halves_share_none():
     ids=["too few epochs", "all alike", "one example"],
 )
 def test_where_agreement_is_not_defined_nothing_has_settled(p_label):
-    assert math.isnan(rank_agreement(p_label))
+    assert math.isnan(split_half_agreement(p_label))
     assert not RankStability()(p_label)
 
 
 @pytest.mark.parametrize("epochs", [9, 10])
 def test_what_is_no_probability_is_refused(epochs):
     with pytest.raises(ArgumentError, match="p_label"):
-        rank_agreement(torch.full((epochs, 5), 7.0))
+        split_half_agreement(torch.full((epochs, 5), 7.0))
 
 
 def test_settled_asks_enough_and_never_before_its_first_epoch():
     worth = torch.rand(200, generator=torch.Generator().manual_seed(0))
     p_label = torch.stack([worth * (0.2 + epoch % 2) / 1.2 for epoch in range(20)])
     p_label += 0.05 * torch.rand(20, 200, generator=torch.Generator().manual_seed(1)) * (1 - p_label)
-    found = rank_agreement(p_label)
+    found = split_half_agreement(p_label)
     assert 0.5 < found < 1
     assert RankStability(found - 0.01)(p_label)
     assert not RankStability(found + 0.001)(p_label)
@@ -139,7 +139,7 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
         assert torch.equal(arrays[name], whole.arrays()[name][:end]), name
     metadata = RunFolder.open(tmp_path / "run").metadata
     assert metadata["recorded"]["epochs"] == end
-    assert metadata["recorded"]["agreement"] == pytest.approx(rank_agreement(p_label[:end], window=4))
+    assert metadata["recorded"]["agreement"] == pytest.approx(split_half_agreement(p_label[:end], window=4))
     assert metadata["cost"]["record"]["backward"] == end * 60
     rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
     assert [math.isnan(row["test_accuracy"]) for row in rows] == [True] * (end - 1) + [False]
@@ -154,7 +154,7 @@ def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(
     told = []
     folder = record_run(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=told.append)
     assert folder.epochs == 11
-    agreed = rank_agreement(folder.arrays()["p_label"])
+    agreed = split_half_agreement(folder.arrays()["p_label"])
     assert folder.metadata["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
     assert any("was not stable after 11 epochs" in line for line in told)
     assert "11 epochs recorded." in run_page._about(folder.metadata)

@@ -22,7 +22,7 @@ import json, sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from datawinnow.data.examples import Augment, Examples
-from datawinnow.runs.estimate import resident_bytes
+from datawinnow.runs.estimate import process_bytes
 from datawinnow.api import estimate, prune
 from datawinnow.train import Recipe
 n, side, model, batch, run = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), Path(sys.argv[5])

@@ -14,13 +14,13 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import stratified
-from datawinnow.methods import METHODS, Method
+from datawinnow.methods import METHODS, Method, create_method
 from datawinnow.models import build as build_named
 from datawinnow.probe import probe
 from datawinnow.runs import probe_arrays as probing_module
 from datawinnow.runs import subset_runs as subsets_module
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.probe_arrays import Probing, network_of_run, probing_of
+from datawinnow.runs.probe_arrays import ProbedArrays, network_of_run, probed_arrays
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
@@ -86,7 +86,7 @@ class TestScores:
 
     def test_a_network_that_is_gone(self, run, blobs):
         (run.path / "model.safetensors").unlink()
-        with pytest.raises(RunError, match=r"model.safetensors is not there.*record again"):
+        with pytest.raises(RunError, match=r"model.safetensors is missing.*record again"):
             score_run(run, blobs, ["curvature"])
 
     def test_a_network_of_ones_own_is_asked_for(self, blobs, tmp_path):
@@ -112,7 +112,7 @@ class TestSelect:
         features = says(run, blobs, "features")["features"]
         found = select_run(run, blobs, keep=0.2, method="herding")
         assert found.index.tolist() == per_class(herding)(features, labels=blobs.labels, budget=12).index.tolist()
-        found = select_run(run, blobs, keep=0.2, select_by="k_center", options={"first": 7})
+        found = select_run(run, blobs, keep=0.2, method=create_method(select_by="k_center", options={"first": 7}))
         expected = k_center(features, budget=12, first=7, generator=stream(0))
         assert found.index.tolist() == expected.index.tolist()
 
@@ -121,7 +121,7 @@ class TestSelect:
         lowest = run.arrays()["margin"].double().mean(0).argsort(stable=True)[:24]  # 0.4 of sixty
         assert not set(lowest.tolist()) & set(found.index.tolist())
         assert run.metadata["options"]["select"]["options"]["cutoff"] == 0.4
-        select_run(run, blobs, keep=0.1, method="d2", options={"cutoff": 0.5, "gamma": 1.0})
+        select_run(run, blobs, keep=0.1, method=create_method("d2", options={"cutoff": 0.5, "gamma": 1.0}))
         set_by_hand = run.metadata["options"]["select"]["options"]
         assert (set_by_hand["cutoff"], set_by_hand["gamma"]) == (0.5, 1.0)
 
@@ -137,7 +137,7 @@ class TestSelect:
 
     def test_a_score_whose_low_end_is_kept_is_turned_round_for_difficulty(self, run, blobs):
         chosen = {"neighbours": 1, "gamma_forward": 1e9, "gamma": 1e9}  # no messages: the hardest first
-        found = select_run(run, blobs, keep=0.1, score="aum", select_by="d2", options=chosen)
+        found = select_run(run, blobs, keep=0.1, method=create_method(score="aum", select_by="d2", options=chosen))
         assert found.index.tolist() == run.arrays()["margin"].double().mean(0).argsort(stable=True)[:6].tolist()
 
     def test_prune_records_and_looks(self, blobs, tmp_path):
@@ -152,20 +152,33 @@ class TestSelect:
 class TestHeldOut:
     def test_a_tenth_of_the_training_examples_stands_in_and_that_is_told(self, run, blobs):
         told = []
-        probing = probing_of(run, dataset_info(blobs), log=told.append)
+        probing = probed_arrays(run, dataset_info(blobs), log=told.append)
         ids = stratified(blobs.labels, 6, stream(5, "held out"))
         assert probing["val_labels"].tolist() == blobs.labels[ids].tolist()
         assert torch.equal(probing["val_features"], says(run, blobs, "features")["features"][ids])
         assert torch.bincount(probing["val_labels"]).tolist() == [2, 2, 2]
         assert len(told) == 1
-        assert "6 of the training examples" in told[0]
+        assert "6 training examples" in told[0]
+
+    def test_an_embedding_without_held_out_data_reads_the_training_examples(self, run, blobs, monkeypatch):
+        calls = []
+
+        def fake_embedding(data, model, *, out, prefix, progress):
+            calls.append((data, prefix))
+            return probe(network_of_run(run), data, arrays=("features",), out=out, prefix=prefix)
+
+        monkeypatch.setattr(probing_module, "probe_sentences", fake_embedding)
+        probed = probed_arrays(run, dataset_info(blobs), options={"embedding": "hf:model"})
+        probed.compute(("features", "val_features"))
+        assert probed["val_features"].shape == (6, *probed["features"].shape[1:])
+        assert [(data is blobs, prefix) for data, prefix in calls] == [(True, "")]
 
     def test_what_is_given_is_looked_at_instead(self, run, blobs):
         val = make_blobs(30, seed=9, name="val")
-        probing = probing_of(run, dataset_info(blobs), val=val)
+        probing = probed_arrays(run, dataset_info(blobs), val=val)
         assert torch.equal(probing["val_probs"], says(run, val, "probs")["probs"])
         assert probing["val_labels"].tolist() == val.labels.tolist()
-        assert probing.make(("features", "val_features")).forward == 60 + 30
+        assert probing.compute(("features", "val_features")).forward == 60 + 30
 
     def test_a_method_that_can_do_without_gets_only_what_is_given(self, run, blobs):
         """GradMatch matches the training gradient unless there are held-out data."""
@@ -177,16 +190,16 @@ class TestHeldOut:
 
         method = Method("spy", "spy", None, spy)
         select_run(run, blobs, keep=0.2, method=method)
-        select_run(run, blobs, keep=0.2, method=method, probe_kwargs={"val": make_blobs(30, seed=9)})
+        select_run(run, blobs, keep=0.2, method=method, val=make_blobs(30, seed=9))
         assert seen[0] is None
         assert seen[1].shape[0] == 30
 
     def test_what_no_pass_makes(self, run, blobs):
         with pytest.raises(MissingArrayError, match="no pass over a network makes the array 'neighbours'"):
-            probing_of(run, dataset_info(blobs))["neighbours"]
-        nothing = Probing(run.path / "nowhere", dataset_info(blobs), lambda: pytest.fail("loaded"))
-        assert not nothing.there(("features",))
-        assert nothing.make(("p_label",)) == nothing.total() == Cost()
+            probed_arrays(run, dataset_info(blobs))["neighbours"]
+        nothing = ProbedArrays(run.path / "nowhere", dataset_info(blobs), lambda: pytest.fail("loaded"))
+        assert not nothing.is_computed(("features",))
+        assert nothing.compute(("p_label",)) == nothing.total_cost() == Cost()
 
 
 class TestSubsets:
@@ -243,7 +256,7 @@ class TestSubsets:
         ids=["runs", "fraction", "epochs", "seed"],
     )
     def test_what_cannot_be(self, blobs, tmp_path, monkeypatch, change, error, message):
-        monkeypatch.setattr(subsets_module, "_one", lambda *a: pytest.fail("trained"))
+        monkeypatch.setattr(subsets_module, "fit", lambda *a, **k: pytest.fail("trained"))
         with pytest.raises(pytest.fail.Exception):
             subset_runs(blobs, build=self.build, out=tmp_path, **self.HOW)
         with pytest.raises(error, match=message):
@@ -259,12 +272,12 @@ class TestSubsets:
         with pytest.raises(MissingArrayError, match=r"score .* --score memorization --subset-runs 8"):
             score_run(run, blobs, ["memorization"])
         with pytest.raises(MissingArrayError, match="--subset-runs 8"):
-            select_run(run, blobs, keep=0.1, score="memorization")
+            select_run(run, blobs, keep=0.1, method=create_method(score="memorization"))
         told = []
         found = score_run(run, blobs, ["memorization"], subset_runs=4, log=told.append)["memorization"]
         assert "4 trainings of 3 epochs on 75% of the examples, 540 examples passed, 3.0 times the recording" in told[0]
         assert run.metadata["cost"]["subsets"] | {"seconds": 0, "flops": 0} == Cost(0, 240, 540).as_dict()
-        kept = select_run(run, blobs, keep=0.1, score="memorization", probe_kwargs={"log": told.append})
+        kept = select_run(run, blobs, keep=0.1, method=create_method(score="memorization"), log=told.append)
         assert kept.index.tolist() == found.argsort(descending=True, stable=True)[:6].tolist()
         assert run.metadata["options"]["select"]["charge"] == 540 + 80
         assert len(told) == 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from datawinnow.core.errors import ArgumentError, MissingArrayError
+from datawinnow.methods import create_method
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
@@ -67,7 +68,7 @@ class TestCharge:
         ],
     )
     def test_of_a_selection(self, run, blobs, method, options, epochs, charge):
-        select_run(run, blobs, keep=0.5, method=method, score_options=options, epochs=epochs)
+        select_run(run, blobs, keep=0.5, method=create_method(method, score_options=options), epochs=epochs)
         meta = RunFolder.open(run.path).metadata["options"]["select"]
         assert meta["charge"] == charge
         assert meta["epochs"] == charge // 60
@@ -114,7 +115,10 @@ class TestScore:
             score_run(run, blobs, [])
 
     def test_an_array_that_was_not_recorded(self, run, blobs):
-        for verb in (lambda: score_run(run, blobs, [tdds]), lambda: select_run(run, blobs, keep=0.3, score=tdds)):
+        for verb in (
+            lambda: score_run(run, blobs, [tdds]),
+            lambda: select_run(run, blobs, keep=0.3, method=create_method(score=tdds)),
+        ):
             with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*DATA --signals kl_step"):
                 verb()
         assert not (run.path / "scores.parquet").exists()
@@ -131,7 +135,7 @@ class TestScore:
 
 class TestSelect:
     def test_the_file_says_how_it_was_made(self, run, blobs):
-        select_run(run, blobs, keep=0.1, method="ccs", seed=3, per_class=True)
+        select_run(run, blobs, keep=0.1, method=create_method("ccs", per_class=True), seed=3)
         _, meta = selection_of(run)
         assert meta.pop("cost") == {stage: run.metadata["cost"][stage] for stage in ("record", "score", "select")}
         assert meta == {

@@ -83,6 +83,9 @@ def select(
         seed=seed,
         epochs=epochs,
         out=None if out is None else Path(out),
-        probe_kwargs={"model": model, "val": val, "progress": progress, "log": log},
+        model=model,
+        val=val,
+        progress=progress,
+        log=log,
     )
     return Kept(splits.train.data, selection)

@@ -32,7 +32,7 @@ from datawinnow.data.load import load
 from datawinnow.models import choose
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import build_network
-from datawinnow.runs.probe_arrays import probing_of
+from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.runs.record import record_run
 from datawinnow.runs.stage import Stage
 from datawinnow.train import fit
@@ -293,7 +293,7 @@ def awaits_recording(grid: Grid, cell: Cell, out: Path) -> bool:
     if status != "done":
         return True
     folder = RunFolder.open(path)
-    return not probing_of(folder, folder.dataset, options=method.probe_options).there(method.needs)
+    return not probed_arrays(folder, folder.dataset, options=method.probe_options).is_computed(method.needs)
 
 
 def remove_recordings(out: Path) -> None:
@@ -384,13 +384,13 @@ def _select(run: _CellRun, recording: RunFolder | None) -> tuple[Selection, Cost
     score = NO_COST
     if recording is not None:
         read = recording.epochs if method.reads_probe else min(recording.epochs, limit or recording.epochs)
-        probing = probing_of(
+        probed = probed_arrays(
             recording, run.info, model=run.data.model, options=method.probe_options, progress=run.progress
         )
         # charged for the share of the recording that it reads, and for its probes whoever made them first
         share = method.epochs_charged(read) / recording.epochs
-        score = _record_cost(recording).share(share) + probing.make(method.needs)
-        arrays = chain_arrays(probing.arrays(method.needs), recording.arrays(limit and min(limit, recording.epochs)))
+        score = _record_cost(recording).share(share) + probed.compute(method.needs)
+        arrays = chain_arrays(probed.arrays(method.needs), recording.arrays(limit and min(limit, recording.epochs)))
     start = time.perf_counter()
     generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
     selection, _ = method.run(arrays, run.info.labels, keep=cell.keep, generator=generator)

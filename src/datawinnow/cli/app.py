@@ -62,7 +62,7 @@ def _print_version(value: bool) -> None:
 
 
 @app.callback()
-def _options(
+def global_options(
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),

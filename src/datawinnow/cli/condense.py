@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from datawinnow.api import LoadOptions
-from datawinnow.cli.options import Data, NetworkOptions, Quiet, Seed
+from datawinnow.cli.options import DataArgument, NetworkOptions, Quiet, Seed
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
@@ -80,7 +80,7 @@ class JudgingOptions:
     "datawinnow condense digits --method dsa --per-class 1 --iterations 200 --option real_batch=64",
 )
 def condense(
-    data: Data,
+    data: DataArgument,
     loading: LoadOptions,
     network: NetworkOptions,
     judging: JudgingOptions,
@@ -166,10 +166,10 @@ def condense(
             progress=stage,
             log=screen.note,
         )
-    _print_result(screen, condensed)
+    _print_condensed(screen, condensed)
 
 
-def _print_result(screen: Screen, condensed: Condensed) -> None:
+def _print_condensed(screen: Screen, condensed: Condensed) -> None:
     from datawinnow.report.condense import format_accuracies
 
     metadata = condensed.metadata

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from datawinnow import api
 from datawinnow.api import LoadOptions
-from datawinnow.cli.options import Data, Epochs, MethodOptions, Quiet, TrainingOptions
+from datawinnow.cli.options import DataArgument, Epochs, MethodOptions, Quiet, TrainingOptions
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
@@ -19,7 +19,7 @@ from datawinnow.core.options import Option
     docs=api.estimate,
 )
 def estimate(
-    data: Data,
+    data: DataArgument,
     loading: LoadOptions,
     training: TrainingOptions,
     choosing: MethodOptions,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TRAINING_PANEL, OUTPUT_PANEL = "Training", "Output"
 
-Data = Annotated[
+DataArgument = Annotated[
     str,
     Option(
         "DATA",

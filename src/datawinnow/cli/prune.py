@@ -11,7 +11,7 @@ from datawinnow import api
 from datawinnow.api import LoadOptions
 from datawinnow.cli.options import (
     OUTPUT_PANEL,
-    Data,
+    DataArgument,
     Epochs,
     Keep,
     MethodOptions,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.prune import Pruned
 
-SCORING_STAGES = ("record", "probe", "subsets", "score", "select")
+SELECTION_STAGES = ("record", "probe", "subsets", "score", "select")
 """Stages that lead to a selection, as ``run.json`` names them."""
 
 
@@ -64,7 +64,7 @@ class CheckOptions:
     docs=api.prune,
 )
 def prune(
-    data: Data,
+    data: DataArgument,
     keep: Keep,
     loading: LoadOptions,
     training: TrainingOptions,
@@ -112,12 +112,12 @@ def prune(
             log=None if quiet else screen.note,
         )
     assert kept.run is not None
-    _print_result(screen, kept, kept.run, out)
+    _print_pruned(screen, kept, kept.run, out)
     epochs_flags = ("--epochs", str(kept.train_epochs))
     screen.next("train", data, "--select", str(kept.run.path), *epochs_flags, *training.network_flags())
 
 
-def _print_result(screen: Screen, kept: Pruned, folder: RunFolder, out: Path | None) -> None:
+def _print_pruned(screen: Screen, kept: Pruned, folder: RunFolder, out: Path | None) -> None:
     file = folder.path / "selection.parquet"
     screen.print(kept_line(file))
     rows = [("selection", str(file)), *reason_rows(file), *cost_rows(folder, kept.train_epochs or folder.epochs)]
@@ -144,7 +144,7 @@ def cost_rows(folder: RunFolder, train_epochs: int) -> list[tuple[str, str]]:
     if not selected["charge"]:
         return [("cost", f"nothing: {selected['label']} reads no recording")]
     # the whole recording, also where the score read only its first epochs, and all probes of its network
-    costs = [Cost.from_dict(stages[name]) for name in SCORING_STAGES if name in stages]
+    costs = [Cost.from_dict(stages[name]) for name in SELECTION_STAGES if name in stages]
     passed = round(sum(cost.passes for cost in costs))
     full, pruned = train_epochs * n, train_epochs * int(selected["budget"])
     seconds = sum(cost.seconds for cost in costs)

@@ -9,7 +9,7 @@ import typer
 
 from datawinnow.api.dataset import LoadOptions
 from datawinnow.cli.bench import cell_line, show_results
-from datawinnow.cli.options import Data, Quiet, TrainingOptions
+from datawinnow.cli.options import DataArgument, Quiet, TrainingOptions
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.options import Option
@@ -21,7 +21,7 @@ from datawinnow.core.options import Option
     "datawinnow race my-images/ --budget 30 --policy-option noisy=true",
 )
 def race(
-    data: Data,
+    data: DataArgument,
     budget: Annotated[
         int,
         typer.Option(

@@ -9,7 +9,7 @@ from datawinnow import api
 from datawinnow.api import LoadOptions
 from datawinnow.cli.options import (
     TRAINING_PANEL,
-    Data,
+    DataArgument,
     Epochs,
     Quiet,
     RunOption,
@@ -31,7 +31,7 @@ from datawinnow.core.options import Option
     docs=api.record,
 )
 def record(
-    data: Data,
+    data: DataArgument,
     loading: LoadOptions,
     training: TrainingOptions,
     epochs: Epochs = 30,

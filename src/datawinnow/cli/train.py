@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from datawinnow import api
 from datawinnow.api import LoadOptions
 from datawinnow.cli.levels import LevelOptions
-from datawinnow.cli.options import OUTPUT_PANEL, TRAINING_PANEL, Data, Quiet, Seed, TrainingOptions
+from datawinnow.cli.options import OUTPUT_PANEL, TRAINING_PANEL, DataArgument, Quiet, Seed, TrainingOptions
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
@@ -31,7 +31,7 @@ POLICY_PANEL = "Pruning while training"
     docs=api.train,
 )
 def train(
-    data: Data,
+    data: DataArgument,
     loading: LoadOptions,
     training: TrainingOptions,
     sparsity: LevelOptions,
@@ -86,12 +86,12 @@ def train(
             progress=stage,
             log=screen.note,
         )
-    _print_result(screen, trained)
+    _print_trained(screen, trained)
     if record_plan is not None:
         screen.next("train", data, "--policy", "replay", "--plan", str(record_plan))
 
 
-def _print_result(screen: Screen, trained: Trained) -> None:
+def _print_trained(screen: Screen, trained: Trained) -> None:
     import pyarrow.parquet as pq
 
     folder, selection = trained.run, trained.selection_metadata

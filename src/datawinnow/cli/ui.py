@@ -1,4 +1,4 @@
-"""What is shown: results on stdout; bars, or plain lines where nobody watches, on stderr."""
+"""Results on stdout; progress on stderr, as bars in a terminal and as lines in a log."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as RemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from datawinnow.core.duration import duration
 
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 REFRESH = 0.1
-"""Seconds between two updates of a bar: a step may take less than a millisecond."""
+"""Seconds between two updates of a bar, since a step may take less than a millisecond."""
 
 
 class Screen:
@@ -36,26 +43,26 @@ class Screen:
         print(text, flush=True)
 
     def rows(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Lines of the result with a word in front of each."""
+        """Lines of the result, each with a name in front."""
         width = max(len(word) for word, _ in pairs)
         for word, text in pairs:
             self.print(f"  {word.ljust(width)}  {text}")
 
     def note(self, text: str) -> None:
-        """A line about what is being done or was chosen, on stderr; none if quiet."""
+        """A note on stderr; nothing if quiet."""
         if not self.quiet:
             self.console.print(text, markup=False)
 
     def next(self, *words: str) -> None:
-        """The command to go on with, ready to be pasted."""
+        """The next command, ready to be pasted."""
         self.note(f"next: datawinnow {shlex.join(words)}")
 
     @contextmanager
     def stage(self, name: str = "") -> Iterator[ProgressDisplay]:
-        """A stage whose ``stage(what, done, total)`` moves a bar, or prints a line now and then.
+        """A stage: ``stage(label, done, total)`` moves a bar, or prints a line every `EVERY` seconds.
 
         Args:
-            name: shown in place of what the callee calls its work.
+            name: shown instead of the label of each call.
         """
         if self.quiet:
             yield ProgressDisplay(name)
@@ -69,20 +76,20 @@ class Screen:
 
 
 class ProgressDisplay:
-    """Takes progress and shows none of it."""
+    """Progress that is not shown; base class of `Bars` and `Lines`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Progress of ``what``: ``done`` of ``total``."""
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """``done`` of ``total`` steps of ``label``."""
 
     def detail(self, text: str) -> None:
-        """What was finished last."""
+        """A text on the last finished step."""
 
 
 class Bars(ProgressDisplay):
-    """A bar for each thing that goes on, with the time it took and the time left."""
+    """A bar for each label, with elapsed and remaining time."""
 
     def __init__(self, name: str, console: Console) -> None:
         super().__init__(name)
@@ -92,13 +99,13 @@ class Bars(ProgressDisplay):
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
-            RemainingColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}"),
             console=console,
             refresh_per_second=5,
         )
         self.task: TaskID | None = None
-        self.what, self.done, self.shown, self.last = "", 0, 0.0, ""
+        self.label, self.done, self.shown, self.last = "", 0, 0.0, ""
 
     def __enter__(self) -> Bars:
         self.progress.start()
@@ -107,13 +114,13 @@ class Bars(ProgressDisplay):
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Move the bar; a new one for new work."""
-        what = self.name or what
-        if self.task is None or what != self.what or done < self.done:
-            self.task = self.progress.add_task(what, total=total, completed=done, detail="")
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Move the bar; a new label, or fewer steps than before, starts a new bar."""
+        label = self.name or label
+        if self.task is None or label != self.label or done < self.done:
+            self.task = self.progress.add_task(label, total=total, completed=done, detail="")
             self.shown = 0.0
-        self.what, self.done = what, done
+        self.label, self.done = label, done
         now = time.monotonic()
         if now - self.shown >= REFRESH or done >= total:
             self.shown = now
@@ -125,30 +132,30 @@ class Bars(ProgressDisplay):
 
 
 class Lines(ProgressDisplay):
-    """A line when work begins to take long, then one every `EVERY` seconds, and one at its end: for logs."""
+    """A line every `EVERY` seconds and one at the end, for logs."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.what, self.done, self.total, self.last = "", 0, 0, ""
-        self.begun = self.told = 0.0
+        self.label, self.done, self.total, self.last = "", 0, 0, ""
+        self.start_time = self.print_time = 0.0
         self.first = 0
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Print a line if it is time for one."""
-        what = self.name or what
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Print a line if the last one is `EVERY` seconds old."""
+        label = self.name or label
         now = time.monotonic()
-        if what != self.what or done < self.done:
+        if label != self.label or done < self.done:
             self.close()
-            self.what, self.begun, self.told, self.first = what, now, now, done
+            self.label, self.start_time, self.print_time, self.first = label, now, now, done
         self.done, self.total = done, total
-        if now - self.told >= EVERY and done < total:
-            self.told = now
-            spent = now - self.begun
+        if now - self.print_time >= EVERY and done < total:
+            self.print_time = now
+            spent = now - self.start_time
             moved = done - self.first
             left = f", about {duration(spent / moved * (total - done))} left" if moved > 0 else ""
             tail = f"; {self.last}" if self.last else ""
             self._print(
-                f"{what}: {100 * done // max(1, total)}% ({done:,} of {total:,}) in {duration(spent)}{left}{tail}"
+                f"{label}: {100 * done // max(1, total)}% ({done:,} of {total:,}) in {duration(spent)}{left}{tail}"
             )
 
     def detail(self, text: str) -> None:
@@ -156,11 +163,11 @@ class Lines(ProgressDisplay):
         self.last = text
 
     def close(self) -> None:
-        """The last line of what goes on."""
-        if self.what:
+        """Print the last line of the current label."""
+        if self.label:
             word = "done" if self.done >= self.total else f"{self.done:,} of {self.total:,} done"
-            self._print(f"{self.what}: {word} in {duration(time.monotonic() - self.begun)}")
-            self.what = ""
+            self._print(f"{self.label}: {word} in {duration(time.monotonic() - self.start_time)}")
+            self.label = ""
 
     def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

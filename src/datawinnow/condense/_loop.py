@@ -30,7 +30,7 @@ from datawinnow.core.synthetic import Synthetic, check_factor, combine_tiles
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds between checkpoints without ``every``: the work that a kill can cost."""
-CHECKPOINT_KIND = "condensation checkpoint"
+CONDENSATION_KIND = "condensation checkpoint"
 INITS = ("real", "noise")
 
 
@@ -159,7 +159,7 @@ class Condensation:
             "settings": self._compared_settings(),
         }
         tensors = {**self.context.pixels.tensors(), **self.networks.tensors()}
-        write_tensors(self.checkpoint, tensors, metadata, kind=CHECKPOINT_KIND)
+        write_tensors(self.checkpoint, tensors, metadata, kind=CONDENSATION_KIND)
 
     def resume(self) -> None:
         """Restore the checkpoint, if there is one.
@@ -315,7 +315,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: truncated, newer, or no checkpoint of a condensation.
     """
-    return read_tensors(path, kind=CHECKPOINT_KIND, remedy="remove it to start again, or use another path")
+    return read_tensors(path, kind=CONDENSATION_KIND, remedy="remove it to start again, or use another path")
 
 
 def data_hash(images: Tensor, labels: Tensor) -> str:

@@ -208,8 +208,8 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
 
     text = json.dumps({"format": FORMAT_VERSION, **metadata})
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), HEADER_KEY.encode(): text.encode()})
-    with atomic_write(path) as part:
-        pq.write_table(table, part, compression="zstd")
+    with atomic_write(path) as partial_path:
+        pq.write_table(table, partial_path, compression="zstd")
 
 
 def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:

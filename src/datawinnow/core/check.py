@@ -33,7 +33,7 @@ def array(name: str, value: Any, axes: str) -> Tensor:
     return _shaped(name, tensor, axes)
 
 
-def rows(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise") -> Tensor:
+def matrix(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise") -> Tensor:
     """Return ``value`` as a floating (n, d) tensor, a row an example, without NaN or infinity.
 
     Args:
@@ -62,7 +62,7 @@ def distributions(name: str, value: Any, missing: Missing = "raise") -> Tensor:
         ArgumentError: another shape, NaN (unless ``"skip"``), values outside [0, 1], or a row that sums to something
             else (0.02 of slack is for half precision), naming the example.
     """
-    probs = rows(name, value, "n,c", missing)
+    probs = matrix(name, value, "n,c", missing)
     size = max(1, (1 << 18) // probs.shape[1])
     for first in range(0, probs.shape[0], size):
         block = probs[first : first + size].to(torch.float64)

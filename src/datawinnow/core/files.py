@@ -26,17 +26,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
-    part = Path(name)
+    partial_path = Path(name)
     try:
-        yield part
-        with part.open("rb+") as file:
+        yield partial_path
+        with partial_path.open("rb+") as file:
             os.fsync(file.fileno())
-        part.chmod(0o644)  # mkstemp makes files private; artefacts are meant to be shared
-        part.replace(path)
+        partial_path.chmod(0o644)  # mkstemp makes files private; artefacts are meant to be shared
+        partial_path.replace(path)
     except OSError as error:
         raise disk_error(error, path) from error
     finally:
-        part.unlink(missing_ok=True)
+        partial_path.unlink(missing_ok=True)
 
 
 def remove_partial_files(path: Path) -> None:
@@ -77,8 +77,8 @@ def require_space(path: Path, size: int) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
-    with atomic_write(path) as part:
-        part.write_bytes(data)
+    with atomic_write(path) as partial_path:
+        partial_path.write_bytes(data)
 
 
 def finite_or_none(value: float | None) -> float | None:

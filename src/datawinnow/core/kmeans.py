@@ -74,7 +74,7 @@ def kmeans(
     >>> kmeans([[0.0], [1.0], [9.0], [11.0]], 2).assignment.tolist()
     [0, 0, 1, 1]
     """
-    rows = _Rows(check.rows("x", x), unit)
+    rows = _Rows(check.matrix("x", x), unit)
     check.number("k", k, 1, 10**9, integer=True)
     check.number("iterations", iterations, 1, 10**9, integer=True)
     check.number("tolerance", tolerance, 0, math.inf)

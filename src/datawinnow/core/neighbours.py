@@ -58,7 +58,7 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
     >>> ids.flatten().tolist(), distances.flatten().tolist()
     ([1, 0, 1], [1.0, 1.0, 2.0])
     """
-    rows = check.rows("x", x)
+    rows = check.matrix("x", x)
     check.one_of("metric", metric, ("euclidean", "cosine"))
     n = rows.shape[0]
     check.number("k", k, 0, n - 1, integer=True)

@@ -65,7 +65,7 @@ def divbs(
     """
     check.generator(generator)
     check.one_of("pick", pick, ("greedy", "sample"))
-    rows, soft = check.rows("features", features, "b,d"), check.rows("probs", probs, "b,c")
+    rows, soft = check.matrix("features", features, "b,d"), check.matrix("probs", probs, "b,c")
     check.probabilities("probs", soft.T)
     classes = check.labels("labels", labels, rows.shape[0])
     check.same_n(features=rows.T, probs=soft.T)

@@ -32,7 +32,7 @@ def clusters_of(features: Any, k: int, *, method: str = "kmeans", seed: int = 0)
     Raises:
         ArgumentError: NaN, k outside 1 to n, another method, or too many rows for the spectral method.
     """
-    rows = check.rows("features", features)
+    rows = check.matrix("features", features)
     check.one_of("method", method, ("kmeans", "spectral"))
     check.number("k", k, 1, len(rows), integer=True)
     if k == 1:

@@ -98,7 +98,7 @@ class Standardiser:
     @classmethod
     def fit(cls, x: Tensor) -> Standardiser:
         """Fit to the rows of (n, d), which have no NaN."""
-        rows = check.rows("x", x).double()
+        rows = check.matrix("x", x).double()
         spread = rows.std(dim=0, correction=0)
         # the standard deviation of a constant column is rounding, relative to its size
         is_constant = spread <= 1e-12 * rows.abs().amax(dim=0).clamp_min(1e-300)

@@ -34,7 +34,7 @@ class PCA:
         Raises:
             ArgumentError: rows of another width.
         """
-        rows = check.rows("x", x, missing="skip")
+        rows = check.matrix("x", x, missing="skip")
         check.one_of("the width of x", rows.shape[1], (len(self.mean),))
         coordinates = [(rows[first:last].double() - self.mean) @ self.axes.T for first, last in blocks(len(rows))]
         return torch.cat(coordinates).float()
@@ -72,7 +72,7 @@ def fit_pca(x: Any, k: int = 6) -> PCA:
     """
     from sklearn import decomposition
 
-    rows = check.rows("x", x, missing="skip")
+    rows = check.matrix("x", x, missing="skip")
     rows = rows[~rows.isnan().any(dim=1)]
     n, d = rows.shape
     check.number("k", k, 1, max(0, min(d, n - 1)), integer=True)

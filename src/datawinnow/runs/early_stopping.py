@@ -22,7 +22,7 @@ THRESHOLD = 0.5
 """Agreement at which a ranking counts as stable."""
 
 
-def rank_agreement(p_label: Any, *, window: int = WINDOW) -> float:
+def split_half_agreement(p_label: Any, *, window: int = WINDOW) -> float:
     """Agreement of two disjoint halves of the last ``window`` epochs on which examples are worth keeping.
 
     Spearman's rank correlation of DUAL over the first half with DUAL over the second, each half a window. The halves
@@ -41,7 +41,7 @@ def rank_agreement(p_label: Any, *, window: int = WINDOW) -> float:
     >>> import torch
     >>> worth = torch.rand(50, generator=torch.Generator().manual_seed(0))
     >>> recorded = torch.stack([worth * (epoch % 2) for epoch in range(10)])
-    >>> round(rank_agreement(recorded, window=8), 2)
+    >>> round(split_half_agreement(recorded, window=8), 2)
     1.0
     """
     check.number("window", window, 4, 1 << 20, integer=True)
@@ -61,7 +61,7 @@ class RankStability:
     """A rule for ending a recording.
 
     Attributes:
-        threshold: the agreement (`rank_agreement`) at which it ends, in (0, 1].
+        threshold: the agreement (`split_half_agreement`) at which it ends, in (0, 1].
         min_epochs: epochs that are recorded in any case, since scores read a window of them. (The agreement needs
             ``window`` of them anyway.)
         window: epochs that the agreement is computed from.
@@ -82,7 +82,7 @@ class RankStability:
 
     def __call__(self, p_label: Tensor) -> bool:
         """Whether a recording of these (epochs, n) probabilities of the label is stable; reads the last ``window``."""
-        return rank_agreement(torch.as_tensor(p_label), window=self.window) >= self.threshold
+        return split_half_agreement(torch.as_tensor(p_label), window=self.window) >= self.threshold
 
     def is_reached(self, recorder: Recorder, epochs: int) -> bool:
         """Whether a recording may end after its first ``epochs``; reads only the rows that it needs."""

@@ -1,4 +1,4 @@
-"""Seconds and memory before anything runs: a few steps are timed, the rest is counted."""
+"""Estimate of seconds and memory before a run: a few steps are timed, the rest is counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from datawinnow.train.precision import autocast, fastest_precision, float32_head
 
 SCORING = 4e-9
 """Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
-WALK = 2
+DEEPFOOL_STEPS = 2
 """Steps of DeepFool to the boundary, an order of magnitude."""
 SIGNALS = len(RECORDED) + 1
 """Columns of a recording: the signals and ``seen``."""
@@ -49,7 +49,7 @@ def estimate_run(
     network: nn.Module | None = None,
     steps: int = 5,
 ) -> dict[str, Any]:
-    """What recording, scoring and training on the kept examples will take, from a few steps on this machine.
+    """Estimate the cost of recording, scoring and training on the kept examples from a few steps on this machine.
 
     Args:
         train: the dataset, or its `DatasetInfo`.
@@ -59,9 +59,9 @@ def estimate_run(
         recipe: how to train.
         keep: fraction kept; with it training on the kept examples is estimated as well.
         train_epochs: epochs of that training; by default ``epochs``.
-        method: which method; by default DUAL with Beta sampling.
-        network: the network where it is built already; ``model`` is then its name.
-        steps: steps timed (the median counts).
+        method: a method, or the name of one; by default DUAL with Beta sampling.
+        network: the network, if it is built already; ``model`` is then its name.
+        steps: number of timed steps, of which the median counts.
 
     Returns:
         ``seconds``, ``seconds_by_stage``; ``memory`` (bytes resident at the peak, process and libraries included),
@@ -80,7 +80,7 @@ def estimate_run(
         check_outputs(network, info)
     device = fabric_for(recipe.device).device
     # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
-    resident = resident_bytes()
+    resident = process_bytes()
     n = len(train)
     per_step, activations, overhead = _measure(train, network, recipe, device, steps)
 
@@ -95,7 +95,7 @@ def estimate_run(
         stages["score"] = SCORING * n * epochs * len(chosen.needs)
     if keep is not None:
         stages["train"] = training(budget_of(keep, n), train_epochs or epochs)
-    parts = {
+    memory_parts = {
         "process": float(resident),
         "dataset on the device": float(_resident_extra(train, device)),
         "network, gradients, optimiser": _weights(network, recipe),
@@ -108,32 +108,32 @@ def estimate_run(
         "n": n,
         "seconds": sum(stages.values()),
         "seconds_by_stage": stages,
-        "memory": _peak(parts),
-        "memory_by_part": parts,
+        "memory": _peak(memory_parts),
+        "memory_by_part": memory_parts,
         "disk": float(2 * 4 * SIGNALS * n * epochs if chosen.needs_recording else 0),
     }
     return {**answer, "sentence": sentence(answer)}
 
 
 def _probe_passes(method: Method, classes: int) -> float:
-    """What a pass over the recorded network costs an example, in training passes; a forward pass is a third of one."""
+    """Cost of probing the recorded network, per example, in training passes; a forward pass is a third of one."""
     needs = method.needs
-    dear = {
+    passes_by_array = {
         "grad_norm": 1.0,
         "curvature": 1.0 + REPEATS["cure"],
-        "boundary_distance": float(WALK * classes),  # a gradient a class and step
+        "boundary_distance": float(DEEPFOOL_STEPS * classes),  # a gradient a class and step
     }
-    return 1 / 3 + sum(passes for name, passes in dear.items() if name in needs)
+    return 1 / 3 + sum(passes for name, passes in passes_by_array.items() if name in needs)
 
 
 def _weights(model: torch.nn.Module, recipe: Recipe) -> float:
-    """Bytes of the weights, their gradients and what the optimiser keeps of each."""
+    """Bytes of the weights, their gradients and the optimiser's state."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return float(weights * (4 if recipe.optimizer == "adamw" else 3))
 
 
 def _recording(n: int, epochs: int) -> dict[str, float]:
-    """Bytes of what a recording of ``epochs`` needs, by part; 0 epochs for none."""
+    """Bytes that recording and scoring ``epochs`` need, by purpose; 0 epochs for no recording."""
     if not epochs:
         return {"recorder": 0.0, "scoring": 0.0, "evidence and tables": 0.0}
     return {
@@ -144,11 +144,13 @@ def _recording(n: int, epochs: int) -> dict[str, float]:
     }
 
 
-def _peak(parts: Mapping[str, float]) -> float:
+def _peak(memory_parts: Mapping[str, float]) -> float:
     """Bytes at the peak: training and scoring come one after the other."""
-    always = parts["process"] + parts["dataset on the device"] + parts["network, gradients, optimiser"]
-    training = parts["activations"] + parts["recorder"]
-    return always + max(training, parts["scoring"] + parts["evidence and tables"])
+    always = (
+        memory_parts["process"] + memory_parts["dataset on the device"] + memory_parts["network, gradients, optimiser"]
+    )
+    training = memory_parts["activations"] + memory_parts["recorder"]
+    return always + max(training, memory_parts["scoring"] + memory_parts["evidence and tables"])
 
 
 def sentence(answer: Mapping[str, Any]) -> str:
@@ -162,7 +164,7 @@ def sentence(answer: Mapping[str, Any]) -> str:
     )
 
 
-def resident_bytes() -> int:
+def process_bytes() -> int:
     """Bytes of this process in memory now; the peak so far where the system does not tell."""
     try:
         with open("/proc/self/statm") as file:  # noqa: PTH123

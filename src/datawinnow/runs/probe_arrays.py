@@ -1,4 +1,4 @@
-"""Arrays that a pass over the recorded network makes, when a method asks for them: once, beside the recording."""
+"""Arrays that a pass over the recorded network makes: computed once, when a method needs them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from datawinnow.core.artifacts import read_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.examples import stratified
@@ -41,25 +42,26 @@ from datawinnow.runs.network import Model
 from datawinnow.train.checkpoint import load_checkpoint
 from datawinnow.train.network import fabric_for
 
-STANDS_IN = 0.1
-"""Fraction of the training examples that stands in for held-out data where none are given."""
+HELD_OUT_FRACTION = 0.1
+"""Fraction of the training examples that is used as held-out data where no held-out data are passed."""
 
 
 @dataclass(frozen=True)
-class Probing:
-    """What a recorded network says of the examples that it was trained on.
+class ProbedArrays:
+    """Arrays of the examples that a recorded network was trained on, computed when they are read and kept in a folder.
 
-    Each pass has a folder of its own, so that what each array cost is known, whoever asked for it first.
+    Each pass over the network has a folder of its own, so that the cost of every array is known, whichever method
+    needed it first.
 
     Attributes:
         folder: where the arrays are kept: ``<folder>/<pass>/<name>.npy``.
         info: of the dataset that was recorded, with the labels that were trained on.
-        load: gives the recorded network, on its device; called at most once.
-        seed: of random directions, and of the examples that stand in for held-out data.
-        val: held-out data; a stratified tenth of ``train`` stands in unless given, never the test split.
-        options: of the arrays (``mode`` of the curvature); each pass takes its own.
-        progress: told after each batch.
-        log: told what was chosen and noticed.
+        load: returns the recorded network, on its device; called at most once.
+        seed: of random directions, and of the examples that are used as held-out data.
+        val: held-out data. Default: a stratified tenth of the training examples, never the test split.
+        options: of the arrays (``mode`` of the curvature); each pass takes those that it has.
+        progress: called after each batch.
+        log: called with notes.
     """
 
     folder: Path
@@ -68,105 +70,119 @@ class Probing:
     seed: int = 0
     val: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    progress: Callable[[str, int, int], None] | None = None
+    progress: Progress | None = None
     log: Callable[[str], None] | None = None
-    _loaded: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
+    _networks: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
     _passes: dict[str, Probed] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _logged: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def arrays(self, needs: Sequence[str] = ()) -> LazyArrays:
-        """The arrays of the training examples, and of held-out data where there are some, each made when it is read.
+        """The arrays of the training examples and of the held-out data, each computed when it is read.
 
         Args:
-            needs: arrays that a method needs: without held-out data, training examples stand in for those among them.
+            needs: arrays that a method needs. Without held-out data, those of held-out data among them are read from
+                a tenth of the training examples; the others are left out.
         """
-        held_out = [name for name in HELD_OUT_ARRAYS if self.val is not None or name in needs]
-        return LazyArrays({name: partial(self.__getitem__, name) for name in (*ARRAYS, *held_out)})
+        held_out_names = [name for name in HELD_OUT_ARRAYS if self.val is not None or name in needs]
+        return LazyArrays({name: partial(self.__getitem__, name) for name in (*ARRAYS, *held_out_names)})
 
     def __getitem__(self, name: str) -> Tensor:
-        """An array, made now if it is not there yet.
+        """An array, computed unless the folder has it.
 
         Raises:
             MissingArrayError: no pass makes it.
-            RunError: the recorded network is not there, or the disk is full.
+            RunError: the recorded network is missing, or the disk is full.
             ArgumentError: the network cannot be probed, or its numbers are not finite.
         """
         if not is_probed(name):
             raise MissingArrayError(f"no pass over a network makes the array {name!r}; there are: {', '.join(ARRAYS)}")
         if name in HELD_OUT_ARRAYS and self.val is None:
-            return self._stand_in(name)
-        return self._pass(name)[name]
+            return self._from_training_examples(name)
+        return self._run_pass(name)[name]
 
-    def make(self, needs: tuple[str, ...]) -> Cost:
-        """Make those of ``needs`` that are not there.
+    def compute(self, needs: Sequence[str]) -> Cost:
+        """Compute those of ``needs`` that a pass makes, unless the folder has them.
 
         Returns:
-            What the passes for ``needs`` cost, also those that were made for another method before.
+            The cost of the passes for ``needs``, including those that were made for another method before.
         """
-        wanted = {self._place(name).name: name for name in needs if is_probed(name)}
-        return sum((self._pass(name).cost for name in wanted.values()), Cost())
+        by_pass = {self._folder_of(name).name: name for name in needs if is_probed(name)}
+        return sum((self._run_pass(name).cost for name in by_pass.values()), Cost())
 
-    def total(self) -> Cost:
-        """What all passes in the folder cost."""
+    def total_cost(self) -> Cost:
+        """The cost of all passes in the folder."""
         files = sorted(self.folder.glob("*/*probe.json"))
         return sum((Cost.from_dict(read_json(file)["cost"]) for file in files), Cost())
 
-    def there(self, needs: tuple[str, ...]) -> bool:
-        """Whether all of ``needs`` that a pass makes have been made."""
-        return all(any(self._place(name).glob("*probe.json")) for name in needs if is_probed(name))
+    def is_computed(self, needs: Sequence[str]) -> bool:
+        """Whether the folder has all of ``needs`` that a pass makes."""
+        return all(any(self._folder_of(name).glob("*probe.json")) for name in needs if is_probed(name))
 
-    def _place(self, name: str) -> Path:
-        """Folder of the pass that makes an array: named by its options too, so that none replaces another's."""
+    def _folder_of(self, name: str) -> Path:
+        """Folder of the pass that makes an array; its name has the options, so that passes do not replace another."""
+        options = self._options_of(name)
         if name in HELD_OUT_ARRAYS and self.val is not None:
-            apart = "-embedded" if EMBEDDING in self._own(name) else ""
-            return self.folder / f"val-{fingerprint_of(self.val)[:8]}{apart}"
-        own = self._own(name)
-        digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]
-        one = FORWARD_ARRAYS[0] if name in FORWARD_ARRAYS or name in HELD_OUT_ARRAYS else name
-        return self.folder / (f"{one}-{digest}" if own else one)
+            suffix = "-embedded" if EMBEDDING in options else ""
+            return self.folder / f"val-{fingerprint_of(self.val)[:8]}{suffix}"
+        digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        # one pass makes all arrays of a forward pass
+        pass_name = FORWARD_ARRAYS[0] if name in FORWARD_ARRAYS or name in HELD_OUT_ARRAYS else name
+        return self.folder / (f"{pass_name}-{digest}" if options else pass_name)
 
-    def _own(self, name: str) -> dict[str, Any]:
+    def _options_of(self, name: str) -> dict[str, Any]:
         return {key: value for key, value in self.options.items() if key in array_options(name)}
 
-    def _pass(self, name: str) -> Probed:
+    def _run_pass(self, name: str) -> Probed:
         check_movable((name,), self.info.data)
-        place = self._place(name)
-        if place.name not in self._passes:
-            how: dict[str, Any] = {"out": place, "seed": self.seed, "progress": self.progress}
-            if EMBEDDING in self._own(name):
-                held = {"prefix": "val_"} if name in HELD_OUT_ARRAYS else {}
-                data, model = self.val if held else self.info.data, self.options[EMBEDDING]
-                found = probe_sentences(data, model, out=place, progress=self.progress, **held)
-            elif name in HELD_OUT_ARRAYS and self.val is not None:
-                found = held_out(self._network(), self.val, **how)
-            else:
-                names = FORWARD_ARRAYS if name in (*FORWARD_ARRAYS, *HELD_OUT_ARRAYS) else (name,)
-                found = probe(self._network(), self.info.data, arrays=names, **how, **self._own(name))
-            self._passes[place.name] = found
-            for note in found.notes:
-                self._tell(f"probe: {note}")
-        return self._passes[place.name]
+        out, options = self._folder_of(name), self._options_of(name)
+        if out.name in self._passes:
+            return self._passes[out.name]
+        reads_val = name in HELD_OUT_ARRAYS and self.val is not None
+        if EMBEDDING in options:
+            probed = probe_sentences(
+                self.val if reads_val else self.info.data,
+                self.options[EMBEDDING],
+                out=out,
+                prefix="val_" if reads_val else "",
+                progress=self.progress,
+            )
+        elif reads_val:
+            probed = held_out(self._network(), self.val, out=out, seed=self.seed, progress=self.progress)
+        else:
+            probed = probe(
+                self._network(),
+                self.info.data,
+                arrays=FORWARD_ARRAYS if name in (*FORWARD_ARRAYS, *HELD_OUT_ARRAYS) else (name,),
+                out=out,
+                seed=self.seed,
+                progress=self.progress,
+                **options,
+            )
+        self._passes[out.name] = probed
+        for note in probed.notes:
+            self._log_once(f"probe: {note}")
+        return probed
 
     def _network(self) -> nn.Module:
-        if not self._loaded:
-            self._loaded.append(self.load())
-        return self._loaded[0]
+        if not self._networks:
+            self._networks.append(self.load())
+        return self._networks[0]
 
-    def _stand_in(self, name: str) -> Tensor:
+    def _from_training_examples(self, name: str) -> Tensor:
         labels = self.info.labels
-        count = budget_of(STANDS_IN, len(labels))
+        count = budget_of(HELD_OUT_FRACTION, len(labels))
         ids = stratified(labels, count, stream(self.seed, "held out"))
-        self._tell(
-            f"held-out data: none were given (val=), so {count:,} of the training examples, drawn by the seed, stand "
-            "in; the network was trained on them, so where labels are wrong they mislead: give val= then"
+        self._log_once(
+            f"held-out data: none were given (val=), so {count:,} training examples, drawn by the seed, are used "
+            "instead; the network was trained on them, so wrong labels mislead: pass val= for noisy data"
         )
-        return (
-            labels[ids] if name == "val_labels" else torch.as_tensor(self._pass(name)[name.removeprefix("val_")])[ids]
-        )
+        if name == "val_labels":
+            return labels[ids]
+        return torch.as_tensor(self._run_pass(name)[name.removeprefix("val_")])[ids]
 
-    def _tell(self, text: str) -> None:
-        if self.log is not None and text not in self._told:
-            self._told.add(text)
+    def _log_once(self, text: str) -> None:
+        if self.log is not None and text not in self._logged:
+            self._logged.add(text)
             self.log(text)
 
 
@@ -184,26 +200,26 @@ def check_movable(needs: tuple[str, ...], train: Any) -> None:
         )
 
 
-def probing_of(
+def probed_arrays(
     folder: RunFolder,
     info: DatasetInfo,
     *,
     model: Model = None,
     val: Any = None,
     options: Mapping[str, Any] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
-) -> Probing:
-    """What the network of a recorded run says of its examples; kept under ``probe/`` of the run folder.
+) -> ProbedArrays:
+    """Arrays that the network of a recorded run makes; kept under ``probe/`` of the run folder.
 
     Args:
-        folder: the run; its network is read when the first array is asked for.
+        folder: the run; its network is read when the first array is computed.
         info: of its dataset.
         model: the function that made the network, where the run only knows its name.
-        val: held-out data, if there are any.
+        val: held-out data. Default: a tenth of the training examples.
         options: of the arrays.
-        progress: told after each batch.
-        log: told what was chosen and noticed.
+        progress: called after each batch.
+        log: called with notes.
     """
 
     def load() -> nn.Module:
@@ -211,7 +227,7 @@ def probing_of(
         file = folder.path / "model.safetensors"
         if not file.exists():
             raise RunError(
-                f"{file} is not there, so the network that was recorded cannot be looked at; record again into another "
+                f"{file} is missing, so the network that was recorded cannot be probed; record again into another "
                 "--run folder"
             )
         with forked(0, "weights"):  # which are replaced
@@ -222,7 +238,7 @@ def probing_of(
 
     seed = int(folder.metadata.get("seed", 0))
     options = dict(options or {})
-    return Probing(folder.path / "probe", info, load, seed, val=val, options=options, progress=progress, log=log)
+    return ProbedArrays(folder.path / "probe", info, load, seed, val=val, options=options, progress=progress, log=log)
 
 
 def network_of_run(folder: RunFolder, model: Model = None) -> nn.Module:
@@ -231,8 +247,8 @@ def network_of_run(folder: RunFolder, model: Model = None) -> nn.Module:
     Raises:
         ArgumentError: the run only knows the name of a function of the user's, and it is not given.
     """
-    about, info = folder.metadata["model"], folder.dataset
-    name = str(about["name"])
+    description, info = folder.metadata["model"], folder.dataset
+    name = str(description["name"])
     if model is None and name not in MODELS and ":" not in name:
         raise ArgumentError(
             f"{folder.path} was recorded with a network of your own, of which it only knows the name {name!r}: "
@@ -244,8 +260,5 @@ def network_of_run(folder: RunFolder, model: Model = None) -> nn.Module:
         classes=len(info.classes),
         vocabulary=info.vocabulary,
         tokenizer=info.tokenizer,
-        **dict(about.get("options", {})),
+        **dict(description.get("options", {})),
     )
-
-
-__all__ = ["Probing", "check_movable", "network_of_run", "probing_of"]

@@ -100,7 +100,10 @@ def prune_run(
         method=method,
         seed=setup.seed,
         gallery=gallery,
-        probe_kwargs={"model": model, "val": val, "progress": progress, "log": log},
+        model=model,
+        val=val,
+        progress=progress,
+        log=log,
     )
     if progress is not None:
         progress(f"selecting by {method.label}", 1, 1)

@@ -19,7 +19,7 @@ from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, read_column
-from datawinnow.runs.early_stopping import RankStability, rank_agreement
+from datawinnow.runs.early_stopping import RankStability, split_half_agreement
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs
 from datawinnow.runs.stage import Stage, augment_of
@@ -176,9 +176,7 @@ def record_setup(
         if log is not None:
             log(f"{folder.path} is recorded already; using it")
         return
-    recipe = stage.start(
-        setup.network, train, recipe, {"record": options}, log, seed=setup.seed, model=dict(setup.model)
-    )
+    recipe = stage.start(setup.network, train, recipe, {"record": options}, log, seed=setup.seed, model=setup.model)
     trained, history = fit_recorded(
         setup.network,
         train,
@@ -194,9 +192,15 @@ def record_setup(
         on_epoch=stage.on_epoch,
         progress=named_progress(progress, "recording"),
     )
-    ending = {} if stability is None else {"recorded": _recorded_until(folder, len(history.rows), stability)}
-    result = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
-    stage.finish(trained, history, result=result, **ending)
+    metadata = {
+        "result": {
+            "test_accuracy": finite_or_none(history.test_accuracy),
+            "test_loss": finite_or_none(history.test_loss),
+        }
+    }
+    if stability is not None:
+        metadata["recorded"] = _recorded_until(folder, len(history.rows), stability)
+    stage.finish(trained, history, metadata)
     if stability is not None and log is not None:
         log(stability_sentence(folder.metadata["recorded"], epochs, stability.threshold))
 
@@ -220,7 +224,7 @@ def rank_stability(
 
 def _recorded_until(folder: RunFolder, epochs: int, stability: RankStability) -> dict[str, Any]:
     """Where a recording with early stopping ended, for ``run.json``."""
-    agreement = rank_agreement(read_column(folder.signals, "p_label"), window=stability.window)
+    agreement = split_half_agreement(read_column(folder.signals, "p_label"), window=stability.window)
     return {"epochs": epochs, "agreement": None if math.isnan(agreement) else agreement}
 
 
@@ -250,7 +254,12 @@ def fit_recorded(
     signals: tuple[str, ...],
     checkpoint: Path,
     until: RankStability | None = None,
-    **fit_kwargs: Any,
+    schedule_epochs: int | None = None,
+    test: Any = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    on_epoch: Callable[[int, History], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[nn.Module, History]:
     """`fit` with a recorder in ``folder``, whose columns are consolidated at the end.
 
@@ -262,17 +271,33 @@ def fit_recorded(
         signals: what to record.
         checkpoint: file to resume from; the caller removes it once ``run.json`` says that the recording is done.
         until: ends the recording before ``epochs``, once its ranking is stable.
-        fit_kwargs: other arguments of `fit`.
+        schedule_epochs: length of the training whose schedule is followed; by default ``epochs``.
+        test: test split, evaluated after the last epoch.
+        seed: of weights, order and augmentation.
+        recipe: how to train.
+        on_epoch: called with each finished epoch and the history.
+        progress: called after each step.
 
     Raises:
-        RunError: the columns there are of another dataset.
+        RunError: the columns in ``folder`` are of another dataset.
     """
     recorder = Recorder(len(train), epochs, signals=signals, path=folder, fingerprint=fingerprint_of(train))
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
-    if until is not None:
-        fit_kwargs["stop"] = lambda epoch: until.is_reached(recorder, epoch + 1)
-    model, history = fit(model, train, epochs=epochs, recorder=writes, checkpoint=checkpoint, **fit_kwargs)
+    model, history = fit(
+        model,
+        train,
+        epochs=epochs,
+        schedule_epochs=schedule_epochs,
+        test=test,
+        seed=seed,
+        recipe=recipe,
+        recorder=writes,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        stop=None if until is None else lambda epoch: until.is_reached(recorder, epoch + 1),
+        progress=progress,
+    )
     if until is not None:
         recorder.cut()
     recorder.consolidate()

@@ -12,11 +12,13 @@ from datawinnow.core.arrays import chain_arrays, take
 from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.progress import Progress
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.methods import Method
 from datawinnow.probe import is_probed
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.probe_arrays import Probing, probing_of
+from datawinnow.runs.network import Model
+from datawinnow.runs.probe_arrays import ProbedArrays, probed_arrays
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, SubsetRuns, subsets_for
 
 
@@ -28,7 +30,10 @@ def score_run(
     epochs: int | None = None,
     options: Mapping[str, Any] | None = None,
     subset_runs: int | None = None,
-    **probe_kwargs: Any,
+    model: Model = None,
+    val: Any = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> dict[str, Tensor]:
     """Compute scores and add them to ``scores.parquet``.
 
@@ -39,7 +44,10 @@ def score_run(
         epochs: read only the first so many recorded epochs.
         options: keyword arguments of the score, and of the probe that makes its arrays (with one score only).
         subset_runs: networks to train on random subsets, for memorization; by default those that exist.
-        probe_kwargs: ``model``, ``val``, ``progress`` and ``log`` of `probing_of`, for scores that probe the network.
+        model: the function that made the network, where the run only knows its name.
+        val: held-out data, for scores that match it.
+        progress: called after each step.
+        log: called with notes.
 
     Returns:
         name -> (n,).
@@ -59,17 +67,19 @@ def score_run(
     info = dataset_info(train)
     folder.check_dataset(info)
     methods = [Method.from_score(name, settings) for name in names]
-    probing = probing_of(folder, info, options=methods[0].probe_options, **probe_kwargs)
+    probed = probed_arrays(
+        folder, info, model=model, val=val, options=methods[0].probe_options, progress=progress, log=log
+    )
     cards = [card for method in methods if (card := method.score_card) is not None]
     needs = tuple(need for card in cards for need in card.needs)
-    arrays = chain_arrays({"labels": info.labels}, probing.arrays(needs), folder.arrays(epochs))
+    arrays = chain_arrays({"labels": info.labels}, probed.arrays(needs), folder.arrays(epochs))
     check_arrays(arrays, cards, [need for need in needs if need not in SUBSET_ARRAYS])
-    subsets = subsets_for(folder, info, cards, subset_runs, **probe_kwargs)
+    subsets = subsets_for(folder, info, cards, subset_runs, model=model, progress=progress, log=log)
     if subsets is not None:
         arrays = chain_arrays(subsets.arrays, arrays)
     seconds, values, descriptions = 0.0, {}, {}
     for method, card in zip(methods, cards, strict=True):
-        probe_cost = run_probes(folder, probing, card.needs, subsets)
+        probe_cost = run_probes(folder, probed, card.needs, subsets)
         start = time.perf_counter()
         values[card.key] = method.compute_score(arrays)
         seconds += time.perf_counter() - start
@@ -132,7 +142,7 @@ def check_arrays(arrays: Mapping[str, Tensor], cards: Sequence[Card], needs: Seq
 
 
 def run_probes(
-    folder: RunFolder, probing: Probing, needs: Sequence[str], subsets: SubsetRuns | None = None
+    folder: RunFolder, probed: ProbedArrays, needs: Sequence[str], subsets: SubsetRuns | None = None
 ) -> Cost | None:
     """Probe the recorded network for those of ``needs`` that have not been made.
 
@@ -143,8 +153,8 @@ def run_probes(
         return subsets.cost
     if not any(is_probed(need) for need in needs):
         return None
-    cost = probing.make(tuple(needs))
-    folder.charge("probe", probing.total())
+    cost = probed.compute(needs)
+    folder.charge("probe", probed.total_cost())
     return cost
 
 

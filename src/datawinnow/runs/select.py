@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from datawinnow.core.arrays import chain_arrays
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
@@ -20,7 +21,8 @@ from datawinnow.methods import Method, create_method
 from datawinnow.runs.evidence import moments, notes
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.gallery import is_shown, write_gallery
-from datawinnow.runs.probe_arrays import probing_of
+from datawinnow.runs.network import Model
+from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.runs.score import (
     check_arrays,
     examples_charged,
@@ -42,8 +44,10 @@ def select_run(
     epochs: int | None = None,
     out: Path | None = None,
     gallery: bool = True,
-    probe_kwargs: Mapping[str, Any] | None = None,
-    **method_kwargs: Any,
+    model: Model = None,
+    val: Any = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Selection:
     """Choose what to keep and write ``selection.parquet`` and the gallery.
 
@@ -51,14 +55,15 @@ def select_run(
         folder: a recorded run; for a method that needs no recording, any run.
         train: its dataset.
         keep: fraction kept, in (0, 1].
-        method: a method's name, or None to put one together from ``method_kwargs`` (by default DUAL with Beta
-            sampling).
+        method: a method, or the name of one; by default DUAL with Beta sampling.
         seed: of selectors that draw.
         epochs: read only the first so many recorded epochs.
         out: another file for the selection; the run then keeps the selection and the gallery that it had.
         gallery: whether to write the gallery, of images or texts.
-        probe_kwargs: ``model``, ``val``, ``progress`` and ``log`` of `probing_of`, for methods that probe the network.
-        method_kwargs: ``score``, ``select_by``, ``options``, ``score_options``, ``per_class`` of `create_method`.
+        model: the function that made the network, where the run only knows its name.
+        val: held-out data, for methods that match it.
+        progress: called after each step.
+        log: called with notes.
 
     Raises:
         ArgumentError: keep out of range, unknown names.
@@ -66,18 +71,18 @@ def select_run(
         RunError: not recorded to the end, or another dataset.
     """
     budget_of(keep, folder.n)
-    method = create_method(method, **method_kwargs).at(keep)
+    method = create_method(method).at(keep)
     method.check_needs(also=SUBSET_ARRAYS)
     info = dataset_info(train)
     folder.check_dataset(info)
-    needs, cards, probe_kwargs = method.needs, method.cards, probe_kwargs or {}
-    subsets = subsets_for(folder, info, cards, **probe_kwargs)
+    needs, cards = method.needs, method.cards
+    subsets = subsets_for(folder, info, cards, model=model, progress=progress, log=log)
     unrecorded = not method.epochs_charged(1) and folder.metadata["status"].get("record") != "done"
-    probing = probing_of(folder, info, options=method.probe_options, **probe_kwargs)
+    probed = probed_arrays(folder, info, model=model, val=val, options=method.probe_options, progress=progress, log=log)
     recorded: Mapping[str, Tensor] = {} if unrecorded else folder.arrays(epochs)
-    arrays = chain_arrays(subsets.arrays if subsets is not None else {}, probing.arrays(needs), recorded)
+    arrays = chain_arrays(subsets.arrays if subsets is not None else {}, probed.arrays(needs), recorded)
     check_arrays(arrays, cards, needs)
-    probe_cost = run_probes(folder, probing, [need for card in cards for need in card.needs], subsets)
+    probe_cost = run_probes(folder, probed, [need for card in cards for need in card.needs], subsets)
     scores = score_method(folder, info, method, arrays, epochs=epochs, probe_cost=probe_cost)
     start = time.perf_counter()
     generator = stream(seed, "select", method.key, f"{keep:g}")

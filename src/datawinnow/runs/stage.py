@@ -1,4 +1,4 @@
-"""`Stage`: a training inside a run folder, a recording or one on kept examples: started, followed and finished once."""
+"""`Stage`: a training inside a run folder, of a recording or on kept examples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stage:
     Attributes:
         folder: the run.
         name: ``"record"`` or ``"train"``: its key under ``status``, ``options`` and ``cost`` in ``run.json``.
-        epochs: how many it has; None where a policy makes as many as it takes.
+        epochs: number of epochs; None where a policy decides it.
     """
 
     folder: RunFolder
@@ -37,7 +37,7 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Whether it is finished."""
+        """Whether the training is finished."""
         return bool(self.folder.metadata["status"].get(self.name) == "done")
 
     def start(
@@ -47,9 +47,11 @@ class Stage:
         recipe: Recipe,
         options: Mapping[str, Any],
         log: Callable[[str], None] | None,
-        **metadata: Any,
+        *,
+        seed: int,
+        model: Mapping[str, Any],
     ) -> Recipe:
-        """Write the options and the arithmetic into ``run.json``, before anything is trained.
+        """Write the options and the arithmetic into ``run.json``, before training starts.
 
         Args:
             built: fresh network.
@@ -57,7 +59,8 @@ class Stage:
             recipe: of the user.
             options: for ``options`` in ``run.json``; the stage's name is among the keys.
             log: called with the arithmetic, where it was measured.
-            metadata: other entries of ``run.json``.
+            seed: for ``run.json``.
+            model: name and options of the network, for ``run.json``.
 
         Returns:
             The recipe with its arithmetic fixed; that of the first start, if the training resumes.
@@ -72,7 +75,8 @@ class Stage:
             status={self.name: "begun"},
             device=fabric_for(recipe.device).device.type,
             arithmetic=arithmetic,
-            **metadata,
+            seed=seed,
+            model=dict(model),
         )
         if log is not None and arithmetic.get("note"):
             log(f"arithmetic: {arithmetic['note']}")
@@ -81,14 +85,14 @@ class Stage:
     def on_epoch(self, epoch: int, history: History) -> None:
         """Write the history and the number of finished epochs."""
         self.folder.write_history(history.rows, self.name, history.cost)
-        of = "" if self.epochs is None else f" of {self.epochs}"
-        self.folder.update(status={self.name: f"epoch {epoch + 1}{of}"})
+        total = "" if self.epochs is None else f" of {self.epochs}"
+        self.folder.update(status={self.name: f"epoch {epoch + 1}{total}"})
 
-    def finish(self, model: nn.Module, history: History, **metadata: Any) -> None:
+    def finish(self, model: nn.Module, history: History, metadata: Mapping[str, Any]) -> None:
         """Write the network, the history, the cost and ``metadata``, and mark the stage as done in ``run.json``."""
         folder = self.folder
-        about = {"model": folder.metadata["model"]["name"], **folder.made_by(self.name, history.cost)}
-        save_checkpoint(folder.path / "model.safetensors", model, None, about)
+        made_by = {"model": folder.metadata["model"]["name"], **folder.made_by(self.name, history.cost)}
+        save_checkpoint(folder.path / "model.safetensors", model, None, made_by)
         # again: a kill may have come between the last checkpoint and its row
         folder.write_history(history.rows, self.name, history.cost)
         folder.update(

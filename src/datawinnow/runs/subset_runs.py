@@ -1,4 +1,4 @@
-"""Networks trained on random subsets, for memorisation: which run trained on which example, and which has it right."""
+"""Networks trained on random subsets, for memorisation: their subsets, and what they classify correctly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import atomic_write
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import Progress, named_progress
 from datawinnow.core.rng import derive, forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
@@ -37,11 +37,11 @@ FRACTION = 0.7
 
 @dataclass(frozen=True)
 class SubsetRuns:
-    """What the runs gave.
+    """Arrays of networks trained on random subsets.
 
     Attributes:
         arrays: ``subset_mask`` and ``subset_correct``, (runs, n) bool.
-        cost: of all runs, the look at all examples at their ends included.
+        cost: of all runs, including the pass over all examples at the end of each.
     """
 
     arrays: Mapping[str, Tensor]
@@ -60,22 +60,22 @@ def subset_runs(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> SubsetRuns:
-    """Train networks on random subsets and see which examples each has right, unaugmented, trained on or not.
+    """Train networks on random subsets and record which examples each classifies correctly, trained on or not.
 
-    Every example is in the same number of subsets, ``round(fraction * runs)``, drawn for each by itself: with few runs
-    independent subsets, as the paper's 2,000 are, would leave some examples in all or none of them. A finished run is
-    not made again, and one that was killed goes on from its last whole epoch.
+    Every example is in the same number of subsets, ``round(fraction * runs)``, drawn for each example by itself: with
+    few runs independent subsets, as the paper's 2,000 are, would leave some examples in all or none of them. A finished
+    run is not repeated, and one that was stopped resumes from its last whole epoch.
 
     Args:
         train: `Examples` or a map-style dataset of ``(x, y)``.
-        runs: how many networks, at least 2.
+        runs: number of networks, at least 2.
         fraction: of the examples that each trains on.
         epochs: of each training.
-        build: gives a fresh network; called in `forked`, once a run.
+        build: returns a fresh network; called in `forked`, once a run.
         seed: of subsets, weights and orders.
         out: folder of the runs.
         recipe: how to train.
-        progress: told after each step.
+        progress: called after each step.
 
     Raises:
         ArgumentError: fewer than 2 runs, or a fraction that puts every example into all runs or none.
@@ -84,58 +84,59 @@ def subset_runs(
     check.number("runs", runs, 2, 100_000, integer=True)
     check.number("fraction", fraction, 0, 1)
     recipe = recipe or Recipe()
-    each = round(fraction * runs)
-    if not 0 < each < runs:
+    runs_per_example = round(fraction * runs)
+    if not 0 < runs_per_example < runs:
         raise ArgumentError(
-            f"fraction={fraction} of {runs} runs puts every example into {each} of them, so there is nothing to "
-            "compare with; ask for more runs, or another fraction"
+            f"fraction={fraction} of {runs} runs puts every example into {runs_per_example} of them, so there is "
+            "nothing to compare; use more runs, or another fraction"
         )
     info = dataset_info(train)
     n = info.n
-    about = {"runs": runs, "fraction": fraction, "epochs": epochs, "seed": seed, "recipe": recipe.metadata()}
-    _check_metadata(out, {"kind": "subsets", "fingerprint": info.fingerprint, **about})
+    metadata = {"runs": runs, "fraction": fraction, "epochs": epochs, "seed": seed, "recipe": recipe.metadata()}
+    _check_metadata(out, {"kind": "subsets", "fingerprint": info.fingerprint, **metadata})
     rank = torch.rand(runs, n, generator=stream(seed, "subsets")).argsort(0).argsort(0)
-    mask = rank < each
-    right, cost = torch.empty(runs, n, dtype=torch.bool), Cost()
+    mask = rank < runs_per_example
+    correct, cost = torch.empty(runs, n, dtype=torch.bool), Cost()
     for run in range(runs):
         file = out / f"run-{run:04d}.npz"
         if not file.exists():
             checkpoint = out / f"run-{run:04d}.safetensors"
-            named = _named(progress, f"subset {run + 1} of {runs}")
-            how: dict[str, Any] = {"epochs": epochs, "recipe": recipe, "progress": named, "checkpoint": checkpoint}
-            _one(info, mask[run], build, derive(seed, "subset", run), file, how)
+            run_seed = derive(seed, "subset", run)
+            with forked(run_seed, "weights"):
+                model = build()
+            model, history = fit(
+                model,
+                Kept(info.data, Selection.of(torch.nonzero(mask[run]).flatten(), n)),
+                epochs=epochs,
+                seed=run_seed,
+                recipe=recipe,
+                checkpoint=checkpoint,
+                progress=named_progress(progress, f"subset {run + 1} of {runs}"),
+            )
+            probed = probe(model.to(fabric_for(recipe.device).device), info.data, arrays=("probs",), seed=run_seed)
+            _write_run(file, mask[run], probed["probs"].argmax(1) == info.labels, history.cost + probed.cost)
             checkpoint.unlink(missing_ok=True)
-        right[run], spent = _read(file, mask[run])
-        cost += spent
-    return SubsetRuns({"subset_mask": mask, "subset_correct": right}, cost)
+        correct[run], run_cost = _read_run(file, mask[run])
+        cost += run_cost
+    return SubsetRuns({"subset_mask": mask, "subset_correct": correct}, cost)
 
 
-def _one(
-    info: DatasetInfo, mask: Tensor, build: Callable[[], nn.Module], seed: int, file: Path, how: Mapping[str, Any]
-) -> None:
-    """Train on the examples of ``mask``, look at all, and write both down with what it cost."""
-    with forked(seed, "weights"):
-        model = build()
-    chosen = Selection.of(torch.nonzero(mask).flatten(), len(mask))
-    model, history = fit(model, Kept(info.data, chosen), seed=seed, **how)
-    found = probe(model.to(fabric_for(how["recipe"].device).device), info.data, arrays=("probs",), seed=seed)
-    right = found["probs"].argmax(1) == info.labels
-    cost = history.cost + found.cost
-    with atomic_write(file) as part, part.open("wb") as handle:
-        spent = np.array([cost.seconds, cost.forward, cost.backward, cost.flops])
-        np.savez(handle, mask=mask.numpy(), correct=right.numpy(), cost=spent)
+def _write_run(file: Path, mask: Tensor, correct: Tensor, cost: Cost) -> None:
+    with atomic_write(file) as partial_path, partial_path.open("wb") as handle:
+        costs = np.array([cost.seconds, cost.forward, cost.backward, cost.flops])
+        np.savez(handle, mask=mask.numpy(), correct=correct.numpy(), cost=costs)
 
 
-def _read(file: Path, mask: Tensor) -> tuple[Tensor, Cost]:
+def _read_run(file: Path, mask: Tensor) -> tuple[Tensor, Cost]:
     try:
-        with np.load(file, allow_pickle=False) as found:
-            same = np.array_equal(found["mask"], mask.numpy())
-            right, cost = torch.from_numpy(found["correct"]), found["cost"].tolist()
+        with np.load(file, allow_pickle=False) as arrays:
+            same = np.array_equal(arrays["mask"], mask.numpy())
+            correct, cost = torch.from_numpy(arrays["correct"]), arrays["cost"].tolist()
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise RunError(f"{file} is truncated or damaged ({error}); remove it to run it again") from None
     if not same:
         raise RunError(f"{file} trained on another subset than it should have; remove its folder to run them again")
-    return right, Cost(cost[0], int(cost[1]), int(cost[2]), cost[3])
+    return correct, Cost(cost[0], int(cost[1]), int(cost[2]), cost[3])
 
 
 def _check_metadata(out: Path, metadata: dict[str, Any]) -> None:
@@ -161,38 +162,41 @@ def subsets_for(
     model: Model = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
-    **_: Any,
 ) -> SubsetRuns | None:
     """The subset runs that some of ``cards`` need; None if none does.
 
-    They train as the run was recorded: its network, its recipe, as many epochs.
+    They train as the run was recorded: with its network and recipe, for as many epochs.
 
     Args:
         folder: a recorded run; they are kept under ``subsets/`` in it.
         info: of its dataset.
         cards: of the methods.
-        runs: how many; those that are there unless told.
+        runs: number of networks; by default as many as exist.
         model: the function that made the network, where the run only knows its name.
-        progress: told after each step.
-        log: told what it will cost, before it starts.
+        progress: called after each step.
+        log: called with the cost before they start.
 
     Raises:
-        MissingArrayError: they are needed, none are there, and nobody says how many.
+        MissingArrayError: they are needed and none exist, and ``runs`` is None.
     """
-    own = next((card for card in cards if set(SUBSET_ARRAYS) & set(card.needs)), None)
-    if own is None:
+    card = next((card for card in cards if set(SUBSET_ARRAYS) & set(card.needs)), None)
+    if card is None:
         return None
-    there = sorted((folder.path / "subsets").glob("*/about.json"), key=lambda file: int(read_json(file)["runs"]))
-    if runs is None and not there:
+    existing = sorted((folder.path / "subsets").glob("*/about.json"), key=lambda file: int(read_json(file)["runs"]))
+    if runs is None and not existing:
         raise MissingArrayError(
-            f"{own.key} needs networks trained on random subsets, which are not there; make them with: datawinnow "
+            f"{card.key} needs networks trained on random subsets, and this run has none; make them with: datawinnow "
             f"score {folder.path} --score memorization --subset-runs 8"
         )
     folder.recorded()
-    runs = int(read_json(there[-1])["runs"]) if runs is None else runs
-    recorded = folder.metadata["options"]["record"]
-    told = {key: value for key, value in recorded["recipe"].items() if key in Recipe.__dataclass_fields__}
-    recipe = Recipe(**{**told, **{k: folder.metadata["arithmetic"][k] for k in ("precision", "channels_last")}})
+    runs = int(read_json(existing[-1])["runs"]) if runs is None else runs
+    recipe_fields = {
+        key: value
+        for key, value in folder.metadata["options"]["record"]["recipe"].items()
+        if key in Recipe.__dataclass_fields__
+    }
+    arithmetic = {key: folder.metadata["arithmetic"][key] for key in ("precision", "channels_last")}
+    recipe = Recipe(**{**recipe_fields, **arithmetic})
     out = folder.path / "subsets" / f"{runs}"
     left = runs - len(list(out.glob("run-*.npz")))
     if left > 0 and log is not None:
@@ -204,16 +208,15 @@ def subsets_for(
             f"memorisation: {left} trainings of {folder.epochs} epochs on {share:.0%} of the examples, {passed:,} "
             f"examples passed, {passed / max(1, spent['backward']):.1f} times the recording: about {seconds}"
         )
-
-    how: dict[str, Any] = {"epochs": folder.epochs, "recipe": recipe, "progress": progress}
-    how |= {"build": lambda: network_of_run(folder, model), "seed": int(folder.metadata.get("seed", 0)), "out": out}
-    found = subset_runs(info, runs=runs, **how)
-    folder.charge("subsets", found.cost)
-    return found
-
-
-def _named(progress: Progress | None, what: str) -> Progress | None:
-    return None if progress is None else lambda _, done, total: progress(what, done, total)
-
-
-__all__ = ["SubsetRuns", "subset_runs", "subsets_for"]
+    result = subset_runs(
+        info,
+        runs=runs,
+        epochs=folder.epochs,
+        build=lambda: network_of_run(folder, model),
+        seed=int(folder.metadata.get("seed", 0)),
+        out=out,
+        recipe=recipe,
+        progress=progress,
+    )
+    folder.charge("subsets", result.cost)
+    return result

@@ -145,7 +145,7 @@ def train_run(
         {"train": options, "load": dict(load or {})},
         log,
         seed=seed,
-        model=dict(setup.model),
+        model=setup.model,
     )
     fitted_policy = policy if plan is None else plan.wrap(policy)
     on_plan = None
@@ -179,7 +179,7 @@ def train_run(
         made_by = f"{options['policy']} on {setup.model['name']}"
         plan.write(fitted_policy, history, selection, folder.n, fingerprint=info.fingerprint, made_by=made_by)
     result = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
-    stage.finish(network, history, result=result)
+    stage.finish(network, history, {"result": result})
     if plan is not None:
         plan.clean_up()
     return _trained(folder, test, selection_metadata, policy)

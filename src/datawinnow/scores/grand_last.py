@@ -49,7 +49,7 @@ def grand_last(features: Any, probs: Any, labels: Any, *, missing: Missing = "ra
     >>> [round(v, 4) for v in grand_last([[3.0], [0.0]], [[0.5, 0.5], [0.9, 0.1]], [0, 0]).tolist()]
     [2.2361, 0.1414]
     """
-    h = check.rows("features", features, "n,d", missing)
+    h = check.matrix("features", features, "n,d", missing)
     p = check.distributions("probs", probs, missing)
     y = validate_class_ids("labels", labels, p.shape[1], "probs")
     n = common_length(features=h, probs=p, labels=y)

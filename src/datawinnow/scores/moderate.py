@@ -51,7 +51,7 @@ def moderate(
     [1.0, 0.0, 8.0, 0.0]
     """
     check.one_of("metric", metric, ("euclidean", "cosine"))
-    h = check.rows("features", features, "n,d", missing)
+    h = check.matrix("features", features, "n,d", missing)
     y = check.labels("labels", labels)
     n = common_length(features=h, labels=y)
     complete = None if missing == "raise" else ~h.isnan().any(dim=1)

@@ -58,7 +58,7 @@ def prototypes(
     """
     check.one_of("metric", metric, ("cosine", "euclidean"))
     check.number("clusters", clusters, 1, 10**9, integer=True)
-    h = check.rows("features", features, "n,d", missing)
+    h = check.matrix("features", features, "n,d", missing)
     ids = None
     if missing == "skip" and bool((nan := h.isnan().any(dim=1)).any()):
         ids = torch.nonzero(~nan).squeeze(1)

@@ -96,8 +96,8 @@ def last_layer(
         ArgumentError: shapes that do not fit, logits for probabilities, labels of no class, NaN, a budget outside.
         CapacityError: fewer examples without NaN than ``budget``.
     """
-    rows = check.rows("features", features, missing=missing)
-    chance = check.rows("probs", probs, "n,c", missing=missing)
+    rows = check.matrix("features", features, missing=missing)
+    chance = check.matrix("probs", probs, "n,c", missing=missing)
     classes = check.labels("labels", labels)
     n = check.same_n(features=rows[:, 0], probs=chance[:, 0], labels=classes)
     ids = selectable_ids(
@@ -117,8 +117,8 @@ def held_out_layer(features: Any, probs: Any, labels: Any, like: LastLayer) -> L
         ArgumentError: shapes that do not fit each other or ``like``, NaN, logits for probabilities.
     """
     layer = LastLayer(
-        check.rows("val_features", features, "v,d"),
-        check.rows("val_probs", probs, "v,c"),
+        check.matrix("val_features", features, "v,d"),
+        check.matrix("val_probs", probs, "v,c"),
         check.labels("val_labels", labels),
         "val_",
     )

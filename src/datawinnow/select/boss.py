@@ -102,7 +102,7 @@ def boss(
     """
     check.number("a", a, 1e-6, 1e6)
     check.number("b", b, 1e-6, 1e6)
-    rows = check.rows("features", features, missing=missing)
+    rows = check.matrix("features", features, missing=missing)
     values = check.array("score", score, "n")
     n = rows.shape[0]
     if values.numel() != n:

@@ -72,7 +72,7 @@ def cal(
     check.one_of("end", end, ("high", "low"))
     check.one_of("symmetric", symmetric, (False, True))
     check.number("neighbours", neighbours, 1, 10**6, integer=True)
-    rows = check.rows("features", features, missing=missing)
+    rows = check.matrix("features", features, missing=missing)
     chances = check.distributions("probs", probs, missing)
     n = rows.shape[0]
     if chances.shape[0] != n:

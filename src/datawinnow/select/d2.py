@@ -79,7 +79,7 @@ def d2(
     check.number("gamma_forward", gamma_forward, 0, 1e9)
     check.one_of("power", power, (1, 2))
     values = check.array("score", score, "n")
-    rows = check.rows("features", features, missing=missing)
+    rows = check.matrix("features", features, missing=missing)
     n = rows.shape[0]
     if values.numel() != n:
         raise ArgumentError(f"score is about {values.numel()} examples, but features about {n}")

@@ -98,7 +98,7 @@ def facility_location(
     [2, 3]
     """
     check_greedy(greedy, epsilon, sample_seed)
-    values = check.rows("features", features, missing=missing)
+    values = check.matrix("features", features, missing=missing)
     n = values.shape[0]
     ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
     rows = values if ids is None else values[ids]

@@ -109,7 +109,7 @@ def graph_cut(
     """
     check_greedy(greedy, epsilon, sample_seed)
     check.number("lam", lam, 0, 1e9)
-    values = check.rows("features", features, missing=missing)
+    values = check.matrix("features", features, missing=missing)
     n = values.shape[0]
     ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
     alike = feature_similarity(values if ids is None else values[ids], similarity, gamma)

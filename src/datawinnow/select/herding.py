@@ -50,7 +50,7 @@ def herding(features: Any, *, budget: int, normalise: bool = False, missing: Mis
     >>> herding([[0.0], [2.0], [3.0], [7.0]], budget=2).index.tolist()
     [2, 1]
     """
-    rows = check.rows("features", features, missing=missing)
+    rows = check.matrix("features", features, missing=missing)
     n = rows.shape[0]
     check.one_of("normalise", normalise, (False, True))
     ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))

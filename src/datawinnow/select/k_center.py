@@ -76,7 +76,7 @@ def k_center(
     [0, 2, 3]
     """
     check.generator(generator)
-    rows = check.rows("features", features, missing=missing)
+    rows = check.matrix("features", features, missing=missing)
     n = rows.shape[0]
     ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
     check.number("outliers", outliers, 0, 10**9, integer=True)

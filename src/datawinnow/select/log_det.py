@@ -143,7 +143,7 @@ def log_det(
     check_greedy(greedy, epsilon, sample_seed)
     check.one_of("similarity", similarity, ("dot", "cosine"))
     check.number("ridge", ridge, 1e-6, 1e12)
-    values = check.rows("features", features, missing=missing)
+    values = check.matrix("features", features, missing=missing)
     n = values.shape[0]
     ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
     phi = (values if ids is None else values[ids]).to(torch.float64)

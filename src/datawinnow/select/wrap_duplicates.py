@@ -63,7 +63,7 @@ def deduplicated(
     def unique(
         *arrays: Any, features: Any, budget: int, generator: torch.Generator | None = None, **options: Any
     ) -> Selection:
-        rows = check.rows("features", features, missing=options.get("missing", "raise"))
+        rows = check.matrix("features", features, missing=options.get("missing", "raise"))
         n = rows.shape[0]
         check_budget(budget, n)
         if "missing" in options and "missing" not in card.takes:
