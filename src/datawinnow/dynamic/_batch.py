@@ -35,6 +35,8 @@ def topk_positions(score: Tensor, budget: int, generator: torch.Generator) -> Te
 
 def by_weight(weight: Tensor, budget: int, generator: torch.Generator) -> Tensor:
     """(budget,) positions drawn one after the other without replacement, by weight; those with weight 0 come last."""
+    # Gumbel noise on log weights and the largest `budget`: the same as drawing one at a time and renormalising. log(0)
+    # is -inf.
     return gumbel_top_k(weight.to(torch.float64).log(), weight.numel(), budget, generator)
 
 

@@ -42,12 +42,15 @@ def sample_without_replacement(ids: Tensor, count: int, generator: torch.Generat
     # about 1 pair of 5e11.
     mask = (1 << max(1, int(ids.max()).bit_length())) - 1
     keys = torch.empty(ids.numel(), dtype=torch.int64).random_(generator=generator)
+    # random_() fills 63 bits, so keys are not negative and sort by their random part first.
     keys.bitwise_and_(~mask).bitwise_or_(ids)
     raw = keys.numpy()
     if count < raw.size:
         raw.partition(count - 1)
+        # The smallest `count` keys are a uniform sample; a copy frees the others.
         raw = raw[:count].copy()
     raw.sort()
+    # Sorted by random keys: the ids come out in random order.
     return torch.from_numpy(raw).bitwise_and_(mask)
 
 
@@ -65,6 +68,7 @@ def topk_random_ties(score: Tensor, count: int, generator: torch.Generator) -> T
     values = score.numpy()
     if count >= values.size:
         return torch.arange(values.size)
+    # The count-th largest; fewer than `count` are above it, and the rest is drawn from those that equal it.
     cut = np.partition(values, values.size - count)[values.size - count]
     above, tied = nonzero_ids(score > cut), nonzero_ids(score == cut)
     return torch.cat([above, sample_without_replacement(tied, count - above.numel(), generator)])
@@ -152,6 +156,7 @@ def inclusion_probability(plan: Selection) -> Tensor:
     assert plan.reason is not None, "plans of this package have reasons"
     counts = torch.bincount(plan.reason.long(), minlength=max(Reason) + 1)
     drawn, not_drawn = int(counts[Reason.DRAWN]), int(counts[Reason.NOT_DRAWN])
+    # Codes from 10 on are reasons to drop: all but NOT_DRAWN had no chance.
     never = int(counts[10:].sum()) - not_drawn
     if never:
         raise ArgumentError(

@@ -95,13 +95,16 @@ def validate_signal(n: int, index: Any, name: str, signals: Mapping[str, Any]) -
             f"{name} must hold one number an example, shape {tuple(ids.shape)}, got {tuple(values.shape)}; take the "
             'loss with reduction="none" and reduce tokens or pixels to one number an example first'
         )
+    # States are float32 on the CPU whatever the signal's dtype or device, so a resume on other hardware plans the same.
     ids, values = ids.cpu(), values.to("cpu", torch.float32)
     if ids.numel():
         low, high = (int(end) for end in torch.aminmax(ids))
         if low < 0 or high >= n:
             raise ArgumentError(f"index must hold ids of 0 to {n - 1}, got {low if low < 0 else high}")
+        # Duplicates in O(n + m) without a sort.
         if int(torch.zeros(n, dtype=torch.bool).index_fill_(0, ids, True).sum()) != ids.numel():
             raise ArgumentError("index has an id twice: merge the visits of an epoch before observing them")
+        # The sum is a cheap first test; it may overflow with finite values, so the second decides.
         if not bool(torch.isfinite(values.sum())) and not bool(torch.isfinite(values).all()):
             at = int((~torch.isfinite(values)).nonzero()[0])
             raise ArgumentError(f"{name} of example {int(ids[at])} is {float(values[at])}: training may have diverged")
@@ -110,6 +113,7 @@ def validate_signal(n: int, index: Any, name: str, signals: Mapping[str, Any]) -
 
 def with_values(state: State, index: Tensor, **values: Tensor) -> State:
     """A copy of ``state`` with new ``values`` (m,) at ``index``; tensors that do not change are shared."""
+    # index_copy and not index_copy_: states are values, and the caller may still hold the old one.
     return state | {k: get_tensor(state, k).index_copy(0, index, v) for k, v in values.items()}
 
 

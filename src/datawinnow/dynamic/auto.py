@@ -67,10 +67,12 @@ class MeasuredSetting:
         """
         if self.half is None or self.seeds < MIN_SEEDS:
             return -math.inf
+        # best_of widens the half interval by Bonferroni: the winner of several is partly the luckiest.
         return self.gain - best_of(self.half, self.seeds, num_candidates)
 
     def distance(self, n: int, passes: float, classes: int | None = None) -> float:
         """Distance in octaves: the largest log2 ratio of examples, passes and, where known, examples a class."""
+        # A maximum of log ratios, not a sum: similar in one respect does not make up for another.
         ratios = [n / self.n, passes / self.passes]
         if classes is not None and self.classes is not None:
             ratios.append((n / classes) / (self.n / self.classes))
@@ -174,7 +176,9 @@ def recommended_setting(
         return None, f"{everything}: nothing was measured near n={n:,} {kind}{in_classes}, {passes:g} passes, {labels}"
     nearest = [s for group in _by_classes(near, classes) for s in _nearest(group, n, passes, classes)]
     by_policy = _by_policy(nearest)
+    # Only policies that could be recommended count as comparisons.
     num_candidates = sum(any(s.seeds >= MIN_SEEDS for s in results) for results in by_policy)
+    # The selection is pessimistic twice: the worst result of each policy, then the best of these.
     worst = (min(results, key=_worst_first) for results in by_policy)
     best = max(worst, key=lambda s: (s.lower_bound(num_candidates), s.gain))
     if best.lower_bound(num_candidates) <= 0:

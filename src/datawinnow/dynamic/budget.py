@@ -40,4 +40,5 @@ def expected_fraction(policy: Any, epochs: int | None = None) -> float:
     length = run_epochs_of(policy) if epochs is None else check.number("epochs", epochs, 1, 2**31, integer=True)
     if length is None:
         return epoch_fraction(policy, LATE_EPOCH)
+    # The mean over epochs, not the value at a late one: warm-up, annealing and a shrinking keep all count.
     return sum(epoch_fraction(policy, epoch) for epoch in range(length)) / length

@@ -56,6 +56,7 @@ def build_policy(
     for _ in range(20):
         policy = _build(name, epochs, keep, dict(options or {}), wrap)
         following = max(1, round(passes / expected_fraction(policy, epochs)))
+        # Rounding can make two lengths alternate forever, so a difference of one ends the iteration.
         if abs(following - epochs) <= 1:
             break
         epochs = following

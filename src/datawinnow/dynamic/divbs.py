@@ -71,8 +71,10 @@ def divbs(
     check.same_n(features=rows.T, probs=soft.T)
     check_budget(budget, rows.shape[0], items="examples in the batch")
     check.number("labels", int(classes.max()), 0, soft.shape[1] - 1, integer=True)
+    # float64: the residual is what is left after subtracting projections, so rounding accumulates.
     error = soft.to(torch.float64) - torch.nn.functional.one_hot(classes.to(soft.device), soft.shape[1])
     wide = rows.to(torch.float64)
+    # <e_i f_i^T, e_j f_j^T> = <e_i, e_j> <f_i, f_j>: (b, b) from factors, one product each.
     gram = (error @ error.T) * (wide @ wide.T)
     return batch_result(_orthogonal(gram.cpu(), budget, pick, generator), rows)
 
@@ -81,6 +83,7 @@ def _orthogonal(gram: Tensor, budget: int, pick: str, generator: torch.Generator
     """(budget,) positions: Gram-Schmidt written in inner products, a pivoted Cholesky factorisation of ``gram``."""
     b = gram.shape[0]
     # g . residual, and the squared norm of g after projecting out the gradients picked
+    # The residual starts as the batch's mean gradient, so its product with each g is a row mean.
     residual, norm = gram.mean(1), gram.diagonal().clone()
     directions = torch.zeros(budget, b, dtype=torch.float64)  # row t: g . (t-th orthonormal direction)
     negligible, is_picked = 1e-10 * gram.diagonal(), torch.zeros(b, dtype=torch.bool)
@@ -88,6 +91,7 @@ def _orthogonal(gram: Tensor, budget: int, pick: str, generator: torch.Generator
     order = torch.randperm(b, generator=generator)  # the first of equals in a random order
     picked: list[int] = []
     for turn in range(budget):
+        # A negligible norm is a gradient in the span of the picked: its direction would be rounding.
         gain = residual.abs().masked_fill(is_picked | (norm <= negligible), 0.0)
         if float(gain.max()) <= tolerance:
             break
@@ -97,7 +101,9 @@ def _orthogonal(gram: Tensor, budget: int, pick: str, generator: torch.Generator
             at = int(torch.multinomial(gain, 1, generator=generator))
         picked.append(at)
         is_picked[at] = True
+        # g . (new orthonormal direction) for all examples at once: a row of the Cholesky factor.
         row = (gram[at] - directions[:turn, at] @ directions[:turn]) / norm[at].sqrt()
+        # Residual minus its projection on the new direction.
         residual = residual - row * (residual[at] / norm[at].sqrt())
         norm = norm - row.square()
         directions[turn] = row

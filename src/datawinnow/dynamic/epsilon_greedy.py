@@ -118,9 +118,11 @@ class EpsilonGreedy:
 
     def _decide(self, n: int, state: State, block: int, stream: Stream) -> Tensor:
         k = budget_of(self.keep, n)
+        # 0.29 * 100 is 28.999... in binary: the 1e-9 keeps floor() from losing one.
         k_random = int(self.epsilon * k + 1e-9)
         draws = stream("epsilon_greedy", "choose", block)
         score = get_tensor(state, "score").nan_to_num(nan=torch.inf)
+        # `topk_random_ties` needs a count of at least 1.
         best = topk_random_ties(score, k - k_random, draws) if k > k_random else torch.arange(0)
         # if none is drawn, those below the cut had no chance of being chosen
         codes = reason_codes(n, Reason.NOT_DRAWN if k_random else Reason.BELOW_CUT, ranked=best)

@@ -102,6 +102,7 @@ class ExampleSwap:
         right = values > 0.5
         if not bool((values == right).all()):
             raise ArgumentError(f"correct must hold only 0 and 1, got {float(values[values != right][0]):g}")
+        # `last` is -1 for the first visit of a period, so no event spans two periods.
         forgets = (get_tensor(state, "last")[ids] == 1) & ~right
         return with_values(
             state,
@@ -114,9 +115,11 @@ class ExampleSwap:
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The current examples, after the swap that is due."""
         n, block = num_examples(epoch, state), epoch // self.period
+        # The first plan, whatever its epoch: the set is part of the state from here on.
         if get_int(state, "block") < 0:
             kept = sample_without_replacement(torch.arange(n), budget_of(self.keep, n), stream("example_swap", "start"))
             state = state | {"block": block, "reason": reason_codes(n, Reason.NOT_DRAWN, drawn=kept)}
+        # Once a period, and none after the last swap: a missed period is not made up for.
         elif get_int(state, "block") < block <= self.swaps:
             reason = self._swapped(n, state, stream("example_swap", "swap", block))
             state = state | {"block": block, "reason": reason, **_no_counts(n)}
@@ -127,8 +130,10 @@ class ExampleSwap:
         inside, outside = nonzero_ids(is_kept(reason) & (get_tensor(state, "last") >= 0)), nonzero_ids(~is_kept(reason))
         number = min(budget_of(self.swap, n), inside.numel(), outside.numel())
         if number:
+            # Never right in the period counts as forgotten in each of its epochs: hardest, so it stays.
             forgotten = torch.where(get_tensor(state, "learned"), get_tensor(state, "forgotten"), self.period)[inside]
             leave = inside[topk_random_ties(-forgotten, number, draws)]
+            # `outside` was taken before, so that those that leave cannot be drawn back.
             reason[sample_without_replacement(outside, number, draws)] = int(Reason.DRAWN)
             reason[leave] = int(Reason.BELOW_CUT)
         return reason

@@ -64,6 +64,7 @@ class InBatch:
 
     def pool(self, batch: int) -> int:
         """Number of examples that a step loads to train on ``batch``."""
+        # Rounding may not load fewer examples than the step trains on.
         return max(batch, round(batch / self.keep))
 
     def choose(self, loss: Any, *, budget: int, generator: torch.Generator) -> Tensor:
@@ -80,6 +81,7 @@ class InBatch:
         Raises:
             ArgumentError: losses that are not (b,) or not finite; a custom selector that returns something else.
         """
+        # On the CPU: one transfer from the device, and draws that are the same on every device.
         values = losses("loss", loss)
         if self.selector == "highest":
             return topk_positions(values, budget, generator)

@@ -104,6 +104,7 @@ class InfoBatch:
         keep = 1 - self.drop
         if self.form == "mean":
             return 1 - BELOW_MEAN * self.drop
+        # Below the 20th percentile keep^2, up to the 85th keep, above it all.
         return 0.2 * keep**2 + 0.65 * keep + 0.15
 
     def init(self, n: int) -> State:
@@ -124,8 +125,10 @@ class InfoBatch:
         for group, keep in self._groups(get_tensor(state, "loss")):
             if group.numel():
                 kept = sample_without_replacement(group, budget_of(keep, group.numel()), draws)
+                # Both groups and the order draw from one generator: changing the order of these lines changes plans.
                 codes[group] = int(Reason.NOT_DRAWN)
                 codes[kept] = int(Reason.DRAWN)
+                # Not 1 / keep: with the actual numbers the weights of a group sum to its size exactly.
                 weight[kept] = group.numel() / kept.numel()
         return plan_from_reasons(codes, draws, weight), state
 
@@ -143,6 +146,7 @@ class InfoBatch:
 def percentiles(values: Tensor, shares: tuple[float, float]) -> tuple[float, float]:
     """Two quantiles with linear interpolation, by partition: `torch.quantile` sorts, and takes 16M numbers at most."""
     raw, last = values.numpy(), values.numel() - 1
+    # Linear interpolation between the order statistics at floor(q (n - 1)) and the one above, as NumPy has it.
     below = [int(share * last) for share in shares]
     ranks = sorted({r for b in below for r in (b, min(b + 1, last))})
     placed = np.partition(raw, ranks)

@@ -122,6 +122,7 @@ class LossPower:
             return first_plan(self.first, self.keep, n, draws), state
         k, mean = budget_of(self.keep, n), get_tensor(state, "mean")
         new = nonzero_ids(mean.isnan())
+        # More unvisited than places: a uniform draw of them, and no example with a loss has a chance in this epoch.
         if new.numel() >= k:
             codes = reason_codes(n, Reason.ZERO_WEIGHT, not_drawn=new, drawn=sample_without_replacement(new, k, draws))
             return plan_from_reasons(codes, draws), state
@@ -133,6 +134,7 @@ class LossPower:
         codes[seen[rest[systematic(chance[rest], left, draws)]]] = int(Reason.DRAWN)
         weight = torch.ones(n)
         if self.weighted:
+            # Certain examples have a chance of 1 and so a weight of 1; the floor keeps 1 / chance finite.
             weight[seen] = (1 / chance).float()
         return plan_from_reasons(codes, draws, weight), state
 
@@ -149,6 +151,7 @@ def chances(score: Tensor, k: int, a: float, floor: float) -> Tensor:
     if k >= score.numel():
         return torch.ones(score.numel(), dtype=torch.float64)
     size = score.to(torch.float64).clamp(min=0)
+    # The mean of all losses before the floor is applied.
     size.clamp_(min=floor * float(size.mean()))
     top = float(size.max())
     size = size.div_(top) if top > 0 else torch.ones_like(size)  # no power of it can overflow
@@ -156,6 +159,7 @@ def chances(score: Tensor, k: int, a: float, floor: float) -> Tensor:
         size = size.pow_(a)
     certain, c = -1, 0.0
     while True:  # each iteration makes more examples certain; a few suffice, since the rest to share shrinks
+        # Examples whose chance would pass 1 become certain; c then grows for the others, which may make more certain.
         high = size * c >= 1 - 1e-8
         if int(high.sum()) == certain:
             return (size * c).masked_fill_(high, 1.0)
@@ -174,10 +178,12 @@ def systematic(chance: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """
     if k <= 0:
         return torch.arange(0)
+    # A random order each time: in a fixed one neighbours would hardly ever be drawn together.
     order = in_random_order(torch.arange(chance.numel()), generator)
     ends = chance[order].cumsum(0).clamp_(max=k)
     ends[-1] = k  # rounding must not lose the last point
     u = 1 - torch.rand((), dtype=torch.float64, generator=generator)  # in (0, 1]: at 0 both ends would hold a point
+    # Number of points u + j up to each end, less one: it rises by one exactly at the segments that hold a point.
     points = ends.sub_(u).floor_()
     contains_point = points > torch.cat([points.new_full((1,), -1.0), points[:-1]])
     return order[nonzero_ids(contains_point)]

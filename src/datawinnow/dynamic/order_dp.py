@@ -101,7 +101,9 @@ class OrderDP:
         n, draws = num_examples(epoch, state), stream("order_dp", epoch)
         if not any_observed(state, "loss"):
             return first_plan(self.first, self.keep, n, draws), state
+        # The order of the draws is fixed: pool, then ties, then training order from the same generator.
         pool = sample_without_replacement(torch.arange(n), budget_of(self.pool, n), draws)
+        # Indexing copied, so the in-place fill leaves the state alone.
         score = get_tensor(state, "loss")[pool].nan_to_num_(nan=torch.inf)
         kept = pool[topk_random_ties(score, budget_of(self.keep, n), draws)]
         codes = reason_codes(n, Reason.NOT_DRAWN, below_cut=pool, ranked=kept)

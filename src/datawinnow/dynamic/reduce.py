@@ -71,6 +71,7 @@ def self_normalised(loss: Tensor, weight: Tensor) -> Tensor:
     >>> round(self_normalised(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])).item(), 4)
     1.3333
     """
+    # 0 / tiny is 0 where all weights are 0, not NaN.
     return none(loss, weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
@@ -131,6 +132,7 @@ def per_example(loss: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if loss.ndim == 0:
         raise ArgumentError(SCALAR_LOSS)
+    # A sum over many tokens overflows in float16 and stalls in bfloat16.
     if loss.dtype in (torch.float16, torch.bfloat16):
         loss = loss.float()
     if mask is not None and mask.shape != loss.shape:
@@ -138,6 +140,7 @@ def per_example(loss: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return loss.flatten(1).mean(dim=1) if loss.ndim > 1 else loss
     counts = mask.to(loss.device) != 0
+    # where() and not a product: NaN * 0 is NaN, also in the gradient.
     kept = torch.where(counts, loss, 0.0)
     if loss.ndim == 1:
         return kept

@@ -71,7 +71,9 @@ class RepeatedSubset(StatelessPolicy):
         k = budget_of(self.keep, n)
         if self.replacement:
             return plan_uniform(n, k, stream("rs2", "replacement", epoch)), state
+        # ceil(n / k) epochs a pass; both follow from the epoch alone, so a resume needs no position.
         pass_, chunk = divmod(epoch, -(-n // k))
         order = in_random_order(torch.arange(n), stream("rs2", pass_))
+        # The last chunk of a pass wraps around to the start of the same permutation.
         index = torch.cat([order[chunk * k : chunk * k + k], order[: max(0, chunk * k + k - n)]])
         return Selection.of(index, n, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN), state

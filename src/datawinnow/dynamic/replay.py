@@ -68,6 +68,7 @@ class Replay:
             )
         check.one_of("after", self.after, ("error", "cycle"))
         fingerprints = (self.history.fingerprint, self.fingerprint)
+        # Either side may have no fingerprint; then the number of examples is all that is checked.
         if None not in fingerprints and fingerprints[0] != fingerprints[1]:
             raise ArgumentError(
                 f"the plan was made on the dataset with fingerprint {fingerprints[0]}, this one has {fingerprints[1]}: "

@@ -84,14 +84,17 @@ def selective_backprop(
     chance = _share_below(values, window, state).pow(beta).clamp_min(minimum)
     if budget is not None:
         return batch_result(by_weight(chance, budget, generator), loss)
+    # In [0, 1), so that a chance of 1 always keeps and a chance of 0 never.
     uniform = torch.rand(b, generator=generator, dtype=torch.float64)
     return batch_result(torch.nonzero(uniform < chance).flatten(), loss)
 
 
 def _share_below(values: Tensor, window: int, state: BatchState | None) -> Tensor:
+    # This batch is part of the history that it is compared with: the first batch has one.
     recent = values if state is None else torch.cat([state.get("recent", values[:0]), values])[-window:]
     if state is not None:
         state["recent"] = recent
     line = recent.sort().values
     # a batch longer than the window has losses that are not in the window, but their quantile is still defined
+    # right=True counts losses that are equal: the highest has F = 1.
     return torch.searchsorted(line, values, right=True).to(torch.float64) / line.numel()

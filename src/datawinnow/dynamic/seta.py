@@ -116,6 +116,7 @@ class SeTa:
         """A random share and the window of this epoch."""
         n, draws = num_examples(epoch, state), stream("seta", epoch)
         share = budget_of(1 - self.drop, n)
+        # The tolerance meets a boundary that is whole on paper, such as 0.7 * 10.
         if epoch >= self.delta * self.epochs - 1e-9 or not any_observed(state, "loss"):
             return plan_uniform(n, share, draws), state
         sample = sample_without_replacement(torch.arange(n), share, draws)
@@ -131,9 +132,12 @@ class SeTa:
     def _window(self, epoch: int, ends: Tensor) -> tuple[float, float]:
         """Lower bound (included) and upper bound (excluded) of the losses in the window."""
         groups = ends.numel()
+        # Python's round() goes to even, as the paper's code does: 4.5 becomes 4.
         width = round(groups * self.window) if self.rounding == "round" else math.ceil(groups * self.window - 1e-9)
         width = min(groups, max(1, width))
+        # The window slides by one group an epoch and jumps back to the easy end.
         start = epoch % (groups - width + 1)
+        # `ends` holds lower ends only: the last group has no upper one.
         return float(ends[start]), float(ends[start + width]) if start + width < groups else math.inf
 
 
@@ -158,17 +162,21 @@ def kmeans_1d(values: Tensor, k: int) -> Tensor:
         where there are fewer distinct values; equal values are never in two groups.
     """
     line = np.sort(values.numpy()).astype(np.float64)
+    # Prefix sums: the mean of any run of sorted values costs two look-ups.
     sums = np.concatenate([[0.0], np.cumsum(line)])
     breaks = np.linspace(0, line.size, k + 1).astype(np.int64)
+    # The median of each group of equal size.
     centres = line[np.minimum((breaks[:-1] + breaks[1:]) // 2, line.size - 1)]
     for turn in range(MAX_ITERATIONS):
         sizes = np.diff(breaks)
         means = np.diff(sums[breaks]) / np.maximum(sizes, 1)
         # an empty group keeps its centre: it may catch something in a later round
         centres = np.sort(np.where(sizes > 0, means, centres))
+        # In one dimension clusters are intervals: values up to the midpoint of two centres go to the lower.
         new = np.concatenate([[0], np.searchsorted(line, (centres[:-1] + centres[1:]) / 2, side="right"), [line.size]])
         if turn and np.array_equal(new, breaks):
             break
         breaks = new
+    # Empty groups are left out, so that ends rise strictly.
     starts = breaks[:-1][np.diff(breaks) > 0]
     return torch.from_numpy(line[starts])

@@ -57,6 +57,7 @@ class StaticSubset(StatelessPolicy):
         """No state beyond the number of examples, which must be that of the selection."""
         reason = self.selection.reason
         last = int(self.selection.index.max())
+        # Without reasons the size of the dataset is unknown, and only ids past its end can be refused.
         if last >= check_num_examples(n) or (reason is not None and reason.numel() != n):
             about = last + 1 if reason is None else reason.numel()
             raise ArgumentError(f"selection is about {about} examples or more, but there are n={n}")
@@ -76,6 +77,7 @@ class StaticSubset(StatelessPolicy):
         """The selection in the order of the epoch."""
         n, chosen = num_examples(epoch, state), self.selection
         index = in_random_order(chosen.index, stream("static_subset", epoch))
+        # The weights follow their ids through the shuffle.
         place = index.new_zeros(n)
         place[chosen.index] = torch.arange(len(chosen))
         reason = reason_codes(n, Reason.BELOW_CUT, kept=chosen.index) if chosen.reason is None else chosen.reason

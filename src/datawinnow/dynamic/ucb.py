@@ -105,6 +105,7 @@ class UCB:
         ids, x = validate_signal(get_int(state, "n"), index, "loss", signals)
         mean, variance = get_tensor(state, "mean")[ids], get_tensor(state, "variance")[ids]
         new = mean.isnan()
+        # With the old mean, hence before it moves; of new examples both are NaN here and replaced below.
         variance = (1 - self.alpha) * variance + self.alpha * (x - mean).square()
         mean = (1 - self.alpha) * mean + self.alpha * x
         return with_values(state, ids, mean=torch.where(new, x, mean), variance=variance.masked_fill(new, 0.0))
@@ -114,10 +115,12 @@ class UCB:
         n = num_examples(epoch, state)
         if not any_observed(state, "mean"):
             return first_plan(self.first, self.keep, n, stream("ucb", "first", epoch)), state
+        # The draw depends on the number of the period and not on the epoch, so a decision made late is the same.
         state = decide_once_per_period(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
         return plan_from_reasons(get_tensor(state, "reason"), stream("ucb", "order", epoch)), state
 
     def _decide(self, n: int, state: State, block: int, stream: Stream) -> Tensor:
+        # NaN (never visited) ranks first.
         score = get_tensor(state, "mean").add(get_tensor(state, "variance"), alpha=self.c).nan_to_num_(nan=torch.inf)
         kept = topk_random_ties(score, budget_of(self.keep, n), stream("ucb", "choose", block))
         return reason_codes(n, Reason.BELOW_CUT, ranked=kept)

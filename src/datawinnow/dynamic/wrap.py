@@ -139,11 +139,13 @@ class Annealed(Wrapper):
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """What the policy plans, or everything, or a uniform draw."""
         n = num_examples(epoch, state)
+        # The boundary may be fractional; the tolerance meets one that is whole on paper, such as 0.7 * 10.
         if self.mode == "none" or epoch < self.share * self.epochs - 1e-9:
             return self.policy.plan(epoch, state, stream)
         if self.mode == "full":
             return plan_everything(n, stream("annealed", epoch)), state
         plan, state = self.policy.plan(epoch, state, stream)
+        # Only the size of the policy's plan is used; its state goes on, so that its decisions stay in step.
         return plan_uniform(n, len(plan), stream("annealed", epoch)), state
 
 
@@ -189,6 +191,7 @@ class Rescaled(Wrapper):
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """What the policy plans, reweighted."""
         plan, state = self.policy.plan(epoch, state, stream)
+        # Horvitz and Thompson: a draw with probability pi stands for 1 / pi examples.
         return Selection(plan.index, plan.weight / inclusion_probability(plan), plan.reason), state
 
 
@@ -230,6 +233,7 @@ class Every(Wrapper):
 
     def fraction(self, epoch: int) -> float:
         """That of the policy in the first epoch of the block."""
+        # The first epoch of the block decides: with first="all" the whole first block trains on everything.
         return epoch_fraction(self.policy, epoch // self.k * self.k)
 
     def init(self, n: int) -> State:
@@ -244,8 +248,10 @@ class Every(Wrapper):
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The plan of the block in the order of the epoch."""
         n, block = num_examples(epoch, state), epoch // self.k
+        # != and not <: after a jump to a later epoch the block is planned once, with the observations so far.
         if get_int(state, "block") != block:
             plan, inner = self.policy.plan(epoch, inner_state(state), stream)
+            # By id, since the order of the plan changes from epoch to epoch.
             weight = torch.ones(n).index_copy(0, plan.index, plan.weight)
             reason = plan.reason if plan.reason is not None else _reasons_of(n, plan)
             state = state | outer_state(inner) | {"block": block, "reason": reason, "weight": weight}

@@ -149,9 +149,12 @@ class Guarded(Wrapper):
             get_int(state, "epoch") % EPOCH_MODULUS,
         )
         # epochs since the last visit; a suspected example keeps nothing of the mean from before
+        # last = -1 for never visited; then the mean is NaN too and nothing of it is kept.
         elapsed = ((now - last.float()) % EPOCH_MODULUS).clamp(min=1)
+        # (1 - alpha)^32768 is 0 in float32.
         elapsed = torch.where(get_tensor(state, "suspect")[ids], EPOCH_MODULUS, elapsed)
         kept = torch.where(old.isnan(), 0.0, (1 - self.alpha) ** elapsed)  # decays by epochs, not by visits
+        # where() first: 0 * NaN would be NaN.
         mean = torch.where(kept > 0, kept * old, 0.0) + (1 - kept) * x
         state = with_values(state, ids, mean=mean, last=torch.full_like(last, now))
         if not self.policy.needs:
@@ -163,6 +166,7 @@ class Guarded(Wrapper):
         n = num_examples(epoch, state)
         state = self._with_decision(epoch, state, stream) | {"epoch": epoch}
         suspect, inner = get_tensor(state, "suspect"), inner_state(state)
+        # Without suspects the policy runs unchanged, on its own state: wrapping it then costs nothing but the revisits.
         if bool(suspect.any()):
             plan, inner = _plan_among(self.policy, nonzero_ids(~suspect), epoch, inner, stream)
         else:
@@ -174,12 +178,16 @@ class Guarded(Wrapper):
 
     def _with_decision(self, epoch: int, state: State, stream: Stream) -> State:
         """``state`` with the suspected examples of ``epoch``; where they change, the policy decides anew."""
+        # 0 before `first`, then counted up by one a period: a second plan of the same epoch decides nothing new.
         turn = max(0, (epoch - self.first) // self.period + 1)
         if get_int(state, "round") == turn:
             return state
         n, before = get_int(state, "n"), get_tensor(state, "suspect")
+        # Epochs since the last visit: 0 for the epoch just over. int(), since int16 would overflow.
         age = (epoch - 1 - get_tensor(state, "last").int()) % EPOCH_MODULUS
+        # Old evidence is no evidence; the suspected keep theirs, since they are only seen when revisited.
         mean = get_tensor(state, "mean").masked_fill(~before & (age >= EVIDENCE_EPOCHS), torch.nan)
+        # Drawn again from the seed rather than stored: the same ids as were revisited in those epochs.
         sample = torch.cat([self._revisited(n, e, stream) for e in range(max(0, epoch - EVIDENCE_EPOCHS), epoch)])
         separation = self.separation * (SEPARATION_TO_CONTINUE if bool(before.any()) else 1.0)
         suspect = suspected_of_wrong_label(mean, torch.unique(sample), separation, self.max_fraction)
@@ -187,12 +195,14 @@ class Guarded(Wrapper):
         if suspect.equal(before):
             return state
         # a new period for policies that decide once per period
+        # "block" of any depth of wrappers: their state is nested by the prefix.
         undecided = {k: -1 for k in state if k.startswith(INNER) and k.rpartition(".")[2] == "block"}
         return state | {"suspect": suspect} | undecided
 
     def _revisited(self, n: int, epoch: int, stream: Stream) -> Tensor:
         """Ids whose turn it is, whatever their loss: equally many every epoch; the order is drawn every ``look``."""
         cycle, position = divmod(epoch, self.look)
+        # ceil, and modulo n below: where `look` does not divide n, the last epoch of a cycle repeats some of the first.
         per_epoch = -(-n // self.look)
         order = in_random_order(torch.arange(n), stream("guarded", "look", cycle))
         return order[(torch.arange(per_epoch) + position * per_epoch) % n]
@@ -201,12 +211,14 @@ class Guarded(Wrapper):
 def _plan_among(policy: Any, candidates: Tensor, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
     """What ``policy`` plans of the ids ``candidates``, as many as it would of all, and its state for all examples."""
     n, m = get_int(state, "n"), candidates.numel()
+    # (n,) -> (m,): the policy sees a dataset of m examples and needs no knowledge of the guard.
     before = {k: v[candidates] if isinstance(v, Tensor) else _with_count(k, v, m) for k, v in state.items()}
     plan, after = _with_budget_of(policy, epoch, n, m).plan(epoch, before, stream)
     state = dict(state)
     for key, value in after.items():
         if not isinstance(value, Tensor):
             state[key] = _with_count(key, value, n)
+        # A tensor that the policy did not replace is left as it is, without a copy of (n,).
         elif value is not before[key]:
             state[key] = get_tensor(state, key).index_copy(0, candidates, value)
     inner = plan.reason if plan.reason is not None else reason_codes(m, Reason.BELOW_CUT, kept=plan.index)
@@ -216,6 +228,7 @@ def _plan_among(policy: Any, candidates: Tensor, epoch: int, state: State, strea
 
 def _with_revisited(plan: Selection, revisited: Tensor, n: int, draws: torch.Generator) -> Selection:
     """``plan`` with the ids ``revisited`` in place of as many others, drawn; these alone where the plan is smaller."""
+    # Of all that are due, before they are truncated: a due example in the plan is not counted among the drawn.
     due = torch.zeros(n, dtype=torch.bool).index_fill(0, revisited, True)
     revisited = revisited[: len(plan)]
     kept = sample_without_replacement(plan.index[~due[plan.index]], len(plan) - revisited.numel(), draws)
@@ -242,6 +255,7 @@ def _with_budget_of(policy: Any, epoch: int, n: int, m: int) -> Any:
         return dataclasses.replace(policy, policy=_with_budget_of(policy.policy, epoch, n, m))
     if not hasattr(policy, "keep"):
         return policy
+    # `budget_of(keep, m)` gives the number for n back, rounded.
     keep = min(m, budget_of(policy.keep, n)) / m
     if hasattr(policy, "pool"):  # a pool of the same size
         return dataclasses.replace(policy, keep=keep, pool=max(keep, min(1.0, policy.pool * n / m)))

@@ -55,6 +55,7 @@ class Recorded(Wrapper):
         """What the policy plans; the copy replaces an earlier one of the epoch, and epoch 0 removes all."""
         plan, planned = self.policy.plan(epoch, state, stream)
         plans, folder = self.__dict__["_plans"], self.__dict__["_folder"]
+        # Epoch 0 begins a new run of the same object.
         if epoch == 0:
             plans.clear()
         copy = Selection(plan.index, plan.weight)  # without reasons, which take n bytes an epoch
@@ -98,6 +99,7 @@ class Recorded(Wrapper):
         folder: Path | None = self.__dict__["_folder"]
         if folder is None:
             return self.__dict__["_plans"]  # type: ignore[no-any-return]
+        # Only up to the last planned epoch: the folder may hold later ones of the run before it was resumed.
         files = {epoch: _epoch_file(folder, epoch) for epoch in range(self.__dict__["_last"] + 1)}
         histories = {epoch: SelectionHistory.load(file) for epoch, file in files.items() if file.exists()}
         return {epoch: (epoch_plan(history, 0), history.n) for epoch, history in histories.items()}

@@ -89,6 +89,7 @@ class Shrinking(Wrapper):
 
     def keep_at(self, epoch: int) -> float:
         """The ``keep`` of ``epoch``, if a decision is made in it."""
+        # epochs - 1, so that the last epoch has exactly `end`; a run of one epoch has `start`.
         t = min(1.0, epoch / (self.epochs - 1)) if self.epochs > 1 else float(epoch > 0)
         if self.shape == "cosine":
             t = (1 - math.cos(math.pi * t)) / 2

@@ -27,6 +27,7 @@ def common_length(**arrays: Tensor) -> int:
     Raises:
         ArgumentError: they differ.
     """
+    # `same_n` compares the last axis, which holds the examples in (epochs, n) arrays; here it is the first.
     return check.same_n(**{name: array.movedim(0, -1) for name, array in arrays.items()})
 
 
@@ -69,6 +70,7 @@ def at_epoch(name: str, array: Tensor, epoch: int, missing: check.Missing) -> Te
         raise ArgumentError(
             f"epoch={epoch} is out of range: {name} has {epochs} epochs, 0 to {epochs - 1} (or negative)"
         )
+    # A copy: the score must not change when the caller's recording does.
     row = array[epoch].clone()
     check.finite(name, row, missing)
     return row
@@ -82,6 +84,7 @@ def epoch_range(name: str, array: Tensor, first: int, last: int) -> Tensor:
     """
     check.number("first", first, 0, 10**9, integer=True)
     check.number("last", last, 1, 10**9, integer=True)
+    # Only `first` past the end is an error: a run shorter than the default range of a paper is still scored.
     if first >= array.shape[0]:
         raise ArgumentError(
             f"first={first} is past the end: {name} has {array.shape[0]} epochs, so first can be at most "
@@ -105,6 +108,7 @@ def validate_norms(name: str, value: Any, missing: check.Missing) -> Tensor:
     """
     values = check.array(name, value, "n")
     check.finite(name, values, missing)
+    # NaN compares as False, so under "skip" it passes.
     negative = values < 0
     if bool(negative.any()):
         i = int(torch.nonzero(negative)[0])

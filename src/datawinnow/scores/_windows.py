@@ -44,11 +44,14 @@ def mean_over_windows(p_label: Any, window: int, missing: check.Missing, *, diff
             f"p_label has {epochs} epochs, fewer than window={window}: record at least {window} epochs, or give a "
             f"window= of at most {epochs}"
         )
+    # The second bound keeps a row of all stretches below torch's grain size: each operation then runs on this thread,
+    # and only `parallel_columns` shares the work.
     size = max(256, min(WINDOW_BLOCK_ENTRIES // epochs, GRAIN // _stretches(epochs, window)))
     out = torch.empty(n, dtype=p.dtype)
 
     def work(begin: int, end: int) -> None:
         columns = min(size, end - begin)
+        # One buffer a thread, reused by every block: fresh memory would cost page faults.
         double = torch.empty(epochs, columns, dtype=torch.float64)
         average = _Average(epochs, window, columns, difficulty)
         for first, last in blocks(end, size, begin):
@@ -56,7 +59,10 @@ def mean_over_windows(p_label: Any, window: int, missing: check.Missing, *, diff
             clean = _copy_block(p[:, first:last], block)
             if not clean:
                 if missing == "raise" or bool(block.isinf().any()):
+                    # Of the whole array, so that the error names the first invalid entry and its epoch, not one of this
+                    # block.
                     check.finite("p_label", p, missing)
+                # Any valid probability serves for NaN; `first` makes the ids of the error those of the whole array.
                 check.probabilities("p_label", block.nan_to_num(nan=0.5), first)
             result = average(block)
             if not clean:  # a column with a NaN has come out NaN
@@ -70,6 +76,8 @@ def mean_over_windows(p_label: Any, window: int, missing: check.Missing, *, diff
 
 def _copy_block(p: Tensor, block: Tensor) -> bool:
     """Copy a block; whether all entries are probabilities as `check.probabilities` has it, and none is NaN."""
+    # Blocks of rows below the grain size, so that copy and aminmax stay on this thread and the copy is in cache when it
+    # is searched.
     rows = max(1, GRAIN // p.shape[1])
     clean = True
     for to, of in zip(torch.split(block, rows), torch.split(p, rows), strict=True):
@@ -107,6 +115,7 @@ class _Average:
 
     def __init__(self, epochs: int, window: int, columns: int, difficulty: bool) -> None:
         self.epochs, self.window, self.difficulty = epochs, window, difficulty
+        # 2 window + 4 rows of (stretches, columns): sums and M2 of the ends by offset, and four temporaries.
         space = torch.empty(2 * window + 4, _stretches(epochs, window), columns, dtype=torch.float64)
         self._end_sum, self._end_m2 = space[:window], space[window : 2 * window]  # by offset into the stretch
         self._sum, self._m2, self._away, self._total = space[2 * window :]
@@ -115,26 +124,33 @@ class _Average:
         """(columns,) average over the windows of ``p``, (epochs, columns) float64; NaN where ``p`` has a NaN."""
         window, columns = self.window, p.shape[1]
         windows = self.epochs - window + 1
+        # One partial total a stretch: all stretches of an offset are added in one operation.
         total = self._total[:, :columns].zero_()
         end_sum, end_m2 = self._ends(p)
         self._take(total[:1], end_sum[0, :1], end_m2[0, :1])  # the window at epoch 0
+        # At j = window the beginning is the whole next stretch: the windows at offset 0 of all stretches but the first.
         for j in range(1, min(window, windows - 1) + 1):
             starts = (windows - 1 - j) // window + 1  # stretches in which a window starts at offset j
+            # Epoch j - 1 of the stretch after each start: (starts, columns), a strided view without a copy.
             now = p[window + j - 1 : window + j + (starts - 1) * window : window]
             start_sum, m2, away = (space[:starts, :columns] for space in (self._sum, self._m2, self._away))
             if j == 1:
                 start_sum.copy_(now)
                 m2.zero_()
             else:
+                # First update formula with k = j - 1 entries in S: away = sum(S) - k x.
                 torch.sub(start_sum, now, alpha=j - 1, out=away)
                 start_sum.add_(now)
                 m2.addcmul_(away, away, value=1 / (j * (j - 1)))
             if j < window:
+                # Second formula, A the end with a = window - j entries and B the beginning with j: b / (a (a + b)) is j
+                # / (a window).
                 a = window - j
                 torch.sub(end_sum[j, :starts], start_sum, alpha=a / j, out=away)
                 m2 = end_m2[j, :starts].add_(m2).addcmul_(away, away, value=j / (a * window))
                 start_sum = end_sum[j, :starts].add_(start_sum)
             self._take(total[:starts], start_sum, m2)
+        # `_take` left out the factor 1 / sqrt(window - 1) of the unbiased deviation; here it is applied once.
         average: Tensor = total.sum(dim=0).div_(windows * math.sqrt(window - 1))
         return average
 
@@ -144,6 +160,7 @@ class _Average:
         sums, m2, away = self._end_sum[..., :columns], self._end_m2[..., :columns], self._away[:, :columns]
         sums[-1].copy_(p[window - 1 : stretches * window : window])
         m2[-1].zero_()
+        # Backwards, since the sum from offset j is the one from j + 1 with one more entry.
         for j in range(window - 2, -1, -1):
             k = window - 1 - j  # entries so far
             now = p[j : j + (stretches - 1) * window + 1 : window]
@@ -157,11 +174,13 @@ class _Average:
         root = m2.sqrt_()
         total.add_(root)
         if self.difficulty:
+            # (1 - mean) u = u - (sum / window) u.
             total.addcmul_(summed, root, value=-1 / self.window)
 
 
 def _average_skipping_nan(p: Tensor, window: int, difficulty: bool) -> Tensor:
     """The average over windows with at least two entries that are not NaN, each over those, in two passes."""
+    # Rare columns only, so two plain passes: the mean first, then the squares around it, which cancels nothing.
     windows = p.shape[0] - window + 1
     seen = ~p.isnan()
     p = torch.where(seen, p, 0.0)
@@ -175,6 +194,7 @@ def _average_skipping_nan(p: Tensor, window: int, difficulty: bool) -> Tensor:
     square = torch.zeros_like(mean)
     for j in range(window):
         square += weight[j : j + windows] * (p[j : j + windows] - mean).square()
+    # ddof 1 with the entries present; windows with fewer than 2 are masked below.
     term = (square / (count - 1).clamp_min(1)).sqrt()
     if difficulty:
         term *= 1 - mean

@@ -45,5 +45,6 @@ def el2n(error_norm: Any, *, first: int = 0, last: int = 10, missing: Missing = 
     >>> [round(v, 2) for v in el2n([[0.2, 1.4], [0.1, 1.0]]).tolist()]
     [0.15, 1.2]
     """
+    # A mean where the CCS code sums: with "skip" an example seen in fewer epochs is not ranked as easier for it.
     norms = check.array("error_norm", error_norm, "epochs,n")
     return mean_over_epochs(epoch_range("error_norm", norms, first, last), "error_norm", missing)

@@ -51,6 +51,7 @@ def forgetting(
     """
     check.one_of("never_learned", never_learned, ("max", "zero"))
     check.one_of("missing", missing, ("raise", "skip"))
+    # NaN in `correct` has become "not seen" here.
     right, visited = _right_and_seen(correct, seen)
     epochs, n = right.shape
     now = right.view(torch.uint8)  # bytes compare and add without a change of dtype
@@ -63,10 +64,12 @@ def forgetting(
                 score, ever = _events(now[:, first:last])
                 met = None
             elif missing == "raise":
+                # The error is built from the whole array, to name the first missing entry and count them all.
                 raise _not_seen(visited_bytes)
             else:
                 score, ever, met = _events_between_visits(now[:, first:last], visited_bytes[:, first:last])
             if never_learned == "max":
+                # Before NaN is written below: an example that was never seen was never right either.
                 score.masked_fill_(ever == 0, float(epochs))
             if met is not None:
                 score.masked_fill_(met == 0, float("nan"))
@@ -89,6 +92,7 @@ def _events(now: Tensor) -> tuple[Tensor, Tensor]:
     events, forgot = _counter(now), torch.empty(now.shape[1], dtype=torch.bool)
     ever = now[0].clone()
     for epoch in range(1, len(now)):
+        # 1 > 0 exactly where right became wrong.
         torch.gt(now[epoch - 1], now[epoch], out=forgot)
         events.add_(forgot.view(torch.uint8))
         ever.bitwise_or_(now[epoch])
@@ -98,10 +102,12 @@ def _events(now: Tensor) -> tuple[Tensor, Tensor]:
 def _events_between_visits(now: Tensor, visited_bytes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `_events`, each epoch compared with the last one seen; and whether ever seen. ``here`` is 1 where seen."""
     events, forgot = _counter(now), torch.empty(now.shape[1], dtype=torch.bool)
+    # The same memory as bytes: `forgot` can be added and combined without a conversion.
     byte = forgot.view(torch.uint8)
     was, ever, met = (torch.zeros_like(byte) for _ in range(3))  # was: right when last seen
     for right, seen in zip(now, visited_bytes, strict=True):
         torch.gt(was, right, out=forgot)
+        # An epoch in which the example was not seen is no event: `right` is 0 there and would look forgotten.
         events.add_(byte.bitwise_and_(seen))
         was.bitwise_xor_(torch.bitwise_xor(was, right, out=byte).bitwise_and_(seen))  # = right where seen
         ever.bitwise_or_(was)

@@ -55,8 +55,10 @@ def grand_last(features: Any, probs: Any, labels: Any, *, missing: Missing = "ra
     n = common_length(features=h, probs=p, labels=y)
     out = torch.empty(n, dtype=torch.promote_types(h.dtype, p.dtype))
     for first, last in row_blocks(n, h.shape[1] + p.shape[1]):
+        # copy=True: float64 probabilities would otherwise be a view, and the next line would change the caller's array.
         error = p[first:last].to(torch.float64, copy=True)
         error[torch.arange(last - first), y[first:last]] -= 1
+        # ||h||^2; the 1 that is added to it is the bias, a feature of constant 1.
         length = h[first:last].to(torch.float64).square().sum(dim=1)
         out[first:last] = (error.square().sum(dim=1) * (1 + length)).sqrt()
     return out

@@ -77,7 +77,9 @@ def memorization_error(subset_mask: Any, subset_correct: Any, *, missing: Missin
     right_in, runs_in, right_out, runs_out = _counts(subset_mask, subset_correct, missing)
     variance = torch.zeros_like(right_in)
     for right, runs in ((right_in, runs_in), (right_out, runs_out)):
+        # The add-one estimate is strictly inside (0, 1), so that the variance is never 0.
         p = (right + 1) / (runs + 2)
+        # Without runs on a side p (1 - p) / 0 would be infinite; the error is unknown there.
         variance += torch.where(runs > 0, p * (1 - p) / runs, torch.nan)
     return variance.sqrt().to(torch.float32)
 
@@ -92,8 +94,10 @@ def _counts(subset_mask: Any, subset_correct: Any, missing: Missing) -> tuple[Te
             f"subset_correct must have the shape of subset_mask, {tuple(trained.shape)}, got {tuple(right.shape)}"
         )
     runs, n = trained.shape
+    # The fourth count, right without training, needs no array: runs - runs_in.
     counts = torch.empty(3, n, dtype=torch.float64)
     for first, last in blocks(n, max(1, COUNT_BLOCK_ENTRIES // runs)):
+        # A block at a time: the sums convert bits to int64, which of all (runs, n) would take eight times the input.
         on, good = trained[:, first:last], right[:, first:last]
         counts[0, first:last] = (on & good).sum(dim=0)
         counts[1, first:last] = on.sum(dim=0)

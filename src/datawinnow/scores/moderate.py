@@ -54,8 +54,10 @@ def moderate(
     h = check.matrix("features", features, "n,d", missing)
     y = check.labels("labels", labels)
     n = common_length(features=h, labels=y)
+    # (n,) rows without NaN; one NaN would make the whole median of a column NaN.
     complete = None if missing == "raise" else ~h.isnan().any(dim=1)
     out = torch.full((n,), torch.nan, dtype=h.dtype)
+    # Ids class by class, rising within a class; a class id that does not occur gives an empty split.
     for members in torch.split_with_sizes(torch.argsort(y, stable=True), torch.bincount(y).tolist()):
         ids = members if complete is None else members[complete[members]]
         if not ids.numel():
@@ -73,10 +75,13 @@ def moderate(
 def _median(h: Tensor, ids: Tensor) -> Tensor:
     """(d,) float64 median of each column over the rows ``ids``; of an even number, the mean of the middle two."""
     m, width = ids.numel(), h.shape[1]
+    # Equal for odd m. torch.median returns the lower of the two for even m, which is not the median of the paper.
     middle = [(m - 1) // 2, m // 2]
     out = torch.empty(width, dtype=torch.float64)
+    # Columns in blocks: the copy that is partitioned stays around 16 MB in float32, however large the class.
     for first, last in blocks(width, max(1, 16 * ROW_BLOCK_ENTRIES // m)):
         columns = h[:, first:last][ids].T.contiguous().numpy()  # a copy, laid out for the partition
+        # O(m) a column where a sort is O(m log m).
         columns.partition(sorted(set(middle)), axis=1)
         out[first:last] = torch.from_numpy(columns[:, middle].astype(np.float64).mean(axis=1))
     return out
@@ -85,5 +90,6 @@ def _median(h: Tensor, ids: Tensor) -> Tensor:
 def _cosine_distance(rows: Tensor, middle: Tensor) -> Tensor:
     """(m,) 1 - cosine of (m, d) with (d,), as half the squared distance of unit vectors, which loses no digits."""
     length, norm = rows.norm(dim=1, keepdim=True), middle.norm()
+    # 1 - cos(a, b) = |a/|a| - b/|b||^2 / 2. A zero row divides to NaN, which the next line replaces.
     away = (rows / length - middle / norm).square().sum(dim=1) / 2
     return torch.where((length.squeeze(1) == 0) | (norm == 0), 1.0, away)

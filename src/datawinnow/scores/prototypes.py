@@ -60,6 +60,7 @@ def prototypes(
     check.number("clusters", clusters, 1, 10**9, integer=True)
     h = check.matrix("features", features, "n,d", missing)
     ids = None
+    # Without NaN nothing is copied: `ids` stays None and the rows are used as given.
     if missing == "skip" and bool((nan := h.isnan().any(dim=1)).any()):
         ids = torch.nonzero(~nan).squeeze(1)
     used = h if ids is None else h[ids]
@@ -67,10 +68,13 @@ def prototypes(
     if not used.shape[0]:
         return out
     away = torch.empty(used.shape[0], dtype=h.dtype, device=h.device)
+    # unit=True normalises the rows inside k-means; the centres are means of unit vectors, not unit vectors themselves.
     clustering = kmeans(used, min(clusters, used.shape[0]), unit=metric == "cosine")
     for first, last in row_blocks(used.shape[0], max(used.shape[1], clusters)):
         rows = used[first:last].to(torch.float64)
         if metric == "cosine":
+            # Searched again: the centre that is nearest by angle need not be the one that k-means assigned, as centres
+            # differ in length.
             away[first:last] = _nearest_cosine_distance(rows, clustering.centres)
         else:
             away[first:last] = (rows - clustering.centres[clustering.assignment[first:last]]).square().sum(dim=1).sqrt()
@@ -82,8 +86,10 @@ def prototypes(
 
 def _nearest_cosine_distance(rows: Tensor, centres: Tensor) -> Tensor:
     """(m,) least 1 - cosine of (m, d) with each of (k, d), half the squared distance of unit vectors."""
+    # A zero row stays zero instead of NaN; it is recognised below.
     rows, centres = (v / v.norm(dim=1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny) for v in (rows, centres))
     nearest = centres[(rows @ centres.T).argmax(dim=1)]
     away = (rows - nearest).square().sum(dim=1) / 2
+    # A zero vector has no direction: its distance is 1, as of orthogonal vectors.
     either_zero = (rows == 0).all(dim=1) | (nearest == 0).all(dim=1)
     return torch.where(either_zero, 1.0, away)

@@ -63,12 +63,15 @@ def tdds(kl_step: Any, *, window: int = 10, decay: float = 0.9, missing: Missing
             f"least {window} epochs, or give a window= of at most {steps + 1}"
         )
     check.finite("kl_step", kl, missing, inner="row")
+    # As many columns as keep one window below the grain size, so that torch does not start threads inside these
+    # threads.
     size = max(256, GRAIN // window)
     out = torch.empty(n, dtype=kl.dtype)
 
     def work(begin: int, end: int) -> None:
         for first, last in blocks(end, size, begin):
             block = kl[:, first:last].to(torch.float64)
+            # NaN spreads through the moving average, so it marks the columns that need the slower form.
             score = _moving_average(block, window, decay)
             nan = torch.nonzero(score.isnan()).squeeze(1)
             if nan.numel():
@@ -84,6 +87,8 @@ def _moving_average(kl: Tensor, window: int, decay: float) -> Tensor:
     average = torch.zeros(kl.shape[1], dtype=kl.dtype)
     for changes in kl.unfold(0, window - 1, 1):  # (columns, J - 1) each
         spread = (changes - changes.mean(dim=1, keepdim=True)).square().sum(dim=1).sqrt()
+        # Oldest window first: after T - J more steps window k has the weight g (1 - g)^(T - J - k). The average starts
+        # at 0 and not at the first R, as in the paper's sum.
         average.mul_(1 - decay).add_(spread, alpha=decay)
     return average
 
@@ -94,9 +99,13 @@ def _moving_average_skipping_nan(kl: Tensor, window: int, decay: float) -> Tenso
     for changes in kl.unfold(0, window - 1, 1):
         present = ~changes.isnan()
         count = present.sum(dim=1, dtype=kl.dtype)  # the root of an integer would be float32
+        # Only entries that are not NaN: where() before the sum, since NaN * 0 is NaN.
         mean = torch.where(present, changes, 0.0).sum(dim=1) / count.clamp_min(1)
         squares = torch.where(present, (changes - mean[:, None]).square(), 0.0).sum(dim=1)
+        # R is a root of a sum, not of a mean: it is scaled up as if all J - 1 entries were present.
         spread = squares.sqrt() * math.sqrt(window - 1) / count.clamp_min(1).sqrt()
+        # The first valid window starts from 0, as `_moving_average` does; a window without enough entries leaves the
+        # average as it was.
         step = decay * spread + (1 - decay) * average.nan_to_num(nan=0.0)
         average = torch.where(count >= 2, step, average)
     return average

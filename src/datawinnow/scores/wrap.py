@@ -88,6 +88,7 @@ class OverRuns:
             except ArgumentError as error:
                 raise ArgumentError(f"run {run}: {error}") from error
             if state is None:
+                # The accumulators are float64 whatever the score's dtype; the result is converted back once.
                 kind = values.dtype
                 state = [torch.zeros(values.shape, dtype=torch.float64) for _ in range(3)]
             elif values.shape != state[0].shape:
@@ -99,6 +100,7 @@ class OverRuns:
         assert state is not None  # `_runs` gives at least one
         count, mean, squares = state
         mean = torch.where(count > 0, mean, torch.nan)
+        # Standard error of the mean: sqrt(M2 / (m - 1)) / sqrt(m).
         standard = torch.where(count > 1, (squares / (count - 1) / count).sqrt(), torch.nan)
         return mean.to(kind), standard.to(kind)
 
@@ -131,6 +133,7 @@ def _add(state: list[Tensor], values: Tensor) -> None:
     count += present
     away = torch.where(present, values - mean, 0.0)
     mean += away / count.clamp_min(1)
+    # Welford's update: the difference from the old mean times the one from the new.
     squares += away * torch.where(present, values - mean, 0.0)
 
 
@@ -139,6 +142,7 @@ def _ranks(values: Tensor) -> Tensor:
     out = torch.full(values.shape, torch.nan, dtype=torch.float64)
     present = ~values.isnan()
     _, inverse, count = torch.unique(values[present], return_inverse=True, return_counts=True)
+    # A group of c equal values that ends at rank u covers ranks u - c + 1 to u, whose mean less 1/2 is u - c / 2.
     upto = count.cumsum(0).to(torch.float64)
     out[present] = ((upto - count / 2) / max(1, int(present.sum())))[inverse]
     return out

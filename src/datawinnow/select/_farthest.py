@@ -24,7 +24,7 @@ MAX_PICKS = 128
 
 
 class Points(NamedTuple):
-    """Points whose distance is ``own_i + own_j - <left_i, right_j>``.
+    """Points whose distance is ``offset_i + offset_j - <left_i, right_j>``.
 
     Attributes:
         left: (n, m).
@@ -57,17 +57,21 @@ def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -
     """
     n = points.offset.numel()
     chosen = [first]
+    # Distance to the nearest chosen; -1 marks a chosen point, inf that none was chosen yet.
     near = torch.full_like(points.offset, torch.inf)
     _update_nearest(points, near, chosen)
     pool = INITIAL_POOL
     while len(chosen) < budget:
         if not bool((near > 0).any()):  # every other point equals a chosen one
+            # All distances are 0: the smaller ids first, without further passes.
             rest = torch.nonzero(near >= 0).flatten()
             return torch.cat([torch.tensor(chosen), rest])[:budget]
         picks = _round(
             points, near, min(pool + outliers, n - len(chosen)), min(MAX_PICKS, budget - len(chosen)), outliers
         )
         chosen += picks
+        # Few picks a round: the pool was exhausted early, so a larger one is worth its cost; full rounds allow a
+        # smaller one.
         if len(picks) < MAX_PICKS // 8:
             pool = min(2 * pool, max(INITIAL_POOL, n // 8))
         elif len(picks) == MAX_PICKS:
@@ -78,25 +82,32 @@ def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -
 
 
 def _round(points: Points, near: Tensor, size: int, max_picks: int, outliers: int) -> list[int]:
-    """The next picks that the ``size`` farthest points decide by themselves; at least one, ``most`` at most."""
+    """The next picks that the ``size`` farthest points decide by themselves; at least one, ``max_picks`` at most."""
     top = largest(near, min(size + 1, near.numel()))
     # an outside point is at most this far now, and has a larger id than any of the pool that were as far
     limit = float(near[top[size]]) if top.numel() > size else -1.0
     ids = top[:size].sort().values  # by id, so that the first of equals is the smaller id
     left, offset, noise = points.left[ids], points.offset[ids], points.noise[ids]
     start = near[ids].numpy()
+    # `start` stays: a point that is as far as the limit is only safe if its distance has not changed since the cut.
     now = start.copy()
+    # Of all points, since the outliers passed over are the farthest of all of these.
     unchosen = int((near >= 0).sum())
     picks: list[int] = []
     while len(picks) < max_picks:
+        # Once no more than `outliers` are left, they are taken too, the nearest first.
         past = min(outliers, unchosen - len(picks) - 1)
+        # argmax returns the first of equals, and a stable sort keeps their order: ids are sorted, so ties go to the
+        # smaller.
         at = int(now.argmax()) if past == 0 else int(np.argsort(-now, kind="stable")[past])
+        # The first pick of a round is always valid; later ones only while no point outside the pool can be farther.
         if picks and not (now[at] > limit or now[at] == limit == start[at]):
             break
         pick = ids[at : at + 1]
         picks.append(int(pick))
         away = torch.addmv(offset, left, points.right(pick)[0], alpha=-1).add_(points.offset[pick])
         np.minimum(now, away.mul_(away > noise).numpy(), out=now)
+        # After the minimum, which would have made it 0.
         now[at] = -1
         if len(picks) == size:
             break
@@ -113,6 +124,7 @@ def _update_nearest(points: Points, near: Tensor, picks: list[int]) -> None:
         if len(picks) == 1:
             away = torch.addmv(points.offset[rows], points.left[rows], right[0], alpha=-1).add_(offset)
         else:
+            # offset_i is the same for all picks, so it is added after the minimum: one pass less over (rows, picks).
             away = torch.addmm(offset, points.left[rows], right.T, alpha=-1).amin(1).add_(points.offset[rows])
         away.mul_(away > points.noise[rows])
         torch.minimum(near[rows], away, out=near[rows])

@@ -81,6 +81,7 @@ def _naive_greedy(objective: GreedyObjective, budget: int) -> list[int]:
     all_ids = np.arange(objective.n)
     picks: list[int] = []
     for _ in range(budget):
+        # A copy: the objective may return its own array.
         gains = objective.gains(all_ids).copy()
         gains[picks] = -np.inf
         picks.append(int(gains.argmax()))  # the first of equals
@@ -97,6 +98,7 @@ def _lazy_greedy(objective: GreedyObjective, budget: int) -> list[int]:
     picks: list[int] = []
     for turn in range(budget):
         width = 1  # doubled: few calls where many bounds are stale, few gains in vain where one is
+        # Bounds from earlier turns are upper bounds, since gains only fall (submodularity).
         while turn_of[heap[0][1]] != turn:
             stale: list[int] = []
             while heap and len(stale) < width and turn_of[heap[0][1]] != turn:
@@ -104,6 +106,7 @@ def _lazy_greedy(objective: GreedyObjective, budget: int) -> list[int]:
             for i, gain in zip(stale, objective.gains(np.array(stale)).tolist(), strict=True):
                 turn_of[i] = turn
                 heapq.heappush(heap, (-gain, i))
+            # Never above what the objective computes efficiently at once.
             width = min(2 * width, objective.width)
         picks.append(heapq.heappop(heap)[1])
         objective.add(picks[-1])
@@ -123,5 +126,6 @@ def _stochastic_greedy(objective: GreedyObjective, budget: int, size: int, gener
         place = int(places[objective.gains(left[places]).argmax()])  # of equals the smallest id
         picks.append(int(left[place]))
         objective.add(picks[-1])
+        # Removal by swapping in the last one: O(1), and `left` is no longer in order, hence the sort by id.
         left[place] = left[count - 1]
     return picks

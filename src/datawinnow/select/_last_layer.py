@@ -55,6 +55,7 @@ class LastLayer:
         error = self.probs[ids].to(torch.float64, copy=True)
         error[torch.arange(error.shape[0]), self.labels[ids]] -= 1
         row = self.features[ids].double()
+        # The appended one is the input of the bias.
         return error, torch.cat([row, row.new_ones(row.shape[0], 1)], 1)
 
     def mean(self) -> Tensor:
@@ -62,17 +63,20 @@ class LastLayer:
         total = torch.zeros(self.probs.shape[1], self.features.shape[1] + 1, dtype=torch.float64)
         for rows in self.blocks():
             error, row = self.factors(rows)
+            # sum_i e_i h_i^T is one product of matrices: (c, b) @ (b, d + 1).
             total.addmm_(error.T, row)
         return total.div_(self.n)
 
     def along(self, direction: Tensor) -> Tensor:
         """(n,) inner products of each gradient with ``direction``, (c, d + 1), in the arrays' dtype."""
+        # In the arrays' dtype: this pass over all examples dominates the time, and its result only ranks.
         matrix = direction.to(self.features.dtype)
         out = torch.empty(self.n, dtype=self.features.dtype)
         for rows in self.blocks():
             # the outputs of a layer whose weights are ``direction``
             logits = torch.addmm(matrix[:, -1], self.features[rows], matrix[:, :-1].T)
             label_logits = logits.gather(1, self.labels[rows, None]).squeeze(1)
+            # <e h^T, M> = e . (M h) = (p - onehot(y)) . logits.
             out[rows] = (self.probs[rows].to(logits.dtype) * logits).sum(1) - label_logits
         return out
 
@@ -134,6 +138,7 @@ def held_out_layer(features: Any, probs: Any, labels: Any, like: LastLayer) -> L
 
 
 def _validate_layer(layer: LastLayer, ids: Tensor | None) -> None:
+    # Rows with NaN are left out later; any valid probability lets the others be checked.
     chance = layer.probs if ids is None else layer.probs.nan_to_num(0.5)
     check.probabilities(f"{layer.prefix}probs", chance.T)
     if int(layer.labels.max()) >= chance.shape[1]:

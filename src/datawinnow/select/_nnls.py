@@ -31,8 +31,11 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
     """
     k = right.numel()
     # a singular system (equal rows and no ridge) has many solutions; this picks one near the least norm
+    # Relative to the mean diagonal, so that the scale of the gradients does not matter.
     ridge = 1e-12 * float(gram.diagonal().mean())
+    # Optimality (KKT): w >= 0, slope >= 0 and w * slope = 0; a slope within the slack counts as 0.
     slack = 1e-10 * max(float(right.abs().max()), torch.finfo(torch.float64).tiny)
+    # All weights start as positive: the unconstrained solution is often nearly feasible.
     positive = torch.ones(k, dtype=torch.bool)
     best, patience = k + 1, PATIENCE
     weight = torch.zeros(k, dtype=torch.float64)
@@ -42,13 +45,16 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
         if inside.numel():
             block = gram[inside[:, None], inside]
             block.diagonal().add_(ridge)
+            # cholesky_ex does not raise where rounding leaves a matrix not quite positive definite.
             factor = torch.linalg.cholesky_ex(block).L
             weight[inside] = torch.cholesky_solve(right[inside, None], factor).squeeze(1)
         slope = gram @ weight - right
+        # Infeasible: a negative weight inside, or outside a weight that would lower the objective if it grew.
         wrong = (positive & (weight < 0)) | (~positive & (slope < -slack))
         count = int(wrong.sum())
         if not count:
             break
+        # Progress: exchange all. Without it, PATIENCE more such rounds, then one at a time.
         if count < best:
             best, patience = count, PATIENCE
         elif patience > 0:
@@ -58,4 +64,5 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
             wrong = torch.zeros_like(wrong)
             wrong[last] = True
         positive ^= wrong
+    # Only reached with negative weights if the rounds run out.
     return weight.clamp_min_(0)

@@ -56,8 +56,10 @@ class Similarity:
         self.square = torch.empty(self.n, dtype=torch.float64)
         for first in range(0, self.n, self.pairs_at_once):
             ids = torch.arange(first, min(self.n, first + self.pairs_at_once))
+            # p_ii, the squared norms: n products and not n^2.
             self.square[ids] = self._products(ids, ids)
         largest = float(self.square.max())
+        # All vectors zero: any divisor serves, since every product is 0.
         self.largest = largest if largest > 0 else 1.0
 
     @property
@@ -79,7 +81,7 @@ class Similarity:
     def block(self, rows: IdArray) -> Tensor:
         """(b, n) float32 similarities of the examples ``rows`` to all."""
         at = torch.from_numpy(rows)
-        out = _gridded(self._finish(self._inner(at, torch.float64), self.square[at, None], self.square))
+        out = _gridded(self._finish(self._inner(at, torch.float64), self.square[at, None], self.square))  # (b, n)
         if self.kind != "dot":  # rounding, or a zero vector, leaves others
             out[torch.arange(len(rows)), at] = 1.0
         return out
@@ -96,19 +98,24 @@ class Similarity:
     def nearest(self, k: int) -> Tensor:
         """(n, k) int64 ids of the k most similar to each, itself left out."""
         matrix, shift = self.factors[0]
+        # Plain features: the shared nearest-neighbour search. Products of factors and the inner product have no metric
+        # there.
         if len(self.factors) == 1 and shift == 0 and self.kind in KNN_METRICS:
             return knn(matrix, k, metric=KNN_METRICS[self.kind])[0]
         if k == 0:
             return torch.empty(self.n, 0, dtype=torch.int64)
         num_candidates = min(k + EXTRA_NEIGHBOURS, self.n - 1)
         # |x_j|^2 / 2 - <x_i, x_j> is half the squared distance up to a term that does not depend on j
+        # float32 finds candidates at half the cost; outside this range of squared norms it would over- or underflow.
         dtype = torch.float32 if 1e-30 < self.largest < 1e30 else torch.float64
         half = (self.square / 2).to(dtype) if self.kind in ("rbf", "distance") else torch.zeros(1, dtype=dtype)
         out = torch.empty(self.n, k, dtype=torch.int64)
         for first in range(0, self.n, self.rows_at_once):
             rows = torch.arange(first, min(self.n, first + self.rows_at_once))
             near = self._inner(rows, dtype).sub_(half)
+            # The example itself is not its neighbour.
             near[torch.arange(rows.numel()), rows] = -torch.inf
+            # Sorted by id, so that the stable sort below breaks ties by the smaller id.
             candidates = near.topk(num_candidates, dim=1).indices.sort(dim=1).values
             exact = self.pairs(rows.repeat_interleave(num_candidates), candidates.flatten()).view(-1, num_candidates)
             order = exact.sort(dim=1, descending=True, stable=True).indices[:, :k]  # of equals the smaller id
@@ -141,9 +148,11 @@ class Similarity:
             return product.div_(a.sqrt().clamp_min(tiny)).div_(b.sqrt().clamp_min(tiny)).mul_(0.5).add_(0.5)
         if self.kind == "dot":
             return product.div_(self.largest)
+        # Near-equal rows cancel to a small negative number, whose root would be NaN.
         squared = product.mul_(-2).add_(a).add_(b).clamp_(min=0)
         if self.kind == "rbf":
             return squared.mul_(-self.gamma).exp_()
+        # 1 - d / D with D = 2 max |x|.
         return squared.sqrt_().div_(-2 * self.largest**0.5).add_(1)
 
 
@@ -164,6 +173,7 @@ def feature_similarity(features: Tensor, kind: str, gamma: float | None) -> Simi
         out.gamma = check.number("gamma", gamma, 1e-300, 1e300)
     elif kind == "rbf":
         mean = features.mean(0, dtype=torch.float64)
+        # E |x - y|^2 = 2 (E |x|^2 - |E x|^2): the mean over all n^2 pairs in O(n d).
         spread = 2 * float(out.square.mean() - mean @ mean)
         out.gamma = 1 / spread if spread > 1e-12 * out.largest else 1.0
     return out
@@ -201,6 +211,7 @@ class Matrix:
         """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
         out = np.empty(len(ids))
         for first in range(0, len(ids), self.width):
+            # Fancy indexing copies, so the subtraction does not change the stored similarities.
             over = self._rows(ids[first : first + self.width])
             over -= best
             np.maximum(over, 0, out=over)
@@ -233,15 +244,18 @@ class Sparse:
         n = self.n = similarity.n
         itself = torch.arange(n)[:, None]
         nearest = torch.cat([similarity.nearest(min(neighbours, n - 1)), itself], 1)
+        # Only the edges matter: the zero distances are expanded from one number and take no memory.
         graph = symmetric_graph(nearest, torch.zeros(1).expand(nearest.shape))
         start_of = itself[:, 0].repeat_interleave(graph.start.diff())
         values = similarity.pairs(start_of, graph.to)
         values[start_of == graph.to] = torch.from_numpy(similarity.diagonal().astype(np.float32))
         self.starts, self.values = graph.start.numpy(), values.numpy()
+        # Half the memory of the largest array of the graph.
         self.ends = graph.to.to(torch.int32 if n < 2**31 else torch.int64).numpy()
 
     def excess(self, ids: IdArray, best: NDArray[np.float32]) -> NDArray[np.float64]:
         """(b,) ``sum_i max(0, s_ij - best_i)`` of each j in ``ids``."""
+        # The lazy greedy mostly asks for one gain: a slice is cheaper than the gather below.
         if len(ids) == 1:
             where, values = self.row(int(ids[0]))
             one: NDArray[np.float64] = np.maximum(values - best[where], 0).sum(dtype=np.float64, keepdims=True)
@@ -251,9 +265,11 @@ class Sparse:
             block = ids[first : first + COLUMN_BLOCK]
             sizes = self.starts[block + 1] - self.starts[block]
             offsets = sizes.cumsum() - sizes
+            # Positions of all edges of the block, list after list: a gather of ragged rows without a loop.
             at = np.arange(int(sizes.sum())) + np.repeat(self.starts[block] - offsets, sizes)
             over = self.values[at] - best[self.ends[at]]
             np.maximum(over, 0, out=over)
+            # reduceat needs every list to be non-empty, which the edge of each example to itself guarantees.
             out[first : first + COLUMN_BLOCK] = np.add.reduceat(over, offsets, dtype=np.float64)
         return out
 
@@ -291,4 +307,5 @@ def build_form(similarity: Similarity, form: str, neighbours: int) -> Similarity
 
 
 def _gridded(values: Tensor) -> Tensor:
+    # A power of two: multiplying and dividing by it is exact, only round_() changes the value.
     return values.clamp_(0, 1).mul_(GRID).round_().div_(GRID).to(torch.float32)

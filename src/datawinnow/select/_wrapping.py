@@ -63,6 +63,7 @@ def bind_arguments(
     for position, value in enumerate(arrays):
         name = names[position] if position < len(names) else f"array {position}"
         positional.append(_about_examples(name, value, n, missing, ruler))
+    # `takes` holds the contract (budget, generator, missing, ...) and the arrays that wrappers added.
     own_arrays = {k for k in card.takes if k not in CONTRACT_PARAMETERS}
     with_card = {k: _about_examples(k, v, n, missing, ruler) for k, v in options.items() if k in own_arrays}
     rest = {k: v for k, v in options.items() if k not in own_arrays}
@@ -76,6 +77,7 @@ def _about_examples(name: str, value: Any, n: int, missing: Any, ruler: str) -> 
     tensor = check.as_tensor(name, value)
     if tensor.ndim == 0:
         raise ArgumentError(f"{name} must have an axis of examples, got a single number")
+    # Unknown arrays, and those of another rank than their entry, have the examples last, as (epochs, n) has.
     axis = axes.index("n") if len(axes) == tensor.ndim else tensor.ndim - 1
     if tensor.shape[axis] != n:
         raise ArgumentError(f"{name} is about {tensor.shape[axis]} examples, but {ruler} about {n}")
@@ -135,12 +137,15 @@ def keep_positions(selection: Selection, positions: Tensor, n: int) -> tuple[Ten
         reason = selection.reason.clone()
     out = torch.ones(len(selection), dtype=torch.bool)
     out[positions] = False
+    # Chosen by the selector but not kept by the wrapper: they get the reason that the selector gives to those past its
+    # budget.
     passed = selection.index[out]
     why = reason[passed]
     reason[passed] = int(Reason.BELOW_CUT)
     for code, word in PASSED_OVER.items():
         reason[passed[why == code]] = int(word)
     mean, now = float(selection.weight.double().mean()), float(weight.double().mean()) if len(index) else 0.0
+    # The mean weight is the learning rate's scale: dropping light or heavy examples must not change it.
     if now > 0 and mean != now:
         weight = (weight.double() * (mean / now)).float()
     return index, weight, reason
@@ -173,5 +178,6 @@ def with_card(
     wrapper.__name__ = wrapper.__qualname__ = key
     wrapper.__doc__ = f"{card.summary} {sentence}"
     extra = tuple(t for t in takes if t not in card.takes)
+    # mypy has no type for attributes of functions.
     wrapper.card = replace(card, name=f"{card.name}, {name}", key=key, takes=(*card.takes, *extra))  # type: ignore[attr-defined]
     return wrapper

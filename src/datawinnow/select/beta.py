@@ -26,7 +26,7 @@ PUBLISHED_C_D = 5.5
 REFERENCE_C_D, REFERENCE_EPOCHS, C_D_POWER = 4.0, 200, 1 / 4
 """Best c_d for a training of `REFERENCE_EPOCHS` epochs; for shorter ones it falls with a power of their length."""
 CLIP = 1e-6
-"""Means are clipped to [EDGE, 1 - EDGE], and a and b to at least EDGE: the density is infinite or zero beyond."""
+"""Means are clipped to [CLIP, 1 - CLIP], and a and b to at least CLIP: the density is infinite or zero beyond."""
 
 
 @card(
@@ -96,11 +96,13 @@ def beta(
     check.probabilities("p_label", mu)
     if float(dual_scores.min()) < 0:
         raise ArgumentError(f"dual must be at least 0, got {float(dual_scores.min()):g}; is it another score?")
+    # Ties at mu_top go to the smaller id, so mu_D is the same on every machine.
     hardest = largest(dual_scores, min(mu_top, dual_scores.numel()))
     mu_d = min(1.0, max(0.0, float(mu[hardest].to(torch.float64).mean())))
     a, b = beta_parameters(mu_d, n, budget, c_d=exponent, total=total)
 
     def log_weight(first: int, last: int) -> Tensor:
+        # log(pdf * dual); a DUAL of 0 gives -inf, which `gumbel_top_k` draws last.
         return beta_log_weight(mu[first:last], a, b).add_(dual_scores[first:last].to(torch.float64).log())
 
     chosen = gumbel_top_k(log_weight, dual_scores.numel(), budget, generator)
@@ -156,6 +158,7 @@ def beta_parameters(
     check.number("total", total, B_SCALE, 1000)
     removed = 1 - check_budget(budget, n) / n
     b = B_SCALE * (1 - mu_d) * (1 - removed**c_d)
+    # b is 0 for mu_D = 1 or c_d = 0, a is 0 for mu_D = 0 with nothing removed: a Beta density needs both above 0.
     return max(total - b, CLIP), max(b, CLIP)
 
 
@@ -174,7 +177,9 @@ def beta_log_weight(mu: Tensor, a: float, b: float) -> Tensor:
     1.5
     """
     at = mu.to(torch.float64).clamp(CLIP, 1 - CLIP)
+    # -log B(a, b) through lgamma: the Gamma function itself overflows above 171.
     constant = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    # log1p(-mu) keeps the digits of 1 - mu near mu = 0.
     return at.log().mul_(a - 1).add_(at.neg().log1p_(), alpha=b - 1).add_(constant)
 
 

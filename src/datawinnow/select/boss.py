@@ -38,6 +38,8 @@ class WeightedCover:
         out = np.empty(len(ids))
         for at, j in enumerate(ids.tolist()):
             where, values = self.form.row(j)
+            # v_j s_ij is not on the grid of the similarities, so its sums round: one row a gain, so that a gain does not
+            # depend on which others are computed with it.
             over = values * self.weight[j] - self.best[where]
             out[at] = np.maximum(over, 0, out=over).sum(dtype=np.float64)
         return out
@@ -111,6 +113,7 @@ def boss(
     if ids is not None:
         rows, values = rows[ids], values[ids]
     low, high = torch.aminmax(values.double())
+    # Equal scores have no range; 0.5 gives all the same weight.
     scaled = (values.double() - low) / (high - low) if high > low else torch.full_like(values, 0.5).double()
     log_weight = beta_log_weight(scaled, a, b)
     # a common factor changes no pick: the largest weight is 1, so that sharp densities do not overflow

@@ -81,7 +81,9 @@ def cal(
     ids = selectable_ids(budget, missing, features=sums[0], probs=sums[1])
     if ids is not None:
         rows, chances = rows[ids], chances[ids]
+    # (m, k), without the example itself.
     near, _ = knn(rows, min(neighbours, rows.shape[0] - 1))
+    # (m, k), (m, c) -> (m,)
     contrast = _contrast(chances, near, symmetric)
     chosen = largest(contrast if end == "high" else -contrast, budget)
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
@@ -96,9 +98,11 @@ def _contrast(probs: Tensor, near: Tensor, symmetric: bool) -> Tensor:
     p, log = with_logs(probs)
     for first in range(0, n, step := max(1, CONTRAST_BLOCK // (k * p.shape[1]))):
         block = slice(first, first + step)
-        change = log[near[block]] - log[block, None]
+        change = log[near[block]] - log[block, None]  # (block, k, c)
         weight = p[near[block]]
         if symmetric:
+            # sum p_j log(p_j / p_i) and sum p_i log(p_i / p_j) share the log ratio up to its sign.
             weight = (weight - p[block, None]) / 2
         out[block] = (weight * change).sum(-1).mean(1)
+    # A divergence is not negative, but clamped probabilities no longer sum to one and may round below 0.
     return out.clamp_min_(0)

@@ -66,16 +66,21 @@ def contextual_diversity(
     rows = check.distributions("probs", probs, missing)
     n, classes = rows.shape
     ids = selectable_ids(budget, missing, probs=rows[:, 0] if missing == "raise" else rows.sum(1))
+    # A probability of 0 would make the divergence infinite, and 0 * -inf NaN.
     p, log = with_logs(rows if ids is None else rows[ids])
     # the divergence is (<p_i, log p_i> + <p_j, log p_j> - <p_i, log p_j> - <log p_i, p_j>) / 2
+    # (n, 2c), so that both cross terms are one product: <left_i, crossed_j> = (<p_i, log p_j> + <log p_i, p_j>) / 2.
     left = torch.cat([p, log], dim=1)
     offset = torch.linalg.vecdot(p, log).div_(2)
+    # Sums of terms up to |log p| round by that times eps; a divergence below it counts as 0, so that equal predictions
+    # tie.
     noise = torch.full_like(offset, DIVERGENCE_ROUNDING * torch.finfo(offset.dtype).eps * max(1.0, -float(log.min())))
 
     def crossed(of: Tensor) -> Tensor:
         return torch.cat([of[:, classes:], of[:, :classes]], dim=1).div_(2)
 
     def central() -> int:
+        # The mean of clamped probabilities, clamped again for its logarithm.
         mean = torch.cat(with_logs(p.mean(0, keepdim=True)), dim=1)
         return int(torch.addmv(offset, left, crossed(mean)[0], alpha=-1).argmin())
 

@@ -73,6 +73,7 @@ def coverage(
     n = values.numel()
     ids = selectable_ids(budget, missing, score=values)
     keys = values if ids is None else values[ids]
+    # 0.29 * 100 is 28.999... in binary: the 1e-9 keeps floor() from losing one.
     cut = int(cutoff * keys.numel() + 1e-9)
     if budget > keys.numel() - cut:
         raise CapacityError(
@@ -84,6 +85,7 @@ def coverage(
     if cut:
         remains[largest(keys if end == "high" else -keys, cut)] = False
     remaining = torch.nonzero(remains).flatten()
+    # The range of the bins is that of the remaining scores: the cut comes first (algorithm 1).
     chosen = remaining[in_turns(bin_of(keys[remaining], bins), budget, generator)]
     special = torch.zeros(n, dtype=torch.int8)
     suspects = torch.nonzero(~remains).flatten()
@@ -95,6 +97,7 @@ def bin_of(score: Tensor, bins: int) -> Tensor:
     """(m,) int64 number of the equal-width bin of each score, 0 to bins - 1; the maximum is in the last bin."""
     values = score.to(torch.float64)
     low, high = torch.aminmax(values)
+    # Equal scores have no width; all of them fall into bin 0.
     width = (high - low).clamp_min(torch.finfo(torch.float64).tiny)
     return ((values - low) / width * bins).to(torch.int64).clamp_(0, bins - 1)
 
@@ -105,9 +108,11 @@ def in_turns(bin_: Tensor, budget: int, generator: torch.Generator) -> Tensor:
     order = order[torch.argsort(bin_[order], stable=True)]  # bin by bin, random inside
     sizes = torch.bincount(bin_)
     starts = sizes.cumsum(0) - sizes
+    # Rank of each example within its bin: examples of turn t are taken after all of turn t - 1.
     turn = torch.arange(order.numel()) - starts[bin_[order]]
     # place of each bin within a turn: by falling size, of equals the later one first, as filling from the least
     # populated bin up leaves the remainder
     place = torch.empty_like(sizes)
     place[torch.argsort(sizes, stable=True).flip(0)] = torch.arange(sizes.numel())
+    # A bin that runs out is passed over by itself: no example of it has a later turn.
     return order[torch.argsort(turn * sizes.numel() + place[bin_[order]])[:budget]]

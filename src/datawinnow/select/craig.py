@@ -91,8 +91,11 @@ def craig(
     check_greedy(greedy, epsilon, sample_seed)
     check.one_of("weights", weights, (True, False))
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
+    # copy=True: float64 probabilities would otherwise be a view of the caller's array.
     error = layer.probs.to(torch.float64, copy=True)
     error[torch.arange(layer.n), layer.labels] -= 1
+    # <e_i h_i^T, e_j h_j^T> = <e_i, e_j> (<x_i, x_j> + 1), the 1 from the bias: gradients of c (d + 1) numbers are
+    # never formed.
     alike = Similarity([(error, 0.0), (layer.features, 1.0)], "distance")
     objective = FacilityLocation(build_form(alike, form, neighbours))
     chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
@@ -100,17 +103,21 @@ def craig(
     out = build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if sizes is None:
         return out
+    # Sizes sum to the number of examples; a mean of one keeps the length of the training steps.
     return replace(out, weight=(sizes.to(torch.float64) * (budget / int(sizes.sum()))).to(torch.float32))
 
 
 def cluster_sizes(alike: Similarity, chosen: Tensor) -> Tensor:
     """(m,) int64 number of examples nearest to each of ``chosen``, of equals to the first; each to itself."""
+    # Below every similarity, so that the first block always sets an owner.
     best = torch.full((alike.n,), -1.0)
     owner = torch.zeros(alike.n, dtype=torch.int64)
     for first in range(0, chosen.numel(), alike.rows_at_once):
         near, who = alike.block(np.asarray(chosen[first : first + alike.rows_at_once])).max(0)  # the first of equals
+        # Strictly: of equals the one chosen first keeps the example.
         closer = near > best
         best[closer] = near[closer]
         owner[closer] = first + who[closer]
+    # Of duplicates among the chosen each still owns itself, so that no weight is 0.
     owner[chosen] = torch.arange(chosen.numel())
     return torch.bincount(owner, minlength=chosen.numel())

@@ -87,6 +87,7 @@ def d2(
     if ids is not None:
         values, rows = values[ids], rows[ids]
     graph = symmetric_graph(*knn(rows, min(neighbours, rows.shape[0] - 1)))
+    # (edges,) float64; every undirected edge is stored in both directions.
     away = graph.distance.double() ** power
     lifted = _forward_messages(values.double(), graph, (-gamma_forward * away).exp())
     chosen = _reverse_messages(lifted, graph, (-gamma * away).exp(), budget)
@@ -96,6 +97,7 @@ def d2(
 def _forward_messages(score: Tensor, graph: Graph, weight: Tensor) -> Tensor:
     """(n,) each score and the weighted scores of its neighbours."""
     sources = torch.arange(score.numel()).repeat_interleave(graph.start.diff())
+    # All messages use the scores before any message: the sum is over original neighbours, not lifted ones.
     return score.index_add(0, sources, weight * score[graph.to].clamp_min(MIN_MESSAGE_SCORE))
 
 
@@ -111,6 +113,7 @@ def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int)
     chosen: list[int] = []
     while len(chosen) < budget:
         minus, i = heapq.heappop(heap)
+        # The comparison is exact: an entry holds the very float that was current when it was pushed.
         if taken[i] or -minus != value[i]:
             continue
         taken[i] = True
@@ -118,6 +121,7 @@ def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int)
         for edge in range(start[i], start[i + 1]):
             j = to[edge]
             if not taken[j]:
+                # The lifted U_i and not s_i is subtracted; values may become negative.
                 value[j] -= factor[edge] * value[i]
                 heapq.heappush(heap, (-value[j], j))
     return torch.tensor(chosen)

@@ -27,6 +27,7 @@ class FacilityLocation:
 
     def __init__(self, form: SimilarityForm) -> None:
         self.form, self.n, self.width = form, form.n, form.width
+        # Starting at 0, the value of the empty set, requires similarities of at least 0.
         self.best = np.zeros(form.n, dtype=np.float32)
 
     def gains(self, ids: IdArray) -> NDArray[np.float64]:
@@ -105,6 +106,7 @@ def facility_location(
     objective = FacilityLocation(build_form(feature_similarity(rows, similarity, gamma), form, neighbours))
     chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
     special = torch.zeros(n, dtype=torch.int8)
+    # Exactly 0: similarities on the graph that are not stored were never written.
     unserved = torch.from_numpy(np.flatnonzero(objective.best == 0))
     special[unserved if ids is None else ids[unserved]] = int(Reason.BELOW_CUT)
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED, special=special)

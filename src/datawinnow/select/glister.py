@@ -91,12 +91,16 @@ def glister(
     check.one_of("reduce", reduce, ("sum", "mean"))
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
     held = held_out_layer(val_features, val_probs, val_labels, layer)
+    # ceil(budget / 15): without a number the block depends on the budget, and prefixes do not nest.
     block = refresh or -(-budget // NUM_BLOCKS)
     left = torch.ones(layer.n, dtype=torch.bool)
     chosen = torch.empty(0, dtype=torch.int64)
+    # sum_S g_j as a (c, d + 1) matrix; a gradient is a vector only through its factors.
     total = torch.zeros(layer.probs.shape[1], layer.features.shape[1] + 1, dtype=torch.float64)
+    # In the first round the sum is 0: the gain is the inner product with the gradient at the current network.
     while len(chosen) < budget:
         scale = step / max(1, len(chosen)) if reduce == "mean" else step
+        # <g_i, grad L_V(theta_S)>, without the factor `step`, which changes no order.
         gain = layer.along(_after(held, total, scale)).masked_fill_(~left, -torch.inf)
         new = largest(gain, min(block, budget - len(chosen)))
         left[new] = False

@@ -122,8 +122,10 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
     Returns:
         (budget,) int64 ids in the order chosen.
     """
+    # <g_i, b>: the first ranking, and the order in which an early end is filled up.
     straight = layer.along(goal)
     towards = straight.clone()
+    # L^-1, row by row.
     inverse = torch.zeros(budget, budget, dtype=torch.float64)
     errors = torch.empty(budget, goal.shape[0], dtype=torch.float64)
     rows = torch.empty(budget, goal.shape[1], dtype=torch.float64)
@@ -134,27 +136,33 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
     for k in range(budget):
         if float(rest.norm()) <= tolerance * size:
             break
+        # The residual is orthogonal to the chosen only for lam = 0, so they must be excluded.
         towards[chosen] = -torch.inf
         pick = int(towards.numpy().argmax())  # the smaller id of equals, which torch does not promise
         if float(towards[pick]) <= 0:
             break
         error, row = layer.factors(torch.tensor([pick]))
+        # <g_j, g_pick> for every chosen j: an inner product of outer products is a product of two.
         gram = (errors[:k] @ error[0]) * (rows[:k] @ row[0])
         coefficients = inverse[:k, :k] @ gram
         squared_norm = float(error.square().sum() * row.square().sum())
+        # The squared diagonal entry of the new row of the Cholesky factor.
         pivot = squared_norm + lam - float(coefficients.square().sum())
         if pivot <= 1e-12 * (squared_norm + lam):  # it adds nothing to those chosen, but for rounding
             break
         chosen.append(pick)
         errors[k], rows[k] = error[0], row[0]
+        # The inverse of a bordered lower triangle: the old rows stay.
         inverse[k, :k] = -(coefficients @ inverse[:k, :k])
         inverse[k, k] = 1
         inverse[k, : k + 1] /= pivot**0.5
         seen[k] = (float(error[0] @ goal @ row[0]) - float(coefficients @ seen[:k])) / pivot**0.5
         change = seen[k] * inverse[k, : k + 1]
+        # b - sum w_j g_j, updated by the change of w instead of summed anew.
         rest -= (errors[: k + 1] * change[:, None]).T @ rows[: k + 1]
         towards = layer.along(rest)
     straight[chosen] = -torch.inf
+    # A full ranking sorted once; the chosen have -inf and come last.
     return torch.cat([torch.tensor(chosen, dtype=torch.int64), largest(straight, layer.n)[: budget - len(chosen)]])
 
 

@@ -29,15 +29,18 @@ class GraphCut:
         diagonal: (n,) similarity of each example to itself.
     """
 
+    # A gain is a lookup, so many stale bounds are refreshed at once.
     width = 8192
 
     def __init__(self, form: SimilarityForm, lam: float, diagonal: NDArray[np.float64]) -> None:
         self.form, self.n, self.lam, self.diagonal = form, form.n, lam, diagonal
+        # With best = 0 the excess is the plain sum over i of s_ij: the modular first term, computed once.
         self.total = form.excess(np.arange(form.n), np.zeros(form.n, dtype=np.float32))
         self.inside = np.zeros(form.n)
 
     def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) ``sum_i s_ij - lam (2 sum_{i in S} s_ij + s_jj)``."""
+        # S grows by j: pairs (i, j) and (j, i) for every i in S, and (j, j).
         return self.total[ids] - self.lam * (2 * self.inside[ids] + self.diagonal[ids])
 
     def add(self, j: int) -> None:

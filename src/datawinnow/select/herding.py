@@ -53,18 +53,24 @@ def herding(features: Any, *, budget: int, normalise: bool = False, missing: Mis
     rows = check.matrix("features", features, missing=missing)
     n = rows.shape[0]
     check.one_of("normalise", normalise, (False, True))
+    # Only NaN matters to `selectable_ids`: the row sum is NaN if any feature is. With "raise" there is none, and a
+    # column without arithmetic gives the number of examples.
     ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
     points = rows if ids is None else rows[ids]
+    # Centred products round less; neither |x - mu| nor S changes when all points are shifted.
     points, norms = centred("features", unit_rows(points) if normalise else points)
     mean = points.mean(0, dtype=torch.float64)
     # ||S - x + mu||^2 with S = sum of (mu - chosen) is, but for what is the same for all, |x - mu|^2 - 2 <x, S>;
     # S stays about as long as one example, so nothing is lost however many are chosen
+    # (|x|^2 - 2 <x, mu>) / 2: |x - mu|^2 / 2 without the constant |mu|^2 / 2.
     half = torch.addmv(norms, points, mean.to(points.dtype), alpha=-2).div_(2)
     short = torch.zeros_like(mean)
     chosen = torch.empty(budget, dtype=torch.int64)
     for i in range(budget):
         pick = int(torch.addmv(half, points, short.to(points.dtype), alpha=-1).argmin())
         chosen[i] = pick
+        # In float64: in float32 the error of budget additions would exceed the differences between candidates.
         short += mean - points[pick]
+        # Without replacement (iCaRL); Welling's recursion may return to a point.
         half[pick] = torch.inf
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -80,19 +80,24 @@ def k_center(
     n = rows.shape[0]
     ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
     check.number("outliers", outliers, 0, 10**9, integer=True)
+    # Distances do not change, but products of centred rows are smaller and lose fewer digits.
     centred_rows, norms = centred("features", rows if ids is None else rows[ids])
     if centred_rows.shape[1] <= FLOAT64_COLUMNS:
         centred_rows = centred_rows.double()
+        # Again, of the float64 rows, or distances to itself would not cancel to 0.
         norms = squared_norms(centred_rows)
 
+    # argmin |x - mean|^2; |mean|^2 is the same for all.
     def central() -> int:
         mean = centred_rows.mean(0)
         return int(torch.addmv(norms, centred_rows, mean, alpha=-2).argmin())
 
     def twice(at: Tensor) -> Tensor:
+        # The 2 of |x|^2 + |y|^2 - 2 <x, y>; indexing has copied, so the rows are not changed.
         return centred_rows[at].mul_(2)
 
     begin = first_position(first, n, ids, central, generator)
+    # The noise is per example: rounding of |x|^2 + |y|^2 - 2 <x, y> grows with the squared norm.
     points = Points(centred_rows, twice, norms, norms * (NORM_ROUNDING * torch.finfo(norms.dtype).eps))
     chosen = farthest_first(points, begin, budget, outliers)
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -41,6 +41,7 @@ class LogDet:
 
     def __init__(self, phi: Tensor, budget: int, ridge: float) -> None:
         self.phi, (self.n, self.d) = phi, phi.shape
+        # A^-1 of the empty set, A = ridge I.
         self.inverse = torch.eye(self.d, dtype=torch.float64) / ridge
         self.q = torch.linalg.vector_norm(phi, dim=1).square() / ridge
         self.u = torch.empty(budget, self.d, dtype=torch.float64)
@@ -52,11 +53,13 @@ class LogDet:
         out = np.empty(len(ids))
         for first in range(0, len(ids), GAIN_CHUNK):
             q = self._refreshed(torch.from_numpy(ids[first : first + GAIN_CHUNK]))
+            # Downdates can round a q of 0 below 0.
             out[first : first + GAIN_CHUNK] = q.clamp(min=0).log1p_().numpy()
         return np.round(out, DECIMALS)
 
     def add(self, j: int) -> None:
         """Add ``j``."""
+        # From A^-1 itself and not from the stored q, whose downdates have accumulated rounding.
         towards = self.inverse @ self.phi[j]
         u = towards / (1 + max(0.0, float(towards @ self.phi[j]))) ** 0.5
         self.inverse.addr_(u, u, alpha=-1)
@@ -70,10 +73,12 @@ class LogDet:
         if oldest == self.added:
             return q
         rows = self.phi[ids]
+        # One product with A^-1 costs d^2 a row, the missed updates d each: whichever is cheaper.
         if self.added - oldest > self.d:
             q = _product(rows, self.inverse).mul_(rows).sum(1)
         else:
             change = _product(rows, self.u[oldest : self.added].T).square_()
+            # Each row subtracts only the updates that it has not had: (rows, updates) mask.
             q -= change.mul_(torch.arange(oldest, self.added) >= seen[:, None]).sum(1)
         self.q[ids], self.seen[ids] = q, self.added
         return q
@@ -148,6 +153,7 @@ def log_det(
     ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
     phi = (values if ids is None else values[ids]).to(torch.float64)
     length = phi.norm(dim=1, keepdim=True)
+    # One scale for all rows keeps their relative lengths and gives ridge the same meaning for any features.
     if similarity == "dot":
         length = length.square().mean().sqrt()
     phi = phi / length.clamp_min(torch.finfo(torch.float64).tiny)

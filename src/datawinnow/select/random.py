@@ -46,5 +46,6 @@ def random(labels: Any, *, budget: int, generator: torch.Generator) -> Selection
     """
     n = check.labels("labels", labels).numel()
     check_budget(budget, n)
+    # The whole permutation is drawn whatever the budget, which is why prefixes nest; clone() frees the rest of it.
     chosen = shuffled(n, check.generator(generator))[:budget].clone()
     return Selection.of(chosen, n, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN)

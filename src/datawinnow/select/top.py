@@ -59,6 +59,7 @@ def top(
     if end == "middle":
         chosen = _middle(values, budget)
     else:
+        # `largest` gives ties to the smaller id at both ends; reversing a descending order would not.
         chosen = largest(values if end == "high" else -values, budget)
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 

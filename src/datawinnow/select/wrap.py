@@ -51,9 +51,13 @@ def per_class(selector: Selector) -> Selector:
         classes = check.labels("labels", labels)
         n = classes.numel()
         check_budget(budget, n)
+        # Checked before they are cut, so that an error names the id among all examples.
         full = bind_arguments(card, arrays, options, n, options.get("missing", "raise"), ruler="labels")
         if "generator" in card.takes:
+            # One draw from the caller's generator seeds a stream for each class: the draw of a class depends neither on
+            # other classes nor on how often `_fill` calls it.
             seed = int(torch.randint(2**62, (), generator=check.generator(generator)))
+        # (classes) tensors of rising ids; a class without examples is empty and gets no share.
         members = torch.split_with_sizes(torch.argsort(classes, stable=True), torch.bincount(classes).tolist())
 
         def one(c: int, share: int) -> Selection:
@@ -71,6 +75,7 @@ def per_class(selector: Selector) -> Selector:
 
 def _fill(one: Callable[[int, int], Selection], sizes: list[int], budget: int) -> list[Selection | None]:
     """Each class's selection, or None for a class without a share; full classes pass their rest on."""
+    # Capacities are discovered: a selector that cuts a tail says how many it can give only when asked for more.
     capacities = list(sizes)
     done: dict[tuple[int, int], Selection] = {}
     while True:
@@ -87,6 +92,8 @@ def _fill(one: Callable[[int, int], Selection], sizes: list[int], budget: int) -
                 try:
                     done[c, share] = one(c, share)
                 except CapacityError as error:
+                    # At most share - 1, so that the loop ends even if a selector reports a capacity that it then
+                    # refuses.
                     capacities[c] = min(error.capacity, share - 1)
                     full = True
         if not full:
@@ -104,6 +111,8 @@ def _merge(selections: list[Selection | None], members: Sequence[Tensor], reason
             reason[ids] = chosen.reason
         index.append(ids[chosen.index])
         weight.append(chosen.weight)
+        # Position j of m at (j + 1/2) / m: sorting by it interleaves the classes in proportion at every prefix.
         turn.append((torch.arange(len(chosen), dtype=torch.float64) + 0.5) / len(chosen))
+    # Stable: of equal positions the smaller class first.
     order = torch.argsort(torch.cat(turn), stable=True)
     return Selection(torch.cat(index)[order], torch.cat(weight)[order], reason)

@@ -56,6 +56,7 @@ def blend(
     if len(settings) != len(scores):
         raise ArgumentError(f"options must hold one mapping a score: {len(scores)} scores, {len(settings)} mappings")
     check.one_of("by", by, ("rank", "zscore"))
+    # Each array once, in the order of first use; dict keeps the order, a set would not.
     needs = tuple(dict.fromkeys(need for c in cards for need in c.needs))
     extra = tuple(dict.fromkeys(need for c in cards for need in c.optional_needs if need not in needs))
 
@@ -67,6 +68,7 @@ def blend(
                 f"{blended.__name__} needs {wants} in this order, got {len(arrays)} arrays"
                 + (f" and {', '.join(by_name)} by name" if by_name else "")
             )
+        # strict=False: optional arrays may be left out at the end.
         have = {**dict(zip(names, arrays, strict=False)), **by_name}
         values = []
         for score, card, chosen in zip(scores, cards, settings, strict=True):
@@ -135,6 +137,7 @@ def combine(
     for i, (array, end, share) in enumerate(zip(arrays, turned, shares, strict=True)):
         check.finite(f"score {i}", array, missing)
         present = ~array.isnan()
+        # NaN of any score stays NaN in the weighted sum.
         scaled = torch.full_like(total, torch.nan)
         if bool(present.any()):
             values_high = _high(array[present].double(), end)
@@ -164,6 +167,7 @@ def _high(values: Tensor, end: str) -> Tensor:
     """(m,) values turned so that the end kept is high."""
     if end == "middle":
         ordered = values.sort().values
+        # torch.median returns the lower of the middle two; the mean of both does not favour a side.
         median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
         return -(values - median).abs()
     return -values if end == "low" else values
@@ -172,6 +176,7 @@ def _high(values: Tensor, end: str) -> Tensor:
 def _rank(values: Tensor) -> Tensor:
     """(m,) mean rank of equal values, as a fraction."""
     _, inverse, counts = np.unique(values.numpy(), return_inverse=True, return_counts=True)
+    # c equal values end at rank u = cumsum: their mean rank less 1/2 is u - c / 2.
     middle = counts.cumsum() - counts / 2
     return torch.from_numpy(middle[inverse] / values.numel())
 

@@ -57,11 +57,13 @@ def capped_by_cost(selector: Selector, *, past: Literal["stop", "skip"] = "stop"
     ) -> Selection:
         price, room = _validate_costs(cost, cap)
         n = price.numel()
+        # The number that fits if the cheapest come first bounds what any order can fit.
         cheapest = int((price.sort().values.cumsum(0) <= room).sum())
         if not cheapest:
             raise ArgumentError(
                 f"cap={cap} is below the cheapest example's cost, {float(price.min()):g}; raise the cap"
             )
+        # With "skip" examples far down the order may still fit, so the selector orders all of them.
         ask = cheapest if past == "stop" else n
         if budget is not None:
             ask = min(ask, check_budget(budget, n))
@@ -107,6 +109,7 @@ def _as_many_as(
                 raise
             ask = error.capacity
             if source is not None and state is not None:
+                # The failed call may have drawn: the retry begins where it did.
                 source.set_state(state)
 
 
@@ -115,6 +118,7 @@ def _within(price: Tensor, room: float, past: str) -> Tensor:
     if past == "stop":
         return torch.arange(int((price.cumsum(0) <= room).sum()))
     kept, total = [], 0.0
+    # A loop: whether an example fits depends on which of those before were passed over.
     for place, one in enumerate(price.tolist()):
         if total + one <= room:
             kept.append(place)

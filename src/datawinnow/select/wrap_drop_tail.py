@@ -64,7 +64,9 @@ def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Liter
         if "missing" in card.takes:
             options["missing"] = missing
         all_ = bind_arguments(card, arrays, options, n, missing, ruler=by)
+        # The fraction is of the examples with a score: one without it is neither dropped as suspect nor kept.
         scored_ids = torch.nonzero(~values.isnan()).flatten()
+        # 0.29 * 100 is 28.999... in binary: the 1e-9 keeps floor() from losing one.
         cut = int(fraction * scored_ids.numel() + 1e-9)
         if budget > scored_ids.numel() - cut:
             raise CapacityError(

@@ -67,6 +67,7 @@ def deduplicated(
         n = rows.shape[0]
         check_budget(budget, n)
         if "missing" in options and "missing" not in card.takes:
+            # It was for the features only; the selector does not know it.
             options.pop("missing")
         # every call gets the same random numbers, so that a larger budget continues the same draw
         seed = (
@@ -78,10 +79,12 @@ def deduplicated(
             try:
                 chosen = selector(*arrays, budget=ask, **extra, **options)
             except CapacityError as error:
+                # Retried with the capacity only where that can still fill the budget.
                 if not budget <= error.capacity < ask:
                     raise
                 ask = max_ask = error.capacity
                 continue
+            # Always from the top of the order: a larger call may choose otherwise, so earlier results are not reused.
             places, twice = first_of_each(rows, chosen.index, budget, threshold, metric)
             if places.numel() == budget:
                 index, weight, reason = keep_positions(chosen, places, n)
@@ -93,6 +96,7 @@ def deduplicated(
                     f"threshold={threshold:g} of these; got budget={budget}: lower the budget or the threshold",
                     int(places.numel()),
                 )
+            # The share kept so far, extrapolated to the budget with a tenth to spare; + 1 so that it always grows.
             ask = min(max_ask, math.ceil(1.1 * ask * budget / places.numel()) + 1)
 
     wrapped: Selector = with_card(
@@ -119,15 +123,18 @@ def first_of_each(rows: Tensor, order: Tensor, budget: int, threshold: float, me
     twice: list[int] = []
     first = 0
     while first < order.numel() and len(places) < budget:
+        # Blocks shrink as more are kept, so that (block, kept) distances stay within the memory bound.
         size = max(16, min(1024, DISTANCE_ENTRIES // max(1, len(places))))
         block = rows[order[first : first + size]].double()
         if metric == "cosine":
             block = block / block.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
         near_kept = _near(block, kept[: len(places)], threshold, metric).any(1)
+        # tril(-1): only earlier examples of the block, not itself.
         among = _near(block, block, threshold, metric).tril(-1)
         crowded = among.any(1)
         new = torch.zeros(block.shape[0], dtype=torch.bool)
         for i in range(block.shape[0]):
+            # `new`, not the whole block: a neighbour that was itself passed over makes nothing a duplicate.
             if bool(near_kept[i]) or (bool(crowded[i]) and bool((among[i] & new).any())):
                 twice.append(first + i)
                 continue
@@ -145,5 +152,6 @@ def _near(a: Tensor, b: Tensor, threshold: float, metric: str) -> Tensor:
     product = a @ b.T
     if metric == "cosine":
         return product >= 1 - threshold - 1e-12  # room for the rounding of equal rows
+    # |a|^2 + |b|^2 - 2 <a, b> cancels for near rows; the tolerance is that of the terms, not of the result.
     sizes = a.square().sum(1)[:, None] + b.square().sum(1)[None, :]
     return sizes - 2 * product <= threshold**2 + 1e-12 * sizes

@@ -47,6 +47,7 @@ def epoch_size(m: int, num_replicas: int, *, drop_last: bool, per_process: int |
     if per_process is not None:
         return per_process * num_replicas
     if drop_last and m >= num_replicas:
+        # All processes get the same number, or the gradient all-reduce of the last step would hang.
         return m // num_replicas * num_replicas
     return -(-m // num_replicas) * num_replicas
 
@@ -63,6 +64,8 @@ def pad_or_truncate(index: Tensor, length: int, epoch: int) -> Tensor:
         (length,) ids. Padding repeats ids of the plan in its order, from a start that depends on the epoch.
     """
     m, excess = len(index), length - len(index)
+    # Consecutive positions that continue where the last epoch stopped: no example is always left out or always
+    # repeated.
     rotating = (torch.arange(abs(excess)) + epoch * abs(excess)) % m
     if excess >= 0:
         return torch.cat([index, index[rotating]]) if excess else index
@@ -83,6 +86,7 @@ def num_consumed(shard: Tensor, num_unique: int, seen: Tensor, visits: int) -> i
         visits: number of examples observed, repetitions included; it decides once the rest is padding.
     """
     positions = seen[shard[:num_unique]].nonzero().flatten()
+    # The last one observed, not their number: an example observed out of order does not move the position back.
     reached = int(positions[-1]) + 1 if positions.numel() else 0
     return reached if reached < num_unique else max(num_unique, min(visits, len(shard)))
 
@@ -90,4 +94,5 @@ def num_consumed(shard: Tensor, num_unique: int, seen: Tensor, visits: int) -> i
 def iter_ids(ids: Tensor) -> Iterator[int]:
     """The ids as Python integers, without a list of all of them."""
     for begin in range(0, len(ids), IDS_PER_CHUNK):
+        # DataLoader workers and collate functions expect Python integers.
         yield from ids[begin : begin + IDS_PER_CHUNK].tolist()

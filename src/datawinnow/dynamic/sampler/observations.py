@@ -59,6 +59,7 @@ class Observations:
         ids = index.detach().to(device, torch.int64, non_blocking=True, copy=True)
         rows = [v.detach().to(device, torch.float32, non_blocking=True) for v in values]
         self._staged.append((ids, torch.stack(rows) if rows else torch.zeros((1, ids.numel()), device=device)))
+        # What the processes agreed on is outdated with the first new observation.
         self.pooled, self._pooled_table = False, None
         if len(self._staged) >= STAGED_BATCHES:
             self._write()
@@ -71,6 +72,7 @@ class Observations:
         ids = torch.cat([ids.to(device) for ids, _ in self._staged])
         values = torch.cat([values.to(device) for _, values in self._staged], dim=1)
         self._staged = []
+        # An example counts only with all of its signals: one NaN discards the visit.
         finite = torch.isfinite(values).all(dim=0)
         not_finite = ids.numel() - finite.sum()
         self._not_finite = not_finite if self._not_finite is None else self._not_finite.to(device) + not_finite
@@ -81,6 +83,8 @@ class Observations:
         position = torch.arange(ids.numel(), device=device)
         is_last = torch.ones_like(ids, dtype=torch.bool)
         is_last[:-1] = ids[1:] != ids[:-1]
+        # Reversed running minimum: the position of the next last visit at or after each entry, which is that of the
+        # same id.
         last_visit = torch.where(is_last, position, ids.numel()).flip(0).cummin(0).values.flip(0)
         self._table = self._empty(device) if self._table is None else self._table.to(device)
         self._table.index_copy_(1, ids, values[:, order[last_visit]])
@@ -98,6 +102,8 @@ class Observations:
         if not is_distributed():
             return
         device = communication_device()
+        # A copy: all_reduce works in place, and the own table must stay for later visits. A process without
+        # observations takes part as well, or the others would wait forever.
         table = self._empty(device) if self._table is None else self._table.to(device, copy=True)
         dist.all_reduce(table, dist.ReduceOp.MAX)
         self._pooled_table = table
@@ -137,6 +143,7 @@ class Observations:
         if index.numel():
             rows = [signals[name] for name in self.names] or [torch.zeros(index.numel())]
             self._table = self._empty(torch.device("cpu"))
+            # On the CPU, whatever device the run had before; the next batch moves it.
             self._table[:, index] = torch.stack(rows).to(torch.float32)
         self.pooled = True
 

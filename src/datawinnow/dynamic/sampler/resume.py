@@ -63,7 +63,10 @@ def policy_repr(policy: Any) -> str:
 
 def plan_digest(plan: Selection) -> int:
     """A number that two plans share only if they have the same ids in the same order with the same weights."""
+    # Odd multipliers are invertible modulo 2^64, so each id counts, and differ by position, so the order counts.
     odd = torch.arange(1, 2 * len(plan), 2)
+    # Integer arithmetic that wraps around: the sum does not depend on the order of the additions, as a float sum would.
+    # Weights enter by their bits.
     mixed = (plan.index + 1) * odd + plan.weight.view(torch.int32).long() * (odd + 2**33)
     return int(mixed.sum()) & (2**62 - 1)  # room for its negative
 
@@ -91,10 +94,12 @@ def check_same_sampler(saved: Mapping[str, Any], current: Mapping[str, Any]) -> 
     if saved["n"] != current["n"]:
         raise RunError(f"the saved sampler is for n={saved['n']} examples, this one for n={current['n']}")
     fingerprints = (saved["fingerprint"], current["fingerprint"])
+    # A fingerprint is optional on both sides; one alone proves nothing.
     if None not in fingerprints and fingerprints[0] != fingerprints[1]:
         raise RunError(
             f"the saved sampler is for the dataset with fingerprint {fingerprints[0]}, this one for {fingerprints[1]}"
         )
+    # Plain values with hashes, so another array among the options is another policy.
     if saved["policy"] != current["policy"]:
         raise RunError(f"the saved sampler has the policy {saved['policy']}, this one {current['policy']}")
     if saved["length"] != current["length"]:

@@ -45,6 +45,7 @@ class PlanWeights:
     def __init__(self, plan: Selection, n: int) -> None:
         self.device: torch.device | None = None
         self._table = torch.ones(n, dtype=torch.float32)
+        # An id that the plan repeats gets the weight of one of its entries.
         self._table[plan.index] = plan.weight
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -118,7 +119,9 @@ class PolicySampler(DistributedSampler[int]):
             check.number("rank", rank, 0, num_replicas - 1, integer=True)
         self.policy, self.n, self.seed = policy, n, check.number("seed", seed, -(2**63), 2**63, integer=True)
         self.epochs, self.batch, self.steps = epochs, batch, steps
+        # shuffle=True: Lightning and accelerate read it to recognise a training sampler.
         self.fingerprint, self.drop_last, self.shuffle = fingerprint, drop_last, True
+        # The base class and frameworks ask only for its length.
         self.dataset = range(n)  # type: ignore[assignment]
         self.epoch = 0
         self._num_replicas, self._rank = num_replicas, rank
@@ -154,6 +157,7 @@ class PolicySampler(DistributedSampler[int]):
     @property
     def is_sharded(self) -> bool:
         """Whether the sampler was made for one shard of the order."""
+        # None means "as torch.distributed says" and counts as global: integrations may still set it.
         return self._num_replicas not in (None, 1)
 
     @property
@@ -180,6 +184,7 @@ class PolicySampler(DistributedSampler[int]):
     def _ensure_plan(self) -> State:
         """Make the plan if there is none; returns the state after it."""
         if self._plan is None:
+            # The state before is kept: a checkpoint stores it, and the plan is made again from it.
             plan, self._state_after = self.policy.plan(self.epoch, self._state_before, partial(stream, self.seed))
             if not len(plan) or int(plan.index.max()) >= self.n:
                 content = "no examples" if not len(plan) else f"id {int(plan.index.max())} of n={self.n}"
@@ -208,6 +213,8 @@ class PolicySampler(DistributedSampler[int]):
                 "its loaders count from 0 by themselves"
             )
         if epoch > self.epoch:
+            # An epoch that was never iterated is planned all the same, so that decisions do not depend on whether it
+            # was.
             state = self._ensure_plan()
             if self.policy.needs:
                 self._observations.pool()
@@ -217,10 +224,12 @@ class PolicySampler(DistributedSampler[int]):
             self._state_before = (
                 self.policy.observe(state, index, **signals) if len(index) and self.policy.needs else state
             )
+            # Only now: everything above belongs to the epoch that is over.
             self.epoch, self._plan, self._weights = epoch, None, None
             self._start = self._visits = 0
             self._plans_agree = False
         if not self._plans_agree:
+            # Once an epoch: shards of different plans would overlap and leave ids out without any error.
             if differs_between_processes(plan_digest(self.plan)):
                 raise RunError(
                     f"the plans of epoch {epoch} differ between processes: give all the same policy, n and seed, and "
@@ -265,17 +274,21 @@ class PolicySampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Ids of this process in the order of the plan, from the position that a mid-epoch resume left."""
+        # Not after a resume, where the position accounts for what was visited.
         if not self._start and self._visits >= len(self):
             self._usage.repeated_epoch(self.epoch)
         return iter_ids(self._shard()[self._start :])
 
     def _shard(self) -> Tensor:
+        # Every num_replicas-th id, as DistributedSampler: a global batch is the same examples for any number of
+        # processes.
         return pad_or_truncate(self.plan.index, self.total_size, self.epoch)[self.rank :: self.num_replicas]
 
     @property
     def position(self) -> int:
         """Examples of the epoch that this process has trained on, judged by what was observed, not by what was read."""
         shard = self._shard()
+        # Ids of the plan in this shard: ceil((m - rank) / replicas); what follows is padding.
         num_unique = min(len(shard), -(-(len(self.plan) - self.rank) // self.num_replicas))
         return max(self._start, num_consumed(shard, num_unique, self._observations.seen(), self._visits))
 
@@ -310,6 +323,8 @@ class PolicySampler(DistributedSampler[int]):
             raise ArgumentError(f"the sampler is at epoch {self.epoch}, not {epoch}: call set_epoch({epoch}) first")
         self._ensure_plan()
         done = float(check.number("step", step, 0, math.inf)) / self._num_steps(self._plan_sizes[epoch], batch)
+        # Each epoch is 1 / epochs of the run, however many steps it has: the schedule of a shrinking plan still ends at
+        # 1.
         return min(1.0, (epoch + min(1.0, done)) / self.epochs)
 
     def total_steps(self, batch: int | None = None, epochs: int | None = None) -> int:
@@ -341,6 +356,7 @@ class PolicySampler(DistributedSampler[int]):
         batch = self.batch if batch is None else batch
         if batch is None:
             raise ArgumentError("batch is unknown: give it here or when making the sampler")
+        # ceil: the last, short batch is a step as well.
         return -(-(self._epoch_size(m) // self.num_replicas) // batch)
 
     def sync(self) -> None:
@@ -383,6 +399,7 @@ class PolicySampler(DistributedSampler[int]):
             "seed": self.seed,
             "length": {
                 "steps": self.steps,
+                # Without `steps` the batch does not change the order, so a resume may use another.
                 "batch": self.batch if self.steps else None,
                 "drop_last": self.drop_last,
             },
@@ -400,6 +417,7 @@ class PolicySampler(DistributedSampler[int]):
             RunError: the state of another dataset, number of examples, policy or seed, or of a newer version.
         """
         check_same_sampler(state_dict, self._identity())
+        # A failed load leaves the sampler as it was.
         backup = (self.epoch, self._state_before, self._plan_sizes, self._plan, self._state_after)
         self.epoch = state_dict["epoch"]
         self._state_before = {k: v.cpu() if isinstance(v, Tensor) else v for k, v in state_dict["state"].items()}

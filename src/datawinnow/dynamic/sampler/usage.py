@@ -35,6 +35,7 @@ class UsageWarnings:
             n: number of examples.
         """
         if not len(index):
+            # A policy that plans without signals may well be used without observe().
             if self._needs:
                 self._warn_once(
                     "nothing",
