@@ -38,8 +38,8 @@ class WeightedCover:
         out = np.empty(len(ids))
         for at, j in enumerate(ids.tolist()):
             where, values = self.form.row(j)
-            # v_j s_ij is not on the grid of the similarities, so its sums round: one row a gain, so that a gain does not
-            # depend on which others are computed with it.
+            # v_j s_ij is not on the grid of the similarities, so its sums round: one row at a time, so that a gain does
+            # not depend on which others are computed with it.
             over = values * self.weight[j] - self.best[where]
             out[at] = np.maximum(over, 0, out=over).sum(dtype=np.float64)
         return out

@@ -143,7 +143,7 @@ LONG_ENOUGH = 1024
 def gathering_pays(count: int, patches: int) -> bool:
     """Whether gathering ``count`` of ``patches`` keys a row saves time.
 
-    >>> pays(5, 1024), pays(59, 196)
+    >>> gathering_pays(5, 1024), gathering_pays(59, 196)
     (True, False)
     """
     return count <= SPARSE_ENOUGH * patches and patches >= LONG_ENOUGH

@@ -217,6 +217,7 @@ class PolicySampler(DistributedSampler[int]):
             # was.
             state = self._ensure_plan()
             if self.policy.needs:
+                # A collective: every process reaches it, since `needs` is the same on all.
                 self._observations.pool()
             index, signals = self._observations.take()
             self._usage.check_finite(self._observations.num_not_finite)
