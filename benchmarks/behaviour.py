@@ -155,8 +155,8 @@ TRAINING: list[Row] = [
     ("train on a selection", f"train {DIGITS} --epochs 4 --select pruned --seed 1 --run selected", "selected"),
     ("train a default network", f"train digits --limit 150 --batch 50 {EXACT} --epochs 2 --run wide", "wide"),
     *(
-        (f"train by {label}", f"train {FEW} {how} --epochs 8 --run by-{n}", f"by-{n}")
-        for n, (label, how) in enumerate(POLICIES)
+        (f"train by {label}", f"train {FEW} {words} --epochs 8 --run by-{n}", f"by-{n}")
+        for n, (label, words) in enumerate(POLICIES)
     ),
     (
         "train for a budget",
@@ -184,10 +184,10 @@ TRAINING: list[Row] = [
         (
             f"train levels {label}",
             f"train digits --limit 150 --model vit --model-option depth=4 --model-option width=32 --batch 50 {EXACT} "
-            f"--optimizer adamw --epochs 2 {how} --run vit-{n}",
+            f"--optimizer adamw --epochs 2 {words} --run vit-{n}",
             f"vit-{n}",
         )
-        for n, (label, how) in enumerate(
+        for n, (label, words) in enumerate(
             (
                 ("none", ""),
                 ("all", "--levels examples,tokens,attention --sparse-at 1,2"),
@@ -278,10 +278,10 @@ CONDENSING: list[Row] = [
     (
         f"condense {key}",
         f"condense digits --limit 200 --method {key} --per-class 2 --iterations {iterations} --threads 1 --device cpu "
-        f"--networks 1 --snapshots 2 --judge-epochs 3 --option real_batch=16 {how} --run {key}",
+        f"--networks 1 --snapshots 2 --judge-epochs 3 --option real_batch=16 {words} --run {key}",
         key,
     )
-    for key, iterations, how in (
+    for key, iterations, words in (
         ("dm", 5, ""),
         ("dc", 2, "--option outer=2 --option inner=2 --no-report"),
         ("dsa", 2, "--option outer=2 --option inner=2 --no-report"),
@@ -450,10 +450,10 @@ def write_pictures(root: Path, *, split: bool) -> None:
     """Three digits in colours, 40 PNGs each; with ``split`` 40 in ``train/`` and 12 more in ``test/``."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    digits = load_digits()
     for label, name in enumerate(("one", "seven", "nine")):
-        own = found.images[found.target == int({"one": 1, "seven": 7, "nine": 9}[name])]
-        for i, image in enumerate(own[: 52 if split else 40]):
+        images = digits.images[digits.target == int({"one": 1, "seven": 7, "nine": 9}[name])]
+        for i, image in enumerate(images[: 52 if split else 40]):
             folder = root / (("train" if i < 40 else "test") if split else "") / name
             folder.mkdir(parents=True, exist_ok=True)
             tint = np.array([1.0, 0.5 + 0.1 * label, 0.3 + 0.01 * i])
@@ -564,22 +564,22 @@ def bytes_of(value: Any) -> bytes:
 
 def tensors(named: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors by name: how many, and one hash of names, types, shapes and bytes, whatever their order in a file."""
-    parts = []
+    blocks = []
     for name in sorted(named):
         array = np.ascontiguousarray(named[name])
-        parts.append(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
-    return {"tensors": len(parts), "hash": digest(b"".join(parts))}
+        blocks.append(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return {"tensors": len(blocks), "hash": digest(b"".join(blocks))}
 
 
-def facts(value: Any, name: str = "") -> Frozen:
+def json_leaves(value: Any, name: str = "") -> Frozen:
     """The leaves of what a JSON file holds, without `LEFT_OUT`."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key not in LEFT_OUT:
-                yield from facts(inner, f"{name}.{key}" if name else str(key))
+                yield from json_leaves(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
         for i, inner in enumerate(value):
-            yield from facts(inner, f"{name}.{i}")
+            yield from json_leaves(inner, f"{name}.{i}")
     elif isinstance(value, list) and len(json.dumps(value)) > MOST * MOST:
         yield name, {"length": len(value), "hash": digest(json.dumps(value).encode()), "first": value[:5]}
     else:
@@ -587,7 +587,7 @@ def facts(value: Any, name: str = "") -> Frozen:
 
 
 def from_table(file: Path) -> Frozen:
-    """Every column; of a selection the kept ids in their order too, and what it says of itself."""
+    """Every column; of a selection also the kept ids in their order and its metadata."""
     table = pq.read_table(file)
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     for name, values in columns.items():
@@ -615,7 +615,7 @@ def from_rows(file: Path) -> Frozen:
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         cell = f"{row['method']} keep {row['keep']:g} seed {row['seed']} {row['scenario']}"
-        yield from facts(row, cell)
+        yield from json_leaves(row, cell)
 
 
 def from_page(file: Path) -> Frozen:
@@ -640,7 +640,7 @@ def from_file(file: Path) -> Frozen:
                 yield name, frozen(arrays[name][1:] if name == "cost" else arrays[name])
     elif file.suffix == ".json":
         content = json.loads(file.read_text(encoding="utf-8"))
-        yield from facts(content)
+        yield from json_leaves(content)
         chosen = content.get("options", {}).get("select") if isinstance(content, dict) else None
         if isinstance(chosen, dict):
             yield "chosen by", {key: chosen.get(key) for key in CHOSEN_BY}
@@ -663,18 +663,18 @@ def from_place(place: Path) -> Frozen:
             yield from ((f"{inside} {name}", value) for name, value in from_file(file))
 
 
-def from_shown(shown: str, what: str) -> Frozen:
-    """Names in what a verb prints: the first word of each line, or the second cell of each line of a table."""
-    if what == "first words":
-        yield what, [words[0] for line in shown.splitlines() if (words := line.split())]
+def from_shown(shown: str, column: str) -> Frozen:
+    """Names in column a verb prints: the first word of each line, or the second cell of each line of a table."""
+    if column == "first words":
+        yield column, [words[0] for line in shown.splitlines() if (words := line.split())]
     else:
-        yield what, [cells[2].strip() for line in shown.splitlines() if len(cells := line.split("|")) > 3]
+        yield column, [cells[2].strip() for line in shown.splitlines() if len(cells := line.split("|")) > 3]
 
 
 # --- running the command line ---------------------------------------------------------------------------------------
 
 
-def told(message: str) -> str:
+def first_error(message: str) -> str:
     """The first line of what was said, without paths of this run."""
     lines = [line for line in message.strip().splitlines() if line.strip()] or ["nothing was said"]
     errors = [line for line in lines if line.startswith("error:")] or lines[-1:]
@@ -682,11 +682,11 @@ def told(message: str) -> str:
 
 
 def command(label: str, words: str, reads: str) -> Frozen:
-    """Run one command, and read what it left; a command that fails is an entry of its own."""
+    """Run one command and read the files that it wrote; a failing command gives an entry that says so."""
     done = CliRunner().invoke(app, shlex.split(words))
     if done.exit_code:
         why = done.stderr if isinstance(done.exception, SystemExit) else f"{done.exception!r}"
-        yield label, {"failed": told(why)}
+        yield label, {"failed": first_error(why)}
         return
     if reads in ("first words", "second column"):
         yield from ((f"{label} | {name}", value) for name, value in from_shown(done.stdout, reads))
@@ -694,8 +694,8 @@ def command(label: str, words: str, reads: str) -> Frozen:
     try:
         for place in reads.split():
             yield from ((f"{label} | {place} | {name}", value) for name, value in from_place(Path(place)))
-    except Exception as error:  # what else there is, is still told
-        yield label, {"failed": told(f"reading {place}: {error!r}")}
+    except Exception as error:  # the other files are still read
+        yield label, {"failed": first_error(f"reading {place}: {error!r}")}
 
 
 def wrong(label: str, words: str) -> Frozen:
@@ -809,18 +809,18 @@ def spelled(name: str, options: Mapping[str, Any], at: int) -> str:
 
 def kept(selection: Any) -> dict[str, Any]:
     """A selection: ids in their order, weights, and reasons."""
-    found = {"ids": frozen(selection.index), "weights": frozen(selection.weight)}
-    return found | ({} if selection.reason is None else {"reasons": frozen(selection.reason)})
+    values = {"ids": frozen(selection.index), "weights": frozen(selection.weight)}
+    return values | ({} if selection.reason is None else {"reasons": frozen(selection.reason)})
 
 
 def scores() -> Frozen:
     """Every score by its card."""
-    there = arrays()
+    inputs = arrays()
     for key, score in dw.scores.METHODS.items():
         for at, options in enumerate(SCORES.get(key, [{}])):
             yield (
                 f"score {spelled(key, options, at)}",
-                frozen(score(*[there[need] for need in score.card.needs], **options)),
+                frozen(score(*[inputs[need] for need in score.card.needs], **options)),
             )
     runs = [arrays(N)["error_norm"], arrays(N)["error_norm"].flip(0)]
     for by in ("score", "rank"):
@@ -829,21 +829,21 @@ def scores() -> Frozen:
 
 def selectors() -> Frozen:
     """Every selector by its card, alone and in every class."""
-    there = arrays()
+    inputs = arrays()
     for key, selector in dw.select.METHODS.items():
-        given = [there[need] for need in selector.card.needs]
+        needed = [inputs[need] for need in selector.card.needs]
         for at, options in enumerate(SELECTORS.get(key, [{}])):
             for budget, in_class in ((30, False), (41, True)):
-                how = {**options, **({"generator": dw.stream(1, key)} if "generator" in selector.card.takes else {})}
+                kwargs = {**options, **({"generator": dw.stream(1, key)} if "generator" in selector.card.takes else {})}
                 if in_class:
-                    chosen = dw.select.per_class(selector)(*given, labels=there["labels"], budget=budget, **how)
+                    chosen = dw.select.per_class(selector)(*needed, labels=inputs["labels"], budget=budget, **kwargs)
                 else:
-                    chosen = selector(*given, budget=budget, **how)
+                    chosen = selector(*needed, budget=budget, **kwargs)
                 label = f"selector {spelled(key, options, at)}{' per class' if in_class else ''}"
                 yield from ((f"{label} | {name}", value) for name, value in kept(chosen).items())
     cut = dw.select.drop_tail(dw.select.top, fraction=0.2, by="aum")
-    aum = dw.scores.aum(there["margin"])
-    yield "selector top without a tail", kept(cut(there["score"], aum=aum, budget=30))
+    aum = dw.scores.aum(inputs["margin"])
+    yield "selector top without a tail", kept(cut(inputs["score"], aum=aum, budget=30))
     yield "c_d of short trainings", [dw.select.fitted_c_d(epochs) for epochs in (5, 15, 30, 60, 100, 200, 400)]
 
 
@@ -857,12 +857,12 @@ def policies(n: int = 90) -> Iterator[tuple[str, Any]]:
     half = dw.Selection(torch.arange(0, n, 2), 1 + torch.arange(0, n, 2) / n)
     draws = [torch.randperm(n, generator=dw.stream(0, "log", epoch))[: n // 3] for epoch in range(4)]
     log = dw.dynamic.SelectionHistory.of([dw.Selection(draw, 1 + draw.float() / n) for draw in draws], n)
-    given = {"keep": 0.4, "epochs": 8, "selection": half, "history": log}
+    required = {"keep": 0.4, "epochs": 8, "selection": half, "history": log}
     for key, make in dw.dynamic.POLICIES.items():
         for at, options in enumerate(PLANNED.get(key, [{}])):
             if key == "replay" and not options:
                 options = {"after": "cycle"}  # the plan has four epochs, and eight are asked for
-            yield spelled(key, options, at), make(**{**{name: given[name] for name in make.card.takes}, **options})
+            yield spelled(key, options, at), make(**{**{name: required[name] for name in make.card.takes}, **options})
     ucb, info = dw.dynamic.UCB(keep=0.4, period=1), dw.dynamic.InfoBatch(epochs=8)
     yield "warm up", dw.dynamic.warm_up(ucb, 2)
     yield "every", dw.dynamic.every(ucb, 3)
@@ -877,7 +877,7 @@ def policies(n: int = 90) -> Iterator[tuple[str, Any]]:
 
 
 def plans(n: int = 90, epochs: int = 8) -> Frozen:
-    """The plans of every policy in a loop of one's own."""
+    """The plans of every policy in a training loop written by hand."""
     for label, policy in policies(n):
         if policy is None:
             yield f"policy {label}", None
@@ -900,10 +900,10 @@ def plans(n: int = 90, epochs: int = 8) -> Frozen:
 
 def batches() -> Frozen:
     """Every batch selector."""
-    there = {**arrays(40), "loss": arrays(40)["loss"][0], "irreducible_loss": arrays(40)["entropy"][0]}
+    inputs = {**arrays(40), "loss": arrays(40)["loss"][0], "irreducible_loss": arrays(40)["entropy"][0]}
     for key, choose in dw.dynamic.BATCH_SELECTORS.items():
-        given = [there[need] for need in choose.card.needs]
-        chosen, weight = choose(*given, budget=13, generator=dw.stream(2, key), state={})
+        needed = [inputs[need] for need in choose.card.needs]
+        chosen, weight = choose(*needed, budget=13, generator=dw.stream(2, key), state={})
         yield f"batch selector {key}", {"positions": chosen.tolist(), "weights": frozen(weight)}
 
 
@@ -912,16 +912,16 @@ def scenarios() -> Frozen:
     g = dw.stream(0, "pictures")
     x, y = torch.randint(0, 256, (40, 3, 8, 8), generator=g).to(torch.uint8), torch.arange(40) % 4
     for key, change in dw.scenarios.METHODS.items():
-        made = change(x, y, rate=0.3, generator=dw.stream(1, key))
+        changed = change(x, y, rate=0.3, generator=dw.stream(1, key))
         names = ("pictures", "labels", "changed")
-        yield f"scenario {key}", {name: frozen(value) for name, value in zip(names, made, strict=True)}
+        yield f"scenario {key}", {name: frozen(value) for name, value in zip(names, changed, strict=True)}
 
 
 def training() -> Frozen:
     """`load`, `prune`, `fit` and the networks."""
     exact = dw.Recipe(batch=32, precision="fp32", device="cpu")
     train, test = dw.load("digits", limit=200)
-    for name, (part, held_out) in {
+    for name, (examples, held_out) in {
         "digits": (train, test),
         "pictures": dw.load("pictures", size=10, limit=90),
         "split": dw.load("split"),
@@ -929,16 +929,16 @@ def training() -> Frozen:
         "vectors": dw.load("vectors.npz", holdout=0.3, seed=2),
         "a table": dw.load("table.parquet"),
     }.items():
-        for which, data in (("train", part), ("test", held_out)):
+        for split, data in (("train", examples), ("test", held_out)):
             content = {"x": frozen(data.x), "labels": frozen(data.labels), "ids": frozen(np.array(data.ids, str))}
-            yield f"load {name} | {which}", content | {"classes": list(data.classes), "fingerprint": data.fingerprint}
+            yield f"load {name} | {split}", content | {"classes": list(data.classes), "fingerprint": data.fingerprint}
 
     def network(seed: int = 0, **options: Any) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return dw.models.mlp(classes=10, channels=1, size=8, **options)
 
-    def told_by(label: str, model: Any, history: Any) -> Frozen:
+    def network_and_history(label: str, model: Any, history: Any) -> Frozen:
         yield f"{label} | weights", tensors({k: v.detach().numpy() for k, v in model.state_dict().items()})
         yield (
             f"{label} | history",
@@ -947,19 +947,19 @@ def training() -> Frozen:
 
     for method in (None, "k_center", "el2n", "random"):
         chosen = dw.prune(train, keep=0.3, method=method, epochs=10, model="mlp", recipe=exact, seed=1)
-        yield f"prune in Python {method or 'unless told'}", kept(chosen.selection)
+        yield f"prune in Python {method or 'by default'}", kept(chosen.selection)
     fitted = dw.prune(
         train, keep=0.3, epochs=10, schedule_epochs=40, train_epochs=12, model="mlp", recipe=exact, test=test
     )
     yield "prune in Python for a short training", kept(fitted.selection)
-    yield from told_by("fit kept", *dw.fit(network(), fitted, epochs=3, test=test, recipe=exact))
+    yield from network_and_history("fit kept", *dw.fit(network(), fitted, epochs=3, test=test, recipe=exact))
     recorder = dw.Recorder(n=len(train), epochs=3)
-    yield from told_by(
+    yield from network_and_history(
         "fit recorded",
         *dw.fit(network(), train, epochs=3, schedule_epochs=9, test=test, recipe=exact, recorder=recorder),
     )
     yield "fit recorded | columns", {name: frozen(recorder[name]) for name in ("p_label", "loss", "margin", "correct")}
-    ways = {
+    variants = {
         "a fraction": {"epochs": 2.5, "seed": 2},
         "ucb": {"passes": 3, "policy": dw.dynamic.UCB(keep=0.5, period=1)},
         "a proxy": {"passes": 3, "in_batch": dw.dynamic.InBatch(keep=0.5, proxy=network(1, width=8))},
@@ -967,8 +967,8 @@ def training() -> Frozen:
         "focal": {"epochs": 2, "focal": 1.0},
         "curvature": {"epochs": 2, "curvature": 0.1},
     }
-    for name, how in ways.items():
-        yield from told_by(f"fit by {name}", *dw.fit(network(), train, test=test, recipe=exact, **how))
+    for name, kwargs in variants.items():
+        yield from network_and_history(f"fit by {name}", *dw.fit(network(), train, test=test, recipe=exact, **kwargs))
     for name, options in {
         "mlp": {}, "convnet": {"width": 8}, "resnet8": {}, "resnet20": {}, "resnet18": {"width": 8},
         "vit": {"depth": 2}, "lenet": {}, "vgg11": {"width": 8}, "alexnet": {"width": 16},
@@ -977,17 +977,17 @@ def training() -> Frozen:
             torch.manual_seed(0)
             model = getattr(dw.models, name)(classes=5, channels=3, size=32, **options).eval()
         with torch.no_grad():
-            found = model(torch.randn(2, 3, 32, 32, generator=dw.stream(0, "x")))
-        own = tensors({k: v.detach().numpy() for k, v in model.state_dict().items()})
-        yield f"network {name}", {"weights": own, "logits": frozen(found)}
+            logits = model(torch.randn(2, 3, 32, 32, generator=dw.stream(0, "x")))
+        weights = tensors({k: v.detach().numpy() for k, v in model.state_dict().items()})
+        yield f"network {name}", {"weights": weights, "logits": frozen(logits)}
 
 
 def in_python() -> Frozen:
-    for part in (scores, selectors, plans, batches, scenarios, training):
+    for group in (scores, selectors, plans, batches, scenarios, training):
         try:
-            yield from part()
-        except Exception as error:  # what else there is, is still told
-            yield f"in Python: {part.__name__}", {"failed": told(repr(error))}
+            yield from group()
+        except Exception as error:  # the other groups still run
+            yield f"in Python: {group.__name__}", {"failed": first_error(repr(error))}
 
 
 # --- all of it ------------------------------------------------------------------------------------------------------
@@ -1002,7 +1002,7 @@ PARTS: dict[str, Callable[[], Frozen]] = {
     "instruct": lambda: commands(INSTRUCT),
     "bench": bench,
     "show": lambda: commands(SHOWING),
-    "wrong": lambda: (found for row in WRONG for found in wrong(*row)),
+    "wrong": lambda: (value for row in WRONG for value in wrong(*row)),
     "python": in_python,
 }
 
@@ -1023,25 +1023,27 @@ def own_folder() -> Iterator[None]:
             os.chdir(before)
 
 
-def freeze(parts: list[str]) -> dict[str, Any]:
-    """Run the parts, each in a folder of its own, and gather what they gave.
+def freeze(names: list[str]) -> dict[str, Any]:
+    """Run the parts of these names, each in a folder of its own, and gather what they gave.
 
     Raises:
         SystemExit: two values have one name.
     """
     torch.set_num_threads(1)
-    found: dict[str, Any] = {}
-    for part in parts:
-        begun, before = time.perf_counter(), len(found)
+    values: dict[str, Any] = {}
+    for group in names:
+        start, before = time.perf_counter(), len(values)
         with own_folder():
-            for name, value in PARTS[part]():
-                if name in found:
+            for name, value in PARTS[group]():
+                if name in values:
                     raise SystemExit(f"two values are called {name!r}")
-                found[name] = value
+                values[name] = value
         print(
-            f"{part}: {len(found) - before:,} values, {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True
+            f"{group}: {len(values) - before:,} values, {time.perf_counter() - start:.0f} s",
+            file=sys.stderr,
+            flush=True,
         )
-    return found
+    return values
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -1079,14 +1081,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--without", action="append", default=[], metavar="WORD", help="with --compare: leave out names that contain it"
     )
-    asked = parser.parse_args(argv)
-    if asked.compare:
-        return compare(asked.compare, asked.without)
-    begun, out = time.perf_counter(), asked.out.resolve()
-    found = freeze(asked.only or list(PARTS))
-    out.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
-    failed = {name: value["failed"] for name, value in found.items() if isinstance(value, dict) and "failed" in value}
-    print(f"{len(found):,} values in {time.perf_counter() - begun:.0f} s, written to {out}; {len(failed)} failed")
+    arguments = parser.parse_args(argv)
+    if arguments.compare:
+        return compare(arguments.compare, arguments.without)
+    start, out = time.perf_counter(), arguments.out.resolve()
+    values = freeze(arguments.only or list(PARTS))
+    out.write_text(json.dumps(values, indent=0) + "\n", encoding="utf-8")
+    failed = {name: value["failed"] for name, value in values.items() if isinstance(value, dict) and "failed" in value}
+    print(f"{len(values):,} values in {time.perf_counter() - start:.0f} s, written to {out}; {len(failed)} failed")
     for name, why in failed.items():
         print(f"  {name}: {why}")
     return 0

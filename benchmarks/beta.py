@@ -82,11 +82,11 @@ def main(argv: list[str] | None = None) -> None:
     chosen = arguments(__doc__ or "", argv)
     rows, small, rounds = SIZES[chosen]
     say(f"Beta sampling, {KEEP:.0%} of {rows:,} rows, from mean and score")
-    found, peak = in_child(large, rows)
+    speed, peak = in_child(large, rows)
     _, base = in_child(only_inputs, rows)
     say(
-        f"{found['seconds']:.1f} s ({found['cpu_seconds']:.1f} s of CPU), "
-        f"{found['rows_per_second'] / 1e6:.1f}M rows/s (goal at 100M rows < 30 s)"
+        f"{speed['seconds']:.1f} s ({speed['cpu_seconds']:.1f} s of CPU), "
+        f"{speed['rows_per_second'] / 1e6:.1f}M rows/s (goal at 100M rows < 30 s)"
     )
     say(f"peak memory {peak:,.0f} MB, of which torch and the inputs {base:,.0f} (goal < 4,000)")
     against, _ = in_child(compared, small, rounds)
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         f"of CPU seconds {against['cpu_ratio']['median']:.1f}"
     )
     goal = {"seconds": 30, "peak_mb": 4000, "rows": 100_000_000}
-    result = {"keep": KEEP, "goal": goal, **found, "peak_mb": peak, "inputs_mb": base, "against_choice": against}
+    result = {"keep": KEEP, "goal": goal, **speed, "peak_mb": peak, "inputs_mb": base, "against_choice": against}
     finish("beta", chosen, result)
 
 

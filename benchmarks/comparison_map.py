@@ -121,7 +121,7 @@ def results_table(rows: Path) -> str:
 
 
 def map_image(rows: Path) -> str:
-    """The map as an image, with what it shows in words."""
+    """The map as an image with a description."""
     return standalone(gain_map(read_runs(rows)), "What choosing gains over all the data for no more passes, in points")
 
 

@@ -68,13 +68,18 @@ def a_step(size: Size, device: str) -> MatchingStep:
     labels = torch.arange(CLASSES).repeat_interleave(size.real_batch)
     real = RealImages(images, labels, device=device)
     start = torch.randn((CLASSES * size.per_class, *shape), generator=g).to(device)
-    own = torch.arange(CLASSES, device=device).repeat_interleave(size.per_class)
+    labels_by_class = torch.arange(CLASSES, device=device).repeat_interleave(size.per_class)
 
     def build() -> torch.nn.Module:
-        how: dict[str, Any] = {"channels": size.channels, "size": size.side, "width": size.width, "depth": size.depth}
-        return convnet(classes=CLASSES, **how)
+        net_options: dict[str, Any] = {
+            "channels": size.channels,
+            "size": size.side,
+            "width": size.width,
+            "depth": size.depth,
+        }
+        return convnet(classes=CLASSES, **net_options)
 
-    context = MatchingContext(real, LearnedPixels(start, CLASSES, 0.5), own, build, 0, augment=SIAMESE)
+    context = MatchingContext(real, LearnedPixels(start, CLASSES, 0.5), labels_by_class, build, 0, augment=SIAMESE)
     x, y = real.take(torch.arange(count))
     leaf = start.clone().requires_grad_()
     return MatchingStep(context, context.fresh_network(0), 0.0, x, y, leaf, SIAMESE.draw(CLASSES, stream(0, "augment")))
@@ -83,9 +88,9 @@ def a_step(size: Size, device: str) -> MatchingStep:
 def ours(step: MatchingStep, method: str) -> float:
     """The loss and the gradient of the pixels, as the loop of the library takes them."""
     gradient, loss = torch.zeros_like(step.leaf), 0.0
-    for part in OBJECTIVES[method](step):
-        gradient += torch.autograd.grad(part, step.leaf)[0]
-        loss += float(part.detach())
+    for loss_term in OBJECTIVES[method](step):
+        gradient += torch.autograd.grad(loss_term, step.leaf)[0]
+        loss += float(loss_term.detach())
     return loss
 
 
@@ -96,14 +101,14 @@ def published(step: MatchingStep, method: str, net: Any) -> float:
     for weight in weights:
         weight.requires_grad_(method != "dm")
     total = torch.zeros((), device=step.leaf.device)
-    own = step.leaf.view(CLASSES, -1, *step.leaf.shape[1:])
+    images_by_class = step.leaf.view(CLASSES, -1, *step.leaf.shape[1:])
     for c in range(CLASSES):
         x, y = step.x[step.y == c], step.y[step.y == c]
-        s, t = own[c], torch.full((own.shape[1],), c, device=step.leaf.device)
+        s, t = images_by_class[c], torch.full((images_by_class.shape[1],), c, device=step.leaf.device)
         x, s = step.draw(x, y), step.draw(s, t)
         if method == "dm":
-            real, made = net.features(x).detach(), net.features(s)
-            total = total + (real.mean(0) - made.mean(0)).square().sum()
+            real, synthetic_features = net.features(x).detach(), net.features(s)
+            total = total + (real.mean(0) - synthetic_features.mean(0)).square().sum()
             continue
         on_real = [g.detach() for g in torch.autograd.grad(F.cross_entropy(net(x), y), weights)]
         on_own = list(torch.autograd.grad(F.cross_entropy(net(s), t), weights, create_graph=True))
@@ -151,14 +156,14 @@ def main(argv: list[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tables = []
     for size in sizes:
-        found, peak = in_child(measure, size, rounds, device)
-        for method, row in found.items():
+        result, peak = in_child(measure, size, rounds, device)
+        for method, row in result.items():
             say(
                 f"{size.name:30} {method:4} {row['seconds']['ours']:8.4f} s, class by class "
                 f"{row['seconds']['published']:8.4f} s: {row['ratio']['median']:.2f}x, "
                 f"{row['cpu_ratio']['median']:.2f}x its CPU seconds; losses differ by {row['loss_difference']:.1e}"
             )
-        tables.append({"size": size.__dict__, "peak_mb": peak, "methods": found})
+        tables.append({"size": size.__dict__, "peak_mb": peak, "methods": result})
     finish("condense", chosen, {"goal": GOAL[device], "device": device, "rounds": rounds, "tables": tables})
 
 

@@ -173,20 +173,20 @@ def measure(n: int, rounds: int) -> dict[str, Any]:
 def row(name: str, state: State, n: int, wall: dict[str, list[float]], cpu: dict[str, list[float]]) -> dict[str, Any]:
     """Milliseconds and ratios of one policy."""
     plan, literal, observe = f"{name} plan", f"{name} literal", f"{name} observe"
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "plan_ms": 1e3 * statistics.median(wall[plan]),
         "plan_cpu_ms": 1e3 * statistics.median(cpu[plan]),
         "state_bytes": sum(value.nbytes for value in state.values() if isinstance(value, Tensor)) / n,
     }
     if name in GOALS:
-        found["goal_ms"] = GOALS[name] * (10 if n > 2_000_000 else 1)
+        result["goal_ms"] = GOALS[name] * (10 if n > 2_000_000 else 1)
     if literal in wall:
-        found["literal_ms"] = 1e3 * statistics.median(wall[literal])
-        found["ratio"], found["cpu_ratio"] = ratio(wall[literal], wall[plan]), ratio(cpu[literal], cpu[plan])
+        result["literal_ms"] = 1e3 * statistics.median(wall[literal])
+        result["ratio"], result["cpu_ratio"] = ratio(wall[literal], wall[plan]), ratio(cpu[literal], cpu[plan])
     if observe in wall:
-        found["observe_ms"] = 1e3 * statistics.median(wall[observe])
-        found["observe_ratio"] = ratio(cpu["a scatter a step"], cpu[observe])
-    return found
+        result["observe_ms"] = 1e3 * statistics.median(wall[observe])
+        result["observe_ratio"] = ratio(cpu["a scatter a step"], cpu[observe])
+    return result
 
 
 def overhead(n: int, pairs: int) -> dict[str, Any]:
@@ -234,8 +234,8 @@ def main(argv: list[str] | None = None) -> None:
     tables = []
     for n, rounds in SIZES[chosen]:
         say(f"a plan of {n:,} examples, keep {KEEP}; {rounds} rounds in turns; literal forms are numpy and lists")
-        found, peak = in_child(measure, n, rounds)
-        for name, each in found.items():
+        result, peak = in_child(measure, n, rounds)
+        for name, each in result.items():
             line = f"{name:23} {each['plan_ms']:8.1f} ms ({each['plan_cpu_ms']:.1f} of CPU)"
             if "goal_ms" in each:
                 line += f", goal {each['goal_ms']:.0f}"
@@ -246,7 +246,7 @@ def main(argv: list[str] | None = None) -> None:
                     f"; observe {each['observe_ms']:.1f} ms, a scatter a step {each['observe_ratio']['median']:.0f}x"
                 )
             say(f"{line}; state {each['state_bytes']:.0f} bytes an example")
-        tables.append({"n": n, "rounds": rounds, "peak_mb": peak, "policies": found})
+        tables.append({"n": n, "rounds": rounds, "peak_mb": peak, "policies": result})
     step, _ = in_child(overhead, *STEPS[chosen])
     say(
         f"a step of ResNet-8, batch {BATCH}: {step['step_ms']:.1f} ms of CPU; observe and weight "

@@ -1,4 +1,4 @@
-"""InstructionGPT-4's selector on its real data: what it chooses, what 30 labels know, seconds and memory.
+"""InstructionGPT-4's selector on its real data: the choice, the error of 30 labels, seconds and memory.
 
 The literal form scores 114 copies of every pair at once, which needs about 20 GB of attention weights; one copy gives
 the same scores. Real data are found through ``DATAWINNOW_DATA``; ``--smoke`` makes small data of the same layout.
@@ -32,7 +32,7 @@ COPIES = {"smoke": 6, "default": 2, "full": 4}
 SCORERS = ("ridge", "paper", "default")
 
 
-def made(folder: Path, n: int = 80, sets: int = 6, size: int = 10) -> Path:
+def write_synthetic_data(folder: Path, n: int = 80, sets: int = 6, size: int = 10) -> Path:
     """Small data of the published layout."""
     draws = np.random.default_rng(0)
     rows = [
@@ -88,13 +88,13 @@ def chosen(folder: str, mode: str, keep: int) -> dict[str, Any]:
     return metadata | {key: between.get(f"{key}_between") for key in ("correlation", "overlap")}
 
 
-def known(folder: str) -> dict[str, Any]:
+def real_subsets(folder: str) -> dict[str, Any]:
     """Errors on subsets left out, of every scorer."""
     pairs = read_pairs(Path(folder) / "pairs.jsonl")
     pool = pool_of(pairs)
     subsets = read_subsets(Path(folder) / "subsets.npz", pairs, pool.layout)
     start = time.perf_counter()
-    found = leave_out_subsets(type(pool)(pairs, pool.layout, pool.raw, pool.usable, subsets), SCORERS)
+    left_out = leave_out_subsets(type(pool)(pairs, pool.layout, pool.raw, pool.usable, subsets), SCORERS)
     rows = {
         scorer.name: {
             "error": scorer.error.mean,
@@ -104,14 +104,14 @@ def known(folder: str) -> dict[str, Any]:
             "outcome": scorer.outcome,
             "correlation": None if scorer.correlation != scorer.correlation else scorer.correlation,
         }
-        for scorer in found
+        for scorer in left_out
     }
     return {"labels": len(subsets), "seconds": time.perf_counter() - start, "scorers": rows}
 
 
 def everything(folder: str, keep: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """All ways of choosing, and what is known of them, in one process."""
-    return {mode: chosen(folder, mode, keep) for mode in ("paper", "default", "ridge")}, known(folder)
+    return {mode: chosen(folder, mode, keep) for mode in ("paper", "default", "ridge")}, real_subsets(folder)
 
 
 class Literal(nn.Module):
@@ -124,9 +124,9 @@ class Literal(nn.Module):
         self.linears = nn.ModuleList([nn.Linear(d, d) for _ in nets.layers])
         self.head = nn.Linear(d, 1)
         for layer, attention, linear in zip(nets.layers, self.attentions, self.linears, strict=True):
-            own = (attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight,
+            leaves = (attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight,
                    attention.out_proj.bias, linear.weight, linear.bias)  # fmt: skip
-            for parameter, value in zip(own, layer, strict=True):
+            for parameter, value in zip(leaves, layer, strict=True):
                 parameter.data.copy_(value[0])
         self.head.weight.data.copy_(nets.head[0])
         self.head.bias.data.copy_(nets.head_bias[0])
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     size = arguments(__doc__ or "", argv)
     with tempfile.TemporaryDirectory() as temporary:
         if size == "smoke":
-            folder, keep = str(made(Path(temporary))), 20
+            folder, keep = str(write_synthetic_data(Path(temporary))), 20
         else:
             root = Path(os.environ.get("DATAWINNOW_DATA", Path(__file__).parents[2] / "shared" / "data"))
             folder, keep = str(root / "instructiongpt4"), 200

@@ -35,9 +35,9 @@ class PerImage(Dataset[tuple[int, Tensor, int]]):
 
     def __getitem__(self, i: int) -> tuple[int, Tensor, int]:
         top, left = (int(v) for v in torch.randint(0, 2 * PAD + 1, (2,)))
-        return i, self.made(i, top, left, bool(torch.rand(1) < 0.5)), self.labels[i]
+        return i, self.transformed(i, top, left, bool(torch.rand(1) < 0.5)), self.labels[i]
 
-    def made(self, i: int, top: int, left: int, flip: bool) -> Tensor:
+    def transformed(self, i: int, top: int, left: int, flip: bool) -> Tensor:
         """Image ``i`` padded, cropped at (top, left), mirrored if ``flip``, normalised: (3, h, w) float32."""
         image = ImageOps.expand(Image.fromarray(self.pixels[i]), border=PAD, fill=0)
         image = image.crop((left, top, left + SIDE, top + SIDE))
@@ -67,7 +67,7 @@ def difference(theirs: PerImage, ours: ResidentBatches, count: int) -> float:
     _, x, _ = next(iter(ours.train(order, count, stream(0, "benchmark", "same"))))
     draws = draw_augmentation(count, Augment(crop=PAD, flip=True), stream(0, "benchmark", "same"))
     crops = zip(*(d.tolist() for d in draws), strict=True)
-    expected = torch.stack([theirs.made(i, top, left, flip) for i, (top, left, flip) in enumerate(crops)])
+    expected = torch.stack([theirs.transformed(i, top, left, flip) for i, (top, left, flip) in enumerate(crops)])
     return float((x - expected).abs().max())
 
 

@@ -1,4 +1,4 @@
-"""Our rows of the papers' grids against the published figures, from whatever rows there are.
+"""Our rows of the papers' grids against the published figures, from the rows so far.
 
     python benchmarks/paper_table.py                       # Markdown, from benchmarks/results/paper_*.jsonl
     python benchmarks/paper_table.py --results FOLDER
@@ -47,13 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def rows_in(folder: Path) -> Rows:
     """Every row of the papers' grids at full size, each with the name of its file's grid under ``grid``."""
-    found: Rows = []
+    rows: Rows = []
     for file in sorted(folder.glob("paper_*.jsonl")):
         if "_shrunk_" not in file.name:
             grid = "_".join(file.stem.split("_")[:2])
             setting = file.stem.removeprefix(f"{grid}_")
-            found += [{**row, "grid": grid, "setting": setting} for row in read_rows(file)]
-    return found
+            rows += [{**row, "grid": grid, "setting": setting} for row in read_rows(file)]
+    return rows
 
 
 def published() -> list[dict[str, Any]]:
@@ -65,15 +65,19 @@ def published() -> list[dict[str, Any]]:
 def against_published(rows: Rows) -> Iterable[str]:
     """A table for each published one of which we have rows."""
     for table in published():
-        here = [r for r in rows if r["grid"] in table["grids"] and r["setting"] == table["dataset"] and is_clean(r)]
-        if not here:
+        table_rows = [
+            r for r in rows if r["grid"] in table["grids"] and r["setting"] == table["dataset"] and is_clean(r)
+        ]
+        if not table_rows:
             continue
         keeps, agree, compared = table["keep"], 0, 0
         yield f"### {table['dataset']}: {', '.join(table['grids'])}"
-        yield f"\nPublished: {table['source']}. {origin(here)}\n"
+        yield f"\nPublished: {table['source']}. {origin(table_rows)}\n"
         yield from heading(["method", "cost of scoring", *(f"keep {keep:g}" for keep in keeps)])
-        for method in dict.fromkeys(["full", "shorter_full", *(k for k in table if known(k)), *methods(here)]):
-            mine = [row for row in here if row["method"] == method]
+        for method in dict.fromkeys(
+            ["full", "shorter_full", *(k for k in table if is_method(k)), *methods(table_rows)]
+        ):
+            mine = [row for row in table_rows if row["method"] == method]
             if method == "full":
                 yield line(
                     [label(mine, method), "-", entry(mine, table.get("full", math.nan)), *[""] * (len(keeps) - 1)]
@@ -82,15 +86,15 @@ def against_published(rows: Rows) -> Iterable[str]:
             cells = [[row for row in mine if math.isclose(row["keep"], keep)] for keep in keeps]
             known_figures = table.get(method, [math.nan] * len(keeps))
             for cell, figure in zip(cells, known_figures, strict=True):
-                if (found := mean(cell)) is not None and not math.isnan(figure):
+                if (accuracy := mean(cell)) is not None and not math.isnan(figure):
                     compared += 1
-                    agree += abs(found - figure) <= BAND
+                    agree += abs(accuracy - figure) <= BAND
             entries = [entry(cell, figure) for cell, figure in zip(cells, known_figures, strict=True)]
             yield line([label(mine, method), scoring(mine), *entries])
         yield f"\n{agree} of the {compared} entries that both have are within {BAND} points.\n"
 
 
-def known(key: str) -> bool:
+def is_method(key: str) -> bool:
     """Whether a key of a published table names a method."""
     return key not in ("grids", "dataset", "source", "keep", "full")
 
@@ -98,9 +102,9 @@ def known(key: str) -> bool:
 def ours_alone(rows: Rows) -> Iterable[str]:
     """Robustness and cross-architecture, of which no published table was found."""
     for grid in ("paper_robust", "paper_cross"):
-        here = [row for row in rows if row["grid"] == grid]
-        for setting in dict.fromkeys(row["setting"] for row in here):
-            of = [row for row in here if row["setting"] == setting]
+        table_rows = [row for row in rows if row["grid"] == grid]
+        for setting in dict.fromkeys(row["setting"] for row in table_rows):
+            of = [row for row in table_rows if row["setting"] == setting]
             keeps = sorted({row["keep"] for row in of if row["method"] != "full"}, reverse=True)
             yield f"### {grid} {setting}\n\n{origin(of)} After the accuracy: changed examples among the kept, %.\n"
             yield from heading(["scenario", "method", *(f"keep {keep:g}" for keep in keeps)])
@@ -143,19 +147,19 @@ def label(rows: Rows, method: str) -> str:
 
 def mean(rows: Rows) -> float | None:
     """Mean accuracy in %, over the seeds that did not diverge."""
-    found = [100 * row["accuracy"] for row in rows if row["accuracy"] is not None]
-    return statistics.fmean(found) if found else None
+    accuracies = [100 * row["accuracy"] for row in rows if row["accuracy"] is not None]
+    return statistics.fmean(accuracies) if accuracies else None
 
 
 def entry(rows: Rows, figure: float) -> str:
     """Our mean, its seeds, the published figure and the difference."""
-    found = mean(rows)
-    if found is None:
+    accuracy = mean(rows)
+    if accuracy is None:
         return "" if math.isnan(figure) else f"- | {figure:g}".replace("|", "/")
     reached = [100 * row["accuracy"] for row in rows if row["accuracy"] is not None]
     spread = f" ± {statistics.stdev(reached):.2f}" if len(reached) > 1 else ""
-    ours = f"{found:.2f}{spread} ({len(reached)})"
-    return ours if math.isnan(figure) else f"{ours} / {figure:g} / {found - figure:+.2f}"
+    ours = f"{accuracy:.2f}{spread} ({len(reached)})"
+    return ours if math.isnan(figure) else f"{ours} / {figure:g} / {accuracy - figure:+.2f}"
 
 
 def with_changed(rows: Rows) -> str:

@@ -65,8 +65,8 @@ def make(root: Path, images: int, photographs: int, lines: int) -> None:
         table = pa.table({"img": cells, "label": [i % 10 for i in range(images)]})
     (root / "hub").mkdir()
     half = len(table) // 2
-    for k, part in enumerate((table.slice(0, half), table.slice(half))):
-        pq.write_table(part, root / f"hub/train-0000{k}-of-00002.parquet")
+    for k, record_batch in enumerate((table.slice(0, half), table.slice(half))):
+        pq.write_table(record_batch, root / f"hub/train-0000{k}-of-00002.parquet")
     for i, (cell, label) in enumerate(zip(*(table.column(c).to_pylist() for c in ("img", "label")), strict=True)):
         image = Image.open(io.BytesIO(cell["bytes"])).convert("RGB")
         where = root / "png" / CLASSES[label]
@@ -438,8 +438,8 @@ def split_theirs(labels: Any) -> Any:
     feature = datasets.Features({"label": datasets.ClassLabel(names=list(CLASSES))})
     dataset = datasets.Dataset.from_dict({"label": labels.numpy()}, features=feature)
     dataset = dataset.add_column("row", np.arange(len(labels)))
-    parts = dataset.train_test_split(test_size=0.2, stratify_by_column="label", seed=0, keep_in_memory=True)
-    return tuple(torch.from_numpy(np.asarray(parts[p].with_format("numpy")["row"])).sort().values for p in parts)
+    splits = dataset.train_test_split(test_size=0.2, stratify_by_column="label", seed=0, keep_in_memory=True)
+    return tuple(torch.from_numpy(np.asarray(splits[p].with_format("numpy")["row"])).sort().values for p in splits)
 
 
 def split_sklearn(labels: Any) -> Any:
@@ -470,9 +470,9 @@ def once(action: Callable[[], Any]) -> tuple[Any, int, float | None]:
     """What an action gives, the bytes that it leaves in caches (locks apart), and `peak_of` it."""
     shutil.rmtree(f"{_HOME}/datasets", ignore_errors=True)
     CountedCache.written = 0
-    given: list[Any] = []
-    peak = peak_of(lambda: given.append(action()))
-    return given[0], CountedCache.written + _size(_HOME), peak
+    results: list[Any] = []
+    peak = peak_of(lambda: results.append(action()))
+    return results[0], CountedCache.written + _size(_HOME), peak
 
 
 def alike(one: Any, two: Any) -> bool | None:
@@ -482,7 +482,7 @@ def alike(one: Any, two: Any) -> bool | None:
     if isinstance(one, tuple) and isinstance(one[0], list):
         return sorted(zip(map(str, one[0]), one[1], strict=True)) == sorted(zip(map(str, two[0]), two[1], strict=True))
     if isinstance(one, tuple):  # of loaded splits
-        return [len(part) for part in one] == [len(part) for part in two]
+        return [len(split) for split in one] == [len(split) for split in two]
     return bool(one == two)
 
 
@@ -609,7 +609,7 @@ def measure_case(actions: dict[str, Callable[[], Any]], rounds: int, same: Calla
     """One kind of reading or writing by everybody; "ours" is the first."""
     results_by_reader = {who: once(action) for who, action in actions.items()}
     row: dict[str, Any] = {
-        "same": {who: same(results_by_reader["ours"][0], given) for who, (given, _, _) in results_by_reader.items()}
+        "same": {who: same(results_by_reader["ours"][0], result) for who, (result, _, _) in results_by_reader.items()}
     }
     row |= {
         "cached": {who: m[1] for who, m in results_by_reader.items()},

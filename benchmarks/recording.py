@@ -109,13 +109,13 @@ def main(argv: list[str] | None = None) -> None:
     say(f"recording on against off: bf16, channels-last, batch {size.batch} at 32x32, {size.n:,} ids, all signals")
     models: dict[str, Any] = {}
     for name in size.pairs:
-        models[name] = found = measure(name, size)
-        on, cpu = found["on_over_off"], found["on_over_off_cpu"]
+        models[name] = result = measure(name, size)
+        on, cpu = result["on_over_off"], result["on_over_off_cpu"]
         say(
-            f"{name:9} step {found['step_ms']:.1f} ms; on/off {on['median']:.4f} [{on['low']:.4f}, {on['high']:.4f}] "
-            f"over {found['pairs']} pairs; write {found['write_us']:.0f} us = {found['write_share']:.2%} of a step, "
-            f"with the epoch's write-out {found['share']:.2%} (goal < 1%). Of CPU seconds: on/off {cpu['median']:.4f} "
-            f"[{cpu['low']:.4f}, {cpu['high']:.4f}], write {found['write_share_cpu']:.2%}"
+            f"{name:9} step {result['step_ms']:.1f} ms; on/off {on['median']:.4f} [{on['low']:.4f}, {on['high']:.4f}] "
+            f"over {result['pairs']} pairs; write {result['write_us']:.0f} us = {result['write_share']:.2%} of a step, "
+            f"with the epoch's write-out {result['share']:.2%} (goal < 1%). Of CPU seconds: on/off {cpu['median']:.4f} "
+            f"[{cpu['low']:.4f}, {cpu['high']:.4f}], write {result['write_share_cpu']:.2%}"
         )
     finish("recording", chosen, {"batch": size.batch, "n": size.n, "goal": {"share": 0.01}, "models": models})
 

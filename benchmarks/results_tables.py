@@ -45,18 +45,18 @@ is in [docs/results.md](../docs/results.md) and [LOG.md](../LOG.md); speed and m
 
 def page() -> str:
     """The whole page."""
-    parts = [
+    sections = [
         HEAD,
         "## Choosing while training against a shorter full run",
         "`datawinnow bench benchmarks/comparison.toml`",
     ]
-    parts.append(_one_level_down(report.comparison_markdown(ROWS / "comparison")))
+    sections.append(_one_level_down(report.comparison_markdown(ROWS / "comparison")))
     for name, (title, grid) in GRIDS.items():
-        parts += [f"## {title}", f"`datawinnow bench benchmarks/{grid}`"]
-        parts += _by_setting(_rows(name), name)
-    parts += ["## Condensation on digits", "`python benchmarks/condense_grid.py benchmarks/condense_digits.toml`"]
-    parts.append(_condensation("condense_digits"))
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+        sections += [f"## {title}", f"`datawinnow bench benchmarks/{grid}`"]
+        sections += _by_setting(_rows(name), name)
+    sections += ["## Condensation on digits", "`python benchmarks/condense_grid.py benchmarks/condense_digits.toml`"]
+    sections.append(_condensation("condense_digits"))
+    return "\n\n".join(section.strip("\n") for section in sections) + "\n"
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
@@ -70,10 +70,10 @@ def _by_setting(rows: list[dict[str, Any]], name: str) -> list[str]:
     for row in rows:  # a file of several settings calls its rows "NAME SETTING"; several files may add to one table
         setting = row["benchmark"].removeprefix(f"{name} ") if row["benchmark"].startswith(f"{name} ") else ""
         by_setting.setdefault(setting, []).append(row)
-    parts = []
+    sections = []
     for setting, its_rows in by_setting.items():
-        parts += ([f"### {setting}"] if len(by_setting) > 1 else []) + [report.markdown_table(its_rows)]
-    return parts
+        sections += ([f"### {setting}"] if len(by_setting) > 1 else []) + [report.markdown_table(its_rows)]
+    return sections
 
 
 def _condensation(name: str) -> str:

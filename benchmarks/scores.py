@@ -57,9 +57,9 @@ def write(folder: Path, n: int) -> None:
         file.close()
 
 
-def read(folder: Path, parts: tuple[Part, ...]) -> float:
+def read(folder: Path, columns: tuple[Part, ...]) -> float:
     """Sum what is stored in ``parts`` of the columns as machine words: nothing that reads them can be much faster."""
-    return sum(float(words(read_column(folder, name)[epochs]).sum()) for name, epochs in parts)
+    return sum(float(words(read_column(folder, name)[epochs]).sum()) for name, epochs in columns)
 
 
 def words(stored: Tensor) -> Tensor:
@@ -69,20 +69,20 @@ def words(stored: Tensor) -> Tensor:
 
 def score(folder: Path, name: str) -> Tensor:
     """One score from the files."""
-    made: Tensor = scores.METHODS[name](*(read_column(folder, part) for part, _ in READS[name]))
-    return made
+    per_example: Tensor = scores.METHODS[name](*(read_column(folder, column) for column, _ in READS[name]))
+    return per_example
 
 
-def bytes_of(folder: Path, parts: tuple[Part, ...]) -> int:
+def bytes_of(folder: Path, columns: tuple[Part, ...]) -> int:
     """Bytes of ``parts`` of the columns."""
-    return sum(read_column(folder, name)[epochs].nbytes for name, epochs in parts)
+    return sum(read_column(folder, name)[epochs].nbytes for name, epochs in columns)
 
 
 def memory(action: Callable[[], object]) -> tuple[float, float]:
     """Peak memory of this process during ``action``, and how much of it that added, in MB; mapped pages count.
 
-    Linux forgets the highest mark of before when told to; where that cannot be, the peak is that of the whole process
-    so far, which is no less.
+    On Linux the high-water mark is reset first; elsewhere the peak is that of the whole process so far, which is no
+    less.
     """
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -103,20 +103,20 @@ def status(name: str) -> float:
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
     """Each score against a read of its own columns, in turns; then the six against a read of them all."""
-    distinct = tuple(dict.fromkeys((name, (e.start, e.stop)) for parts in READS.values() for name, e in parts))
+    distinct = tuple(dict.fromkeys((name, (e.start, e.stop)) for columns in READS.values() for name, e in columns))
     everything = tuple((name, slice(*e)) for name, e in distinct)
     actions: dict[str, Callable[[], object]] = {}
-    for name, parts in READS.items():
-        actions[f"{name} read"] = lambda parts=parts: read(folder, parts)
+    for name, columns in READS.items():
+        actions[f"{name} read"] = lambda columns=columns: read(folder, columns)
         actions[name] = lambda name=name: score(folder, name)
     actions["all read"] = lambda: read(folder, everything)
     wall, cpu = interleaved(actions, rounds)
     for taken in (wall, cpu):
         taken["all"] = [sum(each) for each in zip(*(taken[name] for name in READS), strict=True)]
-    found: dict[str, Any] = {}
-    for name, parts in {**READS, "all": everything}.items():
-        size, seconds = bytes_of(folder, parts), statistics.median(wall[name])
-        found[name] = {
+    by_score: dict[str, Any] = {}
+    for name, columns in {**READS, "all": everything}.items():
+        size, seconds = bytes_of(folder, columns), statistics.median(wall[name])
+        by_score[name] = {
             "bytes": size,
             "seconds": seconds,
             "gb_per_second": size / seconds / 1e9,
@@ -126,9 +126,9 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
             "cpu_seconds": statistics.median(cpu[name]),
         }
     for name in READS:
-        found[name]["peak_mb"], found[name]["added_mb"] = memory(lambda name=name: score(folder, name))
-    found["finite"] = all(bool(score(folder, name).isfinite().all()) for name in READS)
-    return found
+        by_score[name]["peak_mb"], by_score[name]["added_mb"] = memory(lambda name=name: score(folder, name))
+    by_score["finite"] = all(bool(score(folder, name).isfinite().all()) for name in READS)
+    return by_score
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -137,9 +137,9 @@ def main(argv: list[str] | None = None) -> None:
     say(f"six scores of a {n:,} x {EPOCHS} recording, memory-mapped, in the page cache; {rounds} rounds in turns")
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), n)
-        found, peak = in_child(measure, Path(name), rounds)
-    finite = found.pop("finite")
-    for name, row in found.items():
+        by_score, peak = in_child(measure, Path(name), rounds)
+    finite = by_score.pop("finite")
+    for name, row in by_score.items():
         say(
             f"{name:10} {row['bytes'] / 1e6:7.1f} MB {row['seconds']:8.3f} s {row['gb_per_second']:6.2f} GB/s; a read "
             f"{row['read_gb_per_second']:6.2f} GB/s; ratio {row['ratio']['median']:.1f}, "
@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     say(f"peak memory {peak:,.0f} MB, mapped files and torch included (goal < 4,000)")
     result = {"n": n, "epochs": EPOCHS, "rounds": rounds, "goal": {"peak_mb": 4000}, "peak_mb": peak}
-    finish("scores", chosen, {**result, "finite": finite, "scores": found})
+    finish("scores", chosen, {**result, "finite": finite, "scores": by_score})
 
 
 if __name__ == "__main__":

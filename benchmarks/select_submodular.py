@@ -42,7 +42,7 @@ def once(make: Callable[[], object]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - used}
 
 
-def whole(name: str, n: int, options: dict[str, Any]) -> dict[str, float]:
+def measure_case(name: str, n: int, options: dict[str, Any]) -> dict[str, float]:
     """A selector from features to ids; a tenth is chosen."""
     features, probs, labels = probed(n)
 
@@ -152,13 +152,14 @@ def main(argv: list[str] | None = None) -> None:
     base = {rows: in_child(only_inputs, rows)[1] for rows in {n, large}}
 
     def row(name: str, rows: int, **options: Any) -> dict[str, Any]:
-        found, peak = in_child(whole, name, rows, options)
+        figures, peak = in_child(measure_case, name, rows, options)
         shown = "".join(f", {key}={option}" for key, option in options.items())
         say(
-            f"{name}{shown}: {rows:,} choose {rows // 10:,}: {found['seconds']:.2f} s ({found['cpu_seconds']:.2f} of "
-            f"CPU), peak {peak:,.0f} MB, of which torch and the inputs {base[rows]:,.0f}"
+            f"{name}{shown}: {rows:,} choose {rows // 10:,}: {figures['seconds']:.2f} s "
+            f"({figures['cpu_seconds']:.2f} of CPU), "
+            f"peak {peak:,.0f} MB, of which torch and the inputs {base[rows]:,.0f}"
         )
-        return {"method": name, "rows": rows, "options": options, **found, "peak_mb": peak, "inputs_mb": base[rows]}
+        return {"method": name, "rows": rows, "options": options, **figures, "peak_mb": peak, "inputs_mb": base[rows]}
 
     rows = [
         row("facility_location", n, form="sparse"),
@@ -179,11 +180,11 @@ def main(argv: list[str] | None = None) -> None:
         f"{against['same_picks']:.1%} of the picks the same"
     )
     written, explicit_peak = in_child(timed_explicit, large)
-    own = next(each for each in rows if each["method"] == "per_class(craig)")
+    craig_row = next(each for each in rows if each["method"] == "per_class(craig)")
     say(
         f"CRAIG with gradients written out and submodlib, per class: {written['seconds']:.1f} s, peak "
-        f"{explicit_peak:,.0f} MB; ratio {written['seconds'] / own['seconds']:.1f} of seconds, "
-        f"{explicit_peak / own['peak_mb']:.1f} of memory"
+        f"{explicit_peak:,.0f} MB; ratio {written['seconds'] / craig_row['seconds']:.1f} of seconds, "
+        f"{explicit_peak / craig_row['peak_mb']:.1f} of memory"
     )
     result = {
         "width": WIDTH,

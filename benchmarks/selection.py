@@ -40,9 +40,9 @@ def features(n: int, d: int) -> Tensor:
     means = torch.randn(CLASSES, d, generator=draws)
     x = torch.randn(n, d, generator=draws)
     for first in range(0, n, 65_536):  # no second array of this size: it would be in the peak memory of all
-        part = x[first : first + 65_536]
-        part += means[torch.arange(first, first + part.shape[0]) % CLASSES]
-        part.clamp_min_(0)
+        block = x[first : first + 65_536]
+        block += means[torch.arange(first, first + block.shape[0]) % CLASSES]
+        block.clamp_min_(0)
     return x
 
 
@@ -60,12 +60,12 @@ def k_center(x: Tensor, budget: int) -> Tensor:
 
 def k_center_kept_distances(x: Tensor, budget: int) -> Tensor:
     """The literal form: a row of distances for each centre, and the minimum over all rows at each pick."""
-    own = x.square().sum(1)
+    norms = x.square().sum(1)
     rows = torch.empty(budget, x.shape[0])
     chosen = [0]
     for i in range(budget - 1):
         centre = x[chosen[-1]]
-        rows[i] = (own + own[chosen[-1]] - 2 * (x @ centre)).clamp_min(0).sqrt()
+        rows[i] = (norms + norms[chosen[-1]] - 2 * (x @ centre)).clamp_min(0).sqrt()
         near = rows[: i + 1].amin(0)
         near[chosen] = -1
         chosen.append(int(near.argmax()))
@@ -162,7 +162,7 @@ def compared(names: list[str], n: int, d: int, budget: int, rounds: int) -> Numb
             wall[name].append(seconds)
             cpu[name].append(used)
             peak[name] = max(mb, peak.get(name, 0.0))
-    ours, *others = names
+    ours, *alternatives = names
     return {
         "n": n,
         "d": d,
@@ -172,10 +172,12 @@ def compared(names: list[str], n: int, d: int, budget: int, rounds: int) -> Numb
         "cpu_seconds": {name: statistics.median(each) for name, each in cpu.items()},
         "peak_mb": peak,
         "inputs_mb": before[ours],
-        "ratio": {name: ratio(wall[name], wall[ours]) for name in others},
-        "cpu_ratio": {name: ratio(cpu[name], cpu[ours]) for name in others},
-        # float32 tells near ties apart in one way or another; both are the method's choice
-        "same_ids": {name: len({*ids[ours]} & {*ids[name]}) / budget for name in others if name != "read_once_a_pick"},
+        "ratio": {name: ratio(wall[name], wall[ours]) for name in alternatives},
+        "cpu_ratio": {name: ratio(cpu[name], cpu[ours]) for name in alternatives},
+        # float32 breaks near ties in one way or another; both are the method's choice
+        "same_ids": {
+            name: len({*ids[ours]} & {*ids[name]}) / budget for name in alternatives if name != "read_once_a_pick"
+        },
     }
 
 
@@ -207,9 +209,9 @@ GOAL = {"k_center": {"k_center_kept_distances": 8, "read_once_a_pick": 0.5}, "k_
 
 def main(argv: list[str] | None = None) -> None:
     chosen = arguments(__doc__ or "", argv)
-    found: dict[str, Numbers] = {}
+    result: dict[str, Numbers] = {}
     for name, measure in ROWS.items():
-        row = found[name] = measure(SIZES[chosen][name])
+        row = result[name] = measure(SIZES[chosen][name])
         say(f"{name}: {row['kept']:,} of {row['n']:,} x {row['d']}; inputs and torch {row['inputs_mb']:,.0f} MB")
         for action, seconds in row["seconds"].items():
             line = f"  {action:28} {seconds:9.3f} s  {row['peak_mb'][action]:8,.0f} MB"
@@ -220,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
                 goal = GOAL.get(name, {}).get(action)
                 line += f" (goal {goal})" if goal else ""
             say(line)
-    finish("selection", chosen, {"goal": GOAL, "rows": found})
+    finish("selection", chosen, {"goal": GOAL, "rows": result})
 
 
 if __name__ == "__main__":

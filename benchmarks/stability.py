@@ -109,12 +109,12 @@ def record(size: Size, network: Network, seed: int, data: tuple[Any, Any], folde
         "recipe": recipe.metadata(),
     }
     done, checkpoint = folder / "recording.json", folder / "checkpoint.safetensors"
-    begun = folder / "begun.json"
-    if begun.exists() and {key: read_json(begun).get(key) for key in metadata} != metadata:
+    settings_file = folder / "begun.json"
+    if settings_file.exists() and {key: read_json(settings_file).get(key) for key in metadata} != metadata:
         raise RunError(f"{folder} holds a recording with other settings: remove it")
     if done.exists():
         return read_json(done)
-    write_json(begun, metadata)
+    write_json(settings_file, metadata)
     model = fresh(network, train, seed)
 
     def keep_weights(epoch: int, _: History) -> None:
@@ -150,9 +150,9 @@ def curvature(network: Network, train: Any, folder: Path, epochs: int) -> np.nda
     if not file.exists():
         model = fresh(network, train, 0)
         load_checkpoint(weights_file(folder, epochs), model, None)
-        found = probe(model, train, arrays="curvature")["curvature"].numpy()
-        with atomic_write(file) as part, part.open("wb") as out:
-            np.save(out, found)
+        values = probe(model, train, arrays="curvature")["curvature"].numpy()
+        with atomic_write(file) as temporary, temporary.open("wb") as out:
+            np.save(out, values)
     stored: np.ndarray = np.load(file, allow_pickle=False)
     return stored
 
@@ -160,24 +160,29 @@ def curvature(network: Network, train: Any, folder: Path, epochs: int) -> np.nda
 def read(size: Size, network: Network, seed: int, train: Any, folder: Path) -> Scores:
     """The scores of one recording, read after each of ``size.ends``."""
     p_label, correct, seen = (read_column(folder, name) for name in SIGNALS)
-    found: Scores = {}
+    scores_by_run: Scores = {}
     for end in size.ends:
-        made = {
+        ranked = {
             "forgetting": scores.forgetting(correct[:end], seen[:end]).numpy(),
             "dual": scores.dual(p_label[:end], window=size.window).numpy(),
             "curvature": curvature(network, train, folder, end),
         }
-        found |= {(network.model, seed, name, end): value for name, value in made.items()}
-    return found
+        scores_by_run |= {(network.model, seed, name, end): value for name, value in ranked.items()}
+    return scores_by_run
 
 
 def compared(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """Mean, least and greatest rank correlation of some pairs; 0 where one of a pair is constant: it ranks nothing."""
-    found = [float(np.nan_to_num(spearman(np.stack(pair))[0, 1])) for pair in pairs]
-    return {"mean": float(np.mean(found)), "min": min(found), "max": max(found), "pairs": len(found)}
+    correlations = [float(np.nan_to_num(spearman(np.stack(pair))[0, 1])) for pair in pairs]
+    return {
+        "mean": float(np.mean(correlations)),
+        "min": min(correlations),
+        "max": max(correlations),
+        "pairs": len(correlations),
+    }
 
 
-def summary(size: Size, found: Scores) -> dict[str, Any]:
+def summary(size: Size, scores_by_run: Scores) -> dict[str, Any]:
     """Every comparison: across seeds, across networks (each seed of one with each of the other), early with the end."""
     names = ("forgetting", "dual", "curvature")
     networks, seeds, last = [network.model for network in size.networks], range(size.seeds), size.epochs
@@ -185,7 +190,7 @@ def summary(size: Size, found: Scores) -> dict[str, Any]:
         model: {
             name: compared(
                 [
-                    (found[model, a, name, last], found[model, b, name, last])
+                    (scores_by_run[model, a, name, last], scores_by_run[model, b, name, last])
                     for a, b in itertools.combinations(seeds, 2)
                 ]
             )
@@ -196,14 +201,19 @@ def summary(size: Size, found: Scores) -> dict[str, Any]:
     first, second = networks
     across_networks = {
         name: compared(
-            [(found[first, a, name, last], found[second, b, name, last]) for a, b in itertools.product(seeds, seeds)]
+            [
+                (scores_by_run[first, a, name, last], scores_by_run[second, b, name, last])
+                for a, b in itertools.product(seeds, seeds)
+            ]
         )
         for name in names
     }
     early = {
         model: {
             name: {
-                str(end): compared([(found[model, s, name, end], found[model, s, name, last]) for s in seeds])
+                str(end): compared(
+                    [(scores_by_run[model, s, name, end], scores_by_run[model, s, name, last]) for s in seeds]
+                )
                 for end in size.ends[:-1]
             }
             for name in names
@@ -222,17 +232,17 @@ def measure(size: Size, out: Path) -> dict[str, Any]:
     missing = sum(not (folder / "recording.json").exists() for folder in folders.values())
     passes = missing * len(train) * (size.epochs + PROBE * len(size.ends))
     say(f"{missing} of {len(plan)} recordings to make, about {passes / size.rate:,.0f} s on 2 idle cores; in {out}")
-    found: Scores = {}
+    scores_by_run: Scores = {}
     reached: dict[str, list[float]] = {network.model: [] for network in size.networks}
     seconds = 0.0
     for network, seed in plan:
         folder = folders[network.model, seed]
         metadata = record(size, network, seed, data, folder)
-        found |= read(size, network, seed, train, folder)
+        scores_by_run |= read(size, network, seed, train, folder)
         reached[network.model].append(metadata["test_accuracy"])
         seconds += metadata["seconds"]
         say(f"{network.model}, seed {seed}: test accuracy {metadata['test_accuracy']:.3f}, {metadata['seconds']:.0f} s")
-    result = summary(size, found)
+    result = summary(size, scores_by_run)
     for model, each in result["across_seeds"].items():
         for name, row in each.items():
             at = ", ".join(f"{end}: {r['mean']:.2f}" for end, r in result["early"][model][name].items())
@@ -245,7 +255,7 @@ def measure(size: Size, out: Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     chosen = arguments(__doc__ or "", argv)
-    goal = {"goal": "told straight: what the papers call stable, at CPU scale"}
+    goal = {"goal": "none: which scores the papers call stable, at CPU scale"}
     if chosen == "smoke":
         with tempfile.TemporaryDirectory() as name:
             result = measure(SIZES[chosen], Path(name))

@@ -84,19 +84,19 @@ def removals(score: Tensor, seed: int) -> dict[str, Tensor]:
     count = round(REMOVED * n)
     shuffled = torch.randperm(n, generator=stream(seed, "toneva", "ties"))
     rising = shuffled[torch.argsort(score[shuffled], stable=True)]
-    found = {f"{start:g}": rising[(first := min(round(start * n), n - count)) : first + count] for start in STARTS}
-    return {**found, RANDOM: torch.randperm(n, generator=stream(seed, "toneva", "random"))[:count]}
+    windows = {f"{start:g}": rising[(first := min(round(start * n), n - count)) : first + count] for start in STARTS}
+    return {**windows, RANDOM: torch.randperm(n, generator=stream(seed, "toneva", "random"))[:count]}
 
 
-def recording(grid: Grid, seed: int, out: Path, others: Sequence[Path]) -> tuple[Path, float]:
-    """Folder of the clean recording of a seed, made now in ``out`` if nobody has made it, and the accuracy it reached.
+def recording(grid: Grid, seed: int, out: Path, earlier: Sequence[Path]) -> tuple[Path, float]:
+    """Folder of the clean recording of a seed, recorded into ``out`` if it is missing, and its accuracy.
 
     Raises:
         RunError: the recording in ``others`` is of other data or epochs.
     """
     train, _ = datasets_of(grid)
     cell = Cell(kind="full", method="full", keep=1.0, seed=seed, scenario="clean")
-    for place in others:
+    for place in earlier:
         folder = recording_folder(cell, place)
         if recording_done(cell, place):
             run = RunFolder.open(folder)
@@ -137,7 +137,7 @@ def read_rows(path: Path, same: Row) -> list[Row]:
     return rows
 
 
-def measure(grid: Grid, out: Path, others: Sequence[Path] = ()) -> dict[str, Any]:
+def measure(grid: Grid, out: Path, earlier: Sequence[Path] = ()) -> dict[str, Any]:
     """Run every condition and seed that has no row in ``out`` yet, and compare them."""
     train, _ = datasets_of(grid)
     n, epochs = len(train), grid.train.epochs
@@ -150,7 +150,7 @@ def measure(grid: Grid, out: Path, others: Sequence[Path] = ()) -> dict[str, Any
     say(f"{todo} trainings to do, about {passes / rate:,.0f} s on 2 idle cores, beside missing recordings; in {out}")
     full = []
     for seed in grid.seeds:
-        folder, accuracy = recording(grid, seed, out, others)
+        folder, accuracy = recording(grid, seed, out, earlier)
         full.append(accuracy)
         signals = folder / "signals"
         score = forgetting(read_column(signals, "correct"), read_column(signals, "seen"))
@@ -163,9 +163,9 @@ def measure(grid: Grid, out: Path, others: Sequence[Path] = ()) -> dict[str, Any
             rows.append(row)
             write_bytes(file, "".join(json.dumps(each, allow_nan=False) + "\n" for each in rows).encode())
             say(f"seed {seed}, without {name:6} (forgotten {row['forgetting']:.2f} times): {row['accuracy']:.4f}")
-    found = {"n": n, "epochs": epochs, "seeds": len(grid.seeds), "full": full, "removed": summary(rows)}
-    write_bytes(out / "toneva.svg", image(found).encode())
-    return {**found, "recordings": str(folder.parent), "svg": str(out / "toneva.svg")}
+    result = {"n": n, "epochs": epochs, "seeds": len(grid.seeds), "full": full, "removed": summary(rows)}
+    write_bytes(out / "toneva.svg", image(result).encode())
+    return {**result, "recordings": str(folder.parent), "svg": str(out / "toneva.svg")}
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Row]:
@@ -174,28 +174,28 @@ def summary(rows: Sequence[Row]) -> dict[str, Row]:
     for row in rows:
         by.setdefault(row["removed"], {})[row["seed"]] = row
     reached = {name: {seed: row["accuracy"] for seed, row in each.items()} for name, each in by.items()}
-    found: dict[str, Row] = {}
+    rows_by_condition: dict[str, Row] = {}
     for name, each in by.items():
         accuracy = interval(list(reached[name].values()))
-        found[name] = {"accuracy": accuracy.mean, "half": accuracy.half, "seeds": len(each)}
+        rows_by_condition[name] = {"accuracy": accuracy.mean, "half": accuracy.half, "seeds": len(each)}
         for key in ("forgetting", "never"):
-            found[name][key] = sum(row[key] for row in each.values()) / len(each)
+            rows_by_condition[name][key] = sum(row[key] for row in each.values()) / len(each)
         against = None if name == RANDOM else compare(reached[name], reached.get(RANDOM, {}))
         if against is not None:
-            found[name] |= {"to_random": against.difference, "to_random_half": against.half}
-            found[name]["verdict"] = against.outcome
-    return found
+            rows_by_condition[name] |= {"to_random": against.difference, "to_random_half": against.half}
+            rows_by_condition[name]["verdict"] = against.outcome
+    return rows_by_condition
 
 
-def image(found: Row) -> str:
+def image(result: Row) -> str:
     """Accuracy against where the window starts, as an SVG file of its own that turns dark with its reader."""
-    removed = found["removed"]
+    removed = result["removed"]
     windows = [name for name in removed if name != RANDOM]
     places = [100 * float(name) for name in windows]
     with styled():
         figure, axes = canvas(height=3.2)
         for label, value, colour, dash in (
-            ("everything\nkept", interval(found["full"]), INK, "-"),
+            ("everything\nkept", interval(result["full"]), INK, "-"),
             ("as many\nat random", Interval(removed[RANDOM]["accuracy"], removed[RANDOM]["half"], 0), MUTED, "--"),
         ):
             axes.axhline(100 * value.mean, color=colour, linewidth=1, linestyle=dash)
@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, row in result["removed"].items():
         against = f"{100 * row['to_random']:+.2f} points against random, {row['verdict']}" if "verdict" in row else ""
         say(f"without {name:6} {100 * row['accuracy']:.2f}%  forgotten {row['forgetting']:.2f} times  {against}")
-    finish("toneva", chosen, {"goal": "told straight: what Toneva's figure shows, at CPU scale", **result})
+    finish("toneva", chosen, {"goal": "none: Toneva's figure at CPU scale", **result})
 
 
 if __name__ == "__main__":

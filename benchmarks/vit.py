@@ -73,23 +73,23 @@ def network(name: str, size: int, batch: int, rounds: int, device: str) -> dict[
     paying = at(*RATES["tokens and attention"], form="paying")
     seconds, cpu = interleaved({"dense": at(1, 1), **levels, "paying": paying}, rounds)
     used = cpu if device == "cpu" else seconds
-    found: dict[str, Any] = {"network": name, "size": size, "batch": batch, "device": device, "rounds": rounds}
-    found["dense_ms"] = 1e3 * statistics.median(used["dense"])
+    result: dict[str, Any] = {"network": name, "size": size, "batch": batch, "device": device, "rounds": rounds}
+    result["dense_ms"] = 1e3 * statistics.median(used["dense"])
     for level in RATES:
         took = ratio(used[level], used["dense"])
         shown = (1 - took["median"]) / (1 - flops[level]) if flops[level] < 0.99 else None
-        found[level] = {
+        result[level] = {
             "flops_ratio": flops[level],
             "ratio": took,
             "wall_ratio": ratio(seconds[level], seconds["dense"]),
         }
-        found[level]["shown"] = shown
-    found["attention_over_none"] = {
-        "alone": found["attention"]["ratio"],
+        result[level]["shown"] = shown
+    result["attention_over_none"] = {
+        "alone": result["attention"]["ratio"],
         "with tokens": ratio(used["tokens and attention"], used["tokens"]),
         "with tokens, paying": ratio(used["paying"], used["tokens"]),
     }
-    return found
+    return result
 
 
 def forms(patches: int, keep: float, rounds: int, device: str) -> dict[str, Any]:
@@ -113,12 +113,12 @@ def forms(patches: int, keep: float, rounds: int, device: str) -> dict[str, Any]
 
     wall, cpu = interleaved({"none": run(None), **{name: run(name) for name in chosen}}, rounds)
     used = cpu if device == "cpu" else wall
-    found: dict[str, Any] = {"patches": patches, "keep": keep, "batch": b, "device": device, "rounds": rounds}
-    found["none_ms"] = 1e3 * statistics.median(used["none"])
-    return {**found, **{name: ratio(used[name], used["none"]) for name in chosen}}
+    result: dict[str, Any] = {"patches": patches, "keep": keep, "batch": b, "device": device, "rounds": rounds}
+    result["none_ms"] = 1e3 * statistics.median(used["none"])
+    return {**result, **{name: ratio(used[name], used["none"]) for name in chosen}}
 
 
-def told(row: dict[str, Any]) -> None:
+def print_row(row: dict[str, Any]) -> None:
     """Lines on a network."""
     say(
         f"{row['network']} at {row['size']} pixels, batch {row['batch']}, {row['device']}: a dense step takes "
@@ -143,12 +143,12 @@ def main(argv: list[str] | None = None) -> None:
     for device in DEVICES:
         for each in NETWORKS[chosen]:
             networks.append(network(*each, device))
-            told(networks[-1])
+            print_row(networks[-1])
         for case in ATTENTION[chosen]:
             row = forms(*case, device)
             attention.append(row)
-            said = ", ".join(f"{name} {row[name]['median']:.2f}" for name in vit.FORMS if name in row)
-            say(f"{row['patches']} patches, {row['keep']:g} of the keys, {device}: over no mask {said}")
+            ratios = ", ".join(f"{name} {row[name]['median']:.2f}" for name in vit.FORMS if name in row)
+            say(f"{row['patches']} patches, {row['keep']:g} of the keys, {device}: over no mask {ratios}")
     finish("vit", chosen, {"goal": GOALS, "networks": networks, "attention": attention})
 
 

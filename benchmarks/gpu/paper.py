@@ -1,4 +1,4 @@
-"""The grids of ``benchmarks/paper`` on whatever time there is on a GPU, the telling rows first; resumes.
+"""The grids of ``benchmarks/paper`` on a GPU within a time limit, the most informative rows first; resumes.
 
     python benchmarks/gpu/paper.py --time-limit 25m                      # here
     python benchmarks/gpu/paper.py --time-limit 9m --results $OUT --commit $(git rev-parse --short HEAD)
@@ -45,15 +45,15 @@ class Stage:
 
     def of(self, grid: Grid) -> Grid:
         """That part of the grid, its methods and keeps in the stage's order."""
-        told = {key: getattr(self, key) for key in ("methods", "keep", "seeds", "scenarios")}
-        return grid.model_copy(update={key: list(value) for key, value in told.items() if value is not None})
+        changes = {key: getattr(self, key) for key in ("methods", "keep", "seeds", "scenarios")}
+        return grid.model_copy(update={key: list(value) for key, value in changes.items() if value is not None})
 
     @property
     def title(self) -> str:
         """What it is, in a line."""
-        parts = (self.methods, self.keep, None if self.seeds is None else [f"seed {s}" for s in self.seeds])
-        told = [", ".join(map(str, (*part, *(self.scenarios or ())))) for part in parts if part is not None]
-        return "; ".join([f"{self.file} {self.setting}", *told])
+        subsets = (self.methods, self.keep, None if self.seeds is None else [f"seed {s}" for s in self.seeds])
+        words = [", ".join(map(str, (*values, *(self.scenarios or ())))) for values in subsets if values is not None]
+        return "; ".join([f"{self.file} {self.setting}", *words])
 
 
 BOTH = ("cifar10", "cifar100")
@@ -61,7 +61,7 @@ RANDOM, DUAL = ("random",), ("dual_beta",)
 FIRST: tuple[Stage, ...] = (
     # half an hour: the trainer and the method, at the two ends that tell most
     Stage("dual", "cifar10", (*RANDOM, *DUAL), (0.3, 0.1), (0,)),
-    *(Stage("dual", name, which, None, (0,)) for name in BOTH for which in (RANDOM, DUAL)),
+    *(Stage("dual", name, method, None, (0,)) for name in BOTH for method in (RANDOM, DUAL)),
     *(Stage("dual", name, (*RANDOM, *DUAL), None, (seed,)) for seed in (1, 2) for name in BOTH),
     *(Stage("dual", name, ("shorter_full",), None, (0,)) for name in BOTH),
     # all its methods at a time: their recording holds what any of them reads
@@ -112,10 +112,10 @@ class Kept:
 
     def give(self, folder: Path) -> None:
         """Put the rows where a run looks for those that are done."""
-        there = {row_key(row): row for row in read_rows(folder / "rows.jsonl")}
-        if set(self.rows) - set(there):
+        existing = {row_key(row): row for row in read_rows(folder / "rows.jsonl")}
+        if set(self.rows) - set(existing):
             folder.mkdir(parents=True, exist_ok=True)
-            write_rows(folder / "rows.jsonl", list({**self.rows, **there}.values()))
+            write_rows(folder / "rows.jsonl", list({**self.rows, **existing}.values()))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,10 +131,11 @@ def main(arguments: list[str] | None = None) -> int:
         if (stage.file, stage.setting) not in settings:
             settings[stage.file, stage.setting] = opened(stage, options)
         grid, kept, folder = settings[stage.file, stage.setting]
-        part = stage.of(grid)
-        owed = [cell for cell in cells_of(part) if cell.key not in kept.rows]
+        stage_grid = stage.of(grid)
+        owed = [cell for cell in cells_of(stage_grid) if cell.key not in kept.rows]
         if options.list:
-            print(f"{number:3d}  {len(cells_of(part)) - len(owed):4d} of {len(cells_of(part)):4d}  {stage.title}")
+            cells = len(cells_of(stage_grid))
+            print(f"{number:3d}  {cells - len(owed):4d} of {cells:4d}  {stage.title}")
             continue
         if not owed:
             continue
@@ -143,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         print(f"{stage.title}: {len(owed)} cells", flush=True)
         try:
-            run(part, kept, folder, end, options)
+            run(stage_grid, kept, folder, end, options)
         except DatawinnowError as error:
             print(f"{stage.title}: {error}", file=sys.stderr)
             return 1
@@ -158,8 +159,8 @@ def opened(stage: Stage, options: argparse.Namespace) -> tuple[Grid, Kept, Path]
     return grid, Kept(f"{name}_{stage.setting}", options.results), options.out / name / stage.setting
 
 
-def run(part: Grid, kept: Kept, folder: Path, end: float | None, options: argparse.Namespace) -> None:
-    """The missing cells of a part, as far as the time reaches."""
+def run(grid: Grid, kept: Kept, folder: Path, end: float | None, options: argparse.Namespace) -> None:
+    """Run the missing cells of a grid until the time is over."""
 
     def on_row(row: dict[str, Any]) -> None:
         kept.add(row, options.commit or commit())
@@ -170,7 +171,7 @@ def run(part: Grid, kept: Kept, folder: Path, end: float | None, options: argpar
 
     kept.give(folder)
     left = None if end is None else max(0.0, end - time.monotonic())
-    run_grid(part, folder, jobs=options.jobs, threads=options.threads, time_limit=left, on_row=on_row)
+    run_grid(grid, folder, jobs=options.jobs, threads=options.threads, time_limit=left, on_row=on_row)
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:

@@ -72,9 +72,9 @@ class TestRow:
 
     def test_the_recording_is_charged_by_the_share_read(self, grid, tmp_path):
         run_cell(grid, cell("full"), tmp_path)
-        whole = RunFolder.open(recording_folder(cell("full"), tmp_path)).metadata["cost"]["record"]
+        full_recording = RunFolder.open(recording_folder(cell("full"), tmp_path)).metadata["cost"]["record"]
         score = run_cell(grid, cell("short"), tmp_path)["cost"]["score"]
-        assert score["seconds"] == pytest.approx(whole["seconds"] * 2 / 3)
+        assert score["seconds"] == pytest.approx(full_recording["seconds"] * 2 / 3)
         assert score["backward"] == 120
 
     def test_every_field(self, grid, tmp_path):
@@ -118,8 +118,8 @@ class TestRow:
     def test_recording_the_first_epochs_of_a_long_schedule(self, write, tmp_path):
         grid = read_grid(write(("[[method]]", "[score]\nepochs = 2\n[[method]]")))
         run_cell(grid, cell("aum"), tmp_path)
-        whole = read_grid(write())
-        run_cell(whole, cell("aum"), tmp_path / "whole")
+        full_grid = read_grid(write())
+        run_cell(full_grid, cell("aum"), tmp_path / "whole")
         folder = recording_folder(cell("aum"), tmp_path)
         first = np.load(folder / "signals" / "p_label.npy")
         assert first.shape == (2, 60)
@@ -131,9 +131,9 @@ class TestRow:
             added = ("[[method]]", f"[score]\nepochs = 14\nschedule_epochs = 60\n{score}\n[[method]]")
             return read_grid(write(added, ("0.05", "0.01"), (', "short"]', ', "k_center"]')))
 
-        whole, grid = scored(""), scored("until_stable = 0.5")
-        assert whole.until is None
-        run_cell(whole, cell("aum"), tmp_path / "whole")
+        full_grid, grid = scored(""), scored("until_stable = 0.5")
+        assert full_grid.until is None
+        run_cell(full_grid, cell("aum"), tmp_path / "whole")
         row = run_cell(grid, cell("aum"), tmp_path)
         p_label = np.load(recording_folder(cell("aum"), tmp_path / "whole") / "signals" / "p_label.npy")
         end = next(t for t in range(10, 15) if grid.until(torch.from_numpy(p_label[:t])))
@@ -306,8 +306,8 @@ class TestRecording:
                 run_cell(grid, cell("full"), tmp_path / str(at))
             row = run_cell(grid, cell("full"), tmp_path / str(at))
             assert (row["accuracy"], row["test_loss"]) == (expected_row["accuracy"], expected_row["test_loss"])
-            found = contents(tmp_path / str(at))
-            assert {k: v for k, v in found.items() if not k.endswith(".part")} == expected, f"killed at {at}"
+            files_then = contents(tmp_path / str(at))
+            assert {k: v for k, v in files_then.items() if not k.endswith(".part")} == expected, f"killed at {at}"
 
 
 def test_examples_of_images_work_too(tmp_path, write):

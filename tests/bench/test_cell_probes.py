@@ -141,13 +141,13 @@ class TestMoreSignals:
 class TestPlanning:
     def test_two_that_would_look_first_are_not_begun_together(self, probing, tmp_path):
         run_cell(probing, cell("full"), tmp_path)
-        own = [c for c in cells_of(probing) if (c.seed, c.scenario, c.keep) == (0, "clean", 0.5)]
-        begun = next_cells(own, [], probing, tmp_path, 50)
-        assert [c.method for c in begun if writes_recording(c, probing, tmp_path)] == ["herding"]
-        assert {"aum", "el2n", "random"} <= {c.method for c in begun}
-        assert not any(makes_recording(c, probing, tmp_path) for c in own)
+        group = [c for c in cells_of(probing) if (c.seed, c.scenario, c.keep) == (0, "clean", 0.5)]
+        started = next_cells(group, [], probing, tmp_path, 50)
+        assert [c.method for c in started if writes_recording(c, probing, tmp_path)] == ["herding"]
+        assert {"aum", "el2n", "random"} <= {c.method for c in started}
+        assert not any(makes_recording(c, probing, tmp_path) for c in group)
         run_cell(probing, cell("herding"), tmp_path)
-        then = [c.method for c in next_cells(own, [], probing, tmp_path, 50)]
+        then = [c.method for c in next_cells(group, [], probing, tmp_path, 50)]
         assert {"herding", "glister", "d2"} <= set(then)
         assert ("slo_curves" in then) != ("rademacher" in then)
 

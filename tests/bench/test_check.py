@@ -37,8 +37,8 @@ def row(method: str, accuracy: float, seed: int = 0, scoring: int = 100, passes:
     }
 
 
-def three(ours: float, random: float, shorter: float, seed: int = 0, **how) -> list[dict]:
-    return [row("dual", ours, seed, **how), row("random", random, seed), row("shorter_full", shorter, seed)]
+def three(ours: float, random: float, shorter: float, seed: int = 0, **options) -> list[dict]:
+    return [row("dual", ours, seed, **options), row("random", random, seed), row("shorter_full", shorter, seed)]
 
 
 ONE = "This is an indication (1 seed): a result needs 5 paired seeds."
@@ -55,7 +55,7 @@ AS_RANDOM = (
 
 class TestVerdict:
     @pytest.mark.parametrize(
-        ("rows", "parts"),
+        ("rows", "phrases"),
         [
             (
                 three(0.8, 0.75, 0.7812),
@@ -69,9 +69,9 @@ class TestVerdict:
         ],
         ids=["ahead", "behind", "shorter wins", "a tie is for the cheaper", "a hair is a tie", "free"],
     )
-    def test_one_seed_is_an_indication_and_its_sign_advises(self, rows, parts):
+    def test_one_seed_is_an_indication_and_its_sign_advises(self, rows, phrases):
         sentence, comparisons = verdict(rows, "dual", "DUAL")
-        assert all(words in sentence for words in parts), sentence
+        assert all(words in sentence for words in phrases), sentence
         assert sentence.endswith(ONE)
         assert {comparison.outcome for comparison in comparisons.values()} == {"ties"}
 
@@ -155,7 +155,7 @@ class TestCheck:
     def test_the_rows_of_the_three_three(self, blobs, run):
         folder, selection = run
         test = make_blobs(30, seed=1)
-        told: list[dict] = []
+        events: list[dict] = []
         named: list[str] = []
         answer = check(
             folder,
@@ -166,11 +166,11 @@ class TestCheck:
             epochs=5,
             seeds=2,
             recipe=FAST,
-            on_row=told.append,
-            progress=lambda what, done, total: named.append(what),
+            on_row=events.append,
+            progress=lambda stage, done, total: named.append(stage),
         )
         rows = answer["rows"]
-        assert told == rows
+        assert events == rows
         assert [(r["seed"], r["method"]) for r in rows] == [
             (seed, name) for seed in (0, 1) for name in ("el2n", "random", "shorter_full")
         ]
@@ -204,22 +204,22 @@ class TestCheck:
         folder, selection = run
         test = make_blobs(30, seed=1)
         rows = check(folder, blobs, test, selection, keep=0.3, epochs=5, seeds=2, recipe=FAST)["rows"]
-        for found in rows[3:]:
-            chosen = {"el2n": selection, "shorter_full": Selection.everything(60)}.get(found["method"])
+        for stored_row in rows[3:]:
+            chosen = {"el2n": selection, "shorter_full": Selection.everything(60)}.get(stored_row["method"])
             if chosen is None:
                 draw = stream(1, "check", "random")
                 chosen, _ = METHODS["random"].run({}, blobs.labels, keep=0.3, generator=draw)
             model, _, _ = build_network("mlp", folder.dataset, 1)
-            fit(model, Kept(blobs, chosen), epochs=found["trained_epochs"], seed=1, recipe=FAST)
-            assert (found["accuracy"], found["test_loss"]) == evaluate(model, test)
+            fit(model, Kept(blobs, chosen), epochs=stored_row["trained_epochs"], seed=1, recipe=FAST)
+            assert (stored_row["accuracy"], stored_row["test_loss"]) == evaluate(model, test)
 
     def test_seeds_are_paired(self, blobs, run, monkeypatch):
         folder, selection = run
         seen: list[tuple[int, float]] = []
 
-        def watched(model, data, *, seed, **how):
+        def watched(model, data, *, seed, **options):
             seen.append((seed, float(model.classifier.weight.detach().sum())))
-            return fit(model, data, seed=seed, **how)
+            return fit(model, data, seed=seed, **options)
 
         monkeypatch.setattr(cell_module, "fit", watched)
         check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, seeds=2, recipe=FAST)
@@ -252,26 +252,28 @@ class TestCheck:
 
     def test_what_it_needs(self, blobs, run, tmp_path):
         folder, selection = run
-        how = {"keep": 0.3, "epochs": 2, "recipe": FAST}
+        options = {"keep": 0.3, "epochs": 2, "recipe": FAST}
         with pytest.raises(ArgumentError, match="check needs a test split"):
-            check(folder, blobs, None, selection, **how)
+            check(folder, blobs, None, selection, **options)
         with pytest.raises(ArgumentError, match=r"seeds must be a whole number in \[1, 10000\], got 0"):
-            check(folder, blobs, make_blobs(9), selection, seeds=0, **how)
+            check(folder, blobs, make_blobs(9), selection, seeds=0, **options)
         with pytest.raises(RunError, match=r"is about the dataset 'blobs'.*not 'others'"):
-            check(folder, make_blobs(seed=2, name="others"), make_blobs(9), selection, **how)
+            check(folder, make_blobs(seed=2, name="others"), make_blobs(9), selection, **options)
         bare = record_run(blobs, tmp_path / "bare", epochs=1, recipe=FAST)
         with pytest.raises(RunError, match="has no selection to check; make one with: datawinnow select RUN"):
-            check(bare, blobs, make_blobs(9), selection, **how)
+            check(bare, blobs, make_blobs(9), selection, **options)
 
     def test_a_network_that_only_its_maker_knows(self, blobs, tmp_path):
-        def own(*, classes):
+        def custom_model(*, classes):
             return torch.nn.Linear(4, classes)
 
-        folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, model=own)
+        folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, model=custom_model)
         selection = select_run(folder, blobs, keep=0.3, method="el2n")
-        how = {"keep": 0.3, "epochs": 1, "recipe": FAST}
+        options = {"keep": 0.3, "epochs": 1, "recipe": FAST}
         with pytest.raises(
             ArgumentError, match="a network of your own, of which it only knows the name 'own': give it"
         ):
-            check(folder, blobs, make_blobs(9), selection, **how)
-        assert check(folder, blobs, make_blobs(9), selection, model=own, **how)["rows"][0]["model"] == "own"
+            check(folder, blobs, make_blobs(9), selection, **options)
+        assert (
+            check(folder, blobs, make_blobs(9), selection, model=custom_model, **options)["rows"][0]["model"] == "own"
+        )

@@ -36,9 +36,9 @@ def trained(monkeypatch):
     """Seed and number of examples of each training, as it begins."""
     seen: list[tuple[int, int]] = []
 
-    def watched(model, data, *, seed, **how):
+    def watched(model, data, *, seed, **kwargs):
         seen.append((seed, len(data)))
-        return fit(model, data, seed=seed, **how)
+        return fit(model, data, seed=seed, **kwargs)
 
     monkeypatch.setattr(cell_module, "fit", watched)
     return seen
@@ -50,25 +50,25 @@ def plain(answer):
 
 def test_what_is_done_is_not_trained_again(blobs, run, trained):
     folder, selection = run
-    test, told = make_blobs(9), []
+    test, events = make_blobs(9), []
     first = check(folder, blobs, test, selection, seeds=2, **HOW)
     assert len(trained) == 6
-    again = check(RunFolder.open(folder.path), blobs, test, selection, seeds=2, on_row=told.append, **HOW)
+    again = check(RunFolder.open(folder.path), blobs, test, selection, seeds=2, on_row=events.append, **HOW)
     assert len(trained) == 6
-    assert told == []
+    assert events == []
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(first))
 
 
 def test_killed_in_any_training_it_goes_on_to_the_same_rows(blobs, run, tmp_path, trained):
     folder, selection = run
     test = make_blobs(9)
-    whole = check(folder, blobs, test, selection, seeds=2, **HOW)
-    expected = plain(whole)
+    uninterrupted = check(folder, blobs, test, selection, seeds=2, **HOW)
+    expected = plain(uninterrupted)
     for at in range(6):
         folder.forget("check.json")
         before, done = len(trained), []
 
-        def stop(what, now, total, at=at, done=done):
+        def stop(stage, now, total, at=at, done=done):
             if len(done) == at:
                 raise KeyboardInterrupt
 
@@ -141,10 +141,13 @@ def test_it_says_what_it_was_made_of_and_what_it_cost(blobs, run):
     ("damage", "match"),
     [
         (
-            lambda found: {**found, "fingerprint": "ab"},
+            lambda stored_file: {**stored_file, "fingerprint": "ab"},
             r"check.json is of another dataset \(fingerprint ab\)",
         ),
-        (lambda found: {**found, "format": 99}, r"check.json was written by a newer datawinnow \(format 99"),
+        (
+            lambda stored_file: {**stored_file, "format": 99},
+            r"check.json was written by a newer datawinnow \(format 99",
+        ),
     ],
     ids=["another dataset", "newer"],
 )

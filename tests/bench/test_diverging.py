@@ -88,8 +88,8 @@ class TestGrid:
         good = [row_key(row)[:2] for row in rows if "failed" not in row]
         assert good == [("shorter_full", 0.2), ("random", 0.2)]
         assert all(row["accuracy"] is None for row in rows if "failed" in row)
-        found = results.rows(tmp_path / "out")
-        assert text_table(found).count("0 of 1 seed; 1 diverged") == 9
+        kept_rows = results.rows(tmp_path / "out")
+        assert text_table(kept_rows).count("0 of 1 seed; 1 diverged") == 9
         monkeypatch.setattr(cell_module, "run_cell", lambda *a: pytest.fail("ran"))
         assert run_grid(grid, tmp_path / "out", jobs=1) == rows
 

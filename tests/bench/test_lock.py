@@ -65,7 +65,7 @@ def test_another_process_is_named_and_its_death_lets_go(tmp_path):
 
 
 def test_a_file_system_without_locks_does_not_stop_a_bench(tmp_path, monkeypatch):
-    def no_locks(file, how):
+    def no_locks(file, operation):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)

@@ -75,8 +75,8 @@ def test_a_cell_is_what_fit_gives(grid, tmp_path, method, lr):
     train, test = datasets_of(grid)
     with forked(1, "weights"):
         model = build("mlp", shape=train.shape, classes=3)
-    how = {"batch": 20, "lr": lr, "precision": "fp32"}
-    _, history = fit(model, train, passes=1.5, policy=UCB(0.5), seed=1, test=test, **how)
+    recipe_options = {"batch": 20, "lr": lr, "precision": "fp32"}
+    _, history = fit(model, train, passes=1.5, policy=UCB(0.5), seed=1, test=test, **recipe_options)
     row = run_cell(grid, cell(grid, method, seed=1), tmp_path)
     assert (row["accuracy"], row["test_loss"]) == (history.test_accuracy, pytest.approx(history.test_loss))
 
@@ -108,12 +108,17 @@ def test_rows_of_policies_go_into_the_table_and_are_compared(grid, tmp_path, in_
     out = tmp_path / "out"
     rows = run_grid(grid, out)
     assert len(rows) == len(cells_of(grid)) == 2 * 2 * (1 + 2 * 6)
-    made = table(results.rows(out))
-    (found,) = made.of("clean", keep=0.5, method="ucb_7")
-    assert found.label == "UCB, keep 0.7"
-    assert found.scoring_passes == 0
-    assert found.to_shorter is not None
-    assert {c.label for c in made.of("clean", keep=0.5)} >= {"UCB", "InfoBatch", "ucb_hot", "all the data, lr 0.2"}
+    comparison = table(results.rows(out))
+    (ucb_row,) = comparison.of("clean", keep=0.5, method="ucb_7")
+    assert ucb_row.label == "UCB, keep 0.7"
+    assert ucb_row.scoring_passes == 0
+    assert ucb_row.to_shorter is not None
+    assert {c.label for c in comparison.of("clean", keep=0.5)} >= {
+        "UCB",
+        "InfoBatch",
+        "ucb_hot",
+        "all the data, lr 0.2",
+    }
     assert run_grid(grid, out) == read_rows(out / "rows.jsonl") == rows
 
 

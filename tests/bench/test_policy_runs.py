@@ -58,9 +58,9 @@ def cell(grid, method, keep=0.5, seed=0, scenario="clean"):
 def share(grid):
     """FLOPs of the small network over those of the main one."""
     train, _ = datasets_of(grid)
-    how = {"shape": train.shape, "classes": len(train.classes)}
-    main = build(grid.train.model, **how, **grid.train.model_options)
-    return check_forward(build("mlp", **how, width=4), train, torch.device("cpu")) / check_forward(
+    kwargs = {"shape": train.shape, "classes": len(train.classes)}
+    main = build(grid.train.model, **kwargs, **grid.train.model_options)
+    return check_forward(build("mlp", **kwargs, width=4), train, torch.device("cpu")) / check_forward(
         main, train, torch.device("cpu")
     )
 
@@ -77,9 +77,9 @@ def test_by_its_own_losses_a_third_of_what_is_loaded_is_charged(grid, tmp_path):
 
 
 def test_a_proxy_costs_less_to_ask_so_more_is_trained_on(grid, tmp_path):
-    own, proxy = (run_cell(grid, cell(grid, name), tmp_path) for name in ("own", "proxy"))
+    in_own_loss, proxy = (run_cell(grid, cell(grid, name), tmp_path) for name in ("own", "proxy"))
     assert share(grid) < 0.5
-    assert proxy["cost"]["train"]["backward"] > own["cost"]["train"]["backward"]
+    assert proxy["cost"]["train"]["backward"] > in_own_loss["cost"]["train"]["backward"]
     assert 90 - grid.train.recipe().batch < proxy["total_passes"] <= 92
 
 
@@ -98,8 +98,8 @@ def test_the_plan_of_a_small_network_is_trained_by_and_paid_for(grid, tmp_path):
     with forked(3, "proxy"):
         small = build("mlp", shape=train.shape, classes=len(train.classes), width=4)
     orders = []
-    how = {"recipe": grid.train.recipe(), "seed": 3, "passes": 1.5 / (1 + share(grid))}
-    fit(small, train, policy=UCB(keep=0.5, period=1), on_plan=lambda _, order: orders.append(order), **how)
+    kwargs = {"recipe": grid.train.recipe(), "seed": 3, "passes": 1.5 / (1 + share(grid))}
+    fit(small, train, policy=UCB(keep=0.5, period=1), on_plan=lambda _, order: orders.append(order), **kwargs)
     assert [log.ids(epoch).tolist() for epoch in range(len(log))] == [o.tolist() for o in orders]
 
 
@@ -145,8 +145,8 @@ def test_two_cells_never_make_the_same_plan_at_once(grid, tmp_path):
     assert next_cells(cells[1:], [cells[0]], grid, tmp_path, 4) == [cells[3]]
     run_cell(grid, cells[0], tmp_path)
     assert next_cells(cells[1:], [], grid, tmp_path, 4) == cells[1:]
-    own = [cell(grid, "replay", seed=seed) for seed in range(3)]
-    assert next_cells(own, [], grid, tmp_path, 4) == own  # each makes its own
+    replay_cells = [cell(grid, "replay", seed=seed) for seed in range(3)]
+    assert next_cells(replay_cells, [], grid, tmp_path, 4) == replay_cells  # each makes its own
 
 
 ARMS = (
@@ -209,29 +209,29 @@ def test_every_arm_passes_what_the_reference_passes_and_its_rate_goes_to_zero(
                            ("batch = 20", 'batch = 10\nschedule = "one_cycle"')))  # fmt: skip
     runs = {}
 
-    def noted(network, data, **how):
-        begun = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
-        network, history = fit(network, data, **how)
-        runs[name] = (begun, history)
+    def noted(network, data, **kwargs):
+        initial = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
+        network, history = fit(network, data, **kwargs)
+        runs[name] = (initial, history)
         return network, history
 
     monkeypatch.setattr(cell_module, "fit", noted)
     rows = {}
     for name in ("shorter_full", method):
         rows[name] = run_cell(grid, cell(grid, name, keep), tmp_path)
-    budget, found = 6 * keep * 60, rows[method]
+    budget, policy_row = 6 * keep * 60, rows[method]
     assert rows["shorter_full"]["total_passes"] == budget
-    paid = found["total_passes"] if method != "again" else found["passes"]
+    paid = policy_row["total_passes"] if method != "again" else policy_row["passes"]
     assert budget - 10 / 2 <= paid <= budget + 1  # a plan's cost is rounded
-    (before, _), (begun, history) = runs["shorter_full"], runs[method]
-    assert torch.equal(before, begun)
+    (before, _), (initial, history) = runs["shorter_full"], runs[method]
+    assert torch.equal(before, initial)
     assert history.rows[-1]["learning_rate"] < 0.05 * (0.03 if keep == 0.9 else 0.1)  # of the last step, before its end
     assert [row["test_accuracy"] == row["test_accuracy"] for row in history.rows] == [False] * (
         len(history.rows) - 1
     ) + [True]
     steps = sum(row["steps"] for row in history.rows)  # batches of an epoch are alike: one more in it at most
     assert steps <= sum(row["steps"] for row in runs["shorter_full"][1].rows) + len(history.rows)
-    assert found["test_n"] == rows["shorter_full"]["test_n"]
+    assert policy_row["test_n"] == rows["shorter_full"]["test_n"]
 
 
 def test_a_plan_left_from_another_dataset_is_refused(grid, tmp_path):

@@ -26,8 +26,8 @@ class TestRefusals:
     def test_another_dataset_is_refused_before_anything_is_trained(self, write, tmp_path, monkeypatch):
         run_grid(read_grid(write(FEW, ONE)), tmp_path / "out", jobs=1)
         before = (tmp_path / "out" / "rows.jsonl").read_bytes()
-        more = (METHODS, 'methods = ["full", "random", "el2n"]')
-        other = read_grid(write(more, source=write_data(tmp_path / "other.npz", seed=1)))
+        more_methods = (METHODS, 'methods = ["full", "random", "el2n"]')
+        other = read_grid(write(more_methods, source=write_data(tmp_path / "other.npz", seed=1)))
         monkeypatch.setattr(cell_module, "run_cell", lambda *a: pytest.fail("ran"))
         with pytest.raises(RunError, match=ANOTHER):
             run_grid(other, tmp_path / "out", jobs=1)
@@ -73,8 +73,8 @@ class TestRefusals:
         run_grid(read_grid(write(FEW, ONE)), tmp_path / "out", jobs=1)
         (tmp_path / "there").mkdir()
         (tmp_path / "data.npz").rename(tmp_path / "there" / "data.npz")
-        more = (METHODS, 'methods = ["random", "el2n"]')
-        grid = read_grid(write(more, ONE, source=tmp_path / "there" / "data.npz"))
+        more_methods = (METHODS, 'methods = ["random", "el2n"]')
+        grid = read_grid(write(more_methods, ONE, source=tmp_path / "there" / "data.npz"))
         assert len(run_grid(grid, tmp_path / "out", jobs=1)) == 18
 
     @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ def images(tmp_path, write):
 def test_images_are_what_the_scenario_gives_with_the_seed_of_the_cell(images, name):
     train, _ = datasets_of(images)
     new, changed = under_scenario(train, f"{name} 0.25", 3)
-    wanted = METHODS[name](train.x, train.labels, rate=0.25, generator=stream(3, "scenario", f"{name} 0.25"))
-    assert torch.equal(new.x, wanted[0])
-    assert torch.equal(changed, wanted[2])
+    expected = METHODS[name](train.x, train.labels, rate=0.25, generator=stream(3, "scenario", f"{name} 0.25"))
+    assert torch.equal(new.x, expected[0])
+    assert torch.equal(changed, expected[2])
     assert torch.equal((new.x != train.x).flatten(1).any(1), changed)
     assert (new.mean, new.std, new.ids, len(new)) == (train.mean, train.std, train.ids, 40)
     assert new.fingerprint != train.fingerprint
@@ -91,7 +91,8 @@ def test_a_row_tells_the_share_that_was_changed_and_that_is_kept_and_the_report_
     assert all(0 <= row["changed_kept"] <= 1 for row in rows[:3])
     assert (rows[3]["changed"], rows[3]["changed_kept"], rows[3]["n"]) == (None, None, 40)
     shown = " ".join(text_table(results.checked(rows, "rows")).split())  # n may differ between scenarios
-    what = "are of the rarer half of the classes" if "tail" in scenario else "were changed"
+    description = "are of the rarer half of the classes" if "tail" in scenario else "were changed"
     assert (
-        f"{100 * float(changed.float().mean()):.1f}% of the examples {what}. Of those kept at keep 0.5 it is" in shown
+        f"{100 * float(changed.float().mean()):.1f}% of the examples {description}. Of those kept at keep 0.5 it is"
+        in shown
     )

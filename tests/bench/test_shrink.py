@@ -25,7 +25,7 @@ batch = 64
 epochs = 250
 schedule_epochs = 300
 model = "resnet8"
-{more}
+{extra}
 [[method]]
 name = "late"
 score = "el2n"
@@ -42,20 +42,20 @@ replay = {{ model = "resnet20", policy = "ucb", options = {{ keep = 0.7 }} }}
 """
 
 
-def grid_of(tmp_path, more=""):
-    (tmp_path / "grid.toml").write_text(TEXT.format(more=more))
+def grid_of(tmp_path, extra=""):
+    (tmp_path / "grid.toml").write_text(TEXT.format(extra=extra))
     return read_grid(tmp_path / "grid.toml")
 
 
 def test_everything_about_size_is_divided_and_the_cells_stay(tmp_path):
-    whole = grid_of(tmp_path)
-    small = shrunk(whole, 10)
-    assert cells_of(small) == cells_of(whole)
+    full_size = grid_of(tmp_path)
+    small = shrunk(full_size, 10)
+    assert cells_of(small) == cells_of(full_size)
     assert (small.train.epochs, small.score.epochs, small.score.schedule_epochs) == (30, 25, 30)
     assert (small.train.model_options, small.score.model_options) == ({"width": 4}, {"width": 4})
     assert small.data.limit == 144  # of the 1,438 of the train split
     assert small.name == "long shrunk 10"
-    assert small.train.recipe() == whole.train.recipe()
+    assert small.train.recipe() == full_size.train.recipe()
     options = {name: small.spec_of(name).score_options for name in small.methods}
     assert options["el2n"] == {"last": 3, "first": 0}
     assert options["dual"] == options["tdds"] == {"window": 3}
@@ -75,11 +75,11 @@ def test_something_is_left_however_much_it_is_divided(tmp_path):
 
 
 def test_divided_by_one_it_is_the_same(tmp_path):
-    whole = grid_of(tmp_path)
-    assert shrunk(whole, 1) is whole
+    full_size = grid_of(tmp_path)
+    assert shrunk(full_size, 1) is full_size
     for by in (0, -1, 2.5, "2"):
         with pytest.raises(ArgumentError, match=r"shrink must be a whole number in \[1, 1e\+06\]"):
-            shrunk(whole, by)
+            shrunk(full_size, by)
 
 
 def test_less_than_the_least_stays_as_it_is(grid):

@@ -50,10 +50,10 @@ def setting(folder, name, gains, *, longest=60, scenario="clean", seeds=range(5)
     lines = []
     for passes, by_method in gains.items():
         for seed in seeds:
-            how = {"longest": longest, "scenario": scenario}
-            lines.append(line("shorter_full", passes, seed, 0.7 + seed / 100, **how))
+            changes = {"longest": longest, "scenario": scenario}
+            lines.append(line("shorter_full", passes, seed, 0.7 + seed / 100, **changes))
             for method, gain in by_method.items():
-                lines.append(line(method, passes, seed, 0.7 + seed / 100 + gain + (seed % 2) / 1000, **how))
+                lines.append(line(method, passes, seed, 0.7 + seed / 100 + gain + (seed % 2) / 1000, **changes))
     (folder / name).mkdir(parents=True)
     (folder / name / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
 
@@ -71,16 +71,16 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
     setting(tmp_path, "tuning", {30: {"ucb_7": 0.2, "ucb_7_lr_8": 0.2}}, longest=30)
     setting(tmp_path, "sst2_tuning", {10: {"ucb_7": 0.2}}, longest=10)
     setting(tmp_path, "cifar10_noise", {30: {"ucb_7_guarded": 0.03}}, longest=30, scenario="symmetric 0.2")
-    found = json.loads(script.map_text(tmp_path))["settings"]
-    assert {(one["label"], one["passes"], one["noisy"]) for one in found} == {
+    settings = json.loads(script.map_text(tmp_path))["settings"]
+    assert {(one["label"], one["passes"], one["noisy"]) for one in settings} == {
         ("ucb_7", 15, False),
         ("ucb_7", 60, False),
         ("ucb_7_every_5", 60, False),
         ("ucb_7_guarded", 30, True),
     }
-    assert found[0]["gain"] == pytest.approx(0.0204)
-    made = tuple(module.MeasuredSetting(**{**one, "wrap": tuple(one["wrap"])}) for one in found)
-    monkeypatch.setattr(module, "load_benchmarks", lambda: made)
+    assert settings[0]["gain"] == pytest.approx(0.0204)
+    measured = tuple(module.MeasuredSetting(**{**one, "wrap": tuple(one["wrap"])}) for one in settings)
+    monkeypatch.setattr(module, "load_benchmarks", lambda: measured)
     assert policy_repr(module.recommend(10_000, passes=15).policy).startswith("UCB(keep=0.7, period=1")
     long = module.recommend(10_000, passes=60)
     assert long.policy is None
@@ -92,8 +92,8 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
 def test_a_policy_counts_by_its_confirmation_and_not_by_the_trial_that_it_won(script, tmp_path):
     setting(tmp_path, "cifar10", {30: {"ucb_7": 0.05, "ucb_8": 0.02}, 60: {"ucb_7": 0.04}})
     setting(tmp_path, "cifar10_again", {30: {"ucb_7": 0.01}})
-    found = [(one["label"], one["passes"], one["gain"]) for one in json.loads(script.map_text(tmp_path))["settings"]]
-    assert sorted(found) == [("ucb_7", 30, 0.0104), ("ucb_7", 60, 0.0404), ("ucb_8", 30, 0.0204)]
+    settings = [(one["label"], one["passes"], one["gain"]) for one in json.loads(script.map_text(tmp_path))["settings"]]
+    assert sorted(settings) == [("ucb_7", 30, 0.0104), ("ucb_7", 60, 0.0404), ("ucb_8", 30, 0.0204)]
 
 
 def test_auto_hands_out_the_policy_that_the_comparison_ran(monkeypatch):
@@ -103,17 +103,17 @@ def test_auto_hands_out_the_policy_that_the_comparison_ran(monkeypatch):
     assert len(arms) >= 10
     metadata = {"setting": "", "n": 1, "noisy": False, "gain": 0.0, "half": None, "seeds": 1}
     for spec, passes in itertools.product(arms, (15, 60)):
-        own = {"label": spec.name, "policy": spec.policy, "options": spec.options, "wrap": tuple(spec.wrap)}
-        place = module.MeasuredSetting(passes=passes, **own, **metadata)
+        shown = {"label": spec.name, "policy": spec.policy, "options": spec.options, "wrap": tuple(spec.wrap)}
+        place = module.MeasuredSetting(passes=passes, **shown, **metadata)
         assert policy_repr(place.build(passes)) == policy_repr(grid.policy(spec.name, passes / 60)), spec.name
 
 
 def test_no_place_is_of_the_setting_that_tuned_and_every_gain_is_of_its_rows(script):
-    found = json.loads(script.MAP.read_text(encoding="utf-8"))["settings"]
-    assert bool(found) == any(script.KEPT.glob("*/rows.jsonl"))
+    settings = json.loads(script.MAP.read_text(encoding="utf-8"))["settings"]
+    assert bool(settings) == any(script.KEPT.glob("*/rows.jsonl"))
     grids = read_suite(ROOT / "benchmarks" / "comparison.toml")
     about = {grid.about: name for name, grid in grids.items() if not name.endswith(script.TUNING)}
-    for place in found:
+    for place in settings:
         rows = [json.loads(line) for line in (script.KEPT / about[place["setting"]] / "rows.jsonl").open()]
         longest = grids[about[place["setting"]]].train.epochs
         keep = place["passes"] / longest

@@ -263,7 +263,7 @@ def test_the_table_from_whatever_rows_there_are(tmp_path, capsys):
 
 def test_published_figures_are_of_methods_and_keeps_that_the_grids_have():
     for figures in table.published():
-        for method in filter(table.known, figures):
+        for method in filter(table.is_method, figures):
             grids = [GRIDS[f"{name.removeprefix('paper_')} {figures['dataset']}"] for name in figures["grids"]]
             (grid,) = (grid for grid in grids if method in grid.methods)
             assert figures["keep"] == grid.keep

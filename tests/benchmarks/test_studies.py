@@ -34,26 +34,26 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Loaded:
 
 @pytest.mark.slow
 def test_stability_compares_every_pair_of_seeds_networks_and_epochs() -> None:
-    found = smoke("stability")
+    result = smoke("stability")
     names = {"forgetting", "dual", "curvature"}
-    assert set(found["across_seeds"]) == set(found["early"]) == {"resnet8", "convnet"}
-    seeds, early = found["seeds"], {"2", "3", "4"}  # of 6 epochs: a third, a half, two thirds
-    for network in found["across_seeds"]:
-        assert {name: row["pairs"] for name, row in found["across_seeds"][network].items()} == dict.fromkeys(names, 1)
+    assert set(result["across_seeds"]) == set(result["early"]) == {"resnet8", "convnet"}
+    seeds, early = result["seeds"], {"2", "3", "4"}  # of 6 epochs: a third, a half, two thirds
+    for network in result["across_seeds"]:
+        assert {name: row["pairs"] for name, row in result["across_seeds"][network].items()} == dict.fromkeys(names, 1)
         for name in names:
-            assert set(found["early"][network][name]) == early
-            assert {row["pairs"] for row in found["early"][network][name].values()} == {seeds}
-        curvature = found["early"][network]["curvature"]  # of weights that grow more like the last ones
+            assert set(result["early"][network][name]) == early
+            assert {row["pairs"] for row in result["early"][network][name].values()} == {seeds}
+        curvature = result["early"][network]["curvature"]  # of weights that grow more like the last ones
         assert curvature["2"]["mean"] < curvature["4"]["mean"] < 1
-    assert {name: row["pairs"] for name, row in found["across_networks"].items()} == dict.fromkeys(names, seeds**2)
+    assert {name: row["pairs"] for name, row in result["across_networks"].items()} == dict.fromkeys(names, seeds**2)
 
 
 def test_a_comparison_is_spearman_over_pairs(script: Loaded) -> None:
     draws = np.random.default_rng(0)
     pairs = [(draws.normal(size=30), draws.integers(0, 3, size=30)) for _ in range(3)]
-    found = script("stability").compared([*pairs, (draws.normal(size=30), np.zeros(30))])
+    result = script("stability").compared([*pairs, (draws.normal(size=30), np.zeros(30))])
     each = [*(float(stats.spearmanr(a, b).statistic) for a, b in pairs), 0.0]  # a constant ranks nothing
-    assert found == {"mean": approx(np.mean(each)), "min": approx(min(each)), "max": approx(max(each)), "pairs": 4}
+    assert result == {"mean": approx(np.mean(each)), "min": approx(min(each)), "max": approx(max(each)), "pairs": 4}
 
 
 def test_stability_tells_scores_by_seed_network_and_epoch(script: Loaded) -> None:
@@ -62,16 +62,16 @@ def test_stability_tells_scores_by_seed_network_and_epoch(script: Loaded) -> Non
     assert (size.ends, size.window) == ((10, 15, 20, 30), 10)
     up = np.arange(9.0)
     # seed 1 of network b ranks the other way, and epoch 10 of network a is upside down
-    found = {
+    result = {
         (model, seed, name, end): -up if (model, seed) == ("b", 1) or (model, end) == ("a", 10) else up
         for model in "ab" for seed in range(2) for name in ("forgetting", "dual", "curvature") for end in size.ends
     }  # fmt: skip
-    told = study.summary(size, found)
-    assert told["across_seeds"]["a"]["dual"]["mean"] == 1
-    assert told["across_seeds"]["b"]["dual"]["mean"] == -1
-    assert told["across_networks"]["dual"] == {"mean": 0, "min": -1, "max": 1, "pairs": 4}
-    assert {end: row["mean"] for end, row in told["early"]["a"]["dual"].items()} == {"10": -1, "15": 1, "20": 1}
-    assert told["early"]["b"]["dual"]["10"]["mean"] == 1
+    output = study.summary(size, result)
+    assert output["across_seeds"]["a"]["dual"]["mean"] == 1
+    assert output["across_seeds"]["b"]["dual"]["mean"] == -1
+    assert output["across_networks"]["dual"] == {"mean": 0, "min": -1, "max": 1, "pairs": 4}
+    assert {end: row["mean"] for end, row in output["early"]["a"]["dual"].items()} == {"10": -1, "15": 1, "20": 1}
+    assert output["early"]["b"]["dual"]["10"]["mean"] == 1
 
 
 def test_stability_goes_on_with_what_is_recorded(
@@ -107,36 +107,36 @@ def test_the_last_weights_are_those_that_training_ended_with(
 def test_windows_rise_in_forgetting_and_random_has_as_many(script: Loaded) -> None:
     study = script("toneva")
     score = torch.arange(1000).flip(0) // 4 * 1.0  # the last examples are the least forgotten
-    found = study.removals(score, 0)
-    assert list(found) == ["0", "0.175", "0.35", "0.525", "0.7", "random"]
-    assert {len(ids.unique()) for ids in found.values()} == {300}
-    for start, ids in list(found.items())[:-1]:
+    result = study.removals(score, 0)
+    assert list(result) == ["0", "0.175", "0.35", "0.525", "0.7", "random"]
+    assert {len(ids.unique()) for ids in result.values()} == {300}
+    for start, ids in list(result.items())[:-1]:
         first = round(1000 * float(start))
         rising = sorted(score.tolist())[first : first + 300]
         assert sorted(score[ids].tolist()) == rising
-    assert float(score[found["random"]].mean()) == approx(float(score.mean()), abs=4 * float(score.std()) / 300**0.5)
+    assert float(score[result["random"]].mean()) == approx(float(score.mean()), abs=4 * float(score.std()) / 300**0.5)
 
 
 def test_ties_are_in_random_order_and_not_in_that_of_the_classes(script: Loaded) -> None:
     study = script("toneva")
-    found = study.removals(torch.zeros(1000), 0)
-    mean = float(found["0"].double().mean())  # of ids: 149.5 if the first ones were taken
+    result = study.removals(torch.zeros(1000), 0)
+    mean = float(result["0"].double().mean())  # of ids: 149.5 if the first ones were taken
     assert mean == approx(499.5, abs=4 * 289 / 300**0.5)
-    assert torch.equal(found["0"], study.removals(torch.zeros(1000), 0)["0"])
-    assert not torch.equal(found["0"], study.removals(torch.zeros(1000), 1)["0"])
+    assert torch.equal(result["0"], study.removals(torch.zeros(1000), 0)["0"])
+    assert not torch.equal(result["0"], study.removals(torch.zeros(1000), 1)["0"])
 
 
 @pytest.mark.slow
 def test_toneva_trains_every_condition_with_every_seed() -> None:
-    found = smoke("toneva")
-    assert set(found["removed"]) == {"0", "0.175", "0.35", "0.525", "0.7", "random"}
-    assert {row["seeds"] for row in found["removed"].values()} == {found["seeds"]}
-    forgotten = [found["removed"][name]["forgetting"] for name in ("0", "0.175", "0.35", "0.525", "0.7")]
+    result = smoke("toneva")
+    assert set(result["removed"]) == {"0", "0.175", "0.35", "0.525", "0.7", "random"}
+    assert {row["seeds"] for row in result["removed"].values()} == {result["seeds"]}
+    forgotten = [result["removed"][name]["forgetting"] for name in ("0", "0.175", "0.35", "0.525", "0.7")]
     assert forgotten == sorted(forgotten)
-    assert forgotten[0] < found["removed"]["random"]["forgetting"] < forgotten[-1]
-    for name, row in found["removed"].items():
+    assert forgotten[0] < result["removed"]["random"]["forgetting"] < forgotten[-1]
+    for name, row in result["removed"].items():
         if name != "random":
-            assert row["to_random"] == approx(row["accuracy"] - found["removed"]["random"]["accuracy"], abs=1e-4)
+            assert row["to_random"] == approx(row["accuracy"] - result["removed"]["random"]["accuracy"], abs=1e-4)
 
 
 def test_toneva_goes_on_and_takes_recordings_that_are_there(
@@ -146,11 +146,11 @@ def test_toneva_goes_on_and_takes_recordings_that_are_there(
     grid = study.grid_of("smoke")
     train = grid.train.model_copy(update={"epochs": 2})
     grid = grid.model_copy(update={"seeds": [0], "train": train})
-    there, out = tmp_path / "bench", tmp_path / "out"
-    study.recording(grid, 0, there, ())
+    recordings, out = tmp_path / "bench", tmp_path / "out"
+    study.recording(grid, 0, recordings, ())
     monkeypatch.setattr(study, "run_cell", None)  # no recording is made again
-    first = study.measure(grid, out, (there,))
-    assert first["recordings"] == str(there / "recordings")
+    first = study.measure(grid, out, (recordings,))
+    assert first["recordings"] == str(recordings / "recordings")
     kept = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
     assert {row["count"] for row in kept} == {90}
     assert {row["cost"]["backward"] for row in kept} == {2 * 210}  # 70% of 300 examples, for two epochs
@@ -160,11 +160,11 @@ def test_toneva_goes_on_and_takes_recordings_that_are_there(
     monkeypatch.setattr(study, "train_without", lambda *a: trained.append(a) or real(*a))
     lines = (out / "rows.jsonl").read_text().splitlines(keepends=True)
     (out / "rows.jsonl").write_text("".join(lines[:-1]))  # as after a kill
-    assert study.measure(grid, out, (there,)) == first
+    assert study.measure(grid, out, (recordings,)) == first
     assert len(trained) == 1
     other = grid.model_copy(update={"train": grid.train.model_copy(update={"epochs": 3})})
     with pytest.raises(RunError, match="line 1 was made under other settings"):
-        study.measure(other, out, (there,))
+        study.measure(other, out, (recordings,))
 
 
 def test_the_image_is_a_file_of_its_own(script: Loaded) -> None:
@@ -180,14 +180,14 @@ def test_the_image_is_a_file_of_its_own(script: Loaded) -> None:
     root = ElementTree.fromstring(drawn)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     text = "".join(root.itertext())
-    for said in ("everything", "at random", "52.5%", "prefers-color-scheme: dark"):
-        assert said in text
+    for phrase in ("everything", "at random", "52.5%", "prefers-color-scheme: dark"):
+        assert phrase in text
 
 
-def test_settled_tells_where_recordings_would_have_stopped(
+def test_when_stable_tells_where_recordings_would_have_stopped(
     script: Loaded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = script("settled")
+    study = script("when_stable")
     draws = np.random.default_rng(0)
     worth = draws.uniform(0.1, 0.9, size=300)
     noise = np.linspace(1, 0, 16)[:, None] ** 6  # the ranking comes out of it epoch by epoch
@@ -200,14 +200,14 @@ def test_settled_tells_where_recordings_would_have_stopped(
     assert [at.epochs for at in course] == [*range(10, 17)]
     assert course[-1].end == 1
     assert [at.end for at in course] == sorted(at.end for at in course)
-    assert course[0].past > course[0].halves + 0.3  # what it shares with its past looks settled from the start
+    assert course[0].past > course[0].halves + 0.3  # what it shares with its past looks stable from the start
     halves = [at.halves for at in course]
     assert study.stop(course, max(halves)) == 10 + halves.index(max(halves))
     assert study.stop(course, 1.01) is None
     study.main([str(tmp_path), "--enough", "0.1", "1"])
-    told = capsys.readouterr().out
-    assert f"would have stopped after, by agreement: 0.1: {study.stop(course, 0.1)}, 1: never" in told
+    output = capsys.readouterr().out
+    assert f"would have stopped after, by agreement: 0.1: {study.stop(course, 0.1)}, 1: never" in output
     assert study.stop(course, 0.1) is not None
-    assert f"{tmp_path / 'b'}: fewer than 10 epochs" in told
+    assert f"{tmp_path / 'b'}: fewer than 10 epochs" in output
     with pytest.raises(SystemExit):
         study.main([str(tmp_path / "a" / "nothing")])

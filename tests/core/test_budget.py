@@ -51,30 +51,30 @@ def test_check_budget():
 @st.composite
 def splits(draw):
     weights = draw(st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(any))
-    most = draw(st.lists(st.integers(0, 40), min_size=len(weights), max_size=len(weights)))
-    room = sum(m for m, w in zip(most, weights, strict=True) if w)
-    return draw(st.integers(0, room)), weights, most
+    maxima = draw(st.lists(st.integers(0, 40), min_size=len(weights), max_size=len(weights)))
+    room = sum(m for m, w in zip(maxima, weights, strict=True) if w)
+    return draw(st.integers(0, room)), weights, maxima
 
 
 @settings(max_examples=200, deadline=None)
 @given(splits())
 def test_shares_sum_and_respect_caps(split):
-    total, weights, most = split
-    parts = shares(total, weights, limits=most)
-    assert sum(parts) == total
-    assert all(0 <= p <= m for p, m in zip(parts, most, strict=True))
-    assert all(p == 0 for p, w in zip(parts, weights, strict=True) if w == 0)
+    total, weights, maxima = split
+    split_shares = shares(total, weights, limits=maxima)
+    assert sum(split_shares) == total
+    assert all(0 <= p <= m for p, m in zip(split_shares, maxima, strict=True))
+    assert all(p == 0 for p, w in zip(split_shares, weights, strict=True) if w == 0)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 500), st.lists(st.integers(0, 30), min_size=1, max_size=12).filter(any))
 def test_shares_are_within_one_of_exact_by_largest_remainders(total, weights):
-    parts = shares(total, weights)
+    split_shares = shares(total, weights)
     exact = [Fraction(total * w, sum(weights)) for w in weights]
-    assert sum(parts) == total
-    assert all(math.floor(e) <= p <= math.ceil(e) for p, e in zip(parts, exact, strict=True))
-    up = [e - math.floor(e) for p, e in zip(parts, exact, strict=True) if p > e]
-    down = [e - math.floor(e) for p, e in zip(parts, exact, strict=True) if p < e]
+    assert sum(split_shares) == total
+    assert all(math.floor(e) <= p <= math.ceil(e) for p, e in zip(split_shares, exact, strict=True))
+    up = [e - math.floor(e) for p, e in zip(split_shares, exact, strict=True) if p > e]
+    down = [e - math.floor(e) for p, e in zip(split_shares, exact, strict=True) if p < e]
     assert not up or not down or min(up) >= max(down)
 
 

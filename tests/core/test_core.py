@@ -101,15 +101,15 @@ def test_a_card_reads_the_signature():
     method = card("score", "Planted", "nobody 2020", cost="time O(1)", end="low")(planted)
     try:
         assert method is planted
-        made = card_of(planted)
-        assert (made.key, made.needs, made.optional_needs) == (
+        planted_card = card_of(planted)
+        assert (planted_card.key, planted_card.needs, planted_card.optional_needs) == (
             "planted",
             ("p_label",),
             ("seen",),
         )
-        assert made.options == {"window": 10}
-        assert made.takes == ("missing", "generator")
-        assert made.summary == "First line."
+        assert planted_card.options == {"window": 10}
+        assert planted_card.takes == ("missing", "generator")
+        assert planted_card.summary == "First line."
         assert collect({"planted": planted, "other": 3}) == {"planted": planted}
         check_options(planted, {"window": 3, "missing": "skip"})
         with pytest.raises(ArgumentError, match="planted has no option 'windows'; its options are: window"):

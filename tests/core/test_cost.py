@@ -26,8 +26,8 @@ def test_a_share_rounds_to_whole_examples():
     assert Cost(3.0, 10, 100, 30.0).share(1 / 3) == Cost(1.0, 3, 33, 10.0)
     assert A.share(1.0) == A
     assert A.share(0.0) == Cost()
-    parts = [Cost(backward=50_000).share(epochs / 30).backward for epochs in (10, 20, 30)]
-    assert parts == [16_667, 33_333, 50_000]
+    costs = [Cost(backward=50_000).share(epochs / 30).backward for epochs in (10, 20, 30)]
+    assert costs == [16_667, 33_333, 50_000]
 
 
 def test_costs_travel_through_json():

@@ -34,8 +34,8 @@ def test_a_reader_of_the_old_file_never_sees_half_of_the_new(tmp_path):
 def test_a_failure_while_writing_keeps_what_was_there(tmp_path):
     path = tmp_path / "a.bin"
     files.write_bytes(path, b"old")
-    with pytest.raises(ZeroDivisionError), files.atomic_write(path) as part:  # noqa: PT012
-        part.write_bytes(b"half of the n")
+    with pytest.raises(ZeroDivisionError), files.atomic_write(path) as temporary:  # noqa: PT012
+        temporary.write_bytes(b"half of the n")
         assert path.read_bytes() == b"old"
         raise ZeroDivisionError
     assert path.read_bytes() == b"old"

@@ -19,8 +19,8 @@ def test_the_distribution_is_students(df: int) -> None:
 def test_an_interval_is_scipys() -> None:
     values = [0.81, 0.79, 0.83, 0.80, 0.825]
     low, high = stats.t.interval(0.95, 4, loc=sum(values) / 5, scale=stats.sem(values))
-    found = interval(values)
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    result = interval(values)
+    assert (result.low, result.high) == (pytest.approx(low), pytest.approx(high))
     assert interval([0.5]).half is None
 
 

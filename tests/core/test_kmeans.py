@@ -34,8 +34,8 @@ STARTS = [{"init": "principal"}, {"init": "++", "generator": 0}]
 every_start = pytest.mark.parametrize("start", STARTS, ids=["principal", "++"])
 
 
-def run(x, k, start, **more):
-    options = dict(start) | more
+def run(x, k, start, **kwargs):
+    options = dict(start) | kwargs
     if "generator" in options:
         options["generator"] = stream(options["generator"], "kmeans")
     return kmeans(x, k, **options)
@@ -163,9 +163,9 @@ def test_small_chunks_give_the_same(monkeypatch):
     take = module._Rows.take
 
     def watched(self, ids):
-        part = take(self, ids)
-        sizes.append(len(part))
-        return part
+        taken = take(self, ids)
+        sizes.append(len(taken))
+        return taken
 
     monkeypatch.setattr(module, "CHUNK_ENTRIES", 64 * 30)
     monkeypatch.setattr(module._Rows, "take", watched)

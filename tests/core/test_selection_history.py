@@ -151,11 +151,11 @@ def written(path, arrays, metadata=None, **change):
     return path
 
 
-@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99], ids=str)
-def test_a_truncated_file_is_an_error(tmp_path, part):
+@pytest.mark.parametrize("kept_share", [0.0, 0.1, 0.5, 0.99], ids=str)
+def test_a_truncated_file_is_an_error(tmp_path, kept_share):
     logged(N).save(tmp_path / "plan")
     data = (tmp_path / "plan").read_bytes()
-    (tmp_path / "plan").write_bytes(data[: int(part * len(data))])
+    (tmp_path / "plan").write_bytes(data[: int(kept_share * len(data))])
     with pytest.raises(RunError, match="plan is truncated or damaged"):
         SelectionHistory.load(tmp_path / "plan")
 

@@ -52,11 +52,13 @@ def table(arrays, labels, *, names=None, image: str = "img", label: str = "label
     kind = pa.binary() if flat else pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     column = pa.array(cells if flat else [{"bytes": c, "path": None} for c in cells], kind)
     labels = labels if isinstance(labels, pa.Array) else pa.array(labels)
-    made = pa.table({image: column, label: labels, **(extra or {})})
+    columns_table = pa.table({image: column, label: labels, **(extra or {})})
     if names is not None:
         features = {image: {"_type": "Image"}, label: {"names": list(names), "_type": "ClassLabel"}}
-        made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    return made
+        columns_table = columns_table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        )
+    return columns_table
 
 
 def write_parquet(path: Path, arrays, labels, *, rows: int = 3, **options) -> Path:

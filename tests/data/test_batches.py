@@ -69,21 +69,21 @@ def test_augmented_batches_match_the_literal_version(source, channels_last, shap
         batches = ResidentBatches(data, CPU, channels_last=channels_last)
     else:
         batches = LoaderBatches(data, CPU, workers=0, channels_last=channels_last)
-    found = list(batches.train(order, 6, stream(7)))
+    result = list(batches.train(order, 6, stream(7)))
     generator = stream(7)
     if source == "loader":
         torch.randint(1 << 62, (), generator=generator)  # the workers' seed
-    assert torch.equal(torch.cat([i for i, _, _ in found]), order)
+    assert torch.equal(torch.cat([i for i, _, _ in result]), order)
     moved = 0
-    for index, x, y in found:
+    for index, x, y in result:
         assert torch.equal(y, data.labels[index])
         assert x.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         top, left, flip = draw_augmentation(len(index), augment, generator)
         for row, i in enumerate(index.tolist()):
-            how = int(top[row]), int(left[row]), bool(flip[row])
-            moved += how != (augment.crop, augment.crop, False)
-            wanted = literal_image(data.x[i], *how, augment, data.mean, data.std)
-            np.testing.assert_allclose(x[row].numpy(), wanted, rtol=1e-5, atol=1e-6)
+            draw = int(top[row]), int(left[row]), bool(flip[row])
+            moved += draw != (augment.crop, augment.crop, False)
+            expected = literal_image(data.x[i], *draw, augment, data.mean, data.std)
+            np.testing.assert_allclose(x[row].numpy(), expected, rtol=1e-5, atol=1e-6)
     assert moved > 5
 
 
@@ -114,8 +114,8 @@ def test_without_augmentation_nothing_is_drawn():
     (_, x, _), *_ = ResidentBatches(data, CPU).train(torch.arange(20), 20, generator)
     assert torch.equal(generator.get_state(), before)
     raw = data.x.double() / 255
-    wanted = (raw - torch.tensor(data.mean).view(-1, 1, 1)) / torch.tensor(data.std).view(-1, 1, 1)
-    torch.testing.assert_close(x.double(), wanted, rtol=1e-5, atol=1e-6)
+    expected = (raw - torch.tensor(data.mean).view(-1, 1, 1)) / torch.tensor(data.std).view(-1, 1, 1)
+    torch.testing.assert_close(x.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_vectors_go_through_as_they_are():
@@ -128,12 +128,12 @@ def test_vectors_go_through_as_they_are():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_both_sources_give_the_same_batches(workers, part):
+@pytest.mark.parametrize("split_name", ["train", "test"])
+def test_both_sources_give_the_same_batches(workers, split_name):
     data = examples(23)
     order = torch.randperm(23, generator=stream(2))
     resident, loader = ResidentBatches(data, CPU), LoaderBatches(data, CPU, workers=workers)
-    if part == "train":
+    if split_name == "train":
         pairs = zip(resident.train(order, 8, stream(0)), loader.train(order, 8, stream(0)), strict=True)
     else:
         pairs = zip(resident.test(8), loader.test(8), strict=True)
@@ -149,10 +149,10 @@ def test_a_test_pass_is_in_order_and_not_augmented():
     data = examples(10, augment=Augment(crop=3))
     plain = examples(10)
     for batches in (ResidentBatches(data, CPU), LoaderBatches(data, CPU, workers=0)):
-        found = list(batches.test(4))
-        assert torch.cat([i for i, _, _ in found]).tolist() == list(range(10))
-        wanted = torch.cat([x for _, x, _ in ResidentBatches(plain, CPU).test(10)])
-        assert torch.equal(torch.cat([x for _, x, _ in found]), wanted)
+        result = list(batches.test(4))
+        assert torch.cat([i for i, _, _ in result]).tolist() == list(range(10))
+        expected = torch.cat([x for _, x, _ in ResidentBatches(plain, CPU).test(10)])
+        assert torch.equal(torch.cat([x for _, x, _ in result]), expected)
 
 
 def test_uint8_of_a_dataset_without_statistics_is_scaled_to_one():
@@ -162,12 +162,12 @@ def test_uint8_of_a_dataset_without_statistics_is_scaled_to_one():
 
 
 @pytest.mark.parametrize(
-    ("given", "kind"),
+    ("x_dtype", "kind"),
     [(torch.float64, torch.float32), (torch.float16, torch.float32), (torch.bool, torch.float32), (torch.int64,) * 2],
     ids=str,
 )
-def test_dtypes_of_a_users_dataset(given, kind):
-    data = [(torch.tensor([1, 0]).to(given), 1)] * 3
+def test_dtypes_of_a_users_dataset(x_dtype, kind):
+    data = [(torch.tensor([1, 0]).to(x_dtype), 1)] * 3
     (_, x, _), *_ = LoaderBatches(data, CPU, workers=0).test(3)
     assert x.dtype is kind
     assert x.tolist() == [[1, 0]] * 3
@@ -176,9 +176,9 @@ def test_dtypes_of_a_users_dataset(given, kind):
 @pytest.mark.parametrize(("m", "batch"), [(10, 4), (128, 128), (129, 128), (1, 128), (7, 1), (50_000, 128)])
 def test_split_evenly_keeps_the_order_and_balances(m, batch):
     order = torch.randperm(m, generator=stream(0))
-    parts = split_evenly(order, batch)
-    assert torch.equal(torch.cat(parts), order)
-    sizes = [len(p) for p in parts]
+    batch_ids = split_evenly(order, batch)
+    assert torch.equal(torch.cat(batch_ids), order)
+    sizes = [len(p) for p in batch_ids]
     assert len(sizes) == -(-m // batch)
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= batch
@@ -232,7 +232,7 @@ def test_indexed_serves_workers_of_any_start_method(start):
     data = TensorDataset(torch.arange(12.0), torch.arange(12) % 3)
     assert pickle.loads(pickle.dumps(indexed(data)))[5] == (5, *data[5])
     loader = DataLoader(indexed(data), batch_size=5, num_workers=1, multiprocessing_context=start)
-    index, x, y = (torch.cat(part) for part in zip(*loader, strict=True))
+    index, x, y = (torch.cat(tensors) for tensors in zip(*loader, strict=True))
     assert index.dtype is torch.int64
     assert index.tolist() == list(range(12))
     assert x.tolist() == list(range(12))
@@ -240,9 +240,9 @@ def test_indexed_serves_workers_of_any_start_method(start):
 
 
 def test_indexed_gives_the_whole_datasets_ids_under_a_sampler():
-    found = [indexed([("a", 0), ["b", 1]])[i] for i in (1, 0, torch.tensor(1))]
-    assert found == [(1, "b", 1), (0, "a", 0), (1, "b", 1)]
-    assert {type(index) for index, _, _ in found} == {int}
+    result = [indexed([("a", 0), ["b", 1]])[i] for i in (1, 0, torch.tensor(1))]
+    assert result == [(1, "b", 1), (0, "a", 0), (1, "b", 1)]
+    assert {type(index) for index, _, _ in result} == {int}
     assert len(indexed([1, 2, 3])) == 3
 
 
@@ -269,9 +269,9 @@ def test_a_fingerprint_changes_with_a_label_and_with_a_pixel():
     labels[7] = (labels[7] + 1) % 4
     x = data.x.clone()
     x[19, 2, 7, 7] ^= 1
-    others = [data.with_labels(labels), Examples(x, data.labels, data.classes), data.subset(torch.arange(19))]
-    found = {fingerprint_of(d) for d in (data, *others)}
-    assert len(found) == 4
+    variants = [data.with_labels(labels), Examples(x, data.labels, data.classes), data.subset(torch.arange(19))]
+    result = {fingerprint_of(d) for d in (data, *variants)}
+    assert len(result) == 4
 
 
 class Told(list):
@@ -290,11 +290,11 @@ def test_a_fingerprint_of_a_users_dataset():
     labels = [0, 1] * 500
     changed = [*labels[:501], 0, *labels[502:]]  # not among 256 evenly spaced ones
     assert labels != changed
-    found = {
+    result = {
         fingerprint_of(d)
         for d in (Told(labels), Told(list(labels)), Told(changed), Told2(labels), Told(labels[:-1]), list(Told(labels)))
     }
-    assert len(found) == 5
+    assert len(result) == 5
     torch.manual_seed(5)
     before = torch.get_rng_state()
     assert fingerprint_of(Drawing()) == fingerprint_of(Drawing())

@@ -43,29 +43,29 @@ def used(i: int, at: float) -> None:
     os.utime(cache.cached_file(key(i), ".npz"), (at, at))
 
 
-def there(folder) -> list[int]:
+def cached_sizes(folder) -> list[int]:
     return sorted(int(path.name[:24], 16) for path in folder.glob("*_*"))
 
 
 def test_the_longest_unused_goes_first(folder):
     for i in (1, 2, 3):
         assert store(i)
-    assert there(folder) == [1, 2, 3]  # 3 MB and their headers, of 3.5
+    assert cached_sizes(folder) == [1, 2, 3]  # 3 MB and their headers, of 3.5
     assert cache.read_decoded(key(1)) is not None  # used now
     assert store(4)
-    assert there(folder) == [1, 3, 4]
+    assert cached_sizes(folder) == [1, 3, 4]
     assert store(5, size=3 * MEGABYTE)
-    assert there(folder) == [5]
+    assert cached_sizes(folder) == [5]
 
 
 def test_the_file_just_written_stays_and_one_that_can_never_fit_is_not_written(folder):
     for i in (1, 2):
         store(i)
     assert not store(3, size=4 * MEGABYTE)
-    assert there(folder) == [1, 2]
+    assert cached_sizes(folder) == [1, 2]
     os.utime(folder, (0, 0))
     assert store(0, size=3_400_000)  # the oldest by its time, but it is the one in use
-    assert there(folder) == [0]
+    assert cached_sizes(folder) == [0]
 
 
 def test_other_files_in_the_folder_are_nobodys_to_remove(folder):
@@ -76,26 +76,26 @@ def test_other_files_in_the_folder_are_nobodys_to_remove(folder):
         os.utime(folder / name, (0, 0))
     for i in (1, 2, 3, 4):
         store(i)
-    assert there(folder) == [2, 3, 4]
+    assert cached_sizes(folder) == [2, 3, 4]
     assert all((folder / name).exists() for name in names)
 
 
 @pytest.mark.parametrize(
-    ("told", "size"), [(None, 10e9), ("", 10e9), (" 2.5 ", 2.5e9), ("0", 0.0)], ids=["not", "empty", "2.5", "none"]
+    ("setting", "size"), [(None, 10e9), ("", 10e9), (" 2.5 ", 2.5e9), ("0", 0.0)], ids=["not", "empty", "2.5", "none"]
 )
-def test_the_limit_is_told_in_gigabytes(monkeypatch, told, size):
+def test_the_limit_is_told_in_gigabytes(monkeypatch, setting, size):
     monkeypatch.delenv("DATAWINNOW_CACHE_GB", raising=False)
-    if told is not None:
-        monkeypatch.setenv("DATAWINNOW_CACHE_GB", told)
+    if setting is not None:
+        monkeypatch.setenv("DATAWINNOW_CACHE_GB", setting)
     assert cache.max_bytes() == size
 
 
-@pytest.mark.parametrize("told", ["-1", "much", "nan", "10GB"])
-def test_what_is_no_limit_is_refused_before_anything_is_decoded(tmp_path, folder, monkeypatch, told):
+@pytest.mark.parametrize("setting", ["-1", "much", "nan", "10GB"])
+def test_what_is_no_limit_is_refused_before_anything_is_decoded(tmp_path, folder, monkeypatch, setting):
     write_parquet(tmp_path / "d" / "train-0.parquet", pixels(4), [0, 1, 0, 1])
-    monkeypatch.setenv("DATAWINNOW_CACHE_GB", told)
+    monkeypatch.setenv("DATAWINNOW_CACHE_GB", setting)
     with pytest.raises(
-        ArgumentError, match=f"DATAWINNOW_CACHE_GB must be a number of gigabytes, 0 or above, got '{told}'"
+        ArgumentError, match=f"DATAWINNOW_CACHE_GB must be a number of gigabytes, 0 or above, got '{setting}'"
     ):
         load(tmp_path / "d")
     monkeypatch.setenv("DATAWINNOW_CACHE", "")
@@ -117,10 +117,11 @@ def test_a_copy_that_is_read_from_is_never_removed(tmp_path, folder, monkeypatch
     train, test = on_demand(tmp_path / "one", 1)
     on_demand(tmp_path / "two", 2)
     assert len(list(folder.glob("*.arrow"))) == 4  # over the limit, but each may still be read
-    for part in (train, test):
-        assert np.array_equal(part[11][0].permute(1, 2, 0).numpy(), pixels(12, 64, seed=1)[11])
+    for examples in (train, test):
+        assert np.array_equal(examples[11][0].permute(1, 2, 0).numpy(), pixels(12, 64, seed=1)[11])
 
 
+@pytest.mark.slow
 def test_nor_by_another_process(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("DATAWINNOW_CACHE_GB", "0.0004")
     on_demand(tmp_path / "one", 1)

@@ -92,15 +92,15 @@ DRAWS = {
 @pytest.mark.parametrize("name", DRAWS)
 def test_a_transform_that_draws_changes_neither_it_nor_the_global_generators(name):
     data = Outside(X, LABELS, DRAWS[name])
-    found = set()
+    fingerprints = set()
     for seed in range(20):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         states = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
-        found.add(fingerprint_of(data))
+        fingerprints.add(fingerprint_of(data))
         assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
-    assert len(found) == 1
+    assert len(fingerprints) == 1
 
 
 def test_a_transform_with_a_generator_of_its_own_leaves_the_content_out():
@@ -123,13 +123,13 @@ def test_arrays_of_objects_count_by_form_and_not_by_address():
     assert fingerprint_of(Outside(one, LABELS)) == fingerprint_of(Outside(other, LABELS))
 
 
-@pytest.mark.parametrize(("told", "most"), [(True, 2 * 64), (False, 2 * 64 + 264)], ids=["labels told", "read"])
-def test_it_reads_few_items_from_everywhere(told, most):
+@pytest.mark.parametrize(("has_labels", "limit"), [(True, 2 * 64), (False, 2 * 64 + 264)], ids=["labels told", "read"])
+def test_it_reads_few_items_from_everywhere(has_labels, limit):
     reads = []
 
     class Counted:
         def __init__(self):
-            if told:
+            if has_labels:
                 self.labels = [0, 1] * 2500
 
         def __len__(self):
@@ -140,5 +140,5 @@ def test_it_reads_few_items_from_everywhere(told, most):
             return torch.zeros(2), i % 2
 
     fingerprint_of(Counted())
-    assert 2 * 64 <= len(reads) <= most
+    assert 2 * 64 <= len(reads) <= limit
     assert max(reads) > 4900

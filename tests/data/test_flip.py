@@ -59,8 +59,8 @@ def test_images_that_are_not_mirrored_never_are(tmp_path):
     def bright(flip):
         train, _ = load(tmp_path / "arrows.npz", flip=flip)
         batches = batches_of(train, torch.device("cpu"), workers=0)
-        parts = batches.train(torch.arange(len(train)), 8, torch.Generator().manual_seed(0))
-        return {bool(each[0, :, 6:].mean() > each[0, :, :2].mean()) for _, x, _ in parts for each in x}
+        batches_seen = batches.train(torch.arange(len(train)), 8, torch.Generator().manual_seed(0))
+        return {bool(each[0, :, 6:].mean() > each[0, :, :2].mean()) for _, x, _ in batches_seen for each in x}
 
     assert bright(False) == {True}
     assert bright(None) == {True, False}

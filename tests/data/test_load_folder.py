@@ -24,11 +24,11 @@ def test_pixels_labels_and_ids_are_those_on_disk(tmp_path):
     assert len(test) == 6
     assert train.classes == ("cat", "dog")
     assert train.notes == (MIRRORED_NOTE,)
-    for part in (train, test):
-        assert part.x.dtype is torch.uint8
-        for i in range(len(part)):
-            assert np.array_equal(part.x[i].permute(1, 2, 0).numpy(), written[part.id_of(i)])
-            assert part.classes[part.labels[i]] == part.id_of(i).split("/")[1]
+    for examples in (train, test):
+        assert examples.x.dtype is torch.uint8
+        for i in range(len(examples)):
+            assert np.array_equal(examples.x[i].permute(1, 2, 0).numpy(), written[examples.id_of(i)])
+            assert examples.classes[examples.labels[i]] == examples.id_of(i).split("/")[1]
     assert {test.id_of(i) for i in range(6)} == set(tests)
     assert test.mean == train.mean  # a test split is normalised as the model was trained
 
@@ -105,7 +105,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "asked", "side", "told"),
+    ("sizes", "size_option", "side", "message"),
     [
         ([(8, 8), (8, 8)], None, (8, 8), None),
         ([(8, 12), (8, 12)], None, (8, 12), None),
@@ -117,17 +117,17 @@ def test_a_class_called_train_is_a_class(tmp_path):
     ],
     ids=["same", "same-oblong", "mixed", "large", "huge", "asked", "asked-as-is"],
 )
-def test_size_is_chosen_and_told(tmp_path, sizes, asked, side, told):
+def test_size_is_chosen_and_told(tmp_path, sizes, size_option, side, message):
     for name, (height, width) in zip("ab", sizes, strict=True):
         for i in range(2):
             path = tmp_path / "train" / name / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded(np.full((height, width, 3), 90, np.uint8)))
-    train, _ = load(tmp_path, size=asked)
+    train, _ = load(tmp_path, size=size_option)
     assert train.shape == (3, *side)
     assert bool((train.x == 90).all())
-    assert ("resized" in " ".join(train.notes)) is (told is not None)
-    assert told is None or told in " ".join(train.notes)
+    assert ("resized" in " ".join(train.notes)) is (message is not None)
+    assert message is None or message in " ".join(train.notes)
 
 
 def test_resizing_is_antialiased(tmp_path):
@@ -332,7 +332,7 @@ def test_progress_reaches_the_end(tmp_path):
     write_folder(tmp_path, 100)
     write_folder(tmp_path, 2, split="test", seed=1)
     seen = []
-    load(tmp_path, progress=lambda what, done, total: seen.append((what, done, total)))
+    load(tmp_path, progress=lambda stage, done, total: seen.append((stage, done, total)))
     assert [s for s in seen if "train" in s[0]][-1][1:] == (200, 200)
     assert seen[0][0].startswith("decoding train images of")
     assert seen[-1][1:] == (4, 4)

@@ -60,13 +60,13 @@ def test_same_pixels_labels_and_attributes(both):
 def test_subset_and_labels(both):
     memory, lazy = both
     index = torch.tensor([9, 2, 10])
-    part = lazy.subset(index, name="few").subset(torch.tensor([2, 0]))
-    assert torch.equal(torch.stack([part[i][0] for i in range(2)]), memory.x[[10, 9]])
-    assert list(part.ids) == [memory.id_of(10), memory.id_of(9)]
-    assert part.name == "few"
-    assert part.mean == lazy.mean
+    few = lazy.subset(index, name="few").subset(torch.tensor([2, 0]))
+    assert torch.equal(torch.stack([few[i][0] for i in range(2)]), memory.x[[10, 9]])
+    assert list(few.ids) == [memory.id_of(10), memory.id_of(9)]
+    assert few.name == "few"
+    assert few.mean == lazy.mean
     expected = memory.subset(index).subset(torch.tensor([2, 0])).origin.rows
-    assert torch.equal(part.origin.rows, expected)
+    assert torch.equal(few.origin.rows, expected)
     flipped = lazy.with_labels(1 - lazy.labels)
     assert flipped[0][1] == 1 - lazy[0][1]
     assert flipped.fingerprint != lazy.fingerprint
@@ -84,11 +84,12 @@ def test_pickles_for_spawned_workers(both):
     assert copy.fingerprint == lazy.fingerprint
 
 
-def test_a_dataloader_with_spawned_workers(tmp_path):
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_dataloader_with_workers(tmp_path, start):
     root = make(tmp_path, "parquet")
     memory, lazy = load(root)[0], load(root, memory=0)[0]
-    loader = DataLoader(lazy, batch_size=5, num_workers=1, multiprocessing_context="spawn")
-    x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    loader = DataLoader(lazy, batch_size=5, num_workers=1, multiprocessing_context=start)
+    x, y = (torch.cat(tensors) for tensors in zip(*loader, strict=True))
     assert torch.equal(x, memory.x)
     assert torch.equal(y, memory.labels)
 
@@ -108,9 +109,9 @@ def test_a_limit_that_fits_is_decoded(tmp_path, layout):
     assert isinstance(train, Examples)
     assert isinstance(test, Examples)
     assert torch.bincount(train.labels).tolist() == [2, 2]
-    whole, _ = load(root)
+    full, _ = load(root)
     for i, row in enumerate(train.origin.rows.tolist()):
-        assert torch.equal(train.x[i], whole.x[row])
+        assert torch.equal(train.x[i], full.x[row])
     assert any("limited to 4 of 12" in n for n in train.notes)
     assert isinstance(load(root, memory=need - 1, limit=4)[0], LazyExamples)
     assert len(load(root, memory=need - 1, limit=4)[0]) == 4
@@ -125,7 +126,7 @@ def test_a_broken_image_is_named_when_met_or_found_beforehand(tmp_path):
     with pytest.raises(DataError, match=r"broken image .*train/dog/02\.png"):
         lazy[i]
     seen = []
-    fewer, _ = load(root, memory=0, on_broken="skip", progress=lambda *what: seen.append(what))
+    fewer, _ = load(root, memory=0, on_broken="skip", progress=lambda *call: seen.append(call))
     assert len(fewer) == 11
     assert "train/dog/02.png" not in fewer.ids
     assert any("1 broken train images are left out" in n for n in fewer.notes)

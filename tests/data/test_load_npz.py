@@ -146,8 +146,8 @@ def test_a_file_that_is_no_whole_npz(tmp_path, kind):
         import pickle
 
         flipped = data[:500] + bytes([data[500] ^ 255]) + data[501:]
-        made = {"cut": data[:-400], "html": b"<html>", "empty": b"", "pickle": pickle.dumps([1]), "bits": flipped}
-        path.write_bytes(made[kind])
+        files = {"cut": data[:-400], "html": b"<html>", "empty": b"", "pickle": pickle.dumps([1]), "bits": flipped}
+        path.write_bytes(files[kind])
     with pytest.raises(DataError, match=r"a\.npz (is no whole \.npz|is pickled|holds one array)"):
         load(path)
 
@@ -160,14 +160,14 @@ def test_digits(tmp_path):
     assert train.augment == Augment(crop=1, flip=False)
     assert train.classes == tuple("0123456789")
     assert any("359 of 1,797" in n for n in train.notes)
-    whole = load_digits()
-    for part in (train, test):
-        rows = part.origin.rows.numpy()
-        assert np.array_equal(part.x[:, 0].numpy(), np.rint(whole.images[rows] * 255 / 16))
-        assert np.array_equal(part.labels.numpy(), whole.target[rows])
-        assert part.id_of(3) == str(rows[3])
-        shares = np.bincount(part.labels) / len(part) - np.bincount(whole.target) / 1797
-        assert np.abs(shares).max() < 1 / len(part)
+    digits = load_digits()
+    for split in (train, test):
+        rows = split.origin.rows.numpy()
+        assert np.array_equal(split.x[:, 0].numpy(), np.rint(digits.images[rows] * 255 / 16))
+        assert np.array_equal(split.labels.numpy(), digits.target[rows])
+        assert split.id_of(3) == str(rows[3])
+        shares = np.bincount(split.labels) / len(split) - np.bincount(digits.target) / 1797
+        assert np.abs(shares).max() < 1 / len(split)
     assert sorted([*train.origin.rows.tolist(), *test.origin.rows.tolist()]) == list(range(1797))
     assert test.mean == train.mean
 

@@ -142,7 +142,7 @@ def test_test_label_that_training_has_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("made", "options", "match"),
+    ("column_names", "options", "match"),
     [
         (("image_id", "label"), {}, "no column of images; its columns are image_id, label"),
         (("img", "klass"), {}, "no column of labels; its columns are img, klass"),
@@ -151,10 +151,10 @@ def test_test_label_that_training_has_not(tmp_path):
     ],
     ids=["no-image", "no-label", "told-wrong", "told-not-images"],
 )
-def test_columns_that_are_not_there(tmp_path, made, options, match):
+def test_columns_that_are_not_there(tmp_path, column_names, options, match):
     path = tmp_path / "a.parquet"
-    if made[0] == "img":
-        write_parquet(path, pixels(4), [0, 1, 0, 1], image="img", label=made[1])
+    if column_names[0] == "img":
+        write_parquet(path, pixels(4), [0, 1, 0, 1], image="img", label=column_names[1])
     else:
         pq.write_table(pa.table({"image_id": [7, 8], "label": [0, 1]}), path)
     with pytest.raises(DataError, match=match):
@@ -205,8 +205,8 @@ def test_images_named_by_path_must_lie_below_the_table(tmp_path):
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     for name, paths in (("train", [f"img/{i}.png" for i in range(4)]), ("test", ["img/0.png", str(secret)])):
         cells = pa.array([{"bytes": None, "path": p} for p in paths], kind)
-        made = pa.table({"img": cells, "label": [0, 1] * (len(paths) // 2)})
-        pq.write_table(made, tmp_path / "data" / f"{name}-0.parquet")
+        image_table = pa.table({"img": cells, "label": [0, 1] * (len(paths) // 2)})
+        pq.write_table(image_table, tmp_path / "data" / f"{name}-0.parquet")
     with pytest.raises(DataError, match=r"row 1 of .*test-0\.parquet: there are no image bytes"):
         load(tmp_path)
     train, test = load(tmp_path, on_broken="skip")
@@ -352,9 +352,9 @@ def test_a_folder_and_its_held_out_split_are_cached_too(tmp_path, decodes):
     train, _ = load(tmp_path)
     assert len(decodes) == 10
     other, _ = load(tmp_path, seed=1)
-    for part in (train, other):
-        for i in range(len(part)):
-            assert np.array_equal(part.x[i].permute(1, 2, 0).numpy(), written[part.id_of(i)])
+    for examples in (train, other):
+        for i in range(len(examples)):
+            assert np.array_equal(examples.x[i].permute(1, 2, 0).numpy(), written[examples.id_of(i)])
 
 
 def test_what_decodes_fast_is_not_cached(tmp_path):

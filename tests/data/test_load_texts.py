@@ -42,13 +42,13 @@ class TestLayouts:
 
     def test_a_folder_has_a_file_for_each_split(self, tmp_path):
         """The layout of SST-2: no line of names, ids for labels, dev beside test."""
-        made = {}
+        generated = {}
         for seed, split in enumerate(("train", "dev", "test")):
-            made[split] = [(t, str(int(y == "praise"))) for t, y in sentences(20 + seed, seed)]
-            (tmp_path / f"{split}.tsv").write_text(written(made[split], "tsv", None))
+            generated[split] = [(t, str(int(y == "praise"))) for t, y in sentences(20 + seed, seed)]
+            (tmp_path / f"{split}.tsv").write_text(written(generated[split], "tsv", None))
         train, test = load(tmp_path)
-        assert dict(zip(train.texts, map(str, train.labels.tolist()), strict=True)) == dict(made["train"])
-        assert list(test.texts) == [t for t, _ in made["test"]]
+        assert dict(zip(train.texts, map(str, train.labels.tolist()), strict=True)) == dict(generated["train"])
+        assert list(test.texts) == [t for t, _ in generated["test"]]
         assert train.classes == ("0", "1")
         assert any("not used: dev.tsv" in note for note in train.notes)
         assert any("no line of names: texts are in column 0, labels in column 1" in note for note in train.notes)
@@ -98,10 +98,10 @@ class TestColumns:
     def test_columns_are_found(self, tmp_path, names, rows, options, kind):
         if kind == "jsonl" and names is None:
             names = tuple(str(i) for i in range(len(rows)))
-        made = sentences(30)
-        cells = [tuple({"t": t, "y": y, "i": str(i)}[c] for c in rows) for i, (t, y) in enumerate(made)]
+        generated = sentences(30)
+        cells = [tuple({"t": t, "y": y, "i": str(i)}[c] for c in rows) for i, (t, y) in enumerate(generated)]
         (tmp_path / f"r.{kind}").write_text(written(cells, kind, names))
-        assert all_of(*load(tmp_path / f"r.{kind}", **options)) == dict(made)
+        assert all_of(*load(tmp_path / f"r.{kind}", **options)) == dict(generated)
 
     def test_what_cannot_be_told_is_asked_for_with_the_columns_there_are(self, tmp_path):
         write_texts(tmp_path / "r.csv")
@@ -259,11 +259,11 @@ class TestOptions:
 
     def test_a_limit_comes_before_the_vocabulary(self, tmp_path):
         write_texts(tmp_path / "r.tsv", 200)
-        whole, (few, _) = load(tmp_path / "r.tsv")[0], load(tmp_path / "r.tsv", limit=10)
+        all_texts, (few, _) = load(tmp_path / "r.tsv")[0], load(tmp_path / "r.tsv", limit=10)
         assert len(few) == 10
         assert few.labels.bincount().tolist() == [5, 5]
         assert few.vocabulary == Vocabulary.fit(few.texts)[0]
-        assert len(few.vocabulary) < len(whole.vocabulary)
+        assert len(few.vocabulary) < len(all_texts.vocabulary)
         assert any("limited to 10 of 160" in note for note in few.notes)
 
     def test_the_length_is_told_and_who_is_cut(self, tmp_path):
@@ -311,11 +311,11 @@ class TestExamples:
     def test_a_subset_keeps_texts_ids_and_vocabulary_together(self, tmp_path):
         write_texts(tmp_path / "r.tsv")
         train, _ = load(tmp_path / "r.tsv")
-        part = train.subset(torch.tensor([5, 2]))
-        assert part.texts == [train.texts[5], train.texts[2]]
-        assert part.ids == [train.ids[5], train.ids[2]]
-        assert torch.equal(part.x, train.vocabulary.encode(part.texts))
-        assert part.origin.rows.tolist() == train.origin.rows[[5, 2]].tolist()
+        few_texts = train.subset(torch.tensor([5, 2]))
+        assert few_texts.texts == [train.texts[5], train.texts[2]]
+        assert few_texts.ids == [train.ids[5], train.ids[2]]
+        assert torch.equal(few_texts.x, train.vocabulary.encode(few_texts.texts))
+        assert few_texts.origin.rows.tolist() == train.origin.rows[[5, 2]].tolist()
 
     @pytest.mark.parametrize(
         ("changes", "match"),
@@ -327,6 +327,6 @@ class TestExamples:
         ],
     )
     def test_what_does_not_fit_together_is_refused(self, changes, match):
-        given = {"x": torch.ones(2, 3, dtype=torch.int32), "texts": ["a", "b"], "vocabulary_size": 9, **changes}
+        arguments = {"x": torch.ones(2, 3, dtype=torch.int32), "texts": ["a", "b"], "vocabulary_size": 9, **changes}
         with pytest.raises(DataError, match=match):
-            Texts(labels=torch.tensor([0, 1]), classes=("a", "b"), **given)
+            Texts(labels=torch.tensor([0, 1]), classes=("a", "b"), **arguments)

@@ -22,11 +22,11 @@ def text_table(rows, *, ids=False, **extra):
     """An Arrow table of texts, labels by name or by id with the names in the schema."""
     texts, labels = [t for t, _ in rows], [y for _, y in rows]
     names = ["blame", "praise"]
-    made = pa.table({"text": texts, "label": [names.index(y) for y in labels] if ids else labels, **extra})
+    texts_table = pa.table({"text": texts, "label": [names.index(y) for y in labels] if ids else labels, **extra})
     if ids:
         features = {"text": {"dtype": "string", "_type": "Value"}, "label": {"names": names, "_type": "ClassLabel"}}
-        made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    return made
+        texts_table = texts_table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    return texts_table
 
 
 @pytest.mark.parametrize("ids", [False, True], ids=["names", "ids"])
@@ -36,16 +36,16 @@ def test_a_table_without_images_is_read_for_its_texts(tmp_path, ids):
     pq.write_table(text_table(other, ids=ids), tmp_path / "test-00000-of-00001.parquet")
     train, test = load(tmp_path)
     assert isinstance(train, Texts)
-    for made, said in ((train, rows), (test, other)):
-        assert [(t, made.classes[y]) for t, y in zip(made.texts, made.labels.tolist(), strict=True)] == said
+    for texts, expected in ((train, rows), (test, other)):
+        assert [(t, texts.classes[y]) for t, y in zip(texts.texts, texts.labels.tolist(), strict=True)] == expected
     assert train.classes == ("blame", "praise")
     assert train.id_of(3) == "3"
 
 
 def test_images_come_first_and_texts_when_named(tmp_path):
     rows = sentences(8)
-    made = table(pixels(8), [i % 2 for i in range(8)], extra={"caption": [t for t, _ in rows]})
-    pq.write_table(made, tmp_path / "a.parquet")
+    texts_table = table(pixels(8), [i % 2 for i in range(8)], extra={"caption": [t for t, _ in rows]})
+    pq.write_table(texts_table, tmp_path / "a.parquet")
     assert not isinstance(load(tmp_path / "a.parquet")[0], Texts)
     train, test = load(tmp_path / "a.parquet", text="caption")
     assert {*train.texts, *test.texts} == {t for t, _ in rows}
@@ -135,11 +135,11 @@ class TestWriting:
     def test_texts_of_no_file_become_lines_of_json(self, tmp_path):
         write_texts(tmp_path / "r.tsv")
         train, _ = load(tmp_path / "r.tsv")
-        made = Texts(
+        texts_table = Texts(
             train.x, train.labels, train.classes, texts=train.texts, vocabulary=train.vocabulary,
             vocabulary_size=train.vocabulary_size,
         )  # fmt: skip
-        out = write_kept(made, torch.tensor([3, 1]), tmp_path / "out")
+        out = write_kept(texts_table, torch.tensor([3, 1]), tmp_path / "out")
         lines = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
         assert lines == [{"text": train.texts[i], "label": train.classes[int(train.labels[i])]} for i in (1, 3)]
 

@@ -68,7 +68,7 @@ def test_longer_texts_are_cut_and_counted():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "told", "length"),
+    ("sizes", "max_length", "length"),
     [
         (range(1, 101), None, 99),
         ([3] * 99 + [200], None, 3),
@@ -80,8 +80,8 @@ def test_longer_texts_are_cut_and_counted():
     ],
     ids=["99 of 100", "one long", "two long", "at most 256", "told", "told too much", "empty"],
 )
-def test_the_length_by_hand(sizes, told, length):
-    assert fitting_length(np.array(sizes), told) == length
+def test_the_length_by_hand(sizes, max_length, length):
+    assert fitting_length(np.array(sizes), max_length) == length
 
 
 @given(st.lists(st.lists(st.sampled_from("abcd"), max_size=6), min_size=1, max_size=8), st.integers(1, 5))

@@ -68,10 +68,10 @@ def test_round_trip(tmp_path, layout, memory):
     assert out == tmp_path / "deep" / "out"
     assert sorted(p.name for p in out.parent.iterdir()) == ["out"]  # nothing half-written beside it
     again, test_again = beside_test(source, out, layout)
-    whole, _ = load(source)
+    original, _ = load(source)
     order = KEPT.sort().values
-    assert torch.equal(again.x, whole.x[order])
-    assert [again.classes[y] for y in again.labels] == [whole.classes[y] for y in whole.labels[order]]
+    assert torch.equal(again.x, original.x[order])
+    assert [again.classes[y] for y in again.labels] == [original.classes[y] for y in original.labels[order]]
     assert len(test_again) == len(test)
 
 
@@ -87,12 +87,12 @@ def test_a_subset_of_a_held_out_split_keeps_its_rows(tmp_path, layout):
     else:
         (source / "test-00000-of-00001.parquet").unlink()
     train, _ = load(source, limit=8)
-    part = train.subset(torch.tensor([7, 1, 3, 6]))
-    out = write_kept(part, torch.tensor([3, 0, 1]), tmp_path / "out")
-    expected = {part.x[i].numpy().tobytes() for i in (3, 0, 1)}
+    few = train.subset(torch.tensor([7, 1, 3, 6]))
+    out = write_kept(few, torch.tensor([3, 0, 1]), tmp_path / "out")
+    expected = {few.x[i].numpy().tobytes() for i in (3, 0, 1)}
     if layout == "folder":
         files = sorted(out.rglob("*.png"))
-        assert sorted(f.relative_to(out).as_posix() for f in files) == sorted(part.id_of(i) for i in (3, 0, 1))
+        assert sorted(f.relative_to(out).as_posix() for f in files) == sorted(few.id_of(i) for i in (3, 0, 1))
         return
     if layout == "npz":
         with np.load(out / "train.npz") as arrays:
@@ -125,10 +125,10 @@ def test_parquet_keeps_schema_metadata_and_other_columns(tmp_path):
     source = make(tmp_path / "in", "parquet")
     train, _ = load(source)
     out = write_kept(train, KEPT, tmp_path / "out")
-    made = pq.read_table(out / "train-00000-of-00001.parquet")
+    output = pq.read_table(out / "train-00000-of-00001.parquet")
     before = pq.read_schema(source / "train-00000-of-00002.parquet")
-    assert made.schema.equals(before, check_metadata=True)
-    assert made.column("note").to_pylist() == [str(i) for i in sorted(KEPT.tolist())]
+    assert output.schema.equals(before, check_metadata=True)
+    assert output.column("note").to_pylist() == [str(i) for i in sorted(KEPT.tolist())]
 
 
 def test_parquet_of_many_rows_is_written_in_groups(tmp_path, monkeypatch):
@@ -145,19 +145,19 @@ def test_parquet_of_many_rows_is_written_in_groups(tmp_path, monkeypatch):
 def test_npz_keeps_dtype_and_axes(tmp_path):
     source = make(tmp_path / "in", "npz")
     out = write_kept(load(source)[0], KEPT, tmp_path / "out")
-    with np.load(out / "train.npz") as made, np.load(source) as before:
+    with np.load(out / "train.npz") as output, np.load(source) as before:
         rows = KEPT.sort().values.numpy()
-        assert made["y"].dtype == np.int16
-        assert np.array_equal(made["x"], before["x_train"][rows])
-        assert np.array_equal(made["y"], before["y_train"][rows])
+        assert output["y"].dtype == np.int16
+        assert np.array_equal(output["x"], before["x_train"][rows])
+        assert np.array_equal(output["y"], before["y_train"][rows])
 
 
 def test_hub_becomes_parquet(offline):  # noqa: F811
     make(offline / "owner" / "name", "parquet")
     train, _ = load("hf:owner/name")
     out = write_kept(train, KEPT, offline / "out")
-    made = pq.read_table(out / "train-00000-of-00001.parquet")
-    assert made.column("note").to_pylist() == [str(i) for i in sorted(KEPT.tolist())]
+    output = pq.read_table(out / "train-00000-of-00001.parquet")
+    assert output.column("note").to_pylist() == [str(i) for i in sorted(KEPT.tolist())]
     shutil.copy(offline / "owner" / "name" / "test-00000-of-00001.parquet", out)
     again, _ = load(out)
     assert torch.equal(again.x, train.x[KEPT.sort().values])
@@ -172,10 +172,10 @@ def test_digits_and_examples_made_in_python_become_npz(tmp_path):
     rows = torch.tensor([int(i) for i in again.ids])
     assert torch.equal(again.x, train.x[index][rows])
     assert again.labels.tolist() == train.labels[index][rows].tolist()
-    own = Examples(torch.arange(24.0).reshape(8, 3), torch.tensor([0, 1] * 4), ("no", "yes"))
-    again, _ = load(write_kept(own, torch.arange(8), tmp_path / "own"))
+    examples = Examples(torch.arange(24.0).reshape(8, 3), torch.tensor([0, 1] * 4), ("no", "yes"))
+    again, _ = load(write_kept(examples, torch.arange(8), tmp_path / "own"))
     assert again.classes == ("no", "yes")
-    assert torch.equal(again.x, own.x[[int(i) for i in again.ids]])
+    assert torch.equal(again.x, examples.x[[int(i) for i in again.ids]])
 
 
 @pytest.mark.parametrize(

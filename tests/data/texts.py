@@ -18,12 +18,12 @@ THINGS = ("film", "song", "story", "plot", "scene")
 def sentences(n: int, seed: int = 0) -> list[tuple[str, str]]:
     """(text, label) of ``n`` sentences, every other one praise; no two alike."""
     draw = random.Random(seed)
-    made = []
+    sentences_made = []
     for i in range(n):
         words = GOOD if i % 2 else BAD
         text = f"the {draw.choice(THINGS)} number {i} was {draw.choice(words)}, and its {draw.choice(THINGS)} too"
-        made.append((text, "praise" if i % 2 else "blame"))
-    return made
+        sentences_made.append((text, "praise" if i % 2 else "blame"))
+    return sentences_made
 
 
 def written(rows: list[tuple[str, ...]], kind: str, names: tuple[str, ...] | None = ("text", "label")) -> str:

@@ -75,10 +75,10 @@ WRAPPERS = {
 }
 
 
-def made(method, options, n):
+def build_policy(method, options, n):
     """The policy for ``n`` examples, with what it must be given."""
-    given = {name: MADE[name](n) if name in MADE else REQUIRED[name] for name in method.card.takes}
-    return method(**(given | options))
+    required = {name: MADE[name](n) if name in MADE else REQUIRED[name] for name in method.card.takes}
+    return method(**(required | options))
 
 
 def every_policy(wrapped=True):
@@ -88,23 +88,27 @@ def every_policy(wrapped=True):
     out = []
     for case in policy_cases():
         method, options = case.values
-        out.append(pytest.param(lambda n, m=method, o=options: made(m, o, n), id=case.id))
+        out.append(pytest.param(lambda n, m=method, o=options: build_policy(m, o, n), id=case.id))
     if not wrapped:
         return out
     inner = {"ucb": {"period": 1}, "info_batch": {}, "random_pruning": {}}
     for word, wrap in WRAPPERS.items():
         for key, options in inner.items():
             method = dynamic.POLICIES[key]
-            out.append(pytest.param(lambda n, m=method, o=options, w=wrap: w(made(m, o, n)), id=f"{word} {key}"))
+            out.append(
+                pytest.param(lambda n, m=method, o=options, w=wrap: w(build_policy(m, o, n)), id=f"{word} {key}")
+            )
     for key, options in {"ucb": {"period": 1}, "epsilon_greedy": {"period": 3}, "loss_power": {}}.items():
         method = dynamic.POLICIES[key]
-        shrink = lambda n, m=method, o=options: dynamic.shrinking(made(m, o, n), EPOCHS, end=0.3)  # noqa: E731
+        shrink = lambda n, m=method, o=options: dynamic.shrinking(build_policy(m, o, n), EPOCHS, end=0.3)  # noqa: E731
         out.append(pytest.param(shrink, id=f"shrinking {key}"))
         out.append(pytest.param(lambda n, f=shrink: WRAPPERS["guarded"](f(n)), id=f"guarded shrinking {key}"))
     # epsilon of 1, since of very few examples a smaller one draws none, and rescaled() rightly refuses
     for key, options in {"random_pruning": {}, "repeated_subset": {}, "epsilon_greedy": {"epsilon": 1.0}}.items():
         method = dynamic.POLICIES[key]
-        out.append(pytest.param(lambda n, m=method, o=options: dynamic.rescaled(made(m, o, n)), id=f"rescaled {key}"))
+        out.append(
+            pytest.param(lambda n, m=method, o=options: dynamic.rescaled(build_policy(m, o, n)), id=f"rescaled {key}")
+        )
     return out
 
 

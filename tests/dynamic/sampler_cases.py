@@ -92,10 +92,10 @@ def train(sampler: Any, epoch: int, batch: int = 8, stop: int | None = None) -> 
     """One epoch of a loop without a network; the ids that it visited, up to ``stop`` batches."""
     sampler.set_epoch(epoch)
     visited: list[int] = []
-    for k, part in enumerate(torch.utils.data.BatchSampler(sampler, batch, drop_last=False)):
+    for k, batch_ids in enumerate(torch.utils.data.BatchSampler(sampler, batch, drop_last=False)):
         if k == stop:
             break
-        index = torch.tensor(part)
+        index = torch.tensor(batch_ids)
         sampler.observe(index, loss_of(index, epoch))
-        visited += part
+        visited += batch_ids
     return visited

@@ -25,17 +25,17 @@ def places(monkeypatch):
     """Sets the map."""
 
     def put(*changes):
-        found = tuple(module.MeasuredSetting(**{**WON, **change}) for change in changes)
-        monkeypatch.setattr(module, "load_benchmarks", lambda: found)
+        recommendation = tuple(module.MeasuredSetting(**{**WON, **change}) for change in changes)
+        monkeypatch.setattr(module, "load_benchmarks", lambda: recommendation)
 
     return put
 
 
 def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
     places({})
-    found = recommend(10_000, passes=30)
-    assert found.policy == UCB(keep=0.7, period=1)
-    assert found.why == (
+    recommendation = recommend(10_000, passes=30)
+    assert recommendation.policy == UCB(keep=0.7, period=1)
+    assert recommendation.why == (
         "UCB, keep 0.7: +1.0 ± 0.4 points over all the data for no more examples passed on squares at 30 passes "
         "(5 seeds), the nearest that was measured"
     )
@@ -56,10 +56,10 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
 )
 def test_all_the_data_where_nothing_won(places, change, words):
     places(change)
-    found = recommend(10_000, passes=30)
-    assert found.policy is None
-    assert found.why.startswith("all the data for 30 epochs: ")
-    assert words in found.why
+    recommendation = recommend(10_000, passes=30)
+    assert recommendation.policy is None
+    assert recommendation.why.startswith("all the data for 30 epochs: ")
+    assert words in recommendation.why
 
 
 def test_a_place_reaches_four_times_as_far(places):
@@ -83,21 +83,21 @@ def test_of_two_winners_the_surer_is_sent(places):
 
 def test_noise_is_asked_for(places):
     places({"noisy": True, "wrap": ("guarded",)})
-    found = recommend(10_000, passes=30, noisy=True).policy
-    assert found is not None
-    assert policy_repr(found).startswith("Guarded(policy=UCB(keep=0.7, period=1")
+    recommendation = recommend(10_000, passes=30, noisy=True).policy
+    assert recommendation is not None
+    assert policy_repr(recommendation).startswith("Guarded(policy=UCB(keep=0.7, period=1")
 
 
 def test_wrappers_and_lengths_are_those_of_the_budget(places):
     places({"options": {"keep": 0.75, "period": 1}, "wrap": ("shrinking=0.5",)})
-    found = recommend(10_000, passes=30).policy
-    assert (found.epochs, found.end) == (40, 0.5)
+    recommendation = recommend(10_000, passes=30).policy
+    assert (recommendation.epochs, recommendation.end) == (40, 0.5)
     places({"policy": "info_batch", "options": {}})
     assert recommend(10_000, passes=30).policy.epochs == 42  # of fewer examples each: as the comparison has made it
     places({"wrap": ("warm_up=2", "annealed=full")})
-    found = recommend(10_000, passes=30).policy
-    assert policy_repr(found).startswith("Annealed(policy=WarmUp(policy=UCB(keep=0.7, period=1")
-    assert found.epochs == 40  # two and five on everything, 33 on 0.7: 30.1
+    recommendation = recommend(10_000, passes=30).policy
+    assert policy_repr(recommendation).startswith("Annealed(policy=WarmUp(policy=UCB(keep=0.7, period=1")
+    assert recommendation.epochs == 40  # two and five on everything, 33 on 0.7: 30.1
 
 
 def test_a_policy_for_a_loop_that_says_what_it_is(places):
@@ -137,9 +137,9 @@ def test_numbers_out_of_range(wrong):
 
 def test_a_policy_that_loses_elsewhere_as_near_is_not_sent(places):
     places({}, {"setting": "circles", "gain": -0.01})  # as many examples and passes, another network or dataset
-    found = recommend(10_000, passes=30)
-    assert found.policy is None
-    assert "nothing beat it on circles at 30 passes" in found.why
+    recommendation = recommend(10_000, passes=30)
+    assert recommendation.policy is None
+    assert "nothing beat it on circles at 30 passes" in recommendation.why
     places({}, {"setting": "circles", "gain": -0.01}, {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.006})
     assert isinstance(recommend(10_000, passes=30).policy, LossPower)  # less, but nowhere less than nothing
     places({}, {"setting": "circles", "gain": -0.01, "seeds": 2})  # too few seeds to speak, for or against
@@ -178,12 +178,12 @@ def test_a_place_speaks_for_about_as_many_examples_a_class(places):
 
 
 def test_the_best_of_several_policies_must_win_by_more(places):
-    others = [{"options": {"keep": keep, "period": 1}, "gain": 0.0} for keep in (0.3, 0.4, 0.5, 0.6)]
-    places({"gain": 0.005}, *others)  # +0.5 ± 0.4, the best of five
+    settings = [{"options": {"keep": keep, "period": 1}, "gain": 0.0} for keep in (0.3, 0.4, 0.5, 0.6)]
+    places({"gain": 0.005}, *settings)  # +0.5 ± 0.4, the best of five
     assert recommend(10_000, passes=30).policy is None
-    places({"gain": 0.005}, *({**other, "seeds": 4} for other in others))  # too few to be rivals
+    places({"gain": 0.005}, *({**other, "seeds": 4} for other in settings))  # too few to be rivals
     assert recommend(10_000, passes=30).policy is not None
-    places({"gain": 0.007}, *others)
+    places({"gain": 0.007}, *settings)
     assert "(5 seeds, the best of 5 policies)" in recommend(10_000, passes=30).why
 
 
@@ -195,12 +195,12 @@ def ten(k):
     return stats.t.ppf(1 - 0.025 / max(1, k), 9) / stats.t.ppf(0.975, 9)
 
 
-def says_what_the_table_says(found):
+def says_what_the_table_says(recommendation):
     """`recommend` held to a table of settings, read by hand; where it sent a policy and where it did not."""
     sent, kept = set(), set()
-    for spot in {place_of(one) for one in found}:
+    for spot in {place_of(one) for one in recommendation}:
         worst = {}
-        for one in found:
+        for one in recommendation:
             if place_of(one) == spot and one["seeds"] >= 5:
                 key = json.dumps([one["policy"], one["options"], list(one["wrap"])])
                 worst.setdefault(key, []).append(one)
@@ -235,7 +235,7 @@ def test_auto_says_shorter_full_run_where_the_map_in_the_package_says_so():
 
 
 def test_auto_says_what_a_table_says(places):
-    found = [
+    recommendation = [
         {},
         {"policy": "loss_power", "options": {"keep": 0.7}, "gain": 0.03, "half": 0.035},
         {"passes": 300.0, "gain": 0.001},
@@ -247,8 +247,8 @@ def test_auto_says_what_a_table_says(places):
         {"n": 500_000, "gain": -0.005},
         {"kind": "texts", "gain": -0.005},
     ]
-    places(*found)
-    sent, kept = says_what_the_table_says([{**WON, **one} for one in found])
+    places(*recommendation)
+    sent, kept = says_what_the_table_says([{**WON, **one} for one in recommendation])
     assert {(*spot, "images", None) for spot in ((10_000, 30.0, False), (10_000, 30.0, True))} == sent
     lost = ((10_000, 300.0, False), (10_000, 5.0, False), (500_000, 30.0, False))
     assert {(*spot, "images", None) for spot in lost} | {(10_000, 30.0, False, "texts", None)} == kept
@@ -256,6 +256,6 @@ def test_auto_says_what_a_table_says(places):
 
 def test_every_place_of_the_map_can_be_made():
     for place in module.load_benchmarks():
-        made = place.build(place.passes)
-        assert 0 < expected_fraction(made, max(1, round(place.passes))) <= 1
+        built = place.build(place.passes)
+        assert 0 < expected_fraction(built, max(1, round(place.passes))) <= 1
         assert json.loads(json.dumps(asdict(place)))["seeds"] >= 1

@@ -13,11 +13,11 @@ from tests.reference import dynamic as literal
 N = 30
 
 
-def visited(policy, epochs=6, n=N, part=1.0, seed=0):
+def visited(policy, epochs=6, n=N, fraction=1.0, seed=0):
     """A state after some epochs, and the losses of every example's visits."""
     g, state, visits = stream(seed, "visits"), policy.init(n), {i: [] for i in range(n)}
     for epoch in range(epochs):
-        index = torch.randperm(n, generator=g)[: n if epoch == 0 else int(part * n)]
+        index = torch.randperm(n, generator=g)[: n if epoch == 0 else int(fraction * n)]
         loss = torch.rand(index.numel(), generator=g) * 4
         state = policy.observe(state, index, loss=loss)
         for i, x in zip(index.tolist(), loss.tolist(), strict=True):
@@ -25,11 +25,11 @@ def visited(policy, epochs=6, n=N, part=1.0, seed=0):
     return state, visits
 
 
-@pytest.mark.parametrize("part", [1.0, 0.4], ids=["all", "part"])
+@pytest.mark.parametrize("fraction", [1.0, 0.4], ids=["all", "part"])
 @pytest.mark.parametrize(("alpha", "c"), [(0.8, 1.0), (0.3, 2.0), (1.0, 0.0)])
-def test_ucb_is_its_equation(part, alpha, c):
+def test_ucb_is_its_equation(fraction, alpha, c):
     policy = UCB(keep=0.3, alpha=alpha, c=c)
-    state, visits = visited(policy, part=part)
+    state, visits = visited(policy, fraction=fraction)
     means, variances = zip(*(literal.running(visits[i], alpha) for i in range(N)), strict=True)
     torch.testing.assert_close(state["mean"], torch.tensor(means))
     torch.testing.assert_close(state["variance"], torch.tensor(variances), rtol=1e-4, atol=1e-5)
@@ -144,7 +144,7 @@ def test_what_was_never_visited_ranks_first(policy):
 
 def test_epsilon_greedys_score_is_a_running_mean():
     policy = EpsilonGreedy(keep=0.3, epsilon=0.0, alpha=0.6)
-    state, visits = visited(policy, part=0.5)
+    state, visits = visited(policy, fraction=0.5)
     means = [literal.running(visits[i], 0.6)[0] for i in range(N)]
     torch.testing.assert_close(state["score"], torch.tensor(means))
     assert ids(policy.plan(1, state, bound(0))[0]) == literal.highest(means, 9)

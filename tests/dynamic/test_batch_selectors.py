@@ -65,8 +65,8 @@ def test_permuting_the_batch_permutes_the_choice(method, options):
     permuted = {name: value[moved] for name, value in arrays.items()}
     counts = torch.zeros(2, b)
     for seed in range(runs):
-        for row, given in enumerate((arrays, permuted)):
-            picked, _ = method(*of(method, given), budget=2, generator=stream(seed, row), **options)
+        for row, inputs in enumerate((arrays, permuted)):
+            picked, _ = method(*of(method, inputs), budget=2, generator=stream(seed, row), **options)
             counts[row, picked if row == 0 else moved[picked]] += 1
     p = counts / runs
     spread = ((p * (1 - p)).sum(0) / runs).sqrt()

@@ -22,15 +22,15 @@ every_method = pytest.mark.parametrize("method", dynamic.METHODS.values(), ids=d
 
 
 def test_no_file_is_forgotten():
-    found = {}
+    cards = {}
     for file in FILES:
         module = importlib.import_module(f"{dynamic.__name__}.{file.stem}")
         carded = [m for m in vars(module).values() if isinstance(getattr(m, "card", None), Card)]
         carded = {m.card.key: m for m in carded if m.__module__ == module.__name__}
         assert set(carded) <= {file.stem}, f"{file.name} holds its policy under its own name"
-        found |= carded
-    assert found == dynamic.METHODS == dynamic.POLICIES | dynamic.BATCH_SELECTORS
-    assert {m.__name__ for m in found.values()} <= set(dynamic.__all__)
+        cards |= carded
+    assert cards == dynamic.METHODS == dynamic.POLICIES | dynamic.BATCH_SELECTORS
+    assert {m.__name__ for m in cards.values()} <= set(dynamic.__all__)
     assert {m.card.kind for m in dynamic.POLICIES.values()} == {"policy"}
     assert {m.card.kind for m in dynamic.BATCH_SELECTORS.values()} == {"batch selector"}
 
@@ -91,10 +91,10 @@ def test_defaults_are_the_published_ones(key, defaults):
 
 
 def test_annealing_by_name_begins_where_published_annealing_does():
-    for how in ("full", "partial"):
-        policy = build_policy("random", epochs=8, keep=0.5, wrap=[f"annealed={how}"])
+    for annealing in ("full", "partial"):
+        policy = build_policy("random", epochs=8, keep=0.5, wrap=[f"annealed={annealing}"])
         sizes = [len(policy.plan(epoch, policy.init(8), bound(0))[0]) for epoch in range(8)]
-        assert (policy.share, policy.mode, sizes) == (0.875, how, [4] * 7 + [8 if how == "full" else 4])
+        assert (policy.share, policy.mode, sizes) == (0.875, annealing, [4] * 7 + [8 if annealing == "full" else 4])
     assert build_policy("random", epochs=8, keep=0.5, wrap=["annealed"]) == dynamic.annealed(
         dynamic.RandomPruning(0.5), 8, 0.875, "full"
     )

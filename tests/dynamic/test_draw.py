@@ -12,14 +12,14 @@ from datawinnow.dynamic._plan import in_random_order, nonzero_ids, sample_withou
 @pytest.mark.parametrize("count", [2, 4])
 def test_every_ordered_outcome_is_equally_likely(count):
     ids, runs, g = torch.tensor([7, 0, 300, 12]), 4800, stream(0, "draw")
-    found = {}
+    drawn_by_seed = {}
     for _ in range(runs):
         outcome = tuple(sample_without_replacement(ids, count, g).tolist())
-        found[outcome] = found.get(outcome, 0) + 1
+        drawn_by_seed[outcome] = drawn_by_seed.get(outcome, 0) + 1
     outcomes = list(itertools.permutations(ids.tolist(), count))
-    assert set(found) == set(outcomes)
+    assert set(drawn_by_seed) == set(outcomes)
     p = 1 / len(outcomes)
-    assert all(abs(found[o] / runs - p) <= 4.5 * (p * (1 - p) / runs) ** 0.5 for o in outcomes)
+    assert all(abs(drawn_by_seed[o] / runs - p) <= 4.5 * (p * (1 - p) / runs) ** 0.5 for o in outcomes)
 
 
 @pytest.mark.parametrize("n", [1, 2, 1000, 65_537])

@@ -108,8 +108,8 @@ def test_without_evidence_plans_are_those_of_the_policy_but_for_the_looks():
         assert len(plan) == len(alone)
         assert ids(plan) - ids(alone) == looks - ids(alone)
         assert not any(plan.reason[i] != alone.reason[i] for i in ids(plan) & ids(alone))
-    whole = Training(0.0).run(guarded(UCB(keep=1.0)), 3), Training(0.0).run(UCB(keep=1.0), 3)
-    assert all(a.index.equal(b.index) for (a, _), (b, _) in zip(*whole, strict=True))
+    full_runs = Training(0.0).run(guarded(UCB(keep=1.0)), 3), Training(0.0).run(UCB(keep=1.0), 3)
+    assert all(a.index.equal(b.index) for (a, _), (b, _) in zip(*full_runs, strict=True))
 
 
 def test_clean_but_two_piles_are_not_wrong_labels():
@@ -289,11 +289,11 @@ def test_once_some_are_suspected_less_evidence_is_enough_to_go_on():
     policy = guarded(RandomPruning(keep=0.5), first=1, period=1, alpha=1.0, look=2, separation=4.8)
     _, none = policy.plan(1, seen(policy, policy.init(n), 4.0), bound(0))
     assert not bool(dropped(none).any())
-    _, some = policy.plan(1, seen(policy, policy.init(n), 8.0), bound(0))
-    assert int(dropped(some).sum()) > 700
-    _, still = policy.plan(2, seen(policy, some, 4.0), bound(0))
+    _, first_suspects = policy.plan(1, seen(policy, policy.init(n), 8.0), bound(0))
+    assert int(dropped(first_suspects).sum()) > 700
+    _, still = policy.plan(2, seen(policy, first_suspects, 4.0), bound(0))
     assert int(dropped(still).sum()) > 600
-    _, over = policy.plan(2, seen(policy, some, 2.0), bound(0))
+    _, over = policy.plan(2, seen(policy, first_suspects, 2.0), bound(0))
     assert not bool(dropped(over).any())
 
 
@@ -401,11 +401,11 @@ def test_a_saved_sampler_goes_on_as_it_would_have():
             out.append(index.tolist())
         return out
 
-    whole, training = PolicySampler(policy, n), Training(0.3, n=n)
-    first = epochs(whole, training, 0, 12)
-    whole.set_epoch(12)
-    saved, visits = whole.state_dict(), training.visits.clone()
-    rest = epochs(whole, training, 12, 15)
+    full_runs, training = PolicySampler(policy, n), Training(0.3, n=n)
+    first = epochs(full_runs, training, 0, 12)
+    full_runs.set_epoch(12)
+    saved, visits = full_runs.state_dict(), training.visits.clone()
+    rest = epochs(full_runs, training, 12, 15)
     again, training.visits = PolicySampler(policy, n), visits
     again.load_state_dict(saved)
     assert epochs(again, training, 12, 15) == rest

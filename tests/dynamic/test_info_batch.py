@@ -38,8 +38,8 @@ def test_at_the_published_settings_weights_are_2_and_4_2_1():
     for form, expected in (("mean", {1.0: 101, 2.0: 50}), ("percentile", {1.0: 31, 2.0: 65, 4.0: 10})):
         policy = InfoBatch(epochs=10, form=form)
         plan, _ = policy.plan(1, seen(policy, loss), bound(0))
-        found = {w: int((plan.weight == w).sum()) for w in plan.weight.unique().tolist()}
-        assert found == expected
+        counts = {w: int((plan.weight == w).sum()) for w in plan.weight.unique().tolist()}
+        assert counts == expected
 
 
 @pytest.mark.parametrize("form", ["mean", "percentile"])

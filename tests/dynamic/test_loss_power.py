@@ -104,9 +104,9 @@ def test_the_expected_sum_of_weighted_losses_is_the_sum_of_losses(n, options):
     for seed in range(600):
         plan, _ = policy.plan(2, state, bound(seed))
         sums.append([float((plan.weight * x[plan.index]).sum()) for x in (loss, other)])
-    sums, wanted = torch.tensor(sums), torch.stack([loss.sum(), other.sum()])
+    sums, expected = torch.tensor(sums), torch.stack([loss.sum(), other.sum()])
     assert sums[:, 1].std() > 0
-    assert bool(((sums.mean(0) - wanted).abs() <= 4 * sums.std(0) / len(sums) ** 0.5 + 1e-4 * wanted).all())
+    assert bool(((sums.mean(0) - expected).abs() <= 4 * sums.std(0) / len(sums) ** 0.5 + 1e-4 * expected).all())
 
 
 def test_without_weights_the_plan_is_the_same_and_weighs_one():

@@ -125,12 +125,12 @@ def test_global_random_state_is_left_alone(make):
 def test_state_is_flat_small_and_on_the_cpu(make):
     n = 4000
     # an every() within another holds a plan of its own, of 5 bytes an example: the one excess over 16 there is
-    beyond = max(0, sum(isinstance(policy, dynamic.every) for policy in layers(make(n))) - 1)
+    nested_every = max(0, sum(isinstance(policy, dynamic.every) for policy in layers(make(n))) - 1)
     for _, _, state in run(make(n), n, epochs=3):
         assert all(isinstance(value, torch.Tensor | int | float) for value in state.values())
         tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
         assert all(value.shape == (n,) and value.device.type == "cpu" for value in tensors)
-        assert sum(value.nbytes for value in tensors) <= (16 + 5 * beyond) * n
+        assert sum(value.nbytes for value in tensors) <= (16 + 5 * nested_every) * n
 
 
 @plain_quick_first
@@ -236,9 +236,9 @@ plain_observing = pytest.mark.parametrize("make", [p for p in every_policy(False
 def test_what_cannot_be_observed_is_refused(make, change, error, match):
     policy = make(5)
     index = torch.tensor([0, 2, 4])
-    index, given = change(index, {policy.needs[0]: torch.tensor([1.0, 0.0, 1.0])})
+    index, observed = change(index, {policy.needs[0]: torch.tensor([1.0, 0.0, 1.0])})
     with pytest.raises(error, match=match.format(name=policy.needs[0])):
-        policy.observe(policy.init(5), index, **given)
+        policy.observe(policy.init(5), index, **observed)
 
 
 @plain_observing

@@ -125,11 +125,11 @@ def test_a_new_run_begins_a_new_log_and_a_resumed_one_says_what_is_missing():
 
 
 def test_a_run_that_is_resumed_has_its_whole_log_where_it_keeps_it_in_a_folder(tmp_path):
-    def policy(**how):
-        return recorded(warm_up(UCB(keep=0.5, period=1), 1), **how)
+    def policy(**kwargs):
+        return recorded(warm_up(UCB(keep=0.5, period=1), 1), **kwargs)
 
-    def train(kept, **how):
-        options = {"epochs": 6, "seed": 3, "policy": kept, "batch": 8, "precision": "fp32", **how}
+    def train(kept, **kwargs):
+        options = {"epochs": 6, "seed": 3, "policy": kept, "batch": 8, "precision": "fp32", **kwargs}
         from torch.utils.data import TensorDataset
 
         x = torch.rand(N, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -139,24 +139,24 @@ def test_a_run_that_is_resumed_has_its_whole_log_where_it_keeps_it_in_a_folder(t
         if epoch == 3:
             raise KeyboardInterrupt
 
-    whole, parts, file = policy(), tmp_path / "parts", tmp_path / "c.safetensors"
-    train(whole)
+    unbroken, interrupted, file = policy(), tmp_path / "parts", tmp_path / "c.safetensors"
+    train(unbroken)
     with pytest.raises(KeyboardInterrupt):
-        train(policy(folder=parts), checkpoint=file, on_epoch=killed)
-    assert len(list(parts.iterdir())) == 4
+        train(policy(folder=interrupted), checkpoint=file, on_epoch=killed)
+    assert len(list(interrupted.iterdir())) == 4
     train(policy(), checkpoint=tmp_path / "memory", epochs=1)
-    again, lost = policy(folder=parts), policy()
+    again, lost = policy(folder=interrupted), policy()
     (tmp_path / "other").write_bytes(file.read_bytes())
     train(again, checkpoint=file)
     train(lost, checkpoint=tmp_path / "other")
-    assert plans_of(again.history()) == plans_of(whole.history())
-    assert again.history().made_by == whole.history().made_by
+    assert plans_of(again.history()) == plans_of(unbroken.history())
+    assert again.history().made_by == unbroken.history().made_by
     with pytest.raises(RunError, match=r"plans of epochs \[1, 2\] were not made by this object.*folder="):
         lost.history()
-    (parts / "000002.safetensors").write_bytes(b"cut")
+    (interrupted / "000002.safetensors").write_bytes(b"cut")
     with pytest.raises(RunError, match=r"000002\.safetensors is truncated"):
         again.history()
-    (parts / "000002.safetensors").unlink()
+    (interrupted / "000002.safetensors").unlink()
     with pytest.raises(RunError, match=r"plans of epochs \[2\] were not made"):
         again.history()
 
@@ -181,8 +181,8 @@ def test_a_log_says_what_made_it_and_what_it_cost():
     assert (log.n, len(log), log.fingerprint) == (N, 5, None)
     assert log.index.dtype == np.int32
     assert log.mean_fraction == expected_fraction(Replay(log)) == 80 / 200
-    told = policy.history(cost=8.0, fingerprint="abc", made_by="a network of a tenth")
-    assert (told.cost, told.fingerprint, told.made_by) == (8.0, "abc", "a network of a tenth")
+    with_cost = policy.history(cost=8.0, fingerprint="abc", made_by="a network of a tenth")
+    assert (with_cost.cost, with_cost.fingerprint, with_cost.made_by) == (8.0, "abc", "a network of a tenth")
 
 
 def test_after_the_last_epoch_it_stops_or_begins_again():
@@ -203,8 +203,8 @@ def test_another_dataset_is_refused():
         PolicySampler(Replay(logged(N)), 41)
     with pytest.raises(ArgumentError, match="fingerprint 7b5e, this one has 1234"):
         Replay(logged(N, fingerprint="7b5e"), fingerprint="1234")
-    for own, other in (("7b5e", "7b5e"), (None, "1234"), ("7b5e", None)):
-        assert Replay(logged(N, fingerprint=own), fingerprint=other).init(N) == {"n": N}
+    for source, other in (("7b5e", "7b5e"), (None, "1234"), ("7b5e", None)):
+        assert Replay(logged(N, fingerprint=source), fingerprint=other).init(N) == {"n": N}
 
 
 def test_a_saved_replay_knows_its_plan():

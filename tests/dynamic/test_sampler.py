@@ -46,9 +46,9 @@ def test_iterators_run_side_by_side() -> None:
 def test_an_iterator_keeps_its_epoch() -> None:
     sampler = PolicySampler(RandomPruning(keep=0.5), n=20)
     before = iter(sampler)
-    wanted = sampler.plan.index.tolist()
+    expected = sampler.plan.index.tolist()
     sampler.set_epoch(1)
-    assert list(before) == wanted != list(sampler)
+    assert list(before) == expected != list(sampler)
 
 
 def test_no_framework_wraps_it_and_len_is_exact_after_set_epoch() -> None:
@@ -72,8 +72,8 @@ def test_set_epoch_twice_changes_nothing_and_merges_once() -> None:
     assert sampler.plan is plan
     assert list(sampler) == order
     assert sampler.state_dict()["state"]["merges"] == 1
-    wanted = loss_of(torch.arange(100)).argsort(descending=True, stable=True)[:30]
-    assert sorted(order) == sorted(wanted.tolist())
+    expected = loss_of(torch.arange(100)).argsort(descending=True, stable=True)[:30]
+    assert sorted(order) == sorted(expected.tolist())
 
 
 def test_going_back_is_refused_and_says_what_accelerate_needs() -> None:
@@ -101,22 +101,22 @@ def test_of_two_visits_the_later_counts(batches: int) -> None:
     values = torch.rand(1400, generator=stream(0, "values"))
     for index, loss in zip(visits.tensor_split(batches), values.tensor_split(batches), strict=True):
         sampler.observe(index, loss)
-    wanted = torch.zeros(50)
+    expected = torch.zeros(50)
     for i, value in zip(visits.tolist(), values.tolist(), strict=True):
-        wanted[i] = value
+        expected[i] = value
     sampler.set_epoch(1)
-    assert torch.equal(sampler.state_dict()["state"]["loss"], wanted)
+    assert torch.equal(sampler.state_dict()["state"]["loss"], expected)
 
 
 def test_micro_batches_and_other_orders_of_observing_give_the_same_plan() -> None:
-    whole, parts = PolicySampler(Worst(20), n=64), PolicySampler(Worst(20), n=64)
-    train(whole, 0, batch=16)
-    for index in torch.tensor(list(parts)).split(16):
+    at_once, in_batches = PolicySampler(Worst(20), n=64), PolicySampler(Worst(20), n=64)
+    train(at_once, 0, batch=16)
+    for index in torch.tensor(list(in_batches)).split(16):
         for micro in reversed(index.split(3)):
-            parts.observe(micro.to(torch.int32), loss_of(micro))
-    for sampler in (whole, parts):
+            in_batches.observe(micro.to(torch.int32), loss_of(micro))
+    for sampler in (at_once, in_batches):
         sampler.set_epoch(1)
-    assert list(whole) == list(parts)
+    assert list(at_once) == list(in_batches)
 
 
 def test_what_the_user_does_to_loss_and_ids_afterwards_does_not_reach_it() -> None:
@@ -142,7 +142,7 @@ def test_losses_that_are_not_finite_count_as_not_observed_and_are_told() -> None
 
 def test_each_epoch_tells_its_own_losses_that_were_not_finite() -> None:
     sampler = PolicySampler(Worst(4), n=4)
-    told = []
+    messages = []
     for epoch, bad in enumerate([2, 0, 1, 0]):
         values = torch.ones(4)
         values[:bad] = torch.nan
@@ -150,8 +150,8 @@ def test_each_epoch_tells_its_own_losses_that_were_not_finite() -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             sampler.set_epoch(epoch + 1)
-        told.append([str(one.message).split()[0] for one in caught])
-    assert told == [["2"], [], ["1"], []]
+        messages.append([str(one.message).split()[0] for one in caught])
+    assert messages == [["2"], [], ["1"], []]
 
 
 def test_forgetting_to_observe_is_told_once() -> None:
@@ -168,11 +168,11 @@ def test_forgetting_to_observe_is_told_once() -> None:
 @pytest.mark.parametrize("batches", [300, 600])
 def test_what_is_staged_is_bounded(batches: int) -> None:
     sampler = PolicySampler(Worst(5), n=50)
-    most = 0
+    max_staged = 0
     for k in range(batches):
         sampler.observe(torch.tensor([k % 50]), torch.tensor([float(k)]))
-        most = max(most, len(sampler._observations._staged))
-    assert 16 <= most <= 256
+        max_staged = max(max_staged, len(sampler._observations._staged))
+    assert 16 <= max_staged <= 256
     table = sampler._observations._table
     assert table is not None
     written = batches - len(sampler._observations._staged)
@@ -268,9 +268,9 @@ def test_the_sum_of_weighted_losses_is_that_of_all_within_four_standard_errors()
         sampler.set_epoch(1)
         index = torch.tensor(list(sampler))
         sums.append(reduce.none(loss[index], sampler.weight[index]).sum())
-    found = torch.stack(sums)
-    assert found.std() > 0
-    assert abs(float(found.mean() - loss.sum())) < 4 * float(found.std()) / draws**0.5
+    estimates = torch.stack(sums)
+    assert estimates.std() > 0
+    assert abs(float(estimates.mean() - loss.sum())) < 4 * float(estimates.std()) / draws**0.5
 
 
 @pytest.mark.parametrize("drop_last", [False, True], ids=["pad", "drop"])

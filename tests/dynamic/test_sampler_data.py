@@ -91,10 +91,10 @@ def test_spawned_workers_that_stay_and_prefetch_follow_every_epoch() -> None:
     )
     for epoch in range(3):
         sampler.set_epoch(epoch)
-        wanted, visited = list(sampler), []
+        expected, visited = list(sampler), []
         for index, x, _ in loader:
             assert index.tolist() == x.flatten().long().tolist()
             sampler.observe(index, loss_of(index, epoch))
             visited += index.tolist()
-        assert visited == wanted
+        assert visited == expected
         assert len(visited) == (60 if epoch == 0 else 20)

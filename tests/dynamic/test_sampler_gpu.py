@@ -25,8 +25,8 @@ def test_no_step_waits_for_the_device(ids_on: str) -> None:
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(3):  # more batches than are staged
-                for part in order.split(8):
-                    total = weighted_loss(sampler, part, loss[: len(part)] * 1.0)
+                for batch_ids in order.split(8):
+                    total = weighted_loss(sampler, batch_ids, loss[: len(batch_ids)] * 1.0)
                     total.backward()
         finally:
             torch.cuda.set_sync_debug_mode("default")
@@ -41,9 +41,9 @@ def test_the_plan_from_losses_on_the_gpu_is_that_of_the_cpu() -> None:
         sampler = PolicySampler(UCB(keep=0.5, period=1), n=1000)
         for epoch in range(3):
             sampler.set_epoch(epoch)
-            for part in torch.tensor(list(sampler)).split(64):
-                doubled = torch.cat([part, part])  # of two visits the later counts, on the GPU too
-                values = torch.cat([torch.zeros(len(part)), (part * 7919 % 1009) / 1009 + epoch])
+            for batch_ids in torch.tensor(list(sampler)).split(64):
+                doubled = torch.cat([batch_ids, batch_ids])  # of two visits the later counts, on the GPU too
+                values = torch.cat([torch.zeros(len(batch_ids)), (batch_ids * 7919 % 1009) / 1009 + epoch])
                 sampler.observe(doubled, values.to(device))
         sampler.set_epoch(3)
         orders.append(list(sampler))

@@ -30,38 +30,38 @@ def work(rank: int, folder: str) -> None:
     warnings.simplefilter("error")
     early = PolicySampler(Worst(21), N)  # made before the process group, as most loops do
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found: dict[str, Any] = {"shards": [train(early, epoch) for epoch in range(EPOCHS)]}
-    found["plan"] = early.plan.index.tolist()
-    found["dropped"] = order_of(UCB(keep=0.5, period=1), drop_last=True)
+    result: dict[str, Any] = {"shards": [train(early, epoch) for epoch in range(EPOCHS)]}
+    result["plan"] = early.plan.index.tolist()
+    result["dropped"] = order_of(UCB(keep=0.5, period=1), drop_last=True)
     # under accelerate every process has the whole order and takes batches in turn
     everything = PolicySampler(Worst(21), N, num_replicas=1, rank=0)
-    found["global"] = []
+    result["global"] = []
     for epoch in range(EPOCHS):
         everything.set_epoch(epoch)
         ids = torch.tensor(list(everything))
-        found["global"].append(ids.tolist())
-        for part in ids.split(8)[rank::2]:
-            everything.observe(part, part.float())
+        result["global"].append(ids.tolist())
+        for batch_ids in ids.split(8)[rank::2]:
+            everything.observe(batch_ids, batch_ids.float())
     # a checkpoint in mid-epoch, of the first process, on both
     killed = PolicySampler(Worst(21), N, seed=4)
-    found["before"] = [train(killed, 0), train(killed, 1, batch=4, stop=1)]
+    result["before"] = [train(killed, 0), train(killed, 1, batch=4, stop=1)]
     killed.sync()
     states: list[Any] = [killed.state_dict() if rank == 0 else None]
     dist.broadcast_object_list(states, src=0)
     resumed = PolicySampler(Worst(21), N, seed=4)
     resumed.load_state_dict(states[0])
-    found["after"] = [train(resumed, 1, batch=4), train(resumed, 2)]
-    found["unbroken"] = order_of(Worst(21), seed=4)
+    result["after"] = [train(resumed, 1, batch=4), train(resumed, 2)]
+    result["unbroken"] = order_of(Worst(21), seed=4)
     resumed.observe(torch.arange(2), torch.ones(2))
     try:
         resumed.state_dict()
     except UserWarning as warning:
-        found["unsynced"] = str(warning)
+        result["unsynced"] = str(warning)
     try:
         PolicySampler(RandomPruning(keep=0.5), N, seed=rank).set_epoch(1)
     except RunError as error:
-        found["seeds"] = str(error)
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+        result["seeds"] = str(error)
+    Path(folder, f"{rank}.json").write_text(json.dumps(result))
     dist.destroy_process_group()
 
 

@@ -47,8 +47,8 @@ def through_a_file(state: dict[str, Any], path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("stop", [None, 0, 1, 3], ids=["end of epoch", "start", "1 batch", "3 batches"])
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_the_order_after_a_resume_is_that_of_an_unbroken_run(policy: Any, stop: int | None, tmp_path: Path) -> None:
-    whole = sampler_of(policy)
-    unbroken = [train(whole, epoch) for epoch in range(EPOCHS)]
+    uninterrupted = sampler_of(policy)
+    unbroken = [train(uninterrupted, epoch) for epoch in range(EPOCHS)]
     killed = sampler_of(policy)
     done = [train(killed, 0), train(killed, 1), train(killed, 2, stop=stop)]
     state = through_a_file(killed.state_dict(), tmp_path)
@@ -59,7 +59,7 @@ def test_the_order_after_a_resume_is_that_of_an_unbroken_run(policy: Any, stop: 
     done[2] = done[2] + train(resumed, 2)
     done += [train(resumed, epoch) for epoch in range(3, EPOCHS)]
     assert done == unbroken
-    assert resumed.realised == whole.realised
+    assert resumed.realised == uninterrupted.realised
 
 
 def test_a_process_killed_in_mid_epoch_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
     assert done.returncode == -9, done.stderr[-2000:]
     before = [eval(line) for line in done.stdout.splitlines()]
-    resumed, whole = sampler_of(POLICIES["ucb"]), sampler_of(POLICIES["ucb"])
+    resumed, uninterrupted = sampler_of(POLICIES["ucb"]), sampler_of(POLICIES["ucb"])
     resumed.load_state_dict(load_state(tmp_path / "state"))
-    unbroken = [train(whole, epoch) for epoch in range(3)]
+    unbroken = [train(uninterrupted, epoch) for epoch in range(3)]
     assert [before[0], before[1] + train(resumed, 1), train(resumed, 2)] == unbroken
 
 
@@ -113,12 +113,12 @@ def test_a_position_told_counts_though_nobody_was_observed() -> None:
 
 def test_the_position_counts_repetitions_of_a_short_plan_too() -> None:
     killed = sampler_of(InOrder(10), steps=3)
-    part = train(killed, 0, stop=2)
+    first_ids = train(killed, 0, stop=2)
     assert killed.position == 16
     resumed = sampler_of(InOrder(10), steps=3)
     resumed.load_state_dict(killed.state_dict())
     rest = list(resumed)
-    assert part + rest == list(killed)
+    assert first_ids + rest == list(killed)
     assert resumed.position == 16
     resumed.observe(rest, torch.ones(8))
     assert resumed.position == 24  # of an epoch in which everybody was observed, only the count tells
@@ -146,9 +146,9 @@ def test_loading_forgets_what_was_observed_before(stop: int, times: int) -> None
     for _ in range(times):
         other.observe(missing[:3], torch.tensor([1.0, 2.0, torch.nan]))
     other.load_state_dict(saved)
-    found = other.state_dict()["observed"]
-    assert found["index"].tolist() == saved["observed"]["index"].tolist()
-    assert found["loss"].tolist() == saved["observed"]["loss"].tolist()
+    observed_state = other.state_dict()["observed"]
+    assert observed_state["index"].tolist() == saved["observed"]["index"].tolist()
+    assert observed_state["loss"].tolist() == saved["observed"]["loss"].tolist()
     train(other, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nor is the loss that was no number told
@@ -157,13 +157,13 @@ def test_loading_forgets_what_was_observed_before(stop: int, times: int) -> None
 
 def test_another_number_of_processes_goes_on_without_a_gap() -> None:
     two = [sampler_of(RandomPruning(keep=0.5), num_replicas=2, rank=rank) for rank in (0, 1)]
-    begun = [i for sampler in two for i in train(sampler, 0, stop=1)]
+    interrupted = [i for sampler in two for i in train(sampler, 0, stop=1)]
     for sampler in two:
         sampler._observations.pooled = True
     one = sampler_of(RandomPruning(keep=0.5))
     one.load_state_dict(two[0].state_dict())
     rest = list(one)
-    assert sorted(begun + rest) == sorted(one.plan.index.tolist())
+    assert sorted(interrupted + rest) == sorted(one.plan.index.tolist())
 
 
 @pytest.mark.parametrize(
@@ -231,13 +231,13 @@ def test_policies_are_spelled_with_what_they_hold_and_never_with_an_address() ->
 
 
 @pytest.mark.parametrize(
-    ("saved", "own"),
+    ("saved", "sampler_kwargs"),
     [({"steps": 3, "batch": 5}, {"steps": 2, "batch": 2}), ({"drop_last": True}, {}), ({"steps": 3}, {})],
 )
-def test_epochs_of_another_length_are_refused(saved: dict[str, Any], own: dict[str, Any]) -> None:
+def test_epochs_of_another_length_are_refused(saved: dict[str, Any], sampler_kwargs: dict[str, Any]) -> None:
     state = sampler_of(UCB(0.5), **saved).state_dict()
     with pytest.raises(RunError, match=r"the saved sampler has epochs of .* give the same steps, batch and drop_last"):
-        sampler_of(UCB(0.5), **own).load_state_dict(state)
+        sampler_of(UCB(0.5), **sampler_kwargs).load_state_dict(state)
 
 
 def test_another_batch_without_steps_is_the_same_order() -> None:
@@ -250,7 +250,7 @@ def test_a_refused_state_leaves_the_sampler_as_it_was() -> None:
     later, fresh = sampler_of(UCB(0.5, period=1)), sampler_of(UCB(0.5, period=1))
     train(later, 0)
     train(later, 1)
-    wanted = list(fresh)
+    expected = list(fresh)
     with pytest.raises(RunError, match="the plan of epoch 1 differs from the one that was saved"):
         fresh.load_state_dict({**later.state_dict(), "plan": 7})
-    assert (fresh.epoch, list(fresh), fresh.realised) == (0, wanted, [1.0])
+    assert (fresh.epoch, list(fresh), fresh.realised) == (0, expected, [1.0])

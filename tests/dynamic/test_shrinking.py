@@ -41,11 +41,11 @@ def sizes(policy, epochs, n=N):
     return [len(plan) for plan, _, _ in run(policy, n, epochs=epochs)]
 
 
-@pytest.mark.parametrize("how", ["linear", "cosine"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize(("start", "end"), [(1.0, 0.3), (0.9, 0.1), (0.2, 0.7)], ids=str)
 @pytest.mark.parametrize("epochs", [2, 7, 30])
-def test_the_ends_are_met_and_between_it_goes_one_way(how, start, end, epochs):
-    policy = shrinking(RandomPruning(keep=0.5), epochs, end=end, start=start, shape=how)
+def test_the_ends_are_met_and_between_it_goes_one_way(schedule, start, end, epochs):
+    policy = shrinking(RandomPruning(keep=0.5), epochs, end=end, start=start, shape=schedule)
     kept = [policy.keep_at(epoch) for epoch in range(epochs + 3)]
     assert kept[0] == start
     assert kept[epochs - 1 :] == [end] * 4
@@ -53,7 +53,7 @@ def test_the_ends_are_met_and_between_it_goes_one_way(how, start, end, epochs):
     assert all(step * (end - start) > 0 for step in steps)
     for epoch in range(epochs):
         t = epoch / (epochs - 1)
-        t = t if how == "linear" else (1 - math.cos(math.pi * t)) / 2
+        t = t if schedule == "linear" else (1 - math.cos(math.pi * t)) / 2
         assert kept[epoch] == pytest.approx(start + (end - start) * t)
     assert sizes(policy, epochs) == [budget_of(keep, N) for keep in kept[:epochs]]
 
@@ -76,9 +76,9 @@ def test_each_epoch_is_the_policy_with_that_keep():
 def test_a_policy_with_a_period_holds_its_keep_until_the_next_decision():
     policy = shrinking(UCB(keep=1.0, period=4), 12, end=0.1)
     kept = [policy.keep_at(epoch) for epoch in range(12)]
-    wanted = [1.0] + [kept[1]] * 3 + [kept[4]] * 4 + [kept[8]] * 4
-    assert sizes(policy, 12) == [budget_of(keep, N) for keep in wanted]
-    assert policy.expected == pytest.approx(sum(wanted) / 12)
+    expected_keep = [1.0] + [kept[1]] * 3 + [kept[4]] * 4 + [kept[8]] * 4
+    assert sizes(policy, 12) == [budget_of(keep, N) for keep in expected_keep]
+    assert policy.expected == pytest.approx(sum(expected_keep) / 12)
 
 
 def test_it_composes():
@@ -156,7 +156,7 @@ def test_the_expected_fraction_is_that_of_a_run(name):
 
 
 @pytest.mark.parametrize(
-    ("policy", "wanted"),
+    ("policy", "expected_keep"),
     [
         (UCB(keep=0.7), 0.7),
         (RandomPruning(keep=0.4), 0.4),
@@ -167,8 +167,8 @@ def test_the_expected_fraction_is_that_of_a_run(name):
     ],
     ids=str,
 )
-def test_without_epochs_it_is_that_of_the_run_it_was_told_of_or_of_one_without_end(policy, wanted):
-    assert expected_fraction(policy) == pytest.approx(wanted)
+def test_without_epochs_it_is_that_of_the_run_it_was_told_of_or_of_one_without_end(policy, expected_keep):
+    assert expected_fraction(policy) == pytest.approx(expected_keep)
 
 
 def test_info_batch_by_its_formula():

@@ -54,7 +54,7 @@ def test_annealing_starts_where_the_share_ends_fractional_or_not(epochs):
 
 def test_the_three_ways_of_annealing():
     inner = StaticSubset(Selection(torch.arange(10), torch.full((10,), 2.0)))
-    full, partial, none = (annealed(inner, 4, share=0.5, mode=how) for how in ("full", "partial", "none"))
+    full, partial, none = (annealed(inner, 4, share=0.5, mode=annealing) for annealing in ("full", "partial", "none"))
     assert sizes(full, 4) == [10, 10, N, N]
     assert sizes(partial, 4) == sizes(none, 4) == [10] * 4
     plans = [policy.plan(3, policy.init(N), bound(0))[0] for policy in (full, partial, none)]

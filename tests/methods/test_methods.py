@@ -46,7 +46,7 @@ class TestNames:
             create_method("dual_bta")
 
     @pytest.mark.parametrize(
-        ("parts", "message"),
+        ("pieces", "message"),
         [
             ({"score": "el2m"}, "no score is called 'el2m'. Did you mean 'el2n'"),
             ({"score": "el2n", "select_by": "tpo"}, "no selector is called 'tpo'. Did you mean 'top'"),
@@ -61,17 +61,17 @@ class TestNames:
         ],
         ids=["score", "selector", "option", "score option", "no score", "options of no score", "number"],
     )
-    def test_unknown_parts_are_refused_by_name(self, parts, message):
+    def test_unknown_parts_are_refused_by_name(self, pieces, message):
         with pytest.raises(ArgumentError, match=message):
-            create_method(**parts)
+            create_method(**pieces)
 
-    @pytest.mark.parametrize("what", ["dual", METHODS["dual"]], ids=["name", "method"])
-    def test_a_method_and_parts_at_once_are_refused(self, what):
+    @pytest.mark.parametrize("arguments", ["dual", METHODS["dual"]], ids=["name", "method"])
+    def test_a_method_and_parts_at_once_are_refused(self, arguments):
         with pytest.raises(ArgumentError, match=r"method='dual' names its score and selector already.*score='el2n'"):
-            create_method(what, score="el2n")
+            create_method(arguments, score="el2n")
 
     @pytest.mark.parametrize(
-        ("parts", "key", "selector"),
+        ("pieces", "key", "selector"),
         [
             ({"score": "dual"}, "dual_beta", "beta"),
             ({"select_by": "beta"}, "dual_beta", "beta"),
@@ -82,16 +82,16 @@ class TestNames:
         ],
         ids=["dual", "beta", "dash", "function", "partial", "random"],
     )
-    def test_parts_are_put_together_under_the_cards_names(self, parts, key, selector):
-        method = create_method(**parts)
+    def test_parts_are_put_together_under_the_cards_names(self, pieces, key, selector):
+        method = create_method(**pieces)
         assert (method.key, method.selector_card.key) == (key, selector)
 
     def test_options_are_added_to_those_of_the_method(self):
         method = Method("mine", "mine", scores.el2n, select.top, score_options={"last": 3}, options={"end": "low"})
-        found = create_method(method, score_options={"first": 1}, per_class=True)
-        assert found.score_options == {"last": 3, "first": 1}
-        assert found.options == {"end": "low"}
-        assert found.per_class
+        method_made = create_method(method, score_options={"first": 1}, per_class=True)
+        assert method_made.score_options == {"last": 3, "first": 1}
+        assert method_made.options == {"end": "low"}
+        assert method_made.per_class
         assert not method.per_class
 
     def test_options_go_to_the_part_that_has_them(self):

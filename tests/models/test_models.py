@@ -139,7 +139,7 @@ def test_logits_of_every_size(name, size, channels):
 def test_the_last_feature_map_is_as_large_as_in_the_papers(name, size, grid):
     network = build(name, shape=(3, size, size), classes=3, width=4).eval()
     seen = []
-    network.features[-2].register_forward_pre_hook(lambda module, given: seen.append(tuple(given[0].shape[2:])))
+    network.features[-2].register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[2:])))
     with torch.no_grad():
         network(torch.randn(1, 3, size, size))
     assert seen == [(grid, grid)]

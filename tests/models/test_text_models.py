@@ -19,7 +19,7 @@ NAMES = ("text_cnn", "bag_of_embeddings")
 TOKENS = torch.tensor([[2, 3, 4, 5, 6, 0, 0], [7, 0, 0, 0, 0, 0, 0], [2, 8, 1, 0, 0, 0, 0]], dtype=torch.int32)
 
 
-def made(name, **options):
+def build_model(name, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         return build(name, shape=(7,), classes=3, vocabulary=9, width=6, **options).eval()
@@ -33,8 +33,8 @@ def literal_cnn(net, words):
     for window, convolution in zip(net.windows, net.convolutions, strict=True):
         answers = []
         for start in range(-(window - 1), len(words)):
-            part = [vectors[i] if 0 <= i < len(words) else zero for i in range(start, start + window)]
-            answers.append((convolution.weight * torch.stack(part, dim=1)).sum(dim=(1, 2)) + convolution.bias)
+            window_vectors = [vectors[i] if 0 <= i < len(words) else zero for i in range(start, start + window)]
+            answers.append((convolution.weight * torch.stack(window_vectors, dim=1)).sum(dim=(1, 2)) + convolution.bias)
         features.append(torch.stack(answers).clamp_min(0).max(dim=0).values)
     return net.classifier(torch.cat(features))
 
@@ -45,14 +45,14 @@ def literal_bag(net, words):
 
 @pytest.mark.parametrize(("name", "literal"), [("text_cnn", literal_cnn), ("bag_of_embeddings", literal_bag)])
 def test_logits_are_those_of_a_loop_over_the_words(name, literal):
-    net = made(name)
+    net = build_model(name)
     expected = torch.stack([literal(net, [w for w in row if w]) for row in TOKENS.tolist()])
     assert torch.allclose(net(TOKENS), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_padding_has_no_say_and_learns_nothing(name):
-    net = made(name)
+    net = build_model(name)
     with torch.no_grad():
         net.embedding.vectors.weight[0] = 1e6  # whatever stands there
     longer = F.pad(TOKENS, (0, 9))
@@ -64,13 +64,15 @@ def test_padding_has_no_say_and_learns_nothing(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_of_padding_alone_gives_finite_logits(name):
-    assert bool(torch.isfinite(made(name)(torch.zeros(2, 7, dtype=torch.int32))).all())
+    assert bool(torch.isfinite(build_model(name)(torch.zeros(2, 7, dtype=torch.int32))).all())
 
 
 def test_the_cnn_sees_the_order_and_the_bag_does_not():
     turned = torch.tensor([[6, 5, 4, 3, 2, 0, 0]], dtype=torch.int32)
-    assert not torch.allclose(made("text_cnn")(turned), made("text_cnn")(TOKENS[:1]), atol=1e-3)
-    assert torch.allclose(made("bag_of_embeddings")(turned), made("bag_of_embeddings")(TOKENS[:1]), atol=1e-5)
+    assert not torch.allclose(build_model("text_cnn")(turned), build_model("text_cnn")(TOKENS[:1]), atol=1e-3)
+    assert torch.allclose(
+        build_model("bag_of_embeddings")(turned), build_model("bag_of_embeddings")(TOKENS[:1]), atol=1e-5
+    )
 
 
 def test_parameter_counts_by_hand():
@@ -84,13 +86,13 @@ def test_parameter_counts_by_hand():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_vectors_begin_within_the_spread(name):
-    seen = VECTOR_SCALE * made(name).embedding.vectors.weight
+    seen = VECTOR_SCALE * build_model(name).embedding.vectors.weight
     assert INITIAL_RANGE / 2 < float(seen.detach().abs().max()) <= INITIAL_RANGE
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_single_examples_can_be_vectorised(name):
-    net, y = made(name), torch.tensor([0, 1, 2])
+    net, y = build_model(name), torch.tensor([0, 1, 2])
     assert torch.allclose(gradient_norms(net, TOKENS, y), gradient_norms_one_by_one(net, TOKENS, y), atol=1e-5)
 
 
@@ -117,7 +119,7 @@ def test_a_network_for_other_examples_is_refused(name, kwargs, match):
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_that_are_no_ids_are_refused(name):
     with pytest.raises(ArgumentError, match=r"takes token ids.*float32 of shape \(2, 7\)"):
-        made(name)(torch.rand(2, 7))
+        build_model(name)(torch.rand(2, 7))
 
 
 def test_texts_get_the_cnn_and_a_function_is_told_what_it_asks_for():

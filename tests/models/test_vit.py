@@ -76,7 +76,7 @@ def test_it_computes_what_transformers_computes(distilled):
             p.data.add_(0.1 * torch.randn(p.shape))
         x = torch.randn(2, 3, 32, 32)
     ours = vit_tiny(classes=5, size=32, width=64, depth=3, distilled=distilled).eval()
-    parts = {"patch_embed.proj": body.embeddings.patch_embeddings.projection, "norm": body.layernorm, **heads}
+    modules = {"patch_embed.proj": body.embeddings.patch_embeddings.projection, "norm": body.layernorm, **heads}
     state = {"cls_token": body.embeddings.cls_token, "pos_embed": body.embeddings.position_embeddings}
     if distilled:
         state["dist_token"] = body.embeddings.distillation_token
@@ -84,10 +84,14 @@ def test_it_computes_what_transformers_computes(distilled):
         a, at = layer.attention, f"blocks.{i}."
         for kind in ("weight", "bias"):
             state[f"{at}attn.qkv.{kind}"] = torch.cat([getattr(p, kind) for p in (a.q_proj, a.k_proj, a.v_proj)])
-        parts |= {f"{at}attn.proj": a.o_proj, f"{at}norm1": layer.layernorm_before, f"{at}norm2": layer.layernorm_after}
-        parts |= {f"{at}mlp.fc1": layer.mlp.fc1, f"{at}mlp.fc2": layer.mlp.fc2}
-    for name, part in parts.items():
-        state |= {f"{name}.weight": part.weight, f"{name}.bias": part.bias}
+        modules |= {
+            f"{at}attn.proj": a.o_proj,
+            f"{at}norm1": layer.layernorm_before,
+            f"{at}norm2": layer.layernorm_after,
+        }
+        modules |= {f"{at}mlp.fc1": layer.mlp.fc1, f"{at}mlp.fc2": layer.mlp.fc2}
+    for name, module in modules.items():
+        state |= {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
     ours.load_state_dict(state)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), outside(x).logits, rtol=1e-4, atol=1e-5)

@@ -29,7 +29,7 @@ def normalised(examples):
     return (examples.x.float() / 255 - mean) / std
 
 
-def made(build, *, dtype=torch.float32):
+def build_network(build, *, dtype=torch.float32):
     """A network with weights of its own and, where it has batch norm, statistics unlike the first ones."""
     with forked(0, "tests"):
         model = build()
@@ -41,20 +41,22 @@ def made(build, *, dtype=torch.float32):
 
 
 def mlp(dtype=torch.float32, d=6, classes=4):
-    return made(lambda: models.mlp(classes=classes, features=d, width=16), dtype=dtype)
+    return build_network(lambda: models.mlp(classes=classes, features=d, width=16), dtype=dtype)
 
 
 def smooth(d=5, classes=3, width=7):
     """Twice differentiable everywhere, in double precision."""
-    return made(lambda: nn.Sequential(nn.Linear(d, width), nn.Tanh(), nn.Linear(width, classes)), dtype=torch.float64)
+    return build_network(
+        lambda: nn.Sequential(nn.Linear(d, width), nn.Tanh(), nn.Linear(width, classes)), dtype=torch.float64
+    )
 
 
 def resnet8():
-    return made(lambda: models.resnet8(classes=3, channels=1, width=4))
+    return build_network(lambda: models.resnet8(classes=3, channels=1, width=4))
 
 
 def convnet(norm="instance"):
-    return made(lambda: models.convnet(classes=3, channels=1, size=8, depth=2, width=6, norm=norm))
+    return build_network(lambda: models.convnet(classes=3, channels=1, size=8, depth=2, width=6, norm=norm))
 
 
 class Backwards(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from datawinnow.core.errors import RunError
 from datawinnow.probe import ARRAYS, held_out, probe, read_probed
 from datawinnow.probe.array_writer import ArrayWriter
-from tests.probe.helpers import Backwards, made, mlp, vectors
+from tests.probe.helpers import Backwards, build_network, mlp, vectors
 
 BOTH = ("features", "probs", "labels")
 
@@ -23,24 +23,24 @@ def listed(folder):
 def test_files_hold_what_memory_holds(tmp_path, batch):
     model, data = mlp(), vectors()
     expected = probe(model, data, arrays=ARRAYS, batch=batch)
-    found = probe(model, data, arrays=ARRAYS, batch=batch, out=tmp_path / "p")
+    result = probe(model, data, arrays=ARRAYS, batch=batch, out=tmp_path / "p")
     assert listed(tmp_path / "p") == sorted([*(f"{name}.npy" for name in (*ARRAYS, "labels")), "probe.json"])
     again = read_probed(tmp_path / "p", fingerprint=data.fingerprint)
-    assert set(found) == set(expected) == set(again)
+    assert set(result) == set(expected) == set(again)
     for name, array in expected.items():
         stored = np.load(tmp_path / "p" / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        assert torch.equal(found[name], array)
+        assert torch.equal(result[name], array)
         assert torch.equal(again[name], array)
-        assert found[name].dtype == array.dtype
+        assert result[name].dtype == array.dtype
         assert np.array_equal(stored, array.numpy())
-    assert again.cost == found.cost
-    assert again.head == found.head == "classifier"
+    assert again.cost == result.cost
+    assert again.head == result.head == "classifier"
 
 
 def test_what_is_written_to_an_array_does_not_reach_its_file(tmp_path):
-    found = probe(mlp(), vectors(), out=tmp_path)
-    before = found["features"].clone()
-    found["features"].zero_()
+    result = probe(mlp(), vectors(), out=tmp_path)
+    before = result["features"].clone()
+    result["features"].zero_()
     assert torch.equal(read_probed(tmp_path)["features"], before)
 
 
@@ -49,12 +49,12 @@ def test_large_arrays_go_to_a_temporary_file(tmp_path, monkeypatch):
     model, data = mlp(), vectors()
     expected = probe(model, data)
     assert listed(tmp_path) == []
-    found = probe(model, data, memory_limit=23 * 16 * 4 - 1)  # the features are one byte too large
+    result = probe(model, data, memory_limit=23 * 16 * 4 - 1)  # the features are one byte too large
     (folder,) = tmp_path.iterdir()
     assert listed(folder) == ["features.npy"]
     for name, array in expected.items():
-        assert torch.equal(found[name], array)
-    del found
+        assert torch.equal(result[name], array)
+    del result
     assert listed(tmp_path) == []
 
 
@@ -62,22 +62,22 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["new folder", "folder in use"])
-def test_an_interrupted_pass_leaves_no_half_file(tmp_path, there):
+@pytest.mark.parametrize("existing", [False, True], ids=["new folder", "folder in use"])
+def test_an_interrupted_pass_leaves_no_half_file(tmp_path, existing):
     model, data = mlp(), vectors()
-    if there:
+    if existing:
         probe(model, data, arrays="probs", out=tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
-    def stop(what, done, total):
+    def stop(call, done, total):
         if done > 10:
             raise Stop
 
     with pytest.raises(Stop):
         probe(model, data, arrays=ARRAYS, out=tmp_path, batch=5, progress=stop)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-    found = probe(model, data, arrays=ARRAYS, out=tmp_path)
-    assert torch.equal(found["features"], probe(model, data)["features"])
+    result = probe(model, data, arrays=ARRAYS, out=tmp_path)
+    assert torch.equal(result["features"], probe(model, data)["features"])
 
 
 def test_killed_between_two_files_the_folder_lists_neither(tmp_path, monkeypatch):
@@ -92,8 +92,8 @@ def test_killed_between_two_files_the_folder_lists_neither(tmp_path, monkeypatch
         probe(model, data, arrays=("probs", "curvature"), out=tmp_path, h=2.0)
     assert set(read_probed(tmp_path)) == {"probs", "labels"}  # what was to be replaced is no longer told of
     monkeypatch.undo()
-    found = probe(model, data, arrays="curvature", out=tmp_path, h=1.0)
-    assert torch.equal(found["curvature"], probe(model, data, arrays="curvature", h=1.0)["curvature"])
+    result = probe(model, data, arrays="curvature", out=tmp_path, h=1.0)
+    assert torch.equal(result["curvature"], probe(model, data, arrays="curvature", h=1.0)["curvature"])
 
 
 def test_what_a_kill_has_left_is_removed(tmp_path):
@@ -103,23 +103,23 @@ def test_what_a_kill_has_left_is_removed(tmp_path):
 
 
 def test_what_is_there_is_not_made_again(tmp_path):
-    model, data, told = mlp(), vectors(), []
+    model, data, calls = mlp(), vectors(), []
     first = probe(model, data, out=tmp_path)
-    again = probe(model, data, out=tmp_path, progress=lambda *what: told.append(what))
-    assert told == []
+    again = probe(model, data, out=tmp_path, progress=lambda *call: calls.append(call))
+    assert calls == []
     assert again.cost == first.cost
-    more = probe(model, data, arrays=("features", "grad_norm"), out=tmp_path)
-    assert set(more) == {"features", "grad_norm", "labels"}
-    assert (more.cost.forward, more.cost.backward) == (23, 23)  # both passes
-    assert torch.equal(more["features"], first["features"])
+    second = probe(model, data, arrays=("features", "grad_norm"), out=tmp_path)
+    assert set(second) == {"features", "grad_norm", "labels"}
+    assert (second.cost.forward, second.cost.backward) == (23, 23)  # both passes
+    assert torch.equal(second["features"], first["features"])
     assert set(read_probed(tmp_path)) == {*BOTH, "grad_norm"}
 
 
 def test_other_options_make_an_array_anew(tmp_path):
     model, data = mlp(), vectors()
-    for how in ({"h": 1.0}, {"h": 2.0}, {"mode": "rademacher"}, {"mode": "rademacher", "seed": 3}):
-        found = probe(model, data, arrays="curvature", out=tmp_path, **how)
-        assert torch.equal(found["curvature"], probe(model, data, arrays="curvature", **how)["curvature"])
+    for options in ({"h": 1.0}, {"h": 2.0}, {"mode": "rademacher"}, {"mode": "rademacher", "seed": 3}):
+        result = probe(model, data, arrays="curvature", out=tmp_path, **options)
+        assert torch.equal(result["curvature"], probe(model, data, arrays="curvature", **options)["curvature"])
 
 
 def test_held_out_arrays_lie_beside_the_others(tmp_path):
@@ -150,7 +150,7 @@ def test_arrays_of_another_dataset_model_or_head_are_not_mixed(tmp_path):
 
 
 def test_batch_norms_statistics_are_part_of_the_model(tmp_path):
-    model = made(Backwards)
+    model = build_network(Backwards)
     probe(model, vectors(), out=tmp_path)
     model.norm.running_mean += 1
     with pytest.raises(RunError, match="another model"):
@@ -163,8 +163,8 @@ def test_damaged_folders_are_named(tmp_path):
         read_probed(tmp_path)
     probe(model, data, out=tmp_path)
     file = tmp_path / "features.npy"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
     with pytest.raises(RunError, match=r"features.npy is missing, truncated or damaged"):
         read_probed(tmp_path)
     np.save(file, np.ones((4, 16), np.float32))

@@ -43,8 +43,8 @@ def test_cure_is_the_literal_formula_of_a_linear_model():
         g = gradient(layer, x, y)
         z = np.sign(g) / np.linalg.norm(np.sign(g))
         expected.append(np.linalg.norm(gradient(layer, x + 3.0 * z, y) - g))
-    found = input_curvature(layer, X, Y)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
+    result = input_curvature(layer, X, Y)
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-10)
     squared = input_curvature(layer, X, Y, square=True)
     np.testing.assert_allclose(squared.numpy(), np.square(expected), rtol=1e-10)
 
@@ -55,8 +55,8 @@ def test_rademacher_is_the_mean_of_the_literal_norms():
     for i, (x, y) in enumerate(zip(X.numpy(), Y.numpy(), strict=True)):
         changes = [gradient(layer, x + 0.01 * v, y) - gradient(layer, x, y) for v in drawn[i]]
         expected.append(np.mean([np.linalg.norm(c) for c in changes]))
-    found = input_curvature(layer, X, Y, mode="rademacher", h=0.01, repeats=4, generator=draws(5))
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-7)
+    result = input_curvature(layer, X, Y, mode="rademacher", h=0.01, repeats=4, generator=draws(5))
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-7)
 
 
 def test_a_small_step_gives_the_hessian():
@@ -70,8 +70,8 @@ def test_a_small_step_gives_the_hessian():
         signs = np.sign(gradient(layer, x, y))
         ways.append(np.linalg.norm(hessian @ signs) / np.linalg.norm(signs))
         traces.append(np.trace(hessian @ hessian))
-    found = input_curvature(layer, X, Y, h=1e-6) / 1e-6
-    np.testing.assert_allclose(found.numpy(), ways, rtol=1e-4)
+    result = input_curvature(layer, X, Y, h=1e-6) / 1e-6
+    np.testing.assert_allclose(result.numpy(), ways, rtol=1e-4)
     drawn = {"mode": "rademacher", "h": 1e-5, "repeats": 1, "square": True}
     tries = torch.stack([input_curvature(layer, X, Y, generator=draws(s), **drawn) for s in range(300)]) / 1e-10
     error = tries.std(dim=0) / 300**0.5
@@ -79,16 +79,16 @@ def test_a_small_step_gives_the_hessian():
 
 
 @pytest.mark.parametrize(
-    "how",
+    "options",
     [{}, {"square": True}, {"mode": "rademacher", "repeats": 2, "h": 0.1}],
     ids=["cure", "cure squared", "rademacher"],
 )
-def test_gradient_with_respect_to_the_weights_is_that_of_finite_differences(how):
+def test_gradient_with_respect_to_the_weights_is_that_of_finite_differences(options):
     model = smooth()
     weight = model[0].weight
 
     def total(graph=False):
-        return input_curvature(model, X, Y, generator=draws(3), create_graph=graph, **how).sum()
+        return input_curvature(model, X, Y, generator=draws(3), create_graph=graph, **options).sum()
 
     (slope,) = torch.autograd.grad(total(graph=True), weight)
     assert slope.abs().max() > 1e-3
@@ -105,8 +105,8 @@ def test_gradient_with_respect_to_the_weights_is_that_of_finite_differences(how)
 
 def test_without_a_graph_nothing_is_kept_and_no_gradient_is_written():
     model, x = smooth(), X.clone()
-    found = input_curvature(model, x, Y)
-    assert not found.requires_grad
+    result = input_curvature(model, x, Y)
+    assert not result.requires_grad
     assert all(p.grad is None for p in model.parameters())
     assert torch.equal(x, X)
     assert not x.requires_grad
@@ -116,18 +116,18 @@ def test_a_saturated_example_is_flat_and_its_gradient_is_no_nan():
     layer = linear()
     far = 1e6 * layer.weight.detach()[:1]
     y = layer(far).argmax(dim=1)
-    found = input_curvature(layer, far, y, create_graph=True)
-    assert found.item() == 0
-    found.sum().backward()
+    result = input_curvature(layer, far, y, create_graph=True)
+    assert result.item() == 0
+    result.sum().backward()
     assert torch.equal(layer.weight.grad, torch.zeros(3, 5, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("mode", ["cure", "rademacher"])
 def test_an_example_alone_has_the_curvature_that_it_has_in_a_batch(mode):
     model, generator = smooth(), draws(4)
-    whole = input_curvature(model, X, Y, mode=mode, generator=draws(4))
+    full = input_curvature(model, X, Y, mode=mode, generator=draws(4))
     alone = [input_curvature(model, X[i : i + 1], Y[i : i + 1], mode=mode, generator=generator) for i in range(9)]
-    torch.testing.assert_close(torch.cat(alone), whole, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(torch.cat(alone), full, rtol=1e-9, atol=1e-12)
 
 
 def test_what_is_nearest_to_a_sharp_boundary_is_most_curved():
@@ -135,9 +135,9 @@ def test_what_is_nearest_to_a_sharp_boundary_is_most_curved():
     with torch.no_grad():
         sharp.weight.copy_(torch.tensor([[5.0], [-5.0]]))
     x, y = torch.tensor([[0.05], [1.0], [-1.0]], dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
-    found = input_curvature(sharp, x, y, h=0.1)
-    assert found[0] > 100 * found[1]
-    assert found[0] > 100 * found[2]
+    result = input_curvature(sharp, x, y, h=0.1)
+    assert result[0] > 100 * result[1]
+    assert result[0] > 100 * result[2]
 
 
 @pytest.mark.parametrize("build", [resnet8, convnet], ids=["in-place first", "instance norm"])
@@ -148,8 +148,8 @@ def test_networks_of_images(build):
     (g,) = torch.autograd.grad(F.cross_entropy(model(leaf), y, reduction="sum"), leaf)
     z = g.sign() / g.sign().flatten(1).norm(dim=1).view(4, 1, 1, 1)
     moved = (x + 3 * z).requires_grad_()
-    (there,) = torch.autograd.grad(F.cross_entropy(model(moved), y, reduction="sum"), moved)
-    torch.testing.assert_close(input_curvature(model, x, y), (there - g).flatten(1).norm(dim=1))
+    (moved_gradient,) = torch.autograd.grad(F.cross_entropy(model(moved), y, reduction="sum"), moved)
+    torch.testing.assert_close(input_curvature(model, x, y), (moved_gradient - g).flatten(1).norm(dim=1))
 
 
 class InPlace(nn.Module):
@@ -163,9 +163,9 @@ class InPlace(nn.Module):
 
 def test_a_network_that_begins_in_place_changes_no_input():
     x = X.clone()
-    found = input_curvature(InPlace(), x, Y)
+    result = input_curvature(InPlace(), x, Y)
     assert torch.equal(x, X)
-    assert (found > 0).any()
+    assert (result > 0).any()
 
 
 @pytest.mark.parametrize(
@@ -185,6 +185,6 @@ def test_a_network_that_begins_in_place_changes_no_input():
     ids=["mode", "no step", "negative step", "cure repeated", "no generator", "ids", "labels", "cut", "tuple", "rows"],
 )
 def test_errors_name_the_argument(change, message):
-    how = {"model": linear(), "x": X, "y": Y, **change}
+    options = {"model": linear(), "x": X, "y": Y, **change}
     with pytest.raises(ArgumentError, match=message):
-        input_curvature(how.pop("model"), how.pop("x"), how.pop("y"), **how)
+        input_curvature(options.pop("model"), options.pop("x"), options.pop("y"), **options)

@@ -7,7 +7,7 @@ from torch import nn
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.probe import deepfool
-from tests.probe.helpers import made, smooth
+from tests.probe.helpers import build_network, smooth
 
 X = torch.randn(12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
@@ -20,26 +20,26 @@ def literal(model, x, max_iter=50, overshoot=0.02):
         jacobian = torch.autograd.functional.jacobian(lambda v: model(v[None])[0], at)
         return model(at[None])[0].detach().numpy(), jacobian.numpy()
 
-    own = int(model(x0[None]).argmax())
+    predicted = int(model(x0[None]).argmax())
     walked = np.zeros_like(x0.numpy())
     for _ in range(max_iter):
         f, jacobian = slopes(x0 + torch.from_numpy(walked))
         best, step = np.inf, None
         for k in range(len(f)):
-            if k == own:
+            if k == predicted:
                 continue
-            w = jacobian[k] - jacobian[own]
-            if abs(f[k] - f[own]) / np.linalg.norm(w) < best:
-                best = abs(f[k] - f[own]) / np.linalg.norm(w)
-                step = abs(f[k] - f[own]) / np.linalg.norm(w) ** 2 * w
+            w = jacobian[k] - jacobian[predicted]
+            if abs(f[k] - f[predicted]) / np.linalg.norm(w) < best:
+                best = abs(f[k] - f[predicted]) / np.linalg.norm(w)
+                step = abs(f[k] - f[predicted]) / np.linalg.norm(w) ** 2 * w
         walked = walked + step
-        if int(model((x0 + (1 + overshoot) * torch.from_numpy(walked))[None]).argmax()) != own:
+        if int(model((x0 + (1 + overshoot) * torch.from_numpy(walked))[None]).argmax()) != predicted:
             break
     return np.linalg.norm(walked)
 
 
 def test_of_a_linear_model_it_is_the_closed_form():
-    layer = made(lambda: nn.Linear(5, 4), dtype=torch.float64)
+    layer = build_network(lambda: nn.Linear(5, 4), dtype=torch.float64)
     w, f = layer.weight.detach(), layer(X).detach()
     expected = []
     for row in f:
@@ -67,8 +67,8 @@ def test_within_half_the_distance_no_answer_changes():
     model = smooth(width=20)
     walk = deepfool(model, X)
     assert walk.reached.all()
-    for way in torch.randn(20, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)):
-        moved = X + 0.5 * walk.distance[:, None] * way / way.norm()
+    for direction in torch.randn(20, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)):
+        moved = X + 0.5 * walk.distance[:, None] * direction / direction.norm()
         assert torch.equal(model(moved).argmax(dim=1), model(X).argmax(dim=1))
 
 
@@ -102,7 +102,7 @@ def test_a_step_too_few_is_said():
 
 
 def test_flat_logits_have_nowhere_to_go():
-    model = made(lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 3)))
+    model = build_network(lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 3)))
     walk = deepfool(model, torch.tensor([[-1.0, -2.0], [1.0, 2.0]]))
     assert walk.flat.tolist() == [True, False]
     assert walk.distance[0] == 0
@@ -122,6 +122,6 @@ def test_flat_logits_have_nowhere_to_go():
     ids=["steps", "overshoot", "candidates", "ids", "one class", "cut"],
 )
 def test_errors_name_the_argument(change, message):
-    how = {"model": smooth(), "x": X, **change}
+    arguments = {"model": smooth(), "x": X, **change}
     with pytest.raises(ArgumentError, match=message):
-        deepfool(how.pop("model"), how.pop("x"), **how)
+        deepfool(arguments.pop("model"), arguments.pop("x"), **arguments)

@@ -8,7 +8,7 @@ from torch import nn
 from datawinnow.core.errors import ArgumentError
 from datawinnow.probe import gradient_norms, last_layer_gradient, makers, probe
 from datawinnow.probe.gradients import gradient_chunk, gradient_norms_one_by_one
-from tests.probe.helpers import Backwards, convnet, images, made, mlp, normalised, resnet8, vectors
+from tests.probe.helpers import Backwards, build_network, convnet, images, mlp, normalised, resnet8, vectors
 
 
 def literal(model, x, y):
@@ -29,7 +29,7 @@ NETWORKS = pytest.mark.parametrize(
         (convnet, images()),
         (lambda: convnet("batch"), images()),
         (mlp, vectors()),
-        (lambda: made(Backwards), vectors()),
+        (lambda: build_network(Backwards), vectors()),
     ],
     ids=["resnet8", "convnet", "convnet with batch norm", "mlp", "a module with its head first"],
 )
@@ -40,9 +40,9 @@ def test_norms_are_those_of_the_autograd_loop(build, data):
     model = build().eval()
     expected = literal(model, normalised(data), data.labels)
     assert expected.max() > 1.2 * expected.min()
-    found = probe(model, data, arrays="grad_norm")
-    torch.testing.assert_close(found["grad_norm"], expected, rtol=1e-4, atol=1e-6)
-    assert found.notes == ()
+    result = probe(model, data, arrays="grad_norm")
+    torch.testing.assert_close(result["grad_norm"], expected, rtol=1e-4, atol=1e-6)
+    assert result.notes == ()
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -50,12 +50,12 @@ def test_norms_are_those_of_the_autograd_loop(build, data):
 def test_one_by_one_is_the_same(build, data):
     model = build().eval()
     x, y = normalised(data)[:5], data.labels[:5]
-    found = gradient_norms_one_by_one(model, x, y)
-    torch.testing.assert_close(found, literal(model, x, y), rtol=1e-4, atol=1e-6)
+    result = gradient_norms_one_by_one(model, x, y)
+    torch.testing.assert_close(result, literal(model, x, y), rtol=1e-4, atol=1e-6)
 
 
 def test_frozen_and_shared_parameters_count_once_each():
-    model = made(lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 4)))
+    model = build_network(lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 4)))
     model[2].weight = model[0].weight  # tied
     data = vectors()
     expected = literal(model, data.x, data.labels)
@@ -79,14 +79,14 @@ class Branching(nn.Module):
 
 
 def test_what_cannot_be_vectorised_is_done_one_by_one_and_said(monkeypatch):
-    model, data, tries = made(Branching), vectors(), []
+    model, data, tries = build_network(Branching), vectors(), []
     expected = literal(model, data.x, data.labels)
     monkeypatch.setattr(makers, "gradient_norms", lambda *a, **k: tries.append(a) or gradient_norms(*a, **k))
-    found = probe(model, data, arrays="grad_norm", batch=5)
+    result = probe(model, data, arrays="grad_norm", batch=5)
     assert len(tries) == 1  # of five batches, only the first is tried
-    torch.testing.assert_close(found["grad_norm"], expected)
-    assert len(found.notes) == 1
-    assert found.notes[0].startswith("grad_norm is made an example at a time, since the model cannot be vectorised")
+    torch.testing.assert_close(result["grad_norm"], expected)
+    assert len(result.notes) == 1
+    assert result.notes[0].startswith("grad_norm is made an example at a time, since the model cannot be vectorised")
 
 
 class Broken(nn.Module):
@@ -115,16 +115,16 @@ def test_a_chunk_of_gradients_is_half_a_gigabyte_at_most():
 def test_the_last_layers_gradient_is_that_of_autograd(kind):
     model, data = mlp(kind).eval(), vectors()
     got = probe(model, data)
-    found = last_layer_gradient(got["features"], got["probs"], got["labels"])
-    assert found.dtype is kind
+    result = last_layer_gradient(got["features"], got["probs"], got["labels"])
+    assert result.dtype is kind
     for i in range(len(data)):
         loss = F.cross_entropy(model(data.x[i : i + 1].to(kind)), data.labels[i : i + 1])
         weight, bias = torch.autograd.grad(loss, [model.classifier.weight, model.classifier.bias])
-        torch.testing.assert_close(found[i], torch.cat([weight, bias[:, None]], dim=1).flatten())
+        torch.testing.assert_close(result[i], torch.cat([weight, bias[:, None]], dim=1).flatten())
     # and its norm is that of the factors
     error = got["probs"] - F.one_hot(got["labels"], 4)
     closed = error.norm(dim=1) * (1 + got["features"].square().sum(dim=1)).sqrt()
-    torch.testing.assert_close(found.norm(dim=1), closed)
+    torch.testing.assert_close(result.norm(dim=1), closed)
 
 
 @pytest.mark.parametrize(

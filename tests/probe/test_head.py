@@ -7,7 +7,7 @@ from torch import nn
 from datawinnow.core.errors import ArgumentError
 from datawinnow.probe import probe
 from datawinnow.probe.head import find_head
-from tests.probe.helpers import Backwards, convnet, images, made, mlp, normalised, resnet8, vectors
+from tests.probe.helpers import Backwards, build_network, convnet, images, mlp, normalised, resnet8, vectors
 
 
 @pytest.mark.parametrize(
@@ -16,21 +16,21 @@ from tests.probe.helpers import Backwards, convnet, images, made, mlp, normalise
         (resnet8, images(), "classifier", lambda m, x: m.features(x)),
         (convnet, images(), "classifier", lambda m, x: m.features(x)),
         (mlp, vectors(), "classifier", lambda m, x: m.hidden(x)),
-        (lambda: made(Backwards), vectors(), "out", lambda m, x: m.hidden(x)),
+        (lambda: build_network(Backwards), vectors(), "out", lambda m, x: m.hidden(x)),
     ],
     ids=["resnet8", "convnet", "mlp", "head registered first"],
 )
 def test_features_are_what_goes_into_it_and_probs_what_comes_out(build, data, name, upto):
     model = build()
-    found = probe(model, data, batch=5)
-    assert found.head == name
-    assert found.notes == ()
+    result = probe(model, data, batch=5)
+    assert result.head == name
+    assert result.notes == ()
     with torch.no_grad():
         expected = upto(model.eval(), normalised(data))
         logits = model(normalised(data))
     assert expected.std() > 0
-    torch.testing.assert_close(found["features"], expected)
-    torch.testing.assert_close(found["probs"], logits.softmax(dim=1))
+    torch.testing.assert_close(result["features"], expected)
+    torch.testing.assert_close(result["probs"], logits.softmax(dim=1))
 
 
 def test_the_last_linear_layer_to_run_need_not_be_the_head():
@@ -44,7 +44,7 @@ def test_the_last_linear_layer_to_run_need_not_be_the_head():
             self.seen = self.aside(x)  # runs after the head, and is not returned
             return logits
 
-    assert probe(made(Aside), vectors()).head == "fc"
+    assert probe(build_network(Aside), vectors()).head == "fc"
 
 
 @pytest.mark.parametrize(
@@ -53,35 +53,35 @@ def test_the_last_linear_layer_to_run_need_not_be_the_head():
     ids=["temperature", "log-softmax", "in place", "reordered"],
 )
 def test_an_output_through_another_operation_is_refused_and_told_the_way_out(then):
-    model, data = made(lambda: Backwards(then=then)).eval(), vectors()
+    model, data = build_network(lambda: Backwards(then=then)).eval(), vectors()
     with pytest.raises(
         ArgumentError, match=r"something comes after. Pass head='out' to take its output for the logits"
     ):
         probe(model, data)
-    found = probe(model, data, head="out")
+    result = probe(model, data, head="out")
     with torch.no_grad():
         hidden = model.hidden(data.x)
         expected = model.out(hidden).softmax(dim=1)
-    torch.testing.assert_close(found["probs"], expected)
-    torch.testing.assert_close(found["features"], hidden)
-    assert "is not what the model returns" in found.notes[0]
+    torch.testing.assert_close(result["probs"], expected)
+    torch.testing.assert_close(result["features"], hidden)
+    assert "is not what the model returns" in result.notes[0]
 
 
 @pytest.mark.parametrize("then", [lambda z: z.clone(), lambda z: z.double()], ids=["copied", "another type"])
 def test_the_same_numbers_in_another_tensor_are_the_heads(then):
-    assert probe(made(lambda: Backwards(then=then)), vectors()).head == "out"
+    assert probe(build_network(lambda: Backwards(then=then)), vectors()).head == "out"
 
 
 def test_a_model_that_returns_more_than_logits_can_be_told_its_head():
-    model, data = made(lambda: Backwards(then=lambda z: {"logits": z})), vectors()
+    model, data = build_network(lambda: Backwards(then=lambda z: {"logits": z})), vectors()
     with pytest.raises(ArgumentError, match=r"logits of shape \(batch, classes\), got dict: wrap it .* or pass head="):
         probe(model, data)
-    plain = made(Backwards)
+    plain = build_network(Backwards)
     for head in ("out", model.out):
-        found = probe(model, data, arrays=("features", "probs", "grad_norm", "curvature"), head=head)
+        result = probe(model, data, arrays=("features", "probs", "grad_norm", "curvature"), head=head)
         expected = probe(plain, data, arrays=("features", "probs", "grad_norm", "curvature"))
         for name, array in expected.items():
-            assert torch.equal(found[name], array), name
+            assert torch.equal(result[name], array), name
 
 
 class Convolutional(nn.Module):
@@ -96,21 +96,21 @@ class Convolutional(nn.Module):
 
 
 def test_without_a_linear_layer_the_error_says_what_to_pass():
-    model, data = made(Convolutional), images()
+    model, data = build_network(Convolutional), images()
     message = r"runs no torch.nn.Linear.* pass head= the module .* whose input are the features. A backbone"
     with pytest.raises(ArgumentError, match=message):
         probe(model, data)
-    found = probe(model, data, head="head")
+    result = probe(model, data, head="head")
     with torch.no_grad():
-        torch.testing.assert_close(found["features"], model.body(normalised(data)).relu().flatten(1))
-        torch.testing.assert_close(found["probs"], model(normalised(data)).softmax(dim=1))
-    assert found.notes == ("the head 'head' is no linear layer",)
+        torch.testing.assert_close(result["features"], model.body(normalised(data)).relu().flatten(1))
+        torch.testing.assert_close(result["probs"], model(normalised(data)).softmax(dim=1))
+    assert result.notes == ("the head 'head' is no linear layer",)
 
 
 def test_a_backbone_alone_gives_features_as_the_error_says():
-    body = made(lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU()))
-    found = probe(nn.Sequential(body, nn.Identity()), vectors(), arrays="features", head="1")
-    torch.testing.assert_close(found["features"], body(vectors().x).detach())
+    body = build_network(lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU()))
+    result = probe(nn.Sequential(body, nn.Identity()), vectors(), arrays="features", head="1")
+    torch.testing.assert_close(result["features"], body(vectors().x).detach())
 
 
 def test_a_head_that_runs_twice_is_said():
@@ -122,10 +122,10 @@ def test_a_head_that_runs_twice_is_said():
         def forward(self, x):
             return self.fc(self.fc(x).relu())
 
-    model = made(Twice)
-    found = probe(model, vectors())
-    torch.testing.assert_close(found["features"], model.fc(vectors().x).relu().detach())
-    assert "runs 2 times" in found.notes[0]
+    model = build_network(Twice)
+    result = probe(model, vectors())
+    torch.testing.assert_close(result["features"], model.fc(vectors().x).relu().detach())
+    assert "runs 2 times" in result.notes[0]
 
 
 def test_no_hook_is_left_behind():
@@ -163,7 +163,7 @@ def test_a_head_that_is_none_is_refused(build, head, message):
 
 
 def test_a_head_that_does_not_run_is_refused():
-    model = made(Backwards)
+    model = build_network(Backwards)
     model.spare = nn.Linear(3, 3)
     with pytest.raises(ArgumentError, match="head='spare' does not run in the model Backwards"):
         find_head(model.eval(), vectors().x, "spare")
@@ -180,4 +180,4 @@ def test_features_whose_rows_are_not_the_examples_are_refused():
             return self.fc(x)
 
     with pytest.raises(ArgumentError, match=r"the head 'body' got an input of shape \(69, 2\) for 23 examples"):
-        probe(made(Patches), vectors(), head="body")
+        probe(build_network(Patches), vectors(), head="body")

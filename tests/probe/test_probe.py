@@ -13,7 +13,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.probe import ARRAYS, deepfool, held_out, probe
-from tests.probe.helpers import Backwards, images, made, mlp, normalised, resnet8, vectors
+from tests.probe.helpers import Backwards, build_network, images, mlp, normalised, resnet8, vectors
 
 ALL = {"arrays": ARRAYS}
 
@@ -26,7 +26,7 @@ def assert_same(one, other, **tolerance):
 
 @pytest.mark.parametrize(
     ("build", "data"),
-    [(resnet8, images()), (lambda: made(Backwards), vectors())],
+    [(resnet8, images()), (lambda: build_network(Backwards), vectors())],
     ids=["resnet8", "dropout and batch norm"],
 )
 def test_modes_statistics_weights_and_random_state_are_as_before(build, data):
@@ -54,25 +54,25 @@ def test_modes_are_put_back_after_an_error():
 
 
 @pytest.mark.parametrize(
-    "how", [{"mode": "cure"}, {"mode": "rademacher", "repeats": 3, "h": 0.1}], ids=["cure", "drawn"]
+    "kwargs", [{"mode": "cure"}, {"mode": "rademacher", "repeats": 3, "h": 0.1}], ids=["cure", "drawn"]
 )
-def test_the_size_of_batches_and_chunks_changes_nothing(how):
-    model, data = made(Backwards, dtype=torch.float64), vectors()
-    whole = probe(model, data, **ALL, **how, batch=100, chunk=100)
+def test_the_size_of_batches_and_chunks_changes_nothing(kwargs):
+    model, data = build_network(Backwards, dtype=torch.float64), vectors()
+    full = probe(model, data, **ALL, **kwargs, batch=100, chunk=100)
     for batch, chunk in [(1, 1), (5, 2), (7, 100), (23, 4)]:
-        assert_same(probe(model, data, **ALL, **how, batch=batch, chunk=chunk), whole, rtol=1e-9, atol=1e-12)
+        assert_same(probe(model, data, **ALL, **kwargs, batch=batch, chunk=chunk), full, rtol=1e-9, atol=1e-12)
 
 
 def test_each_array_is_that_of_its_own_function():
     model, data = resnet8().eval(), images()
     x = normalised(data)
-    found = probe(model, data, **ALL, batch=4, h=2.0, max_iter=7, overshoot=0.1, candidates=2)
-    torch.testing.assert_close(found["curvature"], input_curvature(model, x, data.labels, h=2.0), rtol=1e-3, atol=1e-5)
+    result = probe(model, data, **ALL, batch=4, h=2.0, max_iter=7, overshoot=0.1, candidates=2)
+    torch.testing.assert_close(result["curvature"], input_curvature(model, x, data.labels, h=2.0), rtol=1e-3, atol=1e-5)
     walk = deepfool(model, x, max_iter=7, overshoot=0.1, candidates=2)
-    torch.testing.assert_close(found["boundary_distance"], walk.distance, rtol=1e-3, atol=1e-5)
-    assert torch.equal(found["labels"], data.labels)
-    assert found["probs"].sum(dim=1).sub(1).abs().max() < 1e-6
-    assert {array.dtype for name, array in found.items() if name != "labels"} == {torch.float32}
+    torch.testing.assert_close(result["boundary_distance"], walk.distance, rtol=1e-3, atol=1e-5)
+    assert torch.equal(result["labels"], data.labels)
+    assert result["probs"].sum(dim=1).sub(1).abs().max() < 1e-6
+    assert {array.dtype for name, array in result.items() if name != "labels"} == {torch.float32}
 
 
 def test_images_are_not_augmented():
@@ -105,16 +105,16 @@ def test_any_dataset_gives_the_same():
 def test_kept_examples_come_in_the_order_chosen(wrap):
     model, data = mlp(), vectors()
     index = torch.tensor([7, 2, 19, 0])
-    found, whole = probe(model, Kept(wrap(data), Selection(index, torch.ones(4)))), probe(model, data)
-    assert_same(found, {name: array[index] for name, array in whole.items()}, rtol=1e-5, atol=1e-6)
+    result, full = probe(model, Kept(wrap(data), Selection(index, torch.ones(4)))), probe(model, data)
+    assert_same(result, {name: array[index] for name, array in full.items()}, rtol=1e-5, atol=1e-6)
 
 
 def test_held_out_data_has_names_of_its_own():
     model, data = mlp(), vectors(9)
-    found, plain = held_out(model, data), probe(model, data)
-    assert set(found) == {"val_features", "val_probs", "val_labels"}
+    result, plain = held_out(model, data), probe(model, data)
+    assert set(result) == {"val_features", "val_probs", "val_labels"}
     for name, array in plain.items():
-        assert torch.equal(found[f"val_{name}"], array)
+        assert torch.equal(result[f"val_{name}"], array)
     with pytest.raises(
         ArgumentError, match="arrays of held-out data must be one of 'features', 'probs', got 'grad_norm'"
     ):
@@ -138,23 +138,23 @@ def test_the_cost_counts_examples():
 
 
 def test_progress_is_told_to_the_end():
-    told = []
-    probe(mlp(), vectors(), batch=10, progress=lambda *what: told.append(what))
-    assert told == [("probing", 8, 23), ("probing", 16, 23), ("probing", 23, 23)]
+    calls = []
+    probe(mlp(), vectors(), batch=10, progress=lambda *call: calls.append(call))
+    assert calls == [("probing", 8, 23), ("probing", 16, 23), ("probing", 23, 23)]
 
 
 def test_a_model_that_works_in_place_does_not_spoil_the_batch():
-    model, data = made(lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(6, 4))), vectors()
-    whole = probe(model, data, **ALL)
+    model, data = build_network(lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(6, 4))), vectors()
+    full = probe(model, data, **ALL)
     for name in ARRAYS:
-        assert_same(probe(model, data, arrays=name), {key: whole[key] for key in (name, "labels")}, rtol=0, atol=0)
+        assert_same(probe(model, data, arrays=name), {key: full[key] for key in (name, "labels")}, rtol=0, atol=0)
 
 
 def test_half_precision_weights_give_float32():
-    found = probe(mlp(torch.bfloat16), vectors())
-    assert found["features"].dtype is torch.float32
-    assert found["probs"].dtype is torch.float32
-    assert (found["probs"].sum(dim=1) - 1).abs().max() < 1e-6  # not rounded to bfloat16 after the softmax
+    result = probe(mlp(torch.bfloat16), vectors())
+    assert result["features"].dtype is torch.float32
+    assert result["probs"].dtype is torch.float32
+    assert (result["probs"].sum(dim=1) - 1).abs().max() < 1e-6  # not rounded to bfloat16 after the softmax
 
 
 def test_autocast_around_it_changes_nothing():
@@ -174,7 +174,7 @@ class Drawing(nn.Module):
 
 
 def test_a_model_that_draws_draws_from_the_seed():
-    model, data = made(Drawing), vectors()
+    model, data = build_network(Drawing), vectors()
     random = torch.get_rng_state()
     first = probe(model, data, seed=1)
     assert torch.equal(torch.get_rng_state(), random)
@@ -203,22 +203,22 @@ def test_a_mislabelled_example_has_the_largest_gradient():
         optimizer.step()
     labels[7] = 1
     x[30] = 0.02 * x[30]  # near the boundary
-    found = probe(model, Examples(x, labels, ("a", "b")), **ALL)
-    assert found["grad_norm"].argmax() == 7
-    assert found["boundary_distance"].argmin() == 30
-    assert found["curvature"].argmax() == 30
+    result = probe(model, Examples(x, labels, ("a", "b")), **ALL)
+    assert result["grad_norm"].argmax() == 7
+    assert result["boundary_distance"].argmin() == 30
+    assert result["curvature"].argmax() == 30
 
 
 def test_where_the_logits_are_flat_the_boundary_is_as_far_as_the_furthest():
-    model = made(lambda: nn.Sequential(nn.ReLU(), nn.Linear(6, 4)))
+    model = build_network(lambda: nn.Sequential(nn.ReLU(), nn.Linear(6, 4)))
     data = vectors()
     x = data.x.clone()
     x[11] = -1
-    found = probe(model, dataclasses.replace(data, x=x), arrays="boundary_distance")
-    distance = found["boundary_distance"]
+    result = probe(model, dataclasses.replace(data, x=x), arrays="boundary_distance")
+    distance = result["boundary_distance"]
     assert distance[11] == distance.max()
     assert (distance == distance.max()).sum() == 2
-    assert "at 1 examples, the first of them 11, the logits do not change" in found.notes[0]
+    assert "at 1 examples, the first of them 11, the logits do not change" in result.notes[0]
     with pytest.raises(ArgumentError, match="logits do not change with its input at any example"):
         probe(model, dataclasses.replace(data, x=-torch.ones(23, 6)), arrays="boundary_distance")
 
@@ -227,12 +227,14 @@ def test_a_way_too_short_is_noted():
     model, data = mlp(), vectors()
     with torch.no_grad():
         model.hidden[1].weight.mul_(10)
-    found = probe(model, data, arrays="boundary_distance", max_iter=1)
-    assert "did not reach the boundary in max_iter=1 steps" in found.notes[0]
+    result = probe(model, data, arrays="boundary_distance", max_iter=1)
+    assert "did not reach the boundary in max_iter=1 steps" in result.notes[0]
 
 
 def test_batch_norm_without_statistics_is_no_answer_for_one_example():
-    model = made(lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 4)))
+    model = build_network(
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 4))
+    )
     with pytest.raises(ArgumentError, match=r"the layer '1' normalises by the batch.*grad_norm, curvature of a single"):
         probe(model, vectors(), arrays=("features", "grad_norm", "curvature"))
     assert "outputs depend on batch=" in probe(model, vectors()).notes[0]
@@ -260,7 +262,7 @@ class Short(nn.Module):
         ({"device": "meta"}, r"is on cpu, but device='meta': move it there with model.to\('meta'\)"),
         ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'gpu'"),
         ({"model": print}, "model must be a torch.nn.Module, got builtin_function_or_method"),
-        ({"model": made(Short)}, r"logits of shape \(12, classes\) for 12 examples, got \(7, 4\)"),
+        ({"model": build_network(Short)}, r"logits of shape \(12, classes\) for 12 examples, got \(7, 4\)"),
         (
             {"arrays": "grad_norm", "model": mlp(classes=2)},
             "example [0-9]+ has label [23], but the model has 2 outputs",
@@ -274,9 +276,9 @@ class Short(nn.Module):
     ],
 )
 def test_errors_name_the_argument(change, message):
-    how = {"model": mlp(), "data": vectors(), "batch": 12, **change}
+    kwargs = {"model": mlp(), "data": vectors(), "batch": 12, **change}
     with pytest.raises(ArgumentError, match=message):
-        probe(how.pop("model"), how.pop("data"), **how)
+        probe(kwargs.pop("model"), kwargs.pop("data"), **kwargs)
 
 
 def test_a_label_beyond_the_outputs_names_its_example():
@@ -310,16 +312,16 @@ def test_a_number_that_is_none_names_its_example(array):
 
 
 def test_an_array_that_was_not_made_says_so():
-    found = probe(mlp(), vectors())
+    result = probe(mlp(), vectors())
     with pytest.raises(
         MissingArrayError, match=r"'curvature' was not probed .there are: features, probs, labels.; name it"
     ):
-        found["curvature"]
-    assert "curvature" not in found
-    assert repr(found) == "Probed(features (23, 16), probs (23, 4), labels (23,))"
+        result["curvature"]
+    assert "curvature" not in result
+    assert repr(result) == "Probed(features (23, 16), probs (23, 4), labels (23,))"
 
 
 def test_labels_may_be_beyond_the_outputs_where_no_loss_is_taken():
-    found = probe(mlp(classes=2), vectors(), arrays=("features", "probs", "boundary_distance"))
-    assert int(found["labels"].max()) == 3
-    assert np.isfinite(found["boundary_distance"].numpy()).all()
+    result = probe(mlp(classes=2), vectors(), arrays=("features", "probs", "boundary_distance"))
+    assert int(result["labels"].max()) == 3
+    assert np.isfinite(result["boundary_distance"].numpy()).all()

@@ -89,14 +89,14 @@ def test_another_run_finds_them_in_the_cache_and_is_charged_alike(tiny, tmp_path
     write_texts(tmp_path / "r.tsv")
     train, test = dw.load(tmp_path / "r.tsv")
     first = probe_sentences(train, tiny, out=tmp_path / "one")
-    made = module.sentence_embeddings
+    original = module.sentence_embeddings
     monkeypatch.setattr(module, "sentence_embeddings", None)  # not called again
     again = probe_sentences(train, tiny, out=tmp_path / "two")
     assert torch.equal(first["features"], again["features"])
     assert first.cost == again.cost
     with pytest.raises(TypeError):  # other texts are others
         probe_sentences(test, tiny, out=tmp_path / "three")
-    monkeypatch.setattr(module, "sentence_embeddings", made)
+    monkeypatch.setattr(module, "sentence_embeddings", original)
     (kept,) = (tmp_path / "cache").glob("*.npz")
     kept.write_bytes(b"damaged")
     assert torch.equal(probe_sentences(train, tiny, out=tmp_path / "four")["features"], first["features"])
@@ -110,15 +110,15 @@ def test_examples_without_texts_have_none(tmp_path):
 def test_k_center_on_embeddings_needs_no_recording_and_is_charged_the_look(tiny, tmp_path):
     write_texts(tmp_path / "r.tsv", 60)
     train, _ = dw.load(tmp_path / "r.tsv")
-    how = {"keep": 0.25, "method": "k_center", "options": {"embedding": tiny}, "model": "bag_of_embeddings"}
-    kept = prune(train, **how, run=tmp_path / "run")
+    arguments = {"keep": 0.25, "method": "k_center", "options": {"embedding": tiny}, "model": "bag_of_embeddings"}
+    kept = prune(train, **arguments, run=tmp_path / "run")
     features, _ = sentence_embeddings(train.texts, tiny)
     metadata = RunFolder.open(tmp_path / "run").metadata
     assert "record" not in metadata["status"]
     assert metadata["cost"]["probe"]["forward"] == len(train) == 48
     assert metadata["options"]["select"]["options"]["embedding"] == tiny
     assert metadata["options"]["select"]["charge"] == 16  # a forward pass is a third of an example trained on
-    again = prune(train, **how)  # without a folder
+    again = prune(train, **arguments)  # without a folder
     assert torch.equal(kept.selection.index, again.selection.index)
     radius = torch.cdist(features, features[kept.selection.index]).min(dim=1).values.max()
     random = torch.cdist(features, features[:12]).min(dim=1).values.max()

@@ -87,12 +87,12 @@ def div_bs(gradients, count):
         best = max((i for i in range(b) if i not in picked), key=lambda i: abs(dot(gradients[i], residual)))
         direction = list(gradients[best])
         for e in basis:
-            part = dot(direction, e)
-            direction = [d - part * x for d, x in zip(direction, e, strict=True)]
+            projection = dot(direction, e)
+            direction = [d - projection * x for d, x in zip(direction, e, strict=True)]
         length = math.sqrt(dot(direction, direction))
         direction = [d / length for d in direction]
-        part = dot(residual, direction)
-        residual = [r - part * d for r, d in zip(residual, direction, strict=True)]
+        projection = dot(residual, direction)
+        residual = [r - projection * d for r, d in zip(residual, direction, strict=True)]
         basis.append(direction)
         picked.append(best)
     return picked
@@ -126,18 +126,24 @@ def two_bells(values, rounds=2000):
     """Shares, means and deviations of two normal distributions by expectation maximisation over all values."""
     n = len(values)
     middle = sum(values) / n
-    whole = math.sqrt(sum((v - middle) ** 2 for v in values) / n)
-    share, centre, spread = [0.2, 0.8], [middle - 1.5 * whole, middle + 0.4 * whole], [0.6 * whole, 0.8 * whole]
+    deviation = math.sqrt(sum((v - middle) ** 2 for v in values) / n)
+    share, centre, spread = (
+        [0.2, 0.8],
+        [middle - 1.5 * deviation, middle + 0.4 * deviation],
+        [0.6 * deviation, 0.8 * deviation],
+    )
     for _ in range(rounds):
-        parts = []
+        segments = []
         for v in values:
             height = [
                 s / d * math.exp(-(((v - c) / d) ** 2) / 2) for s, c, d in zip(share, centre, spread, strict=True)
             ]
-            parts.append([h / sum(height) for h in height])
+            segments.append([h / sum(height) for h in height])
         for j in (0, 1):
-            mass = sum(p[j] for p in parts)
+            mass = sum(p[j] for p in segments)
             share[j] = mass / n
-            centre[j] = sum(p[j] * v for p, v in zip(parts, values, strict=True)) / mass
-            spread[j] = math.sqrt(sum(p[j] * (v - centre[j]) ** 2 for p, v in zip(parts, values, strict=True)) / mass)
+            centre[j] = sum(p[j] * v for p, v in zip(segments, values, strict=True)) / mass
+            spread[j] = math.sqrt(
+                sum(p[j] * (v - centre[j]) ** 2 for p, v in zip(segments, values, strict=True)) / mass
+            )
     return share, centre, spread

@@ -19,8 +19,8 @@ def mean_of(rows):
 
 def nearest(rows, i, k, apart=distance):
     """The k others nearest to i; ties to the smaller id."""
-    others = [j for j in range(len(rows)) if j != i]
-    return sorted(others, key=lambda j: (apart(rows[i], rows[j]), j))[:k]
+    rest = [j for j in range(len(rows)) if j != i]
+    return sorted(rest, key=lambda j: (apart(rows[i], rows[j]), j))[:k]
 
 
 def k_center(rows, budget, first, outliers=0, apart=distance):

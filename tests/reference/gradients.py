@@ -32,12 +32,12 @@ def matching_pursuit(grads, goal, budget, lam, tolerance, *, absolute=False):
         if along[best] <= 0:
             break
         chosen.append(best)
-        part = grads[chosen]
-        weight = np.linalg.solve(part @ part.T + lam * np.eye(len(chosen)), part @ goal)
-        rest = goal - weight @ part
+        selected = grads[chosen]
+        weight = np.linalg.solve(selected @ selected.T + lam * np.eye(len(chosen)), selected @ goal)
+        rest = goal - weight @ selected
     straight = grads @ goal
-    others = sorted((i for i in range(len(grads)) if i not in chosen), key=lambda i: (-straight[i], i))
-    return chosen + others[: budget - len(chosen)]
+    not_chosen = sorted((i for i in range(len(grads)) if i not in chosen), key=lambda i: (-straight[i], i))
+    return chosen + not_chosen[: budget - len(chosen)]
 
 
 def objective(grads, goal, weight, lam):

@@ -55,11 +55,11 @@ def cluster_choice(scores, clusters, budget, total):
             order.append(cluster)
     kept = []
     for cluster in order:
-        own = sorted(
+        ids_own = sorted(
             (i for i in range(len(scores)) if clusters[i] == cluster), key=lambda i: int(scores[i]), reverse=True
         )
-        share = int(total * len(own) / len(scores))
-        kept += own[: share if share else 1]
+        share = int(total * len(ids_own) / len(scores))
+        kept += ids_own[: share if share else 1]
     return sorted(kept, key=lambda i: int(scores[i]), reverse=True)[:budget]
 
 
@@ -73,12 +73,12 @@ def ridge_by_equations(means, labels, penalty):
     return lambda x: ((x - centre) / spread) @ weight + labels.mean()
 
 
-def answer_nats(model, before, own):
+def answer_nats(model, before, ids_own):
     """Mean nats a token of ``own`` behind ``before``, one sequence at a time, one token at a time."""
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([before + own])).logits[0].double()
+        logits = model(input_ids=torch.tensor([before + ids_own])).logits[0].double()
     total, count = 0.0, 0
-    for j, token in enumerate(own):
+    for j, token in enumerate(ids_own):
         place = len(before) + j - 1
         if place < 0:
             continue

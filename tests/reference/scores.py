@@ -8,11 +8,11 @@ def windows(p, j):
     """(mean, unbiased standard deviation) of each window of one trajectory; None entries are left out."""
     out = []
     for k in range(len(p) - j + 1):
-        there = [v for v in p[k : k + j] if v is not None]
-        if len(there) < 2:
+        present = [v for v in p[k : k + j] if v is not None]
+        if len(present) < 2:
             continue
-        m = math.fsum(there) / len(there)
-        u = math.sqrt(math.fsum((v - m) ** 2 for v in there) / (len(there) - 1))
+        m = math.fsum(present) / len(present)
+        u = math.sqrt(math.fsum((v - m) ** 2 for v in present) / (len(present) - 1))
         out.append((m, u))
     return out
 
@@ -42,14 +42,14 @@ def dual_ring(p, j):
 
 def forgetting(correct, *, never_learned="max"):
     """``correct`` is a list of True, False, or None for an epoch not seen."""
-    there = [a for a in correct if a is not None]
-    if not there:
+    present = [a for a in correct if a is not None]
+    if not present:
         return math.nan
-    if True not in there and never_learned == "max":
+    if True not in present and never_learned == "max":
         return float(len(correct))
-    return float(sum(1 for before, now in pairwise(there) if before and not now))
+    return float(sum(1 for before, now in pairwise(present) if before and not now))
 
 
 def mean(values):
-    there = [v for v in values if v is not None]
-    return math.fsum(there) / len(there) if there else math.nan
+    present = [v for v in values if v is not None]
+    return math.fsum(present) / len(present) if present else math.nan

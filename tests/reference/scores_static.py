@@ -27,10 +27,10 @@ def tdds(kl, j, g):
     epochs = len(kl) + 1
     spreads = []
     for k in range(epochs - j + 1):
-        there = [v for v in kl[k : k + j - 1] if v is not None]
-        if len(there) >= 2:
-            mean = math.fsum(there) / len(there)
-            square = math.fsum((v - mean) ** 2 for v in there) * (j - 1) / len(there)
+        present = [v for v in kl[k : k + j - 1] if v is not None]
+        if len(present) >= 2:
+            mean = math.fsum(present) / len(present)
+            square = math.fsum((v - mean) ** 2 for v in present) * (j - 1) / len(present)
             spreads.append(math.sqrt(square))
     if not spreads:
         return math.nan
@@ -71,12 +71,12 @@ def plus_plus(x, k, generator):
 
 def pca_part(x, k):
     """Starting centres of Su and Dy 2007 by whole covariance matrices and their eigenvectors."""
-    parts = [np.arange(len(x))]
-    while len(parts) < k:
-        squares = [((x[ids] - x[ids].mean(0)) ** 2).sum() for ids in parts]
-        ids = parts.pop(int(np.argmax(squares)))
+    groups = [np.arange(len(x))]
+    while len(groups) < k:
+        squares = [((x[ids] - x[ids].mean(0)) ** 2).sum() for ids in groups]
+        ids = groups.pop(int(np.argmax(squares)))
         centred = x[ids] - x[ids].mean(0)
         direction = np.linalg.eigh(centred.T @ centred)[1][:, -1]
         right = centred @ direction > 0
-        parts += [ids[~right], ids[right]]
-    return np.stack([x[ids].mean(0) for ids in parts])
+        groups += [ids[~right], ids[right]]
+    return np.stack([x[ids].mean(0) for ids in groups])

@@ -62,8 +62,8 @@ def greedy(f, n, budget, digits=9):
     for _ in range(budget):
         now = f(chosen)
         gains = {j: round(f([*chosen, j]) - now, digits) for j in range(n) if j not in chosen}
-        most = max(gains.values())
-        chosen.append(min(j for j, gain in gains.items() if gain == most))
+        largest = max(gains.values())
+        chosen.append(min(j for j, gain in gains.items() if gain == largest))
     return chosen
 
 

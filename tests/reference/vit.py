@@ -12,15 +12,15 @@ def attention_map(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     """(heads, n, n) attention of one image: queries and keys (heads, n, d), a mask (n, n) of 0 and 1 or none."""
     heads, n, d = q.shape
     q, k = q.detach(), k.detach()
-    found = torch.zeros(heads, n, n, dtype=torch.float64)
+    received = torch.zeros(heads, n, n, dtype=torch.float64)
     for h in range(heads):
         for i in range(n):
             score = [float(q[h, i].double() @ k[h, j].double()) / math.sqrt(d) for j in range(n)]
             top = max(score)
             weight = [math.exp(s - top) * (1.0 if mask is None else float(mask[i, j])) for j, s in enumerate(score)]
             for j in range(n):
-                found[h, i, j] = weight[j] / sum(weight)
-    return found
+                received[h, i, j] = weight[j] / sum(weight)
+    return received
 
 
 def kept_patches(attention: Tensor, keep: float, prefix: int) -> list[int]:
@@ -62,7 +62,7 @@ def forward(
     for number, block in enumerate(model.blocks):
         heads = block.attn.num_heads
         qkv = block.attn.qkv(block.norm1(x)).reshape(len(x), 3, heads, -1)
-        q, k, v = (qkv[:, part].transpose(0, 1) for part in range(3))
+        q, k, v = (qkv[:, index].transpose(0, 1) for index in range(3))
         weight = attention_map(q, k, mask)
         mixed = torch.cat([(weight[h].float() @ v[h]) for h in range(heads)], 1)
         x = x + block.attn.proj(mixed)

@@ -67,8 +67,8 @@ def test_low_resolution_is_pillows_bicubic_there_and_back(size, factor):
     for before, after in zip(x, new, strict=True):
         image = Image.fromarray(before.permute(1, 2, 0).numpy())
         image = image.resize((small, small), Image.Resampling.BICUBIC).resize((size, size), Image.Resampling.BICUBIC)
-        wanted = torch.from_numpy(np.array(image)).permute(2, 0, 1).int()
-        assert int((wanted - after.int()).abs().max()) <= 3  # Pillow rounds after each of four passes
+        expected = torch.from_numpy(np.array(image)).permute(2, 0, 1).int()
+        assert int((expected - after.int()).abs().max()) <= 3  # Pillow rounds after each of four passes
 
 
 def test_a_factor_of_one_leaves_images_as_they_are():
@@ -112,8 +112,8 @@ def test_motion_blur_against_a_literal_loop(angle):
     for n in (0, 1):
         for j in range(9):
             for k in range(9):
-                wanted = sum(at(x[n, 0], j + s * down, k + s * right) for s in (-2, -1, 0, 1, 2)) / 5
-                assert float(new[n, 0, j, k]) == pytest.approx(float(wanted), abs=1e-5)
+                expected = sum(at(x[n, 0], j + s * down, k + s * right) for s in (-2, -1, 0, 1, 2)) / 5
+                assert float(new[n, 0, j, k]) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_every_image_is_blurred_in_a_direction_of_its_own_between_45_degrees():

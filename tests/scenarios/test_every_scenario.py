@@ -96,10 +96,10 @@ def test_exactly_the_rate_is_changed_and_marked_and_labels_stay(key, rate):
 def test_the_answer_does_not_depend_on_how_many_are_worked_on_at_a_time(key, monkeypatch):
     x, labels = examples(torch.float32)
     x = x[..., :7, :5].contiguous()  # torch draws by sixteens: with a multiple of 16 values it would not show
-    whole = run(key, x, labels, rate=0.9)[0]
+    changed_x = run(key, x, labels, rate=0.9)[0]
     for size in (1, 2, 7):
         monkeypatch.setattr(_corrupt_images, "BATCH_VALUES", size * 3 * 35)
-        assert torch.equal(run(key, x, labels, rate=0.9)[0], whole), size
+        assert torch.equal(run(key, x, labels, rate=0.9)[0], changed_x), size
 
 
 @every_image
@@ -116,14 +116,14 @@ def test_floating_images_keep_their_dtype_and_agree_with_uint8(key, dtype):
 @every
 def test_arrays_of_any_kind(key, tmp_path):
     x, labels = examples()
-    wanted = run(key, x, labels)
+    expected = run(key, x, labels)
     np.save(tmp_path / "x.npy", x.numpy())
     memory_mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    for given, ids in ((x.numpy(), labels.numpy()), (memory_mapped, labels.tolist())):
-        new, y, changed = run(key, given, ids)
-        assert torch.equal(torch.as_tensor(new), wanted[0])
-        assert torch.equal(y, wanted[1])
-        assert torch.equal(changed, wanted[2])
+    for x_input, ids in ((x.numpy(), labels.numpy()), (memory_mapped, labels.tolist())):
+        new, y, changed = run(key, x_input, ids)
+        assert torch.equal(torch.as_tensor(new), expected[0])
+        assert torch.equal(y, expected[1])
+        assert torch.equal(changed, expected[2])
 
 
 @every
@@ -142,7 +142,7 @@ def classes(key):
 @every_image
 def test_what_is_no_image_is_named(key):
     x, labels = examples()
-    for given, message in (
+    for x_input, message in (
         (x[0], r"images must have shape \(n, channels, height, width\), got \(3, 8, 8\)"),
         (x.long(), r"images must be uint8, or floating in \[0, 1\], got dtype torch\.int64"),
         (x.float(), r"images of dtype torch\.float32 must be in \[0, 1\], got values from 0 to 25[45]"),
@@ -150,4 +150,4 @@ def test_what_is_no_image_is_named(key):
         (None, "images must be an array of numbers, got NoneType"),
     ):
         with pytest.raises(ArgumentError, match=message):
-            run(key, given, labels)
+            run(key, x_input, labels)

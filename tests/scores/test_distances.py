@@ -39,10 +39,10 @@ def test_moderate_matches_the_literal_loop_and_numpy():
 
 def test_moderate_in_small_blocks_is_the_same(monkeypatch):
     h, y = classes()
-    whole = scores.moderate(h, y)
+    complete = scores.moderate(h, y)
     for module in ("_inputs", "moderate"):
         monkeypatch.setattr(import_module(f"datawinnow.scores.{module}"), "ROW_BLOCK_ENTRIES", 3)
-    assert torch.equal(scores.moderate(h, y), whole)
+    assert torch.equal(scores.moderate(h, y), complete)
 
 
 def test_moderate_keeps_neither_the_typical_nor_the_outlier():

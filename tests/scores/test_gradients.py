@@ -28,7 +28,7 @@ def test_the_closed_form_is_autograd_of_a_linear_layer():
     for i in range(len(h)):
         loss = torch.nn.functional.cross_entropy(layer(h[i : i + 1]), y[i : i + 1])
         gradient = torch.autograd.grad(loss, list(layer.parameters()))
-        want.append(torch.cat([part.flatten() for part in gradient]).norm())
+        want.append(torch.cat([layer_gradient.flatten() for layer_gradient in gradient]).norm())
     p = layer(h).softmax(1)
     got = scores.grand_last(h, p, y)
     assert not got.requires_grad
@@ -48,9 +48,9 @@ def test_confident_and_right_keeps_its_digits():
 def test_an_answer_does_not_depend_on_the_block_it_falls_in(monkeypatch):
     layer, h, y = last_layer(60)
     p = layer(h).softmax(1).detach()
-    whole = scores.grand_last(h, p, y)
+    complete = scores.grand_last(h, p, y)
     monkeypatch.setattr("datawinnow.scores._inputs.ROW_BLOCK_ENTRIES", 7 * 11)
-    torch.testing.assert_close(scores.grand_last(h, p, y), whole, rtol=1e-15, atol=0)
+    torch.testing.assert_close(scores.grand_last(h, p, y), complete, rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize("double", ["features", "probs"])

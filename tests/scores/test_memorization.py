@@ -31,9 +31,9 @@ def test_memorization_matches_the_literal_count():
 
 def test_blocks_change_nothing(monkeypatch):
     mask, correct = subsets(30, 33), subsets(30, 33, 0.5, seed=1)
-    whole = scores.memorization(mask, correct)
+    complete = scores.memorization(mask, correct)
     monkeypatch.setattr(import_module("datawinnow.scores.memorization"), "COUNT_BLOCK_ENTRIES", 65)
-    assert torch.equal(scores.memorization(mask, correct), whole)
+    assert torch.equal(scores.memorization(mask, correct), complete)
 
 
 def test_nearest_neighbours_memorise_the_mislabelled_and_nothing_typical():
@@ -49,9 +49,9 @@ def test_nearest_neighbours_memorise_the_mislabelled_and_nothing_typical():
     nearest = torch.where(mask[:, None, :], distance, math.inf).argmin(dim=2)  # (runs, n)
     score = scores.memorization(mask, labels[nearest] == labels)
     assert score[7] == 1
-    others = torch.arange(n) != 7
-    assert score[others].max() < 0.7  # row 7 misleads its neighbours where it was trained on
-    assert score[others].median() == 0
+    rest = torch.arange(n) != 7
+    assert score[rest].max() < 0.7  # row 7 misleads its neighbours where it was trained on
+    assert score[rest].median() == 0
     assert scores.memorization.card.end == "high"
 
 

@@ -173,12 +173,14 @@ def test_an_answer_does_not_depend_on_the_block_or_thread_it_falls_in(name, thre
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        whole = method(array, **options)
+        complete = method(array, **options)
     finally:
         torch.set_num_threads(before)
     for edge in (slice(GRAIN - 3, GRAIN + 5), slice(2 * GRAIN - 3, None), slice(0, 5)):
-        part = {k: v[:, edge] if k == "seen" else v for k, v in options.items()}
-        torch.testing.assert_close(method(array[:, edge], **part), whole[edge], rtol=0, atol=1e-7, equal_nan=True)
+        shortened = {k: v[:, edge] if k == "seen" else v for k, v in options.items()}
+        torch.testing.assert_close(
+            method(array[:, edge], **shortened), complete[edge], rtol=0, atol=1e-7, equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])

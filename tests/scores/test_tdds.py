@@ -73,8 +73,8 @@ def test_epochs_not_seen_are_left_out():
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12, equal_nan=True)
     assert got[:2].isnan().all()
     assert got[2:].isfinite().all()
-    whole = scores.tdds(kl[:, 2:3], window=6)
-    assert torch.equal(got[2:3], whole), "a neighbour's gap changes nothing"
+    complete = scores.tdds(kl[:, 2:3], window=6)
+    assert torch.equal(got[2:3], complete), "a neighbour's gap changes nothing"
 
 
 @pytest.mark.parametrize("decay", [0.9, 1.0])
@@ -91,11 +91,11 @@ def test_an_answer_does_not_depend_on_the_block_or_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        whole = scores.tdds(kl, window=5)
+        complete = scores.tdds(kl, window=5)
     finally:
         torch.set_num_threads(before)
     for edge in (slice(0, 5), slice(GRAIN // 5 - 3, GRAIN // 5 + 3), slice(GRAIN, None)):
-        torch.testing.assert_close(scores.tdds(kl[:, edge], window=5), whole[edge], rtol=0, atol=1e-7)
+        torch.testing.assert_close(scores.tdds(kl[:, edge], window=5), complete[edge], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def test_an_example_counts_in_the_runs_that_saw_it():
         over_runs(scores.grand_full)(runs)
     mean, error = over_runs(scores.grand_full).with_error(runs, missing="skip")
     each = np.ma.masked_invalid(np.stack([run.numpy() for run in runs]))
-    there = [i for i in range(N) if i != 5]
-    np.testing.assert_allclose(mean.numpy()[there], each.mean(0).data[there], rtol=1e-6)
+    rest = [i for i in range(N) if i != 5]
+    np.testing.assert_allclose(mean.numpy()[rest], each.mean(0).data[rest], rtol=1e-6)
     assert math.isnan(mean[5])
     assert error.isnan().tolist() == [i in (5, 8) for i in range(N)]
     np.testing.assert_allclose(float(error[3]), sem([float(runs[1][3]), float(runs[3][3])]), rtol=1e-5)

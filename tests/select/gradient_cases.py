@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from datawinnow.core.rng import stream
 
 
-def made(n, d=4, c=3, seed=0, name="gradients"):
+def draw_arrays(n, d=4, c=3, seed=0, name="gradients"):
     """features, probs, labels of n examples in float64, labels drawn apart from the probabilities."""
     g = stream(seed, name, n, d, c)
     features = torch.randn(n, d, generator=g, dtype=torch.float64)
@@ -24,12 +24,12 @@ def noisy(n, v, seed=0, rate=0.2):
     probs = torch.full((n + v, 2), 0.5, dtype=torch.float64)
     wrong = torch.zeros(n, dtype=torch.bool)
     wrong[torch.randperm(n, generator=g)[: int(rate * n)]] = True
-    given = torch.where(wrong, 1 - labels[:n], labels[:n])
-    return (features[:n], probs[:n], given), (features[n:], probs[n:], labels[n:]), wrong
+    noisy_labels = torch.where(wrong, 1 - labels[:n], labels[:n])
+    return (features[:n], probs[:n], noisy_labels), (features[n:], probs[n:], labels[n:]), wrong
 
 
-def arrays(parts):
-    return [np.asarray(p) for p in parts]
+def arrays(columns):
+    return [np.asarray(p) for p in columns]
 
 
 class Largest(TorchDispatchMode):

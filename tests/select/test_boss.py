@@ -86,9 +86,9 @@ def test_no_score_no_choice():
     x, score = made_up(30)
     score[5] = math.nan
     x[6] = math.nan
-    others = [i for i in range(30) if i not in (5, 6)]
-    want = literal.boss(x[others].tolist(), score[others].tolist(), 8, 2.0, 2.0)
-    assert kept(x, score, 8, missing="skip") == [others[i] for i in want]
+    rest = [i for i in range(30) if i not in (5, 6)]
+    want = literal.boss(x[rest].tolist(), score[rest].tolist(), 8, 2.0, 2.0)
+    assert kept(x, score, 8, missing="skip") == [rest[i] for i in want]
 
 
 @pytest.mark.parametrize(

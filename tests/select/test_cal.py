@@ -93,10 +93,10 @@ def test_an_example_without_numbers_is_nobodys_neighbour():
     x, probs = made_up(30)
     x[4, 0] = math.nan
     probs[9] = math.nan
-    others = [i for i in range(30) if i not in (4, 9)]
-    score = literal.cal_scores(x[others].tolist(), probs[others].tolist(), 5)
+    rest = [i for i in range(30) if i not in (4, 9)]
+    score = literal.cal_scores(x[rest].tolist(), probs[rest].tolist(), 5)
     want = sorted(range(28), key=lambda i: (-score[i], i))
-    assert kept(x, probs, 28, neighbours=5, missing="skip") == [others[i] for i in want]
+    assert kept(x, probs, 28, neighbours=5, missing="skip") == [rest[i] for i in want]
     with pytest.raises(ArgumentError, match="at most 28"):
         kept(x, probs, 29, missing="skip")
 

@@ -79,6 +79,6 @@ def test_what_is_no_distribution_is_refused(probs, words):
 def test_an_example_without_numbers_is_left_out():
     probs = made_up(30, 4).double()
     probs[7] = math.nan
-    others = [i for i in range(30) if i != 7]
-    want = literal.k_center(probs[others].tolist(), 12, 3, apart=literal.symmetric_kl)
-    assert diverse(probs, 12, first=3, missing="skip") == [others[i] for i in want]
+    rest = [i for i in range(30) if i != 7]
+    want = literal.k_center(probs[rest].tolist(), 12, 3, apart=literal.symmetric_kl)
+    assert diverse(probs, 12, first=3, missing="skip") == [rest[i] for i in want]

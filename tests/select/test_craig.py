@@ -37,10 +37,10 @@ def gradients(features, labels, layer):
 def test_picks_and_weights_are_those_of_the_paper_on_autograds_gradients(seed, greedy, form):
     """The auxiliary distance of the loop is the largest of all, here it is a bound on that: the picks do not depend."""
     features, probs, labels, layer = probed(seed=seed)
-    whole = gradients(features, labels, layer)
+    complete = gradients(features, labels, layer)
     rows = zip(features.tolist(), probs.tolist(), labels.tolist(), strict=True)
-    np.testing.assert_allclose(whole, [literal.last_layer_gradient(*row) for row in rows], atol=1e-5)
-    want, sizes = literal.craig(whole.tolist(), 7)
+    np.testing.assert_allclose(complete, [literal.last_layer_gradient(*row) for row in rows], atol=1e-5)
+    want, sizes = literal.craig(complete.tolist(), 7)
     got = select.craig(features, probs, labels, budget=7, greedy=greedy, form=form, neighbours=23)
     assert got.index.tolist() == want
     assert (got.weight * 24 / 7).round().tolist() == sizes
@@ -70,17 +70,17 @@ def test_clusters_of_gradients_are_found_by_size_and_weighed_by_it():
 def test_the_weighted_gradient_of_the_subset_is_near_that_of_all():
     """What it is for: nearer than the same picks without weights, and than random subsets."""
     features, probs, labels, layer = probed(200, seed=4)
-    whole = gradients(features, labels, layer)
+    complete = gradients(features, labels, layer)
 
     def miss(index, weight):
-        return float((whole.mean(0) - (weight[:, None] * whole[index]).mean(0)).norm())
+        return float((complete.mean(0) - (weight[:, None] * complete[index]).mean(0)).norm())
 
     got = select.craig(features, probs, labels, budget=20)
     drawn = [torch.randperm(200, generator=stream(s, "random"))[:20] for s in range(9)]
     by_chance = float(np.median([miss(i, torch.ones(20, dtype=torch.float64)) for i in drawn]))
-    own = miss(got.index, got.weight.double())
-    assert own < 0.6 * by_chance
-    assert own < miss(got.index, torch.ones(20, dtype=torch.float64))
+    own_miss = miss(got.index, got.weight.double())
+    assert own_miss < 0.6 * by_chance
+    assert own_miss < miss(got.index, torch.ones(20, dtype=torch.float64))
 
 
 def test_examples_that_teach_nothing_more_are_one_cluster():
@@ -111,11 +111,11 @@ def test_duplicates_have_one_cluster_unless_more_are_kept(at_once, monkeypatch):
 def test_per_class_is_the_papers():
     features, probs, labels, layer = probed(30, seed=2)
     got = select.per_class(select.craig)(features, probs, labels, labels=labels, budget=9)
-    whole = gradients(features, labels, layer)
+    complete = gradients(features, labels, layer)
     for c in range(3):
         members = torch.nonzero(labels == c).flatten()
         mine = labels[got.index] == c
-        want, sizes = literal.craig(whole[members].tolist(), int(mine.sum()))
+        want, sizes = literal.craig(complete[members].tolist(), int(mine.sum()))
         assert got.index[mine].tolist() == members[want].tolist()
         weight = torch.tensor(sizes) * (int(mine.sum()) / len(members))
         torch.testing.assert_close(got.weight[mine], weight)
@@ -123,9 +123,9 @@ def test_per_class_is_the_papers():
 
 def test_prefixes_nest():
     features, probs, labels, _ = probed(30)
-    whole = select.craig(features, probs, labels, budget=30).index
+    complete = select.craig(features, probs, labels, budget=30).index
     for budget in (1, 8, 29):
-        assert torch.equal(select.craig(features, probs, labels, budget=budget).index, whole[:budget])
+        assert torch.equal(select.craig(features, probs, labels, budget=budget).index, complete[:budget])
 
 
 def test_what_does_not_fit_is_named():

@@ -92,18 +92,18 @@ def test_one_example_and_fewer_than_neighbours():
 
 def test_prefixes_nest():
     score, x = made_up(200)
-    whole = kept(score, x, 200)
+    complete = kept(score, x, 200)
     for budget in (1, 50, 199):
-        assert kept(score, x, budget) == whole[:budget]
+        assert kept(score, x, budget) == complete[:budget]
 
 
 def test_an_example_without_numbers_is_not_heard():
     score, x = made_up(30)
     score[3] = math.nan
     x[8, 1] = math.nan
-    others = [i for i in range(30) if i not in (3, 8)]
-    want = literal.d2(score[others].tolist(), x[others].tolist(), 28, 5, 0.1)
-    assert kept(score, x, 28, missing="skip") == [others[i] for i in want]
+    rest = [i for i in range(30) if i not in (3, 8)]
+    want = literal.d2(score[rest].tolist(), x[rest].tolist(), 28, 5, 0.1)
+    assert kept(score, x, 28, missing="skip") == [rest[i] for i in want]
 
 
 @pytest.mark.parametrize(

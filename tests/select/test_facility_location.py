@@ -71,11 +71,11 @@ def test_picks_and_gains_are_submodlibs(form):
     x = points(n, d=6)
     alike = build_form(feature_similarity(x, "cosine", None), form, 8)
     if form == "dense":
-        given = {"mode": "dense", "sijs": alike.kept.astype(np.float64), "separate_rep": False}
+        options = {"mode": "dense", "sijs": alike.kept.astype(np.float64), "separate_rep": False}
     else:
         matrix = sparse.csr_matrix((alike.values.astype(np.float64), alike.ends, alike.starts), shape=(n, n))
-        given = {"mode": "sparse", "sijs": matrix, "num_neighbors": 8}
-    theirs = submodlib.FacilityLocationFunction(n=n, **given).maximize(
+        options = {"mode": "sparse", "sijs": matrix, "num_neighbors": 8}
+    theirs = submodlib.FacilityLocationFunction(n=n, **options).maximize(
         budget=budget, optimizer="LazyGreedy", stopIfZeroGain=False, stopIfNegativeGain=False, show_progress=False
     )
     ours = select.facility_location(x, budget=budget, form=form, neighbours=8).index.tolist()
@@ -109,11 +109,11 @@ def test_of_duplicates_one_is_kept_the_one_of_smaller_id():
 @pytest.mark.parametrize("form", ["dense", "sparse"])
 def test_prefixes_nest(form, greedy):
     x = points(40)
-    whole = select.facility_location(x, budget=40, form=form, greedy=greedy, neighbours=3).index
-    assert torch.equal(whole.sort().values, torch.arange(40))
+    complete = select.facility_location(x, budget=40, form=form, greedy=greedy, neighbours=3).index
+    assert torch.equal(complete.sort().values, torch.arange(40))
     for budget in (1, 9, 39):
-        part = select.facility_location(x, budget=budget, form=form, greedy=greedy, neighbours=3).index
-        assert torch.equal(part, whole[:budget])
+        prefix = select.facility_location(x, budget=budget, form=form, greedy=greedy, neighbours=3).index
+        assert torch.equal(prefix, complete[:budget])
 
 
 def test_a_dropped_example_that_no_kept_one_is_like_is_not_called_covered():
@@ -134,12 +134,12 @@ def test_skipped_examples_are_as_if_not_there():
     x = points(20)
     broken = x.clone()
     broken[[3, 11], 1] = torch.nan
-    there = torch.tensor([i for i in range(20) if i not in (3, 11)])
+    rest = torch.tensor([i for i in range(20) if i not in (3, 11)])
     for form in ("dense", "sparse"):
         got = select.facility_location(broken, budget=3, missing="skip", form=form, neighbours=2)
-        want = select.facility_location(x[there], budget=3, form=form, neighbours=2)
-        assert torch.equal(got.index, there[want.index])
-        assert torch.equal(got.reason[there], want.reason)
+        want = select.facility_location(x[rest], budget=3, form=form, neighbours=2)
+        assert torch.equal(got.index, rest[want.index])
+        assert torch.equal(got.reason[rest], want.reason)
         assert [Reason(int(r)).word for r in got.reason[[3, 11]]] == ["unscored", "unscored"]
         assert (Reason.BELOW_CUT in got.reason.tolist()) == (form == "sparse")
     with pytest.raises(CapacityError, match="only 18 of 20 examples have a number in features"):

@@ -14,13 +14,13 @@ from datawinnow.select import _last_layer, grad_match
 from datawinnow.select._last_layer import LastLayer
 from datawinnow.select._nnls import nonnegative
 from tests.reference import gradients as literal
-from tests.select.gradient_cases import Largest, arrays, made
+from tests.select.gradient_cases import Largest, arrays, draw_arrays
 
 # ---- the gradients, never written out
 
 
 def test_the_factors_are_the_gradients_of_autograd():
-    features, probs, labels = made(9)
+    features, probs, labels = draw_arrays(9)
     direction = torch.randn(3, 5, generator=stream(0, "direction"), dtype=torch.float64)
     layer = LastLayer(features, probs, labels)
     total = torch.zeros(3, 5, dtype=torch.float64)
@@ -30,28 +30,28 @@ def test_the_factors_are_the_gradients_of_autograd():
             linear.weight.normal_(generator=stream(i, "layer"))
             linear.bias.copy_(probs[i].log() - linear.weight @ features[i])
         torch.nn.functional.cross_entropy(linear(features[i : i + 1]), labels[i : i + 1]).backward()
-        whole = torch.cat([linear.weight.grad, linear.bias.grad[:, None]], 1)
-        total += whole
-        assert float(layer.along(direction)[i]) == pytest.approx(float((whole * direction).sum()), abs=1e-12)
+        complete = torch.cat([linear.weight.grad, linear.bias.grad[:, None]], 1)
+        total += complete
+        assert float(layer.along(direction)[i]) == pytest.approx(float((complete * direction).sum()), abs=1e-12)
         assert literal.gradient(features[i].tolist(), probs[i].tolist(), int(labels[i])) == pytest.approx(
-            whole.flatten().numpy(), abs=1e-12
+            complete.flatten().numpy(), abs=1e-12
         )
     torch.testing.assert_close(layer.mean(), total / 9)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
-    whole = LastLayer(*made(50))
-    mean, along = whole.mean(), whole.along(whole.mean())
+    complete = LastLayer(*draw_arrays(50))
+    mean, along = complete.mean(), complete.along(complete.mean())
     monkeypatch.setattr(_last_layer, "LAYER_BLOCK_ENTRIES", 70)  # seven rows a block
-    assert len(list(whole.blocks())) > 5
-    torch.testing.assert_close(whole.mean(), mean)
-    torch.testing.assert_close(whole.along(mean), along)
+    assert len(list(complete.blocks())) > 5
+    torch.testing.assert_close(complete.mean(), mean)
+    torch.testing.assert_close(complete.along(mean), along)
 
 
 @pytest.mark.parametrize("method", ["grad_match", "glister"])
 def test_nobody_holds_whole_gradients(method):
-    features, probs, labels = made(200, d=40, c=30)
-    held = made(60, d=40, c=30, seed=1) if method == "glister" else ()
+    features, probs, labels = draw_arrays(200, d=40, c=30)
+    held = draw_arrays(60, d=40, c=30, seed=1) if method == "glister" else ()
     with Largest() as largest:
         getattr(select, method)(features, probs, labels, *held, budget=20)
     assert 200 * 40 <= largest.numel < 2 * 200 * (41 + 30), "n x c x (d + 1) would be 246,000"
@@ -63,10 +63,10 @@ def test_nobody_holds_whole_gradients(method):
 @pytest.mark.parametrize("lam", [0.0, 0.5, 20.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_it_chooses_as_the_literal_pursuit(seed, lam):
-    parts = made(40, d=6, c=4, seed=seed)
-    grads = literal.gradients(*arrays(parts))
+    inputs = draw_arrays(40, d=6, c=4, seed=seed)
+    grads = literal.gradients(*arrays(inputs))
     for budget in (1, 7, 40):
-        got = grad_match(*parts, budget=budget, lam=lam, tolerance=1e-8)
+        got = grad_match(*inputs, budget=budget, lam=lam, tolerance=1e-8)
         assert got.index.tolist() == literal.matching_pursuit(grads, grads.mean(0), budget, lam, 1e-8)
 
 
@@ -76,15 +76,15 @@ def test_without_ridge_it_agrees_with_scikit_learn():
 
     agreed = 0
     for seed in range(12):
-        parts = made(30, d=12, c=4, seed=seed)
-        grads = literal.gradients(*arrays(parts))
+        inputs = draw_arrays(30, d=12, c=4, seed=seed)
+        grads = literal.gradients(*arrays(inputs))
         goal = grads.mean(0)
         if literal.matching_pursuit(grads, goal, 6, 0, 0) != literal.matching_pursuit(
             grads, goal, 6, 0, 0, absolute=True
         ):
             continue
         theirs = orthogonal_mp(grads.T, goal, n_nonzero_coefs=6)
-        mine = grad_match(*parts, budget=6, lam=0)
+        mine = grad_match(*inputs, budget=6, lam=0)
         assert sorted(mine.index.tolist()) == np.flatnonzero(theirs).tolist()
         if (theirs >= 0).all():
             scale = theirs.sum() / 6
@@ -99,11 +99,11 @@ def test_the_weights_are_those_of_scipy(lam):
 
     zeros = 0
     for seed in range(4):
-        parts = made(25, d=3, c=3, seed=seed)
-        grads = literal.gradients(*arrays(parts))
-        got = grad_match(*parts, budget=20, lam=lam)
-        part = grads[got.index.numpy()]
-        stacked = np.concatenate([part.T, np.sqrt(lam) * np.eye(20)])
+        inputs = draw_arrays(25, d=3, c=3, seed=seed)
+        grads = literal.gradients(*arrays(inputs))
+        got = grad_match(*inputs, budget=20, lam=lam)
+        selected = grads[got.index.numpy()]
+        stacked = np.concatenate([selected.T, np.sqrt(lam) * np.eye(20)])
         want, _ = nnls(stacked, np.concatenate([grads.mean(0), np.zeros(20)]))
         np.testing.assert_allclose(got.weight.numpy(), want / want.mean(), rtol=1e-4, atol=1e-5)
         zeros += int((want == 0).sum())
@@ -111,8 +111,8 @@ def test_the_weights_are_those_of_scipy(lam):
 
 
 def test_it_matches_the_gradient_better_than_random_and_better_with_weights():
-    parts = made(120, d=6, c=4)
-    grads = literal.gradients(*arrays(parts))
+    inputs = draw_arrays(120, d=6, c=4)
+    grads = literal.gradients(*arrays(inputs))
     goal = grads.mean(0)
 
     def off(selection):
@@ -121,40 +121,40 @@ def test_it_matches_the_gradient_better_than_random_and_better_with_weights():
         best = (weight @ grads @ goal) / ((weight @ grads) ** 2).sum()  # the scale of a gradient is the step's affair
         return np.linalg.norm(best * weight @ grads - goal)
 
-    mine = off(grad_match(*parts, budget=15, lam=1e-3))
-    equal = off(grad_match(*parts, budget=15, lam=1e-3, weights=False))
-    drawn = [off(select.random(parts[2], budget=15, generator=stream(s, "r"))) for s in range(20)]
+    mine = off(grad_match(*inputs, budget=15, lam=1e-3))
+    equal = off(grad_match(*inputs, budget=15, lam=1e-3, weights=False))
+    drawn = [off(select.random(inputs[2], budget=15, generator=stream(s, "r"))) for s in range(20)]
     assert mine < equal < min(drawn)
 
 
 def test_planted_rows_of_the_goal_are_found_with_their_weights():
     """The held-out data are three of the rows, one of them twice: their gradients make the goal exactly."""
-    features, probs, labels = made(60, d=30, c=5)
+    features, probs, labels = draw_arrays(60, d=30, c=5)
     rows = [11, 11, 42, 7]
     got = grad_match(features, probs, labels, features[rows], probs[rows], labels[rows], budget=3, lam=0)
     assert sorted(got.index.tolist()) == [7, 11, 42]
     weight = dict(zip(got.index.tolist(), got.weight.tolist(), strict=True))
     assert weight == pytest.approx({11: 1.5, 42: 0.75, 7: 0.75}, rel=1e-4)
-    more = grad_match(features, probs, labels, features[rows], probs[rows], labels[rows], budget=10, lam=0)
-    assert more.index[:3].tolist() == got.index.tolist()
+    with_copies = grad_match(features, probs, labels, features[rows], probs[rows], labels[rows], budget=10, lam=0)
+    assert with_copies.index[:3].tolist() == got.index.tolist()
     grads = literal.gradients(*arrays((features, probs, labels)))
     straight = grads @ grads[rows].mean(0)
     left = [i for i in np.argsort(-straight).tolist() if i not in (7, 11, 42)]
-    assert more.index[3:].tolist() == left[:7], "filled up with those most along the goal"
-    assert more.weight[3:].tolist() == pytest.approx([0] * 7, abs=1e-4)
+    assert with_copies.index[3:].tolist() == left[:7], "filled up with those most along the goal"
+    assert with_copies.weight[3:].tolist() == pytest.approx([0] * 7, abs=1e-4)
 
 
 def test_a_twin_of_a_chosen_row_adds_nothing():
-    features, probs, labels = made(30, d=8, c=3)
+    features, probs, labels = draw_arrays(30, d=8, c=3)
     first = int(grad_match(features, probs, labels, budget=1).index)
-    for part in (features, probs, labels):
-        part[(first + 1) % 30] = part[first]
+    for selected in (features, probs, labels):
+        selected[(first + 1) % 30] = selected[first]
     got = grad_match(features, probs, labels, budget=8, lam=0).index.tolist()
     assert {first, (first + 1) % 30} & set(got) == {min(first, (first + 1) % 30)}
 
 
 def test_a_model_without_errors_gives_equal_weights_to_the_first():
-    features, _, labels = made(6)
+    features, _, labels = draw_arrays(6)
     exact = torch.nn.functional.one_hot(labels, 3).double()
     got = grad_match(features, exact, labels, budget=4)
     assert got.index.tolist() == [0, 1, 2, 3]
@@ -162,35 +162,35 @@ def test_a_model_without_errors_gives_equal_weights_to_the_first():
 
 
 def test_prefixes_nest_and_weights_can_be_switched_off():
-    parts = made(50)
-    whole = grad_match(*parts, budget=50)
+    inputs = draw_arrays(50)
+    complete = grad_match(*inputs, budget=50)
     for budget in (1, 13, 49):
-        got = grad_match(*parts, budget=budget)
-        assert torch.equal(got.index, whole.index[:budget])
+        got = grad_match(*inputs, budget=budget)
+        assert torch.equal(got.index, complete.index[:budget])
         assert {Reason(int(r)).word for r in got.reason} == {"covers", "covered"}
-    plain = grad_match(*parts, budget=50, weights=False)
-    assert torch.equal(plain.index, whole.index)
+    plain = grad_match(*inputs, budget=50, weights=False)
+    assert torch.equal(plain.index, complete.index)
     assert plain.weight.tolist() == [1] * 50
-    assert whole.weight.unique().numel() > 10
+    assert complete.weight.unique().numel() > 10
 
 
 def test_per_class_matches_each_class_to_its_own_mean():
-    parts = made(60, seed=3)
-    labels = parts[2]
-    got = select.per_class(grad_match)(*parts, labels=labels, budget=20, lam=0.1)
+    inputs = draw_arrays(60, seed=3)
+    labels = inputs[2]
+    got = select.per_class(grad_match)(*inputs, labels=labels, budget=20, lam=0.1)
     for c in range(3):
         ids = torch.nonzero(labels == c).flatten()
         mine = labels[got.index] == c
-        own = grad_match(*[p[ids] for p in parts], budget=int(mine.sum()), lam=0.1)
-        assert got.index[mine].tolist() == ids[own.index].tolist()
-        torch.testing.assert_close(got.weight[mine], own.weight)
+        class_result = grad_match(*[p[ids] for p in inputs], budget=int(mine.sum()), lam=0.1)
+        assert got.index[mine].tolist() == ids[class_result.index].tolist()
+        torch.testing.assert_close(got.weight[mine], class_result.weight)
     assert float(got.weight.mean()) == pytest.approx(1)
-    held = made(9, seed=8)
-    whole = select.per_class(grad_match)(*parts, *held, labels=labels, budget=20)
+    held = draw_arrays(9, seed=8)
+    complete = select.per_class(grad_match)(*inputs, *held, labels=labels, budget=20)
     ids = torch.nonzero(labels == 1).flatten()
-    mine = whole.index[labels[whole.index] == 1]
-    assert mine.tolist() == ids[grad_match(*[p[ids] for p in parts], *held, budget=len(mine)).index].tolist()
-    assert whole.index.tolist() != got.index.tolist()
+    mine = complete.index[labels[complete.index] == 1]
+    assert mine.tolist() == ids[grad_match(*[p[ids] for p in inputs], *held, budget=len(mine)).index].tolist()
+    assert complete.index.tolist() != got.index.tolist()
 
 
 # ---- weights of at least 0
@@ -234,7 +234,7 @@ def test_exchanging_all_wrong_signs_may_go_round_in_circles_but_ends(monkeypatch
 
 
 def test_it_refuses_what_it_cannot_use():
-    features, probs, labels = made(8)
+    features, probs, labels = draw_arrays(8)
     with pytest.raises(ArgumentError, match=r"lam must be a number in \[0, 1e\+12\], got -1"):
         grad_match(features, probs, labels, budget=2, lam=-1)
     with pytest.raises(ArgumentError, match=r"tolerance must be a number in \[0, 1\], got 2"):
@@ -254,13 +254,13 @@ def test_it_refuses_what_it_cannot_use():
 
 
 def test_rows_with_nan_are_never_chosen():
-    features, probs, labels = made(12)
+    features, probs, labels = draw_arrays(12)
     features[3, 1] = torch.nan
     probs[7] = torch.nan
     got = grad_match(features, probs, labels, budget=10, missing="skip")
     ids = [i for i in range(12) if i not in (3, 7)]
-    own = grad_match(features[ids], probs[ids], labels[ids], budget=10)
-    assert got.index.tolist() == [ids[i] for i in own.index.tolist()]
+    class_result = grad_match(features[ids], probs[ids], labels[ids], budget=10)
+    assert got.index.tolist() == [ids[i] for i in class_result.index.tolist()]
     assert [i for i in range(12) if got.reason[i] == Reason.UNSCORED] == [3, 7]
     with pytest.raises(CapacityError, match="only 10 of 12 examples have a number in features and probs"):
         grad_match(features, probs, labels, budget=11, missing="skip")

@@ -79,11 +79,11 @@ def test_lam_turns_from_the_middle_to_the_spread():
 def test_ties_go_to_the_smaller_id_and_prefixes_nest():
     assert select.graph_cut(torch.ones(6, 2), budget=4, lam=2.0).index.tolist() == [0, 1, 2, 3]
     x = points(9).repeat(2, 1)
-    whole = select.graph_cut(x, budget=18, lam=1.0).index
-    where = {int(i): k for k, i in enumerate(whole)}
+    complete = select.graph_cut(x, budget=18, lam=1.0).index
+    where = {int(i): k for k, i in enumerate(complete)}
     assert all(where[i] < where[i + 9] for i in range(9))
     for budget in (1, 7, 17):
-        assert torch.equal(select.graph_cut(x, budget=budget, lam=1.0).index, whole[:budget])
+        assert torch.equal(select.graph_cut(x, budget=budget, lam=1.0).index, complete[:budget])
 
 
 def test_a_negative_lam_is_refused():

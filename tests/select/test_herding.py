@@ -60,10 +60,10 @@ def test_a_pick_makes_up_for_the_last():
 
 def test_prefixes_nest_and_everything_is_covered():
     x = torch.randn(80, 6, generator=g("nest"))
-    whole = herd(x, 80)
-    assert sorted(whole) == list(range(80))
+    complete = herd(x, 80)
+    assert sorted(complete) == list(range(80))
     for budget in (1, 9, 79):
-        assert herd(x, budget) == whole[:budget]
+        assert herd(x, budget) == complete[:budget]
 
 
 def test_far_from_the_origin_and_after_many_picks_nothing_drifts():
@@ -89,9 +89,9 @@ def test_skipped_examples_are_not_in_the_mean():
     x = torch.randn(30, 4, generator=g("nan"))
     x[3] = math.nan
     x[9, 2] = math.nan
-    others = [i for i in range(30) if i not in (3, 9)]
-    want = literal.herding(x[others].tolist(), 10)
-    assert herd(x, 10, missing="skip") == [others[i] for i in want]
+    rest = [i for i in range(30) if i not in (3, 9)]
+    want = literal.herding(x[rest].tolist(), 10)
+    assert herd(x, 10, missing="skip") == [rest[i] for i in want]
 
 
 def test_class_by_class_each_mean_is_matched():

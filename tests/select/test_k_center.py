@@ -148,9 +148,9 @@ def test_far_from_the_origin_it_is_the_same():
 
 def test_prefixes_nest_and_reasons_tell():
     x = torch.randn(300, 5, generator=g("nest"))
-    whole = k_center(x, 300, first=0)
+    complete = k_center(x, 300, first=0)
     for budget in (1, 2, 130, 299):
-        assert k_center(x, budget, first=0) == whole[:budget]
+        assert k_center(x, budget, first=0) == complete[:budget]
     got = select.k_center(x, budget=4, generator=g())
     assert {Reason(int(r)).word for r in got.reason} == {"covers", "covered"}
 
@@ -160,9 +160,9 @@ def test_an_example_without_numbers_is_no_first():
     x[2, 1] = math.nan
     with pytest.raises(ArgumentError, match=r"first=2 is an example without numbers"):
         k_center(x, 3, first=2, missing="skip")
-    others = [0, 1, 3, 4, 5, 6, 7]
-    want = literal.k_center([x[i].tolist() for i in others], 7, others.index(5))
-    assert k_center(x, 7, first=5, missing="skip") == [others[i] for i in want]
+    rest = [0, 1, 3, 4, 5, 6, 7]
+    want = literal.k_center([x[i].tolist() for i in rest], 7, rest.index(5))
+    assert k_center(x, 7, first=5, missing="skip") == [rest[i] for i in want]
     with pytest.raises(CapacityError, match="budget=8, but only 7 of 8"):
         k_center(x, 8, first=5, missing="skip")
 
@@ -194,9 +194,9 @@ def test_never_budget_by_n(monkeypatch):
     rows = []
     product = torch.addmm
 
-    def watched(own, left, right, **kwargs):
+    def watched(instance, left, right, **kwargs):
         rows.append((left.shape[0], right.shape[1]))
-        return product(own, left, right, **kwargs)
+        return product(instance, left, right, **kwargs)
 
     monkeypatch.setattr(torch, "addmm", watched)
     x = torch.randn(1000, 64, generator=g("memory"))

@@ -48,11 +48,11 @@ def test_gains_stay_right_over_many_picks(ridge):
         objective.add(j)
         objective.gains(rest[20:40])
     k = torch.tensor(kernel(phi, ridge), dtype=torch.float64)
-    whole = torch.linalg.slogdet(k[:300, :300]).logabsdet
+    complete = torch.linalg.slogdet(k[:300, :300]).logabsdet
     got = objective.gains(rest)
     for at in (0, 25, 60):
         ids = [*range(300), 300 + at]
-        want = float(torch.linalg.slogdet(k[ids][:, ids]).logabsdet - whole) - math.log(ridge)
+        want = float(torch.linalg.slogdet(k[ids][:, ids]).logabsdet - complete) - math.log(ridge)
         assert got[at] == pytest.approx(want, rel=1e-4, abs=1e-6)
 
 
@@ -83,8 +83,8 @@ def test_scale_does_not_matter_and_length_does():
 
 def test_duplicates_tie_and_the_smaller_id_wins():
     for greedy in ("lazy", "naive"):
-        whole = select.log_det(points(90, d=7).repeat(2, 1), budget=180, greedy=greedy).index.tolist()
-        assert all(whole.index(i) < whole.index(i + 90) for i in range(90))
+        complete = select.log_det(points(90, d=7).repeat(2, 1), budget=180, greedy=greedy).index.tolist()
+        assert all(complete.index(i) < complete.index(i + 90) for i in range(90))
     assert select.log_det(torch.ones(6, 2), budget=4).index.tolist() == [0, 1, 2, 3]
 
 
@@ -93,11 +93,11 @@ def test_prefixes_nest_and_a_row_of_zeros_comes_last(greedy):
     x = points(40, d=5)
     x[7] = 0
     for kind in ("dot", "cosine"):
-        whole = select.log_det(x, budget=40, similarity=kind, greedy=greedy).index
-        assert int(whole[-1]) == 7
+        complete = select.log_det(x, budget=40, similarity=kind, greedy=greedy).index
+        assert int(complete[-1]) == 7
         for budget in (1, 9, 39):
-            part = select.log_det(x, budget=budget, similarity=kind, greedy=greedy).index
-            assert torch.equal(part, whole[:budget])
+            prefix = select.log_det(x, budget=budget, similarity=kind, greedy=greedy).index
+            assert torch.equal(prefix, complete[:budget])
 
 
 def test_stochastic_is_more_diverse_than_random():

@@ -55,10 +55,10 @@ def test_top_ties_go_to_the_smaller_id(end):
 @pytest.mark.parametrize("end", ["high", "low", "middle"])
 def test_top_prefixes_nest_and_reasons_tell(end):
     score = torch.randn(50, generator=g("n")).round(decimals=1)
-    whole = select.top(score, budget=50, end=end).index
+    complete = select.top(score, budget=50, end=end).index
     for budget in (1, 7, 49):
         got = select.top(score, budget=budget, end=end)
-        assert torch.equal(got.index, whole[:budget])
+        assert torch.equal(got.index, complete[:budget])
         assert set(reasons(got)) == {"ranked", "below_cut"}
         assert (got.reason < 10).sum() == budget
 
@@ -233,9 +233,9 @@ def test_coverage_draws_uniformly_inside_a_bin_and_prefixes_nest():
     want = torch.tensor([2 / 6] * 6 + [2 / 3] * 3)
     error = (want * (1 - want) / trials).sqrt()
     assert ((counts / trials - want).abs() <= 4 * error).all(), counts / trials
-    whole = select.coverage(score, budget=9, bins=2, generator=g("n")).index
+    complete = select.coverage(score, budget=9, bins=2, generator=g("n")).index
     for budget in range(1, 9):
-        assert torch.equal(select.coverage(score, budget=budget, bins=2, generator=g("n")).index, whole[:budget])
+        assert torch.equal(select.coverage(score, budget=budget, bins=2, generator=g("n")).index, complete[:budget])
 
 
 @pytest.mark.parametrize(("end", "suspects"), [("low", {0, 1}), ("high", {8, 9})])
@@ -337,8 +337,8 @@ def test_per_class_draws_of_a_class_do_not_depend_on_the_others():
     labels = torch.tensor([0] * 10 + [1] * 10)
     balanced = select.per_class(select.random)
     one = balanced(labels, labels=labels, budget=8, generator=g("x")).index
-    more = torch.cat([labels, torch.full((10,), 2)])
-    two = balanced(more, labels=more, budget=12, generator=g("x")).index
+    more_labels = torch.cat([labels, torch.full((10,), 2)])
+    two = balanced(more_labels, labels=more_labels, budget=12, generator=g("x")).index
     assert one[one < 10].tolist() == two[two < 10].tolist()
     assert one[one >= 10].tolist() == two[(two >= 10) & (two < 20)].tolist()
 

@@ -23,9 +23,9 @@ def of_kind(kind, x, gamma=0.3):
     xs = [tuple(row) for row in x.double().tolist()]
     if kind == "distance":
         errors = torch.randn(len(x), 3, generator=stream(1, "errors", len(x)), dtype=torch.float64)
-        whole = [literal.last_layer_gradient(h, e, -1) for h, e in zip(xs, errors.tolist(), strict=True)]
-        reach = 2 * max(literal.dot(g, g) for g in whole) ** 0.5
-        table = literal.table(whole, lambda a, b: 1 - literal.distance(a, b) / reach)
+        complete = [literal.last_layer_gradient(h, e, -1) for h, e in zip(xs, errors.tolist(), strict=True)]
+        reach = 2 * max(literal.dot(g, g) for g in complete) ** 0.5
+        table = literal.table(complete, lambda a, b: 1 - literal.distance(a, b) / reach)
         return Similarity([(errors, 0.0), (x, 1.0)], "distance"), torch.tensor(table)
     longest = max(literal.dot(a, a) for a in xs)
     by = {
@@ -53,10 +53,10 @@ def test_blocks_are_the_equation_on_a_grid(kind):
 @every_kind
 def test_pairs_and_rows_are_those_of_the_block(kind):
     alike, _ = of_kind(kind, points())
-    whole = alike.block(np.arange(N))
+    complete = alike.block(np.arange(N))
     a, b = torch.nonzero(torch.ones(N, N) - torch.eye(N), as_tuple=True)
-    assert torch.equal(alike.pairs(a, b), whole[a, b])
-    assert torch.equal(alike.block(np.array([7, 2])), whole[[7, 2]])
+    assert torch.equal(alike.pairs(a, b), complete[a, b])
+    assert torch.equal(alike.block(np.array([7, 2])), complete[[7, 2]])
 
 
 def test_gamma_is_one_over_the_mean_squared_distance():
@@ -105,21 +105,21 @@ def test_forms_agree_to_the_bit(kind, small, monkeypatch):
 def test_the_graph_joins_those_of_which_either_is_near_the_other(kind, k):
     alike, table = of_kind(kind, points())
     graph = build_form(alike, "sparse", k)
-    whole = alike.block(np.arange(N)).numpy()
+    complete = alike.block(np.arange(N)).numpy()
     got = {(i, int(j)): v for i in range(N) for j, v in zip(*graph.row(i), strict=True)}
     assert set(got) == literal.joined(table.tolist(), k)
-    assert all(whole[i, j] == v for (i, j), v in got.items())
+    assert all(complete[i, j] == v for (i, j), v in got.items())
 
 
 def test_blocked_keeps_nothing_and_makes_no_large_block(monkeypatch):
     monkeypatch.setattr(similarity, "BLOCK_BYTES", 8 * N * 4)
     alike, _ = of_kind("cosine", points())
-    made, block = [], alike.block
-    monkeypatch.setattr(alike, "block", lambda ids: made.append(len(ids)) or block(ids))
+    blocks, block = [], alike.block
+    monkeypatch.setattr(alike, "block", lambda ids: blocks.append(len(ids)) or block(ids))
     form = build_form(alike, "blocked", 1)
-    assert not made
+    assert not blocks
     form.excess(np.arange(N), np.zeros(N, dtype=np.float32))
-    assert made == [4, 4, 4, 4, 4, 3]
+    assert blocks == [4, 4, 4, 4, 4, 3]
     assert form.kept is None
 
 

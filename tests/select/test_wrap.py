@@ -82,10 +82,12 @@ WRAPPED = {
 every_wrapper = pytest.mark.parametrize("name", WRAPPED)
 
 
-def call(name, arrays, budget, seed=0, **more):
+def call(name, arrays, budget, seed=0, **kwargs):
     selector, positional, by_name, _ = WRAPPED[name]
     extra = {"generator": stream(seed, "draw")} if "generator" in selector.card.takes else {}
-    return selector(*[arrays[p] for p in positional], **{k: arrays[k] for k in by_name}, budget=budget, **extra, **more)
+    return selector(
+        *[arrays[p] for p in positional], **{k: arrays[k] for k in by_name}, budget=budget, **extra, **kwargs
+    )
 
 
 def capacity_below(budget, error):
@@ -119,9 +121,9 @@ def test_exactly_what_is_asked_or_the_capacity(name, seed, n, share):
 @pytest.mark.parametrize("name", [k for k, v in WRAPPED.items() if v[3]])
 def test_prefixes_nest_where_the_selectors_do(name):
     arrays = inputs()
-    whole = call(name, arrays, 8).index
+    complete = call(name, arrays, 8).index
     for budget in range(1, 8):
-        assert torch.equal(call(name, arrays, budget).index, whole[:budget])
+        assert torch.equal(call(name, arrays, budget).index, complete[:budget])
 
 
 @every_wrapper
@@ -149,11 +151,11 @@ def test_arrays_by_name_are_cut_with_the_classes():
     for c in range(3):
         ids = torch.nonzero(arrays["labels"] == c).flatten()
         share = int((arrays["labels"][got.index] == c).sum())
-        own = select.drop_tail(select.top, by="aum", fraction=0.3)(
+        expected = select.drop_tail(select.top, by="aum", fraction=0.3)(
             arrays["score"][ids], aum=arrays["aum"][ids], budget=share
         )
-        assert got.index[arrays["labels"][got.index] == c].tolist() == ids[own.index].tolist()
-        assert got.reason[ids].tolist() == own.reason.tolist()
+        assert got.index[arrays["labels"][got.index] == c].tolist() == ids[expected.index].tolist()
+        assert got.reason[ids].tolist() == expected.reason.tolist()
     both = call("per_class(deduplicated(top))", arrays, 16)
     assert Reason.DUPLICATE in both.reason.tolist()
 

@@ -72,17 +72,17 @@ def test_equal_costs_are_a_budget_and_rounding_does_not_cost_one():
 
 
 def test_the_selector_is_asked_for_no_more_than_could_fit_and_gives_what_it_can():
-    asked = []
+    budgets = []
 
     def spy(score, *, budget):
-        asked.append(budget)
+        budgets.append(budget)
         return select.top(score, budget=budget)
 
     cost = torch.arange(1.0, 11)
     select.capped_by_cost(spy)(torch.ones(10), cost=cost, cap=11.0)
-    assert asked == [4]  # 1 + 2 + 3 + 4
+    assert budgets == [4]  # 1 + 2 + 3 + 4
     select.capped_by_cost(spy, past="skip")(torch.ones(10), cost=cost, cap=11.0, budget=7)
-    assert asked == [4, 7]
+    assert budgets == [4, 7]
     cut = select.capped_by_cost(select.coverage)
     score = torch.rand(10, generator=stream(0, "c"))
     got = cut(score, cost=torch.ones(10), cap=100.0, cutoff=0.3, generator=stream(0, "x"))
@@ -90,10 +90,10 @@ def test_the_selector_is_asked_for_no_more_than_could_fit_and_gives_what_it_can(
     assert torch.equal(got.index, want.index)
     balanced = select.per_class(select.coverage)
     labels = torch.arange(10) % 2
-    more = {"labels": labels, "cutoff": 0.4}
+    kwargs = {"labels": labels, "cutoff": 0.4}
     same = torch.ones(10)  # one bin, in random order
-    got = select.capped_by_cost(balanced)(same, cost=torch.ones(10), cap=100.0, generator=stream(0, "x"), **more)
-    want = balanced(same, budget=6, generator=stream(0, "x"), **more)
+    got = select.capped_by_cost(balanced)(same, cost=torch.ones(10), cap=100.0, generator=stream(0, "x"), **kwargs)
+    want = balanced(same, budget=6, generator=stream(0, "x"), **kwargs)
     assert torch.equal(got.index, want.index), "the draw starts anew when it is asked again"
 
 

@@ -45,8 +45,8 @@ def test_the_selector_sees_the_rest_alone():
     got = select.drop_tail(select.coverage, by="aum", fraction=0.25)(
         score, aum=aum, budget=12, generator=stream(0, "c"), bins=5
     )
-    own = select.coverage(score[rest], budget=12, generator=stream(0, "c"), bins=5)
-    assert got.index.tolist() == rest[own.index].tolist()
+    expected = select.coverage(score[rest], budget=12, generator=stream(0, "c"), bins=5)
+    assert got.index.tolist() == rest[expected.index].tolist()
 
 
 def test_ties_drop_the_smaller_id_and_the_number_is_exact():

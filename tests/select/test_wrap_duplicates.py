@@ -88,11 +88,11 @@ def test_blocks_change_nothing(monkeypatch):
     g = stream(0, "blocks")
     features, score = torch.randn(300, 3, generator=g), torch.rand(300, generator=g)
     unique = select.deduplicated(select.top, threshold=1e-3)
-    whole = unique(score, features=features, budget=100)
+    complete = unique(score, features=features, budget=100)
     monkeypatch.setattr(wrap_duplicates, "DISTANCE_ENTRIES", 1)
     small = unique(score, features=features, budget=100)
-    assert torch.equal(small.index, whole.index)
-    assert torch.equal(small.reason, whole.reason)
+    assert torch.equal(small.index, complete.index)
+    assert torch.equal(small.reason, complete.reason)
 
 
 def test_a_draw_goes_on_when_more_is_asked_for():
@@ -100,16 +100,16 @@ def test_a_draw_goes_on_when_more_is_asked_for():
     features = torch.eye(10).repeat(5, 1)
     unique = select.deduplicated(select.random, threshold=0.1)
     labels = torch.zeros(50, dtype=torch.long)
-    whole = unique(labels, features=features, budget=10, generator=stream(0, "g")).index
-    assert sorted(i % 10 for i in whole.tolist()) == list(range(10))
+    complete = unique(labels, features=features, budget=10, generator=stream(0, "g")).index
+    assert sorted(i % 10 for i in complete.tolist()) == list(range(10))
     for budget in range(1, 10):
         assert torch.equal(
-            unique(labels, features=features, budget=budget, generator=stream(0, "g")).index, whole[:budget]
+            unique(labels, features=features, budget=budget, generator=stream(0, "g")).index, complete[:budget]
         )
-    others = {
+    variants = {
         tuple(unique(labels, features=features, budget=3, generator=stream(s, "g")).index.tolist()) for s in range(9)
     }
-    assert len(others) > 5
+    assert len(variants) > 5
 
 
 def test_it_asks_a_selector_for_no_more_than_it_can_give():

@@ -84,18 +84,20 @@ def literal_fit(
         if last is not None and epoch == epochs - 1:
             order = order[:last]
         steps = math.ceil(len(order) / batch)
-        small, more = divmod(len(order), steps)
+        small, num_larger = divmod(len(order), steps)
         for step in range(steps):
-            part = [order.pop(0) for _ in range(small + (step < more))]
+            batch_ids = [order.pop(0) for _ in range(small + (step < num_larger))]
             rate = peak * factor((epoch * full_steps + step) / planned)
             rates.append(rate)
-            log_p = model(x[part].double()).log_softmax(1)
+            log_p = model(x[batch_ids].double()).log_softmax(1)
             losses = [
                 (-(1 - smoothing) * row[int(y[i])] - smoothing * row.mean()) * (1 - row[int(y[i])].exp()) ** gamma
-                for row, i in zip(log_p, part, strict=True)
+                for row, i in zip(log_p, batch_ids, strict=True)
             ]
-            loss = sum(v * (1.0 if weight is None else float(weight[i])) for v, i in zip(losses, part, strict=True))
-            grads = torch.autograd.grad(loss / len(part), parameters)
+            loss = sum(
+                v * (1.0 if weight is None else float(weight[i])) for v, i in zip(losses, batch_ids, strict=True)
+            )
+            grads = torch.autograd.grad(loss / len(batch_ids), parameters)
             time += 1
             with torch.no_grad():
                 for p, g, s in zip(parameters, grads, state, strict=True):

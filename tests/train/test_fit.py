@@ -61,8 +61,8 @@ def test_fit_matches_the_literal_loop(case):
         weight[selection.index] = selection.weight
     index = torch.arange(60) if selection is None else selection.index
     expected, rates = literal_fit(model, data.x, data.labels, index=index, weight=weight, **kwargs)
-    given = data if selection is None else Kept(data, selection)
-    trained, history = fit(model, given, epochs=3, seed=5, **{**PLAIN, **options})
+    dataset = data if selection is None else Kept(data, selection)
+    trained, history = fit(model, dataset, epochs=3, seed=5, **{**PLAIN, **options})
     assert trained is model
     torch.testing.assert_close(weights(trained), expected, rtol=2e-4, atol=2e-5)
     ends = rates[len(rates) // 3 - 1 :: len(rates) // 3]
@@ -82,7 +82,7 @@ def test_a_fraction_of_an_epoch_is_its_first_examples_and_the_schedule_ends_with
     expected, rates = literal_fit(
         model, data.x, data.labels, epochs=len(counts), schedule_epochs=None, last=counts[-1], **kwargs
     )
-    on_step = lambda what, done, total: seen.append((done, total))  # noqa: E731
+    on_step = lambda stage, done, total: seen.append((done, total))  # noqa: E731
     stop = tmp_path / "checkpoint.safetensors"
     _, history = fit(model, data, epochs=epochs, seed=5, progress=on_step, checkpoint=stop, test=data, **PLAIN)
     torch.testing.assert_close(weights(model), expected, rtol=2e-4, atol=2e-5)
@@ -381,7 +381,7 @@ def test_an_interrupt_puts_the_model_back_and_drops_the_open_epoch(mode):
     model = vector_net().train(mode)
     recorder = Recorder(60, 3)
 
-    def stop(what, done, total):
+    def stop(stage, done, total):
         if done == 6:
             raise KeyboardInterrupt
 
@@ -574,16 +574,16 @@ def test_a_selection_for_another_dataset_or_of_a_selection_is_refused():
 
 
 def test_stop_is_asked_after_each_epoch_and_ends_the_training_there():
-    data, test, asked, recorder = blobs(), blobs(), [], Recorder(60, 5)
+    data, test, evaluations, recorder = blobs(), blobs(), [], Recorder(60, 5)
 
     def stop(epoch):
         assert recorder.finished == epoch + 1  # the epoch is recorded by then
-        asked.append(epoch)
+        evaluations.append(epoch)
         return epoch == 2
 
     stopped, history = fit(vector_net(), data, epochs=5, seed=3, test=test, stop=stop, recorder=recorder, **PLAIN)
     expected, unbroken = fit(vector_net(), data, epochs=3, schedule_epochs=5, seed=3, test=test, **PLAIN)
-    assert asked == [0, 1, 2]
+    assert evaluations == [0, 1, 2]
     assert [row["loss"] for row in history.rows] == [row["loss"] for row in unbroken.rows]
     assert torch.equal(weights(stopped), weights(expected))
     assert history.test_accuracy == unbroken.test_accuracy

@@ -38,7 +38,7 @@ def test_no_step_waits_for_the_device():
     data = images(48, augment=Augment(crop=2))
     recorder, seen = Recorder(48, 1), []
 
-    def first_step_done(what, done, total):
+    def first_step_done(stage, done, total):
         seen.append(done)
         torch.cuda.set_sync_debug_mode("error" if done < total else "default")
 

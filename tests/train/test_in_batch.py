@@ -77,8 +77,8 @@ def test_a_step_trains_on_what_was_kept_of_a_larger_batch():
     assert [len(loss) for loss, _ in seen] == [8, 8, 8]
     assert [budget for _, budget in seen] == [4, 4, 4]
     order = torch.randperm(24, generator=stream(0, "order", 0))
-    for part, (loss, _), trained in zip(order.split(8), seen, rows, strict=True):
-        assert torch.equal(trained, data.x[part[loss.topk(4).indices]])
+    for batch_ids, (loss, _), trained in zip(order.split(8), seen, rows, strict=True):
+        assert torch.equal(trained, data.x[batch_ids[loss.topk(4).indices]])
 
 
 def test_by_its_own_losses_a_forward_pass_counts_a_third():
@@ -147,8 +147,8 @@ def test_the_proxy_learns_at_the_rate_of_the_schedule():
     first = lambda loss, *, budget, generator: (torch.arange(budget), None)  # noqa: E731
     options = {"lr": 0.2, "schedule": lambda done: 1 - done, "momentum": 0.0, "weight_decay": 0.0}
     fit(bigger(), data, epochs=1, in_batch=InBatch(0.5, proxy, every=1, selector=first), **options, **SMALL)
-    for step, part in enumerate(torch.randperm(24, generator=stream(0, "order", 0)).split(8)):
-        loss = nn.functional.cross_entropy(by_hand(data.x[part[:4]]), data.labels[part[:4]])
+    for step, batch_ids in enumerate(torch.randperm(24, generator=stream(0, "order", 0)).split(8)):
+        loss = nn.functional.cross_entropy(by_hand(data.x[batch_ids[:4]]), data.labels[batch_ids[:4]])
         for p, g in zip(by_hand.parameters(), torch.autograd.grad(loss, list(by_hand.parameters())), strict=True):
             p.data -= 0.2 * (1 - step / 3) * g
     torch.testing.assert_close(weights(proxy), weights(by_hand), rtol=1e-5, atol=1e-6)
@@ -183,8 +183,8 @@ def test_the_main_network_learns_from_its_losses_as_without():
     model, _ = fit(bigger(), data, epochs=1, in_batch=in_batch, lr=0.1, schedule="constant", **SMALL)
     other = bigger()
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    for part in torch.randperm(24, generator=stream(0, "order", 0)).split(8):
-        loss = nn.functional.cross_entropy(other(data.x[part[:4]]), data.labels[part[:4]])
+    for batch_ids in torch.randperm(24, generator=stream(0, "order", 0)).split(8):
+        loss = nn.functional.cross_entropy(other(data.x[batch_ids[:4]]), data.labels[batch_ids[:4]])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -318,8 +318,8 @@ def test_a_selection_s_weights_go_with_the_examples_kept():
     model, other = bigger(), bigger()
     options = {"lr": 0.1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0}
     fit(model, kept, epochs=1, in_batch=InBatch(0.5, selector=noting(seen)), **options, **SMALL)
-    for part in torch.randperm(16, generator=stream(0, "order", 0)).split(8):
-        i = part[:4]
+    for batch_ids in torch.randperm(16, generator=stream(0, "order", 0)).split(8):
+        i = batch_ids[:4]
         losses = nn.functional.cross_entropy(other(data.x[i]), data.labels[i], reduction="none")
         loss = (losses * torch.linspace(0.5, 2.0, 16)[i]).mean()
         for p, g in zip(other.parameters(), torch.autograd.grad(loss, list(other.parameters())), strict=True):

@@ -149,7 +149,7 @@ def rates_of(counts, budget):
 
 def test_a_budget_of_passes_ends_at_its_last_example_with_the_schedule():
     policy, seen = Told((PLANS[0], PLANS[1], PLANS[0], PLANS[1])), []
-    progress = lambda what, done, total: seen.append((done, total))  # noqa: E731
+    progress = lambda stage, done, total: seen.append((done, total))  # noqa: E731
     _, history = fit(vector_net(), blobs(), passes=1.75, policy=policy, test=blobs(), progress=progress, **PLAIN)
     assert [row["examples"] for row in history.rows] == [20, 49, 20, 16]  # 105 of 60 * 1.75; the last plan is cut
     assert history.cost.backward == 105

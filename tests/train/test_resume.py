@@ -19,7 +19,7 @@ from tests.train.helpers import PLAIN, blobs, image_net, images, vector_net, wei
 
 
 def stopping_after(steps):
-    def progress(what, done, total):
+    def progress(stage, done, total):
         if done == steps:
             raise KeyboardInterrupt
 
@@ -153,9 +153,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, other, match):
     checkpoint = tmp_path / "c.safetensors"
     fit(vector_net(), blobs(), epochs=2, schedule_epochs=3, checkpoint=checkpoint, **PLAIN)
     before = checkpoint.read_bytes()
-    given = {"model": vector_net(), "data": blobs(), "epochs": 3, **PLAIN, **other}
+    arguments = {"model": vector_net(), "data": blobs(), "epochs": 3, **PLAIN, **other}
     with pytest.raises(RunError, match=match):
-        fit(given.pop("model"), given.pop("data"), checkpoint=checkpoint, **given)
+        fit(arguments.pop("model"), arguments.pop("data"), checkpoint=checkpoint, **arguments)
     assert checkpoint.read_bytes() == before
 
 

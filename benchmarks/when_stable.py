@@ -1,11 +1,11 @@
-"""When would each of these recordings have been stopped, and what had its ranking to do with that of the whole?
+"""When `record --until-stable` would have stopped recordings, and how their ranking then agrees with the final one.
 
-    python benchmarks/settled.py results/cheap_score results/stability     # folders with recordings in them
+    python benchmarks/when_stable.py results/cheap_score results/stability     # folders with recordings in them
 
 For every recording (a folder with p_label.npy) a line an epoch from the tenth: the agreement of the two halves of the
 last ten epochs, which `record --until-stable` stops by; Spearman's rank correlation of DUAL so far with DUAL of the
-whole recording, which nobody knows at that time; and, beside it, that of DUAL so far with DUAL three epochs before,
-which looks settled from the start. Then where it would have stopped. Nothing is trained.
+whole recording, which is unknown at that time; and that of DUAL so far with DUAL three epochs before, which looks
+stable from the start. Then the epoch at which it would have stopped. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BEFORE = 3
 
 @dataclass(frozen=True)
 class At:
-    """What is known after so many epochs, and what is not."""
+    """The agreements after a number of epochs; `end` is unknown while recording."""
 
     epochs: int
     halves: float
@@ -36,7 +36,7 @@ class At:
 
 
 def course(p_label: Tensor) -> list[At]:
-    """The course of a recording, (epochs, n), from its first whole window on."""
+    """The agreements of a recording, (epochs, n), from its first full window on."""
 
     def ranked(epochs: int) -> Tensor:
         return dual(p_label[:epochs], window=min(WINDOW, epochs))
@@ -52,7 +52,7 @@ def course(p_label: Tensor) -> list[At]:
 
 
 def stop(course: list[At], enough: float) -> int | None:
-    """Epochs after which the recording would have ended; None if it would have gone to its end."""
+    """Epochs after which the recording would have been stopped; None if it would not."""
     return next((at.epochs for at in course if at.halves >= enough), None)
 
 
@@ -61,11 +61,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--enough", nargs="+", type=float, default=[0.4, THRESHOLD, 0.6, 0.7], metavar="AGREEMENT")
-    given = parser.parse_args(argv)
-    found = sorted({file.parent for folder in given.folders for file in folder.rglob("p_label.npy")})
-    if not found:
-        parser.error(f"no p_label.npy below {', '.join(map(str, given.folders))}: record first")
-    for folder in found:
+    arguments = parser.parse_args(argv)
+    recordings = sorted({file.parent for folder in arguments.folders for file in folder.rglob("p_label.npy")})
+    if not recordings:
+        parser.error(f"no p_label.npy below {', '.join(map(str, arguments.folders))}: record first")
+    for folder in recordings:
         epochs = course(read_column(folder, "p_label"))
         if not epochs:
             print(f"{folder}: fewer than {WINDOW} epochs")
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{folder}\n  epochs  halves agree  with {BEFORE} epochs before  with the whole")
         for at in epochs[:: max(1, len(epochs) // 10)]:
             print(f"  {at.epochs:6d}  {at.halves:12.2f}  {at.past:21.2f}  {at.end:14.2f}")
-        stops = ", ".join(f"{enough:g}: {stop(epochs, enough) or 'never'}" for enough in given.enough)
+        stops = ", ".join(f"{enough:g}: {stop(epochs, enough) or 'never'}" for enough in arguments.enough)
         print(f"  would have stopped after, by agreement: {stops}")
 
 
