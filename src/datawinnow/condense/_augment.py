@@ -94,8 +94,10 @@ class Augmentation:
             A draw that can be applied to any number of batches of any size.
         """
         count = len(self.names)
+        # expand() repeats one number for all groups without drawing it again.
         pick = torch.randint(count, (1 if one_operation else groups,), generator=generator).expand(groups)
         chosen = F.one_hot(pick, count).bool() if self.mode == "single" else torch.ones(groups, count, dtype=torch.bool)
+        # Numbers for every operation are drawn, chosen or not: the stream does not depend on the choice.
         return AugmentationDraw(self, chosen, torch.rand((groups, count, NUM_UNIFORMS), generator=generator))
 
 
@@ -126,6 +128,7 @@ class AugmentationDraw:
             if not at.numel():
                 continue
             u = self.u[group[at], i].to(x.device)
+            # The common case without a copy; index_copy keeps the gradient of the images that do not change.
             if len(at) == len(x):
                 x = OPERATIONS[name](x, u, self.augmentation)
             else:
@@ -136,6 +139,7 @@ class AugmentationDraw:
 
 def _color(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
     brightness, saturation, contrast = u[:, :, None, None, None].unbind(1)
+    # Brightness, saturation, contrast, in the order of the published code: they do not commute.
     x = x + (brightness - 0.5) * options.brightness
     grey = x.mean(1, keepdim=True)
     x = (x - grey) * (saturation * options.saturation) + grey
@@ -145,12 +149,15 @@ def _color(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
 
 def _crop(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
     height, width = x.shape[2:]
+    # Rounded half up as in the published code; Python's round() goes to even.
     max_shift = [int(side * options.crop + 0.5) for side in (height, width)]
+    # -m to m, both included.
     down, right = ((_uniform_int(u[:, i], 2 * m + 1) - m)[:, None] for i, m in enumerate(max_shift))
     rows = torch.arange(height, device=x.device) + down + max_shift[0]
     columns = torch.arange(width, device=x.device) + right + max_shift[1]
     padded = F.pad(x, (max_shift[1], max_shift[1], max_shift[0], max_shift[0]))
     image = torch.arange(len(x), device=x.device)[:, None, None]
+    # Advanced indices around a slice come first: (b, h, w, channels).
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
@@ -158,6 +165,7 @@ def _cutout(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
     inside = []
     for i, side in enumerate(x.shape[2:]):
         cut = int(side * options.cutout + 0.5)
+        # The centre may lie on the border, and the square is cut off there, as in the published code.
         centre = _uniform_int(u[:, i], side + 1 - cut % 2)[:, None]
         first = centre - cut // 2
         at = torch.arange(side, device=x.device)
@@ -177,6 +185,7 @@ def _flip(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
 
 def _resize(x: Tensor, u: Tensor, options: Augmentation) -> Tensor:
     low = 1 / options.scale
+    # The grid is scaled by this factor: above 1 the image shrinks.
     across, along = (u[:, :2] * (options.scale - low) + low).unbind(1)
     zero = torch.zeros_like(across)
     return _warp(x, torch.stack([across, zero, zero, zero, along, zero], 1))

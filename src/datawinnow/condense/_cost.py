@@ -68,6 +68,7 @@ def estimate_condensation(
 
     def on_iteration(done: int, _loss: float | None, synthetic: Callable[[], Synthetic]) -> None:
         times.append(time.perf_counter())
+        # Kept by the callback, since the exception below prevents the method from returning anything.
         latest[:] = [synthetic()]
         if done >= min(max_timed, iterations) or (done and times[-1] - times[0] > LONG_ITERATION):
             raise _EnoughTimedError
@@ -80,6 +81,7 @@ def estimate_condensation(
         times.append(time.perf_counter())
     except _EnoughTimedError:
         pass
+    # The minimum: the first iteration allocates and chooses kernels, and other processes only ever add time.
     per_iteration = min(b - a for a, b in itertools.pairwise(times))
     judging = 0.0
     if judge is not None and judge_epochs:
@@ -88,5 +90,6 @@ def estimate_condensation(
             began = time.perf_counter()
             judge(latest[0], epochs)
             taken.append(time.perf_counter() - began)
+        # The difference of 11 epochs and 1 leaves out what a judging costs once, as building and testing do.
         judging = max(0.0, taken[2] - taken[1]) / 10 * judge_epochs
     return CondenseCost(per_iteration * iterations, per_iteration, judging, peak_memory())

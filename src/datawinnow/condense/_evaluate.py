@@ -91,7 +91,7 @@ def evaluate(
             ``train``, or floating-point images that are already normalised.
         labels: (v,) int, their classes.
         build: a function without arguments that returns a fresh network; any architecture.
-        generator: CPU `torch.Generator`; one number is drawn from it.
+        generator: CPU `torch.Generator`; one number is drawn from it, and one for every network.
         networks: number of networks.
         epochs: E; ``one_more`` adds one.
         augment: augmentation of the training, each image by itself; None for none.
@@ -120,6 +120,7 @@ def evaluate(
     seed = int(torch.randint(1 << 62, (), generator=check.generator(generator)))
     began, accuracies = time.perf_counter(), []
     num_epochs = epochs + int(one_more)
+    # An epoch that is never reached stands for "never".
     drop = num_epochs if drop_at == 1 else int(epochs * drop_at) + 1
     test_x, test_y = real.take(torch.arange(len(real)))
     for i in range(networks):
@@ -127,9 +128,11 @@ def evaluate(
         if i == 0:
             check_network(net, real)
         optimizer = sgd(net, lr, momentum, weight_decay)
+        # A generator a network: its draws do not depend on how many the network before used.
         draws = torch.Generator().manual_seed(int(torch.randint(1 << 62, (), generator=generator)))
         for epoch in range(num_epochs):
             train_epoch(net, optimizer, x, y, batch=batch, augment=augmentation, generator=draws)
+            # After the epoch, as in the published code: epoch `drop` still has the full learning rate.
             if epoch == drop:
                 if new_optimizer:
                     optimizer = sgd(net, lr / 10, momentum, weight_decay)

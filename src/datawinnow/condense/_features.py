@@ -84,6 +84,7 @@ def forward_with_features(
         maps: list[Tensor] = []
 
         def keep_input(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            # A pre-hook: the input of the head is the features, however the network computes it.
             features.append(inputs[0].flatten(1))
 
         def keep_output(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
@@ -98,7 +99,10 @@ def forward_with_features(
                 hook.remove()
         return (logits, features[-1], *maps)
 
+    # The hooks are registered inside `run`, so that they act in the recomputation too; the reentrant form does not
+    # support torch.autograd.grad.
     out = checkpoint(run, x, use_reentrant=False) if recompute and x.requires_grad else run(x)
+    # Means over many images in bfloat16 would lose what is matched.
     logits, features, *maps = (t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in out)
     return NetworkOutput(logits, features, tuple(maps))
 
@@ -127,4 +131,5 @@ def images_per_pass(net: nn.Module, x: Tensor) -> int:
         net.train(was_training)
         for hook in hooks:
             hook.remove()
+    # Never fewer than 8, where the fixed cost of a pass dominates.
     return max(8, min(64, int(4e6 // largest)) if x.device.type == "cpu" else int(1e9 // largest))

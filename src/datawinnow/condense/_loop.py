@@ -86,8 +86,10 @@ class Condensation:
         """
         context, lr = self.context, self.lr_at(k)
         losses: list[float] = []
+        # The source continues between two yields: it may train the network on the pixels that this step has changed.
         for net, percent in self.networks.iterate(k, context):
             t = len(losses)
+            # Every draw is a stream of (iteration, step), so a resumed run needs no generator state.
             ids = context.real.draw_per_class(self.options.real_batch, context.stream("real", k, t))
             x, y = context.real.take(ids)
             draw = None
@@ -96,10 +98,13 @@ class Condensation:
             leaf = context.pixels.lookahead(lr)
             gradient, loss = torch.zeros_like(leaf), 0.0
             for term in self.objective(MatchingStep(context, net, percent, x, y, leaf, draw)):
+                # Term by term: the graph of a term is freed before the next is built.
                 gradient += torch.autograd.grad(term, leaf)[0]
                 loss += float(term.detach())
+            # References are enough: `step` replaces the tensors and does not write into them.
             before = context.pixels.tensors()
             context.pixels.step(gradient, lr)
+            # Negated, so that a NaN loss, which compares as False, counts as diverged.
             if not (abs(loss) < float("inf") and bool(torch.isfinite(context.pixels.x).all())):
                 context.pixels.load(before)
                 raise self._diverged(k, loss)
@@ -210,6 +215,7 @@ def condense_images(
     if run.context.real.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.context.real.device)
     if options.on_iteration is not None:
+        # The state before the first iteration (or after a resume) is part of the record too.
         options.on_iteration(run.done, None, run.synthetic)
     for k in range(run.done, options.iterations):
         began = time.perf_counter()
@@ -248,6 +254,7 @@ def start_condensation(
     context = MatchingContext(
         real,
         LearnedPixels(initial_images(real, options, seed), real.classes, options.momentum, in_turns=options.in_turns),
+        # Class by class, as the pixels are.
         torch.arange(real.classes, device=device).repeat_interleave(options.per_class),
         build,
         seed,
@@ -277,6 +284,7 @@ def start_condensation(
         "network": f"{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters",
     }
     if options.checkpoint is not None:
+        # Only for a checkpoint, which must not continue on other data: hashing reads every image.
         settings["data"] = data_hash(real.x, real.labels)
     return Condensation(context, networks, objective, options, settings)
 
@@ -305,6 +313,7 @@ def initial_images(real: RealImages, options: CondenseOptions, seed: int) -> Ten
                 f"{label} has {count}: use a smaller per_class, or init='noise'"
             )
     images, _ = real.take(real.draw_per_class(num_real, stream(seed, "start")))
+    # Tile by tile within a class, the order in which `combine_tiles` composes them.
     by_class = images.float().view(real.classes, factor**2, per_class, *real.shape)
     return torch.cat([combine_tiles(tiles.flatten(0, 1), factor) for tiles in by_class])
 
@@ -323,6 +332,7 @@ def data_hash(images: Tensor, labels: Tensor) -> str:
     digest = hashlib.sha256(f"{tuple(images.shape)} {images.dtype}".encode())
     digest.update(labels.cpu().numpy().tobytes())
     for block in torch.split(images, 4096):
+        # The hash is of the values, not of memory layout or device; all floats are hashed as float32.
         block = block.contiguous().cpu()
         digest.update((block if block.dtype is torch.uint8 else block.float()).numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -340,4 +350,5 @@ def peak_memory() -> int:
     if torch.cuda.is_available() and torch.cuda.memory_allocated():
         return int(torch.cuda.max_memory_allocated())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # ru_maxrss is in bytes on macOS and in kilobytes on Linux.
     return int(peak if sys.platform == "darwin" else peak * 1024)

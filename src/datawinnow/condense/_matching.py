@@ -82,6 +82,7 @@ class MatchingContext:
 
     def decoded(self) -> tuple[Tensor, Tensor]:
         """The synthetic images on which networks are trained, decoded, and their labels."""
+        # Tile after tile of all images, as `expand` orders them.
         return expand(self.pixels.x, self.factor), self.labels.repeat(self.factor**2)
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -107,6 +108,7 @@ class SyntheticOutput:
     def class_means(self, values: Tensor) -> Tensor:
         """Mean of (b, ...) values by class: (k, ...)."""
         same = (self.labels == self.classes[:, None]).to(values.dtype)
+        # (k, b): a product serves images in any order, as decoded ones are (tile by tile), and is differentiable.
         weight = same / same.sum(1, keepdim=True)
         return (weight @ values.reshape(len(values), -1)).view(len(self.classes), *values.shape[1:])
 
@@ -143,6 +145,7 @@ class MatchingStep:
         classes = torch.arange(self.context.classes, device=self.leaf.device)
         if self.mixes_images:
             return iter([classes])
+        # Images a class after decoding: what a forward pass sees.
         per_class = len(self.leaf) // self.context.classes * self.context.factor**2
         in_cache = max(1, min(len(classes), self.chunk() // per_class))
         size = self.context.at_once or (len(classes) if self.leaf.is_cuda else in_cache)
@@ -157,6 +160,7 @@ class MatchingStep:
         by_class = self.leaf.view(self.context.classes, -1, *self.leaf.shape[1:])
         stored = by_class[classes].flatten(0, 1)
         x = expand(stored, self.context.factor)
+        # `expand` returns tile after tile of all images, so the labels of the stored images are repeated in whole.
         y = classes.repeat_interleave(by_class.shape[1]).repeat(self.context.factor**2)
         return (x if self.draw is None else self.draw(x, y)), y
 
@@ -181,6 +185,7 @@ class MatchingStep:
                 output = forward_with_features(net, x_chunk, modules)
             features.append(output.features)
             same = (y_chunk == torch.arange(self.context.classes, device=x.device)[:, None]).to(x.dtype)
+            # Only sums by class are kept: maps of all real images would be the largest arrays of the step.
             chunk_sums = [same @ m.flatten(1) for m in output.maps]
             sums = [a.add_(b) for a, b in zip(sums, chunk_sums, strict=True)] if sums else chunk_sums
             shapes = [m.shape[1:] for m in output.maps]
@@ -190,11 +195,13 @@ class MatchingStep:
         """(classes, d) mean features of the real images of every class."""
         features, _ = self.real_output()
         sizes = torch.bincount(self.y, minlength=self.context.classes).tolist()
+        # The real images lie class by class (`draw_per_class`).
         return torch.stack([of_class.mean(0) for of_class in torch.split(features, sizes)])
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """Real images (or their labels) in chunks of one forward pass, whose sizes differ by at most one."""
         size = len(x) if self.mixes_images else self.chunk()
+        # tensor_split and not split: the number of chunks is the same, but none is nearly empty.
         return torch.tensor_split(x, -(-len(x) // size))
 
     def chunk(self) -> int:

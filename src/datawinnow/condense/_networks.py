@@ -71,6 +71,7 @@ class TrainedOnSynthetic(StatelessSource):
         net = context.fresh_network(k)
         optimizer = sgd(net, self.lr)
         for t in range(self.outer):
+            # Before every step, since training on the synthetic images has put the norms back into training mode.
             set_batch_norm_statistics(net, context, k, t)
             yield net, 0.0
             if t + 1 < self.outer:  # no step follows the last one
@@ -87,6 +88,7 @@ def set_batch_norm_statistics(net: nn.Module, context: MatchingContext, k: int, 
     if norms:
         net.train()
         with torch.no_grad():
+            # Of all classes together: statistics of one class would normalise away what distinguishes it.
             net(context.real.take(context.real.draw_per_class(images, context.stream("norms", k, t)))[0])
         for norm in norms:
             norm.eval()
@@ -152,11 +154,13 @@ class DynamicBilevel(StatelessSource):
             train_epoch(net, optimizer, x, y, batch=self.batch, augment=context.augment, generator=draws)
             context.images_seen["backward"] += len(x)
             accuracies.append(self._measure(net, context, k, t, epoch))
+            # The infinite range of a window that is not full must not count as movement.
             if len(accuracies) >= self.window and self._range(accuracies) > self.moves:
                 return
 
     def _range(self, accuracies: list[float]) -> float:
         last = accuracies[-self.window :]
+        # Infinite until the window is full, so that no network is left too early.
         return max(last) - min(last) if len(last) == self.window else float("inf")
 
     def _measure(self, net: nn.Module, context: MatchingContext, k: int, t: int, epoch: int) -> float:
@@ -219,6 +223,7 @@ class NetworkQueue:
         if not self.nets:
             for _ in range(self.num_initial):
                 self._push(context)
+        # Before the push, which appends a count of its own; both include iteration 0.
         if k % self.reset_every == 0:
             self.counts = [[0, 0] for _ in self.nets]
         if k % self.push_every == 0:
@@ -226,6 +231,8 @@ class NetworkQueue:
         draws = context.stream("queue", k)
         i = int(torch.randint(len(self.nets), (), generator=draws))
         correct, total = self.counts[i]
+        # Evaluation mode while matching: batch norm then uses running statistics and does not mix the classes of a
+        # pass.
         yield self.nets[i].eval(), 100 * correct / total if total else 0.0
         for j in torch.randperm(len(self.nets), generator=draws)[: self.num_trained].tolist():
             self._train(j, context, draws)
@@ -244,6 +251,7 @@ class NetworkQueue:
 
     def _push(self, context: MatchingContext) -> None:
         if len(self.nets) >= self.capacity:
+            # Three parallel lists: the oldest of each.
             for queue in (self.nets, self.optimizers, self.counts):
                 queue.pop(0)
         self._add(context.fresh_network(self.num_built))
@@ -261,6 +269,7 @@ class NetworkQueue:
         for i, (net, optimizer) in enumerate(zip(self.nets, self.optimizers, strict=True)):
             tensors |= {f"queue.{i}.net.{k}": v for k, v in net.state_dict().items()}
             for n, p in enumerate(net.parameters()):
+                # A network that has not been trained has no momentum yet.
                 if (velocity := optimizer.state[p].get("momentum_buffer")) is not None:
                     tensors[f"queue.{i}.velocity.{n}"] = velocity
         return tensors
@@ -268,6 +277,7 @@ class NetworkQueue:
     def load(self, tensors: Mapping[str, Tensor], context: MatchingContext) -> None:
         """Restore the tensors of `tensors`."""
         for i, counts in enumerate(tensors["queue.counts"].tolist()):
+            # Any weights serve: all of them are overwritten.
             net, prefix = context.fresh_network("again"), f"queue.{i}.net."
             net.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
             self._add(net)

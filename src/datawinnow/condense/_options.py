@@ -201,6 +201,7 @@ def condenser(name: str, source: str, *, cost: str) -> Callable[[Condenser], Con
             check_options(method, options)
             return function(images, labels, **options)
 
+        # help(), documentation and the command line read the options from the signature.
         method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         doc = _complete_docstring(inspect.getdoc(function) or "", [p.name for p in parameters])
         method.__doc__ = doc and f"{doc.rstrip()}\n{EXAMPLE.format(name=function.__name__)}\n"

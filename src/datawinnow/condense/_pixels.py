@@ -25,6 +25,7 @@ class LearnedPixels:
         self.x = start.clone()
         self.velocity = torch.zeros_like(self.x)
         self.momentum = momentum
+        # Class c steps at turn c; all others have moved by their momentum alone before it (c steps) and after it.
         turn = torch.arange(len(start), device=start.device) // (len(start) // classes)
         none = torch.zeros_like(turn)
         self.before = self._drift(turn if in_turns else none)
@@ -35,6 +36,7 @@ class LearnedPixels:
         m, s = self.momentum, steps.double()
         velocity = m**s
         displacement = m * (1 - velocity) / (1 - m)
+        # float64 until here: 1 - m^s over 1 - m loses digits for m near 1.
         return displacement.float().view(-1, 1, 1, 1), velocity.float().view(-1, 1, 1, 1)
 
     def lookahead(self, lr: float) -> Tensor:
@@ -44,7 +46,10 @@ class LearnedPixels:
     def step(self, gradient: Tensor, lr: float) -> None:
         """One step of every class, with the gradient at `lookahead`."""
         x = self.x - lr * self.before[0] * self.velocity
+        # v <- m v + g, from the velocity that the steps of earlier classes have already damped.
         velocity = self.momentum * self.before[1] * self.velocity + gradient
+        # The step itself and the drift by the momentum of all later turns; new tensors, so that a caller may keep the
+        # old ones.
         self.x = x - lr * (1 + self.after[0]) * velocity
         self.velocity = self.after[1] * velocity
 

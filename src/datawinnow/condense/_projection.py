@@ -58,6 +58,7 @@ def feature_projection(
         )
     centre = real_features.mean(0)
     means = torch.stack([real_features[y == c].mean(0) for c in range(real.classes)]) - centre
+    # The means of two classes span a line only, so a second direction has to come from the images.
     basis = _principal_directions(means if real.classes > 2 else real_features - centre)
     return {
         "real": _points((real_features - centre) @ basis, y),
@@ -68,10 +69,13 @@ def feature_projection(
 
 def _principal_directions(rows: Tensor) -> Tensor:
     """(d, 2) principal directions of centred rows, with fixed signs."""
+    # Right singular vectors of centred rows are the principal directions.
     _, _, across = torch.linalg.svd(rows.double(), full_matrices=False)
     basis = across[:2].T
     if basis.shape[1] < 2:
         basis = torch.cat([basis, torch.zeros_like(basis[:, :1])], 1)
+    # A singular vector has no sign of its own: the largest coordinate is made positive, or plots would flip between
+    # machines.
     largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
     turned: Tensor = basis * torch.where(largest < 0, -1.0, 1.0)
     return turned.float()

@@ -55,6 +55,7 @@ class RealImages:
             )
         self.counts = counts.tolist()
         self.classes = len(self.counts)
+        # Stable: the ids of a class rise, so a draw does not depend on the sorting algorithm.
         self.ids_by_class = torch.split_with_sizes(torch.argsort(self.labels, stable=True), self.counts)
         self.device = torch.device(device)
         if (mean is None) != (std is None):
@@ -72,6 +73,7 @@ class RealImages:
 
     def take(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised images (b, channels, height, width) and labels (b,) of (b,) ids, on the device."""
+        # Only the batch is converted to float32: the images stay uint8 on the device.
         x = self.x[ids.to(self.device)]
         return self.normalise(x), self.labels[ids].to(self.device)
 
@@ -85,6 +87,7 @@ class RealImages:
 
     def draw_per_class(self, count: int, generator: torch.Generator) -> Tensor:
         """Ids of ``count`` random images of every class, class by class; all images of a class with fewer."""
+        # Every class draws a whole permutation: the draws of later classes do not depend on `count`.
         return torch.cat([ids[torch.randperm(len(ids), generator=generator)[:count]] for ids in self.ids_by_class])
 
     def draw_any(self, count: int, generator: torch.Generator) -> Tensor:
@@ -94,6 +97,7 @@ class RealImages:
 
 def pixel_mean_and_std(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of (n, c, h, w) uint8, on the scale [0, 1]; std at least 0.001."""
+    # From the histogram of 256 values: exact in float64, and no float copy of all images.
     counts = torch.stack([torch.bincount(x[:, c].reshape(-1), minlength=256) for c in range(x.shape[1])]).double()
     share = counts / counts.sum(1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64, device=share.device) / 255
@@ -112,6 +116,7 @@ def _per_channel(name: str, value: Any, channels: int) -> tuple[float, ...]:
 
 
 def _check_finite(x: Tensor) -> None:
+    # In blocks: the mask of all images would be a quarter of their size again.
     for first in range(0, len(x), 4096):
         bad = ~torch.isfinite(x[first : first + 4096].flatten(1)).all(1)
         if bool(bad.any()):

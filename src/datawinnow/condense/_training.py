@@ -26,6 +26,7 @@ def build_fresh_network(build: Callable[[], nn.Module], seed: int, *path: str | 
             f"build must be a function that returns a fresh network, got {type(build).__name__}: for example "
             "lambda: models.convnet(classes=10, channels=1, size=28)"
         )
+    # Initialisers draw from the global generator, which the caller may be using.
     with forked(seed, *path):
         net = build()
     if not isinstance(net, nn.Module):
@@ -44,6 +45,7 @@ def check_network(net: nn.Module, real: RealImages) -> None:
     was_training = net.training
     try:
         with torch.no_grad():
+            # Evaluation mode: batch norm cannot train on one image, and the statistics must not change.
             logits = net.eval()(real.take(torch.zeros(1, dtype=torch.int64))[0])
     except (RuntimeError, ValueError, TypeError) as error:
         raise ArgumentError(
@@ -115,6 +117,7 @@ def train_epoch(
     for ids in batches:
         images = x[ids]
         if augment is not None:
+            # Every image is its own group: parameters differ within the batch.
             draw = augment.draw(len(ids), generator, one_operation=True)
             images = draw(images, torch.arange(len(ids)))
         train_step(net, optimizer, images, y[ids])
@@ -126,6 +129,7 @@ def accuracy(net: nn.Module, x: Tensor, y: Tensor, *, batch: int = 512) -> float
     was_training = net.training
     net.eval()
     batches = zip(torch.split(x, batch), torch.split(y, batch), strict=True)
+    # Summed on the device and read once: reading each batch would wait for the GPU.
     correct = [(net(images).argmax(1) == labels).sum() for images, labels in batches]
     net.train(was_training)
     return float(torch.stack(correct).sum()) / len(x)

@@ -25,9 +25,11 @@ def feature_alignment(
     """``sum over c and layers l of w_l || mean f_l(B_c) - mean f_l(S_c) ||^2 + d sum CE(f(x) . mean f(S)^T, y)``."""
     modules = matched_modules(step.net, layers)
     classes = torch.arange(step.context.classes, device=step.leaf.device)
+    # (b, d) without gradient, and one mean map a class for each layer.
     features, real_maps = step.real_output(modules)
     synthetic = step.synthetic_output(classes, modules)
     centres = synthetic.class_means(synthetic.output.features)
+    # The maps come in the order in which modules run, so the last one is the deepest.
     weights = [shallow] * (len(real_maps) - 1) + [1.0]
     align = sum(
         weight * (real - synthetic.class_means(maps)).square().sum()

@@ -67,6 +67,7 @@ def condense_by_gradients(
         labels,
         build=build,
         generator=generator,
+        # inner=0 is a valid setting (no training between steps), outer=0 is not.
         networks=TrainedOnSynthetic(outer or steps, epochs if inner is None else inner, net_lr, net_batch),
         objective=partial(gradient_matching, metric=metric),
         options=options,

@@ -20,6 +20,7 @@ from datawinnow.core.synthetic import Synthetic
 
 def distribution_matching(step: MatchingStep) -> Iterator[Tensor]:
     """``sum over classes c of || mean over B_c of psi(A(x)) - mean over S_c of psi(A(s)) ||^2``; psi: the features."""
+    # Without gradient and before the loop: real features are the same for every group of classes.
     real = step.real_class_means()
     for classes in step.class_groups():
         synthetic = step.synthetic_output(classes)

@@ -27,6 +27,8 @@ def regularised_matching(step: MatchingStep, ce_weight: float) -> Iterator[Tenso
         synthetic = step.synthetic_output(classes)
         losses = F.cross_entropy(synthetic.output.logits, synthetic.labels, reduction="none")
         distance = (real[classes] - synthetic.class_means(synthetic.output.features)).square().sum()
+        # The accuracy enters in percent, 0 to 100, as in the published code: a network that has learned nothing
+        # regularises nothing.
         yield distance + ce_weight * step.percent * synthetic.class_means(losses).sum()
 
 

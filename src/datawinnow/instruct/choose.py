@@ -113,6 +113,7 @@ def make_clusters(pairs: Pairs, choice: ChoiceOptions, *, paper: bool, seed: int
     is_finite = np.isfinite(vectors).all(axis=1)
     label = torch.full((len(pairs),), -1, dtype=torch.int64)
     k = min(choice.num_clusters, int(is_finite.sum()))
+    # Only rows with all numbers are clustered; the others keep -1.
     label[torch.from_numpy(is_finite)] = clusters_of(vectors[is_finite], k, method=method, seed=seed)
     return PairClusters(
         label, f"{k} clusters of {name} by {'k-means' if method == 'kmeans' else 'the spectral method'}"
@@ -161,6 +162,7 @@ def choose_pairs(
     card = card_of(selector)
     is_candidate = ~torch.isnan(score)
     if clusters.label is not None:
+        # -1 is no cluster; a class id for `per_class` must be 0 or above.
         is_candidate &= clusters.label >= 0
     vectors = None
     if choice.duplicates is not None or "features" in card.needs:
@@ -186,11 +188,13 @@ def choose_pairs(
     options = dict(choice.select_options)
     if card.key == "cluster_quotas":
         options["truncate"] = choice.truncate_scores
+    # Clusters play the part of classes; a selector that needs labels itself gets them as an array.
     elif clusters.label is not None and "labels" not in card.needs:
         selector = selectors.per_class(selector)
         options["labels"] = arrays["labels"]
     if choice.duplicates is not None:
         check.number("duplicates", choice.duplicates, 0, 2)
+        # Outermost: duplicates are passed over across clusters too.
         selector = selectors.deduplicated(selector, threshold=choice.duplicates)
         options["features"] = arrays["features"]
     if "generator" in card_of(selector).takes:

@@ -79,6 +79,7 @@ class ClipModel:
             for i in index:
                 try:
                     with Image.open(paths[i]) as opened:  # type: ignore[arg-type]
+                        # Palettes, grey and alpha: CLIP's processor takes three channels.
                         decoded.append(opened.convert("RGB"))
                 except (
                     OSError,
@@ -197,8 +198,10 @@ def clip_score(
         raise ArgumentError(f"there are {len(answers)} answers, but {len(image)} images")
     check.number("max_sentences", max_sentences, 1, 10**6, integer=True)
     cache = cache or IndicatorCache(None)
+    # NaN rows of missing images stay NaN, and so do their scores.
     images = F.normalize(clip.embed_images(image, cache, progress), dim=1)
     sentences = [split_sentences(text, max_sentences=max_sentences, keep_empty=keep_empty) for text in answers]
+    # Every sentence is embedded once, however many answers contain it.
     unique = list(dict.fromkeys(sentence for group in sentences for sentence in group))
     if not unique:
         raise DataError("no answer has a sentence")

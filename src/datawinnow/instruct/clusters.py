@@ -38,6 +38,7 @@ def clusters_of(features: Any, k: int, *, method: str = "kmeans", seed: int = 0)
     if k == 1:
         return torch.zeros(len(rows), dtype=torch.int64)
     labels = (kmeans(rows, k).assignment if method == "kmeans" else _spectral(rows, k, seed)).tolist()
+    # Renumbered by first appearance: the numbers of a clustering are arbitrary and differ between versions.
     order = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     return torch.tensor([order[label] for label in labels])
 

@@ -59,6 +59,7 @@ def embed_texts(
         "pooling": pooling,
         "max_tokens": encoder.max_tokens,
     }
+    # An empty text has no token to pool over.
     keys = [cache_key("embedding", made_by, one) if one.strip() else None for one in texts]
     sizes = [len(one) for one in texts]
     cache = cache or IndicatorCache(None)

@@ -202,6 +202,7 @@ class Endpoint:
             body = json.loads(raw.decode("utf-8"))
         except (ValueError, RecursionError):
             raise JudgeError("not JSON", repr(raw[:80])) from None
+        # Before the text is looked for: a reply without one may be charged all the same.
         tokens = _token_counts(body)
         try:
             text = body["choices"][0]["message"]["content"]
@@ -264,7 +265,9 @@ def retry_with_backoff(
         try:
             return ask()
         except JudgeError as error:
+            # Between half of the wait and all of it.
             delay = min(max_backoff, initial_backoff * 2 ** (turn - 1)) * (0.5 + jitter() / 2)
+            # An endpoint that asks for a longer wait than the maximum would refuse an earlier try anyway.
             if not error.retry or turn == tries or (error.retry_after or 0) > max_backoff:
                 raise
             sleep(max(delay, error.retry_after or 0))

@@ -78,6 +78,7 @@ def feature_matrix(
     """
     columns = [np.asarray(vectors[name], dtype=np.float32) for name, _ in layout.vectors]
     for name in layout.indicators:  # a product of float32, as in the published code
+        # Both factors in float32: a float64 product rounded once would differ in the last bit.
         column = np.float32(scale.get(name, 1.0)) * np.asarray(numbers[name], np.float32)
         columns.append(column[..., None])
     return torch.from_numpy(np.concatenate(columns, axis=-1)) if columns else torch.empty(0, 0)

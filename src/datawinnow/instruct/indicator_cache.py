@@ -54,6 +54,7 @@ def cache_key(indicator: str, made_by: Mapping[str, Any], *content: str | bytes 
     for value in content:
         raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         kind = b"n" if raw is None else b"s" if isinstance(value, str) else b"b"
+        # Type and length before each value: ("ab", "c") and ("a", "bc") must not share a key.
         digest.update(kind + len(raw or b"").to_bytes(8, "little") + (raw or b""))
     return digest.digest()
 
@@ -74,9 +75,13 @@ class IndicatorCache:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self.connection = sqlite3.connect(
-                ":memory:" if path is None else path, timeout=LOCK_SECONDS, isolation_level=None
+                # isolation_level=None: no implicit transactions, so that `_write` decides where one begins and ends.
+                ":memory:" if path is None else path,
+                timeout=LOCK_SECONDS,
+                isolation_level=None,
             )
             if path is not None:
+                # With a write-ahead log readers do not block a writer in another process.
                 self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute(
                 "CREATE TABLE IF NOT EXISTS entries "
@@ -99,6 +104,7 @@ class IndicatorCache:
 
     def arrays(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         """float32 vectors of those keys that have one."""
+        # Little-endian whatever the machine, since the file may be copied.
         return {key: np.frombuffer(value, dtype="<f4") for key, value in self._rows(keys, "value")}
 
     def texts(self, keys: Iterable[bytes]) -> dict[bytes, str]:
@@ -132,6 +138,7 @@ class IndicatorCache:
 
     def _write(self, rows: list[CacheRow]) -> None:
         try:
+            # Waits for the write lock now; a deferred transaction may fail at its first write.
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
             self.connection.execute("COMMIT")
@@ -177,15 +184,18 @@ class IndicatorCache:
         for i, key in enumerate(keys):
             if key is not None and key not in vectors:
                 missing.setdefault(key, i)  # equal contents are computed once
+        # The longest first: a batch that does not fit in memory fails at once and not after hours.
         order = sorted(missing.values(), key=None if sizes is None else lambda i: -sizes[i])
         for first in range(0, len(order), batch):
             positions = order[first : first + batch]
             computed = np.asarray(compute_batch(positions), dtype=np.float32)
             entries = {key: row for i, row in zip(positions, computed, strict=True) if (key := keys[i]) is not None}
+            # After every batch, so that a killed run loses at most one.
             self.put(indicator, entries)
             vectors.update(entries)
             if progress is not None:
                 progress(indicator, first + len(positions), len(order))
+        # Without any vector the width is unknown; one column of NaN stands for it.
         width = next((len(vector) for vector in vectors.values()), 1)
         rows = np.full((len(keys), width), np.nan, dtype=np.float32)
         for i, key in enumerate(keys):

@@ -102,6 +102,7 @@ class _IndicatorRun:
         """Embeddings as a field, and their principal components, fitted once to all pairs, as features."""
         self.vectors[f"{name}_embedding"] = rows.double().numpy()
         num_complete = int((~rows.isnan().any(dim=1)).sum())
+        # n rows span at most n - 1 directions around their mean.
         k = min(NUM_COMPONENTS, rows.shape[1], num_complete - 1)
         if k >= 1:
             self.vectors[f"{name}_features"] = fit_pca(rows, k)(rows).double().numpy()
@@ -129,6 +130,7 @@ class _IndicatorRun:
         lm = LanguageModel(model, template=template, device=self.options.device)
         direct = direct_loss(pairs.answer, lm=lm, cache=cache, progress=progress)
         self.add_number("direct_loss", direct)
+        # float64: exp of a large loss overflows float32.
         self.add_number("perplexity", direct.double().exp())
         if any(text.strip() for text in pairs.instruction):
             losses = answer_loss(pairs.instruction, pairs.answer, lm=lm, cache=cache, progress=progress)

@@ -93,6 +93,7 @@ class LanguageModel:
             start = self.tokenizer.bos_token_id
             pairs = [([] if start is None else [start], tokens) for _, tokens in pairs]
         keys = [
+            # -1 is no token: it marks where the answer begins, on which the loss depends.
             cache_key("answer_loss", self.made_by, np.array([*prompt, -1, *tokens], "<i8").tobytes())
             if tokens
             else None
@@ -123,10 +124,12 @@ class LanguageModel:
             text = self.template.replace("{instruction}", instruction)
             prompt = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             prompt = prompt if start is None else [start, *prompt]
+        # The answer keeps at least half of the room, however long the instruction is.
         tokens = tokens[: max(self.max_tokens - len(prompt), self.max_tokens // 2)]
         room = self.max_tokens - len(tokens)
         if len(prompt) > room:  # cut at its beginning, but keep the mark of the beginning of a text
             prompt = prompt[len(prompt) - room :]
+            # The cut has removed the mark; it replaces the first token that is left.
             prompt = prompt if start is None or not prompt else [start, *prompt[1:]]
         return prompt, tokens
 
@@ -134,6 +137,7 @@ class LanguageModel:
     def batch_losses(self, pairs: Sequence[TokenizedPair]) -> Tensor:
         """(b,) float32 mean losses of one batch, padded on the right."""
         width = max(len(prompt) + len(tokens) for prompt, tokens in pairs)
+        # Padding on the right never reaches earlier positions of a causal model; its id is masked anyway.
         ids = torch.zeros(len(pairs), width, dtype=torch.int64)
         mask, counted = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
         skip = int(self.tokenizer.bos_token_id is None)  # see `losses`: the first token of an answer then never counts
@@ -146,6 +150,7 @@ class LanguageModel:
         logits = self.network(input_ids=ids.to(device), attention_mask=mask.long().to(device)).logits
         losses = torch.zeros(len(pairs), width)
         for i in range(len(pairs)):  # one row at a time: float32 logits of a batch would be the largest array here
+            # The logits at position t predict token t + 1.
             losses[i, 1:] = F.cross_entropy(logits[i, :-1].float(), ids[i, 1:].to(device), reduction="none").cpu()
         return token_mean(losses, counted).float()
 
@@ -163,6 +168,7 @@ def token_mean(losses: Tensor, counted: Tensor) -> Tensor:
     >>> token_mean(torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[True, True, False]])).tolist()
     [2.0]
     """
+    # where() and not a product: losses at padding may be NaN.
     total = torch.where(counted, losses.double(), 0.0).sum(dim=1)
     return total / counted.sum(dim=1)
 
@@ -294,5 +300,6 @@ def ifd(
     instructions, answers = check_pair_texts(instruction, answer)
     cache = cache or IndicatorCache(None)
     conditioned = lm.losses(instructions, answers, cache, progress)
+    # Over the same tokens: the answer is cut to fit behind its instruction in both.
     ratio = conditioned / lm.losses(instructions, answers, cache, progress, answer_alone=True)
     return torch.where(ratio > 1, torch.nan, ratio) if above_one == "drop" else ratio

@@ -71,6 +71,7 @@ def leave_one_out(name: str, predicted: Any, labels: Any) -> LeaveOneOut:
     if name == MEAN_LABEL:
         return LeaveOneOut(name, row, interval(errors.tolist()), None, float("nan"), "")
     reference = (mean_of_others(y) - y) ** 2
+    # `compare` takes more as better, so errors are negated; subsets play the part of seeds.
     comparison = compare(dict(enumerate((-errors).tolist())), dict(enumerate((-reference).tolist())))
     assert comparison is not None
     is_constant = predictions.std() == 0 or y.std() == 0
@@ -114,9 +115,11 @@ def network_predictions(
         if progress is not None:
             progress("leaving subsets out", done, s * networks)
 
+    # Subset by subset, its networks together: the order of the view(s, networks, s) below.
     left_out: list[int | None] = [i for i in range(s) for _ in seeds]
     trained = train_selectors(x, labels, recipe=recipe, seeds=seeds * s, mask=mask, left_out=left_out, progress=report)
     predicted = predict(trained, x, recipe=recipe, mask=mask).view(s, networks, s)
+    # Of the networks that did not see subset i, their prediction of subset i.
     return [float(predicted[i, :, i].double().mean()) for i in range(s)]
 
 
@@ -139,14 +142,17 @@ def seed_agreement(scores: Tensor, choose: Callable[[Tensor], Tensor]) -> dict[s
     """
     rows = scores.double().numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
+        # corrcoef returns a scalar for a single row.
         correlation = np.atleast_2d(np.corrcoef(rows))
     chosen = [set(choose(row).tolist()) for row in scores]
+    # Every row chooses equally many, so the matrix is symmetric.
     overlap = np.array([[len(a & b) / len(a) for b in chosen] for a in chosen])
     agreement: dict[str, Any] = {
         "correlation": [[float(v) if np.isfinite(v) else None for v in row] for row in correlation],
         "overlap": overlap.tolist(),
         "seeds": len(rows),
     }
+    # Each pair of seeds once, without the diagonal of ones.
     index = np.triu_indices(len(rows), 1)
     for name, matrix in (("correlation", correlation), ("overlap", overlap)):
         values = matrix[index]

@@ -149,6 +149,7 @@ class _Pace:
         """Wait for the turn of one request, or until ``stop`` is set."""
         with self.lock:
             now = time.monotonic()
+            # Slots are handed out under the lock, the waiting happens outside of it.
             turn = max(now, self.next)
             self.next = turn + self.gap
         stop.wait(turn - now)
@@ -245,6 +246,7 @@ class Judge:
         return True
 
     def _max_cost(self, prompt: str) -> float:
+        # 10 tokens for what a chat format adds around a message.
         return self.limits.cost(estimate_tokens(prompt) + 10, self.endpoint.max_tokens)
 
     def _confirm_cost(self, prompts: dict[bytes, str]) -> None:
@@ -304,6 +306,7 @@ class Judge:
                         f"questions are left; the {self.usage.answered:,} answers until then are kept: raise --cap and "
                         "run the same command again"
                     )
+                # After every reply: what it cost decides whether another question is affordable.
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     key = running.pop(future)
@@ -333,12 +336,14 @@ class Judge:
         """Whether one more question fits under the cap, if it and those that are running cost the most they can."""
         if self.limits.cap is None:
             return True
+        # Requests under way may still cost their maximum, so the cap holds even if all of them do.
         reserved = sum(self._max_cost(prompts[other]) for other in running.values())
         return self.usage.cost + reserved + self._max_cost(prompts[key]) <= self.limits.cap
 
     def _store(self, key: bytes, reply: Reply, prompt: str) -> None:
         self.cache.put_text("judge", key, reply.text)
         self.usage.answered += 1
+        # An endpoint that counts nothing is charged by estimate, which is rather too high.
         tokens = reply.tokens or (estimate_tokens(prompt), estimate_tokens(reply.text))
         self.usage.cost += self.limits.cost(*tokens)
 

@@ -109,6 +109,7 @@ def init_selectors(shape: NetworkShape, seeds: list[int], *, published: bool) ->
     """
     weights = []
     for seed in seeds:
+        # devices=[]: only the CPU generator is used, and saving those of GPUs would initialise CUDA.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed if published else derive(seed, "instruct", "network"))
             attentions = [nn.MultiheadAttention(shape.width, shape.heads) for _ in range(shape.layers)]
@@ -119,6 +120,7 @@ def init_selectors(shape: NetworkShape, seeds: list[int], *, published: bool) ->
             out = attention.out_proj
             copy += [attention.in_proj_weight, attention.in_proj_bias, out.weight, out.bias, linear.weight, linear.bias]
         weights.append([w.detach() for w in [*copy, head.weight, head.bias]])
+    # One (k, ...) tensor for each weight, so that k copies run as one batched product.
     stacked = [torch.stack(copies).requires_grad_() for copies in zip(*weights, strict=True)]
     layers = tuple(Layer(*stacked[6 * i : 6 * i + 6]) for i in range(shape.layers))
     return Selectors(shape, layers, stacked[-2], stacked[-1])
@@ -140,6 +142,7 @@ def forward(nets: Selectors, x: Tensor, *, across: Across, mask: Tensor | None =
     k, (_, s, m, d) = len(nets), x.shape
     x = x.expand(k, s, m, d)
     if mask is not None:
+        # Broadcast over heads and queries: padding is never attended to.
         mask = mask.expand(k, s, m).reshape(k * s, 1, 1, m)
     for layer in nets.layers:
         x = x + _attention(layer, x, nets.shape.heads, across, mask)
@@ -150,11 +153,12 @@ def forward(nets: Selectors, x: Tensor, *, across: Across, mask: Tensor | None =
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(k, s, m, d) by the weights of each copy."""
     k, s, m, d = x.shape
-    return torch.baddbmm(bias[:, None], x.reshape(k, s * m, d), weight.mT).view(k, s, m, -1)
+    return torch.baddbmm(bias[:, None], x.reshape(k, s * m, d), weight.mT).view(k, s, m, -1)  # (k, s * m, out)
 
 
 def _attention(layer: Layer, x: Tensor, heads: int, across: Across, mask: Tensor | None) -> Tensor:
     k, s, m, d = x.shape
+    # The axis that is the sequence; the other one of s and m joins the batch.
     along = 1 if across == "pool" else 2
     folded = _linear(x, layer.into, layer.into_bias).view(k, s, m, 3, heads, d // heads)
     # (3, batch, heads, sequence, d / heads)
@@ -170,6 +174,7 @@ def _attention(layer: Layer, x: Tensor, heads: int, across: Across, mask: Tensor
 def _blockwise_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k' / sqrt(d)) v; while scoring in blocks of queries, so that no n x n array is in memory."""
     entries = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
+    # With gradients the attention is kept for the backward pass anyway, so blocks would save nothing.
     if entries <= MAX_ATTENTION_ENTRIES or query.requires_grad:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     out = torch.empty_like(query)

@@ -63,6 +63,7 @@ def open_pair_file(path: Path) -> PairFile:
         files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
         if not files:
             raise DataError(f"{path} holds neither Parquet files nor a dataset that save_to_disk wrote")
+        # Of a dataset with several splits only the training split is read.
         split = [file for file in files if file.name.startswith("train")]
         return Tables(path, tuple(split or files), "")
     if not path.is_file():
@@ -99,6 +100,7 @@ class JsonLines:
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         with self.path.open("rb") as file:
             for place, line in enumerate(file):
+                # A byte order mark, as editors on Windows write it, is no JSON.
                 if place == 0 and line.startswith(b"\xef\xbb\xbf"):
                     line = line[3:]
                 if line.strip():
@@ -118,6 +120,7 @@ class JsonLines:
         with atomic_write(out) as partial, partial.open("wb") as file:
             for place, line in self._lines():
                 if place in kept:
+                    # The last line of the source may lack its newline, and is not always the last one kept.
                     file.write(line if line.endswith(b"\n") else line + b"\n")
 
 
@@ -182,6 +185,7 @@ class Tables:
         """The same columns and metadata: a file, or for a folder one shard in a folder."""
         tables, first = [], 0
         for batch in self._batches():
+            # `places` rises, so the kept rows of a batch are a slice of it.
             low, high = np.searchsorted(places, [first, first + batch.num_rows])
             tables.append(pa.Table.from_batches([batch]).take(pa.array(places[low:high] - first)))
             first += batch.num_rows

@@ -128,6 +128,7 @@ def read_pairs(path: Path | str, *, fields: PairFields | None = None, progress: 
     if progress is not None:
         progress("reading", n, n)
     for _, name, instruction, answer, image in columns.rows:
+        # Unit and record separators, so that text cannot move from one field to the next unnoticed.
         text = "\x1f".join((name, instruction, answer, image or "")) + "\x1e"
         digest.update(text.encode("utf-8", "surrogatepass"))
     numbers = {name: _dense_numbers(values, n) for name, values in columns.numbers.items()}
@@ -162,11 +163,13 @@ def _add_row(columns: _Columns, place: int, row: Any, fault: str, fields: PairFi
     i = len(columns.rows)
     image_keys, id_keys = (fields.image,) if fields.image else IMAGE_FIELDS, (fields.id,) if fields.id else ID_FIELDS
     image = next((row[key] for key in image_keys if isinstance(row.get(key), str)), None)
+    # Counted from 1, as people count lines.
     name = next((row[key] for key in id_keys if isinstance(row.get(key), str | int)), place + 1)
     columns.rows.append((place, str(name), instruction or fields.default_instruction, answer, image))
     for key, value in row.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             columns.numbers.setdefault(key, {})[i] = _finite_or_nan(value)
+        # type() and not isinstance(): a bool is an int, but no feature.
         elif isinstance(value, list) and value and all(type(v) in (int, float) for v in value):
             columns.vectors.setdefault(key, {})[i] = [_finite_or_nan(v) for v in value]
 
@@ -174,6 +177,7 @@ def _add_row(columns: _Columns, place: int, row: Any, fault: str, fields: PairFi
 def _finite_or_nan(value: float) -> float:
     try:
         number = float(value)
+    # JSON integers may have any number of digits.
     except OverflowError:
         return math.nan
     return number if math.isfinite(number) else math.nan
@@ -246,6 +250,7 @@ def _dense_numbers(values: Mapping[int, float], n: int) -> np.ndarray:
 def _dense_vectors(columns: _Columns, n: int) -> dict[str, np.ndarray]:
     arrays = {}
     for name, vectors in columns.vectors.items():
+        # The most common length counts as the right one; rows of another are reported.
         (width, _), *_ = Counter(map(len, vectors.values())).most_common(1)
         array = np.full((n, width), np.nan)
         for i, vector in vectors.items():

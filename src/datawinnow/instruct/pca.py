@@ -36,6 +36,7 @@ class PCA:
         """
         rows = check.matrix("x", x, missing="skip")
         check.one_of("the width of x", rows.shape[1], (len(self.mean),))
+        # In blocks: a float64 copy of all embeddings could exceed memory.
         coordinates = [(rows[first:last].double() - self.mean) @ self.axes.T for first, last in blocks(len(rows))]
         return torch.cat(coordinates).float()
 

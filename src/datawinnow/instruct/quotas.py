@@ -66,8 +66,10 @@ def cluster_quotas(
     members = _cluster_members(groups[scored])
     quota = quotas([len(m) for m in members], budget)
     keys = values[scored].double()
+    # Towards zero, as int() in the published code: 0.9 and -0.9 tie at 0.
     keys = keys.trunc() if truncate else keys
     best = torch.cat([m[torch.argsort(-keys[m], stable=True)][:q] for m, q in zip(members, quota, strict=True)])
+    # The shares may sum to a little more than the budget; the second, stable cut removes the lowest.
     chosen = scored[best[torch.argsort(-keys[best], stable=True)][:budget]]
     reason = torch.full((n,), int(Reason.BELOW_CUT), dtype=torch.int8)
     reason[values.isnan()] = int(Reason.UNSCORED)

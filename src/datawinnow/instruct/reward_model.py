@@ -85,6 +85,7 @@ def reward(
             max_length=max_tokens,
             return_tensors="pt",
         )
+        # float() before numpy(), which has no bfloat16.
         return np.asarray(network(**tokens.to(network.device)).logits[:, :1].float().cpu().numpy())
 
     made_by = {"model": fingerprint_pretrained(model, network.config), "max_tokens": max_tokens}

@@ -61,7 +61,9 @@ def ridge(means: Tensor, labels: Tensor, penalties: tuple[float, ...] = PENALTIE
     centre, spread = z.mean(dim=0), z.std(dim=0, correction=0)
     # a constant column has no weight; its standard deviation is rounding, relative to its size
     spread = torch.where(spread > 1e-12 * z.abs().amax(dim=0).clamp_min(1e-300), spread, torch.inf)
+    # RidgeCV keeps the first of equally good penalties: from large to small, that is the strongest.
     model = RidgeCV(alphas=sorted(penalties, reverse=True)).fit(((z - centre) / spread).numpy(), y.numpy())
     weight = torch.from_numpy(model.coef_).double() / spread
+    # Back to the units of `means`: w' ((z - c) / s) + b = (w / s)' z + b - (w / s)' c.
     bias = float(model.intercept_) - float(centre @ weight)
     return RidgeModel(weight, bias, float(model.alpha_), -float(model.best_score_))

@@ -135,6 +135,7 @@ def run_instruct(
 
     selection = choose(scores.score)
     choose_seconds = time.perf_counter() - start
+    # After the clock has stopped: the other seeds are a test and not part of the choice.
     agreement = seed_agreement(scores.seed_scores, lambda score: choose(score).index)
     tests = None
     if check and subsets is not None:
@@ -153,6 +154,7 @@ def run_instruct(
     notes = _write_selection(folder / SELECTION_FILE, pairs, scores, clusters, selection, metadata)
     metadata["gallery"] = _gallery(pairs, scores, selection, notes)
     if out is not None:
+        # In the order of the source: the file is read once, row by row.
         pairs.file.write(np.sort(pairs.place[selection.index.numpy()]), out)
         metadata["out"] = str(out)
     write_json(folder / INSTRUCT_FILE, metadata)
@@ -188,6 +190,7 @@ def _metadata(
 ) -> dict[str, Any]:
     pairs = pool.pairs
     assert selection.reason is not None
+    # Reasons are int8 codes, below 128.
     counts = np.bincount(selection.reason.numpy(), minlength=128)
     return {
         "name": pairs.file.path.stem,
@@ -219,6 +222,7 @@ def _count_by_cluster(clusters: PairClusters, scores: PairScores, selection: Sel
     """Size, share by the published rule, and number kept of each cluster, in the order in which they first appear."""
     if clusters.label is None:
         return []
+    # Only pairs that could be chosen count, as in `cluster_quotas`.
     labels = clusters.label[(clusters.label >= 0) & ~scores.score.isnan()].tolist()
     kept = clusters.label[selection.index].tolist()
     order = list(dict.fromkeys(labels))
@@ -261,6 +265,7 @@ def _write_selection(
         The note of every pair.
     """
     n = len(pairs)
+    # -1 for pairs that are not kept.
     order = np.full(n, -1, dtype=np.int64)
     order[selection.index.numpy()] = np.arange(len(selection))
     weight = np.zeros(n, dtype=np.float32)

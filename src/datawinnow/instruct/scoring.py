@@ -77,6 +77,7 @@ class FeaturePool:
         columns = [name for name, width in self.layout.vectors for _ in range(width)] + list(self.layout.indicators)
         for name, count in zip(columns, torch.isnan(self.raw).sum(dim=0).tolist(), strict=True):
             if count:
+                # A vector has several columns under one name; the worst of them counts.
                 counts[name] = max(count, counts.get(name, 0))
         return counts
 
@@ -181,6 +182,7 @@ def score_pairs(
     x, mask, notes = training_sets(pool, recipe)
     first = _first_seed(recipe, seed)
     check.number("num_seeds", num_seeds, 1, 10**4, integer=True)
+    # The requested seed first; one spare, since it may be among the others.
     seeds = [first, *[other for other in range(num_seeds + 1) if other != first]][:num_seeds]
     copies = [copy for one in seeds for copy in network_seeds(recipe, one)]
 
@@ -191,11 +193,13 @@ def score_pairs(
     trained = train_selectors(x, labels, recipe=recipe, seeds=copies, mask=mask, progress=report)
     if recipe.standardise:
         features = pool.standardiser(features)
+    # Without padding the subsets have one size; otherwise their mean size.
     size = x.shape[1] if mask is None else max(1, round(float(mask.sum(dim=1).float().mean())))
     scores = score_pool(trained, features, recipe=recipe, size=size, seed=first, progress=progress)
-    rows = pool.scatter(scores.view(len(seeds), -1, len(features)).mean(dim=1))
+    rows = pool.scatter(scores.view(len(seeds), -1, len(features)).mean(dim=1))  # (seeds, n)
     shape = NetworkShape(x.shape[2], fitting_heads(x.shape[2], recipe.heads))
     details = {"recipe": asdict(recipe), "seeds": seeds, "parameters": shape.parameters, "notes": list(notes)}
+    # Of the copies of the first seed, whose scores are used.
     loss = float(trained.loss[: recipe.networks].mean())
     return PairScores(scorer, SCORER_LABELS[scorer], rows[0], rows, loss, details)
 
@@ -229,6 +233,7 @@ def training_sets(pool: FeaturePool, recipe: SelectorRecipe) -> tuple[Tensor, Te
             raise ArgumentError(f"no pair of subset {int((~mask.any(dim=1)).int().argmax())} has all features")
         if num_unusable := int((is_member & ~mask).sum()):
             notes = (f"{num_unusable:,} members of labelled subsets lack a feature and are left out",)
+        # Padding (-1) reads row 0 and is masked; NaN must go, since 0 * NaN is NaN.
         x = pool.raw[subsets.member.clamp_min(0)].nan_to_num()
         mask = None if bool(mask.all()) else mask
     if recipe.standardise:
@@ -266,8 +271,10 @@ def _score_by_indicators(pool: FeaturePool, scorer: str, ends: Mapping[str, str]
         values = pool.pairs.numbers[name]
         end = ends.get(name, "high")
         if end == "middle":
+            # Nearest to the median becomes the highest.
             values = -np.abs(values - np.nanmedian(values))
         centre, spread = (np.nanmean(values), np.nanstd(values)) if is_mean else (0.0, 1.0)
+        # A pair without one of the indicators is NaN in the sum, so it is not ranked by the others.
         total += (-1 if end == "low" else 1) * (values - centre) / (spread or 1.0)
     score = torch.from_numpy((total / len(names)).astype(np.float32))
     label = f"the mean of {', '.join(names)}, each standardised" if is_mean else scorer

@@ -106,6 +106,7 @@ def network_seeds(recipe: SelectorRecipe, seed: int) -> list[int]:
     """Seeds of the copies that are averaged: the seed itself where there is one copy."""
     if recipe.networks == 1:
         return [seed]
+    # A large prime: the copies of seeds 0, 1, 2, ... do not overlap.
     return [seed * 1_000_003 + i for i in range(recipe.networks)]
 
 
@@ -140,6 +141,7 @@ def train_selectors(
     copies: list[TrainedSelectors] = []
     for i, seed in enumerate(seeds):
         excluded = None if left_out is None else left_out[i]
+        # Left out of the features too: across="pool" would let the other sets attend to it.
         index = torch.tensor([j for j in range(len(labels)) if j != excluded])
         copies.append(_train_one(x[index], labels[index], recipe, seed, None if mask is None else mask[index]))
         if progress is not None:
@@ -165,6 +167,7 @@ def _train_one(x: Tensor, labels: Tensor, recipe: SelectorRecipe, seed: int, mas
     mean, spread = torch.zeros(1), torch.ones(1)
     if recipe.standardise:
         mean, spread = labels.mean(dim=1), labels.std(dim=1, correction=0)
+        # Equal labels have no spread; they are then only centred.
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
     target = (labels - mean[:, None]) / spread[:, None]
     loss = torch.zeros(1)
@@ -179,6 +182,7 @@ def _train_one(x: Tensor, labels: Tensor, recipe: SelectorRecipe, seed: int, mas
         raise TrainingError(f"the selector's loss is {float(loss.sum())}: lower lr={recipe.lr:g}, or standardise")
     for weight in nets.weights:
         weight.requires_grad_(False)
+    # A squared error scales with the square of the labels' unit.
     return TrainedSelectors(nets, mean, spread, loss * spread.square())
 
 
@@ -236,6 +240,7 @@ def score_pool(
     """
     k, n = len(trained.nets), len(x)
     total = torch.zeros(k, n)
+    # Across the pool nothing is random, so one round is all.
     rounds = max(1, recipe.deals) if recipe.across == "set" else 1
     for turn in range(rounds):
         for i in range(k):
@@ -243,6 +248,7 @@ def score_pool(
             if recipe.across == "pool" or recipe.deals == 0:
                 total[i] = forward(copy, x[None, :, None], across=recipe.across)[0, :, 0]
             else:
+                # The same deal for every copy, so that copies differ by their weights alone.
                 total[i] += _score_dealt_sets(copy, x, size, stream(seed, "instruct", "deal", turn))
             if progress is not None:
                 progress("scoring", turn * k + i + 1, rounds * k)
@@ -252,6 +258,7 @@ def score_pool(
 def _score_dealt_sets(copy: Selectors, x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """(n,) scores within random sets of nearly equal size."""
     n = len(x)
+    # Nearly the size of the labelled subsets, since the network has only seen sets of that size.
     num_sets = max(1, round(n / size))
     width = -(-n // num_sets)
     index = torch.full((width * num_sets,), -1, dtype=torch.int64)

@@ -88,6 +88,7 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> Label
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        # A pickle in a downloaded file would run its code.
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
@@ -144,6 +145,7 @@ def _look_up_members(
     pool = np.stack([pairs.numbers[name].astype(np.float32) for name in names], axis=1)
     positions: dict[bytes, list[int]] = {}
     for i, row in enumerate(pool):
+        # Equality of bits in float32: rounding in a comparison by distance could match another pair.
         positions.setdefault(row.tobytes(), []).append(i)
     indicators = np.stack([arrays[name].astype(np.float32) for name in names], axis=2)
     member = np.full(indicators.shape[:2], -1, dtype=np.int64)
@@ -151,6 +153,7 @@ def _look_up_members(
     for i, rows in enumerate(indicators):
         used: set[int] = set()
         for j, row in enumerate(rows):
+            # Pairs with equal indicators are distinct members: each is used once a subset.
             matches = [position for position in positions.get(row.tobytes(), []) if position not in used]
             num_ambiguous += len(matches) > 1
             num_missing += not matches

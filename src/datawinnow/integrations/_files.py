@@ -26,6 +26,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     def without_tensors(value: Any, name: str) -> Any:
         if isinstance(value, Tensor):
             tensors[name] = value
+            # A placeholder by which `load_state` finds the tensor again.
             return {"tensor": name}
         if isinstance(value, Mapping):
             return {key: without_tensors(item, f"{name}/{key}" if name else key) for key, item in value.items()}

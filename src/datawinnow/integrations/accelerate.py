@@ -56,7 +56,9 @@ def prepare_loader(accelerator: Any, loader: DataLoader[Any], sampler: PolicySam
     # hooks rather than register_for_checkpointing, which writes a pickle and loads it without restrictions
     def save(models: Any, weights: Any, output_dir: Any) -> None:
         del models, weights
+        # Before the check for the main process: every process must take part.
         sampler.sync()
+        # One file for all processes: after sync() every one holds the same state.
         if accelerator.is_main_process:
             save_state(Path(output_dir) / SAMPLER_FILE_NAME, sampler.state_dict())
 

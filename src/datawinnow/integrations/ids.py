@@ -34,6 +34,7 @@ class WithIndex:
         return len(self.dataset)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
+        # int(): some datasets refuse the integers of numpy or torch that a sampler may yield.
         return _with_id(self.dataset[int(i)], i)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
@@ -83,6 +84,7 @@ class IndexCollator:
     def __call__(self, items: list[dict[str, Any]]) -> Any:
         """The batch of ``items``, with their ids under ``"index"``."""
         ids = torch.tensor([item[INDEX] for item in items], dtype=torch.int64)
+        # Collators of transformers pad every key that they find, ids too.
         batch = self.collate([{key: value for key, value in item.items() if key != INDEX} for item in items])
         batch[INDEX] = ids
         return batch

@@ -47,7 +47,9 @@ class PolicyCallback(Callback):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Plan the next epoch; checkpoints are written after this."""
         del pl_module
+        # Now, and not at its start: by then Lightning has already counted the batches of the loader.
         following = trainer.current_epoch + 1
+        # Past the last epoch there is nothing to plan, and a policy may refuse to.
         if trainer.max_epochs in (None, -1) or following < trainer.max_epochs:
             self.sampler.set_epoch(following)
 

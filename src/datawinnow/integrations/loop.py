@@ -34,6 +34,7 @@ def weighted_loss(
     """
     reduce = resolve_reduction(reduction)
     sampler.observe(index, loss, **signals)
+    # observe() takes the unweighted losses: weights say how often an example stands for others, not how hard it is.
     return reduce(loss, sampler.weight[index])
 
 
@@ -58,6 +59,7 @@ class ProgressLR(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Advance by one step of the optimizer."""
+        # Steps count within an epoch, since its length is known only once it is planned.
         if self.sampler.epoch != self.epoch:
             self.epoch, self.steps = self.sampler.epoch, 0
         self.steps += 1
@@ -65,6 +67,7 @@ class ProgressLR(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at the current progress."""
+        # From the progress alone and not from the last rate: a resume needs nothing but epoch and step.
         factor = self.schedule(self.sampler.progress(self.epoch, self.steps))
         return [base * factor for base in self.base_lrs]
 

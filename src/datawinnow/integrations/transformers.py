@@ -79,6 +79,7 @@ class PolicyTrainerMixin:
         collate = trainer._get_collator_with_removed_columns(trainer.data_collator, description="training")
         if hasattr(dataset, "column_names") and hasattr(dataset, "remove_columns"):
             dataset, collate = trainer._remove_unused_columns(dataset, description="training"), trainer.data_collator
+        # Replaced only while the parent builds its loader: evaluation must not see the ids.
         trainer.train_dataset, trainer.data_collator = WithIndex(dataset), IndexCollator(collate)
         trainer.args.remove_unused_columns = False  # already removed
         try:
@@ -94,6 +95,7 @@ class PolicyTrainerMixin:
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         """The weighted loss of a training batch, whose losses are observed; that of the trainer for other batches."""
+        # The trainer also evaluates through this method.
         if INDEX not in inputs or not model.training:
             rest = {key: value for key, value in inputs.items() if key != INDEX}
             return super().compute_loss(model, rest, return_outputs, **kwargs)  # type: ignore[misc]
@@ -118,6 +120,7 @@ class PolicyTrainerMixin:
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
         name = type(trainer.accelerator.unwrap_model(trainer.model)).__name__
         if logits.ndim == 3 and name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+            # A causal model predicts the next token; other token classifiers label each token itself.
             logits, labels = logits[:, :-1], labels[:, 1:]
         if logits.shape[:-1] != labels.shape or labels.is_floating_point():
             raise ArgumentError(
@@ -125,11 +128,13 @@ class PolicyTrainerMixin:
                 f"{tuple(labels.shape)} {labels.dtype}: override example_loss(outputs, labels) for another task"
             )
         loss = F.cross_entropy(
+            # A softmax over a large vocabulary in half precision loses small losses.
             logits.flatten(0, -2).float(),
             labels.flatten(),
             reduction="none",
             label_smoothing=trainer.args.label_smoothing_factor,
         ).view(labels.shape)
+        # The mean over the tokens of an example, so that long ones do not weigh more.
         return per_example(loss, labels != -100)
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -162,4 +167,5 @@ class _SaveSampler(TrainerCallback):  # type: ignore[misc]
                 Path(args.output_dir) / f"checkpoint-{state.global_step}" / SAMPLER_FILE_NAME, self.sampler.state_dict()
             )
         if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # No process continues before the file is written.
             torch.distributed.barrier()

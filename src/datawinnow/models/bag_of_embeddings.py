@@ -24,6 +24,7 @@ class BagOfEmbeddings(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (b, classes) of token ids (b, length)."""
         vectors, mask = self.embedding(tokens)
+        # Padding vectors are 0, so the sum is over tokens; (b, width) / (b, 1).
         logits: Tensor = self.classifier(vectors.sum(dim=1) / token_counts(mask))
         return logits
 

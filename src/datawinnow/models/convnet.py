@@ -40,6 +40,7 @@ def norm_layer(norm: Norm, width: int, size: int) -> nn.Module:
     if norm == "group":
         return nn.GroupNorm(4, width)
     if norm == "layer":
+        # Over channels and pixels, hence the size of the image at this block.
         return nn.LayerNorm([width, size, size])
     if norm == "none":
         return nn.Identity()
@@ -90,6 +91,7 @@ class ConvNet(nn.Module):
         for level in range(depth):
             # the first layer pads 28x28 to 32x32, as in the papers' code
             padding = 3 if level == 0 and size == 28 else 1
+            # Halved once a block, or never without pooling; the shift rounds down as the pool does.
             side = (32 if size == 28 else size) >> level * halved
             blocks += [
                 nn.Conv2d(in_channels, width, 3, padding=padding),
@@ -98,6 +100,7 @@ class ConvNet(nn.Module):
                 POOLS[pool](),
             ]
             in_channels = width
+        # No global pooling: the features are all pixels of the last map (2,048 in the papers).
         self.features = nn.Sequential(*blocks, nn.Flatten())
         side = (32 if size == 28 else size) >> depth * halved
         self.classifier = nn.Linear(width * side * side, classes)

@@ -20,6 +20,7 @@ class LeNet(nn.Module):
     def __init__(self, *, classes: int, channels: int = 3, size: int = 32, width: int = 6) -> None:
         super().__init__()
         self.channels = channels
+        # 6 and 16 channels in the paper.
         second_width = 16 * width // 6
         first_pad = 2 if size < 32 else 0
         side = (size + 2 * first_pad - 4) // 2

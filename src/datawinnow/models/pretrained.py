@@ -33,6 +33,7 @@ class Pretrained(nn.Module):
                 f"{tuple(tokens.shape)}: it is for texts"
             )
         is_token = tokens > 0
+        # datawinnow shifts ids by one to keep 0 for padding; the model's own ids begin at 0.
         ids = torch.where(is_token, tokens - 1, self.padding).long()
         logits: Tensor = self.network(input_ids=ids, attention_mask=is_token.long()).logits
         return logits

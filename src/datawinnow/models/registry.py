@@ -102,12 +102,14 @@ def build(
     """
     if is_pretrained(model):
         return _build_pretrained(str(model), classes, tokenizer if vocabulary is not None else None, options)
+    # No name in MODELS has a colon.
     by_path = isinstance(model, str) and ":" in model
     factory = _import_factory(str(model)) if by_path else resolve(model, MODELS, kind="model")
     try:
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # some callables written in C have no signature
         parameters = {}
+    # A function with **kwargs gets every dimension and may ignore it.
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     dimensions = _dimensions(shape, classes, vocabulary)
     unknown = [name for name in options if name not in parameters and not takes_any]

@@ -21,6 +21,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
+        # No bias: the norm behind it subtracts the mean.
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
@@ -42,6 +43,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        # The stride is in the 3x3 convolution as in torchvision (v1.5), not in the first 1x1 as in the paper.
         self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
@@ -103,6 +105,7 @@ class ResNet(nn.Module):
         in_channels = width
         for stage, count in enumerate(blocks):
             for i in range(count):
+                # The width doubles and the image halves in the first block of every stage but the first.
                 layers.append(block(in_channels, width << stage, 2 if stage and i == 0 else 1))
                 in_channels = (width << stage) * block.expansion
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

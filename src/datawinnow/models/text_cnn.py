@@ -43,6 +43,7 @@ class TextCNN(nn.Module):
             raise ArgumentError(f"windows must be integers, each at least 1, got {list(windows)}")
         self.windows = tuple(windows)
         self.embedding = TokenEmbedding(check_vocabulary(vocabulary), width)
+        # w - 1 zeros at both ends: every window that touches a word exists.
         self.convolutions = nn.ModuleList(nn.Conv1d(width, filters, w, padding=w - 1) for w in windows)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(filters * len(windows), classes)

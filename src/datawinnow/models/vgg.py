@@ -30,6 +30,7 @@ class VGG16(nn.Module):
         in_channels = channels
         for entry in COLUMN_D:
             if isinstance(entry, int):
+                # The table is for a width of 64.
                 out_channels = entry * width // 64
                 layers += [
                     nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),

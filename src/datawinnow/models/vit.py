@@ -19,6 +19,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, channels: int, patch: int, width: int) -> None:
         super().__init__()
+        # A convolution whose stride is its kernel: a linear layer on each square.
         self.proj = nn.Conv2d(channels, width, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,6 +45,7 @@ class Attention(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (b, heads, n, head_dim), of tokens (b, n, width)."""
         b, n, _ = x.shape
+        # (b, n, 3 * width) -> (3, b, heads, n, head_dim)
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v
 
@@ -56,7 +58,7 @@ class Attention(nn.Module):
     def class_to_patch(self, x: Tensor, prefix: int = 1) -> Tensor:
         """(b, n - prefix) attention of the first token to the patches of (b, n, width), the mean over the heads."""
         q, k, _ = self.project(x)
-        row = (q[:, :, :1] @ k.transpose(-2, -1) * self.scale).float().softmax(-1)
+        row = (q[:, :, :1] @ k.transpose(-2, -1) * self.scale).float().softmax(-1)  # (b, heads, 1, n)
         attention: Tensor = row[:, :, 0, prefix:].mean(1)
         return attention
 
@@ -87,6 +89,7 @@ class DropPath(nn.Module):
         """(b, ...) -> (b, ...), rows zero or scaled by 1 / (1 - rate)."""
         if not self.training or self.rate == 0:
             return x
+        # One number an example: a branch is skipped as a whole.
         stays = torch.rand((len(x), *[1] * (x.ndim - 1)), device=x.device) >= self.rate
         return x * (stays / (1 - self.rate)).to(x.dtype)
 
@@ -96,6 +99,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, ratio: float, drop_path: float) -> None:
         super().__init__()
+        # 1e-6 as in the published checkpoints; torch's default is 1e-5.
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
@@ -156,6 +160,7 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width)) if distilled else None
         self.pos_embed = nn.Parameter(torch.zeros(1, self.num_prefix_tokens + (size // patch) ** 2, width))
+        # Linear in depth: the first block is never skipped.
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, ratio, rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -184,6 +189,7 @@ class VisionTransformer(nn.Module):
             x = block(x)
         x = self.norm(x)
         logits: Tensor = self.head(x[:, 0])
+        # DeiT averages both heads; the distillation loss, which trains them apart, is not implemented here.
         return logits if self.head_dist is None else (logits + self.head_dist(x[:, 1])) / 2
 
 
@@ -313,5 +319,6 @@ def patch_for(size: int) -> int:
     >>> [patch_for(size) for size in (8, 28, 32, 64, 224, 30)]
     [2, 4, 4, 8, 16, 3]
     """
+    # Patches grow with the image: 16 to about 200 of them, enough to drop some and few enough for attention.
     largest = 2 if size <= 16 else 4 if size <= 48 else 8 if size <= 96 else 16
     return next(patch for patch in range(largest, 0, -1) if size % patch == 0)

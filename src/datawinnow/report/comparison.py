@@ -177,6 +177,7 @@ def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow]) -> list[Met
 
 def _on_all(row: ResultRow) -> bool:
     """Whether every epoch of a row was on all the data: a run that chooses makes more epochs of as many passes."""
+    # Epochs on fewer examples make more epochs of the same number of passes.
     extra = row["trained_epochs"] - row["passes"] / row["n"]  # less than half a batch is left out at the end
     return bool(row["total_passes"] == row["passes"] and abs(extra) < MIN_EXTRA_EPOCHS)
 
@@ -215,8 +216,10 @@ def _with_gain(run: MethodRun, setting: _Setting, accuracy_by_seed: dict[int, fl
     same = [one for one in references if one.budget == run.budget and one.accuracy.keys() & accuracy_by_seed.keys()]
     if not same:
         return run
+    # All references are compared on the seeds that the run shares with the one of its own budget.
     seeds = accuracy_by_seed.keys() & same[0].accuracy.keys()
     shorter = [one for one in references if one.budget <= run.budget and seeds <= one.accuracy.keys()]
+    # The best of no more passes: a shorter run that is better must be beaten as well.
     best = max(shorter, key=lambda one: sum(one.accuracy[seed] for seed in seeds))
     against_all = [compare(accuracy_by_seed, one.accuracy) for one in references]
     above = all(result is not None and result.outcome == "wins" for result in against_all)
@@ -234,14 +237,15 @@ def _with_gain(run: MethodRun, setting: _Setting, accuracy_by_seed: dict[int, fl
 def passes_needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
     """Passes at which a curve of (passes, accuracy), sorted, first reaches an accuracy; None if outside of it.
 
-    >>> needed([(15, 0.70), (60, 0.80)], 0.75)
+    >>> passes_needed([(15, 0.70), (60, 0.80)], 0.75)
     30.0
-    >>> needed([(10, 0.95), (30, 0.93), (60, 0.94)], 0.935)  # reached before it begins
+    >>> passes_needed([(10, 0.95), (30, 0.93), (60, 0.94)], 0.935)  # reached before it begins
     """
     best = curve[0][1] if curve else math.inf  # of all so far: a shorter run may be better than a longer one
     for (before, _), (after, high) in itertools.pairwise(curve):
         if best <= accuracy <= high and best < high:
             share = (accuracy - best) / (high - best)
+            # Accuracy is interpolated over the logarithm of the passes, in which learning curves are nearly straight.
             return round(math.exp((1 - share) * math.log(before) + share * math.log(after)), 6)
         best = max(best, high)
     return None
@@ -297,11 +301,8 @@ def _best_by_setting(runs: Sequence[MethodRun], fits: Callable[[MethodRun], bool
     best: dict[str, MethodRun] = {}
     for run in runs:
         if run.fair and is_certain_win(run) and not run.setting.endswith(TUNING) and fits(run):
-            reference_words = best.get(run.setting)
-            if reference_words is None or (run.saves or 0, run.accuracy.mean) > (
-                reference_words.saves or 0,
-                reference_words.accuracy.mean,
-            ):
+            previous = best.get(run.setting)
+            if previous is None or (run.saves or 0, run.accuracy.mean) > (previous.saves or 0, previous.accuracy.mean):
                 best[run.setting] = run
     return list(best.values())
 
@@ -445,6 +446,7 @@ def gain_map(runs: Sequence[MethodRun], num_methods: int = 6) -> Markup:
 def _draw_panel(axes: Axes, runs_of_panel: Sequence[MethodRun], chosen: Sequence[str], settings: Sequence[str]) -> None:
     axes.axhline(0, color=INK, linewidth=1)
     for i, method in enumerate(chosen):
+        # A factor, since the axis is logarithmic.
         shift = 1 + 0.03 * (i - (len(chosen) - 1) / 2)  # side by side
         for j, setting in enumerate(settings):
             series = sorted(

@@ -87,6 +87,7 @@ def oriented(values: np.ndarray, end: str) -> np.ndarray:
     turned = np.full(len(values), np.nan)
     is_present = ~np.isnan(values)
     present_ranks = ranks(values[is_present])
+    # 0.0 - x and not -x, which would give -0.0 in the middle.
     turned[is_present] = 0.0 - np.abs(present_ranks - (len(present_ranks) + 1) / 2)
     return turned
 
@@ -108,6 +109,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
     first = np.flatnonzero(np.concatenate([np.ones(min(1, len(values)), dtype=bool), rising[1:] != rising[:-1]]))
     counts = np.diff(first, append=len(values))
     rank = np.empty(len(values))
+    # c equal values from place f (from 0) have ranks f + 1 to f + c, whose mean is f + (c + 1) / 2.
     rank[order] = np.repeat(first + (counts + 1) / 2, counts)
     return rank
 
@@ -137,6 +139,8 @@ def spearman(columns: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
                 both = is_present[i] & is_present[j]
                 first, second = _standard(columns[i][both]), _standard(columns[j][both])
             if first is not None and second is not None:
+                # Rounded, so that identical rankings give exactly 1 and the text does not depend on the order of
+                # summation.
                 matrix[i, j] = matrix[j, i] = 1.0 if i == j else min(1.0, max(-1.0, round(float(first @ second), 12)))
     return matrix
 
@@ -164,6 +168,7 @@ def clustered(matrix: np.ndarray) -> list[int]:
     >>> clustered(np.array([[1.0, 0.1, 0.9], [0.1, 1.0, 0.2], [0.9, 0.2, 1.0]]))
     [0, 2, 1]
     """
+    # Below every correlation, so that a score without any joins last.
     near = np.nan_to_num(matrix, nan=-2.0)
     groups = [[i] for i in range(len(matrix))]
     while len(groups) > 1:
@@ -172,8 +177,10 @@ def clustered(matrix: np.ndarray) -> list[int]:
             (float(near[np.ix_(groups[i], groups[j])].mean()), -i, -j) for j in range(len(groups)) for i in range(j)
         ]
         _, i, j = max(means)
+        # j > i, so that removing it does not shift i.
         second = groups.pop(-j)
         first = groups[-i]
+        # Reversing a group keeps its inner neighbours: only the ends that meet are chosen.
         joins = [(f, s) for f in (first, first[::-1]) for s in (second, second[::-1])]
         left, right = max(joins, key=lambda join: near[join[0][-1], join[1][0]])
         groups[-i] = left + right

@@ -41,6 +41,7 @@ def instruct_context(folder: Path) -> dict[str, Any]:
         if key not in metadata:
             raise RunError(f"{folder / INSTRUCT_FILE} lacks {key!r}: it was not written by datawinnow, or is damaged")
     table, meta = read_table(folder / SELECTION_FILE, "datawinnow instruct PAIRS")
+    # A run that was killed between the two files leaves those of different choices.
     if meta.get("fingerprint") != metadata.get("fingerprint") or len(table) != metadata["n"]:
         raise RunError(
             f"{folder / SELECTION_FILE} is of other pairs than {folder / INSTRUCT_FILE}; run again: datawinnow "

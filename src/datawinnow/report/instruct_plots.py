@@ -19,6 +19,7 @@ def plot_gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
         figure, axes = canvas(height=0.9 + 0.32 * len(values))
         axes.barh(places, values, height=0.6, color=KEPT)
         axes.axvline(0, color=MUTED, linewidth=1)
+        # Room for the numbers at the ends of the bars, even if all gaps are 0.
         reach = max(0.1, float(np.abs(values).max()))
         axes.set_xlim(min(0.0, float(values.min())) - 0.3 * reach, max(0.0, float(values.max())) + 0.3 * reach)
         for place, value in zip(places, values, strict=True):

@@ -37,6 +37,7 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         RunError: neither a run nor results, or a file in it is truncated, newer, or of another dataset.
     """
     path = Path(path)
+    # The most specific first: a condensation has a run.json too.
     if is_condensed(path):
         name, context = "condense.html", condense_context(path)
     elif is_instruct(path):
@@ -66,6 +67,7 @@ def render(name: str, context: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("datawinnow.report"),
         autoescape=True,
+        # A missing variable is an error and not an empty place in the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -46,6 +46,7 @@ def patches_section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | 
         raise RunError(f"{path} lacks the grid of the patches: it is damaged; {verb}")
     lines = table.to_pylist()
     patches = rows * columns
+    # Every image keeps equally many patches at each block.
     counts = [patches, *(len(ids) for ids in lines[0]["kept"])]
     if counts[-1] == patches:
         return None
@@ -95,6 +96,7 @@ def draw_patches(
     elements = [shown, _heading(0, "image")]
     for stage, (block, ids) in enumerate(zip(at, kept, strict=True), start=1):
         left = stage * (width + GAP)
+        # Sorted, so that the page is the same bytes each time.
         dropped = sorted(set(range(rows * columns)) - set(ids))
         veil = "".join(
             f"M{left + i % columns * cell:g} {HEAD + i // columns * cell:g}h{cell:g}v{cell:g}h{-cell:g}z"
@@ -104,6 +106,7 @@ def draw_patches(
             f"M{left + i % columns * cell:g} {HEAD + (i // columns + 1) * cell:g}l{cell:g} {-cell:g}" for i in dropped
         )
         elements += [
+            # A reference to the first copy: the bytes of the image are in the page once.
             f'<use href="#{name}" x="{left:g}"/>',
             f'<path d="{veil}" style="fill: var(--card); fill-opacity: .8"/>',
             f'<path d="{strokes}" style="{STROKE}"/>',

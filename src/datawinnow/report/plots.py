@@ -36,6 +36,7 @@ def looks(table: Table) -> dict[str, Look]:
     looks_by_method = {FULL: Look(INK, "*"), SHORTER: Look(INK, "o", "--"), RANDOM: Look(MUTED, "o", ":")}
     methods_compared = [method for method in table.methods if method not in looks_by_method]
     for i, method in enumerate(methods_compared):
+        # Colours repeat after eight methods; the dash tells them apart.
         dash = ("-", "--", "-.")[i // len(SERIES) % 3]
         looks_by_method[method] = Look(SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], dash)
     return looks_by_method
@@ -166,6 +167,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]]) -> No
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     axes.set_ylim(low, high)
+    # Fixed before lines are drawn outside of the axes, which would otherwise rescale them.
     axes.set_xlim(left, right)
     places = spread([y for _, y, _, _ in ends], (high - low) * 0.066, low, high)
     for (x, y, label, look), place in zip(ends, places, strict=True):

@@ -46,6 +46,7 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
         for keep, colour in zip(keeps, _colours(keeps), strict=True):
             cells = table.of(scenario, keep=keep)
             cells = tuple(cell for cell in cells if cell.method != FULL)
+            # The most expensive leaders, which are the most accurate, where there is no room for all names.
             leading = leaders(cells)[-(NAMED // len(keeps)) :]
             for cell in cells:
                 x, y = _cost_of_cell(cell), 100 * cell.accuracy.mean
@@ -86,6 +87,7 @@ def accuracy_cost(table: Table, scenario: str, name: str) -> Markup | None:
 def leaders(cells: Sequence[TableCell]) -> list[TableCell]:
     """Cells that no cheaper cell beats on the mean accuracy, from the cheapest to the most expensive."""
     best: list[TableCell] = []
+    # Of equally expensive cells the better comes first, so the other is no leader.
     for cell in sorted(cells, key=lambda cell: (cell.total_passes, -cell.accuracy.mean)):
         if not best or cell.accuracy.mean > best[-1].accuracy.mean:
             best.append(cell)
@@ -152,9 +154,7 @@ def _rows(
                     markeredgewidth=0.5,
                 )
         drawn_references = [
-            name_of_line
-            for method, name_of_line in REFERENCE.items()
-            if any((method, keep) in values for keep in keeps)
+            look for method, look in REFERENCE.items() if any((method, keep) in values for keep in keeps)
         ]
         lines = [
             Line2D([], [], color=MUTED, linewidth=1, linestyle=dash, label=name_of_line)
@@ -175,6 +175,7 @@ def _rows(
 
 def _ordered(methods: Sequence[str], keeps: Sequence[float], values: dict[tuple[str, float], Interval]) -> list[str]:
     """Methods from low to high; one that lacks a keep is compared at those that it has."""
+    # Relative to the mean of each keep: a method that was only run at high keeps would otherwise rank first.
     centre = {keep: _mean_accuracy([values[m, keep].mean for m in methods if (m, keep) in values]) for keep in keeps}
 
     def height(method: str) -> float:

@@ -20,6 +20,7 @@ def _is_name(value: object) -> bool:
 
 
 def _is_integer(value: object) -> bool:
+    # bool is a subclass of int.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -125,6 +126,7 @@ def _parse_row(line: str, where: str, *, last: bool) -> ResultRow:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
+        # A killed bench can only leave its last line unfinished.
         problem = "truncated" if last else "not JSON"
         raise RunError(
             f"{where}: {problem} ({error.msg} at column {error.colno}); remove the line and run the bench again, which "

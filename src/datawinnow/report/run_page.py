@@ -35,7 +35,7 @@ CHECK_ROWS = Path("check") / "rows.jsonl"
 
 
 def run_context(folder: Path) -> dict[str, Any]:
-    """What the page of a run shows.
+    """The values of the template for a run.
 
     Raises:
         RunError: a file is truncated, newer, or of another dataset.

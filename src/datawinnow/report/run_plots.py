@@ -57,6 +57,7 @@ def histogram(values: np.ndarray, kept: np.ndarray | None, name: str) -> Markup 
     if not fine.any():
         return None
     low, high = float(values[fine].min()), float(values[fine].max())
+    # Equal values still need a bin of some width.
     edges = np.linspace(low, high if high > low else low + 1, 41)
     with styled():
         figure, axes = canvas(height=2.4)
@@ -89,6 +90,7 @@ def heat_map(agreement: Agreement) -> Markup:
         figure.set_layout_engine("none")
         axes.set_position((0, 0, 1, 1))
         axes.set_xlim(0, width)
+        # The y axis points down, so that rows are read from the top.
         axes.set_ylim(height, 0)
         axes.axis("off")
         strength = 0.55 if numbered else 0.95  # numbers need a ground on which ink is readable
@@ -150,11 +152,13 @@ def _colour_scale(axes: Axes, strength: float) -> None:
 
 def training(history: pa.Table) -> Markup:
     """Training accuracy by epoch, and the test accuracy where it was measured."""
+    # Epochs count from 0 in files and from 1 for people.
     epochs = history.column("epoch").to_numpy() + 1
     with styled():
         figure, axes = canvas(height=2.4)
         axes.plot(epochs, 100 * history.column("accuracy").to_numpy(), color=KEPT, linewidth=1.5, label="training")
         if "test_accuracy" in history.column_names:
+            # Nulls become NaN: the test split is usually evaluated after the last epoch only.
             test = np.array(history.column("test_accuracy").to_pylist(), dtype=float)
             seen = np.isfinite(test)
             if seen.any():

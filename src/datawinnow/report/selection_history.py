@@ -21,7 +21,7 @@ CUT = " The last epoch ended with the budget of examples, so it counts as no cho
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """What the choices of a policy come to.
+    """The choices of a policy, counted.
 
     Epochs on every candidate are no choices, nor is a last epoch that a budget cut. Epochs in a row on the same
     examples are one choice, held.
@@ -70,6 +70,7 @@ def by_chance(fractions: np.ndarray) -> np.ndarray:
     """
     picks = np.ones(1)
     for fraction in fractions:
+        # Convolution with (1 - f, f): either not taken once more, or taken.
         picks = np.append(picks * (1 - fraction), 0.0) + np.append(0.0, picks * fraction)
     return picks
 
@@ -83,6 +84,7 @@ def choices(log: SelectionHistory, budgeted: bool) -> Choices | None:
     """
     ids = log.candidate_ids
     sizes = [int(log.mask(i).sum()) for i in range(len(log))]
+    # A budget of passes may end an epoch early, which is no choice of the policy.
     cut = budgeted and len(log) > 1 and sizes[-1] < sizes[-2]
     times, fractions, before = np.zeros(log.n, dtype=np.int64), [], None
     chose = [i for i in range(len(log) - cut) if sizes[i] < len(ids)]
@@ -105,7 +107,7 @@ def shades(
 
     Args:
         log: who each epoch trained on.
-        picks: what the choices come to.
+        picks: the choices, counted.
         rows: at most so many, of equally many examples each (but one).
         columns: at most so many, of equally many epochs each (but the last).
 
@@ -113,6 +115,7 @@ def shades(
         (r, c) float64, the share of the row's examples that an epoch of the column trained on; (c + 1,) int64, the
         epochs, from 0 in the log, at which the columns begin and end.
     """
+    # Shuffled before the stable sort: datasets are often ordered by class, which would show as stripes.
     mixed = np.random.default_rng(0).permutation(len(picks.ids))
     ids = picks.ids[mixed[np.argsort(-picks.times[mixed], kind="stable")]]
     starts = np.array([share[0] for share in np.array_split(np.arange(len(ids)), min(rows, len(ids)))])
@@ -121,12 +124,14 @@ def shades(
     edges = np.append(np.arange(0, len(log), wide), len(log))
     shares = np.zeros((len(starts), len(edges) - 1))
     for i in range(len(log)):
+        # Sums of runs of rows at once; `starts` are their first positions.
         shares[:, i // wide] += np.add.reduceat(log.mask(i)[ids].astype(np.int64), starts) / sizes
+    # The mean over the epochs of a column, of which the last may have fewer.
     return shares / np.diff(edges), edges
 
 
 def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
-    """What the page shows of who was chosen when; None where nobody wrote it down.
+    """The section on who was chosen when; None without a recorded history.
 
     Raises:
         RunError: the file is truncated, newer, or of another dataset.

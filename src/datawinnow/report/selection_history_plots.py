@@ -53,6 +53,7 @@ def _cell_paths(shares: np.ndarray, edges: np.ndarray) -> str:
     levels = np.rint(np.clip(shares, 0, 1) * LEVELS).astype(int)
     lines: dict[int, list[str]] = {level: [] for level in range(1, LEVELS + 1)}
     for i, row in enumerate(levels):
+        # Runs of equal shade: one line each instead of a rectangle a cell keeps the page small.
         starts = np.flatnonzero(np.diff(row, prepend=-1))
         for start, end in zip(starts, np.append(starts[1:], len(row)), strict=True):
             if row[start]:
@@ -96,6 +97,7 @@ def counted(times: np.ndarray, chance: np.ndarray, name: str) -> Markup:
         chance: (choices + 1,) share of the examples that chance would choose 0, 1, ... times.
         name: prefix of the ids in the SVG.
     """
+    # As many bins as chance has, from 0 to the number of choices.
     shares = np.bincount(times, minlength=len(chance)) / len(times)
     edges = np.arange(len(chance) + 1) - 0.5
     with styled():

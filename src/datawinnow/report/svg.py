@@ -99,13 +99,16 @@ def to_svg(figure: Figure, name: str) -> Markup:
     Returns:
         Markup, the same bytes each time.
     """
+    # Attaches itself to the figure; without pyplot there is no global state.
     FigureCanvasSVG(figure)
     out = io.StringIO()
+    # Ids are hashes with a random salt by default, which would change the page each time.
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(
             out, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = out.getvalue()
+    # Without the XML declaration and doctype, which are not allowed inside HTML.
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
@@ -113,6 +116,7 @@ def to_svg(figure: Figure, name: str) -> Markup:
     view = re.search(r'viewBox="[^"]*"', head)
     # Sizes come from the stylesheet; the words around a figure tell what it shows: screen readers skip the drawing.
     head = f'<svg {view.group(0) if view else ""} role="presentation" aria-hidden="true" focusable="false"'
+    # Ids are global in a page: those of two figures would clash.
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
     body = re.sub(r"url\(#", f"url(#{name}-", body)
@@ -131,6 +135,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     if not positions:
         return []
     order = sorted(range(len(positions)), key=lambda i: positions[i])
+    # Where the range is too short for the gap, positions are as far apart as they can be.
     gap = min(gap, (high - low) / max(1, len(positions) - 1))
     groups: list[tuple[float, int]] = []  # centre and size of runs that touch
     for i in order:
@@ -143,6 +148,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
             ):
                 break
             before, count = groups.pop()
+            # Runs that touch merge around their weighted mean (pool adjacent violators), which moves positions least.
             centre, size = (before * count + centre * size) / (count + size), count + size
         groups.append((centre, size))
     flat = [centre + gap * (k - (size - 1) / 2) for centre, size in groups for k in range(size)]
@@ -154,7 +160,7 @@ def standalone(drawing: str, title: str) -> str:
     """A figure of `to_svg` as a file of its own: light or dark as the reader's screen, and named for who cannot see it.
 
     Args:
-        drawing: what `to_svg` gave.
+        drawing: a result of `to_svg`.
         title: what it shows.
 
     Raises:

@@ -105,7 +105,7 @@ class Table:
         about: dataset, model, n, test_n, epochs, benchmark, device, threads, versions and commit as far as given.
         lost: what diverged with every seed, in the same order.
         sizes: examples of the train split, by scenario; one with long-tailed classes has fewer than ``about`` says.
-        changed: share of these that the scenario changed, by scenario, mean over seeds; no entry where none is told.
+        changed: share of these that the scenario changed, by scenario, mean over seeds; no entry where it changed none.
     """
 
     cells: tuple[TableCell, ...]
@@ -164,6 +164,7 @@ def table(rows: Sequence[ResultRow]) -> Table:
         groups.setdefault((row["scenario"], row["keep"], row["method"]), []).append(row)
     scenarios = list(dict.fromkeys(row["scenario"] for row in rows))
     methods = list(dict.fromkeys([*REFERENCES, *(row["method"] for row in rows)]))
+    # Clean first, scenarios as they were run, full training, high keeps before low, references before methods.
     order = sorted(
         groups,
         key=lambda key: (key[0] != CLEAN, scenarios.index(key[0]), key[2] != FULL, -key[1], methods.index(key[2])),
@@ -173,6 +174,7 @@ def table(rows: Sequence[ResultRow]) -> Table:
     about = {key: last[key] for key in keys if last.get(key) is not None}
     sizes = {row["scenario"]: int(row["n"]) for row in rows}
     if sizes:
+        # A scenario with long-tailed classes has fewer; the dataset itself is the largest.
         about["n"] = max(sizes.values())
     changed_shares = {
         name: [r["changed"] for r in rows if r["scenario"] == name and r.get("changed")] for name in scenarios
@@ -200,6 +202,7 @@ def _table_cell(
     scenario, keep, method = key
     rows_of_cell = sorted(groups[key], key=lambda row: row["seed"])
     accuracy = _accuracy(rows_of_cell)
+    # Full training is at keep 1, whatever the keep of this cell.
     full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), [])
     passes, total = (
         _exact_mean(row["passes"] for row in rows_of_cell),
@@ -212,6 +215,7 @@ def _table_cell(
     flops = _mean_cost(rows_of_cell, "flops", *ROW_STAGES, "train")
     pays = pays_seconds = None
     if full and method != FULL:
+        # In passes: scoring once, against what each training on the selection saves.
         pays = break_even(total - passes, full=_exact_mean(row["passes"] for row in full), pruned=passes)
         pays_seconds = break_even(seconds["score"], full=_mean_cost(full, "seconds", "train"), pruned=seconds["train"])
     changed = [row["changed_kept"] for row in rows_of_cell if row.get("changed_kept") is not None]
@@ -255,6 +259,7 @@ def _mean_cost(rows: Sequence[ResultRow], unit: str, *stages: str) -> float:
 
 def _exact_mean(values: Any) -> float:
     numbers = list(values)
+    # fsum is exact, so that the table does not depend on the order of the rows.
     return math.fsum(numbers) / len(numbers)
 
 

@@ -108,6 +108,7 @@ def markdown_table(rows: Sequence[ResultRow]) -> str:
 
 
 def _escape(text: str) -> str:
+    # The backslash first, or it would escape those that are added.
     for letter in "\\|*_<>`":
         text = text.replace(letter, "\\" + letter)
     return _clean(text)

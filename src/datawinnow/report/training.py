@@ -1,4 +1,4 @@
-"""What the page of a training says: what it trained on, what it reached, what it passed against all the data."""
+"""The text and figures of a training: its data, its accuracy, and examples passed compared with all the data."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def _cost_lines(options: dict[str, Any], metadata: dict[str, Any], history: pa.T
     passed = (metadata["cost"].get("train") or {}).get("backward") or 0
     if history is None or not passed:
         return []
+    # What finding the selection cost, in examples passed; it is part of the price of the training.
     scoring = int((options.get("selection") or {}).get("charge") or 0)
     full, total = metadata["dataset"]["n"] * len(history), passed + scoring
     if total == full:

@@ -66,6 +66,7 @@ def pays_back(runs: float | None) -> str:
         return "never"
     if runs == 0:
         return "at once"
+    # 99.95 would be rounded to 100.0.
     digits = 1 if runs < 99.95 else 0
     return f"after {runs:,.{digits}f} run{'' if f'{runs:.1f}' == '1.0' else 's'}"
 
@@ -74,6 +75,7 @@ def count(value: float) -> str:
     """A whole number with thousands separated; short from a million up."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if abs(value) >= size:
+            # .3g would write 1e+03 from 999.5 up.
             return f"{value / size:.3g} {letter}" if value / size < 999.5 else f"{value / size:,.0f} {letter}"
     return f"{value:,.0f}"
 
@@ -82,6 +84,7 @@ def flops(value: float) -> str:
     """FLOPs with an SI prefix; a dash where none were counted."""
     if not value > 0:
         return NONE
+    # The list of prefixes ends at Z.
     power = min(max(math.floor(math.log10(value) / 3), 0), 7)
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z')[power]}FLOPs"
 
@@ -188,6 +191,7 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
             text += f", {len(won)} of {len(compared)} keeps"
     highest = max(len(table.of(scenario, keep=keep)) for keep in compared)
     if won and not single and highest > MAX_WITHOUT_WARNING:
+        # Selection on the same seeds that are reported is optimistic.
         text += " (the best of many is picked partly by chance: confirm it on new seeds)"
     if lost:
         text += f"; at keep {listed(lost)} every method loses to it"

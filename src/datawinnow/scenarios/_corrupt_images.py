@@ -44,7 +44,9 @@ def corrupt_images(
     x = _check_images(images, len(classes))
     changed = draw_changed(len(classes), rate, generator)
     index = torch.nonzero(changed).flatten()
+    # Drawn for all images before the first batch, so that the size of a batch changes nothing.
     uniforms = torch.rand((len(index), draws), generator=generator, dtype=torch.float64)
+    # A permutation modulo the number of kinds: equal numbers of each, up to one.
     kind = shuffled(len(index), generator) % len(kinds)
     new = x.clone()
     size = max(1, BATCH_VALUES // max(1, x[0].numel()))
@@ -83,4 +85,5 @@ def _to_unit(x: Tensor) -> Tensor:
 
 def _to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     x = x.clamp(0, 1)
+    # round() before the cast, which truncates.
     return (x * 255).round().to(dtype) if dtype is torch.uint8 else x.to(dtype)

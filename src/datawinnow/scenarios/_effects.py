@@ -33,6 +33,7 @@ def occlude(side: float, fill: float) -> Corruption:
         for axis in (0, 1):
             size = x.shape[2 + axis]
             long = max(1, int(side * size + 0.5))
+            # size - long + 1 places, so that the square lies inside the image.
             start = (u[:, axis] * (size - long + 1)).long()[:, None]
             at = torch.arange(size)
             inside = (at >= start) & (at < start + long)
@@ -48,6 +49,7 @@ def reduce_resolution(factor: float) -> Corruption:
     def corrupt(x: Tensor, u: Tensor) -> Tensor:
         del u
         small = [max(1, round(size / factor)) for size in x.shape[2:]]
+        # Bicubic weights are partly negative and overshoot; an image file would be clipped here.
         shrunk = F.interpolate(x, size=small, mode="bicubic", antialias=True).clamp(0, 1)
         return F.interpolate(shrunk, size=x.shape[2:], mode="bicubic", antialias=True)
 
@@ -63,6 +65,7 @@ def add_fog(density: float, airlight: float) -> Corruption:
         height, width = x.shape[2:]
         down = torch.arange(height)[:, None] - height // 2
         right = torch.arange(width)[None] - width // 2
+        # In pixels of an image of 32, for which the constants of the published code are made.
         distance = (down**2 + right**2).sqrt() * (32 / max(height, width))
         transmission = torch.exp(-density * (math.sqrt(32) - 0.04 * distance))
         return x * transmission + airlight * (1 - transmission)
@@ -82,11 +85,12 @@ def blur_along_line(length: float, angle: float | None) -> Corruption:
         # with align_corners, -1 and 1 are the centres of the outer pixels; the y axis points down
         scale = torch.tensor([2 / max(1, width - 1), 2 / max(1, height - 1)], dtype=torch.float64)
         step = (torch.stack([turn.cos(), -turn.sin()], 1) * scale).float()[:, None, None, :]
-        take_rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
-        identity = torch.stack(torch.meshgrid(columns, take_rows, indexing="xy"), -1)[None]
+        rows, columns = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+        identity = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
         taps = max(1, int(length * max(height, width) + 0.5))
         total = torch.zeros_like(x)
         for tap in range(taps):
+            # Taps are centred, so that the blur does not shift the image.
             grid = identity + (tap - (taps - 1) / 2) * step
             total += F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
         return total / taps

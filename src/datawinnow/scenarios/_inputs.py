@@ -39,6 +39,7 @@ def class_count(labels: Tensor, classes: int | None) -> int:
 def draw_changed(n: int, rate: float, generator: torch.Generator) -> Tensor:
     """(n,) bool mask of exactly ``round(rate * n)`` examples (halves up), drawn uniformly."""
     mask = torch.zeros(n, dtype=torch.bool)
+    # Half up: Python's round() goes to even. With one generator state a larger rate changes a superset of examples.
     mask[shuffled(n, generator)[: int(rate * n + 0.5 + 1e-9)]] = True
     return mask
 
@@ -50,6 +51,7 @@ def take_rows(x: Any, index: Tensor) -> Any:
         ArgumentError: ``x`` is no array of numbers.
     """
     array = x if hasattr(x, "shape") else check.as_tensor("x", x)
+    # A memory-mapped array reads only these rows, and takes no tensor as an index.
     return array[index] if isinstance(array, Tensor) else array[index.numpy()]
 
 

@@ -56,5 +56,7 @@ def duplicates(x: Any, labels: Any, *, rate: float, generator: torch.Generator) 
         )
     originals = torch.nonzero(~copy).flatten()
     index = torch.arange(old.numel())
+    # Only from examples that are no copies themselves: no chains.
     index[copy] = originals[torch.randint(len(originals), (int(copy.sum()),), generator=generator)]
+    # The label is copied too: duplicates, not label noise.
     return take_rows(x, index), old[index], copy

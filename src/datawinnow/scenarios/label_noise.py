@@ -51,6 +51,7 @@ def symmetric(
     old, count = _check_two_classes(labels, rate, generator, classes)
     changed = draw_changed(old.numel(), rate, generator)
     # a step of 1 to count - 1 around the circle of classes is uniform over the others
+    # Drawn for every example, changed or not: the stream does not depend on the rate.
     step = torch.randint(1, count, (old.numel(),), generator=generator)
     return x, torch.where(changed, (old + step) % count, old), changed
 

@@ -55,14 +55,17 @@ def long_tail(
     old = check_inputs(labels, rate, generator)
     count = class_count(old, classes)
     check_rows(x, old.numel())
+    # One permutation for all classes: a smaller rate keeps a superset.
     order = shuffled(old.numel(), generator)
     order = order[old[order].argsort(stable=True)]  # class by class, at random inside
     kept = torch.zeros(old.numel(), dtype=torch.bool)
     tail = torch.zeros(count, dtype=torch.bool)
     for label, members in enumerate(torch.split(order, torch.bincount(old, minlength=count).tolist())):
         share = (1 - rate) ** (label / max(1, count - 1))
+        # At least one example, unless the class has none; half up.
         left = max(min(1, len(members)), int(share * len(members) + 0.5 + 1e-9))
         kept[members[:left]] = True
+        # The rarer half, and only classes that lost something.
         tail[label] = 2 * label >= count and left < len(members)
     index = torch.nonzero(kept).flatten()
     return take_rows(x, index), old[index], tail[old[index]]

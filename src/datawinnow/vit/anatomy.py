@@ -61,12 +61,14 @@ class FusedStructure:
     def heads(self, attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values; normalised if the network has ``q_norm`` and ``k_norm``."""
         b, n, _ = x.shape
+        # (b, n, 3 * width) -> (3, b, heads, n, head_dim)
         q, k, v = attention.qkv(x).view(b, n, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = (_apply_if_present(attention, f"{name}_norm", value) for name, value in (("q", q), ("k", k)))
         return q, k, v
 
     def merge(self, attention: Any, y: Tensor) -> Tensor:
         """(b, n, width)."""
+        # timm has a norm between attention and projection in some variants.
         y = _apply_if_present(attention, "norm", y.transpose(1, 2).flatten(2))
         return _apply_if_present(attention, "proj_drop", attention.proj(y))
 
@@ -80,6 +82,7 @@ class FusedStructure:
 
     def block(self, block: Any, x: Tensor, filter_tokens: TokenFilter) -> Tensor:
         """Both branches, with layer scale and stochastic depth if the block has them."""
+        # After the residual: dropped patches have still been attended to in this block.
         x = filter_tokens(x + _branch(block, 1, block.attn(block.norm1(x))))
         return x + _branch(block, 2, block.mlp(block.norm2(x)))
 
@@ -168,6 +171,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     Raises:
         ArgumentError: another structure, no class token, or blocks with unknown modules.
     """
+    # The model may be wrapped (a classifier around a backbone): the first module that owns the blocks is taken.
     for _, owner in model.named_modules():
         for attribute, required, structure in STRUCTURES:
             blocks = getattr(owner, attribute, None)
@@ -195,6 +199,7 @@ def _prefix_and_embedding(model: nn.Module, owner: Any) -> tuple[int, nn.Module]
             f"the vision transformer {type(model).__name__} has no class token (.cls_token), by whose attention "
             "patches are kept: use a model with one"
         )
+    # timm says how many; otherwise the class token and what distillation adds.
     distillation = sum(getattr(home, name, None) is not None for name in ("dist_token", "distillation_token"))
     prefix = int(getattr(owner, "num_prefix_tokens", 1 + distillation))
     convolution = next((m for m in home.modules() if isinstance(m, nn.Conv2d)), None)

@@ -57,19 +57,23 @@ def level_costs(model: nn.Module, x: Tensor, *, rounds: int = 0) -> list[LevelCo
         ArgumentError: the model is not sparse.
     """
     check.number("rounds", rounds, 0, 1 << 20, integer=True)
+    # A copy, so that gradients and the last pass of the caller's model stay.
     trial = copy.deepcopy(model).train()
     sparsity = sparsity_of(trial)
     final = sparsity.final
     rates = (Rates(1, 1), Rates(final.tokens, 1), Rates(1, final.attention), final)
     counted = [_count_flops(trial, x[:1], each) for each in rates]
     taken: list[list[float]] = [[] for _ in COST_LEVELS]
+    # Round -1 warms up (kernels, allocator) and is not counted.
     for turn in range(-1, rounds) if rounds else ():
+        # The order alternates, so that a machine that slows down does not favour one level.
         for i in range(4) if turn % 2 else reversed(range(4)):
             seconds = _time_step(trial, x, rates[i])
             if turn >= 0:
                 taken[i].append(seconds)
     rows = []
     for i, level in enumerate(COST_LEVELS):
+        # Ratios within a round: both steps saw the same load of the machine.
         pairs = [a / b for a, b in zip(taken[i], taken[0], strict=True)]
         forward, total = counted[i]
         times = (statistics.median(taken[i]), statistics.median(pairs)) if pairs else (float("nan"), float("nan"))
@@ -139,6 +143,7 @@ def _time_step(model: nn.Module, x: Tensor, rates: Rates) -> float:
     with sparsity_of(model).fixed_rates(rates), torch.enable_grad():
         torch.autograd.backward(_logits(model(x)).float().sum())
     if x.is_cuda:
+        # CUDA calls return before the work is done.
         torch.cuda.synchronize()
     model.zero_grad(set_to_none=True)
     return time.perf_counter() - start

@@ -38,11 +38,13 @@ class Keys:
 
     def added(self, dtype: torch.dtype) -> Tensor:
         """(b, 1, n, n): 0 where attended to, minus infinity elsewhere; built once for the blocks that share it."""
+        # Through __dict__, since the dataclass is frozen; a cache is no field of it.
         masks: dict[torch.dtype, Tensor] = self.__dict__.setdefault("_added", {})
         if dtype not in masks:
             b, p, n = len(self.index), self.prefix, self.prefix + self.patches
             mask = torch.full((b, n, n), -torch.inf, dtype=dtype, device=self.index.device)
             mask[:, p:].scatter_(2, self.index + p, 0.0)
+            # Prefix rows attend to everything, and prefix columns are attended to by all.
             mask[:, :p], mask[:, :, :p] = 0.0, 0.0
             masks[dtype] = mask[:, None]
         return masks[dtype]
@@ -68,8 +70,10 @@ def published_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: floa
         (b, heads, n, d).
     """
     score = (q @ k.transpose(-2, -1) * scale).float()
+    # The maximum is over all keys, masked ones too, as in the published code: it only keeps exp() from overflowing.
     weight = (score - score.amax(-1, keepdim=True)).exp() * keys.dense
     weight = (weight + EPS / score.shape[-1]) / (weight.sum(-1, keepdim=True) + EPS)
+    # F.dropout drops whatever the mode: the caller passes 0 in evaluation.
     return F.dropout(weight, dropout).to(v.dtype) @ v
 
 
@@ -89,6 +93,7 @@ def gathered_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: float
     first = F.scaled_dot_product_attention(q[:, :, :p], k, v, dropout_p=dropout, scale=scale)
     rows, key = q[:, :, p:, None], _gather_keys(k[:, :, p:], keys.index)
     always = q[:, :, p:] @ k[:, :, :p].transpose(-2, -1)
+    # (b, heads, m, prefix + k): one softmax over the prefix and the kept keys.
     score = torch.cat([always, (rows @ key.transpose(-2, -1))[:, :, :, 0]], -1) * scale
     weight = F.dropout(score.float().softmax(-1), dropout).to(v.dtype)
     value = _gather_keys(v[:, :, p:], keys.index)
@@ -117,6 +122,7 @@ def flex_masked_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: fl
         return fused_attention(q, k, v, keys, scale, dropout)
     mask = keys.dense
 
+    # flex_attention traces this with index tensors, so the mask is looked up and not passed.
     def attends(b: Tensor, h: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return mask[b, 0, row, column]
 
@@ -131,6 +137,7 @@ def flex_masked_attention(q: Tensor, k: Tensor, v: Tensor, keys: Keys, scale: fl
 def _compiled() -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
+    # Compiled once: uncompiled flex_attention computes every product and holds the whole map.
     return torch.compile(flex_attention)
 
 

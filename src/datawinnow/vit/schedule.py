@@ -56,6 +56,7 @@ class KeepSchedule:
     def rate(self, final: float, epoch: float) -> float:
         """The keep rate at ``epoch`` on the way from 1 to ``final``."""
         share = self.share(epoch)
+        # 1 - (1 - final) may differ from final in the last bit, which could change a count.
         return final if share == 1 else 1 - (1 - final) * share
 
 
@@ -65,6 +66,7 @@ def count_of(n: int, keep: float) -> int:
     >>> [count_of(196, 0.9), count_of(177, 0.9), count_of(160, 0.9), count_of(100, 0.07)]
     [177, 160, 144, 7]
     """
+    # 0.07 * 100 is 7.000000000000001 in binary; the tolerance is relative to n.
     return min(n, max(1, math.ceil(n * keep - 1e-9 * n)))
 
 

@@ -82,6 +82,7 @@ def sparsify(
         raise ArgumentError(
             f"schedule must be a KeepSchedule or None, got {schedule!r}: KeepSchedule(hold=10, over=100)"
         )
+    # Sparsifying twice would otherwise wrap the forwards of the first time.
     dense(model)
     anatomy = anatomy_of(model)
     sparsity = Sparsity(model, anatomy, _check_blocks(at, len(anatomy.blocks)), tokens, attention, schedule, form)
@@ -144,6 +145,7 @@ class Sparsity:
         self.final = self.training = Rates(tokens, attention)
         self._fixed: Rates | None = None
         self._clear_last_pass()
+        # Blocks before the first of `at` see no mask and drop nothing: they stay untouched.
         self._sparse_blocks = [SparseBlock(self, i) for i in range(at[0], len(anatomy.blocks))]
 
     @property
@@ -161,6 +163,7 @@ class Sparsity:
             ArgumentError: below 0.
         """
         check.number("epoch", epoch, 0, 1e9)
+        # KeepSchedule(0, 0) is a step at epoch 0: the final rates from the start.
         before, final, schedule = self.training, self.final, self.schedule or KeepSchedule(0, 0)
         self.training = Rates(schedule.rate(final.tokens, epoch), schedule.rate(final.attention, epoch))
         return self.training != before
@@ -208,6 +211,7 @@ class SparseBlock:
         self.chooses = number in sparsity.at
         # a forward set on the instance (not its class) must be put back by `detach`
         self._forwards = {module: module.__dict__.get("forward") for module in (self.block, self.attention)}
+        # An attribute of the instance hides the forward of its class; parameters and names stay, so state_dicts do too.
         self.attention.forward = self.forward_attention
         if self.chooses:
             self.block.forward = self.forward_block
@@ -221,6 +225,7 @@ class SparseBlock:
 
     def forward_block(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the block and drop patches after its attention."""
+        # By the mode of the attention, as in `forward_attention`: both must see the same rates.
         if self.sparsity.rates(self.attention.training).tokens == 1:
             return self._original(self.block, x, *args, **kwargs)
         self._check_no_mask(args, kwargs)
@@ -230,6 +235,8 @@ class SparseBlock:
         """Attention under the mask in force; at a block of ``at`` also choose patches and keys by it."""
         sparsity, structure = self.sparsity, self.sparsity.anatomy.structure
         rates = sparsity.rates(self.attention.training)
+        # The mask chosen at the last block of `at` before this one; the choice below, at stage + 1, is for later
+        # blocks.
         keys = sparsity._keys[self.stage] if self.stage >= 0 and rates.attention < 1 else None
         chooses = self.chooses and (rates.tokens < 1 or rates.attention < 1)
         if self.chooses and not chooses:  # forget an earlier pass
@@ -241,10 +248,12 @@ class SparseBlock:
         scale = structure.scale(self.attention)
         dropout = structure.dropout(self.attention) if self.attention.training else 0.0
         if keys is None:
+            # Not the original forward: the choice needs the same q and k, which it does not return.
             y = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
         else:
             y = FORMS[sparsity.form](q, k, v, keys, scale, dropout)
         if chooses:
+            # Which tokens stay is not differentiable.
             with torch.no_grad():
                 self._choose(q.detach(), k.detach(), scale, keys, rates)
         return structure.merge(self.attention, y)
@@ -258,13 +267,16 @@ class SparseBlock:
         else:
             stay = torch.arange(n, device=q.device).expand(b, n)
         before = sparsity._kept[self.stage] if self.stage >= 0 else None
+        # Handed to `_shorten` of the same block, which runs right after this attention.
         self._stay = stay if m < n else None
+        # Positions in the shortened sequence become patches of the image.
         sparsity._kept[stage] = stay if before is None else before.gather(1, stay)
         count = count_of(m, rates.attention)
         masks = count < m and (sparsity.form != PAYING or gathering_pays(count, m))
         sparsity._keys[stage] = attended_keys(q, k, scale, prefix, count, stay, keys) if masks else None
 
     def _shorten(self, x: Tensor) -> Tensor:
+        # Cleared, so that a dense pass after this one drops nothing.
         stay, self._stay = self._stay, None
         return x if stay is None else drop_patches(x, stay, self.sparsity.anatomy.prefix)
 

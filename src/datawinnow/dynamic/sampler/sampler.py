@@ -119,7 +119,7 @@ class PolicySampler(DistributedSampler[int]):
             check.number("rank", rank, 0, num_replicas - 1, integer=True)
         self.policy, self.n, self.seed = policy, n, check.number("seed", seed, -(2**63), 2**63, integer=True)
         self.epochs, self.batch, self.steps = epochs, batch, steps
-        # shuffle=True: Lightning and accelerate read it to recognise a training sampler.
+        # Lightning reads `shuffle` of a DistributedSampler.
         self.fingerprint, self.drop_last, self.shuffle = fingerprint, drop_last, True
         # The base class and frameworks ask only for its length.
         self.dataset = range(n)  # type: ignore[assignment]
