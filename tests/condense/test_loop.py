@@ -65,7 +65,7 @@ def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
     assert torch.equal(
         run_condenser("dm", iterations=4, checkpoint=file).images, run_condenser("dm", iterations=4).images
     )
-    with pytest.raises(RunError, match=r"started with lr=1.0, now it is 2.0"):
+    with pytest.raises(RunError, match=r"begun with lr=1.0, now it is 2.0"):
         run_condenser("dm", iterations=4, checkpoint=file, lr=2.0)
     with pytest.raises(RunError, match="started with data="):
         run_condenser("dm", iterations=4, checkpoint=file, data=make_images(seed=1))

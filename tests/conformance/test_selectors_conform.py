@@ -42,9 +42,14 @@ def balanced(method):
 @every_selector
 @pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "per_class"])
 @pytest.mark.parametrize("arrays", [recorded(N), constant(N)], ids=["varied", "constant"])
-def test_exactly_budget_unique_ids_with_reasons(method, options, wrapped, arrays):
+@pytest.mark.parametrize(
+    "budgets",
+    [(1, 2, 3, 4, 5, 9, 18, 24, N - 2, N - 1, N), pytest.param(range(1, N + 1), marks=pytest.mark.slow)],
+    ids=["some budgets", "every budget"],
+)
+def test_exactly_budget_unique_ids_with_reasons(method, options, wrapped, arrays, budgets):
     method = balanced(method) if wrapped else method
-    for budget in range(1, N + 1):
+    for budget in budgets:
         got = choose(method, arrays, options, budget)
         assert got.index.dtype == torch.int64
         assert got.index.unique().numel() == got.index.numel() == budget
