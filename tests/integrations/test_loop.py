@@ -136,5 +136,5 @@ def test_what_has_no_room_for_ids_is_refused() -> None:
         with_index([{"index": 3}])[0]
     with pytest.raises(ArgumentError, match="map-style dataset that is not empty, got list"):
         with_index([])
-    with pytest.raises(ArgumentError, match="must be a mapping here, got int"):
+    with pytest.raises(ArgumentError, match="must be mappings, got int"):
         with_index([{"x": 1}, 7])[1]
