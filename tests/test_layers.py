@@ -58,30 +58,30 @@ FREE_NAMES = {"__version__"}
 
 def module_of(file: Path, root: Path) -> tuple[str, ...]:
     """``("scores", "dual")`` of a file; a package's ``__init__`` is the package."""
-    parts = file.relative_to(root).with_suffix("").parts
-    return parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts
+    names = file.relative_to(root).with_suffix("").parts
+    return names[:-1] if len(names) > 1 and names[-1] == "__init__" else names
 
 
 def imports(file: Path, root: Path) -> list[tuple[int, tuple[str, ...]]]:
     """(line, dotted parts from ``datawinnow`` or the outside package on) of each import, lazy ones too."""
     module = ("datawinnow", *module_of(file, root))
     package = module if file.name == "__init__.py" else module[:-1]
-    found = []
+    imported = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(node.lineno, tuple(alias.name.split("."))) for alias in node.names]
+            imported += [(node.lineno, tuple(alias.name.split("."))) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) + 1 - node.level] if node.level else ()
             base += tuple(node.module.split(".")) if node.module else ()
-            found += [(node.lineno, (*base, alias.name)) for alias in node.names]
+            imported += [(node.lineno, (*base, alias.name)) for alias in node.names]
         elif (
             isinstance(node, ast.Call)
             and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__")
             and node.args
             and isinstance(node.args[0], ast.Constant)
         ):
-            found.append((node.lineno, tuple(str(node.args[0].value).split("."))))
-    return found
+            imported.append((node.lineno, tuple(str(node.args[0].value).split("."))))
+    return imported
 
 
 def violations(root: Path) -> list[str]:
@@ -89,21 +89,21 @@ def violations(root: Path) -> list[str]:
     wrong = []
     for file in sorted(root.rglob("*.py")):
         module = module_of(file, root)
-        own = module[0]
-        if len(file.relative_to(root).parts) == 1 and own in EXEMPT:
+        folder = module[0]
+        if len(file.relative_to(root).parts) == 1 and folder in EXEMPT:
             continue
-        if own not in LAYERS:
-            wrong.append(f"{file.name}: {own} is not in the table of layers (tests/test_layers.py)")
+        if folder not in LAYERS:
+            wrong.append(f"{file.name}: {folder} is not in the table of layers (tests/test_layers.py)")
             continue
         for line, target in imports(file, root):
             if target[0] != "datawinnow":
                 continue
             other = target[1] if len(target) > 1 else ""
-            if other == own or other in LAYERS[own] or other in FREE_NAMES:
+            if other == folder or other in LAYERS[folder] or other in FREE_NAMES:
                 continue
-            if other not in LAYERS and own in ("cli", "integrations"):
+            if other not in LAYERS and folder in ("cli", "integrations"):
                 continue  # these stand where a user stands
-            wrong.append(f"{'/'.join(module)}.py:{line}: {own} must not import {'.'.join(target)}")
+            wrong.append(f"{'/'.join(module)}.py:{line}: {folder} must not import {'.'.join(target)}")
     return wrong
 
 
@@ -135,8 +135,8 @@ def import_graph(root: Path) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
     for module, file in files.items():
         graph[module] = set()
         for _, target in imports(file, root):
-            parts = target[1:] if target[0] == "datawinnow" else ()
-            longest = next((parts[:end] for end in range(len(parts), 0, -1) if parts[:end] in files), None)
+            names = target[1:] if target[0] == "datawinnow" else ()
+            longest = next((names[:end] for end in range(len(names), 0, -1) if names[:end] in files), None)
             if longest is not None and longest != module:
                 graph[module].add(longest)
     return graph
@@ -162,7 +162,7 @@ def test_no_import_goes_round_in_a_circle():
 
 
 @pytest.mark.parametrize(
-    ("sources", "found"),
+    ("sources", "expected_circles"),
     [
         ({"a": "from datawinnow.x import b", "b": "from datawinnow.x.c import f", "c": ""}, []),
         ({"a": "from datawinnow.x import b", "b": "def f():\n    from datawinnow.x import a"}, [["x/a", "x/b"]]),
@@ -174,11 +174,11 @@ def test_no_import_goes_round_in_a_circle():
     ],
     ids=["none", "lazy", "types", "package"],
 )
-def test_planted_circles_are_found(tmp_path, sources, found):
+def test_planted_circles_are_found(tmp_path, sources, expected_circles):
     (tmp_path / "x").mkdir()
     for name, source in sources.items():
         (tmp_path / "x" / f"{name}.py").write_text(source)
-    assert circles(import_graph(tmp_path)) == found
+    assert circles(import_graph(tmp_path)) == expected_circles
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}
@@ -232,7 +232,7 @@ def test_core_files_and_errors_do_without_torch():
 def test_the_table_itself_has_no_cycle():
     order: list[str] = []
     while len(order) < len(LAYERS):
-        ready = [part for part, below in LAYERS.items() if part not in order and below <= set(order)]
+        ready = [folder for folder, below in LAYERS.items() if folder not in order and below <= set(order)]
         assert ready, f"a cycle among {sorted(set(LAYERS) - set(order))}"
         order += ready
     assert order[0] == "core"
@@ -266,12 +266,12 @@ def test_planted_imports_are_found(tmp_path, path, source, wrong):
     file = tmp_path / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(source)
-    found = violations(tmp_path)
+    planted = violations(tmp_path)
     if wrong is None:
-        assert found == []
+        assert planted == []
     else:
-        assert len(found) == 1
-        assert wrong in found[0]
+        assert len(planted) == 1
+        assert wrong in planted[0]
 
 
 def test_planted_detours_to_torch_are_found(tmp_path):

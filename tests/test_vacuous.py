@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent
 COMPARING = {"allclose", "isclose", "equal", "array_equal", "is_close", "eq", "ne", "isfinite", "isnan"}
 """Calls that only answer; dropped, the answer checks nothing."""
 CHECKING = {"raises", "warns", "fail", "deprecated_call"}
@@ -91,14 +91,14 @@ def drops_in_raises(source: str) -> set[int]:
     return lines
 
 
-FILES = sorted(p for p in HERE.rglob("*.py") if p.name.startswith("test_") or p.name == "conftest.py")
+FILES = sorted(p for p in TESTS.rglob("*.py") if p.name.startswith("test_") or p.name == "conftest.py")
 
 
-@pytest.mark.parametrize("file", FILES, ids=[str(f.relative_to(HERE)) for f in FILES])
+@pytest.mark.parametrize("file", FILES, ids=[str(f.relative_to(TESTS)) for f in FILES])
 def test_every_test_can_fail(file):
     source = file.read_text(encoding="utf-8")
     allowed = drops_in_raises(source)
-    wrong = vacuous(source, str(file.relative_to(HERE)))
+    wrong = vacuous(source, str(file.relative_to(TESTS)))
     wrong = [w for w in wrong if not ("dropped" in w and int(w.split(":")[1]) in allowed)]
     assert wrong == []
 
@@ -126,9 +126,9 @@ def test_every_test_can_fail(file):
     ],
 )
 def test_planted_bad_tests_are_found(source, wrong):
-    found = vacuous(source)
-    assert len(found) == 1
-    assert wrong in found[0]
+    bad_tests = vacuous(source)
+    assert len(bad_tests) == 1
+    assert wrong in bad_tests[0]
 
 
 @pytest.mark.parametrize(

@@ -39,21 +39,21 @@ def folder(condensed, tmp_path):
 
 
 def test_it_estimates_first_and_says_what_came_of_it(call, tmp_path):
-    told = call("condense", "digits", *QUICK)
-    lines = told.stderr.splitlines()
+    result = call("condense", "digits", *QUICK)
+    lines = result.stderr.splitlines()
     order = [
         next(i for i, line in enumerate(lines) if word in line) for word in ("network: ", "estimate: ", "condensing")
     ]
     assert order == sorted(order)
-    assert "all but flip, since these data are not mirrored" in told.stderr
-    assert "4 iterations of " in told.stderr
-    assert "; judging by 6 networks about " in told.stderr
-    assert "accuracy " in told.stdout
-    assert "with as many random real images" in told.stdout
-    made = Synthetic.load(tmp_path / "made" / "synthetic.safetensors")
-    assert made.labels.tolist() == list(range(10))
-    assert made.classes == tuple("0123456789")
-    assert made.about["augment"]["strategy"] == "color_crop_cutout_scale_rotate"
+    assert "all but flip, since these data are not mirrored" in result.stderr
+    assert "4 iterations of " in result.stderr
+    assert "; judging by 6 networks about " in result.stderr
+    assert "accuracy " in result.stdout
+    assert "with as many random real images" in result.stdout
+    synthetic = Synthetic.load(tmp_path / "made" / "synthetic.safetensors")
+    assert synthetic.labels.tolist() == list(range(10))
+    assert synthetic.classes == tuple("0123456789")
+    assert synthetic.about["augment"]["strategy"] == "color_crop_cutout_scale_rotate"
 
 
 def test_the_folder_holds_states_a_curve_and_a_page(folder):
@@ -65,7 +65,7 @@ def test_the_folder_holds_states_a_curve_and_a_page(folder):
     last = Synthetic.load(folder / "snapshots" / "0000004.safetensors")
     assert torch.equal(last.images, Synthetic.load(folder / "synthetic.safetensors").images)
     page = (folder / "report.html").read_text()
-    for said in (
+    for text in (
         "digits, 1 a class",
         "At the start",
         "After 2 iterations",
@@ -73,7 +73,7 @@ def test_the_folder_holds_states_a_curve_and_a_page(folder):
         "Accuracy by iteration",
         "plane",
     ):
-        assert said in page, said
+        assert text in page, text
     assert page.count("data:image/png;base64,") == 3
     assert "1 image a class" in page
     assert "Class by class. Pixels outside" in page
@@ -89,17 +89,17 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
     class Stop(BaseException):
         pass
 
-    whole = Synthetic.load(folder / "synthetic.safetensors").images
+    expected = Synthetic.load(folder / "synthetic.safetensors").images
     judged = []
     real = _run_folder.evaluate
     monkeypatch.setattr(_run_folder, "evaluate", lambda *a, **k: judged.append(1) or real(*a, **k))
     again = [*QUICK[:-1], "again"]
     save = Synthetic.save_grid
 
-    def killed(self, path, *args, **how):
+    def killed(self, path, *args, **kwargs):
         if path.name == "0000004.png":
             raise Stop
-        return save(self, path, *args, **how)
+        return save(self, path, *args, **kwargs)
 
     monkeypatch.setattr(Synthetic, "save_grid", killed)
     with pytest.raises(Stop):
@@ -108,7 +108,7 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
     monkeypatch.setattr(Synthetic, "save_grid", save)
     call("condense", "digits", *again)
     assert len(judged) == 4  # only the random images are left to judge
-    assert torch.equal(Synthetic.load(tmp_path / "again" / "synthetic.safetensors").images, whole)
+    assert torch.equal(Synthetic.load(tmp_path / "again" / "synthetic.safetensors").images, expected)
 
 
 def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, folder, monkeypatch):
@@ -116,11 +116,11 @@ def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, f
     with monkeypatch.context() as patched:
         patched.setattr(_run_folder, "evaluate", None)
         patched.setattr(_loop.Condensation, "iterate", None)
-        told = call("condense", "digits", *QUICK)
-    assert "with as many random real images" in told.stdout
+        result = call("condense", "digits", *QUICK)
+    assert "with as many random real images" in result.stdout
     assert {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()} == before
-    told = call("condense", "digits", *QUICK, "--seed", "1", code=2)
-    assert "seed=0, now it is 1" in told.stderr
+    result = call("condense", "digits", *QUICK, "--seed", "1", code=2)
+    assert "seed=0, now it is 1" in result.stderr
     assert call("report", str(folder)).stdout.strip().endswith("report.html")
 
 
@@ -181,28 +181,28 @@ def test_what_is_killed_goes_on_to_the_same_images(call, folder, tmp_path, monke
 
 def test_what_diverges_says_so_and_leaves_the_last_good_images(call, tmp_path):
     words = ("condense", "digits", *QUICK, "--option", "lr=1e9", "--augment", "none", "--model-option", "norm=none")
-    told = call(*words, code=2)
-    assert "try a lower lr" in told.stderr
-    assert "Traceback" not in told.stderr
+    result = call(*words, code=2)
+    assert "try a lower lr" in result.stderr
+    assert "Traceback" not in result.stderr
     kept = tmp_path / "made" / "checkpoint-last-good.safetensors"
-    assert kept.name in told.stderr
+    assert kept.name in result.stderr
     assert Synthetic.load(kept).images.isfinite().all()
 
 
 @pytest.mark.parametrize("method", condense.METHODS)
 def test_every_method_runs_from_the_command_line(call, tmp_path, method):
-    own = {"cafe": ["--option", "outer_most=2", "--option", "inner_most=2", "--option", "query=4"],
+    method_words = {"cafe": ["--option", "outer_most=2", "--option", "inner_most=2", "--option", "query=4"],
            "idm": ["--option", "steps=1", "--option", "net_batch=8"]}.get(method, [])  # fmt: skip
-    words = ["--method", method, "--iterations", "1", "--networks", "0", "--no-report", "--quiet", *own]
-    told = call("condense", "digits", *QUICK, *words)
-    assert "synthetic.safetensors" in told.stdout
-    assert "accuracy" not in told.stdout
-    assert told.stderr == ""
+    words = ["--method", method, "--iterations", "1", "--networks", "0", "--no-report", "--quiet", *method_words]
+    result = call("condense", "digits", *QUICK, *words)
+    assert "synthetic.safetensors" in result.stdout
+    assert "accuracy" not in result.stdout
+    assert result.stderr == ""
     assert json.loads((tmp_path / "made" / "curve.json").read_text())["rows"] == []
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--method", "dmm"), "no condenser is called 'dmm'. Did you mean 'dm'?"),
         (("--option", "speed=2"), "dm has no option 'speed'; its options are: "),
@@ -230,8 +230,8 @@ def test_every_method_runs_from_the_command_line(call, tmp_path, method):
         "network",
     ],
 )
-def test_what_cannot_be_is_told(call, words, told):
-    assert told in call("condense", "digits", *QUICK, *words, code=2).stderr
+def test_what_cannot_be_is_told(call, words, message):
+    assert message in call("condense", "digits", *QUICK, *words, code=2).stderr
 
 
 def test_methods_lists_condensers(call):

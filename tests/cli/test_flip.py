@@ -37,13 +37,13 @@ def mirrored(monkeypatch):
 
 def test_it_is_told_how_to_switch_it_off(call, signs):
     words = [word for word in QUICK if word != "--quiet"]
-    told = "data: in training, images are mirrored left to right half of the time"
-    assert told in call("record", signs, *words).stderr
+    sentence = "data: in training, images are mirrored left to right half of the time"
+    assert sentence in call("record", signs, *words).stderr
     assert (
         "switch that off with flip=False (--no-flip)"
         in json.loads(Path("runs/signs/run.json").read_text())["dataset"]["notes"][-1]
     )
-    assert told not in call("record", signs, "--no-flip", "--run", "r", *words).stderr
+    assert sentence not in call("record", signs, "--no-flip", "--run", "r", *words).stderr
 
 
 def test_later_verbs_load_as_the_run_did(call, signs, mirrored):

@@ -68,9 +68,9 @@ def test_every_option_has_a_help_text_and_says_its_default(verb):
 def test_a_shared_option_is_the_same_in_every_verb(group):
     for field in dataclasses.fields(group):
         flag = {"model_options": "--model-option"}.get(field.name, "--" + field.name.replace("_", "-"))
-        found = {verb: options_of(verb)[flag] for verb in VERBS if verb != "bench" and flag in options_of(verb)}
-        assert {"prune", "record", "train", "estimate"} <= set(found), flag
-        assert len({(p.help, str(p.default), p.metavar) for p in found.values()}) == 1, flag
+        options = {verb: options_of(verb)[flag] for verb in VERBS if verb != "bench" and flag in options_of(verb)}
+        assert {"prune", "record", "train", "estimate"} <= set(options), flag
+        assert len({(p.help, str(p.default), p.metavar) for p in options.values()}) == 1, flag
 
 
 def test_defaults_are_those_of_the_library():

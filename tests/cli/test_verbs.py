@@ -59,14 +59,14 @@ def test_a_planned_training_longer_than_the_recording_pays_back_sooner(call, rec
 
 def test_a_selection_is_fitted_to_the_training_that_is_told(call, recorded, tmp_path):
     kept = {}
-    for name, more in {
+    for name, extra_words in {
         "published": (),
         "fitted": ("--train-epochs", "8"),
         "asked": ("--option", "train_epochs=8"),
         "own": ("--train-epochs", "8", "--option", "c_d=5.5"),
     }.items():
         run = shutil.copytree(recorded, tmp_path / name)
-        call("prune", "digits", "--keep", "0.2", "--run", run, "--no-report", *QUICK, *DUAL, *more)
+        call("prune", "digits", "--keep", "0.2", "--run", run, "--no-report", *QUICK, *DUAL, *extra_words)
         selection, meta = read_selection(run)
         kept[name] = sorted(selection.index.tolist())
         assert meta["options"].get("train_epochs") == (8 if name in ("fitted", "asked") else None), name
@@ -139,15 +139,15 @@ def test_per_class_keeps_every_class(call, recorded, tmp_path):
 def test_out_writes_an_npz_that_loads_again(call, tmp_path):
     data = vectors(tmp_path / "v.npz")
     call("prune", data, "--keep", "0.5", "--out", "kept", "--no-report", *QUICK, *DUAL)
-    whole, _ = load(data)
+    examples, _ = load(data)
     kept, _ = load("kept")
     index = read_selection(Path("runs/v"))[0].index.sort().values
-    assert len(index) == round(len(whole) / 2)
+    assert len(index) == round(len(examples) / 2)
     # `load` holds a fifth of the kept out again, as it does wherever there is no test split
     stored = np.load("kept/train.npz", allow_pickle=False)
-    np.testing.assert_array_equal(stored["x"], whole.x[index].numpy())
-    np.testing.assert_array_equal(stored["y"], whole.labels[index].numpy())
-    assert kept.classes == whole.classes
+    np.testing.assert_array_equal(stored["x"], examples.x[index].numpy())
+    np.testing.assert_array_equal(stored["y"], examples.labels[index].numpy())
+    assert kept.classes == examples.classes
 
 
 def test_out_writes_a_folder_of_the_kept_images(call, tmp_path):
@@ -156,11 +156,11 @@ def test_out_writes_a_folder_of_the_kept_images(call, tmp_path):
     call("prune", "pets", "--keep", "0.5", "--out", "kept", "--no-report", *QUICK, *DUAL)
     table = pq.read_table("runs/pets/selection.parquet").to_pydict()
     named = [name for name, is_kept in zip(table["id"], table["kept"], strict=True) if is_kept]
-    found = sorted(p.relative_to("kept").as_posix() for p in Path("kept").rglob("*.png"))
-    assert len(found) == 10
-    assert sorted(Path(name).parts[-2:] for name in named) == sorted(Path(name).parts[-2:] for name in found)
-    assert set(found) <= set(pixels)
-    assert (tmp_path / "kept" / found[0]).read_bytes() == (tmp_path / "pets" / found[0]).read_bytes()
+    images = sorted(p.relative_to("kept").as_posix() for p in Path("kept").rglob("*.png"))
+    assert len(images) == 10
+    assert sorted(Path(name).parts[-2:] for name in named) == sorted(Path(name).parts[-2:] for name in images)
+    assert set(images) <= set(pixels)
+    assert (tmp_path / "kept" / images[0]).read_bytes() == (tmp_path / "pets" / images[0]).read_bytes()
 
 
 # --- step by step ----------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_record_keeps_how_the_data_were_loaded_so_that_later_verbs_find_them(cal
 
 
 @pytest.mark.parametrize(
-    ("verb", "least"),
+    ("verb", "min_epochs"),
     [
         (("record",), 10),
         (("prune", "--keep", "0.3", "--no-report"), 10),
@@ -191,15 +191,15 @@ def test_record_keeps_how_the_data_were_loaded_so_that_later_verbs_find_them(cal
     ],
     ids=["record", "prune", "prune, a wider window"],
 )
-def test_until_stable_says_where_it_ended_and_the_cost_is_of_those_epochs(call, verb, least):
+def test_until_stable_says_where_it_ended_and_the_cost_is_of_those_epochs(call, verb, min_epochs):
     quick = ["--limit", "200", "--model", "mlp", "--precision", "fp32", "--threads", "1", "--epochs", "40"]
     result = call(verb[0], "digits", *verb[1:], *quick, "--until-stable")
-    found = re.search(
+    match = re.search(
         r"stable after (\d+) of up to 40 epochs: two halves of the last ones agree to 0\.[5-9]", result.stderr
     )
-    assert found, result.stderr
-    epochs = int(found[1])
-    assert (epochs == 39) if least == 39 else (10 <= epochs < 39)
+    assert match, result.stderr
+    epochs = int(match[1])
+    assert (epochs == 39) if min_epochs == 39 else (10 <= epochs < 39)
     if verb[0] == "prune":
         assert "estimate, if the ranking is not stable before: about" in result.stderr
     assert f"{200 * epochs:,} examples passed" in result.stdout
@@ -303,10 +303,10 @@ def test_demo_tells_the_story_and_the_second_time_at_once(call, monkeypatch, wor
 
     text = GRID.replace("epochs = 2", "epochs = 10").replace('"shorter_full", ', '"dual_beta", ')
     Path("tiny.toml").write_text(text)
-    grid, asked = read_grid(Path("tiny.toml")), []
-    monkeypatch.setattr(datawinnow.bench, "read_grid", lambda file: asked.append(file.name) or grid)
+    grid, grid_files = read_grid(Path("tiny.toml")), []
+    monkeypatch.setattr(datawinnow.bench, "read_grid", lambda file: grid_files.append(file.name) or grid)
     shown = call("demo", "--jobs", "1", "--quiet").stdout
-    assert asked == ["demo.toml"]
+    assert grid_files == ["demo.toml"]
     assert re.search(r"^0\.5\s+DUAL\+Beta", shown, re.MULTILINE)
     assert "runs/demo/report.html" in shown
     assert Path("runs/demo/prune/gallery.parquet").exists()

@@ -35,20 +35,20 @@ def build(channels=1, side=8, classes=CLASSES, width=4, **options):
 
 def run_condenser(method, *, seed=0, iterations=2, per_class=1, **options):
     x, y = options.pop("data", None) or make_images()
-    how = {"real_batch": 8, **QUICK[method], **options}
-    own = how.pop("build", build())
+    kwargs = {"real_batch": 8, **QUICK[method], **options}
+    network = kwargs.pop("build", build())
     return getattr(condense, method)(
-        x, y, per_class=per_class, build=own, generator=stream(seed, "made"), iterations=iterations, **how
+        x, y, per_class=per_class, build=network, generator=stream(seed, "made"), iterations=iterations, **kwargs
     )
 
 
-def make_step(net, *, per_class=2, factor=1, augment=None, dtype=torch.float64, percent=0.0, real_batch=5, **how):
+def make_step(net, *, per_class=2, factor=1, augment=None, dtype=torch.float64, percent=0.0, real_batch=5, **kwargs):
     """One step in double precision, with a network of the caller's."""
     x, y = make_images()
     real = RealImages(x, y)
     start = torch.randn(CLASSES * per_class, 1, 8, 8, generator=stream(0, "start")).to(dtype)
     labels = torch.arange(CLASSES).repeat_interleave(per_class)
-    context = MatchingContext(real, LearnedPixels(start, CLASSES, 0.5), labels, build(), 0, factor, augment, **how)
+    context = MatchingContext(real, LearnedPixels(start, CLASSES, 0.5), labels, build(), 0, factor, augment, **kwargs)
     images, classes = real.take(real.draw_per_class(real_batch, stream(0, "real")))
     draw = None if augment is None else augment.draw(CLASSES, stream(0, "augment"))
     leaf = start.clone().requires_grad_()

@@ -16,9 +16,9 @@ def images(n=4, channels=3, height=8, width=8, seed=0):
     return torch.randn(n, channels, height, width, generator=stream(seed, "images"))
 
 
-def draw(name, u, **how):
+def draw(name, u, **options):
     """A record of one group with these numbers in [0, 1)."""
-    record = Augmentation(name, **how).draw(1, stream(0, "u"))
+    record = Augmentation(name, **options).draw(1, stream(0, "u"))
     record.u[0, 0] = torch.tensor([*u, 0.0, 0.0][:3])
     return record
 
@@ -54,17 +54,17 @@ def test_one_operation_a_group_uniformly_or_all_in_turn():
 
 def test_colour_is_brightness_then_saturation_then_contrast():
     x = images(1)
-    got = draw("color", (0.75, 0.25, 0.9))(x, torch.zeros(1, dtype=torch.int64))[0]
-    wanted = reference.saturated(x[0] + 0.25, 0.5)
-    wanted = (wanted - wanted.mean()) * 1.4 + wanted.mean()
-    torch.testing.assert_close(got, wanted)
+    augmented = draw("color", (0.75, 0.25, 0.9))(x, torch.zeros(1, dtype=torch.int64))[0]
+    expected = reference.saturated(x[0] + 0.25, 0.5)
+    expected = (expected - expected.mean()) * 1.4 + expected.mean()
+    torch.testing.assert_close(augmented, expected)
 
 
-@pytest.mark.parametrize(("u", "by"), [((0.0, 0.0), (-1, -1)), ((0.5, 0.99), (0, 1)), ((0.99, 0.0), (1, -1))])
-def test_crop_shifts_by_up_to_an_eighth_and_fills_with_zeros(u, by):
+@pytest.mark.parametrize(("u", "shift"), [((0.0, 0.0), (-1, -1)), ((0.5, 0.99), (0, 1)), ((0.99, 0.0), (1, -1))])
+def test_crop_shifts_by_up_to_an_eighth_and_fills_with_zeros(u, shift):
     x = images(1)  # 8 pixels: shifts of -1, 0 and 1
-    got = draw("crop", u)(x, torch.zeros(1, dtype=torch.int64))[0]
-    assert torch.equal(got, reference.shifted(x[0], *by))
+    augmented = draw("crop", u)(x, torch.zeros(1, dtype=torch.int64))[0]
+    assert torch.equal(augmented, reference.shifted(x[0], *shift))
 
 
 def test_a_shift_is_the_same_at_every_draw_near_one():
@@ -104,8 +104,8 @@ def test_scale_and_rotate_leave_the_middle_and_move_the_rest():
 
 def test_a_half_turn_of_a_image_that_is_not_square_keeps_its_shape():
     x = images(1, height=6, width=12)
-    got = draw("rotate", (1.0,), rotate=180)(x, torch.zeros(1, dtype=torch.int64))
-    torch.testing.assert_close(got, x.flip((2, 3)), rtol=1e-3, atol=1e-4)
+    augmented = draw("rotate", (1.0,), rotate=180)(x, torch.zeros(1, dtype=torch.int64))
+    torch.testing.assert_close(augmented, x.flip((2, 3)), rtol=1e-3, atol=1e-4)
     dot = torch.zeros(1, 1, 9, 21)
     dot[0, 0, 4, 13] = 1  # three pixels right of the middle
     up = draw("rotate", (1.0,), rotate=90)(dot, torch.zeros(1, dtype=torch.int64))[0, 0]
@@ -128,7 +128,7 @@ def test_inputs_and_global_randomness_are_untouched():
 
 
 @pytest.mark.parametrize(
-    ("how", "match"),
+    ("options", "match"),
     [
         ({"strategy": "color_blur"}, "must name operations once each.*got 'blur' in 'color_blur'"),
         ({"strategy": "flip_flip"}, "got 'flip'"),
@@ -138,9 +138,9 @@ def test_inputs_and_global_randomness_are_untouched():
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_cannot_be_is_refused(how, match):
+def test_what_cannot_be_is_refused(options, match):
     with pytest.raises(ArgumentError, match=match):
-        Augmentation(**how)
+        Augmentation(**options)
 
 
 def test_names_none_and_records_are_taken_and_others_refused():

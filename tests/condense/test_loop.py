@@ -24,8 +24,8 @@ class Stop(Exception):
 
 
 def killed_at(done):
-    def on_iteration(here, loss, synthetic):
-        if here == done:
+    def on_iteration(iteration, loss, synthetic):
+        if iteration == done:
             raise Stop
 
     return on_iteration
@@ -40,23 +40,25 @@ def test_the_same_seed_gives_the_same_images_and_another_does_not(method):
 
 @each
 def test_a_run_that_was_killed_ends_in_the_same_images(method, tmp_path):
-    whole = run_condenser(method, iterations=5)
-    how = {"iterations": 5, "checkpoint": tmp_path / "run.safetensors", "every": 1}
+    unbroken = run_condenser(method, iterations=5)
+    kwargs = {"iterations": 5, "checkpoint": tmp_path / "run.safetensors", "every": 1}
     with pytest.raises(Stop):
-        run_condenser(method, on_iteration=killed_at(3), **how)
+        run_condenser(method, on_iteration=killed_at(3), **kwargs)
     seen = []
-    again = run_condenser(method, on_iteration=lambda done, *_: seen.append(done), **how)
+    again = run_condenser(method, on_iteration=lambda done, *_: seen.append(done), **kwargs)
     assert seen == [3, 4, 5]
-    assert torch.equal(again.images, whole.images)
-    assert again.about["images_seen"] == whole.about["images_seen"]
+    assert torch.equal(again.images, unbroken.images)
+    assert again.about["images_seen"] == unbroken.about["images_seen"]
 
 
 def test_so_does_one_whose_networks_have_their_channels_side_by_side(tmp_path):
-    how = {"iterations": 3, "data": make_images(channels=3, side=16), "build": build(3, 16)}
-    whole = run_condenser("idm", **how)  # its networks are in the checkpoint
+    kwargs = {"iterations": 3, "data": make_images(channels=3, side=16), "build": build(3, 16)}
+    unbroken = run_condenser("idm", **kwargs)  # its networks are in the checkpoint
     with pytest.raises(Stop):
-        run_condenser("idm", checkpoint=tmp_path / "i.safetensors", every=1, on_iteration=killed_at(2), **how)
-    assert torch.equal(run_condenser("idm", checkpoint=tmp_path / "i.safetensors", every=1, **how).images, whole.images)
+        run_condenser("idm", checkpoint=tmp_path / "i.safetensors", every=1, on_iteration=killed_at(2), **kwargs)
+    assert torch.equal(
+        run_condenser("idm", checkpoint=tmp_path / "i.safetensors", every=1, **kwargs).images, unbroken.images
+    )
 
 
 def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
@@ -96,8 +98,8 @@ def test_turns_in_one_go_are_the_turns_one_after_the_other():
     pixels = LearnedPixels(start, 3, 0.5, in_turns=True)
     for k in range(3):
         pixels.step(gradients_at(pixels.lookahead(0.2).detach(), k), 0.2)
-    wanted = reference.normalised_steps(start, gradients_at, 0.2, 0.5, 3, 3)
-    torch.testing.assert_close(pixels.x, wanted, rtol=1e-5, atol=1e-6)
+    expected = reference.normalised_steps(start, gradients_at, 0.2, 0.5, 3, 3)
+    torch.testing.assert_close(pixels.x, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_steps_at_once_are_those_of_torch():
@@ -175,16 +177,16 @@ def test_pixels_that_overflow_in_the_last_step_are_put_back(method, monkeypatch)
 
 
 def test_without_every_a_checkpoint_is_written_each_minute(tmp_path, monkeypatch):
-    file, found = tmp_path / "run.safetensors", {}
+    file, saved = tmp_path / "run.safetensors", {}
 
     def keep(done, loss, synthetic):
-        found[done] = read_checkpoint(file)[1]["done"] if file.exists() else 0
+        saved[done] = read_checkpoint(file)[1]["done"] if file.exists() else 0
 
-    for minute, wanted in ((60.0, [0, 0, 0, 0, 4]), (0.0, [0, 1, 2, 3, 4])):
+    for minute, expected in ((60.0, [0, 0, 0, 0, 4]), (0.0, [0, 1, 2, 3, 4])):
         monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", minute)
         file.unlink(missing_ok=True)
         run_condenser("dm", iterations=4, checkpoint=file, on_iteration=keep)
-        assert list(found.values()) == wanted
+        assert list(saved.values()) == expected
 
 
 def test_without_a_checkpoint_the_error_holds_the_images():
@@ -223,12 +225,12 @@ def same_network():
         return build()()
 
 
-def losses_of(method, **how):
-    found = []
+def losses_of(method, **kwargs):
+    losses = []
     run_condenser(
-        method, on_iteration=lambda done, loss, _: found.append(loss), build=same_network, augment=None, **how
+        method, on_iteration=lambda done, loss, _: losses.append(loss), build=same_network, augment=None, **kwargs
     )
-    return found[1:]
+    return losses[1:]
 
 
 def test_the_rate_of_cafe_is_halved_at_three_fifths_four_fifths_and_nine_tenths(monkeypatch):
@@ -242,27 +244,27 @@ def test_the_rate_of_cafe_is_halved_at_three_fifths_four_fifths_and_nine_tenths(
 
 
 def test_the_loss_of_an_iteration_is_the_mean_of_its_steps():
-    how = {"iterations": 1, "inner": 0, "lr": 0.0, "real_batch": 12}  # all of every class, so that steps are alike
-    assert losses_of("dc", outer=3, **how) == pytest.approx(losses_of("dc", outer=1, **how))
+    kwargs = {"iterations": 1, "inner": 0, "lr": 0.0, "real_batch": 12}  # all of every class, so that steps are alike
+    assert losses_of("dc", outer=3, **kwargs) == pytest.approx(losses_of("dc", outer=1, **kwargs))
 
 
-@pytest.mark.parametrize(("method", "own"), [("dm", {}), ("dc", {"outer": 1})], ids=["dm", "dc"])
-def test_real_images_are_drawn_anew_each_iteration(method, own):
-    whole = losses_of(method, iterations=3, lr=0.0, real_batch=12, **own)
-    assert whole == pytest.approx([whole[0]] * 3)
-    draw = losses_of(method, iterations=3, lr=0.0, real_batch=4, **own)
-    assert min(abs(a - b) for a, b in itertools.pairwise(draw)) > 1e-4 * whole[0]
+@pytest.mark.parametrize(("method", "options"), [("dm", {}), ("dc", {"outer": 1})], ids=["dm", "dc"])
+def test_real_images_are_drawn_anew_each_iteration(method, options):
+    full = losses_of(method, iterations=3, lr=0.0, real_batch=12, **options)
+    assert full == pytest.approx([full[0]] * 3)
+    draw = losses_of(method, iterations=3, lr=0.0, real_batch=4, **options)
+    assert min(abs(a - b) for a, b in itertools.pairwise(draw)) > 1e-4 * full[0]
 
 
 def test_floating_images_are_taken_as_they_are():
     x, y = make_images()
     mean, std = (0.3,), (0.2,)
-    given = (x.float() / 255 - 0.3) / 0.2
+    normalised = (x.float() / 255 - 0.3) / 0.2
     one = run_condenser("dm", mean=mean, std=std)
-    other = run_condenser("dm", data=(given, y), mean=mean, std=std)
+    other = run_condenser("dm", data=(normalised, y), mean=mean, std=std)
     torch.testing.assert_close(one.images, other.images, rtol=1e-4, atol=1e-5)
     assert (one.mean, one.std) == (mean, std)
-    assert run_condenser("dm", data=(given, y)).mean == ()
+    assert run_condenser("dm", data=(normalised, y)).mean == ()
 
 
 def test_what_made_it_is_told_as_json():
@@ -276,9 +278,9 @@ def test_what_made_it_is_told_as_json():
 
 
 def test_bf16_gives_nearly_the_same_images_and_is_refused_where_gradients_match():
-    rounded, whole = run_condenser("dm", precision="bf16").images, run_condenser("dm").images
-    torch.testing.assert_close(rounded, whole, rtol=0.05, atol=0.05)
-    assert not torch.equal(rounded, whole)
+    rounded, exact = run_condenser("dm", precision="bf16").images, run_condenser("dm").images
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.05)
+    assert not torch.equal(rounded, exact)
     with pytest.raises(ArgumentError, match="dc matches gradients, which bf16 changes"):
         run_condenser("dc", precision="bf16")
 
@@ -292,8 +294,8 @@ def test_activations_are_not_computed_again_where_that_saves_nothing(method):
 @each
 def test_own_size_channels_and_network_are_welcome(method):
     data = make_images(channels=3, side=12)
-    found = run_condenser(method, data=data, build=build(channels=3, side=12, norm="batch"), iterations=1)
-    assert found.images.shape == (CLASSES, 3, 12, 12)
+    synthetic = run_condenser(method, data=data, build=build(channels=3, side=12, norm="batch"), iterations=1)
+    assert synthetic.images.shape == (CLASSES, 3, 12, 12)
     assert not torch.equal(
-        found.images, run_condenser(method, data=data, seed=1, build=build(channels=3, side=12)).images
+        synthetic.images, run_condenser(method, data=data, seed=1, build=build(channels=3, side=12)).images
     )

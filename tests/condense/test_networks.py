@@ -68,26 +68,26 @@ def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatc
 
 @pytest.mark.parametrize("method", METHODS)
 def test_channels_side_by_side_change_rounding_and_nothing_else(method, monkeypatch):
-    how = {"data": make_images(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
-    beside = run_condenser(method, **how)
+    kwargs = {"data": make_images(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
+    beside = run_condenser(method, **kwargs)
     monkeypatch.setattr(_matching, "CHANNELS_LAST_SIDE", 1000)
-    torch.testing.assert_close(beside.images, run_condenser(method, **how).images, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(beside.images, run_condenser(method, **kwargs).images, rtol=1e-3, atol=1e-3)
 
 
 def test_a_trained_one_is_matched_outer_times_and_trained_in_between_on_the_images_as_they_are():
-    context, found = make_context(), []
+    context, seen_networks = make_context(), []
     for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).iterate(0, context):
-        found.append(weights(net))
-    assert len(found) == 3
-    assert not torch.equal(found[0], found[1])
+        seen_networks.append(weights(net))
+    assert len(seen_networks) == 3
+    assert not torch.equal(seen_networks[0], seen_networks[1])
     assert context.images_seen["backward"] == 2 * 2 * CLASSES  # not after the last
     moved = make_context()
     other = []
     for net, _ in TrainedOnSynthetic(3, 2, 0.1, 8).iterate(0, moved):
         other.append(weights(net))
         moved.pixels.x = moved.pixels.x + 1
-    assert torch.equal(found[0], other[0])
-    assert not torch.equal(found[1], other[1])
+    assert torch.equal(seen_networks[0], other[0])
+    assert not torch.equal(seen_networks[1], other[1])
 
 
 def test_batch_norms_take_the_statistics_of_real_images_and_stay_there():
@@ -103,8 +103,8 @@ def test_batch_norms_take_the_statistics_of_real_images_and_stay_there():
 class Scripted(DynamicBilevel):
     """Reads accuracies from a list instead of measuring them."""
 
-    def __init__(self, readings, **how):
-        super().__init__(**{**CAFE, **how})
+    def __init__(self, readings, **kwargs):
+        super().__init__(**{**CAFE, **kwargs})
         self.readings = readings
         self.epochs = 0
 
@@ -122,9 +122,9 @@ def test_the_inner_loop_ends_where_accuracy_stays_flat_and_so_does_the_outer():
 
 def test_the_outer_loop_ends_when_the_last_measures_stand_still():
     readings = [0.1, 0.5, 0.9, 0.9, 0.9, 0.91]
-    found = Scripted(lambda t, epoch: readings[t] if epoch < 0 else epoch)
-    assert len(list(found.iterate(0, make_context()))) == 6  # the last four are within 0.04
-    assert found.epochs == 5 * CAFE["window"]  # inner readings move as soon as the window is full
+    scripted = Scripted(lambda t, epoch: readings[t] if epoch < 0 else epoch)
+    assert len(list(scripted.iterate(0, make_context()))) == 6  # the last four are within 0.04
+    assert scripted.epochs == 5 * CAFE["window"]  # inner readings move as soon as the window is full
 
 
 def test_measures_of_a_real_network_are_its_accuracy():

@@ -27,7 +27,7 @@ OBJECTIVES = {
     "cafe": (CAFE, {}),
     "idm": (partial(regularised_matching, ce_weight=0.5), {"factor": 2, "percent": 60.0, "augment": SIAMESE}),
 }
-each = pytest.mark.parametrize(("objective", "how"), OBJECTIVES.values(), ids=OBJECTIVES.keys())
+each = pytest.mark.parametrize(("objective", "kwargs"), OBJECTIVES.values(), ids=OBJECTIVES.keys())
 
 
 def smooth():
@@ -41,8 +41,8 @@ def smooth():
 
 
 def value_and_gradient(step, objective):
-    parts = list(objective(step))
-    return float(sum(parts).detach()), sum(torch.autograd.grad(part, step.leaf)[0] for part in parts)
+    losses = list(objective(step))
+    return float(sum(losses).detach()), sum(torch.autograd.grad(loss, step.leaf)[0] for loss in losses)
 
 
 def by_class(step):
@@ -52,8 +52,8 @@ def by_class(step):
 
 
 @each
-def test_gradients_of_pixels_are_those_of_finite_differences(objective, how):
-    step = make_step(smooth(), **how)
+def test_gradients_of_pixels_are_those_of_finite_differences(objective, kwargs):
+    step = make_step(smooth(), **kwargs)
     value, gradient = value_and_gradient(step, objective)
     assert value > 0
     assert float(gradient.abs().max()) > 1e-8
@@ -61,9 +61,9 @@ def test_gradients_of_pixels_are_those_of_finite_differences(objective, how):
         direction = torch.randn(gradient.shape, generator=row, dtype=torch.float64)
         ends = []
         for sign in (1, -1):
-            moved = make_step(smooth(), **how)
+            moved = make_step(smooth(), **kwargs)
             moved.leaf = (step.leaf.detach() + sign * 1e-5 * direction).requires_grad_()
-            ends.append(sum(float(part.detach()) for part in objective(moved)))
+            ends.append(sum(float(loss.detach()) for loss in objective(moved)))
         slope = (ends[0] - ends[1]) / 2e-5
         assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-8)
 
@@ -78,20 +78,25 @@ def test_gradient_matching_is_the_loop_over_classes_and_rows():
 @pytest.mark.parametrize("metric", GRADIENT_METRICS)
 def test_gradients_in_one_pass_are_those_of_a_class_at_a_time(metric, factor):
     steps = [make_step(network(), together=together, factor=factor) for together in (True, False)]
-    found = [value_and_gradient(step, partial(gradient_matching, metric=metric)) for step in steps]
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-7, atol=1e-10)
+    results = [value_and_gradient(step, partial(gradient_matching, metric=metric)) for step in steps]
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-9)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-7, atol=1e-10)
 
 
 def test_parameters_of_one_dimension_count_nothing_in_rows_and_something_in_mse():
     step = make_step(network())
-    real, (_, own) = real_gradients(step), next(synthetic_gradients(step))
+    real, (_, synthetic) = real_gradients(step), next(synthetic_gradients(step))
     flat = [i for i, p in enumerate(step.net.parameters()) if p.ndim < 2]
     assert len(flat) == 7  # biases and norms of two blocks, and the last bias
     other = [g if i not in flat else g + 5 for i, g in enumerate(real[0])]
     with torch.no_grad():
-        assert float(gradient_distance(own[0], other, "rows")) == float(gradient_distance(own[0], real[0], "rows"))
-        assert float(gradient_distance(own[0], other, "mse")) > float(gradient_distance(own[0], real[0], "mse")) + 1
+        assert float(gradient_distance(synthetic[0], other, "rows")) == float(
+            gradient_distance(synthetic[0], real[0], "rows")
+        )
+        assert (
+            float(gradient_distance(synthetic[0], other, "mse"))
+            > float(gradient_distance(synthetic[0], real[0], "mse")) + 1
+        )
 
 
 def test_distribution_matching_is_the_loop_over_classes_and_features():
@@ -102,26 +107,26 @@ def test_distribution_matching_is_the_loop_over_classes_and_features():
 
 def test_cafe_is_layers_the_last_pool_twice_and_the_discrimination():
     step = make_step(network())
-    real, own = by_class(step)
+    real, synthetic = by_class(step)
     net, features = step.net, step.net.features
     layers = [nn.Sequential(*features[:3]), nn.Sequential(*features[:7])]  # after either activation
-    wanted = 0.1 * reference.mean_matching(lambda x: layers[0](x).flatten(1), real, own)
-    wanted += 1.0 * reference.mean_matching(lambda x: layers[1](x).flatten(1), real, own)
-    wanted += 2.0 * reference.mean_matching(features, real, own)
-    wanted += 0.01 * reference.discrimination(features, real, own)
+    expected = 0.1 * reference.mean_matching(lambda x: layers[0](x).flatten(1), real, synthetic)
+    expected += 1.0 * reference.mean_matching(lambda x: layers[1](x).flatten(1), real, synthetic)
+    expected += 2.0 * reference.mean_matching(features, real, synthetic)
+    expected += 0.01 * reference.discrimination(features, real, synthetic)
     assert isinstance(net.features[2], nn.ReLU)
-    assert value_and_gradient(step, CAFE)[0] == pytest.approx(wanted, rel=1e-9)
+    assert value_and_gradient(step, CAFE)[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_idm_weighs_the_cross_entropy_by_percent_and_leaves_untrained_networks_alone():
-    how = {"factor": 2}
-    matching = value_and_gradient(make_step(network(), **how), distribution_matching)[0]
+    kwargs = {"factor": 2}
+    matching = value_and_gradient(make_step(network(), **kwargs), distribution_matching)[0]
     idm = partial(regularised_matching, ce_weight=0.5)
-    assert value_and_gradient(make_step(network(), **how), idm)[0] == pytest.approx(matching)
-    step = make_step(network(), percent=60.0, **how)
-    _, own = by_class(step)
-    entropy = sum(float(nn.functional.cross_entropy(step.net(x), y).detach()) for x, y in own)
-    assert len(own[0][0]) == 8  # two images of four tiles
+    assert value_and_gradient(make_step(network(), **kwargs), idm)[0] == pytest.approx(matching)
+    step = make_step(network(), percent=60.0, **kwargs)
+    _, synthetic = by_class(step)
+    entropy = sum(float(nn.functional.cross_entropy(step.net(x), y).detach()) for x, y in synthetic)
+    assert len(synthetic[0][0]) == 8  # two images of four tiles
     assert value_and_gradient(step, idm)[0] == pytest.approx(matching + 0.5 * 60 * entropy, rel=1e-9)
 
 
@@ -141,12 +146,12 @@ SAVING = {
 }
 
 
-@pytest.mark.parametrize(("name", "how", "passes"), SAVING.values(), ids=SAVING.keys())
-def test_what_saves_memory_passes_less_at_once_and_changes_nothing(name, how, passes):
-    objective, own = OBJECTIVES[name]
-    plain = value_and_gradient(make_step(network(), **own), objective)
-    step, seen = make_step(network(), **own, **how), []
-    step.net.register_forward_pre_hook(lambda net, given: seen.append(len(given[0])))
+@pytest.mark.parametrize(("name", "kwargs", "passes"), SAVING.values(), ids=SAVING.keys())
+def test_what_saves_memory_passes_less_at_once_and_changes_nothing(name, kwargs, passes):
+    objective, step_kwargs = OBJECTIVES[name]
+    plain = value_and_gradient(make_step(network(), **step_kwargs), objective)
+    step, seen = make_step(network(), **step_kwargs, **kwargs), []
+    step.net.register_forward_pre_hook(lambda net, inputs: seen.append(len(inputs[0])))
     saving = value_and_gradient(step, objective)
     assert sorted(seen) == sorted(passes)
     assert saving[0] == pytest.approx(plain[0], rel=1e-9)

@@ -34,8 +34,8 @@ def test_settings_are_the_papers_by_images_a_class():
     assert loops == [(1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10)]
     assert [dm_lr(n, 10) for n in (1, 10, 50, 100, 1250)] == [1, 1, 1, 10, 10]
     assert dm_lr(125, 100) == 1
-    for where, wanted in IDM.items():
-        assert dataclasses.asdict(idm_settings(*where)) == dict(zip(IDM_KEYS, wanted, strict=True)), where
+    for where, expected in IDM.items():
+        assert dataclasses.asdict(idm_settings(*where)) == dict(zip(IDM_KEYS, expected, strict=True)), where
     about = run_condenser("idm", ce_weight=0.0, steps=None, iterations=1).about  # 0 is a value, None the paper's
     assert (about["objective"]["ce_weight"], about["networks"]["steps"]) == (0, 10)
     defaults = {name: dict(m.card.options) for name, m in condense.METHODS.items()}
@@ -83,10 +83,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("how", "match"), BAD.values(), ids=BAD.keys())
-def test_bad_input_is_told(how, match):
+@pytest.mark.parametrize(("kwargs", "match"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_told(kwargs, match):
     with pytest.raises(ArgumentError, match=match):
-        run_condenser("dm", **how)
+        run_condenser("dm", **kwargs)
 
 
 def test_bad_data_are_told():

@@ -21,10 +21,10 @@ def moves(method, x, y, size):
             generator=stream(0, "sizes"), iterations=1, real_batch=4, lr=lr, **QUICK[method],
         )  # fmt: skip
 
-    found, still = learned(1.0), learned(1e-12)
-    assert found.images.shape == (10, channels, size, size)
-    assert bool(torch.isfinite(found.images).all())
-    return (found.images - still.images).flatten(1).norm(dim=1)
+    moved, still = learned(1.0), learned(1e-12)
+    assert moved.images.shape == (10, channels, size, size)
+    assert bool(torch.isfinite(moved.images).all())
+    return (moved.images - still.images).flatten(1).norm(dim=1)
 
 
 @pytest.mark.parametrize("method", QUICK)

@@ -18,8 +18,8 @@ from tests.reference import condense as reference
 
 def make_set(n=4, channels=1, side=8, factor=1, **metadata):
     images = torch.randn(n, channels, side, side, generator=stream(0, "set")) * 0.3
-    how = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "classes": ("no", "yes"), **metadata}
-    return Synthetic(images, torch.arange(n) * 2 // n, factor, **how)
+    kwargs = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "classes": ("no", "yes"), **metadata}
+    return Synthetic(images, torch.arange(n) * 2 // n, factor, **kwargs)
 
 
 def test_tiles_come_top_left_bottom_left_top_right_bottom_right():
@@ -36,78 +36,78 @@ def test_tiles_come_top_left_bottom_left_top_right_bottom_right():
 def test_tiles_are_enlarged_bilinearly(side, factor):
     image = torch.randn(1, 1, side, side, generator=stream(0, "tile"))
     last = [i * side // factor for i in range(factor + 1)][-2]
-    wanted = torch.tensor(reference.upsampled(image[0, 0, last:, last:].tolist(), side, side))
-    torch.testing.assert_close(expand(image, factor)[-1, 0], wanted, rtol=1e-5, atol=1e-6)
+    expected = torch.tensor(reference.upsampled(image[0, 0, last:, last:].tolist(), side, side))
+    torch.testing.assert_close(expand(image, factor)[-1, 0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_shrinking_puts_tiles_where_expanding_takes_them_from():
-    whole = torch.stack([torch.full((1, 8, 8), float(i)) for i in range(8)])  # four tiles of two images
-    assert torch.equal(expand(combine_tiles(whole, 2), 2), whole)
+    tiles = torch.stack([torch.full((1, 8, 8), float(i)) for i in range(8)])  # four tiles of two images
+    assert torch.equal(expand(combine_tiles(tiles, 2), 2), tiles)
 
 
 def test_it_is_a_dataset_of_what_is_decoded():
-    found = make_set(factor=2)
-    x, y = found.decode()
-    assert len(found) == len(x) == 16
+    synthetic = make_set(factor=2)
+    x, y = synthetic.decode()
+    assert len(synthetic) == len(x) == 16
     for i in (0, 3, 4, 15, -1):
-        torch.testing.assert_close(found[i][0], x[i])
-        assert found[i][1] == int(y[i])
+        torch.testing.assert_close(synthetic[i][0], x[i])
+        assert synthetic[i][1] == int(y[i])
     with pytest.raises(IndexError):
-        found[16]
+        synthetic[16]
 
 
 def test_a_network_can_be_trained_on_it():
-    found = make_set(n=8)
-    model, history = fit(models.mlp(classes=2), found, epochs=30, precision="fp32", workers=0, batch=4)
+    synthetic = make_set(n=8)
+    model, history = fit(models.mlp(classes=2), synthetic, epochs=30, precision="fp32", workers=0, batch=4)
     assert history.rows[-1]["accuracy"] == 1.0
-    assert int(model(found.images).argmax(1).eq(found.labels).sum()) == 8
+    assert int(model(synthetic.images).argmax(1).eq(synthetic.labels).sum()) == 8
 
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_file_gives_back_everything(tmp_path, factor):
-    found = make_set(channels=3, factor=factor, about={"method": "dm", "seed": 3, "passed": {"forward": 2}})
-    again = Synthetic.load(found.save(tmp_path / "made.safetensors"))
+    synthetic = make_set(channels=3, factor=factor, about={"method": "dm", "seed": 3, "passed": {"forward": 2}})
+    again = Synthetic.load(synthetic.save(tmp_path / "made.safetensors"))
     for field in dataclasses.fields(Synthetic):
-        a, b = getattr(found, field.name), getattr(again, field.name)
+        a, b = getattr(synthetic, field.name), getattr(again, field.name)
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
 
 
 def test_pixels_are_within_their_range_and_what_lies_outside_is_told():
-    found = make_set()
-    images = found.images.clone()
+    synthetic = make_set()
+    images = synthetic.images.clone()
     images[0, 0, 0, 0], images[0, 0, 0, 1] = 5.0, -5.0
-    found = dataclasses.replace(found, images=images)
-    shown = found.pixels()
+    synthetic = dataclasses.replace(synthetic, images=images)
+    shown = synthetic.pixels()
     assert (float(shown.min()), float(shown.max())) == (0.0, 1.0)
-    torch.testing.assert_close(shown[1], (found.images[1] * 0.25 + 0.5).clamp(0, 1))
-    outside = ((found.images * 0.25 + 0.5 < 0) | (found.images * 0.25 + 0.5 > 1)).float().mean()
-    assert found.outside == pytest.approx(float(outside))
-    assert found.outside >= 2 / found.images.numel()
-    bare = dataclasses.replace(found, mean=(), std=())
+    torch.testing.assert_close(shown[1], (synthetic.images[1] * 0.25 + 0.5).clamp(0, 1))
+    outside = ((synthetic.images * 0.25 + 0.5 < 0) | (synthetic.images * 0.25 + 0.5 > 1)).float().mean()
+    assert synthetic.outside == pytest.approx(float(outside))
+    assert synthetic.outside >= 2 / synthetic.images.numel()
+    bare = dataclasses.replace(synthetic, mean=(), std=())
     assert (float(bare.pixels().min()), float(bare.pixels().max()), bare.outside) == (0.0, 1.0, 0.0)
 
 
 def test_a_grid_shows_a_class_a_row():
-    found = make_set()
-    sheet = np.asarray(Image.open(io.BytesIO(found.grid())))
+    synthetic = make_set()
+    sheet = np.asarray(Image.open(io.BytesIO(synthetic.grid())))
     assert sheet.shape == (17, 17, 3)
-    third = np.round(found.pixels()[2, 0].numpy() * 255)
+    third = np.round(synthetic.pixels()[2, 0].numpy() * 255)
     assert (sheet[9:, :8, 0] == third).all()  # the first of class 1, below the first of class 0
-    assert Image.open(io.BytesIO(found.grid(scale=3, columns=4))).size == (3 * 35, 3 * 8)
+    assert Image.open(io.BytesIO(synthetic.grid(scale=3, columns=4))).size == (3 * 35, 3 * 8)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_folder_of_images_is_read_back_as_data(tmp_path, channels):
-    found = make_set(channels=channels, factor=2)
-    folder = found.save_folder(tmp_path / "made")
+    synthetic = make_set(channels=channels, factor=2)
+    folder = synthetic.save_folder(tmp_path / "made")
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))[:2] == ["no/0000.png", "no/0001.png"]
     train, test = load(folder, holdout=0.25, flip=False)
     assert train.classes == ("no", "yes")
     assert len(train) + len(test) == 16
-    wanted = Synthetic(*found.decode(), 1, found.mean, found.std).pixels().mean()
-    got = torch.cat([train.x, test.x]).float().mean() / 255
-    assert float(got) == pytest.approx(float(wanted), abs=0.005)
-    stored = found.save_folder(tmp_path / "stored", decoded=False)
+    expected = Synthetic(*synthetic.decode(), 1, synthetic.mean, synthetic.std).pixels().mean()
+    mean = torch.cat([train.x, test.x]).float().mean() / 255
+    assert float(mean) == pytest.approx(float(expected), abs=0.005)
+    stored = synthetic.save_folder(tmp_path / "stored", decoded=False)
     assert len(list(stored.rglob("*.png"))) == 4
 
 

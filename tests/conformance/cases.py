@@ -37,7 +37,7 @@ def recorded(n, seed=0):
     }
     g = stream(seed, "conformance", "probed", n)
     margin = torch.rand(EPOCHS, n, generator=g) * 2 - 1
-    own = stream(seed, "conformance", "held out")  # the same whatever n
+    held_out_generator = stream(seed, "conformance", "held out")  # the same whatever n
     arrays |= {
         "loss": -p.log(),
         "kl_step": torch.rand(EPOCHS - 1, n, generator=g),
@@ -49,8 +49,8 @@ def recorded(n, seed=0):
         "curvature": torch.rand(n, generator=g) * 2,
         "boundary_distance": torch.rand(n, generator=g),
         "cost": torch.rand(n, generator=g) + 0.5,
-        "val_features": torch.randn(HELD_OUT, WIDTH, generator=own),
-        "val_probs": torch.randn(HELD_OUT, CLASSES, generator=own).softmax(1),
+        "val_features": torch.randn(HELD_OUT, WIDTH, generator=held_out_generator),
+        "val_probs": torch.randn(HELD_OUT, CLASSES, generator=held_out_generator).softmax(1),
         "val_labels": torch.arange(HELD_OUT) % CLASSES,
         "subset_mask": (torch.arange(n) + torch.arange(RUNS)[:, None] * 3) % RUNS < 5,
         "subset_correct": torch.rand(RUNS, n, generator=g) < 0.6,

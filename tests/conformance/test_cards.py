@@ -25,16 +25,16 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.k
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_no_file_is_forgotten(kind):
     package = FOLDERS[kind]
-    found = {}
+    methods_by_key = {}
     for file in Path(package.__file__).parent.glob("*.py"):
         if file.stem.startswith("_") or file.stem in NOT_METHODS:
             continue
         module = importlib.import_module(f"{package.__name__}.{file.stem}")
-        own = [m for m in vars(module).values() if isinstance(getattr(m, "card", None), Card)]
-        own = [m for m in own if m.__module__ == module.__name__]
-        assert own, f"{file.name} holds no method; give it a card, or a name with an underscore"
-        found |= {m.card.key: m for m in own}
-    assert found == package.METHODS, "import the method in __init__.py, one line each"
+        methods = [m for m in vars(module).values() if isinstance(getattr(m, "card", None), Card)]
+        methods = [m for m in methods if m.__module__ == module.__name__]
+        assert methods, f"{file.name} holds no method; give it a card, or a name with an underscore"
+        methods_by_key |= {m.card.key: m for m in methods}
+    assert methods_by_key == package.METHODS, "import the method in __init__.py, one line each"
     assert set(package.METHODS) <= set(package.__all__)
 
 

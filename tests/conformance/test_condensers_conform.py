@@ -27,26 +27,26 @@ def build():
     return models.convnet(classes=CLASSES, channels=1, size=8, depth=2, width=4)
 
 
-def condense(method, options, *, x=None, y=None, per_class=2, seed=0, **more):
+def condense(method, options, *, x=None, y=None, per_class=2, seed=0, **extra):
     images, labels = make_images()
     images, labels = images if x is None else x, labels if y is None else y
-    how = {"iterations": 2, "real_batch": 6, **options, **more}
-    return method(images, labels, per_class=per_class, build=build, generator=stream(seed, "condense"), **how)
+    kwargs = {"iterations": 2, "real_batch": 6, **options, **extra}
+    return method(images, labels, per_class=per_class, build=build, generator=stream(seed, "condense"), **kwargs)
 
 
 @every_condenser
 def test_per_class_finite_images_of_every_class_in_order(method, options):
-    made = condense(method, options)
-    assert isinstance(made, Synthetic)
-    assert made.images.shape == (6, 1, 8, 8)
-    assert made.images.dtype == torch.float32
-    assert made.images.isfinite().all()
-    assert made.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert not made.images.requires_grad
-    assert len(made.decode()[0]) == 6 * made.factor**2
-    assert made.about["method"] == method.card.key
-    x = (make_images()[0] / 255 - made.mean[0]) / made.std[0]
-    assert not any((x == image).flatten(1).all(1).any() for image in made.images), "it learned nothing"
+    synthetic = condense(method, options)
+    assert isinstance(synthetic, Synthetic)
+    assert synthetic.images.shape == (6, 1, 8, 8)
+    assert synthetic.images.dtype == torch.float32
+    assert synthetic.images.isfinite().all()
+    assert synthetic.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert not synthetic.images.requires_grad
+    assert len(synthetic.decode()[0]) == 6 * synthetic.factor**2
+    assert synthetic.about["method"] == method.card.key
+    x = (make_images()[0] / 255 - synthetic.mean[0]) / synthetic.std[0]
+    assert not any((x == image).flatten(1).all(1).any() for image in synthetic.images), "it learned nothing"
 
 
 @every_condenser
@@ -61,8 +61,8 @@ def test_inputs_and_global_randomness_are_untouched(method, options):
     x, y = make_images()
     before = x.clone(), y.clone()
     states = torch.random.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    made = condense(method, options, x=x, y=y)
-    made.images.zero_()
+    synthetic = condense(method, options, x=x, y=y)
+    synthetic.images.zero_()
     assert torch.equal(x, before[0])
     assert torch.equal(y, before[1])
     assert torch.equal(torch.random.get_rng_state(), states[0])
@@ -75,8 +75,8 @@ def test_memory_maps_lists_and_half_precision(method, options, tmp_path):
     x, y = make_images()
     np.save(tmp_path / "x.npy", x.numpy())
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r", allow_pickle=False)
-    want = condense(method, options)
-    assert torch.equal(condense(method, options, x=mapped, y=y.tolist()).images, want.images)
+    expected = condense(method, options)
+    assert torch.equal(condense(method, options, x=mapped, y=y.tolist()).images, expected.images)
     half = ((x.float() / 255 - 0.5) / 0.25).half()
     floating = condense(method, options, x=half.float())
     assert torch.equal(condense(method, options, x=half).images, floating.images)
@@ -87,9 +87,9 @@ def test_memory_maps_lists_and_half_precision(method, options, tmp_path):
 @every_condenser
 def test_one_class_and_one_image_of_it(method, options):
     x, _ = make_images()
-    made = condense(method, options, x=x, y=torch.zeros(N, dtype=torch.int64), per_class=1)
-    assert made.labels.tolist() == [0]
-    assert made.images.isfinite().all()
+    synthetic = condense(method, options, x=x, y=torch.zeros(N, dtype=torch.int64), per_class=1)
+    assert synthetic.labels.tolist() == [0]
+    assert synthetic.images.isfinite().all()
 
 
 @every_condenser

@@ -54,12 +54,12 @@ def test_inputs_and_global_randomness_are_untouched(method, options, dtype):
 @every_score
 def test_one_example_and_constant_examples(method, options):
     arrays = recorded(N)
-    whole = method(*needs(method, arrays), **options)
+    expected = method(*needs(method, arrays), **options)
     one = method(*needs(method, at(arrays, [0])), **options)
     assert one.shape == (1,)
     assert one.isfinite().all()
     if "features" not in method.card.needs:  # those look at the other examples too
-        torch.testing.assert_close(one, whole[:1], rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(one, expected[:1], rtol=1e-6, atol=1e-7)
     same = method(*needs(method, constant(N)), **options)
     assert same.isfinite().all()
     assert same.unique().numel() == 1
@@ -68,16 +68,16 @@ def test_one_example_and_constant_examples(method, options):
 @every_score
 def test_memory_maps_lists_and_double_precision_give_the_same(method, options, tmp_path):
     arrays = needs(method, recorded(N))
-    want = method(*arrays, **options)
+    expected = method(*arrays, **options)
     mapped = []
     for i, array in enumerate(arrays):
         np.save(tmp_path / f"{i}.npy", array.numpy())
         mapped.append(np.load(tmp_path / f"{i}.npy", mmap_mode="r", allow_pickle=False))
-    assert torch.equal(method(*mapped, **options), want)
+    assert torch.equal(method(*mapped, **options), expected)
     listed = method(*[a.tolist() for a in arrays], **options)
-    torch.testing.assert_close(listed.float(), want, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(listed.float(), expected, rtol=1e-6, atol=1e-7)
     double = method(*[a.double() if a.is_floating_point() else a for a in arrays], **options)
-    torch.testing.assert_close(double.float(), want, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(double.float(), expected, rtol=1e-6, atol=1e-7)
     floating = any(a.is_floating_point() for a in arrays)
     assert double.dtype == (torch.float64 if floating else torch.float32)
 
@@ -105,22 +105,22 @@ def test_nan_names_the_example_unless_skipped(method, options):
         method(*broken, **options)
     score = method(*broken, missing="skip", **options)
     assert score[5].isnan()
-    others = torch.arange(N) != 5
-    assert score[others].isfinite().all()
+    is_other = torch.arange(N) != 5
+    assert score[is_other].isfinite().all()
     if "features" in method.card.needs:  # the others as if it were not there
-        clean[others] = method(*needs(method, at(arrays, torch.nonzero(others).flatten())), **options)
-    torch.testing.assert_close(score[others], clean[others], rtol=1e-6, atol=1e-7)
+        clean[is_other] = method(*needs(method, at(arrays, torch.nonzero(is_other).flatten())), **options)
+    torch.testing.assert_close(score[is_other], clean[is_other], rtol=1e-6, atol=1e-7)
 
 
 @every_score
 def test_wrong_shapes_are_named(method, options):
     name, *rest = method.card.needs
     wrong, words = shape_error(name)
-    others = [recorded(N)[other] for other in rest]
+    other_arrays = [recorded(N)[other] for other in rest]
     with pytest.raises(ArgumentError, match=words):
-        method(wrong, *others, **options)
+        method(wrong, *other_arrays, **options)
     empty = recorded(N)[name].narrow(axis_of(name), 0, 0)
     with pytest.raises(ArgumentError, match=f"{name} holds no examples"):
-        method(empty, *others, **options)
+        method(empty, *other_arrays, **options)
     with pytest.raises(ArgumentError, match=f"{name} must be an array of numbers"):
-        method([["a"]], *others, **options)
+        method([["a"]], *other_arrays, **options)

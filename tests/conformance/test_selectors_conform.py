@@ -50,17 +50,17 @@ def balanced(method):
 def test_exactly_budget_unique_ids_with_reasons(method, options, wrapped, arrays, budgets):
     method = balanced(method) if wrapped else method
     for budget in budgets:
-        got = choose(method, arrays, options, budget)
-        assert got.index.dtype == torch.int64
-        assert got.index.unique().numel() == got.index.numel() == budget
-        assert int(got.index.min()) >= 0
-        assert int(got.index.max()) < N
+        selection = choose(method, arrays, options, budget)
+        assert selection.index.dtype == torch.int64
+        assert selection.index.unique().numel() == selection.index.numel() == budget
+        assert int(selection.index.min()) >= 0
+        assert int(selection.index.max()) < N
         if options.get("weights", method.card.options.get("weights", False)):  # weights that the method defines
-            assert float(got.weight.mean()) == pytest.approx(1, abs=1e-5)
+            assert float(selection.weight.mean()) == pytest.approx(1, abs=1e-5)
         else:
-            assert torch.equal(got.weight, torch.ones(budget))
-        kept = torch.tensor([Reason(int(r)).kept for r in got.reason])
-        assert torch.equal(kept, got.mask(N))
+            assert torch.equal(selection.weight, torch.ones(budget))
+        kept = torch.tensor([Reason(int(r)).kept for r in selection.reason])
+        assert torch.equal(kept, selection.mask(N))
 
 
 @every_selector
@@ -68,11 +68,11 @@ def test_same_generator_same_answer_and_another_differs(method, options):
     arrays = recorded(N)
     one = choose(method, arrays, options, 10)
     assert torch.equal(one.index, choose(method, arrays, options, 10).index)
-    others = [choose(method, arrays, options, 10, seed=s).index.tolist() for s in range(1, 5)]
+    other_ids = [choose(method, arrays, options, 10, seed=s).index.tolist() for s in range(1, 5)]
     if is_random(method):
-        assert any(o != one.index.tolist() for o in others)
+        assert any(o != one.index.tolist() for o in other_ids)
     else:
-        assert all(o == one.index.tolist() for o in others)
+        assert all(o == one.index.tolist() for o in other_ids)
 
 
 @every_selector
@@ -139,15 +139,15 @@ def test_a_budget_that_cannot_be_is_refused(method, options):
 @every_selector
 def test_memory_maps_lists_and_half_precision(method, options, tmp_path):
     arrays = {k: a.half() if a.is_floating_point() else a for k, a in recorded(N).items() if k in method.card.needs}
-    want = choose(method, {k: a.float() if a.is_floating_point() else a for k, a in arrays.items()}, options, 11)
-    assert torch.equal(choose(method, arrays, options, 11).index, want.index)
+    expected = choose(method, {k: a.float() if a.is_floating_point() else a for k, a in arrays.items()}, options, 11)
+    assert torch.equal(choose(method, arrays, options, 11).index, expected.index)
     mapped = {}
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array.numpy())
         mapped[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    assert torch.equal(choose(method, mapped, options, 11).index, want.index)
+    assert torch.equal(choose(method, mapped, options, 11).index, expected.index)
     listed = {k: a.tolist() for k, a in arrays.items()}
-    assert torch.equal(choose(method, listed, options, 11).index, want.index)
+    assert torch.equal(choose(method, listed, options, 11).index, expected.index)
 
 
 @every_selector
@@ -160,9 +160,9 @@ def test_nan_names_the_example_unless_skipped(method, options):
     arrays = with_nan(arrays, 5)
     with pytest.raises(ArgumentError, match=r"\w+ is nan for example 5\b.*missing=\"skip\""):
         choose(method, arrays, options, 10)
-    got = choose(method, arrays, options | {"missing": "skip"}, N - 1)
-    assert 5 not in got.index.tolist()
-    assert Reason(int(got.reason[5])) is Reason.UNSCORED
+    selection = choose(method, arrays, options | {"missing": "skip"}, N - 1)
+    assert 5 not in selection.index.tolist()
+    assert Reason(int(selection.reason[5])) is Reason.UNSCORED
     with pytest.raises(ArgumentError, match=f"at most {N - 1}"):
         choose(method, arrays, options | {"missing": "skip"}, N)
 

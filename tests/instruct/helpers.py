@@ -10,11 +10,11 @@ WORDS = (
     *("answer", "question", "red", "blue", "big", "small"),
 )
 
-ASKED = ["what is it ?", "where is the cat ?", "what", "the question", "what is the big red tree under it ?"]
+INSTRUCTIONS = ["what is it ?", "where is the cat ?", "what", "the question", "what is the big red tree under it ?"]
 ANSWERS = ["a cat sat on the mat .", "under the tree .", "dog", "", "the small blue dog ran . the cat sat ."]
 
 
-def record(i, **more):
+def record(i, **fields):
     """A pair with the published indicators; every number is a function of ``i``."""
     draws = np.random.default_rng(i)
     return {
@@ -27,7 +27,7 @@ def record(i, **more):
         "image_features": draws.normal(size=3).tolist(),
         "text_features": draws.normal(size=3).tolist(),
         "spectral_cluster": i % 3,
-        **more,
+        **fields,
     }
 
 
@@ -58,11 +58,11 @@ def tokenizer(folder, *, bos=True):
     inner = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"bos_token": "<s>"} if bos else {}
-    made = PreTrainedTokenizerFast(
+    fast_tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner, unk_token="<unk>", pad_token="<pad>", eos_token="</s>", model_max_length=32, **special
     )
-    made.save_pretrained(folder)
-    return made
+    fast_tokenizer.save_pretrained(folder)
+    return fast_tokenizer
 
 
 def language_model(folder, *, bos=True, seed=0):

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-def said(text, *, model="m", usage=(100, 10), **more):
+def completion(text, *, model="m", usage=(100, 10), **fields):
     """The body of an answer."""
-    body = {"model": model, "choices": [{"message": {"role": "assistant", "content": text}}], **more}
+    body = {"model": model, "choices": [{"message": {"role": "assistant", "content": text}}], **fields}
     if usage is not None:
         body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
     return json.dumps(body).encode()
@@ -30,7 +30,7 @@ class Stub(ThreadingHTTPServer):
 
     def __init__(self, reply):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.reply, self.asked, self.headers, self.at = reply, [], [], []
+        self.reply, self.prompts, self.headers, self.at = reply, [], [], []
         self.lock = threading.Lock()
 
     @property
@@ -48,15 +48,15 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
         with self.server.lock:
-            self.server.asked.append(prompt)
+            self.server.prompts.append(prompt)
             self.server.headers.append(self.headers)
             self.server.at.append(time.monotonic())
-            times = self.server.asked.count(prompt)
-        found = self.server.reply(prompt, times)
-        if callable(found):
-            found(self)
+            times = self.server.prompts.count(prompt)
+        reply = self.server.reply(prompt, times)
+        if callable(reply):
+            reply(self)
             return
-        status, raw, headers = found if isinstance(found, tuple) else (200, found, {})
+        status, raw, headers = reply if isinstance(reply, tuple) else (200, reply, {})
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

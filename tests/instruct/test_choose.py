@@ -44,12 +44,12 @@ def test_quotas_choose_exactly_and_as_the_literal_sort(budget):
     g = torch.Generator().manual_seed(budget)
     scores = torch.randn(N, generator=g) * 3  # whole parts tie
     groups = torch.randint(0, 4, (N,), generator=g)
-    found = cluster_quotas(scores, groups, budget=budget, truncate=True)
+    selection = cluster_quotas(scores, groups, budget=budget, truncate=True)
     sizes = list(dict.fromkeys(groups.tolist()))
     sizes = [int((groups == c).sum()) for c in sizes]
     total = next(t for t in range(N + 1) if sum(max(1, t * s // N) for s in sizes) >= budget)
-    assert found.index.tolist() == literal.cluster_choice(scores.tolist(), groups.tolist(), budget, total)
-    assert len(set(found.index.tolist())) == budget
+    assert selection.index.tolist() == literal.cluster_choice(scores.tolist(), groups.tolist(), budget, total)
+    assert len(set(selection.index.tolist())) == budget
     exact = cluster_quotas(scores, groups, budget=budget)
     assert exact.index.tolist()[0] == int(scores.argmax())
 
@@ -58,23 +58,23 @@ def test_quotas_refuse_what_they_cannot_do_and_skip_what_has_no_score():
     scores = [1.0, float("nan"), 3.0]
     with pytest.raises(ArgumentError, match="score is nan for example 1"):
         cluster_quotas(scores, [0, 0, 1], budget=1)
-    found = cluster_quotas(scores, [0, 0, 1], budget=2, missing="skip")
-    assert sorted(found.index.tolist()) == [0, 2]
-    assert found.reason[1] == Reason.UNSCORED
+    selection = cluster_quotas(scores, [0, 0, 1], budget=2, missing="skip")
+    assert sorted(selection.index.tolist()) == [0, 2]
+    assert selection.reason[1] == Reason.UNSCORED
     with pytest.raises(CapacityError, match="only 2 of 3"):
         cluster_quotas(scores, [0, 0, 1], budget=3, missing="skip")
 
 
-@pytest.mark.parametrize("by", ["kmeans", "spectral"])
-def test_clusters_find_planted_groups(by):
+@pytest.mark.parametrize("method", ["kmeans", "spectral"])
+def test_clusters_find_planted_groups(method):
     g = torch.Generator().manual_seed(0)
     planted = torch.arange(60) % 3
     rows = torch.eye(3)[planted] * 20 + torch.randn(60, 3, generator=g)
-    found = clusters_of(rows, 3, method=by, seed=0)
-    assert found[:3].tolist() == [0, 1, 2], "numbered as they appear"
-    assert torch.equal(found, planted)
+    labels = clusters_of(rows, 3, method=method, seed=0)
+    assert labels[:3].tolist() == [0, 1, 2], "numbered as they appear"
+    assert torch.equal(labels, planted)
     with pytest.raises(ArgumentError, match="k must be"):
-        clusters_of(rows, 61, method=by)
+        clusters_of(rows, 61, method=method)
 
 
 def test_budgets_are_numbers_or_shares():
@@ -87,9 +87,9 @@ def test_budgets_are_numbers_or_shares():
 def test_clusters_come_from_a_field_or_the_embeddings(data, tmp_path):
     pairs = read_pairs(data[0])
     assert make_clusters(pairs, ChoiceOptions(), paper=False).description == "clusters of the field spectral_cluster"
-    made = make_clusters(pairs, ChoiceOptions(clusters="kmeans", num_clusters=4), paper=False)
-    assert made.description == "4 clusters of image_features by k-means"
-    assert sorted(set(made.label.tolist())) == [0, 1, 2, 3]
+    clusters_by_kmeans = make_clusters(pairs, ChoiceOptions(clusters="kmeans", num_clusters=4), paper=False)
+    assert clusters_by_kmeans.description == "4 clusters of image_features by k-means"
+    assert sorted(set(clusters_by_kmeans.label.tolist())) == [0, 1, 2, 3]
     assert (
         "text_features"
         in make_clusters(pairs, ChoiceOptions(clusters="spectral", embedding="text_features"), paper=True).description
@@ -144,10 +144,10 @@ def test_scores_by_indicators_are_oriented_by_their_end(data):
     ranked = values.argsort().tolist()
     assert int(middle.argmax()) in ranked[N // 2 - 1 : N // 2 + 1]
     mean = score_pairs(pool, MEAN_SCORER).score
-    want = (
+    expected = (
         sum((v - v.mean()) / v.std() for v in (pool.pairs.numbers[k] for k in ("clip", "reward", "length", "gpt"))) / 4
     )
-    np.testing.assert_allclose(mean.numpy(), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mean.numpy(), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ArgumentError, match="no scorer or indicator is called 'nope'"):
         score_pairs(pool, "nope")
     with pytest.raises(ArgumentError, match="learned from labelled subsets"):
@@ -201,15 +201,15 @@ def test_leaving_out_is_not_done_twice_but_again_for_other_data(data, tmp_path, 
 
 @pytest.mark.parametrize("mode", ["paper", "default"])
 def test_the_same_seed_gives_the_same_choice(data, tmp_path, mode):
-    found = [
+    runs = [
         run_instruct(
             read_pairs(data[0]), folder=tmp_path / f"r{i}", keep=12, subsets=data[1], mode=mode, seed=s, check=False
         )
         for i, s in enumerate((1, 1, 2))
     ]
-    assert torch.equal(found[0].scores.score, found[1].scores.score)
-    assert found[0].selection.index.tolist() == found[1].selection.index.tolist()
-    assert not torch.equal(found[0].scores.score, found[2].scores.score)
+    assert torch.equal(runs[0].scores.score, runs[1].scores.score)
+    assert runs[0].selection.index.tolist() == runs[1].selection.index.tolist()
+    assert not torch.equal(runs[0].scores.score, runs[2].scores.score)
 
 
 def test_pairs_that_lack_an_indicator_are_counted_and_never_chosen(data, tmp_path):

@@ -18,7 +18,7 @@ from datawinnow.cli import app
 from datawinnow.cli.instruct import parse_keep
 from datawinnow.core.errors import ArgumentError, RunError
 from tests.instruct.helpers import record, write_lines, write_subsets
-from tests.instruct.stub import said, serving
+from tests.instruct.stub import completion, serving
 
 REAL = Path(os.environ.get("DATAWINNOW_DATA", Path(__file__).parents[3] / "shared" / "data")) / "instructiongpt4"
 
@@ -118,14 +118,14 @@ def test_indicators_of_the_users_models_become_fields(tmp_path, models):
         colour = tuple(np.random.default_rng(i).integers(0, 256, 3).tolist())
         Image.new("RGB", (16, 16), colour).save(tmp_path / f"{i}.png")
     words = ["--clip", models["clip"], "--reward-model", models["reward"], "--lm", models["lm"]]
-    with serving(lambda *_: said("70")) as server:
+    with serving(lambda *_: completion("70")) as server:
         words += ["--judge", "m", "--endpoint", server.url, "--embed", models["lm"], "--key-env", "NO_SUCH_KEY"]
         shown = call(path, "--keep", 2, "--score", "reward", *words, "--clusters", "none")
-        assert len(server.asked) == 4
+        assert len(server.prompts) == 4
         assert "judge: 4 asked, 0 from before" in shown.stderr
         assert "clip: 1 with no image: line 4" in shown.stderr
         again = call(path, "--keep", 2, "--score", "reward", *words, "--clusters", "none")
-        assert len(server.asked) == 4
+        assert len(server.prompts) == 4
         assert "judge: 0 asked, 4 from before" in again.stderr
         assert shown.stdout == again.stdout
     metadata = json.loads(Path("runs/p-instruct/instruct.json").read_text())
@@ -137,7 +137,7 @@ def test_indicators_of_the_users_models_become_fields(tmp_path, models):
 def test_pairs_without_a_grade_are_named_by_their_line_on_the_page_too(tmp_path):
     rows = [b"{broken", *[record(i, caption=f"t{i}.") for i in range(4)]]
     path = write_lines(tmp_path / "p.jsonl", rows)
-    with serving(lambda prompt, times: said("dunno" if '"t1."' in prompt else "70")) as server:
+    with serving(lambda prompt, times: completion("dunno" if '"t1."' in prompt else "70")) as server:
         shown = call(path, "--keep", 2, "--judge", "m", "--endpoint", server.url)
     line = "1 with no grade: no number: line 3 (first: 'dunno')"
     assert f"judge: {line}" in shown.stderr
@@ -181,10 +181,10 @@ def test_python_does_what_the_command_does(data):
 
 @pytest.mark.parametrize(("words", "match"), WRONG.values(), ids=WRONG.keys())
 def test_what_is_wrong_is_told_before_anything_is_paid_for(data, words, match):
-    with serving(lambda *_: said("70")) as server:
+    with serving(lambda *_: completion("70")) as server:
         refused = call(data[0], "--keep", 2, "--judge", "m", "--endpoint", server.url, *words, code=2)
     assert match in refused.stderr
-    assert server.asked == []
+    assert server.prompts == []
 
 
 def test_a_page_says_that_nobody_looked_what_the_labels_know(data):
@@ -194,12 +194,12 @@ def test_a_page_says_that_nobody_looked_what_the_labels_know(data):
 
 
 def test_paying_is_asked_for_first(tmp_path, data):
-    with serving(lambda *_: said("70", usage=(10, 5))) as server:
+    with serving(lambda *_: completion("70", usage=(10, 5))) as server:
         words = [data[0], "--keep", 2, "--judge", "m", "--endpoint", server.url, "--price-out", 1, "--cap", 9]
         refused = call(*words, code=2)
         assert "cost up to" in refused.stderr
         assert "was not confirmed (--yes)" in refused.stderr
-        assert server.asked == []
+        assert server.prompts == []
         shown = call(*words, "--yes")
         assert "judge: 40 asked" in shown.stderr
         assert "0.0002 spent" in shown.stderr

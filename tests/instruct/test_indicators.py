@@ -19,7 +19,7 @@ from datawinnow.instruct.indicator_cache import IndicatorCache, cache_key, defau
 from datawinnow.instruct.language import LanguageModel, direct_loss
 from datawinnow.instruct.pca import PCA, fit_pca
 from datawinnow.instruct.reward_model import reward
-from tests.instruct.helpers import ANSWERS, ASKED
+from tests.instruct.helpers import ANSWERS, INSTRUCTIONS
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_nothing_is_computed_twice_and_a_changed_text_or_model_is(models, tmp_pa
 def test_a_kill_half_way_loses_no_batch(models, tmp_path, monkeypatch):
     texts = [f"cat {'dog ' * i}" for i in range(1, 7)]
     lm = LanguageModel(str(models["lm"]), batch=2)
-    whole = direct_loss(texts, lm=lm)
+    expected = direct_loss(texts, lm=lm)
     real, calls = lm.batch_losses, []
 
     def fails(rows):
@@ -75,9 +75,9 @@ def test_a_kill_half_way_loses_no_batch(models, tmp_path, monkeypatch):
     cache.close()
     calls.append(0)  # from here on nothing fails
     with IndicatorCache(tmp_path / "s.sqlite") as again:
-        found = direct_loss(texts, lm=lm, cache=again)
+        losses = direct_loss(texts, lm=lm, cache=again)
     assert calls == [2, 2, 2, 0, 2], "only the lost batch was computed again"
-    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(losses, expected)
 
 
 def test_keys_tell_contents_apart():
@@ -105,15 +105,15 @@ def test_reward_is_the_logit_of_each_pair_alone(models):
 
     net = AutoModelForSequenceClassification.from_pretrained(models["reward"]).eval()
     words = AutoTokenizer.from_pretrained(models["reward"])
-    found = reward(ASKED, ANSWERS, model=str(models["reward"]), batch=3)
+    rewards = reward(INSTRUCTIONS, ANSWERS, model=str(models["reward"]), batch=3)
     for i in (0, 1, 2, 4):
         with torch.no_grad():
-            alone = net(**words(ASKED[i], ANSWERS[i], return_tensors="pt")).logits[0, 0]
-        assert float(found[i]) == pytest.approx(float(alone), rel=1e-4)
-    assert bool(found[3].isnan())
-    assert len({round(float(v), 4) for v in found if v == v}) == 4
+            alone = net(**words(INSTRUCTIONS[i], ANSWERS[i], return_tensors="pt")).logits[0, 0]
+        assert float(rewards[i]) == pytest.approx(float(alone), rel=1e-4)
+    assert bool(rewards[3].isnan())
+    assert len({round(float(v), 4) for v in rewards if v == v}) == 4
     with pytest.raises(DataError, match="has 2 labels; a reward model has one"):
-        reward(ASKED, ANSWERS, model=str(models["two"]))
+        reward(INSTRUCTIONS, ANSWERS, model=str(models["two"]))
     with pytest.raises(ArgumentError, match="1 instructions, but 2 answers"):
         reward(["a"], ["a", "b"], model="x")
 
@@ -128,16 +128,16 @@ def test_clip_scores_are_those_of_one_pair_at_a_time_and_bad_images_are_named(mo
     images = [*paths, tmp_path / "gone.png", tmp_path / "bad.png", None, paths[0]]
     answers = ["a cat . a dog .", "the big red tree .", "it is blue", "a", "a", "a", "..."]
     clip = ClipModel(str(models["clip"]), batch=2)
-    found = clip_score(answers, images, clip=clip)
+    scores = clip_score(answers, images, clip=clip)
     cache = IndicatorCache(None)
     for i in range(3):
         image = torch.nn.functional.normalize(clip.embed_images([paths[i]], cache)[0], dim=0)
-        rows = torch.stack([clip.embed_texts([part], cache)[0] for part in split_sentences(answers[i])])
+        rows = torch.stack([clip.embed_texts([sentence], cache)[0] for sentence in split_sentences(answers[i])])
         mean = (rows / rows.norm(dim=1, keepdim=True)).mean(0)
-        assert float(found[i]) == pytest.approx(float(100 * image @ mean), rel=1e-4)
-    assert found[:3].std() > 0.1
-    assert found[3:].isnan().tolist() == [True] * 4
-    found = clip_score(answers, images, clip=clip)
+        assert float(scores[i]) == pytest.approx(float(100 * image @ mean), rel=1e-4)
+    assert scores[:3].std() > 0.1
+    assert scores[3:].isnan().tolist() == [True] * 4
+    scores = clip_score(answers, images, clip=clip)
     problems = {i: kind for i, kind, _ in clip.problems}
     assert problems == {3: "no image", 4: "broken image", 5: "no image", 6: "no sentence"}
 
@@ -147,10 +147,10 @@ def test_images_are_known_by_content_not_by_name(models, tmp_path, counted):
     for name, colour in (("a.png", (9, 9, 9)), ("b.png", (9, 9, 9)), ("c.png", (200, 0, 0))):
         Image.new("RGB", (16, 16), colour).save(tmp_path / name)
     with IndicatorCache(None) as cache:
-        found = clip.embed_images([tmp_path / name for name in ("a.png", "b.png", "c.png")], cache)
+        embeddings = clip.embed_images([tmp_path / name for name in ("a.png", "b.png", "c.png")], cache)
     assert sum(map(len, counted)) == 2
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+    assert torch.equal(embeddings[0], embeddings[1])
+    assert not torch.equal(embeddings[0], embeddings[2])
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
@@ -179,17 +179,17 @@ def test_length_counts_characters_of_the_longest():
 def test_pca_is_scikit_learns_up_to_sign_and_fitted_once(tmp_path):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(50, 7, generator=g) @ torch.randn(7, 7, generator=g)
-    made = fit_pca(x, 3)
+    fitted = fit_pca(x, 3)
     theirs = SklearnPCA(3, svd_solver="full").fit(x.double().numpy())
     np.testing.assert_allclose(
-        made(x).abs().numpy(), np.abs(theirs.transform(x.double().numpy())), rtol=1e-4, atol=1e-4
+        fitted(x).abs().numpy(), np.abs(theirs.transform(x.double().numpy())), rtol=1e-4, atol=1e-4
     )
-    np.testing.assert_allclose(made.variance.numpy(), theirs.explained_variance_, rtol=1e-8)
-    part = made(x[10:20])
-    torch.testing.assert_close(part, made(x)[10:20])
-    assert bool((made.axes.gather(1, made.axes.abs().argmax(1, keepdim=True)) > 0).all())
-    made.write(tmp_path / "p.safetensors")
-    torch.testing.assert_close(PCA.read(tmp_path / "p.safetensors")(x), made(x))
+    np.testing.assert_allclose(fitted.variance.numpy(), theirs.explained_variance_, rtol=1e-8)
+    projected = fitted(x[10:20])
+    torch.testing.assert_close(projected, fitted(x)[10:20])
+    assert bool((fitted.axes.gather(1, fitted.axes.abs().argmax(1, keepdim=True)) > 0).all())
+    fitted.write(tmp_path / "p.safetensors")
+    torch.testing.assert_close(PCA.read(tmp_path / "p.safetensors")(x), fitted(x))
     (tmp_path / "q").write_bytes(b"x")
     with pytest.raises(RunError, match=r"is truncated or damaged|does not hold a PCA"):
         PCA.read(tmp_path / "q")

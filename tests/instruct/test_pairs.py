@@ -31,10 +31,10 @@ def test_faults_are_named_by_line_and_counted_and_the_rest_is_read(tmp_path):
         b"[" * 100_000,  # line 9
         ROWS[1],
     ]
-    found = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
-    assert found.answer == ["a0", "a1"]
-    assert found.place.tolist() == [0, 9]
-    assert [(p.place + 1, p.kind) for p in found.problems] == [
+    pairs = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
+    assert pairs.answer == ["a0", "a1"]
+    assert pairs.place.tolist() == [0, 9]
+    assert [(p.place + 1, p.kind) for p in pairs.problems] == [
         (2, "broken JSON"),
         (4, "no answer"),
         (5, "empty answer"),
@@ -43,8 +43,8 @@ def test_faults_are_named_by_line_and_counted_and_the_rest_is_read(tmp_path):
         (8, "broken JSON"),
         (9, "broken JSON"),
     ]
-    assert any(line.startswith("3 with broken JSON: lines 2, 8, 9") for line in found.problem_lines())
-    assert found.place_name(9) == "line 10"
+    assert any(line.startswith("3 with broken JSON: lines 2, 8, 9") for line in pairs.problem_lines())
+    assert pairs.place_name(9) == "line 10"
 
 
 def test_a_file_without_a_usable_pair_says_what_is_wrong(tmp_path):
@@ -82,15 +82,15 @@ def test_a_file_without_a_usable_pair_says_what_is_wrong(tmp_path):
     ids=["alpaca", "no input", "prompt", "caption", "sharegpt", "messages"],
 )
 def test_the_layouts_in_use_are_read(tmp_path, row, instruction, answer):
-    found = read_pairs(write_lines(tmp_path / "p.jsonl", [row]), fields=PairFields(default_instruction="asked"))
-    assert (found.instruction, found.answer) == ([instruction], [answer])
+    pairs = read_pairs(write_lines(tmp_path / "p.jsonl", [row]), fields=PairFields(default_instruction="asked"))
+    assert (pairs.instruction, pairs.answer) == ([instruction], [answer])
 
 
 def test_named_fields_are_taken_and_one_that_is_missing_is_told(tmp_path):
     path = write_lines(tmp_path / "p.jsonl", [{"x": "a", "y": "q", "output": "no"}, {"x": "b"}])
-    found = read_pairs(path, fields=PairFields(answer="x", instruction="y"))
-    assert (found.instruction, found.answer) == (["q"], ["a"])
-    assert [p.kind for p in found.problems] == ["no instruction"]
+    pairs = read_pairs(path, fields=PairFields(answer="x", instruction="y"))
+    assert (pairs.instruction, pairs.answer) == (["q"], ["a"])
+    assert [p.kind for p in pairs.problems] == ["no instruction"]
 
 
 def test_numbers_and_vectors_are_columns_with_nan_where_they_lack(tmp_path):
@@ -103,11 +103,11 @@ def test_numbers_and_vectors_are_columns_with_nan_where_they_lack(tmp_path):
         b'{"output": "a", "reward": -Infinity}',
         b'{"output": "a", "reward": 1' + b"0" * 400 + b"}",
     ]
-    found = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
-    np.testing.assert_array_equal(found.numbers["reward"], [0, 0.5, 1, *[np.nan] * 4])
-    np.testing.assert_array_equal(found.vectors["v"][:3], [[1, 2.5], [np.nan, np.nan], [5, 6]])
-    assert [p.kind for p in found.problems] == ["a list of another length"]
-    assert "flag" not in found.numbers
+    pairs = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
+    np.testing.assert_array_equal(pairs.numbers["reward"], [0, 0.5, 1, *[np.nan] * 4])
+    np.testing.assert_array_equal(pairs.vectors["v"][:3], [[1, 2.5], [np.nan, np.nan], [5, 6]])
+    assert [p.kind for p in pairs.problems] == ["a list of another length"]
+    assert "flag" not in pairs.numbers
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path):
@@ -134,20 +134,20 @@ def of_layout(folder, layout):
         pq.write_table(table, folder / "p.parquet")
         return folder / "p.parquet", folder / "o.parquet"
     (folder / "shards").mkdir()
-    for i, part in enumerate((table.slice(0, 2), table.slice(2))):
-        pq.write_table(part, folder / "shards" / f"train-0000{i}-of-00002.parquet")
+    for i, rows in enumerate((table.slice(0, 2), table.slice(2))):
+        pq.write_table(rows, folder / "shards" / f"train-0000{i}-of-00002.parquet")
     return folder / "shards", folder / "out"
 
 
 @pytest.mark.parametrize("layout", ["jsonl", "json", "parquet", "shards", "saved"])
 def test_kept_rows_are_written_in_the_layout_they_came_in(tmp_path, layout):
     path, out = of_layout(tmp_path, layout)
-    whole = read_pairs(path)
-    assert whole.answer == [row["output"] for row in ROWS]
-    check_out(whole.file, out)
-    whole.file.write(np.array([1, 3]), out)
+    pairs = read_pairs(path)
+    assert pairs.answer == [row["output"] for row in ROWS]
+    check_out(pairs.file, out)
+    pairs.file.write(np.array([1, 3]), out)
     again = read_pairs(out)
-    assert type(again.file) is type(whole.file)
+    assert type(again.file) is type(pairs.file)
     assert again.answer == ["a1", "a3"]
     assert again.numbers["reward"].tolist() == [0.5, 1.5]
     if layout == "jsonl":
@@ -185,5 +185,5 @@ def test_broken_tables_are_named(tmp_path):
 
 
 def test_ids_come_from_the_data_or_count_the_lines(tmp_path):
-    found = read_pairs(write_lines(tmp_path / "p.jsonl", [record(0), {"output": "a"}]))
-    assert found.ids == ["100", "2"]
+    pairs = read_pairs(write_lines(tmp_path / "p.jsonl", [record(0), {"output": "a"}]))
+    assert pairs.ids == ["100", "2"]

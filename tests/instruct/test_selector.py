@@ -47,21 +47,21 @@ def test_the_published_network_has_2737_weights():
 @pytest.mark.parametrize("across", ["pool", "set"])
 def test_forward_is_the_literal_network_for_every_copy(across):
     nets = init_selectors(NetworkShape(8, 2), [3, 4], published=True)
-    found = forward(nets, X[None], across=across)
+    outputs = forward(nets, X[None], across=across)
     for i, seed in enumerate((3, 4)):
-        own = literal.literal_selector(8, 2, seed)
+        network = literal.literal_selector(8, 2, seed)
         with torch.no_grad():
-            want = own(X)[..., 0] if across == "pool" else own(X.transpose(0, 1))[..., 0].T
-        torch.testing.assert_close(found[i], want, rtol=1e-5, atol=1e-5)
+            expected = network(X)[..., 0] if across == "pool" else network(X.transpose(0, 1))[..., 0].T
+        torch.testing.assert_close(outputs[i], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_attention_across_the_pool_mixes_sets_and_within_a_set_does_not():
     nets, other = init_selectors(NetworkShape(8, 2), [0], published=True), X.clone()
     other[5] += 1
     pool = [forward(nets, x[None], across="pool")[0, 0] for x in (X, other)]
-    own = [forward(nets, x[None], across="set")[0, 0] for x in (X, other)]
+    outputs = [forward(nets, x[None], across="set")[0, 0] for x in (X, other)]
     assert not torch.allclose(pool[0], pool[1])
-    assert torch.equal(own[0], own[1])
+    assert torch.equal(outputs[0], outputs[1])
 
 
 def test_padding_changes_nothing():
@@ -70,22 +70,22 @@ def test_padding_changes_nothing():
     mask[0, 2, 3:] = False
     noisy = X.clone()
     noisy[2, 3:] = 99
-    found = forward(nets, noisy[None], across="set", mask=mask)
-    want = forward(nets, X[None, 2:3, :3], across="set")
-    torch.testing.assert_close(found[0, 2, :3], want[0, 0])
-    torch.testing.assert_close(mean_score(found, mask)[0, 2], want.mean())
+    output = forward(nets, noisy[None], across="set", mask=mask)
+    expected = forward(nets, X[None, 2:3, :3], across="set")
+    torch.testing.assert_close(output[0, 2, :3], expected[0, 0])
+    torch.testing.assert_close(mean_score(output, mask)[0, 2], expected.mean())
 
 
 @pytest.mark.parametrize("seed", [42, 0])
 def test_training_is_the_published_loop(seed):
     recipe = recipe_of("paper", {"heads": 2, "epochs": 7})
-    found = train_selectors(X, Y, recipe=recipe, seeds=[seed])
+    trained = train_selectors(X, Y, recipe=recipe, seeds=[seed])
     net, losses = literal.trained(X, Y, heads=2, seed=seed, epochs=7, rate=0.01)
-    assert float(found.loss) == pytest.approx(losses[-1], rel=1e-4)
+    assert float(trained.loss) == pytest.approx(losses[-1], rel=1e-4)
     assert losses[-1] < losses[0]
     items = torch.randn(40, 8, generator=torch.Generator().manual_seed(1))
-    got = score_pool(found, items, recipe=recipe, size=5, seed=0)[0]
-    torch.testing.assert_close(got, literal.pool_scores(net, items, copies=5), rtol=1e-3, atol=1e-4)
+    scores = score_pool(trained, items, recipe=recipe, size=5, seed=0)[0]
+    torch.testing.assert_close(scores, literal.pool_scores(net, items, copies=5), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("entries", [40, 300, 5000], ids=["a few queries", "some heads", "sequences"])
@@ -95,10 +95,10 @@ def test_chunks_of_attention_give_the_same(monkeypatch, entries):
         weight.requires_grad_(False)
     items = torch.randn(50, 8, generator=torch.Generator().manual_seed(2))
     mask = torch.rand(1, 6, 5, generator=torch.Generator().manual_seed(3)) > 0.2
-    want = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", mask=mask)
+    expected = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", mask=mask)
     monkeypatch.setattr(network, "MAX_ATTENTION_ENTRIES", entries)
-    got = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", mask=mask)
-    for a, b in zip(got, want, strict=True):
+    chunked = forward(nets, items[None, :, None], across="pool"), forward(nets, X[None], across="set", mask=mask)
+    for a, b in zip(chunked, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -141,12 +141,12 @@ def test_standardised_labels_come_back_in_their_own_units():
 def test_a_subset_left_out_has_no_part_in_what_is_expected_of_it():
     recipe = recipe_of("default", {"networks": 2, "epochs": 5})
     labels = torch.arange(6.0)
-    found = loo.network_predictions(X, labels, recipe=recipe, seed=0, mask=None)
+    predictions = loo.network_predictions(X, labels, recipe=recipe, seed=0, mask=None)
     other = labels.clone()
     other[4] = 99
     again = loo.network_predictions(X, other, recipe=recipe, seed=0, mask=None)
-    assert again[4] == found[4]
-    assert again[3] != found[3]
+    assert again[4] == predictions[4]
+    assert again[3] != predictions[3]
     means = X.mean(1)
     assert loo.ridge_predictions(means, other)[4] == loo.ridge_predictions(means, labels)[4]
 
@@ -157,11 +157,11 @@ def test_ridge_is_the_normal_equations_and_scikit_train_selectors(penalty):
         [1.0, 9, 0.1, 3]
     )
     y = x @ torch.tensor([1.0, 0.2, 3.0, -1.0], dtype=torch.float64) + 5
-    found = ridge(x, y, (penalty,))
-    torch.testing.assert_close(found(x), literal.ridge_by_equations(x, y, penalty)(x))
+    fitted = ridge(x, y, (penalty,))
+    torch.testing.assert_close(fitted(x), literal.ridge_by_equations(x, y, penalty)(x))
     z = ((x - x.mean(0)) / x.std(0, correction=0)).numpy()
     theirs = SklearnRidge(alpha=penalty).fit(z, y.numpy()).predict(z)
-    np.testing.assert_allclose(found(x).numpy(), theirs, rtol=1e-9)
+    np.testing.assert_allclose(fitted(x).numpy(), theirs, rtol=1e-9)
 
 
 def test_ridge_chooses_the_penalty_that_leaving_out_by_hand_chooses():
@@ -182,9 +182,9 @@ def test_ridge_chooses_the_penalty_that_leaving_out_by_hand_chooses():
             weight = torch.linalg.solve(design.T @ design + cost, design.T @ y[keep])
             total += float((z[i] @ weight[:6] + weight[6] - y[i]) ** 2)
         errors[penalty] = total
-    found = ridge(x, y)
-    assert found.penalty == min(errors, key=lambda p: errors[p])
-    assert found.error == pytest.approx(errors[found.penalty] / 12, rel=1e-9)
+    fitted = ridge(x, y)
+    assert fitted.penalty == min(errors, key=lambda p: errors[p])
+    assert fitted.error == pytest.approx(errors[fitted.penalty] / 12, rel=1e-9)
 
 
 def test_noise_shrinks_ridge_to_the_constant_and_a_signal_does_not():
@@ -209,9 +209,9 @@ def test_better_and_worse_are_said_only_where_the_interval_excludes_nothing():
     assert good.error.mean == pytest.approx(np.mean((0.1 * draws) ** 2))
     assert good.correlation > 0.9
     assert math.isnan(none.correlation)
-    said = loo.summarise([none, good, bad], "b", {"seeds": 1})
-    assert said[0].endswith("which is worse.")
-    assert "30 labels do not show" in said[1]
+    sentences = loo.summarise([none, good, bad], "b", {"seeds": 1})
+    assert sentences[0].endswith("which is worse.")
+    assert "30 labels do not show" in sentences[1]
     ridge_too = loo.summarise([none, loo.leave_one_out("ridge", 40 + draws, labels), good], "a", {"seeds": 1})
     assert "It is better than ridge regression" in ridge_too[-1]
     assert not any("do not show" in line for line in ridge_too)
@@ -219,11 +219,11 @@ def test_better_and_worse_are_said_only_where_the_interval_excludes_nothing():
 
 def test_agreement_counts_what_is_chosen_in_common():
     scores = torch.tensor([[4.0, 3, 2, 1], [4, 1, 2, 3], [1, 2, 3, 4]])
-    found = loo.seed_agreement(scores, lambda row: row.argsort(descending=True)[:2])
-    assert found["overlap"][0][1] == 0.5
-    assert found["overlap"][0][2] == 0.0
-    assert found["correlation"][0][2] == pytest.approx(-1.0)
-    assert found["overlap_between"] == {"low": 0.0, "mean": pytest.approx(1 / 3), "high": 0.5}
+    agreement = loo.seed_agreement(scores, lambda row: row.argsort(descending=True)[:2])
+    assert agreement["overlap"][0][1] == 0.5
+    assert agreement["overlap"][0][2] == 0.0
+    assert agreement["correlation"][0][2] == pytest.approx(-1.0)
+    assert agreement["overlap_between"] == {"low": 0.0, "mean": pytest.approx(1 / 3), "high": 0.5}
     one = loo.seed_agreement(scores[:1], lambda row: row.argsort()[:2])
     assert "overlap_between" not in one
 
@@ -245,9 +245,9 @@ def test_members_are_found_by_their_indicators_or_the_files_own_are_used(tmp_pat
     rows = [record(i) for i in range(30)]
     pairs = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
     path, member = write_subsets(tmp_path / "s.npz", rows)
-    found = read_subsets(path, pairs, layout_of(pairs))
-    assert found.member.tolist() == member.tolist()
-    assert "all 40 members found" in found.notes[0]
+    subsets = read_subsets(path, pairs, layout_of(pairs))
+    assert subsets.member.tolist() == member.tolist()
+    assert "all 40 members found" in subsets.notes[0]
     fewer = read_pairs(write_lines(tmp_path / "q.jsonl", rows[:20]))
     lost = read_subsets(path, fewer, layout_of(fewer))
     assert lost.member is None

@@ -75,11 +75,11 @@ def test_epochs_have_the_batches_of_their_plan(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [(0, 6), (1, 2), (2, 1)], ids=["end of epoch", "2 batches", "1 batch"])
 def test_a_saved_state_resumes_after_the_batch_that_was_trained_on(stop: tuple[int, int], tmp_path: Path) -> None:
-    whole = run(tmp_path)
+    unbroken = run(tmp_path)
     done = run(tmp_path / "saved", stop=stop)
     rest = run(tmp_path / "saved", resume=True)
-    assert done + rest[1:] == whole[: stop[0]] + [whole[stop[0]][: stop[1]]] + whole[stop[0] + 1 :]
-    assert done[-1] + rest[0] == whole[stop[0]]
+    assert done + rest[1:] == unbroken[: stop[0]] + [unbroken[stop[0]][: stop[1]]] + unbroken[stop[0] + 1 :]
+    assert done[-1] + rest[0] == unbroken[stop[0]]
     assert sorted(p.suffix for p in (tmp_path / "saved").iterdir() if "sampler" in p.name) == [".safetensors"]
 
 
@@ -107,8 +107,8 @@ def work(rank: int, folder: str) -> None:
     where: dict[str, Any] = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
     os.environ.update({key: str(value) for key, value in where.items()}, MASTER_PORT=Path(folder, "port").read_text())
     saved = Path(folder, "saved")
-    found = [run(saved, keep=2 / 3), run(saved, stop=(1, 1), keep=2 / 3), run(saved, resume=True, keep=2 / 3)]
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    runs = [run(saved, keep=2 / 3), run(saved, stop=(1, 1), keep=2 / 3), run(saved, resume=True, keep=2 / 3)]
+    Path(folder, f"{rank}.json").write_text(json.dumps(runs))
     torch.distributed.destroy_process_group()
 
 

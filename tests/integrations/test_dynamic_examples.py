@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("script", "sentence"),
     [
         ("dynamic_plain.py", "passed 75% of the examples an epoch; accuracy "),
         ("dynamic_lightning.py", "passed 75% of the examples an epoch, in 35 steps"),
@@ -22,10 +22,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
     ],
 )
 def test_the_example_runs(
-    script: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process: starting Python and importing the frameworks anew takes longer than all the rest."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [script, "2"])
     runpy.run_path(str(EXAMPLES / script), run_name="__main__")
-    assert says in capsys.readouterr().out
+    assert sentence in capsys.readouterr().out

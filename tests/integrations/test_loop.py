@@ -28,8 +28,8 @@ def test_one_line_observes_weighs_and_reduces(reduction: Any) -> None:
     loss = torch.tensor([1.0, 2.0, 5.0], requires_grad=True)
     out = weighted_loss(sampler, torch.tensor([1, 3, 6]), loss, reduction)
     weighted = torch.tensor([3.0, 6.0, 5.0])
-    wanted = {"self_normalised": weighted.sum() / 7, "none": weighted}.get(str(reduction), weighted.mean())
-    torch.testing.assert_close(out.detach(), wanted)
+    expected = {"self_normalised": weighted.sum() / 7, "none": weighted}.get(str(reduction), weighted.mean())
+    torch.testing.assert_close(out.detach(), expected)
     out.sum().backward()
     per = {"self_normalised": 7.0, "none": 1.0}.get(str(reduction), 3.0)
     torch.testing.assert_close(loss.grad, torch.tensor([3.0, 3.0, 1.0]) / per)
@@ -71,25 +71,25 @@ def test_mean_lengthens_the_step_by_n_over_the_kept_and_the_others_do_not() -> N
             lengths[name].append(float(reduce.resolve_reduction(name)(loss[index], sampler.weight[index])))
         lengths["by b n / S"].append(float(reduce.none(loss[index], sampler.weight[index]).sum() / n))
     full, kept = float(loss.mean()), 0.75
-    found = {name: sum(values) / draws for name, values in lengths.items()}
-    assert found["mean"] == pytest.approx(full / kept, rel=0.01)
-    assert found["self_normalised"] == pytest.approx(full, rel=0.01)
-    assert found["by b n / S"] == pytest.approx(full, rel=0.01)
+    means = {name: sum(values) / draws for name, values in lengths.items()}
+    assert means["mean"] == pytest.approx(full / kept, rel=0.01)
+    assert means["self_normalised"] == pytest.approx(full, rel=0.01)
+    assert means["by b n / S"] == pytest.approx(full, rel=0.01)
 
 
 def test_micro_batches_summed_over_the_window_are_the_whole_batch() -> None:
     net, x, y = nn.Linear(4, 3), torch.randn(12, 4), torch.randint(3, (12,))
     sampler = PolicySampler(InOrder(5, weight=2.0), n=12)
 
-    def loss_of(part: torch.Tensor, reduction: str) -> torch.Tensor:
-        return weighted_loss(sampler, part, F.cross_entropy(net(x[part]), y[part], reduction="none"), reduction)
+    def loss_of(ids: torch.Tensor, reduction: str) -> torch.Tensor:
+        return weighted_loss(sampler, ids, F.cross_entropy(net(x[ids]), y[ids], reduction="none"), reduction)
 
     loss_of(torch.arange(12), "mean").backward()
-    wanted = net.weight.grad.clone()
+    expected = net.weight.grad.clone()
     net.zero_grad()
-    for part in torch.arange(12).split(5):  # unequal parts
-        (loss_of(part, "none").sum() / 12).backward()
-    torch.testing.assert_close(net.weight.grad, wanted)
+    for ids in torch.arange(12).split(5):  # unequal parts
+        (loss_of(ids, "none").sum() / 12).backward()
+    torch.testing.assert_close(net.weight.grad, expected)
 
 
 def test_a_rate_by_progress_reaches_its_end_and_resumes() -> None:
@@ -98,8 +98,8 @@ def test_a_rate_by_progress_reaches_its_end_and_resumes() -> None:
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
         schedule = ProgressLR(optimizer, sampler, cosine)
         if state is not None:
-            for part, saved in zip((sampler, optimizer, schedule), state, strict=True):
-                part.load_state_dict(saved)
+            for stateful, saved in zip((sampler, optimizer, schedule), state, strict=True):
+                stateful.load_state_dict(saved)
         out = []
         for epoch in range(sampler.epoch, 4):
             for _ in range(-(-len(train(sampler, epoch)) // 8)):
@@ -107,18 +107,18 @@ def test_a_rate_by_progress_reaches_its_end_and_resumes() -> None:
                 optimizer.step()
                 schedule.step()
             if stop == epoch:
-                parts = (sampler, optimizer, schedule)
-                state = pickle.loads(pickle.dumps([part.state_dict() for part in parts]))
+                stateful_objects = (sampler, optimizer, schedule)
+                state = pickle.loads(pickle.dumps([stateful.state_dict() for stateful in stateful_objects]))
         return [*out, optimizer.param_groups[0]["lr"]], state
 
-    whole, state = rates(stop=1)
-    assert len(whole) == 7 + 3 * 3 + 1
-    assert whole[0] == 0.5
-    assert whole[7] == pytest.approx(0.5 * cosine(1 / 4))
-    assert whole[8] == pytest.approx(0.5 * cosine((1 + 1 / 3) / 4))
-    assert whole[-1] == 0.0
+    unbroken, state = rates(stop=1)
+    assert len(unbroken) == 7 + 3 * 3 + 1
+    assert unbroken[0] == 0.5
+    assert unbroken[7] == pytest.approx(0.5 * cosine(1 / 4))
+    assert unbroken[8] == pytest.approx(0.5 * cosine((1 + 1 / 3) / 4))
+    assert unbroken[-1] == 0.0
     resumed, _ = rates(state=state)
-    assert resumed == whole[10:]
+    assert resumed == unbroken[10:]
 
 
 def test_dictionaries_carry_their_ids_through_pickles_and_subsets() -> None:

@@ -64,8 +64,8 @@ def test_ids_survive_the_removal_of_columns_and_the_schedule_ends(make: Any, tmp
 
 
 def test_accumulated_micro_batches_make_the_same_steps_as_whole_batches(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", save_strategy="no", optim="sgd", lr_scheduler_type="constant", max_grad_norm=0)
-    parts = PolicyTrainer(
+    in_batches = run(tmp_path / "whole", save_strategy="no", optim="sgd", lr_scheduler_type="constant", max_grad_norm=0)
+    in_micro_batches = PolicyTrainer(
         model=Classifier(),
         args=arguments(
             tmp_path / "parts",
@@ -79,19 +79,19 @@ def test_accumulated_micro_batches_make_the_same_steps_as_whole_batches(tmp_path
         train_dataset=table(),
         sampler=policy_sampler(steps=2 * STEPS, batch=BATCH // 2),
     )
-    parts.train()
-    assert parts.state.global_step == whole.state.global_step == EPOCHS * STEPS
-    torch.testing.assert_close(parts.model.net.weight, whole.model.net.weight, rtol=1e-4, atol=1e-5)
+    in_micro_batches.train()
+    assert in_micro_batches.state.global_step == in_batches.state.global_step == EPOCHS * STEPS
+    torch.testing.assert_close(in_micro_batches.model.net.weight, in_batches.model.net.weight, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_checkpoint_resumes_in_mid_epoch_and_at_its_end(workers: int, tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", save_steps=3 if workers else 2)
+    unbroken = run(tmp_path / "whole", save_steps=3 if workers else 2)
     for step in (3, 6) if workers else (4, 6):
         saved = tmp_path / "whole" / f"checkpoint-{step}"
         again = run(tmp_path / "again", resume=str(saved), dataloader_num_workers=workers)
-        assert again.visited == whole.visited[step:]
-    torch.testing.assert_close(again.model.net.weight, whole.model.net.weight)
+        assert again.visited == unbroken.visited[step:]
+    torch.testing.assert_close(again.model.net.weight, unbroken.model.net.weight)
     assert (tmp_path / "again" / "checkpoint-12" / SAMPLER_FILE_NAME).exists()
 
 
@@ -108,8 +108,8 @@ def test_evaluation_is_the_trainers_own(tmp_path: Path) -> None:
     trainer = run(tmp_path, save_strategy="no")
     before = len(trainer.visited)
     x, y = data().tensors
-    found = trainer.evaluate(table())["eval_loss"]
-    assert found == pytest.approx(float(F.cross_entropy(trainer.model.net(x), y).detach()), abs=1e-4)
+    loss = trainer.evaluate(table())["eval_loss"]
+    assert loss == pytest.approx(float(F.cross_entropy(trainer.model.net(x), y).detach()), abs=1e-4)
     assert len(trainer.visited) == before
 
 
@@ -127,8 +127,8 @@ def test_tokens_are_shifted_masked_and_reduced_to_one_loss_an_example(tmp_path: 
     )
     model.eval()
     logits = model(input_ids=ids[:5]).logits
-    wanted = torch.stack([F.cross_entropy(logits[i, :3], ids[i, 1:4]) for i in range(5)])
-    torch.testing.assert_close(trainer.example_loss({"logits": logits}, labels[:5]), wanted)
+    expected = torch.stack([F.cross_entropy(logits[i, :3], ids[i, 1:4]) for i in range(5)])
+    torch.testing.assert_close(trainer.example_loss({"logits": logits}, labels[:5]), expected)
     with pytest.raises(ArgumentError, match=r"class ids of shape \(5, 5\), got labels of \(5, 2\)"):
         trainer.example_loss({"logits": logits}, labels[:5, :3])
     trainer.train()
@@ -136,17 +136,17 @@ def test_tokens_are_shifted_masked_and_reduced_to_one_loss_an_example(tmp_path: 
 
 
 def test_a_sampler_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    def made(sampler: Any, **options: Any) -> PolicyTrainer:
+    def make_trainer(sampler: Any, **options: Any) -> PolicyTrainer:
         kept = {"train_dataset": table(), **options}
         return PolicyTrainer(model=Classifier(), args=arguments(tmp_path), sampler=sampler, **kept)
 
     with pytest.raises(ArgumentError, match=r"counts its steps once.*steps=3, batch=8"):
-        made(policy_sampler())
+        make_trainer(policy_sampler())
     with pytest.raises(ArgumentError, match="for n=48 examples, train_dataset is of 40"):
-        made(policy_sampler(steps=3), train_dataset=table().select(range(40)))
+        make_trainer(policy_sampler(steps=3), train_dataset=table().select(range(40)))
     with pytest.raises(ArgumentError, match='must be "mean" or "self_normalised"'):
-        made(policy_sampler(steps=3), reduction="none")
+        make_trainer(policy_sampler(steps=3), reduction="none")
     with pytest.raises(ArgumentError, match=r"override example_loss\(outputs, labels\)"):
-        made(policy_sampler(steps=3), compute_loss_func=lambda *_, **__: None)
+        make_trainer(policy_sampler(steps=3), compute_loss_func=lambda *_, **__: None)
     with pytest.raises(ArgumentError, match="num_replicas=2, and accelerate would shard"):
-        made(policy_sampler(steps=3, num_replicas=2, rank=0))
+        make_trainer(policy_sampler(steps=3, num_replicas=2, rank=0))

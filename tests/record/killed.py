@@ -50,7 +50,7 @@ def arm(moment: str) -> dict:
     """
     kind, _, number = moment.rpartition(":")
     if kind == "step":
-        return {"progress": lambda what, done, total: die() if done == int(number) else None}
+        return {"progress": lambda stage, done, total: die() if done == int(number) else None}
     when, _, name = kind.partition(" ")
     count = 0
     rename, remove = Path.replace, Path.unlink

@@ -568,8 +568,8 @@ def test_when_the_signals_are_worked_out_changes_no_bit(names, staged, monkeypat
             logits.zero_()  # in place, after the step
             index.zero_()
     for name in RECORDED:
-        want = literal[name].nan_to_num(nan=0.0) if name == "correct" else literal[name]  # not seen is False
-        torch.testing.assert_close(recorder[name].float(), want, rtol=0, atol=0, equal_nan=True)
+        expected = literal[name].nan_to_num(nan=0.0) if name == "correct" else literal[name]  # not seen is False
+        torch.testing.assert_close(recorder[name].float(), expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_recording_that_is_cut_has_the_epochs_there_are(tmp_path):

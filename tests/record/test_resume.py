@@ -63,7 +63,7 @@ def test_killed_and_resumed_ends_in_the_same_bytes(ended, unbroken, moment, epoc
     assert len(list((folder / "signals").glob("epoch-*.npz"))) == epochs_left
     assert not (folder / "model.safetensors").exists()
     taken = []
-    killed.run(folder, progress=lambda what, done, total: taken.append(done))
+    killed.run(folder, progress=lambda stage, done, total: taken.append(done))
     assert artefacts(folder) == unbroken
     steps = killed.N // killed.BATCH
     assert len(taken) <= steps * (killed.EPOCHS - max(0, epochs_left - 1))  # at most one whole epoch is repeated

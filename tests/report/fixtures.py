@@ -16,7 +16,7 @@ HOSTILE = '<script>alert("x")</script>'
 LABELS = {"full": "all the data", "shorter_full": "all the data, fewer epochs", "random": "random", "dual": "DUAL"}
 
 
-def row(method: str, keep: float, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
+def row(method: str, keep: float, seed: int, accuracy: float, **fields: Any) -> dict[str, Any]:
     """One result row of a full run of 30 epochs over 100 examples."""
     train = round(3000 * keep)
     score = 3000 if method == "dual" else 0
@@ -30,18 +30,18 @@ def row(method: str, keep: float, seed: int, accuracy: float, **more: Any) -> di
         "scenario": "clean", "trained_epochs": 30, "accuracy": accuracy, "test_loss": 1.0, "changed_kept": None,
         "cost": {"score": cost(score), "select": cost(0), "train": cost(train)}, "passes": train,
         "total_passes": train + score, "device": "cpu", "threads": 1, "versions": {}, "commit": "", "finished": "",
-        **more,
+        **fields,
     }  # fmt: skip
 
 
-def grid(**more: Any) -> list[dict[str, Any]]:
+def grid(**fields: Any) -> list[dict[str, Any]]:
     """Three seeds in which DUAL loses to both references at keep 0.5 and beats random at keep 0.1."""
     means = {("full", 1.0): 0.9, ("shorter_full", 0.5): 0.8, ("random", 0.5): 0.7, ("dual", 0.5): 0.6,
              ("shorter_full", 0.1): 0.5, ("random", 0.1): 0.3, ("dual", 0.1): 0.5}  # fmt: skip
     wobble = {0: -0.010, 1: 0.0, 2: 0.010}
-    own = {0: 0.002, 1: -0.001, 2: 0.001}  # differences by seed are not all equal
+    seed_effect = {0: 0.002, 1: -0.001, 2: 0.001}  # differences by seed are not all equal
     return [
-        row(method, keep, seed, accuracy + wobble[seed] + (own[seed] if method == "dual" else 0.0), **more)
+        row(method, keep, seed, accuracy + wobble[seed] + (seed_effect[seed] if method == "dual" else 0.0), **fields)
         for (method, keep), accuracy in means.items()
         for seed in range(3)
     ]

@@ -20,10 +20,10 @@ SEEDS = range(5)
 
 
 def row(method: str, keep: float, seed: int, accuracy: float, scenario: str = "clean") -> dict:
-    found = next(r for r in fixtures.grid() if r["method"] == "shorter_full")
+    row_of_full = next(r for r in fixtures.grid() if r["method"] == "shorter_full")
     new = {"method": method, "label": method, "keep": keep, "seed": seed, "accuracy": accuracy, "scenario": scenario}
-    passes = keep * 60 * found["n"]
-    return {**found, "changed_kept": None, "epochs": 60, "passes": passes, "total_passes": passes, **new}
+    passes = keep * 60 * row_of_full["n"]
+    return {**row_of_full, "changed_kept": None, "epochs": 60, "passes": passes, "total_passes": passes, **new}
 
 
 def write(folder: Path, rows: list[dict]) -> None:
@@ -63,9 +63,9 @@ def test_gains_are_paired_and_the_reference_has_none(folder: Path) -> None:
 def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None:
     arms = {(a.budget, a.method): a for a in comparison.read_runs(folder) if a.setting == "cifar"}
     # 0.782 between 0.77 at 30 and 0.82 at 60 passes
-    wanted = 30 * 2 ** ((0.782 - 0.77) / 0.05)
-    assert arms[30, "ucb"].needs == pytest.approx(wanted, rel=1e-5)
-    assert arms[30, "ucb"].saves == pytest.approx(wanted / 30, rel=1e-5)
+    expected = 30 * 2 ** ((0.782 - 0.77) / 0.05)
+    assert arms[30, "ucb"].needs == pytest.approx(expected, rel=1e-5)
+    assert arms[30, "ucb"].saves == pytest.approx(expected / 30, rel=1e-5)
     assert arms[60, "ucb"].needs is None  # better than all that was run: nobody knows
     assert arms[30, "shorter_full"].needs is None
     assert {a.upper_bound_epochs for a in arms.values()} == {None}  # at 60 passes there is nothing longer
@@ -104,17 +104,17 @@ def test_the_gain_is_over_the_best_run_of_no_more_passes(tmp_path: Path) -> None
 
 def test_what_no_length_reaches_is_said_so_and_not_sold_as_half_the_passes(tmp_path: Path) -> None:
     arms = falling(tmp_path)
-    found = {(a.budget, a.method): (a.needs, a.upper_bound_epochs, a.saves) for a in arms if a.gain}
-    assert found == {
+    savings = {(a.budget, a.method): (a.needs, a.upper_bound_epochs, a.saves) for a in arms if a.gain}
+    assert savings == {
         (15, "guarded"): (None, None, None),  # better in the mean than each, and not beyond noise
         (30, "guarded"): (None, 60, 2),
         (30, "below"): (None, None, None),  # 15 passes are more than enough
         (60, "guarded"): (None, None, None),
     }
-    said = comparison.summary(arms)
+    summary = comparison.summary(arms)
     never = "No length of all the data reaches it in noisy (guarded, 30 passes; all the data up to 60 were tried)."
-    assert never in said
-    assert "Half the passes" not in said
+    assert never in summary
+    assert "Half the passes" not in summary
     assert "| more than 60 passes (over 2.00x) |" in comparison.comparison_markdown(tmp_path)
     assert comparison.comparison_markdown(tmp_path).count("more than") == 1
 
@@ -130,11 +130,11 @@ def test_half_the_passes_are_enough_where_more_of_them_help_all_the_data(tmp_pat
         rows.append({**row("lucky", 0.25, seed, noisy), "trained_epochs": 21})
     write(tmp_path / "c", rows)
     arms = comparison.read_runs(tmp_path)
-    found = {(a.budget, a.method): (a.saves, comparison.needed_words(a)) for a in arms if a.gain}
-    wanted = 30 * 2 ** ((0.78 - 0.77) / 0.05)
-    assert found[15, "ucb"] == (pytest.approx(wanted / 15), f"{wanted:.1f} passes ({wanted / 15:.2f}x)")
-    assert found[30, "ucb"] == (2, "more than 60 passes (over 2.00x)")
-    assert found[15, "lucky"][1] == "-"  # as much in the mean, but nobody knows
+    savings = {(a.budget, a.method): (a.saves, comparison.needed_words(a)) for a in arms if a.gain}
+    expected = 30 * 2 ** ((0.78 - 0.77) / 0.05)
+    assert savings[15, "ucb"] == (pytest.approx(expected / 15), f"{expected:.1f} passes ({expected / 15:.2f}x)")
+    assert savings[30, "ucb"] == (2, "more than 60 passes (over 2.00x)")
+    assert savings[15, "lucky"][1] == "-"  # as much in the mean, but nobody knows
     assert "Half the passes or fewer are enough in c (ucb, 15 passes: all the data need 34.5 passes)" in (
         comparison.summary(arms)
     )
@@ -146,8 +146,8 @@ def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Pa
     again = []
     for seed in SEEDS:
         for keep, accuracy in ((0.5, 0.782), (0.25, 0.72)):
-            found = row("again", keep, seed, accuracy + (seed - 2) / 100)
-            again.append(json.dumps({**found, "total_passes": found["passes"] + 6 * found["n"]}))
+            repeated = row("again", keep, seed, accuracy + (seed - 2) / 100)
+            again.append(json.dumps({**repeated, "total_passes": repeated["passes"] + 6 * repeated["n"]}))
     (folder / "cifar" / "rows.jsonl").write_text("\n".join(rows + again) + "\n")
     arms = {(a.budget, a.method): a for a in comparison.read_runs(folder) if a.setting == "cifar"}
     needs = 30 * 2 ** ((0.782 - 0.77) / 0.05)
@@ -160,17 +160,17 @@ def test_a_plan_paid_beforehand_pays_back_after_the_runs_that_save_it(folder: Pa
     assert "6.0 paid upfront: never pays back" in text
     noise = [{**r, "accuracy": r["accuracy"] + 0.1 * (-1) ** r["seed"]} for r in map(json.loads, again)]
     (folder / "cifar" / "rows.jsonl").write_text("\n".join(rows + [json.dumps(r) for r in noise]) + "\n")
-    told = comparison.comparison_markdown(folder)
-    assert "-; 6.0 paid upfront |" in told  # as much in the mean, and nobody knows whether it saves anything
-    assert "pays back after" not in told
+    markdown = comparison.comparison_markdown(folder)
+    assert "-; 6.0 paid upfront |" in markdown  # as much in the mean, and nobody knows whether it saves anything
+    assert "pays back after" not in markdown
 
 
 def test_only_five_seeds_make_a_claim(folder: Path) -> None:
-    said = comparison.summary(comparison.read_runs(folder))
-    assert "cifar at 15 passes (ucb, +2.0" in said
-    assert "cifar at 30 passes (ucb, +1.2 ± 0.2 points)" in said
-    assert "Nothing beats it in cifar at 60 passes." in said
-    assert "Not settled (fewer than 5 seeds): noisy, symmetric 0.2 at 60 passes." in said
+    summary = comparison.summary(comparison.read_runs(folder))
+    assert "cifar at 15 passes (ucb, +2.0" in summary
+    assert "cifar at 30 passes (ucb, +1.2 ± 0.2 points)" in summary
+    assert "Nothing beats it in cifar at 60 passes." in summary
+    assert "Not settled (fewer than 5 seeds): noisy, symmetric 0.2 at 60 passes." in summary
 
 
 def test_a_control_what_was_paid_beforehand_and_a_setting_that_tunes_win_nothing(tmp_path: Path) -> None:
@@ -193,13 +193,13 @@ def test_a_control_what_was_paid_beforehand_and_a_setting_that_tunes_win_nothing
     assert not arms["cifar", "smooth"].chooses
     assert not arms["cifar", "shorter_full"].chooses
     assert arms["cifar", "again"].chooses
-    said = comparison.summary(list(arms.values()))
-    assert said == "Choosing beats all the data for fewer epochs in cifar at 30 passes (ucb, +1.0 ± 0.0 points)."
-    assert "Half the passes" not in said
-    more = [{**row("other", 0.5, s, 0.7 + s / 100), "trained_epochs": 43} for s in SEEDS]
-    write(tmp_path / "d" / "cifar", rows + more)
-    said = comparison.summary(comparison.read_runs(tmp_path / "d"))
-    assert "in cifar at 30 passes (ucb, +1.0 ± 0.0 points, the best of 2)." in said
+    summary = comparison.summary(list(arms.values()))
+    assert summary == "Choosing beats all the data for fewer epochs in cifar at 30 passes (ucb, +1.0 ± 0.0 points)."
+    assert "Half the passes" not in summary
+    longer_rows = [{**row("other", 0.5, s, 0.7 + s / 100), "trained_epochs": 43} for s in SEEDS]
+    write(tmp_path / "d" / "cifar", rows + longer_rows)
+    summary = comparison.summary(comparison.read_runs(tmp_path / "d"))
+    assert "in cifar at 30 passes (ucb, +1.0 ± 0.0 points, the best of 2)." in summary
     table = report.comparison_markdown(tmp_path / "c")
     assert "| 30 | focal | 5 |" in table
     assert "| 30 | again | 5 |" in table
@@ -242,8 +242,8 @@ def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:
     page = report.write(folder)
     assert page == folder / "report.html"
     text = page.read_text()
-    for part in ("When does choosing pay?", "<h2>cifar</h2>", "noisy, symmetric 0.2", "+1.2 ± 0.2", "<svg"):
-        assert part in text, part
+    for snippet in ("When does choosing pay?", "<h2>cifar</h2>", "noisy, symmetric 0.2", "+1.2 ± 0.2", "<svg"):
+        assert snippet in text, snippet
     table = report.comparison_markdown(folder)
     assert "| 30 | ucb | 5 | 78.2 ± 2.2 | +1.2 ± 0.2 better | 35.4 passes (1.18x) | 1.5 GFLOPs | 15 s |" in table
     assert "| 60 | shorter_full | 5 |" in table

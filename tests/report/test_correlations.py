@@ -47,10 +47,10 @@ def table_of(columns: dict[str, np.ndarray], **ends: str) -> pa.Table:
 def test_ranks_and_correlations_are_those_of_scipy(values: np.ndarray) -> None:
     for row in values:
         assert ranks(row).tolist() == stats.rankdata(row).tolist()
-    found = spearman(values)
+    correlations = spearman(values)
     for i in range(3):
         for j in range(3):
-            assert found[i, j] == pytest.approx(stats.spearmanr(values[i], values[j]).statistic, abs=1e-10)
+            assert correlations[i, j] == pytest.approx(stats.spearmanr(values[i], values[j]).statistic, abs=1e-10)
 
 
 def test_a_pair_is_compared_on_the_examples_that_both_have() -> None:
@@ -65,10 +65,10 @@ def test_a_pair_is_compared_on_the_examples_that_both_have() -> None:
     "other", [np.full(5, 3.0), np.full(5, np.nan), np.array([1.0, *[np.nan] * 4])], ids=["constant", "none", "one"]
 )
 def test_a_correlation_that_is_not_defined_is_nan_and_a_dash(other: np.ndarray) -> None:
-    found = spearman(np.stack([np.arange(5.0), other]))
-    assert found[0, 0] == 1
-    assert np.isnan([found[0, 1], found[1, 0], found[1, 1]]).all()
-    assert word(float(found[0, 1])) == "-"
+    correlations = spearman(np.stack([np.arange(5.0), other]))
+    assert correlations[0, 0] == 1
+    assert np.isnan([correlations[0, 1], correlations[1, 0], correlations[1, 1]]).all()
+    assert word(float(correlations[0, 1])) == "-"
 
 
 def test_scores_are_turned_so_that_what_the_paper_keeps_is_high() -> None:
@@ -78,13 +78,13 @@ def test_scores_are_turned_so_that_what_the_paper_keeps_is_high() -> None:
     assert np.isnan(middle[1])
     assert middle[[0, 2, 3, 4, 5]].tolist() == [-1, -2, -1, -2, 0]
     hard = RNG.normal(size=50)
-    found = rank_correlations(table_of({"hard": hard, "easy": -hard, "mid": hard}, easy="low", mid="middle"))
-    assert found is not None
-    at = {name: i for i, name in enumerate(found.names)}
-    assert found.matrix[at["HARD"], at["EASY"]] == 1
-    assert abs(found.matrix[at["HARD"], at["MID"]]) < 0.1  # it keeps neither end
-    assert "Most alike: " in found.caption
-    assert {"HARD", "EASY"} == set(re.findall("HARD|EASY|MID", found.caption.split("least")[0]))
+    correlations = rank_correlations(table_of({"hard": hard, "easy": -hard, "mid": hard}, easy="low", mid="middle"))
+    assert correlations is not None
+    at = {name: i for i, name in enumerate(correlations.names)}
+    assert correlations.matrix[at["HARD"], at["EASY"]] == 1
+    assert abs(correlations.matrix[at["HARD"], at["MID"]]) < 0.1  # it keeps neither end
+    assert "Most alike: " in correlations.caption
+    assert {"HARD", "EASY"} == set(re.findall("HARD|EASY|MID", correlations.caption.split("least")[0]))
 
 
 def test_what_agrees_stands_side_by_side_and_what_has_no_rank_last() -> None:
@@ -95,9 +95,9 @@ def test_what_agrees_stands_side_by_side_and_what_has_no_rank_last() -> None:
     groups = [*names[:4], -1, *names[4:]]
     order = clustered(spearman(np.stack(columns)))
     assert sorted(order) == list(range(10))
-    found = [groups[i] for i in order]
-    assert found[-1] == -1
-    assert sum(a != b for a, b in itertools.pairwise(found)) == 3  # three blocks, then the constant one
+    ordered_groups = [groups[i] for i in order]
+    assert ordered_groups[-1] == -1
+    assert sum(a != b for a, b in itertools.pairwise(ordered_groups)) == 3  # three blocks, then the constant one
 
 
 def test_words_have_a_minus_and_no_negative_zero() -> None:
@@ -107,18 +107,18 @@ def test_words_have_a_minus_and_no_negative_zero() -> None:
 def test_two_scores_of_one_name_are_told_apart() -> None:
     columns = table_of({"a": RNG.normal(size=9), "b": RNG.normal(size=9)})
     fields = [field.with_metadata({"label": "Twin", "end": "high"}) for field in columns.schema]
-    found = rank_correlations(columns.cast(pa.schema(fields)))
-    assert found is not None
-    assert set(found.names) == {"Twin (a)", "Twin (b)"}
+    correlations = rank_correlations(columns.cast(pa.schema(fields)))
+    assert correlations is not None
+    assert set(correlations.names) == {"Twin (a)", "Twin (b)"}
 
 
 @pytest.mark.parametrize("k", [2, NUMBERED, NUMBERED + 1])
 def test_numbers_stand_in_the_cells_while_there_is_room(k: int) -> None:
-    found = rank_correlations(table_of({f"s{i}": RNG.normal(size=40) for i in range(k)}))
-    assert found is not None
-    drawn = str(heat_map(found))
+    correlations = rank_correlations(table_of({f"s{i}": RNG.normal(size=40) for i in range(k)}))
+    assert correlations is not None
+    drawn = str(heat_map(correlations))
     numbers = re.findall(r">(\N{MINUS SIGN}?[01]\.\d\d)<", drawn)
-    assert numbers == ([text for _, row in found.rows for text in row] if k <= NUMBERED else [])
+    assert numbers == ([text for _, row in correlations.rows for text in row] if k <= NUMBERED else [])
     assert drawn.count(">S1<") == 2  # a row and a column
     assert "var(--c1)" in drawn
     assert "var(--c2)" in drawn

@@ -25,18 +25,18 @@ REACHED = {
 
 def rows_of(reached: dict[str, dict[int, float | None]], keep: float = 0.5) -> list[dict[str, Any]]:
     """A row a seed; None diverged, with a cost that no mean may hold."""
-    found = []
+    rows = []
     for method, seeds in reached.items():
         for seed, accuracy in seeds.items():
             row = fixtures.row(method, 1.0 if method == "full" else keep, seed, accuracy or 0.0)
             if accuracy is None:
                 row |= {"accuracy": None, "test_loss": None, "failed": WORDS, "passes": 7, "total_passes": 7}
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
-def cells_of(found: Table) -> dict[str, TableCell]:
-    return {cell.method: cell for cell in found.cells}
+def cells_of(table: Table) -> dict[str, TableCell]:
+    return {cell.method: cell for cell in table.cells}
 
 
 @pytest.mark.parametrize(
@@ -50,16 +50,16 @@ def cells_of(found: Table) -> dict[str, TableCell]:
 )
 def test_a_difference_is_of_the_seeds_that_both_have(method: str, reference: str, seeds: tuple[int, ...]) -> None:
     cell = cells_of(table(rows_of(REACHED)))[method]
-    found = cell.to_random if reference == "random" else cell.to_shorter
-    assert found is not None
+    difference = cell.to_random if reference == "random" else cell.to_shorter
+    assert difference is not None
     ours = [REACHED[method][seed] for seed in seeds]
     theirs = [REACHED[reference][seed] for seed in seeds]
     oracle = stats.ttest_rel(ours, theirs)  # the paired test whose 95% interval this is
     low, high = oracle.confidence_interval(0.95)
-    assert found.interval.n == len(seeds)
-    assert (found.interval.low, found.interval.high) == (pytest.approx(low), pytest.approx(high))
-    outcome = "ties" if oracle.pvalue > 0.05 else "wins" if found.difference > 0 else "loses"
-    assert found.outcome == outcome
+    assert difference.interval.n == len(seeds)
+    assert (difference.interval.low, difference.interval.high) == (pytest.approx(low), pytest.approx(high))
+    outcome = "ties" if oracle.pvalue > 0.05 else "wins" if difference.difference > 0 else "loses"
+    assert difference.outcome == outcome
 
 
 def test_no_mean_holds_a_seed_that_diverged() -> None:
@@ -109,7 +109,7 @@ def test_results_in_which_everything_diverged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"accuracy": None}, r"line 1: accuracy must be a fraction in \[0, 1\], got None"),
         ({"failed": WORDS}, "line 1: failed must be the words of an error, beside accuracy null, got 'the loss .* 0.7"),
@@ -119,9 +119,9 @@ def test_results_in_which_everything_diverged(tmp_path: Path) -> None:
     ],
     ids=["null alone", "words beside a number", "no words", "a number", "a truth value"],
 )
-def test_rows_are_read_strictly(change: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_rows_are_read_strictly(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     fixtures.write_rows(tmp_path / "rows.jsonl", [{**fixtures.row("random", 0.5, 0, 0.7), **change}])
-    with pytest.raises(RunError, match=says):
+    with pytest.raises(RunError, match=message):
         report.rows(tmp_path)
 
 

@@ -59,8 +59,8 @@ def test_the_headline_says_that_the_best_of_many_was_picked() -> None:
     better = [{**r, "accuracy": r["accuracy"] + 0.3} if r["method"] == "dual" else r for r in rows]
     assert "points)" in (few := words.headline(report.table(better), "clean"))
     assert "partly by chance" not in few
-    others = [{**r, "method": f"m{i}", "label": f"m{i}"} for i in range(5) for r in rows if r["method"] == "dual"]
-    many = words.headline(report.table([*better, *others]), "clean")
+    other_rows = [{**r, "method": f"m{i}", "label": f"m{i}"} for i in range(5) for r in rows if r["method"] == "dual"]
+    many = words.headline(report.table([*better, *other_rows]), "clean")
     assert ", the best of 6)" in many
     assert "the best of many is picked partly by chance" in many
 
@@ -127,7 +127,7 @@ def test_a_check_of_another_dataset_is_refused_and_an_unfinished_one_is_shown(tm
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda t: t[:-30], "line 7: truncated"),
         (lambda t: t.replace('"format": 1', '"format": 99', 1), "newer datawinnow"),
@@ -137,10 +137,10 @@ def test_a_check_of_another_dataset_is_refused_and_an_unfinished_one_is_shown(tm
     ],
     ids=["truncated", "newer", "range", "twice", "empty"],
 )
-def test_rows_are_read_strictly(spoil: Any, says: str, tmp_path: Path) -> None:
-    whole = fixtures.write_rows(tmp_path / "rows.jsonl", fixtures.grid()[:7]).read_text()
-    (tmp_path / "rows.jsonl").write_text(spoil(whole))
-    with pytest.raises(RunError, match=says):
+def test_rows_are_read_strictly(spoil: Any, message: str, tmp_path: Path) -> None:
+    text = fixtures.write_rows(tmp_path / "rows.jsonl", fixtures.grid()[:7]).read_text()
+    (tmp_path / "rows.jsonl").write_text(spoil(text))
+    with pytest.raises(RunError, match=message):
         report.rows(tmp_path)
 
 
@@ -179,8 +179,8 @@ class Driver:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                  "--disable-background-networking", "--disable-component-update", "--disable-sync",
                  f"--user-data-dir={profile}"]  # fmt: skip
-        wanted = {"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}}
-        self.session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+        capabilities = {"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}}
+        self.session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
 
     def _ask(self, verb: str, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -202,9 +202,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
         process = subprocess.Popen([driver, "--port=0"], stdout=log, stderr=subprocess.STDOUT)
         try:
             port = _port(folder / "log", process)
-            found = Driver(port, folder / "profile")
-            yield found
-            found.ask("DELETE", "")
+            opened = Driver(port, folder / "profile")
+            yield opened
+            opened.ask("DELETE", "")
         finally:
             process.terminate()
             process.wait(20)
@@ -212,9 +212,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
 
 def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
     for _ in range(300):
-        found = re.search(r"successfully on port (\d+)", log.read_text())
-        if found:
-            return int(found.group(1))
+        match = re.search(r"successfully on port (\d+)", log.read_text())
+        if match:
+            return int(match.group(1))
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
     raise AssertionError(f"chromedriver did not start: {log.read_text()}")
@@ -222,20 +222,20 @@ def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 360], ids=["wide", "narrow"])
-@pytest.mark.parametrize("which", ["results", "run"])
+@pytest.mark.parametrize("page_name", ["results", "run"])
 def test_a_browser_draws_the_page_without_an_error(
-    which: str, width: int, browser: Driver, request: pytest.FixtureRequest
+    page_name: str, width: int, browser: Driver, request: pytest.FixtureRequest
 ) -> None:
-    page = report.write(request.getfixturevalue(which))
+    page = report.write(request.getfixturevalue(page_name))
     browser.ask("POST", "/window/rect", {"width": width, "height": 900})
     browser.ask("POST", "/url", {"url": page.as_uri()})
     seen = browser.ask("POST", "/execute/sync", {"script": DRAWN, "args": []})
     assert abs(seen["window"] - width) <= 20  # the window is as narrow as asked for
     assert seen["wide"] <= seen["window"], "the page scrolls sideways"
-    assert len(seen["svgs"]) >= (5 if which == "results" else 3)
+    assert len(seen["svgs"]) >= (5 if page_name == "results" else 3)
     assert all(w > 200 and h > 100 for w, h in seen["svgs"]), seen["svgs"]
     assert all(shapes > 10 for shapes in seen["shapes"]), seen["shapes"]
-    if which == "run":
+    if page_name == "run":
         assert len(seen["images"]) >= 40
-    said = browser.ask("POST", "/se/log", {"type": "browser"})
-    assert [line for line in said if line["level"] == "SEVERE"] == []
+    console = browser.ask("POST", "/se/log", {"type": "browser"})
+    assert [line for line in console if line["level"] == "SEVERE"] == []

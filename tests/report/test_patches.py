@@ -17,7 +17,7 @@ from datawinnow.core.artifacts import write_table
 from datawinnow.core.errors import RunError
 from datawinnow.report import patches
 
-FACTS = {"dataset": {"fingerprint": "f"}}
+METADATA = {"dataset": {"fingerprint": "f"}}
 
 
 def drawn_image() -> bytes:
@@ -48,11 +48,11 @@ def lines(path: str) -> set[tuple[float, float]]:
 
 def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
     planted(tmp_path, [[0, 2, 4], [4]])
-    found = patches.patches_section(tmp_path, FACTS)
-    assert found["caption"].startswith(
+    section = patches.patches_section(tmp_path, METADATA)
+    assert section["caption"].startswith(
         "The network drops patches after the attention of blocks 3 and 6: of 6 patches it keeps 3, then 1"
     )
-    (shown,) = found["images"]
+    (shown,) = section["images"]
     assert (shown["title"], shown["id"]) == ("cat, classified as dog", "a.png")
     root = tree.fromstring(str(shown["svg"]))
     image, veils, again = root.findall("image"), root.findall("path"), root.findall("use")
@@ -71,16 +71,16 @@ def test_the_veil_lies_on_the_patches_that_are_gone(tmp_path):
 
 def test_words_from_outside_are_no_markup(tmp_path):
     planted(tmp_path, [[0], [0]], label_name="<b>&", guess="<b>&", id='"><script>')
-    (shown,) = patches.patches_section(tmp_path, FACTS)["images"]
+    (shown,) = patches.patches_section(tmp_path, METADATA)["images"]
     assert shown["title"] == "<b>&"
     assert not hasattr(shown["title"], "__html__"), "the template escapes it"
     assert "<script" not in shown["svg"]
 
 
 def test_without_a_file_or_with_every_patch_there_is_no_such_part(tmp_path):
-    assert patches.patches_section(tmp_path, FACTS) is None
+    assert patches.patches_section(tmp_path, METADATA) is None
     planted(tmp_path, [list(range(6))] * 2)
-    assert patches.patches_section(tmp_path, FACTS) is None
+    assert patches.patches_section(tmp_path, METADATA) is None
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_without_a_file_or_with_every_patch_there_is_no_such_part(tmp_path):
 def test_a_file_that_does_not_fit_is_told(tmp_path, about, message):
     planted(tmp_path, [[0], [0]], about)
     with pytest.raises(RunError, match=message):
-        patches.patches_section(tmp_path, FACTS)
+        patches.patches_section(tmp_path, METADATA)

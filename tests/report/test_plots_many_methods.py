@@ -17,20 +17,20 @@ from tests.report.test_page import DRAWN, Driver, browser  # noqa: F401
 KEEPS = (0.3, 0.1)
 
 
-def rows(count: int, **more: Any) -> list[dict[str, Any]]:
+def rows(count: int, **fields: Any) -> list[dict[str, Any]]:
     """Full, both references and ``count`` methods of which each is better than the one before."""
-    found = [fixtures.row("full", 1.0, seed, 0.9 + 0.01 * seed) for seed in range(3)]
+    drawn = [fixtures.row("full", 1.0, seed, 0.9 + 0.01 * seed) for seed in range(3)]
     for keep in KEEPS:
         for seed in range(3):
-            found += [fixtures.row(name, keep, seed, 0.5 + keep + 0.01 * seed) for name in ("shorter_full", "random")]
+            drawn += [fixtures.row(name, keep, seed, 0.5 + keep + 0.01 * seed) for name in ("shorter_full", "random")]
             for i in range(count):
-                one = fixtures.row("dual", keep, seed, 0.4 + keep + 0.005 * i + 0.01 * seed, **more)
-                found.append(one | {"method": f"m{i}", "label": f"a method named {i}", "total_passes": 3000 + i % 3})
-    return found
+                one = fixtures.row("dual", keep, seed, 0.4 + keep + 0.005 * i + 0.01 * seed, **fields)
+                drawn.append(one | {"method": f"m{i}", "label": f"a method named {i}", "total_passes": 3000 + i % 3})
+    return drawn
 
 
-def table_of(count: int, **more: Any) -> Table:
-    return table(rows(count, **more))
+def table_of(count: int, **fields: Any) -> Table:
+    return table(rows(count, **fields))
 
 
 def test_lines_are_drawn_up_to_a_number_of_methods() -> None:
@@ -40,9 +40,9 @@ def test_lines_are_drawn_up_to_a_number_of_methods() -> None:
 
 def test_leaders_are_beaten_by_nobody_who_costs_no_more() -> None:
     cells = {cell.method: cell for cell in table_of(20).of("clean", keep=0.1)}
-    found = crowd.leaders(list(cells.values()))
+    leaders = crowd.leaders(list(cells.values()))
     # references cost least and reach 0.6, as much as m19 does not: 0.4 + 0.1 + 0.095
-    assert [cell.method for cell in found] == ["shorter_full"]
+    assert [cell.method for cell in leaders] == ["shorter_full"]
     ours = [cell for cell in cells.values() if not cell.is_reference]
     assert [cell.method for cell in crowd.leaders(ours)] == ["m18", "m19"]  # 3,000 passes, then 3,001
 
@@ -62,16 +62,16 @@ def test_rows_are_in_the_order_of_what_they_reach() -> None:
 
 def test_fewest_changed_examples_stand_on_top_and_only_where_some_are_changed() -> None:
     assert crowd.changed_keep(table_of(20), "clean", "changed0") is None
-    found = rows(20)
-    for row in found:
+    many_rows = rows(20)
+    for row in many_rows:
         if row["method"].startswith("m"):
             row["changed_kept"] = 0.01 * int(row["method"][1:])
-    assert names_in(str(crowd.changed_keep(table(found), "clean", "changed0"))) == [str(i) for i in range(20)]
+    assert names_in(str(crowd.changed_keep(table(many_rows), "clean", "changed0"))) == [str(i) for i in range(20)]
 
 
 def test_without_full_training_there_is_no_scale_of_cost() -> None:
-    found = [row for row in rows(20) if row["method"] != "full"]
-    assert crowd.accuracy_cost(table(found), "clean", "cost0") is None
+    many_rows = [row for row in rows(20) if row["method"] != "full"]
+    assert crowd.accuracy_cost(table(many_rows), "clean", "cost0") is None
 
 
 @pytest.mark.browser

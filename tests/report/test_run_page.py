@@ -64,9 +64,9 @@ def metadata(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
 def test_all_that_was_passed_for_the_scores_is_paid_back(
     cost: dict[str, Any], recorded: dict[str, int], keep: float, passed: str, back: str
 ) -> None:
-    said = _pays(metadata(cost, **recorded), {**META, "keep": keep})
+    sentence = _pays(metadata(cost, **recorded), {**META, "keep": keep})
     epochs = recorded.get("schedule_epochs", 30)
-    assert said == (
+    assert sentence == (
         f"Scoring passed {passed} examples. Against full runs of {epochs} epochs, training on the kept examples pays "
         f"it back {back}. Against training on everything for fewer epochs it never pays by cost alone: there it must "
         "win by accuracy (see the check, or run prune with --check)."
@@ -74,8 +74,8 @@ def test_all_that_was_passed_for_the_scores_is_paid_back(
 
 
 def test_a_method_that_read_nothing_owes_nothing() -> None:
-    said = _pays(metadata({"record": RECORD}, epochs=30), {**META, "charge": 0})
-    assert said == "This method reads no recording, so nothing has to be paid back."
+    sentence = _pays(metadata({"record": RECORD}, epochs=30), {**META, "charge": 0})
+    assert sentence == "This method reads no recording, so nothing has to be paid back."
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_nothing_is_said_where_nothing_is_known(metadata: dict[str, Any], meta: 
 # --- the page of a training -------------------------------------------------------------------------------------------
 
 
-def page_of(path: Path, **how: Any) -> str:
+def page_of(path: Path, **train_kwargs: Any) -> str:
     """The page of a training on 60 examples, as its reader sees it: without tags."""
     recipe = Recipe(precision="fp32", batch=16)
-    train_run(blobs(), path, recipe=recipe, model="mlp", **how)
+    train_run(blobs(), path, recipe=recipe, model="mlp", **train_kwargs)
     return html.unescape(report.write(path).read_text())
 
 
@@ -133,7 +133,7 @@ def test_the_page_of_a_training_on_a_selection_counts_what_it_took_to_find(tmp_p
 
 
 def test_the_page_of_a_training_that_was_stopped_says_how_far_it_is(tmp_path: Path) -> None:
-    def stop(what: str, done: int, total: int) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
         if done == 5:  # in the second epoch, of two steps after one of four
             raise KeyboardInterrupt
 

@@ -19,16 +19,18 @@ from datawinnow.report import words
 from datawinnow.report.svg import PALETTE
 
 
-def log_of(rows: list[list[int]], n: int, candidates: list[int] | None = None, **how: Any) -> SelectionHistory:
+def log_of(
+    rows: list[list[int]], n: int, candidates: list[int] | None = None, **history_kwargs: Any
+) -> SelectionHistory:
     """A log of planted plans."""
     masks = np.zeros((len(rows), n), dtype=bool)
     for mask, ids in zip(masks, rows, strict=True):
         mask[ids] = True
     could = np.zeros(n, dtype=bool)
     could[list(range(n)) if candidates is None else candidates] = True
-    labels = how.pop("labels", None)
+    labels = history_kwargs.pop("labels", None)
     return SelectionHistory(
-        n=n, masks=np.packbits(masks, axis=1), candidates=could, labels=labels, fingerprint="f", **how
+        n=n, masks=np.packbits(masks, axis=1), candidates=could, labels=labels, fingerprint="f", **history_kwargs
     )
 
 
@@ -37,33 +39,33 @@ ALL = list(range(10))
 
 def test_always_sometimes_and_never_are_counted_over_the_choices() -> None:
     # everything first; 0 and 1 always, 2 to 5 sometimes, 6 to 9 never
-    found = chosen.choices(log_of([ALL, [0, 1, 2], [0, 1, 3, 4], ALL, [0, 1, 5, 2]], 10), budgeted=False)
-    assert found is not None
-    assert found.times.tolist() == [3, 3, 2, 1, 1, 1, 0, 0, 0, 0]
-    assert found.fractions.tolist() == [0.3, 0.4, 0.4]
-    assert found.shares == pytest.approx((0.2, 0.4, 0.4))
-    assert (len(found), found.epochs) == (3, 3)
-    assert chosen.choices_sentence(found) == (
+    choices = chosen.choices(log_of([ALL, [0, 1, 2], [0, 1, 3, 4], ALL, [0, 1, 5, 2]], 10), budgeted=False)
+    assert choices is not None
+    assert choices.times.tolist() == [3, 3, 2, 1, 1, 1, 0, 0, 0, 0]
+    assert choices.fractions.tolist() == [0.3, 0.4, 0.4]
+    assert choices.shares == pytest.approx((0.2, 0.4, 0.4))
+    assert (len(choices), choices.epochs) == (3, 3)
+    assert chosen.choices_sentence(choices) == (
         "Over 3 epochs with a choice, 20% of the 10 examples were chosen every time, 40% never, 40% sometimes. By "
         "chance at these fractions 4.8% would be chosen every time and 25% never."  # .3 .4 .4 and .7 .6 .6
     )
 
 
 def test_only_who_could_be_chosen_counts() -> None:
-    found = chosen.choices(log_of([[4, 6, 8], [4, 6], [4, 8]], 10, candidates=[4, 6, 8]), budgeted=False)
-    assert found is not None
-    assert found.ids.tolist() == [4, 6, 8]
-    assert found.times.tolist() == [2, 1, 1]  # the first epoch is on all of them: no choice
-    assert found.fractions == pytest.approx([2 / 3, 2 / 3])
+    choices = chosen.choices(log_of([[4, 6, 8], [4, 6], [4, 8]], 10, candidates=[4, 6, 8]), budgeted=False)
+    assert choices is not None
+    assert choices.ids.tolist() == [4, 6, 8]
+    assert choices.times.tolist() == [2, 1, 1]  # the first epoch is on all of them: no choice
+    assert choices.fractions == pytest.approx([2 / 3, 2 / 3])
 
 
 def test_a_choice_that_is_held_is_one_choice() -> None:
     rows = [ALL, [0, 1], [1, 0], ALL, [0, 1], [2, 3], [0, 1]]
-    found = chosen.choices(log_of(rows, 10), budgeted=False)
-    assert found is not None
-    assert (len(found), found.epochs) == (3, 5)
-    assert found.times.tolist() == [2, 2, 1, 1, 0, 0, 0, 0, 0, 0]
-    assert "5 epochs with a choice (3 choices, some of them held)" in chosen.choices_sentence(found)
+    choices = chosen.choices(log_of(rows, 10), budgeted=False)
+    assert choices is not None
+    assert (len(choices), choices.epochs) == (3, 5)
+    assert choices.times.tolist() == [2, 2, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert "5 epochs with a choice (3 choices, some of them held)" in chosen.choices_sentence(choices)
 
 
 @pytest.mark.parametrize(
@@ -77,42 +79,42 @@ def test_a_choice_that_is_held_is_one_choice() -> None:
     ids=["cut", "chosen so", "whole", "single"],
 )
 def test_a_last_epoch_that_a_budget_cut_is_no_choice(budgeted: bool, rows: list[list[int]], times: list[int]) -> None:
-    found = chosen.choices(log_of(rows, 10), budgeted)
-    assert found is not None
-    assert found.times[:3].tolist() == times
-    assert found.cut == (times == [2, 1, 1])
+    choices = chosen.choices(log_of(rows, 10), budgeted)
+    assert choices is not None
+    assert choices.times[:3].tolist() == times
+    assert choices.cut == (times == [2, 1, 1])
 
 
 @pytest.mark.parametrize(
     "fractions", [[0.5], [0.3, 0.4, 0.4], [0.1, 0.9, 0.5, 0.25, 0.7], [1.0, 0.5]], ids=["1", "3", "5", "all"]
 )
 def test_chance_is_what_trying_every_outcome_gives(fractions: list[float]) -> None:
-    wanted = np.zeros(len(fractions) + 1)
+    expected = np.zeros(len(fractions) + 1)
     for outcome in itertools.product((0, 1), repeat=len(fractions)):
-        wanted[sum(outcome)] += np.prod([f if hit else 1 - f for f, hit in zip(fractions, outcome, strict=True)])
-    assert chosen.by_chance(np.array(fractions)) == pytest.approx(wanted, abs=1e-15)
+        expected[sum(outcome)] += np.prod([f if hit else 1 - f for f, hit in zip(fractions, outcome, strict=True)])
+    assert chosen.by_chance(np.array(fractions)) == pytest.approx(expected, abs=1e-15)
 
 
 def test_chance_is_what_uniform_choices_come_to() -> None:
     draw = np.random.default_rng(0)
     rows = [draw.choice(4000, size, replace=False).tolist() for size in (2000, 1000, 3000, 2000)]
-    found = chosen.choices(log_of(rows, 4000), budgeted=False)
-    assert found is not None
-    seen = np.bincount(found.times, minlength=5) / 4000
-    error = np.sqrt(found.chance * (1 - found.chance) / 4000)
-    assert (np.abs(seen - found.chance) < 4 * error).all()
+    choices = chosen.choices(log_of(rows, 4000), budgeted=False)
+    assert choices is not None
+    seen = np.bincount(choices.times, minlength=5) / 4000
+    error = np.sqrt(choices.chance * (1 - choices.chance) / 4000)
+    assert (np.abs(seen - choices.chance) < 4 * error).all()
 
 
 def test_the_image_has_who_was_chosen_most_on_top_and_the_epochs_across() -> None:
     log = log_of([ALL, [0, 1, 2, 3], [0, 1, 4, 5], [0, 1, 2, 3]], 10)
-    found = chosen.choices(log, budgeted=False)
-    assert found is not None
-    shares, edges = chosen.shades(log, found)
+    choices = chosen.choices(log, budgeted=False)
+    assert choices is not None
+    shares, edges = chosen.shades(log, choices)
     assert edges.tolist() == [0, 1, 2, 3, 4]
     assert shares.sum(axis=1).tolist() == [4, 4, 3, 3, 2, 2, 1, 1, 1, 1]
     assert shares[:, 0].tolist() == [1] * 10
     assert shares[:, 2].tolist() == [1, 1, 0, 0, 1, 1, 0, 0, 0, 0]
-    binned, edges = chosen.shades(log, found, rows=5, columns=3)
+    binned, edges = chosen.shades(log, choices, rows=5, columns=3)
     assert edges.tolist() == [0, 2, 4]
     assert binned.tolist() == [[1, 1], [1, 0.5], [0.5, 0.5], [0.5, 0], [0.5, 0]]
 
@@ -131,8 +133,8 @@ def test_images_are_vectors_small_and_in_the_colours_of_the_page() -> None:
     for drawn in (svg, other):
         assert len(drawn) < 150_000
         assert "<image" not in drawn
-        found = {colour.strip() for colour in re.findall(r"(?:fill|stroke): ([^;\"]*)", drawn)}
-        assert found <= {"none", *(f"var(--{name})" for name in PALETTE)}
+        colours = {colour.strip() for colour in re.findall(r"(?:fill|stroke): ([^;\"]*)", drawn)}
+        assert colours <= {"none", *(f"var(--{name})" for name in PALETTE)}
     for word in ("always", "20%", "sometimes", "50%", "never", "30%"):
         assert word in svg
     assert svg.count("<svg") == svg.count("</svg>") == 1
@@ -147,38 +149,38 @@ def test_the_section_says_which_class_goes_short(tmp_path: Path) -> None:
     log_of([ALL, [0, 1, 2, 9], [0, 1, 2, 3], [0, 1, 3, 9]], 10, labels=np.array([0] * 5 + [1] * 5)).save(
         tmp_path / FILE_NAME
     )
-    found = chosen.section(tmp_path, metadata())
-    assert found is not None
-    assert found["classes"] == [
+    section = chosen.section(tmp_path, metadata())
+    assert section is not None
+    assert section["classes"] == [
         {"name": "<c0>", "of": 5, "share": pytest.approx(100 * 10 / 15), "always": "40%", "never": "20%"},
         {"name": "<c1>", "of": 5, "share": pytest.approx(100 * 2 / 15), "always": "0%", "never": "80%"},
     ]
-    assert found["by_class"] == (
+    assert section["by_class"] == (
         "A choice took the least of class <c1> (13% on average) and the most of class <c0> (67%)."
     )
-    assert [figure["title"] for figure in found["figures"]] == ["Epoch by epoch", "How often each was chosen"]
+    assert [figure["title"] for figure in section["figures"]] == ["Epoch by epoch", "How often each was chosen"]
 
 
 def test_of_many_classes_only_the_ends_are_named(tmp_path: Path) -> None:
     labels = np.arange(63) // 3
     log_of([list(range(60)), list(range(0, 60, 3))], 63, labels=labels).save(tmp_path / FILE_NAME)
-    found = chosen.section(tmp_path, metadata(n=63, classes=2))
-    assert found is not None
-    assert found["classes"] == []
-    assert "least of class 20 (0% on average)" in found["by_class"]
-    assert "most of class <c0> (67%)" in found["by_class"]
+    section = chosen.section(tmp_path, metadata(n=63, classes=2))
+    assert section is not None
+    assert section["classes"] == []
+    assert "least of class 20 (0% on average)" in section["by_class"]
+    assert "most of class <c0> (67%)" in section["by_class"]
 
 
 def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
     log_of([[0, 1], [0, 2], [0]], 10).save(tmp_path / FILE_NAME)
-    for passes, told in ((0.5, True), (None, False)):
-        found = chosen.section(tmp_path, metadata(passes))
-        assert found is not None
-        assert found["figures"][0]["caption"].endswith(chosen.CUT) == told
+    for passes, is_cut in ((0.5, True), (None, False)):
+        section = chosen.section(tmp_path, metadata(passes))
+        assert section is not None
+        assert section["figures"][0]["caption"].endswith(chosen.CUT) == is_cut
 
 
 @pytest.mark.parametrize(
-    ("rows", "how", "says", "figures"),
+    ("rows", "history_kwargs", "sentence", "figures"),
     [
         ([ALL, ALL], {}, "In 2 epochs the policy left nobody out, so there was nothing to choose yet.", 0),
         ([ALL, [0, 1], [0, 1]], {}, "Over 2 epochs the policy made one choice, of 20% of the examples.", 0),
@@ -187,14 +189,14 @@ def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
     ids=["everything", "one choice", "lost"],
 )
 def test_what_cannot_be_told_is_said(
-    rows: list[list[int]], how: dict[str, Any], says: str, figures: int, tmp_path: Path
+    rows: list[list[int]], history_kwargs: dict[str, Any], sentence: str, figures: int, tmp_path: Path
 ) -> None:
-    log_of(rows, 10, **how).save(tmp_path / FILE_NAME)
-    found = chosen.section(tmp_path, metadata())
-    assert found is not None
-    assert says in found["caption"]
-    assert len(found["figures"]) == figures
-    assert found["by_class"] == ""  # no labels
+    log_of(rows, 10, **history_kwargs).save(tmp_path / FILE_NAME)
+    section = chosen.section(tmp_path, metadata())
+    assert section is not None
+    assert sentence in section["caption"]
+    assert len(section["figures"]) == figures
+    assert section["by_class"] == ""  # no labels
 
 
 def test_no_file_is_no_section_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
@@ -207,9 +209,9 @@ def test_no_file_is_no_section_and_a_foreign_one_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [(0, "0%"), (1e-5, "under 0.1%"), (0.034, "3.4%"), (0.0994, "9.9%"), (0.0999, "10%"), (0.5, "50%"),
      (0.986, "99%"), (0.994, "99.4%"), (0.9995, "over 99.9%"), (1, "100%")],
 )  # fmt: skip
-def test_a_share_is_nothing_or_all_only_where_it_is(value: float, said: str) -> None:
-    assert words.share(value) == said
+def test_a_share_is_nothing_or_all_only_where_it_is(value: float, text: str) -> None:
+    assert words.share(value) == text

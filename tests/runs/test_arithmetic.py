@@ -27,13 +27,13 @@ class Measurement:
     """Stands in for the stopwatch: what it finds, and how often it was asked."""
 
     def __init__(self, monkeypatch):
-        self.found = ("bf16", False, "measured a step: bf16 is faster")
-        self.asked = 0
+        self.answer = ("bf16", False, "measured a step: bf16 is faster")
+        self.num_calls = 0
         monkeypatch.setattr(network, "fastest_precision", self)
 
     def __call__(self, model, x, y):
-        self.asked += 1
-        return self.found
+        self.num_calls += 1
+        return self.answer
 
 
 @pytest.fixture
@@ -46,33 +46,35 @@ def metadata(path):
 
 
 VERBS = {
-    "record": lambda data, path, **how: record_run(data, path, epochs=3, **how),
-    "train": lambda data, path, **how: train_run(data, path, epochs=3, selection=Selection.everything(60), **how).run,
+    "record": lambda data, path, **kwargs: record_run(data, path, epochs=3, **kwargs),
+    "train": lambda data, path, **kwargs: (
+        train_run(data, path, epochs=3, selection=Selection.everything(60), **kwargs).run
+    ),
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("killed_at", [1, 3], ids=["before the first checkpoint", "after it"])
 def test_a_killed_run_goes_on_with_the_arithmetic_it_was_begun_with(blobs, tmp_path, measurement, verb, killed_at):
-    def stop(what, done, total):
+    def stop(stage, done, total):
         if done == killed_at:  # two steps an epoch
             raise KeyboardInterrupt
 
     VERBS[verb](blobs, tmp_path / "unbroken" / "run", recipe=AUTO)
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        VERBS[verb](blobs, tmp_path / "run", recipe=AUTO, progress=stop, log=told.append)
-    begun = metadata(tmp_path / "run")
-    assert begun["arithmetic"]["precision"] == "bf16"
-    assert begun["arithmetic"]["channels_last"] is False
-    assert "bf16 is faster" in begun["arithmetic"]["note"]
-    assert begun["options"][verb]["recipe"]["precision"] == "auto"  # what the user asked for
-    assert any(line.startswith("arithmetic: bf16") for line in told)
-    measurement.found = ("fp32", False, "another mood")
-    asked = measurement.asked
+        VERBS[verb](blobs, tmp_path / "run", recipe=AUTO, progress=stop, log=messages.append)
+    first_metadata = metadata(tmp_path / "run")
+    assert first_metadata["arithmetic"]["precision"] == "bf16"
+    assert first_metadata["arithmetic"]["channels_last"] is False
+    assert "bf16 is faster" in first_metadata["arithmetic"]["note"]
+    assert first_metadata["options"][verb]["recipe"]["precision"] == "auto"  # what the user asked for
+    assert any(line.startswith("arithmetic: bf16") for line in messages)
+    measurement.answer = ("fp32", False, "another mood")
+    num_calls = measurement.num_calls
     VERBS[verb](blobs, tmp_path / "run", recipe=AUTO)
-    assert measurement.asked == asked
-    assert metadata(tmp_path / "run")["arithmetic"] == begun["arithmetic"]
+    assert measurement.num_calls == num_calls
+    assert metadata(tmp_path / "run")["arithmetic"] == first_metadata["arithmetic"]
     assert contents(tmp_path / "run") == contents(tmp_path / "unbroken" / "run")
 
 
@@ -80,7 +82,7 @@ def test_a_killed_run_goes_on_with_the_arithmetic_it_was_begun_with(blobs, tmp_p
 def test_it_is_written_before_anything_is_trained(blobs, tmp_path, measurement, verb):
     seen: list[dict] = []
 
-    def first(what, done, total):
+    def first(stage, done, total):
         seen.append(metadata(tmp_path / "run"))
         raise KeyboardInterrupt
 
@@ -92,30 +94,30 @@ def test_it_is_written_before_anything_is_trained(blobs, tmp_path, measurement, 
 
 def test_what_is_asked_for_is_not_measured(blobs, tmp_path, measurement):
     record_run(blobs, tmp_path / "run", epochs=1, recipe=FAST)
-    assert measurement.asked == 0
+    assert measurement.num_calls == 0
     assert metadata(tmp_path / "run")["arithmetic"] == {"precision": "fp32", "channels_last": False, "note": ""}
 
 
 def test_a_training_begun_with_another_network_is_measured_anew(blobs, tmp_path, measurement):
-    def stop(what, done, total):
+    def stop(stage, done, total):
         raise KeyboardInterrupt
 
-    for width, asked in ((8, 1), (16, 2), (16, 2)):  # before the first epoch all may change
+    for width, num_calls in ((8, 1), (16, 2), (16, 2)):  # before the first epoch all may change
         with pytest.raises(KeyboardInterrupt):
             train_run(blobs, tmp_path / "run", model="mlp", model_options={"width": width}, recipe=AUTO, progress=stop)
-        assert measurement.asked == asked
+        assert measurement.num_calls == num_calls
 
 
 def test_memory_format_of_the_user_stays(measurement):
     model, data = torch.nn.Linear(4, 3), make_blobs()
-    recipe, told = resolve_arithmetic(model, data, Recipe(channels_last=True), None)
+    recipe, note = resolve_arithmetic(model, data, Recipe(channels_last=True), None)
     assert (recipe.precision, recipe.channels_last) == ("bf16", True)
-    assert resolve_arithmetic(model, data, Recipe(channels_last=True), told) == (recipe, told)
-    assert measurement.asked == 1
+    assert resolve_arithmetic(model, data, Recipe(channels_last=True), note) == (recipe, note)
+    assert measurement.num_calls == 1
 
 
 class TestCheck:
-    HOW = {"keep": 0.5, "epochs": 1}
+    PRUNE_KWARGS = {"keep": 0.5, "epochs": 1}
 
     def run(self, data, path, recipe):
         folder = record_run(data, path, epochs=2, recipe=recipe)
@@ -123,11 +125,11 @@ class TestCheck:
 
     def test_it_is_that_of_the_run(self, blobs, tmp_path, measurement):
         folder, selection = self.run(blobs, tmp_path / "run", AUTO)
-        measurement.found = ("fp32", False, "another mood")
+        measurement.answer = ("fp32", False, "another mood")
         answer = check(folder, blobs, make_blobs(9), selection, recipe=AUTO, **self.HOW)
-        assert measurement.asked == 1
+        assert measurement.num_calls == 1
         assert answer["arithmetic"] == folder.metadata["arithmetic"]
-        measurement.found = ("bf16", False, "")
+        measurement.answer = ("bf16", False, "")
         plain = replace(FAST, precision="bf16")
         again = check(folder, blobs, make_blobs(9), selection, recipe=plain, **self.HOW)
         assert [r["test_loss"] for r in again["rows"]] == [r["test_loss"] for r in answer["rows"]]
@@ -136,7 +138,7 @@ class TestCheck:
         folder, selection = self.run(blobs, tmp_path / "run", FAST)
         small = {"model": "mlp", "model_options": {"width": 8}, "recipe": AUTO, **self.HOW}
         answer = check(folder, blobs, make_blobs(9), selection, seeds=2, **small)
-        assert measurement.asked == 1
+        assert measurement.num_calls == 1
         assert answer["arithmetic"]["precision"] == "bf16"
         assert RunFolder.open(folder.path).metadata["arithmetic"]["precision"] == "fp32"  # the run's own stays
 
@@ -144,12 +146,12 @@ class TestCheck:
         folder, selection = self.run(blobs, tmp_path / "run", FAST)
         small = {"model": "mlp", "model_options": {"width": 8}, "recipe": AUTO, **self.HOW}
 
-        def stop(what, done, total):
+        def stop(stage, done, total):
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             check(folder, blobs, make_blobs(9), selection, progress=stop, **small)
-        measurement.found = ("fp32", False, "another mood")
+        measurement.answer = ("fp32", False, "another mood")
         answer = check(folder, blobs, make_blobs(9), selection, **small)
-        assert measurement.asked == 1
+        assert measurement.num_calls == 1
         assert answer["arithmetic"]["precision"] == "bf16"

@@ -50,9 +50,9 @@ def test_agreement_is_the_rank_correlation_of_the_halves(window):
     worth = torch.rand(40, generator=generator)
     p_label = (worth * torch.rand(14, 40, generator=generator)).double()
     p_label[:, :5] = 0.25  # ties at a DUAL of 0
-    found = split_half_agreement(p_label, window=window)
-    assert found == pytest.approx(literal(p_label, window), abs=1e-9)
-    assert 0.1 < found < 0.999
+    agreement = split_half_agreement(p_label, window=window)
+    assert agreement == pytest.approx(literal(p_label, window), abs=1e-9)
+    assert 0.1 < agreement < 0.999
 
 
 def test_epochs_before_the_window_do_not_count_and_the_halves_share_none():
@@ -86,16 +86,16 @@ def test_settled_asks_enough_and_never_before_its_first_epoch():
     worth = torch.rand(200, generator=torch.Generator().manual_seed(0))
     p_label = torch.stack([worth * (0.2 + epoch % 2) / 1.2 for epoch in range(20)])
     p_label += 0.05 * torch.rand(20, 200, generator=torch.Generator().manual_seed(1)) * (1 - p_label)
-    found = split_half_agreement(p_label)
-    assert 0.5 < found < 1
-    assert RankStability(found - 0.01)(p_label)
-    assert not RankStability(found + 0.001)(p_label)
+    agreement = split_half_agreement(p_label)
+    assert 0.5 < agreement < 1
+    assert RankStability(agreement - 0.01)(p_label)
+    assert not RankStability(agreement + 0.001)(p_label)
     recorder = Recorder(200, 20, signals=("p_label",))
     recorder._rows = {epoch: {"p_label": row.numpy()} for epoch, row in enumerate(p_label)}
     recorder._closed = set(range(20))
-    assert RankStability(found - 0.01).is_reached(recorder, 20)
-    assert RankStability(found - 0.01, min_epochs=20).is_reached(recorder, 20)
-    assert not RankStability(found - 0.01, min_epochs=21).is_reached(recorder, 20)
+    assert RankStability(agreement - 0.01).is_reached(recorder, 20)
+    assert RankStability(agreement - 0.01, min_epochs=20).is_reached(recorder, 20)
+    assert not RankStability(agreement - 0.01, min_epochs=21).is_reached(recorder, 20)
     assert not RankStability(1e-9).is_reached(recorder, 9)
 
 
@@ -121,29 +121,31 @@ def test_it_waits_for_as_many_epochs_as_the_method_reads():
     assert stability_for(create_method("el2n"), keep=0.3, epochs=6).min_epochs == 6
 
 
-HOW = {"epochs": 12, "recipe": FAST, "schedule_epochs": 40}
+RECORD_KWARGS = {"epochs": 12, "recipe": FAST, "schedule_epochs": 40}
 EARLY = RankStability(0.2, min_epochs=6, window=4)
 """Met by the blobs in their eighth epoch."""
 
 
 def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path):
-    data, told = make_blobs(), []
-    whole = record_run(data, tmp_path / "whole", **HOW)
-    p_label = whole.arrays()["p_label"]
+    data, messages = make_blobs(), []
+    unbroken = record_run(data, tmp_path / "whole", **RECORD_KWARGS)
+    p_label = unbroken.arrays()["p_label"]
     end = next(t for t in range(6, 13) if EARLY(p_label[:t]))
     assert 6 < end < 12, "the example does not show what it should"
-    folder = record_run(data, tmp_path / "run", test=make_blobs(30, seed=1), until_stable=EARLY, log=told.append, **HOW)
+    folder = record_run(
+        data, tmp_path / "run", test=make_blobs(30, seed=1), until_stable=EARLY, log=messages.append, **RECORD_KWARGS
+    )
     arrays = folder.arrays()
     assert arrays["p_label"].shape == (end, 60)
     for name in arrays:
-        assert torch.equal(arrays[name], whole.arrays()[name][:end]), name
+        assert torch.equal(arrays[name], unbroken.arrays()[name][:end]), name
     metadata = RunFolder.open(tmp_path / "run").metadata
     assert metadata["recorded"]["epochs"] == end
     assert metadata["recorded"]["agreement"] == pytest.approx(split_half_agreement(p_label[:end], window=4))
     assert metadata["cost"]["record"]["backward"] == end * 60
     rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
     assert [math.isnan(row["test_accuracy"]) for row in rows] == [True] * (end - 1) + [False]
-    assert any(f"the ranking was stable after {end} of up to 12 epochs" in line for line in told)
+    assert any(f"the ranking was stable after {end} of up to 12 epochs" in line for line in messages)
     assert select_run(
         folder, data, keep=0.5, method=create_method("dual_beta", score_options={"window": 4})
     ).index.shape == (30,)
@@ -151,26 +153,26 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
 
 
 def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(tmp_path):
-    told = []
-    folder = record_run(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=told.append)
+    messages = []
+    folder = record_run(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=messages.append)
     assert folder.epochs == 11
     agreed = split_half_agreement(folder.arrays()["p_label"])
     assert folder.metadata["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
-    assert any("was not stable after 11 epochs" in line for line in told)
+    assert any("was not stable after 11 epochs" in line for line in messages)
     assert "11 epochs recorded." in run_page._about(folder.metadata)
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         ({"epochs": 9, "until_stable": 0.5}, "compares two halves of 10 epochs, and only 9 are to be recorded"),
         ({"epochs": 12, "until_stable": "0.5"}, "until_stable must be"),
         ({"epochs": 12, "until_stable": 7}, "until_stable must be"),
     ],
 )
-def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, given, message):
+def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, options, message):
     with pytest.raises(ArgumentError, match=message):
-        record_run(make_blobs(), tmp_path / "run", recipe=FAST, **given)
+        record_run(make_blobs(), tmp_path / "run", recipe=FAST, **options)
     assert not (tmp_path / "run").exists()
 
 
@@ -227,7 +229,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_epoch_and_bytes(tmp_path, monk
     monkeypatch.setattr("os.fsync", lambda handle: None)
 
     def run(path):
-        record_run(data, path, test=make_blobs(30, seed=1), until_stable=EARLY, **HOW)
+        record_run(data, path, test=make_blobs(30, seed=1), until_stable=EARLY, **RECORD_KWARGS)
 
     with killed_at(monkeypatch, None) as operations:
         run(tmp_path / "run")
@@ -258,8 +260,8 @@ def test_prune_stops_too(tmp_path):
 @pytest.mark.parametrize("method", [None, {"score": "dual", "select_by": beta}], ids=["by name", "a callable"])
 def test_prune_fits_beta_sampling_to_the_training_that_is_told(tmp_path, method):
     def kept(**options):
-        how = {"keep": 0.3, "run": tmp_path / "run", "epochs": 11, "recipe": FAST, **(method or {})}
-        return sorted(prune(make_blobs(), **how, **options).selection.index.tolist())
+        prune_kwargs = {"keep": 0.3, "run": tmp_path / "run", "epochs": 11, "recipe": FAST, **(method or {})}
+        return sorted(prune(make_blobs(), **prune_kwargs, **options).selection.index.tolist())
 
     assert kept(train_epochs=2) == kept(options={"train_epochs": 2}) != kept()
     assert kept(train_epochs=2, options={"c_d": 5.5}) == kept()

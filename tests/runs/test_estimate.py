@@ -76,10 +76,10 @@ def test_the_recording_grows_with_the_data_and_the_epochs() -> None:
 def test_seconds_are_those_of_the_steps_that_will_be_made(monkeypatch) -> None:
     monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.5, 0, 7.0))
     recipe = Recipe(precision="fp32", batch=10)
-    told = estimate(examples(64), epochs=3, keep=0.5, train_epochs=4, model="mlp", recipe=recipe)["seconds_by_stage"]
-    assert told["record"] == 7 + 0.5 * 7 * 3  # 7 steps an epoch of 64
-    assert told["train"] == 7 + 0.5 * 4 * 4  # 4 of 32
-    assert told["score"] == 4e-9 * 64 * 3  # DUAL reads one column
+    seconds = estimate(examples(64), epochs=3, keep=0.5, train_epochs=4, model="mlp", recipe=recipe)["seconds_by_stage"]
+    assert seconds["record"] == 7 + 0.5 * 7 * 3  # 7 steps an epoch of 64
+    assert seconds["train"] == 7 + 0.5 * 4 * 4  # 4 of 32
+    assert seconds["score"] == 4e-9 * 64 * 3  # DUAL reads one column
 
 
 @pytest.mark.parametrize(
@@ -89,19 +89,21 @@ def test_seconds_are_those_of_the_steps_that_will_be_made(monkeypatch) -> None:
 def test_a_pass_over_the_recorded_network_is_counted(method, passes, monkeypatch) -> None:
     monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.5, 0, 7.0))
     recipe = Recipe(precision="fp32", batch=10)
-    told = estimate(examples(60), epochs=3, keep=0.5, model="mlp", recipe=recipe, method=method)["seconds_by_stage"]
-    assert told["probe"] == pytest.approx(7 + 0.5 * 6 * passes)
+    seconds = estimate(examples(60), epochs=3, keep=0.5, model="mlp", recipe=recipe, method=method)["seconds_by_stage"]
+    assert seconds["probe"] == pytest.approx(7 + 0.5 * 6 * passes)
     assert "probe" not in estimate(examples(60), keep=0.5, model="mlp", recipe=recipe)["seconds_by_stage"]
 
 
 def test_it_grows_with_the_epochs() -> None:
     recipe = Recipe(precision="fp32", batch=16)
-    told = {epochs: estimate(examples(64), epochs=epochs, keep=0.5, model="mlp", recipe=recipe) for epochs in (2, 2000)}
+    estimates = {
+        epochs: estimate(examples(64), epochs=epochs, keep=0.5, model="mlp", recipe=recipe) for epochs in (2, 2000)
+    }
     for stage in ("record", "train", "score"):
-        assert told[2000]["seconds_by_stage"][stage] > 10 * told[2]["seconds_by_stage"][stage], stage
-    assert told[2000]["seconds"] > 10 * told[2]["seconds"]
-    assert told[2000]["disk"] == 1000 * told[2]["disk"]
-    assert told[2000]["memory_by_part"]["scoring"] > told[2]["memory_by_part"]["scoring"]
+        assert estimates[2000]["seconds_by_stage"][stage] > 10 * estimates[2]["seconds_by_stage"][stage], stage
+    assert estimates[2000]["seconds"] > 10 * estimates[2]["seconds"]
+    assert estimates[2000]["disk"] == 1000 * estimates[2]["disk"]
+    assert estimates[2000]["memory_by_part"]["scoring"] > estimates[2]["memory_by_part"]["scoring"]
 
 
 def test_a_network_with_too_few_outputs_is_refused() -> None:
@@ -110,11 +112,11 @@ def test_a_network_with_too_few_outputs_is_refused() -> None:
 
 
 def test_a_method_that_reads_no_recording_is_charged_none() -> None:
-    told = estimate(
+    estimated = estimate(
         examples(64), keep=0.5, model="mlp", method=create_method("random"), recipe=Recipe(precision="fp32")
     )
-    assert set(told["seconds_by_stage"]) == {"train"}
-    assert told["disk"] == 0
+    assert set(estimated["seconds_by_stage"]) == {"train"}
+    assert estimated["disk"] == 0
 
 
 def test_the_estimate_leaves_the_global_generator_alone() -> None:

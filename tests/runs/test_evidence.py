@@ -110,8 +110,8 @@ class TestGallery:
         data.x[8] = (data.x[8].float() * 0.3).byte()
         return data
 
-    def run(self, tmp_path, data, **how):
-        prune(data, keep=0.5, epochs=12, recipe=FAST, model="mlp", score="el2n", run=tmp_path / "run", **how)
+    def run(self, tmp_path, data, **options):
+        prune(data, keep=0.5, epochs=12, recipe=FAST, model="mlp", score="el2n", run=tmp_path / "run", **options)
         return pq.read_table(tmp_path / "run" / "gallery.parquet").to_pylist()
 
     def test_planted_examples_are_found(self, tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ class TestGallery:
         data = self.planted()
         rows = self.run(tmp_path, data)
         by_group = {g: [r for r in rows if r["group"] == g] for g in ("kept", "dropped", "hardest", "doubtful")}
-        assert {g: len(found) for g, found in by_group.items()} == dict.fromkeys(by_group, 3)
+        assert {g: len(ids) for g, ids in by_group.items()} == dict.fromkeys(by_group, 3)
         doubtful = by_group["doubtful"][0]
         assert doubtful["id"] == "5.png"
         # the label as trained on, and what the network says instead: the truth
@@ -136,10 +136,10 @@ class TestGallery:
         assert np.array_equal(image, data.x[8, 0].numpy())
 
     def test_a_network_of_ones_own_cannot_be_asked_and_stops_nothing(self, tmp_path, images):
-        def own(*, classes):
+        def network(*, classes):
             return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
 
-        folder = record_run(images, tmp_path / "run", epochs=2, recipe=FAST, model=own)
+        folder = record_run(images, tmp_path / "run", epochs=2, recipe=FAST, model=network)
         select_run(folder, images, keep=0.5, method="el2n")
         rows = pq.read_table(tmp_path / "run" / "gallery.parquet").to_pylist()
         assert {r["guess"] for r in rows} == {""}

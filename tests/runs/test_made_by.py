@@ -32,7 +32,7 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def finished_run(tmp_path_factory):
     """A run with all its artefacts, made twice over, so that what is left of the first time could show."""
     data, path = make_images(24), tmp_path_factory.mktemp("made") / "run"
     folder = record_run(data, path, epochs=3, recipe=FAST, model="mlp")
@@ -44,8 +44,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def run(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
+def run(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
     return RunFolder.open(tmp_path / "run")
 
 
@@ -59,26 +59,26 @@ def about(path):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_fingerprint_and_cost_of_the_stages_so_far(run, name):
-    found = about(run.path / name)
-    assert found["fingerprint"] == make_images(24).fingerprint
-    assert list(found["cost"]) == STAGES[name]
-    for stage, cost in found["cost"].items():
+    metadata = about(run.path / name)
+    assert metadata["fingerprint"] == make_images(24).fingerprint
+    assert list(metadata["cost"]) == STAGES[name]
+    for stage, cost in metadata["cost"].items():
         assert set(cost) == {"seconds", "forward", "backward", "flops"}
         assert cost["seconds"] > 0
         assert cost["backward"] == {"record": 72, "check": 36}.get(stage, 0)
-    assert found["cost"]["record"] == run.metadata["cost"]["record"]
+    assert metadata["cost"]["record"] == run.metadata["cost"]["record"]
 
 
 def test_a_training_says_what_it_cost(tmp_path, images):
     train_run(images, tmp_path / "t", epochs=2, recipe=FAST, model="mlp")
     for name in ("history.parquet", "model.safetensors"):
-        found = about(tmp_path / "t" / name)
-        assert found["fingerprint"] == images.fingerprint
-        assert found["cost"]["train"]["backward"] == 96
+        metadata = about(tmp_path / "t" / name)
+        assert metadata["fingerprint"] == images.fingerprint
+        assert metadata["cost"]["train"]["backward"] == 96
 
 
 def test_a_history_that_was_cut_short_says_what_its_rows_cost(tmp_path, images):
-    def stop(what, done, total):
+    def stop(stage, done, total):
         if done == 3:  # two steps an epoch
             raise KeyboardInterrupt
 
@@ -130,7 +130,7 @@ class TestRefusals:
             select_run(run, make_images(24), keep=0.5, method="el2n")
 
     def test_a_recording_goes_on_only_with_its_own_signals(self, tmp_path, blobs):
-        def stop(what, done, total):
+        def stop(stage, done, total):
             if done == 3:
                 raise KeyboardInterrupt
 
@@ -156,10 +156,10 @@ class TestOutputs:
         assert run.metadata["status"] == {"record": "done"}
 
     def test_asking_changes_no_weight_and_no_mode(self, tmp_path, blobs):
-        def own():
+        def build_network():
             return torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 3))
 
-        asked = begin_run(blobs, tmp_path / "run", model=own).network
-        assert asked.training
-        assert int(asked[0].num_batches_tracked) == 0
-        assert torch.equal(asked[0].running_mean, torch.zeros(4))
+        network = begin_run(blobs, tmp_path / "run", model=build_network).network
+        assert network.training
+        assert int(network[0].num_batches_tracked) == 0
+        assert torch.equal(network[0].running_mean, torch.zeros(4))

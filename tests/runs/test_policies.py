@@ -16,7 +16,7 @@ RECIPE = Recipe(precision="fp32", batch=16)
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "wanted"),
+    ("name", "options", "expected"),
     [
         ("ucb", {"keep": 0.5, "options": {"period": 3}}, dynamic.UCB(0.5, period=3)),
         ("random", {"keep": 0.3}, dynamic.RandomPruning(0.3)),
@@ -27,12 +27,12 @@ RECIPE = Recipe(precision="fp32", batch=16)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_name_the_fraction_and_options_make_a_policy(name, how, wanted):
-    assert build_policy(name, epochs=8, **how) == wanted
+def test_a_name_the_fraction_and_options_make_a_policy(name, options, expected):
+    assert build_policy(name, epochs=8, **options) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "match"),
+    ("name", "options", "match"),
     [
         ("ucb", {}, "the policy 'ucb' needs the fraction kept of an epoch"),
         ("info_batch", {"keep": 0.5}, "'info_batch' decides by itself how many .* its options are: drop, delta, form"),
@@ -46,9 +46,9 @@ def test_a_name_the_fraction_and_options_make_a_policy(name, how, wanted):
         ("ucb", {"keep": 0.5, "passes": 3}, "give epochs= or passes=, not both"),
     ],
 )
-def test_what_makes_none_is_named(name, how, match):
+def test_what_makes_none_is_named(name, options, match):
     with pytest.raises(ArgumentError, match=match):
-        build_policy(name, epochs=8, **how)
+        build_policy(name, epochs=8, **options)
 
 
 def test_a_length_is_asked_for_where_the_policy_depends_on_it():
@@ -76,18 +76,18 @@ def test_the_fraction_of_an_epoch_is_a_method_of_the_policy():
 
 
 def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(tmp_path):
-    how = {"epochs": 4, "recipe": RECIPE, "model": "mlp", "test": blobs(seed=1)}
-    folder = train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.25), **how).run
+    train_kwargs = {"epochs": 4, "recipe": RECIPE, "model": "mlp", "test": blobs(seed=1)}
+    folder = train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.25), **train_kwargs).run
     history = pq.read_table(folder.path / "history.parquet")
     assert history.column("fraction").to_pylist() == [0.25] * 4
     assert folder.metadata["cost"]["train"]["backward"] == 60
     assert folder.metadata["options"]["train"]["policy"] == "RandomPruning(keep=0.25)"
     with pytest.raises(RunError, match=r"was begun with policy='RandomPruning\(keep=0\.25\)', now it is None"):
-        train_run(blobs(), tmp_path / "run", **how)
+        train_run(blobs(), tmp_path / "run", **train_kwargs)
 
 
 @pytest.mark.parametrize(
-    ("name", "passes", "how", "epochs"),
+    ("name", "passes", "options", "epochs"),
     [
         # all for one epoch, then half: 1 + 18 / 2
         ("ucb", 10, {"keep": 0.5}, 19),
@@ -95,9 +95,9 @@ def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(
         ("rs2", 6, {"keep": 0.5, "wrap": ["warm_up=2"]}, 10),
     ],
 )
-def test_a_budget_becomes_the_epochs_that_what_ends_them_is_told(name, passes, how, epochs):
-    wrap = [*how.pop("wrap", []), "annealed=partial:0.5"]
-    policy = build_policy(name, passes=passes, wrap=wrap, **how)
+def test_a_budget_becomes_the_epochs_that_what_ends_them_is_told(name, passes, options, epochs):
+    wrap = [*options.pop("wrap", []), "annealed=partial:0.5"]
+    policy = build_policy(name, passes=passes, wrap=wrap, **options)
     assert (policy.epochs, policy.share, policy.mode) == (epochs, 0.5, "partial")
 
 

@@ -33,19 +33,19 @@ from .conftest import FAST, make_blobs
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def recorded(tmp_path_factory):
     """A run of sixty vectors and three epochs."""
     run = tmp_path_factory.mktemp("probing") / "run"
     return record_run(make_blobs(), run, epochs=3, recipe=FAST, seed=5).path
 
 
 @pytest.fixture
-def run(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "run")
+def run(recorded, tmp_path):
+    shutil.copytree(recorded, tmp_path / "run")
     return RunFolder.open(tmp_path / "run")
 
 
-def says(run, train, *arrays, **options):
+def probe_run(run, train, *arrays, **options):
     """The same without the pipeline."""
     model = network_of_run(run)
     load_checkpoint(run.path / "model.safetensors", model, None)
@@ -54,9 +54,9 @@ def says(run, train, *arrays, **options):
 
 class TestScores:
     def test_a_score_looks_at_the_recorded_network(self, run, blobs):
-        found = score_run(run, blobs, ["grand_last"])["grand_last"]
-        arrays = says(run, blobs, "features", "probs")
-        assert torch.equal(found, grand_last(arrays["features"], arrays["probs"], blobs.labels))
+        scores = score_run(run, blobs, ["grand_last"])["grand_last"]
+        arrays = probe_run(run, blobs, "features", "probs")
+        assert torch.equal(scores, grand_last(arrays["features"], arrays["probs"], blobs.labels))
         assert run.metadata["cost"]["probe"] | {"seconds": 0, "flops": 0} == Cost(0, 60, 0).as_dict()
 
     def test_one_look_is_kept_and_charged_once(self, run, blobs, monkeypatch):
@@ -70,9 +70,9 @@ class TestScores:
     def test_options_of_the_probe_reach_it(self, run, blobs):
         plain = score_run(run, blobs, ["curvature"])["curvature"]
         chosen = {"mode": "rademacher", "repeats": 3}
-        found = score_run(run, blobs, ["curvature"], options=chosen)["curvature"]
-        assert torch.equal(found, says(run, blobs, "curvature", **chosen)["curvature"])
-        assert not torch.allclose(found, plain)
+        scores = score_run(run, blobs, ["curvature"], options=chosen)["curvature"]
+        assert torch.equal(scores, probe_run(run, blobs, "curvature", **chosen)["curvature"])
+        assert not torch.allclose(scores, plain)
         assert torch.equal(score_run(run, blobs, ["curvature"])["curvature"], plain)  # not replaced by the other
 
     def test_an_option_of_neither(self, run, blobs):
@@ -109,26 +109,26 @@ class TestSelect:
         assert about["charge"] == 180 + round(Cost.from_dict(run.metadata["cost"]["probe"]).passes)
 
     def test_it_is_the_selector_on_what_the_network_says(self, run, blobs):
-        features = says(run, blobs, "features")["features"]
-        found = select_run(run, blobs, keep=0.2, method="herding")
-        assert found.index.tolist() == per_class(herding)(features, labels=blobs.labels, budget=12).index.tolist()
-        found = select_run(run, blobs, keep=0.2, method=create_method(select_by="k_center", options={"first": 7}))
+        features = probe_run(run, blobs, "features")["features"]
+        selection = select_run(run, blobs, keep=0.2, method="herding")
+        assert selection.index.tolist() == per_class(herding)(features, labels=blobs.labels, budget=12).index.tolist()
+        selection = select_run(run, blobs, keep=0.2, method=create_method(select_by="k_center", options={"first": 7}))
         expected = k_center(features, budget=12, first=7, generator=stream(0))
-        assert found.index.tolist() == expected.index.tolist()
+        assert selection.index.tolist() == expected.index.tolist()
 
     def test_the_lowest_aum_are_dropped_first(self, run, blobs):
-        found = select_run(run, blobs, keep=0.1, method="d2")
+        selection = select_run(run, blobs, keep=0.1, method="d2")
         lowest = run.arrays()["margin"].double().mean(0).argsort(stable=True)[:24]  # 0.4 of sixty
-        assert not set(lowest.tolist()) & set(found.index.tolist())
+        assert not set(lowest.tolist()) & set(selection.index.tolist())
         assert run.metadata["options"]["select"]["options"]["cutoff"] == 0.4
         select_run(run, blobs, keep=0.1, method=create_method("d2", options={"cutoff": 0.5, "gamma": 1.0}))
         set_by_hand = run.metadata["options"]["select"]["options"]
         assert (set_by_hand["cutoff"], set_by_hand["gamma"]) == (0.5, 1.0)
 
     def test_of_every_class_where_the_method_says_so(self, run, blobs):
-        found = select_run(run, blobs, keep=0.1, method="boss")
+        selection = select_run(run, blobs, keep=0.1, method="boss")
         aum = run.arrays()["margin"].double().mean(0)
-        suspects = torch.nonzero(found.reason == int(Reason.SUSPECT)).flatten().tolist()
+        suspects = torch.nonzero(selection.reason == int(Reason.SUSPECT)).flatten().tolist()
         lowest = []
         for c in range(3):
             ids = torch.nonzero(blobs.labels == c).flatten()
@@ -137,28 +137,28 @@ class TestSelect:
 
     def test_a_score_whose_low_end_is_kept_is_turned_round_for_difficulty(self, run, blobs):
         chosen = {"neighbours": 1, "gamma_forward": 1e9, "gamma": 1e9}  # no messages: the hardest first
-        found = select_run(run, blobs, keep=0.1, method=create_method(score="aum", select_by="d2", options=chosen))
-        assert found.index.tolist() == run.arrays()["margin"].double().mean(0).argsort(stable=True)[:6].tolist()
+        selection = select_run(run, blobs, keep=0.1, method=create_method(score="aum", select_by="d2", options=chosen))
+        assert selection.index.tolist() == run.arrays()["margin"].double().mean(0).argsort(stable=True)[:6].tolist()
 
     def test_prune_records_and_looks(self, blobs, tmp_path):
-        how = {"keep": 0.2, "method": "k_center", "epochs": 2, "recipe": FAST}
-        kept = prune(blobs, **how)
+        kwargs = {"keep": 0.2, "method": "k_center", "epochs": 2, "recipe": FAST}
+        kept = prune(blobs, **kwargs)
         assert len(kept) == 12
         run = tmp_path / "run"
-        assert prune(blobs, run=run, **how).selection.index.tolist() == kept.selection.index.tolist()
+        assert prune(blobs, run=run, **kwargs).selection.index.tolist() == kept.selection.index.tolist()
         assert RunFolder.open(run).metadata["cost"]["probe"]["forward"] == 60
 
 
 class TestHeldOut:
     def test_a_tenth_of_the_training_examples_stands_in_and_that_is_told(self, run, blobs):
-        told = []
-        probing = probed_arrays(run, dataset_info(blobs), log=told.append)
+        messages = []
+        probing = probed_arrays(run, dataset_info(blobs), log=messages.append)
         ids = stratified(blobs.labels, 6, stream(5, "held out"))
         assert probing["val_labels"].tolist() == blobs.labels[ids].tolist()
-        assert torch.equal(probing["val_features"], says(run, blobs, "features")["features"][ids])
+        assert torch.equal(probing["val_features"], probe_run(run, blobs, "features")["features"][ids])
         assert torch.bincount(probing["val_labels"]).tolist() == [2, 2, 2]
-        assert len(told) == 1
-        assert "6 training examples" in told[0]
+        assert len(messages) == 1
+        assert "6 training examples" in messages[0]
 
     def test_an_embedding_without_held_out_data_reads_the_training_examples(self, run, blobs, monkeypatch):
         calls = []
@@ -176,7 +176,7 @@ class TestHeldOut:
     def test_what_is_given_is_looked_at_instead(self, run, blobs):
         val = make_blobs(30, seed=9, name="val")
         probing = probed_arrays(run, dataset_info(blobs), val=val)
-        assert torch.equal(probing["val_probs"], says(run, val, "probs")["probs"])
+        assert torch.equal(probing["val_probs"], probe_run(run, val, "probs")["probs"])
         assert probing["val_labels"].tolist() == val.labels.tolist()
         assert probing.compute(("features", "val_features")).forward == 60 + 30
 
@@ -203,44 +203,44 @@ class TestHeldOut:
 
 
 class TestSubsets:
-    HOW = {"runs": 5, "epochs": 2, "recipe": FAST, "seed": 3}
+    SUBSET_KWARGS = {"runs": 5, "epochs": 2, "recipe": FAST, "seed": 3}
 
     @staticmethod
     def build():
         return build_named("mlp", shape=(4,), classes=3)
 
     def test_every_example_is_in_as_many_runs_and_the_cost_is_counted(self, blobs, tmp_path):
-        found = subset_runs(blobs, build=self.build, out=tmp_path, fraction=0.6, **self.HOW)
-        mask = found.arrays["subset_mask"]
+        runs = subset_runs(blobs, build=self.build, out=tmp_path, fraction=0.6, **self.SUBSET_KWARGS)
+        mask = runs.arrays["subset_mask"]
         assert mask.sum(0).tolist() == [3] * 60
         assert len({tuple(column) for column in mask.T.tolist()}) > 5  # drawn for each example by itself
-        assert found.cost.backward == 2 * int(mask.sum())
-        assert found.cost.forward == 5 * 60
+        assert runs.cost.backward == 2 * int(mask.sum())
+        assert runs.cost.forward == 5 * 60
 
     def test_what_is_right_is_what_the_runs_answer(self, blobs, tmp_path, monkeypatch):
         models = []
         fit = subsets_module.fit
 
-        def remembered(model, data, **how):
+        def remembered(model, data, **kwargs):
             first = next(model.parameters()).flatten()[0].item()
             models.append((model, data.selection.index.tolist(), first))
-            return fit(model, data, **how)
+            return fit(model, data, **kwargs)
 
         monkeypatch.setattr(subsets_module, "fit", remembered)
-        found = subset_runs(blobs, build=self.build, out=tmp_path, **self.HOW)
+        runs = subset_runs(blobs, build=self.build, out=tmp_path, **self.SUBSET_KWARGS)
         for run, (model, ids, _) in enumerate(models):
-            assert ids == torch.nonzero(found.arrays["subset_mask"][run]).flatten().tolist()
+            assert ids == torch.nonzero(runs.arrays["subset_mask"][run]).flatten().tolist()
             right = model(blobs.x).argmax(1) == blobs.labels
-            assert torch.equal(found.arrays["subset_correct"][run], right)
+            assert torch.equal(runs.arrays["subset_correct"][run], right)
         assert len({first for *_, first in models}) == 5  # other weights to begin with
 
     def test_finished_runs_are_not_made_again(self, blobs, tmp_path, monkeypatch):
-        first = subset_runs(blobs, build=self.build, out=tmp_path, **self.HOW)
+        first = subset_runs(blobs, build=self.build, out=tmp_path, **self.SUBSET_KWARGS)
         (tmp_path / "run-0003.npz").unlink()
         fits = []
         fit = subsets_module.fit
         monkeypatch.setattr(subsets_module, "fit", lambda *a, **k: fits.append(1) or fit(*a, **k))
-        again = subset_runs(blobs, build=self.build, out=tmp_path, **self.HOW)
+        again = subset_runs(blobs, build=self.build, out=tmp_path, **self.SUBSET_KWARGS)
         assert len(fits) == 1
         for name, array in first.arrays.items():
             assert torch.equal(again.arrays[name], array)
@@ -258,29 +258,32 @@ class TestSubsets:
     def test_what_cannot_be(self, blobs, tmp_path, monkeypatch, change, error, message):
         monkeypatch.setattr(subsets_module, "fit", lambda *a, **k: pytest.fail("trained"))
         with pytest.raises(pytest.fail.Exception):
-            subset_runs(blobs, build=self.build, out=tmp_path, **self.HOW)
+            subset_runs(blobs, build=self.build, out=tmp_path, **self.SUBSET_KWARGS)
         with pytest.raises(error, match=message):
-            subset_runs(blobs, build=self.build, out=tmp_path, **{**self.HOW, **change})
+            subset_runs(blobs, build=self.build, out=tmp_path, **{**self.SUBSET_KWARGS, **change})
 
     def test_a_damaged_run_is_named(self, blobs, tmp_path):
-        subset_runs(blobs, build=self.build, out=tmp_path, **self.HOW)
+        subset_runs(blobs, build=self.build, out=tmp_path, **self.SUBSET_KWARGS)
         (tmp_path / "run-0001.npz").write_bytes(b"PK")
         with pytest.raises(RunError, match=r"run-0001.npz is truncated or damaged"):
-            subset_runs(blobs, build=self.build, out=tmp_path, **self.HOW)
+            subset_runs(blobs, build=self.build, out=tmp_path, **self.SUBSET_KWARGS)
 
     def test_memorisation_of_a_run(self, run, blobs):
         with pytest.raises(MissingArrayError, match=r"score .* --score memorization --subset-runs 8"):
             score_run(run, blobs, ["memorization"])
         with pytest.raises(MissingArrayError, match="--subset-runs 8"):
             select_run(run, blobs, keep=0.1, method=create_method(score="memorization"))
-        told = []
-        found = score_run(run, blobs, ["memorization"], subset_runs=4, log=told.append)["memorization"]
-        assert "4 trainings of 3 epochs on 75% of the examples, 540 examples passed, 3.0 times the recording" in told[0]
+        messages = []
+        scores = score_run(run, blobs, ["memorization"], subset_runs=4, log=messages.append)["memorization"]
+        assert (
+            "4 trainings of 3 epochs on 75% of the examples, 540 examples passed, 3.0 times the recording"
+            in messages[0]
+        )
         assert run.metadata["cost"]["subsets"] | {"seconds": 0, "flops": 0} == Cost(0, 240, 540).as_dict()
-        kept = select_run(run, blobs, keep=0.1, method=create_method(score="memorization"), log=told.append)
-        assert kept.index.tolist() == found.argsort(descending=True, stable=True)[:6].tolist()
+        kept = select_run(run, blobs, keep=0.1, method=create_method(score="memorization"), log=messages.append)
+        assert kept.index.tolist() == scores.argsort(descending=True, stable=True)[:6].tolist()
         assert run.metadata["options"]["select"]["charge"] == 540 + 80
-        assert len(told) == 1
+        assert len(messages) == 1
         again = subset_runs(
             blobs,
             runs=4,
@@ -290,4 +293,4 @@ class TestSubsets:
             out=run.path / "subsets" / "4",
             recipe=FAST.__class__(**{**FAST.metadata(), "precision": "fp32", "channels_last": False}),
         )
-        assert torch.equal(found, memorization(**again.arrays))
+        assert torch.equal(scores, memorization(**again.arrays))

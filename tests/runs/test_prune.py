@@ -96,8 +96,8 @@ class TestDatasets:
 class TestBudget:
     @pytest.mark.parametrize(("keep", "kept"), [(1.0, 60), (0.3, 18), (0.325, 20), (0.001, 1), (1, 60)])
     def test_it_is_exact(self, blobs, keep, kept):
-        found = prune(blobs, keep=keep, **QUICK)
-        assert len(set(ids(found))) == len(found) == kept
+        selected = prune(blobs, keep=keep, **QUICK)
+        assert len(set(ids(selected))) == len(selected) == kept
 
     @pytest.mark.parametrize("keep", [0, -0.1, 1.2, 30, float("nan"), True, "0.3"])
     def test_keep_is_a_fraction_kept(self, blobs, keep):
@@ -119,8 +119,8 @@ class TestSeed:
 
     @pytest.mark.parametrize("method", ["dual_beta", "random", "ccs"])
     def test_a_run_folder_changes_nothing(self, blobs, tmp_path, method):
-        how = {"keep": 0.3, "method": method, "epochs": 10, "recipe": FAST, "seed": 2}
-        bare, left = prune(blobs, **how), prune(blobs, run=tmp_path / "run", **how)
+        prune_kwargs = {"keep": 0.3, "method": method, "epochs": 10, "recipe": FAST, "seed": 2}
+        bare, left = prune(blobs, **prune_kwargs), prune(blobs, run=tmp_path / "run", **prune_kwargs)
         assert ids(bare) == ids(left)
         assert torch.equal(bare.selection.reason, left.selection.reason)
         stored, meta = selection_of(RunFolder.open(tmp_path / "run"))
@@ -135,18 +135,18 @@ class TestSeed:
 
 class TestMethod:
     def test_by_name_as_method_and_as_parts_are_one(self, blobs):
-        how = {"keep": 0.3, "epochs": 10, "recipe": FAST}
-        named = ids(prune(blobs, method="dual", **how))
-        assert named == ids(prune(blobs, method=METHODS["dual"], **how))
-        assert named == ids(prune(blobs, score="dual", select_by="top", **how))
-        assert named == ids(prune(blobs, score=dw.scores.dual, select_by=dw.select.top, **how))
-        assert named != ids(prune(blobs, score="dual", select_by="top", options={"end": "low"}, **how))
+        prune_kwargs = {"keep": 0.3, "epochs": 10, "recipe": FAST}
+        named = ids(prune(blobs, method="dual", **prune_kwargs))
+        assert named == ids(prune(blobs, method=METHODS["dual"], **prune_kwargs))
+        assert named == ids(prune(blobs, score="dual", select_by="top", **prune_kwargs))
+        assert named == ids(prune(blobs, score=dw.scores.dual, select_by=dw.select.top, **prune_kwargs))
+        assert named != ids(prune(blobs, score="dual", select_by="top", options={"end": "low"}, **prune_kwargs))
 
     def test_options_reach_their_part(self, blobs):
-        how = {"keep": 0.3, "epochs": 4, "recipe": FAST}
+        prune_kwargs = {"keep": 0.3, "epochs": 4, "recipe": FAST}
         with pytest.raises(ArgumentError, match="window"):
-            prune(blobs, method="dual", **how)
-        short = prune(blobs, method="dual", score_options={"window": 3}, **how)
+            prune(blobs, method="dual", **prune_kwargs)
+        short = prune(blobs, method="dual", score_options={"window": 3}, **prune_kwargs)
         assert len(short) == 18
 
     def test_it_fails_before_anything_is_trained(self, blobs, monkeypatch):

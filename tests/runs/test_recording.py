@@ -24,8 +24,10 @@ from .killing import Killed, contents, every_moment, killed_at
 
 def test_what_it_costs_and_leaves(blobs, tmp_path):
     test = make_blobs(30, seed=1)
-    told: list[str] = []
-    folder = record_run(blobs, tmp_path / "run", test=test, epochs=3, recipe=FAST, source="somewhere", log=told.append)
+    messages: list[str] = []
+    folder = record_run(
+        blobs, tmp_path / "run", test=test, epochs=3, recipe=FAST, source="somewhere", log=messages.append
+    )
     metadata = RunFolder.open(tmp_path / "run").metadata
     cost = metadata["cost"]["record"]
     assert (cost["backward"], cost["forward"]) == (3 * 60, 0)
@@ -37,7 +39,7 @@ def test_what_it_costs_and_leaves(blobs, tmp_path):
     assert metadata["dataset"]["fingerprint"] == blobs.fingerprint
     assert metadata["model"] == {"name": "mlp", "parameters": 4 * 128 + 128 + 128 * 128 + 128 + 387, "options": {}}
     assert metadata["device"] == "cpu"
-    assert "network: an MLP, since the examples are vectors" in told
+    assert "network: an MLP, since the examples are vectors" in messages
     history = pq.read_table(folder.path / "history.parquet").to_pylist()
     assert [row["epoch"] for row in history] == [0, 1, 2]
     assert [math.isnan(row["test_accuracy"]) for row in history] == [True, True, False]
@@ -65,10 +67,10 @@ def test_a_finished_recording_is_taken_as_it_is(blobs, tmp_path, monkeypatch):
     record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     before = contents(tmp_path / "run")
     monkeypatch.setattr(recording_module, "fit", lambda *a, **k: pytest.fail("trained again"))
-    told: list[str] = []
-    record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, log=told.append)
+    messages: list[str] = []
+    record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, log=messages.append)
     assert contents(tmp_path / "run") == before
-    assert any("is recorded already; using it" in line for line in told)
+    assert any("is recorded already; using it" in line for line in messages)
 
 
 def test_columns_without_their_checkpoint_are_kept_and_the_network_is_trained_again(blobs, tmp_path):
@@ -121,7 +123,7 @@ def test_options_that_change_no_number_may_change(blobs, tmp_path, options):
 def test_a_loss_that_is_no_number_stops_and_keeps_the_epochs_before(tmp_path):
     data = make_blobs()
 
-    def spoil(what, done, total):
+    def spoil(stage, done, total):
         if done == 4:  # 2 steps an epoch: the last of the second
             data.x[:] = float("nan")
 
@@ -166,23 +168,23 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch
         with pytest.raises(Killed), killed_at(monkeypatch, at):
             run(path)
         run(path)
-        found = contents(path)
-        assert sorted(found) == sorted(expected), f"killed at {at}"
+        resumed = contents(path)
+        assert sorted(resumed) == sorted(expected), f"killed at {at}"
         for name, content in expected.items():
-            assert found[name] == content, f"{name}, killed at {at}"
+            assert resumed[name] == content, f"{name}, killed at {at}"
 
 
 def test_it_goes_on_where_it_was_and_not_from_the_start(blobs, tmp_path, monkeypatch):
     steps: list[int] = []
 
-    def stop(what, done, total):
+    def stop(stage, done, total):
         if done == 5:  # in the third epoch of two steps
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         record_run(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=stop)
     assert RunFolder.open(tmp_path / "run").metadata["status"]["record"] == "epoch 2 of 4"
-    record_run(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=lambda what, done, total: steps.append(done))
+    record_run(blobs, tmp_path / "run", epochs=4, recipe=FAST, progress=lambda stage, done, total: steps.append(done))
     assert steps == [5, 6, 7, 8]
     record_run(blobs, tmp_path / "other", epochs=4, recipe=FAST)
     left, right = RunFolder.open(tmp_path / "run").arrays(), RunFolder.open(tmp_path / "other").arrays()

@@ -180,12 +180,12 @@ class TestSelection:
     def test_there_and_back(self, tmp_path):
         path = tmp_path / "keep=0.3" / "selection.parquet"  # a name in which Parquet readers see a column
         selection = self.write(path)
-        found, meta = read_selection(path, fingerprint="aa", name="blobs")
-        assert found.index.tolist() == [4, 0, 3]
-        assert found.weight.tolist() == [1.0, 2.5, 0.0]
-        assert torch.equal(found.reason, selection.reason)
+        stored, meta = read_selection(path, fingerprint="aa", name="blobs")
+        assert stored.index.tolist() == [4, 0, 3]
+        assert stored.weight.tolist() == [1.0, 2.5, 0.0]
+        assert torch.equal(stored.reason, selection.reason)
         assert meta == {"format": 1, "method": "mine", "keep": 0.5, "fingerprint": "aa", "dataset": "blobs"}
-        assert torch.equal(read_selection(path.parent)[0].index, found.index)
+        assert torch.equal(read_selection(path.parent)[0].index, stored.index)
 
     def test_every_row_literally(self, tmp_path):
         self.write(tmp_path / "s.parquet")

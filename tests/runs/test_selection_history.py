@@ -15,12 +15,12 @@ from tests.runs.killing import Killed, contents, every_moment, killed_at
 from tests.train.helpers import blobs
 
 RECIPE = Recipe(precision="fp32", batch=16)
-HOW = {"recipe": RECIPE, "model": "mlp"}
+TRAIN_KWARGS = {"recipe": RECIPE, "model": "mlp"}
 PLANS = [[0, 1, 2, 8], [10, 3], [8], [5, 0]]
 
 
-def written(path, plans=PLANS, first=0, **how):
-    chosen = SelectionHistoryWriter(path, 11, fingerprint="f", **how)
+def written(path, plans=PLANS, first=0, **kwargs):
+    chosen = SelectionHistoryWriter(path, 11, fingerprint="f", **kwargs)
     for epoch, ids in enumerate(plans, first):
         chosen(epoch, torch.tensor(ids))
     return chosen
@@ -47,10 +47,10 @@ def test_who_goes_on_leaves_the_bytes_of_who_was_never_stopped(tmp_path):
     assert (tmp_path / FILE_NAME).read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-@pytest.mark.parametrize("there", [None, PLANS[:1]], ids=["lost", "a gap"])
-def test_epochs_that_nobody_kept_are_told_and_not_made_up(there, tmp_path):
-    if there:
-        written(tmp_path / FILE_NAME, there)
+@pytest.mark.parametrize("plans_before", [None, PLANS[:1]], ids=["lost", "a gap"])
+def test_epochs_that_nobody_kept_are_told_and_not_made_up(plans_before, tmp_path):
+    if plans_before:
+        written(tmp_path / FILE_NAME, plans_before)
     written(tmp_path / FILE_NAME, PLANS[2:], first=2)
     log = SelectionHistory.load(tmp_path / FILE_NAME, fingerprint="f", n=11)
     assert (log.first_epoch, len(log)) == (2, 2)
@@ -78,7 +78,7 @@ def test_a_damaged_or_foreign_file_is_refused_on_a_resume(tmp_path):
 def test_a_training_keeps_who_its_policy_chose_among_the_selected(tmp_path):
     selected = Selection.of(torch.arange(59, 19, -1), 60)
     policy = dynamic.recorded(dynamic.UCB(0.5, period=1))
-    folder = train_run(blobs(), tmp_path / "run", selection=selected, policy=policy, epochs=4, **HOW).run
+    folder = train_run(blobs(), tmp_path / "run", selection=selected, policy=policy, epochs=4, **TRAIN_KWARGS).run
     log = SelectionHistory.load(folder.path / FILE_NAME, fingerprint=folder.metadata["dataset"]["fingerprint"], n=60)
     assert log.candidate_ids.tolist() == list(range(20, 60))
     assert [int(log.mask(i).sum()) for i in range(4)] == [40, 20, 20, 20]
@@ -92,14 +92,14 @@ def test_a_training_keeps_who_its_policy_chose_among_the_selected(tmp_path):
 def test_it_is_written_before_the_epoch_trains(tmp_path):
     seen = []
 
-    def step(what, done, total):
+    def step(stage, done, total):
         seen.append(len(np.frombuffer((tmp_path / "run" / FILE_NAME).read_bytes(), np.uint8)) > 0)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.5), epochs=2, progress=step, **HOW)
+        train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.5), epochs=2, progress=step, **TRAIN_KWARGS)
     assert seen == [True]
-    train_run(blobs(), tmp_path / "run", epochs=2, **HOW)  # before the first epoch all may change
+    train_run(blobs(), tmp_path / "run", epochs=2, **TRAIN_KWARGS)  # before the first epoch all may change
     assert not (tmp_path / "run" / FILE_NAME).exists()
 
 
@@ -109,7 +109,7 @@ def test_killed_at_any_moment_a_training_by_policy_goes_on_to_the_same_bytes(tmp
     monkeypatch.setattr("os.fsync", lambda handle: None)
 
     def run(path):
-        train_run(blobs(), path, policy=dynamic.UCB(0.5, period=1), passes=2, **HOW)
+        train_run(blobs(), path, policy=dynamic.UCB(0.5, period=1), passes=2, **TRAIN_KWARGS)
 
     with killed_at(monkeypatch, None) as operations:
         run(tmp_path / "run")
@@ -122,7 +122,7 @@ def test_killed_at_any_moment_a_training_by_policy_goes_on_to_the_same_bytes(tmp
         with pytest.raises(Killed), killed_at(monkeypatch, at):
             run(path)
         run(path)
-        found = contents(path)
-        assert sorted(found) == sorted(expected), f"killed at {at}"
+        resumed = contents(path)
+        assert sorted(resumed) == sorted(expected), f"killed at {at}"
         for name, content in expected.items():
-            assert found[name] == content, f"{name}, killed at {at}"
+            assert resumed[name] == content, f"{name}, killed at {at}"

@@ -44,17 +44,17 @@ def recorded(tmp_path_factory):
     root = tmp_path_factory.mktemp("texts")
     write_texts(root / "r.tsv", 60)
     train, test = dw.load(root / "r.tsv")
-    how = {"model": "text_cnn", "model_options": {"width": 8, "filters": 4}, "recipe": FAST, "test": test}
+    record_kwargs = {"model": "text_cnn", "model_options": {"width": 8, "filters": 4}, "recipe": FAST, "test": test}
     folder = record_run(train, root / "run", epochs=12, signals=("loss", "p_label", "margin", "error_norm", "entropy",
-                    "correct", "margin_softmax", "margin_top2", "kl_step"), **how)  # fmt: skip
+                    "correct", "margin_softmax", "margin_top2", "kl_step"), **record_kwargs)  # fmt: skip
     return folder, train
 
 
 def test_a_network_learns_the_words_and_is_told_which_was_chosen(loaded, tmp_path):
     train, test = loaded
-    told = []
-    folder = record_run(train, tmp_path / "run", epochs=8, recipe=FAST, test=test, log=told.append)
-    assert any("a text CNN" in line for line in told)
+    messages = []
+    folder = record_run(train, tmp_path / "run", epochs=8, recipe=FAST, test=test, log=messages.append)
+    assert any("a text CNN" in line for line in messages)
     assert folder.metadata["model"]["name"] == "text_cnn"
     dataset = folder.metadata["dataset"]
     assert (dataset["vocabulary"], dataset["tokenizer"]) == (len(train.vocabulary), "")
@@ -77,13 +77,13 @@ READABLE = [key for key, score in SCORES.items() if not {"subset_mask", *INPUT_A
 def test_every_score_works_on_texts(recorded, name):
     folder, train = recorded
     try:
-        found = score_run(folder, train, [name])[name]
+        scores = score_run(folder, train, [name])[name]
     except MissingArrayError:
         assert not set(SCORES[name].card.needs) <= {"features", "probs", "labels", "grad_norm", *folder.arrays()}
         return
-    assert found.shape == (48,)
-    assert bool(torch.isfinite(found).all())
-    assert len(found.unique()) > 1 or name == "forgetting"
+    assert scores.shape == (48,)
+    assert bool(torch.isfinite(scores).all())
+    assert len(scores.unique()) > 1 or name == "forgetting"
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not {*INPUT_ARRAYS} & {*method.needs}])
@@ -140,7 +140,7 @@ class TestPage:
         assert "r.tsv:" in caption
 
     @pytest.mark.parametrize(
-        ("text", "most", "shown"),
+        ("text", "max_letters", "shown"),
         [
             ("one two", 7, "one two"),
             ("one two three", 9, "one two\N{HORIZONTAL ELLIPSIS}"),
@@ -149,8 +149,8 @@ class TestPage:
             ("\ud800 a", 9, "? a"),
         ],
     )
-    def test_shortened_by_hand(self, text, most, shown):
-        assert shortened(text, most) == shown
+    def test_shortened_by_hand(self, text, max_letters, shown):
+        assert shortened(text, max_letters) == shown
 
     def test_ids_whose_texts_nobody_tells_are_not_shown(self, loaded, tmp_path):
         class Ids:
@@ -176,8 +176,8 @@ class TestPretrained:
         assert folder.metadata["dataset"]["tokenizer"] == name
         last = pq.read_table(folder.path / "history.parquet").to_pylist()[-1]
         assert last["accuracy"] > 0.9  # the words tell
-        for found in score_run(folder, train, ["el2n", "grand_full", "grand_last"]).values():
-            assert bool(torch.isfinite(found).all())
+        for scores in score_run(folder, train, ["el2n", "grand_full", "grand_last"]).values():
+            assert bool(torch.isfinite(scores).all())
 
     def test_a_selection_by_a_small_network_serves_a_large_one(self, tmp_path):
         """The fingerprint is of the texts, whoever cuts them into tokens."""

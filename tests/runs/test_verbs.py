@@ -127,10 +127,10 @@ class TestScore:
         def sure(p_label, labels):
             return p_label.mean(0) - labels
 
-        found = score_run(run, blobs, [sure])["sure"]
+        scores = score_run(run, blobs, [sure])["sure"]
         expected = run.arrays()["p_label"].mean(0) - blobs.labels
-        assert torch.allclose(found, expected)
-        assert run.scores().column("sure").to_pylist() == found.tolist()
+        assert torch.allclose(scores, expected)
+        assert run.scores().column("sure").to_pylist() == scores.tolist()
 
 
 class TestSelect:

@@ -85,9 +85,11 @@ def _hugging_face(name: str, *, attention: str = "sdpa") -> nn.Module:
     import transformers
 
     config = {"ViT": transformers.ViTConfig, "DeiT": transformers.DeiTConfig}[name.partition("T")[0] + "T"]
-    how = {"num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 64, "num_labels": CLASSES}
-    made = config(hidden_size=32, image_size=SIDE, patch_size=4, attn_implementation=attention, **how)
-    return getattr(transformers, name)(made)
+    config_kwargs = {"num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 64, "num_labels": CLASSES}
+    config_of_model = config(
+        hidden_size=32, image_size=SIDE, patch_size=4, attn_implementation=attention, **config_kwargs
+    )
+    return getattr(transformers, name)(config_of_model)
 
 
 MAKERS: dict[str, Callable[[], nn.Module]] = {
@@ -102,7 +104,7 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def made(name: str) -> nn.Module:
+def make_network(name: str) -> nn.Module:
     """A network in evaluation mode whose weights are large enough that attention is not flat."""
     with forked(0, "networks", name):
         model = MAKERS[name]()

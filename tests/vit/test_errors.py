@@ -9,7 +9,7 @@ from torch import nn
 from datawinnow import vit
 from datawinnow.core.errors import ArgumentError
 from datawinnow.models import build, resnet8
-from tests.vit.networks import images, made
+from tests.vit.networks import images, make_network
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from tests.vit.networks import images, made
 )
 def test_options_out_of_range(options, message):
     with pytest.raises(ArgumentError, match=message):
-        vit.sparsify(made("ours"), **options)
+        vit.sparsify(make_network("ours"), **options)
 
 
 def test_a_model_that_is_not_known_says_what_it_needs():
@@ -47,11 +47,11 @@ def test_a_model_that_is_not_known_says_what_it_needs():
 
 
 def test_blocks_that_are_told_of_positions_are_refused():
-    class Rotary(type(made("timm names").blocks[0])):
+    class Rotary(type(make_network("timm names").blocks[0])):
         def forward(self, x, rope=None):
             return super().forward(x)
 
-    model = made("timm names")
+    model = make_network("timm names")
     for block in model.blocks:
         block.__class__ = Rotary
     with pytest.raises(ArgumentError, match="a supported vision transformer, got TimmVision"):
@@ -59,24 +59,24 @@ def test_blocks_that_are_told_of_positions_are_refused():
 
 
 @pytest.mark.parametrize("where", ["block", "attention"])
-@pytest.mark.parametrize("what", ["parameter", "buffer", "module"])
-def test_blocks_that_do_more_are_refused(where, what):
+@pytest.mark.parametrize("message", ["parameter", "buffer", "module"])
+def test_blocks_that_do_more_are_refused(where, message):
     """As BEiT's and CaiT's, and timm's gated attention: what a block has besides would be passed over silently."""
-    model = made("timm names")
+    model = make_network("timm names")
     module = model.blocks[7] if where == "block" else model.blocks[7].attn
-    if what == "parameter":
-        module.more = nn.Parameter(torch.ones(32))
-    elif what == "buffer":
+    if message == "parameter":
+        module.extra = nn.Parameter(torch.ones(32))
+    elif message == "buffer":
         module.register_buffer("more", torch.ones(32))
     else:
-        module.more = nn.Linear(32, 32)
+        module.extra = nn.Linear(32, 32)
     with pytest.raises(ArgumentError, match=f"have modules that vit cannot run: more of {type(module).__name__}"):
         vit.sparsify(model)
     assert not any("forward" in module.__dict__ for module in model.modules())
 
 
 def test_a_mask_of_somebody_else_is_refused():
-    model = vit.sparsify(made("HF ViT bare"))
+    model = vit.sparsify(make_network("HF ViT bare"))
     with pytest.raises(ArgumentError, match="takes no attention mask"):
         model(images(), attention_mask=torch.tensor([[1] * 60 + [0] * 5] * 3))
 
@@ -84,4 +84,4 @@ def test_a_mask_of_somebody_else_is_refused():
 @pytest.mark.parametrize("epoch", [-1, "3"])
 def test_an_epoch_that_is_none(epoch):
     with pytest.raises(ArgumentError, match="epoch must be a number in"):
-        vit.sparsify(made("ours")).sparsity.set_epoch(epoch)
+        vit.sparsify(make_network("ours")).sparsity.set_epoch(epoch)

@@ -16,7 +16,7 @@ from datawinnow.vit.masked_attention import Keys, fused_attention, gathered_atte
 from datawinnow.vit.schedule import count_of
 from datawinnow.vit.token_selection import attended_keys, class_scores, drop_patches, topk_ascending
 from tests.reference import vit as literal
-from tests.vit.networks import images, made
+from tests.vit.networks import images, make_network
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def attending(b=2, heads=3, n=12, d=4, seed=0):
 def test_class_scores_are_a_row_of_the_map():
     q, k, _ = attending()
     with torch.autocast("cpu", torch.bfloat16):
-        found = class_scores(q, k, 0.5, 2)
+        scores = class_scores(q, k, 0.5, 2)
     for i in range(2):
         row = literal.attention_map(q[i], k[i], None).mean(0)[0, 2:]
-        torch.testing.assert_close(found[i].double(), row)
+        torch.testing.assert_close(scores[i].double(), row)
 
 
 def test_a_row_with_too_few_keys_left_is_filled_up_by_the_attention_without_the_mask():
@@ -78,14 +78,14 @@ def test_a_row_with_too_few_keys_left_is_filled_up_by_the_attention_without_the_
     before = Keys(torch.tensor([[[0, 1, 2]] * 10] * 2), 10, 1)
     kept = torch.tensor([[0, 5, 6, 7, 8], [0, 1, 2, 3, 4]])
     with torch.no_grad():
-        found = attended_keys(q, k, 0.5, 1, 3, kept, before).dense
-    assert found[:, 0, 1:, 1:].sum(-1).tolist() == [[3] * 5] * 2
+        mask = attended_keys(q, k, 0.5, 1, 3, kept, before).dense
+    assert mask[:, 0, 1:, 1:].sum(-1).tolist() == [[3] * 5] * 2
     for i in range(2):
         under, plain = (literal.attention_map(q[i], k[i], mask) for mask in (before.dense[i, 0], None))
-        wanted = literal.mask_of(under, plain, before.dense[i, 0], kept[i].tolist(), 0.6, 1)
-        assert torch.equal(found[i, 0], wanted.bool())
-    assert found[0, 0, 1:, 1].all(), "patch 0 is the one key that was open and stays"
-    assert torch.equal(found[1, 0, 1:, 1:4], torch.ones(5, 3, dtype=torch.bool))
+        expected = literal.mask_of(under, plain, before.dense[i, 0], kept[i].tolist(), 0.6, 1)
+        assert torch.equal(mask[i, 0], expected.bool())
+    assert mask[0, 0, 1:, 1].all(), "patch 0 is the one key that was open and stays"
+    assert torch.equal(mask[1, 0, 1:, 1:4], torch.ones(5, 3, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -97,14 +97,14 @@ def test_heads_count_alike_under_a_mask_and_a_shut_key_ranks_last(seed):
     before = Keys(torch.rand(3, 12, 12, generator=draws).topk(6).indices, 12, 2)
     kept = torch.rand(3, 12, generator=draws).topk(9).indices.sort(-1).values
     with torch.no_grad():
-        found = attended_keys(q, k, 0.5, 2, 4, kept, before).dense
+        mask = attended_keys(q, k, 0.5, 2, 4, kept, before).dense
     shut = 0
     for i in range(3):
         under, plain = (literal.attention_map(q[i], k[i], mask) for mask in (before.dense[i, 0], None))
-        wanted = literal.mask_of(under, plain, before.dense[i, 0], kept[i].tolist(), 4 / 9, 2).bool()
-        assert torch.equal(found[i, 0], wanted)
+        expected = literal.mask_of(under, plain, before.dense[i, 0], kept[i].tolist(), 4 / 9, 2).bool()
+        assert torch.equal(mask[i, 0], expected)
         rows = before.dense[i, 0, 2:, 2:][kept[i]][:, kept[i]]
-        shut += int((wanted[2:, 2:] & ~rows).sum())
+        shut += int((expected[2:, 2:] & ~rows).sum())
     assert shut > 0, "some rows had too few open keys"
 
 
@@ -128,8 +128,8 @@ def test_masked_attention_is_that_of_the_literal_version(form):
     assert keys.dense[:, 0, :, :2].all()
     out = form(q, k, v, keys, 0.5)
     for i in range(2):
-        wanted = literal.attention_map(q[i], k[i], keys.dense[i, 0].float()) @ v[i].double()
-        torch.testing.assert_close(out[i].double(), wanted, rtol=1e-4, atol=1e-5)
+        expected = literal.attention_map(q[i], k[i], keys.dense[i, 0].float()) @ v[i].double()
+        torch.testing.assert_close(out[i].double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_published_form_leaves_masked_keys_what_its_normalisation_leaves():
@@ -145,9 +145,11 @@ def test_the_published_form_leaves_masked_keys_what_its_normalisation_leaves():
     left = (masked_attention.EPS / 6 / (kept.sum(-1, keepdim=True) + masked_attention.EPS)).expand(6, 6)
     torch.testing.assert_close(weight[shut], left[shut], rtol=1e-4, atol=0)
     assert masked_attention.EPS == 1e-6
-    whole = kept.sum(-1) > 0.5  # where the largest key is not masked
-    assert 0 < int(whole.sum()) < 6, "both happen: the largest is taken before the mask, as published"
-    torch.testing.assert_close(weight.sum(-1)[whole], torch.ones(int(whole.sum())).double(), rtol=0, atol=3e-7)
+    is_unmasked = kept.sum(-1) > 0.5  # where the largest key is not masked
+    assert 0 < int(is_unmasked.sum()) < 6, "both happen: the largest is taken before the mask, as published"
+    torch.testing.assert_close(
+        weight.sum(-1)[is_unmasked], torch.ones(int(is_unmasked.sum())).double(), rtol=0, atol=3e-7
+    )
 
 
 @pytest.mark.parametrize("form", [fused_attention, gathered_attention, published_attention], ids=lambda f: f.__name__)
@@ -167,13 +169,13 @@ def test_flex_attention_drops_weights_as_the_fused_kernel_does():
     """It has no dropout of its own, and dropping none would be another training."""
     q, k, v = attending(n=6)
     keys = Keys(torch.tensor([[[0, 1, 2]] * 5] * 2), 5, 1)
-    found = []
+    outputs = []
     with torch.random.fork_rng(), torch.no_grad():
         for form in (masked_attention.flex_masked_attention, fused_attention):
             torch.manual_seed(0)
-            found.append(form(q, k, v, keys, 0.5, 0.4))
-        assert torch.equal(*found)
-        assert not torch.allclose(found[0], fused_attention(q, k, v, keys, 0.5), atol=1e-2)
+            outputs.append(form(q, k, v, keys, 0.5, 0.4))
+        assert torch.equal(*outputs)
+        assert not torch.allclose(outputs[0], fused_attention(q, k, v, keys, 0.5), atol=1e-2)
 
 
 @pytest.mark.parametrize(("keep", "saving"), [(0.9, 0.136), (0.8, 0.256), (0.7, 0.352)])
@@ -195,7 +197,7 @@ def test_the_operations_of_deit_tiny_are_those_of_the_paper(keep, saving):
 
 
 def test_gathered_keys_save_operations_and_the_times_are_told():
-    model = vit.sparsify(made("ours"), keep_tokens=1, keep_attention=0.1, form="gathered")
+    model = vit.sparsify(make_network("ours"), keep_tokens=1, keep_attention=0.1, form="gathered")
     rows = {row.level: row for row in vit.level_costs(model, images(), rounds=2)}
     assert list(rows) == ["dense", "tokens", "attention", "tokens and attention"]
     assert rows["tokens"].flops == rows["dense"].flops
@@ -210,9 +212,9 @@ def test_keys_are_gathered_where_that_measured_faster(monkeypatch, patches, kept
     monkeypatch.setattr(masked_attention, "SPARSE_ENOUGH", 0.025)
     q, k, v = attending(n=1 + patches)
     keys = Keys(torch.arange(kept).expand(2, patches, kept), patches, 1)
-    found = masked_attention.fastest_attention(q, k, v, keys, 0.5)
-    assert torch.equal(found, (gathered_attention if gathers else fused_attention)(q, k, v, keys, 0.5))
-    assert not torch.equal(found, (fused_attention if gathers else gathered_attention)(q, k, v, keys, 0.5))
+    output = masked_attention.fastest_attention(q, k, v, keys, 0.5)
+    assert torch.equal(output, (gathered_attention if gathers else fused_attention)(q, k, v, keys, 0.5))
+    assert not torch.equal(output, (fused_attention if gathers else gathered_attention)(q, k, v, keys, 0.5))
 
 
 def test_fused_attention_is_counted_on_the_cpu():

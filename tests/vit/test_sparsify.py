@@ -11,7 +11,7 @@ import torch
 from datawinnow import vit
 from datawinnow.vit import masked_attention
 from tests.reference import vit as literal
-from tests.vit.networks import MAKERS, PATCHES, images, logits, made
+from tests.vit.networks import MAKERS, PATCHES, images, logits, make_network
 
 PREFIX = {"ours distilled": 2, "HF DeiT": 2, "HF DeiT teacher": 2, "timm names": 5}
 every = pytest.mark.parametrize("name", list(MAKERS))
@@ -21,14 +21,14 @@ every = pytest.mark.parametrize("name", list(MAKERS))
 @pytest.mark.parametrize("attention", [1.0, 0.3])
 @pytest.mark.parametrize("name", ["ours", pytest.param("ours distilled", marks=pytest.mark.slow)])
 def test_logits_and_kept_patches_are_those_of_the_literal_version(name, tokens, attention):
-    model, x = made(name), images(2)
+    model, x = make_network(name), images(2)
     model.blocks = model.blocks[:4]
     vit.sparsify(model, keep_tokens=tokens, keep_attention=attention, at=(1, 3))
     with torch.no_grad():
-        found = model(x)
+        output = model(x)
         for i in range(2):
-            wanted, stages = literal.forward(model, x[i], tokens=tokens, attention=attention, at=(1, 3))
-            torch.testing.assert_close(found[i], wanted, rtol=1e-3, atol=1e-4)
+            expected, stages = literal.forward(model, x[i], tokens=tokens, attention=attention, at=(1, 3))
+            torch.testing.assert_close(output[i], expected, rtol=1e-3, atol=1e-4)
             if tokens < 1:
                 assert [kept[i].tolist() for kept in model.sparsity.kept] == stages
 
@@ -37,14 +37,14 @@ def test_logits_and_kept_patches_are_those_of_the_literal_version(name, tokens, 
 @pytest.mark.parametrize("form", [form for form in vit.FORMS if form not in ("fused", "paying")])
 @every
 def test_all_forms_give_the_same(name, form):
-    model, x = made(name), images()
+    model, x = make_network(name), images()
     with torch.no_grad():
-        wanted = logits(vit.sparsify(model, form="fused"), x)
+        expected = logits(vit.sparsify(model, form="fused"), x)
         plain = logits(vit.dense(model), x)
-        found = logits(vit.sparsify(model, form=form), x)
+        output = logits(vit.sparsify(model, form=form), x)
     # the published form leaves each masked key a weight of 1e-6 / n
-    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=2e-4 if form == "dense" else 1e-5)
-    assert (found - plain).abs().max() > 1e-3, "nothing was masked"
+    torch.testing.assert_close(output, expected, rtol=1e-3, atol=2e-4 if form == "dense" else 1e-5)
+    assert (output - plain).abs().max() > 1e-3, "nothing was masked"
 
 
 @pytest.mark.parametrize("form", ["fused", "gathered", "dense", "flex"])
@@ -52,7 +52,7 @@ def test_all_forms_have_the_same_gradients(form):
     x = images()
     grads = []
     for each in ("auto", form):
-        model = vit.sparsify(made("ours"), form=each, schedule=None).train()
+        model = vit.sparsify(make_network("ours"), form=each, schedule=None).train()
         logits(model, x).square().sum().backward()
         grads.append({k: p.grad for k, p in model.named_parameters()})
     for key, grad in grads[0].items():
@@ -61,7 +61,7 @@ def test_all_forms_have_the_same_gradients(form):
 
 @every
 def test_a_keep_rate_of_one_changes_no_bit(name):
-    model, x = made(name), images()
+    model, x = make_network(name), images()
     with torch.no_grad():
         before = logits(model, x)
         vit.sparsify(model, keep_tokens=1, keep_attention=None)
@@ -74,18 +74,18 @@ def test_a_keep_rate_of_one_changes_no_bit(name):
 @every
 def test_the_sparse_path_that_drops_nothing_is_the_dense_one(name):
     """At 63.5 of 64 patches ceil() keeps all: the path is the sparse one, the numbers are those of the dense one."""
-    model, x = made(name), images()
+    model, x = make_network(name), images()
     with torch.no_grad():
         before = logits(model, x)
-        found = logits(vit.sparsify(model, keep_tokens=0.999, keep_attention=0.999), x)
+        output = logits(vit.sparsify(model, keep_tokens=0.999, keep_attention=0.999), x)
     assert [kept.shape[1] for kept in model.sparsity.kept] == [PATCHES] * 3
-    torch.testing.assert_close(found, before, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(output, before, rtol=1e-3, atol=1e-4)
 
 
 @every
 def test_in_training_the_sparse_path_draws_as_the_dense_one(name):
     """Dropout, of attention weights too, and stochastic depth: the same numbers from the same draws."""
-    model, x = made(name).train(), images()
+    model, x = make_network(name).train(), images()
     rated = 0
     for module in model.modules():
         for rate in {"p", "rate", "attention_dropout"} & set(vars(module)):
@@ -110,7 +110,7 @@ def test_in_training_the_sparse_path_draws_as_the_dense_one(name):
 
 @pytest.mark.parametrize("tokens", [1, 0.5])
 def test_the_paying_form_leaves_keys_out_where_that_saves_time_alone(monkeypatch, tokens):
-    model, x = made("ours"), images()
+    model, x = make_network("ours"), images()
     with torch.no_grad():
         unmasked, under = (logits(vit.sparsify(model, keep_tokens=tokens, keep_attention=a), x) for a in (1, 0.05))
         assert not torch.allclose(unmasked, under, atol=1e-3)
@@ -125,16 +125,16 @@ def test_the_paying_form_leaves_keys_out_where_that_saves_time_alone(monkeypatch
 
 @every
 def test_sequences_are_shorter_and_begin_with_the_tokens_before_the_patches(name):
-    model, x = made(name), images()
+    model, x = make_network(name), images()
     prefix = PREFIX.get(name, 1)
     vit.sparsify(model, keep_tokens=0.7)
     owner = model.sparsity.anatomy
     assert owner.prefix == prefix
     lengths, firsts = [], []
     for i, block in enumerate(owner.blocks):
-        block.register_forward_hook(lambda module, given, out: lengths.append(out.shape[1]))
+        block.register_forward_hook(lambda module, inputs, out: lengths.append(out.shape[1]))
         if i in (2, 3):
-            block.register_forward_hook(lambda module, given, out: firsts.append(out[:, :prefix]))
+            block.register_forward_hook(lambda module, inputs, out: firsts.append(out[:, :prefix]))
     with torch.no_grad():
         logits(model, x)
     assert lengths == [n + prefix for n in [64] * 3 + [45] * 3 + [32] * 3 + [23] * 3]
@@ -148,7 +148,7 @@ def test_sequences_are_shorter_and_begin_with_the_tokens_before_the_patches(name
 
 
 def test_kept_patches_are_those_that_the_class_token_attends_to():
-    model, x = made("ours"), images()
+    model, x = make_network("ours"), images()
     with torch.no_grad():
         first = x
         first = model.patch_embed(first)
@@ -166,7 +166,7 @@ def test_kept_patches_are_those_that_the_class_token_attends_to():
 
 
 def test_a_image_keeps_the_same_patches_in_any_batch():
-    model, x = vit.sparsify(made("ours")), images(5)
+    model, x = vit.sparsify(make_network("ours")), images(5)
     together = vit.kept_patches(model, x)
     for i in range(5):
         assert [ids[0].tolist() for ids in vit.kept_patches(model, x[i : i + 1])] == [
@@ -178,12 +178,12 @@ def test_a_image_keeps_the_same_patches_in_any_batch():
 
 @every
 def test_gradients_flow_and_weights_load_either_way(name):
-    model, x = made(name), images()
+    model, x = make_network(name), images()
     names = list(model.state_dict())
     plain = {k: v.clone() for k, v in model.state_dict().items()}
     vit.sparsify(model, schedule=None)
     assert list(model.state_dict()) == names
-    assert [k for k, _ in model.named_modules()] == [k for k, _ in made(name).named_modules()]
+    assert [k for k, _ in model.named_modules()] == [k for k, _ in make_network(name).named_modules()]
     model.train()
     logits(model, x).square().sum().backward()
     unused = {"pooler", "cls_classifier.bias"}
@@ -192,14 +192,14 @@ def test_gradients_flow_and_weights_load_either_way(name):
             assert p.grad is not None, key
             assert p.grad.isfinite().all(), key
             assert p.grad.abs().sum() > 0 or key in unused or key.endswith("k_proj.bias"), key
-    other = vit.sparsify(made(name), keep_tokens=0.5)
+    other = vit.sparsify(make_network(name), keep_tokens=0.5)
     other.load_state_dict(plain)
-    made(name).load_state_dict(model.state_dict())
+    make_network(name).load_state_dict(model.state_dict())
 
 
 @every
 def test_copies_and_pickles_stand_on_their_own_feet(name):
-    model, x = vit.sparsify(made(name)), images()
+    model, x = vit.sparsify(make_network(name)), images()
     with torch.no_grad():
         before = logits(model, x)
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -216,7 +216,7 @@ def test_copies_and_pickles_stand_on_their_own_feet(name):
 
 
 def test_training_follows_the_schedule_and_evaluation_the_final_rates():
-    model, x = made("ours"), images()
+    model, x = make_network("ours"), images()
     vit.sparsify(model, keep_tokens=0.5, keep_attention=0.5, schedule=vit.KeepSchedule(2, 4))
     model.train()
     model(x)
@@ -242,7 +242,7 @@ def test_training_follows_the_schedule_and_evaluation_the_final_rates():
 
 def test_a_mask_of_an_earlier_pass_is_not_used_again():
     model, x = (
-        vit.sparsify(made("ours"), keep_tokens=1, keep_attention=0.3, schedule=vit.KeepSchedule(1, 1)),
+        vit.sparsify(make_network("ours"), keep_tokens=1, keep_attention=0.3, schedule=vit.KeepSchedule(1, 1)),
         images(),
     )
     with torch.no_grad():
@@ -255,7 +255,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     x = images()
     grads = []
     for checkpointed in (False, True):
-        model = vit.sparsify(made("HF ViT"), schedule=None).train()
+        model = vit.sparsify(make_network("HF ViT"), schedule=None).train()
         if checkpointed:
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         logits(model, x).square().sum().backward()
@@ -265,32 +265,32 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 
 def test_sparsifying_again_replaces_what_was():
-    model, x = made("ours"), images()
+    model, x = make_network("ours"), images()
     with torch.no_grad():
-        wanted = vit.sparsify(made("ours"), keep_tokens=0.9, at=(2,))(x)
+        expected = vit.sparsify(make_network("ours"), keep_tokens=0.9, at=(2,))(x)
         vit.sparsify(model)
-        assert torch.equal(vit.sparsify(model, keep_tokens=0.9, at=(2,))(x), wanted)
+        assert torch.equal(vit.sparsify(model, keep_tokens=0.9, at=(2,))(x), expected)
     assert "forward" in model.blocks[2].__dict__
     vit.dense(model)
     assert not any("forward" in module.__dict__ for module in model.modules())
 
 
 def test_half_precision_keeps_as_many():
-    model, x = vit.sparsify(made("ours")), images()
+    model, x = vit.sparsify(make_network("ours")), images()
     with torch.no_grad():
-        whole = model(x)
+        full = model(x)
         kept = model.sparsity.kept[0]
         with torch.autocast("cpu", torch.bfloat16):
             half = model(x)
-    torch.testing.assert_close(half.float(), whole, rtol=0.2, atol=0.2)
+    torch.testing.assert_close(half.float(), full, rtol=0.2, atol=0.2)
     same = sum(len(set(a) & set(b)) for a, b in zip(kept.tolist(), model.sparsity.kept[0].tolist(), strict=True))
     assert same >= 0.9 * kept.numel()
 
 
 @pytest.mark.slow
 def test_compiled_it_gives_the_same():
-    model, x = vit.sparsify(made("ours"), schedule=None), images()
+    model, x = vit.sparsify(make_network("ours"), schedule=None), images()
     with torch.no_grad():
-        wanted = model(x)
-        found = torch.compile(model, backend="eager")(x)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        expected = model(x)
+        output = torch.compile(model, backend="eager")(x)
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)

@@ -24,7 +24,7 @@ from datawinnow.runs.kept_patches import describe_sparsity
 from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe, fit
 from datawinnow.train.checkpoint import load_checkpoint
-from tests.vit.networks import made
+from tests.vit.networks import make_network
 
 RECIPE = Recipe(precision="fp32", batch=16, optimizer="adamw")
 
@@ -66,23 +66,29 @@ def test_a_resumed_training_gives_the_same_network(digits, tmp_path):
         model = vit.sparsify(network(), at=(1, 3), schedule=vit.KeepSchedule(1, 2))
         return fit(model, digits[0], epochs=epochs, schedule_epochs=4, recipe=RECIPE, checkpoint=checkpoint)
 
-    whole, history = trained(4)
+    unbroken, history = trained(4)
     trained(2, tmp_path / "c.safetensors")
     resumed, again = trained(4, tmp_path / "c.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True))
     assert again.cost.flops == history.cost.flops
     plain = fit(network(), digits[0], epochs=4, recipe=RECIPE)[0]
-    assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), plain.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), plain.parameters(), strict=True))
 
 
 def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
     train, test = digits
-    how = {"test": test, "epochs": 3, "model": "vit", "model_options": {"width": 16, "depth": 5}, "recipe": RECIPE}
-    told = []
+    train_kwargs = {
+        "test": test,
+        "epochs": 3,
+        "model": "vit",
+        "model_options": {"width": 16, "depth": 5},
+        "recipe": RECIPE,
+    }
+    messages = []
     folder = train_run(
-        train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), log=told.append, **how
+        train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), log=messages.append, **train_kwargs
     ).run
-    assert any("keeps 0.5 of the patches at blocks 2, 4; " in line for line in told)
+    assert any("keeps 0.5 of the patches at blocks 2, 4; " in line for line in messages)
     assert folder.metadata["options"]["train"]["levels"] == {"keep_tokens": 0.5, "at": [2, 4]}
     table, about = read_table(folder.path / "patches.parquet", "train")
     assert {key: about[key] for key in ("at", "rows", "columns", "keep")} == {
@@ -102,47 +108,53 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
         assert line["guess"] == test.classes[int(model(x).argmax())]
         assert line["png"].startswith(b"\x89PNG")
     assert (
-        train_run(train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), **how).run.path
+        train_run(train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), **train_kwargs).run.path
         == folder.path
     )
 
 
 def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
     train, test = digits
-    how = {"test": test, "epochs": 3, "model": "vit", "model_options": {"width": 16, "depth": 5}, "recipe": RECIPE}
-    how["levels"] = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.5, at=(1, 3))
-    whole = train_run(train, tmp_path / "whole", **how).run
+    train_kwargs = {
+        "test": test,
+        "epochs": 3,
+        "model": "vit",
+        "model_options": {"width": 16, "depth": 5},
+        "recipe": RECIPE,
+    }
+    train_kwargs["levels"] = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.5, at=(1, 3))
+    unbroken = train_run(train, tmp_path / "whole", **train_kwargs).run
     stopped = []
 
-    def stop(what, done, total):
+    def stop(stage, done, total):
         stopped.append(done)
         if len(stopped) == 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_run(train, tmp_path / "killed", progress=stop, **how)
+        train_run(train, tmp_path / "killed", progress=stop, **train_kwargs)
     with pytest.raises(RunError, match="was begun with levels="):
-        train_run(train, tmp_path / "killed", **{**how, "levels": None})
-    killed = train_run(train, tmp_path / "killed", **how).run
+        train_run(train, tmp_path / "killed", **{**train_kwargs, "levels": None})
+    killed = train_run(train, tmp_path / "killed", **train_kwargs).run
     for name in ("patches.parquet",):
-        assert pq.read_table(killed.path / name).equals(pq.read_table(whole.path / name))
-    assert killed.metadata["result"] == whole.metadata["result"]
-    assert killed.metadata["cost"]["train"]["flops"] == whole.metadata["cost"]["train"]["flops"]
+        assert pq.read_table(killed.path / name).equals(pq.read_table(unbroken.path / name))
+    assert killed.metadata["result"] == unbroken.metadata["result"]
+    assert killed.metadata["cost"]["train"]["flops"] == unbroken.metadata["cost"]["train"]["flops"]
 
 
 def test_what_a_step_takes_in_the_end_is_told_level_by_level():
-    model = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.1, form="gathered").sparsify(made("ours"), 30)
-    parts = {row.level: f"{100 * row.flops_ratio:.0f}%" for row in vit.level_costs(model, torch.zeros(1, 3, 32, 32))}
-    assert len(set(parts.values())) == 4
+    model = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.1, form="gathered").sparsify(make_network("ours"), 30)
+    shares = {row.level: f"{100 * row.flops_ratio:.0f}%" for row in vit.level_costs(model, torch.zeros(1, 3, 32, 32))}
+    assert len(set(shares.values())) == 4
     line = describe_sparsity(model, (3, 32, 32))
     assert "keeps 0.5 of the patches and 0.1 of the keys at blocks 3, 6, 9;" in line
-    assert f"a step takes {parts['tokens and attention']} of the dense network's operations" in line
-    assert f"(patches alone {parts['tokens']}, keys alone {parts['attention']})" in line
-    paying = vit.SparseLevels(keep_attention=0.1, form="paying", at=(3,)).sparsify(made("ours"), 30)
+    assert f"a step takes {shares['tokens and attention']} of the dense network's operations" in line
+    assert f"(patches alone {shares['tokens']}, keys alone {shares['attention']})" in line
+    paying = vit.SparseLevels(keep_attention=0.1, form="paying", at=(3,)).sparsify(make_network("ours"), 30)
     line = describe_sparsity(paying, (3, 32, 32))
     assert "keeps 0.1 of the keys where that saves time at block 3;" in line
     assert line.endswith("100% of the dense network's operations")
-    masked = vit.SparseLevels(keep_attention=0.1, form="fused", at=(3,)).sparsify(made("ours"), 30)
+    masked = vit.SparseLevels(keep_attention=0.1, form="fused", at=(3,)).sparsify(make_network("ours"), 30)
     assert "saves nothing here: --attention-form paying would keep them" in describe_sparsity(masked, (3, 32, 32))
 
 
@@ -151,12 +163,12 @@ def test_levels_from_a_file_are_checked_and_written_back():
         vit.SparseLevels.from_options({"keep": 0.7})
     with pytest.raises(ArgumentError, match="must be a supported vision transformer, got MLP"):
         vit.SparseLevels(keep_tokens=0.7).sparsify(build("mlp", shape=(3, 8, 8), classes=2), 30)
-    model = vit.SparseLevels(keep_attention=0.5).sparsify(made("ours"), 30)
+    model = vit.SparseLevels(keep_attention=0.5).sparsify(make_network("ours"), 30)
     assert (model.sparsity.final, model.sparsity.schedule) == (vit.Rates(1, 0.5), vit.KeepSchedule(1, 10))
     options = {"keep_tokens": 0.5, "at": [1, 2], "hold": 0, "over": 3, "form": "gathered"}
     levels = vit.SparseLevels.from_options(options)
     assert levels.to_options() == options
-    sparsity = levels.sparsify(made("ours"), 30).sparsity
+    sparsity = levels.sparsify(make_network("ours"), 30).sparsity
     assert (sparsity.schedule, sparsity.form, sparsity.at) == (vit.KeepSchedule(0, 3), "gathered", (1, 2))
 
 
@@ -187,9 +199,9 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
         "t",
     )
     metadata = json.loads((tmp_path / "t" / "run.json").read_text())
-    asked = metadata["options"]["train"]
-    assert asked["levels"] == {"keep_tokens": 0.5, "keep_attention": 0.3, "form": "paying", "at": [2, 5]}
-    assert asked["policy"] == "ExampleSwap(keep=0.8, period=1, swap=0.05, swaps=5)"
+    options = metadata["options"]["train"]
+    assert options["levels"] == {"keep_tokens": 0.5, "keep_attention": 0.3, "form": "paying", "at": [2, 5]}
+    assert options["policy"] == "ExampleSwap(keep=0.8, period=1, swap=0.05, swaps=5)"
     page = tmp_path / "t" / "report.html"
     run("report", "t")
     assert "Kept patches" in page.read_text()
