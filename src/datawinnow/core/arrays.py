@@ -105,6 +105,7 @@ def chain_arrays(*sources: Mapping[str, Tensor]) -> LazyArrays:
 
     Unlike `collections.ChainMap`, a `KeyError` raised while an array is made is not taken for a missing name.
     """
+    # a later entry of a dict replaces an earlier one, so the first source goes in last
     return LazyArrays({name: partial(source.__getitem__, name) for source in reversed(sources) for name in source})
 
 

@@ -80,6 +80,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         RunError: the disk is full.
     """
+    # NaN and Infinity are not JSON: a browser or jq would refuse the whole file
     text = json.dumps({"format": FORMAT_VERSION, **value}, indent=1, allow_nan=False, default=str)
     write_bytes(path, text.encode() + b"\n")
 
@@ -102,6 +103,7 @@ def read_json(
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"no such file: {path}") from None
+    # RecursionError: a damaged file may be thousands of brackets deep
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{path} is truncated or not JSON ({error}); {remedy}") from None
     return check_header(value, path, kind=kind, required=required, remedy=remedy)
@@ -181,6 +183,7 @@ def _read_safetensors(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    # asked first: safetensors reports a missing file as an error of its own type
     if not path.is_file():
         raise RunError(f"no such file: {path}{f'; {missing}' if missing else ''}")
     try:
@@ -207,6 +210,7 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
     import pyarrow.parquet as pq
 
     text = json.dumps({"format": FORMAT_VERSION, **metadata})
+    # replaces all metadata of the schema, so what others (pandas) stored there is passed on
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), HEADER_KEY.encode(): text.encode()})
     with atomic_write(path) as partial_path:
         pq.write_table(table, partial_path, compression="zstd")
@@ -273,6 +277,7 @@ def require_same(
 
 
 def _as_json(value: Mapping[str, Any]) -> Any:
+    # `before` comes from a file, where tuples are lists, paths are strings and keys are text
     return json.loads(json.dumps(value, default=str))
 
 
@@ -285,6 +290,7 @@ def _first_difference(
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             inner = _first_difference(old, new, ignore)
+            # None where only ignored keys differ: the next key is compared
             if inner is not None:
                 return f"{key}.{inner[0]}", *inner[1:]
         else:

@@ -24,6 +24,7 @@ def budget_of(keep: float, n: int) -> int:
     >>> budget_of(0.1, 50_000)
     5000
     """
+    # True is an int in Python, and would keep everything
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
         raise ArgumentError(
             f"keep must be in (0, 1], got {keep!r}: it is the fraction of examples kept, so keep=0.3 drops 70%"
@@ -79,10 +80,12 @@ def shares(total: int, weights: Sequence[float], *, limits: Sequence[int] | None
         raise ArgumentError(f"cannot split {total} into shares of at most {caps}")
     split = [0] * len(weights)
     left = total
+    # a round ends the split unless shares reach their limits; those are closed, so that the loop ends
     while left:
         open_ = [i for i, w in enumerate(weights) if w > 0 and split[i] < caps[i]]
         scale = sum(weights[i] for i in open_)
         exact = {i: left * weights[i] / scale for i in open_}
+        # 1e-9 as in `budget_of`: a product such as 2.9999999999999996 stands for 3
         full = [i for i in open_ if split[i] + math.floor(exact[i] + 1e-9) >= caps[i]]
         if full:  # set these to their limits and split the rest among the others
             for i in full:
@@ -93,6 +96,7 @@ def shares(total: int, weights: Sequence[float], *, limits: Sequence[int] | None
         for i in open_:
             split[i] += math.floor(exact[i] + 1e-9)
         rest = left - sum(math.floor(exact[i] + 1e-9) for i in open_)
+        # largest remainder first; ties go to the earlier share
         order = sorted(open_, key=lambda i: (-(exact[i] - math.floor(exact[i] + 1e-9)), i))
         for i in order[:rest]:
             split[i] += 1

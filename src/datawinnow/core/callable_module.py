@@ -20,4 +20,5 @@ def make_callable(package: str, function: str) -> None:
         def __call__(self, *args: object, **kwargs: object) -> object:
             return getattr(import_module(module), name)(*args, **kwargs)
 
+    # a call looks up __call__ on the type, not on the module; Python allows a subclass of ModuleType here
     sys.modules[package].__class__ = CallablePackage

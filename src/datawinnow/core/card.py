@@ -105,6 +105,7 @@ def _card_of_class(
     return Card(
         kind=kind,
         name=name,
+        # InfoBatch becomes info_batch; a run of capitals stays one word
         key=key or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", policy.__name__).lower(),
         source=source,
         needs=tuple(policy.needs),
@@ -129,9 +130,11 @@ def card_of(method: Callable[..., Any]) -> Card:
     if not callable(method):
         raise ArgumentError(f"expected a method's name or a callable, got {method!r}")
 
+    # a wrapper, so that the card does not become an attribute of the user's own callable
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         return method(*args, **kwargs)
 
+    # an instance with __call__ has no __name__
     stand_in.__name__ = getattr(method, "__name__", type(method).__name__)
     stand_in.__doc__ = inspect.getdoc(method)
     stand_in.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
@@ -161,6 +164,7 @@ def resolve(name: str | MethodT, methods: Mapping[str, MethodT], *, kind: str) -
     key = str(name).replace("-", "_").replace("+", "_").lower()
     if key in methods:
         return methods[key]
+    # only for the error: a lookup that succeeds should not pay for the import
     import difflib
 
     near = difflib.get_close_matches(key, methods, n=1)

@@ -26,6 +26,7 @@ def array(name: str, value: Any, axes: str) -> Tensor:
         ArgumentError: not numeric, another number of axes, or an axis of length 0.
     """
     tensor = as_tensor(name, value)
+    # float32 at least: sums over epochs and squares of half precision lose digits or overflow
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     elif not tensor.is_floating_point():
@@ -46,6 +47,7 @@ def matrix(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise")
         ArgumentError: another shape, or NaN or infinity, naming the example.
     """
     tensor = array(name, value, axes)
+    # `finite` expects the example on the last axis
     finite(name, tensor.T, missing, inner="column")
     return tensor
 
@@ -63,9 +65,11 @@ def distributions(name: str, value: Any, missing: Missing = "raise") -> Tensor:
             else (0.02 of slack is for half precision), naming the example.
     """
     probs = matrix(name, value, "n,c", missing)
+    # float64 copies of 2 MB at a time, about the cache of a core
     size = max(1, (1 << 18) // probs.shape[1])
     for first in range(0, probs.shape[0], size):
         block = probs[first : first + size].to(torch.float64)
+        # 0.5 passes the check: `matrix` has accepted or refused NaN already
         probabilities(name, block.nan_to_num(nan=0.5).T, first)
         total = block.sum(dim=1)
         off = (total - 1).abs() > 0.02  # false for NaN
@@ -107,6 +111,7 @@ def labels(name: str, value: Any, n: int | None = None) -> Tensor:
             f"{name} must be class ids of 0 and above, got {int(tensor.min())} at example {int(tensor.argmin())}"
         )
     if n is not None:
+        # an empty tensor has the length to compare with
         same_n(**{name: tensor, "the others": torch.empty(n)})
     return tensor
 
@@ -126,6 +131,7 @@ def finite(name: str, tensor: Tensor, missing: Missing = "raise", *, inner: str 
     if missing not in ("raise", "skip"):
         raise ArgumentError(f'missing must be "raise" or "skip", got {missing!r}')
     # a finite sum has finite terms: one pass and no mask of the array's size, which matters at 1.28M x 30
+    # a sum that overflows is not finite either, and only costs the second pass below
     if bool(torch.isfinite(tensor.sum())):
         return
     bad = torch.isinf(tensor) if missing == "skip" else ~torch.isfinite(tensor)
@@ -183,6 +189,7 @@ def number(name: str, value: Any, low: float, high: float, *, integer: bool = Fa
         ArgumentError: it is not.
     """
     kinds = int if integer else (int, float)
+    # bool is a subclass of int
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         word = "a whole number" if integer else "a number"
         raise ArgumentError(f"{name} must be {word} in [{low:g}, {high:g}], got {value!r}")
@@ -224,10 +231,13 @@ def as_tensor(name: str, value: Any) -> Tensor:
         return value.detach()
     try:
         array_ = np.asarray(value)
+        # bool, signed, unsigned and floating numbers; dates, objects and complex numbers are refused here by
+        # name
         if array_.dtype.kind not in "biuf":
             raise TypeError(f"dtype {array_.dtype}")
         with warnings.catch_warnings():  # torch warns of read-only memory, such as a memory map
             warnings.simplefilter("ignore", UserWarning)
+            # from_numpy refuses negative strides, as of a reversed view
             return torch.from_numpy(np.ascontiguousarray(array_))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} must be an array of numbers, got {type(value).__name__} ({error})") from None

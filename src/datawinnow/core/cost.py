@@ -35,6 +35,7 @@ class Cost:
     @property
     def passes(self) -> float:
         """Examples passed, in units of one trained example: a forward pass alone counts a third."""
+        # the backward pass costs about two forward passes, so a trained example costs three
         return self.backward + self.forward / 3
 
     def share(self, fraction: float) -> Cost:

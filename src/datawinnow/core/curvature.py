@@ -79,13 +79,17 @@ def input_curvature(
         raise ArgumentError(f"y must be one class id an example, shape ({len(x)},), got {tuple(y.shape)}")
     base = _gradient(model, x, y, create_graph)
     if mode == "cure":
+        # (b, ...) -> (b, 1, ...): one direction an example; the direction itself is not differentiated
         directions = _signs(base.detach())[:, None]
     else:
+        # (b, repeats, ...), drawn on the CPU example by example: neither device nor batch size changes the
+        # numbers
         drawn = torch.randint(
             0, 2, (len(x), count, *x.shape[1:]), generator=check.generator(generator), dtype=torch.int8
         )
         directions = (2 * drawn - 1).to(x.device)
     total = torch.zeros((), dtype=base.dtype, device=base.device)
+    # one direction at a time: memory for one more gradient, however many directions there are
     for k in range(count):
         change = (_gradient(model, x.detach() + step * directions[:, k], y, create_graph) - base).flatten(1)
         # vector_norm has gradient zero at zero; the square root of a sum of squares would have NaN
@@ -104,16 +108,19 @@ def _signs(gradient: Tensor) -> Tensor:
 
 def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, create_graph: bool) -> Tensor:
     """(b, ...) gradient of each example's loss with respect to its input."""
+    # callers score under no_grad
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         logits = model(leaf.clone())  # a clone: a first operation in place is not allowed on a leaf
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
             shown = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ArgumentError(f"the model must give logits of shape ({len(x)}, classes), got {shown}")
+        # the log of a softmax in half precision would round away small gradients
         half = logits.dtype in (torch.float16, torch.bfloat16)
         loss = F.cross_entropy(logits.float() if half else logits, y, reduction="sum")
         gradient: Tensor | None = None
         if loss.requires_grad:
+            # allow_unused: a network that ignores x gives None, which is reported below
             (gradient,) = torch.autograd.grad(loss, leaf, create_graph=create_graph, allow_unused=True)
     if gradient is None:
         raise ArgumentError(

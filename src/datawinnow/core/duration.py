@@ -17,6 +17,7 @@ def duration(seconds: float, *, rough: bool = False) -> str:
     """
     if rough and seconds < 1:
         return "under a second"
+    # 9.95 would round to 10.0, which is shown without tenths
     if not rough and seconds < 9.95:
         return f"{seconds:.1f} s"
     total = round(seconds)

@@ -38,12 +38,15 @@ def parallel_columns(n: int, size: int, work: Callable[[int, int], None]) -> Non
     Raises:
         Exception: the one that ``work`` raised for the lowest columns, after all calls have ended.
     """
+    # no more threads than blocks; -(-a // b) is a / b rounded up
     threads = min(torch.get_num_threads(), -(-n // size))
     if threads < 2:
         work(0, n)
         return
     stretch = size * -(-n // (size * threads))
     with ThreadPoolExecutor(threads, "datawinnow-columns") as pool:
+        # a list: all stretches are submitted before the first is waited for; the pool waits for the rest after
+        # an error
         for future in [pool.submit(work, first, last) for first, last in blocks(n, stretch)]:
             future.result()
 
@@ -72,14 +75,17 @@ def mean_over_epochs(array: Tensor, name: str = "array", missing: check.Missing 
     def work(begin: int, end: int) -> None:
         for first, last in blocks(end, GRAIN, begin):
             block = array[:, first:last]
+            # two rows of one tensor: the sum, and a float64 copy of one epoch's entries
             mean, row = torch.zeros(2, last - first, dtype=torch.float64)
             for epoch in range(epochs):
                 mean.add_(row.copy_(block[epoch]))
             mean.div_(epochs)
             if not math.isfinite(float(mean.sum())):  # finite terms have a finite sum: no second pass to look for NaN
                 if missing == "raise" or bool(block.isinf().any()):
+                    # raises, naming the entry in the whole array
                     check.finite(name, array, missing)
                 nan = mean.isnan()
+                # only columns with NaN take the slow way
                 mean[nan] = block[:, nan].to(torch.float64).nanmean(dim=0)
             out[first:last] = mean
 

@@ -24,18 +24,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
         RunError: the disk is full; an older file at ``path`` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # beside the target: a rename is atomic only within one file system
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     partial_path = Path(name)
     try:
         yield partial_path
         with partial_path.open("rb+") as file:
+            # before the rename: a power cut could otherwise leave the new name with nothing behind it
             os.fsync(file.fileno())
         partial_path.chmod(0o644)  # mkstemp makes files private; artefacts are meant to be shared
         partial_path.replace(path)
     except OSError as error:
         raise disk_error(error, path) from error
     finally:
+        # after the rename there is nothing left to remove
         partial_path.unlink(missing_ok=True)
 
 

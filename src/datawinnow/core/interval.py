@@ -91,10 +91,12 @@ def critical(df: int, level: float = LEVEL) -> float:
     if df < 1 or not 0 < level < 1:
         raise ArgumentError(f"critical(df, level) needs df >= 1 and level in (0, 1), got df={df!r}, level={level!r}")
     low, high = 0.0, 1.0
+    # double the upper end until it encloses the level
     while central_probability(high, df) < level:
         low, high = high, high * 2
     for _ in range(200):
         middle = (low + high) / 2
+        # the two ends are neighbouring floats: nothing lies between them
         if middle in (low, high):
             break
         low, high = (middle, high) if central_probability(middle, df) < level else (low, middle)
@@ -135,6 +137,7 @@ def interval(values: Sequence[float]) -> Interval:
     if not values or not all(math.isfinite(value) for value in values):
         raise ArgumentError(f"an interval needs finite numbers, at least one, got {list(values)!r}")
     n = len(values)
+    # fsum is exact, so the order of the seeds does not change the mean
     mean = math.fsum(values) / n
     if n == 1:
         return Interval(mean, None, 1)

@@ -101,6 +101,7 @@ class _Rows:
         """(m, d) float64."""
         taken = self.x[ids].to(torch.float64)
         if self.unit:
+            # a row of zeros stays: 0 divided by the smallest number is 0
             taken = taken / taken.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
         return taken
 
@@ -108,6 +109,7 @@ class _Rows:
         """(slice, rows) of all rows, or of ``ids``, with as many rows m as make (m, max(d, width)) one chunk."""
         n = self.n if ids is None else ids.numel()
         entries = CHUNK_ENTRIES_CUDA if self.x.is_cuda else CHUNK_ENTRIES
+        # the rows themselves count too: with few clusters the (m, d) copy is the larger array
         for first, last in blocks(n, max(1, entries // max(self.d, width))):
             where = slice(first, last)
             yield where, self.take(where if ids is None else ids[where])
@@ -118,7 +120,9 @@ class _Rows:
 
 
 def _lloyd(rows: _Rows, centres: Tensor, iterations: int, tolerance: float) -> Clusters:
+    # the sum of squares about the mean over n * d is the mean variance of a column
     stop_below = tolerance * _subset(rows, None).square / (rows.n * rows.d)
+    # -1 differs from every cluster: the first step always counts as a change
     assignment = torch.full((rows.n,), -1, dtype=torch.int64, device=rows.x.device)
     distance = rows.zeros(rows.n)  # squared, to the nearest centre
     for _ in range(iterations):
@@ -126,13 +130,16 @@ def _lloyd(rows: _Rows, centres: Tensor, iterations: int, tolerance: float) -> C
         if not changed:
             break
         _fill_empty(rows, sums, count, assignment, distance)
+        # a cluster that stays empty keeps its centre
         new = torch.where(count[:, None] > 0, sums / count[:, None].clamp_min(1), centres)
         moved = float((new - centres).square().sum())
         centres = new
         if tolerance and moved <= stop_below:
+            # assignment and distances must belong to the centres that are returned
             _assign(rows, centres, assignment, distance)
             break
     else:
+        # the limit of iterations was reached: the same, for the last centres
         _assign(rows, centres, assignment, distance)
     return Clusters(centres, assignment, float(distance.sum()))
 
@@ -148,6 +155,7 @@ def _assign(rows: _Rows, centres: Tensor, assignment: Tensor, distance: Tensor) 
         nearest = (half - chunk @ centres.T).argmin(dim=1)
         changed = changed or not torch.equal(nearest, assignment[where])
         assignment[where] = nearest
+        # from differences: the product above cancels for a row close to its centre
         distance[where] = (chunk - centres[nearest]).square().sum(dim=1)
         if chunk.is_cuda:  # index_add_ is not deterministic on CUDA
             member = torch.nn.functional.one_hot(nearest, k).to(chunk.dtype)
@@ -162,11 +170,14 @@ def _fill_empty(rows: _Rows, sums: Tensor, count: Tensor, assignment: Tensor, di
     empty = torch.nonzero(count == 0).flatten().tolist()
     if not empty:
         return
+    # twice as many candidates: a row that is alone in its cluster is passed over
     for i in largest(distance.cpu(), min(rows.n, 2 * len(empty))).tolist():
+        # a row at distance 0 equals its centre: moving it gains nothing
         if not empty or not distance[i] > 0:
             return
         old = int(assignment[i])
         if count[old] > 1:
+            # only sums and counts change; the next step assigns the rows
             new = empty.pop(0)
             row = rows.take(slice(i, i + 1))[0]
             sums[old] -= row
@@ -193,6 +204,7 @@ def _principal(rows: _Rows, k: int) -> Tensor:
             break
         right = _right_of(rows, subsets[worst])
         if not 0 < int(right.sum()) < right.numel():  # equal rows, apart from the rounding of their mean
+            # never chosen again
             subsets[worst] = subsets[worst]._replace(square=0.0)
             continue
         ids = subsets[worst].ids
@@ -201,6 +213,7 @@ def _principal(rows: _Rows, k: int) -> Tensor:
         subsets[worst] = _subset(rows, ids[~right])
         subsets.append(_subset(rows, ids[right]))
     means = [subset.mean for subset in subsets]
+    # the number of centres is always k: copies of the first attract no row, since ties go to the smaller number
     return torch.stack(means + means[:1] * (k - len(means)))
 
 
@@ -210,8 +223,10 @@ def _subset(rows: _Rows, ids: Tensor | None) -> _Subset:
     for _, chunk in rows.chunks(1, ids):
         mean += chunk.sum(dim=0)
     mean /= rows.n if ids is None else ids.numel()
+    # -1, so that even a distance of 0 is above it
     total, maximum, farthest = 0.0, -1.0, mean
     for _, chunk in rows.chunks(1, ids):
+        # a second pass about the mean: sum(x^2) - n mean^2 would cancel far from the origin
         chunk = chunk - mean
         square = chunk.square().sum(dim=1)
         total += float(square.sum())
@@ -227,6 +242,7 @@ def _right_of(rows: _Rows, subset: _Subset) -> Tensor:
     Power iteration from the farthest row, which is rarely orthogonal to that direction. The direction's largest
     coordinate is made positive, so that its sign does not depend on the order of the rows.
     """
+    # the norm is positive: only subsets with a positive sum of squares are split
     direction = subset.farthest / subset.farthest.norm()
     for _ in range(POWER_ITERATIONS):
         image = rows.zeros(rows.d)
@@ -240,6 +256,7 @@ def _right_of(rows: _Rows, subset: _Subset) -> Tensor:
         direction = image / length
     if direction[direction.abs().argmax()] < 0:
         direction = -direction
+    # strictly above 0: rows at the mean stay on the left
     return torch.cat([(chunk - subset.mean) @ direction > 0 for _, chunk in rows.chunks(1, subset.ids)])
 
 
@@ -252,13 +269,16 @@ def _plus_plus(rows: _Rows, k: int, generator: torch.Generator) -> Tensor:
     while len(centres) < k:
         cumulative = nearest.cumsum(0)
         uniform = torch.rand(num_candidates, generator=generator, dtype=torch.float64).to(cumulative.device)
+        # right=True passes over rows of weight 0; the clamp is for rounding, and for all distances being 0
         drawn = torch.searchsorted(cumulative, uniform * cumulative[-1], right=True).clamp_max(rows.n - 1)
         candidates = rows.take(drawn)
+        # (n, candidates): squared distances to the nearest centre if the candidate became one
         left = rows.zeros(rows.n, num_candidates)
         for where, chunk in rows.chunks(num_candidates):
             for j, candidate in enumerate(candidates):
                 left[where, j] = (chunk - candidate).square().sum(dim=1).minimum(nearest[where])
         best = int(left.sum(dim=0).argmin())
         centres.append(candidates[best])
+        # a clone: a view of one column would keep the whole array
         nearest = left[:, best].clone()
     return torch.stack(centres)

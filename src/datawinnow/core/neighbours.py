@@ -71,6 +71,7 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
     if metric == "cosine":
         points = unit_rows(rows)
         squares = (points != 0).any(1).to(points.dtype)  # 1, or 0 for a row of zeros
+        # the same for all, a row of zeros too: its product, 0, already stands for a right angle
         offset = torch.ones_like(squares)
     else:
         points, squares = centred("x", rows)
@@ -86,6 +87,7 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
         # differences take (rows, candidates, d): smaller blocks than the distances
         size = max(1, BLOCK_ENTRIES // (4 * candidates.shape[1] * rows.shape[1]))
         for start in range(0, block.shape[0], size):
+            # rows of x, where `start` counts within the block
             at = slice(first + start, min(first + start + size, first + block.shape[0]))
             nearest, squared = _refined(points, block[start : start + size], candidates[start : start + size], k)
             ids[at] = nearest
@@ -114,6 +116,7 @@ def sq_distances(block: Tensor, x: Tensor, squares: Tensor | None = None) -> Ten
     if squares is None:
         squares = squared_norms(x)
     out = torch.addmm(squares, block, x.T, alpha=-2)
+    # rounding can make the distance between duplicates negative
     return out.add_(squared_norms(block)[:, None]).clamp_min_(0)
 
 
@@ -139,6 +142,7 @@ def centred(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
     """
     squares = _checked_squares(name, x)
     mean = x.mean(0)
+    # mean of the squares minus the square of the mean is the spread; rounding can make it negative
     away = float(mean.square().sum())
     if away <= CENTRING_RATIO * max(0.0, float(squares.mean()) - away):
         return x, squares
@@ -173,6 +177,7 @@ def symmetric_graph(ids: Tensor, distances: Tensor) -> Graph:
     source = torch.arange(n, device=ids.device).repeat_interleave(k)
     target = ids.flatten()
     # each edge in both directions as one integer, so that one sort orders them and brings duplicates together
+    # source and target are below n, so source * n + target is unique; int64 holds it for n up to 3e9
     key = torch.cat([source * n + target, target * n + source])
     key, order = torch.sort(key, stable=True)
     first = torch.ones_like(key, dtype=torch.bool)
@@ -180,6 +185,7 @@ def symmetric_graph(ids: Tensor, distances: Tensor) -> Graph:
     key, order = key[first], order[first]
     start = torch.zeros(n + 1, dtype=torch.int64, device=ids.device)
     start[1:] = torch.bincount(torch.div(key, n, rounding_mode="floor"), minlength=n).cumsum(0)
+    # both halves of `key` have the same distances
     return Graph(start, key % n, distances.flatten().repeat(2)[order])
 
 
@@ -187,13 +193,18 @@ def _smallest(keys: Tensor, k: int) -> Tensor:
     """(b, k) columns of the smallest entries of each row, in ascending order; ties go to the smaller column."""
     count = min(k + 1, keys.shape[1])  # one more, to see whether the k-th is tied with the next
     values, columns = keys.topk(count, dim=1, largest=False, sorted=True)
+    # a clone: the rows with ties are overwritten below
     columns = columns[:, :k].clone()
     if count > k and bool((tied := values[:, k] == values[:, k - 1]).any()):
         rows, worst = keys[tied], values[tied, k - 1, None]
         below, level = rows < worst, rows == worst
+        # how many of the entries tied at the k-th value still fit
         left = k - below.sum(1, keepdim=True)
+        # the first ones by column, so ties go to the smaller id
         kept = below | (level & (level.cumsum(1, dtype=torch.int32) <= left))
+        # every row keeps exactly k, and nonzero lists them row by row
         columns[tied] = kept.nonzero()[:, 1].view(-1, k)
+    # by column: the stable sort by exact distance then leaves ties in order of id
     return columns.sort(dim=1).values
 
 
@@ -206,6 +217,7 @@ def _refined(points: Tensor, block: Tensor, candidates: Tensor, k: int) -> tuple
 
 def _checked_squares(name: str, x: Tensor) -> Tensor:
     squares = squared_norms(x)
+    # a difference of two centred points, and the terms of its expansion, stay below 16 times the largest square
     if not float(squares.max()) < torch.finfo(x.dtype).max / 16:
         raise ArgumentError(
             f"{name} is too large to be squared in {x.dtype}: the norm of example {int(squares.argmax())} is "

@@ -16,6 +16,7 @@ def flop_counter() -> FlopCounterMode:
     """
     mapping: dict[Any, Any] = {}
     for suffix, count in (("", _attention_flops), ("_backward", _attention_backward_flops)):
+        # a private operator, absent from some builds of torch
         fused = getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention_for_cpu{suffix}", None)
         if fused is not None:
             mapping[fused] = count

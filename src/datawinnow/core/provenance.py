@@ -29,6 +29,7 @@ def commit() -> str:
     try:
         git = ["git", "-C", str(folder)]
         top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, timeout=10)
+        # the package may be installed inside another repository, whose commit says nothing about it
         if top.returncode or not (Path(top.stdout.strip()) / "src" / "datawinnow").is_dir():
             return ""
         head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, timeout=10)

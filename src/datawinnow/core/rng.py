@@ -11,7 +11,9 @@ import torch
 
 def derive(seed: int, *path: str | int) -> int:
     """A 63-bit seed hashed from the path, so that two purposes never share a stream."""
+    # the type is part of the text: ("order", 1) and ("order", "1") differ; so do ("a", "bc") and ("ab", "c")
     text = "\x1f".join([f"{type(item).__name__}:{item}" for item in (seed, *path)])
+    # one bit is dropped: the seed fits a signed 64-bit integer
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
@@ -39,6 +41,7 @@ def forked(seed: int, *path: str | int) -> Iterator[None]:
 
     The global state of the CPU and of every CUDA device is restored at the end.
     """
+    # all devices: manual_seed below seeds every one of them
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, *path))

@@ -11,6 +11,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 
 
+# eq=False: `==` of tensors is a tensor, which has no truth value
 @dataclass(frozen=True, eq=False)
 class Selection:
     """The examples to train on, in the order chosen, with weights and reasons.
@@ -90,6 +91,7 @@ class Selection:
 def _unique(index: Tensor) -> bool:
     # marking ids in a mask is linear; sorting 100M ids would take longer than choosing them
     span = int(index.max()) + 1
+    # a mask of at most four bytes an id; sparse ids are sorted instead
     if span <= 4 * index.numel() + 1024:
         seen = torch.zeros(span, dtype=torch.bool, device=index.device)
         seen[index] = True

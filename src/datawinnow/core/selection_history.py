@@ -89,6 +89,7 @@ class SelectionHistory:
     cost: float = 0.0
 
     def __post_init__(self) -> None:
+        # type() and not isinstance: bool is an int; the limit bounds the memory that a damaged file can ask for
         if type(self.n) is not int or not 1 <= self.n <= 2**40:
             raise ArgumentError(f"n must be a whole number of at least 1, got {self.n!r}")
         if type(self.first_epoch) is not int or self.first_epoch < 0:
@@ -112,6 +113,7 @@ class SelectionHistory:
         _check_array("masks", masks, ("uint8",), (len(masks) if masks.ndim else 0, -(-self.n // 8)))
         if not len(masks) or not masks.any(axis=1).all():
             raise ArgumentError("masks must have at least one epoch, and every epoch at least one example")
+        # packbits fills the last byte with zeros, so bits beyond n are refused too
         possible = np.packbits(np.ones(self.n, dtype=bool) if self.candidates is None else self.candidates)
         if (masks & ~possible).any():
             raise ArgumentError("masks have an example that is no candidate or beyond n")
@@ -119,6 +121,7 @@ class SelectionHistory:
     def _check_order(self, index: np.ndarray, ends: np.ndarray) -> None:
         _check_array("index", index, ("int32", "int64"), (index.size,))
         _check_array("ends", ends, ("int64",), (ends.size,))
+        # prepend=0 makes an empty first epoch a difference of 0
         if not ends.size or np.diff(ends, prepend=0).min() < 1 or ends[-1] != index.size:
             raise ArgumentError(
                 f"ends must rise to the {index.size} ids of index, with at least one id an epoch, got "
@@ -211,6 +214,7 @@ class SelectionHistory:
     def mask(self, i: int) -> np.ndarray:
         """(n,) bool: which examples the i-th epoch of the history trained on."""
         if self.masks is not None:
+            # unpackbits returns bytes of 0 and 1, which are valid bools: no copy
             return np.unpackbits(self.masks[i], count=self.n).view(bool)
         out = np.zeros(self.n, dtype=bool)
         out[self._order()[0][self._slice(i)]] = True
@@ -246,6 +250,7 @@ class SelectionHistory:
             raise ArgumentError(f"num_passed must be in [1, {index.size}], got {num_passed}")
         ends = np.minimum(ends, num_passed)
         weight = None if self.weight is None else self.weight[:num_passed]
+        # epochs past the limit are empty now, and dropped
         return replace(self, index=index[:num_passed], ends=ends[np.diff(ends, prepend=0) > 0], weight=weight)
 
     def mapped_through(self, selection: EpochPlan, n: int) -> SelectionHistory:
@@ -262,6 +267,7 @@ class SelectionHistory:
         index, _ = self._order()
         if len(selection) != self.n:
             raise ArgumentError(f"the history is of n={self.n} examples, but the selection has {len(selection)}")
+        # ids of this history are positions in the selection: its weights are gathered by them
         weight = np.asarray(selection.weight)[index] * (np.float32(1) if self.weight is None else self.weight)
         return replace(
             self,
@@ -288,6 +294,7 @@ class SelectionHistory:
             RunError: the disk is full.
         """
         arrays = {"index": self.index, "ends": self.ends, "weight": self.weight, "masks": self.masks}
+        # one bit an example instead of a byte
         arrays["candidates"] = None if self.candidates is None else np.packbits(self.candidates)
         arrays["labels"] = self.labels
         metadata = {

@@ -19,6 +19,7 @@ from datawinnow.core.files import write_bytes
 SYNTHETIC_KIND = "synthetic set"
 
 
+# eq=False: `==` of tensors is a tensor, which has no truth value
 @dataclass(frozen=True, eq=False)
 class Synthetic:
     """Images on which a network is trained instead of the real ones, and the record of their condensation.
@@ -77,6 +78,8 @@ class Synthetic:
         return len(self.images) * self.factor**2
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        # tile-major, as `decode`; indexing a range takes negative numbers and raises IndexError, which ends a
+        # loop
         tile, row = divmod(range(len(self))[i], len(self.images))
         return expand(self.images[row : row + 1], self.factor)[tile], int(self.labels[row])
 
@@ -98,6 +101,7 @@ class Synthetic:
         if self.mean and self.std:
             return self._denormalised().clamp(0, 1)
         low, high = torch.aminmax(self.images)
+        # for a set of one constant value
         return ((self.images - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
 
     def _denormalised(self) -> Tensor:
@@ -110,6 +114,7 @@ class Synthetic:
         if not (self.mean and self.std):
             return 0.0
         pixels = self._denormalised()
+        # 1e-6: rounding of the normalisation is not a pixel out of range
         return float(((pixels < -1e-6) | (pixels > 1 + 1e-6)).float().mean())
 
     def grid(self, columns: int | None = None, *, gap: int = 1, scale: int = 1) -> bytes:
@@ -158,6 +163,7 @@ class Synthetic:
         from PIL import Image
 
         images, labels = self.decode() if decoded else (self.images, self.labels)
+        # a set of the decoded images, so that `pixels` undoes their normalisation; the factor is used up
         shown = _as_rgb(Synthetic(images, labels, 1, self.mean, self.std).pixels())
         counts: dict[int, int] = {}
         digits = len(str(int(self.labels.max())))
@@ -231,6 +237,7 @@ def tile_bounds(side: int, factor: int) -> list[tuple[int, int]]:
     >>> tile_bounds(8, 2), tile_bounds(7, 2)
     ([(0, 4), (4, 8)], [(0, 3), (3, 7)])
     """
+    # sides that the factor does not divide: tiles differ by a pixel, and cover everything
     return [(i * side // factor, (i + 1) * side // factor) for i in range(factor)]
 
 
@@ -274,6 +281,7 @@ def combine_tiles(images: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return images.clone()
     size = images.shape[2:]
+    # l^2 equal blocks of m: block t is tile t of every image
     by_tile = images.chunk(factor**2)
     out = torch.empty_like(by_tile[0])
     for large, (rows, columns) in zip(by_tile, tiles(size, factor), strict=True):
@@ -285,4 +293,5 @@ def combine_tiles(images: Tensor, factor: int) -> Tensor:
 def _as_rgb(pixels: Tensor) -> Tensor:
     """(m, height, width, 3) uint8 of (m, channels, height, width) in [0, 1]; of more than 3 channels the first 3."""
     shown = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+    # rounded: truncation would darken every pixel that is saved and read again
     return (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

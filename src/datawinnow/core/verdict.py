@@ -69,6 +69,7 @@ def compare(ours: Mapping[int, float], reference: Mapping[int, float]) -> Compar
     difference = interval([ours[seed] - reference[seed] for seed in seeds])
     outcome: Outcome = "ties"
     if difference.half is not None:
+        # an end of the interval that is exactly 0 is a tie
         outcome = "wins" if difference.low > 0 else "loses" if difference.high < 0 else "ties"
     means = [interval([run[seed] for seed in seeds]).mean for run in (ours, reference)]
     return Comparison(means[0], means[1], difference.mean, difference.half, len(seeds), outcome)
@@ -105,6 +106,7 @@ def points(comparison: Comparison | None) -> str:
         return "-"
     half = comparison.half
     sizes = [100 * abs(comparison.difference)] + ([] if half is None else [100 * half])
+    # below 0.05 one digit would show 0.0
     digits = 2 if any(0 < size < 0.05 for size in sizes) else 1
     return f"{100 * comparison.difference:+.{digits}f}" + ("" if half is None else f" ± {100 * half:.{digits}f}")
 
@@ -127,6 +129,7 @@ def clause(comparison: Comparison, reference: str) -> str:
     if comparison.outcome != "ties":
         verb = "beats" if comparison.outcome == "wins" else "loses to"
         return f"{verb} {reference} by {size} points ({means})"
+    # a difference that is shown as 0.00 is called level
     if half is None and round(difference, 2):
         verb = "is ahead of" if difference > 0 else "is behind"
         return f"{verb} {reference} by {size} points ({means})"

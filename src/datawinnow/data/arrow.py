@@ -134,6 +134,7 @@ def label_values(column: Any, name: str, describe: Callable[[int], str]) -> NDAr
 
 def describe_row(row: int, paths: Sequence[str], starts: Sequence[int]) -> str:
     """``row`` of the concatenated files as "row 3 of FILE"."""
+    # the last file that starts at or before the row; an empty file starts where the next one does
     file = bisect_right(starts, row) - 1
     return f"row {row - starts[file]} of {paths[file]}"
 
@@ -145,6 +146,7 @@ def open_arrow(path: str) -> Any:
         DataError: no such file, or damaged.
     """
     with convert_errors(path):
+        # mapped: a column is read when it is used
         return pa.ipc.open_stream(pa.memory_map(path)).read_all()
 
 
@@ -222,7 +224,7 @@ class TableImages(Encoded):
 
 
 class ParquetImages(TableImages):
-    """Images in Parquet files: streamed in order; any single one at the price of its row group."""
+    """Images in Parquet files: streamed in order; reading a single one decodes its row group."""
 
     @cached_property
     def _groups(self) -> OrderedDict[tuple[int, int], Any]:
@@ -235,6 +237,7 @@ class ParquetImages(TableImages):
             with convert_errors(path):
                 file = pq.ParquetFile(path)
                 sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+                # row group g holds rows bounds[g] to bounds[g + 1] - 1 of its file
                 readers.append((file, [0, *np.cumsum(sizes).tolist()]))
         return readers
 
@@ -249,6 +252,7 @@ class ParquetImages(TableImages):
             with convert_errors(self.paths[file]):
                 column = reader.read_row_group(group, columns=[self.column]).column(0).combine_chunks()
             self._groups[file, group] = column
+            # the group just read stays, however large it is
             while len(self._groups) > 1 and sum(c.nbytes for c in self._groups.values()) > CACHED_BYTES:
                 self._groups.popitem(last=False)
         self._groups.move_to_end((file, group))
@@ -256,6 +260,7 @@ class ParquetImages(TableImages):
 
     def blocks(self, size: int = 128) -> Iterator[list[Raw]]:
         """All images in order, streamed when the rows rise."""
+        # one pass over the files cannot meet rows that go back
         if self.rows is not None and np.any(np.diff(self.rows) <= 0):
             yield from super().blocks(size)
             return
@@ -264,6 +269,7 @@ class ParquetImages(TableImages):
             with convert_errors(path):
                 batches = iter(pq.ParquetFile(path).iter_batches(size, columns=[self.column]))
             while True:
+                # inside the loop: a damaged file fails at the batch that is damaged
                 with convert_errors(path):
                     batch = next(batches, None)
                 if batch is None:
@@ -279,6 +285,7 @@ class ParquetImages(TableImages):
     def _rows_between(self, first: int, end: int) -> Index | None:
         if self.rows is None:
             return None
+        # the rows rise, so those of one batch are a slice
         low, high = np.searchsorted(self.rows, [first, end])
         return self.rows[low:high] - first
 
@@ -287,11 +294,13 @@ class ParquetImages(TableImages):
 
         A shuffled epoch over Parquet would decompress a whole row group for every image.
         """
+        # the key is of all rows, so subsets and both splits share one copy
         path = cache.cached_file(ParquetImages(self.paths, self.column, self.sizes).key(), ".arrow")
         if path is None:
             return self
         size = sum(Path(p).stat().st_size for p in self.paths)
         if not self._copied(path):
+            # decoded columns may be larger than the compressed file
             if not cache.room_for(path, 2 * size):
                 return self
             self._copy(path)
@@ -305,6 +314,7 @@ class ParquetImages(TableImages):
             return False
 
     def _copy(self, path: Path) -> None:
+        # 64-bit offsets: a column of images may exceed the 2 GB of 32-bit ones
         kind = pa.large_binary()
         schema = pa.schema([(self.column, kind)])
         all_rows = ParquetImages(self.paths, self.column, self.sizes)
@@ -322,7 +332,7 @@ def _cell_or_none(images: TableImages, file: int, cell: Any) -> Raw:
     try:
         return images.picked(file, cell)
     except ValueError:
-        return None  # said again, with the row, when it is decoded
+        return None  # reported with its row when it is decoded
 
 
 class ArrowImages(TableImages):

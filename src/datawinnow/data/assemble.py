@@ -108,7 +108,7 @@ def assemble(
         classes: names of the classes.
         name: short name of the dataset.
         options: of `load`.
-        notes: for the user, so far.
+        notes: remarks for the user so far.
 
     Raises:
         DataError: only one class in the train split, or a broken image.
@@ -118,14 +118,16 @@ def assemble(
         train_index, test_index, note = hold_out(train.labels, options.holdout, options.seed)
         train, test, notes = train.take(train_index), train.take(test_index), (*notes, note)
     plan = make_plan(train.images, options.size)
+    # colour in either split makes both colour: they go through one network
     if plan.channels == 1 and make_plan(test.images, options.size).channels == 3:
         plan = replace(plan, channels=3)
     notes += plan.notes
+    # bytes: a uint8 a value
     need = prod(plan.shape) * (len(train.labels) + len(test.labels))
     fits = options.fits(need)
     kept = train
     if not fits and options.limit is not None and options.limit < len(train.labels):
-        # Only what is asked for is decoded, and it may fit after all.
+        # only the limited split is decoded, which may fit after all
         kept = train.take(stratified(train.labels, options.limit, limit_stream(options.seed)))
         notes += (limit_note(len(kept.labels), len(train.labels)),)
         fits = options.fits(prod(plan.shape) * (len(kept.labels) + len(test.labels)))
@@ -192,6 +194,7 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
         DataError: too few examples to hold any out.
     """
     sizes = torch.bincount(labels).tolist()
+    # one example of every class stays in the train split
     max_of_class = [max(0, s - 1) for s in sizes]
     count = min(max(1, round(fraction * len(labels))), sum(max_of_class))
     if count == 0:
@@ -232,6 +235,7 @@ def _in_memory(
     decoded = _decoded(split, plan, options, f"decoding {split_name} images of {name}")
     assert decoded.x is not None  # keep=True
     split, notes = _without_broken(split, decoded, split_name, notes)
+    # the plan rests on a sample: other sizes are only known now, and not in a note yet
     if plan.sampled and not plan.notes and decoded.resized:
         notes += (f"{decoded.resized:,} {split_name} images of another size are resized to {plan.width}x{plan.height}",)
     x = torch.from_numpy(decoded.x)
@@ -242,6 +246,7 @@ def _in_memory(
         name,
         split_name,
         split.ids,
+        # the test split is normalised by the pixels of the train split
         train.mean if train else (),
         train.std if train else (),
         usual_augment(tuple(x.shape[1:])),
@@ -260,12 +265,13 @@ def _lazy(
     notes: tuple[str, ...],
 ) -> LazyExamples:
     split_name = "train" if train is None else "test"
-    if options.on_broken == "skip":  # no way around looking at each one once
+    if options.on_broken == "skip":  # each image has to be decoded once to find the broken ones
         description = f"checking {split_name} images of {name}"
         checked = decode_all(
             split.images, plan, on_broken="skip", keep=False, description=description, progress=options.progress
         )
         split, notes = _without_broken(split, checked, split_name, notes)
+    # before the statistics, which read images at random
     split = replace(split, images=split.images.for_random_access())
     mean, std = (train.mean, train.std) if train else sampled_statistics(split.images, plan, options.seed)
     return LazyExamples(
@@ -298,10 +304,13 @@ def _without_broken(
 
 
 def _decoded(split: Split, plan: Plan, options: ReadOptions, description: str) -> Decoded:
+    # the size belongs to the first half of the key: an entry for a newer state of the files replaces only its own size
     images_key, state = split.images.key()
     key = (f"{images_key}_{plan.height}x{plan.width}x{plan.channels}", state)
     cached = cache.read_decoded(key)
+    # an entry with broken images cannot be used where the first of them must be reported
     if cached is not None and cached.x is not None and (options.on_broken == "skip" or not len(cached.broken)):
+        # images planned as grey may have been decoded in colour
         as_planned = cached.x.shape[1] in (plan.channels, 3) and cached.x.shape[2:] == (plan.height, plan.width)
         if as_planned and len(cached.x) + len(cached.broken) == len(split.labels):
             return cached

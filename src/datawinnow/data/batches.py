@@ -33,7 +33,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Batches(Protocol):
-    """What a training loop asks of a dataset."""
+    """Batches of a dataset, for a training loop."""
 
     n: int
 
@@ -108,7 +108,9 @@ class ResidentBatches:
         top, left, flip = draws
         side = flip.long() if self.augment.flip else torch.zeros_like(top)
         left = torch.where(side == 1, 2 * self.augment.crop - left, left)  # the same crop, seen from the other side
+        # (sides, n, c, tops, lefts, h, w), without a copy
         windows = self.sides.unfold(3, self.height, 1).unfold(4, self.width, 1)  # a view
+        # four index tensors around a slice: (b, c, h, w), one window an example
         return self._finish(windows[side, index, :, top, left])
 
     def _finish(self, x: Tensor) -> Tensor:
@@ -122,6 +124,7 @@ def draw_augmentation(count: int, augment: Augment | None, generator: torch.Gene
         return none, none, none.bool()
     # one draw for all three: a call to a generator costs more than the numbers
     u = torch.rand((3, count), generator=generator)
+    # 0 to 2 * crop, each as likely
     offsets = (u[:2] * (2 * augment.crop + 1)).long()
     return offsets[0], offsets[1], u[2] < 0.5
 
@@ -138,8 +141,7 @@ def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 class LoaderBatches:
     """A torch DataLoader over any map-style dataset; uint8 images are augmented and normalised on the device.
 
-    What the dataset gives out as floating point goes through as float32, and whole numbers (token ids) as they are: its
-    own transforms have done their work.
+    Floating-point x becomes float32, and other integers (token ids) are unchanged: the dataset's own transforms apply.
 
     Args:
         dataset: items are ``(x, y)``.
@@ -160,6 +162,7 @@ class LoaderBatches:
 
     def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Batches of the ids in ``order`` (m,), augmented where they are uint8 images."""
+        # a batch sampler of lists: the loader fetches exactly these batches, in this order
         batches = [ids.tolist() for ids in split_evenly(order, batch)]
         for index, x, y in self._load(batches, generator):
             yield index, self._prepared(x, generator), y
@@ -214,6 +217,7 @@ def _collated(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except TypeError as error:
+        # a TypeError of the user's dataset is passed on
         if "default_collate" not in str(error):
             raise
         raise DataError(
@@ -254,5 +258,5 @@ def bytes_on_device(examples: Examples) -> float:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Free memory of a GPU. Of the CPU's nothing is asked: the examples are in it already."""
+    """Free memory of a GPU; infinite for the CPU, whose memory holds the examples already."""
     return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else math.inf

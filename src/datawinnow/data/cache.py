@@ -56,6 +56,7 @@ def cached_file(key: tuple[str, str], suffix: str) -> Path | None:
     folder = cache_folder()
     if folder is None:
         return None
+    # a wrong setting is reported now, not after minutes of decoding
     max_bytes()
     path = folder / f"{key[0]}-{key[1]}{suffix}"
     _use(path)
@@ -79,7 +80,7 @@ def max_bytes() -> float:
 
 
 def read_decoded(key: tuple[str, str]) -> Decoded | None:
-    """What was stored under ``key``, or None when there is nothing or it is damaged (zip checks every byte)."""
+    """The images stored under ``key``; None if there are none or the file is damaged (zip checks every byte)."""
     path = cached_file(key, ".npz")
     if path is None or not path.is_file():
         return None
@@ -94,7 +95,7 @@ def read_decoded(key: tuple[str, str]) -> Decoded | None:
 
 
 def write_decoded(key: tuple[str, str], decoded: Decoded) -> bool:
-    """Store decoded images, and drop what was stored for the same files in an older state.
+    """Store decoded images, and drop those of the same files in an older state.
 
     Returns:
         Whether it was stored: a folder that cannot be written, or too full a disk, only means no cache.
@@ -159,11 +160,13 @@ def _trim(last: Path) -> None:
 def _use(path: Path) -> None:
     """Mark a file as used now; one that is read from for long (not an .npz, which is read whole) is held as well."""
     with suppress(OSError):
+        # the modification time serves as the time of last use: many file systems do not keep access times
         os.utime(path)
         if path.suffix == ".npz":
             return
         file = path.open("rb")  # anew: another file may have taken its place
         if fcntl is not None:
+            # shared: any number of readers; held until the process ends, since the file stays open
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         _held[path] = file
 
@@ -175,6 +178,7 @@ def _remove(path: Path) -> bool:
     with suppress(OSError):
         if fcntl is not None:
             with path.open("rb") as file:  # refused while another process has the file locked
+                # the lock ends with the file; on Unix a reader that opens it now keeps its contents
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
         return True

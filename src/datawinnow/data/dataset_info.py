@@ -150,6 +150,7 @@ def _item_shape(data: Any) -> tuple[int, ...]:
             + (f" of length {len(item)}" if hasattr(item, "__len__") else "")
             + "; wrap it in a dataset that returns the two"
         )
+    # a plain number has shape ()
     shape = getattr(item[0], "shape", () if isinstance(item[0], (int, float)) else None)
     if shape is None:
         raise DataError(

@@ -20,6 +20,7 @@ def load_digits(_source: Path, options: ReadOptions) -> tuple[Examples, Examples
     from sklearn.datasets import load_digits as embedded
 
     bunch = embedded()
+    # (n, 8, 8) -> (n, 1, 8, 8)
     x = torch.from_numpy((bunch.images * 255 / 16).round().astype("uint8"))[:, None]
     labels = torch.from_numpy(bunch.target).long()
     first, second, note = hold_out(labels, options.holdout, options.seed)
@@ -40,6 +41,7 @@ def train_and_test(
     every: Examples, first: torch.Tensor, second: torch.Tensor, options: ReadOptions
 ) -> tuple[Examples, Examples]:
     """Split examples in memory in two; both are normalised by the first's pixels."""
+    # empty statistics are computed anew, from the train split alone
     train = replace(every.subset(first), mean=(), std=())
     test = replace(every.subset(second), split="test", mean=train.mean, std=train.std)
     train_limited = limited(train, options)

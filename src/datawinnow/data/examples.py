@@ -103,6 +103,7 @@ class Examples:
             raise DataError(f"{self.name}: {len(self.ids)} ids for {len(self.x)} examples")
         if self.x.dtype is torch.uint8 and not self.mean:
             mean, std = channel_statistics(self.x)
+            # the class is frozen; this is the one place where it fills itself in
             object.__setattr__(self, "mean", mean)
             object.__setattr__(self, "std", std)
 
@@ -187,11 +188,13 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     """Mean and standard deviation of each channel of (n, c, h, w) uint8, on the scale [0, 1]; std at least 0.001."""
     # Counting the 256 values is exact, and three times as fast as summing pixels in float64.
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
+    # in blocks: the pixels of one channel are not contiguous, so reshape copies them
     for first in range(0, len(x), 4096):
         for channel in range(x.shape[1]):
             counts[channel] += torch.bincount(x[first : first + 4096, channel].reshape(-1), minlength=256)
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     values = torch.arange(256, dtype=torch.float64) / 255
+    # (c, 256) @ (256,) -> (c,)
     mean = share @ values
     std = (share * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
     return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
@@ -252,9 +255,11 @@ class LazyExamples:
         Raises:
             BrokenImage: it cannot be decoded; the error names its file or row.
         """
+        # IndexError ends a `for` loop over a dataset without __iter__
         if not -len(self) <= i < len(self):
             raise IndexError(f"example {i} of {len(self)}")
         i %= len(self)
+        # a copy: the array may be a read-only view of Pillow's memory
         return torch.from_numpy(decode_one(self.images, i, self.plan).copy()), int(self.labels[i])
 
     @property
@@ -272,6 +277,7 @@ class LazyExamples:
         """16 hex digits of a hash over shapes, every label and the pixels of evenly spaced images."""
         digest = hashlib.sha256(f"lazy {(self.n, *self.shape)}".encode())
         digest.update(self.labels.numpy().tobytes())
+        # evenly spaced, first and last included
         for i in np.unique(np.linspace(0, self.n - 1, min(self.n, FINGERPRINT_SAMPLE)).astype(np.int64)).tolist():
             digest.update(np.ascontiguousarray(decode_one(self.images, i, self.plan)).tobytes())
         return digest.hexdigest()[:16]
@@ -309,6 +315,7 @@ def sampled_statistics(images: Encoded, plan: Plan, seed: int) -> tuple[tuple[fl
     A broken image among them is passed over here; it is reported when its turn to be trained on comes.
     """
     drawn = torch.randperm(len(images), generator=stream(seed, "data", "mean"))[:MEAN_SAMPLE].sort().values
+    # colour that turns up here does not change the plan, so the number of channels is the plan's
     decoded = decode_all(images.take(drawn.numpy()), plan, on_broken="skip", recolour=False)
     assert decoded.x is not None  # keep=True
     return channel_statistics(torch.from_numpy(decoded.x))

@@ -48,7 +48,9 @@ def fingerprint_of(dataset: Any) -> str:
     with _drawing_alike():
         if labels is None:
             digest.update(str([int(dataset[i][1]) for i in range(0, n, max(1, n // LABELS))]).encode())
+        # a set: of fewer than 64 items each is taken once
         sample = sorted({k * n // SAMPLE for k in range(SAMPLE)}) if n else []
+        # read twice in a row, from a state that goes on: a random transform gives two different items
         twice = [(_form_and_content(dataset[i]), _form_and_content(dataset[i])) for i in sample]
     forms = [one[0] if one[0] == other[0] else "" for one, other in twice]
     contents = [one[1] for one, _ in twice] if all(one == other for one, other in twice) else []
@@ -64,6 +66,7 @@ def _drawing_alike() -> Iterator[None]:
     try:
         with forked(0, "fingerprint"):
             random.seed(seed)
+            # numpy takes 32 bits
             np.random.seed(seed % 2**32)  # noqa: NPY002
             yield
     finally:
@@ -78,6 +81,7 @@ def _form_and_content(item: Any) -> tuple[str, str]:
     content = b""
     if isinstance(x, Tensor):
         if x.layout is torch.strided:
+            # as bytes: numpy has no bfloat16
             content = x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     elif isinstance(x, (str, int, float)):
         content = str(x).encode()

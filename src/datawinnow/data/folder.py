@@ -60,6 +60,7 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
         DataError: no images, no class folders, an empty class folder, one class, a broken image.
     """
     train_folder = root / "train" if _subfolders(root / "train") else root
+    # without a folder train, "test" or "val" is the name of a class
     tests = [root / t for t in TEST_FOLDERS if _subfolders(root / t)] if train_folder != root else []
     classes = _class_names(train_folder)
     train, notes = _list_split(root, train_folder, classes, "train")
@@ -84,6 +85,7 @@ def _list_split(root: Path, folder: Path, classes: Sequence[str], split: str) ->
     for label, name in enumerate(classes):
         images, rest = _images_below(folder / name)
         num_other += len(rest)
+        # a test split may lack a class
         if not images and split == "train":
             held = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
             raise DataError(
@@ -133,9 +135,11 @@ def _images_below(folder: Path) -> tuple[list[Path], list[Path]]:
     images: list[Path] = []
     other_files: list[Path] = []
     for base, folders, files in os.walk(folder):
+        # in place: os.walk goes down into what is left of this list
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         for file in files:
             path = Path(base, file)
+            # a broken link is no file
             if file.startswith(".") or not path.is_file():
                 continue
             (images if path.suffix.lower() in SUFFIXES else other_files).append(path)

@@ -82,6 +82,7 @@ def _load_by_split(
     if "train" not in splits:
         raise DataError(f"{source.path} has no train split; it has {', '.join(splits) or 'none'}")
     tests = [split for split in TEST_SPLITS if split in splits]
+    # a test split without labels is common on the hub: a validation split that has them is better
     test = next((split for split in tests if _has_labels(splits[split])), next(iter(tests), None))
     if test not in (None, "test"):
         notes = (*notes, f"the {test} split is used as the test split")
@@ -95,6 +96,7 @@ def _fetch(name: str, configuration: str | None) -> tuple[SplitFiles, Any, tuple
 
         builder = datasets.load_dataset_builder(name, configuration)
         urls = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
+        # read as fetched: `datasets` would write a second copy as Arrow
         if urls and builder.info.builder_name == "parquet":
             paths = datasets.DownloadManager(dataset_name=name).download(urls)
             return {split: [Path(file) for file in files] for split, files in paths.items()}, builder.info.features, ()
@@ -132,4 +134,5 @@ def _has_labels(files: list[Path]) -> bool:
     names = [name for name in LABEL_NAMES if name in read_schema(path).names]
     with convert_errors(path):
         columns = read_columns(path, names).columns if names else []
+    # the maximum of a column of nulls is None
     return not any(pa.types.is_integer(c.type) and len(c) and (pc.max(c).as_py() or 0) < 0 for c in columns)

@@ -108,7 +108,7 @@ class Plan:
         channels: 1 (grey) or 3 (red, green, blue).
         sampled: whether the choice rests on a sample, so that other sizes and colour can still turn up.
         threads: threads that decode.
-        notes: what to tell the user.
+        notes: remarks for the user.
     """
 
     height: int
@@ -131,6 +131,7 @@ def make_plan(images: Encoded, size: int | None) -> Plan:
         DataError: not one of them can be opened.
     """
     n = len(images)
+    # evenly spaced: files are often sorted by class
     index = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
     sizes, grey, failure, position = [], True, None, 0
     for block in images.take(index).blocks():
@@ -140,6 +141,7 @@ def make_plan(images: Encoded, size: int | None) -> Plan:
                     sizes.append((image.height, image.width))
                     grey = grey and _is_grey(image)
             except Exception as error:  # any decoder, any damage; reported in full when its turn to be decoded comes
+                # only the first is kept, under its number among all images
                 failure = failure or _broken(images, int(index[position]), error)
             position += 1
     if failure is not None and not sizes:
@@ -174,6 +176,7 @@ def choose_size(sizes: Sequence[tuple[int, int]], size: int | None) -> tuple[int
     if same and max(first) <= KEPT_UP_TO:
         return first[0], first[1], ""
     middle = median(min(s) for s in sizes)
+    # in ratio, not in pixels: 45 is as far from 32 as from 64
     side = min(SENSIBLE, key=lambda s: (abs(math.log(middle / s)), s))
     if same and first == (side, side):
         return side, side, ""
@@ -202,9 +205,8 @@ def decode(raw: Raw, plan: Plan) -> tuple[Pixels, bool, bool]:
         target_size = (plan.width, plan.height)
         lost = plan.channels == 1 and not _is_grey(image)
         resized = image.size != target_size
-        if (
-            resized and image.format == "JPEG"
-        ):  # decode at a fraction of the size where that is still twice what is needed
+        # decode at a fraction of the size where that is still twice what is needed
+        if resized and image.format == "JPEG":
             image.draft(None, (2 * plan.width, 2 * plan.height))
         flat = _flattened(image, "L" if plan.channels == 1 else "RGB")
         if resized:
@@ -259,18 +261,20 @@ def decode_all(
         keep: False to look only for broken ones, without keeping pixels.
         recolour: decode everything again in colour if colour turns up against a plan for grey (made from a sample).
         description: shown with the progress.
-        progress: called with ``(what, done, total)``.
+        progress: called as ``progress(description, done, total)``.
 
     Raises:
         BrokenImage: an image cannot be decoded.
     """
     n = len(images)
+    # the whole split at once: a list of arrays would need twice the memory while it is joined
     x = np.empty((n if keep else 0, *plan.shape), dtype=np.uint8)
     broken: list[int] = []
     resized = done = 0
     pool = ThreadPoolExecutor(plan.threads) if plan.threads > 1 else None
     with pool or nullcontext():
         for block in images.blocks():
+            # map keeps the order, so `done` is the number of the image
             for result in (pool.map if pool else map)(partial(_attempt, plan=plan), block):
                 if isinstance(result, Exception):
                     if on_broken == "raise":
@@ -278,6 +282,7 @@ def decode_all(
                     broken.append(done)
                 else:
                     pixels, other_size, lost = result
+                    # from the start: the grey images so far need three channels too
                     if lost and keep and recolour:
                         colour = replace(plan, channels=3)
                         return decode_all(
@@ -285,6 +290,7 @@ def decode_all(
                         )
                     resized += other_size
                     if keep:
+                        # broken images leave no gap
                         x[done - len(broken)] = pixels
                 done += 1
             if progress is not None:
@@ -310,12 +316,14 @@ def _opened(raw: Raw) -> Any:
 
 
 def _is_grey(image: Image.Image) -> bool:
+    # modes I and I;16 are grey of 16 or 32 bits
     return image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
 
 
 def _flattened(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: convert() would clip at 255 instead of scaling
         wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        # 65535 = 255 * 257; 128 rounds to nearest
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert(mode)
     if image.mode == "F":
         raise ValueError("it holds floating-point pixels; save it with 8 bits a channel")

@@ -1,4 +1,4 @@
-"""A dataset and which of it to train on; ids stay those of the whole dataset."""
+"""A dataset and a selection of its examples; ids stay those of the whole dataset."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Kept:
 
     Attributes:
         dataset: the whole dataset.
-        selection: which of it is kept, and with what weight.
+        selection: ids of the kept examples, with their weights.
 
     Raises:
-        ArgumentError: the selection has ids that the dataset has not, or the dataset is a selection already.
+        ArgumentError: the selection has ids beyond the dataset, or the dataset is a selection already.
     """
 
     dataset: Any

@@ -1,4 +1,4 @@
-"""Labels as they stand in files -> class ids and class names."""
+"""Labels in files -> class ids and class names."""
 
 from __future__ import annotations
 
@@ -94,6 +94,7 @@ def _refuse_negative(values: NDArray[np.int64], describe: DescribeRow) -> None:
 def _distinct_labels(values: LabelArray, describe: DescribeRow) -> list[int] | list[str]:
     if isinstance(values, list):
         texts = sorted(set(values))
+        # a column of names, ids or texts has mostly distinct values
         if len(texts) > max(2, len(values) // 2):
             raise DataError(
                 f"the labels are texts, {len(texts):,} different ones in {len(values):,} rows, so they are no classes "

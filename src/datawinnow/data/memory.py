@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def default_memory() -> int:
-    """Half of the memory that is free now, in bytes: what loaded images may take by default."""
+    """Half of the memory that is free now, in bytes: the default limit of loaded images."""
     return available_memory() // 2
 
 
@@ -20,6 +20,7 @@ def _machine(meminfo: Path) -> int:
     try:
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
+                # the kernel counts in kB
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass

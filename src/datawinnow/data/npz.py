@@ -95,6 +95,7 @@ def read_npz(path: Path) -> Arrays:
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except ValueError as error:
+        # DataError is a ValueError too
         if isinstance(error, DataError):
             raise
         if "pickle" in str(error):
@@ -181,6 +182,7 @@ def _examples(array: NDArray[Any], key: str, path: Path) -> tuple[Tensor, tuple[
         return images, (*notes, f"{key!r} holds numbers, not bytes: used as they are, without augmentation")
     notes = ()
     if array.dtype != np.uint8:
+        # the minimum of an empty array would raise
         if array.dtype.kind not in "iu" or not array.size or array.min() < 0 or array.max() > 255:
             raise DataError(
                 f"{key!r} of {path} must be uint8 images (0 to 255) or floating-point vectors, got {array.dtype}"
@@ -201,6 +203,7 @@ def _channels_first(x: Tensor, key: str, path: Path) -> tuple[Tensor, tuple[str,
             "must be floating-point"
         )
     first, last = x.shape[1] in CHANNELS, x.shape[3] in CHANNELS
+    # a shape such as (n, 3, 32, 3) fits both orders
     if first == last:
         why = "both the second and the last axis" if first else "neither the second nor the last axis"
         raise DataError(

@@ -151,6 +151,7 @@ def load_tables(
     classes = Classes.of(table.values, table.names, table.describe)
     splits = [table.split(classes.ids(table.values, table.describe), source)]
     if test is not None:
+        # the columns of the train split, not a second guess
         test_options = replace(options, image=table.columns[0], label=table.columns[1])
         test_table = _ImageTable.read(test, source, test_options)
         splits.append(test_table.split(classes.ids(test_table.values, test_table.describe), source))
@@ -196,6 +197,7 @@ class _ImageTable:
         types = {str(column.type) for column in label_columns}
         if len(types) > 1:
             raise DataError(f"column {label!r} has another type in some files: {', '.join(sorted(types))}")
+        # chunks are listed, not copied
         column = pa.chunked_array([chunk for c in label_columns for chunk in c.chunks], label_columns[0].type)
         starts = _starts(sizes)
         values = label_values(column, label, lambda row: describe_row(row, files, starts))
@@ -262,6 +264,7 @@ def _load_text_tables(
     test_texts = None
     if test is not None:
         columns = train_texts.origin.columns
+        # the columns of the train split, not a second guess
         test_options = replace(options, text=columns["text"], label=columns["label"])
         test_texts, note = _read_text_table(test, source, "test", test_options)
         notes += note

@@ -43,9 +43,9 @@ class Record:
 
     Attributes:
         line: on which it begins, from 1.
-        raw: as it stands in the file, with the end of its line.
+        raw: its text in the file, with the line end.
         cells: its values: texts by place, or what a JSON object holds by name.
-        wrong: why there are none; ``""`` where there are.
+        wrong: why the record cannot be read; ``""`` if it can.
     """
 
     line: int
@@ -66,6 +66,7 @@ def read_records(path: Path) -> Iterator[Record]:
     try:
         # a .csv may have line ends within its cells, which csv itself looks after
         newline = "" if kind == ".csv" else "\n"
+        # utf-8-sig drops the mark that Excel puts at the start of a file
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
             yield from (
                 _csv_records(file)
@@ -91,6 +92,7 @@ NOT_UTF8 = "it is not UTF-8"
 
 def _is_not_utf8(raw: str) -> bool:
     """Whether bytes were met that are no UTF-8."""
+    # surrogateescape stands for a byte 0x80 to 0xFF as U+DC80 to U+DCFF
     return not raw.isascii() and any("\udc80" <= letter <= "\udcff" for letter in raw)
 
 
@@ -121,6 +123,7 @@ def _csv_records(file: Any) -> Iterator[Record]:
 
     Where a quote is never closed only the line with it is broken: the lines that it swallowed are read again.
     """
+    # lines to be read again before the file goes on
     waiting: deque[str] = deque([file.readline()])
     taken: list[str] = []
 
@@ -130,17 +133,20 @@ def _csv_records(file: Any) -> Iterator[Record]:
             yield raw
 
     delimiter = _delimiter(waiting[0])
+    # strict: an unclosed quote is an error instead of a cell as long as the file
     number, reader = 1, csv.reader(lines(), delimiter=delimiter, strict=True)
     while True:
         wrong: str = ""
         cells: list[str] = []
         try:
+            # around each record: between two, the caller may use csv itself
             with _long_csv_cells():
                 cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             wrong = f"it is no CSV ({error})"
+            # extendleft reverses, so the lines are given to it reversed
             waiting.extendleft(reversed(taken[1:]))
             del taken[1:]
             reader = csv.reader(lines(), delimiter=delimiter, strict=True)
@@ -286,6 +292,7 @@ def _open_records(
         options: of `load`.
     """
     source = read_records(path)
+    # chained before the rest below: a file is read once
     top = list(itertools.islice(source, PREVIEW_RECORDS))
     columns_by_user = (options.text, options.label) if like is None else (like.text, like.label)
     good = [record for record in top if not record.wrong]
@@ -298,11 +305,13 @@ def _open_records(
         records = ((r, r.cells if isinstance(r.cells, dict) else {}) for r in itertools.chain(top, source))
         return records, *_choose_layout(columns, path, columns_by_user, header=True, good=bool(good))
     cells = [list(record.cells) for record in good]
+    # only the very first record can name the columns, so not one after a broken line
     header = bool(good) and top[0] is good[0] and _has_header(cells, columns_by_user, like)
     width = usual_width(cells) if cells else 0
     names = [cell.strip() for cell in cells[0]] if header else [str(i) for i in range(width)]
     if header:
         top, cells = top[1:], cells[1:]
+    # rows of another width are reported later
     columns = {name: [row[i] for row in cells if len(row) == len(names)] for i, name in enumerate(names)}
     layout, notes = _choose_layout(columns, path, columns_by_user, header=header, good=bool(good))
     return _cells_by_name(itertools.chain(top, source), names), layout, notes

@@ -1,4 +1,4 @@
-"""Labelled texts: which columns hold them, what a cell may be, and the two splits of token ids made of them."""
+"""Labelled texts: choosing their columns, checking their cells, and encoding both splits as token ids."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def has_header(first: Sequence[str], rest: Sequence[Sequence[str]], columns: Seq
         return False
     label = _shorter_column([list(column) for column in zip(*(row for row in rest if len(row) == 2), strict=True)])
     values = {row[label].strip() for row in rest if len(row) == 2}
+    # repeated values show that the column holds classes; a first cell that is none of them is a name
     return cells[label] not in values and len(values) < len(rest)
 
 
@@ -96,6 +97,7 @@ def choose_text_columns(
 
 
 def _usual_name(have: Sequence[str], names: Sequence[str], without: str | None) -> str | None:
+    # reversed, so that of two names that differ only in case the first counts
     folded = {name.strip().casefold(): name for name in reversed(have) if name != without}
     return next((folded[name] for name in names if name in folded), None)
 
@@ -127,6 +129,7 @@ def label_of(value: Any) -> tuple[str | int, str]:
         return int(value), ""
     if isinstance(value, float) and value.is_integer():
         return int(value), ""
+    # NaN, by which tables mark a missing number, is not equal to itself
     if value is None or (isinstance(value, float) and value != value):
         return "", "its label is missing"
     return "", f"its label is {_short_repr(value)}: a name or a whole number is needed"
@@ -138,8 +141,10 @@ def _short_repr(value: Any) -> str:
 
 def label_array(labels: Sequence[str | int]) -> LabelArray:
     """Labels of a split as integers where all are, else as texts."""
+    # isdigit alone accepts superscripts, which int() refuses; a set, since labels repeat
     if all(isinstance(v, int) or (v.lstrip("-").isascii() and v.lstrip("-").isdigit()) for v in set(labels)):
         numbers = [int(v) for v in labels]
+        # longer digits are names (of products, say), not numbers
         if all(abs(v) < 1 << 62 for v in numbers):
             return np.asarray(numbers, dtype=np.int64)
     return [str(v) for v in labels]
@@ -202,7 +207,9 @@ class Texts(Examples):
         digest.update(self.labels.numpy().tobytes())
         vocabulary = self.vocabulary or Vocabulary((), self.x.shape[1])
         for text in (*self.texts, *vocabulary.tokens):
+            # surrogates stand for bytes that were not UTF-8
             encoded = text.encode("utf-8", "surrogatepass")
+            # the length first: "ab", "c" and "a", "bc" are different texts
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
         digest.update(f"length {vocabulary.length}".encode())
         return digest.hexdigest()[:16]
@@ -324,6 +331,7 @@ def assemble_texts(
         chosen = stratified(first.labels, options.limit, limit_stream(options.seed))
         notes += (limit_note(len(chosen), len(first.labels)),)
         first = first.take(chosen)
+    # fitted with a tokenizer too: the fingerprint covers it, so that it is the same under both
     vocabulary, x, num_cut = Vocabulary.fit(first.texts, length=options.length)
     if options.tokenizer is None:
         train_ids, test_ids, size = x, vocabulary.encode(second.texts), len(vocabulary)

@@ -84,11 +84,13 @@ class Vocabulary:
             The vocabulary, the (n, length) int32 ids of the texts, and how many texts were cut.
         """
         table: dict[str, int] = {}
+        # numbered by first appearance in one pass; renumbered by frequency below
         flat, sizes = _flat_ids(texts, lambda token: table.setdefault(token, len(table)))
         counts = np.bincount(flat, minlength=len(table))
         names = list(table)
         chosen = sorted((i for i in range(len(names)) if counts[i] >= min_count), key=lambda i: (-counts[i], names[i]))
         chosen = chosen[:max_tokens]
+        # provisional number -> id; tokens that are not chosen become unknown
         number = np.full(len(names), UNKNOWN, dtype=np.int64)
         number[chosen] = np.arange(2, len(chosen) + 2)
         vocabulary = cls(tuple(names[i] for i in chosen), fitting_length(sizes, length))
@@ -136,6 +138,7 @@ def fitting_length(sizes: TokenIds, length: int | None, max_length: int = MAX_DE
     """
     if length is not None:
         return max(1, min(length, int(sizes.max())))
+    # the smallest length that UNCUT_FRACTION of the texts fit in
     needed = np.sort(sizes)[int(np.ceil(UNCUT_FRACTION * len(sizes))) - 1]
     return max(1, min(max_length, int(needed)))
 
@@ -152,10 +155,12 @@ def padded(flat: TokenIds, sizes: TokenIds, length: int) -> Tensor:
         (n, length) int32; 0 behind the end of a text. One without any token is one unknown token.
     """
     rows = np.repeat(np.arange(len(sizes)), sizes)
+    # position within its text: the position in `flat` less the start of the text
     places = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     within = places < length
     out = np.zeros((len(sizes), length), dtype=np.int32)
     out[rows[within], places[within]] = flat[within]
+    # a row of padding alone has nothing for a network to average
     out[sizes == 0, 0] = UNKNOWN
     return torch.from_numpy(out)
 
@@ -211,6 +216,7 @@ def tokenize_splits(
     for i, row in zip(long, _pretrained_ids(tokenizer, [train[i] for i in long], cut_length, None), strict=True):
         ids[i] = row
     test_ids = _pretrained_ids(tokenizer, test, cut_length, progress)
+    # ids go up by 1 for padding, and the size is one above the largest; added tokens may exceed len(tokenizer)
     size = 2 + max(len(tokenizer), max((max(row, default=0) for row in (*ids, *test_ids)), default=0))
     return (
         (_pad_pretrained(ids, cut_length), _pad_pretrained(test_ids, cut_length)),
@@ -225,6 +231,7 @@ def _pretrained_ids(
     ids: list[list[int]] = []
     for first in range(0, len(texts), TEXTS_PER_CALL):
         batch = list(texts[first : first + TEXTS_PER_CALL])
+        # not verbose: it would warn of texts longer than the model takes, which are cut later
         ids += tokenizer(batch, truncation=length is not None, max_length=length, verbose=False)["input_ids"]
         if progress is not None:
             progress("tokenising", len(ids), len(texts))

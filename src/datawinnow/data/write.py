@@ -1,4 +1,4 @@
-"""Write kept examples in the layout they came in."""
+"""Write kept examples in the layout of their source."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists already and is not an empty folder; give another, or remove it")
+    # in the order of the source, which tables are streamed in
     index = index.cpu().sort().values
     layout = dataset.origin.layout if dataset.origin is not None else "none"
     writer = WRITERS.get(layout, _write_arrays)
@@ -104,6 +105,7 @@ def _write_folder(dataset: Loaded, index: Tensor, folder: Path) -> None:
         source = Path(dataset.origin.files[row])
         below = source.relative_to(root).parts
         name = dataset.classes[int(dataset.labels[i])]
+        # ROOT/train/<class>/file -> <class>/file; a class may be called train itself
         if below[0] == "train" and len(below) > 2:
             below = below[1:]
         _check_label(below[0], name, str(source))
@@ -128,12 +130,14 @@ def _write_table(dataset: Loaded, index: Tensor, folder: Path) -> None:
     written_schema = _without_views(schema.empty_table()).schema
     with pq.ParquetWriter(target, written_schema, compression=_codec_of(origin.files[0])) as writer:
         for batch in _table_batches(origin.files, schema):
+            # kept rows that lie in this batch
             low, high = np.searchsorted(rows, [first, first + batch.num_rows])
             taken = _without_views(pa.Table.from_batches([batch])).take(pa.array(rows[low:high] - first))
             first += batch.num_rows
             _check_labels(dataset, taken, labels[low:high], names)
             done += taken.num_rows
             pending.append(taken)
+            # one row group for many batches: thousands of small groups are slow to read
             if sum(t.num_rows for t in pending) >= ROWS_PER_GROUP:
                 writer.write_table(pa.concat_tables(pending).combine_chunks())
                 pending = []
@@ -212,6 +216,7 @@ def _write_npz(dataset: Loaded, index: Tensor, folder: Path) -> None:
         if classes is not None and y.dtype.kind in "biu":
             in_source = str(classes[value])
         else:
+            # boolean labels were read as 0 and 1
             in_source = str(int(value) if y.dtype.kind == "b" else value)
         _check_label(in_source, name, origin.path)
     if classes is None:
@@ -232,6 +237,7 @@ def _write_arrays(dataset: Loaded, index: Tensor, folder: Path) -> None:
     if not isinstance(dataset, Examples):
         raise DataError(f"{dataset.name}: examples on demand that came from nowhere known cannot be written")
     x = dataset.x[index].cpu().numpy()
+    # (n, 1, h, w) could be taken for channels last; (n, h, w) cannot
     if dataset.x.dtype is torch.uint8 and x.shape[1] == 1:
         x = x[:, 0]
     np.savez(folder / "train.npz", x=x, y=dataset.labels[index].cpu().numpy(), classes=np.asarray(dataset.classes))
@@ -255,12 +261,14 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
     has_names, row, num_written = bool(origin.columns.get("header")), -1, 0
     suffix = Path(origin.files[0]).suffix
     target = folder / f"train{suffix.lower()}"
+    # newline="": line ends stay as they were
     with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
         for k, path in enumerate(origin.files):
             names: list[str] = []
             for record in read_records(Path(path)):
                 if has_names and not names and isinstance(record.cells, list) and not record.wrong:
                     names = [cell.strip() for cell in record.cells]
+                    # one line of names, although each file has one
                     if k == 0:
                         out.write(_with_line_end(record.raw))
                     continue

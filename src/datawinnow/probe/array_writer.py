@@ -63,6 +63,7 @@ class ArrayWriter:
         Raises:
             RunError: the disk is full.
         """
+        # closing renames the files: the arrays appear now
         self._stack.close()
         return {
             name: self._resident[name] if name in self._resident else load_npy(self._files[name][0])
@@ -72,6 +73,7 @@ class ArrayWriter:
     def _open(self, name: str, rows: Tensor) -> None:
         self._filled[name] = 0
         shape = (self.n, *rows.shape[1:])
+        # bytes of one row, times n
         size = rows[:1].numel() * rows.element_size() * self.n
         if self.folder is None and size <= self.memory_limit:
             self._resident[name] = torch.empty(shape, dtype=rows.dtype)
@@ -79,6 +81,7 @@ class ArrayWriter:
         file = self._folder() / f"{name}.npy"
         require_space(file.parent, size)
         remove_partial_files(file)
+        # str(torch.float32) is "torch.float32"
         dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
         self._files[name] = (file, self._stack.enter_context(_npy_file(file, shape, dtype)))
 

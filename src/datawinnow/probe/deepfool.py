@@ -70,6 +70,7 @@ def deepfool(
     logits = model(x)
     if logits.shape[1] < 2:
         raise ArgumentError(f"there is no boundary between classes: the model has {logits.shape[1]} output")
+    # stable: among equal logits the smaller class, as argmax takes it
     order = logits.sort(dim=1, descending=True, stable=True).indices[:, :candidates]
     walked = torch.zeros_like(x)
     reached = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -77,12 +78,14 @@ def deepfool(
     active = torch.arange(len(x), device=x.device)
     forward, backward = len(x), 0
     for _ in range(max_iter):
+        # from the point without the overshoot, as in the paper
         step, length = _boundary_step(model, x[active] + walked[active], order[active])
         walked[active] += step
         prediction = model(x[active] + (1 + overshoot) * walked[active]).argmax(dim=1)
         forward, backward = forward + len(active), backward + len(active) * order.shape[1]
         reached[active] = (prediction != order[active, 0]) | (length == 0)  # a step of zero: on the boundary
         flat[active] = length.isinf()
+        # NaN ends the walk too: its distance is NaN
         active = active[~((reached | flat)[active] | length.isnan())]
         if len(active) == 0:
             break
@@ -98,6 +101,7 @@ def _boundary_step(model: Callable[[Tensor], Tensor], x: Tensor, order: Tensor) 
     shape = (-1, *[1] * (x.ndim - 1))
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
+        # a clone: the model may work in place, which a leaf does not allow
         logits = model(leaf.clone()).gather(1, order)  # (b, candidates), the predicted class first
         if not logits.requires_grad:
             raise ArgumentError(
@@ -110,13 +114,16 @@ def _boundary_step(model: Callable[[Tensor], Tensor], x: Tensor, order: Tensor) 
             normal = _input_gradient(logits[:, k], leaf) - predicted
             size = torch.linalg.vector_norm(normal.flatten(1), dim=1)
             gap = (logits[:, k] - logits[:, 0]).detach().abs().to(x.dtype)
+            # two logits that move alike have no boundary between them: not 0 / 0
             length = torch.where(size == 0, torch.inf, gap / size)
             closer = (length < nearest) | length.isnan()  # so that NaN is not lost
             nearest = torch.where(closer, length, nearest)
+            # r = (gap / size^2) * normal, and length is gap / size already
             step = torch.where(closer.view(shape), (length / size).view(shape) * normal, step)
     return step.detach(), nearest
 
 
 def _input_gradient(values: Tensor, leaf: Tensor) -> Tensor:
+    # the graph is used once a class; a sum over the batch gives each example its own gradient
     (gradient,) = torch.autograd.grad(values.sum(), leaf, retain_graph=True, allow_unused=True)
     return torch.zeros_like(leaf) if gradient is None else gradient

@@ -26,6 +26,7 @@ def loss_of(logits: Tensor, y: Tensor) -> Tensor:
 
 def gradient_chunk(model: nn.Module) -> int:
     """Number of examples whose gradients are computed at once, 1 to 128."""
+    # bytes of one example's gradients
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     return max(1, min(128, GRADIENT_BYTES // max(size, 1)))
 
@@ -50,6 +51,7 @@ def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, *, chunk: int | None 
             can do these).
     """
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.is_floating_point()}
+    # each example as a batch of one; vmap runs them together
     slope = grad(lambda weights, xi, yi: loss_of(functional_call(model, weights, (xi[None],)), yi[None]))
 
     def norm(xi: Tensor, yi: Tensor) -> Tensor:
@@ -63,6 +65,8 @@ def gradient_norms(model: nn.Module, x: Tensor, y: Tensor, *, chunk: int | None 
 
 def gradient_norms_one_by_one(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """`gradient_norms`, one example at a time: slower, but for any model."""
+    # detached copies share the memory of the weights, and frozen ones get gradients without a change to the
+    # model
     parameters = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.is_floating_point()}
     norms = []
     for i in range(len(x)):
@@ -110,6 +114,8 @@ def last_layer_gradient(features: Tensor, probs: Tensor, labels: Tensor) -> Tens
             "features and probs"
         )
     error = probs.clone()
+    # P - onehot(y)
     error[torch.arange(len(labels)), labels] -= 1
     ones = torch.ones(len(features), 1, dtype=features.dtype, device=features.device)
+    # (m, c, 1) * (m, 1, d + 1) -> (m, c * (d + 1))
     return (error[:, :, None] * torch.cat([features, ones], dim=1)[:, None, :]).flatten(1)

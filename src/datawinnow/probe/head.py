@@ -91,6 +91,7 @@ class Tapped(nn.Module):
     def note_call(self, inputs: Any, output: Any) -> None:
         """Keep the input and output of the head."""
         if self.remember:
+            # a clone: the layers after may work in place; the last call wins
             self.features = inputs.clone() if isinstance(inputs, Tensor) else None
         if self.from_head:
             # copied: the model may go on in place
@@ -103,6 +104,7 @@ def tapped(model: nn.Module, head: Head) -> Iterator[Tapped]:
     tap = Tapped(model, head)
 
     def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        # a head may be called by keyword
         tap.note_call(args[0] if args else next(iter(kwargs.values()), None), output)
 
     handle = head.module.register_forward_hook(hook, with_kwargs=True)
@@ -199,6 +201,7 @@ def _head_of_calls(model: nn.Module, returned: Any, calls: list[_Call]) -> Head:
             f"the model {kind} runs no torch.nn.Linear, so its head cannot be found: pass head= the module (or its "
             f"dotted name) whose input are the features. {BACKBONE[0].upper()}{BACKBONE[1:]}"
         )
+    # from the last: an earlier layer may happen to give the same numbers
     for call in reversed(calls):
         if _equal_values(call.output, returned):
             return Head(
@@ -216,7 +219,9 @@ def _equal_values(output: Any, returned: Any) -> bool:
     """Whether two tensors hold the same numbers, whatever their shape and type."""
     if not isinstance(output, Tensor) or not isinstance(returned, Tensor) or output.numel() != returned.numel():
         return False
+    # a model may squeeze its output or cast it back from bf16
     flat = output.to(returned.dtype).reshape(returned.shape)
+    # no tolerance: a layer close to the logits is not the head
     return torch.allclose(flat, returned, rtol=0, atol=0, equal_nan=True)
 
 

@@ -61,6 +61,7 @@ class GradNorm:
         if not self._one_by_one:
             try:
                 return gradient_norms(model, x, y, chunk=self.chunk)
+            # too large a chunk, which going one by one would only hide
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # a network may raise anything; one that cannot run at all raises again below
@@ -92,6 +93,7 @@ class Curvature:
     notes: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        # one stream for all examples in order: neither chunks nor batches change the directions
         self._generator = stream(self.seed, "probe", "curvature")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -112,6 +114,7 @@ class Curvature:
                 )
             )
         repeats = REPEATS[self.mode] if self.repeats is None else self.repeats
+        # the gradient at the example, and one for each direction
         self.cost += Cost(backward=(1 + repeats) * len(x))
         return torch.cat(curvatures)
 
@@ -169,6 +172,7 @@ class BoundaryDistance:
                 f"boundary_distance: at {int(flat.sum())} examples, the first of them {int(flat.byte().argmax())}, the "
                 "logits do not change with the input; they have the distance of the furthest of the others"
             )
+        # distances are at least 0, so -1 is never the maximum
         return torch.where(flat, values.max(), values)
 
 
@@ -219,5 +223,6 @@ def maker_settings(maker: Maker | None) -> dict[str, Any]:
         return {}
     settings = {f.name: getattr(maker, f.name) for f in fields(maker) if f.init and f.name != "chunk"}  # type: ignore[arg-type]
     if settings.get("mode") == "cure":
+        # CURE's direction is fixed: another seed gives the same values
         del settings["seed"]
     return settings

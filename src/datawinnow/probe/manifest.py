@@ -110,6 +110,7 @@ class ProbeManifest:
             RunError: the disk is full.
         """
         self.metadata["arrays"] |= arrays
+        # without duplicates, in their order
         self.metadata["notes"] = list(dict.fromkeys([*self.metadata["notes"], *notes]))
         self.metadata["cost"] = (Cost.from_dict(self.metadata["cost"]) + cost).as_dict()
         self._write()
@@ -185,6 +186,8 @@ def model_fingerprint(model: nn.Module) -> str:
     """16 hex digits of a hash of a model's type, parameters and buffers."""
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, value in sorted([*model.named_parameters(), *model.named_buffers()], key=lambda pair: pair[0]):
+        # names and shapes too: the bytes alone do not say where one tensor ends
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        # as bytes: numpy has no bfloat16, and a scalar needs an axis to be viewed as them
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

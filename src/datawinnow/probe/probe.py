@@ -101,10 +101,13 @@ def probe(
     batches = batches_of(examples, place, workers=workers)
     if batches.n == 0:
         raise ArgumentError("data holds no examples")
+    # autocast off: a caller's context would lower the precision of every array
     with forked(seed, "probe"), _evaluation_mode(model), torch.autocast(place.type, enabled=False):
         rest = _cast_inputs(batches.test(batch), model)
+        # the head is found on the first examples, and the batch goes through the pass again below
         first = next(rest)
         model_head = find_head(model, first[1][:2], head)
+        # fingerprints read all of the data: only where something is compared
         checked = folder is not None or fingerprint is not None
         fingerprints = _fingerprints(model, examples, fingerprint) if checked else {}
         manifest = ProbeManifest(folder, prefix, {**fingerprints, "head": model_head.name, "n": batches.n})
@@ -117,10 +120,12 @@ def probe(
         with tapped(model, model_head) as tap, ArrayWriter(batches.n, folder, memory_limit) as writer:
             probe_pass = _ProbePass(tap, makers, {name.removeprefix(prefix) for name in missing}, writer, prefix)
             probe_pass.run(chain([first], rest), batches.n, progress)
+            # after the pass and before the files replace older ones, so that an interrupted pass loses nothing
             manifest.discard(missing)
             written = writer.finish()
         notes += [note for maker in makers.values() for note in maker.notes]
         cost = probe_pass.cost(time.perf_counter() - start)
+        # last: the manifest names complete files only
         manifest.add({name: requested[name] for name in missing}, cost, notes)
     return manifest.load(list(requested), written, keep_alive=writer.temporary)
 
@@ -218,12 +223,14 @@ class _ProbePass:
             done += len(x)
             if progress is not None:
                 progress("probing", done, n)
+        # held until the end: some values depend on all the others
         for name, maker in self.makers.items():
             self._write(name, maker.finish(torch.cat(self.values[name])))
 
     def cost(self, seconds: float) -> Cost:
         """Cost of the pass, which took ``seconds``."""
         total = sum((maker.cost for maker in self.makers.values()), Cost(seconds, forward=self.forward))
+        # a backward pass counts as two forward passes
         return total + Cost(flops=self.flops * (total.forward + 3 * total.backward))
 
     def _write(self, name: str, rows: Tensor) -> None:
@@ -259,6 +266,7 @@ class _ProbePass:
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode; afterwards each module gets its own mode back, which may differ between modules."""
+    # `model.train(mode)` would set all modules alike
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -121,6 +121,7 @@ def _cached_embeddings(
 
     Their cost is kept with them and charged again, so that a method is as expensive in every run.
     """
+    # by contents and weights: the path of either may come to mean something else
     path = cache.cached_file((_digest(fingerprint, *texts), _weights_state(model)), ".npz")
     if path is not None and path.is_file():
         try:
@@ -132,7 +133,9 @@ def _cached_embeddings(
         except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)  # damaged: computed again below
     rows, cost = sentence_embeddings(texts, model, progress=progress)
+    # embeddings that are quick to make are not worth the disk; twice their size must be free
     if path is not None and cost.seconds > cache.WORTH_SECONDS and cache.room_for(path, 2 * rows.nbytes):
+        # a cache that cannot be written is no error
         with suppress(OSError, RunError), atomic_write(path) as partial, partial.open("wb") as file:
             np.savez(file, rows=rows.numpy(), cost=np.array([cost.seconds, cost.forward, cost.flops]))
         cache.drop_older(path)
@@ -150,5 +153,6 @@ def _weights_state(model: str) -> str:
 def _digest(*texts: str) -> str:
     digest = hashlib.sha256()
     for text in texts:
+        # surrogatepass: undecodable bytes of a file are lone surrogates; \0 keeps "a", "bc" and "ab", "c" apart
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()[:24]

@@ -20,6 +20,7 @@ LABELS_KEY = "_labels"
 """Entry of an epoch's file: (n,) int64 labels as trained on, -1 for examples not seen yet."""
 METADATA_FILE = "about.json"
 """Beside the columns: the dataset, the sizes and the names of the columns."""
+# what numpy and zipfile raise for files that are truncated, overwritten or something else
 _READ_ERRORS = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -89,6 +90,7 @@ def write_metadata(folder: Path, fingerprint: str | None, metadata: Mapping[str,
     """
     metadata = {"kind": "signals", "fingerprint": fingerprint, **metadata}
     file = folder / METADATA_FILE
+    # a subset: the file has the format version besides
     if not (file.exists() and metadata.items() <= read_json(file).items()):
         write_json(file, metadata)
 
@@ -114,6 +116,7 @@ def write_epoch(folder: Path, epoch: int, rows: Mapping[str, np.ndarray], labels
     Raises:
         RunError: the disk is full.
     """
+    # an open file: given a path, savez would add .npz to the temporary name
     with atomic_write(epoch_file(folder, epoch)) as partial, partial.open("wb") as file:
         np.savez(file, **rows, **{LABELS_KEY: labels})  # type: ignore[arg-type]
 
@@ -126,6 +129,7 @@ def read_epoch(folder: Path, epoch: int, name: str, n: int) -> np.ndarray:
     """
     file = epoch_file(folder, epoch)
     try:
+        # an .npz is read member by member: only this row is loaded
         with np.load(file, allow_pickle=False) as stored:
             row: np.ndarray = stored[name]
     except _READ_ERRORS as error:
@@ -199,6 +203,7 @@ def write_column(folder: Path, name: str, row: Callable[[int], np.ndarray], epoc
     kind = dtype_of(name)
     require_space(folder, len(epochs) * n * kind.itemsize)
     with atomic_write(folder / f"{name}.npy") as partial, partial.open("wb") as file:
+        # the header of np.save, then rows as they come: the column is never in memory
         np.lib.format.write_array_header_1_0(
             file, {"descr": kind.str, "fortran_order": False, "shape": (len(epochs), n)}
         )

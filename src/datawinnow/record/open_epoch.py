@@ -33,12 +33,13 @@ class OpenEpoch:
     ) -> None:
         self.number, self.n, self.columns, self.softmax = number, n, columns, softmax
         self._signal_names = tuple(name for name in columns if name not in ("kl_step", "seen"))
+        # NaN stands for "not seen in this epoch"
         self._buffer = torch.full((len(columns), n), torch.nan, device=device)
+        # `seen` is the last column
         self._buffer[-1] = 0.0
         self._labels = torch.full((n,), -1, dtype=torch.int64, device=device)
-        self._staged: list[
-            tuple[Tensor, Tensor, Tensor]
-        ] = []  # (index, logits, labels) of batches not in the buffer yet
+        # (index, logits, labels) of batches not in the buffer yet
+        self._staged: list[tuple[Tensor, Tensor, Tensor]] = []
         self._staged_logits = 0
 
     def write(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
@@ -63,11 +64,13 @@ class OpenEpoch:
         staged, self._staged, self._staged_logits = self._staged, [], 0
         logits = torch.cat([logits for _, logits, _ in staged])
         values = signals(logits, torch.cat([labels for _, _, labels in staged]), names=self._signal_names)
+        # (signals, b)
         rows = torch.stack([v.float() for v in values.values()]) if values else logits.new_empty((0, len(logits)))
         first = 0
         # one batch after the other: of two visits of an example in an epoch the later one counts
         for index, batch_logits, labels in staged:
             last = first + len(index)
+            # the signals are the first columns; `kl_step` and `seen` follow them
             self._buffer[: len(rows)].index_copy_(1, index, rows[:, first:last])
             self._buffer[-1].index_fill_(0, index, 1.0)
             self._labels.index_copy_(0, index, labels)
@@ -92,7 +95,10 @@ class OpenEpoch:
         p = logits.detach().float().softmax(dim=1)
         if self.softmax is None:
             self.softmax = torch.full((self.n, p.shape[1]), torch.nan, device=p.device)
+        # read back from disk after a resume, it is on the CPU
         self.softmax = self.softmax.to(p.device)
+        # nothing came before epoch 0; an example not visited before has NaN probabilities, and so NaN here
         if self.number:
+            # the column after the signals
             self._buffer[len(self._signal_names), index] = kl_step(self.softmax[index], p)
         self.softmax[index] = p

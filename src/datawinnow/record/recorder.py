@@ -55,6 +55,7 @@ class Recorder:
                 raise ArgumentError(
                     f"no signal is called {name!r}; the signals are: {', '.join((*RECORDED, 'kl_step'))}"
                 )
+        # `OpenEpoch` writes by position: signals first, then kl_step, then seen
         self.columns = (
             *(name for name in signals if name not in ("seen", "kl_step")),
             *(("kl_step",) if "kl_step" in signals else ()),
@@ -146,6 +147,7 @@ class Recorder:
                 # the previous one stays: until the checkpoint is written, this epoch may have to be repeated
                 files.softmax_file(self.path, epoch.number - 2).unlink(missing_ok=True)
             files.write_epoch(self.path, epoch.number, rows, labels.numpy())
+        # only now: after an error above the epoch is still open, and `flush` can be repeated
         self._labels, self._open = labels, None
         self._softmax, self._softmax_epoch = epoch.softmax, epoch.number
         self._closed.add(epoch.number)
@@ -171,11 +173,13 @@ class Recorder:
         if self._consolidated and self.path is not None:
             return files.read_column(self.path, name)
         kind = files.dtype_of(name)
+        # epochs that are not recorded stay "not seen"
         rows = np.full((self.epochs, self.n), False if kind.kind == "b" else np.nan, dtype=kind)
         for epoch in self._closed:
             rows[epoch] = self._row(epoch, name)
         if self._open is not None:
             rows[self._open.number] = self._open.row(name)
+        # a step needs two epochs, so there is none for the first
         return torch.from_numpy(rows[1:] if name == "kl_step" else rows)
 
     def rows(self, name: str, first: int, last: int) -> Tensor:
@@ -216,6 +220,7 @@ class Recorder:
         for name in self.columns:
             epochs = range(1 if name == "kl_step" else 0, self.epochs)
             files.write_column(self.path, name, partial(self._row, name=name), epochs, self.n)
+        # every column is complete: a kill from here on costs at most a second `consolidate`
         self._consolidated = True
         files.remove_epochs(self.path, self.epochs)
 
@@ -256,9 +261,8 @@ class Recorder:
             files.read_softmax(self.path, epoch - 1) if "kl_step" in self.columns and epoch and self.path else None
         )
         self._softmax_epoch = epoch - 1
-        for later in sorted(
-            (e for e in self._closed if e >= epoch), reverse=True
-        ):  # last first: a kill in between leaves no gap
+        # last first: a kill in between leaves no gap
+        for later in sorted((e for e in self._closed if e >= epoch), reverse=True):
             self._rows.pop(later, None)
             self._closed.discard(later)
             if self.path is not None:
@@ -286,10 +290,13 @@ class Recorder:
     def _read_back(self, path: Path) -> None:
         files.remove_leftovers(path, self.columns)
         while len(self._closed) < self.epochs and files.epoch_file(path, len(self._closed)).exists():
+            # each epoch's file has the labels of all examples seen so far, so the last one has the most
             self._labels = torch.from_numpy(files.check_epoch(path, len(self._closed), self.columns, self.n))
             self._closed.add(len(self._closed))
+        # epoch files are removed after the columns are complete: with any left, the columns may be partial
         if not self._closed and all((path / f"{name}.npy").exists() for name in self.columns):
             shape = tuple(files.read_column(path, "seen").shape)
+            # the recording was cut, and this recorder is for the epochs that were planned
             if shape[0] < self.epochs == files.planned_epochs(path):
                 self.epochs = shape[0]
             if shape != (self.epochs, self.n):
@@ -301,6 +308,7 @@ class Recorder:
             files.remove_epochs(path, self.epochs)  # left over by a kill
             return
         # space for the remaining epochs, and for all of them again when the columns are written beside them
+        # 4 bytes an entry, an upper limit: bool columns take one
         require_space(path, 4 * self.n * len(self.columns) * (2 * self.epochs - len(self._closed)))
 
     def _write_metadata(self, path: Path, planned: int | None = None) -> None:

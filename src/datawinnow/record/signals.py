@@ -31,11 +31,13 @@ def signals(logits: Tensor, labels: Tensor, *, names: tuple[str, ...] = RECORDED
     check_batch(logits, labels)
     z = logits.detach().float()
     y = labels.long().unsqueeze(1)
+    # logs first: the log of a probability that underflowed to 0 would be -inf
     log_p = z.log_softmax(dim=1)
     p = log_p.exp()
     log_p_label = log_p.gather(1, y).squeeze(1)
     p_label = log_p_label.exp()
     label_logit = z.gather(1, y).squeeze(1)
+    # -inf at the label: the maximum is over the others
     other_logit = z.scatter(1, y, -torch.inf).amax(dim=1)
     # P with 0 at the label
     other_p = p.scatter(1, y, 0.0) if {"error_norm", "margin_softmax"}.intersection(names) else p
@@ -52,6 +54,7 @@ def signals(logits: Tensor, labels: Tensor, *, names: tuple[str, ...] = RECORDED
             label_error = other_p.sum(dim=1)
             out[name] = (other_p.square().sum(dim=1) + label_error.square()).sqrt()
         elif name == "entropy":
+            # 0 * -inf is NaN; below -1e4 the probability is 0 in float32 anyway
             out[name] = -(p * log_p.clamp_min(-1e4)).sum(dim=1)
         elif name == "correct":
             # strictly: with all logits equal nothing has been learned

@@ -34,6 +34,7 @@ def save_checkpoint(
     Raises:
         RunError: the disk is full.
     """
+    # the live tensors: `write_tensors` copies them
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     scalars: dict[str, Any] = {}
     if optimizer is not None:
@@ -58,6 +59,7 @@ def load_checkpoint(
     tensors, metadata = read_tensors(path, kind=CHECKPOINT_KIND)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     current = model.state_dict()
+    # before anything is loaded: load_state_dict would leave the model half changed
     if set(weights) != set(current) or any(weights[k].shape != current[k].shape for k in current):
         raise RunError(f"{path} holds another network than this one; give its --model, or another --run folder")
     model.load_state_dict(weights)
@@ -83,6 +85,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
         for key, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{i}.{key}"] = value
+            # SGD without momentum keeps None
             elif value is not None:
                 scalars[f"{i}.{key}"] = value
     return tensors, scalars
@@ -90,6 +93,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
     """Restore what `optimizer_state` returned; tensors of other names are ignored."""
+    # torch numbers the state by the position of the parameter in the groups
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimizer."):

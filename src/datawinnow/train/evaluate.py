@@ -51,6 +51,7 @@ def evaluate(
         for _, x, y in batches.test(batch):
             with autocast(device, precision):
                 logits = model(x).float()
+            # pairs (correct, loss) stay on the device: reading them would wait for it in every batch
             totals.append(torch.stack([(logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")]))
     # added in float64 on the host: float32 sums of many batches lose digits
     accuracy, loss = (torch.stack(totals).double().sum(0) / batches.n).tolist()

@@ -124,12 +124,15 @@ def fit(
                 for step, (index, x, y) in enumerate(batches):
                     lr = recipe.peak_lr * schedule(ledger.progress(epoch, step))
                     if state.in_batch is not None:
+                        # the step is counted over the run: the draws and the proxy's turns then survive a
+                        # resume
                         index, x, y = state.in_batch.choose(ledger.steps_before_epoch + step, index, x, y, lr)
                     for group in state.optimizer.param_groups:
                         group["lr"] = lr
                     with autocast(state.device, recipe.precision):
                         logits = state.forward(x).float()
                     if recorder is not None:
+                        # before the step: the recording is of the network that the loss was computed with
                         recorder.write(epoch, index, logits, y)
                     # policies and the history get the plain cross-entropy, whatever is trained on
                     losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
@@ -180,6 +183,8 @@ def fit(
                     workers=recipe.workers,
                 )
             if checkpoint is not None:
+                # after the recorder's flush: a kill between the two makes `resume` drop the epoch from the
+                # recording
                 state.save(checkpoint, epoch + 1)
             if on_epoch is not None:
                 on_epoch(epoch, history)

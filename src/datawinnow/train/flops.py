@@ -25,15 +25,18 @@ def flops_per_example(model: nn.Module, x: Tensor) -> tuple[float, float]:
         Forward and backward operations, 2 per multiply-add.
     """
     try:
+        # a copy: the count leaves no gradients in the user's network
         trial = copy.deepcopy(model).eval()
         with flop_counter() as counter:
             trial(x)
         forward = float(counter.get_total_flops())
         with torch.enable_grad(), flop_counter() as counter:
+            # any scalar will do: the number of operations does not depend on its value
             torch.autograd.backward(trial(x).float().sum())
         total = float(counter.get_total_flops())
     except Exception:  # a user's network may raise anything; if it cannot be trained either, training reports it
         return 0.0, 0.0
+    # the second count holds forward and backward; the difference is the backward pass
     return forward / len(x), (total - forward) / len(x)
 
 

@@ -98,6 +98,7 @@ class InBatchSelector:
         Raises:
             TrainingError: the losses are not finite.
         """
+        # in training mode, as the step that follows: batch norm uses the statistics of the batch
         self.scorer.train()
         with torch.no_grad(), freeze_running_stats(self.scorer):
             loss = self._losses(x, y).cpu()  # the step's one wait for the device: the choice is made on the host
@@ -108,9 +109,11 @@ class InBatchSelector:
                 "or precision='fp32'. The epochs before are kept"
             )
         budget = self._num_kept(len(y))
+        # a stream by step: a resumed run breaks ties and draws as the first one did
         positions = self.options.choose(loss, budget=budget, generator=stream(self.seed, "in_batch", step))
         positions = positions.to(self.device)
         index, x, y = index[positions], x[positions], y[positions]
+        # the proxy trains on the kept examples, at the learning rate of the network
         if self.optimizer is not None and step % self.options.every == 0:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
@@ -139,6 +142,7 @@ class InBatchSelector:
         if self.optimizer is not None:
             steps = enumerate(self._batch_sizes(loaded), steps_before)
             proxy_trained = sum(self._num_kept(size) for step, size in steps if step % self.options.every == 0)
+        # a forward pass alone is a third of the operations of training
         flops = self.flops * (loaded / 3 + proxy_trained)
         return Cost(0.0, round(self.share * loaded), round(self.share * proxy_trained), flops)
 
@@ -149,6 +153,8 @@ class InBatchSelector:
     def affordable(self, remaining: float, steps_before: int, limit: int) -> int:
         """The largest number of examples, 1 to ``limit``, whose `epoch_cost` is at most ``remaining`` passes."""
         # start from the cost of an average example, rounded up by a batch, and step down to the exact answer
+        # expected passes of a loaded example: the kept share trains network and (now and then) proxy; all are
+        # scored
         per_example = self.options.keep * (1 + self.share / self.options.every) + self.share / 3
         loaded = min(limit, int(remaining / per_example) + self.load_batch)
         while loaded > 1 and self.epoch_cost(loaded, steps_before).passes > remaining:
@@ -169,10 +175,11 @@ class InBatchSelector:
         if self.optimizer is None:
             return {}
         weights = {f"proxy.{k}": v.detach().cpu() for k, v in self.scorer.state_dict().items()}
+        # keys proxy_optimizer.*: the dot in "proxy." keeps the two apart
         return weights | {f"proxy_{k}": v for k, v in optimizer_state(self.optimizer)[0].items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from `tensors`.
+        """Restore the proxy and its optimizer from `tensors`.
 
         Raises:
             RunError: they are of another proxy.
@@ -190,6 +197,7 @@ class InBatchSelector:
 @contextmanager
 def freeze_running_stats(network: nn.Module) -> Iterator[None]:
     """Let batch norm use the statistics of the batch and leave its running ones unchanged."""
+    # without tracking, batch norm in training mode neither reads nor updates its running statistics
     tracking = [m for m in network.modules() if getattr(m, "track_running_stats", False)]
     for module in tracking:
         module.track_running_stats = False  # type: ignore[assignment]

@@ -69,7 +69,9 @@ def epoch_lengths(epochs: float, n: int, batch: int) -> list[int]:
     >>> epoch_lengths(1.01, 1000, 100), epoch_lengths(0.01, 1000, 100)
     ([1000], [10])
     """
+    # at least one example, however small the fraction
     full_epochs, rest = divmod(max(1, round(epochs * n)), n)
+    # a run of less than one epoch keeps its rest, whatever its size
     return [n] * full_epochs + ([rest] if not full_epochs or 2 * rest >= batch else [])
 
 
@@ -120,9 +122,11 @@ class Ledger:
         Returns:
             How many it loads.
         """
+        # cached: `progress` reads them at every step
         self.charged_before_epoch, self.steps_before_epoch = self.charged_before(epoch), self.steps_before(epoch)
         if self.budget is not None:
             remaining = self.budget - self.charged_before_epoch
+            # slice assignment appends the epoch, or replaces it together with all later ones
             self.num_loaded[epoch:] = [self._affordable(epoch, remaining, num_candidates)]
         elif self.planned:
             self.num_loaded[epoch:] = [num_candidates]
@@ -135,6 +139,7 @@ class Ledger:
         if self.budget is None:
             return epoch >= self.num_epochs
         remaining = self.budget - self.charged_before(epoch)
+        # the first epoch is always trained, however small the budget
         return epoch > 0 and 2 * self._affordable(epoch, remaining, self.batch) < self.batch
 
     def num_steps(self, epoch: int) -> int:
@@ -169,6 +174,7 @@ class Ledger:
             return (self.charged_before_epoch + step / self.num_steps(epoch) * self.epoch_charge) / self.budget
         if self.planned:
             return (epoch + step / self.num_steps(epoch)) / self.schedule_epochs
+        # all epochs but the last have the length of the first
         return (epoch * self.num_steps(0) + step) / self.schedule_steps
 
     def steps_done(self, epoch: int, step: int) -> tuple[int, int]:

@@ -66,6 +66,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def first_batch(dataset: Any, device: torch.device, count: int) -> Batch:
     """``(index, x, y)`` of the first ``count`` examples, for trials; starts no worker process."""
     order = torch.arange(min(len(dataset), count))
+    # a subset: batches of `Examples` may copy all of the data to the device
     small = dataset.subset(order) if isinstance(dataset, Examples) else dataset
     return next(iter(batches_of(small, device, workers=0).train(order, len(order), stream(0, "measure"))))
 
@@ -88,6 +89,7 @@ def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Reci
         return replace(recipe, channels_last=bool(recipe.channels_last)), ""
     device = fabric_for(recipe.device).device
     dataset = data.dataset if isinstance(data, Kept) else data
+    # the trial steps draw dropout and augmentation: the state of the run stays as it was
     with forked(0, "measure"):
         _, x, y = first_batch(dataset, device, recipe.batch)
         precision, fast_format, times = fastest_precision(model.to(device), x, y)
@@ -113,6 +115,7 @@ def check_forward(model: nn.Module, dataset: Any, device: torch.device) -> float
     with forked(0, "flops"):  # reading a dataset may draw at random
         _, x, _ = first_batch(dataset, device, 2)
         with torch.no_grad(), restore_mode(model):
+            # evaluation mode: running statistics stay, and batch norm accepts a dataset of one example
             out = model.to(device).eval()(x)
         if not isinstance(out, Tensor) or out.ndim != 2:
             shown = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

@@ -43,8 +43,10 @@ class PolicyPlan:
                     "there"
                 )
         self.policy, self.index, self.device = policy, index, device
+        # one replica by name: by default the sampler would ask torch.distributed
         self.sampler = PolicySampler(policy, len(index), seed, num_replicas=1, rank=0)
         self.weight = self._selection_weight = weight
+        # id -> position among the candidates; -1 for ids that are none
         self._position = torch.full((n,), -1, dtype=torch.int64, device=device)
         self._position[index.to(device)] = torch.arange(len(index), device=device)
 
@@ -53,6 +55,7 @@ class PolicyPlan:
         self.sampler.set_epoch(epoch)
         plan = self.sampler.plan
         self.weight = self._selection_weight
+        # most policies weigh nothing: no (n,) tensor then
         if not bool((plan.weight == 1).all()):
             weight = torch.ones(len(self._position))
             weight[self.index[plan.index]] = plan.weight
@@ -66,13 +69,14 @@ class PolicyPlan:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next plan depends on, for a checkpoint; numbers as tensors without axes."""
+        # position 0: checkpoints are written between epochs
         saved = self.sampler.state_dict(position=0)
         flat = {"epoch": saved["epoch"], "plan": saved["plan"], "realised": saved["realised"]["count"]}
         flat |= {f"{group}.{key}": value for group in ("state", "observed") for key, value in saved[group].items()}
         return {key: torch.as_tensor(value).cpu() for key, value in flat.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from `tensors`. That they are of the same data and seed is checked by the checkpoint's identity.
+        """Restore the state in `tensors`. The checkpoint's identity ensures the same data and seed.
 
         Raises:
             RunError: they are of another policy or another number of examples.

@@ -25,6 +25,7 @@ def autocast(device: torch.device, precision: str) -> Any:
 
 class _Float32Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # named as in `nn.Linear`
+        # autocast casts inputs of F.linear to bf16 again unless it is switched off
         with torch.autocast(input.device.type, enabled=False):
             return F.linear(input.float(), self.weight.float(), None if self.bias is None else self.bias.float())
 
@@ -79,6 +80,7 @@ def fastest_precision(
 
 
 def _step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
+    # a copy a form: weights, gradients and running statistics of the model stay as they are
     trial = copy.deepcopy(model).train()
     if channels_last:
         trial = trial.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -90,6 +92,7 @@ def _step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channe
             with autocast(x.device, precision):
                 logits = trial(x)
             torch.autograd.backward(F.cross_entropy(logits.float(), y))
+            # CUDA runs behind the host: without waiting only the launches would be timed
             if x.is_cuda:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what identifies a run, whether a checkpoint belongs to it, and restoring its state."""
+"""Resuming from a checkpoint: what identifies a run, whether a checkpoint belongs to it, and restoring its state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHECKPOINT_KEYS = {"epoch", "rows", "cost", "fingerprint", "precision", "channe
 def run_identity(
     dataset: Any, selection: Selection | None, *, seed: int, policy: str, budget: int | None
 ) -> dict[str, Any]:
-    """What two trainings must have in common for one to go on from the other's checkpoint.
+    """What two trainings must have in common for one to resume from the other's checkpoint.
 
     Args:
         dataset: all the data; its fingerprint is computed, which reads it.
@@ -36,6 +36,7 @@ def run_identity(
         budget: examples in all, where training ends by that.
     """
     chosen = "all examples"
+    # order and weights count too: both change the training
     if selection is not None:
         chosen = hashlib.sha256(selection.index.numpy().tobytes() + selection.weight.numpy().tobytes()).hexdigest()[:16]
     return {
@@ -84,6 +85,7 @@ def load_matching_checkpoint(
     if saved["epoch"] > max_epochs:
         raise RunError(f"{checkpoint} has {saved['epoch']} finished epochs, more than epochs={max_epochs}; remove it")
     saved_lengths = [int(row["examples"]) for row in saved["rows"]]
+    # a run of 2.5 epochs ends with half an epoch, which a longer run does not have
     if epoch_lengths is not None and saved_lengths != epoch_lengths[: len(saved_lengths)]:
         raise RunError(
             f"{checkpoint} has finished epochs of {saved_lengths} examples, where this run has "
@@ -112,7 +114,7 @@ def resume(
         model: the network.
         optimizer: over its parameters, wrapped by Fabric or not.
         history: filled in place.
-        recorder: told which epoch comes next; epochs from that one on are dropped.
+        recorder: resumed at the first epoch to train; later epochs are dropped.
         policy_plan: of the run, if any.
         in_batch: of the run, if any.
 
@@ -121,6 +123,7 @@ def resume(
     """
     first_epoch = 0
     if checkpoint is not None and saved is not None:
+        # Fabric wraps the optimizer; its state is that of the one inside
         unwrapped: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
         _, tensors = load_checkpoint(checkpoint, model, unwrapped)
         if policy_plan is not None:
@@ -128,6 +131,7 @@ def resume(
         if in_batch is not None:
             in_batch.restore(tensors)
         history.rows, history.cost, first_epoch = saved["rows"], Cost.from_dict(saved["cost"]), int(saved["epoch"])
+    # a finished recording is left alone unless the training starts again within it
     if recorder is not None and (first_epoch or not recorder.consolidated):
         recorder.resume(first_epoch)
     return first_epoch

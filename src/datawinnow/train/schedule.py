@@ -14,6 +14,7 @@ def cosine(progress: float) -> float:
     >>> cosine(0.0), cosine(0.5), cosine(1.0)
     (1.0, 0.5, 0.0)
     """
+    # rounded, so that 1, 0.5 and 0 are exact; the minimum is for progress that rounds above 1
     return max(0.0, round(0.5 * (1 + math.cos(math.pi * min(1.0, progress))), 15))
 
 

@@ -1,4 +1,4 @@
-"""`TrainState`: what `fit` trains with; `prepare` checks its arguments and makes one."""
+"""`TrainState`: the state of a training; `prepare` checks the arguments of `fit` and makes one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from datawinnow.train.resume import load_matching_checkpoint, resume, run_identi
 
 @dataclass
 class TrainState:
-    """What `fit` trains with.
+    """The state of a training by `fit`.
 
     Attributes:
         model: the user's network.
@@ -99,6 +99,7 @@ class TrainState:
     def mean_curvature(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean input curvature of a batch, differentiable with respect to the weights."""
         with autocast(self.device, self.recipe.precision):
+            # the plain network: torch.compile cannot differentiate a gradient again
             return input_curvature(self.model, x, y, h=self.recipe.curvature_h, create_graph=True).mean()
 
     def save(self, checkpoint: Path, epochs_done: int) -> None:
@@ -163,6 +164,7 @@ def prepare(
     history = History(precision=recipe.precision, channels_last=channels_last, notes=[note] if note else [])
 
     batches = batches_of(dataset, fabric.device, workers=recipe.workers, channels_last=channels_last)
+    # moves the network to the device
     flops = check_forward(model, dataset, fabric.device)
     passes_per_example = 1.0
     if recipe.curvature:
@@ -171,6 +173,7 @@ def prepare(
             passes_per_example += curvature_passes(model, x, y)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # after the change of memory format: momentum takes the format of its parameter
     network, optimizer = fabric.setup(model, make_optimizer(model, recipe))
     weight = _loss_weights(selection, len(dataset), fabric.device)
     plan = None if policy is None else PolicyPlan(policy, index, len(dataset), seed, fabric.device, weight)
@@ -179,6 +182,7 @@ def prepare(
         selector = InBatchSelector.for_run(
             in_batch, network, dataset, recipe=recipe, device=fabric.device, seed=seed, flops=flops
         )
+    # last: weights and moments are loaded in place, onto the device and into that format
     first_epoch = resume(
         checkpoint, saved, model, optimizer, history, recorder=recorder, policy_plan=plan, in_batch=selector
     )
