@@ -27,7 +27,7 @@ class Augmentation:
     Attributes:
         strategy: names of operations, joined by underscores. Do not use ``flip`` where mirrored images change class, as
             for digits.
-        mode: ``"single"`` applies one operation, drawn anew each time (the papers); ``"all"`` applies each in turn.
+        mode: ``"single"`` applies one random operation each time (the papers); ``"all"`` applies each in turn.
         brightness: range of the added constant; 1 adds -0.5 to 0.5.
         saturation: largest factor on the distance of colours from grey.
         contrast: values are scaled about the image's mean by ``contrast`` to ``1 + contrast``.

@@ -57,7 +57,7 @@ class Condensation:
         options: of the condensation.
         settings: everything that determines the result, as JSON, for the record and to compare checkpoints.
         done: iterations done.
-        seconds: spent in them.
+        seconds: wall-clock time of these iterations.
     """
 
     context: MatchingContext

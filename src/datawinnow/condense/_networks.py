@@ -185,7 +185,7 @@ class NetworkQueue:
         lr: learning rate of the networks.
         momentum: momentum of the networks.
         weight_decay: weight decay of the networks.
-        reset_every: iterations after which accuracies are counted anew (the published code: at every evaluation).
+        reset_every: iterations after which the accuracy counts are reset (the published code: at every evaluation).
     """
 
     def __init__(

@@ -163,7 +163,7 @@ DESCRIPTIONS = {
     "steps": "training steps of each; None for the paper's: 10 or 50.",
     "net_momentum": "momentum of the networks.",
     "weight_decay": "weight decay of the networks.",
-    "reset_every": "iterations after which the networks' accuracies are counted anew.",
+    "reset_every": "iterations after which the networks' accuracy counts are reset.",
 }
 """The description of every parameter of a condenser, by name."""
 EXAMPLE = """

@@ -1,4 +1,4 @@
-"""Policies, which choose anew during training what each epoch trains on; one policy a file.
+"""Policies, which choose during training the examples of each epoch; one policy a file.
 
 A new policy is a file in this folder, its import in `registry`, its name below, and a test. Wrappers change when and
 with which weights a policy applies.

@@ -31,7 +31,7 @@ class MeasuredSetting:
     """What a policy gained over all the data for fewer epochs, measured on one dataset at one budget.
 
     Attributes:
-        setting: dataset and network, in words.
+        setting: description of dataset and network.
         n: number of examples.
         passes: budget, in epochs on all the data.
         noisy: whether labels were wrong.
@@ -80,7 +80,7 @@ class MeasuredSetting:
 
     @property
     def description(self) -> str:
-        """Setting and budget in words."""
+        """Description of setting and budget."""
         return f"{self.setting} at {self.passes:g} passes"
 
     def build(self, passes: float) -> Policy:

@@ -1,4 +1,4 @@
-"""How much of the data a policy trains on, before it has run: what turns a budget of passes into epochs."""
+"""Expected fraction of the data that a policy trains on, which converts a budget of passes into epochs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ State = dict[str, Tensor | int | float]
 Stream = Callable[..., torch.Generator]
 """``stream("purpose", epoch)``: `datawinnow.core.rng.stream` with the seed of the run bound."""
 FirstPlan = Literal["all", "random"]
-"""What to train on while nothing has been observed."""
+"""The examples of an epoch while nothing has been observed."""
 
 
 class Policy(Protocol):

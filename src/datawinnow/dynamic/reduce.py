@@ -101,7 +101,7 @@ REDUCTIONS: dict[str, Reduction] = {f.__name__: f for f in (mean, self_normalise
 
 
 def resolve_reduction(reduction: str | Reduction) -> Reduction:
-    """A reduction by name; a function of (loss, weight) is returned as it is.
+    """A reduction by name; a function of (loss, weight) is returned unchanged.
 
     Raises:
         ArgumentError: an unknown name.

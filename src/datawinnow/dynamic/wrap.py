@@ -137,7 +137,7 @@ class Annealed(Wrapper):
         return 1.0 if annealed_in_full else epoch_fraction(self.policy, epoch)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """What the policy plans, or everything, or a uniform draw."""
+        """The plan of the policy, all examples, or a uniform draw."""
         n = num_examples(epoch, state)
         # The boundary may be fractional; the tolerance meets one that is whole on paper, such as 0.7 * 10.
         if self.mode == "none" or epoch < self.share * self.epochs - 1e-9:
@@ -189,7 +189,7 @@ class Rescaled(Wrapper):
         return False
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """What the policy plans, reweighted."""
+        """The plan of the policy, reweighted."""
         plan, state = self.policy.plan(epoch, state, stream)
         # Horvitz and Thompson: a draw with probability pi stands for 1 / pi examples.
         return Selection(plan.index, plan.weight / inclusion_probability(plan), plan.reason), state

@@ -162,7 +162,7 @@ class Guarded(Wrapper):
         return state | outer_state(self.policy.observe(inner_state(state), index, **signals))
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """What the policy plans among those not suspected, with the examples whose turn it is to be revisited."""
+        """The plan of the policy among those not suspected, with the examples due for a revisit."""
         n = num_examples(epoch, state)
         state = self._with_decision(epoch, state, stream) | {"epoch": epoch}
         suspect, inner = get_tensor(state, "suspect"), inner_state(state)
@@ -177,7 +177,7 @@ class Guarded(Wrapper):
         return plan, state | outer_state(inner)
 
     def _with_decision(self, epoch: int, state: State, stream: Stream) -> State:
-        """``state`` with the suspected examples of ``epoch``; where they change, the policy decides anew."""
+        """``state`` with the suspected examples of ``epoch``; where they change, the policy makes a new decision."""
         # 0 before `first`, then counted up by one a period: a second plan of the same epoch decides nothing new.
         turn = max(0, (epoch - self.first) // self.period + 1)
         if get_int(state, "round") == turn:
@@ -218,7 +218,7 @@ def _plan_among(policy: Any, candidates: Tensor, epoch: int, state: State, strea
     for key, value in after.items():
         if not isinstance(value, Tensor):
             state[key] = _with_count(key, value, n)
-        # A tensor that the policy did not replace is left as it is, without a copy of (n,).
+        # A tensor that the policy did not replace stays unchanged, without a copy of (n,).
         elif value is not before[key]:
             state[key] = get_tensor(state, key).index_copy(0, candidates, value)
     inner = plan.reason if plan.reason is not None else reason_codes(m, Reason.BELOW_CUT, kept=plan.index)

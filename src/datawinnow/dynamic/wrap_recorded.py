@@ -52,7 +52,7 @@ class Recorded(Wrapper):
         object.__setattr__(self, "_last", -1)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """What the policy plans; the copy replaces an earlier one of the epoch, and epoch 0 removes all."""
+        """The plan of the policy; the copy replaces an earlier one of the epoch, and epoch 0 removes all."""
         plan, planned = self.policy.plan(epoch, state, stream)
         plans, folder = self.__dict__["_plans"], self.__dict__["_folder"]
         # Epoch 0 begins a new run of the same object.

@@ -96,7 +96,7 @@ class Shrinking(Wrapper):
         return (1 - t) * self.start + t * self.end  # in this form both ends are met to the bit
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """What the policy with the keep of this epoch plans."""
+        """The plan of the policy with the keep of this epoch."""
         check.number("epoch", epoch, 0, 2**31, integer=True)
         return self.with_keep(self.keep_at(epoch)).plan(epoch, state, stream)
 

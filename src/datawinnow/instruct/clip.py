@@ -132,7 +132,7 @@ class ClipModel:
 
 
 def _projected(output: Any) -> Tensor:
-    """The projected embedding, which transformers 5 wraps and version 4 returned as it is."""
+    """The projected embedding, which transformers 5 wraps and version 4 returns as a tensor."""
     embedding: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return embedding
 

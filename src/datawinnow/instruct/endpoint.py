@@ -124,9 +124,9 @@ class Endpoint:
         return replace(reply, text=_redact(reply.text, key))  # JSON may have spelled it with escapes
 
     def _post(self, prompt: str, key: str) -> bytes:
-        """The body of the reply, read in `timeout` seconds or not at all.
+        """The body of a reply that is complete within `timeout` seconds.
 
-        A timeout of the client starts anew with every byte, so the whole exchange runs in an event loop that is
+        A timeout of the client restarts with every byte, so the whole exchange runs in an event loop that is
         cancelled. ``asyncio.run`` needs a thread without a running loop: a worker thread of `Judge`.
         """
         openai = import_extra("openai", "judge", "the judge")

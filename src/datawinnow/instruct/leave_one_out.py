@@ -172,7 +172,7 @@ _COMPARED: dict[Outcome, tuple[str, str]] = {
 
 
 def summarise(scorers: Sequence[LeaveOneOut], chosen: str, agreement: Mapping[str, Any]) -> list[str]:
-    """What the labels can tell, in sentences.
+    """Sentences on the evidence of the labels.
 
     Args:
         scorers: `MEAN_LABEL` and every scorer that was tested.

@@ -53,7 +53,7 @@ class RequestLimits:
         tries: how often one question is asked.
         initial_backoff: seconds before the second try; twice as long each time.
         max_backoff: the longest wait in seconds.
-        ask_again: ask anew where an earlier reply could not be parsed.
+        ask_again: ask again where an earlier reply could not be parsed.
         parse: ``"strict"``, or ``"published"`` to parse replies as InstructionGPT-4 does.
     """
 

@@ -121,7 +121,7 @@ class JudgeOptions:
         per_minute: requests a minute. Default: no limit.
         timeout: seconds for one answer.
         yes: pay up to ``cap`` without a question.
-        ask_again: ask anew where an earlier answer could not be parsed.
+        ask_again: ask again where an earlier answer could not be parsed.
     """
 
     PANEL: ClassVar[str] = "Judge (an OpenAI-compatible endpoint)"

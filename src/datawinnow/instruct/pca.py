@@ -41,7 +41,7 @@ class PCA:
         return torch.cat(coordinates).float()
 
     def write(self, path: Path) -> None:
-        """Write one safetensors file, whole or not at all."""
+        """Write one safetensors file atomically."""
         write_tensors(path, {"mean": self.mean, "axes": self.axes, "variance": self.variance}, {}, kind="PCA")
 
     @classmethod

@@ -31,7 +31,7 @@ class SelectorRecipe:
     Attributes:
         across: ``"pool"``: an item attends to the items at its position in the other sets and, when the pool is scored,
             to the whole pool (published: a batch taken for a sequence). ``"set"``: to its own set.
-        standardise: features and labels with mean 0 and standard deviation 1; otherwise as they are (published: a text
+        standardise: features and labels with mean 0 and standard deviation 1; otherwise unscaled (published: a text
             feature of 127 beside a length of 37).
         member_features: ``"pool"``: those of the members in the pool, of one PCA; ``"file"``: those in the subsets'
             file (published: a PCA fitted on each subset, so that its axes are not the pool's).

@@ -45,7 +45,7 @@ class MethodRun:
         needs: passes at which the best shorter full run so far reaches this mean accuracy, interpolated over the
             logarithm of the budgets; None outside of them, or with one budget.
         upper_bound_epochs: the longest of those budgets, where the shorter full run is worse beyond noise at all
-            and the longest is longer than this budget; None elsewhere.
+            of them and the longest is longer than this budget; None elsewhere.
         upfront_cost: passes paid once beside the budget, as for a plan that other runs reuse; 0 where the budget pays
             for everything.
         chooses: whether it chooses what to train on; False for a control that trains every epoch on all the data with
@@ -169,15 +169,14 @@ def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow]) -> list[Met
             if row["scenario"] == scenario:
                 accuracies.setdefault((row["method"], row["keep"]), {})[row["seed"]] = float(row["accuracy"])
         name = setting if scenario == CLEAN else f"{setting}, {scenario}"
-        one = _Setting(name, scenario, results.sizes[scenario], float(results.about["epochs"]), accuracies)
+        scenario_setting = _Setting(name, scenario, results.sizes[scenario], float(results.about["epochs"]), accuracies)
         cells = sorted(results.of(scenario), key=lambda c: c.keep)
-        runs += [_method_run(one, cell, chooses=cell.method in choose) for cell in cells]
+        runs += [_method_run(scenario_setting, cell, chooses=cell.method in choose) for cell in cells]
     return runs
 
 
 def _on_all(row: ResultRow) -> bool:
     """Whether every epoch of a row was on all the data: a run that chooses makes more epochs of as many passes."""
-    # Epochs on fewer examples make more epochs of the same number of passes.
     extra = row["trained_epochs"] - row["passes"] / row["n"]  # less than half a batch is left out at the end
     return bool(row["total_passes"] == row["passes"] and abs(extra) < MIN_EXTRA_EPOCHS)
 
@@ -272,7 +271,7 @@ MIN_SAVING = 2.0
 
 
 def half_budget_wins(runs: Sequence[MethodRun]) -> list[str]:
-    """Where the shorter full run needs at least twice the passes to reach the accuracy of choosing, in words.
+    """Descriptions of the wins for whose accuracy the shorter full run needs at least twice the passes.
 
     Only where choosing wins beyond noise, and where the shorter full run gains from more passes. One run a setting, the
     one that saves most.
@@ -287,7 +286,7 @@ def half_budget_wins(runs: Sequence[MethodRun]) -> list[str]:
 
 
 def unreached_wins(runs: Sequence[MethodRun]) -> list[str]:
-    """Where every length of the shorter full run stays below the accuracy of choosing, in words."""
+    """Descriptions of the wins whose accuracy no length of the shorter full run reaches."""
     return [
         f"{run.setting} ({run.label}, {run.budget:g} passes; all the data up to {run.upper_bound_epochs:g} were tried)"
         for run in _best_by_setting(
@@ -308,7 +307,7 @@ def _best_by_setting(runs: Sequence[MethodRun], fits: Callable[[MethodRun], bool
 
 
 def summary(runs: Sequence[MethodRun]) -> str:
-    """Where choosing beats the shorter full run with five seeds, and where it does not, in words.
+    """Sentences on where choosing beats the shorter full run with five seeds, and where it does not.
 
     Controls, runs with an upfront cost and settings that tune are in the tables, but do not count as wins.
     """
@@ -345,12 +344,12 @@ def gain_words(run: MethodRun) -> str:
 
 
 def reference_words(run: MethodRun) -> str:
-    """The budget of the reference, where it is smaller than that of the run, in words."""
+    """A phrase with the budget of the reference, where it is smaller than that of the run."""
     return "" if run.against in (None, run.budget) else f" against {run.against:g} passes"
 
 
 def needed_words(run: MethodRun) -> str:
-    """Passes that the shorter full run needs for the same accuracy, and the upfront cost, in words.
+    """A phrase with the passes that the shorter full run needs for the same accuracy, and the upfront cost.
 
     A dash where the two are within noise, since the passes needed are then unknown.
     """

@@ -38,7 +38,7 @@ def rank_correlations(scores: pa.Table) -> Agreement | None:
     """Spearman's rank correlation of every pair of columns of ``scores.parquet``.
 
     Args:
-        scores: ``id``, ``label`` and a column a score, whose metadata tells under ``end`` what its paper keeps.
+        scores: ``id``, ``label`` and a column a score, whose metadata has the end that its paper keeps under ``end``.
 
     Returns:
         The agreement, in the order of `clustered`; None with fewer than two scores.

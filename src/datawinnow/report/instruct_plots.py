@@ -40,7 +40,7 @@ def plot_gaps(means: Sequence[dict[str, Any]], name: str) -> Markup:
 
 
 def plot_predictions(scorers: Sequence[dict[str, Any]], labels: Sequence[float], name: str) -> Markup:
-    """Label that each scorer predicts for a subset that was left out, against the true one."""
+    """Label that each scorer predicts for a subset that was left out, against its true label."""
     truth = np.array(labels, dtype=float)
     shown = [row for row in scorers if row["difference"] is not None]
     with styled():

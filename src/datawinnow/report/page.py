@@ -76,7 +76,7 @@ def render(name: str, context: dict[str, Any]) -> str:
 
 
 def results_context(result_rows: Sequence[ResultRow]) -> dict[str, Any]:
-    """What the results page shows."""
+    """The values of the template for results."""
     results = table(result_rows)
     return {
         "title": str(results.about.get("benchmark", "results")),

@@ -19,7 +19,7 @@ CAPTIONS = {
     "for fewer epochs. Bars: 95% over seeds.",
     "changed": "Share of changed examples among the kept; random choice keeps the share of the dataset.",
 }
-"""What the plots show, in words."""
+"""Captions of the plots."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The page of a run folder: what was kept, why, and what it cost. Missing files are named with their command."""
+"""The page of a run folder: the selection, its reasons and its cost. Missing files are named with their command."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def short(name: str, letters: int = 18) -> str:
 
 
 def _draw_cell(axes: Axes, x: float, y: float, side: float, value: float, strength: float) -> None:
-    """A square whose colour tells a correlation; an empty frame where there is none."""
+    """A square whose colour is a correlation; a diagonal line where there is none."""
     present = not math.isnan(value)
     axes.add_patch(
         Rectangle(

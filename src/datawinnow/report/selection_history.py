@@ -76,7 +76,7 @@ def by_chance(fractions: np.ndarray) -> np.ndarray:
 
 
 def choices(log: SelectionHistory, budgeted: bool) -> Choices | None:
-    """What the policy chose; None where it left nobody out.
+    """The choices of the policy; None if every epoch is on all candidates.
 
     Args:
         log: who each epoch trained on.
@@ -158,7 +158,7 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def choices_sentence(picks: Choices) -> str:
-    """The finding in words and numbers."""
+    """A sentence on how often examples were chosen."""
     always, sometimes, never = (words.share(share) for share in picks.shares)
     if len(picks) == 1:
         return (
@@ -210,7 +210,7 @@ def _picks_by_class(log: SelectionHistory, picks: Choices, names: list[str]) -> 
 
 
 def _by_class(lines: list[dict[str, Any]]) -> str:
-    """Whether a class goes short, in a sentence."""
+    """A sentence on the classes chosen least and most."""
     if len(lines) < 2:
         return ""
     lowest, highest = (end(lines, key=lambda line: line["share"]) for end in (min, max))

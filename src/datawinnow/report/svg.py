@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# name: (light, dark). Told apart with the common kinds of colour blindness, at least 3:1 against their background.
+# name: (light, dark). Distinguishable with the common kinds of colour blindness, at least 3:1 against their background.
 # The light values are also the sentinels in the SVG, so they are all different.
 PALETTE: dict[str, tuple[str, str]] = {
     "ink": ("#1c2127", "#e6e9ed"),
@@ -148,7 +148,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
             ):
                 break
             before, count = groups.pop()
-            # Runs that touch merge around their weighted mean (pool adjacent violators), which moves positions least.
+            # Runs that touch merge around their weighted mean, as pool adjacent violators does.
             centre, size = (before * count + centre * size) / (count + size), count + size
         groups.append((centre, size))
     flat = [centre + gap * (k - (size - 1) / 2) for centre, size in groups for k in range(size)]
@@ -168,7 +168,7 @@ def standalone(drawing: str, title: str) -> str:
     """
     head, mark, body = str(drawing).partition(">")  # a Markup would escape what is put into it
     if not head.startswith("<svg") or not mark:
-        raise ValueError(f"drawing must be what to_svg gave, got {drawing[:20]!r}")
+        raise ValueError(f"drawing must be a result of to_svg, got {drawing[:20]!r}")
     light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in PALETTE.items()) for i in range(2))
     look = "font-family:system-ui,sans-serif;background:var(--card)"
     style = f"svg{{{light}{look}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}"

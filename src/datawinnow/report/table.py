@@ -1,4 +1,4 @@
-"""From result rows to one table: what each method reaches, what it costs, and whether that beats the references."""
+"""From result rows to one table: accuracy, cost and comparison with the references of each method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datawinnow.core.verdict import Comparison, ResultRow, compare
 
 FULL, SHORTER, RANDOM = "full", "shorter_full", "random"
 REFERENCES = (FULL, SHORTER, RANDOM)
-"""What methods are compared with; listed first at every keep."""
+"""The methods that others are compared with; listed first at every keep."""
 
 CLEAN = "clean"
 ROW_STAGES = ("record", "score", "select")
@@ -69,7 +69,7 @@ class TableCell:
 
     @property
     def scoring_passes(self) -> float:
-        """Passes spent on finding the selection."""
+        """Passes of scoring and selecting."""
         return self.total_passes - self.passes
 
     @property
@@ -103,7 +103,7 @@ class Table:
     Attributes:
         cells: the rows of the table.
         about: dataset, model, n, test_n, epochs, benchmark, device, threads, versions and commit as far as given.
-        lost: what diverged with every seed, in the same order.
+        lost: methods that diverged with every seed, in the same order.
         sizes: examples of the train split, by scenario; one with long-tailed classes has fewer than ``about`` says.
         changed: share of these that the scenario changed, by scenario, mean over seeds; no entry where it changed none.
     """
@@ -134,7 +134,7 @@ class Table:
         )
 
     def lines(self, scenario: str) -> list[TableCell | Lost]:
-        """Everything that was run in a scenario, in order; what has no accuracy comes last at its keep."""
+        """All methods of a scenario, in order; those without an accuracy come last at their keep."""
         cells: list[TableCell | Lost] = [
             *self.of(scenario),
             *(cell for cell in self.lost if cell.scenario == scenario),

@@ -26,13 +26,13 @@ def lead(metadata: dict[str, Any], history: pa.Table | None) -> str:
 def _on(options: dict[str, Any], n: int, history: pa.Table | None) -> str:
     epochs = len(history) if history is not None else 0
     selected, policy = options.get("selection"), options.get("policy")
-    of = f"{n:,} examples"
+    examples = f"{n:,} examples"
     if selected:
-        by = selected.get("label") or selected.get("method") or "an unknown method"
-        of = f"{selected['kept']:,} of {n:,} examples, kept by {by}"
+        method = selected.get("label") or selected.get("method") or "an unknown method"
+        examples = f"{selected['kept']:,} of {n:,} examples, kept by {method}"
     if policy:
-        return f"{policy} chose what each of {words.many(epochs, 'epoch')} trained on, among {of}."
-    return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{of}."
+        return f"{policy} chose what each of {words.many(epochs, 'epoch')} trained on, among {examples}."
+    return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{examples}."
 
 
 def _cost_lines(options: dict[str, Any], metadata: dict[str, Any], history: pa.Table | None) -> list[str]:

@@ -170,7 +170,7 @@ class _Average:
         return sums, m2
 
     def _take(self, total: Tensor, summed: Tensor, m2: Tensor) -> None:
-        """Add windows to the total, in units of sqrt(window - 1); ``m2`` is spent."""
+        """Add windows to the total, in units of sqrt(window - 1); ``m2`` is overwritten."""
         root = m2.sqrt_()
         total.add_(root)
         if self.difficulty:

@@ -52,7 +52,7 @@ def loss(
     nats = check.array("loss", loss, "epochs,n")
     if first is None and last is None:
         return at_epoch("loss", nats, epoch, missing)
-    # -1 is the default and so cannot be told from an explicit -1, which then is ignored beside a range.
+    # An explicit -1 cannot be distinguished from the default, and is ignored beside a range.
     if epoch != -1:
         raise ArgumentError(f"give either epoch= or first= and last=, got epoch={epoch}, first={first}, last={last}")
     span = epoch_range("loss", nats, 0 if first is None else first, 10**9 if last is None else last)

@@ -41,8 +41,8 @@ def over_runs(score: Callable[..., Tensor], *, by: Literal["score", "rank"] = "s
 class OverRuns:
     """A score averaged over runs; made by `over_runs`.
 
-    Every positional array is a list (or tuple) with one array a run; a tensor or numpy array serves all runs as it is
-    (``labels``, for example). Options are those of the score.
+    Every positional array is a list (or tuple) with one array a run; a tensor or numpy array is used for all
+    runs (``labels``, for example). Options are those of the score.
 
     Attributes:
         card: the score's card, under another name and key.

@@ -64,9 +64,9 @@ def bind_arguments(
         name = names[position] if position < len(names) else f"array {position}"
         positional.append(_about_examples(name, value, n, missing, ruler))
     # `takes` holds the contract (budget, generator, missing, ...) and the arrays that wrappers added.
-    own_arrays = {k for k in card.takes if k not in CONTRACT_PARAMETERS}
-    with_card = {k: _about_examples(k, v, n, missing, ruler) for k, v in options.items() if k in own_arrays}
-    rest = {k: v for k, v in options.items() if k not in own_arrays}
+    array_keywords = {k for k in card.takes if k not in CONTRACT_PARAMETERS}
+    with_card = {k: _about_examples(k, v, n, missing, ruler) for k, v in options.items() if k in array_keywords}
+    rest = {k: v for k, v in options.items() if k not in array_keywords}
     return CallArguments(positional, with_card, rest)
 
 

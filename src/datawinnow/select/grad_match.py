@@ -48,9 +48,8 @@ def grad_match(
     Minimises ``E(w, S) = || sum_{i in S} w_i g_i - b ||^2 + lam ||w||^2`` over w >= 0 and |S| = budget, where g_i is
     the gradient of example i's cross entropy in the last layer and b the mean gradient of all examples, or of the
     held-out ones if they are given. Each step takes the example whose gradient points most along the residual,
-    ``argmax <g_i, b - sum w_j g_j>``, and solves for all weights anew; at the end they are solved once more with
-    w >= 0. A pursuit that ends early (nothing points along the rest, or the rest is small) is filled up with the
-    examples whose gradients point most along b. Balance it with ``per_class``, as the authors' settings do: each class
+    ``argmax <g_i, b - sum w_j g_j>``, and solves for all weights again; a last solution at the end has w >= 0.
+    A pursuit that ends early (nothing points along the rest, or the rest is small) is filled up with the examples whose gradients point most along b. Balance it with ``per_class``, as the authors' settings do: each class
     is then matched to its own mean gradient (or, given held-out data, to that of all of it).
 
     The authors' solver drops an example as soon as its weight turns negative, and fills up at random; here it stays,
@@ -158,7 +157,7 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
         inverse[k, : k + 1] /= pivot**0.5
         seen[k] = (float(error[0] @ goal @ row[0]) - float(coefficients @ seen[:k])) / pivot**0.5
         change = seen[k] * inverse[k, : k + 1]
-        # b - sum w_j g_j, updated by the change of w instead of summed anew.
+        # b - sum w_j g_j, updated by the change of w instead of summed again.
         rest -= (errors[: k + 1] * change[:, None]).T @ rows[: k + 1]
         towards = layer.along(rest)
     straight[chosen] = -torch.inf

@@ -176,7 +176,7 @@ class PolicySampler(DistributedSampler[int]):
 
     @property
     def plan(self) -> Selection:
-        """What the epoch trains on, for all processes, in training order."""
+        """The plan of the epoch, for all processes, in training order."""
         self._ensure_plan()
         assert self._plan is not None
         return self._plan
