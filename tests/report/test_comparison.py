@@ -234,7 +234,7 @@ def test_the_map_alone_is_a_whole_file_with_its_own_colours(folder: Path) -> Non
     assert "--ink" in used
     for theme in text.split("@media")[:2]:
         assert [name for name in sorted(used) if f"{name}:#" not in theme] == []
-    with pytest.raises(ValueError, match="must be what to_svg gave, got 'a page'"):
+    with pytest.raises(ValueError, match="must be a result of to_svg, got 'a page'"):
         standalone("a page", "x")
 
 

@@ -1,4 +1,4 @@
-"""What batch selectors share: checks, draws and results."""
+"""Checks, draws and results of batch selectors."""
 
 from __future__ import annotations
 

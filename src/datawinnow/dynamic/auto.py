@@ -28,7 +28,7 @@ MIN_SEEDS = 5
 
 @dataclass(frozen=True)
 class MeasuredSetting:
-    """What a policy gained over all the data for fewer epochs, measured on one dataset at one budget.
+    """Measured gain of a policy over all the data for fewer epochs, on one dataset at one budget.
 
     Attributes:
         setting: description of dataset and network.

@@ -20,7 +20,7 @@ FirstPlan = Literal["all", "random"]
 
 
 class Policy(Protocol):
-    """What an epoch trains on, from what was observed before; a frozen dataclass of options.
+    """Plans the examples of each epoch from earlier observations; a frozen dataclass of options.
 
     All methods are pure: they return what changes and modify nothing. The same (epoch, state, seed) gives the same
     plan on every process, and a plan made twice is the same plan. ``plan`` may store a decision in the state it
@@ -41,7 +41,7 @@ class Policy(Protocol):
         """The state after an epoch, which visited the ids ``index`` (m,) int64, unique, with ``signals`` of (m,)."""
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-        """What ``epoch`` trains on, in training order with the weight of each loss, and the state to keep."""
+        """The examples of ``epoch``, in training order with the weight of each loss, and the state to keep."""
 
 
 def epoch_fraction(policy: Any, epoch: int) -> float:

@@ -209,7 +209,7 @@ class Guarded(Wrapper):
 
 
 def _plan_among(policy: Any, candidates: Tensor, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
-    """What ``policy`` plans of the ids ``candidates``, as many as it would of all, and its state for all examples."""
+    """The plan of ``policy`` among the ids ``candidates``, as large as among all, and its state for all examples."""
     n, m = get_int(state, "n"), candidates.numel()
     # (n,) -> (m,): the policy sees a dataset of m examples and needs no knowledge of the guard.
     before = {k: v[candidates] if isinstance(v, Tensor) else _with_count(k, v, m) for k, v in state.items()}

@@ -19,7 +19,7 @@ from datawinnow.text.encode import check_texts
 from datawinnow.text.pretrained import fingerprint_pretrained, load_pretrained, load_tokenizer, pick_device
 
 DEFAULT_TEMPLATE = "{instruction}\n\n"
-"""What stands before an answer; ``"chat"`` is the tokenizer's own template."""
+"""Text before an answer; ``"chat"`` is the tokenizer's own template."""
 TokenizedPair = tuple[list[int], list[int]]
 """Token ids of the prompt and of the answer."""
 

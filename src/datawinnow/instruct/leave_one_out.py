@@ -1,4 +1,4 @@
-"""What a few labels can tell: errors on subsets left out, with intervals, and how far seeds agree."""
+"""Evidence of a few labels: errors on subsets left out, with intervals, and the agreement of seeds."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def ridge_predictions(means: Tensor, labels: Tensor) -> list[float]:
 
 
 def seed_agreement(scores: Tensor, choose: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """How far runs with different seeds agree.
+    """Agreement of runs with different seeds.
 
     Args:
         scores: (k, n), a row a seed.

@@ -91,7 +91,7 @@ class RequestLimits:
 
 @dataclass
 class Usage:
-    """What a run of the judge used.
+    """Questions, money and failures of a run of the judge.
 
     Attributes:
         answered: questions answered in this run.
@@ -125,7 +125,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What is still to be asked.
+    """Questions still to be asked, and their cost.
 
     Attributes:
         questions: number of them.

@@ -32,7 +32,7 @@ MAX_PLACES = 5
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one row.
+    """A fault of one row.
 
     Attributes:
         place: the row in the file, from 0.
@@ -88,7 +88,7 @@ class Pairs:
 
 @dataclass
 class _Columns:
-    """What is gathered row by row."""
+    """The fields of the rows read so far."""
 
     rows: list[tuple[int, str, str, str, str | None]] = field(default_factory=list)
     numbers: dict[str, dict[int, float]] = field(default_factory=dict)

@@ -72,7 +72,7 @@ class FeaturePool:
         return Standardiser.fit(self.raw[self.usable])
 
     def missing_counts(self) -> dict[str, int]:
-        """How many pairs lack a feature, by its name."""
+        """Number of pairs that lack a feature, by its name."""
         counts: dict[str, int] = {}
         columns = [name for name, width in self.layout.vectors for _ in range(width)] + list(self.layout.indicators)
         for name, count in zip(columns, torch.isnan(self.raw).sum(dim=0).tolist(), strict=True):

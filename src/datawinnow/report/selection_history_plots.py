@@ -90,7 +90,7 @@ def _groups(axes: Axes, groups: tuple[float, float, float]) -> None:
 
 
 def counted(times: np.ndarray, chance: np.ndarray, name: str) -> Markup:
-    """How many examples were chosen so many times, beside chance.
+    """Histogram of how often examples were chosen, beside chance.
 
     Args:
         times: (m,) int64 how often each was chosen.

@@ -16,7 +16,7 @@ def trained(metadata: dict[str, Any]) -> bool:
 
 
 def lead(metadata: dict[str, Any], history: pa.Table | None) -> str:
-    """What it trained on, what that cost against all the data for as many epochs, and what it reached."""
+    """The data, the cost compared with all the data for as many epochs, and the accuracy."""
     options = metadata["options"].get("train") or {}
     return " ".join(
         [_on(options, metadata["dataset"]["n"], history), *_cost_lines(options, metadata, history), _reached(metadata)]

@@ -72,8 +72,8 @@ def craig(
     Returns:
         `Selection` of exactly ``budget`` ids in the order chosen. Weights are the sizes of the clusters, scaled to a
         mean of one; a kept example is in its own cluster, another in that of the nearest kept one, of equals the first
-        chosen. Clusters are by exact distances whatever the form. The paper makes a new choice every epoch; chosen once, on
-        a network that has fitted its data, most gradients are near zero, one cluster of a class holds nearly all of
+        chosen. Clusters are by exact distances whatever the form. The paper chooses in every epoch; chosen once, on a
+        network that has fitted its data, most gradients are near zero, one cluster of a class holds nearly all of
         them, and its example has a weight to match: then take ``weights=False`` or an earlier network.
 
     Raises:

@@ -49,8 +49,9 @@ def grad_match(
     the gradient of example i's cross entropy in the last layer and b the mean gradient of all examples, or of the
     held-out ones if they are given. Each step takes the example whose gradient points most along the residual,
     ``argmax <g_i, b - sum w_j g_j>``, and solves for all weights again; a last solution at the end has w >= 0.
-    A pursuit that ends early (nothing points along the rest, or the rest is small) is filled up with the examples whose gradients point most along b. Balance it with ``per_class``, as the authors' settings do: each class
-    is then matched to its own mean gradient (or, given held-out data, to that of all of it).
+    A pursuit that ends early (nothing points along the rest, or the rest is small) is filled up with the examples
+    whose gradients point most along b. Balance it with ``per_class``, as the authors' settings do: each class is then
+    matched to its own mean gradient (or, with held-out data, to that of all of it).
 
     The authors' solver drops an example as soon as its weight turns negative, and fills up at random; here it stays,
     with a weight of 0 where the last solution says so. Scaling b changes no choice and no weight.

@@ -44,7 +44,7 @@ class KeepSchedule:
         return cls(10 * scale, 100 * scale)
 
     def share(self, epoch: float) -> float:
-        """How far from dense (0) to the final rates (1) an epoch is.
+        """Position of an epoch between dense (0) and the final rates (1).
 
         >>> [round(KeepSchedule().share(epoch), 2) for epoch in (0, 10, 60, 110, 299)]
         [0.0, 0.0, 0.5, 1.0, 1.0]

@@ -75,9 +75,9 @@ def pad_or_truncate(index: Tensor, length: int, epoch: int) -> Tensor:
 
 
 def num_consumed(shard: Tensor, num_unique: int, seen: Tensor, visits: int) -> int:
-    """How many examples of its shard a process has trained on, judged by what was observed.
+    """Number of examples of its shard that a process has trained on, judged by the observations.
 
-    Prefetchers read ahead, so what was read says nothing. Micro-batches and repeated visits do not change the result.
+    Prefetchers read ahead, so reading does not count. Micro-batches and repeated visits do not change the result.
 
     Args:
         shard: (k,) ids of the process, in order.

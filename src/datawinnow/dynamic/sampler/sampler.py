@@ -392,7 +392,7 @@ class PolicySampler(DistributedSampler[int]):
         }
 
     def _identity(self) -> dict[str, Any]:
-        """What a saved state must have in common with the sampler that loads it."""
+        """The values that a saved state and the sampler that loads it must share."""
         return {
             "n": self.n,
             "fingerprint": self.fingerprint,
