@@ -290,7 +290,7 @@ def test_bench_runs_the_cells_and_then_none(call, workers, request):
 def test_bench_with_no_time_at_all_begins_nothing(call):
     Path("tiny.toml").write_text(GRID)
     shown = call("bench", "tiny.toml", "--time-limit", "0").stdout
-    assert shown == "0 of 2 cells are done; run the same command again to go on\n"
+    assert shown == "0 of 2 cells are done; run the same command again to resume\n"
     assert not Path("results/tiny/rows.jsonl").exists()
 
 

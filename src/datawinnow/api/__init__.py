@@ -7,11 +7,14 @@ Each takes a dataset object or, as the command does, DATA: ``"digits"``, a path 
 from datawinnow.api.bench import BenchResult, GridResult, bench
 from datawinnow.api.condense import Condensed, condense
 from datawinnow.api.dataset import LoadOptions
+from datawinnow.api.demo import DemoResult, demo
 from datawinnow.api.estimate import estimate
 from datawinnow.api.instruct import instruct
+from datawinnow.api.methods import MethodEntry, methods
 from datawinnow.api.prune import prune
 from datawinnow.api.race import RaceResult, race
 from datawinnow.api.record import record
+from datawinnow.api.report import report
 from datawinnow.api.score import score
 from datawinnow.api.select import select
 from datawinnow.api.train import train
@@ -19,16 +22,21 @@ from datawinnow.api.train import train
 __all__ = [
     "BenchResult",
     "Condensed",
+    "DemoResult",
     "GridResult",
     "LoadOptions",
+    "MethodEntry",
     "RaceResult",
     "bench",
     "condense",
+    "demo",
     "estimate",
     "instruct",
+    "methods",
     "prune",
     "race",
     "record",
+    "report",
     "score",
     "select",
     "train",

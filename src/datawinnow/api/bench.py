@@ -80,12 +80,13 @@ def bench(
 
     Args:
         grid: a TOML file of one grid or of several settings, or a `datawinnow.bench.Grid`.
-        out: folder of the results. Default: ``results/`` and the name of the grid.
+        out: folder of the results; cells that have a row in it are not run again. Default: results/<name of the grid>.
         data: datasets and functions of this process to use instead of those that the grid names; its cells then run in
             this process.
-        setting: run only these settings of the file. Default: all, in order.
-        shrink: divide examples, epochs and channels by this number, to see that a file runs.
-        time_limit: seconds after which nothing runs any more. Default: run every cell.
+        setting: run only this setting of the file (repeatable). Default: all, in order.
+        shrink: divide examples, epochs and channels by this number, to see that a file runs; its accuracies mean
+            nothing.
+        time_limit: seconds after which no cell is started or continued. Default: run every cell.
         jobs: cells at a time; 0 for one a core on a CPU and one on a GPU.
         threads: CPU threads of each cell; 0 for its share of the cores.
         report: write an HTML page beside the rows.

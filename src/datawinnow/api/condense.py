@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datawinnow.api.dataset import LoadOptions, open_dataset, run_path
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
@@ -56,7 +57,7 @@ def condense(
     device: str = "auto",
     judging: Judging | None = None,
     seed: int = 0,
-    load: Mapping[str, Any] | None = None,
+    load: LoadOptions | None = None,
     run: Path | str | None = None,
     report: bool = False,
     progress: Progress | None = None,
@@ -71,20 +72,19 @@ def condense(
         data: `Examples` of images in memory, or DATA to load: ``"digits"``, a path, or ``"hf:owner/name"``.
         test: held-out `Examples`; without them nothing is judged. DATA brings its own.
         method: dc, dsa, dm, cafe or idm.
-        per_class: synthetic images of every class.
-        iterations: outer iterations; by default the paper's (dc and dsa 1,000, cafe 2,000, dm and idm 20,000).
+        per_class: number of synthetic images of every class.
+        iterations: outer iterations. Default: the paper's (dc and dsa 1,000, cafe 2,000, dm and idm 20,000).
         augment: augmentation in matching and judging: an `Augmentation`, a strategy such as
             ``"color_crop_cutout_flip_scale_rotate"``, or None (``"none"``). ``"auto"`` is the paper's, without flip
             where the data are not mirrored in training.
-        options: other options of the method, such as ``{"real_batch": 64}``.
+        options: other option of the method (repeatable), for example real_batch=64 or lr=0.1.
         model: network; by default the papers' ConvNet, as deep as the images allow.
         model_options: options of the network.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         judging: networks and epochs that judge the result; by default `Judging()`.
         seed: seed of all draws.
-        load: keyword arguments of `datawinnow.load` for DATA; of `Examples` a record of how they were loaded.
-        run: run folder to write; by default ``runs/<name>-<method>-<per_class>`` for DATA, and a temporary one for
-            `Examples`.
+        load: how DATA is read.
+        run: run folder to write. Default: runs/<name>-<method>-<per_class> for DATA, a temporary one for `Examples`.
         report: write ``report.html`` into the run folder.
         progress: called as ``progress(stage, done, total)``.
         log: called with the network, the augmentation and an estimate of the cost.
@@ -102,23 +102,18 @@ def condense(
     from datawinnow.condense._augment import to_augmentation
     from datawinnow.condense._run_folder import SYNTHETIC_FILE, condense_into_folder, images_of
     from datawinnow.core.card import card_of, resolve
-    from datawinnow.data.load import load as load_data
 
     condenser = resolve(method, METHODS, kind="condenser")
     card, options, judging = card_of(condenser), dict(options or {}), judging or Judging()
     for name in options:
         if name in RESERVED_OPTIONS:
             raise ArgumentError(f"options has {name!r}, which is a parameter of its own or set by the run")
-    train = data
-    if isinstance(data, str | Path):
-        if test is not None:
-            raise ArgumentError(f"{data} brings its own test split: leave test= out, or pass both as objects")
-        train, test = load_data(data, progress=progress, **(load or {}))
-        for note in train.notes if log is not None else ():
-            log(f"data: {note}")  # type: ignore[misc]
-        if run is None:
-            run = Path("runs", f"{train.name}-{card.key}-{per_class}" + (f"-seed{seed}" if seed else ""))
+    if not isinstance(data, (str, Path)):
+        images_of(data)
+    splits = open_dataset(data, test=test, load=load, progress=progress, log=log)
+    train, test = splits.train.data, splits.test
     images_of(train)
+    run = run_path(run, splits, f"-{card.key}-{per_class}" + (f"-seed{seed}" if seed else ""))
     if report and run is None:
         raise ArgumentError("report=True needs a run folder: give run=")
     if iterations is None:
@@ -159,7 +154,7 @@ def condense(
             device=device,
             options=options,
             judging=judging,
-            load=load or {},
+            load=splits.load or {},
             progress=progress,
         )
         synthetic = Synthetic.load(path / SYNTHETIC_FILE)

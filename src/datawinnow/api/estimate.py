@@ -21,6 +21,11 @@ def estimate(
     keep: float | None = None,
     train_epochs: int | None = None,
     method: str | Method | None = None,
+    score: Any = None,
+    select_by: Any = None,
+    options: Mapping[str, Any] | None = None,
+    score_options: Mapping[str, Any] | None = None,
+    per_class: bool = False,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
@@ -34,8 +39,13 @@ def estimate(
         train: a map-style dataset of ``(x, y)``, or DATA.
         epochs: epochs recorded: passes over all the data.
         keep: estimate training on this fraction as well, in (0, 1]. Default: training is not estimated.
-        train_epochs: epochs of that training; by default ``epochs``.
+        train_epochs: epochs of that training. Default: as many as ``epochs``.
         method: a method by name; by default DUAL with Beta sampling.
+        score: instead of ``method``: rank by this score.
+        select_by: instead of ``method``: choose with this selector.
+        options: of the selector.
+        score_options: of the score, or of the probe of the network that it needs.
+        per_class: keep the same share of every class.
         model: network; by default chosen by the shape of the examples.
         model_options: its options.
         recipe: how to train.
@@ -51,10 +61,14 @@ def estimate(
         ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
     """
     from datawinnow.core.budget import budget_of
+    from datawinnow.methods import create_method
     from datawinnow.runs.estimate import estimate_run
 
     if keep is not None:
         budget_of(keep, 1)
+    method = create_method(
+        method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
+    )
     splits = open_dataset(train, load=load, model=model, progress=progress, log=log)
     return estimate_run(
         splits.train,

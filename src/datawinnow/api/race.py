@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
-from datawinnow.api.train import AUTO, noisy_option
+from datawinnow.api.train import noisy_option
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.policy_names import AUTO
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -88,19 +89,21 @@ def race(
     Args:
         data: DATA (``"digits"``, a path or ``"hf:owner/name"``), or a training split: a map-style dataset of
             ``(x, y)``.
-        budget: epochs on all the data; the policy passes as many examples.
+        budget: epochs on all the data; the policy passes as many examples. Give what you would train for.
         test: test split of a dataset object; DATA brings its own.
         policy: name of the policy; ``"auto"`` for what benchmarks recommend for this size and budget.
-        keep: fraction that the policy trains on in an epoch. Default: that of the policy, where it has one.
-        policy_options: options of the policy; ``"auto"`` takes ``noisy=True``, for many wrong labels.
-        wrap: wrappers of the policy, from the inside out.
+        keep: with ``policy``: fraction that an epoch trains on. Default: that of the policy, where it has one.
+        policy_options: option of the policy (repeatable), for example period=5; ``"auto"`` takes noisy=true, for many
+            wrong labels.
+        wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled, annealed=full,
+            shrinking=0.5 or guarded; `train` describes them. Default: none.
         seeds: paired repeats; two or more give an interval, five make a result.
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.
         recipe: how to train.
         load: how DATA is read.
-        out: folder of rows and page. Default: ``runs/race-<data>``.
-        jobs: trainings at a time, for DATA; 0 for one a core. Dataset objects are trained on one after the other.
+        out: folder of rows and page. Default: runs/race-<data>.
+        jobs: trainings at a time, for DATA; 0 for one a core.
         threads: CPU threads of each training, for DATA; 0 for its share of the cores.
         report: write an HTML page beside the rows.
         progress: called as ``progress(stage, done, total)``.

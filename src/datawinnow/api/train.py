@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.policy_names import AUTO, REPLAY
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,9 +21,32 @@ if TYPE_CHECKING:
     from datawinnow.train import Recipe
     from datawinnow.vit import SparseLevels
 
-AUTO, REPLAY = "auto", "replay"
-"""Policies that are not built from their name alone: the one that `recommend` gives, and the plan in a file."""
 DEFAULT_EPOCHS = 30
+
+
+@dataclass(frozen=True)
+class TrainingLength:
+    """The length of a training: one of the two is set.
+
+    Attributes:
+        epochs: passes over the kept examples.
+        passes: examples passed, in units of one epoch on all the data.
+    """
+
+    epochs: float | None = None
+    passes: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """``"epochs"`` or ``"passes"``."""
+        return "passes" if self.epochs is None else "epochs"
+
+    @property
+    def value(self) -> float:
+        """The number that is set."""
+        length = self.passes if self.epochs is None else self.epochs
+        assert length is not None
+        return length
 
 
 def train(
@@ -96,9 +122,9 @@ def train(
 
     options = dict(policy_options or {})
     has_policy = policy is not None or (levels is not None and levels.examples)
-    length = _length(has_policy, epochs, passes)
+    length = _training_length(has_policy, epochs, passes)
     if levels is not None:
-        policy, keep, options = levels.example_policy(policy, keep, options, length.get("epochs") or length["passes"])
+        policy, keep, options = levels.example_policy(policy, keep, options, length.value)
     name = policy if isinstance(policy, str) else None
     _check_plan_options(name, has_policy, plan, record_plan, keep=keep, wrap=wrap, select=select, options=options)
     history = None
@@ -108,7 +134,14 @@ def train(
     elif name == AUTO:
         noisy = noisy_option(keep, wrap, options)
     elif name is not None:
-        policy = build_policy(name, **length, keep=keep, options=options, wrap=wrap)
+        policy = build_policy(
+            name,
+            epochs=None if length.epochs is None else math.ceil(length.epochs),
+            passes=length.passes,
+            keep=keep,
+            options=options,
+            wrap=wrap,
+        )
     elif keep is not None or options or wrap:
         raise ArgumentError(
             "--keep, --policy-option and --wrap belong to --policy: name one, for example --policy ucb --keep 0.5; to "
@@ -140,8 +173,8 @@ def train(
         policy=policy,
         record_plan=None if record_plan is None else Path(record_plan),
         levels=levels,
-        epochs=length.get("epochs"),
-        passes=length.get("passes"),
+        epochs=length.epochs,
+        passes=length.passes,
         model=model,
         model_options=model_options,
         seed=seed,
@@ -152,17 +185,16 @@ def train(
     )
 
 
-def _length(has_policy: bool, epochs: float | None, passes: float | None) -> dict[str, Any]:
-    """``epochs`` or ``passes``, whichever is set."""
+def _training_length(has_policy: bool, epochs: float | None, passes: float | None) -> TrainingLength:
     if passes is None:
-        return {"epochs": DEFAULT_EPOCHS if epochs is None else epochs}
+        return TrainingLength(epochs=DEFAULT_EPOCHS if epochs is None else epochs)
     if epochs is not None:
         raise ArgumentError("--passes stands instead of --epochs: give one of them")
     if not has_policy:
         raise ArgumentError("--passes belongs to --policy; without one a pass is an epoch: give --epochs")
     if passes <= 0:
         raise ArgumentError(f"--passes must be above 0, got {passes:g}")
-    return {"passes": passes}
+    return TrainingLength(passes=passes)
 
 
 def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, Any]) -> bool:
@@ -183,18 +215,18 @@ def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, 
 
 
 def _recommended(
-    info: DatasetInfo, n: int, length: Mapping[str, Any], *, noisy: bool, log: Callable[[str], None] | None
-) -> tuple[Any, dict[str, Any]]:
+    info: DatasetInfo, n: int, length: TrainingLength, *, noisy: bool, log: Callable[[str], None] | None
+) -> tuple[Any, TrainingLength]:
     """The policy recommended for a budget of as many passes, or None for all the data; and the length."""
     from datawinnow.dynamic import recommend
 
-    budget = float(next(iter(length.values())))
+    budget = float(length.value)
     advice = recommend(n, passes=budget, noisy=noisy, kind=info.kind, classes=len(info.classes))
     if log is not None:
         log(f"auto: {advice.why}")
     if advice.policy is not None:
-        return advice.policy, {"passes": budget}
-    return None, {"epochs": int(budget) if budget.is_integer() else budget}
+        return advice.policy, TrainingLength(passes=budget)
+    return None, TrainingLength(epochs=int(budget) if budget.is_integer() else budget)
 
 
 def _check_plan_options(
@@ -235,24 +267,23 @@ def _check_plan_options(
 
 
 def _replay_length(
-    history: SelectionHistory, length: Mapping[str, Any] | None, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """How long to replay a plan: ``length``, or all of it.
+    history: SelectionHistory, length: TrainingLength | None, options: Mapping[str, Any]
+) -> TrainingLength:
+    """The length of a replay: ``length``, or by default that of the plan.
 
     Raises:
         ArgumentError: longer than the plan, which does not begin again.
     """
     passes = history.num_passed / history.n
     if length is None:
-        return {"passes": passes}
-    unit, value = next(iter(length.items()))
-    longest = len(history) if unit == "epochs" else passes
-    if value > longest and options.get("after") != "cycle":
+        return TrainingLength(passes=passes)
+    plan_length = len(history) if length.unit == "epochs" else passes
+    if length.value > plan_length and options.get("after") != "cycle":
         raise ArgumentError(
-            f"--{unit} {value:g} is more than the plan's {longest:g}: leave it out to train on the whole plan, or "
-            "begin again at its end with --policy-option after=cycle"
+            f"--{length.unit} {length.value:g} is more than the plan's {plan_length:g}: leave it out to train on the "
+            "whole plan, or begin again at its end with --policy-option after=cycle"
         )
-    return dict(length)
+    return length
 
 
 def _replay(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
-from datawinnow.cli.options import Quiet
+from datawinnow import api
+from datawinnow.cli.options import NoReport, Quiet
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.options import Option
 
 if TYPE_CHECKING:
     from datawinnow.api.bench import GridResult
@@ -24,56 +25,21 @@ TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
     "datawinnow bench benchmarks/comparison.toml --setting cifar10 --time-limit 2h",
     "datawinnow bench my-grid.toml --out results/mine --jobs 2 --table markdown",
     "datawinnow bench benchmarks/paper/static.toml --shrink 50",
+    docs=api.bench,
 )
 def bench(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE.toml", help="The grid: method x keep x seed x scenario.", show_default=False)
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FOLDER",
-            help="Results; cells that have a row there are not run again. Default: results/<name of the grid>.",
-            show_default=False,
-        ),
-    ] = None,
+    grid: Annotated[Path, Option("FILE.toml", positional=True, help="The grid: method x keep x seed x scenario.")],
+    out: Annotated[Path | None, Option("FOLDER")] = None,
+    setting: Annotated[Sequence[str], Option("NAME")] = (),
+    shrink: Annotated[int, Option("K", min=1)] = 1,
     time_limit: Annotated[
         str | None,
-        typer.Option(
-            "--time-limit",
-            metavar="TIME",
-            help="Stop cleanly by then: 90m, 1.5h, 45s, or seconds. Default: run every cell.",
-            show_default=False,
-        ),
+        Option("TIME", help="Stop after this time: 90m, 1.5h, 45s, or seconds. Default: run every cell."),
     ] = None,
-    jobs: Annotated[
-        int,
-        typer.Option("--jobs", metavar="N", help="Cells at a time; 0 for one a core on a CPU and one on a GPU.", min=0),
-    ] = 0,
-    threads: Annotated[
-        int,
-        typer.Option("--threads", metavar="N", help="CPU threads of each cell; 0 for its share of the cores.", min=0),
-    ] = 0,
-    setting: Annotated[
-        list[str],
-        typer.Option(
-            "--setting",
-            metavar="NAME",
-            help="Run only this [[setting]] of the file (repeatable). Default: all, in order.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006
-    shrink: Annotated[
-        int,
-        typer.Option(
-            "--shrink",
-            metavar="K",
-            help="Divide examples, epochs, and channels by K, to see that a file runs; its accuracies mean nothing.",
-            min=1,
-        ),
-    ] = 1,
-    table: Annotated[Literal["text", "markdown"], typer.Option("--table", help="How the table is printed.")] = "text",
+    jobs: Annotated[int, Option("N", min=0)] = 0,
+    threads: Annotated[int, Option("N", min=0)] = 0,
+    table: Annotated[Literal["text", "markdown"], Option(help="Format of the printed table.")] = "text",
+    no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a grid of methods, and put total cost beside every accuracy.
@@ -82,28 +48,28 @@ def bench(
     row are run, so you can stop at any moment and run the same command again. A cell whose training diverges gets a row
     that says so, and the others go on. Prints the table and writes an HTML page.
     """
-    from datawinnow import api
-
     screen = Screen(quiet=quiet)
     limit = None if time_limit is None else seconds_of(time_limit)
 
     def on_grid(result: GridResult) -> None:
         show_results(screen, result.folder, result.rows, result.report, table=table)
         if not result.done:
-            place = f" of {result.setting}" if result.setting else ""
+            setting_name = f" of {result.setting}" if result.setting else ""
             screen.print(
-                f"{len(result.rows)} of {result.num_cells} cells{place} are done; run the same command again to go on"
+                f"{len(result.rows)} of {result.num_cells} cells{setting_name} are done; run the same command again to "
+                "resume"
             )
 
     with screen.stage() as stage:
         results = api.bench(
-            file,
+            grid,
             out=out,
             setting=setting,
             shrink=shrink,
             time_limit=limit,
             jobs=jobs,
             threads=threads,
+            report=not no_report,
             progress=stage,
             on_row=lambda row: stage.detail(cell_line(row)),
             on_grid=on_grid,
@@ -130,7 +96,7 @@ def show_results(
     checked = report.rows(folder)
     screen.print(report.markdown_table(checked) if table == "markdown" else report.text_table(checked))
     screen.print()
-    screen.rows([("rows", str(folder / "rows.jsonl")), ("report", str(page))])
+    screen.rows([("rows", str(folder / "rows.jsonl")), *([("report", str(page))] if page is not None else [])])
     failed = [row for row in rows if row.get("failed")]
     if not failed:
         return

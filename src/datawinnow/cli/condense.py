@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
-
+from datawinnow import api
 from datawinnow.api import LoadOptions
-from datawinnow.cli.options import DataArgument, NetworkOptions, Quiet, Seed
+from datawinnow.cli.options import OUTPUT_PANEL, DataArgument, NetworkOptions, NoReport, Quiet, Seed
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
@@ -19,50 +18,26 @@ if TYPE_CHECKING:
     from datawinnow.api import Condensed
     from datawinnow.condense import Judging
 
-_METHOD_PANEL, _JUDGING_PANEL, _OUTPUT_PANEL = "Method", "Judging", "Output"
+METHOD_PANEL = "Method"
 
 
 @dataclass(frozen=True)
 class JudgingOptions:
-    """The options of `datawinnow.condense.Judging`."""
+    """The options of `datawinnow.condense.Judging`.
 
-    networks: Annotated[
-        int,
-        typer.Option(
-            "--networks",
-            metavar="N",
-            help="Fresh networks trained on the result, and on as many random real images; 0 to judge nothing.",
-            rich_help_panel=_JUDGING_PANEL,
-        ),
-    ] = 5
-    watched: Annotated[
-        int,
-        typer.Option(
-            "--watched",
-            metavar="N",
-            help="Networks that judge each snapshot before the last.",
-            rich_help_panel=_JUDGING_PANEL,
-        ),
-    ] = 1
-    snapshots: Annotated[
-        int,
-        typer.Option(
-            "--snapshots",
-            metavar="N",
-            help="States kept and judged, the first and the last included.",
-            rich_help_panel=_JUDGING_PANEL,
-        ),
-    ] = 4
-    judge_epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--judge-epochs",
-            metavar="N",
-            help="Epochs of a judging network. Default: the papers', 1,000 with augmentation, else 300 (CAFE 600).",
-            rich_help_panel=_JUDGING_PANEL,
-            show_default=False,
-        ),
-    ] = None
+    Attributes:
+        networks: fresh networks trained on the result, and on as many random real images; 0 to judge nothing.
+        watched: networks that judge each snapshot before the last.
+        snapshots: states kept and judged, the first and the last included.
+        judge_epochs: epochs of a judging network. Default: the papers', 1,000 with augmentation, else 300 (CAFE 600).
+    """
+
+    PANEL: ClassVar[str] = "Judging"
+
+    networks: Annotated[int, Option("N")] = 5
+    watched: Annotated[int, Option("N")] = 1
+    snapshots: Annotated[int, Option("N")] = 4
+    judge_epochs: Annotated[int | None, Option("N")] = None
 
     def to_judging(self) -> Judging:
         """The options as Python takes them.
@@ -78,60 +53,29 @@ class JudgingOptions:
 @verb(
     "datawinnow condense my-images/ --method dm --per-class 10",
     "datawinnow condense digits --method dsa --per-class 1 --iterations 200 --option real_batch=64",
+    docs=api.condense,
 )
 def condense(
     data: DataArgument,
     loading: LoadOptions,
     network: NetworkOptions,
     judging: JudgingOptions,
-    method: Annotated[
-        str, typer.Option("--method", metavar="NAME", help="dc, dsa, dm, cafe or idm.", rich_help_panel=_METHOD_PANEL)
-    ] = "dm",
-    per_class: Annotated[
-        int, typer.Option("--per-class", metavar="N", help="Images of every class.", rich_help_panel=_METHOD_PANEL)
-    ] = 10,
-    iterations: Annotated[
-        int | None,
-        typer.Option(
-            "--iterations",
-            metavar="N",
-            help="Outer iterations. Default: the paper's (dc and dsa 1,000, cafe 2,000, dm and idm 20,000).",
-            rich_help_panel=_METHOD_PANEL,
-            show_default=False,
-        ),
-    ] = None,
+    method: Annotated[str, Option("NAME", panel=METHOD_PANEL)] = "dm",
+    per_class: Annotated[int, Option("N", panel=METHOD_PANEL)] = 10,
+    iterations: Annotated[int | None, Option("N", panel=METHOD_PANEL)] = None,
     augment: Annotated[
         str,
-        typer.Option(
-            "--augment",
-            metavar="STRATEGY",
+        Option(
+            "STRATEGY",
+            panel=METHOD_PANEL,
             help="none, or operations as color_crop_cutout_flip_scale_rotate. auto is the paper's, without flip where "
             "the data are not mirrored in training.",
-            rich_help_panel=_METHOD_PANEL,
         ),
     ] = "auto",
-    options: Annotated[
-        dict[str, Any] | None,
-        Option(
-            flags=("--option",),
-            panel=_METHOD_PANEL,
-            help="Option of the method (repeatable), for example real_batch=64 or lr=0.1.",
-        ),
-    ] = None,
+    options: Annotated[dict[str, Any] | None, Option(flags=("--option",), panel=METHOD_PANEL)] = None,
     seed: Seed = 0,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run",
-            metavar="FOLDER",
-            help="Run folder to write. Default: runs/ and the names of dataset, method and images a class.",
-            rich_help_panel=_OUTPUT_PANEL,
-            show_default=False,
-        ),
-    ] = None,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write the HTML page as well.", rich_help_panel=_OUTPUT_PANEL)
-    ] = True,
+    run: Annotated[Path | None, Option("FOLDER", panel=OUTPUT_PANEL)] = None,
+    no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
     """Learn a few images of every class on which a network can be trained instead of all the data.
@@ -142,9 +86,6 @@ def condense(
 
     The run folder gets synthetic.safetensors (Synthetic.load), snapshots of the images, and a page.
     """
-
-    from datawinnow import api
-
     screen = Screen(quiet=quiet)
     network.set_threads()
     with screen.stage() as stage:
@@ -160,9 +101,9 @@ def condense(
             device=network.device,
             judging=judging.to_judging(),
             seed=seed,
-            load=loading.to_kwargs(),
+            load=loading,
             run=run,
-            report=report,
+            report=not no_report,
             progress=stage,
             log=screen.note,
         )

@@ -25,6 +25,7 @@ def estimate(
     choosing: MethodOptions,
     epochs: Epochs = 30,
     keep: Annotated[float | None, Option("FRACTION")] = None,
+    train_epochs: Annotated[int | None, Option("N", min=1)] = None,
     quiet: Quiet = False,
 ) -> None:
     """Estimate how many seconds and how much memory a method takes, before anything runs.
@@ -38,6 +39,7 @@ def estimate(
             data,
             epochs=epochs,
             keep=keep,
+            train_epochs=train_epochs,
             method=method,
             model=training.model,
             model_options=training.model_options,

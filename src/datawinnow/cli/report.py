@@ -5,34 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from datawinnow import api
 from datawinnow.cli.options import Quiet
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
+from datawinnow.core.options import Option
 
 
-@verb("datawinnow report runs/digits", "datawinnow report results/cifar10_cpu --out cifar10.html")
+@verb("datawinnow report runs/digits", "datawinnow report results/cifar10_cpu --out cifar10.html", docs=api.report)
 def report(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN|RESULTS", help="A run folder, or the folder of a bench's results.", show_default=False
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="The page. Default: report.html in that folder.", show_default=False
-        ),
-    ] = None,
+    path: Annotated[Path, Option("RUN|RESULTS", positional=True)],
+    out: Annotated[Path | None, Option("FILE")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the HTML page of a run or of a bench: one file, fit to be mailed.
+    """Write the HTML page of a run or of a bench: one file without external resources.
 
-    A run's page has the data map, the histogram of its scores and a gallery of kept, dropped, hard and doubtful
-    images with their reasons; a bench's page has accuracy against total cost and the table.
+    The page of a run has the data map, the histogram of its scores, and a gallery of kept, dropped, hard and suspicious
+    images with their reasons; the page of a bench has accuracy against total cost, and the table.
     """
-    from datawinnow import report as pages
-
-    Screen(quiet=quiet).print(str(pages.write(path, out)))
+    Screen(quiet=quiet).print(str(api.report(path, out=out)))

@@ -14,6 +14,7 @@ from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
 from datawinnow.core.options import Option
+from datawinnow.core.policy_names import POLICY_NAMES
 
 if TYPE_CHECKING:
     from datawinnow.runs.train import Trained
@@ -41,9 +42,9 @@ def train(
         Option(
             "NAME",
             panel=POLICY_PANEL,
-            help="Choose again while training: auto (what beat all the data for fewer epochs in benchmarks nearest to "
-            "this size and budget, else all the data), replay (what --record-plan wrote), random, epsilon_greedy, ucb, "
-            "rs2, info_batch, seta, order_dp, loss_power or example_swap. Default: none; every epoch trains on all.",
+            help="Select again during training: auto (what beat all the data for fewer epochs in the most similar "
+            "benchmarks, else all the data), replay (the plan that --record-plan wrote), "
+            f"{', '.join(POLICY_NAMES)}. Default: none; every epoch trains on all.",
         ),
     ] = None,
     keep: Annotated[float | None, Option("FRACTION", panel=POLICY_PANEL)] = None,

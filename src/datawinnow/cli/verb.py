@@ -118,8 +118,6 @@ def _options_of(
 def _to_typer(name: str, annotation: Any, default: Any, text: str, panel: str | None) -> tuple[Any, Any, str | None]:
     """Annotation and default for typer, and the flag of an option that takes ``KEY=VALUE``."""
     kind, *extras = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
-    if any(isinstance(extra, (typer.models.OptionInfo, typer.models.ArgumentInfo)) for extra in extras):
-        return annotation, default, None
     declared = next((extra for extra in extras if isinstance(extra, Option)), Option())
     bare = _without_none(kind)
     is_dict, is_sequence = get_origin(bare) in (dict, Mapping), get_origin(bare) in (list, tuple, Sequence)

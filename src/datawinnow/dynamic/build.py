@@ -7,13 +7,13 @@ from typing import Any
 
 from datawinnow.core.card import card_of, check_options, resolve
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.policy_names import AUTO, REPLAY
 from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.registry import POLICIES
 from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
 from datawinnow.dynamic.wrap_guarded import guarded
 from datawinnow.dynamic.wrap_shrinking import shrinking
 
-AUTO, REPLAY = "auto", "replay"
 ALIASES = {"random": "random_pruning", "rs2": "repeated_subset", "infobatch": "info_batch", "orderdp": "order_dp"}
 """Names that papers use, and those of the cards."""
 

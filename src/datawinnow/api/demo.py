@@ -1,0 +1,80 @@
+"""`demo`: a bench on the embedded digits, and a run to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datawinnow.api.bench import GridResult, bench
+from datawinnow.api.dataset import RUNS
+from datawinnow.core.progress import Progress, named_progress
+
+if TYPE_CHECKING:
+    from datawinnow.core.verdict import ResultRow
+
+DEMO_FOLDER = RUNS / "demo"
+KEEP = 0.3
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The result of `demo`.
+
+    Attributes:
+        bench: rows and page of the comparison.
+        run_page: page of a run with the data map and the gallery.
+    """
+
+    bench: GridResult
+    run_page: Path
+
+
+def demo(
+    *,
+    out: Path | str = DEMO_FOLDER,
+    jobs: int = 0,
+    progress: Progress | None = None,
+    on_row: Callable[[ResultRow], None] | None = None,
+    log: Callable[[str], None] | None = None,
+) -> DemoResult:
+    """Compare ways of pruning on the embedded digits, and write two pages.
+
+    A demo that was stopped resumes with the same call.
+
+    Args:
+        out: folder of results and pages.
+        jobs: trainings at a time; 0 for one a core.
+        progress: called as ``progress(stage, done, total)``.
+        on_row: called with each new row.
+        log: called with a sentence on the comparison.
+    """
+    import importlib.resources
+
+    from datawinnow import report
+    from datawinnow.bench import read_grid
+    from datawinnow.bench.cell import datasets_of
+    from datawinnow.runs.record import record_run
+    from datawinnow.runs.select import select_run
+
+    with importlib.resources.as_file(importlib.resources.files("datawinnow.bench") / "demo.toml") as file:
+        grid = read_grid(file)
+    if log is not None:
+        log(f"demo: {grid.about}")
+    result = bench(grid, out=out, jobs=jobs, progress=progress, on_row=on_row)
+    train, test = datasets_of(grid)
+    folder = Path(out) / "prune"
+    run = record_run(
+        train,
+        folder,
+        test=test,
+        epochs=grid.train.epochs,
+        model=grid.train.model,
+        model_options=grid.train.model_options,
+        recipe=grid.train.recipe(),
+        source=grid.data.source,
+        progress=named_progress(progress, "recording for the gallery"),
+    )
+    select_run(run, train, keep=KEEP)
+    return DemoResult(result.grids[""], report.write(folder))
