@@ -46,7 +46,13 @@ def test_data_by_name_go_to_a_folder_named_after_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     notes = []
     condensed = api.condense(
-        "digits", load=api.LoadOptions(limit=100), method="DM", seed=3, judging=Judging(networks=0), log=notes.append, **SMALL
+        "digits",
+        load=api.LoadOptions(limit=100),
+        method="DM",
+        seed=3,
+        judging=Judging(networks=0),
+        log=notes.append,
+        **SMALL,
     )
     assert str(condensed.path) == "runs/digits-dm-1-seed3"
     assert condensed.metadata["options"]["load"] == {"limit": 100}

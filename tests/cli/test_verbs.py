@@ -231,7 +231,7 @@ def test_train_says_accuracy_and_total_cost_and_leaves_a_run(call, recorded):
     assert history["test_accuracy"][-1] == metadata["result"]["test_accuracy"]
     assert f"accuracy {100 * history['test_accuracy'][-1]:.2f}% on 359 test examples" in shown
     assert "3,738 examples passed (862 in training + 2,876 in scoring)" in shown
-    assert "2,876 for 2 epochs on all 1,438: 130% of it" in shown
+    assert "130% of 2,876 for 2 epochs on all 1,438 examples" in shown
     assert (run / "model.safetensors").exists()
     assert not (run / "checkpoint").exists()
 

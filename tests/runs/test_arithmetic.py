@@ -27,7 +27,7 @@ class Measurement:
     """Stands in for the stopwatch: what it finds, and how often it was asked."""
 
     def __init__(self, monkeypatch):
-        self.answer = ("bf16", False, "measured a step: bf16 is faster")
+        self.answer = ("bf16", False, "measured per step: bf16 is faster")
         self.num_calls = 0
         monkeypatch.setattr(network, "fastest_precision", self)
 

@@ -47,14 +47,14 @@ class TestNotes:
         ("right", "seen", "sentence"),
         [
             ("0000", "1111", "p(label) 0.25 ± 0.10, never learned"),
-            ("1111", "1111", "p(label) 0.25 ± 0.10, first right in epoch 1, never forgotten"),
-            ("0011", "1111", "p(label) 0.25 ± 0.10, first right in epoch 3, never forgotten"),
-            ("0101", "1111", "p(label) 0.25 ± 0.10, first right in epoch 2, forgotten once"),
-            ("1010", "1111", "p(label) 0.25 ± 0.10, first right in epoch 1, forgotten twice"),
-            ("101010", "111111", "p(label) 0.25 ± 0.10, first right in epoch 1, forgotten 3 times"),
+            ("1111", "1111", "p(label) 0.25 ± 0.10, first correct in epoch 1, never forgotten"),
+            ("0011", "1111", "p(label) 0.25 ± 0.10, first correct in epoch 3, never forgotten"),
+            ("0101", "1111", "p(label) 0.25 ± 0.10, first correct in epoch 2, forgotten once"),
+            ("1010", "1111", "p(label) 0.25 ± 0.10, first correct in epoch 1, forgotten twice"),
+            ("101010", "111111", "p(label) 0.25 ± 0.10, first correct in epoch 1, forgotten 3 times"),
             ("0000", "0000", "never seen while recording"),
-            ("1001", "1001", "p(label) 0.25 ± 0.10, first right in epoch 1, never forgotten"),
-            ("1000", "1001", "p(label) 0.25 ± 0.10, first right in epoch 1, forgotten once"),
+            ("1001", "1001", "p(label) 0.25 ± 0.10, first correct in epoch 1, never forgotten"),
+            ("1000", "1001", "p(label) 0.25 ± 0.10, first correct in epoch 1, forgotten once"),
         ],
     )
     def test_each_is_literally(self, right, seen, sentence):
@@ -73,7 +73,7 @@ class TestNotes:
     def test_memory_maps_of_numbers_are_read_as_bits(self):
         arrays = {"correct": torch.tensor([[1], [0]], dtype=torch.uint8), "seen": torch.ones(2, 1, dtype=torch.uint8)}
         assert notes(arrays, torch.tensor([1.0]), torch.tensor([0.0])) == [
-            "p(label) 1.00 ± 0.00, first right in epoch 1, forgotten once"
+            "p(label) 1.00 ± 0.00, first correct in epoch 1, forgotten once"
         ]
 
 

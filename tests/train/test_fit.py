@@ -461,7 +461,7 @@ def test_precision_auto_says_what_it_measured():
     model, history = fit(image_net(), data, epochs=1, **{**PLAIN, "precision": "auto"})
     number = r"[0-9.]+ ms"
     sentence = (
-        rf"^{history.precision}(, channels-last)? \(measured a step: fp32 {number}, bf16 {number}, "
+        rf"^{history.precision}(, channels-last)? \(measured per step: fp32 {number}, bf16 {number}, "
         rf"fp32 channels-last {number}, bf16 channels-last {number}\)$"
     )
     assert len(history.notes) == 1

@@ -174,7 +174,7 @@ def test_fastest_takes_what_is_clearly_faster(monkeypatch, times, expected):
     monkeypatch.setattr(precision, "_step_seconds", seconds)
     form, channels_last, note = fastest_precision(nn.Flatten(), torch.zeros(1, 3, 4, 4), torch.zeros(1))
     assert (form, channels_last) == expected
-    assert note.startswith("measured a step: fp32 1000.0 ms, bf16 ")
+    assert note.startswith("measured per step: fp32 1000.0 ms, bf16 ")
 
 
 def test_fastest_tries_no_channels_last_on_vectors_and_leaves_the_model_alone():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import LoadOptions, open_dataset, run_path
-from datawinnow.core.duration import duration
+from datawinnow.core.duration import duration, estimated_duration
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
 
@@ -226,12 +226,12 @@ def _describe_cost(
         judge_epochs=judging.epochs_for(card_of(method).key, options["augment"]) * networks,
     )
     text = (
-        f"estimate: {iterations:,} iterations of {duration(cost.seconds_per_iteration)} take about "
-        f"{duration(cost.seconds, rough=True)}, and {cost.memory / 1e9:.1f} GB of memory"
+        f"estimate: {iterations:,} iterations of {duration(cost.seconds_per_iteration)} take "
+        f"{estimated_duration(cost.seconds)}, and {cost.memory / 1e9:.1f} GB of memory"
     )
     if networks:
         text += (
-            f"; judging by {networks} networks about {duration(cost.judging_seconds, rough=True)} (networks=0, or "
+            f"; judging by {networks} networks {estimated_duration(cost.judging_seconds)} (networks=0, or "
             "--networks 0, skips it)"
         )
     return text

@@ -28,18 +28,18 @@ class LoadOptions:
         size: side in pixels that images are resized to. Default: as they are if all are of one size up to 64; chosen
             otherwise.
         holdout: fraction of each class held out for testing where the data have no test split. Default: 0.2.
-        limit: use only this number of training examples, every class keeping its share. Default: all.
+        limit: use only this number of training examples, stratified by class. Default: all.
         split_seed: seed of the draws for ``holdout`` and ``limit``; apart from ``seed``, so that seeds share one
             dataset. Default: 0.
         image: column (or array) of images in Parquet, .npz or hf:. Default: guessed.
         label: column (or array) of labels. Default: guessed.
         text: column of texts; its number, from 0, in a file without a header. Default: guessed.
-        length: tokens of a text; the rest is cut off. Default: what 99 of 100 training texts fit in, at most 256.
-        tokenizer: cut texts into the tokens of this transformers model. Default: that of ``model``, where
-            that is pretrained, else the words of the
-            training texts.
-        flip: whether training mirrors images left to right half of the time; not for text, digits, left and right.
-            Default: colour images only.
+        length: tokens of a text; longer texts are truncated. Default: the 99th percentile of the training texts, at
+            most 256.
+        tokenizer: tokenizer of this transformers model. Default: that of ``model`` if it is pretrained, else the
+            words of the training texts.
+        flip: mirror training images left to right with probability 0.5; not for images of text or digits, or where
+            left and right differ. Default: colour images only.
         skip_broken: leave out images that cannot be decoded and broken lines, and report how many; otherwise the first
             is an error.
     """

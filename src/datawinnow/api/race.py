@@ -95,8 +95,8 @@ def race(
         keep: with ``policy``: fraction that an epoch trains on. Default: that of the policy, where it has one.
         policy_options: option of the policy (repeatable), for example period=5; ``"auto"`` takes noisy=true, for many
             wrong labels.
-        wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled, annealed=full,
-            shrinking=0.5 or guarded; `train` describes them. Default: none.
+        wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled,
+            annealed=full, shrinking=0.5 or guarded; `train` describes them. Default: none.
         seeds: paired repeats; two or more give an interval, five make a result.
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.

@@ -1,4 +1,4 @@
-"""The command `datawinnow`: its verbs in the order that people meet them."""
+"""The command `datawinnow`: its verbs by group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VERBS = {
 HELP = """Train on the right examples, and know what it costs.
 
 datawinnow finds the examples of a dataset that are worth training on, measures how much training on them saves and \
-loses, and shows why each was kept or dropped. A keep of 0.3 always means: 30% are kept.
+loses, and shows why each was kept or dropped. --keep 0.3 always means that 30% are kept.
 
 Start with:
 
@@ -72,10 +72,10 @@ def global_options(
 
 
 def main() -> None:
-    """Run the command line; the process's exit code says how it went."""
+    """Run the command line, and exit with its code."""
     terminate_cleanly()
     try:
         with report_errors():
             app()
-    except typer.Exit as stop:  # raised outside of a verb: while typer was still reading the command
+    except typer.Exit as stop:  # raised outside of a verb: while typer parsed the command
         sys.exit(stop.exit_code)

@@ -30,7 +30,7 @@ def estimate(
 ) -> None:
     """Estimate how many seconds and how much memory a method takes, before anything runs.
 
-    A few training steps are timed on this machine; the rest is counted.
+    A few training steps are timed on this machine; the rest is computed from them.
     """
     screen = Screen(quiet=quiet)
     recipe, method = training.recipe(), choosing.to_method()

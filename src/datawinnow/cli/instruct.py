@@ -45,11 +45,11 @@ def instruct(
     no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
-    """Choose which pairs of an instruction dataset to tune on, and test how well the choice is founded.
+    """Choose which pairs of an instruction dataset to tune on, and test the choice on subsets left out.
 
     Pairs are scored by InstructionGPT-4's selector, which learns from subsets with the score of a model tuned on each
     (--subsets), or by indicators: fields of the data, or computed with models of yours (--clip, --reward-model, --lm,
-    --judge). Each cluster gets its share. Errors on subsets left out show how much so few labels can tell. Results are
+    --judge). Each cluster gets its share. Errors on subsets left out show how reliable the choice is. Results are
     cached by content: stop it at any moment and run the same command again, and nothing is paid for twice.
     """
     screen = Screen(quiet=quiet)

@@ -32,7 +32,7 @@ def score(
     """Compute scores from a recording.
 
     Any number of scores costs no training beyond the one recording; those that need features, gradients or distances
-    probe the recorded network once, and the run folder keeps what that gives. Scores are added to scores.parquet in the
+    probe the recorded network once, and the run folder keeps the arrays. Scores are added to scores.parquet in the
     run folder, a column each, with the options and the end of the ranking that the score's paper keeps.
     """
     from datawinnow.scores import METHODS
@@ -55,6 +55,6 @@ def score(
         quantiles = [f"{float(defined.quantile(q)):.4g}" for q in (0.0, 0.5, 1.0)] if len(defined) else ["-"] * 3
         card = getattr(METHODS.get(key), "card", None)
         lines.append([key, *quantiles, str(len(value) - len(defined)), str(card.end if card else "high")])
-    screen.print(columns(["score", "lowest", "median", "highest", "undefined", "its paper keeps"], lines))
+    screen.print(columns(["score", "lowest", "median", "highest", "undefined", "kept end"], lines))
     screen.print(f"written to {run / 'scores.parquet'}")
     screen.next("select", str(run), "--keep", "0.3", "--score", next(iter(values)))

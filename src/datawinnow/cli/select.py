@@ -32,7 +32,7 @@ def select(
 
     Writes a Parquet file with every example: kept or not, in which order, with what weight, why, and the evidence. DUAL
     with Beta sampling chooses by default. A method that needs features, gradients or distances probes the recorded
-    network once; what that gives stays in the run folder.
+    network once; the arrays stay in the run folder.
     """
     from datawinnow.core.budget import budget_of
     from datawinnow.runs.folder import RunFolder
@@ -77,4 +77,4 @@ def reason_rows(file: Path) -> list[tuple[str, str]]:
     if selection.reason is None:
         return []
     counts = selection.reason.long().bincount(minlength=128).tolist()
-    return [("why", f"{counts[code]:,} {REASON_SENTENCES[code]}") for code in Reason if counts[code]]
+    return [("reason", f"{counts[code]:,} {REASON_SENTENCES[code]}") for code in Reason if counts[code]]

@@ -110,7 +110,7 @@ def _print_trained(screen: Screen, trained: Trained) -> None:
     rows = [("cost", f"{total:,} examples passed ({split}); training took {duration(cost['seconds'])}")]
     if selection or cost["backward"] != epochs * n:
         full = epochs * n
-        rows.append(("against", f"{full:,} for {epochs} epochs on all {n:,}: {100 * total / full:.0f}% of it"))
+        rows.append(("", f"{100 * total / full:.0f}% of {full:,} for {epochs} epochs on all {n:,} examples"))
     screen.rows([*rows, ("run", str(folder.path))])
     if trained.policy is None:
         return

@@ -77,7 +77,7 @@ def verb(*examples: str, docs: Any = None) -> Callable[[Callable[..., None]], Ca
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         text = inspect.getdoc(function) or ""
         run.__doc__ = _help_page(re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0], examples)
-        del run.__wrapped__  # inspect would look through to the function
+        del run.__wrapped__  # inspect would use the function's signature
         return run
 
     return attach

@@ -1,4 +1,4 @@
-"""Durations in words."""
+"""Durations as text."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ def duration(seconds: float, *, rough: bool = False) -> str:
     if total < 3600:
         return f"{total // 60} min {total % 60} s" if total % 60 else f"{total // 60} min"
     return f"{total // 3600} h {total % 3600 // 60} min"
+
+
+def estimated_duration(seconds: float) -> str:
+    """An estimate of seconds as a phrase.
+
+    >>> estimated_duration(0.4), estimated_duration(7.4)
+    ('under a second', 'about 7 s')
+    """
+    text = duration(seconds, rough=True)
+    return text if seconds < 1 else f"about {text}"

@@ -211,8 +211,8 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[test_index] = False
     note = (
-        f"there is no test split, so {count:,} of {len(labels):,} examples ({count / len(labels):.0%}, every class by "
-        f"its share, drawn with seed {seed}) are held out as one"
+        f"there is no test split, so {count:,} of {len(labels):,} examples ({count / len(labels):.0%}, stratified by "
+        f"class, drawn with seed {seed}) are held out for testing"
     )
     return torch.nonzero(rest).flatten(), test_index, note
 

@@ -183,15 +183,15 @@ def recommended_setting(
     best = max(worst, key=lambda s: (s.lower_bound(num_candidates), s.gain))
     if best.lower_bound(num_candidates) <= 0:
         settled = all(s.seeds >= MIN_SEEDS for s in nearest)
-        finding = "nothing beat it" if settled else f"nothing is known, with {MIN_SEEDS} seeds, to beat it"
-        return None, f"{everything}: {finding} on {best.description}, the nearest that was measured"
+        finding = "no policy beat it" if settled else f"no policy is shown to beat it with {MIN_SEEDS} seeds"
+        return None, f"{everything}: {finding} on {best.description}, the most similar measured setting"
     assert best.half is not None, best
     gain = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for no more examples passed"
     best_of_several = "" if num_candidates == 1 else f", the best of {num_candidates} policies"
     return (
         best,
-        f"{best.label}: {gain} on {best.description} ({best.seeds} seeds{best_of_several}), the nearest that was "
-        "measured",
+        f"{best.label}: {gain} on {best.description} ({best.seeds} seeds{best_of_several}), the most "
+        "similar measured setting",
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
 from datawinnow.core.curvature import REPEATS
-from datawinnow.core.duration import duration
+from datawinnow.core.duration import duration, estimated_duration
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import ResidentBatches, batches_of
 from datawinnow.data.dataset_info import dataset_info
@@ -158,7 +158,7 @@ def sentence(answer: Mapping[str, Any]) -> str:
     took = {stage: duration(seconds, rough=True) for stage, seconds in answer["seconds_by_stage"].items()}
     stages = ", ".join(f"{stage} {words}" for stage, words in took.items())
     return (
-        f"about {duration(answer['seconds'], rough=True)} ({stages or 'nothing to train'}), "
+        f"{estimated_duration(answer['seconds'])} ({stages or 'nothing to train'}), "
         f"{answer['memory'] / 1e9:.1f} GB of memory, "
         f"{answer['disk'] / 1e6:.0f} MB of disk, with {answer['model']} on {answer['n']:,} examples"
     )

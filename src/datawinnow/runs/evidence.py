@@ -49,7 +49,7 @@ def notes(arrays: Mapping[str, Tensor], p_mean: Tensor, p_std: Tensor) -> list[s
 
 
 def _learning(correct: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(n,) epoch from 1 when first right (0 for never), times forgotten since last seen, and whether ever seen."""
+    """(n,) epoch from 1 when first correct (0 for never), times forgotten since last seen, and whether ever seen."""
     epochs, n = correct.shape
     first = torch.zeros(n, dtype=torch.int32)
     forgotten = torch.zeros(n, dtype=torch.int32)
@@ -72,7 +72,7 @@ def _sentence(shown: str, seen: bool, first: int, forgotten: int) -> str:
     times = {0: "never forgotten", 1: "forgotten once", 2: "forgotten twice"}.get(
         forgotten, f"forgotten {forgotten} times"
     )
-    return f"{shown}, first right in epoch {first}, {times}"
+    return f"{shown}, first correct in epoch {first}, {times}"
 
 
 def groups(

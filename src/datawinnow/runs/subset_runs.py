@@ -15,7 +15,7 @@ from datawinnow.core import check
 from datawinnow.core.artifacts import read_json, require_same, write_json
 from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
-from datawinnow.core.duration import duration
+from datawinnow.core.duration import estimated_duration
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import atomic_write
 from datawinnow.core.progress import Progress, named_progress
@@ -203,10 +203,10 @@ def subsets_for(
         share = round(FRACTION * runs) / runs
         passed = left * folder.epochs * round(share * folder.n)
         spent = folder.metadata["cost"]["record"]
-        seconds = duration(spent["seconds"] * passed / max(1, spent["backward"]), rough=True)
+        seconds = estimated_duration(spent["seconds"] * passed / max(1, spent["backward"]))
         log(
             f"memorisation: {left} trainings of {folder.epochs} epochs on {share:.0%} of the examples, {passed:,} "
-            f"examples passed, {passed / max(1, spent['backward']):.1f} times the recording: about {seconds}"
+            f"examples passed, {passed / max(1, spent['backward']):.1f} times the recording: {seconds}"
         )
     result = subset_runs(
         info,

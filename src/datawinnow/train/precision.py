@@ -76,7 +76,7 @@ def fastest_precision(
     if times[best] * gain > plain:
         best = ("fp32", False)
     shown = ", ".join(f"{p}{' channels-last' if c else ''} {1000 * s:.1f} ms" for (p, c), s in times.items())
-    return best[0], best[1], f"measured a step: {shown}"
+    return best[0], best[1], f"measured per step: {shown}"
 
 
 def _step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
