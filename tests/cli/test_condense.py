@@ -47,7 +47,7 @@ def test_it_estimates_first_and_says_what_came_of_it(call, tmp_path):
     assert order == sorted(order)
     assert "all but flip, since these data are not mirrored" in result.stderr
     assert "4 iterations of " in result.stderr
-    assert "; judging by 6 networks about " in result.stderr
+    assert "; judging by 6 networks " in result.stderr
     assert "accuracy " in result.stdout
     assert "with as many random real images" in result.stdout
     synthetic = Synthetic.load(tmp_path / "made" / "synthetic.safetensors")

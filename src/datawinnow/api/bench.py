@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import Progress, named_progress
 
 if TYPE_CHECKING:
     from datawinnow.bench import Grid, GridData
@@ -118,11 +118,6 @@ def bench(
     results: dict[str, GridResult] = {}
     for key, value in grids.items():
         left = None if time_limit is None else max(0.0, time_limit - (time.monotonic() - start))
-
-        def on_cell(_: str, done: int, total: int, title: str = f"bench {value.name}") -> None:
-            if progress is not None:
-                progress(title, done, total)
-
         rows = run_grid(
             value,
             folder / key,
@@ -130,7 +125,7 @@ def bench(
             jobs=jobs,
             threads=threads,
             time_limit=left,
-            progress=on_cell,
+            progress=named_progress(progress, f"bench {value.name}"),
             on_row=on_row,
         )
         page: Path | None = reports.write(folder / key) if rows and report else None

@@ -43,8 +43,8 @@ def instruct(
         keep: pairs kept: a number (200), or a fraction (0.1, 1.0).
         subsets: .npz of subsets with the score of a model tuned on each, to learn from. Default: none; pairs are ranked
             by their indicators.
-        mode: ``"paper"`` is the published arithmetic with its quirks; ``"default"`` is corrected (attention within a
-            set, standardised features, scores sorted as they are).
+        mode: arithmetic: ``"paper"`` as published, with its errors; ``"default"`` corrected (attention within a set,
+            standardised features, scores sorted as they are).
         score: choose by this instead: ridge, mean (of the indicators), or an indicator: a field with numbers, or one
             that is computed. Default: the selector network with ``subsets``, mean without.
         choice: selector, clusters and near-duplicates.

@@ -11,7 +11,7 @@ from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
 from datawinnow.api.train import noisy_option
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.policy_names import AUTO
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import Progress, named_progress
 
 if TYPE_CHECKING:
     from datawinnow.core.verdict import Comparison, ResultRow
@@ -165,7 +165,7 @@ def race(
         data=GridData(info.data, splits.test, network) if splits.load is None or network is not None else None,
         jobs=jobs,
         threads=threads,
-        progress=None if progress is None else lambda _, done, total: progress(f"bench {grid.name}", done, total),
+        progress=named_progress(progress, f"bench {grid.name}"),
         on_row=on_row,
     )
     page: Path | None = reports.write(folder) if report else None

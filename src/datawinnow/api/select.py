@@ -47,7 +47,7 @@ def select(
         score_options: of the score, or of the probe of the network that it needs.
         per_class: keep the same share of every class.
         epochs: read only the first N recorded epochs. Default: all of them.
-        seed: of selectors that draw.
+        seed: seed of selectors that draw.
         out: file for the selection. Default: selection.parquet in the run folder, beside the gallery.
         data: the run's dataset, or DATA where it has moved. Default: where it was when recorded.
         model: the function that made the network, where the run only knows its name.

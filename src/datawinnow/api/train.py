@@ -78,7 +78,7 @@ def train(
 
     Args:
         train: a map-style dataset of ``(x, y)``, or DATA.
-        select: selection.parquet, or the run folder that holds it. Default: train on all.
+        select: the selection: selection.parquet, or the run folder that holds it. Default: train on all.
         policy: choose again while training: a policy, or the name of one. ``"auto"`` takes what beat all the data for
             fewer epochs in benchmarks nearest to this size and budget, else all the data; ``"replay"`` what
             ``record_plan`` wrote. Default: none; every epoch trains on all.

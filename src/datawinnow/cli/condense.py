@@ -74,7 +74,10 @@ def condense(
     ] = "auto",
     options: Annotated[dict[str, Any] | None, Option(flags=("--option",), panel=METHOD_PANEL)] = None,
     seed: Seed = 0,
-    run: Annotated[Path | None, Option("FOLDER", panel=OUTPUT_PANEL)] = None,
+    run: Annotated[
+        Path | None,
+        Option("FOLDER", panel=OUTPUT_PANEL, help="Run folder to write. Default: runs/<name>-<method>-<per_class>."),
+    ] = None,
     no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:

@@ -47,7 +47,7 @@ UntilStable = Annotated[
         "share none, agree on it to 0.5 (rank correlation).",
     ),
 ]
-Seed = Annotated[int, Option("N", panel=TRAINING_PANEL, help="Of weights, order, augmentation and draws.")]
+Seed = Annotated[int, Option("N", panel=TRAINING_PANEL, help="Seed of weights, order, augmentation and draws.")]
 ReadEpochs = Annotated[int | None, Option("N", help="Read only the first N recorded epochs. Default: all of them.")]
 DataOverride = Annotated[
     str | None,

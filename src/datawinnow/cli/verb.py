@@ -131,7 +131,10 @@ def _to_typer(name: str, annotation: Any, default: Any, text: str, panel: str | 
         "help": declared.help or _help_text(text),
         "metavar": declared.metavar or ("KEY=VALUE" if is_dict else None),
         "rich_help_panel": declared.panel or panel,
-        "show_default": default not in (None, False, "", [], inspect.Parameter.empty),
+        # not `in`: 0 equals False, but is shown
+        "show_default": not (
+            default is None or default is False or default is inspect.Parameter.empty or default in ("", [])
+        ),
         "min": declared.min,
     }
     assert shown["help"], f"{name} has no help: describe it in the docstring"
