@@ -45,7 +45,7 @@ def build_policy(
     >>> build_policy("ucb", keep=0.5, options={"period": 5}).period
     5
     >>> build_policy("info_batch", passes=7).epochs
-    10
+    9
     """
     if epochs is not None and passes is not None:
         raise ArgumentError(f"give epochs= or passes=, not both; got {epochs} and {passes}")
