@@ -66,6 +66,7 @@ class GridData:
         return dataset_info(self.train)
 
 
+# two entries: a process works on one grid, and at times on a shrunk one besides
 @functools.lru_cache(maxsize=2)
 def _load_splits(source: str, **load_kwargs: Any) -> tuple[Any, Any]:
     return load(source, **load_kwargs)
@@ -103,7 +104,7 @@ class ExamplesSeen:
 
 @dataclass(frozen=True)
 class _CellRun:
-    """A cell with what its stages read."""
+    """A cell with the inputs of its stages."""
 
     grid: Grid
     cell: Cell
@@ -163,6 +164,7 @@ def run_cell(
     """
     data = GridData(*datasets_of(grid)) if data is None else data
     train, changed = under_scenario(data.train, cell.scenario, cell.seed)
+    # a clean split is not fingerprinted again
     info = data.info if train is data.train else dataset_info(train)
     run = _CellRun(grid, cell, out, data, info, changed, progress)
     recording = _cell_recording(run) if grid.reads_recording(cell) else None
@@ -238,6 +240,7 @@ def _train_cell(run: _CellRun, selection: Selection) -> _Outcome:
     levels = grid.spec_of(cell.method).levels
     network = SparseLevels.from_options(levels).sparsify(network, run.epochs) if levels else network
     recipe = grid.recipe(cell.method, cell.keep)
+    # if training diverges before the plan is made, its cost is still defined
     plan = PolicyTraining(run.epochs)
     try:
         if cell.kind == "policy":
@@ -255,6 +258,7 @@ def _train_cell(run: _CellRun, selection: Selection) -> _Outcome:
             seed=cell.seed,
             recipe=recipe,
             on_plan=seen,
+            # what is charged if a later epoch diverges
             on_epoch=lambda _, history: costs.append(history.cost),
             progress=run.progress,
         )
@@ -365,6 +369,7 @@ def _cell_recording(run: _CellRun) -> RunFolder:
     except TrainingError as error:
         folder = RunFolder.open(path)
         stage = Stage(folder, "record", grid.recorded_epochs)
+        # the checkpoint holds the cost of the complete epochs
         cost = read_metadata(stage.checkpoint)["cost"] if stage.checkpoint.exists() else NO_COST.as_dict()
         folder.update(status={"record": DIVERGED}, cost={"record": cost}, **{DIVERGED: str(error)})
         stage.tidy()
@@ -376,7 +381,7 @@ def _record_cost(recording: RunFolder) -> Cost:
 
 
 def _select(run: _CellRun, recording: RunFolder | None) -> tuple[Selection, Cost, Cost]:
-    """What the cell's method keeps, what it is charged for scoring, and what selecting cost."""
+    """The selection by the cell's method, the cost that it is charged for scoring, and the cost of selecting."""
     cell = run.cell
     method, limit = run.grid.method_of(cell.method)
     method = method.at(cell.keep)

@@ -74,7 +74,7 @@ def check(
         folder: the run that the selection was made in.
         train: the dataset.
         test: held-out split; only the accuracy after the last epoch counts.
-        selection: what was kept.
+        selection: the kept examples.
         keep: fraction kept.
         epochs: epochs to train on the kept examples.
         seeds: minimum number of seeds, with paired weights and orders; seeds that are done already count too.
@@ -118,6 +118,7 @@ def check(
         "augment": augment_of(info.data),
         "test": fingerprint_of(test),
     }
+    # through JSON, as the settings in the file were
     before = _earlier_check(folder, json.loads(json.dumps(settings)))
     recorded = folder.metadata["model"]
     same_network = recorded["name"] == name and recorded.get("options", {}) == options
@@ -125,6 +126,7 @@ def check(
     recipe, arithmetic = resolve_arithmetic(network, info.data, recipe, measured)
     out = folder.path / CHECK_FOLDER
     if not before:
+        # its rows are about another selection or other settings
         shutil.rmtree(out, ignore_errors=True)
     rows = read_rows(out / ROWS_FILE)
     grid_model = name if model is None or isinstance(model, str) else None
@@ -238,7 +240,7 @@ def _model_of_run(folder: RunFolder) -> tuple[str, dict[str, Any]]:
 
 
 def verdict(rows: Sequence[ResultRow], method: str, label: str) -> tuple[str, dict[str, Comparison]]:
-    """What the rows of a check say.
+    """The verdict of a check in words, and the comparisons behind it.
 
     With several seeds a difference counts only where its 95% interval over seeds excludes 0. A reference that does as
     well is the better advice, since it needs no recording.
@@ -279,6 +281,7 @@ def _advice(rows: Sequence[ResultRow], comparisons: Mapping[str, Comparison], me
     def sign(comparison: Comparison) -> int:
         if comparison.num_seeds > 1:
             return {"wins": 1, "loses": -1, "ties": 0}[comparison.outcome]
+        # as shown: a difference of 0.00 is a tie
         points = round(100 * comparison.difference, 2)
         return (points > 0) - (points < 0)
 

@@ -42,6 +42,7 @@ def at_keep(table: dict[str, dict[str, Any]], keep: float) -> dict[str, Any]:
     >>> at_keep({"0.2": {"batch": 64}}, 0.2), at_keep({"0.2": {"batch": 64}}, 0.3)
     ({'batch': 64}, {})
     """
+    # keys are text: parsed, they may differ from the keep in the last bit
     return next((dict(entry) for key, entry in table.items() if abs(float(key) - keep) < 1e-9), {})
 
 
@@ -236,6 +237,7 @@ class Grid(Strict):
             per_class=spec.per_class,
         )
         if spec.options_at:
+            # read before `built` is replaced, or the new function would call itself
             published = built.options_at
             built = replace(
                 built,

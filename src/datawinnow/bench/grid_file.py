@@ -117,12 +117,13 @@ def read_suite(path: Path) -> dict[str, Grid]:
 
 
 def _setting_as_grid(path: Path, suite: Suite, setting: Setting) -> dict[str, Any]:
-    """The setting as a file of one grid would say it."""
+    """The setting in the layout of a file of one grid."""
     overridden = {spec.name for spec in setting.method}
     train = {**suite.train, **setting.train}
     keep = setting.keep or suite.keep
     if setting.passes is not None:
         longest = max(setting.passes)
+        # full training lasts as long as the largest budget; the others are fractions of it
         train, keep = {**train, "epochs": longest}, [passes / longest for passes in setting.passes]
     if keep is None:
         raise ArgumentError(

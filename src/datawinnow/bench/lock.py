@@ -17,15 +17,16 @@ LOCK = ".lock"
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder of results for this process; the system lets go of it however the process ends.
+    """Hold the folder of results for this process; the system releases it however the process ends.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
 
     Raises:
         RunError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # a+ creates the file without emptying it: the number of the process that holds it stays readable
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         try:
             _lock(file)
@@ -36,6 +37,7 @@ def only_writer(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # a file system without locks, as some of networks: better no guard than no bench
+        # only after locking: the number in the file is that of the holder
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -43,6 +43,7 @@ def next_cells(
         path = shared_output(cell, grid, out)
         if path in busy:
             continue
+        # passed over, not the end: a shorter cell behind it may fit
         if time_left is not None and estimate_seconds(cell, grid, out, rows) >= time_left:
             continue
         if path is not None:
@@ -73,6 +74,7 @@ def makes_recording(cell: Cell, grid: Grid, out: Path) -> bool:
 
 def estimate_seconds(cell: Cell, grid: Grid, out: Path, rows: Sequence[dict[str, Any]]) -> float:
     """Seconds that a cell will take, by the speed of the rows made so far; 0 where there are none."""
+    # seconds an example
     speeds = [row["cost"]["train"]["seconds"] / row["passes"] for row in rows if row["passes"]]
     if not speeds:
         return 0.0
@@ -81,5 +83,6 @@ def estimate_seconds(cell: Cell, grid: Grid, out: Path, rows: Sequence[dict[str,
     if cell.kind != "full":
         epochs = equal_epochs(grid.train.epochs, cell.keep, n)
     if makes_recording(cell, grid, out):
+        # the recording comes first; the full run is the recording
         epochs = grid.recorded_epochs + (0 if cell.kind == "full" else epochs)
     return SLACK * float(statistics.median(speeds)) * epochs * n

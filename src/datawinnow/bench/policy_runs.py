@@ -84,6 +84,7 @@ def policy_training(
         return PolicyTraining(passes, grid.policy(cell.method, cell.keep))
     file = plan_file(grid, cell, out)
     assert file is not None, cell
+    # two files: the cost is written first, so a kill in between leaves a plan to be made
     if not file.exists() or not _cost_file(file).exists():
         seed = cell.seed if _plan_by_seed(grid, cell) else grid.seeds[0]
         _write_plan(grid, cell, spec.replay, file, train, network, passes, seed=seed, recipe=recipe, progress=progress)
@@ -119,9 +120,10 @@ def _write_plan(
     recipe: Recipe,
     progress: Progress | None,
 ) -> None:
-    """Train a small network by a policy, and write what every epoch trained on and what it cost of the main network."""
+    """Train a small network by a policy; write its plan, and its cost in examples of the main network."""
     small = _small_network(spec, train, seed)
     device = fabric_for(recipe.device).device
+    # a network that cannot be counted has 0 operations: no division by it
     share = check_forward(small, train, device) / (check_forward(network, train, device) or 1.0)
     # the plan and the run by it together pass what the run may
     passes = passes / (1 + share) if spec.charged else passes

@@ -145,6 +145,7 @@ def _merged_metadata(grid: Grid, rows: list[ResultRow], out: Path) -> dict[str, 
     settings = _settings_of(grid)
     path = out / GRID_FILE
     fingerprint: str | None = None
+    # settings bind once there are rows or recordings made under them
     if path.exists() and (rows or (out / "recordings").exists()):
         metadata = read_json(path)
         fingerprint, before = metadata.get("fingerprint"), metadata["settings"]

@@ -50,7 +50,7 @@ def run_grid(
         threads: of torch in each worker; 0 for its share of the cores. Sums are rounded differently with another
             number, so rows are the same only for the same number.
         time_limit: in seconds. A cell that by experience would take longer is not started, and a cell in a worker that
-            is not done by then is ended, to be run again (a recording goes on where it was).
+            is not done by then is ended, to be run again (a recording resumes from its last epoch).
         progress: called as ``progress("cells", done, total)`` after each cell.
         on_row: called with each new row, failed ones too.
         on_step: with ``data``: called with the cell, a stage, the steps done and their total after each training step.
@@ -63,6 +63,7 @@ def run_grid(
         RunError: the folder is busy, or holds rows of a newer version, of another dataset or made under other settings;
             a cell that failed otherwise than by diverging, named.
     """
+    # monotonic: the time of day may be set while a grid runs
     start = time.monotonic()
     check.number("jobs", jobs, 0, 4096, integer=True)
     check.number("threads", threads, 0, 4096, integer=True)

@@ -50,6 +50,7 @@ def _changed(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
     # row numbers instead of examples: a scenario that does not read them then works on examples on disk too
     rows = torch.arange(len(train))
     index, labels, changed = make(rows, train.labels, rate=rate, generator=generator, **options)
+    # the same tensor: no example was dropped
     if index is rows:
         return dataclasses.replace(train, labels=labels), changed
     return train.subset(index), changed

@@ -38,6 +38,7 @@ def shrunk(grid: Grid, by: int) -> Grid:
         return grid
     score = grid.score
     epochs = _divided(grid.train.epochs, by, MIN_EPOCHS)
+    # never longer than the shrunk full run
     recorded = None if score.epochs is None else min(epochs, _divided(score.epochs, by, MIN_WINDOW))
     scoring = {
         "epochs": recorded,

@@ -99,6 +99,7 @@ class Workers:
     def __init__(self, jobs: int, threads: int, grid: Grid, out: Path, fingerprint: str | None = None) -> None:
         self.jobs, self.threads, self.grid, self.out = jobs, threads, grid, out
         self.fingerprint = fingerprint
+        # spawn: a forked copy of torch's threads or of a CUDA context does not work
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[tuple[Any, Connection]] = []
         self._busy: dict[Cell, tuple[Any, Connection]] = {}
@@ -148,6 +149,7 @@ class Workers:
     def stop(self) -> None:
         """End all processes, at once: finished epochs of a recording are on disk, and rows are the parent's."""
         processes = [*self._idle, *self._busy.values()]
+        # all are told to end before any is waited for
         for process, _ in processes:
             process.terminate()
         for process, pipe in processes:
@@ -233,6 +235,7 @@ def serve(pipe: Connection, grid: dict[str, Any], out: str, threads: int) -> Non
             pipe.send(("row", run_cell(model, Cell.model_validate(cell), Path(out))))
         except DatawinnowError as error:
             pipe.send(("refused", str(error)))
+        # KeyboardInterrupt and SystemExit too: the parent has to hear which cell ended
         except BaseException:
             pipe.send(("failed", traceback.format_exc()))  # as text: not every exception survives a pipe
 
@@ -264,6 +267,8 @@ def _exit_with_parent() -> None:
     parent, number = multiprocessing.parent_process(), os.getppid()
     if parent is None:
         return
+    # on Unix the child of a dead process gets another parent; is_alive covers Windows
     while parent.is_alive() and os.getppid() == number:
         time.sleep(PARENT_CHECK_SECONDS)
+    # sys.exit in a thread would end the thread alone
     os._exit(1)  # a recording is on disk up to its last epoch, and is resumed from there

@@ -57,6 +57,7 @@ def create_method(
 def _from_parts(score: str | Callable[..., Tensor] | None, select_by: str | Callable[..., Selection] | None) -> Method:
     scorer = None if score is None else resolve(score, scores.METHODS, kind="score")
     if select_by is None:
+        # DUAL is published with Beta sampling
         select_by = "beta" if scorer is scores.dual else "top"
     selector = resolve(select_by, select.METHODS, kind="selector")
     if scorer is None and selector is select.beta:

@@ -96,6 +96,7 @@ class Method:
         if self.has_cutoff and "cutoff" in selector and "cutoff" not in self.selector_card.options:
             cutoff = check.number("cutoff", selector.pop("cutoff"), 0, 1)
         if "features" in self.needs:
+            # the inner pop always runs, so that the option remains with neither
             embedding = scorer.pop(EMBEDDING, selector.pop(EMBEDDING, embedding))
             if embedding is not None and not is_pretrained(embedding):
                 raise ArgumentError(f"embedding must be a transformers model, hf:PATH, got {embedding!r}")
@@ -148,6 +149,7 @@ class Method:
         """The method with its settings for this fraction kept; options set by hand stay."""
         return replace(
             self,
+            # what the user sets comes last, and wins
             options={**(self.options_at(keep) if self.options_at else {}), **self.options},
             score_options={**(self.score_options_at(keep) if self.score_options_at else {}), **self.score_options},
             epochs=self.epochs(keep) if callable(self.epochs) else self.epochs,
@@ -263,6 +265,7 @@ class Method:
         if isinstance(last, int) and last > 0:
             return min(epochs, last)
         if isinstance(epoch, int) and -epochs <= epoch < epochs:
+            # a negative number counts from the end; an epoch needs all before it
             return epoch % epochs + 1
         return epochs
 
@@ -400,6 +403,7 @@ class Method:
         if score is None:
             raise ArgumentError(f"selector {self.selector_card.key!r} needs a score; name one with score= (--score)")
         low = self.score_card is not None and self.score_card.end == "low"
+        # these selectors take high for hard, and have no option for the other end
         return -score if low and self.selector_card.key in HARDNESS_SELECTORS else score
 
     def _wrapped_selector(self) -> Callable[..., Selection]:
@@ -432,7 +436,9 @@ def random_array(name: str, sizes: Mapping[str, int], generator: torch.Generator
     axes, kind = TABLE[name].axes, TABLE[name].kind
     shape = [max(0, sizes["epochs"] - 1) if axis == "epochs-1" else sizes[axis] for axis in axes]
     if kind == "int64":
+        # alternating along the first axis, repeated over the others
         return (torch.arange(shape[0]) % 2).view(-1, *[1] * (len(shape) - 1)).repeat(1, *shape[1:])
+    # a level for each example times noise: examples differ over all epochs, as in a recording
     values = torch.rand(shape[-1], generator=generator) * torch.rand(shape, generator=generator)
     if kind == "bool":
         return values < 0.25

@@ -27,6 +27,7 @@ def nearest_keep(published: Mapping[float, PublishedT], keep: float) -> Publishe
 
 def lowest_aum(keep: float) -> float:
     """Fraction of lowest AUM that CCS drops on CIFAR-10, and BOSS in every class."""
+    # at most what is dropped anyway
     return min(nearest_keep({0.7: 0.0, 0.5: 0.0, 0.3: 0.1, 0.2: 0.1, 0.1: 0.3}, keep), max(0.0, 1 - keep))
 
 
@@ -35,6 +36,7 @@ def d2_cutoff(keep: float) -> float:
 
     No table for other rates is published; those of CCS, whose code D2 builds on, are used there.
     """
+    # at most what is dropped anyway
     return min(0.4, 1 - keep) if keep <= 0.1 else lowest_aum(keep)
 
 

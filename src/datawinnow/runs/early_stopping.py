@@ -50,7 +50,9 @@ def split_half_agreement(p_label: Any, *, window: int = WINDOW) -> float:
     check.probabilities("p_label", values)
     if len(values) < window or values.shape[1] < 2:
         return math.nan
+    # each half is exactly one window; of an odd number the first epoch is left out
     before, after = dual(values[-2 * half : -half], window=half), dual(values[-half:], window=half)
+    # the rank correlation of a constant is undefined
     if bool((before == before[0]).all()) or bool((after == after[0]).all()):
         return math.nan
     return float(spearmanr(before.numpy(), after.numpy()).statistic)
@@ -77,6 +79,7 @@ class RankStability:
     def __post_init__(self) -> None:
         check.number("min_epochs", self.min_epochs, 1, 1 << 20, integer=True)
         check.number("window", self.window, 4, 1 << 20, integer=True)
+        # `check.number` allows both ends, and an agreement of 0 would end every recording
         if check.number("until_stable", self.threshold, 0, 1) == 0:
             raise ArgumentError("until_stable must be above 0: it is the agreement at which recording stops")
 
@@ -112,6 +115,7 @@ def stability_for(
     >>> stability_for(create_method("dual", score_options={"window": 12}), keep=0.3, epochs=30).min_epochs
     12
     """
+    # by trying: how many epochs a method reads follows from its options
     for min_epochs in range(min(WINDOW, epochs), epochs):
         try:
             method.dry_run(keep=keep, epochs=min_epochs, n=n)

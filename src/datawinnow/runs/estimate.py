@@ -85,6 +85,7 @@ def estimate_run(
     per_step, activations, overhead = _measure(train, network, recipe, device, steps)
 
     def training(count: int, passes: int) -> float:
+        # -(-a // b) is a / b rounded up: the last batch may be smaller
         return overhead + per_step * -(-count // recipe.batch) * passes
 
     stages: dict[str, float] = {}
@@ -129,6 +130,7 @@ def _probe_passes(method: Method, classes: int) -> float:
 def _weights(model: torch.nn.Module, recipe: Recipe) -> float:
     """Bytes of the weights, their gradients and the optimiser's state."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    # weights, gradients and momentum; AdamW keeps two moments
     return float(weights * (4 if recipe.optimizer == "adamw" else 3))
 
 
@@ -171,6 +173,7 @@ def process_bytes() -> int:
             return int(file.read().split()[1]) * resource.getpagesize()
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # bytes on macOS, kilobytes on Linux
         return peak if sys.platform == "darwin" else peak * 1024
 
 
@@ -205,6 +208,7 @@ def _measure(
         if channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             x = x.contiguous(memory_format=torch.channels_last)
+        # its copies are part of the time of a recorded step
         recorder = Recorder(len(small), 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
         overhead = time.perf_counter() - started
@@ -212,6 +216,7 @@ def _measure(
         with float32_head(model):
             for _ in range(steps + 1):
                 start = time.perf_counter()
+                # cropping a batch is part of a step; from a DataLoader it happens in other processes
                 if isinstance(batches, ResidentBatches):
                     next(iter(batches.train(order, recipe.batch, stream(0, "estimate"))))
                 with autocast(device, precision):
@@ -224,6 +229,7 @@ def _measure(
                     torch.cuda.synchronize()
                 times.append(time.perf_counter() - start)
     # the first step warms up
+    # a dataset smaller than a batch is scaled to a full one
     return sorted(times[1:])[len(times[1:]) // 2] * recipe.batch / len(order), kept, overhead
 
 
@@ -238,6 +244,7 @@ def _kept_bytes(model: torch.nn.Module, x: Tensor, precision: str, device: torch
     seen: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
+        # views of one storage are counted once
         storage = tensor.untyped_storage()
         seen[storage.data_ptr()] = storage.nbytes()
         return tensor

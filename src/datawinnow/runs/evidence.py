@@ -22,6 +22,7 @@ def moments(p_label: Tensor) -> tuple[Tensor, Tensor]:
         chunk = p_label[:, first : first + (1 << 16)].double()
         seen = ~chunk.isnan()
         count = seen.sum(0)
+        # 0 / 0 is NaN for an example that was never seen
         m = chunk.nan_to_num().sum(0) / count
         v = ((chunk - m).nan_to_num().square() * seen).sum(0) / count
         mean[first : first + (1 << 16)] = m.float()
@@ -38,6 +39,7 @@ def notes(arrays: Mapping[str, Tensor], p_mean: Tensor, p_std: Tensor) -> list[s
         p_std: (n,) its standard deviation.
     """
     shown = [
+        # NaN differs from itself
         f"p(label) {m:.2f} ± {s:.2f}" if m == m else "p(label) unknown"
         for m, s in zip(p_mean.tolist(), p_std.tolist(), strict=True)
     ]
@@ -58,6 +60,7 @@ def _learning(correct: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         visited = seen[epoch].bool()
         right = correct[epoch].bool() & visited
         first[right & (first == 0)] = epoch + 1
+        # right at its visit before, wrong at this one; epochs without a visit count for neither
         forgotten += was & visited & ~right
         was = torch.where(visited, right, was)
         met |= visited
@@ -81,12 +84,12 @@ def groups(
     """Ids to show in a gallery.
 
     Args:
-        selection: what was chosen.
+        selection: the kept examples.
         p_mean: (n,) mean of ``p_label``.
         learned: (n,) bool, right in the last epoch.
         margin: (n,) mean of ``margin``: how far the label's logit stands above the others'.
-        each: how many a group.
-        generator: which of the kept and the dropped.
+        each: number of ids of each group.
+        generator: of the draws among the kept and the dropped.
 
     Returns:
         ``kept`` and ``dropped`` at random; ``hardest``, of lowest ``p_label`` among those that were learned in the end;
@@ -100,6 +103,7 @@ def groups(
 
     def lowest(value: Tensor, among: Tensor) -> Tensor:
         ids = torch.nonzero(among & ~value.isnan()).flatten()
+        # stable: ties go to the smaller id
         return ids[value[ids].argsort(stable=True)[:each]]
 
     return {

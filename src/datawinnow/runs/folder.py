@@ -24,7 +24,7 @@ from datawinnow.runs.selection_file import read_selection, write_selection
 
 COLUMNS = (*RECORDED, "kl_step", "seen")
 STAGES = ("record", "train", "probe", "subsets", "score", "select", "check")
-"""What a run may spend on, in the order in which it does."""
+"""Stages that a run is charged for, in order."""
 
 
 class RunFolder:
@@ -116,9 +116,10 @@ class RunFolder:
             )
 
     def update(self, **metadata: Any) -> None:
-        """Change facts and write ``run.json``; a dict is merged into the one that is there."""
+        """Change metadata and write ``run.json``; a dict is merged into the existing one."""
         for key, value in metadata.items():
             if isinstance(value, dict) and isinstance(self.metadata.get(key), dict):
+                # one level deep: an entry of a stage is replaced as a whole
                 self.metadata[key] = {**self.metadata[key], **value}
             else:
                 self.metadata[key] = value
@@ -130,15 +131,15 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def charge(self, stage: str, cost: Cost) -> None:
-        """Write down what a stage cost."""
+        """Write the cost of a stage into ``run.json``."""
         self.update(cost={stage: cost.as_dict()})
 
     def made_by(self, stage: str, cost: Cost | None = None) -> dict[str, Any]:
-        """What every artefact says of its making: the dataset's fingerprint, and what was spent up to ``stage``.
+        """Metadata of every artefact: the dataset's fingerprint, and the costs up to ``stage``.
 
         Args:
-            stage: of `STAGES`; later ones, of a time before, are left out.
-            cost: of ``stage`` itself; what ``run.json`` says unless told.
+            stage: of `STAGES`; costs of later stages are left out.
+            cost: of ``stage`` itself; by default as ``run.json`` has it.
 
         Returns:
             ``fingerprint``; ``cost``, a stage's ``seconds``, ``forward``, ``backward`` and ``flops`` by its name.
@@ -195,6 +196,7 @@ class RunFolder:
 
     def _column(self, name: str) -> Tensor:
         values = read_column(self.signals, name, self.metadata["dataset"]["fingerprint"])
+        # a change needs two epochs, so `kl_step` has one row less
         expected = (self.epochs - (name == "kl_step"), self.n)
         if tuple(values.shape) != expected:
             raise RunError(
@@ -228,6 +230,7 @@ class RunFolder:
         fields = [pa.field("id", pa.string()), pa.field("label", pa.int64())]
         columns: list[Any] = [pa.array(info.ids), pa.array(info.labels.numpy())]
         if old is not None:
+            # id and label come first, and are written again
             for field in list(old.schema)[2:]:
                 if field.name not in scores:
                     fields.append(field)
@@ -262,8 +265,8 @@ class RunFolder:
         """Refuse an artefact of another dataset by name.
 
         Args:
-            meta: what it says of its making.
-            path: where it is.
+            meta: metadata of the artefact.
+            path: its file.
 
         Raises:
             RunError: its fingerprint is another, or it has none.

@@ -51,7 +51,7 @@ def write_gallery(
     Args:
         folder: a recorded run.
         info: of its dataset.
-        selection: what was kept.
+        selection: the kept examples.
         arrays: recorded arrays.
         p_mean: (n,) mean of ``p_label``.
         lines: (n,) one sentence an example.
@@ -63,6 +63,7 @@ def write_gallery(
     margin = moments(arrays["margin"])[0] if "margin" in arrays else p_mean
     learned = arrays["correct"][-1].bool() if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
     shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
+    # an example may be in several groups; its class is predicted once
     ids = torch.unique(torch.cat(list(shown.values())))
     guesses = dict(zip(ids.tolist(), _guesses(folder, info, ids), strict=True))
     train, names, classes = info.data, info.ids, folder.dataset.classes
@@ -79,6 +80,7 @@ def write_gallery(
                     "group": group,
                     "id": names[i],
                     "label_name": classes[int(y)],
+                    # a prediction that equals the label would only repeat it
                     "guess": "" if guess is None or guess == int(y) else classes[guess],
                     "reason": "" if selection.reason is None else Reason(int(selection.reason[i])).word,
                     "note": lines[i],
@@ -125,6 +127,7 @@ def shortened(text: str, length: int = LETTERS) -> str:
     >>> shortened("one  two\\nthree", 9)
     'one two…'
     """
+    # lone surrogates (bytes that were not UTF-8) cannot be written to Parquet
     line = " ".join(text.encode("utf-8", "replace").decode().split())
     if len(line) <= length:
         return line
@@ -141,6 +144,7 @@ def png(x: Tensor) -> bytes:
     x = x[:3] if len(x) >= 3 else x[:1]  # alpha and further channels are not shown, nor the second of two
     array = x.permute(1, 2, 0).numpy()
     image = Image.fromarray(np.ascontiguousarray(array[..., 0] if len(x) == 1 else array))
+    # keeps the aspect ratio, and never enlarges
     image.thumbnail((SIDE, SIDE))
     packed = io.BytesIO()
     image.save(packed, format="PNG", optimize=True)

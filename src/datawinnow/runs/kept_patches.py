@@ -58,6 +58,7 @@ def write_patches(folder: RunFolder, model: nn.Module, data: Any) -> None:
         model: the trained sparse network.
         data: a dataset; up to 12 of its images are drawn.
     """
+    # a fixed seed: all runs of a comparison show the same images
     drawn = torch.randperm(len(data), generator=stream(0, "patches"))[:NUM_IMAGES].sort().values
     images = data.subset(drawn) if hasattr(data, "subset") else Subset(data, drawn.tolist())
     device = next(model.parameters()).device
@@ -72,6 +73,7 @@ def write_patches(folder: RunFolder, model: nn.Module, data: Any) -> None:
         {
             "id": ids[i],
             "label_name": classes[int(y[row])],
+            # a network may have more outputs than there are classes
             "guess": classes[guesses[row]] if guesses[row] < len(classes) else str(guesses[row]),
             "png": png(torch.as_tensor(data[i][0])),
             "kept": [patches[row].tolist() for patches in kept],

@@ -24,7 +24,7 @@ def build_network(
     """A fresh network for a dataset.
 
     Args:
-        model: which.
+        model: see `Model`.
         info: of the dataset.
         seed: of the weights.
         options: keyword arguments of the model.

@@ -106,6 +106,7 @@ class ProbedArrays:
         Returns:
             The cost of the passes for ``needs``, including those that were made for another method before.
         """
+        # one array of each pass: running it makes the others
         by_pass = {self._folder_of(name).name: name for name in needs if is_probed(name)}
         return sum((self._run_pass(name).cost for name in by_pass.values()), Cost())
 
@@ -124,6 +125,7 @@ class ProbedArrays:
         if name in HELD_OUT_ARRAYS and self.val is not None:
             suffix = "-embedded" if EMBEDDING in options else ""
             return self.folder / f"val-{fingerprint_of(self.val)[:8]}{suffix}"
+        # sorted: the order of the options does not make another pass
         digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:8]
         # one pass makes all arrays of a forward pass
         pass_name = FORWARD_ARRAYS[0] if name in FORWARD_ARRAYS or name in HELD_OUT_ARRAYS else name
@@ -178,6 +180,7 @@ class ProbedArrays:
         )
         if name == "val_labels":
             return labels[ids]
+        # rows of the training arrays: no second pass
         return torch.as_tensor(self._run_pass(name)[name.removeprefix("val_")])[ids]
 
     def _log_once(self, text: str) -> None:

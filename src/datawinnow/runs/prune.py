@@ -59,7 +59,7 @@ def prune_run(
 
     Args:
         setup: from `begin_run`.
-        method: which.
+        method: the pruning method.
         keep: fraction kept, in (0, 1].
         epochs: epochs recorded.
         schedule_epochs: length of the training whose schedule is followed; by default ``epochs``.

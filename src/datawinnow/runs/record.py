@@ -136,7 +136,7 @@ def record_setup(
 ) -> None:
     """Train briefly on all examples and record every one of them at every visit.
 
-    A recording that was killed resumes from its last whole epoch; a finished one is used as it is.
+    A recording that was killed resumes from its last whole epoch; a finished one is used unchanged.
 
     Args:
         setup: from `begin_run`.
@@ -148,7 +148,7 @@ def record_setup(
         until_stable: end before ``epochs`` once two halves of the last 10 epochs agree to this rank correlation, in
             (0, 1], on the ranking by DUAL (`datawinnow.runs.early_stopping`); None to record all of them.
         progress: called after each step.
-        log: called with what was chosen.
+        log: called with notes on choices.
 
     Raises:
         ArgumentError: ``until_stable`` outside (0, 1], or without ``p_label`` among the signals.
@@ -225,6 +225,7 @@ def rank_stability(
 def _recorded_until(folder: RunFolder, epochs: int, stability: RankStability) -> dict[str, Any]:
     """Where a recording with early stopping ended, for ``run.json``."""
     agreement = split_half_agreement(read_column(folder.signals, "p_label"), window=stability.window)
+    # JSON has no NaN
     return {"epochs": epochs, "agreement": None if math.isnan(agreement) else agreement}
 
 
@@ -295,6 +296,7 @@ def fit_recorded(
         recorder=writes,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
+        # `recorder`, not `writes`: a resume after consolidation asks again about the last epoch
         stop=None if until is None else lambda epoch: until.is_reached(recorder, epoch + 1),
         progress=progress,
     )
@@ -310,7 +312,9 @@ def _same_options(folder: RunFolder, options: dict[str, Any], *, done: bool) -> 
     """Refuse options other than those that the recording was begun with, where they would change it."""
     before = _with_recipe_fields(folder.metadata["options"].get("record") or {})
     num_recorded = folder.epochs
+    # as read from run.json, where tuples are lists
     for key, value in _with_recipe_fields(json.loads(json.dumps(options))).items():
+        # an option that is not in run.json counts as unchanged
         old = before.get(key, value)
         if key == "signals" and done and set(value) <= set(old):
             continue  # more was recorded than is needed

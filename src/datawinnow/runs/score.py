@@ -73,6 +73,7 @@ def score_run(
     cards = [card for method in methods if (card := method.score_card) is not None]
     needs = tuple(need for card in cards for need in card.needs)
     arrays = chain_arrays({"labels": info.labels}, probed.arrays(needs), folder.arrays(epochs))
+    # before any network is probed or trained
     check_arrays(arrays, cards, [need for need in needs if need not in SUBSET_ARRAYS])
     subsets = subsets_for(folder, info, cards, subset_runs, model=model, progress=progress, log=log)
     if subsets is not None:
@@ -83,6 +84,7 @@ def score_run(
         start = time.perf_counter()
         values[card.key] = method.compute_score(arrays)
         seconds += time.perf_counter() - start
+        # a probe reads the network after the last epoch, so it is charged for the whole recording
         num_epochs = method.epochs_charged(folder.epochs if probe_cost else epochs or folder.epochs)
         descriptions[card.key] = _describe_score(card, settings, num_epochs, folder.n, probe_cost)
     cost = Cost(seconds)
@@ -134,6 +136,7 @@ def check_arrays(arrays: Mapping[str, Tensor], cards: Sequence[Card], needs: Seq
     Raises:
         MissingArrayError: naming it and the verb that makes it.
     """
+    # names alone: reading an array here would compute it
     names = dict.fromkeys(arrays)
     for card in cards:
         for need in card.needs:

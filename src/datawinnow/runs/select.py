@@ -70,6 +70,7 @@ def select_run(
         MissingArrayError: an array is missing.
         RunError: not recorded to the end, or another dataset.
     """
+    # refuses a wrong fraction before anything is computed
     budget_of(keep, folder.n)
     method = create_method(method).at(keep)
     method.check_needs(also=SUBSET_ARRAYS)
@@ -77,14 +78,17 @@ def select_run(
     folder.check_dataset(info)
     needs, cards = method.needs, method.cards
     subsets = subsets_for(folder, info, cards, model=model, progress=progress, log=log)
+    # a method that is charged for no epoch reads no recording
     unrecorded = not method.epochs_charged(1) and folder.metadata["status"].get("record") != "done"
     probed = probed_arrays(folder, info, model=model, val=val, options=method.probe_options, progress=progress, log=log)
     recorded: Mapping[str, Tensor] = {} if unrecorded else folder.arrays(epochs)
     arrays = chain_arrays(subsets.arrays if subsets is not None else {}, probed.arrays(needs), recorded)
     check_arrays(arrays, cards, needs)
+    # before the clock of the selection starts, as is the score
     probe_cost = run_probes(folder, probed, [need for card in cards for need in card.needs], subsets)
     scores = score_method(folder, info, method, arrays, epochs=epochs, probe_cost=probe_cost)
     start = time.perf_counter()
+    # method and fraction are part of the path: two selections of a run share no draws
     generator = stream(seed, "select", method.key, f"{keep:g}")
     selection, _ = method.run(arrays, info.labels, keep=keep, generator=generator, score=scores)
     cost = Cost(time.perf_counter() - start)
@@ -123,6 +127,7 @@ def select_run(
     if out is not None:
         return selection
     if folder.metadata["options"].get("select") != metadata:  # those files are about another selection
+        # before run.json changes: a kill in between leaves no gallery of another selection
         folder.forget("check.json", "gallery.parquet")
     folder.update(cost={"select": cost.as_dict()}, options={"select": metadata}, status={"select": "done"})
     if gallery and is_shown(folder.dataset):

@@ -40,7 +40,7 @@ def write_selection(
 
     Args:
         path: file.
-        selection: what was chosen.
+        selection: the kept examples.
         ids: (n,) names of the examples.
         labels: (n,) int64.
         meta: method, options, keep, seed, fingerprint and so on.
@@ -49,6 +49,7 @@ def write_selection(
         p_std: (n,) its standard deviation.
     """
     n = len(ids)
+    # -1 for examples that are not kept
     order = np.full(n, -1, dtype=np.int64)
     order[selection.index.numpy()] = np.arange(len(selection))
     weight = np.zeros(n, dtype=np.float32)
@@ -56,6 +57,7 @@ def write_selection(
     codes = selection.reason if selection.reason is not None else Selection.of(selection.index, n).reason
     assert codes is not None
     words = np.array([r.word for r in Reason])
+    # code -> position in `words`; codes are int8, so below 128
     lookup = np.zeros(128, dtype=np.int64)
     for i, r in enumerate(Reason):
         lookup[int(r)] = i
@@ -85,7 +87,7 @@ def read_selection(path: Path, *, fingerprint: str | None = None, name: str = ""
         name: of that dataset.
 
     Raises:
-        RunError: not there, truncated, not a selection, of another dataset.
+        RunError: no such file, truncated, not a selection, or of another dataset.
     """
     path = path / "selection.parquet" if path.is_dir() else path
     table, meta = read_table(path, MAKE)
@@ -100,6 +102,7 @@ def read_selection(path: Path, *, fingerprint: str | None = None, name: str = ""
     order = table.column("order").to_numpy()
     kept = np.flatnonzero(order >= 0)
     index = kept[np.argsort(order[kept], kind="stable")]
+    # positions 0 to m - 1, each once
     consecutive = np.array_equal(order[index], np.arange(len(index)))
     if not consecutive or not np.array_equal(order >= 0, table.column("kept").to_numpy()):
         raise RunError(f"{path} is damaged: its columns kept and order do not agree; make it again with: {MAKE}")

@@ -50,6 +50,7 @@ class SelectionHistoryWriter:
             ids: (m,) int64 ids that it trains on.
         """
         if self._rows is None:
+            # only a resume begins above epoch 0
             self._rows = self._read() if epoch and self.path.exists() else []
         num_before = epoch - self._first_epoch
         if not 0 < num_before <= len(self._rows):  # the rows do not reach this epoch: begin with it

@@ -65,7 +65,9 @@ class Stage:
         Returns:
             The recipe with its arithmetic fixed; that of the first start, if the training resumes.
         """
+        # through JSON, as `before` was: tuples are lists
         before, now = self.folder.metadata["options"].get(self.name), json.loads(json.dumps(options[self.name]))
+        # a choice measured for another network or recipe is measured again
         same = before is not None and _measurement_inputs(before) == _measurement_inputs(now)
         recipe, arithmetic = resolve_arithmetic(
             built, data, recipe, self.folder.metadata.get("arithmetic") if same else None
@@ -92,6 +94,7 @@ class Stage:
         """Write the network, the history, the cost and ``metadata``, and mark the stage as done in ``run.json``."""
         folder = self.folder
         made_by = {"model": folder.metadata["model"]["name"], **folder.made_by(self.name, history.cost)}
+        # the network first, run.json last: "done" implies that all files are there
         save_checkpoint(folder.path / "model.safetensors", model, None, made_by)
         # again: a kill may have come between the last checkpoint and its row
         folder.write_history(history.rows, self.name, history.cost)

@@ -94,6 +94,7 @@ def subset_runs(
     n = info.n
     metadata = {"runs": runs, "fraction": fraction, "epochs": epochs, "seed": seed, "recipe": recipe.metadata()}
     _check_metadata(out, {"kind": "subsets", "fingerprint": info.fingerprint, **metadata})
+    # argsort twice gives ranks: of each example, a random order of the runs; the first ones train on it
     rank = torch.rand(runs, n, generator=stream(seed, "subsets")).argsort(0).argsort(0)
     mask = rank < runs_per_example
     correct, cost = torch.empty(runs, n, dtype=torch.bool), Cost()
@@ -101,6 +102,7 @@ def subset_runs(
         file = out / f"run-{run:04d}.npz"
         if not file.exists():
             checkpoint = out / f"run-{run:04d}.safetensors"
+            # by the number of the run, so that a resumed series trains the same networks
             run_seed = derive(seed, "subset", run)
             with forked(run_seed, "weights"):
                 model = build()
@@ -115,7 +117,9 @@ def subset_runs(
             )
             probed = probe(model.to(fabric_for(recipe.device).device), info.data, arrays=("probs",), seed=run_seed)
             _write_run(file, mask[run], probed["probs"].argmax(1) == info.labels, history.cost + probed.cost)
+            # after the result is written: a kill in between only leaves a file too many
             checkpoint.unlink(missing_ok=True)
+        # read back in any case, which checks the file against the subset
         correct[run], run_cost = _read_run(file, mask[run])
         cost += run_cost
     return SubsetRuns({"subset_mask": mask, "subset_correct": correct}, cost)
@@ -203,6 +207,7 @@ def subsets_for(
         share = round(FRACTION * runs) / runs
         passed = left * folder.epochs * round(share * folder.n)
         spent = folder.metadata["cost"]["record"]
+        # by the speed of the recording
         seconds = estimated_duration(spent["seconds"] * passed / max(1, spent["backward"]))
         log(
             f"memorisation: {left} trainings of {folder.epochs} epochs on {share:.0%} of the examples, {passed:,} "

@@ -1,4 +1,4 @@
-"""The stage `train`: a run folder for a training on kept examples, with what it cost and reached."""
+"""The stage `train`: a run folder for a training on kept examples, with its cost and accuracy."""
 
 from __future__ import annotations
 
@@ -104,6 +104,7 @@ def train_run(
         TrainingError: the loss is no longer a number.
     """
     recipe, epochs = recipe or Recipe(), epochs if passes is None else None
+    # the example level is the `policy`
     levels = None if levels is None or not levels.sparse else dataclasses.replace(levels, examples=False)
     if record_plan is not None and policy is None:
         raise ArgumentError("record_plan goes with a policy: without one every epoch trains on everything")
@@ -134,6 +135,7 @@ def train_run(
         if log is not None:
             log(f"{run} is trained already; using it")
         return _trained(folder, test, selection_metadata, policy)
+    # before the arithmetic is measured: the sparse network is the one that trains
     if levels is not None:
         levels.sparsify(network, epochs or passes or 1)
         if log is not None:

@@ -33,7 +33,7 @@ class TextEncoder:
     Attributes:
         network: the model, in evaluation mode.
         tokenizer: its tokenizer.
-        pooling: as given.
+        pooling: ``"mean"`` or ``"last"``.
         max_tokens: tokens of a text.
 
     Raises:
@@ -72,6 +72,7 @@ class TextEncoder:
         padding = int(self.tokenizer.pad_token_id or 0)  # masked: its value does not matter
         ids = torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows], device=device)
         sizes = torch.tensor([len(row) for row in rows], device=device)
+        # (b, t)
         mask = torch.arange(width, device=device) < sizes[:, None]
         states = self.network(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
         return pool_states(states, mask, self.pooling).cpu()
@@ -91,6 +92,7 @@ class TextEncoder:
         """
         check.number("batch", batch, 1, 1 << 20, integer=True)
         ids = self.tokenize(texts)
+        # ties by position: the batches are the same in every run
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         rows: Tensor | None = None
         for first in range(0, len(order), batch):
@@ -120,6 +122,7 @@ def pool_states(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     [[2.0]]
     """
     if pooling == "last":
+        # positions of padding become 0, so the largest is that of the last token
         places = torch.arange(mask.shape[1], device=mask.device) * mask
         return states[torch.arange(len(states), device=mask.device), places.argmax(dim=1)]
     weights = mask[..., None].to(states.dtype)
@@ -128,7 +131,7 @@ def pool_states(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
 
 @dataclass(frozen=True)
 class SentenceConfig:
-    """What a folder in the layout of sentence-transformers says about its model.
+    """Settings of a model in a folder in the layout of sentence-transformers.
 
     Attributes:
         max_tokens: tokens of a text (``sentence_bert_config.json``); None where it does not say.
@@ -144,6 +147,7 @@ def sentence_config(model: str) -> SentenceConfig:
     root = Path(resolve_name(model))
     max_tokens = None
     try:
+        # read first: it counts even where modules.json is missing
         max_tokens = int(json.loads((root / "sentence_bert_config.json").read_text())["max_seq_length"])
         modules = json.loads((root / "modules.json").read_text())
         return SentenceConfig(max_tokens, any(str(module["type"]).endswith("Normalize") for module in modules))

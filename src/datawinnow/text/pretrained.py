@@ -51,6 +51,7 @@ def resolve_name(name: str) -> str:
     path = Path(rest).expanduser()
     if rest and path.is_dir():
         return str(path)
+    # a name on the hub has at most one slash
     if not rest or rest[0] in "./~\\" or rest.count("/") > 1 or (os.sep != "/" and os.sep in rest):
         raise ArgumentError(
             f"{name}: no such folder; give one that holds config.json, the weights and the tokenizer, as "
@@ -88,6 +89,7 @@ def load_pretrained(kind: str, name: str, purpose: str, **options: Any) -> Any:
     transformers = import_extra("transformers", "transformers", purpose)
     path = resolve_name(name)
     is_folder = Path(path).is_dir()
+    # a folder that lacks a file must not be looked up on the hub under that name
     if is_folder:
         options["local_files_only"] = True
     if kind.startswith("Auto"):
@@ -135,6 +137,7 @@ def max_tokens_of(tokenizer: Any, config: Any = None) -> int:
         config: of a model; its ``max_position_embeddings`` is the limit.
     """
     limits = (getattr(tokenizer, "model_max_length", None), getattr(config, "max_position_embeddings", None))
+    # transformers says 10^30 for "no limit"
     return min([*(int(limit) for limit in limits if isinstance(limit, int) and limit > 0), 1 << 20])
 
 
@@ -158,6 +161,7 @@ def fingerprint_pretrained(name: str, config: Any) -> str:
         with file.open("rb") as data:
             digest.update(data.read(HASHED_BYTES))
             if size > HASHED_BYTES:
+                # the two ends do not overlap
                 data.seek(max(HASHED_BYTES, size - HASHED_BYTES))
                 digest.update(data.read())
     return digest.hexdigest()[:32]
@@ -175,6 +179,7 @@ def pick_device(device: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        # torch parses the name of a device that is not there; only using it fails
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError(f"device={device!r} cannot be used here ({str(error).splitlines()[0][:120]})") from None
