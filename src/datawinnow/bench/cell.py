@@ -94,6 +94,7 @@ class ExamplesSeen:
         """Count the (m,) int64 ids of an epoch."""
         self.epochs = epoch + 1
         self._num_changed += int(self._changed[order].sum())
+        # plans arrive cut to the budget, so these are the examples passed
         self._num_seen += len(order)
 
     @property
@@ -168,6 +169,7 @@ def run_cell(
     info = data.info if train is data.train else dataset_info(train)
     run = _CellRun(grid, cell, out, data, info, changed, progress)
     recording = _cell_recording(run) if grid.reads_recording(cell) else None
+    # the full run is the recording itself: nothing is trained again
     if recording is not None and cell.kind == "full":
         result = recording.metadata.get("result", {})
         outcome = _Outcome(
@@ -192,6 +194,7 @@ def run_cell(
 def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, score: Cost, select: Cost) -> ResultRow:
     """The row of a cell; ``selection`` is None where its recording diverged, so that nothing could be selected."""
     grid, cell, n, changed = run.grid, run.cell, run.info.n, run.changed
+    # a policy has no fixed selection: its share was counted while it trained
     changed_kept = outcome.changed_share if cell.kind == "policy" else None
     if cell.kind != "policy" and selection is not None and bool(changed.any()):
         changed_kept = float(changed[selection.index].float().mean())
@@ -388,6 +391,7 @@ def _select(run: _CellRun, recording: RunFolder | None) -> tuple[Selection, Cost
     arrays: Mapping[str, Tensor] = {}
     score = NO_COST
     if recording is not None:
+        # a probe reads the network after the last epoch, whatever limit the method has
         read = recording.epochs if method.reads_probe else min(recording.epochs, limit or recording.epochs)
         probed = probed_arrays(
             recording, run.info, model=run.data.model, options=method.probe_options, progress=run.progress

@@ -121,6 +121,7 @@ def check(
     # through JSON, as the settings in the file were
     before = _earlier_check(folder, json.loads(json.dumps(settings)))
     recorded = folder.metadata["model"]
+    # a measurement holds only for the network that was measured
     same_network = recorded["name"] == name and recorded.get("options", {}) == options
     measured = before.get("arithmetic") or (folder.metadata.get("arithmetic") if same_network else None)
     recipe, arithmetic = resolve_arithmetic(network, info.data, recipe, measured)
@@ -129,6 +130,7 @@ def check(
         # its rows are about another selection or other settings
         shutil.rmtree(out, ignore_errors=True)
     rows = read_rows(out / ROWS_FILE)
+    # a function cannot be in a grid's file: it goes with `GridData`
     grid_model = name if model is None or isinstance(model, str) else None
     grid = _check_grid(info, selected, selection, keep, epochs, seeds, grid_model, options, recipe, rows)
     total = len(cells_of(grid))

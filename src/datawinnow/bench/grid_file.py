@@ -129,6 +129,7 @@ def _setting_as_grid(path: Path, suite: Suite, setting: Setting) -> dict[str, An
         raise ArgumentError(
             f"{path}: [[setting]] {setting.name!r} has no budgets: give it passes, or it or the file keep"
         )
+    # a method of the setting replaces the file's of the same name
     specs = [*(spec for spec in suite.method if spec.name not in overridden), *setting.method]
     return {
         "name": f"{suite.name} {setting.name}",

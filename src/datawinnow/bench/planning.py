@@ -41,6 +41,7 @@ def next_cells(
         if len(chosen) >= free:
             break
         path = shared_output(cell, grid, out)
+        # what it would write is being written by another cell: it waits
         if path in busy:
             continue
         # passed over, not the end: a shorter cell behind it may fit
@@ -57,6 +58,7 @@ def shared_output(cell: Cell, grid: Grid, out: Path) -> Path | None:
     if writes_recording(cell, grid, out):
         return recording_folder(cell, out)
     plan = plan_file(grid, cell, out)
+    # a finished plan is only read
     return plan if plan is not None and not plan.exists() else None
 
 

@@ -69,6 +69,7 @@ class Results:
         self.out, self.cells = out, cells_of(grid)
         self.rows = read_rows(out / ROWS_FILE)
         self._metadata = _merged_metadata(grid, self.rows, out)
+        # before any cell runs: the first recording is bound to these settings
         write_json(out / GRID_FILE, self._metadata)
 
     @property
@@ -151,6 +152,7 @@ def _merged_metadata(grid: Grid, rows: list[ResultRow], out: Path) -> dict[str, 
         fingerprint, before = metadata.get("fingerprint"), metadata["settings"]
         _check_settings(before, settings, {row["method"] for row in rows}, out)
         settings["methods"] = {**before.get("methods", {}), **settings["methods"]}
+    # rows name their dataset even where grid.json is missing
     fingerprint = fingerprint or (rows[0].get("fingerprint") if rows else None)
     _check_rows(grid, rows, fingerprint, out)
     named = {} if fingerprint is None else {"fingerprint": fingerprint}

@@ -128,6 +128,7 @@ def _run_cells(
             workers.start(cell)
         if not workers.running:
             return  # nothing more fits the time limit
+        # returns for a row, for the fingerprint of the dataset, or at the time limit
         rows = workers.finished(seconds)
         results.set_fingerprint(workers.fingerprint)
         for _, row in rows:

@@ -255,6 +255,7 @@ class ParquetImages(TableImages):
             # the group just read stays, however large it is
             while len(self._groups) > 1 and sum(c.nbytes for c in self._groups.values()) > CACHED_BYTES:
                 self._groups.popitem(last=False)
+        # the most recently used group is dropped last
         self._groups.move_to_end((file, group))
         return self.picked(file, column[row - self.starts[file] - bounds[group]].as_py())
 
@@ -305,6 +306,7 @@ class ParquetImages(TableImages):
                 return self
             self._copy(path)
             cache.drop_older(path)
+        # itself too: errors name the row of the Parquet file, not that of the copy
         return ArrowImages([str(path)], self.column, [sum(self.sizes)], self.rows, self)
 
     def _copied(self, path: Path) -> bool:
@@ -376,6 +378,7 @@ class ArrowImages(TableImages):
         columns = []
         for path in self.paths:
             chunks = open_arrow(path).column(self.column).chunks
+            # chunk k holds rows bounds[k] to bounds[k + 1] - 1 of its file
             columns.append((chunks, [0, *np.cumsum([len(c) for c in chunks]).tolist()]))
         return columns
 

@@ -170,6 +170,7 @@ def check_classes(labels: Tensor, classes: tuple[str, ...], name: str) -> tuple[
     Raises:
         DataError: all examples are of one class.
     """
+    # minlength: classes without an example count 0
     counts = torch.bincount(labels, minlength=len(classes))
     present = [c for c, count in zip(classes, counts.tolist(), strict=False) if count]
     if len(present) < 2:

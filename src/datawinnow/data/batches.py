@@ -170,6 +170,7 @@ class LoaderBatches:
     def test(self, batch: int) -> Iterator[Batch]:
         """All examples in order, not augmented."""
         batches = [ids.tolist() for ids in split_evenly(torch.arange(self.n), batch)]
+        # nothing is augmented; the generator only seeds the workers
         for index, x, y in self._load(batches, torch.Generator().manual_seed(0)):
             yield index, self._prepared(x, None), y
 

@@ -151,6 +151,7 @@ class Examples:
 
     def subset(self, index: Tensor, *, name: str | None = None) -> Examples:
         """The examples at ``index`` (m,) as a dataset of its own, with this one's normalisation."""
+        # rows in the source: a subset of a subset still knows its own
         rows = index if self.origin is None or self.origin.rows is None else self.origin.rows[index]
         return replace(
             self,
@@ -314,6 +315,7 @@ def sampled_statistics(images: Encoded, plan: Plan, seed: int) -> tuple[tuple[fl
 
     A broken image among them is passed over here; it is reported when its turn to be trained on comes.
     """
+    # in rising order, in which Parquet files are streamed
     drawn = torch.randperm(len(images), generator=stream(seed, "data", "mean"))[:MEAN_SAMPLE].sort().values
     # colour that turns up here does not change the plan, so the number of channels is the plan's
     decoded = decode_all(images.take(drawn.numpy()), plan, on_broken="skip", recolour=False)

@@ -52,6 +52,7 @@ def fingerprint_of(dataset: Any) -> str:
         sample = sorted({k * n // SAMPLE for k in range(SAMPLE)}) if n else []
         # read twice in a row, from a state that goes on: a random transform gives two different items
         twice = [(_form_and_content(dataset[i]), _form_and_content(dataset[i])) for i in sample]
+    # a shape that differs between two reads of an item does not identify the dataset
     forms = [one[0] if one[0] == other[0] else "" for one, other in twice]
     contents = [one[1] for one, _ in twice] if all(one == other for one, other in twice) else []
     digest.update(str((forms, contents)).encode())

@@ -309,6 +309,7 @@ def _opened(raw: Raw) -> Any:
     if raw is None:
         raise ValueError("there are no image bytes")
     image = Image.open(raw if isinstance(raw, Path) else io.BytesIO(raw), formats=FORMATS)
+    # only the header is read so far
     if image.width * image.height > MOST_PIXELS:
         image.close()
         raise ValueError(f"{image.width}x{image.height} pixels are too many; the most is {MOST_PIXELS:,}")

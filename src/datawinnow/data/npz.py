@@ -84,6 +84,7 @@ def read_npz(path: Path) -> Arrays:
         DataError: no whole zip file, or an array that needs pickle (named).
     """
     arrays: Arrays = {}
+    # the array that is read at the moment, for the errors
     key = ""
     try:
         file = np.load(path, allow_pickle=False)

@@ -128,6 +128,7 @@ def _csv_records(file: Any) -> Iterator[Record]:
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
+        # an empty string ends the loop: only the end of the file reads as one
         while raw := waiting.popleft() if waiting else file.readline():
             taken.append(raw)
             yield raw

@@ -124,6 +124,7 @@ def select_run(
         p_mean=p_mean,
         p_std=p_std,
     )
+    # another file: run.json and the gallery stay about the run's own selection
     if out is not None:
         return selection
     if folder.metadata["options"].get("select") != metadata:  # those files are about another selection

@@ -109,6 +109,7 @@ class PlanRecording:
         """
         num_passed = int(sum(row["examples"] for row in history.rows))
         plans = policy.history(cost=history.cost.passes, fingerprint=fingerprint, made_by=made_by)
+        # the last epoch was planned in full, and may be cut by a budget
         plans = plans.truncated(num_passed)
         (plans if selection is None else plans.mapped_through(selection, n)).save(self.path)
 
