@@ -29,13 +29,13 @@ def load_script(file: Path) -> ModuleType:
 
 def test_the_page_of_methods_is_generated_from_the_cards() -> None:
     script = load_script(ROOT / "docs" / "generate.py")
-    assert script.PAGE.read_text(encoding="utf-8") == script.page()
+    assert script.PAGE.read_text(encoding="utf-8") == script.page(), "run: python docs/generate.py"
 
 
 def test_the_page_of_results_is_generated_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     script = load_script(ROOT / "benchmarks" / "results_tables.py")
-    assert script.PAGE.read_text(encoding="utf-8") == script.page()
+    assert script.PAGE.read_text(encoding="utf-8") == script.page(), "run: python benchmarks/results_tables.py"
 
 
 def test_the_readme_is_at_most_100_lines() -> None:
@@ -53,6 +53,15 @@ def test_the_readme_names_every_verb_and_each_has_help() -> None:
 def test_every_linked_file_is_there(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    """Except those to be written, whose names have a part in capitals (`tests/scores/test_NAME.py`)."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w./]+/\w+\.(?:py|toml|md))`", text) if not re.search("NAME|VERB", name)}
+    assert len(named) > 20
+    folders = (ROOT, ROOT / "src" / "datawinnow")
+    assert [name for name in sorted(named) if not any((folder / name).exists() for folder in folders)] == []
 
 
 def test_the_options_in_the_readme_exist() -> None:

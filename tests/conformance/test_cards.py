@@ -35,7 +35,15 @@ def test_no_file_is_forgotten(kind):
         assert methods, f"{file.name} holds no method; give it a card, or a name with an underscore"
         methods_by_key |= {m.card.key: m for m in methods}
     assert methods_by_key == package.METHODS, "import the method in __init__.py, one line each"
-    assert set(package.METHODS) <= set(package.__all__)
+    assert set(package.METHODS) <= set(package.__all__), "name the method in __all__ of __init__.py"
+
+
+def check_card(card):
+    """What the cards of all kinds have in common."""
+    assert re.search(SOURCE, card.source), f"the source needs arXiv NNNN.NNNNN or doi:10..., got {card.source!r}"
+    assert re.search(r"\b(19|20)\d\d\b", card.source), f"the source needs a year, got {card.source!r}"
+    assert re.match(r"time O\(.*memory O\(", card.cost), f"cost= is 'time O(...), memory O(...)', got {card.cost!r}"
+    assert card.summary.endswith("."), f"the docstring's first line is a sentence, got {card.summary!r}"
 
 
 @every_method
@@ -44,11 +52,7 @@ def test_the_card_is_complete(method, request):
     assert card.kind == request.node.callspec.id.rsplit(" ", 1)[0]
     assert card.key == method.__name__
     assert (card.end in ("high", "low", "middle")) == (card.kind == "score")
-    assert re.search(SOURCE, card.source), card.source
-    assert re.search(r"\b(19|20)\d\d\b", card.source), "the source needs a year"
-    assert card.cost.startswith("time O(")
-    assert "memory O(" in card.cost
-    assert card.summary.endswith(".")
+    check_card(card)
     assert len(card.name) >= 3
     assert set(card.takes) <= set(CONTRACT_PARAMETERS)
     if card.kind == "selector":
@@ -72,7 +76,7 @@ def test_the_docstring_says_everything(method):
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             assert re.search(r"\([\w -]+,[\w ,.]*\)", entries[name]), f"{name} needs its shape"
     returns = doc.split("\nReturns:\n")[1].split("\nRaises:\n")[0]
-    assert re.search(r"\(n,\)|Selection|Synthetic", returns), "Returns needs the shape"
+    assert re.search(r"\(n,\)|Selection|Synthetic", returns), "Returns needs the shape (n,), or `Selection`"
     source = re.search(SOURCE, method.card.source).group()
     assert source.removeprefix("arXiv ") in doc.split("\nReferences:\n")[1]
     assert ">>> " in doc, "an example with a number"

@@ -14,8 +14,7 @@ from datawinnow import report
 from datawinnow.api import prune
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.data.tokens import Vocabulary
-from datawinnow.dynamic import METHODS as POLICIES
-from datawinnow.dynamic.build import build_policy
+from datawinnow.dynamic.build import build_policy, policies_by_name, takes_keep
 from datawinnow.methods import METHODS
 from datawinnow.probe import INPUT_ARRAYS
 from datawinnow.runs.gallery import LETTERS, shortened
@@ -100,12 +99,10 @@ def test_what_moves_the_input_is_refused_before_anything_is_recorded(loaded, tmp
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["random_pruning", "epsilon_greedy", "ucb", "repeated_subset", "info_batch", "seta",
-                                  "order_dp", "loss_power", "example_swap"])  # fmt: skip
-def test_every_policy_trains_on_texts(loaded, tmp_path, name):
+@pytest.mark.parametrize("key", policies_by_name())
+def test_every_policy_trains_on_texts(loaded, tmp_path, key):
     train, test = loaded
-    key = next(k for k in POLICIES if k.replace("_", "") == name.replace("_", ""))
-    keep = 0.5 if "keep" in POLICIES[key].__dataclass_fields__ else None
+    keep = 0.5 if takes_keep(key) else None
     policy = build_policy(key, epochs=4, keep=keep, options={}, wrap=[])
     folder = train_run(train, tmp_path / "run", test=test, policy=policy, **{**QUICK, "epochs": 4}).run
     assert 0 <= folder.metadata["result"]["test_accuracy"] <= 1

@@ -1,6 +1,6 @@
 """Policies, which choose during training the examples of each epoch; one policy a file.
 
-A new policy is a file in this folder, its import in `registry`, its name below, and a test. Wrappers change when and
+A new policy is a file in this folder, its import in `registry` and below, and a test. Wrappers change when and
 with which weights a policy applies.
 """
 

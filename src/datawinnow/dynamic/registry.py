@@ -1,6 +1,5 @@
-"""Every policy and batch selector by the key of its card; a new one is an import and a name here and in the package."""
-
-from typing import Any
+"""Every policy and batch selector by the key of its card; a new one is an import here."""
+# ruff: noqa: F401  what is imported is collected
 
 from datawinnow.core.card import collect
 from datawinnow.dynamic.divbs import divbs
@@ -18,26 +17,7 @@ from datawinnow.dynamic.seta import SeTa
 from datawinnow.dynamic.static_subset import StaticSubset
 from datawinnow.dynamic.ucb import UCB
 
-_NAMES: dict[str, Any] = {
-    method.__name__: method
-    for method in (
-        divbs,
-        EpsilonGreedy,
-        ExampleSwap,
-        InfoBatch,
-        LossPower,
-        OrderDP,
-        RandomPruning,
-        RepeatedSubset,
-        Replay,
-        rho_loss,
-        selective_backprop,
-        SeTa,
-        StaticSubset,
-        UCB,
-    )
-}
-METHODS = collect(_NAMES)
+METHODS = collect(globals())
 POLICIES = {key: method for key, method in METHODS.items() if method.card.kind == "policy"}  # type: ignore[attr-defined]
 BATCH_SELECTORS = {key: method for key, method in METHODS.items() if key not in POLICIES}
 
