@@ -69,7 +69,7 @@ def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
     )
     with pytest.raises(RunError, match=r"begun with lr=1.0, now it is 2.0"):
         run_condenser("dm", iterations=4, checkpoint=file, lr=2.0)
-    with pytest.raises(RunError, match="started with data="):
+    with pytest.raises(RunError, match="begun with data="):
         run_condenser("dm", iterations=4, checkpoint=file, data=make_images(seed=1))
     with pytest.raises(RunError, match="started with seed="):
         run_condenser("dm", iterations=4, checkpoint=file, seed=1)

@@ -126,17 +126,17 @@ class TestCheck:
     def test_it_is_that_of_the_run(self, blobs, tmp_path, measurement):
         folder, selection = self.run(blobs, tmp_path / "run", AUTO)
         measurement.answer = ("fp32", False, "another mood")
-        answer = check(folder, blobs, make_blobs(9), selection, recipe=AUTO, **self.HOW)
+        answer = check(folder, blobs, make_blobs(9), selection, recipe=AUTO, **self.PRUNE_KWARGS)
         assert measurement.num_calls == 1
         assert answer["arithmetic"] == folder.metadata["arithmetic"]
         measurement.answer = ("bf16", False, "")
         plain = replace(FAST, precision="bf16")
-        again = check(folder, blobs, make_blobs(9), selection, recipe=plain, **self.HOW)
+        again = check(folder, blobs, make_blobs(9), selection, recipe=plain, **self.PRUNE_KWARGS)
         assert [r["test_loss"] for r in again["rows"]] == [r["test_loss"] for r in answer["rows"]]
 
     def test_another_network_is_measured_once_for_all_arms(self, blobs, tmp_path, measurement):
         folder, selection = self.run(blobs, tmp_path / "run", FAST)
-        small = {"model": "mlp", "model_options": {"width": 8}, "recipe": AUTO, **self.HOW}
+        small = {"model": "mlp", "model_options": {"width": 8}, "recipe": AUTO, **self.PRUNE_KWARGS}
         answer = check(folder, blobs, make_blobs(9), selection, seeds=2, **small)
         assert measurement.num_calls == 1
         assert answer["arithmetic"]["precision"] == "bf16"
@@ -144,7 +144,7 @@ class TestCheck:
 
     def test_a_killed_check_is_not_measured_again(self, blobs, tmp_path, measurement):
         folder, selection = self.run(blobs, tmp_path / "run", FAST)
-        small = {"model": "mlp", "model_options": {"width": 8}, "recipe": AUTO, **self.HOW}
+        small = {"model": "mlp", "model_options": {"width": 8}, "recipe": AUTO, **self.PRUNE_KWARGS}
 
         def stop(stage, done, total):
             raise KeyboardInterrupt

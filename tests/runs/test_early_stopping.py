@@ -149,7 +149,7 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
     assert select_run(
         folder, data, keep=0.5, method=create_method("dual_beta", score_options={"window": 4})
     ).index.shape == (30,)
-    assert f"{end} epochs recorded of up to 12, until the ranking had settled" in run_page._about(metadata)
+    assert f"{end} epochs recorded of up to 12, until the ranking had settled" in run_page._run_description(metadata)
 
 
 def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(tmp_path):
@@ -159,7 +159,7 @@ def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(
     agreed = split_half_agreement(folder.arrays()["p_label"])
     assert folder.metadata["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
     assert any("was not stable after 11 epochs" in line for line in messages)
-    assert "11 epochs recorded." in run_page._about(folder.metadata)
+    assert "11 epochs recorded." in run_page._run_description(folder.metadata)
 
 
 @pytest.mark.parametrize(

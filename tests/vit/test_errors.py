@@ -59,17 +59,17 @@ def test_blocks_that_are_told_of_positions_are_refused():
 
 
 @pytest.mark.parametrize("where", ["block", "attention"])
-@pytest.mark.parametrize("message", ["parameter", "buffer", "module"])
-def test_blocks_that_do_more_are_refused(where, message):
+@pytest.mark.parametrize("addition", ["parameter", "buffer", "module"])
+def test_blocks_that_do_more_are_refused(where, addition):
     """As BEiT's and CaiT's, and timm's gated attention: what a block has besides would be passed over silently."""
     model = make_network("timm names")
     module = model.blocks[7] if where == "block" else model.blocks[7].attn
-    if message == "parameter":
-        module.extra = nn.Parameter(torch.ones(32))
-    elif message == "buffer":
+    if addition == "parameter":
+        module.more = nn.Parameter(torch.ones(32))
+    elif addition == "buffer":
         module.register_buffer("more", torch.ones(32))
     else:
-        module.extra = nn.Linear(32, 32)
+        module.more = nn.Linear(32, 32)
     with pytest.raises(ArgumentError, match=f"have modules that vit cannot run: more of {type(module).__name__}"):
         vit.sparsify(model)
     assert not any("forward" in module.__dict__ for module in model.modules())
