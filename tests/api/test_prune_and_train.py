@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import datawinnow as dw
 from datawinnow.core.errors import ArgumentError
@@ -33,3 +34,33 @@ def test_what_belongs_to_data_or_to_an_object_only_is_refused():
         dw.prune("digits", keep=0.5, method="random", test=train)
     with pytest.raises(ArgumentError, match="check=True needs a test split"):
         dw.prune(train, keep=0.5, method="random", check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs must be"),
+        ({"epochs": 2.5}, "epochs must be"),
+        ({"epochs": True}, "epochs must be"),
+        ({"epochs": "3"}, "epochs must be"),
+        ({"train_epochs": 5.5}, "train_epochs must be"),
+        ({"schedule_epochs": 0}, "schedule_epochs must be"),
+        ({"check_seeds": 0}, "check_seeds must be"),
+        ({"recipe": {"lr": 0.1}}, "recipe must be a dw.Recipe"),
+        ({"load": {"limit": 3}}, "load must be dw.api.LoadOptions"),
+        ({"report": True}, "report=True writes the page into the run folder"),
+    ],
+    ids=str,
+)
+def test_what_would_fail_later_is_refused_before_anything_is_trained(monkeypatch, arguments, message):
+    monkeypatch.setattr("datawinnow.runs.record.begin_run", lambda *_, **__: pytest.fail("a run was begun"))
+    train, _ = dw.load("digits", limit=120)
+    with pytest.raises(ArgumentError, match=message):
+        dw.prune(train, keep=0.5, method="el2n", **arguments)
+
+
+def test_a_dataset_that_cannot_be_written_is_refused_before_anything_is_trained(monkeypatch, tmp_path):
+    monkeypatch.setattr("datawinnow.runs.record.begin_run", lambda *_, **__: pytest.fail("a run was begun"))
+    data = torch.utils.data.TensorDataset(torch.rand(40, 4), torch.arange(40) % 2)
+    with pytest.raises(ArgumentError, match="out= writes datasets that datawinnow loaded, not a TensorDataset"):
+        dw.prune(data, keep=0.5, method="el2n", out=tmp_path / "kept")

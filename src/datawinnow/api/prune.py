@@ -106,6 +106,7 @@ def prune(
     from datawinnow.runs.prune import Pruned, prune_run
     from datawinnow.runs.record import begin_run
 
+    _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)
     chosen = create_method(
         method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
     ).fitted(train_epochs)
@@ -121,7 +122,14 @@ def prune(
     check_movable(chosen.needs, info.data)
     if check and test is None:
         raise ArgumentError("check=True needs a test split (test=): accuracy on the training examples decides nothing")
+    if out is not None and not hasattr(info.data, "origin"):
+        raise ArgumentError(
+            f"out= writes datasets that datawinnow loaded, not a {type(info.data).__name__}: leave it out and train on "
+            "what prune returns, or use .selection.index with your own dataset"
+        )
     path = run_path(run, splits)
+    if report is True and path is None:
+        raise ArgumentError("report=True writes the page into the run folder: give run=, or a path as report=")
     planned = train_epochs or schedule_epochs or epochs
     if path is None and not chosen.needs and not (check or report):  # needs no run
         generator = stream(seed, "select", chosen.key, f"{keep:g}")
@@ -185,6 +193,28 @@ def prune(
         report=page,
         train_epochs=planned,
     )
+
+
+def _check_arguments(
+    epochs: Any, schedule_epochs: Any, train_epochs: Any, check_seeds: Any, recipe: Any, load: Any
+) -> None:
+    """Refuse what would otherwise fail after the recording was paid for.
+
+    Raises:
+        ArgumentError: a number of epochs or seeds below 1 or not an integer, or a mapping in place of a dataclass.
+    """
+    from datawinnow.core import check as arguments
+    from datawinnow.train import Recipe
+
+    arguments.number("epochs", epochs, 1, 1 << 20, integer=True)
+    arguments.number("check_seeds", check_seeds, 1, 10_000, integer=True)
+    for name, value in (("schedule_epochs", schedule_epochs), ("train_epochs", train_epochs)):
+        if value is not None:
+            arguments.number(name, value, 1, 1 << 20, integer=True)
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise ArgumentError(f"recipe must be a dw.Recipe, as dw.Recipe(lr=0.1), got {type(recipe).__name__}")
+    if load is not None and not isinstance(load, LoadOptions):
+        raise ArgumentError(f"load must be dw.api.LoadOptions, as LoadOptions(limit=1000), got {type(load).__name__}")
 
 
 def _check_empty(out: Path | str | None) -> None:
