@@ -64,3 +64,11 @@ def test_a_dataset_that_cannot_be_written_is_refused_before_anything_is_trained(
     data = torch.utils.data.TensorDataset(torch.rand(40, 4), torch.arange(40) % 2)
     with pytest.raises(ArgumentError, match="out= writes datasets that datawinnow loaded, not a TensorDataset"):
         dw.prune(data, keep=0.5, method="el2n", out=tmp_path / "kept")
+
+
+def test_one_name_may_stand_for_a_list_of_one(tmp_path):
+    train, _ = dw.load("digits", limit=120)
+    kept = dw.prune(train, keep=0.5, method="el2n", run=tmp_path / "run", epochs=2, model="mlp")
+    assert list(dw.api.score(str(kept.run.path), "aum", data=train)) == ["aum"]
+    with pytest.raises(ArgumentError, match="no score is called 'nope'"):
+        dw.api.score(kept.run, ["all", "nope"], data=train)

@@ -70,6 +70,7 @@ def record(
     """
     from datawinnow.runs.record import begin_run, rank_stability, record_setup
 
+    signals = [signals] if isinstance(signals, str) else signals
     for name in signals:
         if name not in (*RECORDED, *EXTRA_SIGNALS):
             names = ", ".join((*RECORDED, *EXTRA_SIGNALS))

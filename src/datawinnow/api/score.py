@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def score(
     run: RunFolder | Path | str,
-    scores: Sequence[str | Callable[..., Tensor]],
+    scores: str | Sequence[str | Callable[..., Tensor]],
     *,
     options: Mapping[str, Any] | None = None,
     epochs: int | None = None,
@@ -61,17 +61,19 @@ def score(
 
     folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     recorded = folder.arrays(epochs)
-    if "all" in scores:
-        scores = [
+    names: Sequence[str | Callable[..., Tensor]] = [scores] if isinstance(scores, str) else scores
+    if "all" in names:
+        readable = [
             key
             for key, function in METHODS.items()
             if all(need in (*recorded, "labels") for need in card_of(function).needs)
         ]
+        names = list(dict.fromkeys([*readable, *(name for name in names if name != "all")]))
     splits = dataset_of_run(folder, data, progress=progress, log=log)
     return score_run(
         folder,
         splits.train,
-        scores,
+        names,
         epochs=epochs,
         options=options,
         subset_runs=subset_runs,

@@ -78,12 +78,13 @@ class RunFolder:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path | str) -> RunFolder:
         """The run in ``path``.
 
         Raises:
             RunError: no run there, truncated, or written by a newer version.
         """
+        path = Path(path)
         if not (path / "run.json").exists():
             raise RunError(
                 f"{path} is not a run folder (it has no run.json); make one with: datawinnow record DATA --run {path}"
