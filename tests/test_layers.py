@@ -22,7 +22,6 @@ ALL = PIPELINE | {
     "runs",
     "bench",
     "report",
-    "scale",
     "integrations",
 }
 LAYERS: dict[str, set[str]] = {
@@ -44,12 +43,11 @@ LAYERS: dict[str, set[str]] = {
     "runs": PIPELINE | {"dynamic", "methods", "vit"},
     "bench": PIPELINE | {"dynamic", "condense", "methods", "runs", "vit"},
     "report": {"core"},
-    "scale": {"core", "scores", "select"},
     "integrations": {"core", "data", "record", "dynamic"},
     "api": ALL,
     "cli": ALL | {"api"},
 }
-"""What each part may import, beside itself (design.md, "The folders")."""
+"""What each part may import, beside itself."""
 EXEMPT = {"__init__", "__main__"}
 """Modules at the top, which offer everything to the user."""
 FREE_NAMES = {"__version__"}
