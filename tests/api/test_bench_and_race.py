@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import datawinnow as dw
-from datawinnow.bench import Grid, GridData, run_grid
+from datawinnow.bench import Grid, GridData, run_grid, runner
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.models import mlp
 from datawinnow.train import Recipe
+from tests.bench.conftest import InProcess as FakeWorkers
+from tests.bench.conftest import write_data
 from tests.runs.conftest import Bare, make_blobs
 
 FAST = Recipe(batch=32, lr=0.05, precision="fp32", workers=0)
@@ -45,6 +47,14 @@ def test_a_grid_runs_on_dataset_objects_and_a_network_of_ones_own(tmp_path):
     other = GridData(Bare(make_blobs(seed=5)), make_blobs(9), model=own_network)
     with pytest.raises(RunError, match="results about another dataset"):
         run_grid(small_grid(seeds=[0, 1]), tmp_path, data=other)
+    with pytest.raises(RunError, match="results about another dataset"):
+        run_grid(small_grid(), tmp_path, data=other)  # no cell is missing
+    other_test = GridData(Bare(make_blobs()), make_blobs(9, seed=2), model=own_network)
+    with pytest.raises(RunError, match="accuracies on another test split"):
+        run_grid(small_grid(), tmp_path, data=other_test)
+    other_model = GridData(Bare(make_blobs()), make_blobs(9, seed=1), model=mlp)
+    with pytest.raises(RunError, match=r"\[train\] model='own_network', now it is 'mlp'"):
+        run_grid(small_grid(seeds=[0, 1]), tmp_path, data=other_model)
 
 
 def test_a_method_whose_selection_is_not_given_is_refused(tmp_path):
@@ -82,3 +92,67 @@ def test_a_race_on_dataset_objects(tmp_path):
 def test_a_race_needs_a_test_split(tmp_path):
     with pytest.raises(ArgumentError, match="race needs a test split"):
         dw.race(make_blobs(), budget=2, out=tmp_path)
+
+
+def test_a_race_on_the_folder_of_another_dataset_is_refused(tmp_path):
+    kwargs = {"budget": 2, "policy": "ucb", "keep": 0.5, "recipe": FAST, "out": tmp_path, "report": False}
+    dw.race(make_blobs(), test=make_blobs(9, seed=1), **kwargs)
+    with pytest.raises(RunError, match="results about another dataset"):
+        dw.race(make_blobs(seed=5), test=make_blobs(9, seed=1), **kwargs)
+    with pytest.raises(RunError, match="another test split"):
+        dw.race(make_blobs(), test=make_blobs(9, seed=2), **kwargs)
+    with pytest.raises(RunError, match="model"):
+        dw.race(make_blobs(), test=make_blobs(9, seed=1), model=own_network, **kwargs)
+    with pytest.raises(RunError, match=r"model_options\.width"):
+        dw.race(make_blobs(), test=make_blobs(9, seed=1), model_options={"width": 8}, **kwargs)
+
+
+def test_a_race_on_a_file_that_changed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "Workers", FakeWorkers)
+    kwargs = {"budget": 2, "policy": "ucb", "keep": 0.5, "recipe": FAST, "out": tmp_path / "out", "report": False}
+    data = write_data(tmp_path / "data.npz")
+    rows = dw.race(data, **kwargs).rows
+    assert dw.race(data, **kwargs).rows == rows
+    with pytest.raises(RunError, match="results about another dataset"):
+        dw.race(write_data(data, seed=1), **kwargs)
+
+
+def test_races_of_objects_without_a_name_share_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    kwargs = {"test": make_blobs(9, seed=1), "budget": 1, "policy": "ucb", "keep": 0.5, "recipe": FAST, "report": False}
+    folders = {dw.race(Bare(make_blobs(seed=seed)), **kwargs).folder for seed in (0, 5)}
+    assert len(folders) == 2
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"budget": 0}, "budget must be a whole number"),
+        ({"seeds": 0}, "seeds must be a whole number"),
+        ({"keep": 0.5, "policy_options": {"keep": 0.6}}, "not both; got 0.5 and 0.6"),
+        ({"keep": 0.5, "wrap": "rescald"}, "rescald"),
+    ],
+    ids=["budget", "seeds", "keep twice", "a wrapper as a string"],
+)
+def test_arguments_of_a_race(kwargs, message, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
+        dw.race(make_blobs(), **{"test": make_blobs(9), "budget": 2, "policy": "ucb", "out": tmp_path, **kwargs})
+
+
+def test_a_wrapper_as_a_string_is_one_wrapper(tmp_path):
+    kwargs = {"test": make_blobs(9), "budget": 1, "policy": "random", "keep": 0.5, "recipe": FAST, "report": False}
+    assert dw.race(make_blobs(), wrap="rescaled", out=tmp_path, **kwargs).label.endswith("keep 0.5, rescaled")
+
+
+@pytest.mark.parametrize("shrink", [0, -2])
+def test_a_bench_shrunk_by_less_than_one(shrink, tmp_path):
+    with pytest.raises(ArgumentError, match="shrink must be a whole number"):
+        dw.bench(small_grid(), out=tmp_path, shrink=shrink)
+
+
+def test_a_setting_as_a_string_is_one_setting(tmp_path):
+    with pytest.raises(ArgumentError, match="--setting 'abc'"):
+        dw.bench(small_grid(), out=tmp_path, setting="abc")

@@ -7,7 +7,8 @@ import pytest
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import read_grid, runner
-from datawinnow.bench.workers import check_fingerprint
+from datawinnow.bench.workers import check_fingerprint, check_test_fingerprint
+from datawinnow.data.fingerprint import fingerprint_of
 from tests.runs.conftest import make_blobs
 
 GRID = """
@@ -51,18 +52,19 @@ def write_data(path: Path, seed: int = 0, n: int = 60) -> Path:
 class InProcess:
     """`Workers` without processes: a cell is run when its row is asked for, the one started last first."""
 
-    def __init__(self, jobs, threads, grid, out, fingerprint=None):
+    def __init__(self, jobs, threads, grid, out, fingerprint=None, test_fingerprint=None):
         self.jobs, self.grid, self.out, self.running = jobs, grid, out, []
-        self.fingerprint, self.news = fingerprint, False
+        self.fingerprint, self.test_fingerprint, self.news = fingerprint, test_fingerprint, False
 
     @property
     def free(self):
         return self.jobs - len(self.running)
 
     def start(self, cell):
-        train, _ = cell_module.datasets_of(self.grid)
+        train, test = cell_module.datasets_of(self.grid)
         self.news = self.fingerprint is None
         self.fingerprint = check_fingerprint(train.fingerprint, train.name, self.fingerprint, self.out)
+        self.test_fingerprint = check_test_fingerprint(fingerprint_of(test), self.test_fingerprint, self.out)
         self.running.append(cell)
 
     def finished(self, timeout):

@@ -152,7 +152,7 @@ class TestCheck:
         folder = record_run(blobs, tmp_path / "run", epochs=12, recipe=FAST)
         return folder, select_run(folder, blobs, keep=0.3, method="el2n")
 
-    def test_the_rows_of_the_three_three(self, blobs, run):
+    def test_the_rows_of_the_three_trainings(self, blobs, run):
         folder, selection = run
         test = make_blobs(30, seed=1)
         events: list[dict] = []

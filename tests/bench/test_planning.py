@@ -60,7 +60,7 @@ class TestReady:
         assert [c.keep for c in next_cells(cells, [], grid, tmp_path, 9, rows, time_left=11.0)] == [0.2]
         assert next_cells(cells, [], grid, tmp_path, 9, rows, time_left=4.0) == []
 
-    def test_what_is_estimate_seconds(self, grid, tmp_path):
+    def test_estimated_seconds_of_a_cell(self, grid, tmp_path):
         cells = {(c.method, c.keep): c for c in cells_of(grid) if c.seed == 0 and c.scenario == "clean"}
         rows = [fake_row(cells["full", 1.0], seconds=s) for s in (180.0, 18.0, 1.8)]  # the median: 0.1 s a pass
         one = 1.3 * 0.1 * 60  # seconds of an epoch, with slack

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from datawinnow.bench import cell as cell_module
@@ -50,6 +51,15 @@ class TestRefusals:
                 run_grid(other, tmp_path / "out", jobs=1)
         rows = run_grid(read_grid(write(FEW, ONE)), tmp_path / "out", jobs=1)
         assert json.loads((tmp_path / "out" / "grid.json").read_text())["fingerprint"] == rows[0]["fingerprint"]
+
+    def test_another_test_split_is_refused_before_anything_is_trained(self, write, tmp_path, monkeypatch):
+        run_grid(read_grid(write((METHODS, 'methods = ["random"]'))), tmp_path / "out", jobs=1)
+        with np.load(tmp_path / "data.npz") as arrays:
+            np.savez(tmp_path / "other.npz", **{**arrays, "x_test": arrays["x_test"] + 1})
+        other = read_grid(write((METHODS, 'methods = ["random", "full"]'), source=tmp_path / "other.npz"))
+        monkeypatch.setattr(cell_module, "run_cell", lambda *a: pytest.fail("ran"))
+        with pytest.raises(RunError, match="holds accuracies on another test split"):
+            run_grid(other, tmp_path / "out", jobs=1)
 
     def test_rows_of_another_dataset_than_the_grid_beside_them(self, write, tmp_path):
         grid = read_grid(write((METHODS, 'methods = ["random"]')))

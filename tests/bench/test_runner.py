@@ -92,9 +92,9 @@ class TestRunning:
         sizes: list[tuple[int, int]] = []
 
         class Watched(InProcess):
-            def __init__(self, jobs, threads, grid, out, fingerprint):
+            def __init__(self, jobs, threads, grid, out, fingerprint, test_fingerprint):
                 sizes.append((jobs, threads))
-                super().__init__(jobs, threads, grid, out, fingerprint)
+                super().__init__(jobs, threads, grid, out, fingerprint, test_fingerprint)
 
         monkeypatch.setattr(runner, "Workers", Watched)
         monkeypatch.setattr("os.cpu_count", lambda: 8)

@@ -141,6 +141,12 @@ def test_a_worker_tells_of_the_dataset_that_it_loaded(grid, tmp_path):
     workers._busy[cell] = (None, Pipe("dataset", "b" * 16))
     with pytest.raises(RunError, match=r"data.npz' changed while it was read \(fingerprint aaaa.*, then bbbb"):
         workers._receive(cell)
+    workers._busy[cell] = (None, Pipe("test", "c" * 16))
+    assert workers._receive(cell) is None
+    assert workers.test_fingerprint == "c" * 16
+    workers._busy[cell] = (None, Pipe("test", "d" * 16))
+    with pytest.raises(RunError, match=r"another test split \(fingerprint cccc.* in use \(fingerprint dddd"):
+        workers._receive(cell)
 
 
 @pytest.mark.slow  # real processes: two imports of torch each

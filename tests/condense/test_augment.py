@@ -102,7 +102,7 @@ def test_scale_and_rotate_leave_the_middle_and_move_the_rest():
     assert wide[0, 0, 6].min() == 1  # a window of 1 / 1.2 of the width is spread over all of it
 
 
-def test_a_half_turn_of_a_image_that_is_not_square_keeps_its_shape():
+def test_a_half_turn_of_an_image_that_is_not_square_keeps_its_shape():
     x = images(1, height=6, width=12)
     augmented = draw("rotate", (1.0,), rotate=180)(x, torch.zeros(1, dtype=torch.int64))
     torch.testing.assert_close(augmented, x.flip((2, 3)), rtol=1e-3, atol=1e-4)

@@ -152,7 +152,7 @@ def test_a_subset_left_out_has_no_part_in_what_is_expected_of_it():
 
 
 @pytest.mark.parametrize("penalty", [0.01, 1.0, 100.0])
-def test_ridge_is_the_normal_equations_and_scikit_train_selectors(penalty):
+def test_ridge_is_the_normal_equations_and_scikit_learn(penalty):
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * torch.tensor(
         [1.0, 9, 0.1, 3]
     )

@@ -176,7 +176,7 @@ def test_convnet_activations_and_pools(act, pool, side):
     torch.testing.assert_close(network.features[:4](x), expected)
 
 
-def test_convnet_of_a_image_too_small():
+def test_convnet_of_an_image_too_small():
     with pytest.raises(ArgumentError, match="depth 4 halves the image 4 times; 8 pixels are too few"):
         models.convnet(classes=2, size=8, depth=4)
     with pytest.raises(ArgumentError, match=r"norm must be 'instance', .* got 'weight'"):

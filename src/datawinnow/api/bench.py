@@ -99,12 +99,16 @@ def bench(
 
     Raises:
         ArgumentError: the file or an option is wrong, or a grid cannot run.
-        RunError: the folder is busy, or holds rows of another dataset or made under other settings; a cell failed.
+        RunError: the folder is busy, or holds rows of another dataset or test split, or made under other settings; a
+            cell failed.
     """
     from datawinnow import report as reports
     from datawinnow.bench import Grid, cells_of, read_grids, run_grid, shrunk
+    from datawinnow.core import check
 
     start = time.monotonic()
+    check.number("shrink", shrink, 1, 10**6, integer=True)
+    setting = (setting,) if isinstance(setting, str) else setting
     name, grids = (grid.name, {"": grid}) if isinstance(grid, Grid) else read_grids(Path(grid))
     for chosen in setting:
         if chosen not in grids:

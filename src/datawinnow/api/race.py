@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,8 @@ def race(
         model_options: options of the network.
         recipe: how to train.
         load: how DATA is read.
-        out: folder of rows and page. Default: runs/race-<data>.
+        out: folder of rows and page. Default: runs/race-<data>; a new temporary folder for a dataset object without
+            ``name``.
         jobs: trainings at a time, for DATA; 0 for one a core.
         threads: CPU threads of each training, for DATA; 0 for its share of the cores.
         report: write an HTML page beside the rows.
@@ -112,15 +114,24 @@ def race(
 
     Raises:
         ArgumentError: options out of range or that do not go together.
-        RunError: ``out`` holds another race.
+        RunError: ``out`` holds a race on another dataset or test split, or under other settings.
     """
     from datawinnow import report as reports
     from datawinnow.bench import GridData, grid_of, run_grid
+    from datawinnow.core import check
     from datawinnow.core.card import card_of
+    from datawinnow.data.fingerprint import fingerprint_of
     from datawinnow.dynamic.build import build_policy, policy_by_name
     from datawinnow.train import Recipe
 
+    check.number("budget", budget, 1, 1 << 20, integer=True)
+    check.number("seeds", seeds, 1, 10_000, integer=True)
+    wrap = (wrap,) if isinstance(wrap, str) else wrap
     options = dict(policy_options or {})
+    if keep is not None and "keep" in options:
+        raise ArgumentError(
+            f"give keep= (--keep) or the policy option keep, not both; got {keep!r} and {options['keep']!r}"
+        )
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
     if policy != AUTO:
         build_policy(policy, passes=budget, keep=keep, options=options, wrap=wrap)  # fails before any data are read
@@ -158,11 +169,19 @@ def race(
             "seeds": list(range(seeds)),
         },
     )
-    folder = RUNS / f"race-{info.name}" if out is None else Path(out)
+    if out is not None:
+        folder = Path(out)
+    elif splits.load is None and not getattr(data, "name", None):
+        # the name of a class would put the races of different datasets into one folder
+        folder = Path(tempfile.mkdtemp(prefix="datawinnow-race-"))
+    else:
+        folder = RUNS / f"race-{info.name}"
+    in_process = splits.load is None or network is not None
     rows = run_grid(
         grid,
         folder,
-        data=GridData(info.data, splits.test, network) if splits.load is None or network is not None else None,
+        data=GridData(info.data, splits.test, network) if in_process else None,
+        fingerprints=None if in_process else (info.fingerprint, fingerprint_of(splits.test)),
         jobs=jobs,
         threads=threads,
         progress=named_progress(progress, f"bench {grid.name}"),
@@ -182,7 +201,7 @@ def race_verdict(rows: Sequence[ResultRow], label: str, budget: int) -> tuple[Co
         label: name of the policy for people.
         budget: epochs on all the data.
     """
-    from datawinnow.core.verdict import clause, compare, indication_note
+    from datawinnow.core.verdict import CLAIM_SEEDS, clause, compare, indication_note
 
     accuracies: dict[str, dict[int, float]] = {POLICY_RUN: {}, REFERENCE_RUN: {}}
     for row in rows:
@@ -192,8 +211,10 @@ def race_verdict(rows: Sequence[ResultRow], label: str, budget: int) -> tuple[Co
     if comparison is None:
         return None, "no seed has both results: training diverged; try a lower --lr"
     reference = f"all the data for {budget} epoch{'' if budget == 1 else 's'}"
-    note = indication_note(comparison.num_seeds)
-    return comparison, f"{label} {clause(comparison, reference)}.{f' {note}' if note else ''}"
+    sentences = [f"{label} {clause(comparison, reference)}.", indication_note(comparison.num_seeds)]
+    if comparison.num_seeds == 1:
+        sentences.append(f"Add seeds (seeds={CLAIM_SEEDS}, --seeds {CLAIM_SEEDS}): the seed that is done is kept.")
+    return comparison, " ".join(filter(None, sentences))
 
 
 def _recommended_spec(

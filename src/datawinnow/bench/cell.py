@@ -27,6 +27,7 @@ from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.verdict import ResultRow
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
+from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
 from datawinnow.models import choose
@@ -64,6 +65,16 @@ class GridData:
     def info(self) -> DatasetInfo:
         """Of the train split."""
         return dataset_info(self.train)
+
+    @functools.cached_property
+    def test_fingerprint(self) -> str:
+        """Of the test split."""
+        return fingerprint_of(self.test)
+
+    @property
+    def model_name(self) -> str | None:
+        """Name of the function in ``model``; None without one."""
+        return None if self.model is None else getattr(self.model, "__name__", type(self.model).__name__)
 
 
 # two entries: a process works on one grid, and at times on a shrunk one besides
@@ -227,8 +238,8 @@ def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, 
 
 def model_name(grid: Grid, data: GridData, *, scoring: bool = False) -> str:
     """Name of the network of the cells, or of their recording; chosen by the examples where the grid names none."""
-    if data.model is not None:
-        return getattr(data.model, "__name__", type(data.model).__name__)
+    if data.model_name is not None:
+        return data.model_name
     name = (grid.score.model if scoring else None) or grid.train.model
     vocabulary = data.info.vocabulary
     return name or choose(data.info.shape, accelerator=torch.cuda.is_available(), vocabulary=vocabulary)[0]

@@ -56,6 +56,7 @@ class Results:
     Args:
         grid: the grid.
         out: the folder.
+        model: name of the network, where a function gives it; by default that of the grid.
 
     Attributes:
         cells: all cells of the grid, in order.
@@ -65,10 +66,10 @@ class Results:
         RunError: the folder holds rows of a newer version, of another dataset, or made under other settings.
     """
 
-    def __init__(self, grid: Grid, out: Path) -> None:
+    def __init__(self, grid: Grid, out: Path, model: str | None = None) -> None:
         self.out, self.cells = out, cells_of(grid)
         self.rows = read_rows(out / ROWS_FILE)
-        self._metadata = _merged_metadata(grid, self.rows, out)
+        self._metadata = _merged_metadata(grid, self.rows, out, model or grid.train.model)
         # before any cell runs: the first recording is bound to these settings
         write_json(out / GRID_FILE, self._metadata)
 
@@ -76,6 +77,11 @@ class Results:
     def fingerprint(self) -> str | None:
         """Fingerprint of the dataset of the rows; None until a dataset is loaded."""
         return self._metadata.get("fingerprint")
+
+    @property
+    def test_fingerprint(self) -> str | None:
+        """Fingerprint of the test split of the rows; None until a dataset is loaded."""
+        return self._metadata.get("test_fingerprint")
 
     def missing(self) -> list[Cell]:
         """Cells without a row, in order. A cell whose training diverged has a row."""
@@ -87,10 +93,12 @@ class Results:
         self.rows = in_order([*self.rows, row], self.cells)
         write_rows(self.out / ROWS_FILE, self.rows)
 
-    def set_fingerprint(self, fingerprint: str | None) -> None:
-        """Write the dataset's fingerprint into ``grid.json`` once it is known."""
-        if fingerprint is not None and fingerprint != self.fingerprint:
-            self._metadata["fingerprint"] = fingerprint
+    def set_fingerprints(self, fingerprint: str | None, test_fingerprint: str | None) -> None:
+        """Write the fingerprints of the dataset and its test split into ``grid.json`` once they are known."""
+        named = {"fingerprint": fingerprint, "test_fingerprint": test_fingerprint}
+        new = {key: value for key, value in named.items() if value not in (None, self._metadata.get(key))}
+        if new:
+            self._metadata.update(new)
             write_json(self.out / GRID_FILE, self._metadata)
 
 
@@ -137,34 +145,41 @@ def write_rows(path: Path, rows: list[ResultRow]) -> None:
     write_bytes(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
 
 
-def _merged_metadata(grid: Grid, rows: list[ResultRow], out: Path) -> dict[str, Any]:
+def _merged_metadata(grid: Grid, rows: list[ResultRow], out: Path, model: str | None) -> dict[str, Any]:
     """The content of ``grid.json``, merged with what is there; settings that differ are refused.
 
     Methods, seeds, keeps and scenarios may be added. The source of the data may change, since every worker compares
     the dataset's fingerprint before it trains.
     """
-    settings = _settings_of(grid)
+    settings = _settings_of(grid, model)
     path = out / GRID_FILE
     fingerprint: str | None = None
+    test_fingerprint: str | None = None
     # settings bind once there are rows or recordings made under them
     if path.exists() and (rows or (out / "recordings").exists()):
         metadata = read_json(path)
-        fingerprint, before = metadata.get("fingerprint"), metadata["settings"]
+        fingerprint, test_fingerprint = metadata.get("fingerprint"), metadata.get("test_fingerprint")
+        before = metadata["settings"]
         _check_settings(before, settings, {row["method"] for row in rows}, out)
         settings["methods"] = {**before.get("methods", {}), **settings["methods"]}
     # rows name their dataset even where grid.json is missing
     fingerprint = fingerprint or (rows[0].get("fingerprint") if rows else None)
-    _check_rows(grid, rows, fingerprint, out)
-    named = {} if fingerprint is None else {"fingerprint": fingerprint}
+    _check_rows(grid, rows, fingerprint, out, model)
+    fingerprints = {"fingerprint": fingerprint, "test_fingerprint": test_fingerprint}
+    named = {key: value for key, value in fingerprints.items() if value is not None}
     return {"kind": "grid", "name": grid.name, "about": grid.about, **named, "settings": settings}
 
 
-def _settings_of(grid: Grid) -> dict[str, dict[str, Any]]:
+def _settings_of(grid: Grid, model: str | None) -> dict[str, dict[str, Any]]:
     """What makes rows comparable: everything but the lists, the names, and the source of the data."""
-    train = grid.train.model_dump(include={"epochs", "model", "model_options", "at"})
+    train = grid.train.model_dump(include={"epochs", "model_options", "at"})
     return {
         "data": grid.data.model_dump(exclude={"source"}),
-        "train": {**train, **{k: v for k, v in grid.train.recipe().metadata().items() if k != "workers"}},
+        "train": {
+            **train,
+            "model": model,
+            **{k: v for k, v in grid.train.recipe().metadata().items() if k != "workers"},
+        },
         "score": grid.score.model_dump(),
         "methods": {spec.name: spec.model_dump(exclude={"label"}) for spec in grid.method},
     }
@@ -190,9 +205,9 @@ def _check_settings(before: dict[str, Any], now: dict[str, Any], methods_with_ro
             require_same({f"[{section}] {key}": old}, {f"[{section}] {key}": new}, out, remedy=remedy)
 
 
-def _check_rows(grid: Grid, rows: list[ResultRow], fingerprint: str | None, out: Path) -> None:
+def _check_rows(grid: Grid, rows: list[ResultRow], fingerprint: str | None, out: Path, model: str | None) -> None:
     """Refuse rows that cannot be of this grid, also where there is no ``grid.json``."""
-    model = grid.train.model or (rows[0].get("model") if rows else None)
+    model = model or (rows[0].get("model") if rows else None)
     for row in rows:
         for key, value in (("epochs", grid.train.epochs), ("model", model), ("fingerprint", fingerprint)):
             if row.get(key) != value:

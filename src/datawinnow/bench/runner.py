@@ -15,7 +15,7 @@ from datawinnow.bench.grid_file import check_grid
 from datawinnow.bench.lock import only_writer
 from datawinnow.bench.planning import next_cells
 from datawinnow.bench.results import Results
-from datawinnow.bench.workers import InProcess, Workers
+from datawinnow.bench.workers import InProcess, Workers, check_fingerprint, check_test_fingerprint
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
@@ -27,6 +27,7 @@ def run_grid(
     out: Path,
     *,
     data: GridData | None = None,
+    fingerprints: tuple[str, str] | None = None,
     jobs: int = 0,
     threads: int = 0,
     time_limit: float | None = None,
@@ -46,6 +47,8 @@ def run_grid(
         out: folder of the results; one process at a time may write to it.
         data: datasets and functions of this process, in which the cells then run one at a time. None to load what the
             grid names in worker processes.
+        fingerprints: without ``data``, of the train and test split that the grid names, where the caller has loaded
+            them: compared with those of the rows, so that rows of another dataset are refused also where all are there.
         jobs: worker processes; 0 for one a core on a CPU and one on a GPU.
         threads: of torch in each worker; 0 for its share of the cores. Sums are rounded differently with another
             number, so rows are the same only for the same number.
@@ -60,8 +63,8 @@ def run_grid(
 
     Raises:
         ArgumentError: the grid cannot run.
-        RunError: the folder is busy, or holds rows of a newer version, of another dataset or made under other settings;
-            a cell that failed otherwise than by diverging, named.
+        RunError: the folder is busy, or holds rows of a newer version, of another dataset or test split, or made under
+            other settings; a cell that failed otherwise than by diverging, named.
     """
     # monotonic: the time of day may be set while a grid runs
     start = time.monotonic()
@@ -85,7 +88,14 @@ def run_grid(
         return None if time_limit is None else time_limit - (time.monotonic() - start)
 
     with only_writer(out):
-        results = Results(grid, out)
+        results = Results(grid, out, None if data is None else data.model_name)
+        if data is not None:
+            fingerprints = (data.info.fingerprint, data.test_fingerprint)
+        if fingerprints is not None:  # before the rows are returned: none may be missing
+            check_fingerprint(
+                fingerprints[0], grid.data.source if data is None else data.info.name, results.fingerprint, out
+            )
+            check_test_fingerprint(fingerprints[1], results.test_fingerprint, out)
         waiting = results.missing()
         if progress is not None:
             progress("cells", len(results.cells) - len(waiting), len(results.cells))
@@ -93,10 +103,11 @@ def run_grid(
             return results.rows
         workers: InProcess | Workers
         if data is not None:
-            workers = InProcess(grid, out, data, results.fingerprint, on_step)
+            workers = InProcess(grid, out, data, results.fingerprint, results.test_fingerprint, on_step)
         else:
-            workers = Workers(min(jobs, len(waiting)), threads, grid, out, results.fingerprint)
-        results.set_fingerprint(workers.fingerprint)
+            known = (results.fingerprint, results.test_fingerprint)
+            workers = Workers(min(jobs, len(waiting)), threads, grid, out, *known)
+        results.set_fingerprints(workers.fingerprint, workers.test_fingerprint)
         try:
             _run_cells(waiting, workers, results, grid, time_left, progress, on_row)
         finally:
@@ -130,7 +141,7 @@ def _run_cells(
             return  # nothing more fits the time limit
         # returns for a row, for the fingerprint of the dataset, or at the time limit
         rows = workers.finished(seconds)
-        results.set_fingerprint(workers.fingerprint)
+        results.set_fingerprints(workers.fingerprint, workers.test_fingerprint)
         for _, row in rows:
             results.add(row)
             if on_row is not None:

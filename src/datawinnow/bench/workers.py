@@ -25,6 +25,7 @@ from datawinnow.bench.grid import Cell, Grid
 from datawinnow.core.errors import DatawinnowError, RunError
 from datawinnow.core.progress import Progress
 from datawinnow.core.verdict import ResultRow
+from datawinnow.data.fingerprint import fingerprint_of
 
 PARENT_CHECK_SECONDS = 1.0
 """How often a worker checks that its parent is alive."""
@@ -38,6 +39,7 @@ class InProcess:
         out: folder of the results.
         data: the data that the cells train on.
         fingerprint: that the dataset must have; None where there are no rows yet.
+        test_fingerprint: that its test split must have; None where there are no rows yet.
         on_step: called with the cell, a stage, the steps done and their total after each training step.
 
     Raises:
@@ -50,10 +52,12 @@ class InProcess:
         out: Path,
         data: GridData,
         fingerprint: str | None = None,
+        test_fingerprint: str | None = None,
         on_step: Callable[[Cell, str, int, int], None] | None = None,
     ) -> None:
         self.grid, self.out, self.data, self.on_step = grid, out, data, on_step
         self.fingerprint: str | None = check_fingerprint(data.info.fingerprint, data.info.name, fingerprint, out)
+        self.test_fingerprint: str | None = check_test_fingerprint(data.test_fingerprint, test_fingerprint, out)
         self.running: list[Cell] = []
 
     @property
@@ -91,14 +95,24 @@ class Workers:
         grid: the grid of the cells.
         out: folder of the results.
         fingerprint: that the dataset must have; None to take that of the first worker that loads it.
+        test_fingerprint: that its test split must have; None likewise.
 
     Attributes:
         fingerprint: of the dataset, once it is known.
+        test_fingerprint: of its test split, once it is known.
     """
 
-    def __init__(self, jobs: int, threads: int, grid: Grid, out: Path, fingerprint: str | None = None) -> None:
+    def __init__(
+        self,
+        jobs: int,
+        threads: int,
+        grid: Grid,
+        out: Path,
+        fingerprint: str | None = None,
+        test_fingerprint: str | None = None,
+    ) -> None:
         self.jobs, self.threads, self.grid, self.out = jobs, threads, grid, out
-        self.fingerprint = fingerprint
+        self.fingerprint, self.test_fingerprint = fingerprint, test_fingerprint
         # spawn: a forked copy of torch's threads or of a CUDA context does not work
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[tuple[Any, Connection]] = []
@@ -116,11 +130,11 @@ class Workers:
         return self.jobs - len(self._busy)
 
     def start(self, cell: Cell) -> None:
-        """Start a cell; its dataset must have the fingerprint, if that is known."""
+        """Start a cell; its dataset must have the fingerprints, if those are known."""
         process, pipe = self._idle.pop() if self._idle else self._start_process()
         self._busy[cell] = (process, pipe)
         with suppress(OSError):  # it died while it was idle: the pipe is at its end, which `finished` finds
-            pipe.send((cell.model_dump(), self.fingerprint))
+            pipe.send((cell.model_dump(), self.fingerprint, self.test_fingerprint))
 
     def finished(self, timeout: float | None) -> list[tuple[Cell, ResultRow]]:
         """Wait until a cell is done, or for ``timeout`` seconds, and return the rows of those that are.
@@ -184,6 +198,9 @@ class Workers:
                 )
             self.fingerprint = answer
             return None
+        if kind == "test":
+            self.test_fingerprint = check_test_fingerprint(answer, self.test_fingerprint, self.out)
+            return None
         if kind == "row":
             self._idle.append(self._busy.pop(cell))
             return answer  # type: ignore[no-any-return]
@@ -224,12 +241,15 @@ def serve(pipe: Connection, grid: dict[str, Any], out: str, threads: int) -> Non
     model = Grid.model_validate(grid)
     while True:
         try:
-            cell, fingerprint = pipe.recv()
+            cell, fingerprint, test_fingerprint = pipe.recv()
         except EOFError:
             return
         try:
-            train, _ = datasets_of(model)
+            train, test = datasets_of(model)
             check_fingerprint(train.fingerprint, train.name, fingerprint, Path(out))
+            check_test_fingerprint(fingerprint_of(test), test_fingerprint, Path(out))
+            if test_fingerprint is None:
+                pipe.send(("test", fingerprint_of(test)))
             if fingerprint is None:
                 pipe.send(("dataset", train.fingerprint))
             pipe.send(("row", run_cell(model, Cell.model_validate(cell), Path(out))))
@@ -259,6 +279,28 @@ def check_fingerprint(fingerprint: str, name: str, expected: str | None, out: Pa
         raise RunError(
             f"{out} holds results about another dataset (fingerprint {expected}) than {name!r}, which the grid "
             f"names (fingerprint {fingerprint}): give another --out folder"
+        )
+    return fingerprint
+
+
+def check_test_fingerprint(fingerprint: str, expected: str | None, out: Path) -> str:
+    """Refuse to add accuracies on one test split to those on another.
+
+    Args:
+        fingerprint: of the test split that is loaded.
+        expected: fingerprint of the test split of the rows; None where there are none.
+        out: folder of the rows.
+
+    Returns:
+        ``fingerprint``.
+
+    Raises:
+        RunError: the fingerprints differ.
+    """
+    if expected is not None and fingerprint != expected:
+        raise RunError(
+            f"{out} holds accuracies on another test split (fingerprint {expected}) than the one in use (fingerprint "
+            f"{fingerprint}): give another --out folder, or the test split as before"
         )
     return fingerprint
 
