@@ -271,9 +271,10 @@ class TestCheck:
         selection = select_run(folder, blobs, keep=0.3, method="el2n")
         options = {"keep": 0.3, "epochs": 1, "recipe": FAST}
         with pytest.raises(
-            ArgumentError, match="a network of your own, of which it only knows the name 'own': give it"
+            ArgumentError, match="a network of your own, of which it only knows the name 'custom_model': give it"
         ):
             check(folder, blobs, make_blobs(9), selection, **options)
         assert (
-            check(folder, blobs, make_blobs(9), selection, model=custom_model, **options)["rows"][0]["model"] == "own"
+            check(folder, blobs, make_blobs(9), selection, model=custom_model, **options)["rows"][0]["model"]
+            == "custom_model"
         )
