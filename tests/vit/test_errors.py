@@ -65,12 +65,12 @@ def test_blocks_that_do_more_are_refused(where, addition):
     model = make_network("timm names")
     module = model.blocks[7] if where == "block" else model.blocks[7].attn
     if addition == "parameter":
-        module.more = nn.Parameter(torch.ones(32))
+        module.gate = nn.Parameter(torch.ones(32))
     elif addition == "buffer":
-        module.register_buffer("more", torch.ones(32))
+        module.register_buffer("gate", torch.ones(32))
     else:
-        module.more = nn.Linear(32, 32)
-    with pytest.raises(ArgumentError, match=f"have modules that vit cannot run: more of {type(module).__name__}"):
+        module.gate = nn.Linear(32, 32)
+    with pytest.raises(ArgumentError, match=f"have modules that vit cannot run: gate of {type(module).__name__}"):
         vit.sparsify(model)
     assert not any("forward" in module.__dict__ for module in model.modules())
 

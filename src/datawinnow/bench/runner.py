@@ -105,8 +105,9 @@ def run_grid(
         if data is not None:
             workers = InProcess(grid, out, data, results.fingerprint, results.test_fingerprint, on_step)
         else:
-            known = (results.fingerprint, results.test_fingerprint)
-            workers = Workers(min(jobs, len(waiting)), threads, grid, out, *known)
+            workers = Workers(
+                min(jobs, len(waiting)), threads, grid, out, results.fingerprint, results.test_fingerprint
+            )
         results.set_fingerprints(workers.fingerprint, workers.test_fingerprint)
         try:
             _run_cells(waiting, workers, results, grid, time_left, progress, on_row)

@@ -17,7 +17,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.options import Option
 from datawinnow.instruct.options import ChoiceOptions, IndicatorOptions, JudgeOptions, PairFields
 
-METHOD_PANEL = ChoiceOptions.PANEL
+SCORER_PANEL = ChoiceOptions.PANEL
 MAX_CLUSTERS_SHOWN = 30
 
 
@@ -34,12 +34,12 @@ def instruct(
     indicators: IndicatorOptions,
     judge: JudgeOptions,
     keep: Annotated[str, Option("N|FRACTION")] = "200",
-    subsets: Annotated[Path | None, Option("FILE.npz", panel=METHOD_PANEL)] = None,
-    mode: Annotated[Literal["paper", "default"], Option(panel=METHOD_PANEL)] = "default",
-    score: Annotated[str | None, Option("NAME", panel=METHOD_PANEL)] = None,
-    recipe_options: Annotated[dict[str, Any] | None, Option(flags=("--recipe-option",), panel=METHOD_PANEL)] = None,
-    seed: Annotated[int | None, Option("N", panel=METHOD_PANEL)] = None,
-    check: Annotated[bool, Option(flags=("--check/--no-check",), panel=METHOD_PANEL)] = True,
+    subsets: Annotated[Path | None, Option("FILE.npz", panel=SCORER_PANEL)] = None,
+    mode: Annotated[Literal["paper", "default"], Option(panel=SCORER_PANEL)] = "default",
+    score: Annotated[str | None, Option("NAME", panel=SCORER_PANEL)] = None,
+    recipe_options: Annotated[dict[str, Any] | None, Option(flags=("--recipe-option",), panel=SCORER_PANEL)] = None,
+    seed: Annotated[int | None, Option("N", panel=SCORER_PANEL)] = None,
+    check: Annotated[bool, Option(flags=("--check/--no-check",), panel=SCORER_PANEL)] = True,
     run: Annotated[Path | None, Option("FOLDER", panel=OUTPUT_PANEL)] = None,
     out: Annotated[Path | None, Option("FILE", panel=OUTPUT_PANEL)] = None,
     no_report: NoReport = False,
