@@ -84,7 +84,7 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
     assert policy_repr(module.recommend(10_000, passes=15).policy).startswith("UCB(keep=0.7, period=1")
     long = module.recommend(10_000, passes=60)
     assert long.policy is None
-    assert long.why.startswith("all the data for 60 epochs: nothing beat it on CIFAR-10, 10,000 images")
+    assert long.why.startswith("all the data for 60 epochs: no policy beat it on CIFAR-10, 10,000 images")
     noisy = module.recommend(10_000, passes=30, noisy=True).policy
     assert policy_repr(noisy).startswith("Guarded(policy=UCB(keep=0.7, period=1")
 

@@ -130,7 +130,10 @@ def test_the_last_layers_gradient_is_that_of_autograd(kind):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ((torch.ones(3, 2), torch.ones(2, 4), torch.zeros(2, dtype=torch.int64)), "different numbers of them"),
+        (
+            (torch.ones(3, 2), torch.ones(2, 4), torch.zeros(2, dtype=torch.int64)),
+            "must have the same number of examples",
+        ),
         ((torch.ones(2, 2), torch.ones(2, 4), torch.tensor([0, 4])), "label 4 at example 1, but probs has 4 columns"),
         (
             (torch.ones(1, 1).expand(300_000, 1), torch.ones(1, 1).expand(300_000, 1000), torch.zeros(300_000).long()),
