@@ -134,8 +134,10 @@ class TestMoreSignals:
     def test_only_a_cell_that_needs_it_records_again(self, grid, probing, tmp_path, monkeypatch):
         run_cell(grid, cell("aum"), tmp_path)
         monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
-        run_cell(probing, cell("el2n"), tmp_path)
-        run_cell(probing, cell("slo_curves"), tmp_path)
+        rows = [run_cell(probing, cell(method), tmp_path) for method in ("el2n", "slo_curves")]
+        folder = recording_folder(cell("aum"), tmp_path)
+        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+        assert all(row["accuracy"] is not None for row in rows)
 
 
 class TestPlanning:

@@ -87,9 +87,9 @@ def _list_split(root: Path, folder: Path, classes: Sequence[str], split: str) ->
         num_other += len(rest)
         # a test split may lack a class
         if not images and split == "train":
-            held = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
+            contents = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
             raise DataError(
-                f"the class folder {folder / name} holds no images ({held}); remove it or put images in it "
+                f"the class folder {folder / name} holds no images ({contents}); remove it or put images in it "
                 f"({', '.join(SUFFIXES)})"
             )
         names += [path.relative_to(root).as_posix() for path in images]

@@ -165,12 +165,12 @@ def choices_sentence(picks: Choices) -> str:
             f"Over {words.many(picks.epochs, 'epoch')} the policy made one choice, of {always} of the examples. Who is "
             "chosen always, sometimes or never shows from two choices on."
         )
-    held = f" ({len(picks):,} choices, some of them held)" if len(picks) < picks.epochs else ""
+    choice_count = f" ({len(picks):,} choices, some of them held)" if len(picks) < picks.epochs else ""
     chance = picks.chance
     by_luck, unlucky = words.share(chance[-1]), words.share(chance[0])
     return (
-        f"Over {picks.epochs:,} epochs with a choice{held}, {always} of the {len(picks.ids):,} examples were chosen "
-        f"every time, {never} never, {sometimes} sometimes. By chance at these fractions {by_luck} would be "
+        f"Over {picks.epochs:,} epochs with a choice{choice_count}, {always} of the {len(picks.ids):,} examples were "
+        f"chosen every time, {never} never, {sometimes} sometimes. By chance at these fractions {by_luck} would be "
         f"chosen every time and {unlucky} never."
     )
 

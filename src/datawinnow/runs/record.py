@@ -183,6 +183,7 @@ def record_setup(
         folder.signals,
         signals=tuple(signals),
         checkpoint=stage.checkpoint,
+        fingerprint=folder.metadata["dataset"]["fingerprint"],
         until=stability,
         epochs=epochs,
         schedule_epochs=schedule_epochs,
@@ -254,6 +255,7 @@ def fit_recorded(
     epochs: int,
     signals: tuple[str, ...],
     checkpoint: Path,
+    fingerprint: str | None = None,
     until: RankStability | None = None,
     schedule_epochs: int | None = None,
     test: Any = None,
@@ -271,6 +273,7 @@ def fit_recorded(
         epochs: epochs to train and record.
         signals: what to record.
         checkpoint: file to resume from; the caller removes it once ``run.json`` says that the recording is done.
+        fingerprint: of ``train``, where the caller has it; by default it is computed, which reads the dataset.
         until: ends the recording before ``epochs``, once its ranking is stable.
         schedule_epochs: length of the training whose schedule is followed; by default ``epochs``.
         test: test split, evaluated after the last epoch.
@@ -282,7 +285,9 @@ def fit_recorded(
     Raises:
         RunError: the columns in ``folder`` are of another dataset.
     """
-    recorder = Recorder(len(train), epochs, signals=signals, path=folder, fingerprint=fingerprint_of(train))
+    recorder = Recorder(
+        len(train), epochs, signals=signals, path=folder, fingerprint=fingerprint or fingerprint_of(train)
+    )
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
     model, history = fit(

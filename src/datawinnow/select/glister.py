@@ -90,7 +90,7 @@ def glister(
         check.number("refresh", refresh, 1, 10**12, integer=True)
     check.one_of("reduce", reduce, ("sum", "mean"))
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
-    held = held_out_layer(val_features, val_probs, val_labels, layer)
+    held_out = held_out_layer(val_features, val_probs, val_labels, layer)
     # ceil(budget / 15): without a number the block depends on the budget, and prefixes do not nest.
     block = refresh or -(-budget // NUM_BLOCKS)
     left = torch.ones(layer.n, dtype=torch.bool)
@@ -101,7 +101,7 @@ def glister(
     while len(chosen) < budget:
         scale = step / max(1, len(chosen)) if reduce == "mean" else step
         # <g_i, grad L_V(theta_S)>, without the factor `step`, which changes no order.
-        gain = layer.along(_after(held, total, scale)).masked_fill_(~left, -torch.inf)
+        gain = layer.along(_gradient_after_step(held_out, total, scale)).masked_fill_(~left, -torch.inf)
         new = largest(gain, min(block, budget - len(chosen)))
         left[new] = False
         chosen = torch.cat([chosen, new])
@@ -110,14 +110,14 @@ def glister(
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 
-def _after(held: LastLayer, total: Tensor, scale: float) -> Tensor:
+def _gradient_after_step(held_out: LastLayer, total: Tensor, scale: float) -> Tensor:
     """(c, d + 1) float64: mean gradient of the held-out loss after a step of ``scale`` along ``-total``."""
     out = torch.zeros_like(total)
     tiny = torch.finfo(torch.float64).tiny
-    for rows in held.blocks():
-        error, row = held.factors(rows)
+    for rows in held_out.blocks():
+        error, row = held_out.factors(rows)
         # softmax forgets a constant, so the logarithms of the probabilities serve as logits
-        logits = held.probs[rows].double().clamp_min(tiny).log_().addmm_(row, total.T, alpha=-scale)
-        one_hot = torch.zeros_like(error).scatter_(1, held.labels[rows, None], 1)
+        logits = held_out.probs[rows].double().clamp_min(tiny).log_().addmm_(row, total.T, alpha=-scale)
+        one_hot = torch.zeros_like(error).scatter_(1, held_out.labels[rows, None], 1)
         out.addmm_((logits.softmax(1) - one_hot).T, row)
-    return out.div_(held.n)
+    return out.div_(held_out.n)

@@ -95,8 +95,8 @@ def grad_match(
             f"budget={budget}, but grad_match solves for the weights of at most {MAX_BUDGET} examples at once (a dense "
             "system of 1 GB); match class by class, select.per_class(select.grad_match), or keep fewer"
         )
-    held = [val_features, val_probs, val_labels]
-    if any(v is None for v in held) and any(v is not None for v in held):
+    held_out = [val_features, val_probs, val_labels]
+    if any(v is None for v in held_out) and any(v is not None for v in held_out):
         raise ArgumentError("val_features, val_probs and val_labels go together; give all three or none")
     goal = layer.mean() if val_features is None else held_out_layer(val_features, val_probs, val_labels, layer).mean()
     chosen = pursue(layer, goal, budget, lam, tolerance)
