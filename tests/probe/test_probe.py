@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from datawinnow import models
 from datawinnow.core.curvature import input_curvature
 from datawinnow.core.errors import ArgumentError, DataError, MissingArrayError
 from datawinnow.core.selection import Selection
@@ -119,6 +121,14 @@ def test_held_out_data_has_names_of_its_own():
         ArgumentError, match="arrays of held-out data must be one of 'features', 'probs', got 'grad_norm'"
     ):
         held_out(model, data, arrays=("features", "grad_norm"))
+
+
+def test_the_attention_of_a_transformer_is_counted_on_a_cpu_too():
+    model, data = models.vit(classes=3, channels=1, size=8, patch=2, width=8, depth=2, heads=2), images()
+    with FlopCounterMode(display=False) as without_attention:
+        model.eval()(normalised(data)[:1])
+    products = 2 * 2 * 2 * 17 * 17 * 8  # in 2 blocks queries with keys and weights with values; 17 tokens of 8 numbers
+    assert probe(model, data).cost.flops == len(data) * (without_attention.get_total_flops() + products)
 
 
 def test_the_cost_counts_examples():

@@ -93,3 +93,43 @@ def shifted(x, down, right):
             if 0 <= i + down < height and 0 <= j + right < width:
                 out[:, i, j] = x[:, i + down, j + right]
     return out
+
+
+def condensed_with_batch_norm(build, by_class, images, labels, *, iterations, outer, lr, momentum, net_lr):
+    """DC on networks with batch norm, real images used whole, one epoch of one batch on the images between two steps.
+
+    Before each step all real images set the running statistics, and the norms stay in evaluation mode while gradients
+    are matched.
+    """
+    classes, per_class = len(by_class), len(images) // len(by_class)
+    images, velocity = images.clone(), torch.zeros_like(images)
+    cross_entropy = torch.nn.functional.cross_entropy
+    for _ in range(iterations):
+        net = build()
+        weights = list(net.parameters())
+        optimizer = torch.optim.SGD(weights, lr=net_lr)
+        for t in range(outer):
+            net.train()
+            net(torch.cat(by_class))
+            for module in net.modules():
+                if "BatchNorm" in type(module).__name__:
+                    module.eval()
+            leaf, total = images.clone().requires_grad_(), 0.0
+            for c in range(classes):
+                real = torch.autograd.grad(cross_entropy(net(by_class[c]), torch.full((len(by_class[c]),), c)), weights)
+                stored = leaf[c * per_class : (c + 1) * per_class]
+                on_own = torch.autograd.grad(
+                    cross_entropy(net(stored), torch.full((per_class,), c)), weights, create_graph=True
+                )
+                for a, b in zip(on_own, real, strict=True):
+                    if a.dim() > 1:
+                        a, b = a.flatten(1), b.flatten(1)
+                        total = total + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
+            velocity = momentum * velocity + torch.autograd.grad(total, leaf)[0]
+            images = images - lr * velocity
+            if t + 1 < outer:
+                net.train()
+                optimizer.zero_grad()
+                cross_entropy(net(images), labels).backward()
+                optimizer.step()
+    return images

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.module_mode import restore_mode
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.ELU)
 
@@ -122,13 +123,11 @@ def images_per_pass(net: nn.Module, x: Tensor) -> int:
             largest = max(largest, out.numel() * out.element_size())
 
     hooks = [m.register_forward_hook(keep) for m in net.modules()]
-    was_training = net.training
     try:
-        net.eval()
-        with torch.no_grad():
-            net(x[:1])
+        # Every module's mode is restored: DC's matching step comes next, on batch norms that were frozen for it.
+        with restore_mode(net), torch.no_grad():
+            net.eval()(x[:1])
     finally:
-        net.train(was_training)
         for hook in hooks:
             hook.remove()
     # Never fewer than 8, where the fixed cost of a pass dominates.

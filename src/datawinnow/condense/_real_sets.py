@@ -14,6 +14,7 @@ from datawinnow.condense._real_images import RealImages
 from datawinnow.condense._training import accuracy, build_fresh_network, check_network, resolve_device, sgd, train_epoch
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.synthetic import Synthetic
@@ -116,8 +117,7 @@ def real_set(
 
 @torch.no_grad()
 def _forward_in_batches(net: nn.Module, x: Tensor) -> NetworkOutput:
-    was_training = net.training
-    net.eval()
-    outputs = [forward_with_features(net, images) for images in torch.split(x, 512)]
-    net.train(was_training)
+    with restore_mode(net):
+        net.eval()
+        outputs = [forward_with_features(net, images) for images in torch.split(x, 512)]
     return NetworkOutput(torch.cat([o.logits for o in outputs]), torch.cat([o.features for o in outputs]))

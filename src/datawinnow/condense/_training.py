@@ -12,6 +12,7 @@ from datawinnow.condense._augment import Augmentation
 from datawinnow.condense._features import last_linear
 from datawinnow.condense._real_images import RealImages
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.rng import forked
 
 
@@ -42,9 +43,8 @@ def check_network(net: nn.Module, real: RealImages) -> None:
     """
     last_linear(net)
     shape = "x".join(str(side) for side in real.shape)
-    was_training = net.training
     try:
-        with torch.no_grad():
+        with restore_mode(net), torch.no_grad():
             # Evaluation mode: batch norm cannot train on one image, and the statistics must not change.
             logits = net.eval()(real.take(torch.zeros(1, dtype=torch.int64))[0])
     except (RuntimeError, ValueError, TypeError) as error:
@@ -52,8 +52,6 @@ def check_network(net: nn.Module, real: RealImages) -> None:
             f"the network that build() returns cannot take images of {shape} (channels x height x width): "
             f"{str(error).splitlines()[0]}. Build it for that size, or load the data with another size"
         ) from error
-    finally:
-        net.train(was_training)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < real.classes:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ArgumentError(
@@ -126,10 +124,9 @@ def train_epoch(
 @torch.no_grad()
 def accuracy(net: nn.Module, x: Tensor, y: Tensor, *, batch: int = 512) -> float:
     """Share of (n, ...) images that the network classifies correctly, in evaluation mode."""
-    was_training = net.training
-    net.eval()
-    batches = zip(torch.split(x, batch), torch.split(y, batch), strict=True)
-    # Summed on the device and read once: reading each batch would wait for the GPU.
-    correct = [(net(images).argmax(1) == labels).sum() for images, labels in batches]
-    net.train(was_training)
+    with restore_mode(net):
+        net.eval()
+        batches = zip(torch.split(x, batch), torch.split(y, batch), strict=True)
+        # Summed on the device and read once: reading each batch would wait for the GPU.
+        correct = [(net(images).argmax(1) == labels).sum() for images, labels in batches]
     return float(torch.stack(correct).sum()) / len(x)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.flop_counter import FlopCounterMode
 
 from datawinnow.core import check
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, DataError, RunError
+from datawinnow.core.module_mode import restore_mode
+from datawinnow.core.operations import flop_counter
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
 from datawinnow.data.batches import Batch, batches_of, fingerprint_of
@@ -102,7 +102,8 @@ def probe(
     if batches.n == 0:
         raise ArgumentError("data holds no examples")
     # autocast off: a caller's context would lower the precision of every array
-    with forked(seed, "probe"), _evaluation_mode(model), torch.autocast(place.type, enabled=False):
+    with forked(seed, "probe"), restore_mode(model), torch.autocast(place.type, enabled=False):
+        model.eval()
         rest = _cast_inputs(batches.test(batch), model)
         # the head is found on the first examples, and the batch goes through the pass again below
         first = next(rest)
@@ -255,25 +256,12 @@ class _ProbePass:
     def _count_classes(self, x: Tensor) -> int:
         """Number of classes; counts the operations on these few examples too."""
         try:
-            with FlopCounterMode(display=False) as counter:
+            with flop_counter() as counter:
                 self.tap(x)
             self.flops = counter.get_total_flops() / len(x)
         except Exception:
             self.flops = 0.0  # the counter may not know an operation; a model that cannot run fails in the next line
         return int(self.tap(x).shape[1])
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; afterwards each module gets its own mode back, which may differ between modules."""
-    # `model.train(mode)` would set all modules alike
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _fingerprints(model: nn.Module, data: Any, expected: str | None) -> dict[str, str]:

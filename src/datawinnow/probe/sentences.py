@@ -15,12 +15,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from datawinnow.core import check
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import atomic_write
+from datawinnow.core.operations import flop_counter
 from datawinnow.core.progress import Progress
 from datawinnow.data import cache
 from datawinnow.data.fingerprint import fingerprint_of
@@ -74,7 +74,7 @@ def sentence_embeddings(
     max_tokens = (config.max_tokens or MAX_DEFAULT_LENGTH) if length is None else length
     check.number("length", max_tokens, 1, math.inf, integer=True)
     encoder = TextEncoder(model, max_tokens=max_tokens, device=device)
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         rows = encoder.encode(strings, batch=batch, progress=progress)
     if config.normalise if normalise is None else normalise:
         rows = F.normalize(rows, dim=1)

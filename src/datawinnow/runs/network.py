@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.rng import forked
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.models import build, choose
@@ -65,11 +66,10 @@ def check_outputs(model: nn.Module, info: DatasetInfo) -> None:
         ArgumentError: with both numbers.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    was_training, classes = model.training, len(info.classes)
-    with forked(0, "outputs"), torch.no_grad():
+    classes = len(info.classes)
+    with forked(0, "outputs"), torch.no_grad(), restore_mode(model):
         _, x, _ = first_batch(info.data, device, 2)
         outputs = model.eval()(x)
-    model.train(was_training)
     if isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] < classes:
         raise ArgumentError(
             f"the model {type(model).__name__} has {outputs.shape[1]} outputs, but the dataset {info.name!r} has "

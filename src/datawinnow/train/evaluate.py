@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.module_mode import restore_mode
 from datawinnow.data.batches import batches_of
 from datawinnow.data.kept import Kept
-from datawinnow.train.network import restore_mode
 from datawinnow.train.precision import autocast, float32_head
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datawinnow.core.errors import TrainingError
+from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.dynamic.in_batch import InBatch
@@ -23,7 +24,6 @@ from datawinnow.record.recorder import Recorder
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
 from datawinnow.train.ledger import TrainLength
-from datawinnow.train.network import restore_mode
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe, check_recipe
 from datawinnow.train.schedule import schedule_of

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import Batch, batches_of, labels_of
 from datawinnow.data.examples import Examples
@@ -162,13 +162,3 @@ def sparsity_schedule(model: nn.Module, dataset: Any, device: torch.device) -> C
         return flops_by_state[sparsity.training]
 
     return set_epoch
-
-
-@contextmanager
-def restore_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` back into training or evaluation mode, whichever it was in, at the end."""
-    training = model.training
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.operations import flop_counter
 from datawinnow.vit.sparsify import Rates, Sparsity
 
@@ -111,19 +110,9 @@ def kept_patches(model: nn.Module, x: Tensor) -> list[Tensor]:
     if sparsity.final.tokens == 1:  # no patch is dropped
         rows, columns = sparsity.anatomy.grid(x.shape[-2], x.shape[-1])
         return [torch.arange(rows * columns).expand(len(x), -1) for _ in sparsity.at]
-    with _set_mode(model, training=False):
-        model(x)
+    with restore_mode(model):
+        model.eval()(x)
     return [ids.cpu() for ids in sparsity.kept]
-
-
-@contextmanager
-def _set_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    was = model.training
-    model.train(training)
-    try:
-        yield
-    finally:
-        model.train(was)
 
 
 def _logits(out: Any) -> Tensor:
