@@ -138,7 +138,8 @@ def make_plan(images: Encoded, size: int | None) -> Plan:
         for raw in block:
             try:
                 with _opened(raw) as image:
-                    sizes.append((image.height, image.width))
+                    width, height = _upright_size(image)
+                    sizes.append((height, width))
                     grey = grey and _is_grey(image)
             except Exception as error:  # any decoder, any damage; reported in full when its turn to be decoded comes
                 # only the first is kept, under its number among all images
@@ -198,19 +199,30 @@ def _range(sizes: Sequence[tuple[int, int]]) -> str:
 def decode(raw: Raw, plan: Plan) -> tuple[Pixels, bool, bool]:
     """One image as (channels, height, width) uint8; whether it was resized; whether colour was lost.
 
-    Transparent pixels lie on white, 16-bit grey is scaled to 8, and resizing is bicubic with antialiasing over the
-    whole image (its aspect ratio is not kept). Only the first frame of an animation counts.
+    The image is turned upright as its EXIF orientation says. Transparent pixels lie on white, 16-bit grey is scaled to
+    8, and resizing is bicubic with antialiasing over the whole image (its aspect ratio is not kept). Only the first
+    frame of an animation counts.
     """
     with _opened(raw) as image:
-        target_size = (plan.width, plan.height)
         lost = plan.channels == 1 and not _is_grey(image)
-        resized = image.size != target_size
+        resized = _upright_size(image) != (plan.width, plan.height)
         # decode at a fraction of the size where that is still twice what is needed
         if resized and image.format == "JPEG":
-            image.draft(None, (2 * plan.width, 2 * plan.height))
+            longer = max(plan.width, plan.height)
+            image.draft(
+                None, (2 * longer, 2 * longer) if _turn_of(image) in SIDEWAYS else (2 * plan.width, 2 * plan.height)
+            )
         flat = _flattened(image, "L" if plan.channels == 1 else "RGB")
-        if resized:
-            flat = flat.resize(target_size, Image.Resampling.BICUBIC)
+        # a PNG may have its EXIF data behind the pixels
+        image.load()
+        turn = _turn_of(image)
+        # the small image is turned, not the large one
+        stored_size = (plan.height, plan.width) if turn in SIDEWAYS else (plan.width, plan.height)
+        if flat.size != stored_size:
+            resized = True
+            flat = flat.resize(stored_size, Image.Resampling.BICUBIC)
+        if turn is not None:
+            flat = flat.transpose(turn)
         pixels: Pixels = np.asarray(flat, dtype=np.uint8)
         return (pixels[None] if plan.channels == 1 else pixels.transpose(2, 0, 1)), resized, lost
 
@@ -316,6 +328,39 @@ def _opened(raw: Raw) -> Any:
     return image
 
 
+ORIENTATION_TAG = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by the value of its EXIF orientation."""
+SIDEWAYS = (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+"""Turns that swap width and height."""
+METADATA_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow keeps what may hold an orientation."""
+
+
+def _turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What turns the image upright; None where nothing does, and for TIFF, which Pillow turns itself."""
+    # most images have no such metadata, and looking into it takes longer than decoding a small image
+    if image.format == "TIFF" or not any(key in image.info for key in METADATA_KEYS):
+        return None
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:  # damaged metadata: viewers show the image as it is stored
+        return None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as a viewer shows the image."""
+    return (image.height, image.width) if _turn_of(image) in SIDEWAYS else (image.width, image.height)
+
+
 def _is_grey(image: Image.Image) -> bool:
     # modes I and I;16 are grey of 16 or 32 bits
     return image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
@@ -323,9 +368,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 def _flattened(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: convert() would clip at 255 instead of scaling
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        # 65535 = 255 * 257; 128 rounds to nearest
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert(mode)
+        return Image.fromarray(_sixteen_to_eight_bits(image)).convert(mode)
     if image.mode == "F":
         raise ValueError("it holds floating-point pixels; save it with 8 bits a channel")
     if image.has_transparency_data:
@@ -333,6 +376,31 @@ def _flattened(image: Image.Image, mode: str) -> Image.Image:
         paper = Image.new("RGBA", alpha.size, (255, 255, 255, 255))
         image = Image.alpha_composite(paper, alpha).convert("RGB")
     return image if image.mode == mode else image.convert(mode)
+
+
+PHOTOMETRIC_TAG = 0x0106
+
+
+def _sixteen_to_eight_bits(image: Image.Image) -> Pixels:
+    """(height, width) of an image in mode I or I;16, scaled from 0 to 65535 to 0 to 255.
+
+    Raises:
+        ValueError: a pixel outside that range, as in an image of 32 bits, whose white is not known.
+    """
+    wide = np.asarray(image).astype(np.int64)
+    low, high = int(wide.min()), int(wide.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"its pixels go from {low} to {high}, outside 0 to 65535; save it with 8 or 16 bits a channel")
+    # the one colour that PNG calls transparent lies on white
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        wide[wide == transparent] = 65535
+    # TIFF may store white as 0; Pillow undoes that for 8 bits only
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_TAG) == 0:
+        wide = 65535 - wide
+    # 65535 = 255 * 257; 128 rounds to nearest
+    scaled: Pixels = ((wide + 128) // 257).astype(np.uint8)
+    return scaled
 
 
 def _broken(images: Encoded, i: int, error: Exception) -> BrokenImage:
