@@ -20,12 +20,12 @@ from measuring import arguments, finish, in_child, interleaved, ratio, say
 from torch import Tensor
 
 from datawinnow.condense import SIAMESE
-from datawinnow.condense._gradients import gradient_distance
-from datawinnow.condense._matching import MatchingContext, MatchingStep
-from datawinnow.condense._pixels import LearnedPixels
-from datawinnow.condense._real_images import RealImages
 from datawinnow.condense.dc import gradient_matching
 from datawinnow.condense.dm import distribution_matching
+from datawinnow.condense.gradients import gradient_distance
+from datawinnow.condense.matching import MatchingContext, MatchingStep
+from datawinnow.condense.pixels import LearnedPixels
+from datawinnow.condense.real_images import RealImages
 from datawinnow.core.rng import stream
 from datawinnow.models import convnet
 

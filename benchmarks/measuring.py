@@ -78,10 +78,11 @@ def in_child(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
     The peak counts all that was resident: the interpreter and torch (about 250 MB), inputs, and pages of mapped files.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_with_peak, function, args).result()
+        return pool.submit(with_peak, function, args).result()
 
 
-def _with_peak(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, float]:
+def with_peak(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, float]:
+    """What ``function(*args)`` returns, and the peak memory of this process in MB."""
     answer = function(*args)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return answer, peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024)  # bytes on macOS, KiB on Linux

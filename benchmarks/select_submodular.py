@@ -18,9 +18,9 @@ from torch import Tensor
 
 from datawinnow import select
 from datawinnow.core.rng import stream
-from datawinnow.select._greedy import maximise
-from datawinnow.select._similarity import Sparse, feature_similarity
 from datawinnow.select.facility_location import FacilityLocation
+from datawinnow.select.greedy import maximise
+from datawinnow.select.similarity import Sparse, feature_similarity
 
 WIDTH, CLASSES, NEIGHBOURS = 64, 10, 32
 SIZES = {"smoke": (600, 600, 2), "default": (3_000, 5_000, 3), "full": (20_000, 50_000, 1)}

@@ -19,7 +19,7 @@ NOT_NAMES = frozenset(
     says some tell tells there told wanted way what which whole whose""".split()  # noqa: SIM905
 )
 """Pronouns, participles and the like: they tell a word's role in a sentence, not what the value is."""
-PUBLIC = {"most": {"condense/idm.py", "condense/_published_settings.py"}}
+PUBLIC = {"most": {"condense/idm.py", "condense/published_settings.py"}}
 """Public parameters that keep such a name, with the files that declare them."""
 SHARED = {
     "CAPTIONS accuracy_cost accuracy_keep changed_keep": "two renderings behind one interface (report.plots)",

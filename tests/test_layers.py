@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -177,6 +178,61 @@ def test_planted_circles_are_found(tmp_path, sources, expected_circles):
     for name, source in sources.items():
         (tmp_path / "x" / f"{name}.py").write_text(source)
     assert circles(import_graph(tmp_path)) == expected_circles
+
+
+PRIVATE = re.compile(r"_[A-Za-z]\w*")
+NOT_OURS = {"torch.utils._python_dispatch", "_exit", "_forward_hooks", "_replace", "_reset_state", "_shared_state"}
+"""Private names of the standard library, torch and accelerate that tests use."""
+BENCH_INTERNALS = {"_busy", "_load_splits", "_measure", "_receive"}
+"""Of `bench.workers`, `bench.cell` and `runs.estimate`: a worker's pipe, a cache and a stopwatch are replaced."""
+
+
+def private_uses(source: str) -> list[str]:
+    """``line: name`` of the modules and names with a leading underscore that a test imports, reads or replaces."""
+    used = []
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = node.module if isinstance(node, ast.ImportFrom) and node.module else ""
+            names = [] if module in NOT_OURS else [*module.split("."), *(alias.name for alias in node.names)]
+            names = ".".join(names).split(".")
+        elif isinstance(node, ast.Attribute) and getattr(node.value, "id", "") not in ("self", "cls"):
+            names = [node.attr]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "setattr",
+            "getattr",
+            "delattr",
+        ):
+            strings = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            names = ".".join(strings).split(".")
+        used += [f"{node.lineno}: {name}" for name in names if PRIVATE.fullmatch(name) and name not in NOT_OURS]
+    return used
+
+
+def test_tests_use_public_names():
+    tests = Path(__file__).parent
+    wrong = [
+        f"{file.relative_to(tests)}:{use}"
+        for file in sorted(tests.rglob("*.py"))
+        for use in private_uses(file.read_text(encoding="utf-8"))
+        if use.split(": ")[1] not in BENCH_INTERNALS
+    ]
+    assert wrong == []
+
+
+def test_planted_private_names_are_seen():
+    planted = """
+        from datawinnow.select import _greedy, top
+        from datawinnow.select._nnls import nonnegative
+        import datawinnow.condense._loop as loop
+        from torch.utils._python_dispatch import TorchDispatchMode
+        assert sampler._table is self._kept
+        patch.setattr("datawinnow.scores._inputs.LIMIT", 1)
+        patch.setattr(cache, "_held", {})
+        usage._replace(free=0).__name__
+    """
+    uses = private_uses(textwrap.dedent(planted))
+    assert sorted(uses) == ["2: _greedy", "3: _nnls", "4: _loop", "6: _table", "7: _inputs", "8: _held"]
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}

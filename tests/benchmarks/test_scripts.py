@@ -236,7 +236,7 @@ def test_memory_of_a_child_is_its_own() -> None:
     measuring = load("measuring")
     sys.modules[measuring.__name__] = measuring  # so that its functions can be pickled by name
     try:
-        assert measuring._with_peak(bytearray, (200_000_000,))[1] > 200
+        assert measuring.with_peak(bytearray, (200_000_000,))[1] > 200
     finally:
         del sys.modules[measuring.__name__]
     assert measuring.rounded({"a": [1.23456789, 2]}) == {"a": [1.2346, 2]}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from datawinnow import Synthetic, condense
 from datawinnow.cli import app
-from datawinnow.condense import _loop, _run_folder
+from datawinnow.condense import loop, run_folder
 
 QUICK = (
     "--per-class", "1", "--iterations", "4", "--option", "real_batch=8", "--model-option", "width=4", "--threads", "1",
@@ -91,8 +91,8 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
 
     expected = Synthetic.load(folder / "synthetic.safetensors").images
     judged = []
-    real = _run_folder.evaluate
-    monkeypatch.setattr(_run_folder, "evaluate", lambda *a, **k: judged.append(1) or real(*a, **k))
+    real = run_folder.evaluate
+    monkeypatch.setattr(run_folder, "evaluate", lambda *a, **k: judged.append(1) or real(*a, **k))
     again = [*QUICK[:-1], "again"]
     save = Synthetic.save_grid
 
@@ -114,8 +114,8 @@ def test_a_killed_one_goes_on_to_the_same_images_and_judges_nothing_twice(call, 
 def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, folder, monkeypatch):
     before = {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
     with monkeypatch.context() as patched:
-        patched.setattr(_run_folder, "evaluate", None)
-        patched.setattr(_loop.Condensation, "iterate", None)
+        patched.setattr(run_folder, "evaluate", None)
+        patched.setattr(loop.Condensation, "iterate", None)
         result = call("condense", "digits", *QUICK)
     assert "with as many random real images" in result.stdout
     assert {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()} == before
@@ -127,13 +127,13 @@ def test_the_same_command_again_condenses_nothing_and_another_is_refused(call, f
 KILLED = """
 import os, signal, sys
 from datawinnow.cli import main
-from datawinnow.condense import _loop
-save = _loop.Condensation.save_checkpoint
+from datawinnow.condense import loop
+save = loop.Condensation.save_checkpoint
 def last(run):
     save(run)
     if run.done == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-_loop.Condensation.save_checkpoint = last
+loop.Condensation.save_checkpoint = last
 main()
 """
 
@@ -151,7 +151,7 @@ def stop_this_process(words, monkeypatch):
     class Stop(BaseException):
         pass
 
-    save = _loop.Condensation.save_checkpoint
+    save = loop.Condensation.save_checkpoint
 
     def save_or_stop(run):
         save(run)
@@ -159,7 +159,7 @@ def stop_this_process(words, monkeypatch):
             raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(_loop.Condensation, "save_checkpoint", save_or_stop)
+        patch.setattr(loop.Condensation, "save_checkpoint", save_or_stop)
         with pytest.raises(Stop):
             CliRunner().invoke(app, list(words), catch_exceptions=False)
 
@@ -171,8 +171,8 @@ def test_what_is_killed_goes_on_to_the_same_images(call, folder, tmp_path, monke
     assert (tmp_path / "killed" / "checkpoint.safetensors").exists()
     assert not (tmp_path / "killed" / "synthetic.safetensors").exists()
     iterated = []
-    real = _loop.Condensation.iterate
-    monkeypatch.setattr(_loop.Condensation, "iterate", lambda self, k: iterated.append(k) or real(self, k))
+    real = loop.Condensation.iterate
+    monkeypatch.setattr(loop.Condensation, "iterate", lambda self, k: iterated.append(k) or real(self, k))
     call(*words)
     assert iterated == [0, 1, 2, 3], "three of the estimate, and the one that was left"
     again = Synthetic.load(tmp_path / "killed" / "synthetic.safetensors")

@@ -3,9 +3,9 @@
 import torch
 
 from datawinnow import condense, models
-from datawinnow.condense._matching import MatchingContext, MatchingStep
-from datawinnow.condense._pixels import LearnedPixels
-from datawinnow.condense._real_images import RealImages
+from datawinnow.condense.matching import MatchingContext, MatchingStep
+from datawinnow.condense.pixels import LearnedPixels
+from datawinnow.condense.real_images import RealImages
 from datawinnow.core.rng import stream
 
 CLASSES = 3

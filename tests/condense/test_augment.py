@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datawinnow.condense import SIAMESE, Augmentation
-from datawinnow.condense._augment import OPERATIONS, to_augmentation
+from datawinnow.condense.augment import OPERATIONS, to_augmentation
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from tests.reference import condense as reference

@@ -7,7 +7,7 @@ import torch
 
 from datawinnow import condense, models
 from datawinnow.condense import Evaluation, evaluate, pooled, real_set
-from datawinnow.condense import _evaluate as module
+from datawinnow.condense import evaluation as module
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic

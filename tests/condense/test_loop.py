@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from datawinnow.condense import DivergedError, _loop
-from datawinnow.condense._loop import read_checkpoint
-from datawinnow.condense._pixels import LearnedPixels
+from datawinnow.condense import DivergedError, loop
+from datawinnow.condense.loop import read_checkpoint
+from datawinnow.condense.pixels import LearnedPixels
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
@@ -183,7 +183,7 @@ def test_without_every_a_checkpoint_is_written_each_minute(tmp_path, monkeypatch
         saved[done] = read_checkpoint(file)[1]["done"] if file.exists() else 0
 
     for minute, expected in ((60.0, [0, 0, 0, 0, 4]), (0.0, [0, 1, 2, 3, 4])):
-        monkeypatch.setattr(_loop, "CHECKPOINT_SECONDS", minute)
+        monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", minute)
         file.unlink(missing_ok=True)
         run_condenser("dm", iterations=4, checkpoint=file, on_iteration=keep)
         assert list(saved.values()) == expected

@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from datawinnow.condense import _matching
-from datawinnow.condense._matching import MatchingContext
-from datawinnow.condense._networks import (
+from datawinnow.condense import matching
+from datawinnow.condense.matching import MatchingContext
+from datawinnow.condense.networks import (
     DynamicBilevel,
     FreshNetworks,
     NetworkQueue,
     TrainedOnSynthetic,
     set_batch_norm_statistics,
 )
-from datawinnow.condense._pixels import LearnedPixels
-from datawinnow.condense._real_images import RealImages
+from datawinnow.condense.pixels import LearnedPixels
+from datawinnow.condense.real_images import RealImages
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from tests.condense.helpers import CLASSES, QUICK, build, make_images, run_condenser
@@ -60,7 +60,7 @@ def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatc
     start = context.pixels.x
     net = context.fresh_network(0)
     assert net.features[4].weight.is_contiguous(memory_format=torch.channels_last) is beside
-    monkeypatch.setattr(_matching, "CHANNELS_LAST_SIDE", 1000)
+    monkeypatch.setattr(matching, "CHANNELS_LAST_SIDE", 1000)
     plain = context.fresh_network(0)
     assert torch.equal(weights(net), weights(plain))
     torch.testing.assert_close(net(start), plain(start))
@@ -70,7 +70,7 @@ def test_channels_lie_side_by_side_where_that_is_faster(side, beside, monkeypatc
 def test_channels_side_by_side_change_rounding_and_nothing_else(method, monkeypatch):
     kwargs = {"data": make_images(channels=3, side=16), "build": build(3, 16), "seed": 1, "iterations": 1}
     beside = run_condenser(method, **kwargs)
-    monkeypatch.setattr(_matching, "CHANNELS_LAST_SIDE", 1000)
+    monkeypatch.setattr(matching, "CHANNELS_LAST_SIDE", 1000)
     torch.testing.assert_close(beside.images, run_condenser(method, **kwargs).images, rtol=1e-3, atol=1e-3)
 
 
@@ -108,7 +108,7 @@ class Scripted(DynamicBilevel):
         self.readings = readings
         self.epochs = 0
 
-    def _measure(self, net, context, k, t, epoch):
+    def measure(self, net, context, k, t, epoch):
         self.epochs += epoch >= 0
         return self.readings(t, epoch)
 
@@ -133,7 +133,7 @@ def test_measures_of_a_real_network_are_its_accuracy():
     with torch.no_grad():
         net.classifier.weight.zero_()
         net.classifier.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
-    assert DynamicBilevel(**CAFE)._measure(net, context, 0, 0, 0) == pytest.approx(1 / 3)
+    assert DynamicBilevel(**CAFE).measure(net, context, 0, 0, 0) == pytest.approx(1 / 3)
     assert context.images_seen["forward"] == 4 * CLASSES
 
 

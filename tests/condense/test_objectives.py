@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from datawinnow.condense import SIAMESE
-from datawinnow.condense._gradients import GRADIENT_METRICS, gradient_distance, real_gradients, synthetic_gradients
 from datawinnow.condense.cafe import feature_alignment
 from datawinnow.condense.dc import gradient_matching
 from datawinnow.condense.dm import distribution_matching
+from datawinnow.condense.gradients import GRADIENT_METRICS, gradient_distance, real_gradients, synthetic_gradients
 from datawinnow.condense.idm import regularised_matching
 from datawinnow.core.rng import stream
 from tests.condense.helpers import CLASSES, make_step, network

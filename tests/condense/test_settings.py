@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from datawinnow import condense
-from datawinnow.condense._options import SharedKeywords, SharedOptions
-from datawinnow.condense._published_settings import GRADIENT_LOOPS, dm_lr, idm_settings, nearest_setting
+from datawinnow.condense.options import SharedKeywords, SharedOptions
+from datawinnow.condense.published_settings import GRADIENT_LOOPS, dm_lr, idm_settings, nearest_setting
 from datawinnow.core.errors import ArgumentError
 from tests.condense.helpers import build, make_images, run_condenser
 

@@ -68,7 +68,7 @@ def test_the_start_splits_across_the_principal_direction_even_past_an_outlier():
     """The farthest row, from which the direction is sought, lies almost at a right angle to it."""
     x = torch.randn(400, 3, generator=stream(0, "long"), dtype=torch.float64) * torch.tensor([10.0, 3.0, 1.0])
     x[0] = torch.tensor([0.5, 70.0, 0.0])
-    start = module._principal(module._Rows(x, False), 2)
+    start = module.principal_start(module.ClusterRows(x, False), 2)
     want = literal.pca_part(x.numpy(), 2)
     np.testing.assert_allclose(sorted(start.tolist()), sorted(want.tolist()), rtol=1e-9)
     np.testing.assert_allclose(sorted(start[:, 0].abs().tolist()), [8, 8], atol=1.0)  # split along the long axis
@@ -133,24 +133,26 @@ def test_the_generator_decides_and_nothing_else_does():
 
 def test_plus_plus_starts_one_in_each_far_group():
     x = torch.cat([torch.randn(50, 2, generator=stream(i, "group")) * 0.01 + 1000 * i for i in range(6)])
-    start = module._plus_plus(module._Rows(x, False), 6, stream(0, "draw"))
+    start = module.plus_plus_start(module.ClusterRows(x, False), 6, stream(0, "draw"))
     assert sorted((start[:, 0] / 1000).round().tolist()) == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_best_of_a_few_draws_leaves_less_than_one_draw_a_time():
     x = digits()[:300].double()
     plain = [literal.plus_plus(x.numpy(), 20, np.random.default_rng(seed)) for seed in range(20)]
-    rows = module._Rows(x, False)
-    greedy = [torch.cdist(x, module._plus_plus(rows, 20, stream(s, "draw"))).amin(1).square().sum() for s in range(20)]
+    rows = module.ClusterRows(x, False)
+    greedy = [
+        torch.cdist(x, module.plus_plus_start(rows, 20, stream(s, "draw"))).amin(1).square().sum() for s in range(20)
+    ]
     assert 0.75 < float(np.mean(greedy)) / float(np.mean(plain)) < 0.92
 
 
 @pytest.mark.parametrize("copies", [7, 11, 37, 49])
 def test_equal_rows_whose_mean_rounds_stay_together(copies):
     x = torch.tensor([[0.1, 0.3]], dtype=torch.float64).repeat(copies, 1)
-    rows = module._Rows(x, False)
-    assert module._subset(rows, None).square > 0, "the mean of these copies rounds"
-    torch.testing.assert_close(module._principal(rows, 3), x[:3])
+    rows = module.ClusterRows(x, False)
+    assert module.measure_subset(rows, None).square > 0, "the mean of these copies rounds"
+    torch.testing.assert_close(module.principal_start(rows, 3), x[:3])
     centres, assignment, _ = kmeans(x, 3)
     assert assignment.unique().numel() == 1
     torch.testing.assert_close(centres, x[:3])
@@ -160,7 +162,7 @@ def test_small_chunks_give_the_same(monkeypatch):
     x = digits()[:200]
     at_once = kmeans(x, 11)
     sizes = []
-    take = module._Rows.take
+    take = module.ClusterRows.take
 
     def watched(self, ids):
         taken = take(self, ids)
@@ -168,7 +170,7 @@ def test_small_chunks_give_the_same(monkeypatch):
         return taken
 
     monkeypatch.setattr(module, "CHUNK_ENTRIES", 64 * 30)
-    monkeypatch.setattr(module._Rows, "take", watched)
+    monkeypatch.setattr(module.ClusterRows, "take", watched)
     chunked = kmeans(x, 11)
     assert max(sizes) <= 30
     assert torch.equal(chunked.assignment, at_once.assignment)
@@ -178,7 +180,7 @@ def test_small_chunks_give_the_same(monkeypatch):
 def test_an_empty_cluster_begins_anew_at_the_farthest_row():
     x = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [30.0]], dtype=torch.float64)
     start = torch.tensor([[3.0], [500.0], [900.0]], dtype=torch.float64)
-    centres, assignment, total = module._lloyd(module._Rows(x, False), start, 100, 0.0)
+    centres, assignment, total = module.lloyd(module.ClusterRows(x, False), start, 100, 0.0)
     assert assignment.tolist() == [0, 0, 0, 2, 2, 1]
     assert centres.flatten().tolist() == [1.0, 30.0, 10.5]
     assert total == pytest.approx(2.5)

@@ -22,7 +22,7 @@ MEGABYTE = 1_000_000
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DATAWINNOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DATAWINNOW_CACHE_GB", "0.0035")
-    monkeypatch.setattr(cache, "_held", {})
+    monkeypatch.setattr(cache, "open_files", {})
     return tmp_path / "cache"
 
 
@@ -128,7 +128,7 @@ def test_nor_by_another_process(tmp_path, folder, monkeypatch):
     copies = sorted(folder.glob("*.arrow"))
     code = (
         "import sys\nfrom datawinnow.data import cache\nfrom pathlib import Path\n"
-        "cache._trim(Path(sys.argv[1]))\nprint(len(list(Path(sys.argv[1]).parent.glob('*.arrow'))))"
+        "cache.trim(Path(sys.argv[1]))\nprint(len(list(Path(sys.argv[1]).parent.glob('*.arrow'))))"
     )
     environment = {**os.environ, "DATAWINNOW_CACHE_GB": "0"}
 
@@ -139,6 +139,6 @@ def test_nor_by_another_process(tmp_path, folder, monkeypatch):
 
     assert len(copies) == 2
     assert trimmed() == "2"
-    for file in cache._held.values():  # this process ends
+    for file in cache.open_files.values():  # this process ends
         file.close()
     assert trimmed() == "0"

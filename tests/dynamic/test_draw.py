@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datawinnow.core.rng import stream
-from datawinnow.dynamic._plan import in_random_order, nonzero_ids, sample_without_replacement, topk_random_ties
+from datawinnow.dynamic.plan import in_random_order, nonzero_ids, sample_without_replacement, topk_random_ties
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -29,7 +29,7 @@ from datawinnow.dynamic import (
     shrinking,
     warm_up,
 )
-from datawinnow.dynamic._noise import fit_two_normals, log_odds, suspected_of_wrong_label
+from datawinnow.dynamic.noise import fit_two_normals, log_odds, suspected_of_wrong_label
 from tests.dynamic.helpers import bound, copied, ids, logged, same, static
 from tests.reference import dynamic as literal
 
@@ -104,7 +104,7 @@ def test_without_evidence_plans_are_those_of_the_policy_but_for_the_looks():
     for epoch, (plan, state) in enumerate(Training(0.0).run(policy, 12)):
         inner = {k.removeprefix("policy."): v for k, v in state.items() if k.startswith("policy.")}
         alone, _ = policy.policy.plan(epoch, inner, bound(0))
-        looks = set(policy._revisited(N, epoch, bound(0)).tolist())
+        looks = set(policy.revisited(N, epoch, bound(0)).tolist())
         assert len(plan) == len(alone)
         assert ids(plan) - ids(alone) == looks - ids(alone)
         assert not any(plan.reason[i] != alone.reason[i] for i in ids(plan) & ids(alone))
@@ -227,12 +227,12 @@ def test_every_example_gets_its_look_in_turn(look):
     policy = guarded(UCB(keep=0.3, period=1), look=look)
     out = Training(0.3).run(policy, 3 * look)
     for start in (look, 2 * look):
-        turns = [set(policy._revisited(N, e, bound(0)).tolist()) for e in range(start, start + look)]
+        turns = [set(policy.revisited(N, e, bound(0)).tolist()) for e in range(start, start + look)]
         assert set.union(*turns) == set(range(N))
         assert {len(turn) for turn in turns} == {-(-N // look)}
         for turn, (plan, _) in zip(turns, out[start : start + look], strict=True):
             assert len(turn - ids(plan)) == max(0, len(turn) - len(plan))
-    assert policy._revisited(N, 0, bound(0)).tolist() != policy._revisited(N, look, bound(0)).tolist()
+    assert policy.revisited(N, 0, bound(0)).tolist() != policy.revisited(N, look, bound(0)).tolist()
 
 
 def test_who_was_chosen_for_a_high_loss_is_no_evidence():
@@ -257,7 +257,7 @@ def test_the_hardest_seen_every_time_are_no_evidence_beside_a_few_of_the_rest():
     state = policy.init(n)
     for epoch in range(8):
         _, state = policy.plan(epoch, state, bound(0))
-        looks = torch.isin(torch.arange(n), policy._revisited(n, epoch, bound(0)))
+        looks = torch.isin(torch.arange(n), policy.revisited(n, epoch, bound(0)))
         state = policy.observe(state, where := (looks | hardest).nonzero().flatten(), loss=loss[where])
     recent = state["last"] >= 5
     assert bool(picked(state["mean"].masked_fill(~recent, torch.nan)).any())
@@ -354,7 +354,7 @@ def test_the_policys_own_state_stays_with_its_examples():
     plan, state = Training(0.3).run(policy, 14)[-1]
     assert int(dropped(state).sum()) > 200
     score = (state["policy.mean"] + state["policy.variance"]).masked_fill(dropped(state), -1)
-    best, looks = set(score.topk(500).indices.tolist()), set(policy._revisited(N, 13, bound(0)).tolist())
+    best, looks = set(score.topk(500).indices.tolist()), set(policy.revisited(N, 13, bound(0)).tolist())
     assert ids(plan) - looks < best
     assert len(ids(plan) & best) >= 500 - len(looks)
 
@@ -362,7 +362,7 @@ def test_the_policys_own_state_stays_with_its_examples():
 def test_weights_stay_with_their_examples_and_a_look_weighs_one():
     policy, training = guarded(LossPower(keep=0.5, weighted=True, floor=0.5), look=20, first=8), Training(0.3)
     plan, state = training.run(policy, 14)[-1]
-    looks = torch.isin(plan.index, policy._revisited(N, 13, bound(0)))
+    looks = torch.isin(plan.index, policy.revisited(N, 13, bound(0)))
     mean = state["policy.mean"][plan.index]
     order = mean[~looks].argsort()
     assert bool((plan.weight[~looks][order].diff() <= 1e-5).all())  # a higher loss weighs less
@@ -374,7 +374,7 @@ def test_a_held_decision_ends_where_the_suspected_change():
     policy = guarded(UCB(keep=0.5, period=100), look=20, first=10, period=100)
     out, training = Training(0.3).run(policy, 14), []
     for plan, state in out:
-        looks = set(policy._revisited(N, len(training), bound(0)).tolist())
+        looks = set(policy.revisited(N, len(training), bound(0)).tolist())
         training.append(set(((state["policy.reason"] < 10) & ~dropped(state)).nonzero().flatten().tolist()))
         assert ids(plan) - looks <= training[-1] or len(plan) == N
     assert training[1] == training[9] != training[10] == training[13]

@@ -57,7 +57,7 @@ def test_the_draw_is_the_line_with_points_one_apart(k):
 
 
 def literal_order(n, generator):
-    from datawinnow.dynamic._plan import in_random_order
+    from datawinnow.dynamic.plan import in_random_order
 
     return in_random_order(torch.arange(n), generator).tolist()
 

@@ -171,11 +171,11 @@ def test_what_is_staged_is_bounded(batches: int) -> None:
     max_staged = 0
     for k in range(batches):
         sampler.observe(torch.tensor([k % 50]), torch.tensor([float(k)]))
-        max_staged = max(max_staged, len(sampler._observations._staged))
+        max_staged = max(max_staged, len(sampler.observations.staged))
     assert 16 <= max_staged <= 256
-    table = sampler._observations._table
+    table = sampler.observations.table
     assert table is not None
-    written = batches - len(sampler._observations._staged)
+    written = batches - len(sampler.observations.staged)
     assert table[0].tolist() == [float(max(k for k in range(written) if k % 50 == i)) for i in range(50)]
 
 

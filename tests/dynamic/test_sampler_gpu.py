@@ -31,8 +31,8 @@ def test_no_step_waits_for_the_device(ids_on: str) -> None:
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert sampler.weight[order[:3]].device.type == "cuda"
-        assert sampler._observations._table is not None
-        assert sampler._observations._table.device.type == "cuda"
+        assert sampler.observations.table is not None
+        assert sampler.observations.table.device.type == "cuda"
 
 
 def test_the_plan_from_losses_on_the_gpu_is_that_of_the_cpu() -> None:

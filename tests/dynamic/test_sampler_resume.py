@@ -18,7 +18,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.dynamic import UCB, InfoBatch, RandomPruning, StaticSubset, every, warm_up
 from datawinnow.dynamic.sampler import PolicySampler
 from datawinnow.dynamic.sampler.resume import plan_digest, policy_repr, to_plain
-from datawinnow.integrations._files import load_state, save_state
+from datawinnow.integrations.files import load_state, save_state
 from tests.dynamic.sampler_cases import InOrder, Turning, Worst, train
 
 EPOCHS, N = 5, 64
@@ -68,7 +68,7 @@ import sys, os, signal
 from pathlib import Path
 from tests.dynamic.sampler_cases import train
 from tests.dynamic.test_sampler_resume import POLICIES, sampler_of
-from datawinnow.integrations._files import save_state
+from datawinnow.integrations.files import save_state
 sampler = sampler_of(POLICIES["ucb"])
 print(train(sampler, 0), flush=True)
 print(train(sampler, 1, stop=2), flush=True)
@@ -128,7 +128,7 @@ def test_a_position_beyond_the_epoch_of_fewer_processes_is_its_end() -> None:
     for rank in range(3):  # 4 each of 10, so that 12 are behind the three
         killed = sampler_of(InOrder(10), n=10, num_replicas=3, rank=rank)
         train(killed, 0)
-        killed._observations.pooled = True
+        killed.observations.pooled = True
         assert killed.position == 4
         one = sampler_of(InOrder(10), n=10)
         one.load_state_dict(killed.state_dict())
@@ -159,7 +159,7 @@ def test_another_number_of_processes_goes_on_without_a_gap() -> None:
     two = [sampler_of(RandomPruning(keep=0.5), num_replicas=2, rank=rank) for rank in (0, 1)]
     interrupted = [i for sampler in two for i in train(sampler, 0, stop=1)]
     for sampler in two:
-        sampler._observations.pooled = True
+        sampler.observations.pooled = True
     one = sampler_of(RandomPruning(keep=0.5))
     one.load_state_dict(two[0].state_dict())
     rest = list(one)

@@ -54,7 +54,7 @@ def test_an_unknown_reduction_is_refused_before_anything_is_observed() -> None:
     sampler = PolicySampler(InOrder(4), n=8)
     with pytest.raises(ArgumentError, match="one of mean, self_normalised, none, got 'sum'"):
         weighted_loss(sampler, torch.arange(2), torch.ones(2), "sum")
-    assert not sampler._observations
+    assert not sampler.observations
 
 
 def test_mean_lengthens_the_step_by_n_over_the_kept_and_the_others_do_not() -> None:

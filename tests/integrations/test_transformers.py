@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.integrations._files import SAMPLER_FILE_NAME
+from datawinnow.integrations.files import SAMPLER_FILE_NAME
 from tests.integrations.models import BATCH, EPOCHS, Classifier, N, PolicyTrainer, data, policy_sampler
 
 STEPS = N // BATCH // 2
@@ -53,7 +53,7 @@ def test_ids_survive_the_removal_of_columns_and_the_schedule_ends(make: Any, tmp
     assert [epoch for epoch, _ in trainer.visited] == [e for e in range(EPOCHS) for _ in range(STEPS)]
     assert trainer.policy_sampler.realised == [0.5] * EPOCHS
     # what was observed in the last epoch are the losses of these very examples
-    index, signals = trainer.policy_sampler._observations.read()
+    index, signals = trainer.policy_sampler.observations.read()
     x, y = data().tensors
     assert sorted(index.tolist()) == sorted(i for e, ids in trainer.visited if e == EPOCHS - 1 for i in ids)
     last = torch.tensor(trainer.visited[-1][1])

@@ -12,7 +12,7 @@ import torch
 
 from datawinnow import dynamic, report
 from datawinnow.core.selection import Selection
-from datawinnow.report.run_page import _pays
+from datawinnow.report.run_page import pays_sentence
 from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe
 from tests.train.helpers import blobs
@@ -64,7 +64,7 @@ def metadata(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
 def test_all_that_was_passed_for_the_scores_is_paid_back(
     cost: dict[str, Any], recorded: dict[str, int], keep: float, passed: str, back: str
 ) -> None:
-    sentence = _pays(metadata(cost, **recorded), {**META, "keep": keep})
+    sentence = pays_sentence(metadata(cost, **recorded), {**META, "keep": keep})
     epochs = recorded.get("schedule_epochs", 30)
     assert sentence == (
         f"Scoring passed {passed} examples. Against full runs of {epochs} epochs, training on the kept examples pays "
@@ -74,7 +74,7 @@ def test_all_that_was_passed_for_the_scores_is_paid_back(
 
 
 def test_a_method_that_read_nothing_owes_nothing() -> None:
-    sentence = _pays(metadata({"record": RECORD}, epochs=30), {**META, "charge": 0})
+    sentence = pays_sentence(metadata({"record": RECORD}, epochs=30), {**META, "charge": 0})
     assert sentence == "This method reads no recording, so nothing has to be paid back."
 
 
@@ -84,7 +84,7 @@ def test_a_method_that_read_nothing_owes_nothing() -> None:
     ids=["nothing selected", "nothing recorded"],
 )
 def test_nothing_is_said_where_nothing_is_known(metadata: dict[str, Any], meta: dict[str, Any]) -> None:
-    assert _pays(metadata, meta) is None
+    assert pays_sentence(metadata, meta) is None
 
 
 # --- the page of a training -------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def test_the_image_has_who_was_chosen_most_on_top_and_the_epochs_across() -> Non
 
 
 def test_the_cells_are_lines_over_neighbours_of_one_shade() -> None:
-    cells = chosen_plots._cell_paths(np.array([[1, 1, 0, 0.2], [0.6, 0.6, 0.6, 1]]), np.array([0, 2, 4, 6, 7]))
+    cells = chosen_plots.cell_paths(np.array([[1, 1, 0, 0.2], [0.6, 0.6, 0.6, 1]]), np.array([0, 2, 4, 6, 7]))
     drawn = dict(re.findall(r'd="([^"]*)" style="[^"]*stroke-opacity: ([^"]*)"', cells))
     assert drawn == {"M6 0h1": "0.19", "M0 1h6": "0.57", "M0 0h4M6 1h1": "0.95"}
 

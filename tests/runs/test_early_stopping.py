@@ -91,8 +91,10 @@ def test_settled_asks_enough_and_never_before_its_first_epoch():
     assert RankStability(agreement - 0.01)(p_label)
     assert not RankStability(agreement + 0.001)(p_label)
     recorder = Recorder(200, 20, signals=("p_label",))
-    recorder._rows = {epoch: {"p_label": row.numpy()} for epoch, row in enumerate(p_label)}
-    recorder._closed = set(range(20))
+    for epoch, row in enumerate(p_label.double()):
+        logits = torch.stack([(row / (1 - row)).log(), 0 * row], 1)
+        recorder.write(epoch, torch.arange(200), logits, torch.zeros(200).long())
+    recorder.flush()
     assert RankStability(agreement - 0.01).is_reached(recorder, 20)
     assert RankStability(agreement - 0.01, min_epochs=20).is_reached(recorder, 20)
     assert not RankStability(agreement - 0.01, min_epochs=21).is_reached(recorder, 20)
@@ -149,7 +151,7 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
     assert select_run(
         folder, data, keep=0.5, method=create_method("dual_beta", score_options={"window": 4})
     ).index.shape == (30,)
-    assert f"{end} epochs recorded of up to 12, until the ranking had settled" in run_page._run_description(metadata)
+    assert f"{end} epochs recorded of up to 12, until the ranking had settled" in run_page.run_description(metadata)
 
 
 def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(tmp_path):
@@ -159,7 +161,7 @@ def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(
     agreed = split_half_agreement(folder.arrays()["p_label"])
     assert folder.metadata["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
     assert any("was not stable after 11 epochs" in line for line in messages)
-    assert "11 epochs recorded." in run_page._run_description(folder.metadata)
+    assert "11 epochs recorded." in run_page.run_description(folder.metadata)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.scenarios import METHODS, _corrupt_images
+from datawinnow.scenarios import METHODS, corrupt_images
 
 IMAGES = [key for key, f in METHODS.items() if "images" in f.card.needs]
 every = pytest.mark.parametrize("key", METHODS)
@@ -98,7 +98,7 @@ def test_the_answer_does_not_depend_on_how_many_are_worked_on_at_a_time(key, mon
     x = x[..., :7, :5].contiguous()  # torch draws by sixteens: with a multiple of 16 values it would not show
     changed_x = run(key, x, labels, rate=0.9)[0]
     for size in (1, 2, 7):
-        monkeypatch.setattr(_corrupt_images, "BATCH_VALUES", size * 3 * 35)
+        monkeypatch.setattr(corrupt_images, "BATCH_VALUES", size * 3 * 35)
         assert torch.equal(run(key, x, labels, rate=0.9)[0], changed_x), size
 
 

@@ -49,7 +49,7 @@ def test_an_answer_does_not_depend_on_the_block_it_falls_in(monkeypatch):
     layer, h, y = last_layer(60)
     p = layer(h).softmax(1).detach()
     complete = scores.grand_last(h, p, y)
-    monkeypatch.setattr("datawinnow.scores._inputs.ROW_BLOCK_ENTRIES", 7 * 11)
+    monkeypatch.setattr("datawinnow.scores.inputs.ROW_BLOCK_ENTRIES", 7 * 11)
     torch.testing.assert_close(scores.grand_last(h, p, y), complete, rtol=1e-15, atol=0)
 
 

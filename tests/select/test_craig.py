@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from datawinnow import select
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.select import _similarity as similarity
+from datawinnow.select import similarity
 from tests.reference import submodular as literal
 
 

@@ -10,7 +10,7 @@ from datawinnow import select
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
-from datawinnow.select._similarity import build_form, feature_similarity
+from datawinnow.select.similarity import build_form, feature_similarity
 from tests.reference import submodular as literal
 
 

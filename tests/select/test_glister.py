@@ -7,8 +7,8 @@ from datawinnow import select
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.select import glister
-from datawinnow.select._last_layer import LastLayer
-from datawinnow.select.glister import _gradient_after_step
+from datawinnow.select.glister import gradient_after_step
+from datawinnow.select.last_layer import LastLayer
 from tests.reference import gradients as literal
 from tests.select.gradient_cases import arrays, draw_arrays, noisy
 
@@ -26,7 +26,7 @@ def test_the_held_out_gradient_after_a_step_is_that_of_autograd():
         train, val = linear(features).softmax(1), linear(held).softmax(1)
     chosen = [3, 8, 15]
     error, row = LastLayer(features, train, labels).factors(torch.tensor(chosen))
-    got = _gradient_after_step(LastLayer(held, val, held_labels), error.T @ row, 0.3)
+    got = gradient_after_step(LastLayer(held, val, held_labels), error.T @ row, 0.3)
     optimiser = torch.optim.SGD(linear.parameters(), lr=0.3)
     torch.nn.functional.cross_entropy(linear(features[chosen]), labels[chosen], reduction="sum").backward()
     optimiser.step()

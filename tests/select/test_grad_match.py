@@ -10,9 +10,9 @@ from datawinnow import select
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
-from datawinnow.select import _last_layer, grad_match
-from datawinnow.select._last_layer import LastLayer
-from datawinnow.select._nnls import nonnegative
+from datawinnow.select import grad_match, last_layer
+from datawinnow.select.last_layer import LastLayer
+from datawinnow.select.nnls import nonnegative
 from tests.reference import gradients as literal
 from tests.select.gradient_cases import Largest, arrays, draw_arrays
 
@@ -42,7 +42,7 @@ def test_the_factors_are_the_gradients_of_autograd():
 def test_blocks_of_rows_change_nothing(monkeypatch):
     complete = LastLayer(*draw_arrays(50))
     mean, along = complete.mean(), complete.along(complete.mean())
-    monkeypatch.setattr(_last_layer, "LAYER_BLOCK_ENTRIES", 70)  # seven rows a block
+    monkeypatch.setattr(last_layer, "LAYER_BLOCK_ENTRIES", 70)  # seven rows a block
     assert len(list(complete.blocks())) > 5
     torch.testing.assert_close(complete.mean(), mean)
     torch.testing.assert_close(complete.along(mean), along)
@@ -215,9 +215,9 @@ def test_nonnegative_least_squares(seed, k, rows, lam):
 
 
 def test_exchanging_all_wrong_signs_may_go_round_in_circles_but_ends(monkeypatch):
-    from datawinnow.select import _nnls
+    from datawinnow.select import nnls
 
-    monkeypatch.setattr(_nnls, "PATIENCE", 0)  # one at a time from the first stall on
+    monkeypatch.setattr(nnls, "PATIENCE", 0)  # one at a time from the first stall on
     rng = np.random.default_rng(0)
     for _ in range(20):
         a = rng.normal(size=(8, 20))

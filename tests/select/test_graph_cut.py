@@ -9,7 +9,7 @@ import torch
 from datawinnow import select
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.select._similarity import build_form, feature_similarity
+from datawinnow.select.similarity import build_form, feature_similarity
 from tests.reference import submodular as literal
 
 

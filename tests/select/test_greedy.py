@@ -8,7 +8,7 @@ import torch
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.select._greedy import check_greedy, maximise
+from datawinnow.select.greedy import check_greedy, maximise
 from tests.reference import submodular as literal
 
 

@@ -9,7 +9,7 @@ from datawinnow import select
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
-from datawinnow.select import _farthest
+from datawinnow.select import farthest
 from tests.reference import geometry as literal
 
 
@@ -118,7 +118,7 @@ def test_ties_and_duplicates_go_to_the_smaller_id():
 @pytest.mark.parametrize("pool", [1, 4, 13])
 def test_ties_at_the_edge_of_a_round_go_to_the_smaller_id(pool, outliers, monkeypatch):
     """On a grid most distances are shared, and are exact; ids are shuffled over it."""
-    monkeypatch.setattr(_farthest, "INITIAL_POOL", pool)
+    monkeypatch.setattr(farthest, "INITIAL_POOL", pool)
     grid = torch.cartesian_prod(torch.arange(9.0), torch.arange(9.0))[torch.randperm(81, generator=g("grid"))]
     want = literal.k_center(grid.tolist(), 81, 40, outliers)
     assert k_center(grid, 81, first=40, outliers=outliers) == want
@@ -190,7 +190,7 @@ def test_numbers_that_cannot_be_squared_are_refused():
 
 def test_never_budget_by_n(monkeypatch):
     """Blocks of distances stay at their size, and in general position there are far fewer products than picks."""
-    monkeypatch.setattr(_farthest, "DISTANCE_BLOCK", 1 << 10)
+    monkeypatch.setattr(farthest, "DISTANCE_BLOCK", 1 << 10)
     rows = []
     product = torch.addmm
 

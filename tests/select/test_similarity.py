@@ -6,8 +6,8 @@ import torch
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.select import _similarity as similarity
-from datawinnow.select._similarity import Matrix, Similarity, Sparse, build_form, feature_similarity
+from datawinnow.select import similarity
+from datawinnow.select.similarity import Matrix, Similarity, Sparse, build_form, feature_similarity
 from tests.reference import submodular as literal
 
 N = 23

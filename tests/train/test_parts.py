@@ -171,7 +171,7 @@ def test_fastest_takes_what_is_clearly_faster(monkeypatch, times, expected):
             raise result
         return result
 
-    monkeypatch.setattr(precision, "_step_seconds", seconds)
+    monkeypatch.setattr(precision, "step_seconds", seconds)
     form, channels_last, note = fastest_precision(nn.Flatten(), torch.zeros(1, 3, 4, 4), torch.zeros(1))
     assert (form, channels_last) == expected
     assert note.startswith("measured per step: fp32 1000.0 ms, bf16 ")

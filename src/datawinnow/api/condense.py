@@ -99,8 +99,8 @@ def condense(
     """
     from datawinnow import report as pages
     from datawinnow.condense import METHODS, Judging, Synthetic
-    from datawinnow.condense._augment import to_augmentation
-    from datawinnow.condense._run_folder import SYNTHETIC_FILE, condense_into_folder, images_of
+    from datawinnow.condense.augment import to_augmentation
+    from datawinnow.condense.run_folder import SYNTHETIC_FILE, condense_into_folder, images_of
     from datawinnow.core.card import card_of, resolve
 
     condenser = resolve(method, METHODS, kind="condenser")
@@ -198,7 +198,7 @@ def _describe_cost(
     import torch
 
     from datawinnow.condense import evaluate
-    from datawinnow.condense._cost import estimate_condensation
+    from datawinnow.condense.cost import estimate_condensation
     from datawinnow.core.card import card_of
 
     def judge(synthetic: Synthetic, epochs: int) -> None:

@@ -3,16 +3,16 @@
 ``datawinnow.condense(data, ...)`` is `datawinnow.api.condense`: the whole of ``datawinnow condense``, in a run folder.
 """
 
-from datawinnow.condense._augment import SIAMESE, Augmentation
-from datawinnow.condense._evaluate import Evaluation, evaluate, pooled
-from datawinnow.condense._loop import DivergedError
-from datawinnow.condense._real_sets import REAL, real_set
-from datawinnow.condense._run_folder import Judging
+from datawinnow.condense.augment import SIAMESE, Augmentation
 from datawinnow.condense.cafe import cafe
 from datawinnow.condense.dc import dc
 from datawinnow.condense.dm import dm
 from datawinnow.condense.dsa import dsa
+from datawinnow.condense.evaluation import Evaluation, evaluate, pooled
 from datawinnow.condense.idm import idm
+from datawinnow.condense.loop import DivergedError
+from datawinnow.condense.real_sets import REAL, real_set
+from datawinnow.condense.run_folder import Judging
 from datawinnow.core.callable_module import make_callable
 from datawinnow.core.card import collect
 from datawinnow.core.synthetic import Synthetic

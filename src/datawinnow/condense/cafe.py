@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import Augmentation
-from datawinnow.condense._features import matched_modules
-from datawinnow.condense._loop import condense_images
-from datawinnow.condense._matching import MatchingStep
-from datawinnow.condense._networks import DynamicBilevel
-from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense.augment import Augmentation
+from datawinnow.condense.features import matched_modules
+from datawinnow.condense.loop import condense_images
+from datawinnow.condense.matching import MatchingStep
+from datawinnow.condense.networks import DynamicBilevel
+from datawinnow.condense.options import CondenseOptions, SharedKeywords, condenser
 from datawinnow.core.synthetic import Synthetic
 
 

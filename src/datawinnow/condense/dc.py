@@ -9,19 +9,19 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import Augmentation
-from datawinnow.condense._gradients import (
+from datawinnow.condense.augment import Augmentation
+from datawinnow.condense.gradients import (
     GRADIENT_METRICS,
     GradientMetric,
     gradient_distance,
     real_gradients,
     synthetic_gradients,
 )
-from datawinnow.condense._loop import condense_images
-from datawinnow.condense._matching import MatchingStep
-from datawinnow.condense._networks import TrainedOnSynthetic
-from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
-from datawinnow.condense._published_settings import GRADIENT_LOOPS, nearest_setting
+from datawinnow.condense.loop import condense_images
+from datawinnow.condense.matching import MatchingStep
+from datawinnow.condense.networks import TrainedOnSynthetic
+from datawinnow.condense.options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense.published_settings import GRADIENT_LOOPS, nearest_setting
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.synthetic import Synthetic

@@ -8,12 +8,12 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import SIAMESE, Augmentation
-from datawinnow.condense._loop import condense_images
-from datawinnow.condense._matching import MatchingStep
-from datawinnow.condense._networks import FreshNetworks
-from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
-from datawinnow.condense._published_settings import dm_lr
+from datawinnow.condense.augment import SIAMESE, Augmentation
+from datawinnow.condense.loop import condense_images
+from datawinnow.condense.matching import MatchingStep
+from datawinnow.condense.networks import FreshNetworks
+from datawinnow.condense.options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense.published_settings import dm_lr
 from datawinnow.core import check
 from datawinnow.core.synthetic import Synthetic
 

@@ -8,10 +8,10 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from datawinnow.condense._augment import SIAMESE, Augmentation
-from datawinnow.condense._gradients import GradientMetric
-from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense.augment import SIAMESE, Augmentation
 from datawinnow.condense.dc import condense_by_gradients
+from datawinnow.condense.gradients import GradientMetric
+from datawinnow.condense.options import CondenseOptions, SharedKeywords, condenser
 from datawinnow.core.synthetic import Synthetic
 
 

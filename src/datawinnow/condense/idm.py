@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import SIAMESE, Augmentation
-from datawinnow.condense._loop import condense_images
-from datawinnow.condense._matching import MatchingStep
-from datawinnow.condense._networks import NetworkQueue
-from datawinnow.condense._options import CondenseOptions, SharedKeywords, condenser
-from datawinnow.condense._published_settings import idm_settings
+from datawinnow.condense.augment import SIAMESE, Augmentation
+from datawinnow.condense.loop import condense_images
+from datawinnow.condense.matching import MatchingStep
+from datawinnow.condense.networks import NetworkQueue
+from datawinnow.condense.options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense.published_settings import idm_settings
 from datawinnow.core import check
 from datawinnow.core.synthetic import Synthetic
 

@@ -74,7 +74,7 @@ def kmeans(
     >>> kmeans([[0.0], [1.0], [9.0], [11.0]], 2).assignment.tolist()
     [0, 0, 1, 1]
     """
-    rows = _Rows(check.matrix("x", x), unit)
+    rows = ClusterRows(check.matrix("x", x), unit)
     check.number("k", k, 1, 10**9, integer=True)
     check.number("iterations", iterations, 1, 10**9, integer=True)
     check.number("tolerance", tolerance, 0, math.inf)
@@ -84,13 +84,13 @@ def kmeans(
     if init == "principal":
         if generator is not None:
             raise ArgumentError('generator is for init="++"; init="principal" draws nothing')
-        centres = _principal(rows, k)
+        centres = principal_start(rows, k)
     else:
-        centres = _plus_plus(rows, k, check.generator(generator))
-    return _lloyd(rows, centres, iterations, tolerance)
+        centres = plus_plus_start(rows, k, check.generator(generator))
+    return lloyd(rows, centres, iterations, tolerance)
 
 
-class _Rows:
+class ClusterRows:
     """Rows of ``x`` in float64, a chunk at a time."""
 
     def __init__(self, x: Tensor, unit: bool) -> None:
@@ -119,9 +119,17 @@ class _Rows:
         return torch.zeros(*shape, dtype=torch.float64, device=self.x.device)
 
 
-def _lloyd(rows: _Rows, centres: Tensor, iterations: int, tolerance: float) -> Clusters:
+def lloyd(rows: ClusterRows, centres: Tensor, iterations: int, tolerance: float) -> Clusters:
+    """Lloyd's algorithm from the (k, d) ``centres``: assign and average until a step moves them too little.
+
+    Args:
+        rows: the examples.
+        centres: (k, d), replaced by the means.
+        iterations: maximum number of steps.
+        tolerance: as in `kmeans`.
+    """
     # the sum of squares about the mean over n * d is the mean variance of a column
-    stop_below = tolerance * _subset(rows, None).square / (rows.n * rows.d)
+    stop_below = tolerance * measure_subset(rows, None).square / (rows.n * rows.d)
     # -1 differs from every cluster: the first step always counts as a change
     assignment = torch.full((rows.n,), -1, dtype=torch.int64, device=rows.x.device)
     distance = rows.zeros(rows.n)  # squared, to the nearest centre
@@ -144,7 +152,7 @@ def _lloyd(rows: _Rows, centres: Tensor, iterations: int, tolerance: float) -> C
     return Clusters(centres, assignment, float(distance.sum()))
 
 
-def _assign(rows: _Rows, centres: Tensor, assignment: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, bool]:
+def _assign(rows: ClusterRows, centres: Tensor, assignment: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Write each row's nearest centre and squared distance; sums and counts of clusters, and whether any row moved."""
     k = len(centres)
     sums = rows.zeros(k, rows.d)
@@ -165,7 +173,7 @@ def _assign(rows: _Rows, centres: Tensor, assignment: Tensor, distance: Tensor) 
     return sums, torch.bincount(assignment, minlength=k).to(torch.float64), changed
 
 
-def _fill_empty(rows: _Rows, sums: Tensor, count: Tensor, assignment: Tensor, distance: Tensor) -> None:
+def _fill_empty(rows: ClusterRows, sums: Tensor, count: Tensor, assignment: Tensor, distance: Tensor) -> None:
     """Move the rows farthest from their centres (ties: smaller id) into the empty clusters, one each."""
     empty = torch.nonzero(count == 0).flatten().tolist()
     if not empty:
@@ -186,7 +194,7 @@ def _fill_empty(rows: _Rows, sums: Tensor, count: Tensor, assignment: Tensor, di
             count[new] = 1
 
 
-class _Subset(NamedTuple):
+class RowSubset(NamedTuple):
     """A subset of the rows: ids (None for all), mean, sum of squared distances to it, farthest row minus mean."""
 
     ids: Tensor | None
@@ -195,9 +203,9 @@ class _Subset(NamedTuple):
     farthest: Tensor
 
 
-def _principal(rows: _Rows, k: int) -> Tensor:
+def principal_start(rows: ClusterRows, k: int) -> Tensor:
     """(k, d) means of the subsets of PCA-Part; the first is repeated if nothing more can be split."""
-    subsets = [_subset(rows, None)]
+    subsets = [measure_subset(rows, None)]
     while len(subsets) < k:
         worst = max(range(len(subsets)), key=lambda j: subsets[j].square)  # of equals the first
         if subsets[worst].square <= 0:
@@ -210,14 +218,14 @@ def _principal(rows: _Rows, k: int) -> Tensor:
         ids = subsets[worst].ids
         if ids is None:
             ids = torch.arange(rows.n, device=rows.x.device)
-        subsets[worst] = _subset(rows, ids[~right])
-        subsets.append(_subset(rows, ids[right]))
+        subsets[worst] = measure_subset(rows, ids[~right])
+        subsets.append(measure_subset(rows, ids[right]))
     means = [subset.mean for subset in subsets]
     # the number of centres is always k: copies of the first attract no row, since ties go to the smaller number
     return torch.stack(means + means[:1] * (k - len(means)))
 
 
-def _subset(rows: _Rows, ids: Tensor | None) -> _Subset:
+def measure_subset(rows: ClusterRows, ids: Tensor | None) -> RowSubset:
     """The subset of ``ids``; of rows equally far from the mean, the first is the farthest."""
     mean = rows.zeros(rows.d)
     for _, chunk in rows.chunks(1, ids):
@@ -233,10 +241,10 @@ def _subset(rows: _Rows, ids: Tensor | None) -> _Subset:
         at = int(square.argmax())
         if float(square[at]) > maximum:
             maximum, farthest = float(square[at]), chunk[at].clone()
-    return _Subset(ids, mean, total, farthest)
+    return RowSubset(ids, mean, total, farthest)
 
 
-def _right_of(rows: _Rows, subset: _Subset) -> Tensor:
+def _right_of(rows: ClusterRows, subset: RowSubset) -> Tensor:
     """(m,) bool: rows of a subset that lie past its mean along its principal direction.
 
     Power iteration from the farthest row, which is rarely orthogonal to that direction. The direction's largest
@@ -260,7 +268,7 @@ def _right_of(rows: _Rows, subset: _Subset) -> Tensor:
     return torch.cat([(chunk - subset.mean) @ direction > 0 for _, chunk in rows.chunks(1, subset.ids)])
 
 
-def _plus_plus(rows: _Rows, k: int, generator: torch.Generator) -> Tensor:
+def plus_plus_start(rows: ClusterRows, k: int, generator: torch.Generator) -> Tensor:
     """(k, d) rows drawn by squared distance to those before; the best of 2 + log k candidates each time."""
     num_candidates = 2 + int(math.log(k))
     first = int(torch.randint(rows.n, (), generator=generator))

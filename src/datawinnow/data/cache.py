@@ -34,7 +34,7 @@ GIGABYTES = 10.0
 """Size of the cache without ``$DATAWINNOW_CACHE_GB``."""
 CACHE_FILE_NAME = re.compile(r"[0-9a-f]{24}(_\d+x\d+x\d+)?-[0-9a-f]{24}\.(npz|arrow)")
 """Names that `cached_file` makes: other files in the folder are never removed."""
-_held: dict[Path, BinaryIO] = {}
+open_files: dict[Path, BinaryIO] = {}
 """Files that this process reads until it ends, open and locked."""
 
 
@@ -138,10 +138,10 @@ def drop_older(path: Path) -> None:
     for other_file in path.parent.glob(f"{images_key}-*{path.suffix}"):
         if other_file != path:
             _remove(other_file)
-    _trim(path)
+    trim(path)
 
 
-def _trim(last: Path) -> None:
+def trim(last: Path) -> None:
     """Remove what was not used for longest until the cache is within its limit; ``last`` stays."""
     files = []
     with suppress(OSError):  # removed by another process meanwhile
@@ -168,12 +168,12 @@ def _use(path: Path) -> None:
         if fcntl is not None:
             # shared: any number of readers; held until the process ends, since the file stays open
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        _held[path] = file
+        open_files[path] = file
 
 
 def _remove(path: Path) -> bool:
     """Remove a file of the cache, unless a process holds it."""
-    if path in _held:
+    if path in open_files:
         return False
     with suppress(OSError):
         if fcntl is not None:

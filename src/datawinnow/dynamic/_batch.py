@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.draw import gumbel_top_k
-from datawinnow.dynamic._plan import topk_random_ties
+from datawinnow.dynamic.plan import topk_random_ties
 
 BatchState = dict[str, Tensor]
 """State of a batch selector between batches; the caller keeps it and passes the same dictionary every time."""

@@ -13,7 +13,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import (
+from datawinnow.dynamic.plan import (
     decide_once_per_period,
     first_plan,
     is_kept,
@@ -24,7 +24,8 @@ from datawinnow.dynamic._plan import (
     sample_without_replacement,
     topk_random_ties,
 )
-from datawinnow.dynamic._state import (
+from datawinnow.dynamic.policy import FirstPlan, State, Stream
+from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_int,
@@ -34,7 +35,6 @@ from datawinnow.dynamic._state import (
     validate_signal,
     with_values,
 )
-from datawinnow.dynamic.policy import FirstPlan, State, Stream
 
 
 @card(

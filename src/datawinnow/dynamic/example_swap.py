@@ -14,7 +14,7 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import (
+from datawinnow.dynamic.plan import (
     is_kept,
     nonzero_ids,
     plan_from_reasons,
@@ -22,7 +22,8 @@ from datawinnow.dynamic._plan import (
     sample_without_replacement,
     topk_random_ties,
 )
-from datawinnow.dynamic._state import (
+from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.state import (
     check_num_examples,
     get_int,
     get_tensor,
@@ -30,7 +31,6 @@ from datawinnow.dynamic._state import (
     validate_signal,
     with_values,
 )
-from datawinnow.dynamic.policy import State, Stream
 
 
 @card(

@@ -14,14 +14,15 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import (
+from datawinnow.dynamic.plan import (
     nonzero_ids,
     plan_everything,
     plan_from_reasons,
     reason_codes,
     sample_without_replacement,
 )
-from datawinnow.dynamic._state import (
+from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_tensor,
@@ -29,7 +30,6 @@ from datawinnow.dynamic._state import (
     unobserved,
     with_last_signal,
 )
-from datawinnow.dynamic.policy import State, Stream
 
 BELOW_MEAN = 0.65
 """Share of the examples assumed to have a loss below the mean of all. Measured on CIFAR late in training 0.71 and 0.84;

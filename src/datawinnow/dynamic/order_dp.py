@@ -14,14 +14,15 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import (
+from datawinnow.dynamic.plan import (
     first_plan,
     plan_from_reasons,
     reason_codes,
     sample_without_replacement,
     topk_random_ties,
 )
-from datawinnow.dynamic._state import (
+from datawinnow.dynamic.policy import FirstPlan, State, Stream
+from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_tensor,
@@ -29,7 +30,6 @@ from datawinnow.dynamic._state import (
     unobserved,
     with_last_signal,
 )
-from datawinnow.dynamic.policy import FirstPlan, State, Stream
 
 
 @card(

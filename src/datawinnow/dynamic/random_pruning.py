@@ -8,9 +8,9 @@ from typing import ClassVar
 from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import plan_uniform
-from datawinnow.dynamic._state import StatelessPolicy, num_examples
+from datawinnow.dynamic.plan import plan_uniform
 from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.state import StatelessPolicy, num_examples
 
 
 @card(

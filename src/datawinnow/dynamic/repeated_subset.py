@@ -12,9 +12,9 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import in_random_order, plan_uniform
-from datawinnow.dynamic._state import StatelessPolicy, num_examples
+from datawinnow.dynamic.plan import in_random_order, plan_uniform
 from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.state import StatelessPolicy, num_examples
 
 
 @card(

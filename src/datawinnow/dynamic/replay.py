@@ -13,8 +13,8 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
 from datawinnow.core.selection_history import SelectionHistory
-from datawinnow.dynamic._state import check_num_examples, num_examples
 from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.state import check_num_examples, num_examples
 
 
 @card(

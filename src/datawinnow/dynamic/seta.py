@@ -16,8 +16,9 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import plan_from_reasons, plan_uniform, reason_codes, sample_without_replacement
-from datawinnow.dynamic._state import (
+from datawinnow.dynamic.plan import plan_from_reasons, plan_uniform, reason_codes, sample_without_replacement
+from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_tensor,
@@ -25,7 +26,6 @@ from datawinnow.dynamic._state import (
     unobserved,
     with_last_signal,
 )
-from datawinnow.dynamic.policy import State, Stream
 
 MAX_ITERATIONS = 300
 """Of k-means, which nearly always converges much earlier."""

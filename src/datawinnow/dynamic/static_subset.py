@@ -10,9 +10,9 @@ from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import in_random_order, reason_codes
-from datawinnow.dynamic._state import StatelessPolicy, check_num_examples, num_examples
+from datawinnow.dynamic.plan import in_random_order, reason_codes
 from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.state import StatelessPolicy, check_num_examples, num_examples
 
 
 @card(

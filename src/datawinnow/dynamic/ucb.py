@@ -13,7 +13,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.card import card
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import (
+from datawinnow.dynamic.plan import (
     decide_once_per_period,
     first_plan,
     no_decision,
@@ -21,7 +21,8 @@ from datawinnow.dynamic._plan import (
     reason_codes,
     topk_random_ties,
 )
-from datawinnow.dynamic._state import (
+from datawinnow.dynamic.policy import FirstPlan, State, Stream
+from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_int,
@@ -31,7 +32,6 @@ from datawinnow.dynamic._state import (
     validate_signal,
     with_values,
 )
-from datawinnow.dynamic.policy import FirstPlan, State, Stream
 
 
 @card(

@@ -11,9 +11,9 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._plan import inclusion_probability, plan_everything, plan_from_reasons, plan_uniform
-from datawinnow.dynamic._state import get_int, get_tensor, num_examples
+from datawinnow.dynamic.plan import inclusion_probability, plan_everything, plan_from_reasons, plan_uniform
 from datawinnow.dynamic.policy import Policy, State, Stream, epoch_fraction, run_epochs_of
+from datawinnow.dynamic.state import get_int, get_tensor, num_examples
 
 
 class Wrapper:

@@ -14,9 +14,12 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._noise import suspected_of_wrong_label
-from datawinnow.dynamic._plan import in_random_order, is_kept, nonzero_ids, reason_codes, sample_without_replacement
-from datawinnow.dynamic._state import (
+from datawinnow.dynamic.example_swap import ExampleSwap
+from datawinnow.dynamic.noise import suspected_of_wrong_label
+from datawinnow.dynamic.plan import in_random_order, is_kept, nonzero_ids, reason_codes, sample_without_replacement
+from datawinnow.dynamic.policy import Policy, State, Stream
+from datawinnow.dynamic.replay import Replay
+from datawinnow.dynamic.state import (
     check_num_examples,
     get_int,
     get_tensor,
@@ -25,9 +28,6 @@ from datawinnow.dynamic._state import (
     validate_signal,
     with_values,
 )
-from datawinnow.dynamic.example_swap import ExampleSwap
-from datawinnow.dynamic.policy import Policy, State, Stream
-from datawinnow.dynamic.replay import Replay
 from datawinnow.dynamic.static_subset import StaticSubset
 from datawinnow.dynamic.wrap import INNER, Wrapper, inner_state, outer_state
 from datawinnow.dynamic.wrap_recorded import Recorded
@@ -171,7 +171,7 @@ class Guarded(Wrapper):
             plan, inner = _plan_among(self.policy, nonzero_ids(~suspect), epoch, inner, stream)
         else:
             plan, inner = self.policy.plan(epoch, inner, stream)
-        revisited = self._revisited(n, epoch, stream)
+        revisited = self.revisited(n, epoch, stream)
         if not bool(plan.mask(n)[revisited].all()):
             plan = _with_revisited(plan, revisited, n, stream("guarded", "order", epoch))
         return plan, state | outer_state(inner)
@@ -188,7 +188,7 @@ class Guarded(Wrapper):
         # Old evidence is no evidence; the suspected keep theirs, since they are only seen when revisited.
         mean = get_tensor(state, "mean").masked_fill(~before & (age >= EVIDENCE_EPOCHS), torch.nan)
         # Drawn again from the seed rather than stored: the same ids as were revisited in those epochs.
-        sample = torch.cat([self._revisited(n, e, stream) for e in range(max(0, epoch - EVIDENCE_EPOCHS), epoch)])
+        sample = torch.cat([self.revisited(n, e, stream) for e in range(max(0, epoch - EVIDENCE_EPOCHS), epoch)])
         separation = self.separation * (SEPARATION_TO_CONTINUE if bool(before.any()) else 1.0)
         suspect = suspected_of_wrong_label(mean, torch.unique(sample), separation, self.max_fraction)
         state = state | {"round": turn}
@@ -199,7 +199,7 @@ class Guarded(Wrapper):
         undecided = {k: -1 for k in state if k.startswith(INNER) and k.rpartition(".")[2] == "block"}
         return state | {"suspect": suspect} | undecided
 
-    def _revisited(self, n: int, epoch: int, stream: Stream) -> Tensor:
+    def revisited(self, n: int, epoch: int, stream: Stream) -> Tensor:
         """Ids whose turn it is, whatever their loss: equally many every epoch; the order is drawn every ``look``."""
         cycle, position = divmod(epoch, self.look)
         # ceil, and modulo n below: where `look` does not divide n, the last epoch of a cycle repeats some of the first.

@@ -8,9 +8,9 @@ from pathlib import Path
 from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
 from datawinnow.core.selection_history import SelectionHistory
-from datawinnow.dynamic._state import get_int
 from datawinnow.dynamic.policy import Policy, State, Stream
 from datawinnow.dynamic.replay import epoch_plan
+from datawinnow.dynamic.state import get_int
 from datawinnow.dynamic.wrap import Wrapper
 
 

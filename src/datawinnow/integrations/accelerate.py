@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.sampler import PolicySampler
-from datawinnow.integrations._files import SAMPLER_FILE_NAME, load_state, save_state
+from datawinnow.integrations.files import SAMPLER_FILE_NAME, load_state, save_state
 
 
 def as_global(sampler: PolicySampler) -> PolicySampler:

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.reduce import Reduction, per_example
 from datawinnow.dynamic.sampler import PolicySampler
-from datawinnow.integrations._files import SAMPLER_FILE_NAME, load_state, save_state
 from datawinnow.integrations.accelerate import as_global
+from datawinnow.integrations.files import SAMPLER_FILE_NAME, load_state, save_state
 from datawinnow.integrations.ids import INDEX, IndexCollator, WithIndex
 from datawinnow.integrations.loop import weighted_loss
 

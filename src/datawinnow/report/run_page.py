@@ -59,13 +59,13 @@ def run_context(folder: Path) -> dict[str, Any]:
     check, check_table = _check_result(folder, metadata)
     return {
         "title": name,
-        "about": _run_description(metadata),
+        "about": run_description(metadata),
         "notes": [str(note) for note in metadata["dataset"].get("notes", [])],
         "lead": training.lead(metadata, history) if trained else _selection_lead(meta, selection),
         "check": check,
         "check_cells": check_table,
         "ledger": _ledger(metadata, meta),
-        "pays": _pays(metadata, meta),
+        "pays": pays_sentence(metadata, meta),
         "figures": [
             *_run_figures(scores, selection),
             *training.figures(history, bool((metadata["options"].get("train") or {}).get("policy"))),
@@ -103,7 +103,8 @@ def _same_dataset(meta: dict[str, Any], metadata: dict[str, Any], path: Path, ve
         )
 
 
-def _run_description(metadata: dict[str, Any]) -> str:
+def run_description(metadata: dict[str, Any]) -> str:
+    """Dataset, model and recording of a run in one line."""
     data, model = metadata["dataset"], metadata.get("model") or {}
     shape = "x".join(str(side) for side in data.get("shape", []))
     shape += " tokens" if "vocabulary" in data else ""
@@ -153,7 +154,7 @@ def _ledger(metadata: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, s
     return lines
 
 
-def _pays(metadata: dict[str, Any], meta: dict[str, Any]) -> str | None:
+def pays_sentence(metadata: dict[str, Any], meta: dict[str, Any]) -> str | None:
     """When scoring is paid back if the kept examples are trained on for as long as the recording's schedule."""
     recorded = metadata["options"].get("record") or {}
     epochs = recorded.get("schedule_epochs") or recorded.get("epochs")

@@ -44,11 +44,11 @@ def raster(shares: np.ndarray, edges: np.ndarray, groups: tuple[float, float, fl
         drawn = to_svg(figure, name)
     place = f"translate({72 * _LEFT:g} {72 * _TOP:g})"
     size = f"scale({72 * wide / (last - first):.6g} {72 * high / len(shares):.6g})"
-    cells = f'<g transform="{place} {size}">{_cell_paths(shares, edges - first)}</g></svg>'
+    cells = f'<g transform="{place} {size}">{cell_paths(shares, edges - first)}</g></svg>'
     return Markup(str(drawn).replace("</svg>", cells))
 
 
-def _cell_paths(shares: np.ndarray, edges: np.ndarray) -> str:
+def cell_paths(shares: np.ndarray, edges: np.ndarray) -> str:
     """A path a shade: lines as thick as a row, over neighbours of one shade. Units: an epoch across, a row down."""
     levels = np.rint(np.clip(shares, 0, 1) * LEVELS).astype(int)
     lines: dict[int, list[str]] = {level: [] for level in range(1, LEVELS + 1)}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.scenarios._corrupt_images import Corruption
+from datawinnow.scenarios.corrupt_images import Corruption
 
 
 def add_noise(std: float, mean: float, generator: torch.Generator) -> Corruption:

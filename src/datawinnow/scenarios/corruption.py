@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.card import card
-from datawinnow.scenarios._corrupt_images import corrupt_images
 from datawinnow.scenarios._effects import add_fog, add_noise, blur_along_line, occlude, reduce_resolution
+from datawinnow.scenarios.corrupt_images import corrupt_images
 
 HENDRYCKS = "Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness, arXiv 1903.12261"
 MODERATE_SETTINGS = "settings of Xia et al. 2023, Moderate Coreset (code)"

@@ -10,7 +10,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import mean_over_epochs
-from datawinnow.scores._inputs import epoch_range
+from datawinnow.scores.inputs import epoch_range
 
 
 @card(

@@ -9,7 +9,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._inputs import at_epoch
+from datawinnow.scores.inputs import at_epoch
 
 
 @card(

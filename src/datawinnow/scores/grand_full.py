@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._inputs import validate_norms
+from datawinnow.scores.inputs import validate_norms
 
 
 @card(

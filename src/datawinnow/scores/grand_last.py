@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.scores._inputs import common_length, row_blocks, validate_class_ids
+from datawinnow.scores.inputs import common_length, row_blocks, validate_class_ids
 
 
 @card(

@@ -11,7 +11,7 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import mean_over_epochs
 from datawinnow.core.errors import ArgumentError
-from datawinnow.scores._inputs import at_epoch, epoch_range
+from datawinnow.scores.inputs import at_epoch, epoch_range
 
 
 @card(

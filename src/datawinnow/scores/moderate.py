@@ -12,7 +12,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import blocks
-from datawinnow.scores._inputs import ROW_BLOCK_ENTRIES, common_length, row_blocks
+from datawinnow.scores.inputs import ROW_BLOCK_ENTRIES, common_length, row_blocks
 
 
 @card(

@@ -11,7 +11,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.kmeans import kmeans
-from datawinnow.scores._inputs import row_blocks
+from datawinnow.scores.inputs import row_blocks
 
 
 @card(

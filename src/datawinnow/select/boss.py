@@ -14,10 +14,10 @@ from datawinnow.core.check import Missing
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._greedy import maximise
 from datawinnow.select._selectable import build_selection, selectable_ids
-from datawinnow.select._similarity import FormName, IdArray, SimilarityForm, build_form, feature_similarity
 from datawinnow.select.beta import beta_log_weight
+from datawinnow.select.greedy import maximise
+from datawinnow.select.similarity import FormName, IdArray, SimilarityForm, build_form, feature_similarity
 
 
 class WeightedCover:

@@ -14,11 +14,11 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._greedy import Greedy, check_greedy, maximise
-from datawinnow.select._last_layer import last_layer
 from datawinnow.select._selectable import build_selection
-from datawinnow.select._similarity import FormName, Similarity, build_form
 from datawinnow.select.facility_location import FacilityLocation
+from datawinnow.select.greedy import Greedy, check_greedy, maximise
+from datawinnow.select.last_layer import last_layer
+from datawinnow.select.similarity import FormName, Similarity, build_form
 
 
 @card(

@@ -13,8 +13,8 @@ from datawinnow.core.check import Missing
 from datawinnow.core.draw import largest
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._last_layer import LastLayer, held_out_layer, last_layer
 from datawinnow.select._selectable import build_selection
+from datawinnow.select.last_layer import LastLayer, held_out_layer, last_layer
 
 NUM_BLOCKS = 15
 """Blocks that the budget is divided into, as in the authors' greedy in rounds."""
@@ -101,7 +101,7 @@ def glister(
     while len(chosen) < budget:
         scale = step / max(1, len(chosen)) if reduce == "mean" else step
         # <g_i, grad L_V(theta_S)>, without the factor `step`, which changes no order.
-        gain = layer.along(_gradient_after_step(held_out, total, scale)).masked_fill_(~left, -torch.inf)
+        gain = layer.along(gradient_after_step(held_out, total, scale)).masked_fill_(~left, -torch.inf)
         new = largest(gain, min(block, budget - len(chosen)))
         left[new] = False
         chosen = torch.cat([chosen, new])
@@ -110,7 +110,7 @@ def glister(
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 
-def _gradient_after_step(held_out: LastLayer, total: Tensor, scale: float) -> Tensor:
+def gradient_after_step(held_out: LastLayer, total: Tensor, scale: float) -> Tensor:
     """(c, d + 1) float64: mean gradient of the held-out loss after a step of ``scale`` along ``-total``."""
     out = torch.zeros_like(total)
     tiny = torch.finfo(torch.float64).tiny

@@ -14,9 +14,9 @@ from datawinnow.core.draw import largest
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._last_layer import LastLayer, held_out_layer, last_layer
-from datawinnow.select._nnls import nonnegative
 from datawinnow.select._selectable import build_selection
+from datawinnow.select.last_layer import LastLayer, held_out_layer, last_layer
+from datawinnow.select.nnls import nonnegative
 
 MAX_BUDGET = 6_000
 """Largest budget: three matrices of budget x budget in float64 stay under 1 GB."""

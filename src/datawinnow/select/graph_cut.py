@@ -13,9 +13,9 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._greedy import Greedy, check_greedy, maximise
 from datawinnow.select._selectable import build_selection, selectable_ids
-from datawinnow.select._similarity import FormName, IdArray, SimilarityForm, build_form, feature_similarity
+from datawinnow.select.greedy import Greedy, check_greedy, maximise
+from datawinnow.select.similarity import FormName, IdArray, SimilarityForm, build_form, feature_similarity
 
 
 class GraphCut:

@@ -13,8 +13,8 @@ from datawinnow.core.check import Missing
 from datawinnow.core.neighbours import centred, squared_norms
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._farthest import FirstPick, Points, farthest_first, first_position
 from datawinnow.select._selectable import build_selection, selectable_ids
+from datawinnow.select.farthest import FirstPick, Points, farthest_first, first_position
 
 NORM_ROUNDING = 16
 """Squared distances below so many rounding errors of a squared norm count as 0."""

@@ -14,9 +14,9 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._greedy import Greedy, check_greedy, maximise
 from datawinnow.select._selectable import build_selection, selectable_ids
-from datawinnow.select._similarity import IdArray
+from datawinnow.select.greedy import Greedy, check_greedy, maximise
+from datawinnow.select.similarity import IdArray
 
 DECIMALS = 10
 """Gains are rounded to 1e-10 nats, above their rounding error, so that duplicates tie."""

@@ -65,11 +65,11 @@ def fastest_precision(
         Precision, channels-last or not, and a sentence with the times.
     """
     forms = [("fp32", False), ("bf16", False)] + ([("fp32", True), ("bf16", True)] if x.ndim == 4 else [])
-    plain = _step_seconds(model, x, y, *forms[0], rounds)
+    plain = step_seconds(model, x, y, *forms[0], rounds)
     times = {forms[0]: plain}
     for form in forms[1:]:
         try:
-            times[form] = _step_seconds(model, x, y, *form, rounds)
+            times[form] = step_seconds(model, x, y, *form, rounds)
         except (RuntimeError, NotImplementedError):  # an operation without a bf16 or channels-last form
             times[form] = math.inf
     best = min(times, key=lambda form: times[form])
@@ -79,7 +79,8 @@ def fastest_precision(
     return best[0], best[1], f"measured per step: {shown}"
 
 
-def _step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
+def step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
+    """Seconds of a training step in one form, the median of ``rounds`` after two that warm up."""
     # a copy a form: weights, gradients and running statistics of the model stay as they are
     trial = copy.deepcopy(model).train()
     if channels_last:

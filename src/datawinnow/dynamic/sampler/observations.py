@@ -33,6 +33,8 @@ class Observations:
     Attributes:
         num_not_finite: observations of the last epoch taken that were NaN or infinite.
         pooled: whether `read` returns what all processes observed.
+        table: (signals, n) float32, what this process observed; None before the first batch is written into it.
+        staged: (ids, values) of the batches that are not in the table yet.
     """
 
     def __init__(self, n: int, names: Sequence[str]) -> None:
@@ -40,13 +42,13 @@ class Observations:
         self.names = tuple(names)
         self.num_not_finite = 0
         self.pooled = True
-        self._table: Tensor | None = None  # (signals, n): what this process observed
+        self.table: Tensor | None = None
         self._pooled_table: Tensor | None = None  # what all of them observed, if `pooled`
         self._not_finite: Tensor | None = None
-        self._staged: list[tuple[Tensor, Tensor]] = []
+        self.staged: list[tuple[Tensor, Tensor]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._staged) or self._table is not None
+        return bool(self.staged) or self.table is not None
 
     def add(self, index: Tensor, values: Sequence[Tensor], device: torch.device) -> None:
         """Add one batch.
@@ -58,20 +60,20 @@ class Observations:
         """
         ids = index.detach().to(device, torch.int64, non_blocking=True, copy=True)
         rows = [v.detach().to(device, torch.float32, non_blocking=True) for v in values]
-        self._staged.append((ids, torch.stack(rows) if rows else torch.zeros((1, ids.numel()), device=device)))
+        self.staged.append((ids, torch.stack(rows) if rows else torch.zeros((1, ids.numel()), device=device)))
         # What the processes agreed on is outdated with the first new observation.
         self.pooled, self._pooled_table = False, None
-        if len(self._staged) >= STAGED_BATCHES:
+        if len(self.staged) >= STAGED_BATCHES:
             self._write()
 
     def _write(self) -> None:
         """Write the staged batches into the table, without a synchronisation with the device."""
-        if not self._staged:
+        if not self.staged:
             return
-        device = self._staged[-1][1].device
-        ids = torch.cat([ids.to(device) for ids, _ in self._staged])
-        values = torch.cat([values.to(device) for _, values in self._staged], dim=1)
-        self._staged = []
+        device = self.staged[-1][1].device
+        ids = torch.cat([ids.to(device) for ids, _ in self.staged])
+        values = torch.cat([values.to(device) for _, values in self.staged], dim=1)
+        self.staged = []
         # An example counts only with all of its signals: one NaN discards the visit.
         finite = torch.isfinite(values).all(dim=0)
         not_finite = ids.numel() - finite.sum()
@@ -86,8 +88,8 @@ class Observations:
         # Reversed running minimum: the position of the next last visit at or after each entry, which is that of the
         # same id.
         last_visit = torch.where(is_last, position, ids.numel()).flip(0).cummin(0).values.flip(0)
-        self._table = self._empty(device) if self._table is None else self._table.to(device)
-        self._table.index_copy_(1, ids, values[:, order[last_visit]])
+        self.table = self._empty(device) if self.table is None else self.table.to(device)
+        self.table.index_copy_(1, ids, values[:, order[last_visit]])
 
     def _empty(self, device: torch.device) -> Tensor:
         return torch.full((max(1, len(self.names)), self.n), NOT_SEEN, device=device)
@@ -104,7 +106,7 @@ class Observations:
         device = communication_device()
         # A copy: all_reduce works in place, and the own table must stay for later visits. A process without
         # observations takes part as well, or the others would wait forever.
-        table = self._empty(device) if self._table is None else self._table.to(device, copy=True)
+        table = self._empty(device) if self.table is None else self.table.to(device, copy=True)
         dist.all_reduce(table, dist.ReduceOp.MAX)
         self._pooled_table = table
 
@@ -115,7 +117,7 @@ class Observations:
 
     def _current(self) -> Tensor | None:
         self._write()
-        return self._table if self._pooled_table is None else self._pooled_table
+        return self.table if self._pooled_table is None else self._pooled_table
 
     def read(self) -> tuple[Tensor, dict[str, Tensor]]:
         """(m,) int64 ids in rising order and their (m,) float32 signals by name, on the CPU."""
@@ -130,7 +132,7 @@ class Observations:
         """As `read`, and clear; ``num_not_finite`` is set."""
         out = self.read()
         self.num_not_finite = 0 if self._not_finite is None else int(self._not_finite)
-        self._table, self._pooled_table, self._not_finite = None, None, None
+        self.table, self._pooled_table, self._not_finite = None, None, None
         return out
 
     def restore(self, index: Tensor, signals: Mapping[str, Tensor]) -> None:
@@ -139,12 +141,12 @@ class Observations:
         Where a plan repeats examples within an epoch (``steps``) on several processes, whose visit was the last is not
         known any more: a value from before counts unless the same process observes a larger one.
         """
-        self._table, self._pooled_table, self._not_finite, self._staged = None, None, None, []
+        self.table, self._pooled_table, self._not_finite, self.staged = None, None, None, []
         if index.numel():
             rows = [signals[name] for name in self.names] or [torch.zeros(index.numel())]
-            self._table = self._empty(torch.device("cpu"))
+            self.table = self._empty(torch.device("cpu"))
             # On the CPU, whatever device the run had before; the next batch moves it.
-            self._table[:, index] = torch.stack(rows).to(torch.float32)
+            self.table[:, index] = torch.stack(rows).to(torch.float32)
         self.pooled = True
 
 

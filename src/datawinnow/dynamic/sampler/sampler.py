@@ -128,7 +128,7 @@ class PolicySampler(DistributedSampler[int]):
         self._state_before: State = policy.init(n)  # what the plan of this epoch is made from
         self._state_after: State = self._state_before
         self._plan: Selection | None = None
-        self._observations = Observations(n, policy.needs)
+        self.observations = Observations(n, policy.needs)
         self._plan_sizes: dict[int, int] = {}  # by epoch
         self._weights: PlanWeights | None = None
         self._device: torch.device | None = None
@@ -218,9 +218,9 @@ class PolicySampler(DistributedSampler[int]):
             state = self._ensure_plan()
             if self.policy.needs:
                 # A collective: every process reaches it, since `needs` is the same on all.
-                self._observations.pool()
-            index, signals = self._observations.take()
-            self._usage.check_finite(self._observations.num_not_finite)
+                self.observations.pool()
+            index, signals = self.observations.take()
+            self._usage.check_finite(self.observations.num_not_finite)
             self._usage.check_observed(self.epoch, index, self.plan.index, self.n)
             self._state_before = (
                 self.policy.observe(state, index, **signals) if len(index) and self.policy.needs else state
@@ -258,7 +258,7 @@ class PolicySampler(DistributedSampler[int]):
         ids, values = validate_batch(type(self.policy).__name__, self.policy.needs, self.n, index, tensors)
         if tensors:
             self._device = next(iter(tensors.values())).device
-        self._observations.add(ids, values, values[0].device if values else ids.device)
+        self.observations.add(ids, values, values[0].device if values else ids.device)
         self._visits += ids.numel()
 
     @property
@@ -291,7 +291,7 @@ class PolicySampler(DistributedSampler[int]):
         shard = self._shard()
         # Ids of the plan in this shard: ceil((m - rank) / replicas); what follows is padding.
         num_unique = min(len(shard), -(-(len(self.plan) - self.rank) // self.num_replicas))
-        return max(self._start, num_consumed(shard, num_unique, self._observations.seen(), self._visits))
+        return max(self._start, num_consumed(shard, num_unique, self.observations.seen(), self._visits))
 
     def start_at(self, position: int) -> None:
         """Let iteration of this epoch begin at ``position`` of this process's examples, 0 for all of them.
@@ -363,7 +363,7 @@ class PolicySampler(DistributedSampler[int]):
     def sync(self) -> None:
         """Let every process hold what all have observed, before a checkpoint in mid-epoch. All must call it."""
         if is_distributed():
-            self._observations.pool()
+            self.observations.pool()
 
     def state_dict(self, position: int | None = None) -> dict[str, Any]:
         """Everything that a resume needs, as tensors and plain values; the plan is made again from it.
@@ -371,13 +371,13 @@ class PolicySampler(DistributedSampler[int]):
         Args:
             position: examples of the epoch that this process has trained on; by default `position`.
         """
-        if is_distributed() and not self._observations.pooled:
+        if is_distributed() and not self.observations.pooled:
             warnings.warn(
                 "this process knows only its own observations of the epoch: call sampler.sync() on every process "
                 "before a checkpoint in mid-epoch",
                 stacklevel=2,
             )
-        index, signals = self._observations.read()
+        index, signals = self.observations.read()
         epochs = sorted(self._plan_sizes)
         return {
             "version": STATE_VERSION,
@@ -433,7 +433,7 @@ class PolicySampler(DistributedSampler[int]):
             )
         self._weights, self._plans_agree = None, False
         signals = {name: values.cpu() for name, values in state_dict["observed"].items()}
-        self._observations.restore(signals.pop("index"), signals)
+        self.observations.restore(signals.pop("index"), signals)
         if position is None:  # saved for one process; with another number of processes each has another share
             position = state_dict["position"] * state_dict["num_replicas"] // self.num_replicas
         self.start_at(min(position, len(self)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from datawinnow.condense._loop import DivergedError, peak_memory
+from datawinnow.condense.loop import DivergedError, peak_memory
 from datawinnow.core.synthetic import Synthetic
 
 LONG_ITERATION = 10.0

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import Augmentation
-from datawinnow.condense._features import last_linear
-from datawinnow.condense._real_images import RealImages
+from datawinnow.condense.augment import Augmentation
+from datawinnow.condense.features import last_linear
+from datawinnow.condense.real_images import RealImages
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.rng import forked

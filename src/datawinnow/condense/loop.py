@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import to_augmentation
-from datawinnow.condense._matching import MatchingContext, MatchingObjective, MatchingStep
-from datawinnow.condense._networks import NetworkSource
-from datawinnow.condense._options import CondenseOptions
-from datawinnow.condense._pixels import LearnedPixels
-from datawinnow.condense._real_images import RealImages
-from datawinnow.condense._training import check_network, resolve_device
+from datawinnow.condense.augment import to_augmentation
+from datawinnow.condense.matching import MatchingContext, MatchingObjective, MatchingStep
+from datawinnow.condense.networks import NetworkSource
+from datawinnow.condense.options import CondenseOptions
+from datawinnow.condense.pixels import LearnedPixels
+from datawinnow.condense.real_images import RealImages
+from datawinnow.condense.training import check_network, resolve_device
 from datawinnow.core import check, provenance
 from datawinnow.core.artifacts import read_tensors, require_same, write_tensors
 from datawinnow.core.errors import ArgumentError, TrainingError

@@ -15,8 +15,8 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.dynamic._state import get_int
 from datawinnow.dynamic.policy import FirstPlan, State
+from datawinnow.dynamic.state import get_int
 
 
 def in_random_order(ids: Tensor, generator: torch.Generator) -> Tensor:

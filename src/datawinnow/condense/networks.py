@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._matching import BATCH_NORMS, MatchingContext
-from datawinnow.condense._training import accuracy, sgd, train_epoch, train_step
+from datawinnow.condense.matching import BATCH_NORMS, MatchingContext
+from datawinnow.condense.training import accuracy, sgd, train_epoch, train_step
 from datawinnow.core import check
 
 
@@ -138,7 +138,7 @@ class DynamicBilevel(StatelessSource):
         accuracies: list[float] = []
         for t in range(self.max_outer):
             yield net, 0.0
-            accuracies.append(self._measure(net, context, k, t, -1))
+            accuracies.append(self.measure(net, context, k, t, -1))
             if self._range(accuracies) < self.still:
                 return
             if t + 1 < self.max_outer:
@@ -153,7 +153,7 @@ class DynamicBilevel(StatelessSource):
             draws = context.stream("inner", k, t, epoch)
             train_epoch(net, optimizer, x, y, batch=self.batch, augment=context.augment, generator=draws)
             context.images_seen["backward"] += len(x)
-            accuracies.append(self._measure(net, context, k, t, epoch))
+            accuracies.append(self.measure(net, context, k, t, epoch))
             # The infinite range of a window that is not full must not count as movement.
             if len(accuracies) >= self.window and self._range(accuracies) > self.moves:
                 return
@@ -163,7 +163,8 @@ class DynamicBilevel(StatelessSource):
         # Infinite until the window is full, so that no network is left too early.
         return max(last) - min(last) if len(last) == self.window else float("inf")
 
-    def _measure(self, net: nn.Module, context: MatchingContext, k: int, t: int, epoch: int) -> float:
+    def measure(self, net: nn.Module, context: MatchingContext, k: int, t: int, epoch: int) -> float:
+        """Accuracy of ``net`` on ``query`` real images of every class, drawn anew for each (k, t, epoch)."""
         x, y = context.real.take(context.real.draw_per_class(self.query, context.stream("query", k, t, epoch)))
         context.images_seen["forward"] += len(x)
         return accuracy(net, x, y)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import Augmentation, to_augmentation
-from datawinnow.condense._real_images import RealImages
-from datawinnow.condense._training import accuracy, build_fresh_network, check_network, resolve_device, sgd, train_epoch
+from datawinnow.condense.augment import Augmentation, to_augmentation
+from datawinnow.condense.real_images import RealImages
+from datawinnow.condense.training import accuracy, build_fresh_network, check_network, resolve_device, sgd, train_epoch
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress

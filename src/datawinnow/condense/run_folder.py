@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from datawinnow.condense._augment import Augmentation
-from datawinnow.condense._evaluate import evaluate
-from datawinnow.condense._projection import feature_projection
-from datawinnow.condense._real_sets import real_set
+from datawinnow.condense.augment import Augmentation
+from datawinnow.condense.evaluation import evaluate
+from datawinnow.condense.projection import feature_projection
+from datawinnow.condense.real_sets import real_set
 from datawinnow.core import check, provenance
 from datawinnow.core.artifacts import read_json, require_same, write_json
 from datawinnow.core.card import card_of

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._features import forward_with_features
-from datawinnow.condense._real_images import RealImages
-from datawinnow.condense._training import accuracy, build_fresh_network, sgd, train_epoch
+from datawinnow.condense.features import forward_with_features
+from datawinnow.condense.real_images import RealImages
+from datawinnow.condense.training import accuracy, build_fresh_network, sgd, train_epoch
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
 

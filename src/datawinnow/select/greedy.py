@@ -13,24 +13,23 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.rng import stream
-from datawinnow.select._similarity import IdArray
+from datawinnow.select.similarity import IdArray
 
 Greedy = Literal["lazy", "stochastic", "naive"]
 
 
 class GreedyObjective(Protocol):
-    """A set function with the set of examples added so far.
-
-    Attributes:
-        n: number of examples.
-        width: number of gains that are efficiently computed at once.
-    """
+    """A set function with the set of examples added so far."""
 
     @property
-    def n(self) -> int: ...
+    def n(self) -> int:
+        """Number of examples."""
+        ...
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Number of gains that are efficiently computed at once."""
+        ...
 
     def gains(self, ids: IdArray) -> NDArray[np.float64]:
         """(b,) what adding each of ``ids`` alone would add to the function."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from datawinnow.condense._matching import MatchingStep
+from datawinnow.condense.matching import MatchingStep
 
 GradientMetric = Literal["rows", "mse", "cos"]
 GRADIENT_METRICS: tuple[GradientMetric, ...] = ("rows", "mse", "cos")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
-from datawinnow.condense._augment import Augmentation
+from datawinnow.condense.augment import Augmentation
 from datawinnow.core import check
 from datawinnow.core.card import card, check_options
 from datawinnow.core.progress import Progress

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from datawinnow.condense._augment import Augmentation, AugmentationDraw
-from datawinnow.condense._features import NetworkOutput, forward_with_features, images_per_pass
-from datawinnow.condense._pixels import LearnedPixels
-from datawinnow.condense._real_images import RealImages
-from datawinnow.condense._training import build_fresh_network
+from datawinnow.condense.augment import Augmentation, AugmentationDraw
+from datawinnow.condense.features import NetworkOutput, forward_with_features, images_per_pass
+from datawinnow.condense.pixels import LearnedPixels
+from datawinnow.condense.real_images import RealImages
+from datawinnow.condense.training import build_fresh_network
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import expand
 
