@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from datawinnow.condense._training import accuracy
+from datawinnow.condense.training import accuracy
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
 from tests.condense.helpers import CLASSES, make_images, network, run_condenser
