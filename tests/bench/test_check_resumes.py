@@ -95,21 +95,25 @@ def test_more_seeds_train_only_the_new_ones_and_fewer_lose_none(blobs, run, trai
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "difference"),
     [
-        {"epochs": 3},
-        {"recipe": replace(FAST, lr=0.1)},
-        {"model": "mlp", "model_options": {"width": 8}},
-        {"test": make_blobs(9, seed=3)},
-        {"selection": Selection.of(torch.arange(18), 60)},
+        ({"epochs": 3}, "epochs=2, now it is 3"),
+        ({"recipe": replace(FAST, lr=0.1)}, "recipe.lr=0.05, now it is 0.1"),
+        ({"model": "mlp", "model_options": {"width": 8}}, "model_options.width=None, now it is 8"),
+        ({"test": make_blobs(9, seed=3)}, "test="),
+        ({"selection": Selection.of(torch.arange(18), 60)}, "selection="),
     ],
     ids=["epochs", "recipe", "network", "test split", "selection"],
 )
-def test_other_settings_start_anew(blobs, run, trained, change):
+def test_other_settings_start_anew_and_it_says_which(blobs, run, trained, change, difference):
     folder, selection = run
     named = {"test": make_blobs(9), "selection": selection, **HOW}
-    check(folder, blobs, **named)
-    changed = check(folder, blobs, **{**named, **change})
+    messages: list[str] = []
+    check(folder, blobs, **named, log=messages.append)
+    assert messages == []
+    changed = check(folder, blobs, **{**named, **change}, log=messages.append)
+    assert len(messages) == 1
+    assert difference in messages[0]
     assert len(trained) == 6
     assert len(changed["rows"]) == 3
     assert read_json(folder.path / "check.json")["settings"] == json.loads(json.dumps(changed["settings"]))

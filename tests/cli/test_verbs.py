@@ -239,7 +239,9 @@ def test_train_twice_uses_what_is_there_and_refuses_another_selection(call, reco
     assert call("train", "digits", "--select", recorded, "--run", "t", *QUICK).stdout == first
     call("select", recorded, "--keep", "0.1", "--score", "aum", "--out", "other.parquet", "--quiet")
     fails = call("train", "digits", "--select", "other.parquet", "--run", "t", *QUICK, code=2)
-    assert "another selection (431 by DUAL+Beta, now 144 by aum top)" in fails.stderr
+    assert re.search(
+        r"begun with selection=431 by DUAL\+Beta \(.*now it is 144 by aum top \(.*: use another --run", fails.stderr
+    )
     fails = call("train", "digits", "--select", recorded, "--run", "t", *QUICK, "--seed", "3", code=2)
     assert "begun with seed=0, now it is 3" in fails.stderr
 

@@ -152,7 +152,9 @@ def test_require_same_compares_as_json_and_names_the_first_difference():
     with pytest.raises(RunError, match=r"runs/a was begun with recipe.lr=0\.1, now it is 0\.2: start again"):
         require_same(before, now, "runs/a", ignore=("workers",), remedy="start again")
     with pytest.raises(RunError, match="begun with seed=zero, now it is one"):
-        require_same({"seed": 0}, {"seed": 1}, "a", texts={"seed": ("zero", "one")})
+        require_same({"seed": 0}, {"seed": 1}, "a", texts={"seed": ["zero", "one"].__getitem__})
+    with pytest.raises(RunError, match="begun with until=1, now it is 2"):
+        require_same({"until": {"is": 1}}, {"until": {"is": 2}}, "a", texts={"until": lambda rule: str(rule["is"])})
     with pytest.raises(RunError, match="begun with policy='ucb', now it is None"):
         require_same({"policy": "ucb"}, {}, "a")
     with pytest.raises(RunError, match="begun with recipe=None, now it is"):

@@ -93,7 +93,7 @@ def small(*, classes, features):
         ({"schedule_epochs": 9}, "schedule_epochs=2, now it is 9"),
         ({"seed": 1}, "seed=0, now it is 1"),
         ({"model": small}, "model='mlp', now it is 'small'"),
-        ({"model": "mlp", "model_options": {"width": 8}}, r"model_options=\{\}, now it is \{'width': 8\}"),
+        ({"model": "mlp", "model_options": {"width": 8}}, "model_options.width=None, now it is 8"),
         ({"recipe": replace(FAST, lr=0.5)}, "lr=0.05, now it is 0.5"),
         ({"recipe": replace(FAST, batch=16)}, "batch=32, now it is 16"),
         ({"signals": ("p_label", "kl_step")}, r"signals=.*now it is \['p_label', 'kl_step'\]"),
@@ -105,7 +105,7 @@ def test_options_changed_since_are_refused_by_name(blobs, tmp_path, options, nam
     folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     if stage == "unfinished":
         folder.update(status={"record": "epoch 1 of 2"})
-    with pytest.raises(RunError, match=f"was begun with {named}: give another --run folder, or the same options"):
+    with pytest.raises(RunError, match=f"was begun with {named}: use another --run folder, or the same options"):
         record_run(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
 
 

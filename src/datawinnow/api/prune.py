@@ -177,6 +177,7 @@ def prune(
                 model_options=model_options if callable(model) else None,
                 recipe=recipe,
                 progress=progress,
+                log=log,
             )
         _write_kept(info.data, selection, out)
         page = None

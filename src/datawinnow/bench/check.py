@@ -5,7 +5,6 @@ A check is a grid of one keep. Its rows are in the folder ``check`` of the run, 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from datawinnow.bench.grid import Cell, Grid, cells_of
 from datawinnow.bench.results import ROWS_FILE, read_rows, row_key
 from datawinnow.bench.runner import run_grid
 from datawinnow.core import check as arguments
-from datawinnow.core.artifacts import read_json, write_json
+from datawinnow.core.artifacts import read_json, settings_difference, write_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
@@ -63,6 +62,7 @@ def check(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     on_row: Callable[[ResultRow], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train on the kept examples, on as many random ones, and on all for fewer epochs, and compare them.
 
@@ -83,6 +83,7 @@ def check(
         recipe: how to train. ``precision="auto"`` is what the run recorded with, or else measured once for the check.
         progress: called after each step.
         on_row: called with each new result row.
+        log: called where an earlier check is replaced.
 
     Returns:
         The content of ``check.json`` with ``rows``: ``sentence``, ``comparisons`` (by reference), ``settings``,
@@ -118,8 +119,7 @@ def check(
         "augment": augment_of(info.data),
         "test": fingerprint_of(test),
     }
-    # through JSON, as the settings in the file were
-    before = _earlier_check(folder, json.loads(json.dumps(settings)))
+    before = _earlier_check(folder, settings, log)
     recorded = folder.metadata["model"]
     # a measurement holds only for the network that was measured
     same_network = recorded["name"] == name and recorded.get("options", {}) == options
@@ -172,14 +172,21 @@ def check(
     return {**write(rows, sentence, comparisons), "rows": rows}
 
 
-def _earlier_check(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of ``check.json`` if it is about the same check; empty otherwise."""
+def _earlier_check(
+    folder: RunFolder, settings: Mapping[str, Any], log: Callable[[str], None] | None
+) -> dict[str, Any]:
+    """The content of ``check.json`` if it is about the same check; empty otherwise, which is logged."""
     path = folder.path / CHECK_FILE
     if not path.exists():
         return {}
     summary = read_json(path)
     folder.check_made(summary, path)
-    return summary if summary.get("settings") == settings else {}
+    difference = settings_difference(summary.get("settings") or {}, settings)
+    if difference is None:
+        return summary
+    if log is not None:
+        log(f"the check in {folder.path} was begun with {difference}: its trainings are replaced by those of this one")
+    return {}
 
 
 def _check_grid(

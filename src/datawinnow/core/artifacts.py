@@ -10,7 +10,7 @@ therefore does not name.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -248,32 +248,55 @@ def require_same(
     where: Path | str,
     *,
     ignore: Collection[str] = (),
-    texts: Mapping[str, tuple[str, str]] | None = None,
+    texts: Mapping[str, Callable[[Any], str]] | None = None,
     remedy: str = "use another --run folder, or the same options as before",
 ) -> None:
     """Refuse to continue with other settings than an artefact was made with.
 
-    Both are compared as JSON holds them (a tuple is a list), mappings in them key by key; a key that is absent equals
-    None.
+    Both are compared as by `settings_difference`.
 
     Args:
         before: settings that the artefact was made with.
         now: settings of this call.
         where: the artefact, for the error.
-        ignore: keys that may differ, at any depth.
-        texts: how the values of a key are shown in the error, before and now; their repr by default.
+        ignore: as in `settings_difference`.
+        texts: as in `settings_difference`.
         remedy: what to do, for the error.
 
     Raises:
-        RunError: naming the first option that differs, in the order of ``now``, with both values; one in a mapping as
-            ``mapping.key``.
+        RunError: naming the first option that differs, with both values.
     """
-    difference = _first_difference(_as_json(before), _as_json(now), frozenset(ignore))
+    difference = settings_difference(before, now, ignore=ignore, texts=texts)
+    if difference is not None:
+        raise RunError(f"{where} was begun with {difference}: {remedy}")
+
+
+def settings_difference(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    *,
+    ignore: Collection[str] = (),
+    texts: Mapping[str, Callable[[Any], str]] | None = None,
+) -> str | None:
+    """The first setting that differs, as ``"epochs=2, now it is 3"``; None where all are the same.
+
+    Both are compared as JSON holds them (a tuple is a list), mappings in them key by key; a key that is absent equals
+    None.
+
+    Args:
+        before: settings that an artefact was made with.
+        now: settings of this call, whose order decides which difference is the first.
+        ignore: keys that may differ, at any depth.
+        texts: how the values of a key are shown; a mapping that has such a text is compared as one value. By default a
+            value is shown by its repr, and one in a mapping as ``mapping.key``.
+    """
+    texts = texts or {}
+    difference = _first_difference(_as_json(before), _as_json(now), frozenset(ignore), frozenset(texts))
     if difference is None:
-        return
+        return None
     key, old, new = difference
-    old_text, new_text = (texts or {}).get(key, (repr(old), repr(new)))
-    raise RunError(f"{where} was begun with {key}={old_text}, now it is {new_text}: {remedy}")
+    show = texts.get(key, repr)
+    return f"{key}={show(old)}, now it is {show(new)}"
 
 
 def _as_json(value: Mapping[str, Any]) -> Any:
@@ -282,14 +305,14 @@ def _as_json(value: Mapping[str, Any]) -> Any:
 
 
 def _first_difference(
-    before: Mapping[str, Any], now: Mapping[str, Any], ignore: frozenset[str]
+    before: Mapping[str, Any], now: Mapping[str, Any], ignore: frozenset[str], single: frozenset[str]
 ) -> tuple[str, Any, Any] | None:
     for key in [*now, *(key for key in before if key not in now)]:
         old, new = before.get(key), now.get(key)
         if key in ignore or old == new:
             continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            inner = _first_difference(old, new, ignore)
+        if key not in single and isinstance(old, dict) and isinstance(new, dict):
+            inner = _first_difference(old, new, ignore, single)
             # None where only ignored keys differ: the next key is compared
             if inner is not None:
                 return f"{key}.{inner[0]}", *inner[1:]

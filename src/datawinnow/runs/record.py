@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from datawinnow.core.arrays import RECORDED
-from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import finite_or_none
 from datawinnow.core.progress import Progress, named_progress
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
@@ -170,7 +169,11 @@ def record_setup(
         "recipe": recipe.metadata(),
     }
     stage = Stage(folder, "record", epochs)
-    _same_options(folder, options, done=stage.done)
+    stage.require_same_options(
+        options,
+        ignore=_unaffected_options(folder, options) if stage.done else (),
+        texts={"until_stable": _stability_text},
+    )
     if stage.done:
         stage.tidy()
         if log is not None:
@@ -313,27 +316,15 @@ def fit_recorded(
     return model, history
 
 
-def _same_options(folder: RunFolder, options: dict[str, Any], *, done: bool) -> None:
-    """Refuse options other than those that the recording was begun with, where they would change it."""
-    before = _with_recipe_fields(folder.metadata["options"].get("record") or {})
-    num_recorded = folder.epochs
-    # as read from run.json, where tuples are lists
-    for key, value in _with_recipe_fields(json.loads(json.dumps(options))).items():
-        # an option that is not in run.json counts as unchanged
-        old = before.get(key, value)
-        if key == "signals" and done and set(value) <= set(old):
-            continue  # more was recorded than is needed
-        if key == "until_stable" and done and _is_long_enough(old, value, num_recorded, options["epochs"]):
-            continue
-        if old != value and key != "workers":  # workers change no number
-            raise RunError(
-                f"{folder.path} was begun with {key}={_option_text(key, old)}, now it is {_option_text(key, value)}: "
-                "give another --run folder, or the same options as before"
-            )
-
-
-def _with_recipe_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{k: v for k, v in options.items() if k != "recipe"}, **options.get("recipe", {})}
+def _unaffected_options(folder: RunFolder, options: Mapping[str, Any]) -> set[str]:
+    """Names of the options that may differ from those of a finished recording, since it has all that they ask for."""
+    before = folder.metadata["options"]["record"]
+    names = set()
+    if set(options["signals"]) <= set(before["signals"]):
+        names.add("signals")
+    if _is_long_enough(before.get("until_stable"), options["until_stable"], folder.epochs, options["epochs"]):
+        names.add("until_stable")
+    return names
 
 
 def _is_long_enough(
@@ -345,8 +336,6 @@ def _is_long_enough(
     return bool(num_recorded >= new["min_epochs"] or num_recorded == epochs)
 
 
-def _option_text(key: str, value: Any) -> str:
-    """A value in an error; of ``until_stable`` the parts that follow from the user's options."""
-    if key != "until_stable" or value is None:
-        return repr(value)
-    return f"{value['threshold']:g} after at least {value['min_epochs']} epochs"
+def _stability_text(value: Mapping[str, Any] | None) -> str:
+    """A rule in an error: the parts that follow from the user's options."""
+    return "None" if value is None else f"{value['threshold']:g} after at least {value['min_epochs']} epochs"

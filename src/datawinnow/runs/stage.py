@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from datawinnow.core.artifacts import require_same, settings_difference
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
@@ -40,6 +40,31 @@ class Stage:
         """Whether the training is finished."""
         return bool(self.folder.metadata["status"].get(self.name) == "done")
 
+    def require_same_options(
+        self,
+        options: Mapping[str, Any],
+        *,
+        ignore: Collection[str] = (),
+        texts: Mapping[str, Callable[[Any], str]] | None = None,
+    ) -> None:
+        """Refuse options other than those that the training was begun with; all may be, where it was not begun.
+
+        Args:
+            options: of this call, as `start` writes them.
+            ignore: names of options that may differ, beside the number of workers, which changes no result.
+            texts: as of `settings_difference`.
+
+        Raises:
+            RunError: naming the first that differs.
+        """
+        before = self.folder.metadata["options"].get(self.name)
+        if before is None:
+            return
+        before, now = _with_recipe_fields(before), _with_recipe_fields(options)
+        # an option that an older datawinnow did not have counts as unchanged
+        before = {key: before.get(key, value) for key, value in now.items()}
+        require_same(before, now, self.folder.path, ignore=("workers", *ignore), texts=texts)
+
     def start(
         self,
         built: nn.Module,
@@ -65,10 +90,9 @@ class Stage:
         Returns:
             The recipe with its arithmetic fixed; that of the first start, if the training resumes.
         """
-        # through JSON, as `before` was: tuples are lists
-        before, now = self.folder.metadata["options"].get(self.name), json.loads(json.dumps(options[self.name]))
+        before = self.folder.metadata["options"].get(self.name)
         # a choice measured for another network or recipe is measured again
-        same = before is not None and _measurement_inputs(before) == _measurement_inputs(now)
+        same = before is not None and _same_measurement(before, options[self.name])
         recipe, arithmetic = resolve_arithmetic(
             built, data, recipe, self.folder.metadata.get("arithmetic") if same else None
         )
@@ -141,6 +165,12 @@ def augment_of(data: Any) -> dict[str, Any] | None:
     return asdict(augment) if is_dataclass(augment) and not isinstance(augment, type) else None
 
 
-def _measurement_inputs(options: Mapping[str, Any]) -> dict[str, Any]:
-    recipe = {key: value for key, value in options.get("recipe", {}).items() if key != "workers"}
-    return {"model": options.get("model"), "model_options": options.get("model_options"), "recipe": recipe}
+def _same_measurement(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the arithmetic that was measured under ``before`` holds for ``now``."""
+    names = ("model", "model_options", "recipe")
+    inputs = ({name: options.get(name) for name in names} for options in (before, now))
+    return settings_difference(*inputs, ignore=("workers",)) is None
+
+
+def _with_recipe_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: value for key, value in options.items() if key != "recipe"}, **options.get("recipe", {})}

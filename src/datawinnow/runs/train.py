@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -125,8 +124,10 @@ def train_run(
         "record_plan": record_plan is not None,
         "levels": None if levels is None else levels.to_options(),
     }
-    _require_same_options(folder, options)
+    _check_folder(folder)
     stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
+    if (folder.path / "history.parquet").exists():  # before the first epoch all may change
+        stage.require_same_options(options, texts={"selection": _selection_text})
     plan = None if record_plan is None else PlanRecording(Path(record_plan), stage.checkpoint.parent / "plan")
     if stage.done:
         stage.tidy()
@@ -203,28 +204,13 @@ def _selection_options(selection: Selection | None, metadata: Mapping[str, Any] 
     return {**source, "kept": len(selection), "sha256": selection_digest(selection)}
 
 
-def _require_same_options(folder: RunFolder, options: Mapping[str, Any]) -> None:
+def _check_folder(folder: RunFolder) -> None:
     if "record" in folder.metadata["status"] or "select" in folder.metadata["status"]:
         raise RunError(f"{folder.path} holds a recording or a selection; give training a folder of its own with --run")
-    before = folder.metadata["options"].get("train")
-    if before is None or not (folder.path / "history.parquet").exists():
-        return  # before the first epoch all may change
-    for key, value in json.loads(json.dumps(options)).items():
-        old = before.get(key, value)
-        if old == value:
-            continue
-        if key == "selection":
-            raise RunError(
-                f"{folder.path} was trained on another selection ({_selection_text(old)}, now "
-                f"{_selection_text(value)}): give another --run folder"
-            )
-        raise RunError(
-            f"{folder.path} was begun with {key}={old!r}, now it is {value!r}: give another "
-            "--run folder, or the same options as before"
-        )
 
 
 def _selection_text(options: Mapping[str, Any] | None) -> str:
     if options is None:
         return "all examples"
-    return f"{options['kept']:,} by {options.get('label') or options.get('method') or 'an unknown method'}"
+    method = options.get("label") or options.get("method") or "an unknown method"
+    return f"{options['kept']:,} by {method} (sha256 {str(options.get('sha256'))[:8]})"
