@@ -172,9 +172,7 @@ def check(
     return {**write(rows, sentence, comparisons), "rows": rows}
 
 
-def _earlier_check(
-    folder: RunFolder, settings: Mapping[str, Any], log: Callable[[str], None] | None
-) -> dict[str, Any]:
+def _earlier_check(folder: RunFolder, settings: Mapping[str, Any], log: Callable[[str], None] | None) -> dict[str, Any]:
     """The content of ``check.json`` if it is about the same check; empty otherwise, which is logged."""
     path = folder.path / CHECK_FILE
     if not path.exists():
