@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from datawinnow.condense import Augmentation, Judging, Synthetic
+    from datawinnow.condense.run_folder import CondenseRun
 
 RESERVED_OPTIONS = (
     *("per_class", "build", "generator", "iterations", "augment", "device", "mean", "std", "classes", "checkpoint"),
@@ -100,7 +101,7 @@ def condense(
     from datawinnow import report as pages
     from datawinnow.condense import METHODS, Judging, Synthetic
     from datawinnow.condense.augment import to_augmentation
-    from datawinnow.condense.run_folder import SYNTHETIC_FILE, condense_into_folder, images_of
+    from datawinnow.condense.run_folder import SYNTHETIC_FILE, CondenseRun, condense_into_folder, images_of
     from datawinnow.core.card import card_of, resolve
 
     condenser = resolve(method, METHODS, kind="condenser")
@@ -130,6 +131,17 @@ def condense(
             augmentation = augmentation.without("flip")
             if log is not None:
                 log("augmentation: all but flip, since these data are not mirrored in training")
+    condensation = CondenseRun(
+        method=condenser,
+        per_class=per_class,
+        iterations=iterations,
+        build=build,
+        network=network,
+        augment=augmentation,
+        device=device,
+        seed=seed,
+        options=options,
+    )
     if log is not None:
         log(f"network: {network}")
     with ExitStack() as scratch:
@@ -138,24 +150,9 @@ def condense(
         else:
             path = Path(run)
         if log is not None and not (path / SYNTHETIC_FILE).exists():
-            kwargs = {**options, "per_class": per_class, "build": build, "augment": augmentation, "device": device}
-            log(_describe_cost(condenser, train, test, seed, iterations, judging, kwargs))
+            log(_describe_cost(condensation, train, test, judging))
         metadata = condense_into_folder(
-            train,
-            test,
-            path,
-            method=condenser,
-            per_class=per_class,
-            build=build,
-            network=network,
-            seed=seed,
-            iterations=iterations,
-            augment=augmentation,
-            device=device,
-            options=options,
-            judging=judging,
-            load=splits.load or {},
-            progress=progress,
+            condensation, train, test, path, judging=judging, load=splits.load or {}, progress=progress
         )
         synthetic = Synthetic.load(path / SYNTHETIC_FILE)
         page = pages.write(path) if report else None
@@ -185,48 +182,14 @@ def _builder(train: Any, name: str, options: Mapping[str, Any]) -> Callable[[], 
     return build
 
 
-def _describe_cost(
-    method: Callable[..., Synthetic],
-    train: Any,
-    test: Any,
-    seed: int,
-    iterations: int,
-    judging: Judging,
-    options: Mapping[str, Any],
-) -> str:
+def _describe_cost(run: CondenseRun, train: Any, test: Any, judging: Judging) -> str:
     """A sentence on the time and memory that a condensation needs."""
-    import torch
-
-    from datawinnow.condense import evaluate
     from datawinnow.condense.cost import estimate_condensation
-    from datawinnow.core.card import card_of
 
-    def judge(synthetic: Synthetic, epochs: int) -> None:
-        evaluate(
-            synthetic,
-            test.x[:1],
-            test.labels[:1],
-            build=options["build"],
-            generator=torch.Generator(),
-            networks=1,
-            epochs=epochs,
-            augment=options["augment"],
-            device=options["device"],
-        )
-
+    cost = estimate_condensation(run, train, test, judging)
     networks = 0 if test is None else judging.num_networks
-    cost = estimate_condensation(
-        method,
-        train.x,
-        train.labels,
-        seed=seed,
-        iterations=iterations,
-        options={**options, "mean": train.mean or None, "std": train.std or None},
-        judge=judge,
-        judge_epochs=judging.epochs_for(card_of(method).key, options["augment"]) * networks,
-    )
     text = (
-        f"estimate: {iterations:,} iterations of {duration(cost.seconds_per_iteration)} take "
+        f"estimate: {run.iterations:,} iterations of {duration(cost.seconds_per_iteration)} take "
         f"{estimated_duration(cost.seconds)}, and {cost.memory / 1e9:.1f} GB of memory"
     )
     if networks:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from datawinnow.condense.evaluation import evaluate
 from datawinnow.condense.loop import DivergedError, peak_memory
+from datawinnow.condense.run_folder import CondenseRun, Judging
+from datawinnow.core.card import card_of
 from datawinnow.core.synthetic import Synthetic
 
 LONG_ITERATION = 10.0
@@ -39,29 +42,16 @@ class CondenseCost:
 
 
 def estimate_condensation(
-    method: Callable[..., Synthetic],
-    images: Any,
-    labels: Any,
-    *,
-    seed: int,
-    iterations: int,
-    options: Mapping[str, Any],
-    max_timed: int = 3,
-    judge: Callable[[Synthetic, int], object] | None = None,
-    judge_epochs: int = 0,
+    run: CondenseRun, train: Any, test: Any, judging: Judging, *, max_timed: int = 3
 ) -> CondenseCost:
     """Estimate a condensation by running up to ``max_timed`` iterations, whose images are discarded.
 
     Args:
-        method: a condenser.
-        images: as for the condenser.
-        labels: as for the condenser.
-        seed: seed of the trial.
-        iterations: iterations of the full run.
-        options: options of the condenser.
+        run: the condenser with its options.
+        train: `Examples` of images in memory.
+        test: held-out `Examples`; None to judge nothing.
+        judging: how the result is judged.
         max_timed: iterations to time. The fastest counts; one that takes more than 10 seconds ends the trial.
-        judge: called as ``judge(synthetic, epochs)``, trains one network on the trial's images.
-        judge_epochs: epochs of all judging networks together; 0 for no judging.
     """
     times: list[float] = []
     latest: list[Synthetic] = []
@@ -70,26 +60,37 @@ def estimate_condensation(
         times.append(time.perf_counter())
         # Kept by the callback, since the exception below prevents the method from returning anything.
         latest[:] = [synthetic()]
-        if done >= min(max_timed, iterations) or (done and times[-1] - times[0] > LONG_ITERATION):
+        if done >= min(max_timed, run.iterations) or (done and times[-1] - times[0] > LONG_ITERATION):
             raise _EnoughTimedError
 
-    run_options = {k: v for k, v in options.items() if k not in ("checkpoint", "progress", "every", "on_iteration")}
-    generator = torch.Generator().manual_seed(seed)
+    # without the checkpoints that `every` asks for
+    trial = replace(run, options={name: value for name, value in run.options.items() if name != "every"})
     try:  # with the iterations of the full run, so that its learning rates are used, but ended early
-        method(images, labels, generator=generator, iterations=iterations, on_iteration=on_iteration, **run_options)
+        trial.condense(train, torch.Generator().manual_seed(run.seed), on_iteration=on_iteration)
     except DivergedError:  # raised again by the run itself, which saves the last finite images
         times.append(time.perf_counter())
     except _EnoughTimedError:
         pass
     # The minimum: the first iteration allocates and chooses kernels, and other processes only ever add time.
     per_iteration = min(b - a for a, b in itertools.pairwise(times))
-    judging = 0.0
-    if judge is not None and judge_epochs:
+    judging_seconds = 0.0
+    if test is not None and judging.num_networks:
         taken = []
         for epochs in (1, 1, 11):  # the first call warms up
             began = time.perf_counter()
-            judge(latest[0], epochs)
+            evaluate(
+                latest[0],
+                test.x[:1],
+                test.labels[:1],
+                build=run.build,
+                generator=torch.Generator(),
+                networks=1,
+                epochs=epochs,
+                augment=run.augment,
+                device=run.device,
+            )
             taken.append(time.perf_counter() - began)
         # The difference of 11 epochs and 1 leaves out what a judging costs once, as building and testing do.
-        judging = max(0.0, taken[2] - taken[1]) / 10 * judge_epochs
-    return CondenseCost(per_iteration * iterations, per_iteration, judging, peak_memory())
+        per_epoch = max(0.0, taken[2] - taken[1]) / 10
+        judging_seconds = per_epoch * judging.epochs_for(card_of(run.method).key, run.augment) * judging.num_networks
+    return CondenseCost(per_iteration * run.iterations, per_iteration, judging_seconds, peak_memory())

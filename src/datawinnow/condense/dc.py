@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Unpack
 
@@ -35,41 +36,71 @@ def gradient_matching(step: MatchingStep, metric: GradientMetric) -> Iterator[Te
         yield sum(distances)  # type: ignore[misc]  # sum() of tensors is typed as possibly 0
 
 
-def condense_by_gradients(
-    images: Any,
-    labels: Any,
-    *,
-    build: Callable[[], nn.Module],
-    generator: torch.Generator,
-    outer: int | None,
-    inner: int | None,
-    metric: GradientMetric,
-    net_lr: float,
-    net_batch: int,
-    options: CondenseOptions,
-) -> Synthetic:
-    """Learn images by gradient matching: `dc` and `dsa`, which differ in ``options`` only.
+class GradientKeywords(SharedKeywords, total=False):
+    """The keyword arguments of `dc` and `dsa` with a default, in their order, for type checkers."""
+
+    iterations: int
+    outer: int | None
+    inner: int | None
+    real_batch: int
+    lr: float
+    init: str
+    augment: Augmentation | str | None
+    metric: GradientMetric
+    net_lr: float
+    net_batch: int
+    together: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientOptions(CondenseOptions):
+    """The options of `dc`, and with other defaults of `dsa`.
 
     Raises:
         ArgumentError: an unknown metric, or ``precision`` and ``recompute`` that do not work for gradients.
     """
-    check.one_of("metric", metric, GRADIENT_METRICS)
-    if options.precision == "bf16":
-        raise ArgumentError(f"{options.method} matches gradients, which bf16 changes: leave precision at 'fp32'")
-    if options.recompute:
-        raise ArgumentError(
-            f"{options.method} differentiates a gradient, whose graph holds the activations even if they are "
-            "recomputed, so recompute=True saves nothing: use at_once=1, which holds the graph of one class at a time"
-        )
-    steps, epochs = nearest_setting(options.per_class, GRADIENT_LOOPS)
+
+    method: str = "dc"
+    iterations: int = 1000
+    outer: int | None = None
+    inner: int | None = None
+    real_batch: int = 256
+    lr: float = 0.1
+    init: str = "noise"
+    augment: Augmentation | str | None = None
+    metric: GradientMetric = "rows"
+    net_lr: float = 0.01
+    net_batch: int = 256
+
+    def __post_init__(self) -> None:
+        check.one_of("metric", self.metric, GRADIENT_METRICS)
+        if self.precision == "bf16":
+            raise ArgumentError(f"{self.method} matches gradients, which bf16 changes: leave precision at 'fp32'")
+        if self.recompute:
+            raise ArgumentError(
+                f"{self.method} differentiates a gradient, whose graph holds the activations even if they are "
+                "recomputed, so recompute=True saves nothing: use at_once=1, which holds the graph of one class at a "
+                "time"
+            )
+        super().__post_init__()
+
+
+def condense_by_gradients(
+    images: Any, labels: Any, build: Callable[[], nn.Module], generator: torch.Generator, options: GradientOptions
+) -> Synthetic:
+    """Learn images by gradient matching: `dc` and `dsa`, which differ in their defaults only."""
+    outer, inner = nearest_setting(options.per_class, GRADIENT_LOOPS)
+    # inner=0 is a valid setting (no training between steps), outer=0 is not.
+    networks = TrainedOnSynthetic(
+        options.outer or outer, inner if options.inner is None else options.inner, options.net_lr, options.net_batch
+    )
     return condense_images(
         images,
         labels,
         build=build,
         generator=generator,
-        # inner=0 is a valid setting (no training between steps), outer=0 is not.
-        networks=TrainedOnSynthetic(outer or steps, epochs if inner is None else inner, net_lr, net_batch),
-        objective=partial(gradient_matching, metric=metric),
+        networks=networks,
+        objective=partial(gradient_matching, metric=options.metric),
         options=options,
     )
 
@@ -78,6 +109,8 @@ def condense_by_gradients(
     "Dataset condensation (DC)",
     "Zhao et al. 2021, Dataset Condensation with Gradient Matching, arXiv 2006.05929, algorithm 1",
     cost="time O(iterations * outer * classes * (real_batch + inner * per_class)) passes, memory O(n + weights)",
+    keywords=GradientKeywords,
+    options=GradientOptions,
 )
 def dc(
     images: Any,
@@ -86,18 +119,7 @@ def dc(
     per_class: int,
     build: Callable[[], nn.Module],
     generator: torch.Generator,
-    iterations: int = 1000,
-    outer: int | None = None,
-    inner: int | None = None,
-    real_batch: int = 256,
-    lr: float = 0.1,
-    init: str = "noise",
-    augment: Augmentation | str | None = None,
-    metric: GradientMetric = "rows",
-    net_lr: float = 0.01,
-    net_batch: int = 256,
-    together: bool | None = None,
-    **shared: Unpack[SharedKeywords],
+    **options: Unpack[GradientKeywords],
 ) -> Synthetic:
     """Learn images whose gradient matches that of the real ones, step by step along a training on the images.
 
@@ -107,25 +129,4 @@ def dc(
     References:
         Zhao et al. 2021, arXiv 2006.05929.
     """
-    return condense_by_gradients(
-        images,
-        labels,
-        build=build,
-        generator=generator,
-        outer=outer,
-        inner=inner,
-        metric=metric,
-        net_lr=net_lr,
-        net_batch=net_batch,
-        options=CondenseOptions(
-            method="dc",
-            per_class=per_class,
-            iterations=iterations,
-            real_batch=real_batch,
-            lr=lr,
-            init=init,
-            augment=augment,
-            together=together,
-            **shared,
-        ),
-    )
+    return condense_by_gradients(images, labels, build, generator, GradientOptions(per_class=per_class, **options))

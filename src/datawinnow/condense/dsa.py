@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import torch
 from torch import nn
 
 from datawinnow.condense.augment import SIAMESE, Augmentation
-from datawinnow.condense.dc import condense_by_gradients
-from datawinnow.condense.gradients import GradientMetric
-from datawinnow.condense.options import CondenseOptions, SharedKeywords, condenser
+from datawinnow.condense.dc import GradientKeywords, GradientOptions, condense_by_gradients
+from datawinnow.condense.options import condenser
 from datawinnow.core.synthetic import Synthetic
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiameseOptions(GradientOptions):
+    """The options of `dsa`: those of `dc` with its defaults."""
+
+    method: str = "dsa"
+    init: str = "real"
+    augment: Augmentation | str | None = SIAMESE
 
 
 @condenser(
     "Differentiable Siamese augmentation (DSA)",
     "Zhao and Bilen 2021, Dataset Condensation with Differentiable Siamese Augmentation, arXiv 2102.08259, section 3",
     cost="time O(iterations * outer * classes * (real_batch + inner * per_class)) passes, memory O(n + weights)",
+    keywords=GradientKeywords,
+    options=SiameseOptions,
 )
 def dsa(
     images: Any,
@@ -27,18 +38,7 @@ def dsa(
     per_class: int,
     build: Callable[[], nn.Module],
     generator: torch.Generator,
-    iterations: int = 1000,
-    outer: int | None = None,
-    inner: int | None = None,
-    real_batch: int = 256,
-    lr: float = 0.1,
-    init: str = "real",
-    augment: Augmentation | str | None = SIAMESE,
-    metric: GradientMetric = "rows",
-    net_lr: float = 0.01,
-    net_batch: int = 256,
-    together: bool | None = None,
-    **shared: Unpack[SharedKeywords],
+    **options: Unpack[GradientKeywords],
 ) -> Synthetic:
     """Learn images whose gradient matches that of the real ones when both are transformed alike.
 
@@ -51,25 +51,4 @@ def dsa(
     References:
         Zhao and Bilen 2021, arXiv 2102.08259.
     """
-    return condense_by_gradients(
-        images,
-        labels,
-        build=build,
-        generator=generator,
-        outer=outer,
-        inner=inner,
-        metric=metric,
-        net_lr=net_lr,
-        net_batch=net_batch,
-        options=CondenseOptions(
-            method="dsa",
-            per_class=per_class,
-            iterations=iterations,
-            real_batch=real_batch,
-            lr=lr,
-            init=init,
-            augment=augment,
-            together=together,
-            **shared,
-        ),
-    )
+    return condense_by_gradients(images, labels, build, generator, SiameseOptions(per_class=per_class, **options))

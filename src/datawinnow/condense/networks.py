@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -94,6 +95,7 @@ def set_batch_norm_statistics(net: nn.Module, context: MatchingContext, k: int, 
             norm.eval()
 
 
+@dataclass(kw_only=True, eq=False)
 class DynamicBilevel(StatelessSource):
     """A new network each iteration, matched until its accuracy is still, trained between steps until it moves (CAFE).
 
@@ -112,24 +114,25 @@ class DynamicBilevel(StatelessSource):
         batch: synthetic images in a training step.
     """
 
-    def __init__(
-        self,
-        *,
-        still: float,
-        moves: float,
-        window: int,
-        query: int,
-        max_outer: int,
-        max_inner: int,
-        lr: float,
-        batch: int,
-    ) -> None:
-        self.still, self.moves = check.number("still", still, 0, 1), check.number("moves", moves, 0, 1)
-        self.window = check.number("window", window, 1, 1 << 20, integer=True)
-        self.query = check.number("query", query, 1, 1 << 30, integer=True)
-        self.max_outer = check.number("outer_most", max_outer, 1, 1 << 20, integer=True)
-        self.max_inner = check.number("inner_most", max_inner, 1, 1 << 20, integer=True)
-        self.lr, self.batch = check.number("net_lr", lr, 0, 1e6), check.number("net_batch", batch, 1, 1 << 20)
+    still: float
+    moves: float
+    window: int
+    query: int
+    max_outer: int
+    max_inner: int
+    lr: float
+    batch: int
+
+    def __post_init__(self) -> None:
+        # errors name the parameters of `cafe`
+        check.number("still", self.still, 0, 1)
+        check.number("moves", self.moves, 0, 1)
+        check.number("window", self.window, 1, 1 << 20, integer=True)
+        check.number("query", self.query, 1, 1 << 30, integer=True)
+        check.number("outer_most", self.max_outer, 1, 1 << 20, integer=True)
+        check.number("inner_most", self.max_inner, 1, 1 << 20, integer=True)
+        check.number("net_lr", self.lr, 0, 1e6)
+        check.number("net_batch", self.batch, 1, 1 << 20)
 
     def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
         """Yield the same network until its accuracy is still."""
@@ -170,6 +173,7 @@ class DynamicBilevel(StatelessSource):
         return accuracy(net, x, y)
 
 
+@dataclass(kw_only=True, eq=False)
 class NetworkQueue:
     """A queue of networks that are trained on real images a few steps at a time (IDM).
 
@@ -189,31 +193,32 @@ class NetworkQueue:
         reset_every: iterations after which the accuracy counts are reset (the published code: at every evaluation).
     """
 
-    def __init__(
-        self,
-        *,
-        num_initial: int,
-        capacity: int,
-        push_every: int,
-        num_trained: int,
-        steps: int,
-        batch: int,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
-        reset_every: int,
-    ) -> None:
+    num_initial: int
+    capacity: int
+    push_every: int
+    num_trained: int
+    steps: int
+    batch: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    reset_every: int
+
+    def __post_init__(self) -> None:
         # errors name the parameters of `idm`
-        self.num_initial = check.number("first", num_initial, 1, 1 << 30, integer=True)
-        self.capacity = check.number("most", capacity, 1, 1 << 30, integer=True)
-        self.push_every = check.number("push_every", push_every, 1, 1 << 30, integer=True)
-        self.num_trained = check.number("trained", num_trained, 0, 1 << 30, integer=True)
-        self.steps = check.number("steps", steps, 0, 1 << 30, integer=True)
-        self.batch = check.number("net_batch", batch, 1, 1 << 30, integer=True)
-        self.reset_every = check.number("reset_every", reset_every, 1, 1 << 30, integer=True)
-        self.lr = check.number("net_lr", lr, 0, 1e6)
-        self.momentum = check.number("net_momentum", momentum, 0, 1)
-        self.weight_decay = check.number("weight_decay", weight_decay, 0, 1e6)
+        for name, value, minimum in (
+            ("first", self.num_initial, 1),
+            ("most", self.capacity, 1),
+            ("push_every", self.push_every, 1),
+            ("trained", self.num_trained, 0),
+            ("steps", self.steps, 0),
+            ("net_batch", self.batch, 1),
+            ("reset_every", self.reset_every, 1),
+        ):
+            check.number(name, value, minimum, 1 << 30, integer=True)
+        check.number("net_lr", self.lr, 0, 1e6)
+        check.number("net_momentum", self.momentum, 0, 1)
+        check.number("weight_decay", self.weight_decay, 0, 1e6)
         self.nets: list[nn.Module] = []
         self.optimizers: list[torch.optim.SGD] = []
         self.counts: list[list[int]] = []  # of each network: [correct, total]

@@ -179,27 +179,39 @@ RAISES = """ArgumentError: a class with too few images to start from, images tha
     RunError: a checkpoint of another run or dataset; the disk is full."""
 
 
-def condenser(name: str, source: str, *, cost: str) -> Callable[[Condenser], Condenser]:
+def condenser(
+    name: str, source: str, *, cost: str, keywords: type = SharedKeywords, options: type[SharedOptions] = SharedOptions
+) -> Callable[[Condenser], Condenser]:
     """Make a function a condenser: complete its signature and docstring with the shared options, and attach a card.
 
     Args:
         name: the method's name in the literature.
         source: paper and section.
         cost: time and memory in big-O.
+        keywords: the type of the function's ``**`` parameter; its names complete the signature, the shared ones last.
+        options: a dataclass with the defaults of these names.
     """
+    shared = list(SharedKeywords.__annotations__)
+    names = [*(name for name in keywords.__annotations__ if name not in shared), *shared]
+    by_name = {field.name: field for field in fields(options)}
 
     def attach(function: Condenser) -> Condenser:
         signature = inspect.signature(function)
         parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         parameters += [
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
-            for field in fields(SharedOptions)
+            inspect.Parameter(
+                option,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=by_name[option].default,
+                annotation=by_name[option].type,
+            )
+            for option in names
         ]
 
         @functools.wraps(function)
-        def method(images: Any, labels: Any, **options: Any) -> Synthetic:
-            check_options(method, options)
-            return function(images, labels, **options)
+        def method(images: Any, labels: Any, **kwargs: Any) -> Synthetic:
+            check_options(method, kwargs)
+            return function(images, labels, **kwargs)
 
         # help(), documentation and the command line read the options from the signature.
         method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

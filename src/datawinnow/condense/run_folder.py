@@ -12,6 +12,7 @@ from torch import nn
 
 from datawinnow.condense.augment import Augmentation
 from datawinnow.condense.evaluation import evaluate
+from datawinnow.condense.options import OnIteration
 from datawinnow.condense.projection import feature_projection
 from datawinnow.condense.real_sets import real_set
 from datawinnow.core import check, provenance
@@ -69,20 +70,67 @@ class Judging:
         return 2 * self.networks + self.watched * (self.snapshots - 1) if self.networks else 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class CondenseRun:
+    """What a condensation runs: the condenser with its options, and its networks.
+
+    Attributes:
+        method: a condenser.
+        per_class: images of every class.
+        iterations: iterations of the condenser.
+        build: builds a fresh network.
+        network: its name and options, for the record.
+        augment: augmentation of matching and judging.
+        device: of matching.
+        seed: seed of all draws.
+        options: other options of the condenser.
+    """
+
+    method: Callable[..., Synthetic]
+    per_class: int
+    iterations: int
+    build: Callable[[], nn.Module]
+    network: str
+    augment: Augmentation | None
+    device: str
+    seed: int
+    options: Mapping[str, Any]
+
+    def condense(
+        self,
+        train: Any,
+        generator: torch.Generator,
+        *,
+        on_iteration: OnIteration,
+        checkpoint: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Synthetic:
+        """Run the condenser on `Examples` of images in memory; the other parameters are the condenser's."""
+        return self.method(
+            train.x,
+            train.labels,
+            per_class=self.per_class,
+            build=self.build,
+            generator=generator,
+            iterations=self.iterations,
+            mean=train.mean or None,
+            std=train.std or None,
+            classes=train.classes,
+            augment=self.augment,
+            device=self.device,
+            on_iteration=on_iteration,
+            checkpoint=checkpoint,
+            progress=progress,
+            **self.options,
+        )
+
+
 def condense_into_folder(
+    run: CondenseRun,
     train: Any,
     test: Any,
     path: Path,
     *,
-    method: Callable[..., Synthetic],
-    per_class: int,
-    build: Callable[[], nn.Module],
-    network: str,
-    seed: int,
-    iterations: int,
-    augment: Augmentation | None,
-    device: str,
-    options: Mapping[str, Any],
     judging: Judging,
     load: Mapping[str, Any],
     progress: Progress | None = None,
@@ -90,18 +138,10 @@ def condense_into_folder(
     """Condense ``train`` in the folder ``path``; a stopped run resumes and ends in the same images.
 
     Args:
+        run: the condenser with its options.
         train: `Examples` of images in memory.
         test: held-out `Examples`; None to judge nothing.
         path: the run folder.
-        method: a condenser.
-        per_class: images of every class.
-        build: builds a fresh network.
-        network: its name and options, for the record.
-        seed: seed of all draws.
-        iterations: iterations of the condenser.
-        augment: augmentation of matching and judging.
-        device: of matching.
-        options: other options of the condenser.
         judging: how the result is judged.
         load: how the data were loaded, for the record.
         progress: called as ``progress(stage, done, total)``.
@@ -114,22 +154,23 @@ def condense_into_folder(
         RunError: ``path`` holds another run.
     """
     x = images_of(train)
-    card = card_of(method)
+    card = card_of(run.method)
+    iterations, augment = run.iterations, run.augment
     epochs = judging.epochs_for(card.key, augment)
     recorded_options = {
         "method": card.key,
-        "per_class": per_class,
+        "per_class": run.per_class,
         "iterations": iterations,
-        "seed": seed,
-        "network": network,
+        "seed": run.seed,
+        "network": run.network,
         "load": dict(load),
-        **{name: _to_plain(value) for name, value in options.items()},
+        **{name: _to_plain(value) for name, value in run.options.items()},
         "augment": _to_plain(augment),
-        "device": device,
+        "device": run.device,
     }
     metadata: dict[str, Any] = {
         "verb": "condense",
-        "name": f"{train.name}, {per_class} a class by {card.name}",
+        "name": f"{train.name}, {run.per_class} a class by {card.name}",
         "dataset": {
             "name": train.name,
             "n": len(train),
@@ -160,8 +201,8 @@ def condense_into_folder(
             synthetic,
             test.x,
             test.labels,
-            build=build,
-            generator=stream(seed, "judge", name),
+            build=run.build,
+            generator=stream(run.seed, "judge", name),
             networks=networks,
             epochs=epochs,
             augment=augment,
@@ -180,27 +221,17 @@ def condense_into_folder(
             snapshot.save(snapshots / f"{done:07}.safetensors")
             networks = judging.networks if done == iterations else judging.watched
             judge(snapshot, f"iteration {done}", done, networks if judging.networks else 0)
-            columns = 10 if per_class == 1 else None
+            columns = 10 if run.per_class == 1 else None
             # the PNG is written last: it marks the snapshot as judged
             scale = max(1, 32 // snapshot.images.shape[-1])
             snapshot.save_grid(snapshots / f"{done:07}.png", columns, scale=scale)
 
-    synthetic = method(
-        x,
-        train.labels,
-        per_class=per_class,
-        build=build,
-        generator=stream(seed, "condense"),
-        iterations=iterations,
-        mean=train.mean or None,
-        std=train.std or None,
-        classes=train.classes,
-        augment=augment,
-        device=device,
+    synthetic = run.condense(
+        train,
+        stream(run.seed, "condense"),
         on_iteration=on_iteration,
         checkpoint=path / CHECKPOINT_FILE,
         progress=progress,
-        **options,
     )
     synthetic.save(path / SYNTHETIC_FILE)
     if judging.networks and test is not None:
@@ -208,16 +239,17 @@ def condense_into_folder(
             "random",
             x,
             train.labels,
-            per_class=per_class,
-            build=build,
-            generator=stream(seed, "random"),
+            per_class=run.per_class,
+            build=run.build,
+            generator=stream(run.seed, "random"),
             mean=train.mean or None,
             std=train.std or None,
             classes=train.classes,
         )
         judge(random, "random", None, judging.networks)
     if not (path / PROJECTION_FILE).exists():
-        write_json(path / PROJECTION_FILE, feature_projection(synthetic, x, train.labels, build=build, seed=seed))
+        points = feature_projection(synthetic, x, train.labels, build=run.build, seed=run.seed)
+        write_json(path / PROJECTION_FILE, points)
     metadata |= {
         "cost": {name: synthetic.about[name] for name in ("seconds", "images_seen", "memory")},
         "status": {"condense": "done"},

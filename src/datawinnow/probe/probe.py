@@ -140,14 +140,36 @@ def _check_names(arrays: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def held_out(model: nn.Module, data: Any, *, arrays: Sequence[str] = FORWARD_ARRAYS, **kwargs: Any) -> Probed:
+def held_out(
+    model: nn.Module,
+    data: Any,
+    *,
+    arrays: Sequence[str] = FORWARD_ARRAYS,
+    batch: int = 500,
+    device: torch.device | str = "auto",
+    head: nn.Module | str | None = None,
+    out: Path | str | None = None,
+    fingerprint: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    workers: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Probed:
     """`probe` of held-out data: ``val_features``, ``val_probs`` and ``val_labels``.
 
     Args:
         model: the trained network.
         data: the held-out examples.
         arrays: ``"features"``, ``"probs"`` or both.
-        kwargs: as for `probe`; ``out`` may be the folder of the training data's arrays.
+        batch: examples at a time in the forward pass.
+        device: as for `probe`.
+        head: as for `probe`.
+        out: folder for the arrays; it may be that of the training data's arrays.
+        fingerprint: that ``data`` must have; None to skip the check.
+        memory_limit: as for `probe`.
+        workers: as for `probe`.
+        seed: as for `probe`.
+        progress: called as ``progress(stage, done, total)``.
 
     Returns:
         The arrays by name.
@@ -157,7 +179,21 @@ def held_out(model: nn.Module, data: Any, *, arrays: Sequence[str] = FORWARD_ARR
     """
     for name in (arrays,) if isinstance(arrays, str) else arrays:
         check.one_of("arrays of held-out data", name, FORWARD_ARRAYS)
-    return probe(model, data, arrays=arrays, prefix="val_", **kwargs)
+    return probe(
+        model,
+        data,
+        arrays=arrays,
+        batch=batch,
+        device=device,
+        head=head,
+        out=out,
+        prefix="val_",
+        fingerprint=fingerprint,
+        memory_limit=memory_limit,
+        workers=workers,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def model_device(model: nn.Module, device: torch.device | str) -> torch.device:
