@@ -103,7 +103,7 @@ def test_a_fraction_of_an_epoch_is_its_first_examples_and_the_schedule_ends_with
     [
         (lambda: nn.Linear(5, 2), "the model Linear has 2 outputs, but the dataset has 3 classes: build it with cla"),
         (lambda: nn.Sequential(nn.Linear(5, 3), nn.Flatten(0)), r"must give logits of shape \(batch, classes\), got"),
-        (lambda: nn.LSTM(5, 3), "the model LSTM must give logits .* got tuple"),
+        (lambda: nn.LSTM(5, 4), "the model LSTM must give logits .* got tuple"),
     ],
     ids=["few", "flat", "tuple"],
 )

@@ -28,7 +28,7 @@ from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.methods import METHODS
 from datawinnow.models import MODELS
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model, build_network, check_outputs
+from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.stage import augment_of, resolve_arithmetic
 from datawinnow.train import Recipe
@@ -107,7 +107,7 @@ def check(
     info = dataset_info(train)
     folder.check_dataset(info)
     network, name, _ = build_network(model, info, 0, options)
-    check_outputs(network, info)
+    check_outputs_for(network, info)
     settings = {
         "method": selected["method"],
         "selection": selection_digest(selection),

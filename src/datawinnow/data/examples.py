@@ -108,10 +108,10 @@ class Examples:
             object.__setattr__(self, "std", std)
 
     def check_x(self) -> None:
-        """Refuse an x that is neither uint8 images nor float32.
+        """Refuse an x that is neither uint8 images nor float32, or not finite.
 
         Raises:
-            DataError: naming its dtype or shape.
+            DataError: naming its dtype or shape, or the examples.
         """
         if self.x.dtype not in (torch.uint8, torch.float32):
             raise DataError(f"{self.name}: x must be uint8 images or float32 numbers, got {self.x.dtype}")
@@ -119,6 +119,17 @@ class Examples:
             raise DataError(
                 f"{self.name}: images must have shape (n, channels, height, width), got {tuple(self.x.shape)}"
             )
+        if self.x.is_floating_point() and not bool(torch.isfinite(self.x.sum())):
+            # a sum that overflows is not infinite in each term
+            rows = torch.nonzero(~self.x.flatten(1).isfinite().all(dim=1)).flatten().tolist()
+            if rows:
+                bad = self.x[rows[0]].flatten()
+                value = float(bad[~bad.isfinite()][0])
+                remaining = f" and {len(rows) - 1:,} more, the next {rows[1]}" if len(rows) > 1 else ""
+                raise DataError(
+                    f"{self.name}: x is {value} for example {rows[0]}{remaining}: fill or remove such values, since a "
+                    "network trained on them gives NaN"
+                )
 
     def __len__(self) -> int:
         return len(self.x)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,6 +21,7 @@ from datawinnow.models.bag_of_embeddings import bag_of_embeddings
 from datawinnow.models.convnet import convnet
 from datawinnow.models.lenet import lenet
 from datawinnow.models.mlp import mlp
+from datawinnow.models.outputs import always_return_logits
 from datawinnow.models.resnet import resnet8, resnet18, resnet20, resnet34, resnet50
 from datawinnow.models.text_cnn import text_cnn
 from datawinnow.models.vgg import vgg11, vgg16_bn
@@ -75,8 +79,18 @@ def choose(shape: tuple[int, ...], *, accelerator: bool, vocabulary: int | None 
     return "resnet18", f"ResNet-18, the papers' network, for {side} pixels on a GPU"
 
 
+DIMENSION_NAMES = {
+    "classes": ("num_classes", "n_classes"),
+    "channels": ("in_channels", "in_chans"),
+    "size": ("image_size", "img_size"),
+    "features": ("in_features",),
+    "vocabulary": ("vocab_size",),
+}
+"""Other names by which functions of users and of libraries take the dimensions of the examples."""
+
+
 def build(
-    model: str | Callable[..., nn.Module],
+    model: str | Callable[..., nn.Module] | nn.Module,
     *,
     shape: tuple[int, ...],
     classes: int,
@@ -84,12 +98,15 @@ def build(
     tokenizer: str = "",
     **options: Any,
 ) -> nn.Module:
-    """A fresh network by name, by ``"module:function"``, by ``"hf:PATH"``, or by a callable that returns one.
+    """A fresh network by name, by ``"module:function"``, by ``"hf:PATH"``, by a class or function, or a copy of one.
+
+    What the network returns may be logits, or a dict, tuple or object that holds them (`models.outputs`).
 
     Args:
-        model: a name in `MODELS`, ``"module:function"``, the weights of a transformers model, or a function. A function
-            gets those of ``classes``, ``channels``, ``size``, ``features`` (for texts ``vocabulary`` and ``length``)
-            that its signature has.
+        model: a name in `MODELS`, ``"module:function"``, the weights of a transformers model, a class or function, or a
+            network. A class or function gets those of ``classes``, ``channels``, ``size``, ``features`` (for texts
+            ``vocabulary`` and ``length``) that its signature has, also under the names of `DIMENSION_NAMES`. A network
+            is copied with its weights: every training then starts from them, whatever its seed.
         shape: shape of one example.
         classes: number of classes.
         vocabulary: for texts: number of token ids.
@@ -97,9 +114,11 @@ def build(
         options: of the network, for example ``width=32``.
 
     Raises:
-        ArgumentError: an unknown name, module or function, a function that returns no `nn.Module`, or a network for
-            another kind of examples.
+        ArgumentError: an unknown name, module or function, a function that returns no `nn.Module` or needs an argument
+            that is not given, options of a network that is built already, or a network for another kind of examples.
     """
+    if isinstance(model, nn.Module):
+        return always_return_logits(_copied(model, options), classes)
     if is_pretrained(model):
         return _build_pretrained(str(model), classes, tokenizer if vocabulary is not None else None, options)
     # No name in MODELS has a colon.
@@ -112,6 +131,10 @@ def build(
     # A function with **kwargs gets every dimension and may ignore it.
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     dimensions = _dimensions(shape, classes, vocabulary)
+    for name, synonyms in DIMENSION_NAMES.items():
+        present = [synonym for synonym in synonyms if synonym in parameters]
+        if name in dimensions and name not in parameters and present:
+            dimensions[present[0]] = dimensions.pop(name)
     unknown = [name for name in options if name not in parameters and not takes_any]
     if unknown:
         valid = ", ".join(name for name in parameters if name not in dimensions) or "none"
@@ -119,10 +142,46 @@ def build(
     if factory in MODELS.values():
         _check_kind(model, parameters, shape, vocabulary)
     accepted = {name: value for name, value in dimensions.items() if name in parameters or takes_any}
-    network = factory(**accepted, **options)
+    accepted |= options
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in accepted
+    ]
+    if missing:
+        raise ArgumentError(
+            f"model {name_of_model(model)} needs {', '.join(missing)}, which the examples (shape {tuple(shape)}, "
+            f"{classes} classes) do not tell: give model_options={{{missing[0]!r}: ...}} (--model-option "
+            f"{missing[0]}=...), or a function without arguments that returns the network"
+        )
+    network = factory(**accepted)
     if not isinstance(network, nn.Module):
-        raise ArgumentError(f"model {model!r} must return a torch.nn.Module, got {type(network).__name__}")
-    return network
+        raise ArgumentError(f"model {name_of_model(model)} must return a torch.nn.Module, got {type(network).__name__}")
+    return network if factory in MODELS.values() else always_return_logits(network, classes)
+
+
+def name_of_model(model: Any) -> str:
+    """A name or ``"module:function"`` as it is; the name of a class or function; a network's class."""
+    if isinstance(model, str):
+        return model
+    return str(getattr(model, "__name__", type(model).__name__))
+
+
+def _copied(network: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """A copy of the user's network, which stays as it is."""
+    name = type(network).__name__
+    if options:
+        raise ArgumentError(
+            f"model_options {sorted(options)} are for a class, a function or a name, but this {name} is built already: "
+            f"give model={name}"
+        )
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:  # a network may hold anything, such as open files
+        raise ArgumentError(
+            f"the network {name} cannot be copied ({error}): give a class or a function that returns one, as "
+            f"model=lambda: {name}(...)"
+        ) from error
 
 
 def _dimensions(shape: tuple[int, ...], classes: int, vocabulary: int | None) -> dict[str, int]:
@@ -163,14 +222,18 @@ def _build_pretrained(name: str, classes: int, tokenizer: str | None, options: d
 
 
 def _import_factory(path: str) -> Callable[..., nn.Module]:
-    """The function of a ``"module:function"``."""
+    """The function of a ``"module:function"``; a module in the working directory is found, as by ``python -m``."""
     module_name, _, name = path.partition(":")
+    # It stays on the path: what the module imports when it is called is found as well.
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ArgumentError(
-            f"--model {path}: cannot import module {module_name!r} ({error}); it must be on the Python "
-            "path (run from its folder, or set PYTHONPATH)"
+            f"--model {path}: cannot import module {module_name!r} ({error}); it must be in the working directory "
+            f"({folder}) or on the Python path (PYTHONPATH), and named without .py"
         ) from error
     factory = getattr(module, name, None)
     if not callable(factory):

@@ -23,7 +23,7 @@ from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import Examples
 from datawinnow.methods import Method, create_method
 from datawinnow.record import Recorder
-from datawinnow.runs.network import Model, build_network, check_outputs
+from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.train import Recipe
 from datawinnow.train.network import fabric_for
 from datawinnow.train.precision import autocast, fastest_precision, float32_head
@@ -77,7 +77,7 @@ def estimate_run(
     name = str(model)
     if network is None:
         network, name, _ = build_network(model, info, 0, model_options)
-        check_outputs(network, info)
+        check_outputs_for(network, info)
     device = fabric_for(recipe.device).device
     # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
     resident = process_bytes()

@@ -20,7 +20,7 @@ from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, read_column
 from datawinnow.runs.early_stopping import RankStability, split_half_agreement
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model, build_network, check_outputs
+from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
 
@@ -75,7 +75,7 @@ def begin_run(
     """
     info = dataset_info(train, source)
     network, name, reason = build_network(model, info, seed, model_options)
-    check_outputs(network, info)
+    check_outputs_for(network, info, seed)
     if reason and log is not None:
         log(f"network: {reason}")
     parameters = sum(p.numel() for p in network.parameters())

@@ -12,6 +12,8 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.data.batches import batches_of
 from datawinnow.data.kept import Kept
+from datawinnow.models.outputs import returns_logits
+from datawinnow.train.network import num_classes
 from datawinnow.train.precision import autocast, float32_head
 
 
@@ -46,7 +48,7 @@ def evaluate(
     if batches.n == 0:
         raise ArgumentError("test holds no examples")
     totals = []
-    with restore_mode(model), float32_head(model):
+    with restore_mode(model), float32_head(model), returns_logits(model, num_classes(alone)):
         model.eval()
         for _, x, y in batches.test(batch):
             with autocast(device, precision):

@@ -18,20 +18,25 @@ from datawinnow.core.errors import TrainingError
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
+from datawinnow.data.dataset_info import dataset_info
+from datawinnow.data.kept import Kept
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.reduce import resolve_reduction
+from datawinnow.models.outputs import returns_logits
 from datawinnow.record.recorder import Recorder
+from datawinnow.train.build import Model, resolve_network
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import History
 from datawinnow.train.ledger import TrainLength
+from datawinnow.train.network import num_classes, set_training_mode
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe, check_recipe
 from datawinnow.train.schedule import schedule_of
-from datawinnow.train.state import check_examples, prepare
+from datawinnow.train.state import TrainState, check_examples, prepare
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     data: Any,
     *,
     epochs: float | None = None,
@@ -54,7 +59,10 @@ def fit(
     """Train ``model`` on ``data`` and evaluate it after the last epoch.
 
     Args:
-        model: any `nn.Module` from a batch of x to logits (b, classes); trained in place.
+        model: any `nn.Module` from a batch of x to logits (b, classes), or to a dict, tuple or object that holds them
+            (`datawinnow.models.outputs`); trained in place. Batch norms of parts without a trainable parameter keep
+            their statistics. Or a class or function that returns one, a name such as ``"mlp"``, or None to choose by
+            the shape of the examples; its weights are then drawn from ``seed``.
         data: `Examples`, the return value of `prune`, or any map-style dataset of ``(x, y)``.
         epochs: passes over the (kept) examples. A fraction such as 7.5 ends in an epoch over a part of the examples, so
             that two runs can train on equally many (except for a rest smaller than half a batch, which is left out).
@@ -64,7 +72,7 @@ def fit(
         test: evaluated after the last epoch; nothing is chosen by it.
         schedule_epochs: train on the schedule of a run of this many epochs and stop at ``epochs``: a short scoring run
             follows the first part of the long one.
-        seed: of the order, the augmentation and dropout; the weights are those of ``model``.
+        seed: of the order, the augmentation and dropout, and of the weights unless ``model`` has them.
         recipe: how to train.
         recorder: gets the logits of every training batch, before the step.
         policy: plans what each epoch trains on (`datawinnow.dynamic`); it observes the losses of the steps.
@@ -91,8 +99,11 @@ def fit(
     """
     if test is not None:
         check_examples("test", test)
+    check_examples("data", data)
+    dataset = data.dataset if isinstance(data, Kept) else data
+    network = model if isinstance(model, nn.Module) else resolve_network(model, dataset_info(dataset), seed)
     state = prepare(
-        model,
+        network,
         data,
         replace(recipe or Recipe(), **check_recipe(options)),
         TrainLength(epochs, passes, schedule_epochs),
@@ -102,18 +113,24 @@ def fit(
         policy=policy,
         in_batch=in_batch,
     )
-    model, recipe, ledger, history = state.model, state.recipe, state.ledger, state.history
+    recipe, ledger, history = state.recipe, state.ledger, state.history
     schedule, reduction = schedule_of(recipe.schedule), resolve_reduction(recipe.reduction)
     # the checkpoint may be of an epoch after which `stop` ended the training: then nothing is left to do
     stopped = stop is not None and state.first_epoch > 0 and stop(state.first_epoch - 1)
-    with float32_head(model), restore_mode(model), _drop_unfinished_epoch(recorder):
+    with (
+        float32_head(network),
+        restore_mode(network),
+        returns_logits(network, num_classes(dataset)),
+        _drop_unfinished_epoch(recorder),
+    ):
         for epoch in itertools.count(state.first_epoch):
             if stopped or ledger.is_finished(epoch):
                 break
             start = time.perf_counter()
             # sums of losses and of correct predictions stay on the device: reading them would stall every step
             totals = torch.zeros(2, device=state.device)
-            model.train()
+            step_totals: list[Tensor] = []
+            set_training_mode(network)
             order = state.start_epoch(epoch)
             planning_seconds = time.perf_counter() - start
             if on_plan is not None:
@@ -146,15 +163,18 @@ def fit(
                     state.fabric.backward(loss)
                     state.optimizer.step()
                     state.optimizer.zero_grad(set_to_none=True)
-                    totals += torch.stack([losses.detach().sum(), correct.sum()])
+                    step_totals.append(torch.stack([losses.detach().sum(), correct.sum()]))
+                    totals += step_totals[-1]
                     if progress is not None:
                         progress("training", *ledger.steps_done(epoch, step))
             # the epoch's one wait for the device
             mean_loss, accuracy = (totals / ledger.num_trained(epoch)).tolist()
             if not torch.isfinite(totals).all():
+                finite = torch.stack(step_totals).isfinite().all(dim=1).tolist()
                 raise TrainingError(
-                    f"the loss is {mean_loss} in epoch {epoch}: try a lower lr (it was {recipe.peak_lr:g}) or "
-                    f"precision='fp32'. The {epoch} epochs before it are kept"
+                    f"the loss is {mean_loss} in epoch {epoch}: {_diagnosis(state)}. It began in step "
+                    f"{finite.index(False) + 1 if False in finite else len(finite)} of {len(finite)}. The {epoch} "
+                    "epochs before it are kept"
                 )
             if recorder is not None:
                 recorder.flush()
@@ -175,7 +195,7 @@ def fit(
             last = stopped or ledger.is_finished(epoch + 1)
             if test is not None and (last or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
                 row["test_accuracy"], row["test_loss"] = evaluate(
-                    model,
+                    network,
                     test,
                     device=state.device,
                     precision=recipe.precision,
@@ -188,7 +208,21 @@ def fit(
                 state.save(checkpoint, epoch + 1)
             if on_epoch is not None:
                 on_epoch(epoch, history)
-    return model.eval(), history
+    return network.eval(), history
+
+
+def _diagnosis(state: TrainState) -> str:
+    """What made the loss of an epoch infinite or NaN, and what to do."""
+    ids: list[int] = []
+    for index, x, _ in state.batches.test(500):
+        if x.is_floating_point():
+            ids += index[~x.flatten(1).isfinite().all(dim=1)].tolist()
+        if len(ids) >= 3:
+            break
+    if ids:
+        examples = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
+        return f"x holds NaN or infinity (examples {examples}): fill or remove such values in the data"
+    return f"try a lower lr (it was {state.recipe.peak_lr:g}) or precision='fp32'"
 
 
 @contextmanager

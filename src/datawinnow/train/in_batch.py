@@ -15,8 +15,9 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.rng import stream
 from datawinnow.dynamic.in_batch import InBatch
+from datawinnow.models.outputs import select_logits
 from datawinnow.train.checkpoint import optimizer_state, restore_optimizer
-from datawinnow.train.network import check_forward, make_optimizer
+from datawinnow.train.network import check_forward, make_optimizer, num_classes, set_training_mode
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe
 
@@ -32,6 +33,7 @@ class InBatchSelector:
         seed: of ties and draws.
         flops: of training the main network on one example; 0 if unknown.
         proxy_flops: the same of the proxy.
+        classes: number of classes; 0 if unknown.
 
     Attributes:
         scorer: the network whose losses decide: the proxy, or the main network.
@@ -49,10 +51,12 @@ class InBatchSelector:
         seed: int,
         flops: float,
         proxy_flops: float = 0.0,
+        classes: int = 0,
     ) -> None:
         self.options, self.recipe, self.device, self.seed = options, recipe, device, seed
         self.scorer = options.proxy or network
         self.optimizer = None if options.proxy is None else make_optimizer(options.proxy, recipe)
+        self.classes = classes
         self.flops = flops if options.proxy is None else proxy_flops
         # a network that cannot be counted is charged as if it were as large as the main one: never too little
         self.share = 1.0 if options.proxy is None or not flops or not proxy_flops else proxy_flops / flops
@@ -80,7 +84,16 @@ class InBatchSelector:
             proxy_flops = check_forward(options.proxy, dataset, device)
             if recipe.channels_last:
                 options.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(options, network, recipe=recipe, device=device, seed=seed, flops=flops, proxy_flops=proxy_flops)
+        return cls(
+            options,
+            network,
+            recipe=recipe,
+            device=device,
+            seed=seed,
+            flops=flops,
+            proxy_flops=proxy_flops,
+            classes=num_classes(dataset),
+        )
 
     def choose(self, step: int, index: Tensor, x: Tensor, y: Tensor, lr: float) -> tuple[Tensor, Tensor, Tensor]:
         """Choose what a step trains on from the batch that it loaded, and train the proxy when it is due.
@@ -99,7 +112,7 @@ class InBatchSelector:
             TrainingError: the losses are not finite.
         """
         # in training mode, as the step that follows: batch norm uses the statistics of the batch
-        self.scorer.train()
+        set_training_mode(self.scorer)
         with torch.no_grad(), freeze_running_stats(self.scorer):
             loss = self._losses(x, y).cpu()  # the step's one wait for the device: the choice is made on the host
         if not torch.isfinite(loss).all():
@@ -124,7 +137,7 @@ class InBatchSelector:
 
     def _losses(self, x: Tensor, y: Tensor) -> Tensor:
         with float32_head(self.scorer), autocast(self.device, self.recipe.precision):
-            logits = self.scorer(x).float()
+            logits = select_logits(self.scorer(x), self.classes, name="the proxy").float()
         return F.cross_entropy(logits, y, reduction="none", label_smoothing=self.recipe.label_smoothing)
 
     def num_trained(self, loaded: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
@@ -16,6 +18,7 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import Batch, batches_of, labels_of
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
+from datawinnow.models.outputs import returns_logits, select_logits
 from datawinnow.train.flops import flops_per_example
 from datawinnow.train.precision import fastest_precision
 from datawinnow.train.recipe import Recipe
@@ -98,40 +101,109 @@ def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Reci
     return replace(recipe, precision=precision, channels_last=channels_last), note
 
 
-def check_forward(model: nn.Module, dataset: Any, device: torch.device) -> float:
-    """Run ``model`` on two examples and check that a cross-entropy can be computed from its outputs.
-
-    Args:
-        model: the network; moved to ``device``.
-        dataset: `Examples` or any map-style dataset of ``(x, y)``.
-        device: where the network will be trained.
+def check_forward(model: nn.Module, dataset: Any, device: torch.device, *, seed: int = 0) -> float:
+    """`check_outputs` for the dataset's classes, and the work of the network; arguments as there.
 
     Returns:
         Floating-point operations of training on one example, forward and backward; 0 if they cannot be counted.
 
     Raises:
-        ArgumentError: the outputs are not (b, classes) logits, or are fewer than the classes of the dataset.
+        ArgumentError: as `check_outputs`.
     """
-    with forked(0, "flops"):  # reading a dataset may draw at random
-        _, x, _ = first_batch(dataset, device, 2)
-        with torch.no_grad(), restore_mode(model):
-            # evaluation mode: running statistics stay, and batch norm accepts a dataset of one example
-            out = model.to(device).eval()(x)
-        if not isinstance(out, Tensor) or out.ndim != 2:
-            shown = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise ArgumentError(
-                f"the model {type(model).__name__} must give logits of shape (batch, classes), got {shown}: wrap it in "
-                "a module that returns only them"
-            )
-        if out.shape[1] < (classes := _num_classes(dataset)):
-            raise ArgumentError(
-                f"the model {type(model).__name__} has {out.shape[1]} outputs, but the dataset has {classes} classes: "
-                f"build it with classes={classes}"
-            )
+    classes = num_classes(dataset)
+    x = check_outputs(model, dataset, device, classes=classes, seed=seed)
+    with forked(0, "flops"), returns_logits(model, classes):
         return sum(flops_per_example(model, x))
 
 
-def _num_classes(dataset: Any) -> int:
+def check_outputs(
+    model: nn.Module, dataset: Any, device: torch.device, *, classes: int, name: str = "", seed: int = 0
+) -> Tensor:
+    """Run ``model`` on two examples and check that a cross-entropy can be computed from its outputs.
+
+    PyTorch's own errors, of the first step, name neither the dataset's numbers nor the network's.
+
+    Args:
+        model: the network; moved to ``device``. Lazy layers are initialised.
+        dataset: `Examples` or any map-style dataset of ``(x, y)``.
+        device: where the network will be trained.
+        classes: number of classes; 0 if unknown.
+        name: of the dataset, for the error.
+        seed: of the weights of lazy layers.
+
+    Returns:
+        (2, ...) the examples, on the device.
+
+    Raises:
+        ArgumentError: weights that are not float32 or not there, examples that the network cannot take, outputs that
+            are not (b, classes) logits, or fewer of them than classes.
+    """
+    network = f"the model {type(model).__name__}"
+    _check_weights(model, network)
+    with forked(0, "flops"):  # reading a dataset may draw at random
+        _, x, _ = first_batch(dataset, device, 2)
+    lazy = any(isinstance(p, UninitializedParameter) for p in model.parameters())
+    # evaluation mode: running statistics stay, and batch norm accepts a dataset of one example
+    with forked(seed, "weights" if lazy else "flops"), torch.no_grad(), restore_mode(model):
+        try:
+            outputs = model.to(device).eval()(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(_input_error(model, network, x, error)) from error
+    logits = select_logits(outputs, classes, name=network)
+    if logits.ndim != 2 or len(logits) != len(x):
+        raise ArgumentError(
+            f"{network} must give logits of shape (batch, classes), got {tuple(logits.shape)} for {len(x)} examples: "
+            "wrap it in a module that returns only them"
+        )
+    if logits.shape[1] < classes:
+        named = f"the dataset {name!r}" if name else "the dataset"
+        raise ArgumentError(
+            f"{network} has {logits.shape[1]} outputs, but {named} has {classes} classes: build it with "
+            f"classes={classes}"
+        )
+    return x
+
+
+def _check_weights(model: nn.Module, network: str) -> None:
+    """Raise for weights that cannot be trained as they are."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise ArgumentError(f"{network} has no weights ({name} is on the meta device): build it on the CPU")
+        if parameter.is_floating_point() and parameter.dtype is not torch.float32:
+            raise ArgumentError(
+                f"{network} has weights of {parameter.dtype} ({name}), but training needs float32: give model.float(); "
+                "half-precision arithmetic is chosen by precision='bf16'"
+            )
+
+
+def _input_error(model: nn.Module, network: str, x: Tensor, error: Exception) -> str:
+    """Why a network cannot take the examples, with both shapes."""
+    shape = tuple(x.shape[1:])
+    message = (
+        f"{network} cannot take the examples, x of shape {shape} and {x.dtype}: {str(error).strip().splitlines()[0]}"
+    )
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            side = shape[-1] if shape else 0
+            size = math.prod(shape)
+            message += f". Its first layer takes {layer.in_features} features, an example has {side}"
+            message += f" ({size} when flattened)" if size != side else ""
+            break
+        if isinstance(layer, nn.modules.conv._ConvNd):  # the base class of all convolutions
+            side = shape[0] if shape else 0
+            message += f". Its first layer takes {layer.in_channels} channels, an example has {side}"
+            break
+        if isinstance(layer, nn.Embedding):
+            message += f". Its first layer takes token ids below {layer.num_embeddings}"
+            break
+    return f"{message}; build it for examples of shape {shape}"
+
+
+def num_classes(dataset: Any) -> int:
     """Number of classes of a dataset; 0 if it does not say."""
     names = getattr(dataset, "classes", None)
     if names is not None and hasattr(names, "__len__"):
@@ -162,3 +234,17 @@ def sparsity_schedule(model: nn.Module, dataset: Any, device: torch.device) -> C
         return flops_by_state[sparsity.training]
 
     return set_epoch
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Training mode for all of ``model`` but the batch norms of its frozen branches, which keep their statistics.
+
+    A branch is frozen if it has parameters and none of them requires a gradient.
+    """
+    model.train()
+    for branch in model.modules():
+        parameters = list(branch.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            for module in branch.modules():
+                if isinstance(module, nn.modules.batchnorm._NormBase):  # of batch and instance norms
+                    module.eval()

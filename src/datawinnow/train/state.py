@@ -20,6 +20,7 @@ from datawinnow.data.batches import Batches, batches_of, check_map_style
 from datawinnow.data.kept import Kept
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.sampler.resume import policy_repr
+from datawinnow.models.outputs import returns_logits
 from datawinnow.record.recorder import Recorder
 from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.flops import curvature_passes
@@ -31,6 +32,7 @@ from datawinnow.train.network import (
     fabric_for,
     first_batch,
     make_optimizer,
+    num_classes,
     resolve_precision,
     sparsity_schedule,
 )
@@ -128,7 +130,6 @@ def prepare(
         ArgumentError: the arguments do not fit each other.
         RunError: the checkpoint is of another run.
     """
-    check_examples("data", data)
     dataset, selection = (data.dataset, data.selection) if isinstance(data, Kept) else (data, None)
     index = torch.arange(len(dataset)) if selection is None else selection.index
     selects = policy is not None or in_batch is not None
@@ -158,17 +159,18 @@ def prepare(
         )
     if saved is not None:  # keep the arithmetic of the checkpoint: a new measurement could choose another
         recipe = replace(recipe, precision=saved["precision"], channels_last=saved["channels_last"])
-    recipe, note = resolve_precision(model, dataset, recipe)
+    # moves the network to the device and initialises lazy layers, before anything copies it
+    flops = check_forward(model, dataset, fabric.device, seed=seed)
+    with returns_logits(model, num_classes(dataset)):
+        recipe, note = resolve_precision(model, dataset, recipe)
     channels_last = bool(recipe.channels_last)
     metadata |= {"precision": recipe.precision, "channels_last": channels_last}
     history = History(precision=recipe.precision, channels_last=channels_last, notes=[note] if note else [])
 
     batches = batches_of(dataset, fabric.device, workers=recipe.workers, channels_last=channels_last)
-    # moves the network to the device
-    flops = check_forward(model, dataset, fabric.device)
     passes_per_example = 1.0
     if recipe.curvature:
-        with forked(0, "flops"):
+        with forked(0, "flops"), returns_logits(model, num_classes(dataset)):
             _, x, y = first_batch(dataset, fabric.device, 2)
             passes_per_example += curvature_passes(model, x, y)
     if channels_last:

@@ -1,0 +1,95 @@
+"""The network of a training: built for a dataset, and checked against it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.rng import forked
+from datawinnow.data.dataset_info import DatasetInfo
+from datawinnow.models import build, choose
+from datawinnow.models.registry import name_of_model
+from datawinnow.train.network import check_outputs
+
+Model = str | Callable[..., nn.Module] | nn.Module | None
+"""A name, ``"module:function"``, a class or function that returns a network, a network, which is copied with its
+weights, or None to choose by the shape of the examples."""
+
+
+def build_network(
+    model: Model, info: DatasetInfo, seed: int, options: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, str, str]:
+    """A fresh network for a dataset.
+
+    Args:
+        model: see `Model`.
+        info: of the dataset.
+        seed: of the weights; those of a network that is given are copied.
+        options: keyword arguments of the model.
+
+    Returns:
+        The network, its name, and a sentence on why it was chosen (``""`` where ``model`` names it).
+
+    Raises:
+        ArgumentError: unknown model or options, or a network for another kind of examples.
+    """
+    reason = ""
+    if model is None:
+        model, reason = choose(info.shape, accelerator=torch.cuda.is_available(), vocabulary=info.vocabulary)
+    with forked(seed, "weights"):
+        network = build(
+            model,
+            shape=info.shape,
+            classes=len(info.classes),
+            vocabulary=info.vocabulary,
+            tokenizer=info.tokenizer,
+            **(options or {}),
+        )
+    name = name_of_model(model)
+    if isinstance(model, nn.Module):
+        # two networks of one class are told apart: a run of one must not stand for the other
+        name += f" with weights {_weights_digest(model)}"
+    return network, name, reason
+
+
+def _weights_digest(model: nn.Module) -> str:
+    """8 hex digits of a hash over the weights and buffers of a network."""
+    digest = hashlib.sha256()
+    for key, value in model.state_dict().items():
+        digest.update(key.encode())
+        if not isinstance(value, (UninitializedParameter, UninitializedBuffer)):
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def check_outputs_for(model: nn.Module, info: DatasetInfo, seed: int = 0) -> None:
+    """`check_outputs` of a network for a dataset, before anything is written; lazy layers are initialised.
+
+    `fit` checks too, but cannot know the classes of a dataset that does not name them.
+
+    Raises:
+        ArgumentError: with the numbers of the network and of the dataset.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    check_outputs(model, info.data, device, classes=len(info.classes), name=info.name, seed=seed)
+
+
+def resolve_network(model: Model, info: DatasetInfo, seed: int) -> nn.Module:
+    """The network to train: that of the user itself, or a fresh one.
+
+    Raises:
+        ArgumentError: something else than a `Model`.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    if model is not None and not isinstance(model, str) and not callable(model):
+        raise ArgumentError(
+            f"model must be a torch.nn.Module, its name, or a class or function that returns one, got {model!r}"
+        )
+    return build_network(model, info, seed)[0]
