@@ -14,7 +14,7 @@ from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import check_outputs
+from datawinnow.runs.network import check_outputs_for
 from datawinnow.runs.record import begin_run, record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run, selection_of
@@ -160,7 +160,7 @@ class TestOutputs:
     def test_an_error_in_the_network_leaves_its_mode(self, blobs):
         model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(5, 3))
         with pytest.raises(RuntimeError):
-            check_outputs(model, dataset_info(blobs))
+            check_outputs_for(model, dataset_info(blobs))
         assert model.training
 
     def test_asking_changes_no_weight_and_no_mode(self, tmp_path, blobs):
