@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from datawinnow.dynamic.sampler import PolicySampler
     from datawinnow.record import Recorder
     from datawinnow.runs.folder import RunFolder, read_selection
-    from datawinnow.train import Recipe, evaluate, fit
+    from datawinnow.train import Recipe, SizeSchedule, evaluate, fit
 
 __version__ = "0.1.0"
 
@@ -57,6 +57,7 @@ _HOME = {
     "Recorder": "record",
     "RunFolder": "runs.folder",
     "Selection": "core.selection",
+    "SizeSchedule": "train",
     "Synthetic": "core.synthetic",
     "budget_of": "core.budget",
     "evaluate": "train",
@@ -96,6 +97,7 @@ __all__ = [
     "Recorder",
     "RunFolder",
     "Selection",
+    "SizeSchedule",
     "Synthetic",
     "api",
     "bench",

@@ -254,6 +254,8 @@ def _train_cell(run: _CellRun, selection: Selection) -> _Outcome:
     levels = grid.spec_of(cell.method).levels
     network = SparseLevels.from_options(levels).sparsify(network, run.epochs) if levels else network
     recipe = grid.recipe(cell.method, cell.keep)
+    # smaller inputs buy more steps: the budget of operations is that of a run at full size
+    by_cost = cell.kind == "policy" or recipe.size_schedule is not None
     # if training diverges before the plan is made, its cost is still defined
     plan = PolicyTraining(run.epochs)
     try:
@@ -264,8 +266,8 @@ def _train_cell(run: _CellRun, selection: Selection) -> _Outcome:
         _, history = fit(
             network,
             Kept(run.info.data, selection),
-            epochs=None if cell.kind == "policy" else run.epochs,
-            passes=plan.passes if cell.kind == "policy" else None,
+            epochs=None if by_cost else run.epochs,
+            passes=plan.passes if by_cost else None,
             policy=plan.policy,
             in_batch=plan.in_batch,
             test=run.data.test,

@@ -21,6 +21,7 @@ __all__ = [
     "Batches",
     "LoaderBatches",
     "ResidentBatches",
+    "batch_sizes",
     "batches_of",
     "check_map_style",
     "draw_augmentation",
@@ -44,6 +45,17 @@ class Batches(Protocol):
     def test(self, batch: int) -> Iterator[Batch]:
         """All examples in order, not augmented."""
         ...
+
+
+def batch_sizes(count: int, batch: int) -> list[int]:
+    """Examples in each batch of ``count``, as `split_evenly` cuts them.
+
+    >>> batch_sizes(10, 4)
+    [4, 3, 3]
+    """
+    batches = max(1, -(-count // batch))
+    size, rest = divmod(count, batches)
+    return [size + 1] * rest + [size] * (batches - rest)
 
 
 def split_evenly(order: Tensor, batch: int) -> list[Tensor]:

@@ -1,8 +1,9 @@
-"""`fit`: one flat training loop; `evaluate`; `Recipe`: how to train; `History`: what happened."""
+"""`fit`: one flat training loop; `evaluate`; `Recipe`: how to train; `SizeSchedule`; `History`: what happened."""
 
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.fit import fit
 from datawinnow.train.history import History
 from datawinnow.train.recipe import Recipe
+from datawinnow.train.size_schedule import SizeSchedule
 
-__all__ = ["History", "Recipe", "evaluate", "fit"]
+__all__ = ["History", "Recipe", "SizeSchedule", "evaluate", "fit"]

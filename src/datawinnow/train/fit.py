@@ -66,9 +66,9 @@ def fit(
         data: `Examples`, the return value of `prune`, or any map-style dataset of ``(x, y)``.
         epochs: passes over the (kept) examples. A fraction such as 7.5 ends in an epoch over a part of the examples, so
             that two runs can train on equally many (except for a rest smaller than half a batch, which is left out).
-        passes: instead of ``epochs``: train until as many examples were trained on as in that many epochs over all of
-            them. With a ``policy`` this makes more epochs, each over its plan, the last one cut; the schedule follows
-            the examples. Two policies are then compared at equal cost, each with its learning rate decayed to the end.
+        passes: instead of ``epochs``: a budget, in epochs over all of the examples at full size. With a ``policy``, or
+            a ``size_schedule`` whose smaller inputs cost less, this makes more epochs, the last one cut; the learning
+            rate follows the budget. Two trainings are then compared at equal cost, each decayed to its end.
         test: evaluated after the last epoch; nothing is chosen by it.
         schedule_epochs: train on the schedule of a run of this many epochs and stop at ``epochs``: a short scoring run
             follows the first part of the long one.
@@ -136,6 +136,7 @@ def fit(
             if on_plan is not None:
                 on_plan(epoch, order)
             # dropout draws from torch's global generator: seed it by epoch, so that a resumed run draws the same
+            views = stream(seed, "view", epoch)
             with forked(seed, "dropout", epoch):
                 batches = state.batches.train(order, ledger.batch, stream(seed, "augment", epoch))
                 for step, (index, x, y) in enumerate(batches):
@@ -146,6 +147,7 @@ def fit(
                         index, x, y = state.in_batch.choose(ledger.steps_before_epoch + step, index, x, y, lr)
                     for group in state.optimizer.param_groups:
                         group["lr"] = lr
+                    x = state.at_scheduled_size(x, step, views)
                     with autocast(state.device, recipe.precision):
                         logits = state.forward(x).float()
                     if recorder is not None:
@@ -191,8 +193,12 @@ def fit(
                 steps=ledger.num_steps(epoch),
                 fraction=ledger.num_trained(epoch) / len(state.index),
                 loaded=None if state.in_batch is None else ledger.num_loaded[epoch],
+                input_size=ledger.step_sizes[-1] if ledger.step_sizes else None,
+                full_size_examples=ledger.charges[epoch] if ledger.sizes is not None else None,
             )
             last = stopped or ledger.is_finished(epoch + 1)
+            if last:
+                state.recompute_batch_norm()
             if test is not None and (last or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
                 row["test_accuracy"], row["test_loss"] = evaluate(
                     network,

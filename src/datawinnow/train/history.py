@@ -15,7 +15,9 @@ class History:
         rows: ``epoch``, ``loss`` and ``accuracy`` (of the training batches, while they were trained on),
             ``learning_rate`` (at the end), ``seconds``, ``planning_seconds`` (of these, for deciding what to train on),
             ``examples``, ``steps``, ``fraction`` (of the examples that could be trained on), with a choice inside
-            batches ``loaded``, ``test_accuracy`` and ``test_loss`` (NaN in epochs without an evaluation).
+            batches ``loaded``, with a size schedule ``input_size`` (of the last step) and ``full_size_examples``
+            (examples by their operations: two of half the operations count as one), ``test_accuracy`` and ``test_loss``
+            (NaN in epochs without an evaluation).
         cost: of training; evaluation is not charged.
         precision: ``"fp32"`` or ``"bf16"``.
         channels_last: whether images were in that memory format.
@@ -51,6 +53,8 @@ class History:
         steps: int,
         fraction: float,
         loaded: int | None = None,
+        input_size: int | None = None,
+        full_size_examples: float | None = None,
     ) -> dict[str, float]:
         """Add an epoch's row and its cost.
 
@@ -69,6 +73,8 @@ class History:
             "fraction": fraction,
         }
         row |= {} if loaded is None else {"loaded": loaded}
+        row |= {} if input_size is None else {"input_size": input_size}
+        row |= {} if full_size_examples is None else {"full_size_examples": full_size_examples}
         row |= {"test_accuracy": float("nan"), "test_loss": float("nan")}
         self.cost += cost
         self.rows.append(row)

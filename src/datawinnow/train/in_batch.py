@@ -14,6 +14,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.rng import stream
+from datawinnow.data.batches import batch_sizes
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.models.outputs import select_logits
 from datawinnow.train.checkpoint import optimizer_state, restore_optimizer
@@ -175,10 +176,7 @@ class InBatchSelector:
         return loaded
 
     def _batch_sizes(self, loaded: int) -> list[int]:
-        """Examples of each batch, as `datawinnow.data.batches.split_evenly` cuts them."""
-        count = max(1, -(-loaded // self.load_batch))
-        size, rest = divmod(loaded, count)
-        return [size + 1] * rest + [size] * (count - rest)
+        return batch_sizes(loaded, self.load_batch)
 
     def _num_kept(self, size: int) -> int:
         return budget_of(self.options.keep, size)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datawinnow.core import check
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError
+from datawinnow.data.batches import batch_sizes
 from datawinnow.train.in_batch import InBatchSelector
+from datawinnow.train.size_schedule import SizePlan
 
 MAX_EPOCHS = 1 << 20
 """Upper limit of ``epochs`` and ``passes``, against typing errors."""
@@ -95,6 +97,9 @@ class Ledger:
         passes_per_example: cost of training on one example, in forward and backward passes of it; above 1 if the loss
             has a curvature term.
         in_batch: chooses inside each loaded batch; None to train on all of it.
+        sizes: sizes of the inputs and what a step at each costs; None for full size throughout.
+        charges: with ``sizes``: charge of each epoch started so far, in examples of full size.
+        step_sizes: with ``sizes``: size of the inputs at each step of the current epoch.
         charged_before_epoch: charged for all epochs before the current one.
         steps_before_epoch: steps before the current epoch.
         epoch_charge: charge of the current epoch.
@@ -111,10 +116,14 @@ class Ledger:
     flops_per_example: float = 0.0
     passes_per_example: float = 1.0
     in_batch: InBatchSelector | None = None
+    sizes: SizePlan | None = None
+    charges: list[float] = field(default_factory=list)
+    step_sizes: list[int] = field(default_factory=list)
     charged_before_epoch: float = 0.0
     steps_before_epoch: int = 0
     epoch_charge: float = 0.0
     steps_after_epoch: int = 0
+    _charged_before_step: list[float] = field(default_factory=list)
 
     def start_epoch(self, epoch: int, num_candidates: int) -> int:
         """Make ``epoch`` the current one, which may load up to ``num_candidates`` examples.
@@ -130,6 +139,8 @@ class Ledger:
             self.num_loaded[epoch:] = [self._affordable(epoch, remaining, num_candidates)]
         elif self.planned:
             self.num_loaded[epoch:] = [num_candidates]
+        if self.sizes is not None:
+            self._plan_sizes(epoch, self.sizes)
         self.epoch_charge = self.charge(epoch)
         self.steps_after_epoch = self._steps_after(epoch)
         return self.num_loaded[epoch]
@@ -139,6 +150,8 @@ class Ledger:
         if self.budget is None:
             return epoch >= self.num_epochs
         remaining = self.budget - self.charged_before(epoch)
+        if self.sizes is not None:
+            remaining /= self.sizes.cost(self._time(self.charged_before(epoch)))
         # the first epoch is always trained, however small the budget
         return epoch > 0 and 2 * self._affordable(epoch, remaining, self.batch) < self.batch
 
@@ -157,6 +170,8 @@ class Ledger:
 
     def charge(self, epoch: int) -> float:
         """Cost of an epoch in trained examples."""
+        if self.sizes is not None:
+            return self.charges[epoch]
         loaded = self.num_loaded[epoch]
         return loaded if self.in_batch is None else self.in_batch.epoch_cost(loaded, self.steps_before(epoch)).passes
 
@@ -171,6 +186,8 @@ class Ledger:
         and within each by steps, where a policy plans them; else by steps.
         """
         if self.budget is not None:
+            if self.sizes is not None:
+                return self._time(self.charged_before_epoch + self._charged_before_step[step])
             return (self.charged_before_epoch + step / self.num_steps(epoch) * self.epoch_charge) / self.budget
         if self.planned:
             return (epoch + step / self.num_steps(epoch)) / self.schedule_epochs
@@ -184,7 +201,9 @@ class Ledger:
 
     def cost(self, epoch: int, seconds: float) -> Cost:
         """Cost of the current epoch."""
-        trained, passes = self.num_trained(epoch), self.passes_per_example
+        # smaller inputs count by their operations
+        trained = self.num_trained(epoch) if self.sizes is None else self.charges[epoch]
+        passes = self.passes_per_example
         cost = Cost(seconds, 0, round(passes * trained), passes * self.flops_per_example * trained)
         if self.in_batch is not None:
             cost += self.in_batch.selection_cost(self.num_loaded[epoch], self.steps_before_epoch)
@@ -192,14 +211,48 @@ class Ledger:
 
     def _affordable(self, epoch: int, remaining: float, limit: int) -> int:
         """Examples, up to ``limit``, that an epoch may load for what remains of the budget."""
+        if self.sizes is not None:
+            return self._affordable_sizes(epoch, remaining, limit, self.sizes)
         if self.in_batch is None:
             return min(limit, int(remaining))
         return self.in_batch.affordable(remaining, self.steps_before(epoch), limit)
+
+    def _time(self, charged: float) -> float:
+        """Share of the steps done when ``charged`` of the budget is spent."""
+        assert self.sizes is not None
+        assert self.budget is not None
+        return self.sizes.progress_at_cost(charged / self.budget)
+
+    def _affordable_sizes(self, epoch: int, remaining: float, limit: int, sizes: SizePlan) -> int:
+        """Examples, up to ``limit``, that an epoch of changing sizes may load for what remains of the budget."""
+        charged, loaded, cost = self.charged_before(epoch), 0, 0.0
+        for step, count in enumerate(batch_sizes(limit, self.batch)):
+            if step == 0 or not sizes.by_epoch:
+                cost = sizes.cost(self._time(charged))
+            if count * cost > remaining + 1e-6:
+                return loaded + int(remaining / cost)
+            charged, remaining, loaded = charged + count * cost, remaining - count * cost, loaded + count
+        return loaded
+
+    def _plan_sizes(self, epoch: int, sizes: SizePlan) -> None:
+        """Size and charge of each step of an epoch."""
+        self.step_sizes, self._charged_before_step, stage, charged = [], [], 0, 0.0
+        for step, count in enumerate(batch_sizes(self.num_loaded[epoch], self.batch)):
+            self._charged_before_step.append(charged)
+            if step == 0 or not sizes.by_epoch:
+                stage = sizes.stage_at(self.progress(epoch, step))
+            self.step_sizes.append(sizes.sizes[stage])
+            charged += count * sizes.costs[stage]
+        self.charges[epoch:] = [charged]
 
     def _steps_after(self, epoch: int) -> int:
         """Steps after an epoch, as if those not planned yet were like it."""
         if self.budget is not None:
             remaining = self.budget - self.charged_before_epoch - self.epoch_charge
+            if self.sizes is not None:
+                num_steps = self.budget / self.sizes.mean_cost / self.batch
+                done = self._time(self.charged_before_epoch + self.epoch_charge)
+                return math.ceil((1 - done) * num_steps)
             if self.in_batch is None:
                 return math.ceil(remaining / self.batch)
             return round(remaining / self.epoch_charge * self.num_steps(epoch))

@@ -22,6 +22,7 @@ from datawinnow.models.outputs import returns_logits, select_logits
 from datawinnow.train.flops import flops_per_example
 from datawinnow.train.precision import fastest_precision
 from datawinnow.train.recipe import Recipe
+from datawinnow.train.size_schedule import SizePlan, SizeSchedule, input_size, smaller_view
 
 
 def fabric_for(device: str) -> Fabric:
@@ -201,6 +202,45 @@ def _input_error(model: nn.Module, network: str, x: Tensor, error: Exception) ->
             message += f". Its first layer takes token ids below {layer.num_embeddings}"
             break
     return f"{message}; build it for examples of shape {shape}"
+
+
+def size_plan(schedule: SizeSchedule, model: nn.Module, dataset: Any, device: torch.device) -> SizePlan:
+    """The schedule for this network and dataset: operations counted at each size, and each size tried.
+
+    Args:
+        schedule: of the sizes.
+        model: the network, on ``device``.
+        dataset: `Examples` or any map-style dataset of ``(x, y)``.
+        device: where the network is.
+
+    Raises:
+        ArgumentError: inputs without a size, or a size that the network cannot take.
+    """
+    with forked(0, "flops"):
+        _, x, _ = first_batch(dataset, device, 2)
+        full = input_size(x)
+        power = 2 if x.ndim == 4 else 1
+        with returns_logits(model, num_classes(dataset)):
+            at_full_size = sum(flops_per_example(model, x))
+
+        def relative_cost(size: int) -> float:
+            view = smaller_view(x, size, schedule.view, generator=stream(0, "flops"))
+            try:
+                with torch.no_grad(), restore_mode(model):
+                    model.eval()(view)
+            except Exception as error:  # a network may raise anything
+                raise ArgumentError(
+                    f"the model {type(model).__name__} cannot take inputs of size {size} ({tuple(view.shape[1:])}): "
+                    f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}. Choose "
+                    "sizes that it can take (multiple= sets what they are multiples of), or a network that pools "
+                    "over positions, such as resnet, or train without size_schedule"
+                ) from error
+            with returns_logits(model, num_classes(dataset)):
+                counted = sum(flops_per_example(model, view))
+            # a network that cannot be counted: as the number of pixels or tokens
+            return counted / at_full_size if counted and at_full_size else (size / full) ** power
+
+        return schedule.plan(full, relative_cost)
 
 
 def num_classes(dataset: Any) -> int:

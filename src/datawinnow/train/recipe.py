@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.train.precision import check_precision
 from datawinnow.train.schedule import schedule_of
+from datawinnow.train.size_schedule import SizeSchedule
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Recipe:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         workers: processes of the DataLoader, for data that needs one.
         compile: run the network through `torch.compile`.
+        size_schedule: train on smaller inputs first; None for full size throughout. A dict of its attributes is taken
+            too.
 
     Raises:
         ArgumentError: an attribute out of range.
@@ -63,6 +66,7 @@ class Recipe:
     device: str = "auto"
     workers: int = 2
     compile: bool = False
+    size_schedule: SizeSchedule | None = None
 
     def __post_init__(self) -> None:
         check.number("batch", self.batch, 1, 1 << 20, integer=True)
@@ -81,6 +85,14 @@ class Recipe:
         check.number("workers", self.workers, 0, 1024, integer=True)
         check_precision(self.precision)
         schedule_of(self.schedule)
+        if isinstance(self.size_schedule, Mapping):
+            object.__setattr__(self, "size_schedule", _size_schedule(self.size_schedule))
+        elif not isinstance(self.size_schedule, SizeSchedule | None):
+            raise ArgumentError(
+                f"size_schedule must be a SizeSchedule, got {self.size_schedule!r}: SizeSchedule(start=16)"
+            )
+        if self.size_schedule is not None and self.curvature:
+            raise ArgumentError("curvature is of inputs of full size: train without size_schedule, or curvature=0")
 
     @property
     def peak_lr(self) -> float:
@@ -95,8 +107,23 @@ class Recipe:
         return (-torch.expm1(-cross_entropy)).clamp_min(1e-12).pow(self.focal) * cross_entropy
 
     def metadata(self) -> dict[str, Any]:
-        """The fields as JSON can hold them: a schedule function by its name."""
-        return {k: v if not callable(v) else getattr(v, "__name__", "function") for k, v in asdict(self).items()}
+        """The fields as JSON can hold them: a schedule function by its name, ``size_schedule`` only if there is one."""
+        fields = {k: v if not callable(v) else getattr(v, "__name__", "function") for k, v in asdict(self).items()}
+        # run folders of trainings at full size are the same as before there were schedules
+        if self.size_schedule is None:
+            del fields["size_schedule"]
+        return fields
+
+
+def _size_schedule(value: Any) -> SizeSchedule:
+    """A schedule as it is, or of its attributes in a table, as TOML has it."""
+    if isinstance(value, SizeSchedule):
+        return value
+    if not isinstance(value, Mapping):
+        raise ArgumentError(f"size_schedule must be a SizeSchedule, got {value!r}: give SizeSchedule(start=16)")
+    for name in value:
+        check.one_of("size_schedule", name, tuple(SizeSchedule.__dataclass_fields__))
+    return SizeSchedule(**value)
 
 
 def check_recipe(options: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,13 @@ _CHECKPOINT_KEYS = {"epoch", "rows", "cost", "fingerprint", "precision", "channe
 
 
 def run_identity(
-    dataset: Any, selection: Selection | None, *, seed: int, policy: str, budget: int | None
+    dataset: Any,
+    selection: Selection | None,
+    *,
+    seed: int,
+    policy: str,
+    budget: int | None,
+    size_schedule: str = "none",
 ) -> dict[str, Any]:
     """What two trainings must have in common for one to resume from the other's checkpoint.
 
@@ -34,6 +40,7 @@ def run_identity(
         seed: of the run.
         policy: the repr of the policy or of the `InBatch` options; ``"none"`` without either.
         budget: examples in all, where training ends by that.
+        size_schedule: the repr of the size schedule; ``"none"`` without one.
     """
     chosen = "all examples"
     # order and weights count too: both change the training
@@ -45,6 +52,7 @@ def run_identity(
         "seed": seed,
         "policy": policy,
         "budget": budget,
+        "size_schedule": size_schedule,
     }
 
 
@@ -75,7 +83,7 @@ def load_matching_checkpoint(
             f"{checkpoint} is of another dataset (fingerprint {saved['fingerprint']}, this one has "
             f"{identity['fingerprint']}); give another --run folder, or remove it"
         )
-    names = ("seed", "selection", "policy", "budget")
+    names = ("seed", "selection", "policy", "budget", "size_schedule")
     require_same(
         {name: saved.get(name, identity.get(name)) for name in names},  # benchmarks write checkpoints without some
         {name: identity.get(name) for name in names},

@@ -34,12 +34,14 @@ from datawinnow.train.network import (
     make_optimizer,
     num_classes,
     resolve_precision,
+    size_plan,
     sparsity_schedule,
 )
 from datawinnow.train.policy_plan import PolicyPlan
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
 from datawinnow.train.resume import load_matching_checkpoint, resume, run_identity
+from datawinnow.train.size_schedule import SizePlan, SizeSchedule, smaller_view
 
 
 @dataclass
@@ -98,6 +100,37 @@ class TrainState:
             self.ledger.flops_per_example = self.set_sparsity(epoch)
         return order[: self.ledger.start_epoch(epoch, len(order))]
 
+    def at_scheduled_size(self, x: Tensor, step: int, generator: torch.Generator) -> Tensor:
+        """The inputs of a step at the size that the schedule has there."""
+        if self.ledger.sizes is None or self.recipe.size_schedule is None:
+            return x
+        x = smaller_view(x, self.ledger.step_sizes[step], self.recipe.size_schedule.view, generator=generator)
+        return x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last and x.ndim == 4 else x
+
+    def recompute_batch_norm(self) -> None:
+        """Batch norm's statistics from training examples at full size, for a schedule that ends below it.
+
+        The mean over at most 1,024 examples, augmented as in training, without a gradient (FixRes, arXiv 1906.06423).
+        """
+        sizes = self.ledger.sizes
+        if sizes is None or sizes.sizes[-1] == sizes.full:
+            return
+        norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        norms = [m for m in norms if m.track_running_stats and m.training]
+        if not norms:
+            return
+        momenta = [m.momentum for m in norms]
+        for module in norms:
+            module.reset_running_stats()
+            module.momentum = None  # the cumulative mean
+        order = self.index[torch.randperm(len(self.index), generator=stream(self.seed, "batch_norm"))[:1024]]
+        with torch.no_grad(), forked(self.seed, "batch_norm"):
+            for _, x, _ in self.batches.train(order, self.ledger.batch, stream(self.seed, "batch_norm", "augment")):
+                with autocast(self.device, self.recipe.precision):
+                    self.model(x)
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
+
     def mean_curvature(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean input curvature of a batch, differentiable with respect to the weights."""
         with autocast(self.device, self.recipe.precision):
@@ -133,14 +166,15 @@ def prepare(
     dataset, selection = (data.dataset, data.selection) if isinstance(data, Kept) else (data, None)
     index = torch.arange(len(dataset)) if selection is None else selection.index
     selects = policy is not None or in_batch is not None
-    _check_combination(model, length, policy, in_batch, recorder)
+    _check_combination(model, length, policy, in_batch, recorder, recipe.size_schedule)
     _check_recorder(recorder, len(dataset), math.ceil(length.value))
 
     # how long each epoch is, as far as that is known in advance
     batch = recipe.batch if in_batch is None else in_batch.pool(recipe.batch)
     lengths = epoch_lengths(length.value, len(index), recipe.batch if length.passes is not None else batch)
     num_epochs = len(lengths)
-    budget = sum(lengths) if length.passes is not None and selects else None
+    ends_by_cost = selects or recipe.size_schedule is not None
+    budget = sum(lengths) if length.passes is not None and ends_by_cost else None
     if policy is not None and budget is None and lengths[-1] != len(index):
         raise ArgumentError(
             f"a policy plans full epochs, got epochs={length.epochs}: give a whole number, or passes={length.epochs}"
@@ -153,9 +187,13 @@ def prepare(
     saved = None
     if checkpoint is not None:
         selector_repr = next((policy_repr(each) for each in (policy, in_batch) if each is not None), "none")
-        metadata = run_identity(dataset, selection, seed=seed, policy=selector_repr, budget=budget)
+        sizes_repr = "none" if recipe.size_schedule is None else repr(recipe.size_schedule)
+        metadata = run_identity(
+            dataset, selection, seed=seed, policy=selector_repr, budget=budget, size_schedule=sizes_repr
+        )
+        known_lengths = None if selects or budget is not None else lengths
         saved = load_matching_checkpoint(
-            checkpoint, metadata, num_epochs if budget is None else MAX_EPOCHS, None if selects else lengths
+            checkpoint, metadata, num_epochs if budget is None else MAX_EPOCHS, known_lengths
         )
     if saved is not None:  # keep the arithmetic of the checkpoint: a new measurement could choose another
         recipe = replace(recipe, precision=saved["precision"], channels_last=saved["channels_last"])
@@ -168,6 +206,10 @@ def prepare(
     history = History(precision=recipe.precision, channels_last=channels_last, notes=[note] if note else [])
 
     batches = batches_of(dataset, fabric.device, workers=recipe.workers, channels_last=channels_last)
+    sizes = None
+    if recipe.size_schedule is not None:
+        sizes = size_plan(recipe.size_schedule, model, dataset, fabric.device)
+        history.notes.append(describe_sizes(sizes))
     passes_per_example = 1.0
     if recipe.curvature:
         with forked(0, "flops"), returns_logits(model, num_classes(dataset)):
@@ -202,6 +244,8 @@ def prepare(
         flops_per_example=flops,
         passes_per_example=passes_per_example,
         in_batch=selector,
+        sizes=sizes,
+        charges=[] if sizes is None else [float(row["full_size_examples"]) for row in history.rows],
     )
     return TrainState(
         model=model,
@@ -235,15 +279,24 @@ def check_examples(name: str, data: Any) -> None:
 
 
 def _check_combination(
-    model: nn.Module, length: TrainLength, policy: Any, in_batch: InBatch | None, recorder: Recorder | None
+    model: nn.Module,
+    length: TrainLength,
+    policy: Any,
+    in_batch: InBatch | None,
+    recorder: Recorder | None,
+    sizes: SizeSchedule | None,
 ) -> None:
     selects = policy is not None or in_batch is not None
-    if length.passes is not None and length.schedule_epochs is not None and selects:
+    if length.passes is not None and length.schedule_epochs is not None and (selects or sizes is not None):
         raise ArgumentError(
             "schedule_epochs= goes with epochs=: under passes= the schedule follows the examples to its end"
         )
     if in_batch is None:
         return
+    if sizes is not None:
+        raise ArgumentError(
+            "in_batch= and size_schedule= cannot be combined: the choice inside a batch needs full size"
+        )
     if policy is not None or recorder is not None:
         other = "policy" if policy is not None else "recorder"
         raise ArgumentError(f"in_batch= chooses among all the data and sees part of a batch: give it without {other}=")
@@ -266,3 +319,12 @@ def _loss_weights(selection: Selection | None, n: int, device: torch.device) -> 
     weight = torch.ones(n)
     weight[selection.index] = selection.weight
     return weight.to(device)
+
+
+def describe_sizes(sizes: SizePlan) -> str:
+    """The parts of a schedule in a sentence, and what an average step costs."""
+    shares = ", ".join(f"{size} for {100 * share:.0f}%" for size, share in zip(sizes.sizes, sizes.shares, strict=True))
+    text = f"input sizes: {shares} of the steps; an average step costs {100 * sizes.mean_cost:.0f}% of one at full size"
+    if sizes.sizes[-1] != sizes.full:
+        text += f". No part is at full size ({sizes.full}): batch norm is recomputed there, at the end"
+    return text
