@@ -34,6 +34,7 @@ RENAMED = {
     "data": "train",
     "select": "select_by",
     "no_report": "report",
+    "progressive_resizing": "size_schedule",
     "judge_epochs": "epochs",
     "sparse_at": "at",
     "attention_form": "form",

@@ -95,8 +95,8 @@ def train(
             in its order; ``epochs`` or ``passes`` may end it earlier. Default: none.
         levels: of a sparse vision transformer. Default: none.
         epochs: passes over the kept examples. Default: 30.
-        passes: with ``policy``, instead of ``epochs``: train until as many examples have passed as this number of
-            epochs on everything, so that it costs what the shorter full run costs. Default: count epochs.
+        passes: with ``policy`` or a size schedule, instead of ``epochs``: spend what this number of epochs on
+            everything at full size costs, so that it costs what the shorter full run costs. Default: count epochs.
         model: network; by default chosen by the shape of the examples.
         model_options: its options.
         recipe: how to train.
@@ -122,7 +122,7 @@ def train(
 
     options = dict(policy_options or {})
     has_policy = policy is not None or (levels is not None and levels.examples)
-    length = _training_length(has_policy, epochs, passes)
+    length = _training_length(has_policy or (recipe is not None and recipe.size_schedule is not None), epochs, passes)
     if levels is not None:
         policy, keep, options = levels.example_policy(policy, keep, options, length.value)
     name = policy if isinstance(policy, str) else None
@@ -185,13 +185,15 @@ def train(
     )
 
 
-def _training_length(has_policy: bool, epochs: float | None, passes: float | None) -> TrainingLength:
+def _training_length(varying_epochs: bool, epochs: float | None, passes: float | None) -> TrainingLength:
     if passes is None:
         return TrainingLength(epochs=DEFAULT_EPOCHS if epochs is None else epochs)
     if epochs is not None:
         raise ArgumentError("--passes stands instead of --epochs: give one of them")
-    if not has_policy:
-        raise ArgumentError("--passes belongs to --policy; without one a pass is an epoch: give --epochs")
+    if not varying_epochs:
+        raise ArgumentError(
+            "--passes goes with --policy or --progressive-resizing; without either a pass is an epoch: give --epochs"
+        )
     if passes <= 0:
         raise ArgumentError(f"--passes must be above 0, got {passes:g}")
     return TrainingLength(passes=passes)

@@ -107,6 +107,9 @@ class TrainingOptions(NetworkOptions):
         weight_decay: weight decay, on all parameters.
         label_smoothing: share of the target spread over all classes.
         precision: arithmetic; auto measures which is faster.
+        progressive_resizing: train on small inputs first: SIZE is the first size (the shorter side of images, tokens of
+            texts), which rises over the first 60% of the steps; SIZE:SHARE of each stage for another shape. A step on
+            smaller inputs costs less. Default: full size throughout.
     """
 
     batch: Annotated[int, Option("N")] = 128
@@ -116,12 +119,14 @@ class TrainingOptions(NetworkOptions):
     weight_decay: Annotated[float, Option("RATE")] = 5e-4
     label_smoothing: Annotated[float, Option("SHARE")] = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    progressive_resizing: Annotated[str | None, Option("SIZE[:SHARE,...]")] = None
 
     def recipe(self) -> Recipe:
         """The recipe; sets the number of CPU threads too."""
-        from datawinnow.train import Recipe
+        from datawinnow.train import Recipe, SizeSchedule
 
         self.set_threads()
+        sizes = None if self.progressive_resizing is None else SizeSchedule.from_text(self.progressive_resizing)
         return Recipe(
             batch=self.batch,
             lr=self.lr,
@@ -131,6 +136,7 @@ class TrainingOptions(NetworkOptions):
             label_smoothing=self.label_smoothing,
             precision=self.precision,
             device=self.device,
+            size_schedule=sizes,
         )
 
 

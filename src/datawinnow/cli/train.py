@@ -107,7 +107,8 @@ def _print_trained(screen: Screen, trained: Trained) -> None:
         else f"trained {epochs} epochs; there is no test split to measure the accuracy"
     )
     split = f"{cost['backward']:,} in training + {scoring:,} in scoring" if selection else "all in training"
-    rows = [("cost", f"{total:,} examples passed ({split}); training took {duration(cost['seconds'])}")]
+    unit = "examples at full size" if "full_size_examples" in history.column_names else "examples passed"
+    rows = [("cost", f"{total:,} {unit} ({split}); training took {duration(cost['seconds'])}")]
     if selection or cost["backward"] != epochs * n:
         full = epochs * n
         rows.append(("", f"{100 * total / full:.0f}% of {full:,} for {epochs} epochs on all {n:,} examples"))

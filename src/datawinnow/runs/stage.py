@@ -13,7 +13,8 @@ from datawinnow.core.artifacts import require_same, settings_difference
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
-from datawinnow.train.network import fabric_for, resolve_precision
+from datawinnow.train.network import fabric_for, resolve_precision, size_plan
+from datawinnow.train.state import describe_sizes
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,9 @@ class Stage:
         )
         if log is not None and arithmetic.get("note"):
             log(f"arithmetic: {arithmetic['note']}")
+        if log is not None and recipe.size_schedule is not None:
+            device = fabric_for(recipe.device).device
+            log(describe_sizes(size_plan(recipe.size_schedule, built.to(device), data, device)))
         return recipe
 
     def on_epoch(self, epoch: int, history: History) -> None:

@@ -252,7 +252,7 @@ class Ledger:
             if self.sizes is not None:
                 num_steps = self.budget / self.sizes.mean_cost / self.batch
                 done = self._time(self.charged_before_epoch + self.epoch_charge)
-                return math.ceil((1 - done) * num_steps)
+                return round((1 - done) * num_steps)
             if self.in_batch is None:
                 return math.ceil(remaining / self.batch)
             return round(remaining / self.epoch_charge * self.num_steps(epoch))

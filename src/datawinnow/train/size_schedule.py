@@ -86,6 +86,30 @@ class SizeSchedule:
         elif self.shares:
             raise ArgumentError("shares go with sizes; with start, share is the part below full size")
 
+    @classmethod
+    def from_text(cls, text: str) -> SizeSchedule:
+        """A schedule from ``"16"`` (the first size) or ``"16:0.4,24:0.4,32:0.2"`` (sizes and shares of the steps).
+
+        Raises:
+            ArgumentError: other text, or shares that do not sum to 1.
+
+        >>> SizeSchedule.from_text("16:0.8,32:0.2").stages(32)
+        ((16, 0.8), (32, 0.2))
+        """
+        entries = [entry.split(":") for entry in text.split(",")]
+        start, sizes, shares = None, [], []
+        try:
+            if len(entries) == len(entries[0]) == 1:
+                start = int(text)
+            else:
+                sizes, shares = [int(size) for size, _ in entries], [float(share) for _, share in entries]
+        except ValueError:
+            raise ArgumentError(
+                "sizes must be the first size, such as 16, or SIZE:SHARE of each stage, such as 16:0.6,32:0.4, got "
+                f"{text!r}"
+            ) from None
+        return cls(start, sizes=sizes, shares=shares)
+
     def _check_stages(self) -> None:
         for size in self.sizes:
             check.number("sizes", size, 1, 1 << 20, integer=True)
