@@ -85,12 +85,10 @@ class Recipe:
         check.number("workers", self.workers, 0, 1024, integer=True)
         check_precision(self.precision)
         schedule_of(self.schedule)
-        if isinstance(self.size_schedule, Mapping):
-            object.__setattr__(self, "size_schedule", _size_schedule(self.size_schedule))
-        elif not isinstance(self.size_schedule, SizeSchedule | None):
-            raise ArgumentError(
-                f"size_schedule must be a SizeSchedule, got {self.size_schedule!r}: SizeSchedule(start=16)"
-            )
+        # a table in TOML and JSON
+        size_schedule: Any = self.size_schedule
+        if size_schedule is not None:
+            object.__setattr__(self, "size_schedule", _size_schedule(size_schedule))
         if self.size_schedule is not None and self.curvature:
             raise ArgumentError("curvature is of inputs of full size: train without size_schedule, or curvature=0")
 
