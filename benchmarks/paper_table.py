@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench import cells_of, read_grids, read_rows
-from datawinnow.bench.results import row_key
+from datawinnow.core.result_rows import row_key
 
 HERE = Path(__file__).parent
 BAND = 0.5

@@ -261,6 +261,65 @@ def test_every_import_is_allowed_by_the_table():
     assert violations(ROOT) == []
 
 
+ARTIFACTS = "core/artifacts.py"
+FILES_OF_USERS = {
+    "data/arrow.py",
+    "data/npz.py",
+    "data/write.py",
+    "instruct/pair_files.py",
+    "instruct/subsets.py",
+}
+"""Modules that read and write the files of users' own datasets, which are no artefacts."""
+FILE_MODULES = ("safetensors", "pickle", "joblib", "pyarrow.parquet", "pyarrow.feather")
+FILE_CALLS = {
+    *(f"np.{name}" for name in ("load", "save", "savez", "savez_compressed", "memmap", "fromfile", "lib.format")),
+    *("torch.load", "torch.save"),
+}
+
+
+def file_accesses(root: Path) -> list[str]:
+    """One line for each use of a library that reads or writes files of arrays or tables, outside the artefact layer."""
+    uses = []
+    for file in sorted(root.rglob("*.py")):
+        name = file.relative_to(root).as_posix()
+        if name == ARTIFACTS or name in FILES_OF_USERS:
+            continue
+        targets = [(line, ".".join(target)) for line, target in imports(file, root)]
+        uses += [
+            f"{name}:{line}: {target}"
+            for line, target in targets
+            if any(f"{target}.".startswith(f"{module}.") for module in FILE_MODULES)
+        ]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                called = ast.unparse(node).replace("numpy.", "np.")
+                uses += [f"{name}:{node.lineno}: {called}"] if called in FILE_CALLS else []
+    return uses
+
+
+def test_files_of_arrays_and_tables_are_read_and_written_in_one_place():
+    assert file_accesses(ROOT) == []
+    assert not [name for name in (ARTIFACTS, *FILES_OF_USERS) if not (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize(
+    ("source", "use"),
+    [
+        ("import numpy as np\nnp.load('a.npy')", "np.load"),
+        ("import numpy\nnumpy.savez('a.npz')", "np.savez"),
+        ("def f():\n    import pyarrow.parquet as pq", "pyarrow.parquet"),
+        ("from pyarrow import parquet", "pyarrow.parquet"),
+        ("from safetensors.torch import load_file", "safetensors.torch.load_file"),
+        ("import torch\ntorch.load('a.pt')", "torch.load"),
+        ("import numpy as np\nnp.zeros(3)", None),
+    ],
+)
+def test_planted_file_accesses_are_found(tmp_path, source, use):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a.py").write_text(source)
+    assert [line.split(": ")[1] for line in file_accesses(tmp_path)] == ([] if use is None else [use])
+
+
 def test_scores_and_the_trainer_never_import_each_other():
     assert reaches(ROOT, "scores", "torch"), "the walk must see something"
     for one, other in (("scores", "train"), ("train", "scores")):

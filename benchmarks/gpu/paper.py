@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.bench import Cell, Grid, cells_of, read_grids, read_rows, run_grid, shrunk
-from datawinnow.bench.results import row_key, write_rows
 from datawinnow.cli.bench import seconds_of
 from datawinnow.core.errors import DatawinnowError
 from datawinnow.core.provenance import commit
+from datawinnow.core.result_rows import row_key, write_rows
 
 HERE = Path(__file__).parents[1]
 PAPER, RESULTS = HERE / "paper", HERE / "results"

@@ -8,9 +8,9 @@ from scipy import stats
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench.check import check, verdict
-from datawinnow.bench.results import read_rows
 from datawinnow.core.artifacts import read_json
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.result_rows import read_rows
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept

@@ -10,9 +10,9 @@ import torch
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench.check import check
-from datawinnow.bench.results import read_rows
 from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.result_rows import read_rows
 from datawinnow.core.selection import Selection
 from datawinnow.report import results
 from datawinnow.runs.folder import RunFolder
@@ -169,7 +169,7 @@ def test_damaged_rows_are_named(blobs, run):
     check(folder, blobs, make_blobs(9), selection, **HOW)
     with (folder.path / "check" / "rows.jsonl").open("a") as file:
         file.write('{"format": 1, "seed": 0}\n')
-    with pytest.raises(RunError, match=r"rows.jsonl, line 4: not a row of results"):
+    with pytest.raises(RunError, match=r"rows.jsonl, line 4: truncated"):
         check(folder, blobs, make_blobs(9), selection, **HOW)
 
 

@@ -7,8 +7,8 @@ import pytest
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid
 from datawinnow.bench.cell import recording_done, run_cell
-from datawinnow.bench.results import row_key, write_rows
 from datawinnow.core.errors import RunError
+from datawinnow.core.result_rows import row_key, write_rows
 from datawinnow.report import results, text_table
 from tests.runs.killing import Killed, killed_at, timeless
 

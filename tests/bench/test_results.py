@@ -10,9 +10,10 @@ import pytest
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid
-from datawinnow.bench.results import in_order, write_rows
+from datawinnow.bench.results import in_order
 from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.errors import RunError
+from datawinnow.core.result_rows import write_rows
 
 from .conftest import write_data
 from .test_grid import METHODS
@@ -128,10 +129,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ('{"format": 1, "method"', r"rows.jsonl, line 2: not a row of results .*remove the line to run it again"),
-            ('{"format": 1}', r"line 2: not a row of results \('method'\)"),
-            ("[1]", r"line 2: not a row of results"),
-            ('{"format": 9}', r"rows.jsonl was written by a newer datawinnow \(format 9"),
+            (
+                '{"format": 1, "method"',
+                r"rows.jsonl, line 2: not JSON .*remove the line and run the same",
+            ),
+            ('{"format": 1}', r"line 2: the row has no 'method'"),
+            ("[1]", r"line 2: not a JSON object"),
+            ('{"format": 9}', r"rows.jsonl, line 2 was written by a newer datawinnow \(format 9"),
         ],
         ids=["truncated", "no row", "a list", "newer"],
     )
@@ -148,7 +152,7 @@ class TestRefusals:
         (tmp_path / "rows.jsonl").write_text("")
         assert read_rows(tmp_path / "rows.jsonl") == []
         (tmp_path / "rows.jsonl").write_bytes(b"\xff\xfe")
-        with pytest.raises(RunError, match=r"rows.jsonl is damaged: it is no text"):
+        with pytest.raises(RunError, match=r"rows.jsonl is damaged: it is not text"):
             read_rows(tmp_path / "rows.jsonl")
 
     def test_rows_are_json_and_nothing_else(self, tmp_path):

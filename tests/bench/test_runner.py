@@ -8,8 +8,8 @@ import pytest
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grid, read_rows, run_grid, runner
-from datawinnow.bench.results import row_key
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.result_rows import row_key
 from tests.runs.killing import timeless
 
 from .conftest import InProcess

@@ -13,7 +13,7 @@ import pytest
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import cells_of, read_grids, shrunk
 from datawinnow.bench.cell import run_cell
-from datawinnow.bench.results import row_key
+from datawinnow.core.result_rows import row_key
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 FILES = ("dual", "static", "dynamic", "cross", "robust")

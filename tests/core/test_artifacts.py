@@ -12,13 +12,21 @@ from safetensors.torch import save_file
 
 from datawinnow.core.artifacts import (
     FORMAT_VERSION,
+    npz_names,
+    open_npy,
     read_arrays,
     read_json,
+    read_json_lines,
+    read_npy,
+    read_npz_arrays,
     read_table,
     read_tensor_metadata,
     read_tensors,
     require_same,
     write_json,
+    write_json_lines,
+    write_npy,
+    write_npz,
     write_table,
     write_tensors,
 )
@@ -159,3 +167,50 @@ def test_require_same_compares_as_json_and_names_the_first_difference():
         require_same({"policy": "ucb"}, {}, "a")
     with pytest.raises(RunError, match="begun with recipe=None, now it is"):
         require_same({}, {"recipe": {"lr": 1}}, "a")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not arrays" * 100, None], ids=["empty", "rubbish", "truncated"])
+def test_files_of_arrays_read_back_and_damaged_ones_are_named(tmp_path, damage):
+    npy, npz = tmp_path / "a.npy", tmp_path / "a.npz"
+    for read in (read_npy, read_npz_arrays, npz_names):
+        with pytest.raises(RunError, match=r"no such file: .*a\.np[yz]; record again"):
+            read(npz if read is not read_npy else npy, remedy="record again")
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    write_npz(npz, {"x": array, "y": array[:1]})
+    assert npz_names(npz) == {"x", "y"}
+    assert {name: values.tolist() for name, values in read_npz_arrays(npz, ("y",)).items()} == {"y": [[0, 1, 2]]}
+    with pytest.raises(RunError, match=r"a\.npz is truncated or damaged .*remove it"):
+        read_npz_arrays(npz, ("z",))
+    write_npy(npy, array)
+    plain = npy.read_bytes()
+    with open_npy(npy, (2, 3), array.dtype) as file:
+        for row in array:
+            file.write(row.tobytes())
+    assert npy.read_bytes() == plain
+    mapped = read_npy(npy, mapped=True)
+    mapped[0, 0] = 9
+    assert read_npy(npy).tolist() == array.tolist()
+    for file, read in ((npy, read_npy), (npz, read_npz_arrays), (npz, npz_names)):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2] if damage is None else damage)
+        with pytest.raises(RunError, match=f"{file.name} is truncated or damaged .*; record again") as error:
+            read(file, remedy="record again")
+        assert "pickle" not in str(error.value)  # no advice to load it unsafely
+
+
+def test_json_lines_read_back_and_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    values = [{"format": 1, "label": "a\u2028b"}, {"format": 1, "x": None}]
+    write_json_lines(path, values)
+    assert read_json_lines(path) == values
+    for line, message in (
+        ('{"format": 1', "a.jsonl, line 3: truncated .*; remove it"),
+        ("[" * 100_000, "a.jsonl, line 3: truncated"),
+        ("[1]", "a.jsonl, line 3: not a JSON object"),
+        ('{"format": 9}', "a.jsonl, line 3 was written by a newer datawinnow"),
+        ('x\n{"format": 1}', "a.jsonl, line 3: not JSON"),
+    ):
+        write_json_lines(path, values)
+        path.write_text(path.read_text() + line)
+        with pytest.raises(RunError, match=message):
+            read_json_lines(path, remedy="remove it")

@@ -3,10 +3,10 @@
 from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid, cells_of
 from datawinnow.bench.grid_file import grid_of, read_grid, read_grids
-from datawinnow.bench.results import read_rows
 from datawinnow.bench.runner import run_grid
 from datawinnow.bench.shrink import shrunk
 from datawinnow.core.callable_module import make_callable
+from datawinnow.core.result_rows import read_rows
 
 __all__ = [
     "Cell",

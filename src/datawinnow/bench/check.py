@@ -12,7 +12,6 @@ from typing import Any
 
 from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid, cells_of
-from datawinnow.bench.results import ROWS_FILE, read_rows, row_key
 from datawinnow.bench.runner import run_grid
 from datawinnow.core import check as arguments
 from datawinnow.core.artifacts import read_json, settings_difference, write_json
@@ -20,6 +19,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
+from datawinnow.core.result_rows import ROWS_FILE, read_rows, row_key
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.verdict import Comparison, ResultRow, clause, compare, indication_note

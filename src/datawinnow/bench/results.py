@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,16 @@ from typing import Any
 import torch
 
 from datawinnow.bench.grid import Cell, Data, Grid, MethodSpec, Scoring, cells_of, equal_epochs
-from datawinnow.core.artifacts import FORMAT_VERSION, check_format, read_json, require_same, write_json
+from datawinnow.core.artifacts import FORMAT_VERSION, read_json, require_same, write_json
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import finite_or_none, write_bytes
+from datawinnow.core.files import finite_or_none
 from datawinnow.core.provenance import commit, now, versions
+from datawinnow.core.result_rows import ROWS_FILE, read_rows, row_key, write_rows
 from datawinnow.core.verdict import ResultRow
 from datawinnow.train import Recipe
 
-ROWS_FILE, GRID_FILE = "rows.jsonl", "grid.json"
+GRID_FILE = "grid.json"
 
 
 def result_row(
@@ -106,43 +106,6 @@ def in_order(rows: Sequence[ResultRow], cells: Sequence[Cell]) -> list[ResultRow
     """Rows in the order of the grid; rows of no cell come first."""
     position = {cell.key: i for i, cell in enumerate(cells)}
     return sorted(rows, key=lambda row: position.get(row_key(row), -1))
-
-
-def row_key(row: ResultRow) -> tuple[str, float, int, str]:
-    """Method, keep, seed and scenario, as `Cell.key`."""
-    return (row["method"], row["keep"], row["seed"], row["scenario"])
-
-
-def read_rows(path: Path) -> list[ResultRow]:
-    """Rows of a results file; none if there is no file.
-
-    Raises:
-        RunError: a line that is not a row, or of a newer version.
-    """
-    if not path.exists():
-        return []
-    rows = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged: it is no text ({error}); move it away to start anew") from None
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
-        try:
-            row = json.loads(line)
-            check_format(row.get("format"), path)
-            row_key(row)
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
-            raise RunError(
-                f"{path}, line {number}: not a row of results ({error}); remove the line to run it again"
-            ) from None
-        rows.append(row)
-    return rows
-
-
-def write_rows(path: Path, rows: list[ResultRow]) -> None:
-    """Write all rows, one JSON object a line; the file is replaced as a whole."""
-    # NaN in a row is a bug: JSON has none
-    write_bytes(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode())
 
 
 def _merged_metadata(grid: Grid, rows: list[ResultRow], out: Path, model: str | None) -> dict[str, Any]:

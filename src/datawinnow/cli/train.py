@@ -93,10 +93,8 @@ def train(
 
 
 def _print_trained(screen: Screen, trained: Trained) -> None:
-    import pyarrow.parquet as pq
-
     folder, selection = trained.run, trained.selection_metadata
-    history = pq.read_table(folder.path / "history.parquet")
+    history = folder.history()
     epochs, n = history.num_rows, folder.n
     cost, scoring = folder.metadata["cost"]["train"], int(selection.get("charge", 0))
     total = cost["backward"] + scoring

@@ -1,7 +1,8 @@
-"""Artefacts: the JSON, safetensors and Parquet files of run folders, with a format version and strict readers.
+"""Artefacts: the JSON, safetensors, Parquet and numpy files of run folders, with strict readers.
 
 Every artefact is written atomically (`datawinnow.core.files`), says which version of the format it has, and often
-which ``kind`` it is. Nothing is unpickled. Whatever is checked of every artefact is checked in `check_header`.
+which ``kind`` it is. Nothing is unpickled. Whatever is checked of every artefact is checked in `check_header`. Files of
+numpy arrays have no place for metadata: the JSON file beside them has it.
 
 pyarrow and safetensors are imported when a file is read or written. The report reads without torch, which this module
 therefore does not name.
@@ -10,9 +11,12 @@ therefore does not name.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import atomic_write, write_bytes
@@ -59,7 +63,7 @@ def check_header(
     return header
 
 
-def check_format(version: object, path: Path) -> None:
+def check_format(version: object, path: Path | str) -> None:
     """Refuse a file without a format version, or with a newer one.
 
     Raises:
@@ -240,6 +244,177 @@ def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
             f"{path} is truncated or damaged ({str(error).strip()}); remove it and make it again with: {command}"
         ) from None
     return table, check_header(header, path, remedy=f"make it again with: {command}")
+
+
+def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line; the file is replaced as a whole.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    write_bytes(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values).encode())
+
+
+def read_json_lines(path: Path, *, remedy: str = REMEDY) -> list[dict[str, Any]]:
+    """The JSON objects, one a line, of a file that `write_json_lines` wrote.
+
+    Args:
+        path: the file.
+        remedy: what to do about a line that is not valid, for errors.
+
+    Raises:
+        RunError: no such file, or naming the first line that is truncated, no JSON object, or without a format version
+            or of a newer one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RunError(f"no such file: {path}") from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged: it is not text ({error}); move it away to start anew") from None
+    # splitlines() would also break at U+2028 in a string
+    lines = text.removesuffix("\n").split("\n") if text else []
+    values = []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+        # RecursionError: a damaged line may be thousands of brackets deep
+        except (json.JSONDecodeError, RecursionError) as error:
+            # a process that was killed can only leave the last line unfinished
+            problem = "truncated" if number == len(lines) else "not JSON"
+            raise RunError(f"{where}: {problem} ({error}); {remedy}") from None
+        if not isinstance(value, dict):
+            raise RunError(f"{where}: not a JSON object, but {line[:40]!r}; {remedy}")
+        check_format(value.get("format"), where)
+        values.append(value)
+    return values
+
+
+_ARRAY_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise for files that are truncated, overwritten or something else."""
+
+
+def _array_error(error: Exception, path: Path, remedy: str) -> RunError:
+    if isinstance(error, FileNotFoundError):
+        return RunError(f"no such file: {path}; {remedy}")
+    # numpy takes any file that is not its own for a pickle, and says how to load it unsafely
+    problem = "it does not hold arrays" if "pickle" in str(error) else str(error)
+    return RunError(f"{path} is truncated or damaged ({problem}); {remedy}")
+
+
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write one array as a .npy file, atomically.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    import numpy as np
+
+    # an open file: given a path, numpy would add its suffix to the temporary name
+    with atomic_write(path) as partial_path, partial_path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def open_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[BinaryIO]:
+    """A .npy file open for the bytes of its rows, in order, which appears when all are written.
+
+    Not a memory map: writing to one on a full disk kills the process (SIGBUS).
+
+    Args:
+        path: the file.
+        shape: of the array.
+        dtype: of the array.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    import numpy as np
+
+    with atomic_write(path) as partial_path, partial_path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        yield file
+
+
+def read_npy(path: Path, *, mapped: bool = False, remedy: str = REMEDY) -> np.ndarray:
+    """The array of a .npy file.
+
+    Args:
+        path: the file.
+        mapped: memory-mapped copy-on-write (writing to the array does not change the file) instead of read.
+        remedy: what to do about a file that is missing or damaged, for errors.
+
+    Raises:
+        RunError: no such file, truncated or damaged.
+    """
+    import numpy as np
+
+    try:
+        # copy-on-write rather than read-only, of which torch warns
+        array: np.ndarray = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+    except _ARRAY_ERRORS as error:
+        raise _array_error(error, path, remedy) from None
+    return array
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name as one .npz file, atomically.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    import numpy as np
+
+    with atomic_write(path) as partial_path, partial_path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_npz_arrays(path: Path, names: Collection[str] = (), *, remedy: str = REMEDY) -> dict[str, np.ndarray]:
+    """Arrays of a .npz file by name; the others are not read.
+
+    Args:
+        path: the file.
+        names: of the arrays, which it must hold; by default all that it holds.
+        remedy: what to do about a file that is missing or damaged, for errors.
+
+    Raises:
+        RunError: no such file, truncated or damaged, or an array is missing.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names or file.files}
+    except _ARRAY_ERRORS as error:
+        raise _array_error(error, path, remedy) from None
+
+
+def npz_names(path: Path, *, remedy: str = REMEDY) -> set[str]:
+    """Names of the arrays in a .npz file; none of them is read.
+
+    Raises:
+        RunError: as of `read_npz_arrays`.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {member.removesuffix(".npy") for member in file.namelist()}
+    except _ARRAY_ERRORS as error:
+        raise _array_error(error, path, remedy) from None
 
 
 def require_same(

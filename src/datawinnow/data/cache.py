@@ -11,16 +11,14 @@ import math
 import os
 import re
 import shutil
-import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from datawinnow.core.artifacts import read_npz_arrays, write_npz
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import atomic_write
 from datawinnow.data.images import Decoded
 
 try:
@@ -85,12 +83,12 @@ def read_decoded(key: tuple[str, str]) -> Decoded | None:
     if path is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            x, broken, resized = stored["x"], stored["broken"], stored["resized"]
+        stored = read_npz_arrays(path, ("x", "broken", "resized"))
+        x, broken, resized = stored["x"], stored["broken"], stored["resized"]
         if x.dtype != np.uint8 or x.ndim != 4 or broken.dtype != np.int64 or broken.ndim != 1:
             return None
         return Decoded(x, broken, int(resized))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError):
+    except (RunError, TypeError, ValueError):
         return None
 
 
@@ -104,8 +102,9 @@ def write_decoded(key: tuple[str, str], decoded: Decoded) -> bool:
     if path is None or decoded.x is None or not room_for(path, 2 * decoded.x.nbytes):
         return False
     try:
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, x=decoded.x, broken=decoded.broken, resized=np.int64(decoded.resized))
+        write_npz(
+            path, {"x": decoded.x, "broken": decoded.broken, "resized": np.asarray(decoded.resized, dtype=np.int64)}
+        )
     except (OSError, RunError):
         return False
     drop_older(path)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datawinnow.core.errors import RunError
-from datawinnow.core.files import atomic_write, remove_partial_files, require_space
+from datawinnow.core.artifacts import open_npy, read_npy
+from datawinnow.core.files import remove_partial_files, require_space
 
 
 class ArrayWriter:
@@ -83,7 +82,7 @@ class ArrayWriter:
         remove_partial_files(file)
         # str(torch.float32) is "torch.float32"
         dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
-        self._files[name] = (file, self._stack.enter_context(_npy_file(file, shape, dtype)))
+        self._files[name] = (file, self._stack.enter_context(open_npy(file, shape, dtype)))
 
     def _folder(self) -> Path:
         if self.folder is not None:
@@ -93,23 +92,10 @@ class ArrayWriter:
         return Path(self.temporary.name)
 
 
-@contextmanager
-def _npy_file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[BinaryIO]:
-    """A .npy file open for its rows. Not a memory map: writing to one on a full disk kills the process (SIGBUS)."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        yield file
-
-
 def load_npy(file: Path) -> Tensor:
     """The array in ``file``, memory-mapped copy-on-write: writing to it does not change the file.
 
     Raises:
         RunError: truncated or damaged.
     """
-    try:
-        return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise RunError(
-            f"{file} is missing, truncated or damaged ({error}); remove its folder and probe again"
-        ) from None
+    return torch.from_numpy(read_npy(file, mapped=True, remedy="remove its folder and probe again"))

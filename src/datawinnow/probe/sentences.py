@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.artifacts import read_npz_arrays, write_npz
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.files import atomic_write
 from datawinnow.core.operations import flop_counter
 from datawinnow.core.progress import Progress
 from datawinnow.data import cache
@@ -125,19 +124,19 @@ def _cached_embeddings(
     path = cache.cached_file((_digest(fingerprint, *texts), _weights_state(model)), ".npz")
     if path is not None and path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as entry:
-                rows, entry_cost = torch.from_numpy(entry["rows"]), entry["cost"].tolist()
+            entry = read_npz_arrays(path, ("rows", "cost"))
+            rows, entry_cost = torch.from_numpy(entry["rows"]), entry["cost"].tolist()
             if rows.ndim == 2 and len(rows) == len(texts) and rows.dtype is torch.float32:
                 seconds, forward, flops = entry_cost
                 return rows, Cost(seconds, int(forward), 0, flops)
-        except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
+        except (RunError, TypeError, ValueError):
             path.unlink(missing_ok=True)  # damaged: computed again below
     rows, cost = sentence_embeddings(texts, model, progress=progress)
     # embeddings that are quick to make are not worth the disk; twice their size must be free
     if path is not None and cost.seconds > cache.WORTH_SECONDS and cache.room_for(path, 2 * rows.nbytes):
         # a cache that cannot be written is no error
-        with suppress(OSError, RunError), atomic_write(path) as partial, partial.open("wb") as file:
-            np.savez(file, rows=rows.numpy(), cost=np.array([cost.seconds, cost.forward, cost.flops]))
+        with suppress(OSError, RunError):
+            write_npz(path, {"rows": rows.numpy(), "cost": np.array([cost.seconds, cost.forward, cost.flops])})
         cache.drop_older(path)
     return rows, cost
 

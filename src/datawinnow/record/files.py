@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,16 +10,25 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.arrays import TABLE
-from datawinnow.core.artifacts import read_json, write_json
+from datawinnow.core.artifacts import (
+    npz_names,
+    open_npy,
+    read_json,
+    read_npy,
+    read_npz_arrays,
+    write_json,
+    write_npy,
+    write_npz,
+)
 from datawinnow.core.errors import MissingArrayError, RunError
-from datawinnow.core.files import atomic_write, remove_partial_files, require_space
+from datawinnow.core.files import remove_partial_files, require_space
 
 LABELS_KEY = "_labels"
 """Entry of an epoch's file: (n,) int64 labels as trained on, -1 for examples not seen yet."""
 METADATA_FILE = "about.json"
 """Beside the columns: the dataset, the sizes and the names of the columns."""
-# what numpy and zipfile raise for files that are truncated, overwritten or something else
-_READ_ERRORS = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+REMOVE_EPOCH = "remove it, and the checkpoint if there is one, and record again"
+"""What to do about an epoch's file that is damaged or of another recording."""
 
 
 def read_column(folder: Path, name: str, fingerprint: str | None = None) -> Tensor:
@@ -43,11 +50,7 @@ def read_column(folder: Path, name: str, fingerprint: str | None = None) -> Tens
         have = ", ".join(sorted(f.stem for f in folder.glob("*.npy"))) or "none"
         hint = " Record it with: datawinnow record DATA --signals kl_step" if name == "kl_step" else ""
         raise MissingArrayError(f"the array {name!r} is not in {folder} (it holds: {have}).{hint}")
-    try:
-        # copy-on-write: torch warns of read-only arrays, and writes must not reach the file
-        return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise RunError(f"{file} is truncated or damaged ({error}); record again") from None
+    return torch.from_numpy(read_npy(file, mapped=True, remedy="record again"))
 
 
 def recorded_fingerprint(folder: Path, fingerprint: str | None = None) -> str | None:
@@ -116,9 +119,7 @@ def write_epoch(folder: Path, epoch: int, rows: Mapping[str, np.ndarray], labels
     Raises:
         RunError: the disk is full.
     """
-    # an open file: given a path, savez would add .npz to the temporary name
-    with atomic_write(epoch_file(folder, epoch)) as partial, partial.open("wb") as file:
-        np.savez(file, **rows, **{LABELS_KEY: labels})  # type: ignore[arg-type]
+    write_npz(epoch_file(folder, epoch), {**rows, LABELS_KEY: labels})
 
 
 def read_epoch(folder: Path, epoch: int, name: str, n: int) -> np.ndarray:
@@ -128,15 +129,7 @@ def read_epoch(folder: Path, epoch: int, name: str, n: int) -> np.ndarray:
         RunError: the file is truncated or of another recording.
     """
     file = epoch_file(folder, epoch)
-    try:
-        # an .npz is read member by member: only this row is loaded
-        with np.load(file, allow_pickle=False) as stored:
-            row: np.ndarray = stored[name]
-    except _READ_ERRORS as error:
-        raise RunError(
-            f"{file} is truncated, damaged or of another recording ({error}); remove it, and the checkpoint if there "
-            "is one, and record again"
-        ) from None
+    row = read_npz_arrays(file, (name,), remedy=REMOVE_EPOCH)[name]
     if row.shape != (n,):
         raise RunError(
             f"{file} holds {len(row)} examples, but this recording has n={n}: it is of another dataset. Give "
@@ -153,8 +146,7 @@ def check_epoch(folder: Path, epoch: int, columns: tuple[str, ...], n: int) -> n
     """
     file = epoch_file(folder, epoch)
     labels = read_epoch(folder, epoch, LABELS_KEY, n)
-    with zipfile.ZipFile(file) as stored:  # a zip file's directory is at its end: a truncated file has none
-        stored_names = {Path(member).stem for member in stored.namelist()}
+    stored_names = npz_names(file, remedy=REMOVE_EPOCH)
     missing = [name for name in columns if name not in stored_names]
     if missing:
         raise RunError(
@@ -184,14 +176,17 @@ def read_softmax(folder: Path, epoch: int) -> Tensor:
     Raises:
         RunError: missing or truncated.
     """
-    file = softmax_file(folder, epoch)
-    try:
-        return torch.from_numpy(np.load(file, allow_pickle=False))
-    except _READ_ERRORS as error:
-        raise RunError(
-            f"cannot continue kl_step after epoch {epoch}: {file} is missing or damaged ({error}). Remove "
-            f"{folder} and record again"
-        ) from None
+    remedy = f"kl_step cannot continue after epoch {epoch} without it: remove {folder} and record again"
+    return torch.from_numpy(read_npy(softmax_file(folder, epoch), remedy=remedy))
+
+
+def write_softmax(folder: Path, epoch: int, softmax: Tensor) -> None:
+    """Write the (n, c) class probabilities after ``epoch``.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    write_npy(softmax_file(folder, epoch), softmax.cpu().numpy())
 
 
 def write_column(folder: Path, name: str, row: Callable[[int], np.ndarray], epochs: range, n: int) -> None:
@@ -202,10 +197,7 @@ def write_column(folder: Path, name: str, row: Callable[[int], np.ndarray], epoc
     """
     kind = dtype_of(name)
     require_space(folder, len(epochs) * n * kind.itemsize)
-    with atomic_write(folder / f"{name}.npy") as partial, partial.open("wb") as file:
-        # the header of np.save, then rows as they come: the column is never in memory
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": kind.str, "fortran_order": False, "shape": (len(epochs), n)}
-        )
+    # rows as they come: the column is never in memory
+    with open_npy(folder / f"{name}.npy", (len(epochs), n), kind) as file:
         for epoch in epochs:
             file.write(np.ascontiguousarray(row(epoch), dtype=kind).tobytes())

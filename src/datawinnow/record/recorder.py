@@ -12,7 +12,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.core.files import atomic_write, require_space
+from datawinnow.core.files import require_space
 from datawinnow.record import files
 from datawinnow.record.open_epoch import OpenEpoch
 from datawinnow.record.signals import check_batch, ids_out_of_range
@@ -139,11 +139,7 @@ class Recorder:
         else:
             # written before the epoch's file: a kill between the two repeats the epoch
             if epoch.softmax is not None:
-                with (
-                    atomic_write(files.softmax_file(self.path, epoch.number)) as temporary,
-                    temporary.open("wb") as file,
-                ):
-                    np.save(file, epoch.softmax.cpu().numpy(), allow_pickle=False)
+                files.write_softmax(self.path, epoch.number, epoch.softmax)
                 # the previous one stays: until the checkpoint is written, this epoch may have to be repeated
                 files.softmax_file(self.path, epoch.number - 2).unlink(missing_ok=True)
             files.write_epoch(self.path, epoch.number, rows, labels.numpy())

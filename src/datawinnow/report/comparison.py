@@ -17,9 +17,10 @@ from matplotlib.lines import Line2D
 from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
 from datawinnow.core.interval import Interval, best_of
+from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, ResultRow, compare, outcome_words, points
 from datawinnow.report import words
-from datawinnow.report.results import RESULT_FILE, file_of, rows
+from datawinnow.report.results import file_of, rows
 from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, panels, styled, to_svg
 from datawinnow.report.table import CLEAN, SHORTER, TableCell, table
 
@@ -108,7 +109,7 @@ def is_certain_win(run: MethodRun) -> bool:
 
 def is_comparison(path: Path) -> bool:
     """Whether ``path`` is a folder of settings: it has no rows, and folders in it have some."""
-    return path.is_dir() and not (path / RESULT_FILE).exists() and any(path.glob(f"*/{RESULT_FILE}"))
+    return path.is_dir() and not (path / ROWS_FILE).exists() and any(path.glob(f"*/{ROWS_FILE}"))
 
 
 def read_runs(path: Path) -> list[MethodRun]:
@@ -117,7 +118,7 @@ def read_runs(path: Path) -> list[MethodRun]:
     Raises:
         RunError: a file of rows is damaged, or there is none.
     """
-    folders = sorted(file.parent for file in path.glob(f"*/{RESULT_FILE}"))
+    folders = sorted(file.parent for file in path.glob(f"*/{ROWS_FILE}"))
     if not folders:
         raise RunError(
             f"no settings at {path}: make some with: datawinnow bench benchmarks/comparison.toml --out {path}"

@@ -10,12 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
+from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.verdict import ResultRow
 from datawinnow.report import plots, plots_many_methods, words
 from datawinnow.report.comparison import comparison_context, is_comparison
 from datawinnow.report.condense import condense_context, is_condensed
 from datawinnow.report.instruct import instruct_context, is_instruct
-from datawinnow.report.results import RESULT_FILE, rows
+from datawinnow.report.results import rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
 from datawinnow.report.table import Table, table
@@ -44,16 +45,16 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         name, context = "instruct.html", instruct_context(path)
     elif (path / "run.json").is_file():
         name, context = "run.html", run_context(path)
-    elif path.is_file() or (path / RESULT_FILE).is_file():
+    elif path.is_file() or (path / ROWS_FILE).is_file():
         name, context = "results.html", results_context(rows(path))
     elif is_comparison(path):
         newest = max(
-            (rows(file)[-1] for file in path.glob(f"*/{RESULT_FILE}")), key=lambda row: str(row.get("finished", ""))
+            (rows(file)[-1] for file in path.glob(f"*/{ROWS_FILE}")), key=lambda row: str(row.get("finished", ""))
         )
         name, context = "comparison.html", {**comparison_context(path), "made": provenance(newest)}
     else:
         raise RunError(
-            f"there is no run and there are no results at {path} (no run.json, no {RESULT_FILE}); make one with: "
+            f"there is no run and there are no results at {path} (no run.json, no {ROWS_FILE}); make one with: "
             "datawinnow prune DATA --keep 0.3, or datawinnow bench FILE.toml"
         )
     folder = path if path.is_dir() else path.parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 from datawinnow.core.artifacts import check_format
 from datawinnow.core.errors import RunError
+from datawinnow.core.result_rows import ROWS_FILE, read_rows
 from datawinnow.core.verdict import ResultRow
-
-RESULT_FILE = "rows.jsonl"
 
 
 def _is_name(value: object) -> bool:
@@ -62,7 +60,7 @@ def file_of(path: Path) -> Path:
     Raises:
         RunError: there is none.
     """
-    file = path / RESULT_FILE if path.is_dir() else path
+    file = path / ROWS_FILE if path.is_dir() else path
     if not file.is_file():
         raise RunError(f"no results at {path}: there is no file {file}. Make some with: datawinnow bench FILE.toml")
     return file
@@ -82,16 +80,9 @@ def rows(path: Path) -> list[ResultRow]:
             value, a cell that is there twice, or rows of two datasets or models. The line is named.
     """
     file = file_of(Path(path))
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RunError(f"{file} is not text ({error}): it is damaged, or was not written by datawinnow") from None
-    lines = text.removesuffix("\n").split("\n") if text else []  # splitlines() would also break at U+2028 in a label
-    if not lines:
+    all_rows = read_rows(file)
+    if not all_rows:
         raise RunError(f"{file} holds no results yet; run the bench that writes it: datawinnow bench FILE.toml")
-    all_rows = [
-        _parse_row(line, f"{file}, line {number}", last=number == len(lines)) for number, line in enumerate(lines, 1)
-    ]
     return checked(all_rows, str(file))
 
 
@@ -122,23 +113,8 @@ def checked(all_rows: list[ResultRow], where: str) -> list[ResultRow]:
     return all_rows
 
 
-def _parse_row(line: str, where: str, *, last: bool) -> ResultRow:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        # A killed bench can only leave its last line unfinished.
-        problem = "truncated" if last else "not JSON"
-        raise RunError(
-            f"{where}: {problem} ({error.msg} at column {error.colno}); remove the line and run the bench again, which "
-            "makes the missing cell"
-        ) from None
-    if not isinstance(row, dict):
-        raise RunError(f"{where}: not a result row (a JSON object), but {line[:40]!r}")
-    return row
-
-
 def _check_row(row: ResultRow, where: str) -> None:
-    check_format(row.get("format"), Path(where))
+    check_format(row.get("format"), where)
     for key, (good, description) in NEEDED.items():
         if key not in row:
             raise RunError(f"{where}: the row has no {key!r}; it was not written by datawinnow bench, or is damaged")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
+from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
 from datawinnow.report.correlations import rank_correlations
@@ -30,7 +30,7 @@ GROUPS = {
     "doubtful": ("Most doubtful", "The network predicts another class with confidence: look for wrong labels here."),
 }
 MAX_CLASS_ROWS = 100
-CHECK_ROWS = Path("check") / "rows.jsonl"
+CHECK_ROWS = Path("check") / ROWS_FILE
 """Result rows of ``prune --check``."""
 
 
@@ -47,15 +47,14 @@ def run_context(folder: Path) -> dict[str, Any]:
     name, trained = str(metadata.get("name", folder.name)), training.trained(metadata)
     missing: list[str] = []
     lacks: list[str] = [] if trained else missing  # a training has neither scores nor a selection to come
-    scores = _table(folder, "scores.parquet", metadata, lacks, f"datawinnow score {folder} --score dual", "scores")
-    selection = _table(
+    scores, _ = _table(folder, "scores.parquet", metadata, lacks, f"datawinnow score {folder} --score dual", "scores")
+    selection, meta = _table(
         folder, "selection.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", "selection"
     )
     noun = "texts" if "vocabulary" in metadata["dataset"] else "images"
-    gallery = _table(folder, "gallery.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", noun)
+    gallery, _ = _table(folder, "gallery.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", noun)
     verb = f"datawinnow {'train' if trained else 'record'} DATA"
-    history = _table(folder, "history.parquet", metadata, missing, verb, "training history")
-    meta = json.loads((selection.schema.metadata or {})[b"datawinnow"]) if selection is not None else {}
+    history, _ = _table(folder, "history.parquet", metadata, missing, verb, "training history")
     check, check_table = _check_result(folder, metadata)
     return {
         "title": name,
@@ -85,14 +84,14 @@ def run_context(folder: Path) -> dict[str, Any]:
 
 def _table(
     folder: Path, name: str, metadata: dict[str, Any], missing: list[str], verb: str, noun: str
-) -> pa.Table | None:
+) -> tuple[pa.Table | None, dict[str, Any]]:
     path = folder / name
     if not path.exists():
         missing.append(f"No {noun} yet; make them with: {verb}" if noun[-1] == "s" else f"No {noun} yet: {verb}")
-        return None
+        return None, {}
     columns, meta = read_table(path, verb)
     _same_dataset(meta, metadata, path, verb)
-    return columns
+    return columns, meta
 
 
 def _same_dataset(meta: dict[str, Any], metadata: dict[str, Any], path: Path, verb: str) -> None:

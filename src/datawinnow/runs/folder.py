@@ -212,6 +212,17 @@ class RunFolder:
         """``history.parquet``, a row an epoch of ``stage``, which cost ``cost`` so far."""
         write_table(self.path / "history.parquet", pa.Table.from_pylist(rows), self.made_by(stage, cost))
 
+    def history(self) -> pa.Table:
+        """``history.parquet``, a row an epoch of the training.
+
+        Raises:
+            RunError: not there, truncated, of another dataset.
+        """
+        path = self.path / "history.parquet"
+        table, meta = read_table(path, "datawinnow train DATA, or datawinnow record DATA")
+        self.check_made(meta, path)
+        return table
+
     def write_scores(
         self,
         info: DatasetInfo,

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core import check
-from datawinnow.core.artifacts import read_json, require_same, write_json
+from datawinnow.core.artifacts import read_json, read_npz_arrays, require_same, write_json, write_npz
 from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
 from datawinnow.core.duration import estimated_duration
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.core.files import atomic_write
 from datawinnow.core.progress import Progress, named_progress
 from datawinnow.core.rng import derive, forked, stream
 from datawinnow.core.selection import Selection
@@ -126,19 +125,14 @@ def subset_runs(
 
 
 def _write_run(file: Path, mask: Tensor, correct: Tensor, cost: Cost) -> None:
-    with atomic_write(file) as partial_path, partial_path.open("wb") as handle:
-        costs = np.array([cost.seconds, cost.forward, cost.backward, cost.flops])
-        np.savez(handle, mask=mask.numpy(), correct=correct.numpy(), cost=costs)
+    costs = np.array([cost.seconds, cost.forward, cost.backward, cost.flops])
+    write_npz(file, {"mask": mask.numpy(), "correct": correct.numpy(), "cost": costs})
 
 
 def _read_run(file: Path, mask: Tensor) -> tuple[Tensor, Cost]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            same = np.array_equal(arrays["mask"], mask.numpy())
-            correct, cost = torch.from_numpy(arrays["correct"]), arrays["cost"].tolist()
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise RunError(f"{file} is truncated or damaged ({error}); remove it to run it again") from None
-    if not same:
+    arrays = read_npz_arrays(file, ("mask", "correct", "cost"), remedy="remove it to run it again")
+    correct, cost = torch.from_numpy(arrays["correct"]), arrays["cost"].tolist()
+    if not np.array_equal(arrays["mask"], mask.numpy()):
         raise RunError(f"{file} trained on another subset than it should have; remove its folder to run them again")
     return correct, Cost(cost[0], int(cost[1]), int(cost[2]), cost[3])
 
