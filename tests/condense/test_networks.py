@@ -185,12 +185,14 @@ def test_a_queue_is_put_back_whole():
     ("make", "match"),
     [
         (lambda: TrainedOnSynthetic(0, 1, 0.1, 8), "outer must be a whole number"),
+        (lambda: TrainedOnSynthetic(1, 1, 0.1, 2.5), "net_batch must be a whole number"),
+        (lambda: DynamicBilevel(**{**CAFE, "batch": 2.5}), "net_batch must be a whole number"),
         (lambda: DynamicBilevel(**{**CAFE, "still": 2}), "still must be a number in"),
         (lambda: DynamicBilevel(**{**CAFE, "window": 0}), "window must be a whole number"),
         (lambda: NetworkQueue(**{**QUEUE, "push_every": 0}), "push_every must be a whole number"),
         (lambda: NetworkQueue(**{**QUEUE, "momentum": 3}), "net_momentum must be a number"),
     ],
-    ids=["outer", "still", "window", "push_every", "momentum"],
+    ids=["outer", "batch", "cafe batch", "still", "window", "push_every", "momentum"],
 )
 def test_settings_that_cannot_be_are_refused(make, match):
     with pytest.raises(ArgumentError, match=match):

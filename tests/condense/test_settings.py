@@ -12,20 +12,20 @@ from datawinnow.condense.published_settings import GRADIENT_LOOPS, dm_lr, idm_se
 from datawinnow.core.errors import ArgumentError
 from tests.condense.helpers import build, make_images, run_condenser
 
-IDM_KEYS = ("real_batch", "ce_weight", "push_every", "steps", "net_batch", "most", "factor")
+IDM_KEYS = ("real_batch", "ce_weight", "push_every", "steps", "reset_every", "net_batch", "most", "factor")
 IDM = {  # images a class, classes, pixels
-    (1, 10, 32): (5000, 0.5, 5, 10, 256, 100, 2),
-    (10, 10, 32): (256, 0.5, 30, 10, 256, 100, 2),
-    (50, 10, 32): (256, 0.1, 30, 10, 256, 100, 2),
-    (1, 100, 32): (5000, 0.5, 5, 10, 256, 100, 2),
-    (10, 100, 32): (256, 0.1, 30, 50, 256, 100, 2),
-    (50, 100, 32): (256, 0.1, 30, 10, 256, 100, 2),
-    (1, 200, 64): (256, 0.5, 30, 10, 256, 100, 2),
-    (10, 200, 64): (256, 0.5, 30, 10, 256, 100, 2),
-    (50, 200, 64): (256, 0.8, 30, 50, 256, 100, 2),
-    (1, 100, 224): (128, 3.0, 50, 10, 128, 50, 2),
-    (10, 100, 224): (128, 3.0, 50, 10, 128, 50, 2),
-    (50, 100, 224): (128, 3.0, 50, 10, 128, 100, 1),
+    (1, 10, 32): (5000, 0.5, 5, 10, 100, 256, 100, 2),
+    (10, 10, 32): (256, 0.5, 30, 10, 100, 256, 100, 2),
+    (50, 10, 32): (256, 0.1, 30, 10, 500, 256, 100, 2),
+    (1, 100, 32): (5000, 0.5, 5, 10, 100, 256, 100, 2),
+    (10, 100, 32): (256, 0.1, 30, 50, 100, 256, 100, 2),
+    (50, 100, 32): (256, 0.1, 30, 10, 500, 256, 100, 2),
+    (1, 200, 64): (256, 0.5, 30, 10, 100, 256, 100, 2),
+    (10, 200, 64): (256, 0.5, 30, 10, 500, 256, 100, 2),
+    (50, 200, 64): (256, 0.8, 30, 50, 1000, 256, 100, 2),
+    (1, 100, 224): (128, 3.0, 50, 10, 200, 128, 50, 2),
+    (10, 100, 224): (128, 3.0, 50, 10, 1000, 128, 50, 2),
+    (50, 100, 224): (128, 3.0, 50, 10, 500, 128, 100, 1),
 }
 
 
@@ -38,6 +38,8 @@ def test_settings_are_the_papers_by_images_a_class():
         assert dataclasses.asdict(idm_settings(*where)) == dict(zip(IDM_KEYS, expected, strict=True)), where
     about = run_condenser("idm", ce_weight=0.0, steps=None, iterations=1).about  # 0 is a value, None the paper's
     assert (about["objective"]["ce_weight"], about["networks"]["steps"]) == (0, 10)
+    assert about["networks"]["reset_every"] == 100
+    assert run_condenser("idm", reset_every=7, iterations=1).about["networks"]["reset_every"] == 7
     defaults = {name: dict(m.card.options) for name, m in condense.METHODS.items()}
     assert {name: d["iterations"] for name, d in defaults.items()} == {
         "dc": 1000, "dsa": 1000, "dm": 20_000, "cafe": 2000, "idm": 20_000,

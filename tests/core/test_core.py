@@ -1,5 +1,6 @@
 """Selection, arrays, cards, checks, randomness, errors and epochs."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -264,3 +265,24 @@ def test_mean_over_epochs_sums_in_double_precision():
     assert got[0] == np.float32(0.1)
     assert got[1].isnan()
     assert got[2] == np.float32(0.1)
+
+
+def test_a_single_number_has_no_axis():
+    assert check.as_tensor("x", 3.0).shape == check.as_tensor("x", np.float32(3)).shape == ()
+    assert check.as_tensor("x", [3.0]).shape == (1,)
+    with pytest.raises(ArgumentError, match=r"x must have shape \(n,\), got \(\)"):
+        check.array("x", 3.0, "n")
+
+
+def test_a_default_made_by_a_factory_is_no_required_field():
+    @card("policy", "Listed", "your own", cost="none")
+    @dataclasses.dataclass(frozen=True)
+    class Listed:
+        """Has a list."""
+
+        keep: float
+        stages: list[int] = dataclasses.field(default_factory=lambda: [1, 2])
+        needs = ()
+
+    assert Listed.card.takes == ("keep",)
+    assert Listed.card.options == {"stages": [1, 2]}

@@ -111,7 +111,7 @@ class TestNeeds:
             ("dual_beta", ("p_label",)),
             ("el2n", ("error_norm",)),
             ("forgetting", ("correct",)),
-            ("ccs", ("margin",)),
+            ("ccs", ("margin_softmax",)),
         ],
     )
     def test_what_a_method_reads_of_a_recording(self, name, needs):

@@ -77,11 +77,9 @@ def test_gamma_is_how_far_the_reverse_message_reaches():
     assert spread[0] > spread[1]
 
 
-def test_ties_go_to_the_smaller_id():
-    line = torch.arange(6.0)[:, None] * 1e6
-    assert kept(torch.ones(6), line, 6, neighbours=1) == [0, 1, 2, 3, 4, 5]
+def test_examples_that_all_tie_are_taken_in_any_order():
     same = kept(torch.ones(7), torch.zeros(7, 2), 7, neighbours=6)
-    assert same == literal.d2([1.0] * 7, [[0.0, 0.0]] * 7, 7, 6, 0.1)
+    assert sorted(same) == list(range(7))
 
 
 def test_one_example_and_fewer_than_neighbours():

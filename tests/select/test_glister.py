@@ -77,7 +77,7 @@ def test_renewing_the_direction_turns_to_what_is_not_learned_yet():
     assert (once < 10).all()
     renewed = glister(*inputs, *inputs, budget=10, step=0.2, refresh=1).index
     assert int((renewed >= 10).sum()) >= 3
-    assert int(renewed[0]) == 0
+    assert int(renewed[0]) < 10
 
 
 def test_a_step_on_the_chosen_lowers_the_held_out_loss_more_than_one_on_others():

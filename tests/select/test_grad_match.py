@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,12 +154,12 @@ def test_a_twin_of_a_chosen_row_adds_nothing():
     assert {first, (first + 1) % 30} & set(got) == {min(first, (first + 1) % 30)}
 
 
-def test_a_model_without_errors_gives_equal_weights_to_the_first():
+def test_a_model_without_errors_gives_equal_weights_to_any():
     features, _, labels = draw_arrays(6)
     exact = torch.nn.functional.one_hot(labels, 3).double()
     got = grad_match(features, exact, labels, budget=4)
-    assert got.index.tolist() == [0, 1, 2, 3]
     assert got.weight.tolist() == [1, 1, 1, 1]
+    assert got.index.tolist() != [0, 1, 2, 3]
 
 
 def test_prefixes_nest_and_weights_can_be_switched_off():
@@ -183,7 +184,8 @@ def test_per_class_matches_each_class_to_its_own_mean():
         mine = labels[got.index] == c
         class_result = grad_match(*[p[ids] for p in inputs], budget=int(mine.sum()), lam=0.1)
         assert got.index[mine].tolist() == ids[class_result.index].tolist()
-        torch.testing.assert_close(got.weight[mine], class_result.weight)
+        of_class = got.weight[mine]
+        torch.testing.assert_close(of_class / of_class.mean(), class_result.weight)
     assert float(got.weight.mean()) == pytest.approx(1)
     held = draw_arrays(9, seed=8)
     complete = select.per_class(grad_match)(*inputs, *held, labels=labels, budget=20)
@@ -266,3 +268,38 @@ def test_rows_with_nan_are_never_chosen():
         grad_match(features, probs, labels, budget=11, missing="skip")
     balanced = select.per_class(grad_match)(features, probs, labels, labels=labels, budget=1, missing="skip")
     assert [i for i in range(12) if balanced.reason[i] == Reason.UNSCORED] == [3, 7]
+
+
+def test_weights_per_class_keep_the_ratio_between_the_classes_of_the_paper():
+    """A class that the network has not fitted has larger gradients to match, and heavier examples."""
+    rng = np.random.default_rng(0)
+    n, classes, width, lam = 120, 3, 4, 0.5
+    y = np.repeat(np.arange(classes), n // classes)
+    h, z = rng.normal(size=(n, width)), rng.normal(size=(n, classes)) * 0.5
+    z[np.arange(n), y] += np.array([5.0, 2.0, 0.3])[y]
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    error = p - np.eye(classes)[y]
+    gradients = np.concatenate([(error[:, :, None] * h[:, None, :]).reshape(n, -1), error], 1)
+    kwargs = {"labels": y, "budget": 18, "lam": lam, "tolerance": 0.0}
+    selection = select.per_class(grad_match)(h, p, y, **kwargs)
+    ids = selection.index.numpy()
+    expected = np.zeros(len(ids))
+    for c in range(classes):  # nonnegative ridge regression on the sum of the class's gradients, as published
+        at = y[ids] == c
+        stacked = np.vstack([gradients[ids[at]].T, np.sqrt(lam) * np.eye(at.sum())])
+        expected[at] = scipy.optimize.nnls(stacked, np.r_[gradients[y == c].sum(0), np.zeros(at.sum())])[0]
+    raw = select.per_class(grad_match)(h, p, y, mean_weight_one=False, **kwargs).weight
+    np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(selection.weight, expected / expected.mean(), rtol=1e-4, atol=1e-4)
+    means = [float(selection.weight[torch.from_numpy(y[ids] == c)].mean()) for c in range(classes)]
+    assert max(means) > 1.3 * min(means)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5, 20.0])
+def test_the_ridge_of_the_weights_is_lam(lam):
+    features, probs, labels = draw_arrays(7)
+    selection = grad_match(features, probs, labels, budget=6, lam=lam, tolerance=0.0, mean_weight_one=False)
+    gradients = np.array(literal.gradients(features.tolist(), probs.tolist(), labels.tolist()))
+    stacked = np.vstack([gradients[selection.index.numpy()].T, np.sqrt(lam) * np.eye(6)])
+    expected = scipy.optimize.nnls(stacked, np.r_[gradients.sum(0), np.zeros(6)])[0]
+    np.testing.assert_allclose(selection.weight, expected, rtol=1e-4, atol=1e-4)

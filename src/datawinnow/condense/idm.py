@@ -59,7 +59,7 @@ def idm(
     steps: int | None = None,
     net_lr: float = 0.01,
     net_momentum: float = 0.9,
-    reset_every: int = 100,
+    reset_every: int | None = None,
     net_batch: int | None = None,
     weight_decay: float = 5e-4,
     **shared: Unpack[SharedKeywords],
@@ -85,7 +85,7 @@ def idm(
         lr=net_lr,
         momentum=net_momentum,
         weight_decay=weight_decay,
-        reset_every=reset_every,
+        reset_every=published.reset_every if reset_every is None else reset_every,
     )
     return condense_images(
         images,

@@ -65,7 +65,8 @@ class TrainedOnSynthetic(StatelessSource):
     def __init__(self, outer: int, inner: int, lr: float, batch: int) -> None:
         self.outer = check.number("outer", outer, 1, 1 << 20, integer=True)
         self.inner = check.number("inner", inner, 0, 1 << 20, integer=True)
-        self.lr, self.batch = check.number("net_lr", lr, 0, 1e6), check.number("net_batch", batch, 1, 1 << 20)
+        self.lr = check.number("net_lr", lr, 0, 1e6)
+        self.batch = check.number("net_batch", batch, 1, 1 << 30, integer=True)
 
     def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
         """Yield the same network ``outer`` times."""
@@ -132,7 +133,7 @@ class DynamicBilevel(StatelessSource):
         check.number("outer_most", self.max_outer, 1, 1 << 20, integer=True)
         check.number("inner_most", self.max_inner, 1, 1 << 20, integer=True)
         check.number("net_lr", self.lr, 0, 1e6)
-        check.number("net_batch", self.batch, 1, 1 << 20)
+        check.number("net_batch", self.batch, 1, 1 << 30, integer=True)
 
     def iterate(self, k: int, context: MatchingContext) -> Iterator[tuple[nn.Module, float]]:
         """Yield the same network until its accuracy is still."""

@@ -23,6 +23,7 @@ class IDMSettings:
         ce_weight: weight of the regulariser.
         push_every: iterations between two new networks.
         steps: training steps of a network in an iteration.
+        reset_every: iterations after which the accuracy counts are reset, at every evaluation of the published code.
         net_batch: real images in a training step.
         most: maximal number of networks in the queue.
         factor: l; each image holds l x l tiles.
@@ -32,6 +33,7 @@ class IDMSettings:
     ce_weight: float
     push_every: int
     steps: int
+    reset_every: int
     net_batch: int = 256
     most: int = 100
     factor: int = 2
@@ -39,24 +41,24 @@ class IDMSettings:
 
 IDM_SETTINGS = {
     "cifar10": {
-        1: IDMSettings(5000, 0.5, 5, 10),
-        10: IDMSettings(256, 0.5, 30, 10),
-        50: IDMSettings(256, 0.1, 30, 10),
+        1: IDMSettings(5000, 0.5, 5, 10, 100),
+        10: IDMSettings(256, 0.5, 30, 10, 100),
+        50: IDMSettings(256, 0.1, 30, 10, 500),
     },
     "cifar100": {
-        1: IDMSettings(5000, 0.5, 5, 10),
-        10: IDMSettings(256, 0.1, 30, 50),
-        50: IDMSettings(256, 0.1, 30, 10),
+        1: IDMSettings(5000, 0.5, 5, 10, 100),
+        10: IDMSettings(256, 0.1, 30, 50, 100),
+        50: IDMSettings(256, 0.1, 30, 10, 500),
     },
     "tiny": {
-        1: IDMSettings(256, 0.5, 30, 10),
-        10: IDMSettings(256, 0.5, 30, 10),
-        50: IDMSettings(256, 0.8, 30, 50),
+        1: IDMSettings(256, 0.5, 30, 10, 100),
+        10: IDMSettings(256, 0.5, 30, 10, 500),
+        50: IDMSettings(256, 0.8, 30, 50, 1000),
     },
     "imagenet": {
-        1: IDMSettings(128, 3.0, 50, 10, net_batch=128, most=50),
-        10: IDMSettings(128, 3.0, 50, 10, net_batch=128, most=50),
-        50: IDMSettings(128, 3.0, 50, 10, net_batch=128, factor=1),
+        1: IDMSettings(128, 3.0, 50, 10, 200, net_batch=128, most=50),
+        10: IDMSettings(128, 3.0, 50, 10, 1000, net_batch=128, most=50),
+        50: IDMSettings(128, 3.0, 50, 10, 500, net_batch=128, factor=1),
     },
 }
 """The published settings of IDM (its command lines), by dataset and images a class."""

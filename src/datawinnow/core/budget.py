@@ -56,13 +56,16 @@ def check_budget(budget: int, n: int, *, items: str = "examples") -> int:
     return budget
 
 
-def shares(total: int, weights: Sequence[float], *, limits: Sequence[int] | None = None) -> list[int]:
+def shares(
+    total: int, weights: Sequence[float], *, limits: Sequence[int] | None = None, order: Sequence[int] | None = None
+) -> list[int]:
     """Split ``total`` in proportion to ``weights`` by largest remainders, so that the shares sum to it.
 
     Args:
         total: number to split.
-        weights: one non-negative weight a share; ties of remainders go to the earlier share.
+        weights: one non-negative weight a share.
         limits: upper limit of each share (for example the size of a class); the excess is split among the others.
+        order: numbers of the shares, the one that ties of remainders go to first; by default the earlier share.
 
     Returns:
         One integer a share, with sum ``total``.
@@ -96,9 +99,10 @@ def shares(total: int, weights: Sequence[float], *, limits: Sequence[int] | None
         for i in open_:
             split[i] += math.floor(exact[i] + 1e-9)
         rest = left - sum(math.floor(exact[i] + 1e-9) for i in open_)
-        # largest remainder first; ties go to the earlier share
-        order = sorted(open_, key=lambda i: (-(exact[i] - math.floor(exact[i] + 1e-9)), i))
-        for i in order[:rest]:
+        rank = {share: i for i, share in enumerate(range(len(weights)) if order is None else order)}
+        # rounded: remainders of equal weights, which rounding tells apart, are ties too
+        by_remainder = sorted(open_, key=lambda i: (-round(exact[i] - math.floor(exact[i] + 1e-9), 9), rank[i]))
+        for i in by_remainder[:rest]:
             split[i] += 1
         left = 0
     return split

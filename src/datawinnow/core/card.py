@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +16,7 @@ End = Literal["high", "low", "middle"]
 CardedT = TypeVar("CardedT", bound=Callable[..., Any])
 MethodT = TypeVar("MethodT")
 
-CONTRACT_PARAMETERS = ("budget", "build", "generator", "missing", "per_class", "rate", "state")
+CONTRACT_PARAMETERS = ("budget", "build", "generator", "missing", "per_class", "rate", "state", "tie_seed")
 """Keyword-only parameters that every method of a kind has by contract; they are not options to tune."""
 
 
@@ -110,12 +110,20 @@ def _card_of_class(
         source=source,
         needs=tuple(policy.needs),
         optional_needs=(),
-        options={f.name: f.default for f in fields(policy) if f.default is not MISSING},
+        options={
+            f.name: f.default if f.default_factory is MISSING else f.default_factory()
+            for f in fields(policy)
+            if not _is_required(f)
+        },
         end=end,
         cost=cost,
         summary=(inspect.getdoc(policy) or "").split("\n")[0],
-        takes=tuple(f.name for f in fields(policy) if f.default is MISSING),
+        takes=tuple(f.name for f in fields(policy) if _is_required(f)),
     )
+
+
+def _is_required(of_policy: Field[Any]) -> bool:
+    return of_policy.default is MISSING and of_policy.default_factory is MISSING
 
 
 def card_of(method: Callable[..., Any]) -> Card:

@@ -207,6 +207,15 @@ def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
     return value
 
 
+def seed(name: str, value: Any) -> int:
+    """Return ``value`` if it is an integer of 0 and above, below 2^63.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    return int(number(name, value, 0, 2**63 - 1, integer=True))
+
+
 def generator(value: Any) -> torch.Generator:
     """Return ``value`` if it is a `torch.Generator`.
 
@@ -238,7 +247,8 @@ def as_tensor(name: str, value: Any) -> Tensor:
         with warnings.catch_warnings():  # torch warns of read-only memory, such as a memory map
             warnings.simplefilter("ignore", UserWarning)
             # from_numpy refuses negative strides, as of a reversed view
-            return torch.from_numpy(np.ascontiguousarray(array_))
+            # reshape: ascontiguousarray makes a single number an array of one
+            return torch.from_numpy(np.ascontiguousarray(array_)).reshape(array_.shape)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} must be an array of numbers, got {type(value).__name__} ({error})") from None
 

@@ -1,8 +1,9 @@
-"""Weighted draws without replacement, in O(n) and in log space."""
+"""Weighted draws without replacement, in O(n) and in log space, and rankings whose ties are drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,10 +44,20 @@ def gumbel_top_k(
     return largest(torch.from_numpy(keys), budget)
 
 
-def largest(keys: Tensor, budget: int) -> Tensor:
-    """(budget,) int64 ids of the largest keys, largest first; ties go to the smaller id.
+def largest(keys: Tensor, budget: int, tie_seed: int | None = None) -> Tensor:
+    """(budget,) int64 ids of the largest keys, largest first.
 
     Partitions first and sorts only the kept ids: a full sort of 100M keys would take most of the time and memory.
+
+    Args:
+        keys: (n,) without NaN.
+        budget: number of ids, 1 to n.
+        tie_seed: ties are drawn with this seed, the same way for every budget, so that prefixes nest. None: ties go to
+            the smaller id; for keys of which that is no preference, since in a dataset sorted by class the first ids
+            are whole classes.
+
+    Returns:
+        (budget,) int64 ids.
     """
     n = keys.numel()
     values = keys.numpy()
@@ -58,15 +69,66 @@ def largest(keys: Tensor, budget: int) -> Tensor:
         kept = np.flatnonzero(values >= threshold)
         if kept.size > budget:  # ties at the threshold: drop those of the largest ids
             tied = np.flatnonzero(values[kept] == threshold)
-            # `tied` ascends, and the slice (a negative start) takes the last kept.size - budget of it
+            if tie_seed is not None:
+                tied = tied[np.argsort(_tie_keys(kept[tied], tie_seed), kind="stable")]
+            # the slice (a negative start) takes the last kept.size - budget of the tied
             kept = np.delete(kept, tied[budget - kept.size :])
     descending = values[kept]
     # sorting negated keys keeps ties in ascending order of id; reversing a sort would not
     np.negative(descending, out=descending)
     order = np.argsort(descending, kind="stable")
-    # 8 bytes an id less while the ids are copied
-    del descending
-    return torch.from_numpy(kept[order].astype(np.int64, copy=False))
+    ranked = kept[order].astype(np.int64, copy=False)
+    if tie_seed is not None:
+        _draw_ties(ranked, descending[order], tie_seed)
+    return torch.from_numpy(ranked)
+
+
+def ascending(keys: Tensor, tie_seed: int) -> Tensor:
+    """(n,) int64 all ids, the smallest of (n,) ``keys`` first; ties are drawn with ``tie_seed``, as in `largest`."""
+    values = keys.numpy()
+    ranked = np.argsort(values, kind="stable")
+    _draw_ties(ranked, values[ranked], tie_seed)
+    return torch.from_numpy(ranked)
+
+
+def tie_order(n: int, tie_seed: int) -> Tensor:
+    """(n,) int64: all ids in the order in which `largest` draws ties."""
+    return torch.from_numpy(np.argsort(_tie_keys(np.arange(n), tie_seed), kind="stable"))
+
+
+def tie_seed_of(generator: torch.Generator) -> int:
+    """A seed of ties for a call with this generator, from which nothing is drawn for it."""
+    return generator.initial_seed() % 2**62
+
+
+def _draw_ties(ranked: np.ndarray[Any, Any], values: np.ndarray[Any, Any], tie_seed: int) -> None:
+    """Put each run of equal values of ``ranked`` into random order, in place."""
+    same = values[1:] == values[:-1]
+    if not same.any():
+        return
+    in_run = np.zeros(values.size, dtype=bool)
+    in_run[1:] |= same
+    in_run[:-1] |= same
+    places = np.flatnonzero(in_run)
+    ids = ranked[places]
+    # the number of its run comes first, so that an id stays within its run
+    run = np.cumsum(np.concatenate([[True], ~same]))[places]
+    ranked[places] = ids[np.lexsort((_tie_keys(ids, tie_seed), run))]
+
+
+def _tie_keys(ids: np.ndarray[Any, Any], tie_seed: int) -> np.ndarray[Any, Any]:
+    """(m,) uint64: a random number of each id, whatever the other ids: splitmix64 (doi:10.1145/2660193.2660195)."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64
+        z = _mix(np.asarray(tie_seed % 2**64, dtype=np.uint64)) + ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        return _mix(z)
+
+
+def _mix(z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray[Any, Any] = z ^ (z >> np.uint64(31))
+    return mixed
 
 
 def shuffled(n: int, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from datawinnow.core import check
 from datawinnow.core.arrays import take
 from datawinnow.core.budget import budget_of, check_budget
 from datawinnow.core.card import card_of, check_options, resolve
+from datawinnow.core.draw import tie_seed_of
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
@@ -199,6 +200,8 @@ def choose_pairs(
         options["features"] = arrays["features"]
     if "generator" in card_of(selector).takes:
         options["generator"] = stream(seed, "instruct", "select")
+    if "tie_seed" in card_of(selector).takes:
+        options["tie_seed"] = tie_seed_of(stream(seed, "instruct", "select"))
     chosen = selector(*(take(arrays, name, method=card.key) for name in card.needs), budget=budget, **options)
     reason = torch.full((n,), int(Reason.UNSCORED), dtype=torch.int8)
     assert chosen.reason is not None

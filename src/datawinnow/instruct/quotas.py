@@ -11,6 +11,7 @@ from datawinnow.core import check
 from datawinnow.core.budget import check_budget
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
+from datawinnow.core.draw import largest, tie_order
 from datawinnow.core.errors import CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
@@ -23,7 +24,7 @@ from datawinnow.core.selection import Selection
     cost="time O(n log n), memory O(n)",
 )
 def cluster_quotas(
-    score: Any, clusters: Any, *, budget: int, truncate: bool = False, missing: Missing = "raise"
+    score: Any, clusters: Any, *, budget: int, truncate: bool = False, tie_seed: int = 0, missing: Missing = "raise"
 ) -> Selection:
     """Take every cluster's best by its share, at least one of each, and of these the best ``budget``.
 
@@ -36,7 +37,8 @@ def cluster_quotas(
         clusters: (n,) int, the cluster of each example.
         budget: how many to keep, 1 to n.
         truncate: sort by the score's integer part (as Python's ``int``), ties in the order of the examples, clusters in
-            the order in which they first appear, as published. Otherwise sort by the score.
+            the order in which they first appear, as published. Otherwise sort by the score, ties drawn.
+        tie_seed: seed of the order of equal scores.
         missing: ``"skip"`` never to choose an example whose score is NaN.
 
     Returns:
@@ -56,6 +58,7 @@ def cluster_quotas(
     groups = check.labels("clusters", clusters, n=values.numel())
     n = values.numel()
     check_budget(budget, n)
+    check.seed("tie_seed", tie_seed)
     check.finite("score", values, missing)
     scored = torch.nonzero(~values.isnan()).flatten()
     if budget > scored.numel():
@@ -68,9 +71,17 @@ def cluster_quotas(
     keys = values[scored].double()
     # Towards zero, as int() in the published code: 0.9 and -0.9 tie at 0.
     keys = keys.trunc() if truncate else keys
-    best = torch.cat([m[torch.argsort(-keys[m], stable=True)][:q] for m, q in zip(members, quota, strict=True)])
-    # The shares may sum to a little more than the budget; the second, stable cut removes the lowest.
-    chosen = scored[best[torch.argsort(-keys[best], stable=True)][:budget]]
+    if not truncate:  # else in the published order
+        # Both cuts go by one order of ties, so that prefixes nest.
+        order = tie_order(len(keys), tie_seed)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order))
+        members = [m[rank[m].argsort()] for m in members]
+    best = torch.cat([m[largest(keys[m], q)] for m, q in zip(members, quota, strict=True)])
+    if not truncate:
+        best = best[rank[best].argsort()]
+    # The shares may sum to a little more than the budget; the second cut removes the lowest.
+    chosen = scored[best[largest(keys[best], budget)]]
     reason = torch.full((n,), int(Reason.BELOW_CUT), dtype=torch.int8)
     reason[values.isnan()] = int(Reason.UNSCORED)
     reason[chosen] = int(Reason.RANKED)

@@ -15,10 +15,12 @@ from datawinnow.core import check
 from datawinnow.core.arrays import TABLE, chain_arrays, first_epochs, is_recorded, take
 from datawinnow.core.budget import budget_of
 from datawinnow.core.card import Card, card_of, check_options, resolve
+from datawinnow.core.draw import tie_seed_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.probe import EMBEDDING, array_options, is_probed
+from datawinnow.select.wrap import ClassSplit
 from datawinnow.text.pretrained import is_pretrained
 
 HARDNESS_SELECTORS = ("d2", "boss")
@@ -40,11 +42,12 @@ class Method:
         options: keyword arguments of the selector.
         options_at: more of them by the fraction kept (settings published by pruning rate).
         per_class: whether the budget is split over the classes.
+        class_split: how it is split, see `select.per_class`.
         score_options_at: more keyword arguments of the score by the fraction kept.
         epochs: number of recorded epochs that the method reads at most, or a function of the fraction kept that gives
             it; None for all.
-        cutoff: fraction of the examples of lowest AUM that is dropped before the selector sees the rest, or a function
-            of the fraction kept that gives it.
+        cutoff: fraction of the examples of lowest AUM (on probabilities, as the code of CCS, D2 and BOSS computes it)
+            that is dropped before the selector sees the rest, or a function of the fraction kept that gives it.
         cutoff_in_class: whether that fraction is of every class instead of all examples.
         embedding: ``hf:PATH`` of a model whose sentence embeddings are the ``features``; None for the features of the
             recorded network.
@@ -58,6 +61,7 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
     options_at: Callable[[float], dict[str, Any]] | None = None
     per_class: bool = False
+    class_split: ClassSplit = "proportional"
     score_options_at: Callable[[float], dict[str, Any]] | None = None
     epochs: int | Callable[[float], int] | None = None
     cutoff: float | Callable[[float], float] = 0.0
@@ -214,7 +218,7 @@ class Method:
     def cards(self) -> list[Card]:
         """Cards of the score, of AUM where its lowest are dropped, and of the selector."""
         score = [] if self.score_card is None else [self.score_card]
-        return [*score, *([card_of(scores.aum)] if self.has_cutoff else []), self.selector_card]
+        return [*score, *([card_of(scores.aum_softmax)] if self.has_cutoff else []), self.selector_card]
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -362,8 +366,10 @@ class Method:
         options |= {need: arrays[need] for need in selector.optional_needs if need in arrays}
         if "generator" in selector.takes:
             options["generator"] = generator
+        if "tie_seed" in card_of(method._wrapped_selector()).takes:
+            options["tie_seed"] = tie_seed_of(generator)
         if method.has_cutoff:
-            options["aum"] = Method.from_score(scores.aum).compute_score(arrays)
+            options["aum"] = Method.from_score(scores.aum_softmax).compute_score(arrays)
         if method.per_class:
             options["labels"] = labels
         selection = method._wrapped_selector()(*needed, budget=budget, **options)
@@ -409,12 +415,14 @@ class Method:
     def _wrapped_selector(self) -> Callable[..., Selection]:
         """The selector in its wrappers: the lowest AUM dropped in every class, or of all before they are split."""
         if not self.has_cutoff:
-            return select.per_class(self.selector) if self.per_class else self.selector
+            return self._balanced(self.selector)
         fraction = float(self.cutoff)  # type: ignore[arg-type]  # resolved by `at`
         if self.per_class and self.cutoff_in_class:
-            return select.per_class(select.drop_tail(self.selector, fraction=fraction, by="aum"))
-        selector = select.per_class(self.selector) if self.per_class else self.selector
-        return select.drop_tail(selector, fraction=fraction, by="aum")
+            return self._balanced(select.drop_tail(self.selector, fraction=fraction, by="aum"))
+        return select.drop_tail(self._balanced(self.selector), fraction=fraction, by="aum")
+
+    def _balanced(self, selector: Callable[..., Selection]) -> Callable[..., Selection]:
+        return select.per_class(selector, split=self.class_split) if self.per_class else selector
 
 
 def is_score(need: str) -> bool:

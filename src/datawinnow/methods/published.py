@@ -55,7 +55,12 @@ LISTED: tuple[Method | Callable[..., Tensor], ...] = (
     scores.aum,
     scores.entropy,
     Method(
-        "ccs", "CCS", scores.aum, select.coverage, options_at=lambda keep: {"cutoff": lowest_aum(keep), "end": "low"}
+        # on probabilities, as the code of the published figures; score=aum is the definition of its source, on logits
+        "ccs",
+        "CCS",
+        scores.aum_softmax,
+        select.coverage,
+        options_at=lambda keep: {"cutoff": lowest_aum(keep), "end": "low"},
     ),
     scores.aum_softmax,
     scores.margin,
@@ -84,9 +89,16 @@ LISTED: tuple[Method | Callable[..., Tensor], ...] = (
     Method("moderate", "Moderate", scores.moderate, select.middle),
     scores.prototypes,
     scores.deepfool,
-    # the authors' code leaves examples that were never learned at 0
+    # the authors' code leaves examples that were never learned at 0, and gives classes equal budgets after the cut
     Method(
-        "d2", "D2", scores.forgetting, select.d2, score_options=NEVER_LEARNED_ZERO, per_class=True, cutoff=d2_cutoff
+        "d2",
+        "D2",
+        scores.forgetting,
+        select.d2,
+        score_options=NEVER_LEARNED_ZERO,
+        per_class=True,
+        class_split="equal",
+        cutoff=d2_cutoff,
     ),
     Method("boss", "BOSS", scores.el2n, select.boss, per_class=True, cutoff=lowest_aum, cutoff_in_class=True),
     # class by class, as the condensation papers and DeepCore do it

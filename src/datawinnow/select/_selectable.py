@@ -43,6 +43,12 @@ def selectable_ids(budget: int, missing: check.Missing, **arrays: Tensor) -> Ten
     return ids
 
 
+def scale_to_mean_one(weight: Tensor) -> Tensor:
+    """(m,) float64 weights of at least 0 divided by their mean; ones if all are 0, which ranks none above another."""
+    mean = float(weight.double().mean())
+    return weight.double() / mean if mean > 0 else torch.ones(weight.numel(), dtype=torch.float64)
+
+
 def build_selection(
     chosen: Tensor, n: int, ids: Tensor | None, *, kept: Reason, dropped: Reason, special: Tensor | None = None
 ) -> Selection:

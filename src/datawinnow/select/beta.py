@@ -12,7 +12,7 @@ from datawinnow.core import check
 from datawinnow.core.budget import check_budget
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.draw import gumbel_top_k, largest
+from datawinnow.core.draw import gumbel_top_k, largest, tie_seed_of
 from datawinnow.core.epochs import mean_over_epochs
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
@@ -96,8 +96,7 @@ def beta(
     check.probabilities("p_label", mu)
     if float(dual_scores.min()) < 0:
         raise ArgumentError(f"dual must be at least 0, got {float(dual_scores.min()):g}; is it another score?")
-    # Ties at mu_top go to the smaller id, so mu_D is the same on every machine.
-    hardest = largest(dual_scores, min(mu_top, dual_scores.numel()))
+    hardest = largest(dual_scores, min(mu_top, dual_scores.numel()), tie_seed_of(generator))
     mu_d = min(1.0, max(0.0, float(mu[hardest].to(torch.float64).mean())))
     a, b = beta_parameters(mu_d, n, budget, c_d=exponent, total=total)
 

@@ -17,14 +17,15 @@ from datawinnow.select.top import top
     "section 2 (the easy examples where data are scarce)",
     cost="time O(n + budget log budget), memory O(n)",
 )
-def bottom(score: Any, *, budget: int, missing: Missing = "raise") -> Selection:
+def bottom(score: Any, *, budget: int, tie_seed: int = 0, missing: Missing = "raise") -> Selection:
     """Keep the examples of lowest score, whatever end the score's card names.
 
-    The same as ``top(score, end="low")``, under another name. Ties go to the smaller id; prefixes nest.
+    The same as ``top(score, end="low")``, under another name. Ties are drawn; prefixes nest.
 
     Args:
         score: (n,) float, any score.
         budget: number of examples to keep, 1 to n.
+        tie_seed: seed of the order of equal scores.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
 
     Returns:
@@ -37,7 +38,7 @@ def bottom(score: Any, *, budget: int, missing: Missing = "raise") -> Selection:
     References:
         Sorscher et al. 2022, arXiv 2206.14486, section 2.
 
-    >>> bottom([0.1, 0.9, 0.5, 0.1], budget=3).index.tolist()
+    >>> bottom([0.1, 0.9, 0.5, 0.2], budget=3).index.tolist()
     [0, 3, 2]
     """
-    return top(score, budget=budget, end="low", missing=missing)
+    return top(score, budget=budget, end="low", tie_seed=tie_seed, missing=missing)

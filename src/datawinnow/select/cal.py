@@ -36,6 +36,7 @@ def cal(
     neighbours: int = 10,
     symmetric: bool = False,
     end: Literal["high", "low"] = "high",
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Keep contrastive examples: near others in features, but predicted differently.
@@ -53,10 +54,11 @@ def cal(
         neighbours: k, at most n - 1.
         symmetric: take the mean of both directions of the divergence, as DeepCore does.
         end: which end is kept: ``"high"`` as in the paper, ``"low"`` as in DeepCore's code.
+        tie_seed: seed of the order of equal values.
         missing: ``"raise"``, or ``"skip"`` never to choose (or use) an example with NaN in either array.
 
     Returns:
-        `Selection` of exactly ``budget`` ids, best first (prefixes nest), weights of one. Ties go to the smaller id.
+        `Selection` of exactly ``budget`` ids, best first (prefixes nest), weights of one. Ties are drawn.
 
     Raises:
         ArgumentError: a budget outside 1 to n, fewer than 1 neighbour, rows that are no distributions, NaN.
@@ -70,6 +72,7 @@ def cal(
     [2]
     """
     check.one_of("end", end, ("high", "low"))
+    check.seed("tie_seed", tie_seed)
     check.one_of("symmetric", symmetric, (False, True))
     check.number("neighbours", neighbours, 1, 10**6, integer=True)
     rows = check.matrix("features", features, missing=missing)
@@ -85,7 +88,7 @@ def cal(
     near, _ = knn(rows, min(neighbours, rows.shape[0] - 1))
     # (m, k), (m, c) -> (m,)
     contrast = _contrast(chances, near, symmetric)
-    chosen = largest(contrast if end == "high" else -contrast, budget)
+    chosen = largest(contrast if end == "high" else -contrast, budget, tie_seed)
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 

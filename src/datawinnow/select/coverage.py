@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.draw import largest, shuffled
+from datawinnow.core.draw import largest, shuffled, tie_seed_of
 from datawinnow.core.errors import CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
@@ -45,7 +45,7 @@ def coverage(
         budget: number of examples to keep, 1 to n less what is cut off.
         bins: number of bins.
         cutoff: fraction of the examples that is dropped first from the hard end, in [0, 1) (CCS on CIFAR-10 uses 0,
-            0, 0.1, 0.1, 0.3 to keep 0.7, 0.5, 0.3, 0.2, 0.1); of ties the smaller id is cut first.
+            0, 0.1, 0.1, 0.3 to keep 0.7, 0.5, 0.3, 0.2, 0.1); ties are drawn.
         end: which end of the score is hard: ``"low"`` for AUM, ``"high"`` for EL2N or forgetting.
         generator: CPU `torch.Generator`, source of randomness.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
@@ -65,7 +65,7 @@ def coverage(
     >>> sorted(coverage([0.0, 0.1, 0.1, 0.1, 1.0], budget=3, generator=stream(0, "x")).index.tolist())[::2]
     [0, 4]
     """
-    check.generator(generator)
+    tie_seed = tie_seed_of(check.generator(generator))
     check.one_of("end", end, ("low", "high"))
     check.number("bins", bins, 1, 10**6, integer=True)
     check.number("cutoff", cutoff, 0, 1)
@@ -83,7 +83,7 @@ def coverage(
         )
     remains = torch.ones(keys.numel(), dtype=torch.bool)
     if cut:
-        remains[largest(keys if end == "high" else -keys, cut)] = False
+        remains[largest(keys if end == "high" else -keys, cut, tie_seed)] = False
     remaining = torch.nonzero(remains).flatten()
     # The range of the bins is that of the remaining scores: the cut comes first (algorithm 1).
     chosen = remaining[in_turns(bin_of(keys[remaining], bins), budget, generator)]

@@ -14,7 +14,7 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._selectable import build_selection
+from datawinnow.select._selectable import build_selection, scale_to_mean_one
 from datawinnow.select.facility_location import FacilityLocation
 from datawinnow.select.greedy import Greedy, check_greedy, maximise
 from datawinnow.select.last_layer import last_layer
@@ -36,6 +36,7 @@ def craig(
     *,
     budget: int,
     weights: bool = True,
+    mean_weight_one: bool = True,
     form: FormName = "auto",
     neighbours: int = 32,
     greedy: Greedy = "lazy",
@@ -59,6 +60,8 @@ def craig(
         labels: (n,) int, classes as trained on, below c.
         budget: number of examples to keep, 1 to n.
         weights: False for weights of one.
+        mean_weight_one: scale weights to a mean of one, which keeps the length of training steps. False leaves the
+            numbers of examples; `per_class` scales the classes' together.
         form: ``"dense"`` keeps all (n, n) similarities, under 1 GB; ``"blocked"`` computes them again when needed, the
             same picks in O(n) memory beside the inputs; ``"sparse"`` keeps those to the nearest neighbours, either's
             of the other, and counts the rest as at distance D; ``"auto"`` is dense under 256 MB (n < 8,000), else
@@ -90,6 +93,7 @@ def craig(
     """
     check_greedy(greedy, epsilon, sample_seed)
     check.one_of("weights", weights, (True, False))
+    check.one_of("mean_weight_one", mean_weight_one, (True, False))
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
     # copy=True: float64 probabilities would otherwise be a view of the caller's array.
     error = layer.probs.to(torch.float64, copy=True)
@@ -103,8 +107,8 @@ def craig(
     out = build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if sizes is None:
         return out
-    # Sizes sum to the number of examples; a mean of one keeps the length of the training steps.
-    return replace(out, weight=(sizes.to(torch.float64) * (budget / int(sizes.sum()))).to(torch.float32))
+    weight = scale_to_mean_one(sizes) if mean_weight_one else sizes
+    return replace(out, weight=weight.to(torch.float32))
 
 
 def cluster_sizes(alike: Similarity, chosen: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
+from datawinnow.core.draw import tie_order
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.neighbours import Graph, knn, symmetric_graph
 from datawinnow.core.reason import Reason
@@ -37,6 +38,7 @@ def d2(
     gamma: float = 0.1,
     gamma_forward: float = 1.0,
     power: int = 1,
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Take the highest score after its neighbours have lifted it, and lower its neighbours' before the next.
@@ -58,11 +60,12 @@ def d2(
         gamma: decay of the reverse message with distance, at least 0; 0 is the strongest.
         gamma_forward: the same of the forward message.
         power: 1 for plain distances, as in the code, 2 for squared, as in the paper.
+        tie_seed: seed of the order of equal values.
         missing: ``"raise"``, or ``"skip"`` never to choose (or use) an example with NaN in either array.
 
     Returns:
-        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties go to the
-        smaller id.
+        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties are
+        drawn.
 
     Raises:
         ArgumentError: a budget outside 1 to n, an option out of range, NaN or infinity.
@@ -78,6 +81,7 @@ def d2(
     check.number("gamma", gamma, 0, 1e9)
     check.number("gamma_forward", gamma_forward, 0, 1e9)
     check.one_of("power", power, (1, 2))
+    check.seed("tie_seed", tie_seed)
     values = check.array("score", score, "n")
     rows = check.matrix("features", features, missing=missing)
     n = rows.shape[0]
@@ -90,7 +94,7 @@ def d2(
     # (edges,) float64; every undirected edge is stored in both directions.
     away = graph.distance.double() ** power
     lifted = _forward_messages(values.double(), graph, (-gamma_forward * away).exp())
-    chosen = _reverse_messages(lifted, graph, (-gamma * away).exp(), budget)
+    chosen = _reverse_messages(lifted, graph, (-gamma * away).exp(), budget, tie_seed)
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
 
 
@@ -101,18 +105,24 @@ def _forward_messages(score: Tensor, graph: Graph, weight: Tensor) -> Tensor:
     return score.index_add(0, sources, weight * score[graph.to].clamp_min(MIN_MESSAGE_SCORE))
 
 
-def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int) -> Tensor:
+def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int, tie_seed: int) -> Tensor:
     """(budget,) ids, the highest first, each lowering its neighbours."""
     # Values change at a few neighbours a pick: each change is a new entry of the heap, and entries whose value is no
     # longer the current one are passed over.
     value: list[float] = lifted.tolist()
     start, to, factor = graph.start.tolist(), graph.to.tolist(), weight.tolist()
     taken = [False] * len(value)
-    heap = [(-u, i) for i, u in enumerate(value)]
+    # Of equal values the one that comes first in the order of ties.
+    rank = torch.empty(len(value), dtype=torch.int64)
+    at_rank = tie_order(len(value), tie_seed)
+    rank[at_rank] = torch.arange(len(value))
+    tie, ids = rank.tolist(), at_rank.tolist()
+    heap = [(-u, tie[i]) for i, u in enumerate(value)]
     heapq.heapify(heap)
     chosen: list[int] = []
     while len(chosen) < budget:
-        minus, i = heapq.heappop(heap)
+        minus, place = heapq.heappop(heap)
+        i = ids[place]
         # The comparison is exact: an entry holds the very float that was current when it was pushed.
         if taken[i] or -minus != value[i]:
             continue
@@ -123,5 +133,5 @@ def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int)
             if not taken[j]:
                 # The lifted U_i and not s_i is subtracted; values may become negative.
                 value[j] -= factor[edge] * value[i]
-                heapq.heappush(heap, (-value[j], j))
+                heapq.heappush(heap, (-value[j], tie[j]))
     return torch.tensor(chosen)

@@ -39,6 +39,7 @@ def glister(
     step: float = 0.01,
     refresh: int | None = None,
     reduce: Literal["sum", "mean"] = "sum",
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Choose greedily the examples whose gradients point along that of the held-out loss.
@@ -67,11 +68,11 @@ def glister(
             authors' code; 1 renews after each. With a number, prefixes nest.
         reduce: ``"sum"`` of the chosen gradients as in the paper, or their ``"mean"`` as in DeepCore, with which the
             step does not grow with S.
+        tie_seed: seed of the order of equal gains.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose features or probs are NaN.
 
     Returns:
-        `Selection` of exactly ``budget`` ids in the order chosen, weights of one; of equal gains the smaller id
-        first.
+        `Selection` of exactly ``budget`` ids in the order chosen, weights of one; ties are drawn.
 
     Raises:
         ArgumentError: a budget outside 1 to n, an option out of range, arrays that do not fit each other, NaN.
@@ -86,6 +87,7 @@ def glister(
     [0, 1, 2]
     """
     check.number("step", step, 0, 1e6)
+    check.seed("tie_seed", tie_seed)
     if refresh is not None:
         check.number("refresh", refresh, 1, 10**12, integer=True)
     check.one_of("reduce", reduce, ("sum", "mean"))
@@ -102,7 +104,7 @@ def glister(
         scale = step / max(1, len(chosen)) if reduce == "mean" else step
         # <g_i, grad L_V(theta_S)>, without the factor `step`, which changes no order.
         gain = layer.along(gradient_after_step(held_out, total, scale)).masked_fill_(~left, -torch.inf)
-        new = largest(gain, min(block, budget - len(chosen)))
+        new = largest(gain, min(block, budget - len(chosen)), tie_seed)
         left[new] = False
         chosen = torch.cat([chosen, new])
         error, row = layer.factors(new)

@@ -14,7 +14,7 @@ from datawinnow.core.draw import largest
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
-from datawinnow.select._selectable import build_selection
+from datawinnow.select._selectable import build_selection, scale_to_mean_one
 from datawinnow.select.last_layer import LastLayer, held_out_layer, last_layer
 from datawinnow.select.nnls import nonnegative
 
@@ -41,6 +41,8 @@ def grad_match(
     lam: float = 0.5,
     tolerance: float = 1e-4,
     weights: bool = True,
+    mean_weight_one: bool = True,
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Choose examples and weights whose weighted gradient matches the gradient of all.
@@ -54,7 +56,7 @@ def grad_match(
     matched to its own mean gradient (or, with held-out data, to that of all of it).
 
     The authors' solver drops an example as soon as its weight turns negative, and fills up at random; here it stays,
-    with a weight of 0 where the last solution says so. Scaling b changes no choice and no weight.
+    with a weight of 0 where the last solution says so. Scaling b changes no choice; weights are those of the sum.
 
     Args:
         features: (n, d) float, input of the last layer.
@@ -70,11 +72,15 @@ def grad_match(
         tolerance: the pursuit ends when the rest is at most this fraction of b (the authors' settings say 1e-100:
             never); the paper's bound is on E itself, which depends on the scale of the features.
         weights: False for weights of one.
+        mean_weight_one: scale weights to a mean of one, which keeps the length of training steps. False leaves the
+            solution for b the sum of gradients instead of their mean; `per_class` scales the classes' together, so
+            that the ratio between classes is that of the paper.
+        tie_seed: seed of the order of the equal examples that fill a selection up.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose features or probs are NaN.
 
     Returns:
         `Selection` of exactly ``budget`` ids in the order chosen, weights at least 0 and 1 on average (all 1 if the
-        solution is 0); prefixes nest, but for their weights.
+        solution is 0, which happens only with ``mean_weight_one``); prefixes nest, but for their weights.
 
     Raises:
         ArgumentError: a budget outside 1 to n or above 6,000, an option out of range, arrays that do not fit, NaN.
@@ -89,6 +95,8 @@ def grad_match(
     """
     check.number("lam", lam, 0, 1e12)
     check.number("tolerance", tolerance, 0, 1)
+    check.seed("tie_seed", tie_seed)
+    check.one_of("mean_weight_one", mean_weight_one, (True, False))
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
     if budget > MAX_BUDGET:
         raise ArgumentError(
@@ -98,15 +106,18 @@ def grad_match(
     held_out = [val_features, val_probs, val_labels]
     if any(v is None for v in held_out) and any(v is not None for v in held_out):
         raise ArgumentError("val_features, val_probs and val_labels go together; give all three or none")
-    goal = layer.mean() if val_features is None else held_out_layer(val_features, val_probs, val_labels, layer).mean()
-    chosen = pursue(layer, goal, budget, lam, tolerance)
+    source = layer if val_features is None else held_out_layer(val_features, val_probs, val_labels, layer)
+    goal = source.mean()
+    chosen = pursue(layer, goal, budget, lam, tolerance, tie_seed)
     out = build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if not weights:
         return out
-    return Selection(out.index, _scale_to_mean_one(solve(layer, goal, chosen, lam)), out.reason)
+    # The solution is proportional to b, so that for the sum follows from that for the mean.
+    weight = solve(layer, goal, chosen, lam) * source.n
+    return Selection(out.index, (scale_to_mean_one(weight) if mean_weight_one else weight).float(), out.reason)
 
 
-def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: float) -> Tensor:
+def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: float, tie_seed: int = 0) -> Tensor:
     """Orthogonal matching pursuit.
 
     With A the chosen gradients and L L^T = A A^T + lam, the weights are ``w = L^-T L^-1 A b``. The rows of L^-1 are
@@ -118,6 +129,7 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
         budget: number of examples to choose.
         lam: ridge.
         tolerance: fraction of the goal's norm at which to stop.
+        tie_seed: seed of the order of equal examples when it is filled up.
 
     Returns:
         (budget,) int64 ids in the order chosen.
@@ -163,7 +175,9 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
         towards = layer.along(rest)
     straight[chosen] = -torch.inf
     # A full ranking sorted once; the chosen have -inf and come last.
-    return torch.cat([torch.tensor(chosen, dtype=torch.int64), largest(straight, layer.n)[: budget - len(chosen)]])
+    return torch.cat(
+        [torch.tensor(chosen, dtype=torch.int64), largest(straight, layer.n, tie_seed)[: budget - len(chosen)]]
+    )
 
 
 def solve(layer: LastLayer, goal: Tensor, chosen: Tensor, lam: float) -> Tensor:
@@ -172,9 +186,3 @@ def solve(layer: LastLayer, goal: Tensor, chosen: Tensor, lam: float) -> Tensor:
     gram = (errors @ errors.T).mul_(rows @ rows.T)
     gram.diagonal().add_(lam)
     return nonnegative(gram, ((errors @ goal) * rows).sum(1))
-
-
-def _scale_to_mean_one(weight: Tensor) -> Tensor:
-    mean = float(weight.mean())
-    # all 0: no weighting points along the goal, so all count the same
-    return (weight / mean if mean > 0 else torch.ones_like(weight)).float()

@@ -9,7 +9,7 @@ import torch
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.draw import largest
+from datawinnow.core.draw import ascending, largest
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._selectable import build_selection, selectable_ids
@@ -22,18 +22,19 @@ from datawinnow.select._selectable import build_selection, selectable_ids
     "arXiv 2310.07931",
     cost="time O(n log n), memory O(n)",
 )
-def middle(score: Any, *, budget: int, centre: float = 0.5, missing: Missing = "raise") -> Selection:
+def middle(score: Any, *, budget: int, centre: float = 0.5, tie_seed: int = 0, missing: Missing = "raise") -> Selection:
     """Keep the ranks around a quantile of the score.
 
     With s = budget / n these are the ranks [centre - s/2, centre + s/2] of the ascending order, as fractions of n; a
     band that would pass one end is pushed back inside. Moderate Coreset keeps the band around the median of the
-    distance to the class median. Equal scores are ranked by id, of two ranks equally far from the centre the lower
-    one comes first; prefixes nest.
+    distance to the class median. The ranks of equal scores are drawn; of two ranks equally far from the centre the
+    lower one comes first; prefixes nest.
 
     Args:
         score: (n,) float, any score.
         budget: number of examples to keep, 1 to n.
         centre: quantile at the middle of the band, in [0, 1]: 0.5 is the median, 0 the lowest, 1 the highest score.
+        tie_seed: seed of the order of equal scores.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
 
     Returns:
@@ -50,12 +51,13 @@ def middle(score: Any, *, budget: int, centre: float = 0.5, missing: Missing = "
     [2, 4, 3]
     """
     check.number("centre", centre, 0, 1)
+    check.seed("tie_seed", tie_seed)
     values = check.array("score", score, "n")
     n = values.numel()
     ids = selectable_ids(budget, missing, score=values)
     if ids is not None:
         values = values[ids]
-    ranked = torch.argsort(values, stable=True)
+    ranked = ascending(values, tie_seed)
     # ranks are 0 to m - 1; doubled distances to the centre are whole numbers at 0.5, so no tie is broken by rounding
     away = (2 * torch.arange(values.numel(), dtype=torch.float64) - 2 * centre * (values.numel() - 1)).abs()
     chosen = ranked[largest(-away, budget)]

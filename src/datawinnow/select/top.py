@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.draw import largest
+from datawinnow.core.draw import ascending, largest
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._selectable import build_selection, selectable_ids
@@ -24,17 +24,24 @@ from datawinnow.select._selectable import build_selection, selectable_ids
     cost="time O(n + budget log budget), memory O(n)",
 )
 def top(
-    score: Any, *, budget: int, end: Literal["high", "low", "middle"] = "high", missing: Missing = "raise"
+    score: Any,
+    *,
+    budget: int,
+    end: Literal["high", "low", "middle"] = "high",
+    tie_seed: int = 0,
+    missing: Missing = "raise",
 ) -> Selection:
     """Keep the examples at one end of a score.
 
-    Ties go to the smaller id, so the answer is the same everywhere; prefixes nest.
+    Ties are drawn, since by id they would keep whole classes of a dataset that is sorted by class, and drop others;
+    prefixes nest.
 
     Args:
         score: (n,) float, any score.
         budget: number of examples to keep, 1 to n.
         end: ``"high"``, ``"low"``, or ``"middle"`` for the band of ranks around the median (of two ranks equally far
             from it the lower one comes first).
+        tie_seed: seed of the order of equal scores; the answer is the same everywhere.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose score is NaN.
 
     Returns:
@@ -47,25 +54,25 @@ def top(
     References:
         Toneva et al. 2019, arXiv 1812.05159, section 5; Xia et al. 2023, Moderate Coreset, section 3 (the middle).
 
-    >>> top([0.1, 0.9, 0.5, 0.9], budget=3).index.tolist()
+    >>> top([0.1, 0.9, 0.5, 0.7], budget=3).index.tolist()
     [1, 3, 2]
     """
     check.one_of("end", end, ("high", "low", "middle"))
+    check.seed("tie_seed", tie_seed)
     values = check.array("score", score, "n")
     n = values.numel()
     ids = selectable_ids(budget, missing, score=values)
     if ids is not None:
         values = values[ids]
     if end == "middle":
-        chosen = _middle(values, budget)
+        chosen = _middle(values, budget, tie_seed)
     else:
-        # `largest` gives ties to the smaller id at both ends; reversing a descending order would not.
-        chosen = largest(values if end == "high" else -values, budget)
+        chosen = largest(values if end == "high" else -values, budget, tie_seed)
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
 
 
-def _middle(values: Tensor, budget: int) -> Tensor:
-    ranked = torch.argsort(values, stable=True)
+def _middle(values: Tensor, budget: int, tie_seed: int) -> Tensor:
+    ranked = ascending(values, tie_seed)
     # twice the distance of a rank to the middle rank, in integers: no ties broken by rounding
     away = (2 * torch.arange(values.numel()) - (values.numel() - 1)).abs()
     return ranked[largest(-away, budget)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,23 +12,30 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.budget import check_budget, shares
 from datawinnow.core.card import card_of
+from datawinnow.core.draw import tie_order
 from datawinnow.core.errors import CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.select._selectable import scale_to_mean_one
 from datawinnow.select._wrapping import Selector, bind_arguments, reserve_names, unscored, with_card
 
+ClassSplit = Literal["proportional", "equal"]
+"""How a budget is split over the classes."""
 
-def per_class(selector: Selector) -> Selector:
+
+def per_class(selector: Selector, *, split: ClassSplit = "proportional") -> Selector:
     """``selector`` applied to each class separately, each class keeping its share of the budget.
 
-    Shares are in proportion to class sizes, by largest remainders; a class at its capacity (its size, or what the
-    selector leaves after a cut) is filled and the others take the rest. Each class draws from its own stream, so no
-    class's draw depends on another class. Arrays of held-out data (``val_features``, ...) are passed to every class
-    uncut.
+    Shares are in proportion to class sizes, by largest remainders, whose ties are drawn; a class at its capacity (its
+    size, or what the selector leaves after a cut) is filled and the others take the rest. Each class draws from its own
+    stream, so no class's draw depends on another class. Arrays of held-out data (``val_features``, ...) are passed to
+    every class uncut.
 
     Args:
         selector: any selector, for example `top`, or a wrapped one such as ``drop_tail(top, ...)``.
+        split: ``"proportional"`` to the sizes of the classes, or ``"equal"``: every class the same number, or all of it
+            where that is less (D2). What a division leaves over goes to the largest classes.
 
     Returns:
         A selector called as ``per_class(top)(score, labels=labels, budget=100)``: positional arrays and options are
@@ -44,19 +52,33 @@ def per_class(selector: Selector) -> Selector:
     """
     card = card_of(selector)
     reserve_names(card, "per_class", "labels")
+    check.one_of("split", split, ("proportional", "equal"))
 
     def balanced(
-        *arrays: Any, labels: Any, budget: int, generator: torch.Generator | None = None, **options: Any
+        *arrays: Any,
+        labels: Any,
+        budget: int,
+        generator: torch.Generator | None = None,
+        tie_seed: int | None = None,
+        **options: Any,
     ) -> Selection:
         classes = check.labels("labels", labels)
         n = classes.numel()
         check_budget(budget, n)
-        # Checked before they are cut, so that an error names the id among all examples.
-        full = bind_arguments(card, arrays, options, n, options.get("missing", "raise"), ruler="labels")
         if "generator" in card.takes:
             # One draw from the caller's generator seeds a stream for each class: the draw of a class depends neither on
             # other classes nor on how often `_fill` calls it.
             seed = int(torch.randint(2**62, (), generator=check.generator(generator)))
+            tie_seed = seed if tie_seed is None else tie_seed
+        tie_seed = check.seed("tie_seed", 0 if tie_seed is None else tie_seed)
+        if "tie_seed" in card.takes:
+            options["tie_seed"] = tie_seed
+        # Weights scaled class by class would lose the ratio between the classes.
+        rescale = "mean_weight_one" in card.options and options.setdefault("mean_weight_one", True)
+        if rescale:
+            options["mean_weight_one"] = False
+        # Checked before they are cut, so that an error names the id among all examples.
+        full = bind_arguments(card, arrays, options, n, options.get("missing", "raise"), ruler="labels")
         # (classes) tensors of rising ids; a class without examples is empty and gets no share.
         members = torch.split_with_sizes(torch.argsort(classes, stable=True), torch.bincount(classes).tolist())
 
@@ -67,13 +89,25 @@ def per_class(selector: Selector) -> Selector:
 
         reason = torch.full((n,), int(Reason.BELOW_CUT), dtype=torch.int8)
         reason[unscored(full, n)] = int(Reason.UNSCORED)  # a class without a share is not looked at by the selector
-        return _merge(_fill(one, [m.numel() for m in members], budget), members, reason)
+        # Which of equal classes get the rest is drawn too: with less than one example a class it decides on classes.
+        sizes = [m.numel() for m in members]
+        order = tie_order(len(members), tie_seed).tolist()
+        if split == "equal":
+            order.sort(key=lambda c: -sizes[c])
+        weights = sizes if split == "proportional" else [min(1, size) for size in sizes]
+        filled = _fill(one, sizes, weights, budget, order)
+        merged = _merge([filled[c] for c in order], [members[c] for c in order], reason)
+        return replace(merged, weight=scale_to_mean_one(merged.weight).float()) if rescale else merged
 
-    wrapped: Selector = with_card(balanced, card, "per_class", "per class", "In every class by its share.", ("labels",))
+    wrapped: Selector = with_card(
+        balanced, card, "per_class", "per class", "In every class by its share.", ("labels", "tie_seed")
+    )
     return wrapped
 
 
-def _fill(one: Callable[[int, int], Selection], sizes: list[int], budget: int) -> list[Selection | None]:
+def _fill(
+    one: Callable[[int, int], Selection], sizes: list[int], weights: list[int], budget: int, order: list[int]
+) -> list[Selection | None]:
     """Each class's selection, or None for a class without a share; full classes pass their rest on."""
     # Capacities are discovered: a selector that cuts a tail says how many it can give only when asked for more.
     capacities = list(sizes)
@@ -85,7 +119,7 @@ def _fill(one: Callable[[int, int], Selection], sizes: list[int], budget: int) -
                 f"({capacities} by class)",
                 sum(capacities),
             )
-        allotted = shares(budget, sizes, limits=capacities)
+        allotted = shares(budget, weights, limits=capacities, order=order)
         full = False
         for c, share in enumerate(allotted):
             if share and (c, share) not in done:
@@ -113,6 +147,6 @@ def _merge(selections: list[Selection | None], members: Sequence[Tensor], reason
         weight.append(chosen.weight)
         # Position j of m at (j + 1/2) / m: sorting by it interleaves the classes in proportion at every prefix.
         turn.append((torch.arange(len(chosen), dtype=torch.float64) + 0.5) / len(chosen))
-    # Stable: of equal positions the smaller class first.
+    # Stable: of equal positions the class that comes first.
     order = torch.argsort(torch.cat(turn), stable=True)
     return Selection(torch.cat(index)[order], torch.cat(weight)[order], reason)

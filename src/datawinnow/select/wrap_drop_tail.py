@@ -25,8 +25,8 @@ def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Liter
 
     Args:
         selector: any selector, for example `top`.
-        fraction: fraction of the examples that is dropped, in [0, 1]: ``floor(fraction * n)``, of ties the smaller
-            id first.
+        fraction: fraction of the examples that is dropped, in [0, 1]: ``floor(fraction * n)``, ties are
+            drawn.
         by: name of the keyword that passes the score at the call, for example ``"aum"``.
         end: which end of it is suspicious: ``"low"`` for AUM, ``"high"`` for a loss.
 
@@ -54,7 +54,8 @@ def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Liter
         )
     reserve_names(card, "drop_tail", by)
 
-    def trimmed(*arrays: Any, budget: int, missing: Missing = "raise", **options: Any) -> Selection:
+    def trimmed(*arrays: Any, budget: int, tie_seed: int = 0, missing: Missing = "raise", **options: Any) -> Selection:
+        check.seed("tie_seed", tie_seed)
         if by not in options:
             raise ArgumentError(f"{trimmed.__name__} needs the score whose tail is dropped, (n,), as {by}=")
         values = check.array(by, options.pop(by), "n")
@@ -63,6 +64,8 @@ def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Liter
         check.finite(by, values, missing)
         if "missing" in card.takes:
             options["missing"] = missing
+        if "tie_seed" in card.takes:
+            options["tie_seed"] = tie_seed
         all_ = bind_arguments(card, arrays, options, n, missing, ruler=by)
         # The fraction is of the examples with a score: one without it is neither dropped as suspect nor kept.
         scored_ids = torch.nonzero(~values.isnan()).flatten()
@@ -79,11 +82,13 @@ def drop_tail(selector: Selector, *, fraction: float, by: str = "by", end: Liter
         reason[scored_ids] = int(Reason.SUSPECT)
         stays = torch.ones(scored_ids.numel(), dtype=torch.bool)
         if cut:
-            stays[largest(values[scored_ids] if end == "high" else -values[scored_ids], cut)] = False
+            stays[largest(values[scored_ids] if end == "high" else -values[scored_ids], cut, tie_seed)] = False
         ids = scored_ids[stays]
         positional, keywords = all_.at(ids)
         return among_all(selector(*positional, budget=budget, **keywords), ids, reason)
 
     sentence = f"Without the {fraction:g} of {'lowest' if end == 'low' else 'highest'} {by}."
-    wrapped: Selector = with_card(trimmed, card, "drop_tail", f"tail of {by} dropped", sentence, (by, "missing"))
+    wrapped: Selector = with_card(
+        trimmed, card, "drop_tail", f"tail of {by} dropped", sentence, (by, "missing", "tie_seed")
+    )
     return wrapped
