@@ -16,17 +16,19 @@ from .test_cell import cell
 from .test_grid import METHODS
 from .test_runner import CLEAN, FEW, ONE, comparable
 
+MODEL = "tests.bench.helpers_models:diverging"
+
 
 def diverging(after: int) -> tuple[str, str]:
     """A change of the grid: training diverges in this step, counted from 0."""
-    return 'model = "mlp"', f'model = "tests.bench.helpers_models:diverging"\nmodel_options = {{{{ after = {after} }}}}'
+    return 'model = "mlp"', f'model = "{MODEL}"\nmodel_options = {{{{ after = {after} }}}}'
 
 
 class TestCell:
     """Batches of 20: three steps an epoch with all of the 60, two with half of them, one with a fifth."""
 
     def test_a_cell_that_diverges_has_a_row_without_an_accuracy(self, write, tmp_path):
-        grid = read_grid(write(diverging(4)))
+        grid = read_grid(write(diverging(4)), models=[MODEL])
         row = run_cell(grid, cell("random", 0.5), tmp_path)
         assert (row["accuracy"], row["test_loss"]) == (None, None)
         assert row["failed"].startswith("the loss is nan in epoch 2: try a lower lr (it was 0.05)")
@@ -38,7 +40,7 @@ class TestCell:
         assert results.checked([row, good], "rows") == [row, good]
 
     def test_a_recording_that_diverges_fails_what_needs_it_without_training_again(self, write, tmp_path, monkeypatch):
-        grid = read_grid(write(diverging(4)))
+        grid = read_grid(write(diverging(4)), models=[MODEL])
         first = run_cell(grid, cell("aum", 0.2), tmp_path)
         monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
         monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
@@ -53,7 +55,7 @@ class TestCell:
 
     def test_killed_at_any_moment_a_recording_diverges_in_the_same_way(self, write, tmp_path, monkeypatch):
         monkeypatch.setattr("os.fsync", lambda handle: None)
-        grid = read_grid(write(diverging(4)))
+        grid = read_grid(write(diverging(4)), models=[MODEL])
         with killed_at(monkeypatch, None) as operations:
             expected = run_cell(grid, cell("full"), tmp_path / "unbroken")
             total = operations()
@@ -80,7 +82,7 @@ class TestCell:
 @pytest.mark.usefixtures("in_process")
 class TestGrid:
     def test_the_grid_goes_on_and_tells_and_repeats_nothing(self, write, tmp_path, monkeypatch):
-        grid = read_grid(write(diverging(4), ONE, CLEAN))
+        grid = read_grid(write(diverging(4), ONE, CLEAN), models=[MODEL])
         new: list[dict] = []
         rows = run_grid(grid, tmp_path / "out", jobs=2, on_row=new.append)
         assert [row_key(row) for row in rows] == [cell.key for cell in cells_of(grid)]
@@ -94,7 +96,7 @@ class TestGrid:
         assert run_grid(grid, tmp_path / "out", jobs=1) == rows
 
     def test_a_row_that_is_removed_is_run_again(self, write, tmp_path):
-        grid = read_grid(write(diverging(4), ONE, CLEAN, (METHODS, 'methods = ["random"]')))
+        grid = read_grid(write(diverging(4), ONE, CLEAN, (METHODS, 'methods = ["random"]')), models=[MODEL])
         rows = run_grid(grid, tmp_path / "out", jobs=1)
         assert ["failed" in row for row in rows] == [True, False]
         write_rows(tmp_path / "out" / "rows.jsonl", rows[1:])

@@ -64,6 +64,7 @@ def bench(
     out: Path | str | None = None,
     data: GridData | None = None,
     setting: Sequence[str] = (),
+    models: Sequence[str] = (),
     shrink: int = 1,
     time_limit: float | None = None,
     jobs: int = 0,
@@ -84,6 +85,8 @@ def bench(
         data: datasets and functions of this process to use instead of those that the grid names; its cells then run in
             this process.
         setting: run only this setting of the file (repeatable). Default: all, in order.
+        models: ``"module:function"`` that the file names as a network and that may be imported (repeatable): nothing is
+            imported because a file names it. Default: none.
         shrink: divide examples, epochs and channels by this number, to see that a file runs; its accuracies mean
             nothing.
         time_limit: seconds after which no cell is started or continued. Default: run every cell.
@@ -109,7 +112,8 @@ def bench(
     start = time.monotonic()
     check.number("shrink", shrink, 1, 10**6, integer=True)
     setting = (setting,) if isinstance(setting, str) else setting
-    name, grids = (grid.name, {"": grid}) if isinstance(grid, Grid) else read_grids(Path(grid))
+    models = (models,) if isinstance(models, str) else models
+    name, grids = (grid.name, {"": grid}) if isinstance(grid, Grid) else read_grids(Path(grid), models=models)
     for chosen in setting:
         if chosen not in grids:
             names = ", ".join(filter(None, grids)) or "none: it is a single grid"

@@ -25,6 +25,7 @@ def score(
     subset_runs: int | None = None,
     data: Any = None,
     model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
     val: Any = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
@@ -41,7 +42,9 @@ def score(
         subset_runs: networks trained on random 70% subsets, for memorization; the cost is logged before they start.
             Default: as many as exist.
         data: the run's dataset, or DATA where it has moved. Default: where it was when recorded.
-        model: the function that made the network, where the run only knows its name.
+        model: the network, where the run recorded with a function or with ``"module:function"``: nothing that a run
+            folder names is imported. Default: the network that the run names.
+        model_options: option of that function (repeatable), as for the recording.
         val: held-out data, for scores that match it.
         progress: called after each step.
         log: called with what was chosen and noticed.
@@ -78,6 +81,7 @@ def score(
         options=options,
         subset_runs=subset_runs,
         model=model,
+        model_options=model_options,
         val=val,
         progress=progress,
         log=log,

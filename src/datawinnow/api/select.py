@@ -31,6 +31,7 @@ def select(
     out: Path | str | None = None,
     data: Any = None,
     model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
     val: Any = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
@@ -50,7 +51,9 @@ def select(
         seed: seed of selectors that draw.
         out: file for the selection. Default: selection.parquet in the run folder, beside the gallery.
         data: the run's dataset, or DATA where it has moved. Default: where it was when recorded.
-        model: the function that made the network, where the run only knows its name.
+        model: the network, where the run recorded with a function or with ``"module:function"``: nothing that a run
+            folder names is imported. Default: the network that the run names.
+        model_options: option of that function (repeatable), as for the recording.
         val: held-out data, for methods that match it.
         progress: called after each step.
         log: called with what was chosen and noticed.
@@ -84,6 +87,7 @@ def select(
         epochs=epochs,
         out=None if out is None else Path(out),
         model=model,
+        model_options=model_options,
         val=val,
         progress=progress,
         log=log,

@@ -134,6 +134,16 @@ class _CellRun:
             return equal_epochs(epochs, self.cell.keep, self.info.n)
         return epochs
 
+    @property
+    def scoring_model(self) -> str | Callable[..., nn.Module]:
+        """The network of the recording."""
+        return self.data.model or model_name(self.grid, self.data, scoring=True)
+
+    @property
+    def scoring_options(self) -> dict[str, Any]:
+        """Its options."""
+        return self.grid.score.model_options if self.grid.score.model else self.grid.train.model_options
+
 
 @dataclass(frozen=True)
 class _Outcome:
@@ -374,8 +384,8 @@ def _cell_recording(run: _CellRun) -> RunFolder:
             test=run.data.test,
             epochs=grid.recorded_epochs,
             schedule_epochs=score.schedule_epochs or max(grid.train.epochs, grid.recorded_epochs),
-            model=run.data.model or model_name(grid, run.data, scoring=True),
-            model_options=score.model_options if score.model else grid.train.model_options,
+            model=run.scoring_model,
+            model_options=run.scoring_options,
             seed=cell.seed,
             recipe=grid.train.recipe(),
             signals=signals,
@@ -407,7 +417,12 @@ def _select(run: _CellRun, recording: RunFolder | None) -> tuple[Selection, Cost
         # a probe reads the network after the last epoch, whatever limit the method has
         read = recording.epochs if method.reads_probe else min(recording.epochs, limit or recording.epochs)
         probed = probed_arrays(
-            recording, run.info, model=run.data.model, options=method.probe_options, progress=run.progress
+            recording,
+            run.info,
+            model=run.scoring_model,
+            model_options=run.scoring_options,
+            options=method.probe_options,
+            progress=run.progress,
         )
         # charged for the share of the recording that it reads, and for its probes whoever made them first
         share = method.epochs_charged(read) / recording.epochs

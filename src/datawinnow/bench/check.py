@@ -26,9 +26,8 @@ from datawinnow.core.verdict import Comparison, ResultRow, clause, compare, indi
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.methods import METHODS
-from datawinnow.models import MODELS
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model, build_network, check_outputs_for
+from datawinnow.runs.network import Model, build_network, check_outputs_for, recorded_model
 from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.stage import augment_of, resolve_arithmetic
 from datawinnow.train import Recipe
@@ -99,7 +98,7 @@ def check(
         raise ArgumentError("check needs a test split (test=), since accuracy on the training examples decides nothing")
     selected = folder.metadata["options"].get("select")
     if model is None and selected is not None:
-        model, options_of_run = _model_of_run(folder)
+        model, options_of_run = recorded_model(folder)
         model_options = model_options or options_of_run
     options, recipe = dict(model_options or {}), recipe or Recipe()
     if selected is None:
@@ -232,18 +231,6 @@ def _scoring_cost(folder: RunFolder) -> Cost:
         return Cost()
     spent = folder.metadata["cost"]
     return sum((Cost.from_dict(spent[stage]) for stage in ("record", "probe", "subsets") if stage in spent), Cost())
-
-
-def _model_of_run(folder: RunFolder) -> tuple[str, dict[str, Any]]:
-    """Name and options of the network that the run recorded with."""
-    about = folder.metadata["model"]
-    name = str(about["name"])
-    if name not in MODELS and ":" not in name:
-        raise ArgumentError(
-            f"{folder.path} was recorded with a network of your own, of which it only knows the name {name!r}: give it "
-            'again with model= (or by "module:function")'
-        )
-    return name, dict(about.get("options", {}))
 
 
 def verdict(rows: Sequence[ResultRow], method: str, label: str) -> tuple[str, dict[str, Comparison]]:

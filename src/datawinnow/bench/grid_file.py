@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,17 +70,27 @@ class Suite(Strict):
     setting: list[Setting]
 
 
-def read_grid(path: Path) -> Grid:
+def read_grid(path: Path, *, models: Collection[str] = ()) -> Grid:
     """Read and check a file of one grid; ``$NAME`` in the source is replaced from the environment.
 
+    Args:
+        path: the file.
+        models: the ``"module:function"`` that it may name as networks: a file may come from somebody else, so nothing
+            is imported because a file names it.
+
     Raises:
-        ArgumentError: no such file, not TOML, an unknown or wrong key (named), an unknown method or scenario.
+        ArgumentError: no such file, not TOML, an unknown or wrong key (named), an unknown method or scenario, or a
+            function that is not in ``models``.
     """
-    return grid_of(path, _parse_toml(path))
+    return _refuse_imports(path, grid_of(path, _parse_toml(path)), models)
 
 
-def read_grids(path: Path) -> tuple[str, dict[str, Grid]]:
+def read_grids(path: Path, *, models: Collection[str] = ()) -> tuple[str, dict[str, Grid]]:
     """Read and check a file of one or several grids.
+
+    Args:
+        path: the file.
+        models: as for `read_grid`.
 
     Returns:
         The file's name for its results, and a grid by the name of its setting; a file without ``[[setting]]`` has one
@@ -89,12 +101,12 @@ def read_grids(path: Path) -> tuple[str, dict[str, Grid]]:
     """
     raw = _parse_toml(path)
     if "setting" in raw:
-        return str(raw.get("name", path.stem)), read_suite(path)
-    grid = grid_of(path, raw)
+        return str(raw.get("name", path.stem)), read_suite(path, models=models)
+    grid = _refuse_imports(path, grid_of(path, raw), models)
     return grid.name, {"": grid}
 
 
-def read_suite(path: Path) -> dict[str, Grid]:
+def read_suite(path: Path, *, models: Collection[str] = ()) -> dict[str, Grid]:
     """Read and check a file with ``[[setting]]``: a grid by the name of its setting.
 
     With ``passes``, the reference of each budget is ``shorter_full``: all the data for that many epochs. ``keep`` of a
@@ -112,8 +124,21 @@ def read_suite(path: Path) -> dict[str, Grid]:
         if setting.name in grids or not setting.name.replace("_", "").replace("-", "").isalnum():
             why = "is there twice" if setting.name in grids else "names a folder: letters, digits, - and _"
             raise ArgumentError(f"{path}: [[setting]] {setting.name!r} {why}")
-        grids[setting.name] = grid_of(path, _setting_as_grid(path, suite, setting))
+        grids[setting.name] = _refuse_imports(path, grid_of(path, _setting_as_grid(path, suite, setting)), models)
     return grids
+
+
+def _refuse_imports(path: Path, grid: Grid, models: Collection[str]) -> Grid:
+    """``grid``, if each function that it names as a network is in ``models``."""
+    small = [spec.batch or spec.replay for spec in grid.method]
+    for name in (grid.train.model, grid.score.model, *(None if spec is None else spec.model for spec in small)):
+        if name is not None and ":" in name and not is_pretrained(name) and name not in models:
+            raise ArgumentError(
+                f"{path} names the function {name!r} as a network. A file may come from somebody else, so nothing that "
+                "it names is imported: if you trust it and its model_options, run the same command again with --model "
+                f"{shlex.quote(name)} (in Python models=)"
+            )
+    return grid
 
 
 def _setting_as_grid(path: Path, suite: Suite, setting: Setting) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def bench(
     grid: Annotated[Path, Option("FILE.toml", positional=True, help="The grid: method x keep x seed x scenario.")],
     out: Annotated[Path | None, Option("FOLDER")] = None,
     setting: Annotated[Sequence[str], Option("NAME")] = (),
+    models: Annotated[Sequence[str], Option("module:function", flags=("--model",))] = (),
     shrink: Annotated[int, Option("K", min=1)] = 1,
     time_limit: Annotated[
         str | None,
@@ -65,6 +66,7 @@ def bench(
             grid,
             out=out,
             setting=setting,
+            models=models,
             shrink=shrink,
             time_limit=limit,
             jobs=jobs,

@@ -49,6 +49,8 @@ UntilStable = Annotated[
 ]
 Seed = Annotated[int, Option("N", panel=TRAINING_PANEL, help="Seed of weights, order, augmentation and draws.")]
 ReadEpochs = Annotated[int | None, Option("N", help="Read only the first N recorded epochs. Default: all of them.")]
+RecordedModel = Annotated[str | None, Option("module:function")]
+RecordedModelOptions = Annotated[dict[str, Any] | None, Option(flags=("--model-option",))]
 DataOverride = Annotated[
     str | None,
     Option("DATA", help="Where the run's dataset is now, if it moved. Default: where it was when recorded."),
@@ -86,6 +88,10 @@ class NetworkOptions:
         for key, value in self.model_options.items():
             flags += ["--model-option", f"{key}={value}"]
         return flags
+
+    def function_flags(self) -> list[str]:
+        """`network_flags` where the network is a function, which a later command has to name again; else none."""
+        return self.network_flags() if self.model and ":" in self.model and not self.model.startswith("hf:") else []
 
     def set_threads(self) -> None:
         """Set the number of CPU threads, which is global to the process."""

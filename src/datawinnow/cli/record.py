@@ -76,4 +76,4 @@ def record(
             ("run", str(folder.path)),
         ]
     )
-    screen.next("select", str(folder.path), "--keep", "0.3")
+    screen.next("select", str(folder.path), "--keep", "0.3", *training.function_flags())

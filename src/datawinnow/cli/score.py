@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from datawinnow import api
-from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RunPath
+from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RecordedModel, RecordedModelOptions, RunPath
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
 from datawinnow.core.options import Option
@@ -27,6 +27,8 @@ def score(
     epochs: ReadEpochs = None,
     subset_runs: Annotated[int | None, Option("N", min=2)] = None,
     data: DataOverride = None,
+    model: RecordedModel = None,
+    model_options: RecordedModelOptions = None,
     quiet: Quiet = False,
 ) -> None:
     """Compute scores from a recording.
@@ -46,6 +48,8 @@ def score(
             epochs=epochs,
             subset_runs=subset_runs,
             data=data,
+            model=model,
+            model_options=model_options,
             progress=stage,
             log=screen.note,
         )

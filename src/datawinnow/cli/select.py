@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 from datawinnow import api
-from datawinnow.cli.options import DataOverride, Keep, MethodOptions, Quiet, ReadEpochs, RunPath
+from datawinnow.cli.options import (
+    DataOverride,
+    Keep,
+    MethodOptions,
+    Quiet,
+    ReadEpochs,
+    RecordedModel,
+    RecordedModelOptions,
+    RunPath,
+)
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.options import Option
@@ -26,6 +35,8 @@ def select(
     epochs: ReadEpochs = None,
     seed: Annotated[int, Option("N")] = 0,
     data: DataOverride = None,
+    model: RecordedModel = None,
+    model_options: RecordedModelOptions = None,
     quiet: Quiet = False,
 ) -> None:
     """Choose which examples to keep, from a recording.
@@ -50,6 +61,8 @@ def select(
             seed=seed,
             out=out,
             data=data,
+            model=model,
+            model_options=model_options,
             progress=stage,
             log=screen.note,
         )

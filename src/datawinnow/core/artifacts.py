@@ -466,7 +466,7 @@ def settings_difference(
             value is shown by its repr, and one in a mapping as ``mapping.key``.
     """
     texts = texts or {}
-    difference = _first_difference(_as_json(before), _as_json(now), frozenset(ignore), frozenset(texts))
+    difference = _first_difference(as_json(before), as_json(now), frozenset(ignore), frozenset(texts))
     if difference is None:
         return None
     key, old, new = difference
@@ -474,7 +474,8 @@ def settings_difference(
     return f"{key}={show(old)}, now it is {show(new)}"
 
 
-def _as_json(value: Mapping[str, Any]) -> Any:
+def as_json(value: Mapping[str, Any]) -> Any:
+    """``value`` as it is read back from a JSON file."""
     # `before` comes from a file, where tuples are lists, paths are strings and keys are text
     return json.loads(json.dumps(value, default=str))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,19 @@ from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.text.pretrained import load_pretrained
+
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+"""Implementations that come with transformers; any other name is a kernel of the hub, which is code."""
+BY_DATA = {
+    "num_labels",
+    "id2label",
+    "label2id",
+    "dtype",
+    "torch_dtype",
+    "ignore_mismatched_sizes",
+    "quantization_config",
+}
+"""What is decided by the data and by how it is trained."""
 
 
 class Pretrained(nn.Module):
@@ -48,8 +62,9 @@ def pretrained(name: str, *, classes: int, **options: Any) -> Pretrained:
         options: of the model's configuration, for example ``hidden_dropout_prob=0.2``.
 
     Raises:
-        ArgumentError: transformers is not installed, or there is no such model.
+        ArgumentError: transformers is not installed, there is no such model, or its configuration has no such option.
     """
+    _check_options(name, options)
     network = load_pretrained(
         "AutoModelForSequenceClassification",
         name,
@@ -66,3 +81,22 @@ def pretrained(name: str, *, classes: int, **options: Any) -> Pretrained:
         padding = end[0] if isinstance(end, list) else end or 0
         config.pad_token_id = padding
     return Pretrained(network, int(padding))
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that are not of the model's configuration: others of ``from_pretrained`` can run code.
+
+    Raises:
+        ArgumentError: naming the option.
+    """
+    if not options:
+        return
+    valid = set(load_pretrained("AutoConfig", name, f"the model {name}").to_dict()) - BY_DATA
+    for key, value in options.items():
+        if key == "attn_implementation":
+            if value not in ATTENTION:
+                raise ArgumentError(
+                    f"model {name!r}: attn_implementation must be one of {', '.join(ATTENTION)}, got {value!r}"
+                )
+        elif key not in valid:
+            raise ArgumentError(f"model {name!r} has no option {key!r} in its configuration (config.json)")

@@ -140,6 +140,9 @@ def build(
         valid = ", ".join(name for name in parameters if name not in dimensions) or "none"
         raise ArgumentError(f"model {model!r} has no option {unknown[0]!r}; its options are: {valid}")
     if factory in MODELS.values():
+        by_data = sorted(set(options) & set(dimensions))
+        if by_data:
+            raise ArgumentError(f"model {model!r}: {by_data[0]} follows from the data and is no option")
         _check_kind(model, parameters, shape, vocabulary)
     accepted = {name: value for name, value in dimensions.items() if name in parameters or takes_any}
     accepted |= options
@@ -154,7 +157,14 @@ def build(
             f"{classes} classes) do not tell: give model_options={{{missing[0]!r}: ...}} (--model-option "
             f"{missing[0]}=...), or a function without arguments that returns the network"
         )
-    network = factory(**accepted)
+    try:
+        network = factory(**accepted)
+    except (TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
+        # of a function of the user's the traceback says more
+        if factory not in MODELS.values() or not options or isinstance(error, ArgumentError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ArgumentError(f"model {model!r} cannot be built with the options {options}: {reason}") from error
     if not isinstance(network, nn.Module):
         raise ArgumentError(f"model {name_of_model(model)} must return a torch.nn.Module, got {type(network).__name__}")
     return network if factory in MODELS.values() else always_return_logits(network, classes)

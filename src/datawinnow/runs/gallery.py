@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,20 @@ from torch.utils.data import Subset
 
 from datawinnow.core.artifacts import write_table
 from datawinnow.core.reason import Reason
-from datawinnow.core.rng import stream
+from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.batches import batches_of
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.runs.evidence import groups, moments
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import build_network
+from datawinnow.runs.network import Model, network_of_run
 from datawinnow.train.checkpoint import load_checkpoint, read_metadata
 
 EACH = 24
 """Images of a group."""
 SIDE = 96
 """Pixels of the longer side of an image in the gallery, at most."""
+NETWORK_FILE = "model.safetensors"
 LETTERS = 280
 """Letters of a text in the gallery, at most."""
 
@@ -45,6 +46,10 @@ def write_gallery(
     p_mean: Tensor,
     lines: list[str],
     seed: int,
+    *,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> None:
     """Choose the examples to show, predict their classes with the recorded network, and write the file.
 
@@ -56,6 +61,10 @@ def write_gallery(
         p_mean: (n,) mean of ``p_label``.
         lines: (n,) one sentence an example.
         seed: of the draws among the kept and the dropped.
+        model: the function that made the network, or its ``"module:function"``, where the run recorded with one;
+            without it the gallery has no predictions.
+        model_options: options of that function.
+        log: called where there are no predictions.
 
     Raises:
         RunError: the recorded network is damaged, or of another dataset.
@@ -65,7 +74,9 @@ def write_gallery(
     shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
     # an example may be in several groups; its class is predicted once
     ids = torch.unique(torch.cat(list(shown.values())))
-    guesses = dict(zip(ids.tolist(), _guesses(folder, info, ids), strict=True))
+    guesses = dict(zip(ids.tolist(), _guesses(folder, info, ids, model, model_options), strict=True))
+    if log is not None and ids.numel() and guesses[int(ids[0])] is None and (folder.path / NETWORK_FILE).exists():
+        log("gallery: without the network's predictions, since the function that made it is not given (--model)")
     train, names, classes = info.data, info.ids, folder.dataset.classes
     texts = getattr(train, "texts", None)
     if texts is None and info.vocabulary is not None:
@@ -95,29 +106,31 @@ def write_gallery(
 
 
 @torch.no_grad()
-def _guesses(folder: RunFolder, info: DatasetInfo, ids: Tensor) -> list[int | None]:
+def _guesses(
+    folder: RunFolder, info: DatasetInfo, ids: Tensor, model: Model, options: Mapping[str, Any] | None
+) -> list[int | None]:
     """The class that the recorded network prefers; None where the network cannot be built again from its name.
 
     Raises:
         RunError: the network in the run folder is damaged, or was trained on another dataset.
     """
-    metadata = folder.metadata
     unknown: list[int | None] = [None] * len(ids)
-    path = folder.path / "model.safetensors"
+    path = folder.path / NETWORK_FILE
     if not path.exists():  # a method that needs no recording
         return unknown
     folder.check_made(read_metadata(path), path)
     try:
-        model, _, _ = build_network(metadata["model"]["name"], folder.dataset, 0, metadata["model"].get("options", {}))
-        load_checkpoint(path, model, None)
-    except Exception:  # the user's own function, of which only the name is known: a guess must not stop a selection
+        with forked(0, "weights"):  # which are replaced
+            network = network_of_run(folder, model, options)
+        load_checkpoint(path, network, None)
+    except Exception:  # a function that is not given again: a guess must not stop a selection
         return unknown
-    model.eval()
+    network.eval()
     train = info.data
     subset = train.subset(ids) if hasattr(train, "subset") else Subset(train, ids.tolist())
     guesses: list[int | None] = []
     for _, x, _ in batches_of(subset, torch.device("cpu"), workers=0).test(256):
-        guesses += model(x).argmax(1).tolist()
+        guesses += network(x).argmax(1).tolist()
     return guesses
 
 

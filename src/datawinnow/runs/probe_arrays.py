@@ -23,7 +23,6 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.examples import stratified
 from datawinnow.data.fingerprint import fingerprint_of
-from datawinnow.models import MODELS, build
 from datawinnow.probe import (
     ARRAYS,
     EMBEDDING,
@@ -38,7 +37,7 @@ from datawinnow.probe import (
 )
 from datawinnow.probe.sentences import probe_sentences
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model
+from datawinnow.runs.network import Model, network_of_run
 from datawinnow.train.checkpoint import load_checkpoint
 from datawinnow.train.network import fabric_for
 
@@ -208,6 +207,7 @@ def probed_arrays(
     info: DatasetInfo,
     *,
     model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
     val: Any = None,
     options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -218,7 +218,8 @@ def probed_arrays(
     Args:
         folder: the run; its network is read when the first array is computed.
         info: of its dataset.
-        model: the function that made the network, where the run only knows its name.
+        model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
+        model_options: options of that function.
         val: held-out data. Default: a tenth of the training examples.
         options: of the arrays.
         progress: called after each batch.
@@ -234,7 +235,7 @@ def probed_arrays(
                 "--run folder"
             )
         with forked(0, "weights"):  # which are replaced
-            built = network_of_run(folder, model)
+            built = network_of_run(folder, model, model_options)
         load_checkpoint(file, built, None)
         recipe = folder.metadata["options"].get("record", {}).get("recipe", {})
         return built.to(fabric_for(recipe.get("device", "auto")).device)
@@ -242,26 +243,3 @@ def probed_arrays(
     seed = int(folder.metadata.get("seed", 0))
     options = dict(options or {})
     return ProbedArrays(folder.path / "probe", info, load, seed, val=val, options=options, progress=progress, log=log)
-
-
-def network_of_run(folder: RunFolder, model: Model = None) -> nn.Module:
-    """A fresh network as the run recorded with; its weights draw from torch's global generator.
-
-    Raises:
-        ArgumentError: the run only knows the name of a function of the user's, and it is not given.
-    """
-    description, info = folder.metadata["model"], folder.dataset
-    name = str(description["name"])
-    if model is None and name not in MODELS and ":" not in name:
-        raise ArgumentError(
-            f"{folder.path} was recorded with a network of your own, of which it only knows the name {name!r}: "
-            'give it again with model= (or record with "module:function")'
-        )
-    return build(
-        model or name,
-        shape=info.shape,
-        classes=len(info.classes),
-        vocabulary=info.vocabulary,
-        tokenizer=info.tokenizer,
-        **dict(description.get("options", {})),
-    )

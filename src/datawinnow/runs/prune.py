@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def prune_run(
     test: Any = None,
     val: Any = None,
     model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
     gallery: bool = True,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
@@ -68,7 +69,8 @@ def prune_run(
         recipe: how to train.
         test: held-out split, for the report only.
         val: held-out data, for methods that match it.
-        model: the function that made the network, where the run only knows its name.
+        model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
+        model_options: options of that function.
         gallery: whether to write the gallery, of images or texts.
         progress: called after each step.
         log: called with what was chosen and noticed.
@@ -101,6 +103,7 @@ def prune_run(
         seed=setup.seed,
         gallery=gallery,
         model=model,
+        model_options=model_options,
         val=val,
         progress=progress,
         log=log,

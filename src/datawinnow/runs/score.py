@@ -31,6 +31,7 @@ def score_run(
     options: Mapping[str, Any] | None = None,
     subset_runs: int | None = None,
     model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
     val: Any = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
@@ -44,7 +45,8 @@ def score_run(
         epochs: read only the first so many recorded epochs.
         options: keyword arguments of the score, and of the probe that makes its arrays (with one score only).
         subset_runs: networks to train on random subsets, for memorization; by default those that exist.
-        model: the function that made the network, where the run only knows its name.
+        model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
+        model_options: options of that function.
         val: held-out data, for scores that match it.
         progress: called after each step.
         log: called with notes.
@@ -68,14 +70,23 @@ def score_run(
     folder.check_dataset(info)
     methods = [Method.from_score(name, settings) for name in names]
     probed = probed_arrays(
-        folder, info, model=model, val=val, options=methods[0].probe_options, progress=progress, log=log
+        folder,
+        info,
+        model=model,
+        model_options=model_options,
+        val=val,
+        options=methods[0].probe_options,
+        progress=progress,
+        log=log,
     )
     cards = [card for method in methods if (card := method.score_card) is not None]
     needs = tuple(need for card in cards for need in card.needs)
     arrays = chain_arrays({"labels": info.labels}, probed.arrays(needs), folder.arrays(epochs))
     # before any network is probed or trained
     check_arrays(arrays, cards, [need for need in needs if need not in SUBSET_ARRAYS])
-    subsets = subsets_for(folder, info, cards, subset_runs, model=model, progress=progress, log=log)
+    subsets = subsets_for(
+        folder, info, cards, subset_runs, model=model, model_options=model_options, progress=progress, log=log
+    )
     if subsets is not None:
         arrays = chain_arrays(subsets.arrays, arrays)
     seconds, values, descriptions = 0.0, {}, {}

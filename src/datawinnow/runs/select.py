@@ -45,6 +45,7 @@ def select_run(
     out: Path | None = None,
     gallery: bool = True,
     model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
     val: Any = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
@@ -60,7 +61,8 @@ def select_run(
         epochs: read only the first so many recorded epochs.
         out: another file for the selection; the run then keeps the selection and the gallery that it had.
         gallery: whether to write the gallery, of images or texts.
-        model: the function that made the network, where the run only knows its name.
+        model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
+        model_options: options of that function.
         val: held-out data, for methods that match it.
         progress: called after each step.
         log: called with notes.
@@ -77,10 +79,19 @@ def select_run(
     info = dataset_info(train)
     folder.check_dataset(info)
     needs, cards = method.needs, method.cards
-    subsets = subsets_for(folder, info, cards, model=model, progress=progress, log=log)
+    subsets = subsets_for(folder, info, cards, model=model, model_options=model_options, progress=progress, log=log)
     # a method that is charged for no epoch reads no recording
     unrecorded = not method.epochs_charged(1) and folder.metadata["status"].get("record") != "done"
-    probed = probed_arrays(folder, info, model=model, val=val, options=method.probe_options, progress=progress, log=log)
+    probed = probed_arrays(
+        folder,
+        info,
+        model=model,
+        model_options=model_options,
+        val=val,
+        options=method.probe_options,
+        progress=progress,
+        log=log,
+    )
     recorded: Mapping[str, Tensor] = {} if unrecorded else folder.arrays(epochs)
     arrays = chain_arrays(subsets.arrays if subsets is not None else {}, probed.arrays(needs), recorded)
     check_arrays(arrays, cards, needs)
@@ -132,7 +143,9 @@ def select_run(
         folder.forget("check.json", "gallery.parquet")
     folder.update(cost={"select": cost.as_dict()}, options={"select": metadata}, status={"select": "done"})
     if gallery and is_shown(folder.dataset):
-        write_gallery(folder, info, selection, recorded, p_mean, lines, seed)
+        write_gallery(
+            folder, info, selection, recorded, p_mean, lines, seed, model=model, model_options=model_options, log=log
+        )
     return selection
 
 

@@ -24,8 +24,7 @@ from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.probe import probe
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model
-from datawinnow.runs.probe_arrays import network_of_run
+from datawinnow.runs.network import Model, network_of_run
 from datawinnow.train import Recipe, fit
 from datawinnow.train.network import fabric_for
 
@@ -158,6 +157,7 @@ def subsets_for(
     runs: int | None = None,
     *,
     model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> SubsetRuns | None:
@@ -170,7 +170,8 @@ def subsets_for(
         info: of its dataset.
         cards: of the methods.
         runs: number of networks; by default as many as exist.
-        model: the function that made the network, where the run only knows its name.
+        model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
+        model_options: options of that function.
         progress: called after each step.
         log: called with the cost before they start.
 
@@ -211,7 +212,7 @@ def subsets_for(
         info,
         runs=runs,
         epochs=folder.epochs,
-        build=lambda: network_of_run(folder, model),
+        build=lambda: network_of_run(folder, model, model_options),
         seed=int(folder.metadata.get("seed", 0)),
         out=out,
         recipe=recipe,

@@ -43,19 +43,33 @@ def build_network(
     if model is None:
         model, reason = choose(info.shape, accelerator=torch.cuda.is_available(), vocabulary=info.vocabulary)
     with forked(seed, "weights"):
-        network = build(
-            model,
-            shape=info.shape,
-            classes=len(info.classes),
-            vocabulary=info.vocabulary,
-            tokenizer=info.tokenizer,
-            **(options or {}),
-        )
+        network = build_for(model, info, options or {})
     name = name_of_model(model)
     if isinstance(model, nn.Module):
         # two networks of one class are told apart: a run of one must not stand for the other
         name += f" with weights {_weights_digest(model)}"
     return network, name, reason
+
+
+def build_for(
+    model: str | Callable[..., nn.Module] | nn.Module, info: DatasetInfo, options: Mapping[str, Any]
+) -> nn.Module:
+    """`build` with the shape and classes of a dataset; the weights draw from torch's global generator.
+
+    Raises:
+        ArgumentError: as of `build`, or an option that follows from the data.
+    """
+    by_data = sorted({"model", "shape", "classes", "vocabulary", "tokenizer"} & set(options))
+    if by_data:
+        raise ArgumentError(f"model {name_of_model(model)!r}: {by_data[0]} follows from the data and is no option")
+    return build(
+        model,
+        shape=info.shape,
+        classes=len(info.classes),
+        vocabulary=info.vocabulary,
+        tokenizer=info.tokenizer,
+        **options,
+    )
 
 
 def _weights_digest(model: nn.Module) -> str:
