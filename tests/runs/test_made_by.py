@@ -159,7 +159,7 @@ class TestOutputs:
 
     def test_an_error_in_the_network_leaves_its_mode(self, blobs):
         model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(5, 3))
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ArgumentError, match="takes 5 features, an example has 4"):
             check_outputs_for(model, dataset_info(blobs))
         assert model.training
 

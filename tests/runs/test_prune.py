@@ -79,7 +79,7 @@ class TestDatasets:
             ([], DataError, "holds no examples"),
             ([(torch.zeros(2), 0.5)] * 4, DataError, "labels must be integer class ids, got 0.5 at example 0"),
             ([(torch.zeros(2), -1)] * 4, DataError, "labels must be class ids of 0 and above, got -1"),
-            ([("a text", 0)] * 4, DataError, "x must be a tensor.*got str; add a transform such as ToTensor"),
+            ([("a text", 0)] * 4, DataError, "x must be a tensor.*got str; write texts to a .csv"),
             ([torch.zeros(3)] * 4, DataError, r"an item of the dataset must be \(x, y\), got Tensor of length 3"),
         ],
         ids=["stream", "empty", "fraction", "negative", "text", "no pair"],

@@ -336,13 +336,13 @@ def test_whole_numbers_of_a_users_dataset_stay_whole():
 @pytest.mark.parametrize(
     ("items", "match"),
     [
-        ([(torch.zeros(5), 0.5)] * 4, r"labels must be one integer class id an example, got torch.float"),
-        ([(torch.zeros(5), torch.tensor([0, 1]))] * 4, r"got torch.int64 of shape \(2, 2\) a batch"),
-        ([("text", 0)] * 4, "gives x as tuple"),
+        ([(torch.zeros(5), 0.5)] * 4, "labels must be integer class ids, got 0.5 at example 0"),
+        ([(torch.zeros(5), torch.tensor([1, 1]))] * 4, r"labels of shape \(4, 2\) are not one class an example"),
+        ([("text", 0)] * 4, "x must be a tensor .*got str"),
         ([(object(), 0)] * 4, "cannot be put into a batch .*found <class 'object'>.*add a transform such as ToTensor"),
         ([(torch.zeros(5), 0, 1)] * 4, r"an item of the dataset must be \(x, y\), got tuple of length 3"),
     ],
-    ids=["float label", "one-hot", "text", "object", "three"],
+    ids=["float label", "several labels", "text", "object", "three"],
 )
 def test_a_dataset_that_gives_something_else_is_told(items, match):
     with pytest.raises((DataError, ArgumentError), match=match):

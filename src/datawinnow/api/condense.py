@@ -103,6 +103,7 @@ def condense(
     from datawinnow.condense.augment import to_augmentation
     from datawinnow.condense.run_folder import SYNTHETIC_FILE, CondenseRun, condense_into_folder, images_of
     from datawinnow.core.card import card_of, resolve
+    from datawinnow.data.objects import as_dataset
 
     condenser = resolve(method, METHODS, kind="condenser")
     card, options, judging = card_of(condenser), dict(options or {}), judging or Judging()
@@ -110,6 +111,7 @@ def condense(
         if name in RESERVED_OPTIONS:
             raise ArgumentError(f"options has {name!r}, which is a parameter of its own or set by the run")
     if not isinstance(data, (str, Path)):
+        data = as_dataset(data)
         images_of(data)
     splits = open_dataset(data, test=test, load=load, progress=progress, log=log)
     train, test = splits.train.data, splits.test

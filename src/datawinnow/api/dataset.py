@@ -114,15 +114,29 @@ def open_dataset(
         ArgumentError: ``load`` for a dataset object, or ``test`` for DATA, which brings its own.
         DataError: no such data.
     """
-    from datawinnow.data.dataset_info import dataset_info
+    from datawinnow.data.dataset_info import DatasetInfo, dataset_info
     from datawinnow.data.load import load as load_data
+    from datawinnow.data.objects import as_dataset, with_class_ids
     from datawinnow.text.pretrained import is_pretrained
 
     kwargs = load.to_kwargs() if isinstance(load, LoadOptions) else dict(load or {})
     if not isinstance(data, (str, Path)):
+        keys = {key: kwargs.pop(key) for key in ("image", "label") if key in kwargs}
         if kwargs:
-            raise ArgumentError(f"load= is for DATA (a name or a path), got a {type(data).__name__} and {kwargs}")
-        return Splits(dataset_info(data), test, None)
+            raise ArgumentError(
+                f"of load=, a dataset object takes image= and label=, got a {type(data).__name__} and {kwargs}; "
+                "dw.load(data, ...) splits and limits it"
+            )
+        info = dataset_info(data if isinstance(data, DatasetInfo) else as_dataset(data, **keys))
+        if test is not None:
+            test = (
+                with_class_ids(test, classes=info.classes)
+                if not keys
+                else as_dataset(test, **keys, classes=info.classes)
+            )
+        for note in info.notes if log is not None else ():
+            log(f"data: {note}")  # type: ignore[misc]
+        return Splits(info, test, None)
     if test is not None:
         raise ArgumentError(f"{data} brings its own test split: leave test= out, or load both and give them as objects")
     if is_pretrained(model):

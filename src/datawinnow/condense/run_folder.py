@@ -290,6 +290,11 @@ def images_of(train: Any) -> torch.Tensor:
         ArgumentError: examples that are no images, or images that are not in memory.
     """
     x = getattr(train, "x", None)
+    if not isinstance(x, torch.Tensor) and not hasattr(train, "plan"):  # no images that are decoded on demand
+        raise ArgumentError(
+            f"condensing draws from all images at once, but a {type(train).__name__} gives one at a time: give arrays "
+            "(x, y) with x of shape (n, channels, height, width), uint8, or DATA"
+        )
     if not isinstance(x, torch.Tensor):
         raise ArgumentError(
             f"{train.name} does not fit into memory, and condensing draws from all of it: load fewer examples "

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.data.fingerprint import check_map_style, fingerprint_of, labels_of
+from datawinnow.data.fingerprint import fingerprint_of, labels_of
 from datawinnow.data.kept import Kept
+from datawinnow.data.objects import as_dataset
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def dataset_info(data: Any, source: str = "") -> DatasetInfo:
     """The description of a dataset.
 
     Args:
-        data: `Examples` or any map-style dataset of ``(x, y)``. A `DatasetInfo` is returned as it is, so that a
+        data: `Examples`, any map-style dataset of ``(x, y)``, or what `as_dataset` makes one of; ``data`` of the
+            description is then what it made. A `DatasetInfo` is returned as it is, so that a
             function can take either and nothing is read twice.
         source: where it was loaded from.
 
@@ -108,12 +110,12 @@ def dataset_info(data: Any, source: str = "") -> DatasetInfo:
     """
     if isinstance(data, DatasetInfo):
         return data
-    check_map_style(data)
     if isinstance(data, Kept):
         raise ArgumentError(
             "the dataset is a selection already (Kept): give the whole, its .dataset, or a dataset of its own such as "
             ".dataset.subset(.selection.index)"
         )
+    data = as_dataset(data)
     name = getattr(data, "name", type(data).__name__)
     if len(data) == 0:
         raise DataError(f"the dataset {name!r} holds no examples")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
@@ -14,6 +15,7 @@ from datawinnow.data.folder import load_folder
 from datawinnow.data.hub import is_saved_dataset, load_hub, load_saved_dataset
 from datawinnow.data.images import OnBroken
 from datawinnow.data.npz import load_npz
+from datawinnow.data.objects import load_object
 from datawinnow.data.parquet import find_parquet, load_parquet
 from datawinnow.data.text_files import TEXT_SUFFIXES, find_texts, load_text_files
 from datawinnow.data.texts import Texts
@@ -69,7 +71,7 @@ KINDS_OF_DATA = f"DATA can be: {'; '.join(reader.description for reader in READE
 
 
 def load(
-    source: str | Path,
+    source: Any,
     *,
     size: int | None = None,
     seed: int = 0,
@@ -96,7 +98,9 @@ def load(
         source: ``"digits"``; a folder of images by class; a Parquet file or a folder of shards in the layout of the
             Hugging Face hub; an ``.npz`` file; labelled texts in a ``.csv``, ``.tsv`` or ``.jsonl`` file or in a folder
             with one for each split (``train.tsv``, ``test.tsv``); a folder of ``save_to_disk`` of `datasets`; or
-            ``"hf:owner/name"``.
+            ``"hf:owner/name"``. Or a dataset object: a map-style dataset of ``(x, y)`` or of dicts, arrays ``(x, y)``,
+            a DataFrame, or a dict of splits; of the options it takes ``image``, ``label``, ``holdout``, ``limit`` and
+            ``seed``.
         size: side in pixels that images are resized to; None keeps images of one size up to 64 pixels, and chooses
             otherwise.
         seed: of every draw made here: the held-out split, the limit.
@@ -132,6 +136,8 @@ def load(
     ).checked()
     if flip not in (None, True, False):
         raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
+    if not isinstance(source, (str, Path)):
+        return load_object(source, image=image, label=label, holdout=holdout, limit=limit, seed=seed)
     name = str(source)
     path, reader = _find_reader(name)
     if not reader.has_columns:

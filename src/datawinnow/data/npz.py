@@ -223,3 +223,17 @@ def _same_length(x: Tensor, x_key: str, labels: Any, y_key: str, path: Path) -> 
 
 def _augment_of(x: Tensor) -> Augment | None:
     return usual_augment(tuple(x.shape[1:])) if x.dtype is torch.uint8 else None
+
+
+def images_or_vectors(array: NDArray[Any], key: str, source: str) -> tuple[Tensor, tuple[str, ...]]:
+    """An array of examples as `load_npz` reads it: uint8 images (n, c, h, w) or float32 numbers, and notes.
+
+    Args:
+        array: (n, ...) floating-point numbers or bytes.
+        key: name of the array, for errors.
+        source: where it is from, for errors.
+
+    Raises:
+        DataError: values that are not finite, or images whose channels cannot be told.
+    """
+    return _examples(array, key, Path(source))

@@ -12,6 +12,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.data.batches import batches_of
 from datawinnow.data.kept import Kept
+from datawinnow.data.objects import with_class_ids
 from datawinnow.models.outputs import returns_logits
 from datawinnow.train.network import num_classes
 from datawinnow.train.precision import autocast, float32_head
@@ -43,6 +44,7 @@ def evaluate(
         ArgumentError: ``test`` holds no examples.
     """
     device = torch.device(device)
+    test = with_class_ids(test)
     alone = test.alone() if isinstance(test, Kept) else test
     batches = batches_of(alone, device, workers=workers, channels_last=channels_last)
     if batches.n == 0:

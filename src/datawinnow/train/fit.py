@@ -20,6 +20,7 @@ from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
+from datawinnow.data.objects import with_class_ids
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.reduce import resolve_reduction
 from datawinnow.models.outputs import returns_logits
@@ -63,7 +64,8 @@ def fit(
             (`datawinnow.models.outputs`); trained in place. Batch norms of parts without a trainable parameter keep
             their statistics. Or a class or function that returns one, a name such as ``"mlp"``, or None to choose by
             the shape of the examples; its weights are then drawn from ``seed``.
-        data: `Examples`, the return value of `prune`, or any map-style dataset of ``(x, y)``.
+        data: `Examples`, the return value of `prune`, any map-style dataset of ``(x, y)``, or what `dw.load` takes as
+            an object: arrays ``(x, y)``, a DataFrame, items that are dicts.
         epochs: passes over the (kept) examples. A fraction such as 7.5 ends in an epoch over a part of the examples, so
             that two runs can train on equally many (except for a rest smaller than half a batch, which is left out).
         passes: instead of ``epochs``: a budget, in epochs over all of the examples at full size. With a ``policy``, or
@@ -97,10 +99,12 @@ def fit(
         TrainingError: the loss is not finite; the epochs finished before are kept.
         RunError: the checkpoint is of another network, dataset, selection or seed, or the disk is full.
     """
-    if test is not None:
-        check_examples("test", test)
+    data = with_class_ids(data)
     check_examples("data", data)
     dataset = data.dataset if isinstance(data, Kept) else data
+    if test is not None:
+        test = with_class_ids(test, classes=getattr(dataset, "classes", None))
+        check_examples("test", test)
     network = model if isinstance(model, nn.Module) else resolve_network(model, dataset_info(dataset), seed)
     state = prepare(
         network,

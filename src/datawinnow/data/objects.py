@@ -1,0 +1,404 @@
+"""Datasets as Python objects have them -> datasets of ``(x, class id)``.
+
+Arrays ``(x, y)``, DataFrames and columns by name become `Examples`; items that are dicts, or whose labels are texts,
+one-hot rows, floats or tensors of shape (1,), are read through `ItemDataset`. What `fit` and the verbs can take as it
+is stays the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.rng import forked, stream
+from datawinnow.data.assemble import hold_out, limit_note, usual_augment
+from datawinnow.data.examples import Examples, LazyExamples, stratified
+from datawinnow.data.kept import Kept
+from datawinnow.data.labels import Classes, LabelArray
+from datawinnow.data.texts import Texts
+
+X_KEYS = ("image", "images", "img", "pixel_values", "x", "X", "features", "inputs", "data")
+Y_KEYS = ("label", "labels", "fine_label", "target", "targets", "y", "class", "cls")
+"""Names that are guessed for the examples and for their labels, in this order."""
+REGRESSION_HINT = "for a regression or several labels an example, train with a loss of your own (fit(..., loss=))"
+
+
+@dataclass(frozen=True, eq=False)
+class ItemDataset:
+    """Another dataset, whose items are read as ``(x, class id)``; a map-style dataset.
+
+    Attributes:
+        items: the user's dataset.
+        image: key of x in an item; None where items are pairs.
+        labels: (n,) int64 class ids.
+        classes: their names.
+        name: of the dataset.
+        index: (n,) places in ``items``; None for all in order.
+        notes: what was guessed and converted.
+    """
+
+    items: Any
+    image: str | None
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+    index: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        item = self.items[int(i) if self.index is None else int(self.index[i])]
+        x = item[0] if self.image is None else item[self.image]
+        return _as_input(x, self.image), int(self.labels[i])
+
+    @property
+    def ids(self) -> list[str]:
+        """(n,) the place of each example in ``items``."""
+        return [str(i) for i in (range(len(self)) if self.index is None else self.index.tolist())]
+
+    def subset(self, index: Tensor, *, name: str | None = None) -> ItemDataset:
+        """The examples at ``index`` (m,) as a dataset of its own."""
+        places = index if self.index is None else self.index[index]
+        return replace(self, labels=self.labels[index], index=places, name=name or self.name)
+
+
+def as_dataset(
+    data: Any, *, image: str | None = None, label: str | None = None, classes: Sequence[str] | None = None
+) -> Any:
+    """A dataset of ``(x, class id)`` from what users have.
+
+    Args:
+        data: a map-style dataset of ``(x, y)`` or of dicts (torch, Hugging Face, a list), a pair ``(x, y)`` of arrays
+            or tensors, a DataFrame, or a dict of arrays.
+        image: key or column of x; None guesses. Of a DataFrame by default all columns but the label.
+        label: key or column of the labels; None guesses.
+        classes: names of the classes of the train split, for a test split; None takes them from the labels.
+
+    Returns:
+        ``data`` itself where its items are ``(x, class id)``; `Examples` for arrays; an `ItemDataset` otherwise.
+
+    Raises:
+        ArgumentError: a stream, a DataLoader, an array without labels, or another object that is no dataset.
+        DataError: labels that are no classes, or no such key.
+    """
+    if isinstance(data, (Examples, LazyExamples, Texts, Kept, ItemDataset)):
+        return data
+    _refuse_what_is_no_dataset(data)
+    if _is_frame(data):
+        return _from_frame(data, image, label, classes)
+    if isinstance(data, Mapping):
+        x_key, y_key, notes = _choose_keys(list(data), image, label, "the dict")
+        return _from_arrays(data[x_key], data[y_key], "arrays", classes, notes)
+    if isinstance(data, tuple) and len(data) == 2 and all(map(_is_array, data)):
+        return _from_arrays(data[0], data[1], "arrays", classes, ())
+    return _from_items(data, image, label, classes)
+
+
+def with_class_ids(data: Any, *, classes: Sequence[str] | None = None) -> Any:
+    """`as_dataset` of a dataset, or of that of a selection (`Kept`)."""
+    if not isinstance(data, Kept):
+        return as_dataset(data, classes=classes)
+    dataset = as_dataset(data.dataset, classes=classes)
+    return data if dataset is data.dataset else replace(data, dataset=dataset)
+
+
+def load_object(
+    data: Any,
+    *,
+    image: str | None = None,
+    label: str | None = None,
+    holdout: float = 0.2,
+    limit: int | None = None,
+    seed: int = 0,
+) -> tuple[Any, Any]:
+    """The train and the test split of a dataset object; arguments as of `load`.
+
+    A dict of splits (a Hugging Face ``DatasetDict``) brings both; of anything else a test split is held out.
+
+    Raises:
+        ArgumentError: as `as_dataset`.
+        DataError: as `as_dataset`, or too few examples to hold any out.
+    """
+    if _is_split_dict(data):
+        test_name = next((name for name in ("test", "validation", "valid", "val", "dev") if name in data), None)
+        train = as_dataset(data["train"], image=image, label=label)
+        if test_name is not None:
+            test = as_dataset(data[test_name], image=image, label=label, classes=train.classes)
+            note = f"the split {test_name!r} is the test split"
+            return _limited(replace(train, notes=(*train.notes, note)), limit, seed), test
+        data = train
+    dataset = as_dataset(data, image=image, label=label)
+    if not hasattr(dataset, "subset"):
+        labels = torch.tensor([int(dataset[i][1]) for i in range(len(dataset))])
+        names = tuple(str(c) for c in range(int(labels.max()) + 1))
+        dataset = ItemDataset(dataset, None, labels, names, _name_of(data))
+    first, second, note = hold_out(dataset.labels, holdout, seed)
+    train = replace(dataset, notes=(*dataset.notes, note)).subset(first)
+    return _limited(train, limit, seed), dataset.subset(second)
+
+
+def _limited(train: Any, limit: int | None, seed: int) -> Any:
+    if limit is None or limit >= len(train):
+        return train
+    subset = train.subset(stratified(train.labels, limit, stream(seed, "data", "limit")))
+    return replace(subset, notes=(*subset.notes, limit_note(limit, len(train))))
+
+
+def _is_frame(data: Any) -> bool:
+    # pandas and polars, without importing either
+    return hasattr(data, "columns") and hasattr(data, "to_numpy")
+
+
+def _is_split_dict(data: Any) -> bool:
+    return isinstance(data, Mapping) and "train" in data and not _is_array(data["train"])
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray)) or _is_frame(value) or (hasattr(value, "to_numpy"))
+
+
+def _name_of(data: Any) -> str:
+    return str(getattr(data, "name", None) or type(data).__name__)
+
+
+def _refuse_what_is_no_dataset(data: Any) -> None:
+    kind = type(data).__name__
+    if isinstance(data, DataLoader):
+        raise ArgumentError(
+            "this is a DataLoader, which gives batches: give its dataset (loader.dataset); the batch size is set by "
+            "Recipe(batch=...) and the order by datawinnow"
+        )
+    if isinstance(data, IterableDataset) or (not hasattr(data, "__getitem__") and hasattr(data, "__iter__")):
+        raise ArgumentError(
+            f"a dataset must be map-style (__len__ and __getitem__), got {kind}; a stream cannot be indexed: read it "
+            "into a list first (list(dataset)) if it fits in memory, or write it to Parquet and load that"
+        )
+    if _is_split_dict(data):
+        raise ArgumentError(
+            f"this {kind} holds the splits {', '.join(map(str, data))}: give one of them, as data['train'] with "
+            "test=data['test'], or take both from dw.load(data)"
+        )
+    if isinstance(data, (np.ndarray, Tensor)):
+        raise ArgumentError(
+            f"an array of shape {tuple(data.shape)} brings no labels: give the pair (x, y), with y of shape "
+            f"({len(data) if data.ndim else 0},)"
+        )
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise ArgumentError(f"a dataset must be map-style (__len__ and __getitem__), got {kind}")
+
+
+def _choose_keys(keys: list[Any], image: str | None, label: str | None, place: str) -> tuple[Any, Any, tuple[str, ...]]:
+    """The keys of x and of the label, and a note on what was guessed."""
+    y_key = label if label is not None else next((key for key in Y_KEYS if key in keys), None)
+    x_key = image if image is not None else next((key for key in X_KEYS if key in keys), None)
+    if x_key is None and len(keys) == 2 and y_key in keys:
+        x_key = next(key for key in keys if key != y_key)
+    for key, option in ((x_key, "image"), (y_key, "label")):
+        if key is None or key not in keys:
+            missing = f"no key {key!r}" if key is not None else f"no key that is known for the {option}"
+            raise DataError(
+                f"{place} has {missing}; its keys are {', '.join(map(str, keys))}. Name it with {option}=, as "
+                f"dw.load(data, {option}=...)"
+            )
+    guessed = [f"x is {x_key!r}"] if image is None else []
+    guessed += [f"the label is {y_key!r}"] if label is None else []
+    return x_key, y_key, ((f"of {place}, {' and '.join(guessed)}",) if guessed else ())
+
+
+def _from_frame(frame: Any, image: str | None, label: str | None, classes: Sequence[str] | None) -> Any:
+    columns = list(frame.columns)
+    y_key = label if label is not None else next((key for key in Y_KEYS if key in columns), None)
+    if y_key not in columns:
+        missing = f"no column {y_key!r}" if y_key is not None else "no column that is known for the label"
+        raise DataError(
+            f"the DataFrame has {missing}; its columns are {', '.join(map(str, columns))}. Name it with label=, as "
+            "dw.load(data, label=...)"
+        )
+    notes = () if label is not None else (f"of the DataFrame, the label is {y_key!r}",)
+    if image is not None:
+        x = np.stack([np.asarray(value) for value in frame[image].to_numpy()])
+        return _from_arrays(x, frame[y_key].to_numpy(), "frame", classes, notes)
+    features = [column for column in columns if column != y_key]
+    texts = [column for column in features if frame[column].to_numpy().dtype.kind not in "biuf"]
+    if texts or not features:
+        raise DataError(
+            f"the columns {', '.join(map(str, texts)) or 'beside the label'} of the DataFrame hold no numbers: encode "
+            "them (pandas.get_dummies), drop them, or write texts to a .csv file and load that"
+        )
+    x = np.stack([frame[column].to_numpy().astype(np.float32) for column in features], axis=1)
+    return _from_arrays(x, frame[y_key].to_numpy(), "frame", classes, notes)
+
+
+def _from_arrays(x: Any, y: Any, name: str, classes: Sequence[str] | None, notes: tuple[str, ...]) -> Examples:
+    """Arrays of all examples and labels in memory."""
+    x, y = _to_numpy(x), _to_numpy(y)
+    if len(x) != len(y):
+        raise DataError(f"x has {len(x):,} examples, but y has {len(y):,} labels; they must agree")
+    if not len(x):
+        raise DataError("the dataset 'arrays' holds no examples")
+    values, label_notes = _label_values(y)
+    ids, names, class_notes = _class_ids(values, None, classes)
+    images, image_notes = _images_or_vectors(x)
+    augment = usual_augment(tuple(images.shape[1:])) if images.dtype is torch.uint8 else None
+    notes = (*notes, *label_notes, *class_notes, *image_notes)
+    return Examples(images, ids, names, name, augment=augment, notes=notes)
+
+
+def _to_numpy(values: Any) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        from_tensor: NDArray[Any] = (values.float() if values.dtype is torch.bfloat16 else values).numpy()
+        return from_tensor
+    array: NDArray[Any] = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    return array
+
+
+def _images_or_vectors(x: NDArray[Any]) -> tuple[Tensor, tuple[str, ...]]:
+    from datawinnow.data.npz import images_or_vectors
+
+    if x.ndim == 1:
+        x = x[:, None]
+    if x.ndim == 2 and x.dtype.kind in "biu":
+        x = x.astype(np.float32)  # whole numbers in columns are features, not images
+    return images_or_vectors(x, "x", "the arrays")
+
+
+def _from_items(data: Any, image: str | None, label: str | None, classes: Sequence[str] | None) -> Any:
+    """A map-style dataset, as it is if its items are ``(x, class id)`` already."""
+    if not len(data):
+        return data
+    with forked(0, "items"):  # a random transform draws
+        item = data[0]
+    notes: tuple[str, ...] = ()
+    if isinstance(item, Mapping):
+        x_key, y_key, notes = _choose_keys(list(item), image, label, "an item of the dataset")
+    elif isinstance(item, (tuple, list)) and len(item) == 2:
+        x_key, y_key = None, 1
+        if image is not None or label is not None:
+            raise ArgumentError(
+                "image= and label= name keys, but an item of the dataset is a pair (x, y): leave them out"
+            )
+        if _is_class_id(item[1]) and not isinstance(item[0], (str, list)) and classes is None:
+            return data
+        if _is_class_id(item[1]) and classes is not None and list(classes) == [str(c) for c in range(len(classes))]:
+            return data
+    else:
+        return data  # `dataset_info` says what is wrong with it
+    values = _column(data, y_key)
+    if values is None:
+        with forked(0, "items"):
+            values = [data[i][y_key] for i in range(len(data))]
+    labels, label_notes = _label_values(_stacked(values))
+    ids, names, class_notes = _class_ids(labels, _feature_names(data, y_key), classes)
+    _as_input(item[0] if x_key is None else item[x_key], x_key)  # refuses texts before anything is trained
+    return ItemDataset(data, x_key, ids, names, _name_of(data), notes=(*notes, *label_notes, *class_notes))
+
+
+def _is_class_id(y: Any) -> bool:
+    """Whether a label can be used as it is: an integer of 0 or above without axes."""
+    if isinstance(y, (bool, np.bool_)):
+        return False
+    if isinstance(y, (int, np.integer)):
+        return True
+    return isinstance(y, (Tensor, np.ndarray)) and y.ndim == 0 and "int" in str(y.dtype)
+
+
+def _column(data: Any, key: Any) -> Any:
+    """The labels of a Hugging Face dataset without decoding its images; None for another."""
+    if isinstance(key, str) and key in (getattr(data, "column_names", None) or ()):
+        return list(data[key])
+    return None
+
+
+def _feature_names(data: Any, key: Any) -> tuple[str, ...] | None:
+    features = getattr(data, "features", None)
+    names = getattr(features[key], "names", None) if isinstance(features, Mapping) and key in features else None
+    return tuple(map(str, names)) if names else None
+
+
+def _stacked(values: Sequence[Any]) -> NDArray[Any]:
+    """Labels of single items as one array."""
+    if isinstance(values[0], Tensor):
+        values = [value.detach().cpu().numpy() for value in values]
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise DataError(f"labels differ in shape: {values[0]!r} first; give one class an example") from None
+
+
+def _label_values(y: NDArray[Any]) -> tuple[LabelArray, tuple[str, ...]]:
+    """(n,) integers or texts from labels of shape (n,), (n, 1) or one-hot (n, classes), and notes.
+
+    Raises:
+        DataError: labels that are no classes.
+    """
+    notes: tuple[str, ...] = ()
+    shape = y.shape
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2:
+        one_hot = y.dtype.kind in "biuf" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+        if not one_hot:
+            raise DataError(f"labels of shape {shape} are not one class an example; {REGRESSION_HINT}")
+        y, notes = y.argmax(axis=1), (f"labels are one-hot rows of {shape[1]}; class ids are their places",)
+    if y.ndim != 1:
+        raise DataError(f"labels must be one class an example, got shape {shape}; {REGRESSION_HINT}")
+    if y.dtype.kind == "f":
+        whole_numbers = np.isfinite(y) & (y == np.round(y))
+        if not whole_numbers.all():
+            i = int(np.argmin(whole_numbers))
+            raise DataError(f"labels must be integer class ids, got {y[i]} at example {i}; {REGRESSION_HINT}")
+        return y.astype(np.int64), (*notes, "labels are floating-point whole numbers, read as integers")
+    if y.dtype.kind in "biu":
+        return y.astype(np.int64), notes
+    texts = [value.decode() if isinstance(value, bytes) else value for value in y.tolist()]
+    for i, value in enumerate(texts):
+        if not isinstance(value, str):
+            raise DataError(f"labels must be integers or names of classes, got {value!r} at example {i}")
+    return texts, notes
+
+
+def _class_ids(
+    values: LabelArray, names: tuple[str, ...] | None, classes: Sequence[str] | None
+) -> tuple[Tensor, tuple[str, ...], tuple[str, ...]]:
+    """(n,) class ids, the names of the classes, and notes."""
+
+    def describe(row: int) -> str:
+        return f"example {row}"
+
+    if classes is not None:  # of the train split
+        texts = values if isinstance(values, list) else [str(value) for value in values.tolist()]
+        train_classes = Classes(tuple(classes), list(classes))
+        if names is not None and not isinstance(values, list) and tuple(classes) == names:
+            train_classes, texts = Classes(names, None), values  # type: ignore[assignment]
+        return train_classes.ids(texts, describe), tuple(classes), ()
+    train_classes = Classes.of(values, names, describe)
+    return train_classes.ids(values, describe), train_classes.names, train_classes.notes
+
+
+def _as_input(x: Any, key: str | None) -> Any:
+    """The input as a DataLoader can put it into a batch: a tensor, an array or a number."""
+    if isinstance(x, (Tensor, np.ndarray, int, float)):
+        return x
+    if isinstance(x, (list, tuple)) and x and isinstance(x[0], (int, float, list)):
+        return torch.tensor(x, dtype=torch.float32)
+    if hasattr(x, "getbands") and hasattr(x, "convert"):  # an image of Pillow
+        pixels = np.array(x if x.mode in ("L", "RGB") else x.convert("RGB"))
+        return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+    place = f"of {key!r} " if key is not None else ""
+    hint = (
+        "write texts to a .csv or .jsonl file and load that"
+        if isinstance(x, str)
+        else "add a transform such as ToTensor"
+    )
+    raise DataError(f"x {place}must be a tensor (or an array), got {type(x).__name__}; {hint}")
