@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from datawinnow.cli.app import VERBS, app
+from datawinnow.data import cache
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,6 +63,15 @@ def test_every_file_that_contributing_names_is_there() -> None:
     assert len(named) > 20
     folders = (ROOT, ROOT / "src" / "datawinnow")
     assert [name for name in sorted(named) if not any((folder / name).exists() for folder in folders)] == []
+
+
+def test_every_environment_variable_is_in_the_readme() -> None:
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py")]
+    variables = {name for text in sources for name in re.findall(r"\"\$?(DATAWINNOW_\w+)", text)}
+    assert {"DATAWINNOW_CACHE", "DATAWINNOW_CACHE_GB", "DATAWINNOW_TRACEBACK"} <= variables
+    documented = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(variables) if f"`{name}" not in documented] == []
+    assert f"{cache.GIGABYTES:g} GB" in README
 
 
 def test_the_options_in_the_readme_exist() -> None:

@@ -257,7 +257,7 @@ class TestCheck:
             check(folder, blobs, None, selection, **options)
         with pytest.raises(ArgumentError, match=r"seeds must be a whole number in \[1, 10000\], got 0"):
             check(folder, blobs, make_blobs(9), selection, seeds=0, **options)
-        with pytest.raises(RunError, match=r"is about the dataset 'blobs'.*not 'others'"):
+        with pytest.raises(RunError, match=r"belongs to the dataset 'blobs'.*not 'others'"):
             check(folder, make_blobs(seed=2, name="others"), make_blobs(9), selection, **options)
         bare = record_run(blobs, tmp_path / "bare", epochs=1, recipe=FAST)
         with pytest.raises(RunError, match="has no selection to check; make one with: datawinnow select RUN"):

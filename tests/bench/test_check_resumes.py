@@ -146,7 +146,7 @@ def test_it_says_what_it_was_made_of_and_what_it_cost(blobs, run):
     [
         (
             lambda stored_file: {**stored_file, "fingerprint": "ab"},
-            r"check.json is of another dataset \(fingerprint ab\)",
+            r"check.json belongs to a different dataset \(fingerprint ab\)",
         ),
         (
             lambda stored_file: {**stored_file, "format": 99},

@@ -35,9 +35,9 @@ seeds = [0, 1] => seeds = [1, 1] => seeds: has an entry twice: \[1, 1\]
 "symmetric 0.2" => "symmetric 1.5" => scenario must be .*, got 'symmetric 1.5'
 model = "mlp" => model = "mpl" => \[train\] no model is called 'mpl'. There are: mlp, convnet
 [[method]] => [score]\nmodel = "x"\n[[method]] => \[score\] no model is called 'x'
-[[method]] => [score]\nschedule_epochs = 2\n[[method]] => \[score\] schedule_epochs=2 is the length
+[[method]] => [score]\nschedule_epochs = 2\n[[method]] => \[score\] schedule_epochs=2 must be at least
 [[method]] => [score]\nepochs = 0\n[[method]] => score.epochs: Input should be greater than 0
-[[method]] => [score]\nmodel_options = {{ width = 9 }}\n[[method]] => \[score\] model_options are those
+[[method]] => [score]\nmodel_options = {{ width = 9 }}\n[[method]] => \[score\] model_options requires
 score = "dual" => score = "dul" => no score is called 'dul'
 score = "dual" => score = "dual"\nmethod = "el2n" => method='el2n' names its score and selector already
 window = 2 => windw = 2 => dual has no option 'windw'; its options are: window
@@ -47,10 +47,10 @@ name = "short" => name = "full" => \[\[method\]\] 'full' is the name of a baseli
 seeds = [0, 1] => seeds = [0, 1 => is not TOML
 [[method]] => [score]\nuntil_stable = 2\n[[method]] => score.until_stable.*less than or equal to 1
 [[method]] => [score]\nuntil_stable = 0.5\n[[method]] => two halves of 10 epochs, and only 3
-[[method]] => [score]\nepochs = 12\nuntil_stable = 0.5\n[[method]] => 'short' reads 2 epochs .*nobody knows
+[[method]] => [score]\nepochs = 12\nuntil_stable = 0.5\n[[method]] => 'short' reads 2 epochs .*not known in advance
 window = 2 }}\nepochs = 2 => window = 12 }}\n[score]\nepochs = 14\nuntil_stable = 0.5 => window=12.*it may end after 10
-score = "dual" => policy = "ucb"\nscore = "dual" => give one of method.*policy, batch, replay and baseline
-select = "top" => select = "top"\nwrap = ["rescaled"] => wrap goes with policy
+score = "dual" => policy = "ucb"\nscore = "dual" => set exactly one of method.*policy, batch, replay and baseline
+select = "top" => select = "top"\nwrap = ["rescaled"] => wrap requires policy
 epochs = 2 => train = {{ lrr = 1 }} => fit has no option 'lrr'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb2" => 'u'.*no policy is called 'ucb2'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\noptions = {{ perid = 1 }} => 'u'.*no option 'perid'
@@ -59,7 +59,7 @@ epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nwrap = ["every
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nbatch = {{ keep = 1.5 }} => batch.keep.*less than 1
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nbatch = {{ keep = 0.5, model = "resnet9" }} => 'u'.*called 'resnet9'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nreplay = {{ model = "mlp", policy = "ubc" }} => 'u'.*'ubc'
-epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nbatch = {{ keep = 0.5 }} => give one of method
+epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nbatch = {{ keep = 0.5 }} => set exactly one of method
 """
 """A line each: what stands in `GRID`, what stands there instead, and what the error says (a pattern)."""
 
@@ -227,7 +227,7 @@ class TestByKeep:
             read_grid(write(("lr = 0.05", f"lr = 0.05\n{line}")))
 
     def test_options_by_keep_are_for_static_methods(self, write):
-        with pytest.raises(ArgumentError, match="options_at goes with a static method"):
+        with pytest.raises(ArgumentError, match="options_at requires a static method"):
             read_grid(
                 write(
                     (

@@ -134,7 +134,7 @@ def test_rows_made_before_there_were_policies_are_gone_on_with(write, tmp_path, 
     assert {row["method"] for row in rows} == {"full", "short", "ucb"}
     metadata["settings"]["methods"]["short"]["epochs"] = 1
     (out / "grid.json").write_text(json.dumps(metadata))
-    with pytest.raises(RunError, match=r"begun with \[methods\] short.epochs=1, now it is 2"):
+    with pytest.raises(RunError, match=r"started with \[methods\] short.epochs=1, now it is 2"):
         run_grid(older, out)
 
 

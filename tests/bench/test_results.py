@@ -91,7 +91,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("lr = 0.05", "lr = 0.1", r"was begun with \[train\] lr=0.05, now it is 0.1: use another --out folder"),
+            ("lr = 0.05", "lr = 0.1", r"was started with \[train\] lr=0.05, now it is 0.1: use another --out folder"),
             ("epochs = 3", "epochs = 4", r"\[train\] epochs=3, now it is 4"),
             (
                 'model = "mlp"',
@@ -187,5 +187,5 @@ def test_a_setting_that_an_older_version_did_not_have_was_at_its_default(write, 
     assert run_grid(grid, out, jobs=1) == rows
     write_json(out / "grid.json", metadata)
     other = grid.model_copy(update={"data": grid.data.model_copy(update={"flip": False})})
-    with pytest.raises(RunError, match=r"begun with \[data\] flip=None, now it is False"):
+    with pytest.raises(RunError, match=r"started with \[data\] flip=None, now it is False"):
         run_grid(other, out, jobs=1)

@@ -87,10 +87,10 @@ def test_another_datasets_run_is_refused_by_both_names(call, recorded, tmp_path)
     run = shutil.copytree(recorded, tmp_path / "run")
     np.savez("others.npz", x=np.eye(30, 8, dtype=np.float32), y=np.arange(30) % 2)
     result = call("prune", "others.npz", "--keep", "0.3", "--run", run, *QUICK, *DUAL, code=2)
-    assert "is about the dataset 'digits'" in result.stderr
+    assert "belongs to the dataset 'digits'" in result.stderr
     assert "not 'others'" in result.stderr
     for words in (["score", run, "--score", "aum"], ["select", run, "--keep", "0.3"]):
-        assert "is about the dataset 'digits'" in call(*words, "--data", "others.npz", code=2).stderr
+        assert "belongs to the dataset 'digits'" in call(*words, "--data", "others.npz", code=2).stderr
     result = call("train", "others.npz", "--select", run, *QUICK, code=2)
     assert "selected from the dataset 'digits'" in result.stderr
 
@@ -103,7 +103,7 @@ def test_another_split_of_the_same_data_is_another_dataset(call, recorded, tmp_p
 def test_other_options_than_the_run_was_begun_with_are_refused(call, recorded, tmp_path):
     run = shutil.copytree(recorded, tmp_path / "run")
     result = call(*PRUNE, "--run", run, "--lr", "0.5", code=2)
-    assert re.search(r"was begun with .*lr.*0\.5", result.stderr)
+    assert re.search(r"was started with .*lr.*0\.5", result.stderr)
 
 
 @pytest.mark.parametrize(

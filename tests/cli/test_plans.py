@@ -121,19 +121,19 @@ def test_a_replay_may_end_earlier_or_begin_again(call, tmp_path, order):
     assert order[2] == [*order[0], *order[0][:2]]
     for name, message in (("--epochs", "6 is more than the plan's 5"), ("--passes", "3.5 is more than the plan's 3")):
         stderr = call(*REPLAY, name, message.split()[0], "--run", "x", "--quiet", code=2).stderr
-        assert f"{name} {message}: leave it out to train on the whole plan, or begin again" in stderr
+        assert f"{name} {message}: leave it out" in stderr
         assert "--policy-option after=cycle" in stderr
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--policy", "replay"), "--policy replay needs the plan: give --plan FILE, as written by: datawinnow train"),
-        (("--plan", "p"), "--plan goes with --policy replay: datawinnow train DATA --policy replay --plan p"),
-        ((*UCB, "--plan", "p"), "--plan goes with --policy replay"),
-        (("--record-plan", "p"), "--record-plan writes what a policy plans: name one, as --policy ucb --keep 0.7"),
-        (("--policy", "replay", "--plan", "p", "--record-plan", "q"), "the plan is in a file already"),
-        (("--policy", "replay", "--plan", "p", "--keep", "0.5"), "trained on as it is, so leave --keep out"),
+        (("--policy", "replay"), "--policy replay requires --plan FILE, a file written by: datawinnow train"),
+        (("--plan", "p"), "--plan requires --policy replay: datawinnow train DATA --policy replay --plan p"),
+        ((*UCB, "--plan", "p"), "--plan requires --policy replay"),
+        (("--record-plan", "p"), "--record-plan requires a policy, for example --policy ucb --keep 0.7"),
+        (("--policy", "replay", "--plan", "p", "--record-plan", "q"), "already reads its plan from a file"),
+        (("--policy", "replay", "--plan", "p", "--keep", "0.5"), "replayed unchanged, so leave --keep out"),
         (("--policy", "replay", "--plan", "p", "--wrap", "guarded"), "so leave --wrap out"),
         (("--policy", "replay", "--plan", "p", "--policy-option", "period=1"), "so leave --policy-option out"),
     ],
@@ -164,11 +164,11 @@ def test_where_auto_chooses_all_the_data_there_is_no_plan(call, monkeypatch):
 
     monkeypatch.setattr(sys.modules["datawinnow.dynamic.auto"], "load_benchmarks", lambda: ())
     words = ("train", "digits", *SMALL, "--policy", "auto", "--record-plan", "p", "--quiet")
-    assert "auto chose all the data, so there is no plan for --record-plan" in call(*words, code=2).stderr
+    assert "auto chose to train on all the data, so there is no plan to record" in call(*words, code=2).stderr
 
 
 def test_from_python_a_plan_needs_a_policy(tmp_path):
     from datawinnow.core.errors import ArgumentError
 
-    with pytest.raises(ArgumentError, match="record_plan goes with a policy"):
+    with pytest.raises(ArgumentError, match="record_plan requires a policy"):
         training.train_run(None, tmp_path / "run", record_plan=tmp_path / "plan")

@@ -80,7 +80,7 @@ def test_where_labels_are_noisy_and_the_map_has_nobody_what_looks_right_runs(cal
     assert "10 classes, 1 passes, wrong labels" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {
         "all the data, fewer epochs",
-        "all that looks right (guarded)",
+        "all but likely wrong labels (guarded)",
     }
 
 

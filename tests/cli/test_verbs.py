@@ -240,10 +240,10 @@ def test_train_twice_uses_what_is_there_and_refuses_another_selection(call, reco
     call("select", recorded, "--keep", "0.1", "--score", "aum", "--out", "other.parquet", "--quiet")
     fails = call("train", "digits", "--select", "other.parquet", "--run", "t", *QUICK, code=2)
     assert re.search(
-        r"begun with selection=431 by DUAL\+Beta \(.*now it is 144 by aum top \(.*: use another --run", fails.stderr
+        r"started with selection=431 by DUAL\+Beta \(.*now it is 144 by aum top \(.*: use another --run", fails.stderr
     )
     fails = call("train", "digits", "--select", recorded, "--run", "t", *QUICK, "--seed", "3", code=2)
-    assert "begun with seed=0, now it is 3" in fails.stderr
+    assert "started with seed=0, now it is 3" in fails.stderr
 
 
 def test_train_without_a_selection_trains_on_all(call):
@@ -378,8 +378,8 @@ def test_train_by_a_policy_for_a_budget_passes_what_the_shorter_full_run_passes(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--passes", "2"), "--passes belongs to --policy"),
-        (("--policy", "ucb", "--keep", "0.5", "--passes", "2", "--epochs", "3"), "give one of them"),
+        (("--passes", "2"), "--passes requires --policy"),
+        (("--policy", "ucb", "--keep", "0.5", "--passes", "2", "--epochs", "3"), "give either --epochs or --passes"),
         (("--policy", "ucb", "--keep", "0.5", "--passes", "0"), "--passes must be above 0, got 0"),
         (("--policy", "ucb", "--keep", "0.5", "--wrap", "every"), "takes a number of epochs between plans"),
         (("--policy", "ucb", "--keep", "0.5", "--wrap", "often=2"), "no wrapper is called 'often'. There are: warm_up"),
@@ -394,4 +394,4 @@ def test_options_of_a_policy_without_one_are_refused_before_anything_is_read(cal
         shown = call("train", "nothing-there/", *words, code=2).stderr
         assert "--keep, --policy-option and --wrap belong to --policy: name one" in " ".join(shown.split())
     shown = call("train", "nothing-there/", "--policy", "info_batch", "--keep", "0.5", code=2).stderr
-    assert "decides by itself how many it trains on" in " ".join(shown.split())
+    assert "sets the number of examples itself" in " ".join(shown.split())

@@ -67,14 +67,14 @@ def test_more_iterations_can_be_asked_for_but_nothing_else(tmp_path):
     assert torch.equal(
         run_condenser("dm", iterations=4, checkpoint=file).images, run_condenser("dm", iterations=4).images
     )
-    with pytest.raises(RunError, match=r"begun with lr=1.0, now it is 2.0"):
+    with pytest.raises(RunError, match=r"started with lr=1.0, now it is 2.0"):
         run_condenser("dm", iterations=4, checkpoint=file, lr=2.0)
-    with pytest.raises(RunError, match="begun with data="):
+    with pytest.raises(RunError, match="started with data="):
         run_condenser("dm", iterations=4, checkpoint=file, data=make_images(seed=1))
-    with pytest.raises(RunError, match="begun with seed="):
+    with pytest.raises(RunError, match="started with seed="):
         run_condenser("dm", iterations=4, checkpoint=file, seed=1)
     run_condenser("cafe", iterations=2, checkpoint=tmp_path / "cafe.safetensors")
-    with pytest.raises(RunError, match="begun with iterations=2"):  # its learning rate follows them
+    with pytest.raises(RunError, match="started with iterations=2"):  # its learning rate follows them
         run_condenser("cafe", iterations=3, checkpoint=tmp_path / "cafe.safetensors")
 
 

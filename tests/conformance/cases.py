@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -141,8 +143,18 @@ CONDENSER_OPTIONS: dict[str, list[dict[str, object]]] = {
 """Options with which a condenser is run; without an entry, its defaults."""
 
 
+def keys_of_files(package: ModuleType, kind: str) -> set[str]:
+    """Keys of the methods of a kind by the files of a package, registered or not: a file is called as its method."""
+    files = Path(package.__file__).parent.glob("*.py")
+    return {file.stem for file in files if re.search(rf'^@card\(\s*"{kind}",', file.read_text(), re.MULTILINE)}
+
+
 def cases(
-    methods: dict[str, Callable[..., object]], options: dict[str, list[dict[str, object]]], *, defaults: bool = True
+    methods: dict[str, Callable[..., object]],
+    options: dict[str, list[dict[str, object]]],
+    *,
+    defaults: bool = True,
+    files: set[str] | None = None,
 ):
     """(method, options) of every method, with ids.
 
@@ -150,14 +162,20 @@ def cases(
         methods: key -> method.
         options: key -> further options to run it with.
         defaults: whether a method with an entry in ``options`` is run with its defaults too.
+        files: of `keys_of_files`, each of which must have a case.
 
     Raises:
-        LookupError: options of a method that does not exist.
+        LookupError: options of a method that does not exist, or a method in a file that has no case; at collection, so
+            that no method goes untested.
     """
     import pytest
 
     if not set(options) <= set(methods):
         raise LookupError(f"options of no method: {sorted(set(options) - set(methods))} (tests/conformance/cases.py)")
+    if not (files or set()) <= set(methods):
+        raise LookupError(
+            f"without a conformance case: {sorted(files - set(methods))}; import it where it is registered"
+        )
     return [
         pytest.param(method, chosen, id="-".join([key, *(f"{k}={v}" for k, v in chosen.items())]))
         for key, method in methods.items()

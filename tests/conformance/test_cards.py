@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datawinnow import condense, scenarios, scores, select
+from datawinnow import condense, dynamic, scenarios, scores, select
 from datawinnow.core.card import CONTRACT_PARAMETERS, Card
 from tests.conformance import cases
 
@@ -93,3 +93,21 @@ def test_every_method_is_run_with_its_defaults_and_no_options_are_forgotten():
     assert set(scores.METHODS) | {"dual-window=3"} == set(keys)
     with pytest.raises(LookupError, match=r"options of no method: \['gone'\]"):
         cases.cases(scores.METHODS, {"gone": [{}]})
+
+
+@pytest.mark.parametrize(
+    ("package", "kind", "methods"),
+    [
+        (scores, "score", scores.METHODS),
+        (select, "selector", select.METHODS),
+        (dynamic, "policy", dynamic.POLICIES),
+        (dynamic, "batch selector", dynamic.BATCH_SELECTORS),
+    ],
+    ids=["score", "selector", "policy", "batch selector"],
+)
+def test_a_method_without_a_conformance_case_fails_at_collection(package, kind, methods):
+    files = cases.keys_of_files(package, kind)
+    assert files == set(methods)
+    last = max(methods)
+    with pytest.raises(LookupError, match=rf"without a conformance case: \['{last}'\]"):
+        cases.cases({key: method for key, method in methods.items() if key != last}, {}, files=files)

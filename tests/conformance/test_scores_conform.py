@@ -6,11 +6,24 @@ import numpy as np
 import pytest
 import torch
 
+from datawinnow import scores
 from datawinnow.core.errors import ArgumentError
 from datawinnow.scores import METHODS
-from tests.conformance.cases import SCORE_OPTIONS, at, axis_of, cases, constant, recorded, shape_error, with_nan
+from tests.conformance.cases import (
+    SCORE_OPTIONS,
+    at,
+    axis_of,
+    cases,
+    constant,
+    keys_of_files,
+    recorded,
+    shape_error,
+    with_nan,
+)
 
-every_score = pytest.mark.parametrize(("method", "options"), cases(METHODS, SCORE_OPTIONS))
+every_score = pytest.mark.parametrize(
+    ("method", "options"), cases(METHODS, SCORE_OPTIONS, files=keys_of_files(scores, "score"))
+)
 N = 37
 
 

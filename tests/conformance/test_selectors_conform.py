@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from datawinnow import select
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.select import METHODS, per_class
-from tests.conformance.cases import SELECTOR_OPTIONS, at, axis_of, cases, constant, recorded, with_nan
+from tests.conformance.cases import SELECTOR_OPTIONS, at, axis_of, cases, constant, keys_of_files, recorded, with_nan
 
-PLAIN = cases(METHODS, SELECTOR_OPTIONS)
+PLAIN = cases(METHODS, SELECTOR_OPTIONS, files=keys_of_files(select, "selector"))
 every_selector = pytest.mark.parametrize(("method", "options"), PLAIN)
 N = 37
 

@@ -51,10 +51,10 @@ def test_json_has_no_nan(tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ('{"format": 1, "n": ', "is truncated or not JSON .*remove it and run its stage again"),
+        ('{"format": 1, "n": ', "is truncated or not JSON .*remove it and run the command that writes it again"),
         ("", "is truncated or not JSON"),
         ("\xff", "is truncated or not JSON"),
-        ("[1, 2]", r"is not what datawinnow writes \(a JSON object\)"),
+        ("[1, 2]", r"is not a JSON object written by datawinnow"),
         ('{"n": 3}', "has no format version"),
         ('{"format": "1"}', "has no format version"),
         ('{"format": 0}', "has no format version"),
@@ -112,7 +112,9 @@ def test_tensors_that_cannot_be_read_are_named_with_what_to_do(tmp_path):
     with pytest.raises(RunError, match=r"no such file: .*a\.safetensors; make it with: datawinnow x"):
         read_tensors(path, kind="plan", missing="make it with: datawinnow x")
     write_tensors(path, {"a": torch.ones(3)}, {}, kind="plan")
-    with pytest.raises(RunError, match="does not hold a checkpoint, but plan; remove it and run its stage again"):
+    with pytest.raises(
+        RunError, match="does not hold a checkpoint, but plan; remove it and run the command that writes it again"
+    ):
         read_tensors(path, kind="checkpoint")
     with pytest.raises(RunError, match=r"is damaged \(it lacks the tensors b, c\); record it again"):
         read_tensors(path, kind="plan", required=("a", "b", "c"), remedy="record it again")
@@ -128,7 +130,7 @@ def test_tensors_that_cannot_be_read_are_named_with_what_to_do(tmp_path):
     with pytest.raises(RunError, match=r"newer datawinnow \(format 2"):
         read_tensors(path, kind="plan")
     save_file({"a": torch.ones(2)}, path, metadata={"datawinnow": "[1]"})
-    with pytest.raises(RunError, match="is not what datawinnow writes"):
+    with pytest.raises(RunError, match="is not a JSON object"):
         read_tensor_metadata(path, kind="plan")
     save_file({"a": torch.ones(2)}, path, metadata={"datawinnow": '{"form'})
     with pytest.raises(RunError, match="is truncated or damaged"):
@@ -153,19 +155,19 @@ def test_require_same_compares_as_json_and_names_the_first_difference():
     require_same(before, now, "runs/a", ignore=("workers",))
     with pytest.raises(
         RunError,
-        match=r"runs/a was begun with recipe.workers=2, now it is 0: use another --run",
+        match=r"runs/a was started with recipe.workers=2, now it is 0: use another --run",
     ):
         require_same(before, now, "runs/a")
     now["recipe"] = {"lr": 0.2, "batch": 64}
-    with pytest.raises(RunError, match=r"runs/a was begun with recipe.lr=0\.1, now it is 0\.2: start again"):
+    with pytest.raises(RunError, match=r"runs/a was started with recipe.lr=0\.1, now it is 0\.2: start again"):
         require_same(before, now, "runs/a", ignore=("workers",), remedy="start again")
-    with pytest.raises(RunError, match="begun with seed=zero, now it is one"):
+    with pytest.raises(RunError, match="started with seed=zero, now it is one"):
         require_same({"seed": 0}, {"seed": 1}, "a", texts={"seed": ["zero", "one"].__getitem__})
-    with pytest.raises(RunError, match="begun with until=1, now it is 2"):
+    with pytest.raises(RunError, match="started with until=1, now it is 2"):
         require_same({"until": {"is": 1}}, {"until": {"is": 2}}, "a", texts={"until": lambda rule: str(rule["is"])})
-    with pytest.raises(RunError, match="begun with policy='ucb', now it is None"):
+    with pytest.raises(RunError, match="started with policy='ucb', now it is None"):
         require_same({"policy": "ucb"}, {}, "a")
-    with pytest.raises(RunError, match="begun with recipe=None, now it is"):
+    with pytest.raises(RunError, match="started with recipe=None, now it is"):
         require_same({}, {"recipe": {"lr": 1}}, "a")
 
 

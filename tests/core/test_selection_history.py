@@ -188,7 +188,7 @@ def test_the_files_that_the_hostile_ones_are_made_of_are_read(tmp_path):
         ({"weight": np.array([1, np.nan, 1], np.float32)}, "weight must be finite"),
         ({"weight": np.array([1, 1, -1], np.float32)}, "weight must be finite and at least 0"),
         ({"weight": np.ones(3)}, "weight must be float32"),
-        ({"candidates": np.array([127, 224], np.uint8)}, "index has an example that is no candidate"),
+        ({"candidates": np.array([127, 224], np.uint8)}, "index contains an example that is not a candidate"),
         ({"masks": np.array([[224, 0]], np.uint8)}, "either index and ends, or masks"),
     ],
     ids=lambda x: str(x)[:30] if isinstance(x, dict) else "",
@@ -207,8 +207,8 @@ def test_an_order_that_is_damaged_is_refused(tmp_path, change, match):
         ({"masks": np.ones((1, 2), np.float32)}, "masks must be uint8 .*got float32"),
         (MASKS | {"candidates": np.ones(3, np.uint8)}, r"candidates must be uint8 of shape \(2,\)"),
         (MASKS | {"labels": np.zeros(3, np.int64)}, r"labels must be int64 of shape \(11,\)"),
-        ({"masks": np.array([[128, 1]], np.uint8)}, "no candidate or beyond n"),
-        (MASKS | {"candidates": np.array([1, 0], np.uint8)}, "no candidate or beyond n"),
+        ({"masks": np.array([[128, 1]], np.uint8)}, "not a candidate"),
+        (MASKS | {"candidates": np.array([1, 0], np.uint8)}, "not a candidate"),
         (MASKS | {"masks": np.array([[128, 0], [0, 0]], np.uint8)}, "every epoch at least one example"),
     ],
     ids=lambda x: str(x)[:30] if isinstance(x, dict) else "",
@@ -231,7 +231,7 @@ def test_masks_that_are_damaged_are_refused(tmp_path, arrays, match):
         ({"made_by": 3}, "made_by and fingerprint must be text"),
         ({"fingerprint": ["x"]}, "made_by and fingerprint must be text"),
         ({"kind": "checkpoint"}, "does not hold a selection history, but checkpoint"),
-        ({"metadata": "[1, 2]"}, "is not what datawinnow writes"),
+        ({"metadata": "[1, 2]"}, "is not a JSON object"),
         ({"metadata": "null"}, "does not hold a selection history"),
         ({"metadata": "{"}, "is truncated or damaged"),
         ({"metadata": "[" * 100_000}, "is truncated or damaged"),
@@ -248,7 +248,7 @@ def test_metadata_that_are_damaged_are_refused(tmp_path, change, match):
 
 def test_the_history_of_another_dataset_is_refused(tmp_path):
     path = written(tmp_path / "history", MASKS)
-    with pytest.raises(RunError, match=r"of another dataset \(fingerprint f\) than the run \(g\): remove it"):
+    with pytest.raises(RunError, match=r"to a different dataset \(fingerprint f\) than the run \(g\): remove it"):
         SelectionHistory.load(path, fingerprint="g", n=11)
     with pytest.raises(RunError, match="is of 11 examples, the run of 12: remove it"):
         SelectionHistory.load(path, fingerprint="f", n=12)

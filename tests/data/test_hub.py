@@ -109,5 +109,5 @@ def test_a_folder_of_save_to_disk(tmp_path, splits):
 def test_a_damaged_folder_of_save_to_disk_is_named(tmp_path):
     datasets.Dataset.from_dict(reviews(8)).save_to_disk(str(tmp_path))
     next(tmp_path.glob("*.arrow")).unlink()
-    with pytest.raises(DataError, match=r"is no whole folder of save_to_disk .*save it again"):
+    with pytest.raises(DataError, match=r"is not a complete folder of save_to_disk .*save it again"):
         load(tmp_path)

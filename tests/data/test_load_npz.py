@@ -148,7 +148,7 @@ def test_a_file_that_is_no_whole_npz(tmp_path, kind):
         flipped = data[:500] + bytes([data[500] ^ 255]) + data[501:]
         files = {"cut": data[:-400], "html": b"<html>", "empty": b"", "pickle": pickle.dumps([1]), "bits": flipped}
         path.write_bytes(files[kind])
-    with pytest.raises(DataError, match=r"a\.npz (is no whole \.npz|is pickled|holds one array)"):
+    with pytest.raises(DataError, match=r"a\.npz (is not a complete \.npz|is pickled|holds one array)"):
         load(path)
 
 

@@ -166,7 +166,7 @@ def test_a_file_that_is_no_whole_parquet(tmp_path, kind):
     path = write_parquet(tmp_path / "train-0.parquet", pixels(9), [0, 1, 2] * 3)
     data = {"html": b"<html>Not found</html>", "empty": b"", "cut": path.read_bytes()[:-100]}[kind]
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"train-0\.parquet is no whole Parquet file .*cut short\? Fetch it again"):
+    with pytest.raises(DataError, match=r"train-0\.parquet is not a complete Parquet file .*fetch it again"):
         load(tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_damage_inside_a_parquet_file(tmp_path):
     column = pq.ParquetFile(path).metadata.row_group(1).column(0)
     data[column.data_page_offset : column.data_page_offset + 16] = b"\xff" * 16
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"train-0\.parquet is no whole Parquet file"):
+    with pytest.raises(DataError, match=r"train-0\.parquet is not a complete Parquet file"):
         load(tmp_path)
 
 

@@ -7,7 +7,7 @@ import torch
 from datawinnow import dynamic
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from tests.conformance.cases import cases
+from tests.conformance.cases import cases, keys_of_files
 
 KEEP, EPOCHS = 0.4, 8
 
@@ -46,10 +46,10 @@ OPTIONS = {
 """Samples of options. Defaults, and each other value of an option that is a bool or a Literal, are tested without."""
 
 
-def policy_cases(methods=dynamic.POLICIES):
+def policy_cases(methods=dynamic.POLICIES, files=frozenset()):
     """(method, options) of policies: defaults, the values that follow from the types, and the samples above."""
     options = {key: [*other_values(method), *OPTIONS.get(key, [])] for key, method in methods.items()}
-    return cases(methods, options)
+    return cases(methods, options, files=files)
 
 
 def other_values(method):
@@ -86,7 +86,7 @@ def every_policy(wrapped=True):
     import pytest
 
     out = []
-    for case in policy_cases():
+    for case in policy_cases(files=keys_of_files(dynamic, "policy")):
         method, options = case.values
         out.append(pytest.param(lambda n, m=method, o=options: build_policy(m, o, n), id=case.id))
     if not wrapped:

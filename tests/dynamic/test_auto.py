@@ -35,10 +35,8 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
     places({})
     recommendation = recommend(10_000, passes=30)
     assert recommendation.policy == UCB(keep=0.7, period=1)
-    assert recommendation.why == (
-        "UCB, keep 0.7: +1.0 ± 0.4 points over all the data for no more examples passed on squares at 30 passes "
-        "(5 seeds), the most similar measured setting"
-    )
+    for fact in ("UCB, keep 0.7", "+1.0 ± 0.4 points", "squares at 30 passes", "5 seeds"):
+        assert fact in recommendation.why, fact
 
 
 @pytest.mark.parametrize(
@@ -46,12 +44,12 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
     [
         ({"half": 0.011}, "no policy beat it on squares at 30 passes"),
         ({"gain": -0.01}, "no policy beat it on squares"),
-        ({"seeds": 3}, "no policy is shown to beat it with 5 seeds"),
-        ({"seeds": 1, "half": None}, "no policy is shown to beat it with 5 seeds"),
-        ({"noisy": True}, "nothing was measured near n=10,000 images, 30 passes, clean labels"),
-        ({"n": 50_000}, "nothing was measured near"),
-        ({"kind": "texts"}, "nothing was measured near n=10,000 images"),
-        ({"passes": 7.0}, "nothing was measured near"),
+        ({"seeds": 3}, "no policy beat it with 5 seeds"),
+        ({"seeds": 1, "half": None}, "no policy beat it with 5 seeds"),
+        ({"noisy": True}, "no benchmark is close to n=10,000 images, 30 passes, clean labels"),
+        ({"n": 50_000}, "no benchmark is close to"),
+        ({"kind": "texts"}, "no benchmark is close to n=10,000 images"),
+        ({"passes": 7.0}, "no benchmark is close to"),
     ],
 )
 def test_all_the_data_where_nothing_won(places, change, words):
@@ -126,7 +124,7 @@ def test_where_nothing_won_the_loop_trains_on_everything(places):
     policy = auto(8, epochs=3)
     plan, _ = policy.plan(2, policy.init(8), lambda *path: stream(0, *path))
     assert sorted(plan.index.tolist()) == list(range(8))
-    assert policy.why.startswith("all the data for 3 epochs: nothing was measured")
+    assert policy.why.startswith("all the data for 3 epochs: no benchmark is close")
 
 
 @pytest.mark.parametrize("wrong", [{"n": 0, "passes": 3}, {"n": 10, "passes": 0}, {"n": 10, "passes": math.inf}])
@@ -171,7 +169,7 @@ def test_a_place_speaks_for_about_as_many_examples_a_class(places):
     assert auto(10_000, epochs=43, classes=100).policy.keep == 1.0
     places({"classes": 10})
     assert recommend(10_000, passes=30, classes=41).why == (
-        "all the data for 30 epochs: nothing was measured near n=10,000 images of 41 classes, 30 passes, clean labels"
+        "all the data for 30 epochs: no benchmark is close to n=10,000 images of 41 classes, 30 passes, clean labels"
     )
     with pytest.raises(ArgumentError, match="classes must be"):
         recommend(10_000, passes=30, classes=0)

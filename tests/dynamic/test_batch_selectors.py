@@ -7,7 +7,7 @@ from datawinnow import dynamic
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.dynamic import divbs, rho_loss, selective_backprop
-from tests.conformance.cases import cases
+from tests.conformance.cases import cases, keys_of_files
 from tests.reference import dynamic as literal
 
 OPTIONS = {
@@ -15,7 +15,9 @@ OPTIONS = {
     "rho_loss": [{}],
     "selective_backprop": [{}, {"form": "rank"}, {"beta": 1.0, "minimum": 0.1, "window": 5}],
 }
-every = pytest.mark.parametrize(("method", "options"), cases(dynamic.BATCH_SELECTORS, OPTIONS))
+every = pytest.mark.parametrize(
+    ("method", "options"), cases(dynamic.BATCH_SELECTORS, OPTIONS, files=keys_of_files(dynamic, "batch selector"))
+)
 
 
 def batch(b, seed=0):

@@ -56,7 +56,7 @@ def test_the_whole_story(data):
     assert all(row in rows for row in kept)
     page = Path("runs/pairs-instruct/report.html").read_text()
     assert kept[0]["caption"] in page
-    assert "Labels of subsets left out" in page
+    assert "Predicted labels of subsets" in page
     assert "in cluster" in page
 
 
@@ -70,7 +70,7 @@ def test_without_labels_pairs_are_ranked_by_their_indicators(data):
     table = pq.read_table("runs/pairs-instruct/selection.parquet").to_pydict()
     assert [i for i, kept in enumerate(table["kept"]) if kept] == [best]
     assert "by reward" in one.stdout
-    assert "There were no labelled subsets" in Path("runs/pairs-instruct/report.html").read_text()
+    assert "Without labelled subsets" in Path("runs/pairs-instruct/report.html").read_text()
 
 
 def test_faults_are_told_and_nobody_is_chosen_for_them(tmp_path):
@@ -190,7 +190,7 @@ def test_what_is_wrong_is_told_before_anything_is_paid_for(data, words, match):
 def test_a_page_says_that_nobody_looked_what_the_labels_know(data):
     shown = call(data[0], "--subsets", data[1], "--keep", 5, "--score", "ridge", "--no-check")
     assert "kept 5" in shown.stdout
-    assert "How much 5 labels can tell was not tested" in Path("runs/pairs-instruct/report.html").read_text()
+    assert "not validated on the 5 labels" in Path("runs/pairs-instruct/report.html").read_text()
 
 
 def test_paying_is_asked_for_first(tmp_path, data):
@@ -217,7 +217,7 @@ def test_a_page_of_mixed_files_is_refused(tmp_path):
     for name, n in (("a", 5), ("b", 6)):
         call(write_lines(tmp_path / f"{name}.jsonl", [record(i) for i in range(n)]), "--keep", 2, "--no-report")
     Path("runs/a-instruct/selection.parquet").write_bytes(Path("runs/b-instruct/selection.parquet").read_bytes())
-    with pytest.raises(RunError, match="is of other pairs"):
+    with pytest.raises(RunError, match="belong to different pairs"):
         report.write("runs/a-instruct")
     Path("runs/b-instruct/instruct.json").write_text('{"format": 1}')
     with pytest.raises(RunError, match="lacks 'n'"):

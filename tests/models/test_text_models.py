@@ -99,16 +99,20 @@ def test_gradients_of_single_examples_can_be_vectorised(name):
 @pytest.mark.parametrize(
     ("name", "kwargs", "match"),
     [
-        ("resnet8", {"shape": (7,), "vocabulary": 9}, "takes no texts: use --model text_cnn"),
-        ("mlp", {"shape": (7,), "vocabulary": 9}, "takes no texts"),
+        ("resnet8", {"shape": (7,), "vocabulary": 9}, "does not take texts: use --model text_cnn"),
+        ("mlp", {"shape": (7,), "vocabulary": 9}, "does not take texts"),
         ("text_cnn", {"shape": (3, 8, 8)}, "takes texts, but an example has shape"),
         ("bag_of_embeddings", {"shape": (4,)}, "takes texts, but an example has shape"),
         ("text_cnn", {"shape": (7,), "vocabulary": 1}, "vocabulary must be an integer of 2 or above"),
         ("text_cnn", {"shape": (7,), "vocabulary": 9, "windows": []}, "windows must be integers"),
         ("text_cnn", {"shape": (7,), "vocabulary": 9, "depth": 3}, "no option 'depth'; its options are: width, fil"),
-        ("hf:x", {"shape": (3, 8, 8)}, "takes texts, but the examples are no texts"),
-        ("hf:x", {"shape": (7,), "vocabulary": 9}, "loaded by datawinnow's own vocabulary.*--tokenizer hf:x"),
-        ("hf:x", {"shape": (7,), "vocabulary": 9, "tokenizer": "hf:y"}, "loaded by hf:y"),
+        ("hf:x", {"shape": (3, 8, 8)}, "takes texts, but the examples are not texts"),
+        (
+            "hf:x",
+            {"shape": (7,), "vocabulary": 9},
+            "tokenized with the vocabulary of the training texts.*--tokenizer hf:x",
+        ),
+        ("hf:x", {"shape": (7,), "vocabulary": 9, "tokenizer": "hf:y"}, "tokenized by hf:y"),
     ],
 )
 def test_a_network_for_other_examples_is_refused(name, kwargs, match):

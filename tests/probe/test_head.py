@@ -104,7 +104,7 @@ def test_without_a_linear_layer_the_error_says_what_to_pass():
     with torch.no_grad():
         torch.testing.assert_close(result["features"], model.body(normalised(data)).relu().flatten(1))
         torch.testing.assert_close(result["probs"], model(normalised(data)).softmax(dim=1))
-    assert result.notes == ("the head 'head' is no linear layer",)
+    assert result.notes == ("the head 'head' is not a linear layer",)
 
 
 def test_a_backbone_alone_gives_features_as_the_error_says():
@@ -150,8 +150,12 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize(
     ("build", "head", "message"),
     [
-        (mlp, "fc", "head='fc' is no module of the model MLP; it has the linear layers hidden.1, hidden.3, classifier"),
-        (mlp, "", "head='' is no module"),
+        (
+            mlp,
+            "fc",
+            "head='fc' is not a module of the model MLP; it has the linear layers hidden.1, hidden.3, classifier",
+        ),
+        (mlp, "", "head='' is not a module"),
         (mlp, nn.Linear(2, 2), "got a Linear that is not in it; it has the linear layers"),
         (Tokens, "head", r"logits of shape \(2, classes\) for 2 examples, got \(6, 4\)"),
     ],

@@ -350,7 +350,9 @@ def test_a_bit_that_flipped_is_found_when_it_is_read(tmp_path):
 
 def test_a_recording_of_other_examples_or_signals_is_refused(tmp_path):
     filled(path=tmp_path, signals=("loss",))
-    with pytest.raises(RunError, match=r"holds 10 examples, but this recording has n=12: it is of another dataset"):
+    with pytest.raises(
+        RunError, match=r"holds 10 examples, but this recording has n=12: it belongs to a different dataset"
+    ):
         Recorder(12, 3, signals=("loss",), path=tmp_path)
     with pytest.raises(RunError, match=r"has no 'p_label': it is of a recording of other signals \(loss, seen\)"):
         Recorder(10, 3, signals=("loss", "p_label"), path=tmp_path)

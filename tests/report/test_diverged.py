@@ -80,7 +80,7 @@ def test_seeds_are_told_in_every_form(tmp_path: Path) -> None:
     rows = report.rows(tmp_path)
     for text in (report.text_table(rows), report.markdown_table(rows), report.write(tmp_path).read_text()):
         assert text.count("3 of 4 seeds; 1 diverged") == 2
-        assert "Training diverged, and counts in no mean: all the data, fewer epochs (shorter full run" in text
+        assert "Training diverged and is left out of the means: all the data, fewer epochs (shorter full run" in text
         assert "at keep 0.5 (1 of 4 seeds) and random at keep 0.5 (1 of 4 seeds)." in text
     clean = report.text_table(fixtures.grid())
     assert "diverged" not in clean
@@ -102,7 +102,7 @@ def test_results_in_which_everything_diverged(tmp_path: Path) -> None:
     fixtures.write_rows(tmp_path / "rows.jsonl", rows)
     assert table(rows).scenarios == ("clean",)
     text = report.text_table(rows)
-    assert "No pruning method has an accuracy. Training diverged" in text
+    assert "No pruning method has a result. Training diverged" in text
     assert text.count("0 of 1 seed; 1 diverged") == 3
     assert "all the data (1 of 1 seed)" in report.write(tmp_path).read_text()
     assert "only references" in words.headline(table(rows[:2]), "clean")

@@ -49,7 +49,7 @@ def test_the_table_compares_by_seed_and_counts_scoring(results: Path) -> None:
 
 def test_the_headline_says_when_one_pruned_run_costs_more_than_a_full_one() -> None:
     dear = words.headline(report.table(fixtures.grid()), "clean")
-    assert "costs no less than full training, whose mean is higher (90.0 ± 2.5%)" in dear
+    assert "costs at least as much as full training, which is more accurate (90.0 ± 2.5%)" in dear
     cheap = [{**r, "total_passes": r["passes"] + 300} if r["method"] == "dual" else r for r in fixtures.grid()]
     assert "full training" not in words.headline(report.table(cheap), "clean")
 
@@ -120,7 +120,9 @@ def test_a_check_of_another_dataset_is_refused_and_an_unfinished_one_is_shown(tm
     shutil.copytree(run, copy)
     check = {"format": 1, "rows": [], "sentence": "The check is not finished: 0 of 3 trainings are done."}
     (copy / "check.json").write_text(json.dumps({**check, "fingerprint": "ab"}))
-    with pytest.raises(RunError, match=r"check\.json is of another dataset \(fingerprint ab\) than the run .*--check"):
+    with pytest.raises(
+        RunError, match=r"check\.json belongs to a different dataset \(fingerprint ab\) than the run .*--check"
+    ):
         report.write(copy)
     (copy / "check.json").write_text(json.dumps(check))
     assert "The check is not finished: 0 of 3" in report.write(copy).read_text()

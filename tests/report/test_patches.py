@@ -86,7 +86,7 @@ def test_without_a_file_or_with_every_patch_there_is_no_such_part(tmp_path):
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ({"fingerprint": "g"}, r"is of another dataset \(fingerprint g\)"),
+        ({"fingerprint": "g"}, r"belongs to a different dataset \(fingerprint g\)"),
         ({"rows": None}, "lacks the grid of the patches"),
     ],
 )

@@ -37,6 +37,10 @@ def log_of(
 ALL = list(range(10))
 
 
+def percentages(sentence: str) -> list[str]:
+    return re.findall(r"[\d.]+%", sentence)
+
+
 def test_always_sometimes_and_never_are_counted_over_the_choices() -> None:
     # everything first; 0 and 1 always, 2 to 5 sometimes, 6 to 9 never
     choices = chosen.choices(log_of([ALL, [0, 1, 2], [0, 1, 3, 4], ALL, [0, 1, 5, 2]], 10), budgeted=False)
@@ -45,10 +49,8 @@ def test_always_sometimes_and_never_are_counted_over_the_choices() -> None:
     assert choices.fractions.tolist() == [0.3, 0.4, 0.4]
     assert choices.shares == pytest.approx((0.2, 0.4, 0.4))
     assert (len(choices), choices.epochs) == (3, 3)
-    assert chosen.choices_sentence(choices) == (
-        "Over 3 epochs with a choice, 20% of the 10 examples were chosen every time, 40% never, 40% sometimes. By "
-        "chance at these fractions 4.8% would be chosen every time and 25% never."  # .3 .4 .4 and .7 .6 .6
-    )
+    # always, sometimes and never; by chance always .3 .4 .4 and never .7 .6 .6
+    assert percentages(chosen.choices_sentence(choices)) == ["20%", "40%", "40%", "4.8%", "25%"]
 
 
 def test_only_who_could_be_chosen_counts() -> None:
@@ -65,7 +67,9 @@ def test_a_choice_that_is_held_is_one_choice() -> None:
     assert choices is not None
     assert (len(choices), choices.epochs) == (3, 5)
     assert choices.times.tolist() == [2, 2, 1, 1, 0, 0, 0, 0, 0, 0]
-    assert "5 epochs with a choice (3 choices, some of them held)" in chosen.choices_sentence(choices)
+    sentence = chosen.choices_sentence(choices)
+    assert "5 epochs" in sentence
+    assert "3 different choices" in sentence
 
 
 @pytest.mark.parametrize(
@@ -155,10 +159,9 @@ def test_the_section_says_which_class_goes_short(tmp_path: Path) -> None:
         {"name": "<c0>", "of": 5, "share": pytest.approx(100 * 10 / 15), "always": "40%", "never": "20%"},
         {"name": "<c1>", "of": 5, "share": pytest.approx(100 * 2 / 15), "always": "0%", "never": "80%"},
     ]
-    assert section["by_class"] == (
-        "A choice took the least of class <c1> (13% on average) and the most of class <c0> (67%)."
-    )
-    assert [figure["title"] for figure in section["figures"]] == ["Epoch by epoch", "How often each was chosen"]
+    most, least = section["by_class"].split(",")
+    assert ("<c0>" in most, percentages(most), "<c1>" in least, percentages(least)) == (True, ["67%"], True, ["13%"])
+    assert len(section["figures"]) == 2
 
 
 def test_of_many_classes_only_the_ends_are_named(tmp_path: Path) -> None:
@@ -167,8 +170,8 @@ def test_of_many_classes_only_the_ends_are_named(tmp_path: Path) -> None:
     section = chosen.section(tmp_path, metadata(n=63, classes=2))
     assert section is not None
     assert section["classes"] == []
-    assert "least of class 20 (0% on average)" in section["by_class"]
-    assert "most of class <c0> (67%)" in section["by_class"]
+    most, least = section["by_class"].split(",")
+    assert ("<c0>" in most, percentages(most), "class 20" in least, percentages(least)) == (True, ["67%"], True, ["0%"])
 
 
 def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
@@ -182,9 +185,9 @@ def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "history_kwargs", "sentence", "figures"),
     [
-        ([ALL, ALL], {}, "In 2 epochs the policy left nobody out, so there was nothing to choose yet.", 0),
-        ([ALL, [0, 1], [0, 1]], {}, "Over 2 epochs the policy made one choice, of 20% of the examples.", 0),
-        ([[0, 1], [0, 2]], {"first_epoch": 3}, "What it chose in the first 3 epochs was not kept.", 2),
+        ([ALL, ALL], {}, "has not left any out", 0),
+        ([ALL, [0, 1], [0, 1]], {}, "one choice: 20% of the examples", 0),
+        ([[0, 1], [0, 2]], {"first_epoch": 3}, "The first 3 epochs were not recorded.", 2),
     ],
     ids=["everything", "one choice", "lost"],
 )

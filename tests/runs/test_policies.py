@@ -37,7 +37,11 @@ def test_a_name_the_fraction_and_options_make_a_policy(name, options, expected):
     ("name", "options", "match"),
     [
         ("ucb", {}, "the policy 'ucb' needs the fraction kept of an epoch"),
-        ("info_batch", {"keep": 0.5}, "'info_batch' decides by itself how many .* its options are: drop, delta, form"),
+        (
+            "info_batch",
+            {"keep": 0.5},
+            "'info_batch' sets the number of examples itself.* its options are: drop, delta, form",
+        ),
         ("ucbb", {"keep": 0.5}, "no policy is called 'ucbb'. Did you mean 'ucb'"),
         ("static_subset", {}, "the policy .static_subset. needs selection"),
         ("ucb", {"keep": 0.5, "options": {"peroid": 1}}, "ucb has no option 'peroid'; its options are: period"),
@@ -84,10 +88,10 @@ def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(
     assert history.column("fraction").to_pylist() == [0.25] * 4
     assert folder.metadata["cost"]["train"]["backward"] == 60
     assert folder.metadata["options"]["train"]["policy"] == "RandomPruning(keep=0.25)"
-    with pytest.raises(RunError, match=r"was begun with policy='RandomPruning\(keep=0\.25\)', now it is None"):
+    with pytest.raises(RunError, match=r"was started with policy='RandomPruning\(keep=0\.25\)', now it is None"):
         train_run(blobs(), tmp_path / "run", **train_kwargs)
     train_kwargs["policy"] = dynamic.RandomPruning(0.25)
-    with pytest.raises(RunError, match=r"was begun with batch=16, now it is 8: use another --run"):
+    with pytest.raises(RunError, match=r"was started with batch=16, now it is 8: use another --run"):
         train_run(blobs(), tmp_path / "run", **{**train_kwargs, "recipe": replace(RECIPE, batch=8)})
     # workers change no result
     train_kwargs["recipe"] = replace(RECIPE, workers=2)

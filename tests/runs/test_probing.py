@@ -250,8 +250,8 @@ class TestSubsets:
         [
             ({"runs": 1}, ArgumentError, r"runs must be a whole number in \[2"),
             ({"fraction": 0.95}, ArgumentError, "fraction=0.95 of 5 runs puts every example into 5 of them"),
-            ({"epochs": 3}, RunError, "was begun with epochs=2, now it is 3"),
-            ({"seed": 4}, RunError, "was begun with seed=3, now it is 4"),
+            ({"epochs": 3}, RunError, "was started with epochs=2, now it is 3"),
+            ({"seed": 4}, RunError, "was started with seed=3, now it is 4"),
         ],
         ids=["runs", "fraction", "epochs", "seed"],
     )

@@ -34,7 +34,7 @@ def cut(path):
 class TestRefusals:
     def test_another_dataset_is_refused_by_name(self, run):
         other = make_blobs(seed=1, name="others")
-        message = r"is about the dataset 'blobs' \(60 examples, fingerprint [0-9a-f]{16}\), not 'others'"
+        message = r"belongs to the dataset 'blobs' \(60 examples, fingerprint [0-9a-f]{16}\), not 'others'"
         for verb in (
             lambda: record_run(other, run.path, epochs=2, recipe=FAST),
             lambda: score_run(run, other, ["el2n"]),
@@ -160,7 +160,9 @@ class TestScores:
     def test_scores_of_another_dataset(self, blobs, run):
         score_run(run, blobs, ["el2n"])
         write_table(run.path / "scores.parquet", pq.read_table(run.path / "scores.parquet"), {"fingerprint": "ab"})
-        with pytest.raises(RunError, match=r"is of another dataset \(fingerprint ab\) than this run \(blobs, "):
+        with pytest.raises(
+            RunError, match=r"belongs to a different dataset \(fingerprint ab\) than this run \(blobs, "
+        ):
             run.scores()
 
 
@@ -220,7 +222,7 @@ class TestSelection:
     def test_a_column_that_is_not_there(self, tmp_path, column):
         self.write(tmp_path / "s.parquet")
         write_table(tmp_path / "s.parquet", pq.read_table(tmp_path / "s.parquet").drop_columns([column]), {})
-        with pytest.raises(RunError, match=f"is no selection: it lacks the columns {column}"):
+        with pytest.raises(RunError, match=f"is not a selection: it lacks the columns {column}"):
             read_selection(tmp_path / "s.parquet")
 
     @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_proxy_or_of_none_is_refused(tmp_path):
     fit(bigger(), blobs(), epochs=1, in_batch=InBatch(0.5, linear()), checkpoint=file, **SMALL)
     with pytest.raises(RunError, match="another proxy"):
         fit(bigger(), blobs(), epochs=2, in_batch=InBatch(0.5, linear(classes=4)), checkpoint=file, **SMALL)
-    with pytest.raises(RunError, match=r"begun with policy=.InBatch.*now it is .none"):
+    with pytest.raises(RunError, match=r"started with policy=.InBatch.*now it is .none"):
         fit(bigger(), blobs(), epochs=2, checkpoint=file, **SMALL)
 
 
@@ -245,7 +245,7 @@ def test_options_out_of_range(kwargs, words):
     [
         ({"policy": UCB(keep=0.5), "epochs": 2}, "without policy="),
         ({"recorder": Recorder(60, 2), "epochs": 2}, "without recorder="),
-        ({"passes": 2, "schedule_epochs": 4}, "schedule_epochs= goes with epochs="),
+        ({"passes": 2, "schedule_epochs": 4}, "schedule_epochs= requires epochs="),
     ],
 )
 def test_what_does_not_go_together(options, words):

@@ -179,7 +179,7 @@ def test_a_budget_killed_and_gone_on_ends_in_the_same_bytes(stop, tmp_path):
     assert torch.equal(weights(again), weights(unbroken))
     assert [row["examples"] for row in history.rows] == [60, 30, 30, 30, 30, 30]
     assert [row["loss"] for row in history.rows] == [row["loss"] for row in history_before.rows]
-    with pytest.raises(RunError, match="begun with budget=210, now it is 240"):
+    with pytest.raises(RunError, match="started with budget=210, now it is 240"):
         fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **{**options, "passes": 4})
     done, history = fit(vector_net(norm=True), blobs(), checkpoint=tmp_path / "c.safetensors", **options)
     assert len(history.rows) == 6
@@ -200,7 +200,7 @@ def test_without_a_policy_passes_are_epochs():
         ({"epochs": 2, "passes": 2}, "give one of epochs= and passes="),
         ({"passes": 0}, "passes must be above 0, got 0"),
         ({"passes": -1}, "passes must be .*-1"),
-        ({"passes": 2, "schedule_epochs": 3, "policy": Told(PLANS)}, "schedule_epochs= goes with epochs="),
+        ({"passes": 2, "schedule_epochs": 3, "policy": Told(PLANS)}, "schedule_epochs= requires epochs="),
         ({"passes": 2, "policy": Told(PLANS), "recorder": Recorder(60, 2)}, "a recorder counts epochs"),
     ],
 )
@@ -217,5 +217,7 @@ def test_what_cannot_be_is_named(tmp_path):
     at = tmp_path / "c.safetensors"
     fit(vector_net(), blobs(), epochs=1, policy=dynamic.UCB(0.5), checkpoint=at, **PLAIN)
     for other in (None, dynamic.UCB(0.7)):
-        with pytest.raises(RunError, match=r"was begun with policy=.UCB\(keep=0\.5.*now it is .(none|UCB\(keep=0\.7)"):
+        with pytest.raises(
+            RunError, match=r"was started with policy=.UCB\(keep=0\.5.*now it is .(none|UCB\(keep=0\.7)"
+        ):
             fit(vector_net(), blobs(), epochs=2, policy=other, checkpoint=at, **PLAIN)

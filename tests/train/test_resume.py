@@ -141,10 +141,14 @@ SOME = Selection.of(torch.arange(30), 60)
 @pytest.mark.parametrize(
     ("other", "match"),
     [
-        ({"data": blobs(seed=1)}, r"c.safetensors is of another dataset \(fingerprint [0-9a-f]{16}, this one has"),
+        (
+            {"data": blobs(seed=1)},
+            r"c.safetensors belongs to a different dataset \(fingerprint [0-9a-f]{16}, this one "
+            "has",
+        ),
         ({"model": torch.nn.Linear(5, 3)}, r"c.safetensors holds another network than this one"),
-        ({"seed": 1}, r"c.safetensors was begun with seed=0, now it is 1"),
-        ({"data": Kept(blobs(), SOME)}, r"begun with selection='all examples', now it is '[0-9a-f]{16}"),
+        ({"seed": 1}, r"c.safetensors was started with seed=0, now it is 1"),
+        ({"data": Kept(blobs(), SOME)}, r"started with selection='all examples', now it is '[0-9a-f]{16}"),
         ({"epochs": 1}, r"has 2 finished epochs, more than epochs=1"),
     ],
     ids=["dataset", "network", "seed", "selection", "longer"],
@@ -163,10 +167,12 @@ def test_a_damaged_checkpoint_or_none_at_all_is_told(tmp_path):
     checkpoint = tmp_path / "c.safetensors"
     fit(vector_net(), blobs(), epochs=1, checkpoint=checkpoint, **PLAIN)
     checkpoint.write_bytes(checkpoint.read_bytes()[:200])
-    with pytest.raises(RunError, match=r"c.safetensors is truncated or damaged .*remove it and run its stage again"):
+    with pytest.raises(
+        RunError, match=r"c.safetensors is truncated or damaged .*remove it and run the command that writes it again"
+    ):
         fit(vector_net(), blobs(), epochs=2, checkpoint=checkpoint, **PLAIN)
     save_checkpoint(checkpoint, vector_net(), None, {"model": "mine"})
-    with pytest.raises(RunError, match="holds a network but is no checkpoint of a training run"):
+    with pytest.raises(RunError, match="holds a network but is not a checkpoint of a training run"):
         fit(vector_net(), blobs(), epochs=2, checkpoint=checkpoint, **PLAIN)
     safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint, metadata={"datawinnow": '{"format": 99}'})
     with pytest.raises(RunError, match="was written by a newer datawinnow"):

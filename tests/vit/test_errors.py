@@ -77,7 +77,7 @@ def test_blocks_that_do_more_are_refused(where, addition):
 
 def test_a_mask_of_somebody_else_is_refused():
     model = vit.sparsify(make_network("HF ViT bare"))
-    with pytest.raises(ArgumentError, match="takes no attention mask"):
+    with pytest.raises(ArgumentError, match="does not take an attention mask"):
         model(images(), attention_mask=torch.tensor([[1] * 60 + [0] * 5] * 3))
 
 

@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train_run(train, tmp_path / "killed", progress=stop, **train_kwargs)
-    with pytest.raises(RunError, match="was begun with levels="):
+    with pytest.raises(RunError, match="was started with levels="):
         train_run(train, tmp_path / "killed", **{**train_kwargs, "levels": None})
     killed = train_run(train, tmp_path / "killed", **train_kwargs).run
     for name in ("patches.parquet",):
@@ -212,10 +212,10 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (("--levels", "token"), "--levels has no 'token': give some of examples, tokens, attention"),
-        (("--levels", "tokens", "--keep-attention", 0.5), "--keep-attention goes with the level attention"),
-        (("--keep-tokens", 0.5), "--keep-tokens goes with the level tokens"),
-        (("--levels", "examples", "--sparse-at", "3"), "--sparse-at goes with the levels tokens and attention"),
-        (("--levels", "tokens", "--attention-form", "paying"), "--attention-form goes with the level attention"),
+        (("--levels", "tokens", "--keep-attention", 0.5), "--keep-attention requires the level attention"),
+        (("--keep-tokens", 0.5), "--keep-tokens requires the level tokens"),
+        (("--levels", "examples", "--sparse-at", "3"), "--sparse-at requires the level tokens or attention"),
+        (("--levels", "tokens", "--attention-form", "paying"), "--attention-form requires the level attention"),
         (("--levels", "attention", "--attention-form", "quick"), "form must be one of 'auto', 'fused'"),
         (("--levels", "tokens", "--sparse-at", "3;6"), "--sparse-at must be like 3,6,9, got '3;6'"),
         (("--levels", "tokens", "--sparse-at", "30"), "at= must hold blocks of 0 to 11, since the model has"),

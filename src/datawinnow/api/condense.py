@@ -132,7 +132,7 @@ def condense(
         if augmentation is not None and not mirrored:
             augmentation = augmentation.without("flip")
             if log is not None:
-                log("augmentation: all but flip, since these data are not mirrored in training")
+                log("augmentation: all operations but flip, because this dataset is not mirrored in training")
     condensation = CondenseRun(
         method=condenser,
         per_class=per_class,

@@ -96,7 +96,7 @@ def prune(
             without a test split; before anything is trained.
         MissingArrayError: the method needs an array that neither a recording nor its network makes.
         DataError: ``out`` is not empty.
-        RunError: ``run`` is about another dataset, or was begun with other options.
+        RunError: ``run`` is about another dataset, or was started with other options.
     """
     from datawinnow.core.budget import budget_of
     from datawinnow.core.rng import stream

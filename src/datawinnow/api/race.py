@@ -30,7 +30,7 @@ DEFAULT_NOISY_POLICY: dict[str, Any] = {
     "policy": "random_pruning",
     "options": {"keep": 1.0},
     "wrap": ["guarded"],
-    "label": "all that looks right (guarded)",
+    "label": "all but likely wrong labels (guarded)",
 }
 """What runs where no benchmark recommends a policy and labels are noisy."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"

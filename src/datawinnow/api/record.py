@@ -65,7 +65,7 @@ def record(
 
     Raises:
         ArgumentError: an unknown signal, or ``until_stable`` outside (0, 1].
-        RunError: the folder is about another dataset, or was begun with other options.
+        RunError: the folder is about another dataset, or was started with other options.
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     from datawinnow.runs.record import begin_run, rank_stability, record_setup

@@ -112,7 +112,7 @@ def train(
 
     Raises:
         ArgumentError: options that do not go together, or an unknown policy.
-        RunError: a selection or plan of another dataset; a run folder that was begun with other options.
+        RunError: a selection or plan of another dataset; a run folder that was started with other options.
         TrainingError: the loss is no longer a number.
     """
     from datawinnow.core.selection_history import SelectionHistory
@@ -160,7 +160,9 @@ def train(
         num_examples = info.n if selection is None else len(selection)
         policy, length = _recommended(info, num_examples, length, noisy=noisy, log=log)
         if record_plan is not None and policy is None:
-            raise ArgumentError("auto chose all the data, so there is no plan for --record-plan: name a policy")
+            raise ArgumentError(
+                "auto chose to train on all the data, so there is no plan to record: name a policy with --policy"
+            )
     if history is not None:
         policy = _replay(history, info, options, log)
     suffix = _run_suffix(metadata, name or (None if policy is None else type(policy).__name__), keep, seed)
@@ -189,10 +191,10 @@ def _training_length(varying_epochs: bool, epochs: float | None, passes: float |
     if passes is None:
         return TrainingLength(epochs=DEFAULT_EPOCHS if epochs is None else epochs)
     if epochs is not None:
-        raise ArgumentError("--passes stands instead of --epochs: give one of them")
+        raise ArgumentError("give either --epochs or --passes, not both")
     if not varying_epochs:
         raise ArgumentError(
-            "--passes goes with --policy or --progressive-resizing; without either a pass is an epoch: give --epochs"
+            "--passes requires --policy or --progressive-resizing; without either one pass is one epoch: use --epochs"
         )
     if passes <= 0:
         raise ArgumentError(f"--passes must be above 0, got {passes:g}")
@@ -207,8 +209,8 @@ def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, 
     """
     if keep is not None or wrap or set(options) - {"noisy"}:
         raise ArgumentError(
-            "--policy auto chooses keep, options and wrappers itself; it takes --policy-option noisy=true, for data "
-            "with many wrong labels. For one of your choice, name it by --policy"
+            "--policy auto chooses keep, options and wrappers itself; its only option is --policy-option noisy=true, "
+            "for data with many wrong labels. To set the others, name a policy with --policy"
         )
     noisy = options.get("noisy", False)
     if not isinstance(noisy, bool):
@@ -244,14 +246,17 @@ def _check_plan_options(
 ) -> None:
     if (name == REPLAY) != (plan is not None):
         raise ArgumentError(
-            "--policy replay needs the plan: give --plan FILE, as written by: datawinnow train DATA --policy ucb "
-            "--keep 0.7 --record-plan FILE"
+            "--policy replay requires --plan FILE, a file written by: datawinnow train DATA --policy ucb --keep 0.7 "
+            "--record-plan FILE"
             if plan is None
-            else f"--plan goes with --policy replay: datawinnow train DATA --policy replay --plan {plan}"
+            else f"--plan requires --policy replay: datawinnow train DATA --policy replay --plan {plan}"
         )
     if record_plan is not None and (not has_policy or name == REPLAY):
-        reason = "the plan is in a file already" if name == REPLAY else "name one, as --policy ucb --keep 0.7"
-        raise ArgumentError(f"--record-plan writes what a policy plans: {reason}")
+        raise ArgumentError(
+            "--policy replay already reads its plan from a file: leave --record-plan out"
+            if name == REPLAY
+            else "--record-plan requires a policy, for example --policy ucb --keep 0.7"
+        )
     if plan is None:
         return
     superfluous = {
@@ -263,8 +268,8 @@ def _check_plan_options(
     flags = [flag for flag, is_set in superfluous.items() if is_set]
     if flags:
         raise ArgumentError(
-            f"a plan is trained on as it is, so leave {', '.join(flags)} out; --policy replay takes --policy-option "
-            "after=cycle, to begin again at its end"
+            f"a plan is replayed unchanged, so leave {', '.join(flags)} out; the only option of --policy replay is "
+            "--policy-option after=cycle, which starts over at the end of the plan"
         )
 
 
@@ -283,7 +288,7 @@ def _replay_length(
     if length.value > plan_length and options.get("after") != "cycle":
         raise ArgumentError(
             f"--{length.unit} {length.value:g} is more than the plan's {plan_length:g}: leave it out to train on the "
-            "whole plan, or begin again at its end with --policy-option after=cycle"
+            "full plan, or start over at its end with --policy-option after=cycle"
         )
     return length
 
@@ -303,8 +308,8 @@ def _replay(
     if log is not None:
         log(
             f"plan: {len(history)} epochs, {history.num_passed:,} examples, by "
-            f"{history.made_by or 'an unknown policy'}; making it passed {history.cost:,.0f}, which is not counted "
-            "again"
+            f"{history.made_by or 'an unknown policy'}; recording it took {history.cost:,.0f} examples passed, which "
+            "are not counted again"
         )
     return policy
 

@@ -182,7 +182,9 @@ def _earlier_check(folder: RunFolder, settings: Mapping[str, Any], log: Callable
     if difference is None:
         return summary
     if log is not None:
-        log(f"the check in {folder.path} was begun with {difference}: its trainings are replaced by those of this one")
+        log(
+            f"the check in {folder.path} was started with {difference}: its trainings are replaced by those of this one"
+        )
     return {}
 
 

@@ -111,13 +111,11 @@ class MethodSpec(Strict):
         static = self.method is not None or self.score is not None or self.select is not None
         kinds = (self.policy, self.batch, self.replay, self.baseline, self.selection)
         if static + sum(kind is not None for kind in kinds) != 1:
-            raise ValueError(
-                "give one of method (or score and select), policy, batch, replay and baseline: what it is made of"
-            )
+            raise ValueError("set exactly one of method (or score and select), policy, batch, replay and baseline")
         if self.options_at and not static:
-            raise ValueError("options_at goes with a static method")
+            raise ValueError("options_at requires a static method")
         if self.wrap and self.policy is None:
-            raise ValueError("wrap goes with policy")
+            raise ValueError("wrap requires policy")
         return self
 
 

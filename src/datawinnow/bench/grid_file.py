@@ -50,7 +50,7 @@ class Setting(Strict):
     @model_validator(mode="after")
     def _check_one_budget(self) -> Setting:
         if self.passes is not None and self.keep is not None:
-            raise ValueError("give one of passes and keep: how large the budgets are")
+            raise ValueError("set either passes or keep, which give the budgets")
         return self
 
 
@@ -224,11 +224,11 @@ def check_grid(grid: Grid) -> Grid:
         if model is not None and ":" not in model and model not in MODELS:
             raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")
     if grid.score.model_options and not grid.score.model:
-        raise ArgumentError("[score] model_options are those of [score] model, which is not given")
+        raise ArgumentError("[score] model_options requires [score] model")
     if grid.score.schedule_epochs is not None and grid.score.schedule_epochs < grid.recorded_epochs:
         raise ArgumentError(
-            f"[score] schedule_epochs={grid.score.schedule_epochs} is the length of the schedule, at least "
-            f"the {grid.recorded_epochs} epochs recorded"
+            f"[score] schedule_epochs={grid.score.schedule_epochs} must be at least the "
+            f"{grid.recorded_epochs} epochs recorded"
         )
     if grid.until is not None:
         _check_until(grid, grid.until)
@@ -243,7 +243,7 @@ def check_grid(grid: Grid) -> Grid:
         grid.recipe(name)
         spec = grid.spec_of(name)
         if set(spec.keep) - set(grid.keep):
-            raise ArgumentError(f"[[method]] {name!r} has a keep of {spec.keep} that the grid's {grid.keep} has not")
+            raise ArgumentError(f"[[method]] {name!r} has keep {spec.keep}, not all of them in the grid's {grid.keep}")
         SparseLevels.from_options(spec.levels)
         if grid.kind(name) in ("static", "policy") and spec.selection is None:
             for keep in spec.keep or grid.keep:
@@ -283,6 +283,6 @@ def _check_until(grid: Grid, until: RankStability) -> None:
         epochs = grid.spec_of(name).epochs
         if epochs is not None:
             raise ArgumentError(
-                f"method {name!r} reads {epochs} epochs of the recording, and by [score] until_stable nobody knows how "
-                "many it has: leave one of the two out"
+                f"method {name!r} reads {epochs} epochs of the recording, but with [score] until_stable their number "
+                "is not known in advance: remove one of the two"
             )

@@ -30,8 +30,8 @@ def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
     labels, classes = getattr(train, "labels", None), getattr(train, "classes", None)
     if labels is None or classes is None or not dataclasses.is_dataclass(train):
         raise DataError(
-            f"the scenario {scenario!r} changes labels, which {type(train).__name__} does not show: load the data with "
-            "datawinnow.load, or make it datawinnow.Examples(x, labels, classes)"
+            f"the scenario {scenario!r} changes labels, which a {type(train).__name__} does not expose: load the data "
+            "with datawinnow.load, or make it datawinnow.Examples(x, labels, classes)"
         )
     return _changed(train, scenario, seed)  # type: ignore[arg-type]  # what `load` gives is hashed by identity
 

@@ -54,9 +54,9 @@ class LevelOptions:
             ("--attention-form", self.attention_form, "attention"),
         ):
             if value is not None and level not in names:
-                raise ArgumentError(f"{option} goes with the level {level}: add it to --levels")
+                raise ArgumentError(f"{option} requires the level {level}: add it to --levels")
         if self.sparse_at is not None and not {"tokens", "attention"} & set(names):
-            raise ArgumentError("--sparse-at goes with the levels tokens and attention: add one of them to --levels")
+            raise ArgumentError("--sparse-at requires the level tokens or attention: add one of them to --levels")
         try:
             at = PAPER_BLOCKS if self.sparse_at is None else tuple(int(word) for word in self.sparse_at.split(","))
         except ValueError:

@@ -17,7 +17,7 @@ MARKDOWN_HEAD = ("kind", "name", "needs", "keeps", "source")
 
 @verb("datawinnow methods", "datawinnow methods --kind score", "datawinnow methods dual", docs=api.methods)
 def methods(
-    name: Annotated[str | None, Option("NAME", positional=True, help="Only this one, in full.")] = None,
+    name: Annotated[str | None, Option("NAME", positional=True, help="Show this method in full.")] = None,
     kind: Literal["method", "score", "selector", "policy", "batch-selector", "condenser", "scenario"] | None = None,
     markdown: Annotated[bool, Option(help="Print the table as Markdown.")] = False,
     quiet: Quiet = False,

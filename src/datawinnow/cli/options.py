@@ -43,8 +43,8 @@ UntilStable = Annotated[
     bool,
     Option(
         panel=TRAINING_PANEL,
-        help="End before --epochs once the ranking by DUAL is stable: once two halves of the last 10 epochs, which "
-        "share none, agree on it to 0.5 (rank correlation).",
+        help="Stop recording before --epochs once the DUAL ranking is stable: when two halves of the last 10 epochs "
+        "have a rank correlation of 0.5.",
     ),
 ]
 Seed = Annotated[int, Option("N", panel=TRAINING_PANEL, help="Seed of weights, order, augmentation and draws.")]

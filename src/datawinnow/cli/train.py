@@ -102,7 +102,7 @@ def _print_trained(screen: Screen, trained: Trained) -> None:
         f"accuracy {100 * trained.accuracy:.2f}% on {len(trained.test):,} test examples after the last of {epochs} "
         "epochs"
         if trained.accuracy is not None
-        else f"trained {epochs} epochs; there is no test split to measure the accuracy"
+        else f"trained {epochs} epochs; no test split to measure accuracy on"
     )
     split = f"{cost['backward']:,} in training + {scoring:,} in scoring" if selection else "all in training"
     unit = "examples at full size" if "full_size_examples" in history.column_names else "examples passed"

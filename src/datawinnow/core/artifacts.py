@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 """Version of every file layout that datawinnow writes; a file with a higher one is refused."""
 HEADER_KEY = "datawinnow"
 """Key under which safetensors and Parquet files keep their metadata, as JSON."""
-REMEDY = "remove it and run its stage again"
+REMEDY = "remove it and run the command that writes it again"
 
 
 def check_header(
@@ -53,7 +53,7 @@ def check_header(
         RunError: not a JSON object, no format version, a newer one, another kind, or a key is missing.
     """
     if not isinstance(header, dict):
-        raise RunError(f"{path} is not what datawinnow writes (a JSON object); {remedy}")
+        raise RunError(f"{path} is not a JSON object written by datawinnow; {remedy}")
     check_format(header.get("format"), path)
     if kind is not None and header.get("kind") != kind:
         raise RunError(f"{path} does not hold a {kind}, but {header.get('kind') or 'something else'}; {remedy}")
@@ -443,7 +443,7 @@ def require_same(
     """
     difference = settings_difference(before, now, ignore=ignore, texts=texts)
     if difference is not None:
-        raise RunError(f"{where} was begun with {difference}: {remedy}")
+        raise RunError(f"{where} was started with {difference}: {remedy}")
 
 
 def settings_difference(

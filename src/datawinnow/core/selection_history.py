@@ -116,7 +116,7 @@ class SelectionHistory:
         # packbits fills the last byte with zeros, so bits beyond n are refused too
         possible = np.packbits(np.ones(self.n, dtype=bool) if self.candidates is None else self.candidates)
         if (masks & ~possible).any():
-            raise ArgumentError("masks have an example that is no candidate or beyond n")
+            raise ArgumentError("masks contain an example that is not a candidate, or an id of n or above")
 
     def _check_order(self, index: np.ndarray, ends: np.ndarray) -> None:
         _check_array("index", index, ("int32", "int64"), (index.size,))
@@ -131,7 +131,7 @@ class SelectionHistory:
         if low < 0 or high >= self.n:
             raise ArgumentError(f"index must hold ids of 0 to {self.n - 1}, got {low if low < 0 else high}")
         if self.candidates is not None and not self.candidates[index].all():
-            raise ArgumentError("index has an example that is no candidate")
+            raise ArgumentError("index contains an example that is not a candidate")
         if self.weight is not None:
             _check_array("weight", self.weight, ("float32",), index.shape)
             if not (np.isfinite(self.weight) & (self.weight >= 0)).all():
@@ -187,7 +187,7 @@ class SelectionHistory:
     def _order(self) -> tuple[np.ndarray, np.ndarray]:
         if self.index is None or self.ends is None:
             raise ArgumentError(
-                "this history has no order, so it cannot be trained on again: record one with recorded(policy), or "
+                "this history has no order, so it cannot be replayed: record one with recorded(policy), or "
                 "with datawinnow train --record-plan FILE"
             )
         return self.index, self.ends
@@ -348,8 +348,8 @@ class SelectionHistory:
             raise RunError(f"{path} is damaged ({error}); {remedy}") from error
         if fingerprint is not None and history.fingerprint != fingerprint:
             raise RunError(
-                f"{path} is of another dataset (fingerprint {history.fingerprint}) than the run ({fingerprint}): "
-                "remove it"
+                f"{path} belongs to a different dataset (fingerprint {history.fingerprint}) than the run "
+                f"({fingerprint}): remove it"
             )
         if n is not None and history.n != n:
             raise RunError(f"{path} is of {history.n} examples, the run of {n}: remove it")

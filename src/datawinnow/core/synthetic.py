@@ -222,7 +222,7 @@ def check_factor(factor: int, size: tuple[int, ...] | torch.Size) -> int:
     """``factor``, checked for images of ``size`` (height, width).
 
     Raises:
-        ArgumentError: no whole number of at least 1, or tiles without a pixel.
+        ArgumentError: factor is not an integer of at least 1, or tiles are smaller than a pixel.
     """
     if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
         raise ArgumentError(f"factor must be a whole number of at least 1, got {factor!r}")

@@ -38,7 +38,9 @@ def convert_errors(path: str | Path) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             raise DataError(f"no such file: {path}") from None
         first = str(error).strip().split("\n")[0][:200]
-        raise DataError(f"{path} is no whole {_kind(path)} file ({first}); is it cut short? Fetch it again") from error
+        raise DataError(
+            f"{path} is not a complete {_kind(path)} file ({first}); it may be truncated: fetch it again"
+        ) from error
 
 
 def _kind(path: str | Path) -> str:

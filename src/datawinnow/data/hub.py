@@ -40,7 +40,7 @@ def load_hub(source: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     path = str(source)
     names = [name for name in path.removeprefix("hf:").split("/") if name]
     if not 1 <= len(names) <= 3:
-        raise DataError(f"{path!r} is no dataset of the hub: write hf:owner/name, or hf:owner/name/configuration")
+        raise DataError(f"{path!r} is not a dataset of the hub: write hf:owner/name, or hf:owner/name/configuration")
     name, configuration = "/".join(names[:2]), names[2] if len(names) == 3 else None
     splits, features, notes = _fetch(name, configuration)
     metadata = None if features is None else features.arrow_schema.metadata
@@ -68,8 +68,8 @@ def load_saved_dataset(folder: Path, options: ReadOptions) -> tuple[Loaded, Load
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # missing or damaged files: from JSON, Arrow and the file system
         raise DataError(
-            f"{folder} is no whole folder of save_to_disk ({type(error).__name__}: {str(error).strip()[:200]}); save "
-            "it again"
+            f"{folder} is not a complete folder of save_to_disk ({type(error).__name__}: {str(error).strip()[:200]}); "
+            "save it again"
         ) from error
     by_split = saved if isinstance(saved, Mapping) else {"train": saved}
     splits = {str(split): _arrow_files(dataset, str(folder)) for split, dataset in by_split.items()}
@@ -110,7 +110,7 @@ def _fetch(name: str, configuration: str | None) -> tuple[SplitFiles, Any, tuple
             "is needed, write hf:owner/name/configuration; or fetch its Parquet files and give their folder"
         ) from error
     if not isinstance(converted, Mapping):
-        raise DataError(f"{name!r} is no dataset with splits, but {type(converted).__name__}")
+        raise DataError(f"{name!r} is not a dataset with splits, but {type(converted).__name__}")
     splits = {str(split): _arrow_files(dataset, name) for split, dataset in converted.items()}
     files = [file for paths in splits.values() for file in paths]
     size = sum(file.stat().st_size for file in files)

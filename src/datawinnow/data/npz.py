@@ -81,7 +81,7 @@ def read_npz(path: Path) -> Arrays:
     """Every array of an ``.npz``; never unpickles.
 
     Raises:
-        DataError: no whole zip file, or an array that needs pickle (named).
+        DataError: not a complete zip file, or an array that needs pickle (named).
     """
     arrays: Arrays = {}
     # the array that is read at the moment, for the errors
@@ -105,9 +105,13 @@ def read_npz(path: Path) -> Arrays:
                 f"{place} is pickled (an array of Python objects, or no .npz at all); unpickling runs code, so it is "
                 "refused. Save numbers: numpy.savez(file, x=x.astype('uint8'), y=y.astype('int64'))"
             ) from None
-        raise DataError(f"{path} is no whole .npz file ({error}); is it cut short? Save or fetch it again") from error
+        raise DataError(
+            f"{path} is not a complete .npz file ({error}); it may be truncated: save or fetch it again"
+        ) from error
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
-        raise DataError(f"{path} is no whole .npz file ({error}); is it cut short? Save or fetch it again") from error
+        raise DataError(
+            f"{path} is not a complete .npz file ({error}); it may be truncated: save or fetch it again"
+        ) from error
     except MemoryError as error:
         raise DataError(f"array {key!r} of {path} does not fit in memory; save images as files or Parquet") from error
     return arrays

@@ -84,7 +84,7 @@ def choose_text_columns(
         texts, labels = have[1 - shorter], have[shorter]
     for content, column, option in (("texts", texts, "text"), ("labels", labels, "label")):
         if column is None or column not in have:
-            missing = f"no column {column!r}" if column else f"no column that is known to hold {content}"
+            missing = f"no column {column!r}" if column else f"no column with a known name for {content}"
             raise DataError(
                 f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
                 f"{content} with {option}= (--{option})"

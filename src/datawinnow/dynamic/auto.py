@@ -173,7 +173,7 @@ def recommended_setting(
     if not near:
         labels = "wrong labels" if noisy else "clean labels"
         in_classes = "" if classes is None else f" of {classes:,} classes"
-        return None, f"{everything}: nothing was measured near n={n:,} {kind}{in_classes}, {passes:g} passes, {labels}"
+        return None, f"{everything}: no benchmark is close to n={n:,} {kind}{in_classes}, {passes:g} passes, {labels}"
     nearest = [s for group in _by_classes(near, classes) for s in _nearest(group, n, passes, classes)]
     by_policy = _by_policy(nearest)
     # Only policies that could be recommended count as comparisons.
@@ -183,15 +183,14 @@ def recommended_setting(
     best = max(worst, key=lambda s: (s.lower_bound(num_candidates), s.gain))
     if best.lower_bound(num_candidates) <= 0:
         settled = all(s.seeds >= MIN_SEEDS for s in nearest)
-        finding = "no policy beat it" if settled else f"no policy is shown to beat it with {MIN_SEEDS} seeds"
-        return None, f"{everything}: {finding} on {best.description}, the most similar measured setting"
+        finding = "no policy beat it" if settled else f"no policy beat it with {MIN_SEEDS} seeds"
+        return None, f"{everything}: {finding} on {best.description}, the most similar benchmark"
     assert best.half is not None, best
-    gain = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for no more examples passed"
+    gain = f"{100 * best.gain:+.1f} ± {100 * best.half:.1f} points over all the data for at most as many examples"
     best_of_several = "" if num_candidates == 1 else f", the best of {num_candidates} policies"
     return (
         best,
-        f"{best.label}: {gain} on {best.description} ({best.seeds} seeds{best_of_several}), the most "
-        "similar measured setting",
+        f"{best.label}: {gain} on {best.description} ({best.seeds} seeds{best_of_several}), the most similar benchmark",
     )
 
 

@@ -69,7 +69,7 @@ def _build(name: str, epochs: int | None, keep: float | None, options: dict[str,
     check_options(policy_class, options)
     if keep is not None and "keep" not in card.takes and "keep" not in card.options:
         raise ArgumentError(
-            f"the policy {card.key!r} decides by itself how many it trains on: leave keep= (--keep) out; its options "
+            f"the policy {card.key!r} sets the number of examples itself: leave keep= (--keep) out; its options "
             f"are: {', '.join(card.options)}"
         )
     if keep is not None:
@@ -169,11 +169,11 @@ WRAPPERS: dict[str, Callable[[Any, str, int], Any]] = {
 """By name: a function of a policy, the text after ``=`` and the epochs of the run, which returns the wrapped policy."""
 
 WRAPPER_VALUES = {
-    "warm_up": "a number of epochs on everything, as warm_up=2",
+    "warm_up": "a number of epochs on all the data, as warm_up=2",
     "annealed": "full, partial or none, and the share of the run before it, as annealed=full:0.875",
     "rescaled": "nothing",
     "every": "a number of epochs between plans, as every=5",
-    "shrinking": "the keep at the end, and that at the start, as shrinking=0.5 or shrinking=0.5:0.9",
+    "shrinking": "the keep at the end, or at the end and the start, as shrinking=0.5 or shrinking=0.5:0.9",
     "guarded": "nothing",
 }
 """The value of each wrapper, for people."""

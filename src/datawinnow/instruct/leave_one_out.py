@@ -191,8 +191,8 @@ def summarise(scorers: Sequence[LeaveOneOut], chosen: str, agreement: Mapping[st
     ]
     if used.outcome != "wins":
         lines.append(
-            f"So {n} labels do not show that these scores tell good pairs from others: treat this as a choice by "
-            "indicators and clusters, and test it by training on it and on as many random pairs."
+            f"These {n} labels do not show that the scores separate good pairs from others: treat the result as a "
+            "choice by indicators and clusters, and test it by training on it and on the same number of random pairs."
         )
     if baseline is not None and chosen != "ridge":
         errors = (_squared_errors(scorer, reference) for scorer in (used, baseline))

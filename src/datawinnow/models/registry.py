@@ -209,7 +209,7 @@ def _check_kind(
     """Raise if one of `MODELS` is for another kind of examples."""
     if vocabulary is not None and "vocabulary" not in parameters:
         raise ArgumentError(
-            f"model {model!r} takes no texts: use --model {', '.join(TEXT_MODELS)} or hf:PATH (transformers)"
+            f"model {model!r} does not take texts: use --model {', '.join(TEXT_MODELS)} or hf:PATH (transformers)"
         )
     if vocabulary is None and "vocabulary" in parameters:
         raise ArgumentError(f"model {model!r} takes texts, but an example has shape {shape}; leave --model out")
@@ -221,12 +221,12 @@ def _build_pretrained(name: str, classes: int, tokenizer: str | None, options: d
     from datawinnow.models.pretrained import pretrained
 
     if tokenizer is None:
-        raise ArgumentError(f"model {name!r} takes texts, but the examples are no texts; leave --model out")
+        raise ArgumentError(f"model {name!r} takes texts, but the examples are not texts; leave --model out")
     if tokenizer != name:
-        tokenized_by = f"by {tokenizer}" if tokenizer else "by datawinnow's own vocabulary"
+        tokenized_by = f"by {tokenizer}" if tokenizer else "with the vocabulary of the training texts"
         raise ArgumentError(
-            f"model {name!r} takes token ids by its own tokenizer, but the texts were loaded {tokenized_by}: load them "
-            f"with tokenizer={name!r} (--tokenizer {name})"
+            f"model {name!r} takes the token ids of its tokenizer, but the texts were tokenized {tokenized_by}: load "
+            f"them with tokenizer={name!r} (--tokenizer {name})"
         )
     return pretrained(name, classes=classes, **options)
 

@@ -128,7 +128,7 @@ def find_head(model: nn.Module, x: Tensor, head: nn.Module | str | None = None) 
         head: the layer or its dotted name, for networks whose head cannot be found.
 
     Raises:
-        ArgumentError: no head is found, or ``head`` is no module of the model; the error says what to pass.
+        ArgumentError: no head is found, or ``head`` is not a module of the model; the error says what to pass.
     """
     chosen = None if head is None else _module_of(model, head)
     candidates = {
@@ -145,7 +145,7 @@ def find_head(model: nn.Module, x: Tensor, head: nn.Module | str | None = None) 
             f"head={name!r} does not run in the model {type(model).__name__}; it runs {_linears(model)}"
         )
     if not isinstance(module, nn.Linear):
-        return Head(name, module, linear=False, notes=(f"the head {name!r} is no linear layer",))
+        return Head(name, module, linear=False, notes=(f"the head {name!r} is not a linear layer",))
     if _equal_values(calls[-1].output, returned):
         return Head(name, module, notes=_repeated_call_notes(name, calls))
     note = f"the logits are the output of the head {name!r}, which is not what the model returns"
@@ -157,7 +157,7 @@ def _module_of(model: nn.Module, head: nn.Module | str) -> tuple[str, nn.Module]
     if isinstance(head, str):
         if head not in modules or head == "":
             raise ArgumentError(
-                f"head={head!r} is no module of the model {type(model).__name__}; it has {_linears(model)}"
+                f"head={head!r} is not a module of the model {type(model).__name__}; it has {_linears(model)}"
             )
         return head, modules[head]
     for name, module in modules.items():

@@ -200,7 +200,7 @@ def build_makers(names: tuple[str, ...], options: dict[str, Any], *, chunk: int 
         if not any(option in options_of(name) for name in names):
             owners = [name for name in MAKERS if option in options_of(name)]
             hint = f"it is one of {owners[0]}, not among the arrays" if owners else f"there are: {_all_options()}"
-            raise ArgumentError(f"{option}={options[option]!r} is no option of {', '.join(names)}; {hint}")
+            raise ArgumentError(f"{option}={options[option]!r} is not an option of {', '.join(names)}; {hint}")
     if chunk is not None:
         check.number("chunk", chunk, 1, math.inf, integer=True)
     makers: dict[str, Maker] = {}

@@ -172,7 +172,7 @@ def _read_manifest(folder: Path, prefix: str, expected: Mapping[str, Any]) -> di
     if metadata.get("kind") != "probe" or not {"fingerprint", "model", "head", "n", "arrays", "cost", "notes"} <= set(
         metadata
     ):
-        raise RunError(f"{file} is no manifest of probed arrays, or damaged; give another folder, or remove it")
+        raise RunError(f"{file} is not a manifest of probed arrays, or is damaged; give another folder, or remove it")
     for key, noun in (("fingerprint", "dataset"), ("model", "model"), ("head", "head"), ("n", "number of examples")):
         if key in expected and metadata[key] != expected[key]:
             raise RunError(

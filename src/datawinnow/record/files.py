@@ -132,7 +132,7 @@ def read_epoch(folder: Path, epoch: int, name: str, n: int) -> np.ndarray:
     row = read_npz_arrays(file, (name,), remedy=REMOVE_EPOCH)[name]
     if row.shape != (n,):
         raise RunError(
-            f"{file} holds {len(row)} examples, but this recording has n={n}: it is of another dataset. Give "
+            f"{file} holds {len(row)} examples, but this recording has n={n}: it belongs to a different dataset. Give "
             "another --run folder"
         )
     return row

@@ -257,8 +257,8 @@ def comparison_context(path: Path) -> dict[str, Any]:
     names = list(dict.fromkeys(run.setting for run in runs))
     return {
         "title": path.name,
-        "about": "Every method passes as many examples as all the data for fewer epochs. Everything counts, except "
-        "where a cost paid upfront is given.",
+        "about": "Every method passes as many examples as all the data for fewer epochs. All costs are included, "
+        "unless an upfront cost is stated.",
         "summary": summary(runs),
         "figure": {"svg": gain_map(runs), "title": "When does choosing pay?", "caption": MAP_CAPTION},
         "needed_words": needed_words,

@@ -79,7 +79,7 @@ def _lead(metadata: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     by_set = {row["set"]: row for row in rows}
     last = by_set.get(f"iteration {metadata['options'].get('iterations')}")
     if last is None:
-        return "The result has not been judged on held-out data."
+        return "The result has not been evaluated on held-out data."
     accuracy = format_accuracies(last["accuracies"])
     text = f"Networks trained on the synthetic images reach {accuracy} on held-out data."
     if "random" not in by_set:

@@ -18,7 +18,10 @@ INSTRUCT_FILE, SELECTION_FILE = "instruct.json", "selection.parquet"
 GALLERIES = {
     "first": ("Kept first", "The highest scores among the kept pairs, in the order chosen."),
     "last": ("Kept last", "The lowest scores among the kept pairs."),
-    "missed": ("Just missed", "The highest scores among the dropped pairs: their cluster is full, or the budget is."),
+    "missed": (
+        "Just missed",
+        "The highest scores among the dropped pairs: their cluster's share, or the budget, was used up.",
+    ),
     "lowest": ("Lowest scores", "The lowest scores of all pairs."),
 }
 MAX_CLUSTER_LINES = 40
@@ -44,7 +47,7 @@ def instruct_context(folder: Path) -> dict[str, Any]:
     # A run that was killed between the two files leaves those of different choices.
     if meta.get("fingerprint") != metadata.get("fingerprint") or len(table) != metadata["n"]:
         raise RunError(
-            f"{folder / SELECTION_FILE} is of other pairs than {folder / INSTRUCT_FILE}; run again: datawinnow "
+            f"{folder / SELECTION_FILE} and {folder / INSTRUCT_FILE} belong to different pairs; run again: datawinnow "
             "instruct PAIRS"
         )
     clusters = metadata.get("by_cluster") or []
@@ -77,8 +80,8 @@ def _unchecked(metadata: dict[str, Any]) -> list[str]:
     if not metadata.get("labels"):
         return []
     return [
-        f"How much {len(metadata['labels'])} labels can tell was not tested (--no-check): without that option each "
-        "labelled subset is left out in turn."
+        f"The scorer was not validated on the {len(metadata['labels'])} labels (--no-check): without that option it "
+        "predicts each labelled subset from the others."
     ]
 
 
@@ -131,7 +134,7 @@ def _agreement_rows(agreement: dict[str, Any]) -> list[dict[str, str]]:
     rows = []
     for key, name in (
         ("correlation_between", "correlation of scores"),
-        ("overlap_between", "fraction of the chosen in common"),
+        ("overlap_between", "fraction of chosen pairs in common"),
     ):
         if key in agreement:
             values = {end: f"{agreement[key][end]:.2f}" for end in ("low", "mean", "high")}
@@ -145,19 +148,19 @@ def _instruct_figures(metadata: dict[str, Any], table: Any) -> list[dict[str, An
     figures = [
         (
             plot_gaps(metadata["means"], "gaps") if metadata["means"] else None,
-            "Indicators of the chosen",
-            "Mean of each indicator over the chosen minus that over the pool, in standard deviations of the pool.",
+            "Indicators of the chosen pairs",
+            "Mean of each indicator over the chosen pairs minus its mean over all pairs, in standard deviations.",
         ),
         (
             plot_predictions(metadata["scorers"], metadata["labels"], "leftout") if metadata.get("scorers") else None,
-            "Labels of subsets left out",
+            "Predicted labels of subsets",
             "Each point is a labelled subset, predicted from the others. A good scorer puts its points along the "
-            "diagonal; a flat cloud tells no more than the mean label does.",
+            "diagonal; a flat cloud is no better than the mean of the labels.",
         ),
         (
             histogram(np.asarray(score, dtype=np.float64), np.asarray(kept), "scores"),
             "Scores",
-            "Where kept and dropped pairs overlap, the share of a cluster or a near-duplicate decided.",
+            "Where kept and dropped pairs overlap, the cluster's share or a near-duplicate made the difference.",
         ),
     ]
     return [{"svg": svg, "title": title, "caption": caption} for svg, title, caption in figures if svg is not None]

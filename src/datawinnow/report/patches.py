@@ -39,7 +39,8 @@ def patches_section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | 
     fingerprint = metadata["dataset"].get("fingerprint")
     if header.get("fingerprint", fingerprint) != fingerprint:
         raise RunError(
-            f"{path} is of another dataset (fingerprint {header['fingerprint']}) than the run ({fingerprint}): {verb}"
+            f"{path} belongs to a different dataset (fingerprint {header['fingerprint']}) than the run "
+            f"({fingerprint}): {verb}"
         )
     at, rows, columns = header.get("at"), header.get("rows"), header.get("columns")
     if not isinstance(at, list) or not isinstance(rows, int) or not isinstance(columns, int) or not len(table):

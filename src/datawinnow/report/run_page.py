@@ -98,7 +98,8 @@ def _same_dataset(meta: dict[str, Any], metadata: dict[str, Any], path: Path, ve
     fingerprint = metadata["dataset"].get("fingerprint")
     if meta.get("fingerprint", fingerprint) != fingerprint:
         raise RunError(
-            f"{path} is of another dataset (fingerprint {meta['fingerprint']}) than the run ({fingerprint}): {verb}"
+            f"{path} belongs to a different dataset (fingerprint {meta['fingerprint']}) than the run ({fingerprint}): "
+            f"{verb}"
         )
 
 

@@ -16,7 +16,7 @@ MAX_PICKED_CLASSES = 20
 """Classes up to which each has its line; of more the ends are named."""
 MAX_ROWS, MAX_COLUMNS = 120, 150
 """Cells of the image at most."""
-CUT = " The last epoch ended with the budget of examples, so it counts as no choice."
+CUT = " The last epoch was cut short by the budget and is not counted."
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +141,11 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
     dataset = metadata["dataset"]
     log = SelectionHistory.load(folder / FILE_NAME, fingerprint=str(dataset.get("fingerprint")), n=int(dataset["n"]))
     picks = choices(log, (metadata["options"].get("train") or {}).get("passes") is not None)
-    lost = (
-        f" What it chose in the first {words.many(log.first_epoch, 'epoch')} was not kept." if log.first_epoch else ""
-    )
+    lost = f" The first {words.many(log.first_epoch, 'epoch')} were not recorded." if log.first_epoch else ""
     if picks is None:
-        sentence = f"In {words.many(len(log), 'epoch')} the policy left nobody out, so there was nothing to choose yet."
+        sentence = (
+            f"All examples were trained on in {words.many(len(log), 'epoch')}: the policy has not left any out yet."
+        )
         return {"caption": sentence + lost, "figures": [], "classes": [], "by_class": ""}
     lines = _picks_by_class(log, picks, [str(name) for name in metadata["dataset"].get("classes", [])])
     few = len(lines) <= MAX_PICKED_CLASSES
@@ -162,16 +162,16 @@ def choices_sentence(picks: Choices) -> str:
     always, sometimes, never = (words.share(share) for share in picks.shares)
     if len(picks) == 1:
         return (
-            f"Over {words.many(picks.epochs, 'epoch')} the policy made one choice, of {always} of the examples. Who is "
-            "chosen always, sometimes or never shows from two choices on."
+            f"In {words.many(picks.epochs, 'epoch')} the policy made one choice: {always} of the examples. How often "
+            "each example is chosen is shown from two choices on."
         )
-    choice_count = f" ({len(picks):,} choices, some of them held)" if len(picks) < picks.epochs else ""
+    choice_count = f" ({len(picks):,} different choices)" if len(picks) < picks.epochs else ""
     chance = picks.chance
     by_luck, unlucky = words.share(chance[-1]), words.share(chance[0])
     return (
-        f"Over {picks.epochs:,} epochs with a choice{choice_count}, {always} of the {len(picks.ids):,} examples were "
-        f"chosen every time, {never} never, {sometimes} sometimes. By chance at these fractions {by_luck} would be "
-        f"chosen every time and {unlucky} never."
+        f"In {picks.epochs:,} epochs that left examples out{choice_count}, {always} of the {len(picks.ids):,} examples "
+        f"were always chosen, {sometimes} sometimes and {never} never. Random choice of as many would always choose "
+        f"{by_luck} and never {unlucky}."
     )
 
 
@@ -183,14 +183,14 @@ def _history_figures(log: SelectionHistory, picks: Choices) -> list[dict[str, An
         {
             "svg": raster(shares, edges + log.first_epoch, picks.shares, "chosen"),
             "title": "Epoch by epoch",
-            "caption": f"Each row {row}, the most often chosen on top; a stronger blue means that the epoch trained on "
-            f"more of them. A column of full blue is an epoch on everything.{CUT if picks.cut else ''}",
+            "caption": f"Each row {row}, the most often chosen on top; the darker the blue, the more of them the epoch "
+            f"trained on. A solid column is an epoch on all the data.{CUT if picks.cut else ''}",
         },
         {
             "svg": counted(picks.times, picks.chance, "times"),
-            "title": "How often each was chosen",
-            "caption": "Both ends above chance: the policy prefers some examples and neglects others. Like chance: it "
-            "spreads its choices evenly.",
+            "title": "How often each example was chosen",
+            "caption": "More examples than by chance at both ends mean that the policy prefers some and neglects "
+            "others; a distribution like chance means that it spreads its choices evenly.",
         },
     ]
 
@@ -215,6 +215,6 @@ def _by_class(lines: list[dict[str, Any]]) -> str:
         return ""
     lowest, highest = (end(lines, key=lambda line: line["share"]) for end in (min, max))
     return (
-        f"A choice took the least of class {lowest['name']} ({words.share(lowest['share'] / 100)} on average) and the "
-        f"most of class {highest['name']} ({words.share(highest['share'] / 100)})."
+        f"Class {highest['name']} was chosen most (on average {words.share(highest['share'] / 100)} of its examples), "
+        f"class {lowest['name']} least ({words.share(lowest['share'] / 100)})."
     )

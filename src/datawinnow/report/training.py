@@ -31,7 +31,7 @@ def _on(options: dict[str, Any], n: int, history: pa.Table | None) -> str:
         method = selected.get("label") or selected.get("method") or "an unknown method"
         examples = f"{selected['kept']:,} of {n:,} examples, kept by {method}"
     if policy:
-        return f"{policy} chose what each of {words.many(epochs, 'epoch')} trained on, among {examples}."
+        return f"{policy} chose the examples of each of {words.many(epochs, 'epoch')} among {examples}."
     return f"Trained for {words.many(epochs, 'epoch')} on {'' if selected else 'all '}{examples}."
 
 
@@ -45,17 +45,17 @@ def _cost_lines(options: dict[str, Any], metadata: dict[str, Any], history: pa.T
     full, total = metadata["dataset"]["n"] * len(history), passed + scoring
     if total == full:
         return [f"{passed:,} examples passed."]
-    counted = f" ({scoring:,} of them to find the selection)" if scoring else ""
+    counted = f" ({scoring:,} of them in scoring)" if scoring else ""
     return [
-        f"{total:,} examples passed{counted}: {words.ratio(total / full)} of the {full:,} that as many epochs on all "
-        "the data would pass."
+        f"{total:,} examples passed{counted}: {words.ratio(total / full)} of the {full:,} of "
+        f"{words.many(len(history), 'epoch')} on all the data."
     ]
 
 
 def _reached(metadata: dict[str, Any]) -> str:
     status = str(metadata["status"].get("train", "not begun"))
     if status != "done":
-        return f"It is not finished ({status}): run the same command again to go on."
+        return f"Not finished ({status}): run the same command again to resume."
     accuracy = (metadata.get("result") or {}).get("test_accuracy")
     if accuracy is None:
         return "There was no test split to evaluate on."
@@ -70,8 +70,8 @@ def figures(history: pa.Table | None, policy: bool) -> list[dict[str, Any]]:
         {
             "svg": run_plots.training(history),
             "title": "Training",
-            "caption": "Accuracy on the training examples as they were passed, and on the test split after the last "
-            "epoch, where there is one.",
+            "caption": "Accuracy on the training examples while training, and on the test split, if any, after the "
+            "last epoch.",
         }
     ]
     if policy and "fraction" in history.column_names:
@@ -79,7 +79,7 @@ def figures(history: pa.Table | None, policy: bool) -> list[dict[str, Any]]:
         drawn.append(
             {
                 "svg": run_plots.fractions(shares),
-                "title": "How many were trained on",
+                "title": "Examples per epoch",
                 "caption": f"The share of the examples that each epoch trained on: {words.share(shares.mean())}"
                 f" on average, {words.share(np.min(shares))} to {words.share(np.max(shares))}.",
             }

@@ -35,7 +35,7 @@ def diverged(table: Table, scenario: str) -> str:
         for cell in table.lines(scenario)
         if cell.diverged
     ]
-    return f" Training diverged, and counts in no mean: {listed(phrases)}." if phrases else ""
+    return f" Training diverged and is left out of the means: {listed(phrases)}." if phrases else ""
 
 
 def ratio(value: float | None) -> str:
@@ -117,7 +117,7 @@ def headline(table: Table, scenario: str) -> str:
     contenders = [cell for cell in table.of(scenario) if not cell.is_reference]
     if not contenders:
         if any(cell.method not in REFERENCES for cell in table.lines(scenario)):
-            return "No pruning method has an accuracy." + diverged(table, scenario)
+            return "No pruning method has a result." + diverged(table, scenario)
         return "There are no pruning methods in these results, only references." + diverged(table, scenario)
     single = all(len(cell.seeds) == 1 for cell in contenders)
     phrases = [
@@ -144,7 +144,7 @@ def changed(table: Table, scenario: str) -> str:
         if len(value) > 1:
             (low, lowest), (high, highest) = min(value), max(value)
             phrases.append(
-                f"Of those kept at keep {keep:g} it is {100 * low:.1f}% ({lowest}) to {100 * high:.1f}% ({highest})."
+                f"Among the kept at keep {keep:g}: {100 * low:.1f}% ({lowest}) to {100 * high:.1f}% ({highest})."
             )
     return " ".join(phrases)
 
@@ -155,9 +155,9 @@ def _expensive(table: Table, scenario: str) -> str:
     cells = [cell for cell in table.of(scenario) if not cell.is_reference]
     if full is None or any(cell.relative_passes is None or cell.relative_passes < 1 for cell in cells):
         return ""
-    text = " With scoring, a single run of any method costs no less than full training"
+    text = " Including scoring, a single run of any method costs at least as much as full training"
     if all(cell.accuracy.mean < full.accuracy.mean for cell in cells):
-        text += f", whose mean is higher ({percent(full.accuracy)}%): here pruning can pay only over several runs"
+        text += f", which is more accurate ({percent(full.accuracy)}%): pruning can pay off only over several runs"
     return text + "."
 
 
@@ -180,7 +180,7 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
         elif all(getattr(cell, field).outcome == "loses" for cell in cells):
             lost.append(f"{keep:g}")
     if not compared:
-        return f"There is nothing to compare with {name}: it was not run."
+        return f"No comparison with {name}: it was not run."
     verb = "was ahead of" if single else "beats"
     if not won:
         places = f"keep {compared[0]:g}" if len(compared) == 1 else "any keep"

@@ -111,7 +111,7 @@ class RunFolder:
         name, n, fingerprint = (self.metadata["dataset"][key] for key in ("name", "n", "fingerprint"))
         if fingerprint != info.fingerprint:
             raise RunError(
-                f"{self.path} is about the dataset {name!r} ({n:,} examples, fingerprint {fingerprint}), not "
+                f"{self.path} belongs to the dataset {name!r} ({n:,} examples, fingerprint {fingerprint}), not "
                 f"{info.name!r} (fingerprint {info.fingerprint}): give another --run folder, or the dataset that it "
                 "was made with"
             )
@@ -202,7 +202,7 @@ class RunFolder:
         if tuple(values.shape) != expected:
             raise RunError(
                 f"{self.signals / name}.npy has shape {tuple(values.shape)}, but the run recorded (epochs, examples) = "
-                f"{expected}: it is of another dataset, or damaged; record again into another --run folder"
+                f"{expected}: it belongs to a different dataset, or is damaged; record again into another --run folder"
             )
         return values
 
@@ -285,7 +285,7 @@ class RunFolder:
         """
         if meta.get("fingerprint") != self.metadata["dataset"]["fingerprint"]:
             raise RunError(
-                f"{path} is of another dataset (fingerprint {meta.get('fingerprint')}) than this run "
+                f"{path} belongs to a different dataset (fingerprint {meta.get('fingerprint')}) than this run "
                 f"({self.metadata['dataset']['name']}, {self.metadata['dataset']['fingerprint']}); remove it and "
                 "make it again"
             )

@@ -151,7 +151,7 @@ def record_setup(
 
     Raises:
         ArgumentError: ``until_stable`` outside (0, 1], or without ``p_label`` among the signals.
-        RunError: the folder was begun with other options.
+        RunError: the folder was started with other options.
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     recipe = recipe or Recipe()

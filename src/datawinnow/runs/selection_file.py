@@ -93,7 +93,7 @@ def read_selection(path: Path, *, fingerprint: str | None = None, name: str = ""
     table, meta = read_table(path, MAKE)
     missing = [c for c in ("id", "kept", "order", "weight", "reason") if c not in table.column_names]
     if missing:
-        raise RunError(f"{path} is no selection: it lacks the columns {', '.join(missing)}")
+        raise RunError(f"{path} is not a selection: it lacks the columns {', '.join(missing)}")
     if fingerprint is not None and meta.get("fingerprint") != fingerprint:
         raise RunError(
             f"{path} was selected from the dataset {meta.get('dataset')!r} (fingerprint "

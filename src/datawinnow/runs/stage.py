@@ -48,7 +48,7 @@ class Stage:
         ignore: Collection[str] = (),
         texts: Mapping[str, Callable[[Any], str]] | None = None,
     ) -> None:
-        """Refuse options other than those that the training was begun with; all may be, where it was not begun.
+        """Refuse options other than those that the training was started with; all may be, where it was not begun.
 
         Args:
             options: of this call, as `start` writes them.

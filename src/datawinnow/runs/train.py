@@ -99,14 +99,14 @@ def train_run(
 
     Raises:
         ArgumentError: ``record_plan`` without a policy.
-        RunError: the folder is about another dataset, holds a recording, or was begun with other options.
+        RunError: the folder is about another dataset, holds a recording, or was started with other options.
         TrainingError: the loss is no longer a number.
     """
     recipe, epochs = recipe or Recipe(), epochs if passes is None else None
     # the example level is the `policy`
     levels = None if levels is None or not levels.sparse else dataclasses.replace(levels, examples=False)
     if record_plan is not None and policy is None:
-        raise ArgumentError("record_plan goes with a policy: without one every epoch trains on everything")
+        raise ArgumentError("record_plan requires a policy: without one every epoch trains on all the data")
     info = dataset_info(train, source)
     train = info.data
     setup = begin_run(info, run, model=model, model_options=model_options, seed=seed, log=log)

@@ -77,10 +77,10 @@ def load_matching_checkpoint(
         return None
     saved = read_metadata(checkpoint)
     if not set(saved) >= _CHECKPOINT_KEYS:
-        raise RunError(f"{checkpoint} holds a network but is no checkpoint of a training run; give another file")
+        raise RunError(f"{checkpoint} holds a network but is not a checkpoint of a training run; give another file")
     if saved["fingerprint"] != identity["fingerprint"]:
         raise RunError(
-            f"{checkpoint} is of another dataset (fingerprint {saved['fingerprint']}, this one has "
+            f"{checkpoint} belongs to a different dataset (fingerprint {saved['fingerprint']}, this one has "
             f"{identity['fingerprint']}); give another --run folder, or remove it"
         )
     names = ("seed", "selection", "policy", "budget", "size_schedule")

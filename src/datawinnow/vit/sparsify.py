@@ -289,6 +289,6 @@ class SparseBlock:
         masks = (*args, kwargs.get("attention_mask"), kwargs.get("attn_mask"))
         if any(mask is not None for mask in masks):
             raise ArgumentError(
-                "a sparse vision transformer takes no attention mask: call the model without one, or vit.dense(model) "
-                "first"
+                "a sparse vision transformer does not take an attention mask: call the model without one, or "
+                "vit.dense(model) first"
             )
