@@ -159,8 +159,13 @@ def test_the_section_says_which_class_goes_short(tmp_path: Path) -> None:
         {"name": "<c0>", "of": 5, "share": pytest.approx(100 * 10 / 15), "always": "40%", "never": "20%"},
         {"name": "<c1>", "of": 5, "share": pytest.approx(100 * 2 / 15), "always": "0%", "never": "80%"},
     ]
-    most, least = section["by_class"].split(",")
-    assert ("<c0>" in most, percentages(most), "<c1>" in least, percentages(least)) == (True, ["67%"], True, ["13%"])
+    highest, lowest = section["by_class"].split(",")
+    assert ("<c0>" in highest, percentages(highest), "<c1>" in lowest, percentages(lowest)) == (
+        True,
+        ["67%"],
+        True,
+        ["13%"],
+    )
     assert len(section["figures"]) == 2
 
 
@@ -170,8 +175,13 @@ def test_of_many_classes_only_the_ends_are_named(tmp_path: Path) -> None:
     section = chosen.section(tmp_path, metadata(n=63, classes=2))
     assert section is not None
     assert section["classes"] == []
-    most, least = section["by_class"].split(",")
-    assert ("<c0>" in most, percentages(most), "class 20" in least, percentages(least)) == (True, ["67%"], True, ["0%"])
+    highest, lowest = section["by_class"].split(",")
+    assert ("<c0>" in highest, percentages(highest), "class 20" in lowest, percentages(lowest)) == (
+        True,
+        ["67%"],
+        True,
+        ["0%"],
+    )
 
 
 def test_the_image_tells_of_a_cut_epoch(tmp_path: Path) -> None:
@@ -205,7 +215,7 @@ def test_what_cannot_be_told_is_said(
 def test_no_file_is_no_section_and_a_foreign_one_is_refused(tmp_path: Path) -> None:
     assert chosen.section(tmp_path, metadata()) is None
     log_of([[0]], 10).save(tmp_path / FILE_NAME)
-    with pytest.raises(RunError, match="another dataset"):
+    with pytest.raises(RunError, match="a different dataset"):
         chosen.section(tmp_path, json.loads(json.dumps(metadata()).replace('"f"', '"g"')))
     with pytest.raises(RunError, match="of 10 examples, the run of 11"):
         chosen.section(tmp_path, metadata(n=11))
