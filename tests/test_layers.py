@@ -235,6 +235,72 @@ def test_planted_private_names_are_seen():
     assert sorted(uses) == ["2: _greedy", "3: _nnls", "4: _loop", "6: _table", "7: _inputs", "8: _held"]
 
 
+MAX_PARAMETERS = 9
+"""Of a function below the public ones; with more, a frozen dataclass is missing."""
+PUBLIC_FOLDERS = ("", "condense", "dynamic", "models", "probe", "scores", "select", "vit")
+"""Their ``__all__`` is the flat interface that users call: its parameters are the options of a method."""
+LONG_SIGNATURES = {
+    "models/vit.py:VisionTransformer": "the options of `models.vit`, which a user names",
+    "runs/": "a stage takes the parameters of its function in api",
+    "bench/check.py": "`check` takes the parameters of its function in api",
+    "bench/runner.py:run_grid": "the parameters of `api.bench`",
+    "bench/policy_runs.py:_write_plan": "a step of a cell",
+}
+"""Functions, files and folders that may take more, and why."""
+
+
+def public_names(root: Path) -> set[str]:
+    """Names in the ``__all__`` of the public packages, read from their source."""
+    names: set[str] = set()
+    for folder in PUBLIC_FOLDERS:
+        file = root / folder / "__init__.py"
+        if not file.exists():
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        names |= {
+            alias.asname or alias.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names
+        }
+    return names
+
+
+def long_signatures(root: Path) -> list[str]:
+    """``file:name`` of the functions and classes below the public ones that take more than `MAX_PARAMETERS`."""
+    public, long = public_names(root), []
+    for file in sorted(root.rglob("*.py")):
+        short = str(file.relative_to(root))
+        if short.split("/")[0] in ("api", "cli"):
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        classes = {f: c.name for c in ast.walk(tree) if isinstance(c, ast.ClassDef) for f in c.body}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            name = classes[node] if node.name == "__init__" and node in classes else node.name
+            parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            number = sum(parameter.arg not in ("self", "cls") for parameter in parameters)
+            if number > MAX_PARAMETERS and name not in public:
+                long.append(f"{short}:{name}")
+    return long
+
+
+def test_functions_below_the_public_ones_take_few_parameters():
+    long = long_signatures(ROOT)
+    assert [name for name in long if not name.startswith(tuple(LONG_SIGNATURES))] == []
+    stale = [prefix for prefix in LONG_SIGNATURES if not any(name.startswith(prefix) for name in long)]
+    assert stale == []
+
+
+def test_planted_long_signatures_are_seen(tmp_path):
+    ten = ", ".join(f"p{i}" for i in range(10))
+    (tmp_path / "select").mkdir()
+    (tmp_path / "select" / "__init__.py").write_text("from datawinnow.select.top import top")
+    (tmp_path / "select" / "top.py").write_text(
+        f"def top({ten}): pass\ndef rank({ten}): pass\ndef cut({ten[:-4]}): pass"
+    )
+    (tmp_path / "select" / "parts.py").write_text(f"class Part:\n    def __init__(self, *, {ten}): pass")
+    assert long_signatures(tmp_path) == ["select/parts.py:Part", "select/top.py:rank"]
+
+
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}
 """Package that is imported -> distribution that brings it, where the names differ."""
 

@@ -14,7 +14,7 @@ from datawinnow.core.reason import Reason
 from datawinnow.instruct import run as run_module
 from datawinnow.instruct.choose import PairClusters, choose_pairs, make_clusters, pairs_budget
 from datawinnow.instruct.clusters import clusters_of
-from datawinnow.instruct.options import ChoiceOptions
+from datawinnow.instruct.options import ChoiceOptions, ScorerOptions
 from datawinnow.instruct.pairs import read_pairs
 from datawinnow.instruct.quotas import cluster_quotas, quotas
 from datawinnow.instruct.run import run_instruct
@@ -157,10 +157,8 @@ def test_scores_by_indicators_are_oriented_by_their_end(data):
 def test_instruct_writes_all_it_says(data, tmp_path):
     path, subsets, rows = data
     heard = []
-    done = run_instruct(
-        read_pairs(path), folder=tmp_path / "run", keep=12, subsets=subsets, mode="paper", out=tmp_path / "kept.jsonl",
-        log=heard.append,
-    )  # fmt: skip
+    scoring, out = ScorerOptions(subsets=subsets, mode="paper"), tmp_path / "kept.jsonl"
+    done = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=12, scoring=scoring, out=out, log=heard.append)
     kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
     index = done.selection.index.sort().values.tolist()
     assert kept == [rows[i] for i in index]
@@ -187,15 +185,23 @@ def test_leaving_out_is_not_done_twice_but_again_for_other_data(data, tmp_path, 
     calls = []
     real = run_module.leave_out_subsets
     monkeypatch.setattr(run_module, "leave_out_subsets", lambda *a, **k: calls.append(1) or real(*a, **k))
-    first = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=5, subsets=subsets, scorer="ridge")
-    again = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=9, subsets=subsets, scorer="ridge")
+    first = run_instruct(
+        read_pairs(path), folder=tmp_path / "run", keep=5, scoring=ScorerOptions(subsets=subsets, scorer="ridge")
+    )
+    again = run_instruct(
+        read_pairs(path), folder=tmp_path / "run", keep=9, scoring=ScorerOptions(subsets=subsets, scorer="ridge")
+    )
     assert calls == [1]
     assert first.metadata["scorers"] == again.metadata["scorers"]
     write_lines(path, [*rows[:-1], record(999)])
-    run_instruct(read_pairs(path), folder=tmp_path / "run", keep=9, subsets=subsets, scorer="ridge")
+    run_instruct(
+        read_pairs(path), folder=tmp_path / "run", keep=9, scoring=ScorerOptions(subsets=subsets, scorer="ridge")
+    )
     assert calls == [1, 1]
     (tmp_path / "run" / "leave_one_out.json").write_text("{")
-    run_instruct(read_pairs(path), folder=tmp_path / "run", keep=9, subsets=subsets, scorer="ridge")
+    run_instruct(
+        read_pairs(path), folder=tmp_path / "run", keep=9, scoring=ScorerOptions(subsets=subsets, scorer="ridge")
+    )
     assert calls == [1, 1, 1]
 
 
@@ -203,7 +209,10 @@ def test_leaving_out_is_not_done_twice_but_again_for_other_data(data, tmp_path, 
 def test_the_same_seed_gives_the_same_choice(data, tmp_path, mode):
     runs = [
         run_instruct(
-            read_pairs(data[0]), folder=tmp_path / f"r{i}", keep=12, subsets=data[1], mode=mode, seed=s, check=False
+            read_pairs(data[0]),
+            folder=tmp_path / f"r{i}",
+            keep=12,
+            scoring=ScorerOptions(subsets=data[1], mode=mode, seed=s, check=False),
         )
         for i, s in enumerate((1, 1, 2))
     ]
@@ -219,7 +228,10 @@ def test_pairs_that_lack_an_indicator_are_counted_and_never_chosen(data, tmp_pat
     rows[5]["image_features"] = [1.0]
     write_lines(path, rows)
     done = run_instruct(
-        read_pairs(path), folder=tmp_path / "run", keep=57, subsets=subsets, mode="default", check=False
+        read_pairs(path),
+        folder=tmp_path / "run",
+        keep=57,
+        scoring=ScorerOptions(subsets=subsets, mode="default", check=False),
     )
     assert done.metadata["missing"] == {"reward": 2, "image_features": 1}
     assert sorted(set(range(N)) - set(done.selection.index.tolist())) == [3, 4, 5]
@@ -233,7 +245,11 @@ def test_an_indicator_chooses_even_where_no_pair_has_all_of_them(tmp_path):
         del row["gpt" if i % 2 else "clip"]
     path = write_lines(tmp_path / "p.jsonl", rows)
     done = run_instruct(
-        read_pairs(path), folder=tmp_path / "run", keep=1, scorer="reward", choice=ChoiceOptions(clusters="none")
+        read_pairs(path),
+        folder=tmp_path / "run",
+        keep=1,
+        choice=ChoiceOptions(clusters="none"),
+        scoring=ScorerOptions(scorer="reward"),
     )
     best = int(np.argmax([row["reward"] for row in rows]))
     assert done.selection.index.tolist() == [best]
@@ -242,12 +258,14 @@ def test_an_indicator_chooses_even_where_no_pair_has_all_of_them(tmp_path):
     full = [record(i) for i in range(12)]
     subsets = write_subsets(tmp_path / "s.npz", full)[0]
     with pytest.raises(DataError, match=r"no pair has all .* 'ridge' needs: .*6 of 12 lack clip.*by an indicator"):
-        run_instruct(read_pairs(path), folder=tmp_path / "run", keep=1, scorer="ridge", subsets=subsets)
+        run_instruct(
+            read_pairs(path), folder=tmp_path / "run", keep=1, scoring=ScorerOptions(scorer="ridge", subsets=subsets)
+        )
 
 
 def test_a_field_chooses_where_there_is_no_indicator_at_all(tmp_path):
     path = write_lines(tmp_path / "p.jsonl", [{"output": f"text {i}", "votes": [3, 9, 1][i]} for i in range(3)])
-    done = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=1, scorer="votes")
+    done = run_instruct(read_pairs(path), folder=tmp_path / "run", keep=1, scoring=ScorerOptions(scorer="votes"))
     assert done.selection.index.tolist() == [1]
     with pytest.raises(ArgumentError, match="no indicator to take the mean of"):
         run_instruct(read_pairs(path), folder=tmp_path / "run", keep=1)
@@ -256,7 +274,9 @@ def test_a_field_chooses_where_there_is_no_indicator_at_all(tmp_path):
 def test_half_a_letter_in_an_id_or_a_text_is_shown_as_one(tmp_path):
     rows = [record(0, image_id="a\ud800"), record(1, caption="\udfff end."), record(2)]
     pairs = read_pairs(write_lines(tmp_path / "p.jsonl", rows))
-    done = run_instruct(pairs, folder=tmp_path / "run", keep=2, scorer="reward", out=tmp_path / "o.jsonl")
+    done = run_instruct(
+        pairs, folder=tmp_path / "run", keep=2, out=tmp_path / "o.jsonl", scoring=ScorerOptions(scorer="reward")
+    )
     assert pq.read_table(tmp_path / "run" / "selection.parquet").column("id").to_pylist() == ["a?", "101", "102"]
     kept = [json.loads(line) for line in (tmp_path / "o.jsonl").read_bytes().splitlines()]
     assert kept == [rows[i] for i in sorted(done.selection.index.tolist())], "written as they came"
@@ -265,7 +285,7 @@ def test_half_a_letter_in_an_id_or_a_text_is_shown_as_one(tmp_path):
 def test_wrong_options_are_refused_before_anything_is_written(data, tmp_path):
     pairs = read_pairs(data[0])
     with pytest.raises(ArgumentError, match="mode must be one of"):
-        run_instruct(pairs, folder=tmp_path / "run", mode="x")
+        run_instruct(pairs, folder=tmp_path / "run", scoring=ScorerOptions(mode="x"))
     with pytest.raises(DataError, match=r"ends in \.jsonl"):
         run_instruct(pairs, folder=tmp_path / "run", out=tmp_path / "o.csv")
     with pytest.raises(ArgumentError, match="budget must be between 1 and the 60 pairs"):
@@ -278,11 +298,16 @@ def test_subsets_of_unequal_size_need_the_default_mode(data, tmp_path):
     index = np.array([[0, 1, 2], [3, 4, -1], [5, 6, 7], [8, 9, 10]])
     np.savez(tmp_path / "s.npz", labels=np.arange(4.0), index=index)
     pairs = read_pairs(path)
-    done = run_instruct(pairs, folder=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz")
+    done = run_instruct(pairs, folder=tmp_path / "run", keep=5, scoring=ScorerOptions(subsets=tmp_path / "s.npz"))
     assert done.metadata["method"] == "default"
     with pytest.raises(ArgumentError, match="the subsets' file has no features"):
-        run_instruct(pairs, folder=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", mode="paper")
+        run_instruct(
+            pairs, folder=tmp_path / "run", keep=5, scoring=ScorerOptions(subsets=tmp_path / "s.npz", mode="paper")
+        )
     with pytest.raises(ArgumentError, match="2 to 3 pairs"):
         run_instruct(
-            pairs, folder=tmp_path / "run", keep=5, subsets=tmp_path / "s.npz", recipe_options={"across": "pool"}
+            pairs,
+            folder=tmp_path / "run",
+            keep=5,
+            scoring=ScorerOptions(subsets=tmp_path / "s.npz", recipe_options={"across": "pool"}),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from datawinnow.core.progress import Progress
-from datawinnow.instruct.options import ChoiceOptions, IndicatorOptions, JudgeOptions, PairFields
+from datawinnow.instruct.options import ChoiceOptions, IndicatorOptions, JudgeOptions, PairFields, ScorerOptions
 
 if TYPE_CHECKING:
     from datawinnow.instruct.pairs import Pairs
@@ -104,14 +104,9 @@ def instruct(
         pairs,
         folder=Path(run) if run is not None else Path("runs") / f"{pairs.file.path.stem}-instruct",
         keep=keep,
-        subsets=subsets,
-        mode=mode,
-        scorer=score,
+        scoring=ScorerOptions(subsets, mode, score, seed, check, recipe_options),
         choice=choice,
         out=out,
-        seed=seed,
-        check=check,
-        recipe_options=recipe_options,
         progress=progress,
         log=log,
     )

@@ -79,6 +79,27 @@ class ChoiceOptions:
 
 
 @dataclass(frozen=True)
+class ScorerOptions:
+    """By what pairs are scored, and how far the score is tested.
+
+    Attributes:
+        subsets: ``.npz`` of labelled subsets; without it nothing is learned and pairs are ranked by their indicators.
+        mode: ``"paper"``, the published arithmetic, or ``"default"``, corrected.
+        scorer: ``"ridge"``, ``"mean"`` or the name of an indicator instead of the mode's network.
+        seed: None is 42 in paper mode, as published, and 0 otherwise.
+        check: leave subsets out, one at a time, to test the scorer; a result in the run folder is reused.
+        recipe_options: fields of `SelectorRecipe` to change.
+    """
+
+    subsets: Path | str | None = None
+    mode: str = "default"
+    scorer: str | None = None
+    seed: int | None = None
+    check: bool = True
+    recipe_options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class IndicatorOptions:
     """Indicators to compute, beside the length of the answer. An indicator that is a field of the data needs no option.
 

@@ -22,7 +22,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.instruct.choose import PairClusters, choose_pairs, make_clusters
 from datawinnow.instruct.indicators import INDICATOR_ENDS
 from datawinnow.instruct.leave_one_out import LeaveOneOut, seed_agreement, summarise
-from datawinnow.instruct.options import ChoiceOptions
+from datawinnow.instruct.options import ChoiceOptions, ScorerOptions
 from datawinnow.instruct.pair_files import check_out
 from datawinnow.instruct.pairs import Pairs
 from datawinnow.instruct.quotas import quotas
@@ -70,14 +70,9 @@ def run_instruct(
     *,
     folder: Path,
     keep: int | float = 200,
-    subsets: Path | str | None = None,
-    mode: str = "default",
-    scorer: str | None = None,
+    scoring: ScorerOptions | None = None,
     choice: ChoiceOptions | None = None,
     out: Path | None = None,
-    seed: int | None = None,
-    check: bool = True,
-    recipe_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> InstructResult:
@@ -87,14 +82,9 @@ def run_instruct(
         pairs: the data, with indicators.
         folder: run folder; ``instruct.json``, ``selection.parquet`` and ``leave_one_out.json`` are written there.
         keep: how many (an integer) or what fraction (in (0, 1]).
-        subsets: ``.npz`` of labelled subsets; without it nothing is learned and pairs are ranked by their indicators.
-        mode: ``"paper"``, the published arithmetic, or ``"default"``, corrected.
-        scorer: ``"ridge"``, ``"mean"`` or the name of an indicator instead of the mode's network.
+        scoring: by what they are scored; None is the default mode without subsets.
         choice: how to choose; None is the mode's way.
         out: file or folder of the kept pairs, in the layout of the data; None writes none.
-        seed: None is 42 in paper mode, as published, and 0 otherwise.
-        check: leave subsets out, one at a time, to test the scorer; a result in the run folder is reused.
-        recipe_options: fields of `SelectorRecipe` to change.
         progress: called as ``progress(stage, done, total)``.
         log: called with notes.
 
@@ -105,7 +95,9 @@ def run_instruct(
     """
     start = time.perf_counter()
     log = log or (lambda _: None)
-    choice = (choice or ChoiceOptions()).resolve(mode, scorer)
+    scoring = scoring or ScorerOptions()
+    subsets, mode, seed = scoring.subsets, scoring.mode, scoring.seed
+    choice = (choice or ChoiceOptions()).resolve(mode, scoring.scorer)
     if out is not None:
         check_out(pairs.file, out)
     pool = pool_of(pairs)
@@ -114,7 +106,7 @@ def run_instruct(
         pool = replace(pool, subsets=labelled)
         for note in labelled.notes:
             log(f"subsets: {note}")
-    scorer = scorer or (mode if subsets is not None else MEAN_SCORER)
+    scorer = scoring.scorer or (mode if subsets is not None else MEAN_SCORER)
     if subsets is None and scorer == MEAN_SCORER:
         log(f"no labelled subsets (--subsets): pairs are ranked by the mean of {', '.join(pool.layout.indicators)}")
     scores = score_pairs(
@@ -123,7 +115,7 @@ def run_instruct(
         seed=seed,
         num_seeds=NUM_SEEDS,
         ends=INDICATOR_ENDS,
-        recipe_options=recipe_options,
+        recipe_options=scoring.recipe_options,
         progress=progress,
     )
     choice_seed = 0 if seed is None else seed
@@ -138,8 +130,8 @@ def run_instruct(
     # After the clock has stopped: the other seeds are a test and not part of the choice.
     agreement = seed_agreement(scores.seed_scores, lambda score: choose(score).index)
     tests = None
-    if check and subsets is not None:
-        tests = _test_scorers(pool, scorer, folder, seed, recipe_options, progress)
+    if scoring.check and subsets is not None:
+        tests = _test_scorers(pool, scorer, folder, seed, scoring.recipe_options, progress)
     metadata = {
         **_metadata(pool, scores, selection, clusters, choice),
         "keep": keep,

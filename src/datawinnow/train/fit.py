@@ -27,7 +27,7 @@ from datawinnow.models.outputs import returns_logits
 from datawinnow.record.recorder import Recorder
 from datawinnow.train.build import Model, resolve_network
 from datawinnow.train.evaluate import evaluate
-from datawinnow.train.history import History
+from datawinnow.train.history import EpochMetrics, History
 from datawinnow.train.ledger import TrainLength
 from datawinnow.train.network import num_classes, set_training_mode
 from datawinnow.train.precision import autocast, float32_head
@@ -186,8 +186,7 @@ def fit(
                 recorder.flush()
             # after the flush: `stop` reads the recording
             stopped = stop is not None and stop(epoch)
-            row = history.add(
-                ledger.cost(epoch, time.perf_counter() - start),
+            metrics = EpochMetrics(
                 epoch=epoch,
                 loss=mean_loss,
                 accuracy=accuracy,
@@ -200,6 +199,7 @@ def fit(
                 input_size=ledger.step_sizes[-1] if ledger.step_sizes else None,
                 full_size_examples=ledger.charges[epoch] if ledger.sizes is not None else None,
             )
+            row = history.add(ledger.cost(epoch, time.perf_counter() - start), metrics)
             last = stopped or ledger.is_finished(epoch + 1)
             if last:
                 state.recompute_batch_norm()
