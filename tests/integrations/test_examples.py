@@ -19,6 +19,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("dynamic_lightning.py", "passed 75% of the examples an epoch, in 35 steps"),
         ("dynamic_transformers.py", "passed 49% of the examples an epoch, in 22 steps"),
         ("dynamic_accelerate.py", "passed 75% of the examples an epoch"),
+        # 46 steps: 60% of them at half the side
+        ("sizes_plain.py", "passed 54% of the pixels; accuracy "),
+        ("sizes_lightning.py", "steps by size: {4: 28, 8: 18}"),
+        ("sizes_transformers.py", "steps by length: {8: 3, 12: 3, 16: 3, 20: 3, 24: 8}"),
     ],
 )
 def test_the_example_runs(
