@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datawinnow.api.prune import prune
     from datawinnow.api.race import race
     from datawinnow.core.budget import budget_of
+    from datawinnow.core.errors import LearningWarning
     from datawinnow.core.rng import stream
     from datawinnow.core.selection import Selection
     from datawinnow.core.synthetic import Synthetic
@@ -51,6 +52,7 @@ _HOME = {
     "Augment": "data.examples",
     "Examples": "data.examples",
     "Kept": "data.kept",
+    "LearningWarning": "core.errors",
     "LoadOptions": "api",
     "PolicySampler": "dynamic.sampler",
     "Recipe": "train",
@@ -91,6 +93,7 @@ __all__ = [
     "Augment",
     "Examples",
     "Kept",
+    "LearningWarning",
     "LoadOptions",
     "PolicySampler",
     "Recipe",

@@ -13,13 +13,14 @@ import sys
 import traceback as traceback_module
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from datawinnow.core.errors import ArgumentError, DatawinnowError
+from datawinnow.core.errors import ArgumentError, DatawinnowError, LearningWarning
 from datawinnow.core.options import Option
 
 INTERRUPTED, TERMINATED, USER_ERROR = 130, 143, 2
@@ -64,7 +65,7 @@ def verb(*examples: str, docs: Any = None) -> Callable[[Callable[..., None]], Ca
         @functools.wraps(function)
         def run(**values: Any) -> None:
             traceback = bool(values.pop("traceback", False))
-            with report_errors(traceback):
+            with report_errors(traceback), plain_warnings():
                 for name, flag in key_value_flags.items():
                     values[name] = parse_pairs(values[name], flag)
                 options = {
@@ -242,6 +243,23 @@ def report_errors(traceback: bool = False) -> Iterator[None]:
         if traceback:
             traceback_module.print_exc()
         fail(f"error: {error_message(error)}", USER_ERROR)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show a `LearningWarning` as one line on stderr, once, whatever is quiet; other warnings as Python does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", LearningWarning)
+        show_default = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **file: Any) -> None:
+            if issubclass(category, LearningWarning):
+                print(f"warning: {message}", file=sys.stderr, flush=True)
+            else:
+                show_default(message, category, *place, **file)
+
+        warnings.showwarning = show
+        yield
 
 
 def error_message(error: BaseException) -> str:

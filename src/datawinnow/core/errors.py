@@ -40,3 +40,7 @@ class MissingArrayError(DatawinnowError, KeyError):
 
 class TrainingError(DatawinnowError, RuntimeError):
     """Training cannot go on, for example because the loss is no longer a number."""
+
+
+class LearningWarning(UserWarning):
+    """A network that what follows rests on is near chance; `warnings` can make it an error."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core.chance import Baseline
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.fingerprint import fingerprint_of, labels_of
 from datawinnow.data.kept import Kept
@@ -59,6 +60,11 @@ class DatasetInfo:
         """(n,) a name for each example: the dataset's ``ids``, or its row numbers."""
         ids = getattr(self.data, "ids", None)
         return [str(i) for i in (range(self.n) if ids is None else ids)]
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """Accuracy of always predicting the largest class."""
+        return Baseline.of(self.labels.tolist())
 
     @property
     def kind(self) -> str:

@@ -61,6 +61,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         "about": run_description(metadata),
         "notes": [str(note) for note in metadata["dataset"].get("notes", [])],
         "lead": training.lead(metadata, history) if trained else _selection_lead(meta, selection),
+        "warning": (metadata.get("result") or {}).get("near_chance"),
         "check": check,
         "check_cells": check_table,
         "ledger": _ledger(metadata, meta),

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from datawinnow.core.arrays import RECORDED
+from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import finite_or_none
 from datawinnow.core.progress import Progress, named_progress
@@ -20,6 +21,7 @@ from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, read_column
 from datawinnow.runs.early_stopping import RankStability, split_half_agreement
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
@@ -176,6 +178,7 @@ def record_setup(
     )
     if stage.done:
         stage.tidy()
+        warn_near_chance(near_chance(folder))
         if log is not None:
             log(f"{folder.path} is recorded already; using it")
         return
@@ -200,11 +203,13 @@ def record_setup(
         "result": {
             "test_accuracy": finite_or_none(history.test_accuracy),
             "test_loss": finite_or_none(history.test_loss),
+            "near_chance": training_sentence(setup.info, history, test),
         }
     }
     if stability is not None:
         metadata["recorded"] = _recorded_until(folder, len(history.rows), stability)
     stage.finish(trained, history, metadata)
+    warn_near_chance(near_chance(folder))
     if stability is not None and log is not None:
         log(stability_sentence(folder.metadata["recorded"], epochs, stability.threshold))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datawinnow.core.arrays import chain_arrays, take
 from datawinnow.core.card import Card
+from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
@@ -17,6 +18,7 @@ from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.methods import Method
 from datawinnow.probe import is_probed
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.near_chance import near_chance
 from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import ProbedArrays, probed_arrays
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, SubsetRuns, subsets_for
@@ -68,6 +70,7 @@ def score_run(
         )
     info = dataset_info(train)
     folder.check_dataset(info)
+    warn_near_chance(near_chance(folder))
     methods = [Method.from_score(name, settings) for name in names]
     probed = probed_arrays(
         folder,

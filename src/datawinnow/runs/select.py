@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datawinnow.core.arrays import chain_arrays
 from datawinnow.core.budget import budget_of
+from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.cost import Cost
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
@@ -21,6 +22,7 @@ from datawinnow.methods import Method, create_method
 from datawinnow.runs.evidence import moments, notes
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.gallery import is_shown, write_gallery
+from datawinnow.runs.near_chance import near_chance
 from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.runs.score import (
@@ -79,6 +81,8 @@ def select_run(
     info = dataset_info(train)
     folder.check_dataset(info)
     needs, cards = method.needs, method.cards
+    if needs:
+        warn_near_chance(near_chance(folder))
     subsets = subsets_for(folder, info, cards, model=model, model_options=model_options, progress=progress, log=log)
     # a method that is charged for no epoch reads no recording
     unrecorded = not method.epochs_charged(1) and folder.metadata["status"].get("record") != "done"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
@@ -20,6 +21,7 @@ from datawinnow.data.kept import Kept
 from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.kept_patches import describe_sparsity, write_patches
+from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.network import Model
 from datawinnow.runs.record import begin_run
 from datawinnow.runs.selection_file import selection_digest
@@ -181,7 +183,11 @@ def train_run(
     if plan is not None:  # before the stage is done: after a kill in between, the same command still writes the plan
         made_by = f"{options['policy']} on {setup.model['name']}"
         plan.write(fitted_policy, history, selection, folder.n, fingerprint=info.fingerprint, made_by=made_by)
-    result = {"test_accuracy": finite_or_none(history.test_accuracy), "test_loss": finite_or_none(history.test_loss)}
+    result = {
+        "test_accuracy": finite_or_none(history.test_accuracy),
+        "test_loss": finite_or_none(history.test_loss),
+        "near_chance": training_sentence(info, history, test, on_all=policy is None and selection is None),
+    }
     stage.finish(network, history, {"result": result})
     if plan is not None:
         plan.clean_up()
@@ -194,6 +200,7 @@ def scoring_charge(selection_metadata: Mapping[str, Any] | None) -> Cost:
 
 
 def _trained(folder: RunFolder, test: Any, selection_metadata: Mapping[str, Any] | None, policy: Any) -> Trained:
+    warn_near_chance(near_chance(folder))
     return Trained(folder, folder.metadata["result"]["test_accuracy"], test, selection_metadata or {}, policy)
 
 

@@ -1,0 +1,48 @@
+"""A network that learned nothing is said by everything that rests on it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+import datawinnow as dw
+from datawinnow.report import write
+from tests.train.helpers import PLAIN, blobs
+
+RECIPE = dw.Recipe(**PLAIN)
+
+
+def unscaled(n: int = 60) -> dw.Examples:
+    """Separable classes in units of which no network learns at the default rate."""
+    data = blobs(n)
+    return dw.Examples(data.x * 1e5 + 3e6, data.labels, data.classes, "unscaled")
+
+
+def test_recording_scoring_selecting_and_the_page_say_so(tmp_path):
+    with pytest.warns(dw.LearningWarning, match=r"near chance: .*60 training examples.*standardise"):
+        folder = dw.api.record(unscaled(), epochs=2, recipe=RECIPE, run=tmp_path / "run")
+    with pytest.warns(dw.LearningWarning, match="near chance"):
+        dw.api.score(folder, ["el2n"], data=unscaled(), options={"last": 2})
+    with pytest.warns(dw.LearningWarning, match="near chance"):
+        dw.api.select(folder, keep=0.5, method="el2n", data=unscaled())
+    with pytest.warns(dw.LearningWarning, match="near chance"):  # a finished recording that is used again
+        dw.api.record(unscaled(), epochs=2, recipe=RECIPE, run=tmp_path / "run")
+    assert "near chance" in write(folder.path).read_text(encoding="utf-8")
+    with warnings.catch_warnings():  # random reads no recording
+        warnings.simplefilter("error", dw.LearningWarning)
+        dw.api.select(folder, keep=0.5, method="random", data=unscaled())
+
+
+def test_training_says_so_of_the_held_out_examples(tmp_path):
+    shuffled = blobs(90).with_labels(torch.arange(90).div(7, rounding_mode="floor") % 3)
+    with pytest.warns(dw.LearningWarning, match="90 held-out examples"):
+        dw.api.train(blobs(), test=shuffled, epochs=3, recipe=RECIPE, run=tmp_path / "run")
+
+
+def test_a_network_that_learned_is_not_warned_about(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", dw.LearningWarning)
+        kept = dw.prune(blobs(), keep=0.5, method="el2n", epochs=3, recipe=RECIPE, run=tmp_path / "run", test=blobs(90))
+        dw.api.train(kept.dataset, test=blobs(90), epochs=3, recipe=RECIPE, run=tmp_path / "train")
