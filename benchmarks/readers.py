@@ -101,8 +101,9 @@ Listed = tuple[list[Any], list[int]]
 
 def folder_ours(root: str) -> Listed:
     base = Path(root)
-    split, _ = folder._list_split(base, base, folder._class_names(base), "train")
-    return [split.images.where(i) for i in range(len(split.labels))], split.labels.tolist()
+    split = folder._read_image_split(folder.scan_folder(base), "", None, OPTIONS, [])
+    split = folder._encoded(base, split, folder._folder_class_ids(split, None)[1], {})
+    return split.images.files(), split.labels.tolist()
 
 
 def _folder(rows: Any) -> Listed:
@@ -377,7 +378,7 @@ def hub_converted(root: str) -> Any:
     shutil.rmtree(f"{_HOME}/datasets", ignore_errors=True)
     converted = datasets.load_dataset(root)
     train = hub._arrow_files(converted["train"], root)
-    return parquet.load_tables(train, None, parquet.TableSource("hf", root, "data"), OPTIONS)
+    return parquet.load_tables({"train": train}, parquet.TableSource("hf", root, "data"), OPTIONS)
 
 
 # writers

@@ -50,7 +50,7 @@ class TestLayouts:
         assert dict(zip(train.texts, map(str, train.labels.tolist()), strict=True)) == dict(generated["train"])
         assert list(test.texts) == [t for t, _ in generated["test"]]
         assert train.classes == ("0", "1")
-        assert any("not used: dev.tsv" in note for note in train.notes)
+        assert any("dev is not used: test is the test split" in note for note in train.notes)
         assert any("no line of names: texts are in column 0, labels in column 1" in note for note in train.notes)
 
     def test_dev_is_the_test_split_where_there_is_no_other(self, tmp_path):

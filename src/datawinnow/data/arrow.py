@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from datawinnow.core.artifacts import HEADER_KEY
 from datawinnow.core.errors import DataError, DatawinnowError
 from datawinnow.core.files import atomic_write
 from datawinnow.data import cache
@@ -23,8 +25,6 @@ from datawinnow.data.images import Encoded, Index, Raw
 
 IMAGE_NAMES = ("img", "image", "images", "image", "pixel_values")
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "cls")
-TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
-"""Names of a test split, in the order of preference."""
 
 
 @contextmanager
@@ -45,6 +45,14 @@ def convert_errors(path: str | Path) -> Iterator[None]:
 
 def _kind(path: str | Path) -> str:
     return "Parquet" if str(path).endswith(".parquet") else "Arrow"
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether a Parquet file holds scores or a selection that datawinnow wrote, and no dataset."""
+    try:
+        return HEADER_KEY.encode() in (read_schema(str(path)).metadata or {})
+    except DataError:  # damaged, which is reported when it is read
+        return False
 
 
 def choose_columns(schema: Any, where: str, image: str | None, label: str | None) -> tuple[str, str]:
@@ -102,6 +110,29 @@ def class_names(schema: Any, label: str) -> tuple[str, ...] | None:
     except (KeyError, ValueError, TypeError):
         return None
     return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+
+def has_labels(paths: Sequence[Path], label: str) -> bool:
+    """Whether the column of labels of a split holds some: benchmarks with secret answers have -1 or null for each.
+
+    Args:
+        paths: files of the split.
+        label: the column of labels, by its name in the train split.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    for path in map(str, paths):
+        if label not in read_schema(path).names:
+            continue
+        with convert_errors(path):
+            column = read_columns(path, [label]).column(label)
+        if column.null_count == len(column):
+            continue
+        # the maximum of a column of nulls is None
+        if not pa.types.is_integer(column.type) or pc.max(column).as_py() >= 0:
+            return True
+    return False
 
 
 def label_values(column: Any, name: str, describe: Callable[[int], str]) -> NDArray[np.int64] | list[str]:

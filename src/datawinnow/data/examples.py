@@ -43,6 +43,8 @@ class Origin:
             all rows in order. A held-out split taken from one file makes this needed.
         columns: names of the columns or keys: ``{"image": ..., "label": ...}``.
         schema_metadata: metadata that the files' Arrow schemas lack, such as class names in the hub's description.
+        split: name of the split in the source; ``""`` where the source has none, or this one was held out.
+        unused: files of the source's other splits, by their names, which are neither trained nor tested on.
     """
 
     layout: str
@@ -51,6 +53,8 @@ class Origin:
     rows: Tensor | None = None
     columns: dict[str, str] = field(default_factory=dict)
     schema_metadata: Mapping[bytes, bytes] | None = None
+    split: str = ""
+    unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

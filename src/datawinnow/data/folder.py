@@ -1,21 +1,25 @@
-"""A folder of images by class: ``ROOT/train/<class>/*`` beside ``ROOT/test/<class>/*``, or ``ROOT/<class>/*``."""
+"""Folders of images: by class (``ROOT/train/<class>/*`` or ``ROOT/<class>/*``), or with a table of their labels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from datawinnow.core.errors import DataError
+from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
+from datawinnow.data.image_tables import ImageTable, find_image_table, has_image_labels, read_image_table
 from datawinnow.data.images import SUFFIXES, Encoded, Index, Raw
+from datawinnow.data.labels import Classes
+from datawinnow.data.splits import choose_splits, is_hidden, is_split_word, readable_name, shortened_list, split_of
 
-TEST_FOLDERS = ("test", "val", "validation", "valid")
-"""Names of a test split's folder, in the order of preference."""
+OUTPUT_MARKS = ("run.json", ".datawinnow.json")
+"""Files in a folder that datawinnow wrote: a run, and kept examples."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class FolderImages(Encoded):
 
     def where(self, i: int) -> str:
         """The path of image ``i``."""
-        return str(Path(self.root, self.names[i]))
+        return readable_name(str(Path(self.root, self.names[i])))
 
     def take(self, index: Index) -> Encoded:
         """The images at ``index`` (m,)."""
@@ -42,105 +46,343 @@ class FolderImages(Encoded):
 
     def files(self) -> list[str]:
         """Every image's file."""
-        return [self.where(i) for i in range(len(self))]
+        return [f"{self.root}/{name}" for name in self.names]
 
     def chosen(self) -> bytes:
         """Nothing: the files say it all."""
         return b"folder"
 
 
+@dataclass(eq=False)
+class ImageFolder:
+    """What a folder holds; hidden files and folders count as nothing.
+
+    Attributes:
+        path: of the folder.
+        below: its path relative to the root of the scan, with a slash at the end; ``""`` for the root.
+        images: names of the images directly in it.
+        other_files: names of other files directly in it.
+        broken_links: names of links in it whose targets do not exist.
+        folders: the folders in it, by name.
+        outputs: names of folders in it that datawinnow wrote.
+    """
+
+    path: Path
+    below: str = ""
+    images: list[str] = field(default_factory=list)
+    other_files: list[str] = field(default_factory=list)
+    broken_links: list[str] = field(default_factory=list)
+    folders: dict[str, ImageFolder] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+
+    def walk(self) -> Iterator[ImageFolder]:
+        """This folder and all below it."""
+        yield self
+        for folder in self.folders.values():
+            yield from folder.walk()
+
+    def image_paths(self) -> Iterator[str]:
+        """Images at any depth, by their paths relative to the root of the scan, sorted name by name."""
+        images = set(self.images)
+        for name in sorted([*self.images, *self.folders]):
+            if name in images:
+                yield self.below + name
+            else:
+                yield from self.folders[name].image_paths()
+
+    @property
+    def has_images(self) -> bool:
+        """Whether it holds an image at any depth."""
+        return any(folder.images for folder in self.walk())
+
+    @property
+    def class_folders(self) -> list[str]:
+        """Sorted names of its folders that hold images."""
+        return sorted(name for name, folder in self.folders.items() if folder.has_images)
+
+
+def scan_folder(path: Path) -> ImageFolder:
+    """List a folder at any depth, through links.
+
+    Raises:
+        DataError: a folder may not be read.
+    """
+    return _scan(ImageFolder(path), ())
+
+
+def _scan(folder: ImageFolder, above: tuple[tuple[int, int], ...]) -> ImageFolder:
+    try:
+        status = folder.path.stat()
+        identity = (status.st_dev, status.st_ino)
+        # a link to a folder above would be walked for ever
+        if identity in above:
+            return folder
+        above = (*above, identity)
+        with os.scandir(folder.path) as entries:
+            listed = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    except PermissionError:
+        raise DataError(f"the folder {folder.path} may not be read; change its permissions") from None
+    for entry in listed:
+        name = entry.name
+        kind = _kind_of(entry)
+        if kind == "folder":
+            child = ImageFolder(folder.path / name, f"{folder.below}{name}/")
+            if any((child.path / mark).is_file() for mark in OUTPUT_MARKS):
+                folder.outputs.append(name)
+            else:
+                folder.folders[name] = _scan(child, above)
+        elif kind == "file":
+            # not Path(name).suffix: this is done for every file, and takes a tenth of the time
+            is_image = name.lower().endswith(SUFFIXES)
+            (folder.images if is_image else folder.other_files).append(name)
+        elif kind == "broken link":
+            folder.broken_links.append(name)
+        else:
+            # a device or a pipe, which would never end
+            folder.other_files.append(name)
+    # a folder such as runs/ that holds nothing but what datawinnow wrote
+    for name, child in list(folder.folders.items()):
+        if child.outputs and not (child.folders or child.images or child.other_files or child.broken_links):
+            del folder.folders[name]
+            folder.outputs.append(name)
+    return folder
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """``"folder"``, ``"file"``, ``"broken link"`` or ``"other"``, for what a link leads to."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError:  # a link to itself, or into a folder that may not be read
+        pass
+    return "broken link" if entry.is_symlink() else "other"
+
+
+@dataclass(frozen=True)
+class _ImageSplit:
+    """Images of a split by their paths, and the label of each."""
+
+    name: str
+    images: list[str]
+    labels: list[str]
+    table: ImageTable | None = None
+
+    def describe(self, i: int) -> str:
+        """Image ``i`` in words, for errors."""
+        return self.images[i] if self.table is None else self.table.describe(i)
+
+
 def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
-    """Read a folder of images by class.
+    """Read a folder of images.
 
     Args:
-        root: holds ``train`` and ``test`` (or ``val``, ``validation``, ``valid``), or the classes' folders.
+        root: holds folders named after splits (train, test, validation, ...), or the classes' folders; in place of
+            folders of classes, a split may have a table of its images' labels (`find_image_table`).
         options: of `load`.
 
     Raises:
-        DataError: no images, no class folders, an empty class folder, one class, a broken image.
+        ArgumentError: a column is named, but the labels are in no table.
+        DataError: no images, no class folders, an empty class folder, one class, a broken image; folders that may be
+            splits or classes.
     """
-    train_folder = root / "train" if _subfolders(root / "train") else root
-    # without a folder train, "test" or "val" is the name of a class
-    tests = [root / t for t in TEST_FOLDERS if _subfolders(root / t)] if train_folder != root else []
-    classes = _class_names(train_folder)
-    train, notes = _list_split(root, train_folder, classes, "train")
-    test = None
-    if tests:
-        unknown = sorted(set(_class_names(tests[0])) - set(classes))
+    tree = scan_folder(root)
+    folders, notes = _split_folders(tree)
+    tables = {name: find_image_table(root, folder.path, name) for name, folder in folders.items()}
+    for name, path in tables.items():
+        if path is not None and folders[name].class_folders and not has_image_labels(path, options):
+            notes.append(f"{path.name} is not used: it has no column of labels, and the folders are the classes")
+            tables[name] = None
+
+    def is_labelled(_: str, name: str) -> bool:
+        path = tables[name]
+        return bool(folders[name].class_folders) if path is None else has_image_labels(path, options)
+
+    choice = choose_splits(folders, readable_name(str(root)), is_labelled)
+    train_name, test_name = choice.train, choice.test
+    notes += choice.notes
+    _check_image_columns(options, tables[train_name], root)
+    train = _read_image_split(folders[train_name], train_name, tables[train_name], options, notes)
+    test = _read_image_split(folders[test_name], test_name, tables[test_name], options, notes) if test_name else None
+    if test is not None and test.table is None and train.table is None:
+        unknown = sorted(set(test.labels) - set(train.labels))
         if unknown:
             raise DataError(
-                f"{tests[0]} has a class that {train_folder} has not: {unknown[0]!r}; the classes of both must agree"
+                f"{folders[test_name].path} has a class that {folders[train_name].path} has not: {unknown[0]!r}; the "
+                "classes of both must agree"
             )
-        test, test_notes = _list_split(root, tests[0], classes, "test")
-        notes += test_notes
-        notes += tuple(f"{t.name}/ is not used: {tests[0].name}/ is the test split" for t in tests[1:])
-    return assemble(train, test, tuple(classes), short_name(root), options, notes)
+    for name in (train_name, test_name) if test_name else (train_name,):
+        notes += _left_out(folders[name])
+    classes, train_ids, test_ids = _folder_class_ids(train, test)
+    other_files = {name: tuple(str(root / path) for path in folders[name].image_paths()) for name in choice.unused}
+    splits = [
+        _encoded(root, split, ids, other_files)
+        for split, ids in ((train, train_ids), (test, test_ids))
+        if split is not None and ids is not None
+    ]
+    return assemble(
+        splits[0],
+        splits[1] if test is not None else None,
+        tuple(map(readable_name, classes.names)),
+        readable_name(short_name(root)),
+        options,
+        tuple(notes) + (classes.notes if train.table is not None else ()),
+    )
 
 
-def _list_split(root: Path, folder: Path, classes: Sequence[str], split: str) -> tuple[Split, tuple[str, ...]]:
-    """All images of a split in the order of their paths, class by class."""
-    names: list[str] = []
-    labels: list[int] = []
-    num_other = 0
-    for label, name in enumerate(classes):
-        images, rest = _images_below(folder / name)
-        num_other += len(rest)
+def _split_folders(tree: ImageFolder) -> tuple[dict[str, ImageFolder], list[str]]:
+    """The folders of the splits by their names, ``""`` for the root where it is the only one, and notes.
+
+    A folder that is named as a split is one if it holds folders of classes, or if no folder of another name holds
+    images. Beside folders of other classes it is a class.
+
+    Raises:
+        DataError: it cannot be told which.
+    """
+    notes = [f"{readable_name(name)}/ is not used: datawinnow wrote it" for name in sorted(tree.outputs)]
+    named = {name: folder for name, folder in sorted(tree.folders.items()) if split_of(name) and folder.has_images}
+    siblings = [name for name in tree.class_folders if name not in named]
+    if not named:
+        return {"": tree}, notes
+    nested = {name: folder for name, folder in named.items() if folder.class_folders}
+    if not siblings:
+        if tree.images:
+            notes.append(f"{len(tree.images):,} images directly in {tree.path} are not used: they belong to no split")
+        return named, notes
+    trains = [name for name in nested if split_of(name) == "train"]
+    listed = shortened_list([f"{readable_name(name)}/" for name in siblings], 3)
+    if trains and (len(nested) > len(trains) or set(siblings) <= set(nested[trains[0]].class_folders)):
+        return named, [*notes, f"{listed} beside {trains[0]}/ are not used"]
+    if trains and any(map(is_split_word, trains)):
+        raise DataError(
+            f"{tree.path / trains[0]} holds folders and stands beside {listed}, which hold images: it may be a split "
+            f"or a class. If it is the train split, give its path; if it is a class, put its images directly into it"
+        )
+    tests = [name for name in nested if split_of(name) != "train" and set(nested[name].class_folders) <= set(siblings)]
+    if tests:
+        # cat/, dog/ and test/cat/, test/dog/: the root is the train split
+        classes = {name: folder for name, folder in tree.folders.items() if name not in tests}
+        train = ImageFolder(tree.path, "", tree.images, tree.other_files, tree.broken_links, classes)
+        notes.append(f"{listed} are read as classes to train on, beside the split {shortened_list(tests)}")
+        return {"train": train, **{name: nested[name] for name in tests}}, notes
+    notes += [
+        f"{readable_name(name)}/ is read as a class, as is {listed}; were it a split, it would hold folders of "
+        "classes, and nothing but splits would be beside it"
+        for name in named
+    ]
+    return {"": tree}, notes
+
+
+def _read_image_split(
+    folder: ImageFolder, name: str, table: Path | None, options: ReadOptions, notes: list[str]
+) -> _ImageSplit:
+    """The images of a split in the order of their paths, class by class or as its table has them."""
+    if table is not None:
+        labelled = read_image_table(table, folder.path, list(folder.image_paths()), folder.below, options)
+        notes += labelled.notes
+        return _ImageSplit(name, labelled.images, labelled.labels, labelled)
+    classes = _class_names(folder)
+    images: list[str] = []
+    labels: list[str] = []
+    for class_name in classes:
+        paths = list(folder.folders[class_name].image_paths())
         # a test split may lack a class
-        if not images and split == "train":
-            contents = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
-            raise DataError(
-                f"the class folder {folder / name} holds no images ({contents}); remove it or put images in it "
-                f"({', '.join(SUFFIXES)})"
-            )
-        names += [path.relative_to(root).as_posix() for path in images]
-        labels += [label] * len(images)
-    if not names:
-        raise DataError(f"no images in {folder} (files ending in {', '.join(SUFFIXES)})")
-    origin = Origin("folder", str(root), tuple(str(root / name) for name in names), torch.arange(len(names)))
-    images_of_split = Split(FolderImages(str(root), tuple(names)), torch.tensor(labels), origin, names)
-    notes = (f"{num_other:,} files below {folder} are no images by their names and are left out",) if num_other else ()
-    return images_of_split, notes
+        if not paths and (not name or split_of(name) == "train"):
+            raise DataError(_empty_class(folder.folders[class_name]))
+        images += paths
+        labels += [class_name] * len(paths)
+    return _ImageSplit(name, images, labels)
 
 
-def _class_names(folder: Path) -> list[str]:
-    names = sorted(path.name for path in _subfolders(folder))
-    if not names:
-        loose = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES] if folder.is_dir() else []
-        if loose:
+def _class_names(folder: ImageFolder) -> list[str]:
+    if not folder.folders or (folder.images and not folder.class_folders):
+        if folder.images:
+            example = folder.path / "cat" / folder.images[0]
             raise DataError(
-                f"{folder} holds {len(loose)} images, but no folders of classes; put the images of each class in a "
-                f"folder named after it, for example {folder / 'cat' / loose[0].name}"
+                f"{folder.path} holds {len(folder.images):,} images, but no folders of classes; put the images of each "
+                f"class in a folder named after it, for example {example}, or add a table {folder.path}/metadata.csv "
+                "with the columns file_name and label"
             )
         raise DataError(
-            f"no images in {folder}: expected {folder}/<class>/*.png or {folder}/train/<class>/*.png, or Parquet files"
+            f"no images in {folder.path}: expected {folder.path}/<class>/*.png or {folder.path}/train/<class>/*.png, "
+            f"or Parquet files{_broken_hint(folder)}"
         )
-    if not any(_images_below(folder / name)[0] for name in names):
+    if not folder.class_folders:
         raise DataError(
-            f"no images in {folder}, nor in its folders {', '.join(names[:5])} (files ending in {', '.join(SUFFIXES)})"
+            f"no images in {folder.path}, nor in its folders {shortened_list(sorted(folder.folders))} (files ending in "
+            f"{', '.join(SUFFIXES)}){_broken_hint(folder)}"
         )
-    return names
+    return sorted(folder.folders)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    try:
-        return [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX"))]
-    except PermissionError:
-        raise DataError(f"the folder {folder} may not be read; change its permissions") from None
+def _empty_class(folder: ImageFolder) -> str:
+    rest = [child.path / name for child in folder.walk() for name in child.other_files]
+    contents = f"it holds {len(rest)} other files, for example {rest[0].name}" if rest else "it is empty"
+    return (
+        f"the class folder {folder.path} holds no images ({contents}{_broken_hint(folder)}); remove it or put images "
+        f"in it ({', '.join(SUFFIXES)})"
+    )
 
 
-def _images_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images and other files at any depth, sorted; hidden ones count as neither."""
-    images: list[Path] = []
-    other_files: list[Path] = []
-    for base, folders, files in os.walk(folder):
-        # in place: os.walk goes down into what is left of this list
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        for file in files:
-            path = Path(base, file)
-            # a broken link is no file
-            if file.startswith(".") or not path.is_file():
-                continue
-            (images if path.suffix.lower() in SUFFIXES else other_files).append(path)
-    return sorted(images), sorted(other_files)
+def _broken_hint(folder: ImageFolder) -> str:
+    count = sum(len(child.broken_links) for child in folder.walk())
+    return f"; it holds {count:,} links to files that do not exist" if count else ""
+
+
+def _left_out(folder: ImageFolder) -> list[str]:
+    """Notes about what a split's folder holds that is not read."""
+    notes = []
+    children = list(folder.walk())
+    num_other = sum(len(child.other_files) for child in children)
+    if num_other:
+        notes.append(f"{num_other:,} files below {folder.path} are no images by their names and are left out")
+    broken = [child.path / name for child in children for name in child.broken_links]
+    if broken:
+        notes.append(
+            f"{len(broken):,} broken links below {folder.path} are left out, the first {broken[0]}: their targets do "
+            "not exist (with git-annex or DVC, fetch the files first)"
+        )
+    if folder.class_folders and folder.images:
+        notes.append(
+            f"{len(folder.images):,} images directly in {folder.path} are left out: they are in no class folder"
+        )
+    return [readable_name(note) for note in notes]
+
+
+def _folder_class_ids(train: _ImageSplit, test: _ImageSplit | None) -> tuple[Classes, Tensor, Tensor | None]:
+    if train.table is None and (test is None or test.table is None):
+        # the folders' names are the classes as they stand, numbers too
+        names = sorted(set(train.labels))
+        position = {name: i for i, name in enumerate(names)}
+        ids = [
+            torch.tensor([position[label] for label in split.labels]) for split in (train, test) if split is not None
+        ]
+        return Classes(tuple(names), None), ids[0], ids[1] if test is not None else None
+    from datawinnow.data.texts import label_array
+
+    values = label_array(train.labels)
+    classes = Classes.of(values, None, train.describe)
+    test_ids = None
+    if test is not None:
+        test_values = label_array(test.labels)
+        if isinstance(values, list) and not isinstance(test_values, list):
+            test_values = list(test.labels)
+        test_ids = classes.ids(test_values, test.describe)
+    return classes, classes.ids(values, train.describe), test_ids
+
+
+def _encoded(root: Path, split: _ImageSplit, labels: Tensor, unused: dict[str, tuple[str, ...]]) -> Split:
+    table = split.table
+    columns = {} if table is None else {"table": str(table.path), "image": table.image, "label": table.label}
+    files = tuple(f"{root}/{name}" for name in split.images)
+    origin = Origin("folder", str(root), files, torch.arange(len(files)), columns, split=split.name, unused=unused)
+    return Split(FolderImages(str(root), tuple(split.images)), labels, origin, list(map(readable_name, split.images)))
+
+
+def _check_image_columns(options: ReadOptions, table: Path | None, root: Path) -> None:
+    for name, value in (("image", options.image), ("label", options.label), ("text", options.text)):
+        if value is not None and (table is None or name == "text"):
+            raise ArgumentError(
+                f"{name}={value!r} names a column, but {root} has none; it is for Parquet, .npz, hf: and files of texts"
+            )

@@ -9,11 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from datawinnow.core.errors import DataError
-from datawinnow.data.arrow import LABEL_NAMES, TEST_SPLITS, convert_errors, read_columns, read_schema
 from datawinnow.data.assemble import Loaded, ReadOptions
 from datawinnow.data.examples import short_name
 from datawinnow.data.parquet import TableSource, load_tables
@@ -44,7 +40,7 @@ def load_hub(source: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     name, configuration = "/".join(names[:2]), names[2] if len(names) == 3 else None
     splits, features, notes = _fetch(name, configuration)
     metadata = None if features is None else features.arrow_schema.metadata
-    return _load_by_split(splits, TableSource("hf", path, short_name(name), metadata), options, notes)
+    return load_tables(splits, TableSource("hf", path, short_name(name), metadata), options, notes)
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -73,20 +69,7 @@ def load_saved_dataset(folder: Path, options: ReadOptions) -> tuple[Loaded, Load
         ) from error
     by_split = saved if isinstance(saved, Mapping) else {"train": saved}
     splits = {str(split): _arrow_files(dataset, str(folder)) for split, dataset in by_split.items()}
-    return _load_by_split(splits, TableSource("arrow", str(folder), short_name(folder)), options, ())
-
-
-def _load_by_split(
-    splits: SplitFiles, source: TableSource, options: ReadOptions, notes: tuple[str, ...]
-) -> tuple[Loaded, Loaded]:
-    if "train" not in splits:
-        raise DataError(f"{source.path} has no train split; it has {', '.join(splits) or 'none'}")
-    tests = [split for split in TEST_SPLITS if split in splits]
-    # a test split without labels is common on the hub: a validation split that has them is better
-    test = next((split for split in tests if _has_labels(splits[split])), next(iter(tests), None))
-    if test not in (None, "test"):
-        notes = (*notes, f"the {test} split is used as the test split")
-    return load_tables(splits["train"], splits[test] if test else None, source, options, notes)
+    return load_tables(splits, TableSource("arrow", str(folder), short_name(folder)), options)
 
 
 def _fetch(name: str, configuration: str | None) -> tuple[SplitFiles, Any, tuple[str, ...]]:
@@ -126,13 +109,3 @@ def _arrow_files(dataset: Any, source: str) -> list[Path]:
     if not files:
         raise DataError(f"{source} has no Arrow files; fetch its Parquet files and give their folder")
     return files
-
-
-def _has_labels(files: list[Path]) -> bool:
-    """Whether a split has labels; benchmarks with secret answers have -1 for each."""
-    path = str(files[0])
-    names = [name for name in LABEL_NAMES if name in read_schema(path).names]
-    with convert_errors(path):
-        columns = read_columns(path, names).columns if names else []
-    # the maximum of a column of nulls is None
-    return not any(pa.types.is_integer(c.type) and len(c) and (pc.max(c).as_py() or 0) < 0 for c in columns)

@@ -14,7 +14,7 @@ from datawinnow.data.digits import load_digits
 from datawinnow.data.folder import load_folder
 from datawinnow.data.hub import is_saved_dataset, load_hub, load_saved_dataset
 from datawinnow.data.images import OnBroken
-from datawinnow.data.npz import load_npz
+from datawinnow.data.npz import find_npz, load_npz
 from datawinnow.data.objects import load_object
 from datawinnow.data.parquet import find_parquet, load_parquet
 from datawinnow.data.text_files import TEXT_SUFFIXES, find_texts, load_text_files
@@ -57,13 +57,12 @@ READERS = (
     Reader(
         "a folder of train-*.parquet and test-*.parquet", lambda f: f.is_dir() and bool(find_parquet(f)), load_parquet
     ),
-    Reader("a folder of train.npz and test.npz", lambda folder: (folder / "train.npz").is_file(), load_npz),
+    Reader("a folder of train.npz and test.npz", lambda folder: bool(find_npz(folder)), load_npz),
     Reader("a folder of train.tsv and test.tsv", lambda f: f.is_dir() and bool(find_texts(f)), load_text_files),
     Reader(
         "a folder of images by class (FOLDER/train/<class>/*.png beside FOLDER/test, or FOLDER/<class>/*.png)",
         Path.is_dir,
         load_folder,
-        has_columns=False,
     ),
 )
 """All readers; the first that reads a source is used."""

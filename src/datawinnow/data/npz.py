@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +21,60 @@ from datawinnow.data.assemble import ReadOptions, check_classes, hold_out, limit
 from datawinnow.data.digits import train_and_test
 from datawinnow.data.examples import Augment, Examples, Origin, short_name
 from datawinnow.data.labels import Classes
+from datawinnow.data.memory import available_memory
+from datawinnow.data.splits import choose_splits, is_hidden, split_and_rest, split_of
 
-SPLIT_KEYS = (
-    ("x_train", "y_train", "x_test", "y_test"),
-    ("train_images", "train_labels", "test_images", "test_labels"),
-)
-WHOLE_KEYS = (("images", "labels"), ("x", "y"), ("X", "y"), ("data", "target"))
+PAIRS = (("images", "labels"), ("x", "y"), ("data", "target"), ("data", "labels"), ("inputs", "targets"))
+"""Names of the arrays of examples and of labels; in a name of a split, the word for the split is left out."""
 CHANNELS = (1, 3, 4)
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
-    """Read arrays under ``x_train, y_train, x_test, y_test``, or ``images, labels``, or ``x, y``.
+@dataclass(frozen=True)
+class ArraysOfSplit:
+    """Where the arrays of a split are.
 
-    An optional array ``classes`` of texts names the classes.
+    Attributes:
+        path: the file.
+        image: name of the array of examples.
+        label: name of the array of labels.
+    """
+
+    path: Path
+    image: str
+    label: str
+
+
+def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
+    """Read arrays such as ``x_train, y_train, x_test, y_test``, ``train_images, train_labels``, or ``x, y``.
+
+    An optional array ``classes`` of texts names the classes. Other arrays are not read.
 
     Args:
-        path: the file, or a folder with ``train.npz`` and perhaps ``test.npz``.
+        path: the file, or a folder with one for each split: ``train.npz`` and perhaps ``test.npz``.
         options: of `load`; ``image`` and ``label`` name the arrays.
 
     Raises:
         DataError: damaged or pickled arrays, missing ones, different lengths, labels that are no integers, images
-            whose channels cannot be told.
+            whose channels cannot be told, arrays that do not fit in memory.
     """
-    test_path = None
-    if path.is_dir():
-        test_path = path / "test.npz" if (path / "test.npz").is_file() else None
-        path = path / "train.npz"
-    arrays = read_npz(path)
-    x_key, y_key, *rest = _keys(arrays, path, options)
-    test_keys = tuple(rest)
+    source = path
+    splits = _splits_of_folder(path, options) if path.is_dir() else _splits_of_file(path, options)
+
+    def is_labelled(_: str, name: str) -> bool:
+        arrays = splits[name]
+        y = read_npz(arrays.path, [arrays.label]).get(arrays.label)
+        return y is not None and not (y.dtype.kind == "i" and bool((y < 0).all()))
+
+    choice = choose_splits(splits, str(source), is_labelled)
+    train = splits[choice.train]
+    path, x_key, y_key = train.path, train.image, train.label
+    arrays = read_npz(path, [x_key, y_key, "classes"])
     labels = _label_array(arrays[y_key], y_key, path)
     x, notes = _examples(arrays[x_key], x_key, path)
+    notes = choice.notes + notes
     _same_length(x, x_key, labels, y_key, path)
-    tests, test_where = arrays, path
-    if test_path is not None:
-        tests, test_where = read_npz(test_path), test_path
-        test_keys = _keys(tests, test_path, options)[:2]
 
     def where(row: int) -> str:
         return f"row {row} of {y_key!r} in {path}"
@@ -64,76 +83,175 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
     classes = Classes.of(labels, names, where)
     ids = classes.ids(labels, where)
     notes += classes.notes
-    name = short_name(path)
+    name = short_name(source)
     notes += check_classes(ids, classes.names, name)
-    origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key})
+    # file, array of examples and array of labels of each
+    unused = {k: (str(splits[k].path), splits[k].image, splits[k].label) for k in choice.unused}
+    columns = {"image": x_key, "label": y_key}
+    origin = Origin("npz", str(path), (str(path),), None, columns, split=choice.train, unused=unused)
     every = Examples(x, ids, classes.names, name, augment=_augment_of(x), origin=origin, notes=notes)
-    if not test_keys:
+    if not choice.test:
         first, second, note = hold_out(ids, options.holdout, options.seed)
         return train_and_test(replace(every, notes=(*notes, note)), first, second, options)
-    test = _test_split(every, tests, test_keys, test_where, classes)
-    train = limited(every, options)
-    assert isinstance(train, Examples)  # what goes in comes out
-    return train, test
+    test = _test_split(every, splits[choice.test], choice.test, classes)
+    limited_train = limited(every, options)
+    assert isinstance(limited_train, Examples)  # what goes in comes out
+    return limited_train, test
 
 
-def read_npz(path: Path) -> Arrays:
-    """Every array of an ``.npz``; never unpickles.
-
-    Raises:
-        DataError: not a complete zip file, or an array that needs pickle (named).
-    """
-    arrays: Arrays = {}
-    # the array that is read at the moment, for the errors
-    key = ""
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds one array; an .npz with images and labels is needed (numpy.savez)")
-        with file:
-            for key in file.files:
-                arrays[key] = file[key]
-    except FileNotFoundError:
-        raise DataError(f"no such file: {path}") from None
-    except ValueError as error:
-        # DataError is a ValueError too
-        if isinstance(error, DataError):
-            raise
-        if "pickle" in str(error):
-            place = f"array {key!r} of {path}" if key else str(path)
-            raise DataError(
-                f"{place} is pickled (an array of Python objects, or no .npz at all); unpickling runs code, so it is "
-                "refused. Save numbers: numpy.savez(file, x=x.astype('uint8'), y=y.astype('int64'))"
-            ) from None
-        raise DataError(
-            f"{path} is not a complete .npz file ({error}); it may be truncated: save or fetch it again"
-        ) from error
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
-        raise DataError(
-            f"{path} is not a complete .npz file ({error}); it may be truncated: save or fetch it again"
-        ) from error
-    except MemoryError as error:
-        raise DataError(f"array {key!r} of {path} does not fit in memory; save images as files or Parquet") from error
-    return arrays
+def find_npz(folder: Path) -> dict[str, Path]:
+    """The ``.npz`` files of a folder whose names mean a split, by name; empty if none means train."""
+    if not folder.is_dir():
+        return {}
+    files = {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() == ".npz" and not is_hidden(path.name) and split_of(path.stem) and path.is_file()
+    }
+    return files if any(split_of(name) == "train" for name in files) else {}
 
 
-def _keys(arrays: Arrays, path: Path, options: ReadOptions) -> tuple[str, ...]:
-    """Names of images and labels, and of the test split's where there is one."""
-    for keys in SPLIT_KEYS:
-        if options.image is None and options.label is None and all(k in arrays for k in keys[:2]):
-            return keys if all(k in arrays for k in keys[2:]) else keys[:2]
-    guess = next((k for k in WHOLE_KEYS if all(name in arrays for name in k)), (None, None))
-    x_key, y_key = options.image or guess[0], options.label or guess[1]
-    if x_key in arrays and y_key in arrays:
-        return str(x_key), str(y_key)
+def _splits_of_folder(folder: Path, options: ReadOptions) -> dict[str, ArraysOfSplit]:
+    splits = {}
+    for name, path in find_npz(folder).items():
+        arrays = _splits_of_file(path, options)
+        # a file may name its arrays after its split as well
+        splits[name] = arrays.get("") or next(iter(arrays.values()))
+    return splits
+
+
+def _splits_of_file(path: Path, options: ReadOptions) -> dict[str, ArraysOfSplit]:
+    """The splits whose arrays are in a file, by the word in the arrays' names; ``""`` for names without one."""
+    names = array_names(path)
+    if options.image is not None or options.label is not None:
+        guess = _pair_in({name.casefold(): name for name in names}, options)
+        pair = guess or (options.image or "", options.label or "")
+        if pair[0] in names and pair[1] in names:
+            return {"": ArraysOfSplit(path, *pair)}
+    else:
+        by_split: dict[str, dict[str, str]] = {}
+        for name in names:
+            split, rest = split_and_rest(name)
+            # of X and x, the first counts
+            by_split.setdefault(split, {}).setdefault(rest.casefold(), name)
+        pairs = {split: arrays for split, keys in by_split.items() if (arrays := _pair_in(keys, options)) is not None}
+        has_train = any(split_of(split) == "train" for split in pairs)
+        splits = {split: ArraysOfSplit(path, *pair) for split, pair in pairs.items() if split or not has_train}
+        if has_train or "" in splits:
+            return splits
     raise DataError(
-        f"{path} has the arrays {', '.join(arrays) or 'none'}; needed are x_train and y_train (with x_test and "
-        "y_test), or images and labels, or x and y. Name others with image= and label= (--image, --label)"
+        f"{path} has the arrays {', '.join(names) or 'none'}; needed are x_train and y_train (with x_test and "
+        "y_test), or images and labels, or x and y. Name others with `image=` and `label=`"
     )
 
 
-def _test_split(every: Examples, arrays: Arrays, keys: Any, path: Path, classes: Classes) -> Examples:
-    x_key, y_key = keys
+def _pair_in(keys: Mapping[str, str], options: ReadOptions) -> tuple[str, str] | None:
+    """The arrays of examples and labels, of names by what is left without the word for a split."""
+    for x, y in PAIRS:
+        pair = options.image or keys.get(x), options.label or keys.get(y)
+        if pair[0] is not None and pair[1] is not None:
+            return pair[0], pair[1]
+    return None
+
+
+def _zip_member(name: str) -> str:
+    return f"{name}.npy"
+
+
+@contextmanager
+def _npz_errors(path: Path) -> Iterator[None]:
+    """Convert the errors of a damaged file to a `DataError` that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}") from None
+    except DataError:  # a ValueError too
+        raise
+    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+        raise DataError(
+            f"{path} is not a complete .npz file ({error}); it may be truncated: save or fetch it again"
+        ) from error
+
+
+def array_names(path: Path) -> list[str]:
+    """Names of the arrays in an ``.npz``, in their order; nothing is unpacked.
+
+    Raises:
+        DataError: no such file, another kind of file, or a truncated one.
+    """
+    with _npz_errors(path):
+        with path.open("rb") as file:
+            start = file.read(6)
+        if start == b"\x93NUMPY":
+            raise DataError(f"{path} holds one array; an .npz with images and labels is needed (numpy.savez)")
+        if start[:1] == b"\x80":
+            raise DataError(
+                f"{path} is pickled (no .npz at all); unpickling runs code, so it is refused. {SAVE_NUMBERS}"
+            )
+        with zipfile.ZipFile(path) as file:
+            return [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
+
+
+SAVE_NUMBERS = "Save numbers: numpy.savez(file, x=x.astype('uint8'), y=y.astype('int64'))"
+
+
+def read_npz(path: Path, names: Sequence[str] | None = None) -> Arrays:
+    """Arrays of an ``.npz``; never unpickles.
+
+    The size of each is checked before it is unpacked, so that a small file cannot fill the memory.
+
+    Args:
+        path: the file.
+        names: of the arrays that are read, where they are present; None for all.
+
+    Raises:
+        DataError: not a complete zip file, an array that needs pickle (named), or one that does not fit in memory.
+    """
+    present = array_names(path)
+    arrays: Arrays = {}
+    with _npz_errors(path), zipfile.ZipFile(path) as file:
+        for name in [name for name in dict.fromkeys(present) if names is None or name in names]:
+            info = file.getinfo(_zip_member(name))
+            with file.open(info) as member:
+                size, is_pickled = _array_size(member)
+            if is_pickled:
+                raise DataError(
+                    f"array {name!r} of {path} is pickled (an array of Python objects); unpickling runs code, so it is "
+                    f"refused. {SAVE_NUMBERS}"
+                )
+            if size > info.file_size:
+                raise DataError(f"array {name!r} of {path} is truncated: {info.file_size:,} of {size:,} bytes")
+            free = available_memory()
+            if size > free:
+                raise DataError(
+                    f"array {name!r} of {path} takes {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB of memory are free; "
+                    "save images as files or Parquet"
+                )
+            try:
+                with file.open(info) as member:
+                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+            except MemoryError as error:
+                raise DataError(
+                    f"array {name!r} of {path} does not fit in memory; save images as files or Parquet"
+                ) from error
+    return arrays
+
+
+def _array_size(member: Any) -> tuple[int, bool]:
+    """Bytes of an array as its header says, and whether it is pickled.
+
+    Raises:
+        ValueError: no header of an array.
+    """
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    return math.prod(shape) * dtype.itemsize, dtype.hasobject
+
+
+def _test_split(every: Examples, split: ArraysOfSplit, name: str, classes: Classes) -> Examples:
+    path, x_key, y_key = split.path, split.image, split.label
+    arrays = read_npz(path, [x_key, y_key])
     labels = _label_array(arrays[y_key], y_key, path)
     x, _ = _examples(arrays[x_key], x_key, path)
     _same_length(x, x_key, labels, y_key, path)
@@ -147,7 +265,7 @@ def _test_split(every: Examples, arrays: Arrays, keys: Any, path: Path, classes:
         return f"row {row} of {y_key!r} in {path}"
 
     ids = classes.ids(labels, where)
-    origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key})
+    origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key}, split=name)
     return replace(every, x=x, labels=ids, split="test", origin=origin)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from datawinnow.core.errors import DataError
 from datawinnow.data.arrow import (
-    TEST_SPLITS,
     ArrowImages,
     ParquetImages,
     TableImages,
@@ -23,8 +21,10 @@ from datawinnow.data.arrow import (
     class_names,
     convert_errors,
     describe_row,
+    has_labels,
     holds_images,
     holds_text,
+    is_artifact,
     label_values,
     read_columns,
     read_schema,
@@ -32,6 +32,7 @@ from datawinnow.data.arrow import (
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.labels import Classes
+from datawinnow.data.splits import SHARD, choose_splits, is_hidden, name_of_files, split_of
 from datawinnow.data.texts import (
     PREVIEW_ROWS,
     RawTexts,
@@ -46,10 +47,6 @@ from datawinnow.data.texts import (
     text_of,
 )
 
-PARQUET_SPLIT = re.compile(r"^(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
-"""Names of files and folders that say a split."""
-PARQUET_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
-
 
 @dataclass(frozen=True)
 class TableSource:
@@ -61,16 +58,20 @@ class TableSource:
         name: of the dataset.
         schema_metadata: metadata that is added to every file's schema, such as the class names that stand only in the
             hub's description of a dataset; the file's own come first.
+        unused: files of the splits that are not used, by their names.
     """
 
     layout: str
     path: str
     name: str
     schema_metadata: Mapping[bytes, bytes] | None = None
+    unused: Mapping[str, tuple[str, ...]] | None = None
 
-    def origin(self, files: tuple[str, ...], columns: dict[str, str], rows: Tensor | None = None) -> Origin:
+    def origin(
+        self, files: tuple[str, ...], columns: dict[str, str], rows: Tensor | None = None, split: str = ""
+    ) -> Origin:
         """The origin of a split in ``files``."""
-        return Origin(self.layout, self.path, files, rows, columns, self.schema_metadata)
+        return Origin(self.layout, self.path, files, rows, columns, self.schema_metadata, split, self.unused or {})
 
     def schema(self, path: str) -> Any:
         """Schema of a file, with the metadata added.
@@ -113,50 +114,55 @@ def load_parquet(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     Raises:
         DataError: damaged files, missing columns, missing or wrong labels, broken images.
     """
-    files = find_parquet(root) if root.is_dir() else {"": [root]}
-    train = files.get("train") or files.get("", [])
-    if not train:
-        raise DataError(f"{root} has Parquet files of {', '.join(files)}, but none whose name begins with train")
-    tests = [split for split in TEST_SPLITS if split in files] if "train" in files else []
-    unused = [*tests[1:], *([""] if "train" in files and "" in files else [])]
-    notes = tuple(f"not used: {', '.join(path.name for path in files[split][:3])}" for split in unused)
-    for paths in (train, files[tests[0]] if tests else []):
-        notes += _missing_shards(paths)
     source = TableSource("parquet", str(root), short_name(root))
-    return load_tables(train, files[tests[0]] if tests else None, source, options, notes)
+    if not root.is_dir():
+        return load_tables({"train": [root]}, source, options)
+    splits = {name_of_files(paths, split): paths for split, paths in find_parquet(root).items()}
+    return load_tables(splits, source, options)
 
 
 def load_tables(
-    train: list[Path],
-    test: list[Path] | None,
-    source: TableSource,
-    options: ReadOptions,
-    notes: tuple[str, ...] = (),
+    splits: Mapping[str, list[Path]], source: TableSource, options: ReadOptions, notes: tuple[str, ...] = ()
 ) -> tuple[Loaded, Loaded]:
     """Read splits in Parquet or Arrow files: of images, or of texts if there are no images.
 
     Args:
-        train: files of the train split.
-        test: files of the test split; None to hold one out.
+        splits: files of each split, by its name.
         source: where the files come from.
         options: of `load`.
         notes: for the user, so far.
 
     Raises:
-        DataError: damaged files, missing columns, missing or wrong labels, broken images, empty texts.
+        DataError: no train split, damaged files, missing columns, missing or wrong labels, broken images, empty texts.
     """
-    if _is_read_as_text(train[0], source, options):
-        return _load_text_tables(train, test, source, options, notes)
-    table = _ImageTable.read(train, source, options)
+
+    def label_column(path: Path) -> str:
+        schema = source.schema(str(path))
+        if _is_read_as_text(path, source, options):
+            return _choose_text_columns(str(path), schema, options.text, options.label)[1]
+        return choose_columns(schema, str(path), options.image, options.label)[1]
+
+    def is_labelled(train: str, split: str) -> bool:
+        return has_labels(splits[split], label_column(splits[train][0]))
+
+    choice = choose_splits(splits, source.path, is_labelled)
+    notes += choice.notes
+    used = [choice.train, choice.test] if choice.test else [choice.train]
+    for split in used:
+        notes += _missing_shards(splits[split])
+    source = replace(source, unused={name: tuple(map(str, splits[name])) for name in choice.unused})
+    if _is_read_as_text(splits[choice.train][0], source, options):
+        return _load_text_tables({split: splits[split] for split in used}, source, options, notes)
+    table = _ImageTable.read(splits[choice.train], source, options)
     classes = Classes.of(table.values, table.names, table.describe)
-    splits = [table.split(classes.ids(table.values, table.describe), source)]
-    if test is not None:
+    train = table.split(classes.ids(table.values, table.describe), source, choice.train)
+    test = None
+    if choice.test:
         # the columns of the train split, not a second guess
         test_options = replace(options, image=table.columns[0], label=table.columns[1])
-        test_table = _ImageTable.read(test, source, test_options)
-        splits.append(test_table.split(classes.ids(test_table.values, test_table.describe), source))
-    test_split = splits[1] if test is not None else None
-    return assemble(splits[0], test_split, classes.names, source.name, options, notes + classes.notes)
+        test_table = _ImageTable.read(splits[choice.test], source, test_options)
+        test = test_table.split(classes.ids(test_table.values, test_table.describe), source, choice.test)
+    return assemble(train, test, classes.names, source.name, options, notes + classes.notes)
 
 
 @dataclass(frozen=True)
@@ -207,10 +213,10 @@ class _ImageTable:
         """``row`` of the concatenated files as "row 3 of FILE"."""
         return describe_row(row, self.files, _starts(self.sizes))
 
-    def split(self, labels: Tensor, source: TableSource) -> Split:
-        """The split with its images and class ids."""
+    def split(self, labels: Tensor, source: TableSource, name: str = "") -> Split:
+        """The split called ``name`` with its images and class ids."""
         reader: type[TableImages] = ParquetImages if self.files[0].endswith(".parquet") else ArrowImages
-        origin = source.origin(self.files, {"image": self.columns[0], "label": self.columns[1]})
+        origin = source.origin(self.files, {"image": self.columns[0], "label": self.columns[1]}, split=name)
         return Split(reader(self.files, self.columns[0], self.sizes), labels, origin)
 
 
@@ -222,20 +228,21 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     if not folder.is_dir():
         return splits
-    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
-        match = PARQUET_SPLIT.match(path.name)
-        split = match.group(1).lower() if match else ""
+    for path in sorted(p for p in folder.iterdir() if not is_hidden(p.name)):
+        split = split_of(path.stem if path.suffix == ".parquet" else path.name)
         if path.is_dir() and split:
-            files = sorted(p for p in path.glob("*.parquet") if p.is_file())
+            files = sorted(p for p in path.glob("*.parquet") if p.is_file() and not is_hidden(p.name))
         else:
             files = [path] if path.suffix == ".parquet" and path.is_file() else []
+        # what this program wrote into the folder (scores, a selection) is no split of the dataset
+        files = [file for file in files if split or not is_artifact(file)]
         if files:
             splits.setdefault(split, []).extend(files)
     return splits
 
 
 def _missing_shards(paths: list[Path]) -> tuple[str, ...]:
-    numbers = [match.groups() for match in (PARQUET_SHARD.search(path.name) for path in paths) if match]
+    numbers = [match.groups() for match in (SHARD.search(path.name) for path in paths) if match]
     present = {int(shard) for shard, _ in numbers}
     expected = max((int(total) for _, total in numbers), default=0)
     if len(present) >= expected:
@@ -252,21 +259,19 @@ def _is_read_as_text(path: Path, source: TableSource, options: ReadOptions) -> b
 
 
 def _load_text_tables(
-    train: Sequence[Path],
-    test: Sequence[Path] | None,
-    source: TableSource,
-    options: ReadOptions,
-    notes: tuple[str, ...],
+    splits: Mapping[str, Sequence[Path]], source: TableSource, options: ReadOptions, notes: tuple[str, ...]
 ) -> tuple[Texts, Texts]:
+    """The train split, which comes first in ``splits``, and the test split where there is one."""
     check_text_options(options)
-    train_texts, note = _read_text_table(train, source, "train", options)
+    train, *tests = splits
+    train_texts, note = _read_text_table(splits[train], source, train, options)
     notes += note
     test_texts = None
-    if test is not None:
+    for test in tests:
         columns = train_texts.origin.columns
         # the columns of the train split, not a second guess
         test_options = replace(options, text=columns["text"], label=columns["label"])
-        test_texts, note = _read_text_table(test, source, "test", test_options)
+        test_texts, note = _read_text_table(splits[test], source, test, test_options)
         notes += note
     return assemble_texts(train_texts, test_texts, source.name, options, notes)
 
@@ -304,7 +309,8 @@ def _read_text_table(
     if not row:
         raise DataError(f"no texts: {files[0]} has no rows")
     notes = broken_note(broken, len(texts), split, options)
-    origin = source.origin(files, {"text": str(text_column), "label": str(label_column)}, row_tensor(rows))
+    columns = {"text": str(text_column), "label": str(label_column)}
+    origin = source.origin(files, columns, row_tensor(rows), split)
 
     def describe(i: int) -> str:
         return describe_row(rows[i], files, starts)

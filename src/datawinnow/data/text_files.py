@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import re
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.arrow import TEST_SPLITS
 from datawinnow.data.assemble import ReadOptions
 from datawinnow.data.examples import Origin, short_name
+from datawinnow.data.images import SUFFIXES
+from datawinnow.data.splits import choose_splits, is_hidden, name_of_files, split_of
 from datawinnow.data.texts import (
     RawTexts,
     Texts,
@@ -175,30 +176,43 @@ def _long_csv_cells() -> Iterator[None]:
 
 PREVIEW_RECORDS = 1000
 """Records at the top of a file from which its columns are guessed."""
-SPLIT_STEM = re.compile(r"(train|test|validation|valid|val|dev)([-_.]?\d[\w-]*)?", re.IGNORECASE)
 
 
 def find_texts(root: Path) -> dict[str, list[Path]]:
     """Files of texts by split: ``train.tsv``, ``dev.tsv``, ``test.tsv``, or shards such as ``train-0.jsonl``.
 
     Returns:
-        Sorted files under each split's name; empty without a train split, and where ``train`` is a folder: of images
-        by class, which a table may lie beside.
+        Sorted files under each split's name; empty without a train split, and where there are folders of images, which
+        the tables may describe.
 
     Raises:
         DataError: a split in files of several kinds.
     """
     splits: dict[str, list[Path]] = {}
     for path in sorted(p for p in root.iterdir() if p.suffix.lower() in TEXT_SUFFIXES and p.is_file()):
-        match = SPLIT_STEM.fullmatch(path.stem)
-        if match:
-            splits.setdefault(match.group(1).lower(), []).append(path)
-    if "train" not in splits or (root / "train").is_dir():
+        split = "" if is_hidden(path.name) else split_of(path.stem)
+        if split:
+            splits.setdefault(split, []).append(path)
+    if "train" not in splits or any(_holds_images(folder) for folder in root.iterdir() if folder.is_dir()):
         return {}
     for files in splits.values():
         if len({path.suffix.lower() for path in files}) > 1:
             raise DataError(f"{root} holds both {files[0].name} and {files[-1].name}; give one of them by its own path")
     return splits
+
+
+def _holds_images(folder: Path, depth: int = 2) -> bool:
+    """Whether a folder, or one of its own, has a file with the name of an image."""
+    if is_hidden(folder.name) or not os.access(folder, os.R_OK | os.X_OK):
+        return False
+    with os.scandir(folder) as entries:
+        folders = []
+        for entry in entries:
+            if Path(entry.name).suffix.lower() in SUFFIXES and not is_hidden(entry.name):
+                return True
+            if entry.is_dir():
+                folders.append(Path(entry.path))
+    return depth > 1 and any(_holds_images(child, depth - 1) for child in folders)
 
 
 def load_text_files(root: Path, options: ReadOptions) -> tuple[Texts, Texts]:
@@ -213,19 +227,36 @@ def load_text_files(root: Path, options: ReadOptions) -> tuple[Texts, Texts]:
         DataError: no columns of texts and labels, a broken line, labels that fit no class.
     """
     check_text_options(options)
-    files = find_texts(root) if root.is_dir() else {"": [root]}
-    tests = [split for split in TEST_SPLITS if split in files]
-    notes: tuple[str, ...] = tuple(f"not used: {', '.join(p.name for p in files[t][:3])}" for t in tests[1:])
-    if tests and tests[0] != "test":
-        notes = (f"the {tests[0]} split is used as the test split", *notes)
-    train = files.get("train") or files[""]
-    train_texts, layout, new_notes = _read_split(train, str(root), "train", options, None)
-    notes += new_notes
+    files = find_texts(root) if root.is_dir() else {"train": [root]}
+    splits = {name_of_files(paths, split) if root.is_dir() else split: paths for split, paths in files.items()}
+
+    def is_labelled(train: str, split: str) -> bool:
+        return _has_text_labels(splits[split], splits[train], options)
+
+    choice = choose_splits(splits, str(root), is_labelled)
+    unused = {name: tuple(map(str, splits[name])) for name in choice.unused}
+    train_texts, layout, notes = _read_split(splits[choice.train], str(root), choice.train, options, None)
+    notes = choice.notes + notes
     test_texts = None
-    if tests:
-        test_texts, _, new_notes = _read_split(files[tests[0]], str(root), tests[0], options, layout)
+    if choice.test:
+        test_texts, _, new_notes = _read_split(splits[choice.test], str(root), choice.test, options, layout)
         notes += new_notes
+    train_texts = replace(train_texts, origin=replace(train_texts.origin, unused=unused))
     return assemble_texts(train_texts, test_texts, short_name(root), options, notes)
+
+
+def _has_text_labels(paths: Sequence[Path], train_paths: Sequence[Path], options: ReadOptions) -> bool:
+    """Whether the top of a split holds labels in the column of the train split; secret ones are missing, or -1."""
+    _, train_layout, _ = _open_records(train_paths[0], None, options)
+    try:
+        records, layout, _ = _open_records(paths[0], train_layout, options)
+    except DataError:  # it lacks the column
+        return False
+    values = [
+        cells.get(layout.label) for record, cells in itertools.islice(records, PREVIEW_RECORDS) if not record.wrong
+    ]
+    labels = [label_of(value)[0] for value in values]
+    return not values or any(label not in ("", "-1", -1) for label in labels)
 
 
 @dataclass(frozen=True)
@@ -273,7 +304,7 @@ def _read_split(
         raise DataError(f"no texts: {paths[0]} has no lines")
     notes += broken_note(broken, len(texts), split, options)
     columns = {"text": layout.text, "label": layout.label, "header": "yes" if layout.header else ""}
-    origin = Origin("text", root, tuple(map(str, paths)), row_tensor(rows), columns)
+    origin = Origin("text", root, tuple(map(str, paths)), row_tensor(rows), columns, split=split)
     ids = [f"{path.name}:{line}" for path, line in lines]
 
     def describe(i: int) -> str:
