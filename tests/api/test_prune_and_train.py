@@ -28,7 +28,7 @@ def test_prune_checks_writes_and_reports_and_train_reads_its_selection(tmp_path,
 
 def test_what_belongs_to_data_or_to_an_object_only_is_refused():
     train, _ = dw.load("digits", limit=120)
-    with pytest.raises(ArgumentError, match="load= is for DATA"):
+    with pytest.raises(ArgumentError, match=r"load= \(for DATA, a name"):
         dw.prune(train, keep=0.5, method="random", load=dw.LoadOptions(limit=10))
     with pytest.raises(ArgumentError, match="brings its own test split"):
         dw.prune("digits", keep=0.5, method="random", test=train)

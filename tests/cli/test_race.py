@@ -96,7 +96,8 @@ def test_a_policy_of_ones_own(call, tmp_path, in_process):
     ("words", "message"),
     [
         (("--policy", "ubc"), "no policy is called 'ubc'. Did you mean 'ucb'|no policy is called 'ubc'"),
-        (("--policy", "ucb"), "needs the fraction kept"),
+        (("--policy", "ucb", "--keep", "70"), "keep must be in .*give 0.7 or 70%"),
+        (("--policy", "ucb", "--keep", "x%"), "30%, got"),
         (("--keep", "0.5"), "name it by --policy"),
         (("--wrap", "guarded"), "name it by --policy"),
         (("--policy-option", "period=5"), "name it by --policy"),

@@ -124,8 +124,8 @@ def open_dataset(
         keys = {key: kwargs.pop(key) for key in ("image", "label") if key in kwargs}
         if kwargs:
             raise ArgumentError(
-                f"of load=, a dataset object takes image= and label=, got a {type(data).__name__} and {kwargs}; "
-                "dw.load(data, ...) splits and limits it"
+                f"of load= (for DATA, a name or a path), a dataset object takes image= and label=, got a "
+                f"{type(data).__name__} and {kwargs}; dw.load(data, ...) splits and limits it"
             )
         info = dataset_info(data if isinstance(data, DatasetInfo) else as_dataset(data, **keys))
         if test is not None:

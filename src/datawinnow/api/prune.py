@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from datawinnow.train import Recipe
 
 
+PUBLISHED_EPOCHS = 200
+"""Epochs of the trainings that the published c_d of Beta sampling is for."""
+
+
 def prune(
     train: Any,
     *,
@@ -66,9 +70,9 @@ def prune(
             Default: as many as ``epochs``.
         until_stable: end before ``epochs`` once the ranking by DUAL is stable: once two halves of the last 10 epochs,
             which share none, agree on it to this rank correlation, in (0, 1].
-        train_epochs: epochs of the training that is planned, for the check and the cost; with it, Beta sampling keeps
-            the easier examples that a short training wants (c_d). Default: as many as ``schedule_epochs``, and c_d as
-            published.
+        train_epochs: epochs of the training on the kept examples that is planned, for the check and the cost; Beta
+            sampling keeps the easier examples that a short one wants (c_d, as published from 200 epochs on). Default:
+            as many as ``schedule_epochs``.
         model: network to record with; by default chosen by the shape of the examples.
         model_options: its options.
         recipe: how to train.
@@ -98,7 +102,7 @@ def prune(
         DataError: ``out`` is not empty.
         RunError: ``run`` is about another dataset, or was started with other options.
     """
-    from datawinnow.core.budget import budget_of
+    from datawinnow.core.budget import budget_of, parse_fraction
     from datawinnow.core.rng import stream
     from datawinnow.methods import create_method
     from datawinnow.runs.early_stopping import stability_for
@@ -106,10 +110,14 @@ def prune(
     from datawinnow.runs.prune import Pruned, prune_run
     from datawinnow.runs.record import begin_run
 
+    keep = parse_fraction(keep)
     _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)
+    planned = train_epochs or schedule_epochs or epochs
     chosen = create_method(
         method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
-    ).fitted(train_epochs)
+    ).fitted(planned if train_epochs is not None or planned < PUBLISHED_EPOCHS else None)
+    if log is not None and chosen.options.get("train_epochs") == planned:
+        log(f"Beta sampling: fitted to a training of {planned} epochs on the kept examples (--train-epochs)")
     if isinstance(train, (str, Path)):  # before anything is read
         chosen.dry_run(keep=keep, epochs=epochs)
     _check_empty(out)
@@ -130,7 +138,6 @@ def prune(
     path = run_path(run, splits)
     if report is True and path is None:
         raise ArgumentError("report=True writes the page into the run folder: give run=, or a path as report=")
-    planned = train_epochs or schedule_epochs or epochs
     if path is None and not chosen.needs and not (check or report):  # needs no run
         generator = stream(seed, "select", chosen.key, f"{keep:g}")
         selection, _ = chosen.run({}, info.labels, keep=keep, generator=generator)

@@ -93,7 +93,8 @@ def race(
         budget: epochs on all the data; the policy passes as many examples. Give what you would train for.
         test: test split of a dataset object; DATA brings its own.
         policy: name of the policy; ``"auto"`` for what benchmarks recommend for this size and budget.
-        keep: with ``policy``: fraction that an epoch trains on. Default: that of the policy, where it has one.
+        keep: with ``policy``: fraction that an epoch trains on. Default: that of the policy, where it has one, else
+            0.7.
         policy_options: option of the policy (repeatable), for example period=5; ``"auto"`` takes noisy=true, for many
             wrong labels.
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled,
@@ -121,7 +122,7 @@ def race(
     from datawinnow.core import check
     from datawinnow.core.card import card_of
     from datawinnow.data.fingerprint import fingerprint_of
-    from datawinnow.dynamic.build import build_policy, policy_by_name
+    from datawinnow.dynamic.build import build_policy, default_options, policy_by_name
     from datawinnow.train import Recipe
 
     check.number("budget", budget, 1, 1 << 20, integer=True)
@@ -134,7 +135,8 @@ def race(
         )
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
     if policy != AUTO:
-        build_policy(policy, passes=budget, keep=keep, options=options, wrap=wrap)  # fails before any data are read
+        options = default_options(policy, keep, options)
+        build_policy(policy, passes=budget, options=options, wrap=wrap)  # fails before any data are read
     for key in {} if load is None else load.to_kwargs():
         if key not in LOAD_OPTIONS:
             raise ArgumentError(f"race has no option {key!r} of the data yet: split or clean the data before the race")
@@ -145,9 +147,9 @@ def race(
     if policy == AUTO:
         chosen = _recommended_spec(info, budget, noisy=noisy, log=log)
     else:
-        name = ", ".join([card_of(policy_by_name(policy)).name, *([] if keep is None else [f"keep {keep:g}"]), *wrap])
-        fraction = {} if keep is None else {"keep": keep}
-        chosen = {"policy": policy, "options": {**options, **fraction}, "wrap": list(wrap), "label": name}
+        fraction = [f"keep {options['keep']:g}"] if "keep" in options else []
+        name = ", ".join([card_of(policy_by_name(policy)).name, *fraction, *wrap])
+        chosen = {"policy": policy, "options": options, "wrap": list(wrap), "label": name}
     recipe_fields = {key: value for key, value in vars(recipe or Recipe()).items() if value is not None}
     network = None if model is None or isinstance(model, str) else model
     grid = grid_of(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import dataset_of_run
+from datawinnow.api.prune import PUBLISHED_EPOCHS
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -66,17 +67,21 @@ def select(
         MissingArrayError: an array is missing.
         RunError: not recorded to the end, or another dataset.
     """
-    from datawinnow.core.budget import budget_of
+    from datawinnow.core.budget import budget_of, parse_fraction
     from datawinnow.data.kept import Kept
     from datawinnow.methods import create_method
     from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.select import select_run
 
+    keep = parse_fraction(keep)
     budget_of(keep, 1)
     method = create_method(
         method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
     )
     folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+    # as prune does: the selection of a recording is the same by either
+    planned = (folder.metadata["options"].get("record") or {}).get("schedule_epochs")
+    method = method.fitted(planned if planned and planned < PUBLISHED_EPOCHS else None)
     splits = dataset_of_run(folder, data, progress=progress, log=log)
     selection = select_run(
         folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +82,7 @@ def train(
             fewer epochs in benchmarks nearest to this size and budget, else all the data; ``"replay"`` what
             ``record_plan`` wrote. Default: none; every epoch trains on all.
         keep: with ``policy``: the fraction of the examples that an epoch trains on. Default: that of the policy, where
-            it has one.
+            it has one, else 0.7.
         policy_options: option of the policy (repeatable), for example period=5.
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2 (epochs on everything first),
             every=5 (epochs between plans), rescaled (unbiased weights), annealed=full or annealed=partial (no choosing
@@ -116,7 +115,7 @@ def train(
         TrainingError: the loss is no longer a number.
     """
     from datawinnow.core.selection_history import SelectionHistory
-    from datawinnow.dynamic.build import build_policy
+    from datawinnow.dynamic.build import policy_of_run
     from datawinnow.runs.selection_file import read_selection
     from datawinnow.runs.train import train_run
 
@@ -134,14 +133,9 @@ def train(
     elif name == AUTO:
         noisy = noisy_option(keep, wrap, options)
     elif name is not None:
-        policy = build_policy(
-            name,
-            epochs=None if length.epochs is None else math.ceil(length.epochs),
-            passes=length.passes,
-            keep=keep,
-            options=options,
-            wrap=wrap,
-        )
+        policy = policy_of_run(name, length.epochs, length.passes, keep=keep, options=options, wrap=wrap)
+        if log is not None:
+            log(f"policy: {policy}")
     elif keep is not None or options or wrap:
         raise ArgumentError(
             "--keep, --policy-option and --wrap belong to --policy: name one, for example --policy ucb --keep 0.5; to "

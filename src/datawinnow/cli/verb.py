@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, DatawinnowError, LearningWarning
 from datawinnow.core.options import Option
 
@@ -128,7 +129,7 @@ def _to_typer(name: str, annotation: Any, default: Any, text: str, panel: str | 
         kind, default = list[str], default if default is inspect.Parameter.empty else list(default or ())
     elif bare is bool and kind is not bool:  # None stands for a default that depends on the data
         flags = declared.flags or (f"{flag}/--no-{flag[2:]}",)
-    shown = {
+    shown: dict[str, Any] = {
         "help": declared.help or _help_text(text),
         "metavar": declared.metavar or ("KEY=VALUE" if is_dict else None),
         "rich_help_panel": declared.panel or panel,
@@ -138,9 +139,18 @@ def _to_typer(name: str, annotation: Any, default: Any, text: str, panel: str | 
         ),
         "min": declared.min,
     }
+    if declared.metavar == "FRACTION":
+        shown["parser"] = _parse_fraction
     assert shown["help"], f"{name} has no help: describe it in the docstring"
-    info = typer.Argument(**shown) if declared.positional else typer.Option(*flags, **shown)  # type: ignore[arg-type]
+    info = typer.Argument(**shown) if declared.positional else typer.Option(*flags, **shown)
     return Annotated[kind, info], default, flags[0] if is_dict else None
+
+
+def _parse_fraction(text: str | float) -> float:
+    try:
+        return parse_fraction(text)
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _without_none(kind: Any) -> Any:

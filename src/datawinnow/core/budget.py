@@ -26,8 +26,11 @@ def budget_of(keep: float, n: int) -> int:
     """
     # True is an int in Python, and would keep everything
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
+        hint = ""
+        if isinstance(keep, (int, float)) and not isinstance(keep, bool) and 1 < keep <= 100:
+            hint = f"; for {keep:g} in a hundred give {keep / 100:g} or {keep:g}%"
         raise ArgumentError(
-            f"keep must be in (0, 1], got {keep!r}: it is the fraction of examples kept, so keep=0.3 drops 70%"
+            f"keep must be in (0, 1], got {keep!r}: it is the fraction of examples kept, so keep=0.3 drops 70%{hint}"
         )
     if n < 1:
         raise ArgumentError(f"cannot keep a fraction of n={n} examples: the dataset is empty")
@@ -106,3 +109,23 @@ def shares(
             split[i] += 1
         left = 0
     return split
+
+
+def parse_fraction(text: str | float) -> float:
+    """A fraction as users write it: a number, ``"0.3"`` or ``"30%"``; its range is checked where it is used.
+
+    Raises:
+        ArgumentError: no number.
+
+    >>> parse_fraction("30%"), parse_fraction("0.3"), parse_fraction(0.3)
+    (0.3, 0.3, 0.3)
+    """
+    if not isinstance(text, str):
+        return text
+    number, percent, rest = text.strip().replace(" ", "").partition("%")
+    try:
+        if rest:
+            raise ValueError(rest)
+        return float(number) / 100 if percent else float(number)
+    except ValueError:
+        raise ArgumentError(f"a fraction is a number such as 0.3, or 30%, got {text!r}") from None

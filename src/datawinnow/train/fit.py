@@ -21,6 +21,7 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.data.objects import with_class_ids
+from datawinnow.dynamic.build import policy_of_run
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.reduce import resolve_reduction
 from datawinnow.models.outputs import returns_logits
@@ -77,7 +78,8 @@ def fit(
         seed: of the order, the augmentation and dropout, and of the weights unless ``model`` has them.
         recipe: how to train.
         recorder: gets the logits of every training batch, before the step.
-        policy: plans what each epoch trains on (`datawinnow.dynamic`); it observes the losses of the steps.
+        policy: plans what each epoch trains on (`datawinnow.dynamic`), or the name of one: with keep 0.7 where it needs
+            one, and UCB with a plan each epoch. It observes the losses of the steps.
         in_batch: chooses inside each loaded batch, by a proxy trained alongside or by the network itself; under
             ``passes`` its forward passes and the proxy are counted too.
         checkpoint: file written after each epoch. If it exists, training resumes from it and ends in the same bytes
@@ -99,6 +101,8 @@ def fit(
         TrainingError: the loss is not finite; the epochs finished before are kept.
         RunError: the checkpoint is of another network, dataset, selection or seed, or the disk is full.
     """
+    if isinstance(policy, str):
+        policy = policy_of_run(policy, epochs, passes)
     data = with_class_ids(data)
     check_examples("data", data)
     dataset = data.dataset if isinstance(data, Kept) else data
