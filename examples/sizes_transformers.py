@@ -36,6 +36,5 @@ if __name__ == "__main__":
     data = Dataset.from_dict({"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "labels": [0, 1] * 320})
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(folder, per_device_train_batch_size=64, num_train_epochs=2, use_cpu=True, report_to=[])
-        trainer = SizeTrainer(model=Net(), args=args, train_dataset=data)
-        trainer.train()
-    print("steps by length:", {n: trainer.model.lengths.count(n) for n in (8, 12, 16, 20, 24)})
+        SizeTrainer(model=(net := Net()), args=args, train_dataset=data).train()
+    print("steps by length:", {n: net.lengths.count(n) for n in (8, 12, 16, 20, 24)})
