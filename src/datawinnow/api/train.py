@@ -149,7 +149,9 @@ def train(
     splits = open_dataset(train, test=test, load=load_kwargs, model=model, progress=progress, log=log)
     info = splits.train
     if select is not None:
-        selection, metadata = read_selection(Path(select), fingerprint=info.fingerprint, name=info.name)
+        selection, metadata = read_selection(Path(select), info=info)
+        if selection.reason is None and log is not None:
+            log(f"selection: {select} has some of its rows only; the {len(selection):,} kept ones are trained on")
     if name == AUTO:
         num_examples = info.n if selection is None else len(selection)
         policy, length = _recommended(info, num_examples, length, noisy=noisy, log=log)

@@ -29,6 +29,8 @@ FORMAT_VERSION = 1
 """Version of every file layout that datawinnow writes; a file with a higher one is refused."""
 HEADER_KEY = "datawinnow"
 """Key under which safetensors and Parquet files keep their metadata, as JSON."""
+SEAL, NO_SEAL = "checksum", "0" * 8
+"""Key of the checksum in the metadata, and what stands for it while it is computed."""
 REMEDY = "remove it and run the command that writes it again"
 
 
@@ -128,17 +130,50 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str,
     import numpy as np
     import safetensors.numpy
 
-    header = {HEADER_KEY: json.dumps({"format": FORMAT_VERSION, "kind": kind, **metadata})}
+    # last, where `_write_sealed` replaces it
+    content = {key: value for key, value in metadata.items() if key != SEAL}
+    header = {HEADER_KEY: json.dumps({"format": FORMAT_VERSION, "kind": kind, **content, SEAL: NO_SEAL})}
     # serialised in memory first: the file writer of safetensors reports a full disk as an error of its format
     if all(isinstance(array, np.ndarray) for array in tensors.values()):
         arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        write_bytes(path, safetensors.numpy.save(arrays, metadata=header))
+        _write_sealed(path, safetensors.numpy.save(arrays, metadata=header))
         return
     import safetensors.torch
 
     # cloned, since safetensors refuses tensors that share memory
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(copies, metadata=header))
+    _write_sealed(path, safetensors.torch.save(copies, metadata=header))
+
+
+def _write_sealed(path: Path, content: bytes) -> None:
+    """Write a safetensors file with a checksum of its bytes in place of `NO_SEAL` in its header."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    head, data = content[:end], memoryview(content)[end:]
+    checksum = f"{zlib.crc32(data, zlib.crc32(head)):08x}"
+    before, _, after = head.rpartition(_seal_in_header(NO_SEAL))
+    write_bytes(path, b"".join((before, _seal_in_header(checksum), after, data)))
+
+
+def _seal_in_header(checksum: str) -> bytes:
+    """The last entry of the metadata, which are JSON in JSON."""
+    return json.dumps(json.dumps({SEAL: checksum})[1:])[1:-1].encode()
+
+
+def _check_sealed(path: Path, checksum: object, remedy: str) -> None:
+    """Compare the bytes of a safetensors file with the checksum in it.
+
+    Raises:
+        RunError: they do not fit.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+        head += file.read(int.from_bytes(head, "little"))
+        before, seal, after = head.rpartition(_seal_in_header(str(checksum)))
+        computed = zlib.crc32(before + _seal_in_header(NO_SEAL) + after) if seal else -1
+        while seal and (chunk := file.read(1 << 20)):
+            computed = zlib.crc32(chunk, computed)
+    if f"{computed:08x}" != checksum:
+        raise RunError(f"{path} is damaged (it does not fit its checksum); {remedy}")
 
 
 def read_tensors(
@@ -198,7 +233,10 @@ def _read_safetensors(
         raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from None
     if header is None:
         raise RunError(f"{path} does not hold a {kind}: it was not written by datawinnow; {remedy}")
-    metadata = check_header(header, path, kind=kind, remedy=remedy)
+    metadata = dict(check_header(header, path, kind=kind, remedy=remedy))
+    checksum = metadata.pop(SEAL, None)
+    if framework and checksum is not None:
+        _check_sealed(path, checksum, remedy)
     if framework and not set(required) <= set(tensors):
         lacks = ", ".join(sorted(set(required) - set(tensors)))
         raise RunError(f"{path} is damaged (it lacks the tensors {lacks}); {remedy}")
@@ -213,11 +251,11 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> Non
     """
     import pyarrow.parquet as pq
 
-    text = json.dumps({"format": FORMAT_VERSION, **metadata})
+    text = json.dumps(_sealed({"format": FORMAT_VERSION, **metadata}))
     # replaces all metadata of the schema, so what others (pandas) stored there is passed on
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), HEADER_KEY.encode(): text.encode()})
     with atomic_write(path) as partial_path:
-        pq.write_table(table, partial_path, compression="zstd")
+        pq.write_table(table, partial_path, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
@@ -236,14 +274,40 @@ def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
     if not path.exists():
         raise RunError(f"no such file: {path}; make it with: {command}")
     try:
-        with pq.ParquetFile(path) as file:  # not read_table: it would read columns into a path such as "keep=0.3/"
+        # not read_table: it would read columns into a path such as "keep=0.3/"
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
         header = json.loads((table.schema.metadata or {}).get(HEADER_KEY.encode(), b"{}"))
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path} is truncated or damaged ({str(error).strip()}); remove it and make it again with: {command}"
         ) from None
-    return table, check_header(header, path, remedy=f"make it again with: {command}")
+    remedy = f"make it again with: {command}"
+    return table, _unsealed(check_header(header, path, remedy=remedy), path, remedy)
+
+
+def _sealed(header: Mapping[str, Any]) -> dict[str, Any]:
+    """``header`` with a checksum of itself."""
+    content = {key: value for key, value in header.items() if key != SEAL}
+    return {**content, SEAL: _header_checksum(content)}
+
+
+def _unsealed(header: Mapping[str, Any], path: Path, remedy: str) -> dict[str, Any]:
+    """``header`` without its checksum.
+
+    Raises:
+        RunError: they do not fit.
+    """
+    content = {key: value for key, value in header.items() if key != SEAL}
+    if SEAL in header and header[SEAL] != _header_checksum(content):
+        raise RunError(f"{path} is damaged (its metadata do not fit their checksum); {remedy}")
+    return content
+
+
+def _header_checksum(content: Mapping[str, Any]) -> str:
+    # through JSON, as it is read back: keys are text, tuples lists
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
 
 
 def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.progress import Progress
 from datawinnow.core.reason import REASON_SENTENCES, Reason
+from datawinnow.core.row_checks import SELECTION_COLUMNS, with_row_checks
 from datawinnow.core.selection import Selection
 from datawinnow.instruct.choose import PairClusters, choose_pairs, make_clusters
 from datawinnow.instruct.indicators import INDICATOR_ENDS
@@ -279,7 +280,8 @@ def _write_selection(
     if clusters.label is not None:
         columns["cluster"] = pa.array(clusters.label.numpy())
     keys = ("method", "label", "n", "keep", "budget", "mode", "fingerprint", "dataset")
-    write_table(path, pa.table(columns), {key: metadata[key] for key in keys})
+    table = with_row_checks(pa.table(columns), [name for name in SELECTION_COLUMNS if name in columns])
+    write_table(path, table, {key: metadata[key] for key in keys})
     return notes
 
 

@@ -18,6 +18,7 @@ from datawinnow.core.artifacts import read_json, read_table, write_json, write_t
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.provenance import commit, now, versions
+from datawinnow.core.row_checks import in_dataset_order, with_row_checks
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.record import read_column
 from datawinnow.runs.selection_file import read_selection, write_selection
@@ -254,14 +255,14 @@ class RunFolder:
             }
             fields.append(pa.field(name, pa.float32(), metadata=metadata))
             columns.append(pa.array(score.to(torch.float32).numpy()))
-        table = pa.table(columns, schema=pa.schema(fields))
+        table = with_row_checks(pa.table(columns, schema=pa.schema(fields)), [field.name for field in fields])
         write_table(self.path / "scores.parquet", table, self.made_by("score", cost))
 
     def scores(self) -> pa.Table:
-        """``scores.parquet``.
+        """``scores.parquet``, in the order of the dataset, whatever the order of its rows.
 
         Raises:
-            RunError: not there, truncated, of another dataset.
+            RunError: not there, truncated, changed, of another dataset, or without some examples.
         """
         path = self.path / "scores.parquet"
         table, meta = read_table(path, "datawinnow score RUN --score dual")
@@ -271,7 +272,7 @@ class RunFolder:
                 f"{path} has {table.num_rows} rows and begins with the columns {table.column_names[:2]}, where there "
                 f"should be {self.n} rows of id and label; remove it and score again"
             )
-        return table
+        return in_dataset_order(table, path, self.n, "remove it and score again")
 
     def check_made(self, meta: Mapping[str, Any], path: Path) -> None:
         """Refuse an artefact of another dataset by name.

@@ -15,9 +15,13 @@ from torch import Tensor
 from datawinnow.core.artifacts import read_table, write_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.reason import Reason
+from datawinnow.core.row_checks import SELECTION_COLUMNS, checked_rows, with_row_checks
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import DatasetInfo
 
 MAKE = "datawinnow select RUN --keep 0.3"
+MAKE_AGAIN = f"make it again with: {MAKE}"
+CODES = {reason.word: int(reason) for reason in Reason}
 
 
 def selection_digest(selection: Selection) -> str:
@@ -75,44 +79,108 @@ def write_selection(
             "p_std": pa.array(blank if p_std is None else p_std.float().numpy()),
         }
     )
-    write_table(path, table, meta)
+    write_table(path, with_row_checks(table, SELECTION_COLUMNS), meta)
 
 
-def read_selection(path: Path, *, fingerprint: str | None = None, name: str = "") -> tuple[Selection, dict[str, Any]]:
+def read_selection(
+    path: Path, *, fingerprint: str | None = None, name: str = "", info: DatasetInfo | None = None
+) -> tuple[Selection, dict[str, Any]]:
     """The selection in a file (or in a run folder), in the order chosen.
+
+    The file may have been sorted or filtered since: a row says which example it is about. Of a filtered file the kept
+    examples are those of its rows, and ``reason`` is None, since nothing is known of the others.
 
     Args:
         path: ``selection.parquet``, or the run folder that holds it.
         fingerprint: of the dataset it is to be used on; a mismatch is refused.
         name: of that dataset.
+        info: of that dataset, in place of the two, to compare names and labels of the examples as well.
 
     Raises:
-        RunError: no such file, truncated, not a selection, or of another dataset.
+        RunError: no such file, truncated, changed, not a selection, or of another dataset.
     """
     path = path / "selection.parquet" if path.is_dir() else path
     table, meta = read_table(path, MAKE)
     missing = [c for c in ("id", "kept", "order", "weight", "reason") if c not in table.column_names]
     if missing:
         raise RunError(f"{path} is not a selection: it lacks the columns {', '.join(missing)}")
+    if info is not None:
+        fingerprint, name = info.fingerprint, info.name
     if fingerprint is not None and meta.get("fingerprint") != fingerprint:
         raise RunError(
             f"{path} was selected from the dataset {meta.get('dataset')!r} (fingerprint "
             f"{meta.get('fingerprint')}), not from {name!r} (fingerprint {fingerprint})"
         )
-    order = table.column("order").to_numpy()
-    kept = np.flatnonzero(order >= 0)
-    index = kept[np.argsort(order[kept], kind="stable")]
-    # positions 0 to m - 1, each once
-    consecutive = np.array_equal(order[index], np.arange(len(index)))
-    if not consecutive or not np.array_equal(order >= 0, table.column("kept").to_numpy()):
-        raise RunError(f"{path} is damaged: its columns kept and order do not agree; make it again with: {MAKE}")
-    weight = table.column("weight").to_numpy()[index].astype(np.float32)
-    codes = {r.word: int(r) for r in Reason}
+    n = meta.get("n", len(table))
+    if not isinstance(n, int) or isinstance(n, bool) or not len(table) <= n:
+        raise RunError(f"{path} has {len(table):,} rows about {n} examples; {MAKE_AGAIN}")
+    if info is not None and n != info.n:
+        raise RunError(f"{path} is about {n:,} examples, but {name!r} has {info.n:,}; {MAKE_AGAIN}")
+    order, kept, weights, reasons = _columns(table, path)
+    ranked = np.flatnonzero(order >= 0)
+    ranked = ranked[np.argsort(order[ranked], kind="stable")]
+    ranks = order[ranked]
+    # of a whole file 0 to m - 1; of a part some of them
+    expected = np.arange(len(ranks)) if len(table) == n else np.unique(ranks)
+    if not np.array_equal(ranks, expected) or not np.array_equal(order >= 0, kept):
+        raise RunError(f"{path} is damaged: its columns kept and order do not agree; {MAKE_AGAIN}")
+    unknown = sorted(set(reasons) - set(CODES))
+    if unknown:
+        raise RunError(f"{path} has the unknown reason {unknown[0]!r}; {MAKE_AGAIN}")
+    codes = np.array([CODES[word] for word in reasons], dtype=np.int8)
     try:
-        reason = torch.tensor([codes[w] for w in table.column("reason").to_pylist()], dtype=torch.int8)
-        selection = Selection(torch.from_numpy(index.astype(np.int64)), torch.from_numpy(weight), reason)
-    except KeyError as error:
-        raise RunError(f"{path} has the unknown reason {error}; make it again with: {MAKE}") from None
+        # before the rows are trusted: weights that no selection has
+        Selection(torch.arange(len(ranked)), torch.from_numpy(weights[ranked]))
     except ArgumentError as error:
-        raise RunError(f"{path} is damaged: {error}; make it again with: {MAKE}") from None
-    return selection, meta
+        raise RunError(f"{path} is damaged: {error}; {MAKE_AGAIN}") from None
+    rows = checked_rows(table, path, n, MAKE_AGAIN)
+    if info is not None:
+        _check_examples(table, rows, info, path)
+    reason = None
+    if len(table) == n:
+        reason = torch.empty(n, dtype=torch.int8)
+        reason[torch.from_numpy(rows)] = torch.from_numpy(codes)
+    elif not len(ranked):
+        raise RunError(f"{path} has {len(table):,} of {n:,} rows, and none of them is kept: nothing is selected")
+    return Selection(torch.from_numpy(rows[ranked]), torch.from_numpy(weights[ranked]), reason), meta
+
+
+def _columns(table: pa.Table, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """``order``, ``kept``, ``weight`` and ``reason``.
+
+    Raises:
+        RunError: values of another type, or empty cells.
+    """
+    try:
+        order = table.column("order").cast(pa.int64()).to_numpy()
+        kept = table.column("kept").cast(pa.bool_()).to_numpy(zero_copy_only=False)
+        weight = table.column("weight").cast(pa.float32()).to_numpy().copy()
+        reason = [str(word) for word in table.column("reason").to_pylist()]
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise RunError(f"{path} is damaged ({str(error).splitlines()[0]}); {MAKE_AGAIN}") from None
+    if any(table.column(name).null_count for name in ("id", "order", "kept", "weight", "reason")):
+        raise RunError(f"{path} is damaged (empty cells); {MAKE_AGAIN}")
+    return order, kept, weight, reason
+
+
+def _check_examples(table: pa.Table, rows: np.ndarray, info: DatasetInfo, path: Path) -> None:
+    """Compare the names and labels of the rows with those of the dataset.
+
+    Raises:
+        RunError: naming the first that differs.
+    """
+    ids = table.column("id").to_pylist()
+    wrong = next((k for k, row in enumerate(rows.tolist()) if str(ids[k]) != info.ids[row]), None)
+    if wrong is not None:
+        raise RunError(
+            f"{path} calls example {int(rows[wrong])} {ids[wrong]!r}, the dataset {info.name!r} calls it "
+            f"{info.ids[int(rows[wrong])]!r}: the file is about other data"
+        )
+    if "label" in table.column_names:
+        differs = np.flatnonzero(table.column("label").to_numpy() != info.labels.numpy()[rows])
+        if len(differs):
+            row = int(rows[differs[0]])
+            raise RunError(
+                f"{path} has other labels than the dataset {info.name!r}: example {info.ids[row]!r} has label "
+                f"{int(info.labels[row])} there"
+            )
