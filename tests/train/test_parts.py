@@ -165,7 +165,7 @@ def test_autocast_only_when_asked():
 def test_fastest_takes_what_is_clearly_faster(monkeypatch, times, expected):
     from datawinnow.train import precision
 
-    def seconds(model, x, y, form, channels_last, rounds):
+    def seconds(model, x, y, form, channels_last, rounds, loss=None):
         result = times.get((form, channels_last), 1.0)
         if isinstance(result, Exception):
             raise result

@@ -15,6 +15,7 @@ from datawinnow.core.errors import DataError
 from datawinnow.data.examples import Augment, Examples
 from datawinnow.data.fingerprint import check_map_style, fingerprint_of, labels_of
 from datawinnow.data.indexed import indexed
+from datawinnow.data.objects import TargetDataset
 
 __all__ = [
     "Batch",
@@ -202,6 +203,14 @@ class LoaderBatches:
                     f"the dataset gives x as {type(x).__name__} and y as {type(y).__name__}; they must be "
                     "tensors or numbers (add a transform such as ToTensor)"
                 )
+            if isinstance(self.dataset.dataset, TargetDataset):
+                target = y.float() if y.is_floating_point() else y
+                yield (
+                    index.to(torch.int64).to(self.device, non_blocking=True),
+                    x.to(self.device, non_blocking=True),
+                    target.to(self.device, non_blocking=True),
+                )
+                continue
             if y.is_floating_point() or y.ndim != 1:
                 raise DataError(
                     f"labels must be one integer class id an example, got {y.dtype} of shape {tuple(y.shape)} a batch"

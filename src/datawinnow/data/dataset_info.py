@@ -15,7 +15,7 @@ from datawinnow.core.chance import Baseline
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.fingerprint import fingerprint_of, labels_of
 from datawinnow.data.kept import Kept
-from datawinnow.data.objects import as_dataset
+from datawinnow.data.objects import TargetDataset, as_dataset
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,8 @@ def _item_shape(data: Any) -> tuple[int, ...]:
 
 
 def _read_labels(data: Any) -> Tensor:
+    if isinstance(data, TargetDataset):
+        return torch.full((len(data),), -1)  # no class
     labels = labels_of(data)
     if labels is not None:
         return labels

@@ -7,9 +7,11 @@ is stays the same object.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -72,6 +74,102 @@ class ItemDataset:
         return replace(self, labels=self.labels[index], index=places, name=name or self.name)
 
 
+@dataclass(frozen=True, eq=False)
+class TargetDataset:
+    """A dataset of ``(x, y)`` with y as it is: numbers, vectors, masks; for a loss of the user's.
+
+    It has no classes and no labels.
+
+    Attributes:
+        items: the user's dataset, or the pair of arrays.
+        image: key of x in an item; None where items are pairs.
+        label: key of y.
+        name: of the dataset.
+        index: (n,) places in ``items``; None for all in order.
+    """
+
+    items: Any
+    image: str | None = None
+    label: Any = 1
+    name: str = "data"
+    index: Tensor | None = None
+    classes: ClassVar[tuple[str, ...]] = ()
+
+    def __len__(self) -> int:
+        if self.index is not None:
+            return len(self.index)
+        return len(self.items[0]) if isinstance(self.items, tuple) else len(self.items)
+
+    def __getitem__(self, i: int) -> tuple[Any, Tensor]:
+        place = int(i) if self.index is None else int(self.index[i])
+        if isinstance(self.items, tuple):
+            x, y = self.items[0][place], self.items[1][place]
+        else:
+            item = self.items[place]
+            x, y = item[0 if self.image is None else self.image], item[self.label]
+        target = torch.as_tensor(y)
+        # floats alike, whatever Python or numpy call them: losses want the dtype of the outputs
+        return _as_input(x, self.image), target.float() if target.is_floating_point() else target
+
+    @property
+    def ids(self) -> list[str]:
+        """(n,) the place of each example in ``items``."""
+        return [str(i) for i in (range(len(self)) if self.index is None else self.index.tolist())]
+
+    def subset(self, index: Tensor, *, name: str | None = None) -> TargetDataset:
+        """The examples at ``index`` (m,) as a dataset of its own."""
+        return replace(self, index=index if self.index is None else self.index[index], name=name or self.name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of a hash over x and y of up to 64 evenly spaced examples."""
+        digest = hashlib.sha256(f"targets {len(self)}".encode())
+        for i in sorted({k * len(self) // 64 for k in range(64)}):
+            for values in self[i]:
+                digest.update(np.ascontiguousarray(torch.as_tensor(values).numpy()).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def with_targets(data: Any) -> Any:
+    """A dataset for a loss of the user's: as `with_class_ids` where labels are class ids, else with y as it is.
+
+    Raises:
+        ArgumentError: no dataset.
+        DataError: no such key.
+    """
+    if isinstance(data, Kept):
+        dataset = with_targets(data.dataset)
+        return data if dataset is data.dataset else replace(data, dataset=dataset)
+    if isinstance(data, (Examples, LazyExamples, Texts, ItemDataset, TargetDataset)):
+        return data
+    _refuse_what_is_no_dataset(data)
+    if _is_frame(data):
+        return as_dataset(data)
+    if isinstance(data, tuple) and len(data) == 2 and all(map(_is_array, data)):
+        x, y = _to_numpy(data[0]), _to_numpy(data[1])
+        if y.ndim == 1 and y.dtype.kind in "biuSU":
+            return as_dataset(data)
+        if len(x) != len(y):
+            raise DataError(f"x has {len(x):,} examples, but y has {len(y):,} labels; they must agree")
+        if x.dtype.kind == "f":
+            x = x.astype(np.float32)
+        return TargetDataset((torch.from_numpy(x), torch.from_numpy(y)), name="arrays")
+    if isinstance(data, Mapping):
+        x_key, y_key, _ = _choose_keys(list(data), None, None, "the dict")
+        return with_targets((data[x_key], data[y_key]))
+    with forked(0, "items"):
+        item = data[0]
+    if isinstance(item, Mapping):
+        x_key, y_key, _ = _choose_keys(list(item), None, None, "an item of the dataset")
+    elif isinstance(item, (tuple, list)) and len(item) == 2:
+        x_key, y_key = None, 1
+    else:
+        return data  # `dataset_info` says what is wrong with it
+    if isinstance(item[y_key], str) or _is_class_id(item[y_key]):
+        return as_dataset(data)
+    return TargetDataset(data, x_key, y_key, _name_of(data))
+
+
 def as_dataset(
     data: Any, *, image: str | None = None, label: str | None = None, classes: Sequence[str] | None = None
 ) -> Any:
@@ -91,7 +189,7 @@ def as_dataset(
         ArgumentError: a stream, a DataLoader, an array without labels, or another object that is no dataset.
         DataError: labels that are no classes, or no such key.
     """
-    if isinstance(data, (Examples, LazyExamples, Texts, Kept, ItemDataset)):
+    if isinstance(data, (Examples, LazyExamples, Texts, Kept, ItemDataset, TargetDataset)):
         return data
     _refuse_what_is_no_dataset(data)
     if _is_frame(data):

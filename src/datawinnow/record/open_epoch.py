@@ -53,6 +53,12 @@ class OpenEpoch:
         if self._staged_logits >= MAX_STAGED_LOGITS:
             self.compute_staged()
 
+    def write_loss(self, index: Tensor, losses: Tensor) -> None:
+        """Write the losses (b,) of the ids ``index`` (b,), where only ``loss`` is recorded."""
+        index = index.to(losses.device, non_blocking=True)
+        self._buffer[0].index_copy_(0, index, losses.detach().float())
+        self._buffer[-1].index_fill_(0, index, 1.0)
+
     def compute_staged(self) -> None:
         """Write the signals of the staged batches into the buffer.
 

@@ -123,6 +123,35 @@ class Recorder:
             self._open = self._open_epoch(epoch, logits.device)
         self._open.write(index, logits, labels)
 
+    def write_loss(self, epoch: int, index: Tensor, losses: Tensor) -> None:
+        """Record the losses of one batch, of a training without classes.
+
+        Args:
+            epoch: as of `write`.
+            index: (b,) int64 ids of the examples.
+            losses: (b,).
+
+        Raises:
+            ArgumentError: signals that need classes are to be recorded, or as of `write`.
+            RunError: as of `write`.
+        """
+        if not 0 <= epoch < self.epochs:
+            raise ArgumentError(f"epoch must be in [0, {self.epochs}), got {epoch}")
+        if index.shape != losses.shape or index.dtype != torch.int64:
+            raise ArgumentError(
+                f"losses must have the shape {tuple(index.shape)} of the ids, got {tuple(losses.shape)}"
+            )
+        if bad := ids_out_of_range(index, self.n):
+            raise ArgumentError(f"index must hold ids in [0, {self.n}), got {bad[0]} to {bad[1]}")
+        if needing := [name for name in self.columns if name not in ("loss", "seen")]:
+            raise ArgumentError(
+                f"{', '.join(needing)} need classes, but this loss is not of classes: record with signals=('loss',)"
+            )
+        if self._open is None or epoch != self._open.number:
+            self.flush()
+            self._open = self._open_epoch(epoch, losses.device)
+        self._open.write_loss(index, losses)
+
     def flush(self) -> None:
         """Close the open epoch: move it to the columns, and to disk.
 

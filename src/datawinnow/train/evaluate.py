@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.data.batches import batches_of
 from datawinnow.data.kept import Kept
-from datawinnow.data.objects import with_class_ids
+from datawinnow.data.objects import with_class_ids, with_targets
 from datawinnow.models.outputs import returns_logits
 from datawinnow.train.network import num_classes
+from datawinnow.train.objective import Objective, PerExample, correct_predictions
 from datawinnow.train.precision import autocast, float32_head
 
 
@@ -28,6 +30,8 @@ def evaluate(
     channels_last: bool = False,
     batch: int = 500,
     workers: int = 0,
+    loss: PerExample | None = None,
+    metric: PerExample | None = None,
 ) -> tuple[float, float]:
     """Accuracy in [0, 1] and mean cross-entropy in nats of ``model`` on all of ``test``, in evaluation mode.
 
@@ -39,24 +43,34 @@ def evaluate(
         channels_last: memory format of the images.
         batch: examples at a time.
         workers: processes of the DataLoader, for data that needs one.
+        loss: one loss an example, in place of the cross-entropy; see `fit`.
+        metric: one number an example, whose mean stands in place of the accuracy, which is NaN without classes.
 
     Raises:
         ArgumentError: ``test`` holds no examples.
     """
     device = torch.device(device)
-    test = with_class_ids(test)
+    test = with_class_ids(test) if loss is None else with_targets(test)
+    objective = Objective(loss, metric)
     alone = test.alone() if isinstance(test, Kept) else test
     batches = batches_of(alone, device, workers=workers, channels_last=channels_last)
     if batches.n == 0:
         raise ArgumentError("test holds no examples")
     totals = []
-    with restore_mode(model), float32_head(model), returns_logits(model, num_classes(alone)):
+    with (
+        restore_mode(model),
+        float32_head(model),
+        returns_logits(model, num_classes(alone)) if loss is None else nullcontext(),
+    ):
         model.eval()
         for _, x, y in batches.test(batch):
             with autocast(device, precision):
-                logits = model(x).float()
+                outputs = model(x)
+            outputs = outputs.float() if isinstance(outputs, Tensor) else outputs
+            objective.check(outputs, y)
+            losses = F.cross_entropy(outputs, y, reduction="sum") if loss is None else loss(outputs, y).sum()
             # pairs (correct, loss) stay on the device: reading them would wait for it in every batch
-            totals.append(torch.stack([(logits.argmax(1) == y).sum(), F.cross_entropy(logits, y, reduction="sum")]))
+            totals.append(torch.stack([objective.reported(outputs, y, correct_predictions(outputs, y)), losses]))
     # added in float64 on the host: float32 sums of many batches lose digits
-    accuracy, loss = (torch.stack(totals).double().sum(0) / batches.n).tolist()
-    return accuracy, loss
+    reported, mean_loss = (torch.stack(totals).double().sum(0) / batches.n).tolist()
+    return reported, mean_loss

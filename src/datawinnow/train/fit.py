@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datawinnow.core.errors import TrainingError
@@ -20,7 +20,7 @@ from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
-from datawinnow.data.objects import with_class_ids
+from datawinnow.data.objects import TargetDataset, with_class_ids, with_targets
 from datawinnow.dynamic.build import policy_of_run
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.reduce import resolve_reduction
@@ -31,10 +31,11 @@ from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import EpochMetrics, History
 from datawinnow.train.ledger import TrainLength
 from datawinnow.train.network import num_classes, set_training_mode
+from datawinnow.train.objective import Objective, PerExample, correct_predictions
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe, check_recipe
 from datawinnow.train.schedule import schedule_of
-from datawinnow.train.state import TrainState, check_examples, prepare
+from datawinnow.train.state import Selectors, TrainState, check_examples, prepare
 
 
 def fit(
@@ -56,6 +57,8 @@ def fit(
     stop: Callable[[int], bool] | None = None,
     progress: Progress | None = None,
     evaluate_every: int = 0,
+    loss: PerExample | None = None,
+    metric: PerExample | None = None,
     **options: Any,
 ) -> tuple[nn.Module, History]:
     """Train ``model`` on ``data`` and evaluate it after the last epoch.
@@ -90,6 +93,11 @@ def fit(
             answer when called again for the same epoch, as a resumed run does.
         progress: called as ``progress("training", done, total)`` after each step.
         evaluate_every: also evaluate on ``test`` every so many epochs, for the history only.
+        loss: ``loss(outputs, y)``, one loss an example (b,), in place of the cross-entropy: of what the network
+            returns, and of y as the dataset has it, such as numbers, several labels an example or masks. Weights of a
+            selection multiply it, and policies observe it. Without classes a recorder records ``loss`` alone.
+        metric: ``metric(outputs, y)``, one number an example (b,), whose mean the history has in place of the accuracy;
+            without it the accuracy is NaN where y are no class ids.
         options: fields of `Recipe`, which override those of ``recipe``.
 
     Returns:
@@ -103,23 +111,28 @@ def fit(
     """
     if isinstance(policy, str):
         policy = policy_of_run(policy, epochs, passes)
-    data = with_class_ids(data)
+    data = with_class_ids(data) if loss is None else with_targets(data)
     check_examples("data", data)
     dataset = data.dataset if isinstance(data, Kept) else data
     if test is not None:
-        test = with_class_ids(test, classes=getattr(dataset, "classes", None))
+        if loss is None or not isinstance(dataset, TargetDataset):
+            test = with_class_ids(test, classes=getattr(dataset, "classes", None))
+        else:
+            test = with_targets(test)
         check_examples("test", test)
     network = model if isinstance(model, nn.Module) else resolve_network(model, dataset_info(dataset), seed)
+    recipe = replace(recipe or Recipe(), **check_recipe(options))
+    objective = Objective(loss, metric, recipe.label_smoothing)
     state = prepare(
         network,
         data,
-        replace(recipe or Recipe(), **check_recipe(options)),
+        recipe,
         TrainLength(epochs, passes, schedule_epochs),
         seed=seed,
         recorder=recorder,
         checkpoint=checkpoint,
-        policy=policy,
-        in_batch=in_batch,
+        selectors=Selectors(policy, in_batch),
+        objective=objective,
     )
     recipe, ledger, history = state.recipe, state.ledger, state.history
     schedule, reduction = schedule_of(recipe.schedule), resolve_reduction(recipe.reduction)
@@ -128,7 +141,7 @@ def fit(
     with (
         float32_head(network),
         restore_mode(network),
-        returns_logits(network, num_classes(dataset)),
+        returns_logits(network, num_classes(dataset)) if loss is None else nullcontext(),
         _drop_unfinished_epoch(recorder),
     ):
         for epoch in itertools.count(state.first_epoch):
@@ -157,30 +170,34 @@ def fit(
                         group["lr"] = lr
                     x = state.at_scheduled_size(x, step, views)
                     with autocast(state.device, recipe.precision):
-                        logits = state.forward(x).float()
+                        outputs = state.forward(x)
+                    outputs = outputs.float() if isinstance(outputs, Tensor) else outputs
+                    # policies and the history get the plain loss, whatever weights it has in training
+                    losses = objective.losses(outputs, y)
+                    correct = correct_predictions(outputs, y)
                     if recorder is not None:
                         # before the step: the recording is of the network that the loss was computed with
-                        recorder.write(epoch, index, logits, y)
-                    # policies and the history get the plain cross-entropy, whatever is trained on
-                    losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=recipe.label_smoothing)
-                    correct = logits.detach().argmax(1) == y
+                        if correct is None:
+                            recorder.write_loss(epoch, index, losses)
+                        else:
+                            recorder.write(epoch, index, outputs, y)
                     if state.policy_plan is not None:
                         state.policy_plan.observe(index, losses, correct)
                     trained = recipe.losses(losses)
-                    loss = trained.mean() if state.weight is None else reduction(trained, state.weight[index])
+                    mean = trained.mean() if state.weight is None else reduction(trained, state.weight[index])
                     if recipe.curvature:
-                        loss = loss + recipe.curvature * state.mean_curvature(x, y)
-                    state.fabric.backward(loss)
+                        mean = mean + recipe.curvature * state.mean_curvature(x, y)
+                    state.fabric.backward(mean)
                     state.optimizer.step()
                     state.optimizer.zero_grad(set_to_none=True)
-                    step_totals.append(torch.stack([losses.detach().sum(), correct.sum()]))
+                    step_totals.append(torch.stack([losses.detach().sum(), objective.reported(outputs, y, correct)]))
                     totals += step_totals[-1]
                     if progress is not None:
                         progress("training", *ledger.steps_done(epoch, step))
             # the epoch's one wait for the device
             mean_loss, accuracy = (totals / ledger.num_trained(epoch)).tolist()
-            if not torch.isfinite(totals).all():
-                finite = torch.stack(step_totals).isfinite().all(dim=1).tolist()
+            if not math.isfinite(mean_loss):
+                finite = torch.stack(step_totals)[:, 0].isfinite().tolist()
                 raise TrainingError(
                     f"the loss is {mean_loss} in epoch {epoch}: {_diagnosis(state)}. It began in step "
                     f"{finite.index(False) + 1 if False in finite else len(finite)} of {len(finite)}. The {epoch} "
@@ -215,6 +232,8 @@ def fit(
                     precision=recipe.precision,
                     channels_last=bool(recipe.channels_last),
                     workers=recipe.workers,
+                    loss=loss,
+                    metric=metric,
                 )
             if checkpoint is not None:
                 # after the recorder's flush: a kill between the two makes `resume` drop the epoch from the

@@ -20,6 +20,7 @@ from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.models.outputs import returns_logits, select_logits
 from datawinnow.train.flops import flops_per_example
+from datawinnow.train.objective import Objective
 from datawinnow.train.precision import fastest_precision
 from datawinnow.train.recipe import Recipe
 from datawinnow.train.size_schedule import SizePlan, SizeSchedule, input_size, smaller_view
@@ -75,7 +76,9 @@ def first_batch(dataset: Any, device: torch.device, count: int) -> Batch:
     return next(iter(batches_of(small, device, workers=0).train(order, len(order), stream(0, "measure"))))
 
 
-def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Recipe, str]:
+def resolve_precision(
+    model: nn.Module, data: Any, recipe: Recipe, objective: Objective | None = None
+) -> tuple[Recipe, str]:
     """``recipe`` with precision and memory format fixed: ``precision="auto"`` times a few steps on this machine.
 
     Times differ from run to run, and the choice may too. To repeat a training exactly, keep the returned recipe.
@@ -84,6 +87,7 @@ def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Reci
         model: the network; its weights stay as they are.
         data: `Examples`, `Kept` or any map-style dataset of ``(x, y)``.
         recipe: how to train.
+        objective: with a loss of the user's, steps of that are timed.
 
     Returns:
         The recipe with ``precision`` and ``channels_last`` set, and a sentence with the times; ``""`` if nothing was
@@ -96,13 +100,21 @@ def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Reci
     # the trial steps draw dropout and augmentation: the state of the run stays as it was
     with forked(0, "measure"):
         _, x, y = first_batch(dataset, device, recipe.batch)
-        precision, fast_format, times = fastest_precision(model.to(device), x, y)
+        precision, fast_format, times = _time_steps(model.to(device), x, y, objective)
     channels_last = fast_format if recipe.channels_last is None else recipe.channels_last
     note = f"{precision}{', channels-last' if channels_last else ''} ({times})"
     return replace(recipe, precision=precision, channels_last=channels_last), note
 
 
-def check_forward(model: nn.Module, dataset: Any, device: torch.device, *, seed: int = 0) -> float:
+def _time_steps(model: nn.Module, x: Tensor, y: Tensor, objective: Objective | None) -> tuple[str, bool, str]:
+    if objective is None or objective.loss is None:
+        return fastest_precision(model, x, y)
+    return fastest_precision(model, x, y, loss=objective.loss)
+
+
+def check_forward(
+    model: nn.Module, dataset: Any, device: torch.device, *, seed: int = 0, objective: Objective | None = None
+) -> float:
     """`check_outputs` for the dataset's classes, and the work of the network; arguments as there.
 
     Returns:
@@ -112,13 +124,22 @@ def check_forward(model: nn.Module, dataset: Any, device: torch.device, *, seed:
         ArgumentError: as `check_outputs`.
     """
     classes = num_classes(dataset)
-    x = check_outputs(model, dataset, device, classes=classes, seed=seed)
+    x = check_outputs(model, dataset, device, classes=classes, seed=seed, objective=objective)
+    if objective is not None and objective.loss is not None:
+        return sum(flops_per_example(model, x))
     with forked(0, "flops"), returns_logits(model, classes):
         return sum(flops_per_example(model, x))
 
 
 def check_outputs(
-    model: nn.Module, dataset: Any, device: torch.device, *, classes: int, name: str = "", seed: int = 0
+    model: nn.Module,
+    dataset: Any,
+    device: torch.device,
+    *,
+    classes: int,
+    name: str = "",
+    seed: int = 0,
+    objective: Objective | None = None,
 ) -> Tensor:
     """Run ``model`` on two examples and check that a cross-entropy can be computed from its outputs.
 
@@ -131,6 +152,7 @@ def check_outputs(
         classes: number of classes; 0 if unknown.
         name: of the dataset, for the error.
         seed: of the weights of lazy layers.
+        objective: with a loss of the user's, that is tried instead, and any outputs are accepted.
 
     Returns:
         (2, ...) the examples, on the device.
@@ -142,7 +164,7 @@ def check_outputs(
     network = f"the model {type(model).__name__}"
     _check_weights(model, network)
     with forked(0, "flops"):  # reading a dataset may draw at random
-        _, x, _ = first_batch(dataset, device, 2)
+        _, x, y = first_batch(dataset, device, 2)
     lazy = any(isinstance(p, UninitializedParameter) for p in model.parameters())
     # evaluation mode: running statistics stay, and batch norm accepts a dataset of one example
     with forked(seed, "weights" if lazy else "flops"), torch.no_grad(), restore_mode(model):
@@ -154,6 +176,9 @@ def check_outputs(
             if isinstance(error, ArgumentError):
                 raise
             raise ArgumentError(_input_error(model, network, x, error)) from error
+        if objective is not None and objective.loss is not None:
+            objective.check(outputs.float() if isinstance(outputs, Tensor) else outputs, y)
+            return x
     logits = select_logits(outputs, classes, name=network)
     if logits.ndim != 2 or len(logits) != len(x):
         raise ArgumentError(

@@ -63,8 +63,16 @@ class PolicyPlan:
             self.weight = weight if self._selection_weight is None else weight * self._selection_weight
         return self.index[plan.index]
 
-    def observe(self, index: Tensor, losses: Tensor, correct: Tensor) -> None:
+    def observe(self, index: Tensor, losses: Tensor, correct: Tensor | None) -> None:
         """Pass on the (b,) losses and correctness of the ids ``index`` (b,); everything stays on the device."""
+        if correct is None:
+            if "correct" in self.policy.needs:
+                raise ArgumentError(
+                    f"the policy {type(self.policy).__name__} observes whether predictions are correct, but this loss "
+                    "is not of classes: take one that observes the loss alone, such as ucb"
+                )
+            self.sampler.observe(self._position[index], loss=losses)
+            return
         self.sampler.observe(self._position[index], loss=losses, correct=correct)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -50,7 +50,13 @@ def float32_head(model: nn.Module) -> Iterator[None]:
 
 
 def fastest_precision(
-    model: nn.Module, x: Tensor, y: Tensor, *, rounds: int = 4, gain: float = 1.1
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    rounds: int = 4,
+    gain: float = 1.1,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> tuple[str, bool, str]:
     """Time a few steps in each arithmetic and choose the fastest, if it beats plain float32 by ``gain``.
 
@@ -59,17 +65,18 @@ def fastest_precision(
         x: a batch on the device.
         y: its labels.
         rounds: timed steps of each (the median counts).
+        loss: one loss an example from what the network returns and y; None for the cross-entropy of logits.
         gain: factor by which another must be faster than float32, so that noise does not decide.
 
     Returns:
         Precision, channels-last or not, and a sentence with the times.
     """
     forms = [("fp32", False), ("bf16", False)] + ([("fp32", True), ("bf16", True)] if x.ndim == 4 else [])
-    plain = step_seconds(model, x, y, *forms[0], rounds)
+    plain = step_seconds(model, x, y, *forms[0], rounds, loss)
     times = {forms[0]: plain}
     for form in forms[1:]:
         try:
-            times[form] = step_seconds(model, x, y, *form, rounds)
+            times[form] = step_seconds(model, x, y, *form, rounds, loss)
         except (RuntimeError, NotImplementedError):  # an operation without a bf16 or channels-last form
             times[form] = math.inf
     best = min(times, key=lambda form: times[form])
@@ -79,7 +86,15 @@ def fastest_precision(
     return best[0], best[1], f"measured per step: {shown}"
 
 
-def step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channels_last: bool, rounds: int) -> float:
+def step_seconds(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    precision: str,
+    channels_last: bool,
+    rounds: int,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
+) -> float:
     """Seconds of a training step in one form, the median of ``rounds`` after two that warm up."""
     # a copy a form: weights, gradients and running statistics of the model stay as they are
     trial = copy.deepcopy(model).train()
@@ -91,8 +106,9 @@ def step_seconds(model: nn.Module, x: Tensor, y: Tensor, precision: str, channel
         for _ in range(rounds + 2):  # the first two warm up
             start = time.perf_counter()
             with autocast(x.device, precision):
-                logits = trial(x)
-            torch.autograd.backward(F.cross_entropy(logits.float(), y))
+                outputs = trial(x)
+            outputs = outputs.float() if isinstance(outputs, Tensor) else outputs
+            torch.autograd.backward(F.cross_entropy(outputs, y) if loss is None else loss(outputs, y).mean())
             # CUDA runs behind the host: without waiting only the launches would be timed
             if x.is_cuda:
                 torch.cuda.synchronize()

@@ -37,6 +37,7 @@ from datawinnow.train.network import (
     size_plan,
     sparsity_schedule,
 )
+from datawinnow.train.objective import Objective
 from datawinnow.train.policy_plan import PolicyPlan
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
@@ -145,6 +146,19 @@ class TrainState:
         save_checkpoint(checkpoint, self.model, self.optimizer, {**self.metadata, **metadata}, tensors)
 
 
+@dataclass(frozen=True)
+class Selectors:
+    """What chooses among the examples while training; at most one of the two.
+
+    Attributes:
+        policy: plans each epoch; None for all the examples.
+        in_batch: chooses inside each loaded batch; None for all of it.
+    """
+
+    policy: Any = None
+    in_batch: InBatch | None = None
+
+
 def prepare(
     model: nn.Module,
     data: Any,
@@ -154,8 +168,8 @@ def prepare(
     seed: int,
     recorder: Recorder | None,
     checkpoint: Path | None,
-    policy: Any,
-    in_batch: InBatch | None,
+    selectors: Selectors,
+    objective: Objective | None = None,
 ) -> TrainState:
     """Check the arguments of `fit`, move everything to the device, and restore a checkpoint if the file exists.
 
@@ -163,6 +177,7 @@ def prepare(
         ArgumentError: the arguments do not fit each other.
         RunError: the checkpoint is of another run.
     """
+    policy, in_batch = selectors.policy, selectors.in_batch
     dataset, selection = (data.dataset, data.selection) if isinstance(data, Kept) else (data, None)
     index = torch.arange(len(dataset)) if selection is None else selection.index
     selects = policy is not None or in_batch is not None
@@ -198,9 +213,13 @@ def prepare(
     if saved is not None:  # keep the arithmetic of the checkpoint: a new measurement could choose another
         recipe = replace(recipe, precision=saved["precision"], channels_last=saved["channels_last"])
     # moves the network to the device and initialises lazy layers, before anything copies it
-    flops = check_forward(model, dataset, fabric.device, seed=seed)
-    with returns_logits(model, num_classes(dataset)):
-        recipe, note = resolve_precision(model, dataset, recipe)
+    flops = check_forward(model, dataset, fabric.device, seed=seed, objective=objective)
+    if objective is not None and objective.loss is not None:
+        _check_loss_options(recipe, in_batch)
+        recipe, note = resolve_precision(model, dataset, recipe, objective)
+    else:
+        with returns_logits(model, num_classes(dataset)):
+            recipe, note = resolve_precision(model, dataset, recipe)
     channels_last = bool(recipe.channels_last)
     metadata |= {"precision": recipe.precision, "channels_last": channels_last}
     history = History(precision=recipe.precision, channels_last=channels_last, notes=[note] if note else [])
@@ -265,6 +284,15 @@ def prepare(
         history=history,
         set_sparsity=sparsity_schedule(model, dataset, fabric.device),
     )
+
+
+def _check_loss_options(recipe: Recipe, in_batch: InBatch | None) -> None:
+    """Raise for what changes or reads the cross-entropy, where it is not the loss."""
+    for name in ("label_smoothing", "focal", "curvature"):
+        if getattr(recipe, name):
+            raise ArgumentError(f"{name} changes the cross-entropy: with a loss of your own, make it part of that")
+    if in_batch is not None:
+        raise ArgumentError("in_batch= chooses by the cross-entropy: train on a loss of your own with a policy instead")
 
 
 def check_examples(name: str, data: Any) -> None:
