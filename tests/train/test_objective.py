@@ -120,3 +120,25 @@ def test_signals_of_classes_are_not_recorded():
     y, outputs, loss = TARGETS["regression"]
     with pytest.raises(ArgumentError, match=r"p_label.* need classes.*signals=\('loss',\)"):
         dw.fit(net(outputs), TensorDataset(X, y), epochs=1, loss=loss, recorder=dw.Recorder(n=40, epochs=1), **PLAIN)
+
+
+def test_the_verbs_record_choose_and_train_without_classes(tmp_path):
+    y, outputs, loss = TARGETS["regression"]
+    data, recipe = TensorDataset(X, y), dw.Recipe(**PLAIN, loss=loss)
+    messages = []
+    kwargs = {"recipe": recipe, "model": lambda: net(outputs), "epochs": 2}
+    kept = dw.prune(data, keep=0.5, score="loss", run=tmp_path / "prune", test=data, log=messages.append, **kwargs)
+    assert len(kept) == 20
+    assert set(kept.run.arrays()) == {"loss", "seen"}
+    losses = kept.run.arrays()["loss"]
+    assert torch.isfinite(losses).all()
+    assert kept.run.metadata["result"]["test_accuracy"] is None
+    trained = dw.api.train(data, select=tmp_path / "prune", test=data, run=tmp_path / "train", **kwargs)
+    assert trained.accuracy is None
+    assert trained.run.metadata["result"]["test_loss"] > 0
+    with pytest.raises(ArgumentError, match=r"DUAL\+Beta needs p_label, which only classes have"):
+        dw.prune(data, keep=0.5, run=tmp_path / "dual", **kwargs)
+    with pytest.raises(ArgumentError, match="has no classes, so its network cannot be chosen"):
+        dw.prune(data, keep=0.5, score="loss", recipe=recipe, epochs=1)
+    with pytest.raises(ArgumentError, match="race compares accuracies"):
+        dw.race(data, test=data, budget=1, recipe=recipe)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from datawinnow.data.dataset_info import DatasetInfo
     from datawinnow.runs.folder import RunFolder
+    from datawinnow.train import Recipe
 
 RUNS = Path("runs")
 """Folder of the run folders, where none is named."""
@@ -97,6 +98,7 @@ def open_dataset(
     test: Any = None,
     load: LoadOptions | dict[str, Any] | None = None,
     model: Any = None,
+    recipe: Recipe | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Splits:
@@ -107,6 +109,7 @@ def open_dataset(
         test: test split of a dataset object.
         load: how DATA is read. The tokenizer is by default that of a pretrained ``model``.
         model: the network.
+        recipe: with a loss of the user's, the targets of a dataset object need not be classes.
         progress: called as DATA is read.
         log: called with each note on how it was read.
 
@@ -116,7 +119,7 @@ def open_dataset(
     """
     from datawinnow.data.dataset_info import DatasetInfo, dataset_info
     from datawinnow.data.load import load as load_data
-    from datawinnow.data.objects import as_dataset, with_class_ids
+    from datawinnow.data.objects import as_dataset, with_class_ids, with_targets
     from datawinnow.text.pretrained import is_pretrained
 
     kwargs = load.to_kwargs() if isinstance(load, LoadOptions) else dict(load or {})
@@ -127,6 +130,10 @@ def open_dataset(
                 f"of load= (for DATA, a name or a path), a dataset object takes image= and label=, got a "
                 f"{type(data).__name__} and {kwargs}; dw.load(data, ...) splits and limits it"
             )
+        if recipe is not None and recipe.loss is not None and not keys and not isinstance(data, DatasetInfo):
+            info = dataset_info(with_targets(data))
+            if not info.classes:
+                return Splits(info, None if test is None else with_targets(test), None)
         info = dataset_info(data if isinstance(data, DatasetInfo) else as_dataset(data, **keys))
         if test is not None:
             test = (

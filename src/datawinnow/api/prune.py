@@ -121,8 +121,12 @@ def prune(
     if isinstance(train, (str, Path)):  # before anything is read
         chosen.dry_run(keep=keep, epochs=epochs)
     _check_empty(out)
-    splits = open_dataset(train, test=test, load=load, model=model, progress=progress, log=log)
+    splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     info, test = splits.train, splits.test
+    if not info.classes:
+        _check_classless(chosen)
+    if check and recipe is not None and recipe.loss is not None:
+        raise ArgumentError("check compares accuracies of the cross-entropy: with a loss of your own leave it out")
     budget_of(keep, info.n)
     if until_stable is not None:
         stability_for(chosen, keep=keep, epochs=epochs, threshold=until_stable)
@@ -150,7 +154,7 @@ def prune(
         if splits.load is not None and "record" not in folder.metadata["options"]:  # a recording keeps how it was read
             folder.update(options={"load": splits.load})
         recorded = folder.metadata["status"].get("record") == "done"
-        if log is not None and (check or not recorded):
+        if log is not None and info.classes and (check or not recorded):
             seeds = check_seeds if check else 0
             log(_estimate(setup, chosen, recipe, keep, epochs, planned, seeds, may_stop=until_stable is not None))
         selection = prune_run(
@@ -202,6 +206,22 @@ def prune(
         report=page,
         train_epochs=planned,
     )
+
+
+def _check_classless(method: Method) -> None:
+    """Refuse a method that reads classes, of a dataset without any.
+
+    Raises:
+        ArgumentError: naming what it reads.
+    """
+    needing = [need for need in method.needs if need not in ("loss", "seen")]
+    if method.per_class:
+        needing.append("labels")
+    if needing:
+        raise ArgumentError(
+            f"{method.label} needs {', '.join(needing)}, which only classes have, and with a loss of your own only the "
+            "loss is recorded: choose by it (score='loss') or at random (method='random')"
+        )
 
 
 def _check_arguments(

@@ -125,6 +125,8 @@ def race(
     from datawinnow.dynamic.build import build_policy, default_options, policy_by_name
     from datawinnow.train import Recipe
 
+    if recipe is not None and (recipe.loss is not None or recipe.metric is not None):
+        raise ArgumentError("race compares accuracies of the cross-entropy: it takes no loss or metric of your own")
     check.number("budget", budget, 1, 1 << 20, integer=True)
     check.number("seeds", seeds, 1, 10_000, integer=True)
     wrap = (wrap,) if isinstance(wrap, str) else wrap

@@ -77,7 +77,7 @@ def record(
             raise ArgumentError(f"--signals: no signal is called {name!r}; there are: {names}")
     recorded_signals = tuple(dict.fromkeys([*RECORDED, *signals]))
     stability = rank_stability(until_stable, epochs, recorded_signals)  # refuses before there is a folder
-    splits = open_dataset(train, test=test, load=load, model=model, progress=progress, log=log)
+    splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     path = run_path(run, splits) or RUNS / splits.train.name
     setup = begin_run(splits.train, path, model=model, model_options=model_options, seed=seed, log=log)
     if splits.load is not None and "record" not in setup.folder.metadata["options"]:

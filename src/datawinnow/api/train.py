@@ -146,7 +146,7 @@ def train(
     if select is not None:  # before the data, which are read as they were for the selection
         metadata = read_selection(Path(select))[1]
         load_kwargs = {**metadata.get("load", {}), **load_kwargs} if isinstance(train, (str, Path)) else load_kwargs
-    splits = open_dataset(train, test=test, load=load_kwargs, model=model, progress=progress, log=log)
+    splits = open_dataset(train, test=test, load=load_kwargs, model=model, recipe=recipe, progress=progress, log=log)
     info = splits.train
     if select is not None:
         selection, metadata = read_selection(Path(select), info=info)

@@ -116,7 +116,7 @@ def _guesses(
     """
     unknown: list[int | None] = [None] * len(ids)
     path = folder.path / NETWORK_FILE
-    if not path.exists():  # a method that needs no recording
+    if not info.classes or not path.exists():  # a method that needs no recording
         return unknown
     folder.check_made(read_metadata(path), path)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.chance import warn_near_chance
@@ -26,6 +27,8 @@ from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
 
+CLASSLESS_SIGNALS = ("loss",)
+"""What is recorded of a dataset without classes, which is trained on a loss of the user's."""
 VOCABULARY = "vocabulary.json"
 """The words of the training texts and their ids, without which the network cannot be used."""
 
@@ -77,10 +80,11 @@ def begin_run(
     """
     info = dataset_info(train, source)
     network, name, reason = build_network(model, info, seed, model_options)
-    check_outputs_for(network, info, seed)
+    if info.classes:  # outputs for a loss of the user's are checked with it, in `fit`
+        check_outputs_for(network, info, seed)
     if reason and log is not None:
         log(f"network: {reason}")
-    parameters = sum(p.numel() for p in network.parameters())
+    parameters = sum(0 if isinstance(p, UninitializedParameter) else p.numel() for p in network.parameters())
     description = {"name": name, "parameters": parameters, "options": dict(model_options or {})}
     folder = RunFolder.create(run, dataset=info, seed=seed, model=description)
     vocabulary = getattr(info.data, "vocabulary", None)
@@ -157,6 +161,7 @@ def record_setup(
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     recipe = recipe or Recipe()
+    signals = signals if setup.info.classes else CLASSLESS_SIGNALS
     stability = rank_stability(until_stable, epochs, signals)
     folder, train = setup.folder, setup.info.data
     options = {

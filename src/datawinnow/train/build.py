@@ -40,6 +40,11 @@ def build_network(
         ArgumentError: unknown model or options, or a network for another kind of examples.
     """
     reason = ""
+    if not info.classes and (model is None or isinstance(model, str)):
+        raise ArgumentError(
+            f"{info.name!r} has no classes, so its network cannot be chosen or built by name: give model= a "
+            "torch.nn.Module, or a class or function that returns one, with the outputs that your loss takes"
+        )
     if model is None:
         model, reason = choose(info.shape, accelerator=torch.cuda.is_available(), vocabulary=info.vocabulary)
     with forked(seed, "weights"):

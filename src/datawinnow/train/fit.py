@@ -31,11 +31,11 @@ from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import EpochMetrics, History
 from datawinnow.train.ledger import TrainLength
 from datawinnow.train.network import num_classes, set_training_mode
-from datawinnow.train.objective import Objective, PerExample, correct_predictions
+from datawinnow.train.objective import Objective, correct_predictions
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe, check_recipe
 from datawinnow.train.schedule import schedule_of
-from datawinnow.train.state import Selectors, TrainState, check_examples, prepare
+from datawinnow.train.state import ExampleChoice, TrainState, check_examples, prepare
 
 
 def fit(
@@ -57,8 +57,6 @@ def fit(
     stop: Callable[[int], bool] | None = None,
     progress: Progress | None = None,
     evaluate_every: int = 0,
-    loss: PerExample | None = None,
-    metric: PerExample | None = None,
     **options: Any,
 ) -> tuple[nn.Module, History]:
     """Train ``model`` on ``data`` and evaluate it after the last epoch.
@@ -93,12 +91,7 @@ def fit(
             answer when called again for the same epoch, as a resumed run does.
         progress: called as ``progress("training", done, total)`` after each step.
         evaluate_every: also evaluate on ``test`` every so many epochs, for the history only.
-        loss: ``loss(outputs, y)``, one loss an example (b,), in place of the cross-entropy: of what the network
-            returns, and of y as the dataset has it, such as numbers, several labels an example or masks. Weights of a
-            selection multiply it, and policies observe it. Without classes a recorder records ``loss`` alone.
-        metric: ``metric(outputs, y)``, one number an example (b,), whose mean the history has in place of the accuracy;
-            without it the accuracy is NaN where y are no class ids.
-        options: fields of `Recipe`, which override those of ``recipe``.
+        options: fields of `Recipe`, such as ``lr`` and ``loss``, which override those of ``recipe``.
 
     Returns:
         The model, in evaluation mode, and its history.
@@ -111,6 +104,8 @@ def fit(
     """
     if isinstance(policy, str):
         policy = policy_of_run(policy, epochs, passes)
+    recipe = replace(recipe or Recipe(), **check_recipe(options))
+    loss, metric = recipe.loss, recipe.metric
     data = with_class_ids(data) if loss is None else with_targets(data)
     check_examples("data", data)
     dataset = data.dataset if isinstance(data, Kept) else data
@@ -121,7 +116,6 @@ def fit(
             test = with_targets(test)
         check_examples("test", test)
     network = model if isinstance(model, nn.Module) else resolve_network(model, dataset_info(dataset), seed)
-    recipe = replace(recipe or Recipe(), **check_recipe(options))
     objective = Objective(loss, metric, recipe.label_smoothing)
     state = prepare(
         network,
@@ -131,7 +125,7 @@ def fit(
         seed=seed,
         recorder=recorder,
         checkpoint=checkpoint,
-        selectors=Selectors(policy, in_batch),
+        choice=ExampleChoice(policy, in_batch),
         objective=objective,
     )
     recipe, ledger, history = state.recipe, state.ledger, state.history

@@ -76,9 +76,7 @@ def first_batch(dataset: Any, device: torch.device, count: int) -> Batch:
     return next(iter(batches_of(small, device, workers=0).train(order, len(order), stream(0, "measure"))))
 
 
-def resolve_precision(
-    model: nn.Module, data: Any, recipe: Recipe, objective: Objective | None = None
-) -> tuple[Recipe, str]:
+def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Recipe, str]:
     """``recipe`` with precision and memory format fixed: ``precision="auto"`` times a few steps on this machine.
 
     Times differ from run to run, and the choice may too. To repeat a training exactly, keep the returned recipe.
@@ -87,7 +85,6 @@ def resolve_precision(
         model: the network; its weights stay as they are.
         data: `Examples`, `Kept` or any map-style dataset of ``(x, y)``.
         recipe: how to train.
-        objective: with a loss of the user's, steps of that are timed.
 
     Returns:
         The recipe with ``precision`` and ``channels_last`` set, and a sentence with the times; ``""`` if nothing was
@@ -100,16 +97,16 @@ def resolve_precision(
     # the trial steps draw dropout and augmentation: the state of the run stays as it was
     with forked(0, "measure"):
         _, x, y = first_batch(dataset, device, recipe.batch)
-        precision, fast_format, times = _time_steps(model.to(device), x, y, objective)
+        precision, fast_format, times = _time_steps(model.to(device), x, y, recipe)
     channels_last = fast_format if recipe.channels_last is None else recipe.channels_last
     note = f"{precision}{', channels-last' if channels_last else ''} ({times})"
     return replace(recipe, precision=precision, channels_last=channels_last), note
 
 
-def _time_steps(model: nn.Module, x: Tensor, y: Tensor, objective: Objective | None) -> tuple[str, bool, str]:
-    if objective is None or objective.loss is None:
+def _time_steps(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[str, bool, str]:
+    if recipe.loss is None:
         return fastest_precision(model, x, y)
-    return fastest_precision(model, x, y, loss=objective.loss)
+    return fastest_precision(model, x, y, loss=recipe.loss)
 
 
 def check_forward(

@@ -11,9 +11,13 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
+from datawinnow.train.objective import PerExample
 from datawinnow.train.precision import check_precision
 from datawinnow.train.schedule import schedule_of
 from datawinnow.train.size_schedule import SizeSchedule
+
+OPTIONAL_FIELDS = ("size_schedule", "loss", "metric")
+"""Fields that are left out of ``run.json`` where they are None."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Recipe:
             (arXiv 1811.09716), not squared, differentiated through both gradients; 0 for none. A step then costs
             several times as much.
         curvature_h: distance from the input at which its second gradient is taken, in normalised pixels.
+        loss: ``loss(outputs, y)``, one loss an example (b,), in place of the cross-entropy: of what the network
+            returns, and of y as the dataset has it, such as numbers, several labels an example or masks. Weights of a
+            selection multiply it, and policies observe it. Without classes ``loss`` alone is recorded.
+        metric: ``metric(outputs, y)``, one number an example (b,), whose mean is reported in place of the accuracy;
+            without it the accuracy is NaN where y are no class ids.
         precision: ``"fp32"``, ``"bf16"``, or ``"auto"`` to take whichever is faster, measured.
         channels_last: memory format of images; None, with ``precision="auto"``, to take whichever is faster.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
@@ -61,6 +70,8 @@ class Recipe:
     focal: float = 0.0
     curvature: float = 0.0
     curvature_h: float = 3.0
+    loss: PerExample | None = None
+    metric: PerExample | None = None
     precision: str = "auto"
     channels_last: bool | None = None
     device: str = "auto"
@@ -80,6 +91,12 @@ class Recipe:
         check.number("focal", self.focal, 0, 100)
         if self.focal and self.label_smoothing:
             raise ArgumentError("focal and label_smoothing change the same loss: set one of them to 0")
+        for name in ("loss", "metric"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise ArgumentError(f"{name} must be a function of outputs and targets, got {getattr(self, name)!r}")
+        for name in ("label_smoothing", "focal", "curvature") if self.loss is not None else ():
+            if getattr(self, name):
+                raise ArgumentError(f"{name} changes the cross-entropy: with a loss of your own, make it part of that")
         check.number("curvature", self.curvature, 0, 1e6)
         check.number("curvature_h", self.curvature_h, 1e-12, 1e6)
         check.number("workers", self.workers, 0, 1024, integer=True)
@@ -105,12 +122,12 @@ class Recipe:
         return (-torch.expm1(-cross_entropy)).clamp_min(1e-12).pow(self.focal) * cross_entropy
 
     def metadata(self) -> dict[str, Any]:
-        """The fields as JSON can hold them: a schedule function by its name, ``size_schedule`` only if there is one."""
-        fields = {k: v if not callable(v) else getattr(v, "__name__", "function") for k, v in asdict(self).items()}
-        # run folders of trainings at full size are the same as before there were schedules
-        if self.size_schedule is None:
-            del fields["size_schedule"]
-        return fields
+        """The fields as JSON can hold them: functions by their names; `OPTIONAL_FIELDS` only where they are set."""
+        fields = {
+            k: v if not callable(v) else getattr(v, "__name__", type(v).__name__) for k, v in asdict(self).items()
+        }
+        # run folders without these are the same as before there were any
+        return {k: v for k, v in fields.items() if v is not None or k not in OPTIONAL_FIELDS}
 
 
 def _size_schedule(value: Any) -> SizeSchedule:

@@ -147,7 +147,7 @@ class TrainState:
 
 
 @dataclass(frozen=True)
-class Selectors:
+class ExampleChoice:
     """What chooses among the examples while training; at most one of the two.
 
     Attributes:
@@ -168,7 +168,7 @@ def prepare(
     seed: int,
     recorder: Recorder | None,
     checkpoint: Path | None,
-    selectors: Selectors,
+    choice: ExampleChoice,
     objective: Objective | None = None,
 ) -> TrainState:
     """Check the arguments of `fit`, move everything to the device, and restore a checkpoint if the file exists.
@@ -177,7 +177,7 @@ def prepare(
         ArgumentError: the arguments do not fit each other.
         RunError: the checkpoint is of another run.
     """
-    policy, in_batch = selectors.policy, selectors.in_batch
+    policy, in_batch = choice.policy, choice.in_batch
     dataset, selection = (data.dataset, data.selection) if isinstance(data, Kept) else (data, None)
     index = torch.arange(len(dataset)) if selection is None else selection.index
     selects = policy is not None or in_batch is not None
@@ -215,8 +215,11 @@ def prepare(
     # moves the network to the device and initialises lazy layers, before anything copies it
     flops = check_forward(model, dataset, fabric.device, seed=seed, objective=objective)
     if objective is not None and objective.loss is not None:
-        _check_loss_options(recipe, in_batch)
-        recipe, note = resolve_precision(model, dataset, recipe, objective)
+        if in_batch is not None:
+            raise ArgumentError(
+                "in_batch= chooses by the cross-entropy: train on a loss of your own with a policy instead"
+            )
+        recipe, note = resolve_precision(model, dataset, recipe)
     else:
         with returns_logits(model, num_classes(dataset)):
             recipe, note = resolve_precision(model, dataset, recipe)
@@ -284,15 +287,6 @@ def prepare(
         history=history,
         set_sparsity=sparsity_schedule(model, dataset, fabric.device),
     )
-
-
-def _check_loss_options(recipe: Recipe, in_batch: InBatch | None) -> None:
-    """Raise for what changes or reads the cross-entropy, where it is not the loss."""
-    for name in ("label_smoothing", "focal", "curvature"):
-        if getattr(recipe, name):
-            raise ArgumentError(f"{name} changes the cross-entropy: with a loss of your own, make it part of that")
-    if in_batch is not None:
-        raise ArgumentError("in_batch= chooses by the cross-entropy: train on a loss of your own with a policy instead")
 
 
 def check_examples(name: str, data: Any) -> None:
