@@ -50,7 +50,7 @@ def test_a_grid_runs_on_dataset_objects_and_a_network_of_ones_own(tmp_path):
     with pytest.raises(RunError, match="results about another dataset"):
         run_grid(small_grid(), tmp_path, data=other)  # no cell is missing
     other_test = GridData(Bare(make_blobs()), make_blobs(9, seed=2), model=own_network)
-    with pytest.raises(RunError, match="accuracies on another test split"):
+    with pytest.raises(RunError, match="results about another test split"):
         run_grid(small_grid(), tmp_path, data=other_test)
     other_model = GridData(Bare(make_blobs()), make_blobs(9, seed=1), model=mlp)
     with pytest.raises(RunError, match=r"\[train\] model='own_network', now it is 'mlp'"):

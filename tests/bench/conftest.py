@@ -7,7 +7,7 @@ import pytest
 
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench import read_grid, runner
-from datawinnow.bench.workers import check_fingerprint, check_test_fingerprint
+from datawinnow.bench.workers import DATASET, TEST_SPLIT, check_fingerprint
 from datawinnow.data.fingerprint import fingerprint_of
 from tests.runs.conftest import make_blobs
 
@@ -63,8 +63,12 @@ class InProcess:
     def start(self, cell):
         train, test = cell_module.datasets_of(self.grid)
         self.news = self.fingerprint is None
-        self.fingerprint = check_fingerprint(train.fingerprint, train.name, self.fingerprint, self.out)
-        self.test_fingerprint = check_test_fingerprint(fingerprint_of(test), self.test_fingerprint, self.out)
+        self.fingerprint = check_fingerprint(
+            train.fingerprint, self.fingerprint, self.out, split=DATASET, name=train.name
+        )
+        self.test_fingerprint = check_fingerprint(
+            fingerprint_of(test), self.test_fingerprint, self.out, split=TEST_SPLIT
+        )
         self.running.append(cell)
 
     def finished(self, timeout):

@@ -21,7 +21,7 @@ from .test_planning import fake_row
 from .test_runner import CLEAN, FEW, ONE
 
 pytestmark = pytest.mark.usefixtures("in_process")
-ANOTHER = r"holds results about another dataset \(fingerprint .*\) than 'other', which the grid names"
+ANOTHER = r"holds results about another dataset \(fingerprint .*\) than 'other' "
 
 
 class TestRefusals:
@@ -59,7 +59,7 @@ class TestRefusals:
             np.savez(tmp_path / "other.npz", **{**arrays, "x_test": arrays["x_test"] + 1})
         other = read_grid(write((METHODS, 'methods = ["random", "full"]'), source=tmp_path / "other.npz"))
         monkeypatch.setattr(cell_module, "run_cell", lambda *a: pytest.fail("ran"))
-        with pytest.raises(RunError, match="holds accuracies on another test split"):
+        with pytest.raises(RunError, match="holds results about another test split"):
             run_grid(other, tmp_path / "out", jobs=1)
 
     def test_rows_of_another_dataset_than_the_grid_beside_them(self, write, tmp_path):

@@ -8,13 +8,16 @@ from torch.utils.data import TensorDataset
 
 import datawinnow as dw
 from datawinnow.api import prune
+from datawinnow.bench import GridData, grid_of, run_grid
 from datawinnow.core.errors import ArgumentError, DataError, MissingArrayError, RunError
+from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.methods import METHODS
 from datawinnow.runs import prune as prune_module
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.select import selection_of
+from datawinnow.runs.select import select_examples, select_run, selection_of
 
 from .conftest import FAST, Bare, make_blobs
 
@@ -196,3 +199,42 @@ def test_a_planted_wrong_label_is_hard():
     data.labels[5] = (data.labels[5] + 1) % 3
     kept = prune(data, keep=0.02, epochs=6, recipe=FAST, score="aum")
     assert 5 in ids(kept)
+
+
+@pytest.mark.parametrize("run", [False, True], ids=["in memory", "with a run folder"])
+def test_classes_of_which_nothing_is_kept_are_named(blobs, tmp_path, run):
+    messages: list[str] = []
+    where = {"run": tmp_path / "run"} if run else {}
+    kept = prune(blobs, keep=0.02, method="random", log=messages.append, **where)
+    (label,) = blobs.labels[kept.selection.index].tolist()
+    names = ", ".join(name for name in blobs.classes if name != blobs.classes[label])
+    assert [line for line in messages if f"no example is kept of 2 of 3 classes ({names})" in line]
+    messages.clear()
+    assert ids(prune(blobs, keep=0.5, method="random", log=messages.append, **where))
+    assert not [line for line in messages if "no example is kept" in line]
+
+
+def test_the_bench_the_check_and_prune_choose_by_one_function(blobs, tmp_path):
+    grid = grid_of(
+        "one.toml",
+        {
+            "name": "one",
+            "about": "one way",
+            "data": {"source": "blobs"},
+            "train": {"epochs": 2, "model": "mlp", **vars(FAST)},
+            "methods": ["el2n", "random"],
+            "keep": [0.3, 0.02],
+            "seeds": [0],
+        },
+    )
+    data = GridData(blobs, make_blobs(9))
+    rows = {(row["method"], row["keep"]): row for row in run_grid(grid, tmp_path / "out", data=data)}
+    assert len(rows) == 4
+    assert "no example is kept of 2 of 3 classes" in rows["random", 0.02]["warnings"][0]
+    assert "warnings" not in rows["random", 0.3]
+    recording = RunFolder.open(next((tmp_path / "out" / "recordings").iterdir()))
+    info = dataset_info(blobs)
+    chosen = select_examples(info, METHODS["el2n"], keep=0.3, generator=stream(0), folder=recording)
+    assert ids(Kept(blobs, select_run(recording, blobs, keep=0.3, method="el2n"))) == chosen.selection.index.tolist()
+    with pytest.raises(MissingArrayError, match="el2n"):
+        select_examples(info, METHODS["el2n"], keep=0.3, generator=stream(0))

@@ -103,12 +103,12 @@ def prune(
         RunError: ``run`` is about another dataset, or was started with other options.
     """
     from datawinnow.core.budget import budget_of, parse_fraction
-    from datawinnow.core.rng import stream
     from datawinnow.methods import create_method
     from datawinnow.runs.early_stopping import stability_for
     from datawinnow.runs.probe_arrays import check_movable
     from datawinnow.runs.prune import Pruned, prune_run
     from datawinnow.runs.record import begin_run
+    from datawinnow.runs.select import select_examples, selection_draws
 
     keep = parse_fraction(keep)
     _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)
@@ -143,8 +143,8 @@ def prune(
     if report is True and path is None:
         raise ArgumentError("report=True writes the page into the run folder: give run=, or a path as report=")
     if path is None and not chosen.needs and not (check or report):  # needs no run
-        generator = stream(seed, "select", chosen.key, f"{keep:g}")
-        selection, _ = chosen.run({}, info.labels, keep=keep, generator=generator)
+        draws = selection_draws(seed, chosen, keep)
+        selection = select_examples(info, chosen, keep=keep, generator=draws, val=val, log=log).selection
         _write_kept(info.data, selection, out)
         return Pruned(info.data, selection, test=test, train_epochs=planned)
     with ExitStack() as scratch:

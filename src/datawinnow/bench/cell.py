@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from datawinnow.bench.grid import Cell, Grid, equal_epochs
 from datawinnow.bench.policy_runs import PolicyTraining, policy_training
 from datawinnow.bench.results import result_row
 from datawinnow.bench.scenario import under_scenario
-from datawinnow.core.arrays import RECORDED, chain_arrays, is_recorded
+from datawinnow.core.arrays import RECORDED, is_recorded
 from datawinnow.core.artifacts import read_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import NO_COST, Cost
@@ -35,6 +34,7 @@ from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import build_network
 from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.runs.record import record_run
+from datawinnow.runs.select import SelectionResult, select_examples
 from datawinnow.runs.stage import Stage
 from datawinnow.train import fit
 from datawinnow.train.checkpoint import read_metadata
@@ -204,12 +204,15 @@ def run_cell(
         failed = _Outcome(failed=recording.metadata[DIVERGED])
         return _cell_row(run, None, failed, score=_record_cost(recording), select=NO_COST)
     selection, score, select = Selection.everything(info.n), NO_COST, NO_COST
+    warnings: tuple[str, ...] = ()
     if cell.method in data.selections:
         selection, score = data.selections[cell.method](cell.seed)
     elif cell.kind == "static":
-        selection, score, select = _select(run, recording)
+        result, score, select = _select(run, recording)
+        selection, warnings = result.selection, result.warnings
     outcome = _train_cell(run, selection)
-    return _cell_row(run, selection, outcome, score=score + outcome.upfront_cost, select=select)
+    row = _cell_row(run, selection, outcome, score=score + outcome.upfront_cost, select=select)
+    return {**row, "warnings": list(warnings)} if warnings else row
 
 
 def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, score: Cost, select: Cost) -> ResultRow:
@@ -406,29 +409,23 @@ def _record_cost(recording: RunFolder) -> Cost:
     return Cost.from_dict(recording.metadata["cost"]["record"])
 
 
-def _select(run: _CellRun, recording: RunFolder | None) -> tuple[Selection, Cost, Cost]:
+def _select(run: _CellRun, recording: RunFolder | None) -> tuple[SelectionResult, Cost, Cost]:
     """The selection by the cell's method, the cost that it is charged for scoring, and the cost of selecting."""
     cell = run.cell
     method, limit = run.grid.method_of(cell.method)
-    method = method.at(cell.keep)
-    arrays: Mapping[str, Tensor] = {}
+    result = select_examples(
+        run.info,
+        method,
+        keep=cell.keep,
+        generator=stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario),
+        folder=recording,
+        epochs=None if recording is None else limit and min(limit, recording.epochs),
+        model=run.scoring_model,
+        model_options=run.scoring_options,
+        progress=run.progress,
+    )
     score = NO_COST
     if recording is not None:
-        # a probe reads the network after the last epoch, whatever limit the method has
-        read = recording.epochs if method.reads_probe else min(recording.epochs, limit or recording.epochs)
-        probed = probed_arrays(
-            recording,
-            run.info,
-            model=run.scoring_model,
-            model_options=run.scoring_options,
-            options=method.probe_options,
-            progress=run.progress,
-        )
         # charged for the share of the recording that it reads, and for its probes whoever made them first
-        share = method.epochs_charged(read) / recording.epochs
-        score = _record_cost(recording).share(share) + probed.compute(method.needs)
-        arrays = chain_arrays(probed.arrays(method.needs), recording.arrays(limit and min(limit, recording.epochs)))
-    start = time.perf_counter()
-    generator = stream(cell.seed, "select", cell.method, f"{cell.keep:g}", cell.scenario)
-    selection, _ = method.run(arrays, run.info.labels, keep=cell.keep, generator=generator)
-    return selection, score, Cost(time.perf_counter() - start)
+        score = _record_cost(recording).share(result.epochs / recording.epochs) + (result.probe_cost or NO_COST)
+    return result, score, result.score_cost + result.select_cost

@@ -28,6 +28,7 @@ from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.methods import METHODS
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs_for, recorded_model
+from datawinnow.runs.select import select_examples
 from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.stage import augment_of, resolve_arithmetic
 from datawinnow.train import Recipe
@@ -224,7 +225,7 @@ def _check_grid(
 def _random_selection(info: DatasetInfo, keep: float, seed: int) -> Selection:
     """As many random examples, drawn for each seed."""
     draws = stream(seed, "check", "random")
-    return METHODS["random"].run({}, info.labels, keep=keep, generator=draws)[0]
+    return select_examples(info, METHODS["random"], keep=keep, generator=draws).selection
 
 
 def _scoring_cost(folder: RunFolder) -> Cost:

@@ -15,7 +15,7 @@ from datawinnow.bench.grid_file import check_grid
 from datawinnow.bench.lock import only_writer
 from datawinnow.bench.planning import next_cells
 from datawinnow.bench.results import Results
-from datawinnow.bench.workers import InProcess, Workers, check_fingerprint, check_test_fingerprint
+from datawinnow.bench.workers import DATASET, TEST_SPLIT, InProcess, Workers, check_fingerprint
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
@@ -92,10 +92,9 @@ def run_grid(
         if data is not None:
             fingerprints = (data.info.fingerprint, data.test_fingerprint)
         if fingerprints is not None:  # before the rows are returned: none may be missing
-            check_fingerprint(
-                fingerprints[0], grid.data.source if data is None else data.info.name, results.fingerprint, out
-            )
-            check_test_fingerprint(fingerprints[1], results.test_fingerprint, out)
+            name = grid.data.source if data is None else data.info.name
+            check_fingerprint(fingerprints[0], results.fingerprint, out, split=DATASET, name=name)
+            check_fingerprint(fingerprints[1], results.test_fingerprint, out, split=TEST_SPLIT)
         waiting = results.missing()
         if progress is not None:
             progress("cells", len(results.cells) - len(waiting), len(results.cells))

@@ -27,6 +27,8 @@ from datawinnow.core.progress import Progress
 from datawinnow.core.verdict import ResultRow
 from datawinnow.data.fingerprint import fingerprint_of
 
+DATASET, TEST_SPLIT = "dataset", "test split"
+"""What results are about, as `check_fingerprint` names it."""
 PARENT_CHECK_SECONDS = 1.0
 """How often a worker checks that its parent is alive."""
 
@@ -56,8 +58,11 @@ class InProcess:
         on_step: Callable[[Cell, str, int, int], None] | None = None,
     ) -> None:
         self.grid, self.out, self.data, self.on_step = grid, out, data, on_step
-        self.fingerprint: str | None = check_fingerprint(data.info.fingerprint, data.info.name, fingerprint, out)
-        self.test_fingerprint: str | None = check_test_fingerprint(data.test_fingerprint, test_fingerprint, out)
+        info, test = data.info, data.test_fingerprint
+        self.fingerprint: str | None = check_fingerprint(
+            info.fingerprint, fingerprint, out, split=DATASET, name=info.name
+        )
+        self.test_fingerprint: str | None = check_fingerprint(test, test_fingerprint, out, split=TEST_SPLIT)
         self.running: list[Cell] = []
 
     @property
@@ -199,7 +204,7 @@ class Workers:
             self.fingerprint = answer
             return None
         if kind == "test":
-            self.test_fingerprint = check_test_fingerprint(answer, self.test_fingerprint, self.out)
+            self.test_fingerprint = check_fingerprint(answer, self.test_fingerprint, self.out, split=TEST_SPLIT)
             return None
         if kind == "row":
             self._idle.append(self._busy.pop(cell))
@@ -246,8 +251,8 @@ def serve(pipe: Connection, grid: dict[str, Any], out: str, threads: int) -> Non
             return
         try:
             train, test = datasets_of(model)
-            check_fingerprint(train.fingerprint, train.name, fingerprint, Path(out))
-            check_test_fingerprint(fingerprint_of(test), test_fingerprint, Path(out))
+            check_fingerprint(train.fingerprint, fingerprint, Path(out), split=DATASET, name=train.name)
+            check_fingerprint(fingerprint_of(test), test_fingerprint, Path(out), split=TEST_SPLIT)
             if test_fingerprint is None:
                 pipe.send(("test", fingerprint_of(test)))
             if fingerprint is None:
@@ -260,14 +265,15 @@ def serve(pipe: Connection, grid: dict[str, Any], out: str, threads: int) -> Non
             pipe.send(("failed", traceback.format_exc()))  # as text: not every exception survives a pipe
 
 
-def check_fingerprint(fingerprint: str, name: str, expected: str | None, out: Path) -> str:
+def check_fingerprint(fingerprint: str, expected: str | None, out: Path, *, split: str, name: str = "") -> str:
     """Refuse to add rows about one dataset to those about another.
 
     Args:
-        fingerprint: of the dataset that is loaded.
-        name: of the dataset that is loaded.
-        expected: fingerprint of the dataset of the rows; None where there are none.
+        fingerprint: of the split that is loaded.
+        expected: of the split that the rows are about; None where there are none.
         out: folder of the rows.
+        split: `DATASET` or `TEST_SPLIT`, for the error.
+        name: of the dataset, for the error.
 
     Returns:
         ``fingerprint``.
@@ -276,31 +282,10 @@ def check_fingerprint(fingerprint: str, name: str, expected: str | None, out: Pa
         RunError: the fingerprints differ.
     """
     if expected is not None and fingerprint != expected:
+        current = repr(name) if name else "the one in use"
         raise RunError(
-            f"{out} holds results about another dataset (fingerprint {expected}) than {name!r}, which the grid "
-            f"names (fingerprint {fingerprint}): give another --out folder"
-        )
-    return fingerprint
-
-
-def check_test_fingerprint(fingerprint: str, expected: str | None, out: Path) -> str:
-    """Refuse to add accuracies on one test split to those on another.
-
-    Args:
-        fingerprint: of the test split that is loaded.
-        expected: fingerprint of the test split of the rows; None where there are none.
-        out: folder of the rows.
-
-    Returns:
-        ``fingerprint``.
-
-    Raises:
-        RunError: the fingerprints differ.
-    """
-    if expected is not None and fingerprint != expected:
-        raise RunError(
-            f"{out} holds accuracies on another test split (fingerprint {expected}) than the one in use (fingerprint "
-            f"{fingerprint}): give another --out folder, or the test split as before"
+            f"{out} holds results about another {split} (fingerprint {expected}) than {current} (fingerprint "
+            f"{fingerprint}): give another --out folder, or the {split} as before"
         )
     return fingerprint
 

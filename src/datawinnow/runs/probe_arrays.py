@@ -109,11 +109,6 @@ class ProbedArrays:
         by_pass = {self._folder_of(name).name: name for name in needs if is_probed(name)}
         return sum((self._run_pass(name).cost for name in by_pass.values()), Cost())
 
-    def total_cost(self) -> Cost:
-        """The cost of all passes in the folder."""
-        files = sorted(self.folder.glob("*/*probe.json"))
-        return sum((Cost.from_dict(read_json(file)["cost"]) for file in files), Cost())
-
     def is_computed(self, needs: Sequence[str]) -> bool:
         """Whether the folder has all of ``needs`` that a pass makes."""
         return all(any(self._folder_of(name).glob("*probe.json")) for name in needs if is_probed(name))
@@ -186,6 +181,11 @@ class ProbedArrays:
         if self.log is not None and text not in self._logged:
             self._logged.add(text)
             self.log(text)
+
+
+def probe_total(folder: Path) -> Cost:
+    """The cost of all passes in a folder of `ProbedArrays`."""
+    return sum((Cost.from_dict(read_json(file)["cost"]) for file in sorted(folder.glob("*/*probe.json"))), Cost())
 
 
 def check_movable(needs: tuple[str, ...], train: Any) -> None:

@@ -20,7 +20,7 @@ from datawinnow.probe import is_probed
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.near_chance import near_chance
 from datawinnow.runs.network import Model
-from datawinnow.runs.probe_arrays import ProbedArrays, probed_arrays
+from datawinnow.runs.probe_arrays import ProbedArrays, probe_total, probed_arrays
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, SubsetRuns, subsets_for
 
 
@@ -94,7 +94,8 @@ def score_run(
         arrays = chain_arrays(subsets.arrays, arrays)
     seconds, values, descriptions = 0.0, {}, {}
     for method, card in zip(methods, cards, strict=True):
-        probe_cost = run_probes(folder, probed, card.needs, subsets)
+        probe_cost = probe_needs(probed, card.needs, subsets)
+        charge_probes(folder)
         start = time.perf_counter()
         values[card.key] = method.compute_score(arrays)
         seconds += time.perf_counter() - start
@@ -107,41 +108,36 @@ def score_run(
     return values
 
 
-def score_method(
+def write_method_score(
     folder: RunFolder,
     info: DatasetInfo,
     method: Method,
-    arrays: Mapping[str, Tensor],
-    *,
+    values: Tensor,
+    cost: Cost,
     epochs: int | None,
     probe_cost: Cost | None,
-) -> Tensor | None:
-    """Compute the score of a method, add it to ``scores.parquet`` and charge it.
+) -> None:
+    """Add the score of a method to ``scores.parquet`` and charge it.
 
     Args:
         folder: the run.
         info: of its dataset.
-        method: settled for a fraction kept (`Method.at`).
-        arrays: what the method reads.
-        epochs: recorded epochs that are read; None for all.
-        probe_cost: what the method's probes cost, from `run_probes`.
-
-    Returns:
-        (n,); None for a method without a score.
+        method: a method with a score, resolved for a fraction kept (`Method.at`).
+        values: (n,) its score.
+        cost: of computing it.
+        epochs: recorded epochs that were read; None for all.
+        probe_cost: what the method's probes cost, from `probe_needs`.
     """
     card = method.score_card
     if card is None:
-        return None
-    start = time.perf_counter()
-    values = method.compute_score(chain_arrays({"labels": info.labels}, arrays))
-    folder.charge("score", Cost(time.perf_counter() - start))
+        return
+    folder.charge("score", cost)
     if not any(is_probed(need) or need in SUBSET_ARRAYS for need in card.needs):
         probe_cost = None  # the selector's
     num_epochs = method.score_only().epochs_charged(folder.epochs if probe_cost else epochs or folder.epochs)
     description = _describe_score(card, method.score_options, num_epochs, folder.n, probe_cost)
     folder.write_scores(info, {description["method"]: values}, {description["method"]: description})
     folder.update(status={"score": "done"})
-    return values
 
 
 def check_arrays(arrays: Mapping[str, Tensor], cards: Sequence[Card], needs: Sequence[str]) -> None:
@@ -158,9 +154,7 @@ def check_arrays(arrays: Mapping[str, Tensor], cards: Sequence[Card], needs: Seq
                 take(names, need, method=card.key)
 
 
-def run_probes(
-    folder: RunFolder, probed: ProbedArrays, needs: Sequence[str], subsets: SubsetRuns | None = None
-) -> Cost | None:
+def probe_needs(probed: ProbedArrays, needs: Sequence[str], subsets: SubsetRuns | None = None) -> Cost | None:
     """Probe the recorded network for those of ``needs`` that have not been made.
 
     Returns:
@@ -168,11 +162,13 @@ def run_probes(
     """
     if subsets is not None and any(need in SUBSET_ARRAYS for need in needs):
         return subsets.cost
-    if not any(is_probed(need) for need in needs):
-        return None
-    cost = probed.compute(needs)
-    folder.charge("probe", probed.total_cost())
-    return cost
+    return probed.compute(needs) if any(is_probed(need) for need in needs) else None
+
+
+def charge_probes(folder: RunFolder) -> None:
+    """Write the cost of all probes in the folder into ``run.json``."""
+    if any((folder.path / "probe").glob("*/*probe.json")):
+        folder.charge("probe", probe_total(folder.path / "probe"))
 
 
 def examples_charged(epochs: int, n: int, probe_cost: Cost | None) -> int:

@@ -1,9 +1,10 @@
-"""The selection of a run: chosen by a method, written to ``selection.parquet`` beside the gallery."""
+"""Selections: chosen by a method in memory, or from a run and written to its ``selection.parquet``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.dataset_info import dataset_info
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.methods import Method, create_method
 from datawinnow.runs.evidence import moments, notes
 from datawinnow.runs.folder import RunFolder
@@ -26,14 +27,148 @@ from datawinnow.runs.near_chance import near_chance
 from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.runs.score import (
+    charge_probes,
     check_arrays,
     examples_charged,
     plain_options,
-    run_probes,
-    score_method,
+    probe_needs,
+    write_method_score,
 )
 from datawinnow.runs.selection_file import read_selection, write_selection
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, subsets_for
+
+MAX_NAMES = 5
+"""Classes that a warning names."""
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionResult:
+    """What a method chose, with what it was computed from.
+
+    Attributes:
+        selection: the kept examples.
+        score: (n,) the method's score; None without one.
+        recorded: arrays of the recording by name; empty where the method reads none.
+        epochs: recorded epochs that the method is charged for.
+        probe_cost: of the passes over the network, or of the subset runs, that the method reads; None for neither.
+        score_cost: of computing the score from its arrays.
+        select_cost: of choosing the examples.
+        warnings: what a user should know of the selection.
+    """
+
+    selection: Selection
+    score: Tensor | None
+    recorded: Mapping[str, Tensor]
+    epochs: int
+    probe_cost: Cost | None
+    score_cost: Cost
+    select_cost: Cost
+    warnings: tuple[str, ...]
+
+
+def selection_draws(seed: int, method: Method, keep: float) -> torch.Generator:
+    """Random numbers of a selection: the method and the fraction kept are part of the path, so no two share draws."""
+    return stream(seed, "select", method.key, f"{keep:g}")
+
+
+def select_examples(
+    info: DatasetInfo,
+    method: Method,
+    *,
+    keep: float,
+    generator: torch.Generator,
+    folder: RunFolder | None = None,
+    epochs: int | None = None,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    val: Any = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> SelectionResult:
+    """Resolve the arrays that a method needs, score, and select: the one way that prune, select and the bench share.
+
+    Nothing is written but the arrays of probes and subset runs, which ``folder`` keeps for other methods.
+
+    Args:
+        info: of the dataset.
+        method: the method.
+        keep: fraction kept, in (0, 1].
+        generator: for selectors that draw.
+        folder: the run that the method reads; None for a method that needs neither a recording nor its network.
+        epochs: read only the first so many recorded epochs.
+        model: the function that made the network, where the run only knows its name.
+        model_options: options of that network.
+        val: held-out data, for methods that match it.
+        progress: called after each step.
+        log: called with notes and warnings.
+
+    Raises:
+        ArgumentError: keep out of range, or what the score or the selector raises.
+        MissingArrayError: an array is missing.
+        RunError: not recorded to the end, or another dataset.
+    """
+    budget_of(keep, info.n)
+    method = method.at(keep)
+    method.check_needs(also=SUBSET_ARRAYS)
+    cards, needs = method.cards, method.needs
+    recorded: Mapping[str, Tensor] = {}
+    arrays: Mapping[str, Tensor] = {}
+    probed, subsets, probe_cost, num_epochs = None, None, None, 0
+    if folder is not None:
+        folder.check_dataset(info)
+        if needs:
+            warn_near_chance(near_chance(folder))
+        subsets = subsets_for(folder, info, cards, model=model, model_options=model_options, progress=progress, log=log)
+        # a method that is charged for no epoch reads no recording
+        if method.epochs_charged(1) or folder.metadata["status"].get("record") == "done":
+            recorded = folder.arrays(epochs)
+        probed = probed_arrays(
+            folder,
+            info,
+            model=model,
+            model_options=model_options,
+            val=val,
+            options=method.probe_options,
+            progress=progress,
+            log=log,
+        )
+        arrays = chain_arrays(subsets.arrays if subsets is not None else {}, probed.arrays(needs), recorded)
+        # a probe reads the network after the last epoch, so it is charged for the whole recording
+        num_epochs = method.epochs_charged(folder.epochs if method.reads_probe else epochs or folder.epochs)
+    arrays = chain_arrays({"labels": info.labels}, arrays)
+    check_arrays(arrays, cards, needs)
+    if probed is not None:
+        # before the clock of the score and the selection starts
+        probe_cost = probe_needs(probed, [need for card in cards for need in card.needs], subsets)
+    start = time.perf_counter()
+    score = None if method.score_card is None else method.compute_score(arrays)
+    scored = time.perf_counter()
+    selection, _ = method.run(arrays, info.labels, keep=keep, generator=generator, score=score)
+    select_cost = Cost(time.perf_counter() - scored)
+    warnings = _warnings(selection, info)
+    if log is not None:
+        for warning in warnings:
+            log(warning)
+    return SelectionResult(
+        selection, score, recorded, num_epochs, probe_cost, Cost(scored - start), select_cost, warnings
+    )
+
+
+def _warnings(selection: Selection, info: DatasetInfo) -> tuple[str, ...]:
+    """What makes a selection unfit for training: classes of which nothing is kept."""
+    num_classes = len(info.classes)
+    sizes = torch.bincount(info.labels, minlength=num_classes)
+    kept = torch.bincount(info.labels[selection.index.cpu()], minlength=num_classes)
+    lost = torch.nonzero((sizes > 0) & (kept == 0)).flatten().tolist()
+    if not lost:
+        return ()
+    names = [info.classes[i] if i < num_classes else str(i) for i in lost]
+    shown = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+    return (
+        f"warning: no example is kept of {len(lost)} of {int((sizes > 0).sum())} classes ({shown}), so a network "
+        "trained on this selection cannot learn them: keep a larger fraction, or the same share of every class "
+        "(per_class=True, --per-class)",
+    )
 
 
 def select_run(
@@ -77,40 +212,28 @@ def select_run(
     # refuses a wrong fraction before anything is computed
     budget_of(keep, folder.n)
     method = create_method(method).at(keep)
-    method.check_needs(also=SUBSET_ARRAYS)
     info = dataset_info(train)
-    folder.check_dataset(info)
-    needs, cards = method.needs, method.cards
-    if needs:
-        warn_near_chance(near_chance(folder))
-    subsets = subsets_for(folder, info, cards, model=model, model_options=model_options, progress=progress, log=log)
-    # a method that is charged for no epoch reads no recording
-    unrecorded = not method.epochs_charged(1) and folder.metadata["status"].get("record") != "done"
-    probed = probed_arrays(
-        folder,
+    result = select_examples(
         info,
+        method,
+        keep=keep,
+        generator=selection_draws(seed, method, keep),
+        folder=folder,
+        epochs=epochs,
         model=model,
         model_options=model_options,
         val=val,
-        options=method.probe_options,
         progress=progress,
         log=log,
     )
-    recorded: Mapping[str, Tensor] = {} if unrecorded else folder.arrays(epochs)
-    arrays = chain_arrays(subsets.arrays if subsets is not None else {}, probed.arrays(needs), recorded)
-    check_arrays(arrays, cards, needs)
-    # before the clock of the selection starts, as is the score
-    probe_cost = run_probes(folder, probed, [need for card in cards for need in card.needs], subsets)
-    scores = score_method(folder, info, method, arrays, epochs=epochs, probe_cost=probe_cost)
-    start = time.perf_counter()
-    # method and fraction are part of the path: two selections of a run share no draws
-    generator = stream(seed, "select", method.key, f"{keep:g}")
-    selection, _ = method.run(arrays, info.labels, keep=keep, generator=generator, score=scores)
-    cost = Cost(time.perf_counter() - start)
+    selection, recorded = result.selection, result.recorded
+    if result.probe_cost is not None:
+        charge_probes(folder)
+    if result.score is not None:
+        write_method_score(folder, info, method, result.score, result.score_cost, epochs, result.probe_cost)
     unknown = torch.full((folder.n,), torch.nan)
     p_mean, p_std = moments(recorded["p_label"]) if "p_label" in recorded else (unknown, unknown)
-    lines = [""] * folder.n if unrecorded else notes(recorded, p_mean, p_std)
-    num_epochs = method.epochs_charged(folder.epochs if method.reads_probe else epochs or folder.epochs)
+    lines = notes(recorded, p_mean, p_std) if recorded else [""] * folder.n
     cut = {key: value for key, value in (("cutoff", method.cutoff), ("embedding", method.embedding)) if value}
     metadata = {
         "method": method.key,
@@ -125,8 +248,8 @@ def select_run(
         "n": folder.n,
         "fingerprint": info.fingerprint,
         "dataset": folder.dataset.name,
-        "epochs": num_epochs,
-        "charge": examples_charged(num_epochs, folder.n, probe_cost),
+        "epochs": result.epochs,
+        "charge": examples_charged(result.epochs, folder.n, result.probe_cost),
         "load": dict(folder.metadata["options"].get("load", {})),  # how its dataset was loaded, for `train --select`
     }
     write_selection(
@@ -134,7 +257,7 @@ def select_run(
         selection,
         ids=info.ids,
         labels=info.labels,
-        meta={**metadata, **folder.made_by("select", cost)},
+        meta={**metadata, **folder.made_by("select", result.select_cost)},
         notes=lines,
         p_mean=p_mean,
         p_std=p_std,
@@ -145,7 +268,9 @@ def select_run(
     if folder.metadata["options"].get("select") != metadata:  # those files are about another selection
         # before run.json changes: a kill in between leaves no gallery of another selection
         folder.forget("check.json", "gallery.parquet")
-    folder.update(cost={"select": cost.as_dict()}, options={"select": metadata}, status={"select": "done"})
+    folder.update(
+        cost={"select": result.select_cost.as_dict()}, options={"select": metadata}, status={"select": "done"}
+    )
     if gallery and is_shown(folder.dataset):
         write_gallery(
             folder, info, selection, recorded, p_mean, lines, seed, model=model, model_options=model_options, log=log
