@@ -283,7 +283,7 @@ class TestSubsets:
         kept = select_run(run, blobs, keep=0.1, method=create_method(score="memorization"), log=messages.append)
         assert kept.index.tolist() == scores.argsort(descending=True, stable=True)[:6].tolist()
         assert run.metadata["options"]["select"]["charge"] == 540 + 80
-        assert len(messages) == 1
+        assert len([message for message in messages if "trainings" in message]) == 1
         again = subset_runs(
             blobs,
             runs=4,
