@@ -46,3 +46,15 @@ def test_a_network_that_learned_is_not_warned_about(tmp_path):
         warnings.simplefilter("error", dw.LearningWarning)
         kept = dw.prune(blobs(), keep=0.5, method="el2n", epochs=3, recipe=RECIPE, run=tmp_path / "run", test=blobs(90))
         dw.api.train(kept.dataset, test=blobs(90), epochs=3, recipe=RECIPE, run=tmp_path / "train")
+
+
+def test_a_race_and_a_check_of_such_networks_say_so(tmp_path):
+    shuffled = blobs(90).with_labels(torch.arange(90).div(7, rounding_mode="floor") % 3)
+    options = {"recipe": RECIPE, "model": "mlp", "test": shuffled}
+    with pytest.warns(dw.LearningWarning, match="Near chance"):
+        result = dw.race(blobs(), budget=1, policy="ucb", out=tmp_path / "race", **options)
+    assert "Near chance, where always predicting the largest class has" in result.sentence
+    assert "Near chance" in (tmp_path / "race" / "report.html").read_text(encoding="utf-8")
+    with pytest.warns(dw.LearningWarning, match="Near chance"):
+        kept = dw.prune(blobs(), keep=0.5, method="random", check=True, epochs=1, run=tmp_path / "run", **options)
+    assert "Near chance" in kept.check["sentence"]

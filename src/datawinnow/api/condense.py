@@ -53,7 +53,7 @@ def condense(
     iterations: int | None = None,
     augment: Augmentation | str | None = "auto",
     options: Mapping[str, Any] | None = None,
-    model: str | None = None,
+    model: str | Callable[..., nn.Module] | None = None,
     model_options: Mapping[str, Any] | None = None,
     device: str = "auto",
     judging: Judging | None = None,
@@ -79,7 +79,8 @@ def condense(
             ``"color_crop_cutout_flip_scale_rotate"``, or None (``"none"``). ``"auto"`` is the paper's, without flip
             where the data are not mirrored in training.
         options: other option of the method (repeatable), for example real_batch=64 or lr=0.1.
-        model: network; by default the papers' ConvNet, as deep as the images allow.
+        model: network by name, or a class or function that returns one, since every iteration takes a fresh one; by
+            default the papers' ConvNet, as deep as the images allow.
         model_options: options of the network.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         judging: networks and epochs that judge the result; by default `Judging()`.
@@ -104,6 +105,7 @@ def condense(
     from datawinnow.condense.run_folder import SYNTHETIC_FILE, CondenseRun, condense_into_folder, images_of
     from datawinnow.core.card import card_of, resolve
     from datawinnow.data.objects import as_dataset
+    from datawinnow.models.registry import name_of_model
 
     condenser = resolve(method, METHODS, kind="condenser")
     card, options, judging = card_of(condenser), dict(options or {}), judging or Judging()
@@ -121,9 +123,9 @@ def condense(
         raise ArgumentError("report=True needs a run folder: give run=")
     if iterations is None:
         iterations = int(card.options["iterations"])
-    model_name, model_kwargs = _resolve_network(train, model, model_options)
-    network = ", ".join([model_name, *(f"{name}={value}" for name, value in model_kwargs.items())])
-    build = _builder(train, model_name, model_kwargs)
+    architecture, model_kwargs = _resolve_network(train, model, model_options)
+    network = ", ".join([name_of_model(architecture), *(f"{name}={value}" for name, value in model_kwargs.items())])
+    build = _builder(train, architecture, model_kwargs)
     if augment != "auto":
         augmentation = None if augment == "none" else to_augmentation(augment)
     else:
@@ -161,8 +163,18 @@ def condense(
     return Condensed(synthetic, metadata, None if run is None else path, page)
 
 
-def _resolve_network(train: Any, model: str | None, options: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """Name and options of the network: by default a ConvNet whose last map has about 4 x 4 pixels."""
+def _resolve_network(
+    train: Any, model: str | Callable[..., nn.Module] | None, options: Mapping[str, Any] | None
+) -> tuple[str | Callable[..., nn.Module], dict[str, Any]]:
+    """The network and its options: by default a ConvNet whose last map has about 4 x 4 pixels."""
+    from torch import nn
+
+    if isinstance(model, nn.Module):
+        name = type(model).__name__
+        raise ArgumentError(
+            f"condensing matches in many networks with fresh weights, but model= is one {name} with its own: give the "
+            f"class, model={name}, or a function that returns a new one, model=lambda: {name}(...)"
+        )
     if model is not None:
         return model, dict(options or {})
     side = min(train.shape[1:])
@@ -170,14 +182,14 @@ def _resolve_network(train: Any, model: str | None, options: Mapping[str, Any] |
     return "convnet", {"depth": depth, **(options or {})}
 
 
-def _builder(train: Any, name: str, options: Mapping[str, Any]) -> Callable[[], nn.Module]:
+def _builder(train: Any, model: str | Callable[..., nn.Module], options: Mapping[str, Any]) -> Callable[[], nn.Module]:
     """A function that builds a fresh network, tried once without memory, so that wrong options raise at once."""
     import torch
 
     from datawinnow.models import build as build_model
 
     def build() -> nn.Module:
-        return build_model(name, shape=train.shape, classes=len(train.classes), **options)
+        return build_model(model, shape=train.shape, classes=len(train.classes), **options)
 
     with torch.random.fork_rng(), torch.device("meta"):
         build()

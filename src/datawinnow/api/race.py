@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
 from datawinnow.api.train import noisy_option
+from datawinnow.core.chance import rows_sentence, warn_near_chance
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.policy_names import AUTO
 from datawinnow.core.progress import Progress, named_progress
@@ -193,6 +194,7 @@ def race(
     )
     page: Path | None = reports.write(folder) if report else None
     label = grid.label(POLICY_RUN)
+    warn_near_chance(rows_sentence(rows))
     comparison, sentence = race_verdict(rows, label, budget)
     return RaceResult(folder, label, rows, comparison, sentence, page)
 
@@ -218,7 +220,7 @@ def race_verdict(rows: Sequence[ResultRow], label: str, budget: int) -> tuple[Co
     sentences = [f"{label} {clause(comparison, reference)}.", indication_note(comparison.num_seeds)]
     if comparison.num_seeds == 1:
         sentences.append(f"Add seeds (seeds={CLAIM_SEEDS}, --seeds {CLAIM_SEEDS}): the seed that is done is kept.")
-    return comparison, " ".join(filter(None, sentences))
+    return comparison, " ".join(filter(None, [*sentences, rows_sentence(rows)]))
 
 
 def _recommended_spec(

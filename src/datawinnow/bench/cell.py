@@ -19,6 +19,7 @@ from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.arrays import RECORDED, is_recorded
 from datawinnow.core.artifacts import read_json
 from datawinnow.core.budget import budget_of
+from datawinnow.core.chance import Baseline
 from datawinnow.core.cost import NO_COST, Cost
 from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.core.progress import Progress
@@ -26,7 +27,7 @@ from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.verdict import ResultRow
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
-from datawinnow.data.fingerprint import fingerprint_of
+from datawinnow.data.fingerprint import fingerprint_of, labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.data.load import load
 from datawinnow.models import choose
@@ -228,6 +229,7 @@ def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, 
         fingerprint=run.data.info.fingerprint,
         n=n,
         test_n=len(run.data.test),
+        majority=_majority(run.data.test),
         model=model_name(grid, run.data),
         epochs=grid.train.epochs,
         method=cell.method,
@@ -247,6 +249,12 @@ def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, 
         train=outcome.cost,
     )
     return row if outcome.failed is None else {**row, "failed": outcome.failed}
+
+
+def _majority(test: Any) -> float | None:
+    """Share of the largest class of a test split; None where its labels would have to be read item by item."""
+    labels = labels_of(test)
+    return None if labels is None else Baseline.of(labels.tolist()).majority
 
 
 def model_name(grid: Grid, data: GridData, *, scoring: bool = False) -> str:

@@ -16,6 +16,7 @@ from datawinnow.bench.runner import run_grid
 from datawinnow.core import check as arguments
 from datawinnow.core.artifacts import read_json, settings_difference, write_json
 from datawinnow.core.budget import budget_of
+from datawinnow.core.chance import rows_sentence, warn_near_chance
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
@@ -168,6 +169,7 @@ def check(
     data = GridData(info.data, test, None if model is None or isinstance(model, str) else model, selections)
     rows = run_grid(grid, out, data=data, on_row=on_new_row, on_step=on_step)
     rows = [row for row in rows if row_key(row) in keys]
+    warn_near_chance(rows_sentence(rows))
     sentence, comparisons = verdict(rows, selected["method"], selected["label"])
     return {**write(rows, sentence, comparisons), "rows": rows}
 
@@ -269,7 +271,7 @@ def verdict(rows: Sequence[ResultRow], method: str, label: str) -> tuple[str, di
             f"Means over {num_seeds} seeds, with 95% intervals of the differences paired by seed; the selection was "
             "made once, so how much it would vary is not in them."
         )
-    return " ".join(filter(None, [*sentences, indication_note(num_seeds)])), comparisons
+    return " ".join(filter(None, [*sentences, indication_note(num_seeds), rows_sentence(rows)])), comparisons
 
 
 def _advice(rows: Sequence[ResultRow], comparisons: Mapping[str, Comparison], method: str, label: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,30 @@ def chance_sentence(
         if sentence:
             return f"{sentence}. It has not learned what carries over to them, so do not rely on it; {LEARNING_REMEDY}"
     return ""
+
+
+def rows_sentence(rows: Iterable[Mapping[str, Any]]) -> str:
+    """A warning about the result rows whose networks are near chance; ``""`` if none is.
+
+    Args:
+        rows: with ``accuracy``, ``label``, ``test_n`` and ``majority``, the share of the largest class among the
+            held-out examples; rows without it, of earlier versions, are left out.
+
+    >>> rows_sentence([{"accuracy": 0.1, "label": "random", "test_n": 359, "majority": 0.1}])[:62]
+    'Near chance, where always predicting the largest class has 10.'
+    """
+    labels: dict[str, float] = {}
+    for row in rows:
+        if row.get("majority") is None or row.get("accuracy") is None:
+            continue
+        if Baseline(row["majority"], row["test_n"]).is_near_chance(row["accuracy"]):
+            labels[str(row["label"])] = row["majority"]
+    if not labels:
+        return ""
+    return (
+        f"Near chance, where always predicting the largest class has {100 * max(labels.values()):.1f}%: "
+        f"{', '.join(labels)}. A comparison with networks that learned nothing says nothing; {LEARNING_REMEDY}."
+    )
 
 
 def warn_near_chance(sentence: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from datawinnow.core.chance import rows_sentence
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.core.result_rows import ROWS_FILE
@@ -81,7 +82,7 @@ def results_context(result_rows: Sequence[ResultRow]) -> dict[str, Any]:
     results = table(result_rows)
     return {
         "title": str(results.about.get("benchmark", "results")),
-        "about": _results_description(results),
+        "about": " ".join(filter(None, [_results_description(results), rows_sentence(result_rows)])),
         "made": provenance(result_rows[-1]),
         "sections": [_section(results, scenario, i) for i, scenario in enumerate(results.scenarios)],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from datawinnow.core.chance import rows_sentence
 from datawinnow.core.verdict import ResultRow, outcome_words, points
 from datawinnow.report import words
 from datawinnow.report.table import FULL, Lost, Table, TableCell, table
@@ -79,7 +80,8 @@ def text_table(rows: Sequence[ResultRow]) -> str:
             before = line[0]
             out.append("  ".join(field.ljust(width) for field, width in zip(line, widths, strict=True)).rstrip())
         blocks.append("\n".join(out))
-    return "\n\n\n".join([*blocks, textwrap.fill(NOTE, 110)])
+    warning = [textwrap.fill(_clean(near), 110)] if (near := rows_sentence(rows)) else []
+    return "\n\n\n".join([*blocks, *warning, textwrap.fill(NOTE, 110)])
 
 
 def markdown_table(rows: Sequence[ResultRow]) -> str:
@@ -104,7 +106,8 @@ def markdown_table(rows: Sequence[ResultRow]) -> str:
         out += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         out += ["| " + " | ".join(_escape(field) for field in line) + " |" for line in lines]
         out.append("")
-    return "\n".join([*out, NOTE])
+    warning = [_escape(near), ""] if (near := rows_sentence(rows)) else []
+    return "\n".join([*out, *warning, NOTE])
 
 
 def _escape(text: str) -> str:
