@@ -36,6 +36,8 @@ def test_a_network_starts_every_training_from_its_weights_and_stays_as_it_is(tmp
     assert trained.run.metadata["model"]["parameters"] == sum(p.numel() for p in expected.parameters())
     result = dw.race(blobs(), budget=1, policy="ucb", seeds=2, out=tmp_path / "race", report=False, **options)
     assert len(result.rows) == 4
+    with pytest.raises(RunError, match="model"):  # rows of another network
+        dw.race(blobs(), budget=1, policy="ucb", out=tmp_path / "race", report=False, **{**options, "model": Net()})
     assert torch.equal(weights(net), before)
 
 

@@ -38,6 +38,7 @@ from datawinnow.runs.record import record_run
 from datawinnow.runs.select import SelectionResult, select_examples
 from datawinnow.runs.stage import Stage
 from datawinnow.train import fit
+from datawinnow.train.build import network_identity
 from datawinnow.train.checkpoint import read_metadata
 from datawinnow.vit import SparseLevels
 
@@ -75,7 +76,7 @@ class GridData:
     @property
     def model_name(self) -> str | None:
         """Name of the function in ``model``; None without one."""
-        return None if self.model is None else getattr(self.model, "__name__", type(self.model).__name__)
+        return None if self.model is None else network_identity(self.model)
 
 
 # two entries: a process works on one grid, and at times on a shrunk one besides

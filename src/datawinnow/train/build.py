@@ -49,11 +49,13 @@ def build_network(
         model, reason = choose(info.shape, accelerator=torch.cuda.is_available(), vocabulary=info.vocabulary)
     with forked(seed, "weights"):
         network = build_for(model, info, options or {})
+    return network, network_identity(model), reason
+
+
+def network_identity(model: Any) -> str:
+    """The name of a model; of a network with a digest of its weights, so that two of one class are told apart."""
     name = name_of_model(model)
-    if isinstance(model, nn.Module):
-        # two networks of one class are told apart: a run of one must not stand for the other
-        name += f" with weights {_weights_digest(model)}"
-    return network, name, reason
+    return f"{name} with weights {_weights_digest(model)}" if isinstance(model, nn.Module) else name
 
 
 def build_for(
