@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
+
     from datawinnow.methods import Method
     from datawinnow.runs.network import Model
     from datawinnow.runs.prune import Pruned
@@ -46,6 +49,8 @@ def prune(
     val: Any = None,
     load: LoadOptions | None = None,
     run: Path | str | None = None,
+    log_dir: Path | str | None = None,
+    logger: Logger | Sequence[Logger] | None = None,
     check: bool = False,
     check_seeds: int = 1,
     out: Path | str | None = None,
@@ -89,6 +94,10 @@ def prune(
         out: write the kept examples to this folder, in the layout they came in; new or empty. Default: they are not
             written.
         report: write the HTML page: True for ``report.html`` in the run folder, or a file.
+        log_dir: folder for the metrics of each epoch, as a CSV file and for TensorBoard where it is installed. Default:
+            none.
+        logger: a logger of lightning-fabric or Lightning (TensorBoard, W&B, MLflow, CSV), or several, which gets the
+            metrics of each epoch.
         progress: called after each step.
         log: called with the estimate and with what was chosen and noticed.
 
@@ -109,6 +118,7 @@ def prune(
     from datawinnow.runs.prune import Pruned, prune_run
     from datawinnow.runs.record import begin_run
     from datawinnow.runs.select import select_examples, selection_draws
+    from datawinnow.train.loggers import loggers_of
 
     keep = parse_fraction(keep)
     _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)
@@ -150,6 +160,7 @@ def prune(
     with ExitStack() as scratch:
         folder_path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
         setup = begin_run(info, folder_path, model=model, model_options=model_options, seed=seed, log=log)
+        setup = replace(setup, loggers=loggers_of(logger, log_dir, folder_path.name))
         folder = setup.folder
         if splits.load is not None and "record" not in folder.metadata["options"]:  # a recording keeps how it was read
             folder.update(options={"load": splits.load})

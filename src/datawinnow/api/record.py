@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
+
     from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.network import Model
     from datawinnow.train import Recipe
@@ -34,6 +37,8 @@ def record(
     test: Any = None,
     load: LoadOptions | None = None,
     run: Path | str | None = None,
+    log_dir: Path | str | None = None,
+    logger: Logger | Sequence[Logger] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> RunFolder:
@@ -57,6 +62,10 @@ def record(
         test: test split, evaluated after the last epoch; DATA brings its own.
         load: how DATA is read.
         run: run folder to write; by default ``runs/<name>``.
+        log_dir: folder for the metrics of each epoch, as a CSV file and for TensorBoard where it is installed. Default:
+            none.
+        logger: a logger of lightning-fabric or Lightning (TensorBoard, W&B, MLflow, CSV), or several, which gets the
+            metrics of each epoch.
         progress: called after each step.
         log: called with what was chosen.
 
@@ -69,6 +78,7 @@ def record(
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     from datawinnow.runs.record import begin_run, rank_stability, record_setup
+    from datawinnow.train.loggers import loggers_of
 
     signals = [signals] if isinstance(signals, str) else signals
     for name in signals:
@@ -80,6 +90,7 @@ def record(
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     path = run_path(run, splits) or RUNS / splits.train.name
     setup = begin_run(splits.train, path, model=model, model_options=model_options, seed=seed, log=log)
+    setup = replace(setup, loggers=loggers_of(logger, log_dir, path.name))
     if splits.load is not None and "record" not in setup.folder.metadata["options"]:
         setup.folder.update(options={"load": splits.load})
     record_setup(

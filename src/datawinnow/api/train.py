@@ -13,6 +13,8 @@ from datawinnow.core.policy_names import AUTO, REPLAY
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
+
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.data.dataset_info import DatasetInfo
     from datawinnow.runs.network import Model
@@ -68,6 +70,8 @@ def train(
     test: Any = None,
     load: LoadOptions | None = None,
     run: Path | str | None = None,
+    log_dir: Path | str | None = None,
+    logger: Logger | Sequence[Logger] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Trained:
@@ -103,6 +107,10 @@ def train(
         test: test split, evaluated after the last epoch; DATA brings its own.
         load: how DATA is read; by default as for the selection.
         run: run folder to write. Default: runs/ and the names of dataset, method, policy, keep and seed.
+        log_dir: folder for the metrics of each epoch, as a CSV file and for TensorBoard where it is installed. Default:
+            none.
+        logger: a logger of lightning-fabric or Lightning (TensorBoard, W&B, MLflow, CSV), or several, which gets the
+            metrics of each epoch.
         progress: called after each step.
         log: called with what was chosen.
 
@@ -118,6 +126,7 @@ def train(
     from datawinnow.dynamic.build import policy_of_run
     from datawinnow.runs.selection_file import read_selection
     from datawinnow.runs.train import train_run
+    from datawinnow.train.loggers import loggers_of
 
     options = dict(policy_options or {})
     has_policy = policy is not None or (levels is not None and levels.examples)
@@ -162,9 +171,10 @@ def train(
     if history is not None:
         policy = _replay(history, info, options, log)
     suffix = _run_suffix(metadata, name or (None if policy is None else type(policy).__name__), keep, seed)
+    path = Path(run) if run is not None else RUNS / f"{info.name}{suffix}"
     return train_run(
         info,
-        Path(run) if run is not None else RUNS / f"{info.name}{suffix}",
+        path,
         test=splits.test,
         selection=selection,
         selection_metadata=metadata,
@@ -178,6 +188,7 @@ def train(
         seed=seed,
         recipe=recipe,
         load=splits.load,
+        loggers=loggers_of(logger, log_dir, path.name),
         progress=progress,
         log=log,
     )

@@ -35,6 +35,7 @@ RunOption = Annotated[
         help="Run folder to write; a run that was stopped resumes from there. Default: runs/<dataset name>.",
     ),
 ]
+LogDir = Annotated[Path | None, Option("FOLDER", panel=OUTPUT_PANEL)]
 Quiet = Annotated[bool, Option(flags=("--quiet", "-q"), panel=OUTPUT_PANEL, help="Show only the result and errors.")]
 NoReport = Annotated[bool, Option(panel=OUTPUT_PANEL, help="Do not write the HTML page.")]
 Epochs = Annotated[int, Option("N", panel=TRAINING_PANEL)]

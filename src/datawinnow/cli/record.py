@@ -11,6 +11,7 @@ from datawinnow.cli.options import (
     TRAINING_PANEL,
     DataArgument,
     Epochs,
+    LogDir,
     Quiet,
     RunOption,
     ScheduleEpochs,
@@ -40,6 +41,7 @@ def record(
     seed: Seed = 0,
     signals: Annotated[Sequence[str], Option("NAME", panel=TRAINING_PANEL)] = (),
     run: RunOption = None,
+    log_dir: LogDir = None,
     quiet: Quiet = False,
 ) -> None:
     """Train briefly on all the data and record every example at every visit.
@@ -64,6 +66,7 @@ def record(
             seed=seed,
             load=loading,
             run=run,
+            log_dir=log_dir,
             progress=stage,
             log=screen.note,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from datawinnow import api
 from datawinnow.api import LoadOptions
 from datawinnow.cli.levels import LevelOptions
-from datawinnow.cli.options import OUTPUT_PANEL, TRAINING_PANEL, DataArgument, Quiet, Seed, TrainingOptions
+from datawinnow.cli.options import OUTPUT_PANEL, TRAINING_PANEL, DataArgument, LogDir, Quiet, Seed, TrainingOptions
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
@@ -56,6 +56,7 @@ def train(
     passes: Annotated[float | None, Option("N", panel=POLICY_PANEL)] = None,
     seed: Seed = 0,
     run: Annotated[Path | None, Option("FOLDER", panel=OUTPUT_PANEL)] = None,
+    log_dir: LogDir = None,
     quiet: Quiet = False,
 ) -> None:
     """Train on the kept examples, on all, or on what a policy chooses each epoch; show accuracy and cost.
@@ -84,6 +85,7 @@ def train(
             seed=seed,
             load=loading,
             run=run,
+            log_dir=log_dir,
             progress=stage,
             log=screen.note,
         )

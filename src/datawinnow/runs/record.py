@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.loggers.logger import Logger
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -26,6 +27,7 @@ from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
+from datawinnow.train.loggers import with_loggers
 
 CLASSLESS_SIGNALS = ("loss",)
 """What is recorded of a dataset without classes, which is trained on a loss of the user's."""
@@ -43,6 +45,7 @@ class RunSetup:
         network: the network, with weights drawn from ``seed``.
         model: what ``run.json`` says of it: ``name``, ``parameters`` and ``options``.
         seed: of weights, order and augmentation.
+        loggers: of lightning-fabric; they get the metrics of each epoch.
     """
 
     folder: RunFolder
@@ -50,6 +53,7 @@ class RunSetup:
     network: nn.Module
     model: Mapping[str, Any]
     seed: int
+    loggers: Sequence[Logger] = ()
 
 
 def begin_run(
@@ -201,7 +205,7 @@ def record_setup(
         test=test,
         seed=setup.seed,
         recipe=recipe,
-        on_epoch=stage.on_epoch,
+        on_epoch=with_loggers(stage.on_epoch, setup.loggers),
         progress=named_progress(progress, "recording"),
     )
     metadata = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from lightning_fabric.loggers.logger import Logger
 
 from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.cost import Cost
@@ -28,6 +30,7 @@ from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.selection_history import PlanRecording, SelectionHistoryWriter
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
+from datawinnow.train.loggers import with_loggers
 from datawinnow.vit import SparseLevels
 
 
@@ -68,6 +71,7 @@ def train_run(
     recipe: Recipe | None = None,
     source: str = "",
     load: Mapping[str, Any] | None = None,
+    loggers: Sequence[Logger] = (),
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Trained:
@@ -90,6 +94,7 @@ def train_run(
         recipe: how to train.
         source: where the dataset was loaded from.
         load: options that it was loaded with.
+        loggers: of lightning-fabric; they get the metrics of each epoch.
         progress: called after each step.
         log: called with what was chosen.
 
@@ -174,7 +179,7 @@ def train_run(
         policy=fitted_policy,
         recipe=recipe,
         checkpoint=stage.checkpoint,
-        on_epoch=stage.on_epoch,
+        on_epoch=with_loggers(stage.on_epoch, loggers),
         on_plan=on_plan,
         progress=progress,
     )
