@@ -56,7 +56,7 @@ def test_data_by_name_go_to_a_folder_named_after_them(tmp_path, monkeypatch):
     )
     assert str(condensed.path) == "runs/digits-dm-1-seed3"
     assert condensed.metadata["options"]["load"] == {"limit": 100}
-    assert [note.split(":")[0] for note in notes] == ["data", "data", "augmentation", "network", "estimate"]
+    assert [note.split(":")[0] for note in notes] == ["data", "data", "data", "augmentation", "network", "estimate"]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ import pytest
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data import cache
+from datawinnow.data import images as images_module
+from datawinnow.data.folder import FolderImages
 from datawinnow.data.images import Decoded
 from datawinnow.data.load import load
-from tests.data.helpers import pixels, write_parquet
+from tests.data.helpers import encoded, pixels, write_parquet
 
 MEGABYTE = 1_000_000
 
@@ -142,3 +144,20 @@ def test_nor_by_another_process(tmp_path, folder, monkeypatch):
     for file in cache.open_files.values():  # this process ends
         file.close()
     assert trimmed() == "0"
+
+
+def test_a_change_that_size_and_time_do_not_show_is_seen(tmp_path, monkeypatch):
+    path = tmp_path / "0.png"
+    path.write_bytes(encoded(pixels(1)[0], "BMP"))
+    images = FolderImages(str(tmp_path), ("0.png",))
+    before, status = images.key(), path.stat()
+    with path.open("r+b") as file:  # in place, as a tool does that keeps times
+        file.write(encoded(pixels(1, seed=1)[0], "BMP"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert images.key()[1] != before[1]
+    monkeypatch.setattr(images_module, "CONTENT_HASHED_BYTES", 0)  # by inode and time of change alone
+    before = images.key()
+    path.rename(tmp_path / "old")
+    path.write_bytes((tmp_path / "old").read_bytes())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert images.key()[1] != before[1]

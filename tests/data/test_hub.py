@@ -111,3 +111,19 @@ def test_a_damaged_folder_of_save_to_disk_is_named(tmp_path):
     next(tmp_path.glob("*.arrow")).unlink()
     with pytest.raises(DataError, match=r"is not a complete folder of save_to_disk .*save it again"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc", "..", "a/../b", "~/x", "a b/c", ".hidden/x"])
+def test_names_that_lead_to_local_files_are_refused_at_once(name, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: pytest.fail("looked for"))
+    with pytest.raises(DataError, match="is not a dataset of the hub"):
+        load(f"hf:{name}")
+
+
+def test_a_dict_of_splits_is_chosen_from_as_files_are():
+    rows = {"x": [[float(i), 1.0] for i in range(12)], "label": [i % 3 for i in range(12)]}
+    secret = datasets.Dataset.from_dict({**rows, "label": [-1] * 12})
+    dataset = datasets.Dataset.from_dict(rows)
+    train, test = load(datasets.DatasetDict(train=dataset, test=secret, validation=dataset.select(range(6))))
+    assert (len(train), len(test)) == (12, 6)
+    assert any("test is not used: its labels are missing" in note for note in train.notes)

@@ -289,3 +289,33 @@ class TestArrays:
         monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("unpacked"))
         with pytest.raises(DataError, match=r"array 'x' of .* takes 1.54e-06 GB, and 1e-06 GB of memory are free"):
             load(tmp_path / "a.npz", label="y", image="x")
+
+
+class TestSummary:
+    def test_every_reader_says_what_it_took_for_what(self, tmp_path, caplog):
+        write_folder(tmp_path / "a", 3, split="Train")
+        write_folder(tmp_path / "a", 2, classes=("cat",), split="dev", seed=1)
+        write_parquet(tmp_path / "b" / "my_train.parquet", pixels(6), [0, 1] * 3, image="photo", label="kind")
+        write_parquet(tmp_path / "b" / "my_test.parquet", pixels(4), [0, 1] * 2, image="photo", label="kind")
+        np.savez(tmp_path / "c.npz", x=np.zeros((10, 3)), y=[0, 1] * 5)
+        (tmp_path / "d.csv").write_text("review,mood\n" + "".join(f"words {i},{'ab'[i % 2]}\n" for i in range(10)))
+        expected = {
+            "a": "6 training examples of 'Train' (cat: 3, dog: 3) and 2 test examples of 'dev' (cat: 2, dog: 0)",
+            "b": "6 training examples of 'my_train' (0: 3, 1: 3) and 4 test examples of 'my_test' (0: 2, 1: 2); images "
+            "of 8x8 pixels in 3 channels from column 'photo', labels from column 'kind'",
+            "c.npz": "vectors of 3 numbers from column 'x', labels from column 'y'",
+            "d.csv": "from column 'review', labels from column 'mood'",
+            "digits": "(0: 142, 1: 146",
+        }
+        with caplog.at_level("INFO", logger="datawinnow.data"):
+            for name, text in expected.items():
+                options = {"label": "kind"} if name == "b" else {}
+                train, _ = load(tmp_path / name if name != "digits" else name, **options)
+                assert text in train.notes[0]
+                assert train.notes[0] in caplog.text
+        assert any("1 of 2 classes have no test example: dog" in note for note in load(tmp_path / "a")[0].notes)
+
+    def test_many_classes_are_shortened(self, tmp_path):
+        np.savez(tmp_path / "a.npz", x=np.zeros((90, 2)), y=np.arange(90) % 30)
+        note = load(tmp_path / "a.npz", holdout=1 / 3)[0].notes[0]
+        assert "0: 2, 1: 2, 2: 2, 3: 2, 4: 2 and 25 more, each 2 to 2" in note

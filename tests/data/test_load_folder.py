@@ -23,7 +23,7 @@ def test_pixels_labels_and_ids_are_those_on_disk(tmp_path):
     assert len(train) == 10
     assert len(test) == 6
     assert train.classes == ("cat", "dog")
-    assert train.notes == (MIRRORED_NOTE,)
+    assert train.notes[1:] == (MIRRORED_NOTE,)
     for examples in (train, test):
         assert examples.x.dtype is torch.uint8
         for i in range(len(examples)):
@@ -77,7 +77,7 @@ def test_held_out_split_is_stratified_seeded_and_told(tmp_path):
     assert torch.bincount(test.labels).tolist() == [3, 3]
     ids = {train.id_of(i) for i in range(14)} | {test.id_of(i) for i in range(6)}
     assert len(ids) == 20
-    assert "no test split, so 6 of 20 examples (30%" in train.notes[0]
+    assert "no test split, so 6 of 20 examples (30%" in train.notes[1]
     again, other = load(tmp_path, holdout=0.3)[1], load(tmp_path, holdout=0.3, seed=1)[1]
     assert list(again.ids) == list(test.ids)
     assert list(other.ids) != list(test.ids)

@@ -91,8 +91,8 @@ def prune(
         check: train on the kept examples, on as many random ones, and on all the data for fewer epochs, and report
             which won and by how much.
         check_seeds: repeats of the check with paired weights and orders; one is only an indication.
-        out: write the kept examples to this folder, in the layout they came in; new or empty. Default: they are not
-            written.
+        out: write the kept examples to this folder, in the layout they came in, and the test split whole; new or
+            empty. Default: they are not written.
         report: write the HTML page: True for ``report.html`` in the run folder, or a file.
         log_dir: folder for the metrics of each epoch, as a CSV file and for TensorBoard where it is installed. Default:
             none.
@@ -155,7 +155,7 @@ def prune(
     if path is None and not chosen.needs and not (check or report):  # needs no run
         draws = selection_draws(seed, chosen, keep)
         selection = select_examples(info, chosen, keep=keep, generator=draws, val=val, log=log).selection
-        _write_kept(info.data, selection, out)
+        _write_kept(info.data, selection, out, test)
         return Pruned(info.data, selection, test=test, train_epochs=planned)
     with ExitStack() as scratch:
         folder_path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
@@ -202,7 +202,7 @@ def prune(
                 progress=progress,
                 log=log,
             )
-        _write_kept(info.data, selection, out)
+        _write_kept(info.data, selection, out, test)
         page = None
         if report:
             from datawinnow import report as pages
@@ -265,11 +265,12 @@ def _check_empty(out: Path | str | None) -> None:
         raise DataError(f"--out {out} exists already and is not an empty folder; give another, or remove it")
 
 
-def _write_kept(dataset: Any, selection: Any, out: Path | str | None) -> None:
+def _write_kept(dataset: Any, selection: Any, out: Path | str | None, test: Any) -> None:
     if out is not None:
         from datawinnow.data.write import write_kept
 
-        write_kept(dataset, selection.index, out)
+        # a test split of the user's own kind stays with the user
+        write_kept(dataset, selection.index, out, test=test if hasattr(test, "origin") else None)
 
 
 def _estimate(

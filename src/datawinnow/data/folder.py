@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from datawinnow.core.artifacts import read_json
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
@@ -18,8 +19,9 @@ from datawinnow.data.images import SUFFIXES, Encoded, Index, Raw
 from datawinnow.data.labels import Classes
 from datawinnow.data.splits import choose_splits, is_hidden, is_split_word, readable_name, shortened_list, split_of
 
-OUTPUT_MARKS = ("run.json", ".datawinnow.json")
-"""Files in a folder that datawinnow wrote: a run, and kept examples."""
+OUTPUT_MARK = ".datawinnow.json"
+"""File in a folder of kept examples, so that it is not read as a class of the dataset that it lies in."""
+OUTPUT_MARKS = ("run.json", OUTPUT_MARK)
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,9 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     _check_image_columns(options, tables[train_name], root)
     train = _read_image_split(folders[train_name], train_name, tables[train_name], options, notes)
     test = _read_image_split(folders[test_name], test_name, tables[test_name], options, notes) if test_name else None
+    kept_classes = _kept_classes(root)
     if test is not None and test.table is None and train.table is None:
-        unknown = sorted(set(test.labels) - set(train.labels))
+        unknown = sorted(set(test.labels) - set(train.labels) - set(kept_classes))
         if unknown:
             raise DataError(
                 f"{folders[test_name].path} has a class that {folders[train_name].path} has not: {unknown[0]!r}; the "
@@ -214,7 +217,7 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
             )
     for name in (train_name, test_name) if test_name else (train_name,):
         notes += _left_out(folders[name])
-    classes, train_ids, test_ids = _folder_class_ids(train, test)
+    classes, train_ids, test_ids = _folder_class_ids(train, test, kept_classes)
     other_files = {name: tuple(str(root / path) for path in folders[name].image_paths()) for name in choice.unused}
     splits = [
         _encoded(root, split, ids, other_files)
@@ -350,10 +353,19 @@ def _left_out(folder: ImageFolder) -> list[str]:
     return [readable_name(note) for note in notes]
 
 
-def _folder_class_ids(train: _ImageSplit, test: _ImageSplit | None) -> tuple[Classes, Tensor, Tensor | None]:
+def _kept_classes(root: Path) -> tuple[str, ...]:
+    """Classes of the dataset that examples were kept of, in a folder of `write_kept`: of some none may be kept."""
+    path = root / OUTPUT_MARK
+    return tuple(map(str, read_json(path, kind="kept").get("classes", ()))) if path.is_file() else ()
+
+
+def _folder_class_ids(
+    train: _ImageSplit, test: _ImageSplit | None, kept_classes: Sequence[str] = ()
+) -> tuple[Classes, Tensor, Tensor | None]:
     if train.table is None and (test is None or test.table is None):
         # the folders' names are the classes as they stand, numbers too
-        names = sorted(set(train.labels))
+        labels = set(train.labels)
+        names = sorted(labels | (set(kept_classes) - set(map(readable_name, labels))))
         position = {name: i for i, name in enumerate(names)}
         ids = [
             torch.tensor([position[label] for label in split.labels]) for split in (train, test) if split is not None

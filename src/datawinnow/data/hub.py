@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from datawinnow.data.parquet import TableSource, load_tables
 SAVED_FILES = ("dataset_dict.json", "state.json")
 """Files that ``save_to_disk`` writes into the folder of a `DatasetDict` and of a `Dataset`."""
 
+HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+"""An owner, a dataset or a configuration of the hub."""
 SplitFiles = dict[str, list[Path]]
 
 
@@ -37,6 +40,12 @@ def load_hub(source: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     names = [name for name in path.removeprefix("hf:").split("/") if name]
     if not 1 <= len(names) <= 3:
         raise DataError(f"{path!r} is not a dataset of the hub: write hf:owner/name, or hf:owner/name/configuration")
+    # any other would be looked for among the local files, up to the root
+    if path.startswith("hf:/") or not all(HUB_NAME.fullmatch(name) and ".." not in name for name in names):
+        raise DataError(
+            f"{path!r} is not a dataset of the hub: names hold letters, digits, '-', '_' and '.'; a local folder is "
+            "given without hf:"
+        )
     name, configuration = "/".join(names[:2]), names[2] if len(names) == 3 else None
     splits, features, notes = _fetch(name, configuration)
     metadata = None if features is None else features.arrow_schema.metadata

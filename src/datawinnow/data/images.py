@@ -35,6 +35,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 MOST_PIXELS = 1 << 27
 """An image of more pixels is refused before it is decoded: a few kilobytes can unpack to gigabytes."""
 
+CONTENT_HASHED_BYTES = 16 << 20
+"""Files of fewer bytes together are told apart by their content: reading them takes some ten milliseconds."""
+
 SAMPLE = 2000
 """Headers that are read to choose size and channels; below this number the choice rests on all images."""
 
@@ -89,12 +92,21 @@ class Encoded(ABC):
             yield [self.raw(i) for i in range(first, min(first + size, len(self)))]
 
     def key(self) -> tuple[str, str]:
-        """Two hashes: of which images these are, and of the state (size and time) that their files are in."""
+        """Two hashes: of which images these are, and of the state that their files are in.
+
+        The state is size, inode and times, and the content too where all files together are small: a file system may
+        give a file that is changed twice within a tick the same times.
+        """
         names, state = hashlib.sha256(self.chosen()), hashlib.sha256()
-        for file in self.files():
+        files, size = self.files(), 0
+        for file in files:
             names.update(f"{file}\n".encode(errors="surrogateescape"))
-            status = Path(file).stat()
-            state.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+            status = os.stat(file)  # noqa: PTH116  # a Path for each of a million files takes seconds
+            size += status.st_size
+            state.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\n".encode())
+        if size <= CONTENT_HASHED_BYTES:
+            for file in files:
+                state.update(Path(file).read_bytes())
         return names.hexdigest()[:24], state.hexdigest()[:24]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,12 @@ from datawinnow.data.images import OnBroken
 from datawinnow.data.npz import find_npz, load_npz
 from datawinnow.data.objects import load_object
 from datawinnow.data.parquet import find_parquet, load_parquet
+from datawinnow.data.summary import summary_notes
 from datawinnow.data.text_files import TEXT_SUFFIXES, find_texts, load_text_files
 from datawinnow.data.texts import Texts
 
+LOGGER = logging.getLogger("datawinnow.data")
+"""Every note on how a dataset was read, at level INFO."""
 MIRRORED_NOTE = (
     "in training, images are mirrored left to right half of the time; where a mirrored image means another thing "
     "(text, digits, left and right), switch that off with flip=False (--no-flip)"
@@ -88,7 +92,8 @@ def load(
 ) -> tuple[Loaded, Loaded]:
     """Read a dataset as a train and a test split.
 
-    Whatever is chosen for the user (the size, a held-out test split, the axis of channels) is in ``train.notes``.
+    What was taken for what (splits and classes with their counts, columns, sizes) and whatever is chosen for the user
+    (a held-out test split, the axis of channels) is in ``train.notes``, and logged by ``logging`` at level INFO.
 
     Images that take over a second to decode are cached in ``~/.cache/datawinnow`` (``DATAWINNOW_CACHE``; empty for no
     cache), up to 10 GB (``DATAWINNOW_CACHE_GB``); beyond that, the least recently used are removed.
@@ -136,7 +141,7 @@ def load(
     if flip not in (None, True, False):
         raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
     if not isinstance(source, (str, Path)):
-        return load_object(source, image=image, label=label, holdout=holdout, limit=limit, seed=seed)
+        return _with_summary(*load_object(source, image=image, label=label, holdout=holdout, limit=limit, seed=seed))
     name = str(source)
     path, reader = _find_reader(name)
     if not reader.has_columns:
@@ -144,7 +149,16 @@ def load(
     train, test = reader.load(path, options)
     if not isinstance(train, Texts):
         _refuse_text_options(options, name)
-    return _set_flip(train, test, flip)
+    return _with_summary(*_set_flip(train, test, flip))
+
+
+def _with_summary(train: Any, test: Any) -> tuple[Any, Any]:
+    """Both splits, with what was taken for what as the first notes, which are logged too."""
+    if all(hasattr(train, name) for name in ("notes", "labels", "classes")) and hasattr(test, "labels"):
+        train = replace(train, notes=(*summary_notes(train, test), *train.notes))
+        for note in train.notes:
+            LOGGER.info("%s: %s", train.name, note)
+    return train, test
 
 
 def _find_reader(source: str) -> tuple[Path, Reader]:

@@ -25,6 +25,7 @@ from datawinnow.data.assemble import hold_out, limit_note, usual_augment
 from datawinnow.data.examples import Examples, LazyExamples, stratified
 from datawinnow.data.kept import Kept
 from datawinnow.data.labels import Classes, LabelArray
+from datawinnow.data.splits import choose_splits
 from datawinnow.data.texts import Texts
 
 X_KEYS = ("image", "images", "img", "pixel_values", "x", "X", "features", "inputs", "data")
@@ -228,13 +229,18 @@ def load_object(
         DataError: as `as_dataset`, or too few examples to hold any out.
     """
     if _is_split_dict(data):
-        test_name = next((name for name in ("test", "validation", "valid", "val", "dev") if name in data), None)
-        train = as_dataset(data["train"], image=image, label=label)
-        if test_name is not None:
-            test = as_dataset(data[test_name], image=image, label=label, classes=train.classes)
-            note = f"the split {test_name!r} is the test split"
-            return _limited(replace(train, notes=(*train.notes, note)), limit, seed), test
-        data = train
+
+        def is_labelled(_: str, name: str) -> bool:
+            keys = (label,) if label is not None else Y_KEYS
+            values = next((values for key in keys if (values := _column(data[name], key)) is not None), None)
+            return values is None or any(value is not None and value != -1 for value in values)
+
+        choice = choose_splits(map(str, data), type(data).__name__, is_labelled)
+        train = as_dataset(data[choice.train], image=image, label=label)
+        if choice.test:
+            test = as_dataset(data[choice.test], image=image, label=label, classes=train.classes)
+            return _limited(_with_notes(train, choice.notes), limit, seed), test
+        data = _with_notes(train, choice.notes)
     dataset = as_dataset(data, image=image, label=label)
     if not hasattr(dataset, "subset"):
         labels = torch.tensor([int(dataset[i][1]) for i in range(len(dataset))])
@@ -243,6 +249,11 @@ def load_object(
     first, second, note = hold_out(dataset.labels, holdout, seed)
     train = replace(dataset, notes=(*dataset.notes, note)).subset(first)
     return _limited(train, limit, seed), dataset.subset(second)
+
+
+def _with_notes(dataset: Any, notes: tuple[str, ...]) -> Any:
+    """The dataset with more notes, where it is of a kind that holds some."""
+    return replace(dataset, notes=(*dataset.notes, *notes)) if notes and hasattr(dataset, "notes") else dataset
 
 
 def _limited(train: Any, limit: int | None, seed: int) -> Any:

@@ -170,9 +170,9 @@ def count_by_class(classes: Sequence[str], counts: Sequence[int], limit: int = 1
     """Classes with their numbers of examples: all of a few, else the first ones and the range of the counts.
 
     >>> count_by_class(("cat", "dog"), (10, 4))
-    'cat 10, dog 4'
+    'cat: 10, dog: 4'
     """
-    listed = [f"{name} {count:,}" for name, count in zip(classes, counts, strict=True)]
+    listed = [f"{name}: {count:,}" for name, count in zip(classes, counts, strict=True)]
     if len(listed) <= limit:
         return ", ".join(listed)
     return f"{shortened_list(listed, limit // 2)}, each {min(counts):,} to {max(counts):,}"

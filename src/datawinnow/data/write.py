@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import tempfile
@@ -15,12 +16,15 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from datawinnow.core.artifacts import write_json
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.files import disk_error
 from datawinnow.data.arrow import class_names, convert_errors, label_values, open_arrow, read_schema
 from datawinnow.data.assemble import Loaded
-from datawinnow.data.examples import Examples
+from datawinnow.data.examples import Examples, Origin
+from datawinnow.data.folder import OUTPUT_MARK
 from datawinnow.data.npz import read_npz
+from datawinnow.data.splits import readable_name, split_of
 from datawinnow.data.text_files import Record, read_records
 from datawinnow.data.texts import Texts, label_of, text_of
 
@@ -30,13 +34,15 @@ ROWS_PER_GROUP = 1024
 RowArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
+def write_kept(dataset: Loaded, index: Tensor, out: Path | str, *, test: Loaded | None = None) -> Path:
     """Write the examples at ``index`` as a dataset that `load` reads, in the layout of their source.
 
     The files and bytes of the source are copied unchanged (not the resized pixels), in the source's order. The test
-    split is not copied.
+    split is written whole beside them, also one that was held out, and so are the splits that were not used: a
+    training on the kept examples is tested on what this one would be.
 
-    - a folder of images: copies under ``OUT/train/<class>/``, with the paths they had below their class;
+    - a folder of images: copies under ``OUT/train/<class>/``, with the paths they had below their class; with the
+      labels in ``OUT/train/metadata.csv`` where they came from a table;
     - Parquet, Arrow and ``hf:``: ``OUT/train-00000-of-00001.parquet`` with the same columns and metadata;
     - ``.npz``: ``OUT/train.npz`` with ``x`` and ``y`` in the source's dtypes and axes;
     - ``.csv``, ``.tsv`` and ``.jsonl``: ``OUT/train.tsv`` (or the source's suffix), the lines byte for byte;
@@ -46,6 +52,7 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
         dataset: train split of `load`.
         index: (m,) int64 positions in ``dataset``, each once.
         out: a folder that does not exist yet, or is empty.
+        test: test split of `load`; None writes none.
 
     Returns:
         ``out`` as a path. It is written under a temporary name and renamed at the end.
@@ -67,7 +74,12 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-        writer(dataset, index, temporary)
+        writer(dataset, index, temporary, "train")
+        if test is not None:
+            _write_test(test, dataset, temporary)
+        if dataset.origin is not None:
+            _copy_unused(dataset.origin, temporary)
+        write_json(temporary / OUTPUT_MARK, {"kind": "kept", "n": len(index), "classes": list(dataset.classes)})
         temporary.chmod(0o755)  # mkdtemp makes folders private
         temporary.replace(out)  # over an empty folder too
     except OSError as error:
@@ -76,6 +88,48 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str) -> Path:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _write_test(test: Loaded, train: Loaded, folder: Path) -> None:
+    """The test split, under the name that it has in the source."""
+    origin, train_origin = test.origin, train.origin
+    is_alike = origin is not None and train_origin is not None and origin.layout == train_origin.layout
+    # a held-out split has the name of the one that it was drawn from
+    name = origin.split if origin is not None and split_of(origin.split) in ("test", "validation") else "test"
+    unused = {split_of(split) for split in train_origin.unused} if train_origin is not None else set()
+    if name == "test" and "test" in unused:
+        # beside the source's own, whose labels are secret
+        name = "validation"
+    writer = WRITERS.get(origin.layout, _write_arrays) if is_alike and origin is not None else _write_arrays
+    writer(test, torch.arange(len(test)), folder, name)
+
+
+def _copy_unused(origin: Origin, folder: Path) -> None:
+    """Copy the files of the splits that were neither trained nor tested on."""
+    for name, files in origin.unused.items():
+        if origin.layout == "npz":
+            path, x, y = files
+            arrays = read_npz(Path(path), [x, y])
+            np.savez(folder / f"{name}.npz", x=arrays[x], y=arrays[y])
+            continue
+        for k, file in enumerate(files):
+            source = Path(file)
+            if origin.layout == "folder":
+                target = folder / source.relative_to(origin.path)
+                for table in (
+                    folder_table for folder_table in source.parent.glob("metadata.*") if folder_table.is_file()
+                ):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(table, target.parent / table.name)
+            elif origin.layout == "text" or (split_of(source.stem) == split_of(name) and source.suffix == ".parquet"):
+                target = folder / source.name
+            else:
+                target = folder / f"{name}-{k:05d}-of-{len(files):05d}.parquet"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if origin.layout in ("arrow", "hf") and source.suffix != ".parquet":
+                pq.write_table(open_arrow(file), target)
+            else:
+                shutil.copy2(source, target)
 
 
 def _check_kept_index(index: Tensor, n: int) -> None:
@@ -98,26 +152,33 @@ def _rows_in_source(dataset: Loaded, index: Tensor) -> RowArray:
     return rows.numpy()
 
 
-def _write_folder(dataset: Loaded, index: Tensor, folder: Path) -> None:
+def _write_folder(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None:
     assert dataset.origin is not None  # write_kept looked at its layout
-    root = Path(dataset.origin.path)
+    root, has_table = Path(dataset.origin.path), "table" in dataset.origin.columns
+    lines: list[tuple[str, str]] = []
     for i, row in zip(index.tolist(), _rows_in_source(dataset, index).tolist(), strict=True):
         source = Path(dataset.origin.files[row])
         below = source.relative_to(root).parts
         name = dataset.classes[int(dataset.labels[i])]
         # ROOT/train/<class>/file -> <class>/file; a class may be called train itself
-        if below[0] == "train" and len(below) > 2:
+        if below[0] == dataset.origin.split and len(below) > (1 if has_table else 2):
             below = below[1:]
-        _check_label(below[0], name, str(source))
-        target = folder / "train" / Path(*below)
+        if has_table:
+            lines.append((Path(*below).as_posix(), name))
+        else:
+            _check_label(readable_name(below[0]), name, str(source))
+        target = folder / split / Path(*below)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copy2(source, target)
         except FileNotFoundError:
             raise DataError(f"{source} is gone since it was loaded; load the data again") from None
+    if has_table:
+        with (folder / split / "metadata.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+            csv.writer(out).writerows([("file_name", "label"), *lines])
 
 
-def _write_table(dataset: Loaded, index: Tensor, folder: Path) -> None:
+def _write_table(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None:
     assert dataset.origin is not None  # write_kept looked at its layout
     origin, rows = dataset.origin, _rows_in_source(dataset, index)
     order = np.argsort(rows, kind="stable")
@@ -126,7 +187,7 @@ def _write_table(dataset: Loaded, index: Tensor, folder: Path) -> None:
     names = class_names(schema, origin.columns["label"])
     pending: list[Any] = []
     first = done = 0
-    target = folder / "train-00000-of-00001.parquet"
+    target = folder / f"{split}-00000-of-00001.parquet"
     written_schema = _without_views(schema.empty_table()).schema
     with pq.ParquetWriter(target, written_schema, compression=_codec_of(origin.files[0])) as writer:
         for batch in _table_batches(origin.files, schema):
@@ -201,10 +262,10 @@ def _check_label(in_source: str, now: str, where: str) -> None:
         )
 
 
-def _write_npz(dataset: Loaded, index: Tensor, folder: Path) -> None:
+def _write_npz(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None:
     assert dataset.origin is not None  # write_kept looked at its layout
     origin, rows = dataset.origin, _rows_in_source(dataset, index)
-    arrays = read_npz(Path(origin.path))
+    arrays = read_npz(Path(origin.path), [origin.columns["image"], origin.columns["label"], "classes"])
     x, y = (arrays.get(origin.columns[k]) for k in ("image", "label"))
     if x is None or y is None or len(x) != len(y) or len(x) <= int(rows.max()):
         raise DataError(f"{origin.path} changed since it was loaded; load the data again")
@@ -220,19 +281,19 @@ def _write_npz(dataset: Loaded, index: Tensor, folder: Path) -> None:
             in_source = str(int(value) if y.dtype.kind == "b" else value)
         _check_label(in_source, name, origin.path)
     if classes is None:
-        np.savez(folder / "train.npz", x=x, y=y)
+        np.savez(folder / f"{split}.npz", x=x, y=y)
     else:
-        np.savez(folder / "train.npz", x=x, y=y, classes=classes)
+        np.savez(folder / f"{split}.npz", x=x, y=y, classes=classes)
 
 
-def _write_texts(dataset: Loaded, index: Tensor, folder: Path) -> None:
+def _write_texts(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None:
     assert isinstance(dataset, Texts)  # of this layout all are
-    write_text_file(dataset, index.numpy(), _rows_in_source(dataset, index), folder)
+    write_text_file(dataset, index.numpy(), _rows_in_source(dataset, index), folder, split)
 
 
-def _write_arrays(dataset: Loaded, index: Tensor, folder: Path) -> None:
+def _write_arrays(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None:
     if isinstance(dataset, Texts):
-        write_text_lines(dataset, index.numpy(), folder)
+        write_text_lines(dataset, index.numpy(), folder, split)
         return
     if not isinstance(dataset, Examples):
         raise DataError(f"{dataset.name}: examples on demand that came from nowhere known cannot be written")
@@ -240,10 +301,10 @@ def _write_arrays(dataset: Loaded, index: Tensor, folder: Path) -> None:
     # (n, 1, h, w) could be taken for channels last; (n, h, w) cannot
     if dataset.x.dtype is torch.uint8 and x.shape[1] == 1:
         x = x[:, 0]
-    np.savez(folder / "train.npz", x=x, y=dataset.labels[index].cpu().numpy(), classes=np.asarray(dataset.classes))
+    np.savez(folder / f"{split}.npz", x=x, y=dataset.labels[index].cpu().numpy(), classes=np.asarray(dataset.classes))
 
 
-def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Path) -> None:
+def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Path, split: str = "train") -> None:
     """``FOLDER/train.tsv`` (or ``.csv``, ``.jsonl``): the lines of the kept examples, byte for byte, under the names.
 
     Args:
@@ -251,6 +312,7 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
         index: (m,) positions in it, rising.
         rows: (m,) their records in the concatenated files.
         folder: folder to write into.
+        split: name of the split, and of the file.
 
     Raises:
         DataError: the files changed since they were loaded, or the labels are no longer theirs.
@@ -260,7 +322,7 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
     position = dict(zip(rows.tolist(), index.tolist(), strict=True))
     has_names, row, num_written = bool(origin.columns.get("header")), -1, 0
     suffix = Path(origin.files[0]).suffix
-    target = folder / f"train{suffix.lower()}"
+    target = folder / f"{split}{suffix.lower()}"
     # newline="": line ends stay as they were
     with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
         for k, path in enumerate(origin.files):
@@ -281,9 +343,9 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
         raise DataError(f"{origin.path} has fewer lines than when it was loaded; load the data again")
 
 
-def write_text_lines(dataset: Texts, index: RowArray, folder: Path) -> None:
+def write_text_lines(dataset: Texts, index: RowArray, folder: Path, split: str = "train") -> None:
     """``FOLDER/train.jsonl`` of texts that came from no file: an object with ``text`` and ``label`` a line."""
-    with (folder / "train.jsonl").open("w", encoding="utf-8", newline="") as out:
+    with (folder / f"{split}.jsonl").open("w", encoding="utf-8", newline="") as out:
         for i in index.tolist():
             label = dataset.classes[int(dataset.labels[i])]
             out.write(json.dumps({"text": dataset.texts[i], "label": label}, ensure_ascii=False) + "\n")

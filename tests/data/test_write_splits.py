@@ -1,0 +1,136 @@
+"""A folder of kept examples is a whole dataset: its test split is the one that the source was tested on."""
+
+from __future__ import annotations
+
+import shutil
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from datawinnow.data import load, write_kept
+from tests.data.helpers import encoded, pixels, write_folder, write_parquet
+
+TABLE = "file_name,label\n" + "".join(f"{c}{i}.png,{c}\n" for c in "ab" for i in range(6))
+
+
+def flat(folder, table=TABLE):
+    folder.mkdir(parents=True)
+    for line, array in zip(table.splitlines()[1:], pixels(12), strict=True):
+        (folder / line.split(",")[0]).write_bytes(encoded(array))
+    (folder / "metadata.csv").write_text(table)
+
+
+def make(root, layout: str, splits: str):
+    """12 training examples; beside them a test split, a validation split and a secret test split, or none."""
+    x, y = pixels(12, seed=4), [i % 2 for i in range(12)]
+    rows_of_split = {"train": (0, 12)}
+    if splits != "none":
+        rows_of_split["validation"] = (0, 4)
+    if splits == "all":
+        rows_of_split["test"] = (4, 10)
+    if layout == "folder":
+        for name, (a, b) in rows_of_split.items():
+            write_folder(root, (b - a) // 2, split=name if splits != "none" else "", seed=a)
+        return root
+    if layout == "table":
+        for name in rows_of_split:
+            flat(root / name)
+        return root
+    root.mkdir(parents=True)
+    for name, (a, b) in rows_of_split.items():
+        texts = [f"some words {i} of {name}" for i in range(a, b)]
+        if layout == "parquet":
+            write_parquet(root / f"{name}.parquet", x[a:b], y[a:b])
+        elif layout == "texts":
+            pq.write_table(pa.table({"text": texts, "label": y[a:b]}), root / f"{name}-00000-of-00001.parquet")
+        elif layout in ("tsv", "jsonl", "csv"):
+            if layout == "jsonl":
+                lines = [f'{{"text": "{t}", "label": {k}}}\n' for t, k in zip(texts, y[a:b], strict=True)]
+            else:
+                comma = "\t" if layout == "tsv" else ","
+                lines = [f"text{comma}label\n", *(f"{t}{comma}{k}\n" for t, k in zip(texts, y[a:b], strict=True))]
+            (root / f"{name}.{layout}").write_text("".join(lines))
+        elif layout == "npz":
+            np.savez(root / f"{name}.npz", x=x[a:b], y=y[a:b])
+    if layout == "arrays":
+        np.savez(
+            root / "a.npz",
+            **{
+                f"{k}_{name}": v[a:b]
+                for name, (a, b) in rows_of_split.items()
+                for k, v in (("x", x), ("y", np.array(y)))
+            },
+        )
+        return root / "a.npz"
+    if layout == "saved":
+        shutil.rmtree(root)
+        cells = [{"bytes": encoded(a), "path": None} for a in x]
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+        dataset = datasets.Dataset.from_dict({"image": cells, "label": y}, features=features)
+        datasets.DatasetDict({k: dataset.select(range(*v)) for k, v in rows_of_split.items()}).save_to_disk(str(root))
+    return root
+
+
+def same(one, other) -> bool:
+    texts = getattr(one, "texts", None)
+    if texts is not None:
+        return list(texts) == list(other.texts) and one.labels.tolist() == other.labels.tolist()
+    return torch.equal(one.x, other.x) and one.labels.tolist() == other.labels.tolist()
+
+
+LAYOUTS = ["folder", "table", "parquet", "texts", "tsv", "jsonl", "csv", "npz", "arrays", "saved"]
+
+
+@pytest.mark.parametrize("splits", ["all", "validation", "none"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_all_splits_are_written(tmp_path, layout, splits):
+    if layout in ("tsv", "jsonl", "csv", "table") and splits == "none":
+        source = make(tmp_path / "in", layout, splits)
+        source = source / f"train.{layout}" if layout != "table" else source / "train"
+    else:
+        source = make(tmp_path / "in", layout, splits)
+    train, test = load(source, holdout=0.34, seed=3)
+    index = torch.tensor([0, 2, 5, 6, 7])
+    out = write_kept(train, index, tmp_path / "out", test=test)
+    again, test_again = load(out)
+    assert again.classes == train.classes
+    assert same(again, train.subset(index))
+    assert same(test_again, test)
+    assert not any("held out" in note for note in again.notes)
+    if splits == "all":
+        assert any("validation" in note and "not used" in note for note in again.notes)
+
+
+def test_digits_keep_their_held_out_split(tmp_path):
+    train, test = load("digits", seed=2)
+    again, test_again = load(write_kept(train, torch.arange(0, 1400, 7), tmp_path / "out", test=test))
+    assert torch.equal(test_again.x, test.x)
+    assert torch.equal(again.x, train.x[0:1400:7])
+
+
+def test_a_secret_test_split_is_copied(tmp_path):
+    write_parquet(tmp_path / "in" / "train.parquet", pixels(8), [0, 1] * 4)
+    write_parquet(tmp_path / "in" / "test.parquet", pixels(4, seed=1), [-1] * 4)
+    train, test = load(tmp_path / "in", holdout=0.25)
+    out = write_kept(train, torch.arange(4), tmp_path / "out", test=test)
+    files = sorted(path.name for path in out.glob("*.parquet"))
+    assert len(files) == 3
+    assert same(load(out)[1], test)
+
+
+def test_kept_examples_inside_the_dataset_are_no_class(tmp_path):
+    classes = ("cat", "dog", "eel")
+    write_folder(tmp_path, 6, classes=classes, split="")
+    train, test = load(tmp_path)
+    index = torch.nonzero(train.labels < 2).flatten()
+    write_kept(train, index, tmp_path / "kept", test=test)
+    again, _ = load(tmp_path)
+    assert again.classes == classes
+    assert list(again.ids) == list(train.ids)
+    kept, _ = load(tmp_path / "kept")
+    assert kept.classes == classes  # a class of which nothing is kept is tested on still
+    assert any("1 of 3 classes have no training example: eel" in note for note in kept.notes)
