@@ -49,7 +49,8 @@ def literal_columns(n, epochs, **options):
                 columns["kl_step"][epoch, i] = float(kl_step(last[i], p))
             last[i] = p
             columns["seen"][epoch, i] = True
-    columns["correct"] = np.nan_to_num(columns["correct"]).astype(bool)
+    if columns["seen"].all():
+        columns["correct"] = columns["correct"].astype(bool)
     columns["kl_step"] = columns["kl_step"][1:]
     return columns
 
@@ -85,7 +86,9 @@ def test_unseen_is_nan_and_not_seen():
     for name in ("loss", "p_label", "margin", "error_norm", "entropy", "margin_softmax", "margin_top2"):
         assert torch.isnan(recorder[name]).tolist() == [[True, True, False, True], [True] * 4], name
     assert recorder["seen"].tolist() == [[False, False, True, False], [False] * 4]
-    assert recorder["correct"].tolist() == [[False, False, True, False], [False] * 4]
+    correct = recorder["correct"]
+    assert correct.isnan().tolist() == [[True, True, False, True], [True] * 4]
+    assert float(correct[0, 2]) == 1
     assert recorder["kl_step"].isnan().all()  # nobody was seen twice
     assert recorder.arrays().keys() == set(recorder.columns)
 
@@ -570,8 +573,7 @@ def test_when_the_signals_are_worked_out_changes_no_bit(names, staged, monkeypat
             logits.zero_()  # in place, after the step
             index.zero_()
     for name in RECORDED:
-        expected = literal[name].nan_to_num(nan=0.0) if name == "correct" else literal[name]  # not seen is False
-        torch.testing.assert_close(recorder[name].float(), expected, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(recorder[name].float(), literal[name], rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_recording_that_is_cut_has_the_epochs_there_are(tmp_path):

@@ -53,6 +53,20 @@ def read_column(folder: Path, name: str, fingerprint: str | None = None) -> Tens
     return torch.from_numpy(read_npy(file, mapped=True, remedy="record again"))
 
 
+def mark_unseen(correct: Tensor, seen: Tensor) -> Tensor:
+    """``correct`` as it is if all entries were seen, else as float32 with NaN where not, as other signals have it.
+
+    On disk a bool column cannot hold NaN: there it is False, which as a value would mean wrong (and be forgotten).
+
+    Args:
+        correct: (epochs, n) bool.
+        seen: (epochs, n) bool.
+    """
+    if bool(seen.all()):
+        return correct
+    return torch.where(seen.bool(), correct.float(), torch.nan)
+
+
 def recorded_fingerprint(folder: Path, fingerprint: str | None = None) -> str | None:
     """Fingerprint of the dataset of the recording in ``folder``; None if the recording has none.
 

@@ -182,10 +182,10 @@ class Recorder:
         self._open = None
 
     def __getitem__(self, name: str) -> Tensor:
-        """The column ``name``: (epochs, n) float32 or bool, NaN or False where an example was not seen.
+        """The column ``name``: (epochs, n) float32 with NaN where an example was not seen, or bool.
 
-        ``kl_step`` has one row less. The open epoch is included as far as it is written, and stays open. After
-        `consolidate` the column is memory-mapped.
+        ``seen`` is bool, and ``correct`` if all were seen in all epochs. ``kl_step`` has one row less. The open
+        epoch is included as far as it is written, and stays open. After `consolidate` the column is memory-mapped.
 
         Raises:
             MissingArrayError: the signal is not recorded.
@@ -195,6 +195,10 @@ class Recorder:
                 f"{name!r} is not recorded; this recorder records: {', '.join(self.columns)}"
                 + (" (make it with signals=(..., 'kl_step'))" if name == "kl_step" else "")
             )
+        column = self._column(name)
+        return files.mark_unseen(column, self._column("seen")) if name == "correct" else column
+
+    def _column(self, name: str) -> Tensor:
         if self._consolidated and self.path is not None:
             return files.read_column(self.path, name)
         kind = files.dtype_of(name)

@@ -58,7 +58,7 @@ def _learning(correct: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     was, met = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
     for epoch in range(epochs):
         visited = seen[epoch].bool()
-        right = correct[epoch].bool() & visited
+        right = (correct[epoch] == 1) & visited
         first[right & (first == 0)] = epoch + 1
         # right at its visit before, wrong at this one; epochs without a visit count for neither
         forgotten += was & visited & ~right

@@ -20,7 +20,7 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.provenance import commit, now, versions
 from datawinnow.core.row_checks import in_dataset_order, with_row_checks
 from datawinnow.data.dataset_info import DatasetInfo
-from datawinnow.record import read_column
+from datawinnow.record import mark_unseen, read_column
 from datawinnow.runs.selection_file import read_selection, write_selection
 
 COLUMNS = (*RECORDED, "kl_step", "seen")
@@ -205,7 +205,7 @@ class RunFolder:
                 f"{self.signals / name}.npy has shape {tuple(values.shape)}, but the run recorded (epochs, examples) = "
                 f"{expected}: it belongs to a different dataset, or is damaged; record again into another --run folder"
             )
-        return values
+        return mark_unseen(values, self._column("seen")) if name == "correct" else values
 
     # --- tables -----------------------------------------------------------------------------------------------------
 

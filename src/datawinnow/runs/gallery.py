@@ -70,7 +70,7 @@ def write_gallery(
         RunError: the recorded network is damaged, or of another dataset.
     """
     margin = moments(arrays["margin"])[0] if "margin" in arrays else p_mean
-    learned = arrays["correct"][-1].bool() if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
+    learned = arrays["correct"][-1] == 1 if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
     shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
     # an example may be in several groups; its class is predicted once
     ids = torch.unique(torch.cat(list(shown.values())))

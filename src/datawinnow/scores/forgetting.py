@@ -123,14 +123,14 @@ def _counter(now: Tensor) -> Tensor:
 def _right_and_seen(correct: Any, seen: Any) -> tuple[Tensor, Tensor | None]:
     visited = None if seen is None else check.bits("seen", seen, "epochs,n")
     raw = check.as_tensor("correct", correct)
-    if raw.is_floating_point():
-        nan = raw.isnan()
-        if bool(nan.any()):
-            visited = ~nan if visited is None or visited.shape != nan.shape else visited & ~nan
-            raw = torch.where(nan, 0.0, raw)
+    nan = raw.isnan() if raw.is_floating_point() else None
+    if nan is not None and bool(nan.any()):
+        raw = torch.where(nan, 0.0, raw)
     right = check.bits("correct", raw, "epochs,n")
     if visited is not None and visited.shape != right.shape:
         raise ArgumentError(f"seen must have the shape of correct, {tuple(right.shape)}, got {tuple(visited.shape)}")
+    if nan is not None and bool(nan.any()):
+        visited = ~nan if visited is None else visited & ~nan
     return right, visited
 
 
