@@ -162,3 +162,24 @@ def test_the_graph_has_every_edge_once_in_each_direction():
         assert graph.to[edges].tolist() == joined[i].nonzero().flatten().tolist()
         apart = [literal.distance(x[i].tolist(), x[j].tolist()) for j in graph.to[edges]]
         assert graph.distance[edges].tolist() == pytest.approx(apart, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_neighbours_within_tight_clusters_far_apart(dtype):
+    """The product of rows loses what distances within a cluster are; differences keep it."""
+    g = stream(0, "tight")
+    inside = torch.randn(60, 3, generator=g, dtype=torch.float64).to(dtype)
+    scale = 1.0 if dtype is torch.float32 else 1e-5
+    x = inside * scale + torch.tensor([[1e4], [-1e4]], dtype=dtype).repeat(30, 1)
+    ids, distances = knn(x, 4)
+    apart = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    expected = apart.sort(dim=1)
+    assert torch.equal(ids, expected.indices[:, :4])
+    torch.testing.assert_close(distances, expected.values[:, :4].to(dtype))
+
+
+def test_a_row_of_zeros_is_behind_what_is_nearer_than_a_right_angle():
+    x = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 0.8], [1.0, -1.0], [-1.0, 0.0]])
+    ids, distances = knn(x, 4, metric="cosine")
+    assert ids[0].tolist() == [2, 3, 1, 4]
+    assert distances[0].tolist() == pytest.approx([1 - 1 / 1.64**0.5, 1 - 0.5**0.5, 1, 2])

@@ -146,12 +146,15 @@ def test_backprop_remembers_the_last_losses_in_the_state():
     assert sum(kept) <= 5
 
 
-def test_backprop_by_rank_draws_in_proportion_to_a_power_of_the_rank():
+@pytest.mark.parametrize(("keep", "power"), [(None, 3), (0.25, 3), (0.4, 1.5)])
+def test_backprop_by_rank_draws_in_proportion_to_a_power_of_the_rank(keep, power):
+    """As composer: ranks from one half, the fraction that it was given in the power."""
     loss, runs = torch.tensor([0.3, 0.1, 0.9, 0.4]), 2000
     counts = torch.zeros(4)
     for seed in range(runs):
-        counts[selective_backprop(loss, budget=1, form="rank", generator=stream(seed, "g"))[0]] += 1
-    weight = torch.tensor([2.0, 1.0, 4.0, 3.0]) ** 3  # keep = 1/4
+        chosen, _ = selective_backprop(loss, budget=1, form="rank", keep=keep, generator=stream(seed, "g"))
+        counts[chosen] += 1
+    weight = torch.tensor([1.5, 0.5, 3.5, 2.5]) ** power
     chance = weight / weight.sum()
     assert bool(((counts / runs - chance).abs() <= 4 * (chance * (1 - chance) / runs).sqrt()).all())
 
@@ -160,6 +163,8 @@ def test_backprop_by_rank_draws_in_proportion_to_a_power_of_the_rank():
     ("options", "match"),
     [
         ({"form": "rank"}, 'form="rank" needs a budget'),
+        ({"form": "rank", "budget": 1, "keep": 2}, r"keep must be a number in"),
+        ({"keep": 0.5}, 'keep is the fraction in the power of form="rank"'),
         ({"form": "other"}, "form must be one of 'percentile', 'rank'"),
         ({"beta": -1}, r"beta must be a number in \[0, .*got -1"),
         ({"minimum": 2}, r"minimum must be a number in \[0, 1\], got 2"),

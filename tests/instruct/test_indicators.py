@@ -12,14 +12,18 @@ from sklearn.decomposition import PCA as SklearnPCA
 
 from datawinnow import instruct
 from datawinnow.core.errors import ArgumentError, DataError, RunError
+from datawinnow.instruct import indicators
 from datawinnow.instruct.answer_length import length
 from datawinnow.instruct.clip import ClipModel, clip_score, split_sentences
 from datawinnow.instruct.embed import embed_texts
 from datawinnow.instruct.indicator_cache import IndicatorCache, cache_key, default_cache_path
+from datawinnow.instruct.indicators import compute_indicators
 from datawinnow.instruct.language import LanguageModel, direct_loss
+from datawinnow.instruct.options import IndicatorOptions
+from datawinnow.instruct.pairs import read_pairs
 from datawinnow.instruct.pca import PCA, fit_pca
 from datawinnow.instruct.reward_model import reward
-from tests.instruct.helpers import ANSWERS, INSTRUCTIONS
+from tests.instruct.helpers import ANSWERS, INSTRUCTIONS, write_lines
 
 
 @pytest.fixture
@@ -229,3 +233,19 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArgumentError, match="lm: cannot load AutoTokenizer from"):
         LanguageModel(str(tmp_path / "empty"))
+
+
+def test_the_published_score_counts_the_empty_text_behind_the_last_full_stop(models, tmp_path, monkeypatch):
+    Image.new("RGB", (16, 16), (200, 30, 90)).save(tmp_path / "0.png")
+    path = write_lines(tmp_path / "p.jsonl", [{"id": "0", "instruction": "what is it ?", "output": "a cat . it ran ."}])
+    split = []
+
+    def without_model(answer, image, *, keep_empty, **_):  # the tiny tokenizer has no token for an empty text
+        split.append(split_sentences(answer[0], keep_empty=keep_empty))
+        return torch.zeros(1)
+
+    monkeypatch.setattr(indicators, "clip_score", without_model)
+    for keep_empty in (False, True):
+        options = IndicatorOptions(clip=str(models["clip"]), clip_keep_empty=keep_empty, cache=tmp_path / "s.sqlite")
+        compute_indicators(read_pairs(path), options)
+    assert split == [["a cat ", " it ran "], ["a cat ", " it ran ", ""]]

@@ -44,21 +44,22 @@ def chunk(permutation, k, number):
     return [permutation[(number * k + j) % n] for j in range(k)]
 
 
-def k_means_on_a_line(values, k):
-    """Groups of ids, by rising loss: Lloyd's rounds over all points, from groups of equal size."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    ends = [round(j * len(order) // k) for j in range(k + 1)]
-    centres = [values[order[(ends[j] + ends[j + 1]) // 2]] for j in range(k)]
-    groups = [[values[i] for i in order[ends[j] : ends[j + 1]]] for j in range(k)]
-    for _ in range(1000):
-        centres = sorted(sum(g) / len(g) if g else c for g, c in zip(groups, centres, strict=True))
-        nearest = [min(range(k), key=lambda j: (abs(v - centres[j]), j)) for v in values]
-        new = [[values[i] for i in range(len(values)) if nearest[i] == j] for j in range(k)]
-        if new == groups:
-            break
-        groups = new
-    members = [[i for i in range(len(values)) if nearest[i] == j] for j in range(k)]
-    return [group for group in members if group]
+def best_division_on_a_line(values, k):
+    """Groups of ids, by rising loss, of the least sum of squared distances to the groups' means; and that sum."""
+    order, n = sorted(range(len(values)), key=lambda i: values[i]), len(values)
+    spread = {}
+    for i in range(n):
+        total = squares = 0.0
+        for j in range(i, n):
+            total, squares = total + values[order[j]], squares + values[order[j]] ** 2
+            spread[i, j + 1] = max(0.0, squares - total**2 / (j + 1 - i))
+    best = [(spread[0, j], [0, j]) if j else (0.0, [0]) for j in range(n + 1)]  # by the number of values so far
+    for _ in range(1, min(k, n)):
+        best = [
+            min([best[j], *((best[i][0] + spread[i, j], [*best[i][1], j]) for i in range(1, j))]) for j in range(n + 1)
+        ]
+    inertia, ends = best[n]
+    return [order[a:b] for a, b in itertools.pairwise(ends)], inertia
 
 
 def forgetting(answers, period):

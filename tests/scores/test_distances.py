@@ -10,10 +10,11 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from datawinnow import scores
+from datawinnow import scores, select
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.kmeans import kmeans
 from datawinnow.core.rng import stream
+from datawinnow.methods import METHODS
 from datawinnow.select import top
 from tests.reference import scores_static as literal
 
@@ -40,7 +41,7 @@ def test_moderate_matches_the_literal_loop_and_numpy():
 def test_moderate_in_small_blocks_is_the_same(monkeypatch):
     h, y = classes()
     complete = scores.moderate(h, y)
-    for module in ("_inputs", "moderate"):
+    for module in ("inputs", "moderate"):
         monkeypatch.setattr(import_module(f"datawinnow.scores.{module}"), "ROW_BLOCK_ENTRIES", 3)
     assert torch.equal(scores.moderate(h, y), complete)
 
@@ -112,6 +113,18 @@ def test_prototypes_are_the_distances_of_scikit_learn(metric):
     fitted = KMeans(6, init=literal.pca_part(rows, 6), n_init=1, tol=1e-4).fit(rows)
     want = cdist(x.double().numpy(), fitted.cluster_centers_, metric).min(axis=1)
     np.testing.assert_allclose(scores.prototypes(x, clusters=6, metric=metric).numpy(), want, rtol=1e-5, atol=1e-7)
+
+
+def test_prototypes_have_as_many_centres_as_there_are_classes():
+    x, labels = torch.randn(40, 3, generator=stream(0, "x")), torch.arange(40) % 4
+    assert torch.equal(scores.prototypes(x, labels), scores.prototypes(x, clusters=4))
+    assert torch.equal(scores.prototypes(x), scores.prototypes(x, clusters=10))
+    assert torch.equal(scores.prototypes(x, labels, clusters=3), scores.prototypes(x, clusters=3))
+    by_method, _ = METHODS["prototypes"].run({"features": x}, labels, keep=0.3, generator=stream(0, "s"))
+    by_hand = select.top(scores.prototypes(x, clusters=4), budget=12)
+    assert by_method.index.tolist() == by_hand.index.tolist()
+    with pytest.raises(ArgumentError, match="same number of examples"):
+        scores.prototypes(x, labels[1:])
 
 
 def test_prototypes_agree_with_the_literal_distance_on_digits():

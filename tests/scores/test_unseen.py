@@ -40,9 +40,9 @@ def score_of(score, arrays, **options):
 @pytest.mark.parametrize("key", OVER_EPOCHS)
 def test_no_other_example_is_affected(key):
     score, arrays = OVER_EPOCHS[key], recorded(N)
-    others = [i for i in range(N) if i != MISSED]
+    always_seen = [i for i in range(N) if i != MISSED]
     before, after = score_of(score, arrays), score_of(score, with_gaps(arrays), missing="skip")
-    torch.testing.assert_close(after[others], before[others])
+    torch.testing.assert_close(after[always_seen], before[always_seen])
 
 
 @pytest.mark.parametrize("key", [key for key in OVER_EPOCHS if "epoch" not in OVER_EPOCHS[key].card.options])

@@ -303,3 +303,24 @@ def test_the_ridge_of_the_weights_is_lam(lam):
     stacked = np.vstack([gradients[selection.index.numpy()].T, np.sqrt(lam) * np.eye(6)])
     expected = scipy.optimize.nnls(stacked, np.r_[gradients.sum(0), np.zeros(6)])[0]
     np.testing.assert_allclose(selection.weight, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("k", "rank"), [(12, 3), (150, 20), (40, 1)])
+def test_weights_of_gradients_that_depend_on_each_other_are_scipys(k, rank):
+    """A singular system, without a ridge: weights are not unique, the least they reach is."""
+    rng = np.random.default_rng(k)
+    rows = rng.normal(size=(k, rank)) @ rng.normal(size=(rank, 30)) * 30
+    goal = rng.normal(size=30) * 50
+    gram, right = torch.from_numpy(rows @ rows.T), torch.from_numpy(rows @ goal)
+    best = scipy.optimize.nnls(rows.T, goal)[0]
+
+    def objective(w):
+        return float(w @ gram.numpy() @ w / 2 - right.numpy() @ w)
+
+    weight = nonnegative(gram, right).numpy()
+    assert weight.min() >= 0
+    assert objective(weight) == pytest.approx(objective(best), rel=1e-6)
+
+
+def test_no_gradients_at_all_give_no_weights():
+    assert nonnegative(torch.zeros(3, 3).double(), torch.zeros(3).double()).tolist() == [0, 0, 0]

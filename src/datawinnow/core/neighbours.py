@@ -38,7 +38,9 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
     """The ``k`` nearest other rows of each row, nearest first.
 
     Candidates come from one matrix product of a block of rows with all rows. Their distances are then computed again
-    from differences, so that those of near-duplicates are accurate (exactly 0 for duplicates).
+    from differences, so that those of near-duplicates are accurate (exactly 0 for duplicates). A row whose nearest
+    could be hidden by the rounding of the product, as in tight clusters far from each other, is compared with all rows
+    by differences, which takes O(n d) instead of the product's fraction of it.
 
     Args:
         x: (n, d) float, one point a row.
@@ -49,7 +51,8 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
 
     Returns:
         ids (n, k) int64 and distances (n, k) float32 (float64 if ``x`` is); a row itself is left out, ties go to the
-        smaller id (except for ties among more than ``k + 4`` candidates that rounding of the product hides).
+        smaller id (except for ties among more than ``k + 4`` candidates that rounding of the product hides, as
+        duplicates can be).
 
     Raises:
         ArgumentError: another shape, NaN or infinity, numbers too large to square, k outside 0 to n - 1.
@@ -72,10 +75,11 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
         points = unit_rows(rows)
         squares = (points != 0).any(1).to(points.dtype)  # 1, or 0 for a row of zeros
         # the same for all, a row of zeros too: its product, 0, already stands for a right angle
-        offset = torch.ones_like(squares)
+        offset, extra = torch.ones_like(squares), 1 - squares
     else:
         points, squares = centred("x", rows)
-        offset = squares
+        offset, extra = squares, torch.zeros_like(squares)
+    largest_square = float(squares.max())
     step = chunk or max(1, BLOCK_ENTRIES // n)
     for first in range(0, n, step):
         block = points[first : first + step]
@@ -89,11 +93,18 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
         for start in range(0, block.shape[0], size):
             # rows of x, where `start` counts within the block
             at = slice(first + start, min(first + start + size, first + block.shape[0]))
-            nearest, squared = _refined(points, block[start : start + size], candidates[start : start + size], k)
+            sub_block = slice(start, start + size)
+            nearest, squared = _refined(points, block[sub_block], candidates[sub_block], extra, k)
+            if candidates.shape[1] < n - 1:
+                last = keys[sub_block].gather(1, candidates[sub_block]).amax(1)
+                unsure = _may_miss_nearer(squared[:, -1], last, squares[at], largest_square, rows.shape[1])
+                for i in torch.nonzero(unsure).flatten().tolist():
+                    row = first + start + i
+                    nearest[i], squared[i] = _nearest_by_differences(points, row, extra, k)
             ids[at] = nearest
             if metric == "cosine":
                 # |u - v|^2 / 2 of unit rows; a row of zeros has 1 less in its square, which is added
-                distances[at] = (squared + (1 - squares[at, None]) + (1 - squares[nearest])) / 2
+                distances[at] = (squared + extra[at, None]) / 2
             else:
                 distances[at] = squared.sqrt_()
     return ids, distances
@@ -208,11 +219,39 @@ def _smallest(keys: Tensor, k: int) -> Tensor:
     return columns.sort(dim=1).values
 
 
-def _refined(points: Tensor, block: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` nearest of each row's candidates and their squared distances, computed from differences."""
-    squared = (points[candidates] - block[:, None]).square_().sum(-1)
+def _refined(points: Tensor, block: Tensor, candidates: Tensor, extra: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` nearest of each row's candidates and their squared distances by differences, plus ``extra`` (n,)."""
+    squared = (points[candidates] - block[:, None]).square_().sum(-1).add_(extra[candidates])
     squared, order = squared.sort(dim=1, stable=True)
     return candidates.gather(1, order[:, :k]), squared[:, :k]
+
+
+def _may_miss_nearer(squared: Tensor, last: Tensor, squares: Tensor, largest_square: float, d: int) -> Tensor:
+    """(b,) bool: whether rounding may have kept a nearer row out of the candidates.
+
+    Args:
+        squared: (b,) squared distance of the k-th nearest of the candidates.
+        last: (b,) largest key of a candidate: the squared distance, less the row's own square, by the product.
+        squares: (b,) squared norms of the rows.
+        largest_square: of all rows.
+        d: number of columns.
+    """
+    # Rounding errors of a sum of d products grow as its root; 4 leaves room. A product of the norms is at most the mean
+    # of their squares.
+    error = 4 * (d**0.5 + 4) * torch.finfo(squared.dtype).eps * (squares + largest_square)
+    # Nothing is nearer than a duplicate.
+    unsure: Tensor = (squared > 0) & (last + squares < squared + error)
+    return unsure
+
+
+def _nearest_by_differences(points: Tensor, i: int, extra: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(k,) the nearest of row ``i`` and their squared distances plus ``extra`` (n,), by differences to all rows."""
+    step = max(1, BLOCK_ENTRIES // points.shape[1])
+    squared = torch.cat([(block - points[i]).square_().sum(1) for block in torch.split(points, step)]) + extra
+    squared[i] = torch.inf
+    ids = _smallest(squared[None], k)[0]
+    order = torch.argsort(squared[ids], stable=True)
+    return ids[order], squared[ids[order]]
 
 
 def _checked_squares(name: str, x: Tensor) -> Tensor:

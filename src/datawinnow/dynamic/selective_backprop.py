@@ -28,6 +28,7 @@ def selective_backprop(
     minimum: float = 0.0,
     window: int = 1024,
     form: Literal["percentile", "rank"] = "percentile",
+    keep: float | None = None,
     generator: torch.Generator,
     state: BatchState | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -36,8 +37,8 @@ def selective_backprop(
     P = max(minimum, F^beta), F the fraction of the last ``window`` losses, this batch included, that are not above
     its own. Without a budget each example is kept independently with probability P, so that the number varies and may
     be zero: collect positions until a batch is full. With one, that many are drawn without replacement by weight P.
-    ``form="rank"`` is the variant of the composer library: rank^(1 / keep - 1) within the batch for P, rank 1 the
-    lowest loss, keep = budget / b. Losses must come from a pass in eval mode, or batch statistics are updated twice.
+    ``form="rank"`` is the variant of the composer library: ((rank - 1/2) / b)^(1 / keep - 1) within the batch for P,
+    rank 1 the lowest loss. Losses must come from a pass in eval mode, or batch statistics are updated twice.
 
     Args:
         loss: (b,) float, one loss an example of the batch.
@@ -46,6 +47,8 @@ def selective_backprop(
         minimum: smallest probability, in [0, 1].
         window: number of recent losses to remember.
         form: ``"percentile"`` (the paper) or ``"rank"`` (composer), which needs a budget and remembers nothing.
+        keep: fraction kept in the power of ``"rank"``, in (0, 1]; None for budget / b, which rounding to whole examples
+            moves in a small batch.
         generator: CPU `torch.Generator`.
         state: a dictionary that is passed with every batch: it holds recent losses under ``"recent"`` and is the only
             argument that is modified. None compares within the batch.
@@ -73,14 +76,17 @@ def selective_backprop(
     b = values.numel()
     if budget is not None:
         check_budget(budget, b, items="examples in the batch")
+    if keep is not None and form != "rank":
+        raise ArgumentError('keep is the fraction in the power of form="rank"; form="percentile" takes beta')
     if form == "rank":
         if budget is None:
-            raise ArgumentError('form="rank" needs a budget: its power is b / budget - 1')
+            raise ArgumentError('form="rank" needs a budget: its power is 1 / keep - 1')
+        power = 1 / check.number("keep", budget / b if keep is None else keep, 1e-9, 1) - 1
         # random order first, so that equal losses do not rank by position
         order = torch.randperm(b, generator=generator)
         rank = torch.empty(b, dtype=torch.float64)
         rank[order[torch.argsort(values[order], stable=True)]] = torch.arange(1, b + 1, dtype=torch.float64)
-        return batch_result(by_weight((rank / b) ** (b / budget - 1), budget, generator), loss)
+        return batch_result(by_weight(((rank - 0.5) / b) ** power, budget, generator), loss)
     chance = _share_below(values, window, state).pow(beta).clamp_min(minimum)
     if budget is not None:
         return batch_result(by_weight(chance, budget, generator), loss)

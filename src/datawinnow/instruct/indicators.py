@@ -119,7 +119,14 @@ class _IndicatorRun:
         folder = self.options.images or (path if path.is_dir() else path.parent)
         images = [image_path(self.pairs, i, folder) for i in range(len(self.pairs))]
         clip = ClipModel(model, device=self.options.device)
-        score = clip_score(self.pairs.answer, images, clip=clip, cache=cache, progress=self.progress)
+        score = clip_score(
+            self.pairs.answer,
+            images,
+            clip=clip,
+            keep_empty=self.options.clip_keep_empty,
+            cache=cache,
+            progress=self.progress,
+        )
         self.add_number("clip", score)
         self.add_problems("clip", clip.problems)
         self.add_embedding("image", clip.embed_images(images, cache))

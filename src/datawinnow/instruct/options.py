@@ -105,6 +105,8 @@ class IndicatorOptions:
 
     Attributes:
         clip: CLIP of transformers (a folder or a name): the CLIP score, and embeddings of the images. Default: none.
+        clip_keep_empty: count empty sentences in the CLIP score, as the published code does: the text behind the last
+            full stop.
         images: folder of the images: by their path in the data, else by id. Default: the folder of the data.
         reward_model: sequence classifier of transformers with one label: the reward. Default: none.
         lm: causal language model of transformers: ifd, answer_loss, direct_loss and perplexity. Default: none.
@@ -118,6 +120,7 @@ class IndicatorOptions:
     PANEL: ClassVar[str] = "Indicators"
 
     clip: Annotated[str | None, Option("MODEL")] = None
+    clip_keep_empty: bool = False
     images: Annotated[Path | None, Option("FOLDER")] = None
     reward_model: Annotated[str | None, Option("MODEL")] = None
     lm: Annotated[str | None, Option("MODEL")] = None

@@ -11,7 +11,10 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.kmeans import kmeans
-from datawinnow.scores.inputs import row_blocks
+from datawinnow.scores.inputs import common_length, row_blocks
+
+DEFAULT_CLUSTERS = 10
+"""Number of centres without labels."""
 
 
 @card(
@@ -24,12 +27,13 @@ from datawinnow.scores.inputs import row_blocks
 )
 def prototypes(
     features: Any,
+    labels: Any = None,
     *,
-    clusters: int = 10,
+    clusters: int | None = None,
     metric: Literal["cosine", "euclidean"] = "cosine",
     missing: Missing = "raise",
 ) -> Tensor:
-    """Examples far from every cluster's centre, the untypical ones, score high; labels are not used.
+    """Examples far from every cluster's centre, the untypical ones, score high.
 
     ``prototypes = min over centres m of 1 - cos(h, m)``, with the centres of k-means on the embeddings (for the cosine,
     on embeddings divided by their length). The paper embeds with a self-supervised network; any features do. High, the
@@ -38,8 +42,9 @@ def prototypes(
 
     Args:
         features: (n, d) float, embeddings.
-        clusters: number of centres, at most the number of examples used; the number of classes is the usual choice,
-            which this score cannot know: default 10.
+        labels: (n,) int, class ids; only their number is used, for ``clusters``.
+        clusters: number of centres, at most the number of examples used; None for the number of classes in ``labels``,
+            the usual choice, or 10 without labels.
         metric: ``"cosine"`` as the paper (1 where an embedding is zero), or ``"euclidean"``.
         missing: ``"raise"``, or ``"skip"`` to leave examples with NaN out of k-means and let them have NaN.
 
@@ -57,8 +62,13 @@ def prototypes(
     ([0.0, 0.0, 0.0, 0.0, 0.0], 1.45)
     """
     check.one_of("metric", metric, ("cosine", "euclidean"))
-    check.number("clusters", clusters, 1, 10**9, integer=True)
     h = check.matrix("features", features, "n,d", missing)
+    if labels is not None:
+        classes = check.labels("labels", labels)
+        common_length(features=h, labels=classes)
+    if clusters is None:
+        clusters = DEFAULT_CLUSTERS if labels is None else int((torch.bincount(classes) > 0).sum())
+    check.number("clusters", clusters, 1, 10**9, integer=True)
     ids = None
     # Without NaN nothing is copied: `ids` stays None and the rows are used as given.
     if missing == "skip" and bool((nan := h.isnan().any(dim=1)).any()):

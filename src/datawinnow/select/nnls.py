@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 
+SINGULAR = 1e-11
+"""Fraction of the largest scale up to which a pivot or an eigenvalue counts as 0."""
 PATIENCE = 3
 """Number of exchanges of all infeasible weights without progress, before they are exchanged one at a time."""
 
@@ -23,6 +27,9 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
     Returns:
         (k,) float64, at least 0.
 
+    Where ``gram`` is singular to rounding there are many solutions, among which pivoting can turn in circles: there
+    SciPy's active set, on a factor of ``gram``, gives one.
+
     References:
         Kim and Park 2011, Fast nonnegative matrix factorization, doi:10.1137/110821172, section 4.
 
@@ -30,9 +37,14 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
     [3.0, 0.0]
     """
     k = right.numel()
-    # a singular system (equal rows and no ridge) has many solutions; this picks one near the least norm
-    # Relative to the mean diagonal, so that the scale of the gradients does not matter.
-    ridge = 1e-12 * float(gram.diagonal().mean())
+    if not k:
+        return torch.zeros(0, dtype=torch.float64)
+    # The mean diagonal is the scale of the gradients, which must not matter.
+    scale = float(gram.diagonal().mean())
+    ridge = 1e-12 * scale
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if int(failed) or float(factor.diagonal().min()) ** 2 <= SINGULAR * scale:
+        return _active_set(gram, right)
     # Optimality (KKT): w >= 0, slope >= 0 and w * slope = 0; a slope within the slack counts as 0.
     slack = 1e-10 * max(float(right.abs().max()), torch.finfo(torch.float64).tiny)
     # All weights start as positive: the unconstrained solution is often nearly feasible.
@@ -64,5 +76,18 @@ def nonnegative(gram: Tensor, right: Tensor) -> Tensor:
             wrong = torch.zeros_like(wrong)
             wrong[last] = True
         positive ^= wrong
-    # Only reached with negative weights if the rounds run out.
+    else:
+        return _active_set(gram, right)
     return weight.clamp_min_(0)
+
+
+def _active_set(gram: Tensor, right: Tensor) -> Tensor:
+    """The same by the method of Lawson and Hanson, on A with ``A^T A = gram`` and b with ``A^T b = right``."""
+    values, vectors = np.linalg.eigh(gram.numpy())
+    present = values > SINGULAR * max(float(values[-1]), np.finfo(np.float64).tiny)
+    if not present.any():  # no gradients at all
+        return torch.zeros_like(right)
+    roots = np.sqrt(values[present])
+    matrix = roots[:, None] * vectors[:, present].T
+    weight, _ = nnls(matrix, (vectors[:, present].T @ right.numpy()) / roots, maxiter=100 * len(right) + 1000)
+    return torch.from_numpy(weight)
