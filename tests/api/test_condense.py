@@ -75,3 +75,15 @@ def test_arguments_are_checked(digits, options, match):
 def test_data_bring_their_own_test_split(digits):
     with pytest.raises(ArgumentError, match="brings its own test split"):
         api.condense("digits", test=digits[1], **SMALL)
+
+
+def test_a_class_too_small_to_compare_with_is_found_before_condensing(digits):
+    train, test = digits
+    few = train.subset(torch.cat([torch.nonzero(train.labels != 0).flatten(), torch.nonzero(train.labels == 0)[0]]))
+    done = []
+    options = {**SMALL, "per_class": 2, "options": {"real_batch": 8, "init": "noise"}}
+    with pytest.raises(ArgumentError, match=r"compared with 2 random real images of every class, but class 0 has 1"):
+        api.condense(few, test=test, judging=JUDGING, progress=lambda *stage: done.append(stage), **options)
+    assert done == []
+    result = api.condense(few, test=test, judging=Judging(networks=0), **options)
+    assert len(result.synthetic.images) == 20

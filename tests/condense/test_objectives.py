@@ -1,5 +1,6 @@
 """Objectives: their values against loops written from the equations, their gradients against finite differences."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from datawinnow.condense import SIAMESE
+from datawinnow.condense.augment import to_augmentation
 from datawinnow.condense.cafe import feature_alignment
 from datawinnow.condense.dc import gradient_matching
 from datawinnow.condense.dm import distribution_matching
@@ -171,3 +173,20 @@ def test_real_images_are_not_differentiated():
     features, _ = step.real_output()
     assert not features.requires_grad
     assert all(not g.requires_grad for g in real_gradients(step)[0])
+
+
+@pytest.mark.parametrize("name", ["dc", "dm", "cafe", "idm"])
+def test_real_images_get_the_augmentation_of_their_own_class(name):
+    """The draw of a class is shared by its real and its synthetic images, and no other class's."""
+    step = make_step(network(), augment=to_augmentation("crop"))
+    shifts = torch.linspace(0.05, 0.95, 9).view(3, 1, 3)
+    step.draw = replace(step.draw, u=shifts)
+    drawn = step.draw
+    value, _ = value_and_gradient(step, OBJECTIVES[name][0])
+    plain = make_step(network())
+    # The same images, augmented by hand, class by class, and then no draw.
+    plain.x = torch.cat([drawn(plain.x[plain.y == c], torch.full((5,), c)) for c in range(3)])
+    leaf = torch.cat([drawn(plain.leaf.detach()[2 * c : 2 * c + 2], torch.full((2,), c)) for c in range(3)])
+    plain.leaf = leaf.requires_grad_()
+    assert value == pytest.approx(value_and_gradient(plain, OBJECTIVES[name][0])[0], rel=1e-9)
+    assert not torch.equal(drawn(plain.x, plain.y), drawn(plain.x, (plain.y + 1) % 3))

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from datawinnow import condense
+from datawinnow.condense import evaluate
 from datawinnow.core.rng import stream
 from datawinnow.data import load
 from datawinnow.models import convnet
-from tests.condense.helpers import QUICK, make_images
+from tests.condense.helpers import QUICK, build, make_images, run_condenser
 from tests.data.test_load_parquet import shared_data
 
 
@@ -40,3 +41,14 @@ def test_every_class_learns_at_the_size_of_fashion_mnist(method):
 def test_every_class_learns_on_cifar10(method):
     train, _ = load(shared_data("cifar10"), limit=200)
     assert int((moves(method, train.x, train.labels, 32) > 1e-4).sum()) == 10
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_images_that_are_not_square_are_condensed(method):
+    x, y = make_images(channels=3, side=20)
+    x = x[:, :, 2:14]
+    result = run_condenser(method, data=(x, y), build=build(3, (12, 20)), per_class=2)
+    assert result.decode()[0].shape[1:] == (3, 12, 20)
+    assert result.images.isfinite().all()
+    outcome = evaluate(result, x, y, build=build(3, (12, 20)), generator=stream(0, "judge"), networks=1, epochs=2)
+    assert len(outcome.accuracies) == 1

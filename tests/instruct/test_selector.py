@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -18,6 +19,7 @@ from datawinnow.instruct.pairs import read_pairs
 from datawinnow.instruct.ridge_model import PENALTIES, ridge
 from datawinnow.instruct.selector import (
     PAPER_RECIPE,
+    PAPER_SEED,
     SelectorRecipe,
     mean_score,
     network_seeds,
@@ -294,3 +296,16 @@ def test_a_loss_that_is_no_number_is_an_error():
         recipe_of("other")
     with pytest.raises(ArgumentError, match="across must be one of"):
         recipe_of("paper", {"across": "x"})
+
+
+def test_the_papers_recipe_is_the_published_one():
+    assert PAPER_SEED == 42
+    assert dataclasses.asdict(PAPER_RECIPE) == {
+        "across": "pool", "standardise": False, "member_features": "file", "published_seed": True, "networks": 1,
+        "deals": 0, "epochs": 20, "lr": 0.01, "weight_decay": 0.0, "heads": 4,
+    }  # fmt: skip
+    weights = init_selectors(NetworkShape(8, 2), [PAPER_SEED], published=True).layers[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(42)
+        attention = torch.nn.MultiheadAttention(8, 2)
+    assert torch.equal(weights[0][0], attention.in_proj_weight)

@@ -107,6 +107,32 @@ def test_the_number_in_the_name_is_the_number_of_layers(name, layers):
     assert len(weighted) == layers  # VGG on CIFAR has one linear layer where the paper has three
 
 
+@pytest.mark.parametrize("shape", [(12, 20), (20, 12), (8, 33), (28, 32)], ids=str)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in TEXT_MODELS])
+def test_images_that_are_not_square(name, shape):
+    options = {"width": 16} if name != "vit_base" else {"width": 64, "depth": 1}
+    model = build(name, shape=(3, *shape), classes=4, **options)
+    x = torch.randn(2, 3, *shape)
+    logits = model.eval()(x)
+    assert logits.shape == (2, 4)
+    assert not torch.equal(logits[0], logits[1])
+    if name not in ("mlp", "resnet8", "resnet18", "resnet20", "resnet34", "resnet50", "vgg11", "vgg16_bn"):
+        with pytest.raises((ArgumentError, RuntimeError)):
+            model(torch.randn(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("convnet", (7, 40)), ("alexnet", (40, 7)), ("lenet", (1, 9))])
+def test_images_too_small_for_a_network_are_refused_when_it_is_built(name, shape):
+    with pytest.raises(ArgumentError, match=f"{shape[0]}x{shape[1]} pixels are too few"):
+        build(name, shape=(3, *shape), classes=4)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch", "group"])
+def test_norms_of_images_that_are_not_square(norm):
+    for network in (MODELS["convnet"], MODELS["vgg11"]):
+        assert network(classes=3, size=(12, 20), width=8, norm=norm)(torch.randn(2, 3, 12, 20)).shape == (2, 3)
+
+
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in TEXT_MODELS])

@@ -150,10 +150,13 @@ def condense_into_folder(
         The content of ``run.json``.
 
     Raises:
-        ArgumentError: data that are no images in memory, or an option out of range.
+        ArgumentError: data that are no images in memory, an option out of range, or a class with too few images to
+            compare with.
         RunError: ``path`` holds another run.
     """
     x = images_of(train)
+    if judging.networks and test is not None:
+        check_class_sizes(train.labels, run.per_class)
     card = card_of(run.method)
     iterations, augment = run.iterations, run.augment
     epochs = judging.epochs_for(card.key, augment)
@@ -264,6 +267,21 @@ def condense_into_folder(
     write_json(path / RUN_FILE, metadata)
     (path / CHECKPOINT_FILE).unlink(missing_ok=True)
     return read_json(path / RUN_FILE)
+
+
+def check_class_sizes(labels: torch.Tensor, per_class: int) -> None:
+    """Check that every class has as many images as the comparison with real ones needs, before condensing.
+
+    Raises:
+        ArgumentError: a class has fewer than ``per_class``.
+    """
+    counts = torch.bincount(labels)
+    if int(counts.min()) < per_class:
+        raise ArgumentError(
+            f"the result is compared with {per_class} random real images of every class, but class "
+            f"{int(counts.argmin())} has {int(counts.min())}: use a smaller per_class, or judge nothing (networks=0, "
+            "--networks 0)"
+        )
 
 
 def _open_folder(path: Path, metadata: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.models.channels import as_channels
+from datawinnow.models.image_size import ImageSize, height_and_width, shown_size
 
 Norm = Literal["instance", "batch", "group", "layer", "none"]
 Act = Literal["relu", "leaky_relu", "sigmoid", "silu"]
@@ -27,7 +28,7 @@ POOLS: dict[Pool2d, Callable[[], nn.Module]] = {
 }
 
 
-def norm_layer(norm: Norm, width: int, size: int) -> nn.Module:
+def norm_layer(norm: Norm, width: int, size: ImageSize) -> nn.Module:
     """The normalisation of one block of ``width`` channels on images of ``size`` pixels.
 
     Raises:
@@ -41,7 +42,7 @@ def norm_layer(norm: Norm, width: int, size: int) -> nn.Module:
         return nn.GroupNorm(4, width)
     if norm == "layer":
         # Over channels and pixels, hence the size of the image at this block.
-        return nn.LayerNorm([width, size, size])
+        return nn.LayerNorm([width, *height_and_width(size)])
     if norm == "none":
         return nn.Identity()
     raise ArgumentError(f"norm must be 'instance', 'batch', 'group', 'layer' or 'none', got {norm!r}")
@@ -53,7 +54,7 @@ class ConvNet(nn.Module):
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image.
+        size: pixels of a side of an image, or (height, width).
         depth: number of blocks (3 in the papers at 32x32).
         width: channels of every block (128 in the papers).
         norm: normalisation of every block (instance in the papers).
@@ -69,7 +70,7 @@ class ConvNet(nn.Module):
         *,
         classes: int,
         channels: int = 3,
-        size: int = 32,
+        size: ImageSize = 32,
         depth: int = 3,
         width: int = 128,
         norm: Norm = "instance",
@@ -81,29 +82,31 @@ class ConvNet(nn.Module):
         check.one_of("act", act, tuple(ACTS))
         check.one_of("pool", pool, tuple(POOLS))
         halved = int(pool != "none")
-        if halved and size >> depth < 1:
+        sides = height_and_width(size)
+        if halved and min(sides) >> depth < 1:
             raise ArgumentError(
-                f"a ConvNet of depth {depth} halves the image {depth} times; {size} pixels are too "
+                f"a ConvNet of depth {depth} halves the image {depth} times; {shown_size(size)} pixels are too "
                 f"few: give a smaller depth or a larger size"
             )
+        padded = sides == (28, 28)
         blocks: list[nn.Module] = []
         in_channels = channels
         for level in range(depth):
             # the first layer pads 28x28 to 32x32, as in the papers' code
-            padding = 3 if level == 0 and size == 28 else 1
+            padding = 3 if level == 0 and padded else 1
             # Halved once a block, or never without pooling; the shift rounds down as the pool does.
-            side = (32 if size == 28 else size) >> level * halved
+            height, width_left = ((32 if padded else side) >> level * halved for side in sides)
             blocks += [
                 nn.Conv2d(in_channels, width, 3, padding=padding),
-                norm_layer(norm, width, side),
+                norm_layer(norm, width, (height, width_left)),
                 ACTS[act](),
                 POOLS[pool](),
             ]
             in_channels = width
         # No global pooling: the features are all pixels of the last map (2,048 in the papers).
         self.features = nn.Sequential(*blocks, nn.Flatten())
-        side = (32 if size == 28 else size) >> depth * halved
-        self.classifier = nn.Linear(width * side * side, classes)
+        height, width_left = ((32 if padded else side) >> depth * halved for side in sides)
+        self.classifier = nn.Linear(width * height * width_left, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of images (b, channels, size, size)."""
@@ -115,7 +118,7 @@ def convnet(
     *,
     classes: int,
     channels: int = 3,
-    size: int = 32,
+    size: ImageSize = 32,
     depth: int = 3,
     width: int = 128,
     norm: Norm = "instance",

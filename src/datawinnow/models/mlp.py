@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from datawinnow.models.image_size import ImageSize, height_and_width
+
 
 class MLP(nn.Module):
     """Fully connected network with ReLU: (b, ...) -> (b, classes) logits.
@@ -32,14 +34,15 @@ class MLP(nn.Module):
         return logits
 
 
-def mlp(*, classes: int, channels: int = 1, size: int = 8, features: int | None = None, width: int = 128) -> MLP:
+def mlp(*, classes: int, channels: int = 1, size: ImageSize = 8, features: int | None = None, width: int = 128) -> MLP:
     """An MLP with two hidden layers.
 
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image.
+        size: pixels of a side of an image, or (height, width).
         features: numbers in one example, if it is not an image.
         width: units of each hidden layer.
     """
-    return MLP(features if features is not None else channels * size * size, classes, width=width)
+    height, image_width = height_and_width(size)
+    return MLP(features if features is not None else channels * height * image_width, classes, width=width)

@@ -104,9 +104,10 @@ def build(
 
     Args:
         model: a name in `MODELS`, ``"module:function"``, the weights of a transformers model, a class or function, or a
-            network. A class or function gets those of ``classes``, ``channels``, ``size``, ``features`` (for texts
-            ``vocabulary`` and ``length``) that its signature has, also under the names of `DIMENSION_NAMES`. A network
-            is copied with its weights: every training then starts from them, whatever its seed.
+            network. A class or function gets those of ``classes``, ``channels``, ``size`` (``(height, width)`` if the
+            sides differ), ``features`` (for texts ``vocabulary`` and ``length``) that its signature has, also under the
+            names of `DIMENSION_NAMES`. A network is copied with its weights: every training then starts from them,
+            whatever its seed.
         shape: shape of one example.
         classes: number of classes.
         vocabulary: for texts: number of token ids.
@@ -194,12 +195,13 @@ def _copied(network: nn.Module, options: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
-def _dimensions(shape: tuple[int, ...], classes: int, vocabulary: int | None) -> dict[str, int]:
+def _dimensions(shape: tuple[int, ...], classes: int, vocabulary: int | None) -> dict[str, Any]:
     """The arguments by which a network is fitted to the examples."""
     if vocabulary is not None:
         return {"classes": classes, "vocabulary": vocabulary, "length": shape[0]}
     if len(shape) == 3:
-        return {"classes": classes, "channels": shape[0], "size": shape[1]}
+        size = shape[1] if shape[1] == shape[2] else tuple(shape[1:])
+        return {"classes": classes, "channels": shape[0], "size": size}
     return {"classes": classes, "features": math.prod(shape)}
 
 

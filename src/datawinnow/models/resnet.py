@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.models.channels import as_channels
+from datawinnow.models.image_size import ImageSize, height_and_width
 from datawinnow.models.initialisation import he_fan_out
 
 Stem = Literal["cifar", "imagenet"]
@@ -118,36 +119,38 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet8(*, classes: int, channels: int = 3, size: int = 32, width: int = 16) -> ResNet:
+def resnet8(*, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 16) -> ResNet:
     """ResNet-8 for CIFAR: three stages of one block.
 
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image; the network takes any.
+        size: pixels of a side of an image, or (height, width); the network takes any.
         width: channels of the first stage.
     """
     del size
     return ResNet(BasicBlock, (1, 1, 1), classes=classes, channels=channels, width=width)
 
 
-def resnet20(*, classes: int, channels: int = 3, size: int = 32, width: int = 16) -> ResNet:
+def resnet20(*, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 16) -> ResNet:
     """ResNet-20 for CIFAR (section 4.2 of the paper): three stages of three blocks; arguments as in `resnet8`."""
     del size
     return ResNet(BasicBlock, (3, 3, 3), classes=classes, channels=channels, width=width)
 
 
-def _default_stem(size: int) -> Stem:
-    return "cifar" if size <= 96 else "imagenet"
+def _default_stem(size: ImageSize) -> Stem:
+    return "cifar" if max(height_and_width(size)) <= 96 else "imagenet"
 
 
-def resnet18(*, classes: int, channels: int = 3, size: int = 32, width: int = 64, stem: Stem | None = None) -> ResNet:
+def resnet18(
+    *, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 64, stem: Stem | None = None
+) -> ResNet:
     """ResNet-18.
 
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image.
+        size: pixels of a side of an image, or (height, width).
         width: channels of the first stage.
         stem: ``"cifar"`` or ``"imagenet"``; by default the second above 96 pixels.
     """
@@ -155,13 +158,17 @@ def resnet18(*, classes: int, channels: int = 3, size: int = 32, width: int = 64
     return ResNet(BasicBlock, (2, 2, 2, 2), classes=classes, channels=channels, width=width, stem=stem)
 
 
-def resnet34(*, classes: int, channels: int = 3, size: int = 32, width: int = 64, stem: Stem | None = None) -> ResNet:
+def resnet34(
+    *, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 64, stem: Stem | None = None
+) -> ResNet:
     """ResNet-34; arguments as in `resnet18`."""
     stem = stem or _default_stem(size)
     return ResNet(BasicBlock, (3, 4, 6, 3), classes=classes, channels=channels, width=width, stem=stem)
 
 
-def resnet50(*, classes: int, channels: int = 3, size: int = 32, width: int = 64, stem: Stem | None = None) -> ResNet:
+def resnet50(
+    *, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 64, stem: Stem | None = None
+) -> ResNet:
     """ResNet-50; arguments as in `resnet18`."""
     stem = stem or _default_stem(size)
     return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes, channels=channels, width=width, stem=stem)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from datawinnow.models.channels import as_channels
 from datawinnow.models.convnet import Norm, norm_layer
+from datawinnow.models.image_size import ImageSize, height_and_width
 from datawinnow.models.initialisation import he_fan_out
 
 COLUMN_A = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
@@ -57,32 +58,34 @@ class VGG11(nn.Module):
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image. A pool that would leave a single pixel before another norm is left out: an
-            instance norm would set that pixel to 0.
+        size: pixels of a side of an image, or (height, width). A pool that would leave a side of one pixel before
+            another norm is left out: an instance norm would set a single pixel to 0.
         width: channels of the first convolution (64 in the paper).
         norm: normalisation of every block (instance in the condensation papers).
     """
 
     def __init__(
-        self, *, classes: int, channels: int = 3, size: int = 32, width: int = 64, norm: Norm = "instance"
+        self, *, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 64, norm: Norm = "instance"
     ) -> None:
         super().__init__()
         self.channels = channels
         layers: list[nn.Module] = []
-        padding, side = (3, 32) if size == 28 else (1, size)  # the papers' code pads 28x28 to 32x32
+        padding, sides = 1, height_and_width(size)
+        if sides == (28, 28):  # the papers' code pads 28x28 to 32x32
+            padding, sides = 3, (32, 32)
         in_channels = channels
         for i, entry in enumerate(COLUMN_A):
             if isinstance(entry, int):
                 out_channels = entry * width // 64
                 layers += [
                     nn.Conv2d(in_channels, out_channels, 3, padding=padding),
-                    norm_layer(norm, out_channels, side),
+                    norm_layer(norm, out_channels, sides),
                     nn.ReLU(inplace=True),
                 ]
                 in_channels, padding = out_channels, 1
-            elif side >= 4 or (i == len(COLUMN_A) - 1 and side >= 2):
+            elif min(sides) >= 4 or (i == len(COLUMN_A) - 1 and min(sides) >= 2):
                 layers.append(nn.MaxPool2d(2))
-                side //= 2
+                sides = (sides[0] // 2, sides[1] // 2)
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(in_channels, classes)
 
@@ -92,19 +95,19 @@ class VGG11(nn.Module):
         return logits
 
 
-def vgg16_bn(*, classes: int, channels: int = 3, size: int = 32, width: int = 64) -> VGG16:
+def vgg16_bn(*, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 64) -> VGG16:
     """VGG-16 with batch norm.
 
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image; the network takes any.
+        size: pixels of a side of an image, or (height, width); the network takes any.
         width: channels of the first stage.
     """
     del size
     return VGG16(classes=classes, channels=channels, width=width)
 
 
-def vgg11(*, classes: int, channels: int = 3, size: int = 32, width: int = 64, norm: Norm = "instance") -> VGG11:
+def vgg11(*, classes: int, channels: int = 3, size: ImageSize = 32, width: int = 64, norm: Norm = "instance") -> VGG11:
     """VGG-11 with instance norm; see `VGG11` for the arguments."""
     return VGG11(classes=classes, channels=channels, size=size, width=width, norm=norm)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.models.channels import as_channels
+from datawinnow.models.image_size import ImageSize, height_and_width, shown_size
 
 
 class PatchEmbedding(nn.Module):
@@ -119,8 +120,8 @@ class VisionTransformer(nn.Module):
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image.
-        patch: height and width of a patch; it divides ``size``.
+        size: pixels of a side of an image, or (height, width).
+        patch: height and width of a patch; it divides both sides of an image.
         width: length of a token.
         depth: blocks.
         heads: attention heads; they divide ``width``.
@@ -129,7 +130,7 @@ class VisionTransformer(nn.Module):
         distilled: add a distillation token with a head of its own; the logits are the mean of the two heads.
 
     Raises:
-        ArgumentError: ``patch`` does not divide ``size``, or ``heads`` not ``width``.
+        ArgumentError: ``patch`` does not divide the sides of an image, or ``heads`` not ``width``.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class VisionTransformer(nn.Module):
         *,
         classes: int,
         channels: int = 3,
-        size: int = 224,
+        size: ImageSize = 224,
         patch: int = 16,
         width: int = 192,
         depth: int = 12,
@@ -150,16 +151,21 @@ class VisionTransformer(nn.Module):
         for name, value in (("patch", patch), ("width", width), ("depth", depth), ("heads", heads)):
             check.number(name, value, 1, 1 << 20, integer=True)
         check.number("drop_path", drop_path, 0, 0.99)
-        if size % patch:
-            raise ArgumentError(f"patch={patch} does not divide images of {size} pixels: give one that does")
+        height, image_width = height_and_width(size)
+        if height % patch or image_width % patch:
+            raise ArgumentError(
+                f"patch={patch} does not divide images of {shown_size(size)} pixels: give one that does"
+            )
         if width % heads:
             raise ArgumentError(f"heads={heads} must divide width={width}")
-        self.channels, self.size = channels, size
+        self.channels, self.sides = channels, (height, image_width)
         self.num_prefix_tokens = 2 if distilled else 1
         self.patch_embed = PatchEmbedding(channels, patch, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.dist_token = nn.Parameter(torch.zeros(1, 1, width)) if distilled else None
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.num_prefix_tokens + (size // patch) ** 2, width))
+        self.pos_embed = nn.Parameter(
+            torch.zeros(1, self.num_prefix_tokens + (height // patch) * (image_width // patch), width)
+        )
         # Linear in depth: the first block is never skipped.
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, ratio, rate) for rate in rates)
@@ -177,9 +183,9 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of images (b, channels, size, size)."""
         x = as_channels(x, self.channels)
-        if x.shape[2:] != (self.size, self.size):
+        if tuple(x.shape[2:]) != self.sides:
             raise ArgumentError(
-                f"the network takes images of {self.size}x{self.size} pixels, but these have "
+                f"the network takes images of {self.sides[0]}x{self.sides[1]} pixels, but these have "
                 f"{x.shape[2]}x{x.shape[3]}: build it with size=, or resize them"
             )
         x = self.patch_embed(x)
@@ -197,7 +203,7 @@ def vit(
     *,
     classes: int,
     channels: int = 3,
-    size: int = 32,
+    size: ImageSize = 32,
     width: int = 64,
     depth: int = 12,
     heads: int | None = None,
@@ -209,7 +215,7 @@ def vit(
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image.
+        size: pixels of a side of an image, or (height, width).
         width: length of a token.
         depth: blocks.
         heads: attention heads; by default one for each 16 of ``width``.
@@ -233,7 +239,7 @@ def vit_tiny(
     *,
     classes: int,
     channels: int = 3,
-    size: int = 224,
+    size: ImageSize = 224,
     width: int = 192,
     depth: int = 12,
     patch: int | None = None,
@@ -245,7 +251,7 @@ def vit_tiny(
     Args:
         classes: number of classes.
         channels: channels of an image.
-        size: height and width of an image.
+        size: pixels of a side of an image, or (height, width).
         width: length of a token; a head has 64 of them.
         depth: blocks.
         patch: pixels of a patch; by default `patch_for`: 16 at 224, 4 at 32.
@@ -269,7 +275,7 @@ def vit_small(
     *,
     classes: int,
     channels: int = 3,
-    size: int = 224,
+    size: ImageSize = 224,
     width: int = 384,
     depth: int = 12,
     patch: int | None = None,
@@ -293,7 +299,7 @@ def vit_base(
     *,
     classes: int,
     channels: int = 3,
-    size: int = 224,
+    size: ImageSize = 224,
     width: int = 768,
     depth: int = 12,
     patch: int | None = None,
@@ -313,12 +319,13 @@ def vit_base(
     )
 
 
-def patch_for(size: int) -> int:
+def patch_for(size: ImageSize) -> int:
     """Pixels of a patch that suit images of ``size`` pixels: 16, or fewer where the image is small or odd.
 
-    >>> [patch_for(size) for size in (8, 28, 32, 64, 224, 30)]
-    [2, 4, 4, 8, 16, 3]
+    >>> [patch_for(size) for size in (8, 28, 32, 64, 224, 30, (12, 20))]
+    [2, 4, 4, 8, 16, 3, 4]
     """
+    sides = height_and_width(size)
     # Patches grow with the image: 16 to about 200 of them, enough to drop some and few enough for attention.
-    largest = 2 if size <= 16 else 4 if size <= 48 else 8 if size <= 96 else 16
-    return next(patch for patch in range(largest, 0, -1) if size % patch == 0)
+    largest = 2 if max(sides) <= 16 else 4 if max(sides) <= 48 else 8 if max(sides) <= 96 else 16
+    return next(patch for patch in range(largest, 0, -1) if all(side % patch == 0 for side in sides))
