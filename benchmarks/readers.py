@@ -42,7 +42,8 @@ from datawinnow.data import folder, hub, parquet, text_files  # noqa: E402
 from datawinnow.data.assemble import ReadOptions, Split, assemble, hold_out  # noqa: E402
 from datawinnow.data.examples import Origin  # noqa: E402
 from datawinnow.data.images import Encoded, decode_all, make_plan  # noqa: E402
-from datawinnow.data.texts import RawTexts, assemble_texts, label_array, label_of, text_of  # noqa: E402
+from datawinnow.data.labels import label_of, read_labels  # noqa: E402
+from datawinnow.data.texts import RawTexts, assemble_texts, text_of  # noqa: E402
 from datawinnow.data.write import write_kept  # noqa: E402
 
 DATA = Path(os.environ.get("DATAWINNOW_DATA", Path(__file__).parent / "../../shared/data"))
@@ -279,7 +280,7 @@ def _checked(texts: Sequence[Any], labels: Sequence[Any], path: str) -> Texts:
     results_by_reader = [(text_of(t), label_of(y)) for t, y in zip(texts[first:], labels[first:], strict=True)]
     faults = [a[1] or b[1] for a, b in results_by_reader if a[1] or b[1]]
     assert not faults, faults[0]
-    return [a[0] for a, _ in results_by_reader], list(label_array([b[0] for _, b in results_by_reader]))
+    return [a[0] for a, _ in results_by_reader], list(read_labels([b[0] for _, b in results_by_reader])[0])
 
 
 def _their_texts(path: str) -> Iterator[tuple[str, Any]]:

@@ -45,7 +45,7 @@ def test_it_is_chosen_by_colour_or_told_and_noted(tmp_path, make, memory, grey, 
     assert train.augment.crop == 1  # crops go on
     notes = [note for note in train.notes if TOLD in note]
     assert len(notes) == mirrored
-    assert all("flip=False (--no-flip)" in note for note in notes)
+    assert all("`flip=False`" in note for note in notes)
     assert test.augment.flip is mirrored
 
 
@@ -79,7 +79,7 @@ def test_it_is_no_other_dataset(tmp_path):
 def test_vectors_cannot_be_mirrored(tmp_path):
     np.savez(tmp_path / "v.npz", x=np.eye(20, 5, dtype=np.float32), y=np.arange(20) % 2)
     assert load(tmp_path / "v.npz", flip=False)[0].augment is None
-    with pytest.raises(ArgumentError, match="flip=True, but v holds no images that could be mirrored: leave it out"):
+    with pytest.raises(ArgumentError, match="`flip=True`, but v holds no images that could be mirrored: leave it out"):
         load(tmp_path / "v.npz", flip=True)
     with pytest.raises(ArgumentError, match="flip must be True, False or None, got 'no'"):
         load(tmp_path / "v.npz", flip="no")

@@ -216,7 +216,7 @@ def test_a_broken_image_is_named_and_left_out_only_when_told_so(tmp_path, kind):
     written = write_folder(tmp_path, 4)
     write_folder(tmp_path, 2, split="test", seed=1)
     (tmp_path / "train" / "dog" / "01.png").write_bytes(data)
-    with pytest.raises(BrokenImage, match=rf"(?s)train/dog/01\.png: .*({match}).*on_broken=\"skip\""):
+    with pytest.raises(BrokenImage, match=rf"(?s)train/dog/01\.png: .*({match}).*`on_broken='skip'`"):
         load(tmp_path)
     train, _ = load(tmp_path, on_broken="skip")
     assert len(train) == 7
@@ -318,7 +318,7 @@ def test_limit_draws_every_class_by_its_share(tmp_path):
         ({"seed": -1}, "seed must be a whole number"),
         ({"memory": -1}, "memory must be a whole number"),
         ({"on_broken": "ignore"}, "on_broken must be one of 'raise', 'skip', got 'ignore'"),
-        ({"image": "img"}, "image='img' names a column, but .* has none"),
+        ({"image": "img"}, "`image='img'` names a column, but .* has none"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
 )

@@ -104,14 +104,14 @@ NAN[5, 1] = np.nan
 @pytest.mark.parametrize(
     ("arrays", "match"),
     [
-        ({"x": X8, "y": Y8.astype(float)}, r"labels 'y' of .*a\.npz must be integers .*float64 \(.*0\.0.* in row 0\)"),
+        ({"x": X8, "y": Y8 / 2}, r"label 0\.5 in row 1 of 'y' in .*a\.npz is not a whole number \(4 such\)"),
         ({"x": X8, "y": np.eye(2)[Y8]}, r"labels 'y' of .* must have shape \(n,\), got \(8, 2\); one-hot .*argmax"),
         ({"x": X8, "y": Y8 - 1}, "label -1 of row 0 of 'y' in .* is below 0"),
         ({"x": X8, "y": Y8[:5]}, "'x' has 8 rows, but 'y' has 5; they must agree"),
         ({"x": X8, "y": Y8 * 0}, "only one class \\('0'\\)"),
         ({"x": X8, "y": Y8[:0]}, "labels 'y' of .* are empty"),
         ({"x": X8, "y": Y8, "classes": np.array(["a"])}, "label 1 of row 1 of 'y' in .* has no name: there are 1"),
-        ({"x": X8, "y": np.array(list("abcdefgh"))}, "8 different ones in 8 rows, so they are no classes"),
+        ({"x": X8, "y": np.array(list("abcdefgh"))}, "8 different texts in 8 rows, so they are no classes"),
         ({"x": X8.astype(int) - 5, "y": Y8}, "must be uint8 images"),
         ({"x": X8.astype(int) + 200, "y": Y8}, "must be uint8 images"),
         ({"x": X8.astype(complex), "y": Y8}, "must be uint8 images .* got complex128"),
@@ -179,7 +179,7 @@ def test_digits_seed_limit_and_global_state():
     few, _ = load("digits", limit=100)
     assert torch.bincount(few.labels).tolist() == [10] * 10
     assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(ArgumentError, match="label='x' names a column, but digits has none"):
+    with pytest.raises(ArgumentError, match="`label='x'` names a column, but digits has none"):
         load("digits", label="x")
 
 

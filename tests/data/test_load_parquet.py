@@ -116,10 +116,10 @@ def test_a_class_without_examples_is_told(tmp_path):
     ("labels", "options", "match"),
     [
         ([0, 1, None, 1], {}, r"label of row 2 of .*a\.parquet is missing \(1 such in column 'label'\)"),
-        ([0.0, 1.0, 0.5, 1.0], {}, "labels must be integers or names of classes, but column 'label' holds double"),
-        ([0, 1, -1, 1], {}, r"label -1 of row 2 of .*a\.parquet is below 0"),
+        ([0.0, 1.0, 0.5, 1.0], {}, r"label of row 2 of .* is 0\.5 \(1 such in column 'label'\)"),
+        ([0, 2, -1, 1], {}, r"label -1 of row 2 of .*a\.parquet is below 0"),
         ([0, 1, 3, 1], {"names": NAMES}, r"label 3 of row 2 of .*a\.parquet has no name: there are 3 class names"),
-        (["x", "y", "z", "w"], {}, "4 different ones in 4 rows, so they are no classes"),
+        (["x", "y", "z", "w"], {}, "4 different texts in 4 rows, so they are no classes"),
         ([1, 1, 1, 1], {}, "only one class \\('1'\\)"),
         ([1, 1, 1, 1], {"names": NAMES}, "only one class \\('bee'\\)"),
         ([[0], [1], [0], [1]], {}, "column 'label' holds list"),

@@ -106,7 +106,7 @@ class TestColumns:
     def test_what_cannot_be_told_is_asked_for_with_the_columns_there_are(self, tmp_path):
         write_texts(tmp_path / "r.csv")
         (tmp_path / "r.jsonl").write_text('{"a": "x", "b": "y", "c": "z"}\n' * 4)
-        with pytest.raises(DataError, match=r"columns are a, b, c. Name the column of texts with text= \(--text\)"):
+        with pytest.raises(DataError, match=r"columns are a, b, c. Name the column of texts with `text=`"):
             load(tmp_path / "r.jsonl")
         with pytest.raises(DataError, match=r"no column 'words'; its columns are text, label"):
             load(tmp_path / "r.csv", text="words", label="label")
@@ -275,8 +275,8 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "match"),
         [
-            ({"size": 8}, "size=8 is for images.*--length"),
-            ({"image": "x"}, "image='x' is for images"),
+            ({"size": 8}, "`size=8` is for images.*`length=`"),
+            ({"image": "x"}, "`image='x'` is for images"),
             ({"tokenizer": "words"}, "tokenizer must be hf:PATH.*'words'"),
             ({"length": 0}, "length must be"),
             ({"flip": True}, "holds no images that could be mirrored"),

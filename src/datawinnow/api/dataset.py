@@ -34,11 +34,12 @@ class LoadOptions:
             dataset. Default: 0.
         image: column (or array) of images in Parquet, .npz or hf:. Default: guessed.
         label: column (or array) of labels. Default: guessed.
-        text: column of texts; its number, from 0, in a file without a header. Default: guessed.
+        text: column of texts, by name or by number from 0. Default: guessed.
         length: tokens of a text; longer texts are truncated. Default: the 99th percentile of the training texts, at
             most 256.
         tokenizer: tokenizer of this transformers model. Default: that of ``model`` if it is pretrained, else the
             words of the training texts.
+        header: whether the first line of a .csv or .tsv file names the columns. Default: guessed.
         flip: mirror training images left to right with probability 0.5; not for images of text or digits, or where
             left and right differ. Default: colour images only.
         skip_broken: leave out images that cannot be decoded and broken lines, and report how many; otherwise the first
@@ -56,6 +57,7 @@ class LoadOptions:
     text: Annotated[str | None, Option("NAME")] = None
     length: Annotated[int | None, Option("TOKENS")] = None
     tokenizer: Annotated[str | None, Option("hf:PATH")] = None
+    header: bool | None = None
     flip: bool | None = None
     skip_broken: bool = False
 
@@ -71,6 +73,7 @@ class LoadOptions:
             "text": self.text,
             "length": self.length,
             "tokenizer": self.tokenizer,
+            "header": self.header,
             "flip": self.flip,
             "on_broken": "skip" if self.skip_broken else None,
         }
@@ -174,7 +177,7 @@ def dataset_of_run(
     """
     data = folder.dataset.source if data is None else data
     if isinstance(data, str) and not data:
-        raise RunError(f"{folder.path} does not say where its dataset is; give it with data= (--data)")
+        raise RunError(f"{folder.path} does not say where its dataset is; give it with `data=`")
     load = folder.metadata["options"].get("load", {}) if isinstance(data, (str, Path)) else None
     return open_dataset(data, load=load, progress=progress, log=log)
 

@@ -67,7 +67,10 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
     Raises:
         DataError: no such column, or it cannot be guessed; the error lists the columns of the file.
     """
-    have = list(schema.names)
+    check_unique(
+        schema, (image, label, *(IMAGE_NAMES if image is None else ()), *(LABEL_NAMES if label is None else ())), where
+    )
+    have = [name for name in schema.names if schema.names.count(name) == 1]
     images = [n for n in have if holds_images(schema.field(n).type)]
     image_column = image or next((n for n in IMAGE_NAMES if n in images), images[0] if len(images) == 1 else None)
     label_column = label or next((n for n in LABEL_NAMES if n in have), None)
@@ -76,14 +79,14 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
             missing = f"no column {column!r}" if column else f"no column of {content}"
             raise DataError(
                 f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
-                f"{content} with {option}= (--{option})"
+                f"{content} with `{option}=`"
             )
     assert image_column is not None  # checked above, as is the label
     assert label_column is not None
     if not holds_images(schema.field(image_column).type):
         raise DataError(
             f"column {image_column!r} of {where} holds {schema.field(image_column).type}, not encoded images (binary, "
-            "or a struct with bytes); name another with image= (--image)"
+            "or a struct with bytes); name another with `image=`"
         )
     return image_column, label_column
 
@@ -100,6 +103,27 @@ def holds_text(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def holds_labels(kind: Any) -> bool:
+    """Whether a column of this type may hold labels as numbers: pandas makes integers floats beside a missing one."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+
+
+def check_unique(schema: Any, names: Sequence[str | None], where: str) -> None:
+    """Refuse a table with two columns of one of ``names``, which joins write.
+
+    Raises:
+        DataError: naming the column.
+    """
+    doubled = [name for name in dict.fromkeys(schema.names) if schema.names.count(name) > 1]
+    wanted = {name.casefold() for name in names if name is not None}
+    for name in doubled:
+        if name.casefold() in wanted:
+            raise DataError(
+                f"{where} has {schema.names.count(name)} columns called {name!r}; rename one, or take "
+                "the others out, so that it is clear which is meant"
+            )
 
 
 def class_names(schema: Any, label: str) -> tuple[str, ...] | None:
@@ -159,9 +183,19 @@ def label_values(column: Any, name: str, describe: Callable[[int], str]) -> NDAr
         return np.asarray(column.to_numpy()).astype(np.int64)
     if holds_text(kind):
         return [str(v) for v in column.to_pylist()]
+    if pa.types.is_floating(kind):
+        numbers = column.to_numpy()
+        broken = np.flatnonzero(~np.isfinite(numbers) | (numbers != np.floor(numbers)))
+        if not len(broken):
+            return numbers.astype(np.int64)  # type: ignore[no-any-return]
+        row = int(broken[0])
+        raise DataError(
+            f"the label of {describe(row)} is {numbers[row]!s} ({len(broken):,} such in column {name!r}): a name or a "
+            "whole number is needed; convert it, or name another column with `label=`"
+        )
     raise DataError(
         f"labels must be integers or names of classes, but column {name!r} holds {kind} ({column[0].as_py()!r} in "
-        f"{describe(0)}); convert it, or name another with label= (--label)"
+        f"{describe(0)}); convert it, or name another with `label=`"
     )
 
 

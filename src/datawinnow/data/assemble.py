@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.budget import shares
-from datawinnow.core.errors import DataError
+from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.data import cache
@@ -26,6 +26,7 @@ from datawinnow.data.examples import (
     stratified,
 )
 from datawinnow.data.images import Decoded, Encoded, OnBroken, Plan, decode_all, make_plan
+from datawinnow.data.labels import similar_classes
 from datawinnow.data.memory import default_memory
 
 Loaded = Examples | LazyExamples
@@ -47,6 +48,7 @@ class ReadOptions:
     text: str | None = None
     length: int | None = None
     tokenizer: str | None = None
+    header: bool | None = None
 
     def checked(self) -> ReadOptions:
         """The options with ``memory`` filled in, if all are in range.
@@ -66,6 +68,8 @@ class ReadOptions:
                 check.number(name, value, low, high, integer=True)
         check.number("seed", self.seed, 0, highest, integer=True)
         check.number("holdout", self.holdout, 1e-6, 1 - 1e-6)
+        if self.header not in (None, True, False):
+            raise ArgumentError(f"header must be True, False or None, got {self.header!r}")
         check.one_of("on_broken", self.on_broken, ("raise", "skip"))
         return self if self.memory is not None else replace(self, memory=default_memory())
 
@@ -133,7 +137,7 @@ def assemble(
         fits = options.fits(prod(plan.shape) * (len(kept.labels) + len(test.labels)))
     if not fits:
         notes += (
-            f"decoded images would take {need / 1e9:.2g} GB, more than may be used (memory=), so they are decoded on "
+            f"decoded images would take {need / 1e9:.2g} GB, more than may be used (`memory=`), so they are decoded on "
             f"demand; mean and standard deviation come from {min(MEAN_SAMPLE, len(kept.labels)):,} of them",
         )
     build = _in_memory if fits else _lazy
@@ -175,10 +179,14 @@ def check_classes(labels: Tensor, classes: tuple[str, ...], name: str) -> tuple[
     present = [c for c, count in zip(classes, counts.tolist(), strict=False) if count]
     if len(present) < 2:
         raise DataError(f"{name}: only one class ({present[0]!r}); at least two are needed to learn to tell them apart")
-    missing = [c for c in classes if c not in set(present)]
+    notes = similar_classes(classes, counts.tolist()[: len(classes)])
+    missing = [c for c, count in zip(classes, counts.tolist(), strict=False) if not count]
     if not missing:
-        return ()
-    return (f"{len(missing)} of {len(classes)} classes have no training example: {', '.join(missing[:10])}",)
+        return notes
+    return (
+        *notes,
+        f"{len(missing)} of {len(classes)} classes have no training example: {', '.join(missing[:10])}",
+    )
 
 
 def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor, str]:
@@ -216,6 +224,15 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
         f"class, drawn with seed {seed}) are held out for testing"
     )
     return torch.nonzero(rest).flatten(), test_index, note
+
+
+MAX_BROKEN_SHARE, MAX_BROKEN = 0.05, 3
+"""Broken images or lines that may be left out: this share of all, and in any case so many."""
+
+
+def few_broken(count: int, total: int) -> bool:
+    """Whether so few of ``total`` are broken that the others are the dataset; more mean that it is read wrongly."""
+    return count < total and count <= max(MAX_BROKEN, MAX_BROKEN_SHARE * total)
 
 
 def usual_augment(shape: tuple[int, ...]) -> Augment | None:
@@ -300,6 +317,11 @@ def _without_broken(
     if not len(good):
         raise DataError(f"every {split_name} image is broken; the first: {split.images.where(0)}")
     first = split.images.where(int(decoded.broken[0]))
+    if not few_broken(len(decoded.broken), len(split.labels)):
+        raise DataError(
+            f"{len(decoded.broken):,} of {len(split.labels):,} {split_name} images are broken, too many to leave "
+            f"them out; the first: {first}. Fetch or make them again"
+        )
     note = f"{len(decoded.broken):,} broken {split_name} images are left out, the first {first}"
     return split.take(torch.from_numpy(good)), (*notes, note)
 

@@ -16,7 +16,7 @@ from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.image_tables import ImageTable, find_image_table, has_image_labels, read_image_table
 from datawinnow.data.images import SUFFIXES, Encoded, Index, Raw
-from datawinnow.data.labels import Classes
+from datawinnow.data.labels import Classes, read_labels
 from datawinnow.data.splits import choose_splits, is_hidden, is_split_word, readable_name, shortened_list, split_of
 
 OUTPUT_MARK = ".datawinnow.json"
@@ -371,13 +371,11 @@ def _folder_class_ids(
             torch.tensor([position[label] for label in split.labels]) for split in (train, test) if split is not None
         ]
         return Classes(tuple(names), None), ids[0], ids[1] if test is not None else None
-    from datawinnow.data.texts import label_array
-
-    values = label_array(train.labels)
+    values = read_labels(train.labels)[0]
     classes = Classes.of(values, None, train.describe)
     test_ids = None
     if test is not None:
-        test_values = label_array(test.labels)
+        test_values = read_labels(test.labels)[0]
         if isinstance(values, list) and not isinstance(test_values, list):
             test_values = list(test.labels)
         test_ids = classes.ids(test_values, test.describe)

@@ -10,8 +10,8 @@ from datawinnow.core.errors import DataError
 from datawinnow.data.arrow import LABEL_NAMES
 from datawinnow.data.assemble import ReadOptions
 from datawinnow.data.images import SUFFIXES
+from datawinnow.data.separated import SEPARATOR_LINE, read_records
 from datawinnow.data.splits import is_hidden, readable_name, split_of
-from datawinnow.data.text_files import read_records
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_id", "img", "path", "image_path", "id", "name")
@@ -141,7 +141,12 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, object]
             names = names or list(record.cells)
             rows.append((record.line, dict(record.cells)))
         elif not names:
+            if SEPARATOR_LINE.fullmatch(record.raw):
+                continue
             names = [cell.strip() for cell in record.cells]
+            doubled = [name for name in names if name and names.count(name) > 1]
+            if doubled:
+                raise DataError(f"{path} has several columns called {doubled[0]!r}: rename one, or take the others out")
         elif len(record.cells) != len(names):
             raise DataError(f"line {record.line} of {path} has {len(record.cells)} columns, not {len(names)}")
         else:

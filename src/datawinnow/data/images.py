@@ -197,7 +197,7 @@ def choose_size(sizes: Sequence[tuple[int, int]], size: int | None) -> tuple[int
     return (
         side,
         side,
-        f"images are resized to {side}x{side}, since {why} ({_range(sizes)}); choose a side with size= (--size)",
+        f"images are resized to {side}x{side}, since {why} ({_range(sizes)}); choose a side with `size=`",
     )
 
 
@@ -423,5 +423,5 @@ def _broken(images: Encoded, i: int, error: Exception) -> BrokenImage:
     else:
         reason = str(error) or type(error).__name__
     return BrokenImage(
-        f'broken image {images.where(i)}: {reason}. Replace or remove it, or leave such out with on_broken="skip"'
+        f"broken image {images.where(i)}: {reason}. Replace or remove it, or leave such out with `on_broken='skip'`"
     )

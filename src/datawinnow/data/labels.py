@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +20,115 @@ LabelArray = NDArray[np.int64] | list[str]
 """(n,) labels of a split as integers, or as texts."""
 DescribeRow = Callable[[int], str]
 """A row in words, for errors, such as "row 3 of FILE"."""
+
+INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.0+)?")
+"""An integer as a program writes it; 007 and 1e3 are names, as are longer digits (of products, say)."""
+
+
+def label_of(value: Any) -> tuple[str | int, str]:
+    """The label in a cell, a name or an integer, and its fault; ``""`` for none."""
+    if isinstance(value, str):
+        return (value.strip(), "") if value.strip() else ("", "its label is empty")
+    if isinstance(value, (bool, int, np.integer, np.bool_)):
+        return int(value), ""
+    if isinstance(value, float) and value.is_integer():
+        return int(value), ""
+    # NaN, by which tables mark a missing number, is not equal to itself
+    if value is None or (isinstance(value, float) and value != value):
+        return "", "its label is missing"
+    return "", f"its label is {value!r:.40}: a name or a whole number is needed"
+
+
+def read_labels(cells: Sequence[Any]) -> tuple[LabelArray, tuple[str, ...]]:
+    """Labels of a split as integers where all are, else as texts, and a note on their spellings.
+
+    Integers are those that a program writes: 1, "1", 1.0 and "1.0" are one label, and so are true and "True", while
+    "007" is a text. Spaces around a label do not count. A note names the spellings that are taken for one label.
+
+    Args:
+        cells: (n,) values in which `label_of` finds no fault.
+
+    Returns:
+        The labels and the notes.
+
+    >>> read_labels(["0", "1.0", 1])[0].tolist()
+    [0, 1, 1]
+    >>> read_labels(["007", "7", 7])[0]
+    ['007', '7', '7']
+    """
+    # True equals 1, so the kind is part of the key where there are truth values
+    has_bools = bool in set(map(type, cells))
+    keys: list[Any] = [(type(v), v) for v in cells] if has_bools else list(cells)
+    counts = Counter(keys)
+    values = [key[1] if has_bools else key for key in counts]
+    labels = [value if isinstance(value, bool) else label_of(value)[0] for value in values]
+    texts = [label for label in labels if isinstance(label, str)]
+    if all(INTEGER.fullmatch(text) for text in texts) and all(
+        abs(int(v)) < 1 << 62 for v in labels if not isinstance(v, str)
+    ):
+        labels = [int(v.split(".")[0]) if isinstance(v, str) else int(v) for v in labels]
+    else:
+        written = set(texts) | {str(v) for v in labels if not isinstance(v, (str, bool))}
+        labels = [_as_text(v, written) for v in labels]
+    label_of_key = dict(zip(counts, labels, strict=True))
+    spellings: defaultdict[str | int, Counter[str]] = defaultdict(Counter)
+    for (_, count), value, label in zip(counts.items(), values, labels, strict=True):
+        spellings[label][value if isinstance(value, str) else str(value)] += count
+    read = [label_of_key[key] for key in keys]
+    is_integer = not any(isinstance(label, str) for label in labels)
+    return (np.asarray(read, dtype=np.int64) if is_integer else [str(v) for v in read]), _spelling_notes(spellings)
+
+
+def _as_text(label: str | int, written: set[str]) -> str:
+    """A label among texts; a truth value, or 1.0 beside 1, in the spelling that the others have."""
+    if isinstance(label, bool):
+        alike = [text for text in written if text.casefold() == str(label).casefold()]
+        return alike[0] if len(alike) == 1 else str(label)
+    if isinstance(label, str) and "." in label and INTEGER.fullmatch(label) and label.split(".")[0] in written:
+        return label.split(".")[0]
+    return str(label)
+
+
+NUM_EXAMPLES = 5
+"""Labels that a note names at most."""
+
+
+def _spelling_notes(spellings: dict[str | int, Counter[str]]) -> tuple[str, ...]:
+    merged = [
+        f"{label} ({', '.join(f'{text!r} {count:,} times' for text, count in counts.most_common(NUM_EXAMPLES))})"
+        for label, counts in spellings.items()
+        if len(counts) > 1
+    ]
+    notes: tuple[str, ...] = ()
+    if merged:
+        notes += (f"labels in several spellings are taken for one class: {_first(merged)}",)
+    return notes
+
+
+def similar_classes(classes: Sequence[str], counts: Sequence[int]) -> tuple[str, ...]:
+    """A note about classes whose names differ only in capitals, spaces or the encoding of accents.
+
+    Args:
+        classes: their names.
+        counts: training examples of each.
+    """
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name, count in zip(classes, counts, strict=True):
+        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        alike[folded].append(f"{name!r} ({count:,})")
+    similar = [" and ".join(names) for names in alike.values() if len(names) > 1]
+    if not similar:
+        return ()
+    return (
+        "classes whose names differ only in capitals or spaces stay apart; mend the data if they are one: "
+        f"{_first(similar)}",
+    )
+
+
+def _first(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:NUM_EXAMPLES]) + (
+        f"; and {len(texts) - NUM_EXAMPLES} more" if len(texts) > NUM_EXAMPLES else ""
+    )
 
 
 @dataclass(frozen=True)
@@ -40,7 +153,7 @@ class Classes:
             describe: a row in words, for errors.
 
         Raises:
-            DataError: a negative label, or texts that differ in most rows, which are no classes.
+            DataError: a negative label, which marks unknown ones, or labels that differ in most rows.
         """
         if names and not isinstance(labels, list):
             return cls(tuple(names), None)
@@ -64,6 +177,11 @@ class Classes:
             return ()
         if isinstance(self.values[0], str):
             return (f"labels are texts; class ids are their places in sorted order ({len(self.values)} classes)",)
+        if self.values[0] < 0:
+            return (
+                f"labels below 0 are taken for classes, since they are as far below 0 as others above "
+                f"({', '.join(self.names[:10])}); where {self.names[0]} means unknown, remove those examples",
+            )
         if self.values != list(range(len(self.values))):
             return (f"labels are not 0 to {len(self.values) - 1}; class ids are their places in sorted order",)
         return ()
@@ -91,18 +209,25 @@ def _refuse_negative(values: NDArray[np.int64], describe: DescribeRow) -> None:
         )
 
 
+FEW_CLASSES = 20
+"""Distinct integers that are classes however few examples there are."""
+
+
 def _distinct_labels(values: LabelArray, describe: DescribeRow) -> list[int] | list[str]:
-    if isinstance(values, list):
-        texts = sorted(set(values))
-        # a column of names, ids or texts has mostly distinct values
-        if len(texts) > max(2, len(values) // 2):
-            raise DataError(
-                f"the labels are texts, {len(texts):,} different ones in {len(values):,} rows, so they are no classes "
-                f"(the first: {values[0][:60]!r}); name the column of classes with label= (--label)"
-            )
-        return texts
-    _refuse_negative(values, describe)
-    return [int(v) for v in np.unique(values)]
+    is_text = isinstance(values, list)
+    distinct = sorted(set(values if isinstance(values, list) else values.tolist()))
+    # a column of names, ids or texts has mostly distinct values
+    if len(distinct) > max(2 if is_text else FEW_CLASSES, len(values) // 2):
+        raise DataError(
+            f"the labels are {len(distinct):,} different {'texts' if is_text else 'numbers'} in {len(values):,} rows, "
+            f"so they are no classes (the first: {str(values[0])[:60]!r}); name the column of classes with `label=`"
+        )
+    if is_text or distinct[0] >= 0:
+        return distinct
+    # -1, 0, 1 are sentiments; -1 beside 0 to 9 is a mark for the unknown
+    if distinct[0] != -distinct[-1]:
+        _refuse_negative(np.asarray(values), describe)
+    return distinct
 
 
 def _label_positions(values: LabelArray, classes: list[int] | list[str], describe: DescribeRow) -> Tensor:

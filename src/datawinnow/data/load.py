@@ -26,7 +26,7 @@ LOGGER = logging.getLogger("datawinnow.data")
 """Every note on how a dataset was read, at level INFO."""
 MIRRORED_NOTE = (
     "in training, images are mirrored left to right half of the time; where a mirrored image means another thing "
-    "(text, digits, left and right), switch that off with flip=False (--no-flip)"
+    "(text, digits, left and right), switch that off with `flip=False`"
 )
 
 
@@ -79,16 +79,17 @@ def load(
     size: int | None = None,
     seed: int = 0,
     holdout: float = 0.2,
-    image: str | None = None,
-    label: str | None = None,
+    image: str | int | None = None,
+    label: str | int | None = None,
     on_broken: OnBroken = "raise",
     memory: int | None = None,
     limit: int | None = None,
     flip: bool | None = None,
     progress: Progress | None = None,
-    text: str | None = None,
+    text: str | int | None = None,
     length: int | None = None,
     tokenizer: str | None = None,
+    header: bool | None = None,
 ) -> tuple[Loaded, Loaded]:
     """Read a dataset as a train and a test split.
 
@@ -117,11 +118,12 @@ def load(
         flip: whether training mirrors images left to right half of the time; None for colour images only. Not for
             images that mean another thing mirrored: text, digits, left and right.
         progress: called as ``progress(description, done, total)``.
-        text: name of the column of texts (its number, from 0, in a file without a line of names); None guesses.
+        text: name of the column of texts, or its number, from 0; None guesses.
         length: tokens of a text's row: longer ones are cut, shorter ones padded. None for what 99 of 100 training texts
             fit in, at most 256.
         tokenizer: ``"hf:PATH"`` for token ids of a transformers model, which training that model needs; None for the
             words of the training texts.
+        header: whether the first line of a ``.csv`` or ``.tsv`` names the columns; None guesses.
 
     Returns:
         ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Images are uint8
@@ -135,8 +137,9 @@ def load(
     >>> len(train), len(test), train.shape
     (1438, 359, (1, 8, 8))
     """
+    image, label, text = (_column_name(*column) for column in (("image", image), ("label", label), ("text", text)))
     options = ReadOptions(
-        size, seed, holdout, image, label, on_broken, memory, limit, progress, text, length, tokenizer
+        size, seed, holdout, image, label, on_broken, memory, limit, progress, text, length, tokenizer, header
     ).checked()
     if flip not in (None, True, False):
         raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
@@ -159,6 +162,15 @@ def _with_summary(train: Any, test: Any) -> tuple[Any, Any]:
         for note in train.notes:
             LOGGER.info("%s: %s", train.name, note)
     return train, test
+
+
+def _column_name(option: str, column: str | int | None) -> str | None:
+    """A column as the readers take it: its name, or its number as a text."""
+    if column is None or isinstance(column, str):
+        return column
+    if isinstance(column, bool) or not isinstance(column, int) or column < 0:
+        raise ArgumentError(f"{option} must be the name of a column, or its number from 0, got {column!r}")
+    return str(column)
 
 
 def _find_reader(source: str) -> tuple[Path, Reader]:
@@ -187,7 +199,7 @@ def _set_flip(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, L
     """Both splits with the user's ``flip``, and a note if training mirrors images."""
     if train.augment is None:
         if flip:
-            raise ArgumentError(f"flip=True, but {train.name} holds no images that could be mirrored: leave it out")
+            raise ArgumentError(f"`flip=True`, but {train.name} holds no images that could be mirrored: leave it out")
         return train, test
     if flip is not None:
         augment = replace(train.augment, flip=flip)
@@ -201,12 +213,19 @@ def _refuse_columns(options: ReadOptions, source: str) -> None:
     for name, value in (("image", options.image), ("label", options.label), ("text", options.text)):
         if value is not None:
             raise ArgumentError(
-                f"{name}={value!r} names a column, but {source} has none; it is for Parquet, .npz, hf: and files of "
+                f"`{name}={value!r}` names a column, but {source} has none; it is for Parquet, .npz, hf: and files of "
                 "texts"
             )
 
 
 def _refuse_text_options(options: ReadOptions, source: str) -> None:
-    for name, value in (("text", options.text), ("length", options.length), ("tokenizer", options.tokenizer)):
+    for name, value in (
+        ("text", options.text),
+        ("length", options.length),
+        ("tokenizer", options.tokenizer),
+        ("header", options.header),
+    ):
         if value is not None:
-            raise ArgumentError(f"{name}={value!r} is for texts, and {source} holds none that were read: leave it out")
+            raise ArgumentError(
+                f"`{name}={value!r}` is for texts, and {source} holds none that were read: leave it out"
+            )

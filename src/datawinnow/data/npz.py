@@ -280,6 +280,20 @@ def _label_array(array: NDArray[Any], key: str, path: Path) -> NDArray[np.int64]
         raise DataError(f"labels {key!r} of {path} are empty")
     if array.dtype.kind == "U":
         return [str(v) for v in array.tolist()]
+    if array.dtype.kind == "S":
+        try:
+            return [v.decode() for v in array.tolist()]
+        except UnicodeDecodeError as error:
+            raise DataError(f"labels {key!r} of {path} are bytes that are not UTF-8 ({error.object!r:.60})") from None
+    if array.dtype.kind == "f":
+        broken = np.flatnonzero(~np.isfinite(array) | (array != np.floor(array)))
+        if not len(broken):
+            return array.astype(np.int64)
+        row = int(broken[0])
+        raise DataError(
+            f"label {array[row]} in row {row} of {key!r} in {path} is not a whole number ({len(broken):,} such); "
+            "labels are integers, or names of classes"
+        )
     if array.dtype.kind not in "biu":
         raise DataError(
             f"labels {key!r} of {path} must be integers (or names of classes), got {array.dtype} ({array[0]!r} in row "

@@ -17,12 +17,14 @@ from datawinnow.data.arrow import (
     ArrowImages,
     ParquetImages,
     TableImages,
+    check_unique,
     choose_columns,
     class_names,
     convert_errors,
     describe_row,
     has_labels,
     holds_images,
+    holds_labels,
     holds_text,
     is_artifact,
     label_values,
@@ -31,18 +33,18 @@ from datawinnow.data.arrow import (
 )
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
-from datawinnow.data.labels import Classes
+from datawinnow.data.labels import Classes, label_of, read_labels
 from datawinnow.data.splits import SHARD, choose_splits, is_hidden, name_of_files, split_of
 from datawinnow.data.texts import (
     PREVIEW_ROWS,
+    TEXT_LABEL_NAMES,
+    TEXT_NAMES,
     RawTexts,
     Texts,
     assemble_texts,
     broken_note,
     check_text_options,
     choose_text_columns,
-    label_array,
-    label_of,
     row_tensor,
     text_of,
 )
@@ -283,7 +285,7 @@ def _read_text_table(
     files = tuple(map(str, paths))
     text_column, label_column = options.text, options.label
     texts: list[str] = []
-    labels: list[str | int] = []
+    labels: list[Any] = []
     rows: list[int] = []
     starts: list[int] = []
     broken: list[tuple[str, str]] = []
@@ -298,12 +300,12 @@ def _read_text_table(
             cells = zip(table.column(text_column).to_pylist(), table.column(label_column).to_pylist(), strict=True)
         for text_cell, label_cell in cells:
             text, text_fault = text_of(text_cell)
-            label, label_fault = label_of(label_cell)
+            label_fault = label_of(label_cell)[1]
             if text_fault or label_fault:
                 broken.append((describe_row(row, files, starts), text_fault or label_fault))
             else:
                 texts.append(text)
-                labels.append(label)
+                labels.append(label_cell)
                 rows.append(row)
             row += 1
     if not row:
@@ -315,13 +317,19 @@ def _read_text_table(
     def describe(i: int) -> str:
         return describe_row(rows[i], files, starts)
 
-    return RawTexts(texts, label_array(labels), describe, origin, [str(row) for row in rows], names), notes
+    values, label_notes = read_labels(labels)
+    return RawTexts(texts, values, describe, origin, [str(row) for row in rows], names), (*notes, *label_notes)
 
 
 def _choose_text_columns(path: str, schema: Any, text: str | None, label: str | None) -> tuple[str, str]:
-    usable = [
-        f.name for f in schema if holds_text(f.type) or pa.types.is_integer(f.type) or pa.types.is_boolean(f.type)
-    ]
+    check_unique(schema, (text, label) if text and label else (text, label, *TEXT_NAMES, *TEXT_LABEL_NAMES), path)
+
+    def is_usable(field: Any) -> bool:
+        # a float may be a label, but one without a usual name is more likely a measurement
+        usual = field.name == label or field.name.casefold() in TEXT_LABEL_NAMES
+        return holds_text(field.type) or (holds_labels(field.type) and (usual or not pa.types.is_floating(field.type)))
+
+    usable = [field.name for field in schema if schema.names.count(field.name) == 1 and is_usable(field)]
     unusable = [name for name in (text, label) if name is not None and name in schema.names and name not in usable]
     if unusable:
         raise DataError(

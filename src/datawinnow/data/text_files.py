@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,16 @@ from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import ReadOptions
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.images import SUFFIXES
+from datawinnow.data.labels import label_of, read_labels
+from datawinnow.data.separated import (
+    DELIMITERS,
+    SEPARATOR_LINE,
+    Dialect,
+    Record,
+    guess_dialect,
+    read_records,
+    repeated_key,
+)
 from datawinnow.data.splits import choose_splits, is_hidden, name_of_files, split_of
 from datawinnow.data.texts import (
     RawTexts,
@@ -26,154 +32,12 @@ from datawinnow.data.texts import (
     check_text_options,
     choose_text_columns,
     has_header,
-    label_array,
-    label_of,
     row_tensor,
     text_of,
     usual_width,
 )
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl")
-MAX_CELL_LENGTH = 1 << 30
-"""Characters in a cell of a ``.csv``; Python's own limit of 131,072 is below the length of a book."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record of a file.
-
-    Attributes:
-        line: on which it begins, from 1.
-        raw: its text in the file, with the line end.
-        cells: its values: texts by place, or what a JSON object holds by name.
-        wrong: why the record cannot be read; ``""`` if it can.
-    """
-
-    line: int
-    raw: str
-    cells: list[str] | dict[str, Any]
-    wrong: str = ""
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file in order, the line of names of a table among them; empty lines are passed over.
-
-    Bytes that are no UTF-8 are kept in ``raw`` (as surrogates), for writing the file again.
-
-    Raises:
-        DataError: no such file, or it may not be read.
-    """
-    kind = path.suffix.lower()
-    try:
-        # a .csv may have line ends within its cells, which csv itself looks after
-        newline = "" if kind == ".csv" else "\n"
-        # utf-8-sig drops the mark that Excel puts at the start of a file
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
-            yield from (
-                _csv_records(file)
-                if kind == ".csv"
-                else _read_lines(file, _json_record if kind == ".jsonl" else _tab_record)
-            )
-    except FileNotFoundError:
-        raise DataError(f"no such file: {path}") from None
-    except PermissionError:
-        raise DataError(f"the file {path} may not be read; change its permissions") from None
-
-
-def _read_lines(file: Any, read: Any) -> Iterator[Record]:
-    for number, raw in enumerate(file, start=1):
-        line = raw.rstrip("\r\n")
-        if not line.strip():
-            continue
-        yield Record(number, raw, [], NOT_UTF8) if _is_not_utf8(raw) else read(number, raw, line)
-
-
-NOT_UTF8 = "it is not UTF-8"
-
-
-def _is_not_utf8(raw: str) -> bool:
-    """Whether bytes were met that are no UTF-8."""
-    # surrogateescape stands for a byte 0x80 to 0xFF as U+DC80 to U+DCFF
-    return not raw.isascii() and any("\udc80" <= letter <= "\udcff" for letter in raw)
-
-
-def _tab_record(number: int, raw: str, line: str) -> Record:
-    return Record(number, raw, [_strip_quotes(cell) for cell in line.split("\t")])
-
-
-def _strip_quotes(cell: str) -> str:
-    """A cell without quotes around it, if they are such as a writer of tables puts there; a text may have its own."""
-    inner = cell[1:-1]
-    if len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
-        return inner.replace('""', '"')
-    return cell
-
-
-def _json_record(number: int, raw: str, line: str) -> Record:
-    try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        return Record(number, raw, {}, f"it is not JSON ({str(error).split(': line')[0]})")
-    if not isinstance(value, dict):
-        return Record(number, raw, {}, f"it holds {type(value).__name__}, not an object with fields")
-    return Record(number, raw, value)
-
-
-def _csv_records(file: Any) -> Iterator[Record]:
-    """Records of a ``.csv``; a cell in quotes may go over several lines.
-
-    Where a quote is never closed only the line with it is broken: the lines that it swallowed are read again.
-    """
-    # lines to be read again before the file goes on
-    waiting: deque[str] = deque([file.readline()])
-    taken: list[str] = []
-
-    def lines() -> Iterator[str]:
-        # an empty string ends the loop: only the end of the file reads as one
-        while raw := waiting.popleft() if waiting else file.readline():
-            taken.append(raw)
-            yield raw
-
-    delimiter = _delimiter(waiting[0])
-    # strict: an unclosed quote is an error instead of a cell as long as the file
-    number, reader = 1, csv.reader(lines(), delimiter=delimiter, strict=True)
-    while True:
-        wrong: str = ""
-        cells: list[str] = []
-        try:
-            # around each record: between two, the caller may use csv itself
-            with _long_csv_cells():
-                cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            wrong = f"it is no CSV ({error})"
-            # extendleft reverses, so the lines are given to it reversed
-            waiting.extendleft(reversed(taken[1:]))
-            del taken[1:]
-            reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-        raw = "".join(taken)
-        if raw.strip():
-            yield Record(number, raw, cells, NOT_UTF8 if _is_not_utf8(raw) else wrong)
-        number += len(taken)
-        taken.clear()
-
-
-def _delimiter(line: str) -> str:
-    """The mark between the cells: a comma, or where there is none a semicolon or a tab."""
-    return next((mark for mark in ",;\t" if mark in line), ",")
-
-
-@contextmanager
-def _long_csv_cells() -> Iterator[None]:
-    """Lift the limit on a cell's length, which is one for the whole process, for the while."""
-    before = csv.field_size_limit(MAX_CELL_LENGTH)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
 PREVIEW_RECORDS = 1000
 """Records at the top of a file from which its columns are guessed."""
 
@@ -247,11 +111,16 @@ def load_text_files(root: Path, options: ReadOptions) -> tuple[Texts, Texts]:
 
 def _has_text_labels(paths: Sequence[Path], train_paths: Sequence[Path], options: ReadOptions) -> bool:
     """Whether the top of a split holds labels in the column of the train split; secret ones are missing, or -1."""
-    _, train_layout, _ = _open_records(train_paths[0], None, options)
+    opened = _open_records(train_paths[0], None, options)
+    if opened is None:
+        return True
     try:
-        records, layout, _ = _open_records(paths[0], train_layout, options)
+        records_and_layout = _open_records(paths[0], opened[1], options)
     except DataError:  # it lacks the column
         return False
+    if records_and_layout is None:
+        return True
+    records, layout, _ = records_and_layout
     values = [
         cells.get(layout.label) for record, cells in itertools.islice(records, PREVIEW_RECORDS) if not record.wrong
     ]
@@ -264,14 +133,22 @@ class TextLayout:
     """Columns of a file.
 
     Attributes:
-        text: name of the column of texts; its number in a file without a line of names.
+        text: name of the column of texts; its number in a file without a header.
         label: name or number of the column of labels.
-        header: whether its first record names the columns.
+        names: of all columns; empty for JSON lines.
+        header: whether a record names the columns.
+        num_leading: records before the first example: titles, and the header.
+        delimiter: mark between cells.
+        header_line: the header as it stands in the file.
     """
 
     text: str
     label: str
-    header: bool
+    names: tuple[str, ...] = ()
+    header: bool = True
+    num_leading: int = 0
+    delimiter: str = ""
+    header_line: str = ""
 
 
 def _read_split(
@@ -279,103 +156,258 @@ def _read_split(
 ) -> tuple[RawTexts, TextLayout, tuple[str, ...]]:
     """The examples of a split, the layout of its files, and notes."""
     texts: list[str] = []
-    labels: list[str | int] = []
+    labels: list[Any] = []
     rows: list[int] = []
     lines: list[tuple[Path, int]] = []
     broken: list[tuple[str, str]] = []
+    long_cells: list[tuple[int, Record, TextLayout]] = []
     notes: tuple[str, ...] = ()
-    layout, row = like, -1
+    faults: dict[str, str] = {}
+    layout, row, leading, num_headers = like, -1, list[int](), 0
     for path in paths:
-        records, layout, new_notes = _open_records(path, layout, options)
+        opened = _open_records(path, layout, options)
+        if opened is None:
+            leading.append(0)
+            notes += (f"{path.name} is empty",) if len(paths) > 1 else ()
+            continue
+        records, layout, new_notes = opened
         notes += new_notes
+        leading.append(layout.num_leading)
+        text_name, label_name, is_json = layout.text, layout.label, not layout.names
         for record, cells in records:
             row += 1
-            text, fault = text_of(cells.get(layout.text)) if not record.wrong else ("", record.wrong)
-            label, label_fault = label_of(cells.get(layout.label)) if not fault else ("", "")
-            if fault or label_fault:
-                broken.append((f"line {record.line} of {path}", fault or label_fault))
+            label_cell = cells.get(label_name)
+            fault = record.wrong
+            if not fault:
+                fault = text_of(cells.get(text_name))[1]
+            elif fault == REPEATED_HEADER:
+                num_headers += 1
                 continue
-            texts.append(text)
-            labels.append(label)
+            if not fault:
+                if type(label_cell) is str:
+                    # labels repeat
+                    cached = faults.get(label_cell)
+                    fault = faults.setdefault(label_cell, label_of(label_cell)[1]) if cached is None else cached
+                else:
+                    fault = label_of(label_cell)[1]
+            if not fault and is_json and (key := repeated_key(record.raw, (text_name, label_name))):
+                fault = f"it has {key!r} twice"
+            if fault:
+                broken.append((f"line {record.line} of {path}", fault))
+                continue
+            if record.raw.count("\n") > 2:
+                long_cells.append((len(texts), record, layout))
+            texts.append(cells[text_name])
+            labels.append(label_cell)
             rows.append(row)
             lines.append((path, record.line))
-    assert layout is not None  # there is at least one file
-    if row < 0:
+    if layout is None or row < 0:
         raise DataError(f"no texts: {paths[0]} has no lines")
+    swallowed = _swallowed_rows(long_cells, set(map(str, labels)))
+    for i, num_rows in reversed(swallowed):
+        # in reverse: positions before it stay
+        path, line = lines[i]
+        fault = (
+            f"a cell in quotes that opens in it holds {num_rows} lines that look like rows: a quote seems to be missing"
+        )
+        broken.insert(0, (f"line {line} of {path}", fault))
+        del texts[i], labels[i], rows[i], lines[i]
+    if num_headers:
+        notes += (f"the header stands {num_headers:,} times more between the {split} rows, where it is passed over",)
     notes += broken_note(broken, len(texts), split, options)
-    columns = {"text": layout.text, "label": layout.label, "header": "yes" if layout.header else ""}
+    columns = {
+        "text": layout.text,
+        "label": layout.label,
+        "header": "yes" if layout.header else "",
+        "leading": ",".join(map(str, leading)),
+    }
     origin = Origin("text", root, tuple(map(str, paths)), row_tensor(rows), columns, split=split)
     ids = [f"{path.name}:{line}" for path, line in lines]
 
     def describe(i: int) -> str:
         return f"line {lines[i][1]} of {lines[i][0]}"
 
-    return RawTexts(texts, label_array(labels), describe, origin, ids), layout, notes
+    values, label_notes = read_labels(labels)
+    return RawTexts(texts, values, describe, origin, ids), layout, (*notes, *label_notes)
+
+
+def _swallowed_rows(long_cells: Sequence[tuple[int, Record, TextLayout]], labels: set[str]) -> list[tuple[int, int]]:
+    """Of examples over several lines, those whose inner lines all look like rows, and how many."""
+    swallowed = []
+    for i, record, layout in long_cells:
+        inner = record.raw.splitlines()[1:-1]
+        column = layout.names.index(layout.label) if layout.label in layout.names else None
+        widths = [line.split(layout.delimiter) for line in inner]
+        if column is not None and all(len(cells) == len(layout.names) and cells[column] in labels for cells in widths):
+            swallowed.append((i, len(inner)))
+    return swallowed
 
 
 def _open_records(
     path: Path, like: TextLayout | None, options: ReadOptions
-) -> tuple[Iterator[tuple[Record, Mapping[str, Any]]], TextLayout, tuple[str, ...]]:
-    """The records of a file with their cells by name, its layout, and a note if that is guessed.
+) -> tuple[Iterator[tuple[Record, Mapping[str, Any]]], TextLayout, tuple[str, ...]] | None:
+    """The examples of a file with their cells by name, its layout, and notes; None for a file without records.
 
     Args:
         path: the file.
         like: layout of the split's other files, whose columns it must have; None for the first.
         options: of `load`.
     """
-    source = read_records(path)
+    is_json = path.suffix.lower() == ".jsonl"
+    dialect = None if is_json else guess_dialect(path)
+    source = read_records(path, dialect)
     # chained before the rest below: a file is read once
     top = list(itertools.islice(source, PREVIEW_RECORDS))
+    if not top:
+        return None
     columns_by_user = (options.text, options.label) if like is None else (like.text, like.label)
     good = [record for record in top if not record.wrong]
-    if path.suffix.lower() == ".jsonl":
+    if not good:  # only broken lines, which are reported with their numbers
+        return ((r, {}) for r in itertools.chain(top, source)), like or TextLayout("", ""), ()
+    if dialect is None:
         columns: dict[str, list[Any]] = {}
         for record in good:
             assert isinstance(record.cells, dict)  # of JSON lines that are whole
             for name, value in record.cells.items():
                 columns.setdefault(name, []).append(value)
+        text, label = choose_text_columns(columns, str(path), *columns_by_user)
+        layout = TextLayout(text, label)
         records = ((r, r.cells if isinstance(r.cells, dict) else {}) for r in itertools.chain(top, source))
-        return records, *_choose_layout(columns, path, columns_by_user, header=True, good=bool(good))
-    cells = [list(record.cells) for record in good]
-    # only the very first record can name the columns, so not one after a broken line
-    header = bool(good) and top[0] is good[0] and _has_header(cells, columns_by_user, like)
-    width = usual_width(cells) if cells else 0
-    names = [cell.strip() for cell in cells[0]] if header else [str(i) for i in range(width)]
-    if header:
-        top, cells = top[1:], cells[1:]
-    # rows of another width are reported later
-    columns = {name: [row[i] for row in cells if len(row) == len(names)] for i, name in enumerate(names)}
-    layout, notes = _choose_layout(columns, path, columns_by_user, header=header, good=bool(good))
-    return _cells_by_name(itertools.chain(top, source), names), layout, notes
+        return records, layout, _layout_notes(path, layout, "", ()) if like is None else ()
+    layout, notes = _table_layout(path, dialect, top, like, options)
+    rest = itertools.chain(top[layout.num_leading :], source)
+    return _cells_by_name(rest, layout), layout, notes
 
 
-def _has_header(cells: Sequence[Sequence[str]], columns_by_user: Sequence[str | None], like: TextLayout | None) -> bool:
-    if like is not None:  # the other files' names, or none
-        return like.header and {like.text, like.label} <= {cell.strip() for cell in cells[0]}
-    return has_header(cells[0], cells[1:], columns_by_user)
+MAX_TITLES = 10
+"""Records above the header at most, such as the title of an export."""
 
 
-def _choose_layout(
-    columns: Mapping[str, Sequence[Any]], path: Path, columns_by_user: Sequence[str | None], *, header: bool, good: bool
+def _table_layout(
+    path: Path, dialect: Dialect, top: Sequence[Record], like: TextLayout | None, options: ReadOptions
 ) -> tuple[TextLayout, tuple[str, ...]]:
-    if not good:  # only broken lines, which are reported with their numbers
-        return TextLayout("", "", header), ()
-    if len(columns) < 2:
-        raise DataError(
-            f"{path} has one column; a text and its label are needed, between them a comma in .csv and a tab in .tsv"
-        )
-    text, label = choose_text_columns(columns, str(path), *columns_by_user)
+    """Columns of a separated file, and notes on what was guessed."""
+    cells = [list(record.cells) for record in top]
+    columns_by_user = (options.text, options.label) if like is None else (like.text, like.label)
+    num_titles = header_at = 0
+    header = False
+    for i, row in enumerate(cells[: MAX_TITLES + 1]):
+        if not top[i].wrong and _is_header(row, cells[i + 1 :], columns_by_user, like, options):
+            header, header_at = True, i
+            break
+        if not _is_title(row, dialect.width) or top[i].wrong:
+            break
+        # Excel's line is no example, header or not
+        num_titles = i + 1 if SEPARATOR_LINE.fullmatch(top[i].raw) else num_titles
+    num_leading = header_at + 1 if header else num_titles
+    body = [row for row, record in zip(cells[num_leading:], top[num_leading:], strict=True) if not record.wrong]
+    names: list[str]
     notes: tuple[str, ...] = ()
-    if not header and None in columns_by_user:
-        notes = (f"{path.name} has no line of names: texts are in column {text}, labels in column {label}",)
-    elif None in columns_by_user and len(columns) > 2:
-        notes = (f"texts are in column {text!r} of {path.name}, labels in column {label!r}",)
-    return TextLayout(text, label, header), notes
+    if header:
+        names = [cell.strip().removeprefix("\ufeff") for cell in cells[header_at]]
+    elif like is not None and like.header:
+        if usual_width(body or cells) != len(like.names):
+            raise DataError(
+                f"{path} has no header with the columns {like.text!r} and {like.label!r} of the files before it, and "
+                f"{usual_width(body or cells)} columns where those have {len(like.names)}; "
+                "give every file the same header"
+            )
+        names = list(like.names)
+        notes = (f"{path.name} has no header: its columns are taken to be those of the files before it",)
+    else:
+        names = [str(i) for i in range(usual_width(body or cells))]
+    if len(names) < 2:
+        raise DataError(
+            f"{path} has one column; a text and its label are needed, between them a comma in .csv and a tab in .tsv "
+            f"(the first line: {top[0].raw.strip()[:80]!r})"
+        )
+    # rows of another width are reported later
+    columns = {name: [row[i] for row in body if len(row) == len(names)] for i, name in enumerate(names)}
+    by_number = [_by_number(column, names) for column in columns_by_user]
+    if header:
+        # columns without a name and without a value are none; spreadsheets leave them
+        columns = {name: values for name, values in columns.items() if name or any(v.strip() for v in values)}
+    text, label = choose_text_columns(columns, str(path), *by_number)
+    for name in (text, label):
+        if names.count(name) > 1:
+            raise DataError(
+                f"{path} has {names.count(name)} columns called {name!r}; rename one, or take the others out, so that "
+                "it is clear which is meant"
+            )
+    header_line = top[header_at].raw.strip().removeprefix("\ufeff") if header else ""
+    layout = TextLayout(text, label, tuple(names), header, num_leading, dialect.delimiter, header_line)
+    if like is None:
+        notes += _layout_notes(path, layout, dialect.delimiter, top[: header_at if header else num_titles])
+    return layout, notes
 
 
-def _cells_by_name(records: Iterator[Record], names: Sequence[str]) -> Iterator[tuple[Record, Mapping[str, Any]]]:
+def _by_number(column: str | None, names: Sequence[str]) -> str | None:
+    """The name of a column that the user gives by its number, from 0."""
+    if column is None or column in names or not column.isdecimal() or int(column) >= len(names):
+        return column
+    return names[int(column)]
+
+
+def _is_header(
+    row: Sequence[str],
+    rest: Sequence[Sequence[str]],
+    columns_by_user: Sequence[str | None],
+    like: TextLayout | None,
+    options: ReadOptions,
+) -> bool:
+    """Whether a record names the columns: as the user says, else as it looks."""
+    if options.header is not None:
+        return options.header and len(row) > 1
+    if like is not None and like.header:  # the other files' names, or none
+        return {like.text, like.label} <= {cell.strip().removeprefix("\ufeff") for cell in row}
+    is_header = has_header(row, rest, columns_by_user)
+    if is_header and like is not None:
+        raise DataError(
+            f"a file has the header {', '.join(row)!r}, but those before it have none: give every file the same "
+            "header, or say with `header=False` that none has one"
+        )
+    return is_header
+
+
+def _is_title(row: Sequence[str], width: int) -> bool:
+    """Whether a record can stand above a header: a title, a comment, or an empty line of a spreadsheet."""
+    return len(row) != width or row[0].startswith("#") or any(not cell.strip() for cell in row)
+
+
+def _layout_notes(path: Path, layout: TextLayout, delimiter: str, titles: Sequence[Record]) -> tuple[str, ...]:
+    """What was guessed about a file."""
+    notes: tuple[str, ...] = ()
+    preferred = "\t" if path.suffix.lower() == ".tsv" else ","
+    if delimiter not in ("", preferred):
+        notes += (f"the columns of {path.name} are separated by {DELIMITERS.get(delimiter, repr(delimiter))}",)
+    if titles:
+        shown = ", ".join(f"{record.raw.strip()[:40]!r}" for record in titles[:3])
+        notes += (f"{len(titles)} line{'s' * (len(titles) > 1)} above the table of {path.name} passed over: {shown}",)
+    if layout.header:
+        return (*notes, f"texts are in column {layout.text!r} of {path.name}, labels in column {layout.label!r}")
+    return (
+        *notes,
+        f"{path.name} has no line of names: texts are in column {layout.text}, labels in column {layout.label}; if its "
+        "first line names the columns, give `header=True`",
+    )
+
+
+REPEATED_HEADER = "it is the header again"
+"""Of a record that two files put together have between them; it is passed over."""
+
+
+def _cells_by_name(records: Iterator[Record], layout: TextLayout) -> Iterator[tuple[Record, Mapping[str, Any]]]:
+    names, width = layout.names, len(layout.names)
+    # the second file may have begun with the mark of its encoding
+    starts = (layout.header_line, f"\ufeff{layout.header_line}") if layout.header_line else ()
     for record in records:
-        if not record.wrong and len(record.cells) != len(names):
-            count = f"{len(record.cells)} column{'' if len(record.cells) == 1 else 's'}"
-            record = Record(record.line, record.raw, [], f"it has {count} where there should be {len(names)}")
-        yield record, dict(zip(names, record.cells, strict=True)) if not record.wrong else {}
+        if record.raw.startswith(starts) and record.raw.strip().removeprefix("\ufeff") == layout.header_line:
+            record = Record(record.line, record.raw, [], REPEATED_HEADER)
+        cells = record.cells
+        if record.wrong:
+            yield record, {}
+        elif len(cells) == width:
+            yield record, dict(zip(names, cells, strict=True))
+        else:
+            count = f"{len(cells)} column{'' if len(cells) == 1 else 's'}"
+            yield Record(record.line, record.raw, [], f"it has {count} where there should be {width}"), {}

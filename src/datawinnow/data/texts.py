@@ -16,9 +16,10 @@ from torch import Tensor
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.arrow import LABEL_NAMES
-from datawinnow.data.assemble import ReadOptions, check_classes, hold_out, limit_note, limit_stream
+from datawinnow.data.assemble import ReadOptions, check_classes, few_broken, hold_out, limit_note, limit_stream
 from datawinnow.data.examples import Examples, Origin, stratified
 from datawinnow.data.labels import Classes, DescribeRow, LabelArray
+from datawinnow.data.separated import NOT_UTF8
 from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits
 from datawinnow.text.pretrained import is_pretrained
 
@@ -31,26 +32,41 @@ PREVIEW_ROWS = 1000
 def has_header(first: Sequence[str], rest: Sequence[Sequence[str]], columns: Sequence[str | None]) -> bool:
     """Whether the first record of a table names the columns.
 
-    It does if it holds a name in ``columns`` or a usual one, or a label that no other record has.
+    It does if it holds a name in ``columns`` or a usual one that stands in no other record, or a text that is none of
+    the labels of the others.
 
     Args:
         first: cells of the first record.
         rest: cells of other records.
-        columns: names of columns from the user; None where the user gives none.
+        columns: names or numbers of columns from the user; None where the user gives none.
     """
-    cells = [cell.strip() for cell in first]
-    if any(name in cells for name in columns if name is not None):
+    cells = [cell.strip().removeprefix("\ufeff") for cell in first]
+    rows = [[cell.strip() for cell in row] for row in rest if len(row) == len(cells) and list(row) != list(first)]
+    if any(name in cells for name in columns if name is not None and not name.isdecimal()):
         return True
-    if any(name is not None for name in columns):
-        return False  # the user gives the columns by number
-    if any(cell.casefold() in (*TEXT_NAMES, *TEXT_LABEL_NAMES) for cell in cells):
+    values = [{row[i] for row in rows} for i in range(len(cells))]
+    usual = (*TEXT_NAMES, *TEXT_LABEL_NAMES)
+    if any(cell.casefold() in usual and cell not in values[i] for i, cell in enumerate(cells)):
         return True
-    if len(cells) != 2 or len(rest) < 3:
+    # columns without a value are none; spreadsheets leave them
+    have = [i for i in range(len(cells)) if cells[i] or values[i] - {""}]
+    names = [cells[i] for i in have]
+    if len(rows) < 3 or len(set(names)) < len(names) or any(_is_number(name) or not name for name in names):
         return False
-    label = _shorter_column([list(column) for column in zip(*(row for row in rest if len(row) == 2), strict=True)])
-    values = {row[label].strip() for row in rest if len(row) == 2}
+    by_user = [int(name) for name in columns if name is not None and name.isdecimal() and int(name) < len(cells)]
+    if len(have) != 2 and not by_user:
+        return False
+    label = by_user[-1] if by_user else have[_shorter_column([[row[i] for row in rows] for i in have])]
     # repeated values show that the column holds classes; a first cell that is none of them is a name
-    return cells[label] not in values and len(values) < len(rest)
+    return cells[label] not in values[label] and len(values[label]) < len(rows)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def choose_text_columns(
@@ -87,10 +103,10 @@ def choose_text_columns(
             missing = f"no column {column!r}" if column else f"no column with a known name for {content}"
             raise DataError(
                 f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
-                f"{content} with {option}= (--{option})"
+                f"{content} with `{option}=`"
             )
     if texts == labels:
-        raise DataError(f"{where}: text={texts!r} and label={labels!r} name the same column; a text is no class")
+        raise DataError(f"{where}: `text={texts!r}` and `label={labels!r}` name the same column; a text is no class")
     assert texts is not None  # both were checked above
     assert labels is not None
     return texts, labels
@@ -117,37 +133,8 @@ def text_of(value: Any) -> tuple[str, str]:
     if value is None:
         return "", "its text is missing"
     if not isinstance(value, str):
-        return "", f"its text is {_short_repr(value)}, which is no text"
+        return "", f"its text is {value!r:.40}, which is no text"
     return (value, "") if value.strip() else ("", "its text is empty")
-
-
-def label_of(value: Any) -> tuple[str | int, str]:
-    """The label in a cell, a name or an integer, and its fault; ``""`` for none."""
-    if isinstance(value, str):
-        return (value.strip(), "") if value.strip() else ("", "its label is empty")
-    if isinstance(value, (bool, int, np.integer, np.bool_)):
-        return int(value), ""
-    if isinstance(value, float) and value.is_integer():
-        return int(value), ""
-    # NaN, by which tables mark a missing number, is not equal to itself
-    if value is None or (isinstance(value, float) and value != value):
-        return "", "its label is missing"
-    return "", f"its label is {_short_repr(value)}: a name or a whole number is needed"
-
-
-def _short_repr(value: Any) -> str:
-    return f"{value!r:.40}"
-
-
-def label_array(labels: Sequence[str | int]) -> LabelArray:
-    """Labels of a split as integers where all are, else as texts."""
-    # isdigit alone accepts superscripts, which int() refuses; a set, since labels repeat
-    if all(isinstance(v, int) or (v.lstrip("-").isascii() and v.lstrip("-").isdigit()) for v in set(labels)):
-        numbers = [int(v) for v in labels]
-        # longer digits are names (of products, say), not numbers
-        if all(abs(v) < 1 << 62 for v in numbers):
-            return np.asarray(numbers, dtype=np.int64)
-    return [str(v) for v in labels]
 
 
 def usual_width(rows: Sequence[Sequence[str]]) -> int:
@@ -266,7 +253,7 @@ class _LabelledTexts:
 
 
 def broken_note(broken: Sequence[tuple[str, str]], num_good: int, split: str, options: ReadOptions) -> tuple[str, ...]:
-    """A note about broken examples, which ``on_broken="skip"`` leaves out.
+    """A note about broken lines, which ``on_broken="skip"`` leaves out where they are few.
 
     Args:
         broken: place and fault of each.
@@ -275,17 +262,37 @@ def broken_note(broken: Sequence[tuple[str, str]], num_good: int, split: str, op
         options: of `load`.
 
     Raises:
-        DataError: there are broken examples and ``on_broken`` is ``"raise"``, or all are broken.
+        DataError: there are broken lines and ``on_broken`` is ``"raise"``, or they are too many to leave out.
     """
     if not broken:
         return ()
-    (place, fault), count = broken[0], len(broken)
-    if options.on_broken == "raise" or not num_good:
-        total = f" ({count:,} are broken in all{'' if num_good else ', every one'})" if count > 1 else ""
-        raise DataError(
-            f"{place}: {fault}{total}; mend such lines, or leave them out with on_broken='skip' (--skip-broken)"
+    count, total = len(broken), len(broken) + num_good
+    (place, fault), has_few = broken[0], few_broken(count, total)
+    if options.on_broken == "skip" and has_few:
+        return (f"{count:,} broken {split} lines are left out, the first {place}: {fault} ({total:,} lines in all)",)
+    in_all = f" ({count:,} are broken in all, {f'of {total:,}' if num_good else 'every one'})" if count > 1 else ""
+    remedy = "mend such lines"
+    if has_few:
+        remedy += ", or leave them out with `on_broken='skip'`"
+    else:
+        remedy += f"; too many are broken to leave them out{_kinds_of_faults(broken)}"
+    raise DataError(f"{place}: {fault}{in_all}; {remedy}")
+
+
+def _kinds_of_faults(broken: Sequence[tuple[str, str]]) -> str:
+    """What is wrong with how many, where there are several faults, and what a frequent one means."""
+    counts = Counter(fault for _, fault in broken)
+    kinds = "; ".join(f"{fault}: {count:,}, first {_place_of(broken, fault)}" for fault, count in counts.most_common(3))
+    text = f" ({kinds})" if len(counts) > 1 else ""
+    if NOT_UTF8 in counts:
+        text += (
+            ". A file that is not UTF-8 is often Windows-1252: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW converts it"
         )
-    return (f"{count:,} broken {split} lines are left out, the first {place}: {fault}",)
+    return text
+
+
+def _place_of(broken: Sequence[tuple[str, str]], fault: str) -> str:
+    return next(place for place, other in broken if other == fault)
 
 
 def check_text_options(options: ReadOptions) -> None:
@@ -296,8 +303,8 @@ def check_text_options(options: ReadOptions) -> None:
     """
     for name, value in (("size", options.size), ("image", options.image)):
         if value is not None:
-            hint = "length= (--length) is the tokens of an example" if name == "size" else "text= names their column"
-            raise ArgumentError(f"{name}={value!r} is for images, but these are texts; {hint}")
+            hint = "`length=` is the tokens of an example" if name == "size" else "`text=` names their column"
+            raise ArgumentError(f"`{name}={value!r}` is for images, but these are texts; {hint}")
     if options.tokenizer is not None and not is_pretrained(options.tokenizer):
         raise ArgumentError(
             f"tokenizer must be hf:PATH, that of a transformers model, or left out, got {options.tokenizer!r}"
@@ -341,7 +348,7 @@ def assemble_texts(
         )
     length = train_ids.shape[1]
     if num_cut:
-        hint = f" (length=, --length; by default at most {MAX_DEFAULT_LENGTH})" if options.length is None else ""
+        hint = f" (`length=`; by default at most {MAX_DEFAULT_LENGTH})" if options.length is None else ""
         notes += (f"{num_cut:,} training texts are longer than {length} tokens and are cut{hint}",)
 
     def dataset(ids: Tensor, texts: _LabelledTexts, split: str) -> Texts:

@@ -122,7 +122,7 @@ class Vocabulary:
         Raises:
             RunError: no such file, or damaged.
         """
-        remedy = "record again into another --run folder"
+        remedy = "record again into another `run=` folder"
         metadata = read_json(path, kind="vocabulary", required=("tokens", "length"), remedy=remedy)
         tokens, length = metadata["tokens"], metadata["length"]
         if not isinstance(length, int) or not isinstance(tokens, list) or not all(isinstance(t, str) for t in tokens):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import tempfile
@@ -23,10 +24,11 @@ from datawinnow.data.arrow import class_names, convert_errors, label_values, ope
 from datawinnow.data.assemble import Loaded
 from datawinnow.data.examples import Examples, Origin
 from datawinnow.data.folder import OUTPUT_MARK
+from datawinnow.data.labels import INTEGER, label_of
 from datawinnow.data.npz import read_npz
+from datawinnow.data.separated import Record, guess_dialect, read_records
 from datawinnow.data.splits import readable_name, split_of
-from datawinnow.data.text_files import Record, read_records
-from datawinnow.data.texts import Texts, label_of, text_of
+from datawinnow.data.texts import Texts, text_of
 
 ROWS_PER_GROUP = 1024
 """RowArray read at a time, and the least in a row group written."""
@@ -321,26 +323,53 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
     assert origin is not None  # write_kept looked at its layout
     position = dict(zip(rows.tolist(), index.tolist(), strict=True))
     has_names, row, num_written = bool(origin.columns.get("header")), -1, 0
+    leading = [int(count) for count in origin.columns["leading"].split(",")]
     suffix = Path(origin.files[0]).suffix
     target = folder / f"{split}{suffix.lower()}"
+    first_names: list[str] | None = None
     # newline="": line ends stay as they were
     with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
-        for k, path in enumerate(origin.files):
-            names: list[str] = []
-            for record in read_records(Path(path)):
-                if has_names and not names and isinstance(record.cells, list) and not record.wrong:
-                    names = [cell.strip() for cell in record.cells]
-                    # one line of names, although each file has one
-                    if k == 0:
+        for num_leading, path in zip(leading, origin.files, strict=True):
+            dialect = None if suffix.lower() == ".jsonl" else guess_dialect(Path(path))
+            names = list(first_names or [])
+            for k, record in enumerate(read_records(Path(path), dialect)):
+                if k < num_leading:
+                    # titles and one header, although each file has its own
+                    if first_names is None:
                         out.write(_with_line_end(record.raw))
+                    if k == num_leading - 1 and has_names and isinstance(record.cells, list):
+                        names = [cell.strip() for cell in record.cells]
+                        first_names = first_names or names
                     continue
                 row += 1
                 if row in position:
                     _check_record(dataset, position[row], record, names, path)
-                    out.write(_with_line_end(record.raw))
+                    raw = record.raw
+                    if dialect is not None and first_names is not None and names != first_names:
+                        raw = _reordered(record, names, first_names, dialect.delimiter, path)
+                    out.write(_with_line_end(raw))
                     num_written += 1
     if num_written != len(position):
         raise DataError(f"{origin.path} has fewer lines than when it was loaded; load the data again")
+
+
+def _reordered(record: Record, names: list[str], wanted: list[str], delimiter: str, path: str) -> str:
+    """A record of a file whose columns stand in another order, as a line in the order of ``wanted``.
+
+    Raises:
+        DataError: the file has other columns.
+    """
+    if sorted(names) != sorted(wanted):
+        raise DataError(
+            f"{path} has the columns {', '.join(names)}, and the first file {', '.join(wanted)}: "
+            "they cannot be written into one"
+        )
+    line = io.StringIO()
+    assert isinstance(record.cells, list)  # JSON lines have no columns
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(
+        record.cells[names.index(name)] for name in wanted
+    )
+    return line.getvalue()
 
 
 def write_text_lines(dataset: Texts, index: RowArray, folder: Path, split: str = "train") -> None:
@@ -372,9 +401,11 @@ def _check_record(dataset: Texts, i: int, record: Record, names: list[str], path
         )
 
 
-def _is_same_label(a: str, b: str) -> bool:
-    """Whether two spellings mean one label: numbers may have a sign or leading zeros."""
-    return a == b or (a.isascii() and a.isdigit() and b.isdigit() and int(a) == int(b))
+def _is_same_label(label: str, name: str) -> bool:
+    """Whether a cell's label is of the class ``name``: 1.0 is written for 1, and true for "True" or 1."""
+    if label == name or label.casefold() == name.casefold():
+        return True
+    return bool(INTEGER.fullmatch(label)) and label.split(".")[0] == name
 
 
 WRITERS = {
