@@ -154,5 +154,5 @@ def test_a_bench_shrunk_by_less_than_one(shrink, tmp_path):
 
 
 def test_a_setting_as_a_string_is_one_setting(tmp_path):
-    with pytest.raises(ArgumentError, match="--setting 'abc'"):
+    with pytest.raises(ArgumentError, match="`setting='abc'`"):
         dw.bench(small_grid(), out=tmp_path, setting="abc")

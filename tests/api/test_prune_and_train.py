@@ -32,7 +32,7 @@ def test_what_belongs_to_data_or_to_an_object_only_is_refused():
         dw.prune(train, keep=0.5, method="random", load=dw.LoadOptions(limit=10))
     with pytest.raises(ArgumentError, match="brings its own test split"):
         dw.prune("digits", keep=0.5, method="random", test=train)
-    with pytest.raises(ArgumentError, match="check=True needs a test split"):
+    with pytest.raises(ArgumentError, match="`check=True` needs a test split"):
         dw.prune(train, keep=0.5, method="random", check=True)
 
 
@@ -62,7 +62,7 @@ def test_what_would_fail_later_is_refused_before_anything_is_trained(monkeypatch
 def test_a_dataset_that_cannot_be_written_is_refused_before_anything_is_trained(monkeypatch, tmp_path):
     monkeypatch.setattr("datawinnow.runs.record.begin_run", lambda *_, **__: pytest.fail("a run was begun"))
     data = torch.utils.data.TensorDataset(torch.rand(40, 4), torch.arange(40) % 2)
-    with pytest.raises(ArgumentError, match="out= writes datasets that datawinnow loaded, not a TensorDataset"):
+    with pytest.raises(ArgumentError, match="`out=` writes datasets that datawinnow loaded, not a TensorDataset"):
         dw.prune(data, keep=0.5, method="el2n", out=tmp_path / "kept")
 
 

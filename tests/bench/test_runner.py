@@ -164,5 +164,5 @@ class TestArguments:
 
     def test_a_file_is_no_folder(self, grid, tmp_path):
         (tmp_path / "out").write_text("")
-        with pytest.raises(ArgumentError, match="out is a file, not a folder; give another --out"):
+        with pytest.raises(ArgumentError, match="out is a file, not a folder; give another `out=`"):
             run_grid(grid, tmp_path / "out")

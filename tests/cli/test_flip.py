@@ -40,7 +40,7 @@ def test_it_is_told_how_to_switch_it_off(call, signs):
     sentence = "data: in training, images are mirrored left to right half of the time"
     assert sentence in call("record", signs, *words).stderr
     assert (
-        "switch that off with flip=False (--no-flip)"
+        "switch that off with `flip=False`"
         in json.loads(Path("runs/signs/run.json").read_text())["dataset"]["notes"][-1]
     )
     assert sentence not in call("record", signs, "--no-flip", "--run", "r", *words).stderr
@@ -87,4 +87,4 @@ def test_vectors_are_refused_by_name(call):
     import numpy as np
 
     np.savez("v.npz", x=np.eye(20, 5, dtype=np.float32), y=np.arange(20) % 2)
-    assert "flip=True, but v holds no images" in call("record", "v.npz", "--flip", *QUICK, code=2).stderr
+    assert "--flip, but v holds no images" in call("record", "v.npz", "--flip", *QUICK, code=2).stderr

@@ -73,7 +73,7 @@ def test_columns_and_lengths_are_options_that_the_run_remembers(call, tmp_path):
     rows = [(str(i), t, y) for i, (t, y) in enumerate(sentences(60))]
     (tmp_path / "r.jsonl").write_text(written(rows, "jsonl", ("id", "said", "mood")))
     shown = call("prune", "r.jsonl", "--keep", "0.5", *TEXT, *DUAL, code=2)
-    assert "Name the column of texts with text= (--text)" in shown.stderr
+    assert "Name the column of texts with --text" in shown.stderr
     columns = ("--text", "said", "--label", "mood", "--length", "4")
     call("prune", "r.jsonl", "--keep", "0.5", *columns, *TEXT, *DUAL)
     metadata = json.loads((tmp_path / "runs" / "r" / "run.json").read_text())

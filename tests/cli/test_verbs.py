@@ -254,7 +254,7 @@ def test_train_without_a_selection_trains_on_all(call):
 
 def test_training_does_not_write_into_a_recording(call, recorded):
     fails = call("train", "digits", "--select", recorded, "--run", recorded, *QUICK, code=2)
-    assert "holds a recording or a selection; give training a folder of its own with --run" in fails.stderr
+    assert "holds a recording or a selection; give training a --run folder of its own" in fails.stderr
 
 
 def test_estimate_tells_seconds_and_memory(call):

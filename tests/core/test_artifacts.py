@@ -155,7 +155,7 @@ def test_require_same_compares_as_json_and_names_the_first_difference():
     require_same(before, now, "runs/a", ignore=("workers",))
     with pytest.raises(
         RunError,
-        match=r"runs/a was started with recipe.workers=2, now it is 0: use another --run",
+        match=r"runs/a was started with recipe.workers=2, now it is 0: use another `run=`",
     ):
         require_same(before, now, "runs/a")
     now["recipe"] = {"lr": 0.2, "batch": 64}

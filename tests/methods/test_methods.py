@@ -121,7 +121,9 @@ class TestNeeds:
         def tdds(kl_step):
             return kl_step.mean(0)
 
-        with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*record DATA --signals kl_step"):
+        with pytest.raises(
+            MissingArrayError, match=r"tdds needs the array 'kl_step'.*dw.api.record.data, signals='kl_step'"
+        ):
             Method.from_score(tdds).compute_score(
                 {name: array for name, array in arrays_of().items() if name != "kl_step"}
             )

@@ -256,7 +256,7 @@ def test_build_names_options_that_are_not_there():
     with pytest.raises(ArgumentError, match="model 'resnet8' has no option 'depth'; its options are: width"):
         build("resnet8", shape=(3, 32, 32), classes=2, depth=3)
     with pytest.raises(
-        ArgumentError, match=r"'resnet8' takes images, but an example has shape \(5,\); use --model mlp"
+        ArgumentError, match=r"'resnet8' takes images, but an example has shape \(5,\); use `model='mlp'`"
     ):
         build("resnet8", shape=(5,), classes=2)
 

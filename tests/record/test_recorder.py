@@ -157,7 +157,7 @@ def test_what_is_not_recorded_is_named(tmp_path):
     assert "loss" in recorder
     with pytest.raises(MissingArrayError, match=r"'kl_step' is not recorded.*make it with signals="):
         recorder["kl_step"]
-    with pytest.raises(MissingArrayError, match=r"'kl_step' is not in .*--signals kl_step"):
+    with pytest.raises(MissingArrayError, match=r"'kl_step' is not in .*signals='kl_step'"):
         read_column(tmp_path, "kl_step")
 
 

@@ -91,7 +91,7 @@ def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(
     with pytest.raises(RunError, match=r"was started with policy='RandomPruning\(keep=0\.25\)', now it is None"):
         train_run(blobs(), tmp_path / "run", **train_kwargs)
     train_kwargs["policy"] = dynamic.RandomPruning(0.25)
-    with pytest.raises(RunError, match=r"was started with batch=16, now it is 8: use another --run"):
+    with pytest.raises(RunError, match=r"was started with batch=16, now it is 8: use another `run=`"):
         train_run(blobs(), tmp_path / "run", **{**train_kwargs, "recipe": replace(RECIPE, batch=8)})
     # workers change no result
     train_kwargs["recipe"] = replace(RECIPE, workers=2)

@@ -82,7 +82,7 @@ class TestScores:
 
     def test_nothing_is_looked_at_where_an_array_is_missing(self, run, blobs, monkeypatch):
         monkeypatch.setattr(probing_module, "probe", lambda *a, **k: pytest.fail("looked"))
-        with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*--signals kl_step"):
+        with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*signals='kl_step'"):
             score_run(run, blobs, ["curvature", "tdds"])
 
     def test_a_network_that_is_gone(self, run, blobs):
@@ -272,9 +272,9 @@ class TestSubsets:
             subset_runs(blobs, build=self.build, out=tmp_path, **self.SUBSET_KWARGS)
 
     def test_memorisation_of_a_run(self, run, blobs):
-        with pytest.raises(MissingArrayError, match=r"score .* --score memorization --subset-runs 8"):
+        with pytest.raises(MissingArrayError, match=r"score\(.*scores='memorization', subset_runs=8"):
             score_run(run, blobs, ["memorization"])
-        with pytest.raises(MissingArrayError, match="--subset-runs 8"):
+        with pytest.raises(MissingArrayError, match="subset_runs=8"):
             select_run(run, blobs, keep=0.1, method=create_method(score="memorization"))
         messages = []
         scores = score_run(run, blobs, ["memorization"], subset_runs=4, log=messages.append)["memorization"]

@@ -105,7 +105,7 @@ def test_options_changed_since_are_refused_by_name(blobs, tmp_path, options, nam
     folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
     if stage == "unfinished":
         folder.update(status={"record": "epoch 1 of 2"})
-    with pytest.raises(RunError, match=f"was started with {named}: use another --run folder, or the same options"):
+    with pytest.raises(RunError, match=f"was started with {named}: use another `run=` folder, or the same options"):
         record_run(blobs, tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
 
 

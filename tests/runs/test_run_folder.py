@@ -100,7 +100,7 @@ class TestRefusals:
 
     def test_a_folder_that_is_not_ours_is_left_alone(self, blobs, tmp_path):
         (tmp_path / "thesis.tex").write_text("x")
-        with pytest.raises(RunError, match="is not empty and holds no run; give another folder with --run"):
+        with pytest.raises(RunError, match="is not empty and holds no run; give another `run=` folder"):
             record_run(blobs, tmp_path, epochs=1, recipe=FAST)
         with pytest.raises(RunError, match=r"thesis.tex is a file, not a folder"):
             record_run(blobs, tmp_path / "thesis.tex", epochs=1, recipe=FAST)

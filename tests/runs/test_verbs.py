@@ -119,7 +119,7 @@ class TestScore:
             lambda: score_run(run, blobs, [tdds]),
             lambda: select_run(run, blobs, keep=0.3, method=create_method(score=tdds)),
         ):
-            with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*DATA --signals kl_step"):
+            with pytest.raises(MissingArrayError, match=r"tdds needs the array 'kl_step'.*signals='kl_step'"):
                 verb()
         assert not (run.path / "scores.parquet").exists()
 

@@ -151,7 +151,7 @@ def test_a_function_that_needs_more_than_the_examples_tell_is_named():
     def net(depth, classes):
         return nn.Linear(5, classes + depth)
 
-    with pytest.raises(ArgumentError, match=r"model net needs depth.*--model-option depth=.*without arguments"):
+    with pytest.raises(ArgumentError, match=r"model net needs depth.*model_options=.'depth': ....*without arguments"):
         build(net, shape=(5,), classes=3)
     assert build(net, shape=(5,), classes=3, depth=1).out_features == 4
 

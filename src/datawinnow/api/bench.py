@@ -117,7 +117,7 @@ def bench(
     for chosen in setting:
         if chosen not in grids:
             names = ", ".join(filter(None, grids)) or "none: it is a single grid"
-            raise ArgumentError(f"--setting {chosen!r}: the file has no such setting. There are: {names}")
+            raise ArgumentError(f"`setting={chosen!r}`: the file has no such setting. There are: {names}")
     grids = {key: value for key, value in grids.items() if not setting or key in setting}
     if shrink > 1:
         name = f"{name}_shrunk_{shrink}"

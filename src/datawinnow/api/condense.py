@@ -207,8 +207,5 @@ def _describe_cost(run: CondenseRun, train: Any, test: Any, judging: Judging) ->
         f"{estimated_duration(cost.seconds)}, and {cost.memory / 1e9:.1f} GB of memory"
     )
     if networks:
-        text += (
-            f"; judging by {networks} networks {estimated_duration(cost.judging_seconds)} (networks=0, or "
-            "--networks 0, skips it)"
-        )
+        text += f"; judging by {networks} networks {estimated_duration(cost.judging_seconds)} (`networks=0` skips it)"
     return text

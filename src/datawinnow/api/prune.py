@@ -127,7 +127,7 @@ def prune(
         method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
     ).fitted(planned if train_epochs is not None or planned < PUBLISHED_EPOCHS else None)
     if log is not None and chosen.options.get("train_epochs") == planned:
-        log(f"Beta sampling: fitted to a training of {planned} epochs on the kept examples (--train-epochs)")
+        log(f"Beta sampling: fitted to a training of {planned} epochs on the kept examples (`train_epochs=`)")
     if isinstance(train, (str, Path)):  # before anything is read
         chosen.dry_run(keep=keep, epochs=epochs)
     _check_empty(out)
@@ -143,15 +143,17 @@ def prune(
     chosen.dry_run(keep=keep, epochs=epochs, n=info.n)
     check_movable(chosen.needs, info.data)
     if check and test is None:
-        raise ArgumentError("check=True needs a test split (test=): accuracy on the training examples decides nothing")
+        raise ArgumentError(
+            "`check=True` needs a test split (`test=`): accuracy on the training examples decides nothing"
+        )
     if out is not None and not hasattr(info.data, "origin"):
         raise ArgumentError(
-            f"out= writes datasets that datawinnow loaded, not a {type(info.data).__name__}: leave it out and train on "
-            "what prune returns, or use .selection.index with your own dataset"
+            f"`out=` writes datasets that datawinnow loaded, not a {type(info.data).__name__}: leave it out and train "
+            "on what prune returns, or use .selection.index with your own dataset"
         )
     path = run_path(run, splits)
     if report is True and path is None:
-        raise ArgumentError("report=True writes the page into the run folder: give run=, or a path as report=")
+        raise ArgumentError("`report=True` writes the page into the run folder: give `run=`, or a path as `report=`")
     if path is None and not chosen.needs and not (check or report):  # needs no run
         draws = selection_draws(seed, chosen, keep)
         selection = select_examples(info, chosen, keep=keep, generator=draws, val=val, log=log).selection
@@ -262,7 +264,7 @@ def _check_empty(out: Path | str | None) -> None:
         return
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"--out {out} exists already and is not an empty folder; give another, or remove it")
+        raise DataError(f"`out={str(out)!r}` exists already and is not an empty folder; give another, or remove it")
 
 
 def _write_kept(dataset: Any, selection: Any, out: Path | str | None, test: Any) -> None:

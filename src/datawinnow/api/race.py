@@ -133,9 +133,7 @@ def race(
     wrap = (wrap,) if isinstance(wrap, str) else wrap
     options = dict(policy_options or {})
     if keep is not None and "keep" in options:
-        raise ArgumentError(
-            f"give keep= (--keep) or the policy option keep, not both; got {keep!r} and {options['keep']!r}"
-        )
+        raise ArgumentError(f"give `keep=` or the policy option keep, not both; got {keep!r} and {options['keep']!r}")
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
     if policy != AUTO:
         options = default_options(policy, keep, options)
@@ -215,11 +213,11 @@ def race_verdict(rows: Sequence[ResultRow], label: str, budget: int) -> tuple[Co
             accuracies[row["method"]][row["seed"]] = row["accuracy"]
     comparison = compare(accuracies[POLICY_RUN], accuracies[REFERENCE_RUN])
     if comparison is None:
-        return None, "no seed has both results: training diverged; try a lower --lr"
+        return None, "no seed has both results: training diverged; try a lower `lr=`"
     reference = f"all the data for {budget} epoch{'' if budget == 1 else 's'}"
     sentences = [f"{label} {clause(comparison, reference)}.", indication_note(comparison.num_seeds)]
     if comparison.num_seeds == 1:
-        sentences.append(f"Add seeds (seeds={CLAIM_SEEDS}, --seeds {CLAIM_SEEDS}): the seed that is done is kept.")
+        sentences.append(f"Add seeds (`seeds={CLAIM_SEEDS}`): the seed that is done is kept.")
     return comparison, " ".join(filter(None, [*sentences, rows_sentence(rows)]))
 
 

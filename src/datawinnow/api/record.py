@@ -84,7 +84,7 @@ def record(
     for name in signals:
         if name not in (*RECORDED, *EXTRA_SIGNALS):
             names = ", ".join((*RECORDED, *EXTRA_SIGNALS))
-            raise ArgumentError(f"--signals: no signal is called {name!r}; there are: {names}")
+            raise ArgumentError(f"`signals=`: no signal is called {name!r}; there are: {names}")
     recorded_signals = tuple(dict.fromkeys([*RECORDED, *signals]))
     stability = rank_stability(until_stable, epochs, recorded_signals)  # refuses before there is a folder
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)

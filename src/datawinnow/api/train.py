@@ -147,8 +147,8 @@ def train(
             log(f"policy: {policy}")
     elif keep is not None or options or wrap:
         raise ArgumentError(
-            "--keep, --policy-option and --wrap belong to --policy: name one, for example --policy ucb --keep 0.5; to "
-            "train on a fixed selection give its file with --select"
+            "`keep=`, `policy_options=` and `wrap=` belong to `policy=`: name one, for example `policy='ucb'` "
+            "with `keep=0.5`; to train on a fixed selection give its file with `select=`"
         )
     selection, metadata = None, dict[str, Any]()
     load_kwargs = load.to_kwargs() if load is not None else {}
@@ -166,7 +166,7 @@ def train(
         policy, length = _recommended(info, num_examples, length, noisy=noisy, log=log)
         if record_plan is not None and policy is None:
             raise ArgumentError(
-                "auto chose to train on all the data, so there is no plan to record: name a policy with --policy"
+                "auto chose to train on all the data, so there is no plan to record: name a policy with `policy=`"
             )
     if history is not None:
         policy = _replay(history, info, options, log)
@@ -198,13 +198,14 @@ def _training_length(varying_epochs: bool, epochs: float | None, passes: float |
     if passes is None:
         return TrainingLength(epochs=DEFAULT_EPOCHS if epochs is None else epochs)
     if epochs is not None:
-        raise ArgumentError("give either --epochs or --passes, not both")
+        raise ArgumentError("give either `epochs=` or `passes=`, not both")
     if not varying_epochs:
         raise ArgumentError(
-            "--passes requires --policy or --progressive-resizing; without either one pass is one epoch: use --epochs"
+            "`passes=` requires `policy=` or `progressive_resizing=`; without either one pass is one epoch: use "
+            "`epochs=`"
         )
     if passes <= 0:
-        raise ArgumentError(f"--passes must be above 0, got {passes:g}")
+        raise ArgumentError(f"`passes=` must be above 0, got {passes:g}")
     return TrainingLength(passes=passes)
 
 
@@ -216,12 +217,13 @@ def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, 
     """
     if keep is not None or wrap or set(options) - {"noisy"}:
         raise ArgumentError(
-            "--policy auto chooses keep, options and wrappers itself; its only option is --policy-option noisy=true, "
-            "for data with many wrong labels. To set the others, name a policy with --policy"
+            "`policy='auto'` chooses keep, options and wrappers itself; its only option is "
+            "`policy_options={'noisy': True}`, for data with many wrong labels. To set the others, name a policy with "
+            "`policy=`"
         )
     noisy = options.get("noisy", False)
     if not isinstance(noisy, bool):
-        raise ArgumentError(f"--policy-option noisy must be true or false, got {noisy!r}")
+        raise ArgumentError(f"the option noisy of `policy='auto'` must be true or false, got {noisy!r}")
     return noisy
 
 
@@ -253,30 +255,30 @@ def _check_plan_options(
 ) -> None:
     if (name == REPLAY) != (plan is not None):
         raise ArgumentError(
-            "--policy replay requires --plan FILE, a file written by: datawinnow train DATA --policy ucb --keep 0.7 "
-            "--record-plan FILE"
+            "`policy='replay'` requires `plan=FILE`, a file written with `dw.api.train(data, policy='ucb', keep=0.7, "
+            "record_plan=FILE)`"
             if plan is None
-            else f"--plan requires --policy replay: datawinnow train DATA --policy replay --plan {plan}"
+            else f"`plan={str(plan)!r}` requires `policy='replay'`"
         )
     if record_plan is not None and (not has_policy or name == REPLAY):
         raise ArgumentError(
-            "--policy replay already reads its plan from a file: leave --record-plan out"
+            "`policy='replay'` already reads its plan from a file: leave `record_plan=` out"
             if name == REPLAY
-            else "--record-plan requires a policy, for example --policy ucb --keep 0.7"
+            else "`record_plan=` requires a policy, for example `policy='ucb'` with `keep=0.7`"
         )
     if plan is None:
         return
     superfluous = {
-        "--keep": keep is not None,
-        "--wrap": bool(wrap),
-        "--select": select is not None,
-        "--policy-option": bool(set(options) - {"after"}),
+        "`keep=`": keep is not None,
+        "`wrap=`": bool(wrap),
+        "`select=`": select is not None,
+        "`policy_options=`": bool(set(options) - {"after"}),
     }
     flags = [flag for flag, is_set in superfluous.items() if is_set]
     if flags:
         raise ArgumentError(
-            f"a plan is replayed unchanged, so leave {', '.join(flags)} out; the only option of --policy replay is "
-            "--policy-option after=cycle, which starts over at the end of the plan"
+            f"a plan is replayed unchanged, so leave {', '.join(flags)} out; the only option of "
+            "`policy='replay'` is `policy_options={'after': 'cycle'}`, which starts over at the end of the plan"
         )
 
 
@@ -294,8 +296,8 @@ def _replay_length(
     plan_length = len(history) if length.unit == "epochs" else passes
     if length.value > plan_length and options.get("after") != "cycle":
         raise ArgumentError(
-            f"--{length.unit} {length.value:g} is more than the plan's {plan_length:g}: leave it out to train on the "
-            "full plan, or start over at its end with --policy-option after=cycle"
+            f"`{length.unit}={length.value:g}` is more than the plan's {plan_length:g}: leave it out to train on the "
+            "full plan, or start over at its end with `policy_options={'after': 'cycle'}`"
         )
     return length
 

@@ -381,7 +381,7 @@ def _cell_recording(run: _CellRun) -> RunFolder:
         if folder.dataset.fingerprint != run.info.fingerprint:
             raise RunError(
                 f"{path} was recorded on another dataset (fingerprint {folder.dataset.fingerprint}, this one has "
-                f"{run.info.fingerprint}); give another --out folder, or remove it"
+                f"{run.info.fingerprint}); give another `out=` folder, or remove it"
             )
         Stage(folder, "record", folder.epochs).tidy()  # a kill may have come before its checkpoint was removed
         return folder

@@ -1,4 +1,4 @@
-"""``prune --check``: is a selection worth it? Trains on it, on as many random examples, and on all for fewer epochs.
+"""Is a selection worth it? Trains on it, on as many random examples, and on all the data for fewer epochs.
 
 A check is a grid of one keep. Its rows are in the folder ``check`` of the run, and ``check.json`` sums them up.
 """
@@ -104,7 +104,9 @@ def check(
         model_options = model_options or options_of_run
     options, recipe = dict(model_options or {}), recipe or Recipe()
     if selected is None:
-        raise RunError(f"{folder.path} has no selection to check; make one with: datawinnow select RUN --keep 0.3")
+        raise RunError(
+            f"{folder.path} has no selection to check; make one with `dw.api.select({str(folder.path)!r}, keep=0.3)`"
+        )
     info = dataset_info(train)
     folder.check_dataset(info)
     network, name, _ = build_network(model, info, 0, options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import tomllib
 from collections.abc import Collection
 from dataclasses import replace
@@ -135,8 +134,8 @@ def _refuse_imports(path: Path, grid: Grid, models: Collection[str]) -> Grid:
         if name is not None and ":" in name and not is_pretrained(name) and name not in models:
             raise ArgumentError(
                 f"{path} names the function {name!r} as a network. A file may come from somebody else, so nothing that "
-                "it names is imported: if you trust it and its model_options, run the same command again with --model "
-                f"{shlex.quote(name)} (in Python models=)"
+                "it names is imported: if you trust it and its model_options, run the same command again with "
+                f"`models=[{name.replace('`', '?')!r}]`"
             )
     return grid
 

@@ -33,7 +33,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError):
             raise RunError(
                 f"{folder} is busy: {_holder(file)} is writing results there. Wait until it is done, or stop it, and "
-                "run the same command again; or give another --out folder"
+                "run the same command again; or give another `out=` folder"
             ) from None
         except OSError:
             pass  # a file system without locks, as some of networks: better no guard than no bench

@@ -164,7 +164,7 @@ def _check_settings(before: dict[str, Any], now: dict[str, Any], methods_with_ro
             if section == "methods":
                 old, new = (MethodSpec.model_validate({**spec, "name": key}) for spec in (old, new))
                 old, new = old.model_dump(), new.model_dump()
-            remedy = "use another --out folder, or the same settings as before"
+            remedy = "use another `out=` folder, or the same settings as before"
             require_same({f"[{section}] {key}": old}, {f"[{section}] {key}": new}, out, remedy=remedy)
 
 
@@ -176,7 +176,7 @@ def _check_rows(grid: Grid, rows: list[ResultRow], fingerprint: str | None, out:
             if row.get(key) != value:
                 raise RunError(
                     f"{out} holds a row with {key} {row.get(key)!r} where {value!r} is expected: rows of different "
-                    "experiments do not go into one folder; give another --out folder"
+                    "experiments do not go into one folder; give another `out=` folder"
                 )
         if row["method"] == "shorter_full":
             expected = equal_epochs(grid.train.epochs, row["keep"], row["n"])
@@ -184,5 +184,5 @@ def _check_rows(grid: Grid, rows: list[ResultRow], fingerprint: str | None, out:
                 raise RunError(
                     f"{out} holds a shorter full run at keep {row['keep']:g} of {row['trained_epochs']} epochs, which "
                     f"an older datawinnow rounded; as many examples as are passed at this keep are {expected:g} "
-                    "epochs: remove such lines from rows.jsonl to run them again, or give another --out folder"
+                    "epochs: remove such lines from rows.jsonl to run them again, or give another `out=` folder"
                 )

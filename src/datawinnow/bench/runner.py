@@ -78,7 +78,7 @@ def run_grid(
         if grid.spec_of(name).selection is not None and name not in selections:
             raise ArgumentError(f"method {name!r} has a selection that is not in data.selections")
     if out.exists() and not out.is_dir():
-        raise ArgumentError(f"{out} is a file, not a folder; give another --out")
+        raise ArgumentError(f"{out} is a file, not a folder; give another `out=` folder")
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else cores)
     # by the jobs asked for, not by the cells left: the last cell of a resumed run must give what it would have given

@@ -218,7 +218,7 @@ def _death_error(cell: Cell, process: Any) -> RunError:
     process.join(5)
     code = process.exitcode
     ending = f"was killed by signal {-code}" if isinstance(code, int) and code < 0 else f"ended with code {code}"
-    memory = " (9 is what the system sends when memory runs out: try fewer --jobs)" if code == -signal.SIGKILL else ""
+    memory = " (9 is what the system sends when memory runs out: try fewer `jobs=`)" if code == -signal.SIGKILL else ""
     return RunError(
         f"{cell.title}: the process that ran it {ending}{memory}. The rows so far are kept; run the same command again "
         "to go on"
@@ -285,7 +285,7 @@ def check_fingerprint(fingerprint: str, expected: str | None, out: Path, *, spli
         current = repr(name) if name else "the one in use"
         raise RunError(
             f"{out} holds results about another {split} (fingerprint {expected}) than {current} (fingerprint "
-            f"{fingerprint}): give another --out folder, or the {split} as before"
+            f"{fingerprint}): give another `out=` folder, or the {split} as before"
         )
     return fingerprint
 

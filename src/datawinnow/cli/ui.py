@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from datawinnow.cli.spelling import as_flags
 from datawinnow.core.duration import duration
 
 EVERY = 10.0
@@ -39,8 +40,8 @@ class Screen:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def print(self, text: str = "") -> None:
-        """A line of the result, on stdout, as it is."""
-        print(text, flush=True)
+        """A line of the result, on stdout; options in backticks as flags."""
+        print(as_flags(text), flush=True)
 
     def rows(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Lines of the result, each with a name in front."""
@@ -51,7 +52,7 @@ class Screen:
     def note(self, text: str) -> None:
         """A note on stderr; nothing if quiet."""
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(as_flags(text), markup=False)
 
     def next(self, *words: str) -> None:
         """The next command, ready to be pasted."""

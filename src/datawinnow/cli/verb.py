@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from datawinnow.cli.spelling import FLAGS, as_flags
 from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, DatawinnowError, LearningWarning
 from datawinnow.core.options import Option
@@ -129,6 +130,8 @@ def _to_typer(name: str, annotation: Any, default: Any, text: str, panel: str | 
         kind, default = list[str], default if default is inspect.Parameter.empty else list(default or ())
     elif bare is bool and kind is not bool:  # None stands for a default that depends on the data
         flags = declared.flags or (f"{flag}/--no-{flag[2:]}",)
+    if not declared.positional:
+        FLAGS.setdefault(name, flags[0].split("/")[0])
     shown: dict[str, Any] = {
         "help": declared.help or _help_text(text),
         "metavar": declared.metavar or ("KEY=VALUE" if is_dict else None),
@@ -275,7 +278,7 @@ def plain_warnings() -> Iterator[None]:
 def error_message(error: BaseException) -> str:
     """An error as one sentence, with the file or the shortage that it is about."""
     if isinstance(error, DatawinnowError):
-        return str(error)
+        return as_flags(str(error))
     if isinstance(error, OSError):
         file = f"{error.filename}: " if error.filename else ""
         return f"{file}{error.strerror or error}"

@@ -295,7 +295,7 @@ def _open_folder(path: Path, metadata: Mapping[str, Any]) -> bool:
         return False
     saved = read_json(path / RUN_FILE)
     if saved.get("verb") != "condense":
-        raise RunError(f"{path} holds a run of another kind: use another folder (--run)")
+        raise RunError(f"{path} holds a run of another kind: give another `run=` folder")
     for section in ("dataset", "options", "judged"):
         require_same(saved.get(section) or {}, metadata[section], path, ignore=("notes",))
     return bool(saved.get("status", {}).get("condense") == "done")
@@ -316,7 +316,7 @@ def images_of(train: Any) -> torch.Tensor:
     if not isinstance(x, torch.Tensor):
         raise ArgumentError(
             f"{train.name} does not fit into memory, and condensing draws from all of it: load fewer examples "
-            "(--limit), or smaller images (--size)"
+            "(`limit=`), or smaller images (`size=`)"
         )
     if x.ndim != 4:
         raise ArgumentError(f"condensing needs images, but an example of {train.name} has shape {tuple(x.shape[1:])}")

@@ -140,9 +140,9 @@ def take(arrays: Mapping[str, Any], name: str, *, method: str) -> Any:
     if name not in TABLE:
         raise MissingArrayError(f"{method} needs {name!r}, which is not in the table of arrays (there are: {have})")
     remedy = {
-        "record": f"record it with: datawinnow record DATA --signals {name}"
+        "record": f"record it with `dw.api.record(data, signals={name!r})`"
         if name == "kl_step"
-        else "make it with: datawinnow record DATA",
+        else "make it with `dw.api.record(data)`",
         "probe": "make it with a pass over a trained model (datawinnow.probe)",
         "given": f"pass it yourself, one number per example ({TABLE[name].unit})",
         "data": "it comes with the dataset",

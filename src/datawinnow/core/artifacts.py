@@ -488,7 +488,7 @@ def require_same(
     *,
     ignore: Collection[str] = (),
     texts: Mapping[str, Callable[[Any], str]] | None = None,
-    remedy: str = "use another --run folder, or the same options as before",
+    remedy: str = "use another `run=` folder, or the same options as before",
 ) -> None:
     """Refuse to continue with other settings than an artefact was made with.
 

@@ -74,7 +74,7 @@ def require_space(path: Path, size: int) -> None:
     if free < size:
         raise RunError(
             f"the disk is full: {path} needs {size / 1e6:.1f} MB and has {free / 1e6:.1f} MB. "
-            "Free some space or use another folder with --run, then run the same command again to resume"
+            "Free some space or use another `run=` folder, then run the same command again to resume"
         )
 
 

@@ -188,7 +188,7 @@ class SelectionHistory:
         if self.index is None or self.ends is None:
             raise ArgumentError(
                 "this history has no order, so it cannot be replayed: record one with recorded(policy), or "
-                "with datawinnow train --record-plan FILE"
+                "with `dw.api.train(data, policy='ucb', record_plan=FILE)`"
             )
         return self.index, self.ends
 
@@ -325,8 +325,8 @@ class SelectionHistory:
             path,
             kind=HISTORY_KIND,
             missing=(
-                "record a plan with: datawinnow train DATA --policy ucb --keep 0.7 "
-                f"--record-plan {path}, or with recorded(policy).history().save(...)"
+                "record a plan with `dw.api.train(data, policy='ucb', keep=0.7, "
+                f"record_plan={str(path)!r})`, or with recorded(policy).history().save(...)"
             ),
             remedy=remedy,
         )

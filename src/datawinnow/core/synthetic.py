@@ -204,7 +204,7 @@ class Synthetic:
             Path(path),
             kind=SYNTHETIC_KIND,
             required=("images", "labels"),
-            missing="make it with: datawinnow condense DATA --method dm",
+            missing="make it with `dw.api.condense(data, method='dm')`",
             remedy="make it again, or give a file that Synthetic.save wrote",
         )
         return cls(

@@ -117,9 +117,9 @@ def check_unique(schema: Any, names: Sequence[str | None], where: str) -> None:
         DataError: naming the column.
     """
     doubled = [name for name in dict.fromkeys(schema.names) if schema.names.count(name) > 1]
-    wanted = {name.casefold() for name in names if name is not None}
+    chosen = {name.casefold() for name in names if name is not None}
     for name in doubled:
-        if name.casefold() in wanted:
+        if name.casefold() in chosen:
             raise DataError(
                 f"{where} has {schema.names.count(name)} columns called {name!r}; rename one, or take "
                 "the others out, so that it is clear which is meant"

@@ -51,7 +51,7 @@ def has_header(first: Sequence[str], rest: Sequence[Sequence[str]], columns: Seq
     # columns without a value are none; spreadsheets leave them
     have = [i for i in range(len(cells)) if cells[i] or values[i] - {""}]
     names = [cells[i] for i in have]
-    if len(rows) < 3 or len(set(names)) < len(names) or any(_is_number(name) or not name for name in names):
+    if len(rows) < 3 or len(set(names)) < len(names) or any(_is_numeric(name) or not name for name in names):
         return False
     by_user = [int(name) for name in columns if name is not None and name.isdecimal() and int(name) < len(cells)]
     if len(have) != 2 and not by_user:
@@ -61,7 +61,7 @@ def has_header(first: Sequence[str], rest: Sequence[Sequence[str]], columns: Seq
     return cells[label] not in values[label] and len(values[label]) < len(rows)
 
 
-def _is_number(text: str) -> bool:
+def _is_numeric(text: str) -> bool:
     try:
         float(text)
     except ValueError:

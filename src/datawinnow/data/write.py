@@ -353,21 +353,21 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
         raise DataError(f"{origin.path} has fewer lines than when it was loaded; load the data again")
 
 
-def _reordered(record: Record, names: list[str], wanted: list[str], delimiter: str, path: str) -> str:
-    """A record of a file whose columns stand in another order, as a line in the order of ``wanted``.
+def _reordered(record: Record, names: list[str], order: list[str], delimiter: str, path: str) -> str:
+    """A record of a file whose columns stand in another order, as a line in the order of ``order``.
 
     Raises:
         DataError: the file has other columns.
     """
-    if sorted(names) != sorted(wanted):
+    if sorted(names) != sorted(order):
         raise DataError(
-            f"{path} has the columns {', '.join(names)}, and the first file {', '.join(wanted)}: "
+            f"{path} has the columns {', '.join(names)}, and the first file {', '.join(order)}: "
             "they cannot be written into one"
         )
     line = io.StringIO()
     assert isinstance(record.cells, list)  # JSON lines have no columns
     csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(
-        record.cells[names.index(name)] for name in wanted
+        record.cells[names.index(name)] for name in order
     )
     return line.getvalue()
 

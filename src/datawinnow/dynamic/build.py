@@ -96,7 +96,7 @@ def _build(name: str, epochs: int | None, keep: float | None, options: dict[str,
     check_options(policy_class, options)
     if keep is not None and "keep" not in card.takes and "keep" not in card.options:
         raise ArgumentError(
-            f"the policy {card.key!r} sets the number of examples itself: leave keep= (--keep) out; its options "
+            f"the policy {card.key!r} sets the number of examples itself: leave `keep=` out; its options "
             f"are: {', '.join(card.options)}"
         )
     if keep is not None:
@@ -105,8 +105,8 @@ def _build(name: str, epochs: int | None, keep: float | None, options: dict[str,
         options["epochs"] = epochs
     for missing in (field for field in card.takes if field not in options):
         hint = {
-            "keep": "the fraction kept of an epoch: give keep= (--keep 0.5)",
-            "epochs": "the length of the run: give epochs= or passes=",
+            "keep": "the fraction kept of an epoch: give `keep=0.5`",
+            "epochs": "the length of the run: give `epochs=` or `passes=`",
         }.get(missing, f"{missing}: give options={{{missing!r}: ...}}")
         raise ArgumentError(f"the policy {card.key!r} needs {hint}")
     policy = policy_class(**options)
@@ -174,7 +174,7 @@ def wrap_by_name(policy: Any, text: str, epochs: int | None) -> Any:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ArgumentError(f"no wrapper is called {name!r}. There are: {', '.join(WRAPPERS)}.{hint}")
     if epochs is None and name in ("annealed", "shrinking"):
-        raise ArgumentError(f"the wrapper {name!r} needs the length of the run: give epochs= or passes=")
+        raise ArgumentError(f"the wrapper {name!r} needs the length of the run: give `epochs=` or `passes=`")
     try:
         return WRAPPERS[name](policy, value, epochs or 1)
     except ValueError:

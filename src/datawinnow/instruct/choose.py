@@ -109,7 +109,9 @@ def make_clusters(pairs: Pairs, choice: ChoiceOptions, *, paper: bool, seed: int
         return PairClusters(_read_cluster_field(pairs, method), f"clusters of the field {method}")
     embedding = embedding_of(pairs, choice.embedding)
     if embedding is None:
-        raise ArgumentError(f"clusters={method!r} needs embeddings: compute them (--clip, --embed), or --clusters none")
+        raise ArgumentError(
+            f"`clusters={method!r}` needs embeddings: compute them (`clip=`, `embed=`), or give `clusters='none'`"
+        )
     name, vectors = embedding
     is_finite = np.isfinite(vectors).all(axis=1)
     label = torch.full((len(pairs),), -1, dtype=torch.int64)
@@ -169,7 +171,7 @@ def choose_pairs(
     if choice.duplicates is not None or "features" in card.needs:
         embedding = embedding_of(pairs, choice.embedding)
         if embedding is None:
-            raise ArgumentError("near-duplicates and coverage need embeddings: compute them (--clip, --embed)")
+            raise ArgumentError("near-duplicates and coverage need embeddings: compute them (`clip=`, `embed=`)")
         vectors = torch.from_numpy(embedding[1])
         is_candidate &= torch.isfinite(vectors).all(dim=1)
     ids = torch.nonzero(is_candidate).flatten()

@@ -153,7 +153,9 @@ class IndicatorCache:
             return RunError(f"the disk is full: could not write {self.path}; what was written before is kept")
         if "locked" in reason:
             return RunError(f"{self.path} has been in use by another process for {LOCK_SECONDS:.0f} s; try again later")
-        return RunError(f"{self.path} cannot be used as a cache of indicators ({reason}); remove it, or give --cache")
+        return RunError(
+            f"{self.path} cannot be used as a cache of indicators ({reason}); remove it, or give another `cache=`"
+        )
 
     def compute(
         self,

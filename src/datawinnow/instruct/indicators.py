@@ -148,7 +148,7 @@ class _IndicatorRun:
         self, model: str, options: JudgeOptions, cache: IndicatorCache, confirm: Callable[[str], bool] | None
     ) -> None:
         if options.price_in + options.price_out > 0 and options.cap is None:
-            raise ArgumentError("a price needs a cap: say with --cap (cap=) what a run may cost at most")
+            raise ArgumentError("a price needs a cap: say with `cap=` what a run may cost at most")
 
         def confirm_cost(estimate: CostEstimate) -> bool:
             sentence = (

@@ -184,12 +184,12 @@ class Judge:
         self.cache = cache or IndicatorCache(None)
         self.usage = Usage()
         if not self.limits.is_free and self.limits.cap is None:
-            raise ArgumentError("a price needs a cap: say with cap= (--cap) what a run may cost at most")
+            raise ArgumentError("a price needs a cap: say with `cap=` what a run may cost at most")
         if self.limits.cap is None and not endpoint.is_local:
             raise ArgumentError(
                 f"{urlsplit(endpoint.url).hostname} may charge for its answers: give the price of a million tokens "
-                "with price_in= and price_out= (--price-in, --price-out), and what a run may cost at most with cap= "
-                "(--cap); where it is free, cap=0 (--cap 0)"
+                "with `price_in=` and `price_out=`, and what a run may cost at most with `cap=`; where it is free, "
+                "`cap=0`"
             )
         self.made_by = {
             "url": endpoint.url.rstrip("/"),
@@ -256,7 +256,7 @@ class Judge:
         if self.confirm is None or not self.confirm(estimate):
             raise RunError(
                 f"nothing was asked: {estimate.questions:,} questions would cost up to {estimate.cost:.2f}, and that "
-                "was not confirmed (--yes)"
+                "was not confirmed (`yes=True`)"
             )
 
     def _ask_all(
@@ -303,8 +303,8 @@ class Judge:
                 if not running:
                     raise RunError(
                         f"the cap of {self.limits.cap:g} is reached: {self.usage.cost:.4g} were spent, {len(queue):,} "
-                        f"questions are left; the {self.usage.answered:,} answers until then are kept: raise --cap and "
-                        "run the same command again"
+                        f"questions are left; the {self.usage.answered:,} answers until then are kept: raise `cap=` "
+                        "and run the same command again"
                     )
                 # After every reply: what it cost decides whether another question is affordable.
                 done, _ = wait(running, return_when=FIRST_COMPLETED)

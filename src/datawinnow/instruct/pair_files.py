@@ -250,15 +250,15 @@ def check_out(file: PairFile, out: Path) -> None:
     """
     if out.suffix != file.suffix and file.suffix:
         raise DataError(
-            f"--out {out} has another layout than {file.path.name}: the kept pairs are written as they came, so give "
-            f"a name that ends in {file.suffix}"
+            f"`out={str(out)!r}` has another layout than {file.path.name}: the kept pairs are written as they came, so "
+            f"give a name that ends in {file.suffix}"
         )
     if not file.suffix and out.suffix in (".jsonl", ".json", ".parquet", ".ndjson"):
-        raise DataError(f"--out {out} is a file, but {file.path} is a folder: give the name of a new folder")
+        raise DataError(f"`out={str(out)!r}` is a file, but {file.path} is a folder: give the name of a new folder")
     if out.resolve() == file.path.resolve():
-        raise DataError(f"--out {out} is the source itself; give another name")
+        raise DataError(f"`out={str(out)!r}` is the source itself; give another name")
     if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"--out {out} exists already and is not an empty folder; give another, or remove it")
+        raise DataError(f"`out={str(out)!r}` exists already and is not an empty folder; give another, or remove it")
 
 
 def _first_line(error: BaseException) -> str:

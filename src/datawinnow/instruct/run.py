@@ -109,7 +109,7 @@ def run_instruct(
             log(f"subsets: {note}")
     scorer = scoring.scorer or (mode if subsets is not None else MEAN_SCORER)
     if subsets is None and scorer == MEAN_SCORER:
-        log(f"no labelled subsets (--subsets): pairs are ranked by the mean of {', '.join(pool.layout.indicators)}")
+        log(f"no labelled subsets (`subsets=`): pairs are ranked by the mean of {', '.join(pool.layout.indicators)}")
     scores = score_pairs(
         pool,
         scorer,

@@ -89,8 +89,7 @@ class FeaturePool:
         """
         if self.subsets is None:
             raise ArgumentError(
-                f"{scorer!r} is learned from labelled subsets: give them with --subsets FILE.npz (subsets=), or choose "
-                "by an indicator"
+                f"{scorer!r} is learned from labelled subsets: give them with `subsets=FILE`, or choose by an indicator"
             )
         return self.subsets
 
@@ -170,7 +169,7 @@ def score_pairs(
         missing = ", ".join(f"{count:,} of {n:,} lack {name}" for name, count in pool.missing_counts().items())
         raise DataError(
             f"no pair has all of the features that {scorer!r} needs: {missing or 'there are none'}; choose by an "
-            "indicator that pairs have (--score)"
+            "indicator that pairs have (`score=`)"
         )
     features = pool.raw[pool.usable]
     if scorer == "ridge":
@@ -222,7 +221,7 @@ def training_sets(pool: FeaturePool, recipe: SelectorRecipe) -> tuple[Tensor, Te
     mask: Tensor | None = None
     if recipe.member_features == "file" or subsets.member is None:
         if subsets.features is None:
-            raise ArgumentError("the subsets' file has no features: use member_features='pool' (--mode default)")
+            raise ArgumentError("the subsets' file has no features: use `mode='default'`")
         x = subsets.features
     else:
         is_usable = torch.zeros(len(pool.pairs), dtype=torch.bool)
@@ -242,7 +241,7 @@ def training_sets(pool: FeaturePool, recipe: SelectorRecipe) -> tuple[Tensor, Te
         sizes = mask.sum(dim=1)
         raise ArgumentError(
             "attention across the sets needs subsets of one size, without gaps; here they have "
-            f"{int(sizes.min())} to {int(sizes.max())} pairs: use --mode default (across='set')"
+            f"{int(sizes.min())} to {int(sizes.max())} pairs: use `mode='default'`"
         )
     return x, mask, notes
 
@@ -264,7 +263,7 @@ def _score_by_indicators(pool: FeaturePool, scorer: str, ends: Mapping[str, str]
             raise ArgumentError(f"no scorer or indicator is called {name!r}; there are: {have}")
     if not names:
         raise ArgumentError(
-            "the pairs have no indicator to take the mean of: compute one, or name a field with --score"
+            "the pairs have no indicator to take the mean of: compute one, or name a field with `score=`"
         )
     total = np.zeros(len(pool.pairs))
     for name in names:

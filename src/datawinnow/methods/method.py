@@ -119,9 +119,7 @@ class Method:
                     f"{method.key} has no score, so it takes no score options: {dict(method.score_options)}"
                 )
             if any(is_score(need) for need in method.selector_card.needs):
-                raise ArgumentError(
-                    f"selector {method.selector_card.key!r} needs a score; name one with score= (--score)"
-                )
+                raise ArgumentError(f"selector {method.selector_card.key!r} needs a score; name one with `score=`")
             return method
         for name in method.score_options:
             if name not in method._score_option_names and name not in method.score_card.takes:
@@ -407,7 +405,7 @@ class Method:
             array: Tensor = take(arrays, need, method=self.key)
             return array
         if score is None:
-            raise ArgumentError(f"selector {self.selector_card.key!r} needs a score; name one with score= (--score)")
+            raise ArgumentError(f"selector {self.selector_card.key!r} needs a score; name one with `score=`")
         low = self.score_card is not None and self.score_card.end == "low"
         # these selectors take high for hard, and have no option for the other end
         return -score if low and self.selector_card.key in HARDNESS_SELECTORS else score

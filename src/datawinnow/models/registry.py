@@ -65,7 +65,10 @@ def choose(shape: tuple[int, ...], *, accelerator: bool, vocabulary: int | None 
         Name in `MODELS`, and a phrase that says why.
     """
     if vocabulary is not None:
-        return "text_cnn", "a text CNN (Kim 2014), since the examples are texts (--model hf:PATH for a pretrained one)"
+        return (
+            "text_cnn",
+            "a text CNN (Kim 2014), since the examples are texts (`model='hf:PATH'` for a pretrained one)",
+        )
     if len(shape) != 3:
         return "mlp", "an MLP, since the examples are vectors"
     side = max(shape[1:])
@@ -74,7 +77,7 @@ def choose(shape: tuple[int, ...], *, accelerator: bool, vocabulary: int | None 
     if not accelerator:
         return (
             "resnet8",
-            f"ResNet-8, small enough for {side} pixels without a GPU (--model resnet18 for the papers' network)",
+            f"ResNet-8, small enough for {side} pixels without a GPU (`model='resnet18'` for the papers' network)",
         )
     return "resnet18", f"ResNet-18, the papers' network, for {side} pixels on a GPU"
 
@@ -155,8 +158,8 @@ def build(
     if missing:
         raise ArgumentError(
             f"model {name_of_model(model)} needs {', '.join(missing)}, which the examples (shape {tuple(shape)}, "
-            f"{classes} classes) do not tell: give model_options={{{missing[0]!r}: ...}} (--model-option "
-            f"{missing[0]}=...), or a function without arguments that returns the network"
+            f"{classes} classes) do not tell: give `model_options={{{missing[0]!r}: ...}}`, or a "
+            "function without arguments that returns the network"
         )
     try:
         network = factory(**accepted)
@@ -211,24 +214,25 @@ def _check_kind(
     """Raise if one of `MODELS` is for another kind of examples."""
     if vocabulary is not None and "vocabulary" not in parameters:
         raise ArgumentError(
-            f"model {model!r} does not take texts: use --model {', '.join(TEXT_MODELS)} or hf:PATH (transformers)"
+            f"model {model!r} does not take texts: use `model='{TEXT_MODELS[0]}'`, "
+            f"{', '.join(TEXT_MODELS[1:])} or hf:PATH (transformers)"
         )
     if vocabulary is None and "vocabulary" in parameters:
-        raise ArgumentError(f"model {model!r} takes texts, but an example has shape {shape}; leave --model out")
+        raise ArgumentError(f"model {model!r} takes texts, but an example has shape {shape}; leave `model=` out")
     if vocabulary is None and len(shape) != 3 and "features" not in parameters:
-        raise ArgumentError(f"model {model!r} takes images, but an example has shape {shape}; use --model mlp")
+        raise ArgumentError(f"model {model!r} takes images, but an example has shape {shape}; use `model='mlp'`")
 
 
 def _build_pretrained(name: str, classes: int, tokenizer: str | None, options: dict[str, Any]) -> nn.Module:
     from datawinnow.models.pretrained import pretrained
 
     if tokenizer is None:
-        raise ArgumentError(f"model {name!r} takes texts, but the examples are not texts; leave --model out")
+        raise ArgumentError(f"model {name!r} takes texts, but the examples are not texts; leave `model=` out")
     if tokenizer != name:
         tokenized_by = f"by {tokenizer}" if tokenizer else "with the vocabulary of the training texts"
         raise ArgumentError(
             f"model {name!r} takes the token ids of its tokenizer, but the texts were tokenized {tokenized_by}: load "
-            f"them with tokenizer={name!r} (--tokenizer {name})"
+            f"them with `tokenizer={name!r}`"
         )
     return pretrained(name, classes=classes, **options)
 
@@ -244,10 +248,10 @@ def _import_factory(path: str) -> Callable[..., nn.Module]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ArgumentError(
-            f"--model {path}: cannot import module {module_name!r} ({error}); it must be in the working directory "
+            f"`model={path!r}`: cannot import module {module_name!r} ({error}); it must be in the working directory "
             f"({folder}) or on the Python path (PYTHONPATH), and named without .py"
         ) from error
     factory = getattr(module, name, None)
     if not callable(factory):
-        raise ArgumentError(f"--model {path}: module {module_name!r} has no function {name!r}")
+        raise ArgumentError(f"`model={path!r}`: module {module_name!r} has no function {name!r}")
     return factory  # type: ignore[no-any-return]

@@ -48,7 +48,7 @@ def read_column(folder: Path, name: str, fingerprint: str | None = None) -> Tens
     file = folder / f"{name}.npy"
     if not file.exists():
         have = ", ".join(sorted(f.stem for f in folder.glob("*.npy"))) or "none"
-        hint = " Record it with: datawinnow record DATA --signals kl_step" if name == "kl_step" else ""
+        hint = " Record it with `dw.api.record(data, signals='kl_step')`" if name == "kl_step" else ""
         raise MissingArrayError(f"the array {name!r} is not in {folder} (it holds: {have}).{hint}")
     return torch.from_numpy(read_npy(file, mapped=True, remedy="record again"))
 
@@ -87,7 +87,7 @@ def recorded_fingerprint(folder: Path, fingerprint: str | None = None) -> str | 
     if recorded is not None and fingerprint is not None and recorded != fingerprint:
         raise RunError(
             f"{folder} was recorded on another dataset (fingerprint {recorded}), not on this one (fingerprint "
-            f"{fingerprint}): give another --run folder, or the dataset of the recording"
+            f"{fingerprint}): give another `run=` folder, or the dataset of the recording"
         )
     return recorded
 
@@ -147,7 +147,7 @@ def read_epoch(folder: Path, epoch: int, name: str, n: int) -> np.ndarray:
     if row.shape != (n,):
         raise RunError(
             f"{file} holds {len(row)} examples, but this recording has n={n}: it belongs to a different dataset. Give "
-            "another --run folder"
+            "another `run=` folder"
         )
     return row
 
@@ -165,7 +165,7 @@ def check_epoch(folder: Path, epoch: int, columns: tuple[str, ...], n: int) -> n
     if missing:
         raise RunError(
             f"{file} has no {missing[0]!r}: it is of a recording of other signals "
-            f"({', '.join(sorted(stored_names - {LABELS_KEY}))}). Give another --run folder, or the same signals"
+            f"({', '.join(sorted(stored_names - {LABELS_KEY}))}). Give another `run=` folder, or the same signals"
         )
     return labels
 

@@ -282,7 +282,7 @@ class Recorder:
             state = "it is consolidated" if self._consolidated else f"only {self.finished} epochs are recorded"
             raise RunError(
                 f"cannot resume at epoch {epoch}: {state} in {self.path or 'memory'}. Remove the checkpoint to start "
-                "again, or give another --run folder"
+                "again, or give another `run=` folder"
             )
         if "kl_step" in self.columns and epoch and self.path is None:
             raise RunError("kl_step cannot be resumed in memory: give the recorder a path")
@@ -331,7 +331,7 @@ class Recorder:
             if shape != (self.epochs, self.n):
                 raise RunError(
                     f"{path} holds a finished recording of {shape[0]} epochs and {shape[1]} examples, not of "
-                    f"{self.epochs} and {self.n}: give another --run folder"
+                    f"{self.epochs} and {self.n}: give another `run=` folder"
                 )
             self._consolidated, self._closed = True, set(range(self.epochs))
             files.remove_epochs(path, self.epochs)  # left over by a kill

@@ -56,9 +56,9 @@ class RunFolder:
             folder.check_dataset(dataset)
             return folder
         if path.exists() and not path.is_dir():
-            raise RunError(f"{path} is a file, not a folder; give another folder with --run")
+            raise RunError(f"{path} is a file, not a folder; give another `run=` folder")
         if path.exists() and any(path.iterdir()):
-            raise RunError(f"{path} is not empty and holds no run; give another folder with --run")
+            raise RunError(f"{path} is not empty and holds no run; give another `run=` folder")
         metadata = {
             "kind": "run",
             "name": path.name,
@@ -88,7 +88,8 @@ class RunFolder:
         path = Path(path)
         if not (path / "run.json").exists():
             raise RunError(
-                f"{path} is not a run folder (it has no run.json); make one with: datawinnow record DATA --run {path}"
+                f"{path} is not a run folder (it has no run.json); make one with "
+                f"`dw.api.record(data, run={str(path)!r})`"
             )
         metadata = read_json(path / "run.json")
         missing = [key for key in ("dataset", "status", "cost", "options", "model") if key not in metadata]
@@ -113,7 +114,7 @@ class RunFolder:
         if fingerprint != info.fingerprint:
             raise RunError(
                 f"{self.path} belongs to the dataset {name!r} ({n:,} examples, fingerprint {fingerprint}), not "
-                f"{info.name!r} (fingerprint {info.fingerprint}): give another --run folder, or the dataset that it "
+                f"{info.name!r} (fingerprint {info.fingerprint}): give another `run=` folder, or the dataset that it "
                 "was made with"
             )
 
@@ -203,7 +204,7 @@ class RunFolder:
         if tuple(values.shape) != expected:
             raise RunError(
                 f"{self.signals / name}.npy has shape {tuple(values.shape)}, but the run recorded (epochs, examples) = "
-                f"{expected}: it belongs to a different dataset, or is damaged; record again into another --run folder"
+                f"{expected}: it belongs to a different dataset, or is damaged; record again into another `run=` folder"
             )
         return mark_unseen(values, self._column("seen")) if name == "correct" else values
 
@@ -265,7 +266,7 @@ class RunFolder:
             RunError: not there, truncated, changed, of another dataset, or without some examples.
         """
         path = self.path / "scores.parquet"
-        table, meta = read_table(path, "datawinnow score RUN --score dual")
+        table, meta = read_table(path, "`dw.api.score(run, scores='dual')`")
         self.check_made(meta, path)
         if table.column_names[:2] != ["id", "label"] or table.num_rows != self.n:
             raise RunError(

@@ -76,7 +76,7 @@ def write_gallery(
     ids = torch.unique(torch.cat(list(shown.values())))
     guesses = dict(zip(ids.tolist(), _guesses(folder, info, ids, model, model_options), strict=True))
     if log is not None and ids.numel() and guesses[int(ids[0])] is None and (folder.path / NETWORK_FILE).exists():
-        log("gallery: without the network's predictions, since the function that made it is not given (--model)")
+        log("gallery: without the network's predictions, since the function that made it is not given (`model=`)")
     train, names, classes = info.data, info.ids, folder.dataset.classes
     texts = getattr(train, "texts", None)
     if texts is None and info.vocabulary is not None:

@@ -42,7 +42,7 @@ def describe_sparsity(model: nn.Module, shape: tuple[int, ...]) -> str:
     if len(kept) == 2:
         single_levels = f" (patches alone {percents['tokens']}, keys alone {percents['attention']})"
     saves = final.attention == 1 or costs["attention"] < 1 or sparsity.form == "paying"
-    hint = "" if saves else "; dropping keys saves nothing here: --attention-form paying would keep them"
+    hint = "" if saves else "; dropping keys saves nothing here: `attention_form='paying'` would keep them"
     blocks = ("block " if len(sparsity.at) == 1 else "blocks ") + ", ".join(map(str, sparsity.at))
     return (
         f"sparse: keeps {' and '.join(kept)} at {blocks}; at the final rates a step takes "

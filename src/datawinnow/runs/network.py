@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,20 +44,18 @@ def recorded_model(
         if ":" not in name:
             raise ArgumentError(
                 f"{folder.path} was recorded with a network of your own, of which it only knows the name {name!r}: "
-                'give it again with model= (or record with "module:function")'
+                'give it again with `model=` (or record with "module:function")'
             )
-        flags = ["--model", name]
-        for key, value in recorded.items():
-            flags += ["--model-option", f"{key}={value}"]
-        # quoted and printable: the line comes from the file, and is to be copied into a shell
-        line = "".join(c if c.isprintable() else "?" for c in shlex.join(flags))
+        options_text = f" `model_options={_printable(recorded)}`" if recorded else ""
         raise ArgumentError(
             f"{folder.path / 'run.json'} names the function {name!r} as its network. A run folder may come from "
             "somebody else, so nothing that it names is imported. If you trust this function with these options, run "
-            f"the same command again with {line}"
+            f"the same command again with `model={_printable(name)}`{options_text}"
         )
     if isinstance(model, str) and model != name:
-        raise ArgumentError(f"{folder.path} was recorded with --model {name}, not with {model}: leave it out")
+        raise ArgumentError(
+            f"{folder.path} was recorded with `model={_printable(name)}`, not with {model}: leave it out"
+        )
     # both as JSON holds them: a tuple is a list in run.json
     if (options or not is_known) and as_json(options or {}) != as_json(recorded):
         raise ArgumentError(
@@ -66,6 +63,11 @@ def recorded_model(
             "of the recording"
         )
     return model, recorded
+
+
+def _printable(value: Any) -> str:
+    """What a file says, for a message whose options are copied into a shell: without backticks and control marks."""
+    return "".join(c if c.isprintable() and c != "`" else "?" for c in repr(value))
 
 
 def _is_ours(name: str) -> bool:

@@ -232,7 +232,7 @@ def probed_arrays(
         if not file.exists():
             raise RunError(
                 f"{file} is missing, so the network that was recorded cannot be probed; record again into another "
-                "--run folder"
+                "`run=` folder"
             )
         with forked(0, "weights"):  # which are replaced
             built = network_of_run(folder, model, model_options)

@@ -167,7 +167,7 @@ def _warnings(selection: Selection, info: DatasetInfo) -> tuple[str, ...]:
     return (
         f"warning: no example is kept of {len(lost)} of {int((sizes > 0).sum())} classes ({shown}), so a network "
         "trained on this selection cannot learn them: keep a larger fraction, or the same share of every class "
-        "(per_class=True, --per-class)",
+        "(`per_class=True`)",
     )
 
 

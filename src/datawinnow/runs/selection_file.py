@@ -19,7 +19,7 @@ from datawinnow.core.row_checks import SELECTION_COLUMNS, checked_rows, with_row
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import DatasetInfo
 
-MAKE = "datawinnow select RUN --keep 0.3"
+MAKE = "`dw.api.select(run, keep=0.3)`"
 MAKE_AGAIN = f"make it again with: {MAKE}"
 CODES = {reason.word: int(reason) for reason in Reason}
 

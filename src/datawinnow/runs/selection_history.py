@@ -123,7 +123,7 @@ class PlanRecording:
         if not self.path.is_file():
             raise RunError(
                 f"{run} is trained already, and its plan is not at {self.path}: name the file that it was written to, "
-                "or train again in another --run folder"
+                "or train again in another `run=` folder"
             )
 
     def clean_up(self) -> None:

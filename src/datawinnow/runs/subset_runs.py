@@ -184,8 +184,8 @@ def subsets_for(
     existing = sorted((folder.path / "subsets").glob("*/about.json"), key=lambda file: int(read_json(file)["runs"]))
     if runs is None and not existing:
         raise MissingArrayError(
-            f"{card.key} needs networks trained on random subsets, and this run has none; make them with: datawinnow "
-            f"score {folder.path} --score memorization --subset-runs 8"
+            f"{card.key} needs networks trained on random subsets, and this run has none; make them with "
+            f"`dw.api.score({str(folder.path)!r}, scores='memorization', subset_runs=8)`"
         )
     folder.recorded()
     runs = int(read_json(existing[-1])["runs"]) if runs is None else runs

@@ -218,7 +218,7 @@ def _selection_options(selection: Selection | None, metadata: Mapping[str, Any] 
 
 def _check_folder(folder: RunFolder) -> None:
     if "record" in folder.metadata["status"] or "select" in folder.metadata["status"]:
-        raise RunError(f"{folder.path} holds a recording or a selection; give training a folder of its own with --run")
+        raise RunError(f"{folder.path} holds a recording or a selection; give training a `run=` folder of its own")
 
 
 def _selection_text(options: Mapping[str, Any] | None) -> str:

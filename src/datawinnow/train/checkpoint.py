@@ -61,7 +61,7 @@ def load_checkpoint(
     current = model.state_dict()
     # before anything is loaded: load_state_dict would leave the model half changed
     if set(weights) != set(current) or any(weights[k].shape != current[k].shape for k in current):
-        raise RunError(f"{path} holds another network than this one; give its --model, or another --run folder")
+        raise RunError(f"{path} holds another network than this one; give its `model=`, or another `run=` folder")
     model.load_state_dict(weights)
     if optimizer is not None:
         restore_optimizer(optimizer, tensors, metadata.get("scalars", {}))

@@ -224,7 +224,7 @@ def _input_error(model: nn.Module, network: str, x: Tensor, error: Exception) ->
             message += f". Its first layer takes token ids below {layer.num_embeddings}"
             break
     if len(shape) == 3 and shape[1] != shape[2]:
-        return f"{message}; the images are not square: build it for that shape, or load them with size= (--size)"
+        return f"{message}; the images are not square: build it for that shape, or load them with `size=`"
     return f"{message}; build it for examples of shape {shape}"
 
 

@@ -95,7 +95,7 @@ class PolicyPlan:
         ):
             raise RunError(
                 f"the checkpoint's state of the policy ({', '.join(sorted(state)) or 'none'}) is not that of "
-                f"{type(self.policy).__name__}: give the policy of the checkpoint, or another --run folder"
+                f"{type(self.policy).__name__}: give the policy of the checkpoint, or another `run=` folder"
             )
         counts = tensors["realised"].tolist()
         saved = {

@@ -81,14 +81,14 @@ def load_matching_checkpoint(
     if saved["fingerprint"] != identity["fingerprint"]:
         raise RunError(
             f"{checkpoint} belongs to a different dataset (fingerprint {saved['fingerprint']}, this one has "
-            f"{identity['fingerprint']}); give another --run folder, or remove it"
+            f"{identity['fingerprint']}); give another `run=` folder, or remove it"
         )
     names = ("seed", "selection", "policy", "budget", "size_schedule")
     require_same(
         {name: saved.get(name, identity.get(name)) for name in names},  # benchmarks write checkpoints without some
         {name: identity.get(name) for name in names},
         checkpoint,
-        remedy="use another --run folder, or remove it",
+        remedy="use another `run=` folder, or remove it",
     )
     if saved["epoch"] > max_epochs:
         raise RunError(f"{checkpoint} has {saved['epoch']} finished epochs, more than epochs={max_epochs}; remove it")
@@ -98,7 +98,7 @@ def load_matching_checkpoint(
         raise RunError(
             f"{checkpoint} has finished epochs of {saved_lengths} examples, where this run has "
             f"{epoch_lengths[: len(saved_lengths)]}: its last epoch was cut short, so it cannot be continued; remove "
-            "it, or give another --run folder"
+            "it, or give another `run=` folder"
         )
     return saved
 
