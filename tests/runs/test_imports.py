@@ -56,7 +56,7 @@ class TestRunFolder:
             lambda: score_run(foreign, make_blobs(), ["grand_last"]),
             lambda: score_run(foreign, make_blobs(), ["memorization"], subset_runs=2),
         ):
-            with pytest.raises(ArgumentError, match=rf"again with --model {module}:small$"):
+            with pytest.raises(ArgumentError, match=rf"again with `model='{module}:small'`$"):
                 verb()
         assert module not in sys.modules
 
@@ -71,11 +71,11 @@ class TestRunFolder:
         name, data = f"{module}:small", make_blobs()
         options = {"width": 3}
         run = record_run(data, tmp_path / "run", epochs=2, recipe=FAST, model=name, model_options=options)
-        with pytest.raises(ArgumentError, match=rf"again with --model {name} --model-option width=3$"):
+        with pytest.raises(ArgumentError, match=rf"again with `model='{name}'` `model_options=.'width': 3.`$"):
             score_run(run, data, ["grand_last"])
         with pytest.raises(ArgumentError, match=r"model options \{'width': 3\}, not \{\}"):
             score_run(run, data, ["grand_last"], model=name)
-        with pytest.raises(ArgumentError, match=rf"was recorded with --model {name}, not with other:small"):
+        with pytest.raises(ArgumentError, match=rf"was recorded with `model='{name}'`, not with other:small"):
             score_run(run, data, ["grand_last"], model="other:small")
         scores = score_run(run, data, ["grand_last"], model=name, model_options=options)
         assert torch.isfinite(scores["grand_last"]).all()
@@ -127,7 +127,7 @@ class TestGrid:
         file = tmp_path / "grid.toml"
         file.write_text(GRID + lines)
         for read in (read_grid, read_grids):
-            with pytest.raises(ArgumentError, match=r"names the function 'planted_network:small'.*again with --model"):
+            with pytest.raises(ArgumentError, match=r"names the function 'planted_network:small'.*again with `models="):
                 read(file)
         assert module not in sys.modules
         assert read_grid(file, models=["planted_network:small"]).name == "small"

@@ -119,7 +119,8 @@ class SparseLevels:
             return policy, keep, dict(options)
         if policy not in (None, EXAMPLE_POLICY):
             raise ArgumentError(
-                f"the level examples trains with the policy {EXAMPLE_POLICY}; it cannot stand beside `policy={policy!r}`"
+                f"the level examples trains with the policy {EXAMPLE_POLICY}; it cannot stand beside "
+                f"`policy={policy!r}`"
             )
         period = max(1, round(epochs / 10))
         return EXAMPLE_POLICY, EXAMPLE_KEEP if keep is None else keep, {"period": period, **options}
