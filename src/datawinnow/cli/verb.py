@@ -267,7 +267,7 @@ def plain_warnings() -> Iterator[None]:
 
         def show(message: Any, category: type[Warning], *place: Any, **file: Any) -> None:
             if issubclass(category, LearningWarning):
-                print(f"warning: {message}", file=sys.stderr, flush=True)
+                print(f"warning: {as_flags(str(message))}", file=sys.stderr, flush=True)
             else:
                 show_default(message, category, *place, **file)
 
