@@ -335,7 +335,8 @@ def _table_layout(
                 "it is clear which is meant"
             )
     header_line = top[header_at].raw.strip().removeprefix("\ufeff") if header else ""
-    layout = TextLayout(text, label, tuple(names), header, num_leading, dialect.delimiter, header_line)
+    has_names = header or (like is not None and like.header)
+    layout = TextLayout(text, label, tuple(names), has_names, num_leading, dialect.delimiter, header_line)
     if like is None:
         notes += _layout_notes(path, layout, dialect.delimiter, top[: header_at if header else num_titles])
     return layout, notes

@@ -26,7 +26,7 @@ from datawinnow.data.examples import Examples, Origin
 from datawinnow.data.folder import OUTPUT_MARK
 from datawinnow.data.labels import INTEGER, label_of
 from datawinnow.data.npz import read_npz
-from datawinnow.data.separated import Record, guess_dialect, read_records
+from datawinnow.data.separated import SEPARATOR_LINE, Record, guess_dialect, read_records
 from datawinnow.data.splits import readable_name, split_of
 from datawinnow.data.texts import Texts, text_of
 
@@ -327,18 +327,21 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
     suffix = Path(origin.files[0]).suffix
     target = folder / f"{split}{suffix.lower()}"
     first_names: list[str] | None = None
+    last_names: list[str] = []
     # newline="": line ends stay as they were
     with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
         for num_leading, path in zip(leading, origin.files, strict=True):
             dialect = None if suffix.lower() == ".jsonl" else guess_dialect(Path(path))
-            names = list(first_names or [])
+            # a file without a header has the columns of the one before it
+            names = last_names
             for k, record in enumerate(read_records(Path(path), dialect)):
                 if k < num_leading:
                     # titles and one header, although each file has its own
                     if first_names is None:
                         out.write(_with_line_end(record.raw))
-                    if k == num_leading - 1 and has_names and isinstance(record.cells, list):
-                        names = [cell.strip() for cell in record.cells]
+                    is_last = k == num_leading - 1 and not SEPARATOR_LINE.fullmatch(record.raw)
+                    if is_last and has_names and isinstance(record.cells, list):
+                        names = last_names = [cell.strip() for cell in record.cells]
                         first_names = first_names or names
                     continue
                 row += 1
