@@ -69,13 +69,29 @@ def test_keys_can_be_told(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_floats_are_vectors_as_they_are(tmp_path, dtype):
+def test_floats_are_vectors_as_they_are_unless_standardised(tmp_path, dtype):
     x = np.linspace(-1, 1, 24).reshape(8, 3).astype(dtype)
-    train, _ = load(save(tmp_path / "a.npz", x_train=x, y_train=Y8, x_test=x, y_test=Y8))
+    train, _ = load(save(tmp_path / "a.npz", x_train=x, y_train=Y8, x_test=x, y_test=Y8), standardise=False)
     assert train.x.dtype is torch.float32
     assert torch.equal(train.x, torch.from_numpy(x.astype("float32")))
     assert train.augment is None
     assert train.mean == ()
+
+
+def test_vectors_are_standardised_by_the_train_split(tmp_path):
+    draws = np.random.default_rng(0)
+    x = draws.normal(3e6, 1e5, (60, 4))
+    x[:, 3] = 7
+    path = save(tmp_path / "a.npz", x_train=x[:40], y_train=np.arange(40) % 2, x_test=x[40:], y_test=np.arange(20) % 2)
+    train, test = load(path)
+    expected = (x - x[:40].mean(0)) / np.where(x[:40].std(0) > 0, x[:40].std(0), 1)
+    assert np.allclose(train.x, expected[:40], atol=1e-3)
+    assert np.allclose(test.x, expected[40:], atol=1e-3)
+    assert any("standardised" in note and "`standardise=False`" in note for note in train.notes)
+    assert load(path)[0].fingerprint == train.fingerprint != load(path, standardise=False)[0].fingerprint
+    for source, value in ((path, "yes"), ("digits", True)):
+        with pytest.raises(ArgumentError, match="standardise"):
+            load(source, standardise=value)
 
 
 def test_medmnist_layout_labels_in_a_column(tmp_path):

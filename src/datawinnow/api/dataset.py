@@ -40,6 +40,8 @@ class LoadOptions:
         tokenizer: tokenizer of this transformers model. Default: that of ``model`` if it is pretrained, else the
             words of the training texts.
         header: whether the first line of a .csv or .tsv file names the columns. Default: guessed.
+        standardise: give each column of vectors mean 0 and standard deviation 1, by the training split. Default: yes
+            where the examples are vectors.
         flip: mirror training images left to right with probability 0.5; not for images of text or digits, or where
             left and right differ. Default: colour images only.
         skip_broken: leave out images that cannot be decoded and broken lines, and report how many; otherwise the first
@@ -58,6 +60,7 @@ class LoadOptions:
     length: Annotated[int | None, Option("TOKENS")] = None
     tokenizer: Annotated[str | None, Option("hf:PATH")] = None
     header: bool | None = None
+    standardise: bool | None = None
     flip: bool | None = None
     skip_broken: bool = False
 
@@ -74,6 +77,7 @@ class LoadOptions:
             "length": self.length,
             "tokenizer": self.tokenizer,
             "header": self.header,
+            "standardise": self.standardise,
             "flip": self.flip,
             "on_broken": "skip" if self.skip_broken else None,
         }

@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
 from datawinnow.data.assemble import Loaded, ReadOptions
 from datawinnow.data.digits import load_digits
+from datawinnow.data.examples import Examples
 from datawinnow.data.folder import load_folder
 from datawinnow.data.hub import is_saved_dataset, load_hub, load_saved_dataset
 from datawinnow.data.images import OnBroken
@@ -90,6 +94,7 @@ def load(
     length: int | None = None,
     tokenizer: str | None = None,
     header: bool | None = None,
+    standardise: bool | None = None,
 ) -> tuple[Loaded, Loaded]:
     """Read a dataset as a train and a test split.
 
@@ -124,6 +129,8 @@ def load(
         tokenizer: ``"hf:PATH"`` for token ids of a transformers model, which training that model needs; None for the
             words of the training texts.
         header: whether the first line of a ``.csv`` or ``.tsv`` names the columns; None guesses.
+        standardise: whether each column of vectors gets mean 0 and standard deviation 1, by the train split; None for
+            yes where there are vectors.
 
     Returns:
         ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Images are uint8
@@ -152,6 +159,7 @@ def load(
     train, test = reader.load(path, options)
     if not isinstance(train, Texts):
         _refuse_text_options(options, name)
+    train, test = _standardised(train, test, standardise)
     return _with_summary(*_set_flip(train, test, flip))
 
 
@@ -193,6 +201,37 @@ def _find_reader(source: str) -> tuple[Path, Reader]:
         raise DataError(f"cannot read {source}: not a kind of data that is known. {KINDS_OF_DATA}")
     hint = f" For a dataset of the hub, write hf:{source}." if source.count("/") == 1 and "." not in source else ""
     raise DataError(f"no such file or folder: {source}.{hint} {KINDS_OF_DATA}")
+
+
+def _standardised(train: Loaded, test: Loaded, standardise: bool | None) -> tuple[Loaded, Loaded]:
+    """Both splits with each column of vectors at mean 0 and standard deviation 1 in the train split, and a note."""
+    if standardise not in (None, True, False):
+        raise ArgumentError(f"standardise must be True, False or None, got {standardise!r}")
+    if (
+        not isinstance(train, Examples)
+        or not isinstance(test, Examples)
+        or train.x.dtype != torch.float32
+        or train.x.ndim != 2
+    ):
+        if standardise:
+            raise ArgumentError(f"`standardise=True`, but {train.name} holds no vectors: leave it out")
+        return train, test
+    if standardise is False:
+        return train, test
+    # by numpy, whose sums do not depend on the number of threads; rounded, so that a last bit does not change the data
+    columns = train.x.numpy().astype(np.float64)
+    mean, std = columns.mean(0).astype(np.float32), columns.std(0).astype(np.float32)
+    # a constant column stays constant
+    std[std == 0] = 1
+    note = (
+        "each column of the vectors is standardised by its mean and standard deviation in the train split; "
+        "`standardise=False` leaves them as they are"
+    )
+    splits = [
+        replace(s, x=(s.x - torch.from_numpy(mean)) / torch.from_numpy(std), notes=(*s.notes, note))
+        for s in (train, test)
+    ]
+    return splits[0], splits[1]
 
 
 def _set_flip(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, Loaded]:
