@@ -58,7 +58,7 @@ def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won, wo
 def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won, in_process):
     first = call("race", "digits", "--jobs", "1", "--budget", "2", *QUICK)
     assert "This is an indication (1 seed): a result needs 5 paired seeds." in first.stdout
-    assert "Add seeds (seeds=5, --seeds 5): the seed that is done is kept." in first.stdout
+    assert "Add seeds (--seeds 5): the seed that is done is kept." in first.stdout
     file = tmp_path / "runs" / "race-digits" / "rows.jsonl"
     before = file.read_text()
     call("race", "digits", "--jobs", "1", "--budget", "2", "--seeds", "2", *QUICK)
