@@ -14,6 +14,7 @@ from datawinnow.data.examples import Augment
 from datawinnow.dynamic import UCB
 from datawinnow.record import Recorder
 from datawinnow.train import fit
+from datawinnow.train.ledger import Ledger
 from datawinnow.train.size_schedule import SizePlan, smaller_view
 from tests.train.helpers import PLAIN, blobs, image_net, images, vector_net, weights
 
@@ -143,6 +144,17 @@ def test_counted_costs_are_those_of_the_network():
     # a convolutional network up to its head: the square of the side
     assert costs == pytest.approx([(size / 32) ** 2 for size in sizes], rel=0.02)
     assert costs[-1] == 1
+
+
+@pytest.mark.parametrize(("rest", "finished"), [(5, True), (7, True), (9, False)])
+def test_a_rest_below_half_a_batch_is_left_out_at_small_sizes(rest, finished):
+    plan = SizePlan(12, (4, 8), (0.5, 0.5), (0.1, 0.4))
+    # of a budget of 100 examples at full size, what `rest` examples of the last size cost is left
+    ledger = Ledger(
+        batch=16, num_loaded=[96], schedule_epochs=1, schedule_steps=1, budget=100, num_epochs=1, planned=False,
+        sizes=plan, charges=[100 - 0.4 * rest],
+    )  # fmt: skip
+    assert ledger.is_finished(1) == finished
 
 
 def test_the_learning_rate_follows_the_steps():

@@ -150,8 +150,6 @@ class Ledger:
         if self.budget is None:
             return epoch >= self.num_epochs
         remaining = self.budget - self.charged_before(epoch)
-        if self.sizes is not None:
-            remaining /= self.sizes.cost(self._time(self.charged_before(epoch)))
         # the first epoch is always trained, however small the budget
         return epoch > 0 and 2 * self._affordable(epoch, remaining, self.batch) < self.batch
 
