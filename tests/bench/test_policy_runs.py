@@ -5,17 +5,19 @@ import dataclasses
 import pytest
 import torch
 
-from datawinnow.bench import Cell, read_grid
+from datawinnow.bench import Cell, GridData, read_grid
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench.cell import datasets_of, run_cell
 from datawinnow.bench.planning import next_cells
 from datawinnow.bench.policy_runs import plan_file
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import forked
+from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.dynamic import UCB, SelectionHistory
 from datawinnow.models import build
 from datawinnow.train import fit
 from datawinnow.train.network import check_forward
+from tests.runs.conftest import Bare
 
 MORE = """
 [[method]]
@@ -240,3 +242,12 @@ def test_a_plan_left_from_another_dataset_is_refused(grid, tmp_path):
     dataclasses.replace(SelectionHistory.load(file), fingerprint="another").save(file)
     with pytest.raises(ArgumentError, match="fingerprint another"):
         run_cell(grid, cell(grid, "again", seed=1), tmp_path)
+
+
+def test_a_dataset_that_tells_nothing_but_its_items_is_trained_on_by_a_plan(grid, tmp_path):
+    train, test = datasets_of(grid)
+    run_cell(grid, cell(grid, "replay"), tmp_path, data=GridData(Bare(train), test))
+    row = run_cell(grid, cell(grid, "proxy"), tmp_path, data=GridData(Bare(train), test))
+    assert row["accuracy"] is not None
+    plan = SelectionHistory.load(plan_file(grid, cell(grid, "replay"), tmp_path))
+    assert plan.fingerprint == fingerprint_of(Bare(train))

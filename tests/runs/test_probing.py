@@ -174,7 +174,7 @@ class TestHeldOut:
         probed = probed_arrays(run, dataset_info(blobs), options={"embedding": "hf:model"})
         probed.compute(("features", "val_features"))
         assert probed["val_features"].shape == (6, *probed["features"].shape[1:])
-        assert [(data is blobs, prefix) for data, prefix in calls] == [(True, "")]
+        assert [(data.data is blobs, prefix) for data, prefix in calls] == [(True, "")]
 
     def test_what_is_given_is_looked_at_instead(self, run, blobs):
         val = make_blobs(30, seed=9, name="val")

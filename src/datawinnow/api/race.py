@@ -183,7 +183,7 @@ def race(
     rows = run_grid(
         grid,
         folder,
-        data=GridData(info.data, splits.test, network) if in_process else None,
+        data=GridData(info, splits.test, network) if in_process else None,
         fingerprints=None if in_process else (info.fingerprint, fingerprint_of(splits.test)),
         jobs=jobs,
         threads=threads,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.bench.grid import Cell, Grid, equal_epochs
-from datawinnow.bench.policy_runs import PolicyTraining, policy_training
+from datawinnow.bench.policy_runs import PolicyCell, PolicyTraining, policy_training
 from datawinnow.bench.results import result_row
 from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.arrays import RECORDED, is_recorded
@@ -51,8 +51,9 @@ class GridData:
     """The data of a grid, and what else its cells take from this process instead of the grid's file.
 
     Attributes:
-        train: train split: `Examples` or any map-style dataset of ``(x, y)``.
-        test: test split.
+        train: train split: `Examples` or any map-style dataset of ``(x, y)``; or its `DatasetInfo`, which then is
+            ``info`` and not computed again.
+        test: test split, or its `DatasetInfo`.
         model: function that returns the network; None for the model that ``[train]`` names.
         selections: name of a method with ``selection`` -> function of a cell's seed that returns the selection and what
             finding it cost.
@@ -62,6 +63,12 @@ class GridData:
     test: Any
     model: Callable[..., nn.Module] | None = None
     selections: Mapping[str, Callable[[int], tuple[Selection, Cost]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.train, DatasetInfo):
+            self.__dict__.update(info=self.train, train=self.train.data)
+        if isinstance(self.test, DatasetInfo):
+            self.__dict__.update(test_fingerprint=self.test.fingerprint, test=self.test.data)
 
     @functools.cached_property
     def info(self) -> DatasetInfo:
@@ -283,7 +290,7 @@ def _train_cell(run: _CellRun, selection: Selection) -> _Outcome:
     try:
         if cell.kind == "policy":
             plan = policy_training(
-                grid, cell, run.out, run.info.data, network, run.epochs, recipe=recipe, progress=run.progress
+                PolicyCell(grid, cell, run.out, run.info, network, run.epochs, recipe, progress=run.progress)
             )
         _, history = fit(
             network,

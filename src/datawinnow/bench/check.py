@@ -25,7 +25,6 @@ from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.verdict import Comparison, ResultRow, clause, compare, indication_note
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
-from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.methods import METHODS
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, build_network, check_outputs_for, recorded_model
@@ -111,6 +110,12 @@ def check(
     folder.check_dataset(info)
     network, name, _ = build_network(model, info, 0, options)
     check_outputs_for(network, info)
+    scoring = _scoring_cost(folder)
+    selections: dict[str, Callable[[int], tuple[Selection, Cost]]] = {
+        "random": lambda seed: (_random_selection(info, keep, seed), Cost()),
+        selected["method"]: lambda seed: (selection, scoring),  # last: a random selection may be what is checked
+    }
+    data = GridData(info, test, None if model is None or isinstance(model, str) else model, selections)
     settings = {
         "method": selected["method"],
         "selection": selection_digest(selection),
@@ -120,7 +125,7 @@ def check(
         "model_options": options,
         "recipe": {key: value for key, value in recipe.metadata().items() if key != "workers"},
         "augment": augment_of(info.data),
-        "test": fingerprint_of(test),
+        "test": data.test_fingerprint,
     }
     before = _earlier_check(folder, settings, log)
     recorded = folder.metadata["model"]
@@ -163,12 +168,6 @@ def check(
     keys = {cell.key for cell in cells_of(grid)}
     done = [row for row in rows if row_key(row) in keys]
     write_unfinished()
-    scoring = _scoring_cost(folder)
-    selections: dict[str, Callable[[int], tuple[Selection, Cost]]] = {
-        "random": lambda seed: (_random_selection(info, keep, seed), Cost()),
-        selected["method"]: lambda seed: (selection, scoring),  # last: a random selection may be what is checked
-    }
-    data = GridData(info.data, test, None if model is None or isinstance(model, str) else model, selections)
     rows = run_grid(grid, out, data=data, on_row=on_new_row, on_step=on_step)
     rows = [row for row in rows if row_key(row) in keys]
     warn_near_chance(rows_sentence(rows))

@@ -13,6 +13,7 @@ from datawinnow.core.artifacts import read_json, write_json
 from datawinnow.core.cost import NO_COST, Cost
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
+from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.dynamic import InBatch, Replay, SelectionHistory, recorded
 from datawinnow.models import build
 from datawinnow.train import Recipe, fit
@@ -54,86 +55,79 @@ def _plan_by_seed(grid: Grid, cell: Cell) -> bool:
     return cell.scenario != "clean" or (spec is not None and spec.charged)
 
 
-def policy_training(
-    grid: Grid,
-    cell: Cell,
-    out: Path,
-    train: Any,
-    network: torch.nn.Module,
-    passes: float,
-    *,
-    recipe: Recipe,
-    progress: Progress | None = None,
-) -> PolicyTraining:
-    """How to train a cell that chooses while training; makes its plan first where it trains by one.
+@dataclass(frozen=True)
+class PolicyCell:
+    """A cell of kind ``"policy"`` with what its training starts from.
 
-    Args:
+    Attributes:
         grid: the grid.
-        cell: a cell of kind ``"policy"``.
+        cell: the cell.
         out: folder of the results.
-        train: the train split.
+        info: of the train split, under the cell's scenario.
         network: the main network, as built.
         passes: its budget, in epochs over all the examples.
         recipe: how the cell trains.
         progress: called after each step.
     """
+
+    grid: Grid
+    cell: Cell
+    out: Path
+    info: DatasetInfo
+    network: torch.nn.Module
+    passes: float
+    recipe: Recipe
+    progress: Progress | None = None
+
+
+def policy_training(run: PolicyCell) -> PolicyTraining:
+    """How to train a cell that chooses while training; makes its plan first where it trains by one."""
+    grid, cell = run.grid, run.cell
     spec = grid.spec_of(cell.method)
     if spec.batch is not None:
-        return PolicyTraining(passes, in_batch=_in_batch(spec.batch, train, cell.seed))
+        return PolicyTraining(run.passes, in_batch=_in_batch(spec.batch, run.info, cell.seed))
     if spec.replay is None:
-        return PolicyTraining(passes, grid.policy(cell.method, cell.keep))
-    file = plan_file(grid, cell, out)
+        return PolicyTraining(run.passes, grid.policy(cell.method, cell.keep))
+    file = plan_file(grid, cell, run.out)
     assert file is not None, cell
     # two files: the cost is written first, so a kill in between leaves a plan to be made
     if not file.exists() or not _cost_file(file).exists():
-        seed = cell.seed if _plan_by_seed(grid, cell) else grid.seeds[0]
-        _write_plan(grid, cell, spec.replay, file, train, network, passes, seed=seed, recipe=recipe, progress=progress)
+        _write_plan(run, spec.replay, file, cell.seed if _plan_by_seed(grid, cell) else grid.seeds[0])
     plan = SelectionHistory.load(file)
-    policy = Replay(plan, fingerprint=train.fingerprint)
+    policy = Replay(plan, fingerprint=run.info.fingerprint)
     return PolicyTraining(
-        plan.num_passed / len(train), policy, upfront_cost=Cost.from_dict(read_json(_cost_file(file)))
+        plan.num_passed / run.info.n, policy, upfront_cost=Cost.from_dict(read_json(_cost_file(file)))
     )
 
 
-def _small_network(spec: InBatchSpec | ReplaySpec, train: Any, seed: int) -> torch.nn.Module:
+def _small_network(spec: InBatchSpec | ReplaySpec, info: DatasetInfo, seed: int) -> torch.nn.Module:
     assert spec.model is not None
     options: Any = spec.model_options
     with forked(seed, "proxy"):
-        return build(spec.model, shape=train.shape, classes=len(train.classes), **options)
+        return build(spec.model, shape=info.shape, classes=len(info.classes), **options)
 
 
-def _in_batch(spec: InBatchSpec, train: Any, seed: int) -> InBatch:
-    proxy = None if spec.model is None else _small_network(spec, train, seed)
+def _in_batch(spec: InBatchSpec, info: DatasetInfo, seed: int) -> InBatch:
+    proxy = None if spec.model is None else _small_network(spec, info, seed)
     return InBatch(spec.keep, proxy, every=spec.every, selector=spec.selector)
 
 
-def _write_plan(
-    grid: Grid,
-    cell: Cell,
-    spec: ReplaySpec,
-    file: Path,
-    train: Any,
-    network: torch.nn.Module,
-    passes: float,
-    *,
-    seed: int,
-    recipe: Recipe,
-    progress: Progress | None,
-) -> None:
+def _write_plan(run: PolicyCell, spec: ReplaySpec, file: Path, seed: int) -> None:
     """Train a small network by a policy; write its plan, and its cost in examples of the main network."""
-    small = _small_network(spec, train, seed)
-    device = fabric_for(recipe.device).device
+    train = run.info.data
+    small = _small_network(spec, run.info, seed)
+    device = fabric_for(run.recipe.device).device
     # a network that cannot be counted has 0 operations: no division by it
-    share = check_forward(small, train, device) / (check_forward(network, train, device) or 1.0)
+    share = check_forward(small, train, device) / (check_forward(run.network, train, device) or 1.0)
     # the plan and the run by it together pass what the run may
-    passes = passes / (1 + share) if spec.charged else passes
-    policy = recorded(grid.policy(cell.method, cell.keep, passes))
-    _, history = fit(small, train, passes=passes, policy=policy, seed=seed, recipe=recipe, progress=progress)
+    passes = run.passes / (1 + share) if spec.charged else run.passes
+    policy = recorded(run.grid.policy(run.cell.method, run.cell.keep, passes))
+    _, history = fit(small, train, passes=passes, policy=policy, seed=seed, recipe=run.recipe, progress=run.progress)
     passed = int(sum(row["examples"] for row in history.rows))  # the last epoch was planned in full, and may be cut
     cost = share * history.cost.passes
     # beside the plan, and before it: the plan has no room for seconds and operations
     write_json(_cost_file(file), replace(history.cost, forward=0, backward=round(cost)).as_dict())
-    policy.history(fingerprint=train.fingerprint, cost=cost).truncated(passed).save(file)
+    policy.history(fingerprint=run.info.fingerprint, cost=cost).truncated(passed).save(file)
 
 
 def _cost_file(plan: Path) -> Path:

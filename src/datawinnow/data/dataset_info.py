@@ -53,13 +53,12 @@ class DatasetInfo:
         Raises:
             DataError: a label is not an integer of 0 or above; the example is named.
         """
-        return _read_labels(self.data)
+        return read_labels(self.data)
 
     @cached_property
     def ids(self) -> list[str]:
         """(n,) a name for each example: the dataset's ``ids``, or its row numbers."""
-        ids = getattr(self.data, "ids", None)
-        return [str(i) for i in (range(self.n) if ids is None else ids)]
+        return example_ids(self.data)
 
     @cached_property
     def baseline(self) -> Baseline:
@@ -130,7 +129,7 @@ def dataset_info(data: Any, source: str = "") -> DatasetInfo:
     if shape is None:
         shape = _item_shape(data)
     if classes is None:
-        labels = _read_labels(data)
+        labels = read_labels(data)
         classes = range(int(labels.max()) + 1)
     vocabulary = getattr(data, "vocabulary_size", None)
     info = DatasetInfo(
@@ -167,7 +166,20 @@ def _item_shape(data: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _read_labels(data: Any) -> Tensor:
+def example_ids(data: Any) -> list[str]:
+    """(n,) a name for each example of a dataset: its ``ids``, or its row numbers."""
+    ids = getattr(data, "ids", None)
+    return [str(i) for i in (range(len(data)) if ids is None else ids)]
+
+
+def read_labels(data: Any) -> Tensor:
+    """(n,) int64 class ids of a dataset; read item by item where it has no ``labels`` or ``targets``.
+
+    All are -1 for targets that are no classes.
+
+    Raises:
+        DataError: a label is not an integer of 0 or above; the example is named.
+    """
     if isinstance(data, TargetDataset):
         return torch.full((len(data),), -1)  # no class
     labels = labels_of(data)

@@ -21,6 +21,7 @@ from datawinnow.core.operations import flop_counter
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
 from datawinnow.data.batches import Batch, batches_of, fingerprint_of
+from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.kept import Kept
 from datawinnow.probe.array_writer import ArrayWriter
 from datawinnow.probe.arrays import ARRAYS, FORWARD_ARRAYS
@@ -63,7 +64,8 @@ def probe(
 
     Args:
         model: the trained network, where it is to be run.
-        data: `Examples`, `Kept` (rows are then in the order chosen) or any map-style dataset of ``(x, y)``.
+        data: `Examples`, `Kept` (rows are then in the order chosen), any map-style dataset of ``(x, y)``, or its
+            `DatasetInfo`, whose fingerprint is not computed again.
         arrays: names from the list above; ``labels`` (n,) int64 are always included.
         batch: examples at a time in the forward pass.
         chunk: examples at a time where gradients are taken; by default as many as fit.
@@ -97,7 +99,7 @@ def probe(
     model = getattr(model, "_orig_mod", model)  # torch.compile hides the modules among which the head is
     folder = None if out is None else Path(out)
     start = time.perf_counter()
-    examples = data.alone() if isinstance(data, Kept) else data
+    examples = data.data if isinstance(data, DatasetInfo) else data.alone() if isinstance(data, Kept) else data
     batches = batches_of(examples, place, workers=workers)
     if batches.n == 0:
         raise ArgumentError("data holds no examples")
@@ -110,7 +112,9 @@ def probe(
         model_head = find_head(model, first[1][:2], head)
         # fingerprints read all of the data: only where something is compared
         checked = folder is not None or fingerprint is not None
-        fingerprints = _fingerprints(model, examples, fingerprint) if checked else {}
+        fingerprints = (
+            _fingerprints(model, data if isinstance(data, DatasetInfo) else examples, fingerprint) if checked else {}
+        )
         manifest = ProbeManifest(folder, prefix, {**fingerprints, "head": model_head.name, "n": batches.n})
         requested = {prefix + name: maker_settings(makers.get(name)) for name in (*names, "labels")}
         missing = manifest.missing(requested)
@@ -159,7 +163,7 @@ def held_out(
 
     Args:
         model: the trained network.
-        data: the held-out examples.
+        data: the held-out examples, or their `DatasetInfo`.
         arrays: ``"features"``, ``"probs"`` or both.
         batch: examples at a time in the forward pass.
         device: as for `probe`.

@@ -22,6 +22,7 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.operations import flop_counter
 from datawinnow.core.progress import Progress
 from datawinnow.data import cache
+from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import MAX_DEFAULT_LENGTH
 from datawinnow.probe.array_writer import ArrayWriter
@@ -84,7 +85,7 @@ def probe_sentences(data: Any, model: str, *, out: Path, prefix: str = "", progr
     """``features`` of a dataset of texts by `sentence_embeddings`, written to a folder as by `probe`.
 
     Args:
-        data: `Texts`.
+        data: `Texts`, or their `DatasetInfo`.
         model: see `sentence_embeddings`.
         out: folder; features of the same texts and model that are in it are reused.
         prefix: ``"val_"`` names them as features of held-out data.
@@ -94,7 +95,7 @@ def probe_sentences(data: Any, model: str, *, out: Path, prefix: str = "", progr
         ArgumentError: ``data`` has no texts, or see `sentence_embeddings`.
         RunError: ``out`` holds features of other texts or of another model, or the disk is full.
     """
-    texts = getattr(data, "texts", None)
+    texts = getattr(data.data if isinstance(data, DatasetInfo) else data, "texts", None)
     if texts is None:
         kind = getattr(data, "name", type(data).__name__)
         raise ArgumentError(f"embedding={model!r} makes features of texts, but {kind} holds none: leave it out")

@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 from datawinnow.core.artifacts import write_table
 from datawinnow.core.rng import stream
 from datawinnow.data.batches import batches_of
-from datawinnow.data.dataset_info import dataset_info
+from datawinnow.data.dataset_info import example_ids
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.gallery import png
 from datawinnow.vit import kept_patches, level_costs, sparsity_of
@@ -68,7 +68,7 @@ def write_patches(folder: RunFolder, model: nn.Module, data: Any) -> None:
         guesses = model.eval()(x).argmax(1).tolist()
     sparsity = sparsity_of(model)
     rows, columns = sparsity.anatomy.grid(x.shape[-2], x.shape[-1])
-    ids, classes = dataset_info(data).ids, folder.dataset.classes
+    ids, classes = example_ids(data), folder.dataset.classes
     lines = [
         {
             "id": ids[i],

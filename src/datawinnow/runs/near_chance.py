@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from datawinnow.core.chance import chance_sentence
-from datawinnow.data.dataset_info import DatasetInfo, dataset_info
+from datawinnow.core.chance import Baseline, chance_sentence
+from datawinnow.data.dataset_info import DatasetInfo, read_labels
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History
 
@@ -22,11 +22,10 @@ def training_sentence(info: DatasetInfo, history: History, test: Any, *, on_all:
     """
     if not history.rows:
         return ""
-    test_info = None if test is None else dataset_info(test)
     return chance_sentence(
         info.baseline if on_all else None,
         history.rows[-1]["accuracy"],
-        None if test_info is None else test_info.baseline,
+        None if test is None else Baseline.of(read_labels(test).tolist()),
         history.test_accuracy,
     )
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
-from datawinnow.data.dataset_info import DatasetInfo
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.examples import stratified
 from datawinnow.data.fingerprint import fingerprint_of
+from datawinnow.data.kept import Kept
 from datawinnow.probe import (
     ARRAYS,
     EMBEDDING,
@@ -113,12 +114,18 @@ class ProbedArrays:
         """Whether the folder has all of ``needs`` that a pass makes."""
         return all(any(self._folder_of(name).glob("*probe.json")) for name in needs if is_probed(name))
 
+    @cached_property
+    def _val(self) -> Any:
+        """The held-out data with their fingerprint, which then is computed once."""
+        data = self.val.alone() if isinstance(self.val, Kept) else self.val
+        return data if isinstance(data, Kept) else dataset_info(data)
+
     def _folder_of(self, name: str) -> Path:
         """Folder of the pass that makes an array; its name has the options, so that passes do not replace another."""
         options = self._options_of(name)
         if name in HELD_OUT_ARRAYS and self.val is not None:
             suffix = "-embedded" if EMBEDDING in options else ""
-            return self.folder / f"val-{fingerprint_of(self.val)[:8]}{suffix}"
+            return self.folder / f"val-{fingerprint_of(self._val)[:8]}{suffix}"
         # sorted: the order of the options does not make another pass
         digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:8]
         # one pass makes all arrays of a forward pass
@@ -136,18 +143,18 @@ class ProbedArrays:
         reads_val = name in HELD_OUT_ARRAYS and self.val is not None
         if EMBEDDING in options:
             probed = probe_sentences(
-                self.val if reads_val else self.info.data,
+                self._val if reads_val else self.info,
                 self.options[EMBEDDING],
                 out=out,
                 prefix="val_" if reads_val else "",
                 progress=self.progress,
             )
         elif reads_val:
-            probed = held_out(self._network(), self.val, out=out, seed=self.seed, progress=self.progress)
+            probed = held_out(self._network(), self._val, out=out, seed=self.seed, progress=self.progress)
         else:
             probed = probe(
                 self._network(),
-                self.info.data,
+                self.info,
                 arrays=FORWARD_ARRAYS if name in (*FORWARD_ARRAYS, *HELD_OUT_ARRAYS) else (name,),
                 out=out,
                 seed=self.seed,

@@ -302,9 +302,8 @@ def fit_recorded(
     Raises:
         RunError: the columns in ``folder`` are of another dataset.
     """
-    recorder = Recorder(
-        len(train), epochs, signals=signals, path=folder, fingerprint=fingerprint or fingerprint_of(train)
-    )
+    fingerprint = fingerprint or fingerprint_of(train)
+    recorder = Recorder(len(train), epochs, signals=signals, path=folder, fingerprint=fingerprint)
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
     model, history = fit(
@@ -317,6 +316,7 @@ def fit_recorded(
         recipe=recipe,
         recorder=writes,
         checkpoint=checkpoint,
+        fingerprint=fingerprint,
         on_epoch=on_epoch,
         # `recorder`, not `writes`: a resume after consolidation asks again about the last epoch
         stop=None if until is None else lambda epoch: until.is_reached(recorder, epoch + 1),

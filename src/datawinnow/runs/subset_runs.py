@@ -111,6 +111,7 @@ def subset_runs(
                 seed=run_seed,
                 recipe=recipe,
                 checkpoint=checkpoint,
+                fingerprint=info.fingerprint,
                 progress=named_progress(progress, f"subset {run + 1} of {runs}"),
             )
             probed = probe(model.to(fabric_for(recipe.device).device), info.data, arrays=("probs",), seed=run_seed)

@@ -179,6 +179,7 @@ def train_run(
         policy=fitted_policy,
         recipe=recipe,
         checkpoint=stage.checkpoint,
+        fingerprint=info.fingerprint,
         on_epoch=with_loggers(stage.on_epoch, loggers),
         on_plan=on_plan,
         progress=progress,

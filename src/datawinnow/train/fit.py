@@ -34,6 +34,7 @@ from datawinnow.train.network import num_classes, set_training_mode
 from datawinnow.train.objective import Objective, correct_predictions
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe, check_recipe
+from datawinnow.train.resume import CheckpointFile
 from datawinnow.train.schedule import schedule_of
 from datawinnow.train.state import ExampleChoice, TrainState, check_examples, prepare
 
@@ -52,6 +53,7 @@ def fit(
     policy: Any = None,
     in_batch: InBatch | None = None,
     checkpoint: Path | None = None,
+    fingerprint: str | None = None,
     on_plan: Callable[[int, Tensor], None] | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
     stop: Callable[[int], bool] | None = None,
@@ -85,6 +87,8 @@ def fit(
             ``passes`` its forward passes and the proxy are counted too.
         checkpoint: file written after each epoch. If it exists, training resumes from it and ends in the same bytes
             (same kind of machine and number of threads).
+        fingerprint: of the dataset, where it is known (`DatasetInfo`), for ``checkpoint``; by default it is computed,
+            which reads the dataset.
         on_plan: called before each epoch with its number and the ids that it trains on, (m,) int64 in their order.
         on_epoch: called after each epoch with its number and the history.
         stop: called after each epoch, once it is recorded, with its number; True ends training. It must give the same
@@ -115,7 +119,11 @@ def fit(
         else:
             test = with_targets(test)
         check_examples("test", test)
-    network = model if isinstance(model, nn.Module) else resolve_network(model, dataset_info(dataset), seed)
+    if isinstance(model, nn.Module):
+        network = model
+    else:
+        info = dataset_info(dataset)
+        network, fingerprint = resolve_network(model, info, seed), fingerprint or info.fingerprint
     objective = Objective(loss, metric, recipe.label_smoothing)
     state = prepare(
         network,
@@ -124,7 +132,7 @@ def fit(
         TrainLength(epochs, passes, schedule_epochs),
         seed=seed,
         recorder=recorder,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else CheckpointFile(checkpoint, fingerprint),
         choice=ExampleChoice(policy, in_batch),
         objective=objective,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,25 @@ from datawinnow.train.policy_plan import PolicyPlan
 _CHECKPOINT_KEYS = {"epoch", "rows", "cost", "fingerprint", "precision", "channels_last"}
 
 
+@dataclass(frozen=True)
+class CheckpointFile:
+    """The file that a training resumes from.
+
+    Attributes:
+        path: the file.
+        fingerprint: of the dataset that is trained on; None to compute it, which reads the dataset.
+    """
+
+    path: Path
+    fingerprint: str | None = None
+
+    def fingerprint_of(self, dataset: Any) -> str:
+        """``fingerprint``, or that of the dataset."""
+        return self.fingerprint or fingerprint_of(dataset)
+
+
 def run_identity(
-    dataset: Any,
+    fingerprint: str,
     selection: Selection | None,
     *,
     seed: int,
@@ -35,7 +53,7 @@ def run_identity(
     """What two trainings must have in common for one to resume from the other's checkpoint.
 
     Args:
-        dataset: all the data; its fingerprint is computed, which reads it.
+        fingerprint: of all the data.
         selection: the examples kept, with their weights; None for all.
         seed: of the run.
         policy: the repr of the policy or of the `InBatch` options; ``"none"`` without either.
@@ -47,7 +65,7 @@ def run_identity(
     if selection is not None:
         chosen = hashlib.sha256(selection.index.numpy().tobytes() + selection.weight.numpy().tobytes()).hexdigest()[:16]
     return {
-        "fingerprint": fingerprint_of(dataset),
+        "fingerprint": fingerprint,
         "selection": chosen,
         "seed": seed,
         "policy": policy,

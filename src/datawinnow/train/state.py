@@ -41,7 +41,7 @@ from datawinnow.train.objective import Objective
 from datawinnow.train.policy_plan import PolicyPlan
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
-from datawinnow.train.resume import load_matching_checkpoint, resume, run_identity
+from datawinnow.train.resume import CheckpointFile, load_matching_checkpoint, resume, run_identity
 from datawinnow.train.size_schedule import SizePlan, SizeSchedule, smaller_view
 
 
@@ -167,7 +167,7 @@ def prepare(
     *,
     seed: int,
     recorder: Recorder | None,
-    checkpoint: Path | None,
+    checkpoint: CheckpointFile | None,
     choice: ExampleChoice,
     objective: Objective | None = None,
 ) -> TrainState:
@@ -204,11 +204,16 @@ def prepare(
         selector_repr = next((policy_repr(each) for each in (policy, in_batch) if each is not None), "none")
         sizes_repr = "none" if recipe.size_schedule is None else repr(recipe.size_schedule)
         metadata = run_identity(
-            dataset, selection, seed=seed, policy=selector_repr, budget=budget, size_schedule=sizes_repr
+            checkpoint.fingerprint_of(dataset),
+            selection,
+            seed=seed,
+            policy=selector_repr,
+            budget=budget,
+            size_schedule=sizes_repr,
         )
         known_lengths = None if selects or budget is not None else lengths
         saved = load_matching_checkpoint(
-            checkpoint, metadata, num_epochs if budget is None else MAX_EPOCHS, known_lengths
+            checkpoint.path, metadata, num_epochs if budget is None else MAX_EPOCHS, known_lengths
         )
     if saved is not None:  # keep the arithmetic of the checkpoint: a new measurement could choose another
         recipe = replace(recipe, precision=saved["precision"], channels_last=saved["channels_last"])
@@ -249,9 +254,8 @@ def prepare(
             in_batch, network, dataset, recipe=recipe, device=fabric.device, seed=seed, flops=flops
         )
     # last: weights and moments are loaded in place, onto the device and into that format
-    first_epoch = resume(
-        checkpoint, saved, model, optimizer, history, recorder=recorder, policy_plan=plan, in_batch=selector
-    )
+    path = None if checkpoint is None else checkpoint.path
+    first_epoch = resume(path, saved, model, optimizer, history, recorder=recorder, policy_plan=plan, in_batch=selector)
     if policy is not None or budget is not None:  # known only of the epochs that the checkpoint has behind it
         lengths = [int(row.get("loaded", row["examples"])) for row in history.rows]
     schedule_lengths = epoch_lengths(length.schedule_length, len(index), batch)
