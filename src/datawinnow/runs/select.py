@@ -157,6 +157,8 @@ def select_examples(
 def _warnings(selection: Selection, info: DatasetInfo) -> tuple[str, ...]:
     """What makes a selection unfit for training: classes of which nothing is kept."""
     num_classes = len(info.classes)
+    if bool((info.labels < 0).any()):  # targets that are no classes
+        return ()
     sizes = torch.bincount(info.labels, minlength=num_classes)
     kept = torch.bincount(info.labels[selection.index.cpu()], minlength=num_classes)
     lost = torch.nonzero((sizes > 0) & (kept == 0)).flatten().tolist()
