@@ -244,7 +244,6 @@ LONG_SIGNATURES = {
     "runs/": "a stage takes the parameters of its function in api",
     "bench/check.py": "`check` takes the parameters of its function in api",
     "bench/runner.py:run_grid": "the parameters of `api.bench`",
-    "bench/policy_runs.py:_write_plan": "a step of a cell",
 }
 """Functions, files and folders that may take more, and why."""
 
