@@ -53,7 +53,7 @@ class DatasetInfo:
         Raises:
             DataError: a label is not an integer of 0 or above; the example is named.
         """
-        return read_labels(self.data)
+        return read_class_ids(self.data)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -129,7 +129,7 @@ def dataset_info(data: Any, source: str = "") -> DatasetInfo:
     if shape is None:
         shape = _item_shape(data)
     if classes is None:
-        labels = read_labels(data)
+        labels = read_class_ids(data)
         classes = range(int(labels.max()) + 1)
     vocabulary = getattr(data, "vocabulary_size", None)
     info = DatasetInfo(
@@ -172,7 +172,7 @@ def example_ids(data: Any) -> list[str]:
     return [str(i) for i in (range(len(data)) if ids is None else ids)]
 
 
-def read_labels(data: Any) -> Tensor:
+def read_class_ids(data: Any) -> Tensor:
     """(n,) int64 class ids of a dataset; read item by item where it has no ``labels`` or ``targets``.
 
     All are -1 for targets that are no classes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datawinnow.core.chance import Baseline, chance_sentence
-from datawinnow.data.dataset_info import DatasetInfo, read_labels
+from datawinnow.data.dataset_info import DatasetInfo, read_class_ids
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History
 
@@ -25,7 +25,7 @@ def training_sentence(info: DatasetInfo, history: History, test: Any, *, on_all:
     return chance_sentence(
         info.baseline if on_all else None,
         history.rows[-1]["accuracy"],
-        None if test is None else Baseline.of(read_labels(test).tolist()),
+        None if test is None else Baseline.of(read_class_ids(test).tolist()),
         history.test_accuracy,
     )
 
