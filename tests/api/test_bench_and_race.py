@@ -85,7 +85,9 @@ def test_a_race_on_dataset_objects(tmp_path):
     assert two.rows[:2] == one.rows
     assert two.comparison is not None
     assert two.comparison.num_seeds == 2
-    assert two.sentence.startswith("UCB, keep 0.5 ")
+    assert two.sentence.startswith(two.verdict)
+    assert "with UCB, keep 0.5," in two.verdict
+    assert "Total cost with scoring: 2.0 passes over all the data" in two.verdict
     assert two.report is None
 
 

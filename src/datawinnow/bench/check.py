@@ -1,4 +1,4 @@
-"""Is a selection worth it? Trains on it, on as many random examples, and on all the data for fewer epochs.
+"""Is a selection worth it? Trains on it, on as many random examples, and on all the data.
 
 A check is a grid of one keep. Its rows are in the folder ``check`` of the run, and ``check.json`` sums them up.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from datawinnow.bench.cell import GridData
@@ -23,7 +23,7 @@ from datawinnow.core.progress import Progress
 from datawinnow.core.result_rows import ROWS_FILE, read_rows, row_key
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.core.verdict import Comparison, ResultRow, clause, compare, indication_note
+from datawinnow.core.verdict import FULL, SHORTER, ResultRow, Verdict, verdict
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.methods import METHODS
 from datawinnow.runs.folder import RunFolder
@@ -34,18 +34,6 @@ from datawinnow.runs.stage import augment_of, resolve_arithmetic
 from datawinnow.train import Recipe
 
 CHECK_FILE, CHECK_FOLDER = "check.json", "check"
-REFERENCE_NAMES = {"random": "as many random examples", "shorter_full": "all the data for fewer epochs"}
-REFERENCE_AHEAD = {
-    "random": "Random examples did better here: do not pay for scoring at this keep and schedule.",
-    "shorter_full": "All the data for fewer epochs did better here, with nothing spent on scoring: train shorter "
-    "instead of pruning.",
-}
-REFERENCE_LEVEL = {
-    "random": "Random examples did as well here, as far as this can show, and need no scoring: do not pay for it at "
-    "this keep and schedule, or let more seeds decide.",
-    "shorter_full": "All the data for fewer epochs did as well here, as far as this can show, with nothing spent on "
-    "scoring: train shorter instead of pruning, or let more seeds decide.",
-}
 
 
 def check(
@@ -64,11 +52,12 @@ def check(
     on_row: Callable[[ResultRow], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Train on the kept examples, on as many random ones, and on all for fewer epochs, and compare them.
+    """Train on the kept examples, on as many random ones, and on all the data, in full and for fewer epochs.
 
-    The three pass the same number of examples (all the data may end in part of an epoch), and the schedule of each
-    decays to its own end. Each training is written down when it ends: the same check continues from there, and a check
-    with more seeds trains only the new ones. A check with other settings, or of another selection, starts anew.
+    All but the full training pass the same number of examples (the shorter one may end in part of an epoch), and the
+    schedule of each decays to its own end. Each training is written down when it ends: the same check continues from
+    there, and a check with more seeds trains only the new ones. A check with other settings, or of another selection,
+    starts anew.
 
     Args:
         folder: the run that the selection was made in.
@@ -86,8 +75,8 @@ def check(
         log: called where an earlier check is replaced.
 
     Returns:
-        The content of ``check.json`` with ``rows``: ``sentence``, ``comparisons`` (by reference), ``settings``,
-        ``arithmetic``, ``fingerprint`` and ``cost``.
+        The content of ``check.json`` with ``rows``: ``verdict`` (a line), ``word``, ``sentence`` (the line and its
+        details), ``comparisons`` (by reference), ``settings``, ``arithmetic``, ``fingerprint`` and ``cost``.
 
     Raises:
         ArgumentError: no test split, no seeds, a network of which only the name is known, or one with too few outputs.
@@ -144,16 +133,19 @@ def check(
     total = len(cells_of(grid))
     about = {"settings": settings, "arithmetic": arithmetic}
 
-    def write(rows: Sequence[ResultRow], sentence: str, comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
+    def write(rows: Sequence[ResultRow], answer: Verdict) -> dict[str, Any]:
         folder.charge("check", sum((Cost.from_dict(row["cost"]["train"]) for row in rows), Cost()))
-        named = {reference: asdict(comparison) for reference, comparison in comparisons.items()}
-        summary = {**folder.made_by("check"), **about, "comparisons": named, "sentence": sentence}
+        named = {reference: asdict(comparison) for reference, comparison in answer.comparisons.items()}
+        texts = {"verdict": answer.line, "word": answer.word, "sentence": str(answer).strip()}
+        summary = {**folder.made_by("check"), **about, "comparisons": named, **texts}
         write_json(folder.path / CHECK_FILE, summary)
         return summary
 
     def write_unfinished() -> None:
         if len(done) < total:
-            write(done, f"The check is not finished: {len(done)} of {total} trainings are done.", {})
+            write(
+                done, Verdict("none", f"The check is not finished: {len(done)} of {total} trainings are done.", "", {})
+            )
 
     def on_new_row(row: ResultRow) -> None:
         done.append(row)
@@ -171,8 +163,11 @@ def check(
     rows = run_grid(grid, out, data=data, on_row=on_new_row, on_step=on_step)
     rows = [row for row in rows if row_key(row) in keys]
     warn_near_chance(rows_sentence(rows))
-    sentence, comparisons = verdict(rows, selected["method"], selected["label"])
-    return {**write(rows, sentence, comparisons), "rows": rows}
+    answer = verdict(rows, selected["method"])
+    once = "The selection was made once, so the intervals do not say how much it varies."
+    if max(row["seed"] for row in rows) > 0:
+        answer = replace(answer, details=f"{answer.details} {once}")
+    return {**write(rows, answer), "rows": rows}
 
 
 def _earlier_check(folder: RunFolder, settings: Mapping[str, Any], log: Callable[[str], None] | None) -> dict[str, Any]:
@@ -204,9 +199,9 @@ def _check_grid(
     recipe: Recipe,
     rows: Sequence[ResultRow],
 ) -> Grid:
-    """The checked method, random examples and all the data, at one keep; seeds with all three rows stay in the grid."""
+    """The checked method and its three references at one keep; seeds with all their rows stay in the grid."""
     methods = {selected["method"]: selected["label"], "random": "random"}
-    names = [*methods, "shorter_full"]
+    names = [*methods, SHORTER, FULL]
     done = {(row["seed"], row["method"]) for row in rows}
     complete = [seed for seed, _ in done if all((seed, name) in done for name in names)]
     digests = {"random": "drawn for each seed", selected["method"]: selection_digest(selection)}
@@ -237,67 +232,3 @@ def _scoring_cost(folder: RunFolder) -> Cost:
         return Cost()
     spent = folder.metadata["cost"]
     return sum((Cost.from_dict(spent[stage]) for stage in ("record", "probe", "subsets") if stage in spent), Cost())
-
-
-def verdict(rows: Sequence[ResultRow], method: str, label: str) -> tuple[str, dict[str, Comparison]]:
-    """The verdict of a check in words, and the comparisons behind it.
-
-    With several seeds a difference counts only where its 95% interval over seeds excludes 0. A reference that does as
-    well is the better advice, since it needs no recording.
-
-    Args:
-        rows: result rows of the method and its references, all with the same seeds.
-        method: key of the method that is checked.
-        label: its name for people.
-
-    Returns:
-        A few sentences, and the comparison with each reference.
-    """
-    accuracies: dict[str, dict[int, float]] = {}
-    for row in rows:
-        if row["accuracy"] is not None:
-            accuracies.setdefault(row["method"], {})[row["seed"]] = row["accuracy"]
-    ours = accuracies.get(method, {})
-    pairs = ((name, compare(ours, accuracies.get(name, {}))) for name in REFERENCE_NAMES if name != method)
-    comparisons = {name: comparison for name, comparison in pairs if comparison is not None}
-    failed = [f"{row['label']}, seed {row['seed']}" for row in rows if row["accuracy"] is None]
-    diverged = f" Training diverged and counts in no mean: {'; '.join(failed)}." if failed else ""
-    if not comparisons:
-        return f"There is nothing to compare.{diverged}", {}
-    clauses = ", and ".join(clause(comparison, REFERENCE_NAMES[name]) for name, comparison in comparisons.items())
-    num_seeds = min(comparison.num_seeds for comparison in comparisons.values())
-    sentences = [f"{label} {clauses}.{diverged}", _examples_passed(rows), _advice(rows, comparisons, method, label)]
-    if num_seeds > 1:
-        sentences.append(
-            f"Means over {num_seeds} seeds, with 95% intervals of the differences paired by seed; the selection was "
-            "made once, so how much it would vary is not in them."
-        )
-    return " ".join(filter(None, [*sentences, indication_note(num_seeds), rows_sentence(rows)])), comparisons
-
-
-def _advice(rows: Sequence[ResultRow], comparisons: Mapping[str, Comparison], method: str, label: str) -> str:
-    """What to do; one seed has no interval, so there the sign of the difference decides."""
-
-    def sign(comparison: Comparison) -> int:
-        if comparison.num_seeds > 1:
-            return {"wins": 1, "loses": -1, "ties": 0}[comparison.outcome]
-        # as shown: a difference of 0.00 is a tie
-        points = round(100 * comparison.difference, 2)
-        return (points > 0) - (points < 0)
-
-    unbeaten = [name for name, comparison in comparisons.items() if sign(comparison) <= 0]
-    if not unbeaten:
-        recorded = any(row["cost"]["score"]["backward"] for row in rows if row["method"] == method)
-        aside = ", the recording that it took set aside" if recorded else ""
-        return f"{label} is the best of the {len(comparisons) + 1} here{aside}."
-    ahead = [name for name in unbeaten if sign(comparisons[name]) < 0]
-    best = max(ahead or unbeaten, key=lambda name: comparisons[name].reference)
-    return (REFERENCE_AHEAD if ahead else REFERENCE_LEVEL)[best]
-
-
-def _examples_passed(rows: Sequence[ResultRow]) -> str:
-    """Examples that each training passed, as counted."""
-    passed = {row["label"]: f"{row['passes']:,.0f}" for row in rows if row["accuracy"] is not None}
-    if len(set(passed.values())) == 1:
-        return f"Each passed {next(iter(passed.values()))} examples in training."
-    return f"Examples passed in training: {', '.join(f'{count} ({label})' for label, count in passed.items())}."

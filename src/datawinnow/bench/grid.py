@@ -293,7 +293,8 @@ class Grid(Strict):
     def reads_recording(self, cell: Cell) -> bool:
         """Whether a cell needs the recording of its seed and scenario."""
         if cell.kind == "full":
-            return self.full_is_recording
+            # given selections read no recording, so that none need be made
+            return self.full_is_recording and not any(spec.selection is not None for spec in self.method)
         if cell.kind != "static" or self.spec_of(cell.method).selection is not None:
             return False
         return bool(self.method_of(cell.method)[0].needs)

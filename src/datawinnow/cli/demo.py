@@ -35,6 +35,8 @@ def demo(
             on_row=lambda row: stage.detail(cell_line(row)),
             log=screen.note,
         )
+    screen.print(result.verdict)
+    screen.print()
     show_results(screen, out, result.bench.rows, result.bench.report)
     screen.rows([("images", str(result.run_page))])
     screen.note("next, with your own data: datawinnow prune my-images/ --keep 0.3 --check")

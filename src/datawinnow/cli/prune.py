@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from datawinnow import api
 from datawinnow.api import LoadOptions
@@ -43,8 +43,8 @@ class CheckOptions:
     """Whether and how the selection is checked by training on it.
 
     Attributes:
-        check: train on the kept examples, on as many random ones, and on all the data for fewer epochs, and report
-            which won and by how much.
+        check: train on the kept examples, on as many random ones, and on all the data, in full and for fewer epochs,
+            and report which is best and by how much.
         check_seeds: repeats with paired weights and orders; one is only an indication.
         train_epochs: epochs of the training that is planned, for the check and the cost; with it, Beta sampling keeps
             the easier examples that a short training wants (c_d). Default: as many as ``schedule_epochs``, and c_d as
@@ -122,12 +122,13 @@ def prune(
 
 def _print_pruned(screen: Screen, kept: Pruned, folder: RunFolder, out: Path | None) -> None:
     file = folder.path / "selection.parquet"
-    screen.print(kept_line(file))
-    rows = [("selection", str(file)), *reason_rows(file), *cost_rows(folder, kept.train_epochs or folder.epochs)]
     if kept.check is not None:
-        rows.append(("check", kept.check["sentence"]))
+        screen.print(kept.check["sentence"])
+    screen.print(kept_line(file))
+    costs = cost_rows(folder, kept.train_epochs or folder.epochs, kept.check)
+    rows = [("selection", str(file)), *reason_rows(file), *costs]
     if out is not None:
-        rows.append(("written", f"{out}: the kept examples, in the layout they came in"))
+        rows.append(("written", f"{out}: the kept examples, in their original layout"))
     if kept.report is not None:
         rows.append(("report", str(kept.report)))
     screen.rows(rows)
@@ -138,26 +139,22 @@ def _print_pruned(screen: Screen, kept: Pruned, folder: RunFolder, out: Path | N
         screen.print(report.text_table(kept.check["rows"]))
 
 
-def cost_rows(folder: RunFolder, train_epochs: int) -> list[tuple[str, str]]:
-    """What was spent, against a full training of ``train_epochs``, and the trainings after which it is paid back."""
-    from datawinnow.core.cost import Cost, break_even
+def cost_rows(folder: RunFolder, train_epochs: int, check: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
+    """What was spent on scoring, and the trainings after which it is paid back."""
+    from datawinnow.core.cost import Cost
+    from datawinnow.core.verdict import FULL, Comparison, payback
 
-    selected, n = folder.metadata["options"]["select"], folder.n
-    stages = folder.metadata["cost"]
+    selected, stages = folder.metadata["options"]["select"], folder.metadata["cost"]
     if not selected["charge"]:
         return [("cost", f"nothing: {selected['label']} reads no recording")]
     # the whole recording, also where the score read only its first epochs, and all probes of its network
     costs = [Cost.from_dict(stages[name]) for name in SELECTION_STAGES if name in stages]
-    passed = round(sum(cost.passes for cost in costs))
-    full, pruned = train_epochs * n, train_epochs * int(selected["budget"])
-    seconds = sum(cost.seconds for cost in costs)
-    trainings = break_even(passed, full, pruned)
-    payback = (
-        "which never pays back: a training on the kept examples is no cheaper"
-        if math.isinf(trainings)
-        else f"paid back after {trainings:.1f} trainings on the kept examples ({pruned:,} each)"
+    to_full = (check or {}).get("comparisons", {}).get(FULL)
+    text = payback(
+        sum(cost.passes for cost in costs),
+        n=folder.n,
+        kept=int(selected["budget"]),
+        epochs=train_epochs,
+        to_full=Comparison(**to_full) if to_full else None,
     )
-    return [
-        ("cost", f"{passed:,} examples passed in {duration(seconds)}: {100 * passed / full:.0f}% of a full training"),
-        ("", f"({full:,} for {train_epochs} epochs), {payback}"),
-    ]
+    return [("cost", f"{duration(sum(cost.seconds for cost in costs))}. {text}")]

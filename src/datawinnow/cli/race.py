@@ -64,6 +64,6 @@ def race(
             on_row=lambda row: stage.detail(cell_line(row)),
             log=screen.note,
         )
-    show_results(screen, result.folder, result.rows, result.report)
-    screen.print()
     screen.print(result.sentence)
+    screen.print()
+    show_results(screen, result.folder, result.rows, result.report)

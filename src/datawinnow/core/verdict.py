@@ -1,11 +1,16 @@
-"""Which of two runs is better, from paired seeds: one comparison and one wording for check, race, bench and report."""
+"""Which of two runs is better, from paired seeds: one comparison, verdict and wording for check, race, bench and "
+"report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from datawinnow.core.chance import rows_sentence
+from datawinnow.core.cost import break_even
+from datawinnow.core.duration import duration
 from datawinnow.core.interval import Interval, interval
 
 ResultRow = dict[str, Any]
@@ -143,3 +148,177 @@ def indication_note(num_seeds: int) -> str:
     if num_seeds >= CLAIM_SEEDS:
         return ""
     return f"This is an indication ({count_seeds(num_seeds)}): a result needs {CLAIM_SEEDS} paired seeds."
+
+
+FULL, RANDOM, SHORTER = "full", "random", "shorter_full"
+EQUAL_COST = {RANDOM: "as many random examples", SHORTER: "all the data for fewer epochs"}
+"""References that pass as many examples in training as the run, by their key in result rows."""
+ADVICE_AHEAD = {
+    RANDOM: "Random examples do better here, without scoring.",
+    SHORTER: "Training on all the data for fewer epochs does better here, without scoring.",
+}
+ADVICE_LEVEL = {
+    RANDOM: "Random examples do as well here, without scoring; more seeds may show a difference.",
+    SHORTER: "Training on all the data for fewer epochs does as well here, without scoring; more seeds may show a "
+    "difference.",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Is it worth it? ``str()`` has the line and the details.
+
+    Attributes:
+        word: ``"wins"`` where the run beats every reference of equal training cost, ``"loses"`` where it loses to one,
+            else ``"ties"``; with one seed, which decides nothing, ``"ahead"``, ``"behind"`` or ``"level"``.
+        line: the accuracies, the loss against full training, the total cost and the word.
+        details: the comparisons with their intervals, what to do, and how far to trust it.
+        comparisons: with each reference that was run, by its key.
+    """
+
+    word: str
+    line: str
+    details: str
+    comparisons: dict[str, Comparison]
+
+    def __str__(self) -> str:
+        return f"{self.line} {self.details}"
+
+
+def verdict(rows: Sequence[ResultRow], method: str) -> Verdict:
+    """The verdict on a method from its result rows and those of its references, at one keep.
+
+    With several seeds a difference counts only where its 95% interval over seeds excludes 0.
+
+    Args:
+        rows: of the method, and of as many of ``"full"``, ``"random"`` and ``"shorter_full"`` as were run.
+        method: key of the method in the rows.
+    """
+    reached: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        if row["accuracy"] is not None:
+            reached.setdefault(row["method"], []).append(row)
+    accuracies = {key: {row["seed"]: row["accuracy"] for row in group} for key, group in reached.items()}
+    ours = accuracies.get(method, {})
+    label = next((row["label"] for row in rows if row["method"] == method), method)
+    pairs = {key: compare(ours, accuracies.get(key, {})) for key in (FULL, *EQUAL_COST) if key != method}
+    comparisons = {key: comparison for key, comparison in pairs.items() if comparison is not None}
+    equal = {key: comparison for key, comparison in comparisons.items() if key in EQUAL_COST}
+    failed = [f"{row['label']}, seed {row['seed']}" for row in rows if row["accuracy"] is None]
+    diverged = f"Training diverged and is left out of the means: {'; '.join(failed)}." if failed else ""
+    if not equal:
+        text = "Verdict: none, there is nothing to compare."
+        return Verdict("none", text, diverged, comparisons)
+    num_seeds = min(comparison.num_seeds for comparison in comparisons.values())
+    word = _verdict_word(list(equal.values()))
+    line = (
+        f"Accuracy {_accuracies(reached, accuracies, method, label, comparisons)}. "
+        f"{_total_cost(reached, method)} Verdict at equal training cost: {word}."
+    )
+    clauses = ", and ".join(clause(comparison, EQUAL_COST[key]) for key, comparison in equal.items())
+    details = [f"{label} {clauses}.", _advice(equal, label)]
+    if SHORTER in equal and reached[SHORTER][-1]["keep"] == 1:  # a race, whose reference is the full training
+        details = [sentence.replace(" for fewer epochs", "") for sentence in details]
+    details.append(diverged)
+    if num_seeds > 1:
+        details.append(f"Means over {num_seeds} seeds, with 95% intervals of the differences paired by seed.")
+    return Verdict(
+        word, line, " ".join(filter(None, [rows_sentence(rows), *details, indication_note(num_seeds)])), comparisons
+    )
+
+
+def _sign(comparison: Comparison) -> int:
+    """1 where the run is better, -1 where it is worse; of one seed, which has no interval, the sign as shown."""
+    if comparison.num_seeds > 1:
+        return {"wins": 1, "loses": -1, "ties": 0}[comparison.outcome]
+    difference = round(100 * comparison.difference, 2)  # a difference of 0.00 is a tie
+    return (difference > 0) - (difference < 0)
+
+
+def _verdict_word(comparisons: Sequence[Comparison]) -> str:
+    lowest = min(_sign(comparison) for comparison in comparisons)
+    if any(comparison.num_seeds == 1 for comparison in comparisons):
+        return {1: "ahead", 0: "level", -1: "behind"}[lowest]
+    return {1: "wins", 0: "ties", -1: "loses"}[lowest]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _accuracies(
+    reached: Mapping[str, Sequence[ResultRow]],
+    accuracies: Mapping[str, Mapping[int, float]],
+    method: str,
+    label: str,
+    comparisons: Mapping[str, Comparison],
+) -> str:
+    """``95.0% on ..., 97.1% on ...``: the run first, then all the data, random, and the shorter full run."""
+
+    def shown(key: str) -> str:
+        return f"{100 * _mean(list(accuracies[key].values())):.1f}%"
+
+    row = reached[method][-1]
+    kept = row.get("kept", round(row["keep"] * row["n"]))
+    subset = f" on {kept:,} of {row['n']:,} examples" if row["keep"] < 1 else ""
+    phrases = [f"{shown(method)} with {label}{subset}"]
+    if FULL in comparisons:
+        phrases.append(f"{shown(FULL)} on all the data ({points(comparisons[FULL])} points)")
+    if RANDOM in comparisons:
+        phrases.append(f"{shown(RANDOM)} on as many random examples")
+    if SHORTER in comparisons:
+        epochs = reached[SHORTER][-1]["trained_epochs"]
+        phrases.append(f"{shown(SHORTER)} on all the data for {epochs:g} epoch{'' if epochs == 1 else 's'}")
+    return ", ".join(phrases)
+
+
+def _total_cost(reached: Mapping[str, Sequence[ResultRow]], method: str) -> str:
+    """Total cost in passes over all the data and in seconds, scoring included, beside full training."""
+
+    def cost(key: str) -> str:
+        passes = _mean([row["total_passes"] / row["n"] for row in reached[key]])
+        seconds = _mean([sum(stage["seconds"] for stage in row["cost"].values()) for row in reached[key]])
+        return f"{passes:.1f} passes over all the data and {duration(seconds)}"
+
+    reference = FULL if FULL in reached else SHORTER
+    name = "full training" if reference == FULL else "all the data"
+    beside = f"; {name}: {cost(reference)}" if reference in reached and reference != method else ""
+    return f"Total cost with scoring: {cost(method)}{beside}."
+
+
+def _advice(equal: Mapping[str, Comparison], label: str) -> str:
+    """What to do; a reference that does as well is the better advice, since it needs no scoring."""
+    unbeaten = [key for key, comparison in equal.items() if _sign(comparison) <= 0]
+    if not unbeaten:
+        return f"{label} does best at equal training cost."
+    ahead = [key for key in unbeaten if _sign(equal[key]) < 0]
+    best = max(ahead or unbeaten, key=lambda key: equal[key].reference)
+    return (ADVICE_AHEAD if ahead else ADVICE_LEVEL)[best]
+
+
+def payback(scoring: float, *, n: int, kept: int, epochs: float, to_full: Comparison | None = None) -> str:
+    """When scoring is paid back, and at what loss of accuracy, in one or two sentences.
+
+    Args:
+        scoring: examples passed to find the selection.
+        n: examples of the dataset.
+        kept: examples kept.
+        epochs: epochs of the training on the kept examples.
+        to_full: accuracy on the kept examples against that of full training; None where it was not measured.
+
+    >>> payback(3000, n=100, kept=30, epochs=30)
+    'Scoring passed 3,000 examples, 100% of a full training of 30 epochs. It is paid back after 1.4 trainings on the \
+kept examples, if their accuracy is enough: --check measures it.'
+    """
+    share = 100 * scoring / (n * epochs)
+    text = f"Scoring passed {scoring:,.0f} examples, {share:.0f}% of a full training of {epochs:g} epochs. "
+    trainings = break_even(scoring, full=n * epochs, pruned=kept * epochs)
+    if math.isinf(trainings):
+        return text + "It is never paid back: training on the kept examples is not cheaper."
+    noun = "training" if f"{trainings:.1f}" == "1.0" else "trainings"
+    text += f"It is paid back after {trainings:.1f} {noun} on the kept examples"
+    if to_full is None:
+        return text + ", if their accuracy is enough: --check measures it."
+    if to_full.difference < 0:
+        return text + f", each of which loses accuracy against all the data: {points(to_full)} points."
+    return text + f"; against all the data their accuracy is {points(to_full)} points."

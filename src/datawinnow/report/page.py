@@ -12,7 +12,7 @@ from datawinnow.core.chance import rows_sentence
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.core.result_rows import ROWS_FILE
-from datawinnow.core.verdict import ResultRow
+from datawinnow.core.verdict import ResultRow, verdict
 from datawinnow.report import plots, plots_many_methods, words
 from datawinnow.report.comparison import comparison_context, is_comparison
 from datawinnow.report.condense import condense_context, is_condensed
@@ -20,7 +20,7 @@ from datawinnow.report.instruct import instruct_context, is_instruct
 from datawinnow.report.results import rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
-from datawinnow.report.table import Table, table
+from datawinnow.report.table import SHORTER, Table, table
 
 PAGE_FILE = "report.html"
 
@@ -84,7 +84,10 @@ def results_context(result_rows: Sequence[ResultRow]) -> dict[str, Any]:
         "title": str(results.about.get("benchmark", "results")),
         "about": " ".join(filter(None, [_results_description(results), rows_sentence(result_rows)])),
         "made": provenance(result_rows[-1]),
-        "sections": [_section(results, scenario, i) for i, scenario in enumerate(results.scenarios)],
+        "sections": [
+            _section(results, [row for row in result_rows if row["scenario"] == scenario], scenario, i)
+            for i, scenario in enumerate(results.scenarios)
+        ],
     }
 
 
@@ -106,23 +109,55 @@ def provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in [*entries, *versions.items()] if value not in ("", None)]
 
 
-def _section(results: Table, scenario: str, i: int) -> dict[str, Any]:
+def _section(results: Table, result_rows: Sequence[ResultRow], scenario: str, i: int) -> dict[str, Any]:
     cells = results.of(scenario)
+    best = _best_by_keep(results, scenario)
+    verdicts = {
+        keep: verdict([row for row in result_rows if row["keep"] in (keep, 1.0)], method) for keep, method in best
+    }
+    headline = words.headline(results, scenario)
+    diverged = words.diverged(results, scenario)
+    if len(verdicts) == 1 and not diverged and len({cell.method for cell in cells if not cell.is_reference}) == 1:
+        headline, verdicts = str(*verdicts.values()), {}
     return {
         "name": scenario,
-        "headline": words.headline(results, scenario),
-        "by_keep": [*words.by_keep(results, scenario), *filter(None, [words.changed(results, scenario)])],
+        "headline": headline,
+        "by_keep": [
+            *(f"Keep {keep:g}, the method of highest mean: {answer.line}" for keep, answer in verdicts.items()),
+            *filter(None, [words.changed(results, scenario)]),
+        ],
         "cells": cells,
         "noisy": any(cell.changed_kept is not None for cell in cells),
         "figures": _results_figures(results, scenario, i),
     }
 
 
-def _results_figures(results: Table, scenario: str, i: int) -> list[dict[str, Any]]:
-    draw = plots_many_methods if plots_many_methods.crowded(results, scenario) else plots
-    drawn = (
-        ("cost", "Accuracy against total cost", draw.accuracy_cost(results, scenario, f"cost{i}")),
-        ("keep", "Accuracy against keep", draw.accuracy_keep(results, scenario, f"keep{i}")),
-        ("changed", "Changed examples among the kept", draw.changed_keep(results, scenario, f"changed{i}")),
+def _best_by_keep(results: Table, scenario: str) -> list[tuple[float, str]]:
+    """The method of highest mean accuracy at each keep, references apart."""
+    groups = (
+        (keep, [c for c in results.of(scenario, keep=keep) if not c.is_reference]) for keep in results.keeps(scenario)
     )
-    return [{"svg": svg, "title": title, "caption": draw.CAPTIONS[key]} for key, title, svg in drawn if svg is not None]
+    return [(keep, max(cells, key=lambda cell: cell.accuracy.mean).method) for keep, cells in groups if cells]
+
+
+def _results_figures(results: Table, scenario: str, i: int) -> list[dict[str, Any]]:
+    many = plots_many_methods.crowded(results, scenario)
+    # over a single keep there is no line to draw: rows of methods
+    single = len(results.keeps(scenario)) == 1
+    cost, keep = (plots_many_methods if many else plots), (plots_many_methods if many or single else plots)
+    has_shorter = bool(results.of(scenario, method=SHORTER))
+    drawn = (
+        ("cost", "Accuracy against total cost", cost, cost.accuracy_cost(results, scenario, f"cost{i}")),
+        (
+            "keep",
+            "Accuracy of each method" if single else "Accuracy against keep",
+            keep,
+            keep.accuracy_keep(results, scenario, f"keep{i}"),
+        ),
+        ("changed", "Changed examples among the kept", keep, keep.changed_keep(results, scenario, f"changed{i}")),
+    )
+    return [
+        {"svg": svg, "title": title, "caption": draw.caption(key, has_shorter=has_shorter)}
+        for key, title, draw, svg in drawn
+        if svg is not None
+    ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from datawinnow.core.interval import Interval
 from datawinnow.report import words
 from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, spread, styled, to_svg
 from datawinnow.report.table import FULL, RANDOM, SHORTER, Table, TableCell
@@ -15,11 +16,31 @@ from datawinnow.report.table import FULL, RANDOM, SHORTER, Table, TableCell
 CAPTIONS = {
     "cost": "Cost includes scoring: further left at the same height is cheaper for one training run. Each line "
     "connects the keeps of a method; the star is full training.",
-    "keep": "At one keep all methods pass as many training examples. Points below the dashed line lose to all the data "
-    "for fewer epochs. Bars: 95% over seeds.",
+    "keep": "At a given keep all methods pass the same number of training examples. Bars: 95% intervals, from three "
+    "seeds on.",
     "changed": "Share of changed examples among the kept; random choice keeps the share of the dataset.",
 }
 """Captions of the plots."""
+BELOW_SHORTER = " Points below the dashed line lose to all the data for fewer epochs."
+MIN_BAR_SEEDS = 3
+"""Seeds from which an interval is drawn: that of two is wider than the axes (it is in the table)."""
+
+
+def caption(key: str, *, has_shorter: bool) -> str:
+    """The caption of a plot, by what is drawn in it."""
+    return CAPTIONS[key] + (BELOW_SHORTER if key == "keep" and has_shorter else "")
+
+
+def bar(bounds: Interval | None) -> float:
+    """Half the interval as it is drawn, in percent; 0 for too few seeds."""
+    return 100 * (bounds.half or 0.0) if bounds is not None and bounds.n >= MIN_BAR_SEEDS else 0.0
+
+
+def limit_to_percent(axes: Axes, axis: str) -> None:
+    """Cut an axis to 0 to 100%, beyond which intervals mean nothing."""
+    low, high = axes.get_ylim() if axis == "y" else axes.get_xlim()
+    set_limits = axes.set_ylim if axis == "y" else axes.set_xlim
+    set_limits(max(low, 0.0) if low < 0 else low, min(high, 102.0))
 
 
 @dataclass(frozen=True)
@@ -64,7 +85,7 @@ def accuracy_keep(table: Table, scenario: str, name: str) -> Markup:
         name,
         x=lambda cell: 100 * cell.keep,
         y=lambda cell: 100 * cell.accuracy.mean,
-        half=lambda cell: 100 * (cell.accuracy.half or 0.0),
+        half=lambda cell: bar(cell.accuracy),
         labels=("kept, % of the examples", "test accuracy, %"),
     )
 
@@ -79,7 +100,7 @@ def changed_keep(table: Table, scenario: str, name: str) -> Markup | None:
         name,
         x=lambda cell: 100 * cell.keep,
         y=lambda cell: None if cell.changed_kept is None else 100 * cell.changed_kept.mean,
-        half=lambda cell: 0.0 if cell.changed_kept is None else 100 * (cell.changed_kept.half or 0.0),
+        half=lambda cell: bar(cell.changed_kept),
         labels=("kept, % of the examples", "changed among the kept, %"),
     )
 
@@ -138,6 +159,7 @@ def _draw_lines(
         axes.set_title(labels[1], loc="left", fontsize=9, color=MUTED)
         axes.grid(visible=False, axis="x")
         axes.margins(x=0.06, y=0.08)
+        limit_to_percent(axes, "y")
         if not by_keep:
             axes.set_xlim(left=0)
         label_ends(axes, ends)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from datawinnow.core.interval import Interval
-from datawinnow.report.plots import Look, label_ends
+from datawinnow.report.plots import Look, bar, label_ends, limit_to_percent
 from datawinnow.report.svg import CARD, INK, MUTED, SERIES, canvas, styled, to_svg
 from datawinnow.report.table import FULL, RANDOM, SHORTER, Table, TableCell
 
@@ -23,10 +23,18 @@ CAPTIONS = {
     "cost": "Scoring is included: a method further left at the same height is cheaper for one training run. Each point "
     "is a method at one keep, a diamond a reference. A name marks a method that no cheaper method at the same keep "
     "beats on the mean. The star is full training.",
-    "keep": "One row per method, the best on top; one colour per keep. At one keep all pass as many training examples. "
-    "A point left of the dashed line of its colour loses to all the data for fewer epochs. Bars: 95% over seeds.",
+    "keep": "One row per method, the best on top; one colour per keep. At a given keep all pass the same number of "
+    "training examples. Bars: 95% intervals, from three seeds on.",
     "changed": "Share of changed examples among the kept, lowest on top; random choice keeps the share of the dataset.",
 }
+
+
+BELOW_SHORTER = " A point left of the dashed line of its colour loses to all the data for fewer epochs."
+
+
+def caption(key: str, *, has_shorter: bool) -> str:
+    """The caption of a plot, by what is drawn in it."""
+    return CAPTIONS[key] + (BELOW_SHORTER if key == "keep" and has_shorter else "")
 
 
 def crowded(table: Table, scenario: str) -> bool:
@@ -142,7 +150,10 @@ def _rows(
                 if bounds is None:
                     continue
                 place = row + (k - (len(keeps) - 1) / 2) * 0.16  # side by side where keeps are equal
-                axes.plot([100 * bounds.low, 100 * bounds.high], [place] * 2, color=colour, linewidth=1.1)
+                half = bar(bounds)
+                axes.plot(
+                    [100 * bounds.mean - half, 100 * bounds.mean + half], [place] * 2, color=colour, linewidth=1.1
+                )
                 axes.plot(
                     [100 * bounds.mean],
                     [place],
@@ -169,6 +180,7 @@ def _rows(
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.tick_params(axis="x", labeltop=True)
         axes.set_xlabel(label)
+        limit_to_percent(axes, "x")
         _legend(axes, keeps, lines)
         return to_svg(figure, name)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from datawinnow.core.artifacts import read_json, read_table
-from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
 from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.row_checks import CHECKSUM, ROW, in_dataset_order
+from datawinnow.core.verdict import FULL, Comparison, payback
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
 from datawinnow.report.correlations import rank_correlations
@@ -31,6 +31,7 @@ GROUPS = {
     "doubtful": ("Most doubtful", "The network predicts another class with confidence: look for wrong labels here."),
 }
 MAX_CLASS_ROWS = 100
+SCORING_STAGES = ("record", "probe", "subsets")
 CHECK_ROWS = Path("check") / ROWS_FILE
 """Result rows of ``prune --check``."""
 
@@ -63,10 +64,11 @@ def run_context(folder: Path) -> dict[str, Any]:
         "notes": [str(note) for note in metadata["dataset"].get("notes", [])],
         "lead": training.lead(metadata, history) if trained else _selection_lead(meta, selection),
         "warning": (metadata.get("result") or {}).get("near_chance"),
-        "check": check,
+        "verdict": check.get("verdict") or check.get("sentence"),
+        "verdict_details": str(check.get("sentence", "")).removeprefix(str(check.get("verdict", ""))).strip(),
         "check_cells": check_table,
-        "ledger": _ledger(metadata, meta),
-        "pays": pays_sentence(metadata, meta),
+        "ledger": _ledger(metadata),
+        "pays": pays_sentence(metadata, meta, check),
         "figures": [
             *_run_figures(scores, selection),
             *training.figures(history, bool((metadata["options"].get("train") or {}).get("policy"))),
@@ -136,16 +138,17 @@ def _selection_lead(meta: dict[str, Any], selection: pa.Table | None) -> str:
     )
 
 
-def _check_result(folder: Path, metadata: dict[str, Any]) -> tuple[str | None, Any]:
+def _check_result(folder: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The content of ``check.json`` and the cells of its table; empty and None without a check."""
     if not (folder / "check.json").exists():
-        return None, None
+        return {}, None
     answer = read_json(folder / "check.json")
     _same_dataset(answer, metadata, folder / "check.json", "check again with: datawinnow prune DATA --keep 0.3 --check")
     file = folder / CHECK_ROWS
-    return str(answer.get("sentence", "")), table(rows(file)).cells if file.is_file() else None
+    return answer, table(rows(file)).cells if file.is_file() else None
 
 
-def _ledger(metadata: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+def _ledger(metadata: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     lines = []
     for stage, cost in metadata["cost"].items():
         passed = f"{words.count(cost['backward'])} trained on"
@@ -154,27 +157,31 @@ def _ledger(metadata: dict[str, Any], meta: dict[str, Any]) -> list[tuple[str, s
         if not cost["backward"] and not cost.get("forward"):
             passed = words.NONE
         lines.append((str(stage), words.seconds(cost["seconds"]), passed, words.flops(cost["flops"])))
-    del meta
     return lines
 
 
-def pays_sentence(metadata: dict[str, Any], meta: dict[str, Any]) -> str | None:
-    """When scoring is paid back if the kept examples are trained on for as long as the recording's schedule."""
-    recorded = metadata["options"].get("record") or {}
-    epochs = recorded.get("schedule_epochs") or recorded.get("epochs")
+def pays_sentence(metadata: dict[str, Any], meta: dict[str, Any], check: dict[str, Any] | None = None) -> str | None:
+    """When scoring is paid back by the training that is planned, and what it loses; None where nothing is known."""
+    options = metadata["options"]
+    recorded = options.get("record") or {}
+    check = check or {}
+    epochs = (check.get("settings") or {}).get("epochs") or (options.get("prune") or {}).get("train_epochs")
+    epochs = epochs or recorded.get("schedule_epochs") or recorded.get("epochs")
     if not meta or not epochs:
         return None
-    n, keep = metadata["dataset"]["n"], float(meta["keep"])
-    spent = [metadata["cost"].get(stage) or {} for stage in ("record", "probe", "subsets")]  # read or not
-    # a forward pass alone counts a third of a trained example
-    charge = sum(float(cost.get("backward", 0)) + float(cost.get("forward", 0)) / 3 for cost in spent)
     if not meta.get("charge"):
-        return "This method reads no recording, so nothing has to be paid back."
-    runs = break_even(charge, full=n * epochs, pruned=keep * n * epochs)
-    return (
-        f"Scoring passed {words.count(charge)} examples. Against full runs of {epochs} epochs, training on the kept "
-        f"examples pays it back {words.pays_back(runs)}. Against training on everything for fewer epochs it never "
-        "pays by cost alone: there it must win by accuracy (see the check, or run prune with --check)."
+        return "This method reads no recording, so there is nothing to pay back."
+    n = metadata["dataset"]["n"]
+    # all that was passed for scores, read or not
+    spent = [metadata["cost"].get(stage) or {} for stage in SCORING_STAGES]
+    to_full = (check.get("comparisons") or {}).get(FULL)
+    return payback(
+        # a forward pass alone counts a third of a trained example
+        sum(float(cost.get("backward", 0)) + float(cost.get("forward", 0)) / 3 for cost in spent),
+        n=n,
+        kept=int(meta.get("budget") or round(float(meta["keep"]) * n)),
+        epochs=epochs,
+        to_full=Comparison(**to_full) if to_full else None,
     )
 
 

@@ -31,6 +31,7 @@ class TableCell:
         label: its name for people.
         seeds: those with an accuracy, sorted.
         accuracy: fraction right on the test split after the last epoch.
+        to_full: accuracy minus that of full training, paired by the seeds that both have; None without any.
         to_random: accuracy minus that of ``random`` at this keep, paired by the seeds that both have; None without any.
         to_shorter: likewise to ``shorter_full``, all the data for as many training passes.
         passes: examples passed in training.
@@ -53,6 +54,7 @@ class TableCell:
     label: str
     seeds: tuple[int, ...]
     accuracy: Interval
+    to_full: Comparison | None
     to_random: Comparison | None
     to_shorter: Comparison | None
     passes: float
@@ -204,6 +206,8 @@ def _table_cell(
     accuracy = _accuracy(rows_of_cell)
     # Full training is at keep 1, whatever the keep of this cell.
     full = next((group for (where, _, name), group in groups.items() if where == scenario and name == FULL), [])
+    # all the data at keep 1, as in a race, are a full training too
+    full = full or groups.get((scenario, 1.0, SHORTER), [])
     passes, total = (
         _exact_mean(row["passes"] for row in rows_of_cell),
         _exact_mean(row["total_passes"] for row in rows_of_cell),
@@ -214,7 +218,7 @@ def _table_cell(
     }
     flops = _mean_cost(rows_of_cell, "flops", *ROW_STAGES, "train")
     pays = pays_seconds = None
-    if full and method != FULL:
+    if full and method not in (FULL, full[0]["method"]) and (total > passes or keep < 1):
         # In passes: scoring once, against what each training on the selection saves.
         pays = break_even(total - passes, full=_exact_mean(row["passes"] for row in full), pruned=passes)
         pays_seconds = break_even(seconds["score"], full=_mean_cost(full, "seconds", "train"), pruned=seconds["train"])
@@ -227,6 +231,7 @@ def _table_cell(
         seeds=_seeds(rows_of_cell),
         diverged=diverged,
         accuracy=interval(list(accuracy.values())),
+        to_full=None if method == FULL or not full else _to(accuracy, full),
         to_random=None if method in (FULL, RANDOM) else _to(accuracy, groups.get((scenario, keep, RANDOM))),
         to_shorter=None if method in (FULL, SHORTER) else _to(accuracy, groups.get((scenario, keep, SHORTER))),
         passes=passes,

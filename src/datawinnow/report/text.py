@@ -15,7 +15,7 @@ NOTE = (
     "Accuracy: mean over seeds ± 95% interval (Student t). Differences: percentage points, paired by seed, ± 95%; "
     '"within noise": the interval includes 0; LOSES: all of it is below 0. Shorter full: all the data for as many '
     "training passes. Cost: passes forward and backward, scoring included, relative to full training. Pays back: "
-    "training runs on the selection until scoring is paid for."
+    "training runs on the selection until scoring is paid for, and the accuracy that each loses against full training."
 )
 
 
@@ -31,7 +31,7 @@ def _line(cell: TableCell | Lost) -> tuple[str, ...]:
         f"{points(cell.to_random)} {outcome_words(cell.to_random)}".strip(),
         f"{points(cell.to_shorter)} {outcome_words(cell.to_shorter)}".strip(),
         words.ratio(cell.relative_passes),
-        words.pays_back(cell.break_even),
+        words.pays_back(cell.break_even, cell.to_full),
         *changed,
     )
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from datawinnow.core.interval import Interval
-from datawinnow.core.verdict import Comparison, count_seeds, indication_note, outcome_words, points
+from datawinnow.core.verdict import Comparison, count_seeds, indication_note, points
+from datawinnow.core.verdict import outcome_words as outcome_words  # for templates
 from datawinnow.report.table import FULL, REFERENCES, SHORTER, Lost, Table, TableCell
 
 NONE = "-"
@@ -58,12 +59,17 @@ def many(number: float, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def pays_back(runs: float | None) -> str:
-    """Break-even as a phrase: ``after 2.3 runs``, ``never``, ``at once``."""
+def pays_back(runs: float | None, to_full: Comparison | None = None) -> str:
+    """Break-even as a phrase, with the accuracy that is lost: ``after 2.3 runs, -1.4 points``, ``never``."""
     if runs is None:
         return NONE
     if math.isinf(runs):
         return "never"
+    lost = to_full is not None and round(100 * to_full.difference, 1) < 0
+    return f"{_after(runs)}, {100 * to_full.difference:+.1f} points" if lost and to_full is not None else _after(runs)
+
+
+def _after(runs: float) -> str:
     if runs == 0:
         return "at once"
     # 99.95 would be rounded to 100.0.
@@ -120,10 +126,9 @@ def headline(table: Table, scenario: str) -> str:
             return "No pruning method has a result." + diverged(table, scenario)
         return "There are no pruning methods in these results, only references." + diverged(table, scenario)
     single = all(len(cell.seeds) == 1 for cell in contenders)
-    phrases = [
-        _against(table, scenario, field, name, single)
-        for field, name in (("to_shorter", "the shorter full run"), ("to_random", "random choice"))
-    ]
+    references = [("to_shorter", "the shorter full run"), ("to_random", "random choice")]
+    compared = [pair for pair in references if any(getattr(cell, pair[0]) is not None for cell in contenders)]
+    phrases = [_against(table, scenario, field, name, single) for field, name in compared or references]
     note = indication_note(min(len(cell.seeds) for cell in contenders))
     return " ".join(filter(None, [*phrases, _expensive(table, scenario).strip(), note])) + diverged(table, scenario)
 
@@ -196,27 +201,6 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
     if lost:
         text += f"; at keep {listed(lost)} every method loses to it"
     return text + "."
-
-
-def by_keep(table: Table, scenario: str) -> list[str]:
-    """One sentence a keep: the best method, and how it stands against the references."""
-    lines = []
-    for keep in table.keeps(scenario):
-        cells = [cell for cell in table.of(scenario, keep=keep) if not cell.is_reference]
-        if not cells:
-            continue
-        best = max(cells, key=lambda cell: cell.accuracy.mean)
-        clauses = [
-            f"{points(value)} points against {name} ({outcome_words(value).lower()})"
-            for value, name in ((best.to_shorter, "the shorter full run"), (best.to_random, "random"))
-            if value is not None
-        ]
-        cost = (
-            "" if best.relative_passes is None else f", at {ratio(best.relative_passes)} of the cost of full training"
-        )
-        text = f"Keep {keep:g}: {best.label} has the highest mean, {percent(best.accuracy)}%{cost}"
-        lines.append(text + (f"; {' and '.join(clauses)}" if clauses else "") + ".")
-    return lines
 
 
 def name_of(cell: TableCell | Lost) -> str:

@@ -38,6 +38,14 @@ class Pruned(Kept):
     report: Path | None = None
     train_epochs: int | None = None
 
+    @property
+    def verdict(self) -> str | None:
+        """The verdict of the check in a line; None without a check."""
+        return None if self.check is None else str(self.check["verdict"])
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.verdict is None else f"{super().__repr__()}\n{self.verdict}"
+
 
 def prune_run(
     setup: RunSetup,
