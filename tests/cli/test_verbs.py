@@ -36,7 +36,7 @@ def test_prune_tells_the_whole_story(call):
     assert "runs/digits/selection.parquet" in result.stdout
     assert "431 kept: drawn" in result.stdout
     assert "1,007 dropped: not drawn" in result.stdout
-    assert "2,876 examples passed" in result.stdout
+    assert "Scoring passed 2,876 examples" in result.stdout
     assert "100% of a full training" in result.stdout
     assert "paid back after 1.4 trainings" in result.stdout  # 2876 / (2876 - 2 * 431)
     order = [result.stderr.index(word) for word in ("estimate: ", "recording: done", "selecting by DUAL+Beta: done")]
@@ -80,7 +80,7 @@ def test_prune_writes_a_page_with_images_and_the_check(call):
     stored = json.loads(Path("runs/digits/check.json").read_text())
     assert stored["sentence"] in result.stdout
     rows = [json.loads(line) for line in Path("runs/digits/check/rows.jsonl").read_text().splitlines()]
-    assert {row["method"] for row in rows} == {"dual_beta", "random", "shorter_full"}
+    assert {row["method"] for row in rows} == {"dual_beta", "full", "random", "shorter_full"}
     assert re.search(r"^0\.3\s+random\s", result.stdout, re.MULTILINE), "the small table"
 
 
@@ -201,7 +201,7 @@ def test_until_stable_says_where_it_ended_and_the_cost_is_of_those_epochs(call, 
     assert (epochs == 39) if min_epochs == 39 else (10 <= epochs < 39)
     if verb[0] == "prune":
         assert "estimate, if the ranking is not stable before: " in result.stderr
-    assert f"{200 * epochs:,} examples passed" in result.stdout
+    assert f"Scoring passed {200 * epochs:,} examples" in result.stdout
     assert np.load("runs/digits/signals/p_label.npy").shape == (epochs, 200)
     if verb == ("record",):
         assert f"recorded {epochs} epochs of 200 examples" in result.stdout
