@@ -33,7 +33,7 @@ seeds = [0, 1] => seeds = [1, 1] => seeds: has an entry twice: \[1, 1\]
 "symmetric 0.2" => "symetric 0.2" => scenario must be "clean" or "NAME RATE".*got 'symetric 0.2'
 "symmetric 0.2" => "symmetric" => scenario must be .*, got 'symmetric'
 "symmetric 0.2" => "symmetric 1.5" => scenario must be .*, got 'symmetric 1.5'
-model = "mlp" => model = "mpl" => \[train\] no model is called 'mpl'. There are: mlp, convnet
+model = "mlp" => model = "mpl" => \[train\] no model is called 'mpl'. Did you mean 'mlp'
 [[method]] => [score]\nmodel = "x"\n[[method]] => \[score\] no model is called 'x'
 [[method]] => [score]\nschedule_epochs = 2\n[[method]] => \[score\] schedule_epochs=2 must be at least
 [[method]] => [score]\nepochs = 0\n[[method]] => score.epochs: Input should be greater than 0

@@ -123,7 +123,7 @@ def test_only_what_is_wanted_and_int32_labels():
         (torch.zeros(2, 3), torch.zeros(2), RECORDED, "labels must be integer class ids, got torch.float32"),
         (torch.zeros(2, 3), torch.tensor([0, 3]), RECORDED, r"labels must be in \[0, 3\).* got 0 to 3.*classes=4"),
         (torch.zeros(2, 3), torch.tensor([-1, 0]), RECORDED, r"got -1 to 0"),
-        (torch.zeros(2, 3), torch.zeros(2).long(), ("los",), "no signal is called 'los'; the signals are: loss"),
+        (torch.zeros(2, 3), torch.zeros(2).long(), ("los",), "no signal is called 'los'. Did you mean 'loss'"),
     ],
     ids=["axes", "lengths", "one class", "float labels", "label over", "label under", "name"],
 )

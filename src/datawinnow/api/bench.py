@@ -42,6 +42,9 @@ class GridResult:
         """Whether every cell has a row."""
         return len(self.rows) == self.num_cells
 
+    def __repr__(self) -> str:
+        return f"GridResult({len(self.rows)} of {self.num_cells} cells in {self.folder})"
+
 
 @dataclass(frozen=True)
 class BenchResult:

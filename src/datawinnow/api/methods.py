@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.card import unknown_name
 
 if TYPE_CHECKING:
     from datawinnow.methods import Method
@@ -75,8 +75,7 @@ def methods(name: str | None = None, *, kind: Kind | None = None) -> list[Method
     key = name.replace("-", "_").replace("+", "_").lower()
     matching = [entry for entry in entries if entry.key == key]
     if not matching:
-        names = ", ".join(dict.fromkeys(entry.key for entry in entries))
-        raise ArgumentError(f"no method is called {name!r}; there are: {names}")
+        raise unknown_name("method", name, [entry.key for entry in entries])
     return matching
 
 

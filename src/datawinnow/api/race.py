@@ -62,6 +62,9 @@ class RaceResult:
     sentence: str
     report: Path | None
 
+    def __repr__(self) -> str:
+        return f"RaceResult({len(self.rows)} trainings in {self.folder})\n{self.verdict}"
+
 
 def race(
     data: Any,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset, run_path
 from datawinnow.core.arrays import RECORDED
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.card import unknown_name
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def record(
     signals = [signals] if isinstance(signals, str) else signals
     for name in signals:
         if name not in (*RECORDED, *EXTRA_SIGNALS):
-            names = ", ".join((*RECORDED, *EXTRA_SIGNALS))
-            raise ArgumentError(f"`signals=`: no signal is called {name!r}; there are: {names}")
+            raise unknown_name("signal", name, (*RECORDED, *EXTRA_SIGNALS))
     recorded_signals = tuple(dict.fromkeys([*RECORDED, *signals]))
     stability = rank_stability(until_stable, epochs, recorded_signals)  # refuses before there is a folder
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError, field_validator, model_validator
 
 from datawinnow.bench.grid import BASELINES, Grid, MethodSpec, Strict, parse_scenario
+from datawinnow.core.card import unknown_name
 from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import RankStability
@@ -221,7 +222,7 @@ def check_grid(grid: Grid) -> Grid:
         replace(recipe, **check_recipe(at))
     for section, model in (("train", grid.train.model), ("score", grid.score.model)):
         if model is not None and ":" not in model and model not in MODELS:
-            raise ArgumentError(f"[{section}] no model is called {model!r}. There are: {', '.join(MODELS)}")
+            raise ArgumentError(f"[{section}] {unknown_name('model', model, MODELS)}")
     if grid.score.model_options and not grid.score.model:
         raise ArgumentError("[score] model_options requires [score] model")
     if grid.score.schedule_epochs is not None and grid.score.schedule_epochs < grid.recorded_epochs:
@@ -259,7 +260,7 @@ def _check_cell(grid: Grid, spec: MethodSpec, keep: float) -> None:
         if grid.kind(name) == "policy":
             small = spec.batch or spec.replay
             if small is not None and small.model is not None and ":" not in small.model and small.model not in MODELS:
-                raise ArgumentError(f"no model is called {small.model!r}. There are: {', '.join(MODELS)}")
+                raise unknown_name("model", small.model, MODELS)
             if spec.batch is None:
                 grid.policy(name, keep)
             return

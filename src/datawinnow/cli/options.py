@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -145,6 +145,24 @@ class TrainingOptions(NetworkOptions):
             device=self.device,
             size_schedule=sizes,
         )
+
+
+def option_flags(options: Any) -> list[str]:
+    """The flags of a dataclass of options that differ from their defaults, for a command that is to repeat them."""
+    flags: list[str] = []
+    for option in fields(options):
+        value = getattr(options, option.name)
+        default = option.default_factory() if option.default_factory is not MISSING else option.default
+        flag = f"--{option.name.replace('_', '-')}"
+        if value == default:
+            continue
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, dict):
+            flags += [part for key, item in value.items() for part in (flag.removesuffix("s"), f"{key}={item}")]
+        else:
+            flags += [flag, str(value)]
+    return flags
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from datawinnow.cli.options import (
     Seed,
     TrainingOptions,
     UntilStable,
+    option_flags,
 )
 from datawinnow.cli.select import kept_line, reason_rows
 from datawinnow.cli.ui import Screen
@@ -117,7 +118,9 @@ def prune(
     assert kept.run is not None
     _print_pruned(screen, kept, kept.run, out)
     epochs_flags = ("--epochs", str(kept.train_epochs))
-    screen.next("train", data, "--select", str(kept.run.path), *epochs_flags, *training.network_flags())
+    screen.next(
+        "train", data, "--select", str(kept.run.path), *epochs_flags, *option_flags(loading), *option_flags(training)
+    )
 
 
 def _print_pruned(screen: Screen, kept: Pruned, folder: RunFolder, out: Path | None) -> None:

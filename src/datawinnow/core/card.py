@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from types import ModuleType
 from typing import Any, Literal, TypeVar
@@ -172,12 +172,22 @@ def resolve(name: str | MethodT, methods: Mapping[str, MethodT], *, kind: str) -
     key = str(name).replace("-", "_").replace("+", "_").lower()
     if key in methods:
         return methods[key]
+    raise unknown_name(kind, str(name), sorted(methods))
+
+
+def unknown_name(kind: str, name: str, names: Iterable[str]) -> ArgumentError:
+    """The error for a name that does not exist, with the nearest that does.
+
+    >>> str(unknown_name("score", "dul", ["aum", "dual"]))
+    "no score is called 'dul'. Did you mean 'dual'? There are: aum, dual"
+    """
     # only for the error: a lookup that succeeds should not pay for the import
     import difflib
 
-    near = difflib.get_close_matches(key, methods, n=1)
+    names = list(dict.fromkeys(names))
+    near = difflib.get_close_matches(name.replace("-", "_").replace("+", "_").lower(), names, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    raise ArgumentError(f"no {kind} is called {name!r}.{guess} There are: {', '.join(sorted(methods))}")
+    return ArgumentError(f"no {kind} is called {name!r}.{guess} There are: {', '.join(names)}")
 
 
 def check_options(method: Callable[..., Any], options: Mapping[str, Any]) -> None:

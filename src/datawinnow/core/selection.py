@@ -61,6 +61,11 @@ class Selection:
     def __len__(self) -> int:
         return int(self.index.numel())
 
+    def __repr__(self) -> str:
+        of = "" if self.reason is None else f" of {self.reason.numel():,} examples"
+        weighted = ", weighted" if bool((self.weight != 1).any()) else ""
+        return f"Selection({len(self):,} kept{of}{weighted})"
+
     def mask(self, n: int) -> Tensor:
         """(n,) bool: True where kept."""
         out = torch.zeros(n, dtype=torch.bool)

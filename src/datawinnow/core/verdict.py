@@ -308,7 +308,7 @@ def payback(scoring: float, *, n: int, kept: int, epochs: float, to_full: Compar
 
     >>> payback(3000, n=100, kept=30, epochs=30)
     'Scoring passed 3,000 examples, 100% of a full training of 30 epochs. It is paid back after 1.4 trainings on the \
-kept examples, if their accuracy is enough: --check measures it.'
+kept examples; their accuracy is not checked.'
     """
     share = 100 * scoring / (n * epochs)
     text = f"Scoring passed {scoring:,.0f} examples, {share:.0f}% of a full training of {epochs:g} epochs. "
@@ -318,7 +318,7 @@ kept examples, if their accuracy is enough: --check measures it.'
     noun = "training" if f"{trainings:.1f}" == "1.0" else "trainings"
     text += f"It is paid back after {trainings:.1f} {noun} on the kept examples"
     if to_full is None:
-        return text + ", if their accuracy is enough: --check measures it."
+        return text + "; their accuracy is not checked."
     if to_full.difference < 0:
         return text + f", each of which loses accuracy against all the data: {points(to_full)} points."
     return text + f"; against all the data their accuracy is {points(to_full)} points."

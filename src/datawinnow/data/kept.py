@@ -33,6 +33,10 @@ class Kept:
                 f"{len(self.dataset)} examples: it was made for another dataset"
             )
 
+    def __repr__(self) -> str:
+        name = getattr(self.dataset, "name", None) or type(self.dataset).__name__
+        return f"{type(self).__name__}({len(self.selection):,} of {len(self.dataset):,} examples of {name})"
+
     def __len__(self) -> int:
         return len(self.selection)
 

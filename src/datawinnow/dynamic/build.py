@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from datawinnow.core.card import card_of, check_options, resolve
+from datawinnow.core.card import card_of, check_options, resolve, unknown_name
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.policy_names import AUTO, REPLAY
 from datawinnow.dynamic.budget import expected_fraction
@@ -170,9 +169,7 @@ def wrap_by_name(policy: Any, text: str, epochs: int | None) -> Any:
     """
     name, _, value = text.partition("=")
     if name not in WRAPPERS:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), WRAPPERS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ArgumentError(f"no wrapper is called {name!r}. There are: {', '.join(WRAPPERS)}.{hint}")
+        raise unknown_name("wrapper", name, WRAPPERS)
     if epochs is None and name in ("annealed", "shrinking"):
         raise ArgumentError(f"the wrapper {name!r} needs the length of the run: give `epochs=` or `passes=`")
     try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.card import unknown_name
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
 from datawinnow.instruct.features import PUBLISHED_SCALE, FeatureLayout, Standardiser, feature_matrix, layout_of
@@ -259,8 +260,9 @@ def _score_by_indicators(pool: FeaturePool, scorer: str, ends: Mapping[str, str]
     names = pool.layout.indicators if is_mean else (scorer,)
     for name in names:
         if name not in pool.pairs.numbers:
-            have = ", ".join([*LEARNED_SCORERS, MEAN_SCORER, *sorted(pool.pairs.numbers)])
-            raise ArgumentError(f"no scorer or indicator is called {name!r}; there are: {have}")
+            raise unknown_name(
+                "scorer or indicator", name, [*LEARNED_SCORERS, MEAN_SCORER, *sorted(pool.pairs.numbers)]
+            )
     if not names:
         raise ArgumentError(
             "the pairs have no indicator to take the mean of: compute one, or name a field with `score=`"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED
+from datawinnow.core.card import unknown_name
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import require_space
 from datawinnow.record import files
@@ -52,9 +53,7 @@ class Recorder:
         self.epochs = int(check.number("epochs", epochs, 1, 1 << 20, integer=True))
         for name in signals:
             if name not in (*RECORDED, "kl_step", "seen"):
-                raise ArgumentError(
-                    f"no signal is called {name!r}; the signals are: {', '.join((*RECORDED, 'kl_step'))}"
-                )
+                raise unknown_name("signal", name, (*RECORDED, "kl_step"))
         # `OpenEpoch` writes by position: signals first, then kl_step, then seen
         self.columns = (
             *(name for name in signals if name not in ("seen", "kl_step")),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.arrays import RECORDED
+from datawinnow.core.card import unknown_name
 from datawinnow.core.errors import ArgumentError
 
 
@@ -65,7 +66,7 @@ def signals(logits: Tensor, labels: Tensor, *, names: tuple[str, ...] = RECORDED
             first_two = p.topk(2, dim=1).values
             out[name] = first_two[:, 0] - first_two[:, 1]
         else:
-            raise ArgumentError(f"no signal is called {name!r}; the signals are: {', '.join(RECORDED)}")
+            raise unknown_name("signal", name, RECORDED)
     return out
 
 
