@@ -41,6 +41,12 @@ def test_an_interval_of_two_seeds_is_not_drawn() -> None:
     assert plots.bar(Interval(0.7, 0.05, 3)) == 5
 
 
-def test_a_caption_mentions_the_dashed_line_only_where_it_is_drawn() -> None:
-    assert "dashed" in plots.caption("keep", has_shorter=True)
-    assert "dashed" not in plots.caption("keep", has_shorter=False)
+def test_a_caption_mentions_the_dashed_line_only_where_it_is_drawn(tmp_path: Path) -> None:
+    for methods, mentioned in ((("shorter_full", "dual"), True), (("random", "dual"), False)):
+        rows = [
+            fixtures.row(method=method, keep=keep, seed=0, accuracy=0.6) for method in methods for keep in (0.5, 0.3)
+        ]
+        folder = tmp_path / methods[0]
+        folder.mkdir()
+        fixtures.write_rows(folder / "rows.jsonl", rows)
+        assert ("dashed line" in report.write(folder).read_text()) == mentioned

@@ -159,7 +159,8 @@ def option_flags(options: Any) -> list[str]:
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, dict):
-            flags += [part for key, item in value.items() for part in (flag.removesuffix("s"), f"{key}={item}")]
+            for key, item in value.items():
+                flags += [flag.removesuffix("s"), f"{key}={item}"]
         else:
             flags += [flag, str(value)]
     return flags

@@ -19,16 +19,11 @@ CAPTIONS = {
     "keep": "At a given keep all methods pass the same number of training examples. Bars: 95% intervals, from three "
     "seeds on.",
     "changed": "Share of changed examples among the kept; random choice keeps the share of the dataset.",
+    "shorter": "Points below the dashed line lose to all the data for fewer epochs.",
 }
 """Captions of the plots."""
-BELOW_SHORTER = " Points below the dashed line lose to all the data for fewer epochs."
 MIN_BAR_SEEDS = 3
 """Seeds from which an interval is drawn: that of two is wider than the axes (it is in the table)."""
-
-
-def caption(key: str, *, has_shorter: bool) -> str:
-    """The caption of a plot, by what is drawn in it."""
-    return CAPTIONS[key] + (BELOW_SHORTER if key == "keep" and has_shorter else "")
 
 
 def bar(bounds: Interval | None) -> float:

@@ -26,15 +26,8 @@ CAPTIONS = {
     "keep": "One row per method, the best on top; one colour per keep. At a given keep all pass the same number of "
     "training examples. Bars: 95% intervals, from three seeds on.",
     "changed": "Share of changed examples among the kept, lowest on top; random choice keeps the share of the dataset.",
+    "shorter": "A point left of the dashed line of its colour loses to all the data for fewer epochs.",
 }
-
-
-BELOW_SHORTER = " A point left of the dashed line of its colour loses to all the data for fewer epochs."
-
-
-def caption(key: str, *, has_shorter: bool) -> str:
-    """The caption of a plot, by what is drawn in it."""
-    return CAPTIONS[key] + (BELOW_SHORTER if key == "keep" and has_shorter else "")
 
 
 def crowded(table: Table, scenario: str) -> bool:
