@@ -140,7 +140,7 @@ def _best_by_keep(results: Table, scenario: str) -> list[tuple[float, str]]:
     return [(keep, max(cells, key=lambda cell: cell.accuracy.mean).method) for keep, cells in groups if cells]
 
 
-def _caption(captions: Mapping[str, str], key: str, *, has_shorter: bool) -> str:
+def _plot_caption(captions: Mapping[str, str], key: str, *, has_shorter: bool) -> str:
     """The caption of a plot; the line of the shorter full run is mentioned where it is drawn."""
     return f"{captions[key]} {captions['shorter']}" if key == "keep" and has_shorter else captions[key]
 
@@ -162,7 +162,7 @@ def _results_figures(results: Table, scenario: str, i: int) -> list[dict[str, An
         ("changed", "Changed examples among the kept", keep, keep.changed_keep(results, scenario, f"changed{i}")),
     )
     return [
-        {"svg": svg, "title": title, "caption": _caption(draw.CAPTIONS, key, has_shorter=has_shorter)}
+        {"svg": svg, "title": title, "caption": _plot_caption(draw.CAPTIONS, key, has_shorter=has_shorter)}
         for key, title, draw, svg in drawn
         if svg is not None
     ]
