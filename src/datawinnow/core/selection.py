@@ -17,7 +17,9 @@ class Selection:
     """The examples to train on, in the order chosen, with weights and reasons.
 
     Attributes:
-        index: (m,) int64, unique ids in the order chosen, so that prefixes nest where the method nests.
+        index: (m,) int64, unique positions in the dataset that was selected from, in the order chosen, so that prefixes
+            nest where the method nests. That dataset is the train split as it was loaded, without what was held out for
+            testing or left out: a dataset of your own is indexed by ``kept.indices_in(dataset)``.
         weight: (m,) float32, factor on each example's loss; ones unless the method rescales.
         reason: (n,) int8 codes of `datawinnow.core.reason.Reason` for **every** example, or None.
 

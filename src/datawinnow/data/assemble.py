@@ -96,9 +96,10 @@ class Split:
 
     def take(self, index: Tensor) -> Split:
         """The examples at ``index`` (m,); without names of their own they keep the row numbers they had."""
-        rows = index if self.origin.rows is None else self.origin.rows[index]
-        ids = [str(i) for i in rows.tolist()] if self.ids is None else [self.ids[i] for i in index.tolist()]
-        return Split(self.images.take(index.numpy()), self.labels[index], replace(self.origin, rows=rows), ids)
+        origin = self.origin.take(index)
+        assert origin.rows is not None  # those of index
+        ids = [str(i) for i in origin.rows.tolist()] if self.ids is None else [self.ids[i] for i in index.tolist()]
+        return Split(self.images.take(index.numpy()), self.labels[index], origin, ids)
 
 
 def assemble(

@@ -31,7 +31,7 @@ def load_digits(_source: Path, options: ReadOptions) -> tuple[Examples, Examples
         tuple(map(str, bunch.target_names.tolist())),
         "digits",
         augment=Augment(crop=1, flip=False),
-        origin=Origin("digits", "digits"),
+        origin=Origin("digits", "digits", num_rows=len(x)),
         notes=(note,),
     )
     return train_and_test(every, first, second, options)

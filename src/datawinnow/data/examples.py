@@ -36,7 +36,8 @@ class Origin:
     """Where examples came from, so that a selection can be written back in the same layout.
 
     Attributes:
-        layout: ``"digits"``, ``"folder"``, ``"parquet"``, ``"arrow"``, ``"npz"``, ``"text"`` or ``"hf"``.
+        layout: ``"digits"``, ``"folder"``, ``"parquet"``, ``"arrow"``, ``"npz"``, ``"text"``, ``"hf"``, or
+            ``"arrays"`` for examples of Python's.
         path: the file or folder, or the hub's name.
         files: for a folder or Parquet, the files that the examples of this split were read from.
         rows: (n,) row of each example in the concatenated files of the split (or in the ``.npz``); None when they are
@@ -45,6 +46,7 @@ class Origin:
         schema_metadata: metadata that the files' Arrow schemas lack, such as class names in the hub's description.
         split: name of the split in the source; ``""`` where the source has none, or this one was held out.
         unused: files of the source's other splits, by their names, which are neither trained nor tested on.
+        num_rows: number of examples of the split in the source, before any was held out or left out; None if unknown.
     """
 
     layout: str
@@ -55,6 +57,11 @@ class Origin:
     schema_metadata: Mapping[bytes, bytes] | None = None
     split: str = ""
     unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    num_rows: int | None = None
+
+    def take(self, index: Tensor) -> Origin:
+        """The origin of the examples at ``index`` (m,), which still know their rows in the source."""
+        return replace(self, rows=index if self.rows is None else self.rows[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +173,13 @@ class Examples:
 
     def subset(self, index: Tensor, *, name: str | None = None) -> Examples:
         """The examples at ``index`` (m,) as a dataset of its own, with this one's normalisation."""
-        # rows in the source: a subset of a subset still knows its own
-        rows = index if self.origin is None or self.origin.rows is None else self.origin.rows[index]
         return replace(
             self,
             x=self.x[index],
             labels=self.labels[index],
             ids=[self.id_of(int(i)) for i in index],
-            origin=None if self.origin is None else replace(self.origin, rows=rows),
+            # rows in the source: a subset of a subset still knows its own
+            origin=(self.origin or Origin("arrays", "", num_rows=self.n)).take(index),
             name=name or self.name,
         )
 
@@ -304,15 +310,12 @@ class LazyExamples:
 
     def subset(self, index: Tensor, *, name: str | None = None) -> LazyExamples:
         """The examples at ``index`` (m,) as a dataset of its own, with this one's normalisation."""
-        origin = self.origin
-        if origin is not None:
-            origin = replace(origin, rows=index if origin.rows is None else origin.rows[index])
         return replace(
             self,
             images=self.images.take(index.numpy()),
             labels=self.labels[index],
             ids=[self.id_of(i) for i in index.tolist()],
-            origin=origin,
+            origin=(self.origin or Origin("arrays", "", num_rows=self.n)).take(index),
             name=name or self.name,
         )
 

@@ -386,7 +386,8 @@ def _encoded(root: Path, split: _ImageSplit, labels: Tensor, unused: dict[str, t
     table = split.table
     columns = {} if table is None else {"table": str(table.path), "image": table.image, "label": table.label}
     files = tuple(f"{root}/{name}" for name in split.images)
-    origin = Origin("folder", str(root), files, torch.arange(len(files)), columns, split=split.name, unused=unused)
+    rows, n = torch.arange(len(files)), len(files)
+    origin = Origin("folder", str(root), files, rows, columns, split=split.name, unused=unused, num_rows=n)
     return Split(FolderImages(str(root), tuple(split.images)), labels, origin, list(map(readable_name, split.images)))
 
 

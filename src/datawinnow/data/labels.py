@@ -20,6 +20,8 @@ LabelArray = NDArray[np.int64] | list[str]
 """(n,) labels of a split as integers, or as texts."""
 DescribeRow = Callable[[int], str]
 """A row in words, for errors, such as "row 3 of FILE"."""
+Y_KEYS = ("label", "labels", "fine_label", "target", "targets", "y", "class", "cls")
+"""Names that are guessed for the labels in dataset objects, in this order."""
 
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.0+)?")
 """An integer as a program writes it; 007 and 1e3 are names, as are longer digits (of products, say)."""

@@ -88,7 +88,7 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
     # file, array of examples and array of labels of each
     unused = {k: (str(splits[k].path), splits[k].image, splits[k].label) for k in choice.unused}
     columns = {"image": x_key, "label": y_key}
-    origin = Origin("npz", str(path), (str(path),), None, columns, split=choice.train, unused=unused)
+    origin = Origin("npz", str(path), (str(path),), None, columns, split=choice.train, unused=unused, num_rows=len(x))
     every = Examples(x, ids, classes.names, name, augment=_augment_of(x), origin=origin, notes=notes)
     if not choice.test:
         first, second, note = hold_out(ids, options.holdout, options.seed)
@@ -265,7 +265,7 @@ def _test_split(every: Examples, split: ArraysOfSplit, name: str, classes: Class
         return f"row {row} of {y_key!r} in {path}"
 
     ids = classes.ids(labels, where)
-    origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key}, split=name)
+    origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key}, split=name, num_rows=len(x))
     return replace(every, x=x, labels=ids, split="test", origin=origin)
 
 

@@ -24,13 +24,12 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.assemble import hold_out, limit_note, usual_augment
 from datawinnow.data.examples import Examples, LazyExamples, stratified
 from datawinnow.data.kept import Kept
-from datawinnow.data.labels import Classes, LabelArray
+from datawinnow.data.labels import Y_KEYS, Classes, LabelArray
 from datawinnow.data.splits import choose_splits
 from datawinnow.data.texts import Texts
 
 X_KEYS = ("image", "images", "img", "pixel_values", "x", "X", "features", "inputs", "data")
-Y_KEYS = ("label", "labels", "fine_label", "target", "targets", "y", "class", "cls")
-"""Names that are guessed for the examples and for their labels, in this order."""
+"""Names that are guessed for the examples, in this order."""
 REGRESSION_HINT = "for a regression or several labels an example, train with a loss of your own (fit(..., loss=))"
 
 
@@ -68,6 +67,16 @@ class ItemDataset:
     def ids(self) -> list[str]:
         """(n,) the place of each example in ``items``."""
         return [str(i) for i in (range(len(self)) if self.index is None else self.index.tolist())]
+
+    @property
+    def source_rows(self) -> Tensor:
+        """(n,) int64 place of each example in ``items``."""
+        return torch.arange(len(self)) if self.index is None else self.index
+
+    @property
+    def num_source_rows(self) -> int:
+        """Number of examples of ``items``."""
+        return len(self.items)
 
     def subset(self, index: Tensor, *, name: str | None = None) -> ItemDataset:
         """The examples at ``index`` (m,) as a dataset of its own."""

@@ -70,10 +70,16 @@ class TableSource:
     unused: Mapping[str, tuple[str, ...]] | None = None
 
     def origin(
-        self, files: tuple[str, ...], columns: dict[str, str], rows: Tensor | None = None, split: str = ""
+        self,
+        files: tuple[str, ...],
+        columns: dict[str, str],
+        num_rows: int,
+        rows: Tensor | None = None,
+        split: str = "",
     ) -> Origin:
-        """The origin of a split in ``files``."""
-        return Origin(self.layout, self.path, files, rows, columns, self.schema_metadata, split, self.unused or {})
+        """The origin of a split in ``files`` of ``num_rows`` rows in all."""
+        unused = self.unused or {}
+        return Origin(self.layout, self.path, files, rows, columns, self.schema_metadata, split, unused, num_rows)
 
     def schema(self, path: str) -> Any:
         """Schema of a file, with the metadata added.
@@ -218,7 +224,8 @@ class _ImageTable:
     def split(self, labels: Tensor, source: TableSource, name: str = "") -> Split:
         """The split called ``name`` with its images and class ids."""
         reader: type[TableImages] = ParquetImages if self.files[0].endswith(".parquet") else ArrowImages
-        origin = source.origin(self.files, {"image": self.columns[0], "label": self.columns[1]}, split=name)
+        columns = {"image": self.columns[0], "label": self.columns[1]}
+        origin = source.origin(self.files, columns, sum(self.sizes), split=name)
         return Split(reader(self.files, self.columns[0], self.sizes), labels, origin)
 
 
@@ -312,7 +319,7 @@ def _read_text_table(
         raise DataError(f"no texts: {files[0]} has no rows")
     notes = broken_note(broken, len(texts), split, options)
     columns = {"text": str(text_column), "label": str(label_column)}
-    origin = source.origin(files, columns, row_tensor(rows), split)
+    origin = source.origin(files, columns, row, row_tensor(rows), split)
 
     def describe(i: int) -> str:
         return describe_row(rows[i], files, starts)

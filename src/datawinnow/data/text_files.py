@@ -221,7 +221,7 @@ def _read_split(
         "header": "yes" if layout.header else "",
         "leading": ",".join(map(str, leading)),
     }
-    origin = Origin("text", root, tuple(map(str, paths)), row_tensor(rows), columns, split=split)
+    origin = Origin("text", root, tuple(map(str, paths)), row_tensor(rows), columns, split=split, num_rows=row + 1)
     ids = [f"{path.name}:{line}" for path, line in lines]
 
     def describe(i: int) -> str:

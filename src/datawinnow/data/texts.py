@@ -203,14 +203,13 @@ class Texts(Examples):
 
     def subset(self, index: Tensor, *, name: str | None = None) -> Texts:
         """The examples at ``index`` (m,) as a dataset of its own, with this one's vocabulary."""
-        rows = index if self.origin is None or self.origin.rows is None else self.origin.rows[index]
         return replace(
             self,
             x=self.x[index],
             labels=self.labels[index],
             texts=[self.texts[int(i)] for i in index],
             ids=[self.id_of(int(i)) for i in index],
-            origin=None if self.origin is None else replace(self.origin, rows=rows),
+            origin=(self.origin or Origin("arrays", "", num_rows=self.n)).take(index),
             name=name or self.name,
         )
 
@@ -245,11 +244,8 @@ class _LabelledTexts:
 
     def take(self, index: Tensor) -> _LabelledTexts:
         places = index.tolist()
-        rows = index if self.origin.rows is None else self.origin.rows[index]
-        origin = replace(self.origin, rows=rows)
-        return _LabelledTexts(
-            [self.texts[i] for i in places], self.labels[index], origin, [self.ids[i] for i in places]
-        )
+        texts, ids = [self.texts[i] for i in places], [self.ids[i] for i in places]
+        return _LabelledTexts(texts, self.labels[index], self.origin.take(index), ids)
 
 
 def broken_note(broken: Sequence[tuple[str, str]], num_good: int, split: str, options: ReadOptions) -> tuple[str, ...]:
