@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from datawinnow.data.write import write_kept
     from datawinnow.dynamic.sampler import PolicySampler
     from datawinnow.record import Recorder
-    from datawinnow.runs.folder import RunFolder, read_selection
+    from datawinnow.runs.folder import RunFolder
+    from datawinnow.runs.selection_file import indices_in, read_selection
     from datawinnow.train import Recipe, SizeSchedule, evaluate, fit
 
 __version__ = "0.1.0"
@@ -65,10 +66,11 @@ _HOME = {
     "evaluate": "train",
     "fit": "train",
     "indexed": "data.indexed",
+    "indices_in": "runs.selection_file",
     "load": "data.load",
     "prune": "api",
     "race": "api.race",
-    "read_selection": "runs.folder",
+    "read_selection": "runs.selection_file",
     "stream": "core.rng",
     "write_kept": "data.write",
 }
@@ -110,6 +112,7 @@ __all__ = [
     "evaluate",
     "fit",
     "indexed",
+    "indices_in",
     "instruct",
     "integrations",
     "load",

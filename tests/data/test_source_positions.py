@@ -84,8 +84,8 @@ def test_a_dataset_given_whole_is_indexed_as_it_is():
 
 def test_rows_survive_subsets_of_subsets():
     examples = dw.Examples(torch.tensor(X), torch.tensor(Y), ("a", "b", "c"))
-    part = examples.subset(torch.arange(30, 40)).subset(torch.tensor([9, 1, 4]))
-    kept = dw.Kept(part, dw.Selection.of(torch.tensor([2, 0]), 3))
+    subset = examples.subset(torch.arange(30, 40)).subset(torch.tensor([9, 1, 4]))
+    kept = dw.Kept(subset, dw.Selection.of(torch.tensor([2, 0]), 3))
     assert kept.rows.tolist() == [34, 39]
     assert kept.indices_in((X, Y)).tolist() == [34, 39]
     assert kept.indices_in(examples.subset(torch.arange(30, 40))).tolist() == [4, 9]
@@ -109,17 +109,17 @@ def test_rows_of_files(tmp_path, suffix):
     train, _ = dw.load(path, **({"on_broken": "skip"} if suffix == "csv" else {}))
     kept = kept_of(train)
     if suffix == "npz":
-        own, expected = (X, Y), [int(train.x[i, 0]) for i in kept.selection.index]
+        mine, expected = (X, Y), [int(train.x[i, 0]) for i in kept.selection.index]
     else:
         broken = [4] if suffix == "csv" else []
         labels, texts = [f"c{y}" for y in Y] if suffix != "parquet" else Y.tolist(), list(words)
         for row in broken:
             texts.insert(row, "only one cell")
             labels.insert(row, labels[row])
-        own = {"text": texts, "label": labels}
+        mine = {"text": texts, "label": labels}
         expected = [texts.index(train.texts[i]) for i in kept.selection.index]
     assert kept.rows.tolist() == expected
-    assert kept.indices_in(own).tolist() == expected
+    assert kept.indices_in(mine).tolist() == expected
 
 
 class Folder:
@@ -144,8 +144,8 @@ def test_files_are_found_by_name_whatever_their_order(tmp_path):
     train, _ = dw.load(tmp_path)
     kept = kept_of(train, reverse=False)
     files = sorted(tmp_path.glob("*/*.png"), reverse=True)
-    for own in (files, [file.relative_to(tmp_path) for file in files], Folder(files), np.array(list(map(str, files)))):
-        assert [files[i].relative_to(tmp_path).as_posix() for i in kept.indices_in(own)] == kept.ids
+    for mine in (files, [file.relative_to(tmp_path) for file in files], Folder(files), np.array(list(map(str, files)))):
+        assert [files[i].relative_to(tmp_path).as_posix() for i in kept.indices_in(mine)] == kept.ids
     with pytest.raises(ArgumentError, match=r"'cat/.*not among"):
         kept.indices_in([file for file in files if file.parent.name == "dog"])
     with pytest.raises(ArgumentError, match="times among"):

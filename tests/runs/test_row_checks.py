@@ -38,7 +38,7 @@ def path(tmp_path, data):
     info = dataset_info(data)
     about = {"method": "mine", "n": N, "fingerprint": info.fingerprint, "dataset": info.name}
     selection = Selection(index, torch.rand(len(index)) + 1, Selection.of(index, N).reason)
-    write_selection(tmp_path / "s.parquet", selection, ids=info.ids, labels=info.labels, meta=about)
+    write_selection(tmp_path / "s.parquet", selection, info=info, meta=about)
     return tmp_path / "s.parquet"
 
 
@@ -98,15 +98,28 @@ class TestSelection:
             (replaced("id", lambda ids: ids[::-1]), "40 of 40 rows do not say what was written"),
             (replaced("label", lambda labels: [labels[0] + 1, *labels[1:]]), "1 of 40 rows do not say"),
             (replaced("weight", lambda weights: [*weights[:-1], 9.0]), "1 of 40 rows do not say"),
-            (replaced("row", lambda rows: [1, *rows[1:]]), "has row 1 2 times"),
-            (replaced("row", lambda rows: [N, *rows[1:]]), "names rows from 1 to 40 of 40 examples"),
+            (replaced("position", lambda rows: [1, *rows[1:]]), "has position 1 2 times"),
+            (replaced("position", lambda rows: [N, *rows[1:]]), "names positions from 1 to 40 of 40 examples"),
             (lambda table: pa.concat_tables([table, table.slice(0, 1)]), "has 41 rows about 40 examples"),
             (lambda table: pa.concat_tables([table.slice(0, 9)] * 2), "kept and order do not agree"),
             (lambda table: table.filter(pa.compute.invert(table.column("kept"))), "none of them is kept"),
-            (lambda table: table.drop_columns(["row"]), "lacks the column row"),
+            (replaced("row", lambda rows: [1, *rows[1:]]), "1 of 40 rows do not say"),
+            (lambda table: table.drop_columns(["position"]), "lacks the column position"),
             (lambda table: table.drop_columns(["label"]), "lacks the columns label"),
         ],
-        ids=["ids", "label", "weight", "twice", "beyond", "more", "doubled", "dropped", "no row", "no label"],
+        ids=[
+            "ids",
+            "label",
+            "weight",
+            "twice",
+            "beyond",
+            "more",
+            "doubled",
+            "dropped",
+            "row",
+            "no position",
+            "no label",
+        ],
     )
     def test_what_was_not_written_is_refused(self, path, change, match):
         with pytest.raises(RunError, match=rf"(?s){match}.*"):

@@ -13,6 +13,8 @@ from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import dataset_info
+from datawinnow.data.examples import Examples
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
@@ -176,7 +178,9 @@ class TestSelection:
         ids = ["f/a.png", "b", "ü", "d", "e", "f"]
         about = {"method": "mine", "keep": 0.5, "fingerprint": "aa", "dataset": "blobs", **meta}
         p_mean = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, float("nan")])
-        write_selection(path, selection, ids=ids, labels=torch.arange(6) % 2, meta=about, p_mean=p_mean)
+        everything = Examples(torch.zeros(9, 2), torch.arange(9) % 2, ("x", "y"), ids=["", "", *ids, ""])
+        info = dataset_info(everything.subset(torch.arange(2, 8)))
+        write_selection(path, selection, info=info, meta=about, p_mean=p_mean)
         return selection
 
     def test_there_and_back(self, tmp_path):
@@ -186,20 +190,29 @@ class TestSelection:
         assert stored.index.tolist() == [4, 0, 3]
         assert stored.weight.tolist() == [1.0, 2.5, 0.0]
         assert torch.equal(stored.reason, selection.reason)
-        assert meta == {"format": 1, "method": "mine", "keep": 0.5, "fingerprint": "aa", "dataset": "blobs"}
+        source = {"classes": ["x", "y"], "num_rows": 9, "is_folder": False}
+        assert meta == {
+            "format": 1,
+            "method": "mine",
+            "keep": 0.5,
+            "fingerprint": "aa",
+            "dataset": "blobs",
+            "source": source,
+        }
         assert torch.equal(read_selection(path.parent)[0].index, stored.index)
 
     def test_every_row_literally(self, tmp_path):
         self.write(tmp_path / "s.parquet")
         rows = pq.read_table(tmp_path / "s.parquet").to_pylist()
-        assert [list(row.values())[:6] for row in rows] == [
-            ["f/a.png", 0, True, 1, 2.5, "ranked"],
-            ["b", 1, False, -1, 0.0, "below_cut"],
-            ["ü", 0, False, -1, 0.0, "suspect"],
-            ["d", 1, True, 2, 0.0, "drawn"],
-            ["e", 0, True, 0, 1.0, "covers"],
-            ["f", 1, False, -1, 0.0, "zero_weight"],
+        assert [list(row.values())[:7] for row in rows] == [
+            ["f/a.png", 2, 0, True, 1, 2.5, "ranked"],
+            ["b", 3, 1, False, -1, 0.0, "below_cut"],
+            ["ü", 4, 0, False, -1, 0.0, "suspect"],
+            ["d", 5, 1, True, 2, 0.0, "drawn"],
+            ["e", 6, 0, True, 0, 1.0, "covers"],
+            ["f", 7, 1, False, -1, 0.0, "zero_weight"],
         ]
+        assert [row["position"] for row in rows] == list(range(6))
         assert [round(row["p_mean"], 6) for row in rows[:5]] == [0.1, 0.2, 0.3, 0.4, 0.5]
         assert np.isnan(rows[5]["p_mean"])
         assert all(np.isnan(row["p_std"]) and row["note"] == "" for row in rows)
@@ -208,7 +221,12 @@ class TestSelection:
     def test_every_reason_comes_back(self, tmp_path, reason):
         codes = torch.full((3,), int(reason), dtype=torch.int8)
         selection = Selection(torch.tensor([1]), torch.ones(1), codes)
-        write_selection(tmp_path / "s.parquet", selection, ids=["a", "b", "c"], labels=torch.zeros(3).long(), meta={})
+        write_selection(
+            tmp_path / "s.parquet",
+            selection,
+            info=dataset_info(Examples(torch.zeros(3, 2), torch.zeros(3).long(), ("x",))),
+            meta={},
+        )
         assert read_selection(tmp_path / "s.parquet")[0].reason.tolist() == [int(reason)] * 3
 
     def test_another_dataset_is_refused_by_name(self, tmp_path):

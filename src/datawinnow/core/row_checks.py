@@ -1,8 +1,9 @@
 """Rows of a table that know their place and carry a checksum: a table that was sorted or filtered names the same rows.
 
-A table of examples gets two columns: ``row``, the place of the example in the dataset, and ``checksum``, over what the
-row says. Readers go by ``row``, never by the place in the file. Each row is checked by itself, so a part of a table can
-be checked too.
+A table of examples gets two columns: ``position``, the place of the example in the dataset as it was loaded, and
+``checksum``, over what the row says. Readers go by ``position``, never by the place in the file. Each row is checked by
+itself, so a part of a table can be checked too. Users' own datasets are indexed by ``row``, the place in the source,
+before examples were held out or left out.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import pyarrow as pa
 
 from datawinnow.core.errors import RunError
 
-ROW, CHECKSUM = "row", "checksum"
-SELECTION_COLUMNS = ("id", "label", "kept", "order", "weight", "reason")
+POSITION, CHECKSUM = "position", "checksum"
+ROW = "row"
+"""Column of places in the source."""
+SELECTION_COLUMNS = ("id", "row", "label", "kept", "order", "weight", "reason")
 """What the checksums of a selection are of."""
 
 
 def with_row_checks(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """``table`` with the columns ``row`` and ``checksum``.
+    """``table`` with the columns ``position`` and ``checksum``.
 
     Args:
         table: a row an example, in the order of the dataset.
-        columns: what the checksums are of, beside ``row``.
+        columns: what the checksums are of, beside ``position``.
     """
-    table = table.append_column(ROW, pa.array(np.arange(len(table))))
+    table = table.append_column(POSITION, pa.array(np.arange(len(table))))
     covers = {"covers": ",".join(columns)}
     return table.append_column(
         pa.field(CHECKSUM, pa.uint64(), metadata=covers), pa.array(row_checksums(table, columns))
@@ -36,10 +39,10 @@ def with_row_checks(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 
 
 def row_checksums(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
-    """(rows,) uint64 over ``row`` and ``columns``; any order of the rows gives the same one a row."""
+    """(rows,) uint64 over ``position`` and ``columns``; any order of the rows gives the same one a row."""
     with np.errstate(over="ignore"):
         checksums = np.zeros(len(table), dtype=np.uint64)
-        for name in (ROW, *columns):
+        for name in (POSITION, *columns):
             checksums = _mixed(checksums * np.uint64(0x9E3779B97F4A7C15) + _bits(table.column(name)))
     return checksums
 
@@ -67,7 +70,7 @@ def names_by_default(table: pa.Table) -> list[str]:
     """The columns that checksums are of where their column does not say so: those of a selection, else all others."""
     if "kept" in table.column_names:
         return [name for name in SELECTION_COLUMNS if name in table.column_names]
-    return [name for name in table.column_names if name not in (ROW, CHECKSUM)]
+    return [name for name in table.column_names if name not in (POSITION, CHECKSUM)]
 
 
 def checked_rows(table: pa.Table, path: Path, num_rows: int, remedy: str) -> np.ndarray:
@@ -82,17 +85,17 @@ def checked_rows(table: pa.Table, path: Path, num_rows: int, remedy: str) -> np.
     Raises:
         RunError: a row that is not in the dataset, that is there twice, or that was changed.
     """
-    for name in (ROW, CHECKSUM):
+    for name in (POSITION, CHECKSUM):
         if name not in table.column_names or not pa.types.is_integer(table.schema.field(name).type):
             raise RunError(f"{path} lacks the column {name}, by which its rows are found and checked; {remedy}")
         if table.column(name).null_count:
             raise RunError(f"{path} is damaged (empty cells in the column {name}); {remedy}")
-    rows = np.array(table.column(ROW).to_numpy(), dtype=np.int64)  # a copy that can be written to
+    rows = np.array(table.column(POSITION).to_numpy(), dtype=np.int64)  # a copy that can be written to
     if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
-        raise RunError(f"{path} names rows from {rows.min()} to {rows.max()} of {num_rows:,} examples; {remedy}")
+        raise RunError(f"{path} names positions from {rows.min()} to {rows.max()} of {num_rows:,} examples; {remedy}")
     counts = np.bincount(rows, minlength=num_rows)
     if len(rows) and int(counts.max()) > 1:
-        raise RunError(f"{path} has row {int(counts.argmax())} {int(counts.max())} times; {remedy}")
+        raise RunError(f"{path} has position {int(counts.argmax())} {int(counts.max())} times; {remedy}")
     covers = (table.schema.field(CHECKSUM).metadata or {}).get(b"covers")
     # pandas loses the metadata of columns
     columns = names_by_default(table) if covers is None else covers.decode("utf-8", "replace").split(",")
@@ -106,14 +109,14 @@ def checked_rows(table: pa.Table, path: Path, num_rows: int, remedy: str) -> np.
     if len(wrong):
         raise RunError(
             f"{path} is damaged or was edited: {len(wrong):,} of {len(table):,} rows do not say what was written, the "
-            f"first is row {int(rows[wrong[0]])} of the dataset (sorting and filtering is fine, other values are not); "
-            f"{remedy}"
+            f"first is at position {int(rows[wrong[0]])} of the dataset (sorting and filtering is fine, other values "
+            f"are not); {remedy}"
         )
     return rows
 
 
 def in_dataset_order(table: pa.Table, path: Path, num_rows: int, remedy: str) -> pa.Table:
-    """``table`` without its two columns, in the order of the dataset.
+    """``table`` without its columns of places and checksums, in the order of the dataset.
 
     Raises:
         RunError: as of `checked_rows`, or some examples are missing.
@@ -121,5 +124,5 @@ def in_dataset_order(table: pa.Table, path: Path, num_rows: int, remedy: str) ->
     rows = checked_rows(table, path, num_rows, remedy)
     if len(rows) != num_rows:
         raise RunError(f"{path} has {len(rows):,} rows, one for each of {num_rows:,} examples is needed; {remedy}")
-    table = table.drop_columns([ROW, CHECKSUM])
+    table = table.drop_columns([name for name in (POSITION, CHECKSUM, ROW) if name in table.column_names])
     return table if np.array_equal(rows, np.arange(num_rows)) else table.take(np.argsort(rows))

@@ -77,7 +77,7 @@ class SourceRows:
         if self.num_rows is not None and n != self.num_rows:
             raise ArgumentError(
                 f"the dataset has {n:,} examples, but these were chosen from a source of {self.num_rows:,}: give the "
-                "whole of what was loaded, before any were held out or left out"
+                "complete dataset that was loaded, before any were held out or left out"
             )
         if len(self.rows) and int(self.rows.max()) >= n:
             raise ArgumentError(f"the dataset has {n:,} examples, but row {int(self.rows.max())} of its source is kept")
@@ -132,7 +132,7 @@ class SourceRows:
         else:
             places = np.unique(np.linspace(0, len(positions) - 1, min(len(positions), NUM_ITEMS_READ)).astype(np.int64))
             with forked(0, "labels"):  # a random transform draws
-                items = [_item_label(dataset, int(positions[k])) for k in places]
+                items = [_label_of_item(dataset, int(positions[k])) for k in places]
             if any(label is None for label in items):
                 return
             labels = items
@@ -145,8 +145,8 @@ class SourceRows:
         one_to_one = len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
         spellings = {str(label) for label in labels}
         # class ids or names that are there but belong to other examples show another order
-        known = spellings <= set(self.classes) or spellings <= set(map(str, range(len(self.classes))))
-        if not one_to_one or known:
+        is_reordered = spellings <= set(self.classes) or spellings <= set(map(str, range(len(self.classes))))
+        if not one_to_one or is_reordered:
             k = next(k for k, (a, b) in enumerate(zip(labels, names, strict=True)) if str(a) != b)
             raise ArgumentError(
                 f"example {int(positions[int(places[k])])} of the dataset has the label {labels[k]!r}, but example "
@@ -194,7 +194,7 @@ def _paths_of(dataset: Any) -> list[str] | None:
     for name in ("samples", "imgs"):
         samples = getattr(dataset, name, None)
         first = samples[0] if isinstance(samples, Sequence) and samples else None
-        if isinstance(first, (tuple, list)) and isinstance(first[0], (str, os.PathLike)):
+        if samples is not None and isinstance(first, (tuple, list)) and isinstance(first[0], (str, os.PathLike)):
             return [os.fspath(sample[0]) for sample in samples]
     if isinstance(dataset, np.ndarray) and dataset.dtype.kind == "U":
         return [str(path) for path in dataset.tolist()]
@@ -241,7 +241,7 @@ def _array(values: Any) -> NDArray[Any]:
     return array
 
 
-def _item_label(dataset: Any, i: int) -> Any:
+def _label_of_item(dataset: Any, i: int) -> Any:
     """The label of one item; None where it has none that is known."""
     item = dataset[i]
     if isinstance(item, Mapping):

@@ -269,7 +269,7 @@ def _write_selection(
         notes[i] = "lacks something that the choice needs"
     columns = {
         "id": pa.array([_encodable(name) for name in pairs.ids], pa.string()),
-        "place": pa.array(pairs.place),
+        "row": pa.array(pairs.place),
         "kept": pa.array(order >= 0),
         "order": pa.array(order),
         "weight": pa.array(weight),

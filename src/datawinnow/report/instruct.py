@@ -9,7 +9,7 @@ import numpy as np
 
 from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.errors import RunError
-from datawinnow.core.row_checks import CHECKSUM, ROW, in_dataset_order
+from datawinnow.core.row_checks import CHECKSUM, POSITION, in_dataset_order
 from datawinnow.core.verdict import OUTCOME_WORDS
 from datawinnow.report import words
 from datawinnow.report.instruct_plots import plot_gaps, plot_predictions
@@ -51,7 +51,7 @@ def instruct_context(folder: Path) -> dict[str, Any]:
             f"{folder / SELECTION_FILE} and {folder / INSTRUCT_FILE} belong to different pairs; run again: datawinnow "
             "instruct PAIRS"
         )
-    if ROW in table.column_names or CHECKSUM in table.column_names:
+    if POSITION in table.column_names or CHECKSUM in table.column_names:
         table = in_dataset_order(table, folder / SELECTION_FILE, metadata["n"], "run again: datawinnow instruct PAIRS")
     clusters = metadata.get("by_cluster") or []
     return {

@@ -13,7 +13,7 @@ import pyarrow as pa
 from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.result_rows import ROWS_FILE
-from datawinnow.core.row_checks import CHECKSUM, ROW, in_dataset_order
+from datawinnow.core.row_checks import CHECKSUM, POSITION, in_dataset_order
 from datawinnow.core.verdict import FULL, Comparison, payback
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
@@ -95,7 +95,7 @@ def _table(
         return None, {}
     columns, meta = read_table(path, verb)
     _same_dataset(meta, metadata, path, verb)
-    if ROW in columns.column_names or CHECKSUM in columns.column_names:
+    if POSITION in columns.column_names or CHECKSUM in columns.column_names:
         columns = in_dataset_order(columns, path, int(metadata["dataset"].get("n", len(columns))), verb)
     return columns, meta
 

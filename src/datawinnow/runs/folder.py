@@ -18,8 +18,9 @@ from datawinnow.core.artifacts import read_json, read_table, write_json, write_t
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.provenance import commit, now, versions
-from datawinnow.core.row_checks import in_dataset_order, with_row_checks
+from datawinnow.core.row_checks import ROW, in_dataset_order, with_row_checks
 from datawinnow.data.dataset_info import DatasetInfo
+from datawinnow.data.source_positions import source_rows
 from datawinnow.record import mark_unseen, read_column
 from datawinnow.runs.selection_file import read_selection, write_selection
 
@@ -232,7 +233,9 @@ class RunFolder:
         descriptions: Mapping[str, Mapping[str, Any]],
         cost: Cost | None = None,
     ) -> None:
-        """``scores.parquet``: id, label and a float32 column a score with how it was made; earlier scores stay.
+        """``scores.parquet``: id, label, a float32 column a score with how it was made, and ``row``.
+
+        Earlier scores stay. ``row`` is the place in the source, ``position`` the one in the dataset as it was loaded.
 
         Args:
             info: of the dataset: its ids and labels.
@@ -256,6 +259,8 @@ class RunFolder:
             }
             fields.append(pa.field(name, pa.float32(), metadata=metadata))
             columns.append(pa.array(score.to(torch.float32).numpy()))
+        fields.append(pa.field(ROW, pa.int64()))
+        columns.append(pa.array(source_rows(info.data).numpy()))
         table = with_row_checks(pa.table(columns, schema=pa.schema(fields)), [field.name for field in fields])
         write_table(self.path / "scores.parquet", table, self.made_by("score", cost))
 

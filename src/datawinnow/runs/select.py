@@ -257,8 +257,7 @@ def select_run(
     write_selection(
         out or folder.path / "selection.parquet",
         selection,
-        ids=info.ids,
-        labels=info.labels,
+        info=info,
         meta={**metadata, **folder.made_by("select", result.select_cost)},
         notes=lines,
         p_mean=p_mean,

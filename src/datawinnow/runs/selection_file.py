@@ -15,9 +15,11 @@ from torch import Tensor
 from datawinnow.core.artifacts import read_table, write_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.reason import Reason
-from datawinnow.core.row_checks import SELECTION_COLUMNS, checked_rows, with_row_checks
+from datawinnow.core.row_checks import ROW, SELECTION_COLUMNS, checked_rows, with_row_checks
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import DatasetInfo
+from datawinnow.data.kept import Kept
+from datawinnow.data.source_positions import SourceRows, is_of_folder, num_source_rows, source_rows
 
 MAKE = "`dw.api.select(run, keep=0.3)`"
 MAKE_AGAIN = f"make it again with: {MAKE}"
@@ -33,8 +35,7 @@ def write_selection(
     path: Path,
     selection: Selection,
     *,
-    ids: list[str],
-    labels: Tensor,
+    info: DatasetInfo,
     meta: Mapping[str, Any],
     notes: list[str] | None = None,
     p_mean: Tensor | None = None,
@@ -42,17 +43,19 @@ def write_selection(
 ) -> None:
     """``selection.parquet``: every id, kept or not, order, weight, reason and the evidence.
 
+    ``row`` is the place of an example in the source, by which users index their own dataset; ``position`` the one in
+    the dataset as it was loaded, without what was held out or left out.
+
     Args:
         path: file.
         selection: the kept examples.
-        ids: (n,) names of the examples.
-        labels: (n,) int64.
+        info: of the dataset that was selected from: its names, rows in the source and labels.
         meta: method, options, keep, seed, fingerprint and so on.
         notes: (n,) one sentence an example.
         p_mean: (n,) mean of ``p_label`` over epochs.
         p_std: (n,) its standard deviation.
     """
-    n = len(ids)
+    n = info.n
     # -1 for examples that are not kept
     order = np.full(n, -1, dtype=np.int64)
     order[selection.index.numpy()] = np.arange(len(selection))
@@ -68,8 +71,9 @@ def write_selection(
     blank = np.full(n, np.nan, dtype=np.float32)
     table = pa.table(
         {
-            "id": pa.array(ids, pa.string()),
-            "label": pa.array(labels.numpy()),
+            "id": pa.array(info.ids, pa.string()),
+            ROW: pa.array(source_rows(info.data).numpy()),
+            "label": pa.array(info.labels.numpy()),
             "kept": pa.array(order >= 0),
             "order": pa.array(order),
             "weight": pa.array(weight),
@@ -79,7 +83,12 @@ def write_selection(
             "p_std": pa.array(blank if p_std is None else p_std.float().numpy()),
         }
     )
-    write_table(path, with_row_checks(table, SELECTION_COLUMNS), meta)
+    source = {
+        "classes": list(info.classes),
+        "num_rows": num_source_rows(info.data),
+        "is_folder": is_of_folder(info.data),
+    }
+    write_table(path, with_row_checks(table, SELECTION_COLUMNS), {**meta, "source": source})
 
 
 def read_selection(
@@ -89,6 +98,9 @@ def read_selection(
 
     The file may have been sorted or filtered since: a row says which example it is about. Of a filtered file the kept
     examples are those of its rows, and ``reason`` is None, since nothing is known of the others.
+
+    ``index`` counts in the dataset as it was loaded, without what was held out or left out: a dataset of your own is
+    indexed by `indices_in`, or by the file's columns ``row`` and ``id``.
 
     Args:
         path: ``selection.parquet``, or the run folder that holds it.
@@ -143,6 +155,40 @@ def read_selection(
     elif not len(ranked):
         raise RunError(f"{path} has {len(table):,} of {n:,} rows, and none of them is kept: nothing is selected")
     return Selection(torch.from_numpy(rows[ranked]), torch.from_numpy(weights[ranked]), reason), meta
+
+
+def indices_in(selection: Kept | Path | str, dataset: Any) -> Tensor:
+    """(m,) int64 positions of the kept examples in your own dataset, in the order chosen.
+
+    Args:
+        selection: what `prune` returned, ``selection.parquet``, or the run folder that holds it.
+        dataset: the dataset that was loaded or given, whole: map-style, a pair ``(x, y)`` of arrays, a dict of arrays
+            or a DataFrame. For a folder of images a list of paths, or a dataset with ``samples`` as torchvision's
+            ``ImageFolder`` has; files are found by their names.
+
+    Raises:
+        ArgumentError: the dataset has another number of examples or other labels than what was loaded, or lacks a file.
+        RunError: no such file, truncated, changed, or not a selection of examples.
+    """
+    if isinstance(selection, Kept):
+        return selection.indices_in(dataset)
+    path = Path(selection)
+    path = path / "selection.parquet" if path.is_dir() else path
+    chosen, meta = read_selection(path)
+    table, _ = read_table(path, MAKE)
+    source = meta.get("source")
+    if not isinstance(source, dict) or not {ROW, "label"} <= set(table.column_names):
+        raise RunError(f"{path} does not say which rows of the source its examples are; {MAKE_AGAIN}")
+    at = {position: k for k, position in enumerate(table.column("position").to_pylist())}
+    taken = table.take([at[position] for position in chosen.index.tolist()])
+    return SourceRows(
+        [str(name) for name in taken.column("id").to_pylist()],
+        torch.tensor(taken.column(ROW).to_pylist(), dtype=torch.int64),
+        torch.tensor(taken.column("label").to_pylist(), dtype=torch.int64),
+        tuple(map(str, source["classes"])),
+        source["num_rows"],
+        bool(source["is_folder"]),
+    ).positions_in(dataset)
 
 
 def _columns(table: pa.Table, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

@@ -1,0 +1,59 @@
+"""Files of a run name the rows of the user's own dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import datawinnow as dw
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.runs.score import score_run
+
+from .conftest import FAST
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "digits"
+    load = dw.LoadOptions(limit=300)
+    return dw.prune("digits", keep=0.2, method="el2n", epochs=1, model="mlp", recipe=FAST, run=run, load=load)
+
+
+def test_selection_names_the_rows_of_scikit_learns_digits(pruned):
+    x, y = load_digits(return_X_y=True)
+    path = pruned.run.path / "selection.parquet"
+    expected = pruned.indices_in((x, y))
+    pixels = (torch.tensor(x[expected]) * 255 / 16).round().to(torch.uint8)
+    assert torch.equal(pixels, pruned.dataset.x[pruned.selection.index].flatten(1))
+    assert torch.equal(dw.indices_in(path, (x, y)), expected)
+    assert torch.equal(dw.indices_in(str(pruned.run.path), (x, y)), expected)
+    table = pq.read_table(path)
+    kept = [(row["order"], row["row"], row["id"]) for row in table.to_pylist() if row["kept"]]
+    assert [row for _, row, _ in sorted(kept)] == expected.tolist()
+    assert [int(name) for _, _, name in sorted(kept)] == expected.tolist()
+    with pytest.raises(ArgumentError, match="1,797"):
+        dw.indices_in(path, (x[:300], y[:300]))
+
+
+def test_a_sorted_or_filtered_file_names_the_same_rows(pruned, tmp_path):
+    x, y = load_digits(return_X_y=True)
+    table = pq.ParquetFile(pruned.run.path / "selection.parquet").read()
+    expected = pruned.indices_in((x, y))
+    pq.write_table(table.sort_by([("row", "descending")]), tmp_path / "sorted.parquet")
+    pq.write_table(table.filter(table.column("kept")), tmp_path / "kept.parquet")
+    for name in ("sorted", "kept"):
+        assert torch.equal(dw.indices_in(tmp_path / f"{name}.parquet", (x, y)), expected)
+    pq.write_table(table.set_column(1, "row", table.column("position")), tmp_path / "other.parquet")
+    with pytest.raises(RunError, match="do not say what was written"):
+        dw.indices_in(tmp_path / "other.parquet", (x, y))
+
+
+def test_scores_have_the_rows_too(pruned):
+    score_run(pruned.run, pruned.dataset, ["el2n"])
+    table = pq.read_table(pruned.run.path / "scores.parquet")
+    assert table.column("row").to_pylist() == pruned.dataset.origin.rows.tolist()
+    assert pruned.run.scores().column_names == ["id", "label", "el2n"]
+    assert (load_digits().target[table.column("row").to_numpy()] == np.array(table.column("label"))).all()
