@@ -463,3 +463,40 @@ def test_planted_detours_to_torch_are_found(tmp_path):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(source)
     assert reaches(tmp_path, "report", "torch") == ["core/deep"]
+
+
+SLOW_PACKAGES = {
+    "datasets",
+    "lightning",
+    "lightning_fabric",
+    "matplotlib",
+    "openai",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "transformers",
+}
+"""Packages that take about a second or more to import: a verb imports them when it uses them."""
+
+
+def slow_imports(root: Path) -> list[str]:
+    """``file: package`` of each slow package that is imported along with a module."""
+    slow = []
+    for file in sorted(root.rglob("*.py")):
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        for node in body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = [node.module]
+            slow += [f"{file.relative_to(root)}: {name}" for name in names if name.split(".")[0] in SLOW_PACKAGES]
+    return slow
+
+
+def test_slow_packages_are_imported_where_they_are_used():
+    users = [line for line in slow_imports(ROOT) if not line.startswith(("integrations/", "report/"))]
+    assert users == []
+
+
+def test_planted_slow_imports_are_seen(tmp_path):
+    (tmp_path / "a.py").write_text("from scipy.stats import t\nimport sklearn\ndef f():\n    import pandas\n")
+    assert slow_imports(tmp_path) == ["a.py: scipy.stats", "a.py: sklearn"]

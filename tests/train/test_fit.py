@@ -16,7 +16,7 @@ from datawinnow.data.kept import Kept
 from datawinnow.dynamic import RandomPruning
 from datawinnow.record import Recorder
 from datawinnow.train import Recipe, fit
-from datawinnow.train.network import fabric_for
+from datawinnow.train.network import device_for
 from tests.train.helpers import PLAIN, blobs, image_net, images, literal_fit, vector_net, weights
 
 
@@ -545,11 +545,11 @@ def test_bad_options_are_named_before_training(kwargs, match):
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 def test_cuda_without_a_device(device):
     with pytest.raises(ArgumentError, match=f"no device '{device}': torch sees 0 of that kind; use device='cpu'"):
-        fabric_for(device)
+        device_for(device)
 
 
 def test_device_auto_is_there():
-    assert fabric_for("auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_for("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_a_model_without_parameters_and_a_stream_are_refused():

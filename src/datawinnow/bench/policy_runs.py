@@ -17,7 +17,7 @@ from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.dynamic import InBatch, Replay, SelectionHistory, recorded
 from datawinnow.models import build
 from datawinnow.train import Recipe, fit
-from datawinnow.train.network import check_forward, fabric_for
+from datawinnow.train.network import check_forward, device_for
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _write_plan(run: PolicyCell, spec: ReplaySpec, file: Path, seed: int) -> Non
     """Train a small network by a policy; write its plan, and its cost in examples of the main network."""
     train = run.info.data
     small = _small_network(spec, run.info, seed)
-    device = fabric_for(run.recipe.device).device
+    device = device_for(run.recipe.device)
     # a network that cannot be counted has 0 operations: no division by it
     share = check_forward(small, train, device) / (check_forward(run.network, train, device) or 1.0)
     # the plan and the run by it together pass what the run may

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from datawinnow.data.assemble import ReadOptions, hold_out, limited
 from datawinnow.data.examples import Augment, Examples, Origin
@@ -17,24 +20,35 @@ def load_digits(_source: Path, options: ReadOptions) -> tuple[Examples, Examples
     Args:
         options: of `load`; ``holdout`` and ``seed`` draw the test split.
     """
-    from sklearn.datasets import load_digits as embedded
-
-    bunch = embedded()
-    # (n, 8, 8) -> (n, 1, 8, 8)
-    x = torch.from_numpy((bunch.images * 255 / 16).round().astype("uint8"))[:, None]
-    labels = torch.from_numpy(bunch.target).long()
+    # (n, 65): 64 values and the label
+    table = _read_digits()
+    x = torch.from_numpy((table[:, :-1] * 255 / 16).round().astype("uint8").reshape(-1, 1, 8, 8))
+    labels = torch.from_numpy(table[:, -1]).long()
     first, second, note = hold_out(labels, options.holdout, options.seed)
     # A mirrored digit is another shape than the digit, and at 8x8 more than a pixel of shift leaves the frame.
     every = Examples(
         x,
         labels,
-        tuple(map(str, bunch.target_names.tolist())),
+        tuple(map(str, range(10))),
         "digits",
         augment=Augment(crop=1, flip=False),
         origin=Origin("digits", "digits", num_rows=len(x)),
         notes=(note,),
     )
     return train_and_test(every, first, second, options)
+
+
+def _read_digits() -> NDArray[np.float64]:
+    """(1797, 65) values and labels, from the file of scikit-learn, whose own loader takes seconds to import."""
+    spec = find_spec("sklearn")
+    for folder in () if spec is None else spec.submodule_search_locations or ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits as load_with_sklearn  # its files have moved
+
+    bunch = load_with_sklearn()
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def train_and_test(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from datawinnow.core import check
@@ -55,6 +54,9 @@ def split_half_agreement(p_label: Any, *, window: int = WINDOW) -> float:
     # the rank correlation of a constant is undefined
     if bool((before == before[0]).all()) or bool((after == after[0]).all()):
         return math.nan
+    # here, since it takes a second to import, and only early stopping needs it
+    from scipy.stats import spearmanr
+
     return float(spearmanr(before.numpy(), after.numpy()).statistic)
 
 

@@ -25,7 +25,7 @@ from datawinnow.methods import Method, create_method
 from datawinnow.record import Recorder
 from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.train import Recipe
-from datawinnow.train.network import fabric_for
+from datawinnow.train.network import device_for
 from datawinnow.train.precision import autocast, fastest_precision, float32_head
 
 SCORING = 4e-9
@@ -78,7 +78,7 @@ def estimate_run(
     if network is None:
         network, name, _ = build_network(model, info, 0, model_options)
         check_outputs_for(network, info)
-    device = fabric_for(recipe.device).device
+    device = device_for(recipe.device)
     # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
     resident = process_bytes()
     n = len(train)

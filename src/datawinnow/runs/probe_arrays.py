@@ -40,7 +40,7 @@ from datawinnow.probe.sentences import probe_sentences
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, network_of_run
 from datawinnow.train.checkpoint import load_checkpoint
-from datawinnow.train.network import fabric_for
+from datawinnow.train.network import device_for
 
 HELD_OUT_FRACTION = 0.1
 """Fraction of the training examples that is used as held-out data where no held-out data are passed."""
@@ -245,7 +245,7 @@ def probed_arrays(
             built = network_of_run(folder, model, model_options)
         load_checkpoint(file, built, None)
         recipe = folder.metadata["options"].get("record", {}).get("recipe", {})
-        return built.to(fabric_for(recipe.get("device", "auto")).device)
+        return built.to(device_for(recipe.get("device", "auto")))
 
     seed = int(folder.metadata.get("seed", 0))
     options = dict(options or {})

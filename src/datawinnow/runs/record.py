@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_fabric.loggers.logger import Logger
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -28,6 +27,9 @@ from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
 from datawinnow.train.loggers import with_loggers
+
+if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
 
 CLASSLESS_SIGNALS = ("loss",)
 """What is recorded of a dataset without classes, which is trained on a loss of the user's."""

@@ -13,7 +13,7 @@ from datawinnow.core.artifacts import require_same, settings_difference
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
-from datawinnow.train.network import fabric_for, resolve_precision, size_plan
+from datawinnow.train.network import device_for, resolve_precision, size_plan
 from datawinnow.train.state import describe_sizes
 
 
@@ -100,7 +100,7 @@ class Stage:
         self.folder.update(
             options=dict(options),
             status={self.name: "begun"},
-            device=fabric_for(recipe.device).device.type,
+            device=device_for(recipe.device).type,
             arithmetic=arithmetic,
             seed=seed,
             model=dict(model),
@@ -108,7 +108,7 @@ class Stage:
         if log is not None and arithmetic.get("note"):
             log(f"arithmetic: {arithmetic['note']}")
         if log is not None and recipe.size_schedule is not None:
-            device = fabric_for(recipe.device).device
+            device = device_for(recipe.device)
             log(describe_sizes(size_plan(recipe.size_schedule, built.to(device), data, device)))
         return recipe
 

@@ -26,7 +26,7 @@ from datawinnow.probe import probe
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import Model, network_of_run
 from datawinnow.train import Recipe, fit
-from datawinnow.train.network import fabric_for
+from datawinnow.train.network import device_for
 
 SUBSET_ARRAYS = ("subset_mask", "subset_correct")
 FRACTION = 0.7
@@ -114,7 +114,7 @@ def subset_runs(
                 fingerprint=info.fingerprint,
                 progress=named_progress(progress, f"subset {run + 1} of {runs}"),
             )
-            probed = probe(model.to(fabric_for(recipe.device).device), info.data, arrays=("probs",), seed=run_seed)
+            probed = probe(model.to(device_for(recipe.device)), info.data, arrays=("probs",), seed=run_seed)
             _write_run(file, mask[run], probed["probs"].argmax(1) == info.labels, history.cost + probed.cost)
             # after the result is written: a kill in between only leaves a file too many
             checkpoint.unlink(missing_ok=True)

@@ -6,9 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from lightning_fabric.loggers.logger import Logger
+from typing import TYPE_CHECKING, Any
 
 from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.cost import Cost
@@ -32,6 +30,9 @@ from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
 from datawinnow.train.loggers import with_loggers
 from datawinnow.vit import SparseLevels
+
+if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 SINGULAR = 1e-11
@@ -89,5 +88,7 @@ def _active_set(gram: Tensor, right: Tensor) -> Tensor:
         return torch.zeros_like(right)
     roots = np.sqrt(values[present])
     matrix = roots[:, None] * vectors[:, present].T
+    from scipy.optimize import nnls  # here, since it is slow to import
+
     weight, _ = nnls(matrix, (vectors[:, present].T @ right.numpy()) / roots, maxiter=100 * len(right) + 1000)
     return torch.from_numpy(weight)

@@ -6,13 +6,13 @@ import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from lightning_fabric.loggers.csv_logs import CSVLogger
-from lightning_fabric.loggers.logger import Logger
+from typing import TYPE_CHECKING, Any
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.train.history import History
+
+if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
 
 
 def loggers_of(logger: Logger | Sequence[Logger] | None, log_dir: Path | str | None, name: str) -> list[Logger]:
@@ -34,6 +34,9 @@ def loggers_of(logger: Logger | Sequence[Logger] | None, log_dir: Path | str | N
                 f"logger must be a logger of lightning-fabric, as CSVLogger('logs'), got {type(each).__name__}"
             )
     if log_dir is not None:
+        # here, since lightning-fabric takes seconds to import
+        from lightning_fabric.loggers.csv_logs import CSVLogger
+
         loggers.append(CSVLogger(log_dir, name=name, version="csv"))
         if any(importlib.util.find_spec(module) for module in ("tensorboard", "tensorboardX")):
             from lightning_fabric.loggers.tensorboard import TensorBoardLogger

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -26,8 +25,8 @@ from datawinnow.train.recipe import Recipe
 from datawinnow.train.size_schedule import SizePlan, SizeSchedule, input_size, smaller_view
 
 
-def fabric_for(device: str) -> Fabric:
-    """A one-process Fabric on ``device``.
+def device_for(device: str) -> torch.device:
+    """The device that a recipe means.
 
     Args:
         device: ``"auto"`` (CUDA if available, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
@@ -43,9 +42,7 @@ def fabric_for(device: str) -> Fabric:
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(number or 0) >= available:
         raise ArgumentError(f"no device {device!r}: torch sees {available} of that kind; use device='cpu'")
-    if kind == "cuda":
-        return Fabric(accelerator="cuda", devices=[int(number or 0)])
-    return Fabric(accelerator=kind, devices=1)
+    return torch.device(kind) if kind == "cpu" else torch.device(kind, int(number or 0))
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -92,7 +89,7 @@ def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Reci
     """
     if recipe.precision != "auto":
         return replace(recipe, channels_last=bool(recipe.channels_last)), ""
-    device = fabric_for(recipe.device).device
+    device = device_for(recipe.device)
     dataset = data.dataset if isinstance(data, Kept) else data
     # the trial steps draw dropout and augmentation: the state of the run stays as it was
     with forked(0, "measure"):

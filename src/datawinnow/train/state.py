@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from datawinnow.core.curvature import input_curvature
@@ -29,7 +28,7 @@ from datawinnow.train.in_batch import InBatchSelector
 from datawinnow.train.ledger import MAX_EPOCHS, Ledger, TrainLength, epoch_lengths
 from datawinnow.train.network import (
     check_forward,
-    fabric_for,
+    device_for,
     first_batch,
     make_optimizer,
     num_classes,
@@ -51,9 +50,9 @@ class TrainState:
 
     Attributes:
         model: the user's network.
-        forward: the network as it is called: set up by Fabric, compiled if the recipe says so.
+        forward: the network as it is called: compiled if the recipe says so.
         optimizer: over its parameters.
-        fabric: device and backward pass.
+        device: where the network is.
         recipe: how to train, with precision and memory format resolved.
         batches: of ``(index, x, y)``.
         index: (m,) ids that may be trained on.
@@ -71,7 +70,7 @@ class TrainState:
     model: nn.Module
     forward: Callable[..., Any]
     optimizer: Any
-    fabric: Fabric
+    device: torch.device
     recipe: Recipe
     batches: Batches
     index: Tensor
@@ -84,11 +83,6 @@ class TrainState:
     metadata: dict[str, Any]
     history: History = field(default_factory=History)
     set_sparsity: Callable[[int], float] | None = None
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.fabric.device
 
     def start_epoch(self, epoch: int) -> Tensor:
         """The ids that an epoch loads, in order: planned by the policy, or all shuffled by seed and epoch."""
@@ -197,7 +191,7 @@ def prepare(
     if recorder is not None and budget is not None:
         raise ArgumentError("a recorder counts epochs: give epochs=, not passes=, or train without it")
 
-    fabric = fabric_for(recipe.device)
+    device = device_for(recipe.device)
     metadata: dict[str, Any] = {}
     saved = None
     if checkpoint is not None:
@@ -218,7 +212,7 @@ def prepare(
     if saved is not None:  # keep the arithmetic of the checkpoint: a new measurement could choose another
         recipe = replace(recipe, precision=saved["precision"], channels_last=saved["channels_last"])
     # moves the network to the device and initialises lazy layers, before anything copies it
-    flops = check_forward(model, dataset, fabric.device, seed=seed, objective=objective)
+    flops = check_forward(model, dataset, device, seed=seed, objective=objective)
     if objective is not None and objective.loss is not None:
         if in_batch is not None:
             raise ArgumentError(
@@ -232,26 +226,26 @@ def prepare(
     metadata |= {"precision": recipe.precision, "channels_last": channels_last}
     history = History(precision=recipe.precision, channels_last=channels_last, notes=[note] if note else [])
 
-    batches = batches_of(dataset, fabric.device, workers=recipe.workers, channels_last=channels_last)
+    batches = batches_of(dataset, device, workers=recipe.workers, channels_last=channels_last)
     sizes = None
     if recipe.size_schedule is not None:
-        sizes = size_plan(recipe.size_schedule, model, dataset, fabric.device)
+        sizes = size_plan(recipe.size_schedule, model, dataset, device)
         history.notes.append(describe_sizes(sizes))
     passes_per_example = 1.0
     if recipe.curvature:
         with forked(0, "flops"), returns_logits(model, num_classes(dataset)):
-            _, x, y = first_batch(dataset, fabric.device, 2)
+            _, x, y = first_batch(dataset, device, 2)
             passes_per_example += curvature_passes(model, x, y)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # after the change of memory format: momentum takes the format of its parameter
-    network, optimizer = fabric.setup(model, make_optimizer(model, recipe))
-    weight = _loss_weights(selection, len(dataset), fabric.device)
-    plan = None if policy is None else PolicyPlan(policy, index, len(dataset), seed, fabric.device, weight)
+    optimizer = make_optimizer(model.to(device), recipe)
+    weight = _loss_weights(selection, len(dataset), device)
+    plan = None if policy is None else PolicyPlan(policy, index, len(dataset), seed, device, weight)
     selector = None
     if in_batch is not None:
         selector = InBatchSelector.for_run(
-            in_batch, network, dataset, recipe=recipe, device=fabric.device, seed=seed, flops=flops
+            in_batch, model, dataset, recipe=recipe, device=device, seed=seed, flops=flops
         )
     # last: weights and moments are loaded in place, onto the device and into that format
     path = None if checkpoint is None else checkpoint.path
@@ -275,9 +269,9 @@ def prepare(
     )
     return TrainState(
         model=model,
-        forward=torch.compile(network) if recipe.compile else network,
+        forward=torch.compile(model) if recipe.compile else model,
         optimizer=optimizer,
-        fabric=fabric,
+        device=device,
         recipe=recipe,
         batches=batches,
         index=index,
@@ -289,7 +283,7 @@ def prepare(
         first_epoch=first_epoch,
         metadata=metadata,
         history=history,
-        set_sparsity=sparsity_schedule(model, dataset, fabric.device),
+        set_sparsity=sparsity_schedule(model, dataset, device),
     )
 
 
