@@ -123,3 +123,16 @@ def test_the_estimate_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     estimate(examples(32), model="mlp", recipe=Recipe(precision="auto", batch=16))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_long_run_is_met_with_cheaper_options(monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (60.0, 0, 7.0))
+    calls = []
+    answer = estimate(
+        examples(64, side=96), epochs=30, model="mlp", recipe=Recipe(batch=64), progress=lambda *a: calls.append(a)
+    )
+    for option in ("--size 48", "--epochs 15", "--limit"):
+        assert option in answer["cheaper"]
+    assert [done for _, done, _ in calls] == [0, 1]
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.1, 0, 1.0))
+    assert estimate(examples(64), epochs=3, model="mlp", recipe=Recipe(batch=64))["cheaper"] == ""

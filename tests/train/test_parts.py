@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import time
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.train import evaluate
+from datawinnow.train import precision as precision_module
 from datawinnow.train.flops import flops_per_example
 from datawinnow.train.precision import autocast, fastest_precision, float32_head
 from datawinnow.train.schedule import constant, cosine, one_cycle, schedule_of
@@ -207,3 +209,31 @@ def test_flops_of_what_cannot_be_counted_are_zero():
             raise LookupError("only in training")
 
     assert flops_per_example(Odd(), torch.randn(2, 3)) == (0.0, 0.0)
+
+
+class Slow(nn.Module):
+    """A network that takes a time for each example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.sizes: list[int] = []
+
+    def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(x))
+        time.sleep(0.001 * len(x))
+        return self.layer(x)
+
+
+def test_trial_steps_take_few_examples_where_one_takes_long(monkeypatch):
+    model = Slow()
+    monkeypatch.setattr(precision_module, "TRIAL_SECONDS", 0.05)
+    fastest_precision(model, torch.randn(64, 3), torch.zeros(64, dtype=torch.int64))
+    assert len(model.sizes) >= 12  # two forms of six steps each
+    assert max(model.sizes) <= 4
+    monkeypatch.setattr(precision_module, "TRIAL_SECONDS", 1e4)
+    fastest_precision(model, torch.randn(64, 3), torch.zeros(64, dtype=torch.int64), rounds=1)
+    assert max(model.sizes) == 64

@@ -50,12 +50,13 @@ def estimate(
         model_options: its options.
         recipe: how to train.
         load: how DATA is read.
-        progress: called as DATA is read.
+        progress: called as DATA is read and steps are timed.
         log: called with each note on how DATA was read.
 
     Returns:
-        ``seconds``, ``seconds_by_stage``; ``memory`` (bytes resident at the peak, process and libraries included),
-        ``memory_by_part``; ``disk`` bytes of the recording; ``sentence``.
+        ``seconds``, ``seconds_by_stage``; ``cheaper``, options that make a long run shorter;
+        ``memory`` (bytes resident at the peak, process and libraries included), ``memory_by_part``; ``disk`` bytes of
+        the recording; ``sentence``.
 
     Raises:
         ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
@@ -79,4 +80,5 @@ def estimate(
         keep=keep,
         train_epochs=train_epochs,
         method=method,
+        progress=progress,
     )

@@ -49,6 +49,8 @@ def estimate(
             log=screen.note,
         )
     screen.print(answer["sentence"])
+    if answer["cheaper"]:
+        screen.print(answer["cheaper"])
     screen.print()
     stages = [[name, duration(seconds)] for name, seconds in answer["seconds_by_stage"].items()]
     screen.print(columns(["stage", "time"], [*stages, ["all", duration(answer["seconds"])]]))

@@ -17,6 +17,7 @@ from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
 from datawinnow.core.curvature import REPEATS
 from datawinnow.core.duration import duration, estimated_duration
+from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import ResidentBatches, batches_of
 from datawinnow.data.dataset_info import dataset_info
@@ -26,12 +27,14 @@ from datawinnow.record import Recorder
 from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.train import Recipe
 from datawinnow.train.network import device_for
-from datawinnow.train.precision import autocast, fastest_precision, float32_head
+from datawinnow.train.precision import autocast, fastest_precision, float32_head, trial_count
 
 SCORING = 4e-9
 """Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
 DEEPFOOL_STEPS = 2
 """Steps of DeepFool to the boundary, an order of magnitude."""
+LONG = 600.0
+"""Seconds from which an estimate names cheaper options."""
 SIGNALS = len(RECORDED) + 1
 """Columns of a recording: the signals and ``seen``."""
 
@@ -48,6 +51,7 @@ def estimate_run(
     method: str | Method | None = None,
     network: nn.Module | None = None,
     steps: int = 5,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Estimate the cost of recording, scoring and training on the kept examples from a few steps on this machine.
 
@@ -62,10 +66,12 @@ def estimate_run(
         method: a method, or the name of one; by default DUAL with Beta sampling.
         network: the network, if it is built already; ``model`` is then its name.
         steps: number of timed steps, of which the median counts.
+        progress: called before and after the timed steps.
 
     Returns:
-        ``seconds``, ``seconds_by_stage``; ``memory`` (bytes resident at the peak, process and libraries included),
-        ``memory_by_part``; ``disk`` bytes of the recording; ``sentence``.
+        ``seconds``, ``seconds_by_stage``; ``cheaper``, options that make a long run shorter, ``""`` for a short one;
+        ``memory`` (bytes resident at the peak, process and libraries included), ``memory_by_part``; ``disk`` bytes of
+        the recording; ``sentence``.
 
     Raises:
         ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
@@ -82,7 +88,11 @@ def estimate_run(
     # What is resident now: the interpreter, its libraries, and the dataset where it lies in memory already.
     resident = process_bytes()
     n = len(train)
+    if progress is not None:
+        progress(f"timing training steps of {name}", 0, 1)
     per_step, activations, overhead = _measure(train, network, recipe, device, steps)
+    if progress is not None:
+        progress(f"timing training steps of {name}", 1, 1)
 
     def training(count: int, passes: int) -> float:
         # -(-a // b) is a / b rounded up: the last batch may be smaller
@@ -113,7 +123,21 @@ def estimate_run(
         "memory_by_part": memory_parts,
         "disk": float(2 * 4 * SIGNALS * n * epochs if chosen.needs_recording else 0),
     }
-    return {**answer, "sentence": sentence(answer)}
+    return {**answer, "sentence": sentence(answer), "cheaper": _cheaper(sum(stages.values()), epochs, info.shape)}
+
+
+def _cheaper(seconds: float, epochs: int, shape: tuple[int, ...]) -> str:
+    """Options that make a long run shorter, and what it then takes; ``""`` for a short one."""
+    if seconds < LONG:
+        return ""
+    options = []
+    if len(shape) == 3 and min(shape[1:]) >= 64:
+        # the work of a convolution goes with the number of pixels
+        options.append(f"--size {min(shape[1:]) // 2} takes about {duration(seconds / 4, rough=True)}")
+    if epochs >= 10:
+        options.append(f"--epochs {epochs // 2} about {duration(seconds / 2, rough=True)}")
+    options.append(f"--limit to a quarter of the examples about {duration(seconds / 4, rough=True)}")
+    return f"cheaper: {', '.join(options)}; a smaller network is given with --model"
 
 
 def _probe_passes(method: Method, classes: int) -> float:
@@ -208,11 +232,15 @@ def _measure(
         if channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             x = x.contiguous(memory_format=torch.channels_last)
+        batch_size = len(x)
+        # fewer where a step takes seconds: large images on a CPU
+        count = trial_count(model, x, y, num_steps=steps + 2)
+        order, index, x, y = order[:count], index[:count], x[:count], y[:count]
         # its copies are part of the time of a recorded step
         recorder = Recorder(len(small), 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
         overhead = time.perf_counter() - started
-        kept, times = _kept_bytes(model, x, precision, device), []
+        kept, times = _kept_bytes(model, x, precision, device) * batch_size // count, []
         with float32_head(model):
             for _ in range(steps + 1):
                 start = time.perf_counter()

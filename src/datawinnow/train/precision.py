@@ -49,6 +49,36 @@ def float32_head(model: nn.Module) -> Iterator[None]:
         layers[-1].__class__ = nn.Linear
 
 
+TRIAL_SECONDS = 5.0
+"""Seconds that the trial steps of `fastest_precision`, and those of an estimate, may take on a CPU."""
+
+
+def trial_count(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    num_steps: int,
+    loss: Callable[[Any, Tensor], Tensor] | None = None,
+) -> int:
+    """Examples of a batch with which ``num_steps`` training steps take at most `TRIAL_SECONDS` on a CPU, at least 2.
+
+    Elsewhere all: a GPU is as fast with many examples as with few.
+
+    Args:
+        model: the network; a copy is trained on two examples.
+        x: a batch on the device.
+        y: its labels.
+        num_steps: of the trial.
+        loss: as for `fastest_precision`.
+    """
+    if x.device.type != "cpu" or len(x) <= 2:
+        return len(x)
+    # the first step warms up
+    seconds = step_seconds(model, x[:2], y[:2], "fp32", False, 1, loss, warm_up=1) / 2
+    return max(2, min(len(x), int(TRIAL_SECONDS / (num_steps * seconds))))
+
+
 def fastest_precision(
     model: nn.Module,
     x: Tensor,
@@ -72,6 +102,8 @@ def fastest_precision(
         Precision, channels-last or not, and a sentence with the times.
     """
     forms = [("fp32", False), ("bf16", False)] + ([("fp32", True), ("bf16", True)] if x.ndim == 4 else [])
+    count = trial_count(model, x, y, num_steps=len(forms) * (rounds + 2), loss=loss)
+    x, y = x[:count], y[:count]
     plain = step_seconds(model, x, y, *forms[0], rounds, loss)
     times = {forms[0]: plain}
     for form in forms[1:]:
@@ -94,8 +126,9 @@ def step_seconds(
     channels_last: bool,
     rounds: int,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
+    warm_up: int = 2,
 ) -> float:
-    """Seconds of a training step in one form, the median of ``rounds`` after two that warm up."""
+    """Seconds of a training step in one form, the median of ``rounds`` after ``warm_up`` that are not timed."""
     # a copy a form: weights, gradients and running statistics of the model stay as they are
     trial = copy.deepcopy(model).train()
     if channels_last:
@@ -103,7 +136,7 @@ def step_seconds(
         x = x.contiguous(memory_format=torch.channels_last)
     seconds = []
     with float32_head(trial):
-        for _ in range(rounds + 2):  # the first two warm up
+        for _ in range(rounds + warm_up):
             start = time.perf_counter()
             with autocast(x.device, precision):
                 outputs = trial(x)
@@ -113,7 +146,7 @@ def step_seconds(
             if x.is_cuda:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
-    return sorted(seconds[2:])[rounds // 2]
+    return sorted(seconds[warm_up:])[rounds // 2]
 
 
 def check_precision(precision: str) -> str:
