@@ -128,7 +128,7 @@ class SourceRows:
         values = _labels_of(dataset)
         places = np.arange(len(positions))
         if values is not None and len(values) == _length(dataset):
-            labels = [_plain(values[i]) for i in positions.tolist()]
+            labels = [_int_or_text(values[i]) for i in positions.tolist()]
         else:
             places = np.unique(np.linspace(0, len(positions) - 1, min(len(positions), NUM_ITEMS_READ)).astype(np.int64))
             with forked(0, "labels"):  # a random transform draws
@@ -248,10 +248,10 @@ def _label_of_item(dataset: Any, i: int) -> Any:
         value = next((item[key] for key in Y_KEYS if key in item), None)
     else:
         value = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
-    return None if value is None else _plain(_array([value])[0] if isinstance(value, Tensor) else value)
+    return None if value is None else _int_or_text(_array([value])[0] if isinstance(value, Tensor) else value)
 
 
-def _plain(value: Any) -> Any:
+def _int_or_text(value: Any) -> Any:
     """A label as an int or a text."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
