@@ -131,3 +131,11 @@ class TestGrid:
                 read(file)
         assert module not in sys.modules
         assert read_grid(file, models=["planted_network:small"]).name == "small"
+
+    @pytest.mark.parametrize("name", ["../../escaped", "/tmp/x", "..", "a\\\\b", ""])
+    def test_a_name_that_leads_elsewhere_is_refused(self, tmp_path, name):
+        file = tmp_path / "grid.toml"
+        file.write_text(GRID.replace('"small"', f'"{name}"') + 'model = "mlp"')
+        for read in (read_grid, read_grids):
+            with pytest.raises(ArgumentError, match="name: names the folder of the results"):
+                read(file)

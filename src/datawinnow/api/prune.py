@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
     from datawinnow.methods import Method
+    from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.network import Model
     from datawinnow.runs.prune import Pruned
     from datawinnow.runs.record import RunSetup
@@ -112,6 +113,7 @@ def prune(
         RunError: ``run`` is about another dataset, or was started with other options.
     """
     from datawinnow.core.budget import budget_of, parse_fraction
+    from datawinnow.core.lock import only_writer
     from datawinnow.methods import create_method
     from datawinnow.runs.early_stopping import stability_for
     from datawinnow.runs.probe_arrays import check_movable
@@ -130,7 +132,6 @@ def prune(
         log(f"Beta sampling: fitted to a training of {planned} epochs on the kept examples (`train_epochs=`)")
     if isinstance(train, (str, Path)):  # before anything is read
         chosen.dry_run(keep=keep, epochs=epochs)
-    _check_empty(out)
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     info, test = splits.train, splits.test
     if not info.classes:
@@ -152,6 +153,8 @@ def prune(
             "on what prune returns, or use .selection.index with your own dataset"
         )
     path = run_path(run, splits)
+    if out is not None and not _is_written(path, out):
+        _check_empty(out)
     if report is True and path is None:
         raise ArgumentError("`report=True` writes the page into the run folder: give `run=`, or a path as `report=`")
     if path is None and not chosen.needs and not (check or report):  # needs no run
@@ -161,6 +164,7 @@ def prune(
         return Pruned(info.data, selection, test=test, train_epochs=planned)
     with ExitStack() as scratch:
         folder_path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
+        scratch.enter_context(only_writer(folder_path, option="run", who="another command"))
         setup = begin_run(info, folder_path, model=model, model_options=model_options, seed=seed, log=log)
         setup = replace(setup, loggers=loggers_of(logger, log_dir, folder_path.name))
         folder = setup.folder
@@ -205,7 +209,7 @@ def prune(
                 progress=progress,
                 log=log,
             )
-        _write_kept(info.data, selection, out, test)
+        _write_kept(info.data, selection, out, test, folder)
         page = None
         if report:
             from datawinnow import report as pages
@@ -268,12 +272,36 @@ def _check_empty(out: Path | str | None) -> None:
         raise DataError(f"`out={str(out)!r}` exists already and is not an empty folder; give another, or remove it")
 
 
-def _write_kept(dataset: Any, selection: Any, out: Path | str | None, test: Any) -> None:
-    if out is not None:
-        from datawinnow.data.write import write_kept
+def _is_written(run: Path | None, out: Path | str, digest: str | None = None) -> bool:
+    """Whether the run has written ``out`` before, of the selection with this digest (None for any)."""
+    from datawinnow.runs.folder import RunFolder
 
-        # a test split of the user's own kind stays with the user
-        write_kept(dataset, selection.index, out, test=test if hasattr(test, "origin") else None)
+    if run is None or not (run / "run.json").exists() or not Path(out).is_dir():
+        return False
+    written = RunFolder.open(run).metadata["options"].get("out")
+    if not isinstance(written, dict) or written.get("path") != str(Path(out).resolve()):
+        return False
+    return any(Path(out).iterdir()) and digest in (None, written.get("selection"))
+
+
+def _write_kept(
+    dataset: Any, selection: Any, out: Path | str | None, test: Any, folder: RunFolder | None = None
+) -> None:
+    """Write the kept examples, unless the run has done so before it was stopped."""
+    if out is None:
+        return
+    from datawinnow.data.write import write_kept
+    from datawinnow.runs.selection_file import selection_digest
+
+    digest = selection_digest(selection)
+    if folder is not None:
+        if _is_written(folder.path, out, digest):
+            return
+        _check_empty(out)
+        # before the folder appears, as a whole: a kill in between leaves a folder that the run knows
+        folder.update(options={"out": {"path": str(Path(out).resolve()), "selection": digest}})
+    # a test split of the user's own kind stays with the user
+    write_kept(dataset, selection.index, out, test=test if hasattr(test, "origin") else None)
 
 
 def _estimate(

@@ -77,6 +77,7 @@ def record(
         RunError: the folder is about another dataset, or was started with other options.
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
+    from datawinnow.core.lock import only_writer
     from datawinnow.runs.record import begin_run, rank_stability, record_setup
     from datawinnow.train.loggers import loggers_of
 
@@ -88,19 +89,20 @@ def record(
     stability = rank_stability(until_stable, epochs, recorded_signals)  # refuses before there is a folder
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     path = run_path(run, splits) or RUNS / splits.train.name
-    setup = begin_run(splits.train, path, model=model, model_options=model_options, seed=seed, log=log)
-    setup = replace(setup, loggers=loggers_of(logger, log_dir, path.name))
-    if splits.load is not None and "record" not in setup.folder.metadata["options"]:
-        setup.folder.update(options={"load": splits.load})
-    record_setup(
-        setup,
-        test=splits.test,
-        epochs=epochs,
-        schedule_epochs=schedule_epochs,
-        recipe=recipe,
-        signals=recorded_signals,
-        until_stable=stability,
-        progress=progress,
-        log=log,
-    )
+    with only_writer(path, option="run", who="another command"):
+        setup = begin_run(splits.train, path, model=model, model_options=model_options, seed=seed, log=log)
+        setup = replace(setup, loggers=loggers_of(logger, log_dir, path.name))
+        if splits.load is not None and "record" not in setup.folder.metadata["options"]:
+            setup.folder.update(options={"load": splits.load})
+        record_setup(
+            setup,
+            test=splits.test,
+            epochs=epochs,
+            schedule_epochs=schedule_epochs,
+            recipe=recipe,
+            signals=recorded_signals,
+            until_stable=stability,
+            progress=progress,
+            log=log,
+        )
     return setup.folder

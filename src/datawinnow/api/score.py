@@ -58,6 +58,7 @@ def score(
         RunError: not recorded to the end, or another dataset.
     """
     from datawinnow.core.card import card_of
+    from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.score import score_run
     from datawinnow.scores import METHODS
@@ -73,16 +74,18 @@ def score(
         ]
         names = list(dict.fromkeys([*readable, *(name for name in names if name != "all")]))
     splits = dataset_of_run(folder, data, progress=progress, log=log)
-    return score_run(
-        folder,
-        splits.train,
-        names,
-        epochs=epochs,
-        options=options,
-        subset_runs=subset_runs,
-        model=model,
-        model_options=model_options,
-        val=val,
-        progress=progress,
-        log=log,
-    )
+    with only_writer(folder.path, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
+        folder.reload()  # another process may have written to it meanwhile
+        return score_run(
+            folder,
+            splits.train,
+            names,
+            epochs=epochs,
+            options=options,
+            subset_runs=subset_runs,
+            model=model,
+            model_options=model_options,
+            val=val,
+            progress=progress,
+            log=log,
+        )

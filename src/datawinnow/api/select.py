@@ -11,6 +11,7 @@ from datawinnow.api.prune import PUBLISHED_EPOCHS
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
+    from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.data.kept import Kept
     from datawinnow.methods import Method
     from datawinnow.runs.folder import RunFolder
@@ -83,18 +84,20 @@ def select(
     planned = (folder.metadata["options"].get("record") or {}).get("schedule_epochs")
     method = method.fitted(planned if planned and planned < PUBLISHED_EPOCHS else None)
     splits = dataset_of_run(folder, data, progress=progress, log=log)
-    selection = select_run(
-        folder,
-        splits.train,
-        keep=keep,
-        method=method,
-        seed=seed,
-        epochs=epochs,
-        out=None if out is None else Path(out),
-        model=model,
-        model_options=model_options,
-        val=val,
-        progress=progress,
-        log=log,
-    )
+    with only_writer(folder.path, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
+        folder.reload()  # another process may have written to it meanwhile
+        selection = select_run(
+            folder,
+            splits.train,
+            keep=keep,
+            method=method,
+            seed=seed,
+            epochs=epochs,
+            out=None if out is None else Path(out),
+            model=model,
+            model_options=model_options,
+            val=val,
+            progress=progress,
+            log=log,
+        )
     return Kept(splits.train.data, selection)

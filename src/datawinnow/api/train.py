@@ -122,6 +122,7 @@ def train(
         RunError: a selection or plan of another dataset; a run folder that was started with other options.
         TrainingError: the loss is no longer a number.
     """
+    from datawinnow.core.lock import only_writer
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.dynamic.build import policy_of_run
     from datawinnow.runs.selection_file import read_selection
@@ -172,26 +173,27 @@ def train(
         policy = _replay(history, info, options, log)
     suffix = _run_suffix(metadata, name or (None if policy is None else type(policy).__name__), keep, seed)
     path = Path(run) if run is not None else RUNS / f"{info.name}{suffix}"
-    return train_run(
-        info,
-        path,
-        test=splits.test,
-        selection=selection,
-        selection_metadata=metadata,
-        policy=policy,
-        record_plan=None if record_plan is None else Path(record_plan),
-        levels=levels,
-        epochs=length.epochs,
-        passes=length.passes,
-        model=model,
-        model_options=model_options,
-        seed=seed,
-        recipe=recipe,
-        load=splits.load,
-        loggers=loggers_of(logger, log_dir, path.name),
-        progress=progress,
-        log=log,
-    )
+    with only_writer(path, option="run", who="another command"):
+        return train_run(
+            info,
+            path,
+            test=splits.test,
+            selection=selection,
+            selection_metadata=metadata,
+            policy=policy,
+            record_plan=None if record_plan is None else Path(record_plan),
+            levels=levels,
+            epochs=length.epochs,
+            passes=length.passes,
+            model=model,
+            model_options=model_options,
+            seed=seed,
+            recipe=recipe,
+            load=splits.load,
+            loggers=loggers_of(logger, log_dir, path.name),
+            progress=progress,
+            log=log,
+        )
 
 
 def _training_length(varying_epochs: bool, epochs: float | None, passes: float | None) -> TrainingLength:

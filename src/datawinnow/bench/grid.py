@@ -32,6 +32,14 @@ def _check_keep_keys(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, An
     return table
 
 
+def _check_folder_name(value: str) -> str:
+    if not value.strip(". ") or any(c in "/\\:" or not c.isprintable() for c in value):
+        raise ValueError(f"names the folder of the results: no slashes and colons, got {value!r}")
+    return value
+
+
+FolderName = Annotated[str, AfterValidator(_check_folder_name)]
+"""A name that a folder can have, below the one where it is made."""
 ByKeep = Annotated[dict[str, dict[str, Any]], AfterValidator(_check_keep_keys)]
 """A table whose keys are fractions kept."""
 
@@ -179,7 +187,7 @@ class Scoring(Strict):
 class Grid(Strict):
     """Methods x keeps x seeds x scenarios, the data, and how every cell trains."""
 
-    name: str
+    name: FolderName
     about: str = ""
     data: Data
     train: Train

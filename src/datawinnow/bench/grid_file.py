@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError, field_validator, model_validator
 
-from datawinnow.bench.grid import BASELINES, Grid, MethodSpec, Strict, parse_scenario
+from datawinnow.bench.grid import BASELINES, FolderName, Grid, MethodSpec, Strict, parse_scenario
 from datawinnow.core.card import unknown_name
 from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.models import MODELS
@@ -57,7 +57,7 @@ class Setting(Strict):
 class Suite(Strict):
     """A file with ``[[setting]]``: what it says holds for every setting that does not say otherwise."""
 
-    name: str
+    name: FolderName
     about: str = ""
     methods: list[str]
     seeds: list[int]

@@ -12,12 +12,12 @@ import torch
 from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid
 from datawinnow.bench.grid_file import check_grid
-from datawinnow.bench.lock import only_writer
 from datawinnow.bench.planning import next_cells
 from datawinnow.bench.results import Results
 from datawinnow.bench.workers import DATASET, TEST_SPLIT, InProcess, Workers, check_fingerprint
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress
 from datawinnow.core.verdict import ResultRow
 

@@ -5,15 +5,21 @@ This module imports neither torch nor numpy: the report uses it.
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from datawinnow.core.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -24,9 +30,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         RunError: the disk is full; an older file at ``path`` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(path)
     # beside the target: a rename is atomic only within one file system
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
+    handle, name = _locked(lambda: tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     partial_path = Path(name)
     try:
         yield partial_path
@@ -40,15 +46,82 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         # after the rename there is nothing left to remove
         partial_path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it is renamed, on failure removed.
+
+    Raises:
+        RunError: the disk is full.
+    """
+
+    def create() -> tuple[int, str]:
+        name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        return os.open(name, os.O_RDONLY) if fcntl is not None else -1, name
+
+    handle, partial_path = -1, None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(path)
+        handle, name = _locked(create)
+        partial_path = Path(name)
+        yield partial_path
+        partial_path.chmod(0o755)  # mkdtemp makes folders private
+        partial_path.replace(path)  # over an empty folder too
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        if partial_path is not None:
+            shutil.rmtree(partial_path, ignore_errors=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _locked(create: Callable[[], tuple[int, str]]) -> tuple[int, str]:
+    """A temporary file or folder and its handle, locked until it is closed: by that others see that it is in use."""
+    while True:
+        handle, name = create()
+        if fcntl is None or handle < 0:
+            return handle, name
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another process is about to remove it
+            os.close(handle)
+            continue
+        except OSError:  # a file system without locks, where nobody removes it
+            return handle, name
+        if Path(name).exists():
+            return handle, name
+        os.close(handle)  # removed before it was locked
 
 
 def remove_partial_files(path: Path) -> None:
-    """Remove the temporary files of `atomic_write` to ``path`` in processes that were killed.
+    """Remove what `atomic_write` and `atomic_folder` to ``path`` left in processes that were killed."""
+    remove_abandoned(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
 
-    Only for a file that one process writes: another process writing it at the same time would lose its file.
+
+def remove_abandoned(partial_paths: Iterable[Path]) -> None:
+    """Remove those temporary files and folders that no running process writes, on whatever machine it runs.
+
+    Where the file system has no locks, none is removed.
     """
-    for stale in path.parent.glob(f".{path.name}.*.part"):
-        stale.unlink(missing_ok=True)
+    for partial_path in partial_paths if fcntl is not None else ():
+        try:
+            handle = os.open(partial_path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:  # gone meanwhile, or not ours
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if partial_path.is_dir():
+                shutil.rmtree(partial_path, ignore_errors=True)
+            else:
+                partial_path.unlink(missing_ok=True)
+        except OSError:  # in use
+            pass
+        finally:
+            os.close(handle)
 
 
 def disk_error(error: OSError, path: Path) -> Exception:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from datawinnow.core.artifacts import write_json
 from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.core.files import disk_error
+from datawinnow.core.files import atomic_folder
 from datawinnow.data.arrow import class_names, convert_errors, label_values, open_arrow, read_schema
 from datawinnow.data.assemble import Loaded
 from datawinnow.data.examples import Examples, Origin
@@ -72,23 +71,13 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str, *, test: Loaded 
     index = index.cpu().sort().values
     layout = dataset.origin.layout if dataset.origin is not None else "none"
     writer = WRITERS.get(layout, _write_arrays)
-    temporary = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    with atomic_folder(out) as temporary:
         writer(dataset, index, temporary, "train")
         if test is not None:
             _write_test(test, dataset, temporary)
         if dataset.origin is not None:
             _copy_unused(dataset.origin, temporary)
         write_json(temporary / OUTPUT_MARK, {"kind": "kept", "n": len(index), "classes": list(dataset.classes)})
-        temporary.chmod(0o755)  # mkdtemp makes folders private
-        temporary.replace(out)  # over an empty folder too
-    except OSError as error:
-        raise disk_error(error, out) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 

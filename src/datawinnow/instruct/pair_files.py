@@ -6,10 +6,7 @@ The kept rows are written as they came, to the byte where the format allows it.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datawinnow.core.errors import DataError
-from datawinnow.core.files import atomic_write, disk_error, write_bytes
+from datawinnow.core.files import atomic_folder, atomic_write, write_bytes
 
 ROWS_PER_BATCH = 1024
 LIST_KEYS = ("annotations", "data", "examples", "rows")
@@ -194,7 +191,7 @@ class Tables:
             with atomic_write(out) as partial:
                 pq.write_table(table, partial)
             return
-        with _new_folder(out) as folder:
+        with atomic_folder(out) as folder:
             pq.write_table(table, folder / "train-00000-of-00001.parquet")
 
 
@@ -223,23 +220,8 @@ class SavedDataset:
 
     def write(self, places: np.ndarray, out: Path) -> None:
         """The chosen rows by save_to_disk, with the features of the file."""
-        with _new_folder(out) as folder:
+        with atomic_folder(out) as folder:
             self._load().select(places.tolist()).save_to_disk(str(folder))
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed to ``out`` at the end."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)  # mkdtemp makes folders private
-        partial.replace(out)
-    except OSError as error:
-        raise disk_error(error, out) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_out(file: PairFile, out: Path) -> None:

@@ -17,6 +17,8 @@ from datawinnow.core.arrays import RECORDED, LazyArrays, first_epochs
 from datawinnow.core.artifacts import read_json, read_table, write_json, write_table
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
+from datawinnow.core.files import remove_abandoned
+from datawinnow.core.lock import LOCK
 from datawinnow.core.provenance import commit, now, versions
 from datawinnow.core.row_checks import ROW, in_dataset_order, with_row_checks
 from datawinnow.data.dataset_info import DatasetInfo
@@ -50,15 +52,16 @@ class RunFolder:
         """
         ours = (path / "run.json").exists()
         # left by a kill in the middle of a write; in a folder that may not be ours only the one that can be
-        for stale in [f for where in ("", "*/") for f in path.glob(f"{where}.*.part" if ours else ".run.json.*.part")]:
-            stale.unlink(missing_ok=True)
+        remove_abandoned(
+            [f for where in ("", "*/") for f in path.glob(f"{where}.*.part" if ours else ".run.json.*.part")]
+        )
         if ours:
             folder = cls.open(path)
             folder.check_dataset(dataset)
             return folder
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file, not a folder; give another `run=` folder")
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(file.name != LOCK for file in path.iterdir()):
             raise RunError(f"{path} is not empty and holds no run; give another `run=` folder")
         metadata = {
             "kind": "run",
@@ -99,6 +102,14 @@ class RunFolder:
         if missing:
             raise RunError(f"{path / 'run.json'} lacks {', '.join(missing)}: it was not written by datawinnow record")
         return cls(path, metadata)
+
+    def reload(self) -> None:
+        """Read ``run.json`` again.
+
+        Raises:
+            RunError: as of `open`.
+        """
+        self.metadata = RunFolder.open(self.path).metadata
 
     @property
     def dataset(self) -> DatasetInfo:
