@@ -12,6 +12,7 @@ from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.core.files import atomic_folder, atomic_write
 from datawinnow.core.lock import LOCK, only_writer
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.select import selection_of
 from tests.runs.conftest import FAST, make_blobs
 
 QUICK = {"epochs": 2, "recipe": FAST, "model": "mlp"}
@@ -57,6 +58,13 @@ def test_scores_at_once_are_all_there(run):
     assert set(RunFolder.open(run).scores().column_names) == {"id", "label", *names}
 
 
+def test_select_waits_for_a_folder_in_use(run, monkeypatch):
+    monkeypatch.setattr("datawinnow.core.lock.SHORT_STAGE_WAIT", 0.0)
+    with only_writer(run), pytest.raises(RunError, match="busy"):
+        api.select(run, keep=0.5, method="random", data=make_blobs())
+    assert len(api.select(run, keep=0.5, method="random", data=make_blobs())) == 30
+
+
 def test_a_refused_run_leaves_no_folder(tmp_path):
     with pytest.raises(ArgumentError):
         api.record(make_blobs(), run=tmp_path / "new", model="nothing", epochs=1, recipe=FAST)
@@ -96,11 +104,12 @@ class TestOut:
 
     def test_another_selection_or_folder_is_not_taken_for_it(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        self.prune(report=False)
-        with pytest.raises(DataError, match="kept. exists already"):
+        first = self.prune(report=False)
+        with pytest.raises(DataError, match="kept.* exists already"):
             self.prune(keep=0.2, report=False)
+        assert selection_of(RunFolder.open(tmp_path / "run"))[0].index.tolist() == first.selection.index.tolist()
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "thesis.tex").write_text("x")
-        with pytest.raises(DataError, match="mine. exists already"):
+        with pytest.raises(DataError, match="mine.* exists already"):
             self.prune(out="mine", report=False)
         assert not (tmp_path / "run" / "report.html").exists()

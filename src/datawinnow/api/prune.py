@@ -120,6 +120,7 @@ def prune(
     from datawinnow.runs.prune import Pruned, prune_run
     from datawinnow.runs.record import begin_run
     from datawinnow.runs.select import select_examples, selection_draws
+    from datawinnow.runs.selection_file import selection_digest
     from datawinnow.train.loggers import loggers_of
 
     keep = parse_fraction(keep)
@@ -153,8 +154,7 @@ def prune(
             "on what prune returns, or use .selection.index with your own dataset"
         )
     path = run_path(run, splits)
-    if out is not None and not _is_written(path, out):
-        _check_empty(out)
+    _check_out(path, out)
     if report is True and path is None:
         raise ArgumentError("`report=True` writes the page into the run folder: give `run=`, or a path as `report=`")
     if path is None and not chosen.needs and not (check or report):  # needs no run
@@ -188,14 +188,15 @@ def prune(
             model=model,
             model_options=model_options,
             gallery=path is not None or bool(report),
+            check_selection=lambda selection: _check_out(folder.path, out, selection_digest(selection)),
             progress=progress,
             log=log,
         )
         answer = None
         if check:
-            from datawinnow.bench.check import check as check_selection
+            from datawinnow.bench.check import check as compare
 
-            answer = check_selection(
+            answer = compare(
                 folder,
                 info,
                 test,
@@ -264,8 +265,13 @@ def _check_arguments(
         raise ArgumentError(f"load must be dw.api.LoadOptions, as LoadOptions(limit=1000), got {type(load).__name__}")
 
 
-def _check_empty(out: Path | str | None) -> None:
-    if out is None:
+def _check_out(run: Path | None, out: Path | str | None, digest: str | None = None) -> None:
+    """Refuse an ``out`` that holds something else than this selection (any of the run's, before it is chosen).
+
+    Raises:
+        DataError: naming it.
+    """
+    if out is None or _is_written(run, out, digest):
         return
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -297,7 +303,6 @@ def _write_kept(
     if folder is not None:
         if _is_written(folder.path, out, digest):
             return
-        _check_empty(out)
         # before the folder appears, as a whole: a kill in between leaves a folder that the run knows
         folder.update(options={"out": {"path": str(Path(out).resolve()), "selection": digest}})
     # a test split of the user's own kind stays with the user

@@ -11,7 +11,6 @@ from datawinnow.api.prune import PUBLISHED_EPOCHS
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
-    from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.data.kept import Kept
     from datawinnow.methods import Method
     from datawinnow.runs.folder import RunFolder
@@ -69,6 +68,7 @@ def select(
         RunError: not recorded to the end, or another dataset.
     """
     from datawinnow.core.budget import budget_of, parse_fraction
+    from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.data.kept import Kept
     from datawinnow.methods import create_method
     from datawinnow.runs.folder import RunFolder

@@ -61,6 +61,7 @@ def prune_run(
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     gallery: bool = True,
+    check_selection: Callable[[Selection], None] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Selection:
@@ -80,6 +81,7 @@ def prune_run(
         model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
         model_options: options of that function.
         gallery: whether to write the gallery, of images or texts.
+        check_selection: called with the selection before anything is written about it; it may raise.
         progress: called after each step.
         log: called with what was chosen and noticed.
 
@@ -110,6 +112,7 @@ def prune_run(
         method=method,
         seed=setup.seed,
         gallery=gallery,
+        check_selection=check_selection,
         model=model,
         model_options=model_options,
         val=val,

@@ -183,6 +183,7 @@ def select_run(
     epochs: int | None = None,
     out: Path | None = None,
     gallery: bool = True,
+    check_selection: Callable[[Selection], None] | None = None,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     val: Any = None,
@@ -200,6 +201,7 @@ def select_run(
         epochs: read only the first so many recorded epochs.
         out: another file for the selection; the run then keeps the selection and the gallery that it had.
         gallery: whether to write the gallery, of images or texts.
+        check_selection: called with the selection before anything is written about it; it may raise.
         model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
         model_options: options of that function.
         val: held-out data, for methods that match it.
@@ -229,6 +231,8 @@ def select_run(
         log=log,
     )
     selection, recorded = result.selection, result.recorded
+    if check_selection is not None:
+        check_selection(selection)
     if result.probe_cost is not None:
         charge_probes(folder)
     if result.score is not None:
