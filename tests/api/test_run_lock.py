@@ -105,11 +105,11 @@ class TestOut:
     def test_another_selection_or_folder_is_not_taken_for_it(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         first = self.prune(report=False)
-        with pytest.raises(DataError, match="kept.* exists already"):
+        with pytest.raises(DataError, match=r"kept.* exists already"):
             self.prune(keep=0.2, report=False)
         assert selection_of(RunFolder.open(tmp_path / "run"))[0].index.tolist() == first.selection.index.tolist()
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "thesis.tex").write_text("x")
-        with pytest.raises(DataError, match="mine.* exists already"):
+        with pytest.raises(DataError, match=r"mine.* exists already"):
             self.prune(out="mine", report=False)
         assert not (tmp_path / "run" / "report.html").exists()
