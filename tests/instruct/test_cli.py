@@ -220,7 +220,7 @@ def test_a_page_of_mixed_files_is_refused(tmp_path):
     with pytest.raises(RunError, match="belong to different pairs"):
         report.write("runs/a-instruct")
     Path("runs/b-instruct/instruct.json").write_text('{"format": 1}')
-    with pytest.raises(RunError, match="lacks 'n'"):
+    with pytest.raises(RunError, match="lacks n:"):
         report.write("runs/b-instruct")
 
 

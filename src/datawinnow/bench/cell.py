@@ -17,6 +17,7 @@ from datawinnow.bench.policy_runs import PolicyCell, PolicyTraining, policy_trai
 from datawinnow.bench.results import result_row
 from datawinnow.bench.scenario import under_scenario
 from datawinnow.core.arrays import RECORDED, is_recorded
+from datawinnow.core.artifact_schemas import RunFile
 from datawinnow.core.artifacts import read_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.chance import Baseline
@@ -351,7 +352,8 @@ def remove_recordings(out: Path) -> None:
 
 
 def _record_status(path: Path) -> str | None:
-    return read_json(path / "run.json")["status"].get("record") if (path / "run.json").exists() else None
+    file = path / "run.json"
+    return read_json(file, schema=RunFile)["status"].get("record") if file.exists() else None
 
 
 def _signals_of(grid: Grid) -> tuple[str, ...]:

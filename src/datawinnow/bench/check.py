@@ -14,6 +14,7 @@ from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid, cells_of
 from datawinnow.bench.runner import run_grid
 from datawinnow.core import check as arguments
+from datawinnow.core.artifact_schemas import CheckFile
 from datawinnow.core.artifacts import read_json, settings_difference, write_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.chance import rows_sentence, warn_near_chance
@@ -175,7 +176,7 @@ def _earlier_check(folder: RunFolder, settings: Mapping[str, Any], log: Callable
     path = folder.path / CHECK_FILE
     if not path.exists():
         return {}
-    summary = read_json(path)
+    summary = read_json(path, schema=CheckFile)
     folder.check_made(summary, path)
     difference = settings_difference(summary.get("settings") or {}, settings)
     if difference is None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from datawinnow.bench.grid import Cell, Data, Grid, MethodSpec, Scoring, cells_of, equal_epochs
+from datawinnow.core.artifact_schemas import GridFile
 from datawinnow.core.artifacts import FORMAT_VERSION, read_json, require_same, write_json
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
@@ -120,7 +121,7 @@ def _merged_metadata(grid: Grid, rows: list[ResultRow], out: Path, model: str | 
     test_fingerprint: str | None = None
     # settings bind once there are rows or recordings made under them
     if path.exists() and (rows or (out / "recordings").exists()):
-        metadata = read_json(path)
+        metadata = read_json(path, schema=GridFile)
         fingerprint, test_fingerprint = metadata.get("fingerprint"), metadata.get("test_fingerprint")
         before = metadata["settings"]
         _check_settings(before, settings, {row["method"] for row in rows}, out)

@@ -16,7 +16,8 @@ from datawinnow.condense.options import OnIteration
 from datawinnow.condense.projection import feature_projection
 from datawinnow.condense.real_sets import real_set
 from datawinnow.core import check, provenance
-from datawinnow.core.artifacts import read_json, require_same, write_json
+from datawinnow.core.artifact_schemas import CondenseFile, CurveFile
+from datawinnow.core.artifacts import check_content, read_json, require_same, write_json
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
@@ -191,9 +192,9 @@ def condense_into_folder(
         },
     }
     if _open_folder(path, metadata) and (path / SYNTHETIC_FILE).exists():
-        return read_json(path / RUN_FILE)
+        return read_json(path / RUN_FILE, schema=CondenseFile)
     curve = path / CURVE_FILE
-    rows: list[dict[str, Any]] = read_json(curve)["rows"] if curve.exists() else []
+    rows: list[dict[str, Any]] = read_json(curve, schema=CurveFile)["rows"] if curve.exists() else []
     write_json(curve, {"rows": rows})
 
     def judge(synthetic: Synthetic, name: str, iteration: int | None, networks: int) -> None:
@@ -296,6 +297,7 @@ def _open_folder(path: Path, metadata: Mapping[str, Any]) -> bool:
     saved = read_json(path / RUN_FILE)
     if saved.get("verb") != "condense":
         raise RunError(f"{path} holds a run of another kind: give another `run=` folder")
+    check_content(saved, CondenseFile, path / RUN_FILE)
     for section in ("dataset", "options", "judged"):
         require_same(saved.get(section) or {}, metadata[section], path, ignore=("notes",))
     return bool(saved.get("status", {}).get("condense") == "done")

@@ -11,6 +11,7 @@ therefore does not name.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from datawinnow.core.files import atomic_write, write_bytes
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from pydantic import BaseModel
 
 FORMAT_VERSION = 1
 """Version of every file layout that datawinnow writes; a file with a higher one is refused."""
@@ -32,6 +34,10 @@ HEADER_KEY = "datawinnow"
 SEAL, NO_SEAL = "checksum", "0" * 8
 """Key of the checksum in the metadata, and what stands for it while it is computed."""
 REMEDY = "remove it and run the command that writes it again"
+MAX_DEPTH = 50
+"""Levels of a JSON artefact; a damaged one may have thousands, on which Python's own functions fail."""
+MAX_DIGITS = 40
+"""Digits of an integer in a JSON artefact."""
 
 
 def check_header(
@@ -92,7 +98,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(
-    path: Path, *, kind: str | None = None, required: Collection[str] = (), remedy: str = REMEDY
+    path: Path,
+    *,
+    kind: str | None = None,
+    required: Collection[str] = (),
+    schema: type[BaseModel] | None = None,
+    remedy: str = REMEDY,
 ) -> dict[str, Any]:
     """Read a JSON object written by `write_json`.
 
@@ -100,19 +111,87 @@ def read_json(
         path: the file.
         kind: the value that ``kind`` must have; not checked by default.
         required: keys that must be present.
+        schema: what it must hold (`datawinnow.core.artifact_schemas`); not checked by default.
         remedy: what to do about a file that cannot be read, for errors.
 
     Raises:
-        RunError: no such file, truncated, of a newer version, of another kind, or a key is missing.
+        RunError: no such file, truncated, of a newer version, of another kind, a key is missing, or a value is not what
+            ``schema`` says.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"no such file: {path}") from None
-    # RecursionError: a damaged file may be thousands of brackets deep
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is truncated or not JSON ({error}); {remedy}") from None
-    return check_header(value, path, kind=kind, required=required, remedy=remedy)
+    content = check_header(value, path, kind=kind, required=required, remedy=remedy)
+    return content if schema is None else check_content(content, schema, path, remedy=remedy)
+
+
+def check_content(
+    content: dict[str, Any], schema: type[BaseModel], path: Path | str, *, remedy: str = REMEDY
+) -> dict[str, Any]:
+    """``content`` itself, if it is what ``schema`` says.
+
+    Raises:
+        RunError: naming file and field of the first value that is not.
+    """
+    from pydantic import ValidationError
+
+    try:
+        schema.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise RunError(f"{path} lacks {field}: it is damaged, or was not written by datawinnow; {remedy}") from None
+        value = repr(first["input"])
+        value = value if len(value) <= 40 else f"{value[:40]}..."
+        problem = first["msg"][:1].lower() + first["msg"][1:]
+        raise RunError(f"{path} is damaged ({field}: {problem}, got {value}); {remedy}") from None
+    return content
+
+
+def parse_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
+    """The value of a JSON text, if it is what an artefact can hold.
+
+    Args:
+        text: to parse.
+        allow_nan: whether NaN and Infinity, which are not JSON, are numbers, as in the header of a binary file.
+
+    Raises:
+        ValueError: not JSON, or numbers or levels beyond those of an artefact.
+        RecursionError: thousands of levels.
+    """
+    if allow_nan:
+        value = json.loads(text, parse_int=_integer)
+    else:
+        value = json.loads(text, parse_constant=_no_number, parse_int=_integer, parse_float=_finite)
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} levels")
+        containers = [inner for inner in level if isinstance(inner, (dict, list))]
+        level = [inner for outer in containers for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        depth += 1
+    return value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:MAX_DIGITS]} is too large a number")
+    return value
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, Any], *, kind: str) -> None:
@@ -227,7 +306,7 @@ def _read_safetensors(
         raise RunError(f"no such file: {path}{f'; {missing}' if missing else ''}")
     try:
         with safe_open(path, framework=framework or "np") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
+            header = parse_json((file.metadata() or {}).get(HEADER_KEY, "null"), allow_nan=True)
             tensors = {name: file.get_tensor(name) for name in file.keys()} if framework else {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from None
@@ -277,7 +356,7 @@ def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
         # not read_table: it would read columns into a path such as "keep=0.3/"
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-        header = json.loads((table.schema.metadata or {}).get(HEADER_KEY.encode(), b"{}"))
+        header = parse_json((table.schema.metadata or {}).get(HEADER_KEY.encode(), b"{}"), allow_nan=True)
     except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path} is truncated or damaged ({str(error).strip()}); remove it and make it again with: {command}"
@@ -342,9 +421,8 @@ def read_json_lines(path: Path, *, remedy: str = REMEDY) -> list[dict[str, Any]]
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number}"
         try:
-            value = json.loads(line)
-        # RecursionError: a damaged line may be thousands of brackets deep
-        except (json.JSONDecodeError, RecursionError) as error:
+            value = parse_json(line)
+        except (ValueError, RecursionError) as error:
             # a process that was killed can only leave the last line unfinished
             problem = "truncated" if number == len(lines) else "not JSON"
             raise RunError(f"{where}: {problem} ({error}); {remedy}") from None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from datawinnow.core.artifacts import read_json_lines, write_json_lines
+from datawinnow.core.artifact_schemas import ResultLine
+from datawinnow.core.artifacts import check_content, read_json_lines, write_json_lines
 from datawinnow.core.errors import RunError
 from datawinnow.core.verdict import ResultRow
 
@@ -34,6 +35,7 @@ def read_rows(path: Path) -> list[ResultRow]:
                     f"{path}, line {number}: the row has no {key!r}; it was not written by datawinnow bench, or is "
                     "damaged: remove the line to run it again"
                 )
+        check_content(row, ResultLine, f"{path}, line {number}", remedy="remove the line to run it again")
     return rows
 
 

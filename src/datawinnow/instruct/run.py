@@ -14,6 +14,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from datawinnow.core import provenance
+from datawinnow.core.artifact_schemas import LeaveOneOutFile
 from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.progress import Progress
@@ -168,10 +169,10 @@ def _test_scorers(
     path = folder / LEAVE_ONE_OUT_FILE
     if path.exists():
         try:
-            stored = read_json(path)
+            stored = read_json(path, schema=LeaveOneOutFile)
         except RunError:
             stored = {}  # damaged: tested again
-        if stored.get("key") == key and isinstance(stored.get("scorers"), list):
+        if stored.get("key") == key:
             return [LeaveOneOut.from_dict(row) for row in stored["scorers"]]
     tests = leave_out_subsets(pool, scorers, seed=seed, recipe_options=recipe_options, progress=progress)
     write_json(path, {"key": key, "scorers": [json.loads(json.dumps(test.as_dict())) for test in tests]})

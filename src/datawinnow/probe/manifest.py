@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datawinnow.core.artifacts import read_json, write_json
+from datawinnow.core.artifact_schemas import ProbeFile
+from datawinnow.core.artifacts import check_content, read_json, write_json
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import MissingArrayError, RunError
 from datawinnow.probe.array_writer import load_npy
@@ -173,6 +174,7 @@ def _read_manifest(folder: Path, prefix: str, expected: Mapping[str, Any]) -> di
         metadata
     ):
         raise RunError(f"{file} is not a manifest of probed arrays, or is damaged; give another folder, or remove it")
+    check_content(metadata, ProbeFile, file)
     for key, noun in (("fingerprint", "dataset"), ("model", "model"), ("head", "head"), ("n", "number of examples")):
         if key in expected and metadata[key] != expected[key]:
             raise RunError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.arrays import TABLE
+from datawinnow.core.artifact_schemas import SignalsFile
 from datawinnow.core.artifacts import (
     npz_names,
     open_npy,
@@ -80,7 +81,7 @@ def recorded_fingerprint(folder: Path, fingerprint: str | None = None) -> str | 
     file = folder / METADATA_FILE
     if not file.exists():
         return None
-    metadata = read_json(file)
+    metadata = read_json(file, schema=SignalsFile)
     recorded = metadata.get("fingerprint")
     if metadata.get("kind") != "signals" or not (recorded is None or isinstance(recorded, str)):
         raise RunError(f"{file} does not describe recorded signals, or is damaged; give another folder, or remove it")
@@ -95,7 +96,7 @@ def recorded_fingerprint(folder: Path, fingerprint: str | None = None) -> str | 
 def planned_epochs(folder: Path) -> int | None:
     """Number of epochs planned for a recording in ``folder`` that ended early; None for any other."""
     file = folder / METADATA_FILE
-    planned = read_json(file).get("planned") if file.exists() else None
+    planned = read_json(file, schema=SignalsFile).get("planned") if file.exists() else None
     return planned if isinstance(planned, int) else None
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from datawinnow.core.artifact_schemas import CondenseFile, CurveFile, ProjectionFile
 from datawinnow.core.artifacts import read_json
 from datawinnow.core.duration import duration
-from datawinnow.core.errors import RunError
 from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, styled, to_svg
 
 CURVE_FILE, RUN_FILE, PROJECTION_FILE = "curve.json", "run.json", "projection.json"
@@ -29,12 +29,11 @@ def condense_context(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: a file is truncated, newer, or incomplete.
     """
-    metadata = read_json(folder / RUN_FILE)
-    for key in ("dataset", "options", "judged", "status"):
-        if not isinstance(metadata.get(key), dict):
-            raise RunError(f"{folder / RUN_FILE} lacks {key!r}: it is damaged, or was not written by datawinnow")
-    rows = [row for row in read_json(folder / CURVE_FILE).get("rows", []) if row.get("accuracies")]
-    projection = read_json(folder / PROJECTION_FILE) if (folder / PROJECTION_FILE).is_file() else None
+    metadata = read_json(folder / RUN_FILE, schema=CondenseFile)
+    rows = [row for row in read_json(folder / CURVE_FILE, schema=CurveFile)["rows"] if row["accuracies"]]
+    projection = None
+    if (folder / PROJECTION_FILE).is_file():
+        projection = read_json(folder / PROJECTION_FILE, schema=ProjectionFile)
     figures = []
     states = [row for row in rows if row.get("iteration") is not None]
     if len(states) > 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from datawinnow.core.artifact_schemas import InstructFile
 from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.row_checks import CHECKSUM, POSITION, in_dataset_order
@@ -40,10 +41,7 @@ def instruct_context(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: a file is missing, truncated, newer, or the two are of different choices.
     """
-    metadata = read_json(folder / INSTRUCT_FILE)
-    for key in ("n", "budget", "label", "means", "agreement", "reasons", "gallery"):
-        if key not in metadata:
-            raise RunError(f"{folder / INSTRUCT_FILE} lacks {key!r}: it was not written by datawinnow, or is damaged")
+    metadata = read_json(folder / INSTRUCT_FILE, schema=InstructFile)
     table, meta = read_table(folder / SELECTION_FILE, "datawinnow instruct PAIRS")
     # A run that was killed between the two files leaves those of different choices.
     if meta.get("fingerprint") != metadata.get("fingerprint") or len(table) != metadata["n"]:

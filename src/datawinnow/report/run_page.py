@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datawinnow.core.artifacts import read_json, read_table
+from datawinnow.core.artifact_schemas import CheckFile, RunFile, Selected
+from datawinnow.core.artifacts import check_content, read_json, read_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.row_checks import CHECKSUM, POSITION, in_dataset_order
@@ -42,10 +43,7 @@ def run_context(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: a file is truncated, newer, or of another dataset.
     """
-    metadata = read_json(folder / "run.json")
-    for key in ("dataset", "status", "cost", "options"):
-        if not isinstance(metadata.get(key), dict):
-            raise RunError(f"{folder / 'run.json'} lacks {key!r}: it was not written by datawinnow, or is damaged")
+    metadata = read_json(folder / "run.json", schema=RunFile)
     name, trained = str(metadata.get("name", folder.name)), training.trained(metadata)
     missing: list[str] = []
     lacks: list[str] = [] if trained else missing  # a training has neither scores nor a selection to come
@@ -95,6 +93,8 @@ def _table(
         return None, {}
     columns, meta = read_table(path, verb)
     _same_dataset(meta, metadata, path, verb)
+    if name == "selection.parquet":
+        check_content(meta, Selected, path, remedy=f"make it again with: {verb}")
     if POSITION in columns.column_names or CHECKSUM in columns.column_names:
         columns = in_dataset_order(columns, path, int(metadata["dataset"].get("n", len(columns))), verb)
     return columns, meta
@@ -142,7 +142,7 @@ def _check_result(folder: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any
     """The content of ``check.json`` and the cells of its table; empty and None without a check."""
     if not (folder / "check.json").exists():
         return {}, None
-    answer = read_json(folder / "check.json")
+    answer = read_json(folder / "check.json", schema=CheckFile)
     _same_dataset(answer, metadata, folder / "check.json", "check again with: datawinnow prune DATA --keep 0.3 --check")
     file = folder / CHECK_ROWS
     return answer, table(rows(file)).cells if file.is_file() else None

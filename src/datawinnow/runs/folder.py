@@ -14,7 +14,8 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED, LazyArrays, first_epochs
-from datawinnow.core.artifacts import read_json, read_table, write_json, write_table
+from datawinnow.core.artifact_schemas import RunFile
+from datawinnow.core.artifacts import check_content, read_json, read_table, write_json, write_table
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import remove_abandoned
@@ -95,13 +96,14 @@ class RunFolder:
                 f"{path} is not a run folder (it has no run.json); make one with "
                 f"`dw.api.record(data, run={str(path)!r})`"
             )
-        metadata = read_json(path / "run.json")
+        remedy = "give another `run=` folder to make it again"
+        metadata = read_json(path / "run.json", remedy=remedy)
         missing = [key for key in ("dataset", "status", "cost", "options", "model") if key not in metadata]
-        if not missing:
+        if not missing and isinstance(metadata["dataset"], dict):
             missing = [f"dataset.{key}" for key in ("name", "fingerprint", "n") if key not in metadata["dataset"]]
         if missing:
             raise RunError(f"{path / 'run.json'} lacks {', '.join(missing)}: it was not written by datawinnow record")
-        return cls(path, metadata)
+        return cls(path, check_content(metadata, RunFile, path / "run.json", remedy=remedy))
 
     def reload(self) -> None:
         """Read ``run.json`` again.

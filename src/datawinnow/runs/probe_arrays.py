@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.arrays import LazyArrays
+from datawinnow.core.artifact_schemas import ProbeFile
 from datawinnow.core.artifacts import read_json
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
@@ -192,7 +193,8 @@ class ProbedArrays:
 
 def probe_total(folder: Path) -> Cost:
     """The cost of all passes in a folder of `ProbedArrays`."""
-    return sum((Cost.from_dict(read_json(file)["cost"]) for file in sorted(folder.glob("*/*probe.json"))), Cost())
+    files = sorted(folder.glob("*/*probe.json"))
+    return sum((Cost.from_dict(read_json(file, schema=ProbeFile)["cost"]) for file in files), Cost())
 
 
 def check_movable(needs: tuple[str, ...], train: Any) -> None:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datawinnow.core.artifacts import read_table, write_table
+from datawinnow.core.artifact_schemas import Selected
+from datawinnow.core.artifacts import check_content, read_table, write_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.reason import Reason
 from datawinnow.core.row_checks import ROW, SELECTION_COLUMNS, checked_rows, with_row_checks
@@ -123,6 +124,7 @@ def read_selection(
             f"{path} was selected from the dataset {meta.get('dataset')!r} (fingerprint "
             f"{meta.get('fingerprint')}), not from {name!r} (fingerprint {fingerprint})"
         )
+    check_content(meta, Selected, path, remedy=MAKE_AGAIN)
     n = meta.get("n", len(table))
     if not isinstance(n, int) or isinstance(n, bool) or not len(table) <= n:
         raise RunError(f"{path} has {len(table):,} rows about {n} examples; {MAKE_AGAIN}")

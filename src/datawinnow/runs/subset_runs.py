@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core import check
+from datawinnow.core.artifact_schemas import SubsetsFile
 from datawinnow.core.artifacts import read_json, read_npz_arrays, require_same, write_json, write_npz
 from datawinnow.core.card import Card
 from datawinnow.core.cost import Cost
@@ -145,10 +146,14 @@ def _check_metadata(out: Path, metadata: dict[str, Any]) -> None:
     """
     file = out / "about.json"
     if file.exists():
-        before = read_json(file)
+        before = read_json(file, schema=SubsetsFile)
         require_same({key: before.get(key) for key in metadata}, metadata, out)
     else:
         write_json(file, metadata)
+
+
+def _num_runs(file: Path) -> int:
+    return int(read_json(file, schema=SubsetsFile)["runs"])
 
 
 def subsets_for(
@@ -182,14 +187,14 @@ def subsets_for(
     card = next((card for card in cards if set(SUBSET_ARRAYS) & set(card.needs)), None)
     if card is None:
         return None
-    existing = sorted((folder.path / "subsets").glob("*/about.json"), key=lambda file: int(read_json(file)["runs"]))
+    existing = sorted((folder.path / "subsets").glob("*/about.json"), key=_num_runs)
     if runs is None and not existing:
         raise MissingArrayError(
             f"{card.key} needs networks trained on random subsets, and this run has none; make them with "
             f"`dw.api.score({str(folder.path)!r}, scores='memorization', subset_runs=8)`"
         )
     folder.recorded()
-    runs = int(read_json(existing[-1])["runs"]) if runs is None else runs
+    runs = _num_runs(existing[-1]) if runs is None else runs
     recipe_fields = {
         key: value
         for key, value in folder.metadata["options"]["record"]["recipe"].items()
