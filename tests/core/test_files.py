@@ -5,8 +5,10 @@ import os
 
 import pytest
 
-from datawinnow.core import files
-from datawinnow.core.errors import RunError
+from datawinnow.core import artifacts, files
+from datawinnow.core.errors import DataError, RunError
+from datawinnow.instruct.pair_files import open_pair_file
+from datawinnow.runs.folder import RunFolder
 
 
 def listing(folder):
@@ -72,3 +74,56 @@ def test_require_space_looks_before_it_writes(tmp_path):
     assert (tmp_path / "new").is_dir()
     with pytest.raises(RunError, match=r"the disk is full: .* needs .* MB and has .* MB"):
         files.require_space(tmp_path, 10**18)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+class TestSpecialFiles:
+    """A FIFO, device or folder in place of a file is refused at once; read, a FIFO would wait forever."""
+
+    @pytest.fixture(params=["FIFO", "device", "folder"])
+    def special(self, request, tmp_path):
+        def make(name):
+            path = tmp_path / name
+            if request.param == "FIFO":
+                os.mkfifo(path)
+            elif request.param == "device":
+                path.symlink_to("/dev/zero")
+            else:
+                path.mkdir()
+            return path, request.param
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("name", "read"),
+        [
+            ("a.json", artifacts.read_json),
+            ("a.jsonl", artifacts.read_json_lines),
+            ("a.npy", artifacts.read_npy),
+            ("a.npz", artifacts.read_npz_arrays),
+            ("a.npz", artifacts.npz_names),
+            ("a.parquet", lambda path: artifacts.read_table(path, "it")),
+            ("a.safetensors", lambda path: artifacts.read_arrays(path, kind="model")),
+            ("run.json", lambda path: RunFolder.open(path.parent)),
+        ],
+    )
+    def test_artefacts(self, special, name, read):
+        path, kind = special(name)
+        with pytest.raises(RunError, match=f"{path} is a {kind}, not a file"):
+            read(path)
+
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet"])
+    def test_pairs(self, special, name):
+        path, kind = special(name)
+        with pytest.raises(DataError, match=f"is a {kind}, not a file|holds neither"):
+            open_pair_file(path)
+
+    def test_a_shard_of_pairs(self, special, tmp_path):
+        path, kind = special("a.parquet")
+        with pytest.raises(DataError, match=f"{path} is a {kind}, not a file"):
+            list(open_pair_file(tmp_path).rows())
+
+    def test_a_partial_file(self, tmp_path):
+        os.mkfifo(tmp_path / ".a.json.dead.part")
+        artifacts.write_json(tmp_path / "a.json", {})
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from datawinnow.core.errors import RunError
-from datawinnow.core.files import atomic_write, write_bytes
+from datawinnow.core.files import atomic_write, require_file, write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,6 +118,7 @@ def read_json(
         RunError: no such file, truncated, of a newer version, of another kind, a key is missing, or a value is not what
             ``schema`` says.
     """
+    require_file(path)
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -301,6 +302,7 @@ def _read_safetensors(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    require_file(path)
     # asked first: safetensors reports a missing file as an error of its own type
     if not path.is_file():
         raise RunError(f"no such file: {path}{f'; {missing}' if missing else ''}")
@@ -352,6 +354,7 @@ def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
 
     if not path.exists():
         raise RunError(f"no such file: {path}; make it with: {command}")
+    require_file(path)
     try:
         # not read_table: it would read columns into a path such as "keep=0.3/"
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -409,6 +412,7 @@ def read_json_lines(path: Path, *, remedy: str = REMEDY) -> list[dict[str, Any]]
         RunError: no such file, or naming the first line that is truncated, no JSON object, or without a format version
             or of a newer one.
     """
+    require_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -506,6 +510,7 @@ def read_npy(path: Path, *, mapped: bool = False, remedy: str = REMEDY) -> np.nd
     """
     import numpy as np
 
+    require_file(path)
     try:
         # copy-on-write rather than read-only, of which torch warns
         array: np.ndarray = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
@@ -539,6 +544,7 @@ def read_npz_arrays(path: Path, names: Collection[str] = (), *, remedy: str = RE
     """
     import numpy as np
 
+    require_file(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names or file.files}
@@ -552,6 +558,7 @@ def npz_names(path: Path, *, remedy: str = REMEDY) -> set[str]:
     Raises:
         RunError: as of `read_npz_arrays`.
     """
+    require_file(path)
     try:
         with zipfile.ZipFile(path) as file:
             return {member.removesuffix(".npy") for member in file.namelist()}

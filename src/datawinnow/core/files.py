@@ -9,6 +9,7 @@ import glob
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -109,7 +110,9 @@ def remove_abandoned(partial_paths: Iterable[Path]) -> None:
     """
     for partial_path in partial_paths if fcntl is not None else ():
         try:
-            handle = os.open(partial_path, os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(
+                partial_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            )  # a FIFO of that name would wait
         except OSError:  # gone meanwhile, or not ours
             continue
         try:
@@ -122,6 +125,31 @@ def remove_abandoned(partial_paths: Iterable[Path]) -> None:
             pass
         finally:
             os.close(handle)
+
+
+def require_file(path: Path, error: type[Exception] = RunError) -> None:
+    """Refuse a folder, FIFO, socket or device in place of a file: reading it would fail, or wait forever.
+
+    A path that does not exist is left to who reads it.
+
+    Raises:
+        RunError, or ``error``: naming the path.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
+        kind = next((noun for noun, is_kind in _KINDS.items() if is_kind(mode)), "something else")
+        raise error(f"{path} is {kind}, not a file: copy the content into a file, and give that")
+
+
+_KINDS: dict[str, Callable[[int], bool]] = {
+    "a folder": stat.S_ISDIR,
+    "a FIFO": stat.S_ISFIFO,
+    "a socket": stat.S_ISSOCK,
+    "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
 
 
 def disk_error(error: OSError, path: Path) -> Exception:

@@ -17,6 +17,7 @@ from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.extras import import_extra
+from datawinnow.core.files import require_file
 from datawinnow.core.progress import Progress
 from datawinnow.instruct.indicator_cache import IndicatorCache, cache_key
 from datawinnow.text.encode import check_texts
@@ -106,6 +107,7 @@ class ClipModel:
             self.problems.append((i, "no image", "the pair names none"))
             return None
         try:
+            require_file(path, OSError)
             return cache_key("clip image", self.made_by, hashlib.sha256(path.read_bytes()).digest())
         except OSError as error:
             self.problems.append((i, "no image", f"{path}: {error.strerror or error}"))

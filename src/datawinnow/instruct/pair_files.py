@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datawinnow.core.errors import DataError
-from datawinnow.core.files import atomic_folder, atomic_write, write_bytes
+from datawinnow.core.files import atomic_folder, atomic_write, require_file, write_bytes
 
 ROWS_PER_BATCH = 1024
 LIST_KEYS = ("annotations", "data", "examples", "rows")
@@ -63,6 +63,7 @@ def open_pair_file(path: Path) -> PairFile:
         # Of a dataset with several splits only the training split is read.
         split = [file for file in files if file.name.startswith("train")]
         return Tables(path, tuple(split or files), "")
+    require_file(path, DataError)
     if not path.is_file():
         raise DataError(f"no such file: {path}")
     if path.suffix == ".parquet":
@@ -165,6 +166,7 @@ class Tables:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for file in self.files:
+            require_file(file, DataError)
             try:
                 with pq.ParquetFile(file) as table:
                     yield from table.iter_batches(ROWS_PER_BATCH)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.errors import DataError
+from datawinnow.core.files import require_file
 from datawinnow.instruct.features import INDICATORS, PUBLISHED_SCALE, FeatureLayout, feature_matrix
 from datawinnow.instruct.pairs import Pairs
 
@@ -87,6 +88,7 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> Label
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    require_file(path, DataError)
     try:
         # A pickle in a downloaded file would run its code.
         with np.load(path, allow_pickle=False) as file:
