@@ -6,12 +6,14 @@ import os
 import threading
 
 import pytest
+import torch
 
 from datawinnow import api
 from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.core.files import atomic_folder, atomic_write
 from datawinnow.core.lock import LOCK, only_writer
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.record import record_run
 from datawinnow.runs.select import selection_of
 from tests.runs.conftest import FAST, make_blobs
 
@@ -37,6 +39,20 @@ def test_verbs_refuse_a_folder_that_another_command_writes_to(tmp_path, run):
                 verb()
         assert sorted(run.rglob("*")) == sorted([*before, run / LOCK])
     assert not (run / LOCK).exists()
+
+
+def test_so_do_a_recording_by_itself_condense_and_instruct(tmp_path):
+    digits, lines = make_blobs(), tmp_path / "pairs.jsonl"
+    lines.write_text("".join(f'{{"instruction": "count to {i}", "output": "{i}"}}\n' for i in range(4)))
+    images = (torch.zeros(20, 1, 8, 8), torch.arange(20) % 2)
+    with only_writer(tmp_path / "run"):
+        for verb in (
+            lambda: record_run(digits, tmp_path / "run", **QUICK),
+            lambda: api.condense(images, per_class=1, iterations=1, run=tmp_path / "run"),
+            lambda: api.instruct(lines, keep=2, run=tmp_path / "run"),
+        ):
+            with pytest.raises(RunError, match=r"busy: another command .*another `run=` folder"):
+                verb()
 
 
 def test_scores_at_once_are_all_there(run):

@@ -15,6 +15,7 @@ from datawinnow.core.arrays import RECORDED
 from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import finite_or_none
+from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress, named_progress
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
@@ -118,18 +119,19 @@ def record_run(
 ) -> RunFolder:
     """`begin_run` and `record_setup` in one; arguments as there."""
     stability = rank_stability(until_stable, epochs, signals)  # refuses before there is a folder
-    setup = begin_run(train, run, model=model, model_options=model_options, seed=seed, source=source, log=log)
-    record_setup(
-        setup,
-        test=test,
-        epochs=epochs,
-        schedule_epochs=schedule_epochs,
-        recipe=recipe,
-        signals=signals,
-        until_stable=stability,
-        progress=progress,
-        log=log,
-    )
+    with only_writer(run, option="run", who="another command"):
+        setup = begin_run(train, run, model=model, model_options=model_options, seed=seed, source=source, log=log)
+        record_setup(
+            setup,
+            test=test,
+            epochs=epochs,
+            schedule_epochs=schedule_epochs,
+            recipe=recipe,
+            signals=signals,
+            until_stable=stability,
+            progress=progress,
+            log=log,
+        )
     return setup.folder
 
 
