@@ -87,7 +87,8 @@ def test_a_process_that_is_killed_names_its_cell_and_the_rows_before_are_kept(wr
             (METHODS, 'methods = ["full", "random"]'),
             ONE_SEED,
             CLEAN,
-        )
+        ),
+        models=[f"{MODELS}:dying"],
     )
     message = (
         r"cell random at keep 0.5, seed 0, clean: the process that ran it was killed by signal 9 \(9 is what the "
@@ -101,7 +102,7 @@ def test_a_process_that_is_killed_names_its_cell_and_the_rows_before_are_kept(wr
 
 def test_a_mistake_in_a_cell_is_told_with_its_cell(write, tmp_path):
     few = (METHODS, 'methods = ["random"]')
-    grid = read_grid(write(('model = "mlp"', f'model = "{MODELS}:wrong"'), few))
+    grid = read_grid(write(('model = "mlp"', f'model = "{MODELS}:wrong"'), few), models=[f"{MODELS}:wrong"])
     with pytest.raises(
         RuntimeError, match=r"(?s)cell random at keep 0.5, seed 0, clean failed:.*ZeroDivisionError: no"
     ):
@@ -158,7 +159,8 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(write, tmp_path):
     root = Path(__file__).parents[2]
     child = (
         "import sys; from pathlib import Path; from datawinnow.bench import read_grid, run_grid\n"
-        f"run_grid(read_grid(Path({str(path)!r})), Path({str(tmp_path / 'out')!r}), jobs=2)\n"
+        f"grid = read_grid(Path({str(path)!r}), models=['{MODELS}:sleeping'])\n"
+        f"run_grid(grid, Path({str(tmp_path / 'out')!r}), jobs=2)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "src")])}
     parent = subprocess.Popen([sys.executable, "-c", child], env=environment)

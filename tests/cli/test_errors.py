@@ -39,7 +39,7 @@ PRUNE = ("prune", "digits", "--keep", "0.3", "--no-report", *QUICK, *DUAL)
         (["prune", "digits", "--keep", "0.3", "--model-option", "depht=2"], "has no option 'depht'"),
         (["record", "digits", "--signals", "kl"], "no signal is called 'kl'.* There are: loss, .*kl_step"),
         (["record", "digits", "--model", "mlp", "--device", "cuda:7"], "cuda:7"),
-        (["record", "digits", "--label", "y"], "label='y' names a column, but digits has none"),
+        (["record", "digits", "--label", "y"], "--label y names a column, but digits has none"),
         (["score", "nowhere", "--score", "dual"], "nowhere is not a run folder"),
         (["select", "nowhere", "--keep", "0.3"], "nowhere is not a run folder"),
         (["train", "digits", "--select", "nowhere.parquet"], "no such file: nowhere.parquet"),
@@ -68,7 +68,7 @@ def test_the_traceback_is_there_on_request(call, monkeypatch):
 def test_a_bug_is_no_message(call, monkeypatch):
     import datawinnow.bench
 
-    monkeypatch.setattr(datawinnow.bench, "read_grids", lambda file: 1 / 0)
+    monkeypatch.setattr(datawinnow.bench, "read_grids", lambda file, models=(): 1 / 0)
     with pytest.raises(ZeroDivisionError):
         raise call("bench", "x.toml", code=1).exception
 
@@ -76,7 +76,7 @@ def test_a_bug_is_no_message(call, monkeypatch):
 def test_a_file_that_may_not_be_written_is_named(call, monkeypatch):
     import datawinnow.bench
 
-    def refuse(file):
+    def refuse(file, models=()):
         raise PermissionError(13, "Permission denied", "/elsewhere/results")
 
     monkeypatch.setattr(datawinnow.bench, "read_grids", refuse)

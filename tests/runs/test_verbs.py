@@ -143,7 +143,7 @@ class TestSelect:
             "method": "ccs",
             "label": "CCS",
             "options": {"cutoff": 0.3, "end": "low"},
-            "score": "aum",
+            "score": "aum_softmax",
             "score_options": {},
             "per_class": True,
             "keep": 0.1,

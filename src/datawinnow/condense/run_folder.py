@@ -280,8 +280,8 @@ def check_class_sizes(labels: torch.Tensor, per_class: int) -> None:
     if int(counts.min()) < per_class:
         raise ArgumentError(
             f"the result is compared with {per_class} random real images of every class, but class "
-            f"{int(counts.argmin())} has {int(counts.min())}: use a smaller per_class, or judge nothing (networks=0, "
-            "--networks 0)"
+            f"{int(counts.argmin())} has {int(counts.min())}: use a smaller `per_class`, or judge nothing: "
+            "`networks=0`"
         )
 
 
