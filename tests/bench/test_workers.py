@@ -92,7 +92,7 @@ def test_a_process_that_is_killed_names_its_cell_and_the_rows_before_are_kept(wr
     )
     message = (
         r"cell random at keep 0.5, seed 0, clean: the process that ran it was killed by signal 9 \(9 is what the "
-        r"system sends when memory runs out: try fewer --jobs\). The rows so far are kept; run the same command again"
+        r"system sends when memory runs out: try fewer `jobs=`\). The rows so far are kept; run the same command again"
     )
     with pytest.raises(RunError, match=message):
         run_grid(grid, tmp_path / "out", jobs=1, on_row=lambda row: flag.touch())

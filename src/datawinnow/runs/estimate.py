@@ -133,11 +133,11 @@ def _cheaper(seconds: float, epochs: int, shape: tuple[int, ...]) -> str:
     options = []
     if len(shape) == 3 and min(shape[1:]) >= 64:
         # the work of a convolution goes with the number of pixels
-        options.append(f"--size {min(shape[1:]) // 2} takes about {duration(seconds / 4, rough=True)}")
+        options.append(f"`size={min(shape[1:]) // 2}` takes about {duration(seconds / 4, rough=True)}")
     if epochs >= 10:
-        options.append(f"--epochs {epochs // 2} about {duration(seconds / 2, rough=True)}")
-    options.append(f"--limit to a quarter of the examples about {duration(seconds / 4, rough=True)}")
-    return f"cheaper: {', '.join(options)}; a smaller network is given with --model"
+        options.append(f"`epochs={epochs // 2}` about {duration(seconds / 2, rough=True)}")
+    options.append(f"`limit=` a quarter of the examples about {duration(seconds / 4, rough=True)}")
+    return f"cheaper: {', '.join(options)}; a smaller network is given with `model=`"
 
 
 def _probe_passes(method: Method, classes: int) -> float:
