@@ -131,7 +131,7 @@ def test_a_long_run_is_met_with_cheaper_options(monkeypatch) -> None:
     answer = estimate(
         examples(64, side=96), epochs=30, model="mlp", recipe=Recipe(batch=64), progress=lambda *a: calls.append(a)
     )
-    for option in ("`size=48`", "--epochs 15", "--limit"):
+    for option in ("`size=48`", "`epochs=15`", "`limit=`"):
         assert option in answer["cheaper"]
     assert [done for _, done, _ in calls] == [0, 1]
     monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.1, 0, 1.0))
