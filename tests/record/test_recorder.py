@@ -546,7 +546,7 @@ def test_a_finished_recording_opened_for_fewer_signals_stays_as_it_is(tmp_path):
     [
         ('{"format": 1, "kind": "sig', "about.json is truncated or not JSON"),
         ('{"format": 1, "kind": "scores"}', "about.json does not describe recorded signals"),
-        ('{"format": 1, "kind": "signals", "fingerprint": 7}', "about.json does not describe recorded signals"),
+        ('{"format": 1, "kind": "signals", "fingerprint": 7}', r"about.json is damaged \(fingerprint: "),
         ('{"format": 99, "kind": "signals"}', "written by a newer datawinnow"),
     ],
     ids=["truncated", "kind", "fingerprint", "newer"],

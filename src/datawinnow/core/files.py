@@ -45,9 +45,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise disk_error(error, path) from error
     finally:
-        # after the rename there is nothing left to remove
-        partial_path.unlink(missing_ok=True)
-        os.close(handle)
+        try:
+            # after the rename there is nothing left to remove
+            partial_path.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
 
 
 @contextmanager

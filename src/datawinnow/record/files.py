@@ -22,7 +22,7 @@ from datawinnow.core.artifacts import (
     write_npz,
 )
 from datawinnow.core.errors import MissingArrayError, RunError
-from datawinnow.core.files import remove_partial_files, require_space
+from datawinnow.core.files import remove_abandoned, require_space
 
 LABELS_KEY = "_labels"
 """Entry of an epoch's file: (n,) int64 labels as trained on, -1 for examples not seen yet."""
@@ -182,7 +182,7 @@ def remove_epochs(folder: Path, epochs: int) -> None:
 def remove_leftovers(folder: Path, columns: tuple[str, ...]) -> None:
     """Remove partial files of writes that were killed."""
     for name in (METADATA_FILE, "epoch-*", "softmax-*", *(f"{name}.npy" for name in columns)):
-        remove_partial_files(folder / name)
+        remove_abandoned(folder.glob(f".{name}.*.part"))
 
 
 def read_softmax(folder: Path, epoch: int) -> Tensor:

@@ -62,7 +62,8 @@ class RunFolder:
             return folder
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file, not a folder; give another `run=` folder")
-        if path.exists() and any(file.name != LOCK for file in path.iterdir()):
+        # what `remove_abandoned` cannot remove on a file system without locks is no reason to refuse
+        if path.exists() and any(file.name != LOCK and not file.match(".run.json.*.part") for file in path.iterdir()):
             raise RunError(f"{path} is not empty and holds no run; give another `run=` folder")
         metadata = {
             "kind": "run",
