@@ -96,11 +96,21 @@ def bits(name: str, value: Any, axes: str) -> Tensor:
     return _shaped(name, tensor, axes)
 
 
-def labels(name: str, value: Any, n: int | None = None) -> Tensor:
+MAX_CLASSES = 1 << 20
+"""Class ids are below it: memory goes by the largest id, which may be a hash or the number of a product."""
+
+
+def labels(name: str, value: Any, n: int | None = None, *, limit: int | None = MAX_CLASSES) -> Tensor:
     """Return ``value`` as int64 class ids of shape (n,).
 
+    Args:
+        name: of the argument, for errors.
+        value: anything that converts to a tensor.
+        n: number of examples; not checked by default.
+        limit: ids must be below it; None for ids that are only compared.
+
     Raises:
-        ArgumentError: not integers, negative, or of another length.
+        ArgumentError: not integers, negative, at or above ``limit``, or of another length.
     """
     tensor = as_tensor(name, value)
     if tensor.is_floating_point() or tensor.dtype is torch.bool or tensor.is_complex():
@@ -109,6 +119,11 @@ def labels(name: str, value: Any, n: int | None = None) -> Tensor:
     if bool((tensor < 0).any()):
         raise ArgumentError(
             f"{name} must be class ids of 0 and above, got {int(tensor.min())} at example {int(tensor.argmin())}"
+        )
+    if limit is not None and tensor.numel() and int(tensor.max()) >= limit:
+        raise ArgumentError(
+            f"{name} has the id {int(tensor.max())} at example {int(tensor.argmax())}, which must be below {limit:,}: "
+            "number the classes from 0, as torch.unique(ids, return_inverse=True)[1] does"
         )
     if n is not None:
         # an empty tensor has the length to compare with

@@ -93,9 +93,10 @@ def checked_rows(table: pa.Table, path: Path, num_rows: int, remedy: str) -> np.
     rows = np.array(table.column(POSITION).to_numpy(), dtype=np.int64)  # a copy that can be written to
     if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
         raise RunError(f"{path} names positions from {rows.min()} to {rows.max()} of {num_rows:,} examples; {remedy}")
-    counts = np.bincount(rows, minlength=num_rows)
+    # not bincount: `num_rows` comes from a file, and a damaged one would ask for any amount of memory
+    positions, counts = np.unique(rows, return_counts=True)
     if len(rows) and int(counts.max()) > 1:
-        raise RunError(f"{path} has position {int(counts.argmax())} {int(counts.max())} times; {remedy}")
+        raise RunError(f"{path} has position {int(positions[counts.argmax()])} {int(counts.max())} times; {remedy}")
     covers = (table.schema.field(CHECKSUM).metadata or {}).get(b"covers")
     # pandas loses the metadata of columns
     columns = names_by_default(table) if covers is None else covers.decode("utf-8", "replace").split(",")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datawinnow.core import check
 from datawinnow.core.artifacts import read_tensors, write_tensors
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import write_bytes
@@ -62,6 +63,7 @@ class Synthetic:
             )
         if int(self.labels.min()) < 0:
             raise ArgumentError(f"Synthetic.labels has the negative class id {int(self.labels.min())}")
+        check.labels("Synthetic.labels", self.labels)
         check_factor(self.factor, self.images.shape[2:])
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (0, self.images.shape[1]):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core import check
 from datawinnow.core.chance import Baseline
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.fingerprint import fingerprint_of, labels_of
@@ -194,6 +195,9 @@ def _item_label(data: Any, i: int) -> int:
         label = operator.index(y)  # refuses 1.5, which int() would cut to 1
     except TypeError:
         raise DataError(f"labels must be integer class ids, got {y!r} at example {i}") from None
-    if label < 0:
-        raise DataError(f"labels must be class ids of 0 and above, got {label} at example {i}")
+    if not 0 <= label < check.MAX_CLASSES:
+        raise DataError(
+            f"labels must be class ids from 0 to {check.MAX_CLASSES - 1:,}, got {label} at example {i}: number the "
+            "classes from 0"
+        )
     return label

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
 from datawinnow.data.fingerprint import labels_of
@@ -93,7 +94,8 @@ class Kept:
         labels = labels_of(self.dataset)
         index = self.selection.index
         if labels is None:
-            labels = torch.tensor([int(self.dataset[i][1]) for i in index.tolist()], dtype=torch.int64)
+            read = [int(self.dataset[i][1]) for i in index.tolist()]
+            labels = check.labels("labels", torch.tensor(read, dtype=torch.int64))
         else:
             labels = labels[index]
         classes = getattr(self.dataset, "classes", None)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.assemble import hold_out, limit_note, usual_augment
@@ -252,7 +253,7 @@ def load_object(
         data = _with_notes(train, choice.notes)
     dataset = as_dataset(data, image=image, label=label)
     if not hasattr(dataset, "subset"):
-        labels = torch.tensor([int(dataset[i][1]) for i in range(len(dataset))])
+        labels = check.labels("labels", torch.tensor([int(dataset[i][1]) for i in range(len(dataset))]))
         names = tuple(str(c) for c in range(int(labels.max()) + 1))
         dataset = ItemDataset(dataset, None, labels, names, _name_of(data))
     first, second, note = hold_out(dataset.labels, holdout, seed)

@@ -55,7 +55,7 @@ def cluster_quotas(
     [0, 3]
     """
     values = check.array("score", score, "n")
-    groups = check.labels("clusters", clusters, n=values.numel())
+    groups = check.labels("clusters", clusters, n=values.numel(), limit=None)
     n = values.numel()
     check_budget(budget, n)
     check.seed("tie_seed", tie_seed)

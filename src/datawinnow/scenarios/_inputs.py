@@ -30,7 +30,7 @@ def class_count(labels: Tensor, classes: int | None) -> int:
         ArgumentError: a label at or above ``classes``.
     """
     largest = int(labels.max())
-    count = largest + 1 if classes is None else check.number("classes", classes, 1, 10**9, integer=True)
+    count = largest + 1 if classes is None else check.number("classes", classes, 1, check.MAX_CLASSES, integer=True)
     if largest >= count:
         raise ArgumentError(f"labels has class {largest}, but classes={count}: labels must be below it")
     return int(count)
