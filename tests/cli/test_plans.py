@@ -128,10 +128,10 @@ def test_a_replay_may_end_earlier_or_begin_again(call, tmp_path, order):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--policy", "replay"), "--policy replay requires --plan FILE, a file written by: datawinnow train"),
-        (("--plan", "p"), "--plan requires --policy replay: datawinnow train DATA --policy replay --plan p"),
-        ((*UCB, "--plan", "p"), "--plan requires --policy replay"),
-        (("--record-plan", "p"), "--record-plan requires a policy, for example --policy ucb --keep 0.7"),
+        (("--policy", "replay"), "--policy replay requires --plan FILE, a file written with: datawinnow train"),
+        (("--plan", "p"), "--plan p requires --policy replay"),
+        ((*UCB, "--plan", "p"), "--plan p requires --policy replay"),
+        (("--record-plan", "p"), "--record-plan requires a policy, for example --policy ucb with --keep 0.7"),
         (("--policy", "replay", "--plan", "p", "--record-plan", "q"), "already reads its plan from a file"),
         (("--policy", "replay", "--plan", "p", "--keep", "0.5"), "replayed unchanged, so leave --keep out"),
         (("--policy", "replay", "--plan", "p", "--wrap", "guarded"), "so leave --wrap out"),

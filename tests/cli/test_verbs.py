@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from datawinnow.cli.spelling import as_flags
 from datawinnow.data.load import load
 from datawinnow.runs.selection_file import read_selection
 from tests.cli.conftest import DUAL, GRID, QUICK
@@ -58,18 +59,22 @@ def test_a_planned_training_longer_than_the_recording_pays_back_sooner(call, rec
 
 def test_a_selection_is_fitted_to_the_training_that_is_told(call, recorded, tmp_path):
     kept = {}
-    for name, extra_words in {
-        "published": (),
-        "fitted": ("--train-epochs", "8"),
-        "asked": ("--option", "train_epochs=8"),
-        "own": ("--train-epochs", "8", "--option", "c_d=5.5"),
-    }.items():
+    for name, extra_words, fitted_to in (
+        ("as recorded", (), 2),  # --epochs, where no other training is planned
+        ("fitted", ("--train-epochs", "8"), 8),
+        ("asked", ("--option", "train_epochs=8"), 8),
+        ("published", ("--train-epochs", "200"), 200),
+        ("c_d", ("--option", "c_d=5.5"), None),
+        ("c_d first", ("--train-epochs", "8", "--option", "c_d=5.5"), None),
+    ):
         run = shutil.copytree(recorded, tmp_path / name)
         call("prune", "digits", "--keep", "0.2", "--run", run, "--no-report", *QUICK, *DUAL, *extra_words)
         selection, meta = read_selection(run)
         kept[name] = sorted(selection.index.tolist())
-        assert meta["options"].get("train_epochs") == (8 if name in ("fitted", "asked") else None), name
-    assert kept["fitted"] == kept["asked"] != kept["published"] == kept["own"]
+        assert meta["options"].get("train_epochs") == fitted_to, name
+    assert kept["fitted"] == kept["asked"]
+    assert kept["c_d"] == kept["c_d first"]
+    assert len({tuple(kept[name]) for name in ("as recorded", "fitted", "published", "c_d")}) == 4
 
 
 def test_prune_writes_a_page_with_images_and_the_check(call):
@@ -78,7 +83,8 @@ def test_prune_writes_a_page_with_images_and_the_check(call):
     assert str(page) in result.stdout
     assert "<html" in page.read_text(encoding="utf-8")[:400].lower()
     stored = json.loads(Path("runs/digits/check.json").read_text())
-    assert stored["sentence"] in result.stdout
+    assert as_flags(stored["sentence"]) in result.stdout
+    assert "=`" not in result.stdout
     rows = [json.loads(line) for line in Path("runs/digits/check/rows.jsonl").read_text().splitlines()]
     assert {row["method"] for row in rows} == {"dual_beta", "full", "random", "shorter_full"}
     assert re.search(r"^0\.3\s+random\s", result.stdout, re.MULTILINE), "the small table"
@@ -138,14 +144,17 @@ def test_per_class_keeps_every_class(call, recorded, tmp_path):
 def test_out_writes_an_npz_that_loads_again(call, tmp_path):
     data = vectors(tmp_path / "v.npz")
     call("prune", data, "--keep", "0.5", "--out", "kept", "--no-report", *QUICK, *DUAL)
-    examples, _ = load(data)
-    kept, _ = load("kept")
-    index = read_selection(Path("runs/v"))[0].index.sort().values
-    assert len(index) == round(len(examples) / 2)
-    # `load` holds a fifth of the kept out again, as it does wherever there is no test split
-    stored = np.load("kept/train.npz", allow_pickle=False)
-    np.testing.assert_array_equal(stored["x"], examples.x[index].numpy())
-    np.testing.assert_array_equal(stored["y"], examples.labels[index].numpy())
+    table = pq.read_table("runs/v/selection.parquet").to_pydict()
+    rows = [row for row, is_kept in zip(table["row"], table["kept"], strict=True) if is_kept]
+    held_out = sorted(set(range(60)) - set(table["row"]))
+    assert (len(rows), len(held_out)) == (24, 12), "half of what is trained on, which is without a fifth"
+    # the values of the file, though a network reads them standardised
+    for split, expected in (("train", rows), ("test", held_out)):
+        stored = np.load(f"kept/{split}.npz", allow_pickle=False)
+        for name, values in np.load(data).items():
+            np.testing.assert_array_equal(stored[name], values[expected])
+    (examples, test), (kept, kept_test) = load(data), load("kept")
+    assert (len(kept), len(kept_test)) == (24, len(test))
     assert kept.classes == examples.classes
 
 
@@ -155,11 +164,14 @@ def test_out_writes_a_folder_of_the_kept_images(call, tmp_path):
     call("prune", "pets", "--keep", "0.5", "--out", "kept", "--no-report", *QUICK, *DUAL)
     table = pq.read_table("runs/pets/selection.parquet").to_pydict()
     named = [name for name, is_kept in zip(table["id"], table["kept"], strict=True) if is_kept]
-    images = sorted(p.relative_to("kept").as_posix() for p in Path("kept").rglob("*.png"))
+    written = sorted(p.relative_to("kept").as_posix() for p in Path("kept").rglob("*.png"))
+    images = [name for name in written if not name.startswith("test/")]
     assert len(images) == 10
+    assert len(written) == 10 + 8, "and the test split as it is"
     assert sorted(Path(name).parts[-2:] for name in named) == sorted(Path(name).parts[-2:] for name in images)
     assert set(images) <= set(pixels)
-    assert (tmp_path / "kept" / images[0]).read_bytes() == (tmp_path / "pets" / images[0]).read_bytes()
+    for name in written:
+        assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "pets" / name).read_bytes()
 
 
 # --- step by step ----------------------------------------------------------------------------------------------------
@@ -201,7 +213,8 @@ def test_until_stable_says_where_it_ended_and_the_cost_is_of_those_epochs(call, 
     assert (epochs == 39) if min_epochs == 39 else (10 <= epochs < 39)
     if verb[0] == "prune":
         assert "estimate, if the ranking is not stable before: " in result.stderr
-    assert f"Scoring passed {200 * epochs:,} examples" in result.stdout
+    passes = f"{200 * epochs:,} examples passed" if verb == ("record",) else f"Scoring passed {200 * epochs:,} examples"
+    assert passes in result.stdout
     assert np.load("runs/digits/signals/p_label.npy").shape == (epochs, 200)
     if verb == ("record",):
         assert f"recorded {epochs} epochs of 200 examples" in result.stdout
