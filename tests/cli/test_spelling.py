@@ -90,6 +90,7 @@ def test_options_and_calls_in_messages_exist():
         ),
         ("`dw.api.score('runs/a', scores='dual')`", "datawinnow score runs/a --score dual"),
         ("race needs a test split (`test=`)", "race needs a test split (test=)"),
+        (r"`model='a:b\x1b[2J'`, `model_options={'a\n': '\x07'}`", "--model 'a:b?[2J', --model-option 'a?=?'"),
         ("a text with `backticks` and x=3", "a text with `backticks` and x=3"),
     ],
 )

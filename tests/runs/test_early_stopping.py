@@ -260,12 +260,13 @@ def test_prune_stops_too(tmp_path):
 
 
 @pytest.mark.parametrize("method", [None, {"score": "dual", "select_by": beta}], ids=["by name", "a callable"])
-def test_prune_fits_beta_sampling_to_the_training_that_is_told(tmp_path, method):
+def test_prune_fits_beta_sampling_to_the_training_that_is_planned(tmp_path, method):
     def kept(**options):
         prune_kwargs = {"keep": 0.3, "run": tmp_path / "run", "epochs": 11, "recipe": FAST, **(method or {})}
         return sorted(prune(make_blobs(), **prune_kwargs, **options).selection.index.tolist())
 
     assert kept(train_epochs=2) == kept(options={"train_epochs": 2}) != kept()
-    assert kept(train_epochs=2, options={"c_d": 5.5}) == kept()
+    assert kept(train_epochs=11) == kept()  # as many as are recorded
+    assert kept(train_epochs=2, options={"c_d": 5.5}) == kept(options={"c_d": 5.5}) == kept(train_epochs=1000) != kept()
     with pytest.raises(ArgumentError, match="train_epochs must be"):
         prune(make_blobs(), keep=0.5, method="random", train_epochs=-3)

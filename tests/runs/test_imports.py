@@ -8,7 +8,9 @@ import sys
 import pytest
 import torch
 
+import datawinnow.cli.app  # noqa: F401  (declares every option)
 from datawinnow.bench import read_grid, read_grids
+from datawinnow.cli.spelling import as_flags
 from datawinnow.core.errors import ArgumentError
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import network_of_run
@@ -84,7 +86,10 @@ class TestRunFolder:
         run = rewrite(foreign, name="os:system", options={"command": "x; rm -rf ~ \x1b[2J\n"})
         with pytest.raises(ArgumentError) as caught:
             network_of_run(run)
-        assert str(caught.value).endswith("--model os:system --model-option 'command=x; rm -rf ~ ?[2J?'")
+        message = str(caught.value)
+        assert message.isprintable()
+        assert message.endswith(r"`model='os:system'` `model_options={'command': 'x; rm -rf ~ \x1b[2J\n'}`")
+        assert as_flags(message).endswith("--model os:system --model-option 'command=x; rm -rf ~ ?[2J?'")
 
     @pytest.mark.parametrize(
         ("options", "match"),

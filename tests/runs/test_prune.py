@@ -97,12 +97,14 @@ class TestDatasets:
 
 
 class TestBudget:
-    @pytest.mark.parametrize(("keep", "kept"), [(1.0, 60), (0.3, 18), (0.325, 20), (0.001, 1), (1, 60)])
+    @pytest.mark.parametrize(
+        ("keep", "kept"), [(1.0, 60), (0.3, 18), (0.325, 20), (0.001, 1), (1, 60), ("0.3", 18), ("30%", 18)]
+    )
     def test_it_is_exact(self, blobs, keep, kept):
         selected = prune(blobs, keep=keep, **QUICK)
         assert len(set(ids(selected))) == len(selected) == kept
 
-    @pytest.mark.parametrize("keep", [0, -0.1, 1.2, 30, float("nan"), True, "0.3"])
+    @pytest.mark.parametrize("keep", [0, -0.1, 1.2, 30, float("nan"), True, "1.2", "130%", "nan", [0.3], None])
     def test_keep_is_a_fraction_kept(self, blobs, keep):
         with pytest.raises(
             ArgumentError, match=r"keep must be in \(0, 1\], got .*: it is the fraction of examples kept"

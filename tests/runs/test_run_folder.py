@@ -71,7 +71,7 @@ class TestRefusals:
             RunFolder.open(run.path)
         with pytest.raises(RunError, match=r"scores.parquet is truncated or damaged.*remove it and make it again with"):
             run.scores()
-        with pytest.raises(RunError, match=r"selection.parquet is truncated or damaged.*datawinnow select RUN"):
+        with pytest.raises(RunError, match=r"selection.parquet is truncated or damaged.*with: `dw.api.select\(run, "):
             read_selection(run.path)
         with pytest.raises(RunError, match=r"p_label.npy is truncated or damaged"):
             run.arrays()["p_label"]
@@ -110,7 +110,8 @@ class TestRefusals:
 
     def test_no_run_at_all(self, tmp_path):
         with pytest.raises(
-            RunError, match=r"is not a run folder \(it has no run.json\); make one with: datawinnow rec"
+            RunError,
+            match=rf"is not a run folder \(it has no run.json\); make one with `dw.api.record\(data, run='{tmp_path}'",
         ):
             RunFolder.open(tmp_path)
 
@@ -125,7 +126,7 @@ class TestRefusals:
         pq.write_table(pq.read_table(run.path / "history.parquet").replace_schema_metadata({}), run.path / "x.parquet")
         with pytest.raises(RunError, match=r"x.parquet has no format version"):
             read_selection(run.path / "x.parquet")
-        with pytest.raises(RunError, match=r"no such file: .*y.parquet; make it with: datawinnow select"):
+        with pytest.raises(RunError, match=r"no such file: .*y.parquet; make it with: `dw.api.select\(run, "):
             read_selection(run.path / "y.parquet")
 
 
@@ -258,5 +259,5 @@ class TestSelection:
         table = pq.read_table(tmp_path / "s.parquet")
         at = table.column_names.index(column)
         write_table(tmp_path / "s.parquet", table.set_column(at, column, [values]), {})
-        with pytest.raises(RunError, match=rf"{message}.*make it again with: datawinnow select"):
+        with pytest.raises(RunError, match=rf"{message}.*make it again with: `dw.api.select\(run, "):
             read_selection(tmp_path / "s.parquet")

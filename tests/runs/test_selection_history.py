@@ -68,7 +68,7 @@ def test_a_run_from_the_start_does_not_mind_what_is_there(tmp_path):
 
 def test_a_damaged_or_foreign_file_is_refused_on_a_resume(tmp_path):
     written(tmp_path / FILE_NAME)
-    with pytest.raises(RunError, match="of another dataset"):
+    with pytest.raises(RunError, match=r"a different dataset \(fingerprint f\) than the run \(g\)"):
         SelectionHistoryWriter(tmp_path / FILE_NAME, 11, fingerprint="g")(1, torch.tensor([3]))
     (tmp_path / FILE_NAME).write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(RunError, match="truncated or damaged"):

@@ -47,9 +47,9 @@ class CheckOptions:
         check: train on the kept examples, on as many random ones, and on all the data, in full and for fewer epochs,
             and report which is best and by how much.
         check_seeds: repeats with paired weights and orders; one is only an indication.
-        train_epochs: epochs of the training that is planned, for the check and the cost; with it, Beta sampling keeps
-            the easier examples that a short training wants (c_d). Default: as many as ``schedule_epochs``, and c_d as
-            published.
+        train_epochs: epochs of the training on the kept examples that is planned, for the check and the cost; Beta
+            sampling keeps the easier examples that a short one wants (c_d, as published from 200 epochs on). Default:
+            as many as ``schedule_epochs``.
     """
 
     PANEL: ClassVar[str] = "Check"

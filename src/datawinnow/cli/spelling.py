@@ -65,17 +65,22 @@ def _flag_with_value(name: str, node: ast.expr) -> str:
     if isinstance(value, bool):
         return flag if value else f"--no-{flag[2:]}"
     if isinstance(value, dict):
-        return " ".join(f"{flag} {shlex.quote(f'{key}={_plain(item)}')}" for key, item in value.items())
+        return " ".join(f"{flag} {_quoted(f'{key}={_plain(item)}')}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return " ".join(f"{flag} {shlex.quote(_plain(item))}" for item in value)
+        return " ".join(f"{flag} {_quoted(_plain(item))}" for item in value)
     return f"{flag} {_value_text(node)}"
 
 
 def _value_text(node: ast.expr) -> str:
     try:
-        return shlex.quote(_plain(ast.literal_eval(node)))
+        return _quoted(_plain(ast.literal_eval(node)))
     except ValueError:
         return ast.unparse(node).upper()
+
+
+def _quoted(text: str) -> str:
+    """``text`` quoted for a shell; what a file says may hold codes that steer a terminal, so these are a ``?``."""
+    return shlex.quote("".join(letter if letter.isprintable() else "?" for letter in text))
 
 
 def _plain(value: Any) -> str:
