@@ -37,7 +37,7 @@ def test_a_setting_of_many_is_run_into_a_folder_of_its_own(call, tmp_path, in_pr
     head = 'name = "two"\nmethods = ["shorter_full"]\nseeds = [0]\n[train]\nmodel = "mlp"\n'
     (tmp_path / "suite.toml").write_text(head + settings)
     shown = call("bench", str(tmp_path / "suite.toml"), "--setting", "none", code=2).stderr
-    assert "--setting 'none': the file has no such setting. There are: few, more" in " ".join(shown.split())
+    assert "--setting none: the file has no such setting. There are: few, more" in " ".join(shown.split())
     call("bench", str(tmp_path / "suite.toml"), "--setting", "more", "--out", "r", "--jobs", "1")
     assert sorted(path.name for path in Path("r").iterdir()) == ["more", "report.html"]
     (row,) = [json.loads(line) for line in Path("r/more/rows.jsonl").read_text().splitlines()]

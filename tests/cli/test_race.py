@@ -99,7 +99,7 @@ def test_a_policy_of_ones_own(call, tmp_path, in_process):
         (("--keep", "0.5"), "name a policy with --policy"),
         (("--wrap", "guarded"), "name a policy with --policy"),
         (("--policy-option", "period=5"), "name a policy with --policy"),
-        (("--policy-option", "noisy=3"), "noisy must be true or false, got 3"),
+        (("--policy-option", "noisy=3"), "noisy of --policy auto must be true or false, got 3"),
         (("--policy", "random", "--keep", "1.5"), "keep must be in"),
         (("--holdout", "0.5"), "race has no option 'holdout'"),
     ],
