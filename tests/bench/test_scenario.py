@@ -92,7 +92,9 @@ def test_a_row_tells_the_share_that_was_changed_and_that_is_kept_and_the_report_
     assert (rows[3]["changed"], rows[3]["changed_kept"], rows[3]["n"]) == (None, None, 40)
     shown = " ".join(text_table(results.checked(rows, "rows")).split())  # n may differ between scenarios
     description = "are of the rarer half of the classes" if "tail" in scenario else "were changed"
+    shares = sorted((row["changed_kept"], row["label"]) for row in rows[1:3])
+    (low, lowest), (high, highest) = shares
     assert (
-        f"{100 * float(changed.float().mean()):.1f}% of the examples {description}. Of those kept at keep 0.5 it is"
-        in shown
+        f"{100 * rows[0]['changed']:.1f}% of the examples {description}. "
+        f"Among the kept at keep 0.5: {100 * low:.1f}% ({lowest}) to {100 * high:.1f}% ({highest})." in shown
     )
