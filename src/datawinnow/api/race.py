@@ -36,7 +36,19 @@ DEFAULT_NOISY_POLICY: dict[str, Any] = {
 """What runs where no benchmark recommends a policy and labels are noisy."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
 """Names of the two runs in the grid."""
-LOAD_OPTIONS = ("limit", "size", "seed", "image", "label", "text", "length", "tokenizer", "flip")
+LOAD_OPTIONS = (
+    "limit",
+    "size",
+    "seed",
+    "image",
+    "label",
+    "text",
+    "length",
+    "tokenizer",
+    "header",
+    "standardise",
+    "flip",
+)
 """Keyword arguments of `datawinnow.load` that the data of a grid have."""
 
 

@@ -140,6 +140,8 @@ class Data(Strict):
     text: str | None = None
     length: int | None = None
     tokenizer: str | None = None
+    header: bool | None = None
+    standardise: bool | None = None
 
 
 class Train(Strict):
