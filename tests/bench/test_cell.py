@@ -103,7 +103,10 @@ class TestRow:
     def test_the_full_row_is_the_recording(self, grid, tmp_path):
         row = run_cell(grid, cell("full"), tmp_path)
         metadata = RunFolder.open(recording_folder(cell("full"), tmp_path)).metadata
-        assert (row["accuracy"], row["test_loss"]) == (metadata["result"]["test_accuracy"], metadata["result"]["test_loss"])
+        assert (row["accuracy"], row["test_loss"]) == (
+            metadata["result"]["test_accuracy"],
+            metadata["result"]["test_loss"],
+        )
         assert row["cost"]["train"] == metadata["cost"]["record"]
 
     def test_a_full_run_that_is_not_the_recording_is_run_by_itself(self, write, tmp_path):
@@ -257,7 +260,9 @@ class TestScenario:
         assert int(changed.sum()) == 4
 
     def test_a_dataset_that_does_not_show_its_labels(self):
-        with pytest.raises(DataError, match=r"'symmetric 0.2' changes labels, which a list does not expose: load the data"):
+        with pytest.raises(
+            DataError, match=r"'symmetric 0.2' changes labels, which a list does not expose: load the data"
+        ):
             under_scenario([(torch.zeros(2), 0)] * 4, "symmetric 0.2", 0)
 
     def test_the_share_of_changed_examples_among_the_kept_literally(self, grid, tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ def test_a_setting_by_keep_is_a_grid_as_any_other_with_what_the_file_says_for_al
             "",
             r"\[\[setting\]\] 'as_it_is' has no budgets: give it passes, or it or the file keep",
         ),
-        ("keep = [0.3]", "keep = [0.3]\npasses = [2]", "give one of passes and keep"),
+        ("keep = [0.3]", "keep = [0.3]\npasses = [2]", "set either passes or keep, which give the budgets"),
         ("keep = [0.3]", "keep = [0]", r"each keep must be in \(0, 1\]"),
     ],
 )
