@@ -236,3 +236,8 @@ class TestByKeep:
                     )
                 )
             )
+
+
+def test_the_data_of_a_grid_have_every_option_of_a_table_of_vectors(write):
+    grid = read_grid(write(('source = "{source}"', 'source = "{source}"\nstandardise = false\nheader = true')))
+    assert (grid.data.standardise, grid.data.header) == (False, True)

@@ -91,7 +91,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("lr = 0.05", "lr = 0.1", r"was started with \[train\] lr=0.05, now it is 0.1: use another --out folder"),
+            ("lr = 0.05", "lr = 0.1", r"was started with \[train\] lr=0.05, now it is 0.1: use another `out=` folder"),
             ("epochs = 3", "epochs = 4", r"\[train\] epochs=3, now it is 4"),
             (
                 'model = "mlp"',

@@ -36,20 +36,6 @@ DEFAULT_NOISY_POLICY: dict[str, Any] = {
 """What runs where no benchmark recommends a policy and labels are noisy."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
 """Names of the two runs in the grid."""
-LOAD_OPTIONS = (
-    "limit",
-    "size",
-    "seed",
-    "image",
-    "label",
-    "text",
-    "length",
-    "tokenizer",
-    "header",
-    "standardise",
-    "flip",
-)
-"""Keyword arguments of `datawinnow.load` that the data of a grid have."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +123,7 @@ def race(
     """
     from datawinnow import report as reports
     from datawinnow.bench import GridData, grid_of, run_grid
+    from datawinnow.bench.grid import Data
     from datawinnow.core import check
     from datawinnow.core.card import card_of
     from datawinnow.core.verdict import CLAIM_SEEDS, verdict
@@ -157,7 +144,7 @@ def race(
         options = default_options(policy, keep, options)
         build_policy(policy, passes=budget, options=options, wrap=wrap)  # fails before any data are read
     for key in {} if load is None else load.to_kwargs():
-        if key not in LOAD_OPTIONS:
+        if key not in Data.model_fields:  # what the data of a grid have
             raise ArgumentError(f"race has no option {key!r} of the data yet: split or clean the data before the race")
     splits = open_dataset(data, test=test, load=load, model=model, progress=progress, log=log)
     if splits.test is None:
