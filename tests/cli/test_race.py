@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from datawinnow.core.verdict import verdict
+from tests.bench.conftest import write_data
 
 QUICK = ("--model", "mlp", "--precision", "fp32", "--limit", "200", "--batch", "32", "--threads", "1", "--quiet")
 
@@ -88,6 +89,12 @@ def test_a_policy_of_ones_own(call, tmp_path, in_process):
     rows = rows_of(tmp_path / "runs" / "race-digits")
     assert rows[1]["trained_epochs"] == 4  # of half the data each
     assert re.search(r"\"lr\": 0.01\b", (tmp_path / "runs/race-digits/grid.json").read_text())
+
+
+def test_columns_of_vectors_stay_as_they_are(call, tmp_path, in_process):
+    named = ("--policy", "random", "--keep", "0.5", "--no-standardise", "--out", "r")
+    call("race", write_data(tmp_path / "vectors.npz"), "--jobs", "1", "--budget", "1", *named, *QUICK)
+    assert json.loads((tmp_path / "r/grid.json").read_text())["settings"]["data"]["standardise"] is False
 
 
 @pytest.mark.parametrize(
