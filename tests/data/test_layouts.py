@@ -202,7 +202,7 @@ class TestFolders:
 
     def test_columns_are_for_tables(self, tmp_path):
         write_folder(tmp_path, 3)
-        with pytest.raises(ArgumentError, match="label='kind' names a column"):
+        with pytest.raises(ArgumentError, match="`label='kind'` names a column"):
             load(tmp_path, label="kind")
 
 
@@ -253,6 +253,22 @@ class TestTables:
         train, test = load(tmp_path)
         assert (len(train), len(test)) == (20, 8)
         assert any("test is not used: its labels are missing" in note for note in train.notes)
+
+    @pytest.mark.parametrize("header", ["text\tlabel", "Sentence\tLabel", "sentence\tid"])
+    def test_a_header_with_other_names_is_no_example(self, tmp_path, header):
+        rows = "".join(f"words number {i}\t{i % 2}\n" for i in range(20))
+        for first, second in (("train-0", "train-1"), ("train", "test")):
+            folder = tmp_path / first
+            folder.mkdir()
+            (folder / f"{first}.tsv").write_text("sentence\tlabel\n" + rows)
+            (folder / f"{second}.tsv").write_text(f"{header}\n{rows}")
+            if second == "test" and "label" not in header.lower():
+                assert any("test is not used: its labels are missing" in note for note in load(folder)[0].notes)
+                continue
+            with pytest.raises(
+                DataError, match=rf"{second}.tsv begins with the names .*{header.split()[1]}.*same header"
+            ):
+                load(folder)
 
     def test_a_table_of_the_images_beside_it_is_not_read_as_texts(self, tmp_path):
         flat(tmp_path / "images", CATS_AND_DOGS)

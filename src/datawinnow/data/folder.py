@@ -395,5 +395,6 @@ def _check_image_columns(options: ReadOptions, table: Path | None, root: Path) -
     for name, value in (("image", options.image), ("label", options.label), ("text", options.text)):
         if value is not None and (table is None or name == "text"):
             raise ArgumentError(
-                f"{name}={value!r} names a column, but {root} has none; it is for Parquet, .npz, hf: and files of texts"
+                f"`{name}={value!r}` names a column, but {root} has none; it is for Parquet, .npz, hf: and files of "
+                "texts"
             )

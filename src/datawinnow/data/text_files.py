@@ -25,6 +25,8 @@ from datawinnow.data.separated import (
 )
 from datawinnow.data.splits import choose_splits, is_hidden, name_of_files, split_of
 from datawinnow.data.texts import (
+    TEXT_LABEL_NAMES,
+    TEXT_NAMES,
     RawTexts,
     Texts,
     assemble_texts,
@@ -116,6 +118,8 @@ def _has_text_labels(paths: Sequence[Path], train_paths: Sequence[Path], options
         return True
     try:
         records_and_layout = _open_records(paths[0], opened[1], options)
+    except OtherHeaderError as error:
+        return error.has_label  # then refused when it is read
     except DataError:  # it lacks the column
         return False
     if records_and_layout is None:
@@ -279,6 +283,18 @@ def _open_records(
     return _cells_by_name(rest, layout), layout, notes
 
 
+class OtherHeaderError(DataError):
+    """A file has a header without the columns of the files before it.
+
+    Attributes:
+        has_label: whether one of its columns is called like one of labels.
+    """
+
+    def __init__(self, message: str, *, has_label: bool) -> None:
+        super().__init__(message)
+        self.has_label = has_label
+
+
 MAX_TITLES = 10
 """Records above the header at most, such as the title of an export."""
 
@@ -289,7 +305,7 @@ def _table_layout(
     """Columns of a separated file, and notes on what was guessed."""
     cells = [list(record.cells) for record in top]
     columns_by_user = (options.text, options.label) if like is None else (like.text, like.label)
-    num_titles = header_at = 0
+    num_titles = header_at = i = 0
     header = False
     for i, row in enumerate(cells[: MAX_TITLES + 1]):
         if not top[i].wrong and _is_header(row, cells[i + 1 :], columns_by_user, like, options):
@@ -306,6 +322,8 @@ def _table_layout(
     if header:
         names = [cell.strip().removeprefix("\ufeff") for cell in cells[header_at]]
     elif like is not None and like.header:
+        if options.header is None:
+            _refuse_other_header(path, cells[i], cells[i + 1 :], like)
         if usual_width(body or cells) != len(like.names):
             raise DataError(
                 f"{path} has no header with the columns {like.text!r} and {like.label!r} of the files before it, and "
@@ -368,6 +386,20 @@ def _is_header(
             "header, or say with `header=False` that none has one"
         )
     return is_header
+
+
+def _refuse_other_header(path: Path, row: Sequence[str], rest: Sequence[Sequence[str]], like: TextLayout) -> None:
+    """Refuse a record that names columns, but not those of the files before it: it would be read as an example."""
+    names = [cell.strip().removeprefix("\ufeff") for cell in row]
+    usual = {name.casefold() for name in (*like.names, *TEXT_NAMES, *TEXT_LABEL_NAMES) if name}
+    values = [{other[i].strip() for other in rest if len(other) == len(row)} for i in range(len(row))]
+    if any(name.casefold() in usual and name not in values[i] for i, name in enumerate(names)):
+        labels = {like.label.casefold(), *TEXT_LABEL_NAMES}
+        raise OtherHeaderError(
+            f"{path} begins with the names {', '.join(names)!r}, but the files before it have the columns "
+            f"{like.text!r} and {like.label!r}: give every file the same header",
+            has_label=any(name.casefold() in labels for name in names),
+        )
 
 
 def _is_title(row: Sequence[str], width: int) -> bool:
