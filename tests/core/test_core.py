@@ -71,9 +71,11 @@ def test_every_reason_has_a_word_and_a_sentence():
 
 def test_take_names_the_array_and_the_verb():
     assert take({"loss": 3}, "loss", method="x") == 3
-    with pytest.raises(MissingArrayError, match=r"^dual needs the array 'p_label' .*datawinnow record DATA.*: loss$"):
+    with pytest.raises(
+        MissingArrayError, match=r"^dual needs the array 'p_label' .*`dw\.api\.record\(data\)`.*: loss$"
+    ):
         take({"loss": 3}, "p_label", method="dual")
-    for name, hint in (("kl_step", "--signals kl_step"), ("features", "probe"), ("cost", "pass it yourself"),
+    for name, hint in (("kl_step", "signals='kl_step'"), ("features", "probe"), ("cost", "pass it yourself"),
                        ("labels", "with the dataset"), ("subset_mask", "training on subsets")):  # fmt: skip
         with pytest.raises(MissingArrayError, match=hint):
             take({}, name, method="m")

@@ -257,7 +257,7 @@ def test_the_history_of_another_dataset_is_refused(tmp_path):
 def test_other_files_are_not_read(tmp_path):
     with pytest.raises(RunError, match=r"no such file: .*missing"):
         SelectionHistory.load(tmp_path / "missing")
-    with pytest.raises(RunError, match="no such file"):
+    with pytest.raises(RunError, match="is a folder, not a file: give a file"):
         SelectionHistory.load(tmp_path)
     (tmp_path / "pickle").write_bytes(pickle.dumps({"index": [1]}))
     with pytest.raises(RunError, match="is truncated or damaged"):

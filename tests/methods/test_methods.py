@@ -52,7 +52,7 @@ class TestNames:
             ({"score": "el2n", "select_by": "tpo"}, "no selector is called 'tpo'. Did you mean 'top'"),
             ({"score": "el2n", "options": {"cut": 1}}, "top has no option 'cut'; its options are: end"),
             ({"score": "el2n", "score_options": {"window": 1}}, "el2n has no option 'window'; its options are: first"),
-            ({"select_by": "top"}, "selector 'top' needs a score; name one with score="),
+            ({"select_by": "top"}, "selector 'top' needs a score; name one with `score=`"),
             (
                 {"select_by": "random", "score_options": {"last": 1}},
                 "random has no score, so it takes no score options",

@@ -99,7 +99,7 @@ def test_gradients_of_single_examples_can_be_vectorised(name):
 @pytest.mark.parametrize(
     ("name", "kwargs", "match"),
     [
-        ("resnet8", {"shape": (7,), "vocabulary": 9}, "does not take texts: use --model text_cnn"),
+        ("resnet8", {"shape": (7,), "vocabulary": 9}, "does not take texts: use `model='text_cnn'`"),
         ("mlp", {"shape": (7,), "vocabulary": 9}, "does not take texts"),
         ("text_cnn", {"shape": (3, 8, 8)}, "takes texts, but an example has shape"),
         ("bag_of_embeddings", {"shape": (4,)}, "takes texts, but an example has shape"),
@@ -110,7 +110,7 @@ def test_gradients_of_single_examples_can_be_vectorised(name):
         (
             "hf:x",
             {"shape": (7,), "vocabulary": 9},
-            "tokenized with the vocabulary of the training texts.*--tokenizer hf:x",
+            "tokenized with the vocabulary of the training texts.*`tokenizer='hf:x'`",
         ),
         ("hf:x", {"shape": (7,), "vocabulary": 9, "tokenizer": "hf:y"}, "tokenized by hf:y"),
     ],

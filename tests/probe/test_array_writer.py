@@ -174,7 +174,7 @@ def test_damaged_folders_are_named(tmp_path):
     assert torch.equal(probe(model, data, out=tmp_path)["features"], probe(model, data)["features"])
     metadata = json.loads((tmp_path / "probe.json").read_text())
     (tmp_path / "probe.json").write_text(json.dumps({**metadata, "kind": "signals"}))
-    with pytest.raises(RunError, match="no manifest of probed arrays"):
+    with pytest.raises(RunError, match=r"probe\.json is not a manifest of probed arrays"):
         probe(model, data, out=tmp_path)
 
 

@@ -310,8 +310,12 @@ def test_a_number_that_is_none_names_its_example(array):
     data = vectors()
     x = data.x.clone()
     x[17, 2] = torch.nan
+    with pytest.raises(DataError, match="x is nan for example 17"):
+        dataclasses.replace(data, x=x)
+    later = vectors()
+    later.x[17, 2] = torch.nan  # after the check of the dataset
     with pytest.raises(DataError, match="example 17 has an x that is not finite"):
-        probe(mlp(), dataclasses.replace(data, x=x), arrays=array, batch=5)
+        probe(mlp(), later, arrays=array, batch=5)
     big = data.x.clone()
     big[17] = 3e38
     model = mlp()

@@ -129,7 +129,7 @@ def test_a_score_reads_embeddings_too(tiny, tmp_path):
     write_texts(tmp_path / "r.tsv", 60)
     train, _ = dw.load(tmp_path / "r.tsv")
     kept = prune(train, keep=0.25, score="prototypes", options={}, score_options={"embedding": tiny})
-    score = dw.scores.prototypes(sentence_embeddings(train.texts, tiny)[0])
+    score = dw.scores.prototypes(sentence_embeddings(train.texts, tiny)[0], train.labels)
     assert set(kept.selection.index.tolist()) == set(dw.select.top(score, budget=12).index.tolist())
 
 

@@ -172,10 +172,10 @@ def resolve(name: str | MethodT, methods: Mapping[str, MethodT], *, kind: str) -
     key = str(name).replace("-", "_").replace("+", "_").lower()
     if key in methods:
         return methods[key]
-    raise unknown_name(kind, str(name), sorted(methods))
+    raise unknown_name(kind, name, sorted(methods))
 
 
-def unknown_name(kind: str, name: str, names: Iterable[str]) -> ArgumentError:
+def unknown_name(kind: str, name: object, names: Iterable[str]) -> ArgumentError:
     """The error for a name that does not exist, with the nearest that does.
 
     >>> str(unknown_name("score", "dul", ["aum", "dual"]))
@@ -185,7 +185,7 @@ def unknown_name(kind: str, name: str, names: Iterable[str]) -> ArgumentError:
     import difflib
 
     names = list(dict.fromkeys(names))
-    near = difflib.get_close_matches(name.replace("-", "_").replace("+", "_").lower(), names, n=1)
+    near = difflib.get_close_matches(str(name).replace("-", "_").replace("+", "_").lower(), names, n=1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return ArgumentError(f"no {kind} is called {name!r}.{guess} There are: {', '.join(names)}")
 

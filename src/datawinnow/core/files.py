@@ -143,7 +143,8 @@ def require_file(path: Path, error: type[Exception] = RunError) -> None:
         return
     if not stat.S_ISREG(mode):
         kind = next((noun for noun, is_kind in _KINDS.items() if is_kind(mode)), "something else")
-        raise error(f"{path} is {kind}, not a file: copy the content into a file, and give that")
+        advice = "give a file" if stat.S_ISDIR(mode) else "copy the content into a file, and give that"
+        raise error(f"{path} is {kind}, not a file: {advice}")
 
 
 _KINDS: dict[str, Callable[[int], bool]] = {
