@@ -2,20 +2,18 @@
 
 import doctest
 import importlib
-import pkgutil
+from pathlib import Path
 
 import pytest
 
-from datawinnow import condense, core, models, probe, record, scenarios, scores, select, train
+import datawinnow
 
-MODULES = [
-    "datawinnow.probe",
-    *(
-        f"{package.__name__}.{module.name}"
-        for package in (core, models, record, train, probe, scores, select, scenarios, condense)
-        for module in pkgutil.iter_modules(package.__path__)
-    ),
-]
+ROOT = Path(datawinnow.__file__).parent
+MODULES = sorted(
+    ".".join(("datawinnow", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+    for file in ROOT.rglob("*.py")
+    if ">>> " in file.read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

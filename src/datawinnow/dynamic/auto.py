@@ -244,7 +244,7 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "images", clas
 
     >>> policy = auto(10, epochs=1)  # nothing was measured near
     >>> expected_fraction(policy, 1), policy.why
-    (1.0, 'all the data for 1 epochs: nothing was measured near n=10 images, 1 passes, clean labels')
+    (1.0, 'all the data for 1 epochs: no benchmark is close to n=10 images, 1 passes, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
     advice = recommend(n, passes=epochs, noisy=noisy, kind=kind, classes=classes)
