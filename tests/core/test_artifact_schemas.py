@@ -101,6 +101,7 @@ def test_what_json_or_an_artefact_has_not(copy, text):
         (CondenseFile, CONDENSED, "dataset", []),
         (InstructFile, CLIP, "budget", "1"),
         (InstructFile, CLIP, "agreement", None),
+        (InstructFile, CLIP, "gallery", {"first": [{"id": "0", "instruction": "", "answer": "", "reason": "kept"}]}),
         (LeaveOneOutFile, {"key": "k", "scorers": [LEFT_OUT]}, "scorers.0.error.mean", "1"),
         (LeaveOneOutFile, {"key": "k", "scorers": [LEFT_OUT]}, "scorers.0.outcome", "maybe"),
         (GridFile, {"settings": {"data": {}}}, "settings.data", None),
@@ -117,7 +118,7 @@ def test_a_value_of_other_artefacts_is_named(tmp_path, schema, good, field, valu
         inner = inner[key]
     inner[last] = value
     write_json(tmp_path / "a.json", content)
-    with pytest.raises(RunError, match=rf"a\.json is damaged \({field}.*: .*, got "):
+    with pytest.raises(RunError, match=rf"a\.json (is damaged \({field}.*: .*, got |lacks {field})"):
         read_json(tmp_path / "a.json", schema=schema)
 
 

@@ -393,8 +393,8 @@ class GalleryText(Content):
     instruction: str
     answer: str
     reason: str
-    note: str = ""
-    where: str = ""
+    note: str
+    where: str
 
 
 class ScorerDetails(Content):
