@@ -81,7 +81,7 @@ class TestDatasets:
             (iter([]), ArgumentError, "must be map-style .* got list_iterator"),
             ([], DataError, "holds no examples"),
             ([(torch.zeros(2), 0.5)] * 4, DataError, "labels must be integer class ids, got 0.5 at example 0"),
-            ([(torch.zeros(2), -1)] * 4, DataError, "labels must be class ids of 0 and above, got -1"),
+            ([(torch.zeros(2), -1)] * 4, DataError, "labels must be class ids from 0 to .*, got -1 at example 0"),
             ([("a text", 0)] * 4, DataError, "x must be a tensor.*got str; write texts to a .csv"),
             ([torch.zeros(3)] * 4, DataError, r"an item of the dataset must be \(x, y\), got Tensor of length 3"),
         ],
