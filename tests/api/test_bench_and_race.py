@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from datawinnow.train import Recipe
 from tests.bench.conftest import InProcess as FakeWorkers
 from tests.bench.conftest import write_data
 from tests.runs.conftest import Bare, make_blobs
+from tests.train.helpers import images
 
 FAST = Recipe(batch=32, lr=0.05, precision="fp32", workers=0)
 
@@ -89,6 +92,22 @@ def test_a_race_on_dataset_objects(tmp_path):
     assert "with UCB, keep 0.5," in two.verdict
     assert "Total cost with scoring: 2.0 passes over all the data" in two.verdict
     assert two.report is None
+
+
+def test_small_inputs_first_are_of_the_policy_and_not_of_the_reference(tmp_path):
+    train, test = images(48), images(24, seed=1)
+    options = {"test": test, "budget": 2, "policy": "ucb", "model": "resnet8", "model_options": {"width": 4}}
+    rows = {}
+    for name, recipe in (("sizes", replace(FAST, size_schedule=dw.SizeSchedule(start=4))), ("full", FAST)):
+        result = dw.race(train, **options, recipe=recipe, out=tmp_path / name, report=False)
+        rows[name] = {row["method"]: row for row in result.rows}
+    reference, policy = ({name: rows[name][method] for name in rows} for method in ("shorter_full", "policy"))
+    assert reference["sizes"]["test_loss"] == reference["full"]["test_loss"]
+    assert reference["sizes"]["cost"]["train"]["backward"] == 2 * 48
+    # more epochs for the same operations
+    assert policy["sizes"]["trained_epochs"] > policy["full"]["trained_epochs"]
+    assert abs(policy["sizes"]["cost"]["train"]["backward"] - 2 * 48) <= FAST.batch
+    assert "small inputs first" in policy["sizes"]["label"]
 
 
 def test_a_race_needs_a_test_split(tmp_path):

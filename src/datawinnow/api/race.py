@@ -106,7 +106,7 @@ def race(
         seeds: paired repeats; two or more give an interval, five make a result.
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.
-        recipe: how to train.
+        recipe: how to train; a size schedule is that of the policy's run, and the reference trains at full size.
         load: how DATA is read.
         out: folder of rows and page. Default: runs/race-<data>; a new temporary folder for a dataset object without
             ``name``.
@@ -157,6 +157,13 @@ def race(
         name = ", ".join([card_of(policy_by_name(policy)).name, *fraction, *wrap])
         chosen = {"policy": policy, "options": options, "wrap": list(wrap), "label": name}
     recipe_fields = {key: value for key, value in vars(recipe or Recipe()).items() if value is not None}
+    # small inputs first are part of what is tried: the reference trains at full size
+    size_schedule = recipe_fields.pop("size_schedule", None)
+    if size_schedule is not None:
+        chosen = {**chosen, "label": f"{chosen['label']}, small inputs first"}
+        chosen["train"] = {
+            "size_schedule": {key: value for key, value in vars(size_schedule).items() if value is not None}
+        }
     network = None if model is None or isinstance(model, str) else model
     grid = grid_of(
         "race",

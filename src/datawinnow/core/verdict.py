@@ -268,7 +268,7 @@ def _accuracies(
         phrases.append(f"{shown(RANDOM)} on as many random examples")
     if SHORTER in comparisons:
         epochs = reached[SHORTER][-1]["trained_epochs"]
-        phrases.append(f"{shown(SHORTER)} on all the data for {epochs:g} epoch{'' if epochs == 1 else 's'}")
+        phrases.append(f"{shown(SHORTER)} on all the data for {epochs:.3g} epoch{'' if epochs == 1 else 's'}")
     return ", ".join(phrases)
 
 

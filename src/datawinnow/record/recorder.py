@@ -108,19 +108,22 @@ class Recorder:
                 ids would merge).
             RunError: the recording is consolidated, or the disk is full.
         """
-        if not 0 <= epoch < self.epochs:
-            raise ArgumentError(f"epoch must be in [0, {self.epochs}), got {epoch}")
-        if index.dtype != torch.int64 or index.shape != labels.shape:
-            raise ArgumentError(
-                f"index must be int64 of shape {tuple(labels.shape)}, got {index.dtype} of shape {tuple(index.shape)}"
-            )
-        if bad := ids_out_of_range(index, self.n):
-            raise ArgumentError(f"index must hold ids in [0, {self.n}), got {bad[0]} to {bad[1]}")
+        self._check_batch_ids(epoch, index, labels.shape)
         check_batch(logits, labels)
         if self._open is None or epoch != self._open.number:
             self.flush()
             self._open = self._open_epoch(epoch, logits.device)
         self._open.write(index, logits, labels)
+
+    def _check_batch_ids(self, epoch: int, index: Tensor, shape: torch.Size) -> None:
+        if not 0 <= epoch < self.epochs:
+            raise ArgumentError(f"epoch must be in [0, {self.epochs}), got {epoch}")
+        if index.dtype != torch.int64 or index.shape != shape:
+            raise ArgumentError(
+                f"index must be int64 of shape {tuple(shape)}, got {index.dtype} of shape {tuple(index.shape)}"
+            )
+        if bad := ids_out_of_range(index, self.n):
+            raise ArgumentError(f"index must hold ids in [0, {self.n}), got {bad[0]} to {bad[1]}")
 
     def write_loss(self, epoch: int, index: Tensor, losses: Tensor) -> None:
         """Record the losses of one batch, of a training without classes.
@@ -134,14 +137,7 @@ class Recorder:
             ArgumentError: signals that need classes are to be recorded, or as of `write`.
             RunError: as of `write`.
         """
-        if not 0 <= epoch < self.epochs:
-            raise ArgumentError(f"epoch must be in [0, {self.epochs}), got {epoch}")
-        if index.shape != losses.shape or index.dtype != torch.int64:
-            raise ArgumentError(
-                f"losses must have the shape {tuple(index.shape)} of the ids, got {tuple(losses.shape)}"
-            )
-        if bad := ids_out_of_range(index, self.n):
-            raise ArgumentError(f"index must hold ids in [0, {self.n}), got {bad[0]} to {bad[1]}")
+        self._check_batch_ids(epoch, index, losses.shape)
         if needing := [name for name in self.columns if name not in ("loss", "seen")]:
             raise ArgumentError(
                 f"{', '.join(needing)} need classes, but this loss is not of classes: record with signals=('loss',)"
