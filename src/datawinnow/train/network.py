@@ -253,8 +253,8 @@ def size_plan(schedule: SizeSchedule, model: nn.Module, dataset: Any, device: to
                 raise ArgumentError(
                     f"the model {type(model).__name__} cannot take inputs of size {size} ({tuple(view.shape[1:])}): "
                     f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}. Choose "
-                    "sizes that it can take (multiple= sets what they are multiples of), or a network that pools "
-                    "over positions, such as resnet, or train without size_schedule"
+                    "sizes that it can take, or a network that pools over positions, such as resnet8, or train at full "
+                    "size"
                 ) from error
             with returns_logits(model, num_classes(dataset)):
                 counted = sum(flops_per_example(model, view))
