@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datawinnow.cli.app import VERBS
+from datawinnow.cli.app import VERB_NAMES
 from datawinnow.methods import METHODS
 from tests.benchmarks.test_scripts import FOLDER, load
 
@@ -73,7 +73,7 @@ def test_nothing_in_it_is_of_one_run_or_names_an_option(files):
 def test_every_verb_and_every_method_is_in_the_tables(script):
     tables = ("RECORDING", "PRUNING", "TRAINING", "PICTURES", "TEXTS", "CONDENSING", "INSTRUCT", "BENCH", "SHOWING")
     rows = [row for table in tables for row in getattr(script, table)]
-    assert {words.split()[0] for _, words, _ in rows} == {verb.__name__ for verbs in VERBS.values() for verb in verbs}
+    assert {words.split()[0] for _, words, _ in rows} == set(VERB_NAMES)
     assert set(script.METHODS) == set(METHODS)
     assert len({label for label, _, _ in rows}) == len(rows)
 

@@ -13,6 +13,7 @@ import typer
 
 from datawinnow import __version__, cli
 from datawinnow.api import LoadOptions
+from datawinnow.cli.app import VERBS as VERB_GROUPS
 from datawinnow.cli.options import TrainingOptions
 from datawinnow.train import Recipe
 
@@ -100,6 +101,23 @@ def test_the_top_says_what_it_does_and_shows_three_commands(call):
     assert "worth training on" in shown
     assert shown.count("$ datawinnow ") == 3
     assert "DATAWINNOW_CACHE" not in shown
+
+
+def test_the_top_says_of_each_verb_what_its_help_says_first():
+    for verbs in VERB_GROUPS.values():
+        for verb, summary in verbs.items():
+            assert COMMANDS[verb].help.split("\n\n")[0] == summary
+
+
+def test_help_of_the_top_imports_no_verb():
+    code = (
+        "import sys\nfrom datawinnow.cli import main\nsys.argv = ['datawinnow', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "heavy = {'rich', 'pydantic', 'datawinnow.api', 'datawinnow.cli.prune'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_version(call):
