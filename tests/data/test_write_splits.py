@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import datasets
@@ -134,3 +135,100 @@ def test_kept_examples_inside_the_dataset_are_no_class(tmp_path):
     kept, _ = load(tmp_path / "kept")
     assert kept.classes == classes  # a class of which nothing is kept is tested on still
     assert any("1 of 3 classes have no training example: eel" in note for note in kept.notes)
+
+
+NAMES = {
+    "integers": [0, 1, 2],
+    "gaps": [3, 7, 9],
+    "sentiments": [-1, 0, 1],
+    "names": ["ant", "bee", "cow"],
+    "zeros": ["007", "7", "x"],
+    "points": ["7.0", "8.0", "x"],
+}
+"""Labels of three classes, as files have them."""
+
+
+def make_labelled(root, layout: str, labels):
+    """18 examples of three classes without a test split."""
+    x, texts = pixels(18, seed=3), [f"some words {i} here" for i in range(18)]
+    y = [labels[i % 3] for i in range(18)]
+    root.mkdir()
+    if layout in ("folder", "table"):
+        for i, label in enumerate(y):
+            folder = root / str(label) if layout == "folder" else root
+            folder.mkdir(exist_ok=True)
+            (folder / f"{i:02d}.png").write_bytes(encoded(x[i]))
+        if layout == "table":
+            lines = [f"{i:02d}.png,{label}\n" for i, label in enumerate(y)]
+            (root / "metadata.csv").write_text("file_name,label\n" + "".join(lines))
+        return root
+    if layout == "saved":
+        cells = [{"bytes": encoded(a), "path": None} for a in x]
+        kind = datasets.Value("string" if isinstance(y[0], str) else "int64")
+        features = datasets.Features({"image": datasets.Image(), "label": kind})
+        datasets.Dataset.from_dict({"image": cells, "label": y}, features=features).save_to_disk(str(root))
+        return root
+    path = root / f"a.{'parquet' if layout in ('images', 'texts') else layout}"
+    if layout == "npz":
+        np.savez(path, x=x, y=np.array(y))
+    elif layout == "images":
+        write_parquet(path, x, y)
+    elif layout == "texts":
+        pq.write_table(pa.table({"text": texts, "label": y}), path)
+    elif layout == "jsonl":
+        rows = [{"text": text, "label": label} for text, label in zip(texts, y, strict=True)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        comma = "\t" if layout == "tsv" else ","
+        rows = [("text", "label"), *zip(texts, y, strict=True)]
+        path.write_text("".join(f"{text}{comma}{label}\n" for text, label in rows))
+    return path
+
+
+@pytest.mark.parametrize("labels", NAMES)
+@pytest.mark.parametrize("layout", ["folder", "table", "saved", "images", "texts", "jsonl", "tsv", "csv", "npz"])
+def test_a_class_of_which_nothing_is_kept_stays_a_class(tmp_path, layout, labels):
+    train, test = load(make_labelled(tmp_path / "in", layout, NAMES[labels]), seed=1)
+    for gone in range(3):
+        index = torch.nonzero(train.labels != gone).flatten()
+        out = write_kept(train, index, tmp_path / f"out{gone}", test=test)
+        for source in (out, *out.glob("train.*"), *out.glob("train-*")):
+            again, test_again = load(source)
+            assert again.classes == train.classes
+            if source == out:
+                assert again.labels.tolist() == train.labels[index].tolist()
+                assert test_again.labels.tolist() == test.labels.tolist()
+                # and once more, of what was kept
+                second = write_kept(again, torch.arange(1, len(again)), tmp_path / f"twice{gone}", test=test_again)
+                assert load(second)[0].classes == train.classes
+
+
+def test_other_labels_than_those_kept_are_classes_of_their_own(tmp_path):
+    train, test = load(make_labelled(tmp_path / "in", "csv", ["ant", "bee", "cow"]))
+    out = write_kept(train, torch.arange(len(train)), tmp_path / "out", test=test)
+    for path in out.glob("*.csv"):
+        path.write_text(path.read_text().replace(",ant", ",eel"))
+    assert load(out)[0].classes == ("bee", "cow", "eel")
+
+
+@pytest.mark.parametrize("layout", ["images", "texts", "jsonl", "npz", "table", "csv"])
+def test_a_test_split_of_numbers_only_is_of_the_classes_of_the_train_split(tmp_path, layout):
+    for name, labels in (("train", ["7.0", "8.0", "x"]), ("test", ["8.0", "7.0", "8.0"])):
+        source = make_labelled(tmp_path / f"made-{name}", layout, labels)
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / "in" / name)
+        else:
+            (tmp_path / "in").mkdir(exist_ok=True)
+            shutil.copy(source, tmp_path / "in" / f"{name}{source.suffix}")
+    train, test = load(tmp_path / "in")
+    assert train.classes == ("7.0", "8.0", "x")
+    assert test.labels.tolist() == [1, 0, 1] * 6
+
+
+@pytest.mark.parametrize("layout", ["images", "texts", "jsonl", "npz", "table", "csv"])
+def test_spellings_of_a_class_are_one_class_in_every_table(tmp_path, layout):
+    train, test = load(make_labelled(tmp_path / "in", layout, [" cat", "cat", "dog"]))
+    assert train.classes == ("cat", "dog")
+    assert sum("' cat' 6 times" in note for note in train.notes) == 1
+    out = write_kept(train, torch.arange(len(train)), tmp_path / "out", test=test)
+    assert load(out)[0].labels.tolist() == train.labels.tolist()

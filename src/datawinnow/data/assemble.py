@@ -49,6 +49,8 @@ class ReadOptions:
     length: int | None = None
     tokenizer: str | None = None
     header: bool | None = None
+    kept_classes: tuple[str, ...] = ()
+    """Classes of a folder of kept examples, in which some may have none."""
 
     def checked(self) -> ReadOptions:
         """The options with ``memory`` filled in, if all are in range.

@@ -10,17 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datawinnow.core.artifacts import read_json
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.image_tables import ImageTable, find_image_table, has_image_labels, read_image_table
 from datawinnow.data.images import SUFFIXES, Encoded, Index, Raw
-from datawinnow.data.labels import Classes, read_labels
+from datawinnow.data.labels import Classes, LabelColumn, label_splits
+from datawinnow.data.output_mark import OUTPUT_MARK
 from datawinnow.data.splits import choose_splits, is_hidden, is_split_word, readable_name, shortened_list, split_of
 
-OUTPUT_MARK = ".datawinnow.json"
-"""File in a folder of kept examples, so that it is not read as a class of the dataset that it lies in."""
 OUTPUT_MARKS = ("run.json", OUTPUT_MARK)
 
 
@@ -207,9 +205,8 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
     _check_image_columns(options, tables[train_name], root)
     train = _read_image_split(folders[train_name], train_name, tables[train_name], options, notes)
     test = _read_image_split(folders[test_name], test_name, tables[test_name], options, notes) if test_name else None
-    kept_classes = _kept_classes(root)
     if test is not None and test.table is None and train.table is None:
-        unknown = sorted(set(test.labels) - set(train.labels) - set(kept_classes))
+        unknown = sorted(set(test.labels) - set(train.labels) - set(options.kept_classes))
         if unknown:
             raise DataError(
                 f"{folders[test_name].path} has a class that {folders[train_name].path} has not: {unknown[0]!r}; the "
@@ -217,7 +214,8 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
             )
     for name in (train_name, test_name) if test_name else (train_name,):
         notes += _left_out(folders[name])
-    classes, train_ids, test_ids = _folder_class_ids(train, test, kept_classes)
+    classes, train_ids, test_ids, label_notes = _folder_class_ids(train, test, options.kept_classes)
+    notes += label_notes
     other_files = {name: tuple(str(root / path) for path in folders[name].image_paths()) for name in choice.unused}
     splits = [
         _encoded(root, split, ids, other_files)
@@ -353,15 +351,9 @@ def _left_out(folder: ImageFolder) -> list[str]:
     return [readable_name(note) for note in notes]
 
 
-def _kept_classes(root: Path) -> tuple[str, ...]:
-    """Classes of the dataset that examples were kept of, in a folder of `write_kept`: of some none may be kept."""
-    path = root / OUTPUT_MARK
-    return tuple(map(str, read_json(path, kind="kept").get("classes", ()))) if path.is_file() else ()
-
-
 def _folder_class_ids(
-    train: _ImageSplit, test: _ImageSplit | None, kept_classes: Sequence[str] = ()
-) -> tuple[Classes, Tensor, Tensor | None]:
+    train: _ImageSplit, test: _ImageSplit | None, kept_classes: Sequence[str]
+) -> tuple[Classes, Tensor, Tensor | None, tuple[str, ...]]:
     if train.table is None and (test is None or test.table is None):
         # the folders' names are the classes as they stand, numbers too
         labels = set(train.labels)
@@ -370,16 +362,9 @@ def _folder_class_ids(
         ids = [
             torch.tensor([position[label] for label in split.labels]) for split in (train, test) if split is not None
         ]
-        return Classes(tuple(names), None), ids[0], ids[1] if test is not None else None
-    values = read_labels(train.labels)[0]
-    classes = Classes.of(values, None, train.describe)
-    test_ids = None
-    if test is not None:
-        test_values = read_labels(test.labels)[0]
-        if isinstance(values, list) and not isinstance(test_values, list):
-            test_values = list(test.labels)
-        test_ids = classes.ids(test_values, test.describe)
-    return classes, classes.ids(values, train.describe), test_ids
+        return Classes(tuple(names), None), ids[0], ids[1] if test is not None else None, ()
+    columns = [LabelColumn(split.labels, split.describe) for split in (train, test) if split is not None]
+    return label_splits(columns[0], columns[1] if test is not None else None, None, kept_classes)
 
 
 def _encoded(root: Path, split: _ImageSplit, labels: Tensor, unused: dict[str, tuple[str, ...]]) -> Split:

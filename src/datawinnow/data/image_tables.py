@@ -112,7 +112,7 @@ def read_image_table(path: Path, folder: Path, images: Sequence[str], below: str
         if value is None or not str(value).strip():
             raise DataError(f"the label of line {line} of {path} is missing; remove the line, or fill it in")
         paths.append(name)
-        labels.append(str(int(value)) if isinstance(value, bool) else str(value).strip())
+        labels.append(str(int(value)) if isinstance(value, bool) else str(value))
         lines.append(line)
     if not paths:
         raise DataError(f"{path} has no lines")

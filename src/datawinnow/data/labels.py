@@ -41,7 +41,7 @@ def label_of(value: Any) -> tuple[str | int, str]:
     return "", f"its label is {value!r:.40}: a name or a whole number is needed"
 
 
-def read_labels(cells: Sequence[Any]) -> tuple[LabelArray, tuple[str, ...]]:
+def read_labels(cells: Sequence[Any], classes: Sequence[str] = ()) -> tuple[LabelArray, tuple[str, ...]]:
     """Labels of a split as integers where all are, else as texts, and a note on their spellings.
 
     Integers are those that a program writes: 1, "1", 1.0 and "1.0" are one label, and so are true and "True", while
@@ -49,6 +49,8 @@ def read_labels(cells: Sequence[Any]) -> tuple[LabelArray, tuple[str, ...]]:
 
     Args:
         cells: (n,) values in which `label_of` finds no fault.
+        classes: names of classes that the labels are among, as those of the train split are for the test split's:
+            where they are texts, so are the labels.
 
     Returns:
         The labels and the notes.
@@ -65,13 +67,13 @@ def read_labels(cells: Sequence[Any]) -> tuple[LabelArray, tuple[str, ...]]:
     values = [key[1] if has_bools else key for key in counts]
     labels = [value if isinstance(value, bool) else label_of(value)[0] for value in values]
     texts = [label for label in labels if isinstance(label, str)]
-    if all(INTEGER.fullmatch(text) for text in texts) and all(
+    if all(INTEGER.fullmatch(text) for text in (*texts, *classes)) and all(
         abs(int(v)) < 1 << 62 for v in labels if not isinstance(v, str)
     ):
         labels = [int(v.split(".")[0]) if isinstance(v, str) else int(v) for v in labels]
     else:
-        written = set(texts) | {str(v) for v in labels if not isinstance(v, (str, bool))}
-        labels = [_as_text(v, written) for v in labels]
+        written = set(texts) | set(classes) | {str(v) for v in labels if not isinstance(v, (str, bool))}
+        labels = [_as_text(v, written, classes) for v in labels]
     label_of_key = dict(zip(counts, labels, strict=True))
     spellings: defaultdict[str | int, Counter[str]] = defaultdict(Counter)
     for (_, count), value, label in zip(counts.items(), values, labels, strict=True):
@@ -81,12 +83,18 @@ def read_labels(cells: Sequence[Any]) -> tuple[LabelArray, tuple[str, ...]]:
     return (np.asarray(read, dtype=np.int64) if is_integer else [str(v) for v in read]), _spelling_notes(spellings)
 
 
-def _as_text(label: str | int, written: set[str]) -> str:
+def _as_text(label: str | int, written: set[str], classes: Sequence[str]) -> str:
     """A label among texts; a truth value, or 1.0 beside 1, in the spelling that the others have."""
     if isinstance(label, bool):
         alike = [text for text in written if text.casefold() == str(label).casefold()]
         return alike[0] if len(alike) == 1 else str(label)
-    if isinstance(label, str) and "." in label and INTEGER.fullmatch(label) and label.split(".")[0] in written:
+    if (
+        isinstance(label, str)
+        and label not in classes
+        and "." in label
+        and INTEGER.fullmatch(label)
+        and label.split(".")[0] in written
+    ):
         return label.split(".")[0]
     return str(label)
 
@@ -146,20 +154,24 @@ class Classes:
     values: list[int] | list[str] | None
 
     @classmethod
-    def of(cls, labels: LabelArray, names: Sequence[str] | None, describe: DescribeRow) -> Classes:
+    def of(
+        cls, labels: LabelArray, names: Sequence[str] | None, describe: DescribeRow, kept: Sequence[str] = ()
+    ) -> Classes:
         """The classes of a train split: those in the file's list of names, else the distinct labels.
 
         Args:
             labels: of the train split.
             names: the list of names in the file; None or empty if there is none. Not used where labels are texts.
             describe: a row in words, for errors.
+            kept: classes of the dataset that the examples are kept of, of which some may have none left
+                (`datawinnow.data.output_mark`); not used where a label is none of them.
 
         Raises:
             DataError: a negative label, which marks unknown ones, or labels that differ in most rows.
         """
         if names and not isinstance(labels, list):
             return cls(tuple(names), None)
-        values = _distinct_labels(labels, describe)
+        values = _kept_labels(labels, kept) or _distinct_labels(labels, describe)
         return cls(tuple(map(str, values)), values)
 
     def ids(self, labels: LabelArray, describe: DescribeRow) -> Tensor:
@@ -170,7 +182,8 @@ class Classes:
         """
         if self.values is None and not isinstance(labels, list):
             return _checked_ids(labels, self.names, describe)
-        return _label_positions(labels, self.values or list(self.names), describe)
+        classes = list(self.names) if self.values is None or isinstance(labels, list) else self.values
+        return _label_positions(labels, classes, describe)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -187,6 +200,74 @@ class Classes:
         if self.values != list(range(len(self.values))):
             return (f"labels are not 0 to {len(self.values) - 1}; class ids are their places in sorted order",)
         return ()
+
+
+class ClassNames:
+    """Names of the classes that cells stand for; each spelling is looked up once.
+
+    Args:
+        classes: names of all classes.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = classes
+        self._name_of_cell: dict[tuple[type, Any], str] = {}
+
+    def name_of(self, cell: Any) -> str:
+        """The class of a cell; its text where it has no label, or one of no class."""
+        if label_of(cell)[1]:
+            return str(cell)
+        key = (type(cell), cell)
+        if key not in self._name_of_cell:
+            self._name_of_cell[key] = str(read_labels([cell], self._classes)[0][0])
+        return self._name_of_cell[key]
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """Labels of a split as they stand in its files.
+
+    Attributes:
+        cells: (n,) values in which `label_of` finds no fault.
+        describe: a row in words, for errors.
+    """
+
+    cells: Sequence[Any]
+    describe: DescribeRow
+
+
+def label_splits(
+    train: LabelColumn, test: LabelColumn | None, names: Sequence[str] | None, kept: Sequence[str] = ()
+) -> tuple[Classes, Tensor, Tensor | None, tuple[str, ...]]:
+    """Classes of a dataset, the class ids of both splits, and notes on spellings.
+
+    Args:
+        train: labels to train on.
+        test: labels to test on; None for none.
+        names: list of the classes' names in the files; None if there is none.
+        kept: as of `Classes.of`.
+
+    Raises:
+        DataError: as `Classes.of` and `Classes.ids`.
+    """
+    values, notes = read_labels(train.cells, () if names else kept)
+    classes = Classes.of(values, names, train.describe, kept)
+    train_ids = classes.ids(values, train.describe)
+    if test is None:
+        return classes, train_ids, None, notes
+    test_values, test_notes = read_labels(test.cells, () if classes.values is None else classes.names)
+    notes += tuple(note for note in test_notes if note not in notes)
+    return classes, train_ids, classes.ids(test_values, test.describe), notes
+
+
+def _kept_labels(labels: LabelArray, kept: Sequence[str]) -> list[int] | list[str]:
+    """The labels that the classes ``kept`` stand for; none if a label is not among them."""
+    if isinstance(labels, list):
+        return list(kept) if set(labels) <= set(kept) else []
+    if not all(INTEGER.fullmatch(name) for name in kept):
+        return []
+    values = [int(name) for name in kept]
+    return values if set(labels.tolist()) <= set(values) else []
 
 
 def _checked_ids(values: NDArray[np.int64], names: Sequence[str], describe: DescribeRow) -> Tensor:

@@ -21,6 +21,7 @@ from datawinnow.data.hub import is_saved_dataset, load_hub, load_saved_dataset
 from datawinnow.data.images import OnBroken
 from datawinnow.data.npz import find_npz, load_npz
 from datawinnow.data.objects import load_object
+from datawinnow.data.output_mark import kept_classes
 from datawinnow.data.parquet import find_parquet, load_parquet
 from datawinnow.data.summary import summary_notes
 from datawinnow.data.text_files import TEXT_SUFFIXES, find_texts, load_text_files
@@ -154,6 +155,7 @@ def load(
         return _with_summary(*load_object(source, image=image, label=label, holdout=holdout, limit=limit, seed=seed))
     name = str(source)
     path, reader = _find_reader(name)
+    options = replace(options, kept_classes=kept_classes(path))
     if not reader.has_columns:
         _refuse_columns(options, name)
     train, test = reader.load(path, options)

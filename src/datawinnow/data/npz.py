@@ -20,7 +20,7 @@ from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import ReadOptions, check_classes, hold_out, limited, usual_augment
 from datawinnow.data.digits import train_and_test
 from datawinnow.data.examples import Augment, Examples, Origin, short_name
-from datawinnow.data.labels import Classes
+from datawinnow.data.labels import Classes, read_labels
 from datawinnow.data.memory import available_memory
 from datawinnow.data.splits import choose_splits, is_hidden, split_and_rest, split_of
 
@@ -80,7 +80,10 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
         return f"row {row} of {y_key!r} in {path}"
 
     names = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else None
-    classes = Classes.of(labels, names, where)
+    if isinstance(labels, list):
+        labels, label_notes = read_labels(labels, () if names else options.kept_classes)
+        notes += label_notes
+    classes = Classes.of(labels, names, where, options.kept_classes)
     ids = classes.ids(labels, where)
     notes += classes.notes
     name = short_name(source)
@@ -264,6 +267,8 @@ def _test_split(every: Examples, split: ArraysOfSplit, name: str, classes: Class
     def where(row: int) -> str:
         return f"row {row} of {y_key!r} in {path}"
 
+    if isinstance(labels, list):
+        labels = read_labels(labels, () if classes.values is None else classes.names)[0]
     ids = classes.ids(labels, where)
     origin = Origin("npz", str(path), (str(path),), None, {"image": x_key, "label": y_key}, split=name, num_rows=len(x))
     return replace(every, x=x, labels=ids, split="test", origin=origin)

@@ -33,7 +33,7 @@ from datawinnow.data.arrow import (
 )
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
-from datawinnow.data.labels import Classes, label_of, read_labels
+from datawinnow.data.labels import LabelColumn, label_of, label_splits
 from datawinnow.data.splits import SHARD, choose_splits, is_hidden, name_of_files, split_of
 from datawinnow.data.texts import (
     PREVIEW_ROWS,
@@ -162,15 +162,19 @@ def load_tables(
     if _is_read_as_text(splits[choice.train][0], source, options):
         return _load_text_tables({split: splits[split] for split in used}, source, options, notes)
     table = _ImageTable.read(splits[choice.train], source, options)
-    classes = Classes.of(table.values, table.names, table.describe)
-    train = table.split(classes.ids(table.values, table.describe), source, choice.train)
-    test = None
+    test_table = None
     if choice.test:
         # the columns of the train split, not a second guess
         test_options = replace(options, image=table.columns[0], label=table.columns[1])
         test_table = _ImageTable.read(splits[choice.test], source, test_options)
-        test = test_table.split(classes.ids(test_table.values, test_table.describe), source, choice.test)
-    return assemble(train, test, classes.names, source.name, options, notes + classes.notes)
+    classes, labels, test_labels, label_notes = label_splits(
+        table.labels, None if test_table is None else test_table.labels, table.names, options.kept_classes
+    )
+    train = table.split(labels, source, choice.train)
+    test = None
+    if test_table is not None and test_labels is not None:
+        test = test_table.split(test_labels, source, choice.test)
+    return assemble(train, test, classes.names, source.name, options, notes + label_notes + classes.notes)
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,11 @@ class _ImageTable:
         starts = _starts(sizes)
         values = label_values(column, label, lambda row: describe_row(row, files, starts))
         return cls(files, (image, label), names, sizes, values)
+
+    @property
+    def labels(self) -> LabelColumn:
+        """The labels, with the words for their rows."""
+        return LabelColumn(self.values, self.describe)
 
     def describe(self, row: int) -> str:
         """``row`` of the concatenated files as "row 3 of FILE"."""
@@ -324,8 +333,7 @@ def _read_text_table(
     def describe(i: int) -> str:
         return describe_row(rows[i], files, starts)
 
-    values, label_notes = read_labels(labels)
-    return RawTexts(texts, values, describe, origin, [str(row) for row in rows], names), (*notes, *label_notes)
+    return RawTexts(texts, LabelColumn(labels, describe), origin, [str(row) for row in rows], names), notes
 
 
 def _choose_text_columns(path: str, schema: Any, text: str | None, label: str | None) -> tuple[str, str]:

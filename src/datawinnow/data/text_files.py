@@ -13,7 +13,7 @@ from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import ReadOptions
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.images import SUFFIXES
-from datawinnow.data.labels import label_of, read_labels
+from datawinnow.data.labels import LabelColumn, label_of
 from datawinnow.data.separated import (
     DELIMITERS,
     SEPARATOR_LINE,
@@ -231,8 +231,7 @@ def _read_split(
     def describe(i: int) -> str:
         return f"line {lines[i][1]} of {lines[i][0]}"
 
-    values, label_notes = read_labels(labels)
-    return RawTexts(texts, values, describe, origin, ids), layout, (*notes, *label_notes)
+    return RawTexts(texts, LabelColumn(labels, describe), origin, ids), layout, notes
 
 
 def _swallowed_rows(long_cells: Sequence[tuple[int, Record, TextLayout]], labels: set[str]) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.arrow import LABEL_NAMES
 from datawinnow.data.assemble import ReadOptions, check_classes, few_broken, hold_out, limit_note, limit_stream
 from datawinnow.data.examples import Examples, Origin, stratified
-from datawinnow.data.labels import Classes, DescribeRow, LabelArray
+from datawinnow.data.labels import Classes, LabelColumn, label_splits
 from datawinnow.data.separated import NOT_UTF8
 from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits
 from datawinnow.text.pretrained import is_pretrained
@@ -220,16 +220,14 @@ class RawTexts:
 
     Attributes:
         texts: of the examples.
-        values: (n,) labels as integers, or as texts.
-        describe: an example in words, for errors, such as "line 3 of FILE".
+        labels: of the examples.
         origin: where they came from, with their rows.
         ids: their names.
         names: of the classes; None where the file has no list of them.
     """
 
     texts: list[str]
-    values: LabelArray
-    describe: DescribeRow
+    labels: LabelColumn
     origin: Origin
     ids: list[str]
     names: tuple[str, ...] | None = None
@@ -325,8 +323,8 @@ def assemble_texts(
     Raises:
         DataError: only one class, or labels that fit no class.
     """
-    first, second, classes = _label_texts(train, test)
-    notes += (*classes.notes, *check_classes(first.labels, classes.names, name))
+    first, second, classes, label_notes = _label_texts(train, test, options.kept_classes)
+    notes += (*label_notes, *classes.notes, *check_classes(first.labels, classes.names, name))
     if second is None:
         train_index, test_index, note = hold_out(first.labels, options.holdout, options.seed)
         first, second, notes = first.take(train_index), first.take(test_index), (*notes, note)
@@ -366,17 +364,16 @@ def assemble_texts(
     return dataset(train_ids, first, "train"), dataset(test_ids, second, "test")
 
 
-def _label_texts(train: RawTexts, test: RawTexts | None) -> tuple[_LabelledTexts, _LabelledTexts | None, Classes]:
-    classes = Classes.of(train.values, train.names, train.describe)
-    labels = classes.ids(train.values, train.describe)
+def _label_texts(
+    train: RawTexts, test: RawTexts | None, kept: Sequence[str]
+) -> tuple[_LabelledTexts, _LabelledTexts | None, Classes, tuple[str, ...]]:
+    classes, labels, test_labels, notes = label_splits(
+        train.labels, None if test is None else test.labels, train.names, kept
+    )
     train_texts = _LabelledTexts(train.texts, labels, train.origin, train.ids)
-    if test is None:
-        return train_texts, None, classes
-    values = test.values
-    if classes.values and isinstance(classes.values[0], str) and not isinstance(values, list):
-        values = [str(value) for value in values]  # names such as "1" of which this split happens to have no others
-    labels = classes.ids(values, test.describe)
-    return train_texts, _LabelledTexts(test.texts, labels, test.origin, test.ids), classes
+    if test is None or test_labels is None:
+        return train_texts, None, classes, notes
+    return train_texts, _LabelledTexts(test.texts, test_labels, test.origin, test.ids), classes, notes
 
 
 def row_tensor(rows: Sequence[int]) -> Tensor:

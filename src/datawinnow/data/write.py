@@ -16,15 +16,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from datawinnow.core.artifacts import write_json
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.files import atomic_folder
 from datawinnow.data.arrow import class_names, convert_errors, label_values, open_arrow, read_schema
 from datawinnow.data.assemble import Loaded
 from datawinnow.data.examples import Examples, Origin
-from datawinnow.data.folder import OUTPUT_MARK
-from datawinnow.data.labels import INTEGER, label_of
+from datawinnow.data.labels import ClassNames
 from datawinnow.data.npz import read_npz
+from datawinnow.data.output_mark import write_output_mark
 from datawinnow.data.separated import SEPARATOR_LINE, Record, guess_dialect, read_records
 from datawinnow.data.splits import readable_name, split_of
 from datawinnow.data.texts import Texts, text_of
@@ -77,7 +76,7 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str, *, test: Loaded 
             _write_test(test, dataset, temporary)
         if dataset.origin is not None:
             _copy_unused(dataset.origin, temporary)
-        write_json(temporary / OUTPUT_MARK, {"kind": "kept", "n": len(index), "classes": list(dataset.classes)})
+        write_output_mark(temporary, len(index), dataset.classes)
     return out
 
 
@@ -239,9 +238,10 @@ def _check_labels(dataset: Loaded, taken: Any, labels: RowArray, names: tuple[st
     assert dataset.origin is not None  # write_kept looked at its layout
     column = dataset.origin.columns["label"]
     values = label_values(taken.column(column), column, lambda row: f"row {row} kept") if taken.num_rows else []
+    cell_classes = ClassNames(dataset.classes)
     for value, label in zip(values, labels.tolist(), strict=True):
         is_id = names is not None and not isinstance(value, str) and 0 <= value < len(names)
-        name = names[value] if is_id and names is not None else str(value)
+        name = names[value] if is_id and names is not None else cell_classes.name_of(value)
         _check_label(name, dataset.classes[label], dataset.origin.path)
 
 
@@ -263,13 +263,14 @@ def _write_npz(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None
     x, y = x[rows], y[rows]
     listed = y.reshape(len(y)).tolist()
     ids = [dataset.classes[i] for i in dataset.labels[index].tolist()]
-    classes = arrays.get("classes")
+    classes, cell_classes = arrays.get("classes"), ClassNames(dataset.classes)
     for value, name in zip(listed, ids, strict=True):
         if classes is not None and y.dtype.kind in "biu":
             in_source = str(classes[value])
         else:
             # boolean labels were read as 0 and 1
-            in_source = str(int(value) if y.dtype.kind == "b" else value)
+            cell = int(value) if y.dtype.kind == "b" else value
+            in_source = cell_classes.name_of(cell.decode() if isinstance(cell, bytes) else cell)
         _check_label(in_source, name, origin.path)
     if classes is None:
         np.savez(folder / f"{split}.npz", x=x, y=y)
@@ -316,6 +317,7 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
     suffix = Path(origin.files[0]).suffix
     target = folder / f"{split}{suffix.lower()}"
     first_names: list[str] | None = None
+    cell_classes = ClassNames(dataset.classes)
     last_names: list[str] = []
     # newline="": line ends stay as they were
     with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
@@ -335,7 +337,7 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
                     continue
                 row += 1
                 if row in position:
-                    _check_record(dataset, position[row], record, names, path)
+                    _check_record(dataset, position[row], record, names, path, cell_classes)
                     raw = record.raw
                     if dialect is not None and first_names is not None and names != first_names:
                         raw = _reordered(record, names, first_names, dialect.delimiter, path)
@@ -377,27 +379,22 @@ def _with_line_end(raw: str) -> str:
     return raw if raw.endswith(("\n", "\r")) else raw + "\n"
 
 
-def _check_record(dataset: Texts, i: int, record: Record, names: list[str], path: str) -> None:
+def _check_record(
+    dataset: Texts, i: int, record: Record, names: list[str], path: str, cell_classes: ClassNames
+) -> None:
     columns = dataset.origin.columns if dataset.origin is not None else {}
     cells = record.cells
     by_name: dict[str, Any] = (
         cells if isinstance(cells, dict) else dict(zip(names or map(str, range(len(cells))), cells, strict=False))
     )
-    text, label = text_of(by_name.get(columns["text"]))[0], label_of(by_name.get(columns["label"]))[0]
+    text, label = text_of(by_name.get(columns["text"]))[0], by_name.get(columns["label"])
     now = dataset.classes[int(dataset.labels[i])]
-    if text != dataset.texts[i] or not _is_same_label(str(label), now):
+    if text != dataset.texts[i] or cell_classes.name_of(label) != now:
         raise DataError(
             f"line {record.line} of {path} says {label!r} where the dataset in memory says {now!r}, or another text: "
             "either its labels were changed (a scenario), so that the file it came in cannot hold it, or the source "
             "changed since it was loaded"
         )
-
-
-def _is_same_label(label: str, name: str) -> bool:
-    """Whether a cell's label is of the class ``name``: 1.0 is written for 1, and true for "True" or 1."""
-    if label == name or label.casefold() == name.casefold():
-        return True
-    return bool(INTEGER.fullmatch(label)) and label.split(".")[0] == name
 
 
 WRITERS = {
