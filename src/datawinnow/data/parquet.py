@@ -224,7 +224,8 @@ class _ImageTable:
     @property
     def labels(self) -> LabelColumn:
         """The labels, with the words for their rows."""
-        return LabelColumn(self.values, self.describe)
+        cells = self.values if isinstance(self.values, list) else self.values.tolist()
+        return LabelColumn(cells, self.describe)
 
     def describe(self, row: int) -> str:
         """``row`` of the concatenated files as "row 3 of FILE"."""
