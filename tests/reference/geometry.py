@@ -23,13 +23,17 @@ def nearest(rows, i, k, apart=distance):
     return sorted(rest, key=lambda j: (apart(rows[i], rows[j]), j))[:k]
 
 
-def k_center(rows, budget, first, outliers=0, apart=distance):
-    """Farthest first; with outliers=z, the one after the z farthest (or the last, where no more are left)."""
+def k_center(rows, budget, first, outliers=0, apart=distance, order=None):
+    """Farthest first; with outliers=z, the one after the z farthest (or the last, where no more are left).
+
+    Of equals the first in ``order`` (or the smaller id).
+    """
+    rank = {i: at for at, i in enumerate(range(len(rows)) if order is None else order)}
     chosen = [first]
     while len(chosen) < budget:
         left = [i for i in range(len(rows)) if i not in chosen]
         far = {i: min(apart(rows[i], rows[j]) for j in chosen) for i in left}
-        left.sort(key=lambda i: (-far[i], i))
+        left.sort(key=lambda i: (-far[i], rank[i]))
         chosen.append(left[min(outliers, len(left) - 1)])
     return chosen
 
@@ -47,13 +51,16 @@ def best_centres(rows, budget, outliers=0):
     return [s for s, r in tried.items() if r <= best], best
 
 
-def herding(rows, budget, take=min):
-    """x_i = argmin || (i + 1) mu - sum of the chosen - x ||, without replacement; ``take=max`` is the wrong sign."""
+def herding(rows, budget, take=min, order=None):
+    """x_i = argmin || (i + 1) mu - sum of the chosen - x ||, without replacement; ``take=max`` is the wrong sign.
+
+    Of equals the first in ``order`` (or the smaller id).
+    """
     mu = mean_of(rows)
     total = [0.0] * len(mu)
     chosen = []
     for i in range(budget):
-        left = [j for j in range(len(rows)) if j not in chosen]
+        left = [j for j in (range(len(rows)) if order is None else order) if j not in chosen]
         gap = {
             j: math.sqrt(sum(((i + 1) * m - t - x) ** 2 for m, t, x in zip(mu, total, rows[j], strict=True)))
             for j in left
@@ -111,8 +118,8 @@ def beta_pdf(x, a, b):
     return x ** (a - 1) * (1 - x) ** (b - 1) * math.gamma(a + b) / math.gamma(a) / math.gamma(b)
 
 
-def boss(rows, score, budget, a, b):
-    """Greedy facility location with similarities (0.5 + 0.5 cos) v_j (static.md 4.4)."""
+def boss(rows, score, budget, a, b, order):
+    """Greedy facility location with similarities (0.5 + 0.5 cos) v_j (static.md 4.4); of equals the first of order."""
     low, high = min(score), max(score)
     v = [beta_pdf(min(max((s - low) / (high - low), 1e-6), 1 - 1e-6), a, b) for s in score]
     n = len(rows)
@@ -122,8 +129,9 @@ def boss(rows, score, budget, a, b):
         gain = {}
         for j in range(n):
             if j not in chosen:
-                gain[j] = sum(max(0, (0.5 + 0.5 * cosine(rows[i], rows[j])) * v[j] - best[i]) for i in range(n))
-        pick = max(gain, key=lambda j: (gain[j], -j))
+                total = sum(max(0, (0.5 + 0.5 * cosine(rows[i], rows[j])) * v[j] - best[i]) for i in range(n))
+                gain[j] = round(total, 6)  # the gains of two that are nearest to each other can be the same sum
+        pick = max(gain, key=lambda j: (gain[j], -order.index(j)))
         chosen.append(pick)
         best = [max(best[i], (0.5 + 0.5 * cosine(rows[i], rows[pick])) * v[pick]) for i in range(n)]
     return chosen

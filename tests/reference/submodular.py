@@ -56,14 +56,15 @@ def log_det(k, chosen):
     return total
 
 
-def greedy(f, n, budget, digits=9):
-    """Add what raises f most; gains that agree to so many digits tie, and the smaller id wins."""
+def greedy(f, n, budget, digits=9, order=None):
+    """Add what raises f most; gains that agree to so many digits tie: the first in ``order`` (or the smaller id)."""
+    rank = {j: at for at, j in enumerate(range(n) if order is None else order)}
     chosen = []
     for _ in range(budget):
         now = f(chosen)
         gains = {j: round(f([*chosen, j]) - now, digits) for j in range(n) if j not in chosen}
         largest = max(gains.values())
-        chosen.append(min(j for j, gain in gains.items() if gain == largest))
+        chosen.append(min((j for j, gain in gains.items() if gain == largest), key=rank.__getitem__))
     return chosen
 
 
@@ -84,7 +85,7 @@ def last_layer_gradient(h, p, y):
     return [(p[c] - (c == y)) * value for c in range(len(p)) for value in [*h, 1.0]]
 
 
-def craig(gradients, budget):
+def craig(gradients, budget, order=None):
     """Algorithm 1: picks that lower L(S) = sum_i min_{j in S} d_ij most, and the sizes of their clusters."""
     n = len(gradients)
     d = [[distance(a, b) for b in gradients] for a in gradients]
@@ -93,7 +94,7 @@ def craig(gradients, budget):
     def minus_l(chosen):
         return -sum(min((d[i][j] for j in chosen), default=auxiliary) for i in range(n))
 
-    chosen = greedy(minus_l, n, budget)
+    chosen = greedy(minus_l, n, budget, order=order)
     sizes = [0] * budget
     for i in range(n):
         at = chosen.index(i) if i in chosen else min(range(budget), key=lambda k: d[i][chosen[k]])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datawinnow import select
+from datawinnow.core.draw import tie_order
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from tests.reference import geometry as literal
@@ -26,7 +27,7 @@ def kept(x, score, budget, **options):
 @pytest.mark.parametrize(("a", "b"), [(2.0, 2.0), (5.0, 1.5), (0.8, 3.0), (1.0, 1.0)])
 def test_picks_are_those_of_the_loop(a, b):
     x, score = made_up(35)
-    want = literal.boss(x.tolist(), score.tolist(), 12, a, b)
+    want = literal.boss(x.tolist(), score.tolist(), 12, a, b, tie_order(len(x), 0).tolist())
     assert kept(x, score, 12, a=a, b=b) == want
     assert kept(x, score, 12, a=a, b=b, form="blocked") == want
     assert kept(x, score, 12, a=a, b=b, form="sparse", neighbours=34) == want
@@ -56,7 +57,8 @@ def test_the_hardest_and_easiest_wait_and_a_duplicate_adds_nothing():
     order = kept(x, score, 60)
     assert min(order.index(7), order.index(8)) > 10
     first, second = sorted((order.index(20), order.index(41)))
-    assert order[first] == 20  # of equals the smaller id
+    ties = tie_order(60, 0).tolist()
+    assert order[first] == min((20, 41), key=ties.index)
     assert second > first + 10
 
 
@@ -87,7 +89,7 @@ def test_no_score_no_choice():
     score[5] = math.nan
     x[6] = math.nan
     rest = [i for i in range(30) if i not in (5, 6)]
-    want = literal.boss(x[rest].tolist(), score[rest].tolist(), 8, 2.0, 2.0)
+    want = literal.boss(x[rest].tolist(), score[rest].tolist(), 8, 2.0, 2.0, tie_order(len(rest), 0).tolist())
     assert kept(x, score, 8, missing="skip") == [rest[i] for i in want]
 
 
@@ -114,5 +116,12 @@ def test_the_method_of_the_paper_is_class_by_class_after_a_cut():
     labels = torch.arange(40) % 2
     got = select.per_class(select.boss)(x, score, labels=labels, budget=12).index
     for c in range(2):
-        want = literal.boss(x[labels == c].tolist(), score[labels == c].tolist(), 6, 2.0, 2.0)
+        want = literal.boss(
+            x[labels == c].tolist(),
+            score[labels == c].tolist(),
+            6,
+            2.0,
+            2.0,
+            tie_order(int((labels == c).sum()), 0).tolist(),
+        )
         assert got[labels[got] == c].tolist() == [2 * i + c for i in want]

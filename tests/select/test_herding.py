@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datawinnow import select
+from datawinnow.core.draw import tie_order
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from tests.reference import geometry as literal
@@ -55,7 +56,8 @@ def test_the_mean_comes_first_and_the_outlier_late():
 
 def test_a_pick_makes_up_for_the_last():
     assert herd([[0.0], [2.0], [3.0], [7.0]], 4) == [2, 1, 3, 0]
-    assert herd([[-1.0], [1.0], [-1.0], [1.0]], 4) == [0, 1, 2, 3]  # ties to the smaller id, then the other side
+    rows = [[-1.0], [1.0], [-1.0], [1.0]]  # ties, then the other side
+    assert herd(rows, 4) == literal.herding(rows, 4, order=tie_order(4, 0).tolist()) != [0, 1, 2, 3]
 
 
 def test_prefixes_nest_and_everything_is_covered():

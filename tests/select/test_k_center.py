@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from datawinnow import select
+from datawinnow.core.draw import tie_order, tie_seed_of
 from datawinnow.core.errors import ArgumentError, CapacityError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
@@ -107,20 +108,28 @@ def test_a_near_duplicate_comes_last():
     assert k_center(x, 40, first=5)[-1] == 33
 
 
-def test_ties_and_duplicates_go_to_the_smaller_id():
-    assert k_center(torch.ones(9, 20), 5, first=3) == [3, 0, 1, 2, 4]
-    assert k_center(torch.eye(30), 6, first=4) == [4, 0, 1, 2, 3, 5]
-    assert k_center(torch.eye(30), 4, first=4, outliers=2) == [4, 2, 3, 5]
-    assert k_center([[0.0], [4.0], [-4.0], [4.0]], 4, first=0) == [0, 1, 2, 3]
+def ties(n):
+    return tie_order(n, tie_seed_of(g("unused"))).tolist()
+
+
+def test_ties_and_duplicates_are_drawn():
+    assert k_center(torch.ones(9, 20), 5, first=3) == [3, *(i for i in ties(9) if i != 3)][:5]
+    rest = [i for i in ties(30) if i != 4]
+    assert k_center(torch.eye(30), 6, first=4) == [4, *rest[:5]]
+    assert k_center(torch.eye(30), 4, first=4, outliers=2) == [4, *rest[2:5]]
+    rows = [[0.0], [4.0], [-4.0], [4.0]]
+    assert k_center(rows, 4, first=0) == literal.k_center(rows, 4, 0, order=ties(4))
+    centre = k_center(torch.eye(30), 1, first="mean")
+    assert centre == ties(30)[:1]
 
 
 @pytest.mark.parametrize("outliers", [0, 2])
 @pytest.mark.parametrize("pool", [1, 4, 13])
-def test_ties_at_the_edge_of_a_round_go_to_the_smaller_id(pool, outliers, monkeypatch):
+def test_ties_at_the_edge_of_a_round_are_drawn_alike(pool, outliers, monkeypatch):
     """On a grid most distances are shared, and are exact; ids are shuffled over it."""
     monkeypatch.setattr(farthest, "INITIAL_POOL", pool)
     grid = torch.cartesian_prod(torch.arange(9.0), torch.arange(9.0))[torch.randperm(81, generator=g("grid"))]
-    want = literal.k_center(grid.tolist(), 81, 40, outliers)
+    want = literal.k_center(grid.tolist(), 81, 40, outliers, order=ties(81))
     assert k_center(grid, 81, first=40, outliers=outliers) == want
 
 

@@ -70,7 +70,7 @@ def test_gamma_is_one_over_the_mean_squared_distance():
 def test_a_row_of_zeros_is_at_a_right_angle_to_all_but_itself():
     alike = feature_similarity(torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]), "cosine", None)
     assert alike.block(np.arange(3)).tolist() == [[1.0, 0.5, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 1.0]]
-    assert build_form(alike, "sparse", 2).values.tolist() == [1.0, 0.5, 0.5, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0]
+    assert build_form(alike, "sparse", 2, 0).values.tolist() == [1.0, 0.5, 0.5, 0.5, 1.0, 0.5, 0.5, 0.5, 1.0]
 
 
 def test_all_gradients_zero_are_all_alike():
@@ -85,7 +85,11 @@ def test_forms_agree_to_the_bit(kind, small, monkeypatch):
         monkeypatch.setattr(similarity, "BLOCK_BYTES", 8 * N * 3)
         monkeypatch.setattr(similarity, "COLUMN_BLOCK", 5)
     alike, want = of_kind(kind, points())
-    forms = [build_form(alike, "dense", 1), build_form(alike, "blocked", 1), build_form(alike, "sparse", N - 1)]
+    forms = [
+        build_form(alike, "dense", 1, 0),
+        build_form(alike, "blocked", 1, 0),
+        build_form(alike, "sparse", N - 1, 0),
+    ]
     assert isinstance(forms[2], Sparse)
     best = (torch.rand(N, generator=stream(0, "best")) * 2**24).round().div(2**24).numpy()
     for ids in (np.arange(N), np.array([3, 1, 8]), np.array([5])):
@@ -104,7 +108,7 @@ def test_forms_agree_to_the_bit(kind, small, monkeypatch):
 @pytest.mark.parametrize("k", [1, 4])
 def test_the_graph_joins_those_of_which_either_is_near_the_other(kind, k):
     alike, table = of_kind(kind, points())
-    graph = build_form(alike, "sparse", k)
+    graph = build_form(alike, "sparse", k, 0)
     complete = alike.block(np.arange(N)).numpy()
     got = {(i, int(j)): v for i in range(N) for j, v in zip(*graph.row(i), strict=True)}
     assert set(got) == literal.joined(table.tolist(), k)
@@ -116,7 +120,7 @@ def test_blocked_keeps_nothing_and_makes_no_large_block(monkeypatch):
     alike, _ = of_kind("cosine", points())
     blocks, block = [], alike.block
     monkeypatch.setattr(alike, "block", lambda ids: blocks.append(len(ids)) or block(ids))
-    form = build_form(alike, "blocked", 1)
+    form = build_form(alike, "blocked", 1, 0)
     assert not blocks
     form.excess(np.arange(N), np.zeros(N, dtype=np.float32))
     assert blocks == [4, 4, 4, 4, 4, 3]
@@ -124,11 +128,11 @@ def test_blocked_keeps_nothing_and_makes_no_large_block(monkeypatch):
 
 
 def test_auto_is_dense_when_small_and_a_graph_above():
-    assert build_form(feature_similarity(points(), "cosine", None), "auto", 3).kept is not None
+    assert build_form(feature_similarity(points(), "cosine", None), "auto", 3, 0).kept is not None
     large = feature_similarity(torch.arange(8001.0)[:, None].sin(), "dot", None)
-    large.nearest = lambda k: torch.zeros(8001, k, dtype=torch.int64)  # which form is all that is asked
-    assert isinstance(build_form(large, "auto", 2), Sparse)
-    assert isinstance(build_form(large, "blocked", 2), Matrix)
+    large.nearest = lambda k, tie_seed: torch.zeros(8001, k, dtype=torch.int64)  # which form is all that is asked
+    assert isinstance(build_form(large, "auto", 2, 0), Sparse)
+    assert isinstance(build_form(large, "blocked", 2, 0), Matrix)
 
 
 def test_dense_above_a_gigabyte_is_refused_with_advice():
@@ -136,7 +140,7 @@ def test_dense_above_a_gigabyte_is_refused_with_advice():
     with pytest.raises(
         ArgumentError, match=r"form=\"dense\" would keep 1\.0 GB .* of 15812 .*form=\"sparse\".*per_class"
     ):
-        build_form(alike, "dense", 32)
+        build_form(alike, "dense", 32, 0)
 
 
 @pytest.mark.parametrize(
@@ -153,5 +157,8 @@ def test_options_out_of_range_are_named(options, words):
     chosen = {"form": "auto", "neighbours": 3, "similarity": "rbf", "gamma": None} | options
     with pytest.raises(ArgumentError, match=words):
         build_form(
-            feature_similarity(points(), chosen["similarity"], chosen["gamma"]), chosen["form"], chosen["neighbours"]
+            feature_similarity(points(), chosen["similarity"], chosen["gamma"]),
+            chosen["form"],
+            chosen["neighbours"],
+            0,
         )

@@ -15,7 +15,7 @@ from datawinnow.condense.training import accuracy, build_fresh_network, check_ne
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
-from datawinnow.core.rng import stream
+from datawinnow.core.rng import derive, stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.synthetic import Synthetic
 from datawinnow.scores.forgetting import forgetting
@@ -98,14 +98,15 @@ def real_set(
             train_epoch(net, optimizer, x, y, batch=batch, augment=augmentation, generator=draws)
             output = _forward_in_batches(net, x)
             correct[epoch] = (output.logits.argmax(1) == y).cpu()
+        tie_seed = derive(seed, "ties")
         score = forgetting(correct) if name == "forgetting" else None
 
         def choose(members: Tensor) -> Selection:
             if score is not None:
-                return top(score[members], budget=per_class, end="high")
+                return top(score[members], budget=per_class, end="high", tie_seed=tie_seed)
             features = output.features[members.to(x.device)].cpu()
             if name == "herding":
-                return herding(features, budget=per_class)
+                return herding(features, budget=per_class, tie_seed=tie_seed)
             return k_center(features, budget=per_class, first="mean", generator=stream(seed, "k_center"))
 
         ids = torch.cat([members[choose(members).index] for members in real.ids_by_class])

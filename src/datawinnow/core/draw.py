@@ -91,9 +91,26 @@ def ascending(keys: Tensor, tie_seed: int) -> Tensor:
     return torch.from_numpy(ranked)
 
 
+def argmax_random_ties(values: np.ndarray[Any, Any], tie_seed: int) -> int:
+    """The id of the largest of (n,) ``values`` without NaN; ties are drawn with ``tie_seed``, as in `largest`."""
+    tied = np.flatnonzero(values == values.max())
+    return int(tied[0] if tied.size == 1 else tied[_tie_keys(tied, tie_seed).argmin()])
+
+
+def in_tie_order(ids: Tensor, tie_seed: int) -> Tensor:
+    """(m,) int64 ``ids`` in the order in which `largest` draws ties."""
+    return ids[torch.from_numpy(np.argsort(_tie_keys(ids.numpy(), tie_seed), kind="stable"))]
+
+
 def tie_order(n: int, tie_seed: int) -> Tensor:
     """(n,) int64: all ids in the order in which `largest` draws ties."""
-    return torch.from_numpy(np.argsort(_tie_keys(np.arange(n), tie_seed), kind="stable"))
+    return in_tie_order(torch.arange(n), tie_seed)
+
+
+def tie_ranks(n: int, tie_seed: int) -> Tensor:
+    """(n,) int64: the place of each id in `tie_order`."""
+    order = tie_order(n, tie_seed)
+    return torch.empty_like(order).index_copy_(0, order, torch.arange(n))
 
 
 def tie_seed_of(generator: torch.Generator) -> int:

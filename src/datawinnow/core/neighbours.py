@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.draw import tie_order
 from datawinnow.core.errors import ArgumentError
 
 DistanceMetric = Literal["euclidean", "cosine"]
@@ -34,7 +35,14 @@ class Graph(NamedTuple):
     distance: Tensor
 
 
-def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | None = None) -> tuple[Tensor, Tensor]:
+def knn(
+    x: Any,
+    k: int,
+    *,
+    metric: DistanceMetric = "euclidean",
+    chunk: int | None = None,
+    tie_seed: int | None = None,
+) -> tuple[Tensor, Tensor]:
     """The ``k`` nearest other rows of each row, nearest first.
 
     Candidates come from one matrix product of a block of rows with all rows. Their distances are then computed again
@@ -48,10 +56,11 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
         metric: ``"euclidean"`` distance, or ``"cosine"``: 1 minus the cosine of the angle, in [0, 2]; a row of zeros is
             at distance 1 from all.
         chunk: rows in a block; by default as many as give 64 MB of distances. Affects memory and speed only.
+        tie_seed: seed of the order of equally near rows; None: the smaller id is nearer.
 
     Returns:
-        ids (n, k) int64 and distances (n, k) float32 (float64 if ``x`` is); a row itself is left out, ties go to the
-        smaller id (except for ties among more than ``k + 4`` candidates that rounding of the product hides, as
+        ids (n, k) int64 and distances (n, k) float32 (float64 if ``x`` is); a row itself is left out, ties go as
+        ``tie_seed`` says (except for ties among more than ``k + 4`` candidates that rounding of the product hides, as
         duplicates can be).
 
     Raises:
@@ -70,6 +79,13 @@ def knn(x: Any, k: int, *, metric: DistanceMetric = "euclidean", chunk: int | No
     ids = torch.empty(n, k, dtype=torch.int64, device=rows.device)
     distances = torch.empty(n, k, dtype=rows.dtype, device=rows.device)
     if k == 0:
+        return ids, distances
+    if tie_seed is not None:
+        _checked_squares("x", rows)  # here, where ids are those of the caller
+        # neighbours are chosen by place, so of rows in a drawn order ties are drawn
+        order = tie_order(n, tie_seed).to(rows.device)
+        nearest, away = knn(rows[order], k, metric=metric, chunk=chunk)
+        ids[order], distances[order] = order[nearest], away
         return ids, distances
     if metric == "cosine":
         points = unit_rows(rows)

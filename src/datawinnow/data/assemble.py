@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.budget import shares
+from datawinnow.core.draw import tie_order, tie_seed_of
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
@@ -216,7 +217,9 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
         )
     generator = stream(seed, "data", "holdout")
     chosen = []
-    for label, size in enumerate(shares(count, sizes, limits=max_of_class)):
+    # with fewer examples than classes the order decides which classes are tested on
+    order = tie_order(len(sizes), tie_seed_of(generator)).tolist()
+    for label, size in enumerate(shares(count, sizes, limits=max_of_class, order=order)):
         members = torch.nonzero(labels == label).flatten()
         chosen.append(members[torch.randperm(len(members), generator=generator)[:size]])
     test_index = torch.cat(chosen).sort().values

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.draw import tie_order, tie_seed_of
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import stream
 from datawinnow.data.images import Encoded, Plan, decode_all, decode_one
@@ -193,12 +194,16 @@ class Examples:
 
 
 def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """(count,) int64 ids in rising order, drawn class by class in proportion to the classes' sizes."""
+    """(count,) int64 ids in rising order, drawn class by class in proportion to the classes' sizes.
+
+    Which of equal classes get the rest is drawn too: with less than one example a class it decides on classes.
+    """
     from datawinnow.core.budget import check_budget, shares
 
     check_budget(count, len(labels))
     sizes = torch.bincount(labels).tolist()
-    size_per_class = shares(count, sizes, limits=sizes)
+    order = tie_order(len(sizes), tie_seed_of(generator)).tolist()
+    size_per_class = shares(count, sizes, limits=sizes, order=order)
     chosen = []
     for label, size in enumerate(size_per_class):
         members = torch.nonzero(labels == label).flatten()

@@ -66,6 +66,7 @@ def boss(
     b: float = 2.0,
     form: FormName = "auto",
     neighbours: int = 128,
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Greedily cover all examples by similar ones, of which those of a wanted difficulty count for more.
@@ -86,11 +87,11 @@ def boss(
             ``"sparse"`` keeps those to the nearest neighbours and counts the rest as 0, which is not what the authors
             do; ``"auto"`` is dense under 256 MB (n < 8,000), else sparse.
         neighbours: number of neighbours per example in the sparse form.
+        tie_seed: seed of the order of equal gains.
         missing: ``"raise"``, or ``"skip"`` never to choose (or cover) an example with NaN in either array.
 
     Returns:
-        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties go to the
-        smaller id.
+        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties are drawn.
 
     Raises:
         ArgumentError: a budget outside 1 to n, a or b not above 0, a dense form of 1 GB or more, NaN or infinity.
@@ -104,6 +105,7 @@ def boss(
     """
     check.number("a", a, 1e-6, 1e6)
     check.number("b", b, 1e-6, 1e6)
+    check.seed("tie_seed", tie_seed)
     rows = check.matrix("features", features, missing=missing)
     values = check.array("score", score, "n")
     n = rows.shape[0]
@@ -118,6 +120,6 @@ def boss(
     log_weight = beta_log_weight(scaled, a, b)
     # a common factor changes no pick: the largest weight is 1, so that sharp densities do not overflow
     weight = (log_weight - log_weight.max()).exp().float().numpy()
-    cover = WeightedCover(build_form(feature_similarity(rows, "cosine", None), form, neighbours), weight)
-    chosen = maximise(cover, budget, greedy="lazy", epsilon=0.1, sample_seed=0)
+    cover = WeightedCover(build_form(feature_similarity(rows, "cosine", None), form, neighbours, tie_seed), weight)
+    chosen = maximise(cover, budget, greedy="lazy", epsilon=0.1, sample_seed=0, tie_seed=tie_seed)
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -85,7 +85,7 @@ def cal(
     if ids is not None:
         rows, chances = rows[ids], chances[ids]
     # (m, k), without the example itself.
-    near, _ = knn(rows, min(neighbours, rows.shape[0] - 1))
+    near, _ = knn(rows, min(neighbours, rows.shape[0] - 1), tie_seed=tie_seed)
     # (m, k), (m, c) -> (m,)
     contrast = _contrast(chances, near, symmetric)
     chosen = largest(contrast if end == "high" else -contrast, budget, tie_seed)

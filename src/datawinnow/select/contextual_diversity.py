@@ -10,6 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
+from datawinnow.core.draw import argmax_random_ties, tie_seed_of
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.select._divergence import with_logs
@@ -43,12 +44,11 @@ def contextual_diversity(
         budget: number of examples to keep, 1 to n.
         first: the first pick: an id (with `per_class`, a position within the class), ``"mean"`` for the example
             whose prediction diverges least from the mean prediction, or ``"random"`` (None is the same; DeepCore's).
-        generator: CPU `torch.Generator`, source of a random first; unused otherwise.
+        generator: CPU `torch.Generator`, source of a random first and of the order of ties.
         missing: ``"raise"``, or ``"skip"`` never to choose (or cover) an example with NaN.
 
     Returns:
-        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties go to the
-        smaller id.
+        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties are drawn.
 
     Raises:
         ArgumentError: a budget outside 1 to n, another ``first``, rows that are no distributions, NaN.
@@ -62,7 +62,7 @@ def contextual_diversity(
     >>> contextual_diversity(probs, budget=3, first=0, generator=stream(0, "x")).index.tolist()
     [0, 3, 2]
     """
-    check.generator(generator)
+    tie_seed = tie_seed_of(check.generator(generator))
     rows = check.distributions("probs", probs, missing)
     n, classes = rows.shape
     ids = selectable_ids(budget, missing, probs=rows[:, 0] if missing == "raise" else rows.sum(1))
@@ -82,8 +82,9 @@ def contextual_diversity(
     def central() -> int:
         # The mean of clamped probabilities, clamped again for its logarithm.
         mean = torch.cat(with_logs(p.mean(0, keepdim=True)), dim=1)
-        return int(torch.addmv(offset, left, crossed(mean)[0], alpha=-1).argmin())
+        divergence = torch.addmv(offset, left, crossed(mean)[0], alpha=-1)
+        return argmax_random_ties(divergence.neg_().numpy(), tie_seed)
 
     begin = first_position(first, n, ids, central, generator)
-    chosen = farthest_first(Points(left, lambda at: crossed(left[at]), offset, noise), begin, budget)
+    chosen = farthest_first(Points(left, lambda at: crossed(left[at]), offset, noise), begin, budget, tie_seed)
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

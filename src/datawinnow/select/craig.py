@@ -42,6 +42,7 @@ def craig(
     greedy: Greedy = "lazy",
     epsilon: float = 0.1,
     sample_seed: int = 0,
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Keep the examples closest to all last-layer gradients, each weighted by the number of examples it represents.
@@ -52,7 +53,7 @@ def craig(
     the number of examples nearest to it. The gradient of cross-entropy by the last linear layer, weight and bias, is
     the outer product of ``e = probs - onehot(labels)`` and ``[h, 1]``, and is never formed:
     ``<g_i, g_j> = <e_i, e_j> (<h_i, h_j> + 1)``. The paper selects class by class: ``per_class(craig)``.
-    Ties go to the smaller id; prefixes nest (unless stochastic), but for the weights.
+    Ties are drawn; prefixes nest (unless stochastic), but for the weights.
 
     Args:
         features: (n, d) float, inputs h of the last linear layer.
@@ -70,6 +71,7 @@ def craig(
         greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` evaluates a random sample per pick.
         epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick.
         sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
+        tie_seed: seed of the order of equal gains.
         missing: ``"raise"``, or ``"skip"`` to leave out (and not represent) an example with a NaN.
 
     Returns:
@@ -91,7 +93,7 @@ def craig(
     >>> craig(h, p, [0, 0, 0, 0], budget=2).weight.tolist()
     [1.5, 0.5]
     """
-    check_greedy(greedy, epsilon, sample_seed)
+    check_greedy(greedy, epsilon, sample_seed, tie_seed)
     check.one_of("weights", weights, (True, False))
     check.one_of("mean_weight_one", mean_weight_one, (True, False))
     layer, ids, n = last_layer(features, probs, labels, budget=budget, missing=missing)
@@ -101,8 +103,8 @@ def craig(
     # <e_i h_i^T, e_j h_j^T> = <e_i, e_j> (<x_i, x_j> + 1), the 1 from the bias: gradients of c (d + 1) numbers are
     # never formed.
     alike = Similarity([(error, 0.0), (layer.features, 1.0)], "distance")
-    objective = FacilityLocation(build_form(alike, form, neighbours))
-    chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
+    objective = FacilityLocation(build_form(alike, form, neighbours, tie_seed))
+    chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed, tie_seed=tie_seed)
     sizes = cluster_sizes(alike, chosen) if weights else None
     out = build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)
     if sizes is None:

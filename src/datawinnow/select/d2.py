@@ -11,7 +11,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.draw import tie_order
+from datawinnow.core.draw import tie_ranks
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.neighbours import Graph, knn, symmetric_graph
 from datawinnow.core.reason import Reason
@@ -90,7 +90,7 @@ def d2(
     ids = selectable_ids(budget, missing, score=values, features=rows[:, 0] if missing == "raise" else rows.sum(1))
     if ids is not None:
         values, rows = values[ids], rows[ids]
-    graph = symmetric_graph(*knn(rows, min(neighbours, rows.shape[0] - 1)))
+    graph = symmetric_graph(*knn(rows, min(neighbours, rows.shape[0] - 1), tie_seed=tie_seed))
     # (edges,) float64; every undirected edge is stored in both directions.
     away = graph.distance.double() ** power
     lifted = _forward_messages(values.double(), graph, (-gamma_forward * away).exp())
@@ -113,16 +113,12 @@ def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int,
     start, to, factor = graph.start.tolist(), graph.to.tolist(), weight.tolist()
     taken = [False] * len(value)
     # Of equal values the one that comes first in the order of ties.
-    rank = torch.empty(len(value), dtype=torch.int64)
-    at_rank = tie_order(len(value), tie_seed)
-    rank[at_rank] = torch.arange(len(value))
-    tie, ids = rank.tolist(), at_rank.tolist()
-    heap = [(-u, tie[i]) for i, u in enumerate(value)]
+    rank = tie_ranks(len(value), tie_seed).tolist()
+    heap = [(-u, rank[i], i) for i, u in enumerate(value)]
     heapq.heapify(heap)
     chosen: list[int] = []
     while len(chosen) < budget:
-        minus, place = heapq.heappop(heap)
-        i = ids[place]
+        minus, _, i = heapq.heappop(heap)
         # The comparison is exact: an entry holds the very float that was current when it was pushed.
         if taken[i] or -minus != value[i]:
             continue
@@ -133,5 +129,5 @@ def _reverse_messages(lifted: Tensor, graph: Graph, weight: Tensor, budget: int,
             if not taken[j]:
                 # The lifted U_i and not s_i is subtracted; values may become negative.
                 value[j] -= factor[edge] * value[i]
-                heapq.heappush(heap, (-value[j], tie[j]))
+                heapq.heappush(heap, (-value[j], rank[j], j))
     return torch.tensor(chosen)

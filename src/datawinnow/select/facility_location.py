@@ -59,13 +59,14 @@ def facility_location(
     greedy: Greedy = "lazy",
     epsilon: float = 0.1,
     sample_seed: int = 0,
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Keep the examples that together are most similar to all examples.
 
     Greedily maximises ``f(S) = sum_i max_{j in S} s_ij``, which is monotone and submodular: at least 1 - 1/e of the
     best that ``budget`` examples can reach. Similarities are in [0, 1] and rounded to multiples of 2**-24, so that
-    gains are exact and ties go to the smaller id. Prefixes nest (unless stochastic).
+    gains are exact and ties are drawn. Prefixes nest (unless stochastic).
 
     Args:
         features: (n, d) float, for example penultimate activations.
@@ -81,6 +82,7 @@ def facility_location(
         epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick, and expects
             at least 1 - 1/e - epsilon of the best.
         sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
+        tie_seed: seed of the order of equal gains.
         missing: ``"raise"``, or ``"skip"`` to leave out (and not represent) an example with a NaN feature.
 
     Returns:
@@ -98,13 +100,13 @@ def facility_location(
     >>> facility_location([[1.0, 0.0], [0.9, 0.1], [1.0, 0.2], [-1.0, 0.1]], budget=2).index.tolist()
     [2, 3]
     """
-    check_greedy(greedy, epsilon, sample_seed)
+    check_greedy(greedy, epsilon, sample_seed, tie_seed)
     values = check.matrix("features", features, missing=missing)
     n = values.shape[0]
     ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
     rows = values if ids is None else values[ids]
-    objective = FacilityLocation(build_form(feature_similarity(rows, similarity, gamma), form, neighbours))
-    chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
+    objective = FacilityLocation(build_form(feature_similarity(rows, similarity, gamma), form, neighbours, tie_seed))
+    chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed, tie_seed=tie_seed)
     special = torch.zeros(n, dtype=torch.int8)
     # Exactly 0: similarities on the graph that are not stored were never written.
     unserved = torch.from_numpy(np.flatnonzero(objective.best == 0))

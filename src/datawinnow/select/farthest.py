@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
-from datawinnow.core.draw import largest
+from datawinnow.core.draw import in_tie_order, largest
 from datawinnow.core.errors import ArgumentError
 
 FirstPick = int | Literal["mean", "random"] | None
@@ -39,7 +39,7 @@ class Points(NamedTuple):
     noise: Tensor
 
 
-def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -> Tensor:
+def farthest_first(points: Points, first: int, budget: int, tie_seed: int, outliers: int = 0) -> Tensor:
     """Ids in the order chosen: each the farthest (or the one after ``outliers`` farther ones) from those before.
 
     Distances to the chosen only ever fall. So among the farthest points of the moment (the pool) the next picks can
@@ -50,10 +50,11 @@ def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -
         points: to choose from.
         first: the first id.
         budget: number of picks.
+        tie_seed: seed of the order of equal distances.
         outliers: number of farthest points passed over at each pick.
 
     Returns:
-        (budget,) int64; ties go to the smaller id.
+        (budget,) int64; ties are drawn.
     """
     n = points.offset.numel()
     chosen = [first]
@@ -63,11 +64,16 @@ def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -
     pool = INITIAL_POOL
     while len(chosen) < budget:
         if not bool((near > 0).any()):  # every other point equals a chosen one
-            # All distances are 0: the smaller ids first, without further passes.
-            rest = torch.nonzero(near >= 0).flatten()
+            # All distances are 0: in the order of ties, without further passes.
+            rest = in_tie_order(torch.nonzero(near >= 0).flatten(), tie_seed)
             return torch.cat([torch.tensor(chosen), rest])[:budget]
         picks = _round(
-            points, near, min(pool + outliers, n - len(chosen)), min(MAX_PICKS, budget - len(chosen)), outliers
+            points,
+            near,
+            min(pool + outliers, n - len(chosen)),
+            min(MAX_PICKS, budget - len(chosen)),
+            outliers,
+            tie_seed,
         )
         chosen += picks
         # Few picks a round: the pool was exhausted early, so a larger one is worth its cost; full rounds allow a
@@ -81,12 +87,12 @@ def farthest_first(points: Points, first: int, budget: int, outliers: int = 0) -
     return torch.tensor(chosen)
 
 
-def _round(points: Points, near: Tensor, size: int, max_picks: int, outliers: int) -> list[int]:
+def _round(points: Points, near: Tensor, size: int, max_picks: int, outliers: int, tie_seed: int) -> list[int]:
     """The next picks that the ``size`` farthest points decide by themselves; at least one, ``max_picks`` at most."""
-    top = largest(near, min(size + 1, near.numel()))
-    # an outside point is at most this far now, and has a larger id than any of the pool that were as far
+    top = largest(near, min(size + 1, near.numel()), tie_seed)
+    # an outside point is at most this far now, and comes after any of the pool that were as far
     limit = float(near[top[size]]) if top.numel() > size else -1.0
-    ids = top[:size].sort().values  # by id, so that the first of equals is the smaller id
+    ids = in_tie_order(top[:size], tie_seed)  # the first of equals wins
     left, offset, noise = points.left[ids], points.offset[ids], points.noise[ids]
     start = near[ids].numpy()
     # `start` stays: a point that is as far as the limit is only safe if its distance has not changed since the cut.
@@ -97,8 +103,7 @@ def _round(points: Points, near: Tensor, size: int, max_picks: int, outliers: in
     while len(picks) < max_picks:
         # Once no more than `outliers` are left, they are taken too, the nearest first.
         past = min(outliers, unchosen - len(picks) - 1)
-        # argmax returns the first of equals, and a stable sort keeps their order: ids are sorted, so ties go to the
-        # smaller.
+        # argmax returns the first of equals, and a stable sort keeps their order: that of `ids`.
         at = int(now.argmax()) if past == 0 else int(np.argsort(-now, kind="stable")[past])
         # The first pick of a round is always valid; later ones only while no point outside the pool can be farther.
         if picks and not (now[at] > limit or now[at] == limit == start[at]):

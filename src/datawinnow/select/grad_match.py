@@ -10,7 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
-from datawinnow.core.draw import largest
+from datawinnow.core.draw import argmax_random_ties, largest
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
@@ -75,7 +75,7 @@ def grad_match(
         mean_weight_one: scale weights to a mean of one, which keeps the length of training steps. False leaves the
             solution for b the sum of gradients instead of their mean; `per_class` scales the classes' together, so
             that the ratio between classes is that of the paper.
-        tie_seed: seed of the order of the equal examples that fill a selection up.
+        tie_seed: seed of the order of equal examples.
         missing: ``"raise"``, or ``"skip"`` never to choose an example whose features or probs are NaN.
 
     Returns:
@@ -129,7 +129,7 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
         budget: number of examples to choose.
         lam: ridge.
         tolerance: fraction of the goal's norm at which to stop.
-        tie_seed: seed of the order of equal examples when it is filled up.
+        tie_seed: seed of the order of equal examples.
 
     Returns:
         (budget,) int64 ids in the order chosen.
@@ -150,7 +150,7 @@ def pursue(layer: LastLayer, goal: Tensor, budget: int, lam: float, tolerance: f
             break
         # The residual is orthogonal to the chosen only for lam = 0, so they must be excluded.
         towards[chosen] = -torch.inf
-        pick = int(towards.numpy().argmax())  # the smaller id of equals, which torch does not promise
+        pick = argmax_random_ties(towards.numpy(), tie_seed)
         if float(towards[pick]) <= 0:
             break
         error, row = layer.factors(torch.tensor([pick]))

@@ -69,6 +69,7 @@ def graph_cut(
     greedy: Greedy = "lazy",
     epsilon: float = 0.1,
     sample_seed: int = 0,
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Keep examples that are similar to all others but not to each other.
@@ -77,7 +78,7 @@ def graph_cut(
     f is submodular, and monotone for ``lam`` up to 0.5, where greedy reaches 1 - 1/e of the best; above that there
     is no such guarantee and the last picks may lower f. The first sum grows with n and the second with the budget: with
     all similarities and a small budget it chooses the dense middle, on the graph (``form="sparse"``) less so. Gains
-    are exact, as in `facility_location`, up to the product with ``lam``; ties go to the smaller id; prefixes nest
+    are exact, as in `facility_location`, up to the product with ``lam``; ties are drawn; prefixes nest
     (unless stochastic).
 
     Args:
@@ -94,6 +95,7 @@ def graph_cut(
         greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` evaluates a random sample per pick.
         epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick.
         sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
+        tie_seed: seed of the order of equal gains.
         missing: ``"raise"``, or ``"skip"`` to leave out an example with a NaN feature.
 
     Returns:
@@ -110,12 +112,12 @@ def graph_cut(
     >>> graph_cut([[1.0, 0.0], [0.9, 0.1], [1.0, 0.2], [-1.0, 0.1]], budget=2, lam=2.0).index.tolist()
     [2, 3]
     """
-    check_greedy(greedy, epsilon, sample_seed)
+    check_greedy(greedy, epsilon, sample_seed, tie_seed)
     check.number("lam", lam, 0, 1e9)
     values = check.matrix("features", features, missing=missing)
     n = values.shape[0]
     ids = selectable_ids(budget, missing, features=values.sum(1, dtype=torch.float64))
     alike = feature_similarity(values if ids is None else values[ids], similarity, gamma)
-    objective = GraphCut(build_form(alike, form, neighbours), lam, alike.diagonal())
-    chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
+    objective = GraphCut(build_form(alike, form, neighbours, tie_seed), lam, alike.diagonal())
+    chosen = maximise(objective, budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed, tie_seed=tie_seed)
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.draw import argmax_random_ties, tie_ranks
 from datawinnow.core.rng import stream
 from datawinnow.select.similarity import IdArray
 
@@ -40,7 +41,7 @@ class GreedyObjective(Protocol):
         ...
 
 
-def check_greedy(greedy: str, epsilon: float, sample_seed: int) -> None:
+def check_greedy(greedy: str, epsilon: float, sample_seed: int, tie_seed: int) -> None:
     """Validate the options of `maximise` before anything is computed.
 
     Raises:
@@ -49,10 +50,13 @@ def check_greedy(greedy: str, epsilon: float, sample_seed: int) -> None:
     check.one_of("greedy", greedy, ("lazy", "stochastic", "naive"))
     check.number("epsilon", epsilon, 1e-9, 1 - 1e-9)
     check.number("sample_seed", sample_seed, 0, 2**63 - 1, integer=True)
+    check.seed("tie_seed", tie_seed)
 
 
-def maximise(objective: GreedyObjective, budget: int, *, greedy: str, epsilon: float, sample_seed: int) -> Tensor:
-    """(budget,) int64 ids in the order added, each with the largest gain of those evaluated; ties to the smaller id.
+def maximise(
+    objective: GreedyObjective, budget: int, *, greedy: str, epsilon: float, sample_seed: int, tie_seed: int
+) -> Tensor:
+    """(budget,) int64 ids in the order added, each with the largest gain of those evaluated; ties are drawn.
 
     Args:
         objective: a submodular function of the empty set.
@@ -63,56 +67,61 @@ def maximise(objective: GreedyObjective, budget: int, *, greedy: str, epsilon: f
             algorithm 1: 1 - 1/e - epsilon of the optimum in expectation, in n log(1 / epsilon) gains all in all).
         epsilon: of the stochastic greedy.
         sample_seed: seed of its samples.
+        tie_seed: seed of the order of equal gains.
     """
     if greedy == "naive":
-        picks = _naive_greedy(objective, budget)
+        picks = _naive_greedy(objective, budget, tie_seed)
     elif greedy == "lazy":
-        picks = _lazy_greedy(objective, budget)
+        picks = _lazy_greedy(objective, budget, tie_seed)
     else:
         size = math.ceil(objective.n / budget * math.log(1 / epsilon))
         picks = _stochastic_greedy(
-            objective, budget, size, stream(sample_seed, "stochastic greedy", objective.n, budget)
+            objective, budget, size, stream(sample_seed, "stochastic greedy", objective.n, budget), tie_seed
         )
     return torch.tensor(picks, dtype=torch.int64)
 
 
-def _naive_greedy(objective: GreedyObjective, budget: int) -> list[int]:
+def _naive_greedy(objective: GreedyObjective, budget: int, tie_seed: int) -> list[int]:
     all_ids = np.arange(objective.n)
     picks: list[int] = []
     for _ in range(budget):
         # A copy: the objective may return its own array.
         gains = objective.gains(all_ids).copy()
         gains[picks] = -np.inf
-        picks.append(int(gains.argmax()))  # the first of equals
+        picks.append(argmax_random_ties(gains, tie_seed))
         objective.add(picks[-1])
     return picks
 
 
-def _lazy_greedy(objective: GreedyObjective, budget: int) -> list[int]:
-    # Ordered by (-bound, id): an example with a fresh gain on top beats every bound below it, and has the smallest id
-    # of those that could tie with it.
-    heap = list(zip((-objective.gains(np.arange(objective.n))).tolist(), range(objective.n), strict=True))
+def _lazy_greedy(objective: GreedyObjective, budget: int, tie_seed: int) -> list[int]:
+    # Ordered by (-bound, place in the order of ties): an example with a fresh gain on top beats every bound below it,
+    # and comes first of those that could tie with it.
+    rank = tie_ranks(objective.n, tie_seed).tolist()
+    heap = list(zip((-objective.gains(np.arange(objective.n))).tolist(), rank, range(objective.n), strict=True))
     heapq.heapify(heap)
     turn_of = [0] * objective.n  # the number of picks before which the bound was computed
     picks: list[int] = []
     for turn in range(budget):
         width = 1  # doubled: few calls where many bounds are stale, few gains in vain where one is
         # Bounds from earlier turns are upper bounds, since gains only fall (submodularity).
-        while turn_of[heap[0][1]] != turn:
+        while turn_of[heap[0][2]] != turn:
             stale: list[int] = []
-            while heap and len(stale) < width and turn_of[heap[0][1]] != turn:
-                stale.append(heapq.heappop(heap)[1])
+            while heap and len(stale) < width and turn_of[heap[0][2]] != turn:
+                stale.append(heapq.heappop(heap)[2])
             for i, gain in zip(stale, objective.gains(np.array(stale)).tolist(), strict=True):
                 turn_of[i] = turn
-                heapq.heappush(heap, (-gain, i))
+                heapq.heappush(heap, (-gain, rank[i], i))
             # Never above what the objective computes efficiently at once.
             width = min(2 * width, objective.width)
-        picks.append(heapq.heappop(heap)[1])
+        picks.append(heapq.heappop(heap)[2])
         objective.add(picks[-1])
     return picks
 
 
-def _stochastic_greedy(objective: GreedyObjective, budget: int, size: int, generator: torch.Generator) -> list[int]:
+def _stochastic_greedy(
+    objective: GreedyObjective, budget: int, size: int, generator: torch.Generator, tie_seed: int
+) -> list[int]:
+    rank = tie_ranks(objective.n, tie_seed).numpy()
     left = np.arange(objective.n)
     picks: list[int] = []
     for turn in range(budget):
@@ -121,10 +130,10 @@ def _stochastic_greedy(objective: GreedyObjective, budget: int, size: int, gener
             places = np.arange(count)
         else:  # with repetition, as the proof allows: a sample without would cost O(n) a pick
             places = np.unique(torch.randint(count, (size,), generator=generator).numpy())
-        places = places[left[places].argsort()]
-        place = int(places[objective.gains(left[places]).argmax()])  # of equals the smallest id
+        places = places[rank[left[places]].argsort()]
+        place = int(places[objective.gains(left[places]).argmax()])  # of equals the first in the order of ties
         picks.append(int(left[place]))
         objective.add(picks[-1])
-        # Removal by swapping in the last one: O(1), and `left` is no longer in order, hence the sort by id.
+        # Removal by swapping in the last one: O(1), and `left` is no longer in order, hence the sort.
         left[place] = left[count - 1]
     return picks

@@ -10,6 +10,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import card
 from datawinnow.core.check import Missing
+from datawinnow.core.draw import argmax_random_ties, tie_seed_of
 from datawinnow.core.neighbours import centred, squared_norms
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
@@ -57,12 +58,11 @@ def k_center(
         first: the first pick: an id (with `per_class`, a position within the class), ``"mean"`` for the example
             nearest the mean (the baseline of the dataset condensation papers), or ``"random"`` (None is the same).
         outliers: number of farthest examples passed over at each pick, at least 0.
-        generator: CPU `torch.Generator`, source of a random first; unused otherwise.
+        generator: CPU `torch.Generator`, source of a random first and of the order of ties.
         missing: ``"raise"``, or ``"skip"`` never to choose (or cover) an example with NaN.
 
     Returns:
-        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties go to the
-        smaller id.
+        `Selection` of exactly ``budget`` ids in the order chosen (prefixes nest), weights of one. Ties are drawn.
 
     Raises:
         ArgumentError: a budget outside 1 to n, another ``first``, outliers below 0, NaN or infinity.
@@ -75,7 +75,7 @@ def k_center(
     >>> k_center([[0.0], [1.0], [9.0], [5.0]], budget=3, first=0, generator=stream(0, "x")).index.tolist()
     [0, 2, 3]
     """
-    check.generator(generator)
+    tie_seed = tie_seed_of(check.generator(generator))
     rows = check.matrix("features", features, missing=missing)
     n = rows.shape[0]
     ids = selectable_ids(budget, missing, features=rows[:, 0] if missing == "raise" else rows.sum(1))
@@ -90,7 +90,7 @@ def k_center(
     # argmin |x - mean|^2; |mean|^2 is the same for all.
     def central() -> int:
         mean = centred_rows.mean(0)
-        return int(torch.addmv(norms, centred_rows, mean, alpha=-2).argmin())
+        return argmax_random_ties(torch.addmv(norms, centred_rows, mean, alpha=-2).neg_().numpy(), tie_seed)
 
     def twice(at: Tensor) -> Tensor:
         # The 2 of |x|^2 + |y|^2 - 2 <x, y>; indexing has copied, so the rows are not changed.
@@ -99,5 +99,5 @@ def k_center(
     begin = first_position(first, n, ids, central, generator)
     # The noise is per example: rounding of |x|^2 + |y|^2 - 2 <x, y> grows with the squared norm.
     points = Points(centred_rows, twice, norms, norms * (NORM_ROUNDING * torch.finfo(norms.dtype).eps))
-    chosen = farthest_first(points, begin, budget, outliers)
+    chosen = farthest_first(points, begin, budget, tie_seed, outliers)
     return build_selection(chosen, n, ids, kept=Reason.COVERS, dropped=Reason.COVERED)

@@ -107,6 +107,7 @@ def log_det(
     greedy: Greedy = "lazy",
     epsilon: float = 0.1,
     sample_seed: int = 0,
+    tie_seed: int = 0,
     missing: Missing = "raise",
 ) -> Selection:
     """Keep the examples whose features span the largest volume: the most diverse, not the most typical.
@@ -116,19 +117,20 @@ def log_det(
     nothing, and one in a new direction much. Mislabelled examples and outliers are new directions too, so drop suspects
     first. More than d examples can only repeat directions, in the order of what they still add. Since the kernel is of
     features, all is done with d x d matrices: no (n, n) similarity and so no ``form``. Gains are rounded to 1e-10 nats;
-    ties go to the smaller id; prefixes nest (unless stochastic).
+    ties are drawn; prefixes nest (unless stochastic).
 
     Args:
         features: (n, d) float, for example penultimate activations.
         budget: number of examples to keep, 1 to n.
         similarity: ``"dot"``: phi is the features, scaled to a mean squared length of one, so that long ones count for
             more; ``"cosine"``: every example is scaled to length one (a row of zeros stays, and comes last), and since
-            all tie at first, the first pick is the smallest id.
+            all tie at first, the first pick is drawn.
         ridge: added to the diagonal of the kernel, 1e-6 and above, where the mean diagonal of phi phi^T is one: the
             smaller, the less a repeated direction is worth.
         greedy: ``"lazy"`` and ``"naive"`` make the same picks; ``"stochastic"`` evaluates a random sample per pick.
         epsilon: of the stochastic greedy: it evaluates ``n / budget * log(1 / epsilon)`` examples per pick.
         sample_seed: seed of those samples; an integer and no ``generator``, since by default nothing is drawn.
+        tie_seed: seed of the order of equal gains.
         missing: ``"raise"``, or ``"skip"`` to leave out an example with a NaN feature.
 
     Returns:
@@ -145,7 +147,7 @@ def log_det(
     >>> log_det([[1.0, 0.0], [1.0, 0.01], [0.0, 0.5]], budget=2).index.tolist()
     [1, 2]
     """
-    check_greedy(greedy, epsilon, sample_seed)
+    check_greedy(greedy, epsilon, sample_seed, tie_seed)
     check.one_of("similarity", similarity, ("dot", "cosine"))
     check.number("ridge", ridge, 1e-6, 1e12)
     values = check.matrix("features", features, missing=missing)
@@ -157,5 +159,7 @@ def log_det(
     if similarity == "dot":
         length = length.square().mean().sqrt()
     phi = phi / length.clamp_min(torch.finfo(torch.float64).tiny)
-    chosen = maximise(LogDet(phi, budget, ridge), budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed)
+    chosen = maximise(
+        LogDet(phi, budget, ridge), budget, greedy=greedy, epsilon=epsilon, sample_seed=sample_seed, tie_seed=tie_seed
+    )
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)

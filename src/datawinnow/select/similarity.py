@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.draw import tie_order
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.neighbours import DistanceMetric, knn, symmetric_graph
 
@@ -95,13 +96,13 @@ class Similarity:
             similarities.append(_gridded(self._finish(self._products(i, j), self.square[i], self.square[j])))
         return torch.cat(similarities) if similarities else torch.empty(0)
 
-    def nearest(self, k: int) -> Tensor:
-        """(n, k) int64 ids of the k most similar to each, itself left out."""
+    def nearest(self, k: int, tie_seed: int) -> Tensor:
+        """(n, k) int64 ids of the k most similar to each, itself left out; ties are drawn."""
         matrix, shift = self.factors[0]
         # Plain features: the shared nearest-neighbour search. Products of factors and the inner product have no metric
         # there.
         if len(self.factors) == 1 and shift == 0 and self.kind in KNN_METRICS:
-            return knn(matrix, k, metric=KNN_METRICS[self.kind])[0]
+            return knn(matrix, k, metric=KNN_METRICS[self.kind], tie_seed=tie_seed)[0]
         if k == 0:
             return torch.empty(self.n, 0, dtype=torch.int64)
         num_candidates = min(k + EXTRA_NEIGHBOURS, self.n - 1)
@@ -110,15 +111,16 @@ class Similarity:
         dtype = torch.float32 if 1e-30 < self.largest < 1e30 else torch.float64
         half = (self.square / 2).to(dtype) if self.kind in ("rbf", "distance") else torch.zeros(1, dtype=dtype)
         out = torch.empty(self.n, k, dtype=torch.int64)
+        ties = tie_order(self.n, tie_seed)
         for first in range(0, self.n, self.rows_at_once):
             rows = torch.arange(first, min(self.n, first + self.rows_at_once))
             near = self._inner(rows, dtype).sub_(half)
             # The example itself is not its neighbour.
             near[torch.arange(rows.numel()), rows] = -torch.inf
-            # Sorted by id, so that the stable sort below breaks ties by the smaller id.
-            candidates = near.topk(num_candidates, dim=1).indices.sort(dim=1).values
+            # In the order of ties, which the stable sort below keeps among equals.
+            candidates = ties[near[:, ties].topk(num_candidates, dim=1).indices.sort(dim=1).values]
             exact = self.pairs(rows.repeat_interleave(num_candidates), candidates.flatten()).view(-1, num_candidates)
-            order = exact.sort(dim=1, descending=True, stable=True).indices[:, :k]  # of equals the smaller id
+            order = exact.sort(dim=1, descending=True, stable=True).indices[:, :k]
             out[rows] = candidates.gather(1, order)
         return out
 
@@ -236,14 +238,15 @@ class Sparse:
     Args:
         similarity: of the examples.
         neighbours: k.
+        tie_seed: seed of the order of equally similar examples.
     """
 
     width = 64
 
-    def __init__(self, similarity: Similarity, neighbours: int) -> None:
+    def __init__(self, similarity: Similarity, neighbours: int, tie_seed: int) -> None:
         n = self.n = similarity.n
         itself = torch.arange(n)[:, None]
-        nearest = torch.cat([similarity.nearest(min(neighbours, n - 1)), itself], 1)
+        nearest = torch.cat([similarity.nearest(min(neighbours, n - 1), tie_seed), itself], 1)
         # Only the edges matter: the zero distances are expanded from one number and take no memory.
         graph = symmetric_graph(nearest, torch.zeros(1).expand(nearest.shape))
         start_of = itself[:, 0].repeat_interleave(graph.start.diff())
@@ -279,7 +282,7 @@ class Sparse:
         return self.ends[at], self.values[at]
 
 
-def build_form(similarity: Similarity, form: str, neighbours: int) -> SimilarityForm:
+def build_form(similarity: Similarity, form: str, neighbours: int, tie_seed: int) -> SimilarityForm:
     """The similarities in a form that a greedy method reads.
 
     Args:
@@ -288,6 +291,7 @@ def build_form(similarity: Similarity, form: str, neighbours: int) -> Similarity
             access; ``"sparse"`` keeps the graph of ``neighbours`` nearest neighbours; ``"auto"`` is dense
             under 256 MB (n < 8,000) and sparse above.
         neighbours: k of the graph.
+        tie_seed: seed of the order of equally similar examples, of which the graph keeps k.
 
     Raises:
         ArgumentError: an unknown form, fewer than 1 neighbour, or a dense form of 1 GB or more.
@@ -303,7 +307,7 @@ def build_form(similarity: Similarity, form: str, neighbours: int) -> Similarity
         )
     if form == "auto":
         form = "dense" if size < AUTO_BYTES else "sparse"
-    return Sparse(similarity, neighbours) if form == "sparse" else Matrix(similarity, keep=form == "dense")
+    return Sparse(similarity, neighbours, tie_seed) if form == "sparse" else Matrix(similarity, keep=form == "dense")
 
 
 def _gridded(values: Tensor) -> Tensor:
