@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.data import load
+from datawinnow.data import load, write_kept
 from datawinnow.data.splits import choose_splits, split_of
 from tests.data.helpers import encoded, pixels, write_folder, write_parquet
 
@@ -114,7 +115,9 @@ class TestFolders:
             load(tmp_path / "d")
         assert load(tmp_path / "d", label="kind")[0].classes == ("cat", "dog")
         (tmp_path / "d" / "cat0.png").unlink()
-        with pytest.raises(DataError, match=r"line 2 of .*metadata.csv names the image 'cat0.png', which is not in"):
+        with pytest.raises(
+            DataError, match=r"line 2 of .*metadata.csv: it names the image 'cat0.png', which is not in"
+        ):
             load(tmp_path / "d", label="kind")
 
     def test_flat_splits_without_labels_are_no_classes(self, tmp_path):
@@ -254,7 +257,7 @@ class TestTables:
         assert (len(train), len(test)) == (20, 8)
         assert any("test is not used: its labels are missing" in note for note in train.notes)
 
-    @pytest.mark.parametrize("header", ["text\tlabel", "Sentence\tLabel", "sentence\tid"])
+    @pytest.mark.parametrize("header", ["text\tlabel", "Sentence\tLabel", "sentence\tid", "foo\tbar", "foo bar\tb c"])
     def test_a_header_with_other_names_is_no_example(self, tmp_path, header):
         rows = "".join(f"words number {i}\t{i % 2}\n" for i in range(20))
         for first, second in (("train-0", "train-1"), ("train", "test")):
@@ -262,7 +265,7 @@ class TestTables:
             folder.mkdir()
             (folder / f"{first}.tsv").write_text("sentence\tlabel\n" + rows)
             (folder / f"{second}.tsv").write_text(f"{header}\n{rows}")
-            if second == "test" and "label" not in header.lower():
+            if second == "test" and header == "sentence\tid":
                 assert any("test is not used: its labels are missing" in note for note in load(folder)[0].notes)
                 continue
             with pytest.raises(
@@ -270,11 +273,19 @@ class TestTables:
             ):
                 load(folder)
 
-    def test_a_table_of_the_images_beside_it_is_not_read_as_texts(self, tmp_path):
-        flat(tmp_path / "images", CATS_AND_DOGS)
-        (tmp_path / "train.csv").write_text("image,label\n" + ROWS)
-        with pytest.raises(DataError, match="only one class \\('images'\\)"):
-            load(tmp_path)
+    @pytest.mark.parametrize("place", ["images", "."])
+    @pytest.mark.parametrize("name", ["train.csv", "labels.csv", "Training.tsv"])
+    def test_a_table_of_the_images_beside_it_is_not_read_as_texts(self, tmp_path, place, name):
+        flat(tmp_path / "d" / place, CATS_AND_DOGS)
+        table = "image,label\n" + ROWS
+        (tmp_path / "d" / name).write_text(table if name != "Training.tsv" else table.replace(",", "\t"))
+        train, test = load(tmp_path / "d")
+        assert train.classes == ("cat", "dog")
+        assert train.shape == (3, 8, 8)
+        assert len(train) + len(test) == 10
+        with pytest.raises(DataError, match=r"names of images, .* folder"):
+            load(tmp_path / "d" / name)
+        assert load(tmp_path / "d" / name, text="image")[0].texts[0].endswith(".png")
 
 
 class TestArrays:
@@ -294,6 +305,26 @@ class TestArrays:
             train, test = load(tmp_path / name)
             assert (len(train), len(test)) == (12, n)
             assert any(used in note for note in train.notes)
+
+    @pytest.mark.parametrize("layout", ["file", "folder"])
+    def test_a_test_split_without_labels_is_said_and_kept(self, tmp_path, layout):
+        x, y = pixels(12), np.arange(12) % 2
+        source = tmp_path / "in"
+        source.mkdir()
+        if layout == "file":
+            np.savez(source / "a.npz", x_train=x, y_train=y, x_test=x[:3])
+        else:
+            np.savez(source / "train.npz", images=x, labels=y)
+            np.savez(source / "test.npz", images=x[:3])
+        train, test = load(source / "a.npz" if layout == "file" else source)
+        assert any("test is not used: its labels are missing" in note for note in train.notes)
+        out = write_kept(train, torch.arange(6), tmp_path / "out", test=test)
+        with np.load(out / "test.npz") as arrays:
+            assert arrays.files == ["x"]
+            assert np.array_equal(arrays["x"], x[:3])
+        again, test_again = load(out)
+        assert torch.equal(again.x, train.x[:6])
+        assert torch.equal(test_again.x, test.x)
 
     def test_other_arrays_are_not_read(self, tmp_path):
         np.savez(tmp_path / "a.npz", x=pixels(8), y=[0, 1] * 4, extra=np.array([{}], dtype=object))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,17 @@ from torch import Tensor
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
-from datawinnow.data.image_tables import ImageTable, find_image_table, has_image_labels, read_image_table
+from datawinnow.data.image_tables import (
+    TABLE_SUFFIXES,
+    ImageNames,
+    ImageTable,
+    find_image_table,
+    find_split_tables,
+    has_image_labels,
+    listed_images,
+    read_image_table,
+    unlabelled_note,
+)
 from datawinnow.data.images import SUFFIXES, Encoded, Index, Raw
 from datawinnow.data.labels import Classes, LabelColumn, label_splits
 from datawinnow.data.output_mark import OUTPUT_MARK
@@ -166,7 +177,7 @@ class _ImageSplit:
 
     name: str
     images: list[str]
-    labels: list[str]
+    labels: list[Any]
     table: ImageTable | None = None
 
     def describe(self, i: int) -> str:
@@ -188,35 +199,35 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
             splits or classes.
     """
     tree = scan_folder(root)
-    folders, notes = _split_folders(tree)
-    tables = {name: find_image_table(root, folder.path, name) for name, folder in folders.items()}
-    for name, path in tables.items():
-        if path is not None and folders[name].class_folders and not has_image_labels(path, options):
-            notes.append(f"{path.name} is not used: it has no column of labels, and the folders are the classes")
-            tables[name] = None
+    sources, notes = _split_sources(root, tree, options)
 
     def is_labelled(_: str, name: str) -> bool:
-        path = tables[name]
-        return bool(folders[name].class_folders) if path is None else has_image_labels(path, options)
+        source = sources[name]
+        if source.table is None:
+            return bool(source.folder.class_folders)
+        return has_image_labels(source.table, source.images, options)
 
-    choice = choose_splits(folders, readable_name(str(root)), is_labelled)
+    choice = choose_splits(sources, readable_name(str(root)), is_labelled)
     train_name, test_name = choice.train, choice.test
     notes += choice.notes
-    _check_image_columns(options, tables[train_name], root)
-    train = _read_image_split(folders[train_name], train_name, tables[train_name], options, notes)
-    test = _read_image_split(folders[test_name], test_name, tables[test_name], options, notes) if test_name else None
+    _check_image_columns(options, sources[train_name].table, root)
+    train = _read_image_split(sources[train_name], train_name, options, notes)
+    test = _read_image_split(sources[test_name], test_name, options, notes) if test_name else None
+    other_files = {name: sources[name].files(root) for name in choice.unused}
+    used = {split.name: split for split in (train, test) if split is not None}
+    notes += _unlabelled_notes(used, sources, other_files, root)
     if test is not None and test.table is None and train.table is None:
         unknown = sorted(set(test.labels) - set(train.labels) - set(options.kept_classes))
         if unknown:
             raise DataError(
-                f"{folders[test_name].path} has a class that {folders[train_name].path} has not: {unknown[0]!r}; the "
-                "classes of both must agree"
+                f"{sources[test_name].folder.path} has a class that {sources[train_name].folder.path} has not: "
+                f"{unknown[0]!r}; the classes of both must agree"
             )
-    for name in (train_name, test_name) if test_name else (train_name,):
-        notes += _left_out(folders[name])
+    # one folder may hold both
+    for folder in {sources[name].folder.path: sources[name].folder for name in used}.values():
+        notes += _left_out(folder)
     classes, train_ids, test_ids, label_notes = _folder_class_ids(train, test, options.kept_classes)
     notes += label_notes
-    other_files = {name: tuple(str(root / path) for path in folders[name].image_paths()) for name in choice.unused}
     splits = [
         _encoded(root, split, ids, other_files)
         for split, ids in ((train, train_ids), (test, test_ids))
@@ -230,6 +241,54 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
         options,
         tuple(notes) + (classes.notes if train.table is not None else ()),
     )
+
+
+@dataclass(frozen=True)
+class _SplitSource:
+    """Where the images of a split and their labels are.
+
+    Attributes:
+        folder: of its images, and of those of other splits where tables list the images of each.
+        images: of the folder.
+        table: of labels; None where the folders of classes are the labels.
+        is_list: whether the table says which images of the folder are of the split.
+    """
+
+    folder: ImageFolder
+    images: ImageNames
+    table: Path | None
+    is_list: bool = False
+
+    def files(self, root: Path) -> tuple[str, ...]:
+        """The split's images, and the table."""
+        is_listed = self.table is not None and self.is_list
+        paths = listed_images(self.table, self.images) if self.table and is_listed else self.folder.image_paths()
+        return (*(str(root / path) for path in paths), *([] if self.table is None else [str(self.table)]))
+
+
+def _split_sources(root: Path, tree: ImageFolder, options: ReadOptions) -> tuple[dict[str, _SplitSource], list[str]]:
+    """The splits of a folder by their names, and notes."""
+    folders, notes = _split_folders(tree)
+    if list(folders) == [""]:
+        images = ImageNames(list(tree.image_paths()))
+        tables = find_split_tables(root, images)
+        if any(has_image_labels(table, images, options) for table in tables.values()):
+            return {name: _SplitSource(tree, images, table, is_list=True) for name, table in tables.items()}, notes
+        if tables:
+            listed = shortened_list([table.name for table in tables.values()])
+            notes.append(f"{listed} name images, but no labels: not used")
+    sources = {}
+    for name, folder in folders.items():
+        images = ImageNames(list(folder.image_paths()), folder.below)
+        table, new_notes = find_image_table(root, folder.path, name, images, options)
+        notes += new_notes
+        if table is not None and folder.class_folders and not has_image_labels(table, images, options):
+            notes.append(f"{table.name} is not used: it has no column of labels, and the folders are the classes")
+            table = None
+        if table is None:
+            notes += _tables_of_classes(folder)
+        sources[name] = _SplitSource(folder, images, table)
+    return sources, notes
 
 
 def _split_folders(tree: ImageFolder) -> tuple[dict[str, ImageFolder], list[str]]:
@@ -275,12 +334,41 @@ def _split_folders(tree: ImageFolder) -> tuple[dict[str, ImageFolder], list[str]
     return {"": tree}, notes
 
 
-def _read_image_split(
-    folder: ImageFolder, name: str, table: Path | None, options: ReadOptions, notes: list[str]
-) -> _ImageSplit:
+def _unlabelled_notes(
+    used: Mapping[str, _ImageSplit],
+    sources: Mapping[str, _SplitSource],
+    other_files: Mapping[str, tuple[str, ...]],
+    root: Path,
+) -> tuple[str, ...]:
+    """Notes on images that are in the folder of a split and in no table."""
+    listed = {str(root / image) for split in used.values() for image in split.images}
+    listed.update(file for files in other_files.values() for file in files)
+    notes: dict[Path, tuple[str, ...]] = {}
+    for name, split in used.items():
+        folder = sources[name].folder
+        if split.table is not None and folder.path not in notes:
+            images = (image for image in folder.image_paths() if str(root / image) not in listed)
+            notes[folder.path] = unlabelled_note(split.table, images, folder.path)
+    return tuple(note for notes_of_folder in notes.values() for note in notes_of_folder)
+
+
+def _tables_of_classes(folder: ImageFolder) -> list[str]:
+    """A note on tables of labels in the folders of classes, whose names are the labels."""
+    names = [f"metadata{suffix}" for suffix in TABLE_SUFFIXES]
+    tables = [child.path / name for child in folder.folders.values() for name in names if name in child.other_files]
+    if not tables:
+        return []
+    return [
+        f"{len(tables):,} tables in the folders of classes are not used, the first {tables[0]}: the folders' names are "
+        f"the labels; for those of tables, put one metadata.csv of all images into {folder.path}"
+    ]
+
+
+def _read_image_split(source: _SplitSource, name: str, options: ReadOptions, notes: list[str]) -> _ImageSplit:
     """The images of a split in the order of their paths, class by class or as its table has them."""
-    if table is not None:
-        labelled = read_image_table(table, folder.path, list(folder.image_paths()), folder.below, options)
+    folder = source.folder
+    if source.table is not None:
+        labelled = read_image_table(source.table, folder.path, source.images, options)
         notes += labelled.notes
         return _ImageSplit(name, labelled.images, labelled.labels, labelled)
     classes = _class_names(folder)

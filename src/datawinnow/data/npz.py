@@ -38,7 +38,7 @@ class ArraysOfSplit:
     Attributes:
         path: the file.
         image: name of the array of examples.
-        label: name of the array of labels.
+        label: name of the array of labels; ``""`` for a split without labels.
     """
 
     path: Path
@@ -64,6 +64,8 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
 
     def is_labelled(_: str, name: str) -> bool:
         arrays = splits[name]
+        if not arrays.label:
+            return False
         y = read_npz(arrays.path, [arrays.label]).get(arrays.label)
         return y is not None and not (y.dtype.kind == "i" and bool((y < 0).all()))
 
@@ -117,14 +119,20 @@ def find_npz(folder: Path) -> dict[str, Path]:
 def _splits_of_folder(folder: Path, options: ReadOptions) -> dict[str, ArraysOfSplit]:
     splits = {}
     for name, path in find_npz(folder).items():
-        arrays = _splits_of_file(path, options)
+        arrays = _splits_of_file(path, options, may_lack_labels=split_of(name) != "train")
         # a file may name its arrays after its split as well
         splits[name] = arrays.get("") or next(iter(arrays.values()))
     return splits
 
 
-def _splits_of_file(path: Path, options: ReadOptions) -> dict[str, ArraysOfSplit]:
-    """The splits whose arrays are in a file, by the word in the arrays' names; ``""`` for names without one."""
+def _splits_of_file(path: Path, options: ReadOptions, *, may_lack_labels: bool = False) -> dict[str, ArraysOfSplit]:
+    """The splits whose arrays are in a file, by the word in the arrays' names; ``""`` for names without one.
+
+    Args:
+        path: the file.
+        options: of `load`.
+        may_lack_labels: whether the file may be a split without labels, whose arrays have no word for a split.
+    """
     names = array_names(path)
     if options.image is not None or options.label is not None:
         guess = _pair_in({name.casefold(): name for name in names}, options)
@@ -140,8 +148,14 @@ def _splits_of_file(path: Path, options: ReadOptions) -> dict[str, ArraysOfSplit
         pairs = {split: arrays for split, keys in by_split.items() if (arrays := _pair_in(keys, options)) is not None}
         has_train = any(split_of(split) == "train" for split in pairs)
         splits = {split: ArraysOfSplit(path, *pair) for split, pair in pairs.items() if split or not has_train}
-        if has_train or "" in splits:
-            return splits
+        unlabelled = {
+            split: ArraysOfSplit(path, x, "")
+            for split, keys in by_split.items()
+            if split not in pairs and (split_of(split) != "train" if split else may_lack_labels)
+            if (x := next((keys[name] for name, _ in PAIRS if name in keys), None)) is not None
+        }
+        if has_train or "" in splits or (may_lack_labels and unlabelled):
+            return {**splits, **unlabelled}
     raise DataError(
         f"{path} has the arrays {', '.join(names) or 'none'}; needed are x_train and y_train (with x_test and "
         "y_test), or images and labels, or x and y. Name others with `image=` and `label=`"

@@ -305,6 +305,44 @@ def _json_records(file: Iterable[str]) -> Iterator[Record]:
                 yield Record(number, raw, {}, f"it holds {type(value).__name__}, not an object with fields")
 
 
+MAX_TITLES = 10
+"""Records above the header at most, such as the title of an export."""
+
+
+def is_title(row: Sequence[str], width: int) -> bool:
+    """Whether a record can stand above a header: a title, a comment, or an empty line of a spreadsheet."""
+    return len(row) != width or row[0].startswith("#") or any(not cell.strip() for cell in row)
+
+
+def clean_name(cell: str) -> str:
+    """The name of a column in a cell of a header, without the mark that a second file may begin with."""
+    return cell.strip().removeprefix("\ufeff")
+
+
+def column_by_number(column: str | None, names: Sequence[str]) -> str | None:
+    """The name of a column that the user gives by its number, from 0."""
+    if column is None or column in names or not column.isdecimal() or int(column) >= len(names):
+        return column
+    return names[int(column)]
+
+
+def width_fault(num_cells: int, width: int) -> str:
+    """Why a record with another number of cells than the table cannot be read."""
+    return f"it has {num_cells} column{'' if num_cells == 1 else 's'} where there should be {width}"
+
+
+def table_notes(path: Path, delimiter: str, titles: Sequence[Record]) -> tuple[str, ...]:
+    """Notes on the delimiter of a separated file, where it is not the usual one, and on the lines above its table."""
+    notes: tuple[str, ...] = ()
+    preferred = "\t" if path.suffix.lower() == ".tsv" else ","
+    if delimiter not in ("", preferred):
+        notes += (f"the columns of {path.name} are separated by {DELIMITERS.get(delimiter, repr(delimiter))}",)
+    if titles:
+        shown = ", ".join(f"{record.raw.strip()[:40]!r}" for record in titles[:3])
+        notes += (f"{len(titles)} line{'s' * (len(titles) > 1)} above the table of {path.name} passed over: {shown}",)
+    return notes
+
+
 def repeated_key(raw: str, names: Sequence[str]) -> str:
     """The first of ``names`` that a JSON object has twice, of which `json` keeps the last; ``""`` if there is none."""
     # the count is fast; only where it speaks of two is the line parsed again

@@ -12,16 +12,22 @@ from typing import Any
 from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import ReadOptions
 from datawinnow.data.examples import Origin, short_name
+from datawinnow.data.image_tables import ImageNames, names_images
 from datawinnow.data.images import SUFFIXES
 from datawinnow.data.labels import LabelColumn, label_of
 from datawinnow.data.separated import (
-    DELIMITERS,
+    MAX_TITLES,
     SEPARATOR_LINE,
     Dialect,
     Record,
+    clean_name,
+    column_by_number,
     guess_dialect,
+    is_title,
     read_records,
     repeated_key,
+    table_notes,
+    width_fault,
 )
 from datawinnow.data.splits import choose_splits, is_hidden, name_of_files, split_of
 from datawinnow.data.texts import (
@@ -59,12 +65,22 @@ def find_texts(root: Path) -> dict[str, list[Path]]:
         split = "" if is_hidden(path.name) else split_of(path.stem)
         if split:
             splits.setdefault(split, []).append(path)
-    if "train" not in splits or any(_holds_images(folder) for folder in root.iterdir() if folder.is_dir()):
+    if (
+        "train" not in splits
+        or _name_images_beside(root, splits["train"])
+        or any(_holds_images(folder) for folder in root.iterdir() if folder.is_dir())
+    ):
         return {}
     for files in splits.values():
         if len({path.suffix.lower() for path in files}) > 1:
             raise DataError(f"{root} holds both {files[0].name} and {files[-1].name}; give one of them by its own path")
     return splits
+
+
+def _name_images_beside(root: Path, tables: Sequence[Path]) -> bool:
+    """Whether a table has the names of images that lie beside it."""
+    images = [path.name for path in root.iterdir() if path.suffix.lower() in SUFFIXES and not is_hidden(path.name)]
+    return bool(images) and names_images(tables[0], ImageNames(images))
 
 
 def _holds_images(folder: Path, depth: int = 2) -> bool:
@@ -286,16 +302,12 @@ class OtherHeaderError(DataError):
     """A file has a header without the columns of the files before it.
 
     Attributes:
-        has_label: whether one of its columns is called like one of labels.
+        has_label: whether one of its columns is called like one of labels, or all have other names.
     """
 
     def __init__(self, message: str, *, has_label: bool) -> None:
         super().__init__(message)
         self.has_label = has_label
-
-
-MAX_TITLES = 10
-"""Records above the header at most, such as the title of an export."""
 
 
 def _table_layout(
@@ -310,7 +322,7 @@ def _table_layout(
         if not top[i].wrong and _is_header(row, cells[i + 1 :], columns_by_user, like, options):
             header, header_at = True, i
             break
-        if not _is_title(row, dialect.width) or top[i].wrong:
+        if not is_title(row, dialect.width) or top[i].wrong:
             break
         # Excel's line is no example, header or not
         num_titles = i + 1 if SEPARATOR_LINE.fullmatch(top[i].raw) else num_titles
@@ -319,7 +331,7 @@ def _table_layout(
     names: list[str]
     notes: tuple[str, ...] = ()
     if header:
-        names = [cell.strip().removeprefix("\ufeff") for cell in cells[header_at]]
+        names = [clean_name(cell) for cell in cells[header_at]]
     elif like is not None and like.header:
         if options.header is None:
             _refuse_other_header(path, cells[i], cells[i + 1 :], like)
@@ -340,7 +352,7 @@ def _table_layout(
         )
     # rows of another width are reported later
     columns = {name: [row[i] for row in body if len(row) == len(names)] for i, name in enumerate(names)}
-    by_number = [_by_number(column, names) for column in columns_by_user]
+    by_number = [column_by_number(column, names) for column in columns_by_user]
     if header:
         # columns without a name and without a value are none; spreadsheets leave them
         columns = {name: values for name, values in columns.items() if name or any(v.strip() for v in values)}
@@ -359,13 +371,6 @@ def _table_layout(
     return layout, notes
 
 
-def _by_number(column: str | None, names: Sequence[str]) -> str | None:
-    """The name of a column that the user gives by its number, from 0."""
-    if column is None or column in names or not column.isdecimal() or int(column) >= len(names):
-        return column
-    return names[int(column)]
-
-
 def _is_header(
     row: Sequence[str],
     rest: Sequence[Sequence[str]],
@@ -377,7 +382,7 @@ def _is_header(
     if options.header is not None:
         return options.header and len(row) > 1
     if like is not None and like.header:  # the other files' names, or none
-        return {like.text, like.label} <= {cell.strip().removeprefix("\ufeff") for cell in row}
+        return {like.text, like.label} <= {clean_name(cell) for cell in row}
     is_header = has_header(row, rest, columns_by_user)
     if is_header and like is not None:
         raise DataError(
@@ -389,32 +394,33 @@ def _is_header(
 
 def _refuse_other_header(path: Path, row: Sequence[str], rest: Sequence[Sequence[str]], like: TextLayout) -> None:
     """Refuse a record that names columns, but not those of the files before it: it would be read as an example."""
-    names = [cell.strip().removeprefix("\ufeff") for cell in row]
+    names = [clean_name(cell) for cell in row]
     usual = {name.casefold() for name in (*like.names, *TEXT_NAMES, *TEXT_LABEL_NAMES) if name}
     values = [{other[i].strip() for other in rest if len(other) == len(row)} for i in range(len(row))]
-    if any(name.casefold() in usual and name not in values[i] for i, name in enumerate(names)):
+    is_usual = any(name.casefold() in usual and name not in values[i] for i, name in enumerate(names))
+    if is_usual or _looks_like_names(names, rest, like):
         labels = {like.label.casefold(), *TEXT_LABEL_NAMES}
         raise OtherHeaderError(
             f"{path} begins with the names {', '.join(names)!r}, but the files before it have the columns "
             f"{like.text!r} and {like.label!r}: give every file the same header",
-            has_label=any(name.casefold() in labels for name in names),
+            has_label=not is_usual or any(name.casefold() in labels for name in names),
         )
 
 
-def _is_title(row: Sequence[str], width: int) -> bool:
-    """Whether a record can stand above a header: a title, a comment, or an empty line of a spreadsheet."""
-    return len(row) != width or row[0].startswith("#") or any(not cell.strip() for cell in row)
+def _looks_like_names(row: Sequence[str], rest: Sequence[Sequence[str]], like: TextLayout) -> bool:
+    """Whether a record has no label of the others, and one word for a text or fewer letters than all others have."""
+    places = [like.names.index(column) for column in (like.text, like.label)]
+    if len(row) != len(like.names):
+        return False
+    lengths = [len(other[places[0]].strip()) for other in rest if len(other) == len(row)]
+    if len(row[places[0]].split()) != 1 and len(row[places[0]].strip()) >= min(lengths, default=0):
+        return False
+    return has_header(row, rest, [str(place) for place in places])
 
 
 def _layout_notes(path: Path, layout: TextLayout, delimiter: str, titles: Sequence[Record]) -> tuple[str, ...]:
     """What was guessed about a file."""
-    notes: tuple[str, ...] = ()
-    preferred = "\t" if path.suffix.lower() == ".tsv" else ","
-    if delimiter not in ("", preferred):
-        notes += (f"the columns of {path.name} are separated by {DELIMITERS.get(delimiter, repr(delimiter))}",)
-    if titles:
-        shown = ", ".join(f"{record.raw.strip()[:40]!r}" for record in titles[:3])
-        notes += (f"{len(titles)} line{'s' * (len(titles) > 1)} above the table of {path.name} passed over: {shown}",)
+    notes = table_notes(path, delimiter, titles)
     if layout.header:
         return (*notes, f"texts are in column {layout.text!r} of {path.name}, labels in column {layout.label!r}")
     return (
@@ -441,5 +447,4 @@ def _cells_by_name(records: Iterator[Record], layout: TextLayout) -> Iterator[tu
         elif len(cells) == width:
             yield record, dict(zip(names, cells, strict=True))
         else:
-            count = f"{len(cells)} column{'' if len(cells) == 1 else 's'}"
-            yield Record(record.line, record.raw, [], f"it has {count} where there should be {width}"), {}
+            yield Record(record.line, record.raw, [], width_fault(len(cells), width)), {}

@@ -18,6 +18,7 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.arrow import LABEL_NAMES
 from datawinnow.data.assemble import ReadOptions, check_classes, few_broken, hold_out, limit_note, limit_stream
 from datawinnow.data.examples import Examples, Origin, stratified
+from datawinnow.data.images import SUFFIXES
 from datawinnow.data.labels import Classes, LabelColumn, label_splits
 from datawinnow.data.separated import NOT_UTF8
 from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits
@@ -107,9 +108,18 @@ def choose_text_columns(
             )
     if texts == labels:
         raise DataError(f"{where}: `text={texts!r}` and `label={labels!r}` name the same column; a text is no class")
+    if text is None and _are_image_names(columns[str(texts)]):
+        raise DataError(
+            f"column {texts!r} of {where} holds names of images, no texts: give the folder of the images with this "
+            f"table as metadata.csv in it; or, to read the names themselves, say so with `text={texts!r}`"
+        )
     assert texts is not None  # both were checked above
     assert labels is not None
     return texts, labels
+
+
+def _are_image_names(values: Sequence[Any]) -> bool:
+    return len(values) > 0 and all(isinstance(v, str) and v.strip().lower().endswith(SUFFIXES) for v in values)
 
 
 def _usual_name(have: Sequence[str], names: Sequence[str], without: str | None) -> str | None:

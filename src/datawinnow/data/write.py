@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from datawinnow.data.labels import ClassNames
 from datawinnow.data.npz import read_npz
 from datawinnow.data.output_mark import write_output_mark
 from datawinnow.data.separated import SEPARATOR_LINE, Record, guess_dialect, read_records
-from datawinnow.data.splits import readable_name, split_of
+from datawinnow.data.splits import is_hidden, readable_name, shortened_list, split_of
 from datawinnow.data.texts import Texts, text_of
 
 ROWS_PER_GROUP = 1024
@@ -34,7 +34,14 @@ ROWS_PER_GROUP = 1024
 RowArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def write_kept(dataset: Loaded, index: Tensor, out: Path | str, *, test: Loaded | None = None) -> Path:
+def write_kept(
+    dataset: Loaded,
+    index: Tensor,
+    out: Path | str,
+    *,
+    test: Loaded | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Path:
     """Write the examples at ``index`` as a dataset that `load` reads, in the layout of their source.
 
     The files and bytes of the source are copied unchanged (not the resized pixels), in the source's order. The test
@@ -53,6 +60,7 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str, *, test: Loaded 
         index: (m,) int64 positions in ``dataset``, each once.
         out: a folder that does not exist yet, or is empty.
         test: test split of `load`; None writes none.
+        log: called with what of the source is not written, such as a README.
 
     Returns:
         ``out`` as a path. It is written under a temporary name and renamed at the end.
@@ -77,7 +85,26 @@ def write_kept(dataset: Loaded, index: Tensor, out: Path | str, *, test: Loaded 
         if dataset.origin is not None:
             _copy_unused(dataset.origin, temporary)
         write_output_mark(temporary, len(index), dataset.classes)
+    rest = _not_written(dataset.origin, test.origin if test is not None else None)
+    if log is not None and rest:
+        log(f"{out}: of {dataset.name}, {shortened_list(rest)} {'is' if len(rest) == 1 else 'are'} not written")
     return out
+
+
+def _not_written(origin: Origin | None, test_origin: Origin | None) -> list[str]:
+    """Names of files and folders directly in the source that are in none of its splits."""
+    # the descriptions of save_to_disk are of its Arrow files, which become Parquet
+    if origin is None or origin.layout == "arrow" or not Path(origin.path).is_dir():
+        return []
+    root = Path(origin.path)
+    files = [file for o in (origin, test_origin) if o is not None for file in (*o.files, o.columns.get("table", ""))]
+    files += [file for split in origin.unused.values() for file in split]
+    written = {Path(file).relative_to(root).parts[0] for file in files if file and Path(file).is_relative_to(root)}
+    return sorted(
+        readable_name(path.name) + "/" * path.is_dir()
+        for path in root.iterdir()
+        if path.name not in written and not is_hidden(path.name)
+    )
 
 
 def _write_test(test: Loaded, train: Loaded, folder: Path) -> None:
@@ -100,17 +127,15 @@ def _copy_unused(origin: Origin, folder: Path) -> None:
         if origin.layout == "npz":
             path, x, y = files
             arrays = read_npz(Path(path), [x, y])
-            np.savez(folder / f"{name}.npz", x=arrays[x], y=arrays[y])
+            if y:
+                np.savez(folder / f"{name}.npz", x=arrays[x], y=arrays[y])
+            else:  # a split without labels
+                np.savez(folder / f"{name}.npz", x=arrays[x])
             continue
         for k, file in enumerate(files):
             source = Path(file)
             if origin.layout == "folder":
                 target = folder / source.relative_to(origin.path)
-                for table in (
-                    folder_table for folder_table in source.parent.glob("metadata.*") if folder_table.is_file()
-                ):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(table, target.parent / table.name)
             elif origin.layout == "text" or (split_of(source.stem) == split_of(name) and source.suffix == ".parquet"):
                 target = folder / source.name
             else:
