@@ -12,16 +12,16 @@ from datawinnow.train import Recipe
 METHODS = 'methods = ["full", "shorter_full", "random", "el2n", "aum", "short"]'
 
 MISTAKES = r"""
-about = "sixty vectors" => abuot = 1 => abuot: Extra inputs are not permitted
-[train] => [data.more]\na = 1\n[train] => data.more: Extra inputs are not permitted
+about = "sixty vectors" => abuot = 1 => has no key 'abuot'; its keys are: name, about.* Did you mean 'about'\?
+[train] => [data.more]\na = 1\n[train] => \[data\] has no key 'more'; its keys are: source, limit
 lr = 0.05 => lrr = 0.05 => \[train\] has no key 'lrr'; its keys are: epochs, model, .*, lr, optimizer
 lr = 0.05 => lr = "fast" => lr must be a number in .*, got 'fast'
 batch = 20 => batch = 2.5 => batch must be a whole number in .*, got 2.5
-epochs = 3 => epochs = "three" => train.epochs: Input should be a valid integer
-epochs = 3 => epochs = 0 => train.epochs: Input should be greater than 0
-epochs = 3\n =>  => train.epochs: Field required
-source = "{source}" =>  => data.source: Field required
-seeds = [0, 1] => seeds = 2 => seeds: Input should be a valid list
+epochs = 3 => epochs = "three" => train.epochs: must be a whole number, got 'three'
+epochs = 3 => epochs = 0 => train.epochs: must be above 0, got 0
+epochs = 3\n =>  => train.epochs: is missing
+source = "{source}" =>  => data.source: is missing
+seeds = [0, 1] => seeds = 2 => seeds: must be a list, as \[1, 2\], got 2
 seeds = [0, 1] => seeds = [] => seeds: must not be empty
 seeds = [0, 1] => seeds = [1, 1] => seeds: has an entry twice: \[1, 1\]
 [0.5, 0.2] => [0.5, 0.5] => keep: has an entry twice: \[0.5, 0.5\]
@@ -30,13 +30,13 @@ seeds = [0, 1] => seeds = [1, 1] => seeds: has an entry twice: \[1, 1\]
 [0.5, 0.2] => [] => keep: must not be empty
 "aum" => "aun" => no method is called 'aun'. Did you mean 'aum'
 "aum" => "dual" => method 'dual' at keep 0.5: p_label has 3 epochs, fewer than window=10
-"symmetric 0.2" => "symetric 0.2" => scenario must be "clean" or "NAME RATE".*got 'symetric 0.2'
-"symmetric 0.2" => "symmetric" => scenario must be .*, got 'symmetric'
-"symmetric 0.2" => "symmetric 1.5" => scenario must be .*, got 'symmetric 1.5'
+"symmetric 0.2" => "symetric 0.2" => scenarios: no scenario is called 'symetric'. Did you mean 'symmetric'\? There are
+"symmetric 0.2" => "symmetric" => scenarios: .* rate in \(0, 1\], for example "symmetric 0.2", got 'symmetric'
+"symmetric 0.2" => "symmetric 1.5" => scenarios: .*, got 'symmetric 1.5'
 model = "mlp" => model = "mpl" => \[train\] no model is called 'mpl'. Did you mean 'mlp'
 [[method]] => [score]\nmodel = "x"\n[[method]] => \[score\] no model is called 'x'
 [[method]] => [score]\nschedule_epochs = 2\n[[method]] => \[score\] schedule_epochs=2 must be at least
-[[method]] => [score]\nepochs = 0\n[[method]] => score.epochs: Input should be greater than 0
+[[method]] => [score]\nepochs = 0\n[[method]] => score.epochs: must be above 0, got 0
 [[method]] => [score]\nmodel_options = {{ width = 9 }}\n[[method]] => \[score\] model_options requires
 score = "dual" => score = "dul" => no score is called 'dul'
 score = "dual" => score = "dual"\nmethod = "el2n" => method='el2n' names its score and selector already
@@ -45,7 +45,7 @@ window = 2 => window = 3 => method 'short' at keep 0.5: p_label has 2 epochs, fe
 name = "short" => name = "full" => \[\[method\]\] 'full' is the name of a baseline
 [[method]] => [[method]]\nname = "short"\nmethod = "dual"\n[[method]] => \[\[method\]\] 'short' is there twice
 seeds = [0, 1] => seeds = [0, 1 => is not TOML
-[[method]] => [score]\nuntil_stable = 2\n[[method]] => score.until_stable.*less than or equal to 1
+[[method]] => [score]\nuntil_stable = 2\n[[method]] => score.until_stable: must be at most 1, got 2
 [[method]] => [score]\nuntil_stable = 0.5\n[[method]] => two halves of 10 epochs, and only 3
 [[method]] => [score]\nepochs = 12\nuntil_stable = 0.5\n[[method]] => 'short' reads 2 epochs .*not known in advance
 window = 2 }}\nepochs = 2 => window = 12 }}\n[score]\nepochs = 14\nuntil_stable = 0.5 => window=12.*it may end after 10
@@ -56,7 +56,7 @@ epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb2" => 'u'.*no pol
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\noptions = {{ perid = 1 }} => 'u'.*no option 'perid'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nwrap = ["evry=2"] => 'u'.*no wrapper is called 'evry'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nwrap = ["every=two"] => 'every' takes a number
-epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nbatch = {{ keep = 1.5 }} => batch.keep.*less than 1
+epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nbatch = {{ keep = 1.5 }} => 'u': batch.keep: must be below 1, got 1.5
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nbatch = {{ keep = 0.5, model = "resnet9" }} => 'u'.*called 'resnet9'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\nreplay = {{ model = "mlp", policy = "ubc" }} => 'u'.*'ubc'
 epochs = 2 => epochs = 2\n[[method]]\nname = "u"\npolicy = "ucb"\nbatch = {{ keep = 0.5 }} => set exactly one of method
@@ -75,8 +75,36 @@ class TestErrors:
     @pytest.mark.parametrize(("old", "new", "message"), list(mistakes()))
     def test_each_is_named(self, write, old, new, message):
         path = write((old, new))
-        with pytest.raises(ArgumentError, match=rf"grid.toml.*{message}"):
+        with pytest.raises(ArgumentError, match=rf"(?s)grid.toml.*{message}"):
             read_grid(path)
+
+    def test_all_are_named_each_in_a_line(self, write):
+        several = (
+            ("lr = 0.05", "lr = 0.05\nlrr = 1"),
+            ("epochs = 3", "epochs = 0"),
+            ("seeds = [0, 1]", "seeds = [true]"),
+        )
+        with pytest.raises(ArgumentError, match="has 2 mistakes") as error:
+            read_grid(write(*several))
+        assert {line.split(":")[0].strip() for line in str(error.value).splitlines()[1:]} == {
+            "seeds[0]",
+            "train.epochs",
+        }
+        names = (("lr = 0.05", "lrr = 0.05"), ("symmetric 0.2", "symetric 0.2"), ('"aum"', '"aun", "el2m"'))
+        with pytest.raises(ArgumentError, match="has 4 mistakes") as error:
+            read_grid(write(*names))
+        for name in ("lr", "symmetric", "aum", "el2n"):
+            assert str(error.value).count(f"Did you mean {name!r}?") == 1
+
+    def test_a_number_that_training_cannot_take_is_refused(self, write):
+        for old, new, key in (
+            ("epochs = 3", "epochs = 99999999999999999999", "train.epochs: must be at most"),
+            ("lr = 0.05", "lr = 0.05\nchannels_last = []", "channels_last must be"),
+            ("lr = 0.05", "lr = 0.05\ndevice = 1", "device must be"),
+            ("[train]", "limit = -1\n[train]", "data.limit: must be at least 1"),
+        ):
+            with pytest.raises(ArgumentError, match=key):
+                read_grid(write((old, new)))
 
     def test_no_such_file(self, tmp_path):
         with pytest.raises(ArgumentError, match=r"no such file: .*none.toml"):
@@ -225,6 +253,18 @@ class TestByKeep:
     def test_mistakes_are_named(self, write, line, message):
         with pytest.raises(ArgumentError, match=message):
             read_grid(write(("lr = 0.05", f"lr = 0.05\n{line}")))
+
+    def test_fractions_may_be_percentages(self, write):
+        methods = '[[method]]\nname = "u"\npolicy = "ucb"\noptions = {{ keep = "40%" }}\nwrap = ["shrinking=50%"]\n'
+        methods += '[[method]]\nname = "b"\nbatch = {{ keep = "50%" }}\n'
+        methods += '[[method]]\nname = "c"\nmethod = "ccs"\noptions_at = {{ "20%" = {{ bins = 9 }} }}\n[[method]]'
+        changes = (("[0.5, 0.2]", '["50%", "0.2"]'), ("[[method]]", methods), ("symmetric 0.2", "symmetric 20%"))
+        grid = read_grid(write(*changes))
+        assert (grid.keep, grid.spec_of("b").batch.keep) == ([0.5, 0.2], 0.5)
+        assert grid.policy("u", 0.5).policy.keep == 0.4
+        assert grid.method_of("c")[0].at(0.2).options["bins"] == 9
+        assert parse_scenario(grid.scenarios[1]) == ("symmetric", 0.2)
+        assert read_grid(write(("[0.5, 0.2]", '"50%"'))).keep == [0.5]
 
     def test_options_by_keep_are_for_static_methods(self, write):
         with pytest.raises(ArgumentError, match="options_at requires a static method"):

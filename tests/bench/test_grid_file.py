@@ -87,12 +87,12 @@ def test_a_file_without_settings_is_one_grid(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("passes = [2]", "passes = []", "setting.1.passes: must be numbers above 0"),
-        ("passes = [2]", "passes = [0, 2]", "setting.1.passes: must be numbers above 0"),
-        ("passes = [2]", "passes = [1.5]", "train.epochs: .*integer"),
+        ("passes = [2]", "passes = []", r"\[\[setting\]\] 'noisy': passes: must be numbers above 0"),
+        ("passes = [2]", "passes = [0, 2]", r"\[\[setting\]\] 'noisy': passes: must be numbers above 0"),
+        ("passes = [2]", "passes = [1.5]", "setting 'noisy': train.epochs: must be a whole number, got 1.5"),
         ('name = "noisy"', 'name = "small"', r"\[\[setting\]\] 'small' is there twice"),
         ('name = "noisy"', 'name = "../up"', "names a folder: letters, digits"),
-        ("seeds = [7]", "seed = [7]", "setting.1.seed: Extra inputs are not permitted"),
+        ("seeds = [7]", "seed = [7]", r"\[\[setting\]\] 'noisy' has no key 'seed'.* Did you mean 'seeds'"),
         ('methods = ["shorter_full"]', 'methods = ["random"]', "'random' at keep 1 keeps everything"),
     ],
 )

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import datawinnow as dw
 from datawinnow import report
 from datawinnow.cli import app
-from datawinnow.cli.instruct import parse_keep
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.instruct.choose import parse_keep
 from tests.instruct.helpers import record, write_lines, write_subsets
 from tests.instruct.stub import completion, serving
 

@@ -8,6 +8,8 @@ import datawinnow as dw
 from datawinnow.core.budget import budget_of, parse_fraction
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.build import build_policy, policy_of_run
+from datawinnow.instruct.choose import pairs_budget
+from datawinnow.methods import create_method
 from tests.train.helpers import PLAIN, blobs, vector_net, weights
 
 RECIPE = dw.Recipe(**PLAIN)
@@ -55,3 +57,23 @@ def test_fractions_may_be_percentages():
         parse_fraction("half")
     with pytest.raises(ArgumentError, match=r"for 30 in a hundred give 0\.3 or 30%"):
         budget_of(30, 100)
+
+
+def test_every_verb_and_option_takes_percentages(tmp_path):
+    kwargs = {"epochs": 1, "model": vector_net(), "recipe": RECIPE}
+    half = dw.api.train(blobs(), policy="random", keep="50%", run=tmp_path / "half", **kwargs)
+    assert half.run.history().column("examples").to_pylist() == [30]
+    by_option = {"policy": "random", "policy_options": {"keep": "50%"}}
+    same = dw.api.train(blobs(), **by_option, run=tmp_path / "same", **kwargs)
+    assert same.run.metadata["options"]["train"] == half.run.metadata["options"]["train"]
+    seconds = [dw.api.estimate(blobs(), keep=keep, train_epochs=3, **kwargs)["disk"] for keep in ("50%", 0.5)]
+    assert seconds[0] == seconds[1]
+    race = dw.race(blobs(), budget=1, test=blobs(), policy="random", keep="50%", model=vector_net, recipe=RECIPE,
+                   out=tmp_path / "race", report=False)  # fmt: skip
+    assert race.label.endswith("keep 0.5")
+    assert create_method("ccs", options={"cutoff": "20%"}).options["cutoff"] == 0.2
+    assert build_policy("ucb", keep="40%", epochs=4, wrap=["shrinking=50%:90%"]).end == 0.5
+    assert dw.vit.SparseLevels(keep_tokens="70%").keep_tokens == 0.7
+    assert dw.LoadOptions(holdout="25%").to_kwargs() == {"holdout": 0.25}
+    assert len(dw.load("digits", holdout="25%")[1]) == len(dw.load("digits", holdout=0.25)[1])
+    assert pairs_budget("30%", 10) == pairs_budget("3", 10) == 3

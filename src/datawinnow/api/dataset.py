@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.options import Option
 from datawinnow.core.progress import Progress
@@ -68,7 +69,7 @@ class LoadOptions:
         """Those that are set, as keyword arguments of `datawinnow.load`."""
         values = {
             "size": self.size,
-            "holdout": self.holdout,
+            "holdout": parse_fraction(self.holdout),
             "limit": self.limit,
             "seed": self.split_seed,
             "image": self.image,

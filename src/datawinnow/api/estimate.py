@@ -18,7 +18,7 @@ def estimate(
     train: Any,
     *,
     epochs: int = 30,
-    keep: float | None = None,
+    keep: float | str | None = None,
     train_epochs: int | None = None,
     method: str | Method | None = None,
     score: Any = None,
@@ -38,7 +38,7 @@ def estimate(
     Args:
         train: a map-style dataset of ``(x, y)``, or DATA.
         epochs: epochs recorded: passes over all the data.
-        keep: estimate training on this fraction as well, in (0, 1]. Default: training is not estimated.
+        keep: estimate training on this fraction as well, in (0, 1], as 0.3 or 30%. Default: training is not estimated.
         train_epochs: epochs of that training. Default: as many as ``epochs``.
         method: a method by name; by default DUAL with Beta sampling.
         score: instead of ``method``: rank by this score.
@@ -61,10 +61,11 @@ def estimate(
     Raises:
         ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
     """
-    from datawinnow.core.budget import budget_of
+    from datawinnow.core.budget import budget_of, parse_fraction
     from datawinnow.methods import create_method
     from datawinnow.runs.estimate import estimate_run
 
+    keep = parse_fraction(keep)
     if keep is not None:
         budget_of(keep, 1)
     method = create_method(

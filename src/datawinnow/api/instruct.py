@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def instruct(
     pairs: Pairs | Path | str,
     *,
-    keep: int | float = 200,
+    keep: int | float | str = 200,
     subsets: Path | str | None = None,
     mode: Literal["paper", "default"] = "default",
     score: str | None = None,
@@ -40,7 +40,7 @@ def instruct(
     Args:
         pairs: instructions with their answers: .jsonl, .json, .parquet, a folder of Parquet or of a saved Hugging Face
             dataset; in Python `Pairs` too.
-        keep: pairs kept: a number (200), or a fraction (0.1, 1.0).
+        keep: pairs kept: a number (200), or a fraction (0.1, 10%, 1.0).
         subsets: .npz of subsets with the score of a model tuned on each, to learn from. Default: none; pairs are ranked
             by their indicators.
         mode: arithmetic: ``"paper"`` as published, with its errors; ``"default"`` corrected (attention within a set,
@@ -73,13 +73,14 @@ def instruct(
     """
     from datawinnow.core.errors import DataError
     from datawinnow.core.lock import only_writer
-    from datawinnow.instruct.choose import pairs_budget, resolve_selector
+    from datawinnow.instruct.choose import pairs_budget, parse_keep, resolve_selector
     from datawinnow.instruct.indicators import compute_indicators
     from datawinnow.instruct.pair_files import check_out
     from datawinnow.instruct.pairs import Pairs, read_pairs
     from datawinnow.instruct.run import run_instruct
 
     say = log or (lambda _: None)
+    keep = parse_keep(keep)
     choice, out = choice or ChoiceOptions(), None if out is None else Path(out)
     resolved = choice.resolve(mode, score)
     if not isinstance(pairs, Pairs):

@@ -31,7 +31,7 @@ PUBLISHED_EPOCHS = 200
 def prune(
     train: Any,
     *,
-    keep: float,
+    keep: float | str,
     method: str | Method | None = None,
     score: Any = None,
     select_by: Any = None,
@@ -64,7 +64,7 @@ def prune(
     Args:
         train: `Examples` or any map-style dataset of ``(x, y)``; or DATA, as ``"digits"``, a path or
             ``"hf:owner/name"``.
-        keep: fraction kept, in (0, 1].
+        keep: fraction kept, in (0, 1], as 0.3 or 30%.
         method: a method by name, as ``datawinnow methods`` lists them; by default DUAL with Beta sampling.
         score: instead of ``method``: rank by this score.
         select_by: instead of ``method``: choose with this selector.

@@ -70,7 +70,7 @@ def race(
     budget: int,
     test: Any = None,
     policy: str = AUTO,
-    keep: float | None = None,
+    keep: float | str | None = None,
     policy_options: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
     seeds: int = 1,
@@ -97,8 +97,8 @@ def race(
         budget: epochs on all the data; the policy passes as many examples. Give what you would train for.
         test: test split of a dataset object; DATA brings its own.
         policy: name of the policy; ``"auto"`` for what benchmarks recommend for this size and budget.
-        keep: with ``policy``: fraction that an epoch trains on. Default: that of the policy, where it has one, else
-            0.7.
+        keep: with ``policy``: fraction that an epoch trains on, as 0.3 or 30%. Default: that of the policy, where it
+            has one, else 0.7.
         policy_options: option of the policy (repeatable), for example period=5; ``"auto"`` takes noisy=true, for many
             wrong labels.
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled,
@@ -125,6 +125,7 @@ def race(
     from datawinnow.bench import GridData, grid_of, run_grid
     from datawinnow.bench.grid import Data
     from datawinnow.core import check
+    from datawinnow.core.budget import parse_fraction, parse_percentages
     from datawinnow.core.card import card_of
     from datawinnow.core.verdict import CLAIM_SEEDS, verdict
     from datawinnow.data.fingerprint import fingerprint_of
@@ -136,7 +137,7 @@ def race(
     check.number("budget", budget, 1, 1 << 20, integer=True)
     check.number("seeds", seeds, 1, 10_000, integer=True)
     wrap = (wrap,) if isinstance(wrap, str) else wrap
-    options = dict(policy_options or {})
+    keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
     if keep is not None and "keep" in options:
         raise ArgumentError(f"give `keep=` or the policy option keep, not both; got {keep!r} and {options['keep']!r}")
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def select(
     run: RunFolder | Path | str,
     *,
-    keep: float,
+    keep: float | str,
     method: str | Method | None = None,
     score: Any = None,
     select_by: Any = None,
@@ -41,7 +41,7 @@ def select(
 
     Args:
         run: a run folder that `record` or `prune` made.
-        keep: fraction kept, in (0, 1].
+        keep: fraction kept, in (0, 1], as 0.3 or 30%.
         method: a method by name; by default DUAL with Beta sampling.
         score: instead of ``method``: rank by this score.
         select_by: instead of ``method``: choose with this selector.

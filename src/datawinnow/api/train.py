@@ -55,7 +55,7 @@ def train(
     *,
     select: Path | str | None = None,
     policy: Any = None,
-    keep: float | None = None,
+    keep: float | str | None = None,
     policy_options: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
     record_plan: Path | str | None = None,
@@ -85,8 +85,8 @@ def train(
         policy: choose again while training: a policy, or the name of one. ``"auto"`` takes what beat all the data for
             fewer epochs in benchmarks nearest to this size and budget, else all the data; ``"replay"`` what
             ``record_plan`` wrote. Default: none; every epoch trains on all.
-        keep: with ``policy``: the fraction of the examples that an epoch trains on. Default: that of the policy, where
-            it has one, else 0.7.
+        keep: with ``policy``: the fraction of the examples that an epoch trains on, as 0.3 or 30%. Default: that of the
+            policy, where it has one, else 0.7.
         policy_options: option of the policy (repeatable), for example period=5.
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2 (epochs on everything first),
             every=5 (epochs between plans), rescaled (unbiased weights), annealed=full or annealed=partial (no choosing
@@ -122,6 +122,7 @@ def train(
         RunError: a selection or plan of another dataset; a run folder that was started with other options.
         TrainingError: the loss is no longer a number.
     """
+    from datawinnow.core.budget import parse_fraction, parse_percentages
     from datawinnow.core.lock import only_writer
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.dynamic.build import policy_of_run
@@ -129,7 +130,7 @@ def train(
     from datawinnow.runs.train import train_run
     from datawinnow.train.loggers import loggers_of
 
-    options = dict(policy_options or {})
+    keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
     has_policy = policy is not None or (levels is not None and levels.examples)
     length = _training_length(has_policy or (recipe is not None and recipe.size_schedule is not None), epochs, passes)
     if levels is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from datawinnow.core.budget import budget_of
-from datawinnow.core.card import card_of
+from datawinnow.bench.grid_mistakes import unknown_key
+from datawinnow.core.budget import budget_of, parse_fraction
+from datawinnow.core.card import card_of, unknown_name
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.build import build_policy, policies_by_name, policy_by_name, takes_keep
 from datawinnow.methods import Method, create_method
@@ -24,11 +25,11 @@ BASELINES = {"full": "all the data", "shorter_full": "all the data, fewer epochs
 def _check_keep_keys(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for key in table:
         try:
-            is_fraction = 0 < float(key) <= 1
+            is_fraction = 0 < parse_fraction(key) <= 1
         except ValueError:
             is_fraction = False
         if not is_fraction:
-            raise ValueError(f'the key {key!r} must be a fraction kept, as "0.2"')
+            raise ValueError(f'the key {key!r} must be a fraction kept, as "0.2" or "20%"')
     return table
 
 
@@ -38,6 +39,18 @@ def _check_folder_name(value: str) -> str:
     return value
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, (str, int, float)) and not isinstance(value, bool) else value
+
+
+KeptFraction = Annotated[float, BeforeValidator(parse_fraction)]
+"""A fraction as 0.3, "0.3" or "30%"."""
+KeptFractions = Annotated[list[KeptFraction], BeforeValidator(_as_list)]
+"""KeptFractions kept; one may stand without brackets."""
+SeedValue = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+"""A seed; true is none."""
+PositiveCount = Annotated[int, Field(ge=1, le=2**53, strict=True)]
+"""A number of 1 and above; true is none."""
 FolderName = Annotated[str, AfterValidator(_check_folder_name)]
 """A name that a folder can have, below the one where it is made."""
 ByKeep = Annotated[dict[str, dict[str, Any]], AfterValidator(_check_keep_keys)]
@@ -51,7 +64,7 @@ def at_keep(table: dict[str, dict[str, Any]], keep: float) -> dict[str, Any]:
     ({'batch': 64}, {})
     """
     # keys are text: parsed, they may differ from the keep in the last bit
-    return next((dict(entry) for key, entry in table.items() if abs(float(key) - keep) < 1e-9), {})
+    return next((dict(entry) for key, entry in table.items() if abs(parse_fraction(key) - keep) < 1e-9), {})
 
 
 class Strict(BaseModel):
@@ -63,7 +76,7 @@ class Strict(BaseModel):
 class InBatchSpec(Strict):
     """``batch = {...}`` of a method: it chooses inside each loaded batch, by a proxy network or by its own loss."""
 
-    keep: float = Field(gt=0, lt=1)
+    keep: KeptFraction = Field(gt=0, lt=1)
     model: str | None = None
     model_options: dict[str, Any] = {}
     every: int = Field(default=4, gt=0)
@@ -102,7 +115,7 @@ class MethodSpec(Strict):
     options: dict[str, Any] = {}
     options_at: ByKeep = {}
     score_options: dict[str, Any] = {}
-    epochs: int | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, gt=0, le=1 << 20)
     per_class: bool = False
     policy: str | None = None
     wrap: list[str] = []
@@ -111,7 +124,7 @@ class MethodSpec(Strict):
     baseline: Literal["shorter_full"] | None = None
     selection: str | None = None
     train: dict[str, Any] = {}
-    keep: list[float] = []
+    keep: KeptFractions = []
     levels: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -131,14 +144,14 @@ class Data(Strict):
     """``[data]``: the dataset and how to load it."""
 
     source: str
-    limit: int | None = None
-    size: int | None = None
-    seed: int = 0
+    limit: PositiveCount | None = None
+    size: PositiveCount | None = None
+    seed: SeedValue = 0
     image: str | None = None
     label: str | None = None
     flip: bool | None = None
     text: str | None = None
-    length: int | None = None
+    length: PositiveCount | None = None
     tokenizer: str | None = None
     header: bool | None = None
     standardise: bool | None = None
@@ -151,7 +164,7 @@ class Train(Strict):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    epochs: int = Field(gt=0)
+    epochs: int = Field(gt=0, le=1 << 20)
     model: str | None = None
     model_options: dict[str, Any] = {}
     at: ByKeep = {}
@@ -160,15 +173,13 @@ class Train(Strict):
         """The recipe of every cell.
 
         Raises:
-            ArgumentError: an unknown key, or a value out of range.
+            ArgumentError: unknown keys, or a value out of range.
         """
         fields = dict(self.__pydantic_extra__ or {})
-        names = list(Recipe.__dataclass_fields__)
-        for key in fields:
-            if key not in names:
-                raise ArgumentError(
-                    f"[train] has no key {key!r}; its keys are: epochs, model, model_options, at, {', '.join(names)}"
-                )
+        names = [*type(self).model_fields, *Recipe.__dataclass_fields__]
+        unknown = [key for key in fields if key not in names]
+        if unknown:
+            raise ArgumentError("; ".join(unknown_key("train", key, names) for key in unknown))
         # "auto" only if the file says so: measured in each cell, it could choose differently in two of them
         return Recipe(**{"precision": "fp32", **fields})
 
@@ -179,8 +190,8 @@ class Scoring(Strict):
     With ``until_stable`` it ends before ``epochs`` once its ranking is stable (`datawinnow.runs.early_stopping`).
     """
 
-    epochs: int | None = Field(default=None, gt=0)
-    schedule_epochs: int | None = Field(default=None, gt=0)
+    epochs: int | None = Field(default=None, gt=0, le=1 << 20)
+    schedule_epochs: int | None = Field(default=None, gt=0, le=1 << 20)
     until_stable: float | None = Field(default=None, gt=0, le=1)
     model: str | None = None
     model_options: dict[str, Any] = {}
@@ -195,8 +206,8 @@ class Grid(Strict):
     train: Train
     score: Scoring = Scoring()
     methods: list[str]
-    keep: list[float]
-    seeds: list[int]
+    keep: KeptFractions
+    seeds: list[SeedValue]
     scenarios: list[str] = ["clean"]
     method: list[MethodSpec] = []
 
@@ -368,14 +379,15 @@ def parse_scenario(text: str) -> tuple[str, float]:
     if text == "clean":
         return "clean", 0.0
     name, _, rate = text.partition(" ")
+    if name not in SCENARIOS:
+        raise unknown_name("scenario", name, ["clean", *SCENARIOS])
     try:
-        value = float(rate)
-    except ValueError:
+        value = parse_fraction(rate)
+    except ArgumentError:
         value = -1.0
-    if name not in SCENARIOS or not 0 < value <= 1:
+    if not 0 < value <= 1:
         raise ArgumentError(
-            f'scenario must be "clean" or "NAME RATE" with RATE in (0, 1] and NAME one of '
-            f"{', '.join(SCENARIOS)}, got {text!r}"
+            f'a scenario is "clean" or a name and a rate in (0, 1], for example "{name} 0.2", got {text!r}'
         )
     return name, value
 

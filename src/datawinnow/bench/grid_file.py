@@ -7,11 +7,21 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError, field_validator, model_validator
 
-from datawinnow.bench.grid import BASELINES, FolderName, Grid, MethodSpec, Strict, parse_scenario
+from datawinnow.bench.grid import (
+    BASELINES,
+    FolderName,
+    Grid,
+    KeptFractions,
+    MethodSpec,
+    SeedValue,
+    Strict,
+    parse_scenario,
+)
+from datawinnow.bench.grid_mistakes import Mistakes, validation_mistakes
 from datawinnow.core.card import unknown_name
 from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.models import MODELS
@@ -19,6 +29,8 @@ from datawinnow.runs.early_stopping import RankStability
 from datawinnow.text.pretrained import is_pretrained
 from datawinnow.train.recipe import check_recipe
 from datawinnow.vit import SparseLevels
+
+ModelT = TypeVar("ModelT", bound=Strict)
 
 
 class Setting(Strict):
@@ -31,13 +43,13 @@ class Setting(Strict):
     name: str
     about: str = ""
     passes: list[float] | None = None
-    keep: list[float] | None = None
+    keep: KeptFractions | None = None
     data: dict[str, Any] = {}
     train: dict[str, Any] = {}
     score: dict[str, Any] = {}
     methods: list[str] | None = None
     method: list[MethodSpec] = []
-    seeds: list[int] | None = None
+    seeds: list[SeedValue] | None = None
     scenarios: list[str] | None = None
 
     @field_validator("passes")
@@ -60,8 +72,8 @@ class Suite(Strict):
     name: FolderName
     about: str = ""
     methods: list[str]
-    seeds: list[int]
-    keep: list[float] | None = None
+    seeds: list[SeedValue]
+    keep: KeptFractions | None = None
     scenarios: list[str] = ["clean"]
     data: dict[str, Any] = {}
     train: dict[str, Any] = {}
@@ -115,16 +127,15 @@ def read_suite(path: Path, *, models: Collection[str] = ()) -> dict[str, Grid]:
     Raises:
         ArgumentError: as `read_grids`.
     """
-    try:
-        suite = Suite.model_validate(_parse_toml(path))
-    except ValidationError as error:
-        raise _validation_error(path, error) from None
+    suite = _validated(path, Suite, _parse_toml(path))
     grids: dict[str, Grid] = {}
     for setting in suite.setting:
         if setting.name in grids or not setting.name.replace("_", "").replace("-", "").isalnum():
             why = "is there twice" if setting.name in grids else "names a folder: letters, digits, - and _"
             raise ArgumentError(f"{path}: [[setting]] {setting.name!r} {why}")
-        grids[setting.name] = _refuse_imports(path, grid_of(path, _setting_as_grid(path, suite, setting)), models)
+        grids[setting.name] = _refuse_imports(
+            path, grid_of(f"{path}, setting {setting.name!r}", _setting_as_grid(path, suite, setting)), models
+        )
     return grids
 
 
@@ -175,16 +186,25 @@ def _parse_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArgumentError(f"no such file: {path}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ArgumentError(f"{path} is not TOML: {error}") from None
 
 
-def _validation_error(path: Path | str, error: ValidationError) -> ArgumentError:
-    """The findings of pydantic in one line that names file and keys."""
-    lines = "; ".join(
-        f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
-    )
-    return ArgumentError(f"{path}: {lines}")
+def _validated(path: Path | str, model: type[ModelT], raw: dict[str, Any]) -> ModelT:
+    """``raw`` as ``model``.
+
+    Raises:
+        ArgumentError: naming every key that is not as it must be.
+    """
+    mistakes = Mistakes()
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        mistakes.sentences = validation_mistakes(error, model, raw)
+    mistakes.raise_all(path)
+    raise AssertionError  # there are mistakes
 
 
 def grid_of(path: Path | str, raw: dict[str, Any]) -> Grid:
@@ -193,12 +213,7 @@ def grid_of(path: Path | str, raw: dict[str, Any]) -> Grid:
     Raises:
         ArgumentError: as `read_grid`.
     """
-    try:
-        grid = check_grid(Grid.model_validate(raw))
-    except ValidationError as error:
-        raise _validation_error(path, error) from None
-    except DatawinnowError as error:
-        raise ArgumentError(f"{path}: {error}") from None
+    grid = check_grid(_validated(path, Grid, raw), path)
     source = grid.data.source
     if source.startswith("$DATAWINNOW_DATA"):
         source = source.replace("$DATAWINNOW_DATA", os.environ.get("DATAWINNOW_DATA", "../shared/data"), 1)
@@ -207,22 +222,40 @@ def grid_of(path: Path | str, raw: dict[str, Any]) -> Grid:
     return grid.model_copy(update={"data": grid.data.model_copy(update=data)})
 
 
-def check_grid(grid: Grid) -> Grid:
-    """Check that every cell can run, as far as can be seen without the data.
+def check_grid(grid: Grid, path: Path | str = "") -> Grid:
+    """Check that every cell can run, as far as can be seen without the data; errors name ``path``, or the grid.
 
     Returns:
         ``grid`` itself.
 
     Raises:
-        ArgumentError: a name, an option or a number of epochs with which some cell would fail.
-        MissingArrayError: a method needs an array that a recording does not make.
+        ArgumentError: names, options or numbers of epochs with which some cell would fail, all of them.
     """
+    mistakes = Mistakes()
+    for check in (_check_recipe, _check_scoring, _check_method_names):
+        with mistakes.collect():
+            check(grid)
+    for section, model in (("train", grid.train.model), ("score", grid.score.model)):
+        if model is not None and ":" not in model and model not in MODELS:
+            mistakes.sentences.append(f"[{section}] {unknown_name('model', model, MODELS)}")
+    for scenario in grid.scenarios:
+        with mistakes.collect("scenarios: "):
+            parse_scenario(scenario)
+    for name in dict.fromkeys([*grid.methods, *(spec.name for spec in grid.method)]):
+        for check_method in (grid.recipe, lambda name: _check_method(grid, name)):
+            with mistakes.collect():
+                check_method(name)
+    mistakes.raise_all(path or f"grid {grid.name!r}")
+    return grid
+
+
+def _check_recipe(grid: Grid) -> None:
     recipe = grid.train.recipe()
     for at in grid.train.at.values():
         replace(recipe, **check_recipe(at))
-    for section, model in (("train", grid.train.model), ("score", grid.score.model)):
-        if model is not None and ":" not in model and model not in MODELS:
-            raise ArgumentError(f"[{section}] {unknown_name('model', model, MODELS)}")
+
+
+def _check_scoring(grid: Grid) -> None:
     if grid.score.model_options and not grid.score.model:
         raise ArgumentError("[score] model_options requires [score] model")
     if grid.score.schedule_epochs is not None and grid.score.schedule_epochs < grid.recorded_epochs:
@@ -232,23 +265,25 @@ def check_grid(grid: Grid) -> Grid:
         )
     if grid.until is not None:
         _check_until(grid, grid.until)
-    for scenario in grid.scenarios:
-        parse_scenario(scenario)
+
+
+def _check_method_names(grid: Grid) -> None:
     names = [spec.name for spec in grid.method]
     for name in names:
         if name in BASELINES or names.count(name) > 1:
             why = "is the name of a baseline" if name in BASELINES else "is there twice"
             raise ArgumentError(f"[[method]] {name!r} {why}; give it another name")
-    for name in dict.fromkeys([*grid.methods, *names]):
-        grid.recipe(name)
-        spec = grid.spec_of(name)
-        if set(spec.keep) - set(grid.keep):
-            raise ArgumentError(f"[[method]] {name!r} has keep {spec.keep}, not all of them in the grid's {grid.keep}")
-        SparseLevels.from_options(spec.levels)
-        if grid.kind(name) in ("static", "policy") and spec.selection is None:
-            for keep in spec.keep or grid.keep:
-                _check_cell(grid, spec, keep)
-    return grid
+
+
+def _check_method(grid: Grid, name: str) -> None:
+    """Check that every cell of a method can run."""
+    spec = grid.spec_of(name)
+    if set(spec.keep) - set(grid.keep):
+        raise ArgumentError(f"[[method]] {name!r} has keep {spec.keep}, not all of them in the grid's {grid.keep}")
+    SparseLevels.from_options(spec.levels)
+    if grid.kind(name) in ("static", "policy") and spec.selection is None:
+        for keep in spec.keep or grid.keep:
+            _check_cell(grid, spec, keep)
 
 
 def _check_cell(grid: Grid, spec: MethodSpec, keep: float) -> None:

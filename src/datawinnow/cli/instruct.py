@@ -13,7 +13,6 @@ from datawinnow import api
 from datawinnow.cli.options import OUTPUT_PANEL, NoReport, Quiet
 from datawinnow.cli.ui import Screen, columns
 from datawinnow.cli.verb import verb
-from datawinnow.core.errors import ArgumentError
 from datawinnow.core.options import Option
 from datawinnow.instruct.options import ChoiceOptions, IndicatorOptions, JudgeOptions, PairFields
 
@@ -56,7 +55,7 @@ def instruct(
     with screen.stage() as stage:
         result = api.instruct(
             pairs,
-            keep=parse_keep(keep),
+            keep=keep,
             subsets=subsets,
             mode=mode,
             score=score,
@@ -75,23 +74,6 @@ def instruct(
             log=screen.note,
         )
     _print_choice(screen, result.metadata, result.folder, None if no_report else result.folder / "report.html")
-
-
-def parse_keep(text: str) -> int | float:
-    """``200`` is a number of pairs, ``0.1`` a fraction of them, ``1.0`` all of them.
-
-    Raises:
-        ArgumentError: not a number.
-
-    >>> parse_keep("200"), parse_keep("0.1"), parse_keep("1.0")
-    (200, 0.1, 1.0)
-    """
-    for parse in (int, float):
-        try:
-            return parse(text)
-        except ValueError:
-            pass
-    raise ArgumentError(f"--keep must be a number of pairs (200) or a fraction (0.1), got {text!r}")
 
 
 def _print_choice(screen: Screen, metadata: Mapping[str, Any], folder: Path, page: Path | None) -> None:

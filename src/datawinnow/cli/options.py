@@ -26,7 +26,7 @@ DataArgument = Annotated[
     ),
 ]
 RunPath = Annotated[Path, Option("RUN", positional=True, help="Run folder that record or prune made.")]
-Keep = Annotated[float, Option("FRACTION", help="Fraction kept, in (0, 1].")]
+Keep = Annotated[float, Option("FRACTION", help="Fraction kept, in (0, 1], as 0.3 or 30%.")]
 RunOption = Annotated[
     Path | None,
     Option(

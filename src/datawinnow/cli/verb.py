@@ -21,7 +21,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from datawinnow.cli.spelling import FLAGS, as_flags
-from datawinnow.core.budget import parse_fraction
+from datawinnow.core.budget import parse_fraction, parse_percentages
 from datawinnow.core.errors import ArgumentError, DatawinnowError, LearningWarning
 from datawinnow.core.options import Option
 
@@ -215,7 +215,7 @@ def _help_page(text: str, examples: tuple[str, ...]) -> str:
 def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, Any]:
     """``["width=32", "norm=batch"]`` as ``{"width": 32, "norm": "batch"}``.
 
-    A value is a number, true, false, null or a list as in JSON, and text otherwise.
+    A value is a number, true, false, null or a list as in JSON, a percentage, and text otherwise.
 
     Raises:
         ArgumentError: no ``=``, or a key twice.
@@ -235,7 +235,7 @@ def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, Any]:
             values[key] = json.loads(value)
         except json.JSONDecodeError:
             values[key] = {"True": True, "False": False, "None": None}.get(value, value)
-    return values
+    return parse_percentages(values)
 
 
 @contextmanager

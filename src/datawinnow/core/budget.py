@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from datawinnow.core.errors import ArgumentError
+
+NumberT = TypeVar("NumberT", float, float | None)
 
 
 def budget_of(keep: float, n: int) -> int:
@@ -111,14 +115,14 @@ def shares(
     return split
 
 
-def parse_fraction(text: str | float) -> float:
+def parse_fraction(text: str | NumberT) -> NumberT:
     """A fraction as users write it: a number, ``"0.3"`` or ``"30%"``; its range is checked where it is used.
 
     Raises:
         ArgumentError: no number.
 
-    >>> parse_fraction("30%"), parse_fraction("0.3"), parse_fraction(0.3)
-    (0.3, 0.3, 0.3)
+    >>> parse_fraction("30%"), parse_fraction("0.3"), parse_fraction(0.3), parse_fraction(None)
+    (0.3, 0.3, 0.3, None)
     """
     if not isinstance(text, str):
         return text
@@ -129,3 +133,15 @@ def parse_fraction(text: str | float) -> float:
         return float(number) / 100 if percent else float(number)
     except ValueError:
         raise ArgumentError(f"a fraction is a number such as 0.3, or 30%, got {text!r}") from None
+
+
+def parse_percentages(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a method or policy with each text such as ``"30%"`` as the fraction; all else as it is.
+
+    >>> parse_percentages({"keep": "30%", "mode": "full"})
+    {'keep': 0.3, 'mode': 'full'}
+    """
+    return {
+        name: parse_fraction(value) if isinstance(value, str) and re.fullmatch(r"\s*[\d.]+\s*%\s*", value) else value
+        for name, value in options.items()
+    }

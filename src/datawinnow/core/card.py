@@ -181,13 +181,30 @@ def unknown_name(kind: str, name: object, names: Iterable[str]) -> ArgumentError
     >>> str(unknown_name("score", "dul", ["aum", "dual"]))
     "no score is called 'dul'. Did you mean 'dual'? There are: aum, dual"
     """
+    names = list(dict.fromkeys(names))
+    return ArgumentError(f"no {kind} is called {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}")
+
+
+def unknown_option(owner: str, name: object, options: Iterable[str]) -> ArgumentError:
+    """The error for an option that ``owner`` does not have, with the nearest that it has.
+
+    >>> str(unknown_option("ucb", "peroid", ["period", "alpha"]))
+    "ucb has no option 'peroid'; its options are: period, alpha. Did you mean 'period'?"
+    """
+    options = list(dict.fromkeys(options))
+    guess = did_you_mean(name, options)
+    return ArgumentError(
+        f"{owner} has no option {name!r}; its options are: {', '.join(options) or 'none'}{f'.{guess}' if guess else ''}"
+    )
+
+
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """`` Did you mean 'dual'?`` with the nearest of ``names``; empty where none is near."""
     # only for the error: a lookup that succeeds should not pay for the import
     import difflib
 
-    names = list(dict.fromkeys(names))
-    near = difflib.get_close_matches(str(name).replace("-", "_").replace("+", "_").lower(), names, n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    return ArgumentError(f"no {kind} is called {name!r}.{guess} There are: {', '.join(names)}")
+    near = difflib.get_close_matches(str(name).replace("-", "_").replace("+", "_").lower(), list(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def check_options(method: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -199,5 +216,4 @@ def check_options(method: Callable[..., Any], options: Mapping[str, Any]) -> Non
     of_method = card_of(method)
     for name in options:
         if name not in of_method.options and name not in of_method.takes:
-            have = ", ".join(of_method.options) or "none"
-            raise ArgumentError(f"{of_method.key} has no option {name!r}; its options are: {have}")
+            raise unknown_option(of_method.key, name, of_method.options)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.progress import Progress
 from datawinnow.data.assemble import Loaded, ReadOptions
@@ -83,7 +84,7 @@ def load(
     *,
     size: int | None = None,
     seed: int = 0,
-    holdout: float = 0.2,
+    holdout: float | str = 0.2,
     image: str | int | None = None,
     label: str | int | None = None,
     on_broken: OnBroken = "raise",
@@ -146,6 +147,7 @@ def load(
     (1438, 359, (1, 8, 8))
     """
     image, label, text = (_column_name(*column) for column in (("image", image), ("label", label), ("text", text)))
+    holdout = parse_fraction(holdout)
     options = ReadOptions(
         size, seed, holdout, image, label, on_broken, memory, limit, progress, text, length, tokenizer, header
     ).checked()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from datawinnow.core.budget import parse_fraction, parse_percentages
 from datawinnow.core.card import card_of, check_options, resolve, unknown_name
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.policy_names import AUTO, REPLAY
@@ -81,9 +82,9 @@ def default_options(name: str, keep: float | None, options: Mapping[str, Any] | 
     {'period': 10, 'keep': 0.5}
     """
     card = card_of(policy_by_name(name))
-    values = {**EACH_EPOCH.get(card.key, {}), **(options or {})}
+    values = {**EACH_EPOCH.get(card.key, {}), **parse_percentages(options or {})}
     if keep is not None:
-        values["keep"] = keep
+        values["keep"] = parse_fraction(keep)
     elif "keep" in card.takes and "keep" not in values:
         values["keep"] = DEFAULT_KEEP
     return values
@@ -93,6 +94,7 @@ def _build(name: str, epochs: int | None, keep: float | None, options: dict[str,
     policy_class = policy_by_name(name)
     card = card_of(policy_class)
     check_options(policy_class, options)
+    keep, options = parse_fraction(keep), parse_percentages(options)
     if keep is not None and "keep" not in card.takes and "keep" not in card.options:
         raise ArgumentError(
             f"the policy {card.key!r} sets the number of examples itself: leave `keep=` out; its options "
@@ -174,6 +176,8 @@ def wrap_by_name(policy: Any, text: str, epochs: int | None) -> Any:
         raise ArgumentError(f"the wrapper {name!r} needs the length of the run: give `epochs=` or `passes=`")
     try:
         return WRAPPERS[name](policy, value, epochs or 1)
+    except ArgumentError as error:  # of the wrapper itself, such as a policy that it cannot wrap
+        raise ArgumentError(f"the wrapper {text!r}: {error}") from None
     except ValueError:
         raise ArgumentError(f"the wrapper {name!r} takes {WRAPPER_VALUES[name]}, got {text!r}") from None
 
@@ -183,12 +187,12 @@ def _annealed(policy: Any, value: str, epochs: int) -> Any:
     mode: Any = text or "full"
     if mode not in ("none", "full", "partial"):
         raise ValueError(value)
-    return annealed(policy, epochs, float(share or 0.875), mode)
+    return annealed(policy, epochs, parse_fraction(share or 0.875), mode)
 
 
 def _shrinking(policy: Any, value: str, epochs: int) -> Any:
     end, _, start = value.partition(":")
-    return shrinking(policy, epochs, end=float(end), start=float(start or 1.0))
+    return shrinking(policy, epochs, end=parse_fraction(end), start=parse_fraction(start or 1.0))
 
 
 def _without_value(wrapper: Callable[[Any], Any]) -> Callable[[Any, str, int], Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from datawinnow import select as selectors
 from datawinnow.core import check
 from datawinnow.core.arrays import take
-from datawinnow.core.budget import budget_of, check_budget
+from datawinnow.core.budget import budget_of, check_budget, parse_fraction
 from datawinnow.core.card import card_of, check_options, resolve
 from datawinnow.core.draw import tie_seed_of
 from datawinnow.core.errors import ArgumentError, CapacityError
@@ -44,15 +44,35 @@ class PairClusters:
     description: str
 
 
-def pairs_budget(keep: int | float, n: int) -> int:
+def parse_keep(keep: int | float | str) -> int | float:
+    """``"200"`` is a number of pairs, ``"0.1"`` and ``"10%"`` are a fraction of them, ``"1.0"`` is all of them.
+
+    Raises:
+        ArgumentError: a text that is neither.
+
+    >>> parse_keep("200"), parse_keep("0.1"), parse_keep("1.0"), parse_keep("10%")
+    (200, 0.1, 1.0, 0.1)
+    """
+    if isinstance(keep, str) and keep.strip().isdecimal():
+        return int(keep)
+    try:
+        return parse_fraction(keep)
+    except ArgumentError:
+        raise ArgumentError(
+            f"`keep=` must be a number of pairs (200) or a fraction (0.1 or 10%), got {keep!r}"
+        ) from None
+
+
+def pairs_budget(keep: int | float | str, n: int) -> int:
     """Number of pairs to keep: an integer is that number, a fraction in (0, 1] a fraction of the n pairs.
 
     Raises:
         ArgumentError: neither, or more than there are.
 
-    >>> pairs_budget(200, 3439), pairs_budget(0.5, 10), pairs_budget(1.0, 10)
-    (200, 5, 10)
+    >>> pairs_budget(200, 3439), pairs_budget(0.5, 10), pairs_budget(1.0, 10), pairs_budget("50%", 10)
+    (200, 5, 10, 5)
     """
+    keep = parse_keep(keep)
     if isinstance(keep, int) and not isinstance(keep, bool):
         return check_budget(keep, n, items="pairs")
     return budget_of(keep, n)

@@ -13,8 +13,8 @@ from torch import Tensor
 from datawinnow import scores, select
 from datawinnow.core import check
 from datawinnow.core.arrays import TABLE, chain_arrays, first_epochs, is_recorded, take
-from datawinnow.core.budget import budget_of
-from datawinnow.core.card import Card, card_of, check_options, resolve
+from datawinnow.core.budget import budget_of, parse_percentages
+from datawinnow.core.card import Card, card_of, check_options, resolve, unknown_option
 from datawinnow.core.draw import tie_seed_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
@@ -95,7 +95,7 @@ class Method:
             ArgumentError: an unknown option, options of a score that the method lacks, or a selector without the
                 score that it needs.
         """
-        selector, scorer = dict(options), dict(score_options)
+        selector, scorer = parse_percentages(options), parse_percentages(score_options)
         cutoff, embedding = self.cutoff, self.embedding
         if self.has_cutoff and "cutoff" in selector and "cutoff" not in self.selector_card.options:
             cutoff = check.number("cutoff", selector.pop("cutoff"), 0, 1)
@@ -123,8 +123,7 @@ class Method:
             return method
         for name in method.score_options:
             if name not in method._score_option_names and name not in method.score_card.takes:
-                have = ", ".join(method._score_option_names) or "none"
-                raise ArgumentError(f"{method.score_card.key} has no option {name!r}; its options are: {have}")
+                raise unknown_option(method.score_card.key, name, method._score_option_names)
         return method
 
     def split_options(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -140,8 +139,7 @@ class Method:
         of_score = self._score_option_names
         for name in options:
             if name not in of_selector and name not in of_score:
-                have = ", ".join([*of_selector, *of_score]) or "none"
-                raise ArgumentError(f"{self.key} has no option {name!r}; its options are: {have}")
+                raise unknown_option(self.key, name, [*of_selector, *of_score])
         return (
             {name: value for name, value in options.items() if name in of_selector},
             {name: value for name, value in options.items() if name not in of_selector},

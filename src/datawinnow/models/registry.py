@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from datawinnow.core.card import resolve
+from datawinnow.core.card import resolve, unknown_option
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.model_names import TEXT_MODELS
 from datawinnow.models.alexnet import alexnet
@@ -141,8 +141,7 @@ def build(
             dimensions[present[0]] = dimensions.pop(name)
     unknown = [name for name in options if name not in parameters and not takes_any]
     if unknown:
-        valid = ", ".join(name for name in parameters if name not in dimensions) or "none"
-        raise ArgumentError(f"model {model!r} has no option {unknown[0]!r}; its options are: {valid}")
+        raise unknown_option(f"model {model!r}", unknown[0], [name for name in parameters if name not in dimensions])
     if factory in MODELS.values():
         by_data = sorted(set(options) & set(dimensions))
         if by_data:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.card import did_you_mean
 from datawinnow.core.errors import ArgumentError
 from datawinnow.train.objective import PerExample
 from datawinnow.train.precision import check_precision
@@ -101,6 +102,9 @@ class Recipe:
         check.number("curvature_h", self.curvature_h, 1e-12, 1e6)
         check.number("workers", self.workers, 0, 1024, integer=True)
         check_precision(self.precision)
+        check.one_of("channels_last", self.channels_last, (None, True, False))
+        if not isinstance(self.device, str):
+            raise ArgumentError(f"device must be a text such as 'auto', 'cpu' or 'cuda:1', got {self.device!r}")
         schedule_of(self.schedule)
         # a table in TOML and JSON
         size_schedule: Any = self.size_schedule
@@ -150,5 +154,6 @@ def check_recipe(options: dict[str, Any]) -> dict[str, Any]:
     for name in options:
         if name not in Recipe.__dataclass_fields__:
             fields = ", ".join(Recipe.__dataclass_fields__)
-            raise ArgumentError(f"fit has no option {name!r}; how to train is set by: {fields}")
+            guess = did_you_mean(name, Recipe.__dataclass_fields__)
+            raise ArgumentError(f"fit has no option {name!r}; how to train is set by: {fields}.{guess}")
     return options

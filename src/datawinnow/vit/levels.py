@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from datawinnow.core.budget import parse_fraction
+from datawinnow.core.card import unknown_option
 from datawinnow.core.errors import ArgumentError
 from datawinnow.vit.schedule import KeepSchedule
 from datawinnow.vit.sparsify import PAPER_BLOCKS, sparsify
@@ -46,6 +48,10 @@ class SparseLevels:
     over: float | None = None
     form: str = "auto"
 
+    def __post_init__(self) -> None:
+        for name in ("keep_tokens", "keep_attention"):  # "70%" is 0.7
+            object.__setattr__(self, name, parse_fraction(getattr(self, name)))
+
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> SparseLevels:
         """Token and attention levels from the table of a grid, such as ``levels = { keep_tokens = 0.5, at = [2, 4] }``.
@@ -58,7 +64,7 @@ class SparseLevels:
         names = [field.name for field in fields(cls) if field.name != "examples"]
         for name in options:
             if name not in names:
-                raise ArgumentError(f"a sparse network has no option {name!r}; its options are: {', '.join(names)}")
+                raise unknown_option("a sparse network", name, names)
         values = dict(options)
         if "at" in values:
             values["at"] = tuple(values["at"])

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from datawinnow.core import check
+from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError
 
 PAPER_EPOCHS = 300
@@ -82,14 +83,15 @@ def counts_of(patches: int, keep: float, stages: int) -> list[int]:
     return counts
 
 
-def check_keep(name: str, keep: float | None) -> float:
-    """A keep rate in (0, 1]; None is 1: nothing is left out.
+def check_keep(name: str, keep: float | str | None) -> float:
+    """A keep rate in (0, 1], also as ``"70%"``; None is 1: nothing is left out.
 
     Raises:
         ArgumentError: something else.
     """
     if keep is None:
         return 1.0
+    keep = parse_fraction(keep)
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
         raise ArgumentError(f"{name} must be in (0, 1], the fraction kept (1 switches the level off), got {keep!r}")
     return float(keep)
