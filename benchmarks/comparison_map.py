@@ -29,6 +29,8 @@ IMAGE = KEPT / "map.svg"
 PAGE = ROOT / "docs" / "results.md"
 CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "sst2": 2}
 """By what a setting's name begins with."""
+SHAPES: dict[str, tuple[int, int]] = {"cifar10": (3, 32), "cifar100": (3, 32), "digits": (1, 8)}
+"""Channels and side of images, by what a setting's name begins with."""
 AGAIN = "_again"
 """How the names of settings end that confirm a winner of the setting before it, on seeds of their own."""
 TUNING = "tuning"
@@ -53,6 +55,8 @@ def measured_settings(rows: Path) -> list[dict[str, Any]]:
         if spec.policy is None or spec.train:
             continue
         gain = run.gain.interval
+        dataset = name.partition("_")[0]
+        channels, size = SHAPES.get(dataset, (None, None))
         entries.append(
             {
                 "setting": grids[name].about,
@@ -67,7 +71,9 @@ def measured_settings(rows: Path) -> list[dict[str, Any]]:
                 "gain": round(gain.mean, 5),
                 "half": None if gain.half is None else round(gain.half, 5),
                 "seeds": len(run.seeds),
-                "classes": CLASSES[name.partition("_")[0]],
+                "classes": CLASSES[dataset],
+                "channels": channels,
+                "size": size,
             }
         )
     return entries

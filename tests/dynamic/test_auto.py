@@ -48,7 +48,7 @@ def test_a_winner_is_chosen_where_it_won_and_the_line_says_by_how_much(places):
         ({"seeds": 1, "half": None}, "no policy beat it with 5 seeds"),
         ({"noisy": True}, "no benchmark is close to n=10,000 images, 30 passes, clean labels"),
         ({"n": 50_000}, "no benchmark is close to"),
-        ({"kind": "texts"}, "no benchmark is close to n=10,000 images"),
+        ({"kind": "texts"}, "no policy was measured on images (n=10,000 images)"),
         ({"passes": 7.0}, "no benchmark is close to"),
     ],
 )
@@ -124,7 +124,7 @@ def test_where_nothing_won_the_loop_trains_on_everything(places):
     policy = auto(8, epochs=3)
     plan, _ = policy.plan(2, policy.init(8), lambda *path: stream(0, *path))
     assert sorted(plan.index.tolist()) == list(range(8))
-    assert policy.why.startswith("all the data for 3 epochs: no benchmark is close")
+    assert policy.why.startswith("all the data for 3 epochs: no policy was measured on images")
 
 
 @pytest.mark.parametrize("wrong", [{"n": 0, "passes": 3}, {"n": 10, "passes": 0}, {"n": 10, "passes": math.inf}])
@@ -257,3 +257,59 @@ def test_every_place_of_the_map_can_be_made():
         built = place.build(place.passes)
         assert 0 < expected_fraction(built, max(1, round(place.passes))) <= 1
         assert json.loads(json.dumps(asdict(place)))["seeds"] >= 1
+
+
+def test_kinds_never_stand_for_each_other(places):
+    places({}, {"kind": "texts", "setting": "sentences"})
+    for kind, where in (("images", "squares"), ("texts", "sentences")):
+        assert f"on {where} at 30 passes" in recommend(10_000, passes=30, kind=kind).why
+    vectors = recommend(10_000, passes=30, kind="vectors", classes=10, size=64)
+    assert vectors.policy is None
+    assert vectors.why == (
+        "all the data for 30 epochs: no policy was measured on vectors (n=10,000 vectors (64 numbers) of 10 classes)"
+    )
+    policy = auto(10_000, epochs=30, kind="vectors", size=64)
+    assert policy.policy.keep == 1.0
+    with pytest.raises(ArgumentError, match="kind must be one of 'images', 'texts', 'vectors', got 'sounds'"):
+        recommend(10_000, passes=30, kind="sounds")
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        ({"channels": 3, "size": 32}, "colour"),
+        ({"channels": 1, "size": 8}, "grey"),
+        ({"channels": 1, "size": 28}, "colour"),  # 1.6 octaves of channels; 1.8 of size
+        ({"channels": 3, "size": 9}, "grey"),
+        ({"channels": 1, "size": 32}, "colour"),
+    ],
+)
+def test_of_equal_counts_the_nearest_by_channels_and_size_decides(places, data, where):
+    places(
+        {"setting": "colour", "channels": 3, "size": 32, "classes": 10},
+        {"setting": "grey", "channels": 1, "size": 8, "classes": 10},
+    )
+    assert f"on {where} at 30 passes" in recommend(10_000, passes=30, classes=10, **data).why
+
+
+@pytest.mark.parametrize(
+    ("data", "is_near"),
+    [
+        ({"size": 128}, True),
+        ({"size": 129}, False),
+        ({"size": 8}, True),
+        ({"channels": 12}, True),
+        ({"channels": 13}, False),
+        ({"n": 40_000, "classes": 41}, False),  # 976 of each, and yet another task
+        ({"n": 40_000, "classes": 40}, True),
+    ],
+)
+def test_a_setting_reaches_four_times_as_far_in_each_respect(places, data, is_near):
+    places({"channels": 3, "size": 32, "classes": 10})
+    changed = {"n": 10_000, "classes": 10, "channels": 3, "size": 32} | data
+    assert (recommend(changed.pop("n"), passes=30, **changed).policy is not None) == is_near
+
+
+def test_every_image_setting_of_the_map_has_a_shape():
+    for setting in module.load_benchmarks():
+        assert (setting.channels is None) == (setting.size is None) == (setting.kind != "images"), setting.setting

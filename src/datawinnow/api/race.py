@@ -222,7 +222,15 @@ def _recommended_spec(
     """The policy that benchmarks recommend, as a ``[[method]]``; a default where they recommend none."""
     from datawinnow.dynamic.auto import recommended_setting
 
-    setting, reason = recommended_setting(info.n, passes=budget, noisy=noisy, kind=info.kind, classes=len(info.classes))
+    setting, reason = recommended_setting(
+        info.n,
+        passes=budget,
+        noisy=noisy,
+        kind=info.kind,
+        classes=len(info.classes),
+        channels=info.channels,
+        size=info.size,
+    )
     if log is not None:
         log(f"auto: {reason}")
     if setting is not None:

@@ -237,7 +237,15 @@ def _recommended(
     from datawinnow.dynamic import recommend
 
     budget = float(length.value)
-    advice = recommend(n, passes=budget, noisy=noisy, kind=info.kind, classes=len(info.classes))
+    advice = recommend(
+        n,
+        passes=budget,
+        noisy=noisy,
+        kind=info.kind,
+        classes=len(info.classes),
+        channels=info.channels,
+        size=info.size,
+    )
     if log is not None:
         log(f"auto: {advice.why}")
     if advice.policy is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,8 +69,22 @@ class DatasetInfo:
 
     @property
     def kind(self) -> str:
-        """``"texts"`` or ``"images"``."""
-        return "images" if self.vocabulary is None else "texts"
+        """``"images"`` of (channels, height, width), ``"texts"``, or ``"vectors"`` of any other shape."""
+        if self.vocabulary is not None:
+            return "texts"
+        return "images" if len(self.shape) == 3 else "vectors"
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of images; None of others."""
+        return self.shape[0] if self.kind == "images" else None
+
+    @property
+    def size(self) -> float | None:
+        """Side of images in pixels (of others than squares the root of the area), length of vectors; None of texts."""
+        if self.kind == "images":
+            return math.sqrt(self.shape[1] * self.shape[2])
+        return float(math.prod(self.shape)) if self.kind == "vectors" else None
 
     def as_dict(self) -> dict[str, Any]:
         """The description for ``run.json``, without labels and ids."""

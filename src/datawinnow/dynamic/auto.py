@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -19,11 +19,52 @@ from datawinnow.dynamic.random_pruning import RandomPruning
 from datawinnow.dynamic.wrap import Wrapper
 
 MAX_RATIO = 4.0
-"""Largest ratio of examples, examples a class and passes between a dataset and a setting that stands for it."""
-KINDS = ("images", "texts")
-"""Kinds of examples: what wins on images was seen not to win on sentences."""
+"""Largest ratio, in each respect, between a dataset and a setting that stands for it."""
+KINDS = ("images", "texts", "vectors")
+"""Kinds of examples, which never stand for each other: what wins on images was seen not to win on sentences."""
 MIN_SEEDS = 5
 """Paired seeds of a result that a recommendation may rest on."""
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """What of a dataset decides which measured setting stands for it.
+
+    Attributes:
+        n: number of examples.
+        kind: of `KINDS`.
+        classes: number of classes; None if unknown.
+        channels: of images; None if unknown, and of others.
+        size: side of images in pixels (of others than squares the root of the area), or length of vectors; None if
+            unknown, and of texts.
+        noisy: whether many labels are wrong.
+    """
+
+    n: int
+    kind: str = "images"
+    classes: int | None = None
+    channels: int | None = None
+    size: float | None = None
+    noisy: bool = False
+
+    def __post_init__(self) -> None:
+        check.number("n", self.n, 1, 2**40, integer=True)
+        check.one_of("kind", self.kind, KINDS)
+        for name in ("classes", "channels"):
+            if getattr(self, name) is not None:
+                check.number(name, getattr(self, name), 1, 2**40, integer=True)
+        if self.size is not None:
+            check.number("size", self.size, 1, 2**40)
+
+    def __str__(self) -> str:
+        shape = []
+        if self.size is not None:
+            shape.append(f"{self.size:g} numbers" if self.kind == "vectors" else f"{self.size:g} pixels a side")
+        if self.channels is not None:
+            shape.append("1 channel" if self.channels == 1 else f"{self.channels} channels")
+        of_shape = f" ({', '.join(shape)})" if shape else ""
+        in_classes = "" if self.classes is None else f" of {self.classes:,} classes"
+        return f"n={self.n:,} {self.kind}{of_shape}{in_classes}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +85,9 @@ class MeasuredSetting:
         seeds: number of paired seeds.
         kind: of `KINDS`.
         classes: number of classes; None if unknown.
+        channels: of images; None if unknown, and of others.
+        size: side of images in pixels (of others than squares the root of the area), or length of vectors; None if
+            unknown, and of texts.
     """
 
     setting: str
@@ -59,6 +103,8 @@ class MeasuredSetting:
     seeds: int
     kind: str = "images"
     classes: int | None = None
+    channels: int | None = None
+    size: float | None = None
 
     def lower_bound(self, num_candidates: int) -> float:
         """Lower end of the interval, minus infinity with fewer than `MIN_SEEDS` seeds.
@@ -70,12 +116,22 @@ class MeasuredSetting:
         # best_of widens the half interval by Bonferroni: the winner of several is partly the luckiest.
         return self.gain - best_of(self.half, self.seeds, num_candidates)
 
-    def distance(self, n: int, passes: float, classes: int | None = None) -> float:
-        """Distance in octaves: the largest log2 ratio of examples, passes and, where known, examples a class."""
+    def distance(self, data: DataDescription, passes: float) -> float:
+        """Distance in octaves, infinite between two kinds of examples or of labels.
+
+        It is the largest log2 ratio of examples, passes and, where both are known, of classes, examples a class,
+        channels and size.
+        """
+        if (self.kind, self.noisy) != (data.kind, data.noisy):
+            return math.inf
         # A maximum of log ratios, not a sum: similar in one respect does not make up for another.
-        ratios = [n / self.n, passes / self.passes]
-        if classes is not None and self.classes is not None:
-            ratios.append((n / classes) / (self.n / self.classes))
+        ratios = [data.n / self.n, passes / self.passes]
+        if data.classes is not None and self.classes is not None:
+            ratios += [data.classes / self.classes, (data.n / data.classes) / (self.n / self.classes)]
+        if data.channels is not None and self.channels is not None:
+            ratios.append(data.channels / self.channels)
+        if data.size is not None and self.size is not None:
+            ratios.append(data.size / self.size)
         return max(abs(math.log2(ratio)) for ratio in ratios)
 
     @property
@@ -128,14 +184,23 @@ def load_benchmarks() -> tuple[MeasuredSetting, ...]:
 
 
 def recommend(
-    n: int, *, passes: float, noisy: bool = False, kind: str = "images", classes: int | None = None
+    n: int,
+    *,
+    passes: float,
+    noisy: bool = False,
+    kind: str = "images",
+    classes: int | None = None,
+    channels: int | None = None,
+    size: float | None = None,
 ) -> Advice:
     """The policy for a budget, from the benchmarks on the most similar data.
 
-    A measured setting stands for datasets and budgets up to four times larger or smaller, and for up to four times
-    more or fewer examples a class: UCB won with a thousand of each (CIFAR-10) and not with a hundred (CIFAR-100), which
-    is one pair of datasets, and so a caution more than a law. Of the nearest settings, the policy with the highest
-    lower end of its 95% interval over five paired seeds is chosen if that end is above zero; otherwise all the data for
+    A measured setting stands for datasets of its kind with up to four times more or fewer examples, passes, classes,
+    examples a class, channels and pixels a side (or numbers in a vector), each where it is known. Where nothing was
+    measured on that kind, the answer is all the data. Examples a class count since UCB won with a thousand of each
+    (CIFAR-10) and not with a hundred (CIFAR-100), which is one pair of datasets, and so a caution more than a law. Of
+    the nearest settings, the policy with the highest lower end of its 95% interval over five paired seeds is chosen if
+    that end is above zero; otherwise all the data for
     that many epochs, which is what a policy has to beat. Where several settings are equally near, as two networks on as
     many examples, a policy counts by its worst result with five seeds. The best of several policies has to win by the
     margin of a Bonferroni correction; the reason says of how many.
@@ -144,9 +209,11 @@ def recommend(
         n: number of examples.
         passes: budget, in epochs on all the data.
         noisy: whether many labels are wrong.
-        kind: "images" or "texts".
+        kind: "images", "texts" or "vectors".
         classes: number of classes; None if unknown, and then a policy must have won in the settings of every number of
             classes that are near.
+        channels: of images, if known.
+        size: side of images in pixels (of others than squares the root of the area), or length of vectors, if known.
 
     Returns:
         The policy, or None for all the data, and the reason.
@@ -154,27 +221,33 @@ def recommend(
     Raises:
         ArgumentError: numbers out of range, or an unknown kind.
     """
-    setting, why = recommended_setting(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
+    setting, why = recommended_setting(
+        n, passes=passes, noisy=noisy, kind=kind, classes=classes, channels=channels, size=size
+    )
     return Advice(None if setting is None else setting.build(passes), why)
 
 
 def recommended_setting(
-    n: int, *, passes: float, noisy: bool = False, kind: str = "images", classes: int | None = None
+    n: int,
+    *,
+    passes: float,
+    noisy: bool = False,
+    kind: str = "images",
+    classes: int | None = None,
+    channels: int | None = None,
+    size: float | None = None,
 ) -> tuple[MeasuredSetting | None, str]:
     """The setting whose policy is chosen, None for all the data, and the reason; arguments as of `recommend`."""
-    check.number("n", n, 1, 2**40, integer=True)
     check.number("passes", passes, 1e-9, 2**31)
-    check.one_of("kind", kind, KINDS)
-    if classes is not None:
-        check.number("classes", classes, 1, 2**40, integer=True)
-    similar = [s for s in load_benchmarks() if (s.noisy, s.kind) == (noisy, kind)]
-    near = [s for s in similar if s.distance(n, passes, classes) <= math.log2(MAX_RATIO)]
+    data = DataDescription(n, kind, classes, channels, size, noisy)
     everything = f"all the data for {passes:g} epochs"
+    if not any(s.kind == kind for s in load_benchmarks()):
+        return None, f"{everything}: no policy was measured on {kind} ({data})"
+    near = [s for s in load_benchmarks() if s.distance(data, passes) <= math.log2(MAX_RATIO)]
     if not near:
         labels = "wrong labels" if noisy else "clean labels"
-        in_classes = "" if classes is None else f" of {classes:,} classes"
-        return None, f"{everything}: no benchmark is close to n={n:,} {kind}{in_classes}, {passes:g} passes, {labels}"
-    nearest = [s for group in _by_classes(near, classes) for s in _nearest(group, n, passes, classes)]
+        return None, f"{everything}: no benchmark is close to {data}, {passes:g} passes, {labels}"
+    nearest = [s for group in _by_classes(near, classes) for s in _nearest(group, data, passes)]
     by_policy = _by_policy(nearest)
     # Only policies that could be recommended count as comparisons.
     num_candidates = sum(any(s.seeds >= MIN_SEEDS for s in results) for results in by_policy)
@@ -201,12 +274,10 @@ def _by_classes(settings: Sequence[MeasuredSetting], classes: int | None) -> lis
     return [[s for s in settings if s.classes == number] for number in {s.classes for s in settings}]
 
 
-def _nearest(
-    settings: Sequence[MeasuredSetting], n: int, passes: float, classes: int | None
-) -> Iterable[MeasuredSetting]:
+def _nearest(settings: Sequence[MeasuredSetting], data: DataDescription, passes: float) -> list[MeasuredSetting]:
     """All settings that are as near as the nearest."""
-    minimum = min(s.distance(n, passes, classes) for s in settings)
-    return [s for s in settings if s.distance(n, passes, classes) == minimum]
+    minimum = min(s.distance(data, passes) for s in settings)
+    return [s for s in settings if s.distance(data, passes) == minimum]
 
 
 def _by_policy(settings: Sequence[MeasuredSetting]) -> list[list[MeasuredSetting]]:
@@ -222,7 +293,16 @@ def _worst_first(setting: MeasuredSetting) -> tuple[bool, float]:
     return setting.seeds < MIN_SEEDS, setting.lower_bound(1)
 
 
-def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "images", classes: int | None = None) -> Auto:
+def auto(
+    n: int,
+    epochs: int,
+    *,
+    noisy: bool = False,
+    kind: str = "images",
+    classes: int | None = None,
+    channels: int | None = None,
+    size: float | None = None,
+) -> Auto:
     """The policy for a loop of ``epochs`` epochs over ``n`` examples, chosen from benchmarks.
 
     It is used as any policy, in `PolicySampler` and `fit`. Its ``why`` gives the reason in one line. Where no policy is
@@ -233,8 +313,10 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "images", clas
         n: number of examples.
         epochs: epochs of the loop.
         noisy: whether many labels are wrong.
-        kind: "images" or "texts".
+        kind: "images", "texts" or "vectors".
         classes: number of classes, if known.
+        channels: of images, if known.
+        size: side of images in pixels (of others than squares the root of the area), or length of vectors, if known.
 
     Returns:
         A policy with the attribute ``why``.
@@ -247,10 +329,10 @@ def auto(n: int, epochs: int, *, noisy: bool = False, kind: str = "images", clas
     (1.0, 'all the data for 1 epochs: no benchmark is close to n=10 images, 1 passes, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
-    advice = recommend(n, passes=epochs, noisy=noisy, kind=kind, classes=classes)
+    ask = partial(recommend, n, noisy=noisy, kind=kind, classes=classes, channels=channels, size=size)
+    advice = ask(passes=epochs)
     if advice.policy is not None:  # a loop of so many epochs passes fewer examples: ask again for that budget
-        passes = epochs * expected_fraction(advice.policy, epochs)
-        advice = recommend(n, passes=passes, noisy=noisy, kind=kind, classes=classes)
+        advice = ask(passes=epochs * expected_fraction(advice.policy, epochs))
     chosen = Auto(advice.policy if advice.policy is not None else RandomPruning(keep=1.0))
     object.__setattr__(chosen, "why", advice.why)
     return chosen
