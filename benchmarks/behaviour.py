@@ -534,7 +534,7 @@ LEFT_OUT = {
     *("seconds", "planning_seconds", "created", "finished", "commit", "version", "versions", "memory", "machine"),
     *("device", "threads", "workers", "source", "out", "path", "format"),  # of this machine, and of this run
     *("options", "settings", "recipe", "augment", "levels", "load"),  # by names that may change; results tell of them
-    *("note", "notes", "says", "sentence", "about"),  # wording
+    *("note", "notes", "verdict", "says", "sentence", "about"),  # wording
 }
 """Fields of JSON files and columns of tables that may differ."""
 CHOSEN_BY = ("method", "label", "score", "per_class", "keep", "seed", "budget", "n", "epochs", "charge", "fingerprint")

@@ -28,7 +28,7 @@ from datawinnow.models import build
 from datawinnow.probe import probe
 from datawinnow.record import read_column
 from datawinnow.report.correlations import spearman
-from datawinnow.runs.record import fit_recorded
+from datawinnow.runs.record import RecordSettings, fit_recorded
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import load_checkpoint, save_checkpoint
 
@@ -122,8 +122,8 @@ def record(size: Size, network: Network, seed: int, data: tuple[Any, Any], folde
             save_checkpoint(weights_file(folder, epoch + 1), model, None, {})
 
     _, history = fit_recorded(
-        model, train, folder, epochs=size.epochs, signals=SIGNALS, checkpoint=checkpoint, test=test, seed=seed,
-        recipe=recipe, on_epoch=keep_weights,
+        model, train, folder, RecordSettings(size.epochs, signals=SIGNALS, recipe=recipe), checkpoint=checkpoint,
+        test=test, seed=seed, on_epoch=keep_weights,
     )  # fmt: skip
     lost = [end for end in size.ends if not weights_file(folder, end).exists()]
     if lost:  # killed between the checkpoint of an epoch and its weights

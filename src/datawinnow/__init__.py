@@ -27,11 +27,11 @@ if TYPE_CHECKING:
         select,
         vit,
     )
-    from datawinnow.api.dataset import LoadOptions
     from datawinnow.api.prune import prune
     from datawinnow.api.race import race
     from datawinnow.core.budget import budget_of
     from datawinnow.core.errors import LearningWarning
+    from datawinnow.core.load_options import LoadOptions
     from datawinnow.core.rng import stream
     from datawinnow.core.selection import Selection
     from datawinnow.core.synthetic import Synthetic

@@ -72,3 +72,12 @@ def test_one_name_may_stand_for_a_list_of_one(tmp_path):
     assert list(dw.api.score(str(kept.run.path), "aum", data=train)) == ["aum"]
     with pytest.raises(ArgumentError, match="no score is called 'nope'"):
         dw.api.score(kept.run, ["all", "nope"], data=train)
+
+
+def test_train_takes_a_selection_as_well_as_its_file(tmp_path):
+    kept = dw.prune("digits", keep=0.25, method="random", run=tmp_path / "run", **QUICK)
+    arguments = {**QUICK, "load": dw.LoadOptions(limit=120)}
+    by_file = dw.api.train("digits", select=tmp_path / "run", run=tmp_path / "a", **arguments)
+    by_object = dw.api.train("digits", select=kept.selection, run=tmp_path / "b", **arguments)
+    assert by_object.accuracy == by_file.accuracy
+    assert by_object.run.metadata["cost"]["train"]["backward"] == 2 * 30

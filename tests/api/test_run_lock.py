@@ -13,7 +13,6 @@ from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.core.files import atomic_folder, atomic_write
 from datawinnow.core.lock import LOCK, only_writer
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record_run
 from datawinnow.runs.select import selection_of
 from tests.runs.conftest import FAST, make_blobs
 
@@ -47,7 +46,7 @@ def test_so_do_a_recording_by_itself_condense_and_instruct(tmp_path):
     images = (torch.zeros(20, 1, 8, 8), torch.arange(20) % 2)
     with only_writer(tmp_path / "run"):
         for verb in (
-            lambda: record_run(digits, tmp_path / "run", **QUICK),
+            lambda: api.record(digits, run=tmp_path / "run", **QUICK),
             lambda: api.condense(images, per_class=1, iterations=1, run=tmp_path / "run"),
             lambda: api.instruct(lines, keep=2, run=tmp_path / "run"),
         ):

@@ -280,7 +280,7 @@ class TestScenario:
 class TestRecording:
     def test_it_is_made_once_and_shared(self, grid, tmp_path, monkeypatch):
         run_cell(grid, cell("aum"), tmp_path)
-        monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
+        monkeypatch.setattr(cell_module, "run_recording", lambda *a, **k: pytest.fail("recorded again"))
         for method in ("el2n", "short", "full"):
             run_cell(grid, cell(method), tmp_path)
         assert [p.name for p in (tmp_path / "recordings").iterdir()] == ["clean-seed0"]

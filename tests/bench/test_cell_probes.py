@@ -133,7 +133,7 @@ class TestMoreSignals:
 
     def test_only_a_cell_that_needs_it_records_again(self, grid, probing, tmp_path, monkeypatch):
         run_cell(grid, cell("aum"), tmp_path)
-        monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
+        monkeypatch.setattr(cell_module, "run_recording", lambda *a, **k: pytest.fail("recorded again"))
         rows = [run_cell(probing, cell(method), tmp_path) for method in ("el2n", "slo_curves")]
         folder = recording_folder(cell("aum"), tmp_path)
         assert [path.name for path in folder.parent.iterdir()] == [folder.name]

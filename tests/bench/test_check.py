@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
+from datawinnow import api
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench.check import check
 from datawinnow.core.artifacts import read_json
@@ -17,10 +18,10 @@ from datawinnow.core.verdict import ADVICE_AHEAD, ADVICE_LEVEL, compare, payback
 from datawinnow.data.kept import Kept
 from datawinnow.methods import METHODS
 from datawinnow.report import results
-from datawinnow.runs.network import build_network
-from datawinnow.runs.record import begin_run, record_run
+from datawinnow.runs.record import begin_run
 from datawinnow.runs.select import select_run
 from datawinnow.train import evaluate, fit
+from datawinnow.train.build import build_network
 from tests.runs.conftest import FAST, make_blobs
 
 LABELS = {"dual": "DUAL", "random": "random", "shorter_full": "all the data, fewer epochs", "full": "all the data"}
@@ -150,7 +151,7 @@ class TestPayback:
 class TestCheck:
     @pytest.fixture
     def run(self, blobs, tmp_path):
-        folder = record_run(blobs, tmp_path / "run", epochs=12, recipe=FAST)
+        folder = api.record(blobs, run=tmp_path / "run", epochs=12, recipe=FAST)
         return folder, select_run(folder, blobs, keep=0.3, method="el2n")
 
     def test_the_rows_of_the_three_trainings(self, blobs, run):
@@ -237,7 +238,7 @@ class TestCheck:
         assert len({weight for _, weight in seen}) == 2
 
     def test_the_network_of_the_run_with_its_options(self, blobs, tmp_path):
-        folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, model="mlp", model_options={"width": 8})
+        folder = api.record(blobs, run=tmp_path / "run", epochs=2, recipe=FAST, model="mlp", model_options={"width": 8})
         selection = select_run(folder, blobs, keep=0.3, method="el2n")
         rows = check(folder, blobs, make_blobs(9), selection, keep=0.3, epochs=1, recipe=FAST)["rows"]
         per_example = 3 * 2 * (4 * 8 + 8 * 8 + 8 * 3) - 2 * 4 * 8
@@ -268,7 +269,7 @@ class TestCheck:
             check(folder, blobs, make_blobs(9), selection, seeds=0, **options)
         with pytest.raises(RunError, match=r"belongs to the dataset 'blobs'.*not 'others'"):
             check(folder, make_blobs(seed=2, name="others"), make_blobs(9), selection, **options)
-        bare = record_run(blobs, tmp_path / "bare", epochs=1, recipe=FAST)
+        bare = api.record(blobs, run=tmp_path / "bare", epochs=1, recipe=FAST)
         with pytest.raises(RunError, match="has no selection to check"):
             check(bare, blobs, make_blobs(9), selection, **options)
 
@@ -276,7 +277,7 @@ class TestCheck:
         def custom_model(*, classes):
             return torch.nn.Linear(4, classes)
 
-        folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST, model=custom_model)
+        folder = api.record(blobs, run=tmp_path / "run", epochs=2, recipe=FAST, model=custom_model)
         selection = select_run(folder, blobs, keep=0.3, method="el2n")
         options = {"keep": 0.3, "epochs": 1, "recipe": FAST}
         with pytest.raises(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from datawinnow import api
 from datawinnow.bench.check import check
 from datawinnow.methods import create_method
-from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
 from tests.runs.conftest import FAST, make_blobs
@@ -27,7 +27,7 @@ SUBSETS = 4 * 2 * 45
     ids=["probe", "subsets", "both", "no scores"],
 )
 def test_scoring_counts_the_probe_and_the_trainings_on_subsets(blobs, tmp_path, scores, chosen, forward, backward):
-    folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    folder = api.record(blobs, run=tmp_path / "run", epochs=2, recipe=FAST)
     if scores:
         score_run(folder, blobs, scores, subset_runs=4)
     selection = select_run(folder, blobs, keep=0.3, method=create_method(**chosen))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.bench import cell as cell_module
 from datawinnow.bench.check import check
 from datawinnow.core.artifacts import read_json, write_json
@@ -17,7 +18,6 @@ from datawinnow.core.result_rows import read_rows
 from datawinnow.core.selection import Selection
 from datawinnow.report import results
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
 from datawinnow.train import fit
 from tests.runs.conftest import FAST, make_blobs
@@ -28,7 +28,7 @@ HOW = {"keep": 0.3, "epochs": 2, "recipe": FAST}
 
 @pytest.fixture
 def run(blobs, tmp_path):
-    folder = record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    folder = api.record(blobs, run=tmp_path / "run", epochs=2, recipe=FAST)
     return folder, select_run(folder, blobs, keep=0.3, method="el2n")
 
 

@@ -42,7 +42,7 @@ class TestCell:
     def test_a_recording_that_diverges_fails_what_needs_it_without_training_again(self, write, tmp_path, monkeypatch):
         grid = read_grid(write(diverging(4)), models=[MODEL])
         first = run_cell(grid, cell("aum", 0.2), tmp_path)
-        monkeypatch.setattr(cell_module, "record_run", lambda *a, **k: pytest.fail("recorded again"))
+        monkeypatch.setattr(cell_module, "run_recording", lambda *a, **k: pytest.fail("recorded again"))
         monkeypatch.setattr(cell_module, "fit", lambda *a, **k: pytest.fail("trained"))
         rows = [first, *(run_cell(grid, cell(method, 0.2), tmp_path) for method in ("el2n", "full", "short"))]
         assert {row["failed"] for row in rows} == {first["failed"]}
@@ -73,7 +73,7 @@ class TestCell:
         monkeypatch.setattr(cell_module, "fit", broken)
         with pytest.raises(RunError, match="the disk is full"):
             run_cell(grid, cell("random"), tmp_path)
-        monkeypatch.setattr(cell_module, "record_run", broken)
+        monkeypatch.setattr(cell_module, "run_recording", broken)
         with pytest.raises(RunError, match="the disk is full"):
             run_cell(grid, cell("aum"), tmp_path)
         assert not recording_done(cell("aum"), tmp_path)

@@ -51,8 +51,8 @@ def test_a_method_and_a_score_at_once_are_refused():
 
 
 def test_only_what_was_set_is_handed_to_load():
-    assert LoadOptions().to_kwargs() == {}
-    assert LoadOptions(size=16, split_seed=3, skip_broken=True).to_kwargs() == {
+    assert LoadOptions().to_dict() == {}
+    assert LoadOptions(size=16, split_seed=3, skip_broken=True).to_dict() == {
         "size": 16,
         "seed": 3,
         "on_broken": "skip",

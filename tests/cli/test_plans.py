@@ -171,4 +171,4 @@ def test_from_python_a_plan_needs_a_policy(tmp_path):
     from datawinnow.core.errors import ArgumentError
 
     with pytest.raises(ArgumentError, match="record_plan requires a policy"):
-        training.train_run(None, tmp_path / "run", record_plan=tmp_path / "plan")
+        training.TrainSettings(record_plan=tmp_path / "plan")

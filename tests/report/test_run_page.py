@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from datawinnow import dynamic, report
+from datawinnow import api, dynamic, report
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import dataset_info
 from datawinnow.report.run_page import pays_sentence
-from datawinnow.runs.train import train_run
+from datawinnow.runs.selection_file import write_selection
 from datawinnow.train import Recipe
 from tests.train.helpers import blobs
 
@@ -109,7 +110,7 @@ def test_nothing_is_said_where_nothing_is_known(metadata: dict[str, Any], meta: 
 def page_of(path: Path, **train_kwargs: Any) -> str:
     """The page of a training on 60 examples, as its reader sees it: without tags."""
     recipe = Recipe(precision="fp32", batch=16)
-    train_run(blobs(), path, recipe=recipe, model="mlp", **train_kwargs)
+    api.train(blobs(), run=path, recipe=recipe, model="mlp", **train_kwargs)
     return html.unescape(report.write(path).read_text())
 
 
@@ -149,7 +150,10 @@ def test_the_page_of_a_training_without_a_policy_says_what_it_was(tmp_path: Path
 
 def test_the_page_of_a_training_on_a_selection_counts_what_it_took_to_find(tmp_path: Path) -> None:
     about = {"label": "DUAL", "charge": 180}
-    text = page_of(tmp_path / "run", epochs=3, selection=Selection.of(torch.arange(20), 60), selection_metadata=about)
+    file = tmp_path / "selection.parquet"
+    about = {**about, "method": "dual", "keep": 1 / 3, "fingerprint": blobs().fingerprint}
+    write_selection(file, Selection.of(torch.arange(20), 60), info=dataset_info(blobs()), meta=about)
+    text = page_of(tmp_path / "run", epochs=3, select=file)
     assert "kept by DUAL" in lead_of(text)
     # 3 epochs on 20 of 60 examples: 60 in training and 180 in scoring, beside 180 of all the data
     assert numbers(lead_of(text)) == [3, 20, 60, 240, 180, 133, 180, 3]

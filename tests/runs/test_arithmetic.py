@@ -8,13 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.bench.check import check
 from datawinnow.core.selection import Selection
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
 from datawinnow.runs.stage import resolve_arithmetic
-from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe, network
 
 from .conftest import FAST, make_blobs
@@ -46,9 +45,9 @@ def metadata(path):
 
 
 VERBS = {
-    "record": lambda data, path, **kwargs: record_run(data, path, epochs=3, **kwargs),
+    "record": lambda data, path, **kwargs: api.record(data, run=path, epochs=3, **kwargs),
     "train": lambda data, path, **kwargs: (
-        train_run(data, path, epochs=3, selection=Selection.everything(60), **kwargs).run
+        api.train(data, run=path, epochs=3, select=Selection.everything(60), **kwargs).run
     ),
 }
 
@@ -93,7 +92,7 @@ def test_it_is_written_before_anything_is_trained(blobs, tmp_path, measurement, 
 
 
 def test_what_is_asked_for_is_not_measured(blobs, tmp_path, measurement):
-    record_run(blobs, tmp_path / "run", epochs=1, recipe=FAST)
+    api.record(blobs, run=tmp_path / "run", epochs=1, recipe=FAST)
     assert measurement.num_calls == 0
     assert metadata(tmp_path / "run")["arithmetic"] == {"precision": "fp32", "channels_last": False, "note": ""}
 
@@ -104,7 +103,9 @@ def test_a_training_begun_with_another_network_is_measured_anew(blobs, tmp_path,
 
     for width, num_calls in ((8, 1), (16, 2), (16, 2)):  # before the first epoch all may change
         with pytest.raises(KeyboardInterrupt):
-            train_run(blobs, tmp_path / "run", model="mlp", model_options={"width": width}, recipe=AUTO, progress=stop)
+            api.train(
+                blobs, run=tmp_path / "run", model="mlp", model_options={"width": width}, recipe=AUTO, progress=stop
+            )
         assert measurement.num_calls == num_calls
 
 
@@ -120,7 +121,7 @@ class TestCheck:
     PRUNE_KWARGS = {"keep": 0.5, "epochs": 1}
 
     def run(self, data, path, recipe):
-        folder = record_run(data, path, epochs=2, recipe=recipe)
+        folder = api.record(data, run=path, epochs=2, recipe=recipe)
         return folder, select_run(folder, data, keep=0.5, method="el2n")
 
     def test_it_is_that_of_the_run(self, blobs, tmp_path, measurement):

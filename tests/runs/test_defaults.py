@@ -74,6 +74,6 @@ def test_every_verb_and_option_takes_percentages(tmp_path):
     assert create_method("ccs", options={"cutoff": "20%"}).options["cutoff"] == 0.2
     assert build_policy("ucb", keep="40%", epochs=4, wrap=["shrinking=50%:90%"]).end == 0.5
     assert dw.vit.SparseLevels(keep_tokens="70%").keep_tokens == 0.7
-    assert dw.LoadOptions(holdout="25%").to_kwargs() == {"holdout": 0.25}
+    assert dw.LoadOptions(holdout="25%").to_dict() == {"holdout": 0.25}
     assert len(dw.load("digits", holdout="25%")[1]) == len(dw.load("digits", holdout=0.25)[1])
     assert pairs_budget("30%", 10) == pairs_budget("3", 10) == 3

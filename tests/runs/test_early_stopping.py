@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.api import prune
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.methods import create_method
@@ -17,7 +18,7 @@ from datawinnow.record import Recorder
 from datawinnow.report import run_page
 from datawinnow.runs.early_stopping import RankStability, split_half_agreement, stability_for
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record_run
+from datawinnow.runs.record import RecordSettings
 from datawinnow.runs.select import select_run
 from datawinnow.scores import dual
 from datawinnow.select import beta
@@ -130,12 +131,17 @@ EARLY = RankStability(0.2, min_epochs=6, window=4)
 
 def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path):
     data, messages = make_blobs(), []
-    unbroken = record_run(data, tmp_path / "whole", **RECORD_KWARGS)
+    unbroken = api.record(data, run=tmp_path / "whole", **RECORD_KWARGS)
     p_label = unbroken.arrays()["p_label"]
     end = next(t for t in range(6, 13) if EARLY(p_label[:t]))
     assert 6 < end < 12, "the example does not show what it should"
-    folder = record_run(
-        data, tmp_path / "run", test=make_blobs(30, seed=1), until_stable=EARLY, log=messages.append, **RECORD_KWARGS
+    folder = api.record(
+        data,
+        run=tmp_path / "run",
+        test=make_blobs(30, seed=1),
+        until_stable=EARLY,
+        log=messages.append,
+        **RECORD_KWARGS,
     )
     arrays = folder.arrays()
     assert arrays["p_label"].shape == (end, 60)
@@ -156,7 +162,9 @@ def test_a_recording_ends_at_the_first_epoch_whose_ranking_has_settled(tmp_path)
 
 def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(tmp_path):
     messages = []
-    folder = record_run(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=messages.append)
+    folder = api.record(
+        make_blobs(), run=tmp_path / "run", epochs=11, recipe=FAST, until_stable=1.0, log=messages.append
+    )
     assert folder.epochs == 11
     agreed = split_half_agreement(folder.arrays()["p_label"])
     assert folder.metadata["recorded"] == {"epochs": 11, "agreement": pytest.approx(agreed)}
@@ -174,7 +182,7 @@ def test_a_ranking_that_does_not_settle_is_recorded_to_the_end_and_that_is_told(
 )
 def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, options, message):
     with pytest.raises(ArgumentError, match=message):
-        record_run(make_blobs(), tmp_path / "run", recipe=FAST, **options)
+        api.record(make_blobs(), run=tmp_path / "run", recipe=FAST, **options)
     assert not (tmp_path / "run").exists()
 
 
@@ -184,7 +192,7 @@ def test_what_could_never_act_is_refused_before_there_is_a_run(tmp_path, options
 )
 def test_a_run_is_not_gone_on_with_by_another_rule(tmp_path, first, again, done):
     def run(until):
-        return record_run(make_blobs(), tmp_path / "run", epochs=11, recipe=FAST, until_stable=until)
+        return api.record(make_blobs(), run=tmp_path / "run", epochs=11, recipe=FAST, until_stable=until)
 
     folder = run(first)
     if not done:
@@ -215,14 +223,13 @@ def test_one_recording_serves_methods_that_read_more_of_it_if_it_has_it(tmp_path
 
 
 def test_without_until_stable_nothing_is_said_of_it(tmp_path):
-    folder = record_run(make_blobs(), tmp_path / "run", epochs=2, recipe=FAST)
+    folder = api.record(make_blobs(), run=tmp_path / "run", epochs=2, recipe=FAST)
     assert "recorded" not in folder.metadata
 
 
-def test_it_needs_the_probabilities(tmp_path):
+def test_it_needs_the_probabilities():
     with pytest.raises(ArgumentError, match="until_stable ranks by p_label: add it to the signals"):
-        record_run(make_blobs(), tmp_path / "run", epochs=10, signals=("loss",), until_stable=0.7)
-    assert not (tmp_path / "run").exists()
+        RecordSettings(10, signals=("loss",), until_stable=0.7)
 
 
 @every_moment
@@ -231,7 +238,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_epoch_and_bytes(tmp_path, monk
     monkeypatch.setattr("os.fsync", lambda handle: None)
 
     def run(path):
-        record_run(data, path, test=make_blobs(30, seed=1), until_stable=EARLY, **RECORD_KWARGS)
+        api.record(data, run=path, test=make_blobs(30, seed=1), until_stable=EARLY, **RECORD_KWARGS)
 
     with killed_at(monkeypatch, None) as operations:
         run(tmp_path / "run")

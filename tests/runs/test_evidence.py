@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from datawinnow import api
 from datawinnow.api import prune
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.runs.evidence import groups, moments, notes
 from datawinnow.runs.gallery import png
-from datawinnow.runs.record import record_run
 from datawinnow.runs.select import select_run
 
 from .conftest import FAST, make_images
@@ -139,7 +139,7 @@ class TestGallery:
         def network(*, classes):
             return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
 
-        folder = record_run(images, tmp_path / "run", epochs=2, recipe=FAST, model=network)
+        folder = api.record(images, run=tmp_path / "run", epochs=2, recipe=FAST, model=network)
         select_run(folder, images, keep=0.5, method="el2n")
         rows = pq.read_table(tmp_path / "run" / "gallery.parquet").to_pylist()
         assert {r["guess"] for r in rows} == {""}

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import datawinnow.cli.app  # noqa: F401  (declares every option)
+from datawinnow import api
 from datawinnow.bench import read_grid, read_grids
 from datawinnow.cli.spelling import as_flags
 from datawinnow.core.errors import ArgumentError
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import network_of_run
-from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
 
@@ -47,7 +47,7 @@ def rewrite(run, **model):
 @pytest.fixture
 def foreign(tmp_path, module):
     """A recorded run whose file says that a function made its network."""
-    run = record_run(make_blobs(), tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
+    run = api.record(make_blobs(), run=tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
     return rewrite(run, name=f"{module}:small")
 
 
@@ -63,7 +63,7 @@ class TestRunFolder:
         assert module not in sys.modules
 
     def test_the_gallery_does_without_it_and_says_so(self, tmp_path, module):
-        run = record_run(make_images(), tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
+        run = api.record(make_images(), run=tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
         messages: list[str] = []
         select_run(rewrite(run, name=f"{module}:small"), make_images(), keep=0.5, method="el2n", log=messages.append)
         assert module not in sys.modules
@@ -72,7 +72,7 @@ class TestRunFolder:
     def test_named_again_it_is_used_with_the_options_named_again(self, tmp_path, module):
         name, data = f"{module}:small", make_blobs()
         options = {"width": 3}
-        run = record_run(data, tmp_path / "run", epochs=2, recipe=FAST, model=name, model_options=options)
+        run = api.record(data, run=tmp_path / "run", epochs=2, recipe=FAST, model=name, model_options=options)
         with pytest.raises(ArgumentError, match=rf"again with `model='{name}'` `model_options=.'width': 3.`$"):
             score_run(run, data, ["grand_last"])
         with pytest.raises(ArgumentError, match=r"model options \{'width': 3\}, not \{\}"):

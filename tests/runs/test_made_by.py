@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.bench.check import check
 from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import check_outputs_for
-from datawinnow.runs.record import begin_run, record_run
+from datawinnow.runs.record import begin_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run, selection_of
-from datawinnow.runs.train import train_run
+from datawinnow.train.build import check_outputs_for
 from datawinnow.train.checkpoint import read_metadata, save_checkpoint
 
 from .conftest import FAST, Bare, make_blobs, make_images
@@ -37,7 +37,7 @@ STAGES = {
 def finished_run(tmp_path_factory):
     """A run with all its artefacts, made twice over, so that what is left of the first time could show."""
     data, path = make_images(24), tmp_path_factory.mktemp("made") / "run"
-    folder = record_run(data, path, epochs=3, recipe=FAST, model="mlp")
+    folder = api.record(data, run=path, epochs=3, recipe=FAST, model="mlp")
     for keep in (0.25, 0.5):
         score_run(folder, data, ["aum"])
         selection = select_run(folder, data, keep=keep, method="el2n")
@@ -73,7 +73,7 @@ def test_fingerprint_and_cost_of_the_stages_so_far(run, name):
 
 
 def test_a_training_says_what_it_cost(tmp_path, images):
-    train_run(images, tmp_path / "t", epochs=2, recipe=FAST, model="mlp")
+    api.train(images, run=tmp_path / "t", epochs=2, recipe=FAST, model="mlp")
     for name in ("history.parquet", "model.safetensors"):
         metadata = about(tmp_path / "t" / name)
         assert metadata["fingerprint"] == images.fingerprint
@@ -86,7 +86,7 @@ def test_a_history_that_was_cut_short_says_what_its_rows_cost(tmp_path, images):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        record_run(images, tmp_path / "r", epochs=3, recipe=FAST, model="mlp", progress=stop)
+        api.record(images, run=tmp_path / "r", epochs=3, recipe=FAST, model="mlp", progress=stop)
     assert about(tmp_path / "r" / "history.parquet")["cost"]["record"]["backward"] == 48
 
 
@@ -138,24 +138,24 @@ class TestRefusals:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            record_run(blobs, tmp_path / "r", epochs=3, recipe=FAST, progress=stop)
+            api.record(blobs, run=tmp_path / "r", epochs=3, recipe=FAST, progress=stop)
         self.foreign(tmp_path / "r" / "signals" / "about.json")
         with pytest.raises(RunError, match=r"signals was recorded on another dataset \(fingerprint ab\)"):
-            record_run(blobs, tmp_path / "r", epochs=3, recipe=FAST)
+            api.record(blobs, run=tmp_path / "r", epochs=3, recipe=FAST)
 
 
 class TestOutputs:
     """A network with fewer outputs than the dataset has classes, and a dataset that does not tell how many it has."""
 
-    @pytest.mark.parametrize("data", [make_blobs(), Bare(make_blobs())], ids=["told", "untold"])
-    @pytest.mark.parametrize("verb", [begin_run, record_run, train_run])
+    @pytest.mark.parametrize("data", [make_blobs(), Bare(make_blobs())], ids=["with_classes", "without_classes"])
+    @pytest.mark.parametrize("verb", [begin_run, api.record, api.train])
     def test_both_numbers_are_named_and_nothing_is_left_behind(self, tmp_path, data, verb):
         with pytest.raises(ArgumentError, match=r"Linear has 2 outputs, but .* has 3 classes: build it with classes=3"):
-            verb(data, tmp_path / "run", model=lambda: torch.nn.Linear(4, 2))
+            verb(data, run=tmp_path / "run", model=lambda: torch.nn.Linear(4, 2))
         assert not (tmp_path / "run").exists()
 
     def test_more_outputs_than_classes_are_fine(self, tmp_path, blobs):
-        run = record_run(blobs, tmp_path / "run", epochs=1, recipe=FAST, model=lambda: torch.nn.Linear(4, 5))
+        run = api.record(blobs, run=tmp_path / "run", epochs=1, recipe=FAST, model=lambda: torch.nn.Linear(4, 5))
         assert run.metadata["status"] == {"record": "done"}
 
     def test_an_error_in_the_network_leaves_its_mode(self, blobs):

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from datawinnow import dynamic
+from datawinnow import api, dynamic
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.build import build_policy
-from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe
 from tests.dynamic.helpers import logged
 from tests.train.helpers import blobs
@@ -83,19 +82,19 @@ def test_the_fraction_of_an_epoch_is_a_method_of_the_policy():
 
 def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(tmp_path):
     train_kwargs = {"epochs": 4, "recipe": RECIPE, "model": "mlp", "test": blobs(seed=1)}
-    folder = train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.25), **train_kwargs).run
+    folder = api.train(blobs(), run=tmp_path / "run", policy=dynamic.RandomPruning(0.25), **train_kwargs).run
     history = pq.read_table(folder.path / "history.parquet")
     assert history.column("fraction").to_pylist() == [0.25] * 4
     assert folder.metadata["cost"]["train"]["backward"] == 60
     assert folder.metadata["options"]["train"]["policy"] == "RandomPruning(keep=0.25)"
     with pytest.raises(RunError, match=r"was started with policy='RandomPruning\(keep=0\.25\)', now it is None"):
-        train_run(blobs(), tmp_path / "run", **train_kwargs)
+        api.train(blobs(), run=tmp_path / "run", **train_kwargs)
     train_kwargs["policy"] = dynamic.RandomPruning(0.25)
     with pytest.raises(RunError, match=r"was started with batch=16, now it is 8: use another `run=`"):
-        train_run(blobs(), tmp_path / "run", **{**train_kwargs, "recipe": replace(RECIPE, batch=8)})
+        api.train(blobs(), run=tmp_path / "run", **{**train_kwargs, "recipe": replace(RECIPE, batch=8)})
     # workers change no result
     train_kwargs["recipe"] = replace(RECIPE, workers=2)
-    assert train_run(blobs(), tmp_path / "run", **train_kwargs).run.metadata == folder.metadata
+    assert api.train(blobs(), run=tmp_path / "run", **train_kwargs).run.metadata == folder.metadata
 
 
 @pytest.mark.parametrize(

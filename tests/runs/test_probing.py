@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.api import prune
 from datawinnow.core.cost import Cost
 from datawinnow.core.draw import largest, tie_seed_of
@@ -22,7 +23,6 @@ from datawinnow.runs import probe_arrays as probing_module
 from datawinnow.runs import subset_runs as subsets_module
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.probe_arrays import ProbedArrays, network_of_run, probe_total, probed_arrays
-from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run, selection_draws
 from datawinnow.runs.subset_runs import subset_runs
@@ -37,7 +37,7 @@ from .conftest import FAST, make_blobs
 def recorded(tmp_path_factory):
     """A run of sixty vectors and three epochs."""
     run = tmp_path_factory.mktemp("probing") / "run"
-    return record_run(make_blobs(), run, epochs=3, recipe=FAST, seed=5).path
+    return api.record(make_blobs(), run=run, epochs=3, recipe=FAST, seed=5).path
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ class TestScores:
         def build():
             return torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
 
-        run = record_run(blobs, tmp_path / "own", epochs=2, recipe=FAST, model=build)
+        run = api.record(blobs, run=tmp_path / "own", epochs=2, recipe=FAST, model=build)
         with pytest.raises(ArgumentError, match=r"a network of your own, of which it only knows the name 'build'"):
             score_run(run, blobs, ["grand_last"])
         assert score_run(run, blobs, ["grand_last"], model=build)["grand_last"].shape == (60,)

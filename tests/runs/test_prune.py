@@ -15,7 +15,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.methods import METHODS
-from datawinnow.runs import prune as prune_module
+from datawinnow.runs import record as record_module
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.select import select_examples, select_run, selection_of
 
@@ -155,7 +155,7 @@ class TestMethod:
         assert len(short) == 18
 
     def test_it_fails_before_anything_is_trained(self, blobs, monkeypatch):
-        monkeypatch.setattr(prune_module, "record_setup", lambda *a, **k: pytest.fail("trained"))
+        monkeypatch.setattr(record_module, "run_recording", lambda *a, **k: pytest.fail("trained"))
         with pytest.raises(ArgumentError, match="p_label has 9 epochs, fewer than window=10"):
             prune(blobs, keep=0.3, epochs=9)
         with pytest.raises(ArgumentError, match="no method is called 'magic'"):
@@ -166,7 +166,7 @@ class TestMethod:
             prune(blobs, keep=0.3, scores="el2n")
 
     def test_random_trains_nothing_and_costs_nothing(self, blobs, monkeypatch, tmp_path):
-        monkeypatch.setattr(prune_module, "record_setup", lambda *a, **k: pytest.fail("trained"))
+        monkeypatch.setattr(record_module, "run_recording", lambda *a, **k: pytest.fail("trained"))
         kept = prune(blobs, keep=0.3, method="random", run=tmp_path / "run")
         folder = RunFolder.open(tmp_path / "run")
         assert len(kept) == 18

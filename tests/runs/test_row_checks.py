@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.core.artifacts import read_tensors, write_tensors
 from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import Examples
-from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.selection_file import read_selection, write_selection
 
@@ -157,7 +157,7 @@ class TestSelection:
 class TestScores:
     @pytest.fixture
     def run(self, tmp_path):
-        run = record_run(make_blobs(), tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
+        run = api.record(make_blobs(), run=tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
         score_run(run, make_blobs(), ["el2n"])
         return run
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.reason import Reason
@@ -16,7 +17,6 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import Examples
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
 from datawinnow.runs.selection_file import read_selection, write_selection
@@ -26,7 +26,7 @@ from .conftest import FAST, make_blobs
 
 @pytest.fixture
 def run(blobs, tmp_path):
-    return record_run(blobs, tmp_path / "run", epochs=2, recipe=FAST)
+    return api.record(blobs, run=tmp_path / "run", epochs=2, recipe=FAST)
 
 
 def cut(path):
@@ -38,7 +38,7 @@ class TestRefusals:
         other = make_blobs(seed=1, name="others")
         message = r"belongs to the dataset 'blobs' \(60 examples, fingerprint [0-9a-f]{16}\), not 'others'"
         for verb in (
-            lambda: record_run(other, run.path, epochs=2, recipe=FAST),
+            lambda: api.record(other, run=run.path, epochs=2, recipe=FAST),
             lambda: score_run(run, other, ["el2n"]),
             lambda: select_run(run, other, keep=0.5, method="el2n"),
         ):
@@ -103,9 +103,9 @@ class TestRefusals:
     def test_a_folder_that_is_not_ours_is_left_alone(self, blobs, tmp_path):
         (tmp_path / "thesis.tex").write_text("x")
         with pytest.raises(RunError, match="is not empty and holds no run; give another `run=` folder"):
-            record_run(blobs, tmp_path, epochs=1, recipe=FAST)
+            api.record(blobs, run=tmp_path, epochs=1, recipe=FAST)
         with pytest.raises(RunError, match=r"thesis.tex is a file, not a folder"):
-            record_run(blobs, tmp_path / "thesis.tex", epochs=1, recipe=FAST)
+            api.record(blobs, run=tmp_path / "thesis.tex", epochs=1, recipe=FAST)
         assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
     def test_no_run_at_all(self, tmp_path):

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from datawinnow import dynamic
+from datawinnow import api, dynamic
 from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
 from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.runs.selection_history import SelectionHistoryWriter
-from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe
 from tests.runs.killing import Killed, contents, every_moment, killed_at
 from tests.train.helpers import blobs
@@ -78,7 +77,7 @@ def test_a_damaged_or_foreign_file_is_refused_on_a_resume(tmp_path):
 def test_a_training_keeps_who_its_policy_chose_among_the_selected(tmp_path):
     selected = Selection.of(torch.arange(59, 19, -1), 60)
     policy = dynamic.recorded(dynamic.UCB(0.5, period=1))
-    folder = train_run(blobs(), tmp_path / "run", selection=selected, policy=policy, epochs=4, **TRAIN_KWARGS).run
+    folder = api.train(blobs(), run=tmp_path / "run", select=selected, policy=policy, epochs=4, **TRAIN_KWARGS).run
     log = SelectionHistory.load(folder.path / FILE_NAME, fingerprint=folder.metadata["dataset"]["fingerprint"], n=60)
     assert log.candidate_ids.tolist() == list(range(20, 60))
     assert [int(log.mask(i).sum()) for i in range(4)] == [40, 20, 20, 20]
@@ -97,9 +96,11 @@ def test_it_is_written_before_the_epoch_trains(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_run(blobs(), tmp_path / "run", policy=dynamic.RandomPruning(0.5), epochs=2, progress=step, **TRAIN_KWARGS)
+        api.train(
+            blobs(), run=tmp_path / "run", policy=dynamic.RandomPruning(0.5), epochs=2, progress=step, **TRAIN_KWARGS
+        )
     assert seen == [True]
-    train_run(blobs(), tmp_path / "run", epochs=2, **TRAIN_KWARGS)  # before the first epoch all may change
+    api.train(blobs(), run=tmp_path / "run", epochs=2, **TRAIN_KWARGS)  # before the first epoch all may change
     assert not (tmp_path / "run" / FILE_NAME).exists()
 
 
@@ -109,7 +110,7 @@ def test_killed_at_any_moment_a_training_by_policy_goes_on_to_the_same_bytes(tmp
     monkeypatch.setattr("os.fsync", lambda handle: None)
 
     def run(path):
-        train_run(blobs(), path, policy=dynamic.UCB(0.5, period=1), passes=2, **TRAIN_KWARGS)
+        api.train(blobs(), run=path, policy=dynamic.UCB(0.5, period=1), passes=2, **TRAIN_KWARGS)
 
     with killed_at(monkeypatch, None) as operations:
         run(tmp_path / "run")

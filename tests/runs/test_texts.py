@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import datawinnow as dw
-from datawinnow import report
+from datawinnow import api, report
 from datawinnow.api import prune
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.data.tokens import Vocabulary
@@ -18,10 +18,8 @@ from datawinnow.dynamic.build import build_policy, policies_by_name, takes_keep
 from datawinnow.methods import METHODS
 from datawinnow.probe import INPUT_ARRAYS
 from datawinnow.runs.gallery import LETTERS, shortened
-from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
-from datawinnow.runs.train import train_run
 from datawinnow.scores import METHODS as SCORES
 from datawinnow.train import Recipe
 from tests.data.texts import sentences, write_model, write_texts, written
@@ -44,15 +42,14 @@ def recorded(tmp_path_factory):
     write_texts(root / "r.tsv", 60)
     train, test = dw.load(root / "r.tsv")
     record_kwargs = {"model": "text_cnn", "model_options": {"width": 8, "filters": 4}, "recipe": FAST, "test": test}
-    folder = record_run(train, root / "run", epochs=12, signals=("loss", "p_label", "margin", "error_norm", "entropy",
-                    "correct", "margin_softmax", "margin_top2", "kl_step"), **record_kwargs)  # fmt: skip
+    folder = api.record(train, run=root / "run", epochs=12, signals=("kl_step",), **record_kwargs)
     return folder, train
 
 
 def test_a_network_learns_the_words_and_is_told_which_was_chosen(loaded, tmp_path):
     train, test = loaded
     messages = []
-    folder = record_run(train, tmp_path / "run", epochs=8, recipe=FAST, test=test, log=messages.append)
+    folder = api.record(train, run=tmp_path / "run", epochs=8, recipe=FAST, test=test, log=messages.append)
     assert any("a text CNN" in line for line in messages)
     assert folder.metadata["model"]["name"] == "text_cnn"
     dataset = folder.metadata["dataset"]
@@ -63,7 +60,7 @@ def test_a_network_learns_the_words_and_is_told_which_was_chosen(loaded, tmp_pat
 
 def test_the_vocabulary_is_left_beside_the_network(loaded, tmp_path):
     train, _ = loaded
-    folder = record_run(train, tmp_path / "run", **QUICK)
+    folder = api.record(train, run=tmp_path / "run", **QUICK)
     assert Vocabulary.read(folder.path / "vocabulary.json") == train.vocabulary
     assert json.loads((folder.path / "vocabulary.json").read_text())["fingerprint"] == train.fingerprint
 
@@ -104,14 +101,14 @@ def test_every_policy_trains_on_texts(loaded, tmp_path, key):
     train, test = loaded
     keep = 0.5 if takes_keep(key) else None
     policy = build_policy(key, epochs=4, keep=keep, options={}, wrap=[])
-    folder = train_run(train, tmp_path / "run", test=test, policy=policy, **{**QUICK, "epochs": 4}).run
+    folder = api.train(train, run=tmp_path / "run", test=test, policy=policy, **{**QUICK, "epochs": 4}).run
     assert 0 <= folder.metadata["result"]["test_accuracy"] <= 1
     passed = folder.metadata["cost"]["train"]["backward"]
     assert 0 < passed <= 4 * 48 if keep is None else 0 < passed < 4 * 48
 
 
 def test_a_recording_of_texts_is_the_same_twice(loaded, tmp_path):
-    runs = [record_run(dw.load(tmp_path / "r.tsv")[0], tmp_path / name, **QUICK) for name in ("one", "two")]
+    runs = [api.record(dw.load(tmp_path / "r.tsv")[0], run=tmp_path / name, **QUICK) for name in ("one", "two")]
     assert torch.equal(*(run.arrays()["p_label"] for run in runs))
     assert torch.equal(*(run.arrays()["margin"] for run in runs))
 
@@ -169,7 +166,7 @@ class TestPretrained:
         write_texts(tmp_path / "r.tsv", 60)
         train, test = dw.load(tmp_path / "r.tsv", tokenizer=name)
         recipe = Recipe(batch=16, optimizer="adamw", lr=1e-2, precision="fp32", workers=0)
-        folder = record_run(train, tmp_path / "run", epochs=20, recipe=recipe, model=name, test=test)
+        folder = api.record(train, run=tmp_path / "run", epochs=20, recipe=recipe, model=name, test=test)
         assert folder.metadata["dataset"]["tokenizer"] == name
         last = pq.read_table(folder.path / "history.parquet").to_pylist()[-1]
         assert last["accuracy"] > 0.9  # the words tell
@@ -185,8 +182,8 @@ class TestPretrained:
         assert small.fingerprint == large.fingerprint
         assert small.vocabulary_size != large.vocabulary_size
         kept = prune(small, keep=0.5, score="el2n", **QUICK)
-        folder = train_run(
-            large, tmp_path / "run", test=test, selection=kept.selection, epochs=1, model=name, recipe=FAST
+        folder = api.train(
+            large, run=tmp_path / "run", test=test, select=kept.selection, epochs=1, model=name, recipe=FAST
         ).run
         assert folder.metadata["cost"]["train"]["backward"] == 24
 

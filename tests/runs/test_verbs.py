@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datawinnow import api
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.methods import create_method
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.record import record_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run, selection_of
 
@@ -23,7 +23,7 @@ from .conftest import FAST, make_blobs, make_images
 def recorded(tmp_path_factory):
     """Recorded once; each test has a copy."""
     path = tmp_path_factory.mktemp("recorded") / "run"
-    record_run(make_blobs(), path, epochs=30, recipe=FAST)
+    api.record(make_blobs(), run=path, epochs=30, recipe=FAST)
     return path
 
 
@@ -91,7 +91,7 @@ class TestCharge:
 
 class TestEpochs:
     def test_the_first_epochs_give_what_a_shorter_recording_would(self, run, blobs, tmp_path):
-        short = record_run(blobs, tmp_path / "short", epochs=12, schedule_epochs=30, recipe=FAST)
+        short = api.record(blobs, run=tmp_path / "short", epochs=12, schedule_epochs=30, recipe=FAST)
         for method in ("dual_beta", "aum"):
             cut = select_run(run, blobs, keep=0.3, method=method, epochs=12)
             assert cut.index.tolist() == select_run(short, blobs, keep=0.3, method=method).index.tolist()
@@ -173,7 +173,7 @@ class TestSelect:
 
     def test_another_selection_takes_the_check_and_the_images_of_the_old_with_it(self, tmp_path):
         data = make_images(24)
-        run = record_run(data, tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
+        run = api.record(data, run=tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
         select_run(run, data, keep=0.5, method="el2n")
         (run.path / "check.json").write_text("{}")
         select_run(run, data, keep=0.5, method="el2n")  # the same again
@@ -184,7 +184,7 @@ class TestSelect:
 
     def test_a_selection_to_another_file_leaves_the_run_as_it_is(self, tmp_path):
         data = make_images(24)
-        run = record_run(data, tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
+        run = api.record(data, run=tmp_path / "run", epochs=2, recipe=FAST, model="mlp")
         select_run(run, data, keep=0.5, method="el2n")
         before = {name: (run.path / name).read_bytes() for name in ("selection.parquet", "gallery.parquet")}
         other = select_run(run, data, keep=0.25, method="aum", out=tmp_path / "other.parquet")

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import datawinnow as dw
-from datawinnow import vit
+from datawinnow import api, vit
 from datawinnow.bench import cells_of, read_grid
 from datawinnow.bench.cell import run_cell
 from datawinnow.cli import app
@@ -22,7 +22,6 @@ from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked
 from datawinnow.models import build
 from datawinnow.runs.kept_patches import describe_sparsity
-from datawinnow.runs.train import train_run
 from datawinnow.train import Recipe, fit
 from datawinnow.train.checkpoint import load_checkpoint
 from tests.vit.networks import make_network
@@ -86,8 +85,12 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
         "recipe": RECIPE,
     }
     messages = []
-    folder = train_run(
-        train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), log=messages.append, **train_kwargs
+    folder = api.train(
+        train,
+        run=tmp_path / "r",
+        levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)),
+        log=messages.append,
+        **train_kwargs,
     ).run
     assert any("keeps 0.5 of the patches at blocks 2, 4; " in line for line in messages)
     assert folder.metadata["options"]["train"]["levels"] == {"keep_tokens": 0.5, "at": [2, 4]}
@@ -109,7 +112,9 @@ def test_a_run_leaves_its_patches_and_refuses_other_levels(digits, tmp_path):
         assert line["guess"] == test.classes[int(model(x).argmax())]
         assert line["png"].startswith(b"\x89PNG")
     assert (
-        train_run(train, tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), **train_kwargs).run.path
+        api.train(
+            train, run=tmp_path / "r", levels=vit.SparseLevels(keep_tokens=0.5, at=(2, 4)), **train_kwargs
+        ).run.path
         == folder.path
     )
 
@@ -124,7 +129,7 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
         "recipe": RECIPE,
     }
     train_kwargs["levels"] = vit.SparseLevels(keep_tokens=0.5, keep_attention=0.5, at=(1, 3))
-    unbroken = train_run(train, tmp_path / "whole", **train_kwargs).run
+    unbroken = api.train(train, run=tmp_path / "whole", **train_kwargs).run
     stopped = []
 
     def stop(stage, done, total):
@@ -133,10 +138,10 @@ def test_a_killed_run_goes_on_and_ends_as_it_would_have(digits, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_run(train, tmp_path / "killed", progress=stop, **train_kwargs)
+        api.train(train, run=tmp_path / "killed", progress=stop, **train_kwargs)
     with pytest.raises(RunError, match="was started with levels="):
-        train_run(train, tmp_path / "killed", **{**train_kwargs, "levels": None})
-    killed = train_run(train, tmp_path / "killed", **train_kwargs).run
+        api.train(train, run=tmp_path / "killed", **{**train_kwargs, "levels": None})
+    killed = api.train(train, run=tmp_path / "killed", **train_kwargs).run
     for name in ("patches.parquet",):
         assert pq.read_table(killed.path / name).equals(pq.read_table(unbroken.path / name))
     assert killed.metadata["result"] == unbroken.metadata["result"]

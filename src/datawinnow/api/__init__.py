@@ -6,7 +6,6 @@ Each takes a dataset object or, as the command does, DATA: ``"digits"``, a path 
 
 from datawinnow.api.bench import BenchResult, GridResult, bench
 from datawinnow.api.condense import Condensed, condense
-from datawinnow.api.dataset import LoadOptions
 from datawinnow.api.demo import DemoResult, demo
 from datawinnow.api.estimate import estimate
 from datawinnow.api.instruct import instruct
@@ -18,6 +17,7 @@ from datawinnow.api.report import report
 from datawinnow.api.score import score
 from datawinnow.api.select import select
 from datawinnow.api.train import train
+from datawinnow.core.load_options import LoadOptions
 
 __all__ = [
     "BenchResult",

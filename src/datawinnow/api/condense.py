@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import LoadOptions, open_dataset, run_path
+from datawinnow.api.dataset import open_dataset, run_path
 from datawinnow.core.duration import duration, estimated_duration
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -158,7 +159,13 @@ def condense(
         if log is not None and not (path / SYNTHETIC_FILE).exists():
             log(_describe_cost(condensation, train, test, judging))
         metadata = condense_into_folder(
-            condensation, train, test, path, judging=judging, load=splits.load or {}, progress=progress
+            condensation,
+            train,
+            test,
+            path,
+            judging=judging,
+            load=splits.load,
+            progress=progress,
         )
         synthetic = Synthetic.load(path / SYNTHETIC_FILE)
         page = pages.write(path) if report else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.options import Option
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,88 +22,25 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class LoadOptions:
-    """How a dataset is read; None stands for the default, or for how the run in question read it.
-
-    Attributes:
-        size: side in pixels that images are resized to. Default: as they are if all are of one size up to 64; chosen
-            otherwise.
-        holdout: fraction of each class held out for testing where the data have no test split. Default: 0.2.
-        limit: use only this number of training examples, stratified by class. Default: all.
-        split_seed: seed of the draws for ``holdout`` and ``limit``; apart from ``seed``, so that seeds share one
-            dataset. Default: 0.
-        image: column (or array) of images in Parquet, .npz or hf:. Default: guessed.
-        label: column (or array) of labels. Default: guessed.
-        text: column of texts, by name or by number from 0. Default: guessed.
-        length: tokens of a text; longer texts are truncated. Default: the 99th percentile of the training texts, at
-            most 256.
-        tokenizer: tokenizer of this transformers model. Default: that of ``model`` if it is pretrained, else the
-            words of the training texts.
-        header: whether the first line of a .csv or .tsv file names the columns. Default: guessed.
-        standardise: give each column of vectors mean 0 and standard deviation 1, by the training split. Default: yes
-            where the examples are vectors.
-        flip: mirror training images left to right with probability 0.5; not for images of text or digits, or where
-            left and right differ. Default: colour images only.
-        skip_broken: leave out images that cannot be decoded and broken lines, and report how many; otherwise the first
-            is an error.
-    """
-
-    PANEL: ClassVar[str] = "Data"
-
-    size: Annotated[int | None, Option("PIXELS")] = None
-    holdout: Annotated[float | None, Option("FRACTION")] = None
-    limit: Annotated[int | None, Option("N")] = None
-    split_seed: Annotated[int | None, Option("N")] = None
-    image: Annotated[str | None, Option("NAME")] = None
-    label: Annotated[str | None, Option("NAME")] = None
-    text: Annotated[str | None, Option("NAME")] = None
-    length: Annotated[int | None, Option("TOKENS")] = None
-    tokenizer: Annotated[str | None, Option("hf:PATH")] = None
-    header: bool | None = None
-    standardise: bool | None = None
-    flip: bool | None = None
-    skip_broken: bool = False
-
-    def to_kwargs(self) -> dict[str, Any]:
-        """Those that are set, as keyword arguments of `datawinnow.load`."""
-        values = {
-            "size": self.size,
-            "holdout": parse_fraction(self.holdout),
-            "limit": self.limit,
-            "seed": self.split_seed,
-            "image": self.image,
-            "label": self.label,
-            "text": self.text,
-            "length": self.length,
-            "tokenizer": self.tokenizer,
-            "header": self.header,
-            "standardise": self.standardise,
-            "flip": self.flip,
-            "on_broken": "skip" if self.skip_broken else None,
-        }
-        return {key: value for key, value in values.items() if value is not None}
-
-
-@dataclass(frozen=True)
 class Splits:
     """A dataset as a verb reads it.
 
     Attributes:
         train: description of the training split, with the split in ``train.data``.
         test: test split; None without one.
-        load: keyword arguments of `datawinnow.load` that it was read with; None for a dataset object.
+        load: the options that it was read with; None for a dataset object.
     """
 
     train: DatasetInfo
     test: Any
-    load: dict[str, Any] | None
+    load: LoadOptions | None
 
 
 def open_dataset(
     data: Any,
     *,
     test: Any = None,
-    load: LoadOptions | dict[str, Any] | None = None,
+    load: LoadOptions | None = None,
     model: Any = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
@@ -126,40 +62,41 @@ def open_dataset(
         DataError: no such data.
     """
     from datawinnow.data.dataset_info import DatasetInfo, dataset_info
-    from datawinnow.data.load import load as load_data
+    from datawinnow.data.load import load_with
     from datawinnow.data.objects import as_dataset, with_class_ids, with_targets
     from datawinnow.text.pretrained import is_pretrained
 
-    kwargs = load.to_kwargs() if isinstance(load, LoadOptions) else dict(load or {})
+    load = load or LoadOptions()
     if not isinstance(data, (str, Path)):
-        keys = {key: kwargs.pop(key) for key in ("image", "label") if key in kwargs}
-        if kwargs:
+        named = load.image is not None or load.label is not None
+        unsupported = replace(load, image=None, label=None).to_dict()
+        if unsupported:
             raise ArgumentError(
                 f"of load= (for DATA, a name or a path), a dataset object takes image= and label=, got a "
-                f"{type(data).__name__} and {kwargs}; dw.load(data, ...) splits and limits it"
+                f"{type(data).__name__} and {unsupported}; dw.load(data, ...) splits and limits it"
             )
-        if recipe is not None and recipe.loss is not None and not keys and not isinstance(data, DatasetInfo):
+        if recipe is not None and recipe.loss is not None and not named and not isinstance(data, DatasetInfo):
             info = dataset_info(with_targets(data))
             if not info.classes:
                 return Splits(info, None if test is None else with_targets(test), None)
-        info = dataset_info(data if isinstance(data, DatasetInfo) else as_dataset(data, **keys))
-        if test is not None:
-            test = (
-                with_class_ids(test, classes=info.classes)
-                if not keys
-                else as_dataset(test, **keys, classes=info.classes)
-            )
+        if not isinstance(data, DatasetInfo):
+            data = as_dataset(data, image=load.image, label=load.label)
+        info = dataset_info(data)
+        if test is not None and named:
+            test = as_dataset(test, image=load.image, label=load.label, classes=info.classes)
+        elif test is not None:
+            test = with_class_ids(test, classes=info.classes)
         for note in info.notes if log is not None else ():
             log(f"data: {note}")  # type: ignore[misc]
         return Splits(info, test, None)
     if test is not None:
         raise ArgumentError(f"{data} brings its own test split: leave test= out, or load both and give them as objects")
-    if is_pretrained(model):
-        kwargs.setdefault("tokenizer", model)
-    train, test = load_data(data, progress=progress, **kwargs)
+    if is_pretrained(model) and load.tokenizer is None:
+        load = replace(load, tokenizer=model)
+    train, test = load_with(data, load, progress)
     for note in train.notes if log is not None else ():
         log(f"data: {note}")  # type: ignore[misc]
-    return Splits(dataset_info(train, absolute_source(str(data))), test, kwargs)
+    return Splits(dataset_info(train, absolute_source(str(data))), test, load)
 
 
 def dataset_of_run(
@@ -183,7 +120,7 @@ def dataset_of_run(
     data = folder.dataset.source if data is None else data
     if isinstance(data, str) and not data:
         raise RunError(f"{folder.path} does not say where its dataset is; give it with `data=`")
-    load = folder.metadata["options"].get("load", {}) if isinstance(data, (str, Path)) else None
+    load = LoadOptions.from_dict(folder.metadata["options"].get("load", {})) if isinstance(data, (str, Path)) else None
     return open_dataset(data, load=load, progress=progress, log=log)
 
 

@@ -57,8 +57,10 @@ def demo(
     from datawinnow import report
     from datawinnow.bench import read_grid
     from datawinnow.bench.cell import datasets_of
+    from datawinnow.core.lock import only_writer
     from datawinnow.core.verdict import verdict
-    from datawinnow.runs.record import record_run
+    from datawinnow.data.dataset_info import dataset_info
+    from datawinnow.runs.record import RecordSettings, begin_run, run_recording
     from datawinnow.runs.select import select_run
 
     with importlib.resources.as_file(importlib.resources.files("datawinnow.bench") / "demo.toml") as file:
@@ -68,17 +70,15 @@ def demo(
     result = bench(grid, out=out, jobs=jobs, progress=progress, on_row=on_row)
     train, test = datasets_of(grid)
     folder = Path(out) / "prune"
-    run = record_run(
-        train,
-        folder,
-        test=test,
-        epochs=grid.train.epochs,
-        model=grid.train.model,
-        model_options=grid.train.model_options,
-        recipe=grid.train.recipe(),
-        source=grid.data.source,
-        progress=named_progress(progress, "recording for the gallery"),
-    )
-    select_run(run, train, keep=KEEP)
+    settings = RecordSettings(grid.train.epochs, recipe=grid.train.recipe())
+    with only_writer(folder, option="out", who="another command"):
+        setup = begin_run(
+            dataset_info(train, grid.data.source),
+            folder,
+            model=grid.train.model,
+            model_options=grid.train.model_options,
+        )
+        run = run_recording(setup, settings, test=test, progress=named_progress(progress, "recording for the gallery"))
+        select_run(run, train, keep=KEEP)
     rows = [row for row in result.grids[""].rows if row["keep"] in (KEEP, 1.0)]
     return DemoResult(result.grids[""], report.write(folder), str(verdict(rows, METHOD)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import LoadOptions, open_dataset
+from datawinnow.api.dataset import open_dataset
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
     from datawinnow.methods import Method
-    from datawinnow.runs.network import Model
     from datawinnow.train import Recipe
+    from datawinnow.train.build import Model
 
 
 def estimate(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import LoadOptions, open_dataset, run_path
+from datawinnow.api.dataset import open_dataset, run_path
+from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
     from datawinnow.methods import Method
     from datawinnow.runs.folder import RunFolder
-    from datawinnow.runs.network import Model
     from datawinnow.runs.prune import Pruned
     from datawinnow.runs.record import RunSetup
     from datawinnow.train import Recipe
+    from datawinnow.train.build import Model
 
 
 PUBLISHED_EPOCHS = 200
@@ -117,10 +118,11 @@ def prune(
     from datawinnow.methods import create_method
     from datawinnow.runs.early_stopping import stability_for
     from datawinnow.runs.probe_arrays import check_movable
-    from datawinnow.runs.prune import Pruned, prune_run
-    from datawinnow.runs.record import begin_run
-    from datawinnow.runs.select import select_examples, selection_draws
+    from datawinnow.runs.prune import Pruned
+    from datawinnow.runs.record import RecordSettings, begin_run, run_recording
+    from datawinnow.runs.select import select_examples, select_run, selection_draws
     from datawinnow.runs.selection_file import selection_digest
+    from datawinnow.train import Recipe
     from datawinnow.train.loggers import loggers_of
 
     keep = parse_fraction(keep)
@@ -140,8 +142,13 @@ def prune(
     if check and recipe is not None and recipe.loss is not None:
         raise ArgumentError("check compares accuracies of the cross-entropy: with a loss of your own leave it out")
     budget_of(keep, info.n)
-    if until_stable is not None:
-        stability_for(chosen, keep=keep, epochs=epochs, threshold=until_stable)
+    settings = RecordSettings(
+        epochs,
+        schedule_epochs,
+        (*RECORDED, "kl_step") if "kl_step" in chosen.needs else RECORDED,
+        None if until_stable is None else stability_for(chosen, keep=keep, epochs=epochs, threshold=until_stable),
+        recipe or Recipe(),
+    )
     chosen.dry_run(keep=keep, epochs=epochs, n=info.n)
     check_movable(chosen.needs, info.data)
     if check and test is None:
@@ -165,33 +172,42 @@ def prune(
     with ExitStack() as scratch:
         folder_path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
         scratch.enter_context(only_writer(folder_path, option="run", who="another command"))
-        setup = begin_run(info, folder_path, model=model, model_options=model_options, seed=seed, log=log)
-        setup = replace(setup, loggers=loggers_of(logger, log_dir, folder_path.name))
+        setup = begin_run(
+            info,
+            folder_path,
+            model=model,
+            model_options=model_options,
+            seed=seed,
+            load=splits.load,
+            loggers=loggers_of(logger, log_dir, folder_path.name),
+            log=log,
+        )
         folder = setup.folder
-        if splits.load is not None and "record" not in folder.metadata["options"]:  # a recording keeps how it was read
-            folder.update(options={"load": splits.load})
         folder.update(options={"prune": {"train_epochs": planned}})  # the report counts the cost by it
         recorded = folder.metadata["status"].get("record") == "done"
         if log is not None and info.classes and (check or not recorded):
             seeds = check_seeds if check else 0
             log(_estimate(setup, chosen, recipe, keep, epochs, planned, seeds, may_stop=until_stable is not None))
-        selection = prune_run(
-            setup,
-            chosen,
+        if chosen.needs_recording:
+            run_recording(setup, settings, test=test, progress=progress, log=log)
+        if progress is not None:
+            progress(f"selecting by {chosen.label}", 0, 1)
+        selection = select_run(
+            folder,
+            info,
             keep=keep,
-            epochs=epochs,
-            schedule_epochs=schedule_epochs,
-            until_stable=until_stable if chosen.needs_recording else None,
-            recipe=recipe,
-            test=test,
-            val=val,
-            model=model,
-            model_options=model_options,
+            method=chosen,
+            seed=seed,
             gallery=path is not None or bool(report),
             check_selection=lambda selection: _check_out(folder.path, out, selection_digest(selection)),
+            model=model,
+            model_options=model_options,
+            val=val,
             progress=progress,
             log=log,
         )
+        if progress is not None:
+            progress(f"selecting by {chosen.label}", 1, 1)
         answer = None
         if check:
             from datawinnow.bench.check import check as compare

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
+from datawinnow.api.dataset import RUNS, open_dataset
 from datawinnow.api.train import noisy_option
 from datawinnow.core.chance import rows_sentence, warn_near_chance
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.policy_names import AUTO
 from datawinnow.core.progress import Progress, named_progress
 
 if TYPE_CHECKING:
     from datawinnow.core.verdict import Comparison, ResultRow
     from datawinnow.data.dataset_info import DatasetInfo
-    from datawinnow.runs.network import Model
     from datawinnow.train import Recipe
+    from datawinnow.train.build import Model
 
 DEFAULT_POLICY: dict[str, Any] = {
     "policy": "ucb",
@@ -123,7 +124,6 @@ def race(
     """
     from datawinnow import report as reports
     from datawinnow.bench import GridData, grid_of, run_grid
-    from datawinnow.bench.grid import Data
     from datawinnow.core import check
     from datawinnow.core.budget import parse_fraction, parse_percentages
     from datawinnow.core.card import card_of
@@ -144,9 +144,6 @@ def race(
     if policy != AUTO:
         options = default_options(policy, keep, options)
         build_policy(policy, passes=budget, options=options, wrap=wrap)  # fails before any data are read
-    for key in {} if load is None else load.to_kwargs():
-        if key not in Data.model_fields:  # what the data of a grid have
-            raise ArgumentError(f"race has no option {key!r} of the data yet: split or clean the data before the race")
     splits = open_dataset(data, test=test, load=load, model=model, progress=progress, log=log)
     if splits.test is None:
         raise ArgumentError("race needs a test split (test=), since accuracy on the training examples decides nothing")
@@ -172,7 +169,7 @@ def race(
             "name": f"race {info.name}",
             "about": f"{info.name}: all the data for {budget} epochs against choosing while training, equal examples "
             "passed",
-            "data": {"source": info.source or info.name, **(splits.load or {})},
+            "data": {"source": info.source or info.name, **({} if splits.load is None else splits.load.to_dict())},
             "train": {
                 **recipe_fields,
                 "epochs": budget,

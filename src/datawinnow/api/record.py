@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset, run_path
+from datawinnow.api.dataset import RUNS, open_dataset, run_path
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.card import unknown_name
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
     from datawinnow.runs.folder import RunFolder
-    from datawinnow.runs.network import Model
     from datawinnow.train import Recipe
+    from datawinnow.train.build import Model
 
 EXTRA_SIGNALS = ("kl_step",)
 """Signals that are recorded only when named."""
@@ -78,7 +78,8 @@ def record(
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
     from datawinnow.core.lock import only_writer
-    from datawinnow.runs.record import begin_run, rank_stability, record_setup
+    from datawinnow.runs.record import RecordSettings, begin_run, run_recording
+    from datawinnow.train import Recipe
     from datawinnow.train.loggers import loggers_of
 
     signals = [signals] if isinstance(signals, str) else signals
@@ -86,23 +87,19 @@ def record(
         if name not in (*RECORDED, *EXTRA_SIGNALS):
             raise unknown_name("signal", name, (*RECORDED, *EXTRA_SIGNALS))
     recorded_signals = tuple(dict.fromkeys([*RECORDED, *signals]))
-    stability = rank_stability(until_stable, epochs, recorded_signals)  # refuses before there is a folder
+    # refuses before there is a folder
+    settings = RecordSettings(epochs, schedule_epochs, recorded_signals, until_stable, recipe or Recipe())
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     path = run_path(run, splits) or RUNS / splits.train.name
     with only_writer(path, option="run", who="another command"):
-        setup = begin_run(splits.train, path, model=model, model_options=model_options, seed=seed, log=log)
-        setup = replace(setup, loggers=loggers_of(logger, log_dir, path.name))
-        if splits.load is not None and "record" not in setup.folder.metadata["options"]:
-            setup.folder.update(options={"load": splits.load})
-        record_setup(
-            setup,
-            test=splits.test,
-            epochs=epochs,
-            schedule_epochs=schedule_epochs,
-            recipe=recipe,
-            signals=recorded_signals,
-            until_stable=stability,
-            progress=progress,
+        setup = begin_run(
+            splits.train,
+            path,
+            model=model,
+            model_options=model_options,
+            seed=seed,
+            load=splits.load,
+            loggers=loggers_of(logger, log_dir, path.name),
             log=log,
         )
-    return setup.folder
+        return run_recording(setup, settings, test=splits.test, progress=progress, log=log)

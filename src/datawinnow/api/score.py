@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datawinnow.runs.folder import RunFolder
-    from datawinnow.runs.network import Model
+    from datawinnow.train.build import Model
 
 
 def score(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datawinnow.data.kept import Kept
     from datawinnow.methods import Method
     from datawinnow.runs.folder import RunFolder
-    from datawinnow.runs.network import Model
+    from datawinnow.train.build import Model
 
 
 def select(

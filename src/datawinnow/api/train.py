@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import RUNS, LoadOptions, open_dataset
+from datawinnow.api.dataset import RUNS, open_dataset
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.policy_names import AUTO, REPLAY
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
+    from datawinnow.core.selection import Selection
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.data.dataset_info import DatasetInfo
-    from datawinnow.runs.network import Model
     from datawinnow.runs.train import Trained
     from datawinnow.train import Recipe
+    from datawinnow.train.build import Model
     from datawinnow.vit import SparseLevels
 
 DEFAULT_EPOCHS = 30
@@ -53,7 +55,7 @@ class TrainingLength:
 def train(
     train: Any,
     *,
-    select: Path | str | None = None,
+    select: Path | str | Selection | None = None,
     policy: Any = None,
     keep: float | str | None = None,
     policy_options: Mapping[str, Any] | None = None,
@@ -77,7 +79,7 @@ def train(
 ) -> Trained:
     """Train on the kept examples, on all, or on what a policy chooses each epoch, and leave a run folder.
 
-    A training that was stopped resumes from its last whole epoch.
+    A training that was stopped resumes from its last whole epoch. ``select`` may be a `Selection` of ``train`` as well.
 
     Args:
         train: a map-style dataset of ``(x, y)``, or DATA.
@@ -124,10 +126,13 @@ def train(
     """
     from datawinnow.core.budget import parse_fraction, parse_percentages
     from datawinnow.core.lock import only_writer
+    from datawinnow.core.selection import Selection
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.dynamic.build import policy_of_run
+    from datawinnow.runs.record import begin_run
     from datawinnow.runs.selection_file import read_selection
-    from datawinnow.runs.train import train_run
+    from datawinnow.runs.train import TrainSettings, run_training
+    from datawinnow.train import Recipe
     from datawinnow.train.loggers import loggers_of
 
     keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
@@ -152,15 +157,17 @@ def train(
             "`keep=`, `policy_options=` and `wrap=` belong to `policy=`: name one, for example `policy='ucb'` "
             "with `keep=0.5`; to train on a fixed selection give its file with `select=`"
         )
-    selection, metadata = None, dict[str, Any]()
-    load_kwargs = load.to_kwargs() if load is not None else {}
-    if select is not None:  # before the data, which are read as they were for the selection
-        metadata = read_selection(Path(select))[1]
-        load_kwargs = {**metadata.get("load", {}), **load_kwargs} if isinstance(train, (str, Path)) else load_kwargs
-    splits = open_dataset(train, test=test, load=load_kwargs, model=model, recipe=recipe, progress=progress, log=log)
+    selection, metadata = select if isinstance(select, Selection) else None, dict[str, Any]()
+    load = load or LoadOptions()
+    file = None if select is None or isinstance(select, Selection) else Path(select)
+    if file is not None:  # before the data, which are read as they were for the selection
+        metadata = read_selection(file)[1]
+        if isinstance(train, (str, Path)):
+            load = load.or_else(LoadOptions.from_dict(metadata.get("load", {})))
+    splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     info = splits.train
-    if select is not None:
-        selection, metadata = read_selection(Path(select), info=info)
+    if file is not None:
+        selection, metadata = read_selection(file, info=info)
         if selection.reason is None and log is not None:
             log(f"selection: {select} has some of its rows only; the {len(selection):,} kept ones are trained on")
     if name == AUTO:
@@ -172,26 +179,33 @@ def train(
             )
     if history is not None:
         policy = _replay(history, info, options, log)
+    settings = TrainSettings(
+        epochs=length.epochs,
+        passes=length.passes,
+        policy=policy,
+        record_plan=None if record_plan is None else Path(record_plan),
+        levels=levels,
+        recipe=recipe or Recipe(),
+    )
     suffix = _run_suffix(metadata, name or (None if policy is None else type(policy).__name__), keep, seed)
     path = Path(run) if run is not None else RUNS / f"{info.name}{suffix}"
     with only_writer(path, option="run", who="another command"):
-        return train_run(
+        setup = begin_run(
             info,
             path,
-            test=splits.test,
-            selection=selection,
-            selection_metadata=metadata,
-            policy=policy,
-            record_plan=None if record_plan is None else Path(record_plan),
-            levels=levels,
-            epochs=length.epochs,
-            passes=length.passes,
             model=model,
             model_options=model_options,
             seed=seed,
-            recipe=recipe,
-            load=splits.load,
             loggers=loggers_of(logger, log_dir, path.name),
+            log=log,
+        )
+        return run_training(
+            setup,
+            settings,
+            test=splits.test,
+            selection=selection,
+            selection_metadata=metadata,
+            load=splits.load,
             progress=progress,
             log=log,
         )
@@ -261,7 +275,7 @@ def _check_plan_options(
     *,
     keep: float | None,
     wrap: Sequence[str],
-    select: Path | str | None,
+    select: Any,
     options: Mapping[str, Any],
 ) -> None:
     if (name == REPLAY) != (plan is not None):

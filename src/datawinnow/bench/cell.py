@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datawinnow.bench.grid import Cell, Grid, equal_epochs
+from datawinnow.bench.grid import Cell, Data, Grid, equal_epochs
 from datawinnow.bench.policy_runs import PolicyCell, PolicyTraining, policy_training
 from datawinnow.bench.results import result_row
 from datawinnow.bench.scenario import under_scenario
@@ -23,6 +23,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.chance import Baseline
 from datawinnow.core.cost import NO_COST, Cost
 from datawinnow.core.errors import RunError, TrainingError
+from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
@@ -30,16 +31,14 @@ from datawinnow.core.verdict import ResultRow
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of, labels_of
 from datawinnow.data.kept import Kept
-from datawinnow.data.load import load
 from datawinnow.models import choose
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import build_network
 from datawinnow.runs.probe_arrays import probed_arrays
-from datawinnow.runs.record import record_run
+from datawinnow.runs.record import RecordSettings, begin_run, run_recording
 from datawinnow.runs.select import SelectionResult, select_examples
 from datawinnow.runs.stage import Stage
 from datawinnow.train import fit
-from datawinnow.train.build import network_identity
+from datawinnow.train.build import build_network, network_identity
 from datawinnow.train.checkpoint import read_metadata
 from datawinnow.vit import SparseLevels
 
@@ -89,13 +88,13 @@ class GridData:
 
 # two entries: a process works on one grid, and at times on a shrunk one besides
 @functools.lru_cache(maxsize=2)
-def _load_splits(source: str, **load_kwargs: Any) -> tuple[Any, Any]:
-    return load(source, **load_kwargs)
+def _load_splits(data: Data) -> tuple[Any, Any]:
+    return data.read()
 
 
 def datasets_of(grid: Grid) -> tuple[Any, Any]:
     """Train and test split of a grid; loaded once a process."""
-    return _load_splits(**grid.data.model_dump())
+    return _load_splits(grid.data)
 
 
 class ExamplesSeen:
@@ -399,20 +398,18 @@ def _cell_recording(run: _CellRun) -> RunFolder:
     if (path / "run.json").exists():  # begun: methods added since then record what is missing beside it
         signals = RunFolder.open(path).metadata["options"].get("record", {}).get("signals", signals)
     try:
-        return record_run(
-            run.info,
-            path,
-            test=run.data.test,
-            epochs=grid.recorded_epochs,
-            schedule_epochs=score.schedule_epochs or max(grid.train.epochs, grid.recorded_epochs),
-            model=run.scoring_model,
-            model_options=run.scoring_options,
-            seed=cell.seed,
-            recipe=grid.train.recipe(),
-            signals=signals,
-            until_stable=grid.until,
-            progress=run.progress,
+        settings = RecordSettings(
+            grid.recorded_epochs,
+            score.schedule_epochs or max(grid.train.epochs, grid.recorded_epochs),
+            signals,
+            grid.until,
+            grid.train.recipe(),
         )
+        with only_writer(path, option="run", who="another command"):
+            setup = begin_run(
+                run.info, path, model=run.scoring_model, model_options=run.scoring_options, seed=cell.seed
+            )
+            return run_recording(setup, settings, test=run.data.test, progress=run.progress)
     except TrainingError as error:
         folder = RunFolder.open(path)
         stage = Stage(folder, "record", grid.recorded_epochs)

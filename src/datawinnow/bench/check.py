@@ -28,11 +28,12 @@ from datawinnow.core.verdict import FULL, SHORTER, ResultRow, Verdict, verdict
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.methods import METHODS
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model, build_network, check_outputs_for, recorded_model
+from datawinnow.runs.network import recorded_model
 from datawinnow.runs.select import select_examples
 from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.stage import augment_of, resolve_arithmetic
 from datawinnow.train import Recipe
+from datawinnow.train.build import Model, build_network, check_outputs_for
 
 CHECK_FILE, CHECK_FOLDER = "check.json", "check"
 

@@ -11,6 +11,10 @@ from datawinnow.bench.grid_mistakes import unknown_key
 from datawinnow.core.budget import budget_of, parse_fraction
 from datawinnow.core.card import card_of, unknown_name
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.load_options import LoadOptions
+from datawinnow.data.assemble import Loaded
+from datawinnow.data.images import OnBroken
+from datawinnow.data.load import load_with
 from datawinnow.dynamic.build import build_policy, policies_by_name, policy_by_name, takes_keep
 from datawinnow.methods import Method, create_method
 from datawinnow.runs.early_stopping import RankStability
@@ -155,6 +159,12 @@ class Data(Strict):
     tokenizer: str | None = None
     header: bool | None = None
     standardise: bool | None = None
+    holdout: float | None = None
+    on_broken: OnBroken | None = None
+
+    def read(self) -> tuple[Loaded, Loaded]:
+        """Train and test split; see `datawinnow.load`."""
+        return load_with(self.source, LoadOptions.from_dict(self.model_dump(exclude={"source"})))
 
 
 class Train(Strict):

@@ -20,6 +20,7 @@ from datawinnow.core.artifact_schemas import CondenseFile, CurveFile
 from datawinnow.core.artifacts import check_content, read_json, require_same, write_json
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
@@ -133,7 +134,7 @@ def condense_into_folder(
     path: Path,
     *,
     judging: Judging,
-    load: Mapping[str, Any],
+    load: LoadOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Condense ``train`` in the folder ``path``; a stopped run resumes and ends in the same images.
@@ -167,7 +168,7 @@ def condense_into_folder(
         "iterations": iterations,
         "seed": run.seed,
         "network": run.network,
-        "load": dict(load),
+        "load": {} if load is None else load.to_dict(),
         **{name: _to_plain(value) for name, value in run.options.items()},
         "augment": _to_plain(augment),
         "device": run.device,

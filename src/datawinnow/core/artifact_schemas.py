@@ -23,8 +23,8 @@ class Content(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
-class LoadKwargs(Content):
-    """Keyword arguments of `datawinnow.load`, as a run and its selection keep them."""
+class LoadedWith(Content):
+    """As `datawinnow.api.LoadOptions.to_dict`: how a dataset was read, which a run and its selection keep."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -37,6 +37,8 @@ class LoadKwargs(Content):
     text: str | None = None
     length: Positive | None = None
     tokenizer: str | None = None
+    header: bool | None = None
+    standardise: bool | None = None
     flip: bool | None = None
     on_broken: Literal["raise", "skip"] | None = None
 
@@ -127,7 +129,7 @@ class Selected(Content):
     charge: Annotated[float, Field(ge=0)] = 0
     fingerprint: str | None = None
     dataset: str | None = None
-    load: LoadKwargs = LoadKwargs()
+    load: LoadedWith = LoadedWith()
     cost: dict[str, StageCost] = {}
 
 
@@ -147,7 +149,7 @@ class PruneOptions(Content):
 class RunOptions(Content):
     """Options by stage."""
 
-    load: LoadKwargs = LoadKwargs()
+    load: LoadedWith = LoadedWith()
     record: RecordOptions | None = None
     train: TrainOptions | None = None
     select: Selected | None = None
@@ -271,7 +273,7 @@ class CondensedOptions(Content):
     per_class: Positive
     iterations: Count
     network: str
-    load: LoadKwargs = LoadKwargs()
+    load: LoadedWith = LoadedWith()
 
 
 class Judged(Content):

@@ -33,6 +33,10 @@ from datawinnow.data.memory import default_memory
 Loaded = Examples | LazyExamples
 
 
+DEFAULT_HOLDOUT = 0.2
+"""Fraction of each class that becomes the test split, where the source has none."""
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """Options of `load`, passed to every reader."""

@@ -13,8 +13,9 @@ import torch
 
 from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
-from datawinnow.data.assemble import Loaded, ReadOptions
+from datawinnow.data.assemble import DEFAULT_HOLDOUT, Loaded, ReadOptions
 from datawinnow.data.digits import load_digits
 from datawinnow.data.examples import Examples
 from datawinnow.data.folder import load_folder
@@ -84,7 +85,7 @@ def load(
     *,
     size: int | None = None,
     seed: int = 0,
-    holdout: float | str = 0.2,
+    holdout: float | str = DEFAULT_HOLDOUT,
     image: str | int | None = None,
     label: str | int | None = None,
     on_broken: OnBroken = "raise",
@@ -165,6 +166,27 @@ def load(
         _refuse_text_options(options, name)
     train, test = _standardised(train, test, standardise)
     return _with_summary(*_set_flip(train, test, flip))
+
+
+def load_with(source: str | Path, options: LoadOptions, progress: Progress | None = None) -> tuple[Loaded, Loaded]:
+    """`load` with the options of a verb."""
+    return load(
+        source,
+        size=options.size,
+        seed=options.split_seed or 0,
+        holdout=DEFAULT_HOLDOUT if options.holdout is None else options.holdout,
+        image=options.image,
+        label=options.label,
+        on_broken="skip" if options.skip_broken else "raise",
+        limit=options.limit,
+        flip=options.flip,
+        progress=progress,
+        text=options.text,
+        length=options.length,
+        tokenizer=options.tokenizer,
+        header=options.header,
+        standardise=options.standardise,
+    )
 
 
 def _with_summary(train: Any, test: Any) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import forked, stream
-from datawinnow.data.assemble import hold_out, limit_note, usual_augment
+from datawinnow.data.assemble import DEFAULT_HOLDOUT, hold_out, limit_note, usual_augment
 from datawinnow.data.examples import Examples, LazyExamples, stratified
 from datawinnow.data.kept import Kept
 from datawinnow.data.labels import Y_KEYS, Classes, LabelArray
@@ -226,7 +226,7 @@ def load_object(
     *,
     image: str | None = None,
     label: str | None = None,
-    holdout: float = 0.2,
+    holdout: float = DEFAULT_HOLDOUT,
     limit: int | None = None,
     seed: int = 0,
 ) -> tuple[Any, Any]:

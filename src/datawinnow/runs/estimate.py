@@ -24,8 +24,8 @@ from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import Examples
 from datawinnow.methods import Method, create_method
 from datawinnow.record import Recorder
-from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.train import Recipe
+from datawinnow.train.build import Model, build_network, check_outputs_for
 from datawinnow.train.network import device_for
 from datawinnow.train.precision import autocast, fastest_precision, float32_head, trial_count
 

@@ -21,7 +21,8 @@ from datawinnow.data.batches import batches_of
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.runs.evidence import groups, moments
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model, network_of_run
+from datawinnow.runs.network import network_of_run
+from datawinnow.train.build import Model
 from datawinnow.train.checkpoint import load_checkpoint, read_metadata
 
 EACH = 24

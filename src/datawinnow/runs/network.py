@@ -13,10 +13,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.models import MODELS
 from datawinnow.runs.folder import RunFolder
 from datawinnow.text.pretrained import is_pretrained
-from datawinnow.train.build import Model as Model
-from datawinnow.train.build import build_for
-from datawinnow.train.build import build_network as build_network
-from datawinnow.train.build import check_outputs_for as check_outputs_for
+from datawinnow.train.build import Model, build_for
 
 
 def recorded_model(

@@ -39,7 +39,8 @@ from datawinnow.probe import (
 )
 from datawinnow.probe.sentences import probe_sentences
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model, network_of_run
+from datawinnow.runs.network import network_of_run
+from datawinnow.train.build import Model
 from datawinnow.train.checkpoint import load_checkpoint
 from datawinnow.train.network import device_for
 

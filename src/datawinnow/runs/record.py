@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from datawinnow.core.arrays import RECORDED
 from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.files import finite_or_none
-from datawinnow.core.lock import only_writer
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress, named_progress
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
@@ -24,9 +24,9 @@ from datawinnow.record import Recorder, read_column
 from datawinnow.runs.early_stopping import RankStability, split_half_agreement
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.near_chance import near_chance, training_sentence
-from datawinnow.runs.network import Model, build_network, check_outputs_for
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import History, Recipe, fit
+from datawinnow.train.build import Model, build_network, check_outputs_for
 from datawinnow.train.loggers import with_loggers
 
 if TYPE_CHECKING:
@@ -59,6 +59,42 @@ class RunSetup:
     loggers: Sequence[Logger] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class RecordSettings:
+    """How a recording is made.
+
+    Attributes:
+        epochs: epochs to record.
+        schedule_epochs: length of the training whose schedule is followed; by default ``epochs``.
+        signals: what to record; add ``"kl_step"`` for TDDS.
+        until_stable: end before ``epochs`` once two halves of the last 10 epochs agree to this rank correlation, in
+            (0, 1], on the ranking by DUAL (`datawinnow.runs.early_stopping`); None to record all of them.
+        recipe: how to train.
+
+    Raises:
+        ArgumentError: ``until_stable`` outside (0, 1], a recording too short for it, or one without ``p_label``.
+    """
+
+    epochs: int = 30
+    schedule_epochs: int | None = None
+    signals: Sequence[str] = RECORDED
+    until_stable: float | RankStability | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if self.stability is None:
+            return
+        self.stability.check_epochs(self.epochs)
+        if "p_label" not in self.signals:
+            raise ArgumentError("until_stable ranks by p_label: add it to the signals")
+
+    @property
+    def stability(self) -> RankStability | None:
+        """The rule that ``until_stable`` stands for; None without one."""
+        rule = self.until_stable
+        return rule if rule is None or isinstance(rule, RankStability) else RankStability(rule)
+
+
 def begin_run(
     train: Any,
     run: Path,
@@ -66,7 +102,8 @@ def begin_run(
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    source: str = "",
+    load: LoadOptions | None = None,
+    loggers: Sequence[Logger] = (),
     log: Callable[[str], None] | None = None,
 ) -> RunSetup:
     """Create or open a run folder and build the network; enough for a method that needs no recording.
@@ -78,14 +115,15 @@ def begin_run(
             examples.
         model_options: options of the model.
         seed: of weights, order and augmentation.
-        source: where the dataset was loaded from.
+        load: how the dataset was loaded, for later stages to load it so.
+        loggers: of lightning-fabric; they get the metrics of each epoch.
         log: called with the reason for the network, where it is chosen.
 
     Raises:
         RunError: the folder is about another dataset, or is something else.
         ArgumentError: the network has fewer outputs than the dataset has classes.
     """
-    info = dataset_info(train, source)
+    info = dataset_info(train)
     network, name, reason = build_network(model, info, seed, model_options)
     if info.classes:  # outputs for a loss of the user's are checked with it, in `fit`
         check_outputs_for(network, info, seed)
@@ -97,93 +135,53 @@ def begin_run(
     vocabulary = getattr(info.data, "vocabulary", None)
     if isinstance(vocabulary, Vocabulary) and not (folder.path / VOCABULARY).exists():
         vocabulary.write(folder.path / VOCABULARY, info.fingerprint)
-    return RunSetup(folder, info, network, description, seed)
+    if load is not None and "record" not in folder.metadata["options"]:  # a recording keeps how it was read
+        folder.update(options={"load": load.to_dict()})
+    return RunSetup(folder, info, network, description, seed, loggers)
 
 
-def record_run(
-    train: Any,
-    run: Path,
+def run_recording(
+    setup: RunSetup,
+    settings: RecordSettings,
     *,
     test: Any = None,
-    epochs: int = 30,
-    schedule_epochs: int | None = None,
-    model: Model = None,
-    model_options: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    recipe: Recipe | None = None,
-    signals: Sequence[str] = RECORDED,
-    until_stable: float | RankStability | None = None,
-    source: str = "",
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> RunFolder:
-    """`begin_run` and `record_setup` in one; arguments as there."""
-    stability = rank_stability(until_stable, epochs, signals)  # refuses before there is a folder
-    with only_writer(run, option="run", who="another command"):
-        setup = begin_run(train, run, model=model, model_options=model_options, seed=seed, source=source, log=log)
-        record_setup(
-            setup,
-            test=test,
-            epochs=epochs,
-            schedule_epochs=schedule_epochs,
-            recipe=recipe,
-            signals=signals,
-            until_stable=stability,
-            progress=progress,
-            log=log,
-        )
-    return setup.folder
-
-
-def record_setup(
-    setup: RunSetup,
-    *,
-    test: Any = None,
-    epochs: int = 30,
-    schedule_epochs: int | None = None,
-    recipe: Recipe | None = None,
-    signals: Sequence[str] = RECORDED,
-    until_stable: float | RankStability | None = None,
-    progress: Progress | None = None,
-    log: Callable[[str], None] | None = None,
-) -> None:
     """Train briefly on all examples and record every one of them at every visit.
 
     A recording that was killed resumes from its last whole epoch; a finished one is used unchanged.
 
     Args:
         setup: from `begin_run`.
+        settings: how the recording is made.
         test: evaluated after the last epoch, for the report.
-        epochs: epochs to record.
-        schedule_epochs: length of the training whose schedule is followed; by default ``epochs``.
-        recipe: how to train.
-        signals: what to record; add ``"kl_step"`` for TDDS.
-        until_stable: end before ``epochs`` once two halves of the last 10 epochs agree to this rank correlation, in
-            (0, 1], on the ranking by DUAL (`datawinnow.runs.early_stopping`); None to record all of them.
         progress: called after each step.
         log: called with notes on choices.
 
+    Returns:
+        The run folder.
+
     Raises:
-        ArgumentError: ``until_stable`` outside (0, 1], or without ``p_label`` among the signals.
         RunError: the folder was started with other options.
         TrainingError: the loss is no longer a number; the epochs before are kept.
     """
-    recipe = recipe or Recipe()
-    signals = signals if setup.info.classes else CLASSLESS_SIGNALS
-    stability = rank_stability(until_stable, epochs, signals)
+    if not setup.info.classes:
+        settings = replace(settings, signals=CLASSLESS_SIGNALS)
+    stability = settings.stability
     folder, train = setup.folder, setup.info.data
     options = {
-        "epochs": epochs,
-        "schedule_epochs": schedule_epochs or epochs,
-        "signals": list(signals),
+        "epochs": settings.epochs,
+        "schedule_epochs": settings.schedule_epochs or settings.epochs,
+        "signals": list(settings.signals),
         "seed": setup.seed,
         "model": setup.model["name"],
         "model_options": setup.model["options"],
         "augment": augment_of(train),
         "until_stable": None if stability is None else asdict(stability),
-        "recipe": recipe.metadata(),
+        "recipe": settings.recipe.metadata(),
     }
-    stage = Stage(folder, "record", epochs)
+    stage = Stage(folder, "record", settings.epochs)
     stage.require_same_options(
         options,
         ignore=_unaffected_options(folder, options) if stage.done else (),
@@ -194,21 +192,19 @@ def record_setup(
         warn_near_chance(near_chance(folder))
         if log is not None:
             log(f"{folder.path} is recorded already; using it")
-        return
-    recipe = stage.start(setup.network, train, recipe, {"record": options}, log, seed=setup.seed, model=setup.model)
+        return folder
+    recipe = stage.start(
+        setup.network, train, settings.recipe, {"record": options}, log, seed=setup.seed, model=setup.model
+    )
     trained, history = fit_recorded(
         setup.network,
         train,
         folder.signals,
-        signals=tuple(signals),
+        replace(settings, recipe=recipe),
         checkpoint=stage.checkpoint,
         fingerprint=folder.metadata["dataset"]["fingerprint"],
-        until=stability,
-        epochs=epochs,
-        schedule_epochs=schedule_epochs,
         test=test,
         seed=setup.seed,
-        recipe=recipe,
         on_epoch=with_loggers(stage.on_epoch, setup.loggers),
         progress=named_progress(progress, "recording"),
     )
@@ -224,24 +220,8 @@ def record_setup(
     stage.finish(trained, history, metadata)
     warn_near_chance(near_chance(folder))
     if stability is not None and log is not None:
-        log(stability_sentence(folder.metadata["recorded"], epochs, stability.threshold))
-
-
-def rank_stability(
-    until_stable: float | RankStability | None, epochs: int, signals: Sequence[str]
-) -> RankStability | None:
-    """The rule that ``until_stable`` stands for.
-
-    Raises:
-        ArgumentError: out of range, a recording too short for it, or one without ``p_label``.
-    """
-    if until_stable is None:
-        return None
-    stability = until_stable if isinstance(until_stable, RankStability) else RankStability(until_stable)
-    stability.check_epochs(epochs)
-    if "p_label" not in signals:
-        raise ArgumentError("until_stable ranks by p_label: add it to the signals")
-    return stability
+        log(stability_sentence(folder.metadata["recorded"], settings.epochs, stability.threshold))
+    return folder
 
 
 def _recorded_until(folder: RunFolder, epochs: int, stability: RankStability) -> dict[str, Any]:
@@ -272,16 +252,12 @@ def fit_recorded(
     model: nn.Module,
     train: Any,
     folder: Path,
+    settings: RecordSettings,
     *,
-    epochs: int,
-    signals: tuple[str, ...],
     checkpoint: Path,
     fingerprint: str | None = None,
-    until: RankStability | None = None,
-    schedule_epochs: int | None = None,
     test: Any = None,
     seed: int = 0,
-    recipe: Recipe | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
     progress: Progress | None = None,
 ) -> tuple[nn.Module, History]:
@@ -291,15 +267,11 @@ def fit_recorded(
         model: fresh network.
         train: the dataset.
         folder: where the columns go.
-        epochs: epochs to train and record.
-        signals: what to record.
+        settings: how the recording is made.
         checkpoint: file to resume from; the caller removes it once ``run.json`` says that the recording is done.
         fingerprint: of ``train``, where the caller has it; by default it is computed, which reads the dataset.
-        until: ends the recording before ``epochs``, once its ranking is stable.
-        schedule_epochs: length of the training whose schedule is followed; by default ``epochs``.
         test: test split, evaluated after the last epoch.
         seed: of weights, order and augmentation.
-        recipe: how to train.
         on_epoch: called with each finished epoch and the history.
         progress: called after each step.
 
@@ -307,17 +279,20 @@ def fit_recorded(
         RunError: the columns in ``folder`` are of another dataset.
     """
     fingerprint = fingerprint or fingerprint_of(train)
-    recorder = Recorder(len(train), epochs, signals=signals, path=folder, fingerprint=fingerprint)
+    until = settings.stability
+    recorder = Recorder(
+        len(train), settings.epochs, signals=tuple(settings.signals), path=folder, fingerprint=fingerprint
+    )
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
     model, history = fit(
         model,
         train,
-        epochs=epochs,
-        schedule_epochs=schedule_epochs,
+        epochs=settings.epochs,
+        schedule_epochs=settings.schedule_epochs,
         test=test,
         seed=seed,
-        recipe=recipe,
+        recipe=settings.recipe,
         recorder=writes,
         checkpoint=checkpoint,
         fingerprint=fingerprint,

@@ -19,9 +19,9 @@ from datawinnow.methods import Method
 from datawinnow.probe import is_probed
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.near_chance import near_chance
-from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import ProbedArrays, probe_total, probed_arrays
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, SubsetRuns, subsets_for
+from datawinnow.train.build import Model
 
 
 def score_run(

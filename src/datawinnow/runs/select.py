@@ -24,7 +24,6 @@ from datawinnow.runs.evidence import moments, notes
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.gallery import is_shown, write_gallery
 from datawinnow.runs.near_chance import near_chance
-from datawinnow.runs.network import Model
 from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.runs.score import (
     charge_probes,
@@ -36,6 +35,7 @@ from datawinnow.runs.score import (
 )
 from datawinnow.runs.selection_file import read_selection, write_selection
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, subsets_for
+from datawinnow.train.build import Model
 
 MAX_NAMES = 5
 """Classes that a warning names."""

@@ -25,8 +25,9 @@ from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.probe import probe
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import Model, network_of_run
+from datawinnow.runs.network import network_of_run
 from datawinnow.train import Recipe, fit
+from datawinnow.train.build import Model
 from datawinnow.train.network import device_for
 
 SUBSET_ARRAYS = ("subset_mask", "subset_correct")

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
+from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
 from datawinnow.core.selection import Selection
 from datawinnow.core.selection_history import FILE_NAME
-from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.kept_patches import describe_sparsity, write_patches
 from datawinnow.runs.near_chance import near_chance, training_sentence
-from datawinnow.runs.network import Model
-from datawinnow.runs.record import begin_run
+from datawinnow.runs.record import RunSetup
 from datawinnow.runs.selection_file import selection_digest
 from datawinnow.runs.selection_history import PlanRecording, SelectionHistoryWriter
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
 from datawinnow.train.loggers import with_loggers
 from datawinnow.vit import SparseLevels
-
-if TYPE_CHECKING:
-    from lightning_fabric.loggers.logger import Logger
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,48 +50,54 @@ class Trained:
     policy: Any
 
 
-def train_run(
-    train: Any,
-    run: Path,
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainSettings:
+    """How a training is done.
+
+    Attributes:
+        epochs: passes over the selected examples; with ``passes`` it does not count.
+        passes: instead of ``epochs``: with a policy, as many examples in all as that many epochs on all the selected.
+        policy: chooses again in each epoch, among the selected examples (`datawinnow.dynamic`).
+        record_plan: file for the plans of ``policy``, for `datawinnow.dynamic.Replay`; None for none.
+        levels: token and attention levels of a vision transformer; the example level is a ``policy`` and ignored here.
+        recipe: how to train.
+
+    Raises:
+        ArgumentError: ``record_plan`` without a policy.
+    """
+
+    epochs: float | None = 30
+    passes: float | None = None
+    policy: Any = None
+    record_plan: Path | None = None
+    levels: SparseLevels | None = None
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if self.record_plan is not None and self.policy is None:
+            raise ArgumentError("record_plan requires a policy: without one every epoch trains on all the data")
+
+
+def run_training(
+    setup: RunSetup,
+    settings: TrainSettings,
     *,
     test: Any = None,
     selection: Selection | None = None,
     selection_metadata: Mapping[str, Any] | None = None,
-    policy: Any = None,
-    record_plan: Path | None = None,
-    levels: SparseLevels | None = None,
-    epochs: float | None = 30,
-    passes: float | None = None,
-    model: Model = None,
-    model_options: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    recipe: Recipe | None = None,
-    source: str = "",
-    load: Mapping[str, Any] | None = None,
-    loggers: Sequence[Logger] = (),
+    load: LoadOptions | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Trained:
-    """Train on the selected examples (or on all) and leave a run folder behind; a killed run resumes.
+    """Train on the selected examples (or on all) in a run folder that holds nothing else; a killed run resumes.
 
     Args:
-        train: the whole dataset, or its `DatasetInfo`.
-        run: the run folder, which holds nothing else.
+        setup: from `datawinnow.runs.record.begin_run`.
+        settings: how the training is done.
         test: evaluated after the last epoch.
         selection: which examples, with what weight; all when None.
         selection_metadata: what ``selection.parquet`` says of the selection.
-        policy: chooses again in each epoch, among the selected examples (`datawinnow.dynamic`).
-        record_plan: file for the plans of ``policy``, for `datawinnow.dynamic.Replay`; None for none.
-        levels: token and attention levels of a vision transformer; the example level is a ``policy`` and ignored here.
-        epochs: passes over the selected examples.
-        passes: instead of ``epochs``: with a policy, as many examples in all as that many epochs on all the selected.
-        model: network; by default chosen by the shape of the examples.
-        model_options: its options.
-        seed: of weights, order and augmentation.
-        recipe: how to train.
-        source: where the dataset was loaded from.
-        load: options that it was loaded with.
-        loggers: of lightning-fabric; they get the metrics of each epoch.
+        load: how the dataset was loaded.
         progress: called after each step.
         log: called with what was chosen.
 
@@ -106,19 +108,15 @@ def train_run(
         images.
 
     Raises:
-        ArgumentError: ``record_plan`` without a policy.
-        RunError: the folder is about another dataset, holds a recording, or was started with other options.
+        RunError: the folder holds a recording, or was started with other options.
         TrainingError: the loss is no longer a number.
     """
-    recipe, epochs = recipe or Recipe(), epochs if passes is None else None
+    passes, policy, recipe, levels = settings.passes, settings.policy, settings.recipe, settings.levels
+    epochs = settings.epochs if passes is None else None
     # the example level is the `policy`
     levels = None if levels is None or not levels.sparse else dataclasses.replace(levels, examples=False)
-    if record_plan is not None and policy is None:
-        raise ArgumentError("record_plan requires a policy: without one every epoch trains on all the data")
-    info = dataset_info(train, source)
-    train = info.data
-    setup = begin_run(info, run, model=model, model_options=model_options, seed=seed, log=log)
-    folder, network = setup.folder, setup.network
+    info, train = setup.info, setup.info.data
+    folder, network, seed = setup.folder, setup.network, setup.seed
     options = {
         "epochs": epochs,
         "seed": seed,
@@ -129,20 +127,22 @@ def train_run(
         "selection": _selection_options(selection, selection_metadata),
         "policy": None if policy is None else policy_repr(policy),
         "passes": passes,
-        "record_plan": record_plan is not None,
+        "record_plan": settings.record_plan is not None,
         "levels": None if levels is None else levels.to_options(),
     }
     _check_folder(folder)
     stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
     if (folder.path / "history.parquet").exists():  # before the first epoch all may change
         stage.require_same_options(options, texts={"selection": _selection_text})
-    plan = None if record_plan is None else PlanRecording(Path(record_plan), stage.checkpoint.parent / "plan")
+    plan = None
+    if settings.record_plan is not None:
+        plan = PlanRecording(Path(settings.record_plan), stage.checkpoint.parent / "plan")
     if stage.done:
         stage.tidy()
         if plan is not None:
-            plan.check_written(run)
+            plan.check_written(folder.path)
         if log is not None:
-            log(f"{run} is trained already; using it")
+            log(f"{folder.path} is trained already; using it")
         return _trained(folder, test, selection_metadata, policy)
     # before the arithmetic is measured: the sparse network is the one that trains
     if levels is not None:
@@ -153,7 +153,7 @@ def train_run(
         network,
         train,
         recipe,
-        {"train": options, "load": dict(load or {})},
+        {"train": options, "load": {} if load is None else load.to_dict()},
         log,
         seed=seed,
         model=setup.model,
@@ -181,7 +181,7 @@ def train_run(
         recipe=recipe,
         checkpoint=stage.checkpoint,
         fingerprint=info.fingerprint,
-        on_epoch=with_loggers(stage.on_epoch, loggers),
+        on_epoch=with_loggers(stage.on_epoch, setup.loggers),
         on_plan=on_plan,
         progress=progress,
     )
