@@ -241,7 +241,11 @@ PUBLIC_FOLDERS = ("", "condense", "dynamic", "models", "probe", "scores", "selec
 """Their ``__all__`` is the flat interface that users call: its parameters are the options of a method."""
 LONG_SIGNATURES = {
     "models/vit.py:VisionTransformer": "the options of `models.vit`, which a user names",
-    "runs/": "a stage takes the parameters of its function in api",
+    "runs/select.py": "the parameters of `api.select`, which choosing in memory shares",
+    "runs/score.py:score_run": "the parameters of `api.score`",
+    "runs/estimate.py:estimate_run": "the parameters of `api.estimate`",
+    "runs/gallery.py:write_gallery": "the arrays that a card of the gallery shows",
+    "runs/record.py:fit_recorded": "the parameters of `fit` that a recording sets",
     "bench/check.py": "`check` takes the parameters of its function in api",
     "bench/runner.py:run_grid": "the parameters of `api.bench`",
 }
