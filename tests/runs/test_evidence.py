@@ -14,6 +14,7 @@ from datawinnow import api
 from datawinnow.api import prune
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
+from datawinnow.data import load
 from datawinnow.runs.evidence import groups, moments, notes
 from datawinnow.runs.gallery import png
 from datawinnow.runs.select import select_run
@@ -171,5 +172,16 @@ class TestGallery:
         image = Image.open(io.BytesIO(png(x)))
         assert image.getpixel((0, 0)) == pixel
 
+    def test_photos_are_shown_as_they_are_and_not_as_the_network_has_them(self, tmp_path):
+        for i in range(8):
+            path = tmp_path / "in" / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((100, 200, 3), 30 * i, dtype=np.uint8)).save(path)
+        rows = self.run(tmp_path, load(tmp_path / "in", size=8, holdout=0.25)[0])
+        for row in rows:
+            image = Image.open(io.BytesIO(row["png"]))
+            assert image.size == (128, 64)
+            assert image.getpixel((0, 0)) == (30 * int(row["id"][2]),) * 3
+
     def test_large_images_are_shown_small(self):
-        assert Image.open(io.BytesIO(png(torch.zeros(3, 400, 200, dtype=torch.uint8)))).size == (48, 96)
+        assert Image.open(io.BytesIO(png(torch.zeros(3, 400, 200, dtype=torch.uint8)))).size == (64, 128)

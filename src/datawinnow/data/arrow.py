@@ -228,6 +228,16 @@ def read_schema(path: str, metadata: Mapping[bytes, bytes] | None = None) -> Any
     return schema.with_metadata({**metadata, **(schema.metadata or {})}) if metadata else schema
 
 
+def count_rows(path: str) -> int:
+    """Number of rows of a Parquet or Arrow file.
+
+    Raises:
+        DataError: no such file, or damaged.
+    """
+    with convert_errors(path):
+        return int(pq.read_metadata(path).num_rows if path.endswith(".parquet") else open_arrow(path).num_rows)
+
+
 def read_columns(path: str, columns: Sequence[str]) -> Any:
     """Table of some columns of a Parquet or Arrow file; a name that is given twice is read once."""
     names = list(dict.fromkeys(columns))

@@ -239,6 +239,21 @@ def decode(raw: Raw, plan: Plan) -> tuple[Pixels, bool, bool]:
         return (pixels[None] if plan.channels == 1 else pixels.transpose(2, 0, 1)), resized, lost
 
 
+def thumbnail_of(raw: Raw, side: int) -> Image.Image:
+    """One image upright and on white, at most ``side`` pixels high and wide; its aspect ratio is kept."""
+    with _opened(raw) as image:
+        if image.format == "JPEG":
+            image.draft(None, (2 * side, 2 * side))
+        flat = _flattened(image, "L" if _is_grey(image) else "RGB")
+        # a PNG may have its EXIF data behind the pixels
+        image.load()
+        turn = _turn_of(image)
+        if flat is image:
+            flat = image.copy()
+        flat.thumbnail((side, side), Image.Resampling.BICUBIC)
+        return flat if turn is None else flat.transpose(turn)
+
+
 def decode_one(images: Encoded, i: int, plan: Plan) -> Pixels:
     """Image ``i``.
 

@@ -272,11 +272,17 @@ def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
     ]
 
 
-def _gallery_content(row: dict[str, Any]) -> dict[str, str]:
+SMALL_SIDE = 64
+"""Pixels below which an image is shown with its pixels as squares, not smoothed."""
+
+
+def _gallery_content(row: dict[str, Any]) -> dict[str, Any]:
     """An example of the gallery: its text, or its image as an address."""
     if "text" in row:
         return {"text": str(row["text"])}
-    return {"src": "data:image/png;base64," + base64.b64encode(row["png"]).decode()}
+    # width and height stand at a fixed place of a PNG
+    is_small = all(int.from_bytes(row["png"][k : k + 4]) < SMALL_SIDE for k in (16, 20))
+    return {"src": "data:image/png;base64," + base64.b64encode(row["png"]).decode(), "is_small": is_small}
 
 
 def _provenance(metadata: dict[str, Any]) -> list[tuple[str, str]]:

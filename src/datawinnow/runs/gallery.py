@@ -19,6 +19,7 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.batches import batches_of
 from datawinnow.data.dataset_info import DatasetInfo
+from datawinnow.data.originals import Originals
 from datawinnow.runs.evidence import groups, moments
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import network_of_run
@@ -27,8 +28,8 @@ from datawinnow.train.checkpoint import load_checkpoint, read_metadata
 
 EACH = 24
 """Images of a group."""
-SIDE = 96
-"""Pixels of the longer side of an image in the gallery, at most."""
+SIDE = 128
+"""Pixels of the longer side of an image in the gallery, at most: about what the page shows."""
 NETWORK_FILE = "model.safetensors"
 LETTERS = 280
 """Letters of a text in the gallery, at most."""
@@ -79,7 +80,7 @@ def write_gallery(
     if log is not None and ids.numel() and guesses[int(ids[0])] is None and (folder.path / NETWORK_FILE).exists():
         log("gallery: without the network's predictions, since the function that made it is not given (`model=`)")
     train, names, classes = info.data, info.ids, folder.dataset.classes
-    texts = getattr(train, "texts", None)
+    texts, originals = getattr(train, "texts", None), Originals(train)
     if texts is None and info.vocabulary is not None:
         return  # token ids without their texts
     rows: list[dict[str, Any]] = []
@@ -96,7 +97,7 @@ def write_gallery(
                     "guess": "" if guess is None or guess == int(y) else classes[guess],
                     "reason": "" if selection.reason is None else Reason(int(selection.reason[i])).word,
                     "note": lines[i],
-                    "png": png(torch.as_tensor(x)) if texts is None else None,
+                    "png": thumbnail(originals, i, torch.as_tensor(x)) if texts is None else None,
                     "text": None if texts is None else shortened(texts[i]),
                 }
             )
@@ -149,6 +150,12 @@ def shortened(text: str, length: int = LETTERS) -> str:
     return (start.rsplit(" ", 1)[0] if " " in start[length // 2 :] else start).rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def thumbnail(originals: Originals, i: int, x: Tensor) -> bytes:
+    """Example ``i`` as the bytes of a small PNG: its image in the source, else ``x`` as the network has it."""
+    image = originals.thumbnail(i, SIDE)
+    return png(x) if image is None else _png_bytes(image)
+
+
 def png(x: Tensor) -> bytes:
     """An image (channels, height, width) as the bytes of a small PNG; numbers are stretched to the full range."""
     if x.dtype is not torch.uint8:
@@ -160,6 +167,10 @@ def png(x: Tensor) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(array[..., 0] if len(x) == 1 else array))
     # keeps the aspect ratio, and never enlarges
     image.thumbnail((SIDE, SIDE))
+    return _png_bytes(image)
+
+
+def _png_bytes(image: Image.Image) -> bytes:
     packed = io.BytesIO()
     image.save(packed, format="PNG", optimize=True)
     return packed.getvalue()
