@@ -246,6 +246,13 @@ def _collated(loader: DataLoader[Any]) -> Iterator[Any]:
             f"items of the dataset cannot be put into a batch ({str(error).strip().splitlines()[-1]}); x must be a "
             "tensor and y a number (add a transform such as ToTensor)"
         ) from error
+    except RuntimeError as error:
+        if "stack expects each tensor to be equal size" not in str(error):
+            raise
+        raise DataError(
+            f"examples differ in shape ({str(error).strip().splitlines()[-1]}): bring them to one, images with a "
+            "transform such as Resize; a dataset of Hugging Face that save_to_disk wrote is resized by dw.load(folder)"
+        ) from error
 
 
 def _crop_flip(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:

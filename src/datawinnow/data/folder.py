@@ -224,8 +224,8 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
                 f"{unknown[0]!r}; the classes of both must agree"
             )
     # one folder may hold both
-    for folder in {sources[name].folder.path: sources[name].folder for name in used}.values():
-        notes += _left_out(folder)
+    for source in {sources[name].folder.path: sources[name] for name in used}.values():
+        notes += _left_out(source.folder, is_table=source.table is not None)
     classes, train_ids, test_ids, label_notes = _folder_class_ids(train, test, options.kept_classes)
     notes += label_notes
     splits = [
@@ -395,14 +395,28 @@ def _class_names(folder: ImageFolder) -> list[str]:
             )
         raise DataError(
             f"no images in {folder.path}: expected {folder.path}/<class>/*.png or {folder.path}/train/<class>/*.png, "
-            f"or Parquet files{_broken_hint(folder)}"
+            f"or Parquet files{_other_files_hint(folder)}{_broken_hint(folder)}"
         )
     if not folder.class_folders:
         raise DataError(
             f"no images in {folder.path}, nor in its folders {shortened_list(sorted(folder.folders))} (files ending in "
-            f"{', '.join(SUFFIXES)}){_broken_hint(folder)}"
+            f"{', '.join(SUFFIXES)}){_other_files_hint(folder)}{_broken_hint(folder)}"
+        )
+    if len(folder.class_folders) == 1 and len(folder.folders[folder.class_folders[0]].class_folders) > 1:
+        inner = folder.folders[folder.class_folders[0]]
+        raise DataError(
+            f"{folder.path} has one folder with images, {inner.path.name}/, which holds folders itself "
+            f"({shortened_list(inner.class_folders)}): if those are the classes, give {inner.path}"
         )
     return sorted(folder.folders)
+
+
+def _other_files_hint(folder: ImageFolder) -> str:
+    names = [name for child in folder.walk() for name in child.other_files]
+    if not names:
+        return ""
+    packed = any(name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")) for name in names)
+    return f"; it holds {shortened_list(names, 3)}{': unpack what is packed' if packed else ''}"
 
 
 def _empty_class(folder: ImageFolder) -> str:
@@ -419,8 +433,8 @@ def _broken_hint(folder: ImageFolder) -> str:
     return f"; it holds {count:,} links to files that do not exist" if count else ""
 
 
-def _left_out(folder: ImageFolder) -> list[str]:
-    """Notes about what a split's folder holds that is not read."""
+def _left_out(folder: ImageFolder, *, is_table: bool) -> list[str]:
+    """Notes about what a split's folder holds that is not read, or not as a folder of its own."""
     notes = []
     children = list(folder.walk())
     num_other = sum(len(child.other_files) for child in children)
@@ -432,7 +446,17 @@ def _left_out(folder: ImageFolder) -> list[str]:
             f"{len(broken):,} broken links below {folder.path} are left out, the first {broken[0]}: their targets do "
             "not exist (with git-annex or DVC, fetch the files first)"
         )
-    if folder.class_folders and folder.images:
+    nested = [
+        f"{name}/ ({shortened_list(folder.folders[name].class_folders, 3)})"
+        for name in folder.class_folders
+        if len(folder.folders[name].class_folders) > 1 and not folder.folders[name].images
+    ]
+    if nested and not is_table:
+        notes.append(
+            f"{len(nested):,} classes are folders of folders, whose images are all of the outer one's class: "
+            f"{shortened_list(nested, 3)}"
+        )
+    if folder.class_folders and folder.images and not is_table:
         notes.append(
             f"{len(folder.images):,} images directly in {folder.path} are left out: they are in no class folder"
         )

@@ -31,7 +31,7 @@ Index = NDArray[np.int64]
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Formats that are decoded. Pillow knows more, some of which start other programs (EPS) or fetch other files."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 MOST_PIXELS = 1 << 27
 """An image of more pixels is refused before it is decoded: a few kilobytes can unpack to gigabytes."""
 
@@ -239,6 +239,22 @@ def decode(raw: Raw, plan: Plan) -> tuple[Pixels, bool, bool]:
         return (pixels[None] if plan.channels == 1 else pixels.transpose(2, 0, 1)), resized, lost
 
 
+def read_image(raw: Raw) -> Pixels:
+    """One image as `decode` reads it, in its own size: (1, height, width) of a grey one, else (3, height, width).
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    try:
+        with _opened(raw) as image:
+            width, height = _upright_size(image)
+            plan = Plan(height, width, 1 if _is_grey(image) else 3)
+        return np.ascontiguousarray(decode(raw, plan)[0])
+    except Exception as error:  # any decoder, any damage
+        place = f" {raw}" if isinstance(raw, Path) else ""
+        raise DataError(f"broken image{place}: {_reason_of(error)}. Replace or remove it") from error
+
+
 def thumbnail_of(raw: Raw, side: int) -> Image.Image:
     """One image upright and on white, at most ``side`` pixels high and wide; its aspect ratio is kept."""
     with _opened(raw) as image:
@@ -430,13 +446,16 @@ def _sixteen_to_eight_bits(image: Image.Image) -> Pixels:
     return scaled
 
 
-def _broken(images: Encoded, i: int, error: Exception) -> BrokenImage:
+def _reason_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        reason = "it is not an image in a format that is read: " + ", ".join(FORMATS)
-    elif isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        reason = f"its pixels are too many to be a photograph ({error})"
-    else:
-        reason = str(error) or type(error).__name__
+        return "it is not an image in a format that is read: " + ", ".join(FORMATS)
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"its pixels are too many to be a photograph ({error})"
+    return str(error) or type(error).__name__
+
+
+def _broken(images: Encoded, i: int, error: Exception) -> BrokenImage:
     return BrokenImage(
-        f"broken image {images.where(i)}: {reason}. Replace or remove it, or leave such out with `on_broken='skip'`"
+        f"broken image {images.where(i)}: {_reason_of(error)}. Replace or remove it, or leave such out with "
+        "`on_broken='skip'`"
     )

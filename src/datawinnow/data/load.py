@@ -20,7 +20,7 @@ from datawinnow.data.digits import load_digits
 from datawinnow.data.examples import Examples
 from datawinnow.data.folder import load_folder
 from datawinnow.data.hub import is_saved_dataset, load_hub, load_saved_dataset
-from datawinnow.data.images import OnBroken
+from datawinnow.data.images import SUFFIXES, OnBroken
 from datawinnow.data.npz import find_npz, load_npz
 from datawinnow.data.objects import load_object
 from datawinnow.data.output_mark import kept_classes
@@ -35,6 +35,22 @@ MIRRORED_NOTE = (
     "in training, images are mirrored left to right half of the time; where a mirrored image means another thing "
     "(text, digits, left and right), switch that off with `flip=False`"
 )
+
+
+_UNPACK = "it is packed: unpack it, and give the file or folder in it"
+_PICKLED = "its arrays may be pickled, which runs code: save them with numpy.savez(file, x=x, y=y)"
+ADVICE_BY_SUFFIX = {
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), _UNPACK),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), _UNPACK),
+    **dict.fromkeys((".pt", ".pth", ".pkl", ".pickle"), _PICKLED),
+    ".npy": "it holds one array, and labels are needed too: save both with numpy.savez(file, x=x, y=y)",
+    ".json": "write it as JSON lines, one object a line, in a .jsonl file (pandas.read_json(file).to_json(new, "
+    "orient='records', lines=True)), or rename it to .jsonl if it is such already",
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as .csv"),
+    ".txt": "rename it to .csv or .tsv if it holds a text and a label in each line",
+    **dict.fromkeys(SUFFIXES, "it is one image: give the folder of all"),
+}
+"""What to do about files that are not read, by the end of their names."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +229,8 @@ def _find_reader(source: str) -> tuple[Path, Reader]:
     Raises:
         DataError: no such file or folder, or no reader reads it.
     """
+    if not source.strip():
+        raise ArgumentError(f"the source is empty ({source!r}): give a path; a dot is the current folder")
     path = Path(source)
     local = path.expanduser()
     if local.exists() and source != "digits" and not source.startswith("hf:"):
@@ -224,7 +242,8 @@ def _find_reader(source: str) -> tuple[Path, Reader]:
     if reader is not None:
         return path, reader
     if local.exists():
-        raise DataError(f"cannot read {source}: not a kind of data that is known. {KINDS_OF_DATA}")
+        advice = ADVICE_BY_SUFFIX.get(path.suffix.lower(), "")
+        raise DataError(f"cannot read {source}: {advice or f'not a kind of data that is known. {KINDS_OF_DATA}'}")
     hint = f" For a dataset of the hub, write hf:{source}." if source.count("/") == 1 and "." not in source else ""
     raise DataError(f"no such file or folder: {source}.{hint} {KINDS_OF_DATA}")
 

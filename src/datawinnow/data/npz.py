@@ -339,9 +339,12 @@ def _examples(array: NDArray[Any], key: str, path: Path) -> tuple[Tensor, tuple[
     notes = ()
     if array.dtype != np.uint8:
         # the minimum of an empty array would raise
+        is_wide = array.dtype.kind in "iu" and array.size > 0 and array.min() >= 0 and array.max() > 255
+        advice = f"; scale them: (x / {int(array.max())} * 255).astype('uint8')" if is_wide else ""
         if array.dtype.kind not in "iu" or not array.size or array.min() < 0 or array.max() > 255:
             raise DataError(
                 f"{key!r} of {path} must be uint8 images (0 to 255) or floating-point vectors, got {array.dtype}"
+                f"{advice}"
             )
         notes = (f"{key!r} is {array.dtype} with values of a byte; read as uint8",)
         array = array.astype(np.uint8)

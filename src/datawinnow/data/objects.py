@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.assemble import DEFAULT_HOLDOUT, hold_out, limit_note, usual_augment
 from datawinnow.data.examples import Examples, LazyExamples, stratified
+from datawinnow.data.images import read_image
 from datawinnow.data.kept import Kept
 from datawinnow.data.labels import Y_KEYS, Classes, LabelArray
 from datawinnow.data.splits import choose_splits
@@ -208,7 +210,7 @@ def as_dataset(
     if isinstance(data, Mapping):
         x_key, y_key, notes = _choose_keys(list(data), image, label, "the dict")
         return _from_arrays(data[x_key], data[y_key], "arrays", classes, notes)
-    if isinstance(data, tuple) and len(data) == 2 and all(map(_is_array, data)):
+    if _is_pair_of_columns(data):
         return _from_arrays(data[0], data[1], "arrays", classes, ())
     return _from_items(data, image, label, classes)
 
@@ -253,7 +255,10 @@ def load_object(
         data = _with_notes(train, choice.notes)
     dataset = as_dataset(data, image=image, label=label)
     if not hasattr(dataset, "subset"):
-        labels = check.labels("labels", torch.tensor([int(dataset[i][1]) for i in range(len(dataset))]))
+        try:
+            labels = check.labels("labels", torch.tensor([int(dataset[i][1]) for i in range(len(dataset))]))
+        except TypeError as error:
+            raise DataError(f"a label is no class id ({error}): every item must be (x, y) with an integer y") from None
         names = tuple(str(c) for c in range(int(labels.max()) + 1))
         dataset = ItemDataset(dataset, None, labels, names, _name_of(data))
     first, second, note = hold_out(dataset.labels, holdout, seed)
@@ -280,6 +285,17 @@ def _is_frame(data: Any) -> bool:
 
 def _is_split_dict(data: Any) -> bool:
     return isinstance(data, Mapping) and "train" in data and not _is_array(data["train"])
+
+
+def _is_pair_of_columns(data: Any) -> bool:
+    """Whether a tuple is ``(x, y)`` of all examples, in arrays or lists, and not a dataset of two items."""
+    if not isinstance(data, tuple) or len(data) != 2:
+        return False
+    x, y = data
+    if (_is_array(x) or hasattr(x, "toarray")) and _is_array(y):
+        return True
+    is_column = isinstance(y, list) and len(y) > 0 and all(isinstance(v, (str, int, float, np.number)) for v in y)
+    return is_column and (_is_array(x) or isinstance(x, list)) and len(x) == len(y)
 
 
 def _is_array(value: Any) -> bool:
@@ -337,6 +353,11 @@ def _choose_keys(keys: list[Any], image: str | None, label: str | None, place: s
 def _from_frame(frame: Any, image: str | None, label: str | None, classes: Sequence[str] | None) -> Any:
     columns = list(frame.columns)
     y_key = label if label is not None else next((key for key in Y_KEYS if key in columns), None)
+    if columns.count(y_key) > 1:
+        raise DataError(
+            f"the DataFrame has {columns.count(y_key)} columns called {y_key!r}; rename one, or take the others out, "
+            "so that it is clear which is meant"
+        )
     if y_key not in columns:
         missing = f"no column {y_key!r}" if y_key is not None else "no column that is known for the label"
         raise DataError(
@@ -355,6 +376,13 @@ def _from_frame(frame: Any, image: str | None, label: str | None, classes: Seque
             "them (pandas.get_dummies), drop them, or write texts to a .csv file and load that"
         )
     x = np.stack([frame[column].to_numpy().astype(np.float32) for column in features], axis=1)
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        row, column = bad[0]
+        raise DataError(
+            f"column {features[column]!r} of the DataFrame is not finite in row {row} ({len(bad):,} such values): fill "
+            "them (frame.fillna), or drop those rows (frame.dropna)"
+        )
     return _from_arrays(x, frame[y_key].to_numpy(), "frame", classes, notes)
 
 
@@ -378,7 +406,14 @@ def _to_numpy(values: Any) -> NDArray[Any]:
         values = values.detach().cpu()
         from_tensor: NDArray[Any] = (values.float() if values.dtype is torch.bfloat16 else values).numpy()
         return from_tensor
-    array: NDArray[Any] = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    if hasattr(values, "toarray"):
+        raise ArgumentError("x is a sparse matrix: give it dense, as x.toarray()")
+    if isinstance(values, list) and values and isinstance(values[0], Tensor):
+        values = [value.detach().cpu().numpy() for value in values]
+    try:
+        array: NDArray[Any] = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+    except ValueError:
+        raise DataError("examples differ in shape: bring them to one, or give a list of (x, y)") from None
     return array
 
 
@@ -395,7 +430,7 @@ def _images_or_vectors(x: NDArray[Any]) -> tuple[Tensor, tuple[str, ...]]:
 def _from_items(data: Any, image: str | None, label: str | None, classes: Sequence[str] | None) -> Any:
     """A map-style dataset, as it is if its items are ``(x, class id)`` already."""
     if not len(data):
-        return data
+        raise DataError(f"the dataset {_name_of(data)!r} holds no examples")
     with forked(0, "items"):  # a random transform draws
         item = data[0]
     notes: tuple[str, ...] = ()
@@ -407,19 +442,29 @@ def _from_items(data: Any, image: str | None, label: str | None, classes: Sequen
             raise ArgumentError(
                 "image= and label= name keys, but an item of the dataset is a pair (x, y): leave them out"
             )
-        if _is_class_id(item[1]) and not isinstance(item[0], (str, list)) and classes is None:
-            return data
-        if _is_class_id(item[1]) and classes is not None and list(classes) == [str(c) for c in range(len(classes))]:
+        is_ready = _is_class_id(item[1]) and isinstance(item[0], (Tensor, np.ndarray, int, float))
+        is_ready = is_ready and not _has_channels_last(item[0])
+        if is_ready and (classes is None or list(classes) == [str(c) for c in range(len(classes))]):
             return data
     else:
-        return data  # `dataset_info` says what is wrong with it
+        length = f" of length {len(item)}" if hasattr(item, "__len__") else ""
+        raise DataError(
+            f"an item of the dataset must be (x, y), got {type(item).__name__}{length}; wrap it in a dataset that "
+            "returns the two"
+        )
+    x = item[0] if x_key is None else item[x_key]
+    if _has_channels_last(x):
+        notes += (f"images are read as (height, width, channels): the first has shape {tuple(x.shape)}",)
     values = _column(data, y_key)
     if values is None:
         with forked(0, "items"):
             values = [data[i][y_key] for i in range(len(data))]
+    missing = next((i for i, value in enumerate(values) if value is None), None)
+    if missing is not None:
+        raise DataError(f"the label of example {missing} is missing (None): remove such examples, or fill it in")
     labels, label_notes = _label_values(_stacked(values))
     ids, names, class_notes = _class_ids(labels, _feature_names(data, y_key), classes)
-    _as_input(item[0] if x_key is None else item[x_key], x_key)  # refuses texts before anything is trained
+    _as_input(x, x_key)  # refuses texts before anything is trained
     return ItemDataset(data, x_key, ids, names, _name_of(data), notes=(*notes, *label_notes, *class_notes))
 
 
@@ -505,10 +550,25 @@ def _class_ids(
     return train_classes.ids(values, describe), train_classes.names, train_classes.notes
 
 
+def _has_channels_last(x: Any) -> bool:
+    """Whether x is an image of (height, width, channels), and cannot be one of (channels, height, width)."""
+    if not isinstance(x, (Tensor, np.ndarray)) or x.ndim != 3:
+        return False
+    return x.shape[2] in (1, 3, 4) and x.shape[0] not in (1, 3, 4) and min(x.shape[:2]) > 4
+
+
 def _as_input(x: Any, key: str | None) -> Any:
     """The input as a DataLoader can put it into a batch: a tensor, an array or a number."""
-    if isinstance(x, (Tensor, np.ndarray, int, float)):
+    if isinstance(x, (Tensor, np.ndarray)):
+        if not _has_channels_last(x):
+            return x
+        return x.permute(2, 0, 1) if isinstance(x, Tensor) else np.ascontiguousarray(x.transpose(2, 0, 1))
+    if isinstance(x, (int, float)):
         return x
+    # an image of Hugging Face that is not decoded
+    encoded = x.get("bytes") or x.get("path") if isinstance(x, Mapping) else x
+    if isinstance(encoded, bytes) or (isinstance(x, Mapping) and isinstance(encoded, str)):
+        return torch.from_numpy(read_image(encoded if isinstance(encoded, bytes) else Path(encoded)))
     if isinstance(x, (list, tuple)) and x and isinstance(x[0], (int, float, list)):
         return torch.tensor(x, dtype=torch.float32)
     if hasattr(x, "getbands") and hasattr(x, "convert"):  # an image of Pillow

@@ -102,9 +102,11 @@ def choose_text_columns(
     for content, column, option in (("texts", texts, "text"), ("labels", labels, "label")):
         if column is None or column not in have:
             missing = f"no column {column!r}" if column else f"no column with a known name for {content}"
+            numeric = [name for name in have if name != labels and _are_numbers(columns[name][1:])]  # without the names
+            hint = NUMBERS_HINT if len(numeric) > 1 and len(numeric) >= len(have) - 1 else ""
             raise DataError(
                 f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
-                f"{content} with `{option}=`"
+                f"{content} with `{option}=`{hint}"
             )
     if texts == labels:
         raise DataError(f"{where}: `text={texts!r}` and `label={labels!r}` name the same column; a text is no class")
@@ -113,9 +115,26 @@ def choose_text_columns(
             f"column {texts!r} of {where} holds names of images, no texts: give the folder of the images with this "
             f"table as metadata.csv in it; or, to read the names themselves, say so with `text={texts!r}`"
         )
+    if text is None and _are_numbers(columns[str(texts)]):
+        raise DataError(
+            f"column {texts!r} of {where} holds numbers, no texts{NUMBERS_HINT}. To read them as texts, say so with "
+            f"`text={texts!r}`"
+        )
     assert texts is not None  # both were checked above
     assert labels is not None
     return texts, labels
+
+
+NUMBERS_HINT = (
+    "; a table of numbers is read in Python, dw.load(pandas.read_csv(file), label=...), or from an .npz file with "
+    "arrays x and y"
+)
+"""What to do with vectors, for errors."""
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    texts = [str(value).strip() for value in values if value is not None]
+    return len(texts) > 0 and all(_is_numeric(text) for text in texts)
 
 
 def _are_image_names(values: Sequence[Any]) -> bool:
