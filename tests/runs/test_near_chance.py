@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import datawinnow as dw
-from datawinnow.report import write
+from datawinnow.report import text_table, write
 from tests.train.helpers import PLAIN, blobs
+
+from .conftest import Bare
 
 RECIPE = dw.Recipe(**PLAIN)
 
@@ -47,6 +49,35 @@ def test_a_network_that_learned_is_not_warned_about(tmp_path):
         kept = dw.prune(blobs(), keep=0.5, method="el2n", epochs=3, recipe=RECIPE, run=tmp_path / "run", test=blobs(90))
         trained = dw.api.train(kept.dataset, test=blobs(90), epochs=3, recipe=RECIPE, run=tmp_path / "train")
     assert [run.metadata["result"]["near_chance"] for run in (kept.run, trained.run)] == ["", ""]
+
+
+def test_a_check_says_it_once_after_the_recording_and_then_in_its_verdict(tmp_path):
+    options = {"recipe": RECIPE, "model": "mlp", "test": unscaled(30), "epochs": 2, "check": True, "check_seeds": 1}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", dw.LearningWarning)
+        kept = dw.prune(unscaled(), keep=0.5, score="loss", run=tmp_path / "run", **options)
+    texts = {str(warning.message) for warning in caught if warning.category is dw.LearningWarning}
+    assert len(texts) == 1  # of the recording
+    assert "Near chance" in kept.check["sentence"]
+    # below the verdict on the command line the table does not say it again
+    assert "Near chance" in text_table(kept.check["rows"])
+    assert "Near chance" not in text_table(kept.check["rows"], near_chance=False)
+
+
+def test_a_test_split_that_only_gives_items_is_compared_with_its_largest_class(tmp_path):
+    kept = dw.prune(
+        Bare(blobs()),
+        keep=0.5,
+        method="random",
+        check=True,
+        check_seeds=1,
+        epochs=1,
+        recipe=RECIPE,
+        model="mlp",
+        run=tmp_path / "run",
+        test=Bare(blobs(90)),
+    )
+    assert {row["majority"] for row in kept.check["rows"]} == {1 / 3}
 
 
 def test_a_race_and_a_check_of_such_networks_say_so(tmp_path):

@@ -167,7 +167,7 @@ class TestSelect:
         for i in (0, 17, 59):
             assert rows[i]["p_mean"] == pytest.approx(float(p[:, i].mean()), abs=1e-6)
             assert rows[i]["p_std"] == pytest.approx(float(p[:, i].std(correction=0)), abs=1e-6)
-            assert rows[i]["note"].startswith(f"p(label) {float(p[:, i].mean()):.2f} ± ")
+            assert f"; p(label) {float(p[:, i].mean()):.2f} ± " in rows[i]["note"]
             assert rows[i]["kept"] == (i in selection.index.tolist())
             assert rows[i]["reason"] == ("ranked" if rows[i]["kept"] else "below_cut")
 

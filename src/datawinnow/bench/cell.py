@@ -28,8 +28,8 @@ from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.core.verdict import ResultRow
-from datawinnow.data.dataset_info import DatasetInfo, dataset_info
-from datawinnow.data.fingerprint import fingerprint_of, labels_of
+from datawinnow.data.dataset_info import DatasetInfo, dataset_info, read_class_ids
+from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.kept import Kept
 from datawinnow.models import choose
 from datawinnow.runs.folder import RunFolder
@@ -79,6 +79,12 @@ class GridData:
     def test_fingerprint(self) -> str:
         """Of the test split."""
         return fingerprint_of(self.test)
+
+    @functools.cached_property
+    def majority(self) -> float | None:
+        """Share of the largest class of the test split; None for targets that are no classes."""
+        labels = read_class_ids(self.test)
+        return None if bool((labels < 0).any()) else Baseline.of(labels.tolist()).majority
 
     @property
     def model_name(self) -> str | None:
@@ -237,7 +243,7 @@ def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, 
         fingerprint=run.data.info.fingerprint,
         n=n,
         test_n=len(run.data.test),
-        majority=_majority(run.data.test),
+        majority=run.data.majority,
         model=model_name(grid, run.data),
         epochs=grid.train.epochs,
         method=cell.method,
@@ -257,12 +263,6 @@ def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, 
         train=outcome.cost,
     )
     return row if outcome.failed is None else {**row, "failed": outcome.failed}
-
-
-def _majority(test: Any) -> float | None:
-    """Share of the largest class of a test split; None where its labels would have to be read item by item."""
-    labels = labels_of(test)
-    return None if labels is None else Baseline.of(labels.tolist()).majority
 
 
 def model_name(grid: Grid, data: GridData, *, scoring: bool = False) -> str:

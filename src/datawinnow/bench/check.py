@@ -28,6 +28,7 @@ from datawinnow.core.verdict import FULL, SHORTER, ResultRow, Verdict, verdict
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.methods import METHODS
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.near_chance import near_chance
 from datawinnow.runs.network import recorded_model
 from datawinnow.runs.select import select_examples
 from datawinnow.runs.selection_file import selection_digest
@@ -164,7 +165,8 @@ def check(
     write_unfinished()
     rows = run_grid(grid, out, data=data, on_row=on_new_row, on_step=on_step)
     rows = [row for row in rows if row_key(row) in keys]
-    warn_near_chance(rows_sentence(rows))
+    if not near_chance(folder):  # said when it was recorded; the verdict says it of the rows
+        warn_near_chance(rows_sentence(rows))
     answer = verdict(rows, selected["method"])
     once = "The selection was made once, so the intervals do not say how much it varies."
     if max(row["seed"] for row in rows) > 0:

@@ -139,7 +139,7 @@ def _print_pruned(screen: Screen, kept: Pruned, folder: RunFolder, out: Path | N
         from datawinnow import report
 
         screen.print()
-        screen.print(report.text_table(kept.check["rows"]))
+        screen.print(report.text_table(kept.check["rows"], near_chance=False))
 
 
 def cost_rows(folder: RunFolder, train_epochs: int, check: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:

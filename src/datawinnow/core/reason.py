@@ -42,7 +42,7 @@ class Reason(IntEnum):
         return self.name.lower()
 
 
-REASON_SENTENCES = {
+REASON_SENTENCES: dict[Reason, str] = {
     Reason.KEPT: "kept",
     Reason.RANKED: "kept: ranked inside the budget",
     Reason.DRAWN: "kept: drawn",
@@ -55,3 +55,12 @@ REASON_SENTENCES = {
     Reason.UNSCORED: "dropped: never seen while recording",
     Reason.ZERO_WEIGHT: "dropped: no weight in the draw",
 }
+
+
+def reason_sentence(word: str) -> str:
+    """What a word of a file says; an unknown word itself.
+
+    >>> reason_sentence("below_cut")
+    'dropped: ranked past the budget'
+    """
+    return next((REASON_SENTENCES[reason] for reason in Reason if reason.word == word), word)

@@ -18,6 +18,7 @@ from datawinnow.core.artifact_schemas import LeaveOneOutFile
 from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.progress import Progress
+from datawinnow.core.rank_notes import rank_notes
 from datawinnow.core.reason import REASON_SENTENCES, Reason
 from datawinnow.core.row_checks import SELECTION_COLUMNS, with_row_checks
 from datawinnow.core.selection import Selection
@@ -265,9 +266,12 @@ def _write_selection(
     weight = np.zeros(n, dtype=np.float32)
     weight[selection.index.numpy()] = selection.weight.numpy()
     assert selection.reason is not None
-    notes = _rank_notes(scores.score, clusters, selection)
-    for i in np.flatnonzero(selection.reason.numpy() == int(Reason.UNSCORED)).tolist():
-        notes[i] = "lacks something that the choice needs"
+    # NaN: lacks what the choice needs, so it has no rank
+    values = np.where(selection.reason.numpy() == int(Reason.UNSCORED), np.nan, scores.score.double().numpy())
+    label = None if clusters.label is None else clusters.label.numpy()
+    notes = rank_notes(values, selection.mask(n).numpy(), groups=label, group_word="cluster {}")
+    for i in np.flatnonzero(np.isnan(values)).tolist():
+        notes[i] = _lack(i, scores, clusters)
     columns = {
         "id": pa.array([_encodable(name) for name in pairs.ids], pa.string()),
         "row": pa.array(pairs.place),
@@ -286,21 +290,12 @@ def _write_selection(
     return notes
 
 
-def _rank_notes(score: Tensor, clusters: PairClusters, selection: Selection) -> list[str]:
-    """For every pair its rank in its cluster (or among all), and how many of the cluster were kept."""
-    values = score.double().numpy()
-    n = len(values)
-    label = np.zeros(n, dtype=np.int64) if clusters.label is None else clusters.label.numpy()
-    kept = selection.mask(n).numpy()
-    notes = [""] * n
-    for cluster in np.unique(label):
-        members = np.flatnonzero((label == cluster) & ~np.isnan(values))
-        order = members[np.argsort(-values[members], kind="stable")]
-        place = "" if clusters.label is None else f" in cluster {cluster}"
-        num_kept = int(kept[order].sum())
-        for rank, i in enumerate(order.tolist()):
-            notes[i] = f"score {values[i]:.4g}, rank {rank + 1:,} of {len(order):,}{place}, {num_kept:,} of them kept"
-    return notes
+def _lack(i: int, scores: PairScores, clusters: PairClusters) -> str:
+    """What a pair lacks that the choice needs."""
+    if bool(scores.score[i].isnan()):
+        return "lacks a score: an indicator that the scorer needs is missing"
+    lacks_cluster = clusters.label is not None and int(clusters.label[i]) < 0
+    return f"score {float(scores.score[i]):.4g}, but lacks {'a cluster' if lacks_cluster else 'an embedding'}"
 
 
 def _gallery(

@@ -10,6 +10,7 @@ import numpy as np
 from datawinnow.core.artifact_schemas import InstructFile
 from datawinnow.core.artifacts import read_json, read_table
 from datawinnow.core.errors import RunError
+from datawinnow.core.reason import reason_sentence
 from datawinnow.core.row_checks import CHECKSUM, POSITION, in_dataset_order
 from datawinnow.core.verdict import OUTCOME_WORDS
 from datawinnow.report import words
@@ -67,13 +68,17 @@ def instruct_context(folder: Path) -> dict[str, Any]:
         "clusters": clusters if len(clusters) <= MAX_CLUSTER_LINES else [],
         "figures": _instruct_figures(metadata, table),
         "galleries": [
-            {"title": title, "caption": caption, "texts": metadata["gallery"].get(key, [])}
+            {"title": title, "caption": caption, "texts": [_with_reason(text) for text in metadata["gallery"][key]]}
             for key, (title, caption) in GALLERIES.items()
             if metadata["gallery"].get(key)
         ],
         "reasons": list(metadata["reasons"].items()),
         "made": _instruct_provenance(metadata),
     }
+
+
+def _with_reason(text: dict[str, Any]) -> dict[str, Any]:
+    return {**text, "reason": reason_sentence(str(text["reason"]))}
 
 
 def _unchecked(metadata: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from datawinnow.core.artifact_schemas import CheckFile, RunFile, Selected
 from datawinnow.core.artifacts import check_content, read_json, read_table
 from datawinnow.core.errors import RunError
+from datawinnow.core.reason import reason_sentence
 from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.row_checks import CHECKSUM, POSITION, in_dataset_order
 from datawinnow.core.verdict import FULL, Comparison, payback
@@ -235,7 +236,8 @@ def _agreement(scores: pa.Table | None) -> dict[str, Any] | None:
 def _reasons(selection: pa.Table | None) -> list[tuple[str, int]]:
     if selection is None:
         return []
-    return Counter(str(word).replace("_", " ") for word in selection.column("reason").to_pylist()).most_common()
+    counts = Counter(str(word) for word in selection.column("reason").to_pylist())
+    return [(reason_sentence(word), count) for word, count in counts.most_common()]
 
 
 def _kept_by_class(metadata: dict[str, Any], selection: pa.Table | None) -> list[dict[str, Any]]:
@@ -262,7 +264,7 @@ def _galleries(gallery: pa.Table | None) -> list[dict[str, Any]]:
             "title": title,
             "caption": caption,
             "images": [
-                {**p, **_gallery_content(p), "reason": str(p["reason"]).replace("_", " ")}
+                {**p, **_gallery_content(p), "reason": reason_sentence(str(p["reason"]))}
                 for p in images
                 if p["group"] == group
             ],

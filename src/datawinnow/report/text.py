@@ -52,11 +52,12 @@ def _clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def text_table(rows: Sequence[ResultRow]) -> str:
+def text_table(rows: Sequence[ResultRow], *, near_chance: bool = True) -> str:
     """The table for a terminal, about 110 columns wide.
 
     Args:
         rows: as `datawinnow.report.rows` returns them.
+        near_chance: whether to warn of networks near chance; not below a verdict, which has said so.
 
     Returns:
         Lines of text, a block a scenario, each opened by what the data say; how to read them stands below the last.
@@ -80,7 +81,7 @@ def text_table(rows: Sequence[ResultRow]) -> str:
             before = line[0]
             out.append("  ".join(field.ljust(width) for field, width in zip(line, widths, strict=True)).rstrip())
         blocks.append("\n".join(out))
-    warning = [textwrap.fill(_clean(near), 110)] if (near := rows_sentence(rows)) else []
+    warning = [textwrap.fill(_clean(near), 110)] if near_chance and (near := rows_sentence(rows)) else []
     return "\n\n\n".join([*blocks, *warning, textwrap.fill(NOTE, 110)])
 
 

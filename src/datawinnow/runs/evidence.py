@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.selection import Selection
+from datawinnow.data.dataset_info import DatasetInfo
 
 
 def moments(p_label: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +32,9 @@ def moments(p_label: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def notes(arrays: Mapping[str, Tensor], p_mean: Tensor, p_std: Tensor) -> list[str]:
-    """One sentence an example: how probable its label was and when it was learned and forgotten.
+    """One sentence an example: how probable its label was, when it was learned and forgotten, and whether that is easy.
+
+    Easy are those whose label was more probable than that of two thirds of the examples, hard those below one third.
 
     Args:
         arrays: recorded arrays; ``correct`` and ``seen`` are read if they are there.
@@ -43,11 +46,42 @@ def notes(arrays: Mapping[str, Tensor], p_mean: Tensor, p_std: Tensor) -> list[s
         f"p(label) {m:.2f} ± {s:.2f}" if m == m else "p(label) unknown"
         for m, s in zip(p_mean.tolist(), p_std.tolist(), strict=True)
     ]
+    ease = _ease(p_mean)
     if "correct" not in arrays or "seen" not in arrays:
-        return shown
+        return [sentence + word for sentence, word in zip(shown, ease, strict=True)]
     first, forgotten, met = _learning(arrays["correct"], arrays["seen"])
     rows = zip(shown, met.tolist(), first.tolist(), forgotten.tolist(), strict=True)
-    return [_sentence(*row) for row in rows]
+    return [_sentence(*row) + (word if row[1] else "") for row, word in zip(rows, ease, strict=True)]
+
+
+def _ease(p_mean: Tensor) -> list[str]:
+    """``": easy (easier than 83%)"``: the share of the others whose label was less probable."""
+    present = p_mean[~p_mean.isnan()].sort().values
+    if len(present) < 2:
+        return [""] * len(p_mean)
+    share = torch.searchsorted(present, p_mean.contiguous()).double() / (len(present) - 1)
+    return [
+        ""
+        if p != p
+        else f": {'easy' if s > 2 / 3 else 'hard' if s < 1 / 3 else 'middling'} (easier than {100 * s:.0f}%)"
+        for p, s in zip(p_mean.tolist(), share.tolist(), strict=True)
+    ]
+
+
+def guess_notes(guess: Tensor, probability: Tensor, info: DatasetInfo, *, also_right: bool) -> list[str]:
+    """``"the network says cat (0.83)"`` of each example; ``""`` where the guess is unknown.
+
+    Args:
+        guess: (n,) int64 class ids, -1 for unknown.
+        probability: (n,) of the guess.
+        info: of the dataset.
+        also_right: whether to say it where the guess is the label too.
+    """
+    rows = zip(guess.tolist(), probability.tolist(), info.labels.tolist(), strict=True)
+    return [
+        "" if g < 0 or (g == label and not also_right) else f"the network says {info.classes[g]} ({p:.2f})"
+        for g, p, label in rows
+    ]
 
 
 def _learning(correct: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,26 +11,21 @@ import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Subset
 
 from datawinnow.core.artifacts import write_table
 from datawinnow.core.reason import Reason
-from datawinnow.core.rng import forked, stream
+from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.batches import batches_of
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.originals import Originals
 from datawinnow.runs.evidence import groups, moments
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.network import network_of_run
-from datawinnow.train.build import Model
-from datawinnow.train.checkpoint import load_checkpoint, read_metadata
+from datawinnow.runs.guesses import NETWORK_FILE
 
 EACH = 24
 """Images of a group."""
 SIDE = 128
 """Pixels of the longer side of an image in the gallery, at most: about what the page shows."""
-NETWORK_FILE = "model.safetensors"
 LETTERS = 280
 """Letters of a text in the gallery, at most."""
 
@@ -46,14 +41,13 @@ def write_gallery(
     selection: Selection,
     arrays: Mapping[str, Tensor],
     p_mean: Tensor,
+    guess: Tensor,
     lines: list[str],
     seed: int,
     *,
-    model: Model = None,
-    model_options: Mapping[str, Any] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> None:
-    """Choose the examples to show, predict their classes with the recorded network, and write the file.
+    """Choose the examples to show, and write the file.
 
     Args:
         folder: a recorded run.
@@ -61,24 +55,20 @@ def write_gallery(
         selection: the kept examples.
         arrays: recorded arrays.
         p_mean: (n,) mean of ``p_label``.
+        guess: (n,) int64, the class that the recorded network prefers; -1 for unknown.
         lines: (n,) one sentence an example.
         seed: of the draws among the kept and the dropped.
-        model: the function that made the network, or its ``"module:function"``, where the run recorded with one;
-            without it the gallery has no predictions.
-        model_options: options of that function.
         log: called where there are no predictions.
-
-    Raises:
-        RunError: the recorded network is damaged, or of another dataset.
     """
     margin = moments(arrays["margin"])[0] if "margin" in arrays else p_mean
     learned = arrays["correct"][-1] == 1 if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
     shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
-    # an example may be in several groups; its class is predicted once
     ids = torch.unique(torch.cat(list(shown.values())))
-    guesses = dict(zip(ids.tolist(), _guesses(folder, info, ids, model, model_options), strict=True))
-    if log is not None and ids.numel() and guesses[int(ids[0])] is None and (folder.path / NETWORK_FILE).exists():
-        log("gallery: without the network's predictions, since the function that made it is not given (`model=`)")
+    if log is not None and bool((guess[ids] < 0).any()) and (folder.path / NETWORK_FILE).exists():
+        log(
+            "gallery: without the network's predictions where it was wrong, since the function that made it is not "
+            "given (`model=`)"
+        )
     train, names, classes = info.data, info.ids, folder.dataset.classes
     texts, originals = getattr(train, "texts", None), Originals(train)
     if texts is None and info.vocabulary is not None:
@@ -87,14 +77,14 @@ def write_gallery(
     for group, members in shown.items():
         for i in members.tolist():
             x, y = train[i]
-            guess = guesses[i]
+            predicted = int(guess[i])
             rows.append(
                 {
                     "group": group,
                     "id": names[i],
                     "label_name": classes[int(y)],
                     # a prediction that equals the label would only repeat it
-                    "guess": "" if guess is None or guess == int(y) else classes[guess],
+                    "guess": "" if predicted < 0 or predicted == int(y) else classes[predicted],
                     "reason": "" if selection.reason is None else Reason(int(selection.reason[i])).word,
                     "note": lines[i],
                     "png": thumbnail(originals, i, torch.as_tensor(x)) if texts is None else None,
@@ -105,35 +95,6 @@ def write_gallery(
     shown_as = ("png", pa.binary()) if texts is None else ("text", pa.string())
     table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, shown_as]))
     write_table(folder.path / "gallery.parquet", table, folder.made_by("select"))
-
-
-@torch.no_grad()
-def _guesses(
-    folder: RunFolder, info: DatasetInfo, ids: Tensor, model: Model, options: Mapping[str, Any] | None
-) -> list[int | None]:
-    """The class that the recorded network prefers; None where the network cannot be built again from its name.
-
-    Raises:
-        RunError: the network in the run folder is damaged, or was trained on another dataset.
-    """
-    unknown: list[int | None] = [None] * len(ids)
-    path = folder.path / NETWORK_FILE
-    if not info.classes or not path.exists():  # a method that needs no recording
-        return unknown
-    folder.check_made(read_metadata(path), path)
-    try:
-        with forked(0, "weights"):  # which are replaced
-            network = network_of_run(folder, model, options)
-        load_checkpoint(path, network, None)
-    except Exception:  # a function that is not given again: a guess must not stop a selection
-        return unknown
-    network.eval()
-    train = info.data
-    subset = train.subset(ids) if hasattr(train, "subset") else Subset(train, ids.tolist())
-    guesses: list[int | None] = []
-    for _, x, _ in batches_of(subset, torch.device("cpu"), workers=0).test(256):
-        guesses += network(x).argmax(1).tolist()
-    return guesses
 
 
 def shortened(text: str, length: int = LETTERS) -> str:

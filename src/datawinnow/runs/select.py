@@ -5,24 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datawinnow.core.arrays import chain_arrays
+from datawinnow.core.arrays import LazyArrays, chain_arrays
 from datawinnow.core.budget import budget_of
 from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.cost import Cost
+from datawinnow.core.draw import tie_seed_of
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.methods import Method, create_method
-from datawinnow.runs.evidence import moments, notes
+from datawinnow.runs.evidence import guess_notes, moments, notes
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.gallery import is_shown, write_gallery
+from datawinnow.runs.guesses import network_guesses
+from datawinnow.runs.method_notes import method_notes
 from datawinnow.runs.near_chance import near_chance
 from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.runs.score import (
@@ -49,6 +53,7 @@ class SelectionResult:
         selection: the kept examples.
         score: (n,) the method's score; None without one.
         recorded: arrays of the recording by name; empty where the method reads none.
+        arrays: all that the method can read by name, each loaded when it is read.
         epochs: recorded epochs that the method is charged for.
         probe_cost: of the passes over the network, or of the subset runs, that the method reads; None for neither.
         score_cost: of computing the score from its arrays.
@@ -59,6 +64,7 @@ class SelectionResult:
     selection: Selection
     score: Tensor | None
     recorded: Mapping[str, Tensor]
+    arrays: Mapping[str, Tensor]
     epochs: int
     probe_cost: Cost | None
     score_cost: Cost
@@ -150,7 +156,7 @@ def select_examples(
         for warning in warnings:
             log(warning)
     return SelectionResult(
-        selection, score, recorded, num_epochs, probe_cost, Cost(scored - start), select_cost, warnings
+        selection, score, recorded, arrays, num_epochs, probe_cost, Cost(scored - start), select_cost, warnings
     )
 
 
@@ -216,12 +222,12 @@ def select_run(
     # refuses a wrong fraction before anything is computed
     budget_of(keep, folder.n)
     method = create_method(method).at(keep)
-    info = dataset_info(train)
+    info, draws = dataset_info(train), selection_draws(seed, method, keep)
     result = select_examples(
         info,
         method,
         keep=keep,
-        generator=selection_draws(seed, method, keep),
+        generator=draws,
         folder=folder,
         epochs=epochs,
         model=model,
@@ -239,7 +245,18 @@ def select_run(
         write_method_score(folder, info, method, result.score, result.score_cost, epochs, result.probe_cost)
     unknown = torch.full((folder.n,), torch.nan)
     p_mean, p_std = moments(recorded["p_label"]) if "p_label" in recorded else (unknown, unknown)
-    lines = notes(recorded, p_mean, p_std) if recorded else [""] * folder.n
+    why = method_notes(method, keep, selection, result.score, result.arrays, p_mean, info, tie_seed=tie_seed_of(draws))
+    is_probed = "probs" in method.needs
+    guess, p_guess = network_guesses(
+        folder,
+        info,
+        chain_arrays(recorded, LazyArrays({"probs": partial(result.arrays.__getitem__, "probs")} if is_probed else {})),
+        model=model,
+        model_options=model_options,
+    )
+    learned = notes(recorded, p_mean, p_std) if "p_label" in recorded else [""] * folder.n
+    guessed = guess_notes(guess, p_guess, info, also_right=is_probed)
+    lines = ["; ".join(filter(None, clauses)) for clauses in zip(why, learned, guessed, strict=True)]
     cut = {key: value for key, value in (("cutoff", method.cutoff), ("embedding", method.embedding)) if value}
     metadata = {
         "method": method.key,
@@ -266,6 +283,8 @@ def select_run(
         notes=lines,
         p_mean=p_mean,
         p_std=p_std,
+        guess=guess,
+        p_guess=p_guess,
     )
     # another file: run.json and the gallery stay about the run's own selection
     if out is not None:
@@ -277,9 +296,7 @@ def select_run(
         cost={"select": result.select_cost.as_dict()}, options={"select": metadata}, status={"select": "done"}
     )
     if gallery and is_shown(folder.dataset):
-        write_gallery(
-            folder, info, selection, recorded, p_mean, lines, seed, model=model, model_options=model_options, log=log
-        )
+        write_gallery(folder, info, selection, recorded, p_mean, guess, lines, seed, log=log)
     return selection
 
 

@@ -41,8 +41,14 @@ def write_selection(
     notes: list[str] | None = None,
     p_mean: Tensor | None = None,
     p_std: Tensor | None = None,
+    guess: Tensor | None = None,
+    p_guess: Tensor | None = None,
 ) -> None:
     """``selection.parquet``: every id, kept or not, order, weight, reason and the evidence.
+
+    ``reason`` is a word of `Reason`; ``note`` says it in numbers of the example: score and rank, weight, step or
+    distance by which the method went, when it was learned, and what the network says. ``guess`` is the name of the
+    class that the recorded network prefers, ``p_guess`` its probability; empty where no network was recorded.
 
     ``row`` is the place of an example in the source, by which users index their own dataset; ``position`` the one in
     the dataset as it was loaded, without what was held out or left out.
@@ -55,6 +61,8 @@ def write_selection(
         notes: (n,) one sentence an example.
         p_mean: (n,) mean of ``p_label`` over epochs.
         p_std: (n,) its standard deviation.
+        guess: (n,) int64, the class that the network prefers; -1 for unknown.
+        p_guess: (n,) its probability.
     """
     n = info.n
     # -1 for examples that are not kept
@@ -82,6 +90,11 @@ def write_selection(
             "note": pa.array(notes if notes is not None else [""] * n, pa.string()),
             "p_mean": pa.array(blank if p_mean is None else p_mean.float().numpy()),
             "p_std": pa.array(blank if p_std is None else p_std.float().numpy()),
+            "guess": pa.array(
+                [info.classes[g] if g >= 0 else None for g in ([-1] * n if guess is None else guess.tolist())],
+                pa.string(),
+            ),
+            "p_guess": pa.array(blank if p_guess is None else p_guess.float().numpy()),
         }
     )
     source = {

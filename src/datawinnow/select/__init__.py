@@ -4,10 +4,10 @@ A new selector takes its file, its import below and its test.
 """
 
 from datawinnow.core.card import collect
-from datawinnow.select.beta import beta, beta_log_weight, beta_parameters, fitted_c_d
+from datawinnow.select.beta import beta, beta_log_weight, beta_parameters, beta_weights, fitted_c_d
 from datawinnow.select.boss import boss
 from datawinnow.select.bottom import bottom
-from datawinnow.select.cal import cal
+from datawinnow.select.cal import cal, cal_contrast
 from datawinnow.select.contextual_diversity import contextual_diversity
 from datawinnow.select.coverage import coverage
 from datawinnow.select.craig import craig
@@ -35,10 +35,12 @@ __all__ = [
     "beta",
     "beta_log_weight",
     "beta_parameters",
+    "beta_weights",
     "blend",
     "boss",
     "bottom",
     "cal",
+    "cal_contrast",
     "capped_by_cost",
     "combine",
     "contextual_diversity",

@@ -84,9 +84,7 @@ def beta(
     2
     """
     check.generator(generator)
-    if train_epochs is not None and c_d is not None:
-        raise ArgumentError(f"give one of c_d and train_epochs, which sets c_d, got {c_d} and {train_epochs}")
-    exponent = fitted_c_d(train_epochs) if train_epochs is not None else PUBLISHED_C_D if c_d is None else c_d
+    exponent = _exponent(c_d, train_epochs)
     score = check.array("dual", dual, "n")
     mean = _mean_p_label(p_label, missing)
     check.number("mu_top", mu_top, 1, 10**9, integer=True)
@@ -96,8 +94,7 @@ def beta(
     check.probabilities("p_label", mu)
     if float(dual_scores.min()) < 0:
         raise ArgumentError(f"dual must be at least 0, got {float(dual_scores.min()):g}; is it another score?")
-    hardest = largest(dual_scores, min(mu_top, dual_scores.numel()), tie_seed_of(generator))
-    mu_d = min(1.0, max(0.0, float(mu[hardest].to(torch.float64).mean())))
+    mu_d = _mean_of_highest(dual_scores, mu, mu_top, tie_seed_of(generator))
     a, b = beta_parameters(mu_d, n, budget, c_d=exponent, total=total)
 
     def log_weight(first: int, last: int) -> Tensor:
@@ -107,6 +104,55 @@ def beta(
     chosen = gumbel_top_k(log_weight, dual_scores.numel(), budget, generator)
     weightless = (score == 0).to(torch.int8) * int(Reason.ZERO_WEIGHT)
     return build_selection(chosen, n, ids, kept=Reason.DRAWN, dropped=Reason.NOT_DRAWN, special=weightless)
+
+
+def beta_weights(
+    dual: Tensor,
+    mu: Tensor,
+    *,
+    budget: int,
+    c_d: float | None = None,
+    train_epochs: float | None = None,
+    total: float = 15.0,
+    mu_top: int = 10,
+    tie_seed: int = 0,
+) -> Tensor:
+    """The weights ``BetaPDF(mu; a, b) * dual`` by which `beta` draws.
+
+    Args:
+        dual: (n,) float, DUAL score.
+        mu: (n,) float, mean of ``p_label``.
+        budget: number of examples to keep.
+        c_d: as of `beta`.
+        train_epochs: as of `beta`.
+        total: as of `beta`.
+        mu_top: as of `beta`.
+        tie_seed: seed of the order of equal scores.
+
+    Returns:
+        (n,) float64, at least 0.
+
+    Raises:
+        ArgumentError: an option out of range.
+
+    >>> beta_weights(torch.tensor([0.0, 0.2]), torch.tensor([0.4, 0.5]), budget=1).tolist()[0]
+    0.0
+    """
+    mu_d = _mean_of_highest(dual, mu, mu_top, tie_seed)
+    a, b = beta_parameters(mu_d, dual.numel(), budget, c_d=_exponent(c_d, train_epochs), total=total)
+    return beta_log_weight(mu, a, b).exp() * dual.to(torch.float64)
+
+
+def _exponent(c_d: float | None, train_epochs: float | None) -> float:
+    if train_epochs is not None and c_d is not None:
+        raise ArgumentError(f"give one of c_d and train_epochs, which sets c_d, got {c_d} and {train_epochs}")
+    return fitted_c_d(train_epochs) if train_epochs is not None else PUBLISHED_C_D if c_d is None else c_d
+
+
+def _mean_of_highest(dual: Tensor, mu: Tensor, mu_top: int, tie_seed: int) -> float:
+    """mu_D: the mean of ``mu`` over the ``mu_top`` examples of highest DUAL."""
+    hardest = largest(dual, min(mu_top, dual.numel()), tie_seed)
+    return min(1.0, max(0.0, float(mu[hardest].to(torch.float64).mean())))
 
 
 def fitted_c_d(train_epochs: float) -> float:

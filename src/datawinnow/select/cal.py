@@ -84,12 +84,29 @@ def cal(
     ids = selectable_ids(budget, missing, features=sums[0], probs=sums[1])
     if ids is not None:
         rows, chances = rows[ids], chances[ids]
-    # (m, k), without the example itself.
-    near, _ = knn(rows, min(neighbours, rows.shape[0] - 1), tie_seed=tie_seed)
-    # (m, k), (m, c) -> (m,)
-    contrast = _contrast(chances, near, symmetric)
+    contrast = cal_contrast(rows, chances, neighbours=neighbours, symmetric=symmetric, tie_seed=tie_seed)
     chosen = largest(contrast if end == "high" else -contrast, budget, tie_seed)
     return build_selection(chosen, n, ids, kept=Reason.RANKED, dropped=Reason.BELOW_CUT)
+
+
+def cal_contrast(
+    features: Tensor, probs: Tensor, *, neighbours: int = 10, symmetric: bool = False, tie_seed: int = 0
+) -> Tensor:
+    """(n,) mean divergence, in nats, of the predictions of each example's neighbours from its own: what `cal` ranks by.
+
+    Args:
+        features: (n, d) float.
+        probs: (n, c) class probabilities.
+        neighbours: as of `cal`.
+        symmetric: as of `cal`.
+        tie_seed: seed of the order of equally near neighbours.
+
+    >>> cal_contrast(torch.tensor([[0.0], [1.0]]), torch.tensor([[0.5, 0.5], [0.5, 0.5]])).tolist()
+    [0.0, 0.0]
+    """
+    # (n, k), without the example itself.
+    near, _ = knn(features, min(neighbours, features.shape[0] - 1), tie_seed=tie_seed)
+    return _contrast(probs, near, symmetric)
 
 
 def _contrast(probs: Tensor, near: Tensor, symmetric: bool) -> Tensor:
