@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.originals import Originals
 from datawinnow.runs.evidence import groups, moments
 from datawinnow.runs.folder import RunFolder
-from datawinnow.runs.guesses import NETWORK_FILE
 
 EACH = 24
 """Images of a group."""
@@ -44,8 +43,6 @@ def write_gallery(
     guess: Tensor,
     lines: list[str],
     seed: int,
-    *,
-    log: Callable[[str], None] | None = None,
 ) -> None:
     """Choose the examples to show, and write the file.
 
@@ -58,17 +55,10 @@ def write_gallery(
         guess: (n,) int64, the class that the recorded network prefers; -1 for unknown.
         lines: (n,) one sentence an example.
         seed: of the draws among the kept and the dropped.
-        log: called where there are no predictions.
     """
     margin = moments(arrays["margin"])[0] if "margin" in arrays else p_mean
     learned = arrays["correct"][-1] == 1 if "correct" in arrays else torch.ones(folder.n, dtype=torch.bool)
     shown = groups(selection, p_mean, learned, margin, each=EACH, generator=stream(seed, "gallery"))
-    ids = torch.unique(torch.cat(list(shown.values())))
-    if log is not None and bool((guess[ids] < 0).any()) and (folder.path / NETWORK_FILE).exists():
-        log(
-            "gallery: without the network's predictions where it was wrong, since the function that made it is not "
-            "given (`model=`)"
-        )
     train, names, classes = info.data, info.ids, folder.dataset.classes
     texts, originals = getattr(train, "texts", None), Originals(train)
     if texts is None and info.vocabulary is not None:

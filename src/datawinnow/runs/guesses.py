@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ def network_guesses(
     *,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The guess of the recorded network about every example: the class it prefers, and its probability.
 
@@ -42,6 +43,7 @@ def network_guesses(
         model: the function that made the network, where the run only knows its name; without it the class of an
             example that was wrong is unknown, unless there are two classes.
         model_options: options of that function.
+        log: called where the class of examples is unknown since that function is not given.
 
     Returns:
         (n,) int64 class ids, -1 for unknown; (n,) float32 probabilities, NaN for unknown.
@@ -61,6 +63,11 @@ def network_guesses(
     answers = _answers(folder, info, wrong, model, model_options) if len(wrong) else None
     if answers is not None:
         guess[wrong], probability[wrong] = answers
+    elif len(wrong) and log is not None and (folder.path / NETWORK_FILE).exists():
+        log(
+            "guesses: without the network's predictions where it was wrong, since the function that made it is not "
+            "given (`model=`)"
+        )
     return guess, probability
 
 

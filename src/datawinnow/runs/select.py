@@ -253,6 +253,7 @@ def select_run(
         chain_arrays(recorded, LazyArrays({"probs": partial(result.arrays.__getitem__, "probs")} if is_probed else {})),
         model=model,
         model_options=model_options,
+        log=log,
     )
     learned = notes(recorded, p_mean, p_std) if "p_label" in recorded else [""] * folder.n
     guessed = guess_notes(guess, p_guess, info, also_right=is_probed)
@@ -296,7 +297,7 @@ def select_run(
         cost={"select": result.select_cost.as_dict()}, options={"select": metadata}, status={"select": "done"}
     )
     if gallery and is_shown(folder.dataset):
-        write_gallery(folder, info, selection, recorded, p_mean, guess, lines, seed, log=log)
+        write_gallery(folder, info, selection, recorded, p_mean, guess, lines, seed)
     return selection
 
 
