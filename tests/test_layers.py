@@ -244,7 +244,6 @@ LONG_SIGNATURES = {
     "runs/select.py": "the parameters of `api.select`, which choosing in memory shares",
     "runs/score.py:score_run": "the parameters of `api.score`",
     "runs/estimate.py:estimate_run": "the parameters of `api.estimate`",
-    "runs/gallery.py:write_gallery": "the arrays that a card of the gallery shows",
     "runs/record.py:fit_recorded": "the parameters of `fit` that a recording sets",
     "bench/check.py": "`check` takes the parameters of its function in api",
     "bench/runner.py:run_grid": "the parameters of `api.bench`",
