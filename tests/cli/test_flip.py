@@ -66,7 +66,7 @@ def test_a_recording_is_not_mixed_of_both(call, signs, mirrored):
     call("record", signs, "--no-flip", *QUICK)
     before = Path("runs/signs/run.json").read_bytes()
     fails = call("record", signs, *QUICK, code=2)
-    assert "was started with augment.flip=False, now it is True" in fails.stderr
+    assert "was started with augment.flip=False, now it is augment.flip=True" in fails.stderr
     assert Path("runs/signs/run.json").read_bytes() == before
     call("select", "runs/signs", "--keep", "0.5", *DUAL, "--quiet")
     assert mirrored == [False, True, False]
@@ -75,7 +75,7 @@ def test_a_recording_is_not_mixed_of_both(call, signs, mirrored):
 def test_a_training_is_not_mixed_of_both(call, signs):
     call("train", signs, "--no-flip", "--run", "t", *QUICK)
     fails = call("train", signs, "--run", "t", *QUICK, code=2)
-    assert "was started with augment.flip=False, now it is True" in fails.stderr
+    assert "was started with augment.flip=False, now it is augment.flip=True" in fails.stderr
 
 
 @pytest.mark.parametrize("verb", ["prune", "record", "train", "estimate"])

@@ -96,7 +96,7 @@ def test_a_finished_run_knows_whether_its_plan_is_there(call, tmp_path):
     stderr = call(*RECORD, "--quiet", code=2).stderr
     assert "is trained already, and its plan is not at ucb.plan: name the file that it was written to" in stderr
     without = [word for word in RECORD if word not in ("--record-plan", "ucb.plan")]
-    assert "record_plan=True, now it is False" in call(*without, "--quiet", code=2).stderr
+    assert "record_plan=a file, now it is record_plan=no file" in call(*without, "--quiet", code=2).stderr
 
 
 def test_the_plan_of_a_selection_is_replayed_without_it(call, tmp_path, recorded, order):

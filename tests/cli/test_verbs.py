@@ -254,10 +254,11 @@ def test_train_twice_uses_what_is_there_and_refuses_another_selection(call, reco
     call("select", recorded, "--keep", "0.1", "--score", "aum", "--out", "other.parquet", "--quiet")
     fails = call("train", "digits", "--select", "other.parquet", "--run", "t", *QUICK, code=2)
     assert re.search(
-        r"started with selection=431 by DUAL\+Beta \(.*now it is 144 by aum top \(.*: use another --run", fails.stderr
+        r"started with selection=431 by DUAL\+Beta \(.*now it is selection=144 by aum top \(.*: use another --r",
+        fails.stderr,
     )
     fails = call("train", "digits", "--select", recorded, "--run", "t", *QUICK, "--seed", "3", code=2)
-    assert "started with seed=0, now it is 3" in fails.stderr
+    assert "started with --seed 0, now it is --seed 3" in fails.stderr
 
 
 def test_train_without_a_selection_trains_on_all(call):

@@ -198,7 +198,7 @@ def test_a_run_is_not_gone_on_with_by_another_rule(tmp_path, first, again, done)
     if not done:
         folder.update(status={"record": "epoch 3 of 11"})
     words = {None: "None", 0.3: "0.3 after at least 10 epochs", 0.4: "0.4 after at least 10 epochs"}
-    with pytest.raises(RunError, match=f"started with until_stable={words[first]}, now it is {words[again]}"):
+    with pytest.raises(RunError, match=f"with until_stable={words[first]}, now it is until_stable={words[again]}"):
         run(again)
 
 
@@ -213,12 +213,12 @@ def test_one_recording_serves_methods_that_read_more_of_it_if_it_has_it(tmp_path
     run(wide)  # as long as this one would have it
     assert (tmp_path / "run" / "signals" / "p_label.npy").stat().st_mtime_ns == before
     with pytest.raises(
-        RunError, match=r"started with until_stable=0\.999 after at least 10 epochs, now it is 0\.5 after"
+        RunError, match=r"started with until_stable=0\.999 after at least 10 epochs, now it is until_stable=0\.5 after"
     ):
         run(wide, until=0.5)
     folder = RunFolder.open(tmp_path / "run")
     folder.update(recorded={"epochs": 11, "agreement": 0.9995})  # as if it had ended before
-    with pytest.raises(RunError, match=r"now it is 0\.999 after at least 12 epochs"):
+    with pytest.raises(RunError, match=r"now it is until_stable=0\.999 after at least 12 epochs"):
         run(wide)
 
 

@@ -87,10 +87,12 @@ def test_a_training_by_policy_tells_the_fractions_and_is_not_mixed_with_another(
     assert history.column("fraction").to_pylist() == [0.25] * 4
     assert folder.metadata["cost"]["train"]["backward"] == 60
     assert folder.metadata["options"]["train"]["policy"] == "RandomPruning(keep=0.25)"
-    with pytest.raises(RunError, match=r"was started with policy='RandomPruning\(keep=0\.25\)', now it is None"):
+    with pytest.raises(
+        RunError, match=r"with `policy='RandomPruning\(keep=0\.25\)'`, now it is the default of `policy=`"
+    ):
         api.train(blobs(), run=tmp_path / "run", **train_kwargs)
     train_kwargs["policy"] = dynamic.RandomPruning(0.25)
-    with pytest.raises(RunError, match=r"was started with batch=16, now it is 8: use another `run=`"):
+    with pytest.raises(RunError, match=r"was started with `batch=16`, now it is `batch=8`: use another `run=`"):
         api.train(blobs(), run=tmp_path / "run", **{**train_kwargs, "recipe": replace(RECIPE, batch=8)})
     # workers change no result
     train_kwargs["recipe"] = replace(RECIPE, workers=2)

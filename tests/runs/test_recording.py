@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -86,22 +87,26 @@ def small(*, classes, features):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"epochs": 3}, "epochs=2, now it is 3"),
-        ({"schedule_epochs": 9}, "schedule_epochs=2, now it is 9"),
-        ({"seed": 1}, "seed=0, now it is 1"),
-        ({"model": small}, "model='mlp', now it is 'small'"),
-        ({"model": "mlp", "model_options": {"width": 8}}, "model_options.width=None, now it is 8"),
-        ({"recipe": replace(FAST, lr=0.5)}, "lr=0.05, now it is 0.5"),
-        ({"recipe": replace(FAST, batch=16)}, "batch=32, now it is 16"),
-        ({"signals": ("kl_step",)}, r"signals=.*now it is \['loss', .*'kl_step'\]"),
+        ({"epochs": 1}, "`epochs=2`, now it is `epochs=1`"),
+        ({"schedule_epochs": 9}, "`schedule_epochs=2`, now it is `schedule_epochs=9`"),
+        ({"seed": 1}, "`seed=0`, now it is `seed=1`"),
+        ({"model": small}, "`model='mlp'`, now it is `model='small'`"),
+        ({"model": "mlp", "model_options": {"width": 8}}, "no model_options.width, now it is model_options.width=8"),
+        ({"recipe": replace(FAST, lr=0.5)}, "`lr=0.05`, now it is `lr=0.5`"),
+        ({"recipe": replace(FAST, batch=16)}, "`batch=32`, now it is `batch=16`"),
+        ({"signals": ("kl_step",)}, r"`signals=.*now it is `signals=\['loss', .*'kl_step'\]`"),
     ],
     ids=["epochs", "schedule_epochs", "seed", "model", "model options", "lr", "batch", "signals"],
 )
 @pytest.mark.parametrize("stage", ["done", "unfinished"])
 def test_options_changed_since_are_refused_by_name(blobs, tmp_path, options, named, stage):
-    folder = api.record(blobs, run=tmp_path / "run", epochs=2, recipe=FAST)
-    if stage == "unfinished":
-        folder.update(status={"record": "epoch 1 of 2"})
+    def stop(_: str, done: int, total: int) -> None:
+        if stage == "unfinished" and done > total / 2:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        api.record(blobs, run=tmp_path / "run", epochs=2, recipe=FAST, progress=stop)
+    assert RunFolder.open(tmp_path / "run").metadata["status"]["record"] in ("done", "epoch 1 of 2")
     with pytest.raises(RunError, match=f"was started with {named}: use another `run=` folder, or the same options"):
         api.record(blobs, run=tmp_path / "run", **{"epochs": 2, "recipe": FAST, **options})
 

@@ -44,7 +44,8 @@ def record(
 ) -> RunFolder:
     """Train briefly on all the data and record every example at every visit.
 
-    A recording that was stopped resumes from its last whole epoch; a finished one is used as it is.
+    A recording that was stopped resumes from its last whole epoch; a finished one is used as it is. One that follows a
+    longer schedule (``schedule_epochs``), or a constant one, goes on where ``epochs`` is larger than before.
 
     Args:
         train: a map-style dataset of ``(x, y)``, or DATA.

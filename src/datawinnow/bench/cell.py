@@ -409,7 +409,9 @@ def _cell_recording(run: _CellRun) -> RunFolder:
             setup = begin_run(
                 run.info, path, model=run.scoring_model, model_options=run.scoring_options, seed=cell.seed
             )
-            return run_recording(setup, settings, test=run.data.test, progress=run.progress)
+            folder = run_recording(setup, settings, test=run.data.test, progress=run.progress)
+            Stage(folder, "record", folder.epochs).tidy()  # nothing extends it
+            return folder
     except TrainingError as error:
         folder = RunFolder.open(path)
         stage = Stage(folder, "record", grid.recorded_epochs)

@@ -478,6 +478,7 @@ class SignalsFile(Content):
     fingerprint: str | None = None
     n: Count | None = None
     epochs: Count | None = None
+    columns: list[str] = []
     planned: Positive | None = None
 
 

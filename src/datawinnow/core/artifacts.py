@@ -615,12 +615,22 @@ def settings_difference(
             value is shown by its repr, and one in a mapping as ``mapping.key``.
     """
     texts = texts or {}
-    difference = _first_difference(as_json(before), as_json(now), frozenset(ignore), frozenset(texts))
+    difference = first_difference(before, now, ignore=ignore, single=texts)
     if difference is None:
         return None
     key, old, new = difference
     show = texts.get(key, repr)
     return f"{key}={show(old)}, now it is {show(new)}"
+
+
+def first_difference(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, ignore: Collection[str] = (), single: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The key of the first setting that differs, with both values; as of `settings_difference`.
+
+    ``single`` has the keys of mappings that are compared as one value.
+    """
+    return _first_difference(as_json(before), as_json(now), frozenset(ignore), frozenset(single))
 
 
 def as_json(value: Mapping[str, Any]) -> Any:

@@ -179,6 +179,34 @@ def remove_epochs(folder: Path, epochs: int) -> None:
         file.unlink(missing_ok=True)
 
 
+def split_into_epochs(folder: Path, epochs: int, labels: Tensor) -> None:
+    """Make a finished recording one of files by epoch again, for a recorder of more epochs to go on.
+
+    Nothing is done where the columns have ``epochs`` rows, or are not there. A kill at any moment loses nothing: the
+    file of the first epoch, without which a recorder reads the columns, is written last.
+
+    Args:
+        folder: that of the columns.
+        epochs: of the longer recording.
+        labels: (n,) int64 labels as trained on.
+
+    Raises:
+        RunError: the disk is full, or a file is damaged.
+    """
+    about = folder / METADATA_FILE
+    names = read_json(about, schema=SignalsFile).get("columns", []) if about.exists() else []
+    if not names or not all((folder / f"{name}.npy").exists() for name in names):
+        return
+    columns = {name: read_column(folder, name).numpy() for name in names}
+    recorded = min(len(column) for column in columns.values())
+    if recorded >= epochs:
+        return
+    for epoch in reversed(range(recorded)):
+        write_epoch(folder, epoch, {name: column[epoch] for name, column in columns.items()}, labels.numpy())
+    for name in names:
+        (folder / f"{name}.npy").unlink()
+
+
 def remove_leftovers(folder: Path, columns: tuple[str, ...]) -> None:
     """Remove partial files of writes that were killed."""
     for name in (METADATA_FILE, "epoch-*", "softmax-*", *(f"{name}.npy" for name in columns)):

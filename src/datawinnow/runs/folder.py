@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -58,12 +59,18 @@ class RunFolder:
         )
         if ours:
             folder = cls.open(path)
-            folder.check_dataset(dataset)
-            return folder
-        if path.exists() and not path.is_dir():
+            if not folder.is_empty:
+                folder.check_dataset(dataset)
+                return folder
+            if folder.metadata["dataset"]["fingerprint"] == dataset.fingerprint:
+                return folder
+            # begun on other data and left before anything was made of them
+            folder.forget("vocabulary.json")
+            shutil.rmtree(folder.signals, ignore_errors=True)
+        elif path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file, not a folder; give another `run=` folder")
         # what `remove_abandoned` cannot remove on a file system without locks is no reason to refuse
-        if path.exists() and any(file.name != LOCK and not file.match(".run.json.*.part") for file in path.iterdir()):
+        elif path.exists() and any(file.name != LOCK and not file.match(".run.json.*.part") for file in path.iterdir()):
             raise RunError(f"{path} is not empty and holds no run; give another `run=` folder")
         metadata = {
             "kind": "run",
@@ -204,6 +211,14 @@ class RunFolder:
             check.number("epochs", epochs, 1, self.epochs, integer=True)
         names = tuple(name for name in COLUMNS if (self.signals / f"{name}.npy").exists())
         return first_epochs(LazyArrays({name: partial(self._column, name) for name in names}), epochs)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the run was begun and left before anything was made: then another dataset and all options do."""
+        if any(status != "begun" for status in self.metadata["status"].values()):
+            return False
+        early_files = {"run.json", "signals", "vocabulary.json", LOCK}  # columns without a checkpoint are of no use
+        return all(file.name in early_files or file.suffix == ".part" for file in self.path.iterdir())
 
     @property
     def epochs(self) -> int:

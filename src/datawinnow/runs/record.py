@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.chance import warn_near_chance
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress, named_progress
@@ -21,10 +21,11 @@ from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, read_column
+from datawinnow.record.files import remove_epochs, split_into_epochs
 from datawinnow.runs.early_stopping import RankStability, split_half_agreement
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.near_chance import near_chance, training_sentence
-from datawinnow.runs.stage import Stage, augment_of
+from datawinnow.runs.stage import Stage, augment_of, option_text
 from datawinnow.train import History, Recipe, fit
 from datawinnow.train.build import Model, build_network, check_outputs_for
 from datawinnow.train.loggers import with_loggers
@@ -89,6 +90,13 @@ class RecordSettings:
             raise ArgumentError("until_stable ranks by p_label: add it to the signals")
 
     @property
+    def extendable(self) -> bool:
+        """Whether more epochs can follow the last one: the schedule goes on, and nothing is made for the end only."""
+        goes_on = self.recipe.schedule == "constant" or (self.schedule_epochs or 0) > self.epochs
+        # the class probabilities that "kl_step" continues from are not kept
+        return goes_on and self.until_stable is None and "kl_step" not in self.signals and not self.recipe.size_schedule
+
+    @property
     def stability(self) -> RankStability | None:
         """The rule that ``until_stable`` stands for; None without one."""
         rule = self.until_stable
@@ -131,13 +139,35 @@ def begin_run(
         log(f"network: {reason}")
     parameters = sum(0 if isinstance(p, UninitializedParameter) else p.numel() for p in network.parameters())
     description = {"name": name, "parameters": parameters, "options": dict(model_options or {})}
+    _check_load(run, info, load)
     folder = RunFolder.create(run, dataset=info, seed=seed, model=description)
     vocabulary = getattr(info.data, "vocabulary", None)
     if isinstance(vocabulary, Vocabulary) and not (folder.path / VOCABULARY).exists():
         vocabulary.write(folder.path / VOCABULARY, info.fingerprint)
-    if load is not None and "record" not in folder.metadata["options"]:  # a recording keeps how it was read
-        folder.update(options={"load": load.to_dict()})
+    if load is not None and (folder.is_empty or "record" not in folder.metadata["options"]):
+        folder.update(options={"load": load.to_dict()})  # a recording keeps how it was read
     return RunSetup(folder, info, network, description, seed, loggers)
+
+
+def _check_load(run: Path, info: DatasetInfo, load: LoadOptions | None) -> None:
+    """Refuse the dataset of another run by the option that makes it another, where there is one.
+
+    Raises:
+        RunError: naming it.
+    """
+    if load is None or not (run / "run.json").exists():
+        return
+    folder = RunFolder.open(run)
+    before = LoadOptions.from_dict(folder.metadata["options"].get("load", {}))
+    if folder.is_empty or folder.dataset.fingerprint == info.fingerprint or before == load:
+        return
+    for option in fields(LoadOptions):
+        old, new = getattr(before, option.name), getattr(load, option.name)
+        if old != new:
+            raise RunError(
+                f"{run} is of the data with {option_text(option.name, old)}, not with {option_text(option.name, new)}: "
+                "use another `run=` folder, or the same options as before"
+            )
 
 
 def run_recording(
@@ -181,13 +211,16 @@ def run_recording(
         "until_stable": None if stability is None else asdict(stability),
         "recipe": settings.recipe.metadata(),
     }
-    stage = Stage(folder, "record", settings.epochs)
-    stage.require_same_options(
-        options,
-        ignore=_unaffected_options(folder, options) if stage.done else (),
-        texts={"until_stable": _stability_text},
-    )
-    if stage.done:
+    stage = Stage(folder, "record", settings.epochs, extendable=settings.extendable)
+    extends = _extends(folder, stage, options)
+    if stage.has_epochs:
+        ignore = _unaffected_options(folder, options) if stage.done else set[str]()
+        if extends:
+            ignore |= {"epochs", "schedule_epochs"} if settings.recipe.schedule == "constant" else {"epochs"}
+        stage.require_same_options(options, ignore=ignore, texts={"until_stable": _stability_text})
+    else:  # nothing is recorded yet, so all may change; a kill may have come before the first checkpoint
+        remove_epochs(folder.signals, settings.epochs)
+    if stage.done and not extends:
         stage.tidy()
         warn_near_chance(near_chance(folder))
         if log is not None:
@@ -196,6 +229,8 @@ def run_recording(
     recipe = stage.start(
         setup.network, train, settings.recipe, {"record": options}, log, seed=setup.seed, model=setup.model
     )
+    if stage.checkpoint.exists():
+        split_into_epochs(folder.signals, settings.epochs, setup.info.labels)
     trained, history = fit_recorded(
         setup.network,
         train,
@@ -307,6 +342,24 @@ def fit_recorded(
     for file in (*folder.glob("epoch-*.npz"), *folder.glob("softmax-*.npy")):  # of a kill while these were removed
         file.unlink()
     return model, history
+
+
+def _extends(folder: RunFolder, stage: Stage, options: Mapping[str, Any]) -> bool:
+    """Whether more epochs are asked for than the recording has or was started with.
+
+    Raises:
+        RunError: it is finished, and none can follow.
+    """
+    before = folder.metadata["options"].get("record")
+    if before is None or options["epochs"] <= before["epochs"] or before.get("until_stable") is not None:
+        return False
+    if stage.done and not stage.checkpoint.exists():
+        raise RunError(
+            f"{folder.path} is a finished recording of {before['epochs']} epochs, and its learning rate went down to 0 "
+            f"with them, so none can follow: record `epochs={options['epochs']}` into another `run=` folder. What can "
+            "be extended is a recording that follows a longer schedule (`schedule_epochs=`) or `schedule='constant'`"
+        )
+    return True
 
 
 def _unaffected_options(folder: RunFolder, options: Mapping[str, Any]) -> set[str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from datawinnow.core.artifacts import require_same, settings_difference
+from datawinnow.core.artifacts import first_difference, settings_difference
+from datawinnow.core.errors import RunError
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
@@ -25,11 +26,13 @@ class Stage:
         folder: the run.
         name: ``"record"`` or ``"train"``: its key under ``status``, ``options`` and ``cost`` in ``run.json``.
         epochs: number of epochs; None where a policy decides it.
+        extendable: whether the checkpoint stays when the training is finished, for more epochs to follow.
     """
 
     folder: RunFolder
     name: str
     epochs: int | None
+    extendable: bool = False
 
     @property
     def checkpoint(self) -> Path:
@@ -40,6 +43,12 @@ class Stage:
     def done(self) -> bool:
         """Whether the training is finished."""
         return bool(self.folder.metadata["status"].get(self.name) == "done")
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether an epoch was finished, so that the options are fixed."""
+        # the checkpoint may be there before its epoch is in run.json
+        return self.folder.metadata["status"].get(self.name) not in (None, "begun") or self.checkpoint.exists()
 
     def require_same_options(
         self,
@@ -64,7 +73,14 @@ class Stage:
         before, now = _with_recipe_fields(before), _with_recipe_fields(options)
         # an option that an older datawinnow did not have counts as unchanged
         before = {key: before.get(key, value) for key, value in now.items()}
-        require_same(before, now, self.folder.path, ignore=("workers", *ignore), texts=texts)
+        texts = texts or {}
+        difference = first_difference(before, now, ignore=("workers", *ignore), single=texts)
+        if difference is not None:
+            name, old, new = difference
+            raise RunError(
+                f"{self.folder.path} was started with {option_text(name, old, texts)}, now it is "
+                f"{option_text(name, new, texts)}: use another `run=` folder, or the same options as before"
+            )
 
     def start(
         self,
@@ -136,6 +152,8 @@ class Stage:
 
     def tidy(self) -> None:
         """Remove the checkpoint. Called for a finished stage too, since a kill may have come before this line."""
+        if self.extendable:
+            return
         self.checkpoint.unlink(missing_ok=True)
         if self.checkpoint.parent.is_dir() and not any(self.checkpoint.parent.iterdir()):
             self.checkpoint.parent.rmdir()
@@ -174,6 +192,15 @@ def _same_measurement(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool
     names = ("model", "model_options", "recipe")
     inputs = ({name: options.get(name) for name in names} for options in (before, now))
     return settings_difference(*inputs, ignore=("workers",)) is None
+
+
+def option_text(name: str, value: Any, texts: Mapping[str, Callable[[Any], str]] | None = None) -> str:
+    """An option with its value, as Python spells it; in backticks it becomes the flag of the command line."""
+    if texts and name in texts:
+        return f"{name}={texts[name](value)}"
+    if value is None:
+        return f"the default of `{name}=`" if name.isidentifier() else f"no {name}"
+    return f"`{name}={value!r}`" if name.isidentifier() else f"{name}={value!r}"
 
 
 def _with_recipe_fields(options: Mapping[str, Any]) -> dict[str, Any]:

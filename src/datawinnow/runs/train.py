@@ -133,7 +133,13 @@ def run_training(
     _check_folder(folder)
     stage = Stage(folder, "train", None if epochs is None else math.ceil(epochs))
     if (folder.path / "history.parquet").exists():  # before the first epoch all may change
-        stage.require_same_options(options, texts={"selection": _selection_text})
+        stage.require_same_options(
+            options,
+            texts={
+                "selection": _selection_text,
+                "record_plan": _plan_text,
+            },
+        )
     plan = None
     if settings.record_plan is not None:
         plan = PlanRecording(Path(settings.record_plan), stage.checkpoint.parent / "plan")
@@ -228,3 +234,7 @@ def _selection_text(options: Mapping[str, Any] | None) -> str:
         return "all examples"
     method = options.get("label") or options.get("method") or "an unknown method"
     return f"{options['kept']:,} by {method} (sha256 {str(options.get('sha256'))[:8]})"
+
+
+def _plan_text(is_written: bool) -> str:
+    return "a file" if is_written else "no file"

@@ -1,0 +1,108 @@
+"""A recording that goes on with more epochs, and a run folder that was left before anything was made of it."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+
+import datawinnow as dw
+from datawinnow import api
+from datawinnow.core.errors import RunError
+from datawinnow.core.load_options import LoadOptions
+from datawinnow.record import files
+from datawinnow.runs.folder import RunFolder
+
+from .conftest import FAST, make_blobs
+
+CONSTANT = replace(FAST, schedule="constant")
+
+
+def signals_of(folder):
+    return {name: values.clone() for name, values in folder.arrays().items()}
+
+
+def assert_same_recording(one, other):
+    first, second = signals_of(one), signals_of(other)
+    assert set(first) == set(second)
+    assert all(first[name].equal(second[name]) for name in first)
+    weights, expected_weights = (load_file(run.path / "model.safetensors") for run in (one, other))
+    assert all(weights[name].equal(expected_weights[name]) for name in expected_weights)
+    assert one.metadata["cost"]["record"]["backward"] == other.metadata["cost"]["record"]["backward"]
+
+
+@pytest.mark.parametrize(
+    ("options", "longer"),
+    [({"schedule_epochs": 8}, {"schedule_epochs": 8}), ({"recipe": CONSTANT}, {"recipe": CONSTANT})],
+    ids=["longer schedule", "constant schedule"],
+)
+def test_more_epochs_follow_as_if_they_had_been_recorded_at_once(tmp_path, options, longer):
+    data, base = make_blobs(), {"recipe": FAST}
+    api.record(data, run=tmp_path / "run", epochs=3, **{**base, **options})
+    extended = api.record(data, run=tmp_path / "run", epochs=5, **{**base, **longer})
+    assert extended.epochs == 5
+    assert_same_recording(extended, api.record(data, run=tmp_path / "whole", epochs=5, **{**base, **longer}))
+    assert len(api.select(extended, data=data, keep=0.5, method="el2n").selection) == 30
+
+
+def test_up_to_the_end_of_the_schedule_and_no_further(tmp_path):
+    data = make_blobs()
+    api.record(data, run=tmp_path / "run", epochs=2, schedule_epochs=4, recipe=FAST)
+    ended = api.record(data, run=tmp_path / "run", epochs=4, recipe=FAST)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    before = signals_of(ended)
+    with pytest.raises(RunError, match=r"finished recording of 4 epochs.*`epochs=6` into another `run=` folder"):
+        api.record(data, run=tmp_path / "run", epochs=6, recipe=FAST)
+    assert signals_of(RunFolder.open(tmp_path / "run"))["loss"].equal(before["loss"])
+
+
+@pytest.mark.parametrize("moment", ["splitting", "training"])
+def test_a_kill_while_it_is_extended_loses_nothing(tmp_path, monkeypatch, moment):
+    data, options = make_blobs(), {"schedule_epochs": 6, "recipe": FAST}
+    api.record(data, run=tmp_path / "run", epochs=3, **options)
+
+    def stop(*arguments):
+        if moment == "training" and arguments[1] < 9:
+            return
+        raise KeyboardInterrupt
+
+    write = files.write_epoch
+
+    def write_two(folder, epoch, rows, labels):
+        if epoch == 0:
+            raise KeyboardInterrupt
+        write(folder, epoch, rows, labels)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        if moment == "splitting":
+            patch.setattr(files, "write_epoch", write_two)
+        api.record(data, run=tmp_path / "run", epochs=5, progress=stop, **options)
+    assert RunFolder.open(tmp_path / "run").metadata["status"]["record"] != "done"
+    again = api.record(data, run=tmp_path / "run", epochs=5, **options)
+    assert_same_recording(again, api.record(data, run=tmp_path / "whole", epochs=5, **options))
+
+
+def stop_at_once(*_):
+    raise KeyboardInterrupt
+
+
+def test_where_nothing_was_recorded_all_options_may_change(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        api.record("digits", run=path, epochs=2, model="mlp", recipe=FAST, progress=stop_at_once)
+    for load in (LoadOptions(limit=50), LoadOptions(limit=60)):
+        with pytest.raises(KeyboardInterrupt):
+            api.record("digits", run=path, load=load, epochs=3, model="mlp", seed=2, recipe=FAST, progress=stop_at_once)
+    run = api.record("digits", run=path, load=LoadOptions(limit=40), epochs=1, model="mlp", recipe=FAST)
+    assert (run.n, run.epochs, run.metadata["seed"]) == (40, 1, 0)
+    assert run.metadata["options"]["load"] == {"limit": 40}
+    assert len(dw.api.select(run, keep=0.5, method="el2n").selection) == 20
+
+
+def test_other_data_are_refused_by_the_option_that_makes_them_others(tmp_path):
+    options = {"run": tmp_path / "run", "epochs": 1, "model": "mlp", "recipe": FAST}
+    api.record("digits", load=LoadOptions(limit=40), **options)
+    with pytest.raises(RunError, match=r"of the data with `limit=40`, not with `limit=50`: use another `run=` folder"):
+        api.record("digits", load=LoadOptions(limit=50), **options)
+    with pytest.raises(RunError, match=r"of the data with `limit=40`, not with the default of `limit=`"):
+        api.record("digits", **options)
