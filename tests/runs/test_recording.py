@@ -195,3 +195,10 @@ def test_it_goes_on_where_it_was_and_not_from_the_start(blobs, tmp_path, monkeyp
     for name in right:
         assert np.array_equal(left[name].numpy(), right[name].numpy()), name
     assert RunFolder.open(tmp_path / "run").metadata["cost"]["record"]["backward"] == 240
+
+
+@pytest.mark.parametrize(("batch", "is_said"), [(61, True), (60, False)])
+def test_a_batch_of_more_than_all_examples_is_noted(blobs, tmp_path, batch, is_said):
+    messages: list[str] = []
+    api.record(blobs, run=tmp_path / "run", epochs=1, recipe=replace(FAST, batch=batch), log=messages.append)
+    assert any("61 is more than the 60 examples" in line for line in messages) is is_said

@@ -121,6 +121,11 @@ class Stage:
             seed=seed,
             model=dict(model),
         )
+        if log is not None and recipe.batch > self.folder.n > 1:
+            log(
+                f"batch: {recipe.batch:,} is more than the {self.folder.n:,} examples, so an epoch is a single step; a "
+                "smaller `batch=` learns in fewer epochs"
+            )
         if log is not None and arithmetic.get("note"):
             log(f"arithmetic: {arithmetic['note']}")
         if log is not None and recipe.size_schedule is not None:
