@@ -81,3 +81,17 @@ def test_train_takes_a_selection_as_well_as_its_file(tmp_path):
     by_object = dw.api.train("digits", select=kept.selection, run=tmp_path / "b", **arguments)
     assert by_object.accuracy == by_file.accuracy
     assert by_object.run.metadata["cost"]["train"]["backward"] == 2 * 30
+
+
+def test_select_fits_beta_sampling_to_the_training_that_prune_planned(tmp_path):
+    recipe = Recipe(precision="fp32", batch=64)
+    load = dw.LoadOptions(limit=120)
+    pruned = dw.prune(
+        "digits", keep=0.3, train_epochs=300, epochs=10, model="mlp", recipe=recipe, load=load, run=tmp_path / "r"
+    )
+
+    def ids(**options):
+        return dw.api.select(tmp_path / "r", keep=0.3, options=options).selection.index.tolist()
+
+    assert ids() == ids(train_epochs=300) == pruned.selection.index.tolist()
+    assert ids() != ids(train_epochs=10) == ids(train_epochs=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from datawinnow import api
 from datawinnow.api import prune
 from datawinnow.core.cost import Cost
 from datawinnow.core.draw import largest, tie_seed_of
-from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
+from datawinnow.core.errors import ArgumentError, DataError, MissingArrayError, RunError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
+from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import stratified
+from datawinnow.data.kept import Kept
 from datawinnow.methods import METHODS, Method, create_method
 from datawinnow.models import build as build_named
 from datawinnow.probe import probe
@@ -182,6 +185,19 @@ class TestHeldOut:
         assert torch.equal(probing["val_probs"], probe_run(run, val, "probs")["probs"])
         assert probing["val_labels"].tolist() == val.labels.tolist()
         assert probing.compute(("features", "val_features")).forward == 60 + 30
+
+    def test_class_ids_of_held_out_data_go_by_the_names_of_the_classes(self, run, blobs):
+        val = make_blobs(30, seed=9, name="val")
+        turned = replace(val, labels=2 - val.labels, classes=("c", "b", "a"))
+        probing = probed_arrays(run, dataset_info(blobs), val=turned)
+        assert probing["val_labels"].tolist() == val.labels.tolist()
+        kept = Kept(turned, Selection.everything(30))
+        assert probed_arrays(run, dataset_info(blobs), val=kept)["val_labels"].tolist() == val.labels.tolist()
+        other = replace(val, classes=("a", "b", "z"))
+        with pytest.raises(
+            DataError, match=r"class 'z' of val is none of the training data's classes \('a', 'b', 'c'\)"
+        ):
+            probed_arrays(run, dataset_info(blobs), val=other)["val_labels"]
 
     def test_a_method_that_can_do_without_gets_only_what_is_given(self, run, blobs):
         """GradMatch matches the training gradient unless there are held-out data."""

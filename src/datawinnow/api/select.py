@@ -45,7 +45,8 @@ def select(
         method: a method by name; by default DUAL with Beta sampling.
         score: instead of ``method``: rank by this score.
         select_by: instead of ``method``: choose with this selector.
-        options: of the selector.
+        options: of the selector. Beta sampling is fitted to the training that the run is for: ``train_epochs`` of its
+            prune, else the epochs of its schedule; ``train_epochs`` or ``c_d`` here set it.
         score_options: of the score, or of the probe of the network that it needs.
         per_class: keep the same share of every class.
         epochs: read only the first N recorded epochs. Default: all of them.
@@ -55,7 +56,7 @@ def select(
         model: the network, where the run recorded with a function or with ``"module:function"``: nothing that a run
             folder names is imported. Default: the network that the run names.
         model_options: option of that function (repeatable), as for the recording.
-        val: held-out data, for methods that match it.
+        val: held-out data, for methods that match it; class ids go by the names of the classes.
         progress: called after each step.
         log: called with what was chosen and noticed.
 
@@ -81,8 +82,10 @@ def select(
     )
     folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     # as prune does: the selection of a recording is the same by either
-    planned = (folder.metadata["options"].get("record") or {}).get("schedule_epochs")
-    method = method.fitted(planned if planned and planned < PUBLISHED_EPOCHS else None)
+    recorded_for = (folder.metadata["options"].get("record") or {}).get("schedule_epochs")
+    planned = (folder.metadata["options"].get("prune") or {}).get("train_epochs") or recorded_for
+    is_chosen = planned != recorded_for  # prune was called with `train_epochs=`: fitted to it whatever its length
+    method = method.fitted(planned if planned and (is_chosen or planned < PUBLISHED_EPOCHS) else None)
     splits = dataset_of_run(folder, data, progress=progress, log=log)
     with only_writer(folder.path, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
         folder.reload()  # another process may have written to it meanwhile

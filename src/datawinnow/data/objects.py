@@ -25,6 +25,7 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.assemble import DEFAULT_HOLDOUT, hold_out, limit_note, usual_augment
 from datawinnow.data.examples import Examples, LazyExamples, stratified
+from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.images import read_image
 from datawinnow.data.kept import Kept
 from datawinnow.data.labels import Y_KEYS, Classes, LabelArray
@@ -216,11 +217,53 @@ def as_dataset(
 
 
 def with_class_ids(data: Any, *, classes: Sequence[str] | None = None) -> Any:
-    """`as_dataset` of a dataset, or of that of a selection (`Kept`)."""
-    if not isinstance(data, Kept):
-        return as_dataset(data, classes=classes)
-    dataset = as_dataset(data.dataset, classes=classes)
-    return data if dataset is data.dataset else replace(data, dataset=dataset)
+    """`as_dataset` of a dataset, or of that of a selection (`Kept`), with the class ids of the train split.
+
+    Args:
+        data: as of `as_dataset`, or a selection of one.
+        classes: names of the classes of the train split. A dataset that names its own classes in another order, or
+            only some of them, gets the ids that the train split has for these names. Names "0", "1", ... are the ids.
+
+    Raises:
+        DataError: as `as_dataset`, or a label of a class that the train split does not have.
+    """
+    if isinstance(data, Kept):
+        dataset = with_class_ids(data.dataset, classes=classes)
+        return data if dataset is data.dataset else replace(data, dataset=dataset)
+    dataset = as_dataset(data, classes=classes)
+    return dataset if classes is None else _with_ids_by_name(dataset, tuple(map(str, classes)))
+
+
+def _with_ids_by_name(dataset: Any, classes: tuple[str, ...]) -> Any:
+    """``dataset`` with the ids that its classes' names have in ``classes``; itself where these are its ids."""
+    names, labels = _names_of_ids(dataset), labels_of(dataset)
+    if names is None or labels is None:
+        return dataset
+    is_numbered = names == tuple(map(str, range(len(names)))) and not any(name.isdigit() for name in classes)
+    if names == classes[: len(names)] or (is_numbered and len(names) <= len(classes)):
+        return dataset
+    labels = check.labels("labels", labels)
+    place = {name: i for i, name in enumerate(classes)}
+    used = [names[c] for c in sorted(set(labels.tolist())) if c < len(names)]
+    unknown = [name for name in used if name not in place]
+    if unknown:
+        raise DataError(
+            f"the class {unknown[0]!r} of {getattr(dataset, 'name', type(dataset).__name__)} is none of the training "
+            f"data's classes ({', '.join(map(repr, classes[:10]))}{', ...' if len(classes) > 10 else ''}): leave its "
+            "examples out, or name the class as the training data do"
+        )
+    ids = torch.tensor([place.get(name, -1) for name in names], dtype=torch.int64)[labels]
+    if isinstance(dataset, (Examples, LazyExamples, ItemDataset)):
+        return replace(dataset, labels=ids, classes=classes)
+    return ItemDataset(dataset, None, ids, classes, getattr(dataset, "name", type(dataset).__name__))
+
+
+def _names_of_ids(dataset: Any) -> tuple[str, ...] | None:
+    """The names that a dataset has for its class ids, as torchvision's have; None for none."""
+    names = getattr(dataset, "classes", None)
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
 
 
 def load_object(
@@ -444,7 +487,9 @@ def _from_items(data: Any, image: str | None, label: str | None, classes: Sequen
             )
         is_ready = _is_class_id(item[1]) and isinstance(item[0], (Tensor, np.ndarray, int, float))
         is_ready = is_ready and not _has_channels_last(item[0])
-        if is_ready and (classes is None or list(classes) == [str(c) for c in range(len(classes))]):
+        is_numbered = classes is None or list(classes) == [str(c) for c in range(len(classes))]
+        # or ids that its own names explain
+        if is_ready and (is_numbered or _names_of_ids(data) is not None):
             return data
     else:
         length = f" of length {len(item)}" if hasattr(item, "__len__") else ""
@@ -463,7 +508,8 @@ def _from_items(data: Any, image: str | None, label: str | None, classes: Sequen
     if missing is not None:
         raise DataError(f"the label of example {missing} is missing (None): remove such examples, or fill it in")
     labels, label_notes = _label_values(_stacked(values))
-    ids, names, class_notes = _class_ids(labels, _feature_names(data, y_key), classes)
+    id_names = _feature_names(data, y_key) or (_names_of_ids(data) if y_key == 1 else None)
+    ids, names, class_notes = _class_ids(labels, id_names, classes)
     _as_input(x, x_key)  # refuses texts before anything is trained
     return ItemDataset(data, x_key, ids, names, _name_of(data), notes=(*notes, *label_notes, *class_notes))
 
@@ -541,11 +587,11 @@ def _class_ids(
         return f"example {row}"
 
     if classes is not None:  # of the train split
-        texts = values if isinstance(values, list) else [str(value) for value in values.tolist()]
-        train_classes = Classes(tuple(classes), list(classes))
-        if names is not None and not isinstance(values, list) and tuple(classes) == names:
-            train_classes, texts = Classes(names, None), values  # type: ignore[assignment]
-        return train_classes.ids(texts, describe), tuple(classes), ()
+        if names is not None and not isinstance(values, list):
+            texts = [names[int(value)] for value in Classes(names, None).ids(values, describe)]
+        else:
+            texts = values if isinstance(values, list) else [str(value) for value in values.tolist()]
+        return Classes(tuple(classes), list(classes)).ids(texts, describe), tuple(classes), ()
     train_classes = Classes.of(values, names, describe)
     return train_classes.ids(values, describe), train_classes.names, train_classes.notes
 

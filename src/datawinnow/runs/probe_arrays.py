@@ -25,6 +25,7 @@ from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.examples import stratified
 from datawinnow.data.fingerprint import fingerprint_of
 from datawinnow.data.kept import Kept
+from datawinnow.data.objects import with_class_ids
 from datawinnow.probe import (
     ARRAYS,
     EMBEDDING,
@@ -119,7 +120,8 @@ class ProbedArrays:
     @cached_property
     def _val(self) -> Any:
         """The held-out data with their fingerprint, which then is computed once."""
-        data = self.val.alone() if isinstance(self.val, Kept) else self.val
+        data = with_class_ids(self.val, classes=self.info.classes)
+        data = data.alone() if isinstance(data, Kept) else data
         return data if isinstance(data, Kept) else dataset_info(data)
 
     def _folder_of(self, name: str) -> Path:
