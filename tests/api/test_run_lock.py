@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 
 import pytest
 import torch
 
 from datawinnow import api
+from datawinnow.condense import METHODS
+from datawinnow.condense.run_folder import CondenseRun, Judging, condense_into_folder
 from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.core.files import atomic_folder, atomic_write
 from datawinnow.core.lock import LOCK, only_writer
+from datawinnow.data.examples import Examples
+from datawinnow.instruct.indicators import compute_indicators
+from datawinnow.instruct.options import IndicatorOptions
+from datawinnow.instruct.pairs import read_pairs
+from datawinnow.instruct.run import run_instruct
+from datawinnow.models import build as build_named
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.select import selection_of
 from tests.runs.conftest import FAST, make_blobs
@@ -52,6 +61,33 @@ def test_so_do_a_recording_by_itself_condense_and_instruct(tmp_path):
         ):
             with pytest.raises(RunError, match=r"busy: another command .*another `run=` folder"):
                 verb()
+
+
+def test_so_do_the_functions_under_condense_and_instruct(tmp_path):
+    lines = tmp_path / "pairs.jsonl"
+    lines.write_text("".join(f'{{"instruction": "count to {i}", "output": "{i}"}}\n' for i in range(4)))
+    pairs = compute_indicators(read_pairs(lines), IndicatorOptions(), None)
+    images = Examples(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"), "images")
+    build = partial(build_named, "convnet", shape=(1, 8, 8), classes=2)
+    run = CondenseRun(
+        method=METHODS["dm"],
+        per_class=1,
+        iterations=1,
+        build=build,
+        network="convnet",
+        augment=None,
+        device="cpu",
+        seed=0,
+        options={},
+    )
+    folder = tmp_path / "run"
+    for call in (
+        lambda: condense_into_folder(run, images, None, folder, judging=Judging(networks=0)),
+        lambda: run_instruct(pairs, folder=folder, keep=2),
+    ):
+        with only_writer(folder), pytest.raises(RunError, match=r"busy: another command .*another `run=` folder"):
+            call()
+    assert not folder.exists()
 
 
 def test_scores_at_once_are_all_there(run):

@@ -7,15 +7,19 @@ import random
 import shutil
 import warnings
 
+import numpy as np
 import pytest
+import torch
 
 from datawinnow import api, report
 from datawinnow.core.artifact_schemas import CondenseFile, CurveFile, GridFile, InstructFile, LeaveOneOutFile
-from datawinnow.core.artifacts import read_json, read_table, write_json, write_table
+from datawinnow.core.artifacts import read_json, read_table, write_json, write_table, write_tensors
 from datawinnow.core.errors import DatawinnowError, RunError
+from datawinnow.core.selection_history import SelectionHistory
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.selection_file import read_selection
 from datawinnow.train import Recipe
+from datawinnow.train.checkpoint import read_metadata, save_checkpoint
 
 CLIP = {"name": "a", "n": 3, "budget": 1, "label": "x", "means": [], "agreement": {}, "reasons": {}, "gallery": {}}
 LEFT_OUT = {
@@ -166,3 +170,36 @@ def test_no_change_of_a_run_ends_in_a_traceback(copy):
         except Exception as error:
             raise AssertionError(f"{place} = {inner!r:.200}") from error
     assert 20 < refused < 60
+
+
+@pytest.mark.parametrize("value", BAD_VALUES, ids=repr)
+@pytest.mark.parametrize("field", ["epoch", "rows", "cost", "scalars"])
+def test_the_metadata_of_a_checkpoint_are_checked(tmp_path, field, value):
+    network = torch.nn.Linear(2, 2)
+    path, cost = tmp_path / "x.safetensors", {"seconds": 1.0, "forward": 3, "backward": 3, "flops": 0.0}
+    valid = {"epoch": 1, "rows": [{"examples": 3, "loss": float("nan")}], "cost": cost}
+    save_checkpoint(path, network, None, valid)
+    assert read_metadata(path)["rows"][0]["examples"] == 3
+    write_tensors(path, dict(network.state_dict()), {"scalars": {}, **valid, field: value}, kind="checkpoint")
+    if (field, value) in (("rows", []), ("cost", None), ("cost", {}), ("scalars", {})):
+        assert read_metadata(path)[field] == value
+        return
+    with pytest.raises(RunError, match=rf"x.safetensors .*\b{field}"):
+        read_metadata(path)
+
+
+@pytest.mark.parametrize("value", [v for v in BAD_VALUES if v is not None], ids=repr)
+@pytest.mark.parametrize("field", ["n", "first_epoch", "fingerprint", "made_by", "cost"])
+def test_the_metadata_of_a_selection_history_are_checked(tmp_path, field, value):
+    path = tmp_path / "plan.safetensors"
+    arrays = {"index": np.array([0, 2], dtype=np.int32), "ends": np.array([2])}
+    valid = {"n": 3, "first_epoch": 0, "fingerprint": "f", "made_by": "me", "cost": 2.0}
+    write_tensors(path, arrays, valid, kind="selection history")
+    assert SelectionHistory.load(path).ids(0).tolist() == [0, 2]
+    write_tensors(path, arrays, {**valid, field: value}, kind="selection history")
+    is_text = isinstance(value, str) and field in ("fingerprint", "made_by")
+    if is_text or (field == "cost" and value in (1.5, 1e300, 2**70)):
+        assert getattr(SelectionHistory.load(path), field) == value
+        return
+    with pytest.raises(RunError, match=rf"plan.safetensors .*\b{field}"):
+        SelectionHistory.load(path)

@@ -93,3 +93,11 @@ def test_a_file_system_without_locks_does_not_stop_a_bench(tmp_path, monkeypatch
     monkeypatch.setattr("fcntl.flock", no_locks)
     with only_writer(tmp_path):
         assert (tmp_path / LOCK).read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_lock_that_is_no_file_is_refused_and_stays(tmp_path, make):
+    make(tmp_path / LOCK)
+    with pytest.raises(RunError, match=rf"{LOCK} is a (FIFO|folder), not a file"), only_writer(tmp_path):
+        pytest.fail("no lock")
+    assert (tmp_path / LOCK).exists()

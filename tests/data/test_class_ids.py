@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from datawinnow.core.errors import DataError
 from datawinnow.core.selection import Selection
@@ -37,6 +38,15 @@ def test_other_orders_and_some_of_the_classes():
     assert folder[2][0].tolist() == [2.0, 2.0]
     kept = Kept(dataset([0, 1], ("cat", "bird")), Selection.everything(2))
     assert with_class_ids(kept, classes=ANIMALS).dataset.labels.tolist() == [1, 0]
+
+
+def test_images_that_are_converted_have_the_names_of_their_folders():
+    class Pictures(Folder):
+        def __getitem__(self, i):
+            return Image.new("L", (4, 4)), self.targets[i]
+
+    assert with_class_ids(Pictures()).classes == ("cat", "dog")
+    assert with_class_ids(Pictures(), classes=ANIMALS).labels.tolist() == [1, 2, 2]
 
 
 @pytest.mark.parametrize("classes", [ANIMALS, ANIMALS[:2], ("0", "1"), ("0", "1", "2")])

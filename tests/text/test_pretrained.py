@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -80,3 +81,9 @@ def test_the_fingerprint_of_a_model_is_of_its_files(lm, tmp_path):
     raw[-1] ^= 1
     weights.write_bytes(raw)
     assert fingerprint_pretrained(str(copy), None) != one
+
+
+def test_a_fifo_in_the_folder_of_a_model_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ArgumentError, match=r"config.json is a FIFO, not a file"):
+        load_pretrained("AutoConfig", f"hf:{tmp_path}", "a test")

@@ -105,7 +105,7 @@ def condense(
     from datawinnow.condense.augment import to_augmentation
     from datawinnow.condense.run_folder import SYNTHETIC_FILE, CondenseRun, condense_into_folder, images_of
     from datawinnow.core.card import card_of, resolve
-    from datawinnow.core.lock import only_writer
+    from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.data.objects import as_dataset
     from datawinnow.models.registry import name_of_model
 
@@ -155,7 +155,6 @@ def condense(
             path = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
         else:
             path = Path(run)
-        scratch.enter_context(only_writer(path, option="run", who="another command"))
         if log is not None and not (path / SYNTHETIC_FILE).exists():
             log(_describe_cost(condensation, train, test, judging))
         metadata = condense_into_folder(
@@ -168,7 +167,10 @@ def condense(
             progress=progress,
         )
         synthetic = Synthetic.load(path / SYNTHETIC_FILE)
-        page = pages.write(path) if report else None
+        page = None
+        if report:
+            with only_writer(path, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
+                page = pages.write(path)
     return Condensed(synthetic, metadata, None if run is None else path, page)
 
 

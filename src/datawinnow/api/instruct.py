@@ -72,7 +72,7 @@ def instruct(
         RunError: the judge is down or refuses, its cap is reached, or its cost was not confirmed.
     """
     from datawinnow.core.errors import DataError
-    from datawinnow.core.lock import only_writer
+    from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.instruct.choose import pairs_budget, parse_keep, resolve_selector
     from datawinnow.instruct.indicators import compute_indicators
     from datawinnow.instruct.pair_files import check_out
@@ -103,19 +103,19 @@ def instruct(
         log=log,
     )
     folder = Path(run) if run is not None else Path("runs") / f"{pairs.file.path.stem}-instruct"
-    with only_writer(folder, option="run", who="another command"):
-        result = run_instruct(
-            pairs,
-            folder=folder,
-            keep=keep,
-            scoring=ScorerOptions(subsets, mode, score, seed, check, recipe_options),
-            choice=choice,
-            out=out,
-            progress=progress,
-            log=log,
-        )
-        if report:
-            from datawinnow import report as pages
+    result = run_instruct(
+        pairs,
+        folder=folder,
+        keep=keep,
+        scoring=ScorerOptions(subsets, mode, score, seed, check, recipe_options),
+        choice=choice,
+        out=out,
+        progress=progress,
+        log=log,
+    )
+    if report:
+        from datawinnow import report as pages
 
+        with only_writer(folder, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
             pages.write(result.folder, None if report is True else Path(report))
     return result

@@ -21,6 +21,7 @@ from datawinnow.core.artifacts import check_content, read_json, require_same, wr
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.load_options import LoadOptions
+from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import Synthetic
@@ -154,8 +155,22 @@ def condense_into_folder(
     Raises:
         ArgumentError: data that are no images in memory, an option out of range, or a class with too few images to
             compare with.
-        RunError: ``path`` holds another run.
+        RunError: ``path`` holds another run, or another process writes there.
     """
+    with only_writer(path, option="run", who="another command"):
+        return _condense_alone(run, train, test, path, judging=judging, load=load, progress=progress)
+
+
+def _condense_alone(
+    run: CondenseRun,
+    train: Any,
+    test: Any,
+    path: Path,
+    *,
+    judging: Judging,
+    load: LoadOptions | None,
+    progress: Progress | None,
+) -> dict[str, Any]:
     x = images_of(train)
     if judging.networks and test is not None:
         check_class_sizes(train.labels, run.per_class)

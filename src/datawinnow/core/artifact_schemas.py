@@ -490,3 +490,39 @@ class SubsetsFile(Content):
     epochs: Positive
     seed: SeedNumber
     recipe: dict[str, Any]
+
+
+class CheckpointRow(Content):
+    """An epoch of the history in a checkpoint; its losses may be NaN."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=True)
+
+    examples: Annotated[float, Field(ge=0, le=2**53)]
+
+
+class CheckpointMetadata(Content):
+    """Metadata of a checkpoint: of a training that goes on, or of a network alone, which lacks most."""
+
+    # losses of a training that diverged
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=True)
+
+    epoch: Count = 0
+    rows: list[CheckpointRow] = []
+    cost: StageCost | dict[str, StageCost] | None = None
+    scalars: dict[str, float | bool] = {}
+    fingerprint: str | None = None
+    selection: str | None = None
+    seed: SeedNumber | None = None
+    policy: str | None = None
+    budget: Annotated[float, Field(ge=0)] | None = None
+    size_schedule: str | None = None
+
+
+class SelectionHistoryFile(Content):
+    """Metadata of a selection history; `datawinnow.core.selection_history` checks its arrays against them."""
+
+    n: Annotated[int, Field(ge=1, le=2**40)]
+    first_epoch: Count = 0
+    fingerprint: str | None = None
+    made_by: str = ""
+    cost: Annotated[float, Field(ge=0)] = 0.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -33,6 +34,8 @@ HEADER_KEY = "datawinnow"
 """Key under which safetensors and Parquet files keep their metadata, as JSON."""
 SEAL, NO_SEAL = "checksum", "0" * 8
 """Key of the checksum in the metadata, and what stands for it while it is computed."""
+NPY_SEAL = b"crc32:"
+"""Before the checksum that follows the array in a .npy file; eight hex digits of all bytes before."""
 REMEDY = "remove it and run the command that writes it again"
 MAX_DEPTH = 50
 """Levels of a JSON artefact; a damaged one may have thousands, on which Python's own functions fail."""
@@ -257,7 +260,13 @@ def _check_sealed(path: Path, checksum: object, remedy: str) -> None:
 
 
 def read_tensors(
-    path: Path, *, kind: str, required: Collection[str] = (), missing: str = "", remedy: str = REMEDY
+    path: Path,
+    *,
+    kind: str,
+    required: Collection[str] = (),
+    schema: type[BaseModel] | None = None,
+    missing: str = "",
+    remedy: str = REMEDY,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors (`torch.Tensor`, on the CPU) and metadata of a file that `write_tensors` wrote.
 
@@ -265,30 +274,41 @@ def read_tensors(
         path: the file.
         kind: that it must be of.
         required: names of tensors that it must hold.
+        schema: what its metadata must hold (`datawinnow.core.artifact_schemas`); not checked by default.
         missing: how the file is made, for the error if there is none.
         remedy: what to do about a file that cannot be read, for errors.
 
     Raises:
         RunError: no such file, truncated or damaged, of a newer version, of another kind, or a tensor is missing.
     """
-    tensors, metadata = _read_safetensors(path, "pt", kind=kind, required=required, missing=missing, remedy=remedy)
+    tensors, metadata = _read_safetensors(
+        path, "pt", kind=kind, required=required, schema=schema, missing=missing, remedy=remedy
+    )
     return {name: tensor.clone() for name, tensor in tensors.items()}, metadata  # else they are views of the file
 
 
 def read_arrays(
-    path: Path, *, kind: str, required: Collection[str] = (), missing: str = "", remedy: str = REMEDY
+    path: Path,
+    *,
+    kind: str,
+    required: Collection[str] = (),
+    schema: type[BaseModel] | None = None,
+    missing: str = "",
+    remedy: str = REMEDY,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """`read_tensors` as numpy arrays, without importing torch."""
-    return _read_safetensors(path, "np", kind=kind, required=required, missing=missing, remedy=remedy)
+    return _read_safetensors(path, "np", kind=kind, required=required, schema=schema, missing=missing, remedy=remedy)
 
 
-def read_tensor_metadata(path: Path, *, kind: str, missing: str = "", remedy: str = REMEDY) -> dict[str, Any]:
+def read_tensor_metadata(
+    path: Path, *, kind: str, schema: type[BaseModel] | None = None, missing: str = "", remedy: str = REMEDY
+) -> dict[str, Any]:
     """The metadata of a file that `write_tensors` wrote; its tensors are not read.
 
     Raises:
         RunError: as of `read_tensors`.
     """
-    return _read_safetensors(path, None, kind=kind, required=(), missing=missing, remedy=remedy)[1]
+    return _read_safetensors(path, None, kind=kind, required=(), schema=schema, missing=missing, remedy=remedy)[1]
 
 
 def _read_safetensors(
@@ -297,6 +317,7 @@ def _read_safetensors(
     *,
     kind: str,
     required: Collection[str],
+    schema: type[BaseModel] | None,
     missing: str,
     remedy: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -318,6 +339,8 @@ def _read_safetensors(
     checksum = metadata.pop(SEAL, None)
     if framework and checksum is not None:
         _check_sealed(path, checksum, remedy)
+    if schema is not None:
+        check_content(metadata, schema, path, remedy=remedy)
     if framework and not set(required) <= set(tensors):
         lacks = ", ".join(sorted(set(required) - set(tensors)))
         raise RunError(f"{path} is damaged (it lacks the tensors {lacks}); {remedy}")
@@ -449,6 +472,7 @@ _ARRAY_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -464,7 +488,7 @@ def _array_error(error: Exception, path: Path, remedy: str) -> RunError:
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write one array as a .npy file, atomically.
+    """Write one array as a .npy file with a checksum after it, atomically.
 
     Raises:
         RunError: the disk is full.
@@ -473,11 +497,13 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 
     # an open file: given a path, numpy would add its suffix to the temporary name
     with atomic_write(path) as partial_path, partial_path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        rows = NpyWriter(file)
+        np.save(rows, array, allow_pickle=False)
+        file.write(rows.seal)
 
 
 @contextmanager
-def open_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[BinaryIO]:
+def open_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[NpyWriter]:
     """A .npy file open for the bytes of its rows, in order, which appears when all are written.
 
     Not a memory map: writing to one on a full disk kills the process (SIGBUS).
@@ -493,8 +519,72 @@ def open_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterat
     import numpy as np
 
     with atomic_write(path) as partial_path, partial_path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        yield file
+        rows = NpyWriter(file)
+        np.lib.format.write_array_header_1_0(rows, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        yield rows
+        file.write(rows.seal)
+
+
+class NpyWriter:
+    """Writes to a .npy file and computes the checksum that ends it, which readers of .npy files pass over.
+
+    Args:
+        file: open for writing, at its begin.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._checksum = file, 0
+
+    def write(self, data: bytes) -> int:
+        """Write some bytes."""
+        self._checksum = zlib.crc32(data, self._checksum)
+        return self._file.write(data)
+
+    @property
+    def seal(self) -> bytes:
+        """The end of the file."""
+        return NPY_SEAL + f"{self._checksum:08x}".encode()
+
+
+_INTACT: set[tuple[object, ...]] = set()
+"""Files whose checksum was right, by name, inode, size and times: a column is not summed again until it changes."""
+
+
+def _check_npy(path: Path, remedy: str) -> bool:
+    """Compare a .npy file with the checksum at its end, once for each state of the file.
+
+    Returns:
+        Whether it has one: files of older versions and of others have none.
+
+    Raises:
+        RunError: they do not fit.
+    """
+    status = path.stat()
+    state = (str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if state in _INTACT:
+        return True
+    left, checksum = max(0, status.st_size - len(NPY_SEAL) - 8), 0
+    with path.open("rb") as file:
+        file.seek(left)
+        seal = file.read()
+        if not seal.startswith(NPY_SEAL):
+            return False
+        file.seek(0)
+        while left and (chunk := file.read(min(left, 1 << 20))):
+            checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
+    if seal != NPY_SEAL + f"{checksum:08x}".encode():
+        raise RunError(f"{path} is damaged (it does not fit its checksum); {remedy}")
+    _INTACT.add(state)
+    return True
+
+
+def _size_of_npy(path: Path, array: np.ndarray) -> int:
+    """Bytes of a .npy file up to the end of its array."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    # version 1 has two bytes for the length of its header, later ones four
+    header = 10 + int.from_bytes(start[8:10], "little") if start[6] == 1 else 12 + int.from_bytes(start[8:12], "little")
+    return int(header + array.nbytes)
 
 
 def read_npy(path: Path, *, mapped: bool = False, remedy: str = REMEDY) -> np.ndarray:
@@ -506,14 +596,19 @@ def read_npy(path: Path, *, mapped: bool = False, remedy: str = REMEDY) -> np.nd
         remedy: what to do about a file that is missing or damaged, for errors.
 
     Raises:
-        RunError: no such file, truncated or damaged.
+        RunError: no such file, truncated, or damaged: one that was written here has a checksum.
     """
     import numpy as np
 
     require_file(path)
+    if not path.exists():
+        raise RunError(f"no such file: {path}; {remedy}")
+    is_sealed = _check_npy(path, remedy)
     try:
         # copy-on-write rather than read-only, of which torch warns
         array: np.ndarray = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+        if not is_sealed and path.stat().st_size != _size_of_npy(path, array):
+            raise ValueError("there is more than its array")
     except _ARRAY_ERRORS as error:
         raise _array_error(error, path, remedy) from None
     return array

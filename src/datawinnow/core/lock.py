@@ -16,6 +16,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from datawinnow.core.errors import RunError
+from datawinnow.core.files import require_file
 
 LOCK = ".lock"
 """The file that is locked, and removed by its holder."""
@@ -43,7 +44,7 @@ def only_writer(
         log: called once, before waiting.
 
     Raises:
-        RunError: another process holds it, or this one does.
+        RunError: another process holds it, or this one does; or its ``.lock`` is no file.
     """
     if folder.exists() and not folder.is_dir():
         yield
@@ -89,6 +90,7 @@ def only_writer(
 def _open(folder: Path) -> TextIOWrapper:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
+        require_file(folder / LOCK)  # a FIFO cannot be emptied, and no process that holds one is known
         try:
             # a+ creates the file without emptying it: the number of the process that holds it stays readable
             return (folder / LOCK).open("a+", encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from datawinnow.core import cost as costs
+from datawinnow.core.artifact_schemas import SelectionHistoryFile
 from datawinnow.core.artifacts import read_arrays, write_tensors
 from datawinnow.core.errors import ArgumentError, DatawinnowError, RunError
 
@@ -324,6 +325,7 @@ class SelectionHistory:
         arrays, metadata = read_arrays(
             path,
             kind=HISTORY_KIND,
+            schema=SelectionHistoryFile,
             missing=(
                 "record a plan with `dw.api.train(data, policy='ucb', keep=0.7, "
                 f"record_plan={str(path)!r})`, or with recorded(policy).history().save(...)"

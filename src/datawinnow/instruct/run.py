@@ -17,6 +17,7 @@ from datawinnow.core import provenance
 from datawinnow.core.artifact_schemas import LeaveOneOutFile
 from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
+from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress
 from datawinnow.core.rank_notes import rank_notes
 from datawinnow.core.reason import REASON_SENTENCES, Reason
@@ -95,7 +96,25 @@ def run_instruct(
         ArgumentError: options that do not fit together, or the data.
         DataError: a file that cannot be read, or an ``out`` that cannot be written.
         CapacityError: fewer pairs can be chosen than ``keep``.
+        RunError: another process writes to the folder.
     """
+    with only_writer(folder, option="run", who="another command"):
+        return _run_alone(
+            pairs, folder=folder, keep=keep, scoring=scoring, choice=choice, out=out, progress=progress, log=log
+        )
+
+
+def _run_alone(
+    pairs: Pairs,
+    *,
+    folder: Path,
+    keep: int | float,
+    scoring: ScorerOptions | None,
+    choice: ChoiceOptions | None,
+    out: Path | None,
+    progress: Progress | None,
+    log: Callable[[str], None] | None,
+) -> InstructResult:
     start = time.perf_counter()
     log = log or (lambda _: None)
     scoring = scoring or ScorerOptions()

@@ -6,13 +6,12 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datawinnow.core.artifacts import open_npy, read_npy
+from datawinnow.core.artifacts import NpyWriter, open_npy, read_npy
 from datawinnow.core.files import remove_partial_files, require_space
 
 
@@ -30,7 +29,7 @@ class ArrayWriter:
         self.temporary: tempfile.TemporaryDirectory[str] | None = None
         self._stack = ExitStack()
         self._resident: dict[str, Tensor] = {}
-        self._files: dict[str, tuple[Path, BinaryIO]] = {}
+        self._files: dict[str, tuple[Path, NpyWriter]] = {}
         self._filled: dict[str, int] = {}
 
     def __enter__(self) -> ArrayWriter:

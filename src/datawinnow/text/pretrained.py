@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.extras import import_extra
+from datawinnow.core.files import require_file
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +93,9 @@ def load_pretrained(kind: str, name: str, purpose: str, **options: Any) -> Any:
     # a folder that lacks a file must not be looked up on the hub under that name
     if is_folder:
         options["local_files_only"] = True
+        for file in Path(path).iterdir():  # transformers would wait for a FIFO
+            if not file.is_dir():
+                require_file(file, ArgumentError)
     if kind.startswith("Auto"):
         options["trust_remote_code"] = False
     if kind.endswith("Model") or "ModelFor" in kind:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datawinnow.core.artifact_schemas import CheckpointMetadata
 from datawinnow.core.artifacts import read_tensor_metadata, read_tensors, write_tensors
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import remove_partial_files
@@ -56,7 +57,7 @@ def load_checkpoint(
     Raises:
         RunError: the file is truncated, of a newer version, or of another network.
     """
-    tensors, metadata = read_tensors(path, kind=CHECKPOINT_KIND)
+    tensors, metadata = read_tensors(path, kind=CHECKPOINT_KIND, schema=CheckpointMetadata)
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     current = model.state_dict()
     # before anything is loaded: load_state_dict would leave the model half changed
@@ -74,7 +75,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is truncated, or of a newer version.
     """
-    return read_tensor_metadata(path, kind=CHECKPOINT_KIND)
+    return read_tensor_metadata(path, kind=CHECKPOINT_KIND, schema=CheckpointMetadata)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
