@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -187,3 +188,74 @@ def test_broken_tables_are_named(tmp_path):
 def test_ids_come_from_the_data_or_count_the_lines(tmp_path):
     pairs = read_pairs(write_lines(tmp_path / "p.jsonl", [record(0), {"output": "a"}]))
     assert pairs.ids == ["100", "2"]
+
+
+PAIR_ROWS = [{"id": i, "instruction": f"say {i}", "output": f"answer {i}"} for i in range(4)]
+PAIR_LINES = "".join(json.dumps(row) + "\n" for row in PAIR_ROWS)
+
+
+class TestAsPeopleWriteThem:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("a.JSONL", PAIR_LINES),
+            ("a.jsonl", PAIR_LINES.replace('{"id": 2', '\ufeff{"id": 2')),
+            ("a.json", "\ufeff" + json.dumps(PAIR_ROWS)),
+            ("a.json", json.dumps({"annotations": [], "data": PAIR_ROWS})),
+        ],
+        ids=["capitals", "marks", "mark", "an empty list first"],
+    )
+    def test_what_is_read(self, tmp_path, name, text):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        pairs = read_pairs(tmp_path / name)
+        assert pairs.answer == [row["output"] for row in PAIR_ROWS]
+        assert pairs.problems == []
+
+    @pytest.mark.parametrize(
+        ("name", "content", "match"),
+        [
+            ("a.jsonl", PAIR_LINES.encode("utf-16"), r"is UTF-16.*iconv -f UTF-16"),
+            ("a.json", json.dumps(PAIR_ROWS).encode("utf-16-le"), r"is UTF-16LE.*iconv"),
+            ("a.json", b'[{"instruction": "a", "output": "caf\xe9"}]', r"not UTF-8.*iconv -f WINDOWS-1252"),
+            ("a.json", b'[{"instruction": "a", "output": "b", "output": "c"}]', r"a field twice.*output"),
+        ],
+        ids=["UTF-16", "UTF-16 without a mark", "Latin-1", "a key twice"],
+    )
+    def test_what_is_refused(self, tmp_path, name, content, match):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=match):
+            read_pairs(tmp_path / name)
+
+    def test_a_line_with_a_key_twice_is_left_out_and_named(self, tmp_path):
+        (tmp_path / "a.jsonl").write_text('{"output": "b", "output": "c"}\n' + PAIR_LINES)
+        pairs = read_pairs(tmp_path / "a.jsonl")
+        assert pairs.answer == [row["output"] for row in PAIR_ROWS]
+        assert pairs.problem_lines() == ["1 with a field twice: line 1 (first: output)"]
+
+    def test_two_columns_of_a_name_are_refused(self, tmp_path):
+        columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+        pq.write_table(pa.table(columns, names=["instruction", "output", "output"]), tmp_path / "a.parquet")
+        with pytest.raises(DataError, match="2 columns called 'output'"):
+            read_pairs(tmp_path / "a.parquet")
+
+    @pytest.mark.parametrize(("train", "other"), [("Train.parquet", "test.parquet"), ("data.parquet", "dev.parquet")])
+    def test_other_splits_are_not_among_the_pairs(self, tmp_path, train, other):
+        for name, rows in ((train, PAIR_ROWS), (other, [{"instruction": "x", "output": "secret"}])):
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+        assert len(read_pairs(tmp_path)) == 4
+
+    def test_a_saved_dict_is_its_training_split(self, tmp_path):
+        splits = {"train": datasets.Dataset.from_list(PAIR_ROWS), "test": datasets.Dataset.from_list(PAIR_ROWS[:1])}
+        datasets.DatasetDict(splits).save_to_disk(str(tmp_path / "d"))
+        assert len(read_pairs(tmp_path / "d")) == 4
+
+    def test_shards_with_other_columns_are_written_into_one(self, tmp_path):
+        (tmp_path / "d").mkdir()
+        for k, rows in enumerate((PAIR_ROWS, [{"output": "b", "extra": 1}])):
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d" / f"train-{k}.parquet")
+        pairs = read_pairs(tmp_path / "d")
+        pairs.file.write(np.array([0, 4]), tmp_path / "out")
+        assert read_pairs(tmp_path / "out").answer == ["answer 0", "b"]
+        pq.write_table(pa.table({"output": [1.5]}), tmp_path / "d" / "train-2.parquet")
+        with pytest.raises(DataError, match=r"train-2.parquet has other types of columns than train-0.parquet"):
+            read_pairs(tmp_path / "d")

@@ -269,13 +269,25 @@ def test_members_are_found_by_their_indicators_or_the_files_own_are_used(tmp_pat
         ({"labels": np.arange(3.0), "clip": np.zeros((4, 2))}, "clip is"),
         ({"labels": np.arange(3.0)}, "neither by index nor by"),
         ({"labels": np.arange(3.0), "index": np.ones((3, 2))}, "whole numbers"),
+        ({"labels": np.arange(3.0), "index": np.zeros((3, 0), int)}, "index is empty"),
+        ({"labels": np.arange(3.0), "index": np.array([[0], [1], [-7]])}, "index has -7, but there are 30 pairs"),
     ],
-    ids=["no labels", "few", "outside", "twice", "empty", "nan", "shape", "no members", "floats"],
+    ids=["no labels", "few", "outside", "twice", "empty", "nan", "shape", "no members", "floats", "width 0", "below"],
 )
 def test_wrong_subsets_are_refused_by_name(tmp_path, arrays, match):
     pairs = read_pairs(write_lines(tmp_path / "p.jsonl", [record(i) for i in range(30)]))
     np.savez(tmp_path / "s.npz", **arrays)
     with pytest.raises(DataError, match=match):
+        read_subsets(tmp_path / "s.npz", pairs, layout_of(pairs))
+
+
+def test_arrays_that_are_not_needed_are_not_unpacked(tmp_path, monkeypatch):
+    pairs = read_pairs(write_lines(tmp_path / "p.jsonl", [record(i) for i in range(30)]))
+    member = np.array([[0, 1], [1, 2], [2, 3]])
+    np.savez(tmp_path / "s.npz", labels=np.arange(3.0), index=member, other=np.array([{}], dtype=object))
+    assert read_subsets(tmp_path / "s.npz", pairs, layout_of(pairs)).member.tolist() == member.tolist()
+    monkeypatch.setattr("datawinnow.instruct.subsets.MAX_ARRAY_BYTES", 100)
+    with pytest.raises(DataError, match="labels unpacks to"):
         read_subsets(tmp_path / "s.npz", pairs, layout_of(pairs))
 
 

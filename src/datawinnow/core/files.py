@@ -155,6 +155,23 @@ _KINDS: dict[str, Callable[[int], bool]] = {
 }
 
 
+ENCODINGS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""Marks at the start of files that are no UTF-8; the longer ones first."""
+
+
+def wide_encoding(first: bytes) -> str:
+    """UTF-16 or UTF-32 by the first four bytes of a file of texts; ``""`` for another encoding."""
+    encoding = next((name for mark, name in ENCODINGS.items() if first.startswith(mark)), "")
+    if not encoding and len(first) == 4 and first.count(0) == 2 and first[:2].count(0) == 1:
+        encoding = "UTF-16LE" if first[1] == 0 else "UTF-16BE"
+    return encoding
+
+
+def conversion_command(path: Path, encoding: str) -> str:
+    """What to do about a file in another encoding than UTF-8."""
+    return f"convert it, for example with: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+
+
 def disk_error(error: OSError, path: Path) -> Exception:
     """``error`` as a `RunError` that names the path when the disk is full; ``error`` itself otherwise."""
     if error.errno in (28, 122):  # ENOSPC, EDQUOT

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from datawinnow.core.errors import DataError
+from datawinnow.core.files import conversion_command, wide_encoding
 
 MAX_CELL_LENGTH = 1 << 30
 """Characters in a cell; Python's own limit of 131,072 is below the length of a book."""
@@ -30,8 +31,6 @@ REREAD_LINES, REREAD_SHARE = 20_000, 10
 """Lines that may be read again after quotes that are not closed: so many, and so many for each line of the file."""
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """First line by which Excel names the delimiter."""
-ENCODINGS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""Marks at the start of files that are no UTF-8; the longer ones first."""
 NOT_UTF8 = "it is not UTF-8"
 NUL = "it holds NUL characters, as binary files and UTF-16 do"
 
@@ -103,15 +102,8 @@ def check_encoding(path: Path) -> None:
             first = file.read(4)
     except OSError as error:
         raise _cannot_open(path, error) from None
-    encoding = next((name for mark, name in ENCODINGS.items() if first.startswith(mark)), "")
-    if not encoding and len(first) == 4 and first.count(0) == 2 and first[:2].count(0) == 1:
-        encoding = "UTF-16LE" if first[1] == 0 else "UTF-16BE"
-    if encoding:
-        raise DataError(f"{path} is {encoding}, and texts must be UTF-8; {_conversion(path, encoding)}")
-
-
-def _conversion(path: Path, encoding: str) -> str:
-    return f"convert it, for example with: iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+    if encoding := wide_encoding(first):
+        raise DataError(f"{path} is {encoding}, and texts must be UTF-8; {conversion_command(path, encoding)}")
 
 
 def _cannot_open(path: Path, error: OSError) -> DataError:
@@ -124,7 +116,7 @@ def _cannot_open(path: Path, error: OSError) -> DataError:
 
 def latin1_advice(path: Path) -> str:
     """What to do about a file with bytes that are no UTF-8."""
-    return f"it is probably Latin-1 or Windows-1252; {_conversion(path, 'WINDOWS-1252')}"
+    return f"it is probably Latin-1 or Windows-1252; {conversion_command(path, 'WINDOWS-1252')}"
 
 
 def _fault_of(raw: str) -> str:

@@ -6,7 +6,7 @@ The kept rows are written as they came, to the byte where the format allows it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datawinnow.core.errors import DataError
-from datawinnow.core.files import atomic_folder, atomic_write, require_file, write_bytes
+from datawinnow.core.files import (
+    atomic_folder,
+    atomic_write,
+    conversion_command,
+    require_file,
+    wide_encoding,
+    write_bytes,
+)
 
 ROWS_PER_BATCH = 1024
 LIST_KEYS = ("annotations", "data", "examples", "rows")
@@ -57,22 +64,83 @@ def open_pair_file(path: Path) -> PairFile:
     if path.is_dir():
         if (path / "dataset_info.json").is_file() and (path / "state.json").is_file():
             return SavedDataset(path)
+        # Of a dataset with several splits only the training split is read.
+        if (path / "dataset_dict.json").is_file() and (path / "train").is_dir():
+            return SavedDataset(path / "train")
         files = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
         if not files:
             raise DataError(f"{path} holds neither Parquet files nor a dataset that save_to_disk wrote")
-        # Of a dataset with several splits only the training split is read.
-        split = [file for file in files if file.name.startswith("train")]
+        split = [file for file in files if file.name.lower().startswith("train")]
+        split = split or [file for file in files if not file.name.lower().startswith(OTHER_SPLITS)]
+        _check_columns(split or files)
         return Tables(path, tuple(split or files), "")
     require_file(path, DataError)
     if not path.is_file():
         raise DataError(f"no such file: {path}")
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        _check_columns([path])
         return Tables(path, (path,), ".parquet")
-    if path.suffix in (".jsonl", ".ndjson"):
-        return JsonLines(path, suffix=path.suffix)
-    if path.suffix == ".json":
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        with path.open("rb") as file:
+            encoding = wide_encoding(file.read(4))
+        if encoding:
+            raise DataError(f"{path} is {encoding}, and texts must be UTF-8; {conversion_command(path, encoding)}")
+    if suffix in (".jsonl", ".ndjson"):
+        return JsonLines(path, suffix=suffix)
+    if suffix == ".json":
         return JsonLines(path, suffix=".json") if _is_json_lines(path) else JsonList(path)
     raise DataError(f"{path} must be .jsonl, .json, .parquet, or a folder of Parquet or of save_to_disk")
+
+
+OTHER_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
+"""Beginnings of the names of files that are not to train on."""
+
+
+def _check_columns(files: Sequence[Path]) -> None:
+    """Refuse tables of which a row cannot be read by the names of its columns, or that cannot be written into one.
+
+    Raises:
+        DataError: a damaged file, two columns of one name, or a column of another type than in the files before.
+    """
+    schemas = []
+    for file in files:
+        require_file(file, DataError)
+        try:
+            schema = pq.read_schema(file)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file} is truncated or not Parquet ({_first_line(error)})") from None
+        for name in schema.names:
+            if schema.names.count(name) > 1:
+                raise DataError(
+                    f"{file} has {schema.names.count(name)} columns called {name!r}; rename one, or take "
+                    "the others out, so that it is clear which is meant"
+                )
+        schemas.append(schema)
+        try:
+            pa.unify_schemas(schemas)
+        except pa.ArrowException as error:
+            raise DataError(f"{file} has other types of columns than {files[0].name}: {_first_line(error)}") from None
+
+
+class _Repeated(dict[str, Any]):
+    """A JSON object that has a key twice, of which `json` keeps the last."""
+
+    key: str = ""
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) == len(pairs):
+        return content
+    repeated = _Repeated(content)
+    names = [name for name, _ in pairs]
+    repeated.key = next(name for name in names if names.count(name) > 1)
+    return repeated
+
+
+def _key_fault(row: Any) -> str:
+    return f"a field twice ({row.key})" if isinstance(row, _Repeated) else ""
 
 
 def _is_json_lines(path: Path) -> bool:
@@ -98,8 +166,8 @@ class JsonLines:
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         with self.path.open("rb") as file:
             for place, line in enumerate(file):
-                # A byte order mark, as editors on Windows write it, is no JSON.
-                if place == 0 and line.startswith(b"\xef\xbb\xbf"):
+                # A byte order mark, as editors on Windows write it, is no JSON; of files put together each has one.
+                if line.startswith(b"\xef\xbb\xbf"):
                     line = line[3:]
                 if line.strip():
                     yield place, line
@@ -108,7 +176,8 @@ class JsonLines:
         """Every line that is not empty."""
         for place, line in self._lines():
             try:
-                yield place, json.loads(line.decode("utf-8")), ""
+                row = json.loads(line.decode("utf-8"), object_pairs_hook=_object_of)
+                yield place, row, _key_fault(row)
             except (ValueError, RecursionError) as error:  # ValueError also means not UTF-8, or a number of many digits
                 yield place, None, f"broken JSON ({_first_line(error)})"
 
@@ -132,20 +201,27 @@ class JsonList:
 
     def _load(self) -> tuple[Any, str | None, list[Any]]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object_of)
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{self.path} is not UTF-8: it is probably Latin-1 or Windows-1252; "
+                f"{conversion_command(self.path, 'WINDOWS-1252')}"
+            ) from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"{self.path} is broken JSON ({_first_line(error)})") from None
         if isinstance(content, list):
             return content, None, content
-        for key in LIST_KEYS:
-            if isinstance(content, dict) and isinstance(content.get(key), list):
-                return content, key, content[key]
+        lists = [key for key in LIST_KEYS if isinstance(content, dict) and isinstance(content.get(key), list)]
+        if lists:
+            # one that holds some, where there are several
+            key = next((key for key in lists if content[key]), lists[0])
+            return content, key, content[key]
         raise DataError(f"{self.path} must hold a list of pairs, or an object with one under {', '.join(LIST_KEYS)}")
 
     def rows(self) -> Iterator[PairRow]:
         """Every element of the list."""
         for place, row in enumerate(self._load()[2]):
-            yield place, row, ""
+            yield place, row, _key_fault(row)
 
     def write(self, places: np.ndarray, out: Path) -> None:
         """The same object around fewer elements."""
@@ -188,7 +264,8 @@ class Tables:
             low, high = np.searchsorted(places, [first, first + batch.num_rows])
             tables.append(pa.Table.from_batches([batch]).take(pa.array(places[low:high] - first)))
             first += batch.num_rows
-        table = pa.concat_tables(tables)
+        # a column that a shard lacks is null there
+        table = pa.concat_tables(tables, promote_options="default")
         if self.suffix:
             with atomic_write(out) as partial:
                 pq.write_table(table, partial)
@@ -232,7 +309,7 @@ def check_out(file: PairFile, out: Path) -> None:
     Raises:
         DataError: ``out`` has the suffix of another layout, is the file itself, or a folder that is not empty.
     """
-    if out.suffix != file.suffix and file.suffix:
+    if out.suffix.lower() != file.suffix and file.suffix:
         raise DataError(
             f"`out={str(out)!r}` has another layout than {file.path.name}: the kept pairs are written as they came, so "
             f"give a name that ends in {file.suffix}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,10 +63,10 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> Label
             subsets.
     """
     path = Path(path)
-    arrays = _read_arrays(path)
+    arrays, present = _read_arrays(path, ["labels", "index", *dict(layout.vectors), *layout.indicators])
     labels = arrays.get("labels")
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "biuf":
-        raise DataError(f"{path} must hold labels of shape (s,), one number a subset; it holds {_shapes(arrays)}")
+        raise DataError(f"{path} must hold labels of shape (s,), one number a subset; it holds {present}")
     if len(labels) < MIN_SUBSETS:
         raise DataError(
             f"{path} has {len(labels)} labelled subsets: at least {MIN_SUBSETS} are needed to learn and test"
@@ -82,17 +82,33 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> Label
         return LabelledSubsets(targets, _check_member_index(path, arrays["index"], len(pairs)), features)
     if features is None:
         names = ", ".join([name for name, _ in layout.vectors] + list(layout.indicators))
-        raise DataError(f"{path} names its members neither by index nor by {names}; it holds {_shapes(arrays)}")
+        raise DataError(f"{path} names its members neither by index nor by {names}; it holds {present}")
     member, note = _look_up_members(arrays, pairs, layout)
     return LabelledSubsets(targets, member, features, (note,))
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+MAX_ARRAY_BYTES = 4 << 30
+"""Bytes of an array at most: a small file can unpack to more than the memory."""
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays called ``names`` that a file has, and the names of all it has; others are not unpacked."""
     require_file(path, DataError)
     try:
         # A pickle in a downloaded file would run its code.
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} holds one array: an .npz with labels and the subsets' members is needed")
+            sizes = {info.filename: info.file_size for info in file.zip.infolist()} if file.zip is not None else {}
+            for name in names:
+                if sizes.get(f"{name}.npy", 0) > MAX_ARRAY_BYTES:
+                    raise DataError(
+                        f"{path}: {name} unpacks to {sizes[f'{name}.npy'] / 1e9:.3g} GB, which is no subsets"
+                    )
+            arrays = {name: file[name] for name in dict.fromkeys(names) if name in file.files}
+            return arrays, ", ".join(file.files) or "nothing"
+    except DataError:  # a ValueError too
+        raise
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
@@ -127,9 +143,12 @@ def _member_features(path: Path, arrays: Mapping[str, np.ndarray], layout: Featu
 def _check_member_index(path: Path, index: np.ndarray, n: int) -> Tensor:
     if index.ndim != 2 or index.dtype.kind not in "iu":
         raise DataError(f"{path}: index must be whole numbers of shape (s, m), got {index.dtype} of {index.shape}")
+    if not index.size:
+        raise DataError(f"{path}: index is empty, of shape {index.shape}: the subsets have no members")
+    wrong = index[(index >= n) | (index < -1)]
+    if wrong.size:
+        raise DataError(f"{path}: index has {int(wrong[0])}, but there are {n} pairs, from 0 to {n - 1} (-1 pads)")
     member = torch.from_numpy(index.astype(np.int64))
-    if int(member.max()) >= n or int(member.min()) < -1:
-        raise DataError(f"{path}: index has {int(member.max())}, but there are {n} pairs (-1 pads)")
     for i, row in enumerate(member):
         positions = row[row >= 0]
         if not len(positions):
