@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import datawinnow as dw
 from datawinnow.data import load, write_kept
 from tests.data.helpers import encoded, pixels, write_folder, write_parquet
 
@@ -232,3 +233,13 @@ def test_spellings_of_a_class_are_one_class_in_every_table(tmp_path, layout):
     assert sum("' cat' 6 times" in note for note in train.notes) == 1
     out = write_kept(train, torch.arange(len(train)), tmp_path / "out", test=test)
     assert load(out)[0].labels.tolist() == train.labels.tolist()
+
+
+@pytest.mark.parametrize("layout", ["folder", "parquet", "csv", "npz"])
+def test_prune_says_what_it_does_not_write(tmp_path, layout):
+    source = make(tmp_path / "in", layout, "all")
+    (source / "README.md").write_text("about")
+    (source / ".hidden").write_text("x")
+    lines: list[str] = []
+    dw.prune(source, keep=0.5, method="random", out=tmp_path / "out", log=lines.append)
+    assert [line.split(": ", 1)[1] for line in lines if "not written" in line] == ["of in, README.md is not written"]

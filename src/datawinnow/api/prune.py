@@ -167,7 +167,7 @@ def prune(
     if path is None and not chosen.needs and not (check or report):  # needs no run
         draws = selection_draws(seed, chosen, keep)
         selection = select_examples(info, chosen, keep=keep, generator=draws, val=val, log=log).selection
-        _write_kept(info.data, selection, out, test)
+        _write_kept(info.data, selection, out, test, log=log)
         return Pruned(info.data, selection, test=test, train_epochs=planned)
     with ExitStack() as scratch:
         folder_path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
@@ -226,7 +226,7 @@ def prune(
                 progress=progress,
                 log=log,
             )
-        _write_kept(info.data, selection, out, test, folder)
+        _write_kept(info.data, selection, out, test, folder, log)
         page = None
         if report:
             from datawinnow import report as pages
@@ -307,7 +307,12 @@ def _is_written(run: Path | None, out: Path | str, digest: str | None = None) ->
 
 
 def _write_kept(
-    dataset: Any, selection: Any, out: Path | str | None, test: Any, folder: RunFolder | None = None
+    dataset: Any,
+    selection: Any,
+    out: Path | str | None,
+    test: Any,
+    folder: RunFolder | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> None:
     """Write the kept examples, unless the run has done so before it was stopped."""
     if out is None:
@@ -322,7 +327,7 @@ def _write_kept(
         # before the folder appears, as a whole: a kill in between leaves a folder that the run knows
         folder.update(options={"out": {"path": str(Path(out).resolve()), "selection": digest}})
     # a test split of the user's own kind stays with the user
-    write_kept(dataset, selection.index, out, test=test if hasattr(test, "origin") else None)
+    write_kept(dataset, selection.index, out, test=test if hasattr(test, "origin") else None, log=log)
 
 
 def _estimate(
