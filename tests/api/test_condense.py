@@ -63,7 +63,7 @@ def test_data_by_name_go_to_a_folder_named_after_them(tmp_path, monkeypatch):
     ("options", "match"),
     [
         ({"options": {"checkpoint": "x"}}, "options has 'checkpoint', which is a parameter of its own"),
-        ({"report": True}, "report=True needs a run folder"),
+        ({"report": True}, "`report=True` needs a run folder"),
         ({"method": "dmm"}, "no condenser is called 'dmm'"),
     ],
 )

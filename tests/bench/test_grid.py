@@ -29,7 +29,7 @@ seeds = [0, 1] => seeds = [1, 1] => seeds: has an entry twice: \[1, 1\]
 [0.5, 0.2] => [0.5, 1] => 'random' at keep 1 keeps everything
 [0.5, 0.2] => [] => keep: must not be empty
 "aum" => "aun" => no method is called 'aun'. Did you mean 'aum'
-"aum" => "dual" => method 'dual' at keep 0.5: p_label has 3 epochs, fewer than window=10
+"aum" => "dual" => method 'dual' at keep 0.5: 3 recorded epochs are too few for a score over windows of 10 epochs
 "symmetric 0.2" => "symetric 0.2" => scenarios: no scenario is called 'symetric'. Did you mean 'symmetric'\? There are
 "symmetric 0.2" => "symmetric" => scenarios: .* rate in \(0, 1\], for example "symmetric 0.2", got 'symmetric'
 "symmetric 0.2" => "symmetric 1.5" => scenarios: .*, got 'symmetric 1.5'
@@ -39,16 +39,16 @@ model = "mlp" => model = "mpl" => \[train\] no model is called 'mpl'. Did you me
 [[method]] => [score]\nepochs = 0\n[[method]] => score.epochs: must be above 0, got 0
 [[method]] => [score]\nmodel_options = {{ width = 9 }}\n[[method]] => \[score\] model_options requires
 score = "dual" => score = "dul" => no score is called 'dul'
-score = "dual" => score = "dual"\nmethod = "el2n" => method='el2n' names its score and selector already
+score = "dual" => score = "dual"\nmethod = "el2n" => `method='el2n'` names its score and selector already
 window = 2 => windw = 2 => dual has no option 'windw'; its options are: window
-window = 2 => window = 3 => method 'short' at keep 0.5: p_label has 2 epochs, fewer than window=3
+window = 2 => window = 3 => method 'short' at keep 0.5: 2 recorded epochs are too few for a score over windows of 3
 name = "short" => name = "full" => \[\[method\]\] 'full' is the name of a baseline
 [[method]] => [[method]]\nname = "short"\nmethod = "dual"\n[[method]] => \[\[method\]\] 'short' is there twice
 seeds = [0, 1] => seeds = [0, 1 => is not TOML
 [[method]] => [score]\nuntil_stable = 2\n[[method]] => score.until_stable: must be at most 1, got 2
 [[method]] => [score]\nuntil_stable = 0.5\n[[method]] => two halves of 10 epochs, and only 3
 [[method]] => [score]\nepochs = 12\nuntil_stable = 0.5\n[[method]] => 'short' reads 2 epochs .*not known in advance
-window = 2 }}\nepochs = 2 => window = 12 }}\n[score]\nepochs = 14\nuntil_stable = 0.5 => window=12.*it may end after 10
+window = 2 }}\nepochs = 2 => window = 12 }}\n[score]\nepochs = 14\nuntil_stable = 0.5 => windows of 12.*may end after 10
 score = "dual" => policy = "ucb"\nscore = "dual" => set exactly one of method.*policy, batch, replay and baseline
 select = "top" => select = "top"\nwrap = ["rescaled"] => wrap requires policy
 epochs = 2 => train = {{ lrr = 1 }} => fit has no option 'lrr'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import datawinnow.cli.app  # noqa: F401  (declares every option)
 from datawinnow import api
+from datawinnow.cli.app import VERB_NAMES
 from datawinnow.cli.spelling import FLAGS, QUOTED, as_flags
 from datawinnow.cli.verb import error_message
 from datawinnow.core.errors import ArgumentError
 
+for verb in VERB_NAMES:  # which declares its options
+    importlib.import_module(f"datawinnow.cli.{verb}")
 SOURCE = Path(__file__).parent.parent.parent / "src" / "datawinnow"
 PYTHON_ONLY = {"test", "memory", "report", "on_broken", "at_once"}
 """Parameters that messages name and no verb has as an option: they stay as they are."""

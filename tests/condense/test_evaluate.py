@@ -168,7 +168,7 @@ def test_sets_are_real_images_of_every_class_and_the_same_each_time(name):
 
 def test_more_real_images_than_there_are_and_unknown_names_are_refused():
     x, y = make_images()
-    with pytest.raises(ArgumentError, match=r"per_class=13 needs as many real images .* class 0 has 12"):
+    with pytest.raises(ArgumentError, match=r"per_class=13` needs as many real images .* class 0 has 12"):
         real_set("random", x, y, per_class=13, build=build(), generator=stream(0, "x"))
     with pytest.raises(ArgumentError, match="name must be one of 'random', 'herding'"):
         real_set("dual", x, y, per_class=1, build=build(), generator=stream(0, "x"))

@@ -67,7 +67,7 @@ class TestNames:
 
     @pytest.mark.parametrize("arguments", ["dual", METHODS["dual"]], ids=["name", "method"])
     def test_a_method_and_parts_at_once_are_refused(self, arguments):
-        with pytest.raises(ArgumentError, match=r"method='dual' names its score and selector already.*score='el2n'"):
+        with pytest.raises(ArgumentError, match=r"method='dual'` names its score and selector already.*score='el2n'"):
             create_method(arguments, score="el2n")
 
     @pytest.mark.parametrize(
@@ -148,7 +148,13 @@ class TestNeeds:
     @pytest.mark.parametrize(
         ("method", "keep", "epochs", "error", "message"),
         [
-            (create_method("dual"), 0.5, 9, ArgumentError, "9 epochs, fewer than window=10"),
+            (
+                create_method("dual"),
+                0.5,
+                9,
+                ArgumentError,
+                "9 recorded epochs are too few for a score over windows of 10",
+            ),
             (create_method("el2n", score_options={"first": 9}), 0.5, 9, ArgumentError, "first=9 is past the end"),
             (create_method("ccs", options={"cutoff": 0.5}), 0.6, 10, CapacityError, "cutoff=0.5 drops the hardest"),
             (create_method("el2n", options={"end": "left"}), 0.6, 10, ArgumentError, "end must be one of"),

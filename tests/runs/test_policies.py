@@ -48,7 +48,7 @@ def test_a_name_the_fraction_and_options_make_a_policy(name, options, expected):
         ("nope", {}, r"There are: auto, .*replay, .*ucb"),
         ("auto", {}, r"auto chooses by the data: call datawinnow.dynamic.auto"),
         ("replay", {}, "the policy 'replay' needs history"),
-        ("ucb", {"keep": 0.5, "passes": 3}, "give epochs= or passes=, not both"),
+        ("ucb", {"keep": 0.5, "passes": 3}, "give `epochs=` or `passes=`, not both"),
     ],
 )
 def test_what_makes_none_is_named(name, options, match):

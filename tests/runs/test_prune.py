@@ -156,7 +156,7 @@ class TestMethod:
 
     def test_it_fails_before_anything_is_trained(self, blobs, monkeypatch):
         monkeypatch.setattr(record_module, "run_recording", lambda *a, **k: pytest.fail("trained"))
-        with pytest.raises(ArgumentError, match="p_label has 9 epochs, fewer than window=10"):
+        with pytest.raises(ArgumentError, match="9 recorded epochs are too few for a score over windows of 10"):
             prune(blobs, keep=0.3, epochs=9)
         with pytest.raises(ArgumentError, match="no method is called 'magic'"):
             prune(blobs, keep=0.3, method="magic")

@@ -14,8 +14,11 @@ from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
+from datawinnow.core.selection_arguments import selection_arguments
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.examples import Examples
+from datawinnow.methods import METHODS, create_method
+from datawinnow.report import write as write_page
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run
@@ -261,3 +264,29 @@ class TestSelection:
         write_table(tmp_path / "s.parquet", table.set_column(at, column, [values]), {})
         with pytest.raises(RunError, match=rf"{message}.*make it again with: `dw.api.select\(run, "):
             read_selection(tmp_path / "s.parquet")
+
+
+class TestAdviceOnADamagedSelection:
+    """It names what the selection was made with, which gives the same examples again."""
+
+    @pytest.mark.parametrize("method", [*METHODS, "loss_top", "aum_coverage"])
+    def test_the_arguments_make_the_same_method(self, method):
+        score, _, selector = method.rpartition("_")
+        original = METHODS[method] if method in METHODS else create_method(score=score, select_by=selector)
+        stored = {"keep": 0.25, "method": original.key, "score": original.score_card and original.score_card.key}
+        arguments = selection_arguments(stored)
+        assert arguments.pop("keep") == 0.25
+        again = create_method(**arguments)
+        assert (again.score, again.selector) == (original.score, original.selector)
+
+    def test_of_a_file_that_cannot_be_read_the_run_knows(self, tmp_path):
+        api.prune(make_blobs(), keep=0.25, method="random", run=tmp_path / "run")
+        file = tmp_path / "run" / "selection.parquet"
+        file.write_bytes(file.read_bytes()[:200])
+        with pytest.raises(RunError, match=r"`dw.api.select\(run, keep=0.25, method='random'\)`"):
+            read_selection(file)
+        with pytest.raises(RunError, match=r"--keep 0.25 --method random"):
+            write_page(tmp_path / "run")
+        (tmp_path / "run" / "run.json").unlink()
+        with pytest.raises(RunError, match=r"`dw.api.select\(run, keep=KEEP\)`"):
+            read_selection(file)

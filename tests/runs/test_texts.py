@@ -199,5 +199,5 @@ class TestPretrained:
     def test_more_tokens_than_the_model_takes(self, tmp_path):
         name = write_model(tmp_path / "tiny")
         write_texts(tmp_path / "r.tsv", 60)
-        with pytest.raises(ArgumentError, match=r"length=50 is more than the 40 tokens that hf:"):
+        with pytest.raises(ArgumentError, match=r"length=50` is more than the 40 tokens that hf:"):
             dw.load(tmp_path / "r.tsv", tokenizer=name, length=50)

@@ -205,7 +205,10 @@ def test_the_error_of_the_lowest_columns_is_raised(monkeypatch):
 
 @pytest.mark.parametrize("name", ["dual", "dyn_unc"])
 def test_too_few_epochs_say_what_to_do(name):
-    with pytest.raises(ArgumentError, match=r"9 epochs, fewer than window=10: record at least 10 epochs, or give"):
+    with pytest.raises(
+        ArgumentError,
+        match=r"9 recorded epochs are too few for a score over windows of 10 epochs: .* \(`epochs=10`\)",
+    ):
         getattr(scores, name)(torch.rand(9, 3))
 
 

@@ -101,7 +101,10 @@ def test_an_answer_does_not_depend_on_the_block_or_thread():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, r"kl_step has 8 rows, the changes between 9 epochs, fewer than window=10: record at least 10 epochs, or"),
+        (
+            {},
+            r"9 recorded epochs are too few for a score over windows of 10 epochs: record at least 10",
+        ),
         ({"window": 2}, r"window must be a whole number in \[3"),
         ({"window": 5, "decay": 0}, r"decay must be above 0"),
         ({"window": 5, "decay": 1.1}, r"decay must be a number in \[0, 1\], got 1\.1"),

@@ -544,7 +544,7 @@ def test_bad_options_are_named_before_training(kwargs, match):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 def test_cuda_without_a_device(device):
-    with pytest.raises(ArgumentError, match=f"no device '{device}': torch sees 0 of that kind; use device='cpu'"):
+    with pytest.raises(ArgumentError, match=f"no device '{device}': torch sees 0 of that kind; use `device='cpu'`"):
         device_for(device)
 
 

@@ -245,7 +245,7 @@ def test_options_out_of_range(kwargs, words):
     [
         ({"policy": UCB(keep=0.5), "epochs": 2}, "without policy="),
         ({"recorder": Recorder(60, 2), "epochs": 2}, "without recorder="),
-        ({"passes": 2, "schedule_epochs": 4}, "schedule_epochs= requires epochs="),
+        ({"passes": 2, "schedule_epochs": 4}, "`schedule_epochs=` requires `epochs=`"),
     ],
 )
 def test_what_does_not_go_together(options, words):

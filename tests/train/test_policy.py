@@ -196,11 +196,11 @@ def test_without_a_policy_passes_are_epochs():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({}, "give one of epochs= and passes=, got epochs=None and passes=None"),
-        ({"epochs": 2, "passes": 2}, "give one of epochs= and passes="),
+        ({}, "give one of `epochs=` and `passes=`, got None and None"),
+        ({"epochs": 2, "passes": 2}, "give one of `epochs=` and `passes=`"),
         ({"passes": 0}, "passes must be above 0, got 0"),
         ({"passes": -1}, "passes must be .*-1"),
-        ({"passes": 2, "schedule_epochs": 3, "policy": Told(PLANS)}, "schedule_epochs= requires epochs="),
+        ({"passes": 2, "schedule_epochs": 3, "policy": Told(PLANS)}, "`schedule_epochs=` requires `epochs=`"),
         ({"passes": 2, "policy": Told(PLANS), "recorder": Recorder(60, 2)}, "a recorder counts epochs"),
     ],
 )

@@ -149,7 +149,7 @@ SOME = Selection.of(torch.arange(30), 60)
         ({"model": torch.nn.Linear(5, 3)}, r"c.safetensors holds another network than this one"),
         ({"seed": 1}, r"c.safetensors was started with seed=0, now it is 1"),
         ({"data": Kept(blobs(), SOME)}, r"started with selection='all examples', now it is '[0-9a-f]{16}"),
-        ({"epochs": 1}, r"has 2 finished epochs, more than epochs=1"),
+        ({"epochs": 1}, r"has 2 finished epochs, more than `epochs=1`"),
     ],
     ids=["dataset", "network", "seed", "selection", "longer"],
 )

@@ -122,7 +122,7 @@ def condense(
     images_of(train)
     run = run_path(run, splits, f"-{card.key}-{per_class}" + (f"-seed{seed}" if seed else ""))
     if report and run is None:
-        raise ArgumentError("report=True needs a run folder: give run=")
+        raise ArgumentError("`report=True` needs a run folder: give `run=`")
     if iterations is None:
         iterations = int(card.options["iterations"])
     architecture, model_kwargs = _resolve_network(train, model, model_options)

@@ -90,7 +90,9 @@ def open_dataset(
             log(f"data: {note}")  # type: ignore[misc]
         return Splits(info, test, None)
     if test is not None:
-        raise ArgumentError(f"{data} brings its own test split: leave test= out, or load both and give them as objects")
+        raise ArgumentError(
+            f"{data} brings its own test split: leave `test=` out, or load both and give them as objects"
+        )
     if is_pretrained(model) and load.tokenizer is None:
         load = replace(load, tokenizer=model)
     train, test = load_with(data, load, progress)

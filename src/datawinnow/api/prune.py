@@ -255,7 +255,7 @@ def _check_classless(method: Method) -> None:
     if needing:
         raise ArgumentError(
             f"{method.label} needs {', '.join(needing)}, which only classes have, and with a loss of your own only the "
-            "loss is recorded: choose by it (score='loss') or at random (method='random')"
+            "loss is recorded: choose by it (`score='loss'`) or at random (`method='random'`)"
         )
 
 

@@ -146,7 +146,9 @@ def race(
         build_policy(policy, passes=budget, options=options, wrap=wrap)  # fails before any data are read
     splits = open_dataset(data, test=test, load=load, model=model, progress=progress, log=log)
     if splits.test is None:
-        raise ArgumentError("race needs a test split (test=), since accuracy on the training examples decides nothing")
+        raise ArgumentError(
+            "race needs a test split (`test=`), since accuracy on the training examples decides nothing"
+        )
     info = splits.train
     if policy == AUTO:
         chosen = _recommended_spec(info, budget, noisy=noisy, log=log)

@@ -88,7 +88,9 @@ def check(
     arguments.number("seeds", seeds, 1, 10_000, integer=True)
     arguments.number("epochs", epochs, 1, 1 << 20, integer=True)
     if test is None:
-        raise ArgumentError("check needs a test split (test=), since accuracy on the training examples decides nothing")
+        raise ArgumentError(
+            "check needs a test split (`test=`), since accuracy on the training examples decides nothing"
+        )
     selected = folder.metadata["options"].get("select")
     if model is None and selected is not None:
         model, options_of_run = recorded_model(folder)
@@ -96,7 +98,8 @@ def check(
     options, recipe = dict(model_options or {}), recipe or Recipe()
     if selected is None:
         raise RunError(
-            f"{folder.path} has no selection to check; make one with `dw.api.select({str(folder.path)!r}, keep=0.3)`"
+            f"{folder.path} has no selection to check; make one with "
+            f"`dw.api.select({str(folder.path)!r}, keep={keep:g})`"
         )
     info = dataset_info(train)
     folder.check_dataset(info)

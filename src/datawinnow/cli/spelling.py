@@ -12,7 +12,7 @@ import re
 import shlex
 from typing import Any
 
-FLAGS: dict[str, str] = {}
+FLAGS: dict[str, str] = {"select_by": "--select"}
 """Parameter -> flag, of every option; filled by `datawinnow.cli.verb` as the verbs are declared."""
 FLAGS_OF_VALUES = {("on_broken", "skip"): "--skip-broken"}
 """Flags that stand for one value of a parameter with another name."""

@@ -309,7 +309,7 @@ def initial_images(real: RealImages, options: CondenseOptions, seed: int) -> Ten
         if count < num_real:
             tiles = f" of {factor}x{factor} real ones each" if factor > 1 else ""
             raise ArgumentError(
-                f"per_class={per_class} images{tiles} begin from {num_real} real images of every class, but class "
+                f"`per_class={per_class}` images{tiles} begin from {num_real} real images of every class, but class "
                 f"{label} has {count}: use a smaller per_class, or init='noise'"
             )
     images, _ = real.take(real.draw_per_class(num_real, stream(seed, "start")))

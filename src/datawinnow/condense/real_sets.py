@@ -79,7 +79,7 @@ def real_set(
     if min(real.counts) < per_class:
         smallest = min(range(real.classes), key=real.counts.__getitem__)
         raise ArgumentError(
-            f"per_class={per_class} needs as many real images of every class, but class {smallest} has "
+            f"`per_class={per_class}` needs as many real images of every class, but class {smallest} has "
             f"{real.counts[smallest]}"
         )
     about: dict[str, Any] = {"method": name, "per_class": per_class, "seed": seed}

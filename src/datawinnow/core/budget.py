@@ -34,7 +34,7 @@ def budget_of(keep: float, n: int) -> int:
         if isinstance(keep, (int, float)) and not isinstance(keep, bool) and 1 < keep <= 100:
             hint = f"; for {keep:g} in a hundred give {keep / 100:g} or {keep:g}%"
         raise ArgumentError(
-            f"keep must be in (0, 1], got {keep!r}: it is the fraction of examples kept, so keep=0.3 drops 70%{hint}"
+            f"keep must be in (0, 1], got {keep!r}: it is the fraction of examples kept, so `keep=0.3` drops 70%{hint}"
         )
     if n < 1:
         raise ArgumentError(f"cannot keep a fraction of n={n} examples: the dataset is empty")

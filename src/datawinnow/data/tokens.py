@@ -207,7 +207,7 @@ def tokenize_splits(
         config = None
     limit = max_tokens_of(tokenizer, config)
     if length is not None and length > limit:
-        raise ArgumentError(f"length={length} is more than the {limit} tokens that {name} takes")
+        raise ArgumentError(f"`length={length}` is more than the {limit} tokens that {name} takes")
     ids = _pretrained_ids(tokenizer, train, None, progress)
     sizes = np.asarray([len(row) for row in ids], dtype=np.int64)
     cut_length = min(limit, fitting_length(sizes, length, min(limit, MAX_DEFAULT_LENGTH)))

@@ -50,7 +50,7 @@ def build_policy(
     9
     """
     if epochs is not None and passes is not None:
-        raise ArgumentError(f"give epochs= or passes=, not both; got {epochs} and {passes}")
+        raise ArgumentError(f"give `epochs=` or `passes=`, not both; got {epochs} and {passes}")
     if passes is None:
         return _build(name, epochs, keep, dict(options or {}), wrap)
     # the fraction depends a little on the number of epochs, so iterate; it converges at once but for rounding

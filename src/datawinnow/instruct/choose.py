@@ -146,12 +146,12 @@ def make_clusters(pairs: Pairs, choice: ChoiceOptions, *, paper: bool, seed: int
 def _read_cluster_field(pairs: Pairs, name: str) -> Tensor:
     if name not in pairs.numbers:
         have = ", ".join(sorted(pairs.numbers)) or "none"
-        raise ArgumentError(f"clusters={name!r} is neither kmeans, spectral, none nor a field; there are: {have}")
+        raise ArgumentError(f"`clusters={name!r}` is neither kmeans, spectral, none nor a field; there are: {have}")
     column = pairs.numbers[name]
     values = column[~np.isnan(column)]
     if (values < 0).any() or (values != np.floor(values)).any() or (values > 2**31).any():
         raise ArgumentError(
-            f"clusters={name!r} must hold whole numbers of 0 and above, got {values.min():g} and others"
+            f"`clusters={name!r}` must hold whole numbers of 0 and above, got {values.min():g} and others"
         )
     return torch.from_numpy(np.where(np.isnan(column), -1, column).astype(np.int64))
 
@@ -197,8 +197,8 @@ def choose_pairs(
     ids = torch.nonzero(is_candidate).flatten()
     if budget > len(ids):
         raise CapacityError(
-            f"keep={budget}, but only {len(ids)} of {n} pairs have all that the choice needs; keep fewer, or see above "
-            "what the others lack",
+            f"`keep={budget}`, but only {len(ids)} of {n} pairs have all that the choice needs; keep fewer, or see "
+            "above what the others lack",
             len(ids),
         )
     arrays: dict[str, Any] = {"score": score[ids]}

@@ -48,7 +48,8 @@ def _spectral(rows: Tensor, k: int, seed: int) -> Tensor:
 
     if len(rows) > MAX_SPECTRAL_ROWS:
         raise ArgumentError(
-            f'method="spectral" takes up to {MAX_SPECTRAL_ROWS:,} rows, got {len(rows):,}: use method="kmeans"'
+            f"spectral clustering takes up to {MAX_SPECTRAL_ROWS:,} rows, got {len(rows):,}: use k-means "
+            "(`clusters='kmeans'`)"
         )
     clustering = SpectralClustering(
         n_clusters=k, affinity="nearest_neighbors", n_neighbors=min(10, len(rows)), random_state=seed

@@ -43,8 +43,8 @@ def create_method(
         if score is not None or select_by is not None:
             key = method.key if isinstance(method, Method) else method
             raise ArgumentError(
-                f"method={key!r} names its score and selector already: give either a method, or score= and select_by= "
-                f"(got score={score!r}, select_by={select_by!r})"
+                f"`method={key!r}` names its score and selector already: give either a method, or `score=` and "
+                f"`select_by=` (got `score={score!r}`, `select_by={select_by!r}`)"
             )
         base = method if isinstance(method, Method) else resolve(method, METHODS, kind="method")
     elif score is None and select_by is None:

@@ -16,6 +16,7 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.reason import reason_sentence
 from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.row_checks import CHECKSUM, POSITION, in_dataset_order
+from datawinnow.core.selection_arguments import selection_arguments
 from datawinnow.core.verdict import FULL, Comparison, payback
 from datawinnow.report import patches, run_plots, training, words
 from datawinnow.report import selection_history as chosen
@@ -48,12 +49,11 @@ def run_context(folder: Path) -> dict[str, Any]:
     name, trained = str(metadata.get("name", folder.name)), training.trained(metadata)
     missing: list[str] = []
     lacks: list[str] = [] if trained else missing  # a training has neither scores nor a selection to come
+    select_verb = f"datawinnow select {folder}{_select_words(metadata)}"
     scores, _ = _table(folder, "scores.parquet", metadata, lacks, f"datawinnow score {folder} --score dual", "scores")
-    selection, meta = _table(
-        folder, "selection.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", "selection"
-    )
+    selection, meta = _table(folder, "selection.parquet", metadata, lacks, select_verb, "selection")
     noun = "texts" if "vocabulary" in metadata["dataset"] else "images"
-    gallery, _ = _table(folder, "gallery.parquet", metadata, lacks, f"datawinnow select {folder} --keep 0.3", noun)
+    gallery, _ = _table(folder, "gallery.parquet", metadata, lacks, select_verb, noun)
     verb = f"datawinnow {'train' if trained else 'record'} DATA"
     history, _ = _table(folder, "history.parquet", metadata, missing, verb, "training history")
     check, check_table = _check_result(folder, metadata)
@@ -83,6 +83,15 @@ def run_context(folder: Path) -> dict[str, Any]:
         "made": _provenance(metadata),
         "status": {str(k): str(v) for k, v in metadata["status"].items()},
     }
+
+
+def _select_words(metadata: dict[str, Any]) -> str:
+    """`` --keep 0.5 --method el2n``, as the run selected; an example where nothing was selected yet."""
+    arguments = selection_arguments(metadata["options"].get("select") or {}) or {"keep": 0.3}
+    flags = {"select_by": "select", "per_class": "per-class"}
+    return "".join(
+        f" --{flags.get(name, name)}" + ("" if value is True else f" {value}") for name, value in arguments.items()
+    )
 
 
 def _table(
@@ -144,7 +153,12 @@ def _check_result(folder: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any
     if not (folder / "check.json").exists():
         return {}, None
     answer = read_json(folder / "check.json", schema=CheckFile)
-    _same_dataset(answer, metadata, folder / "check.json", "check again with: datawinnow prune DATA --keep 0.3 --check")
+    _same_dataset(
+        answer,
+        metadata,
+        folder / "check.json",
+        f"check again with: datawinnow prune DATA{_select_words(metadata)} --check",
+    )
     file = folder / CHECK_ROWS
     return answer, table(rows(file)).cells if file.is_file() else None
 

@@ -12,18 +12,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datawinnow.core.artifact_schemas import Selected
-from datawinnow.core.artifacts import check_content, read_table, write_table
+from datawinnow.core.artifact_schemas import RunFile, Selected
+from datawinnow.core.artifacts import check_content, read_json, read_table, write_table
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.reason import Reason
 from datawinnow.core.row_checks import ROW, SELECTION_COLUMNS, checked_rows, with_row_checks
 from datawinnow.core.selection import Selection
+from datawinnow.core.selection_arguments import selection_call
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.kept import Kept
 from datawinnow.data.source_positions import SourceRows, is_of_folder, num_source_rows, source_rows
 
-MAKE = "`dw.api.select(run, keep=0.3)`"
-MAKE_AGAIN = f"make it again with: {MAKE}"
 CODES = {reason.word: int(reason) for reason in Reason}
 
 
@@ -126,7 +125,8 @@ def read_selection(
         RunError: no such file, truncated, changed, not a selection, or of another dataset.
     """
     path = path / "selection.parquet" if path.is_dir() else path
-    table, meta = read_table(path, MAKE)
+    table, meta = read_table(path, selection_call(_selected_in_run(path)))
+    remedy = _remedy(path, meta)
     missing = [c for c in ("id", "kept", "order", "weight", "reason") if c not in table.column_names]
     if missing:
         raise RunError(f"{path} is not a selection: it lacks the columns {', '.join(missing)}")
@@ -137,30 +137,30 @@ def read_selection(
             f"{path} was selected from the dataset {meta.get('dataset')!r} (fingerprint "
             f"{meta.get('fingerprint')}), not from {name!r} (fingerprint {fingerprint})"
         )
-    check_content(meta, Selected, path, remedy=MAKE_AGAIN)
+    check_content(meta, Selected, path, remedy=remedy)
     n = meta.get("n", len(table))
     if not isinstance(n, int) or isinstance(n, bool) or not len(table) <= n:
-        raise RunError(f"{path} has {len(table):,} rows about {n} examples; {MAKE_AGAIN}")
+        raise RunError(f"{path} has {len(table):,} rows about {n} examples; {remedy}")
     if info is not None and n != info.n:
-        raise RunError(f"{path} is about {n:,} examples, but {name!r} has {info.n:,}; {MAKE_AGAIN}")
-    order, kept, weights, reasons = _columns(table, path)
+        raise RunError(f"{path} is about {n:,} examples, but {name!r} has {info.n:,}; {remedy}")
+    order, kept, weights, reasons = _columns(table, path, remedy)
     ranked = np.flatnonzero(order >= 0)
     ranked = ranked[np.argsort(order[ranked], kind="stable")]
     ranks = order[ranked]
     # of a whole file 0 to m - 1; of a part some of them
     expected = np.arange(len(ranks)) if len(table) == n else np.unique(ranks)
     if not np.array_equal(ranks, expected) or not np.array_equal(order >= 0, kept):
-        raise RunError(f"{path} is damaged: its columns kept and order do not agree; {MAKE_AGAIN}")
+        raise RunError(f"{path} is damaged: its columns kept and order do not agree; {remedy}")
     unknown = sorted(set(reasons) - set(CODES))
     if unknown:
-        raise RunError(f"{path} has the unknown reason {unknown[0]!r}; {MAKE_AGAIN}")
+        raise RunError(f"{path} has the unknown reason {unknown[0]!r}; {remedy}")
     codes = np.array([CODES[word] for word in reasons], dtype=np.int8)
     try:
         # before the rows are trusted: weights that no selection has
         Selection(torch.arange(len(ranked)), torch.from_numpy(weights[ranked]))
     except ArgumentError as error:
-        raise RunError(f"{path} is damaged: {error}; {MAKE_AGAIN}") from None
-    rows = checked_rows(table, path, n, MAKE_AGAIN)
+        raise RunError(f"{path} is damaged: {error}; {remedy}") from None
+    rows = checked_rows(table, path, n, remedy)
     if info is not None:
         _check_examples(table, rows, info, path)
     reason = None
@@ -170,6 +170,22 @@ def read_selection(
     elif not len(ranked):
         raise RunError(f"{path} has {len(table):,} of {n:,} rows, and none of them is kept: nothing is selected")
     return Selection(torch.from_numpy(rows[ranked]), torch.from_numpy(weights[ranked]), reason), meta
+
+
+def _selected_in_run(path: Path) -> Mapping[str, Any]:
+    """What the run of a selection says of it; empty for a file elsewhere, and where the run cannot be read."""
+    file = path.parent / "run.json"
+    if path.name != "selection.parquet" or not file.is_file():
+        return {}
+    try:
+        selected = read_json(file, schema=RunFile)["options"].get("select")
+    except RunError:
+        return {}
+    return selected or {}
+
+
+def _remedy(path: Path, meta: Mapping[str, Any]) -> str:
+    return f"make it again with: {selection_call(meta if 'keep' in meta else _selected_in_run(path))}"
 
 
 def indices_in(selection: Kept | Path | str, dataset: Any) -> Tensor:
@@ -190,10 +206,11 @@ def indices_in(selection: Kept | Path | str, dataset: Any) -> Tensor:
     path = Path(selection)
     path = path / "selection.parquet" if path.is_dir() else path
     chosen, meta = read_selection(path)
-    table, _ = read_table(path, MAKE)
+    table, _ = read_table(path, selection_call(_selected_in_run(path)))
+    remedy = _remedy(path, meta)
     source = meta.get("source")
     if not isinstance(source, dict) or not {ROW, "label"} <= set(table.column_names):
-        raise RunError(f"{path} does not say which rows of the source its examples are; {MAKE_AGAIN}")
+        raise RunError(f"{path} does not say which rows of the source its examples are; {remedy}")
     at = {position: k for k, position in enumerate(table.column("position").to_pylist())}
     taken = table.take([at[position] for position in chosen.index.tolist()])
     return SourceRows(
@@ -206,7 +223,7 @@ def indices_in(selection: Kept | Path | str, dataset: Any) -> Tensor:
     ).positions_in(dataset)
 
 
-def _columns(table: pa.Table, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def _columns(table: pa.Table, path: Path, remedy: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """``order``, ``kept``, ``weight`` and ``reason``.
 
     Raises:
@@ -218,9 +235,9 @@ def _columns(table: pa.Table, path: Path) -> tuple[np.ndarray, np.ndarray, np.nd
         weight = table.column("weight").cast(pa.float32()).to_numpy().copy()
         reason = [str(word) for word in table.column("reason").to_pylist()]
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({str(error).splitlines()[0]}); {MAKE_AGAIN}") from None
+        raise RunError(f"{path} is damaged ({str(error).splitlines()[0]}); {remedy}") from None
     if any(table.column(name).null_count for name in ("id", "order", "kept", "weight", "reason")):
-        raise RunError(f"{path} is damaged (empty cells); {MAKE_AGAIN}")
+        raise RunError(f"{path} is damaged (empty cells); {remedy}")
     return order, kept, weight, reason
 
 

@@ -16,6 +16,26 @@ WINDOW_BLOCK_ENTRIES = 1 << 18
 """Entries of a block, 2 MB in float64: with the working space of the windows it stays in the cache of one core."""
 
 
+def check_window(epochs: int, window: int, *, smallest: int) -> None:
+    """Refuse fewer recorded epochs than a window has.
+
+    Args:
+        epochs: recorded.
+        window: epochs in a window.
+        smallest: the smallest window that the score takes.
+
+    Raises:
+        ArgumentError: naming how many epochs are needed, and the largest window that would do.
+    """
+    if epochs >= window:
+        return
+    smaller = f", or take a window of at most {epochs} (`options={{'window': {epochs}}}`)" if epochs >= smallest else ""
+    raise ArgumentError(
+        f"{epochs} recorded {'epochs are' if epochs != 1 else 'epoch is'} too few for a score over windows of {window} "
+        f"epochs: record at least {window} (`epochs={window}`){smaller}"
+    )
+
+
 def mean_over_windows(p_label: Any, window: int, missing: check.Missing, *, difficulty: bool) -> Tensor:
     """The mean over every window of ``window`` consecutive epochs of its standard deviation u, or of (1 - mean) * u.
 
@@ -39,11 +59,7 @@ def mean_over_windows(p_label: Any, window: int, missing: check.Missing, *, diff
     epochs, n = p.shape
     check.number("window", window, 2, 10**9, integer=True)
     check.one_of("missing", missing, ("raise", "skip"))
-    if epochs < window:
-        raise ArgumentError(
-            f"p_label has {epochs} epochs, fewer than window={window}: record at least {window} epochs, or give a "
-            f"window= of at most {epochs}"
-        )
+    check_window(epochs, window, smallest=2)
     # The second bound keeps a row of all stretches below torch's grain size: each operation then runs on this thread,
     # and only `parallel_columns` shares the work.
     size = max(256, min(WINDOW_BLOCK_ENTRIES // epochs, GRAIN // _stretches(epochs, window)))

@@ -13,6 +13,7 @@ from datawinnow.core.card import card
 from datawinnow.core.check import Missing
 from datawinnow.core.epochs import GRAIN, blocks, parallel_columns
 from datawinnow.core.errors import ArgumentError
+from datawinnow.scores._windows import check_window
 
 
 @card(
@@ -57,11 +58,7 @@ def tdds(kl_step: Any, *, window: int = 10, decay: float = 0.9, missing: Missing
     if not check.number("decay", decay, 0, 1):
         raise ArgumentError("decay must be above 0, the weight of the last window, got 0")
     steps, n = kl.shape
-    if steps + 1 < window:
-        raise ArgumentError(
-            f"kl_step has {steps} rows, the changes between {steps + 1} epochs, fewer than window={window}: record at "
-            f"least {window} epochs, or give a window= of at most {steps + 1}"
-        )
+    check_window(steps + 1, window, smallest=3)
     check.finite("kl_step", kl, missing, inner="row")
     # As many columns as keep one window below the grain size, so that torch does not start threads inside these
     # threads.

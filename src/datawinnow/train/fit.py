@@ -257,7 +257,7 @@ def _diagnosis(state: TrainState) -> str:
     if ids:
         examples = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
         return f"x holds NaN or infinity (examples {examples}): fill or remove such values in the data"
-    return f"try a lower lr (it was {state.recipe.peak_lr:g}) or precision='fp32'"
+    return f"try a lower `lr=` (it was {state.recipe.peak_lr:g}) or `precision='fp32'`"
 
 
 @contextmanager

@@ -119,8 +119,8 @@ class InBatchSelector:
         if not torch.isfinite(loss).all():
             name = "network" if self.options.proxy is None else "proxy"
             raise TrainingError(
-                f"the {name} that scores the batches has a loss of {float(loss.sum())} in step {step}: try a lower lr "
-                "or precision='fp32'. The epochs before are kept"
+                f"the {name} that scores the batches has a loss of {float(loss.sum())} in step {step}: try a lower "
+                "`lr=` or `precision='fp32'`. The epochs before are kept"
             )
         budget = self._num_kept(len(y))
         # a stream by step: a resumed run breaks ties and draws as the first one did

@@ -35,7 +35,7 @@ class TrainLength:
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.passes is None):
-            raise ArgumentError(f"give one of epochs= and passes=, got epochs={self.epochs} and passes={self.passes}")
+            raise ArgumentError(f"give one of `epochs=` and `passes=`, got {self.epochs} and {self.passes}")
         name = "epochs" if self.passes is None else "passes"
         if self.value == 0:
             raise ArgumentError(f"{name} must be above 0, got 0: fit trains")

@@ -41,7 +41,7 @@ def device_for(device: str) -> torch.device:
         raise ArgumentError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got {device!r}")
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(number or 0) >= available:
-        raise ArgumentError(f"no device {device!r}: torch sees {available} of that kind; use device='cpu'")
+        raise ArgumentError(f"no device {device!r}: torch sees {available} of that kind; use `device='cpu'`")
     return torch.device(kind) if kind == "cpu" else torch.device(kind, int(number or 0))
 
 

@@ -109,7 +109,7 @@ def load_matching_checkpoint(
         remedy="use another `run=` folder, or remove it",
     )
     if saved["epoch"] > max_epochs:
-        raise RunError(f"{checkpoint} has {saved['epoch']} finished epochs, more than epochs={max_epochs}; remove it")
+        raise RunError(f"{checkpoint} has {saved['epoch']} finished epochs, more than `epochs={max_epochs}`; remove it")
     saved_lengths = [int(row["examples"]) for row in saved["rows"]]
     # a run of 2.5 epochs ends with half an epoch, which a longer run does not have
     if epoch_lengths is not None and saved_lengths != epoch_lengths[: len(saved_lengths)]:

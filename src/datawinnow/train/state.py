@@ -309,7 +309,7 @@ def _check_combination(
     selects = policy is not None or in_batch is not None
     if length.passes is not None and length.schedule_epochs is not None and (selects or sizes is not None):
         raise ArgumentError(
-            "schedule_epochs= requires epochs=: with passes= the schedule follows the examples passed to its end"
+            "`schedule_epochs=` requires `epochs=`: with `passes=` the schedule follows the examples passed to its end"
         )
     if in_batch is None:
         return
