@@ -241,5 +241,5 @@ def test_prune_says_what_it_does_not_write(tmp_path, layout):
     (source / "README.md").write_text("about")
     (source / ".hidden").write_text("x")
     lines: list[str] = []
-    dw.prune(source, keep=0.5, method="random", out=tmp_path / "out", log=lines.append)
+    dw.prune(source, keep=0.5, method="random", run=tmp_path / "run", out=tmp_path / "out", log=lines.append)
     assert [line.split(": ", 1)[1] for line in lines if "not written" in line] == ["of in, README.md is not written"]
