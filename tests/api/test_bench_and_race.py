@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import datawinnow as dw
+from datawinnow.api.race import tried_sentence
 from datawinnow.bench import Grid, GridData, run_grid, runner
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.verdict import compare
 from datawinnow.models import mlp
 from datawinnow.train import Recipe
 from tests.bench.conftest import InProcess as FakeWorkers
@@ -94,20 +96,47 @@ def test_a_race_on_dataset_objects(tmp_path):
     assert two.report is None
 
 
-def test_small_inputs_first_are_of_the_policy_and_not_of_the_reference(tmp_path):
+def test_small_inputs_first_are_tried_with_and_without_the_policy_at_equal_operations(tmp_path):
     train, test = images(48), images(24, seed=1)
     options = {"test": test, "budget": 2, "policy": "ucb", "model": "resnet8", "model_options": {"width": 4}}
-    rows = {}
+    results = {}
     for name, recipe in (("sizes", replace(FAST, size_schedule=dw.SizeSchedule(start=4))), ("full", FAST)):
-        result = dw.race(train, **options, recipe=recipe, out=tmp_path / name, report=False)
-        rows[name] = {row["method"]: row for row in result.rows}
-    reference, policy = ({name: rows[name][method] for name in rows} for method in ("shorter_full", "policy"))
-    assert reference["sizes"]["test_loss"] == reference["full"]["test_loss"]
-    assert reference["sizes"]["cost"]["train"]["backward"] == 2 * 48
+        results[name] = dw.race(train, **options, recipe=recipe, out=tmp_path / name, report=False)
+    sizes, full = ({row["method"]: row for row in results[name].rows} for name in ("sizes", "full"))
+    assert list(full) == ["shorter_full", "policy"]
+    assert list(sizes) == ["shorter_full", "small_first", "policy", "policy_small_first"]
+    for run in full:  # these train at full size in either race
+        assert sizes[run]["test_loss"] == full[run]["test_loss"]
+    for run in sizes:
+        assert abs(sizes[run]["cost"]["train"]["backward"] - 2 * 48) <= FAST.batch
     # more epochs for the same operations
-    assert policy["sizes"]["trained_epochs"] > policy["full"]["trained_epochs"]
-    assert abs(policy["sizes"]["cost"]["train"]["backward"] - 2 * 48) <= FAST.batch
-    assert "small inputs first" in policy["sizes"]["label"]
+    assert sizes["small_first"]["cost"]["train"]["flops"] == pytest.approx(
+        sizes["shorter_full"]["cost"]["train"]["flops"], rel=0.1
+    )
+    assert sizes["small_first"]["test_loss"] != sizes["shorter_full"]["test_loss"]
+    assert sizes["policy_small_first"]["trained_epochs"] > sizes["policy"]["trained_epochs"]
+    result = results["sizes"]
+    gains = {label: comparison.difference for label, comparison in result.comparisons.items()}
+    assert gains == {
+        row["label"]: row["accuracy"] - sizes["shorter_full"]["accuracy"] for row in sizes.values()
+        if row["method"] != "shorter_full"
+    }  # fmt: skip
+    assert result.comparison == result.comparisons[result.label]
+    assert result.comparison.difference == max(gains.values())
+
+
+@pytest.mark.parametrize(("spread", "is_noise"), [(0.02, True), (0.001, False)])
+def test_the_best_of_several_has_to_win_by_more(spread, is_noise):
+    reference = dict.fromkeys(range(5), 0.5)
+    deviations = dict(enumerate((-1, -0.5, 0, 0.5, 1)))
+    comparisons = {
+        name: compare({seed: 0.5 + gain + spread * deviations[seed] for seed in range(5)}, reference)
+        for name, gain in (("a", 0.0), ("b", 0.0225), ("c", 0.01))
+    }
+    assert comparisons["b"].outcome == "wins"
+    sentence = tried_sentence("b", comparisons)
+    assert ("within noise" in sentence) is is_noise
+    assert "b +2.2" in sentence or "b +2.3" in sentence
 
 
 def test_a_race_needs_a_test_split(tmp_path):

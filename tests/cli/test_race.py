@@ -97,6 +97,13 @@ def test_columns_of_vectors_stay_as_they_are(call, tmp_path, in_process):
     assert json.loads((tmp_path / "r/grid.json").read_text())["settings"]["data"]["standardise"] is False
 
 
+def test_another_share_is_held_out(call, tmp_path, in_process):
+    call("race", "digits", "--jobs", "1", "--budget", "1", "--policy", "random", "--keep", "0.5", "--holdout", "50%",
+         "--out", "r", *QUICK)  # fmt: skip
+    row = json.loads((tmp_path / "r/rows.jsonl").read_text().splitlines()[0])
+    assert row["test_n"] == 898  # half of each class, by whole examples
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -108,7 +115,7 @@ def test_columns_of_vectors_stay_as_they_are(call, tmp_path, in_process):
         (("--policy-option", "period=5"), "name a policy with --policy"),
         (("--policy-option", "noisy=3"), "noisy of --policy auto must be true or false, got 3"),
         (("--policy", "random", "--keep", "1.5"), "keep must be in"),
-        (("--holdout", "0.5"), "race has no option 'holdout'"),
+        (("--holdout", "1.5"), "holdout must be"),
     ],
 )
 def test_what_cannot_run_is_refused(call, words, message):

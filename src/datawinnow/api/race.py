@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ DEFAULT_NOISY_POLICY: dict[str, Any] = {
 }
 """What runs where no benchmark recommends a policy and labels are noisy."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
+SIZES_RUN, BOTH_RUN = "small_first", "policy_small_first"
+"""With a size schedule: all the data, small inputs first; and the policy with them."""
 """Names of the two runs in the grid."""
 
 
@@ -45,9 +48,11 @@ class RaceResult:
 
     Attributes:
         folder: where the rows and the page are.
-        label: name of the policy for people.
-        rows: result rows, a seed at a time: all the data, then the policy.
-        comparison: the policy against all the data; None where no seed has both results.
+        label: name for people of what did best beside the reference: the policy, or with a size schedule also small
+            inputs first on all the data, or both together.
+        rows: result rows, a seed at a time: all the data, then the others.
+        comparison: ``label`` against all the data; None where no seed has both results.
+        comparisons: of each that was run, by its name for people.
         verdict: accuracies, total cost and the outcome in a line.
         sentence: the verdict with the comparison and its interval.
         report: the HTML page; None if none was asked for.
@@ -57,6 +62,7 @@ class RaceResult:
     label: str
     rows: list[ResultRow]
     comparison: Comparison | None
+    comparisons: dict[str, Comparison]
     verdict: str
     sentence: str
     report: Path | None
@@ -89,7 +95,10 @@ def race(
 ) -> RaceResult:
     """Train on all the data for ``budget`` epochs and by a policy for as many examples, and compare the two.
 
-    Both use the same network, recipe and seeds, and each learning rate decays to its end. A race that was stopped
+    With a size schedule in the recipe four are compared at equal operations: all the data at full size, all the data
+    with small inputs first, the policy at full size, and the policy with small inputs first.
+
+    All use the same network, recipe and seeds, and each learning rate decays to its end. A race that was stopped
     resumes with the same call, and a race with more seeds trains only the new ones.
 
     Args:
@@ -107,7 +116,8 @@ def race(
         seeds: paired repeats; two or more give an interval, five make a result.
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.
-        recipe: how to train; a size schedule is that of the policy's run, and the reference trains at full size.
+        recipe: how to train; a size schedule is tried with and without the policy, and the reference trains at full
+            size.
         load: how DATA is read.
         out: folder of rows and page. Default: runs/race-<data>; a new temporary folder for a dataset object without
             ``name``.
@@ -159,11 +169,16 @@ def race(
     recipe_fields = {key: value for key, value in vars(recipe or Recipe()).items() if value is not None}
     # small inputs first are part of what is tried: the reference trains at full size
     size_schedule = recipe_fields.pop("size_schedule", None)
+    specs = [{"name": POLICY_RUN, **chosen}]
     if size_schedule is not None:
-        chosen = {**chosen, "label": f"{chosen['label']}, small inputs first"}
-        chosen["train"] = {
-            "size_schedule": {key: value for key, value in vars(size_schedule).items() if value is not None}
-        }
+        smaller = {"size_schedule": {key: value for key, value in vars(size_schedule).items() if value is not None}}
+        label = "all the data, small inputs first"
+        specs = [
+            {"name": SIZES_RUN, "baseline": REFERENCE_RUN, "label": label, "train": smaller},
+            *specs,
+            {"name": BOTH_RUN, **chosen, "label": f"{chosen['label']}, small inputs first", "train": smaller},
+        ]
+    runs = [str(spec["name"]) for spec in specs]
     network = None if model is None or isinstance(model, str) else model
     grid = grid_of(
         "race",
@@ -178,8 +193,8 @@ def race(
                 "model": model if network is None else None,
                 "model_options": dict(model_options or {}),
             },
-            "methods": [REFERENCE_RUN, POLICY_RUN],
-            "method": [{"name": POLICY_RUN, **chosen}],
+            "methods": [REFERENCE_RUN, *runs],
+            "method": specs,
             "keep": [1.0],
             "seeds": list(range(seeds)),
         },
@@ -203,16 +218,38 @@ def race(
         on_row=on_row,
     )
     page: Path | None = reports.write(folder) if report else None
-    label = grid.label(POLICY_RUN)
     warn_near_chance(rows_sentence(rows))
-    answer = verdict(rows, POLICY_RUN)
-    comparison = answer.comparisons.get(REFERENCE_RUN)
+    answers = {run: verdict(rows, run) for run in runs}
+    against = {run: answer.comparisons.get(REFERENCE_RUN) for run, answer in answers.items()}
+    comparisons = {grid.label(run): comparison for run, comparison in against.items() if comparison is not None}
+    best = max(runs, key=lambda run: -math.inf if (tried := against[run]) is None else tried.difference)
+    answer, comparison, label = answers[best], against[best], grid.label(best)
     sentence = str(answer)
+    if len(runs) > 1 and comparison is not None:
+        sentence += f" {tried_sentence(label, comparisons)}"
     if comparison is None:
         sentence = f"{answer} Try a lower `lr=`."
     elif comparison.num_seeds == 1:
         sentence += f" Add seeds (`seeds={CLAIM_SEEDS}`): the seed that is done is kept."
-    return RaceResult(folder, label, rows, comparison, answer.line, sentence, page)
+    return RaceResult(folder, label, rows, comparison, comparisons, answer.line, sentence, page)
+
+
+def tried_sentence(best: str, comparisons: Mapping[str, Comparison]) -> str:
+    """What all that were tried gained over the reference, and whether the best of them is ahead beyond noise."""
+    from datawinnow.core.interval import best_of
+    from datawinnow.core.verdict import points
+
+    gains = "; ".join(f"{label} {points(comparison)}" for label, comparison in comparisons.items())
+    sentence = f"Points over all the data for fewer epochs: {gains}."
+    winner = comparisons[best]
+    if winner.outcome == "wins" and winner.half is not None:
+        half = best_of(winner.half, winner.num_seeds, len(comparisons))
+        if winner.difference <= half:
+            sentence += (
+                f" {best} is the best of {len(comparisons)}, and as such within noise (± {100 * half:.1f} points): "
+                "repeat it with other seeds before you rely on it."
+            )
+    return sentence
 
 
 def _recommended_spec(

@@ -20,6 +20,7 @@ from datawinnow.core.policy_names import AUTO, POLICY_NAMES
     "datawinnow race my-images/ --budget 30",
     "datawinnow race digits --budget 10 --seeds 3",
     "datawinnow race my-images/ --budget 30 --policy-option noisy=true",
+    "datawinnow race my-images/ --budget 15 --progressive-resizing 16 --seeds 5",
     docs=api.race,
 )
 def race(
@@ -40,7 +41,8 @@ def race(
     """Compare all the data for fewer epochs with a policy, at equal cost, on your data.
 
     Both pass as many examples as --budget epochs on all the data, with the same network, recipe and seeds, and each
-    learning rate decays to its end. A race that was stopped resumes with the same command.
+    learning rate decays to its end. With --progressive-resizing small inputs first are tried too, with the policy and
+    without it. A race that was stopped resumes with the same command.
     """
     screen = Screen(quiet=quiet)
     with screen.stage() as stage:
