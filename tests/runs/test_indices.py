@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import datawinnow as dw
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.runs.score import score_run
 
 from .conftest import FAST
@@ -57,3 +60,22 @@ def test_scores_have_the_rows_too(pruned):
     assert table.column("row").to_pylist() == pruned.dataset.origin.rows.tolist()
     assert pruned.run.scores().column_names == ["id", "label", "el2n"]
     assert (load_digits().target[table.column("row").to_numpy()] == np.array(table.column("label"))).all()
+
+
+def test_histories_and_recorded_plans_have_the_rows_too(tmp_path):
+    x, y = load_digits(return_X_y=True)
+    load = dw.LoadOptions(limit=100)
+    arguments = {"policy": "random", "keep": 0.3, "epochs": 2, "model": "mlp", "recipe": FAST, "load": load}
+    trained = dw.api.train("digits", run=tmp_path / "run", record_plan=tmp_path / "plan.safetensors", **arguments)
+    train, _ = dw.load("digits", limit=100)
+    plan = SelectionHistory.load(tmp_path / "plan.safetensors")
+    history = SelectionHistory.load(trained.run.path / FILE_NAME)
+    for epoch in range(2):
+        rows = plan.source_rows(epoch)
+        pixels = (torch.tensor(x[rows]) * 255 / 16).round().to(torch.uint8)
+        assert torch.equal(pixels, train.x[plan.ids(epoch)].flatten(1))
+        assert sorted(rows) == history.source_rows(epoch).tolist()
+        assert sorted(rows) != sorted(plan.ids(epoch))
+        assert (y[rows] == train.labels[plan.ids(epoch)].numpy()).all()
+    with pytest.raises(ArgumentError, match="has no rows of the source"):
+        replace(plan, rows=None).source_rows(0)

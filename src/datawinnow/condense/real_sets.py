@@ -67,7 +67,8 @@ def real_set(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
 
     Returns:
-        `Synthetic` of factor 1 with real images, class by class, in the order of choice; ``about["ids"]`` has the ids.
+        `Synthetic` of factor 1 with real images, class by class, in the order of choice; ``about["ids"]`` has their
+        positions in ``images``, without what was held out when they were loaded (`Kept.rows` is of the source).
 
     Raises:
         ArgumentError: an unknown name, or a class with fewer images than ``per_class``.

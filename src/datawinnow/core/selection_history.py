@@ -56,6 +56,8 @@ class SelectionHistory:
         masks: (epochs, ceil(n / 8)) uint8, each row `numpy.packbits` of a mask of the n examples; None with order.
         candidates: (n,) bool, which examples could be chosen; None for all.
         labels: (n,) int64 classes; None if unknown.
+        rows: (n,) int32 or int64 place of each example in the source as it was loaded, as `Kept.rows` has it: ids count
+            in the dataset without its held-out examples; None if unknown.
         first_epoch: number of the first epoch in the history; above 0 where earlier ones were lost.
         fingerprint: of the dataset; None if unknown.
         made_by: the policy that chose, for people.
@@ -84,6 +86,7 @@ class SelectionHistory:
     masks: np.ndarray | None = None
     candidates: np.ndarray | None = None
     labels: np.ndarray | None = None
+    rows: np.ndarray | None = None
     first_epoch: int = 0
     fingerprint: str | None = None
     made_by: str = ""
@@ -105,6 +108,8 @@ class SelectionHistory:
             _check_array("candidates", self.candidates, ("bool",), (self.n,))
         if self.labels is not None:
             _check_array("labels", self.labels, ("int64",), (self.n,))
+        if self.rows is not None:
+            _check_array("rows", self.rows, ("int32", "int64"), (self.n,))
         if self.masks is not None:
             self._check_masks(self.masks)
         else:
@@ -232,6 +237,19 @@ class SelectionHistory:
             raise ArgumentError(f"epoch must be in [0, {len(self) - 1}], got {i}")
         return index[self._slice(i)].astype(np.int64)
 
+    def source_rows(self, i: int) -> np.ndarray:
+        """(m,) int64 places in the source of what the i-th epoch trained on: in its order, or rising without order.
+
+        Raises:
+            ArgumentError: not an epoch of the history, or its ``rows`` are unknown.
+        """
+        if self.rows is None:
+            raise ArgumentError(
+                "this history has no rows of the source: it was made in Python, or by an earlier version"
+            )
+        ids = self.ids(i) if self.is_ordered else np.flatnonzero(self.mask(i))
+        return self.rows[ids].astype(np.int64)
+
     def weights(self, i: int) -> np.ndarray:
         """(m,) float32 weights of the ids of the i-th epoch; a copy."""
         ids = self.ids(i)
@@ -297,7 +315,7 @@ class SelectionHistory:
         arrays = {"index": self.index, "ends": self.ends, "weight": self.weight, "masks": self.masks}
         # one bit an example instead of a byte
         arrays["candidates"] = None if self.candidates is None else np.packbits(self.candidates)
-        arrays["labels"] = self.labels
+        arrays["labels"], arrays["rows"] = self.labels, self.rows
         metadata = {
             "n": self.n,
             "first_epoch": self.first_epoch,
@@ -341,6 +359,7 @@ class SelectionHistory:
                 masks=arrays.get("masks"),
                 candidates=_unpacked(arrays.get("candidates"), metadata.get("n")),
                 labels=arrays.get("labels"),
+                rows=arrays.get("rows"),
                 first_epoch=metadata.get("first_epoch"),  # type: ignore[arg-type]
                 fingerprint=metadata.get("fingerprint"),
                 made_by=metadata.get("made_by"),  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,26 @@ class SelectionHistoryWriter:
         fingerprint: of the dataset.
         candidates: (m,) int64 ids that can be chosen; None for all.
         labels: (n,) int64 classes, or None.
+        rows: (n,) int64 places in the source, or None.
 
     Raises:
         RunError: when called: the existing file is damaged or of another dataset, or the disk is full.
     """
 
     def __init__(
-        self, path: Path, n: int, *, fingerprint: str, candidates: Tensor | None = None, labels: Tensor | None = None
+        self,
+        path: Path,
+        n: int,
+        *,
+        fingerprint: str,
+        candidates: Tensor | None = None,
+        labels: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         self.path, self.n, self.fingerprint = path, n, fingerprint
         self.candidates = None if candidates is None else self._mask(candidates)
         self.labels = None if labels is None else labels.numpy().astype(np.int64)
+        self.rows = None if rows is None else rows.numpy().astype(np.int64)
         self._first_epoch = 0
         self._rows: list[np.ndarray] | None = None  # None until the existing file is read
 
@@ -61,6 +71,7 @@ class SelectionHistoryWriter:
             masks=np.stack(self._rows),
             candidates=self.candidates,
             labels=self.labels,
+            rows=self.rows,
             first_epoch=self._first_epoch,
             fingerprint=self.fingerprint,
         ).save(self.path)
@@ -92,7 +103,14 @@ class PlanRecording:
         return recorded(policy, folder=self.folder)
 
     def write(
-        self, policy: Any, history: History, selection: Selection | None, n: int, *, fingerprint: str, made_by: str
+        self,
+        policy: Any,
+        history: History,
+        selection: Selection | None,
+        rows: Tensor,
+        *,
+        fingerprint: str,
+        made_by: str,
     ) -> None:
         """Write the history.
 
@@ -100,7 +118,7 @@ class PlanRecording:
             policy: from `wrap`, trained with.
             history: of the training; the examples that it passed are those of the plan, and its cost.
             selection: the examples that the policy chose from; None for all.
-            n: number of examples of the dataset.
+            rows: (n,) int64 places of the dataset's examples in the source.
             fingerprint: of the dataset.
             made_by: the policy, for people.
 
@@ -111,7 +129,8 @@ class PlanRecording:
         plans = policy.history(cost=history.cost.passes, fingerprint=fingerprint, made_by=made_by)
         # the last epoch was planned in full, and may be cut by a budget
         plans = plans.truncated(num_passed)
-        (plans if selection is None else plans.mapped_through(selection, n)).save(self.path)
+        plans = plans if selection is None else plans.mapped_through(selection, len(rows))
+        replace(plans, rows=rows.numpy().astype(np.int64)).save(self.path)
 
     def check_written(self, run: Path) -> None:
         """Check that a finished training has written its history, and clean up.

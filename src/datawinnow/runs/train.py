@@ -18,6 +18,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.core.selection_history import FILE_NAME
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.kept import Kept
+from datawinnow.data.source_positions import source_rows
 from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.kept_patches import describe_sparsity, write_patches
@@ -173,6 +174,7 @@ def run_training(
             fingerprint=info.fingerprint,
             candidates=None if selection is None else selection.index,
             labels=labels_of(train),
+            rows=source_rows(train),
         )
     else:
         folder.forget(FILE_NAME)  # of a training by a policy, killed in its first epoch
@@ -195,7 +197,7 @@ def run_training(
         write_patches(folder, network, train if test is None else test)
     if plan is not None:  # before the stage is done: after a kill in between, the same command still writes the plan
         made_by = f"{options['policy']} on {setup.model['name']}"
-        plan.write(fitted_policy, history, selection, folder.n, fingerprint=info.fingerprint, made_by=made_by)
+        plan.write(fitted_policy, history, selection, source_rows(train), fingerprint=info.fingerprint, made_by=made_by)
     result = {
         "test_accuracy": finite_or_none(history.test_accuracy),
         "test_loss": finite_or_none(history.test_loss),
