@@ -243,3 +243,13 @@ def test_prune_says_what_it_does_not_write(tmp_path, layout):
     lines: list[str] = []
     dw.prune(source, keep=0.5, method="random", run=tmp_path / "run", out=tmp_path / "out", log=lines.append)
     assert [line.split(": ", 1)[1] for line in lines if "not written" in line] == ["of in, README.md is not written"]
+
+
+def test_nothing_is_said_of_what_is_not_the_source(tmp_path, monkeypatch):
+    source = make(tmp_path / "in", "csv", "none")
+    (tmp_path / "in" / "README.md").write_text("about")
+    monkeypatch.chdir(tmp_path / "in")
+    lines: list[str] = []
+    for data in (load("digits"), load(source / "train.csv")):
+        write_kept(data[0], torch.arange(6), tmp_path / "in" / f"out-{data[0].name}", test=data[1], log=lines.append)
+    assert lines == []

@@ -23,7 +23,7 @@ from datawinnow.data.assemble import Loaded
 from datawinnow.data.examples import Examples, Origin
 from datawinnow.data.labels import ClassNames
 from datawinnow.data.npz import read_npz
-from datawinnow.data.output_mark import write_output_mark
+from datawinnow.data.output_mark import OUTPUT_MARK, write_output_mark
 from datawinnow.data.separated import SEPARATOR_LINE, Record, guess_dialect, read_records
 from datawinnow.data.splits import is_hidden, readable_name, shortened_list, split_of
 from datawinnow.data.texts import Texts, text_of
@@ -93,17 +93,22 @@ def write_kept(
 
 def _not_written(origin: Origin | None, test_origin: Origin | None) -> list[str]:
     """Names of files and folders directly in the source that are in none of its splits."""
-    # the descriptions of save_to_disk are of its Arrow files, which become Parquet
-    if origin is None or origin.layout == "arrow" or not Path(origin.path).is_dir():
+    # of save_to_disk's folder the rest describes its Arrow files, which become Parquet
+    if origin is None or origin.layout not in ("folder", "parquet", "npz", "text"):
         return []
-    root = Path(origin.path)
     files = [file for o in (origin, test_origin) if o is not None for file in (*o.files, o.columns.get("table", ""))]
     files += [file for split in origin.unused.values() for file in split]
+    root = Path(origin.path)
+    if root.is_file():
+        # a file by itself, or one of a folder's
+        if not any(Path(file).parent == root.parent and Path(file) != root for file in files):
+            return []
+        root = root.parent
     written = {Path(file).relative_to(root).parts[0] for file in files if file and Path(file).is_relative_to(root)}
     return sorted(
         readable_name(path.name) + "/" * path.is_dir()
         for path in root.iterdir()
-        if path.name not in written and not is_hidden(path.name)
+        if path.name not in written and not is_hidden(path.name) and not (path / OUTPUT_MARK).is_file()
     )
 
 
