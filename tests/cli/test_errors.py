@@ -97,7 +97,8 @@ def test_another_datasets_run_is_refused_by_both_names(call, recorded, tmp_path)
 
 def test_another_split_of_the_same_data_is_another_dataset(call, recorded, tmp_path):
     run = shutil.copytree(recorded, tmp_path / "run")
-    assert "fingerprint" in call(*PRUNE, "--run", run, "--split-seed", "1", code=2).stderr
+    message = "is of the data with the default of --split-seed, not with --split-seed 1: use another --run folder"
+    assert message in call(*PRUNE, "--run", run, "--split-seed", "1", code=2).stderr
 
 
 def test_other_options_than_the_run_was_begun_with_are_refused(call, recorded, tmp_path):
