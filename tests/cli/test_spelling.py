@@ -13,7 +13,7 @@ import pytest
 
 from datawinnow import api
 from datawinnow.cli.app import VERB_NAMES
-from datawinnow.cli.spelling import FLAGS, QUOTED, as_flags
+from datawinnow.cli.spelling import FLAGS, OPTION_NAMES, QUOTED, as_flags
 from datawinnow.cli.verb import error_message
 from datawinnow.core.errors import ArgumentError
 
@@ -69,7 +69,7 @@ def test_options_and_calls_in_messages_exist():
     for file, line, text in below_the_command_line():
         for match in QUOTED.finditer(text):
             checked += 1
-            if match["name"] and match["name"] not in FLAGS and match["name"] not in PYTHON_ONLY:
+            if match["name"] and match["name"] not in {*FLAGS, *OPTION_NAMES, *PYTHON_ONLY}:
                 unknown.append(f"{file}:{line} {match[0]}")
             if match["verb"]:
                 call = ast.parse(f"f{match['call']}", mode="eval").body

@@ -224,10 +224,10 @@ def test_train_with_all_three_levels(tmp_path, monkeypatch):
         (("--keep-tokens", 0.5), "--keep-tokens requires the level tokens"),
         (("--levels", "examples", "--sparse-at", "3"), "--sparse-at requires the level tokens or attention"),
         (("--levels", "tokens", "--attention-form", "paying"), "--attention-form requires the level attention"),
-        (("--levels", "attention", "--attention-form", "quick"), "form must be one of 'auto', 'fused'"),
+        (("--levels", "attention", "--attention-form", "quick"), "--attention-form must be one of 'auto', 'fused'"),
         (("--levels", "tokens", "--sparse-at", "3;6"), "--sparse-at must be like 3,6,9, got '3;6'"),
-        (("--levels", "tokens", "--sparse-at", "30"), "at= must hold blocks of 0 to 11, since the model has"),
-        (("--levels", "tokens", "--keep-tokens", 1.5), r"keep_tokens must be in (0, 1]"),
+        (("--levels", "tokens", "--sparse-at", "30"), "--sparse-at must hold blocks of 0 to 11, since the model has"),
+        (("--levels", "tokens", "--keep-tokens", 1.5), r"--keep-tokens must be in (0, 1]"),
         (("--levels", "examples", "--policy", "ucb"), "policy example_swap; it cannot stand beside --policy ucb"),
     ],
 )  # fmt: skip

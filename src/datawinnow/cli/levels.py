@@ -39,6 +39,7 @@ class LevelOptions:
         Raises:
             ArgumentError: an unknown level, an option of a level that is off, or a malformed ``--sparse-at``.
         """
+        from datawinnow.core.card import did_you_mean
         from datawinnow.core.errors import ArgumentError
         from datawinnow.vit import SparseLevels
         from datawinnow.vit.levels import ATTENTION_KEEP, LEVEL_NAMES, TOKEN_KEEP
@@ -47,7 +48,10 @@ class LevelOptions:
         names = [word.strip() for word in (self.levels or "").split(",") if word.strip()]
         for name in names:
             if name not in LEVEL_NAMES:
-                raise ArgumentError(f"--levels has no {name!r}: give some of {', '.join(LEVEL_NAMES)}, with commas")
+                guess = did_you_mean(name, LEVEL_NAMES)
+                raise ArgumentError(
+                    f"--levels has no {name!r}: give some of {', '.join(LEVEL_NAMES)}, with commas.{guess}"
+                )
         for option, value, level in (
             ("--keep-tokens", self.keep_tokens, "tokens"),
             ("--keep-attention", self.keep_attention, "attention"),

@@ -14,6 +14,8 @@ from typing import Any
 
 FLAGS: dict[str, str] = {"select_by": "--select"}
 """Parameter -> flag, of every option; filled by `datawinnow.cli.verb` as the verbs are declared."""
+OPTION_NAMES = {"at": "sparse_at", "form": "attention_form"}
+"""Parameter -> option of another name: those of `datawinnow.vit.sparsify`, which the options say more about."""
 FLAGS_OF_VALUES = {("on_broken", "skip"): "--skip-broken"}
 """Flags that stand for one value of a parameter with another name."""
 QUOTED = re.compile(r"`(?:dw\.(?:api\.)?(?P<verb>[a-z_]+)(?P<call>\([^`]*\))|(?P<name>[a-z_]+)=(?P<value>[^`]*))`")
@@ -45,7 +47,7 @@ def _typed(match: re.Match[str]) -> str:
         words += [_flag_with_value(str(keyword.arg), keyword.value) for keyword in call.keywords]
         return " ".join(["datawinnow", match["verb"], *words])
     if not match["value"]:
-        return FLAGS.get(match["name"], f"{match['name']}=")
+        return FLAGS.get(OPTION_NAMES.get(match["name"], match["name"]), f"{match['name']}=")
     try:
         return _flag_with_value(match["name"], ast.parse(match["value"], mode="eval").body)
     except SyntaxError:

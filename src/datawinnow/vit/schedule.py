@@ -93,5 +93,5 @@ def check_keep(name: str, keep: float | str | None) -> float:
         return 1.0
     keep = parse_fraction(keep)
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
-        raise ArgumentError(f"{name} must be in (0, 1], the fraction kept (1 switches the level off), got {keep!r}")
+        raise ArgumentError(f"`{name}=` must be in (0, 1], the fraction kept (1 switches the level off), got {keep!r}")
     return float(keep)

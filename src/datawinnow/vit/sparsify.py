@@ -77,7 +77,7 @@ def sparsify(
     [(2, 8), (2, 4), (2, 2)]
     """
     tokens, attention = check_keep("keep_tokens", keep_tokens), check_keep("keep_attention", keep_attention)
-    check.one_of("form", form, tuple(FORMS))
+    check.one_of("`form=`", form, tuple(FORMS))
     if schedule is not None and not isinstance(schedule, KeepSchedule):
         raise ArgumentError(
             f"schedule must be a KeepSchedule or None, got {schedule!r}: KeepSchedule(hold=10, over=100)"
@@ -101,12 +101,14 @@ def dense(model: nn.Module) -> nn.Module:
 def _check_blocks(at: Sequence[int], depth: int) -> tuple[int, ...]:
     blocks: tuple[Any, ...] = tuple(at)
     if not blocks:
-        raise ArgumentError("at= names no block: give at least one, as at=(3, 6, 9)")
+        raise ArgumentError("`at=` names no block: give at least one, as 3, 6 and 9")
     for block in blocks:
         if isinstance(block, bool) or not isinstance(block, int) or not 0 <= block < depth:
-            raise ArgumentError(f"at= must hold blocks of 0 to {depth - 1}, since the model has {depth}, got {block!r}")
+            raise ArgumentError(
+                f"`at=` must hold blocks of 0 to {depth - 1}, since the model has {depth}, got {block!r}"
+            )
     if list(blocks) != sorted(set(blocks)):
-        raise ArgumentError(f"at= must be ascending, each block once, got {blocks}")
+        raise ArgumentError(f"`at=` must be ascending, each block once, got {blocks}")
     return blocks
 
 
