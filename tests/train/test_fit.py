@@ -294,7 +294,9 @@ def test_a_users_network_without_a_linear_layer(precision):
 
 def test_channels_last_equals_contiguous():
     data = images(augment=Augment(crop=2))
-    plain, last = (fit(image_net(), data, epochs=2, channels_last=c, **{**PLAIN, "lr": 0.01}) for c in (False, True))
+    plain, last = (
+        fit(image_net(width=16), data, epochs=2, channels_last=c, **{**PLAIN, "lr": 0.01}) for c in (False, True)
+    )
     assert last[1].channels_last
     assert last[0].features[0].weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(weights(last[0]), weights(plain[0]), rtol=1e-3, atol=1e-4)
@@ -339,7 +341,7 @@ def test_whole_numbers_of_a_users_dataset_stay_whole():
         ([(torch.zeros(5), 0.5)] * 4, "labels must be integer class ids, got 0.5 at example 0"),
         ([(torch.zeros(5), torch.tensor([1, 1]))] * 4, r"labels of shape \(4, 2\) are not one class an example"),
         ([("text", 0)] * 4, "x must be a tensor .*got str"),
-        ([(object(), 0)] * 4, "cannot be put into a batch .*found <class 'object'>.*add a transform such as ToTensor"),
+        ([(object(), 0)] * 4, "x must be a tensor .*got object; add a transform such as ToTensor"),
         ([(torch.zeros(5), 0, 1)] * 4, r"an item of the dataset must be \(x, y\), got tuple of length 3"),
     ],
     ids=["float label", "several labels", "text", "object", "three"],
@@ -456,9 +458,22 @@ def test_one_example_and_one_class(n):
     assert recorder["p_label"][-1].min() > 0.9
 
 
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_a_network_that_cpus_compute_wrongly_in_channels_last_stays_out_of_it(precision):
+    # a strided 1x1 convolution of 4 channels: PyTorch's backward pass writes past its buffer and may crash
+    options = {**PLAIN, "precision": precision, "batch": 24}
+    model, history = fit(image_net(), images(), epochs=1, channels_last=True, **options)
+    assert not history.channels_last
+    assert "not in channels-last" in history.notes[0]
+    assert "channels-last 0" not in history.notes[0]
+    if precision == "fp32":
+        plain, _ = fit(image_net(), images(), epochs=1, **options)
+        assert torch.equal(weights(model), weights(plain))
+
+
 def test_precision_auto_says_what_it_measured():
     data = images()
-    model, history = fit(image_net(), data, epochs=1, **{**PLAIN, "precision": "auto"})
+    model, history = fit(image_net(width=16), data, epochs=1, **{**PLAIN, "precision": "auto"})
     number = r"[0-9.]+ ms"
     sentence = (
         rf"^{history.precision}(, channels-last)? \(measured per step: fp32 {number}, bf16 {number}, "
@@ -492,7 +507,7 @@ def test_flops_are_counted_for_every_example():
 
 def test_nan_loss_stops_with_advice():
     data = blobs()
-    with pytest.raises(TrainingError, match=r"the loss is nan in epoch [01].*lower lr \(it was 1e\+06\)"):
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch [01].*lower `lr=` \(it was 1e\+06\)"):
         fit(vector_net(), data, epochs=2, **{**PLAIN, "lr": 1e6})
 
 
@@ -527,16 +542,16 @@ def test_frozen_parameters_stay():
         ({"recorder": Recorder(60, 1)}, r"and 1 epochs, but .* epochs=2"),
         ({"test": [1]}, None),
         ({"test": iter([1])}, "a dataset must be map-style .* got list_iterator"),
-        ({"test": []}, "test holds no examples"),
+        ({"test": []}, "holds no examples"),
     ],
     ids=lambda value: str(value).partition(" object at")[0][:40] if isinstance(value, dict) else "",
 )
 def test_bad_options_are_named_before_training(kwargs, match):
     steps = []
     if match is None:
-        kwargs, match = {"data": []}, "data holds no examples"
+        kwargs, match = {"data": []}, "holds no examples"
     options = {"data": blobs(), "epochs": 2, **PLAIN, **kwargs}
-    with pytest.raises(ArgumentError, match=match):
+    with pytest.raises((ArgumentError, DataError), match=match):
         fit(vector_net(), options.pop("data"), progress=lambda *a: steps.append(a), **options)
     assert steps == []
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.selection import Selection
 from datawinnow.data.kept import Kept
 from datawinnow.train import evaluate
@@ -81,7 +81,7 @@ def test_evaluate_puts_the_mode_back_after_an_error():
     with pytest.raises(ZeroDivisionError):
         evaluate(model, blobs())
     assert model.training
-    with pytest.raises(ArgumentError, match="test holds no examples"):
+    with pytest.raises(DataError, match="holds no examples"):
         evaluate(model, [])
 
 

@@ -126,12 +126,12 @@ def test_precision_is_as_begun_and_not_measured_again(tmp_path, monkeypatch):
     checkpoint = tmp_path / "c.safetensors"
     monkeypatch.setattr(network, "fastest_precision", lambda *a: ("bf16", True, "first"))
     auto = {**PLAIN, "precision": "auto", "batch": 24}
-    fit(image_net(), images(), epochs=1, schedule_epochs=2, checkpoint=checkpoint, **auto)
+    fit(image_net(width=16), images(), epochs=1, schedule_epochs=2, checkpoint=checkpoint, **auto)
     monkeypatch.setattr(network, "fastest_precision", lambda *a: pytest.fail("measured again"))
-    result, history = fit(image_net(), images(), epochs=2, checkpoint=checkpoint, **auto)
+    result, history = fit(image_net(width=16), images(), epochs=2, checkpoint=checkpoint, **auto)
     assert (history.precision, history.channels_last) == ("bf16", True)
     forced = {**auto, "precision": "bf16", "channels_last": True}
-    expected, _ = fit(image_net(), images(), epochs=2, **forced)
+    expected, _ = fit(image_net(width=16), images(), epochs=2, **forced)
     assert torch.equal(weights(result), weights(expected))
 
 

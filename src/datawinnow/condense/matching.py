@@ -15,6 +15,7 @@ from datawinnow.condense.features import NetworkOutput, forward_with_features, i
 from datawinnow.condense.pixels import LearnedPixels
 from datawinnow.condense.real_images import RealImages
 from datawinnow.condense.training import build_fresh_network
+from datawinnow.core.memory_format import channels_last_works
 from datawinnow.core.rng import stream
 from datawinnow.core.synthetic import expand
 
@@ -73,7 +74,9 @@ class MatchingContext:
             ArgumentError: ``build`` does not return a network.
         """
         net = build_fresh_network(self.build, self.seed, "network", *path).to(self.real.device).train()
-        return net.to(memory_format=torch.channels_last) if self.channels_last else net  # type: ignore[call-overload]
+        if self.channels_last and channels_last_works(net, self.real.device):
+            net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return net
 
     @property
     def channels_last(self) -> bool:

@@ -17,6 +17,7 @@ from datawinnow.core.arrays import RECORDED
 from datawinnow.core.budget import budget_of
 from datawinnow.core.curvature import REPEATS
 from datawinnow.core.duration import duration, estimated_duration
+from datawinnow.core.memory_format import channels_last_works
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import ResidentBatches, batches_of
@@ -225,7 +226,8 @@ def _measure(
     model = copy.deepcopy(model).to(device).train()
     order = torch.arange(min(len(small), recipe.batch))
     index, x, y = next(iter(batches.train(order, recipe.batch, stream(0, "estimate"))))
-    precision, channels_last = recipe.precision, bool(recipe.channels_last)
+    precision = recipe.precision
+    channels_last = bool(recipe.channels_last) and channels_last_works(model, device)
     with forked(0, "estimate"):
         if precision == "auto":
             precision, channels_last, _ = fastest_precision(model, x, y)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from datawinnow.core.budget import budget_of
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError, TrainingError
+from datawinnow.core.memory_format import channels_last_works
 from datawinnow.core.rng import stream
 from datawinnow.data.batches import batch_sizes
 from datawinnow.dynamic.in_batch import InBatch
@@ -83,7 +84,7 @@ class InBatchSelector:
         proxy_flops = 0.0
         if options.proxy is not None:
             proxy_flops = check_forward(options.proxy, dataset, device)
-            if recipe.channels_last:
+            if recipe.channels_last and channels_last_works(options.proxy, device):
                 options.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             options,

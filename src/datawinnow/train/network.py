@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.memory_format import channels_last_works
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.batches import Batch, batches_of, labels_of
@@ -73,6 +74,11 @@ def first_batch(dataset: Any, device: torch.device, count: int) -> Batch:
     return next(iter(batches_of(small, device, workers=0).train(order, len(order), stream(0, "measure"))))
 
 
+CHANNELS_LAST_NOTE = (
+    "not in channels-last: PyTorch computes a strided 1x1 convolution of fewer than 16 channels wrongly there on CPUs"
+)
+
+
 def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Recipe, str]:
     """``recipe`` with precision and memory format fixed: ``precision="auto"`` times a few steps on this machine.
 
@@ -87,16 +93,19 @@ def resolve_precision(model: nn.Module, data: Any, recipe: Recipe) -> tuple[Reci
         The recipe with ``precision`` and ``channels_last`` set, and a sentence with the times; ``""`` if nothing was
         measured.
     """
-    if recipe.precision != "auto":
-        return replace(recipe, channels_last=bool(recipe.channels_last)), ""
     device = device_for(recipe.device)
+    note = ""
+    if recipe.channels_last and not channels_last_works(model, device):
+        recipe, note = replace(recipe, channels_last=False), CHANNELS_LAST_NOTE
+    if recipe.precision != "auto":
+        return replace(recipe, channels_last=bool(recipe.channels_last)), note
     dataset = data.dataset if isinstance(data, Kept) else data
     # the trial steps draw dropout and augmentation: the state of the run stays as it was
     with forked(0, "measure"):
         _, x, y = first_batch(dataset, device, recipe.batch)
         precision, fast_format, times = _time_steps(model.to(device), x, y, recipe)
     channels_last = fast_format if recipe.channels_last is None else recipe.channels_last
-    note = f"{precision}{', channels-last' if channels_last else ''} ({times})"
+    note += f"{'; ' if note else ''}{precision}{', channels-last' if channels_last else ''} ({times})"
     return replace(recipe, precision=precision, channels_last=channels_last), note
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.memory_format import channels_last_works
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -101,7 +102,8 @@ def fastest_precision(
     Returns:
         Precision, channels-last or not, and a sentence with the times.
     """
-    forms = [("fp32", False), ("bf16", False)] + ([("fp32", True), ("bf16", True)] if x.ndim == 4 else [])
+    has_formats = x.ndim == 4 and channels_last_works(model, x.device)
+    forms = [("fp32", False), ("bf16", False)] + ([("fp32", True), ("bf16", True)] if has_formats else [])
     count = trial_count(model, x, y, num_steps=len(forms) * (rounds + 2), loss=loss)
     x, y = x[:count], y[:count]
     plain = step_seconds(model, x, y, *forms[0], rounds, loss)
