@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import datawinnow as dw
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.data.examples import Examples
 from datawinnow.train import Recipe
 
 QUICK = {"epochs": 2, "model": "mlp", "recipe": Recipe(precision="fp32", batch=64), "load": dw.LoadOptions(limit=120)}
@@ -95,3 +96,21 @@ def test_select_fits_beta_sampling_to_the_training_that_prune_planned(tmp_path):
 
     assert ids() == ids(train_epochs=300) == pruned.selection.index.tolist()
     assert ids() != ids(train_epochs=10) == ids(train_epochs=10)
+
+
+def test_select_fits_beta_to_as_many_epochs_as_are_published_where_prune_was_told_to(tmp_path):
+    options = {"model": "mlp", "recipe": Recipe(precision="fp32", batch=64), "load": dw.LoadOptions(limit=60)}
+    arguments = {"keep": 0.3, "epochs": 10, "schedule_epochs": 200, **options}
+    for name, planned in (("fitted", {"train_epochs": 200}), ("published", {})):
+        pruned = dw.prune("digits", run=tmp_path / name, **arguments, **planned)
+        kept = dw.api.select(tmp_path / name, keep=0.3)
+        assert kept.selection.index.tolist() == pruned.selection.index.tolist(), name
+
+
+def test_held_out_data_of_unknown_classes_are_refused_before_the_recording(tmp_path):
+    train, val = (
+        Examples(torch.randn(12, 4), torch.arange(12) % 3, classes) for classes in (("a", "b", "c"), ("a", "b", "z"))
+    )
+    with pytest.raises((ArgumentError, DataError), match="z"):
+        dw.prune(train, keep=0.5, method="glister", val=val, run=tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run").exists()

@@ -115,6 +115,7 @@ def prune(
     """
     from datawinnow.core.budget import budget_of, parse_fraction
     from datawinnow.core.lock import only_writer
+    from datawinnow.data.objects import with_class_ids
     from datawinnow.methods import create_method
     from datawinnow.runs.early_stopping import stability_for
     from datawinnow.runs.probe_arrays import check_movable
@@ -130,7 +131,9 @@ def prune(
     planned = train_epochs or schedule_epochs or epochs
     chosen = create_method(
         method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
-    ).fitted(planned if train_epochs is not None or planned < PUBLISHED_EPOCHS else None)
+    )
+    is_fitted = train_epochs is not None or planned < PUBLISHED_EPOCHS
+    chosen = chosen.fitted(planned if is_fitted else None)
     if log is not None and chosen.options.get("train_epochs") == planned:
         log(f"Beta sampling: fitted to a training of {planned} epochs on the kept examples (`train_epochs=`)")
     if isinstance(train, (str, Path)):  # before anything is read
@@ -142,6 +145,8 @@ def prune(
     if check and recipe is not None and recipe.loss is not None:
         raise ArgumentError("check compares accuracies of the cross-entropy: with a loss of your own leave it out")
     budget_of(keep, info.n)
+    if val is not None and info.classes:
+        val = with_class_ids(val, classes=info.classes)
     settings = RecordSettings(
         epochs,
         schedule_epochs,
@@ -183,7 +188,8 @@ def prune(
             log=log,
         )
         folder = setup.folder
-        folder.update(options={"prune": {"train_epochs": planned}})  # the report counts the cost by it
+        # the report counts the cost by it, and `select` fits Beta sampling to it
+        folder.update(options={"prune": {"train_epochs": planned, "is_fitted": is_fitted}})
         recorded = folder.metadata["status"].get("record") == "done"
         if log is not None and info.classes and (check or not recorded):
             seeds = check_seeds if check else 0

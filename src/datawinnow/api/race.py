@@ -106,7 +106,7 @@ def race(
             ``(x, y)``.
         budget: epochs on all the data; the policy passes as many examples. Give what you would train for.
         test: test split of a dataset object; DATA brings its own.
-        policy: name of the policy; ``"auto"`` for what benchmarks recommend for this size and budget.
+        policy: name of the policy; ``"auto"`` for what benchmarks on the most similar data recommend.
         keep: with ``policy``: fraction that an epoch trains on, as 0.3 or 30%. Default: that of the policy, where it
             has one, else 0.7.
         policy_options: option of the policy (repeatable), for example period=5; ``"auto"`` takes noisy=true, for many

@@ -82,10 +82,10 @@ def select(
     )
     folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     # as prune does: the selection of a recording is the same by either
-    recorded_for = (folder.metadata["options"].get("record") or {}).get("schedule_epochs")
-    planned = (folder.metadata["options"].get("prune") or {}).get("train_epochs") or recorded_for
-    is_chosen = planned != recorded_for  # prune was called with `train_epochs=`: fitted to it whatever its length
-    method = method.fitted(planned if planned and (is_chosen or planned < PUBLISHED_EPOCHS) else None)
+    pruned = folder.metadata["options"].get("prune") or {}
+    planned = pruned.get("train_epochs") or (folder.metadata["options"].get("record") or {}).get("schedule_epochs")
+    is_fitted = pruned.get("is_fitted", planned is not None and planned < PUBLISHED_EPOCHS)
+    method = method.fitted(planned if is_fitted else None)
     splits = dataset_of_run(folder, data, progress=progress, log=log)
     with only_writer(folder.path, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
         folder.reload()  # another process may have written to it meanwhile

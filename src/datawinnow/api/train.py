@@ -85,7 +85,7 @@ def train(
         train: a map-style dataset of ``(x, y)``, or DATA.
         select: the selection: selection.parquet, or the run folder that holds it. Default: train on all.
         policy: choose again while training: a policy, or the name of one. ``"auto"`` takes what beat all the data for
-            fewer epochs in benchmarks nearest to this size and budget, else all the data; ``"replay"`` what
+            fewer epochs in benchmarks on the most similar data, else all the data; ``"replay"`` what
             ``record_plan`` wrote. Default: none; every epoch trains on all.
         keep: with ``policy``: the fraction of the examples that an epoch trains on, as 0.3 or 30%. Default: that of the
             policy, where it has one, else 0.7.

@@ -144,6 +144,7 @@ class PruneOptions(Content):
     """Options of pruning that the report counts by."""
 
     train_epochs: Positive | None = None
+    is_fitted: bool | None = None
 
 
 class RunOptions(Content):
