@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from datawinnow import api
 from datawinnow.cli import ui
 from datawinnow.cli.ui import Bars, Lines, Screen, columns
 
@@ -87,3 +88,25 @@ def test_the_next_command_can_be_pasted(capsys):
 def test_tables():
     assert columns(["a", "bb"], [["xxx", "y"]]) == "a    bb\n---  --\nxxx  y"
     assert columns(["a", "b"], [["x|z", "y"]], markdown=True) == "| a | b |\n| --- | --- |\n| x\\|z | y |"
+
+
+def test_a_table_wraps_between_words_to_the_width():
+    table = columns(["a", "bb", "rest"], [["xxx", "y z", "one=1, two=2"]], width=16)
+    assert table.splitlines() == ["a    bb   rest", "---  ---  ------", "xxx  y z  one=1,", "          two=2"]
+
+
+def test_a_table_leaves_out_its_optional_column_where_words_do_not_fit():
+    line = ["xxx", "y z", "one=1, two=2"]
+    assert columns(["a", "bb", "rest"], [line], width=12, optional="rest") == columns(["a", "bb"], [line[:2]])
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_of_methods_fits_the_terminal(call, monkeypatch, width):
+    piped = call("methods").stdout
+    assert max(map(len, piped.splitlines())) > 200, "nothing is cut in a pipe"
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(ui, "terminal_width", lambda: ui.shutil.get_terminal_size().columns)
+    lines = call("methods").stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    starts = {line.split(" ")[0] for line in lines}
+    assert {entry.key for entry in api.methods()} <= starts

@@ -7,7 +7,7 @@ from typing import Annotated
 from datawinnow import api
 from datawinnow.api import LoadOptions
 from datawinnow.cli.options import DataArgument, Epochs, MethodOptions, Quiet, TrainingOptions
-from datawinnow.cli.ui import Screen, columns
+from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
 from datawinnow.core.options import Option
@@ -53,7 +53,7 @@ def estimate(
         screen.print(answer["cheaper"])
     screen.print()
     stages = [[name, duration(seconds)] for name, seconds in answer["seconds_by_stage"].items()]
-    screen.print(columns(["stage", "time"], [*stages, ["all", duration(answer["seconds"])]]))
+    screen.table(["stage", "time"], [*stages, ["all", duration(answer["seconds"])]])
     screen.print()
     sizes = [[name, f"{size / 1e6:,.1f} MB"] for name, size in answer["memory_by_part"].items()]
-    screen.print(columns(["memory", "size"], [*sizes, ["at the peak", f"{answer['memory'] / 1e6:,.1f} MB"]]))
+    screen.table(["memory", "size"], [*sizes, ["at the peak", f"{answer['memory'] / 1e6:,.1f} MB"]])

@@ -11,7 +11,7 @@ import typer
 
 from datawinnow import api
 from datawinnow.cli.options import OUTPUT_PANEL, NoReport, Quiet
-from datawinnow.cli.ui import Screen, columns
+from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.options import Option
 from datawinnow.instruct.options import ChoiceOptions, IndicatorOptions, JudgeOptions, PairFields
@@ -97,7 +97,7 @@ def _print_choice(screen: Screen, metadata: Mapping[str, Any], folder: Path, pag
             [row["name"], f"{row['chosen']:.4g}", f"{row['pool']:.4g}", f"{row['gap']:+.2f}"]
             for row in metadata["means"]
         ]
-        screen.print(columns(head, lines))
+        screen.table(head, lines)
     if metadata["summary"]:
         screen.print()
         for line in metadata["summary"]:

@@ -42,9 +42,9 @@ def methods(
             [entry.key, entry.needs, entry.options, entry.keeps, entry.cost] for entry in entries if entry.kind == group
         ]
         last = "score + selector" if group == "method" else "cost"
-        screen.print(columns([group, "needs", "options", "keeps", last], lines))
+        screen.table([group, "needs", "options", "keeps", last], lines, optional="options")
         screen.print()
-    screen.note("details and sources: datawinnow methods NAME")
+    screen.note("options, details and sources: datawinnow methods NAME")
 
 
 def _details(entry: MethodEntry) -> str:

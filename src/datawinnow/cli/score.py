@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from datawinnow import api
 from datawinnow.cli.options import DataOverride, Quiet, ReadEpochs, RecordedModel, RecordedModelOptions, RunPath
-from datawinnow.cli.ui import Screen, columns
+from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.options import Option
 
@@ -59,6 +59,6 @@ def score(
         quantiles = [f"{float(defined.quantile(q)):.4g}" for q in (0.0, 0.5, 1.0)] if len(defined) else ["-"] * 3
         card = getattr(METHODS.get(key), "card", None)
         lines.append([key, *quantiles, str(len(value) - len(defined)), str(card.end if card else "high")])
-    screen.print(columns(["score", "lowest", "median", "highest", "undefined", "kept end"], lines))
+    screen.table(["score", "lowest", "median", "highest", "undefined", "kept end"], lines)
     screen.print(f"written to {run / 'scores.parquet'}")
     screen.next("select", str(run), "--keep", "0.3", "--score", next(iter(values)))
