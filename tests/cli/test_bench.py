@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import pytest
+
+from datawinnow.bench import cells_of, grid, grid_file, read_grids
 from datawinnow.cli.ui import ProgressDisplay
 from tests.cli.conftest import GRID
 
@@ -42,3 +46,53 @@ def test_a_setting_of_many_is_run_into_a_folder_of_its_own(call, tmp_path, in_pr
     assert sorted(path.name for path in Path("r").iterdir()) == ["more", "report.html"]
     (row,) = [json.loads(line) for line in Path("r/more/rows.jsonl").read_text().splitlines()]
     assert (row["n"], row["passes"]) == (90, 90)
+
+
+@pytest.fixture
+def help_of_bench(call, monkeypatch):
+    """What a terminal of 80 columns shows."""
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    monkeypatch.setenv("COLUMNS", "80")
+    return call("bench", "--help").stdout
+
+
+@pytest.fixture
+def file_of_help(help_of_bench):
+    """The TOML in the help, as somebody would copy it."""
+    path = Path("copied.toml")
+    path.write_text(re.search(r"which runs as it stands:(.*?)All keys:", help_of_bench, re.DOTALL)[1])
+    return path
+
+
+def test_the_file_in_the_help_is_a_grid(help_of_bench, file_of_help):
+    assert max(map(len, help_of_bench.splitlines())) <= 80
+    name, grids = read_grids(file_of_help)
+    assert (name, list(grids)) == ("my-grid", ["all", "few"])
+    assert (grids["all"].keep, grids["few"].keep) == ([0.5, 0.2], [0.5])
+    assert (grids["all"].data.limit, grids["few"].data.limit) == (None, 600)
+    assert grids["all"].policy("often", 0.5).keep == 0.7
+    assert {cell.scenario for cell in cells_of(grids["few"])} == {"clean", "symmetric 0.2"}
+
+
+@pytest.mark.slow
+def test_the_file_in_the_help_runs(call, file_of_help):
+    call("bench", file_of_help, "--setting", "few", "--shrink", "12", "--out", "r", "--jobs", "1", "--no-report")
+    rows = [json.loads(line) for line in Path("r/few/rows.jsonl").read_text().splitlines()]
+    assert len(rows) == len(cells_of(read_grids(file_of_help)[1]["few"]))
+    assert not any(row.get("failed") for row in rows)
+
+
+def test_the_help_has_every_key_of_a_file(help_of_bench):
+    keys = re.search(r"All keys:(.*?)Names of", help_of_bench, re.DOTALL)[1]
+    blocks = dict(re.findall(r"^\s+(top|\[+\w+\]+)\s(.*?)(?=^\s+\[|\Z)", keys, re.DOTALL | re.MULTILINE))
+    classes = {
+        "[data]": grid.Data,
+        "[train]": grid.Train,
+        "[score]": grid.Scoring,
+        "[[method]]": grid.MethodSpec,
+        "[[setting]]": grid_file.Setting,
+    }
+    for block, spec in classes.items():
+        assert set(spec.model_fields) - set(re.findall(r"\w+", blocks[block])) == set(), block
+    tables = {block.strip("[]") for block in classes}
+    assert set(grid_file.Suite.model_fields) - tables == set(re.findall(r"\w+", blocks["top"]))

@@ -19,6 +19,57 @@ if TYPE_CHECKING:
 
 TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
+FILE = """
+A whole file, which runs as it stands:
+
+  name = "my-grid"        # the results go to results/my-grid
+  methods = ["full", "shorter_full", "random", "dual_beta", "often"]
+  keep = [0.5, "20%"]     # the fraction kept, or passed of a full training
+  seeds = [0, 1, 2]
+  scenarios = ["clean", "symmetric 0.2"]   # 20% of the labels are wrong
+
+  [train]
+  model = "resnet8"
+  epochs = 30
+  lr = 0.1
+
+  # a method of one's own: name it in methods
+  [[method]]
+  name = "often"
+  label = "UCB, 0.7 an epoch"
+  policy = "ucb"          # or method = "dual"; or score and select
+  options = { keep = 0.7, period = 1 }
+
+  # one or more; a file without a setting has keep and [data] on top
+  [[setting]]
+  name = "all"
+  data = { source = "digits" }   # or "my-images/", "hf:owner/name"
+
+  [[setting]]
+  name = "few"
+  data = { source = "digits", limit = 600 }
+  keep = [0.5]
+
+All keys:
+
+  top         name, about, methods, keep, seeds, scenarios
+  [data]      source, limit, size, seed, image, label, flip, text, length,
+              tokenizer, header, standardise, holdout, on_broken
+  [train]     epochs, model, model_options, at, and those of dw.Recipe
+  [score]     epochs, schedule_epochs, until_stable, model, model_options
+  [[method]]  name, label; method, or score and select, with options,
+              options_at, score_options, per_class and epochs; or policy
+              with options and wrap; or batch, replay, baseline or
+              selection; train, keep, levels
+  [[setting]] name, about, passes or keep, methods, seeds, scenarios,
+              data, train, score, method
+
+Names of methods, policies and scenarios: datawinnow methods
+What each key means: the classes in the file that is shown by
+python -c "import datawinnow.bench.grid as g; print(g.__file__)"
+"""
+"""Below the examples of the help; a test runs the file, and holds the keys to those that are read."""
+
 
 @verb(
     "datawinnow bench benchmarks/cifar10_cpu.toml --time-limit 90m",
@@ -26,6 +77,7 @@ TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
     "datawinnow bench my-grid.toml --out results/mine --jobs 2 --table markdown",
     "datawinnow bench benchmarks/paper/static.toml --shrink 50",
     docs=api.bench,
+    file=FILE,
 )
 def bench(
     grid: Annotated[Path, Option("FILE.toml", positional=True, help="The grid: method x keep x seed x scenario.")],

@@ -46,7 +46,7 @@ class Terminated(BaseException):
     """SIGTERM; a `BaseException` like KeyboardInterrupt, so that no ``except Exception`` takes it for a failure."""
 
 
-def verb(*examples: str, docs: Any = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def verb(*examples: str, docs: Any = None, file: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a verb: its parameters become options, its errors exit codes.
 
     A parameter annotated with a dataclass (`LoadOptions`, `TrainingOptions`, ...) is replaced by the dataclass's
@@ -57,6 +57,7 @@ def verb(*examples: str, docs: Any = None) -> Callable[[Callable[..., None]], Ca
     Args:
         examples: commands shown in the help.
         docs: the Python function that does the same, whose docstring describes parameters of the same names.
+        file: shown below the examples as it stands: what a file that the verb reads may look like.
     """
 
     def attach(function: Callable[..., None]) -> Callable[..., None]:
@@ -79,7 +80,7 @@ def verb(*examples: str, docs: Any = None) -> Callable[[Callable[..., None]], Ca
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         text = inspect.getdoc(function) or ""
-        run.__doc__ = _help_page(re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0], examples)
+        run.__doc__ = _help_page(re.split(r"\n\n(?:Args|Raises|Returns):\n", text)[0], examples, file)
         del run.__wrapped__  # inspect would use the function's signature
         return run
 
@@ -206,9 +207,11 @@ def _help_text(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _help_page(text: str, examples: tuple[str, ...]) -> str:
+def _help_page(text: str, examples: tuple[str, ...], file: str) -> str:
     paragraphs = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
     lines = ["Example:" if len(examples) == 1 else "Examples:", *(f"  $ {example}" for example in examples)]
+    # a space keeps an empty line out of the paragraphs; rich takes [data] for a style where it is not escaped
+    lines += [line.replace("[", "\\[") or " " for line in file.splitlines()]
     return "\n\n".join([*paragraphs, "\n".join(lines)])
 
 
