@@ -156,3 +156,49 @@ class TestCheck:
         answer = check(folder, blobs, make_blobs(9), selection, **small)
         assert measurement.num_calls == 1
         assert answer["arithmetic"]["precision"] == "bf16"
+
+
+class TestOneChoice:
+    """The stopwatch would give another answer each time: what follows a choice does not ask again."""
+
+    @pytest.fixture
+    def recorded(self, blobs, tmp_path, measurement):
+        run = api.record(blobs, run=tmp_path / "run", epochs=2, recipe=AUTO)
+        select_run(run, blobs, keep=0.5, method="el2n")
+        measurement.answer = ("fp32", False, "measured per step: fp32 is faster")
+        return run.path
+
+    @pytest.mark.parametrize("selection", ["", "selection.parquet"])
+    def test_a_training_on_the_selection_of_a_run_takes_its_arithmetic(
+        self, blobs, tmp_path, measurement, recorded, selection
+    ):
+        messages = []
+        trained = api.train(
+            blobs, select=recorded / selection, run=tmp_path / "t", epochs=1, recipe=AUTO, log=messages.append
+        )
+        assert trained.run.metadata["arithmetic"]["precision"] == "bf16"
+        assert measurement.num_calls == 1
+        assert any(line.startswith("arithmetic: bf16, as") for line in messages)
+
+    @pytest.mark.parametrize("change", [{"batch": 16}, {"precision": "fp32"}], ids=["another batch", "typed"])
+    def test_not_of_another_recipe_nor_against_what_was_typed(self, blobs, tmp_path, measurement, recorded, change):
+        trained = api.train(blobs, select=recorded, run=tmp_path / "t", epochs=1, recipe=replace(AUTO, **change))
+        assert trained.run.metadata["arithmetic"]["precision"] == "fp32"
+
+    def test_all_trainings_of_a_race_share_one_also_when_it_goes_on(self, blobs, tmp_path, measurement):
+        options = {
+            "test": make_blobs(9),
+            "budget": 1,
+            "policy": "ucb",
+            "recipe": AUTO,
+            "out": tmp_path,
+            "report": False,
+        }
+        messages = []
+        api.race(blobs, **options, log=messages.append)
+        measurement.answer = ("fp32", False, "measured per step: fp32 is faster")
+        result = api.race(blobs, **options, seeds=2)
+        assert json.loads((tmp_path / "grid.json").read_text())["settings"]["train"]["precision"] == "bf16"
+        assert len(result.rows) == 4
+        assert measurement.num_calls == 1
+        assert sum(line.startswith("arithmetic: bf16") for line in messages) == 1

@@ -216,6 +216,7 @@ def race(
         threads=threads,
         progress=named_progress(progress, f"bench {grid.name}"),
         on_row=on_row,
+        log=log,
     )
     page: Path | None = reports.write(folder) if report else None
     warn_near_chance(rows_sentence(rows))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datawinnow.core.selection import Selection
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.data.dataset_info import DatasetInfo
+    from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.train import Trained
     from datawinnow.train import Recipe
     from datawinnow.train.build import Model
@@ -186,6 +187,7 @@ def train(
         record_plan=None if record_plan is None else Path(record_plan),
         levels=levels,
         recipe=recipe or Recipe(),
+        recording=None if file is None else _recording_of(file),
     )
     suffix = _run_suffix(metadata, name or (None if policy is None else type(policy).__name__), keep, seed)
     path = Path(run) if run is not None else RUNS / f"{info.name}{suffix}"
@@ -209,6 +211,14 @@ def train(
             progress=progress,
             log=log,
         )
+
+
+def _recording_of(selection: Path) -> RunFolder | None:
+    """The run that a selection lies in; None where it lies elsewhere."""
+    from datawinnow.runs.folder import RunFolder
+
+    path = selection if selection.is_dir() else selection.parent
+    return RunFolder.open(path) if (path / "run.json").exists() else None
 
 
 def _training_length(varying_epochs: bool, epochs: float | None, passes: float | None) -> TrainingLength:

@@ -13,6 +13,7 @@ from datawinnow.bench.cell import GridData
 from datawinnow.bench.grid import Cell, Grid
 from datawinnow.bench.grid_file import check_grid
 from datawinnow.bench.planning import next_cells
+from datawinnow.bench.precision import with_fixed_precision
 from datawinnow.bench.results import Results
 from datawinnow.bench.workers import DATASET, TEST_SPLIT, InProcess, Workers, check_fingerprint
 from datawinnow.core import check
@@ -33,6 +34,7 @@ def run_grid(
     time_limit: float | None = None,
     progress: Progress | None = None,
     on_row: Callable[[ResultRow], None] | None = None,
+    log: Callable[[str], None] | None = None,
     on_step: Callable[[Cell, str, int, int], None] | None = None,
 ) -> list[ResultRow]:
     """Run every cell that has no row yet.
@@ -56,6 +58,7 @@ def run_grid(
             is not done by then is ended, to be run again (a recording resumes from its last epoch).
         progress: called as ``progress("cells", done, total)`` after each cell.
         on_row: called with each new row, failed ones too.
+        log: called with the arithmetic, where it is measured.
         on_step: with ``data``: called with the cell, a stage, the steps done and their total after each training step.
 
     Returns:
@@ -88,6 +91,9 @@ def run_grid(
         return None if time_limit is None else time_limit - (time.monotonic() - start)
 
     with only_writer(out):
+        grid, note = with_fixed_precision(grid, out, data, threads if data is None else torch.get_num_threads())
+        if note and log is not None:
+            log(f"arithmetic: {note}, for all trainings")
         results = Results(grid, out, None if data is None else data.model_name)
         if data is not None:
             fingerprints = (data.info.fingerprint, data.test_fingerprint)

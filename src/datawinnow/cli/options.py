@@ -113,7 +113,8 @@ class TrainingOptions(NetworkOptions):
         schedule: schedule of the learning rate, by step.
         weight_decay: weight decay, on all parameters.
         label_smoothing: share of the target spread over all classes.
-        precision: arithmetic; auto measures which is faster.
+        precision: arithmetic; auto measures which is faster, once: a resumed run, a training on the examples that a run
+            of the same network selected, and all trainings of a race or a check take the first choice.
         progressive_resizing: train on small inputs first: SIZE is the first size (the shorter side of images, tokens of
             texts), which rises over the first 60% of the steps; SIZE:SHARE of each stage for another shape. A step on
             smaller inputs costs less. Default: full size throughout.

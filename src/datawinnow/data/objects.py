@@ -239,7 +239,8 @@ def _with_ids_by_name(dataset: Any, classes: tuple[str, ...]) -> Any:
     names, labels = _names_of_ids(dataset), labels_of(dataset)
     if names is None or labels is None:
         return dataset
-    is_numbered = names == tuple(map(str, range(len(names)))) and not any(name.isdigit() for name in classes)
+    # one of the two has numbers for names, which are its ids
+    is_numbered = _are_only_ids(names, classes) or _are_only_ids(classes, names)
     if names == classes[: len(names)] or (is_numbered and len(names) <= len(classes)):
         return dataset
     labels = check.labels("labels", labels)
@@ -256,6 +257,11 @@ def _with_ids_by_name(dataset: Any, classes: tuple[str, ...]) -> Any:
     if isinstance(dataset, (Examples, LazyExamples, ItemDataset)):
         return replace(dataset, labels=ids, classes=classes)
     return ItemDataset(dataset, None, ids, classes, getattr(dataset, "name", type(dataset).__name__))
+
+
+def _are_only_ids(names: tuple[str, ...], compared: tuple[str, ...]) -> bool:
+    """Whether ``names`` are those of classes without a name, and those that are compared with them are not."""
+    return names == tuple(map(str, range(len(names)))) and not any(name.isdigit() for name in compared)
 
 
 def _names_of_ids(dataset: Any) -> tuple[str, ...] | None:

@@ -92,6 +92,7 @@ class Stage:
         *,
         seed: int,
         model: Mapping[str, Any],
+        recording: RunFolder | None = None,
     ) -> Recipe:
         """Write the options and the arithmetic into ``run.json``, before training starts.
 
@@ -103,16 +104,20 @@ class Stage:
             log: called with the arithmetic, where it was measured.
             seed: for ``run.json``.
             model: name and options of the network, for ``run.json``.
+            recording: run of which the examples were selected.
 
         Returns:
-            The recipe with its arithmetic fixed; that of the first start, if the training resumes.
+            The recipe with its arithmetic fixed: that of the first start, if the training resumes, and that of the
+            recording, if it is of the same network, recipe and device.
         """
-        before = self.folder.metadata["options"].get(self.name)
-        # a choice measured for another network or recipe is measured again
-        same = before is not None and _same_measurement(before, options[self.name])
-        recipe, arithmetic = resolve_arithmetic(
-            built, data, recipe, self.folder.metadata.get("arithmetic") if same else None
-        )
+        recorded = _measured(self.folder, self.name, options[self.name])
+        if recorded is None and recording is not None:
+            recorded = _measured(recording, "record", options[self.name])
+            if recorded is not None and recording.metadata.get("device") != device_for(recipe.device).type:
+                recorded = None
+            if recorded is not None and recipe.precision == "auto":
+                recorded = {**recorded, "note": f"{recorded['precision']}, as {recording.path} was recorded"}
+        recipe, arithmetic = resolve_arithmetic(built, data, recipe, recorded)
         self.folder.update(
             options=dict(options),
             status={self.name: "begun"},
@@ -190,6 +195,13 @@ def augment_of(data: Any) -> dict[str, Any] | None:
     """The augmentation of a dataset for ``run.json``; None for none, or a dataset without ``augment``."""
     augment = getattr(data, "augment", None)
     return asdict(augment) if is_dataclass(augment) and not isinstance(augment, type) else None
+
+
+def _measured(folder: RunFolder, stage: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arithmetic of a stage of ``folder``; None where it was of another network or recipe, or was not chosen."""
+    before = folder.metadata["options"].get(stage)
+    arithmetic: dict[str, Any] | None = folder.metadata.get("arithmetic")
+    return arithmetic if before is not None and _same_measurement(before, options) else None
 
 
 def _same_measurement(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
