@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer import rich_utils
 
 from datawinnow.bench import cells_of, grid, grid_file, read_grids
-from datawinnow.cli.ui import ProgressDisplay
+from datawinnow.core.bars import ProgressDisplay
 from tests.cli.conftest import GRID
 
 DIVERGING = GRID.replace("epochs = 2", "epochs = 4") + "batch = 10\nlr = 1e6\nweight_decay = 0.01\n"
@@ -51,8 +52,7 @@ def test_a_setting_of_many_is_run_into_a_folder_of_its_own(call, tmp_path, in_pr
 @pytest.fixture
 def help_of_bench(call, monkeypatch):
     """What a terminal of 80 columns shows."""
-    monkeypatch.setenv("TERMINAL_WIDTH", "80")
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 80)
     return call("bench", "--help").stdout
 
 

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from datawinnow.cli import app
-from datawinnow.cli.ui import ProgressDisplay
 from datawinnow.cli.verb import Terminated, report_errors, terminate_cleanly
+from datawinnow.core.bars import ProgressDisplay
 from tests.cli.conftest import DUAL
 from tests.runs.killing import content
 

@@ -9,14 +9,16 @@ from rich.console import Console
 
 from datawinnow import api
 from datawinnow.cli import ui
-from datawinnow.cli.ui import Bars, Lines, Screen, columns
+from datawinnow.cli.ui import Screen, columns
+from datawinnow.core import bars
+from datawinnow.core.bars import Bars, Lines
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that a test sets."""
     now = [0.0]
-    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -55,9 +57,9 @@ def test_new_work_closes_the_line_of_the_old(clock, capsys):
 
 def test_a_terminal_gets_a_bar_with_the_name_of_the_stage():
     file = io.StringIO()
-    with Bars("recording", Console(file=file, force_terminal=True, width=100)) as bars:
-        bars("training", 1, 4)
-        bars("training", 4, 4)
+    with Bars("recording", Console(file=file, force_terminal=True, width=100)) as shown_bars:
+        shown_bars("training", 1, 4)
+        shown_bars("training", 4, 4)
     shown = file.getvalue()
     assert "recording" in shown
     assert "100%" in shown

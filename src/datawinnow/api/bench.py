@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datawinnow.core.bars import with_progress
 from datawinnow.core.errors import ArgumentError
-from datawinnow.core.progress import Progress, named_progress
+from datawinnow.core.progress import ProgressOption, named_progress
 
 if TYPE_CHECKING:
     from datawinnow.bench import Grid, GridData
@@ -61,6 +62,7 @@ class BenchResult:
     report: Path | None
 
 
+@with_progress
 def bench(
     grid: Path | str | Grid,
     *,
@@ -73,7 +75,7 @@ def bench(
     jobs: int = 0,
     threads: int = 0,
     report: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     on_row: Callable[[ResultRow], None] | None = None,
     on_grid: Callable[[GridResult], None] | None = None,
 ) -> BenchResult:
@@ -96,7 +98,8 @@ def bench(
         jobs: cells at a time; 0 for one a core on a CPU and one on a GPU.
         threads: CPU threads of each cell; 0 for its share of the cores.
         report: write an HTML page beside the rows.
-        progress: called as ``progress("bench NAME", cells done, cells)``.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``("bench NAME", cells done, cells)``. Default: no progress is shown.
         on_row: called with each new row.
         on_grid: called with the result of each grid when it ends.
 

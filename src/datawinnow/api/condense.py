@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import open_dataset, run_path
+from datawinnow.core.bars import with_progress
 from datawinnow.core.duration import duration, estimated_duration
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.load_options import LoadOptions
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +46,7 @@ class Condensed:
     page: Path | None
 
 
+@with_progress
 def condense(
     data: Any,
     *,
@@ -62,7 +64,7 @@ def condense(
     load: LoadOptions | None = None,
     run: Path | str | None = None,
     report: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> Condensed:
     """Learn a few images of every class on which a network can be trained instead of all the data.
@@ -89,7 +91,8 @@ def condense(
         load: how DATA is read.
         run: run folder to write. Default: runs/<name>-<method>-<per_class> for DATA, a temporary one for `Examples`.
         report: write ``report.html`` into the run folder.
-        progress: called as ``progress(stage, done, total)``.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with the network, the augmentation and an estimate of the cost.
 
     Returns:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from datawinnow.api.bench import GridResult, bench
 from datawinnow.api.dataset import RUNS
-from datawinnow.core.progress import Progress, named_progress
+from datawinnow.core.bars import with_progress
+from datawinnow.core.progress import ProgressOption, named_progress
 
 if TYPE_CHECKING:
     from datawinnow.core.verdict import ResultRow
@@ -33,11 +34,12 @@ class DemoResult:
     verdict: str
 
 
+@with_progress
 def demo(
     *,
     out: Path | str = DEMO_FOLDER,
     jobs: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     on_row: Callable[[ResultRow], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> DemoResult:
@@ -48,7 +50,8 @@ def demo(
     Args:
         out: folder of results and pages.
         jobs: trainings at a time; 0 for one a core.
-        progress: called as ``progress(stage, done, total)``.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         on_row: called with each new row.
         log: called with a sentence on the comparison.
     """

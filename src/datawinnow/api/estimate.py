@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import open_dataset
+from datawinnow.core.bars import with_progress
 from datawinnow.core.load_options import LoadOptions
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from datawinnow.methods import Method
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from datawinnow.train.build import Model
 
 
+@with_progress
 def estimate(
     train: Any,
     *,
@@ -31,7 +33,7 @@ def estimate(
     model_options: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
     load: LoadOptions | None = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Time a few training steps on this machine, and count the rest.
@@ -51,7 +53,8 @@ def estimate(
         model_options: its options.
         recipe: how to train.
         load: how DATA is read.
-        progress: called as DATA is read and steps are timed.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with each note on how DATA was read.
 
     Returns:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from datawinnow.core.progress import Progress
+from datawinnow.core.bars import with_progress
+from datawinnow.core.progress import ProgressOption
 from datawinnow.instruct.options import ChoiceOptions, IndicatorOptions, JudgeOptions, PairFields, ScorerOptions
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datawinnow.instruct.run import InstructResult
 
 
+@with_progress
 def instruct(
     pairs: Pairs | Path | str,
     *,
@@ -32,7 +34,7 @@ def instruct(
     out: Path | str | None = None,
     report: bool | Path | str = False,
     confirm: Callable[[str], bool] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> InstructResult:
     """Choose which pairs of an instruction dataset to tune on.
@@ -59,7 +61,8 @@ def instruct(
         report: write the HTML page: True for ``report.html`` in the run folder, or a file.
         confirm: called with a sentence that states the cost, before the judge is paid; returns whether to go on. None
             refuses, unless ``judge.yes``.
-        progress: called as ``progress(stage, done, total)``.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with notes: faults of the data, what was chosen, and what was paid.
 
     Returns:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import open_dataset, run_path
 from datawinnow.core.arrays import RECORDED
+from datawinnow.core.bars import with_progress
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.load_options import LoadOptions
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
@@ -29,6 +30,7 @@ PUBLISHED_EPOCHS = 200
 """Epochs of the trainings that the published c_d of Beta sampling is for."""
 
 
+@with_progress
 def prune(
     train: Any,
     *,
@@ -57,7 +59,7 @@ def prune(
     check_seeds: int = 1,
     out: Path | str | None = None,
     report: bool | Path | str = False,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> Pruned:
     """Record a short training run, score every example, and keep the fraction worth keeping.
@@ -100,7 +102,8 @@ def prune(
             none.
         logger: a logger of lightning-fabric or Lightning (TensorBoard, W&B, MLflow, CSV), or several, which gets the
             metrics of each epoch.
-        progress: called after each step.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with the estimate and with what was chosen and noticed.
 
     Returns:

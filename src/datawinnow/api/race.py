@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, open_dataset
 from datawinnow.api.train import noisy_option
+from datawinnow.core.bars import with_progress
 from datawinnow.core.chance import rows_sentence, warn_near_chance
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.policy_names import AUTO
-from datawinnow.core.progress import Progress, named_progress
+from datawinnow.core.progress import ProgressOption, named_progress
 
 if TYPE_CHECKING:
     from datawinnow.core.verdict import Comparison, ResultRow
@@ -71,6 +72,7 @@ class RaceResult:
         return f"RaceResult({len(self.rows)} trainings in {self.folder})\n{self.verdict}"
 
 
+@with_progress
 def race(
     data: Any,
     *,
@@ -89,7 +91,7 @@ def race(
     jobs: int = 0,
     threads: int = 0,
     report: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     on_row: Callable[[ResultRow], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> RaceResult:
@@ -124,7 +126,8 @@ def race(
         jobs: trainings at a time, for DATA; 0 for one a core.
         threads: CPU threads of each training, for DATA; 0 for its share of the cores.
         report: write an HTML page beside the rows.
-        progress: called as ``progress(stage, done, total)``.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         on_row: called with each new row.
         log: called with what was chosen.
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, open_dataset, run_path
 from datawinnow.core.arrays import RECORDED
+from datawinnow.core.bars import with_progress
 from datawinnow.core.card import unknown_name
 from datawinnow.core.load_options import LoadOptions
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
@@ -23,6 +24,7 @@ EXTRA_SIGNALS = ("kl_step",)
 """Signals that are recorded only when named."""
 
 
+@with_progress
 def record(
     train: Any,
     *,
@@ -39,7 +41,7 @@ def record(
     run: Path | str | None = None,
     log_dir: Path | str | None = None,
     logger: Logger | Sequence[Logger] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> RunFolder:
     """Train briefly on all the data and record every example at every visit.
@@ -67,7 +69,8 @@ def record(
             none.
         logger: a logger of lightning-fabric or Lightning (TensorBoard, W&B, MLflow, CSV), or several, which gets the
             metrics of each epoch.
-        progress: called after each step.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with what was chosen.
 
     Returns:

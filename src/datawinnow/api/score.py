@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import dataset_of_run
-from datawinnow.core.progress import Progress
+from datawinnow.core.bars import with_progress
+from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from datawinnow.train.build import Model
 
 
+@with_progress
 def score(
     run: RunFolder | Path | str,
     scores: str | Sequence[str | Callable[..., Tensor]],
@@ -27,7 +29,7 @@ def score(
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     val: Any = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, Tensor]:
     """Compute scores from a recording and add them to ``scores.parquet`` of the run.
@@ -46,7 +48,8 @@ def score(
             folder names is imported. Default: the network that the run names.
         model_options: option of that function (repeatable), as for the recording.
         val: held-out data, for scores that match it.
-        progress: called after each step.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with what was chosen and noticed.
 
     Returns:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import dataset_of_run
 from datawinnow.api.prune import PUBLISHED_EPOCHS
-from datawinnow.core.progress import Progress
+from datawinnow.core.bars import with_progress
+from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from datawinnow.data.kept import Kept
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datawinnow.train.build import Model
 
 
+@with_progress
 def select(
     run: RunFolder | Path | str,
     *,
@@ -34,7 +36,7 @@ def select(
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     val: Any = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> Kept:
     """Choose which examples of a run to keep, and write ``selection.parquet`` and the gallery.
@@ -57,7 +59,8 @@ def select(
             folder names is imported. Default: the network that the run names.
         model_options: option of that function (repeatable), as for the recording.
         val: held-out data, for methods that match it; class ids go by the names of the classes.
-        progress: called after each step.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with what was chosen and noticed.
 
     Returns:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, open_dataset
+from datawinnow.core.bars import with_progress
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.policy_names import AUTO, REPLAY
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
@@ -53,6 +54,7 @@ class TrainingLength:
         return length
 
 
+@with_progress
 def train(
     train: Any,
     *,
@@ -75,7 +77,7 @@ def train(
     run: Path | str | None = None,
     log_dir: Path | str | None = None,
     logger: Logger | Sequence[Logger] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> Trained:
     """Train on the kept examples, on all, or on what a policy chooses each epoch, and leave a run folder.
@@ -114,7 +116,8 @@ def train(
             none.
         logger: a logger of lightning-fabric or Lightning (TensorBoard, W&B, MLflow, CSV), or several, which gets the
             metrics of each epoch.
-        progress: called after each step.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with what was chosen.
 
     Returns:

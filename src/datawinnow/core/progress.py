@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``, from the calling thread; ``total`` is 0 where it is unknown."""
+
+ProgressOption = Progress | Any
+"""True, False, None or a `Progress`, for `with_progress` of `core.bars`: it hands a `Progress` or None on."""
 
 
 def named_progress(progress: Progress | None, stage: str) -> Progress | None:

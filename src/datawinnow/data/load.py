@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from datawinnow.core.bars import with_progress
 from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.load_options import LoadOptions
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import Progress, ProgressOption
 from datawinnow.data.assemble import DEFAULT_HOLDOUT, Loaded, ReadOptions
 from datawinnow.data.digits import load_digits
 from datawinnow.data.examples import Examples
@@ -96,6 +97,7 @@ READERS = (
 KINDS_OF_DATA = f"DATA can be: {'; '.join(reader.description for reader in READERS)}"
 
 
+@with_progress
 def load(
     source: Any,
     *,
@@ -108,7 +110,7 @@ def load(
     memory: int | None = None,
     limit: int | None = None,
     flip: bool | None = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     text: str | int | None = None,
     length: int | None = None,
     tokenizer: str | None = None,
@@ -141,7 +143,8 @@ def load(
         limit: number of training examples, a stratified sample; None, or more than the dataset has, for all.
         flip: whether training mirrors images left to right half of the time; None for colour images only. Not for
             images that mean another thing mirrored: text, digits, left and right.
-        progress: called as ``progress(description, done, total)``.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``(stage, done, total)``. Default: no progress is shown.
         text: name of the column of texts, or its number, from 0; None guesses.
         length: tokens of a text's row: longer ones are cut, shorter ones padded. None for what 99 of 100 training texts
             fit in, at most 256.

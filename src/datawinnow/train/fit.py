@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datawinnow.core.bars import with_progress
 from datawinnow.core.errors import TrainingError
 from datawinnow.core.module_mode import restore_mode
-from datawinnow.core.progress import Progress
+from datawinnow.core.progress import ProgressOption
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
@@ -39,6 +40,7 @@ from datawinnow.train.schedule import schedule_of
 from datawinnow.train.state import ExampleChoice, TrainState, check_examples, prepare
 
 
+@with_progress
 def fit(
     model: Model,
     data: Any,
@@ -57,7 +59,7 @@ def fit(
     on_plan: Callable[[int, Tensor], None] | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
     stop: Callable[[int], bool] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressOption = None,
     evaluate_every: int = 0,
     **options: Any,
 ) -> tuple[nn.Module, History]:
@@ -93,7 +95,8 @@ def fit(
         on_epoch: called after each epoch with its number and the history.
         stop: called after each epoch, once it is recorded, with its number; True ends training. It must give the same
             answer when called again for the same epoch, as a resumed run does.
-        progress: called as ``progress("training", done, total)`` after each step.
+        progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
+            called with ``("training", done, total)`` after each step. Default: no progress is shown.
         evaluate_every: also evaluate on ``test`` every so many epochs, for the history only.
         options: fields of `Recipe`, such as ``lr`` and ``loss``, which override those of ``recipe``.
 
