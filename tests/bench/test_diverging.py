@@ -31,7 +31,7 @@ class TestCell:
         grid = read_grid(write(diverging(4)), models=[MODEL])
         row = run_cell(grid, cell("random", 0.5), tmp_path)
         assert (row["accuracy"], row["test_loss"]) == (None, None)
-        assert row["failed"].startswith("the loss is nan in epoch 2: try a lower lr (it was 0.05)")
+        assert row["failed"].startswith("the loss is nan in epoch 2: try a lower `lr=` (it was 0.05)")
         assert (row["kept"], row["trained_epochs"], row["passes"]) == (30, 3, 60)  # two whole epochs before it
         assert run_cell(grid, cell("shorter_full", 0.5), tmp_path)["failed"].startswith("the loss is nan in epoch 1")
         good = run_cell(grid, cell("random", 0.2), tmp_path)

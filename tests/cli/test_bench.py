@@ -10,6 +10,7 @@ import pytest
 from typer import rich_utils
 
 from datawinnow.bench import cells_of, grid, grid_file, read_grids
+from datawinnow.cli.spelling import as_flags
 from datawinnow.core.bars import ProgressDisplay
 from tests.cli.conftest import GRID
 
@@ -24,7 +25,7 @@ def test_what_diverged_is_told_with_what_to_do_and_is_not_run_again(call, monkey
     rows = [json.loads(line) for line in Path("results/tiny/rows.jsonl").read_text().splitlines()]
     assert [row["accuracy"] for row in rows] == [None, None]
     assert "training diverged in 2 cells:" in first.stdout
-    assert f"  random, keep 0.5, seed 0, clean: {rows[1]['failed']}\n" in first.stdout
+    assert f"  random, keep 0.5, seed 0, clean: {as_flags(rows[1]['failed'])}\n" in first.stdout
     assert "does not run them again: remove their lines from results/tiny/rows.jsonl for that" in first.stdout
     assert first.stdout.count("0 of 1 seed; 1 diverged") == 2
     assert details[1] == f"random keep 0.5 seed 0 clean: failed: {rows[1]['failed']}"

@@ -214,7 +214,7 @@ def test_every_method_runs_from_the_command_line(call, tmp_path, method):
         (("--judge-epochs", "0"), "judge_epochs must be a whole number in [1, "),
         (("--augment", "blur"), "got 'blur'"),
         (("--model", "convnett"), "no model is called 'convnett'"),
-        (("--per-class", "500"), "per_class=500 images begin from 500 real images of every class"),
+        (("--per-class", "500"), "--per-class 500 images begin from 500 real images of every class"),
         (("--model-option", "depth=5"), "a ConvNet of depth 5 halves the image 5 times"),
     ],
     ids=[

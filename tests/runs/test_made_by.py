@@ -11,7 +11,7 @@ import torch
 
 from datawinnow import api
 from datawinnow.bench.check import check
-from datawinnow.core.artifacts import read_json, write_json, write_table
+from datawinnow.core.artifacts import read_json, read_tensors, write_json, write_table, write_tensors
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.runs.folder import RunFolder
@@ -19,7 +19,7 @@ from datawinnow.runs.record import begin_run
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run, selection_of
 from datawinnow.train.build import check_outputs_for
-from datawinnow.train.checkpoint import read_metadata, save_checkpoint
+from datawinnow.train.checkpoint import CHECKPOINT_KIND, read_metadata
 
 from .conftest import FAST, Bare, make_blobs, make_images
 
@@ -101,8 +101,8 @@ class TestRefusals:
         if path.suffix == ".json":
             write_json(path, {**read_json(path), "fingerprint": "ab"})
         elif path.suffix == ".safetensors":
-            model = torch.nn.Linear(1, 1)
-            save_checkpoint(path, model, None, {"model": "mlp", "fingerprint": "ab"})
+            tensors, metadata = read_tensors(path, kind=CHECKPOINT_KIND)
+            write_tensors(path, tensors, {**metadata, "fingerprint": "ab"}, kind=CHECKPOINT_KIND)
         else:
             write_table(path, pq.read_table(path), {**about(path), "fingerprint": "ab"})
 
@@ -111,7 +111,7 @@ class TestRefusals:
         [
             ("scores.parquet", lambda run, data: score_run(run, data, ["el2n"])),
             ("scores.parquet", lambda run, data: select_run(run, data, keep=0.5, method="el2n")),
-            ("model.safetensors", lambda run, data: select_run(run, data, keep=0.5, method="el2n")),
+            ("model.safetensors", lambda run, data: select_run(run, data, keep=0.5, method="moderate")),
             ("signals/about.json", lambda run, data: score_run(run, data, ["el2n"])),
         ],
         ids=["scores, by score", "scores, by select", "network, by select", "signals, by score"],
@@ -130,7 +130,7 @@ class TestRefusals:
         path = run.path / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-20])
         with pytest.raises(RunError, match=r"model.safetensors is truncated or damaged"):
-            select_run(run, make_images(24), keep=0.5, method="el2n")
+            select_run(run, make_images(24), keep=0.5, method="moderate")
 
     def test_a_recording_goes_on_only_with_its_own_signals(self, tmp_path, blobs):
         def stop(stage, done, total):

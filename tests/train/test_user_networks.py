@@ -178,7 +178,7 @@ def test_the_step_in_which_the_loss_became_nan_is_named():
     def train(lr):
         fit(vector_net(), blobs(), epochs=3, lr=lr, weight_decay=0.0, **PLAIN)
 
-    with pytest.raises(TrainingError, match=r"in epoch 0: try a lower lr .*It began in step [2-4] of 4. The 0 epochs"):
+    with pytest.raises(TrainingError, match=r"epoch 0: try a lower `lr=` .*It began in step [2-4] of 4. The 0 epochs"):
         train(1e6)
 
 

@@ -141,6 +141,7 @@ def run_training(
             texts={
                 "selection": _selection_text,
                 "record_plan": _plan_text,
+                "levels": repr,
             },
         )
     plan = None
