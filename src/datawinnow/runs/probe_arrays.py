@@ -42,7 +42,7 @@ from datawinnow.probe.sentences import probe_sentences
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import network_of_run
 from datawinnow.train.build import Model
-from datawinnow.train.checkpoint import load_checkpoint
+from datawinnow.train.checkpoint import load_checkpoint, read_metadata
 from datawinnow.train.network import device_for
 
 HELD_OUT_FRACTION = 0.1
@@ -246,6 +246,7 @@ def probed_arrays(
                 f"{file} is missing, so the network that was recorded cannot be probed; record again into another "
                 "`run=` folder"
             )
+        folder.check_made(read_metadata(file), file)
         with forked(0, "weights"):  # which are replaced
             built = network_of_run(folder, model, model_options)
         load_checkpoint(file, built, None)
