@@ -24,6 +24,7 @@ from datawinnow.record import Recorder, read_column
 from datawinnow.record.files import remove_epochs, split_into_epochs
 from datawinnow.runs.early_stopping import RankStability, split_half_agreement
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.linear_baseline import linear_note
 from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.stage import Stage, augment_of, option_text
 from datawinnow.train import History, Recipe, fit
@@ -254,6 +255,8 @@ def run_recording(
         metadata["recorded"] = _recorded_until(folder, len(history.rows), stability)
     stage.finish(trained, history, metadata)
     warn_near_chance(near_chance(folder))
+    if log is not None and (note := linear_note(train, test, history.test_accuracy)):
+        log(note)
     if stability is not None and log is not None:
         log(stability_sentence(folder.metadata["recorded"], settings.epochs, stability.threshold))
     return folder

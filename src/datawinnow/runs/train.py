@@ -22,6 +22,7 @@ from datawinnow.data.source_positions import source_rows
 from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.kept_patches import describe_sparsity, write_patches
+from datawinnow.runs.linear_baseline import linear_note
 from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.record import RunSetup
 from datawinnow.runs.selection_file import selection_digest
@@ -208,6 +209,9 @@ def run_training(
         "near_chance": training_sentence(info, history, test, on_all=policy is None and selection is None),
     }
     stage.finish(network, history, {"result": result})
+    on_all = policy is None and selection is None
+    if log is not None and on_all and (note := linear_note(train, test, history.test_accuracy)):
+        log(note)
     if plan is not None:
         plan.clean_up()
     return _trained(folder, test, selection_metadata, policy)
