@@ -167,7 +167,7 @@ def test_autocast_only_when_asked():
 def test_fastest_takes_what_is_clearly_faster(monkeypatch, times, expected):
     from datawinnow.train import precision
 
-    def seconds(model, x, y, form, channels_last, rounds, loss=None):
+    def seconds(model, x, y, form, channels_last, rounds, loss=None, limit=None):
         result = times.get((form, channels_last), 1.0)
         if isinstance(result, Exception):
             raise result
@@ -226,6 +226,20 @@ class Slow(nn.Module):
         self.sizes.append(len(x))
         time.sleep(0.001 * len(x))
         return self.layer(x)
+
+
+class SlowInBf16(Slow):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(torch.is_autocast_enabled("cpu"))
+        time.sleep(0.03 if self.sizes[-1] else 0.001)
+        return self.layer(x)
+
+
+def test_a_form_that_is_far_slower_is_tried_twice_only():
+    model = SlowInBf16()
+    chosen = fastest_precision(model, torch.randn(4, 3), torch.zeros(4, dtype=torch.int64))
+    assert chosen[:2] == ("fp32", False)
+    assert model.sizes.count(True) == 2
 
 
 def test_trial_steps_take_few_examples_where_one_takes_long(monkeypatch):

@@ -54,6 +54,10 @@ TRIAL_SECONDS = 5.0
 """Seconds that the trial steps of `fastest_precision`, and those of an estimate, may take on a CPU."""
 
 
+HOPELESS = 3.0
+"""A form with a step of this many times float32's is tried no further: bf16 takes 15 times as long on some CPUs."""
+
+
 def trial_count(
     model: nn.Module,
     x: Tensor,
@@ -110,7 +114,7 @@ def fastest_precision(
     times = {forms[0]: plain}
     for form in forms[1:]:
         try:
-            times[form] = step_seconds(model, x, y, *form, rounds, loss)
+            times[form] = step_seconds(model, x, y, *form, rounds, loss, limit=HOPELESS * plain)
         except (RuntimeError, NotImplementedError):  # an operation without a bf16 or channels-last form
             times[form] = math.inf
     best = min(times, key=lambda form: times[form])
@@ -129,8 +133,12 @@ def step_seconds(
     rounds: int,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
     warm_up: int = 2,
+    limit: float = math.inf,
 ) -> float:
-    """Seconds of a training step in one form, the median of ``rounds`` after ``warm_up`` that are not timed."""
+    """Seconds of a training step in one form, the median of ``rounds`` after ``warm_up`` that are not timed.
+
+    A step after the first that takes longer than ``limit`` seconds is the last, and its time is returned.
+    """
     # a copy a form: weights, gradients and running statistics of the model stay as they are
     trial = copy.deepcopy(model).train()
     if channels_last:
@@ -148,6 +156,9 @@ def step_seconds(
             if x.is_cuda:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
+            # the first step may compile or allocate
+            if len(seconds) > 1 and seconds[-1] > limit:
+                return seconds[-1]
     return sorted(seconds[warm_up:])[rounds // 2]
 
 
