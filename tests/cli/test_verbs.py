@@ -103,6 +103,12 @@ def test_another_keep_uses_the_recording_and_forgets_the_old_check(call, recorde
     assert (run / "signals" / "p_label.npy").stat().st_mtime_ns == before
 
 
+def test_select_proposes_the_training_that_it_is_fitted_to(call, recorded, tmp_path):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    shown = " ".join(call("select", run, "--keep", "0.3", *DUAL).stderr.split())
+    assert shown.endswith(f"next: datawinnow train digits --select {run}/selection.parquet --epochs 2")
+
+
 def test_selections_are_the_same_by_seed_and_differ_between_seeds(call, recorded, tmp_path):
     files = {}
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
@@ -387,7 +393,7 @@ def test_train_by_a_policy_for_a_budget_passes_what_the_shorter_full_run_passes(
     assert metadata["cost"]["train"]["backward"] == 2 * n
     assert metadata["options"]["train"]["policy"].startswith("WarmUp(policy=UCB(keep=0.5")
     assert "after the last of 3 epochs" in shown  # all, and twice a half
-    assert "datawinnow train DATA --epochs 2" in shown
+    assert "datawinnow train digits --model mlp --epochs 2" in shown
 
 
 @pytest.mark.parametrize(

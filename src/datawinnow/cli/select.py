@@ -69,7 +69,10 @@ def select(
     file = out or folder.path / "selection.parquet"
     screen.print(kept_line(file))
     screen.rows([("selection", str(file)), *reason_rows(file)])
-    screen.next("train", folder.dataset.source or "DATA", "--select", str(file))
+    options = folder.metadata["options"]
+    planned = (options.get("prune") or {}).get("train_epochs") or (options.get("record") or {}).get("schedule_epochs")
+    epochs_flags = ("--epochs", str(planned)) if planned else ()
+    screen.next("train", folder.dataset.source or "DATA", "--select", str(file), *epochs_flags)
 
 
 def kept_line(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from datawinnow import api
 from datawinnow.api import LoadOptions
 from datawinnow.cli.levels import LevelOptions
-from datawinnow.cli.options import OUTPUT_PANEL, TRAINING_PANEL, DataArgument, LogDir, Quiet, Seed, TrainingOptions
+from datawinnow.cli.options import (
+    OUTPUT_PANEL,
+    TRAINING_PANEL,
+    DataArgument,
+    LogDir,
+    Quiet,
+    Seed,
+    TrainingOptions,
+    option_flags,
+)
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
@@ -89,12 +99,12 @@ def train(
             progress=stage,
             log=screen.note,
         )
-    _print_trained(screen, trained)
+    _print_trained(screen, trained, [data, *option_flags(loading), *option_flags(training)])
     if record_plan is not None:
         screen.next("train", data, "--policy", "replay", "--plan", str(record_plan))
 
 
-def _print_trained(screen: Screen, trained: Trained) -> None:
+def _print_trained(screen: Screen, trained: Trained, words: Sequence[str]) -> None:
     folder, selection = trained.run, trained.selection_metadata
     history = folder.history()
     epochs, n = history.num_rows, folder.n
@@ -123,5 +133,6 @@ def _print_trained(screen: Screen, trained: Trained) -> None:
     )
     equal_epochs = round(total / n)
     if equal_epochs:
-        text += f" The alternative of equal cost: datawinnow train DATA --epochs {equal_epochs}"
+        alternative = shlex.join(["train", *words, "--epochs", str(equal_epochs)])
+        text += f" The alternative of equal cost: datawinnow {alternative}"
     screen.print(text)
