@@ -171,3 +171,14 @@ def test_the_page_of_a_training_that_was_stopped_says_how_far_it_is(tmp_path: Pa
     assert "In 1 epoch the policy made one choice: 50% of the examples." in text
     (tmp_path / "run" / "history.parquet").unlink()
     assert "No training history yet: datawinnow train DATA" in report.write(tmp_path / "run").read_text()
+
+
+def test_the_page_warns_of_a_class_of_which_nothing_is_kept(tmp_path: Path) -> None:
+    train = blobs()
+    labels = torch.arange(60) % 3
+    for keep, per_class, is_warned in ((1 / 60, False, True), (0.1, True, False)):
+        run = tmp_path / str(per_class)
+        kept = api.prune(train, keep=keep, epochs=1, model="mlp", run=run, score="el2n", per_class=per_class)
+        lost = set(labels.tolist()) - set(labels[kept.selection.index].tolist())
+        assert bool(lost) == is_warned
+        assert (f"No example is kept of {len(lost)} of " in report.write(run).read_text()) == is_warned

@@ -62,7 +62,7 @@ def run_context(folder: Path) -> dict[str, Any]:
         "about": run_description(metadata),
         "notes": [str(note) for note in metadata["dataset"].get("notes", [])],
         "lead": training.lead(metadata, history) if trained else _selection_lead(meta, selection),
-        "warning": (metadata.get("result") or {}).get("near_chance"),
+        "warning": _warning(metadata, selection),
         "verdict": check.get("verdict") or check.get("sentence"),
         "verdict_details": str(check.get("sentence", "")).removeprefix(str(check.get("verdict", ""))).strip(),
         "check_cells": check_table,
@@ -146,6 +146,26 @@ def _selection_lead(meta: dict[str, Any], selection: pa.Table | None) -> str:
         f"{meta.get('label', meta.get('method', 'The method'))} keeps {kept:,} of {len(selection):,} examples "
         f"(keep {meta.get('keep', kept / max(1, len(selection))):g})."
     )
+
+
+def _warning(metadata: dict[str, Any], selection: pa.Table | None) -> str:
+    near_chance = (metadata.get("result") or {}).get("near_chance")
+    return ". ".join(sentence for sentence in (near_chance, _lost_classes(metadata, selection)) if sentence)
+
+
+def _lost_classes(metadata: dict[str, Any], selection: pa.Table | None) -> str | None:
+    if selection is None:
+        return None
+    labels = selection.column("label").to_numpy()
+    kept = selection.column("kept").to_numpy(zero_copy_only=False)
+    lost = sorted(set(labels[labels >= 0].tolist()) - set(labels[kept].tolist()))
+    if not lost or bool((labels < 0).any()):  # targets that are no classes
+        return None
+    names = metadata["dataset"].get("classes", [])
+    shown = ", ".join(str(names[i]) if i < len(names) else str(i) for i in lost[:5]) + (
+        ", ..." if len(lost) > 5 else ""
+    )
+    return f"No example is kept of {len(lost)} of {len(set(labels.tolist()))} classes ({shown})"
 
 
 def _check_result(folder: Path, metadata: dict[str, Any]) -> tuple[dict[str, Any], Any]:
