@@ -82,6 +82,24 @@ def test_a_kill_while_it_is_extended_loses_nothing(tmp_path, monkeypatch, moment
     assert_same_recording(again, api.record(data, run=tmp_path / "whole", epochs=5, **options))
 
 
+def test_what_was_made_of_the_shorter_recording_goes(tmp_path):
+    data, options = make_blobs(), {"recipe": CONSTANT}
+    runs = [tmp_path / "run", tmp_path / "whole"]
+    api.record(data, run=runs[0], epochs=3, **options)
+    api.score(runs[0], "el2n", data=data)
+    api.select(runs[0], data=data, keep=0.5, method="k_center")
+    logged = []
+    run = api.record(data, run=runs[0], epochs=5, log=logged.append, **options)
+    assert not {"scores.parquet", "selection.parquet", "probe"} & {file.name for file in run.path.iterdir()}
+    assert set(run.metadata["status"]) == set(run.metadata["cost"]) == {"record"}
+    assert "select" not in run.metadata["options"]
+    assert any("from 3 to 5 epochs" in line for line in logged)
+    # the network is another one now: a probe of the old is neither used nor in the way
+    api.record(data, run=runs[1], epochs=5, **options)
+    chosen, expected = (api.select(path, data=data, keep=0.5, method="k_center").selection for path in runs)
+    assert chosen.index.equal(expected.index)
+
+
 def stop_at_once(*_):
     raise KeyboardInterrupt
 

@@ -181,7 +181,8 @@ def run_recording(
 ) -> RunFolder:
     """Train briefly on all examples and record every one of them at every visit.
 
-    A recording that was killed resumes from its last whole epoch; a finished one is used unchanged.
+    A recording that was killed resumes from its last whole epoch; a finished one is used unchanged, unless more epochs
+    can follow: then they do, and the scores, selection and probes of the shorter one are removed.
 
     Args:
         setup: from `begin_run`.
@@ -227,6 +228,11 @@ def run_recording(
         if log is not None:
             log(f"{folder.path} is recorded already; using it")
         return folder
+    if stage.done and folder.forget_results() and log is not None:
+        log(
+            f"{folder.path} goes on from {folder.epochs} to {settings.epochs} epochs: its scores, selection and probes "
+            "were of the shorter recording and are removed; make them again"
+        )
     recipe = stage.start(
         setup.network, train, settings.recipe, {"record": options}, log, seed=setup.seed, model=setup.model
     )
