@@ -13,7 +13,7 @@ from datawinnow.core.load_options import LoadOptions
 from datawinnow.record import files
 from datawinnow.runs.folder import RunFolder
 
-from .conftest import FAST, make_blobs
+from .conftest import FAST, make_blobs, make_images
 
 CONSTANT = replace(FAST, schedule="constant")
 
@@ -54,6 +54,22 @@ def test_up_to_the_end_of_the_schedule_and_no_further(tmp_path):
     with pytest.raises(RunError, match=r"finished recording of 4 epochs.*`epochs=6` into another `run=` folder"):
         api.record(data, run=tmp_path / "run", epochs=6, recipe=FAST)
     assert signals_of(RunFolder.open(tmp_path / "run"))["loss"].equal(before["loss"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"recipe": replace(CONSTANT, size_schedule=dw.SizeSchedule(start=4))},
+        {"recipe": CONSTANT, "signals": ("kl_step",)},
+    ],
+    ids=["sizes by shares of the length", "changes of the probabilities"],
+)
+def test_what_depends_on_the_length_is_not_extended(tmp_path, options):
+    options = {"run": tmp_path / "run", "model": "resnet8", **options}
+    api.record(make_images(), epochs=2, **options)
+    with pytest.raises(RunError, match=r"`epochs=3` into another `run=` folder"):
+        api.record(make_images(), epochs=3, **options)
+    assert RunFolder.open(tmp_path / "run").epochs == 2
 
 
 @pytest.mark.parametrize("moment", ["splitting", "training"])

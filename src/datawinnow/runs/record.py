@@ -364,9 +364,10 @@ def _extends(folder: RunFolder, stage: Stage, options: Mapping[str, Any]) -> boo
         return False
     if stage.done and not stage.checkpoint.exists():
         raise RunError(
-            f"{folder.path} is a finished recording of {before['epochs']} epochs, and its learning rate went down to 0 "
-            f"with them, so none can follow: record `epochs={options['epochs']}` into another `run=` folder. What can "
-            "be extended is a recording that follows a longer schedule (`schedule_epochs=`) or `schedule='constant'`"
+            f"{folder.path} is a finished recording of {before['epochs']} epochs, and none can follow: record "
+            f"`epochs={options['epochs']}` into another `run=` folder. What can be extended is a recording that follows "
+            "a longer schedule (`schedule_epochs=`) or `schedule='constant'`, at one input size and without the signal "
+            "kl_step"
         )
     return True
 
