@@ -365,9 +365,9 @@ def _extends(folder: RunFolder, stage: Stage, options: Mapping[str, Any]) -> boo
     if stage.done and not stage.checkpoint.exists():
         raise RunError(
             f"{folder.path} is a finished recording of {before['epochs']} epochs, and none can follow: record "
-            f"`epochs={options['epochs']}` into another `run=` folder. What can be extended is a recording that follows "
-            "a longer schedule (`schedule_epochs=`) or `schedule='constant'`, at one input size and without the signal "
-            "kl_step"
+            f"`epochs={options['epochs']}` into another `run=` folder. What can be extended is a recording "
+            "that follows a longer schedule (`schedule_epochs=`) or `schedule='constant'`, at one input size and "
+            "without the signal kl_step"
         )
     return True
 
