@@ -26,7 +26,7 @@ from datawinnow.data.separated import (
     table_notes,
     width_fault,
 )
-from datawinnow.data.splits import is_hidden, readable_name, split_of
+from datawinnow.data.splits import is_hidden, readable_name, refuse_split_column, split_columns, split_of
 from datawinnow.data.texts import broken_note
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -215,6 +215,7 @@ def read_image_table(path: Path, folder: Path, images: ImageNames, options: Read
     broken = list(table.broken)
     first: dict[str, int] = {}
     num_repeated = 0
+    split_cells: dict[str, set[str]] = {}
     for line, cells in table.rows:
         file, value = str(cells.get(table.image) or "").strip(), cells.get(table.label)
         name = images.find(file)
@@ -238,6 +239,14 @@ def read_image_table(path: Path, folder: Path, images: ImageNames, options: Read
         paths.append(name)
         labels.append(value)
         lines.append(line)
+        for column in split_columns(cells, table.image, table.label):
+            split_cells.setdefault(column, set()).add(str(cells[column]))
+    refuse_split_column(
+        split_cells,
+        str(path),
+        f"write one table a split, train{path.suffix} and test{path.suffix}, into {folder}, or move the images of each "
+        "split into a folder of its own",
+    )
     if not paths and not broken:
         raise DataError(f"{path} has no lines")
     notes = [*table.notes, *broken_note(broken, len(paths), path.name, options)]

@@ -22,7 +22,14 @@ from datawinnow.data.digits import train_and_test
 from datawinnow.data.examples import Augment, Examples, Origin, short_name
 from datawinnow.data.labels import Classes, read_labels
 from datawinnow.data.memory import available_memory
-from datawinnow.data.splits import choose_splits, is_hidden, split_and_rest, split_of
+from datawinnow.data.splits import (
+    choose_splits,
+    is_hidden,
+    refuse_split_column,
+    split_and_rest,
+    split_columns,
+    split_of,
+)
 
 PAIRS = (("images", "labels"), ("x", "y"), ("data", "target"), ("data", "labels"), ("inputs", "targets"))
 """Names of the arrays of examples and of labels; in a name of a split, the word for the split is left out."""
@@ -81,6 +88,12 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
     def where(row: int) -> str:
         return f"row {row} of {y_key!r} in {path}"
 
+    split_names = split_columns(array_names(path), x_key, y_key)
+    refuse_split_column(
+        {name: array.tolist() for name, array in read_npz(path, split_names).items() if array.shape == (len(x),)},
+        str(path),
+        "save the rows of each split as arrays of their own: x_train, y_train, x_test, y_test",
+    )
     names = tuple(map(str, arrays["classes"].tolist())) if "classes" in arrays else None
     if isinstance(labels, list):
         labels, label_notes = read_labels(labels, () if names else options.kept_classes)

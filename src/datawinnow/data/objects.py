@@ -8,7 +8,7 @@ is stays the same object.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.images import read_image
 from datawinnow.data.kept import Kept
 from datawinnow.data.labels import Y_KEYS, Classes, LabelArray
-from datawinnow.data.splits import choose_splits
+from datawinnow.data.splits import choose_splits, refuse_split_column, split_columns
 from datawinnow.data.texts import Texts
 
 X_KEYS = ("image", "images", "img", "pixel_values", "x", "X", "features", "inputs", "data")
@@ -210,6 +210,7 @@ def as_dataset(
         return _from_frame(data, image, label, classes)
     if isinstance(data, Mapping):
         x_key, y_key, notes = _choose_keys(list(data), image, label, "the dict")
+        _refuse_splits(data, (x_key, y_key), lambda name: _to_numpy(data[name]), "the dict")
         return _from_arrays(data[x_key], data[y_key], "arrays", classes, notes)
     if _is_pair_of_columns(data):
         return _from_arrays(data[0], data[1], "arrays", classes, ())
@@ -414,6 +415,7 @@ def _from_frame(frame: Any, image: str | None, label: str | None, classes: Seque
             "dw.load(data, label=...)"
         )
     notes = () if label is not None else (f"of the DataFrame, the label is {y_key!r}",)
+    _refuse_splits(columns, (image, y_key), lambda name: frame[name].to_numpy(), "the DataFrame")
     if image is not None:
         x = np.stack([np.asarray(value) for value in frame[image].to_numpy()])
         return _from_arrays(x, frame[y_key].to_numpy(), "frame", classes, notes)
@@ -506,10 +508,9 @@ def _from_items(data: Any, image: str | None, label: str | None, classes: Sequen
     x = item[0] if x_key is None else item[x_key]
     if _has_channels_last(x):
         notes += (f"images are read as (height, width, channels): the first has shape {tuple(x.shape)}",)
-    values = _column(data, y_key)
-    if values is None:
-        with forked(0, "items"):
-            values = [data[i][y_key] for i in range(len(data))]
+    if x_key is not None:
+        _refuse_splits(item, (x_key, y_key), lambda name: _values(data, name), _name_of(data))
+    values = _values(data, y_key)
     missing = next((i for i, value in enumerate(values) if value is None), None)
     if missing is not None:
         raise DataError(f"the label of example {missing} is missing (None): remove such examples, or fill it in")
@@ -534,6 +535,25 @@ def _column(data: Any, key: Any) -> Any:
     if isinstance(key, str) and key in (getattr(data, "column_names", None) or ()):
         return list(data[key])
     return None
+
+
+def _values(data: Any, key: Any) -> Any:
+    """The value of ``key`` in every item."""
+    values = _column(data, key)
+    if values is None:
+        with forked(0, "items"):
+            values = [data[i][key] for i in range(len(data))]
+    return values
+
+
+def _refuse_splits(names: Iterable[Any], used: tuple[Any, ...], values: Callable[[Any], Any], source: str) -> None:
+    """Refuse data that say themselves that some of their examples are to train on and the rest are not."""
+    cells = {name: values(name) for name in split_columns(names, *used)}
+    refuse_split_column(
+        {name: column for name, column in cells.items() if np.ndim(column) == 1},
+        source,
+        "give the rows of each split by themselves, those to test on as test=",
+    )
 
 
 def _feature_names(data: Any, key: Any) -> tuple[str, ...] | None:

@@ -34,7 +34,17 @@ from datawinnow.data.arrow import (
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
 from datawinnow.data.labels import LabelColumn, label_of, label_splits
-from datawinnow.data.splits import SHARD, choose_splits, is_hidden, name_of_files, split_of
+from datawinnow.data.splits import (
+    SHARD,
+    choose_splits,
+    file_a_split,
+    is_hidden,
+    name_of_files,
+    refuse_split_column,
+    shortened_list,
+    split_columns,
+    split_of,
+)
 from datawinnow.data.texts import (
     PREVIEW_ROWS,
     TEXT_LABEL_NAMES,
@@ -209,6 +219,7 @@ class _ImageTable:
                 label_columns.append(read_columns(path, [label]).column(label))
         assert image is not None  # there is at least one file
         assert label is not None
+        _refuse_split_column(files, source, image, label)
         sizes = [len(column) for column in label_columns]
         if not sum(sizes):
             raise DataError(f"no images: {files[0]} has no rows")
@@ -327,6 +338,7 @@ def _read_text_table(
             row += 1
     if not row:
         raise DataError(f"no texts: {files[0]} has no rows")
+    _refuse_split_column(files, source, str(text_column), str(label_column))
     notes = broken_note(broken, len(texts), split, options)
     columns = {"text": str(text_column), "label": str(label_column)}
     origin = source.origin(files, columns, row, row_tensor(rows), split)
@@ -335,6 +347,26 @@ def _read_text_table(
         return describe_row(rows[i], files, starts)
 
     return RawTexts(texts, LabelColumn(labels, describe), origin, [str(row) for row in rows], names), notes
+
+
+def _refuse_split_column(files: Sequence[str], source: TableSource, *used: str) -> None:
+    """Refuse the files of a split that say that some of their rows are to train on and the rest are not."""
+    values: dict[str, set[Any]] = {}
+    for path in files:
+        schema = source.schema(path)
+        columns = [name for name in split_columns(schema.names, *used) if schema.names.count(name) == 1]
+        if not columns:
+            continue
+        with convert_errors(path):
+            cells = read_columns(path, columns)
+            for name in columns:
+                names = class_names(schema, name)
+                different = cells.column(name).unique().to_pylist()
+                # a ClassLabel of splits holds places in its list of names
+                values.setdefault(name, set()).update(
+                    different if names is None else [names[v] for v in different if v is not None]
+                )
+    refuse_split_column(values, shortened_list(files, 3), file_a_split(Path(files[0]).suffix))
 
 
 def _choose_text_columns(path: str, schema: Any, text: str | None, label: str | None) -> tuple[str, str]:

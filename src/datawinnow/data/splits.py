@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datawinnow.core.errors import DataError
 
@@ -64,6 +65,49 @@ def readable_name(name: str) -> str:
     if name.isascii():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+SPLIT_COLUMNS = ("split", "splits", "subset", "set", "partition", "usage", "is_train", "is_test")
+"""Names of columns that say which split a row belongs to, in lower case."""
+
+
+def split_columns(names: Iterable[Any], *used: Any) -> list[Any]:
+    """Columns of a table that are called like one of splits, but for those that are used as examples or labels."""
+    return [name for name in names if str(name).strip().casefold() in SPLIT_COLUMNS and name not in used]
+
+
+def refuse_split_column(values: Mapping[Any, Iterable[Any]], source: str, advice: str) -> None:
+    """Refuse a table that says that some of its rows are to train on and the rest are not.
+
+    Args:
+        values: different cells of each column that `split_columns` names.
+        source: the table, for the error.
+        advice: what to do.
+
+    Raises:
+        DataError: a column has a word for the train split and another word.
+    """
+    for column, cells in values.items():
+        words = {text: _split_of_cell(str(column), text) for text in sorted({str(v).strip() for v in cells} - {""})}
+        if "train" in words.values() and set(words.values()) != {"train"}:
+            raise DataError(
+                f"column {column!r} of {source} says which split a row belongs to "
+                f"({shortened_list([repr(word) for word in words])}), and a table is read as one split, in which rows "
+                f"to test on would be trained on: {advice}"
+            )
+
+
+def file_a_split(suffix: str) -> str:
+    """Advice for `refuse_split_column`: files that are read as splits."""
+    return f"write the rows of each split into a file of its own, train{suffix} and test{suffix}, and give their folder"
+
+
+def _split_of_cell(column: str, text: str) -> str:
+    """The split that a cell means; of a column ``is_train`` or ``is_test``, which holds yes or no."""
+    truth = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}.get(text.casefold())
+    if column.strip().casefold() in ("is_train", "is_test"):
+        return "" if truth is None else ("train" if truth == (column.strip().casefold() == "is_train") else "test")
+    return split_of(text)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,16 @@ from datawinnow.data.separated import (
     table_notes,
     width_fault,
 )
-from datawinnow.data.splits import choose_splits, is_hidden, name_of_files, split_of
+from datawinnow.data.splits import (
+    choose_splits,
+    file_a_split,
+    is_hidden,
+    name_of_files,
+    refuse_split_column,
+    shortened_list,
+    split_columns,
+    split_of,
+)
 from datawinnow.data.texts import (
     TEXT_LABEL_NAMES,
     TEXT_NAMES,
@@ -160,6 +169,7 @@ class TextLayout:
         num_leading: records before the first example: titles, and the header.
         delimiter: mark between cells.
         header_line: the header as it stands in the file.
+        splits: columns that are called like one of splits.
     """
 
     text: str
@@ -169,6 +179,7 @@ class TextLayout:
     num_leading: int = 0
     delimiter: str = ""
     header_line: str = ""
+    splits: tuple[str, ...] = ()
 
 
 def _read_split(
@@ -183,6 +194,7 @@ def _read_split(
     long_cells: list[tuple[int, Record, TextLayout]] = []
     notes: tuple[str, ...] = ()
     faults: dict[str, str] = {}
+    split_cells: dict[str, set[str]] = {}
     layout, row, leading, num_headers = like, -1, list[int](), 0
     for path in paths:
         opened = _open_records(path, layout, options)
@@ -194,6 +206,7 @@ def _read_split(
         notes += new_notes
         leading.append(layout.num_leading)
         text_name, label_name, is_json = layout.text, layout.label, not layout.names
+        split_cells |= {name: set() for name in layout.splits if name not in split_cells}
         for record, cells in records:
             row += 1
             label_cell = cells.get(label_name)
@@ -221,8 +234,11 @@ def _read_split(
             labels.append(label_cell)
             rows.append(row)
             lines.append((path, record.line))
+            for name in layout.splits:
+                split_cells[name].add(str(cells.get(name, "")))
     if layout is None or row < 0:
         raise DataError(f"no texts: {paths[0]} has no lines")
+    refuse_split_column(split_cells, shortened_list(list(map(str, paths)), 3), file_a_split(paths[0].suffix))
     swallowed = _swallowed_rows(long_cells, set(map(str, labels)))
     for i, num_rows in reversed(swallowed):
         # in reverse: positions before it stay
@@ -290,7 +306,7 @@ def _open_records(
             for name, value in record.cells.items():
                 columns.setdefault(name, []).append(value)
         text, label = choose_text_columns(columns, str(path), *columns_by_user)
-        layout = TextLayout(text, label)
+        layout = TextLayout(text, label, splits=tuple(split_columns(columns, text, label)))
         records = ((r, r.cells if isinstance(r.cells, dict) else {}) for r in itertools.chain(top, source))
         return records, layout, _layout_notes(path, layout, "", ()) if like is None else ()
     layout, notes = _table_layout(path, dialect, top, like, options)
@@ -365,7 +381,8 @@ def _table_layout(
             )
     header_line = top[header_at].raw.strip().removeprefix("\ufeff") if header else ""
     has_names = header or (like is not None and like.header)
-    layout = TextLayout(text, label, tuple(names), has_names, num_leading, dialect.delimiter, header_line)
+    splits = tuple(split_columns(names, text, label))
+    layout = TextLayout(text, label, tuple(names), has_names, num_leading, dialect.delimiter, header_line, splits)
     if like is None:
         notes += _layout_notes(path, layout, dialect.delimiter, top[: header_at if header else num_titles])
     return layout, notes
