@@ -10,9 +10,11 @@ import torch
 
 from datawinnow import api
 from datawinnow.bench.check import check
+from datawinnow.core.errors import RunError
 from datawinnow.core.selection import Selection
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.select import select_run
+from datawinnow.runs.selection_file import read_selection
 from datawinnow.runs.stage import resolve_arithmetic
 from datawinnow.train import Recipe, network
 
@@ -168,14 +170,20 @@ class TestOneChoice:
         measurement.answer = ("fp32", False, "measured per step: fp32 is faster")
         return run.path
 
-    @pytest.mark.parametrize("selection", ["", "selection.parquet"])
+    @pytest.mark.parametrize("place", ["the run", "its file", "a copy elsewhere", "the run was moved away"])
     def test_a_training_on_the_selection_of_a_run_takes_its_arithmetic(
-        self, blobs, tmp_path, measurement, recorded, selection
+        self, blobs, tmp_path, measurement, recorded, place
     ):
         messages = []
-        trained = api.train(
-            blobs, select=recorded / selection, run=tmp_path / "t", epochs=1, recipe=AUTO, log=messages.append
-        )
+        file = selection = recorded / "selection.parquet"
+        if place == "the run":
+            selection = recorded
+        elif place != "its file":
+            selection = tmp_path / "copy.parquet"
+            selection.write_bytes(file.read_bytes())
+        if place == "the run was moved away":
+            recorded.rename(tmp_path / "moved")
+        trained = api.train(blobs, select=selection, run=tmp_path / "t", epochs=1, recipe=AUTO, log=messages.append)
         assert trained.run.metadata["arithmetic"]["precision"] == "bf16"
         assert measurement.num_calls == 1
         assert any(line.startswith("arithmetic: bf16, as") for line in messages)
@@ -184,6 +192,32 @@ class TestOneChoice:
     def test_not_of_another_recipe_nor_against_what_was_typed(self, blobs, tmp_path, measurement, recorded, change):
         trained = api.train(blobs, select=recorded, run=tmp_path / "t", epochs=1, recipe=replace(AUTO, **change))
         assert trained.run.metadata["arithmetic"]["precision"] == "fp32"
+
+    @pytest.mark.parametrize("change", [{"batch": 16}, {"channels_last": True}, {"weight_decay": 0.1}])
+    def test_a_check_with_another_recipe_is_measured_anew(self, blobs, measurement, recorded, change):
+        measurement.answer = ("fp32", False, "measured per step: fp32 is faster")
+        folder, recipe = RunFolder.open(recorded), replace(AUTO, **change)
+        selection = read_selection(recorded)[0]
+        answer = check(folder, blobs, make_blobs(9), selection, keep=0.5, epochs=1, recipe=recipe)["arithmetic"]
+        assert (answer["precision"], answer["channels_last"]) == ("fp32", "channels_last" in change)
+
+    @pytest.mark.parametrize("verb", ["check", "train"])
+    def test_nor_of_another_device(self, blobs, tmp_path, measurement, recorded, verb):
+        folder = RunFolder.open(recorded)
+        folder.update(device="cuda")  # where this selection is made again; the tests run on a CPU
+        selection = select_run(folder, blobs, keep=0.5, method="el2n")
+        if verb == "check":
+            answer = check(folder, blobs, make_blobs(9), selection, keep=0.5, epochs=1, recipe=AUTO)["arithmetic"]
+        else:
+            trained = api.train(blobs, select=recorded, run=tmp_path / "t", epochs=1, recipe=AUTO)
+            answer = trained.run.metadata["arithmetic"]
+        assert answer["precision"] == "fp32"
+
+    def test_the_memory_format_typed_for_a_race_is_not_that_of_an_earlier_one(self, blobs, tmp_path, measurement):
+        options = {"test": make_blobs(9), "budget": 1, "policy": "ucb", "out": tmp_path, "report": False}
+        api.race(blobs, **options, recipe=AUTO)
+        with pytest.raises(RunError, match="channels_last"):
+            api.race(blobs, **options, recipe=replace(AUTO, channels_last=True))
 
     def test_all_trainings_of_a_race_share_one_also_when_it_goes_on(self, blobs, tmp_path, measurement):
         options = {
@@ -202,3 +236,16 @@ class TestOneChoice:
         assert len(result.rows) == 4
         assert measurement.num_calls == 1
         assert sum(line.startswith("arithmetic: bf16") for line in messages) == 1
+
+
+@pytest.mark.parametrize("verb", ["select", "memorization"])
+def test_a_run_that_says_nothing_of_its_arithmetic_is_used_all_the_same(blobs, tmp_path, verb):
+    api.record(blobs, run=tmp_path / "run", epochs=1, recipe=FAST)
+    file = tmp_path / "run" / "run.json"
+    file.write_text(json.dumps({key: value for key, value in metadata(file.parent).items() if key != "arithmetic"}))
+    if verb == "select":
+        api.select(file.parent, data=blobs, keep=0.5, method="el2n")
+        trained = api.train(blobs, select=file.parent, run=tmp_path / "t", epochs=1, recipe=FAST)
+        assert trained.run.metadata["arithmetic"]["precision"] == "fp32"
+    else:
+        api.score(file.parent, "memorization", data=blobs, subset_runs=2)

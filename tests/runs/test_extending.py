@@ -103,10 +103,11 @@ def test_what_was_made_of_the_shorter_recording_goes(tmp_path):
     runs = [tmp_path / "run", tmp_path / "whole"]
     api.record(data, run=runs[0], epochs=3, **options)
     api.score(runs[0], "el2n", data=data)
+    api.score(runs[0], "memorization", data=data, subset_runs=3)
     api.select(runs[0], data=data, keep=0.5, method="k_center")
     logged = []
     run = api.record(data, run=runs[0], epochs=5, log=logged.append, **options)
-    assert not {"scores.parquet", "selection.parquet", "probe"} & {file.name for file in run.path.iterdir()}
+    assert not {"scores.parquet", "selection.parquet", "probe", "subsets"} & {file.name for file in run.path.iterdir()}
     assert set(run.metadata["status"]) == set(run.metadata["cost"]) == {"record"}
     assert "select" not in run.metadata["options"]
     assert any("from 3 to 5 epochs" in line for line in logged)
@@ -114,6 +115,9 @@ def test_what_was_made_of_the_shorter_recording_goes(tmp_path):
     api.record(data, run=runs[1], epochs=5, **options)
     chosen, expected = (api.select(path, data=data, keep=0.5, method="k_center").selection for path in runs)
     assert chosen.index.equal(expected.index)
+    # networks on subsets train for as many epochs as the recording
+    memorised = [api.score(path, "memorization", data=data, subset_runs=3)["memorization"] for path in runs]
+    assert memorised[0].equal(memorised[1])
 
 
 def stop_at_once(*_):

@@ -15,6 +15,7 @@ from datawinnow.methods import create_method
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.score import score_run
 from datawinnow.runs.select import select_run, selection_of
+from datawinnow.runs.stage import arithmetic_of
 
 from .conftest import FAST, make_blobs, make_images
 
@@ -156,9 +157,10 @@ class TestSelect:
             "charge": 1800,
             "load": {},
             "source": {"classes": ["a", "b", "c"], "is_folder": False, "num_rows": 60},
+            "recorded": arithmetic_of(run),
         }
         stored = RunFolder.open(run.path).metadata["options"]["select"]
-        assert stored == {k: v for k, v in meta.items() if k not in ("format", "source")}
+        assert stored == {k: v for k, v in meta.items() if k not in ("format", "source", "recorded")}
 
     def test_the_evidence_stands_beside_each_example(self, run, blobs):
         selection = select_run(run, blobs, keep=0.3, method="dual")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datawinnow.core.selection import Selection
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.data.dataset_info import DatasetInfo
-    from datawinnow.runs.folder import RunFolder
+    from datawinnow.dynamic.auto import DataDescription
     from datawinnow.runs.train import Trained
     from datawinnow.train import Recipe
     from datawinnow.train.build import Model
@@ -137,7 +137,6 @@ def train(
     from datawinnow.runs.selection_file import read_selection
     from datawinnow.runs.train import TrainSettings, run_training
     from datawinnow.train import Recipe
-    from datawinnow.train.loggers import loggers_of
 
     keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
     has_policy = policy is not None or (levels is not None and levels.examples)
@@ -190,7 +189,6 @@ def train(
         record_plan=None if record_plan is None else Path(record_plan),
         levels=levels,
         recipe=recipe or Recipe(),
-        recording=None if file is None else _recording_of(file),
     )
     suffix = _run_suffix(metadata, name or (None if policy is None else type(policy).__name__), keep, seed)
     path = Path(run) if run is not None else RUNS / f"{info.name}{suffix}"
@@ -201,7 +199,8 @@ def train(
             model=model,
             model_options=model_options,
             seed=seed,
-            loggers=loggers_of(logger, log_dir, path.name),
+            logger=logger,
+            log_dir=log_dir,
             log=log,
         )
         return run_training(
@@ -214,14 +213,6 @@ def train(
             progress=progress,
             log=log,
         )
-
-
-def _recording_of(selection: Path) -> RunFolder | None:
-    """The run that a selection lies in; None where it lies elsewhere."""
-    from datawinnow.runs.folder import RunFolder
-
-    path = selection if selection.is_dir() else selection.parent
-    return RunFolder.open(path) if (path / "run.json").exists() else None
 
 
 def _training_length(varying_epochs: bool, epochs: float | None, passes: float | None) -> TrainingLength:
@@ -257,26 +248,25 @@ def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, 
     return noisy
 
 
+def described(info: DatasetInfo, n: int, *, noisy: bool) -> DataDescription:
+    """What a policy is recommended by: ``n`` examples of the dataset."""
+    from datawinnow.dynamic.auto import DataDescription
+
+    return DataDescription(n, info.kind, len(info.classes), info.channels, info.size, noisy)
+
+
 def _recommended(
     info: DatasetInfo, n: int, length: TrainingLength, *, noisy: bool, log: Callable[[str], None] | None
 ) -> tuple[Any, TrainingLength]:
     """The policy recommended for a budget of as many passes, or None for all the data; and the length."""
-    from datawinnow.dynamic import recommend
+    from datawinnow.dynamic.auto import recommended_setting
 
     budget = float(length.value)
-    advice = recommend(
-        n,
-        passes=budget,
-        noisy=noisy,
-        kind=info.kind,
-        classes=len(info.classes),
-        channels=info.channels,
-        size=info.size,
-    )
+    setting, reason = recommended_setting(described(info, n, noisy=noisy), budget)
     if log is not None:
-        log(f"auto: {advice.why}")
-    if advice.policy is not None:
-        return advice.policy, TrainingLength(passes=budget)
+        log(f"auto: {reason}")
+    if setting is not None:
+        return setting.build(budget), TrainingLength(passes=budget)
     return None, TrainingLength(epochs=int(budget) if budget.is_integer() else budget)
 
 

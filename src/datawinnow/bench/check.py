@@ -32,7 +32,7 @@ from datawinnow.runs.near_chance import near_chance
 from datawinnow.runs.network import recorded_model
 from datawinnow.runs.select import select_examples
 from datawinnow.runs.selection_file import selection_digest
-from datawinnow.runs.stage import augment_of, resolve_arithmetic
+from datawinnow.runs.stage import arithmetic_for, arithmetic_of, augment_of, resolve_arithmetic
 from datawinnow.train import Recipe
 from datawinnow.train.build import Model, build_network, check_outputs_for
 
@@ -123,10 +123,7 @@ def check(
         "test": data.test_fingerprint,
     }
     before = _earlier_check(folder, settings, log)
-    recorded = folder.metadata["model"]
-    # a measurement holds only for the network that was measured
-    same_network = recorded["name"] == name and recorded.get("options", {}) == options
-    measured = before.get("arithmetic") or (folder.metadata.get("arithmetic") if same_network else None)
+    measured = before.get("arithmetic") or arithmetic_for(arithmetic_of(folder), settings, recipe.device)
     recipe, arithmetic = resolve_arithmetic(network, info.data, recipe, measured)
     out = folder.path / CHECK_FOLDER
     if not before:

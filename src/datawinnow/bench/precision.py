@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from datawinnow.core.artifact_schemas import GridFile
 from datawinnow.core.artifacts import read_json
 from datawinnow.train.build import build_network
 from datawinnow.train.network import resolve_precision
+from datawinnow.train.precision import check_precision
 
 
 def with_fixed_precision(grid: Grid, out: Path, data: GridData | None, threads: int) -> tuple[Grid, str]:
@@ -35,9 +37,11 @@ def with_fixed_precision(grid: Grid, out: Path, data: GridData | None, threads: 
         return grid, ""
     file, note = out / GRID_FILE, ""
     before = read_json(file, schema=GridFile)["settings"]["train"] if file.exists() else {}
-    if "precision" in before:
-        arithmetic = {name: before.get(name) for name in ("precision", "channels_last")}
-    else:
+    arithmetic = {name: before.get(name) for name in ("precision", "channels_last")}
+    if arithmetic["precision"] is not None:
+        # as with another precision, the comparison of all settings refuses what was typed and is not what is there
+        recipe = replace(recipe, precision=check_precision(arithmetic["precision"]))
+    if arithmetic["precision"] is None or recipe.channels_last not in (None, arithmetic["channels_last"]):
         data = data or GridData(*datasets_of(grid))
         network = build_network(data.model or model_name(grid, data), data.info, 0, grid.train.model_options)[0]
         threads_before = torch.get_num_threads()

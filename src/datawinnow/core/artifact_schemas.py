@@ -113,6 +113,24 @@ class TrainOptions(Content):
     policy: str | None = None
 
 
+class Arithmetic(Content):
+    """Precision and memory format; empty where nothing was trained."""
+
+    precision: Literal["fp32", "bf16"] | None = None
+    channels_last: bool | None = None
+    note: str | None = None
+
+
+class TrainedWith(Content):
+    """As `datawinnow.runs.stage.arithmetic_of`."""
+
+    model: str
+    model_options: dict[str, Any] | None = None
+    recipe: dict[str, Any]
+    device: str | None = None
+    arithmetic: Arithmetic
+
+
 class Selected(Content):
     """How a selection was made: in ``run.json`` and in the schema of ``selection.parquet``."""
 
@@ -130,6 +148,7 @@ class Selected(Content):
     fingerprint: str | None = None
     dataset: str | None = None
     load: LoadedWith = LoadedWith()
+    recorded: TrainedWith | None = None
     cost: dict[str, StageCost] = {}
 
 
@@ -171,14 +190,6 @@ class RecordedUntil(Content):
 
     epochs: Positive
     agreement: float | None = None
-
-
-class Arithmetic(Content):
-    """Precision and memory format."""
-
-    precision: str | None = None
-    channels_last: bool | None = None
-    note: str | None = None
 
 
 class RunFile(Content):
@@ -227,6 +238,7 @@ class CheckFile(Content):
     verdict: str = ""
     sentence: str = ""
     settings: CheckSettings | None = None
+    arithmetic: Arithmetic | None = None
     comparisons: dict[str, PairedComparison] = {}
 
 

@@ -156,20 +156,22 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def forget_results(self) -> bool:
-        """Remove what was made of the recording, which is about to change: probes, scores, the selection and its check.
+        """Remove what was made of the recording, which is about to change: probes, networks trained on subsets for as
+        many epochs, scores, the selection and its check.
 
         Returns:
             Whether there was anything.
         """
-        results = ("probe", "score", "select", "check")
+        results, folders = ("probe", "subsets", "score", "select", "check"), ("probe", "subsets")
         files = ("scores.parquet", "selection.parquet", "check.json", "gallery.parquet")
-        is_present = any((self.path / name).exists() for name in (*files, "probe"))
+        is_present = any((self.path / name).exists() for name in (*files, *folders))
         # run.json first: after a kill in between, the files are about the recording that is still there
         for key in ("status", "cost", "options"):
             self.metadata[key] = {name: value for name, value in self.metadata[key].items() if name not in results}
         write_json(self.path / "run.json", self.metadata)
         self.forget(*files)
-        shutil.rmtree(self.path / "probe", ignore_errors=True)
+        for name in folders:
+            shutil.rmtree(self.path / name, ignore_errors=True)
         return is_present
 
     def charge(self, stage: str, cost: Cost) -> None:

@@ -29,7 +29,7 @@ from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.stage import Stage, augment_of, option_text
 from datawinnow.train import History, Recipe, fit
 from datawinnow.train.build import Model, build_network, check_outputs_for
-from datawinnow.train.loggers import with_loggers
+from datawinnow.train.loggers import loggers_of, with_loggers
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
@@ -112,7 +112,8 @@ def begin_run(
     model_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     load: LoadOptions | None = None,
-    loggers: Sequence[Logger] = (),
+    logger: Logger | Sequence[Logger] | None = None,
+    log_dir: Path | str | None = None,
     log: Callable[[str], None] | None = None,
 ) -> RunSetup:
     """Create or open a run folder and build the network; enough for a method that needs no recording.
@@ -125,13 +126,15 @@ def begin_run(
         model_options: options of the model.
         seed: of weights, order and augmentation.
         load: how the dataset was loaded, for later stages to load it so.
-        loggers: of lightning-fabric; they get the metrics of each epoch.
+        logger: as of `loggers_of`; the metrics of each epoch go there.
+        log_dir: as of `loggers_of`.
         log: called with the reason for the network, where it is chosen.
 
     Raises:
         RunError: the folder is about another dataset, or is something else.
         ArgumentError: the network has fewer outputs than the dataset has classes.
     """
+    loggers = loggers_of(logger, log_dir, run.name)  # refused before there is a folder
     info = dataset_info(train)
     network, name, reason = build_network(model, info, seed, model_options)
     if info.classes:  # outputs for a loss of the user's are checked with it, in `fit`
@@ -182,7 +185,7 @@ def run_recording(
     """Train briefly on all examples and record every one of them at every visit.
 
     A recording that was killed resumes from its last whole epoch; a finished one is used unchanged, unless more epochs
-    can follow: then they do, and the scores, selection and probes of the shorter one are removed.
+    can follow: then they do, and the scores, selection, probes and networks on subsets of the shorter one are removed.
 
     Args:
         setup: from `begin_run`.
@@ -230,8 +233,8 @@ def run_recording(
         return folder
     if stage.done and folder.forget_results() and log is not None:
         log(
-            f"{folder.path} goes on from {folder.epochs} to {settings.epochs} epochs: its scores, selection and probes "
-            "were of the shorter recording and are removed; make them again"
+            f"{folder.path} goes on from {folder.epochs} to {settings.epochs} epochs: its scores, selection, probes "
+            "and networks on subsets were of the shorter recording and are removed; make them again"
         )
     recipe = stage.start(
         setup.network, train, settings.recipe, {"record": options}, log, seed=setup.seed, model=setup.model

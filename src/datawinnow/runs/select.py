@@ -38,6 +38,7 @@ from datawinnow.runs.score import (
     write_method_score,
 )
 from datawinnow.runs.selection_file import read_selection, write_selection
+from datawinnow.runs.stage import arithmetic_of
 from datawinnow.runs.subset_runs import SUBSET_ARRAYS, subsets_for
 from datawinnow.train.build import Model
 
@@ -280,7 +281,7 @@ def select_run(
         out or folder.path / "selection.parquet",
         selection,
         info=info,
-        meta={**metadata, **folder.made_by("select", result.select_cost)},
+        meta={**metadata, "recorded": arithmetic_of(folder), **folder.made_by("select", result.select_cost)},
         notes=lines,
         p_mean=p_mean,
         p_std=p_std,

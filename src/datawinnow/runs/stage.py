@@ -17,6 +17,9 @@ from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.network import device_for, resolve_precision, size_plan
 from datawinnow.train.state import describe_sizes
 
+MEASURED_WITH = ("model", "model_options", "recipe")
+"""Options that a measurement of precisions is of."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -92,7 +95,7 @@ class Stage:
         *,
         seed: int,
         model: Mapping[str, Any],
-        recording: RunFolder | None = None,
+        recorded: Mapping[str, Any] | None = None,
     ) -> Recipe:
         """Write the options and the arithmetic into ``run.json``, before training starts.
 
@@ -104,20 +107,17 @@ class Stage:
             log: called with the arithmetic, where it was measured.
             seed: for ``run.json``.
             model: name and options of the network, for ``run.json``.
-            recording: run of which the examples were selected.
+            recorded: arithmetic of the recording that the examples were selected from, as of `recorded_arithmetic`.
 
         Returns:
             The recipe with its arithmetic fixed: that of the first start, if the training resumes, and that of the
             recording, if it is of the same network, recipe and device.
         """
-        recorded = _measured(self.folder, self.name, options[self.name])
-        if recorded is None and recording is not None:
-            recorded = _measured(recording, "record", options[self.name])
-            if recorded is not None and recording.metadata.get("device") != device_for(recipe.device).type:
-                recorded = None
-            if recorded is not None and recipe.precision == "auto":
-                recorded = {**recorded, "note": f"{recorded['precision']}, as {recording.path} was recorded"}
-        recipe, arithmetic = resolve_arithmetic(built, data, recipe, recorded)
+        # on another device too: a training that resumes ends as it began
+        earlier = arithmetic_for(arithmetic_of(self.folder, self.name), options[self.name])
+        if earlier is None and (earlier := arithmetic_for(recorded, options[self.name], recipe.device)) is not None:
+            earlier = {**earlier, "note": f"{earlier['precision']}, as the selection was recorded"}
+        recipe, arithmetic = resolve_arithmetic(built, data, recipe, earlier)
         self.folder.update(
             options=dict(options),
             status={self.name: "begun"},
@@ -197,18 +197,33 @@ def augment_of(data: Any) -> dict[str, Any] | None:
     return asdict(augment) if is_dataclass(augment) and not isinstance(augment, type) else None
 
 
-def _measured(folder: RunFolder, stage: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arithmetic of a stage of ``folder``; None where it was of another network or recipe, or was not chosen."""
-    before = folder.metadata["options"].get(stage)
-    arithmetic: dict[str, Any] | None = folder.metadata.get("arithmetic")
-    return arithmetic if before is not None and _same_measurement(before, options) else None
+def arithmetic_of(folder: RunFolder, stage: str = "record") -> dict[str, Any] | None:
+    """What a stage of a run was trained with, and in which arithmetic; None where it has none.
+
+    Returns:
+        ``model``, ``model_options``, ``recipe``, ``device`` and ``arithmetic``, which a selection keeps for trainings.
+    """
+    options, arithmetic = folder.metadata["options"].get(stage), folder.metadata.get("arithmetic") or {}
+    if options is None or arithmetic.get("precision") is None:
+        return None
+    trained_with = {name: options.get(name) for name in MEASURED_WITH}
+    return {**trained_with, "device": folder.metadata.get("device"), "arithmetic": dict(arithmetic)}
 
 
-def _same_measurement(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the arithmetic that was measured under ``before`` holds for ``now``."""
-    names = ("model", "model_options", "recipe")
-    inputs = ({name: options.get(name) for name in names} for options in (before, now))
-    return settings_difference(*inputs, ignore=("workers",)) is None
+def arithmetic_for(
+    before: Mapping[str, Any] | None, options: Mapping[str, Any], device: str | None = None
+) -> dict[str, Any] | None:
+    """The arithmetic of an earlier training, if it is of the same network and recipe: a choice holds for no other.
+
+    Args:
+        before: as of `arithmetic_of`.
+        options: of the training now, with ``model``, ``model_options`` and ``recipe``.
+        device: that it will be on, as in a recipe; None for that of the earlier one.
+    """
+    if before is None or (device is not None and before["device"] != device_for(device).type):
+        return None
+    inputs = ({name: each.get(name) for name in MEASURED_WITH} for each in (before, options))
+    return dict(before["arithmetic"]) if settings_difference(*inputs, ignore=("workers",)) is None else None
 
 
 def option_text(name: str, value: Any, texts: Mapping[str, Callable[[Any], str]] | None = None) -> str:

@@ -201,8 +201,9 @@ def subsets_for(
         for key, value in folder.metadata["options"]["record"]["recipe"].items()
         if key in Recipe.__dataclass_fields__
     }
-    arithmetic = {key: folder.metadata["arithmetic"][key] for key in ("precision", "channels_last")}
-    recipe = Recipe(**{**recipe_fields, **arithmetic})
+    arithmetic = folder.metadata.get("arithmetic") or {}
+    recipe_fields |= {key: arithmetic[key] for key in ("precision", "channels_last") if arithmetic.get(key) is not None}
+    recipe = Recipe(**recipe_fields)
     out = folder.path / "subsets" / f"{runs}"
     left = runs - len(list(out.glob("run-*.npz")))
     if left > 0 and log is not None:

@@ -63,7 +63,6 @@ class TrainSettings:
         record_plan: file for the plans of ``policy``, for `datawinnow.dynamic.Replay`; None for none.
         levels: token and attention levels of a vision transformer; the example level is a ``policy`` and ignored here.
         recipe: how to train.
-        recording: run of which the examples were selected, whose arithmetic is taken; None for none.
 
     Raises:
         ArgumentError: ``record_plan`` without a policy.
@@ -75,7 +74,6 @@ class TrainSettings:
     record_plan: Path | None = None
     levels: SparseLevels | None = None
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
-    recording: RunFolder | None = None
 
     def __post_init__(self) -> None:
         if self.record_plan is not None and self.policy is None:
@@ -168,7 +166,7 @@ def run_training(
         log,
         seed=seed,
         model=setup.model,
-        recording=settings.recording,
+        recorded=(selection_metadata or {}).get("recorded"),
     )
     fitted_policy = policy if plan is None else plan.wrap(policy)
     on_plan = None
