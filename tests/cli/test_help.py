@@ -109,31 +109,27 @@ def test_the_top_says_of_each_verb_what_its_help_says_first():
             assert COMMANDS[verb].help.split("\n\n")[0] == summary
 
 
-def test_help_of_the_top_imports_no_verb():
+@pytest.mark.parametrize(
+    ("command", "heavy", "shown"),
+    [
+        ((), ("rich", "pydantic", "datawinnow.api", "datawinnow.cli.prune"), "prune"),
+        (("prune",), ("torch", "numpy", "pyarrow", "sklearn", "datasets", "matplotlib"), "--keep"),
+    ],
+    ids=["the top imports no verb", "a verb does not wait for torch"],
+)
+def test_help_comes_at_once(command, heavy, shown):
     code = (
-        "import sys\nfrom datawinnow.cli import main\nsys.argv = ['datawinnow', '--help']\n"
+        f"import sys\nfrom datawinnow.cli import main\nsys.argv = {['datawinnow', *command, '--help']}\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
-        "heavy = {'rich', 'pydantic', 'datawinnow.api', 'datawinnow.cli.prune'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        f"heavy = {set(heavy)} & set(sys.modules)\nassert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
 
 
 def test_version(call):
     assert call("--version").stdout == f"datawinnow {__version__}\n"
-
-
-def test_help_does_not_wait_for_torch():
-    code = (
-        "import sys\nfrom datawinnow.cli import main\nsys.argv = ['datawinnow', 'prune', '--help']\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
-        "heavy = {'torch', 'numpy', 'pyarrow', 'sklearn', 'datasets', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "--keep" in done.stdout
 
 
 def test_no_verb_at_all_shows_the_help(call):

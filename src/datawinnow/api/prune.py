@@ -127,7 +127,6 @@ def prune(
     from datawinnow.runs.select import select_examples, select_run, selection_draws
     from datawinnow.runs.selection_file import selection_digest
     from datawinnow.train import Recipe
-    from datawinnow.train.loggers import loggers_of
 
     keep = parse_fraction(keep)
     _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)
@@ -187,7 +186,8 @@ def prune(
             model_options=model_options,
             seed=seed,
             load=splits.load,
-            loggers=loggers_of(logger, log_dir, folder_path.name),
+            logger=logger,
+            log_dir=log_dir,
             log=log,
         )
         folder = setup.folder

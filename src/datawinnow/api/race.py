@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datawinnow.api.dataset import RUNS, open_dataset
-from datawinnow.api.train import noisy_option
+from datawinnow.api.train import described, noisy_option
 from datawinnow.core.bars import with_progress
 from datawinnow.core.chance import rows_sentence, warn_near_chance
 from datawinnow.core.errors import ArgumentError
@@ -38,9 +38,9 @@ DEFAULT_NOISY_POLICY: dict[str, Any] = {
 }
 """What runs where no benchmark recommends a policy and labels are noisy."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
+"""Names of the two runs in the grid."""
 SIZES_RUN, BOTH_RUN = "small_first", "policy_small_first"
 """With a size schedule: all the data, small inputs first; and the policy with them."""
-"""Names of the two runs in the grid."""
 
 
 @dataclass(frozen=True)
@@ -262,15 +262,7 @@ def _recommended_spec(
     """The policy that benchmarks recommend, as a ``[[method]]``; a default where they recommend none."""
     from datawinnow.dynamic.auto import recommended_setting
 
-    setting, reason = recommended_setting(
-        info.n,
-        passes=budget,
-        noisy=noisy,
-        kind=info.kind,
-        classes=len(info.classes),
-        channels=info.channels,
-        size=info.size,
-    )
+    setting, reason = recommended_setting(described(info, info.n, noisy=noisy), budget)
     if log is not None:
         log(f"auto: {reason}")
     if setting is not None:

@@ -84,7 +84,6 @@ def record(
     from datawinnow.core.lock import only_writer
     from datawinnow.runs.record import RecordSettings, begin_run, run_recording
     from datawinnow.train import Recipe
-    from datawinnow.train.loggers import loggers_of
 
     signals = [signals] if isinstance(signals, str) else signals
     for name in signals:
@@ -103,7 +102,8 @@ def record(
             model_options=model_options,
             seed=seed,
             load=splits.load,
-            loggers=loggers_of(logger, log_dir, path.name),
+            logger=logger,
+            log_dir=log_dir,
             log=log,
         )
         return run_recording(setup, settings, test=splits.test, progress=progress, log=log)

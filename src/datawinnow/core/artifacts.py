@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Required, TypedDict, Unpack
 
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import atomic_write, require_file, write_bytes
@@ -259,70 +259,59 @@ def _check_sealed(path: Path, checksum: object, remedy: str) -> None:
         raise RunError(f"{path} is damaged (it does not fit its checksum); {remedy}")
 
 
-def read_tensors(
-    path: Path,
-    *,
-    kind: str,
-    required: Collection[str] = (),
-    schema: type[BaseModel] | None = None,
-    missing: str = "",
-    remedy: str = REMEDY,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors (`torch.Tensor`, on the CPU) and metadata of a file that `write_tensors` wrote.
+class Expected(TypedDict, total=False):
+    """What the readers of safetensors files are given beside the path.
 
-    Args:
-        path: the file.
-        kind: that it must be of.
+    Attributes:
+        kind: that the file must be of.
         required: names of tensors that it must hold.
         schema: what its metadata must hold (`datawinnow.core.artifact_schemas`); not checked by default.
         missing: how the file is made, for the error if there is none.
         remedy: what to do about a file that cannot be read, for errors.
+    """
+
+    kind: Required[str]
+    required: Collection[str]
+    schema: type[BaseModel] | None
+    missing: str
+    remedy: str
+
+
+def read_tensors(path: Path, **expected: Unpack[Expected]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors (`torch.Tensor`, on the CPU) and metadata of a file that `write_tensors` wrote.
+
+    Args:
+        path: the file.
+        expected: as of `Expected`.
 
     Raises:
         RunError: no such file, truncated or damaged, of a newer version, of another kind, or a tensor is missing.
     """
-    tensors, metadata = _read_safetensors(
-        path, "pt", kind=kind, required=required, schema=schema, missing=missing, remedy=remedy
-    )
+    tensors, metadata = _read_safetensors(path, "pt", **expected)
     return {name: tensor.clone() for name, tensor in tensors.items()}, metadata  # else they are views of the file
 
 
-def read_arrays(
-    path: Path,
-    *,
-    kind: str,
-    required: Collection[str] = (),
-    schema: type[BaseModel] | None = None,
-    missing: str = "",
-    remedy: str = REMEDY,
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_arrays(path: Path, **expected: Unpack[Expected]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """`read_tensors` as numpy arrays, without importing torch."""
-    return _read_safetensors(path, "np", kind=kind, required=required, schema=schema, missing=missing, remedy=remedy)
+    return _read_safetensors(path, "np", **expected)
 
 
-def read_tensor_metadata(
-    path: Path, *, kind: str, schema: type[BaseModel] | None = None, missing: str = "", remedy: str = REMEDY
-) -> dict[str, Any]:
+def read_tensor_metadata(path: Path, **expected: Unpack[Expected]) -> dict[str, Any]:
     """The metadata of a file that `write_tensors` wrote; its tensors are not read.
 
     Raises:
         RunError: as of `read_tensors`.
     """
-    return _read_safetensors(path, None, kind=kind, required=(), schema=schema, missing=missing, remedy=remedy)[1]
+    return _read_safetensors(path, None, **expected)[1]
 
 
 def _read_safetensors(
-    path: Path,
-    framework: Literal["np", "pt"] | None,
-    *,
-    kind: str,
-    required: Collection[str],
-    schema: type[BaseModel] | None,
-    missing: str,
-    remedy: str,
+    path: Path, framework: Literal["np", "pt"] | None, **expected: Unpack[Expected]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    kind, required, schema = expected["kind"], expected.get("required", ()), expected.get("schema")
+    missing, remedy = expected.get("missing", ""), expected.get("remedy", REMEDY)
     require_file(path)
     # asked first: safetensors reports a missing file as an error of its own type
     if not path.is_file():

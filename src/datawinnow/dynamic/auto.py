@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -221,25 +221,18 @@ def recommend(
     Raises:
         ArgumentError: numbers out of range, or an unknown kind.
     """
-    setting, why = recommended_setting(
-        n, passes=passes, noisy=noisy, kind=kind, classes=classes, channels=channels, size=size
-    )
+    return _advice_on(DataDescription(n, kind, classes, channels, size, noisy), passes)
+
+
+def _advice_on(data: DataDescription, passes: float) -> Advice:
+    setting, why = recommended_setting(data, passes)
     return Advice(None if setting is None else setting.build(passes), why)
 
 
-def recommended_setting(
-    n: int,
-    *,
-    passes: float,
-    noisy: bool = False,
-    kind: str = "images",
-    classes: int | None = None,
-    channels: int | None = None,
-    size: float | None = None,
-) -> tuple[MeasuredSetting | None, str]:
-    """The setting whose policy is chosen, None for all the data, and the reason; arguments as of `recommend`."""
+def recommended_setting(data: DataDescription, passes: float) -> tuple[MeasuredSetting | None, str]:
+    """The setting whose policy `recommend` chooses, None for all the data, and the reason."""
     check.number("passes", passes, 1e-9, 2**31)
-    data = DataDescription(n, kind, classes, channels, size, noisy)
+    kind, classes, noisy = data.kind, data.classes, data.noisy
     everything = f"all the data for {passes:g} epochs"
     if not any(s.kind == kind for s in load_benchmarks()):
         return None, f"{everything}: no policy was measured on {kind} ({data})"
@@ -329,10 +322,10 @@ def auto(
     (1.0, 'all the data for 1 epochs: no benchmark is close to n=10 images, 1 passes, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
-    ask = partial(recommend, n, noisy=noisy, kind=kind, classes=classes, channels=channels, size=size)
-    advice = ask(passes=epochs)
+    data = DataDescription(n, kind, classes, channels, size, noisy)
+    advice = _advice_on(data, epochs)
     if advice.policy is not None:  # a loop of so many epochs passes fewer examples: ask again for that budget
-        advice = ask(passes=epochs * expected_fraction(advice.policy, epochs))
+        advice = _advice_on(data, epochs * expected_fraction(advice.policy, epochs))
     chosen = Auto(advice.policy if advice.policy is not None else RandomPruning(keep=1.0))
     object.__setattr__(chosen, "why", advice.why)
     return chosen

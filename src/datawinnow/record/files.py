@@ -183,7 +183,7 @@ def split_into_epochs(folder: Path, epochs: int, labels: Tensor) -> None:
     """Make a finished recording one of files by epoch again, for a recorder of more epochs to go on.
 
     Nothing is done where the columns have ``epochs`` rows, or are not there. A kill at any moment loses nothing: the
-    file of the first epoch, without which a recorder reads the columns, is written last.
+    columns stay until the files of all epochs are written.
 
     Args:
         folder: that of the columns.
@@ -201,6 +201,7 @@ def split_into_epochs(folder: Path, epochs: int, labels: Tensor) -> None:
     recorded = min(len(column) for column in columns.values())
     if recorded >= epochs:
         return
+    # the first one last: a recorder takes the epochs for the recording where it is there, the columns where it is not
     for epoch in reversed(range(recorded)):
         write_epoch(folder, epoch, {name: column[epoch] for name, column in columns.items()}, labels.numpy())
     for name in names:
