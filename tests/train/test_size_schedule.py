@@ -52,6 +52,11 @@ class OfTexts(nn.Module):
         (SizeSchedule(start=24), 28, [(24, 0.6), (28, 0.4)]),
         (SizeSchedule(start=8, share=1.0, num_smaller=1), 16, [(8, 1.0)]),
         (SizeSchedule(sizes=[16, 32], shares=[0.75, 0.25]), 32, [(16, 0.75), (32, 0.25)]),
+        (SizeSchedule(start=0.5), 32, [(16, 0.15), (20, 0.15), (24, 0.15), (28, 0.15), (32, 0.4)]),
+        (SizeSchedule(start=0.5), 28, [(16, 0.2), (20, 0.2), (24, 0.2), (28, 0.4)]),
+        (SizeSchedule(start=0.1), 8, [(1, 0.3), (4, 0.3), (8, 0.4)]),
+        (SizeSchedule.from_text("50%"), 224, list(SizeSchedule(start=112).stages(224))),
+        (SizeSchedule.from_text("0.5"), 224, list(SizeSchedule(start=112).stages(224))),
     ],
 )
 def test_stages(schedule, full, expected):
@@ -264,6 +269,10 @@ def test_texts():
         (lambda: SizeSchedule(sizes=(16, 32), shares=(0.5, 0.4)), "sum to 1"),
         (lambda: SizeSchedule(sizes=(16, 32), shares=(1.0,)), "one share a size"),
         (lambda: SizeSchedule(start=0), "start"),
+        (lambda: SizeSchedule(start=16.5), "start"),
+        (lambda: SizeSchedule(start=0.95).stages(8), "start below"),
+        (lambda: SizeSchedule.from_text("150%"), "start"),
+        (lambda: SizeSchedule.from_text("x%"), "50%"),
         (lambda: SizeSchedule(start=16, shares=(1.0,)), "shares go with sizes"),
         (lambda: SizeSchedule(start=32).stages(32), "start below"),
         (lambda: SizeSchedule(sizes=(16, 64), shares=(0.5, 0.5)).stages(32), "above"),

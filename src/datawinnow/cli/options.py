@@ -116,8 +116,8 @@ class TrainingOptions(NetworkOptions):
         precision: arithmetic; auto measures which is faster, once: a resumed run, a training on the examples that a run
             of the same network selected, and all trainings of a race or a check take the first choice.
         progressive_resizing: train on small inputs first: SIZE is the first size (the shorter side of images, tokens of
-            texts), which rises over the first 60% of the steps; SIZE:SHARE of each stage for another shape. A step on
-            smaller inputs costs less. Default: full size throughout.
+            texts) or its share of the full size, as 50%; it rises over the first 60% of the steps. SIZE:SHARE of each
+            stage for another shape. A step on smaller inputs costs less. Default: full size throughout.
     """
 
     batch: Annotated[int, Option("N")] = 128

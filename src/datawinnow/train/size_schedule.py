@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError
 
 IMAGE_VIEWS = ("resize", "crop")
@@ -30,7 +31,8 @@ class SizeSchedule:
     steps and stays at full size for the rest.
 
     Attributes:
-        start: the smallest size, trained on first: pixels of the shorter side of images, tokens of texts.
+        start: the smallest size, trained on first: pixels of the shorter side of images, tokens of texts; below 1 a
+            share of the full size, rounded to ``multiple``.
         share: share of the training below full size, in (0, 1].
         num_smaller: number of sizes below full size, at most.
         multiple: these sizes are multiples of it.
@@ -53,11 +55,13 @@ class SizeSchedule:
 
     >>> SizeSchedule(start=16).stages(32)
     ((16, 0.15), (20, 0.15), (24, 0.15), (28, 0.15), (32, 0.4))
+    >>> SizeSchedule(start=0.5).stages(64)
+    ((32, 0.15), (40, 0.15), (48, 0.15), (56, 0.15), (64, 0.4))
     >>> SizeSchedule(sizes=(16, 32), shares=(0.8, 0.2)).stages(32)
     ((16, 0.8), (32, 0.2))
     """
 
-    start: int | None = None
+    start: float | None = None
     share: float = 0.6
     num_smaller: int = 4
     multiple: int = 4
@@ -79,8 +83,10 @@ class SizeSchedule:
         check.number("share", self.share, 1e-9, 1)
         if (self.start is None) == (not self.sizes):
             raise ArgumentError("give one of start (the first size) and sizes (all of them, with their shares)")
-        if self.start is not None:
+        if self.start is not None and self.start >= 1:
             check.number("start", self.start, 1, 1 << 20, integer=True)
+        elif self.start is not None:
+            check.number("start", self.start, 1e-6, 1)
         if self.sizes:
             self._check_stages()
         elif self.shares:
@@ -88,7 +94,11 @@ class SizeSchedule:
 
     @classmethod
     def from_text(cls, text: str) -> SizeSchedule:
-        """A schedule from ``"16"`` (the first size) or ``"16:0.4,24:0.4,32:0.2"`` (sizes and shares of the steps).
+        """A schedule from text.
+
+        Args:
+            text: ``"16"``, the first size; ``"0.5"`` or ``"50%"``, its share of the full size; or
+                ``"16:0.4,24:0.4,32:0.2"``, sizes and shares of the steps.
 
         Raises:
             ArgumentError: other text, or shares that do not sum to 1.
@@ -97,16 +107,18 @@ class SizeSchedule:
         ((16, 0.8), (32, 0.2))
         """
         entries = [entry.split(":") for entry in text.split(",")]
-        start, sizes, shares = None, [], []
+        start: float | None = None
+        sizes, shares = [], []
         try:
             if len(entries) == len(entries[0]) == 1:
-                start = int(text)
+                is_share = "." in text or text.endswith("%")
+                start = parse_fraction(text) if is_share else int(text)
             else:
                 sizes, shares = [int(size) for size, _ in entries], [float(share) for _, share in entries]
         except ValueError:
             raise ArgumentError(
-                "sizes must be the first size, such as 16, or SIZE:SHARE of each stage, such as 16:0.6,32:0.4, got "
-                f"{text!r}"
+                "sizes must be the first size, such as 16 or 50%, or SIZE:SHARE of each stage, such as "
+                f"16:0.6,32:0.4, got {text!r}"
             ) from None
         return cls(start, sizes=sizes, shares=shares)
 
@@ -131,17 +143,20 @@ class SizeSchedule:
                 raise ArgumentError(f"the size {max(self.sizes)} of the schedule is above the inputs' own, {full}")
             return tuple(zip(self.sizes, self.shares, strict=True))
         assert self.start is not None
-        if self.start >= full:
+        start = int(self.start) if self.start >= 1 else self._rounded(self.start * full)
+        if start >= full:
             raise ArgumentError(
-                f"the schedule starts at size {self.start}, but the inputs have size {full}: start below that, for "
+                f"the schedule starts at size {start}, but the inputs have size {full}: start below that, for "
                 f"example at {max(1, full // 2)}"
             )
-        # equally spaced from start to below full, rounded to the multiple; the start itself is kept as it is
-        spaced = (self.start + i * (full - self.start) / self.num_smaller for i in range(1, self.num_smaller))
-        rounded = (self.multiple * round(size / self.multiple) for size in spaced)
-        smaller = (self.start, *sorted({size for size in rounded if self.start < size < full}))
+        # equally spaced from start to below full, rounded to the multiple; a start in pixels is kept as it is
+        spaced = (start + i * (full - start) / self.num_smaller for i in range(1, self.num_smaller))
+        smaller = (start, *sorted({size for size in map(self._rounded, spaced) if start < size < full}))
         stages = [(size, round(self.share / len(smaller), 12)) for size in smaller]
         return (*stages, (full, round(1 - self.share, 12))) if self.share < 1 else tuple(stages)
+
+    def _rounded(self, size: float) -> int:
+        return max(1, self.multiple * round(size / self.multiple))
 
     def plan(self, full: int, cost: Callable[[int], float]) -> SizePlan:
         """The schedule for inputs of size ``full``.
