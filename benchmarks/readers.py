@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from measuring import arguments, finish, interleaved, ratio, say  # noqa: E402
 
 import datawinnow as dw  # noqa: E402
-from datawinnow.data import folder, hub, parquet, text_files  # noqa: E402
 from datawinnow.data.assemble import ReadOptions, Split, assemble, hold_out  # noqa: E402
 from datawinnow.data.examples import Origin  # noqa: E402
-from datawinnow.data.images import Encoded, decode_all, make_plan  # noqa: E402
-from datawinnow.data.labels import label_of, read_labels  # noqa: E402
+from datawinnow.data.folder import FolderImages, load_folder, scan_folder  # noqa: E402
+from datawinnow.data.hub import load_hub  # noqa: E402
+from datawinnow.data.images import Encoded, Index, decode_all, make_plan  # noqa: E402
+from datawinnow.data.labels import LabelColumn, label_of, label_splits  # noqa: E402
+from datawinnow.data.parquet import TableSource, find_parquet, load_parquet, load_tables  # noqa: E402
+from datawinnow.data.text_files import load_text_files  # noqa: E402
 from datawinnow.data.texts import RawTexts, assemble_texts, text_of  # noqa: E402
 from datawinnow.data.write import write_kept  # noqa: E402
 
@@ -66,8 +69,8 @@ def make(root: Path, images: int, photographs: int, lines: int) -> None:
         table = pa.table({"img": cells, "label": [i % 10 for i in range(images)]})
     (root / "hub").mkdir()
     half = len(table) // 2
-    for k, record_batch in enumerate((table.slice(0, half), table.slice(half))):
-        pq.write_table(record_batch, root / f"hub/train-0000{k}-of-00002.parquet")
+    for k, shard_rows in enumerate((table.slice(0, half), table.slice(half))):
+        pq.write_table(shard_rows, root / f"hub/train-0000{k}-of-00002.parquet")
     for i, (cell, label) in enumerate(zip(*(table.column(c).to_pylist() for c in ("img", "label")), strict=True)):
         image = Image.open(io.BytesIO(cell["bytes"])).convert("RGB")
         where = root / "png" / CLASSES[label]
@@ -96,145 +99,132 @@ def _png(pixels: Any) -> bytes:
 
 # images
 
-Listed = tuple[list[Any], list[int]]
-"""Encoded images (bytes, or the path of a file) and labels."""
+Listed = tuple[Encoded, list[int]]
+"""Encoded images and labels."""
 
 
-def folder_ours(root: str) -> Listed:
-    base = Path(root)
-    split = folder._read_image_split(folder.scan_folder(base), "", None, OPTIONS, [])
-    split = folder._encoded(base, split, folder._folder_class_ids(split, None)[1], {})
-    return split.images.files(), split.labels.tolist()
+def load_images_by(read: Callable[[Path], Listed]) -> Callable[[Path], Any]:
+    """The load with that reader: class ids, the split, decoding and statistics are ours in both."""
+
+    def load(root: Path) -> Any:
+        images, labels = read(root)
+        classes, ids, _, notes = label_splits(LabelColumn(labels, str), None, CLASSES)
+        split = Split(images, ids, Origin("none", str(root), num_rows=len(labels)))
+        return assemble(split, None, classes.names, "data", OPTIONS, notes)
+
+    return load
 
 
-def _folder(rows: Any) -> Listed:
+def _folder(root: Path, rows: Any) -> Listed:
     cells = [(row["image"]["path"], row["label"]) for row in rows]
-    return [path for path, _ in cells], [label for _, label in cells]
+    return FolderImages(str(root), tuple(os.path.relpath(path, root) for path, _ in cells)), [y for _, y in cells]
 
 
-def folder_stream(root: str) -> Listed:
+def folder_stream(root: Path) -> Listed:
     import datasets
 
-    return _folder(datasets.load_dataset("imagefolder", data_dir=root, streaming=True, split="train").decode(False))
+    dataset = datasets.load_dataset("imagefolder", data_dir=str(root), streaming=True, split="train")
+    return _folder(root, dataset.decode(False))
 
 
-def folder_one_glob(root: str) -> Listed:
+def folder_one_glob(root: Path) -> Listed:
     import datasets
 
     files = {"train": f"{root}/**"}  # without its search for the splits' names
     dataset = datasets.load_dataset("imagefolder", data_files=files, streaming=True, split="train", drop_labels=False)
-    return _folder(dataset.decode(False))
+    return _folder(root, dataset.decode(False))
 
 
-def folder_cached(root: str) -> Listed:
+def folder_cached(root: Path) -> Listed:
     import datasets
 
     with CountedCache() as cache:
-        dataset = datasets.load_dataset("imagefolder", data_dir=root, cache_dir=cache, split="train")
-        return _folder(dataset.cast_column("image", datasets.Image(decode=False)))
-
-
-def parquet_ours(root: str) -> Listed:
-    files = parquet.find_parquet(Path(root))["train"]
-    source = parquet.TableSource("parquet", root, "data")
-    table = parquet._ImageTable.read(files, source, OPTIONS)
-    split = table.split(torch.from_numpy(np.asarray(table.values)), source)
-    return [raw for block in split.images.blocks() for raw in block], split.labels.tolist()
-
-
-def _shards(root: str) -> list[str]:
-    return sorted(map(str, Path(root).glob("*.parquet")))
-
-
-def _rows(rows: Any) -> Listed:
-    cells = [(row["img"]["bytes"], row["label"]) for row in rows]
-    return [raw for raw, _ in cells], [label for _, label in cells]
-
-
-def parquet_stream(root: str) -> Listed:
-    import datasets
-
-    return _rows(datasets.IterableDataset.from_parquet(_shards(root)).decode(False))
-
-
-def parquet_batches(root: str) -> Listed:
-    import datasets
-
-    raws: list[Any] = []
-    labels: list[int] = []
-    for batch in datasets.IterableDataset.from_parquet(_shards(root)).with_format("arrow").iter(1000):
-        raws += [cell["bytes"] for cell in batch.column("img").to_pylist()]
-        labels += batch.column("label").to_pylist()
-    return raws, labels
-
-
-def parquet_memory(root: str) -> Listed:
-    import datasets
-
-    dataset = datasets.Dataset(pq.read_table(_shards(root)))
-    return _rows(dataset.cast_column("img", datasets.Image(decode=False)))
-
-
-def parquet_cached(root: str) -> Listed:
-    import datasets
-
-    with CountedCache() as cache:
-        dataset = datasets.Dataset.from_parquet(_shards(root), cache_dir=cache)
-        return _rows(dataset.cast_column("img", datasets.Image(decode=False)))
+        dataset = datasets.load_dataset("imagefolder", data_dir=str(root), cache_dir=cache, split="train")
+        return _folder(root, dataset.cast_column("image", datasets.Image(decode=False)))
 
 
 class EncodedList(Encoded):
-    """Encoded images that another reader gave."""
+    """Encoded images that another reader gave, all in memory, and the files that they are of."""
 
-    def __init__(self, raws: Sequence[Any]) -> None:
-        self.raws = raws
+    def __init__(self, raws: Sequence[bytes], paths: list[str]) -> None:
+        self.raws, self.paths = raws, paths
 
     def __len__(self) -> int:
         return len(self.raws)
 
-    def raw(self, i: int) -> Any:
-        return self.raws[i] if isinstance(self.raws[i], bytes) else Path(self.raws[i])
+    def raw(self, i: int) -> bytes:
+        return self.raws[i]
 
     def where(self, i: int) -> str:
         return f"image {i}"
 
-    def take(self, index: Any) -> Encoded:
-        return EncodedList([self.raws[i] for i in index.tolist()])
+    def take(self, index: Index) -> Encoded:
+        return EncodedList([self.raws[i] for i in index.tolist()], self.paths)
 
     def files(self) -> list[str]:
-        return []
+        return self.paths
 
     def chosen(self) -> bytes:
         return b""
 
 
-def load_ours(root: str) -> Any:
-    return dw.load(root)
+def _shards(root: Path) -> list[str]:
+    return sorted(map(str, root.glob("*.parquet")))
 
 
-def load_by(read: Callable[[str], Listed]) -> Callable[[str], Any]:
-    """`load` with that reader: the rest (decoding, splitting, statistics) is ours in both."""
-
-    def load(root: str) -> Any:
-        raws, labels = read(root)
-        split = Split(EncodedList(raws), torch.tensor(labels), Origin("none", root, (), torch.arange(len(raws))))
-        return assemble(split, None, CLASSES, "data", OPTIONS, ())
-
-    return load
+def _rows(root: Path, rows: Any) -> Listed:
+    cells = [(row["img"]["bytes"], row["label"]) for row in rows]
+    return EncodedList([raw for raw, _ in cells], _shards(root)), [y for _, y in cells]
 
 
-def decode_ours(root: str) -> Any:
-    images = EncodedList(folder_ours(root)[0])
+def parquet_stream(root: Path) -> Listed:
+    import datasets
+
+    return _rows(root, datasets.IterableDataset.from_parquet(_shards(root)).decode(False))
+
+
+def parquet_batches(root: Path) -> Listed:
+    import datasets
+
+    raws: list[bytes] = []
+    labels: list[int] = []
+    for batch in datasets.IterableDataset.from_parquet(_shards(root)).with_format("arrow").iter(1000):
+        raws += [cell["bytes"] for cell in batch.column("img").to_pylist()]
+        labels += batch.column("label").to_pylist()
+    return EncodedList(raws, _shards(root)), labels
+
+
+def parquet_memory(root: Path) -> Listed:
+    import datasets
+
+    dataset = datasets.Dataset(pq.read_table(_shards(root)))
+    return _rows(root, dataset.cast_column("img", datasets.Image(decode=False)))
+
+
+def parquet_cached(root: Path) -> Listed:
+    import datasets
+
+    with CountedCache() as cache:
+        dataset = datasets.Dataset.from_parquet(_shards(root), cache_dir=cache)
+        return _rows(root, dataset.cast_column("img", datasets.Image(decode=False)))
+
+
+def _listed(root: Path) -> FolderImages:
+    return FolderImages(str(root), tuple(scan_folder(root).image_paths()))
+
+
+def decode_ours(root: Path) -> Any:
+    images = _listed(root)
     return decode_all(images, make_plan(images, None)).x
 
 
-def decode_theirs(root: str) -> Any:
+def decode_theirs(root: Path) -> Any:
     import datasets
 
-    raws, feature = folder_ours(root)[0], datasets.Image()
-    plan = make_plan(EncodedList(raws), None)
-    x = np.empty((len(raws), *plan.shape), np.uint8)
-    for i, path in enumerate(raws):
+    images, feature = _listed(root), datasets.Image()
+    plan = make_plan(images, None)
+    x = np.empty((len(images), *plan.shape), np.uint8)
+    for i, path in enumerate(images.files()):
         image = feature.decode_example({"path": path, "bytes": None}).convert("RGB")
         if image.size != (plan.width, plan.height):
             image = image.resize((plan.width, plan.height), Image.Resampling.BICUBIC)
@@ -244,142 +234,103 @@ def decode_theirs(root: str) -> Any:
 
 # texts
 
-Texts = tuple[list[str], list[Any]]
+Texts = tuple[Sequence[Any], Sequence[Any]]
+"""Cells of texts and of labels."""
 
 
-def texts_ours(path: str) -> Texts:
-    raw, _, _ = text_files._read_split([Path(path)], path, "train", OPTIONS, None)
-    return raw.texts, list(raw.values)
+def load_texts_by(read: Callable[[Path], Texts]) -> Callable[[Path], Any]:
+    """The load with that reader: class ids, vocabulary, token ids and the split are ours in both.
+
+    What ours looks for in every cell is looked for in theirs too: nothing is compared with less work done.
+    """
+
+    def load(path: Path) -> Any:
+        texts, labels = read(path)
+        faults = [text_of(t)[1] or label_of(y)[1] for t, y in zip(texts, labels, strict=True)]
+        assert not any(faults), next(filter(None, faults))
+        ids = [f"{path.name}:{i}" for i in range(len(texts))]
+        origin = Origin("text", str(path), (str(path),), torch.arange(len(texts)), num_rows=len(texts))
+        return assemble_texts(RawTexts(list(texts), LabelColumn(labels, str), origin, ids), None, "data", OPTIONS, ())
+
+    return load
 
 
-def _csv_settings(path: str) -> dict[str, Any]:
-    """Every cell as the text that it is; columns are dataset afterwards, by our rules."""
+def _table(kind: Any, path: Path, **settings: Any) -> Any:
+    """A file as a ``datasets.Dataset`` or ``IterableDataset``: every cell of CSV and TSV as the text that it is.
+
+    Columns and header are given, which ours finds.
+    """
     import datasets
 
-    tabs = path.endswith(".tsv")
-    strings = datasets.Features({str(i): datasets.Value("string") for i in range(2)})
-    return {
-        "sep": "\t" if tabs else ",",
-        "header": None,
-        "features": strings,
-        "na_filter": False,
-        "names": ["0", "1"],
-        "keep_in_memory": True,
-    }
+    if path.suffix == ".jsonl":
+        return kind.from_json(str(path), **settings)
+    if path.suffix == ".parquet":
+        return kind.from_parquet(str(path), **settings)
+    strings = datasets.Features({name: datasets.Value("string") for name in ("text", "label")})
+    separator, header = ("\t", None) if path.suffix == ".tsv" else (",", 0)
+    layout = {"sep": separator, "header": header, "names": list(strings), "features": strings, "na_filter": False}
+    return kind.from_csv(str(path), **layout, **settings)
 
 
-def texts_stream(path: str) -> Texts:
-    """Row by row, all cells texts."""
-    cells = list(_their_texts(path))
-    return _checked([row[0] for row in cells], [row[1] for row in cells], path)
-
-
-def _checked(texts: Sequence[Any], labels: Sequence[Any], path: str) -> Texts:
-    """What ours looks for in every cell is looked for in theirs too: nothing is compared with less work done."""
-    first = int(path.endswith(".csv"))  # the line of names
-    results_by_reader = [(text_of(t), label_of(y)) for t, y in zip(texts[first:], labels[first:], strict=True)]
-    faults = [a[1] or b[1] for a, b in results_by_reader if a[1] or b[1]]
-    assert not faults, faults[0]
-    return [a[0] for a, _ in results_by_reader], list(read_labels([b[0] for _, b in results_by_reader])[0])
-
-
-def _their_texts(path: str) -> Iterator[tuple[str, Any]]:
+def texts_stream(path: Path) -> Texts:
     import datasets
 
-    if path.endswith(".jsonl"):
-        for row in datasets.IterableDataset.from_json(path):
-            yield row["text"], row["label"]
-        return
-    settings = {k: v for k, v in _csv_settings(path).items() if k != "keep_in_memory"}
-    for row in datasets.IterableDataset.from_csv(path, **settings):
-        yield row["0"], row["1"]
+    cells = [(row["text"], row["label"]) for row in _table(datasets.IterableDataset, path)]
+    return [text for text, _ in cells], [label for _, label in cells]
 
 
-def texts_batches(path: str) -> Texts:
+def texts_batches(path: Path) -> Texts:
     import datasets
 
-    if path.endswith(".jsonl"):
-        dataset = datasets.IterableDataset.from_json(path)
-    elif path.endswith(".parquet"):
-        dataset = datasets.IterableDataset.from_parquet(path)
-    else:
-        settings = {k: v for k, v in _csv_settings(path).items() if k != "keep_in_memory"}
-        dataset = datasets.IterableDataset.from_csv(path, **settings)
-    texts: list[str] = []
+    texts: list[Any] = []
     labels: list[Any] = []
-    for batch in dataset.with_format("arrow").iter(10_000):
-        texts += batch.column(0).to_pylist()
-        labels += batch.column(1).to_pylist()
-    return _checked(texts, labels, path)
+    for batch in _table(datasets.IterableDataset, path).with_format("arrow").iter(10_000):
+        texts += batch.column("text").to_pylist()
+        labels += batch.column("label").to_pylist()
+    return texts, labels
 
 
-def texts_cached(path: str) -> Texts:
+def texts_cached(path: Path) -> Texts:
     import datasets
 
     with CountedCache() as cache:
-        if path.endswith(".jsonl"):
-            dataset = datasets.Dataset.from_json(path, cache_dir=cache)
-        elif path.endswith(".parquet"):
-            dataset = datasets.Dataset.from_parquet(path, cache_dir=cache)
-        else:
-            dataset = datasets.Dataset.from_csv(path, cache_dir=cache, **_csv_settings(path))
-        first, second = dataset.column_names
-        texts, labels = list(dataset[first]), list(dataset[second])
-    return _checked(texts, labels, path)
-
-
-def table_ours(path: str) -> Texts:
-    source = parquet.TableSource("parquet", path, "data")
-    raw, _ = parquet._read_text_table([Path(path)], source, "train", OPTIONS)
-    return raw.texts, list(raw.values)
-
-
-def load_texts_by(read: Callable[[str], Texts]) -> Callable[[str], Any]:
-    """`load` with that reader: vocabulary, token ids and the split are ours in both."""
-
-    def load(path: str) -> Any:
-        texts, labels = read(path)
-        ids = [f"{Path(path).name}:{i}" for i in range(len(texts))]
-        origin = Origin("text", path, (path,), torch.arange(len(texts)))
-        values = np.asarray(labels, dtype=np.int64)
-        return assemble_texts(RawTexts(texts, values, str, origin, ids), None, "data", OPTIONS, ())
-
-    return load
+        dataset = _table(datasets.Dataset, path, cache_dir=cache)
+        return list(dataset["text"]), list(dataset["label"])
 
 
 # a folder as the hub lays it out: which file is of which split
 
 
-def splits_ours(root: str) -> Any:
-    return {name: [p.name for p in files] for name, files in parquet.find_parquet(Path(root)).items()}
+def splits_ours(root: Path) -> Any:
+    return {name: [p.name for p in files] for name, files in find_parquet(root).items()}
 
 
-def splits_theirs(root: str) -> Any:
+def splits_theirs(root: Path) -> Any:
     import datasets
 
-    dataset = datasets.load_dataset_builder(root).config.data_files
-    return {str(name): [Path(f).name for f in files] for name, files in dataset.items()}
+    splits = datasets.load_dataset_builder(str(root)).config.data_files
+    return {str(name): [Path(f).name for f in files] for name, files in splits.items()}
 
 
-def hub_ours(root: str) -> Any:
+def hub_ours(root: Path) -> Any:
     """``hf:``: `load_dataset_builder` lists the files, our reader reads them. A folder stands for the hub."""
     before = Path.cwd()
-    os.chdir(Path(root).parent.parent)
+    os.chdir(root.parent.parent)
     shutil.rmtree(f"{_HOME}/datasets", ignore_errors=True)
     try:
-        return hub.load_hub(Path("hf:" + "/".join(Path(root).parts[-2:])), OPTIONS)
+        return load_hub(Path("hf:" + "/".join(root.parts[-2:])), OPTIONS)
     finally:
         os.chdir(before)
 
 
-def hub_converted(root: str) -> Any:
+def hub_converted(root: Path) -> Any:
     """`load_dataset` without streaming, whose Arrow copy is read."""
     import datasets
 
     shutil.rmtree(f"{_HOME}/datasets", ignore_errors=True)
-    converted = datasets.load_dataset(root)
-    train = hub._arrow_files(converted["train"], root)
-    return parquet.load_tables({"train": train}, parquet.TableSource("hf", root, "data"), OPTIONS)
+    converted = datasets.load_dataset(str(root))["train"]
+    train = [Path(file["filename"]) for file in converted.cache_files]
+    return load_tables({"train": train}, TableSource("hf", str(root), "data"), OPTIONS)
 
 
 # writers
@@ -389,42 +340,31 @@ def _half(n: int) -> torch.Tensor:
     return torch.arange(0, n, 2)
 
 
-def write_ours(train: Any, _source: str) -> Path:
+def write_ours(train: Any, _source: Path) -> Path:
     out = Path(tempfile.mkdtemp(prefix="out-"), "kept")
     write_kept(train, _half(len(train)), out)
-    return next(p for p in sorted(out.iterdir()))
+    (written,) = out.glob("train*")  # beside the mark of its writer
+    return written
 
 
-def write_theirs(train: Any, source: str) -> Path:
+def write_theirs(train: Any, source: Path) -> Path:
     """Read again as `datasets` reads and write through it: rows of the source, not of the split."""
     import datasets
 
     rows = train.origin.rows[_half(len(train))].tolist()
-    out = Path(tempfile.mkdtemp(prefix="out-"), "kept")
-    if Path(source).is_dir():
-        out = out.with_suffix(".parquet")
-        datasets.Dataset(pq.read_table(_shards(source))).select(rows).to_parquet(out)
+    suffix = source.suffix or ".parquet"
+    out = Path(tempfile.mkdtemp(prefix="out-"), f"kept{suffix}")
+    if suffix == ".parquet":
+        files = _shards(source) if source.is_dir() else source
+        datasets.Dataset(pq.read_table(files)).select(rows).to_parquet(out)
         return out
-    out = out.with_suffix(Path(source).suffix)
-    if source.endswith(".parquet"):
-        datasets.Dataset(pq.read_table(source)).select(rows).to_parquet(out)
-    elif source.endswith(".jsonl"):
-        _held(datasets.IterableDataset.from_json(source)).select(rows).to_json(out, lines=True, force_ascii=False)
+    blocks = _table(datasets.IterableDataset, source).with_format("arrow").iter(10_000)
+    kept = datasets.Dataset(pa.concat_tables(list(blocks))).select(rows)
+    if suffix == ".jsonl":
+        kept.to_json(out, lines=True, force_ascii=False)
     else:
-        settings = {k: v for k, v in _csv_settings(source).items() if k != "keep_in_memory"}
-        if source.endswith(".csv"):
-            settings |= {"header": 0}
-        held = _held(datasets.IterableDataset.from_csv(source, **settings))
-        if source.endswith(".csv"):
-            held = held.rename_columns({"0": "text", "1": "label"})
-        held.select(rows).to_csv(out, sep=settings["sep"], header=source.endswith(".csv"), index=False)
+        kept.to_csv(out, sep="\t" if suffix == ".tsv" else ",", header=suffix == ".csv", index=False)
     return out
-
-
-def _held(dataset: Any) -> Any:
-    import datasets
-
-    return datasets.Dataset(pa.concat_tables(list(dataset.with_format("arrow").iter(10_000))))
 
 
 # the stratified split
@@ -453,6 +393,9 @@ def split_sklearn(labels: Any) -> Any:
 
 # measuring
 
+Readers = dict[str, Callable[[Any], Any]]
+"""Who reads -> how, given where."""
+
 
 class CountedCache(tempfile.TemporaryDirectory[str]):
     """A cache of its own for one reading; what was written into it is counted before it goes."""
@@ -477,14 +420,13 @@ def once(action: Callable[[], Any]) -> tuple[Any, int, float | None]:
     return results[0], CountedCache.written + _size(_HOME), peak
 
 
-def alike(one: Any, two: Any) -> bool | None:
-    """Whether two readers gave the same; None where that is not compared."""
+def alike(one: Any, two: Any) -> bool:
+    """Whether two readers gave the same: pixels or token ids, and labels, of both splits; decoders may round apart."""
     if isinstance(one, np.ndarray):
         return bool(one.shape == two.shape and float(np.abs(one.astype(int) - two.astype(int)).mean()) < 0.5)
-    if isinstance(one, tuple) and isinstance(one[0], list):
-        return sorted(zip(map(str, one[0]), one[1], strict=True)) == sorted(zip(map(str, two[0]), two[1], strict=True))
     if isinstance(one, tuple):  # of loaded splits
-        return [len(split) for split in one] == [len(split) for split in two]
+        splits = zip(one, two, strict=True)
+        return all(torch.equal(a.x, b.x) and torch.equal(a.labels, b.labels) for a, b in splits)
     return bool(one == two)
 
 
@@ -506,52 +448,36 @@ def _kilobytes(status: str, key: str) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(key))
 
 
-READERS: dict[str, dict[str, Callable[[str], Any]]] = {
-    "folder: list (png)": {
-        "ours": folder_ours,
-        "stream": folder_stream,
-        "one glob": folder_one_glob,
-        "map-style": folder_cached,
-    },
-    "folder: load (png)": {"ours": load_ours, "stream": load_by(folder_stream), "one glob": load_by(folder_one_glob)},
-    "folder: load (jpg)": {"ours": load_ours, "stream": load_by(folder_stream), "one glob": load_by(folder_one_glob)},
-    "decode (png)": {"ours": decode_ours, "Image.decode_example": decode_theirs},
-    "decode (jpg)": {"ours": decode_ours, "Image.decode_example": decode_theirs},
-    "parquet images: read (hub)": {
-        "ours": parquet_ours,
-        "stream": parquet_stream,
-        "stream, arrow": parquet_batches,
-        "in memory": parquet_memory,
-        "map-style": parquet_cached,
-    },
-    "parquet images: load (hub)": {
-        "ours": load_ours,
-        "stream": load_by(parquet_stream),
-        "stream, arrow": load_by(parquet_batches),
-        "in memory": load_by(parquet_memory),
-    },
-    "parquet texts: read (t.parquet)": {"ours": table_ours, "stream, arrow": texts_batches, "map-style": texts_cached},
-    "csv: read (t.csv)": {
-        "ours": texts_ours,
-        "stream": texts_stream,
-        "stream, arrow": texts_batches,
-        "map-style": texts_cached,
-    },
-    "tsv: read (t.tsv)": {
-        "ours": texts_ours,
-        "stream": texts_stream,
-        "stream, arrow": texts_batches,
-        "map-style": texts_cached,
-    },
-    "jsonl: read (t.jsonl)": {
-        "ours": texts_ours,
-        "stream": texts_stream,
-        "stream, arrow": texts_batches,
-        "map-style": texts_cached,
-    },
-    "csv: load (t.csv)": {"ours": load_ours, "stream, arrow": load_texts_by(texts_batches)},
-    "tsv: load (t.tsv)": {"ours": load_ours, "stream, arrow": load_texts_by(texts_batches)},
-    "jsonl: load (t.jsonl)": {"ours": load_ours, "stream, arrow": load_texts_by(texts_batches)},
+FOLDER: Readers = {
+    "ours": partial(load_folder, options=OPTIONS),
+    "stream": load_images_by(folder_stream),
+    "one glob": load_images_by(folder_one_glob),
+    "map-style": load_images_by(folder_cached),
+}
+PARQUET: Readers = {
+    "ours": partial(load_parquet, options=OPTIONS),
+    "stream": load_images_by(parquet_stream),
+    "stream, arrow": load_images_by(parquet_batches),
+    "in memory": load_images_by(parquet_memory),
+    "map-style": load_images_by(parquet_cached),
+}
+TEXTS: Readers = {
+    "stream": load_texts_by(texts_stream),
+    "stream, arrow": load_texts_by(texts_batches),
+    "map-style": load_texts_by(texts_cached),
+}
+TEXT_FILE: Readers = {"ours": partial(load_text_files, options=OPTIONS), **TEXTS}
+DECODERS: Readers = {"ours": decode_ours, "Image.decode_example": decode_theirs}
+READERS: dict[str, Readers] = {
+    "folder: load (png)": FOLDER,
+    "folder: load (jpg)": FOLDER,
+    "decode (png)": DECODERS,
+    "decode (jpg)": DECODERS,
+    "parquet images: load (hub)": PARQUET,
+    "parquet texts: load (t.parquet)": {"ours": PARQUET["ours"], **TEXTS},
+    "csv: load (t.csv)": TEXT_FILE,
+    "tsv: load (t.tsv)": TEXT_FILE,
+    "jsonl: load (t.jsonl)": TEXT_FILE,
     "hub: splits (hub)": {"ours": splits_ours, "load_dataset_builder": splits_theirs},
     "hub: load (hub)": {"ours": hub_ours, "Arrow copy": hub_converted},
 }
@@ -571,43 +497,39 @@ def main(argv: list[str] | None = None) -> None:
         root, tempfile.tempdir = Path(tmp), tmp  # what is written goes with it
         make(root, images, photographs, lines)
         say(f"{images:,} images of 32x32, {photographs:,} JPEGs, {lines:,} lines of text; {rounds} rounds")
-        only = os.environ.get("ONLY", "")
         for name, readers in READERS.items():
-            if only and not name.startswith(only):
-                continue
-            source = str(root / name.split("(")[1].rstrip(")"))
-            actions = {who: partial(read, source) for who, read in readers.items()}
-            row = measure_case(actions, rounds, alike)
-            result["readers"][name] = row
-            report(name, row)
+            source = root / name.split("(")[1].rstrip(")")
+            result["readers"][name] = measure_case({k: partial(read, source) for k, read in readers.items()}, rounds)
+            report(name, result["readers"][name])
         for name in ("hub", "t.parquet", "t.csv", "t.tsv", "t.jsonl"):
-            if only and not "writers".startswith(only):
-                continue
-            source = str(root / name)
+            source = root / name
             train = dw.load(source)[0]
             writers = {"ours": partial(write_ours, train, source), "datasets": partial(write_theirs, train, source)}
-            row = measure_case(writers, rounds, _written_alike)
-            result["writers"][name] = row
-            report(f"write {name}", row)
+            result["writers"][name] = measure_case(writers, rounds, _written_alike)
+            report(f"write {name}", result["writers"][name])
     tempfile.tempdir = None
-    draws = torch.Generator().manual_seed(0)
-    labels = torch.randint(10, (10 * images,), generator=draws)
-    splitters = {"ours": split_ours, "datasets": split_theirs, "scikit-learn": split_sklearn}
-    wall, _ = interleaved({who: lambda f=f: f(labels) for who, f in splitters.items()}, rounds)
-    counts = {who: np.bincount(labels.numpy()[np.asarray(f(labels)[1])]).tolist() for who, f in splitters.items()}
-    result["split"] = {
-        "counts": counts,
-        "ratio": {w: ratio(wall[w], wall["ours"]) for w in splitters if w != "ours"},
-        "seconds": {w: float(np.median(s)) for w, s in wall.items()},
-        "deterministic": all(
-            torch.equal(*(torch.as_tensor(f(labels)[1]) for _ in range(2))) for f in splitters.values()
-        ),
-    }
-    say(f"stratified split of {len(labels):,}: {result['split']}")
+    result["split"] = measure_splits(10 * images, rounds)
+    say(f"stratified split of {10 * images:,}: {result['split']}")
     finish("readers", chosen, result)
 
 
-def measure_case(actions: dict[str, Callable[[], Any]], rounds: int, same: Callable[[Any, Any], Any]) -> dict[str, Any]:
+def measure_splits(n: int, rounds: int) -> dict[str, Any]:
+    """The stratified split of ``n`` labels by everybody."""
+    labels = torch.randint(10, (n,), generator=torch.Generator().manual_seed(0))
+    splitters: Readers = {"ours": split_ours, "datasets": split_theirs, "scikit-learn": split_sklearn}
+    tested = {who: [torch.as_tensor(split(labels)[1]) for _ in range(2)] for who, split in splitters.items()}
+    wall, _ = interleaved({who: partial(split, labels) for who, split in splitters.items()}, rounds)
+    return {
+        "counts": {who: torch.bincount(labels[index]).tolist() for who, (index, _) in tested.items()},
+        "ratio": {who: ratio(wall[who], wall["ours"]) for who in splitters if who != "ours"},
+        "seconds": {who: float(np.median(seconds)) for who, seconds in wall.items()},
+        "deterministic": all(torch.equal(one, two) for one, two in tested.values()),
+    }
+
+
+def measure_case(
+    actions: Mapping[str, Callable[[], Any]], rounds: int, same: Callable[[Any, Any], Any] = alike
+) -> dict[str, Any]:
     """One kind of reading or writing by everybody; "ours" is the first."""
     results_by_reader = {who: once(action) for who, action in actions.items()}
     row: dict[str, Any] = {
@@ -627,10 +549,10 @@ def measure_case(actions: dict[str, Callable[[], Any]], rounds: int, same: Calla
 
 def _written_alike(one: Path, two: Path) -> dict[str, Any]:
     same: dict[str, Any] = {"bytes": one.read_bytes() == two.read_bytes(), "size": two.stat().st_size}
-    if one.suffix == ".parquet":
-        first, second = pq.read_table(one), pq.read_table(two)
-        same |= {"rows": first.equals(second), "schema": first.schema.equals(second.schema, check_metadata=True)}
-    return same
+    if one.suffix != ".parquet":
+        return {**same, "rows": alike(dw.load(one), dw.load(two))}
+    first, second = pq.read_table(one), pq.read_table(two)
+    return {**same, "rows": first.equals(second), "schema": first.schema.equals(second.schema, check_metadata=True)}
 
 
 def report(name: str, row: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def only_inputs(n: int) -> int:
 
 def lazy(graph: Sparse) -> list[int]:
     picks: list[int] = maximise(
-        FacilityLocation(graph), graph.n // 10, greedy="lazy", epsilon=0.1, sample_seed=0
+        FacilityLocation(graph), graph.n // 10, greedy="lazy", epsilon=0.1, sample_seed=0, tie_seed=0
     ).tolist()
     return picks
 
@@ -97,7 +97,7 @@ def value(graph: Sparse, chosen: list[int]) -> float:
 
 def on_one_graph(n: int, rounds: int) -> dict[str, Any]:
     """Both greedies in turns on the same graph of neighbours."""
-    graph = Sparse(feature_similarity(probed(n)[0], "cosine", None), NEIGHBOURS)
+    graph = Sparse(feature_similarity(probed(n)[0], "cosine", None), NEIGHBOURS, tie_seed=0)
     picks: dict[str, list[int]] = {}
     wall, cpu = interleaved(
         {
@@ -128,8 +128,8 @@ def explicit_craig(n: int) -> list[int]:
         error = probs[members] - torch.eye(CLASSES)[c]
         h = torch.cat([features[members], torch.ones(len(members), 1)], 1)
         gradient = (error[:, :, None] * h[:, None]).flatten(1)
-        near = torch.cdist(gradient, gradient)
-        near = (near.max() - near).numpy().astype(np.float64)
+        distance = torch.cdist(gradient, gradient)
+        near = (distance.max() - distance).numpy().astype(np.float64)
         function = submodlib.FacilityLocationFunction(n=len(members), mode="dense", sijs=near, separate_rep=False)
         picks = function.maximize(
             budget=len(members) // 10,

@@ -210,6 +210,23 @@ def test_grids_of_condensing_have_what_their_papers_have(tmp_path: Path, monkeyp
             script.read(file)
 
 
+@pytest.mark.slow
+def test_readers_and_writers_give_the_same_and_ours_leaves_nothing_in_a_cache() -> None:
+    result = smoke("readers")
+    assert len(result["readers"]) == 11
+    for name, row in result["readers"].items():
+        assert len(row["same"]) > 1, name
+        assert set(row["same"].values()) == {True}, name
+    for name, row in result["writers"].items():
+        assert {each["rows"] for each in row["same"].values()} == {True}, name
+    for row in (*result["readers"].values(), *result["writers"].values()):
+        assert row["cached"]["ours"] == 0
+        assert set(row["ratio"]) == set(row["seconds"]) - {"ours"}
+        for ratio in row["ratio"].values():
+            check_ratio(ratio)
+    assert result["split"]["deterministic"]
+
+
 def test_rounds_take_turns_and_warm_rounds_are_not_counted() -> None:
     calls: list[str] = []
     actions = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
