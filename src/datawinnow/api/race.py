@@ -6,11 +6,12 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from datawinnow.api.dataset import RUNS, open_dataset
-from datawinnow.api.train import described, noisy_option
+from datawinnow.api.train import described, noisy_option, recommended
 from datawinnow.core.bars import with_progress
 from datawinnow.core.chance import rows_sentence, warn_near_chance
 from datawinnow.core.errors import ArgumentError
@@ -21,6 +22,7 @@ from datawinnow.core.progress import ProgressOption, named_progress
 if TYPE_CHECKING:
     from datawinnow.core.verdict import Comparison, ResultRow
     from datawinnow.data.dataset_info import DatasetInfo
+    from datawinnow.dynamic.auto import MeasuredSetting
     from datawinnow.train import Recipe
     from datawinnow.train.build import Model
 
@@ -37,6 +39,8 @@ DEFAULT_NOISY_POLICY: dict[str, Any] = {
     "label": "all but likely wrong labels (guarded)",
 }
 """What runs where no benchmark recommends a policy and labels are noisy."""
+MIN_SIDE = 16
+"""Pixels of the shorter side of images from which small ones first are tried."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
 """Names of the two runs in the grid."""
 SIZES_RUN, BOTH_RUN = "small_first", "policy_small_first"
@@ -82,6 +86,7 @@ def race(
     keep: float | str | None = None,
     policy_options: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
+    small_first: Literal["auto", "yes", "no"] = "auto",
     seeds: int = 1,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
@@ -95,10 +100,11 @@ def race(
     on_row: Callable[[ResultRow], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> RaceResult:
-    """Train on all the data for ``budget`` epochs and by a policy for as many examples, and compare the two.
+    """Train on all the data for ``budget`` epochs, and in ways that may learn more from as many operations; compare.
 
-    With a size schedule in the recipe four are compared at equal operations: all the data at full size, all the data
-    with small inputs first, the policy at full size, and the policy with small inputs first.
+    On images four trainings are compared at equal operations: all the data at full size (the reference), all the data
+    with small images first, the policy at full size, and the policy with small images first. On other data, and with
+    ``small_first="no"``, all the data and the policy are.
 
     All use the same network, recipe and seeds, and each learning rate decays to its end. A race that was stopped
     resumes with the same call, and a race with more seeds trains only the new ones.
@@ -115,11 +121,13 @@ def race(
             wrong labels.
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled,
             annealed=full, shrinking=0.5 or guarded; `train` describes them. Default: none.
+        small_first: whether small inputs first are tried too, with the policy and without it: ``"auto"`` on images of
+            16 pixels a side or more whose network takes smaller ones. They follow the size schedule of ``recipe``;
+            without one, that of the most similar benchmark where it won, else from half the side.
         seeds: paired repeats; two or more give an interval, five make a result.
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.
-        recipe: how to train; a size schedule is tried with and without the policy, and the reference trains at full
-            size.
+        recipe: how to train; its size schedule is that of ``small_first``, and the reference trains at full size.
         load: how DATA is read.
         out: folder of rows and page. Default: runs/race-<data>; a new temporary folder for a dataset object without
             ``name``.
@@ -143,7 +151,8 @@ def race(
     from datawinnow.core.verdict import CLAIM_SEEDS, verdict
     from datawinnow.data.fingerprint import fingerprint_of
     from datawinnow.dynamic.build import build_policy, default_options, policy_by_name
-    from datawinnow.train import Recipe
+    from datawinnow.train import Recipe, SizeSchedule
+    from datawinnow.train.build import takes_sizes
 
     if recipe is not None and (recipe.loss is not None or recipe.metric is not None):
         raise ArgumentError("race compares accuracies of the cross-entropy: it takes no loss or metric of your own")
@@ -153,6 +162,9 @@ def race(
     keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
     if keep is not None and "keep" in options:
         raise ArgumentError(f"give `keep=` or the policy option keep, not both; got {keep!r} and {options['keep']!r}")
+    check.one_of("small_first", small_first, ("auto", "yes", "no"))
+    if small_first == "no" and recipe is not None and recipe.size_schedule is not None:
+        raise ArgumentError("`small_first='no'` and `progressive_resizing=` contradict each other: leave one out")
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
     if policy != AUTO:
         options = default_options(policy, keep, options)
@@ -163,15 +175,36 @@ def race(
             "race needs a test split (`test=`), since accuracy on the training examples decides nothing"
         )
     info = splits.train
+    recipe = recipe or Recipe()
+    setting = None
+    # small inputs first are part of what is tried: the reference trains at full size
+    size_schedule = recipe.size_schedule
+    try_sizes = partial(takes_sizes, model=model, info=info, options=model_options)
+    tries_default = size_schedule is None and (small_first == "yes" or (small_first == "auto" and _are_images(info)))
     if policy == AUTO:
-        chosen = _recommended_spec(info, budget, noisy=noisy, log=log)
+        data_described = described(info, info.n, noisy=noisy)
+        setting = recommended(data_described, budget, try_sizes if tries_default else None, log)
+        # where small inputs won alone, the policy beside them is what won among policies
+        by_policy = setting if setting is None or setting.policy else recommended(data_described, budget, None, None)
+        chosen = _policy_spec(by_policy, noisy=noisy, log=log)
     else:
         fraction = [f"keep {options['keep']:g}"] if "keep" in options else []
         name = ", ".join([card_of(policy_by_name(policy)).name, *fraction, *wrap])
         chosen = {"policy": policy, "options": options, "wrap": list(wrap), "label": name}
-    recipe_fields = {key: value for key, value in vars(recipe or Recipe()).items() if value is not None}
-    # small inputs first are part of what is tried: the reference trains at full size
-    size_schedule = recipe_fields.pop("size_schedule", None)
+    if tries_default:
+        measured = None if setting is None else setting.size_schedule
+        size_schedule = SizeSchedule(start=0.5) if measured is None else SizeSchedule(**measured)
+        if not try_sizes(size_schedule):
+            if small_first == "yes":
+                raise ArgumentError(
+                    "`small_first='yes'`: the network or the data take inputs of one size only; name a network that "
+                    "pools over positions, such as `model='resnet8'`, or leave it out"
+                )
+            size_schedule = None
+    if size_schedule is not None and log is not None:
+        log("small inputs first are tried too, in four trainings a seed; `small_first='no'` leaves them out")
+    recipe_fields = {key: value for key, value in vars(recipe).items() if value is not None}
+    recipe_fields.pop("size_schedule", None)
     specs = [{"name": POLICY_RUN, **chosen}]
     if size_schedule is not None:
         smaller = {"size_schedule": {key: value for key, value in vars(size_schedule).items() if value is not None}}
@@ -256,15 +289,13 @@ def tried_sentence(best: str, comparisons: Mapping[str, Comparison]) -> str:
     return sentence
 
 
-def _recommended_spec(
-    info: DatasetInfo, budget: int, *, noisy: bool, log: Callable[[str], None] | None
-) -> dict[str, Any]:
-    """The policy that benchmarks recommend, as a ``[[method]]``; a default where they recommend none."""
-    from datawinnow.dynamic.auto import recommended_setting
+def _are_images(info: DatasetInfo) -> bool:
+    """Whether examples are images large enough to be shown smaller."""
+    return info.kind == "images" and min(info.shape[1:]) >= MIN_SIDE
 
-    setting, reason = recommended_setting(described(info, info.n, noisy=noisy), budget)
-    if log is not None:
-        log(f"auto: {reason}")
+
+def _policy_spec(setting: MeasuredSetting | None, *, noisy: bool, log: Callable[[str], None] | None) -> dict[str, Any]:
+    """The policy of a measured setting, as a ``[[method]]``; a default without one."""
     if setting is not None:
         return {
             "policy": setting.policy,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from datawinnow.core.selection import Selection
     from datawinnow.core.selection_history import SelectionHistory
     from datawinnow.data.dataset_info import DatasetInfo
-    from datawinnow.dynamic.auto import DataDescription
+    from datawinnow.dynamic.auto import DataDescription, MeasuredSetting
     from datawinnow.runs.train import Trained
-    from datawinnow.train import Recipe
+    from datawinnow.train import Recipe, SizeSchedule
     from datawinnow.train.build import Model
     from datawinnow.vit import SparseLevels
 
@@ -88,7 +89,8 @@ def train(
         train: a map-style dataset of ``(x, y)``, or DATA.
         select: the selection: selection.parquet, or the run folder that holds it. Default: train on all.
         policy: choose again while training: a policy, or the name of one. ``"auto"`` takes what beat all the data for
-            fewer epochs in benchmarks on the most similar data, else all the data; ``"replay"`` what
+            fewer epochs in benchmarks on the most similar data (a policy, small inputs first, or both), else all the
+            data; ``"replay"`` what
             ``record_plan`` wrote. Default: none; every epoch trains on all.
         keep: with ``policy``: the fraction of the examples that an epoch trains on, as 0.3 or 30%. Default: that of the
             policy, where it has one, else 0.7.
@@ -136,7 +138,8 @@ def train(
     from datawinnow.runs.record import begin_run
     from datawinnow.runs.selection_file import read_selection
     from datawinnow.runs.train import TrainSettings, run_training
-    from datawinnow.train import Recipe
+    from datawinnow.train import Recipe, SizeSchedule
+    from datawinnow.train.build import takes_sizes
 
     keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
     has_policy = policy is not None or (levels is not None and levels.examples)
@@ -174,8 +177,21 @@ def train(
         if selection.reason is None and log is not None:
             log(f"selection: {select} has some of its rows only; the {len(selection):,} kept ones are trained on")
     if name == AUTO:
+        policy = None
         num_examples = info.n if selection is None else len(selection)
-        policy, length = _recommended(info, num_examples, length, noisy=noisy, log=log)
+        recipe = recipe or Recipe()
+        try_sizes = None
+        if recipe.size_schedule is None and levels is None:
+            try_sizes = partial(takes_sizes, model=model, info=info, options=model_options)
+        budget = float(length.value)
+        setting = recommended(described(info, num_examples, noisy=noisy), budget, try_sizes, log)
+        if setting is None and recipe.size_schedule is None:
+            length = TrainingLength(epochs=int(budget) if budget.is_integer() else budget)
+        elif setting is not None:
+            policy = setting.build(budget)
+            length = TrainingLength(passes=budget)
+            if setting.size_schedule is not None:
+                recipe = replace(recipe, size_schedule=SizeSchedule(**setting.size_schedule))
         if record_plan is not None and policy is None:
             raise ArgumentError(
                 "auto chose to train on all the data, so there is no plan to record: name a policy with `policy=`"
@@ -255,19 +271,32 @@ def described(info: DatasetInfo, n: int, *, noisy: bool) -> DataDescription:
     return DataDescription(n, info.kind, len(info.classes), info.channels, info.size, noisy)
 
 
-def _recommended(
-    info: DatasetInfo, n: int, length: TrainingLength, *, noisy: bool, log: Callable[[str], None] | None
-) -> tuple[Any, TrainingLength]:
-    """The policy recommended for a budget of as many passes, or None for all the data; and the length."""
-    from datawinnow.dynamic.auto import recommended_setting
+def recommended(
+    data: DataDescription,
+    budget: float,
+    takes_sizes: Callable[[SizeSchedule], bool] | None,
+    log: Callable[[str], None] | None,
+) -> MeasuredSetting | None:
+    """The setting that ``"auto"`` takes; None for all the data at full size.
 
-    budget = float(length.value)
-    setting, reason = recommended_setting(described(info, n, noisy=noisy), budget)
+    Args:
+        data: what is trained on.
+        budget: passes.
+        takes_sizes: whether the network takes the sizes of a schedule; None to leave sizes as they are.
+        log: called with the reason.
+    """
+    from datawinnow.dynamic.auto import recommended_setting
+    from datawinnow.train import SizeSchedule
+
+    setting, reason = recommended_setting(data, budget, size_schedules=takes_sizes is not None)
+    if setting is not None and setting.size_schedule is not None:
+        assert takes_sizes is not None
+        if not takes_sizes(SizeSchedule(**setting.size_schedule)):
+            setting, reason = recommended_setting(data, budget, size_schedules=False)
+            reason += "; small inputs first won there, but this network does not take them"
     if log is not None:
         log(f"auto: {reason}")
-    if setting is not None:
-        return setting.build(budget), TrainingLength(passes=budget)
-    return None, TrainingLength(epochs=int(budget) if budget.is_integer() else budget)
+    return setting
 
 
 def _check_plan_options(

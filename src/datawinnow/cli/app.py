@@ -29,7 +29,7 @@ VERBS = {
         "instruct": "Choose which pairs of an instruction dataset to tune on, and test the choice on subsets left out.",
     },
     "Compare and show": {
-        "race": "Compare all the data for fewer epochs with a policy, at equal cost, on your data.",
+        "race": "Compare all the data for fewer epochs with what may learn more at equal cost, on your data.",
         "bench": "Run a grid of methods, and put total cost beside every accuracy.",
         "report": "Write the HTML page of a run or of a bench: one file without external resources.",
         "methods": "List every method with what it needs, its options, its cost, and its source.",

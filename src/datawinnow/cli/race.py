@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from datawinnow import api
 from datawinnow.api import LoadOptions
@@ -20,7 +20,7 @@ from datawinnow.core.policy_names import AUTO, POLICY_NAMES
     "datawinnow race my-images/ --budget 30",
     "datawinnow race digits --budget 10 --seeds 3",
     "datawinnow race my-images/ --budget 30 --policy-option noisy=true",
-    "datawinnow race my-images/ --budget 15 --progressive-resizing 16 --seeds 5",
+    "datawinnow race my-images/ --budget 15 --progressive-resizing 30% --seeds 5",
     docs=api.race,
 )
 def race(
@@ -32,17 +32,18 @@ def race(
     keep: Annotated[float | None, Option("FRACTION")] = None,
     policy_options: Annotated[dict[str, Any] | None, Option(flags=("--policy-option",))] = None,
     wrap: Annotated[Sequence[str], Option("NAME[=VALUE]")] = (),
+    small_first: Literal["auto", "yes", "no"] = "auto",
     seeds: Annotated[int, Option("N", min=1)] = 1,
     out: Annotated[Path | None, Option("FOLDER")] = None,
     jobs: Annotated[int, Option("N", min=0)] = 0,
     no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare all the data for fewer epochs with a policy, at equal cost, on your data.
+    """Compare all the data for fewer epochs with what may learn more at equal cost, on your data.
 
-    Both pass as many examples as --budget epochs on all the data, with the same network, recipe and seeds, and each
-    learning rate decays to its end. With --progressive-resizing small inputs first are tried too, with the policy and
-    without it. A race that was stopped resumes with the same command.
+    Beside all the data run a policy that chooses again each epoch and, on images, small images first, with the policy
+    and without it. Each costs what --budget epochs on all the data cost, with the same network, recipe and seeds, and
+    its learning rate decays to its end. A race that was stopped resumes with the same command.
     """
     screen = Screen(quiet=quiet)
     with screen.stage() as stage:
@@ -53,6 +54,7 @@ def race(
             keep=keep,
             policy_options=policy_options,
             wrap=wrap,
+            small_first=small_first,
             seeds=seeds,
             model=training.model,
             model_options=training.model_options,

@@ -69,7 +69,7 @@ class DataDescription:
 
 @dataclass(frozen=True)
 class MeasuredSetting:
-    """Measured gain of a policy over all the data for fewer epochs, on one dataset at one budget.
+    """Measured gain of a policy, of small inputs first, or of both, over all the data for fewer epochs, at one budget.
 
     Attributes:
         setting: description of dataset and network.
@@ -77,7 +77,7 @@ class MeasuredSetting:
         passes: budget, in epochs on all the data.
         noisy: whether labels were wrong.
         label: the policy's name for people.
-        policy: key of its card.
+        policy: key of its card; ``""`` for all the data, with small inputs first.
         options: its options.
         wrap: names of its wrappers, from the inside out.
         gain: difference in test accuracy, as a fraction; mean over paired seeds.
@@ -88,6 +88,8 @@ class MeasuredSetting:
         channels: of images; None if unknown, and of others.
         size: side of images in pixels (of others than squares the root of the area), or length of vectors; None if
             unknown, and of texts.
+        size_schedule: options of the `datawinnow.SizeSchedule` that was used, with its sizes as shares of the full
+            size; None for full size throughout.
     """
 
     setting: str
@@ -105,6 +107,7 @@ class MeasuredSetting:
     classes: int | None = None
     channels: int | None = None
     size: float | None = None
+    size_schedule: Mapping[str, Any] | None = None
 
     def lower_bound(self, num_candidates: int) -> float:
         """Lower end of the interval, minus infinity with fewer than `MIN_SEEDS` seeds.
@@ -139,8 +142,10 @@ class MeasuredSetting:
         """Description of setting and budget."""
         return f"{self.setting} at {self.passes:g} passes"
 
-    def build(self, passes: float) -> Policy:
-        """The policy for a budget of ``passes``, as it was benchmarked."""
+    def build(self, passes: float) -> Policy | None:
+        """The policy for a budget of ``passes``, as it was benchmarked; None for all the data."""
+        if not self.policy:
+            return None
         return build_policy(self.policy, passes=passes, options=self.options, wrap=self.wrap)  # type: ignore[no-any-return]
 
 
@@ -151,10 +156,12 @@ class Advice:
     Attributes:
         policy: the policy; None for all the data.
         why: one line for people.
+        size_schedule: options of the `datawinnow.SizeSchedule` to train with; None for full size throughout.
     """
 
     policy: Policy | None
     why: str
+    size_schedule: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,7 @@ def recommend(
     classes: int | None = None,
     channels: int | None = None,
     size: float | None = None,
+    size_schedules: bool = False,
 ) -> Advice:
     """The policy for a budget, from the benchmarks on the most similar data.
 
@@ -201,7 +209,8 @@ def recommend(
     (CIFAR-10) and not with a hundred (CIFAR-100), which is one pair of datasets, and so a caution more than a law. Of
     the nearest settings, the policy with the highest lower end of its 95% interval over five paired seeds is chosen if
     that end is above zero; otherwise all the data for
-    that many epochs, which is what a policy has to beat. Where several settings are equally near, as two networks on as
+    that many epochs, which is what a policy has to beat. With ``size_schedules`` small inputs first, with a policy and
+    without, are chosen among in the same way. Where several settings are equally near, as two networks on as
     many examples, a policy counts by its worst result with five seeds. The best of several policies has to win by the
     margin of a Bonferroni correction; the reason says of how many.
 
@@ -214,29 +223,35 @@ def recommend(
             classes that are near.
         channels: of images, if known.
         size: side of images in pixels (of others than squares the root of the area), or length of vectors, if known.
+        size_schedules: whether small inputs first may be recommended: for a training that can follow the schedule.
 
     Returns:
-        The policy, or None for all the data, and the reason.
+        The policy, or None for all the data, the reason, and the size schedule where there is one.
 
     Raises:
         ArgumentError: numbers out of range, or an unknown kind.
     """
-    return _advice_on(DataDescription(n, kind, classes, channels, size, noisy), passes)
+    return _advice_on(DataDescription(n, kind, classes, channels, size, noisy), passes, size_schedules=size_schedules)
 
 
-def _advice_on(data: DataDescription, passes: float) -> Advice:
-    setting, why = recommended_setting(data, passes)
-    return Advice(None if setting is None else setting.build(passes), why)
+def _advice_on(data: DataDescription, passes: float, *, size_schedules: bool = False) -> Advice:
+    setting, why = recommended_setting(data, passes, size_schedules=size_schedules)
+    if setting is None:
+        return Advice(None, why)
+    return Advice(setting.build(passes), why, setting.size_schedule)
 
 
-def recommended_setting(data: DataDescription, passes: float) -> tuple[MeasuredSetting | None, str]:
+def recommended_setting(
+    data: DataDescription, passes: float, *, size_schedules: bool
+) -> tuple[MeasuredSetting | None, str]:
     """The setting whose policy `recommend` chooses, None for all the data, and the reason."""
     check.number("passes", passes, 1e-9, 2**31)
     kind, classes, noisy = data.kind, data.classes, data.noisy
     everything = f"all the data for {passes:g} epochs"
-    if not any(s.kind == kind for s in load_benchmarks()):
+    settings = [s for s in load_benchmarks() if size_schedules or s.size_schedule is None]
+    if not any(s.kind == kind for s in settings):
         return None, f"{everything}: no policy was measured on {kind} ({data})"
-    near = [s for s in load_benchmarks() if s.distance(data, passes) <= math.log2(MAX_RATIO)]
+    near = [s for s in settings if s.distance(data, passes) <= math.log2(MAX_RATIO)]
     if not near:
         labels = "wrong labels" if noisy else "clean labels"
         return None, f"{everything}: no benchmark is close to {data}, {passes:g} passes, {labels}"
@@ -277,7 +292,7 @@ def _by_policy(settings: Sequence[MeasuredSetting]) -> list[list[MeasuredSetting
     """The settings of each policy."""
     groups: dict[str, list[MeasuredSetting]] = {}
     for s in settings:
-        groups.setdefault(json.dumps([s.policy, s.options, s.wrap], sort_keys=True), []).append(s)
+        groups.setdefault(json.dumps([s.policy, s.options, s.wrap, s.size_schedule], sort_keys=True), []).append(s)
     return list(groups.values())
 
 

@@ -15,7 +15,8 @@ from datawinnow.core.rng import forked
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.models import build, choose
 from datawinnow.models.registry import name_of_model
-from datawinnow.train.network import check_outputs
+from datawinnow.train.network import check_outputs, size_plan
+from datawinnow.train.size_schedule import SizeSchedule
 
 Model = str | Callable[..., nn.Module] | nn.Module | None
 """A name, ``"module:function"``, a class or function that returns a network, a network, which is copied with its
@@ -77,6 +78,18 @@ def build_for(
         tokenizer=info.tokenizer,
         **options,
     )
+
+
+def takes_sizes(
+    schedule: SizeSchedule, model: Model, info: DatasetInfo, options: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether a network takes a dataset's examples at every size of a schedule."""
+    try:
+        network, _, _ = build_network(model, info, 0, options)
+        size_plan(schedule, network, info.data, torch.device("cpu"))
+    except ArgumentError:
+        return False
+    return True
 
 
 def _weights_digest(model: nn.Module) -> str:
