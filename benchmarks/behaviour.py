@@ -44,6 +44,7 @@ from typer.testing import CliRunner
 import datawinnow as dw
 from datawinnow.cli import app
 from datawinnow.core.arrays import TABLE
+from datawinnow.core.card import card_of
 from datawinnow.methods import METHODS
 from datawinnow.methods.method import random_array
 
@@ -510,7 +511,9 @@ def write_pairs(folder: Path) -> None:
     draw = np.random.default_rng(0)
     members = [draw.permutation(40)[:8] for _ in range(5)]
     names = ("clip", "reward", "length", "gpt", "image_features", "text_features")
-    arrays = {name: np.array([[pairs[i][name] for i in row] for row in members], np.float32) for name in names}
+    arrays: dict[str, Any] = {
+        name: np.array([[pairs[i][name] for i in row] for row in members], np.float32) for name in names
+    }
     np.savez(folder / "subsets.npz", labels=30 + np.arange(5, dtype=np.float32) / 10, **arrays)
 
 
@@ -820,7 +823,7 @@ def scores() -> Frozen:
         for at, options in enumerate(SCORES.get(key, [{}])):
             yield (
                 f"score {spelled(key, options, at)}",
-                frozen(score(*[inputs[need] for need in score.card.needs], **options)),
+                frozen(score(*[inputs[need] for need in card_of(score).needs], **options)),
             )
     runs = [arrays(N)["error_norm"], arrays(N)["error_norm"].flip(0)]
     for by in ("score", "rank"):
@@ -831,10 +834,13 @@ def selectors() -> Frozen:
     """Every selector by its card, alone and in every class."""
     inputs = arrays()
     for key, selector in dw.select.METHODS.items():
-        needed = [inputs[need] for need in selector.card.needs]
+        needed = [inputs[need] for need in card_of(selector).needs]
         for at, options in enumerate(SELECTORS.get(key, [{}])):
             for budget, in_class in ((30, False), (41, True)):
-                kwargs = {**options, **({"generator": dw.stream(1, key)} if "generator" in selector.card.takes else {})}
+                kwargs = {
+                    **options,
+                    **({"generator": dw.stream(1, key)} if "generator" in card_of(selector).takes else {}),
+                }
                 if in_class:
                     chosen = dw.select.per_class(selector)(*needed, labels=inputs["labels"], budget=budget, **kwargs)
                 else:
@@ -862,7 +868,10 @@ def policies(n: int = 90) -> Iterator[tuple[str, Any]]:
         for at, options in enumerate(PLANNED.get(key, [{}])):
             if key == "replay" and not options:
                 options = {"after": "cycle"}  # the plan has four epochs, and eight are asked for
-            yield spelled(key, options, at), make(**{**{name: required[name] for name in make.card.takes}, **options})
+            yield (
+                spelled(key, options, at),
+                make(**{**{name: required[name] for name in card_of(make).takes}, **options}),
+            )
     ucb, info = dw.dynamic.UCB(keep=0.4, period=1), dw.dynamic.InfoBatch(epochs=8)
     yield "warm up", dw.dynamic.warm_up(ucb, 2)
     yield "every", dw.dynamic.every(ucb, 3)
@@ -902,7 +911,7 @@ def batches() -> Frozen:
     """Every batch selector."""
     inputs = {**arrays(40), "loss": arrays(40)["loss"][0], "irreducible_loss": arrays(40)["entropy"][0]}
     for key, choose in dw.dynamic.BATCH_SELECTORS.items():
-        needed = [inputs[need] for need in choose.card.needs]
+        needed = [inputs[need] for need in card_of(choose).needs]
         chosen, weight = choose(*needed, budget=13, generator=dw.stream(2, key), state={})
         yield f"batch selector {key}", {"positions": chosen.tolist(), "weights": frozen(weight)}
 
@@ -921,14 +930,15 @@ def training() -> Frozen:
     """`load`, `prune`, `fit` and the networks."""
     exact = dw.Recipe(batch=32, precision="fp32", device="cpu")
     train, test = dw.load("digits", limit=200)
-    for name, (examples, held_out) in {
+    loaded: dict[str, tuple[Any, Any]] = {
         "digits": (train, test),
         "pictures": dw.load("pictures", size=10, limit=90),
         "split": dw.load("split"),
         "texts": dw.load("reviews.csv", length=9),
         "vectors": dw.load("vectors.npz", holdout=0.3, seed=2),
         "a table": dw.load("table.parquet"),
-    }.items():
+    }
+    for name, (examples, held_out) in loaded.items():
         for split, data in (("train", examples), ("test", held_out)):
             content = {"x": frozen(data.x), "labels": frozen(data.labels), "ids": frozen(np.array(data.ids, str))}
             yield f"load {name} | {split}", content | {"classes": list(data.classes), "fingerprint": data.fingerprint}
@@ -959,7 +969,7 @@ def training() -> Frozen:
         *dw.fit(network(), train, epochs=3, schedule_epochs=9, test=test, recipe=exact, recorder=recorder),
     )
     yield "fit recorded | columns", {name: frozen(recorder[name]) for name in ("p_label", "loss", "margin", "correct")}
-    variants = {
+    variants: dict[str, dict[str, Any]] = {
         "a fraction": {"epochs": 2.5, "seed": 2},
         "ucb": {"passes": 3, "policy": dw.dynamic.UCB(keep=0.5, period=1)},
         "a proxy": {"passes": 3, "in_batch": dw.dynamic.InBatch(keep=0.5, proxy=network(1, width=8))},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -144,27 +145,27 @@ def scattered(index: Tensor, loss: Tensor, alpha: float = 0.8) -> object:
     return mean, variance
 
 
+def observe_all(policy: Policy, state: State, order: Tensor, loss: Tensor) -> State:
+    """An epoch's losses in one call; they are gathered as a loop would."""
+    return policy.observe(state, order, loss=loss[order])
+
+
 def measure(n: int, rounds: int) -> dict[str, Any]:
     """Every policy's plan and observation, each against its literal form where there is one, in turns."""
     loss = torch.empty(n).exponential_(generator=stream(0, "benchmark", "loss"))
     order = torch.randperm(n, generator=stream(0, "benchmark", "order"))
     states: dict[str, State] = {}
     for name, policy in POLICIES.items():
-        first, state = policy.plan(0, policy.init(n), lambda *path: stream(0, *path))
+        first, state = policy.plan(0, policy.init(n), partial(stream, 0))
         ids = first.index
         states[name] = policy.observe(state, ids, loss=loss[ids], correct=(loss[ids] < 1).float())
     actions: dict[str, Callable[[], object]] = {}
     for name, policy in POLICIES.items():
-        actions[f"{name} plan"] = lambda name=name, policy=policy: policy.plan(
-            1, states[name], lambda *path: stream(0, *path)
-        )
+        actions[f"{name} plan"] = partial(policy.plan, 1, states[name], partial(stream, 0))
         if policy.needs == ("loss",):
-            actions[f"{name} observe"] = lambda name=name, policy=policy: policy.observe(
-                states[name], order, loss=loss[order]
-            )
+            actions[f"{name} observe"] = partial(observe_all, policy, states[name], order, loss)
         if name in LITERAL:
-            draws = np.random.default_rng(0)
-            actions[f"{name} literal"] = lambda name=name, draws=draws: LITERAL[name](loss.numpy(), draws)
+            actions[f"{name} literal"] = partial(LITERAL[name], loss.numpy(), np.random.default_rng(0))
     actions["a scatter a step"] = lambda: scattered(order, loss)
     wall, cpu = interleaved(actions, rounds)
     return {name: row(name, states[name], n, wall, cpu) for name in POLICIES}
@@ -192,7 +193,8 @@ def row(name: str, state: State, n: int, wall: dict[str, list[float]], cpu: dict
 def overhead(n: int, pairs: int) -> dict[str, Any]:
     """A step of ResNet-8 on images of 32 x 32 with and without a sampler of ``n`` examples, in turns."""
     with forked(0, "benchmark"):
-        model = build("resnet8", shape=(3, 32, 32), classes=10).to(memory_format=torch.channels_last)
+        model = build("resnet8", shape=(3, 32, 32), classes=10)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
         y = torch.randint(10, (BATCH,))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
@@ -209,7 +211,7 @@ def overhead(n: int, pairs: int) -> dict[str, Any]:
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x).float()
         losses = F.cross_entropy(logits, y, reduction="none")
-        (losses * call(losses) if chosen else losses).mean().backward()  # type: ignore[no-untyped-call]
+        (losses * call(losses) if chosen else losses).mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -45,7 +45,9 @@ def write_synthetic_data(folder: Path, n: int = 80, sets: int = 6, size: int = 1
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     index = np.stack([draws.permutation(n)[:size] for _ in range(sets)])
     names = ("clip", "reward", "length", "gpt", "image_features", "text_features")
-    arrays = {name: np.array([[rows[i][name] for i in row] for row in index], np.float32) for name in names}
+    arrays: dict[str, Any] = {
+        name: np.array([[rows[i][name] for i in row] for row in index], np.float32) for name in names
+    }
     np.savez(folder / "subsets.npz", labels=30 + draws.normal(size=sets).astype(np.float32), **arrays)
     return folder
 
@@ -72,11 +74,13 @@ def chosen(folder: str, mode: str, keep: int) -> dict[str, Any]:
 
     between = seed_agreement(many.seed_scores, again)
     floats = choose_pairs(scored.score, pairs, clusters, keep=keep, choice=ChoiceOptions(select="cluster_quotas"))
-    order = list(dict.fromkeys(clusters.label.tolist())) if clusters.label is not None else []
+    label, by_cluster = clusters.label, []
+    if label is not None:
+        by_cluster = [int((label[selection.index] == c).sum()) for c in dict.fromkeys(label.tolist())]
     kept = selection.index.numpy()
     metadata = {
         "kept": len(kept),
-        "by_cluster": [int((clusters.label[selection.index] == c).sum()) for c in order],
+        "by_cluster": by_cluster,
         "seconds": seconds,
         "loss": scored.loss,
         "parameters": scored.details.get("parameters"),
@@ -120,10 +124,10 @@ class Literal(nn.Module):
     def __init__(self, nets: Any) -> None:
         super().__init__()
         d, heads = nets.shape.width, nets.shape.heads
-        self.attentions = nn.ModuleList([nn.MultiheadAttention(d, heads) for _ in nets.layers])
-        self.linears = nn.ModuleList([nn.Linear(d, d) for _ in nets.layers])
-        self.head = nn.Linear(d, 1)
-        for layer, attention, linear in zip(nets.layers, self.attentions, self.linears, strict=True):
+        attentions = [nn.MultiheadAttention(d, heads) for _ in nets.layers]
+        linears = [nn.Linear(d, d) for _ in nets.layers]
+        self.attentions, self.linears, self.head = nn.ModuleList(attentions), nn.ModuleList(linears), nn.Linear(d, 1)
+        for layer, attention, linear in zip(nets.layers, attentions, linears, strict=True):
             leaves = (attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight,
                    attention.out_proj.bias, linear.weight, linear.bias)  # fmt: skip
             for parameter, value in zip(leaves, layer, strict=True):
@@ -134,7 +138,8 @@ class Literal(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for attention, linear in zip(self.attentions, self.linears, strict=True):
             x = linear(x + attention(x, x, x)[0])
-        return self.head(x)
+        scores: torch.Tensor = self.head(x)
+        return scores
 
 
 def pooled(folder: str, copies: int, rounds: int) -> dict[str, Any]:
@@ -146,6 +151,7 @@ def pooled(folder: str, copies: int, rounds: int) -> dict[str, Any]:
     recipe = recipe_of("paper")
     # standardised for this comparison alone: unscaled features make softmax nearly a maximum, where rounding shows
     standard = Standardiser.fit(x)
+    assert subsets.features is not None  # the published file has them
     trained = train_selectors(standard(subsets.features), subsets.labels, recipe=recipe, seeds=[42])
     items, seconds = standard(x), []
     net = Literal(trained.nets) if copies else None

@@ -46,7 +46,8 @@ class Step:
 
     def __init__(self, name: str, size: Size, folder: Path) -> None:
         with forked(0, "benchmark", name):
-            self.model = build(name, shape=(3, 32, 32), classes=CLASSES).to(memory_format=torch.channels_last).train()
+            model = build(name, shape=(3, 32, 32), classes=CLASSES).train()
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
         )

@@ -7,6 +7,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,8 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     everything = tuple((name, slice(*e)) for name, e in distinct)
     actions: dict[str, Callable[[], object]] = {}
     for name, columns in READS.items():
-        actions[f"{name} read"] = lambda columns=columns: read(folder, columns)
-        actions[name] = lambda name=name: score(folder, name)
+        actions[f"{name} read"] = partial(read, folder, columns)
+        actions[name] = partial(score, folder, name)
     actions["all read"] = lambda: read(folder, everything)
     wall, cpu = interleaved(actions, rounds)
     for taken in (wall, cpu):
@@ -126,7 +127,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
             "cpu_seconds": statistics.median(cpu[name]),
         }
     for name in READS:
-        by_score[name]["peak_mb"], by_score[name]["added_mb"] = memory(lambda name=name: score(folder, name))
+        by_score[name]["peak_mb"], by_score[name]["added_mb"] = memory(partial(score, folder, name))
     by_score["finite"] = all(bool(score(folder, name).isfinite().all()) for name in READS)
     return by_score
 

@@ -103,8 +103,10 @@ def forms(patches: int, keep: float, rounds: int, device: str) -> dict[str, Any]
 
     def run(name: str | None) -> Callable[[], object]:
         def once() -> None:
-            plain = name is None
-            out = F.scaled_dot_product_attention(q, k, v) if plain else vit.FORMS[name](q, k, v, keys, scale, 0.0)
+            if name is None:
+                out = F.scaled_dot_product_attention(q, k, v)
+            else:
+                out = vit.FORMS[name](q, k, v, keys, scale, 0.0)
             out.sum().backward()
             if q.is_cuda:
                 torch.cuda.synchronize()

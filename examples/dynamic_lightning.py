@@ -28,7 +28,7 @@ class Digits(L.LightningModule):
 
 
 if __name__ == "__main__":
-    epochs = int(*sys.argv[1:] or [20])
+    epochs = int(*sys.argv[1:] or ["20"])
     images = dw.load("digits")[0]
     dataset = TensorDataset(images.x.float() / 255, images.labels)
     sampler = PolicySampler(UCB(keep=0.5, period=1), n=len(dataset))  # 2

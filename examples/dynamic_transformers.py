@@ -25,7 +25,7 @@ class PolicyTrainer(PolicyTrainerMixin, Trainer): ...  # 1
 
 
 if __name__ == "__main__":
-    epochs = int(*sys.argv[1:] or [20])
+    epochs = int(*sys.argv[1:] or ["20"])
     images, _ = dw.load("digits")
     pixels = (images.x.float() / 255).flatten(1).tolist()
     dataset = Dataset.from_dict({"id": range(len(pixels)), "pixels": pixels, "labels": images.labels.tolist()})

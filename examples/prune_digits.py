@@ -8,8 +8,8 @@ import datawinnow as dw
 def main(epochs: int = 30) -> None:
     train, test = dw.load("digits")
     kept = dw.prune(train, keep=0.3, epochs=epochs, method="dual_beta" if epochs >= 10 else "el2n")
-    model = dw.models.resnet8(classes=10, channels=1)
-    model, history = dw.fit(model, kept, epochs=epochs, test=test, batch=64)
+    network = dw.models.resnet8(classes=10, channels=1)
+    _, history = dw.fit(network, kept, epochs=epochs, test=test, batch=64)
     print(f"trained on {len(kept)} of {len(train)} examples: {100 * history.test_accuracy:.1f}% right on {len(test)}")
 
 

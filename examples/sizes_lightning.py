@@ -29,7 +29,7 @@ class Digits(L.LightningModule):
 
 
 if __name__ == "__main__":
-    epochs = int(*sys.argv[1:] or [20])
+    epochs = int(*sys.argv[1:] or ["20"])
     images = dw.load("digits")[0]
     loader = DataLoader(TensorDataset(images.x.float() / 255, images.labels), batch_size=64, shuffle=True)
     model = Digits()

@@ -13,7 +13,7 @@ import datawinnow as dw
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embedding, self.head, self.lengths = nn.Embedding(100, 16, padding_idx=0), nn.Linear(16, 2), []
+        self.embedding, self.head, self.lengths = nn.Embedding(100, 16, padding_idx=0), nn.Linear(16, 2), list[int]()
 
     def forward(self, input_ids, attention_mask, labels=None):
         self.lengths.append(input_ids.shape[1])

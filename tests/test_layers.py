@@ -182,13 +182,13 @@ def test_planted_circles_are_found(tmp_path, sources, expected_circles):
 
 PRIVATE = re.compile(r"_[A-Za-z]\w*")
 NOT_OURS = {"torch.utils._python_dispatch", "_exit", "_forward_hooks", "_replace", "_reset_state", "_shared_state"}
-"""Private names of the standard library, torch and accelerate that tests use."""
+"""Private names of the standard library, torch and accelerate that are used."""
 BENCH_INTERNALS = {"_busy", "_load_splits", "_measure", "_receive"}
-"""Of `bench.workers`, `bench.cell` and `runs.estimate`: a worker's pipe, a cache and a stopwatch are replaced."""
+"""Of `bench.workers`, `bench.cell` and `runs.estimate`: in tests a pipe, a cache and a stopwatch are replaced."""
 
 
 def private_uses(source: str) -> list[str]:
-    """``line: name`` of the modules and names with a leading underscore that a test imports, reads or replaces."""
+    """``line: name`` of the modules and names with a leading underscore that a file imports, reads or replaces."""
     used = []
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
@@ -209,13 +209,16 @@ def private_uses(source: str) -> list[str]:
     return used
 
 
-def test_tests_use_public_names():
-    tests = Path(__file__).parent
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "examples"])
+def test_only_src_uses_private_names(folder):
+    root = Path(__file__).parents[1]
+    files = sorted((root / folder).rglob("*.py"))
+    assert files
     wrong = [
-        f"{file.relative_to(tests)}:{use}"
-        for file in sorted(tests.rglob("*.py"))
+        f"{file.relative_to(root)}:{use}"
+        for file in files
         for use in private_uses(file.read_text(encoding="utf-8"))
-        if use.split(": ")[1] not in BENCH_INTERNALS
+        if folder != "tests" or use.split(": ")[1] not in BENCH_INTERNALS
     ]
     assert wrong == []
 

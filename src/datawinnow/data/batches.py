@@ -191,7 +191,7 @@ class LoaderBatches:
         # a stream of its own: the loader draws its workers' seed whenever it pleases
         seeds = torch.Generator().manual_seed(int(torch.randint(1 << 62, (), generator=generator)))
         loader: DataLoader[Any] = DataLoader(
-            self.dataset,  # type: ignore[arg-type]
+            self.dataset,
             batch_sampler=batches,
             num_workers=self.workers,
             generator=seeds,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.utils.data import Dataset
+
 from datawinnow.core.errors import ArgumentError
 
 
-class Indexed:
+class Indexed(Dataset[tuple[int, Any, Any]]):
     """A map-style dataset that yields ``(index, x, y)``; picklable, so it serves worker processes.
 
     Args:

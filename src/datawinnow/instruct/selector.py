@@ -175,7 +175,7 @@ def _train_one(x: Tensor, labels: Tensor, recipe: SelectorRecipe, seed: int, mas
         optimizer.zero_grad(set_to_none=True)
         scores = forward(nets, x, across=recipe.across, mask=mask)
         errors = (mean_score(scores, mask) - target).square().mean(dim=1)
-        errors.sum().backward()  # type: ignore[no-untyped-call]
+        errors.sum().backward()
         optimizer.step()
         loss = errors.detach()
     if not math.isfinite(float(loss.sum())):

@@ -192,7 +192,7 @@ def fit(
                     mean = trained.mean() if state.weight is None else reduction(trained, state.weight[index])
                     if recipe.curvature:
                         mean = mean + recipe.curvature * state.mean_curvature(x, y)
-                    mean.backward()  # type: ignore[no-untyped-call]
+                    mean.backward()
                     state.optimizer.step()
                     state.optimizer.zero_grad(set_to_none=True)
                     step_totals.append(torch.stack([losses.detach().sum(), objective.reported(outputs, y, correct)]))
