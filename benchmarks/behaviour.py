@@ -538,6 +538,7 @@ LEFT_OUT = {
     *("device", "threads", "workers", "source", "out", "path", "format"),  # of this machine, and of this run
     *("options", "settings", "recipe", "augment", "levels", "load"),  # by names that may change; results tell of them
     *("note", "notes", "verdict", "says", "sentence", "about"),  # wording
+    *("files", "checksums"),  # of files that say how long they took; their content is kept itself
 }
 """Fields of JSON files and columns of tables that may differ."""
 CHOSEN_BY = ("method", "label", "score", "per_class", "keep", "seed", "budget", "n", "epochs", "charge", "fingerprint")

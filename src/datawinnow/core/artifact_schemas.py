@@ -210,6 +210,7 @@ class RunFile(Content):
     recorded: RecordedUntil | None = None
     result: Result = Result()
     arithmetic: Arithmetic = Arithmetic()
+    files: dict[str, str] = {}
 
 
 class CheckSettings(Content):
@@ -481,6 +482,7 @@ class ProbeFile(Content):
     head: str
     n: Positive
     arrays: dict[str, dict[str, Any]]
+    checksums: dict[str, str] = {}
     notes: list[str]
     cost: StageCost
 

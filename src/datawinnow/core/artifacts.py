@@ -308,20 +308,13 @@ def read_tensor_metadata(path: Path, **expected: Unpack[Expected]) -> dict[str, 
 def _read_safetensors(
     path: Path, framework: Literal["np", "pt"] | None, **expected: Unpack[Expected]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
     kind, required, schema = expected["kind"], expected.get("required", ()), expected.get("schema")
     missing, remedy = expected.get("missing", ""), expected.get("remedy", REMEDY)
     require_file(path)
     # asked first: safetensors reports a missing file as an error of its own type
     if not path.is_file():
         raise RunError(f"no such file: {path}{f'; {missing}' if missing else ''}")
-    try:
-        with safe_open(path, framework=framework or "np") as file:
-            header = parse_json((file.metadata() or {}).get(HEADER_KEY, "null"), allow_nan=True)
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if framework else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from None
+    header, tensors = _open_safetensors(path, framework, remedy)
     if header is None:
         raise RunError(f"{path} does not hold a {kind}: it was not written by datawinnow; {remedy}")
     metadata = dict(check_header(header, path, kind=kind, remedy=remedy))
@@ -334,6 +327,19 @@ def _read_safetensors(
         lacks = ", ".join(sorted(set(required) - set(tensors)))
         raise RunError(f"{path} is damaged (it lacks the tensors {lacks}); {remedy}")
     return tensors, metadata
+
+
+def _open_safetensors(path: Path, framework: Literal["np", "pt"] | None, remedy: str) -> tuple[Any, dict[str, Any]]:
+    """What a file says of itself, None where it says nothing; and its tensors, where a framework is named."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework=framework or "np") as file:
+            header = parse_json((file.metadata() or {}).get(HEADER_KEY, "null"), allow_nan=True)
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if framework else {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(f"{path} is truncated or damaged ({error}); {remedy}") from None
+    return header, tensors
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
@@ -552,19 +558,55 @@ def _check_npy(path: Path, remedy: str) -> bool:
     state = (str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if state in _INTACT:
         return True
-    left, checksum = max(0, status.st_size - len(NPY_SEAL) - 8), 0
+    seal = _npy_seal(path)
+    if not seal.startswith(NPY_SEAL):
+        return False
+    left, checksum = status.st_size - len(seal), 0
     with path.open("rb") as file:
-        file.seek(left)
-        seal = file.read()
-        if not seal.startswith(NPY_SEAL):
-            return False
-        file.seek(0)
         while left and (chunk := file.read(min(left, 1 << 20))):
             checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)
     if seal != NPY_SEAL + f"{checksum:08x}".encode():
         raise RunError(f"{path} is damaged (it does not fit its checksum); {remedy}")
     _INTACT.add(state)
     return True
+
+
+def _npy_seal(path: Path) -> bytes:
+    """The last bytes of a .npy file, as many as its checksum has."""
+    length = len(NPY_SEAL) + 8
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - length))
+        return file.read(length)
+
+
+def file_checksum(path: Path) -> str | None:
+    """The checksum that a .npy or safetensors file of this package carries; None for a file without one.
+
+    It is read, not computed, so a large file costs nothing; readers of the content compare the two.
+
+    Raises:
+        RunError: no such file, or damaged.
+    """
+    require_file(path)
+    if not path.is_file():
+        raise RunError(f"no such file: {path}")
+    if path.suffix == ".npy":
+        seal = _npy_seal(path)
+        is_text = seal.startswith(NPY_SEAL) and seal.isascii()
+        return seal.removeprefix(NPY_SEAL).decode() if is_text else None
+    header, _ = _open_safetensors(path, None, REMEDY)
+    checksum = header.get(SEAL) if isinstance(header, dict) else None
+    return None if checksum is None else str(checksum)
+
+
+def check_file_checksum(path: Path, checksum: str | None, *, remedy: str = REMEDY) -> None:
+    """Refuse another file than the one of which ``checksum`` was written down, though it may be valid by itself.
+
+    Raises:
+        RunError: the file carries another checksum, or none; None for ``checksum`` accepts any file.
+    """
+    if checksum is not None and file_checksum(path) != checksum:
+        raise RunError(f"{path} is not the file that was written here (its checksum is another); {remedy}")
 
 
 def _size_of_npy(path: Path, array: np.ndarray) -> int:

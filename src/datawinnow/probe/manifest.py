@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.artifact_schemas import ProbeFile
-from datawinnow.core.artifacts import check_content, read_json, write_json
+from datawinnow.core.artifacts import check_content, check_file_checksum, file_checksum, read_json, write_json
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import MissingArrayError, RunError
 from datawinnow.probe.array_writer import load_npy
@@ -73,7 +73,13 @@ class ProbeManifest:
 
     def __init__(self, folder: Path | None, prefix: str, expected: Mapping[str, Any]) -> None:
         self.folder, self.prefix = folder, prefix
-        self.metadata: dict[str, Any] = {**expected, "arrays": {}, "notes": [], "cost": Cost().as_dict()}
+        self.metadata: dict[str, Any] = {
+            **expected,
+            "arrays": {},
+            "checksums": {},
+            "notes": [],
+            "cost": Cost().as_dict(),
+        }
         if folder is not None and (folder / f"{prefix}{MANIFEST_FILE}").exists():
             self.metadata = _read_manifest(folder, prefix, expected)
 
@@ -111,6 +117,9 @@ class ProbeManifest:
             RunError: the disk is full.
         """
         self.metadata["arrays"] |= arrays
+        if self.folder is not None:
+            checksums = {name: file_checksum(self.folder / f"{name}.npy") for name in arrays}
+            self.metadata["checksums"] = self.metadata.get("checksums", {}) | {k: v for k, v in checksums.items() if v}
         # without duplicates, in their order
         self.metadata["notes"] = list(dict.fromkeys([*self.metadata["notes"], *notes]))
         self.metadata["cost"] = (Cost.from_dict(self.metadata["cost"]) + cost).as_dict()
@@ -138,12 +147,15 @@ class ProbeManifest:
         )
 
     def _read(self, folder: Path, name: str) -> Tensor:
-        array = load_npy(folder / f"{name}.npy")
+        file = folder / f"{name}.npy"
+        array = load_npy(file)
         if len(array) != self.metadata["n"]:
             raise RunError(
-                f"{folder / name}.npy is about {len(array)} examples, but the other arrays there about "
+                f"{file} is about {len(array)} examples, but the other arrays there about "
                 f"{self.metadata['n']}: remove the folder and probe again"
             )
+        checksum = self.metadata.get("checksums", {}).get(name)
+        check_file_checksum(file, checksum, remedy="remove the folder and probe again")
         return array
 
     def _write(self) -> None:

@@ -16,7 +16,14 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED, LazyArrays, first_epochs
 from datawinnow.core.artifact_schemas import RunFile
-from datawinnow.core.artifacts import check_content, read_json, read_table, write_json, write_table
+from datawinnow.core.artifacts import (
+    check_content,
+    check_file_checksum,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import remove_abandoned
@@ -255,6 +262,7 @@ class RunFolder:
                 f"{self.signals / name}.npy has shape {tuple(values.shape)}, but the run recorded (epochs, examples) = "
                 f"{expected}: it belongs to a different dataset, or is damaged; record again into another `run=` folder"
             )
+        self.check_file(self.signals / f"{name}.npy")
         return mark_unseen(values, self._column("seen")) if name == "correct" else values
 
     # --- tables -----------------------------------------------------------------------------------------------------
@@ -329,14 +337,14 @@ class RunFolder:
         return in_dataset_order(table, path, self.n, "remove it and score again")
 
     def check_made(self, meta: Mapping[str, Any], path: Path) -> None:
-        """Refuse an artefact of another dataset by name.
+        """Refuse an artefact of another dataset by name, and another file than the run wrote.
 
         Args:
             meta: metadata of the artefact.
             path: its file.
 
         Raises:
-            RunError: its fingerprint is another, or it has none.
+            RunError: its fingerprint is another, or it has none; or as of `check_file`.
         """
         if meta.get("fingerprint") != self.metadata["dataset"]["fingerprint"]:
             raise RunError(
@@ -344,6 +352,26 @@ class RunFolder:
                 f"({self.metadata['dataset']['name']}, {self.metadata['dataset']['fingerprint']}); remove it and "
                 "make it again"
             )
+        self.check_file(path)
+
+    def check_file(self, path: Path) -> None:
+        """Refuse another file than the one whose checksum ``run.json`` has; a file that it does not name is accepted.
+
+        Raises:
+            RunError: a column or network of another recording stands in its place.
+        """
+        checksum = self.metadata.get("files", {}).get(path.relative_to(self.path).as_posix())
+        check_file_checksum(path, checksum, remedy="put that back, or record again into another `run=` folder")
+
+    def check_files(self) -> None:
+        """`check_file` of all files that ``run.json`` names and that are there.
+
+        Raises:
+            RunError: as of `check_file`.
+        """
+        for name in self.metadata.get("files", {}):
+            if (self.path / name).exists():
+                self.check_file(self.path / name)
 
 
 __all__ = ["RunFolder", "read_selection", "read_table", "write_selection", "write_table"]

@@ -231,6 +231,8 @@ def run_recording(
         if log is not None:
             log(f"{folder.path} is recorded already; using it")
         return folder
+    if stage.done:
+        folder.check_files()  # before they are built on; while it goes on, they change
     if stage.done and folder.forget_results() and log is not None:
         log(
             f"{folder.path} goes on from {folder.epochs} to {settings.epochs} epochs: its scores, selection, probes "

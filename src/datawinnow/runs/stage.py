@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from datawinnow.core.artifacts import first_difference, settings_difference
+from datawinnow.core.artifacts import file_checksum, first_difference, settings_difference
 from datawinnow.core.errors import RunError
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
@@ -152,9 +152,13 @@ class Stage:
         save_checkpoint(folder.path / "model.safetensors", model, None, made_by)
         # again: a kill may have come between the last checkpoint and its row
         folder.write_history(history.rows, self.name, history.cost)
+        written = [folder.path / "model.safetensors", *sorted(folder.signals.glob("*.npy"))]
+        written += [self.checkpoint] if self.extendable and self.checkpoint.exists() else []
+        checksums = {file.relative_to(folder.path).as_posix(): file_checksum(file) for file in written}
         folder.update(
             cost={self.name: history.cost.as_dict()},
             status={self.name: "done"},
+            files={name: checksum for name, checksum in checksums.items() if checksum is not None},
             arithmetic={"precision": history.precision, "channels_last": history.channels_last},
             **metadata,
         )
