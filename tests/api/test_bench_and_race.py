@@ -115,6 +115,7 @@ def test_small_inputs_first_are_tried_with_and_without_the_policy_at_equal_opera
     )
     assert sizes["small_first"]["test_loss"] != sizes["shorter_full"]["test_loss"]
     assert sizes["policy_small_first"]["trained_epochs"] > sizes["policy"]["trained_epochs"]
+    assert sizes["small_first"]["trained_epochs"] > sizes["shorter_full"]["trained_epochs"] == 2
     result = results["sizes"]
     gains = {label: comparison.difference for label, comparison in result.comparisons.items()}
     assert gains == {

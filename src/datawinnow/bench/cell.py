@@ -169,7 +169,7 @@ class _Outcome:
         test_loss: likewise, in nats.
         cost: of the training; where it diverged, of the complete epochs before.
         failed: the error of a training that diverged.
-        epochs: epochs started.
+        epochs: epochs started, where a budget of operations decides how many; None where the cell does.
         changed_share: share of changed examples among those passed.
         upfront_cost: of a plan made before the training.
     """
@@ -178,7 +178,7 @@ class _Outcome:
     test_loss: float | None = None
     cost: Cost = NO_COST
     failed: str | None = None
-    epochs: int = 0
+    epochs: int | None = None
     changed_share: float | None = None
     upfront_cost: Cost = NO_COST
 
@@ -252,7 +252,7 @@ def _cell_row(run: _CellRun, selection: Selection | None, outcome: _Outcome, *, 
         kept=budget_of(cell.keep, n) if selection is None or cell.kind == "policy" else len(selection),
         seed=cell.seed,
         scenario=cell.scenario,
-        trained_epochs=outcome.epochs if cell.kind == "policy" and outcome.failed is None else run.epochs,
+        trained_epochs=run.epochs if outcome.epochs is None else outcome.epochs,
         accuracy=outcome.accuracy,
         test_loss=outcome.test_loss,
         changed=float(changed.float().mean()) if bool(changed.any()) else None,
@@ -313,7 +313,7 @@ def _train_cell(run: _CellRun, selection: Selection) -> _Outcome:
         accuracy=history.test_accuracy,
         test_loss=history.test_loss,
         cost=history.cost,
-        epochs=seen.epochs,
+        epochs=seen.epochs if by_cost else None,
         changed_share=seen.changed_share,
         upfront_cost=plan.upfront_cost,
     )
