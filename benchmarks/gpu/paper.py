@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datawinnow.bench import Cell, Grid, cells_of, read_grids, read_rows, run_grid, shrunk
 from datawinnow.cli.bench import seconds_of
 from datawinnow.core.errors import DatawinnowError
@@ -121,6 +123,9 @@ class Kept:
 def main(arguments: list[str] | None = None) -> int:
     """Run what fits; 0 when nothing failed, 1 when a cell did, with the rows before it written."""
     options = parsed(arguments)
+    if not (options.list or options.shrink > 1 or torch.cuda.is_available()):
+        print("these grids need a CUDA GPU, and torch finds none: --shrink 50 runs them small", file=sys.stderr)
+        return 2
     end = None if options.time_limit is None else time.monotonic() + options.time_limit
     settings: dict[tuple[str, str], tuple[Grid, Kept, Path]] = {}
     for number, stage in enumerate(stages()):

@@ -171,6 +171,19 @@ def rows_of(folder, name="paper_dual_shrunk_50_cifar10"):
     return [json.loads(text) for text in (folder / f"{name}.jsonl").read_text().splitlines()]
 
 
+def test_the_script_wants_a_gpu_unless_it_lists_or_shrinks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    command = ["--results", str(tmp_path / "kept"), "--out", str(tmp_path / "runs"), "--time-limit", "0"]
+    assert paper.main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "CUDA" in line
+    assert paper.main([*command, "--list"]) == 0
+    assert paper.main([*command, "--shrink", "50"]) == 0
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert paper.main(command) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_script_runs_the_telling_rows_first_stops_in_time_and_goes_on(data, tmp_path, monkeypatch, capsys):
     from datawinnow.bench import runner
     from tests.bench.conftest import InProcess
