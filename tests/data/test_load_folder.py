@@ -302,7 +302,7 @@ def test_limit_draws_every_class_by_its_share(tmp_path):
     train, test = load(tmp_path, limit=6)
     assert torch.bincount(train.labels).tolist() == [3, 3]
     assert len(test) == 4
-    assert train.mean == everything.mean
+    assert train.mean == test.mean != everything.mean, "of what is trained on"
     assert any("limited to 6 of 20" in n for n in train.notes)
     assert len(load(tmp_path, limit=1000)[0]) == 20
 
@@ -347,3 +347,31 @@ def test_fingerprint_is_of_the_content(tmp_path):
     assert one.fingerprint == two.fingerprint
     (tmp_path / "two" / "train" / "cat" / "00.png").write_bytes(encoded(pixels(1, seed=77)[0]))
     assert load(tmp_path / "two")[0].fingerprint != one.fingerprint
+
+
+def test_with_a_limit_only_what_is_used_is_decoded(tmp_path, monkeypatch):
+    write_folder(tmp_path, 20)
+    write_folder(tmp_path, 2, split="test", seed=1)
+    decoded = []
+    decode = images_module.decode
+    monkeypatch.setattr(images_module, "decode", lambda raw, plan: (decoded.append(raw), decode(raw, plan))[1])
+    train, test = load(tmp_path, limit=6)
+    assert len(decoded) == 6 + 4
+    assert (len(train), len(test)) == (6, 4)
+    assert {path.relative_to(tmp_path).as_posix() for path in decoded} == {*train.ids, *test.ids}
+    # normalised by what is trained on
+    assert train.mean == pytest.approx((train.x.double() / 255).mean(dim=(0, 2, 3)).tolist())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_default_size_is_the_same_with_a_test_split_and_without(tmp_path, seed):
+    # the sides are such that the median of fewer of them may be another
+    sides = [20, 20, 24, 24, 90, 90, 100, 100, 100, 100]
+    for name in ("cat", "dog"):
+        for i, side in enumerate(sides):
+            image = Image.new("RGB", (side, side), (i, i, i))
+            for place in (tmp_path / "all" / name, tmp_path / "split" / ("train" if i > 3 else "test") / name):
+                place.mkdir(parents=True, exist_ok=True)
+                image.save(place / f"{i}.png")
+    shapes = {load(tmp_path / "all", seed=seed, holdout=0.4)[0].shape, load(tmp_path / "split")[0].shape}
+    assert shapes == {(3, 64, 64)}, "the median of all is 90, of the train split 100"

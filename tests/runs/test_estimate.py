@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datawinnow.api import estimate
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.load_options import LoadOptions
+from datawinnow.data import cache, images
 from datawinnow.data.examples import Augment, Examples
+from datawinnow.data.load import load, load_with
+from datawinnow.data.sampled import SampledImages
 from datawinnow.methods import create_method
 from datawinnow.runs import estimate as estimate_module
+from datawinnow.runs.estimate import StepCost
 from datawinnow.train import Recipe
 
 CHILD = """
@@ -74,7 +82,7 @@ def test_the_recording_grows_with_the_data_and_the_epochs() -> None:
 
 
 def test_seconds_are_those_of_the_steps_that_will_be_made(monkeypatch) -> None:
-    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.5, 0, 7.0))
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(0.5, 0, 7.0))
     recipe = Recipe(precision="fp32", batch=10)
     seconds = estimate(examples(64), epochs=3, keep=0.5, train_epochs=4, model="mlp", recipe=recipe)["seconds_by_stage"]
     assert seconds["record"] == 7 + 0.5 * 7 * 3  # 7 steps an epoch of 64
@@ -87,7 +95,7 @@ def test_seconds_are_those_of_the_steps_that_will_be_made(monkeypatch) -> None:
     [("herding", 1 / 3), ("slo_curves", 1 / 3 + 2), ("grand_full", 1 / 3 + 1), ("deepfool", 1 / 3 + 2 * 2)],
 )
 def test_a_pass_over_the_recorded_network_is_counted(method, passes, monkeypatch) -> None:
-    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.5, 0, 7.0))
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(0.5, 0, 7.0))
     recipe = Recipe(precision="fp32", batch=10)
     seconds = estimate(examples(60), epochs=3, keep=0.5, model="mlp", recipe=recipe, method=method)["seconds_by_stage"]
     assert seconds["probe"] == pytest.approx(7 + 0.5 * 6 * passes)
@@ -125,14 +133,114 @@ def test_the_estimate_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_long_run_is_met_with_cheaper_options(monkeypatch) -> None:
-    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (60.0, 0, 7.0))
+def seconds_of(text: str) -> float:
+    """The last duration in a text, in seconds."""
+    units = {"h": 3600.0, "min": 60.0, "s": 1.0}
+    matches = re.findall(r"(\d+) (h|min|s)\b", text)
+    assert matches, text
+    return sum(float(number) * units[unit] for number, unit in matches)
+
+
+def test_a_long_run_is_met_with_cheaper_options_by_name_and_with_their_times(monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(10.0, 0, 0.0))
     calls = []
-    answer = estimate(
-        examples(64, side=96), epochs=30, model="mlp", recipe=Recipe(batch=64), progress=lambda *a: calls.append(a)
-    )
-    for option in ("`size=48`", "`epochs=15`", "`limit=`"):
-        assert option in answer["cheaper"]
+    recipe = Recipe(batch=16)
+    answer = estimate(examples(96, side=64), epochs=30, recipe=recipe, progress=lambda *a: calls.append(a))
+    options = dict(phrase.split(" takes ") for phrase in answer["cheaper"].removeprefix("cheaper: ").split(", "))
+    by_size, by_model = options["`size=32`"], options["`model='resnet8'` with `model_options={'width': 8}`"]
+    assert answer["seconds"] == pytest.approx(10 * 6 * 30, abs=1)
+    # a quarter of the pixels; half of the channels keep half of the activations, with a quarter of the operations
+    assert seconds_of(by_size) == pytest.approx(answer["seconds"] / 4, rel=0.02)
+    assert seconds_of(by_model) == pytest.approx(answer["seconds"] / 2, rel=0.05)
+    assert seconds_of(options["both"]) == pytest.approx(answer["seconds"] / 8, rel=0.05)
+    assert seconds_of(options["`epochs=15`"]) == pytest.approx(answer["seconds"] / 2, rel=0.02)
+    assert seconds_of(options["`limit=24`"]) == pytest.approx(answer["seconds"] / 3, rel=0.02), "2 steps of 6"
     assert [done for _, done, _ in calls] == [0, 1]
-    monkeypatch.setattr(estimate_module, "_measure", lambda *a: (0.1, 0, 1.0))
-    assert estimate(examples(64), epochs=3, model="mlp", recipe=Recipe(batch=64))["cheaper"] == ""
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(1.1, 0, 0.0))
+    assert "`size=32`" in estimate(examples(96, side=64), epochs=30, recipe=recipe)["cheaper"], "over three minutes"
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(0.9, 0, 0.0))
+    assert estimate(examples(96, side=64), epochs=30, recipe=recipe)["seconds"] < 180
+    assert estimate(examples(96, side=64), epochs=30, recipe=recipe)["cheaper"] == "", "under three minutes"
+
+
+def test_a_network_of_the_users_that_takes_one_size_gets_no_other_size(monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(10.0, 0, 0.0))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 2))
+    cheaper = estimate(examples(96, side=64), model=network, recipe=Recipe(batch=16))["cheaper"]
+    assert "`size=" not in cheaper
+    assert "`epochs=15`" in cheaper
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """200 photos of two classes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    photo = Image.fromarray(pixels).resize((120, 90), Image.Resampling.BICUBIC)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(100):
+            photo.save(tmp_path / "photos" / name / f"{i:03d}.jpg")
+    return tmp_path / "photos"
+
+
+def test_few_images_are_decoded_and_the_others_are_counted(photos: Path, monkeypatch) -> None:
+    decoded = []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda raw, plan: (decoded.append(raw), decode(raw, plan))[1])
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(0.5, 0, 7.0))
+    calls = []
+    answer = estimate(str(photos), model="mlp", progress=lambda *a: calls.append(a), load=LoadOptions(size=64))
+    assert 16 <= len(decoded) <= 64
+    assert answer["n"] == 160
+    # the held-out ones are decoded too
+    assert answer["memory_by_part"]["decoded images"] == 200 * 3 * 64 * 64
+    assert answer["memory_by_part"]["dataset on the device"] == 160 * 2 * 3 * 80 * 80
+    assert answer["seconds_by_stage"]["decode"] > 0
+    assert answer["seconds"] == sum(answer["seconds_by_stage"].values())
+    assert {label.split()[0] for label, _, _ in calls} == {"decoding", "timing"}
+    fewer = estimate(str(photos), model="mlp", load=LoadOptions(size=64, limit=40))
+    assert (fewer["n"], fewer["memory_by_part"]["decoded images"]) == (40, 80 * 3 * 64 * 64)
+
+
+def test_decoding_is_extrapolated_and_what_is_cached_costs_nothing(photos: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(0.5, 0, 7.0))
+    train, test = load_with(photos, LoadOptions(size=64), only_sample=True)
+    assert isinstance(train, SampledImages)
+    assert (len(train), len(test), train.decoding.num_images) == (160, 40, 200)
+    assert train.in_memory
+    full, _ = load(photos, size=64)
+    assert train.shape == full.shape
+    assert torch.equal(train.labels, full.labels)
+    assert torch.equal(train.first(5).x, full.x[:5])
+    seconds = estimate_module.estimate_run(train, model="mlp")["seconds_by_stage"]["decode"]
+    assert seconds == pytest.approx(200 * train.decoding.per_image)
+    monkeypatch.setenv("DATAWINNOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "WORTH_SECONDS", 0.0)
+    load(photos, size=64)
+    again, _ = load_with(photos, LoadOptions(size=64), only_sample=True)
+    assert again.decoding.num_images == 0
+    assert "decode" not in estimate_module.estimate_run(again, model="mlp")["seconds_by_stage"]
+
+
+def test_images_that_do_not_fit_are_decoded_in_every_epoch(photos: Path, monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(0.5, 0, 7.0))
+    monkeypatch.setattr("datawinnow.data.assemble.default_memory", lambda: 1000)
+    train, _ = load_with(photos, LoadOptions(size=64), only_sample=True)
+    answer = estimate_module.estimate_run(train, model="mlp", epochs=3, recipe=Recipe(batch=16))
+    assert answer["memory_by_part"]["decoded images"] == 0
+    expected = 7 + 3 * (10 * 0.5 + 160 * train.decoding.per_image)
+    assert answer["seconds_by_stage"]["record"] == pytest.approx(expected)
+
+
+def test_a_loss_of_the_users_on_targets_that_are_no_classes_is_timed() -> None:
+    shapes = []
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        shapes.append((tuple(outputs.shape), tuple(y.shape), y.dtype))
+        return (outputs[:, None] - y).square().flatten(1).mean(1)
+
+    x, y = torch.randn(64, 5), torch.rand(64, 2, 3)
+    answer = estimate((x, y), model=lambda: torch.nn.Linear(5, 3), recipe=Recipe(loss=loss, batch=16), epochs=2)
+    assert answer["seconds_by_stage"]["record"] > 0
+    assert shapes
+    assert {(out[1:], target[1:], dtype) for out, target, dtype in shapes} == {((3,), (2, 3), torch.float32)}

@@ -12,6 +12,8 @@ from torch import nn
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.selection import Selection
+from datawinnow.data.batches import forward_batch
+from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.train import evaluate
 from datawinnow.train import precision as precision_module
@@ -62,6 +64,28 @@ def test_evaluate_matches_the_literal_mean_over_all_examples(batch):
     losses = [-float(row[y]) for row, y in zip(log_p, test.labels, strict=True)]
     assert accuracy == pytest.approx(sum(right) / 20)
     assert loss == pytest.approx(sum(losses) / 20, rel=1e-5)
+
+
+def test_large_images_are_evaluated_few_at_a_time():
+    sizes = []
+
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x):
+            sizes.append(len(x))
+            return self.head(x.mean(dim=(2, 3)))
+
+    for side, largest in ((32, 500), (224, 40)):
+        data = Examples(torch.zeros(100, 3, side, side, dtype=torch.uint8), torch.arange(100) % 2, ("a", "b"))
+        sizes.clear()
+        evaluate(Counts(), data)
+        assert max(sizes) <= largest
+        assert sum(sizes) == 100
+    assert forward_batch(data, 16) == 16
+    assert forward_batch([(torch.zeros(10**8), 0)], 500) == 1
 
 
 def test_evaluate_normalises_a_selection_as_the_whole_is():

@@ -45,6 +45,7 @@ def open_dataset(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
+    only_sample: bool = False,
 ) -> Splits:
     """A dataset object as it is, or DATA read as the command line reads it.
 
@@ -56,6 +57,7 @@ def open_dataset(
         recipe: with a loss of the user's, the targets of a dataset object need not be classes.
         progress: called as DATA is read.
         log: called with each note on how it was read.
+        only_sample: decode only a few images of DATA, for an estimate.
 
     Raises:
         ArgumentError: ``load`` for a dataset object, or ``test`` for DATA, which brings its own.
@@ -95,7 +97,7 @@ def open_dataset(
         )
     if is_pretrained(model) and load.tokenizer is None:
         load = replace(load, tokenizer=model)
-    train, test = load_with(data, load, progress)
+    train, test = load_with(data, load, progress, only_sample=only_sample)
     for note in train.notes if log is not None else ():
         log(f"data: {note}")  # type: ignore[misc]
     return Splits(dataset_info(train, absolute_source(str(data))), test, load)

@@ -38,6 +38,9 @@ def estimate(
 ) -> dict[str, Any]:
     """Time a few training steps on this machine, and count the rest.
 
+    Of images of DATA, a few are decoded and timed; for a run of more than three minutes, options that make it shorter
+    are timed too.
+
     Args:
         train: a map-style dataset of ``(x, y)``, or DATA.
         epochs: epochs recorded: passes over all the data.
@@ -75,7 +78,7 @@ def estimate(
     method = create_method(
         method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
     )
-    splits = open_dataset(train, load=load, model=model, progress=progress, log=log)
+    splits = open_dataset(train, load=load, model=model, recipe=recipe, progress=progress, log=log, only_sample=True)
     return estimate_run(
         splits.train,
         epochs=epochs,

@@ -23,12 +23,14 @@ from datawinnow.data.examples import (
     Examples,
     LazyExamples,
     Origin,
+    channel_statistics,
     sampled_statistics,
     stratified,
 )
 from datawinnow.data.images import Decoded, Encoded, OnBroken, Plan, decode_all, make_plan
 from datawinnow.data.labels import similar_classes
 from datawinnow.data.memory import default_memory
+from datawinnow.data.sampled import DecodingTime, SampledImages, decode_sample
 
 Loaded = Examples | LazyExamples
 
@@ -56,6 +58,8 @@ class ReadOptions:
     header: bool | None = None
     kept_classes: tuple[str, ...] = ()
     """Classes of a folder of kept examples, in which some may have none."""
+    only_sample: bool = False
+    """Decode only a few images, for an estimate: the splits are `SampledImages`."""
 
     def checked(self) -> ReadOptions:
         """The options with ``memory`` filled in, if all are in range.
@@ -129,33 +133,31 @@ def assemble(
     if test is None:
         train_index, test_index, note = hold_out(train.labels, options.holdout, options.seed)
         train, test, notes = train.take(train_index), train.take(test_index), (*notes, note)
-    plan = make_plan(train.images, options.size)
-    # colour in either split makes both colour: they go through one network
-    if plan.channels == 1 and make_plan(test.images, options.size).channels == 3:
-        plan = replace(plan, channels=3)
+    plan = make_plan((train.images, test.images), options.size)
     notes += plan.notes
+    total = len(train.labels)
+    if options.limit is not None and options.limit < total:
+        # before decoding: photos take milliseconds each
+        train = train.take(stratified(train.labels, options.limit, limit_stream(options.seed)))
+        notes += (limit_note(len(train.labels), total),)
     # bytes: a uint8 a value
     need = prod(plan.shape) * (len(train.labels) + len(test.labels))
     fits = options.fits(need)
-    kept = train
-    if not fits and options.limit is not None and options.limit < len(train.labels):
-        # only the limited split is decoded, which may fit after all
-        kept = train.take(stratified(train.labels, options.limit, limit_stream(options.seed)))
-        notes += (limit_note(len(kept.labels), len(train.labels)),)
-        fits = options.fits(prod(plan.shape) * (len(kept.labels) + len(test.labels)))
     if not fits:
         notes += (
             f"decoded images would take {need / 1e9:.2g} GB, more than may be used (`memory=`), so they are decoded on "
-            f"demand; mean and standard deviation come from {min(MEAN_SAMPLE, len(kept.labels)):,} of them",
+            f"demand; mean and standard deviation come from {min(MEAN_SAMPLE, len(train.labels)):,} of them",
         )
+    if options.only_sample:
+        return _sampled(train, test, plan, classes, name, options, notes, in_memory=fits)
     build = _in_memory if fits else _lazy
-    loaded = build(kept, plan, classes, name, options, None, notes)
+    loaded = build(train, plan, classes, name, options, None, notes)
     tested = build(test, plan, classes, name, options, loaded, notes)
     if loaded.shape != tested.shape:  # colour turned up in one split only, past the sample
         plan = replace(plan, channels=3)
-        loaded = build(kept, plan, classes, name, options, None, notes)
+        loaded = build(train, plan, classes, name, options, None, notes)
         tested = build(test, plan, classes, name, options, loaded, notes)
-    return (limited(loaded, options) if kept is train else loaded), tested
+    return loaded, tested
 
 
 def limited(train: Loaded, options: ReadOptions) -> Loaded:
@@ -318,6 +320,46 @@ def _lazy(
     )
 
 
+def _sampled(
+    train: Split,
+    test: Split,
+    plan: Plan,
+    classes: tuple[str, ...],
+    name: str,
+    options: ReadOptions,
+    notes: tuple[str, ...],
+    *,
+    in_memory: bool,
+) -> tuple[SampledImages, SampledImages]:
+    """Both splits for an estimate: a few images of the train split are decoded, and timed."""
+    # what is in the cache is decoded no more
+    to_decode = [s for s in (train, test) if not (in_memory and cache.is_cached(_cache_key(s, plan)))]
+    decoded, seconds = decode_sample(train.images, plan, f"decoding a few images of {name}", options.progress)
+    mean, std = channel_statistics(torch.from_numpy(decoded))
+    timing = DecodingTime(seconds, sum(len(s.labels) for s in to_decode), len(train.labels) + len(test.labels))
+    splits = [
+        SampledImages(
+            split.images,
+            plan,
+            split.labels,
+            classes,
+            name,
+            split_name,
+            split.ids,
+            mean,
+            std,
+            usual_augment(plan.shape),
+            split.origin,
+            notes,
+            torch.from_numpy(decoded),
+            in_memory,
+            timing,
+        )
+        for split, split_name in ((train, "train"), (test, "test"))
+    ]
+    return splits[0], splits[1]
+
+
 def _without_broken(
     split: Split, decoded: Decoded, split_name: str, notes: tuple[str, ...]
 ) -> tuple[Split, tuple[str, ...]]:
@@ -336,10 +378,14 @@ def _without_broken(
     return split.take(torch.from_numpy(good)), (*notes, note)
 
 
-def _decoded(split: Split, plan: Plan, options: ReadOptions, description: str) -> Decoded:
+def _cache_key(split: Split, plan: Plan) -> tuple[str, str]:
     # the size belongs to the first half of the key: an entry for a newer state of the files replaces only its own size
     images_key, state = split.images.key()
-    key = (f"{images_key}_{plan.height}x{plan.width}x{plan.channels}", state)
+    return f"{images_key}_{plan.height}x{plan.width}x{plan.channels}", state
+
+
+def _decoded(split: Split, plan: Plan, options: ReadOptions, description: str) -> Decoded:
+    key = _cache_key(split, plan)
     cached = cache.read_decoded(key)
     # an entry with broken images cannot be used where the first of them must be reported
     if cached is not None and cached.x is not None and (options.on_broken == "skip" or not len(cached.broken)):

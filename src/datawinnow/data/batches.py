@@ -27,6 +27,7 @@ __all__ = [
     "check_map_style",
     "draw_augmentation",
     "fingerprint_of",
+    "forward_batch",
     "labels_of",
     "split_evenly",
 ]
@@ -268,6 +269,25 @@ def batches_of(dataset: Any, device: torch.device, *, workers: int = 2, channels
     if isinstance(dataset, Examples) and bytes_on_device(dataset) <= SHARE * free_bytes(device):
         return ResidentBatches(dataset, device, channels_last=channels_last)
     return LoaderBatches(dataset, device, workers=workers, channels_last=channels_last)
+
+
+MAX_VALUES = 500 * 3 * 64 * 64
+"""Values of x in a batch of a forward pass: of 500 images of 64 pixels, or 40 of 224."""
+
+
+def forward_batch(dataset: Any, batch: int) -> int:
+    """Examples at a time in a pass without training: ``batch``, or fewer where x is so large that gigabytes are needed.
+
+    Args:
+        dataset: of ``(x, y)``, not empty.
+        batch: the most.
+
+    Returns:
+        At least 1.
+    """
+    shape = getattr(dataset, "shape", None)
+    values = math.prod(getattr(dataset[0][0], "shape", ()) if shape is None else shape)
+    return max(1, min(batch, MAX_VALUES // max(1, values)))
 
 
 SHARE = 0.6

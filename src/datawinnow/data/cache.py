@@ -77,6 +77,12 @@ def max_bytes() -> float:
     return size * 1e9
 
 
+def is_cached(key: tuple[str, str]) -> bool:
+    """Whether images are stored under ``key``."""
+    path = cached_file(key, ".npz")
+    return path is not None and path.is_file()
+
+
 def read_decoded(key: tuple[str, str]) -> Decoded | None:
     """The images stored under ``key``; None if there are none or the file is damaged (zip checks every byte)."""
     path = cached_file(key, ".npz")

@@ -136,34 +136,39 @@ class Plan:
         return self.channels, self.height, self.width
 
 
-def make_plan(images: Encoded, size: int | None) -> Plan:
-    """Choose size and channels from the headers of up to `SAMPLE` evenly spaced images.
+def make_plan(splits: Sequence[Encoded], size: int | None) -> Plan:
+    """Choose size and channels from the headers of up to `SAMPLE` evenly spaced images of all splits together.
+
+    All splits count, so that it makes no difference whether a test split is given or held out.
 
     Raises:
         DataError: not one of them can be opened.
     """
-    n = len(images)
-    # evenly spaced: files are often sorted by class
-    index = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
-    sizes, grey, failure, position = [], True, None, 0
-    for block in images.take(index).blocks():
-        for raw in block:
-            try:
-                with _opened(raw) as image:
-                    width, height = _upright_size(image)
-                    sizes.append((height, width))
-                    grey = grey and _is_grey(image)
-            except Exception as error:  # any decoder, any damage; reported in full when its turn to be decoded comes
-                # only the first is kept, under its number among all images
-                failure = failure or _broken(images, int(index[position]), error)
-            position += 1
+    n = sum(map(len, splits))
+    sizes, grey, failure, read = [], True, None, 0
+    for images in splits:
+        # evenly spaced: files are often sorted by class
+        count = len(images) if n <= SAMPLE else max(1, SAMPLE * len(images) // n)
+        index = np.unique(np.linspace(0, len(images) - 1, count).astype(np.int64))
+        read, position = read + len(index), 0
+        for block in images.take(index).blocks():
+            for raw in block:
+                try:
+                    with _opened(raw) as image:
+                        width, height = _upright_size(image)
+                        sizes.append((height, width))
+                        grey = grey and _is_grey(image)
+                except Exception as error:  # any decoder, any damage; reported in full when it is decoded
+                    # only the first is kept, under its number among all images
+                    failure = failure or _broken(images, int(index[position]), error)
+                position += 1
     if failure is not None and not sizes:
         raise DataError(f"not one image can be read; the first: {failure}") from failure
     height, width, note = choose_size(sizes, size)
     pixels = median(h * w for h, w in sizes)
-    sampled = len(index) < n
+    sampled = read < n
     if note and sampled:
-        note += f"; chosen from {len(index):,} of {n:,} images"
+        note += f"; chosen from {read:,} of {n:,} images"
     threads = min(8, os.cpu_count() or 1) if pixels >= THREADS_FROM else 1
     return Plan(height, width, 1 if grey else 3, sampled, threads, (note,) if note else ())
 

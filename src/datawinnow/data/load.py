@@ -166,15 +166,70 @@ def load(
     >>> len(train), len(test), train.shape
     (1438, 359, (1, 8, 8))
     """
-    image, label, text = (_column_name(*column) for column in (("image", image), ("label", label), ("text", text)))
-    holdout = parse_fraction(holdout)
     options = ReadOptions(
-        size, seed, holdout, image, label, on_broken, memory, limit, progress, text, length, tokenizer, header
-    ).checked()
+        size,
+        seed,
+        parse_fraction(holdout),
+        _column_name("image", image),
+        _column_name("label", label),
+        on_broken,
+        memory,
+        limit,
+        progress,
+        _column_name("text", text),
+        length,
+        tokenizer,
+        header,
+    )
+    return _read(source, options, flip=flip, standardise=standardise)
+
+
+def load_with(
+    source: str | Path, options: LoadOptions, progress: Progress | None = None, *, only_sample: bool = False
+) -> tuple[Loaded, Loaded]:
+    """`load` with the options of a verb.
+
+    Args:
+        source: as of `load`.
+        options: of the verb.
+        progress: as of `load`.
+        only_sample: decode only a few images, for an estimate: the splits are then `SampledImages`.
+    """
+    read_options = ReadOptions(
+        options.size,
+        options.split_seed or 0,
+        DEFAULT_HOLDOUT if options.holdout is None else parse_fraction(options.holdout),
+        _column_name("image", options.image),
+        _column_name("label", options.label),
+        "skip" if options.skip_broken else "raise",
+        None,
+        options.limit,
+        progress,
+        _column_name("text", options.text),
+        options.length,
+        options.tokenizer,
+        options.header,
+        only_sample=only_sample,
+    )
+    return _read(source, read_options, flip=options.flip, standardise=options.standardise)
+
+
+def _read(source: Any, options: ReadOptions, *, flip: bool | None, standardise: bool | None) -> tuple[Loaded, Loaded]:
+    """`load`, with most of its options as readers have them."""
+    options = options.checked()
     if flip not in (None, True, False):
         raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
     if not isinstance(source, (str, Path)):
-        return _with_summary(*load_object(source, image=image, label=label, holdout=holdout, limit=limit, seed=seed))
+        return _with_summary(
+            *load_object(
+                source,
+                image=options.image,
+                label=options.label,
+                holdout=options.holdout,
+                limit=options.limit,
+                seed=options.seed,
+            )
+        )
     name = str(source)
     path, reader = _find_reader(name)
     options = replace(options, kept_classes=kept_classes(path))
@@ -185,27 +240,6 @@ def load(
         _refuse_text_options(options, name)
     train, test = _standardised(train, test, standardise)
     return _with_summary(*_set_flip(train, test, flip))
-
-
-def load_with(source: str | Path, options: LoadOptions, progress: Progress | None = None) -> tuple[Loaded, Loaded]:
-    """`load` with the options of a verb."""
-    return load(
-        source,
-        size=options.size,
-        seed=options.split_seed or 0,
-        holdout=DEFAULT_HOLDOUT if options.holdout is None else options.holdout,
-        image=options.image,
-        label=options.label,
-        on_broken="skip" if options.skip_broken else "raise",
-        limit=options.limit,
-        flip=options.flip,
-        progress=progress,
-        text=options.text,
-        length=options.length,
-        tokenizer=options.tokenizer,
-        header=options.header,
-        standardise=options.standardise,
-    )
 
 
 def _with_summary(train: Any, test: Any) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.operations import flop_counter
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
-from datawinnow.data.batches import Batch, batches_of, fingerprint_of
+from datawinnow.data.batches import Batch, batches_of, fingerprint_of, forward_batch
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.kept import Kept
 from datawinnow.probe.array_writer import ArrayWriter
@@ -67,7 +67,7 @@ def probe(
         data: `Examples`, `Kept` (rows are then in the order chosen), any map-style dataset of ``(x, y)``, or its
             `DatasetInfo`, whose fingerprint is not computed again.
         arrays: names from the list above; ``labels`` (n,) int64 are always included.
-        batch: examples at a time in the forward pass.
+        batch: examples at a time in the forward pass; fewer where they are large, as images of 224 pixels.
         chunk: examples at a time where gradients are taken; by default as many as fit.
         device: where the model is; ``"auto"`` takes the device of its parameters.
         head: the layer whose input are the features, or its dotted name. Default: the last linear layer whose output
@@ -106,7 +106,7 @@ def probe(
     # autocast off: a caller's context would lower the precision of every array
     with forked(seed, "probe"), restore_mode(model), torch.autocast(place.type, enabled=False):
         model.eval()
-        rest = _cast_inputs(batches.test(batch), model)
+        rest = _cast_inputs(batches.test(forward_batch(examples, batch)), model)
         # the head is found on the first examples, and the batch goes through the pass again below
         first = next(rest)
         model_head = find_head(model, first[1][:2], head)
@@ -165,7 +165,7 @@ def held_out(
         model: the trained network.
         data: the held-out examples, or their `DatasetInfo`.
         arrays: ``"features"``, ``"probs"`` or both.
-        batch: examples at a time in the forward pass.
+        batch: examples at a time in the forward pass; fewer where they are large, as images of 224 pixels.
         device: as for `probe`.
         head: as for `probe`.
         out: folder for the arrays; it may be that of the training data's arrays.

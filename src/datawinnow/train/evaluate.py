@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
-from datawinnow.data.batches import batches_of
+from datawinnow.data.batches import batches_of, forward_batch
 from datawinnow.data.kept import Kept
 from datawinnow.data.objects import with_class_ids, with_targets
 from datawinnow.models.outputs import returns_logits
@@ -41,7 +41,7 @@ def evaluate(
         device: that of the model.
         precision: ``"fp32"`` or ``"bf16"``.
         channels_last: memory format of the images.
-        batch: examples at a time.
+        batch: examples at a time; fewer of large examples, whose activations would take gigabytes.
         workers: processes of the DataLoader, for data that needs one.
         loss: one loss an example, in place of the cross-entropy; see `fit`.
         metric: one number an example, whose mean stands in place of the accuracy, which is NaN without classes.
@@ -63,7 +63,7 @@ def evaluate(
         returns_logits(model, num_classes(alone)) if loss is None else nullcontext(),
     ):
         model.eval()
-        for _, x, y in batches.test(batch):
+        for _, x, y in batches.test(forward_batch(alone, batch)):
             with autocast(device, precision):
                 outputs = model(x)
             outputs = outputs.float() if isinstance(outputs, Tensor) else outputs
