@@ -215,14 +215,14 @@ def _listed(root: Path) -> FolderImages:
 
 def decode_ours(root: Path) -> Any:
     images = _listed(root)
-    return decode_all(images, make_plan(images, None)).x
+    return decode_all(images, make_plan((images,), None)).x
 
 
 def decode_theirs(root: Path) -> Any:
     import datasets
 
     images, feature = _listed(root), datasets.Image()
-    plan = make_plan(images, None)
+    plan = make_plan((images,), None)
     x = np.empty((len(images), *plan.shape), np.uint8)
     for i, path in enumerate(images.files()):
         image = feature.decode_example({"path": path, "bytes": None}).convert("RGB")
