@@ -71,6 +71,37 @@ def test_what_the_reference_needs_lies_between_its_budgets(folder: Path) -> None
     assert {a.upper_bound_epochs for a in arms.values()} == {None}  # at 60 passes there is nothing longer
 
 
+def test_the_factor_is_paired_by_seed(folder: Path) -> None:
+    arms = {(a.budget, a.method): a for a in comparison.read_runs(folder) if a.setting == "cifar"}
+    # a gain of 0.010 to 0.014 on a curve that rises by 0.05 from 30 to 60 passes
+    logs = [math.log(2) * (0.01 + seed / 1000) / 0.05 for seed in SEEDS]
+    factor = arms[30, "ucb"].factor
+    assert factor is not None
+    assert factor.mean == pytest.approx(sum(logs) / 5)
+    assert factor.half == pytest.approx(2.776 * math.log(2) * 0.0015811 / 0.05 / math.sqrt(5), rel=1e-3)
+    assert arms[60, "ucb"].factor is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_shared"),
+    [({"train": {"lr": 0.4, "epochs": 60}}, True), ({"train": {"lr": 0.8, "epochs": 60}}, False), (None, False)],
+    ids=["the same but for the length", "another rate", "no settings"],
+)
+def test_budgets_in_folders_of_their_own_share_their_reference(tmp_path: Path, settings, is_shared) -> None:
+    short = [row("shorter_full", 1.0, seed, 0.70 + seed / 100) for seed in SEEDS]
+    short += [row("ucb", 1.0, seed, 0.75 + seed / 100) for seed in SEEDS]
+    longer = [row("shorter_full", 1.0, seed, 0.80 + seed / 100) for seed in SEEDS]
+    write(tmp_path / "at_30", [{**r, "epochs": 30, "passes": r["passes"] / 2} for r in short])
+    write(tmp_path / "at_60", longer)
+    for name, of in (("at_30", {"train": {"lr": 0.4, "epochs": 30}}), ("at_60", settings)):
+        if of is not None:
+            (tmp_path / name / "grid.json").write_text(json.dumps({"format": 1, "kind": "grid", "settings": of}))
+    [arm] = [a for a in comparison.read_runs(tmp_path) if a.method == "ucb"]
+    assert arm.gain is not None
+    assert (arm.against, arm.gain.difference) == (30, pytest.approx(0.05))
+    assert arm.needs == (pytest.approx(30 * math.sqrt(2)) if is_shared else None)
+
+
 def falling(folder: Path) -> list[comparison.MethodRun]:
     """Wrong labels: all the data get worse with their passes, 70, 69 and 60%, and what is guarded does not."""
     rows = []
@@ -132,7 +163,7 @@ def test_half_the_passes_are_enough_where_more_of_them_help_all_the_data(tmp_pat
     arms = comparison.read_runs(tmp_path)
     savings = {(a.budget, a.method): (a.saves, comparison.needed_words(a)) for a in arms if a.gain}
     expected = 30 * 2 ** ((0.78 - 0.77) / 0.05)
-    assert savings[15, "ucb"] == (pytest.approx(expected / 15), f"{expected:.1f} passes ({expected / 15:.2f}x)")
+    assert savings[15, "ucb"] == (pytest.approx(expected / 15), f"{expected:.1f} passes (2.30x, 95%: 2.30 to 2.30)")
     assert savings[30, "ucb"] == (2, "more than 60 passes (over 2.00x)")
     assert savings[15, "lucky"][1] == "-"  # as much in the mean, but nobody knows
     assert "Half the passes or fewer are enough in c (ucb, 15 passes: all the data need 34.5 passes)" in (
@@ -245,7 +276,10 @@ def test_the_page_and_the_markdown_say_the_same(folder: Path) -> None:
     for snippet in ("When does choosing pay?", "<h2>cifar</h2>", "noisy, symmetric 0.2", "+1.2 ± 0.2", "<svg"):
         assert snippet in text, snippet
     table = report.comparison_markdown(folder)
-    assert "| 30 | ucb | 5 | 78.2 ± 2.2 | +1.2 ± 0.2 better | 35.4 passes (1.18x) | 1.5 GFLOPs | 15 s |" in table
+    assert (
+        "| 30 | ucb | 5 | 78.2 ± 2.2 | +1.2 ± 0.2 better | 35.4 passes (1.18x, 95%: 1.15 to 1.21) | 1.5 GFLOPs | 15 s |"
+        in table
+    )
     assert "| 60 | shorter_full | 5 |" in table
 
 

@@ -9,9 +9,9 @@ import torch
 
 from datawinnow.bench.cell import GridData, datasets_of, model_name
 from datawinnow.bench.grid import Grid
-from datawinnow.bench.results import GRID_FILE
 from datawinnow.core.artifact_schemas import GridFile
 from datawinnow.core.artifacts import read_json
+from datawinnow.core.result_rows import GRID_FILE
 from datawinnow.train.build import build_network
 from datawinnow.train.network import resolve_precision
 from datawinnow.train.precision import check_precision

@@ -15,11 +15,9 @@ from datawinnow.core.cost import Cost
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import finite_or_none
 from datawinnow.core.provenance import commit, now, versions
-from datawinnow.core.result_rows import ROWS_FILE, read_rows, row_key, write_rows
+from datawinnow.core.result_rows import GRID_FILE, ROWS_FILE, read_rows, row_key, write_rows
 from datawinnow.core.verdict import ResultRow
 from datawinnow.train import Recipe
-
-GRID_FILE = "grid.json"
 
 
 def result_row(

@@ -11,6 +11,8 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.verdict import ResultRow
 
 ROWS_FILE = "rows.jsonl"
+GRID_FILE = "grid.json"
+"""What the rows beside it were made with."""
 _KEYS = ("method", "keep", "seed", "scenario")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from datawinnow.core.artifact_schemas import GridFile
+from datawinnow.core.artifacts import read_json
 from datawinnow.core.cost import break_even
 from datawinnow.core.errors import RunError
-from datawinnow.core.interval import Interval, best_of
-from datawinnow.core.result_rows import ROWS_FILE
+from datawinnow.core.interval import Interval, best_of, interval
+from datawinnow.core.result_rows import GRID_FILE, ROWS_FILE
 from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, ResultRow, compare, outcome_words, points
 from datawinnow.report import words
 from datawinnow.report.results import file_of, rows
@@ -45,6 +48,8 @@ class MethodRun:
         peak: budget at which the shorter full run has its highest mean.
         needs: passes at which the best shorter full run so far reaches this mean accuracy, interpolated over the
             logarithm of the budgets; None outside of them, or with one budget.
+        factor: logarithm of the passes that the shorter full run needs over ``budget``, seed by seed, with its
+            interval; None where a seed lies outside of its budgets.
         upper_bound_epochs: the longest of those budgets, where the shorter full run is worse beyond noise at all
             of them and the longest is longer than this budget; None elsewhere.
         upfront_cost: passes paid once beside the budget, as for a plan that other runs reuse; 0 where the budget pays
@@ -76,6 +81,7 @@ class MethodRun:
     num_candidates: int = 1
     seconds: float = 0.0
     flops: float = 0.0
+    factor: Interval | None = None
 
     @property
     def fair(self) -> bool:
@@ -123,9 +129,49 @@ def read_runs(path: Path) -> list[MethodRun]:
         raise RunError(
             f"no settings at {path}: make some with: datawinnow bench benchmarks/comparison.toml --out {path}"
         )
-    runs = [run for folder in folders for run in _runs_of_setting(folder.name, rows(file_of(folder)))]
+    rows_by_folder = {folder: rows(file_of(folder)) for folder in folders}
+    references = _shared_references(rows_by_folder)
+    runs = [
+        run
+        for folder, of_folder in rows_by_folder.items()
+        for run in _runs_of_setting(folder.name, of_folder, references[folder])
+    ]
     places = Counter((run.setting, run.budget) for run in runs if run.fair and len(run.seeds) >= CLAIM_SEEDS)
     return [replace(run, num_candidates=max(1, places[run.setting, run.budget])) for run in runs]
+
+
+ReferenceRuns = dict[tuple[str, float], dict[int, float]]
+"""Accuracy of the shorter full run by scenario and budget in passes, and by seed."""
+
+
+def _shared_references(rows_by_folder: Mapping[Path, Sequence[ResultRow]]) -> dict[Path, ReferenceRuns]:
+    """The shorter full runs that each folder is compared with.
+
+    They are those of all folders with the same data, network and recipe, so that budgets may have a folder each.
+    """
+    groups: dict[str, list[Path]] = {}
+    for folder, of_folder in rows_by_folder.items():
+        groups.setdefault(_training_key(folder, of_folder), []).append(folder)
+    references: dict[Path, ReferenceRuns] = {}
+    for folders in groups.values():
+        shared: ReferenceRuns = {}
+        for row in (row for folder in folders for row in rows_by_folder[folder]):
+            if row["method"] == SHORTER and row["accuracy"] is not None:
+                budget = round(row["keep"] * row["epochs"], 6)
+                shared.setdefault((row["scenario"], budget), {})[row["seed"]] = float(row["accuracy"])
+        references.update(dict.fromkeys(folders, shared))
+    return references
+
+
+def _training_key(folder: Path, of_folder: Sequence[ResultRow]) -> str:
+    """The same text for two folders whose trainings differ in their length alone; without ``grid.json`` their own."""
+    file = folder / GRID_FILE
+    if not file.is_file():
+        return str(folder)
+    settings = read_json(file, schema=GridFile)["settings"]
+    train = {key: value for key, value in settings.get("train", {}).items() if key not in ("epochs", "at")}
+    first = of_folder[0]
+    return json.dumps([first.get("fingerprint"), first["model"], settings.get("data"), train], sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -142,24 +188,17 @@ class _Reference:
 
 @dataclass(frozen=True)
 class _Setting:
-    """One scenario of a setting, with the accuracies by method and keep."""
+    """One scenario of a setting, with the accuracies by method and keep, and the shorter full runs by budget."""
 
     name: str
     scenario: str
     n: int
     epochs: float
     accuracies: dict[tuple[str, float], dict[int, float]]
-
-    def references(self) -> list[_Reference]:
-        """The shorter full runs by budget."""
-        accuracy_by_seed = [(keep, seeds) for (method, keep), seeds in self.accuracies.items() if method == SHORTER]
-        return [
-            _Reference(round(keep * self.epochs, 6), seeds)
-            for keep, seeds in sorted(accuracy_by_seed, key=lambda one: one[0])
-        ]
+    references: list[_Reference]
 
 
-def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow]) -> list[MethodRun]:
+def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow], reference_runs: ReferenceRuns) -> list[MethodRun]:
     results = table(result_rows)
     reached = [row for row in result_rows if row["accuracy"] is not None]
     choose = {row["method"] for row in reached if not _on_all(row)}
@@ -170,7 +209,13 @@ def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow]) -> list[Met
             if row["scenario"] == scenario:
                 accuracies.setdefault((row["method"], row["keep"]), {})[row["seed"]] = float(row["accuracy"])
         name = setting if scenario == CLEAN else f"{setting}, {scenario}"
-        scenario_setting = _Setting(name, scenario, results.sizes[scenario], float(results.about["epochs"]), accuracies)
+        references = [
+            _Reference(budget, reference_runs[name, budget])
+            for name, budget in sorted(reference_runs)
+            if name == scenario
+        ]
+        epochs = float(results.about["epochs"])
+        scenario_setting = _Setting(name, scenario, results.sizes[scenario], epochs, accuracies, references)
         cells = sorted(results.of(scenario), key=lambda c: c.keep)
         runs += [_method_run(scenario_setting, cell, chooses=cell.method in choose) for cell in cells]
     return runs
@@ -212,7 +257,7 @@ def _method_run(setting: _Setting, cell: TableCell, *, chooses: bool) -> MethodR
 
 def _with_gain(run: MethodRun, setting: _Setting, accuracy_by_seed: dict[int, float]) -> MethodRun:
     """The run with its gain over the best of the references that pass no more."""
-    references = setting.references()
+    references = setting.references
     same = [one for one in references if one.budget == run.budget and one.accuracy.keys() & accuracy_by_seed.keys()]
     if not same:
         return run
@@ -229,9 +274,25 @@ def _with_gain(run: MethodRun, setting: _Setting, accuracy_by_seed: dict[int, fl
         gain=compare(accuracy_by_seed, best.accuracy),
         against=best.budget,
         needs=passes_needed([(one.budget, one.mean) for one in references], run.accuracy.mean),
+        factor=_factor(references, accuracy_by_seed, run.budget),
         upper_bound_epochs=longest if above and longest > run.budget else None,
         peak=max(references, key=lambda one: one.mean).budget,
     )
+
+
+def _factor(references: Sequence[_Reference], accuracy_by_seed: Mapping[int, float], budget: float) -> Interval | None:
+    """Logarithm of the passes that the reference needs for the same accuracy over ``budget``, paired by seed.
+
+    None where a seed's accuracy lies outside of its references, or where a seed has fewer than two.
+    """
+    logs = []
+    for seed, accuracy in accuracy_by_seed.items():
+        curve = [(one.budget, one.accuracy[seed]) for one in references if seed in one.accuracy]
+        needs = passes_needed(curve, accuracy)
+        if needs is None:
+            return None
+        logs.append(math.log(needs / budget))
+    return interval(logs)
 
 
 def passes_needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
@@ -366,7 +427,10 @@ def _needs_words(run: MethodRun) -> str:
 
 
 def _factor_words(run: MethodRun) -> str:
-    return f"{'over ' if run.needs is None else ''}{run.saves:.2f}x"
+    words_of_mean = f"{'over ' if run.needs is None else ''}{run.saves:.2f}x"
+    if run.needs is None or run.factor is None or run.factor.half is None:
+        return words_of_mean
+    return f"{words_of_mean}, 95%: {math.exp(run.factor.low):.2f} to {math.exp(run.factor.high):.2f}"
 
 
 def _upfront_words(run: MethodRun) -> str:
