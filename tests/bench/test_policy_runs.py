@@ -13,6 +13,7 @@ from datawinnow.bench.policy_runs import plan_file
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import forked
 from datawinnow.data.fingerprint import fingerprint_of
+from datawinnow.data.source_positions import source_rows
 from datawinnow.dynamic import UCB, SelectionHistory
 from datawinnow.models import build
 from datawinnow.train import fit
@@ -103,6 +104,7 @@ def test_the_plan_of_a_small_network_is_trained_by_and_paid_for(grid, tmp_path):
     kwargs = {"recipe": grid.train.recipe(), "seed": 3, "passes": 1.5 / (1 + share(grid))}
     fit(small, train, policy=UCB(keep=0.5, period=1), on_plan=lambda _, order: orders.append(order), **kwargs)
     assert [log.ids(epoch).tolist() for epoch in range(len(log))] == [o.tolist() for o in orders]
+    assert log.source_rows(0).tolist() == source_rows(train)[log.ids(0)].tolist()
 
 
 def test_a_plan_not_charged_leaves_the_whole_budget_and_its_cost_is_told(grid, tmp_path):

@@ -12,7 +12,7 @@ import torch
 
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
-from datawinnow.record import Recorder, kl_step, open_epoch, read_column, signals
+from datawinnow.record import Recorder, files, kl_step, open_epoch, read_column, signals
 
 ALL = (*RECORDED, "kl_step")
 
@@ -646,3 +646,17 @@ def test_rows_are_those_of_the_column_and_no_more_is_read(tmp_path, where, monke
         recorder.rows("p_label", 2, 4)
     with pytest.raises(MissingArrayError, match="no rows of 'kl_step' by epoch"):
         recorder.rows("kl_step", 1, 2)
+
+
+def test_rows_stand_beside_the_columns(tmp_path):
+    rows = torch.tensor([3, 0, 8])
+    Recorder(3, 1, path=tmp_path, rows=rows)
+    assert torch.equal(files.read_source_rows(tmp_path, 3), rows)
+    written = (tmp_path / "row.npy").stat().st_mtime_ns
+    Recorder(3, 1, path=tmp_path, rows=rows)
+    assert (tmp_path / "row.npy").stat().st_mtime_ns == written
+    Recorder(3, 1, path=tmp_path, rows=rows + 1)
+    assert torch.equal(files.read_source_rows(tmp_path, 3), rows + 1)
+    for wrong in (rows[:2], rows.int(), -rows):
+        with pytest.raises(ArgumentError, match=r"rows must be \(3,\) int64"):
+            Recorder(3, 1, rows=wrong)

@@ -11,8 +11,12 @@ import torch
 from sklearn.datasets import load_digits
 
 import datawinnow as dw
-from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow import api
+from datawinnow.core.artifacts import write_npy
+from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
+from datawinnow.data.source_positions import source_rows
+from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.score import score_run
 
 from .conftest import FAST
@@ -79,3 +83,36 @@ def test_histories_and_recorded_plans_have_the_rows_too(tmp_path):
         assert (y[rows] == train.labels[plan.ids(epoch)].numpy()).all()
     with pytest.raises(ArgumentError, match="has no rows of the source"):
         replace(plan, rows=None).source_rows(0)
+
+
+def test_recorded_columns_have_the_rows_too(pruned, tmp_path):
+    train = pruned.dataset
+    run = RunFolder.open(pruned.run.path)
+    assert torch.equal(run.rows, source_rows(train))
+    assert not torch.equal(run.rows, torch.arange(len(train)))
+    # of a dataset of the user's own, and after a resume
+    x, y = torch.randn(60, 4), torch.arange(60) % 3
+    api.record(dw.load((x, y), holdout=0.2)[0], run=tmp_path / "own", epochs=1, recipe=FAST)
+    users = RunFolder.open(tmp_path / "own")
+    loss = users.arrays()["loss"][0]
+    labels = y[users.rows]
+    assert len(loss) == len(labels) == 48
+    assert torch.equal(labels, dw.load((x, y), holdout=0.2)[0].labels)
+    other = users.rows.flip(0).numpy()
+    write_npy(users.signals / "row.npy", other)
+    with pytest.raises(RunError, match="is not the file that was written here"):
+        _ = users.rows
+    for wrong in (other[:5], other.astype(np.int32), -other):
+        write_npy(users.signals / "row.npy", wrong)
+        with pytest.raises(RunError, match="holds no places of 48 examples"):
+            _ = users.rows
+    (users.signals / "row.npy").unlink()
+    with pytest.raises(MissingArrayError, match="does not know the rows"):
+        _ = users.rows
+
+
+def test_a_history_has_no_rows_below_zero():
+    history = SelectionHistory(n=2, index=np.array([1]), ends=np.array([1]), rows=np.array([4, 7]))
+    assert history.source_rows(0).tolist() == [7]
+    with pytest.raises(ArgumentError, match="rows must be places"):
+        replace(history, rows=np.array([-4, 7]))

@@ -14,6 +14,7 @@ from datawinnow.core.cost import NO_COST, Cost
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
 from datawinnow.data.dataset_info import DatasetInfo
+from datawinnow.data.source_positions import source_rows
 from datawinnow.dynamic import InBatch, Replay, SelectionHistory, recorded
 from datawinnow.models import build
 from datawinnow.train import Recipe, fit
@@ -127,7 +128,8 @@ def _write_plan(run: PolicyCell, spec: ReplaySpec, file: Path, seed: int) -> Non
     cost = share * history.cost.passes
     # beside the plan, and before it: the plan has no room for seconds and operations
     write_json(_cost_file(file), replace(history.cost, forward=0, backward=round(cost)).as_dict())
-    policy.history(fingerprint=run.info.fingerprint, cost=cost).truncated(passed).save(file)
+    plan = policy.history(fingerprint=run.info.fingerprint, cost=cost).truncated(passed)
+    replace(plan, rows=source_rows(train).numpy()).save(file)
 
 
 def _cost_file(plan: Path) -> Path:

@@ -110,6 +110,8 @@ class SelectionHistory:
             _check_array("labels", self.labels, ("int64",), (self.n,))
         if self.rows is not None:
             _check_array("rows", self.rows, ("int32", "int64"), (self.n,))
+            if self.rows.min() < 0:
+                raise ArgumentError(f"rows must be places of at least 0 in the source, got {self.rows.min()}")
         if self.masks is not None:
             self._check_masks(self.masks)
         else:

@@ -28,6 +28,8 @@ LABELS_KEY = "_labels"
 """Entry of an epoch's file: (n,) int64 labels as trained on, -1 for examples not seen yet."""
 METADATA_FILE = "about.json"
 """Beside the columns: the dataset, the sizes and the names of the columns."""
+SOURCE_ROWS_FILE = "row.npy"
+"""Beside the columns: (n,) int64 place of each example in the source that its dataset was loaded from."""
 REMOVE_EPOCH = "remove it, and the checkpoint if there is one, and record again"
 """What to do about an epoch's file that is damaged or of another recording."""
 
@@ -111,6 +113,40 @@ def write_metadata(folder: Path, fingerprint: str | None, metadata: Mapping[str,
     # a subset: the file has the format version besides
     if not (file.exists() and metadata.items() <= read_json(file).items()):
         write_json(file, metadata)
+
+
+def write_source_rows(folder: Path, rows: Tensor) -> None:
+    """Write ``row.npy``, unless it has the same content already.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    file = folder / SOURCE_ROWS_FILE
+    if not (file.exists() and np.array_equal(read_npy(file, remedy="remove it"), rows.numpy())):
+        write_npy(file, rows.numpy())
+
+
+def read_source_rows(folder: Path, n: int) -> Tensor:
+    """(n,) int64 places in the source of the examples that the columns are of.
+
+    Args:
+        folder: that of the columns.
+        n: number of examples of the recording.
+
+    Raises:
+        MissingArrayError: the recording does not know them.
+        RunError: the file is damaged, or no list of ``n`` places.
+    """
+    file = folder / SOURCE_ROWS_FILE
+    if not file.exists():
+        raise MissingArrayError(
+            f"the recording in {folder} does not know the rows of its examples in their source: give them to the "
+            "recorder (`rows=`), or record with `dw.api.record`"
+        )
+    rows = read_npy(file, remedy="record again")
+    if rows.dtype != np.int64 or rows.shape != (n,) or rows.min() < 0:
+        raise RunError(f"{file} holds no places of {n:,} examples in a source; record again")
+    return torch.from_numpy(rows)
 
 
 def dtype_of(name: str) -> np.dtype[np.generic]:

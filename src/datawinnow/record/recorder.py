@@ -34,9 +34,11 @@ class Recorder:
             and renamed when complete, so that a killed run resumes after the last complete one. Epochs are read back
             from there, so that memory holds only one. ``about.json`` there describes the columns.
         fingerprint: of the dataset (`datawinnow.data`), written beside the columns; None if unknown.
+        rows: (n,) int64 place of each example in the source that it was loaded from, written beside the columns as
+            ``row.npy``; None if unknown.
 
     Raises:
-        ArgumentError: sizes below 1 or an unknown signal.
+        ArgumentError: sizes below 1, an unknown signal, or rows of another shape or type, or below 0.
         RunError: the folder holds another recording or one of another dataset, or the disk has too little space.
     """
 
@@ -48,12 +50,15 @@ class Recorder:
         signals: tuple[str, ...] = RECORDED,
         path: Path | str | None = None,
         fingerprint: str | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         self.n = int(check.number("n", n, 1, 1 << 40, integer=True))
         self.epochs = int(check.number("epochs", epochs, 1, 1 << 20, integer=True))
         for name in signals:
             if name not in (*RECORDED, "kl_step", "seen"):
                 raise unknown_name("signal", name, (*RECORDED, "kl_step"))
+        if rows is not None and (rows.dtype != torch.int64 or rows.shape != (self.n,) or int(rows.min()) < 0):
+            raise ArgumentError(f"rows must be ({self.n},) int64 of at least 0, got {rows.dtype} {tuple(rows.shape)}")
         # `OpenEpoch` writes by position: signals first, then kl_step, then seen
         self.columns = (
             *(name for name in signals if name not in ("seen", "kl_step")),
@@ -75,6 +80,8 @@ class Recorder:
             self._read_back(self.path)
             if not self._consolidated:  # a finished recording is not changed
                 self._write_metadata(self.path)
+                if rows is not None:
+                    files.write_source_rows(self.path, rows)
 
     @property
     def labels(self) -> Tensor:

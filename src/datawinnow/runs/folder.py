@@ -33,6 +33,7 @@ from datawinnow.core.row_checks import ROW, in_dataset_order, with_row_checks
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.source_positions import source_rows
 from datawinnow.record import mark_unseen, read_column
+from datawinnow.record.files import SOURCE_ROWS_FILE, read_source_rows
 from datawinnow.runs.selection_file import read_selection, write_selection
 
 COLUMNS = (*RECORDED, "kl_step", "seen")
@@ -237,6 +238,21 @@ class RunFolder:
             check.number("epochs", epochs, 1, self.epochs, integer=True)
         names = tuple(name for name in COLUMNS if (self.signals / f"{name}.npy").exists())
         return first_epochs(LazyArrays({name: partial(self._column, name) for name in names}), epochs)
+
+    @property
+    def rows(self) -> Tensor:
+        """(n,) int64 place in the source of each example, by which a dataset of your own is indexed.
+
+        Columns of `arrays` count in the dataset as it was loaded, without what was held out or left out.
+
+        Raises:
+            MissingArrayError: an earlier version recorded, or nothing is recorded.
+            RunError: not recorded to the end, or the file is damaged or of another recording.
+        """
+        self.recorded()
+        rows = read_source_rows(self.signals, self.n)
+        self.check_file(self.signals / SOURCE_ROWS_FILE)
+        return rows
 
     @property
     def is_empty(self) -> bool:

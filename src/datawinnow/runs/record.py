@@ -19,6 +19,7 @@ from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress, named_progress
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.fingerprint import fingerprint_of
+from datawinnow.data.source_positions import source_rows
 from datawinnow.data.tokens import Vocabulary
 from datawinnow.record import Recorder, read_column
 from datawinnow.record.files import remove_epochs, split_into_epochs
@@ -330,7 +331,12 @@ def fit_recorded(
     fingerprint = fingerprint or fingerprint_of(train)
     until = settings.stability
     recorder = Recorder(
-        len(train), settings.epochs, signals=tuple(settings.signals), path=folder, fingerprint=fingerprint
+        len(train),
+        settings.epochs,
+        signals=tuple(settings.signals),
+        path=folder,
+        fingerprint=fingerprint,
+        rows=source_rows(train),
     )
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
