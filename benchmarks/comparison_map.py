@@ -1,10 +1,11 @@
 """From the comparison's rows: the map that `auto` chooses by, the image and the table of docs/results.md.
 
-    python benchmarks/comparison_map.py                # after: datawinnow bench benchmarks/comparison.toml
+    python benchmarks/comparison_map.py    # after: datawinnow bench benchmarks/comparison.toml, or half_cost.toml
 
-Copies the rows from results/comparison to benchmarks/results/comparison and writes
+Copies the rows from results/comparison and results/half_cost to benchmarks/results/comparison and writes
 src/datawinnow/dynamic/benchmarks.json, map.svg beside the rows, and the table of docs/results.md. `--rows FOLDER`
-reads the rows from another folder; `--check` writes nothing and says whether the map agrees with the rows.
+(repeatable) reads the rows from other folders; `--check` writes nothing and says whether the map agrees with the rows
+that are kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from datawinnow.bench import Grid
 from datawinnow.bench.grid_file import read_suite
 from datawinnow.core.verdict import outcome_words, points
 from datawinnow.report.comparison import comparison_markdown, gain_map, read_runs
@@ -31,15 +33,22 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "digits": 10, "sst2": 2}
 """By what a setting's name begins with."""
 SHAPES: dict[str, tuple[int, int]] = {"cifar10": (3, 32), "cifar100": (3, 32), "digits": (1, 8)}
 """Channels and side of images, by what a setting's name begins with."""
+SUITES = ("comparison", "half_cost")
+"""Files of grids whose settings are measured."""
 AGAIN = "_again"
 """How the names of settings end that confirm a winner of the setting before it, on seeds of their own."""
 TUNING = "tuning"
 """How the names of settings end whose seed chose learning rates: no result."""
 
 
+def all_grids() -> dict[str, Grid]:
+    """The grids of all settings, by their names."""
+    return {name: grid for suite in SUITES for name, grid in read_suite(ROOT / "benchmarks" / f"{suite}.toml").items()}
+
+
 def measured_settings(rows: Path) -> list[dict[str, Any]]:
     """What each policy gained in each setting, as `datawinnow.dynamic.auto.MeasuredSetting` has it."""
-    grids = read_suite(ROOT / "benchmarks" / "comparison.toml")
+    grids = all_grids()
     entries: list[dict[str, Any]] = []
     all_runs = read_runs(rows) if any(rows.glob("*/rows.jsonl")) else []
     confirmed_runs = {
@@ -52,7 +61,8 @@ def measured_settings(rows: Path) -> list[dict[str, Any]]:
         if (name + AGAIN, run.budget, run.method) in confirmed_runs:
             continue  # the trial that it won flatters it
         spec = grids[name].spec_of(run.method)
-        if spec.policy is None or spec.train:
+        size_schedule = spec.train.get("size_schedule")
+        if (spec.policy is None and size_schedule is None) or set(spec.train) - {"size_schedule"}:
             continue
         gain = run.gain.interval
         dataset = name.partition("_")[0]
@@ -65,7 +75,7 @@ def measured_settings(rows: Path) -> list[dict[str, Any]]:
                 "noisy": bool(scenario),
                 "kind": "texts" if grids[name].train.model in TEXT_MODELS else "images",
                 "label": run.label,
-                "policy": spec.policy,
+                "policy": spec.policy or "",
                 "options": spec.options,
                 "wrap": spec.wrap,
                 "gain": round(gain.mean, 5),
@@ -76,6 +86,9 @@ def measured_settings(rows: Path) -> list[dict[str, Any]]:
                 "size": size,
             }
         )
+        if size_schedule is not None:
+            # as a share of the size, which other sizes of images have too
+            entries[-1]["size_schedule"] = {**size_schedule, "start": size_schedule["start"] / size}
     return entries
 
 
@@ -135,23 +148,24 @@ def main() -> None:
     """Read the rows, write the map."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--rows", type=Path, default=ROOT / "results" / "comparison", help="folder of the settings' rows"
+        "--rows", type=Path, action="append", help="folder of the settings' rows (default: those of both grids)"
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the map is not of these rows")
     options = parser.parse_args()
-    text = map_text(options.rows)
     if options.check:
-        sys.exit(0 if MAP.read_text(encoding="utf-8") == text else f"{MAP.name} is not made from {options.rows}")
-    for file in sorted(options.rows.glob("*/rows.jsonl")):
-        kept = KEPT / file.parent.name / file.name
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        if file.resolve() != kept.resolve():
-            shutil.copyfile(file, kept)
+        sys.exit(0 if MAP.read_text(encoding="utf-8") == map_text(KEPT) else f"{MAP.name} is not made from {KEPT}")
+    for folder in options.rows or [ROOT / "results" / suite for suite in SUITES]:
+        for file in sorted([*folder.glob("*/rows.jsonl"), *folder.glob("*/grid.json")]):
+            kept = KEPT / file.parent.name / file.name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if file.resolve() != kept.resolve():
+                shutil.copyfile(file, kept)
+    text = map_text(KEPT)
     MAP.write_text(text, encoding="utf-8")
     IMAGE.write_text(map_image(KEPT), encoding="utf-8")
     before, _, after = PAGE.read_text(encoding="utf-8").partition(START)
     PAGE.write_text(f"{before}{START}\n{results_table(KEPT)}\n{END}{after.partition(END)[2]}", encoding="utf-8")
-    print(comparison_markdown(options.rows))
+    print(comparison_markdown(KEPT))
 
 
 if __name__ == "__main__":

@@ -89,6 +89,20 @@ def test_from_rows_to_advice(script, tmp_path, monkeypatch):
     assert policy_repr(noisy).startswith("Guarded(policy=UCB(keep=0.7, period=1")
 
 
+def test_small_inputs_first_are_candidates_at_every_size(script, tmp_path, monkeypatch):
+    setting(tmp_path, "cifar10_15", {15: {"ucb_7": 0.02, "views": 0.03, "views_ucb_7": 0.05}}, longest=15)
+    settings = json.loads(script.map_text(tmp_path))["settings"]
+    assert [(one["policy"], one.get("size_schedule")) for one in settings] == [
+        ("ucb", None), ("", {"start": 0.5}), ("ucb", {"start": 0.5}),
+    ]  # fmt: skip
+    measured = tuple(module.MeasuredSetting(**{**one, "wrap": tuple(one["wrap"])}) for one in settings)
+    monkeypatch.setattr(module, "load_benchmarks", lambda: measured)
+    advice = module.recommend(10_000, passes=15, classes=10, channels=3, size=64, size_schedules=True)
+    assert advice.size_schedule == {"start": 0.5}
+    assert policy_repr(advice.policy).startswith("UCB(keep=0.7")
+    assert module.recommend(10_000, passes=15, classes=10, channels=3, size=64).size_schedule is None
+
+
 def test_a_policy_counts_by_its_confirmation_and_not_by_the_trial_that_it_won(script, tmp_path):
     setting(tmp_path, "cifar10", {30: {"ucb_7": 0.05, "ucb_8": 0.02}, 60: {"ucb_7": 0.04}})
     setting(tmp_path, "cifar10_again", {30: {"ucb_7": 0.01}})
@@ -111,11 +125,17 @@ def test_auto_hands_out_the_policy_that_the_comparison_ran(monkeypatch):
 def test_no_place_is_of_the_setting_that_tuned_and_every_gain_is_of_its_rows(script):
     settings = json.loads(script.MAP.read_text(encoding="utf-8"))["settings"]
     assert bool(settings) == any(script.KEPT.glob("*/rows.jsonl"))
-    grids = read_suite(ROOT / "benchmarks" / "comparison.toml")
-    about = {grid.about: name for name, grid in grids.items() if not name.endswith(script.TUNING)}
+    grids = script.all_grids()
+    about = {
+        (grid.about, round(keep * grid.train.epochs, 6)): name
+        for name, grid in grids.items()
+        for keep in grid.keep
+        if not name.endswith(script.TUNING)
+    }
     for place in settings:
-        rows = [json.loads(line) for line in (script.KEPT / about[place["setting"]] / "rows.jsonl").open()]
-        longest = grids[about[place["setting"]]].train.epochs
+        name = about[place["setting"], place["passes"]]
+        rows = [json.loads(line) for line in (script.KEPT / name / "rows.jsonl").open()]
+        longest = grids[name].train.epochs
         keep = place["passes"] / longest
         mine = {r["seed"]: r["accuracy"] for r in rows if r["label"] == place["label"] and abs(r["keep"] - keep) < 1e-6}
         shorter = {}
