@@ -1,6 +1,8 @@
 """Small inputs first as a default: `race` tries them on images, `auto` takes them where they won."""
 
+import itertools
 import json
+import math
 import sys
 
 import pytest
@@ -36,6 +38,15 @@ def measured(monkeypatch):
 def race(data, tmp_path, **options):
     options = {"test": images(24, 16, 1), "budget": 2, "recipe": FAST, **SMALL, **options}
     return dw.race(data, out=tmp_path / "race", report=False, **options)
+
+
+def row_of(method, epochs, seed, accuracy):
+    none = {"seconds": 0.0, "forward": 0, "backward": 0, "flops": 0.0}
+    return {
+        "method": method, "label": method, "epochs": epochs, "keep": 1.0, "seed": seed, "scenario": "clean", "n": 48,
+        "test_n": 1000, "accuracy": accuracy, "trained_epochs": epochs, "passes": 48 * epochs, "dataset": "images",
+        "total_passes": 48 * epochs, "cost": {"score": none, "select": none, "train": none}, "model": "resnet8",
+    }  # fmt: skip
 
 
 class TestRecommend:
@@ -135,6 +146,36 @@ class TestRace:
         methods = json.loads((tmp_path / "race/grid.json").read_text())["settings"]["methods"]
         starts = {name: method["train"].get("size_schedule", {}).get("start") for name, method in methods.items()}
         assert starts == {"small_first": 0.75, "policy": None, "policy_small_first": 0.75}
+
+    def test_how_many_times_the_budget_all_the_data_need(self, tmp_path, measured, monkeypatch):
+        measured()
+        accuracy = {("shorter_full", 2): 0.70, ("shorter_full", 4): 0.80, ("policy", 2): 0.75}
+
+        def run_grid(grid, folder, **_):
+            rows = []
+            for seed, method in itertools.product(grid.seeds, grid.methods):
+                reached = accuracy[method, grid.train.epochs] + seed / 100
+                rows.append(row_of(method, grid.train.epochs, seed, reached))
+            return rows
+
+        monkeypatch.setattr("datawinnow.bench.run_grid", run_grid)
+        options = {"small_first": "no", "longer_reference": True, "seeds": 3}
+        result = race(images(size=16), tmp_path, **options)
+        assert result.factor == pytest.approx(2**0.5)
+        assert "all the data need about 2.8 epochs, 1.41 times the budget, 95%: 1.4 to 1.4" in result.sentence
+        accuracy["policy", 2] = 0.85
+        result = race(images(size=16), tmp_path, **options)
+        assert result.factor == math.inf
+        assert "saves more than half the cost: all the data for 4 epochs reach 81.0%" in result.sentence
+        accuracy["policy", 2] = 0.65
+        assert race(images(size=16), tmp_path, **options).factor is None
+
+    def test_the_longer_reference_is_run(self, tmp_path, measured):
+        measured()
+        result = race(images(size=16), tmp_path, small_first="no", longer_reference=True)
+        assert [row["method"] for row in result.rows] == ["shorter_full", "policy"]
+        [longer] = [json.loads(line) for line in (tmp_path / "race/twice-the-budget/rows.jsonl").open()]
+        assert (longer["method"], longer["passes"]) == ("shorter_full", 4 * 48)
 
     def test_contradictions(self, tmp_path):
         recipe = dw.Recipe(**{**vars(FAST), "size_schedule": dw.SizeSchedule(start=8)})

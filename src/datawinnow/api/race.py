@@ -20,6 +20,7 @@ from datawinnow.core.policy_names import AUTO
 from datawinnow.core.progress import ProgressOption, named_progress
 
 if TYPE_CHECKING:
+    from datawinnow.bench import Grid
     from datawinnow.core.verdict import Comparison, ResultRow
     from datawinnow.data.dataset_info import DatasetInfo
     from datawinnow.dynamic.auto import MeasuredSetting
@@ -43,6 +44,8 @@ MIN_SIDE = 16
 """Pixels of the shorter side of images from which small ones first are tried."""
 POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
 """Names of the two runs in the grid."""
+TWICE_FOLDER = "twice-the-budget"
+"""Folder of the longer reference, in that of the race."""
 SIZES_RUN, BOTH_RUN = "small_first", "policy_small_first"
 """With a size schedule: all the data, small inputs first; and the policy with them."""
 
@@ -58,6 +61,8 @@ class RaceResult:
         rows: result rows, a seed at a time: all the data, then the others.
         comparison: ``label`` against all the data; None where no seed has both results.
         comparisons: of each that was run, by its name for people.
+        factor: how many times the budget all the data need for the accuracy of ``label``; infinite where they do not
+            reach it in twice the budget. None without a longer reference, and where ``label`` is not ahead.
         verdict: accuracies, total cost and the outcome in a line.
         sentence: the verdict with the comparison and its interval.
         report: the HTML page; None if none was asked for.
@@ -71,6 +76,7 @@ class RaceResult:
     verdict: str
     sentence: str
     report: Path | None
+    factor: float | None = None
 
     def __repr__(self) -> str:
         return f"RaceResult({len(self.rows)} trainings in {self.folder})\n{self.verdict}"
@@ -87,6 +93,7 @@ def race(
     policy_options: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
     small_first: Literal["auto", "yes", "no"] = "auto",
+    longer_reference: bool = False,
     seeds: int = 1,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
@@ -124,6 +131,8 @@ def race(
         small_first: whether small inputs first are tried too, with the policy and without it: ``"auto"`` on images of
             16 pixels a side or more whose network takes smaller ones. They follow the size schedule of ``recipe``;
             without one, that of the most similar benchmark where it won, else from half the side.
+        longer_reference: train on all the data for twice the budget too, to say how many times the budget they need for
+            the accuracy of the best.
         seeds: paired repeats; two or more give an interval, five make a result.
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.
@@ -243,17 +252,26 @@ def race(
     else:
         folder = RUNS / f"race-{info.name}"
     in_process = splits.load is None or network is not None
-    rows = run_grid(
-        grid,
-        folder,
-        data=GridData(info, splits.test, network) if in_process else None,
-        fingerprints=None if in_process else (info.fingerprint, fingerprint_of(splits.test)),
-        jobs=jobs,
-        threads=threads,
-        progress=named_progress(progress, f"bench {grid.name}"),
-        on_row=on_row,
-        log=log,
-    )
+
+    def rows_of(grid: Grid, folder: Path) -> list[ResultRow]:
+        return run_grid(
+            grid,
+            folder,
+            data=GridData(info, splits.test, network) if in_process else None,
+            fingerprints=None if in_process else (info.fingerprint, fingerprint_of(splits.test)),
+            jobs=jobs,
+            threads=threads,
+            progress=named_progress(progress, f"bench {grid.name}"),
+            on_row=on_row,
+            log=log,
+        )
+
+    rows = rows_of(grid, folder)
+    longer_rows = []
+    if longer_reference:
+        twice = grid.train.model_copy(update={"epochs": 2 * budget})
+        changes = {"train": twice, "methods": [REFERENCE_RUN], "method": [], "name": f"{grid.name} for twice as long"}
+        longer_rows = rows_of(grid.model_copy(update=changes), folder / TWICE_FOLDER)
     page: Path | None = reports.write(folder) if report else None
     warn_near_chance(rows_sentence(rows))
     answers = {run: verdict(rows, run) for run in runs}
@@ -264,11 +282,15 @@ def race(
     sentence = str(answer)
     if len(runs) > 1 and comparison is not None:
         sentence += f" {tried_sentence(label, comparisons)}"
+    factor = None
+    if longer_rows and comparison is not None and comparison.difference > 0:
+        factor, words = _factor_and_words(label, best, [*rows, *longer_rows], budget)
+        sentence += f" {words}"
     if comparison is None:
         sentence = f"{answer} Try a lower `lr=`."
     elif comparison.num_seeds == 1:
         sentence += f" Add seeds (`seeds={CLAIM_SEEDS}`): the seed that is done is kept."
-    return RaceResult(folder, label, rows, comparison, comparisons, answer.line, sentence, page)
+    return RaceResult(folder, label, rows, comparison, comparisons, answer.line, sentence, page, factor)
 
 
 def tried_sentence(best: str, comparisons: Mapping[str, Comparison]) -> str:
@@ -287,6 +309,31 @@ def tried_sentence(best: str, comparisons: Mapping[str, Comparison]) -> str:
                 "repeat it with other seeds before you rely on it."
             )
     return sentence
+
+
+def _factor_and_words(label: str, run: str, rows: Sequence[ResultRow], budget: int) -> tuple[float, str]:
+    """How many times the budget all the data need for the accuracy of a run that is ahead, and a sentence on it."""
+    from datawinnow.core.equal_accuracy import cost_factor, passes_needed
+
+    ours = {row["seed"]: row["accuracy"] for row in rows if row["method"] == run and row["accuracy"] is not None}
+    reference: dict[float, dict[int, float]] = {}
+    for row in rows:
+        if row["method"] == REFERENCE_RUN and row["accuracy"] is not None and row["seed"] in ours:
+            reference.setdefault(row["epochs"], {})[row["seed"]] = row["accuracy"]
+    means = [(epochs, sum(of.values()) / len(of)) for epochs, of in sorted(reference.items())]
+    needs = passes_needed(means, sum(ours.values()) / len(ours))
+    longer = f"all the data for {2 * budget} epochs reach {100 * means[-1][1]:.1f}%"
+    if needs is None:
+        return math.inf, f"{label} saves more than half the cost: {longer}, which is less."
+    interval = cost_factor(reference, ours, budget)
+    by_seeds = ""
+    if interval is not None and interval.half is not None:
+        by_seeds = f", 95%: {math.exp(interval.low):.1f} to {math.exp(interval.high):.1f}"
+    factor = needs / budget
+    return factor, (
+        f"For the accuracy of {label} all the data need about {needs:.1f} epochs, {factor:.2f} times the "
+        f"budget{by_seeds} ({longer})."
+    )
 
 
 def _are_images(info: DatasetInfo) -> bool:

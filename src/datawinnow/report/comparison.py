@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections import Counter
@@ -18,8 +17,9 @@ from matplotlib.lines import Line2D
 from datawinnow.core.artifact_schemas import GridFile
 from datawinnow.core.artifacts import read_json
 from datawinnow.core.cost import break_even
+from datawinnow.core.equal_accuracy import cost_factor, passes_needed
 from datawinnow.core.errors import RunError
-from datawinnow.core.interval import Interval, best_of, interval
+from datawinnow.core.interval import Interval, best_of
 from datawinnow.core.result_rows import GRID_FILE, ROWS_FILE
 from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, ResultRow, compare, outcome_words, points
 from datawinnow.report import words
@@ -274,42 +274,10 @@ def _with_gain(run: MethodRun, setting: _Setting, accuracy_by_seed: dict[int, fl
         gain=compare(accuracy_by_seed, best.accuracy),
         against=best.budget,
         needs=passes_needed([(one.budget, one.mean) for one in references], run.accuracy.mean),
-        factor=_factor(references, accuracy_by_seed, run.budget),
+        factor=cost_factor({one.budget: one.accuracy for one in references}, accuracy_by_seed, run.budget),
         upper_bound_epochs=longest if above and longest > run.budget else None,
         peak=max(references, key=lambda one: one.mean).budget,
     )
-
-
-def _factor(references: Sequence[_Reference], accuracy_by_seed: Mapping[int, float], budget: float) -> Interval | None:
-    """Logarithm of the passes that the reference needs for the same accuracy over ``budget``, paired by seed.
-
-    None where a seed's accuracy lies outside of its references, or where a seed has fewer than two.
-    """
-    logs = []
-    for seed, accuracy in accuracy_by_seed.items():
-        curve = [(one.budget, one.accuracy[seed]) for one in references if seed in one.accuracy]
-        needs = passes_needed(curve, accuracy)
-        if needs is None:
-            return None
-        logs.append(math.log(needs / budget))
-    return interval(logs)
-
-
-def passes_needed(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
-    """Passes at which a curve of (passes, accuracy), sorted, first reaches an accuracy; None if outside of it.
-
-    >>> passes_needed([(15, 0.70), (60, 0.80)], 0.75)
-    30.0
-    >>> passes_needed([(10, 0.95), (30, 0.93), (60, 0.94)], 0.935)  # reached before it begins
-    """
-    best = curve[0][1] if curve else math.inf  # of all so far: a shorter run may be better than a longer one
-    for (before, _), (after, high) in itertools.pairwise(curve):
-        if best <= accuracy <= high and best < high:
-            share = (accuracy - best) / (high - best)
-            # Accuracy is interpolated over the logarithm of the passes, in which learning curves are nearly straight.
-            return round(math.exp((1 - share) * math.log(before) + share * math.log(after)), 6)
-        best = max(best, high)
-    return None
 
 
 def comparison_context(path: Path) -> dict[str, Any]:
