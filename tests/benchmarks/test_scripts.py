@@ -19,7 +19,7 @@ import pytest
 approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-QUICK = ("loading", "scores", "condense", "condense_grid", "vit")
+QUICK = ("loading", "scores", "condense", "condense_grid", "estimate", "vit")
 SLOW = ("recording", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva", "instruct", "readers")
 """Scripts whose smoke run takes more than a few seconds; `make full` runs them."""
 METADATA = {
@@ -79,7 +79,7 @@ def test_every_script_is_listed_here_and_in_the_readme() -> None:
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     scripts = {f.stem for f in FOLDER.glob("*.py")} - {"measuring"}
     # those that have a test of their own
-    assert scripts - {"behaviour", "estimate", "results_tables", "comparison_map", "paper_table", "when_stable"} == set(
+    assert scripts - {"behaviour", "results_tables", "comparison_map", "paper_table", "when_stable"} == set(
         QUICK + SLOW
     )
     assert [name for name in scripts if f"python benchmarks/{name}.py" not in readme] == []
@@ -105,6 +105,14 @@ def test_loading_gives_the_same_images_by_both_ways_and_every_id_once() -> None:
     check_ratio(result["ratio"])
     rate = result["examples_per_second"]  # one round at smoke size, so the median of the ratios is that of the medians
     assert result["ratio"]["median"] == approx(rate["resident"] / rate["dataloader"], rel=1e-3)
+
+
+def test_the_estimate_is_compared_with_a_run_of_its_own_process() -> None:
+    (row,) = smoke("estimate")["rows"]
+    for name in ("seconds", "memory"):
+        assert row[f"{name}_ratio"] == approx(row[f"{name}_predicted"] / row[name], rel=1e-3)
+    assert 100e6 < row["memory"] < 4e9
+    assert 0.5 < row["memory_ratio"] < 2
 
 
 def test_scores_count_the_bytes_that_they_read() -> None:
