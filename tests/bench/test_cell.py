@@ -325,6 +325,22 @@ def test_examples_of_images_work_too(tmp_path, write):
     assert run_cell(grid, cell("aum"), tmp_path / "out")["passes"] == 60
 
 
+def test_scores_on_smaller_images_cost_less(tmp_path):
+    x = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3)).astype(np.uint8)
+    y = np.arange(40) % 2
+    np.savez(tmp_path / "images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    head = f'name = "p"\nmethods = ["aum"]\nkeep = [0.5]\nseeds = [0]\n[data]\nsource = "{tmp_path / "images.npz"}"\n'
+    head += "[train]\nmodel = 'resnet8'\nmodel_options = { width = 4 }\nepochs = 2\nbatch = 10\n"
+    rows = {}
+    for name, score in (("full", ""), ("half", "[score]\nsize_schedule = { sizes = [4], shares = [1.0] }")):
+        (tmp_path / "grid.toml").write_text(f"{head}{score}")
+        rows[name] = run_cell(read_grid(tmp_path / "grid.toml"), cell("aum"), tmp_path / name)["cost"]
+    assert rows["half"]["train"]["flops"] == rows["full"]["train"]["flops"]
+    for unit in ("flops", "backward"):
+        assert 0 < rows["half"]["score"][unit] < 0.4 * rows["full"]["score"][unit]
+    assert not read_grid(tmp_path / "grid.toml").full_is_recording
+
+
 def test_images_of_a_grid_are_mirrored_only_where_it_says(tmp_path):
     x = np.zeros((6, 8, 8, 3), dtype=np.uint8)
     y = np.arange(6) % 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from datawinnow.runs.stage import Stage
 from datawinnow.train import fit
 from datawinnow.train.build import build_network, network_identity
 from datawinnow.train.checkpoint import read_metadata
+from datawinnow.train.recipe import check_recipe
 from datawinnow.vit import SparseLevels
 
 DIVERGED = "diverged"
@@ -397,13 +398,16 @@ def _cell_recording(run: _CellRun) -> RunFolder:
     signals = _signals_of(grid)
     if (path / "run.json").exists():  # begun: methods added since then record what is missing beside it
         signals = RunFolder.open(path).metadata["options"].get("record", {}).get("signals", signals)
+    recipe = grid.train.recipe()
+    if score.size_schedule:
+        recipe = replace(recipe, **check_recipe({"size_schedule": score.size_schedule}))
     try:
         settings = RecordSettings(
             grid.recorded_epochs,
             score.schedule_epochs or max(grid.train.epochs, grid.recorded_epochs),
             signals,
             grid.until,
-            grid.train.recipe(),
+            recipe,
         )
         with only_writer(path, option="run", who="another command"):
             setup = begin_run(

@@ -197,7 +197,9 @@ class Train(Strict):
 class Scoring(Strict):
     """``[score]``: the recording that all scores of a seed and scenario share.
 
-    With ``until_stable`` it ends before ``epochs`` once its ranking is stable (`datawinnow.runs.early_stopping`).
+    With ``until_stable`` it ends before ``epochs`` once its ranking is stable (`datawinnow.runs.early_stopping`). With
+    ``size_schedule``, the attributes of a `datawinnow.SizeSchedule`, it is made on smaller inputs, which cost less:
+    ``{ sizes = [16], shares = [1.0] }`` for 16 pixels a side throughout.
     """
 
     epochs: int | None = Field(default=None, gt=0, le=1 << 20)
@@ -205,6 +207,7 @@ class Scoring(Strict):
     until_stable: float | None = Field(default=None, gt=0, le=1)
     model: str | None = None
     model_options: dict[str, Any] = {}
+    size_schedule: dict[str, Any] = {}
 
 
 class Grid(Strict):
@@ -308,7 +311,7 @@ class Grid(Strict):
         """Whether the full run and the recording are the same training, so that one serves as both."""
         score = self.score
         same_length = score.epochs in (None, self.train.epochs) and score.schedule_epochs in (None, self.train.epochs)
-        return same_length and not score.model and score.until_stable is None
+        return same_length and not (score.model or score.size_schedule) and score.until_stable is None
 
     @property
     def until(self) -> RankStability | None:

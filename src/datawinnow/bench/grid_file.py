@@ -253,6 +253,8 @@ def _check_recipe(grid: Grid) -> None:
     recipe = grid.train.recipe()
     for at in grid.train.at.values():
         replace(recipe, **check_recipe(at))
+    if grid.score.size_schedule:
+        replace(recipe, **check_recipe({"size_schedule": grid.score.size_schedule}))
 
 
 def _check_scoring(grid: Grid) -> None:

@@ -56,7 +56,8 @@ All keys:
   [data]      source, limit, size, seed, image, label, flip, text, length,
               tokenizer, header, standardise, holdout, on_broken
   [train]     epochs, model, model_options, at, and those of dw.Recipe
-  [score]     epochs, schedule_epochs, until_stable, model, model_options
+  [score]     epochs, schedule_epochs, until_stable, model, model_options,
+              size_schedule
   [[method]]  name, label; method, or score and select, with options,
               options_at, score_options, per_class and epochs; or policy
               with options and wrap; or batch, replay, baseline or
