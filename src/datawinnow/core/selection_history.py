@@ -17,9 +17,12 @@ from datawinnow.core import cost as costs
 from datawinnow.core.artifact_schemas import SelectionHistoryFile
 from datawinnow.core.artifacts import read_arrays, write_tensors
 from datawinnow.core.errors import ArgumentError, DatawinnowError, RunError
+from datawinnow.core.reason import REASON_SENTENCES, Reason
 
 FILE_NAME = "selection_history.safetensors"
 """Its name in a run folder."""
+FIRST_DROPPED = 10
+"""Codes of `Reason` from here on are of examples that are left out."""
 HISTORY_KIND = "selection history"
 MAX_INT32 = 2**31 - 1
 """Ids up to here are stored as int32: half the file."""
@@ -56,6 +59,10 @@ class SelectionHistory:
         masks: (epochs, ceil(n / 8)) uint8, each row `numpy.packbits` of a mask of the n examples; None with order.
         candidates: (n,) bool, which examples could be chosen; None for all.
         labels: (n,) int64 classes; None if unknown.
+        reasons: (epochs, ceil(n / 2)) uint8, half a byte an example: why each epoch took it or left it out, as
+            `pack_reasons` packs codes of `Reason`; None if unknown.
+        losses: (n,) float32, the loss that the policy went by when it planned the last epoch, NaN where it had seen
+            none; None for a policy that goes by none.
         rows: (n,) int32 or int64 place of each example in the source as it was loaded, as `Kept.rows` has it: ids count
             in the dataset without its held-out examples; None if unknown.
         first_epoch: number of the first epoch in the history; above 0 where earlier ones were lost.
@@ -87,6 +94,8 @@ class SelectionHistory:
     candidates: np.ndarray | None = None
     labels: np.ndarray | None = None
     rows: np.ndarray | None = None
+    reasons: np.ndarray | None = None
+    losses: np.ndarray | None = None
     first_epoch: int = 0
     fingerprint: str | None = None
     made_by: str = ""
@@ -116,6 +125,12 @@ class SelectionHistory:
             self._check_masks(self.masks)
         else:
             self._check_order(*self._order())
+        if self.losses is not None:
+            _check_array("losses", self.losses, ("float32",), (self.n,))
+        if self.reasons is not None:
+            _check_array("reasons", self.reasons, ("uint8",), (len(self), -(-self.n // 2)))
+            for i in range(len(self)):
+                self._check_reasons(i, unpack_reasons(self.reasons[i], self.n))
 
     def _check_masks(self, masks: np.ndarray) -> None:
         _check_array("masks", masks, ("uint8",), (len(masks) if masks.ndim else 0, -(-self.n // 8)))
@@ -149,6 +164,14 @@ class SelectionHistory:
             if _num_unique(ids) != ids.size:
                 raise ArgumentError(f"epoch {epoch} has an id twice")
 
+    def _check_reasons(self, epoch: int, codes: np.ndarray) -> None:
+        unknown = sorted(set(np.unique(codes).tolist()) - set(map(int, Reason)))
+        if unknown:
+            raise ArgumentError(f"reasons of epoch {epoch} hold {unknown[0]}, which is no reason")
+        # the other way round is possible: a budget may end an epoch before all of its plan
+        if (codes[self.mask(epoch)] >= FIRST_DROPPED).any():
+            raise ArgumentError(f"reasons of epoch {epoch} drop an example that it trained on")
+
     @classmethod
     def of(
         cls,
@@ -173,8 +196,12 @@ class SelectionHistory:
             raise ArgumentError("plans is empty: a history needs at least one epoch")
         index = np.concatenate([np.asarray(plan.index) for plan in plans])
         weight = np.concatenate([np.asarray(plan.weight) for plan in plans])
+        codes = [getattr(plan, "reason", None) for plan in plans]
         return cls(
             n=n,
+            reasons=np.stack([pack_reasons(np.asarray(each)) for each in codes if each is not None])
+            if all(each is not None for each in codes)
+            else None,
             index=_compact(index, n),
             ends=np.cumsum([len(plan) for plan in plans], dtype=np.int64),
             weight=None if (weight == 1).all() else weight,
@@ -252,6 +279,58 @@ class SelectionHistory:
         ids = self.ids(i) if self.is_ordered else np.flatnonzero(self.mask(i))
         return self.rows[ids].astype(np.int64)
 
+    def reason(self, i: int) -> np.ndarray | None:
+        """(n,) int8 codes of `Reason` of the i-th epoch; None if unknown.
+
+        What a budget cut off the epoch has the reason to drop that a rank past the budget has.
+        """
+        if self.reasons is None:
+            return None
+        codes = unpack_reasons(self.reasons[i], self.n)
+        codes[(codes < FIRST_DROPPED) & ~self.mask(i)] = int(Reason.BELOW_CUT)
+        return codes
+
+    def notes(self) -> list[str]:
+        """(n,) a sentence an example: in how many epochs it was trained on and left out, why, and at which loss.
+
+        >>> import torch
+        >>> from datawinnow.core.selection import Selection
+        >>> plans = [Selection.of(torch.tensor([0, 1]), 3), Selection.of(torch.tensor([0]), 3, kept=Reason.RANKED)]
+        >>> SelectionHistory.of(plans, 3).notes()[1]
+        'trained on in 1 of 2 epochs (1 kept), left out in 1 (1 ranked past the budget)'
+        """
+        counts = np.zeros((len(Reason), self.n), dtype=np.int64)
+        for i in range(len(self)):
+            codes = self.reason(i)
+            if codes is None:  # as of a selection without reasons
+                codes = np.where(self.mask(i), int(Reason.KEPT), int(Reason.BELOW_CUT))
+            for k, reason in enumerate(Reason):
+                counts[k] += codes == int(reason)
+        candidates = np.ones(self.n, dtype=bool) if self.candidates is None else self.candidates
+        by_counts: dict[bytes, str] = {}
+        sentences = []
+        loss = _loss_notes(self.losses)
+        for i, column in enumerate(np.ascontiguousarray(counts.T)):
+            if not candidates[i]:
+                sentences.append("not among the examples that the policy chose from")
+                continue
+            key = column.tobytes()
+            if key not in by_counts:
+                by_counts[key] = self._sentence(dict(zip(Reason, column.tolist(), strict=True)))
+            sentences.append(by_counts[key] + (f"; {loss[i]}" if loss else ""))
+        return sentences
+
+    def _sentence(self, counts: dict[Reason, int]) -> str:
+        halves: list[str] = []
+        for verb, is_kept in (("trained on", True), ("left out", False)):
+            shown = {reason: count for reason, count in counts.items() if count and reason.kept == is_kept}
+            total = sum(shown.values())
+            ordered = sorted(shown.items(), key=lambda pair: -pair[1])
+            why = ", ".join(f"{count} {REASON_SENTENCES[reason].split(': ')[-1]}" for reason, count in ordered)
+            if total:
+                halves.append(f"{verb} in {total}{f' of {len(self)} epochs' if not halves else ''} ({why})")
+        return ", ".join(halves)
+
     def weights(self, i: int) -> np.ndarray:
         """(m,) float32 weights of the ids of the i-th epoch; a copy."""
         ids = self.ids(i)
@@ -272,7 +351,9 @@ class SelectionHistory:
         ends = np.minimum(ends, num_passed)
         weight = None if self.weight is None else self.weight[:num_passed]
         # epochs past the limit are empty now, and dropped
-        return replace(self, index=index[:num_passed], ends=ends[np.diff(ends, prepend=0) > 0], weight=weight)
+        ends = ends[np.diff(ends, prepend=0) > 0]
+        reasons = None if self.reasons is None else self.reasons[: len(ends)]
+        return replace(self, index=index[:num_passed], ends=ends, weight=weight, reasons=reasons)
 
     def mapped_through(self, selection: EpochPlan, n: int) -> SelectionHistory:
         """The history of a run over a ``selection`` of ``n`` examples, as one over all of them.
@@ -290,9 +371,20 @@ class SelectionHistory:
             raise ArgumentError(f"the history is of n={self.n} examples, but the selection has {len(selection)}")
         # ids of this history are positions in the selection: its weights are gathered by them
         weight = np.asarray(selection.weight)[index] * (np.float32(1) if self.weight is None else self.weight)
+        reasons = None
+        if self.reasons is not None:
+            # the selection's reason for what it dropped, which the policy could not choose
+            dropped = getattr(selection, "reason", None)
+            codes = np.full(n, int(Reason.BELOW_CUT), np.int8) if dropped is None else np.array(dropped, dtype=np.int8)
+            packed = []
+            for i in range(len(self)):
+                codes[np.asarray(selection.index)] = unpack_reasons(self.reasons[i], self.n)
+                packed.append(pack_reasons(codes))
+            reasons = np.stack(packed)
         return replace(
             self,
             n=n,
+            reasons=reasons,
             index=_compact(np.asarray(selection.index)[index], n),
             weight=None if (weight == 1).all() else weight,
         )
@@ -317,7 +409,7 @@ class SelectionHistory:
         arrays = {"index": self.index, "ends": self.ends, "weight": self.weight, "masks": self.masks}
         # one bit an example instead of a byte
         arrays["candidates"] = None if self.candidates is None else np.packbits(self.candidates)
-        arrays["labels"], arrays["rows"] = self.labels, self.rows
+        arrays |= {"labels": self.labels, "rows": self.rows, "reasons": self.reasons, "losses": self.losses}
         metadata = {
             "n": self.n,
             "first_epoch": self.first_epoch,
@@ -362,6 +454,8 @@ class SelectionHistory:
                 candidates=_unpacked(arrays.get("candidates"), metadata.get("n")),
                 labels=arrays.get("labels"),
                 rows=arrays.get("rows"),
+                reasons=arrays.get("reasons"),
+                losses=arrays.get("losses"),
                 first_epoch=metadata.get("first_epoch"),  # type: ignore[arg-type]
                 fingerprint=metadata.get("fingerprint"),
                 made_by=metadata.get("made_by"),  # type: ignore[arg-type]
@@ -377,6 +471,36 @@ class SelectionHistory:
         if n is not None and history.n != n:
             raise RunError(f"{path} is of {history.n} examples, the run of {n}: remove it")
         return history
+
+
+def pack_reasons(codes: np.ndarray) -> np.ndarray:
+    """(ceil(n / 2),) uint8: (n,) codes of `Reason`, two in a byte.
+
+    >>> pack_reasons(np.array([1, 10, 2], dtype=np.int8)).tolist()
+    [22, 32]
+    """
+    # kept codes are below 6 and stay, those of the dropped begin at 10 and are moved to 6
+    small = np.where(codes < FIRST_DROPPED, codes, codes - 4).astype(np.uint8)
+    small = np.append(small, np.zeros(len(small) % 2, dtype=np.uint8))
+    return np.asarray(small[::2] << 4 | small[1::2])
+
+
+def unpack_reasons(packed: np.ndarray, n: int) -> np.ndarray:
+    """(n,) int8 codes that `pack_reasons` packed."""
+    small = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1)[:n].astype(np.int8)
+    return np.where(small < 6, small, small + 4).astype(np.int8)
+
+
+def _loss_notes(losses: np.ndarray | None) -> list[str]:
+    """(n,) the loss of each example and where it stands among all; empty where it is unknown."""
+    if losses is None:
+        return []
+    seen = np.sort(losses[~np.isnan(losses)])
+    below = np.searchsorted(seen, losses) / max(1, len(seen))
+    return [
+        "its loss was not seen" if math.isnan(loss) else f"loss {loss:.3g}, above that of {100 * share:.0f}% of them"
+        for loss, share in zip(losses.tolist(), below.tolist(), strict=True)
+    ]
 
 
 def _num_unique(ids: np.ndarray) -> int:

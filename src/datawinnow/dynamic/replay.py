@@ -105,5 +105,6 @@ class Replay:
 
 def epoch_plan(history: SelectionHistory, i: int) -> Selection:
     """The i-th epoch of a ``history`` with order, with a reason for every example."""
-    ids = torch.from_numpy(history.ids(i))
-    return Selection(ids, torch.from_numpy(history.weights(i)), Selection.of(ids, history.n).reason)
+    ids, codes = torch.from_numpy(history.ids(i)), history.reason(i)
+    reason = Selection.of(ids, history.n).reason if codes is None else torch.from_numpy(codes)
+    return Selection(ids, torch.from_numpy(history.weights(i)), reason)

@@ -58,11 +58,10 @@ class Recorded(Wrapper):
         # Epoch 0 begins a new run of the same object.
         if epoch == 0:
             plans.clear()
-        copy = Selection(plan.index, plan.weight)  # without reasons, which take n bytes an epoch
         if folder is None:
-            plans[epoch] = (copy, get_int(state, "n"))
+            plans[epoch] = (Selection(plan.index, plan.weight, plan.reason), get_int(state, "n"))
         else:  # a resume plans epoch 0 again, so the files of later epochs must stay
-            SelectionHistory.of([copy], get_int(state, "n")).save(_epoch_file(folder, epoch))
+            SelectionHistory.of([plan], get_int(state, "n")).save(_epoch_file(folder, epoch))
         object.__setattr__(self, "_last", epoch)
         return plan, planned
 

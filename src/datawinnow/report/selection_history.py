@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datawinnow.core.reason import REASON_SENTENCES, Reason
 from datawinnow.core.selection_history import FILE_NAME, SelectionHistory
 from datawinnow.report import words
 from datawinnow.report.selection_history_plots import counted, raster
@@ -146,7 +148,7 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
         sentence = (
             f"All examples were trained on in {words.many(len(log), 'epoch')}: the policy has not left any out yet."
         )
-        return {"caption": sentence + lost, "figures": [], "classes": [], "by_class": ""}
+        return {"caption": sentence + lost, "figures": [], "classes": [], "by_class": "", "reasons": []}
     lines = _picks_by_class(log, picks, [str(name) for name in metadata["dataset"].get("classes", [])])
     few = len(lines) <= MAX_PICKED_CLASSES
     return {
@@ -154,7 +156,20 @@ def section(folder: Path, metadata: dict[str, Any]) -> dict[str, Any] | None:
         "figures": _history_figures(log, picks) if len(picks) > 1 else [],
         "classes": lines if few else [],
         "by_class": _by_class(lines),
+        "reasons": reasons_by_share(log),
     }
+
+
+def reasons_by_share(log: SelectionHistory) -> list[tuple[str, str]]:
+    """The reasons for which epochs took examples or left them out, as sentences, with shares of all decisions."""
+    counts: Counter[int] = Counter()
+    for i in range(len(log)):
+        codes = log.reason(i)
+        if codes is not None:
+            values, times = np.unique(codes[log.candidate_ids], return_counts=True)
+            counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    total = sum(counts.values())
+    return [(REASON_SENTENCES[Reason(code)], words.share(count / total)) for code, count in counts.most_common()]
 
 
 def choices_sentence(picks: Choices) -> str:

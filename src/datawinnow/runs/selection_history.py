@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
+from datawinnow.core.artifacts import write_table
 from datawinnow.core.errors import RunError
+from datawinnow.core.reason import Reason
+from datawinnow.core.row_checks import ROW, with_row_checks
 from datawinnow.core.selection import Selection
-from datawinnow.core.selection_history import SelectionHistory
+from datawinnow.core.selection_history import FILE_NAME, SelectionHistory, pack_reasons
+from datawinnow.data.dataset_info import DatasetInfo
+from datawinnow.data.source_positions import source_rows
 from datawinnow.dynamic import recorded
+from datawinnow.dynamic.policy import State, Stream
+from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History
+
+LOSS_ENTRIES = ("loss", "mean")
+"""Entries of the states of policies that are losses: the last one seen, or a running mean."""
+NOTES_FILE = "selection_notes.parquet"
+"""A row an example of a training by a policy: how often it was trained on, and why."""
+
+
+def write_notes(folder: RunFolder, info: DatasetInfo) -> None:
+    """``selection_notes.parquet``: ids, rows of the source, epochs trained on and a sentence an example.
+
+    Args:
+        folder: of a training by a policy, with its selection history.
+        info: of its dataset.
+
+    Raises:
+        RunError: the history is damaged or missing, or the disk is full.
+    """
+    history = SelectionHistory.load(folder.path / FILE_NAME, fingerprint=info.fingerprint, n=info.n)
+    epochs = sum(history.mask(i).astype(np.int64) for i in range(len(history)))
+    columns = {
+        "id": pa.array(info.ids, pa.string()),
+        ROW: pa.array(source_rows(info.data).numpy()),
+        "label": pa.array(info.labels.numpy()),
+        "epochs": pa.array(epochs),
+        "note": pa.array(history.notes(), pa.string()),
+    }
+    table = with_row_checks(pa.table(columns), list(columns))
+    write_table(folder.path / NOTES_FILE, table, {"fingerprint": info.fingerprint, "epochs": len(history)})
 
 
 class SelectionHistoryWriter:
@@ -46,11 +83,41 @@ class SelectionHistoryWriter:
         rows: Tensor | None = None,
     ) -> None:
         self.path, self.n, self.fingerprint = path, n, fingerprint
+        self.candidate_ids = None if candidates is None else candidates.numpy()
         self.candidates = None if candidates is None else self._mask(candidates)
         self.labels = None if labels is None else labels.numpy().astype(np.int64)
         self.rows = None if rows is None else rows.numpy().astype(np.int64)
+        self._losses: np.ndarray | None = None
+        self._reasons: list[np.ndarray] = []  # of the epochs in `_rows`
+        self._planned: tuple[int, Tensor | None] = (-1, None)  # the epoch planned last, and its reasons
         self._first_epoch = 0
         self._rows: list[np.ndarray] | None = None  # None until the existing file is read
+
+    def watch(self, policy: Any) -> Any:
+        """A copy of ``policy`` that plans as it does, and of whose plans the reasons and losses are written.
+
+        It is no wrapper: checkpoints and messages name the policy itself.
+        """
+        watched = copy.copy(policy)
+
+        def plan(epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
+            planned, after = policy.plan(epoch, state, stream)
+            self._planned = epoch, planned.reason
+            losses = [value for key, value in after.items() if key.rsplit(".", 1)[-1] in LOSS_ENTRIES]
+            if losses and isinstance(losses[0], Tensor):
+                self._losses = self._of_candidates(losses[0].float().numpy(), np.float32(np.nan))
+            return planned, after
+
+        object.__setattr__(watched, "plan", plan)  # policies are frozen
+        return watched
+
+    def _of_candidates(self, values: np.ndarray, other: Any) -> np.ndarray:
+        """(n,) ``values`` of the candidates at their ids, and ``other`` elsewhere."""
+        if self.candidate_ids is None:
+            return values.copy()
+        spread = np.full(self.n, other, dtype=values.dtype)
+        spread[self.candidate_ids] = values
+        return spread
 
     def __call__(self, epoch: int, ids: Tensor) -> None:
         """Add an epoch and write the file.
@@ -65,13 +132,20 @@ class SelectionHistoryWriter:
         num_before = epoch - self._first_epoch
         if not 0 < num_before <= len(self._rows):  # the rows do not reach this epoch: begin with it
             num_before, self._first_epoch = 0, epoch
-        self._rows = [*self._rows[:num_before], np.packbits(self._mask(ids))]
+        mask = self._mask(ids)
+        self._rows = [*self._rows[:num_before], np.packbits(mask)]
+        codes = np.where(mask, int(Reason.KEPT), int(Reason.BELOW_CUT)).astype(np.int8)
+        if self._planned[0] == epoch and self._planned[1] is not None:
+            codes = self._of_candidates(self._planned[1].numpy(), np.int8(Reason.BELOW_CUT))
+        self._reasons = [*self._reasons[:num_before], pack_reasons(codes)]
         SelectionHistory(
             n=self.n,
             masks=np.stack(self._rows),
             candidates=self.candidates,
             labels=self.labels,
             rows=self.rows,
+            reasons=np.stack(self._reasons) if len(self._reasons) == len(self._rows) else None,
+            losses=self._losses,
             first_epoch=self._first_epoch,
             fingerprint=self.fingerprint,
         ).save(self.path)
@@ -79,6 +153,7 @@ class SelectionHistoryWriter:
     def _read(self) -> list[np.ndarray]:
         history = SelectionHistory.load(self.path, fingerprint=self.fingerprint, n=self.n)
         self._first_epoch = history.first_epoch
+        self._reasons = [] if history.reasons is None else list(history.reasons)
         return [np.packbits(history.mask(i)) for i in range(len(history))]
 
     def _mask(self, ids: Tensor) -> np.ndarray:

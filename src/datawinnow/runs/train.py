@@ -26,7 +26,7 @@ from datawinnow.runs.linear_baseline import linear_note
 from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.record import RunSetup
 from datawinnow.runs.selection_file import selection_digest
-from datawinnow.runs.selection_history import PlanRecording, SelectionHistoryWriter
+from datawinnow.runs.selection_history import PlanRecording, SelectionHistoryWriter, write_notes
 from datawinnow.runs.stage import Stage, augment_of
 from datawinnow.train import Recipe, fit
 from datawinnow.train.loggers import with_loggers
@@ -106,8 +106,8 @@ def run_training(
     Returns:
         The folder has ``result`` (accuracy and loss on the test split after the last epoch) and ``cost["train"]`` in
         ``run.json``, ``history.parquet`` and ``model.safetensors``; with a policy ``selection_history.safetensors``,
-        the examples of each epoch; with ``levels`` ``patches.parquet``, the patches that the network keeps of some
-        images.
+        the examples of each epoch, and ``selection_notes.parquet``, why each was trained on or left out; with
+        ``levels`` ``patches.parquet``, the patches that the network keeps of some images.
 
     Raises:
         RunError: the folder holds a recording, or was started with other options.
@@ -168,7 +168,7 @@ def run_training(
         model=setup.model,
         recorded=(selection_metadata or {}).get("recorded"),
     )
-    fitted_policy = policy if plan is None else plan.wrap(policy)
+    recorded_policy = fitted_policy = policy if plan is None else plan.wrap(policy)
     on_plan = None
     if policy is not None:
         on_plan = SelectionHistoryWriter(
@@ -179,6 +179,7 @@ def run_training(
             labels=labels_of(train),
             rows=source_rows(train),
         )
+        fitted_policy = on_plan.watch(fitted_policy)
     else:
         folder.forget(FILE_NAME)  # of a training by a policy, killed in its first epoch
     network, history = fit(
@@ -200,7 +201,10 @@ def run_training(
         write_patches(folder, network, train if test is None else test)
     if plan is not None:  # before the stage is done: after a kill in between, the same command still writes the plan
         made_by = f"{options['policy']} on {setup.model['name']}"
-        plan.write(fitted_policy, history, selection, source_rows(train), fingerprint=info.fingerprint, made_by=made_by)
+        rows = source_rows(train)
+        plan.write(recorded_policy, history, selection, rows, fingerprint=info.fingerprint, made_by=made_by)
+    if on_plan is not None and (folder.path / FILE_NAME).exists():
+        write_notes(folder, info)
     result = {
         "test_accuracy": finite_or_none(history.test_accuracy),
         "test_loss": finite_or_none(history.test_loss),
