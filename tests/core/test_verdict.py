@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-from datawinnow.core.verdict import CLAIM_SEEDS, compare, indication_note, outcome_words, points
+from datawinnow.core.verdict import (
+    CLAIM_SEEDS,
+    RANDOM,
+    SHORTER,
+    clause,
+    compare,
+    indication_note,
+    outcome_words,
+    points,
+    verdict,
+)
 
 
 def runs(*values: float) -> dict[int, float]:
@@ -74,3 +84,51 @@ def test_points_show_no_zero_that_is_none():
 def test_it_does_without_torch():
     code = "import sys, datawinnow.core.verdict; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def result_rows(ours: list[float], reference: list[float], test_n: int) -> list[dict]:
+    cost = {"train": {"seconds": 1.0, "flops": 0.0}}
+    return [
+        {
+            "method": method, "label": method, "seed": seed, "keep": 1.0, "n": 100, "test_n": test_n,
+            "accuracy": accuracy, "trained_epochs": 4, "passes": 400, "total_passes": 400, "cost": cost,
+        }
+        for method, values in (("policy", ours), (SHORTER, reference))
+        for seed, accuracy in enumerate(values)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference", "test_n", "word"),
+    [
+        ([1.0], [0.0], 1, "level"),
+        ([1.0] * 10, [0.0] * 10, 1, "ties"),  # the same example ten times
+        ([0.0] * 10, [1.0] * 10, 5, "ties"),
+        ([1.0] * 5, [0.0] * 5, 6, "wins"),  # six on one side: 2 / 2^6 < 0.05
+        ([0.0] * 5, [1.0] * 5, 6, "loses"),
+        ([0.55] * 5, [0.50] * 5, 99, "ties"),
+        ([0.52] * 5, [0.50] * 5, 100, "wins"),
+        ([0.60] * 5, [0.50] * 5, 80, "wins"),  # eight on one side
+        ([0.55, 0.56, 0.55], [0.50, 0.50, 0.50], 400, "wins"),  # the interval over seeds decides
+        # 95% binomial interval of the difference of 0.9 and 0.85: 1.96 sqrt((0.09 + 0.1275) / n)
+        ([0.9], [0.85], 300, "level"),
+        ([0.9], [0.85], 400, "ahead"),
+        ([0.85], [0.9], 400, "behind"),
+    ],
+)
+def test_few_test_examples_decide_nothing(ours, reference, test_n, word):
+    answer = verdict(result_rows(ours, reference, test_n), "policy")
+    assert answer.word == word
+    comparison = answer.comparisons[SHORTER]
+    assert (comparison.sign == 0) == (word in ("level", "ties"))
+    is_said = "cannot tell" in answer.line
+    assert is_said == (word in ("level", "ties"))
+    assert ("does best" in answer.details) == (word in ("wins", "ahead"))
+    table = outcome_words(comparison)
+    assert ("within noise" in table) == (comparison.sign == 0)
+    assert ("ahead of" in clause(comparison, RANDOM)) == (word == "ahead")
+
+
+def test_rows_that_do_not_say_how_many_were_tested_count_as_before():
+    rows = [{key: value for key, value in row.items() if key != "test_n"} for row in result_rows([1.0], [0.0], 1)]
+    assert verdict(rows, "policy").word == "ahead"

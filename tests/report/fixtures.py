@@ -25,7 +25,7 @@ def row(method: str, keep: float, seed: int, accuracy: float, **fields: Any) -> 
         return {"seconds": passes / 100, "forward": 0, "backward": passes, "flops": passes * 1e6}
 
     return {
-        "format": 1, "benchmark": "trial", "dataset": "spots", "fingerprint": "0" * 16, "n": 100, "test_n": 50,
+        "format": 1, "benchmark": "trial", "dataset": "spots", "fingerprint": "0" * 16, "n": 100, "test_n": 500,
         "model": "mlp", "epochs": 30, "method": method, "label": LABELS[method], "keep": keep, "seed": seed,
         "scenario": "clean", "trained_epochs": 30, "accuracy": accuracy, "test_loss": 1.0, "changed_kept": None,
         "cost": {"score": cost(score), "select": cost(0), "train": cost(train)}, "passes": train,

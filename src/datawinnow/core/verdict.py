@@ -18,6 +18,11 @@ ResultRow = dict[str, Any]
 Outcome = Literal["wins", "loses", "ties"]
 CLAIM_SEEDS = 5
 """Paired seeds from which a difference is a result; with fewer it is an indication."""
+TELLING = 6
+"""Test examples that one run must get right more than the other: fewer all on one side happen by chance in more than
+1 of 20 cases (sign test: 2 / 2^6 < 0.05 < 2 / 2^5)."""
+SMALL_TEST = 100
+"""Test examples below which `TELLING` counts with several seeds too, which all use the same few."""
 OUTCOME_WORDS: dict[Outcome, str] = {"wins": "better", "loses": "LOSES", "ties": "within noise"}
 """Outcomes as they stand in tables. Losing is in capitals because a reader must not miss it."""
 
@@ -32,7 +37,9 @@ class Comparison:
         difference: mean over seeds of ours minus the reference's.
         half: half the width of the 95% Student interval of ``difference``; None with one seed, which has no interval.
         num_seeds: number of paired seeds.
-        outcome: ``"wins"`` or ``"loses"`` where the interval excludes 0, else ``"ties"``. One seed always ties.
+        outcome: ``"wins"`` or ``"loses"`` where the interval excludes 0 and the difference exceeds ``noise``, else
+            ``"ties"``. One seed always ties.
+        noise: the difference up to which so few test examples decide nothing (`noise_of_test`).
     """
 
     ours: float
@@ -41,6 +48,24 @@ class Comparison:
     half: float | None
     num_seeds: int
     outcome: Outcome
+    noise: float = 0.0
+
+    @property
+    def sign(self) -> int:
+        """1 where the run is better, -1 where it is worse, 0 within noise; one seed counts as it is shown.
+
+        >>> compare({0: 0.9}, {0: 0.8}).sign, compare({0: 0.9}, {0: 0.8}, test_n=30).sign
+        (1, 0)
+        """
+        if self.num_seeds > 1:
+            return {"wins": 1, "loses": -1, "ties": 0}[self.outcome]
+        difference = round(100 * self.difference, 2)  # a difference of 0.00 is a tie
+        return 0 if self.is_test_noise else (difference > 0) - (difference < 0)
+
+    @property
+    def is_test_noise(self) -> bool:
+        """Whether the test examples are too few to tell a difference of this size."""
+        return abs(self.difference) <= self.noise * (1 + 1e-9)
 
     @property
     def is_indication(self) -> bool:
@@ -53,12 +78,41 @@ class Comparison:
         return Interval(self.difference, self.half, self.num_seeds)
 
 
-def compare(ours: Mapping[int, float], reference: Mapping[int, float]) -> Comparison | None:
+def noise_of_test(ours: float, reference: float, test_n: int | None, num_seeds: int) -> float:
+    """The difference of two accuracies up to which a test split decides nothing.
+
+    Fewer than `TELLING` examples decide nothing. With one seed, whose difference has no interval, neither does what is
+    within the 95% binomial interval of the difference. Several seeds have an interval, but use the same test examples:
+    of fewer than `SMALL_TEST`, `TELLING` must still differ.
+
+    Args:
+        ours: accuracy in [0, 1].
+        reference: accuracy in [0, 1].
+        test_n: test examples; None if unknown, which gives 0.
+        num_seeds: paired seeds.
+    """
+    if test_n is None or (num_seeds > 1 and test_n >= SMALL_TEST):
+        return 0.0
+    binomial = 1.96 * math.sqrt((ours * (1 - ours) + reference * (1 - reference)) / test_n) if num_seeds == 1 else 0.0
+    return max(binomial, (TELLING - 1) / test_n)
+
+
+def num_test(rows: Sequence[ResultRow]) -> int | None:
+    """Number of test examples behind result rows; None in rows that do not say it."""
+    sizes = [row.get("test_n") for row in rows]
+    known = [size for size in sizes if isinstance(size, int) and size > 0]
+    return min(known) if known else None
+
+
+def compare(
+    ours: Mapping[int, float], reference: Mapping[int, float], *, test_n: int | None = None
+) -> Comparison | None:
     """Compare two runs by the seeds that both have.
 
     Args:
         ours: seed -> accuracy of the run.
         reference: seed -> accuracy of the reference, in the same unit.
+        test_n: number of test examples behind accuracies in [0, 1]; None for other quantities.
 
     Returns:
         The comparison, in the unit of the arguments; None when no seed is in both.
@@ -72,12 +126,13 @@ def compare(ours: Mapping[int, float], reference: Mapping[int, float]) -> Compar
     if not seeds:
         return None
     difference = interval([ours[seed] - reference[seed] for seed in seeds])
+    means = [interval([run[seed] for seed in seeds]).mean for run in (ours, reference)]
+    noise = noise_of_test(means[0], means[1], test_n, len(seeds))
     outcome: Outcome = "ties"
-    if difference.half is not None:
+    if difference.half is not None and abs(difference.mean) > noise * (1 + 1e-9):
         # an end of the interval that is exactly 0 is a tie
         outcome = "wins" if difference.low > 0 else "loses" if difference.high < 0 else "ties"
-    means = [interval([run[seed] for seed in seeds]).mean for run in (ours, reference)]
-    return Comparison(means[0], means[1], difference.mean, difference.half, len(seeds), outcome)
+    return Comparison(means[0], means[1], difference.mean, difference.half, len(seeds), outcome, noise)
 
 
 def count_seeds(num: int) -> str:
@@ -96,7 +151,9 @@ def outcome_words(comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
     words = OUTCOME_WORDS[comparison.outcome]
-    if comparison.num_seeds == 1:
+    if comparison.num_seeds == 1 and comparison.noise and comparison.is_test_noise:
+        words = "within noise, 1 seed"
+    elif comparison.num_seeds == 1:
         difference = comparison.difference
         words = f"{'ahead' if difference > 0 else 'behind' if difference < 0 else 'equal'}, 1 seed"
     return words
@@ -134,6 +191,8 @@ def clause(comparison: Comparison, reference: str) -> str:
     if comparison.outcome != "ties":
         verb = "beats" if comparison.outcome == "wins" else "loses to"
         return f"{verb} {reference} by {size} points ({means})"
+    if half is None and comparison.noise and comparison.is_test_noise:
+        return f"is within the noise of the test split of {reference} ({difference:+.2f} points, {means})"
     # a difference that is shown as 0.00 is called level
     if half is None and round(difference, 2):
         verb = "is ahead of" if difference > 0 else "is behind"
@@ -201,7 +260,8 @@ def verdict(rows: Sequence[ResultRow], method: str) -> Verdict:
     accuracies = {key: {row["seed"]: row["accuracy"] for row in group} for key, group in reached.items()}
     ours = accuracies.get(method, {})
     label = next((row["label"] for row in rows if row["method"] == method), method)
-    pairs = {key: compare(ours, accuracies.get(key, {})) for key in (FULL, *EQUAL_COST) if key != method}
+    test_n = num_test(rows)
+    pairs = {key: compare(ours, accuracies.get(key, {}), test_n=test_n) for key in (FULL, *EQUAL_COST) if key != method}
     comparisons = {key: comparison for key, comparison in pairs.items() if comparison is not None}
     equal = {key: comparison for key, comparison in comparisons.items() if key in EQUAL_COST}
     failed = [f"{row['label']}, seed {row['seed']}" for row in rows if row["accuracy"] is None]
@@ -211,9 +271,10 @@ def verdict(rows: Sequence[ResultRow], method: str) -> Verdict:
         return Verdict("none", text, diverged, comparisons)
     num_seeds = min(comparison.num_seeds for comparison in comparisons.values())
     word = _verdict_word(list(equal.values()))
+    noise = _test_noise(list(equal.values()), test_n)
     line = (
         f"Accuracy {_accuracies(reached, accuracies, method, label, comparisons)}. "
-        f"{_total_cost(reached, method)} Verdict at equal training cost: {word}."
+        f"{_total_cost(reached, method)} Verdict at equal training cost: {word}{noise}."
     )
     clauses = ", and ".join(clause(comparison, EQUAL_COST[key]) for key, comparison in equal.items())
     details = [f"{label} {clauses}.", _advice(equal, label)]
@@ -227,16 +288,26 @@ def verdict(rows: Sequence[ResultRow], method: str) -> Verdict:
     )
 
 
-def _sign(comparison: Comparison) -> int:
-    """1 where the run is better, -1 where it is worse; of one seed, which has no interval, the sign as shown."""
-    if comparison.num_seeds > 1:
-        return {"wins": 1, "loses": -1, "ties": 0}[comparison.outcome]
-    difference = round(100 * comparison.difference, 2)  # a difference of 0.00 is a tie
-    return (difference > 0) - (difference < 0)
+def _test_noise(comparisons: Sequence[Comparison], test_n: int | None) -> str:
+    """In brackets, that the test split is too small for a difference that seeds alone would count; else nothing."""
+    noisy = [
+        comparison
+        for comparison in comparisons
+        if comparison.noise
+        and comparison.is_test_noise
+        and (comparison.half is None or abs(comparison.difference) > comparison.half)
+    ]
+    if not noisy or not any(round(comparison.difference, 4) for comparison in noisy):
+        return ""
+    size = f"{test_n:,} test example{'' if test_n == 1 else 's'}"
+    limit = max(comparison.noise for comparison in noisy)
+    if limit >= 1:
+        return f", since {size} cannot tell"
+    return f", since {size} cannot tell differences of up to {100 * limit:.1f} points"
 
 
 def _verdict_word(comparisons: Sequence[Comparison]) -> str:
-    lowest = min(_sign(comparison) for comparison in comparisons)
+    lowest = min(comparison.sign for comparison in comparisons)
     if any(comparison.num_seeds == 1 for comparison in comparisons):
         return {1: "ahead", 0: "level", -1: "behind"}[lowest]
     return {1: "wins", 0: "ties", -1: "loses"}[lowest]
@@ -288,10 +359,10 @@ def _total_cost(reached: Mapping[str, Sequence[ResultRow]], method: str) -> str:
 
 def _advice(equal: Mapping[str, Comparison], label: str) -> str:
     """What to do; a reference that does as well is the better advice, since it needs no scoring."""
-    unbeaten = [key for key, comparison in equal.items() if _sign(comparison) <= 0]
+    unbeaten = [key for key, comparison in equal.items() if comparison.sign <= 0]
     if not unbeaten:
         return f"{label} does best at equal training cost."
-    ahead = [key for key in unbeaten if _sign(equal[key]) < 0]
+    ahead = [key for key in unbeaten if equal[key].sign < 0]
     best = max(ahead or unbeaten, key=lambda key: equal[key].reference)
     return (ADVICE_AHEAD if ahead else ADVICE_LEVEL)[best]
 

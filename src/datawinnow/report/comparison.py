@@ -21,7 +21,7 @@ from datawinnow.core.equal_accuracy import cost_factor, passes_needed
 from datawinnow.core.errors import RunError
 from datawinnow.core.interval import Interval, best_of
 from datawinnow.core.result_rows import GRID_FILE, ROWS_FILE
-from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, ResultRow, compare, outcome_words, points
+from datawinnow.core.verdict import CLAIM_SEEDS, Comparison, ResultRow, compare, num_test, outcome_words, points
 from datawinnow.report import words
 from datawinnow.report.results import file_of, rows
 from datawinnow.report.svg import INK, MARKERS, MUTED, SERIES, panels, styled, to_svg
@@ -196,6 +196,7 @@ class _Setting:
     epochs: float
     accuracies: dict[tuple[str, float], dict[int, float]]
     references: list[_Reference]
+    test_n: int | None
 
 
 def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow], reference_runs: ReferenceRuns) -> list[MethodRun]:
@@ -215,7 +216,9 @@ def _runs_of_setting(setting: str, result_rows: Sequence[ResultRow], reference_r
             if name == scenario
         ]
         epochs = float(results.about["epochs"])
-        scenario_setting = _Setting(name, scenario, results.sizes[scenario], epochs, accuracies, references)
+        scenario_setting = _Setting(
+            name, scenario, results.sizes[scenario], epochs, accuracies, references, num_test(reached)
+        )
         cells = sorted(results.of(scenario), key=lambda c: c.keep)
         runs += [_method_run(scenario_setting, cell, chooses=cell.method in choose) for cell in cells]
     return runs
@@ -266,12 +269,12 @@ def _with_gain(run: MethodRun, setting: _Setting, accuracy_by_seed: dict[int, fl
     shorter = [one for one in references if one.budget <= run.budget and seeds <= one.accuracy.keys()]
     # The best of no more passes: a shorter run that is better must be beaten as well.
     best = max(shorter, key=lambda one: sum(one.accuracy[seed] for seed in seeds))
-    against_all = [compare(accuracy_by_seed, one.accuracy) for one in references]
+    against_all = [compare(accuracy_by_seed, one.accuracy, test_n=setting.test_n) for one in references]
     above = all(result is not None and result.outcome == "wins" for result in against_all)
     longest = references[-1].budget
     return replace(
         run,
-        gain=compare(accuracy_by_seed, best.accuracy),
+        gain=compare(accuracy_by_seed, best.accuracy, test_n=setting.test_n),
         against=best.budget,
         needs=passes_needed([(one.budget, one.mean) for one in references], run.accuracy.mean),
         factor=cost_factor({one.budget: one.accuracy for one in references}, accuracy_by_seed, run.budget),

@@ -9,7 +9,7 @@ from typing import Any
 
 from datawinnow.core.cost import break_even
 from datawinnow.core.interval import Interval, interval
-from datawinnow.core.verdict import Comparison, ResultRow, compare
+from datawinnow.core.verdict import Comparison, ResultRow, compare, num_test
 
 FULL, SHORTER, RANDOM = "full", "shorter_full", "random"
 REFERENCES = (FULL, SHORTER, RANDOM)
@@ -231,9 +231,13 @@ def _table_cell(
         seeds=_seeds(rows_of_cell),
         diverged=diverged,
         accuracy=interval(list(accuracy.values())),
-        to_full=None if method == FULL or not full else _to(accuracy, full),
-        to_random=None if method in (FULL, RANDOM) else _to(accuracy, groups.get((scenario, keep, RANDOM))),
-        to_shorter=None if method in (FULL, SHORTER) else _to(accuracy, groups.get((scenario, keep, SHORTER))),
+        to_full=None if method == FULL or not full else _to(accuracy, rows_of_cell, full),
+        to_random=None
+        if method in (FULL, RANDOM)
+        else _to(accuracy, rows_of_cell, groups.get((scenario, keep, RANDOM))),
+        to_shorter=None
+        if method in (FULL, SHORTER)
+        else _to(accuracy, rows_of_cell, groups.get((scenario, keep, SHORTER))),
         passes=passes,
         total_passes=total,
         seconds=seconds,
@@ -253,8 +257,12 @@ def _accuracy(rows: Sequence[ResultRow]) -> dict[int, float]:
     return {row["seed"]: float(row["accuracy"]) for row in rows}
 
 
-def _to(accuracy: dict[int, float], reference: Sequence[ResultRow] | None) -> Comparison | None:
-    return None if reference is None else compare(accuracy, _accuracy(reference))
+def _to(
+    accuracy: dict[int, float], rows: Sequence[ResultRow], reference: Sequence[ResultRow] | None
+) -> Comparison | None:
+    if reference is None:
+        return None
+    return compare(accuracy, _accuracy(reference), test_n=num_test([*rows, *reference]))
 
 
 def _mean_cost(rows: Sequence[ResultRow], unit: str, *stages: str) -> float:
