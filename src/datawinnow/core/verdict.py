@@ -100,8 +100,8 @@ def noise_of_test(ours: float, reference: float, test_n: int | None, num_seeds: 
 def num_test(rows: Sequence[ResultRow]) -> int | None:
     """Number of test examples behind result rows; None in rows that do not say it."""
     sizes = [row.get("test_n") for row in rows]
-    known = [size for size in sizes if isinstance(size, int) and size > 0]
-    return min(known) if known else None
+    stated = [size for size in sizes if isinstance(size, int) and size > 0]
+    return min(stated) if stated else None
 
 
 def compare(
