@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
 
 import datawinnow as dw
 from datawinnow import Synthetic, api
 from datawinnow.condense import Judging
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.artifacts import read_table
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.row_checks import checked_rows
 
 SMALL = {"per_class": 1, "iterations": 2, "options": {"real_batch": 8}, "model_options": {"width": 4}}
 JUDGING = Judging(networks=1, watched=1, snapshots=2, epochs=2)
@@ -87,3 +91,50 @@ def test_a_class_too_small_to_compare_with_is_found_before_condensing(digits):
     assert done == []
     result = api.condense(few, test=test, judging=Judging(networks=0), **options)
     assert len(result.synthetic.images) == 20
+
+
+@pytest.mark.parametrize(("method", "tiles"), [("dm", 1), ("idm", 4)])
+def test_the_record_names_the_real_examples_by_ids_and_rows_of_the_source(digits, tmp_path, method, tiles):
+    x, y = load_digits(return_X_y=True)
+    small = {**SMALL, "options": {"real_batch": 8, "init": "real"}, "iterations": 1, "per_class": 2}
+    load = dw.LoadOptions(limit=150)
+    condensed = api.condense("digits", method=method, load=load, judging=JUDGING, run=tmp_path / "run", **small)
+    train, _ = dw.load("digits", limit=150)
+    about = Synthetic.load(condensed.path / "synthetic.safetensors").about
+    assert [len(ids) for ids in about["initial_ids"]] == [tiles] * 20
+    for label, positions, ids, rows in zip(
+        condensed.synthetic.labels.tolist(), about["initial"], about["initial_ids"], about["initial_rows"], strict=True
+    ):
+        assert ids == [train.ids[i] for i in positions]
+        assert rows == train.origin.rows[positions].tolist()
+        assert (y[rows] == label).all()
+    # the start is made of them
+    start = Synthetic.load(condensed.path / "snapshots" / "0000000.safetensors")
+    for image, rows in zip(start.pixels(), about["initial_rows"], strict=True):
+        if tiles == 1:
+            assert torch.equal((image[0] * 16).round(), torch.tensor(x[rows[0]].reshape(8, 8)).float())
+        else:  # tile by tile: top left, below it, top right, bottom right
+            for k, row in enumerate(rows):
+                part_of_image = image[0, 4 * (k % 2) :, 4 * (k // 2) :][:4, :4]
+                small_image = F.interpolate(torch.tensor(x[row].reshape(1, 1, 8, 8)) / 16, size=4, mode="bilinear")
+                assert torch.allclose(part_of_image, small_image[0, 0].float(), atol=0.01)
+    file = condensed.path / "real_examples.parquet"
+    table, metadata = read_table(file, "condense")
+    assert metadata["fingerprint"] == train.fingerprint
+    rows = table.to_pylist()
+    initial = {(row["initial"], row["row"]) for row in rows if row["initial"] >= 0}
+    assert initial == {(i, row) for i, each in enumerate(about["initial_rows"]) for row in each}
+    assert all(train.ids[row["position"]] == row["id"] for row in rows)
+    assert all(y[row["row"]] == row["label"] for row in rows)
+    compared = [row["label"] for row in rows if row["compared"]]
+    assert sorted(compared) == sorted(list(range(10)) * 2)
+    assert sorted(checked_rows(table, file, len(train), "")) == sorted(row["position"] for row in rows)
+    with pytest.raises(RunError, match="do not say what was written"):
+        checked_rows(table.set_column(1, "row", table.column("position")), file, len(train), "")
+
+
+def test_from_noise_and_without_a_comparison_there_are_none(digits, tmp_path):
+    noise = {**SMALL, "options": {"real_batch": 8, "init": "noise"}, "run": tmp_path / "run"}
+    condensed = api.condense(digits[0], judging=Judging(networks=0), **noise)
+    assert condensed.synthetic.about["initial"] is None
+    assert not (tmp_path / "run" / "real_examples.parquet").exists()

@@ -11,7 +11,7 @@ import torch
 
 from datawinnow import api
 from datawinnow.condense import METHODS
-from datawinnow.condense.run_folder import CondenseRun, Judging, condense_into_folder
+from datawinnow.condense.run_folder import CondenseRun, ExampleNames, Judging, condense_into_folder
 from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.core.files import atomic_folder, atomic_write
 from datawinnow.core.lock import LOCK, only_writer
@@ -80,9 +80,9 @@ def test_so_do_the_functions_under_condense_and_instruct(tmp_path):
         seed=0,
         options={},
     )
-    folder = tmp_path / "run"
+    folder, names = tmp_path / "run", ExampleNames([str(i) for i in range(20)], torch.arange(20))
     for call in (
-        lambda: condense_into_folder(run, images, None, folder, judging=Judging(networks=0)),
+        lambda: condense_into_folder(run, images, None, folder, judging=Judging(networks=0), names=names),
         lambda: run_instruct(pairs, folder=folder, keep=2),
     ):
         with only_writer(folder), pytest.raises(RunError, match=r"busy: another command .*another `run=` folder"):

@@ -136,9 +136,9 @@ def test_herding_takes_the_typical_and_k_center_the_typical_then_the_outlier():
     kwargs = {"build": build(classes=2), "generator": stream(0, "x"), "epochs": 3, "batch": 8}
     herded = real_set("herding", x, y, per_class=1, **kwargs)
     centres = real_set("k_center", x, y, per_class=2, **kwargs)
-    assert herded.about["ids"][0] != 20
-    assert centres.about["ids"][0] != 20
-    assert centres.about["ids"][1] == 20
+    assert herded.about["positions"][0] != 20
+    assert centres.about["positions"][0] != 20
+    assert centres.about["positions"][1] == 20
     assert centres.labels.tolist() == [0, 0, 1, 1]
 
 
@@ -149,7 +149,7 @@ def test_forgetting_takes_those_never_learned():
     real = real_set(
         "forgetting", x, y, per_class=1, build=build(classes=2), generator=stream(0, "x"), epochs=8, batch=8
     )
-    assert real.about["ids"][1] == 21
+    assert real.about["positions"][1] == 21
     assert real.about["accuracy"] > 0.9
 
 
@@ -159,11 +159,11 @@ def test_sets_are_real_images_of_every_class_and_the_same_each_time(name):
     kwargs = {"per_class": 3, "build": build(), "epochs": 2}
     real = real_set(name, x, y, generator=stream(0, "x"), **kwargs)
     assert real.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    ids = torch.tensor(real.about["ids"])
+    ids = torch.tensor(real.about["positions"])
     assert ids.unique().numel() == 9
     assert torch.equal((real.pixels() * 255).round().to(torch.uint8), x[ids])
     assert torch.equal(y[ids], real.labels)
-    assert real.about["ids"] == real_set(name, x, y, generator=stream(0, "x"), **kwargs).about["ids"]
+    assert real.about["positions"] == real_set(name, x, y, generator=stream(0, "x"), **kwargs).about["positions"]
 
 
 def test_more_real_images_than_there_are_and_unknown_names_are_refused():

@@ -106,10 +106,17 @@ def condense(
     from datawinnow import report as pages
     from datawinnow.condense import METHODS, Judging, Synthetic
     from datawinnow.condense.augment import to_augmentation
-    from datawinnow.condense.run_folder import SYNTHETIC_FILE, CondenseRun, condense_into_folder, images_of
+    from datawinnow.condense.run_folder import (
+        SYNTHETIC_FILE,
+        CondenseRun,
+        ExampleNames,
+        condense_into_folder,
+        images_of,
+    )
     from datawinnow.core.card import card_of, resolve
     from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.data.objects import as_dataset
+    from datawinnow.data.source_positions import source_rows
     from datawinnow.models.registry import name_of_model
 
     condenser = resolve(method, METHODS, kind="condenser")
@@ -166,6 +173,7 @@ def condense(
             test,
             path,
             judging=judging,
+            names=ExampleNames(splits.train.ids, source_rows(train)),
             load=splits.load,
             progress=progress,
         )

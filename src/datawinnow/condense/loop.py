@@ -58,6 +58,7 @@ class Condensation:
         settings: everything that determines the result, as JSON, for the record and to compare checkpoints.
         done: iterations done.
         seconds: wall-clock time of these iterations.
+        initial: (m, factor^2) positions of the real images that the images began as; None for noise.
     """
 
     context: MatchingContext
@@ -65,6 +66,7 @@ class Condensation:
     objective: MatchingObjective
     options: CondenseOptions
     settings: dict[str, Any]
+    initial: Tensor | None = None
     done: int = 0
     seconds: float = 0.0
 
@@ -126,6 +128,8 @@ class Condensation:
         real, context = self.context.real, self.context
         about = {
             **self.settings,
+            # positions of the real images that each image began as, a tile each; None for noise
+            "initial": None if self.initial is None else self.initial.tolist(),
             "done": self.done,
             "seconds": self.seconds,
             "images_seen": dict(context.images_seen),
@@ -286,7 +290,7 @@ def start_condensation(
     if options.checkpoint is not None:
         # Only for a checkpoint, which must not continue on other data: hashing reads every image.
         settings["data"] = data_hash(real.x, real.labels)
-    return Condensation(context, networks, objective, options, settings)
+    return Condensation(context, networks, objective, options, settings, initial_positions(real, options, seed))
 
 
 def initial_images(real: RealImages, options: CondenseOptions, seed: int) -> Tensor:
@@ -312,10 +316,20 @@ def initial_images(real: RealImages, options: CondenseOptions, seed: int) -> Ten
                 f"`per_class={per_class}` images{tiles} begin from {num_real} real images of every class, but class "
                 f"{label} has {count}: use a smaller per_class, or init='noise'"
             )
-    images, _ = real.take(real.draw_per_class(num_real, stream(seed, "start")))
+    positions = initial_positions(real, options, seed)
+    assert positions is not None
     # Tile by tile within a class, the order in which `combine_tiles` composes them.
-    by_class = images.float().view(real.classes, factor**2, per_class, *real.shape)
-    return torch.cat([combine_tiles(tiles.flatten(0, 1), factor) for tiles in by_class])
+    by_tile = [each.T.flatten() for each in positions.split(per_class)]
+    return torch.cat([combine_tiles(real.take(ids)[0].float(), factor) for ids in by_tile])
+
+
+def initial_positions(real: RealImages, options: CondenseOptions, seed: int) -> Tensor | None:
+    """(classes * per_class, factor^2) positions of the real images that each image begins as; None for noise."""
+    if options.init == "noise":
+        return None
+    num_tiles = options.factor**2
+    drawn = real.draw_per_class(options.per_class * num_tiles, stream(seed, "start"))
+    return drawn.view(real.classes, num_tiles, options.per_class).transpose(1, 2).reshape(-1, num_tiles)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

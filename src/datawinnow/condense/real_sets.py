@@ -67,8 +67,9 @@ def real_set(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
 
     Returns:
-        `Synthetic` of factor 1 with real images, class by class, in the order of choice; ``about["ids"]`` has their
-        positions in ``images``, without what was held out when they were loaded (`Kept.rows` is of the source).
+        `Synthetic` of factor 1 with real images, class by class, in the order of choice; ``about["positions"]``
+        has their positions in ``images``, without what was held out when they were loaded; ids and rows of the source
+        are in ``real_examples.parquet`` of a run folder.
 
     Raises:
         ArgumentError: an unknown name, or a class with fewer images than ``per_class``.
@@ -113,7 +114,7 @@ def real_set(
         ids = torch.cat([members[choose(members).index] for members in real.ids_by_class])
         about |= {"epochs": epochs, "accuracy": accuracy(net, x, y)}
     x, y = real.take(ids)
-    about["ids"] = ids.tolist()
+    about["positions"] = ids.tolist()
     return Synthetic(x.float().cpu(), y.cpu(), 1, real.mean, real.std, tuple(classes), about)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -17,17 +19,19 @@ from datawinnow.condense.projection import feature_projection
 from datawinnow.condense.real_sets import real_set
 from datawinnow.core import check, provenance
 from datawinnow.core.artifact_schemas import CondenseFile, CurveFile
-from datawinnow.core.artifacts import check_content, read_json, require_same, write_json
+from datawinnow.core.artifacts import check_content, read_json, require_same, write_json, write_table
 from datawinnow.core.card import card_of
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import stream
+from datawinnow.core.row_checks import ROW, with_row_checks
 from datawinnow.core.synthetic import Synthetic
 
 SYNTHETIC_FILE = "synthetic.safetensors"
 CHECKPOINT_FILE = "checkpoint.safetensors"
+REAL_EXAMPLES_FILE = "real_examples.parquet"
 CURVE_FILE, RUN_FILE, PROJECTION_FILE = "curve.json", "run.json", "projection.json"
 JUDGING_EPOCHS_WITHOUT_AUGMENTATION = {"dc": 300, "cafe": 600}
 JUDGING_EPOCHS = 1000
@@ -71,6 +75,19 @@ class Judging:
     def num_networks(self) -> int:
         """Number of networks trained in all."""
         return 2 * self.networks + self.watched * (self.snapshots - 1) if self.networks else 0
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleNames:
+    """What the examples of a dataset are called.
+
+    Attributes:
+        ids: (n,) their names.
+        rows: (n,) int64 their places in the source.
+    """
+
+    ids: Sequence[str]
+    rows: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +152,7 @@ def condense_into_folder(
     path: Path,
     *,
     judging: Judging,
+    names: ExampleNames,
     load: LoadOptions | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -146,6 +164,7 @@ def condense_into_folder(
         test: held-out `Examples`; None to judge nothing.
         path: the run folder.
         judging: how the result is judged.
+        names: of the examples of ``train``.
         load: how the data were loaded, for the record.
         progress: called as ``progress(stage, done, total)``.
 
@@ -158,7 +177,7 @@ def condense_into_folder(
         RunError: ``path`` holds another run, or another process writes there.
     """
     with only_writer(path, option="run", who="another command"):
-        return _condense_alone(run, train, test, path, judging=judging, load=load, progress=progress)
+        return _condense_alone(run, train, test, path, judging=judging, names=names, load=load, progress=progress)
 
 
 def _condense_alone(
@@ -168,6 +187,7 @@ def _condense_alone(
     path: Path,
     *,
     judging: Judging,
+    names: ExampleNames,
     load: LoadOptions | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
@@ -253,7 +273,9 @@ def _condense_alone(
         checkpoint=path / CHECKPOINT_FILE,
         progress=progress,
     )
+    synthetic = with_names(synthetic, names)
     synthetic.save(path / SYNTHETIC_FILE)
+    random = None
     if judging.networks and test is not None:
         random = real_set(
             "random",
@@ -267,6 +289,7 @@ def _condense_alone(
             classes=train.classes,
         )
         judge(random, "random", None, judging.networks)
+    write_real_examples(path / REAL_EXAMPLES_FILE, names, train, synthetic, random)
     if not (path / PROJECTION_FILE).exists():
         points = feature_projection(synthetic, x, train.labels, build=run.build, seed=run.seed)
         write_json(path / PROJECTION_FILE, points)
@@ -284,6 +307,49 @@ def _condense_alone(
     write_json(path / RUN_FILE, metadata)
     (path / CHECKPOINT_FILE).unlink(missing_ok=True)
     return read_json(path / RUN_FILE)
+
+
+def with_names(synthetic: Synthetic, names: ExampleNames) -> Synthetic:
+    """``synthetic`` whose record has the ids and the rows of the source of the real images that it began as.
+
+    They stand as ``initial_ids`` and ``initial_rows`` beside the positions, ``initial``, a list for each image.
+    """
+    positions = synthetic.about.get("initial")
+    if positions is None:
+        return synthetic
+    initial = {
+        "initial_ids": [[names.ids[i] for i in each] for each in positions],
+        "initial_rows": [names.rows[each].tolist() for each in positions],
+    }
+    return replace(synthetic, about={**synthetic.about, **initial})
+
+
+def write_real_examples(
+    path: Path, names: ExampleNames, train: Any, synthetic: Synthetic, random: Synthetic | None
+) -> None:
+    """``real_examples.parquet``: the real examples that the images began as, and those that they are compared with.
+
+    A row an example: ``id``, ``row`` in the source, ``label``, ``initial`` (number of the synthetic image that began
+    as it, -1 for none) and ``compared`` (whether it is in the random set), with ``position`` and ``checksum`` as
+    selections have them. No file is written where there are none.
+    """
+    initial = np.full(len(train), -1, dtype=np.int64)
+    for number, positions in enumerate(synthetic.about.get("initial") or ()):
+        initial[positions] = number
+    compared = np.zeros(len(train), dtype=bool)
+    compared[[] if random is None else random.about["positions"]] = True
+    used = np.flatnonzero((initial >= 0) | compared)
+    if not len(used):
+        return
+    columns = {
+        "id": pa.array(names.ids, pa.string()),
+        ROW: pa.array(names.rows.numpy()),
+        "label": pa.array(train.labels.numpy()),
+        "initial": pa.array(initial),
+        "compared": pa.array(compared),
+    }
+    table = with_row_checks(pa.table(columns), list(columns)).take(used)
+    write_table(path, table, {"fingerprint": train.fingerprint, "n": len(train)})
 
 
 def check_class_sizes(labels: torch.Tensor, per_class: int) -> None:
