@@ -38,7 +38,7 @@ LAYERS: dict[str, set[str]] = {
     "condense": {"core", "scores", "select"},  # its baselines are selections of real images
     "vit": {"core"},
     "instruct": {"core", "select", "text"},
-    "train": {"core", "data", "models", "record", "dynamic"},
+    "train": {"core", "data", "models", "record", "dynamic", "text"},
     "probe": {"core", "data", "models", "text"},
     "methods": SCORING | {"core", "probe", "text"},
     "runs": PIPELINE | {"dynamic", "methods", "vit"},

@@ -115,10 +115,14 @@ def test_the_tokenizer_is_by_default_that_of_the_network(monkeypatch, loading, m
     texts = load("digits")
     received = []
     monkeypatch.setattr(
-        sys.modules["datawinnow.data.load"], "load", lambda data, **kwargs: received.append(kwargs) or texts
+        sys.modules["datawinnow.data.load"],
+        "load_with",
+        lambda data, options, *args, **kwargs: received.append(options) or texts,
     )
+    # which would ask the hub
+    monkeypatch.setattr("datawinnow.text.image_processor.takes_images", lambda name: False)
     open_dataset("reviews.tsv", load=loading, model=model)
-    assert received[0].get("tokenizer") == tokenizer
+    assert received[0].tokenizer == tokenizer
 
 
 def test_embeddings_are_an_option_of_a_method(call, reviews, tmp_path):

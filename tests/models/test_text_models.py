@@ -106,7 +106,7 @@ def test_gradients_of_single_examples_can_be_vectorised(name):
         ("text_cnn", {"shape": (7,), "vocabulary": 1}, "vocabulary must be an integer of 2 or above"),
         ("text_cnn", {"shape": (7,), "vocabulary": 9, "windows": []}, "windows must be integers"),
         ("text_cnn", {"shape": (7,), "vocabulary": 9, "depth": 3}, "no option 'depth'; its options are: width, fil"),
-        ("hf:x", {"shape": (3, 8, 8)}, "takes texts, but the examples are not texts"),
+        ("hf:x", {"shape": (8,)}, "takes images or texts, but an example has shape"),
         (
             "hf:x",
             {"shape": (7,), "vocabulary": 9},

@@ -52,7 +52,7 @@ def open_dataset(
     Args:
         data: a map-style dataset of ``(x, y)``, or DATA: ``"digits"``, a path, or ``"hf:owner/name"``.
         test: test split of a dataset object.
-        load: how DATA is read. The tokenizer is by default that of a pretrained ``model``.
+        load: how DATA is read. The tokenizer is by default that of a pretrained ``model`` of texts.
         model: the network.
         recipe: with a loss of the user's, the targets of a dataset object need not be classes.
         progress: called as DATA is read.
@@ -66,6 +66,7 @@ def open_dataset(
     from datawinnow.data.dataset_info import DatasetInfo, dataset_info
     from datawinnow.data.load import load_with
     from datawinnow.data.objects import as_dataset, with_class_ids, with_targets
+    from datawinnow.text.image_processor import takes_images
     from datawinnow.text.pretrained import is_pretrained
 
     load = load or LoadOptions()
@@ -95,7 +96,7 @@ def open_dataset(
         raise ArgumentError(
             f"{data} brings its own test split: leave `test=` out, or load both and give them as objects"
         )
-    if is_pretrained(model) and load.tokenizer is None:
+    if is_pretrained(model) and load.tokenizer is None and not takes_images(model):
         load = replace(load, tokenizer=model)
     train, test = load_with(data, load, progress, only_sample=only_sample)
     for note in train.notes if log is not None else ():

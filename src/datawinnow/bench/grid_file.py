@@ -26,6 +26,7 @@ from datawinnow.core.card import unknown_name
 from datawinnow.core.errors import ArgumentError, DatawinnowError
 from datawinnow.models import MODELS
 from datawinnow.runs.early_stopping import RankStability
+from datawinnow.text.image_processor import takes_images
 from datawinnow.text.pretrained import is_pretrained
 from datawinnow.train.recipe import check_recipe
 from datawinnow.vit import SparseLevels
@@ -217,8 +218,10 @@ def grid_of(path: Path | str, raw: dict[str, Any]) -> Grid:
     source = grid.data.source
     if source.startswith("$DATAWINNOW_DATA"):
         source = source.replace("$DATAWINNOW_DATA", os.environ.get("DATAWINNOW_DATA", "../shared/data"), 1)
-    pretrained = grid.train.model if is_pretrained(grid.train.model) else None
-    data = {"source": os.path.expandvars(source), "tokenizer": grid.data.tokenizer or pretrained}
+    model, tokenizer = grid.train.model, grid.data.tokenizer
+    if tokenizer is None and model is not None and is_pretrained(model) and not takes_images(model):
+        tokenizer = model
+    data = {"source": os.path.expandvars(source), "tokenizer": tokenizer}
     return grid.model_copy(update={"data": grid.data.model_copy(update=data)})
 
 

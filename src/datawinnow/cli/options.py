@@ -75,8 +75,9 @@ class NetworkOptions:
         str | None,
         Option(
             "NAME",
-            help=f"{', '.join(IMAGE_MODELS)}; for texts {', '.join(TEXT_MODELS)} or hf:PATH of a transformers model; "
-            "or module:function that returns a torch.nn.Module. Default: chosen by the kind and size of the examples.",
+            help=f"{', '.join(IMAGE_MODELS)}; for texts {', '.join(TEXT_MODELS)}; hf:PATH of a transformers model of "
+            "images or texts; or module:function that returns a torch.nn.Module. Default: chosen by the kind and size "
+            "of the examples.",
         ),
     ] = None
     model_options: Annotated[dict[str, Any], Option(flags=("--model-option",))] = field(default_factory=dict)

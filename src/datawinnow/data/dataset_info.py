@@ -15,6 +15,8 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.chance import Baseline
 from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.normalisation import Normalisation
+from datawinnow.core.rng import forked
 from datawinnow.data.fingerprint import fingerprint_of, labels_of
 from datawinnow.data.kept import Kept
 from datawinnow.data.objects import TargetDataset, as_dataset
@@ -85,6 +87,20 @@ class DatasetInfo:
         if self.kind == "images":
             return math.sqrt(self.shape[1] * self.shape[2])
         return float(math.prod(self.shape)) if self.kind == "vectors" else None
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """How `datawinnow.data.batches` normalises uint8 images; None of others, which are used as they are."""
+        if self.kind != "images" or self.data is None:
+            return None
+        x = getattr(self.data, "x", None)
+        if not isinstance(x, Tensor):
+            with forked(0, "flops"):  # reading an item may draw at random
+                x = self.data[0][0]
+        if getattr(x, "dtype", None) is not torch.uint8:
+            return None
+        mean = tuple(getattr(self.data, "mean", ()))
+        return Normalisation(mean, tuple(self.data.std)) if mean else Normalisation((0.0,), (1.0,))
 
     def as_dict(self) -> dict[str, Any]:
         """The description for ``run.json``, without labels and ids."""

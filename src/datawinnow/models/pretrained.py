@@ -1,14 +1,20 @@
-"""A sequence classifier of transformers as a network of token ids."""
+"""Classifiers of transformers: of texts as a network of token ids, of images as one of normalised pixels."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.normalisation import Normalisation
+from datawinnow.models.channels import as_channels
+from datawinnow.models.image_size import ImageSize, height_and_width
+from datawinnow.text.image_processor import ImageProcessor, image_processor
 from datawinnow.text.pretrained import load_pretrained
 
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
@@ -51,6 +57,125 @@ class Pretrained(nn.Module):
         ids = torch.where(is_token, tokens - 1, self.padding).long()
         logits: Tensor = self.network(input_ids=ids, attention_mask=is_token.long()).logits
         return logits
+
+
+class PretrainedImages(nn.Module):
+    """An image classifier of transformers that takes images as `datawinnow.load` normalises them.
+
+    Images are normalised as the model was trained, and resized (bilinear, antialiased) to its own size, or, if they are
+    smaller than the dataset's, as in a size schedule, to that share of it.
+
+    Args:
+        network: takes ``pixel_values`` and returns ``logits`` (b, classes).
+        processor: size and normalisation that the network was trained with.
+        size: of the dataset's images.
+        normalisation: of the dataset's images; None for images that are used as they are.
+
+    Raises:
+        ArgumentError: the network takes another number of channels.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, network: nn.Module, processor: ImageProcessor, size: ImageSize, normalisation: Normalisation | None
+    ) -> None:
+        super().__init__()
+        config: Any = network.config
+        self.network, self.size, self.input_size = network, height_and_width(size), processor.size
+        self.channels = int(getattr(config, "num_channels", 3))
+        patch = getattr(config, "patch_size", 1)
+        # a size that is no multiple of the patch would lose pixels at the edge
+        self.multiple = height_and_width(patch if isinstance(patch, int) else tuple(patch))
+        parameters = inspect.signature(network.forward).parameters
+        self.interpolates = "interpolate_pos_encoding" in parameters
+        configured = getattr(config, "image_size", None)
+        self.configured_size = None if configured is None else height_and_width(_size(configured))
+        trained_with = processor.normalisation
+        if len(trained_with.mean) not in (1, self.channels):
+            raise ArgumentError(
+                f"preprocessor_config.json has a mean of {len(trained_with.mean)} channels, the model {self.channels}"
+            )
+        if normalisation is not None and len(normalisation.mean) not in (1, self.channels):
+            raise ArgumentError(
+                f"the model takes images of {self.channels} channels, but these have {len(normalisation.mean)}: load "
+                "them as colour images"
+            )
+        trained_mean, trained_std = (torch.tensor(each) for each in trained_with)
+        mean, std = (
+            (trained_mean, trained_std) if normalisation is None else (torch.tensor(each) for each in normalisation)
+        )
+        # buffers: a run folder restores them with the weights, without the dataset
+        shape = (self.channels, 1, 1)
+        self.register_buffer("scale", (std / trained_std).expand(self.channels).reshape(shape).clone())
+        self.register_buffer(
+            "shift", ((mean - trained_mean) / trained_std).expand(self.channels).reshape(shape).clone()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (b, classes) of images (b, c, h, w)."""
+        logits: Tensor = self.network(**self.inputs(x)).logits
+        return logits
+
+    def inputs(self, x: Tensor) -> dict[str, Any]:
+        """Keyword arguments of the network for images (b, c, h, w).
+
+        Raises:
+            ArgumentError: x is no batch of images, or has another number of channels.
+        """
+        x = as_channels(x, self.channels) * self.scale + self.shift
+        size = tuple(
+            max(1, round(side * smaller / full / multiple)) * multiple
+            for side, smaller, full, multiple in zip(
+                self.input_size, x.shape[-2:], self.size, self.multiple, strict=True
+            )
+        )
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size=size, mode="bilinear", antialias=True)
+        inputs: dict[str, Any] = {"pixel_values": x}
+        if self.interpolates and size != self.configured_size:
+            inputs["interpolate_pos_encoding"] = True
+        return inputs
+
+
+def pretrained_images(
+    name: str, *, classes: int, size: ImageSize, normalisation: Normalisation | None, **options: Any
+) -> PretrainedImages:
+    """An image classifier in float32; its head is new where it had another number of classes.
+
+    Args:
+        name: see `datawinnow.text.pretrained`.
+        classes: number of classes.
+        size: of the dataset's images.
+        normalisation: of the dataset's images.
+        options: of the model's configuration, for example ``hidden_dropout_prob=0.2``; ``image_size``, the side to
+            which images are resized in place of the model's own.
+
+    Raises:
+        ArgumentError: transformers is not installed, there is no such model, it has no image processor, or its
+            configuration has no such option.
+    """
+    side = options.pop("image_size", None)
+    _check_options(name, options)
+    network = load_pretrained(
+        "AutoModelForImageClassification",
+        name,
+        f"the model {name}",
+        num_labels=classes,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
+        **options,
+    )
+    processor = image_processor(name)
+    if side is not None:
+        processor = processor.resized(height_and_width(_size(side)))
+    return PretrainedImages(network, processor, size, normalisation)
+
+
+def _size(size: Any) -> ImageSize:
+    """A size as configurations have it: a number or a list of two."""
+    return size if isinstance(size, int) else tuple(size)
 
 
 def pretrained(name: str, *, classes: int, **options: Any) -> Pretrained:

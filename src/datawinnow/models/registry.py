@@ -16,6 +16,7 @@ from torch import nn
 from datawinnow.core.card import resolve, unknown_option
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.model_names import TEXT_MODELS
+from datawinnow.core.normalisation import Normalisation
 from datawinnow.models.alexnet import alexnet
 from datawinnow.models.bag_of_embeddings import bag_of_embeddings
 from datawinnow.models.convnet import convnet
@@ -99,6 +100,7 @@ def build(
     classes: int,
     vocabulary: int | None = None,
     tokenizer: str = "",
+    normalisation: Normalisation | None = None,
     **options: Any,
 ) -> nn.Module:
     """A fresh network by name, by ``"module:function"``, by ``"hf:PATH"``, by a class or function, or a copy of one.
@@ -115,6 +117,7 @@ def build(
         classes: number of classes.
         vocabulary: for texts: number of token ids.
         tokenizer: for texts: the tokenizer that made the ids; ``""`` for datawinnow's own.
+        normalisation: for images: how they were normalised, for a pretrained model; None for images as they are.
         options: of the network, for example ``width=32``.
 
     Raises:
@@ -124,7 +127,9 @@ def build(
     if isinstance(model, nn.Module):
         return always_return_logits(_copied(model, options), classes)
     if is_pretrained(model):
-        return _build_pretrained(str(model), classes, tokenizer if vocabulary is not None else None, options)
+        if vocabulary is None:
+            return _build_pretrained_images(str(model), shape, classes, normalisation, options)
+        return _build_pretrained(str(model), classes, tokenizer, options)
     # No name in MODELS has a colon.
     by_path = isinstance(model, str) and ":" in model
     factory = _import_factory(str(model)) if by_path else resolve(model, MODELS, kind="model")
@@ -222,11 +227,21 @@ def _check_kind(
         raise ArgumentError(f"model {model!r} takes images, but an example has shape {shape}; use `model='mlp'`")
 
 
-def _build_pretrained(name: str, classes: int, tokenizer: str | None, options: dict[str, Any]) -> nn.Module:
+def _build_pretrained_images(
+    name: str, shape: tuple[int, ...], classes: int, normalisation: Normalisation | None, options: dict[str, Any]
+) -> nn.Module:
+    from datawinnow.models.pretrained import pretrained_images
+
+    if len(shape) != 3:
+        raise ArgumentError(
+            f"model {name!r} takes images or texts, but an example has shape {shape}; leave `model=` out"
+        )
+    return pretrained_images(name, classes=classes, size=shape[1:], normalisation=normalisation, **options)
+
+
+def _build_pretrained(name: str, classes: int, tokenizer: str, options: dict[str, Any]) -> nn.Module:
     from datawinnow.models.pretrained import pretrained
 
-    if tokenizer is None:
-        raise ArgumentError(f"model {name!r} takes texts, but the examples are not texts; leave `model=` out")
     if tokenizer != name:
         tokenized_by = f"by {tokenizer}" if tokenizer else "with the vocabulary of the training texts"
         raise ArgumentError(

@@ -15,6 +15,7 @@ from datawinnow.core.rng import forked
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.models import build, choose
 from datawinnow.models.registry import name_of_model
+from datawinnow.text.pretrained import is_pretrained
 from datawinnow.train.network import check_outputs, size_plan
 from datawinnow.train.size_schedule import SizeSchedule
 
@@ -67,7 +68,7 @@ def build_for(
     Raises:
         ArgumentError: as of `build`, or an option that follows from the data.
     """
-    by_data = sorted({"model", "shape", "classes", "vocabulary", "tokenizer"} & set(options))
+    by_data = sorted({"model", "shape", "classes", "vocabulary", "tokenizer", "normalisation"} & set(options))
     if by_data:
         raise ArgumentError(f"model {name_of_model(model)!r}: {by_data[0]} follows from the data and is no option")
     return build(
@@ -76,6 +77,7 @@ def build_for(
         classes=len(info.classes),
         vocabulary=info.vocabulary,
         tokenizer=info.tokenizer,
+        normalisation=info.normalisation if is_pretrained(model) else None,
         **options,
     )
 
