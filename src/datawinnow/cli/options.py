@@ -119,6 +119,8 @@ class TrainingOptions(NetworkOptions):
         progressive_resizing: train on small inputs first: SIZE is the first size (the shorter side of images, tokens of
             texts) or its share of the full size, as 50%; it rises over the first 60% of the steps. SIZE:SHARE of each
             stage for another shape. A step on smaller inputs costs less. Default: full size throughout.
+        similar_lengths: deal texts of similar length into a batch, so that little is padded. Images and vectors are
+            dealt as they are.
     """
 
     batch: Annotated[int, Option("N")] = 128
@@ -129,6 +131,7 @@ class TrainingOptions(NetworkOptions):
     label_smoothing: Annotated[float, Option("SHARE")] = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     progressive_resizing: Annotated[str | None, Option("SIZE[:SHARE,...]")] = None
+    similar_lengths: bool = True
 
     def recipe(self) -> Recipe:
         """The recipe; sets the number of CPU threads too."""
@@ -146,6 +149,7 @@ class TrainingOptions(NetworkOptions):
             precision=self.precision,
             device=self.device,
             size_schedule=sizes,
+            similar_lengths=self.similar_lengths,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datawinnow.core.errors import DataError
@@ -16,6 +16,7 @@ from datawinnow.data.examples import Augment, Examples
 from datawinnow.data.fingerprint import check_map_style, fingerprint_of, labels_of
 from datawinnow.data.indexed import indexed
 from datawinnow.data.objects import TargetDataset
+from datawinnow.data.padding import dataset_text_lengths, ignores_padding, is_texts, longest_of, text_lengths
 
 __all__ = [
     "Batch",
@@ -77,10 +78,19 @@ class ResidentBatches:
         examples: the dataset.
         device: where to keep it.
         channels_last: memory format of the images given out.
+        lengths: (n,) tokens of each text, to pad every batch to its longest; None to leave all at one length.
     """
 
-    def __init__(self, examples: Examples, device: torch.device, *, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        device: torch.device,
+        *,
+        channels_last: bool = False,
+        lengths: Tensor | None = None,
+    ) -> None:
         self.n = len(examples)
+        self.lengths = lengths
         self.device = device
         self.labels = examples.labels.to(device)
         self.image = examples.x.dtype is torch.uint8
@@ -98,6 +108,7 @@ class ResidentBatches:
 
     def train(self, order: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
         """Batches of the ids in ``order`` (m,), augmented with draws from ``generator``."""
+        on_host = split_evenly(order, batch)
         batches = split_evenly(order.to(self.device), batch)
         draws = [draw_augmentation(len(index), self.augment, generator) for index in batches]
         if self.augment is not None:  # moved once an epoch: a copy a step costs a GPU more than the crop itself
@@ -107,18 +118,26 @@ class ResidentBatches:
                 for each in zip(*draws, strict=True)
             ]
             draws = list(zip(*columns, strict=True))
-        for index, drawn in zip(batches, draws, strict=True):
-            yield index, self._augmented(index, drawn), self.labels[index]
+        for ids, index, drawn in zip(on_host, batches, draws, strict=True):
+            x = self._augmented(index, drawn) if self.image else self._plain(ids, index)
+            yield index, x, self.labels[index]
 
     def test(self, batch: int) -> Iterator[Batch]:
         """All examples in order, not augmented."""
-        for index in split_evenly(torch.arange(self.n, device=self.device), batch):
-            x = self.x[index]
-            yield index, self._finish(x) if self.image else x, self.labels[index]
+        for ids in split_evenly(torch.arange(self.n), batch):
+            index = ids.to(self.device)
+            yield index, self._finish(self.x[index]) if self.image else self._plain(ids, index), self.labels[index]
+
+    def _plain(self, ids: Tensor, index: Tensor) -> Tensor:
+        """Vectors or token ids of the examples ``ids``, on the host, and ``index``, the same on the device."""
+        if self.lengths is None:
+            return self.x[index]
+        # the lengths are on the host: no step waits for the device
+        return self.x[:, : longest_of(self.lengths[ids])][index]
 
     def _augmented(self, index: Tensor, draws: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         if self.augment is None:
-            return self._finish(self.x[index]) if self.image else self.x[index]
+            return self._finish(self.x[index])
         top, left, flip = draws
         side = flip.long() if self.augment.flip else torch.zeros_like(top)
         left = torch.where(side == 1, 2 * self.augment.crop - left, left)  # the same crop, seen from the other side
@@ -162,10 +181,20 @@ class LoaderBatches:
         device: where batches go.
         workers: worker processes.
         channels_last: memory format of images.
+        to_longest: pad each batch of texts to its longest only.
     """
 
-    def __init__(self, dataset: Any, device: torch.device, *, workers: int = 2, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        device: torch.device,
+        *,
+        workers: int = 2,
+        channels_last: bool = False,
+        to_longest: bool = False,
+    ) -> None:
         self.dataset = indexed(dataset)
+        self.to_longest = to_longest
         self.n = len(self.dataset)
         self.device = device
         self.workers = workers
@@ -204,6 +233,8 @@ class LoaderBatches:
                     f"the dataset gives x as {type(x).__name__} and y as {type(y).__name__}; they must be "
                     "tensors or numbers (add a transform such as ToTensor)"
                 )
+            if self.to_longest:
+                x = x[:, : longest_of(text_lengths(x))]
             if isinstance(self.dataset.dataset, TargetDataset):
                 target = y.float() if y.is_floating_point() else y
                 yield (
@@ -264,11 +295,45 @@ def _crop_flip(x: Tensor, augment: Augment, generator: torch.Generator) -> Tenso
     return torch.where(flip[:, None, None, None], out.flip(-1), out) if augment.flip else out
 
 
-def batches_of(dataset: Any, device: torch.device, *, workers: int = 2, channels_last: bool = False) -> Batches:
-    """The fastest batches that a dataset allows: resident if it is `Examples` that fit, else from a DataLoader."""
+def batches_of(
+    dataset: Any,
+    device: torch.device,
+    *,
+    workers: int = 2,
+    channels_last: bool = False,
+    to_longest: bool = False,
+) -> Batches:
+    """The fastest batches that a dataset allows: resident if it is `Examples` that fit, else from a DataLoader.
+
+    Args:
+        dataset: `Examples` or any map-style dataset of ``(x, y)``.
+        device: where batches go.
+        workers: of the DataLoader.
+        channels_last: memory format of images.
+        to_longest: pad each batch of texts to its longest only, as `pads_to_longest` says for a network.
+    """
     if isinstance(dataset, Examples) and bytes_on_device(dataset) <= SHARE * free_bytes(device):
-        return ResidentBatches(dataset, device, channels_last=channels_last)
-    return LoaderBatches(dataset, device, workers=workers, channels_last=channels_last)
+        lengths = dataset_text_lengths(dataset) if to_longest else None
+        return ResidentBatches(dataset, device, channels_last=channels_last, lengths=lengths)
+    return LoaderBatches(dataset, device, workers=workers, channels_last=channels_last, to_longest=to_longest)
+
+
+def pads_to_longest(network: nn.Module, dataset: Any, device: torch.device) -> bool:
+    """Whether batches of texts may be padded to their longest only, since the network's results do not depend on it.
+
+    Args:
+        network: on ``device``, with its weights.
+        dataset: `Examples` or any map-style dataset of ``(x, y)``.
+        device: where the network is.
+
+    Returns:
+        False for a network whose results do, and for other data than texts.
+    """
+    if not is_texts(dataset) or len(dataset) == 0:
+        return False
+    x = torch.stack([torch.as_tensor(dataset[i][0]) for i in range(min(2, len(dataset)))]).to(device)
+    lengths = getattr(dataset, "text_lengths", None)
+    return x.ndim == 2 and ignores_padding(network, x, 1 if lengths is None else max(1, int(lengths.min())))
 
 
 MAX_VALUES = 500 * 3 * 64 * 64

@@ -20,6 +20,7 @@ from datawinnow.data.assemble import ReadOptions, check_classes, few_broken, hol
 from datawinnow.data.examples import Examples, Origin, stratified
 from datawinnow.data.images import SUFFIXES
 from datawinnow.data.labels import Classes, LabelColumn, label_splits
+from datawinnow.data.padding import text_lengths
 from datawinnow.data.separated import NOT_UTF8
 from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits
 from datawinnow.text.pretrained import is_pretrained
@@ -212,6 +213,11 @@ class Texts(Examples):
                 f"{self.name}: token ids from {int(self.x.min())} to {int(self.x.max())}, but vocabulary_size="
                 f"{self.vocabulary_size}: they must be 0 (padding) and above, and below it"
             )
+
+    @cached_property
+    def text_lengths(self) -> Tensor:
+        """(n,) int64 number of tokens of each text, without padding."""
+        return text_lengths(self.x)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -20,7 +20,7 @@ from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.operations import flop_counter
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked
-from datawinnow.data.batches import Batch, batches_of, fingerprint_of, forward_batch
+from datawinnow.data.batches import Batch, batches_of, fingerprint_of, forward_batch, pads_to_longest
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.kept import Kept
 from datawinnow.probe.array_writer import ArrayWriter
@@ -100,7 +100,7 @@ def probe(
     folder = None if out is None else Path(out)
     start = time.perf_counter()
     examples = data.data if isinstance(data, DatasetInfo) else data.alone() if isinstance(data, Kept) else data
-    batches = batches_of(examples, place, workers=workers)
+    batches = batches_of(examples, place, workers=workers, to_longest=pads_to_longest(model, examples, place))
     if batches.n == 0:
         raise ArgumentError("data holds no examples")
     # autocast off: a caller's context would lower the precision of every array

@@ -23,9 +23,10 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.memory_format import channels_last_works
 from datawinnow.core.progress import Progress
 from datawinnow.core.rng import forked, stream
-from datawinnow.data.batches import ResidentBatches, batches_of
+from datawinnow.data.batches import ResidentBatches, batches_of, pads_to_longest
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
 from datawinnow.data.examples import Examples
+from datawinnow.data.padding import dataset_text_lengths
 from datawinnow.data.sampled import DecodingTime, SampledImages
 from datawinnow.methods import Method, create_method
 from datawinnow.models.registry import MODELS, choose
@@ -404,9 +405,12 @@ def _measure(
         steps: number of timed steps.
     """
     started = time.perf_counter()
-    small = _few(train, recipe.batch)
-    batches = batches_of(small, device, workers=0)
-    model = copy.deepcopy(model).to(device).train()
+    model = copy.deepcopy(model).to(device)
+    to_longest = pads_to_longest(model, train, device)
+    lengths = dataset_text_lengths(train) if to_longest and recipe.similar_lengths else None
+    small = _few(train, recipe.batch, lengths)
+    batches = batches_of(small, device, workers=0, to_longest=to_longest)
+    model.train()
     order = torch.arange(min(len(small), recipe.batch))
     index, x, y = next(iter(batches.train(order, recipe.batch, stream(0, "estimate"))))
     precision = recipe.precision
@@ -429,6 +433,8 @@ def _measure(
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
         overhead = time.perf_counter() - started
         kept, times = _kept_bytes(model, x, precision, device) * batch_size // count, []
+        if to_longest:  # the peak is at the longest batch
+            kept = kept * len(train[0][0]) // x.shape[1]
         with float32_head(model):
             for _ in range(steps + 1):
                 start = time.perf_counter()
@@ -452,12 +458,14 @@ def _measure(
     return StepCost(seconds, kept, overhead, precision, channels_last)
 
 
-def _few(train: Any, count: int) -> Any:
+def _few(train: Any, count: int, lengths: Tensor | None = None) -> Any:
+    """The first examples; of texts with ``lengths`` (n,) those of middle length, as a batch may hold them."""
     if isinstance(train, SampledImages):
         return train.first(count)
-    if hasattr(train, "subset"):
-        return train.subset(torch.arange(min(len(train), count)))
-    return torch.utils.data.Subset(train, range(min(len(train), count)))
+    index = torch.arange(min(len(train), count))
+    if lengths is not None:
+        index = lengths.argsort(stable=True)[(len(lengths) - len(index)) // 2 :][: len(index)]
+    return train.subset(index) if hasattr(train, "subset") else torch.utils.data.Subset(train, index.tolist())
 
 
 def _cut(few: Any, size: int) -> Any:

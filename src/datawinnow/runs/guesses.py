@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from datawinnow.core.rng import forked
-from datawinnow.data.batches import batches_of, forward_batch
+from datawinnow.data.batches import batches_of, forward_batch, pads_to_longest
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import network_of_run
@@ -114,6 +114,6 @@ def _answers(
     network = network.to(device).eval()
     train = info.data
     subset = train.subset(ids) if hasattr(train, "subset") else Subset(train, ids.tolist())
-    batches = batches_of(subset, device, workers=0).test(forward_batch(subset, 256))
-    answers = [network(x).float().softmax(1).max(1) for _, x, _ in batches]
+    batches = batches_of(subset, device, workers=0, to_longest=pads_to_longest(network, subset, device))
+    answers = [network(x).float().softmax(1).max(1) for _, x, _ in batches.test(forward_batch(subset, 256))]
     return torch.cat([a.indices.cpu() for a in answers]), torch.cat([a.values.cpu() for a in answers])

@@ -14,8 +14,8 @@ from datawinnow.core.errors import RunError
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
-from datawinnow.train.network import device_for, resolve_precision, size_plan
-from datawinnow.train.state import describe_sizes
+from datawinnow.train.network import device_for, resolve_precision
+from datawinnow.train.state import FIXED_LENGTH_NOTE, describe_sizes, needs_fixed_length, planned_sizes
 
 MEASURED_WITH = ("model", "model_options", "recipe")
 """Options that a measurement of precisions is of."""
@@ -133,9 +133,13 @@ class Stage:
             )
         if log is not None and arithmetic.get("note"):
             log(f"arithmetic: {arithmetic['note']}")
-        if log is not None and recipe.size_schedule is not None:
+        if log is not None:
             device = device_for(recipe.device)
-            log(describe_sizes(size_plan(recipe.size_schedule, built.to(device), data, device)))
+            sizes = planned_sizes(built.to(device), data, recipe, device)
+            if sizes is not None:
+                log(describe_sizes(sizes))
+            if needs_fixed_length(built, data, device):
+                log(FIXED_LENGTH_NOTE)
         return recipe
 
     def on_epoch(self, epoch: int, history: History) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
-from datawinnow.data.batches import batches_of, forward_batch
+from datawinnow.data.batches import batches_of, forward_batch, pads_to_longest
 from datawinnow.data.kept import Kept
 from datawinnow.data.objects import with_class_ids, with_targets
 from datawinnow.models.outputs import returns_logits
@@ -53,7 +53,8 @@ def evaluate(
     test = with_class_ids(test) if loss is None else with_targets(test)
     objective = Objective(loss, metric)
     alone = test.alone() if isinstance(test, Kept) else test
-    batches = batches_of(alone, device, workers=workers, channels_last=channels_last)
+    to_longest = pads_to_longest(model, alone, device)
+    batches = batches_of(alone, device, workers=workers, channels_last=channels_last, to_longest=to_longest)
     if batches.n == 0:
         raise ArgumentError("test holds no examples")
     totals = []

@@ -223,7 +223,7 @@ def fit(
                 fraction=ledger.num_trained(epoch) / len(state.index),
                 loaded=None if state.in_batch is None else ledger.num_loaded[epoch],
                 input_size=ledger.step_sizes[-1] if ledger.step_sizes else None,
-                full_size_examples=ledger.charges[epoch] if ledger.sizes is not None else None,
+                full_size_examples=ledger.charges[epoch] if ledger.by_operations else None,
             )
             row = history.add(ledger.cost(epoch, time.perf_counter() - start), metrics)
             last = stopped or ledger.is_finished(epoch + 1)

@@ -22,6 +22,7 @@ from datawinnow.train.checkpoint import optimizer_state, restore_optimizer
 from datawinnow.train.network import check_forward, make_optimizer, num_classes, set_training_mode
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe
+from datawinnow.train.text_costs import TextCosts
 
 
 class InBatchSelector:
@@ -75,6 +76,7 @@ class InBatchSelector:
         device: torch.device,
         seed: int,
         flops: float,
+        texts: TextCosts | None = None,
     ) -> InBatchSelector:
         """The selector of a training on ``dataset``, with the proxy checked and moved to the device.
 
@@ -84,6 +86,8 @@ class InBatchSelector:
         proxy_flops = 0.0
         if options.proxy is not None:
             proxy_flops = check_forward(options.proxy, dataset, device)
+            if texts is not None:
+                proxy_flops = texts.flops_of(options.proxy, dataset, device)
             if recipe.channels_last and channels_last_works(options.proxy, device):
                 options.proxy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(

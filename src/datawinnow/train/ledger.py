@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from datawinnow.core import check
 from datawinnow.core.cost import Cost
@@ -11,6 +14,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.data.batches import batch_sizes
 from datawinnow.train.in_batch import InBatchSelector
 from datawinnow.train.size_schedule import SizePlan
+from datawinnow.train.text_costs import TextCosts
 
 MAX_EPOCHS = 1 << 20
 """Upper limit of ``epochs`` and ``passes``, against typing errors."""
@@ -85,6 +89,10 @@ class Ledger:
     ``budget``; `start_epoch` then fixes it when the epoch starts. The unit of a charge is a trained example: a choice
     inside batches is charged beside the training, where a forward pass counts a third.
 
+    Texts: floating-point operations are those of each step's longest text. Where a policy or a size schedule decides
+    the steps, charges are too, in the unit of `TextCosts`; without either an example is an example, whose average cost
+    that is.
+
     Attributes:
         batch: examples that a step loads; it trains on all of them unless ``in_batch`` chooses.
         num_loaded: examples that each epoch loads; under a budget or a policy, of the epochs started so far.
@@ -98,7 +106,9 @@ class Ledger:
             has a curvature term.
         in_batch: chooses inside each loaded batch; None to train on all of it.
         sizes: sizes of the inputs and what a step at each costs; None for full size throughout.
-        charges: with ``sizes``: charge of each epoch started so far, in examples of full size.
+        texts: cost of a step by its longest text; None where all examples have one size.
+        charges: where `by_operations`: charge of each epoch started so far, in examples of full size.
+        text_examples: with ``texts``: operations of the current epoch, in average texts.
         step_sizes: with ``sizes``: size of the inputs at each step of the current epoch.
         charged_before_epoch: charged for all epochs before the current one.
         steps_before_epoch: steps before the current epoch.
@@ -117,7 +127,9 @@ class Ledger:
     passes_per_example: float = 1.0
     in_batch: InBatchSelector | None = None
     sizes: SizePlan | None = None
+    texts: TextCosts | None = None
     charges: list[float] = field(default_factory=list)
+    text_examples: float = 0.0
     step_sizes: list[int] = field(default_factory=list)
     charged_before_epoch: float = 0.0
     steps_before_epoch: int = 0
@@ -125,25 +137,43 @@ class Ledger:
     steps_after_epoch: int = 0
     _charged_before_step: list[float] = field(default_factory=list)
 
-    def start_epoch(self, epoch: int, num_candidates: int) -> int:
-        """Make ``epoch`` the current one, which may load up to ``num_candidates`` examples.
+    @property
+    def by_operations(self) -> bool:
+        """Whether an epoch's charge depends on the sizes of its steps."""
+        return self.sizes is not None or (self.texts is not None and self.planned)
+
+    def start_epoch(self, epoch: int, order: Tensor, deal: Callable[[Tensor], Tensor] = lambda order: order) -> Tensor:
+        """Make ``epoch`` the current one.
+
+        Args:
+            epoch: from 0.
+            order: (m,) ids that it may load.
+            deal: puts ids into the order in which they are cut into batches.
 
         Returns:
-            How many it loads.
+            The ids that it loads, in order.
         """
         # cached: `progress` reads them at every step
         self.charged_before_epoch, self.steps_before_epoch = self.charged_before(epoch), self.steps_before(epoch)
+        # slice assignment appends the epoch, or replaces it together with all later ones
         if self.budget is not None:
             remaining = self.budget - self.charged_before_epoch
-            # slice assignment appends the epoch, or replaces it together with all later ones
-            self.num_loaded[epoch:] = [self._affordable(epoch, remaining, num_candidates)]
+            if self.by_operations and self.texts is not None:
+                count = self._affordable_texts(epoch, remaining, order, deal)
+            else:
+                count = self._affordable(epoch, remaining, len(order))
+            self.num_loaded[epoch:] = [count]
         elif self.planned:
-            self.num_loaded[epoch:] = [num_candidates]
-        if self.sizes is not None:
-            self._plan_sizes(epoch, self.sizes)
+            self.num_loaded[epoch:] = [len(order)]
+        dealt = deal(order[: self.num_loaded[epoch]])
+        if self.sizes is not None or self.texts is not None:
+            charge = self._plan_steps(epoch, len(dealt), self._lengths(dealt))
+            self.text_examples = charge
+            if self.by_operations:
+                self.charges[epoch:] = [charge]
         self.epoch_charge = self.charge(epoch)
         self.steps_after_epoch = self._steps_after(epoch)
-        return self.num_loaded[epoch]
+        return dealt
 
     def is_finished(self, epoch: int) -> bool:
         """Whether training ends before ``epoch``; under a budget, a rest below half a batch is left out."""
@@ -168,7 +198,7 @@ class Ledger:
 
     def charge(self, epoch: int) -> float:
         """Cost of an epoch in trained examples."""
-        if self.sizes is not None:
+        if self.by_operations:
             return self.charges[epoch]
         loaded = self.num_loaded[epoch]
         return loaded if self.in_batch is None else self.in_batch.epoch_cost(loaded, self.steps_before(epoch)).passes
@@ -200,9 +230,11 @@ class Ledger:
     def cost(self, epoch: int, seconds: float) -> Cost:
         """Cost of the current epoch."""
         # smaller inputs count by their operations
-        trained = self.num_trained(epoch) if self.sizes is None else self.charges[epoch]
+        trained = self.charges[epoch] if self.by_operations else self.num_trained(epoch)
+        # a batch that chose among longer texts is on average as long as the others
+        worked = trained if self.texts is None or self.in_batch is not None else self.text_examples
         passes = self.passes_per_example
-        cost = Cost(seconds, 0, round(passes * trained), passes * self.flops_per_example * trained)
+        cost = Cost(seconds, 0, round(passes * trained), passes * self.flops_per_example * worked)
         if self.in_batch is not None:
             cost += self.in_batch.selection_cost(self.num_loaded[epoch], self.steps_before_epoch)
         return cost
@@ -232,16 +264,48 @@ class Ledger:
             charged, remaining, loaded = charged + count * cost, remaining - count * cost, loaded + count
         return loaded
 
-    def _plan_sizes(self, epoch: int, sizes: SizePlan) -> None:
-        """Size and charge of each step of an epoch."""
+    def _affordable_texts(self, epoch: int, remaining: float, order: Tensor, deal: Callable[[Tensor], Tensor]) -> int:
+        """Examples at the start of ``order`` that an epoch may load for what remains of the budget, at least 1."""
+        count = len(order)
+        while True:
+            dealt = deal(order[:count])
+            charge = self._plan_steps(epoch, count, self._lengths(dealt))
+            if count == 1 or charge <= remaining + 1e-6:
+                return count
+            # fewer are dealt anew: the batches that they make cost a little more or less
+            count = max(1, min(count - 1, int(count * remaining / charge)))
+
+    def _lengths(self, dealt: Tensor) -> list[int] | None:
+        return None if self.texts is None else self.texts.steps(dealt, self.batch)
+
+    def _plan_steps(self, epoch: int, num_examples: int, lengths: list[int] | None) -> float:
+        """The charge of an epoch; sets the size and the charge before each of its steps.
+
+        Args:
+            epoch: the current one.
+            num_examples: that it loads.
+            lengths: tokens of the longest text of each step; None for images.
+        """
         self.step_sizes, self._charged_before_step, stage, charged = [], [], 0, 0.0
-        for step, count in enumerate(batch_sizes(self.num_loaded[epoch], self.batch)):
+        counts = batch_sizes(num_examples, self.batch)
+        for step, count in enumerate(counts):
             self._charged_before_step.append(charged)
-            if step == 0 or not sizes.by_epoch:
-                stage = sizes.stage_at(self.progress(epoch, step))
-            self.step_sizes.append(sizes.sizes[stage])
-            charged += count * sizes.costs[stage]
-        self.charges[epoch:] = [charged]
+            cost = 1.0
+            if self.sizes is not None:
+                if step == 0 or not self.sizes.by_epoch:
+                    stage = self.sizes.stage_at(self._size_progress(epoch, step, len(counts)))
+                self.step_sizes.append(self.sizes.sizes[stage])
+                cost = self.sizes.costs[stage]
+            if lengths is not None and self.texts is not None:
+                cost = self.texts.cost(min([lengths[step], *self.step_sizes[step:]]))
+            charged += count * cost
+        return charged
+
+    def _size_progress(self, epoch: int, step: int, num_steps: int) -> float:
+        """`progress` at a step of an epoch of ``num_steps`` steps, whose length is not fixed yet."""
+        if self.budget is not None:
+            return self._time(self.charged_before_epoch + self._charged_before_step[step])
+        return self.progress(epoch, step) if not self.planned else (epoch + step / num_steps) / self.schedule_epochs
 
     def _steps_after(self, epoch: int) -> int:
         """Steps after an epoch, as if those not planned yet were like it."""

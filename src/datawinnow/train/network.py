@@ -234,7 +234,13 @@ def _input_error(model: nn.Module, network: str, x: Tensor, error: Exception) ->
     return f"{message}; build it for examples of shape {shape}"
 
 
-def size_plan(schedule: SizeSchedule, model: nn.Module, dataset: Any, device: torch.device) -> SizePlan:
+def size_plan(
+    schedule: SizeSchedule,
+    model: nn.Module,
+    dataset: Any,
+    device: torch.device,
+    mean_cost: Callable[[int], float] | None = None,
+) -> SizePlan:
     """The schedule for this network and dataset: operations counted at each size, and each size tried.
 
     Args:
@@ -242,6 +248,8 @@ def size_plan(schedule: SizeSchedule, model: nn.Module, dataset: Any, device: to
         model: the network, on ``device``.
         dataset: `Examples` or any map-style dataset of ``(x, y)``.
         device: where the network is.
+        mean_cost: cost of an average example at a size, where sizes differ between examples (`TextCosts.mean_cost`);
+            None to count it.
 
     Raises:
         ArgumentError: inputs without a size, or a size that the network cannot take.
@@ -265,6 +273,8 @@ def size_plan(schedule: SizeSchedule, model: nn.Module, dataset: Any, device: to
                     "sizes that it can take, or a network that pools over positions, such as resnet8, or train at full "
                     "size"
                 ) from error
+            if mean_cost is not None:
+                return mean_cost(size)
             with returns_logits(model, num_classes(dataset)):
                 counted = sum(flops_per_example(model, view))
             # a network that cannot be counted: as the number of pixels or tokens

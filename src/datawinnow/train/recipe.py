@@ -17,8 +17,8 @@ from datawinnow.train.precision import check_precision
 from datawinnow.train.schedule import schedule_of
 from datawinnow.train.size_schedule import SizeSchedule
 
-OPTIONAL_FIELDS = ("size_schedule", "loss", "metric")
-"""Fields that are left out of ``run.json`` where they are None."""
+OPTIONAL_FIELDS = {"size_schedule": None, "loss": None, "metric": None, "similar_lengths": True}
+"""Fields that are left out of ``run.json`` at these values, their defaults."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Recipe:
         compile: run the network through `torch.compile`.
         size_schedule: train on smaller inputs first; None for full size throughout. A dict of its attributes is taken
             too.
+        similar_lengths: deal texts of similar length into a batch, so that little is padded: the shuffled texts of 50
+            batches at a time are sorted by length. An example is trained on once an epoch either way.
 
     Raises:
         ArgumentError: an attribute out of range.
@@ -79,6 +81,7 @@ class Recipe:
     workers: int = 2
     compile: bool = False
     size_schedule: SizeSchedule | None = None
+    similar_lengths: bool = True
 
     def __post_init__(self) -> None:
         check.number("batch", self.batch, 1, 1 << 20, integer=True)
@@ -105,6 +108,7 @@ class Recipe:
         check.one_of("channels_last", self.channels_last, (None, True, False))
         if not isinstance(self.device, str):
             raise ArgumentError(f"device must be a text such as 'auto', 'cpu' or 'cuda:1', got {self.device!r}")
+        check.one_of("similar_lengths", self.similar_lengths, (True, False))
         schedule_of(self.schedule)
         # a table in TOML and JSON
         size_schedule: Any = self.size_schedule
@@ -126,12 +130,12 @@ class Recipe:
         return (-torch.expm1(-cross_entropy)).clamp_min(1e-12).pow(self.focal) * cross_entropy
 
     def metadata(self) -> dict[str, Any]:
-        """The fields as JSON can hold them: functions by their names; `OPTIONAL_FIELDS` only where they are set."""
+        """The fields as JSON can hold them: functions by their names; `OPTIONAL_FIELDS` only at other values."""
         fields = {
             k: v if not callable(v) else getattr(v, "__name__", type(v).__name__) for k, v in asdict(self).items()
         }
         # run folders without these are the same as before there were any
-        return {k: v for k, v in fields.items() if v is not None or k not in OPTIONAL_FIELDS}
+        return {k: v for k, v in fields.items() if k not in OPTIONAL_FIELDS or v != OPTIONAL_FIELDS[k]}
 
 
 def _size_schedule(value: Any) -> SizeSchedule:

@@ -15,6 +15,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError
+from datawinnow.data.padding import text_lengths
 
 IMAGE_VIEWS = ("resize", "crop")
 TEXT_VIEWS = ("start", "both_ends", "window")
@@ -278,7 +279,7 @@ def smaller_view(x: Tensor, size: int, view: View = "auto", *, generator: torch.
     if view not in views:
         kind = "images" if x.ndim == 4 else "texts"
         raise ArgumentError(f"view={view!r} is not for {kind}: choose one of {', '.join(views)}")
-    if size == full:
+    if size == full or (x.ndim == 2 and size > full):  # texts that are shorter anyway
         return x
     if x.ndim == 4:
         height, width = (round(side * size / full) for side in x.shape[-2:])
@@ -299,9 +300,7 @@ def _random_crop(x: Tensor, height: int, width: int, generator: torch.Generator 
 
 def _shorter_text(x: Tensor, size: int, view: View, generator: torch.Generator | None) -> Tensor:
     """(b, size) ids of the texts cut to ``size`` tokens; shorter texts stay as they are."""
-    # padding has id 0 and follows the text
-    lengths = (x != 0).long().mul(torch.arange(1, x.shape[1] + 1, device=x.device)).amax(1)
-    excess = (lengths - size).clamp_min(0)
+    excess = (text_lengths(x) - size).clamp_min(0)
     position = torch.arange(size, device=x.device).expand(len(x), size)
     if view == "both_ends":
         # a text that is cut loses its middle

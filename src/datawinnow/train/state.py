@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from datawinnow.core.curvature import input_curvature
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import forked, stream
 from datawinnow.core.selection import Selection
-from datawinnow.data.batches import Batches, batches_of, check_map_style
+from datawinnow.data.batches import Batches, batches_of, check_map_style, pads_to_longest
 from datawinnow.data.kept import Kept
+from datawinnow.data.padding import is_texts
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.models.outputs import returns_logits
@@ -42,6 +44,7 @@ from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
 from datawinnow.train.resume import CheckpointFile, load_matching_checkpoint, resume, run_identity
 from datawinnow.train.size_schedule import SizePlan, SizeSchedule, smaller_view
+from datawinnow.train.text_costs import text_costs
 
 
 @dataclass
@@ -93,7 +96,13 @@ class TrainState:
             order = self.index[torch.randperm(len(self.index), generator=stream(self.seed, "order", epoch))]
         if self.set_sparsity is not None:
             self.ledger.flops_per_example = self.set_sparsity(epoch)
-        return order[: self.ledger.start_epoch(epoch, len(order))]
+        return self.ledger.start_epoch(epoch, order, partial(self._deal, epoch))
+
+    def _deal(self, epoch: int, order: Tensor) -> Tensor:
+        texts = self.ledger.texts
+        if texts is None:
+            return order
+        return texts.deal(order, self.ledger.batch, stream(self.seed, "similar_lengths", epoch))
 
     def at_scheduled_size(self, x: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """The inputs of a step at the size that the schedule has there."""
@@ -226,10 +235,19 @@ def prepare(
     metadata |= {"precision": recipe.precision, "channels_last": channels_last}
     history = History(precision=recipe.precision, channels_last=channels_last, notes=[note] if note else [])
 
-    batches = batches_of(dataset, device, workers=recipe.workers, channels_last=channels_last)
+    texts = text_costs(model, dataset, index, device, batch=batch, similar=recipe.similar_lengths)
+    if texts is not None and in_batch is not None and in_batch.proxy is not None:
+        # one batch serves both
+        texts = texts if pads_to_longest(in_batch.proxy.to(device), dataset, device) else None
+    if texts is None and is_texts(dataset):
+        history.notes.append(FIXED_LENGTH_NOTE)
+    flops = flops if texts is None else texts.flops
+    batches = batches_of(
+        dataset, device, workers=recipe.workers, channels_last=channels_last, to_longest=texts is not None
+    )
     sizes = None
     if recipe.size_schedule is not None:
-        sizes = size_plan(recipe.size_schedule, model, dataset, device)
+        sizes = size_plan(recipe.size_schedule, model, dataset, device, None if texts is None else texts.mean_cost)
         history.notes.append(describe_sizes(sizes))
     passes_per_example = 1.0
     if recipe.curvature:
@@ -245,7 +263,7 @@ def prepare(
     selector = None
     if in_batch is not None:
         selector = InBatchSelector.for_run(
-            in_batch, model, dataset, recipe=recipe, device=device, seed=seed, flops=flops
+            in_batch, model, dataset, recipe=recipe, device=device, seed=seed, flops=flops, texts=texts
         )
     # last: weights and moments are loaded in place, onto the device and into that format
     path = None if checkpoint is None else checkpoint.path
@@ -265,8 +283,10 @@ def prepare(
         passes_per_example=passes_per_example,
         in_batch=selector,
         sizes=sizes,
-        charges=[] if sizes is None else [float(row["full_size_examples"]) for row in history.rows],
+        texts=texts,
     )
+    if ledger.by_operations:
+        ledger.charges = [float(row.get("full_size_examples", row["examples"])) for row in history.rows]
     return TrainState(
         model=model,
         forward=torch.compile(model) if recipe.compile else model,
@@ -285,6 +305,11 @@ def prepare(
         history=history,
         set_sparsity=sparsity_schedule(model, dataset, device),
     )
+
+
+FIXED_LENGTH_NOTE = (
+    "all texts are padded to one length, since the network's results depend on padding; mask it (id 0) to save time"
+)
 
 
 def check_examples(name: str, data: Any) -> None:
@@ -339,6 +364,21 @@ def _loss_weights(selection: Selection | None, n: int, device: torch.device) -> 
     weight = torch.ones(n)
     weight[selection.index] = selection.weight
     return weight.to(device)
+
+
+def needs_fixed_length(model: nn.Module, data: Any, device: torch.device) -> bool:
+    """Whether ``data``, a dataset or `Kept`, holds texts that ``model``, on ``device``, is to get at one length."""
+    dataset = data.dataset if isinstance(data, Kept) else data
+    return is_texts(dataset) and not pads_to_longest(model, dataset, device)
+
+
+def planned_sizes(model: nn.Module, data: Any, recipe: Recipe, device: torch.device) -> SizePlan | None:
+    """The size plan of a training on all of ``data``, a dataset or `Kept`; None without a schedule."""
+    if recipe.size_schedule is None:
+        return None
+    dataset, index = (data.dataset, data.selection.index) if isinstance(data, Kept) else (data, torch.arange(len(data)))
+    texts = text_costs(model, dataset, index, device, batch=recipe.batch, similar=recipe.similar_lengths)
+    return size_plan(recipe.size_schedule, model, dataset, device, None if texts is None else texts.mean_cost)
 
 
 def describe_sizes(sizes: SizePlan) -> str:
