@@ -898,7 +898,9 @@ def plans(n: int = 90, epochs: int = 8) -> Frozen:
             sampler.set_epoch(epoch)
             planned.append((torch.tensor(list(sampler)), sampler.plan.weight))
             for index in planned[-1][0].split(16):
-                sampler.observe(index, losses(index, epoch), correct=((index * 7 + epoch * 3) % 5 < 3).float())
+                loss = losses(index, epoch)
+                correct = ((index * 7 + epoch * 3) % 5 < 3).float()
+                sampler.observe(index, loss, correct=correct, p_label=torch.exp(-loss))
         yield f"policy {label} | sizes", [len(index) for index, _ in planned]
         yield f"policy {label} | ids", frozen(torch.cat([index for index, _ in planned]))
         yield f"policy {label} | weights", frozen(torch.cat([weight for _, weight in planned]))

@@ -37,11 +37,15 @@ REQUIRED = {"keep": KEEP, "epochs": EPOCHS}
 OPTIONS = {
     "epsilon_greedy": [{"epsilon": 0.5, "period": 1}, {"first": "random", "period": 3}, {"epsilon": 0.0}],
     "example_swap": [{"period": 2}, {"period": 1, "swap": 0.2, "keep": 0.5}],
-    "info_batch": [{"drop": 0.3, "delta": 1.0}],
-    "loss_power": [{"a": 2.0, "first": "random"}, {"a": 0.0, "alpha": 0.3}],
+    "hide_easy": [{"drop": 0.7, "confidence": 0.1}, {"signal": "error_norm"}],
+    "info_batch": [{"drop": 0.3, "delta": 1.0}, {"signal": "entropy"}],
+    "loss_mass": [{"mass": 0.5, "min_keep": 0.1}, {"mass": 1.0}],
+    "loss_power": [{"a": 2.0, "first": "random"}, {"a": 0.0, "alpha": 0.3}, {"signal": "margin_softmax"}],
+    "middle_loss": [{"width": 0.3, "first": "random"}],
     "order_dp": [{"pool": 1.0}],
     "seta": [{"groups": 3, "drop": 0.2}, {"groups": 4, "rounding": "ceil", "delta": 0.0}],
-    "ucb": [{"period": 1}, {"first": "random", "period": 3}, {"c": 0.0, "alpha": 1.0}],
+    "stop_mastered": [{"delta": 0.05, "look": 3}, {"delta": 100.0}],
+    "ucb": [{"period": 1}, {"first": "random", "period": 3}, {"c": 0.0, "alpha": 1.0}, {"signal": "p_label"}],
 }
 """Samples of options. Defaults, and each other value of an option that is a bool or a Literal, are tested without."""
 
@@ -132,7 +136,18 @@ def hardness(n):
 def signals(epoch, index, loss):
     """What a network would say about the examples at ``index`` in ``epoch``: ``loss`` less a little every epoch."""
     x = loss[index] * 0.97**epoch
-    return {"loss": x, "correct": ((index * 7 + epoch * 3) % 5 < 3).float()}
+    return of_loss(x) | {"correct": ((index * 7 + epoch * 3) % 5 < 3).float(), "input_size": sizes(index, epoch)}
+
+
+def of_loss(loss):
+    """Signals that follow from a loss (m,), with their signs."""
+    p = torch.exp(-loss)
+    return {"loss": loss, "p_label": p, "error_norm": 1 - p, "entropy": loss / 2, "margin_softmax": 2 * p - 1}
+
+
+def sizes(index, epoch):
+    """(m,) sizes of the inputs, which grow once in the middle of a run."""
+    return torch.full(index.shape, 16.0 if epoch < EPOCHS // 2 else 32.0)
 
 
 def run(policy, n, *, epochs=EPOCHS, seed=0, loss=None):

@@ -146,7 +146,7 @@ def test_epsilon_greedys_score_is_a_running_mean():
     policy = EpsilonGreedy(keep=0.3, epsilon=0.0, alpha=0.6)
     state, visits = visited(policy, fraction=0.5)
     means = [literal.running(visits[i], 0.6)[0] for i in range(N)]
-    torch.testing.assert_close(state["score"], torch.tensor(means))
+    torch.testing.assert_close(state["mean"], torch.tensor(means))
     assert ids(policy.plan(1, state, bound(0))[0]) == literal.highest(means, 9)
 
 

@@ -75,6 +75,9 @@ def test_policies_are_frozen_dataclasses_that_nothing_prunes_by_ratio(method):
         "epsilon_greedy": {"epsilon": 0.1, "period": 10, "alpha": 0.8},
         "ucb": {"period": 10, "alpha": 0.8, "c": 1.0},
         "info_batch": {"drop": 0.5, "delta": 0.875, "form": "mean"},
+        "hide_easy": {"confidence": 0.7, "rescale": "allowed"},
+        "stop_mastered": {"delta": 1e-3},
+        "middle_loss": {"times_loss": True},
         "seta": {"groups": 10, "window": 0.5, "drop": 0.0, "delta": 0.875, "rounding": "round"},
         "order_dp": {"pool": 0.75},
         "repeated_subset": {"replacement": False},
@@ -100,9 +103,18 @@ def test_annealing_by_name_begins_where_published_annealing_does():
 def test_a_card_of_a_class_reads_its_fields():
     card = card_of(UCB)
     assert (card.key, card.needs, card.takes) == ("ucb", ("loss",), ("keep",))
-    assert dict(card.options) == {"period": 10, "alpha": 0.8, "c": 1.0, "first": "all"}
+    assert dict(card.options) == {
+        "period": 10,
+        "alpha": 0.8,
+        "c": 1.0,
+        "first": "all",
+        "signal": "loss",
+        "on_resize": "keep",
+    }
     assert card_of(UCB(keep=0.5)) is card
     assert resolve("info-batch", dynamic.POLICIES, kind="policy") is dynamic.InfoBatch
     check_options(UCB, {"keep": 0.5, "period": 1})
-    with pytest.raises(ArgumentError, match="ucb has no option 'epsilon'; its options are: period, alpha, c, first"):
+    with pytest.raises(
+        ArgumentError, match="ucb has no option 'epsilon'; its options are: period, alpha, c, first, signal"
+    ):
         check_options(UCB, {"epsilon": 0.1})

@@ -16,12 +16,14 @@ from tests.dynamic.helpers import (
     every_policy,
     hardness,
     ids,
+    of_loss,
     other_values,
     policy_cases,
     quick_first,
     run,
     same,
     signals,
+    sizes,
 )
 
 every = pytest.mark.parametrize("make", every_policy())
@@ -151,8 +153,8 @@ def test_permuting_the_examples_permutes_the_chances(make):
             for epoch in range(3):
                 plan, state = policy.plan(epoch, state, bound(seed * 2 + (at is None)))
                 who = plan.index if at is None else at[plan.index]
-                right = ((who * 3 + epoch) % 4 > 1).float()
-                state = policy.observe(state, plan.index, loss=loss[plan.index], correct=right)
+                right = {"correct": ((who * 3 + epoch) % 4 > 1).float(), "input_size": sizes(who, 2 * epoch)}
+                state = policy.observe(state, plan.index, **of_loss(loss[plan.index]), **right)
             plan, _ = policy.plan(3, state, bound(seed * 2 + (at is None)))
             seen[seed, plan.index] = plan.weight
         return seen
@@ -172,7 +174,7 @@ def test_permuting_the_examples_permutes_the_chances(make):
 def test_budgets_are_exact(method, options, n, keep):
     policy = method(**{"keep": keep, **options})
     for epoch, (plan, _, _) in enumerate(run(policy, n)):
-        if epoch == 0 and "loss" in policy.needs and policy.first == "all":
+        if epoch == 0 and policy.needs and policy.first == "all":
             assert len(plan) == n
         else:
             assert len(plan) == budget_of(keep, n)
@@ -200,8 +202,7 @@ def test_what_was_never_observed_is_never_decided_by_id(make):
 def test_constant_losses_favour_nobody(make):
     n, runs = 12, 60
     policy = make(n)
-    if names_its_ids(policy) or "ExampleSwap" in repr(policy):
-        assert policy.needs != ("loss",)  # no loss to be constant
+    if names_its_ids(policy) or "correct" in policy.needs:  # no loss to be constant, or not that alone
         return
     last = torch.stack(
         [run(policy, n, epochs=4, seed=s, loss=torch.full((n,), 0.1))[3][0].mask(n) for s in range(runs)]
@@ -236,7 +237,7 @@ plain_observing = pytest.mark.parametrize("make", [p for p in every_policy(False
 def test_what_cannot_be_observed_is_refused(make, change, error, match):
     policy = make(5)
     index = torch.tensor([0, 2, 4])
-    index, observed = change(index, {policy.needs[0]: torch.tensor([1.0, 0.0, 1.0])})
+    index, observed = change(index, {name: torch.tensor([1.0, 0.0, 1.0]) for name in policy.needs})
     with pytest.raises(error, match=match.format(name=policy.needs[0])):
         policy.observe(policy.init(5), index, **observed)
 
@@ -245,10 +246,10 @@ def test_what_cannot_be_observed_is_refused(make, change, error, match):
 def test_half_precision_losses_keep_their_ids(make):
     n = 66_000
     policy = make(n)
-    name = policy.needs[0]
     index = torch.tensor([4097, 65_537, 2049])
-    half = policy.observe(policy.init(n), index, **{name: torch.tensor([1.0, 0.0, 1.0], dtype=torch.float16)})
-    full = policy.observe(policy.init(n), index, **{name: torch.tensor([1.0, 0.0, 1.0])})
+    values = torch.tensor([1.0, 0.0, 1.0])
+    half = policy.observe(policy.init(n), index, **dict.fromkeys(policy.needs, values.half()))
+    full = policy.observe(policy.init(n), index, **dict.fromkeys(policy.needs, values))
     assert same(half, full)
     assert not same(half, policy.init(n))
 
@@ -263,6 +264,6 @@ def test_epochs_and_sizes_are_checked(make):
 
 
 def test_values_of_options_follow_from_their_types():
-    assert other_values(dynamic.LossPower) == [{"weighted": True}, {"first": "random"}]
+    assert other_values(dynamic.LossPower) == [{"weighted": True}, {"first": "random"}, {"on_resize": "reset"}]
     assert other_values(dynamic.InfoBatch) == [{"form": "percentile"}]
     assert other_values(dynamic.ExampleSwap) == []

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.dynamic import UCB, PolicySampler
 from datawinnow.integrations.files import SAMPLER_FILE_NAME
 from tests.integrations.models import BATCH, EPOCHS, Classifier, N, PolicyTrainer, data, policy_sampler
 
@@ -61,6 +62,24 @@ def test_ids_survive_the_removal_of_columns_and_the_schedule_ends(make: Any, tmp
     order = torch.searchsorted(index, last)
     assert float((signals["loss"][order] - near).abs().max()) < 0.2
     assert float((signals["loss"][order].flip(0) - near).abs().max()) > 0.2
+
+
+def test_the_trainer_observes_the_signal_of_the_policy(tmp_path: Path) -> None:
+    sampler = PolicySampler(UCB(keep=0.5, signal="error_norm"), n=N, epochs=1, batch=BATCH, steps=STEPS)
+    trainer = PolicyTrainer(
+        model=Classifier(),
+        args=arguments(tmp_path, save_strategy="no", learning_rate=0.0),
+        train_dataset=table(),
+        sampler=sampler,
+    )
+    trainer.train()
+    index, signals = sampler.observations.read()
+    x, y = data().tensors
+    p = trainer.model.net(x[index]).softmax(1).detach()
+    expected = (p - F.one_hot(y[index], p.shape[1])).norm(dim=1)
+    assert set(signals) == {"error_norm"}
+    assert len(index) > 0
+    torch.testing.assert_close(signals["error_norm"], expected)
 
 
 def test_accumulated_micro_batches_make_the_same_steps_as_whole_batches(tmp_path: Path) -> None:

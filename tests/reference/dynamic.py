@@ -148,3 +148,35 @@ def two_bells(values, rounds=2000):
                 sum(p[j] * (v - centre[j]) ** 2 for p, v in zip(segments, values, strict=True)) / mass
             )
     return share, centre, spread
+
+
+def hidden(losses, correct, p_label, count, confidence):
+    """KAKURENBO: ids among the ``count`` lowest losses that were right and sure; the others are moved back."""
+    candidates = sorted(range(len(losses)), key=lambda i: losses[i])[:count]
+    moved_back = {i for i in candidates if not (correct[i] and p_label[i] >= confidence)}
+    return set(candidates) - moved_back
+
+
+def mastered(losses, delta):
+    """IES: whether the mean of the last three second differences of an example's losses is below ``delta``."""
+    second = [losses[t] - 2 * losses[t - 1] + losses[t - 2] for t in range(2, len(losses))]
+    return len(second) >= 3 and sum(abs(d) for d in second[-3:]) / 3 < delta
+
+
+def middle_sizes(scores, width, times_loss):
+    """A Gaussian of each score around the mean, times the score."""
+    mean = sum(scores) / len(scores)
+    deviation = (sum((s - mean) ** 2 for s in scores) / len(scores)) ** 0.5
+    return [(s if times_loss else 1.0) * math.exp(-((s - mean) ** 2) / (2 * (width * deviation) ** 2)) for s in scores]
+
+
+def holding(scores, mass, fewest):
+    """The fewest ids, of the largest scores, that hold a share ``mass`` of the sum; at least ``fewest``."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    kept, total = [], 0.0
+    for i in order:
+        if total >= mass * sum(scores) and len(kept) >= fewest:
+            break
+        kept.append(i)
+        total += scores[i]
+    return set(kept)

@@ -65,6 +65,31 @@ def test_each_epoch_trains_on_its_plan_in_its_order_and_is_observed_once():
     assert [row["learning_rate"] for row in history.rows] == pytest.approx(ends, rel=1e-5)
 
 
+def test_signals_are_those_that_a_recorder_writes_of_the_same_steps():
+    names = ("error_norm", "entropy", "margin_softmax", "margin", "p_label", "correct")
+    policy, recorder = Told(PLANS, needs=names), Recorder(60, 3)
+    fit(vector_net(), blobs(), epochs=3, policy=policy, recorder=recorder, **PLAIN)
+    for epoch, (index, signals) in enumerate(policy.seen):
+        assert set(signals) == set(names)
+        for name in names:
+            torch.testing.assert_close(
+                signals[name], recorder[name][epoch, index].float(), rtol=2e-3, atol=1e-3, msg=f"{name} {epoch}"
+            )
+    assert not torch.allclose(policy.seen[0][1]["entropy"], policy.seen[0][1]["error_norm"], atol=0.1)
+
+
+def test_a_signal_of_classes_needs_classes():
+    options = {"loss": lambda out, y: (out[:, 0] - y.float()).square(), **PLAIN}
+    with pytest.raises(ArgumentError, match="the policy UCB observes error_norm, which is of classes"):
+        fit(
+            torch.nn.Linear(5, 1),
+            (blobs().x, blobs().labels.float()),
+            epochs=2,
+            policy=dynamic.UCB(0.5, signal="error_norm"),
+            **options,
+        )
+
+
 def test_weights_of_a_plan_scale_the_losses():
     chosen = torch.arange(59, 20, -1)
     everything = tuple(chosen.tolist())
@@ -113,7 +138,16 @@ def test_a_policy_over_what_was_kept_sees_positions_among_the_kept():
 
 @pytest.mark.parametrize(
     "policy",
-    [dynamic.UCB(0.5, period=2), dynamic.EpsilonGreedy(0.5), dynamic.InfoBatch(6), dynamic.RandomPruning(0.3)],
+    [
+        dynamic.UCB(0.5, period=2),
+        dynamic.EpsilonGreedy(0.5),
+        dynamic.InfoBatch(6),
+        dynamic.RandomPruning(0.3),
+        dynamic.HideEasy(6, drop=0.6, confidence=0.3, signal="error_norm"),
+        dynamic.StopMastered(delta=10.0, look=3),
+        dynamic.LossMass(signal="entropy"),
+        dynamic.MiddleLoss(0.4, on_resize="reset"),
+    ],
     ids=lambda policy: type(policy).__name__,
 )
 @pytest.mark.parametrize("stop", [1, 3])
@@ -212,8 +246,8 @@ def test_a_length_that_cannot_be_is_named(options, match):
 def test_what_cannot_be_is_named(tmp_path):
     with pytest.raises(ArgumentError, match=r"a policy plans full epochs, got epochs=1\.5"):
         fit(vector_net(), blobs(), epochs=1.5, policy=Told(PLANS), **PLAIN)
-    with pytest.raises(ArgumentError, match="the policy Told observes 'margin', but fit gives it loss, correct"):
-        fit(vector_net(), blobs(), epochs=2, policy=Told(PLANS, needs=("margin",)), **PLAIN)
+    with pytest.raises(ArgumentError, match="the policy Told observes 'reward', but fit gives it loss, p_label"):
+        fit(vector_net(), blobs(), epochs=2, policy=Told(PLANS, needs=("reward",)), **PLAIN)
     at = tmp_path / "c.safetensors"
     fit(vector_net(), blobs(), epochs=1, policy=dynamic.UCB(0.5), checkpoint=at, **PLAIN)
     for other in (None, dynamic.UCB(0.7)):

@@ -11,7 +11,7 @@ from datawinnow import SizeSchedule
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.examples import Augment
-from datawinnow.dynamic import UCB
+from datawinnow.dynamic import UCB, HideEasy, LossMass, StopMastered, guarded
 from datawinnow.record import Recorder
 from datawinnow.train import fit
 from datawinnow.train.ledger import Ledger
@@ -213,7 +213,51 @@ def test_equal_to_a_loop_of_ones_own():
     torch.testing.assert_close(weights(actual), weights(expected), atol=2e-4, rtol=2e-3)
 
 
-@pytest.mark.parametrize("policy", [None, UCB(keep=0.7, period=1)], ids=["all", "ucb"])
+@pytest.mark.parametrize("change", ["step", "epoch"])
+def test_a_policy_observes_the_size_that_a_signal_was_computed_at(change):
+    seen = []
+
+    class Watching(UCB):
+        def observe(self, state, index, **signals):
+            seen.append(signals["input_size"].unique().tolist())
+            return super().observe(state, index, **signals)
+
+    model = Watched(image_net())
+    schedule = SizeSchedule(start=4, change=change)
+    policy = Watching(keep=0.7, period=1, on_resize="reset")
+    _, history = fit(model, images(90), passes=6, policy=policy, size_schedule=schedule, **PLAIN)
+    steps = iter(size for size, _ in model.steps)
+    assert seen == [sorted({next(steps) for _ in range(int(row["steps"]))}) for row in history.rows[:-1]]
+    assert len({tuple(sizes) for sizes in seen}) >= 3
+
+
+def test_without_a_schedule_the_size_never_changes():
+    kept = {}
+    for on_resize in ("keep", "reset"):
+        model = image_net()
+        policy = UCB(keep=0.5, period=1, on_resize=on_resize)
+        fit(model, images(48), epochs=4, policy=policy, **PLAIN)
+        kept[on_resize] = weights(model)
+    assert torch.equal(kept["keep"], kept["reset"])
+
+
+@pytest.mark.parametrize("wrap", [lambda policy: policy, guarded], ids=["alone", "guarded"])
+@pytest.mark.parametrize("policy", [StopMastered(), HideEasy(epochs=4)], ids=["stop_mastered", "hide_easy"])
+def test_policies_of_fixed_thresholds_are_refused(policy, wrap):
+    with pytest.raises(ArgumentError, match=r"is compared with .*: take a policy that ranks, such as ucb"):
+        fit(image_net(), images(48), passes=2, policy=wrap(policy), size_schedule=SizeSchedule(start=4), **PLAIN)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        None,
+        UCB(keep=0.7, period=1),
+        UCB(keep=0.7, period=1, on_resize="rank"),
+        LossMass(on_resize="reset_variance"),
+    ],
+    ids=["all", "ucb", "ucb by rank", "loss mass"],
+)
 @pytest.mark.parametrize("view", ["resize", "crop"])
 def test_resumed_in_the_middle_of_the_schedule(tmp_path, policy, view):
     data = images(60, augment=Augment(crop=2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -25,15 +25,13 @@ from datawinnow.dynamic.plan import (
     topk_random_ties,
 )
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
+from datawinnow.dynamic.running import MeanOnResize, initial_moments, with_mean
+from datawinnow.dynamic.signal import SignalNeeds, check_signal
 from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
-    get_int,
     get_tensor,
     num_examples,
-    unobserved,
-    validate_signal,
-    with_values,
 )
 
 
@@ -62,6 +60,12 @@ class EpsilonGreedy:
         period: epochs between decisions.
         alpha: weight of the **new** loss in the running mean, in (0, 1].
         first: ``"all"`` to train on everything until there are losses, or ``"random"`` for a random ``keep``.
+        signal: what ranks the examples: ``"loss"``, or another signal observed of them: ``"error_norm"`` (L2 norm of
+            softmax minus one-hot), ``"entropy"``, ``"margin_softmax"``, any of `record`, or a name of your own (high
+            for hard examples), such as ``"reward"``.
+        on_resize: what a visit at another size of the inputs does (`SizeSchedule`): ``"keep"`` moves the mean as any
+            visit, with ``"reset"`` it counts as the first. Other values than ``"keep"`` need the signal
+            ``input_size``, which `fit` gives.
 
     Returns:
         A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids, weights of one.
@@ -84,7 +88,9 @@ class EpsilonGreedy:
     period: int = 10
     alpha: float = 0.8
     first: FirstPlan = "all"
-    needs: ClassVar[tuple[str, ...]] = ("loss",)
+    signal: str = "loss"
+    on_resize: MeanOnResize = "keep"
+    needs: ClassVar[Any] = SignalNeeds()
     rescalable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -93,25 +99,26 @@ class EpsilonGreedy:
         check.number("period", self.period, 1, 2**31, integer=True)
         check.number("alpha", self.alpha, 1e-9, 1)
         check.one_of("first", self.first, ("all", "random"))
+        check_signal(self.signal)
+        check.one_of("on_resize", self.on_resize, get_args(MeanOnResize))
 
     def fraction(self, epoch: int) -> float:
         """``keep``, and everything in epoch 0 with ``first="all"``."""
         return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
 
     def init(self, n: int) -> State:
-        """``score`` (n,) float32, NaN where never visited; the decision in force."""
-        return {"n": check_num_examples(n), "score": unobserved(n), **no_decision(n)}
+        """``mean`` (n,) float32, NaN where never visited; the decision in force."""
+        n = check_num_examples(n)
+        return {"n": n, **initial_moments(n, self.on_resize, variance=False), **no_decision(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Move the running means of the visited towards their ``loss``."""
-        ids, x = validate_signal(get_int(state, "n"), index, "loss", signals)
-        old = get_tensor(state, "score")[ids]
-        return with_values(state, ids, score=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
+        """Move the running means of the visited towards their ``signal``."""
+        return with_mean(state, index, self.signal, signals, alpha=self.alpha)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The decision of the period, in the order of the epoch."""
         n = num_examples(epoch, state)
-        if not any_observed(state, "score"):
+        if not any_observed(state, "mean"):
             return first_plan(self.first, self.keep, n, stream("epsilon_greedy", "first", epoch)), state
         state = decide_once_per_period(state, epoch, self.period, lambda block: self._decide(n, state, block, stream))
         return plan_from_reasons(get_tensor(state, "reason"), stream("epsilon_greedy", "order", epoch)), state
@@ -121,7 +128,7 @@ class EpsilonGreedy:
         # 0.29 * 100 is 28.999... in binary: the 1e-9 keeps floor() from losing one.
         k_random = int(self.epsilon * k + 1e-9)
         draws = stream("epsilon_greedy", "choose", block)
-        score = get_tensor(state, "score").nan_to_num(nan=torch.inf)
+        score = get_tensor(state, "mean").nan_to_num(nan=torch.inf)
         # `topk_random_ties` needs a count of at least 1.
         best = topk_random_ties(score, k - k_random, draws) if k > k_random else torch.arange(0)
         # if none is drawn, those below the cut had no chance of being chosen

@@ -22,13 +22,14 @@ from datawinnow.dynamic.plan import (
     sample_without_replacement,
 )
 from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.signal import SignalNeeds, check_signal, observed_hardness
 from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_tensor,
     num_examples,
     unobserved,
-    with_last_signal,
+    with_values,
 )
 
 BELOW_MEAN = 0.65
@@ -62,6 +63,9 @@ class InfoBatch:
         drop: the paper's r, the probability in [0, 1) that a well-learned example is **dropped**.
         delta: fraction of the run after which all examples are trained on, in [0, 1].
         form: ``"mean"`` (published package) or ``"percentile"`` (published ImageNet code).
+        signal: what ranks the examples: ``"loss"``, or another signal observed of them: ``"error_norm"`` (L2 norm of
+            softmax minus one-hot), ``"entropy"``, ``"margin_softmax"``, any of `record`, or a name of your own (high
+            for hard examples), such as ``"reward"``.
 
     Returns:
         A policy. The number of ids in a plan depends on the losses; weights are at least one.
@@ -84,13 +88,15 @@ class InfoBatch:
     drop: float = 0.5
     delta: float = 0.875
     form: Literal["mean", "percentile"] = "mean"
-    needs: ClassVar[tuple[str, ...]] = ("loss",)
+    signal: str = "loss"
+    needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
         check.number("epochs", self.epochs, 1, 2**31, integer=True)
         check.number("drop", self.drop, 0, 1 - 1e-6)
         check.number("delta", self.delta, 0, 1)
         check.one_of("form", self.form, ("mean", "percentile"))
+        check_signal(self.signal)
 
     @property
     def run_epochs(self) -> int:
@@ -108,12 +114,13 @@ class InfoBatch:
         return 0.2 * keep**2 + 0.65 * keep + 0.15
 
     def init(self, n: int) -> State:
-        """``loss`` (n,) float32 of the last visit, NaN where there was none."""
+        """``loss`` (n,) float32: the ``signal`` of the last visit, NaN where there was none."""
         return {"n": check_num_examples(n), "loss": unobserved(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Remember the ``loss`` of the visited, unweighted."""
-        return with_last_signal(state, index, "loss", signals)
+        """Remember the ``signal`` of the visited, unweighted."""
+        ids, values = observed_hardness(state, index, self.signal, signals)
+        return with_values(state, ids, loss=values)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """Another draw in each epoch; an example that was never visited is kept."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -22,15 +23,13 @@ from datawinnow.dynamic.plan import (
     sample_without_replacement,
 )
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
+from datawinnow.dynamic.running import MeanOnResize, initial_moments, with_mean
+from datawinnow.dynamic.signal import SignalNeeds, check_signal
 from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
-    get_int,
     get_tensor,
     num_examples,
-    unobserved,
-    validate_signal,
-    with_values,
 )
 
 
@@ -66,6 +65,12 @@ class LossPower:
         weighted: give weights 1 / pi; without them training is biased towards hard examples.
         first: ``"all"`` to train on everything until there are losses, or ``"random"`` for a random ``keep``.
         floor: lowest score, as a fraction of the mean of all, in (0, 1].
+        signal: what ranks the examples: ``"loss"``, or another signal observed of them: ``"error_norm"`` (L2 norm of
+            softmax minus one-hot), ``"entropy"``, ``"margin_softmax"``, any of `record`, or a name of your own (high
+            for hard examples), such as ``"reward"``.
+        on_resize: what a visit at another size of the inputs does (`SizeSchedule`): ``"keep"`` moves the mean as any
+            visit, with ``"reset"`` it counts as the first. Other values than ``"keep"`` need the signal
+            ``input_size``, which `fit` gives.
 
     Returns:
         A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids.
@@ -91,7 +96,9 @@ class LossPower:
     weighted: bool = False
     first: FirstPlan = "all"
     floor: float = 0.01
-    needs: ClassVar[tuple[str, ...]] = ("loss",)
+    signal: str = "loss"
+    on_resize: MeanOnResize = "keep"
+    needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
         budget_of(self.keep, 1)
@@ -100,6 +107,8 @@ class LossPower:
         check.one_of("weighted", self.weighted, (False, True))
         check.one_of("first", self.first, ("all", "random"))
         check.number("floor", self.floor, 1e-9, 1)
+        check_signal(self.signal)
+        check.one_of("on_resize", self.on_resize, get_args(MeanOnResize))
 
     def fraction(self, epoch: int) -> float:
         """``keep``, and everything in epoch 0 with ``first="all"``."""
@@ -107,36 +116,54 @@ class LossPower:
 
     def init(self, n: int) -> State:
         """``mean`` (n,) float32 of the losses, NaN where never visited."""
-        return {"n": check_num_examples(n), "mean": unobserved(n)}
+        n = check_num_examples(n)
+        return {"n": n, **initial_moments(n, self.on_resize, variance=False)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Move the running means of the visited towards their ``loss``."""
-        ids, x = validate_signal(get_int(state, "n"), index, "loss", signals)
-        old = get_tensor(state, "mean")[ids]
-        return with_values(state, ids, mean=torch.where(old.isnan(), x, (1 - self.alpha) * old + self.alpha * x))
+        """Move the running means of the visited towards their ``signal``."""
+        return with_mean(state, index, self.signal, signals, alpha=self.alpha)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """Another draw in each epoch."""
         n, draws = num_examples(epoch, state), stream("loss_power", epoch)
         if not any_observed(state, "mean"):
             return first_plan(self.first, self.keep, n, draws), state
-        k, mean = budget_of(self.keep, n), get_tensor(state, "mean")
-        new = nonzero_ids(mean.isnan())
-        # More unvisited than places: a uniform draw of them, and no example with a loss has a chance in this epoch.
-        if new.numel() >= k:
-            codes = reason_codes(n, Reason.ZERO_WEIGHT, not_drawn=new, drawn=sample_without_replacement(new, k, draws))
-            return plan_from_reasons(codes, draws), state
-        seen = nonzero_ids(~mean.isnan())
-        chance = chances(mean[seen], k - new.numel(), self.a, self.floor)
-        sure = chance >= 1
-        codes = reason_codes(n, Reason.NOT_DRAWN, kept=new, ranked=seen[sure])
-        rest, left = nonzero_ids(~sure), k - new.numel() - int(sure.sum())
-        codes[seen[rest[systematic(chance[rest], left, draws)]]] = int(Reason.DRAWN)
-        weight = torch.ones(n)
-        if self.weighted:
-            # Certain examples have a chance of 1 and so a weight of 1; the floor keeps 1 / chance finite.
-            weight[seen] = (1 / chance).float()
-        return plan_from_reasons(codes, draws, weight), state
+        power = lambda mean, k: chances(mean, k, self.a, self.floor)  # noqa: E731
+        return plan_by_chance(get_tensor(state, "mean"), budget_of(self.keep, n), power, draws, self.weighted), state
+
+
+def plan_by_chance(
+    score: Tensor,
+    k: int,
+    chance_of: Callable[[Tensor, int], Tensor],
+    draws: torch.Generator,
+    weighted: bool = False,
+) -> Selection:
+    """``k`` examples drawn with given chances; those never visited are certain (of more than k such, k are drawn).
+
+    Args:
+        score: (n,) float32, NaN where never visited.
+        k: how many, 1 to n.
+        chance_of: function of (m,) scores and a number to (m,) float64 chances that sum to that number.
+        draws: source of the draw.
+        weighted: give weights 1 / chance.
+    """
+    n, new = score.numel(), nonzero_ids(score.isnan())
+    # More unvisited than places: a uniform draw of them, and no example with a score has a chance in this epoch.
+    if new.numel() >= k:
+        codes = reason_codes(n, Reason.ZERO_WEIGHT, not_drawn=new, drawn=sample_without_replacement(new, k, draws))
+        return plan_from_reasons(codes, draws)
+    seen = nonzero_ids(~score.isnan())
+    chance = chance_of(score[seen], k - new.numel())
+    sure = chance >= 1
+    codes = reason_codes(n, Reason.NOT_DRAWN, kept=new, ranked=seen[sure])
+    rest, left = nonzero_ids(~sure), k - new.numel() - int(sure.sum())
+    codes[seen[rest[systematic(chance[rest], left, draws)]]] = int(Reason.DRAWN)
+    weight = torch.ones(n)
+    if weighted:
+        # Certain examples have a chance of 1 and so a weight of 1; the floor keeps 1 / chance finite.
+        weight[seen] = (1 / chance).float()
+    return plan_from_reasons(codes, draws, weight)
 
 
 def chances(score: Tensor, k: int, a: float, floor: float) -> Tensor:

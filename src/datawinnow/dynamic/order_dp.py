@@ -22,13 +22,14 @@ from datawinnow.dynamic.plan import (
     topk_random_ties,
 )
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
+from datawinnow.dynamic.signal import SignalNeeds, check_signal, observed_hardness
 from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_tensor,
     num_examples,
     unobserved,
-    with_last_signal,
+    with_values,
 )
 
 
@@ -52,6 +53,9 @@ class OrderDP:
         keep: fraction of **all** examples kept, in (0, pool]; the paper's code keeps 0.85 of its pool of 0.75.
         pool: fraction of the examples in the pool, in (0, 1].
         first: ``"random"`` for ``keep`` of the examples while there are no losses, or ``"all"``.
+        signal: what ranks the examples: ``"loss"``, or another signal observed of them: ``"error_norm"`` (L2 norm of
+            softmax minus one-hot), ``"entropy"``, ``"margin_softmax"``, any of `record`, or a name of your own (high
+            for hard examples), such as ``"reward"``.
 
     Returns:
         A policy; each plan has exactly ``budget_of(keep, n)`` ids, weights of one.
@@ -72,12 +76,14 @@ class OrderDP:
     keep: float
     pool: float = 0.75
     first: FirstPlan = "random"
-    needs: ClassVar[tuple[str, ...]] = ("loss",)
+    signal: str = "loss"
+    needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
         budget_of(self.keep, 1)
         check.number("pool", self.pool, 1e-9, 1)
         check.one_of("first", self.first, ("all", "random"))
+        check_signal(self.signal)
         if self.keep > self.pool:
             raise ArgumentError(
                 f"keep={self.keep} cannot be more than pool={self.pool}, since the kept are chosen from the pool: "
@@ -89,12 +95,13 @@ class OrderDP:
         return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
 
     def init(self, n: int) -> State:
-        """``loss`` (n,) float32 of the last visit, NaN where there was none."""
+        """``loss`` (n,) float32: the ``signal`` of the last visit, NaN where there was none."""
         return {"n": check_num_examples(n), "loss": unobserved(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Remember the ``loss`` of the visited."""
-        return with_last_signal(state, index, "loss", signals)
+        """Remember the ``signal`` of the visited."""
+        ids, values = observed_hardness(state, index, self.signal, signals)
+        return with_values(state, ids, loss=values)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """Another pool in each epoch."""

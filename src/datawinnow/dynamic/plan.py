@@ -144,6 +144,22 @@ def no_decision(n: int) -> State:
     return {"block": -1, "reason": torch.zeros(n, dtype=torch.int8)}
 
 
+def revisited_ids(n: int, epoch: int, look: int, stream: Callable[[int], torch.Generator]) -> Tensor:
+    """(ceil(n / look),) int64 ids whose turn it is in ``epoch``, whatever their loss: every example once in ``look``.
+
+    Args:
+        n: number of examples.
+        epoch: counted from 0.
+        look: epochs in which each has its turn.
+        stream: number of the cycle of ``look`` epochs -> generator of its order.
+    """
+    cycle, position = divmod(epoch, look)
+    # ceil, and modulo n below: where `look` does not divide n, the last epoch of a cycle repeats some of the first.
+    per_epoch = -(-n // look)
+    order = in_random_order(torch.arange(n), stream(cycle))
+    return order[(torch.arange(per_epoch) + position * per_epoch) % n]
+
+
 def inclusion_probability(plan: Selection) -> Tensor:
     """(m,) float32 probability that each chosen example had of being chosen, read off the reasons.
 

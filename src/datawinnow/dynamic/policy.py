@@ -27,7 +27,9 @@ class Policy(Protocol):
     returns; planning the same epoch from that state gives the same plan again.
 
     Optional are ``fraction(epoch)``, the fraction of the examples that an epoch is expected to train on (see
-    `epoch_fraction` for its default), and ``run_epochs``, the length of the run that the policy was made for.
+    `epoch_fraction` for its default), ``run_epochs``, the length of the run that the policy was made for, and
+    ``across_sizes``, what it compares with a fixed number although it changes with the size of the inputs, which
+    `fit` refuses under a size schedule.
     """
 
     @property

@@ -18,13 +18,14 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic.plan import plan_from_reasons, plan_uniform, reason_codes, sample_without_replacement
 from datawinnow.dynamic.policy import State, Stream
+from datawinnow.dynamic.signal import SignalNeeds, check_signal, observed_hardness
 from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
     get_tensor,
     num_examples,
     unobserved,
-    with_last_signal,
+    with_values,
 )
 
 MAX_START_GROUPS = 64
@@ -61,6 +62,9 @@ class SeTa:
         delta: fraction of the run with the window, in [0, 1].
         rounding: ``"round"`` as in the paper's code (4.5 becomes 4), or ``"ceil"``, with which 5 groups and 0.9 have no
             window (all groups).
+        signal: what ranks the examples: ``"loss"``, or another signal observed of them: ``"error_norm"`` (L2 norm of
+            softmax minus one-hot), ``"entropy"``, ``"margin_softmax"``, any of `record`, or a name of your own (high
+            for hard examples), such as ``"reward"``.
 
     Returns:
         A policy. The number of ids in a plan depends on the losses; weights of one.
@@ -84,7 +88,8 @@ class SeTa:
     drop: float = 0.0
     delta: float = 0.875
     rounding: Literal["round", "ceil"] = "round"
-    needs: ClassVar[tuple[str, ...]] = ("loss",)
+    signal: str = "loss"
+    needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
         check.number("epochs", self.epochs, 1, 2**31, integer=True)
@@ -93,6 +98,7 @@ class SeTa:
         check.number("drop", self.drop, 0, 1 - 1e-6)
         check.number("delta", self.delta, 0, 1)
         check.one_of("rounding", self.rounding, ("round", "ceil"))
+        check_signal(self.signal)
 
     @property
     def run_epochs(self) -> int:
@@ -109,12 +115,13 @@ class SeTa:
         return keep * float(((losses >= low) & (losses < high)).double().mean())
 
     def init(self, n: int) -> State:
-        """``loss`` (n,) float32 of the last visit, NaN where there was none."""
+        """``loss`` (n,) float32: the ``signal`` of the last visit, NaN where there was none."""
         return {"n": check_num_examples(n), "loss": unobserved(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Remember the ``loss`` of the visited."""
-        return with_last_signal(state, index, "loss", signals)
+        """Remember the ``signal`` of the visited."""
+        ids, values = observed_hardness(state, index, self.signal, signals)
+        return with_values(state, ids, loss=values)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """A random share and the window of this epoch."""

@@ -115,9 +115,3 @@ def with_values(state: State, index: Tensor, **values: Tensor) -> State:
     """A copy of ``state`` with new ``values`` (m,) at ``index``; tensors that do not change are shared."""
     # index_copy and not index_copy_: states are values, and the caller may still hold the old one.
     return state | {k: get_tensor(state, k).index_copy(0, index, v) for k, v in values.items()}
-
-
-def with_last_signal(state: State, index: Any, name: str, signals: Mapping[str, Any]) -> State:
-    """``state`` with the tensor ``name`` holding the newest value of the signal of the same name."""
-    ids, values = validate_signal(get_int(state, "n"), index, name, signals)
-    return with_values(state, ids, **{name: values})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,15 +22,13 @@ from datawinnow.dynamic.plan import (
     topk_random_ties,
 )
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
+from datawinnow.dynamic.running import OnResize, initial_moments, rank_within_size, with_moments
+from datawinnow.dynamic.signal import SignalNeeds, check_signal
 from datawinnow.dynamic.state import (
     any_observed,
     check_num_examples,
-    get_int,
     get_tensor,
     num_examples,
-    unobserved,
-    validate_signal,
-    with_values,
 )
 
 
@@ -60,6 +58,14 @@ class UCB:
         alpha: weight of the **new** value in mean and variance, in (0, 1].
         c: weight of the variance.
         first: ``"all"`` to train on everything until there are losses, or ``"random"`` for a random ``keep``.
+        signal: what ranks the examples: ``"loss"``, or another signal observed of them: ``"error_norm"`` (L2 norm of
+            softmax minus one-hot), ``"entropy"``, ``"margin_softmax"``, any of `record`, or a name of your own (high
+            for hard examples), such as ``"reward"``.
+        on_resize: what a visit at another size of the inputs does (`SizeSchedule`): ``"keep"`` moves mean and variance
+            as any visit, so that the variance holds the jump of the loss; ``"reset_variance"`` sets the variance to 0;
+            with ``"reset"`` the visit counts as the first; ``"rank"`` moves both, and compares each score with those
+            last seen at the same size only. Other values than ``"keep"`` need the signal ``input_size``, which `fit`
+            gives.
 
     Returns:
         A policy; each plan but the first has exactly ``budget_of(keep, n)`` ids, weights of one.
@@ -83,7 +89,9 @@ class UCB:
     alpha: float = 0.8
     c: float = 1.0
     first: FirstPlan = "all"
-    needs: ClassVar[tuple[str, ...]] = ("loss",)
+    signal: str = "loss"
+    on_resize: Literal["keep", "reset_variance", "reset", "rank"] = "keep"
+    needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
         budget_of(self.keep, 1)
@@ -91,6 +99,8 @@ class UCB:
         check.number("alpha", self.alpha, 1e-9, 1)
         check.number("c", self.c, 0, 1e9)
         check.one_of("first", self.first, ("all", "random"))
+        check_signal(self.signal)
+        check.one_of("on_resize", self.on_resize, (*get_args(OnResize), "rank"))
 
     def fraction(self, epoch: int) -> float:
         """``keep``, and everything in epoch 0 with ``first="all"``."""
@@ -98,17 +108,12 @@ class UCB:
 
     def init(self, n: int) -> State:
         """``mean`` (n,) float32, NaN where never visited, ``variance`` (n,) float32; the decision in force."""
-        return {"n": check_num_examples(n), "mean": unobserved(n), "variance": torch.zeros(n), **no_decision(n)}
+        n = check_num_examples(n)
+        return {"n": n, **initial_moments(n, self.on_resize), **no_decision(n)}
 
     def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Move mean and variance of the visited towards their ``loss``."""
-        ids, x = validate_signal(get_int(state, "n"), index, "loss", signals)
-        mean, variance = get_tensor(state, "mean")[ids], get_tensor(state, "variance")[ids]
-        new = mean.isnan()
-        # With the old mean, hence before it moves; of new examples both are NaN here and replaced below.
-        variance = (1 - self.alpha) * variance + self.alpha * (x - mean).square()
-        mean = (1 - self.alpha) * mean + self.alpha * x
-        return with_values(state, ids, mean=torch.where(new, x, mean), variance=variance.masked_fill(new, 0.0))
+        """Move mean and variance of the visited towards their ``signal``."""
+        return with_moments(state, index, self.signal, signals, alpha=self.alpha, on_resize=self.on_resize)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The decision of the period, in the order of the epoch."""
@@ -122,5 +127,7 @@ class UCB:
     def _decide(self, n: int, state: State, block: int, stream: Stream) -> Tensor:
         # NaN (never visited) ranks first.
         score = get_tensor(state, "mean").add(get_tensor(state, "variance"), alpha=self.c).nan_to_num_(nan=torch.inf)
+        if self.on_resize == "rank":
+            score = rank_within_size(score, get_tensor(state, "size"))
         kept = topk_random_ties(score, budget_of(self.keep, n), stream("ucb", "choose", block))
         return reason_codes(n, Reason.BELOW_CUT, ranked=kept)

@@ -16,7 +16,14 @@ from datawinnow.core.reason import Reason
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic.example_swap import ExampleSwap
 from datawinnow.dynamic.noise import suspected_of_wrong_label
-from datawinnow.dynamic.plan import in_random_order, is_kept, nonzero_ids, reason_codes, sample_without_replacement
+from datawinnow.dynamic.plan import (
+    in_random_order,
+    is_kept,
+    nonzero_ids,
+    reason_codes,
+    revisited_ids,
+    sample_without_replacement,
+)
 from datawinnow.dynamic.policy import Policy, State, Stream
 from datawinnow.dynamic.replay import Replay
 from datawinnow.dynamic.state import (
@@ -201,11 +208,7 @@ class Guarded(Wrapper):
 
     def revisited(self, n: int, epoch: int, stream: Stream) -> Tensor:
         """Ids whose turn it is, whatever their loss: equally many every epoch; the order is drawn every ``look``."""
-        cycle, position = divmod(epoch, self.look)
-        # ceil, and modulo n below: where `look` does not divide n, the last epoch of a cycle repeats some of the first.
-        per_epoch = -(-n // self.look)
-        order = in_random_order(torch.arange(n), stream("guarded", "look", cycle))
-        return order[(torch.arange(per_epoch) + position * per_epoch) % n]
+        return revisited_ids(n, epoch, self.look, lambda cycle: stream("guarded", "look", cycle))
 
 
 def _plan_among(policy: Any, candidates: Tensor, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:

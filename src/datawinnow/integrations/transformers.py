@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError
 from datawinnow.dynamic.reduce import Reduction, per_example
 from datawinnow.dynamic.sampler import PolicySampler
@@ -23,6 +24,7 @@ from datawinnow.integrations.accelerate import as_global
 from datawinnow.integrations.files import SAMPLER_FILE_NAME, load_state, save_state
 from datawinnow.integrations.ids import INDEX, IndexCollator, WithIndex
 from datawinnow.integrations.loop import weighted_loss
+from datawinnow.record.signals import signals
 
 try:
     from transformers import TrainerCallback
@@ -106,8 +108,17 @@ class PolicyTrainerMixin:
             inputs.pop("labels")
         outputs = model(**inputs)
         loss = self.example_loss(outputs, labels)
-        total = weighted_loss(self.policy_sampler, index, loss, self.reduction)
+        total = weighted_loss(
+            self.policy_sampler, index, loss, self.reduction, **self._signals_of_classes(outputs, labels)
+        )
         return (total, outputs) if return_outputs else total
+
+    def _signals_of_classes(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
+        """What the policy needs beside the loss, from the logits of the step."""
+        names = tuple(name for name in self.policy_sampler.policy.needs if name in RECORDED and name != "loss")
+        if not names:
+            return {}
+        return signals(outputs["logits"] if isinstance(outputs, dict) else outputs[0], labels, names=names)
 
     def example_loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """(b,) losses; override it for tasks without cross-entropy.

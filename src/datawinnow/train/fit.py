@@ -187,7 +187,8 @@ def fit(
                         else:
                             recorder.write(epoch, index, outputs, y)
                     if state.policy_plan is not None:
-                        state.policy_plan.observe(index, losses, correct)
+                        size = ledger.step_sizes[step] if ledger.step_sizes else 0
+                        state.policy_plan.observe(index, losses, outputs, y, input_size=size)
                     trained = recipe.losses(losses)
                     mean = trained.mean() if state.weight is None else reduction(trained, state.weight[index])
                     if recipe.curvature:

@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core.arrays import RECORDED
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.dynamic.sampler import PolicySampler
+from datawinnow.dynamic.signal import INPUT_SIZE
+from datawinnow.record.signals import signals
+from datawinnow.train.objective import correct_predictions
 
-OBSERVED_SIGNALS = ("loss", "correct")
+OBSERVED_SIGNALS = ("loss", *(name for name in RECORDED if name != "loss"), INPUT_SIZE)
 """What `fit` lets a policy observe, from the step's own forward pass: it costs no second one."""
 
 
@@ -63,17 +67,32 @@ class PolicyPlan:
             self.weight = weight if self._selection_weight is None else weight * self._selection_weight
         return self.index[plan.index]
 
-    def observe(self, index: Tensor, losses: Tensor, correct: Tensor | None) -> None:
-        """Pass on the (b,) losses and correctness of the ids ``index`` (b,); everything stays on the device."""
-        if correct is None:
-            if "correct" in self.policy.needs:
+    def observe(self, index: Tensor, losses: Tensor, outputs: Any, y: Tensor, *, input_size: int = 0) -> None:
+        """Pass on what the policy needs of a batch; everything stays on the device.
+
+        Args:
+            index: (b,) ids.
+            losses: (b,) unweighted.
+            outputs: of the network.
+            y: (b, ...) targets.
+            input_size: of the batch, under a size schedule.
+
+        Raises:
+            ArgumentError: the policy needs a signal of classes, and there are none.
+        """
+        values = {"loss": losses}
+        if INPUT_SIZE in self.policy.needs:
+            values[INPUT_SIZE] = torch.full_like(losses, input_size)
+        if of_classes := tuple(name for name in self.policy.needs if name not in values):
+            correct = correct_predictions(outputs, y)
+            if correct is None:
                 raise ArgumentError(
-                    f"the policy {type(self.policy).__name__} observes whether predictions are correct, but this loss "
-                    "is not of classes: take one that observes the loss alone, such as ucb"
+                    f"the policy {type(self.policy).__name__} observes {', '.join(of_classes)}, which is of classes, "
+                    "but this loss is not: take a policy that observes the loss alone, such as ucb"
                 )
-            self.sampler.observe(self._position[index], loss=losses)
-            return
-        self.sampler.observe(self._position[index], loss=losses, correct=correct)
+            # an arg-max, as the accuracy of the history counts it
+            values |= signals(outputs, y, names=of_classes) | {"correct": correct}
+        self.sampler.observe(self._position[index], **values)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next plan depends on, for a checkpoint; numbers as tensors without axes."""

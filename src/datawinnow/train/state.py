@@ -336,6 +336,11 @@ def _check_combination(
         raise ArgumentError(
             "`schedule_epochs=` requires `epochs=`: with `passes=` the schedule follows the examples passed to its end"
         )
+    if sizes is not None and (fixed := _across_sizes(policy)):
+        raise ArgumentError(
+            f"size_schedule= changes what a loss means, but {fixed}: take a policy that ranks, such as ucb with "
+            "keep=0.7, or train without size_schedule="
+        )
     if in_batch is None:
         return
     if sizes is not None:
@@ -347,6 +352,13 @@ def _check_combination(
         raise ArgumentError(f"in_batch= chooses among all the data and sees part of a batch: give it without {other}=")
     if in_batch.proxy is model:
         raise ArgumentError("the proxy is the network itself: leave proxy= out to choose by the network's own losses")
+
+
+def _across_sizes(policy: Any) -> str | None:
+    """What a policy, or one that it wraps, compares with a fixed number although it changes with the input size."""
+    if policy is None or hasattr(policy, "across_sizes"):
+        return getattr(policy, "across_sizes", None)
+    return _across_sizes(getattr(policy, "policy", None))
 
 
 def _check_recorder(recorder: Recorder | None, n: int, epochs: int) -> None:
