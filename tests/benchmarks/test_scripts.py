@@ -19,7 +19,7 @@ import pytest
 approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-QUICK = ("loading", "scores", "condense", "condense_grid", "estimate", "vit")
+QUICK = ("loading", "scores", "condense", "condense_grid", "estimate", "vit", "text_padding")
 SLOW = ("recording", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva", "instruct", "readers")
 """Scripts whose smoke run takes more than a few seconds; `make full` runs them."""
 METADATA = {
@@ -105,6 +105,14 @@ def test_loading_gives_the_same_images_by_both_ways_and_every_id_once() -> None:
     check_ratio(result["ratio"])
     rate = result["examples_per_second"]  # one round at smoke size, so the median of the ratios is that of the medians
     assert result["ratio"]["median"] == approx(rate["resident"] / rate["dataloader"], rel=1e-3)
+
+
+def test_texts_are_dealt_in_less_time() -> None:
+    result = smoke("text_padding")
+    assert set(result["ratio"]) == {"longest", "similar"}
+    for each in (*result["ratio"].values(), *result["ratio_cpu"].values()):
+        check_ratio(each)
+    assert result["mean_tokens"] < result["tokens"]
 
 
 def test_the_estimate_is_compared_with_a_run_of_its_own_process() -> None:
