@@ -25,7 +25,7 @@ from datawinnow.cli.options import (
     UntilStable,
     option_flags,
 )
-from datawinnow.cli.select import kept_line, reason_rows
+from datawinnow.cli.select import kept_line, reason_rows, selection_of_every_class
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.duration import duration
@@ -117,6 +117,9 @@ def prune(
         )
     assert kept.run is not None
     _print_pruned(screen, kept, kept.run, out)
+    if words := selection_of_every_class(kept.run.path / "selection.parquet", kept.run.path, choosing):
+        screen.next(*words, *training.function_flags())
+        return
     epochs_flags = ("--epochs", str(kept.train_epochs))
     screen.next(
         "train", data, "--select", str(kept.run.path), *epochs_flags, *option_flags(loading), *option_flags(training)

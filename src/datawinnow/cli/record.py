@@ -79,4 +79,16 @@ def record(
             ("run", str(folder.path)),
         ]
     )
-    screen.next("select", str(folder.path), "--keep", "0.3", *training.function_flags())
+    screen.next("select", str(folder.path), "--keep", "0.3", *_method_flags(folder.epochs), *training.function_flags())
+
+
+def _method_flags(epochs: int) -> tuple[str, ...]:
+    """What the default method needs to be told of a recording that is shorter than its windows."""
+    import inspect
+
+    from datawinnow.scores import dual
+
+    if epochs >= inspect.signature(dual).parameters["window"].default:
+        return ()
+    # a standard deviation needs two epochs
+    return ("--option", f"window={epochs}") if epochs > 1 else ("--score", "el2n")

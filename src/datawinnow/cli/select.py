@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from datawinnow.cli.options import (
     RecordedModel,
     RecordedModelOptions,
     RunPath,
+    option_flags,
 )
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -69,10 +71,26 @@ def select(
     file = out or folder.path / "selection.parquet"
     screen.print(kept_line(file))
     screen.rows([("selection", str(file)), *reason_rows(file)])
+    if words := selection_of_every_class(file, folder.path, choosing):
+        values = (("--epochs", epochs), ("--seed", seed or None), ("--out", out), ("--data", data), ("--model", model))
+        words += [word for flag, value in values if value is not None for word in (flag, str(value))]
+        words += [word for key, value in (model_options or {}).items() for word in ("--model-option", f"{key}={value}")]
+        screen.next(*words)
+        return
     options = folder.metadata["options"]
     planned = (options.get("prune") or {}).get("train_epochs") or (options.get("record") or {}).get("schedule_epochs")
     epochs_flags = ("--epochs", str(planned)) if planned else ()
     screen.next("train", folder.dataset.source or "DATA", "--select", str(file), *epochs_flags)
+
+
+def selection_of_every_class(file: Path, run: Path, choosing: MethodOptions) -> list[str]:
+    """The command that keeps something of every class, where the selection in ``file`` does not; else nothing."""
+    from datawinnow.runs.selection_file import keep_of_every_class
+
+    keep = keep_of_every_class(file)
+    if keep is None:
+        return []
+    return ["select", str(run), "--keep", f"{keep:g}", *option_flags(replace(choosing, per_class=True))]
 
 
 def kept_line(file: Path) -> str:

@@ -230,6 +230,7 @@ class PairedComparison(Content):
     half: float | None
     num_seeds: Count
     outcome: Literal["wins", "loses", "ties"]
+    noise: Annotated[float, Field(ge=0)] = 0.0
 
 
 class CheckFile(Content):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,34 @@ def write_selection(
         "is_folder": is_of_folder(info.data),
     }
     write_table(path, with_row_checks(table, SELECTION_COLUMNS), {**meta, "source": source})
+
+
+def keep_of_every_class(path: Path) -> float | None:
+    """The fraction of each class that keeps something of all of them, where the selection in a file does not.
+
+    Args:
+        path: of the selection.
+
+    Returns:
+        The selection's own fraction, or a larger one that the smallest class needs; None where something of every class
+        is kept, where the selection takes that share of each class already, or where there are no classes.
+    """
+    table, metadata = read_table(path, selection_call(_selected_in_run(path)))
+    if not {"label", "kept"} <= set(table.column_names):
+        return None
+    labels = table.column("label").to_numpy()
+    kept = labels[table.column("kept").to_numpy(zero_copy_only=False)]
+    if not len(labels) or int(labels.min()) < 0:
+        return None
+    sizes = np.bincount(labels)
+    if not ((sizes > 0) & (np.bincount(kept, minlength=len(sizes)) == 0)).any():
+        return None
+    # rounded up, so that the smallest class keeps one
+    needed = math.ceil(1000 / int(sizes[sizes > 0].min())) / 1000
+    keep = float(metadata["keep"])
+    if keep >= needed:
+        return None if metadata.get("per_class") else keep
+    return needed
 
 
 def read_selection(
