@@ -149,3 +149,11 @@ def test_names_none_and_records_are_taken_and_others_refused():
     assert SIAMESE.without("flip").strategy == "color_crop_cutout_scale_rotate"
     with pytest.raises(ArgumentError, match=r"augment must be an Augmentation, a strategy .* got 3"):
         to_augmentation(3)
+
+
+def test_the_largest_shift_and_the_hole_are_rounded_half_up():
+    x, group = images(1, height=12, width=12), torch.zeros(1, dtype=torch.int64)
+    # an eighth of 12 pixels is 1.5
+    assert torch.equal(draw("crop", (0.0, 0.99))(x, group)[0], reference.shifted(x[0], -2, 2))
+    hole = draw("cutout", (0.5, 0.5), cutout=0.125)(torch.ones(1, 1, 12, 12), group)
+    assert int((hole == 0).sum()) == 4

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from datawinnow.condense import matching
+from datawinnow.condense import matching, networks
 from datawinnow.condense.matching import MatchingContext
 from datawinnow.condense.networks import (
     DynamicBilevel,
@@ -17,6 +17,7 @@ from datawinnow.condense.pixels import LearnedPixels
 from datawinnow.condense.real_images import RealImages
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
+from datawinnow.core.synthetic import Synthetic
 from tests.condense.helpers import CLASSES, QUICK, build, make_images, run_condenser
 
 METHODS = list(QUICK)
@@ -197,3 +198,33 @@ def test_a_queue_is_put_back_whole():
 def test_settings_that_cannot_be_are_refused(make, match):
     with pytest.raises(ArgumentError, match=match):
         make()
+
+
+def test_networks_train_on_the_images_that_the_set_decodes_to():
+    context = make_context(factor=2)
+    x, y = context.decoded()
+    expected_x, expected_y = Synthetic(context.pixels.x, context.labels, 2).decode()
+    assert torch.equal(x, expected_x)
+    assert y.tolist() == expected_y.tolist() == [0, 1, 2] * 4
+
+
+def test_every_epoch_between_steps_and_every_statistic_has_draws_of_its_own(monkeypatch):
+    context = make_context(build=build(norm="batch"))
+    seeds = {"train": [], "real": []}
+    train, draw = networks.train_epoch, RealImages.draw_per_class
+
+    def trained(*arguments, generator, **options):
+        seeds["train"].append(generator.initial_seed())
+        train(*arguments, generator=generator, **options)
+
+    def drawn(real, count, generator):
+        seeds["real"].append(generator.initial_seed())
+        return draw(real, count, generator)
+
+    monkeypatch.setattr(networks, "train_epoch", trained)
+    monkeypatch.setattr(RealImages, "draw_per_class", drawn)
+    for k in range(2):
+        for _ in TrainedOnSynthetic(outer=3, inner=2, lr=0.01, batch=4).iterate(k, context):
+            pass
+    assert len(seeds["train"]) == len(set(seeds["train"])) == 2 * 2 * 2
+    assert len(seeds["real"]) == len(set(seeds["real"])) == 2 * 3

@@ -433,3 +433,33 @@ def test_cifar_has_the_published_statistics(name, mean, std, classes):
     assert torch.bincount(test.labels).tolist() == [10_000 // classes] * classes
     assert train.classes[0] in ("airplane", "apple")
     assert images_module.Plan(32, 32, 3).shape == train.shape
+
+
+def not_utf8() -> pa.Array:
+    """Eight cells of a column of texts, the second of which is no UTF-8."""
+    cells = pa.array([b"fine", b"\xff\xfe a", *[b"good", b"bad"] * 3], pa.binary())
+    return pa.Array.from_buffers(pa.string(), 8, cells.buffers())
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_texts_that_are_no_utf8_are_named(tmp_path, column):
+    table = pa.table({"text": ["a b"] * 8, "label": ["x", "y"] * 4})
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, not_utf8()), tmp_path / "t.parquet")
+    for options in ({}, {"on_broken": "skip"}, {"text": "text", "label": "label"}):
+        with pytest.raises(DataError, match=rf"t\.parquet: the column '{column}' holds text that is no UTF-8"):
+            load(tmp_path / "t.parquet", holdout=0.25, **options)
+
+
+@pytest.mark.parametrize("change", ["a name that is no UTF-8", "names of classes a thousand levels deep"])
+def test_schemas_that_are_damaged(tmp_path, change):
+    file, table = tmp_path / "t.parquet", pa.table({"text": ["a b"] * 8, "label": ["x", "y"] * 4})
+    if change.startswith("a name"):
+        pq.write_table(table, file)
+        file.write_bytes(file.read_bytes().replace(b"label", b"\x95abel"))
+        with pytest.raises(DataError, match=r"t\.parquet is not a complete Parquet file"):
+            load(file, holdout=0.25)
+    else:
+        pq.write_table(table.replace_schema_metadata({b"huggingface": b"[" * 100_000}), file)
+        train, _ = load(file, holdout=0.25)
+        assert train.classes == ("x", "y")

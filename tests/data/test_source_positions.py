@@ -167,3 +167,23 @@ def test_a_dataset_that_does_not_fit_is_refused():
     with pytest.raises(ArgumentError, match="lacks"):
         kept.indices_in(test)
     assert kept.indices_in((X, Y * 10 + 5)).tolist() == kept.rows.tolist()  # other numbers for the same classes
+
+
+@pytest.mark.parametrize(
+    "labels", [Y[:, None], np.eye(3)[Y], Y[:, None].astype(float)], ids=["column", "one-hot", "float"]
+)
+def test_labels_in_columns_are_compared_too(labels):
+    kept = kept_of(dw.load((X, Y))[0])
+    expected = kept.indices_in((X, Y))
+    assert torch.equal(kept.indices_in((X, labels)), expected)
+    with pytest.raises(ArgumentError, match="in another order"):
+        kept.indices_in((X, np.roll(labels, 1, axis=0)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_labels_that_are_no_numbers_are_named(value):
+    kept = kept_of(dw.load((X, Y))[0])
+    labels = Y.astype(float)
+    labels[kept.indices_in((X, Y))[0]] = value
+    with pytest.raises(ArgumentError, match=f"has the label {value}, but example"):
+        kept.indices_in((X, labels))

@@ -259,3 +259,16 @@ class TestAsPeopleWriteThem:
         pq.write_table(pa.table({"output": [1.5]}), tmp_path / "d" / "train-2.parquet")
         with pytest.raises(DataError, match=r"train-2.parquet has other types of columns than train-0.parquet"):
             read_pairs(tmp_path / "d")
+
+
+def test_parquet_whose_texts_or_names_are_no_utf8(tmp_path):
+    cells = pa.array([b"fine", b"\xff\xfe a"], pa.binary())
+    column = pa.Array.from_buffers(pa.string(), 2, cells.buffers())
+    pq.write_table(pa.table({"instruction": ["a", "b"], "output": column}), tmp_path / "p.parquet")
+    with pytest.raises(DataError, match="holds text that is no UTF-8"):
+        read_pairs(tmp_path / "p.parquet")
+    pq.write_table(pa.table({"instruction": ["a", "b"], "output": ["c", "d"]}), tmp_path / "p.parquet")
+    damaged = (tmp_path / "p.parquet").read_bytes().replace(b"output", b"\x95utput")
+    (tmp_path / "p.parquet").write_bytes(damaged)
+    with pytest.raises(DataError, match="truncated or not Parquet"):
+        read_pairs(tmp_path / "p.parquet")

@@ -34,7 +34,7 @@ def convert_errors(path: str | Path) -> Iterator[None]:
         yield
     except DatawinnowError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names of columns
         if isinstance(error, FileNotFoundError):
             raise DataError(f"no such file: {path}") from None
         first = str(error).strip().split("\n")[0][:200]
@@ -134,7 +134,7 @@ def class_names(schema: Any, label: str) -> tuple[str, ...] | None:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return None
     return tuple(map(str, names)) if isinstance(names, list) and names else None
 
@@ -242,9 +242,23 @@ def count_rows(path: str) -> int:
 
 
 def read_columns(path: str, columns: Sequence[str]) -> Any:
-    """Table of some columns of a Parquet or Arrow file; a name that is given twice is read once."""
+    """Table of some columns of a Parquet or Arrow file; a name that is given twice is read once.
+
+    Raises:
+        DataError: texts that are no UTF-8.
+    """
     names = list(dict.fromkeys(columns))
-    return pq.ParquetFile(path).read(columns=names) if path.endswith(".parquet") else open_arrow(path).select(names)
+    is_parquet = path.endswith(".parquet")
+    table = pq.ParquetFile(path).read(columns=names) if is_parquet else open_arrow(path).select(names)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            try:
+                column.validate(full=True)  # Arrow does not look at texts before they are used
+            except pa.ArrowInvalid as error:
+                raise DataError(
+                    f"{path}: the column {name!r} holds text that is no UTF-8 ({error}): convert it"
+                ) from None
+    return table
 
 
 CACHED_BYTES = 256 << 20

@@ -255,6 +255,7 @@ def _int_or_text(value: Any) -> Any:
     """A label as an int or a text."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    if isinstance(value, (bool, np.bool_, float, np.floating)) and value == int(value):
+    # isfinite: of NaN and infinity there is no int
+    if isinstance(value, (bool, np.bool_, float, np.floating)) and np.isfinite(value) and value == int(value):
         return int(value)
     return value.item() if isinstance(value, np.generic) else value

@@ -108,7 +108,7 @@ def _check_columns(files: Sequence[Path]) -> None:
         require_file(file, DataError)
         try:
             schema = pq.read_schema(file)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{file} is truncated or not Parquet ({_first_line(error)})") from None
         for name in schema.names:
             if schema.names.count(name) > 1:
@@ -246,14 +246,21 @@ class Tables:
             try:
                 with pq.ParquetFile(file) as table:
                     yield from table.iter_batches(ROWS_PER_BATCH)
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise DataError(f"{file} is truncated or not Parquet ({_first_line(error)})") from None
 
     def rows(self) -> Iterator[PairRow]:
         """Every row of every shard."""
         first = 0
         for batch in self._batches():
-            yield from ((first + i, row, "") for i, row in enumerate(batch.to_pylist()))
+            try:
+                cells = batch.to_pylist()
+            except UnicodeDecodeError as error:
+                where = " and ".join(map(str, self.files))
+                raise DataError(
+                    f"{where} holds text that is no UTF-8 ({_first_line(error)}); write it as such"
+                ) from None
+            yield from ((first + i, row, "") for i, row in enumerate(cells))
             first += batch.num_rows
 
     def write(self, places: np.ndarray, out: Path) -> None:
