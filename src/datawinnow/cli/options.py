@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -121,6 +122,9 @@ class TrainingOptions(NetworkOptions):
             stage for another shape. A step on smaller inputs costs less. Default: full size throughout.
         similar_lengths: deal texts of similar length into a batch, so that little is padded. Images and vectors are
             dealt as they are.
+        freeze: a module that is not trained (repeatable), as layer1 or encoder.layer.0; backbone is everything but the
+            head. Default: all are trained.
+        lr_scale: factor on the learning rate of a module (repeatable), as backbone=0.1. Default: one rate for all.
     """
 
     batch: Annotated[int, Option("N")] = 128
@@ -132,6 +136,8 @@ class TrainingOptions(NetworkOptions):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     progressive_resizing: Annotated[str | None, Option("SIZE[:SHARE,...]")] = None
     similar_lengths: bool = True
+    freeze: Annotated[Sequence[str], Option("MODULE")] = ()
+    lr_scale: Annotated[dict[str, Any], Option("MODULE=FACTOR")] = field(default_factory=dict)
 
     def recipe(self) -> Recipe:
         """The recipe; sets the number of CPU threads too."""
@@ -150,6 +156,8 @@ class TrainingOptions(NetworkOptions):
             device=self.device,
             size_schedule=sizes,
             similar_lengths=self.similar_lengths,
+            freeze=tuple(self.freeze),
+            lr_scale=self.lr_scale,
         )
 
 
@@ -160,13 +168,16 @@ def option_flags(options: Any) -> list[str]:
         value = getattr(options, option.name)
         default = option.default_factory() if option.default_factory is not MISSING else option.default
         flag = f"--{option.name.replace('_', '-')}"
-        if value == default:
+        if value == default or (not value and not default):
             continue
         if isinstance(value, bool):
             flags.append(flag if value else flag.replace("--", "--no-", 1))
         elif isinstance(value, dict):
             for key, item in value.items():
                 flags += [flag.removesuffix("s"), f"{key}={item}"]
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                flags += [flag, str(item)]
         else:
             flags += [flag, str(value)]
     return flags

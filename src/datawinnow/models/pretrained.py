@@ -43,7 +43,7 @@ class Pretrained(nn.Module):
 
     def __init__(self, network: nn.Module, padding: int) -> None:
         super().__init__()
-        self.network, self.padding = network, padding
+        self.network, self.padding, self.name_prefixes = network, padding, _name_prefixes(network)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (b, classes) of token ids (b, length)."""
@@ -84,6 +84,7 @@ class PretrainedImages(nn.Module):
         super().__init__()
         config: Any = network.config
         self.network, self.size, self.input_size = network, height_and_width(size), processor.size
+        self.name_prefixes = _name_prefixes(network)
         self.channels = int(getattr(config, "num_channels", 3))
         patch = getattr(config, "patch_size", 1)
         # a size that is no multiple of the patch would lose pixels at the edge
@@ -137,6 +138,12 @@ class PretrainedImages(nn.Module):
         if self.interpolates and size != self.configured_size:
             inputs["interpolate_pos_encoding"] = True
         return inputs
+
+
+def _name_prefixes(network: nn.Module) -> tuple[str, ...]:
+    """What a name of a module of ``network``, as in ``freeze``, may leave out."""
+    base = getattr(network, "base_model_prefix", "")
+    return ("", "network.", *([f"network.{base}."] if base else []))
 
 
 def pretrained_images(

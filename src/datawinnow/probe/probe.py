@@ -23,9 +23,9 @@ from datawinnow.core.rng import forked
 from datawinnow.data.batches import Batch, batches_of, fingerprint_of, forward_batch, pads_to_longest
 from datawinnow.data.dataset_info import DatasetInfo
 from datawinnow.data.kept import Kept
+from datawinnow.models.head import Tapped, find_head, tapped
 from datawinnow.probe.array_writer import ArrayWriter
 from datawinnow.probe.arrays import ARRAYS, FORWARD_ARRAYS
-from datawinnow.probe.head import Tapped, find_head, tapped
 from datawinnow.probe.makers import Maker, build_makers, maker_settings
 from datawinnow.probe.manifest import Probed, ProbeManifest, model_fingerprint
 

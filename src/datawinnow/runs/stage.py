@@ -15,6 +15,7 @@ from datawinnow.runs.folder import RunFolder
 from datawinnow.train import History, Recipe
 from datawinnow.train.checkpoint import save_checkpoint
 from datawinnow.train.network import device_for, resolve_precision
+from datawinnow.train.recipe import OPTIONAL_FIELDS
 from datawinnow.train.state import FIXED_LENGTH_NOTE, describe_sizes, needs_fixed_length, planned_sizes
 
 MEASURED_WITH = ("model", "model_options", "recipe")
@@ -244,4 +245,6 @@ def option_text(name: str, value: Any, texts: Mapping[str, Callable[[Any], str]]
 
 
 def _with_recipe_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in options.items() if key != "recipe"}, **options.get("recipe", {})}
+    # left out where they are not set: then they differ from what is set now
+    unset = OPTIONAL_FIELDS if "recipe" in options else {}
+    return {**{key: value for key, value in options.items() if key != "recipe"}, **unset, **options.get("recipe", {})}

@@ -31,8 +31,8 @@ from datawinnow.train.build import Model, resolve_network
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import EpochMetrics, History
 from datawinnow.train.ledger import TrainLength
-from datawinnow.train.network import num_classes, set_training_mode
-from datawinnow.train.objective import Objective, correct_predictions
+from datawinnow.train.network import groups_of, num_classes, set_training_mode
+from datawinnow.train.objective import correct_predictions
 from datawinnow.train.precision import autocast, float32_head
 from datawinnow.train.recipe import Recipe, check_recipe
 from datawinnow.train.resume import CheckpointFile
@@ -127,23 +127,30 @@ def fit(
     else:
         info = dataset_info(dataset)
         network, fingerprint = resolve_network(model, info, seed), fingerprint or info.fingerprint
-    objective = Objective(loss, metric, recipe.label_smoothing)
-    state = prepare(
-        network,
-        data,
-        recipe,
-        TrainLength(epochs, passes, schedule_epochs),
-        seed=seed,
-        recorder=recorder,
-        checkpoint=None if checkpoint is None else CheckpointFile(checkpoint, fingerprint),
-        choice=ExampleChoice(policy, in_batch),
-        objective=objective,
-    )
+    objective = recipe.objective
+    groups = groups_of(network, dataset, recipe, seed)
+    groups.freeze()
+    try:
+        state = prepare(
+            network,
+            data,
+            recipe,
+            TrainLength(epochs, passes, schedule_epochs),
+            seed=seed,
+            recorder=recorder,
+            checkpoint=None if checkpoint is None else CheckpointFile(checkpoint, fingerprint),
+            choice=ExampleChoice(policy, in_batch),
+            groups=groups,
+        )
+    except BaseException:
+        groups.unfreeze()
+        raise
     recipe, ledger, history = state.recipe, state.ledger, state.history
     schedule, reduction = schedule_of(recipe.schedule), resolve_reduction(recipe.reduction)
     # the checkpoint may be of an epoch after which `stop` ended the training: then nothing is left to do
     stopped = stop is not None and state.first_epoch > 0 and stop(state.first_epoch - 1)
     with (
+        groups.unfrozen_at_the_end(),
         float32_head(network),
         restore_mode(network),
         returns_logits(network, num_classes(dataset)) if loss is None else nullcontext(),
@@ -172,7 +179,7 @@ def fit(
                         # resume
                         index, x, y = state.in_batch.choose(ledger.steps_before_epoch + step, index, x, y, lr)
                     for group in state.optimizer.param_groups:
-                        group["lr"] = lr
+                        group["lr"] = lr * group.get("lr_scale", 1.0)
                     x = state.at_scheduled_size(x, step, views)
                     with autocast(state.device, recipe.precision):
                         outputs = state.forward(x)

@@ -104,6 +104,8 @@ class Ledger:
         flops_per_example: floating-point operations of training on one example in the current epoch.
         passes_per_example: cost of training on one example, in forward and backward passes of it; above 1 if the loss
             has a curvature term.
+        trained_share: operations of training on an example over those of training all parameters; below 1 where some
+            are frozen.
         in_batch: chooses inside each loaded batch; None to train on all of it.
         sizes: sizes of the inputs and what a step at each costs; None for full size throughout.
         texts: cost of a step by its longest text; None where all examples have one size.
@@ -125,6 +127,7 @@ class Ledger:
     planned: bool
     flops_per_example: float = 0.0
     passes_per_example: float = 1.0
+    trained_share: float = 1.0
     in_batch: InBatchSelector | None = None
     sizes: SizePlan | None = None
     texts: TextCosts | None = None
@@ -234,7 +237,7 @@ class Ledger:
         # a batch that chose among longer texts is on average as long as the others
         worked = trained if self.texts is None or self.in_batch is not None else self.text_examples
         passes = self.passes_per_example
-        cost = Cost(seconds, 0, round(passes * trained), passes * self.flops_per_example * worked)
+        cost = Cost(seconds, 0, round(passes * self.trained_share * trained), passes * self.flops_per_example * worked)
         if self.in_batch is not None:
             cost += self.in_batch.selection_cost(self.num_loaded[epoch], self.steps_before_epoch)
         return cost

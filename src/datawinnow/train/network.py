@@ -21,6 +21,7 @@ from datawinnow.data.kept import Kept
 from datawinnow.models.outputs import returns_logits, select_logits
 from datawinnow.train.flops import flops_per_example
 from datawinnow.train.objective import Objective
+from datawinnow.train.parameter_groups import ParameterGroups, parameter_groups
 from datawinnow.train.precision import fastest_precision
 from datawinnow.train.recipe import Recipe
 from datawinnow.train.size_schedule import SizePlan, SizeSchedule, input_size, smaller_view
@@ -46,8 +47,13 @@ def device_for(device: str) -> torch.device:
     return torch.device(kind) if kind == "cpu" else torch.device(kind, int(number or 0))
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, recipe: Recipe, groups: ParameterGroups | None = None) -> torch.optim.Optimizer:
     """The recipe's optimizer over the parameters of ``model`` that require a gradient.
+
+    Args:
+        model: the network.
+        recipe: how to train.
+        groups: factors on the learning rate; None for none.
 
     Raises:
         ArgumentError: none does.
@@ -55,14 +61,36 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ArgumentError(f"the model {type(model).__name__} has no parameters to train")
+    grouped: Any = parameters if groups is None or not groups.lr_scale else groups.split(parameters)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(grouped, lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
-        parameters,
+        grouped,
         lr=recipe.peak_lr,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
         weight_decay=recipe.weight_decay,
+    )
+
+
+def groups_of(model: nn.Module, dataset: Any, recipe: Recipe, seed: int) -> ParameterGroups:
+    """What a recipe freezes in a network, and its learning rates by layer; the network is moved to the device.
+
+    Raises:
+        ArgumentError: as of `parameter_groups`.
+    """
+    if not recipe.freeze and not recipe.lr_scale:
+        return ParameterGroups()
+    device = device_for(recipe.device)
+    with forked(0, "flops"):
+        _, x, _ = first_batch(dataset, device, 2)
+    return parameter_groups(
+        model.to(device),
+        x,
+        freeze=recipe.freeze,
+        lr_scale=recipe.lr_scale,
+        classes=num_classes(dataset),
+        seed=seed,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -12,12 +12,19 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.card import did_you_mean
 from datawinnow.core.errors import ArgumentError
-from datawinnow.train.objective import PerExample
+from datawinnow.train.objective import Objective, PerExample
 from datawinnow.train.precision import check_precision
 from datawinnow.train.schedule import schedule_of
 from datawinnow.train.size_schedule import SizeSchedule
 
-OPTIONAL_FIELDS = {"size_schedule": None, "loss": None, "metric": None, "similar_lengths": True}
+OPTIONAL_FIELDS: Mapping[str, Any] = {
+    "size_schedule": None,
+    "loss": None,
+    "metric": None,
+    "similar_lengths": True,
+    "freeze": (),
+    "lr_scale": {},
+}
 """Fields that are left out of ``run.json`` at these values, their defaults."""
 
 
@@ -57,6 +64,11 @@ class Recipe:
             too.
         similar_lengths: deal texts of similar length into a batch, so that little is padded: the shuffled texts of 50
             batches at a time are sorted by length. An example is trained on once an epoch either way.
+        freeze: names of modules (or parameters) that are not trained, as ``["layer1"]`` or, of a transformers model,
+            ``["embeddings", "encoder.layer.0"]``; ``"backbone"`` is everything but the head. Their batch norms keep
+            their statistics.
+        lr_scale: factors on the learning rate by such names, as ``{"backbone": 0.1}``; where several cover a parameter
+            the longest counts.
 
     Raises:
         ArgumentError: an attribute out of range.
@@ -82,6 +94,8 @@ class Recipe:
     compile: bool = False
     size_schedule: SizeSchedule | None = None
     similar_lengths: bool = True
+    freeze: Sequence[str] = ()
+    lr_scale: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check.number("batch", self.batch, 1, 1 << 20, integer=True)
@@ -114,6 +128,14 @@ class Recipe:
         size_schedule: Any = self.size_schedule
         if size_schedule is not None:
             object.__setattr__(self, "size_schedule", _size_schedule(size_schedule))
+        freeze: Any = self.freeze
+        object.__setattr__(self, "freeze", (freeze,) if isinstance(freeze, str) else tuple(freeze))
+        object.__setattr__(self, "lr_scale", dict(self.lr_scale))
+        for name in (*self.freeze, *self.lr_scale):
+            if not isinstance(name, str) or not name:
+                raise ArgumentError(f"freeze and lr_scale take names of modules, got {name!r}")
+        for name, factor in self.lr_scale.items():
+            check.number(f"lr_scale of {name!r}", factor, 1e-12, 1e6)
         if self.size_schedule is not None and self.curvature:
             raise ArgumentError("curvature is of inputs of full size: train without size_schedule, or curvature=0")
 
@@ -121,6 +143,11 @@ class Recipe:
     def peak_lr(self) -> float:
         """The learning rate at its peak: ``lr``, or the default of the optimizer."""
         return self.lr if self.lr is not None else {"sgd": 0.1, "adamw": 1e-3}[self.optimizer]
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised and what is reported."""
+        return Objective(self.loss, self.metric, self.label_smoothing)
 
     def losses(self, cross_entropy: Tensor) -> Tensor:
         """(b,) losses to train on, from the (b,) cross-entropies, before any weight."""

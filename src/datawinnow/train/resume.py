@@ -49,6 +49,7 @@ def run_identity(
     policy: str,
     budget: int | None,
     size_schedule: str = "none",
+    parameter_groups: str = "none",
 ) -> dict[str, Any]:
     """What two trainings must have in common for one to resume from the other's checkpoint.
 
@@ -59,6 +60,7 @@ def run_identity(
         policy: the repr of the policy or of the `InBatch` options; ``"none"`` without either.
         budget: examples in all, where training ends by that.
         size_schedule: the repr of the size schedule; ``"none"`` without one.
+        parameter_groups: the repr of what is frozen and of the learning rates by name; ``"none"`` without.
     """
     chosen = "all examples"
     # order and weights count too: both change the training
@@ -71,6 +73,7 @@ def run_identity(
         "policy": policy,
         "budget": budget,
         "size_schedule": size_schedule,
+        "parameter_groups": parameter_groups,
     }
 
 
@@ -101,9 +104,11 @@ def load_matching_checkpoint(
             f"{checkpoint} belongs to a different dataset (fingerprint {saved['fingerprint']}, this one has "
             f"{identity['fingerprint']}); give another `run=` folder, or remove it"
         )
-    names = ("seed", "selection", "policy", "budget", "size_schedule")
+    names = ("seed", "selection", "policy", "budget", "size_schedule", "parameter_groups")
     require_same(
-        {name: saved.get(name, identity.get(name)) for name in names},  # benchmarks write checkpoints without some
+        {
+            name: saved.get(name, "none" if name == "parameter_groups" else identity.get(name)) for name in names
+        },  # benchmarks write checkpoints without some
         {name: identity.get(name) for name in names},
         checkpoint,
         remedy="use another `run=` folder, or remove it",

@@ -38,7 +38,7 @@ from datawinnow.train.network import (
     size_plan,
     sparsity_schedule,
 )
-from datawinnow.train.objective import Objective
+from datawinnow.train.parameter_groups import ParameterGroups, describe_groups, relative_cost
 from datawinnow.train.policy_plan import PolicyPlan
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
@@ -172,7 +172,7 @@ def prepare(
     recorder: Recorder | None,
     checkpoint: CheckpointFile | None,
     choice: ExampleChoice,
-    objective: Objective | None = None,
+    groups: ParameterGroups | None = None,
 ) -> TrainState:
     """Check the arguments of `fit`, move everything to the device, and restore a checkpoint if the file exists.
 
@@ -213,6 +213,7 @@ def prepare(
             policy=selector_repr,
             budget=budget,
             size_schedule=sizes_repr,
+            parameter_groups=_groups_repr(recipe),
         )
         known_lengths = None if selects or budget is not None else lengths
         saved = load_matching_checkpoint(
@@ -221,8 +222,8 @@ def prepare(
     if saved is not None:  # keep the arithmetic of the checkpoint: a new measurement could choose another
         recipe = replace(recipe, precision=saved["precision"], channels_last=saved["channels_last"])
     # moves the network to the device and initialises lazy layers, before anything copies it
-    flops = check_forward(model, dataset, device, seed=seed, objective=objective)
-    if objective is not None and objective.loss is not None:
+    flops = check_forward(model, dataset, device, seed=seed, objective=recipe.objective)
+    if recipe.loss is not None:
         if in_batch is not None:
             raise ArgumentError(
                 "in_batch= chooses by the cross-entropy: train on a loss of your own with a policy instead"
@@ -231,6 +232,9 @@ def prepare(
     else:
         with returns_logits(model, num_classes(dataset)):
             recipe, note = resolve_precision(model, dataset, recipe)
+    with forked(0, "flops"), returns_logits(model, num_classes(dataset)):
+        # of the network that trains all of its parameters, in whose passes the cost is counted
+        share = relative_cost(model, first_batch(dataset, device, 2)[1], flops)
     channels_last = bool(recipe.channels_last)
     metadata |= {"precision": recipe.precision, "channels_last": channels_last}
     history = History(precision=recipe.precision, channels_last=channels_last, notes=[note] if note else [])
@@ -250,6 +254,8 @@ def prepare(
         sizes = size_plan(recipe.size_schedule, model, dataset, device, None if texts is None else texts.mean_cost)
         history.notes.append(describe_sizes(sizes))
     passes_per_example = 1.0
+    if recipe.freeze:
+        history.notes.append(describe_groups(model, share))
     if recipe.curvature:
         with forked(0, "flops"), returns_logits(model, num_classes(dataset)):
             _, x, y = first_batch(dataset, device, 2)
@@ -257,7 +263,7 @@ def prepare(
     if channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # after the change of memory format: momentum takes the format of its parameter
-    optimizer = make_optimizer(model.to(device), recipe)
+    optimizer = make_optimizer(model.to(device), recipe, groups)
     weight = _loss_weights(selection, len(dataset), device)
     plan = None if policy is None else PolicyPlan(policy, index, len(dataset), seed, device, weight)
     selector = None
@@ -281,6 +287,7 @@ def prepare(
         planned=policy is not None,
         flops_per_example=flops,
         passes_per_example=passes_per_example,
+        trained_share=share,
         in_batch=selector,
         sizes=sizes,
         texts=texts,
@@ -310,6 +317,13 @@ def prepare(
 FIXED_LENGTH_NOTE = (
     "all texts are padded to one length, since the network's results depend on padding; mask it (id 0) to save time"
 )
+
+
+def _groups_repr(recipe: Recipe) -> str:
+    """What is frozen and the learning rates by name, which decide the order of the optimizer's state."""
+    if not recipe.freeze and not recipe.lr_scale:
+        return "none"
+    return f"freeze={list(recipe.freeze)}, lr_scale={dict(recipe.lr_scale)}"
 
 
 def check_examples(name: str, data: Any) -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from datawinnow.core.errors import ArgumentError
+from datawinnow.models.head import find_head
 from datawinnow.probe import probe
-from datawinnow.probe.head import find_head
 from tests.probe.helpers import Backwards, build_network, convnet, images, mlp, normalised, resnet8, vectors
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from datawinnow.core.errors import ArgumentError
 
-BACKBONE = "a backbone without a head can be probed as torch.nn.Sequential(backbone, torch.nn.Identity()), head='1'"
+WITHOUT_HEAD = "a backbone without a head can be probed as torch.nn.Sequential(backbone, torch.nn.Identity()), head='1'"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _head_of_calls(model: nn.Module, returned: Any, calls: list[_Call]) -> Head:
     if not calls:
         raise ArgumentError(
             f"the model {kind} runs no torch.nn.Linear, so its head cannot be found: pass head= the module (or its "
-            f"dotted name) whose input are the features. {BACKBONE[0].upper()}{BACKBONE[1:]}"
+            f"dotted name) whose input are the features. {WITHOUT_HEAD[0].upper()}{WITHOUT_HEAD[1:]}"
         )
     # from the last: an earlier layer may happen to give the same numbers
     for call in reversed(calls):
