@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datawinnow.cli.spelling import as_flags
+from datawinnow.core.budget import budget_of
 from datawinnow.data.load import load
 from datawinnow.runs.selection_file import read_selection
 from tests.cli.conftest import DUAL, GRID, QUICK
@@ -408,6 +409,15 @@ def test_train_by_a_policy_for_a_budget_passes_what_the_shorter_full_run_passes(
 )
 def test_a_length_or_a_wrapper_that_cannot_be_is_refused_before_anything_is_read(call, words, message):
     assert message in " ".join(call("train", "nothing-there/", *words, code=2).stderr.split())
+
+
+def test_a_keep_that_changes_is_followed_epoch_by_epoch(call):
+    call("train", "digits", "--policy", "random", "--keep", "0.2..0.6:step:2", "--run", "t", *QUICK)
+    n = json.loads(Path("t/run.json").read_text())["dataset"]["n"]
+    rows = pq.read_table("t/history.parquet").column("examples").to_pylist()
+    assert rows == [budget_of(0.2, n), budget_of(0.6, n)]
+    shown = call("train", "nothing-there/", "--policy", "ucb", "--keep", "0.2..x", code=2).stderr
+    assert "a fraction is a number such as 0.3, or 30%, got 'x'" in " ".join(shown.split())
 
 
 def test_options_of_a_policy_without_one_are_refused_before_anything_is_read(call):

@@ -1,5 +1,6 @@
 """A keep that goes from start to end; what an epoch is expected to train on."""
 
+import dataclasses
 import itertools
 import math
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from datawinnow.core.budget import budget_of
+from datawinnow.core.changing_keep import ChangingKeep
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic import (
@@ -15,6 +17,7 @@ from datawinnow.dynamic import (
     ExampleSwap,
     InfoBatch,
     LossPower,
+    MiddleLoss,
     OrderDP,
     RandomPruning,
     RepeatedSubset,
@@ -22,6 +25,7 @@ from datawinnow.dynamic import (
     SeTa,
     StaticSubset,
     annealed,
+    build_policy,
     every,
     expected_fraction,
     guarded,
@@ -56,6 +60,39 @@ def test_the_ends_are_met_and_between_it_goes_one_way(schedule, start, end, epoc
         t = t if schedule == "linear" else (1 - math.cos(math.pi * t)) / 2
         assert kept[epoch] == pytest.approx(start + (end - start) * t)
     assert sizes(policy, epochs) == [budget_of(keep, N) for keep in kept[:epochs]]
+
+
+@pytest.mark.parametrize(("shape", "count"), [("step", 3), ("oscillating", 2), ("cosine", None)])
+@pytest.mark.parametrize("policy", [RandomPruning(0.5), UCB(0.5, 1), LossPower(0.5), MiddleLoss(0.5)], ids=repr)
+def test_every_epoch_of_every_shape_has_its_exact_budget(policy, shape, count):
+    schedule = ChangingKeep(0.9, 0.2, shape, count)
+    shrunk = shrinking(policy, 9, end=0.2, start=0.9, shape=shape, count=count)
+    expected = [budget_of(schedule.at(epoch / 8), N) for epoch in range(9)]
+    expected[0] = N if policy.needs else expected[0]
+    assert sizes(shrunk, 9) == expected
+    assert len(set(expected)) >= 3
+    assert expected_fraction(shrunk, 9) == pytest.approx(sum(expected) / (9 * N), abs=0.5 / N)
+
+
+@pytest.mark.parametrize("text", ["0.3..1.0", "1.0..0.4:step:4", "0.9..0.3:oscillating:2"])
+def test_by_name_a_keep_that_changes_is_this_wrapper_inside_the_others(text):
+    start, end, shape, count = dataclasses.astuple(ChangingKeep.from_text(text))
+    for keywords in ({"keep": text}, {"options": {"keep": text}}, {"keep": ChangingKeep.from_text(text)}):
+        policy = build_policy("random", epochs=10, wrap=["annealed=full:0.5"], **keywords)
+        assert policy == annealed(shrinking(RandomPruning(start), 10, end, start, shape, count), 10, 0.5)
+    # a budget of passes makes as many epochs as the mean keep says
+    policy = build_policy("random", passes=8, keep=text)
+    assert abs(sum(sizes(policy, policy.epochs)) / N - 8) <= 0.5
+    assert policy.epochs >= 11
+
+
+def test_by_name_it_needs_a_length_and_a_policy_with_a_keep():
+    with pytest.raises(ArgumentError, match="a keep that changes needs the length of the run"):
+        build_policy("random", keep="0.3..1.0")
+    with pytest.raises(ArgumentError, match="the policy 'info_batch' sets the number of examples itself"):
+        build_policy("info_batch", epochs=5, keep="0.3..1.0")
+    with pytest.raises(ArgumentError, match=r"end must be in \(0, 1\], got 30"):
+        build_policy("ucb", epochs=5, keep="1..30")
 
 
 def test_one_epoch_has_the_start_and_no_epoch_leaves_the_range():
@@ -105,8 +142,8 @@ def rescaled_by_hand():
         (lambda: shrinking(RandomPruning(0.5), 5, 0.0), r"end must be in \(0, 1\], got 0.0"),
         (lambda: shrinking(RandomPruning(0.5), 5, 0.5, start=1.1), r"start must be in \(0, 1\], got 1.1"),
         (
-            lambda: shrinking(RandomPruning(0.5), 5, 0.5, shape="step"),
-            "shape must be one of 'linear', 'cosine', got 'step'",
+            lambda: shrinking(RandomPruning(0.5), 5, 0.5, shape="jump"),
+            "shape must be one of 'linear', 'cosine', 'step', 'oscillating', got 'jump'",
         ),
         (lambda: shrinking(OrderDP(0.5), 5, 0.5), "keep=1.0 cannot be more than pool=0.75"),
         (lambda: shrinking("ucb", 5, 0.5), "policy must be a policy such as .*got 'ucb'"),

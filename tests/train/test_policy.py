@@ -147,6 +147,8 @@ def test_a_policy_over_what_was_kept_sees_positions_among_the_kept():
         dynamic.StopMastered(delta=10.0, look=3),
         dynamic.LossMass(signal="entropy"),
         dynamic.MiddleLoss(0.4, on_resize="reset"),
+        dynamic.build_policy("ucb", epochs=6, keep="0.3..0.9:oscillating:2", options={"period": 1}),
+        dynamic.build_policy("loss_power", epochs=6, keep="1..0.2:step", wrap=["annealed=full:0.7"]),
     ],
     ids=lambda policy: type(policy).__name__,
 )

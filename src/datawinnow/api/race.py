@@ -122,8 +122,8 @@ def race(
         budget: epochs on all the data; the policy passes as many examples. Give what you would train for.
         test: test split of a dataset object; DATA brings its own.
         policy: name of the policy; ``"auto"`` for what benchmarks on the most similar data recommend.
-        keep: with ``policy``: fraction that an epoch trains on, as 0.3 or 30%. Default: that of the policy, where it
-            has one, else 0.7.
+        keep: with ``policy``: fraction that an epoch trains on, as 0.3 or 30%, or one that changes, as 0.3..1.0 (see
+            `train`). Default: that of the policy, where it has one, else 0.7.
         policy_options: option of the policy (repeatable), for example period=5; ``"auto"`` takes noisy=true, for many
             wrong labels.
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled,
@@ -155,8 +155,9 @@ def race(
     from datawinnow import report as reports
     from datawinnow.bench import GridData, grid_of, run_grid
     from datawinnow.core import check
-    from datawinnow.core.budget import parse_fraction, parse_percentages
+    from datawinnow.core.budget import parse_percentages
     from datawinnow.core.card import card_of
+    from datawinnow.core.changing_keep import constant_or_changing
     from datawinnow.core.verdict import CLAIM_SEEDS, verdict
     from datawinnow.data.fingerprint import fingerprint_of
     from datawinnow.dynamic.build import build_policy, default_options, policy_by_name
@@ -168,7 +169,7 @@ def race(
     check.number("budget", budget, 1, 1 << 20, integer=True)
     check.number("seeds", seeds, 1, 10_000, integer=True)
     wrap = (wrap,) if isinstance(wrap, str) else wrap
-    keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
+    keep, options = constant_or_changing(keep), parse_percentages(policy_options or {})
     if keep is not None and "keep" in options:
         raise ArgumentError(f"give `keep=` or the policy option keep, not both; got {keep!r} and {options['keep']!r}")
     check.one_of("small_first", small_first, ("auto", "yes", "no"))
@@ -197,7 +198,8 @@ def race(
         by_policy = setting if setting is None or setting.policy else recommended(data_described, budget, None, None)
         chosen = _policy_spec(by_policy, noisy=noisy, log=log)
     else:
-        fraction = [f"keep {options['keep']:g}"] if "keep" in options else []
+        keep = options.get("keep")
+        fraction = [] if keep is None else [f"keep {keep}" if isinstance(keep, str) else f"keep {keep:g}"]
         name = ", ".join([card_of(policy_by_name(policy)).name, *fraction, *wrap])
         chosen = {"policy": policy, "options": options, "wrap": list(wrap), "label": name}
     if tries_default:

@@ -92,8 +92,9 @@ def train(
             fewer epochs in benchmarks on the most similar data (a policy, small inputs first, or both), else all the
             data; ``"replay"`` what
             ``record_plan`` wrote. Default: none; every epoch trains on all.
-        keep: with ``policy``: the fraction of the examples that an epoch trains on, as 0.3 or 30%. Default: that of the
-            policy, where it has one, else 0.7.
+        keep: with ``policy``: the fraction of the examples that an epoch trains on, as 0.3 or 30%; as 0.3..1.0 one that
+            goes from 0.3 in the first epoch to 1.0 in the last, evenly or as 0.3..1.0:cosine, :step:4 (four levels) or
+            :oscillating:3 (there and back three times). Default: that of the policy, where it has one, else 0.7.
         policy_options: option of the policy (repeatable), for example period=5.
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2 (epochs on everything first),
             every=5 (epochs between plans), rescaled (unbiased weights), annealed=full or annealed=partial (no choosing
@@ -130,7 +131,8 @@ def train(
         RunError: a selection or plan of another dataset; a run folder that was started with other options.
         TrainingError: the loss is no longer a number.
     """
-    from datawinnow.core.budget import parse_fraction, parse_percentages
+    from datawinnow.core.budget import parse_percentages
+    from datawinnow.core.changing_keep import constant_or_changing
     from datawinnow.core.lock import only_writer
     from datawinnow.core.selection import Selection
     from datawinnow.core.selection_history import SelectionHistory
@@ -141,7 +143,7 @@ def train(
     from datawinnow.train import Recipe, SizeSchedule
     from datawinnow.train.build import takes_sizes
 
-    keep, options = parse_fraction(keep), parse_percentages(policy_options or {})
+    keep, options = constant_or_changing(keep), parse_percentages(policy_options or {})
     has_policy = policy is not None or (levels is not None and levels.examples)
     length = _training_length(has_policy or (recipe is not None and recipe.size_schedule is not None), epochs, passes)
     if levels is not None:
@@ -246,7 +248,7 @@ def _training_length(varying_epochs: bool, epochs: float | None, passes: float |
     return TrainingLength(passes=passes)
 
 
-def noisy_option(keep: float | None, wrap: Sequence[str], options: Mapping[str, Any]) -> bool:
+def noisy_option(keep: float | str | None, wrap: Sequence[str], options: Mapping[str, Any]) -> bool:
     """Whether the labels are noisy, the only option of ``"auto"``.
 
     Raises:
@@ -305,7 +307,7 @@ def _check_plan_options(
     plan: Path | str | None,
     record_plan: Path | str | None,
     *,
-    keep: float | None,
+    keep: float | str | None,
     wrap: Sequence[str],
     select: Any,
     options: Mapping[str, Any],
@@ -380,8 +382,13 @@ def _replay(
     return policy
 
 
-def _run_suffix(selection: Mapping[str, Any], policy: str | None, keep: float | None, seed: int) -> str:
+def _keep_text(keep: float | str) -> str:
+    """A keep in the name of a folder."""
+    return keep.replace(":", "-") if isinstance(keep, str) else f"{keep:g}"
+
+
+def _run_suffix(selection: Mapping[str, Any], policy: str | None, keep: float | str | None, seed: int) -> str:
     name = f"-{selection['method']}-{selection['keep']:g}" if selection else "" if policy else "-full"
     if policy is not None:
-        name += f"-{policy.lower()}" + (f"-{keep:g}" if keep is not None else "")
+        name += f"-{policy.lower()}" + ("" if keep is None else f"-{_keep_text(keep)}")
     return name + (f"-seed{seed}" if seed else "")

@@ -29,7 +29,7 @@ def race(
     training: TrainingOptions,
     budget: Annotated[int, Option("EPOCHS", min=1)],
     policy: Annotated[str, Option("NAME", help=f"auto (what benchmarks recommend), {', '.join(POLICY_NAMES)}.")] = AUTO,
-    keep: Annotated[float | None, Option("FRACTION")] = None,
+    keep: Annotated[str | None, Option("KEEP")] = None,
     policy_options: Annotated[dict[str, Any] | None, Option(flags=("--policy-option",))] = None,
     wrap: Annotated[Sequence[str], Option("NAME[=VALUE]")] = (),
     small_first: Literal["auto", "yes", "no"] = "auto",

@@ -57,7 +57,7 @@ def train(
             f"{', '.join(POLICY_NAMES)}. Default: none; every epoch trains on all.",
         ),
     ] = None,
-    keep: Annotated[float | None, Option("FRACTION", panel=POLICY_PANEL)] = None,
+    keep: Annotated[str | None, Option("KEEP", panel=POLICY_PANEL)] = None,
     policy_options: Annotated[dict[str, Any] | None, Option(flags=("--policy-option",), panel=POLICY_PANEL)] = None,
     wrap: Annotated[Sequence[str], Option("NAME[=VALUE]", panel=POLICY_PANEL)] = (),
     record_plan: Annotated[Path | None, Option("FILE", panel=POLICY_PANEL)] = None,

@@ -22,6 +22,7 @@ import typer
 
 from datawinnow.cli.spelling import FLAGS, as_flags
 from datawinnow.core.budget import parse_fraction, parse_percentages
+from datawinnow.core.changing_keep import constant_or_changing
 from datawinnow.core.errors import ArgumentError, DatawinnowError, LearningWarning
 from datawinnow.core.options import Option
 
@@ -143,8 +144,8 @@ def _to_typer(name: str, annotation: Any, default: Any, text: str, panel: str | 
         ),
         "min": declared.min,
     }
-    if declared.metavar == "FRACTION":
-        shown["parser"] = _parse_fraction
+    if declared.metavar in PARSERS:
+        shown["parser"] = PARSERS[declared.metavar]
     assert shown["help"], f"{name} has no help: describe it in the docstring"
     info = typer.Argument(**shown) if declared.positional else typer.Option(*flags, **shown)
     return Annotated[kind, info], default, flags[0] if is_dict else None
@@ -155,6 +156,17 @@ def _parse_fraction(text: str | float) -> float:
         return parse_fraction(text)
     except ArgumentError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _parse_keep(text: str | float) -> float | str | None:
+    try:
+        return constant_or_changing(text)
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+PARSERS = {"FRACTION": _parse_fraction, "KEEP": _parse_keep}
+"""By metavar: what reads the text of an option."""
 
 
 def _without_none(kind: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datawinnow.core.budget import parse_fraction, parse_percentages
 from datawinnow.core.card import card_of, check_options, resolve, unknown_name
+from datawinnow.core.changing_keep import ChangingKeep, constant_or_changing
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.policy_names import AUTO, REPLAY
 from datawinnow.dynamic.budget import expected_fraction
@@ -25,7 +27,7 @@ def build_policy(
     *,
     epochs: int | None = None,
     passes: float | None = None,
-    keep: float | None = None,
+    keep: float | str | ChangingKeep | None = None,
     options: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
 ) -> Any:
@@ -36,7 +38,8 @@ def build_policy(
         epochs: length of the run, for policies and wrappers that depend on it.
         passes: instead, the length of the run in examples passed, in units of one epoch on all the data. The number of
             epochs follows from the fraction that the policy is expected to train on.
-        keep: fraction kept of an epoch, for policies that take one.
+        keep: fraction kept of an epoch, for policies that take one: a number, or a `ChangingKeep` or its text, such as
+            ``"0.3..1.0"``, for one that changes during the run.
         options: its other options. For ``replay`` also its ``history``, for ``static_subset`` its ``selection``.
         wrap: wrappers, from the inside out, as ``"rescaled"``, ``"every=5"`` or ``"annealed=partial"``.
 
@@ -71,7 +74,7 @@ EACH_EPOCH = {"ucb": {"period": 1}}
 """Options of policies whose published defaults are for long runs: here a plan for each epoch."""
 
 
-def default_options(name: str, keep: float | None, options: Mapping[str, Any] | None) -> dict[str, Any]:
+def default_options(name: str, keep: float | str | None, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """``options`` of a policy by name with ``keep``, and what a run takes where nothing is given.
 
     `build_policy` alone takes the published defaults.
@@ -84,17 +87,28 @@ def default_options(name: str, keep: float | None, options: Mapping[str, Any] | 
     card = card_of(policy_by_name(name))
     values = {**EACH_EPOCH.get(card.key, {}), **parse_percentages(options or {})}
     if keep is not None:
-        values["keep"] = parse_fraction(keep)
+        values["keep"] = constant_or_changing(keep)
     elif "keep" in card.takes and "keep" not in values:
         values["keep"] = DEFAULT_KEEP
     return values
 
 
-def _build(name: str, epochs: int | None, keep: float | None, options: dict[str, Any], wrap: Sequence[str]) -> Any:
+def _build(
+    name: str,
+    epochs: int | None,
+    keep: float | str | ChangingKeep | None,
+    options: dict[str, Any],
+    wrap: Sequence[str],
+) -> Any:
     policy_class = policy_by_name(name)
     card = card_of(policy_class)
     check_options(policy_class, options)
-    keep, options = parse_fraction(keep), parse_percentages(options)
+    options = parse_percentages(options)
+    schedule = options.pop("keep", None) if keep is None else keep
+    if not isinstance(schedule, ChangingKeep):
+        schedule = constant_or_changing(schedule)
+        schedule = ChangingKeep.from_text(schedule) if isinstance(schedule, str) else schedule
+    keep = schedule.start if isinstance(schedule, ChangingKeep) else schedule
     if keep is not None and "keep" not in card.takes and "keep" not in card.options:
         raise ArgumentError(
             f"the policy {card.key!r} sets the number of examples itself: leave `keep=` out; its options "
@@ -111,6 +125,11 @@ def _build(name: str, epochs: int | None, keep: float | None, options: dict[str,
         }.get(missing, f"{missing}: give options={{{missing!r}: ...}}")
         raise ArgumentError(f"the policy {card.key!r} needs {hint}")
     policy = policy_class(**options)
+    if isinstance(schedule, ChangingKeep):
+        if epochs is None:
+            raise ArgumentError("a keep that changes needs the length of the run: give `epochs=` or `passes=`")
+        start, end, shape, count = dataclasses.astuple(schedule)
+        policy = shrinking(policy, epochs, end, start, shape, count)
     for text in wrap:
         policy = wrap_by_name(policy, text, epochs)
     return policy
@@ -121,7 +140,7 @@ def policy_of_run(
     epochs: float | None,
     passes: float | None = None,
     *,
-    keep: float | None = None,
+    keep: float | str | None = None,
     options: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
 ) -> Any:

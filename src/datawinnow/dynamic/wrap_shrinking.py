@@ -1,14 +1,14 @@
-"""`shrinking`: a keep that goes from start to end during training."""
+"""`shrinking`: a keep that changes during training, by a `ChangingKeep`."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from datawinnow.core import check
 from datawinnow.core.budget import budget_of
+from datawinnow.core.changing_keep import ChangingKeep, Shape
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
 from datawinnow.dynamic.budget import expected_fraction
@@ -21,11 +21,10 @@ from datawinnow.dynamic.wrap import Wrapper
 class Shrinking(Wrapper):
     """The policy with another ``keep`` in each epoch, from ``start`` in the first to ``end`` in the last.
 
-    With t = epoch / (epochs - 1), capped at 1: ``"linear"`` has keep = (1 - t) start + t end, ``"cosine"`` the same
-    with (1 - cos(pi t)) / 2 in place of t. Each epoch has exactly ``budget_of(keep, n)`` ids where the policy has; a
-    policy with a ``period`` takes the keep of the epoch in which it decides and holds it until the next decision. A
-    ``start`` below ``end`` grows. With `RepeatedSubset` the chunks of a pass no longer tile it, since they differ in
-    size.
+    The keep follows a `ChangingKeep` of t = epoch / (epochs - 1), capped at 1. Each epoch has exactly
+    ``budget_of(keep, n)`` ids where the policy has; a policy with a ``period`` takes the keep of the epoch in which it
+    decides and holds it until the next decision. A ``start`` below ``end`` grows. With `RepeatedSubset` the chunks of a
+    pass no longer tile it, since they differ in size.
 
     Last epochs on everything: ``annealed(shrinking(policy, 26, end=0.3), 30)`` reaches ``end`` just before them.
 
@@ -35,7 +34,8 @@ class Shrinking(Wrapper):
         epochs: length of the run; every later epoch has ``end``.
         end: fraction of the examples kept in the last epoch, in (0, 1].
         start: fraction kept in the first, in (0, 1].
-        shape: ``"linear"`` or ``"cosine"``.
+        shape: ``"linear"``, ``"cosine"``, ``"step"`` or ``"oscillating"`` (to ``end`` and back several times).
+        count: levels of ``"step"`` (default 3) or number of oscillations (default 4).
 
     Raises:
         ArgumentError: a policy without ``keep`` or that refuses one of the two, an option out of range.
@@ -53,23 +53,26 @@ class Shrinking(Wrapper):
     epochs: int
     end: float
     start: float = 1.0
-    shape: Literal["linear", "cosine"] = "linear"
+    shape: Shape = "linear"
+    count: int | None = None
 
     def __post_init__(self) -> None:
         self._check_policy()
         check.number("epochs", self.epochs, 1, 2**31, integer=True)
-        for name, value in (("end", self.end), ("start", self.start)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-                raise ArgumentError(f"{name} must be in (0, 1], got {value!r}: it is the fraction of examples kept")
-        check.one_of("shape", self.shape, ("linear", "cosine"))
+        schedule = self.schedule
         fields: dict[str, Any] = getattr(self.policy, "__dataclass_fields__", {})
         if "keep" not in fields or isinstance(self.policy, ExampleSwap):
             raise ArgumentError(
                 f"shrinking() needs a policy that reads its keep at every decision, such as UCB(keep=0.5), got "
                 f"{type(self.policy).__name__}; put warm_up(), annealed() and every() around shrinking(), not inside"
             )
-        for keep in (self.start, self.end):  # what the policy refuses it refuses now, not in the last epoch
+        for keep in (schedule.start, schedule.end):  # what the policy refuses it refuses now, not in the last epoch
             self.with_keep(keep)
+
+    @property
+    def schedule(self) -> ChangingKeep:
+        """The keep by progress."""
+        return ChangingKeep(self.start, self.end, self.shape, self.count)
 
     @property
     def run_epochs(self) -> int:
@@ -91,9 +94,7 @@ class Shrinking(Wrapper):
         """The ``keep`` of ``epoch``, if a decision is made in it."""
         # epochs - 1, so that the last epoch has exactly `end`; a run of one epoch has `start`.
         t = min(1.0, epoch / (self.epochs - 1)) if self.epochs > 1 else float(epoch > 0)
-        if self.shape == "cosine":
-            t = (1 - math.cos(math.pi * t)) / 2
-        return (1 - t) * self.start + t * self.end  # in this form both ends are met to the bit
+        return self.schedule.at(t)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The plan of the policy with the keep of this epoch."""

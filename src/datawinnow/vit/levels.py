@@ -102,8 +102,8 @@ class SparseLevels:
         )
 
     def example_policy(
-        self, policy: str | None, keep: float | None, options: Mapping[str, Any], epochs: float
-    ) -> tuple[str | None, float | None, dict[str, Any]]:
+        self, policy: str | None, keep: float | str | None, options: Mapping[str, Any], epochs: float
+    ) -> tuple[str | None, float | str | None, dict[str, Any]]:
         """The policy of a training and its settings, with the example level as `EXAMPLE_POLICY`.
 
         That policy keeps 0.8 of the examples and swaps every tenth of the training (the paper: every 30 of 300 epochs),
