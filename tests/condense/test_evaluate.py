@@ -32,7 +32,9 @@ def trained(monkeypatch):
     real = module.train_epoch
 
     def train_epoch(net, optimizer, *args, **kwargs):
-        epochs.append((id(optimizer), optimizer.param_groups[0]["lr"], bool(optimizer.state)))
+        group = optimizer.param_groups[0]
+        epochs.append((id(optimizer), group["lr"], bool(optimizer.state)))
+        assert (group["momentum"], group["weight_decay"]) == (0.9, 5e-4)
         return real(net, optimizer, *args, **kwargs)
 
     monkeypatch.setattr(module, "train_epoch", train_epoch)

@@ -146,18 +146,28 @@ def test_the_queue_pushes_pops_trains_and_counts():
         for net, percent in queue.iterate(k, context):
             assert not net.training
             percents.append(percent)
-            oldest = weights(queue.nets[0])
         sizes.append(len(queue.nets))
         if k % 2:  # nothing pushed: one network was trained, on 3 batches of 8
             changed = [not torch.equal(a, weights(net)) for a, net in zip(before, queue.nets, strict=True)]
             assert sum(changed) == 1
     assert sizes == [3] * 8
     assert queue.num_built == 2 + 4
-    assert oldest.numel() > 0
     assert context.images_seen["backward"] == 8 * 3 * 8
     assert percents[0] == 0
     assert max(percents) > 1  # percent, not a share
     assert all(right <= seen for right, seen in queue.counts)
+
+
+def test_the_oldest_leaves_with_its_optimizer_and_its_counts():
+    context, queue = make_context(), NetworkQueue(**{**QUEUE, "num_trained": 3})
+    for k in range(2):
+        list(queue.iterate(k, context))
+    nets, optimizers, counts = list(queue.nets), list(queue.optimizers), [list(each) for each in queue.counts]
+    assert len(nets) == 3
+    next(queue.iterate(2, context))  # pushes a fourth
+    assert [id(net) for net in queue.nets[:2]] == [id(net) for net in nets[1:]]
+    assert [id(each) for each in queue.optimizers[:2]] == [id(each) for each in optimizers[1:]]
+    assert queue.counts == [*counts[1:], [0, 0]]
 
 
 def test_counts_are_forgotten_now_and_then():
@@ -174,7 +184,11 @@ def test_a_queue_is_put_back_whole():
     context, queue, again = make_context(), NetworkQueue(**QUEUE), NetworkQueue(**QUEUE)
     for k in range(3):
         list(queue.iterate(k, context))
-    again.load({name: tensor.clone() for name, tensor in queue.tensors().items()}, context)
+    saved = {name: tensor.clone() for name, tensor in queue.tensors().items()}
+    again.load(saved, context)
+    assert any("velocity" in name for name in saved)
+    assert set(again.tensors()) == set(saved)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in again.tensors().items())
     for k in range(3, 6):
         one, other = list(queue.iterate(k, context)), list(again.iterate(k, context))
         assert one[0][1] == other[0][1]
