@@ -79,9 +79,14 @@ def test_every_script_is_listed_here_and_in_the_readme() -> None:
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     scripts = {f.stem for f in FOLDER.glob("*.py")} - {"measuring"}
     # those that have a test of their own
-    assert scripts - {"behaviour", "results_tables", "comparison_map", "paper_table", "when_stable"} == set(
-        QUICK + SLOW
-    )
+    assert scripts - {
+        "behaviour",
+        "results_tables",
+        "comparison_map",
+        "paper_table",
+        "when_stable",
+        "text_defaults",
+    } == set(QUICK + SLOW)
     assert [name for name in scripts if f"python benchmarks/{name}.py" not in readme] == []
 
 

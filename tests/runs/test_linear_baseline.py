@@ -36,10 +36,21 @@ def test_the_words_decide(splits):
 @pytest.mark.parametrize(("accuracy", "is_said"), [(0.4, True), (0.97, False), (1.0, False), (None, False)])
 def test_it_is_said_only_where_it_is_ahead_beyond_noise(splits, accuracy, is_said):
     train, test = splits
-    note = linear_note(train, test, accuracy)
+    note = linear_note(train, test, accuracy, "sgd")
     assert bool(note) is is_said
     assert "this network 40.0%" in note or not is_said
-    assert linear_note(train, None, accuracy) == ""
+    assert linear_note(train, None, accuracy, "sgd") == ""
+
+
+@pytest.mark.parametrize(("optimizer", "is_named"), [("sgd", True), ("adamw", False)])
+def test_another_optimizer_is_named_where_it_may_help(splits, tmp_path, optimizer, is_named):
+    train, test = splits
+    messages: list[str] = []
+    recipe = Recipe(precision="fp32", lr=1e-6, optimizer=optimizer)
+    with pytest.warns(dw.LearningWarning):
+        api.train(train, test=test, run=tmp_path, log=messages.append, epochs=1, recipe=recipe)
+    (note,) = [line for line in messages if "a linear model on the words has" in line]
+    assert ("`optimizer='adamw'`" in note) == is_named
 
 
 @pytest.mark.parametrize("verb", ["record", "train"])

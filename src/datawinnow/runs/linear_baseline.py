@@ -31,13 +31,14 @@ def linear_accuracy(train: Texts, test: Texts, seed: int = 0) -> float:
     return float(classifier.score(list(test.texts), test.labels.numpy()))
 
 
-def linear_note(train: Any, test: Any, accuracy: float | None) -> str:
+def linear_note(train: Any, test: Any, accuracy: float | None, optimizer: str) -> str:
     """A sentence where a linear model beats the network on the test split beyond its 95% noise; ``""`` elsewhere.
 
     Args:
         train: what the network was trained on, all of it.
         test: the test split; None without one.
         accuracy: of the network on it.
+        optimizer: that the network was trained with.
     """
     if not isinstance(train, Texts) or not isinstance(test, Texts) or accuracy is None or len(train) > MAX_TEXTS:
         return ""
@@ -47,8 +48,11 @@ def linear_note(train: Any, test: Any, accuracy: float | None) -> str:
     noise = 1.96 * math.sqrt((linear * (1 - linear) + accuracy * (1 - accuracy)) / len(test))
     if linear - accuracy <= noise:
         return ""
+    # SGD moves the vector of a rare word in few steps only, AdamW as far as any other
+    remedy = "with `optimizer='adamw'`, which learns rare words faster, " if optimizer == "sgd" else ""
     return (
         f"a linear model on the words has {100 * linear:.1f}% on the test split after "
-        f"{duration(time.perf_counter() - start)}, this network {100 * accuracy:.1f}%: train it for more epochs "
-        "(`epochs=`), at another learning rate (`lr=`), or use another network (`model=`) before you rely on its scores"
+        f"{duration(time.perf_counter() - start)}, this network {100 * accuracy:.1f}%: train it {remedy}for more "
+        "epochs (`epochs=`), at another learning rate (`lr=`), or use another network (`model=`) before you rely on "
+        "its scores"
     )

@@ -267,7 +267,7 @@ def run_recording(
         metadata["recorded"] = _recorded_until(folder, len(history.rows), stability)
     stage.finish(trained, history, metadata)
     warn_near_chance(near_chance(folder))
-    if log is not None and (note := linear_note(train, test, history.test_accuracy)):
+    if log is not None and (note := linear_note(train, test, history.test_accuracy, recipe.optimizer)):
         log(note)
     if stability is not None and log is not None:
         log(stability_sentence(folder.metadata["recorded"], settings.epochs, stability.threshold))

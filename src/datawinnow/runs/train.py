@@ -212,7 +212,7 @@ def run_training(
     }
     stage.finish(network, history, {"result": result})
     on_all = policy is None and selection is None
-    if log is not None and on_all and (note := linear_note(train, test, history.test_accuracy)):
+    if log is not None and on_all and (note := linear_note(train, test, history.test_accuracy, recipe.optimizer)):
         log(note)
     if plan is not None:
         plan.clean_up()
