@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.keywords import check_keywords
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,13 +27,14 @@ REFRESH = 0.1
 
 
 def with_progress(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Let ``progress=True`` of a function be a bar or lines on stderr, closed when it returns or raises.
+    """Let ``progress=True`` of a public function be a bar or lines on stderr, closed when it returns or raises.
 
-    The function itself gets a `Progress` or None.
+    The function itself gets a `Progress` or None. Keywords that it does not have are refused by `check_keywords`.
     """
 
     @functools.wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        check_keywords(function, kwargs)
         progress = kwargs.get("progress")
         if progress is True:
             with progress_display() as display:
