@@ -11,6 +11,7 @@ import datawinnow as dw
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.objects import as_dataset
+from tests.data.helpers import encoded, pixels
 from tests.train.helpers import PLAIN, weights
 
 Y = np.arange(30) % 3
@@ -77,6 +78,41 @@ def test_frames_and_hugging_face_datasets():
     assert (len(train), len(test), test.classes) == (30, 6, ("u", "v", "w"))
     with pytest.raises(ArgumentError, match=r"holds the splits train, validation.*dw\.load"):
         dataset_info(both)
+
+
+def photo_table(**more):
+    """A Hugging Face dataset of 12 images whose columns have names that say nothing."""
+    datasets = pytest.importorskip("datasets")
+    features = {"species": datasets.ClassLabel(names=["ant", "bee"]), "photo": datasets.Image()}
+    features |= {name: feature for name, (feature, _) in more.items()}
+    images = [{"bytes": encoded(image), "path": None} for image in pixels(12)]
+    columns = {"species": [0, 1] * 6, "photo": images, **{name: values for name, (_, values) in more.items()}}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def test_the_only_class_label_and_image_of_a_hugging_face_dataset_are_taken(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    halves = (datasets.ClassLabel(names=["one", "two"]), [0] * 12)
+    table = photo_table(place=(datasets.Value("int64"), list(range(12))), split=halves)
+    train, _ = dw.load(table)
+    assert train.classes == ("ant", "bee")
+    assert train.labels.bincount().tolist() == [5, 5]
+    assert train[0][0].shape == (3, 8, 8)
+    assert any("'photo' (the only Image)" in note and "'species' (the only ClassLabel)" in note for note in train.notes)
+    assert as_dataset(table, label="place").classes != train.classes, "a name is stronger"
+    # a split without labels is no test split, whatever the column is called
+    secret = table.map(lambda _: {"species": -1})
+    splits = datasets.DatasetDict({"train": table, "test": secret, "validation": table.select(range(4))})
+    assert len(dw.load(splits)[1]) == 4
+    # as files it is read alike
+    table.remove_columns(["split"]).to_parquet(tmp_path / "train-0.parquet")
+    assert dw.load(tmp_path)[0].classes == ("ant", "bee")
+    # of several none is more likely than another
+    with pytest.raises(DataError, match="no key that is known for the label"):
+        dw.load(photo_table(genus=(datasets.ClassLabel(names=["x", "y"]), [0] * 12)))
+    # a column called label is one
+    named = photo_table(label=(datasets.Value("string"), ["p", "q"] * 6))
+    assert dw.load(named)[0].classes == ("p", "q")
 
 
 def test_keys_can_be_named_and_what_was_guessed_is_said():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
@@ -26,8 +26,8 @@ def check_keywords(function: Callable[..., Any], names: Iterable[str]) -> None:
     name = next((name for name in names if name not in parameters), None)
     if name is None or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    # only for the error: looking up a class of the package may import torch
-    package = importlib.import_module("datawinnow")
+    # the public names of this package, which is loaded already; looking one up may import torch, so only for the error
+    package = sys.modules[__name__.partition(".")[0]]
     start = f"{function.__name__} has no parameter {name!r}"
     for parameter, (class_name, subject) in OPTION_CLASSES.items():
         if parameter in parameters and name in {field.name for field in fields(getattr(package, class_name))}:

@@ -22,6 +22,7 @@ from datawinnow.core.errors import DataError, DatawinnowError
 from datawinnow.core.files import atomic_write
 from datawinnow.data import cache
 from datawinnow.data.images import Encoded, Index, Raw
+from datawinnow.data.splits import split_columns
 
 IMAGE_NAMES = ("img", "image", "images", "image", "pixel_values")
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "cls")
@@ -73,7 +74,7 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
     have = [name for name in schema.names if schema.names.count(name) == 1]
     images = [n for n in have if holds_images(schema.field(n).type)]
     image_column = image or next((n for n in IMAGE_NAMES if n in images), images[0] if len(images) == 1 else None)
-    label_column = label or next((n for n in LABEL_NAMES if n in have), None)
+    label_column = label or next((n for n in LABEL_NAMES if n in have), None) or _only_class_label(schema, have)
     for content, column, option in (("images", image_column, "image"), ("labels", label_column, "label")):
         if column is None or column not in have:
             missing = f"no column {column!r}" if column else f"no column of {content}"
@@ -127,6 +128,12 @@ def check_unique(schema: Any, names: Sequence[str | None], where: str) -> None:
                 f"{where} has {schema.names.count(name)} columns called {name!r}; rename one, or take "
                 "the others out, so that it is clear which is meant"
             )
+
+
+def _only_class_label(schema: Any, columns: Sequence[str]) -> str | None:
+    """The only ``ClassLabel`` among columns, by the ``huggingface`` metadata; None for none or several."""
+    names = [name for name in columns if class_names(schema, name) and name not in split_columns(columns)]
+    return names[0] if len(names) == 1 else None
 
 
 def class_names(schema: Any, label: str) -> tuple[str, ...] | None:

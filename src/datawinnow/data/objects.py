@@ -174,7 +174,7 @@ def with_targets(data: Any) -> Any:
     with forked(0, "items"):
         item = data[0]
     if isinstance(item, Mapping):
-        x_key, y_key, _ = _choose_keys(list(item), None, None, "an item of the dataset")
+        x_key, y_key, _ = _choose_keys(list(item), None, None, "an item of the dataset", _features(data))
     elif isinstance(item, (tuple, list)) and len(item) == 2:
         x_key, y_key = None, 1
     else:
@@ -293,7 +293,11 @@ def load_object(
     if _is_split_dict(data):
 
         def is_labelled(_: str, name: str) -> bool:
-            keys = (label,) if label is not None else Y_KEYS
+            keys = (
+                (label,)
+                if label is not None
+                else (*Y_KEYS, _only_of_type(None, "ClassLabel", _features(data[name]))[0])
+            )
             values = next((values for key in keys if (values := _column(data[name], key)) is not None), None)
             return values is None or any(value is not None and value != -1 for value in values)
 
@@ -382,10 +386,17 @@ def _refuse_what_is_no_dataset(data: Any) -> None:
         raise ArgumentError(f"a dataset must be map-style (__len__ and __getitem__), got {kind}")
 
 
-def _choose_keys(keys: list[Any], image: str | None, label: str | None, place: str) -> tuple[Any, Any, tuple[str, ...]]:
-    """The keys of x and of the label, and a note on what was guessed."""
+def _choose_keys(
+    keys: list[Any], image: str | None, label: str | None, place: str, features: Any = None
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """The keys of x and of the label, and a note on what was guessed.
+
+    A name decides where there is one, else the type in the ``features`` of a Hugging Face dataset.
+    """
     y_key = label if label is not None else next((key for key in Y_KEYS if key in keys), None)
     x_key = image if image is not None else next((key for key in X_KEYS if key in keys), None)
+    y_key, y_type = _only_of_type(y_key, "ClassLabel", features)
+    x_key, x_type = _only_of_type(x_key, "Image", features)
     if x_key is None and len(keys) == 2 and y_key in keys:
         x_key = next(key for key in keys if key != y_key)
     for key, option in ((x_key, "image"), (y_key, "label")):
@@ -395,9 +406,18 @@ def _choose_keys(keys: list[Any], image: str | None, label: str | None, place: s
                 f"{place} has {missing}; its keys are {', '.join(map(str, keys))}. Name it with {option}=, as "
                 f"dw.load(data, {option}=...)"
             )
-    guessed = [f"x is {x_key!r}"] if image is None else []
-    guessed += [f"the label is {y_key!r}"] if label is None else []
+    guessed = [f"x is {x_key!r}{x_type}"] if image is None else []
+    guessed += [f"the label is {y_key!r}{y_type}"] if label is None else []
     return x_key, y_key, ((f"of {place}, {' and '.join(guessed)}",) if guessed else ())
+
+
+def _only_of_type(key: Any, kind: str, features: Any) -> tuple[Any, str]:
+    """``key``, or where it is None the only feature of a type of Hugging Face's, and that in words for a note."""
+    if key is not None or not isinstance(features, Mapping):
+        return key, ""
+    of_splits = split_columns(features)
+    names = [name for name, feature in features.items() if type(feature).__name__ == kind and name not in of_splits]
+    return (names[0], f" (the only {kind})") if len(names) == 1 else (None, "")
 
 
 def _from_frame(frame: Any, image: str | None, label: str | None, classes: Sequence[str] | None) -> Any:
@@ -486,7 +506,7 @@ def _from_items(data: Any, image: str | None, label: str | None, classes: Sequen
         item = data[0]
     notes: tuple[str, ...] = ()
     if isinstance(item, Mapping):
-        x_key, y_key, notes = _choose_keys(list(item), image, label, "an item of the dataset")
+        x_key, y_key, notes = _choose_keys(list(item), image, label, "an item of the dataset", _features(data))
     elif isinstance(item, (tuple, list)) and len(item) == 2:
         x_key, y_key = None, 1
         if image is not None or label is not None:
@@ -556,9 +576,14 @@ def _refuse_splits(names: Iterable[Any], used: tuple[Any, ...], values: Callable
     )
 
 
-def _feature_names(data: Any, key: Any) -> tuple[str, ...] | None:
+def _features(data: Any) -> Mapping[str, Any]:
+    """The types of the columns of a Hugging Face dataset; of another, none."""
     features = getattr(data, "features", None)
-    names = getattr(features[key], "names", None) if isinstance(features, Mapping) and key in features else None
+    return features if isinstance(features, Mapping) else {}
+
+
+def _feature_names(data: Any, key: Any) -> tuple[str, ...] | None:
+    names = getattr(_features(data).get(key), "names", None)
     return tuple(map(str, names)) if names else None
 
 
