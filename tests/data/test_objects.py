@@ -80,13 +80,13 @@ def test_frames_and_hugging_face_datasets():
         dataset_info(both)
 
 
-def photo_table(**more):
+def photo_table(**other_columns):
     """A Hugging Face dataset of 12 images whose columns have names that say nothing."""
     datasets = pytest.importorskip("datasets")
     features = {"species": datasets.ClassLabel(names=["ant", "bee"]), "photo": datasets.Image()}
-    features |= {name: feature for name, (feature, _) in more.items()}
+    features |= {name: feature for name, (feature, _) in other_columns.items()}
     images = [{"bytes": encoded(image), "path": None} for image in pixels(12)]
-    columns = {"species": [0, 1] * 6, "photo": images, **{name: values for name, (_, values) in more.items()}}
+    columns = {"species": [0, 1] * 6, "photo": images, **{name: values for name, (_, values) in other_columns.items()}}
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
 
