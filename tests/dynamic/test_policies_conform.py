@@ -11,6 +11,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import ArgumentError, MissingArrayError
 from datawinnow.core.reason import Reason
 from tests.dynamic.helpers import (
+    EPOCHS,
     bound,
     copied,
     every_policy,
@@ -178,6 +179,16 @@ def test_budgets_are_exact(method, options, n, keep):
             assert len(plan) == n
         else:
             assert len(plan) == budget_of(keep, n)
+
+
+@pytest.mark.parametrize("make", every_policy(wrapped=False))
+def test_the_last_part_is_on_all_with_any_policy(make):
+    n = 40
+    plans = [plan for plan, _, _ in run(dynamic.annealed(make(n), EPOCHS, share=0.75), n)]
+    before = [plan for plan, _, _ in run(make(n), n)]
+    assert [ids(plan) for plan in plans[:6]] == [ids(plan) for plan in before[:6]]
+    assert [len(plan) for plan in plans[6:]] == [n, n]
+    assert all(plan.weight.tolist() == [1.0] * n for plan in plans[6:])
 
 
 @plain_quick_first

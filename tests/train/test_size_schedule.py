@@ -11,7 +11,7 @@ from datawinnow import SizeSchedule
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.examples import Augment
-from datawinnow.dynamic import UCB, HideEasy, LossMass, StopMastered, guarded
+from datawinnow.dynamic import UCB, HideEasy, LossMass, StopMastered, build_policy, guarded, recorded
 from datawinnow.record import Recorder
 from datawinnow.train import fit
 from datawinnow.train.ledger import Ledger
@@ -231,6 +231,25 @@ def test_a_policy_observes_the_size_that_a_signal_was_computed_at(change):
     assert len({tuple(sizes) for sizes in seen}) >= 3
 
 
+@pytest.mark.parametrize("keep", [0.5, "0.9..0.3"], ids=str)
+@pytest.mark.parametrize("wrapped", [lambda policy: policy, recorded], ids=["plain", "recorded"])
+def test_a_policy_plans_for_the_epochs_that_the_budget_buys(keep, wrapped):
+    made_for_full_size = build_policy("random", passes=6, keep=keep, wrap=["annealed=full:0.6"])
+    policy = wrapped(made_for_full_size)
+    _, history = fit(image_net(), images(90), passes=6, policy=policy, size_schedule=SizeSchedule(start=4), **PLAIN)
+    loaded = [int(row["examples"]) for row in history.rows]
+    assert len(loaded) >= 1.25 * made_for_full_size.epochs  # smaller inputs buy more epochs
+    # the last one is cut where the budget ends
+    is_full = [count == 90 for count in loaded[:-1]]
+    assert sorted(is_full) == is_full
+    assert is_full.index(True) / len(loaded) == pytest.approx(0.6, abs=0.12)
+    if isinstance(keep, str):
+        shrinking = loaded[: is_full.index(True)]
+        assert shrinking == sorted(shrinking, reverse=True)
+    if policy is not made_for_full_size:
+        assert [len(policy.history().ids(epoch)) for epoch in range(len(loaded) - 1)] == loaded[:-1]
+
+
 def test_without_a_schedule_the_size_never_changes():
     kept = {}
     for on_resize in ("keep", "reset"):
@@ -255,8 +274,9 @@ def test_policies_of_fixed_thresholds_are_refused(policy, wrap):
         UCB(keep=0.7, period=1),
         UCB(keep=0.7, period=1, on_resize="rank"),
         LossMass(on_resize="reset_variance"),
+        build_policy("ucb", passes=4, keep="0.3..0.9:oscillating:2", options={"period": 1}, wrap=["annealed=full:0.8"]),
     ],
-    ids=["all", "ucb", "ucb by rank", "loss mass"],
+    ids=["all", "ucb", "ucb by rank", "loss mass", "a keep that changes"],
 )
 @pytest.mark.parametrize("view", ["resize", "crop"])
 def test_resumed_in_the_middle_of_the_schedule(tmp_path, policy, view):

@@ -178,6 +178,12 @@ class Auto(Wrapper):
         self._check_policy()
         object.__setattr__(self, "why", "")  # not a field: words do not change what is trained on
 
+    def with_policy(self, policy: Policy) -> Auto:
+        """Another policy, with the same reason."""
+        chosen = Auto(policy)
+        object.__setattr__(chosen, "why", self.__dict__["why"])
+        return chosen
+
     def plan(self, epoch: int, state: State, stream: Stream) -> Any:
         """As the policy plans."""
         return self.policy.plan(epoch, state, stream)

@@ -14,7 +14,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.policy_names import AUTO, REPLAY
 from datawinnow.dynamic.budget import expected_fraction
 from datawinnow.dynamic.registry import POLICIES
-from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up
+from datawinnow.dynamic.wrap import annealed, every, rescaled, warm_up, with_run_epochs
 from datawinnow.dynamic.wrap_guarded import guarded
 from datawinnow.dynamic.wrap_shrinking import shrinking
 
@@ -56,16 +56,30 @@ def build_policy(
         raise ArgumentError(f"give `epochs=` or `passes=`, not both; got {epochs} and {passes}")
     if passes is None:
         return _build(name, epochs, keep, dict(options or {}), wrap)
+    return _of_length(passes, lambda epochs: _build(name, epochs, keep, dict(options or {}), wrap))
+
+
+def _of_length(passes: float, make: Callable[[int], Any]) -> Any:
+    """``make(epochs)`` with as many epochs as pass ``passes`` times all the examples."""
     # the fraction depends a little on the number of epochs, so iterate; it converges at once but for rounding
     epochs = following = max(1, round(passes))
     for _ in range(20):
-        policy = _build(name, epochs, keep, dict(options or {}), wrap)
-        following = max(1, round(passes / expected_fraction(policy, epochs)))
+        following = max(1, round(passes / expected_fraction(make(epochs), epochs)))
         # Rounding can make two lengths alternate forever, so a difference of one ends the iteration.
         if abs(following - epochs) <= 1:
             break
         epochs = following
-    return _build(name, following, keep, dict(options or {}), wrap)
+    return make(following)
+
+
+def with_passes(policy: Any, passes: float) -> Any:
+    """``policy``, made for as many epochs as pass ``passes`` times all the examples.
+
+    >>> from datawinnow.dynamic.random_pruning import RandomPruning
+    >>> with_passes(annealed(RandomPruning(keep=0.5), epochs=3, share=0.5), 12).epochs
+    16
+    """
+    return _of_length(passes, lambda epochs: with_run_epochs(policy, epochs))
 
 
 DEFAULT_KEEP = 0.7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +37,11 @@ class Wrapper:
         """Length of the run that the policy was made for; None if it does not depend on it."""
         return run_epochs_of(self.policy)
 
+    def with_policy(self, policy: Policy) -> Any:
+        """This wrapper around another policy."""
+        wrapper: Any = self
+        return dataclasses.replace(wrapper, policy=policy)
+
     def fraction(self, epoch: int) -> float:
         """That of the policy."""
         return epoch_fraction(self.policy, epoch)
@@ -52,6 +58,22 @@ class Wrapper:
         missing = [name for name in ("needs", "init", "observe", "plan") if not hasattr(self.policy, name)]
         if missing or isinstance(self.policy, type):
             raise ArgumentError(f"policy must be a policy such as UCB(keep=0.5), got {self.policy!r}")
+
+
+def with_run_epochs(policy: Any, epochs: int) -> Any:
+    """A policy, and those that it wraps, made for a run of ``epochs`` epochs; as it is where it does not depend on it.
+
+    >>> from datawinnow.dynamic.info_batch import InfoBatch
+    >>> with_run_epochs(warm_up(InfoBatch(epochs=10), epochs=2), 30)
+    WarmUp(policy=InfoBatch(epochs=30, drop=0.5, delta=0.875, form='mean', signal='loss'), epochs=2)
+    """
+    if isinstance(policy, Wrapper):
+        policy = policy.with_policy(with_run_epochs(policy.policy, epochs))
+    # Of a wrapper that inherits `run_epochs`, such as warm_up, `epochs` is something else.
+    length = getattr(type(policy), "run_epochs", Wrapper.run_epochs)
+    if length is Wrapper.run_epochs or "epochs" not in getattr(policy, "__dataclass_fields__", {}):
+        return policy
+    return dataclasses.replace(policy, epochs=epochs)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ class Recorded(Wrapper):
         object.__setattr__(self, "_folder", None if folder is None else Path(folder))
         object.__setattr__(self, "_last", -1)
 
+    def with_policy(self, policy: Policy) -> Recorded:
+        """This very object, since `history` is asked of it, around another policy."""
+        object.__setattr__(self, "policy", policy)
+        return self
+
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The plan of the policy; the copy replaces an earlier one of the epoch, and epoch 0 removes all."""
         plan, planned = self.policy.plan(epoch, state, stream)

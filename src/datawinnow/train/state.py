@@ -19,7 +19,9 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.batches import Batches, batches_of, check_map_style, pads_to_longest
 from datawinnow.data.kept import Kept
 from datawinnow.data.padding import is_texts
+from datawinnow.dynamic.build import with_passes
 from datawinnow.dynamic.in_batch import InBatch
+from datawinnow.dynamic.policy import run_epochs_of
 from datawinnow.dynamic.sampler.resume import policy_repr
 from datawinnow.models.outputs import returns_logits
 from datawinnow.record.recorder import Recorder
@@ -253,6 +255,10 @@ def prepare(
     if recipe.size_schedule is not None:
         sizes = size_plan(recipe.size_schedule, model, dataset, device, None if texts is None else texts.mean_cost)
         history.notes.append(describe_sizes(sizes))
+        if length.passes is not None and run_epochs_of(policy) is not None:
+            # smaller inputs buy more epochs than the policy was made for, which sets when it anneals or shrinks
+            policy = with_passes(policy, length.passes / sizes.mean_cost)
+            history.notes.append(f"the policy plans for {run_epochs_of(policy)} epochs, which the budget buys")
     passes_per_example = 1.0
     if recipe.freeze:
         history.notes.append(describe_groups(model, share))
