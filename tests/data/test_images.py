@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from datawinnow.core.errors import DataError
 from datawinnow.data import load
-from datawinnow.data.images import Plan, decode
+from datawinnow.data.images import Plan, decode, read_image
 from tests.data.helpers import encoded, pixels
 
 ORIENTATION = 0x0112
@@ -126,3 +126,20 @@ def test_images_without_metadata_are_not_searched_for_it(monkeypatch):
     assert not calls
     decode(tagged, Plan(8, 8, 3))
     assert calls
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("LA", 1), ("RGB", 3), ("P", 3), ("CMYK", 3)])
+def test_one_encoded_image_has_its_own_channels_and_size(mode, channels):
+    values = np.arange(15, dtype=np.uint8).reshape(3, 5) * 16
+    image = Image.fromarray(values).convert("RGB").convert(mode) if mode != "L" else Image.fromarray(values)
+    if mode == "P":
+        image = Image.merge("RGB", [Image.fromarray(values), *[Image.fromarray(255 - values)] * 2]).convert("P")
+    stored = io.BytesIO()
+    image.save(stored, "TIFF" if mode == "CMYK" else "PNG")
+    pixels = read_image(stored.getvalue())
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (channels, 3, 5))
+    if mode in ("L", "LA", "RGB"):
+        assert (pixels == values).all()
+    dataset = [{"image": {"bytes": stored.getvalue(), "path": None}, "label": i % 2} for i in range(4)]
+    train, _ = load(dataset)
+    assert tuple(train[0][0].shape) == (channels, 3, 5)
