@@ -23,7 +23,7 @@ from datawinnow.data.sampled import SampledImages
 from datawinnow.methods import create_method
 from datawinnow.runs import estimate as estimate_module
 from datawinnow.runs.estimate import StepCost
-from datawinnow.train import Recipe
+from datawinnow.train import Recipe, SizeSchedule
 
 CHILD = """
 import json, sys, torch
@@ -88,6 +88,18 @@ def test_seconds_are_those_of_the_steps_that_will_be_made(monkeypatch) -> None:
     assert seconds["record"] == 7 + 0.5 * 7 * 3  # 7 steps an epoch of 64
     assert seconds["train"] == 7 + 0.5 * 4 * 4  # 4 of 32
     assert seconds["score"] == 4e-9 * 64 * 3  # DUAL reads one column
+
+
+def test_steps_on_smaller_inputs_take_their_share_of_the_operations(monkeypatch) -> None:
+    monkeypatch.setattr(estimate_module, "_measure", lambda *a: StepCost(0.5, 0, 7.0))
+    schedule = SizeSchedule(sizes=(4, 8), shares=(0.5, 0.5))
+    for sizes, share in ((None, 1.0), (schedule, (1 + 1 / 4) / 2)):
+        recipe = Recipe(precision="fp32", batch=10, size_schedule=sizes)
+        answer = estimate(examples(64), epochs=3, keep=0.5, train_epochs=4, model="resnet8", recipe=recipe)
+        seconds = answer["seconds_by_stage"]
+        # the head, whose operations do not follow the size, is one in a thousand
+        assert seconds["record"] == pytest.approx(7 + share * 0.5 * 7 * 3, rel=0.01), sizes
+        assert seconds["train"] == pytest.approx(7 + share * 0.5 * 4 * 4, rel=0.01), sizes
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from datawinnow import SizeSchedule
-from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.core.rng import forked, stream
 from datawinnow.data.examples import Augment
 from datawinnow.dynamic import UCB, HideEasy, LossMass, StopMastered, build_policy, guarded, recorded
@@ -353,13 +353,28 @@ def test_errors(make, message):
         make()
 
 
+def test_the_error_of_a_size_says_which_sizes_the_network_takes():
+    # two unpadded convolutions and a pooling: nothing is left of images below 6 pixels
+    layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(4, 3))
+    with pytest.raises(ArgumentError, match=r"size 4 .*It takes 6, 8, 10: choose among them"):
+        fit(model, images(), epochs=1, size_schedule=SizeSchedule(start=4, multiple=2), **PLAIN)
+
+
 def test_errors_of_fit():
     schedule = SizeSchedule(start=4)
     with pytest.raises(ArgumentError, match="images"):
         fit(vector_net(), blobs(), epochs=1, size_schedule=schedule, **PLAIN)
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2))
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 3))
     with pytest.raises(ArgumentError, match="cannot take inputs of size 4"):
         fit(flat, images(), epochs=1, size_schedule=schedule, **PLAIN)
+    with pytest.raises(ArgumentError, match=r"none of 4, 8 either: .* train at full size"):
+        fit(flat, images(), epochs=1, size_schedule=schedule, **PLAIN)
+    with pytest.raises(ArgumentError, match="above the inputs' own, 12"):
+        fit(image_net(), images(), epochs=1, size_schedule=SizeSchedule(sizes=(4, 64), shares=(0.5, 0.5)), **PLAIN)
+    mixed = [(torch.rand(3, 8 + i % 2, 8), i % 2) for i in range(40)]
+    with pytest.raises(DataError, match="differ in shape"):
+        fit(image_net(), mixed, epochs=1, size_schedule=schedule, **PLAIN)
     with pytest.raises(ArgumentError, match="SizeSchedule"):
         fit(image_net(), images(), epochs=1, size_schedule=16, **PLAIN)
     with pytest.raises(ArgumentError, match="strat"):

@@ -37,6 +37,7 @@ from datawinnow.train.flops import flops_per_example
 from datawinnow.train.network import device_for
 from datawinnow.train.objective import Objective
 from datawinnow.train.precision import autocast, fastest_precision, float32_head, trial_count
+from datawinnow.train.state import planned_sizes
 
 SCORING = 4e-9
 """Seconds a recorded value takes to be scored (measured: benchmarks/scores.py), an order of magnitude."""
@@ -89,6 +90,7 @@ class _Work:
         classes: number of classes.
         decoding: seconds before training, to decode all images.
         loading: seconds an example and epoch, where images are decoded on demand.
+        size_share: operations of an average training step over one at full size, with a size schedule.
     """
 
     n: int
@@ -100,13 +102,15 @@ class _Work:
     classes: int
     decoding: float = 0.0
     loading: float = 0.0
+    size_share: float = 1.0
 
     def seconds_by_stage(self, step: StepCost) -> dict[str, float]:
         """Seconds of each stage."""
 
         def training(count: int, passes: int) -> float:
             # -(-a // b) is a / b rounded up: the last batch may be smaller
-            return step.overhead + (step.seconds * -(-count // self.batch) + self.loading * count) * passes
+            step_seconds = step.seconds * self.size_share
+            return step.overhead + (step_seconds * -(-count // self.batch) + self.loading * count) * passes
 
         stages = {"decode": self.decoding} if self.decoding else {}
         if self.method.needs_recording:
@@ -176,6 +180,7 @@ def estimate_run(
     n = len(train)
     sampled = train if isinstance(train, SampledImages) else None
     decoding = sampled.decoding if sampled is not None else DecodingTime()
+    sizes = planned_sizes(network.to(device), train if sampled is None else sampled.first(2), recipe, device)
     work = _Work(
         n,
         epochs,
@@ -186,6 +191,7 @@ def estimate_run(
         len(info.classes),
         decoding=decoding.per_image * decoding.num_images if sampled is None or sampled.in_memory else 0.0,
         loading=0.0 if sampled is None or sampled.in_memory else decoding.per_image,
+        size_share=1.0 if sizes is None else sizes.mean_cost,
     )
     label = f"timing training steps of {name}"
     if progress is not None:

@@ -289,17 +289,31 @@ def size_plan(
         with returns_logits(model, num_classes(dataset)):
             at_full_size = sum(flops_per_example(model, x))
 
-        def relative_cost(size: int) -> float:
+        def refusal(size: int) -> Exception | None:
             view = smaller_view(x, size, schedule.view, generator=stream(0, "flops"))
             try:
                 with torch.no_grad(), restore_mode(model):
                     model.eval()(view)
             except Exception as error:  # a network may raise anything
+                return error
+            return None
+
+        def relative_cost(size: int) -> float:
+            view = smaller_view(x, size, schedule.view, generator=stream(0, "flops"))
+            error = refusal(size)
+            if error is not None:
+                tried = _sizes_to_try(full, schedule.multiple)
+                taken = [smaller for smaller in tried if refusal(smaller) is None]
+                if taken:
+                    advice = f"It takes {', '.join(map(str, taken))}: choose among them"
+                else:
+                    advice = (
+                        f"It takes none of {', '.join(map(str, tried))} either: choose a network that pools over "
+                        "positions, such as resnet8, or train at full size"
+                    )
                 raise ArgumentError(
                     f"the model {type(model).__name__} cannot take inputs of size {size} ({tuple(view.shape[1:])}): "
-                    f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}. Choose "
-                    "sizes that it can take, or a network that pools over positions, such as resnet8, or train at full "
-                    "size"
+                    f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}. {advice}"
                 ) from error
             if mean_cost is not None:
                 return mean_cost(size)
@@ -309,6 +323,12 @@ def size_plan(
             return counted / at_full_size if counted and at_full_size else (size / full) ** power
 
         return schedule.plan(full, relative_cost)
+
+
+def _sizes_to_try(full: int, multiple: int) -> list[int]:
+    """Sizes below ``full`` for an error to propose: multiples of ``multiple``, 16 at most."""
+    sizes = list(range(multiple, full, multiple))
+    return sizes[:: max(1, -(-len(sizes) // 16))]
 
 
 def num_classes(dataset: Any) -> int:
