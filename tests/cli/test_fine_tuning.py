@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
+import torch
+
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.selection_file import read_selection
 from tests.models.image_models import write_image_model
 
 
@@ -49,3 +54,28 @@ def test_a_module_that_is_not_there_is_refused_by_the_flag(call, tmp_path):
     shown = call(*TRAIN, "--freeze", "layer9", "--run", str(tmp_path / "run"), code=2).stderr
     assert "layer9" in shown
     assert "freeze=" not in shown
+
+
+def test_an_embedding_chooses_images_without_training(call, tmp_path):
+    name = write_image_model(tmp_path / "tiny", "vit")
+    run = tmp_path / "run"
+    words = ("--keep", "0.5", "--method", "k_center", "--embedding", name)
+    call("prune", "digits", "--limit", "40", *words, "--run", str(run), "--no-report")
+    assert "record" not in RunFolder.open(run).metadata["status"]
+    before = read_selection(run / "selection.parquet")[0].index
+    call("select", str(run), *words)
+    assert torch.equal(read_selection(run / "selection.parquet")[0].index, before)
+    call("score", str(run), "--score", "prototypes", "--embedding", name)
+    shown = call("select", str(run), "--keep", "0.5", "--method", "dual_beta", "--embedding", name, code=2).stderr
+    assert "herding" in shown
+
+
+def test_a_function_is_imported_from_the_working_directory(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "colours.py").write_text("def embed(x):\n    return x.flatten(1)\n")
+    words = ("--keep", "0.5", "--method", "herding", "--embedding", "colours:embed", "--run", "run", "--no-report")
+    call("prune", "digits", "--limit", "40", *words)
+    shown = call("prune", "digits", "--limit", "40", *words[:5], "colours:other", "--run", "other", code=2).stderr
+    assert "has no function 'other'" in shown
+    sys.modules.pop("colours", None)

@@ -136,7 +136,9 @@ def test_a_score_reads_embeddings_too(tiny, tmp_path):
 def test_a_model_that_is_no_such_name_is_refused_before_anything_runs(tmp_path):
     write_texts(tmp_path / "r.tsv")
     train, _ = dw.load(tmp_path / "r.tsv")
-    with pytest.raises(ArgumentError, match="embedding must be a transformers model, hf:PATH, got 'minilm'"):
+    with pytest.raises(
+        ArgumentError, match=r"embedding must be a transformers model, hf:PATH, or module:function.*got 'minilm'"
+    ):
         prune(train, keep=0.5, method="k_center", options={"embedding": "minilm"})
 
 

@@ -173,7 +173,7 @@ class TestHeldOut:
             calls.append((data, prefix))
             return probe(network_of_run(run), data, arrays=("features",), out=out, prefix=prefix)
 
-        monkeypatch.setattr(probing_module, "probe_sentences", fake_embedding)
+        monkeypatch.setattr(probing_module, "probe_embedding", fake_embedding)
         probed = probed_arrays(run, dataset_info(blobs), options={"embedding": "hf:model"})
         probed.compute(("features", "val_features"))
         assert probed["val_features"].shape == (6, *probed["features"].shape[1:])

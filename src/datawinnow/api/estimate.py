@@ -12,6 +12,7 @@ from datawinnow.core.progress import ProgressOption
 
 if TYPE_CHECKING:
     from datawinnow.methods import Method
+    from datawinnow.probe.embeddings import Embedding
     from datawinnow.train import Recipe
     from datawinnow.train.build import Model
 
@@ -29,6 +30,7 @@ def estimate(
     options: Mapping[str, Any] | None = None,
     score_options: Mapping[str, Any] | None = None,
     per_class: bool = False,
+    embedding: Embedding | None = None,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
@@ -52,6 +54,7 @@ def estimate(
         options: of the selector.
         score_options: of the score, or of the probe of the network that it needs.
         per_class: keep the same share of every class.
+        embedding: features by a pretrained model or a function, in place of the recorded network.
         model: network; by default chosen by the shape of the examples.
         model_options: its options.
         recipe: how to train.
@@ -76,7 +79,13 @@ def estimate(
     if keep is not None:
         budget_of(keep, 1)
     method = create_method(
-        method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
+        method,
+        score=score,
+        select_by=select_by,
+        options=options,
+        score_options=score_options,
+        per_class=per_class,
+        embedding=embedding,
     )
     splits = open_dataset(train, load=load, model=model, recipe=recipe, progress=progress, log=log, only_sample=True)
     return estimate_run(

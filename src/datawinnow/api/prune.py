@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
     from datawinnow.methods import Method
+    from datawinnow.probe.embeddings import Embedding
     from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.prune import Pruned
     from datawinnow.runs.record import RunSetup
@@ -41,6 +42,7 @@ def prune(
     options: Mapping[str, Any] | None = None,
     score_options: Mapping[str, Any] | None = None,
     per_class: bool = False,
+    embedding: Embedding | None = None,
     epochs: int = 30,
     schedule_epochs: int | None = None,
     until_stable: float | None = None,
@@ -74,6 +76,9 @@ def prune(
         options: of the selector.
         score_options: of the score, or of the probe of the network that it needs.
         per_class: keep the same share of every class.
+        embedding: features by a pretrained model, ``"hf:PATH"``, or by ``"module:function"`` (or a function) from a
+            batch to (b, d), in place of those of the recorded network: methods that read features alone then need no
+            training. Images and vectors come as a network is trained on them, texts as strings.
         epochs: epochs recorded: passes over all the data. DUAL's paper records 30 of a 200-epoch schedule.
         schedule_epochs: epochs of the training that is planned; recording follows the first part of its schedule.
             Default: as many as ``epochs``.
@@ -132,7 +137,13 @@ def prune(
     _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)
     planned = train_epochs or schedule_epochs or epochs
     chosen = create_method(
-        method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
+        method,
+        score=score,
+        select_by=select_by,
+        options=options,
+        score_options=score_options,
+        per_class=per_class,
+        embedding=embedding,
     )
     is_fitted = train_epochs is not None or planned < PUBLISHED_EPOCHS
     chosen = chosen.fitted(planned if is_fitted else None)

@@ -13,6 +13,7 @@ from datawinnow.core.progress import ProgressOption
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from datawinnow.probe.embeddings import Embedding
     from datawinnow.runs.folder import RunFolder
     from datawinnow.train.build import Model
 
@@ -23,6 +24,7 @@ def score(
     scores: str | Sequence[str | Callable[..., Tensor]],
     *,
     options: Mapping[str, Any] | None = None,
+    embedding: Embedding | None = None,
     epochs: int | None = None,
     subset_runs: int | None = None,
     data: Any = None,
@@ -40,6 +42,8 @@ def score(
             datawinnow methods --kind score.
         options: option of the score, or of the probe of the network that it needs (repeatable; with one score), for
             example window=5 or mode=rademacher.
+        embedding: features by a pretrained model, ``"hf:PATH"``, or by ``"module:function"`` (or a function) from a
+            batch to (b, d), in place of those of the recorded network (with one score). Default: the recorded network.
         epochs: read only the first N recorded epochs. Default: all of them.
         subset_runs: networks trained on random 70% subsets, for memorization; the cost is logged before they start.
             Default: as many as exist.
@@ -62,20 +66,25 @@ def score(
     """
     from datawinnow.core.card import card_of
     from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
+    from datawinnow.methods.create import create_method, embedded
     from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.score import score_run
     from datawinnow.scores import METHODS
 
     folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
-    recorded = folder.arrays(epochs)
     names: Sequence[str | Callable[..., Tensor]] = [scores] if isinstance(scores, str) else scores
     if "all" in names:
+        recorded = folder.arrays(epochs)
         readable = [
             key
             for key, function in METHODS.items()
             if all(need in (*recorded, "labels") for need in card_of(function).needs)
         ]
         names = list(dict.fromkeys([*readable, *(name for name in names if name != "all")]))
+    if embedding is not None:
+        for name in names:
+            embedded(create_method(score=name), embedding)
+        options = {**(options or {}), "embedding": embedding}
     splits = dataset_of_run(folder, data, progress=progress, log=log)
     with only_writer(folder.path, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
         folder.reload()  # another process may have written to it meanwhile

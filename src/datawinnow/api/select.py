@@ -14,6 +14,7 @@ from datawinnow.core.progress import ProgressOption
 if TYPE_CHECKING:
     from datawinnow.data.kept import Kept
     from datawinnow.methods import Method
+    from datawinnow.probe.embeddings import Embedding
     from datawinnow.runs.folder import RunFolder
     from datawinnow.train.build import Model
 
@@ -29,6 +30,7 @@ def select(
     options: Mapping[str, Any] | None = None,
     score_options: Mapping[str, Any] | None = None,
     per_class: bool = False,
+    embedding: Embedding | None = None,
     epochs: int | None = None,
     seed: int = 0,
     out: Path | str | None = None,
@@ -51,6 +53,9 @@ def select(
             prune, else the epochs of its schedule; ``train_epochs`` or ``c_d`` here set it.
         score_options: of the score, or of the probe of the network that it needs.
         per_class: keep the same share of every class.
+        embedding: features by a pretrained model, ``"hf:PATH"``, or by ``"module:function"`` (or a function) from a
+            batch to (b, d), in place of those of the recorded network: methods that read features alone then need no
+            training. Images and vectors come as a network is trained on them, texts as strings.
         epochs: read only the first N recorded epochs. Default: all of them.
         seed: seed of selectors that draw.
         out: file for the selection. Default: selection.parquet in the run folder, beside the gallery.
@@ -81,7 +86,13 @@ def select(
     keep = parse_fraction(keep)
     budget_of(keep, 1)
     method = create_method(
-        method, score=score, select_by=select_by, options=options, score_options=score_options, per_class=per_class
+        method,
+        score=score,
+        select_by=select_by,
+        options=options,
+        score_options=score_options,
+        per_class=per_class,
+        embedding=embedding,
     )
     folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     # as prune does: the selection of a recording is the same by either

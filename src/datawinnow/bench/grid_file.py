@@ -150,6 +150,14 @@ def _refuse_imports(path: Path, grid: Grid, models: Collection[str]) -> Grid:
                 "it names is imported: if you trust it and its model_options, run the same command again with "
                 f"`models=[{name.replace('`', '?')!r}]`"
             )
+    for spec in grid.method:
+        for options in (spec.options, spec.score_options, *spec.options_at.values()):
+            embedding = options.get("embedding")
+            if embedding is not None and not is_pretrained(embedding):
+                raise ArgumentError(
+                    f"{path}: embedding={str(embedding).replace('`', '?')!r} of a file must be hf:PATH: nothing that "
+                    "a file names is imported"
+                )
     return grid
 
 

@@ -192,8 +192,11 @@ class MethodOptions:
         score: instead of --method: rank by this score. Default: that of the method.
         select: instead of --method: choose with this selector. Default: beta for dual, top for other scores.
         options: option of the selector, the score, or the probe of the network that these need (repeatable), for
-            example c_d=4, window=5, mode=rademacher, or embedding=hf:PATH for features of texts by a pretrained model.
+            example c_d=4, window=5, mode=rademacher.
         per_class: keep the same share of every class.
+        embedding: features by a pretrained model, hf:PATH, or by module:function from a batch to (b, d), in place of
+            those of the recorded network: methods that read features alone (k_center, herding, prototypes) then need no
+            training. Default: the recorded network.
     """
 
     PANEL: ClassVar[str] = "Method"
@@ -203,6 +206,7 @@ class MethodOptions:
     select: Annotated[str | None, Option("NAME")] = None
     options: Annotated[dict[str, Any], Option(flags=("--option",))] = field(default_factory=dict)
     per_class: bool = False
+    embedding: Annotated[str | None, Option("hf:PATH|module:function")] = None
 
     def to_method(self) -> Method:
         """The method, each option handed to the part that has it.
@@ -211,6 +215,7 @@ class MethodOptions:
             ArgumentError: unknown names or options, or a method and a score at once.
         """
         from datawinnow.methods import create_method
+        from datawinnow.methods.create import embedded
 
         if self.method is not None and (self.score or self.select):
             raise ArgumentError(
@@ -218,4 +223,5 @@ class MethodOptions:
                 "selector put together"
             )
         method = create_method(self.method, score=self.score, select_by=self.select, per_class=self.per_class)
-        return method.with_options(*method.split_options(self.options))
+        method = method.with_options(*method.split_options(self.options))
+        return method if self.embedding is None else embedded(method, self.embedding)

@@ -63,6 +63,7 @@ class CheckOptions:
     "datawinnow prune digits --keep 0.3 --check",
     "datawinnow prune my-images/ --keep 0.3 --epochs 30 --schedule-epochs 200 --out kept/",
     "datawinnow prune data.parquet --keep 0.5 --score el2n --select top",
+    "datawinnow prune my-images/ --keep 0.3 --method k_center --embedding hf:my-vit",
     docs=api.prune,
 )
 def prune(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
 from datawinnow.methods.method import Method
 from datawinnow.methods.published import METHODS
+from datawinnow.probe.embeddings import Embedding
 
 
 def create_method(
@@ -23,6 +25,7 @@ def create_method(
     options: Mapping[str, Any] | None = None,
     score_options: Mapping[str, Any] | None = None,
     per_class: bool = False,
+    embedding: Embedding | None = None,
 ) -> Method:
     """A method by name, or a score with a selector; options are checked against their cards.
 
@@ -34,10 +37,11 @@ def create_method(
         options: options of the selector, added to those of the method.
         score_options: options of the score and of the probe that makes its arrays.
         per_class: split the budget over the classes.
+        embedding: what makes the ``features``; None for the recorded network.
 
     Raises:
-        ArgumentError: unknown names or options, a method together with ``score`` or ``select_by``, or a selector
-            without the score that it needs.
+        ArgumentError: unknown names or options, a method together with ``score`` or ``select_by``, a selector without
+            the score that it needs, or an embedding for a method that reads no features.
     """
     if method is not None:
         if score is not None or select_by is not None:
@@ -51,7 +55,28 @@ def create_method(
         base = METHODS["dual_beta"]
     else:
         base = _from_parts(score, select_by)
-    return base.with_options(options or {}, score_options or {}, per_class=per_class)
+    chosen = base.with_options(options or {}, score_options or {}, per_class=per_class)
+    return chosen if embedding is None else embedded(chosen, embedding)
+
+
+def embedded(method: Method, embedding: Embedding) -> Method:
+    """The method with features by an embedding.
+
+    Raises:
+        ArgumentError: it reads no features, or no such embedding; the error lists the methods that need no training.
+    """
+    if "features" in method.needs:
+        return method.with_options({}, {"embedding": embedding})
+    reads = f"reads {', '.join(method.needs)} of a recorded training" if method.needs else "reads nothing"
+    working = [key for key, other in METHODS.items() if _needs_features_alone(other)]
+    raise ArgumentError(
+        f"{method.label} {reads}, no features, so it takes no `embedding=`: leave that out, or choose one of "
+        f"{', '.join(sorted(working))}"
+    )
+
+
+def _needs_features_alone(method: Method) -> bool:
+    return "features" in method.needs and not replace(method, embedding="hf:any").needs_recording
 
 
 def _from_parts(score: str | Callable[..., Tensor] | None, select_by: str | Callable[..., Selection] | None) -> Method:

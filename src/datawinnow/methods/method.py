@@ -20,8 +20,8 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.probe import EMBEDDING, array_options, is_probed
+from datawinnow.probe.embeddings import Embedding, check_embedding
 from datawinnow.select.wrap import ClassSplit
-from datawinnow.text.pretrained import is_pretrained
 
 HARDNESS_SELECTORS = ("d2", "boss")
 """Selectors that want a score that is high for hard examples and have no option ``end``."""
@@ -49,8 +49,8 @@ class Method:
         cutoff: fraction of the examples of lowest AUM (on probabilities, as the code of CCS, D2 and BOSS computes it)
             that is dropped before the selector sees the rest, or a function of the fraction kept that gives it.
         cutoff_in_class: whether that fraction is of every class instead of all examples.
-        embedding: ``hf:PATH`` of a model whose sentence embeddings are the ``features``; None for the features of the
-            recorded network.
+        embedding: what makes the ``features`` (`probe.embeddings`): ``hf:PATH`` of a pretrained model, or
+            ``module:function``; None for those of the recorded network.
     """
 
     key: str
@@ -66,7 +66,7 @@ class Method:
     epochs: int | Callable[[float], int] | None = None
     cutoff: float | Callable[[float], float] = 0.0
     cutoff_in_class: bool = False
-    embedding: str | None = None
+    embedding: Embedding | None = None
 
     @classmethod
     def from_score(cls, score: str | Callable[..., Tensor], score_options: Mapping[str, Any] | None = None) -> Method:
@@ -102,8 +102,8 @@ class Method:
         if "features" in self.needs:
             # the inner pop always runs, so that the option remains with neither
             embedding = scorer.pop(EMBEDDING, selector.pop(EMBEDDING, embedding))
-            if embedding is not None and not is_pretrained(embedding):
-                raise ArgumentError(f"embedding must be a transformers model, hf:PATH, got {embedding!r}")
+            if embedding is not None:
+                check_embedding(embedding)
         method = replace(
             self,
             per_class=self.per_class or per_class,

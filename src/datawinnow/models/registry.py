@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import math
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from datawinnow.core.card import resolve, unknown_option
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.import_function import import_function
 from datawinnow.core.model_names import TEXT_MODELS
 from datawinnow.core.normalisation import Normalisation
 from datawinnow.models.alexnet import alexnet
@@ -132,7 +130,7 @@ def build(
         return _build_pretrained(str(model), classes, tokenizer, options)
     # No name in MODELS has a colon.
     by_path = isinstance(model, str) and ":" in model
-    factory = _import_factory(str(model)) if by_path else resolve(model, MODELS, kind="model")
+    factory = import_function(str(model), "model") if by_path else resolve(model, MODELS, kind="model")
     try:
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     except (TypeError, ValueError):  # some callables written in C have no signature
@@ -249,23 +247,3 @@ def _build_pretrained(name: str, classes: int, tokenizer: str, options: dict[str
             f"them with `tokenizer={name!r}`"
         )
     return pretrained(name, classes=classes, **options)
-
-
-def _import_factory(path: str) -> Callable[..., nn.Module]:
-    """The function of a ``"module:function"``; a module in the working directory is found, as by ``python -m``."""
-    module_name, _, name = path.partition(":")
-    # It stays on the path: what the module imports when it is called is found as well.
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ArgumentError(
-            f"`model={path!r}`: cannot import module {module_name!r} ({error}); it must be in the working directory "
-            f"({folder}) or on the Python path (PYTHONPATH), and named without .py"
-        ) from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise ArgumentError(f"`model={path!r}`: module {module_name!r} has no function {name!r}")
-    return factory  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ INPUT_ARRAYS = tuple(name for name, maker in MAKERS.items() if maker.moves_input
 HELD_OUT_ARRAYS = ("val_features", "val_probs", "val_labels")
 """Arrays of held-out data."""
 EMBEDDING = "embedding"
-"""Option by which ``features`` are sentence embeddings of a pretrained model instead of the recorded network's."""
+"""Option by which ``features`` are by a pretrained model or a function of the user's (`probe.embeddings`)."""
 
 
 def array_options(*names: str) -> tuple[str, ...]:

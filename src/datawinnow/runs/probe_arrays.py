@@ -38,7 +38,7 @@ from datawinnow.probe import (
     is_probed,
     probe,
 )
-from datawinnow.probe.sentences import probe_sentences
+from datawinnow.probe.embeddings import embedding_name, probe_embedding
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import network_of_run
 from datawinnow.train.build import Model
@@ -131,6 +131,8 @@ class ProbedArrays:
             suffix = "-embedded" if EMBEDDING in options else ""
             return self.folder / f"val-{fingerprint_of(self._val)[:8]}{suffix}"
         # sorted: the order of the options does not make another pass
+        if EMBEDDING in options:
+            options[EMBEDDING] = embedding_name(options[EMBEDDING])
         digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()[:8]
         # one pass makes all arrays of a forward pass
         pass_name = FORWARD_ARRAYS[0] if name in FORWARD_ARRAYS or name in HELD_OUT_ARRAYS else name
@@ -146,7 +148,7 @@ class ProbedArrays:
             return self._passes[out.name]
         reads_val = name in HELD_OUT_ARRAYS and self.val is not None
         if EMBEDDING in options:
-            probed = probe_sentences(
+            probed = probe_embedding(
                 self._val if reads_val else self.info,
                 self.options[EMBEDDING],
                 out=out,

@@ -82,9 +82,11 @@ def score_run(
         progress=progress,
         log=log,
     )
+    # features by an embedding need no recording
+    recorded = folder.arrays(epochs) if any(method.needs_recording for method in methods) else {}
     cards = [card for method in methods if (card := method.score_card) is not None]
     needs = tuple(need for card in cards for need in card.needs)
-    arrays = chain_arrays({"labels": info.labels}, probed.arrays(needs), folder.arrays(epochs))
+    arrays = chain_arrays({"labels": info.labels}, probed.arrays(needs), recorded)
     # before any network is probed or trained
     check_arrays(arrays, cards, [need for need in needs if need not in SUBSET_ARRAYS])
     subsets = subsets_for(
