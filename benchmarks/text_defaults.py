@@ -10,6 +10,7 @@ import os
 import re
 import statistics
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def _shuffled(n: int, seed: int) -> list[int]:
     return order
 
 
+@cache
 def pool_and_test(name: str) -> tuple[list[str], Tensor, list[str], Tensor]:
     """Texts and labels of the train and the test split of ``"sst2"`` or ``"topics"``."""
     if name == "topics":
