@@ -266,3 +266,18 @@ def test_parquet_with_views_of_strings(tmp_path):
     out = write_kept(train, torch.tensor([0, 3, 5]), tmp_path / "out")
     kept = pq.read_table(out / "train-00000-of-00001.parquet")
     assert kept.column("text").to_pylist() == [train.texts[i] for i in (0, 3, 5)]
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64])
+def test_npz_with_class_names_whatever_the_labels_are(tmp_path, kind):
+    x, y = np.arange(40, dtype=np.float32).reshape(10, 4), (np.arange(10) % 2).astype(kind)
+    np.savez(tmp_path / "a.npz", x=x, y=y, classes=np.array(["no", "yes"]))
+    train, test = load(tmp_path / "a.npz", holdout=0.2)
+    write_kept(train, torch.arange(3), tmp_path / "out", test=test)
+    again, _ = load(tmp_path / "out")
+    assert again.classes == ("no", "yes")
+    assert [again.classes[i] for i in again.labels] == [train.classes[i] for i in train.labels[:3]]
+    # a label without a name: the file was replaced since
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(10) % 3, classes=np.array(["no", "yes"]))
+    with pytest.raises(DataError, match="the source changed since it was loaded"):
+        write_kept(train, torch.arange(5), tmp_path / "other", test=test)

@@ -296,7 +296,8 @@ def _write_npz(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None
     classes, cell_classes = arrays.get("classes"), ClassNames(dataset.classes)
     for value, name in zip(listed, ids, strict=True):
         if classes is not None and y.dtype.kind in "biu":
-            in_source = str(classes[value])
+            # int: an array that is indexed by a boolean is a mask
+            in_source = str(classes[int(value)]) if 0 <= value < len(classes) else str(value)
         else:
             # boolean labels were read as 0 and 1
             cell = int(value) if y.dtype.kind == "b" else value
