@@ -35,6 +35,7 @@ def logged(n, epochs=EPOCHS, fraction=KEEP, weighted=True, **about):
 MADE = {"selection": static, "history": logged}
 REQUIRED = {"keep": KEEP, "epochs": EPOCHS}
 OPTIONS = {
+    "easy_to_hard": [{"alpha": 0.3, "signal": "error_norm"}],
     "epsilon_greedy": [{"epsilon": 0.5, "period": 1}, {"first": "random", "period": 3}, {"epsilon": 0.0}],
     "example_swap": [{"period": 2}, {"period": 1, "swap": 0.2, "keep": 0.5}],
     "hide_easy": [{"drop": 0.7, "confidence": 0.1}, {"signal": "error_norm"}],

@@ -173,7 +173,8 @@ def test_permuting_the_examples_permutes_the_chances(make):
 )
 @pytest.mark.parametrize(("n", "keep"), [(1, 0.4), (7, 1e-6), (7, 0.5), (40, 0.73), (41, 0.5)])
 def test_budgets_are_exact(method, options, n, keep):
-    policy = method(**{"keep": keep, **options})
+    required = {"epochs": EPOCHS} if "epochs" in method.card.takes else {}
+    policy = method(**{"keep": keep, **required, **options})
     for epoch, (plan, _, _) in enumerate(run(policy, n)):
         if epoch == 0 and policy.needs and policy.first == "all":
             assert len(plan) == n

@@ -5,6 +5,7 @@ A file is named as the key of its card. ``import UCB as UCB`` exports the name, 
 
 from datawinnow.core.card import collect
 from datawinnow.dynamic.divbs import divbs as divbs
+from datawinnow.dynamic.easy_to_hard import EasyToHard as EasyToHard
 from datawinnow.dynamic.epsilon_greedy import EpsilonGreedy as EpsilonGreedy
 from datawinnow.dynamic.example_swap import ExampleSwap as ExampleSwap
 from datawinnow.dynamic.hide_easy import HideEasy as HideEasy
