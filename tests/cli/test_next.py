@@ -81,3 +81,13 @@ def test_a_class_too_small_for_the_fraction_gets_a_larger_one(call: Callable[...
     assert kept_by_class("r/selection.parquet")[2] == 0
     call(*proposed(shown))
     assert min(kept_by_class("r/selection.parquet")) > 0
+
+
+def test_one_is_singular_and_what_is_not_whole_has_a_decimal(call: Callable[..., Any]) -> None:
+    words = ["train", "digits", "--limit", "60", *LOUD[:2], "--epochs", "1", *LOUD[4:]]
+    assert " of 1 epoch\n" in call(*words).stdout
+    recording = call("record", "digits", "--limit", "60", *LOUD[:2], "--epochs", "1", *LOUD[4:])
+    assert "recorded 1 epoch of 60 examples" in recording.stdout
+    policy = ["--policy", "random_pruning", "--keep", "0.75", "--run", "p"]
+    shown = call("train", "digits", "--limit", "60", *LOUD[:2], "--epochs", "2", *LOUD[4:], *policy).stdout
+    assert "equal cost (1.5 epochs on all the data, rounded): datawinnow train" in shown

@@ -55,6 +55,11 @@ def test_fractions_may_be_percentages():
     assert len(dw.prune(blobs(), keep="50%", method="random")) == 30
     with pytest.raises(ArgumentError, match="30%, got 'half'"):
         parse_fraction("half")
+    for text, shown in (("130%", "got 1.3 (130%; at most 100%)"), (1.5, "got 1.5 (150%; at most 100%)")):
+        with pytest.raises(ArgumentError) as error:
+            budget_of(parse_fraction(text), 10)
+        assert shown in str(error.value)
+        assert "in a hundred" not in str(error.value), "1.3% was not meant"
     with pytest.raises(ArgumentError, match=r"for 30 in a hundred give 0\.3 or 30%"):
         budget_of(30, 100)
 

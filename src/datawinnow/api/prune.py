@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datawinnow.api.dataset import open_dataset, run_path
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.bars import with_progress
+from datawinnow.core.counts import many
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import ProgressOption
@@ -148,7 +149,7 @@ def prune(
     is_fitted = train_epochs is not None or planned < PUBLISHED_EPOCHS
     chosen = chosen.fitted(planned if is_fitted else None)
     if log is not None and chosen.options.get("train_epochs") == planned:
-        log(f"Beta sampling: fitted to a training of {planned} epochs on the kept examples (`train_epochs=`)")
+        log(f"Beta sampling: fitted to a training of {many(planned, 'epoch')} on the kept examples (`train_epochs=`)")
     if isinstance(train, (str, Path)):  # before anything is read
         chosen.dry_run(keep=keep, epochs=epochs)
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)

@@ -14,6 +14,7 @@ from datawinnow.api.dataset import RUNS, open_dataset
 from datawinnow.api.train import described, noisy_option, recommended
 from datawinnow.core.bars import with_progress
 from datawinnow.core.chance import rows_sentence, warn_near_chance
+from datawinnow.core.counts import many
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.policy_names import AUTO
@@ -79,7 +80,7 @@ class RaceResult:
     factor: float | None = None
 
     def __repr__(self) -> str:
-        return f"RaceResult({len(self.rows)} trainings in {self.folder})\n{self.verdict}"
+        return f"RaceResult({many(len(self.rows), 'training')} in {self.folder})\n{self.verdict}"
 
 
 @with_progress
@@ -231,8 +232,8 @@ def race(
         "race",
         {
             "name": f"race {info.name}",
-            "about": f"{info.name}: all the data for {budget} epochs against choosing while training, equal examples "
-            "passed",
+            "about": f"{info.name}: all the data for {many(budget, 'epoch')} against choosing while training, "
+            "equal examples passed",
             "data": {"source": info.source or info.name, **({} if splits.load is None else splits.load.to_dict())},
             "train": {
                 **recipe_fields,
@@ -333,7 +334,7 @@ def _factor_and_words(label: str, run: str, rows: Sequence[ResultRow], budget: i
         by_seeds = f", 95%: {math.exp(interval.low):.1f} to {math.exp(interval.high):.1f}"
     factor = needs / budget
     return factor, (
-        f"For the accuracy of {label} all the data need about {needs:.1f} epochs, {factor:.2f} times the "
+        f"For the accuracy of {label} all the data need about {many(needs, 'epoch')}, {factor:.2f} times the "
         f"budget{by_seeds} ({longer})."
     )
 

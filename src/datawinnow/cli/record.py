@@ -21,6 +21,7 @@ from datawinnow.cli.options import (
 )
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
+from datawinnow.core.counts import many
 from datawinnow.core.duration import duration
 from datawinnow.core.options import Option
 
@@ -71,7 +72,7 @@ def record(
             log=screen.note,
         )
     cost = folder.metadata["cost"]["record"]
-    screen.print(f"recorded {folder.epochs} epochs of {folder.n:,} examples")
+    screen.print(f"recorded {many(folder.epochs, 'epoch')} of {many(folder.n, 'example')}")
     screen.rows(
         [
             ("signals", ", ".join(sorted(folder.arrays()))),

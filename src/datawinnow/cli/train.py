@@ -22,6 +22,7 @@ from datawinnow.cli.options import (
 )
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
+from datawinnow.core.counts import many
 from datawinnow.core.duration import duration
 from datawinnow.core.options import Option
 from datawinnow.core.policy_names import POLICY_NAMES
@@ -111,17 +112,17 @@ def _print_trained(screen: Screen, trained: Trained, words: Sequence[str]) -> No
     cost, scoring = folder.metadata["cost"]["train"], int(selection.get("charge", 0))
     total = cost["backward"] + scoring
     screen.print(
-        f"accuracy {100 * trained.accuracy:.2f}% on {len(trained.test):,} test examples after the last of {epochs} "
-        "epochs"
+        f"accuracy {100 * trained.accuracy:.2f}% on {many(len(trained.test), 'test example')} after the last of "
+        f"{many(epochs, 'epoch')}"
         if trained.accuracy is not None
-        else f"trained {epochs} epochs; no test split to measure accuracy on"
+        else f"trained {many(epochs, 'epoch')}; no test split to measure accuracy on"
     )
     split = f"{cost['backward']:,} in training + {scoring:,} in scoring" if selection else "all in training"
     unit = "examples at full size" if "full_size_examples" in history.column_names else "examples passed"
     rows = [("cost", f"{total:,} {unit} ({split}); training took {duration(cost['seconds'])}")]
     if selection or cost["backward"] != epochs * n:
         full = epochs * n
-        rows.append(("", f"{100 * total / full:.0f}% of {full:,} for {epochs} epochs on all {n:,} examples"))
+        rows.append(("", f"{100 * total / full:.0f}% of {full:,} for {many(epochs, 'epoch')} on all {n:,} examples"))
     screen.rows([*rows, ("run", str(folder.path))])
     if trained.policy is None:
         return
@@ -134,5 +135,6 @@ def _print_trained(screen: Screen, trained: Trained, words: Sequence[str]) -> No
     equal_epochs = round(total / n)
     if equal_epochs:
         alternative = shlex.join(["train", *words, "--epochs", str(equal_epochs)])
-        text += f" The alternative of equal cost: datawinnow {alternative}"
+        exact = "" if total == equal_epochs * n else f" ({many(total / n, 'epoch')} on all the data, rounded)"
+        text += f" The alternative of equal cost{exact}: datawinnow {alternative}"
     screen.print(text)

@@ -30,11 +30,14 @@ def budget_of(keep: float, n: int) -> int:
     """
     # True is an int in Python, and would keep everything
     if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
-        hint = ""
+        hint = percent = ""
+        if isinstance(keep, float) and keep < 10:
+            percent = f" ({100 * keep:g}%; at most 100%)"
         if isinstance(keep, (int, float)) and not isinstance(keep, bool) and 1 < keep <= 100:
-            hint = f"; for {keep:g} in a hundred give {keep / 100:g} or {keep:g}%"
+            hint = f"; for {keep:g} in a hundred give {keep / 100:g} or {keep:g}%" if keep >= 2 else ""
         raise ArgumentError(
-            f"keep must be in (0, 1], got {keep!r}: it is the fraction of examples kept, so `keep=0.3` drops 70%{hint}"
+            f"keep must be in (0, 1], got {keep!r}{percent}: it is the fraction of examples kept, so "
+            f"`keep=0.3` drops 70%{hint}"
         )
     if n < 1:
         raise ArgumentError(f"cannot keep a fraction of n={n} examples: the dataset is empty")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from datawinnow.core.chance import rows_sentence
 from datawinnow.core.cost import break_even
+from datawinnow.core.counts import many
 from datawinnow.core.duration import duration
 from datawinnow.core.interval import Interval, interval
 
@@ -137,7 +138,7 @@ def compare(
 
 def count_seeds(num: int) -> str:
     """``1 seed`` or ``5 seeds``."""
-    return f"{num} seed{'' if num == 1 else 's'}"
+    return many(num, "seed")
 
 
 def outcome_words(comparison: Comparison | None) -> str:
@@ -299,7 +300,7 @@ def _test_noise(comparisons: Sequence[Comparison], test_n: int | None) -> str:
     ]
     if not noisy or not any(round(comparison.difference, 4) for comparison in noisy):
         return ""
-    size = f"{test_n:,} test example{'' if test_n == 1 else 's'}"
+    size = f"{many(test_n or 0, 'test example')}"
     limit = max(comparison.noise for comparison in noisy)
     if limit >= 1:
         return f", since {size} cannot tell"
@@ -339,7 +340,7 @@ def _accuracies(
         phrases.append(f"{shown(RANDOM)} on as many random examples")
     if SHORTER in comparisons:
         epochs = reached[SHORTER][-1]["trained_epochs"]
-        phrases.append(f"{shown(SHORTER)} on all the data for {epochs:.3g} epoch{'' if epochs == 1 else 's'}")
+        phrases.append(f"{shown(SHORTER)} on all the data for {many(epochs, 'epoch')}")
     return ", ".join(phrases)
 
 
@@ -382,12 +383,11 @@ def payback(scoring: float, *, n: int, kept: int, epochs: float, to_full: Compar
 kept examples; their accuracy is not checked.'
     """
     share = 100 * scoring / (n * epochs)
-    text = f"Scoring passed {scoring:,.0f} examples, {share:.0f}% of a full training of {epochs:g} epochs. "
+    text = f"Scoring passed {scoring:,.0f} examples, {share:.0f}% of a full training of {many(epochs, 'epoch')}. "
     trainings = break_even(scoring, full=n * epochs, pruned=kept * epochs)
     if math.isinf(trainings):
         return text + "It is never paid back: training on the kept examples is not cheaper."
-    noun = "training" if f"{trainings:.1f}" == "1.0" else "trainings"
-    text += f"It is paid back after {trainings:.1f} {noun} on the kept examples"
+    text += f"It is paid back after {many(trainings, 'training')} on the kept examples"
     if to_full is None:
         return text + "; their accuracy is not checked."
     if to_full.difference < 0:

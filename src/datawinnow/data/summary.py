@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core.counts import many
 from datawinnow.data.splits import count_by_class, shortened_list
 
 
@@ -19,7 +20,7 @@ def summary_notes(train: Any, test: Any) -> tuple[str, ...]:
     """
     train_counts, test_counts = _class_counts(train.labels, train), _class_counts(test.labels, train)
     splits = " and ".join(
-        f"{len(split):,} {name} examples{_source_of(split)} ({count_by_class(train.classes, counts)})"
+        f"{many(len(split), f'{name} example')}{_source_of(split)} ({count_by_class(train.classes, counts)})"
         for name, split, counts in (("training", train, train_counts), ("test", test, test_counts))
     )
     contents = _contents(train)

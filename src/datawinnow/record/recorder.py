@@ -12,6 +12,7 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.card import unknown_name
+from datawinnow.core.counts import many
 from datawinnow.core.errors import ArgumentError, MissingArrayError, RunError
 from datawinnow.core.files import require_space
 from datawinnow.record import files
@@ -247,7 +248,7 @@ class Recorder:
         if self._consolidated:
             return
         if self.finished < self.epochs:
-            raise RunError(f"only {self.finished} of {self.epochs} epochs are recorded in {self.path}")
+            raise RunError(f"only {self.finished} of {many(self.epochs, 'epoch')} recorded in {self.path}")
         for name in self.columns:
             epochs = range(1 if name == "kl_step" else 0, self.epochs)
             files.write_column(self.path, name, partial(self._row, name=name), epochs, self.n)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from datawinnow.core.artifact_schemas import CondenseFile, CurveFile, ProjectionFile
 from datawinnow.core.artifacts import read_json
+from datawinnow.core.counts import many
 from datawinnow.core.duration import duration
 from datawinnow.report.svg import CARD, INK, MARKERS, MUTED, SERIES, canvas, styled, to_svg
 
@@ -103,7 +104,8 @@ def _judging_caption(metadata: dict[str, Any]) -> str:
     judged = metadata["judged"]
     return (
         f"Accuracy on {judged.get('test'):,} held-out images of fresh networks trained on the snapshot, after the last "
-        f"of {judged.get('epochs'):,} epochs. Bars: one standard deviation over networks. It chooses nothing."
+        f"of {many(judged.get('epochs') or 0, 'epoch')}. Bars: one standard deviation over networks. It chooses "
+        "nothing."
     )
 
 

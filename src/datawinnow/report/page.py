@@ -95,7 +95,7 @@ def _results_description(results: Table) -> str:
     about = results.about
     phrases = [f"{about['dataset']}, {words.count(about['n'])} training examples, {about['model']}"]
     if "epochs" in about:
-        phrases.append(f"a full run is {about['epochs']} epochs")
+        phrases.append(f"a full run is {words.many(about['epochs'], 'epoch')}")
     if "test_n" in about:
         phrases.append(f"accuracy after the last epoch on {words.count(about['test_n'])} test examples")
     return "; ".join(phrases) + "."

@@ -131,10 +131,11 @@ def run_description(metadata: dict[str, Any]) -> str:
     ended = metadata.get("recorded") or {}
     if ended and ended["epochs"] < recorded["epochs"]:
         phrases.append(
-            f"{ended['epochs']} epochs recorded of up to {recorded['epochs']}, until the ranking had settled"
+            f"{words.many(ended['epochs'], 'epoch')} recorded of up to {recorded['epochs']}, "
+            "until the ranking had settled"
         )
     elif recorded.get("epochs"):
-        phrases.append(f"{recorded['epochs']} epochs recorded")
+        phrases.append(f"{words.many(recorded['epochs'], 'epoch')} recorded")
     return "; ".join(phrases) + "."
 
 

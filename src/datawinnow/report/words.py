@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from datawinnow.core.counts import many as many  # for pages
 from datawinnow.core.interval import Interval
 from datawinnow.core.verdict import Comparison, count_seeds, indication_note, points
 from datawinnow.core.verdict import outcome_words as outcome_words  # for templates
@@ -52,11 +53,6 @@ def share(value: float) -> str:
     if 99.9 < hundred < 100:
         return "over 99.9%"
     return f"{hundred:.1f}%" if 0 < hundred < 9.95 or 99 <= hundred < 100 else f"{hundred:.0f}%"
-
-
-def many(number: float, noun: str) -> str:
-    """``1 epoch``, ``20 epochs``."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def pays_back(runs: float | None, to_full: Comparison | None = None) -> str:
