@@ -281,3 +281,14 @@ def test_npz_with_class_names_whatever_the_labels_are(tmp_path, kind):
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(10) % 3, classes=np.array(["no", "yes"]))
     with pytest.raises(DataError, match="the source changed since it was loaded"):
         write_kept(train, torch.arange(5), tmp_path / "other", test=test)
+
+
+def test_a_class_may_be_called_as_a_split(tmp_path):
+    write_folder(tmp_path / "all", 6, ("car", "train"), "")
+    train, test = load(tmp_path / "all", holdout=0.3)
+    assert train.classes == ("car", "train")
+    write_kept(train, torch.arange(len(train)), tmp_path / "out", test=test)
+    again, again_test = load(tmp_path / "out")
+    assert again.classes == train.classes
+    assert torch.equal(again.labels, train.labels)
+    assert torch.equal(again_test.labels, test.labels)
