@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import torch
+from safetensors import safe_open
 
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.selection_file import read_selection
@@ -79,3 +80,14 @@ def test_a_function_is_imported_from_the_working_directory(call, tmp_path, monke
     shown = call("prune", "digits", "--limit", "40", *words[:5], "colours:other", "--run", "other", code=2).stderr
     assert "has no function 'other'" in shown
     sys.modules.pop("colours", None)
+
+
+def test_a_head_is_trained_on_cached_features_and_the_network_is_written(call, tmp_path):
+    run = ("--run", str(tmp_path / "run"))
+    call(*TRAIN, "--freeze", "backbone", "--cache-features", *run)
+    metadata = RunFolder.open(tmp_path / "run").metadata
+    assert metadata["options"]["train"]["recipe"]["cache_features"] is True
+    assert metadata["cost"]["train"]["forward"] == 60
+    with safe_open(tmp_path / "run" / "model.safetensors", "pt") as file:
+        assert any("features." in key for key in file.keys())  # noqa: SIM118
+    assert "--freeze" in call(*TRAIN, "--cache-features", "--run", str(tmp_path / "other"), code=2).stderr

@@ -125,6 +125,8 @@ class TrainingOptions(NetworkOptions):
         freeze: a module that is not trained (repeatable), as layer1 or encoder.layer.0; backbone is everything but the
             head. Default: all are trained.
         lr_scale: factor on the learning rate of a module (repeatable), as backbone=0.1. Default: one rate for all.
+        cache_features: where all but the head is frozen, pass the examples through the network once, without
+            augmentation, and train the head on the features.
     """
 
     batch: Annotated[int, Option("N")] = 128
@@ -138,6 +140,7 @@ class TrainingOptions(NetworkOptions):
     similar_lengths: bool = True
     freeze: Annotated[Sequence[str], Option("MODULE")] = ()
     lr_scale: Annotated[dict[str, Any], Option("MODULE=FACTOR")] = field(default_factory=dict)
+    cache_features: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe; sets the number of CPU threads too."""
@@ -158,6 +161,7 @@ class TrainingOptions(NetworkOptions):
             similar_lengths=self.similar_lengths,
             freeze=tuple(self.freeze),
             lr_scale=self.lr_scale,
+            cache_features=self.cache_features,
         )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.bars import with_progress
-from datawinnow.core.errors import TrainingError
+from datawinnow.core.errors import ArgumentError, TrainingError
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.progress import ProgressOption
 from datawinnow.core.rng import forked, stream
@@ -28,6 +28,7 @@ from datawinnow.dynamic.reduce import resolve_reduction
 from datawinnow.models.outputs import returns_logits
 from datawinnow.record.recorder import Recorder
 from datawinnow.train.build import Model, resolve_network
+from datawinnow.train.cached_features import cache_features
 from datawinnow.train.evaluate import evaluate
 from datawinnow.train.history import EpochMetrics, History
 from datawinnow.train.ledger import TrainLength
@@ -130,7 +131,17 @@ def fit(
     objective = recipe.objective
     groups = groups_of(network, dataset, recipe, seed)
     groups.freeze()
+    full_network, cached = network, None
     try:
+        if recipe.cache_features:
+            if in_batch is not None:
+                raise ArgumentError("in_batch= and cache_features= cannot be combined: leave one out")
+            if recipe.precision == "auto":
+                recipe = replace(recipe, precision="fp32")
+            index = data.selection.index if isinstance(data, Kept) else torch.arange(len(dataset))
+            cached = cache_features(network, dataset, index, test, recipe)
+            network, dataset, test = cached.head, cached.data, cached.test
+            data = Kept(dataset, data.selection) if isinstance(data, Kept) else dataset
         state = prepare(
             network,
             data,
@@ -146,6 +157,11 @@ def fit(
         groups.unfreeze()
         raise
     recipe, ledger, history = state.recipe, state.ledger, state.history
+    if cached is not None:
+        ledger.trained_share = cached.trained_share
+        history.notes.append(cached.note)
+        if state.first_epoch == 0:  # a checkpoint has it in its cost
+            history.cost += cached.cost
     schedule, reduction = schedule_of(recipe.schedule), resolve_reduction(recipe.reduction)
     # the checkpoint may be of an epoch after which `stop` ended the training: then nothing is left to do
     stopped = stop is not None and state.first_epoch > 0 and stop(state.first_epoch - 1)
@@ -254,7 +270,7 @@ def fit(
                 state.save(checkpoint, epoch + 1)
             if on_epoch is not None:
                 on_epoch(epoch, history)
-    return network.eval(), history
+    return full_network.eval(), history
 
 
 def _diagnosis(state: TrainState) -> str:

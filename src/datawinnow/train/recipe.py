@@ -24,6 +24,7 @@ OPTIONAL_FIELDS: Mapping[str, Any] = {
     "similar_lengths": True,
     "freeze": (),
     "lr_scale": {},
+    "cache_features": False,
 }
 """Fields that are left out of ``run.json`` at these values, their defaults."""
 
@@ -69,6 +70,8 @@ class Recipe:
             their statistics.
         lr_scale: factors on the learning rate by such names, as ``{"backbone": 0.1}``; where several cover a parameter
             the longest counts.
+        cache_features: where all but the head is frozen, pass the examples through the network once, without
+            augmentation, and train the head on the features.
 
     Raises:
         ArgumentError: an attribute out of range.
@@ -96,6 +99,7 @@ class Recipe:
     similar_lengths: bool = True
     freeze: Sequence[str] = ()
     lr_scale: Mapping[str, float] = field(default_factory=dict)
+    cache_features: bool = False
 
     def __post_init__(self) -> None:
         check.number("batch", self.batch, 1, 1 << 20, integer=True)
@@ -136,6 +140,10 @@ class Recipe:
                 raise ArgumentError(f"freeze and lr_scale take names of modules, got {name!r}")
         for name, factor in self.lr_scale.items():
             check.number(f"lr_scale of {name!r}", factor, 1e-12, 1e6)
+        if self.cache_features and not self.freeze:
+            raise ArgumentError("`cache_features=True` is of frozen layers: add `freeze='backbone'`")
+        if self.cache_features and (self.size_schedule is not None or self.curvature):
+            raise ArgumentError("cache_features keeps no inputs: leave it, or size_schedule and curvature, out")
         if self.size_schedule is not None and self.curvature:
             raise ArgumentError("curvature is of inputs of full size: train without size_schedule, or curvature=0")
 
