@@ -91,3 +91,15 @@ def test_one_is_singular_and_what_is_not_whole_has_a_decimal(call: Callable[...,
     policy = ["--policy", "random_pruning", "--keep", "0.75", "--run", "p"]
     shown = call("train", "digits", "--limit", "60", *LOUD[:2], "--epochs", "2", *LOUD[4:], *policy).stdout
     assert "equal cost (1.5 epochs on all the data, rounded): datawinnow train" in shown
+
+
+def test_label_and_guess_of_a_selection_are_read_by_the_same_names(call: Callable[..., Any], tmp_path: Path) -> None:
+    y = np.repeat(["ant", "bee"], 30)
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 9 * (y == "bee")[:, None].astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    words = [*LOUD[:2], "--epochs", "5", *LOUD[4:], "--option", "window=5"]
+    call("prune", "d.npz", "--keep", "0.5", "--run", "r", "--no-report", *words)
+    table = pq.read_table("r/selection.parquet").to_pydict()
+    assert table["label_name"] == [("ant", "bee")[label] for label in table["label"]]
+    agree = [name == guess for name, guess in zip(table["label_name"], table["guess"], strict=True)]
+    assert sum(agree) > 40

@@ -49,7 +49,8 @@ def record(
 
     One recording serves every score: loss, probability of the label, margins, correctness and more, an (epochs, n)
     column each. Stop it at any moment and run the same command again: it resumes from the last whole epoch, to the
-    same bytes.
+    same bytes. A recording that follows a longer schedule (--schedule-epochs) or a constant one can be extended: run
+    the same command with more --epochs, such as 50 after 40.
     """
     from datawinnow.runs.early_stopping import THRESHOLD
 

@@ -14,7 +14,7 @@ from datawinnow.core.errors import LearningWarning
 NOISE_LEVEL = 0.05
 """Probability below which as many correct predictions are not put down to chance."""
 LEARNING_REMEDY = (
-    "try another learning rate (`lr=`), more epochs (`epochs=`), features of one scale (standardise each column), or "
+    "try another learning rate (`lr=`), more epochs (`epochs=`), vectors whose columns are of one scale, or "
     "another network (`model=`)"
 )
 

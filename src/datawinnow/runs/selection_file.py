@@ -83,6 +83,8 @@ def write_selection(
             "id": pa.array(info.ids, pa.string()),
             ROW: pa.array(source_rows(info.data).numpy()),
             "label": pa.array(info.labels.numpy()),
+            # the name beside the number: `guess` is a name
+            "label_name": pa.array([info.classes[y] if y >= 0 else None for y in info.labels.tolist()], pa.string()),
             "kept": pa.array(order >= 0),
             "order": pa.array(order),
             "weight": pa.array(weight),
