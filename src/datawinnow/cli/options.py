@@ -122,6 +122,8 @@ class TrainingOptions(NetworkOptions):
             stage for another shape. A step on smaller inputs costs less. Default: full size throughout.
         similar_lengths: deal texts of similar length into a batch, so that little is padded. Images and vectors are
             dealt as they are.
+        augment_strength: strength of further random changes of training images (colour, shear, shift, rotation,
+            cut-out), from 0 to 1; with --progressive-resizing it rises with the size. Default: none.
         freeze: a module that is not trained (repeatable), as layer1 or encoder.layer.0; backbone is everything but the
             head. Default: all are trained.
         lr_scale: factor on the learning rate of a module (repeatable), as backbone=0.1. Default: one rate for all.
@@ -138,6 +140,7 @@ class TrainingOptions(NetworkOptions):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     progressive_resizing: Annotated[str | None, Option("SIZE[:SHARE,...]")] = None
     similar_lengths: bool = True
+    augment_strength: Annotated[float, Option("SHARE")] = 0.0
     freeze: Annotated[Sequence[str], Option("MODULE")] = ()
     lr_scale: Annotated[dict[str, Any], Option("MODULE=FACTOR")] = field(default_factory=dict)
     cache_features: bool = False
@@ -159,6 +162,7 @@ class TrainingOptions(NetworkOptions):
             device=self.device,
             size_schedule=sizes,
             similar_lengths=self.similar_lengths,
+            augment_strength=self.augment_strength,
             freeze=tuple(self.freeze),
             lr_scale=self.lr_scale,
             cache_features=self.cache_features,

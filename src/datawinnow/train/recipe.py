@@ -22,6 +22,7 @@ OPTIONAL_FIELDS: Mapping[str, Any] = {
     "loss": None,
     "metric": None,
     "similar_lengths": True,
+    "augment_strength": 0.0,
     "freeze": (),
     "lr_scale": {},
     "cache_features": False,
@@ -65,6 +66,9 @@ class Recipe:
             too.
         similar_lengths: deal texts of similar length into a batch, so that little is padded: the shuffled texts of 50
             batches at a time are sorted by length. An example is trained on once an epoch either way.
+        augment_strength: of RandAugment's operations on training images (colour, shear, translation, rotation,
+            cut-out), beside crop and flip, in [0, 1]; 0 for none. With a size schedule it rises with the size, from
+            0 at the smallest (EfficientNetV2, arXiv 2104.00298).
         freeze: names of modules (or parameters) that are not trained, as ``["layer1"]`` or, of a transformers model,
             ``["embeddings", "encoder.layer.0"]``; ``"backbone"`` is everything but the head. Their batch norms keep
             their statistics.
@@ -97,6 +101,7 @@ class Recipe:
     compile: bool = False
     size_schedule: SizeSchedule | None = None
     similar_lengths: bool = True
+    augment_strength: float = 0.0
     freeze: Sequence[str] = ()
     lr_scale: Mapping[str, float] = field(default_factory=dict)
     cache_features: bool = False
@@ -120,6 +125,7 @@ class Recipe:
             if getattr(self, name):
                 raise ArgumentError(f"{name} changes the cross-entropy: with a loss of your own, make it part of that")
         check.number("curvature", self.curvature, 0, 1e6)
+        check.number("augment_strength", self.augment_strength, 0, 1)
         check.number("curvature_h", self.curvature_h, 1e-12, 1e6)
         check.number("workers", self.workers, 0, 1024, integer=True)
         check_precision(self.precision)

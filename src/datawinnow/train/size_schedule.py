@@ -225,6 +225,15 @@ class SizePlan:
         """The size at ``progress``."""
         return self.sizes[self.stage_at(progress)]
 
+    def share_of_range(self, size: int) -> float:
+        """Where ``size`` lies between the smallest and the largest of the schedule, from 0 to 1.
+
+        >>> SizePlan(32, (16, 24, 32), (0.3, 0.3, 0.4), (0.25, 0.5, 1.0)).share_of_range(24)
+        0.5
+        """
+        smallest, largest = min(self.sizes), max(self.sizes)
+        return (size - smallest) / (largest - smallest) if largest > smallest else 1.0
+
     def cost(self, progress: float) -> float:
         """Operations of a step at ``progress``, over those at full size."""
         return self.costs[self.stage_at(progress)]

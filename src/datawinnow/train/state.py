@@ -19,6 +19,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.batches import Batches, batches_of, check_map_style, pads_to_longest
 from datawinnow.data.kept import Kept
 from datawinnow.data.padding import is_texts
+from datawinnow.data.rand_augment import rand_augment
 from datawinnow.dynamic.build import with_passes
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.policy import run_epochs_of
@@ -107,7 +108,10 @@ class TrainState:
         return texts.deal(order, self.ledger.batch, stream(self.seed, "similar_lengths", epoch))
 
     def at_scheduled_size(self, x: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """The inputs of a step at the size that the schedule has there."""
+        """The inputs of a step at the size, and with the augmentation strength, that the schedule has there."""
+        sizes = self.ledger.sizes
+        share = 1.0 if sizes is None else sizes.share_of_range(self.ledger.step_sizes[step])
+        x = rand_augment(x, share * self.recipe.augment_strength, generator)
         if self.ledger.sizes is None or self.recipe.size_schedule is None:
             return x
         x = smaller_view(x, self.ledger.step_sizes[step], self.recipe.size_schedule.view, generator=generator)
@@ -247,6 +251,14 @@ def prepare(
         texts = texts if pads_to_longest(in_batch.proxy.to(device), dataset, device) else None
     if texts is None and is_texts(dataset):
         history.notes.append(FIXED_LENGTH_NOTE)
+    if recipe.augment_strength:
+        with forked(0, "flops"):
+            _, x, _ = first_batch(dataset, device, 2)
+        if x.ndim != 4:
+            raise ArgumentError(
+                f"augment_strength={recipe.augment_strength:g} is for images (b, channels, height, width), got "
+                f"{tuple(x.shape)} of {x.dtype}: leave it out"
+            )
     flops = flops if texts is None else texts.flops
     batches = batches_of(
         dataset, device, workers=recipe.workers, channels_last=channels_last, to_longest=texts is not None
