@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datawinnow import SizeSchedule
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.rng import stream
 from datawinnow.data.rand_augment import RAND_OPERATIONS, cut_out, rand_augment, recolored, warped
 from datawinnow.train import fit
@@ -62,6 +62,8 @@ def test_resumed_to_the_byte(tmp_path):
     checkpoint = tmp_path / "checkpoint.safetensors"
     with pytest.raises(KeyboardInterrupt):
         fit(image_net(), images(60), checkpoint=checkpoint, on_epoch=interrupt, **kwargs)
+    with pytest.raises(RunError, match="augment_strength"):
+        fit(image_net(1), images(60), checkpoint=checkpoint, **{**kwargs, "augment_strength": 0.2})
     actual, _ = fit(image_net(1), images(60), checkpoint=checkpoint, **kwargs)
     assert torch.equal(weights(actual), weights(expected))
     without, _ = fit(image_net(), images(60), **{**kwargs, "augment_strength": 0.0})

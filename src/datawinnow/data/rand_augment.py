@@ -63,7 +63,7 @@ def warped(x: Tensor, amounts: dict[str, Tensor]) -> Tensor:
         torch.stack([(0.3 * amounts["shear_y"] + angle.sin()) / ratio, angle.cos(), 0.9 * amounts["translate_y"]], 1),
     )
     grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    moved = sum(amounts[name].abs() for name in RAND_OPERATIONS[3:8]) != 0
+    moved = torch.stack([amounts[name] for name in RAND_OPERATIONS[3:8]]).ne(0).any(0)
     return torch.where(moved[:, None, None, None], F.grid_sample(x, grid, align_corners=False), x)
 
 

@@ -50,6 +50,7 @@ def run_identity(
     budget: int | None,
     size_schedule: str = "none",
     parameter_groups: str = "none",
+    augment_strength: float = 0.0,
 ) -> dict[str, Any]:
     """What two trainings must have in common for one to resume from the other's checkpoint.
 
@@ -61,6 +62,7 @@ def run_identity(
         budget: examples in all, where training ends by that.
         size_schedule: the repr of the size schedule; ``"none"`` without one.
         parameter_groups: the repr of what is frozen and of the learning rates by name; ``"none"`` without.
+        augment_strength: of the training images.
     """
     chosen = "all examples"
     # order and weights count too: both change the training
@@ -74,6 +76,7 @@ def run_identity(
         "budget": budget,
         "size_schedule": size_schedule,
         "parameter_groups": parameter_groups,
+        "augment_strength": augment_strength,
     }
 
 
@@ -104,11 +107,12 @@ def load_matching_checkpoint(
             f"{checkpoint} belongs to a different dataset (fingerprint {saved['fingerprint']}, this one has "
             f"{identity['fingerprint']}); give another `run=` folder, or remove it"
         )
-    names = ("seed", "selection", "policy", "budget", "size_schedule", "parameter_groups")
+    names = ("seed", "selection", "policy", "budget", "size_schedule", "parameter_groups", "augment_strength")
+    # of checkpoints that were written before these could be set
+    defaults = {"parameter_groups": "none", "augment_strength": 0.0}
     require_same(
-        {
-            name: saved.get(name, "none" if name == "parameter_groups" else identity.get(name)) for name in names
-        },  # benchmarks write checkpoints without some
+        # benchmarks write checkpoints without some
+        {name: saved.get(name, defaults.get(name, identity.get(name))) for name in names},
         {name: identity.get(name) for name in names},
         checkpoint,
         remedy="use another `run=` folder, or remove it",

@@ -220,6 +220,7 @@ def prepare(
             budget=budget,
             size_schedule=sizes_repr,
             parameter_groups=_groups_repr(recipe),
+            augment_strength=recipe.augment_strength,
         )
         known_lengths = None if selects or budget is not None else lengths
         saved = load_matching_checkpoint(
