@@ -48,7 +48,7 @@ def test_layers_are_frozen_and_slowed_and_another_run_is_refused(call, tmp_path)
 def test_a_run_with_a_size_schedule_is_not_one_without(call, tmp_path):
     run = ("--run", str(tmp_path / "run"))
     call(*TRAIN, "--progressive-resizing", "4", *run)
-    call(*TRAIN, *run, code=2)
+    assert "size_schedule" in call(*TRAIN, *run, code=2).stderr
 
 
 def test_a_module_that_is_not_there_is_refused_by_the_flag(call, tmp_path):

@@ -24,14 +24,14 @@ def mirrored(monkeypatch):
     """Whether what was loaded is mirrored, load by load."""
     seen: list[bool] = []
     module = sys.modules["datawinnow.data.load"]  # the package's own name for it is the function
-    real = module.load
+    real = module.load_with
 
     def watched(*args, **options):
         train, test = real(*args, **options)
         seen.append(train.augment.flip)
         return train, test
 
-    monkeypatch.setattr(module, "load", watched)
+    monkeypatch.setattr(module, "load_with", watched)
     return seen
 
 

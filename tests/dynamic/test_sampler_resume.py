@@ -225,7 +225,7 @@ def test_policies_are_spelled_with_what_they_hold_and_never_with_an_address() ->
         StaticSubset(Selection(one.selection.index.clone(), torch.ones(5000), one.selection.reason))
     )
     wrapped = warm_up(every(UCB(keep=0.5, first="random"), 3), 2)
-    inner = "UCB(keep=0.5, period=10, alpha=0.8, c=1.0, first='random')"
+    inner = "UCB(keep=0.5, period=10, alpha=0.8, c=1.0, first='random', signal='loss', on_resize='keep')"
     assert policy_repr(wrapped) == f"WarmUp(policy=Every(policy={inner}, k=3), epochs=2)"
     assert "0x" not in policy_repr(Turning(20))
 

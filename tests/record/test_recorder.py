@@ -270,7 +270,7 @@ def test_consolidate_needs_a_path_and_every_epoch(tmp_path):
     recorder = Recorder(10, 3, path=tmp_path)
     for visit in visits(10, 2):
         recorder.write(*visit)
-    with pytest.raises(RunError, match="only 2 of 3 epochs are recorded"):
+    with pytest.raises(RunError, match="only 2 of 3 epochs recorded in"):
         recorder.consolidate()
 
 

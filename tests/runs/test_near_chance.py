@@ -23,7 +23,7 @@ def unscaled(n: int = 60) -> dw.Examples:
 
 
 def test_recording_scoring_selecting_and_the_page_say_so(tmp_path):
-    with pytest.warns(dw.LearningWarning, match=r"near chance: .*60 training examples.*standardise"):
+    with pytest.warns(dw.LearningWarning, match=r"near chance: .*60 training examples.*columns are of one scale"):
         folder = dw.api.record(unscaled(), epochs=2, recipe=RECIPE, run=tmp_path / "run")
     with pytest.warns(dw.LearningWarning, match="near chance"):
         dw.api.score(folder, ["el2n"], data=unscaled(), options={"last": 2})

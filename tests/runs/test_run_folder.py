@@ -208,13 +208,13 @@ class TestSelection:
     def test_every_row_literally(self, tmp_path):
         self.write(tmp_path / "s.parquet")
         rows = pq.read_table(tmp_path / "s.parquet").to_pylist()
-        assert [list(row.values())[:7] for row in rows] == [
-            ["f/a.png", 2, 0, True, 1, 2.5, "ranked"],
-            ["b", 3, 1, False, -1, 0.0, "below_cut"],
-            ["ü", 4, 0, False, -1, 0.0, "suspect"],
-            ["d", 5, 1, True, 2, 0.0, "drawn"],
-            ["e", 6, 0, True, 0, 1.0, "covers"],
-            ["f", 7, 1, False, -1, 0.0, "zero_weight"],
+        assert [list(row.values())[:8] for row in rows] == [
+            ["f/a.png", 2, 0, "x", True, 1, 2.5, "ranked"],
+            ["b", 3, 1, "y", False, -1, 0.0, "below_cut"],
+            ["ü", 4, 0, "x", False, -1, 0.0, "suspect"],
+            ["d", 5, 1, "y", True, 2, 0.0, "drawn"],
+            ["e", 6, 0, "x", True, 0, 1.0, "covers"],
+            ["f", 7, 1, "y", False, -1, 0.0, "zero_weight"],
         ]
         assert [row["position"] for row in rows] == list(range(6))
         assert [round(row["p_mean"], 6) for row in rows[:5]] == [0.1, 0.2, 0.3, 0.4, 0.5]
