@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from datawinnow.core.counts import many
 from datawinnow.core.errors import DataError
 from datawinnow.data.arrow import LABEL_NAMES
 from datawinnow.data.assemble import ReadOptions
@@ -330,9 +331,8 @@ def _read_table(path: Path, images: ImageNames, options: ReadOptions) -> _Table:
         else:
             rows.append((record.line, dict(zip(names, cells, strict=True))))
     if num_headers:
-        notes += (
-            f"the header of {path.name} stands {num_headers:,} times more between its lines, where it is no image",
-        )
+        repeats = many(num_headers, "time")
+        notes += (f"the header of {path.name} stands {repeats} more between its lines, where it is no image",)
     return _Table(image, label, rows, broken, notes)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from datawinnow.core.counts import many
 from datawinnow.core.errors import DataError
 from datawinnow.data.assemble import ReadOptions
 from datawinnow.data.examples import Origin, short_name
@@ -249,7 +250,8 @@ def _read_split(
         broken.insert(0, (f"line {line} of {path}", fault))
         del texts[i], labels[i], rows[i], lines[i]
     if num_headers:
-        notes += (f"the header stands {num_headers:,} times more between the {split} rows, where it is passed over",)
+        repeats = many(num_headers, "time")
+        notes += (f"the header stands {repeats} more between the {split} rows, where it is passed over",)
     notes += broken_note(broken, len(texts), split, options)
     columns = {
         "text": layout.text,

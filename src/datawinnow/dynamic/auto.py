@@ -253,14 +253,17 @@ def recommended_setting(
     """The setting whose policy `recommend` chooses, None for all the data, and the reason."""
     check.number("passes", passes, 1e-9, 2**31)
     kind, classes, noisy = data.kind, data.classes, data.noisy
-    everything = f"all the data for {passes:g} epochs"
+    everything = f"all the data for {passes:g} epoch{'' if passes == 1 else 's'}"
     settings = [s for s in load_benchmarks() if size_schedules or s.size_schedule is None]
     if not any(s.kind == kind for s in settings):
         return None, f"{everything}: no policy was measured on {kind} ({data})"
     near = [s for s in settings if s.distance(data, passes) <= math.log2(MAX_RATIO)]
     if not near:
         labels = "wrong labels" if noisy else "clean labels"
-        return None, f"{everything}: no benchmark is close to {data}, {passes:g} passes, {labels}"
+        return (
+            None,
+            f"{everything}: no benchmark is close to {data}, {passes:g} pass{'' if passes == 1 else 'es'}, {labels}",
+        )
     nearest = [s for group in _by_classes(near, classes) for s in _nearest(group, data, passes)]
     by_policy = _by_policy(nearest)
     # Only policies that could be recommended count as comparisons.
@@ -340,7 +343,7 @@ def auto(
 
     >>> policy = auto(10, epochs=1)  # nothing was measured near
     >>> expected_fraction(policy, 1), policy.why
-    (1.0, 'all the data for 1 epochs: no benchmark is close to n=10 images, 1 passes, clean labels')
+    (1.0, 'all the data for 1 epoch: no benchmark is close to n=10 images, 1 pass, clean labels')
     """
     check.number("epochs", epochs, 1, 2**31, integer=True)
     data = DataDescription(n, kind, classes, channels, size, noisy)
