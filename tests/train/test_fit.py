@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from datawinnow.core.errors import ArgumentError, DataError, TrainingError
 from datawinnow.core.selection import Selection
@@ -509,6 +509,15 @@ def test_nan_loss_stops_with_advice():
     data = blobs()
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch [01].*lower `lr=` \(it was 1e\+06\)"):
         fit(vector_net(), data, epochs=2, **{**PLAIN, "lr": 1e6})
+
+
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_nan_loss_of_columns_that_are_not_standardised_says_so(scale):
+    x, labels = next(iter(DataLoader(blobs(), batch_size=60)))[-2:]
+    data = TensorDataset(x * scale, labels)
+    with pytest.raises(TrainingError, match="the loss is") as error:
+        fit(vector_net(), data, epochs=2, **{**PLAIN, "lr": 1e6})
+    assert ("standardise=True" in str(error.value)) == (scale > 1)
 
 
 def test_frozen_parameters_stay():

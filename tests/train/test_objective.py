@@ -116,6 +116,16 @@ def test_a_loss_that_is_not_one_number_an_example_is_refused(loss, options, mess
         dw.fit(net(1), TensorDataset(X, TARGETS["regression"][0]), epochs=1, loss=loss, **PLAIN, **options)
 
 
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_loss_that_pairs_every_output_with_every_target_is_refused_with_what_to_do():
+    data = TensorDataset(X, X.sum(1))
+    with pytest.raises(ArgumentError, match=r"outputs have shape \(2, 1\).*squeeze\(1\)") as error:
+        dw.fit(net(1), data, epochs=1, loss=nn.MSELoss(reduction="none"), **PLAIN)
+    # a mean over the other axis would train on every target at once
+    assert "mean(1)" not in str(error.value)
+    dw.fit(net(1), data, epochs=1, loss=lambda out, y: F.mse_loss(out.squeeze(1), y, reduction="none"), **PLAIN)
+
+
 def test_signals_of_classes_are_not_recorded():
     y, outputs, loss = TARGETS["regression"]
     with pytest.raises(ArgumentError, match=r"p_label.* need classes.*signals=\('loss',\)"):

@@ -40,6 +40,9 @@ from datawinnow.train.resume import CheckpointFile
 from datawinnow.train.schedule import schedule_of
 from datawinnow.train.state import ExampleChoice, TrainState, check_examples, prepare
 
+UNSCALED_VECTORS = 10.0
+"""Columns of standard deviation 1 hold no value much above this one in size."""
+
 
 @with_progress
 def fit(
@@ -276,15 +279,24 @@ def fit(
 def _diagnosis(state: TrainState) -> str:
     """What made the loss of an epoch infinite or NaN, and what to do."""
     ids: list[int] = []
+    largest = 0.0
     for index, x, _ in state.batches.test(500):
         if x.is_floating_point():
             ids += index[~x.flatten(1).isfinite().all(dim=1)].tolist()
+            if x.ndim == 2:
+                largest = max(largest, float(x.abs().max()))
         if len(ids) >= 3:
             break
     if ids:
         examples = ", ".join(map(str, ids[:3])) + (", ..." if len(ids) > 3 else "")
         return f"x holds NaN or infinity (examples {examples}): fill or remove such values in the data"
-    return f"try a lower `lr=` (it was {state.recipe.peak_lr:g}) or `precision='fp32'`"
+    advice = f"try a lower `lr=` (it was {state.recipe.peak_lr:g}) or `precision='fp32'`"
+    if largest > UNSCALED_VECTORS:
+        advice = (
+            f"x holds values up to {largest:.3g}; standardise each column (mean 0, standard deviation 1), as "
+            f"dw.load(data, standardise=True) does, or {advice}"
+        )
+    return advice
 
 
 @contextmanager

@@ -62,6 +62,18 @@ class Objective:
                         f"the {name} fails on outputs {shape} and targets {tuple(y.shape)} of {y.dtype}: "
                         f"{str(error).strip().splitlines()[0]}"
                     ) from error
+                output_shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else None
+                # (b, 1) against (b,) broadcasts to every output with every label
+                if (
+                    len(y) > 1
+                    and output_shape == (len(y), 1)
+                    and y.ndim == 1
+                    and getattr(values, "shape", None) == (len(y),) * 2
+                ):
+                    raise ArgumentError(
+                        f"the {name} pairs every output with every target, as outputs have shape {output_shape} and "
+                        f"targets {tuple(y.shape)}: take outputs.squeeze(1) in the {name}"
+                    )
                 _require_one_each(name, values, len(y))
 
 
