@@ -133,6 +133,37 @@ def test_the_classes_of_a_test_split_are_those_of_the_training_split():
         as_dataset((X[:1], np.array(["dog"])), classes=train.classes)
 
 
+def test_vectors_of_an_object_are_standardised_on_request_and_keep_their_places():
+    pandas = pytest.importorskip("pandas")
+    x = X * np.float32([1, 10, 100, 1000])
+    frame = pandas.DataFrame(x, columns=list("abcd")).assign(species=NAMES)
+    as_it_is, _ = dw.load(frame, label="species")
+    train, test = dw.load(frame, label="species", standardise=True)
+    np.testing.assert_array_equal(as_it_is.x, x[as_it_is.origin.rows])
+    mean, std = as_it_is.x.mean(0), as_it_is.x.std(0, correction=0)
+    torch.testing.assert_close(train.x, (as_it_is.x - mean) / std)
+    np.testing.assert_allclose(test.x, (x[test.origin.rows] - mean.numpy()) / std.numpy(), rtol=1e-4, atol=1e-5)
+    kept = dw.prune(train, keep=0.5, score="el2n", select_by="top", epochs=1, model="mlp")
+    index = kept.indices_in(frame)
+    torch.testing.assert_close((torch.tensor(x[index]) - mean) / std, train.x[kept.selection.index])
+
+
+@pytest.mark.parametrize(
+    "option", [{"size": 8}, {"flip": True}, {"length": 5}, {"header": False}, {"on_broken": "skip"}, {"text": "a"}]
+)
+def test_options_of_files_are_refused_for_an_object(option):
+    (name,) = option
+    with pytest.raises(ArgumentError, match=f"`{name}=.*dataset object"):
+        dw.load((X, Y), **option)
+
+
+def test_standardise_of_an_object_is_a_switch_for_vectors():
+    with pytest.raises(ArgumentError, match="standardise must be True, False or None"):
+        dw.load((X, Y), standardise="yes")
+    with pytest.raises(ArgumentError, match="holds no vectors"):
+        dw.load(TensorDataset(torch.zeros(9, 1, 4, 4), torch.arange(9) % 3), standardise=True)
+
+
 def test_the_verbs_take_arrays(tmp_path):
     recipe = dw.Recipe(**PLAIN)
     kept = dw.prune((X, NAMES), keep=0.5, method="el2n", epochs=1, recipe=recipe)

@@ -187,3 +187,15 @@ def test_labels_that_are_no_numbers_are_named(value):
     labels[kept.indices_in((X, Y))[0]] = value
     with pytest.raises(ArgumentError, match=f"has the label {value}, but example"):
         kept.indices_in((X, labels))
+
+
+@pytest.mark.parametrize("columns", [["a", "species"], ["a", "label"], ["ids", "species"], ["ids", "label"]])
+def test_rows_of_a_frame_are_found_whatever_its_columns_are_called(columns):
+    pandas = pytest.importorskip("pandas")
+    name, label = columns
+    # the index counts from elsewhere, in another order
+    frame = pandas.DataFrame({name: X[:, 0] // 7, label: Y, "which": X[:, 0]}, index=np.arange(140, 100, -1))
+    train, _ = dw.load(frame, label=label)
+    kept = kept_of(train)
+    index = kept.indices_in(frame)
+    assert frame["which"].to_numpy()[index].tolist() == train.x[kept.selection.index][:, -1].tolist()

@@ -130,8 +130,8 @@ def load(
             Hugging Face hub; an ``.npz`` file; labelled texts in a ``.csv``, ``.tsv`` or ``.jsonl`` file or in a folder
             with one for each split (``train.tsv``, ``test.tsv``); a folder of ``save_to_disk`` of `datasets`; or
             ``"hf:owner/name"``. Or a dataset object: a map-style dataset of ``(x, y)`` or of dicts, arrays ``(x, y)``,
-            a DataFrame, or a dict of splits; of the options it takes ``image``, ``label``, ``holdout``, ``limit`` and
-            ``seed``.
+            a DataFrame, or a dict of splits; of the options it takes ``image``, ``label``, ``holdout``, ``limit``,
+            ``seed`` and ``standardise``, and the others are an error.
         size: side in pixels that images are resized to; None keeps images of one size up to 64 pixels, and chooses
             otherwise.
         seed: of every draw made here: the held-out split, the limit.
@@ -152,7 +152,7 @@ def load(
             words of the training texts.
         header: whether the first line of a ``.csv`` or ``.tsv`` names the columns; None guesses.
         standardise: whether each column of vectors gets mean 0 and standard deviation 1, by the train split; None for
-            yes where there are vectors.
+            yes where there are vectors, except in a dataset object, which stays as it is.
 
     Returns:
         ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Images are uint8
@@ -220,16 +220,17 @@ def _read(source: Any, options: ReadOptions, *, flip: bool | None, standardise: 
     if flip not in (None, True, False):
         raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
     if not isinstance(source, (str, Path)):
-        return _with_summary(
-            *load_object(
-                source,
-                image=options.image,
-                label=options.label,
-                holdout=options.holdout,
-                limit=options.limit,
-                seed=options.seed,
-            )
+        _refuse_object_options(options, flip)
+        train, test = load_object(
+            source,
+            image=options.image,
+            label=options.label,
+            holdout=options.holdout,
+            limit=options.limit,
+            seed=options.seed,
         )
+        # by default an object keeps the values that its owner gave it
+        return _with_summary(*_standardised(train, test, False if standardise is None else standardise))
     name = str(source)
     path, reader = _find_reader(name)
     options = replace(options, kept_classes=kept_classes(path))
@@ -296,7 +297,8 @@ def _standardised(train: Loaded, test: Loaded, standardise: bool | None) -> tupl
         or train.x.ndim != 2
     ):
         if standardise:
-            raise ArgumentError(f"`standardise=True`, but {train.name} holds no vectors: leave it out")
+            name = getattr(train, "name", type(train).__name__)
+            raise ArgumentError(f"`standardise=True`, but {name} holds no vectors: leave it out")
         return train, test
     if standardise is False:
         return train, test
@@ -336,6 +338,23 @@ def _refuse_columns(options: ReadOptions, source: str) -> None:
             raise ArgumentError(
                 f"`{name}={value!r}` names a column, but {source} has none; it is for Parquet, .npz, hf: and files of "
                 "texts"
+            )
+
+
+def _refuse_object_options(options: ReadOptions, flip: bool | None) -> None:
+    for name, value in (
+        ("size", options.size),
+        ("text", options.text),
+        ("length", options.length),
+        ("tokenizer", options.tokenizer),
+        ("header", options.header),
+        ("flip", flip),
+        ("on_broken", None if options.on_broken == "raise" else options.on_broken),
+    ):
+        if value is not None:
+            raise ArgumentError(
+                f"`{name}={value!r}` is for data that are read from files; a dataset object is used as it is: leave it "
+                "out, and prepare the examples in the dataset"
             )
 
 

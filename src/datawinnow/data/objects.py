@@ -29,6 +29,7 @@ from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.images import read_image
 from datawinnow.data.kept import Kept
 from datawinnow.data.labels import Y_KEYS, Classes, LabelArray
+from datawinnow.data.source_positions import is_frame
 from datawinnow.data.splits import choose_splits, refuse_split_column, split_columns
 from datawinnow.data.texts import Texts
 
@@ -157,7 +158,7 @@ def with_targets(data: Any) -> Any:
     if isinstance(data, (Examples, LazyExamples, Texts, ItemDataset, TargetDataset)):
         return data
     _refuse_what_is_no_dataset(data)
-    if _is_frame(data):
+    if is_frame(data):
         return as_dataset(data)
     if isinstance(data, tuple) and len(data) == 2 and all(map(_is_array, data)):
         x, y = _to_numpy(data[0]), _to_numpy(data[1])
@@ -206,7 +207,7 @@ def as_dataset(
     if isinstance(data, (Examples, LazyExamples, Texts, Kept, ItemDataset, TargetDataset)):
         return data
     _refuse_what_is_no_dataset(data)
-    if _is_frame(data):
+    if is_frame(data):
         return _from_frame(data, image, label, classes)
     if isinstance(data, Mapping):
         x_key, y_key, notes = _choose_keys(list(data), image, label, "the dict")
@@ -332,11 +333,6 @@ def _limited(train: Any, limit: int | None, seed: int) -> Any:
     return replace(subset, notes=(*subset.notes, limit_note(limit, len(train))))
 
 
-def _is_frame(data: Any) -> bool:
-    # pandas and polars, without importing either
-    return hasattr(data, "columns") and hasattr(data, "to_numpy")
-
-
 def _is_split_dict(data: Any) -> bool:
     return isinstance(data, Mapping) and "train" in data and not _is_array(data["train"])
 
@@ -353,7 +349,7 @@ def _is_pair_of_columns(data: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray)) or _is_frame(value) or (hasattr(value, "to_numpy"))
+    return isinstance(value, (Tensor, np.ndarray)) or is_frame(value) or (hasattr(value, "to_numpy"))
 
 
 def _name_of(data: Any) -> str:

@@ -57,7 +57,8 @@ class SourceRows:
         Raises:
             ArgumentError: the dataset has another number of examples or other labels than the source, or lacks a file.
         """
-        ids, paths = getattr(dataset, "ids", None), _paths_of(dataset)
+        # an attribute of a DataFrame may be one of its columns
+        ids, paths = None if is_frame(dataset) else getattr(dataset, "ids", None), _paths_of(dataset)
         if ids is not None:
             positions = self._by_name([str(name) for name in ids], "ids")
         elif paths is not None and self.is_folder:
@@ -129,6 +130,8 @@ class SourceRows:
         places = np.arange(len(positions))
         if values is not None and len(values) == _length(dataset):
             labels = [_int_or_text(values[i]) for i in positions.tolist()]
+        elif is_frame(dataset):
+            return
         else:
             places = np.unique(np.linspace(0, len(positions) - 1, min(len(positions), NUM_ITEMS_READ)).astype(np.int64))
             with forked(0, "labels"):  # a random transform draws
@@ -189,6 +192,11 @@ def _is_suffix(end: Sequence[str], path: Sequence[str]) -> bool:
     return len(end) <= len(path) and tuple(path[len(path) - len(end) :]) == tuple(end)
 
 
+def is_frame(dataset: Any) -> bool:
+    """Whether a dataset is a DataFrame of pandas or polars: its rows are not its items."""
+    return hasattr(dataset, "columns") and hasattr(dataset, "to_numpy")
+
+
 def _paths_of(dataset: Any) -> list[str] | None:
     """The files of a list of paths, or of a dataset with ``samples`` or ``imgs`` of paths and labels."""
     for name in ("samples", "imgs"):
@@ -215,7 +223,7 @@ def _length(dataset: Any) -> int:
 
 def _labels_of(dataset: Any) -> Any:
     """Labels of all examples, as the dataset has them; None where it has no list of them."""
-    columns = getattr(dataset, "columns", None) if hasattr(dataset, "to_numpy") else None
+    columns = dataset.columns if is_frame(dataset) else None
     columns = getattr(dataset, "column_names", None) if columns is None else columns
     if columns is None and isinstance(dataset, Mapping):
         columns = list(dataset)
