@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import datawinnow as dw
 from datawinnow import api
-from datawinnow.core.errors import RunError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.record import files
 from datawinnow.runs.folder import RunFolder
@@ -54,6 +54,16 @@ def test_up_to_the_end_of_the_schedule_and_no_further(tmp_path):
     with pytest.raises(RunError, match=r"finished recording of 4 epochs.*`epochs=6` into another `run=` folder"):
         api.record(data, run=tmp_path / "run", epochs=6, recipe=FAST)
     assert signals_of(RunFolder.open(tmp_path / "run"))["loss"].equal(before["loss"])
+
+
+def test_a_schedule_that_is_too_short_leaves_the_recording_and_its_selection(tmp_path):
+    data = make_blobs()
+    run = api.record(data, run=tmp_path / "run", epochs=2, schedule_epochs=4, recipe=FAST)
+    api.select(run, data=data, keep=0.5, method="el2n")
+    with pytest.raises(ArgumentError, match="schedule_epochs"):
+        api.record(data, run=tmp_path / "run", epochs=6, schedule_epochs=4, recipe=FAST)
+    assert (tmp_path / "run" / "selection.parquet").exists()
+    assert len(api.select(tmp_path / "run", data=data, keep=0.25, method="el2n").selection) == 15
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
+from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.chance import warn_near_chance
 from datawinnow.core.errors import ArgumentError, RunError
@@ -30,6 +31,7 @@ from datawinnow.runs.near_chance import near_chance, training_sentence
 from datawinnow.runs.stage import Stage, augment_of, option_text
 from datawinnow.train import History, Recipe, fit
 from datawinnow.train.build import Model, build_network, check_outputs_for
+from datawinnow.train.ledger import MAX_EPOCHS
 from datawinnow.train.loggers import loggers_of, with_loggers
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ class RecordSettings:
         recipe: how to train.
 
     Raises:
-        ArgumentError: ``until_stable`` outside (0, 1], a recording too short for it, or one without ``p_label``.
+        ArgumentError: ``schedule_epochs`` below ``epochs``, ``until_stable`` outside (0, 1], a recording too short for
+            it, or one without ``p_label``.
     """
 
     epochs: int = 30
@@ -85,6 +88,9 @@ class RecordSettings:
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
+        # before a recording that is to go on is opened for it
+        if self.schedule_epochs is not None:
+            check.number("schedule_epochs", self.schedule_epochs, self.epochs, MAX_EPOCHS)
         if self.stability is None:
             return
         self.stability.check_epochs(self.epochs)
