@@ -227,7 +227,9 @@ def says_what_the_table_says(recommendation):
 
 def test_auto_says_shorter_full_run_where_the_map_in_the_package_says_so():
     raw = resources.files("datawinnow.dynamic").joinpath("benchmarks.json").read_text(encoding="utf-8")
-    says_what_the_table_says(json.loads(raw)["settings"])
+    settings = json.loads(raw)["settings"]
+    # a policy in a loop of one's own does not change the size of its inputs
+    says_what_the_table_says([setting for setting in settings if not setting.get("size_schedule")])
     assert recommend(10**9, passes=3).policy is None  # nobody measured there
     assert public is auto
 
@@ -255,6 +257,9 @@ def test_auto_says_what_a_table_says(places):
 def test_every_place_of_the_map_can_be_made():
     for place in module.load_benchmarks():
         built = place.build(place.passes)
+        if built is None:  # small inputs first, on all the data
+            assert place.size_schedule
+            continue
         assert 0 < expected_fraction(built, max(1, round(place.passes))) <= 1
         assert json.loads(json.dumps(asdict(place)))["seeds"] >= 1
 

@@ -162,10 +162,6 @@ def _expensive(table: Table, scenario: str) -> str:
     return text + "."
 
 
-def _is_ahead(comparison: Comparison, single: bool) -> bool:
-    return comparison.difference > 0 if single else comparison.outcome == "wins"
-
-
 def _against(table: Table, scenario: str, field: str, name: str, single: bool) -> str:
     compared, won, lost = [], [], []
     for keep in table.keeps(scenario):
@@ -173,7 +169,7 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
         if not cells:
             continue
         compared.append(keep)
-        best = [cell for cell in cells if _is_ahead(getattr(cell, field), single)]
+        best = [cell for cell in cells if getattr(cell, field).sign > 0]
         if best:
             top = max(best, key=lambda cell: cell.accuracy.mean)
             of = f", the best of {len(cells)}" if len(cells) > MAX_WITHOUT_WARNING else ""

@@ -114,12 +114,14 @@ class SizeSchedule:
             if len(entries) == len(entries[0]) == 1:
                 is_share = "." in text or text.endswith("%")
                 start = parse_fraction(text) if is_share else int(text)
+                if not (0 < start < 1 if is_share else start >= 1):
+                    raise ValueError(text)
             else:
                 sizes, shares = [int(size) for size, _ in entries], [float(share) for _, share in entries]
         except ValueError:
             raise ArgumentError(
-                "sizes must be the first size, such as 16 or 50%, or SIZE:SHARE of each stage, such as "
-                f"16:0.6,32:0.4, got {text!r}"
+                "the first size is a number such as 16, or a share of the full size below 100%, such as 50%; "
+                f"SIZE:SHARE of each stage is such as 16:0.6,32:0.4; got {text!r}"
             ) from None
         return cls(start, sizes=sizes, shares=shares)
 
