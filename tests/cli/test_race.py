@@ -67,7 +67,7 @@ def test_one_seed_is_no_result_and_more_go_on_from_it(call, tmp_path, won, in_pr
 def test_where_the_map_has_nobody_ucb_runs_and_that_is_said(call, tmp_path, lost, in_process):
     words = [word for word in QUICK if word != "--quiet"]
     result = call("race", "digits", "--jobs", "1", "--budget", "1", "--out", tmp_path / "r", *words)
-    assert "auto: all the data for 1 epochs: no policy was measured on images (n=200 images" in result.stderr
+    assert "auto: all the data for 1 epoch: no policy was measured on images (n=200 images" in result.stderr
     assert "so the race is against UCB, keep 0.7" in result.stderr
     assert {row["label"] for row in rows_of(tmp_path / "r")} == {"all the data, fewer epochs", "UCB, keep 0.7"}
 

@@ -29,5 +29,5 @@ def test_auto_calls_vectors_vectors_and_trains_on_all(tmp_path):
     data = Examples(x, y, ("a", "b"), "points", "train")
     messages = []
     train(data, epochs=1, policy="auto", test=data, run=tmp_path / "r", log=messages.append)
-    assert any("auto: all the data for 1 epochs: no policy was measured on vectors (n=40" in line for line in messages)
+    assert any("auto: all the data for 1 epoch: no policy was measured on vectors (n=40" in line for line in messages)
     assert "texts" not in " ".join(messages)
