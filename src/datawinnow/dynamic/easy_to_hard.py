@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
-
-from torch import Tensor
+from typing import Any, ClassVar
 
 from datawinnow.core import check
 from datawinnow.core.budget import budget_of
@@ -21,9 +19,9 @@ from datawinnow.dynamic.plan import (
     topk_random_ties,
 )
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
-from datawinnow.dynamic.running import MeanOnResize, initial_moments, with_mean
-from datawinnow.dynamic.signal import SignalNeeds, check_signal
-from datawinnow.dynamic.state import any_observed, check_num_examples, get_tensor, num_examples
+from datawinnow.dynamic.running import MeanOnResize, OfRunningMean
+from datawinnow.dynamic.signal import SignalNeeds
+from datawinnow.dynamic.state import any_observed, get_tensor, num_examples
 
 
 @card(
@@ -33,7 +31,7 @@ from datawinnow.dynamic.state import any_observed, check_num_examples, get_tenso
     cost="time O(n) a plan, memory O(n): 4 bytes an example",
 )
 @dataclass(frozen=True)
-class EasyToHard:
+class EasyToHard(OfRunningMean):
     """In every epoch a stretch of the examples sorted by loss, which moves from the easy end to the hard one.
 
     The score is a running mean of the losses of an example's visits. With k kept of n and progress
@@ -79,30 +77,13 @@ class EasyToHard:
     needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
-        budget_of(self.keep, 1)
+        self.check_mean_options()
         check.number("epochs", self.epochs, 1, 2**31, integer=True)
-        check.number("alpha", self.alpha, 1e-9, 1)
-        check.one_of("first", self.first, ("all", "random"))
-        check_signal(self.signal)
-        check.one_of("on_resize", self.on_resize, get_args(MeanOnResize))
 
     @property
     def run_epochs(self) -> int:
         """Length of the run."""
         return self.epochs
-
-    def fraction(self, epoch: int) -> float:
-        """``keep``, and everything in epoch 0 with ``first="all"``."""
-        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
-
-    def init(self, n: int) -> State:
-        """``mean`` (n,) float32 of the signals, NaN where never visited."""
-        n = check_num_examples(n)
-        return {"n": n, **initial_moments(n, self.on_resize, variance=False)}
-
-    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Move the running means of the visited towards their ``signal``."""
-        return with_mean(state, index, self.signal, signals, alpha=self.alpha)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The stretch of this epoch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,11 +25,10 @@ from datawinnow.dynamic.plan import (
     topk_random_ties,
 )
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
-from datawinnow.dynamic.running import MeanOnResize, initial_moments, with_mean
-from datawinnow.dynamic.signal import SignalNeeds, check_signal
+from datawinnow.dynamic.running import MeanOnResize, OfRunningMean
+from datawinnow.dynamic.signal import SignalNeeds
 from datawinnow.dynamic.state import (
     any_observed,
-    check_num_examples,
     get_tensor,
     num_examples,
 )
@@ -42,7 +41,7 @@ from datawinnow.dynamic.state import (
     cost="time O(n) a plan, memory O(n): 5 bytes an example",
 )
 @dataclass(frozen=True)
-class EpsilonGreedy:
+class EpsilonGreedy(OfRunningMean):
     """The examples of highest loss, and a share drawn from the rest.
 
     Of k kept, k - floor(epsilon * k) have the largest scores, and floor(epsilon * k) are drawn uniformly from the rest.
@@ -94,26 +93,13 @@ class EpsilonGreedy:
     rescalable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        budget_of(self.keep, 1)
+        self.check_mean_options()
         check.number("epsilon", self.epsilon, 0, 1)
         check.number("period", self.period, 1, 2**31, integer=True)
-        check.number("alpha", self.alpha, 1e-9, 1)
-        check.one_of("first", self.first, ("all", "random"))
-        check_signal(self.signal)
-        check.one_of("on_resize", self.on_resize, get_args(MeanOnResize))
-
-    def fraction(self, epoch: int) -> float:
-        """``keep``, and everything in epoch 0 with ``first="all"``."""
-        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
 
     def init(self, n: int) -> State:
         """``mean`` (n,) float32, NaN where never visited; the decision in force."""
-        n = check_num_examples(n)
-        return {"n": n, **initial_moments(n, self.on_resize, variance=False), **no_decision(n)}
-
-    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Move the running means of the visited towards their ``signal``."""
-        return with_mean(state, index, self.signal, signals, alpha=self.alpha)
+        return {**super().init(n), **no_decision(n)}
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """The decision of the period, in the order of the epoch."""

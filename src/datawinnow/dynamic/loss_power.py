@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,11 +23,10 @@ from datawinnow.dynamic.plan import (
     sample_without_replacement,
 )
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
-from datawinnow.dynamic.running import MeanOnResize, initial_moments, with_mean
-from datawinnow.dynamic.signal import SignalNeeds, check_signal
+from datawinnow.dynamic.running import MeanOnResize, OfRunningMean
+from datawinnow.dynamic.signal import SignalNeeds
 from datawinnow.dynamic.state import (
     any_observed,
-    check_num_examples,
     get_tensor,
     num_examples,
 )
@@ -41,7 +40,7 @@ from datawinnow.dynamic.state import (
     cost="time O(n log n) a plan, memory O(n): 4 bytes an example",
 )
 @dataclass(frozen=True)
-class LossPower:
+class LossPower(OfRunningMean):
     """Another draw in every epoch, in which an example's probability is proportional to its loss to the power ``a``.
 
     The score is a running mean of the losses of an example's visits, s <- (1 - alpha) s + alpha x, with s = x at the
@@ -101,27 +100,10 @@ class LossPower:
     needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
-        budget_of(self.keep, 1)
+        self.check_mean_options()
         check.number("a", self.a, 0, 100)
-        check.number("alpha", self.alpha, 1e-9, 1)
         check.one_of("weighted", self.weighted, (False, True))
-        check.one_of("first", self.first, ("all", "random"))
         check.number("floor", self.floor, 1e-9, 1)
-        check_signal(self.signal)
-        check.one_of("on_resize", self.on_resize, get_args(MeanOnResize))
-
-    def fraction(self, epoch: int) -> float:
-        """``keep``, and everything in epoch 0 with ``first="all"``."""
-        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
-
-    def init(self, n: int) -> State:
-        """``mean`` (n,) float32 of the losses, NaN where never visited."""
-        n = check_num_examples(n)
-        return {"n": n, **initial_moments(n, self.on_resize, variance=False)}
-
-    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Move the running means of the visited towards their ``signal``."""
-        return with_mean(state, index, self.signal, signals, alpha=self.alpha)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """Another draw in each epoch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ from datawinnow.core.selection import Selection
 from datawinnow.dynamic.loss_power import chances, plan_by_chance
 from datawinnow.dynamic.plan import first_plan
 from datawinnow.dynamic.policy import FirstPlan, State, Stream
-from datawinnow.dynamic.running import MeanOnResize, initial_moments, with_mean
-from datawinnow.dynamic.signal import SignalNeeds, check_signal
-from datawinnow.dynamic.state import any_observed, check_num_examples, get_tensor, num_examples
+from datawinnow.dynamic.running import MeanOnResize, OfRunningMean
+from datawinnow.dynamic.signal import SignalNeeds
+from datawinnow.dynamic.state import any_observed, get_tensor, num_examples
 
 
 @card(
@@ -28,7 +28,7 @@ from datawinnow.dynamic.state import any_observed, check_num_examples, get_tenso
     cost="time O(n log n) a plan, memory O(n): 4 bytes an example",
 )
 @dataclass(frozen=True)
-class MiddleLoss:
+class MiddleLoss(OfRunningMean):
     """Another draw in every epoch, in which examples of average loss are likely and both tails are not.
 
     The score is a running mean s of the losses of an example's visits. With mu and sigma the mean and the standard
@@ -79,28 +79,11 @@ class MiddleLoss:
     needs: ClassVar[Any] = SignalNeeds()
 
     def __post_init__(self) -> None:
-        budget_of(self.keep, 1)
+        self.check_mean_options()
         check.number("width", self.width, 1e-6, 1e6)
         check.one_of("times_loss", self.times_loss, (False, True))
-        check.number("alpha", self.alpha, 1e-9, 1)
         check.one_of("weighted", self.weighted, (False, True))
-        check.one_of("first", self.first, ("all", "random"))
         check.number("floor", self.floor, 1e-9, 1)
-        check_signal(self.signal)
-        check.one_of("on_resize", self.on_resize, get_args(MeanOnResize))
-
-    def fraction(self, epoch: int) -> float:
-        """``keep``, and everything in epoch 0 with ``first="all"``."""
-        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
-
-    def init(self, n: int) -> State:
-        """``mean`` (n,) float32 of the signals, NaN where never visited."""
-        n = check_num_examples(n)
-        return {"n": n, **initial_moments(n, self.on_resize, variance=False)}
-
-    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
-        """Move the running means of the visited towards their ``signal``."""
-        return with_mean(state, index, self.signal, signals, alpha=self.alpha)
 
     def plan(self, epoch: int, state: State, stream: Stream) -> tuple[Selection, State]:
         """Another draw in each epoch."""

@@ -8,14 +8,59 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from datawinnow.dynamic.policy import State
-from datawinnow.dynamic.signal import INPUT_SIZE, observed_hardness
-from datawinnow.dynamic.state import get_int, get_tensor, unobserved, validate_signal, with_values
+from datawinnow.core import check
+from datawinnow.core.budget import budget_of
+from datawinnow.dynamic.policy import FirstPlan, State
+from datawinnow.dynamic.signal import INPUT_SIZE, check_signal, observed_hardness
+from datawinnow.dynamic.state import check_num_examples, get_int, get_tensor, unobserved, validate_signal, with_values
 
 MeanOnResize = Literal["keep", "reset"]
 """What a visit at another size of the inputs does to a running mean: nothing special, or it counts as the first."""
 OnResize = Literal["keep", "reset_variance", "reset"]
 """The same of a mean with a variance; ``"reset_variance"`` sets the variance to 0 and moves the mean as always."""
+
+
+class OfRunningMean:
+    """Base of policies that go by a running mean of a signal: all but ``plan``, and the checks of shared options.
+
+    Attributes:
+        keep: fraction that an epoch trains on.
+        alpha: share of the newest value in a running mean.
+        first: what is trained on before anything is observed.
+        signal: what is observed.
+        on_resize: what becomes of a mean at another size of the inputs.
+    """
+
+    keep: float
+    alpha: float
+    first: FirstPlan
+    signal: str
+    on_resize: MeanOnResize
+
+    def check_mean_options(self) -> None:
+        """Check the options that these policies share.
+
+        Raises:
+            ArgumentError: a value out of range.
+        """
+        budget_of(self.keep, 1)
+        check.number("alpha", self.alpha, 1e-9, 1)
+        check.one_of("first", self.first, ("all", "random"))
+        check_signal(self.signal)
+        check.one_of("on_resize", self.on_resize, get_args(MeanOnResize))
+
+    def fraction(self, epoch: int) -> float:
+        """``keep``, and everything in epoch 0 with ``first="all"``."""
+        return 1.0 if epoch == 0 and self.first == "all" else float(self.keep)
+
+    def init(self, n: int) -> State:
+        """``mean`` (n,) float32 of the signals, NaN where never visited."""
+        n = check_num_examples(n)
+        return {"n": n, **initial_moments(n, self.on_resize, variance=False)}
+
+    def observe(self, state: State, index: Tensor, **signals: Any) -> State:
+        """Move the running means of the visited towards their ``signal``."""
+        return with_mean(state, index, self.signal, signals, alpha=self.alpha)
 
 
 def initial_moments(n: int, on_resize: str, *, variance: bool = True) -> State:
