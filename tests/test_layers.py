@@ -15,6 +15,7 @@ SCORING = {"record", "scores", "select", "scenarios"}
 TRAINING = {"data", "models", "record", "train"}
 PIPELINE = SCORING | TRAINING | {"core", "probe", "text"}
 ALL = PIPELINE | {
+    "audit",
     "dynamic",
     "condense",
     "vit",
@@ -35,13 +36,14 @@ LAYERS: dict[str, set[str]] = {
     "models": {"core", "text"},
     "record": {"core"},
     "dynamic": {"core"},
+    "audit": {"core", "data", "scores"},  # pure functions on arrays, images and texts
     "condense": {"core", "scores", "select"},  # its baselines are selections of real images
     "vit": {"core"},
     "instruct": {"core", "select", "text"},
     "train": {"core", "data", "models", "record", "dynamic", "text"},
     "probe": {"core", "data", "models", "text"},
     "methods": SCORING | {"core", "probe", "text"},
-    "runs": PIPELINE | {"dynamic", "methods", "vit"},
+    "runs": PIPELINE | {"audit", "dynamic", "methods", "vit"},
     "bench": PIPELINE | {"dynamic", "condense", "methods", "runs", "vit"},
     "report": {"core"},
     "integrations": {"core", "data", "record", "dynamic"},

@@ -152,6 +152,16 @@ class Selected(Content):
     cost: dict[str, StageCost] = {}
 
 
+class IssuesFile(Content):
+    """Metadata of ``issues.parquet``: which dataset the issues are of."""
+
+    dataset: str
+    fingerprint: str
+    n: dict[Literal["train", "test"], Count]
+    classes: list[str] = []
+    notes: list[str] = []
+
+
 class WrittenOut(Content):
     """The folder of kept examples that a run wrote, and of which selection."""
 

@@ -60,6 +60,8 @@ def _bits(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_floating(kind):
         values = column.to_numpy().astype(np.float32)
         return np.where(np.isnan(values), np.float32("nan"), values).view(np.uint32).astype(np.uint64)
+    if pa.types.is_integer(kind):
+        column = column.fill_null(-1)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64).view(np.uint64)
     texts = column.to_pylist()  # a column of categories, as pandas writes them, gives its texts too

@@ -1,0 +1,5 @@
+"""What is wrong with a dataset: functions on arrays, images and texts that return lists of issues."""
+
+from datawinnow.core.issues import Issue, IssueTable
+
+__all__ = ["Issue", "IssueTable"]
