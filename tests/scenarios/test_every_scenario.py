@@ -27,7 +27,7 @@ def run(key, x, labels, rate=0.4, seed=1, **options):
 
 def test_these_are_there():
     kinds = {"gaussian_noise", "occlusion", "low_resolution", "fog", "motion_blur", "corruption"}
-    assert set(METHODS) == kinds | {"symmetric", "pair", "long_tail", "duplicates"}
+    assert set(METHODS) == kinds | {"symmetric", "pair", "instance_dependent", "long_tail", "duplicates"}
     assert set(IMAGES) == kinds
     for method in METHODS.values():
         assert method.card.kind == "scenario"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
-from datawinnow.scenarios import pair, symmetric
+from datawinnow.scenarios import instance_dependent, pair, symmetric
 
 
 @settings(max_examples=40, deadline=None)
@@ -86,3 +86,33 @@ def test_pair_noise_goes_to_the_next_class_around_the_circle():
     assert pair(None, [0, 1], rate=1.0, generator=stream(0), classes=3)[1].tolist() == [1, 2]
     with pytest.raises(ArgumentError, match="at least 2 classes, got 1"):
         pair(None, [0, 0], rate=0.5, generator=stream(0))
+
+
+def test_instance_noise_changes_exactly_the_rate_and_similar_examples_alike():
+    draws = stream(1, "vectors")
+    # two tight groups of one class, far apart: each is given one wrong label nearly always
+    centre = torch.tensor([[40.0, 0.0], [0.0, 40.0]]).repeat_interleave(200, 0)
+    x = centre + torch.randn(400, 2, generator=draws)
+    labels = torch.zeros(400, dtype=torch.int64)
+    shares = []
+    for seed in range(5):
+        _, noisy, changed = instance_dependent(x, labels, rate=0.4, generator=stream(seed, "noise"), classes=4)
+        assert int(changed.sum()) == 160
+        assert torch.equal(noisy != labels, changed)
+        first = torch.bincount(noisy[:200][changed[:200]], minlength=4)
+        second = torch.bincount(noisy[200:][changed[200:]], minlength=4)
+        assert first[0] == second[0] == 0
+        shares.append(float((first / first.sum() - second / second.sum()).abs().sum()))
+    # symmetric noise of 80 each differs by about 0.2
+    assert sum(shares) / 5 > 0.4
+    with pytest.raises(ArgumentError, match="x must be finite"):
+        instance_dependent([[float("nan")], [1.0]], [0, 1], rate=0.5, generator=stream(0))
+
+
+def test_instance_noise_at_a_lower_rate_gives_the_same_wrong_labels():
+    x = torch.randn(300, 3, generator=stream(2, "vectors"))
+    labels = torch.arange(300) % 3
+    low, high = (instance_dependent(x, labels, rate=rate, generator=stream(0, "n"))[1:] for rate in (0.1, 0.4))
+    both = low[1] & high[1]
+    assert int(both.sum()) > 10
+    assert torch.equal(low[0][both], high[0][both])

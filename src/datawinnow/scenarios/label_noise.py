@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from datawinnow.core import check
 from datawinnow.core.card import card
+from datawinnow.core.draw import gumbel_top_k
 from datawinnow.core.errors import ArgumentError
-from datawinnow.scenarios._inputs import check_inputs, class_count, draw_changed
+from datawinnow.scenarios._inputs import check_inputs, check_rows, class_count, draw_changed
 
 X = TypeVar("X")
 
@@ -95,6 +97,73 @@ def pair(
     old, count = _check_two_classes(labels, rate, generator, classes)
     changed = draw_changed(old.numel(), rate, generator)
     return x, torch.where(changed, (old + 1) % count, old), changed
+
+
+@card(
+    "scenario",
+    "Instance-dependent label noise",
+    "Xia et al. 2020, Part-dependent Label Noise: Towards Instance-dependent Label Noise, arXiv 2006.07836, "
+    "algorithm 2",
+    cost="time O((n + classes) * d * classes), memory O((n + d) * classes + n * d)",
+)
+def instance_dependent(
+    x: X, labels: Any, *, rate: float, generator: torch.Generator, classes: int | None = None
+) -> tuple[X, Tensor, Tensor]:
+    """Give a fraction of the examples a wrong label that follows from what they look like.
+
+    Some examples are more likely to be mislabelled than others: the flip rate of each is drawn from a normal
+    distribution around ``rate`` (standard deviation 0.1, within 0 and 1). The wrong label is drawn from the softmax of
+    a random linear map of the standardised example, one map for each class, so that similar examples of a class get the
+    same wrong label. Exactly ``round(rate * n)`` labels change (halves up), drawn by the odds of the flip rates; in the
+    paper each flips by itself.
+
+    Args:
+        x: the examples, (n, ...) of numbers, finite; returned unchanged.
+        labels: (n,) int, class ids.
+        rate: fraction of labels that change, in [0, 1].
+        generator: CPU `torch.Generator`, the source of the draw.
+        classes: number of classes; None for one more than the largest label.
+
+    Returns:
+        ``(x, new labels, changed)``: the same ``x``, (n,) int64, and (n,) bool, True where the label changed.
+
+    Raises:
+        ArgumentError: a rate outside [0, 1], fewer than 2 classes, labels at or above ``classes``, another number of
+            rows, or x that is not finite.
+
+    References:
+        Xia et al. 2020, arXiv 2006.07836, algorithm 2.
+
+    >>> from datawinnow.core.rng import stream
+    >>> _, noisy, changed = instance_dependent(
+    ...     [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], rate=0.5, generator=stream(0, "noise")
+    ... )
+    >>> int(changed.sum()), bool(((noisy != torch.tensor([0, 0, 1, 1])) == changed).all())
+    (2, True)
+    """
+    old, count = _check_two_classes(labels, rate, generator, classes)
+    n = old.numel()
+    check_rows(x, n)
+    rows = check.as_tensor("x", x).reshape(n, -1).to(torch.float32)
+    if not bool(torch.isfinite(rows).all()):
+        raise ArgumentError("x must be finite numbers: its NaN or infinite entries decide no label")
+    rows = (rows - rows.mean(0)) / rows.std(0, correction=0).clamp(min=1e-6)
+    # drawn in full whatever the rate, so that one generator state gives the same wrong labels at every rate
+    spread = torch.normal(0.0, 0.1, (n,), generator=generator, dtype=torch.float64)
+    logits = torch.empty(n, count)
+    for label in range(count):
+        # a map at a time: all of them take d * classes^2
+        linear = torch.normal(0.0, 1.0, (rows.shape[1], count), generator=generator) / rows.shape[1] ** 0.5
+        members = old == label
+        logits[members] = rows[members] @ linear
+    logits.scatter_(1, old[:, None], -torch.inf)
+    wrong = torch.multinomial(torch.softmax(logits, dim=1), 1, generator=generator).squeeze(1)
+    flip_rate = (rate + spread).clamp(1e-3, 1 - 1e-3)
+    number = int(rate * n + 0.5 + 1e-9)
+    changed = torch.zeros(n, dtype=torch.bool)
+    if number:
+        changed[gumbel_top_k(torch.logit(flip_rate), n, number, generator)] = True
+    return x, torch.where(changed, wrong, old), changed
 
 
 def _check_two_classes(labels: Any, rate: float, generator: torch.Generator, classes: int | None) -> tuple[Tensor, int]:
