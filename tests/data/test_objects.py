@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import datawinnow as dw
-from datawinnow.core.errors import ArgumentError, DataError
+from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.objects import as_dataset
 from tests.data.helpers import encoded, pixels
@@ -133,19 +135,131 @@ def test_the_classes_of_a_test_split_are_those_of_the_training_split():
         as_dataset((X[:1], np.array(["dog"])), classes=train.classes)
 
 
-def test_vectors_of_an_object_are_standardised_on_request_and_keep_their_places():
+def unscaled_frame():
     pandas = pytest.importorskip("pandas")
     x = X * np.float32([1, 10, 100, 1000])
-    frame = pandas.DataFrame(x, columns=list("abcd")).assign(species=NAMES)
-    as_it_is, _ = dw.load(frame, label="species")
-    train, test = dw.load(frame, label="species", standardise=True)
+    return x, pandas.DataFrame(x, columns=list("abcd")).assign(species=NAMES)
+
+
+def test_vectors_of_an_object_are_standardised_by_the_train_split_and_keep_their_places():
+    x, frame = unscaled_frame()
+    as_it_is, _ = dw.load(frame, label="species", standardise=False)
+    train, test = dw.load(frame, label="species")
     np.testing.assert_array_equal(as_it_is.x, x[as_it_is.origin.rows])
     mean, std = as_it_is.x.mean(0), as_it_is.x.std(0, correction=0)
     torch.testing.assert_close(train.x, (as_it_is.x - mean) / std)
     np.testing.assert_allclose(test.x, (x[test.origin.rows] - mean.numpy()) / std.numpy(), rtol=1e-4, atol=1e-5)
+    assert dw.load(train)[0].x.std(0).max() != 1, "loaded splits stay as they are"
     kept = dw.prune(train, keep=0.5, score="el2n", select_by="top", epochs=1, model="mlp")
     index = kept.indices_in(frame)
     torch.testing.assert_close((torch.tensor(x[index]) - mean) / std, train.x[kept.selection.index])
+
+
+def seen_by_a_network(verb, data, test=None, **options):
+    """Largest x in size that the network of a verb got: [in training and on train, on the test split]."""
+    seen = []
+
+    class Watching(torch.nn.Linear):
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return super().forward(x)
+
+    log = []
+    verb(data, test=test, model=lambda: Watching(4, 3), epochs=2, log=log.append, **options)
+    return torch.cat(seen).unique(dim=0), "\n".join(log)
+
+
+@pytest.mark.parametrize("verb", [dw.prune, dw.api.record, dw.api.train])
+def test_the_verbs_standardise_arrays_and_say_so(verb, tmp_path):
+    x, frame = unscaled_frame()
+    extra = {"keep": 0.5, "method": "el2n"} if verb is dw.prune else {"run": tmp_path / "run"}
+    recipe = dw.Recipe(**PLAIN)
+    standard = torch.from_numpy((x - x.mean(0)) / x.std(0))
+    for data in ((x, NAMES), {"x": x, "label": NAMES}, frame.rename(columns={"species": "label"})):
+        seen, log = seen_by_a_network(verb, data, **extra, recipe=recipe)
+        torch.testing.assert_close(seen.unique(dim=0), standard.unique(dim=0), rtol=1e-4, atol=1e-4)
+        assert log.count("standardised by its mean and standard deviation in the train split") == 1
+        if "run" in extra:
+            extra["run"] = extra["run"].with_name(extra["run"].name + "_")
+    seen, log = seen_by_a_network(verb, (x, NAMES), **extra, recipe=recipe, load=dw.LoadOptions(standardise=False))
+    torch.testing.assert_close(seen, torch.from_numpy(x).unique(dim=0))
+    assert "standardised" not in log
+
+
+def test_the_test_split_gets_the_statistics_of_the_train_split(tmp_path):
+    x, _ = unscaled_frame()
+    seen, _ = seen_by_a_network(
+        dw.api.train, (x[:20], NAMES[:20]), (x[20:], NAMES[20:]), run=tmp_path / "run", recipe=dw.Recipe(**PLAIN)
+    )
+    expected = torch.from_numpy((x - x[:20].mean(0)) / x[:20].std(0)).unique(dim=0)
+    torch.testing.assert_close(seen, expected, rtol=1e-4, atol=1e-4)
+    # a test split that is no arrays cannot be: then neither is
+    items = TensorDataset(torch.from_numpy(x[20:]), torch.from_numpy(Y[20:]))
+    train = (x[:20], Y[:20])
+    seen, log = seen_by_a_network(dw.api.train, train, items, run=tmp_path / "own", recipe=dw.Recipe(**PLAIN))
+    torch.testing.assert_close(seen, torch.from_numpy(x).unique(dim=0))
+    assert "used as they are, since the test split is a TensorDataset" in log
+
+
+def test_what_prune_returns_has_the_values_that_were_given(tmp_path):
+    x, _ = unscaled_frame()
+    recipe = dw.Recipe(**PLAIN)
+    options = {"keep": 0.5, "method": "el2n", "epochs": 1, "recipe": recipe}
+    kept = dw.prune((x, NAMES), test=(x[:6], NAMES[:6]), **options, run=tmp_path / "run", out=tmp_path / "out")
+    assert torch.equal(kept[0][0], torch.from_numpy(x[kept.selection.index[0]]))
+    assert torch.equal(kept.test.x, torch.from_numpy(x[:6]))
+    written = np.load(tmp_path / "out" / "train.npz")["x"]
+    np.testing.assert_array_equal(np.unique(written, axis=0), np.unique(x[kept.selection.index], axis=0))
+    again = dw.api.select(tmp_path / "run", data=(x, NAMES), keep=0.5, method="el2n")
+    assert torch.equal(again.dataset.x, torch.from_numpy(x))
+    assert again.selection.index.tolist() == kept.selection.index.tolist()
+
+
+def test_a_run_keeps_that_its_vectors_are_as_they_were_given(tmp_path):
+    x, _ = unscaled_frame()
+    as_given, recipe = dw.LoadOptions(standardise=False), dw.Recipe(**PLAIN)
+    run = dw.api.record((x, NAMES), epochs=1, recipe=recipe, run=tmp_path / "run", load=as_given)
+    dw.api.score(run, ["el2n"], data=(x, NAMES))
+    dw.api.select(run, data=(x, NAMES), keep=0.5, method="el2n")
+    trained = dw.api.train((x, NAMES), select=run.path, epochs=1, recipe=recipe, run=tmp_path / "train")
+    assert trained.run.dataset.fingerprint == run.dataset.fingerprint
+    with pytest.raises(RunError, match="another"):
+        dw.api.record((x, NAMES), epochs=1, recipe=recipe, run=tmp_path / "run")
+
+
+def test_held_out_data_are_standardised_as_the_training_data_are(tmp_path):
+    x, _ = unscaled_frame()
+    options = {"keep": 0.5, "method": "glister", "epochs": 1, "recipe": dw.Recipe(**PLAIN)}
+    kept = dw.prune((x, NAMES), val=(x[:9], NAMES[:9]), **options)
+    mean, std = x.mean(0), x.std(0)
+    by_hand = dw.prune(
+        ((x - mean) / std, NAMES),
+        val=((x[:9] - mean) / std, NAMES[:9]),
+        **options,
+        load=dw.LoadOptions(standardise=False),
+    )
+    assert kept.selection.index.tolist() == by_hand.selection.index.tolist()
+    with pytest.raises(ArgumentError, match="arrays or a DataFrame of the same columns"):
+        dw.prune((x, Y), val=TensorDataset(torch.from_numpy(x[:9]), torch.from_numpy(Y[:9])), **options)
+
+
+def test_a_regression_is_standardised_too(tmp_path):
+    x, _ = unscaled_frame()
+    y = x[:, :1] / 10
+    recipe = dw.Recipe(**PLAIN, loss=lambda outputs, y: (outputs - y).square().mean(1))
+    seen = seen_by_a_network(
+        dw.api.record, (x, np.repeat(y, 3, 1)), (x[:5], np.repeat(y[:5], 3, 1)), recipe=recipe, run=tmp_path / "run"
+    )[0]
+    torch.testing.assert_close(seen, torch.from_numpy((x - x.mean(0)) / x.std(0)).unique(dim=0), rtol=1e-4, atol=1e-4)
+
+
+def test_fit_takes_vectors_as_they_are_and_warns_of_their_scale():
+    x, _ = unscaled_frame()
+    with pytest.warns(dw.LearningWarning, match=r"standard deviation up to \d+.* these vectors are used as they are"):
+        dw.fit("mlp", (x, Y), epochs=1, **PLAIN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", dw.LearningWarning)
+        dw.fit("mlp", ((x - x.mean(0)) / x.std(0), Y), epochs=1, **PLAIN)
 
 
 @pytest.mark.parametrize(

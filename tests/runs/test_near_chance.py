@@ -57,7 +57,8 @@ def test_a_check_says_it_once_after_the_recording_and_then_in_its_verdict(tmp_pa
         warnings.simplefilter("always", dw.LearningWarning)
         kept = dw.prune(unscaled(), keep=0.5, score="loss", run=tmp_path / "run", **options)
     texts = {str(warning.message) for warning in caught if warning.category is dw.LearningWarning}
-    assert len(texts) == 1  # of the recording
+    assert len(texts) == 2  # of the scale of the columns and of the recording
+    assert sum("near chance" in text for text in texts) == 1
     assert "Near chance" in kept.check["sentence"]
     # below the verdict on the command line the table does not say it again
     assert "Near chance" in text_table(kept.check["rows"])

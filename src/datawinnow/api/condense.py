@@ -174,7 +174,7 @@ def condense(
             path,
             judging=judging,
             names=ExampleNames(splits.train.ids, source_rows(train)),
-            load=splits.load,
+            load=splits.stored_load,
             progress=progress,
         )
         synthetic = Synthetic.load(path / SYNTHETIC_FILE)

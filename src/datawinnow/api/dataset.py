@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from datawinnow.data.dataset_info import DatasetInfo
+    from datawinnow.data.standardise import Columns
     from datawinnow.runs.folder import RunFolder
     from datawinnow.train import Recipe
 
@@ -29,11 +30,40 @@ class Splits:
         train: description of the training split, with the split in ``train.data``.
         test: test split; None without one.
         load: the options that it was read with; None for a dataset object.
+        original: the training split with the values that its owner gave it.
+        original_test: the test split likewise.
+        columns: of a dataset object: what its vectors were standardised by; None where they are as they were given.
+        standardise: of a dataset object: the option as it was asked for.
     """
 
     train: DatasetInfo
     test: Any
     load: LoadOptions | None
+    original: Any = None
+    original_test: Any = None
+    columns: Columns | None = None
+    standardise: bool | None = None
+
+    @property
+    def stored_load(self) -> LoadOptions | None:
+        """The options that a run folder keeps, for later stages to read the dataset alike."""
+        if self.load is None and self.standardise is not None:
+            return LoadOptions(standardise=self.standardise)
+        return self.load
+
+    def like_train(self, data: Any) -> Any:
+        """Held-out data of the user's with the class ids and the standardised columns of the training split.
+
+        Raises:
+            ArgumentError: the training split is standardised, and these are no vectors in memory.
+            DataError: a label of a class that the training split does not have.
+        """
+        from datawinnow.data.objects import with_class_ids
+
+        if data is None or not self.train.classes:
+            return data
+        converted = with_class_ids(data, classes=self.train.classes)
+        return converted if self.columns is None else self.columns.standardise(converted)
 
 
 def open_dataset(
@@ -66,32 +96,52 @@ def open_dataset(
     from datawinnow.data.dataset_info import DatasetInfo, dataset_info
     from datawinnow.data.load import load_with
     from datawinnow.data.objects import as_dataset, with_class_ids, with_targets
+    from datawinnow.data.standardise import STANDARDISED_NOTE, check_standardise, columns_to_standardise
     from datawinnow.text.image_processor import takes_images
     from datawinnow.text.pretrained import is_pretrained
 
     load = load or LoadOptions()
     if not isinstance(data, (str, Path)):
         named = load.image is not None or load.label is not None
-        unsupported = replace(load, image=None, label=None).to_dict()
+        unsupported = replace(load, image=None, label=None, standardise=None).to_dict()
         if unsupported:
             raise ArgumentError(
-                f"of load= (for DATA, a name or a path), a dataset object takes image= and label=, got a "
+                f"of load= (for DATA, a name or a path), a dataset object takes image=, label= and standardise=, got a "
                 f"{type(data).__name__} and {unsupported}; dw.load(data, ...) splits and limits it"
             )
-        if recipe is not None and recipe.loss is not None and not named and not isinstance(data, DatasetInfo):
-            info = dataset_info(with_targets(data))
-            if not info.classes:
-                return Splits(info, None if test is None else with_targets(test), None)
-        if not isinstance(data, DatasetInfo):
+        check_standardise(load.standardise)
+        users_data, users_test = data, test
+        has_targets = recipe is not None and recipe.loss is not None and not named and not isinstance(data, DatasetInfo)
+        if has_targets:
+            data = with_targets(data)
+            has_targets = not dataset_info(data).classes
+        if has_targets:
+            test = None if test is None else with_targets(test)
+        elif not isinstance(data, DatasetInfo):
             data = as_dataset(data, image=load.image, label=load.label)
         info = dataset_info(data)
-        if test is not None and named:
+        if has_targets or test is None:
+            pass
+        elif named:
             test = as_dataset(test, image=load.image, label=load.label, classes=info.classes)
-        elif test is not None:
+        else:
             test = with_class_ids(test, classes=info.classes)
+        data, raw_test, columns = info.data, test, None
+        # by default what was arrays or a DataFrame; of all else the owner prepared the values
+        is_raw = data is not users_data and (test is None or test is not users_test)
+        if load.standardise is not None or is_raw:
+            columns = columns_to_standardise(data, load.standardise)
+        elif log is not None and data is not users_data and columns_to_standardise(data, None) is not None:
+            log(f"data: vectors are used as they are, since the test split is a {type(users_test).__name__}")
+        if columns is not None:
+            test = None if test is None else columns.standardise(test)
+            standardised = columns.standardise(data)
+            info = dataset_info(standardised)
+            if log is not None and has_targets:
+                log(f"data: {STANDARDISED_NOTE}")
         for note in info.notes if log is not None else ():
             log(f"data: {note}")  # type: ignore[misc]
-        return Splits(info, test, None)
+        return Splits(info, test, None, data, raw_test, columns, load.standardise)
     if test is not None:
         raise ArgumentError(
             f"{data} brings its own test split: leave `test=` out, or load both and give them as objects"
@@ -101,7 +151,7 @@ def open_dataset(
     train, test = load_with(data, load, progress, only_sample=only_sample)
     for note in train.notes if log is not None else ():
         log(f"data: {note}")  # type: ignore[misc]
-    return Splits(dataset_info(train, absolute_source(str(data))), test, load)
+    return Splits(dataset_info(train, absolute_source(str(data))), test, load, train, test)
 
 
 def dataset_of_run(
@@ -125,7 +175,9 @@ def dataset_of_run(
     data = folder.dataset.source if data is None else data
     if isinstance(data, str) and not data:
         raise RunError(f"{folder.path} does not say where its dataset is; give it with `data=`")
-    load = LoadOptions.from_dict(folder.metadata["options"].get("load", {})) if isinstance(data, (str, Path)) else None
+    load = LoadOptions.from_dict(folder.metadata["options"].get("load", {}))
+    if not isinstance(data, (str, Path)):
+        load = LoadOptions(standardise=load.standardise)
     return open_dataset(data, load=load, progress=progress, log=log)
 
 

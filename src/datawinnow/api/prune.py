@@ -124,7 +124,6 @@ def prune(
     """
     from datawinnow.core.budget import budget_of, parse_fraction
     from datawinnow.core.lock import only_writer
-    from datawinnow.data.objects import with_class_ids
     from datawinnow.methods import create_method
     from datawinnow.runs.early_stopping import stability_for
     from datawinnow.runs.probe_arrays import check_movable
@@ -159,8 +158,7 @@ def prune(
     if check and recipe is not None and recipe.loss is not None:
         raise ArgumentError("check compares accuracies of the cross-entropy: with a loss of your own leave it out")
     budget_of(keep, info.n)
-    if val is not None and info.classes:
-        val = with_class_ids(val, classes=info.classes)
+    val = splits.like_train(val)
     settings = RecordSettings(
         epochs,
         schedule_epochs,
@@ -174,10 +172,10 @@ def prune(
         raise ArgumentError(
             "`check=True` needs a test split (`test=`): accuracy on the training examples decides nothing"
         )
-    if out is not None and not hasattr(info.data, "origin"):
+    if out is not None and not hasattr(splits.original, "origin"):
         raise ArgumentError(
-            f"`out=` writes datasets that datawinnow loaded, not a {type(info.data).__name__}: leave it out and train "
-            "on what prune returns, or use .selection.index with your own dataset"
+            f"`out=` writes datasets that datawinnow loaded, not a {type(splits.original).__name__}: leave it out and "
+            "train on what prune returns, or use .selection.index with your own dataset"
         )
     path = run_path(run, splits)
     _check_out(path, out)
@@ -186,8 +184,8 @@ def prune(
     if path is None and not chosen.needs and not (check or report):  # needs no run
         draws = selection_draws(seed, chosen, keep)
         selection = select_examples(info, chosen, keep=keep, generator=draws, val=val, log=log).selection
-        _write_kept(info.data, selection, out, test, log=log)
-        return Pruned(info.data, selection, test=test, train_epochs=planned)
+        _write_kept(splits.original, selection, out, splits.original_test, log=log)
+        return Pruned(splits.original, selection, test=splits.original_test, train_epochs=planned)
     with ExitStack() as scratch:
         folder_path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
         scratch.enter_context(only_writer(folder_path, option="run", who="another command"))
@@ -197,7 +195,7 @@ def prune(
             model=model,
             model_options=model_options,
             seed=seed,
-            load=splits.load,
+            load=splits.stored_load,
             logger=logger,
             log_dir=log_dir,
             log=log,
@@ -247,17 +245,17 @@ def prune(
                 progress=progress,
                 log=log,
             )
-        _write_kept(info.data, selection, out, test, folder, log)
+        _write_kept(splits.original, selection, out, splits.original_test, folder, log)
         page = None
         if report:
             from datawinnow import report as pages
 
             page = pages.write(folder.path, None if report is True else report)
     return Pruned(
-        info.data,
+        splits.original,
         selection,
         run=None if path is None else folder,
-        test=test,
+        test=splits.original_test,
         check=answer,
         report=page,
         train_epochs=planned,

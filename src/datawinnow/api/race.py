@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from datawinnow.api.dataset import RUNS, open_dataset
 from datawinnow.api.train import described, noisy_option, recommended
 from datawinnow.core.bars import with_progress
-from datawinnow.core.chance import rows_sentence, warn_near_chance
+from datawinnow.core.chance import rows_sentence, warn_of_learning
 from datawinnow.core.counts import many
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.load_options import LoadOptions
@@ -276,7 +276,7 @@ def race(
         changes = {"train": twice, "methods": [REFERENCE_RUN], "method": [], "name": f"{grid.name} for twice as long"}
         longer_rows = rows_of(grid.model_copy(update=changes), folder / TWICE_FOLDER)
     page: Path | None = reports.write(folder) if report else None
-    warn_near_chance(rows_sentence(rows))
+    warn_of_learning(rows_sentence(rows))
     answers = {run: verdict(rows, run) for run in runs}
     against = {run: answer.comparisons.get(REFERENCE_RUN) for run, answer in answers.items()}
     comparisons = {grid.label(run): comparison for run, comparison in against.items() if comparison is not None}

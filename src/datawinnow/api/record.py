@@ -101,7 +101,7 @@ def record(
             model=model,
             model_options=model_options,
             seed=seed,
-            load=splits.load,
+            load=splits.stored_load,
             logger=logger,
             log_dir=log_dir,
             log=log,

@@ -97,7 +97,7 @@ def score(
             subset_runs=subset_runs,
             model=model,
             model_options=model_options,
-            val=val,
+            val=splits.like_train(val),
             progress=progress,
             log=log,
         )

@@ -113,8 +113,8 @@ def select(
             out=None if out is None else Path(out),
             model=model,
             model_options=model_options,
-            val=val,
+            val=splits.like_train(val),
             progress=progress,
             log=log,
         )
-    return Kept(splits.train.data, selection)
+    return Kept(splits.original, selection)

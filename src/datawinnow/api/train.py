@@ -172,6 +172,8 @@ def train(
         metadata = read_selection(file)[1]
         if isinstance(train, (str, Path)):
             load = load.or_else(LoadOptions.from_dict(metadata.get("load", {})))
+        else:
+            load = load.or_else(LoadOptions(standardise=metadata.get("load", {}).get("standardise")))
     splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     info = splits.train
     if file is not None:
@@ -227,7 +229,7 @@ def train(
             test=splits.test,
             selection=selection,
             selection_metadata=metadata,
-            load=splits.load,
+            load=splits.stored_load,
             progress=progress,
             log=log,
         )

@@ -17,7 +17,7 @@ from datawinnow.core import check as arguments
 from datawinnow.core.artifact_schemas import CheckFile
 from datawinnow.core.artifacts import read_json, settings_difference, write_json
 from datawinnow.core.budget import budget_of
-from datawinnow.core.chance import rows_sentence, warn_near_chance
+from datawinnow.core.chance import rows_sentence, warn_of_learning
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.progress import Progress
@@ -166,7 +166,7 @@ def check(
     rows = run_grid(grid, out, data=data, on_row=on_new_row, on_step=on_step)
     rows = [row for row in rows if row_key(row) in keys]
     if not near_chance(folder):  # said when it was recorded; the verdict says it of the rows
-        warn_near_chance(rows_sentence(rows))
+        warn_of_learning(rows_sentence(rows))
     answer = verdict(rows, selected["method"])
     once = "The selection was made once, so the intervals do not say how much it varies."
     if max(row["seed"] for row in rows) > 0:

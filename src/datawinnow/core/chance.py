@@ -141,7 +141,7 @@ def rows_sentence(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
-def warn_near_chance(sentence: str) -> None:
+def warn_of_learning(sentence: str) -> None:
     """Warn with `LearningWarning`, once for each text; nothing for ``""``."""
     if sentence:
         warnings.warn(sentence, LearningWarning, stacklevel=1)

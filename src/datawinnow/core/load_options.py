@@ -30,7 +30,7 @@ class LoadOptions:
             words of the training texts.
         header: whether the first line of a .csv or .tsv file names the columns. Default: guessed.
         standardise: give each column of vectors mean 0 and standard deviation 1, by the training split. Default: yes
-            where the examples are vectors.
+            where the examples are vectors in files, arrays or a DataFrame.
         flip: mirror training images left to right with probability 0.5; not for images of text or digits, or where
             left and right differ. Default: colour images only.
         skip_broken: leave out images that cannot be decoded and broken lines, and report how many; otherwise the first

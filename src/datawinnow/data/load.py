@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from datawinnow.core.bars import with_progress
 from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError, DataError
@@ -26,6 +23,7 @@ from datawinnow.data.npz import find_npz, load_npz
 from datawinnow.data.objects import load_object
 from datawinnow.data.output_mark import kept_classes
 from datawinnow.data.parquet import find_parquet, load_parquet
+from datawinnow.data.standardise import columns_to_standardise
 from datawinnow.data.summary import summary_notes
 from datawinnow.data.text_files import TEXT_SUFFIXES, find_texts, load_text_files
 from datawinnow.data.texts import Texts
@@ -152,7 +150,7 @@ def load(
             words of the training texts.
         header: whether the first line of a ``.csv`` or ``.tsv`` names the columns; None guesses.
         standardise: whether each column of vectors gets mean 0 and standard deviation 1, by the train split; None for
-            yes where there are vectors, except in a dataset object, which stays as it is.
+            yes for vectors in files, arrays and DataFrames; `Examples` and datasets of items stay as they are.
 
     Returns:
         ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Images are uint8
@@ -229,8 +227,8 @@ def _read(source: Any, options: ReadOptions, *, flip: bool | None, standardise: 
             limit=options.limit,
             seed=options.seed,
         )
-        # by default an object keeps the values that its owner gave it
-        return _with_summary(*_standardised(train, test, False if standardise is None else standardise))
+        is_raw = not isinstance(source, Examples)  # such were made or loaded with the values that they are to have
+        return _with_summary(*_standardised(train, test, standardise if is_raw or standardise is not None else False))
     name = str(source)
     path, reader = _find_reader(name)
     options = replace(options, kept_classes=kept_classes(path))
@@ -288,34 +286,8 @@ def _find_reader(source: str) -> tuple[Path, Reader]:
 
 def _standardised(train: Loaded, test: Loaded, standardise: bool | None) -> tuple[Loaded, Loaded]:
     """Both splits with each column of vectors at mean 0 and standard deviation 1 in the train split, and a note."""
-    if standardise not in (None, True, False):
-        raise ArgumentError(f"standardise must be True, False or None, got {standardise!r}")
-    if (
-        not isinstance(train, Examples)
-        or not isinstance(test, Examples)
-        or train.x.dtype != torch.float32
-        or train.x.ndim != 2
-    ):
-        if standardise:
-            name = getattr(train, "name", type(train).__name__)
-            raise ArgumentError(f"`standardise=True`, but {name} holds no vectors: leave it out")
-        return train, test
-    if standardise is False:
-        return train, test
-    # by numpy, whose sums do not depend on the number of threads; rounded, so that a last bit does not change the data
-    columns = train.x.numpy().astype(np.float64)
-    mean, std = columns.mean(0).astype(np.float32), columns.std(0).astype(np.float32)
-    # a constant column stays constant
-    std[std == 0] = 1
-    note = (
-        "each column of the vectors is standardised by its mean and standard deviation in the train split; "
-        "`standardise=False` leaves them as they are"
-    )
-    splits = [
-        replace(s, x=(s.x - torch.from_numpy(mean)) / torch.from_numpy(std), notes=(*s.notes, note))
-        for s in (train, test)
-    ]
-    return splits[0], splits[1]
+    columns = columns_to_standardise(train, standardise)
+    return (train, test) if columns is None else (columns.standardise(train), columns.standardise(test))
 
 
 def _set_flip(train: Loaded, test: Loaded, flip: bool | None) -> tuple[Loaded, Loaded]:

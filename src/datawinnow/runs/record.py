@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from datawinnow.core import check
 from datawinnow.core.arrays import RECORDED
-from datawinnow.core.chance import warn_near_chance
+from datawinnow.core.chance import warn_of_learning
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
 from datawinnow.core.load_options import LoadOptions
@@ -234,7 +234,7 @@ def run_recording(
         remove_epochs(folder.signals, settings.epochs)
     if stage.done and not extends:
         stage.tidy()
-        warn_near_chance(near_chance(folder))
+        warn_of_learning(near_chance(folder))
         if log is not None:
             log(f"{folder.path} is recorded already; using it")
         return folder
@@ -272,7 +272,7 @@ def run_recording(
     if stability is not None:
         metadata["recorded"] = _recorded_until(folder, len(history.rows), stability)
     stage.finish(trained, history, metadata)
-    warn_near_chance(near_chance(folder))
+    warn_of_learning(near_chance(folder))
     if log is not None and (note := linear_note(train, test, history.test_accuracy, recipe.optimizer)):
         log(note)
     if stability is not None and log is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datawinnow.core.arrays import chain_arrays, take
 from datawinnow.core.card import Card
-from datawinnow.core.chance import warn_near_chance
+from datawinnow.core.chance import warn_of_learning
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.progress import Progress
@@ -70,7 +70,7 @@ def score_run(
         )
     info = dataset_info(train)
     folder.check_dataset(info)
-    warn_near_chance(near_chance(folder))
+    warn_of_learning(near_chance(folder))
     methods = [Method.from_score(name, settings) for name in names]
     probed = probed_arrays(
         folder,

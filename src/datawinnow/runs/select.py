@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datawinnow.core.arrays import LazyArrays, chain_arrays
 from datawinnow.core.budget import budget_of
-from datawinnow.core.chance import warn_near_chance
+from datawinnow.core.chance import warn_of_learning
 from datawinnow.core.cost import Cost
 from datawinnow.core.draw import tie_seed_of
 from datawinnow.core.progress import Progress
@@ -124,7 +124,7 @@ def select_examples(
     if folder is not None:
         folder.check_dataset(info)
         if needs:
-            warn_near_chance(near_chance(folder))
+            warn_of_learning(near_chance(folder))
         subsets = subsets_for(folder, info, cards, model=model, model_options=model_options, progress=progress, log=log)
         # a method that is charged for no epoch reads no recording
         if method.epochs_charged(1) or folder.metadata["status"].get("record") == "done":

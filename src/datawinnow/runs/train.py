@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datawinnow.core.chance import warn_near_chance
+from datawinnow.core.chance import warn_of_learning
 from datawinnow.core.cost import Cost
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.files import finite_or_none
@@ -225,7 +225,7 @@ def scoring_charge(selection_metadata: Mapping[str, Any] | None) -> Cost:
 
 
 def _trained(folder: RunFolder, test: Any, selection_metadata: Mapping[str, Any] | None, policy: Any) -> Trained:
-    warn_near_chance(near_chance(folder))
+    warn_of_learning(near_chance(folder))
     return Trained(folder, folder.metadata["result"]["test_accuracy"], test, selection_metadata or {}, policy)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datawinnow.core.bars import with_progress
+from datawinnow.core.chance import warn_of_learning
 from datawinnow.core.errors import ArgumentError, TrainingError
 from datawinnow.core.module_mode import restore_mode
 from datawinnow.core.progress import ProgressOption
@@ -22,6 +23,7 @@ from datawinnow.core.rng import forked, stream
 from datawinnow.data.dataset_info import dataset_info
 from datawinnow.data.kept import Kept
 from datawinnow.data.objects import TargetDataset, with_class_ids, with_targets
+from datawinnow.data.standardise import vectors_of
 from datawinnow.dynamic.build import policy_of_run
 from datawinnow.dynamic.in_batch import InBatch
 from datawinnow.dynamic.reduce import resolve_reduction
@@ -41,7 +43,11 @@ from datawinnow.train.schedule import schedule_of
 from datawinnow.train.state import ExampleChoice, TrainState, check_examples, prepare
 
 UNSCALED_VECTORS = 10.0
-"""Columns of standard deviation 1 hold no value much above this one in size."""
+"""Columns of standard deviation 1 hold no value much above this one in size, and none has this standard deviation."""
+STANDARDISE = (
+    "standardise each column (mean 0, standard deviation 1), as dw.load(data, standardise=True) does for both splits, "
+    "and the verbs by default"
+)
 
 
 @with_progress
@@ -75,7 +81,8 @@ def fit(
             their statistics. Or a class or function that returns one, a name such as ``"mlp"``, or None to choose by
             the shape of the examples; its weights are then drawn from ``seed``.
         data: `Examples`, the return value of `prune`, any map-style dataset of ``(x, y)``, or what `dw.load` takes as
-            an object: arrays ``(x, y)``, a DataFrame, items that are dicts.
+            an object: arrays ``(x, y)``, a DataFrame, items that are dicts. Vectors are used as they are, since the
+            network that is returned will get such; `dw.load` and the verbs standardise their columns.
         epochs: passes over the (kept) examples. A fraction such as 7.5 ends in an epoch over a part of the examples, so
             that two runs can train on equally many (except for a rest smaller than half a batch, which is left out).
         passes: instead of ``epochs``: a budget, in epochs over all of the examples at full size. With a ``policy``, or
@@ -120,6 +127,7 @@ def fit(
     data = with_class_ids(data) if loss is None else with_targets(data)
     check_examples("data", data)
     dataset = data.dataset if isinstance(data, Kept) else data
+    _warn_of_unscaled(dataset)
     if test is not None:
         if loss is None or not isinstance(dataset, TargetDataset):
             test = with_class_ids(test, classes=getattr(dataset, "classes", None))
@@ -276,6 +284,17 @@ def fit(
     return full_network.eval(), history
 
 
+def _warn_of_unscaled(dataset: Any) -> None:
+    """Warn of vectors whose columns are of scales on which a network hardly learns: they are used as they are."""
+    x = vectors_of(dataset)
+    largest = 0.0 if x is None or len(x) < 2 else float(x.std(dim=0).max())
+    if largest > UNSCALED_VECTORS:
+        warn_of_learning(
+            f"x holds columns of a standard deviation up to {largest:.3g}, and these vectors are used as they "
+            f"are: {STANDARDISE}"
+        )
+
+
 def _diagnosis(state: TrainState) -> str:
     """What made the loss of an epoch infinite or NaN, and what to do."""
     ids: list[int] = []
@@ -292,10 +311,7 @@ def _diagnosis(state: TrainState) -> str:
         return f"x holds NaN or infinity (examples {examples}): fill or remove such values in the data"
     advice = f"try a lower `lr=` (it was {state.recipe.peak_lr:g}) or `precision='fp32'`"
     if largest > UNSCALED_VECTORS:
-        advice = (
-            f"x holds values up to {largest:.3g}; standardise each column (mean 0, standard deviation 1), as "
-            f"dw.load(data, standardise=True) does, or {advice}"
-        )
+        advice = f"x holds values up to {largest:.3g}; {STANDARDISE}, or {advice}"
     return advice
 
 
