@@ -48,7 +48,7 @@ def test_it_estimates_first_and_says_what_came_of_it(call, tmp_path):
     assert order == sorted(order)
     assert "augmentation: all operations but flip" in result.stderr
     assert "4 iterations of " in result.stderr
-    assert re.search(r"; judging by 6 networks .* \(--networks 0 skips it\)", result.stderr)
+    assert re.search(r"; judging by 6 networks .* \(--judge-epochs shortens it, --networks 0 skips it\)", result.stderr)
     assert "accuracy " in result.stdout
     assert "with as many random real images" in result.stdout
     synthetic = Synthetic.load(tmp_path / "made" / "synthetic.safetensors")

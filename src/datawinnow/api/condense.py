@@ -229,5 +229,8 @@ def _describe_cost(run: CondenseRun, train: Any, test: Any, judging: Judging) ->
         f"{estimated_duration(cost.seconds)}, and {cost.memory / 1e9:.1f} GB of memory"
     )
     if networks:
-        text += f"; judging by {networks} networks {estimated_duration(cost.judging_seconds)} (`networks=0` skips it)"
+        text += (
+            f"; judging by {networks} networks {estimated_duration(cost.judging_seconds)} (`judge_epochs=` shortens it, "
+            "`networks=0` skips it)"
+        )
     return text

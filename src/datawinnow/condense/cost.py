@@ -31,7 +31,7 @@ class CondenseCost:
     Attributes:
         seconds: of all iterations.
         seconds_per_iteration: of one iteration.
-        judging_seconds: of all epochs of the judging networks.
+        judging_seconds: of the judging networks: all their epochs, and building and testing each.
         memory: bytes at the peak of this process.
     """
 
@@ -76,12 +76,13 @@ def estimate_condensation(
     judging_seconds = 0.0
     if test is not None and judging.num_networks:
         taken = []
-        for epochs in (1, 1, 11):  # the first call warms up
+        # the first call warms up
+        for epochs, n in ((1, 1), (1, 1), (11, 1), (1, len(test))):
             began = time.perf_counter()
             evaluate(
                 latest[0],
-                test.x[:1],
-                test.labels[:1],
+                test.x[:n],
+                test.labels[:n],
                 build=run.build,
                 generator=torch.Generator(),
                 networks=1,
@@ -90,7 +91,8 @@ def estimate_condensation(
                 device=run.device,
             )
             taken.append(time.perf_counter() - began)
-        # The difference of 11 epochs and 1 leaves out what a judging costs once, as building and testing do.
+        # the last call has what a network costs once: it is built, and tested on all held-out images
         per_epoch = max(0.0, taken[2] - taken[1]) / 10
-        judging_seconds = per_epoch * judging.epochs_for(card_of(run.method).key, run.augment) * judging.num_networks
+        epochs = judging.epochs_for(card_of(run.method).key, run.augment)
+        judging_seconds = (taken[3] + per_epoch * (epochs - 1)) * judging.num_networks
     return CondenseCost(per_iteration * run.iterations, per_iteration, judging_seconds, peak_memory())
