@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from datawinnow import api
+from datawinnow import api, report
 from datawinnow.cli.app import VERB_NAMES
 from datawinnow.cli.spelling import FLAGS, OPTION_NAMES, QUOTED, as_flags
 from datawinnow.cli.verb import error_message
 from datawinnow.core.errors import ArgumentError
+from tests.cli.conftest import QUICK
 
 for verb in VERB_NAMES:  # which declares its options
     importlib.import_module(f"datawinnow.cli.{verb}")
@@ -100,3 +102,30 @@ def test_options_and_calls_in_messages_exist():
 def test_the_command_line_shows_flags(python, typed):
     assert as_flags(python) == typed
     assert error_message(ArgumentError(python)) == typed
+
+
+@pytest.fixture
+def texts_and_vectors():
+    """Vectors, and texts whose own words look like options."""
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    np.savez("vectors.npz", x=x, y=(x[:, 0] > x[:, 1]).astype(int))
+    lines = [f"we say `keep=0.5` in <b>{i}</b>,{'no' if i % 2 else 'yes'}" for i in range(60)]
+    Path("texts.csv").write_text("\n".join(["text,label", *lines]))
+
+
+@pytest.mark.usefixtures("texts_and_vectors")
+def test_pages_of_the_command_line_show_flags_and_those_of_python_parameters(call):
+    call("prune", "vectors.npz", "--keep", "0.5", "--method", "el2n", *QUICK, "--run", "run")
+    page = Path("run/report.html").read_text()
+    assert "in the train split; --no-standardise leaves them as they are." in page
+    assert "standardise=" not in page.lower()
+    report.write("run", "python.html")
+    assert "in the train split; `standardise=False` leaves them as they are." in Path("python.html").read_text()
+
+
+@pytest.mark.usefixtures("texts_and_vectors")
+def test_texts_of_the_user_are_not_respelled(call):
+    call("prune", "texts.csv", "--keep", "0.5", "--method", "el2n", "--epochs", "1", "--quiet", "--run", "t")
+    page = Path("t/report.html").read_text()
+    assert "we say `keep=0.5` in &lt;b&gt;" in page
+    assert "we say --keep" not in page

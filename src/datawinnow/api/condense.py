@@ -230,7 +230,7 @@ def _describe_cost(run: CondenseRun, train: Any, test: Any, judging: Judging) ->
     )
     if networks:
         text += (
-            f"; judging by {networks} networks {estimated_duration(cost.judging_seconds)} (`judge_epochs=` shortens it, "
-            "`networks=0` skips it)"
+            f"; judging by {networks} networks {estimated_duration(cost.judging_seconds)} (`judge_epochs=` shortens "
+            "it, `networks=0` skips it)"
         )
     return text

@@ -24,6 +24,7 @@ from datawinnow.cli.spelling import FLAGS, as_flags
 from datawinnow.core.budget import parse_fraction, parse_percentages
 from datawinnow.core.changing_keep import constant_or_changing
 from datawinnow.core.errors import ArgumentError, DatawinnowError, LearningWarning
+from datawinnow.core.option_spelling import options_spelled_by
 from datawinnow.core.options import Option
 
 INTERRUPTED, TERMINATED, USER_ERROR = 130, 143, 2
@@ -69,7 +70,7 @@ def verb(*examples: str, docs: Any = None, file: str = "") -> Callable[[Callable
         @functools.wraps(function)
         def run(**values: Any) -> None:
             traceback = bool(values.pop("traceback", False))
-            with report_errors(traceback), plain_warnings():
+            with report_errors(traceback), plain_warnings(), options_spelled_by(as_flags):
                 for name, flag in key_value_flags.items():
                     values[name] = parse_pairs(values[name], flag)
                 options = {

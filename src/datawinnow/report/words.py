@@ -14,6 +14,15 @@ from datawinnow.report.table import FULL, REFERENCES, SHORTER, Lost, Table, Tabl
 NONE = "-"
 
 
+def as_sentence(note: str) -> str:
+    """A note as a sentence: its first letter a capital, and the others as they are.
+
+    >>> as_sentence("`flip=False` in 2 JPEGs")
+    '`flip=False` in 2 JPEGs.'
+    """
+    return f"{note[:1].upper()}{note[1:]}."
+
+
 def percent(value: Interval | None, digits: int = 1) -> str:
     """A fraction as a percentage with its interval: ``81.2 ± 0.6``."""
     if value is None:
