@@ -55,6 +55,18 @@ def test_new_work_closes_the_line_of_the_old(clock, capsys):
     assert capsys.readouterr().err.splitlines() == ["one: 5 of 10 done in 0.0 s", "two: done in 3.0 s"]
 
 
+def test_the_time_of_a_stage_ends_with_its_last_step(clock, capsys):
+    lines = Lines("")
+    lines("decoding", 0, 10)
+    clock[0] = 2.0
+    lines("decoding", 10, 10)
+    clock[0] = 9.0  # trial steps of the arithmetic, say, which have no bar
+    lines("recording", 0, 4)
+    clock[0] = 12.0
+    lines.close()
+    assert capsys.readouterr().err.splitlines() == ["decoding: done in 2.0 s", "recording: 0 of 4 done in 3.0 s"]
+
+
 def test_a_terminal_gets_a_bar_with_the_name_of_the_stage():
     file = io.StringIO()
     with Bars("recording", Console(file=file, force_terminal=True, width=100)) as shown_bars:

@@ -9,7 +9,7 @@ from typing import Any
 from datawinnow import report
 from datawinnow.core.interval import Interval
 from datawinnow.core.verdict import verdict
-from datawinnow.report import plots
+from datawinnow.report import plots, plots_many_methods
 from datawinnow.report.table import table
 from tests.report import fixtures
 
@@ -50,3 +50,26 @@ def test_a_caption_mentions_the_dashed_line_only_where_it_is_drawn(tmp_path: Pat
         folder.mkdir()
         fixtures.write_rows(folder / "rows.jsonl", rows)
         assert ("dashed line" in report.write(folder).read_text()) == mentioned
+
+
+def test_the_rows_of_a_few_methods_have_their_whole_names_and_no_keep_of_all() -> None:
+    names = ["chance by loss, keep 0.3..1.0:oscillating:3, guarded", "chance by loss, keep 0.3..1.0:oscillating:3"]
+    rows = [fixtures.row(method="shorter_full", keep=1.0, seed=0, accuracy=0.6)]
+    rows += [
+        fixtures.row(method="dual", keep=1.0, seed=0, accuracy=0.6) | {"method": f"m{i}", "label": name}
+        for i, name in enumerate(names)
+    ]
+    drawn = plots_many_methods.accuracy_keep(table(rows), "clean", "keep0")
+    assert all(word in drawn for word in (">0.3..1.0:oscillating:3,<", ">guarded<", ">0.3..1.0:oscillating:3<"))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in drawn
+    assert "keep 100%" not in drawn  # a policy's keep is in its name
+    few = [row | {"keep": 0.5} for row in rows]
+    assert "keep 50%" in plots_many_methods.accuracy_keep(table(few), "clean", "keep0")
+
+
+def test_names_of_rows_are_cut_only_where_they_stay_apart() -> None:
+    long = [f"{i} of many methods with a long name" for i in range(plots_many_methods.MOST + 1)]
+    assert plots_many_methods.row_names(long)[0] == "0 of many methods with a \N{HORIZONTAL ELLIPSIS}"
+    alike = [f"a method with a long name, and its option {i}" for i in range(plots_many_methods.MOST + 1)]
+    assert plots_many_methods.row_names(alike)[3] == "a method with a long name,\nand its option 3"
+    assert plots_many_methods.row_names(long[:3])[0] == "0 of many methods with a\nlong name"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from datawinnow.core.duration import duration
+from datawinnow.core.duration import duration, estimated_duration
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.keywords import check_keywords
 
@@ -145,7 +145,7 @@ class Lines(ProgressDisplay):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.label, self.done, self.total, self.last = "", 0, 0, ""
-        self.start_time = self.print_time = 0.0
+        self.start_time = self.print_time = self.step_time = 0.0
         self.first = 0
 
     def __call__(self, label: str, done: int, total: int) -> None:
@@ -155,12 +155,12 @@ class Lines(ProgressDisplay):
         if label != self.label or done < self.done:
             self.close()
             self.label, self.start_time, self.print_time, self.first = label, now, now, done
-        self.done, self.total = done, total
+        self.done, self.total, self.step_time = done, total, now
         if now - self.print_time >= EVERY and done < total:
             self.print_time = now
             spent = now - self.start_time
             moved = done - self.first
-            left = f", about {duration(spent / moved * (total - done))} left" if moved > 0 else ""
+            left = f", {estimated_duration(spent / moved * (total - done))} left" if moved > 0 else ""
             tail = f"; {self.last}" if self.last else ""
             self._print(
                 f"{label}: {100 * done // max(1, total)}% ({done:,} of {total:,}) in {duration(spent)}{left}{tail}"
@@ -173,8 +173,11 @@ class Lines(ProgressDisplay):
     def close(self) -> None:
         """Print the last line of the current label."""
         if self.label:
-            word = "done" if self.done >= self.total else f"{self.done:,} of {self.total:,} done"
-            self._print(f"{self.label}: {word} in {duration(time.monotonic() - self.start_time)}")
+            is_done = self.done >= self.total
+            word = "done" if is_done else f"{self.done:,} of {self.total:,} done"
+            # what follows the last step is other work, without a bar of its own
+            end = self.step_time if is_done else time.monotonic()
+            self._print(f"{self.label}: {word} in {duration(end - self.start_time)}")
             self.label = ""
 
     def _print(self, text: str) -> None:

@@ -10,13 +10,15 @@ def duration(seconds: float, *, rough: bool = False) -> str:
         seconds: at least 0.
         rough: for an estimate: no tenths, and "under a second" below 1.
 
-    >>> duration(0.4), duration(75), duration(7300)
-    ('0.4 s', '1 min 15 s', '2 h 1 min')
+    >>> duration(0.4), duration(75), duration(7300), duration(0.004)
+    ('0.4 s', '1 min 15 s', '2 h 1 min', 'under 0.1 s')
     >>> duration(0.4, rough=True), duration(7.4, rough=True)
     ('under a second', '7 s')
     """
     if rough and seconds < 1:
         return "under a second"
+    if 0 < seconds < 0.05:  # would round to none at all
+        return "under 0.1 s"
     # 9.95 would round to 10.0, which is shown without tenths
     if not rough and seconds < 9.95:
         return f"{seconds:.1f} s"

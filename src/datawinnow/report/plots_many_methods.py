@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from datawinnow.report.table import FULL, RANDOM, SHORTER, Table, TableCell
 
 MOST = 14
 """Methods, references included, that lines can tell apart."""
+ROW_LETTERS = 26
+"""Letters of a line beside a row."""
 NAMED = 16
 """Names beside a scatter plot at most."""
 REFERENCE: dict[str, tuple[str, Any]] = {SHORTER: ("shorter full run", "--"), RANDOM: ("random", ":")}
@@ -133,7 +136,9 @@ def _rows(
     if best is max:
         order.reverse()
     with styled():
-        figure, axes = canvas(height=1.1 + 0.165 * len(order))
+        shown = row_names([names[method] for method in order])
+        lines_of_text = max((text.count("\n") + 1 for text in shown), default=1)
+        figure, axes = canvas(height=1.1 + 0.165 * len(order) * lines_of_text)
         for k, (keep, colour) in enumerate(zip(keeps, _colours(keeps), strict=True)):
             for method, (_, dash) in REFERENCE.items():
                 if (method, keep) in values:
@@ -168,10 +173,10 @@ def _rows(
         if full and full_run is not None:
             axes.axvline(100 * full_run.accuracy.mean, color=INK, linewidth=1)
             lines.insert(0, Line2D([], [], color=INK, linewidth=1, label=full_run.label))
-        axes.set_yticks(range(len(order)), [_shortened(names[method]) for method in order])
+        axes.set_yticks(range(len(order)), shown)
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.tick_params(axis="y", labelcolor=INK, length=0)
-        axes.tick_params(axis="x", labeltop=True)
+        axes.tick_params(axis="x", labeltop=len(order) > MOST)
         axes.set_xlabel(label)
         limit_to_percent(axes, "x")
         _legend(axes, keeps, lines)
@@ -195,6 +200,8 @@ def _legend(axes: Axes, keeps: Sequence[float], handles: Sequence[Line2D]) -> No
         Line2D([], [], marker="o", markersize=5, color=colour, linestyle="none", label=f"keep {100 * keep:g}%")
         for keep, colour in zip(keeps, _colours(keeps), strict=True)
     ]
+    if keeps == (1.0,):  # nothing is left out for the whole training, and what a policy keeps is in its name
+        dots = []
     axes.figure.legend(
         handles=[*dots, *handles],
         loc="outside upper left",
@@ -218,5 +225,11 @@ def _mean_accuracy(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _shortened(label: str) -> str:
-    return label if len(label) <= 26 else label[:25] + "\N{HORIZONTAL ELLIPSIS}"
+def row_names(labels: Sequence[str]) -> list[str]:
+    """The names of rows in lines of 26 letters; of many methods only their beginning, where it is theirs alone."""
+    short = [
+        label if len(label) <= ROW_LETTERS else label[: ROW_LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}" for label in labels
+    ]
+    if len(labels) > MOST and len(set(short)) == len(set(labels)):
+        return short
+    return ["\n".join(textwrap.wrap(label, ROW_LETTERS)) or label for label in labels]
