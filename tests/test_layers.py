@@ -23,6 +23,7 @@ ALL = PIPELINE | {
     "methods",
     "runs",
     "bench",
+    "plan",
     "report",
     "integrations",
 }
@@ -45,6 +46,7 @@ LAYERS: dict[str, set[str]] = {
     "methods": SCORING | {"core", "probe", "text"},
     "runs": PIPELINE | {"audit", "dynamic", "methods", "vit"},
     "bench": PIPELINE | {"dynamic", "condense", "methods", "runs", "vit"},
+    "plan": PIPELINE | {"bench"},
     "report": {"core"},
     "integrations": {"core", "data", "record", "dynamic"},
     "api": ALL,

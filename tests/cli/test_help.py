@@ -27,6 +27,7 @@ VERBS = (
     "train",
     "condense",
     "race",
+    "plan",
     "bench",
     "report",
     "methods",

@@ -10,6 +10,7 @@ from datawinnow.api.demo import DemoResult, demo
 from datawinnow.api.estimate import estimate
 from datawinnow.api.instruct import instruct
 from datawinnow.api.methods import MethodEntry, methods
+from datawinnow.api.plan import PlanResult, plan
 from datawinnow.api.prune import prune
 from datawinnow.api.race import RaceResult, race
 from datawinnow.api.record import record
@@ -26,6 +27,7 @@ __all__ = [
     "GridResult",
     "LoadOptions",
     "MethodEntry",
+    "PlanResult",
     "RaceResult",
     "bench",
     "condense",
@@ -33,6 +35,7 @@ __all__ = [
     "estimate",
     "instruct",
     "methods",
+    "plan",
     "prune",
     "race",
     "record",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datawinnow.core.verdict import Comparison, ResultRow
     from datawinnow.data.dataset_info import DatasetInfo
     from datawinnow.dynamic.auto import MeasuredSetting
-    from datawinnow.train import Recipe
+    from datawinnow.train import Recipe, SizeSchedule
     from datawinnow.train.build import Model
 
 DEFAULT_POLICY: dict[str, Any] = {
@@ -162,7 +162,7 @@ def race(
     from datawinnow.core.verdict import CLAIM_SEEDS, verdict
     from datawinnow.data.fingerprint import fingerprint_of
     from datawinnow.dynamic.build import build_policy, default_options, policy_by_name
-    from datawinnow.train import Recipe, SizeSchedule
+    from datawinnow.train import Recipe
     from datawinnow.train.build import takes_sizes
 
     if recipe is not None and (recipe.loss is not None or recipe.metric is not None):
@@ -191,7 +191,8 @@ def race(
     # small inputs first are part of what is tried: the reference trains at full size
     size_schedule = recipe.size_schedule
     try_sizes = partial(takes_sizes, model=model, info=info, options=model_options)
-    tries_default = size_schedule is None and (small_first == "yes" or (small_first == "auto" and _are_images(info)))
+    wants_small = small_first == "yes" or (small_first == "auto" and are_large_images(info))
+    tries_default = size_schedule is None and wants_small
     if policy == AUTO:
         data_described = described(info, info.n, noisy=noisy)
         setting = recommended(data_described, budget, try_sizes if tries_default else None, log)
@@ -204,15 +205,12 @@ def race(
         name = ", ".join([card_of(policy_by_name(policy)).name, *fraction, *wrap])
         chosen = {"policy": policy, "options": options, "wrap": list(wrap), "label": name}
     if tries_default:
-        measured = None if setting is None else setting.size_schedule
-        size_schedule = SizeSchedule(start=0.5) if measured is None else SizeSchedule(**measured)
-        if not try_sizes(size_schedule):
-            if small_first == "yes":
-                raise ArgumentError(
-                    "`small_first='yes'`: the network or the data take inputs of one size only; name a network that "
-                    "pools over positions, such as `model='resnet8'`, or leave it out"
-                )
-            size_schedule = None
+        size_schedule = default_size_schedule(setting, try_sizes)
+        if size_schedule is None and small_first == "yes":
+            raise ArgumentError(
+                "`small_first='yes'`: the network or the data take inputs of one size only; name a network that "
+                "pools over positions, such as `model='resnet8'`, or leave it out"
+            )
     if size_schedule is not None and log is not None:
         log("small inputs first are tried too, in four trainings a seed; `small_first='no'` leaves them out")
     recipe_fields = {key: value for key, value in vars(recipe).items() if value is not None}
@@ -339,9 +337,20 @@ def _factor_and_words(label: str, run: str, rows: Sequence[ResultRow], budget: i
     )
 
 
-def _are_images(info: DatasetInfo) -> bool:
+def are_large_images(info: DatasetInfo) -> bool:
     """Whether examples are images large enough to be shown smaller."""
     return info.kind == "images" and min(info.shape[1:]) >= MIN_SIDE
+
+
+def default_size_schedule(
+    setting: MeasuredSetting | None, takes_sizes: Callable[[SizeSchedule], bool]
+) -> SizeSchedule | None:
+    """The size schedule that won in the most similar benchmark, else from half the side; None if it cannot be taken."""
+    from datawinnow.train import SizeSchedule
+
+    measured = None if setting is None else setting.size_schedule
+    schedule = SizeSchedule(start=0.5) if measured is None else SizeSchedule(**measured)
+    return schedule if takes_sizes(schedule) else None
 
 
 def _policy_spec(setting: MeasuredSetting | None, *, noisy: bool, log: Callable[[str], None] | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ VERBS = {
         "instruct": "Choose which pairs of an instruction dataset to tune on, and test the choice on subsets left out.",
     },
     "Compare and show": {
+        "plan": "Find the cheapest training that loses at most --max-drop points, from short pilot trainings.",
         "race": "Compare all the data for fewer epochs with what may learn more at equal cost, on your data.",
         "bench": "Run a grid of methods, and put total cost beside every accuracy.",
         "report": "Write the HTML page of a run or of a bench: one file without external resources.",

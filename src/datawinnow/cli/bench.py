@@ -165,8 +165,8 @@ def show_results(
     )
 
 
-def seconds_of(text: str) -> float:
-    """``"90m"``, ``"1.5h"``, ``"45s"`` or ``"3600"`` in seconds.
+def seconds_of(text: str, flag: str = "--time-limit") -> float:
+    """``"90m"``, ``"1.5h"``, ``"45s"`` or ``"3600"`` in seconds; ``flag`` is named in the error.
 
     Raises:
         ArgumentError: something else.
@@ -176,5 +176,5 @@ def seconds_of(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in TIME_UNITS:
-        raise ArgumentError(f"--time-limit must be a time such as 90m, 1.5h, 45s or 3600 (seconds), got {text!r}")
+        raise ArgumentError(f"{flag} must be a time such as 90m, 1.5h, 45s or 3600 (seconds), got {text!r}")
     return float(match[1]) * TIME_UNITS[match[2]]

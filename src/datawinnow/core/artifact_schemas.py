@@ -254,6 +254,55 @@ class CheckFile(Content):
     comparisons: dict[str, PairedComparison] = {}
 
 
+class PilotPoint(Content):
+    """The errors of the pilots at a share, fold by fold."""
+
+    share: Fraction
+    errors: list[Fraction]
+
+
+class CurvePoint(Content):
+    """The fitted error at a share, and the accuracy lost there: median and the ends of its 95% interval."""
+
+    share: Fraction
+    error: Annotated[float, Field(ge=0)]
+    drop: Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class PlanRoute(Content):
+    """A way to train for less."""
+
+    label: str
+    axis: Literal["examples", "epochs"]
+    pilots: list[PilotPoint]
+    curve: list[CurvePoint] = []
+    share: Fraction | None = None
+
+
+class PlanChoice(Content):
+    """The route and the share of the advice."""
+
+    label: str
+    share: Fraction
+
+
+class PlanFile(Content):
+    """``plan.json``: the pilots, the curves and the advice of ``plan``."""
+
+    name: str
+    sentence: str
+    labels: str = ""
+    notes: list[str] = []
+    n: Positive
+    epochs: Positive
+    num_pilots: Count
+    pilots_cost: Annotated[float, Field(ge=0)]
+    max_drop: Annotated[float, Field(ge=0)]
+    full: list[Fraction] | None = None
+    routes: list[PlanRoute]
+    chosen: PlanChoice | None = None
+
+
 class CurveRow(Content):
     """Accuracies of the networks trained on one set."""
 

@@ -13,6 +13,8 @@ from datawinnow.core.verdict import ResultRow
 ROWS_FILE = "rows.jsonl"
 GRID_FILE = "grid.json"
 """What the rows beside it were made with."""
+PLAN_FILE = "plan.json"
+"""What `plan` advises, by the rows in the folders beside it."""
 _KEYS = ("method", "keep", "seed", "scenario")
 
 

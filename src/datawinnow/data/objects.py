@@ -308,17 +308,26 @@ def load_object(
             test = as_dataset(data[choice.test], image=image, label=label, classes=train.classes)
             return _limited(_with_notes(train, choice.notes), limit, seed), test
         data = _with_notes(train, choice.notes)
-    dataset = as_dataset(data, image=image, label=label)
-    if not hasattr(dataset, "subset"):
-        try:
-            labels = check.labels("labels", torch.tensor([int(dataset[i][1]) for i in range(len(dataset))]))
-        except TypeError as error:
-            raise DataError(f"a label is no class id ({error}): every item must be (x, y) with an integer y") from None
-        names = tuple(str(c) for c in range(int(labels.max()) + 1))
-        dataset = ItemDataset(dataset, None, labels, names, _name_of(data))
+    dataset = with_subsets(as_dataset(data, image=image, label=label))
     first, second, note = hold_out(dataset.labels, holdout, seed)
     train = replace(dataset, notes=(*dataset.notes, note)).subset(first)
     return _limited(train, limit, seed), dataset.subset(second)
+
+
+def with_subsets(dataset: Any) -> Any:
+    """The dataset itself where it has ``labels`` and ``subset``, else wrapped into one that has.
+
+    Raises:
+        DataError: a label is not an integer.
+    """
+    if hasattr(dataset, "subset"):
+        return dataset
+    try:
+        labels = check.labels("labels", torch.tensor([int(dataset[i][1]) for i in range(len(dataset))]))
+    except TypeError as error:
+        raise DataError(f"a label is no class id ({error}): every item must be (x, y) with an integer y") from None
+    names = tuple(str(c) for c in range(int(labels.max()) + 1))
+    return ItemDataset(dataset, None, labels, names, _name_of(dataset))
 
 
 def _with_notes(dataset: Any, notes: tuple[str, ...]) -> Any:

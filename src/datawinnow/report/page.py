@@ -18,6 +18,7 @@ from datawinnow.report import plots, plots_many_methods, words
 from datawinnow.report.comparison import comparison_context, is_comparison
 from datawinnow.report.condense import condense_context, is_condensed
 from datawinnow.report.instruct import instruct_context, is_instruct
+from datawinnow.report.plan import is_plan, plan_context
 from datawinnow.report.results import rows
 from datawinnow.report.run_page import run_context
 from datawinnow.report.svg import PALETTE
@@ -45,6 +46,8 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         name, context = "condense.html", condense_context(path)
     elif is_instruct(path):
         name, context = "instruct.html", instruct_context(path)
+    elif is_plan(path):
+        name, context = "plan.html", plan_context(path)
     elif (path / "run.json").is_file():
         name, context = "run.html", run_context(path)
     elif path.is_file() or (path / ROWS_FILE).is_file():
@@ -53,7 +56,7 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
         newest = max(
             (rows(file)[-1] for file in path.glob(f"*/{ROWS_FILE}")), key=lambda row: str(row.get("finished", ""))
         )
-        name, context = "comparison.html", {**comparison_context(path), "made": provenance(newest)}
+        name, context = "comparison.html", {**comparison_context(path), "made": words.provenance(newest)}
     else:
         raise RunError(
             f"there is no run and there are no results at {path} (no run.json, no {ROWS_FILE}); make one with: "
@@ -86,7 +89,7 @@ def results_context(result_rows: Sequence[ResultRow]) -> dict[str, Any]:
     return {
         "title": str(results.about.get("benchmark", "results")),
         "about": " ".join(filter(None, [_results_description(results), rows_sentence(result_rows)])),
-        "made": provenance(result_rows[-1]),
+        "made": words.provenance(result_rows[-1]),
         "sections": [
             _section(results, [row for row in result_rows if row["scenario"] == scenario], scenario, i)
             for i, scenario in enumerate(results.scenarios)
@@ -102,14 +105,6 @@ def _results_description(results: Table) -> str:
     if "test_n" in about:
         phrases.append(f"accuracy after the last epoch on {words.count(about['test_n'])} test examples")
     return "; ".join(phrases) + "."
-
-
-def provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of where numbers come from."""
-    versions = row.get("versions") or {}
-    entries = [("commit", row.get("commit") or "none"), ("device", row.get("device", ""))]
-    entries += [("threads", row.get("threads", "")), ("dataset fingerprint", row.get("fingerprint", ""))]
-    return [(name, str(value)) for name, value in [*entries, *versions.items()] if value not in ("", None)]
 
 
 def _section(results: Table, result_rows: Sequence[ResultRow], scenario: str, i: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from datawinnow.core.counts import many as many  # for pages
 from datawinnow.core.interval import Interval
@@ -207,3 +208,11 @@ def _against(table: Table, scenario: str, field: str, name: str, single: bool) -
 def name_of(cell: TableCell | Lost) -> str:
     """The method's name; the shorter full run is named as such, whatever its label."""
     return cell.label if cell.method != SHORTER or "full" in cell.label.lower() else f"{cell.label} (shorter full run)"
+
+
+def provenance(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of where numbers come from."""
+    versions = row.get("versions") or {}
+    entries = [("commit", row.get("commit") or "none"), ("device", row.get("device", ""))]
+    entries += [("threads", row.get("threads", "")), ("dataset fingerprint", row.get("fingerprint", ""))]
+    return [(name, str(value)) for name, value in [*entries, *versions.items()] if value not in ("", None)]
