@@ -8,6 +8,7 @@ from datawinnow.core.budget import budget_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
+from datawinnow.core.two_normals import fit_two_normals, log_odds
 from datawinnow.dynamic import (
     UCB,
     EpsilonGreedy,
@@ -29,7 +30,7 @@ from datawinnow.dynamic import (
     shrinking,
     warm_up,
 )
-from datawinnow.dynamic.noise import fit_two_normals, log_odds, suspected_of_wrong_label
+from datawinnow.dynamic.noise import suspected_of_wrong_label
 from tests.dynamic.helpers import bound, copied, ids, logged, same, static
 from tests.reference import dynamic as literal
 
