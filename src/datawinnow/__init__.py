@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         dynamic,
         instruct,
         integrations,
+        methods,
         models,
         plan,
         probe,
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
         scenarios,
         scores,
         select,
+        train,
         vit,
     )
+    from datawinnow.api.demo import demo
+    from datawinnow.api.estimate import estimate
     from datawinnow.api.prune import prune
     from datawinnow.api.race import race
+    from datawinnow.api.score import score
     from datawinnow.core.budget import budget_of
     from datawinnow.core.errors import LearningWarning
     from datawinnow.core.load_options import LoadOptions
@@ -64,6 +69,8 @@ _HOME = {
     "SizeSchedule": "train",
     "Synthetic": "core.synthetic",
     "budget_of": "core.budget",
+    "demo": "api.demo",
+    "estimate": "api.estimate",
     "evaluate": "train",
     "fit": "train",
     "indexed": "data.indexed",
@@ -72,6 +79,7 @@ _HOME = {
     "prune": "api",
     "race": "api.race",
     "read_selection": "runs.selection_file",
+    "score": "api.score",
     "stream": "core.rng",
     "write_kept": "data.write",
 }
@@ -82,6 +90,7 @@ _PACKAGES = (
     "dynamic",
     "instruct",
     "integrations",
+    "methods",
     "models",
     "plan",
     "probe",
@@ -90,6 +99,7 @@ _PACKAGES = (
     "scenarios",
     "scores",
     "select",
+    "train",
     "vit",
 )
 
@@ -110,7 +120,9 @@ __all__ = [
     "bench",
     "budget_of",
     "condense",
+    "demo",
     "dynamic",
+    "estimate",
     "evaluate",
     "fit",
     "indexed",
@@ -118,6 +130,7 @@ __all__ = [
     "instruct",
     "integrations",
     "load",
+    "methods",
     "models",
     "plan",
     "probe",
@@ -127,9 +140,11 @@ __all__ = [
     "record",
     "report",
     "scenarios",
+    "score",
     "scores",
     "select",
     "stream",
+    "train",
     "vit",
     "write_kept",
 ]

@@ -288,3 +288,15 @@ def test_a_folder_without_settings_is_refused(tmp_path: Path) -> None:
         comparison.read_runs(tmp_path)
     with pytest.raises(RunError, match="there is no run and there are no results"):
         report.write(tmp_path)
+
+
+def test_a_folder_of_results_without_a_shorter_full_run_has_no_page(tmp_path: Path) -> None:
+    for setting in ("a", "b"):
+        (tmp_path / setting).mkdir()
+        rows = [fixtures.row(method, 0.3, 0, 0.6) for method in ("random", "dual")]
+        fixtures.write_rows(tmp_path / setting / "rows.jsonl", rows)
+    with pytest.raises(RunError, match=r"hold a run beside all the data for fewer epochs \(a, b\).* report .*/a$"):
+        report.write(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+    fixtures.write_rows(tmp_path / "b" / "rows.jsonl", [*rows, fixtures.row("shorter_full", 0.3, 0, 0.6)])
+    assert report.write(tmp_path).exists()

@@ -114,6 +114,7 @@ def bench(
     from datawinnow import report as reports
     from datawinnow.bench import Grid, cells_of, read_grids, run_grid, shrunk
     from datawinnow.core import check
+    from datawinnow.report.comparison import is_compared, read_runs
 
     start = time.monotonic()
     check.number("shrink", shrink, 1, 10**6, integer=True)
@@ -149,4 +150,6 @@ def bench(
     if "" in results:
         return BenchResult(folder, results, results[""].report)
     has_rows = any(result.rows for result in results.values())
-    return BenchResult(folder, results, reports.write(folder) if has_rows and report else None)
+    # without runs beside shorter full ones there is nothing to compare, and each setting has its page
+    has_page = has_rows and report and is_compared(read_runs(folder))
+    return BenchResult(folder, results, reports.write(folder) if has_page else None)

@@ -38,4 +38,4 @@ __all__ = [
     "real_set",
 ]
 
-make_callable(__name__, "datawinnow.api:condense")
+make_callable(__name__, "datawinnow.api.condense:condense")

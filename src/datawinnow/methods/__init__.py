@@ -4,8 +4,11 @@
 says what it needs and runs it on recorded arrays.
 """
 
+from datawinnow.core.callable_module import make_callable
 from datawinnow.methods.create import create_method
 from datawinnow.methods.method import Method
 from datawinnow.methods.published import METHODS
 
 __all__ = ["METHODS", "Method", "create_method"]
+
+make_callable(__name__, "datawinnow.api.methods:methods")  # datawinnow.methods(...), as the verb

@@ -118,6 +118,11 @@ def is_comparison(path: Path) -> bool:
     return path.is_dir() and not (path / ROWS_FILE).exists() and any(path.glob(f"*/{ROWS_FILE}"))
 
 
+def is_compared(runs: Sequence[MethodRun]) -> bool:
+    """Whether any of the runs is beside a shorter full run of its setting."""
+    return any(run.gain is not None for run in runs)
+
+
 def read_runs(path: Path) -> list[MethodRun]:
     """Every method at every budget of every setting in a folder, by the names of the settings, then as their rows.
 
@@ -284,8 +289,19 @@ def _with_gain(run: MethodRun, setting: _Setting, accuracy_by_seed: dict[int, fl
 
 
 def comparison_context(path: Path) -> dict[str, Any]:
-    """Variables of the page of a comparison."""
+    """Variables of the page of a comparison.
+
+    Raises:
+        RunError: nothing in the folder is beside all the data for fewer epochs, which runs are compared with.
+    """
     runs = read_runs(path)
+    if not is_compared(runs):
+        folders = sorted(file.parent for file in path.glob(f"*/{ROWS_FILE}"))
+        raise RunError(
+            f"no results in the folders of {path} hold a run beside all the data for fewer epochs "
+            f"({', '.join(folder.name for folder in folders[:5])}{', ...' if len(folders) > 5 else ''}), so there is "
+            f"nothing to compare: make the page of one, as with: datawinnow report {folders[0]}"
+        )
     names = list(dict.fromkeys(run.setting for run in runs))
     return {
         "title": path.name,

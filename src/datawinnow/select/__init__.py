@@ -3,6 +3,7 @@
 A new selector takes its file, its import below and its test.
 """
 
+from datawinnow.core.callable_module import make_callable
 from datawinnow.core.card import collect
 from datawinnow.select.beta import beta, beta_log_weight, beta_parameters, beta_weights, fitted_c_d
 from datawinnow.select.boss import boss
@@ -62,3 +63,5 @@ __all__ = [
     "random",
     "top",
 ]
+
+make_callable(__name__, "datawinnow.api.select:select")  # datawinnow.select(...), as the verb
