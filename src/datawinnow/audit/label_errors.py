@@ -279,8 +279,9 @@ def asymmetry(joint: Tensor) -> float:
     Args:
         joint: (c, c), as of `confident_joint`.
 
-    >>> asymmetry(torch.tensor([[50.0, 20.0], [0.0, 50.0]])), asymmetry(torch.tensor([[50.0, 9.0], [11.0, 50.0]]))
-    (0.5527864045000421, 0.0)
+    >>> one_way, both_ways = torch.tensor([[50.0, 36.0], [0.0, 50.0]]), torch.tensor([[50.0, 9.0], [11.0, 50.0]])
+    >>> round(asymmetry(one_way), 3), asymmetry(both_ways)
+    (0.667, 0.0)
     """
     excess = (joint - joint.T - 2 * (joint + joint.T).sqrt()).double().clamp(min=0)
     disagreements = float(joint.sum() - joint.trace())
