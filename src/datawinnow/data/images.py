@@ -260,6 +260,17 @@ def read_image(raw: Raw) -> Pixels:
         raise DataError(f"broken image{place}: {_reason_of(error)}. Replace or remove it") from error
 
 
+def size_of(raw: Raw) -> tuple[int, int]:
+    """(height, width) in pixels of one image, upright; only its header is read.
+
+    Raises:
+        Exception: any that a decoder raises: it is damaged.
+    """
+    with _opened(raw) as image:
+        width, height = _upright_size(image)
+    return height, width
+
+
 def thumbnail_of(raw: Raw, side: int) -> Image.Image:
     """One image upright and on white, at most ``side`` pixels high and wide; its aspect ratio is kept."""
     with _opened(raw) as image:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from datawinnow.data.arrow import ArrowImages, ParquetImages, count_rows
 from datawinnow.data.examples import Examples, LazyExamples, Origin
-from datawinnow.data.images import Plan, Raw, decode, thumbnail_of
+from datawinnow.data.images import Plan, Raw, decode, size_of, thumbnail_of
 
 
 class Originals:
@@ -40,6 +40,14 @@ class Originals:
                 return None
             return thumbnail_of(raw, side)
         except Exception:  # a file that is gone or damaged by now: decoders raise anything
+            return None
+
+    def size(self, i: int) -> tuple[int, int] | None:
+        """(height, width) in pixels of image ``i`` in its source; None where there is none or it is damaged."""
+        try:
+            raw = self._raw(i)
+            return None if raw is None else size_of(raw)
+        except Exception:  # as in `thumbnail`
             return None
 
     def _raw(self, i: int) -> Raw:
