@@ -58,17 +58,16 @@ def test_a_folder_of_images_shows_odd_sizes_and_unreadable_files(tmp_path: Path)
         folder.mkdir(exist_ok=True)
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i:02}.png")
     Image.fromarray(np.tile(x[0].permute(1, 2, 0).numpy(), (1, 6, 1))).save(tmp_path / "cat" / "wide.png")
-    train, _ = load(str(tmp_path), memory=1)  # decoded on demand
+    train, test = load(str(tmp_path), memory=1)  # decoded on demand
     assert not hasattr(train, "x")
-    names = [train.id_of(i) for i in range(len(train))]
-    broken = next(i for i, name in enumerate(names) if "wide" not in name)
-    (tmp_path / names[broken]).write_bytes(b"no image")
-    issues, _ = content_issues(read_contents(train))
-    named = {names[issue.example]: issue for issue in issues if issue.issue == "broken"}
-    assert "cannot be read" in named[names[broken]].evidence
-    (wide,) = [name for name in named if "wide" in name]
-    assert "odd size: 288x48 pixels, 6.0 times as wide" in named[wide].evidence
-    assert len(named) == 2
+    names = {"train": [train.id_of(i) for i in range(len(train))], "test": [test.id_of(i) for i in range(len(test))]}
+    damaged = next(name for name in names["train"] if "wide" not in name)
+    (tmp_path / damaged).write_bytes(b"no image")
+    issues, _ = content_issues(read_contents(train, test))
+    by_name = {names[issue.split][issue.example]: issue for issue in issues if issue.issue == "broken"}
+    assert set(by_name) == {damaged, "cat/wide.png"}
+    assert "cannot be read" in by_name[damaged].evidence
+    assert "odd size: 288x48 pixels, 6.0 times as wide" in by_name["cat/wide.png"].evidence
 
 
 def test_images_too_small_to_be_told_apart_are_compared_exactly_only() -> None:
