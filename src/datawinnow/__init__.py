@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datawinnow import (
         api,
+        audit,
         bench,
         condense,
         dynamic,
@@ -85,6 +86,7 @@ _HOME = {
 }
 _PACKAGES = (
     "api",
+    "audit",
     "bench",
     "condense",
     "dynamic",
@@ -117,6 +119,7 @@ __all__ = [
     "SizeSchedule",
     "Synthetic",
     "api",
+    "audit",
     "bench",
     "budget_of",
     "condense",

@@ -12,12 +12,14 @@ from datawinnow.cli.app import VERB_NAMES
 from datawinnow.core.errors import DatawinnowError
 
 MISTAKES = {
+    "audit": ("no such data",),
     "bench": ("nothing.toml",),
     "condense": ("no such data",),
     "demo": (),
     "estimate": ("no such data",),
     "instruct": ("no such data",),
     "methods": ("no such method",),
+    "plan": ("no such data",),
     "prune": ("no such data",),
     "race": ("no such data",),
     "record": ("no such data",),

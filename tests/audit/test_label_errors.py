@@ -189,6 +189,16 @@ def test_without_features_or_without_probs_it_still_works(recordings):
         assert roc_auc_score(wrong, errors.p_wrong) > 0.985, names
 
 
+def test_a_recording_alone_ranks_and_suggests_no_class(recordings):
+    labels, wrong, arrays = recordings("symmetric", 0.2)
+    errors = find_label_errors(labels, p_label=arrays["p_label"])
+    assert roc_auc_score(wrong, errors.p_wrong) > 0.97
+    issues = label_issues(errors, labels, [f"digit {k}" for k in range(10)])
+    assert issues
+    assert {(issue.suggested_label, issue.suggested_probability) for issue in issues} == {("", None)}
+    assert {issue.action for issue in issues} <= {"drop", "look"}
+
+
 def test_permuting_the_examples_permutes_the_answer(recordings):
     labels, _, arrays = recordings("symmetric", 0.2)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))

@@ -26,6 +26,7 @@ VERBS = (
     "select",
     "train",
     "condense",
+    "audit",
     "race",
     "plan",
     "bench",

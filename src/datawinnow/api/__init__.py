@@ -4,6 +4,7 @@ Each takes a dataset object or, as the command does, DATA: ``"digits"``, a path 
 `LoadOptions`.
 """
 
+from datawinnow.api.audit import audit
 from datawinnow.api.bench import BenchResult, GridResult, bench
 from datawinnow.api.condense import Condensed, condense
 from datawinnow.api.demo import DemoResult, demo
@@ -29,6 +30,7 @@ __all__ = [
     "MethodEntry",
     "PlanResult",
     "RaceResult",
+    "audit",
     "bench",
     "condense",
     "demo",

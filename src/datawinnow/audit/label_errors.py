@@ -62,7 +62,8 @@ class LabelErrors:
     Attributes:
         p_wrong: (n,) float64, the probability that the label is wrong; NaN for an example without evidence.
         suggested: (n,) int64, the class that the example is of if its label is wrong.
-        p_suggested: (n,) float64, the probability that it is of that class; at most ``p_wrong``.
+        p_suggested: (n,) float64, the probability that it is of that class; at most ``p_wrong``. NaN where nothing says
+            which class it is of.
         rate: estimated fraction of wrong labels, the mean of ``p_wrong``.
         is_separated: whether the wrong labels form a group of their own; otherwise ``p_wrong`` rests on an assumed
             fraction of 1% and ranks better than it counts.
@@ -118,7 +119,7 @@ def find_label_errors(
         engine: ``"datawinnow"``, or ``"cleanlab"`` for confident learning on out-of-fold ``probs``.
 
     Raises:
-        ArgumentError: neither ``probs`` nor ``p_label`` with ``features``; arrays about different examples; NaN in
+        ArgumentError: neither ``probs`` nor ``p_label``; arrays about different examples; NaN in
             ``probs`` or ``features``; labels that ``probs`` has no column for; an unknown engine.
 
     References:
@@ -152,8 +153,8 @@ def find_label_errors(
         if probabilities is None:
             raise ArgumentError("engine='cleanlab' needs out-of-fold probs (n, c)")
         return _by_cleanlab(y, probabilities, _evidence(y, p_mean, margin, correct, vectors, neighbour_ids))
-    if probabilities is None and (p_mean is None or neighbour_ids is None):
-        raise ArgumentError("label errors need probs (n, c), or a recording (p_label) with features")
+    if probabilities is None and p_mean is None:
+        raise ArgumentError("label errors need probs (n, c), or a recording (p_label)")
     classes = int(y.max()) + 1 if probabilities is None else probabilities.shape[1]
     evidence = _evidence(y, p_mean, margin, correct, vectors, neighbour_ids)
     if classes < 2 or int(y.min()) == int(y.max()):
@@ -168,12 +169,16 @@ def find_label_errors(
             "no group of wrong labels is separated from the rest: the probabilities assume that 1% are wrong, and the "
             "order counts more than the numbers"
         )
+    names_class = probabilities is not None or neighbour_ids is not None
+    if not names_class:
+        notes.append("which class a mislabelled example is of cannot be told: that needs probs or features")
     full = torch.full((n,), torch.nan, dtype=torch.float64)
     full[seen] = p_wrong
     suggested = weights.argmax(1)
     share = _share_of_largest(weights, _temperature(y, full, neighbour_ids, q, is_out_of_fold=p_mean is None))
     rate = float(p_wrong.mean()) if p_wrong.numel() else 0.0
-    return LabelErrors(full, suggested, full * share, rate, is_separated, q, evidence, tuple(notes))
+    p_suggested = full * share if names_class else torch.full_like(full, torch.nan)
+    return LabelErrors(full, suggested, p_suggested, rate, is_separated, q, evidence, tuple(notes))
 
 
 def _mean_probability_of_label(p_label: Any, n: int, notes: list[str]) -> Tensor | None:
@@ -216,7 +221,7 @@ def _class_probs(
             shares[rows, y[column]] += 1 / neighbour_ids.shape[1]
         # no class is impossible because ten neighbours do not have it
         sources.append(shares.clamp(min=1 / (2 * neighbour_ids.shape[1])))
-    q = torch.stack(sources).mean(0)
+    q = torch.stack(sources).mean(0) if sources else torch.full((y.numel(), classes), 1 / classes)
     if p_mean is not None:
         # the last epoch has memorised the label; what it thinks of the other classes is kept
         label_prob = torch.where(p_mean.isnan(), q[rows, y], p_mean.float())
@@ -439,6 +444,7 @@ def label_issues(
     issues = []
     for i in torch.nonzero(errors.p_wrong >= FLAGGED).flatten().tolist():
         p, p_class, name = float(errors.p_wrong[i]), float(errors.p_suggested[i]), classes[int(errors.suggested[i])]
+        names_class = not math.isnan(p_class)
         action = f"relabel:{name}" if p_class >= SURE_OF_CLASS else "drop" if p >= SURE_OF_ERROR else "look"
         words = _words(errors, i, int(y[i]), classes, epochs, num_neighbours)
         issues.append(
@@ -447,8 +453,8 @@ def label_issues(
                 i,
                 min(p, 1.0),
                 words,
-                suggested_label=name,
-                suggested_probability=min(p_class, 1.0),
+                suggested_label=name if names_class else "",
+                suggested_probability=min(p_class, 1.0) if names_class else None,
                 action=action,
             )
         )
@@ -475,4 +481,6 @@ def _words(errors: LabelErrors, i: int, y: int, classes: Sequence[str], epochs: 
         words.append(f"cosine to its class {values['alignment']:.2f}")
     if values.get("forgotten"):
         words.append(f"forgotten {many(values['forgotten'], 'time')}")
-    return f"{'; '.join(words)}; looks like {suggested}"
+    if not math.isnan(float(errors.p_suggested[i])):
+        words.append(f"looks like {suggested}")
+    return "; ".join(words)

@@ -25,6 +25,9 @@ VERBS = {
         "train": "Train on the kept examples, on all, or on what a policy chooses each epoch; show accuracy and cost.",
         "condense": "Learn a few images of every class on which a network can be trained instead of all the data.",
     },
+    "What is wrong with the data": {
+        "audit": "Find wrong labels, duplicates, leakage, outliers, broken examples and odd classes.",
+    },
     "Instruction data": {
         "instruct": "Choose which pairs of an instruction dataset to tune on, and test the choice on subsets left out.",
     },

@@ -37,8 +37,10 @@ from datawinnow.record.files import SOURCE_ROWS_FILE, read_source_rows
 from datawinnow.runs.selection_file import read_selection, write_selection
 
 COLUMNS = (*RECORDED, "kl_step", "seen")
-STAGES = ("record", "train", "probe", "subsets", "score", "select", "check")
+STAGES = ("record", "train", "probe", "subsets", "score", "select", "check", "audit")
 """Stages that a run is charged for, in order."""
+AUDIT_FILES = ("issues.parquet", "issues.csv", "audit.json")
+"""What an audit writes into a run folder."""
 
 
 class RunFolder:
@@ -170,8 +172,8 @@ class RunFolder:
         Returns:
             Whether there was anything.
         """
-        results, folders = ("probe", "subsets", "score", "select", "check"), ("probe", "subsets")
-        files = ("scores.parquet", "selection.parquet", "check.json", "gallery.parquet")
+        results, folders = ("probe", "subsets", "score", "select", "check", "audit"), ("probe", "subsets")
+        files = ("scores.parquet", "selection.parquet", "check.json", "gallery.parquet", *AUDIT_FILES)
         is_present = any((self.path / name).exists() for name in (*files, *folders))
         # run.json first: after a kill in between, the files are about the recording that is still there
         for key in ("status", "cost", "options"):

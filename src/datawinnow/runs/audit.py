@@ -1,0 +1,336 @@
+"""The stage `audit`: what is wrong with a dataset, from one recording of it, its contents and its classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datawinnow.audit.classes import class_issues, confused_classes
+from datawinnow.audit.contents import content_issues, read_contents
+from datawinnow.audit.label_errors import Engine, LabelErrors, find_label_errors, label_issues
+from datawinnow.audit.learning import learning_issues
+from datawinnow.audit.outliers import outlier_issues, outlyingness
+from datawinnow.core.arrays import chain_arrays
+from datawinnow.core.artifacts import read_npy, write_json, write_npy
+from datawinnow.core.cost import Cost
+from datawinnow.core.errors import ArgumentError
+from datawinnow.core.issues import ISSUES_FILE, Issue, IssueTable, write_issues, write_issues_csv
+from datawinnow.core.progress import Progress, named_progress
+from datawinnow.core.rng import stream
+from datawinnow.data.dataset_info import DatasetInfo, example_ids
+from datawinnow.data.examples import Examples, LazyExamples
+from datawinnow.data.fingerprint import labels_of
+from datawinnow.data.source_positions import source_rows
+from datawinnow.data.texts import Texts
+from datawinnow.probe import probe
+from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.network import network_of_run
+from datawinnow.runs.probe_arrays import probed_arrays
+from datawinnow.train import Recipe, fit
+from datawinnow.train.build import Model
+
+MAX_STACKED = 1 << 28
+"""Numbers of a dataset that is read into memory to compare its contents, at most."""
+FOLDS = 5
+"""Trainings for out-of-fold probabilities, each on all but a fifth of the examples."""
+AUDIT_FILE = "audit.json"
+CSV_FILE = "issues.csv"
+SOURCES = ("correct", "margin", "p_label")
+"""Recorded columns that the audit reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        issues: a row an example and issue.
+        errors: the probability of a wrong label for every training example; None where labels were not compared.
+        metadata: dataset, fingerprint, examples by split, classes, counts, notes: as in ``audit.json``.
+        train: the training split; None where only arrays were given.
+        test: the test split.
+        folder: the run folder; None without one.
+    """
+
+    issues: IssueTable
+    errors: LabelErrors | None
+    metadata: dict[str, Any]
+    train: Any = None
+    test: Any = None
+    folder: RunFolder | None = field(default=None, repr=False)
+
+    @property
+    def p_wrong(self) -> Tensor | None:
+        """(n,) float64 probability that each label is wrong; None where labels were not compared."""
+        return None if self.errors is None else self.errors.p_wrong
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be told, and what was assumed."""
+        return list(self.metadata["notes"])
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows of each kind of issue, without those that have none."""
+        return {kind: number for kind, number in self.issues.counts().items() if number}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number:,} {kind}" for kind, number in self.counts().items()) or "no issue"
+        return f"Audit of {self.metadata['dataset']} ({self.metadata['n']['train']:,} examples): {counts}"
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedData:
+    """The dataset of an audit.
+
+    Attributes:
+        info: of the training split.
+        test: the test split; None without one.
+        seed: of draws.
+    """
+
+    info: DatasetInfo
+    test: Any = None
+    seed: int = 0
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """The splits by name."""
+        return {"train": self.info.data} | ({} if self.test is None else {"test": self.test})
+
+    def ids(self) -> dict[str, list[str]]:
+        """Names of the examples, by split."""
+        return {name: self.info.ids if name == "train" else example_ids(data) for name, data in self.splits.items()}
+
+    def labels(self) -> dict[str, Tensor]:
+        """Class ids, by split; a split without is left out."""
+        labels = {"train": self.info.labels}
+        if self.test is not None and (of_test := labels_of(self.test)) is not None:
+            labels["test"] = of_test
+        return {name: values for name, values in labels.items() if len(values) and int(values.min()) >= 0}
+
+    def class_names(self) -> dict[str, list[str]]:
+        """Names of the classes of the examples, by split."""
+        names = self.info.classes
+        return {split: [names[y] for y in values.tolist()] for split, values in self.labels().items()}
+
+
+def issues_of_contents(data: AuditedData, progress: Progress | None = None) -> tuple[list[Issue], list[str]]:
+    """Duplicates within and across the splits and broken examples, as `datawinnow.audit.contents` finds them.
+
+    Returns:
+        The issues, and notes on what was not compared.
+    """
+    splits = [_with_contents(split) for split in data.splits.values()]
+    if any(split is None for split in splits):
+        name = type(data.info.data).__name__
+        return [], [f"contents are not compared: x of {name} is drawn anew at each access, too large, or no tensor"]
+    shapes = {tuple(split.shape) for split in splits}
+    if len(shapes) > 1 and not isinstance(splits[0], Texts):
+        return [], ["contents are not compared: the splits have examples of different shapes"]
+    labels = data.labels()
+    both = torch.cat([labels[name] for name in data.splits]) if set(labels) == set(data.splits) else None
+    if progress is not None:
+        progress("comparing contents", 0, 1)
+    contents = read_contents(*splits)
+    issues, _ = content_issues(contents, labels=both, ids=data.ids(), classes=list(data.info.classes), seed=data.seed)
+    if progress is not None:
+        progress("comparing contents", 1, 1)
+    is_small = contents.kind == "images" and contents.images is None
+    return issues, ["near duplicates are not looked for: such small images are alike"] if is_small else []
+
+
+def _with_contents(split: Any) -> Any:
+    """A split of `load` as it is; of another dataset its x, read twice, as `Examples`; None where that cannot be."""
+    if isinstance(split, (Examples, LazyExamples)):
+        return split
+    n = len(split)
+    first = torch.as_tensor(split[0][0]) if n and isinstance(split[0][0], (Tensor, np.ndarray)) else None
+    if first is None or first.numel() * n > MAX_STACKED or not torch.equal(first, torch.as_tensor(split[0][0])):
+        return None
+    rows = [torch.as_tensor(split[i][0]) for i in range(n)]
+    if any(row.shape != first.shape for row in rows):
+        return None
+    x = torch.stack(rows)
+    is_images = x.dtype is torch.uint8 and x.ndim == 4
+    x = x if is_images else x.flatten(1).float()
+    if not bool(x.float().isfinite().all()):
+        return None
+    return Examples(x, torch.zeros(n, dtype=torch.int64), ("",))
+
+
+def recorded_issues(
+    data: AuditedData, arrays: Mapping[str, Tensor], *, engine: Engine = "datawinnow", out_of_fold: Any = None
+) -> tuple[list[Issue], LabelErrors | None, list[str]]:
+    """Label errors, examples that were never learned or lost, and confused classes, from arrays by name.
+
+    Args:
+        data: the dataset.
+        arrays: of `SOURCES` and ``features`` and ``probs``, those that there are.
+        engine: as of `find_label_errors`.
+        out_of_fold: (n, c) probabilities for ``engine="cleanlab"``.
+
+    Returns:
+        The issues, the label errors, and notes.
+    """
+    labels, classes = data.info.labels, list(data.info.classes)
+    columns: dict[str, Any] = {name: arrays[name] for name in (*SOURCES, "features", "probs") if name in arrays}
+    if engine == "cleanlab":
+        columns["probs"] = out_of_fold if out_of_fold is not None else columns.get("probs")
+    issues: list[Issue] = []
+    notes: list[str] = []
+    if "correct" in columns:
+        issues, notes = learning_issues(columns["correct"], columns.get("p_label"))
+    if columns.get("probs") is None and "p_label" not in columns:
+        return issues, None, [*notes, "labels are not compared: that needs probs (n, c), or a recording"]
+    errors = find_label_errors(labels, engine=engine, **columns)
+    epochs = len(columns["p_label"]) if "p_label" in columns else 0
+    issues += label_issues(errors, labels, classes, epochs=epochs)
+    if errors.class_probs.shape[1] > 1 and not bool(errors.p_suggested.isnan().all()):
+        issues += confused_classes(errors.class_probs, labels, classes)
+    return issues, errors, [*notes, *errors.notes]
+
+
+def audit_dataset(
+    data: AuditedData,
+    arrays: Mapping[str, Tensor],
+    *,
+    engine: Engine = "datawinnow",
+    out_of_fold: Any = None,
+    folder: RunFolder | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Everything that is wrong with a dataset whose arrays are there; nothing is trained.
+
+    Args:
+        data: the dataset.
+        arrays: by name, as of `recorded_issues`.
+        engine: as of `find_label_errors`.
+        out_of_fold: as of `recorded_issues`.
+        folder: the run that the arrays are of.
+        progress: called after each part.
+    """
+    issues, notes = issues_of_contents(data, progress)
+    if "features" in arrays:
+        measured = outlyingness(arrays["features"], seed=data.seed)
+        issues += outlier_issues(measured, labels=data.labels().get("train"), classes=list(data.info.classes))
+    else:
+        notes.append("outliers are not looked for: that needs features")
+    if data.test is None:
+        notes.append("no test split: leakage is not looked for")
+    labels = data.labels()
+    errors = None
+    if "train" in labels and data.info.classes:
+        issues += class_issues(labels, list(data.info.classes))
+        of_labels, errors, label_notes = recorded_issues(data, arrays, engine=engine, out_of_fold=out_of_fold)
+        issues += of_labels
+        notes += label_notes
+    else:
+        notes.append("the dataset has no classes: labels are not compared")
+    rows = {name: source_rows(split).tolist() for name, split in data.splits.items()}
+    table = IssueTable.of(issues, ids=data.ids(), labels=data.class_names(), rows=rows)
+    return Audit(table, errors, audit_metadata(data, table, errors, notes, engine), data.info.data, data.test, folder)
+
+
+def audit_metadata(
+    data: AuditedData, table: IssueTable, errors: LabelErrors | None, notes: Sequence[str], engine: str
+) -> dict[str, Any]:
+    """What ``audit.json`` holds, beside the cost."""
+    actions = Counter(issue.action.split(":")[0] for issue in table if issue.example >= 0)
+    label_errors = None
+    if errors is not None:
+        label_errors = {"engine": engine, "rate": errors.rate, "is_separated": errors.is_separated}
+    return {
+        "dataset": data.info.name,
+        "fingerprint": data.info.fingerprint,
+        "n": {name: len(split) for name, split in data.splits.items()},
+        "classes": list(data.info.classes),
+        "counts": table.counts(),
+        "actions": dict(actions),
+        "label_errors": label_errors,
+        "notes": list(dict.fromkeys(notes)),
+    }
+
+
+def arrays_of_run(
+    folder: RunFolder,
+    info: DatasetInfo,
+    *,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Mapping[str, Tensor]:
+    """The recorded columns, and features and class probabilities of the recorded network."""
+    probed = probed_arrays(folder, info, model=model, model_options=model_options, progress=progress, log=log)
+    return chain_arrays(folder.arrays(), probed.arrays(("features", "probs")))
+
+
+def out_of_fold_probs(
+    folder: RunFolder,
+    info: DatasetInfo,
+    *,
+    model: Model = None,
+    model_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """(n, c) class probabilities by networks that were not trained on the example: five trainings as recorded.
+
+    They are kept in ``probe/out_of_fold.npy`` of the run.
+
+    Raises:
+        ArgumentError: the dataset cannot give a subset, or a class has fewer than two examples.
+    """
+    path = folder.path / "probe" / "out_of_fold.npy"
+    if path.exists():
+        return torch.from_numpy(read_npy(path))
+    from sklearn.model_selection import StratifiedKFold
+
+    if not hasattr(info.data, "subset"):
+        raise ArgumentError(f"`engine='cleanlab'` trains on subsets, which {type(info.data).__name__} cannot give")
+    labels = info.labels.numpy()
+    if np.bincount(labels)[np.unique(labels)].min() < 2:
+        raise ArgumentError("`engine='cleanlab'` needs two examples or more of every class")
+    seed = int(folder.metadata.get("seed", 0))
+    options = folder.metadata["options"]["record"]
+    recipe = Recipe(**{key: value for key, value in options["recipe"].items() if key in Recipe.__dataclass_fields__})
+    probs = torch.zeros(info.n, len(info.classes))
+    draws = int(torch.randint(2**31, (1,), generator=stream(seed, "audit", "folds")))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=draws).split(labels, labels)
+    for k, (kept, left) in enumerate(folds):
+        network = network_of_run(folder, model, model_options)
+        fold = info.data.subset(torch.from_numpy(kept))
+        named = named_progress(progress, f"fold {k + 1} of {FOLDS}")
+        trained, _ = fit(network, fold, epochs=folder.epochs, recipe=recipe, seed=seed, progress=named)
+        rest = info.data.subset(torch.from_numpy(left))
+        probs[torch.from_numpy(left)] = torch.as_tensor(np.asarray(probe(trained, rest, arrays=("probs",))["probs"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_npy(path, probs.numpy())
+    return probs
+
+
+def write_audit(result: Audit, folder: Path, *, csv: bool = False, cost: Cost | None = None) -> list[Path]:
+    """Write ``issues.parquet``, ``audit.json`` and, where asked for, ``issues.csv`` into a folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    written = [folder / ISSUES_FILE]
+    write_issues(written[0], result.issues, result.metadata)
+    if csv:
+        written.append(folder / CSV_FILE)
+        write_issues_csv(written[-1], result.issues)
+    written.append(folder / AUDIT_FILE)
+    files = [path.name for path in written[:-1]]
+    costs = {} if cost is None else {"cost": cost.as_dict()}
+    write_json(written[-1], {"kind": "audit", **result.metadata, "files": files, **costs})
+    return written

@@ -1,0 +1,222 @@
+"""`audit`: DATA, a run, a dataset with a recorder, arrays; what it writes, and what it says where something lacks."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import datawinnow as dw
+from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.issues import read_issues
+from datawinnow.core.rng import stream
+from datawinnow.probe import probe
+
+N = 500
+RECIPE = dw.Recipe(lr=0.05, batch=64, precision="fp32", channels_last=False)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train, test = dw.load("digits")
+    train = train.stratified(N, stream(0, "subset"))
+    _, labels, wrong = dw.scenarios.symmetric(None, train.labels, rate=0.15, generator=stream(0, "noise"))
+    return train.with_labels(labels), test, wrong
+
+
+@pytest.fixture(scope="module")
+def audited(digits, tmp_path_factory):
+    train, test, _ = digits
+    run = tmp_path_factory.mktemp("audit") / "run"
+    return dw.audit(train, test=test, epochs=40, model="mlp", recipe=RECIPE, run=run, csv=True)
+
+
+def flagged(result):
+    return {issue.example for issue in result.issues.of_kind("label")}
+
+
+def hits(result, wrong):
+    """Precision and recall of the labels that are called wrong."""
+    right = sum(bool(wrong[i]) for i in flagged(result))
+    return right / max(1, len(flagged(result))), right / int(wrong.sum())
+
+
+def test_a_dataset_is_recorded_and_its_wrong_labels_are_named(audited, digits):
+    train, test, wrong = digits
+    precision, recall = hits(audited, wrong)
+    assert precision > 0.75
+    assert recall > 0.85
+    row = audited.issues.of_kind("label").rows[0]
+    assert row.id == train.id_of(row.example)
+    assert row.row == int(train.origin.rows[row.example])
+    assert row.label == train.classes[int(train.labels[row.example])]
+    assert audited.metadata["n"] == {"train": N, "test": len(test)}
+    assert len(audited.p_wrong) == N
+
+
+def test_what_is_written_is_what_was_returned(audited):
+    folder = audited.folder.path
+    table, metadata = read_issues(folder, fingerprint=audited.train.fingerprint)
+    assert table == audited.issues
+    with (folder / "issues.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(table)
+    written = json.loads((folder / "audit.json").read_text())
+    assert written["counts"] == table.counts() == metadata["counts"]
+    assert sum(written["actions"].values()) == sum(issue.example >= 0 for issue in table)
+    assert written["label_errors"]["rate"] == pytest.approx(float(audited.p_wrong.mean()))
+    assert written["files"] == ["issues.parquet", "issues.csv"]
+    assert "audit" in dw.RunFolder.open(folder).metadata["cost"]
+
+
+def test_a_run_of_a_dataset_object_does_not_say_where_it_is(audited):
+    with pytest.raises(RunError, match="does not say where its dataset is"):
+        dw.audit(audited.folder.path)
+
+
+def test_the_run_of_data_gives_the_same_as_the_data(tmp_path):
+    first = dw.audit("digits", load=dw.LoadOptions(limit=300), epochs=6, model="mlp", recipe=RECIPE, run=tmp_path / "a")
+    second = dw.audit(tmp_path / "a")
+    assert second.issues == first.issues
+    assert second.p_wrong.equal(first.p_wrong)
+    with pytest.raises(ArgumentError, match="run="):
+        dw.audit(tmp_path / "a", run=tmp_path / "b")
+
+
+def test_arrays_alone_as_cleanlab_users_have_them(digits):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+
+    train, _, wrong = digits
+    x, y = train.x.flatten(1).float().numpy() / 255, train.labels.numpy()
+    probs = cross_val_predict(LogisticRegression(max_iter=300), x, y, method="predict_proba")
+    names = [f"digit {k}" for k in range(10)]
+    result = dw.audit(labels=y, probs=probs, features=x, classes=names)
+    precision, recall = hits(result, wrong)
+    assert precision > 0.7
+    assert recall > 0.7
+    assert result.issues.of_kind("label").rows[0].label.startswith("digit ")
+    assert result.folder is None
+    theirs = dw.audit(labels=y, probs=probs, engine="cleanlab")
+    assert hits(theirs, wrong)[1] > 0.5
+    assert any("cleanlab" in note for note in theirs.notes)
+
+
+def test_features_alone_and_copies_in_them(digits):
+    train, _, _ = digits
+    x = train.x.flatten(1).float()
+    x[7] = x[3]
+    result = dw.audit(labels=train.labels, features=x)
+    assert {issue.example for issue in result.issues.of_kind("duplicate")} == {3, 7}
+    assert any("labels are not compared" in note for note in result.notes)
+    assert result.p_wrong is None
+
+
+class Own(torch.utils.data.Dataset):
+    """A dataset of somebody else's."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return self.x[i], int(self.y[i])
+
+
+@pytest.mark.parametrize("wrap", [Own, TensorDataset])
+def test_any_torch_dataset_with_the_recorder_of_ones_own_training(digits, wrap):
+    train, _, wrong = digits
+    dataset = wrap(train.x.flatten(1).float() / 255, train.labels)
+    recorder = dw.Recorder(N, 15)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.9)
+    loader = torch.utils.data.DataLoader(
+        dw.indexed(dataset), batch_size=50, shuffle=True, generator=torch.Generator().manual_seed(0)
+    )
+    for epoch in range(15):
+        for index, x, y in loader:
+            logits = net(x)
+            recorder.write(epoch, index, logits, y)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(logits, y).backward()
+            optimizer.step()
+    alone = dw.audit(dataset, recorder=recorder)
+    assert hits(alone, wrong)[1] > 0.6
+    assert any("which class" in note for note in alone.notes)
+    full = dw.audit(dataset, recorder=recorder, model=net)
+    assert hits(full, wrong)[0] > 0.7
+    assert any(issue.suggested_label for issue in full.issues.of_kind("label"))
+    probed = probe(net, dataset, arrays=("features", "probs"))
+    arrays = dw.audit(dataset, recorder=recorder, features=probed["features"], probs=probed["probs"])
+    assert arrays.issues == full.issues
+    with pytest.raises(ArgumentError, match="recorder is of 500 examples, the dataset has 499"):
+        dw.audit(wrap(train.x[1:].float(), train.labels[1:]), recorder=recorder)
+
+
+def test_the_engine_cleanlab_trains_five_folds_once(digits, tmp_path):
+    train, _, wrong = digits
+    arguments = {"epochs": 4, "model": "mlp", "recipe": RECIPE, "run": tmp_path / "run", "engine": "cleanlab"}
+    result = dw.audit(train, **arguments)
+    assert (tmp_path / "run" / "probe" / "out_of_fold.npy").exists()
+    assert hits(result, wrong)[1] > 0.3
+    calls = []
+    again = dw.audit(train, **arguments, progress=lambda *args: calls.append(args[0]))
+    assert again.issues == result.issues
+    assert not any("fold" in name for name in calls)
+
+
+def test_planted_copies_blanks_and_missing_classes(tmp_path):
+    g = stream(0, "images")
+    x = torch.randint(0, 256, (120, 3, 32, 32), generator=g, dtype=torch.uint8)
+    y = torch.arange(120) % 3
+    x[5], x[9] = x[2], 40
+    test_x = torch.randint(0, 256, (20, 3, 32, 32), generator=g, dtype=torch.uint8)
+    test_x[0] = x[11]
+    train = dw.Examples(x, y, ("a", "b", "c"), ids=[f"{i}.png" for i in range(120)])
+    test = dw.Examples(test_x, torch.arange(20) % 2, ("a", "b", "c"), split="test")
+    result = dw.audit(train, test=test, epochs=2, model="convnet", recipe=RECIPE)
+    kinds = {(issue.issue, issue.split, issue.example) for issue in result.issues}
+    assert {("duplicate", "train", 2), ("duplicate", "train", 5)} <= kinds
+    assert {("leakage", "train", 11), ("leakage", "test", 0)} <= kinds
+    assert ("broken", "train", 9) in kinds
+    assert ("missing_class", "test", -1) in kinds
+    [missing] = result.issues.of_kind("missing_class")
+    assert missing.label == "c"
+    assert next(i for i in result.issues if i.issue == "leakage" and i.split == "train").action == "drop"
+    assert any("2 epochs" in note for note in result.notes)
+
+
+def test_one_class_and_no_test_split_say_what_can_be_told():
+    x = torch.rand(40, 6, generator=stream(0, "x"))
+    x[3] = x[1]
+    data = dw.Examples(x, torch.zeros(40, dtype=torch.int64), ("only",))
+    recorder = dw.Recorder(40, 5)
+    for epoch in range(5):
+        recorder.write(epoch, torch.arange(40), torch.rand(40, 2), data.labels)
+    result = dw.audit(data, recorder=recorder)
+    assert result.counts()["duplicate"] == 2
+    assert any("one class" in note for note in result.notes)
+    assert any("no test split" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give a dataset"),
+        ({"labels": [0, 1], "train": "digits"}, "in place of a dataset"),
+        ({"train": "digits", "classes": ["a"]}, "classes="),
+        ({"train": "digits", "probs": [[1.0]]}, "probs="),
+        ({"labels": [0, 3], "probs": [[0.5, 0.5], [0.5, 0.5]]}, "2 columns"),
+        ({"labels": [0, 1, 1], "probs": [[0.5, 0.5]] * 3, "classes": ["a"]}, "names 1 classes"),
+        ({"labels": [0, 1, 1], "probs": [[np.nan, 0.5]] * 3}, "example 0"),
+        ({"labels": [0, 1, 1], "probs": [[0.5, 0.5]] * 3, "features": [[1.0]]}, "features has 1 rows"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        dw.audit(**arguments)
