@@ -126,7 +126,7 @@ def test_advice_says_what_to_do():
     sentence = advice_sentence(keep, 30, 10_000)
     share = keep.chosen.share
     assert f"Keep {share:.0%} of the examples ({math.ceil(share * 10_000):,} of 10,000)" in sentence
-    assert "within 1 points" in sentence
+    assert "within 1 point of" in sentence
     assert "95% confidence" in sentence
     faster = advice_of(sd=0.0005)
     epochs = math.ceil(faster.chosen.share * 30)

@@ -292,7 +292,8 @@ def _with_ends(values: Floats) -> tuple[float, float, float]:
 
 def advice_sentence(advice: PlanAdvice, epochs: int, n: int) -> str:
     """The advice in one sentence with its confidence, and one on its cost."""
-    within = f"within {100 * advice.max_drop:g} points of the full training"
+    limit = 100 * advice.max_drop
+    within = f"within {limit:g} point{'' if limit == 1 else 's'} of the full training"
     pilots = f"the pilots cost {_times(advice.pilots_cost)} full training"
     if advice.chosen is None or advice.chosen.share is None:
         nearest = max(advice.curves, key=lambda one: one.confidence_at(_cheap_share(one), advice.max_drop))
