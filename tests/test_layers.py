@@ -41,7 +41,7 @@ LAYERS: dict[str, set[str]] = {
     "condense": {"core", "scores", "select"},  # its baselines are selections of real images
     "vit": {"core"},
     "instruct": {"core", "select", "text"},
-    "train": {"core", "data", "models", "record", "dynamic", "text"},
+    "train": {"core", "data", "models", "record", "dynamic", "text", "vit"},
     "probe": {"core", "data", "models", "text"},
     "methods": SCORING | {"core", "probe", "text"},
     "runs": PIPELINE | {"audit", "dynamic", "methods", "vit"},

@@ -35,12 +35,13 @@ RENAMED = {
     "select": "select_by",
     "no_report": "report",
     "progressive_resizing": "size_schedule",
+    "view": "size_schedule",
     "judge_epochs": "epochs",
     "sparse_at": "at",
     "attention_form": "form",
 }
 """Option -> parameter, where they differ: the command line has one namespace for all dataclasses."""
-OTHER_DEFAULTS = {"until_stable", "levels", "keep_tokens", "keep_attention", "sparse_at", "attention_form"}
+OTHER_DEFAULTS = {"view", "until_stable", "levels", "keep_tokens", "keep_attention", "sparse_at", "attention_form"}
 """Options of another type than the parameter."""
 
 

@@ -120,6 +120,9 @@ class TrainingOptions(NetworkOptions):
         progressive_resizing: train on small inputs first: SIZE is the first size (the shorter side of images, tokens of
             texts) or its share of the full size, as 50%; it rises over the first 60% of the steps. SIZE:SHARE of each
             stage for another shape. A step on smaller inputs costs less. Default: full size throughout.
+        view: how an input becomes smaller: resize or crop (a random window) of images, patches (a random choice of
+            them) of images for a vision transformer; start (the first tokens), both_ends or window (a random one) of
+            texts; auto is resize or both_ends.
         similar_lengths: deal texts of similar length into a batch, so that little is padded. Images and vectors are
             dealt as they are.
         augment_strength: strength of further random changes of training images (colour, shear, shift, rotation,
@@ -139,6 +142,7 @@ class TrainingOptions(NetworkOptions):
     label_smoothing: Annotated[float, Option("SHARE")] = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     progressive_resizing: Annotated[str | None, Option("SIZE[:SHARE,...]")] = None
+    view: Literal["auto", "resize", "crop", "patches", "start", "both_ends", "window"] = "auto"
     similar_lengths: bool = True
     augment_strength: Annotated[float, Option("SHARE")] = 0.0
     freeze: Annotated[Sequence[str], Option("MODULE")] = ()
@@ -150,7 +154,11 @@ class TrainingOptions(NetworkOptions):
         from datawinnow.train import Recipe, SizeSchedule
 
         self.set_threads()
-        sizes = None if self.progressive_resizing is None else SizeSchedule.from_text(self.progressive_resizing)
+        sizes = None
+        if self.progressive_resizing is not None:
+            sizes = SizeSchedule.from_text(self.progressive_resizing, self.view)
+        elif self.view != "auto":
+            raise ArgumentError(f"`view={self.view!r}` goes with `progressive_resizing=`, which makes inputs smaller")
         return Recipe(
             batch=self.batch,
             lr=self.lr,

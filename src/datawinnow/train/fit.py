@@ -263,7 +263,7 @@ def fit(
             row = history.add(ledger.cost(epoch, time.perf_counter() - start), metrics)
             last = stopped or ledger.is_finished(epoch + 1)
             if last:
-                state.recompute_batch_norm()
+                state.finish_at_full_size()
             if test is not None and (last or (evaluate_every and (epoch + 1) % evaluate_every == 0)):
                 row["test_accuracy"], row["test_loss"] = evaluate(
                     network,

@@ -24,7 +24,8 @@ from datawinnow.train.objective import Objective
 from datawinnow.train.parameter_groups import ParameterGroups, parameter_groups
 from datawinnow.train.precision import fastest_precision
 from datawinnow.train.recipe import Recipe
-from datawinnow.train.size_schedule import SizePlan, SizeSchedule, input_size, smaller_view
+from datawinnow.train.size_schedule import PATCHES, SizePlan, SizeSchedule, input_size, smaller_view
+from datawinnow.vit.random_patches import random_patches
 
 
 def device_for(device: str) -> torch.device:
@@ -288,6 +289,17 @@ def size_plan(
         power = 2 if x.ndim == 4 else 1
         with returns_logits(model, num_classes(dataset)):
             at_full_size = sum(flops_per_example(model, x))
+
+        if schedule.view == PATCHES:
+            patches = random_patches(model)
+
+            def cost_of_patches(size: int) -> float:
+                share = (size / full) ** 2
+                with patches.fixed(share), returns_logits(model, num_classes(dataset)):
+                    counted = sum(flops_per_example(model, x))
+                return counted / at_full_size if counted and at_full_size else share
+
+            return schedule.plan(full, cost_of_patches)
 
         def refusal(size: int) -> Exception | None:
             view = smaller_view(x, size, schedule.view, generator=stream(0, "flops"))

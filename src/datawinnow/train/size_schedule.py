@@ -17,10 +17,12 @@ from datawinnow.core.budget import parse_fraction
 from datawinnow.core.errors import ArgumentError
 from datawinnow.data.padding import text_lengths
 
-IMAGE_VIEWS = ("resize", "crop")
+IMAGE_VIEWS = ("resize", "crop", "patches")
+PATCHES = "patches"
+"""The view that leaves images as they are: the network drops patches of them."""
 TEXT_VIEWS = ("start", "both_ends", "window")
 
-View = Literal["auto", "resize", "crop", "start", "both_ends", "window"]
+View = Literal["auto", "resize", "crop", "patches", "start", "both_ends", "window"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class SizeSchedule:
         change: ``"step"`` changes the size at the step where its share begins, ``"epoch"`` at the start of the next
             epoch, so that all losses of an epoch are of one size.
         view: how an input becomes smaller. Images: ``"resize"`` (bilinear with antialiasing, after the augmentation)
-            or ``"crop"`` (a random window). Texts: ``"start"`` keeps the first tokens, ``"both_ends"`` the first and
+            or ``"crop"`` (a random window); of a vision transformer also ``"patches"``: the image stays, and a random
+            choice of as many patches as the smaller image would have is trained on (`datawinnow.vit.random_patches`).
+            Texts: ``"start"`` keeps the first tokens, ``"both_ends"`` the first and
             the last half, ``"window"`` a random window. ``"auto"``: ``"resize"`` or ``"both_ends"``.
 
     Raises:
@@ -94,12 +98,13 @@ class SizeSchedule:
             raise ArgumentError("shares go with sizes; with start, share is the part below full size")
 
     @classmethod
-    def from_text(cls, text: str) -> SizeSchedule:
+    def from_text(cls, text: str, view: View = "auto") -> SizeSchedule:
         """A schedule from text.
 
         Args:
             text: ``"16"``, the first size; ``"0.5"`` or ``"50%"``, its share of the full size; or
                 ``"16:0.4,24:0.4,32:0.2"``, sizes and shares of the steps.
+            view: how an input becomes smaller.
 
         Raises:
             ArgumentError: other text, or shares that do not sum to 1.
@@ -123,7 +128,7 @@ class SizeSchedule:
                 "the first size is a number such as 16, or a share of the full size below 100%, such as 50%; "
                 f"SIZE:SHARE of each stage is such as 16:0.6,32:0.4; got {text!r}"
             ) from None
-        return cls(start, sizes=sizes, shares=shares)
+        return cls(start, sizes=sizes, shares=shares, view=view)
 
     def _check_stages(self) -> None:
         for size in self.sizes:
@@ -189,9 +194,28 @@ class SizeSchedule:
         >>> SizeSchedule(start=16)(torch.zeros(2, 3, 32, 32), progress=0.2).shape
         torch.Size([2, 3, 20, 20])
         """
+        if self.view == PATCHES:
+            raise ArgumentError(
+                'with view="patches" the network drops them: before each step set '
+                "vit.random_patches(model).share = schedule.patch_share(x, progress)"
+            )
+        return smaller_view(x, self._size_at(x, progress), self.view, generator=generator)
+
+    def patch_share(self, x: Tensor, progress: float) -> float:
+        """The share of the patches to train on at ``progress``: for training loops of your own.
+
+        Args:
+            x: (b, channels, height, width) images at full size.
+            progress: share of the steps that are done, in [0, 1].
+
+        >>> SizeSchedule(start=16, view="patches").patch_share(torch.zeros(2, 3, 32, 32), progress=0)
+        0.25
+        """
+        return (self._size_at(x, progress) / input_size(x)) ** 2
+
+    def _size_at(self, x: Tensor, progress: float) -> int:
         full, power = input_size(x), 2 if x.ndim == 4 else 1
-        size = self.plan(full, lambda size: (size / full) ** power).size(progress)
-        return smaller_view(x, size, self.view, generator=generator)
+        return self.plan(full, lambda size: (size / full) ** power).size(progress)
 
 
 @dataclass(frozen=True)
@@ -272,7 +296,7 @@ def input_size(x: Tensor) -> int:
 
 
 def smaller_view(x: Tensor, size: int, view: View = "auto", *, generator: torch.Generator | None = None) -> Tensor:
-    """A batch at a smaller size; at full size the batch itself.
+    """A batch at a smaller size; at full size, and where the network drops patches, the batch itself.
 
     Args:
         x: (b, channels, height, width) images or (b, tokens) ids.
@@ -290,7 +314,7 @@ def smaller_view(x: Tensor, size: int, view: View = "auto", *, generator: torch.
     if view not in views:
         kind = "images" if x.ndim == 4 else "texts"
         raise ArgumentError(f"view={view!r} is not for {kind}: choose one of {', '.join(views)}")
-    if size == full or (x.ndim == 2 and size > full):  # texts that are shorter anyway
+    if size == full or view == PATCHES or (x.ndim == 2 and size > full):  # texts that are shorter anyway
         return x
     if x.ndim == 4:
         height, width = (round(side * size / full) for side in x.shape[-2:])

@@ -46,8 +46,9 @@ from datawinnow.train.policy_plan import PolicyPlan
 from datawinnow.train.precision import autocast
 from datawinnow.train.recipe import Recipe
 from datawinnow.train.resume import CheckpointFile, load_matching_checkpoint, resume, run_identity
-from datawinnow.train.size_schedule import SizePlan, SizeSchedule, smaller_view
+from datawinnow.train.size_schedule import PATCHES, SizePlan, SizeSchedule, smaller_view
 from datawinnow.train.text_costs import text_costs
+from datawinnow.vit.random_patches import random_patches
 
 
 @dataclass
@@ -114,15 +115,22 @@ class TrainState:
         x = rand_augment(x, share * self.recipe.augment_strength, generator)
         if self.ledger.sizes is None or self.recipe.size_schedule is None:
             return x
-        x = smaller_view(x, self.ledger.step_sizes[step], self.recipe.size_schedule.view, generator=generator)
+        size = self.ledger.step_sizes[step]
+        if self.recipe.size_schedule.view == PATCHES:
+            random_patches(self.model).share = (size / self.ledger.sizes.full) ** 2
+        x = smaller_view(x, size, self.recipe.size_schedule.view, generator=generator)
         return x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last and x.ndim == 4 else x
 
-    def recompute_batch_norm(self) -> None:
+    def finish_at_full_size(self) -> None:
         """Batch norm's statistics from training examples at full size, for a schedule that ends below it.
+
+        A vision transformer that trained on some patches takes all of them again.
 
         The mean over at most 1,024 examples, augmented as in training, without a gradient (FixRes, arXiv 1906.06423).
         """
         sizes = self.ledger.sizes
+        if self.recipe.size_schedule is not None and self.recipe.size_schedule.view == PATCHES:
+            random_patches(self.model).share = 1.0
         if sizes is None or sizes.sizes[-1] == sizes.full:
             return
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datawinnow.vit.costs import LevelCost, kept_patches, level_costs, sparsity_of
 from datawinnow.vit.levels import SparseLevels
 from datawinnow.vit.masked_attention import FORMS, Keys
+from datawinnow.vit.random_patches import RandomPatches, random_patches
 from datawinnow.vit.schedule import KeepSchedule, counts_of
 from datawinnow.vit.sparsify import Rates, Sparsity, dense, sparsify
 
@@ -17,6 +18,7 @@ __all__ = [
     "KeepSchedule",
     "Keys",
     "LevelCost",
+    "RandomPatches",
     "Rates",
     "SparseLevels",
     "Sparsity",
@@ -24,6 +26,7 @@ __all__ = [
     "dense",
     "kept_patches",
     "level_costs",
+    "random_patches",
     "sparsify",
     "sparsity_of",
 ]
