@@ -1,4 +1,4 @@
-"""Training on a random share of the patches: which tokens reach the blocks, what they cost, and by schedule in `fit`."""
+"""Training on a random share of the patches: the tokens that reach the blocks, their cost, and schedules in `fit`."""
 
 import copy
 import math
@@ -91,7 +91,10 @@ def test_weights_load_and_a_second_call_adds_nothing():
     names = list(model.state_dict())
     assert vit.random_patches(model) is vit.random_patches(model)
     assert list(model.state_dict()) == names
-    assert len(anatomy_of(model).blocks[0]._forward_pre_hooks) == 1
+    counted = Tokens(anatomy_of(model).blocks[1])
+    model.random_patches.share = 0.5
+    model.train()(torch.zeros(2, 3, 16, 16))
+    assert counted.tokens[-1].shape[1] == 1 + 8  # half of 16, once
 
 
 def test_fit_follows_the_schedule_at_equal_operations(tmp_path):
@@ -106,7 +109,9 @@ def test_fit_follows_the_schedule_at_equal_operations(tmp_path):
     assert seen == sorted(seen)
     assert sum(row["examples"] for row in history.rows) > 4 * 60
     assert history.cost.passes == pytest.approx(4 * 60, rel=0.05)
-    assert model.random_patches.share == 1
+    below = SizeSchedule(sizes=(8,), shares=(1.0,), view="patches")
+    fit(model, data, passes=1, size_schedule=below, **PLAIN)
+    assert model.random_patches.share == 1  # for a training of one's own that comes after
 
 
 def test_resumed_in_the_middle_of_the_schedule(tmp_path):
