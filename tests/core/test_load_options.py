@@ -1,6 +1,7 @@
 """`LoadOptions`: what a run keeps of how its data were read is what they are read with again."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from datawinnow.core.load_options import LoadOptions
 VALUES = {
     "size": 32, "holdout": 0.3, "limit": 90, "split_seed": 4, "image": "img", "label": "y", "text": "said", "length": 9,
     "tokenizer": "hf:x", "header": False, "standardise": False, "flip": False, "skip_broken": True,
+    "decisions": Path("/decisions.csv"),
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from datawinnow.core.budget import parse_fraction
@@ -35,6 +36,8 @@ class LoadOptions:
             left and right differ. Default: colour images only.
         skip_broken: leave out images that cannot be decoded and broken lines, and report how many; otherwise the first
             is an error.
+        decisions: a .csv file of decisions about examples, as an audit writes it: columns id, action (keep, drop or
+            relabel:NAME) and, if need be, split. Dropped examples are left out, others get the label. Default: none.
     """
 
     PANEL: ClassVar[str] = "Data"
@@ -52,13 +55,20 @@ class LoadOptions:
     standardise: bool | None = None
     flip: bool | None = None
     skip_broken: bool = False
+    decisions: Annotated[Path | None, Option("FILE")] = None
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LoadOptions:
         """The options that `to_dict` returned, as a run folder and its selection keep them."""
         values = dict(stored)
         skip_broken = values.pop("on_broken", None) == "skip"
-        return cls(split_seed=values.pop("seed", None), skip_broken=skip_broken, **values)
+        decisions = values.pop("decisions", None)
+        return cls(
+            split_seed=values.pop("seed", None),
+            skip_broken=skip_broken,
+            decisions=None if decisions is None else Path(decisions),
+            **values,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Those that are set, under their names in `datawinnow.load`."""
@@ -66,6 +76,8 @@ class LoadOptions:
         values = {names.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
         values["on_broken"] = "skip" if self.skip_broken else None
         values["holdout"] = parse_fraction(self.holdout)
+        # found from another working directory too
+        values["decisions"] = None if self.decisions is None else str(Path(self.decisions).expanduser().resolve())
         return {key: value for key, value in values.items() if value is not None}
 
     def or_else(self, other: LoadOptions) -> LoadOptions:

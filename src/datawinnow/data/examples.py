@@ -48,6 +48,7 @@ class Origin:
         split: name of the split in the source; ``""`` where the source has none, or this one was held out.
         unused: files of the source's other splits, by their names, which are neither trained nor tested on.
         num_rows: number of examples of the split in the source, before any was held out or left out; None if unknown.
+        labels: (n,) int64 class ids as the source has them, where decisions relabelled examples; None for those of now.
     """
 
     layout: str
@@ -59,10 +60,12 @@ class Origin:
     split: str = ""
     unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     num_rows: int | None = None
+    labels: Tensor | None = None
 
     def take(self, index: Tensor) -> Origin:
         """The origin of the examples at ``index`` (m,), which still know their rows in the source."""
-        return replace(self, rows=index if self.rows is None else self.rows[index])
+        rows = index if self.rows is None else self.rows[index]
+        return replace(self, rows=rows, labels=None if self.labels is None else self.labels[index])
 
 
 @dataclass(frozen=True, eq=False)

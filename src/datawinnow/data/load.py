@@ -10,10 +10,12 @@ from typing import Any
 
 from datawinnow.core.bars import with_progress
 from datawinnow.core.budget import parse_fraction
+from datawinnow.core.decisions import read_decisions
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress, ProgressOption
 from datawinnow.data.assemble import DEFAULT_HOLDOUT, Loaded, ReadOptions
+from datawinnow.data.decisions import apply_decisions
 from datawinnow.data.digits import load_digits
 from datawinnow.data.examples import Examples
 from datawinnow.data.folder import load_folder
@@ -114,6 +116,7 @@ def load(
     tokenizer: str | None = None,
     header: bool | None = None,
     standardise: bool | None = None,
+    decisions: Path | str | None = None,
 ) -> tuple[Loaded, Loaded]:
     """Read a dataset as a train and a test split.
 
@@ -151,6 +154,8 @@ def load(
         header: whether the first line of a ``.csv`` or ``.tsv`` names the columns; None guesses.
         standardise: whether each column of vectors gets mean 0 and standard deviation 1, by the train split; None for
             yes for vectors in files, arrays and DataFrames; `Examples` and datasets of items stay as they are.
+        decisions: a ``.csv`` file of decisions about examples, with the columns ``id`` and ``action`` (keep, drop or
+            relabel:NAME); dropped examples are left out, and others get the label. None for none.
 
     Returns:
         ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Images are uint8
@@ -179,7 +184,7 @@ def load(
         tokenizer,
         header,
     )
-    return _read(source, options, flip=flip, standardise=standardise)
+    return _decided(*_read(source, options, flip=flip, standardise=standardise), decisions)
 
 
 def load_with(
@@ -209,7 +214,14 @@ def load_with(
         options.header,
         only_sample=only_sample,
     )
-    return _read(source, read_options, flip=options.flip, standardise=options.standardise)
+    splits = _read(source, read_options, flip=options.flip, standardise=options.standardise)
+    # a sample of images for an estimate is not that of a few decisions less
+    return splits if only_sample else _decided(*splits, options.decisions)
+
+
+def _decided(train: Loaded, test: Loaded, decisions: Path | str | None) -> tuple[Loaded, Loaded]:
+    """Both splits after the decisions in a file; as they are without one."""
+    return (train, test) if decisions is None else apply_decisions(train, test, read_decisions(decisions))
 
 
 def _read(source: Any, options: ReadOptions, *, flip: bool | None, standardise: bool | None) -> tuple[Loaded, Loaded]:

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.files import atomic_folder
 from datawinnow.data.arrow import class_names, convert_errors, label_values, open_arrow, read_schema
 from datawinnow.data.assemble import Loaded
+from datawinnow.data.decisions import labels_in_source
 from datawinnow.data.examples import Examples, Origin
 from datawinnow.data.labels import ClassNames
 from datawinnow.data.npz import read_npz
@@ -176,6 +178,7 @@ def _write_folder(dataset: Loaded, index: Tensor, folder: Path, split: str) -> N
     assert dataset.origin is not None  # write_kept looked at its layout
     root, has_table = Path(dataset.origin.path), "table" in dataset.origin.columns
     lines: list[tuple[str, str]] = []
+    in_source = labels_in_source(dataset)
     for i, row in zip(index.tolist(), _rows_in_source(dataset, index).tolist(), strict=True):
         source = Path(dataset.origin.files[row])
         below = source.relative_to(root).parts
@@ -186,8 +189,14 @@ def _write_folder(dataset: Loaded, index: Tensor, folder: Path, split: str) -> N
         if has_table:
             lines.append((Path(*below).as_posix(), name))
         else:
-            _check_label(readable_name(below[0]), name, str(source))
+            before = dataset.classes[int(in_source[i])]
+            _check_label(readable_name(below[0]), before, str(source))
+            if name != before:
+                # of two classes, which may have files of one name
+                below = (name, *below[1:-1], f"{below[0]}-{below[-1]}")
         target = folder / split / Path(*below)
+        if target.exists():
+            raise DataError(f"{source} would replace {target}, of another class: rename one of the two files")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copy2(source, target)
@@ -202,9 +211,11 @@ def _write_table(dataset: Loaded, index: Tensor, folder: Path, split: str) -> No
     assert dataset.origin is not None  # write_kept looked at its layout
     origin, rows = dataset.origin, _rows_in_source(dataset, index)
     order = np.argsort(rows, kind="stable")
-    rows, labels = rows[order], dataset.labels[index].numpy()[order]
+    rows, labels = rows[order], labels_in_source(dataset)[index].numpy()[order]
+    new_labels = dataset.labels[index].numpy()[order]
     schema = read_schema(origin.files[0], origin.schema_metadata)
     names = class_names(schema, origin.columns["label"])
+    cells = _cells_of_classes(dataset, names) if (labels != new_labels).any() else {}
     pending: list[Any] = []
     first = done = 0
     target = folder / f"{split}-00000-of-00001.parquet"
@@ -216,6 +227,7 @@ def _write_table(dataset: Loaded, index: Tensor, folder: Path, split: str) -> No
             taken = _without_views(pa.Table.from_batches([batch])).take(pa.array(rows[low:high] - first))
             first += batch.num_rows
             _check_labels(dataset, taken, labels[low:high], names)
+            taken = _relabelled(taken, dataset, labels[low:high], new_labels[low:high], cells)
             done += taken.num_rows
             pending.append(taken)
             # one row group for many batches: thousands of small groups are slow to read
@@ -226,6 +238,50 @@ def _write_table(dataset: Loaded, index: Tensor, folder: Path, split: str) -> No
             writer.write_table(pa.concat_tables(pending).combine_chunks())
     if done != len(rows):
         raise DataError(f"{origin.path} has fewer rows than when it was loaded; load the data again")
+
+
+def _cells_of_classes(dataset: Loaded, names: tuple[str, ...] | None) -> dict[str, Any]:
+    """Class -> the cell that stands for it in the source."""
+    assert dataset.origin is not None  # write_kept looked at its layout
+    if names is not None:
+        return {name: names.index(name) for name in dataset.classes if name in names}
+    column, cells, cell_classes = dataset.origin.columns["label"], dict[str, Any](), ClassNames(dataset.classes)
+    for path in dataset.origin.files:
+        with convert_errors(path):
+            if path.endswith(".parquet"):
+                values = pq.read_table(path, columns=[column]).column(column)
+            else:
+                values = open_arrow(path).column(column)
+        for cell in values.unique().to_pylist():
+            cells.setdefault(cell_classes.name_of(cell), cell)
+    return cells
+
+
+def _relabelled(taken: Any, dataset: Loaded, labels: RowArray, new_labels: RowArray, cells: dict[str, Any]) -> Any:
+    """``taken`` with the cells of the new labels, where they are others.
+
+    Raises:
+        DataError: no example of the source is of the new class, so that it does not say how it is written.
+    """
+    changed = np.flatnonzero(labels != new_labels)
+    if not len(changed):
+        return taken
+    assert dataset.origin is not None  # write_kept looked at its layout
+    at = taken.column_names.index(dataset.origin.columns["label"])
+    field, values = taken.schema.field(at), taken.column(at).to_pylist()
+    for row in changed.tolist():
+        values[row] = _cell_of(dataset.classes[int(new_labels[row])], cells, dataset.origin.path)
+    kind = field.type
+    column = pa.array(values, kind.value_type).dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else None
+    return taken.set_column(at, field, pa.array(values, kind) if column is None else column)
+
+
+def _cell_of(name: str, cells: dict[str, Any], where: str) -> Any:
+    if name not in cells:
+        raise DataError(
+            f"{where} has no example of the class {name!r}, so that it does not say how its label is written"
+        )
+    return cells[name]
 
 
 def _without_views(table: Any) -> Any:
@@ -290,19 +346,29 @@ def _write_npz(dataset: Loaded, index: Tensor, folder: Path, split: str) -> None
     x, y = (arrays.get(origin.columns[k]) for k in ("image", "label"))
     if x is None or y is None or len(x) != len(y) or len(x) <= int(rows.max()):
         raise DataError(f"{origin.path} changed since it was loaded; load the data again")
+    all_labels = y.reshape(len(y))
     x, y = x[rows], y[rows]
     listed = y.reshape(len(y)).tolist()
-    ids = [dataset.classes[i] for i in dataset.labels[index].tolist()]
-    classes, cell_classes = arrays.get("classes"), ClassNames(dataset.classes)
-    for value, name in zip(listed, ids, strict=True):
-        if classes is not None and y.dtype.kind in "biu":
+    source_labels, new_labels = labels_in_source(dataset)[index].tolist(), dataset.labels[index].tolist()
+    ids = [dataset.classes[i] for i in source_labels]
+    classes, cell_classes, kind = arrays.get("classes"), ClassNames(dataset.classes), y.dtype.kind
+
+    def class_of(value: Any) -> str:
+        if classes is not None and kind in "biu":
             # int: an array that is indexed by a boolean is a mask
-            in_source = str(classes[int(value)]) if 0 <= value < len(classes) else str(value)
-        else:
-            # boolean labels were read as 0 and 1
-            cell = int(value) if y.dtype.kind == "b" else value
-            in_source = cell_classes.name_of(cell.decode() if isinstance(cell, bytes) else cell)
-        _check_label(in_source, name, origin.path)
+            return str(classes[int(value)]) if 0 <= value < len(classes) else str(value)
+        # boolean labels were read as 0 and 1
+        cell = int(value) if kind == "b" else value
+        return cell_classes.name_of(cell.decode() if isinstance(cell, bytes) else cell)
+
+    for value, name in zip(listed, ids, strict=True):
+        _check_label(class_of(value), name, origin.path)
+    if source_labels != new_labels:
+        cells = {class_of(value): value for value in np.unique(all_labels).tolist()}
+        y = y.copy()
+        for k, (before, now) in enumerate(zip(source_labels, new_labels, strict=True)):
+            if before != now:
+                y.reshape(len(y))[k] = _cell_of(dataset.classes[now], cells, origin.path)
     if classes is None:
         np.savez(folder / f"{split}.npz", x=x, y=y)
     else:
@@ -350,6 +416,9 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
     first_names: list[str] | None = None
     cell_classes = ClassNames(dataset.classes)
     last_names: list[str] = []
+    source_labels = labels_in_source(dataset)
+    is_relabelled = bool((source_labels[torch.from_numpy(index)] != dataset.labels[torch.from_numpy(index)]).any())
+    cells = _text_cells(dataset, has_names) if is_relabelled else {}
     # newline="": line ends stay as they were
     with target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
         for num_leading, path in zip(leading, origin.files, strict=True):
@@ -370,12 +439,49 @@ def write_text_file(dataset: Texts, index: RowArray, rows: RowArray, folder: Pat
                 if row in position:
                     _check_record(dataset, position[row], record, names, path, cell_classes)
                     raw = record.raw
+                    now = int(dataset.labels[position[row]])
+                    if now != int(source_labels[position[row]]):
+                        cell = _cell_of(dataset.classes[now], cells, path)
+                        delimiter = "" if dialect is None else dialect.delimiter
+                        record = _with_label(record, names, origin.columns["label"], cell, delimiter)
+                        raw = record.raw
                     if dialect is not None and first_names is not None and names != first_names:
                         raw = _reordered(record, names, first_names, dialect.delimiter, path)
                     out.write(_with_line_end(raw))
                     num_written += 1
     if num_written != len(position):
         raise DataError(f"{origin.path} has fewer lines than when it was loaded; load the data again")
+
+
+def _text_cells(dataset: Texts, has_names: bool) -> dict[str, Any]:
+    """Class -> the cell that stands for it in the source."""
+    origin = dataset.origin
+    assert origin is not None  # write_kept looked at its layout
+    cells, cell_classes = dict[str, Any](), ClassNames(dataset.classes)
+    names: list[str] = []
+    for num_leading, path in zip(map(int, origin.columns["leading"].split(",")), origin.files, strict=True):
+        dialect = None if path.lower().endswith(".jsonl") else guess_dialect(Path(path))
+        for k, record in enumerate(read_records(Path(path), dialect)):
+            if k < num_leading:
+                if k == num_leading - 1 and has_names and isinstance(record.cells, list):
+                    names = [cell.strip() for cell in record.cells]
+                continue
+            cell = _by_name(record, names).get(origin.columns["label"])
+            if not record.wrong and cell is not None:
+                cells.setdefault(cell_classes.name_of(cell), cell)
+    return cells
+
+
+def _with_label(record: Record, names: list[str], column: str, cell: Any, delimiter: str) -> Record:
+    """``record`` with another cell in the column of labels; its line is written anew."""
+    if isinstance(record.cells, dict):
+        values = {**record.cells, column: cell}
+        return replace(record, cells=values, raw=json.dumps(values, ensure_ascii=False) + "\n")
+    at = names.index(column) if names else int(column)
+    cells = [*record.cells[:at], str(cell), *record.cells[at + 1 :]]
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
+    return replace(record, cells=cells, raw=line.getvalue())
 
 
 def _reordered(record: Record, names: list[str], order: list[str], delimiter: str, path: str) -> str:
@@ -410,16 +516,19 @@ def _with_line_end(raw: str) -> str:
     return raw if raw.endswith(("\n", "\r")) else raw + "\n"
 
 
+def _by_name(record: Record, names: list[str]) -> dict[str, Any]:
+    """Cells of a record by the names of their columns, or by their places."""
+    cells = record.cells
+    return cells if isinstance(cells, dict) else dict(zip(names or map(str, range(len(cells))), cells, strict=False))
+
+
 def _check_record(
     dataset: Texts, i: int, record: Record, names: list[str], path: str, cell_classes: ClassNames
 ) -> None:
     columns = dataset.origin.columns if dataset.origin is not None else {}
-    cells = record.cells
-    by_name: dict[str, Any] = (
-        cells if isinstance(cells, dict) else dict(zip(names or map(str, range(len(cells))), cells, strict=False))
-    )
+    by_name = _by_name(record, names)
     text, label = text_of(by_name.get(columns["text"]))[0], by_name.get(columns["label"])
-    now = dataset.classes[int(dataset.labels[i])]
+    now = dataset.classes[int(labels_in_source(dataset)[i])]
     if text != dataset.texts[i] or cell_classes.name_of(label) != now:
         raise DataError(
             f"line {record.line} of {path} says {label!r} where the dataset in memory says {now!r}, or another text: "
