@@ -20,7 +20,8 @@ from datawinnow.report import run_plots
 from datawinnow.report.correlations import clustered, oriented, rank_correlations, ranks, spearman, word
 from datawinnow.report.run_plots import NUMBERED, heat_map
 from tests.report import fixtures
-from tests.report.test_page import DRAWN, Driver, browser  # noqa: F401
+from tests.report.conftest import Driver
+from tests.report.test_page import DRAWN
 
 RNG = np.random.default_rng(0)
 DRAWS = {
@@ -156,7 +157,7 @@ def test_the_page_shows_the_agreement_of_two_scores_and_not_of_one(run: Path, tm
 def test_a_browser_draws_the_heat_map_within_the_page(
     k: int,
     width: int,
-    browser: Driver,  # noqa: F811
+    browser: Driver,
     run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -12,7 +12,8 @@ from datawinnow import report
 from datawinnow.report import plots_many_methods as crowd
 from datawinnow.report.table import Table, table
 from tests.report import fixtures
-from tests.report.test_page import DRAWN, Driver, browser  # noqa: F401
+from tests.report.conftest import Driver
+from tests.report.test_page import DRAWN
 
 KEEPS = (0.3, 0.1)
 
@@ -78,7 +79,7 @@ def test_without_full_training_there_is_no_scale_of_cost() -> None:
 @pytest.mark.parametrize("width", [1200, 500], ids=["wide", "narrow"])
 def test_a_browser_draws_35_methods_so_that_no_name_covers_another(
     width: int,
-    browser: Driver,  # noqa: F811
+    browser: Driver,
     tmp_path: Path,
 ) -> None:
     fixtures.write_rows(tmp_path / "rows.jsonl", rows(33, changed_kept=0.1))

@@ -299,7 +299,7 @@ def duplicate_issues(
                     f"the {contents} of {name(original)}"
                     if is_exact
                     else f"{duplicates.changes[int(duplicates.change[i])].format(other=name(original))} "
-                    f"(similarity {duplicates.similarity[i]:.2f})"
+                    f"(similarity {duplicates.similarity[i]:.3f})"
                 )
                 severity = float(duplicates.similarity[i])
             if not duplicates.drop[i]:

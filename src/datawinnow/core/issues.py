@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 ISSUES_FILE = "issues.parquet"
 """Its name in a run folder."""
+ISSUE_EXAMPLES_FILE = "issue_examples.parquet"
+"""Beside it: images or texts of examples with issues, for the page."""
+LEARNING_FILE = "learning.parquet"
+"""Beside it: mean and standard deviation over epochs of the probability of the label, for the page."""
 TRAIN_AND_TEST = ("train", "test")
 EXAMPLE_ISSUES = {
     "broken": "cannot be used: it cannot be read, is empty, or of one colour",

@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from datawinnow.core.chance import rows_sentence
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
-from datawinnow.core.option_spelling import spelled
 from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.verdict import ResultRow, verdict
 from datawinnow.report import plots, plots_many_methods, words
@@ -70,17 +69,25 @@ def write(path: Path | str, out: Path | str | None = None) -> Path:
 
 def render(name: str, context: dict[str, Any]) -> str:
     """A template of ``templates/`` with the helpers that all of them use; everything is escaped."""
-    environment = Environment(
+    return _environment().get_template(name).render(words=words, palette=PALETTE, **context)
+
+
+def template_source(name: str) -> str:
+    """The text of a file of ``templates/`` as it is, such as a script."""
+    environment = _environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("datawinnow.report"),
         autoescape=True,
         # A missing variable is an error and not an empty place in the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # what is escaped already is a plot, or the user's own text, in which nothing is respelled
-        finalize=lambda value: spelled(value) if type(value) is str else value,
     )
-    return environment.get_template(name).render(words=words, palette=PALETTE, **context)
 
 
 def results_context(result_rows: Sequence[ResultRow]) -> dict[str, Any]:
