@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -17,6 +16,7 @@ import pytest
 from PIL import Image
 
 from datawinnow.core.artifacts import write_table
+from datawinnow.core.decisions import DECISION_COLUMNS, read_decisions
 from datawinnow.core.errors import RunError
 from datawinnow.core.issues import ISSUE_EXAMPLES_FILE, LEARNING_FILE, Issue, IssueTable, write_issues
 from datawinnow.report import audit_page
@@ -259,6 +259,8 @@ def test_decisions_are_exported_with_one_action_an_example(folder: Path, browser
     assert rows[0][5] == "relabel:dog"
     decide = "const s = document.querySelector('#rows select'); s.value = 'keep'; s.dispatchEvent(new Event('change'))"
     run(browser, decide)
+    choose(browser, "text", "id9")
+    run(browser, decide.replace("keep", "look"))  # decides nothing
     choose(browser, "text", "")
     choose(browser, "kind", "2")
     click(browser, "#set")  # all duplicates: keep
@@ -269,10 +271,11 @@ def test_decisions_are_exported_with_one_action_an_example(folder: Path, browser
     # decisions come before suggestions, which are drop before relabel before keep; the test split is not there
     assert everything["id3"] == everything["id7"] == "keep"
     assert everything["id5"] == "drop"
-    assert everything["id9"] == "relabel:dog"
+    assert everything["id11"] == "relabel:dog"
+    assert "id9" not in everything
     assert "id8" not in everything
     assert HOSTILE not in everything
-    assert len(everything) == 60 + 2  # odd ones, and 2 and 4
+    assert len(everything) == 59 + 2  # odd ones but 9, and 2 and 4
 
 
 def exported(folder: Path) -> dict[str, str]:
@@ -282,12 +285,13 @@ def exported(folder: Path) -> dict[str, str]:
         if file.exists() and file.stat().st_size:
             break
         time.sleep(0.05)
-    with file.open(newline="", encoding="utf-8") as opened_file:
-        lines = list(csv.reader(opened_file))
+    decisions = read_decisions(file)
+    header = file.read_text(encoding="utf-8").split("\n")[0]
     file.unlink()
-    assert lines[0] == ["id", "action"]
-    assert len({line[0] for line in lines[1:]}) == len(lines) - 1
-    return {line[0]: line[1] for line in lines[1:]}
+    assert header == ",".join(DECISION_COLUMNS)
+    assert decisions.fingerprint == "ab" * 8
+    assert {decision.split for decision in decisions.rows} == {"train"}
+    return {decision.id: decision.action for decision in decisions.rows}
 
 
 @pytest.mark.browser

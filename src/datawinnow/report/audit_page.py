@@ -245,6 +245,7 @@ def _page_columns(
     places = [(i.split, i.example) for i in rows]
     texts = [(shown_examples.get(place) or {}).get("text") for place in places]
     return {
+        "fingerprint": str(metadata.get("fingerprint", "")),
         "kinds": kinds,
         "splits": splits,
         "classes": classes,

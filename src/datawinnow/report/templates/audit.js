@@ -151,7 +151,7 @@
         const before = actions.get(example);
         if (before && STRENGTH[before.action.split(":")[0]] >= STRENGTH[action.split(":")[0]]) continue;
       }
-      if (action === "look" && !actions.has(example)) continue;
+      if (action === "look") continue; // decides nothing
       actions.set(example, { id: data.id[i], action });
     }
     return [...actions.values()];
@@ -159,8 +159,8 @@
 
   function csv(withSuggestions) {
     const quoted = (text) => (/[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text);
-    const lines = decisions(withSuggestions).map((d) => quoted(d.id) + "," + quoted(d.action));
-    return ["id,action", ...lines].join("\n") + "\n";
+    const lines = decisions(withSuggestions).map((d) => [d.id, "train", d.action, data.fingerprint].map(quoted).join(","));
+    return ["id,split,action,fingerprint", ...lines].join("\n") + "\n";
   }
 
   function download(withSuggestions) {
