@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 import datawinnow as dw
-from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.artifacts import read_npy
+from datawinnow.core.decisions import Decision, read_decisions, write_decisions
+from datawinnow.core.errors import ArgumentError, DataError, RunError
 from datawinnow.core.issues import read_issues
 from datawinnow.core.rng import stream
 from datawinnow.probe import probe
@@ -68,7 +70,7 @@ def test_what_is_written_is_what_was_returned(audited):
     assert written["counts"] == table.counts() == metadata["counts"]
     assert sum(written["actions"].values()) == sum(issue.example >= 0 for issue in table)
     assert written["label_errors"]["rate"] == pytest.approx(float(audited.p_wrong.mean()))
-    assert written["files"] == ["issues.parquet", "issues.csv"]
+    assert written["files"] == ["issues.parquet", "issues.csv", "decisions.csv"]
     assert "audit" in dw.RunFolder.open(folder).metadata["cost"]
 
 
@@ -162,7 +164,8 @@ def test_the_engine_cleanlab_trains_five_folds_once(digits, tmp_path):
     train, _, wrong = digits
     arguments = {"epochs": 4, "model": "mlp", "recipe": RECIPE, "run": tmp_path / "run", "engine": "cleanlab"}
     result = dw.audit(train, **arguments)
-    assert (tmp_path / "run" / "probe" / "out_of_fold.npy").exists()
+    kept = read_npy(tmp_path / "run" / "probe" / "out_of_fold.npy")
+    assert result.errors.class_probs.equal(torch.from_numpy(kept))
     assert hits(result, wrong)[1] > 0.3
     calls = []
     again = dw.audit(train, **arguments, progress=lambda *args: calls.append(args[0]))
@@ -220,3 +223,69 @@ def test_one_class_and_no_test_split_say_what_can_be_told():
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         dw.audit(**arguments)
+
+
+# --- acting on it -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noisy_npz(digits, tmp_path_factory):
+    """A .npz whose labels are wrong in places, and which."""
+    train, test, wrong = digits
+    path = tmp_path_factory.mktemp("npz") / "noisy.npz"
+    arrays = {"x_train": train.x[:, 0], "y_train": train.labels, "x_test": test.x[:, 0], "y_test": test.labels}
+    np.savez(path, **{name: value.numpy() for name, value in arrays.items()})
+    return path, wrong
+
+
+def test_apply_writes_the_cleaned_data_and_what_was_done(noisy_npz, tmp_path):
+    path, wrong = noisy_npz
+    before = path.read_bytes()
+    options = {"epochs": 40, "model": "mlp", "recipe": RECIPE, "run": tmp_path / "run"}
+    result = dw.audit(path, apply=tmp_path / "cleaned", **options)
+    assert path.read_bytes() == before
+    done = read_decisions(tmp_path / "cleaned" / ".decisions.csv")
+    assert done.rows == result.decisions.rows == read_decisions(tmp_path / "run" / "decisions.csv").rows
+    counts = done.counts()
+    assert counts["relabel"] > 10
+    train, test = dw.load(tmp_path / "cleaned")
+    assert len(train) == N - counts["drop"]
+    assert len(test) == 359
+    remaining, _ = result.apply()
+    assert train.labels.equal(remaining.labels)
+    clean, _ = dw.load("digits")
+    truth = clean.stratified(N, stream(0, "subset")).labels
+    kept = torch.tensor([i for i in range(N) if str(i) not in {d.id for d in done.rows if d.action == "drop"}])
+    assert float((train.labels == truth[kept]).float().mean()) > 1 - float(wrong.float().mean()) + 0.08
+    with pytest.raises(DataError, match="not an empty folder"):
+        dw.audit("no data is read", apply=tmp_path / "cleaned")
+
+
+def test_decisions_of_a_person_are_done_and_not_the_suggested(noisy_npz, tmp_path):
+    path, _ = noisy_npz
+    train, _ = dw.load(path)
+    rows = [Decision("3", "train", "drop"), Decision("4", "train", f"relabel:{(int(train.labels[4]) + 1) % 10}")]
+    write_decisions(tmp_path / "mine.csv", rows, train.fingerprint)
+    load = dw.LoadOptions(decisions=tmp_path / "mine.csv")
+    options = {"epochs": 3, "model": "mlp", "recipe": RECIPE, "load": load}
+    result = dw.audit(path, apply=tmp_path / "cleaned", run=tmp_path / "run", **options)
+    assert len(result.p_wrong) == N  # of all the data
+    cleaned, _ = dw.load(tmp_path / "cleaned")
+    assert len(cleaned) == N - 1
+    assert int(cleaned.labels[3]) == (int(train.labels[4]) + 1) % 10
+    assert int((cleaned.labels != train.labels[torch.arange(N) != 3]).sum()) == 1
+    again = dw.audit(tmp_path / "run", load=load, apply=tmp_path / "twice")
+    assert len(again.p_wrong) == N
+    assert dw.load(tmp_path / "twice")[0].labels.equal(cleaned.labels)
+    # without apply the decided data are audited, as every verb reads them
+    decided = dw.audit(path, run=tmp_path / "decided", **options)
+    assert len(decided.p_wrong) == N - 1
+    with pytest.raises(ArgumentError, match="as they were recorded"):
+        dw.audit(tmp_path / "run", load=load)
+
+
+def test_what_cannot_be_cleaned_says_so():
+    labels = [0, 1] * 20
+    result = dw.audit(labels=labels, probs=[[0.9, 0.1], [0.1, 0.9]] * 20)
+    with pytest.raises(ArgumentError, match="arrays alone"):
+        result.apply()

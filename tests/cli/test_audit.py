@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import datawinnow as dw
+from datawinnow.core.decisions import read_decisions
 from datawinnow.core.issues import read_issues
 from datawinnow.core.rng import stream
 
@@ -39,10 +40,31 @@ def test_it_prints_counts_then_rows_and_gives_the_same_as_python(call, noisy, tm
     assert (tmp_path / "run" / "issues.csv").exists()
     assert "next: datawinnow " in shown.stderr
     again = call("audit", "run", "--quiet")
-    assert again.stdout.splitlines()[:-2] == lines[:-2]
+    assert again.stdout.splitlines()[:-1] == lines[:-1]
     assert again.stderr == ""
     python = dw.audit(tmp_path / "run")
     assert python.issues == table
+
+
+def test_decisions_are_suggested_applied_and_taken_by_other_verbs(call, noisy, tmp_path):
+    path, _ = noisy
+    shown = call("audit", path, *QUICK_RECORDING, *LEARNING, "--run", "run")
+    assert "--decisions run/decisions.csv --apply cleaned/" in shown.stderr
+    counts = read_decisions(tmp_path / "run" / "decisions.csv").counts()
+    assert counts["relabel"] + counts["drop"] > 10
+    words = f"{counts['drop']:,} dropped, {counts['relabel']:,} relabelled"
+    written = call("audit", "run", "--decisions", "run/decisions.csv", "--apply", "cleaned")
+    assert words in written.stdout
+    train, _ = dw.load(tmp_path / "cleaned")
+    assert len(train) == 480 - counts["drop"]
+    trained = call("train", path, "--decisions", "run/decisions.csv", *QUICK_RECORDING[:-2], "--run", "trained")
+    assert f"decisions: {words}" in trained.stderr
+    assert dw.RunFolder.open(tmp_path / "trained").n == len(train)
+    assert "not an empty folder" in call("audit", "run", "--apply", "cleaned", code=2).stderr
+    (tmp_path / "wrong.csv").write_text("id,action\n99999,drop\n")
+    refused = call("train", path, "--decisions", "wrong.csv", "--run", "other", code=2).stderr
+    assert "'99999'" in refused
+    assert "--limit" in refused
 
 
 def test_what_is_no_data_and_no_run_is_an_error(call, tmp_path):

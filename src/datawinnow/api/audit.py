@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +42,7 @@ def audit(
     load: LoadOptions | None = None,
     run: Path | str | None = None,
     csv: bool = False,
+    apply: Path | str | None = None,
     progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> Audit:
@@ -68,6 +70,8 @@ def audit(
         load: how DATA is read.
         run: run folder to write. By default ``runs/<name>`` for DATA, and none for a dataset object.
         csv: write ``issues.csv`` beside ``issues.parquet``.
+        apply: write the cleaned dataset to this folder, new or empty, in the layout it came in: what is suggested is
+            done, or what a file of decisions says (``decisions`` of ``load``). Default: nothing is changed.
         progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
             called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with what was chosen.
@@ -88,6 +92,63 @@ def audit(
     >>> audit.counts()["label"], audit.issues.rows[0].action
     (8, 'relabel:1')
     """
+    decisions = load.decisions if load is not None and apply is not None else None
+    if apply is not None:
+        from datawinnow.core.decisions import read_decisions
+        from datawinnow.runs.audit import check_empty
+
+        # before anything is trained
+        check_empty(apply)
+        if decisions is not None:
+            # the audit is of all the data, and what the file says is done afterwards
+            load = replace(load or LoadOptions(), decisions=None)
+            read_decisions(decisions)
+    result = _audit(
+        train,
+        labels,
+        probs,
+        features,
+        classes,
+        recorder,
+        test,
+        engine,
+        epochs,
+        model,
+        model_options,
+        recipe,
+        seed,
+        load,
+        run,
+        csv,
+        progress,
+        log,
+    )
+    if apply is not None:
+        result.apply(apply, decisions=decisions, log=log)
+    return result
+
+
+def _audit(
+    train: Any,
+    labels: Any,
+    probs: Any,
+    features: Any,
+    classes: Sequence[str] | None,
+    recorder: Recorder | None,
+    test: Any,
+    engine: Any,
+    epochs: int,
+    model: Model,
+    model_options: Mapping[str, Any] | None,
+    recipe: Recipe | None,
+    seed: int,
+    load: LoadOptions | None,
+    run: Path | str | None,
+    csv: bool,
+    progress: Progress | None,
+    log: Callable[[str], None] | None,
+) -> Audit:
+    """`audit` without what is done about it."""
     if labels is not None:
         if train is not None or recorder is not None or test is not None:
             raise ArgumentError("labels= stands in place of a dataset: leave train, recorder and test out")
@@ -106,6 +167,8 @@ def audit(
         if folder is not None:
             if run is not None:
                 raise ArgumentError("`run=` is of a new recording; the audit of a run is written into its folder")
+            if load is not None and load != LoadOptions():
+                raise ArgumentError("the data of a run are read as they were recorded: leave `load=` out")
             splits = dataset_of_run(folder, progress=progress, log=log)
             folder.check_dataset(splits.train)
         else:

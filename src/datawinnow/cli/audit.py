@@ -11,6 +11,7 @@ from datawinnow.cli.options import OUTPUT_PANEL, Epochs, Quiet, RunOption, Seed,
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.counts import many
+from datawinnow.core.decisions import read_decisions
 from datawinnow.core.duration import duration
 from datawinnow.core.issues import ISSUE_KINDS, Issue
 from datawinnow.core.options import Option
@@ -24,7 +25,7 @@ SHOWN = 3
 
 @verb(
     "datawinnow audit my-images/",
-    "datawinnow audit runs/my-images --csv",
+    "datawinnow audit runs/my-images --csv --apply cleaned/",
     "datawinnow audit reviews.csv --engine cleanlab",
     docs=api.audit,
 )
@@ -45,6 +46,7 @@ def audit(
     seed: Seed = 0,
     run: RunOption = None,
     csv: Annotated[bool, Option(panel=OUTPUT_PANEL)] = False,
+    apply: Annotated[Path | None, Option("FOLDER", panel=OUTPUT_PANEL)] = None,
     quiet: Quiet = False,
 ) -> None:
     """Find wrong labels, duplicates, leakage, outliers, broken examples and odd classes.
@@ -64,16 +66,34 @@ def audit(
             model_options=training.model_options,
             recipe=training.recipe(),
             seed=seed,
-            load=None if is_run else loading,
+            load=loading,
             run=run,
             csv=csv,
+            apply=apply,
             progress=stage,
             log=None if quiet else screen.note,
         )
     _print_audit(screen, result)
     assert result.folder is not None
-    screen.rows([("issues", str(result.folder.path / "issues.parquet")), ("cost", _cost(result))])
-    screen.next("train", data if not is_run else result.folder.dataset.source, *option_flags(loading))
+    folder = result.folder.path
+    suggested = result.decisions
+    rows = [
+        ("issues", str(folder / "issues.parquet")),
+        ("suggested", f"{folder / 'decisions.csv'}: {suggested.in_words()}"),
+    ]
+    if apply is not None:
+        done = suggested if loading.decisions is None else read_decisions(loading.decisions)
+        rows.append(("written", f"{apply}: {done.in_words()}, in the layout it came in"))
+    screen.rows([*rows, ("cost", _cost(result))])
+    if apply is not None:
+        screen.next("train", str(apply))
+    elif any(suggested.counts().values()):
+        screen.note(
+            f"look through {folder / 'decisions.csv'}, then use it with any verb (--decisions), or write the data:"
+        )
+        screen.next("audit", str(folder), "--decisions", str(folder / "decisions.csv"), "--apply", "cleaned/")
+    else:
+        screen.next("train", data if not is_run else result.folder.dataset.source, *option_flags(loading))
 
 
 def _print_audit(screen: Screen, result: Audit) -> None:

@@ -20,15 +20,24 @@ from datawinnow.audit.outliers import outlier_issues, outlyingness
 from datawinnow.core.arrays import chain_arrays
 from datawinnow.core.artifacts import read_npy, write_json, write_npy
 from datawinnow.core.cost import Cost
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.decisions import (
+    DECISIONS_FILE,
+    Decisions,
+    read_decisions,
+    suggested_decisions,
+    write_decisions,
+)
+from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.issues import ISSUES_FILE, Issue, IssueTable, write_issues, write_issues_csv
 from datawinnow.core.progress import Progress, named_progress
 from datawinnow.core.rng import stream
 from datawinnow.data.dataset_info import DatasetInfo, example_ids
+from datawinnow.data.decisions import apply_decisions
 from datawinnow.data.examples import Examples, LazyExamples
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.source_positions import source_rows
 from datawinnow.data.texts import Texts
+from datawinnow.data.write import write_kept
 from datawinnow.probe import probe
 from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.network import network_of_run
@@ -80,9 +89,74 @@ class Audit:
         """Number of rows of each kind of issue, without those that have none."""
         return {kind: number for kind, number in self.issues.counts().items() if number}
 
+    @property
+    def decisions(self) -> Decisions:
+        """What is suggested: training examples to be dropped and relabelled, without those that need a look."""
+        return suggested_decisions(self.issues, str(self.metadata["fingerprint"]))
+
+    def apply(
+        self,
+        out: Path | str | None = None,
+        *,
+        decisions: Decisions | Path | str | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> tuple[Any, Any]:
+        """The cleaned splits; the audited ones stay as they are.
+
+        Args:
+            out: a new or empty folder to write them to, in the layout they came in, with ``.decisions.csv``, which says
+                what was done. None writes nothing.
+            decisions: what to do, or a file of it. Default: what the audit suggests.
+            log: called with what of the source is not written.
+
+        Returns:
+            ``(train, test)``, test None without one.
+
+        Raises:
+            ArgumentError: the audit was of arrays, or of a dataset that `load` did not make.
+            DataError: ``out`` is not empty, or the decisions are not about this dataset.
+            RunError: the disk is full.
+        """
+        check_can_be_cleaned(self.train)
+        if out is not None:
+            check_empty(out)
+        chosen = self.decisions if decisions is None else decisions
+        chosen = chosen if isinstance(chosen, Decisions) else read_decisions(chosen)
+        test = self.test if hasattr(self.test, "origin") else None
+        train, cleaned_test = apply_decisions(self.train, test, chosen)
+        if out is not None:
+            write_kept(train, torch.arange(len(train)), out, test=cleaned_test, log=log)
+            write_decisions(Path(out) / f".{DECISIONS_FILE}", chosen.rows, str(self.metadata["fingerprint"]))
+        return train, cleaned_test if test is not None else self.test
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{number:,} {kind}" for kind, number in self.counts().items()) or "no issue"
         return f"Audit of {self.metadata['dataset']} ({self.metadata['n']['train']:,} examples): {counts}"
+
+
+def check_can_be_cleaned(train: Any) -> None:
+    """Refuse what decisions cannot be applied to.
+
+    Raises:
+        ArgumentError: naming its type.
+    """
+    if not isinstance(train, (Examples, LazyExamples)):
+        kind = "arrays alone" if train is None else f"a {type(train).__name__}"
+        raise ArgumentError(
+            f"decisions are applied to datasets that datawinnow loaded, not to {kind}: use the column row of the "
+            "issues with your own"
+        )
+
+
+def check_empty(out: Path | str) -> None:
+    """Refuse a folder that holds something: a cleaned dataset replaces nothing.
+
+    Raises:
+        DataError: naming it.
+    """
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"`apply={str(out)!r}` exists already and is not an empty folder; give another, or remove it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +390,7 @@ def out_of_fold_probs(
 
 
 def write_audit(result: Audit, folder: Path, *, csv: bool = False, cost: Cost | None = None) -> list[Path]:
-    """Write ``issues.parquet``, ``audit.json`` and, where asked for, ``issues.csv`` into a folder.
+    """Write ``issues.parquet``, ``audit.json``, what is suggested as ``decisions.csv``, and ``issues.csv`` if asked.
 
     Returns:
         The files.
@@ -329,6 +403,8 @@ def write_audit(result: Audit, folder: Path, *, csv: bool = False, cost: Cost | 
     if csv:
         written.append(folder / CSV_FILE)
         write_issues_csv(written[-1], result.issues)
+    written.append(folder / DECISIONS_FILE)
+    write_decisions(written[-1], result.decisions.rows, str(result.metadata["fingerprint"]))
     written.append(folder / AUDIT_FILE)
     files = [path.name for path in written[:-1]]
     costs = {} if cost is None else {"cost": cost.as_dict()}

@@ -39,7 +39,7 @@ from datawinnow.runs.selection_file import read_selection, write_selection
 COLUMNS = (*RECORDED, "kl_step", "seen")
 STAGES = ("record", "train", "probe", "subsets", "score", "select", "check", "audit")
 """Stages that a run is charged for, in order."""
-AUDIT_FILES = ("issues.parquet", "issues.csv", "audit.json")
+AUDIT_FILES = ("issues.parquet", "issues.csv", "audit.json", "decisions.csv")
 """What an audit writes into a run folder."""
 
 
