@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +149,33 @@ def test_an_unfinished_recording_is_not_scored(call, recorded, tmp_path):
     (run / "run.json").write_text(json.dumps(metadata))
     result = call("score", run, "--score", "aum", code=2)
     assert "not recorded to the end (record: epoch 1 of 2)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "digits", "--epochs", 0), "--epochs must be above 0, got 0"),
+        (("train", "digits", "--epochs", -3), "--epochs must be above 0, got -3"),
+        (("train", "digits", "--policy", "ucb", "--passes", 0), "--passes must be above 0, got 0"),
+        (("train", "digits", "--device", "tpu"), "device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'tpu'"),
+        (("train", "digits", "--model", "nope"), "no model is called 'nope'"),
+        (("record", "digits", "--epochs", 0), "epochs must be a whole number in [1,"),
+        (("record", "digits", "--model", "nope"), "no model is called 'nope'"),
+        (("prune", "digits", "--keep", 0.5, "--epochs", 0), "epochs must be a whole number in [1,"),
+        (("prune", "digits", "--keep", 0.5, "--device", "tpu"), "device must be"),
+        (("race", "digits", "--budget", 2, "--model", "nope"), "no model is called 'nope'"),
+        (("race", "digits", "--budget", 2, "--device", "tpu"), "device must be"),
+        (("estimate", "digits", "--epochs", 0), "epochs must be a whole number in [1,"),
+        (("estimate", "digits", "--model", "nope"), "no model is called 'nope'"),
+        (("condense", "digits", "--per-class", 0), "per_class must be a whole number in [1,"),
+        (("condense", "digits", "--iterations", 0), "iterations must be a whole number in [1,"),
+        (("condense", "digits", "--model", "nope"), "no model is called 'nope'"),
+        (("condense", "digits", "--device", "tpu"), "device must be"),
+    ],
+)
+def test_what_is_wrong_without_the_data_is_said_before_they_are_read(call, monkeypatch, words, message):
+    monkeypatch.setattr(
+        importlib.import_module("datawinnow.data.load"), "load_with", lambda *_, **__: pytest.fail("the data are read")
+    )
+    assert message in " ".join(call(*words, code=2).stderr.split())
+    assert not Path("runs").exists()

@@ -161,3 +161,21 @@ def test_a_change_that_size_and_time_do_not_show_is_seen(tmp_path, monkeypatch):
     path.write_bytes((tmp_path / "old").read_bytes())
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert images.key()[1] != before[1]
+
+
+@pytest.mark.parametrize("source", ["folder", "parquet", "parquet on demand"])
+def test_without_a_cache_no_file_is_hashed(tmp_path, monkeypatch, source):
+    monkeypatch.setenv("DATAWINNOW_CACHE", "")
+    monkeypatch.setattr(images_module.Encoded, "key", lambda self: pytest.fail("the files are hashed"))
+    arrays = pixels(10)
+    if source == "folder":
+        for i, array in enumerate(arrays):
+            file = tmp_path / "data" / "ab"[i % 2] / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encoded(array))
+        train, _ = load(tmp_path / "data")
+    else:
+        write_parquet(tmp_path / "data.parquet", arrays, [i % 2 for i in range(10)])
+        train, _ = load(tmp_path / "data.parquet", memory=1 if source == "parquet on demand" else None)
+    assert len(train) == 8
+    assert train[0][0].shape[1:] == (8, 8)

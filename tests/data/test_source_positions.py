@@ -199,3 +199,19 @@ def test_rows_of_a_frame_are_found_whatever_its_columns_are_called(columns):
     kept = kept_of(train)
     index = kept.indices_in(frame)
     assert frame["which"].to_numpy()[index].tolist() == train.x[kept.selection.index][:, -1].tolist()
+
+
+@pytest.mark.parametrize("form", ["frame", "dict"])
+@pytest.mark.parametrize("feature", ["targets", "label", "y"])
+def test_a_feature_that_is_called_as_labels_are_is_no_label(form, feature):
+    pandas = pytest.importorskip("pandas")
+    names = np.array(["ant", "bee"])[Y % 2]
+    frame = pandas.DataFrame({feature: X[:, 0] * 0.5, "which": X[:, 0], "species": names})
+    train, _ = dw.load(frame, label="species", standardise=False)
+    kept = kept_of(train)
+    dataset = frame if form == "frame" else {name: frame[name].to_numpy() for name in frame}
+    index = kept.indices_in(dataset)
+    assert frame["which"].to_numpy()[index].tolist() == train.x[kept.selection.index][:, -1].tolist()
+    shuffled = frame.assign(species=names[np.roll(np.arange(len(names)), 1)])
+    with pytest.raises(ArgumentError, match="another one, or in another order"):
+        kept.indices_in(shuffled if form == "frame" else {name: shuffled[name].to_numpy() for name in shuffled})

@@ -321,3 +321,22 @@ def test_the_papers_recipe_is_the_published_one():
         torch.manual_seed(42)
         attention = torch.nn.MultiheadAttention(8, 2)
     assert torch.equal(weights[0][0], attention.in_proj_weight)
+
+
+def test_subsets_of_another_pool_are_refused_and_a_changed_file_has_another_digest(tmp_path):
+    rows = [record(i) for i in range(30)]
+    pairs = read_pairs(write_lines(tmp_path / "pairs.jsonl", rows))
+    layout = layout_of(pairs)
+    path = tmp_path / "subsets.npz"
+    index = np.arange(24).reshape(4, 6)
+
+    def digest(**arrays):
+        np.savez(path, **{"labels": np.arange(4.0), "index": index, **arrays})
+        return read_subsets(path, pairs, layout).digest
+
+    same = digest()
+    assert digest(fingerprint=pairs.fingerprint) == same
+    assert digest(index=index[:, ::-1]) != same
+    assert digest(labels=np.arange(4.0)[::-1]) != same
+    with pytest.raises(DataError, match=f"subsets of another pool .fingerprint 0123. .* {pairs.fingerprint}"):
+        digest(fingerprint="0123")

@@ -94,10 +94,10 @@ def test_a_kill_while_it_is_extended_loses_nothing(tmp_path, monkeypatch, moment
 
     write = files.write_epoch
 
-    def write_two(folder, epoch, rows, labels):
+    def write_two(folder, epoch, rows, labels, training):
         if epoch == 0:
             raise KeyboardInterrupt
-        write(folder, epoch, rows, labels)
+        write(folder, epoch, rows, labels, training)
 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         if moment == "splitting":

@@ -15,6 +15,7 @@ from datawinnow import api
 from datawinnow.api import prune
 from datawinnow.core.errors import RunError, TrainingError
 from datawinnow.record import Recorder
+from datawinnow.record.files import IDENTITY_KEY
 from datawinnow.runs import record as recording_module
 from datawinnow.runs.folder import RunFolder
 from datawinnow.train import fit
@@ -202,3 +203,43 @@ def test_a_batch_of_more_than_all_examples_is_noted(blobs, tmp_path, batch, is_s
     messages: list[str] = []
     api.record(blobs, run=tmp_path / "run", epochs=1, recipe=replace(FAST, batch=batch), log=messages.append)
     assert any("61 is more than the 60 examples" in line for line in messages) is is_said
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"recipe": replace(FAST, lr=0.011)}, {"model_options": {"width": 64}}])
+def test_an_epoch_of_another_training_is_refused(blobs, tmp_path, other):
+    """The same data, names, shapes and number: only what the file says of itself tells them apart."""
+
+    def stop(_stage, done, _total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    options = {"epochs": 4, "recipe": FAST, "model": "mlp"}
+    for name, changes in (("run", {}), ("other", other)):
+        with suppress(KeyboardInterrupt):
+            api.record(blobs, run=tmp_path / name, progress=stop, **{**options, **changes})
+    file = tmp_path / "run" / "signals" / "epoch-0001.npz"
+    original = file.read_bytes()
+    file.write_bytes((tmp_path / "other" / "signals" / "epoch-0001.npz").read_bytes())
+    with pytest.raises(RunError, match=r"epoch-0001.npz is of another training than this one"):
+        api.record(blobs, run=tmp_path / "run", **options)
+    file.write_bytes((tmp_path / "run" / "signals" / "epoch-0000.npz").read_bytes())
+    with pytest.raises(RunError, match=r"epoch-0001.npz is of .* another epoch"):
+        api.record(blobs, run=tmp_path / "run", **options)
+    file.write_bytes(original)
+    again = api.record(blobs, run=tmp_path / "run", **options)
+    unbroken = api.record(blobs, run=tmp_path / "whole", **options)
+    assert contents(again.signals) == contents(unbroken.signals)
+
+
+def test_epochs_that_say_nothing_of_their_training_still_go_on(blobs, tmp_path):
+    """An earlier version wrote none."""
+    recorder = Recorder(3, 2, path=tmp_path)
+    recorder.write(0, torch.arange(3), torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))
+    recorder.flush()
+    file = tmp_path / "epoch-0000.npz"
+    arrays = dict(np.load(file))
+    np.savez(file, **{name: array for name, array in arrays.items() if name != IDENTITY_KEY})
+    assert Recorder(3, 2, path=tmp_path, training="new").finished == 1
+    np.savez(file, **arrays)
+    with pytest.raises(RunError, match="another training"):
+        Recorder(3, 2, path=tmp_path, training="new")

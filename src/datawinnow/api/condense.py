@@ -113,17 +113,24 @@ def condense(
         condense_into_folder,
         images_of,
     )
+    from datawinnow.condense.training import resolve_device
+    from datawinnow.core import check
     from datawinnow.core.card import card_of, resolve
     from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.data.objects import as_dataset
     from datawinnow.data.source_positions import source_rows
-    from datawinnow.models.registry import name_of_model
+    from datawinnow.models.registry import check_model_name, name_of_model
 
     condenser = resolve(method, METHODS, kind="condenser")
     card, options, judging = card_of(condenser), dict(options or {}), judging or Judging()
     for name in options:
         if name in RESERVED_OPTIONS:
             raise ArgumentError(f"options has {name!r}, which is a parameter of its own or set by the run")
+    check.number("per_class", per_class, 1, 1 << 30, integer=True)
+    if iterations is not None:
+        check.number("iterations", iterations, 1, 1 << 40, integer=True)
+    check_model_name(model)
+    resolve_device(device)
     if not isinstance(data, (str, Path)):
         data = as_dataset(data)
         images_of(data)

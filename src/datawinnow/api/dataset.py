@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datawinnow.core.counts import a_type
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import Progress
@@ -97,8 +98,10 @@ def open_dataset(
     from datawinnow.data.load import load_with
     from datawinnow.data.objects import as_dataset, with_class_ids, with_targets
     from datawinnow.data.standardise import STANDARDISED_NOTE, check_standardise, columns_to_standardise
+    from datawinnow.models.registry import check_model_name
     from datawinnow.text.image_processor import takes_images
     from datawinnow.text.pretrained import is_pretrained
+    from datawinnow.train.network import device_for
 
     load = load or LoadOptions()
     if not isinstance(data, (str, Path)):
@@ -132,7 +135,7 @@ def open_dataset(
         if load.standardise is not None or is_raw:
             columns = columns_to_standardise(data, load.standardise)
         elif log is not None and data is not users_data and columns_to_standardise(data, None) is not None:
-            log(f"data: vectors are used as they are, since the test split is a {type(users_test).__name__}")
+            log(f"data: vectors are used as they are, since the test split is {a_type(users_test)}")
         if columns is not None:
             test = None if test is None else columns.standardise(test)
             standardised = columns.standardise(data)
@@ -142,6 +145,9 @@ def open_dataset(
         for note in info.notes if log is not None else ():
             log(f"data: {note}")  # type: ignore[misc]
         return Splits(info, test, None, data, raw_test, columns, load.standardise)
+    check_model_name(model)
+    if recipe is not None:
+        device_for(recipe.device)
     if test is not None:
         raise ArgumentError(
             f"{data} brings its own test split: leave `test=` out, or load both and give them as objects"

@@ -71,10 +71,14 @@ def estimate(
     Raises:
         ArgumentError: ``keep`` outside (0, 1], unknown names, or a network with fewer outputs than there are classes.
     """
+    from datawinnow.core import check as arguments
     from datawinnow.core.budget import budget_of, parse_fraction
     from datawinnow.methods import create_method
     from datawinnow.runs.estimate import estimate_run
 
+    arguments.number("epochs", epochs, 1, 1 << 20, integer=True)
+    if train_epochs is not None:
+        arguments.number("train_epochs", train_epochs, 1, 1 << 20, integer=True)
     keep = parse_fraction(keep)
     if keep is not None:
         budget_of(keep, 1)

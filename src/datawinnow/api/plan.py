@@ -134,7 +134,7 @@ def plan(
         create_method(name)
     if recipe is not None and (recipe.loss is not None or recipe.metric is not None):
         raise ArgumentError("plan compares accuracies of the cross-entropy: it takes no loss or metric of your own")
-    splits = open_dataset(data, load=load, model=model, progress=progress, log=log)
+    splits = open_dataset(data, load=load, model=model, recipe=recipe, progress=progress, log=log)
     info, recipe = splits.train, recipe or Recipe()
     specs = [
         RouteSpec("random", "examples", label="random examples"),

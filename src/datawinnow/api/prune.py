@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datawinnow.api.dataset import open_dataset, run_path
 from datawinnow.core.arrays import RECORDED
 from datawinnow.core.bars import with_progress
-from datawinnow.core.counts import many
+from datawinnow.core.counts import a_type, many
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import ProgressOption
@@ -174,7 +174,7 @@ def prune(
         )
     if out is not None and not hasattr(splits.original, "origin"):
         raise ArgumentError(
-            f"`out=` writes datasets that datawinnow loaded, not a {type(splits.original).__name__}: leave it out and "
+            f"`out=` writes datasets that datawinnow loaded, not {a_type(splits.original)}: leave it out and "
             "train on what prune returns, or use .selection.index with your own dataset"
         )
     path = run_path(run, splits)

@@ -180,7 +180,7 @@ def race(
     if policy != AUTO:
         options = default_options(policy, keep, options)
         build_policy(policy, passes=budget, options=options, wrap=wrap)  # fails before any data are read
-    splits = open_dataset(data, test=test, load=load, model=model, progress=progress, log=log)
+    splits = open_dataset(data, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     if splits.test is None:
         raise ArgumentError(
             "race needs a test split (`test=`), since accuracy on the training examples decides nothing"

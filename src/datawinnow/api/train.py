@@ -237,6 +237,8 @@ def train(
 
 def _training_length(varying_epochs: bool, epochs: float | None, passes: float | None) -> TrainingLength:
     if passes is None:
+        if epochs is not None and not epochs > 0:
+            raise ArgumentError(f"`epochs=` must be above 0, got {epochs:g}")
         return TrainingLength(epochs=DEFAULT_EPOCHS if epochs is None else epochs)
     if epochs is not None:
         raise ArgumentError("give either `epochs=` or `passes=`, not both")
@@ -245,7 +247,7 @@ def _training_length(varying_epochs: bool, epochs: float | None, passes: float |
             "`passes=` requires `policy=` or `progressive_resizing=`; without either one pass is one epoch: use "
             "`epochs=`"
         )
-    if passes <= 0:
+    if not passes > 0:
         raise ArgumentError(f"`passes=` must be above 0, got {passes:g}")
     return TrainingLength(passes=passes)
 

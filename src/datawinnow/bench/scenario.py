@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datawinnow.bench.grid import parse_scenario
 from datawinnow.core.card import card_of
+from datawinnow.core.counts import a_type
 from datawinnow.core.errors import DataError
 from datawinnow.core.rng import stream
 from datawinnow.scenarios import METHODS
@@ -30,7 +31,7 @@ def under_scenario(train: Any, scenario: str, seed: int) -> tuple[Any, Tensor]:
     labels, classes = getattr(train, "labels", None), getattr(train, "classes", None)
     if labels is None or classes is None or not dataclasses.is_dataclass(train):
         raise DataError(
-            f"the scenario {scenario!r} changes labels, which a {type(train).__name__} does not expose: load the data "
+            f"the scenario {scenario!r} changes labels, which {a_type(train)} does not expose: load the data "
             "with datawinnow.load, or make it datawinnow.Examples(x, labels, classes)"
         )
     return _changed(train, scenario, seed)  # type: ignore[arg-type]  # what `load` gives is hashed by identity

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from datawinnow.core.counts import a_type
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.module_mode import restore_mode
 
@@ -40,7 +41,7 @@ def last_linear(net: nn.Module) -> nn.Linear:
     layers = [m for m in net.modules() if isinstance(m, nn.Linear)]
     if not layers:
         raise ArgumentError(
-            f"build() returned a {type(net).__name__} without a linear layer: features are the input of the last "
+            f"build() returned {a_type(net)} without a linear layer: features are the input of the last "
             "nn.Linear; end the network in one"
         )
     return layers[-1]
@@ -61,7 +62,7 @@ def matched_modules(net: nn.Module, layers: Sequence[str] | None) -> list[nn.Mod
     activations: list[nn.Module] = [m for m in net.modules() if isinstance(m, ACTIVATIONS)]
     if not activations:
         raise ArgumentError(
-            f"a {type(net).__name__} has no activation module (nn.ReLU ...) to match: name its layers, "
+            f"{a_type(net)} has no activation module (nn.ReLU ...) to match: name its layers, "
             "layers=['layer1', 'layer2']"
         )
     return activations

@@ -21,6 +21,7 @@ from datawinnow.core import check, provenance
 from datawinnow.core.artifact_schemas import CondenseFile, CurveFile
 from datawinnow.core.artifacts import check_content, read_json, require_same, write_json, write_table
 from datawinnow.core.card import card_of
+from datawinnow.core.counts import a_type
 from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.lock import only_writer
@@ -394,7 +395,7 @@ def images_of(train: Any) -> torch.Tensor:
     x = getattr(train, "x", None)
     if not isinstance(x, torch.Tensor) and not hasattr(train, "plan"):  # no images that are decoded on demand
         raise ArgumentError(
-            f"condensing draws from all images at once, but a {type(train).__name__} gives one at a time: give arrays "
+            f"condensing draws from all images at once, but {a_type(train)} gives one at a time: give arrays "
             "(x, y) with x of shape (n, channels, height, width), uint8, or DATA"
         )
     if not isinstance(x, torch.Tensor):

@@ -502,6 +502,7 @@ class InstructFile(Content):
     reasons: dict[str, Count]
     gallery: dict[str, list[GalleryText]]
     labels: list[float] | None = None
+    subsets: str | None = None
     mode: str | None = None
     versions: dict[str, str] | None = None
     commit: str | None = None

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Required, TypedDict, Unpack
 
+from datawinnow.core.counts import with_article
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import atomic_write, require_file, write_bytes
 
@@ -67,7 +68,9 @@ def check_header(
         raise RunError(f"{path} is not a JSON object written by datawinnow; {remedy}")
     check_format(header.get("format"), path)
     if kind is not None and header.get("kind") != kind:
-        raise RunError(f"{path} does not hold a {kind}, but {header.get('kind') or 'something else'}; {remedy}")
+        raise RunError(
+            f"{path} does not hold {with_article(kind)}, but {header.get('kind') or 'something else'}; {remedy}"
+        )
     missing = sorted(set(required) - set(header))
     if missing:
         raise RunError(f"{path} is damaged (it lacks {', '.join(missing)}); {remedy}")
@@ -316,7 +319,7 @@ def _read_safetensors(
         raise RunError(f"no such file: {path}{f'; {missing}' if missing else ''}")
     header, tensors = _open_safetensors(path, framework, remedy)
     if header is None:
-        raise RunError(f"{path} does not hold a {kind}: it was not written by datawinnow; {remedy}")
+        raise RunError(f"{path} does not hold {with_article(kind)}: it was not written by datawinnow; {remedy}")
     metadata = dict(check_header(header, path, kind=kind, remedy=remedy))
     checksum = metadata.pop(SEAL, None)
     if framework and checksum is not None:

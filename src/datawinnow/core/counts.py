@@ -1,6 +1,8 @@
-"""Counts with their nouns, for messages."""
+"""Nouns with their counts and articles, for messages."""
 
 from __future__ import annotations
+
+from typing import Any
 
 
 def many(number: float, noun: str, plural: str = "") -> str:
@@ -16,3 +18,21 @@ def many(number: float, noun: str, plural: str = "") -> str:
     """
     shown = f"{number:,.1f}".removesuffix(".0")
     return f"{shown} {noun if shown == '1' else plural or f'{noun}s'}"
+
+
+def with_article(noun: str) -> str:
+    """A noun with "a" or "an", by its first letter.
+
+    >>> with_article("ItemDataset"), with_article("TensorDataset"), with_article("uint8 tensor")
+    ('an ItemDataset', 'a TensorDataset', 'a uint8 tensor')
+    """
+    return f"{'an' if noun[:1].lower() in list('aeio') else 'a'} {noun}"
+
+
+def a_type(value: Any) -> str:
+    """The type of a value, with its article.
+
+    >>> a_type([])
+    'a list'
+    """
+    return with_article(type(value).__name__)

@@ -396,6 +396,8 @@ class ParquetImages(TableImages):
 
         A shuffled epoch over Parquet would decompress a whole row group for every image.
         """
+        if cache.cache_folder() is None:
+            return self
         # the key is of all rows, so subsets and both splits share one copy
         path = cache.cached_file(ParquetImages(self.paths, self.column, self.sizes).key(), ".arrow")
         if path is None:

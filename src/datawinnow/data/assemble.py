@@ -333,7 +333,8 @@ def _sampled(
 ) -> tuple[SampledImages, SampledImages]:
     """Both splits for an estimate: a few images of the train split are decoded, and timed."""
     # what is in the cache is decoded no more
-    to_decode = [s for s in (train, test) if not (in_memory and cache.is_cached(_cache_key(s, plan)))]
+    may_be_cached = in_memory and cache.cache_folder() is not None
+    to_decode = [s for s in (train, test) if not (may_be_cached and cache.is_cached(_cache_key(s, plan)))]
     decoded, seconds = decode_sample(train.images, plan, f"decoding a few images of {name}", options.progress)
     mean, std = channel_statistics(torch.from_numpy(decoded))
     timing = DecodingTime(seconds, sum(len(s.labels) for s in to_decode), len(train.labels) + len(test.labels))
@@ -385,8 +386,9 @@ def _cache_key(split: Split, plan: Plan) -> tuple[str, str]:
 
 
 def _decoded(split: Split, plan: Plan, options: ReadOptions, description: str) -> Decoded:
-    key = _cache_key(split, plan)
-    cached = cache.read_decoded(key)
+    # without a cache no file is read twice for its hash
+    key = None if cache.cache_folder() is None else _cache_key(split, plan)
+    cached = None if key is None else cache.read_decoded(key)
     # an entry with broken images cannot be used where the first of them must be reported
     if cached is not None and cached.x is not None and (options.on_broken == "skip" or not len(cached.broken)):
         # images planned as grey may have been decoded in colour
@@ -397,6 +399,6 @@ def _decoded(split: Split, plan: Plan, options: ReadOptions, description: str) -
     decoded = decode_all(
         split.images, plan, on_broken=options.on_broken, description=description, progress=options.progress
     )
-    if time.monotonic() - started > cache.WORTH_SECONDS:
+    if key is not None and time.monotonic() - started > cache.WORTH_SECONDS:
         cache.write_decoded(key, decoded)
     return decoded

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datawinnow.core.counts import many
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.assemble import Loaded, ReadOptions, Split, assemble
 from datawinnow.data.examples import Origin, short_name
@@ -439,7 +440,7 @@ def _left_out(folder: ImageFolder, *, is_table: bool) -> list[str]:
     children = list(folder.walk())
     num_other = sum(len(child.other_files) for child in children)
     if num_other:
-        notes.append(f"{num_other:,} files below {folder.path} are no images by their names and are left out")
+        notes.append(f"{many(num_other, 'file')} below {folder.path}: no images by their names, so left out")
     broken = [child.path / name for child in children for name in child.broken_links]
     if broken:
         notes.append(

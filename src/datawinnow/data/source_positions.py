@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datawinnow.core.counts import a_type
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import forked
 from datawinnow.data.examples import Origin
@@ -65,7 +66,7 @@ class SourceRows:
             positions = self._by_file(paths)
         elif self.is_folder:
             raise ArgumentError(
-                f"the examples are files, whose order in a {type(dataset).__name__} is not known: give the list of its "
+                f"the examples are files, whose order in {a_type(dataset)} is not known: give the list of its "
                 f"paths in its order, or index by name ({self.ids[0]!r} ...)"
             )
         else:
@@ -126,6 +127,8 @@ class SourceRows:
         Raises:
             ArgumentError: they are neither the class ids nor the classes' names, nor stand for them one to one.
         """
+        if self._is_in_a_column(dataset, positions):
+            return
         values = _labels_of(dataset)
         places = np.arange(len(positions))
         if values is not None and len(values) == _length(dataset):
@@ -156,6 +159,21 @@ class SourceRows:
                 f"{self.ids[int(places[k])]!r} was loaded with {names[k]!r}: the dataset is another one, or in another "
                 "order"
             )
+
+    def _is_in_a_column(self, dataset: Any, positions: Tensor) -> bool:
+        """Whether a column of a table holds the labels, whatever the others (a feature ``targets``) are called."""
+        if not is_frame(dataset) and not isinstance(dataset, Mapping):
+            return False
+        ids = self.labels.tolist()
+        expected = ([str(i) for i in ids], [self.classes[i] for i in ids])
+        for name in dataset.columns if is_frame(dataset) else dataset:
+            values = dataset[name]
+            if np.ndim(values) != 1 or len(values) != _length(dataset):
+                continue
+            column = _array(values)[positions.numpy()]
+            if [str(_int_or_text(value)) for value in column] in expected:
+                return True
+        return False
 
 
 def source_rows(dataset: Any) -> Tensor:

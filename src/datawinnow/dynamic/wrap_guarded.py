@@ -38,7 +38,7 @@ from datawinnow.dynamic.state import (
 from datawinnow.dynamic.static_subset import StaticSubset
 from datawinnow.dynamic.wrap import INNER, Wrapper, inner_state, outer_state
 from datawinnow.dynamic.wrap_recorded import Recorded
-from datawinnow.dynamic.wrap_shrinking import Shrinking
+from datawinnow.dynamic.wrap_shrinking import KeepByEpoch
 
 FIXED_EXAMPLES = (StaticSubset, Replay, ExampleSwap)
 """Policies with fixed ids, or with a set that they keep from epoch to epoch."""
@@ -252,7 +252,7 @@ def _with_count(key: str, value: Any, n: int) -> Any:
 
 def _with_budget_of(policy: Any, epoch: int, n: int, m: int) -> Any:
     """``policy`` with options by which it chooses of ``m`` examples as many as it would of ``n``."""
-    if isinstance(policy, Shrinking):
+    if isinstance(policy, KeepByEpoch):
         return _with_budget_of(policy.with_keep(policy.keep_at(epoch)), epoch, n, m)
     if hasattr(policy, "policy"):
         return dataclasses.replace(policy, policy=_with_budget_of(policy.policy, epoch, n, m))

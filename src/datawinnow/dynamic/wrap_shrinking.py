@@ -18,7 +18,7 @@ from datawinnow.dynamic.wrap import Wrapper
 
 
 @dataclass(frozen=True)
-class Shrinking(Wrapper):
+class KeepByEpoch(Wrapper):
     """The policy with another ``keep`` in each epoch, from ``start`` in the first to ``end`` in the last.
 
     The keep follows a `ChangingKeep` of t = epoch / (epochs - 1), capped at 1. Each epoch has exactly
@@ -108,5 +108,5 @@ class Shrinking(Wrapper):
         return dataclasses.replace(policy, keep=keep)  # type: ignore[no-any-return]
 
 
-shrinking = Shrinking
-"""The name to call: ``shrinking(UCB(keep=1.0, period=1), epochs=30, end=0.4)``."""
+shrinking = KeepByEpoch
+"""The name to call, also for a keep that grows: ``shrinking(UCB(keep=1.0, period=1), epochs=30, end=0.4)``."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from datawinnow.core import provenance
-from datawinnow.core.artifact_schemas import LeaveOneOutFile
+from datawinnow.core.artifact_schemas import InstructFile, LeaveOneOutFile
 from datawinnow.core.artifacts import read_json, write_json, write_table
 from datawinnow.core.errors import RunError
 from datawinnow.core.lock import only_writer
@@ -128,6 +128,8 @@ def _run_alone(
         pool = replace(pool, subsets=labelled)
         for note in labelled.notes:
             log(f"subsets: {note}")
+        if _earlier_subsets(folder) not in (None, labelled.digest):
+            log(f"subsets: {subsets} is another file than for the result in {folder}, which is made anew")
     scorer = scoring.scorer or (mode if subsets is not None else MEAN_SCORER)
     if subsets is None and scorer == MEAN_SCORER:
         log(f"no labelled subsets (`subsets=`): pairs are ranked by the mean of {', '.join(pool.layout.indicators)}")
@@ -173,6 +175,16 @@ def _run_alone(
         metadata["out"] = str(out)
     write_json(folder / INSTRUCT_FILE, metadata)
     return InstructResult(selection, scores, pairs, metadata, folder)
+
+
+def _earlier_subsets(folder: Path) -> str | None:
+    """Digest of the subsets that the result in a folder was learned from; None without one."""
+    try:
+        stored = read_json(folder / INSTRUCT_FILE, schema=InstructFile) if (folder / INSTRUCT_FILE).exists() else {}
+    except RunError:  # damaged: it is replaced
+        return None
+    digest = stored.get("subsets")
+    return digest if isinstance(digest, str) else None
 
 
 def _test_scorers(
@@ -226,6 +238,7 @@ def _metadata(
         "missing": pool.missing_counts(),
         "reasons": {REASON_SENTENCES[code]: int(counts[code]) for code in Reason if counts[code]},
         "labels": None if pool.subsets is None else pool.subsets.labels.tolist(),
+        "subsets": None if pool.subsets is None else pool.subsets.digest,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "finished": provenance.now(),

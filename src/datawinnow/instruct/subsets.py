@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from datawinnow.core.files import require_file
 from datawinnow.instruct.features import INDICATORS, PUBLISHED_SCALE, FeatureLayout, feature_matrix
 from datawinnow.instruct.pairs import Pairs
 
+POOL_KEY = "fingerprint"
+"""Array of a file of subsets that names the pool they were drawn from."""
 MIN_SUBSETS = 3
 """With fewer, a selector cannot be trained and tested on subsets that are left out."""
 
@@ -29,12 +32,14 @@ class LabelledSubsets:
         member: (s, m) int64 positions in the pool, -1 for padding and for members that are not in the pool; None where
             the file names no members and they cannot be identified by their indicators.
         features: (s, m, d) float32 as the file has them, at the published scale; None where it has none.
+        digest: 16 hex digits of a hash over what was read of the file.
         notes: sentences on how the members were identified.
     """
 
     labels: Tensor
     member: Tensor | None
     features: Tensor | None
+    digest: str = ""
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -48,7 +53,9 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> Label
     The file holds ``labels`` (s,) and the members of the subsets: either ``index`` (s, m), positions in the data (-1
     pads subsets of unequal size), or their indicators, (s, m) each and (s, m, d) for vectors, as the published file
     does. Members given by indicators are looked up in the pool, because the vectors of the published file are of a PCA
-    fitted again on every subset: axes and signs of two subsets cannot be compared.
+    fitted again on every subset: axes and signs of two subsets cannot be compared. With an array ``fingerprint``, the
+    text of that name in ``instruct.json``, the file is refused for another pool: positions alone fit any that is large
+    enough.
 
     Args:
         path: the file; it is never unpickled.
@@ -59,11 +66,16 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> Label
         `LabelledSubsets`.
 
     Raises:
-        DataError: another file, shapes that do not fit together, an index outside the pool, or fewer than three
-            subsets.
+        DataError: another file, shapes that do not fit together, an index outside the pool, fewer than three subsets,
+            or subsets of another pool.
     """
     path = Path(path)
-    arrays, present = _read_arrays(path, ["labels", "index", *dict(layout.vectors), *layout.indicators])
+    arrays, present = _read_arrays(path, ["labels", "index", POOL_KEY, *dict(layout.vectors), *layout.indicators])
+    _check_pool(path, arrays.pop(POOL_KEY, None), pairs)
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     labels = arrays.get("labels")
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "biuf":
         raise DataError(f"{path} must hold labels of shape (s,), one number a subset; it holds {present}")
@@ -79,12 +91,26 @@ def read_subsets(path: Path | str, pairs: Pairs, layout: FeatureLayout) -> Label
     targets = torch.from_numpy(labels.astype(np.float32))
     features = _member_features(path, arrays, layout)
     if "index" in arrays:
-        return LabelledSubsets(targets, _check_member_index(path, arrays["index"], len(pairs)), features)
+        positions = _check_member_index(path, arrays["index"], len(pairs))
+        return LabelledSubsets(targets, positions, features, digest.hexdigest()[:16])
     if features is None:
         names = ", ".join([name for name, _ in layout.vectors] + list(layout.indicators))
         raise DataError(f"{path} names its members neither by index nor by {names}; it holds {present}")
     member, note = _look_up_members(arrays, pairs, layout)
-    return LabelledSubsets(targets, member, features, (note,))
+    return LabelledSubsets(targets, member, features, digest.hexdigest()[:16], (note,))
+
+
+def _check_pool(path: Path, pool: np.ndarray | None, pairs: Pairs) -> None:
+    """Refuse subsets that say themselves that they are of another pool.
+
+    Raises:
+        DataError: naming both.
+    """
+    if pool is not None and str(pool) != pairs.fingerprint:
+        raise DataError(
+            f"{path} has subsets of another pool (fingerprint {pool}) than {pairs.file.path} (fingerprint "
+            f"{pairs.fingerprint}): give the file that the subsets were drawn from"
+        )
 
 
 MAX_ARRAY_BYTES = 4 << 30

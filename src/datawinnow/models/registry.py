@@ -210,6 +210,16 @@ def _dimensions(shape: tuple[int, ...], classes: int, vocabulary: int | None) ->
     return {"classes": classes, "features": math.prod(shape)}
 
 
+def check_model_name(model: Any) -> None:
+    """Refuse a name that is of no network, without its dataset; ``"module:function"`` and hf: are looked up later.
+
+    Raises:
+        ArgumentError: no network is called so.
+    """
+    if isinstance(model, str) and ":" not in model:
+        resolve(model, MODELS, kind="model")
+
+
 def _check_kind(
     model: Any, parameters: Mapping[str, inspect.Parameter], shape: tuple[int, ...], vocabulary: int | None
 ) -> None:

@@ -24,6 +24,8 @@ from datawinnow.core.artifacts import (
 from datawinnow.core.errors import MissingArrayError, RunError
 from datawinnow.core.files import remove_abandoned, require_space
 
+IDENTITY_KEY = "_identity"
+"""Entry of an epoch's file: the training and the epoch that it is of."""
 LABELS_KEY = "_labels"
 """Entry of an epoch's file: (n,) int64 labels as trained on, -1 for examples not seen yet."""
 METADATA_FILE = "about.json"
@@ -164,13 +166,26 @@ def softmax_file(folder: Path, epoch: int) -> Path:
     return folder / f"softmax-{epoch:04d}.npy"
 
 
-def write_epoch(folder: Path, epoch: int, rows: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
+def write_epoch(
+    folder: Path, epoch: int, rows: Mapping[str, np.ndarray], labels: np.ndarray, training: str | None = None
+) -> None:
     """Write an epoch's rows, one (n,) array a column; the file appears when it is complete.
+
+    Args:
+        folder: that of the columns.
+        epoch: its number.
+        rows: by column.
+        labels: (n,) int64.
+        training: text by which `check_epoch` tells the training from others; None for none.
 
     Raises:
         RunError: the disk is full.
     """
-    write_npz(epoch_file(folder, epoch), {**rows, LABELS_KEY: labels})
+    write_npz(epoch_file(folder, epoch), {**rows, LABELS_KEY: labels, IDENTITY_KEY: _identity(training, epoch)})
+
+
+def _identity(training: str | None, epoch: int) -> np.ndarray:
+    return np.frombuffer(f"{epoch} {training or ''}".encode(), np.uint8)
 
 
 def read_epoch(folder: Path, epoch: int, name: str, n: int) -> np.ndarray:
@@ -189,20 +204,31 @@ def read_epoch(folder: Path, epoch: int, name: str, n: int) -> np.ndarray:
     return row
 
 
-def check_epoch(folder: Path, epoch: int, columns: tuple[str, ...], n: int) -> np.ndarray:
+def check_epoch(folder: Path, epoch: int, columns: tuple[str, ...], n: int, training: str | None = None) -> np.ndarray:
     """Labels of an epoch's file, after checking that it is complete, with these columns and ``n`` examples.
 
     Raises:
-        RunError: it is not.
+        RunError: it is not, or it is of another training or another epoch.
     """
     file = epoch_file(folder, epoch)
     labels = read_epoch(folder, epoch, LABELS_KEY, n)
     stored_names = npz_names(file, remedy=REMOVE_EPOCH)
+    # an earlier version wrote none
+    if IDENTITY_KEY in stored_names:
+        stored = read_npz_arrays(file, (IDENTITY_KEY,), remedy=REMOVE_EPOCH)[IDENTITY_KEY]
+        expected = _identity(training, epoch)
+        # who only reads knows no training
+        if not np.array_equal(stored if training is not None else stored[: len(expected)], expected):
+            raise RunError(
+                f"{file} is of another training than this one, or of another epoch: put back the file that was there, "
+                f"or {REMOVE_EPOCH}"
+            )
     missing = [name for name in columns if name not in stored_names]
     if missing:
         raise RunError(
             f"{file} has no {missing[0]!r}: it is of a recording of other signals "
-            f"({', '.join(sorted(stored_names - {LABELS_KEY}))}). Give another `run=` folder, or the same signals"
+            f"({', '.join(sorted(stored_names - {LABELS_KEY, IDENTITY_KEY}))}). Give another `run=` folder, or the "
+            "same signals"
         )
     return labels
 
@@ -215,7 +241,7 @@ def remove_epochs(folder: Path, epochs: int) -> None:
         file.unlink(missing_ok=True)
 
 
-def split_into_epochs(folder: Path, epochs: int, labels: Tensor) -> None:
+def split_into_epochs(folder: Path, epochs: int, labels: Tensor, training: str | None = None) -> None:
     """Make a finished recording one of files by epoch again, for a recorder of more epochs to go on.
 
     Nothing is done where the columns have ``epochs`` rows, or are not there. A kill at any moment loses nothing: the
@@ -225,6 +251,7 @@ def split_into_epochs(folder: Path, epochs: int, labels: Tensor) -> None:
         folder: that of the columns.
         epochs: of the longer recording.
         labels: (n,) int64 labels as trained on.
+        training: as of `write_epoch`.
 
     Raises:
         RunError: the disk is full, or a file is damaged.
@@ -239,7 +266,8 @@ def split_into_epochs(folder: Path, epochs: int, labels: Tensor) -> None:
         return
     # the first one last: a recorder takes the epochs for the recording where it is there, the columns where it is not
     for epoch in reversed(range(recorded)):
-        write_epoch(folder, epoch, {name: column[epoch] for name, column in columns.items()}, labels.numpy())
+        rows = {name: column[epoch] for name, column in columns.items()}
+        write_epoch(folder, epoch, rows, labels.numpy(), training)
     for name in names:
         (folder / f"{name}.npy").unlink()
 

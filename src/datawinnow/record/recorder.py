@@ -37,6 +37,8 @@ class Recorder:
         fingerprint: of the dataset (`datawinnow.data`), written beside the columns; None if unknown.
         rows: (n,) int64 place of each example in the source that it was loaded from, written beside the columns as
             ``row.npy``; None if unknown.
+        training: text that tells this training from others on the same data; the files of epochs hold it, and those of
+            another are refused. None takes those of any.
 
     Raises:
         ArgumentError: sizes below 1, an unknown signal, or rows of another shape or type, or below 0.
@@ -52,6 +54,7 @@ class Recorder:
         path: Path | str | None = None,
         fingerprint: str | None = None,
         rows: Tensor | None = None,
+        training: str | None = None,
     ) -> None:
         self.n = int(check.number("n", n, 1, 1 << 40, integer=True))
         self.epochs = int(check.number("epochs", epochs, 1, 1 << 20, integer=True))
@@ -67,6 +70,7 @@ class Recorder:
             "seen",
         )
         self.path = None if path is None else Path(path)
+        self.training = training
         self._labels = torch.full((self.n,), -1, dtype=torch.int64)
         self._open: OpenEpoch | None = None
         # (n, c) class probabilities at each example's last visit; while an epoch is open they are part of it
@@ -174,7 +178,7 @@ class Recorder:
                 files.write_softmax(self.path, epoch.number, epoch.softmax)
                 # the previous one stays: until the checkpoint is written, this epoch may have to be repeated
                 files.softmax_file(self.path, epoch.number - 2).unlink(missing_ok=True)
-            files.write_epoch(self.path, epoch.number, rows, labels.numpy())
+            files.write_epoch(self.path, epoch.number, rows, labels.numpy(), self.training)
         # only now: after an error above the epoch is still open, and `flush` can be repeated
         self._labels, self._open = labels, None
         self._softmax, self._softmax_epoch = epoch.softmax, epoch.number
@@ -323,7 +327,8 @@ class Recorder:
         files.remove_leftovers(path, self.columns)
         while len(self._closed) < self.epochs and files.epoch_file(path, len(self._closed)).exists():
             # each epoch's file has the labels of all examples seen so far, so the last one has the most
-            self._labels = torch.from_numpy(files.check_epoch(path, len(self._closed), self.columns, self.n))
+            labels = files.check_epoch(path, len(self._closed), self.columns, self.n, self.training)
+            self._labels = torch.from_numpy(labels)
             self._closed.add(len(self._closed))
         # epoch files are removed after the columns are complete: with any left, the columns may be partial
         if not self._closed and all((path / f"{name}.npy").exists() for name in self.columns):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -88,7 +90,8 @@ class RecordSettings:
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        # before a recording that is to go on is opened for it
+        # before anything is read, and before a recording that is to go on is opened for it
+        check.number("epochs", self.epochs, 1, MAX_EPOCHS, integer=True)
         if self.schedule_epochs is not None:
             check.number("schedule_epochs", self.schedule_epochs, self.epochs, MAX_EPOCHS)
         if self.stability is None:
@@ -248,8 +251,9 @@ def run_recording(
     recipe = stage.start(
         setup.network, train, settings.recipe, {"record": options}, log, seed=setup.seed, model=setup.model
     )
+    training = _training_digest(options)
     if stage.checkpoint.exists():
-        split_into_epochs(folder.signals, settings.epochs, setup.info.labels)
+        split_into_epochs(folder.signals, settings.epochs, setup.info.labels, training)
     trained, history = fit_recorded(
         setup.network,
         train,
@@ -259,6 +263,7 @@ def run_recording(
         fingerprint=folder.metadata["dataset"]["fingerprint"],
         test=test,
         seed=setup.seed,
+        training=training,
         on_epoch=with_loggers(stage.on_epoch, setup.loggers),
         progress=named_progress(progress, "recording"),
     )
@@ -278,6 +283,13 @@ def run_recording(
     if stability is not None and log is not None:
         log(stability_sentence(folder.metadata["recorded"], settings.epochs, stability.threshold))
     return folder
+
+
+def _training_digest(options: Mapping[str, Any]) -> str:
+    """16 hex digits that tell a recording from those of another seed, network or recipe; of any length."""
+    changeable = ("epochs", "schedule_epochs", "until_stable")
+    decisive = {key: value for key, value in options.items() if key not in changeable}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _recorded_until(folder: RunFolder, epochs: int, stability: RankStability) -> dict[str, Any]:
@@ -314,6 +326,7 @@ def fit_recorded(
     fingerprint: str | None = None,
     test: Any = None,
     seed: int = 0,
+    training: str | None = None,
     on_epoch: Callable[[int, History], None] | None = None,
     progress: Progress | None = None,
 ) -> tuple[nn.Module, History]:
@@ -328,6 +341,7 @@ def fit_recorded(
         fingerprint: of ``train``, where the caller has it; by default it is computed, which reads the dataset.
         test: test split, evaluated after the last epoch.
         seed: of weights, order and augmentation.
+        training: text that tells this training from others on the same data.
         on_epoch: called with each finished epoch and the history.
         progress: called after each step.
 
@@ -343,6 +357,7 @@ def fit_recorded(
         path=folder,
         fingerprint=fingerprint,
         rows=source_rows(train),
+        training=training,
     )
     # consolidated already: a kill came later, and the checkpoint holds the network and the history
     writes = None if recorder.consolidated else recorder
