@@ -181,3 +181,50 @@ def test_training_on_everything_where_nothing_wins(call, tmp_path, lost, length,
 def test_auto_takes_no_keep_of_ones_own(call):
     stderr = call("train", "digits", "--policy", "auto", "--keep", "0.5", *QUICK, code=2).stderr
     assert "--policy auto chooses keep, options and wrappers itself" in stderr
+
+
+def test_a_trial_runs_a_share_of_the_budget_in_a_folder_of_its_own(call, tmp_path, won, in_process):
+    result = call("race", "digits", "--jobs", "1", "--budget", "8", "--trial", "25%", *QUICK)
+    rows = rows_of(tmp_path / "runs" / "race-digits" / "trial-2")
+    assert {row["passes"] for row in rows} == {2 * 200}
+    assert "a trial of 2 of 8 epochs" in " ".join(result.stdout.split())
+    # the race itself is not disturbed by it
+    call("race", "digits", "--jobs", "1", "--budget", "8", *QUICK)
+    assert {row["passes"] for row in rows_of(tmp_path / "runs" / "race-digits")} == {8 * 200}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--trial", "0"), "share of the budget"),
+        (("--trial", "100%"), "share of the budget"),
+        (("--trial", "most"), "most"),
+        (("--trial", "0.5", "--budget", "1"), "leave --trial out"),
+    ],
+)
+def test_a_trial_that_is_no_share_is_refused(call, words, message):
+    assert message in call("race", "digits", "--budget", "8", *words, *QUICK, code=2).stderr
+
+
+def test_a_trial_says_how_often_what_won_held_at_a_larger_budget(monkeypatch):
+    from datawinnow.api.race import trial_sentence
+
+    module = sys.modules["datawinnow.dynamic.auto"]
+
+    def measured(arm, passes, gain, half=0.01, seeds=5):
+        return module.MeasuredSetting(arm, 200, passes, False, arm, "ucb", {"keep": 0.5}, (), gain, half, seeds)
+
+    settings = [
+        *(measured("gain, gain", 5, 0.03), measured("gain, gain", 10, -0.05), measured("gain, gain", 20, 0.02)),
+        *(measured("gain, loss", 5, 0.03), measured("gain, loss", 20, -0.02)),
+        *(measured("gain, noise", 5, 0.03), measured("gain, noise", 20, 0.01)),
+        *(measured("noise, gain", 5, 0.005), measured("noise, gain", 20, 0.02)),
+        *(measured("noise, loss", 5, -0.01), measured("noise, loss", 20, -0.02)),
+        *(measured("few seeds", 5, 0.03, seeds=3), measured("few seeds", 20, 0.02)),
+        measured("one budget", 5, 0.03),
+    ]
+    monkeypatch.setattr(module, "load_benchmarks", lambda: tuple(settings))
+    assert module.count_at_larger_budgets() == module.LargerBudgets(3, 1, 1, 2, 1, 1)
+    sentence = trial_sentence(6, 30)
+    assert "a trial of 6 of 30 epochs" in sentence
+    assert "of 3 gains beyond noise at the smaller one 1 held at the larger and 1 became losses" in sentence

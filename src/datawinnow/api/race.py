@@ -47,6 +47,8 @@ POLICY_RUN, REFERENCE_RUN = "policy", "shorter_full"
 """Names of the two runs in the grid."""
 TWICE_FOLDER = "twice-the-budget"
 """Folder of the longer reference, in that of the race."""
+TRIAL_FOLDER, MIN_TRIAL = "trial", 2
+"""How the folder of a trial begins, in that of the race; epochs of a trial at least."""
 SIZES_RUN, BOTH_RUN = "small_first", "policy_small_first"
 """With a size schedule: all the data, small inputs first; and the policy with them."""
 
@@ -95,6 +97,7 @@ def race(
     wrap: Sequence[str] = (),
     small_first: Literal["auto", "yes", "no"] = "auto",
     longer_reference: bool = False,
+    trial: float | str | None = None,
     seeds: int = 1,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
@@ -134,6 +137,9 @@ def race(
             without one, that of the most similar benchmark where it won, else from half the side.
         longer_reference: train on all the data for twice the budget too, to say how many times the budget they need for
             the accuracy of the best.
+        trial: race over this share of the budget only, as 0.25 or 25%: cheaper, with rows in a folder of their own; the
+            result says how often what won at a smaller budget held at a larger one in benchmarks. Default: the whole
+            budget.
         seeds: paired repeats; two or more give an interval, five make a result.
         model: network; by default chosen by the shape of the examples.
         model_options: options of the network.
@@ -156,7 +162,7 @@ def race(
     from datawinnow import report as reports
     from datawinnow.bench import GridData, grid_of, run_grid
     from datawinnow.core import check
-    from datawinnow.core.budget import parse_percentages
+    from datawinnow.core.budget import parse_fraction, parse_percentages
     from datawinnow.core.card import card_of
     from datawinnow.core.changing_keep import constant_or_changing
     from datawinnow.core.verdict import CLAIM_SEEDS, verdict
@@ -174,12 +180,19 @@ def race(
     if keep is not None and "keep" in options:
         raise ArgumentError(f"give `keep=` or the policy option keep, not both; got {keep!r} and {options['keep']!r}")
     check.one_of("small_first", small_first, ("auto", "yes", "no"))
+    trial = None if trial is None else parse_fraction(trial)
+    if trial is not None and not 0 < trial < 1:
+        raise ArgumentError(f"`trial={trial:g}` is the share of the budget to race over, in (0, 1)")
+    # the arms are chosen for the budget, and run for this long
+    epochs = budget if trial is None else max(MIN_TRIAL, round(trial * budget))
+    if epochs > budget:
+        raise ArgumentError(f"a trial takes {MIN_TRIAL} epochs at least: leave `trial=` out with a budget of {budget}")
     if small_first == "no" and recipe is not None and recipe.size_schedule is not None:
         raise ArgumentError("`small_first='no'` and `progressive_resizing=` contradict each other: leave one out")
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
     if policy != AUTO:
         options = default_options(policy, keep, options)
-        build_policy(policy, passes=budget, options=options, wrap=wrap)  # fails before any data are read
+        build_policy(policy, passes=epochs, options=options, wrap=wrap)  # fails before any data are read
     splits = open_dataset(data, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
     if splits.test is None:
         raise ArgumentError(
@@ -230,12 +243,12 @@ def race(
         "race",
         {
             "name": f"race {info.name}",
-            "about": f"{info.name}: all the data for {many(budget, 'epoch')} against choosing while training, "
+            "about": f"{info.name}: all the data for {many(epochs, 'epoch')} against choosing while training, "
             "equal examples passed",
             "data": {"source": info.source or info.name, **({} if splits.load is None else splits.load.to_dict())},
             "train": {
                 **recipe_fields,
-                "epochs": budget,
+                "epochs": epochs,
                 "model": model if network is None else None,
                 "model_options": dict(model_options or {}),
             },
@@ -252,6 +265,8 @@ def race(
         folder = Path(tempfile.mkdtemp(prefix="datawinnow-race-"))
     else:
         folder = RUNS / f"race-{info.name}"
+    if trial is not None:
+        folder /= f"{TRIAL_FOLDER}-{epochs}"
     in_process = splits.load is None or network is not None
 
     def rows_of(grid: Grid, folder: Path) -> list[ResultRow]:
@@ -270,7 +285,7 @@ def race(
     rows = rows_of(grid, folder)
     longer_rows = []
     if longer_reference:
-        twice = grid.train.model_copy(update={"epochs": 2 * budget})
+        twice = grid.train.model_copy(update={"epochs": 2 * epochs})
         changes = {"train": twice, "methods": [REFERENCE_RUN], "method": [], "name": f"{grid.name} for twice as long"}
         longer_rows = rows_of(grid.model_copy(update=changes), folder / TWICE_FOLDER)
     page: Path | None = reports.write(folder) if report else None
@@ -285,13 +300,29 @@ def race(
         sentence += f" {tried_sentence(label, comparisons)}"
     factor = None
     if longer_rows and comparison is not None and comparison.difference > 0:
-        factor, words = _factor_and_words(label, best, [*rows, *longer_rows], budget)
+        factor, words = _factor_and_words(label, best, [*rows, *longer_rows], epochs)
         sentence += f" {words}"
     if comparison is None:
         sentence = f"{answer} Try a lower `lr=`."
     elif comparison.num_seeds == 1:
         sentence += f" Add seeds (`seeds={CLAIM_SEEDS}`): the seed that is done is kept."
+    if trial is not None:
+        sentence += f" {trial_sentence(epochs, budget)}"
     return RaceResult(folder, label, rows, comparison, comparisons, answer.line, sentence, page, factor)
+
+
+def trial_sentence(epochs: int, budget: int) -> str:
+    """What a race over ``epochs`` says about one over ``budget``, by what was measured at two budgets."""
+    from datawinnow.dynamic.auto import count_at_larger_budgets
+
+    counts = count_at_larger_budgets()
+    return (
+        f"These trainings are a trial of {epochs} of {many(budget, 'epoch')}, and do not show what wins over {budget}: "
+        f"in benchmarks at two budgets, of {many(counts.gains, 'gain')} beyond noise at the smaller one "
+        f"{counts.still_gains} held at the larger and {counts.lost} became losses; of {counts.within_noise} within "
+        f"noise {counts.became_gains} became gains and {counts.became_losses} losses. Race over the whole budget "
+        "before you rely on it (without `trial=`)."
+    )
 
 
 def tried_sentence(best: str, comparisons: Mapping[str, Comparison]) -> str:

@@ -19,6 +19,7 @@ from datawinnow.core.policy_names import AUTO, POLICY_NAMES
 @verb(
     "datawinnow race my-images/ --budget 30",
     "datawinnow race digits --budget 10 --seeds 3",
+    "datawinnow race my-images/ --budget 100 --trial 20% --seeds 3",
     "datawinnow race my-images/ --budget 30 --policy-option noisy=true",
     "datawinnow race my-images/ --budget 15 --progressive-resizing 30% --seeds 5",
     docs=api.race,
@@ -34,6 +35,7 @@ def race(
     wrap: Annotated[Sequence[str], Option("NAME[=VALUE]")] = (),
     small_first: Literal["auto", "yes", "no"] = "auto",
     longer_reference: bool = False,
+    trial: Annotated[str | None, Option("SHARE")] = None,
     seeds: Annotated[int, Option("N", min=1)] = 1,
     out: Annotated[Path | None, Option("FOLDER")] = None,
     jobs: Annotated[int, Option("N", min=0)] = 0,
@@ -57,6 +59,7 @@ def race(
             wrap=wrap,
             small_first=small_first,
             longer_reference=longer_reference,
+            trial=trial,
             seeds=seeds,
             model=training.model,
             model_options=training.model_options,

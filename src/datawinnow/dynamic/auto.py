@@ -196,6 +196,57 @@ def load_benchmarks() -> tuple[MeasuredSetting, ...]:
     return tuple(MeasuredSetting(**{**row, "wrap": tuple(row["wrap"])}) for row in json.loads(text)["settings"])
 
 
+@dataclass(frozen=True)
+class LargerBudgets:
+    """What became of results at a smaller budget when the same was measured at a larger one, beyond noise or within.
+
+    Attributes:
+        gains: results that were gains at the smaller budget.
+        still_gains: of these, gains at the larger one.
+        lost: of these, losses.
+        within_noise: results within noise at the smaller budget.
+        became_gains: of these, gains at the larger one.
+        became_losses: of these, losses.
+    """
+
+    gains: int
+    still_gains: int
+    lost: int
+    within_noise: int
+    became_gains: int
+    became_losses: int
+
+
+def count_at_larger_budgets() -> LargerBudgets:
+    """Of every policy that was measured in one setting at several budgets: the smallest beside the largest."""
+    by_arm: dict[str, list[MeasuredSetting]] = {}
+    for s in load_benchmarks():
+        if s.half is not None and s.seeds >= MIN_SEEDS:
+            arm = [s.setting, s.noisy, s.policy, s.options, s.wrap, s.size_schedule]
+            by_arm.setdefault(json.dumps(arm, sort_keys=True), []).append(s)
+    pairs = []
+    for measured in by_arm.values():
+        first, last = min(measured, key=lambda s: s.passes), max(measured, key=lambda s: s.passes)
+        if last.passes > first.passes:
+            pairs.append((_sign(first), _sign(last)))
+    after_gain = [larger for smaller, larger in pairs if smaller > 0]
+    after_noise = [larger for smaller, larger in pairs if smaller == 0]
+    return LargerBudgets(
+        len(after_gain),
+        after_gain.count(1),
+        after_gain.count(-1),
+        len(after_noise),
+        after_noise.count(1),
+        after_noise.count(-1),
+    )
+
+
+def _sign(setting: MeasuredSetting) -> int:
+    """1 for a gain and -1 for a loss beyond the interval, else 0."""
+    assert setting.half is not None
+    return (setting.gain > setting.half) - (setting.gain < -setting.half)
+
+
 def recommend(
     n: int,
     *,
