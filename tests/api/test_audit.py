@@ -34,7 +34,7 @@ def digits():
 def audited(digits, tmp_path_factory):
     train, test, _ = digits
     run = tmp_path_factory.mktemp("audit") / "run"
-    return dw.audit(train, test=test, epochs=40, model="mlp", recipe=RECIPE, run=run, csv=True)
+    return dw.audit(train, test=test, epochs=40, model="mlp", recipe=RECIPE, run=run, csv=True, report=True)
 
 
 def flagged(result):
@@ -70,7 +70,11 @@ def test_what_is_written_is_what_was_returned(audited):
     assert written["counts"] == table.counts() == metadata["counts"]
     assert sum(written["actions"].values()) == sum(issue.example >= 0 for issue in table)
     assert written["label_errors"]["rate"] == pytest.approx(float(audited.p_wrong.mean()))
-    assert written["files"] == ["issues.parquet", "issues.csv", "decisions.csv"]
+    assert all((folder / name).is_file() for name in written["files"])
+    assert {"issues.csv", "decisions.csv", "learning.parquet"} <= set(written["files"])
+    page = (folder / "audit.html").read_text()
+    assert "Audit of digits" in page
+    assert table.of_kind("label").rows[0].id in page
     assert "audit" in dw.RunFolder.open(folder).metadata["cost"]
 
 
@@ -214,6 +218,7 @@ def test_one_class_and_no_test_split_say_what_can_be_told():
         ({"labels": [0, 1], "train": "digits"}, "in place of a dataset"),
         ({"train": "digits", "classes": ["a"]}, "classes="),
         ({"train": "digits", "probs": [[1.0]]}, "probs="),
+        ({"labels": [0, 1], "probs": [[1, 0], [0, 1]], "report": True}, "report="),
         ({"labels": [0, 3], "probs": [[0.5, 0.5], [0.5, 0.5]]}, "2 columns"),
         ({"labels": [0, 1, 1], "probs": [[0.5, 0.5]] * 3, "classes": ["a"]}, "names 1 classes"),
         ({"labels": [0, 1, 1], "probs": [[np.nan, 0.5]] * 3}, "example 0"),

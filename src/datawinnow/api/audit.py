@@ -43,6 +43,7 @@ def audit(
     run: Path | str | None = None,
     csv: bool = False,
     apply: Path | str | None = None,
+    report: bool | Path | str = False,
     progress: ProgressOption = None,
     log: Callable[[str], None] | None = None,
 ) -> Audit:
@@ -72,6 +73,7 @@ def audit(
         csv: write ``issues.csv`` beside ``issues.parquet``.
         apply: write the cleaned dataset to this folder, new or empty, in the layout it came in: what is suggested is
             done, or what a file of decisions says (``decisions`` of ``load``). Default: nothing is changed.
+        report: write the page: True for ``audit.html`` in the run folder, or a file.
         progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
             called with ``(stage, done, total)``. Default: no progress is shown.
         log: called with what was chosen.
@@ -92,6 +94,10 @@ def audit(
     >>> audit.counts()["label"], audit.issues.rows[0].action
     (8, 'relabel:1')
     """
+    if report is True and run is None and _run_folder(train) is None and not isinstance(train, (str, Path)):
+        raise ArgumentError("`report=True` writes the page into the run folder: give `run=`, or a path as `report=`")
+    if report and (labels is not None or recorder is not None):
+        raise ArgumentError("the page of an audit is of a run: leave `report=` out with labels= or recorder=")
     decisions = load.decisions if load is not None and apply is not None else None
     if apply is not None:
         from datawinnow.core.decisions import read_decisions
@@ -120,12 +126,20 @@ def audit(
         load,
         run,
         csv,
+        report,
         progress,
         log,
     )
     if apply is not None:
         result.apply(apply, decisions=decisions, log=log)
     return result
+
+
+def _write_page(folder: Path, report: bool | Path | str) -> None:
+    from datawinnow.report.audit_page import write_audit_page
+
+    if report:
+        write_audit_page(folder, None if report is True else report)
 
 
 def _audit(
@@ -145,6 +159,7 @@ def _audit(
     load: LoadOptions | None,
     run: Path | str | None,
     csv: bool,
+    report: bool | Path | str,
     progress: Progress | None,
     log: Callable[[str], None] | None,
 ) -> Audit:
@@ -186,9 +201,9 @@ def _audit(
             network = {"model": model, "model_options": model_options}
             setup = begin_run(splits.train, path, seed=seed, load=splits.load, log=log, **network)  # type: ignore[arg-type]
             folder = run_recording(setup, settings, test=splits.test, progress=progress, log=log)
-            if run_path(run, splits) is None:
-                return _of_run(splits, folder, probs, features, model, model_options, engine, False, progress, log)
-        return _of_run(splits, folder, probs, features, model, model_options, engine, csv, progress, log)
+        result = _of_run(splits, folder, probs, features, model, model_options, engine, csv, progress, log)
+        _write_page(folder.path, report)
+        return result
 
 
 def _of_arrays(labels: Any, probs: Any, features: Any, classes: Sequence[str] | None, engine: Any, seed: int) -> Audit:
@@ -299,7 +314,7 @@ def _of_run(
         probs = out_of_fold_probs(folder, splits.train, progress=progress, **network)
     result = audit_dataset(data, arrays, engine=engine, out_of_fold=probs, folder=folder, progress=progress)
     cost = Cost(seconds=time.perf_counter() - started)
-    write_audit(result, folder.path, csv=csv, cost=cost)
+    write_audit(result, folder.path, p_label=folder.arrays()["p_label"], csv=csv, cost=cost)
     folder.charge("audit", cost)
     return result
 

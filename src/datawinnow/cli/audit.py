@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from datawinnow import api
 from datawinnow.api import LoadOptions
-from datawinnow.cli.options import OUTPUT_PANEL, Epochs, Quiet, RunOption, Seed, TrainingOptions, option_flags
+from datawinnow.cli.options import OUTPUT_PANEL, Epochs, NoReport, Quiet, RunOption, Seed, TrainingOptions, option_flags
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
 from datawinnow.core.counts import many
@@ -47,6 +47,7 @@ def audit(
     run: RunOption = None,
     csv: Annotated[bool, Option(panel=OUTPUT_PANEL)] = False,
     apply: Annotated[Path | None, Option("FOLDER", panel=OUTPUT_PANEL)] = None,
+    no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> None:
     """Find wrong labels, duplicates, leakage, outliers, broken examples and odd classes.
@@ -70,6 +71,7 @@ def audit(
             run=run,
             csv=csv,
             apply=apply,
+            report=not no_report,
             progress=stage,
             log=None if quiet else screen.note,
         )
@@ -81,6 +83,8 @@ def audit(
         ("issues", str(folder / "issues.parquet")),
         ("suggested", f"{folder / 'decisions.csv'}: {suggested.in_words()}"),
     ]
+    if not no_report:
+        rows.append(("page", str(folder / "audit.html")))
     if apply is not None:
         done = suggested if loading.decisions is None else read_decisions(loading.decisions)
         rows.append(("written", f"{apply}: {done.in_words()}, in the layout it came in"))

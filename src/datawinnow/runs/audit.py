@@ -40,6 +40,7 @@ from datawinnow.data.texts import Texts
 from datawinnow.data.write import write_kept
 from datawinnow.probe import probe
 from datawinnow.runs.folder import RunFolder
+from datawinnow.runs.issue_examples import write_issue_examples, write_learning
 from datawinnow.runs.network import network_of_run
 from datawinnow.runs.probe_arrays import probed_arrays
 from datawinnow.train import Recipe, fit
@@ -389,8 +390,17 @@ def out_of_fold_probs(
     return probs
 
 
-def write_audit(result: Audit, folder: Path, *, csv: bool = False, cost: Cost | None = None) -> list[Path]:
-    """Write ``issues.parquet``, ``audit.json``, what is suggested as ``decisions.csv``, and ``issues.csv`` if asked.
+def write_audit(
+    result: Audit, folder: Path, *, p_label: Tensor | None = None, csv: bool = False, cost: Cost | None = None
+) -> list[Path]:
+    """Write ``issues.parquet``, ``audit.json``, what is suggested as ``decisions.csv``, and what the page shows.
+
+    Args:
+        result: the audit.
+        folder: to write into.
+        p_label: (epochs, n) as recorded, for the data map.
+        csv: write ``issues.csv`` too.
+        cost: of the audit.
 
     Returns:
         The files.
@@ -400,11 +410,16 @@ def write_audit(result: Audit, folder: Path, *, csv: bool = False, cost: Cost | 
     """
     written = [folder / ISSUES_FILE]
     write_issues(written[0], result.issues, result.metadata)
+    fingerprint = str(result.metadata["fingerprint"])
+    splits = {"train": result.train} | ({} if result.test is None else {"test": result.test})
+    written.append(write_issue_examples(folder, result.issues, splits, fingerprint))
+    if p_label is not None:
+        written.append(write_learning(folder, p_label, fingerprint))
     if csv:
         written.append(folder / CSV_FILE)
         write_issues_csv(written[-1], result.issues)
     written.append(folder / DECISIONS_FILE)
-    write_decisions(written[-1], result.decisions.rows, str(result.metadata["fingerprint"]))
+    write_decisions(written[-1], result.decisions.rows, fingerprint)
     written.append(folder / AUDIT_FILE)
     files = [path.name for path in written[:-1]]
     costs = {} if cost is None else {"cost": cost.as_dict()}

@@ -39,7 +39,15 @@ from datawinnow.runs.selection_file import read_selection, write_selection
 COLUMNS = (*RECORDED, "kl_step", "seen")
 STAGES = ("record", "train", "probe", "subsets", "score", "select", "check", "audit")
 """Stages that a run is charged for, in order."""
-AUDIT_FILES = ("issues.parquet", "issues.csv", "audit.json", "decisions.csv")
+AUDIT_FILES = (
+    "issues.parquet",
+    "issue_examples.parquet",
+    "learning.parquet",
+    "issues.csv",
+    "decisions.csv",
+    "audit.json",
+    "audit.html",
+)
 """What an audit writes into a run folder."""
 
 
