@@ -125,3 +125,14 @@ def test_errors_name_the_argument(change, message):
     arguments = {"model": smooth(), "x": X, **change}
     with pytest.raises(ArgumentError, match=message):
         deepfool(arguments.pop("model"), arguments.pop("x"), **arguments)
+
+
+def test_a_slope_that_is_no_number_is_not_taken_for_none():
+    """The root of nothing has an infinite slope; a distance made up for it would rank the example somewhere."""
+
+    def network(x):
+        return torch.stack([x[:, 0] + 1, (x[:, 1] * 0).sqrt() * x[:, 1], x[:, 2] - 1], dim=1)
+
+    walk = deepfool(network, torch.tensor([[1.0, 0.0, 0.5]]))
+    assert walk.distance.isnan().tolist() == [True]
+    assert not bool(walk.reached.any())

@@ -7,7 +7,7 @@ from torch import nn
 
 from datawinnow.core.errors import ArgumentError
 from datawinnow.probe import gradient_norms, last_layer_gradient, makers, probe
-from datawinnow.probe.gradients import gradient_chunk, gradient_norms_one_by_one
+from datawinnow.probe.gradients import gradient_chunk, gradient_norms_one_by_one, loss_of
 from tests.probe.helpers import Backwards, build_network, convnet, images, mlp, normalised, resnet8, vectors
 
 
@@ -145,3 +145,12 @@ def test_the_last_layers_gradient_is_that_of_autograd(kind):
 def test_errors_name_the_argument(arrays, message):
     with pytest.raises(ArgumentError, match=message):
         last_layer_gradient(*arrays)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_loss_of_half_precision_is_computed_in_float32(dtype):
+    logits = torch.tensor([[8.0, 0.1, -3.0]], dtype=dtype)
+    loss = loss_of(logits, torch.tensor([0]))
+    assert loss.dtype is torch.float32
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits.float(), torch.tensor([0])))
+    assert 0 < float(loss) < 1e-3  # of which bfloat16 would leave nothing

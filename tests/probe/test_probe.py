@@ -15,6 +15,7 @@ from datawinnow.core.selection import Selection
 from datawinnow.data.examples import Examples
 from datawinnow.data.kept import Kept
 from datawinnow.probe import ARRAYS, deepfool, held_out, probe
+from datawinnow.probe.manifest import model_fingerprint
 from tests.probe.helpers import Backwards, build_network, images, mlp, normalised, resnet8, vectors
 
 ALL = {"arrays": ARRAYS}
@@ -339,3 +340,10 @@ def test_labels_may_be_beyond_the_outputs_where_no_loss_is_taken():
     result = probe(mlp(classes=2), vectors(), arrays=("features", "probs", "boundary_distance"))
     assert int(result["labels"].max()) == 3
     assert np.isfinite(result["boundary_distance"].numpy()).all()
+
+
+def test_networks_that_differ_in_statistics_alone_have_another_fingerprint():
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
+    before = model_fingerprint(network)
+    network[0].running_mean += 1
+    assert model_fingerprint(network) != before

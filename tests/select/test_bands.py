@@ -5,6 +5,7 @@ import torch
 
 from datawinnow import select
 from datawinnow.core.errors import ArgumentError
+from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 
 
@@ -47,3 +48,12 @@ def test_middle_reaches_from_end_to_end():
 def test_middle_refuses_a_centre_outside():
     with pytest.raises(ArgumentError, match=r"centre must be a number in \[0, 1\], got 1.1"):
         select.middle([1.0, 2.0], budget=1, centre=1.1)
+
+
+@pytest.mark.parametrize(
+    ("n", "cutoff", "suspects"), [(100, 0.29, 29), (100, 0.57, 57), (1000, 0.115, 115), (7, 0.5, 3)]
+)
+def test_the_cutoff_is_of_the_fraction_as_it_is_written(n, cutoff, suspects):
+    """0.29 * 100 is 28.999999999999996."""
+    kept = select.coverage(torch.arange(float(n)), budget=2, cutoff=cutoff, generator=stream(0, "cut"))
+    assert int((kept.reason == Reason.SUSPECT).sum()) == suspects

@@ -127,3 +127,14 @@ def test_neighbours_are_of_the_class_when_wrapped():
         score = literal.cal_scores(x[labels == c].tolist(), probs[labels == c].tolist(), 3)
         want = sorted(range(20), key=lambda i: (-score[i], i))[:5]
         assert got[labels[got] == c].tolist() == [2 * i + c for i in want]
+
+
+def test_the_symmetric_form_is_half_of_both_divergences():
+    special = pytest.importorskip("scipy.special")
+    x, probs = made_up(20)
+    p = probs.double().numpy()
+    both = special.rel_entr(p[None], p[:, None]).sum(-1) + special.rel_entr(p[:, None], p[None]).sum(-1)
+    near = torch.cdist(x, x).fill_diagonal_(math.inf).argsort(1)[:, :4].numpy()
+    expected = [both[i, near[i]].mean() / 2 for i in range(20)]
+    contrast = select.cal_contrast(x, probs, neighbours=4, symmetric=True)
+    torch.testing.assert_close(contrast.double(), torch.tensor(expected), rtol=1e-4, atol=1e-6)

@@ -326,3 +326,15 @@ def test_weights_of_gradients_that_depend_on_each_other_are_scipys(k, rank):
 
 def test_no_gradients_at_all_give_no_weights():
     assert nonnegative(torch.zeros(3, 3).double(), torch.zeros(3).double()).tolist() == [0, 0, 0]
+
+
+def test_weights_of_a_held_out_goal_are_those_of_its_sum():
+    """Of v held-out examples, not of the n that are chosen from."""
+    features, probs, labels = draw_arrays(9)
+    held_out = draw_arrays(25, seed=1)
+    selection = grad_match(features, probs, labels, *held_out, budget=6, lam=0.5, tolerance=0.0, mean_weight_one=False)
+    gradients = np.array(literal.gradients(features.tolist(), probs.tolist(), labels.tolist()))
+    goal = np.array(literal.gradients(*(array.tolist() for array in held_out))).sum(0)
+    stacked = np.vstack([gradients[selection.index.numpy()].T, np.sqrt(0.5) * np.eye(6)])
+    expected = scipy.optimize.nnls(stacked, np.r_[goal, np.zeros(6)])[0]
+    np.testing.assert_allclose(selection.weight, expected, rtol=1e-4, atol=1e-4)
