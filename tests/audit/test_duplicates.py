@@ -21,9 +21,11 @@ from datawinnow.audit.content import (
     usual_distance,
 )
 from datawinnow.audit.duplicates import Duplicates, duplicate_issues, group_duplicates
-from datawinnow.audit.near_images import near_image_pairs, to_common_side, verified_image_pairs
+from datawinnow.audit.near_images import least_similarity, near_image_pairs, to_common_side, verified_image_pairs
 from datawinnow.audit.near_pairs import NearPairs, join_pairs
 from datawinnow.core.errors import ArgumentError
+from datawinnow.data.examples import Examples
+from datawinnow.data.load import load
 
 # --- the same content ---
 
@@ -191,6 +193,21 @@ def test_alike_in_outline_is_not_near() -> None:
     other = (outline + detail.roll(1, 0)).clamp(0, 255).byte()
     first = (outline + detail).clamp(0, 255).byte()
     assert len(near_image_pairs(torch.cat([first, other])).first) == 0
+
+
+def test_drawings_that_are_alike_by_chance_are_not_near() -> None:
+    train, _ = load("digits")
+    assert isinstance(train, Examples)
+    x = to_common_side(functional.interpolate(train.x.float(), 28, mode="bicubic").clamp(0, 255).byte())
+    limit = least_similarity(x)
+    assert limit > 0.95
+    assert len(near_image_pairs(x, min_similarity=0.9).first) > 1000
+    assert len(near_image_pairs(x).first) < 30
+    # one drawing compressed again is still seen
+    again = torch.stack([encoded_again(image.expand(3, 32, 32), format="JPEG", quality=90)[:1] for image in x[:9]])
+    pairs = near_image_pairs(torch.cat([x, again]))
+    assert {(i, len(x) + i) for i in range(9)} <= set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    assert least_similarity(photographs(400)) == 0.9
 
 
 def test_of_equal_similarities_the_simplest_change_counts() -> None:

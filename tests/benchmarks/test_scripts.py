@@ -19,7 +19,7 @@ import pytest
 approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-QUICK = ("loading", "scores", "condense", "condense_grid", "estimate", "vit", "text_padding")
+QUICK = ("loading", "scores", "condense", "condense_grid", "estimate", "vit", "text_padding", "near_duplicates")
 SLOW = ("recording", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva", "instruct", "readers")
 """Scripts whose smoke run takes more than a few seconds; `make full` runs them."""
 METADATA = {
@@ -110,6 +110,17 @@ def test_loading_gives_the_same_images_by_both_ways_and_every_id_once() -> None:
     check_ratio(result["ratio"])
     rate = result["examples_per_second"]  # one round at smoke size, so the median of the ratios is that of the medians
     assert result["ratio"]["median"] == approx(rate["resident"] / rate["dataloader"], rel=1e-3)
+
+
+def test_every_kind_of_near_duplicate_planted_is_told() -> None:
+    result = smoke("near_duplicates")
+    assert result["images"].pop("exact") == 1
+    assert min(result["images"].values()) >= 0.9
+    assert result["embeddings"]["recall"] >= 0.99
+    assert result["embeddings"]["brute_force_pairs"] >= 50
+    assert result["texts"]["near before anything is planted"] == 0
+    assert min(result["texts"][kind] for kind in ("exact", "upper case", "other punctuation", "other spaces")) == 1
+    assert min(result["vectors"][f"{d} columns"] for d in (4, 16, 64)) >= 0.99
 
 
 def test_texts_are_dealt_in_less_time() -> None:

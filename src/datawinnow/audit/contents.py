@@ -27,7 +27,13 @@ from datawinnow.audit.content import (
     same_content,
 )
 from datawinnow.audit.duplicates import Duplicates, duplicate_issues, group_duplicates
-from datawinnow.audit.near_images import MIN_COMPARED_SIDE, near_image_pairs, to_common_side, verified_image_pairs
+from datawinnow.audit.near_images import (
+    MIN_COMPARED_SIDE,
+    least_similarity,
+    near_image_pairs,
+    to_common_side,
+    verified_image_pairs,
+)
 from datawinnow.audit.near_pairs import NearPairs, join_pairs
 from datawinnow.core import check
 from datawinnow.core.issues import TRAIN_AND_TEST, Issue
@@ -175,8 +181,9 @@ def near_duplicates(
     if contents.images is None:
         return None, None
     images = contents.images
-    pairs = near_image_pairs(images, torch.nonzero(distinct).flatten(), seed=seed)
-    return pairs, lambda first, second: verified_image_pairs(images, first, second)
+    limit = least_similarity(images, seed=seed)
+    pairs = near_image_pairs(images, torch.nonzero(distinct).flatten(), min_similarity=limit, seed=seed)
+    return pairs, lambda first, second: verified_image_pairs(images, first, second, min_similarity=limit)
 
 
 def content_issues(
