@@ -20,7 +20,18 @@ approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 QUICK = ("loading", "scores", "condense", "condense_grid", "estimate", "vit", "text_padding", "near_duplicates")
-SLOW = ("recording", "beta", "selection", "select_submodular", "dynamic", "stability", "toneva", "instruct", "readers")
+SLOW = (
+    "audit_labels",
+    "recording",
+    "beta",
+    "selection",
+    "select_submodular",
+    "dynamic",
+    "stability",
+    "toneva",
+    "instruct",
+    "readers",
+)
 """Scripts whose smoke run takes more than a few seconds; `make full` runs them."""
 METADATA = {
     "benchmark",

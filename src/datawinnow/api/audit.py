@@ -199,7 +199,7 @@ def _audit(
             path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
             scratch.enter_context(only_writer(path, option="run", who="another command"))
             network = {"model": model, "model_options": model_options}
-            setup = begin_run(splits.train, path, seed=seed, load=splits.load, log=log, **network)  # type: ignore[arg-type]
+            setup = begin_run(splits.train, path, seed=seed, load=splits.stored_load, log=log, **network)  # type: ignore[arg-type]
             folder = run_recording(setup, settings, test=splits.test, progress=progress, log=log)
         result = _of_run(splits, folder, probs, features, model, model_options, engine, csv, progress, log)
         _write_page(folder.path, report)
@@ -313,6 +313,8 @@ def _of_run(
     if engine == "cleanlab" and probs is None:
         probs = out_of_fold_probs(folder, splits.train, progress=progress, **network)
     result = audit_dataset(data, arrays, engine=engine, out_of_fold=probs, folder=folder, progress=progress)
+    # with the values that their owner gave them, if they are to be written
+    result = replace(result, train=splits.original, test=splits.original_test)
     cost = Cost(seconds=time.perf_counter() - started)
     write_audit(result, folder.path, p_label=folder.arrays()["p_label"], csv=csv, cost=cost)
     folder.charge("audit", cost)

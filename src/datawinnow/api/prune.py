@@ -14,16 +14,18 @@ from datawinnow.core.bars import with_progress
 from datawinnow.core.counts import a_type, many
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.load_options import LoadOptions
-from datawinnow.core.progress import ProgressOption
+from datawinnow.core.progress import Progress, ProgressOption
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
+    from datawinnow.data.dataset_info import DatasetInfo
     from datawinnow.methods import Method
     from datawinnow.probe.embeddings import Embedding
     from datawinnow.runs.folder import RunFolder
     from datawinnow.runs.prune import Pruned
     from datawinnow.runs.record import RunSetup
+    from datawinnow.runs.select import Cleaning
     from datawinnow.train import Recipe
     from datawinnow.train.build import Model
 
@@ -43,6 +45,7 @@ def prune(
     options: Mapping[str, Any] | None = None,
     score_options: Mapping[str, Any] | None = None,
     per_class: bool = False,
+    clean: bool = False,
     embedding: Embedding | None = None,
     epochs: int = 30,
     schedule_epochs: int | None = None,
@@ -77,6 +80,9 @@ def prune(
         options: of the selector.
         score_options: of the score, or of the probe of the network that it needs.
         per_class: keep the same share of every class.
+        clean: leave out what an audit finds before the method chooses: first broken examples and duplicates (also of
+            test examples), then labels that are likely wrong. Without a method of your own, the remaining are then
+            ranked by hardness (DUAL) and drawn so that all degrees of it are covered.
         embedding: features by a pretrained model, ``"hf:PATH"``, or by ``"module:function"`` (or a function) from a
             batch to (b, d), in place of those of the recorded network: methods that read features alone then need no
             training. Images and vectors come as a network is trained on them, texts as strings.
@@ -134,6 +140,8 @@ def prune(
     from datawinnow.train import Recipe
 
     keep = parse_fraction(keep)
+    if clean and method is None and score is None and select_by is None:
+        score, select_by = "dual", "coverage"
     _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)
     planned = train_epochs or schedule_epochs or epochs
     chosen = create_method(
@@ -155,6 +163,8 @@ def prune(
     info, test = splits.train, splits.test
     if not info.classes:
         _check_classless(chosen)
+        if clean:
+            raise ArgumentError("`clean=True` compares labels, and the dataset has no classes")
     if check and recipe is not None and recipe.loss is not None:
         raise ArgumentError("check compares accuracies of the cross-entropy: with a loss of your own leave it out")
     budget_of(keep, info.n)
@@ -181,7 +191,7 @@ def prune(
     _check_out(path, out)
     if report is True and path is None:
         raise ArgumentError("`report=True` writes the page into the run folder: give `run=`, or a path as `report=`")
-    if path is None and not chosen.needs and not (check or report):  # needs no run
+    if path is None and not chosen.needs and not (check or report or clean):  # needs no run
         draws = selection_draws(seed, chosen, keep)
         selection = select_examples(info, chosen, keep=keep, generator=draws, val=val, log=log).selection
         _write_kept(splits.original, selection, out, splits.original_test, log=log)
@@ -207,8 +217,12 @@ def prune(
         if log is not None and info.classes and (check or not recorded):
             seeds = check_seeds if check else 0
             log(_estimate(setup, chosen, recipe, keep, epochs, planned, seeds, may_stop=until_stable is not None))
-        if chosen.needs_recording:
+        if chosen.needs_recording or clean:
             run_recording(setup, settings, test=test, progress=progress, log=log)
+        cleaning = None
+        if clean:
+            network = {"model": model, "model_options": model_options}
+            cleaning = _cleaning(folder, info, splits.test, network, progress, log)
         if progress is not None:
             progress(f"selecting by {chosen.label}", 0, 1)
         selection = select_run(
@@ -222,9 +236,13 @@ def prune(
             model=model,
             model_options=model_options,
             val=val,
+            cleaning=cleaning,
             progress=progress,
             log=log,
         )
+        if log is not None and cleaning is not None:
+            left = len(cleaning.remaining)
+            log(f"clean: then {chosen.label} keeps {len(selection):,} of the {left:,} that are left")
         if progress is not None:
             progress(f"selecting by {chosen.label}", 1, 1)
         answer = None
@@ -260,6 +278,29 @@ def prune(
         report=page,
         train_epochs=planned,
     )
+
+
+def _cleaning(
+    folder: RunFolder,
+    info: DatasetInfo,
+    test: Any,
+    network: Mapping[str, Any],
+    progress: Progress | None,
+    log: Callable[[str], None] | None,
+) -> Cleaning:
+    """What an audit of the recording leaves out, and a note that says it in order."""
+    from datawinnow.runs.audit import AuditedData, arrays_of_run, audit_dataset, cleaning_of
+
+    arrays = arrays_of_run(folder, info, progress=progress, log=log, **network)
+    data = AuditedData(info, test, int(folder.metadata.get("seed", 0)))
+    cleaning = cleaning_of(audit_dataset(data, arrays, folder=folder, progress=progress))
+    if log is not None:
+        counts = cleaning.counts()
+        log(
+            f"clean: first {many(counts['broken'], 'broken example')} and {many(counts['duplicate'], 'duplicate')} are "
+            f"left out, then {many(counts['suspect'], 'likely wrong label')}"
+        )
+    return cleaning
 
 
 def _check_classless(method: Method) -> None:

@@ -73,6 +73,7 @@ def prune(
     training: TrainingOptions,
     choosing: MethodOptions,
     checking: CheckOptions,
+    clean: Annotated[bool, Option(panel="Method")] = False,
     epochs: Epochs = 30,
     schedule_epochs: ScheduleEpochs = None,
     until_stable: UntilStable = False,
@@ -97,7 +98,8 @@ def prune(
         kept = api.prune(
             data,
             keep=keep,
-            method=choosing.to_method(),
+            method=None if clean and choosing == MethodOptions() else choosing.to_method(),
+            clean=clean,
             epochs=epochs,
             schedule_epochs=schedule_epochs,
             until_stable=THRESHOLD if until_stable else None,

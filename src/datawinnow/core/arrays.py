@@ -128,6 +128,23 @@ def first_epochs(arrays: Mapping[str, Tensor], epochs: int | None) -> Mapping[st
     return LazyArrays({name: partial(cut, name) for name in arrays})
 
 
+def of_examples(arrays: Mapping[str, Tensor], index: Tensor) -> Mapping[str, Tensor]:
+    """The arrays of the examples at ``index`` (m,) alone, each cut when it is read.
+
+    Arrays without an axis of examples stay; ``neighbours``, which are ids of all examples, are left out.
+
+    Args:
+        arrays: by name.
+        index: (m,) int64 ids.
+    """
+
+    def cut(name: str) -> Tensor:
+        axes = TABLE[name].axes if name in TABLE else ("n",)
+        return arrays[name].index_select(axes.index("n"), index) if "n" in axes else arrays[name]
+
+    return LazyArrays({name: partial(cut, name) for name in arrays if name != "neighbours"})
+
+
 def take(arrays: Mapping[str, Any], name: str, *, method: str) -> Any:
     """``arrays[name]``, or an error that names the array and the verb that makes it.
 

@@ -30,6 +30,8 @@ class Reason(IntEnum):
     """Dropped: never seen while recording, so there is no score."""
     ZERO_WEIGHT = 16
     """Dropped by a weighted draw that gave it no weight."""
+    BROKEN = 17
+    """Dropped: it is blank, empty or cannot be read."""
 
     @property
     def kept(self) -> bool:
@@ -54,6 +56,7 @@ REASON_SENTENCES: dict[Reason, str] = {
     Reason.COVERED: "dropped: represented by kept examples",
     Reason.UNSCORED: "dropped: never seen while recording",
     Reason.ZERO_WEIGHT: "dropped: no weight in the draw",
+    Reason.BROKEN: "dropped: blank, empty or unreadable",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from datawinnow.core.decisions import (
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.issues import ISSUES_FILE, Issue, IssueTable, write_issues, write_issues_csv
 from datawinnow.core.progress import Progress, named_progress
+from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.data.dataset_info import DatasetInfo, example_ids
 from datawinnow.data.decisions import apply_decisions
@@ -43,6 +44,7 @@ from datawinnow.runs.folder import RunFolder
 from datawinnow.runs.issue_examples import write_issue_examples, write_learning
 from datawinnow.runs.network import network_of_run
 from datawinnow.runs.probe_arrays import probed_arrays
+from datawinnow.runs.select import Cleaning
 from datawinnow.train import Recipe, fit
 from datawinnow.train.build import Model
 
@@ -121,7 +123,8 @@ class Audit:
         check_can_be_cleaned(self.train)
         if out is not None:
             check_empty(out)
-        chosen = self.decisions if decisions is None else decisions
+        # of the audit's own no check is needed
+        chosen = replace(self.decisions, fingerprint="") if decisions is None else decisions
         chosen = chosen if isinstance(chosen, Decisions) else read_decisions(chosen)
         test = self.test if hasattr(self.test, "origin") else None
         train, cleaned_test = apply_decisions(self.train, test, chosen)
@@ -133,6 +136,26 @@ class Audit:
     def __repr__(self) -> str:
         counts = ", ".join(f"{number:,} {kind}" for kind, number in self.counts().items()) or "no issue"
         return f"Audit of {self.metadata['dataset']} ({self.metadata['n']['train']:,} examples): {counts}"
+
+
+def cleaning_of(result: Audit) -> Cleaning:
+    """What is left out of a selection: broken examples, then duplicates, then labels that are likely wrong.
+
+    An example that is left out for several is so for the first of them.
+    """
+    assert result.train is not None
+    reason = torch.zeros(len(result.train), dtype=torch.int8)
+    notes: dict[int, str] = {}
+    of_kind = {"broken": Reason.BROKEN, "label": Reason.SUSPECT}
+    of_kind |= dict.fromkeys(("leakage", "duplicate", "near_duplicate"), Reason.DUPLICATE)
+    order = ("broken", "leakage", "duplicate", "near_duplicate", "label")
+    for issue in sorted(result.issues.of_kind(*order), key=lambda issue: order.index(issue.issue)):
+        # every label that is more likely wrong than right; of the others what is to be dropped
+        is_out = issue.split == "train" and (issue.issue == "label" or issue.action == "drop")
+        if is_out and issue.example not in notes:
+            reason[issue.example] = int(of_kind[issue.issue])
+            notes[issue.example] = f"{issue.issue}: {issue.evidence}"
+    return Cleaning(reason, notes)
 
 
 def check_can_be_cleaned(train: Any) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datawinnow.core.arrays import LazyArrays, chain_arrays
+from datawinnow.core.arrays import LazyArrays, chain_arrays, of_examples
 from datawinnow.core.budget import budget_of
 from datawinnow.core.chance import warn_of_learning
 from datawinnow.core.cost import Cost
 from datawinnow.core.draw import tie_seed_of
+from datawinnow.core.errors import CapacityError
 from datawinnow.core.progress import Progress
+from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
 from datawinnow.core.selection import Selection
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
@@ -73,6 +75,66 @@ class SelectionResult:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Cleaning:
+    """What is left out before a method chooses.
+
+    Attributes:
+        reason: (n,) int8, the `Reason` of each example that is left out; 0 for those that the method may choose.
+        notes: sentence of each that is left out, by its position.
+    """
+
+    reason: Tensor
+    notes: Mapping[int, str]
+
+    @property
+    def remaining(self) -> Tensor:
+        """(m,) int64 examples that the method may choose."""
+        return torch.nonzero(self.reason == 0).flatten()
+
+    def counts(self) -> dict[str, int]:
+        """Examples that are left out, by reason, in the order in which they are."""
+        return {
+            reason.word: int((self.reason == int(reason)).sum())
+            for reason in (Reason.BROKEN, Reason.DUPLICATE, Reason.SUSPECT)
+        }
+
+
+def _run_on_remaining(
+    method: Method,
+    arrays: Mapping[str, Tensor],
+    labels: Tensor,
+    score: Tensor | None,
+    cleaning: Cleaning,
+    *,
+    keep: float,
+    generator: torch.Generator,
+) -> Selection:
+    """The method's choice among what a cleaning leaves, as many as of all.
+
+    Raises:
+        CapacityError: fewer are left.
+    """
+    n, index = labels.numel(), cleaning.remaining
+    budget, left = budget_of(keep, n), index.numel()
+    if budget > left:
+        raise CapacityError(
+            f"`keep={keep:g}` of {n:,} examples are {budget:,}, but only {left:,} are left once broken examples, "
+            f"duplicates and wrong labels are out: keep at most {int(1000 * left / n) / 1000:g}",
+            left,
+        )
+    chosen, _ = method.run(
+        of_examples(arrays, index),
+        labels[index],
+        keep=budget / left,
+        generator=generator,
+        score=None if score is None else score[index],
+    )
+    inner = chosen.reason if chosen.reason is not None else Selection.of(chosen.index, left).reason
+    assert inner is not None
+    return Selection(index[chosen.index], chosen.weight, cleaning.reason.index_copy(0, index, inner))
+
+
 def selection_draws(seed: int, method: Method, keep: float) -> torch.Generator:
     """Random numbers of a selection: the method and the fraction kept are part of the path, so no two share draws."""
     return stream(seed, "select", method.key, f"{keep:g}")
@@ -89,6 +151,7 @@ def select_examples(
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     val: Any = None,
+    cleaning: Cleaning | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> SelectionResult:
@@ -106,6 +169,7 @@ def select_examples(
         model: the function that made the network, where the run only knows its name.
         model_options: options of that network.
         val: held-out data, for methods that match it.
+        cleaning: what is left out before the method chooses; None for nothing.
         progress: called after each step.
         log: called with notes and warnings.
 
@@ -150,7 +214,10 @@ def select_examples(
     start = time.perf_counter()
     score = None if method.score_card is None else method.compute_score(arrays)
     scored = time.perf_counter()
-    selection, _ = method.run(arrays, info.labels, keep=keep, generator=generator, score=score)
+    if cleaning is None:
+        selection, _ = method.run(arrays, info.labels, keep=keep, generator=generator, score=score)
+    else:
+        selection = _run_on_remaining(method, arrays, info.labels, score, cleaning, keep=keep, generator=generator)
     select_cost = Cost(time.perf_counter() - scored)
     warnings = _warnings(selection, info)
     if log is not None:
@@ -194,6 +261,7 @@ def select_run(
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     val: Any = None,
+    cleaning: Cleaning | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Selection:
@@ -212,6 +280,7 @@ def select_run(
         model: the function that made the network, or its ``"module:function"``, where the run recorded with one.
         model_options: options of that function.
         val: held-out data, for methods that match it.
+        cleaning: what is left out before the method chooses; None for nothing.
         progress: called after each step.
         log: called with notes.
 
@@ -234,6 +303,7 @@ def select_run(
         model=model,
         model_options=model_options,
         val=val,
+        cleaning=cleaning,
         progress=progress,
         log=log,
     )
@@ -259,6 +329,8 @@ def select_run(
     learned = notes(recorded, p_mean, p_std) if "p_label" in recorded else [""] * folder.n
     guessed = guess_notes(guess, p_guess, info, also_right=is_probed)
     lines = ["; ".join(filter(None, clauses)) for clauses in zip(why, learned, guessed, strict=True)]
+    for i, note in ({} if cleaning is None else cleaning.notes).items():
+        lines[i] = note  # the method did not see it
     cut = {key: value for key, value in (("cutoff", method.cutoff), ("embedding", method.embedding)) if value}
     metadata = {
         "method": method.key,
@@ -277,6 +349,8 @@ def select_run(
         "charge": examples_charged(result.epochs, folder.n, result.probe_cost),
         "load": dict(folder.metadata["options"].get("load", {})),  # how its dataset was loaded, for `train --select`
     }
+    if cleaning is not None:
+        metadata["cleaned"] = cleaning.counts()
     write_selection(
         out or folder.path / "selection.parquet",
         selection,
