@@ -357,9 +357,10 @@ def test_rows_say_what_is_dropped_and_why() -> None:
         ("train", 4): ("leakage", "drop"),
         ("test", 0): ("leakage", "keep"),
     }
-    assert rows["train", 1].evidence == "the pixels of train a"
-    assert rows["train", 3].evidence == "like train c (similarity 0.950), labelled dog and not cat"
-    assert rows["test", 0].evidence == "stands for train e"
+    assert rows["train", 1].evidence == "the pixels of a"
+    assert rows["train", 3].evidence == "like c (similarity 0.950), labelled dog and not cat"
+    assert rows["test", 0].evidence == "stands for e"
+    assert rows["train", 4].evidence == "the pixels of x (test)"
     assert rows["train", 1].severity == 1.0
     assert rows["train", 3].severity == pytest.approx(0.95)
     assert len({row.group for row in issues}) == 3

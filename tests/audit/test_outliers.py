@@ -100,3 +100,5 @@ def test_rows_name_the_ratio_and_the_nearest_class() -> None:
     assert rows[0].evidence == "2.5 times as far from its nearest examples as is usual; the nearest is of dog"
     assert rows[1].evidence.endswith("the nearest is of cat")
     assert len(outlier_issues(measured, min_severity=0.9)) == 1
+    near = measured._replace(distance=np.array([1.0, 1.0, 1.4, 3.0]))
+    assert [row.example for row in outlier_issues(near)] == [3]

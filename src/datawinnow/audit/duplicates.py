@@ -261,7 +261,9 @@ def duplicate_issues(
 
     def name(i: int) -> str:
         split, position = place(i)
-        return f"{split} {ids[split][position] if ids and split in ids else position}"
+        if not ids or split not in ids:
+            return f"{split} {position}"
+        return f"{ids[split][position]} (test)" if split == "test" else str(ids[split][position])
 
     def label(i: int) -> str:
         assert class_ids is not None

@@ -21,6 +21,8 @@ REFERENCE_ENTRIES = 1 << 22
 """Entries of a block of distances: 16 MB of float32."""
 MIN_SEVERITY = 0.5
 """Least severity of what is reported: less is to be expected of the farthest example of any dataset."""
+MIN_RATIO = 1.5
+"""How many times the usual distance an outlier is away at least: in many dimensions distances hardly differ."""
 QUANTILES = ((0.8413, 1.0), (0.9772, 2.0))
 """Quantiles of a normal distribution, and how many standard deviations they are above the median."""
 
@@ -145,7 +147,8 @@ def outlier_issues(
     usual = float(np.median(measured.distance)) if len(measured.distance) else 0.0
     class_ids = None if labels is None else check.labels("labels", labels, len(measured.distance)).tolist()
     issues = []
-    for i in np.flatnonzero(measured.severity >= min_severity).tolist():
+    is_far = (measured.severity >= min_severity) & (measured.distance >= MIN_RATIO * usual)
+    for i in np.flatnonzero(is_far).tolist():
         ratio = measured.distance[i] / usual if usual > 0 else float("inf")
         sentence = f"{ratio:.1f} times as far from its nearest examples as is usual"
         if class_ids is not None:
