@@ -121,6 +121,7 @@ def test_the_page_is_one_file_whose_only_script_is_ours(folder: Path) -> None:
     assert "'owned'</script>" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "Audit of" in text
+    assert "Of a group of duplicates the test example is kept" in text
     assert "30 times" in text
 
 
@@ -146,6 +147,7 @@ def test_a_file_of_another_dataset_is_refused(tmp_path: Path) -> None:
 def test_an_audit_without_issues_has_a_page(tmp_path: Path) -> None:
     text = write_audit_page(audited(tmp_path / "run", [], n=3)).read_text()
     assert "No issue was seen" in text
+    assert "Of a group of duplicates" not in text
     assert "<script" not in text
 
 

@@ -17,11 +17,6 @@ from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.issues import Issue
 
-KEEP_RULE = (
-    "Of a group of duplicates the test example is kept; without one, the example that most of the group are close to, "
-    "with the label that most of them have, and of equal ones the first."
-)
-"""Which example of a group is kept, in words."""
 MAX_VERIFIED = 200_000
 """Pairs within groups that are verified beyond those that are near already, at most."""
 

@@ -49,6 +49,12 @@ CLASS_ISSUES = {
 }
 """Kinds of issues of a class: their row names no example."""
 ISSUE_KINDS = {**EXAMPLE_ISSUES, **CLASS_ISSUES}
+KEEP_RULE = (
+    "Of a group of duplicates the test example is kept; without one, the example that most of the group are close to, "
+    "with the label that most of them have, and of equal ones the first."
+)
+"""Which example of a group is kept, in words."""
+DUPLICATE_KINDS = ("leakage", "duplicate", "near_duplicate")
 RANK_OF_KIND = {kind: rank for rank, kind in enumerate(ISSUE_KINDS)}
 ACTIONS = ("keep", "drop", "look")
 """What can be done about an issue; ``relabel:NAME`` as well, with the name of a class."""

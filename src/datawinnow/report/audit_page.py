@@ -24,9 +24,11 @@ from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
 from datawinnow.core.issues import (
     CLASS_ISSUES,
+    DUPLICATE_KINDS,
     EXAMPLE_ISSUES,
     ISSUE_EXAMPLES_FILE,
     ISSUE_KINDS,
+    KEEP_RULE,
     LEARNING_FILE,
     RELABEL,
     REMEDY_COMMAND,
@@ -108,6 +110,7 @@ def audit_context(
         "lead": _audit_lead(rows, classes),
         "notes": [str(note) for note in metadata.get("notes", [])],
         "counts": _count_rows(table),
+        "keep_rule": KEEP_RULE if any(issue.issue in DUPLICATE_KINDS for issue in rows) else "",
         "classes": classes[:MAX_CLASS_ISSUES],
         "more_classes": max(0, len(classes) - MAX_CLASS_ISSUES),
         "figures": _figures(rows, learning),
