@@ -22,7 +22,7 @@ from tests.cli.conftest import QUICK
 for verb in VERB_NAMES:  # which declares its options
     importlib.import_module(f"datawinnow.cli.{verb}")
 SOURCE = Path(__file__).parent.parent.parent / "src" / "datawinnow"
-PYTHON_ONLY = {"test", "memory", "report", "on_broken", "at_once", "rows"}
+PYTHON_ONLY = {"test", "memory", "report", "on_broken", "at_once", "rows", "load"}
 """Parameters that messages name and no verb has as an option: they stay as they are."""
 NO_FLAGS = {"core/provenance.py", "instruct/options.py"}
 """Arguments of git, and declarations of options."""

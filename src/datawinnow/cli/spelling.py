@@ -14,8 +14,9 @@ from typing import Any
 
 FLAGS: dict[str, str] = {"select_by": "--select"}
 """Parameter -> flag, of every option; filled by `datawinnow.cli.verb` as the verbs are declared."""
-OPTION_NAMES = {"at": "sparse_at", "form": "attention_form"}
-"""Parameter -> option of another name: those of `datawinnow.vit.sparsify`, which the options say more about."""
+OPTION_NAMES = {"at": "sparse_at", "form": "attention_form", "size_schedule": "progressive_resizing"}
+"""Parameter -> option of another name: those of `datawinnow.vit.sparsify` and of a recipe, which the options say
+more about."""
 FLAGS_OF_VALUES = {("on_broken", "skip"): "--skip-broken"}
 """Flags that stand for one value of a parameter with another name."""
 QUOTED = re.compile(r"`(?:dw\.(?:api\.)?(?P<verb>[a-z_]+)(?P<call>\([^`]*\))|(?P<name>[a-z_]+)=(?P<value>[^`]*))`")

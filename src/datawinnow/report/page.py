@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from datawinnow.core.chance import rows_sentence
 from datawinnow.core.errors import RunError
 from datawinnow.core.files import write_bytes
+from datawinnow.core.option_spelling import spelled
 from datawinnow.core.result_rows import ROWS_FILE
 from datawinnow.core.verdict import ResultRow, verdict
 from datawinnow.report import plots, plots_many_methods, words
@@ -87,6 +88,8 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # what is escaped already is a plot, or the user's own text, in which nothing is respelled
+        finalize=lambda value: spelled(value) if type(value) is str else value,
     )
 
 

@@ -379,8 +379,8 @@ def _check_combination(
         )
     if sizes is not None and (fixed := _across_sizes(policy)):
         raise ArgumentError(
-            f"size_schedule= changes what a loss means, but {fixed}: take a policy that ranks, such as ucb with "
-            "keep=0.7, or train without size_schedule="
+            f"`size_schedule=` changes what a loss means, but {fixed}: take a policy that ranks, such as ucb with "
+            "`keep=0.7`, or train without `size_schedule=`"
         )
     if in_batch is None:
         return
