@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import datawinnow as dw
-from datawinnow.audit import find_label_errors, label_issues
+from datawinnow.audit import find_label_errors, label_errors, label_issues
 from datawinnow.audit.label_errors import asymmetry, class_alignment, confident_joint, transition_odds
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.rng import stream
@@ -187,6 +187,20 @@ def test_without_features_or_without_probs_it_still_works(recordings):
     for names in (("p_label", "probs"), ("p_label", "features"), ("probs", "features", "p_label")):
         errors = find_label_errors(labels, **{name: arrays[name] for name in names})
         assert roc_auc_score(wrong, errors.p_wrong) > 0.985, names
+
+
+def test_of_many_examples_neighbours_are_sought_among_a_sample(recordings, monkeypatch):
+    labels, wrong, arrays = recordings("symmetric", 0.2)
+    exact = find_label_errors(labels, **arrays)
+    monkeypatch.setattr(label_errors, "NEIGHBOUR_SAMPLE_ROWS", 400)
+    sampled = find_label_errors(labels, **arrays)
+    assert roc_auc_score(wrong, sampled.p_wrong) > roc_auc_score(wrong, exact.p_wrong) - 0.01
+    difference = sampled.evidence["disagreeing"] - exact.evidence["disagreeing"]
+    assert float(difference.abs().mean()) < 0.2
+    # none is its own neighbour: features that tell nothing agree with the label no more often than chance
+    features = torch.randn(len(labels), 8, generator=stream(0, "features"))
+    agreeing = 1 - find_label_errors(labels, p_label=arrays["p_label"], features=features).evidence["disagreeing"]
+    assert float(agreeing.mean()) < 0.12
 
 
 def test_a_recording_alone_ranks_and_suggests_no_class(recordings):

@@ -22,12 +22,16 @@ from datawinnow.core.errors import ArgumentError
 from datawinnow.core.extras import import_extra
 from datawinnow.core.issues import Issue
 from datawinnow.core.neighbours import knn, unit_rows
+from datawinnow.core.rng import stream
 from datawinnow.core.two_normals import MAX_LOG_ODDS, ashman_d, fit_two_normals, is_better_than_one
 from datawinnow.scores import forgetting
 
 Engine = Literal["datawinnow", "cleanlab"]
 ENGINES = ("datawinnow", "cleanlab")
 NUM_NEIGHBOURS = 10
+NEIGHBOUR_SAMPLE_ROWS = 10_000
+"""Of more examples, neighbours are looked for among so many, drawn: their labels are asked, and these are enough."""
+QUERY_ROWS = 2048
 SMALLEST_PROBABILITY = 1e-5
 """Class probabilities below it count as it: a network in float32 gives exact zeros."""
 SEPARATION = 2.0
@@ -115,7 +119,7 @@ def find_label_errors(
         features: (n, d) float, for neighbours; None for no neighbours.
         margin: (epochs, n) float, label logit minus best other logit, for the evidence (AUM).
         correct: (epochs, n) bool or NaN, whether the arg-max was the label, for the evidence.
-        num_neighbours: number of neighbours.
+        num_neighbours: number of neighbours; of more than 10,000 examples they are among as many that are drawn.
         engine: ``"datawinnow"``, or ``"cleanlab"`` for confident learning on out-of-fold ``probs``.
 
     Raises:
@@ -206,7 +210,26 @@ def _neighbour_ids(vectors: Tensor | None, n: int, number: int, notes: list[str]
     if n <= number:
         notes.append(f"{many(n, 'example')} have fewer than {number} neighbours each: they are not compared")
         return None
-    return knn(vectors, number, metric="cosine")[0]
+    if n <= NEIGHBOUR_SAMPLE_ROWS:
+        return knn(vectors, number, metric="cosine")[0]
+    return _nearest_in_sample(unit_rows(vectors), number)
+
+
+def _nearest_in_sample(rows: Tensor, number: int) -> Tensor:
+    """(n, k) int64 nearest of each row among `NEIGHBOUR_SAMPLE_ROWS` that are drawn, without itself, in O(n)."""
+    n = len(rows)
+    sample = torch.randperm(n, generator=stream(0, "label errors", "neighbours"))[:NEIGHBOUR_SAMPLE_ROWS].sort().values
+    column = torch.full((n,), -1, dtype=torch.int64)
+    column[sample] = torch.arange(len(sample))
+    reference = rows[sample].T.contiguous()
+    nearest = []
+    for first in range(0, n, QUERY_ROWS):
+        similarity = rows[first : first + QUERY_ROWS] @ reference
+        of_self = column[first : first + QUERY_ROWS]
+        inside = torch.nonzero(of_self >= 0).flatten()
+        similarity[inside, of_self[inside]] = -torch.inf
+        nearest.append(sample[similarity.topk(number, dim=1).indices])
+    return torch.cat(nearest)
 
 
 def _class_probs(
