@@ -38,7 +38,7 @@ def audited(digits, tmp_path_factory):
 
 
 def flagged(result):
-    return {issue.example for issue in result.issues.of_kind("label")}
+    return {issue.example for issue in result.issues.of_kind("label") if issue.split == "train"}
 
 
 def hits(result, wrong):
@@ -58,6 +58,23 @@ def test_a_dataset_is_recorded_and_its_wrong_labels_are_named(audited, digits):
     assert row.label == train.classes[int(train.labels[row.example])]
     assert audited.metadata["n"] == {"train": N, "test": len(test)}
     assert len(audited.p_wrong) == N
+
+
+def test_wrong_labels_of_the_test_split_are_for_a_person_to_look_at(digits, tmp_path):
+    _, test, _ = digits
+    clean, _ = dw.load("digits")
+    _, labels, wrong = dw.scenarios.symmetric(None, test.labels, rate=0.1, generator=stream(3, "noise"))
+    noisy_test = test.with_labels(labels)
+    result = dw.audit(clean, test=noisy_test, epochs=20, model="mlp", recipe=RECIPE, run=tmp_path / "run")
+    issues = [issue for issue in result.issues.of_kind("label") if issue.split == "test"]
+    right = sum(bool(wrong[issue.example]) for issue in issues)
+    assert right / len(issues) > 0.7
+    assert right / int(wrong.sum()) > 0.8
+    assert {issue.action for issue in issues} == {"look"}
+    assert issues[0].id == test.id_of(issues[0].example)
+    assert issues[0].label == test.classes[int(labels[issues[0].example])]
+    assert not any(decision.split == "test" for decision in result.decisions.rows)
+    assert len(result.p_wrong) == len(clean)
 
 
 def test_what_is_written_is_what_was_returned(audited):

@@ -49,6 +49,9 @@ def audit(
 ) -> Audit:
     """Find wrong labels, duplicates, leakage, outliers, broken examples and odd classes.
 
+    The labels of the training split are compared by its recording, those of the test split by the network that was
+    trained without them.
+
     There are four ways to call it: with DATA or a dataset object, of which a short training is recorded; with a run
     folder, whose recording is used; with a dataset and the `Recorder` of a training of your own; and with arrays alone.
 
@@ -305,7 +308,9 @@ def _of_run(
     started = time.perf_counter()
     data = AuditedData(splits.train, splits.test, int(folder.metadata.get("seed", 0)))
     network = {"model": model, "model_options": model_options}
-    arrays = arrays_of_run(folder, splits.train, progress=progress, log=log, **network)
+    # a hidden test split has no labels to compare
+    test = splits.test if data.labels().keys() >= {"test"} else None
+    arrays = arrays_of_run(folder, splits.train, test=test, progress=progress, log=log, **network)
     if features is not None:
         from datawinnow.core.arrays import chain_arrays
 

@@ -329,6 +329,9 @@ def audit_dataset(
         of_labels, errors, label_notes = recorded_issues(data, arrays, engine=engine, out_of_fold=out_of_fold)
         issues += of_labels
         notes += label_notes
+        of_test, test_notes = issues_of_test_labels(data, arrays)
+        issues += of_test
+        notes += test_notes
     else:
         notes.append("the dataset has no classes: labels are not compared")
     rows = {name: source_rows(split).tolist() for name, split in data.splits.items()}
@@ -356,17 +359,36 @@ def audit_metadata(
     }
 
 
+def issues_of_test_labels(data: AuditedData, arrays: Mapping[str, Tensor]) -> tuple[list[Issue], list[str]]:
+    """Labels of the test split that are likely wrong, by a network that was not trained on them.
+
+    A person is to look at each: a test split is not changed on a suggestion.
+
+    Returns:
+        The issues, and notes.
+    """
+    labels = data.labels().get("test")
+    if labels is None or not {"val_probs", "val_features"} <= set(arrays):
+        return [], []
+    errors = find_label_errors(labels, probs=arrays["val_probs"], features=arrays["val_features"])
+    issues = label_issues(errors, labels, list(data.info.classes))
+    return [replace(issue, split="test", action="look") for issue in issues], [
+        f"test split: {note}" for note in errors.notes
+    ]
+
+
 def arrays_of_run(
     folder: RunFolder,
     info: DatasetInfo,
     *,
+    test: Any = None,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Mapping[str, Tensor]:
-    """The recorded columns, and features and class probabilities of the recorded network."""
-    probed = probed_arrays(folder, info, model=model, model_options=model_options, progress=progress, log=log)
+    """The recorded columns, and features and class probabilities of the recorded network, of the test split too."""
+    probed = probed_arrays(folder, info, model=model, model_options=model_options, val=test, progress=progress, log=log)
     return chain_arrays(folder.arrays(), probed.arrays(("features", "probs")))
 
 
