@@ -102,8 +102,8 @@ def map_text(rows: Path) -> str:
 
 
 SHOWN = {
-    "cifar10_15": ("CIFAR-10, 10,000 images, small first", "views_ucb_7"),
-    "cifar100_15": ("CIFAR-100, 10,000 images, small first", "views"),
+    "cifar10_15": ("CIFAR-10, 10,000 images, small first", "early_views_ucb_7"),
+    "cifar100_15": ("CIFAR-100, 10,000 images, small first", "early_views"),
     "cifar10": ("CIFAR-10, 10,000 images", "ucb_7"),
     "cifar10_again": ("the same, five other seeds", "ucb_7"),
     "cifar10_fast": ("the same, twice the learning rate", "ucb_7"),
