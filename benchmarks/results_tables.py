@@ -19,6 +19,8 @@ from datawinnow import report
 FOLDER = Path(__file__).parent
 ROWS = FOLDER / "results"
 PAGE = FOLDER / "RESULTS.md"
+PAIRS = "test_train_similarity_mirrored"
+"""Key of the pairs of `cifar_duplicates`: row of the test split, of the train split, similarity, whether mirrored."""
 GRIDS = {
     "cifar10_cpu": (
         "CIFAR-10, 10,000 images: static methods and policies",
@@ -70,6 +72,8 @@ def page() -> str:
         sections += [*_by_setting(_rows(name), name), *_made_before(_rows(name))]
     sections += ["## Condensation on digits", "`python benchmarks/condense_grid.py benchmarks/condense_digits.toml`"]
     sections += [_condensation("condense_digits"), *_made_before(_rows("condense_digits"))]
+    sections += ["## What CIFAR-10 and CIFAR-100 have twice", "`python benchmarks/near_duplicates.py --full`"]
+    sections.append(_cifar_duplicates())
     return "\n\n".join(section.strip("\n") for section in sections) + "\n"
 
 
@@ -105,6 +109,26 @@ def _made_before(rows: list[dict[str, Any]]) -> list[str]:
 def _condensation(name: str) -> str:
     grid = condense_grid.read(FOLDER / f"{name}.toml")
     return condense_grid.table(grid, condense_grid.summary(_rows(name), list(grid.judge)))
+
+
+def _cifar_duplicates() -> str:
+    """Counts of duplicates, and the rows of test images with a copy among the training images."""
+    rows = _rows("cifar_duplicates")
+    names = ("dataset", "exact copies", "near pairs", "of train and test", "test images with a copy in train")
+    lines = ["| " + " | ".join([*names, "pairs whose labels differ"]) + " |", "| --- " * (len(names) + 1) + "|"]
+    for row in rows:
+        across = row["pairs"] - row["pairs_in_train"] - row["pairs_in_test"]
+        share = 100 * row["test_rows"] / row["test_n"]
+        cells = (row["dataset"], row["exact"], row["pairs"], across, f"{row['test_rows']} ({share:.1f}%)")
+        lines.append("| " + " | ".join(map(str, [*cells, row["labels_differ"]])) + " |")
+    lists = []
+    for row in rows:
+        pairs: dict[int, list[str]] = {}
+        for test_row, train_row, *_ in row[PAIRS]:
+            pairs.setdefault(test_row, []).append(str(train_row))
+        listed = ", ".join(f"{test_row}: {'+'.join(train_rows)}" for test_row, train_rows in sorted(pairs.items()))
+        lists.append(f"{row['dataset']}, row of the test split: rows of the train split (from 0): {listed}.")
+    return "\n".join(lines) + "\n\n" + "\n\n".join(lists)
 
 
 def _one_level_down(markdown: str) -> str:
