@@ -30,6 +30,7 @@ SLOW = (
     "stability",
     "toneva",
     "instruct",
+    "plan_promise",
     "readers",
 )
 """Scripts whose smoke run takes more than a few seconds; `make full` runs them."""

@@ -141,7 +141,7 @@ def plan(
         *(RouteSpec(name, "examples") for name in methods),
         RouteSpec("shorter_full", "epochs", label="all the data, fewer epochs"),
     ]
-    cheaper = _cheaper_training(info, epochs, model, model_options, recipe, log)
+    cheaper = cheaper_training(info, epochs, model, model_options, recipe, log)
     if cheaper is not None:
         label = cheaper.pop("label")
         specs.append(RouteSpec(CHEAPER_RUN, "epochs", cheaper, ends_at_full=False, label=label))
@@ -215,7 +215,7 @@ def plan(
     return PlanResult(folder, advice, pilots.rows, sentence, labels, notes, page)
 
 
-def _cheaper_training(
+def cheaper_training(
     info: DatasetInfo,
     epochs: int,
     model: Model,

@@ -260,6 +260,11 @@ def _collect(pilots: Pilots, specs: Sequence[RouteSpec], folds: int, epochs: int
         )
     if (FULL, 1.0) in complete:
         pilots.full = [1 - row["accuracy"] for row in complete[FULL, 1.0]]
+    for route in list(pilots.routes):
+        num_shares = len(route.errors) + (pilots.full is not None and route.ends_at_full)
+        if num_shares < MIN_SHARES and pilots.near_chance:
+            pilots.routes.remove(route)
+            pilots.near_chance.append(f"all of {route.label}, with too few pilots left for a curve")
     passes = sum(row["passes"] for row in pilots.rows)
     for number in {row["seed"] for row in pilots.rows}:
         of_fold = [row for row in pilots.rows if row["seed"] == number]
