@@ -52,6 +52,7 @@ def test_content_is_what_numbers_say_in_any_layout() -> None:
     ]
     nans = torch.tensor([0x7FC00000, 0x7FC00001], dtype=torch.int32).view(torch.float32)[:, None]
     assert same_content(nans).tolist() == [0, 0]
+    assert same_content(torch.tensor([[1.0], [2.0], [1.0]], dtype=torch.bfloat16)).tolist() == [0, 1, 0]
     assert same_content(torch.tensor([[0.0, 1.0], [1e-30, 1.0]])).tolist() == [0, 1]
 
 

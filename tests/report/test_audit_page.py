@@ -170,6 +170,16 @@ def test_what_a_page_cannot_hold_is_told(folder: Path, tmp_path: Path, monkeypat
         assert 0 < len(data["images"]) < 40
 
 
+def test_texts_of_markup_fit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_page, "MAX_ROW_BYTES", 100_000)
+    rows = [Issue("label", i, 0.5, "<&>" * 100) for i in range(400)]
+    page = write_audit_page(audited(tmp_path / "run", rows, n=400))
+    data = re.search(r'id="issues-data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert data is not None
+    assert 20_000 < len(data.group(1)) < 110_000
+    assert "rows of the least severity" in page.read_text()
+
+
 @pytest.mark.browser
 def test_nothing_of_a_dataset_runs_in_the_page(folder: Path, browser: Driver) -> None:
     opened(browser, write_audit_page(folder))

@@ -36,6 +36,8 @@ def content_digests(x: Any) -> list[bytes]:
     digests = []
     for block in rows.split(ROWS_PER_BLOCK):
         if block.is_floating_point():
+            # numpy has no bfloat16
+            block = block.float() if block.dtype is torch.bfloat16 else block
             block = torch.where(block.isnan(), torch.full_like(block, torch.nan), block + 0.0)
         flat = np.ascontiguousarray(block.flatten(1).numpy() if block.ndim > 1 else block.numpy()[:, None])
         digests += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in flat]

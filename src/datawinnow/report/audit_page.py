@@ -188,9 +188,10 @@ def page_data(table: IssueTable, metadata: Mapping[str, Any], examples: pa.Table
     used = 0
     for i in worst_first:
         issue = table.rows[i]
-        # letters in bytes, and what the numbers and the marks between them take
         text = (shown_examples.get((issue.split, issue.example)) or {}).get("text") or ""
-        used += len((issue.id + issue.evidence[:MAX_EVIDENCE] + text[:MAX_SHOWN_TEXT]).encode("utf-8", "replace")) + 50
+        # the texts as they stand in the page ("<" takes six letters), and what the numbers between them take
+        written = [issue.id, _shortened(issue.evidence, MAX_EVIDENCE), _shortened(text, MAX_SHOWN_TEXT)]
+        used += len(script_json(written).encode()) + 50
         if used > MAX_ROW_BYTES:
             break
         kept.append(i)
