@@ -133,3 +133,34 @@ def test_embeddings_are_compared_where_they_are_given() -> None:
     assert "nearly the embedding of train" in issues[1].evidence
     with pytest.raises(ArgumentError, match="embeddings has 39"):
         near_duplicates(contents, embeddings=embeddings[1:])
+
+
+def test_files_of_other_sizes_and_formats_are_near_duplicates(tmp_path: Path) -> None:
+    images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in photographs(40, side=120)]
+    for i, image in enumerate(images):
+        folder = tmp_path / ("cat" if i % 2 else "dog")
+        folder.mkdir(exist_ok=True)
+        image.save(folder / f"{i:02}.png")
+    copies = tmp_path / "cat"
+    images[0].resize((90, 90)).save(copies / "smaller.png")
+    images[2].resize((200, 180)).save(copies / "stretched.jpg", quality=80)
+    images[4].transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(copies / "mirrored.webp", quality=80)
+    images[6].save(copies / "same.bmp")
+    train, test = load(str(tmp_path))
+    contents = read_contents(train, test)
+    ids = {"train": [train.id_of(i) for i in range(len(train))], "test": [test.id_of(i) for i in range(len(test))]}
+    issues, groups = content_issues(contents, ids=ids)
+    names = ids["train"] + ids["test"]
+    pairs = {
+        frozenset({names[i], names[int(groups.original[i])]})
+        for i in np.flatnonzero(groups.group >= 0).tolist()
+        if groups.original[i] != i
+    }
+    assert pairs == {
+        frozenset({"dog/00.png", "cat/smaller.png"}),
+        frozenset({"dog/02.png", "cat/stretched.jpg"}),
+        frozenset({"dog/04.png", "cat/mirrored.webp"}),
+        frozenset({"dog/06.png", "cat/same.bmp"}),
+    }
+    assert {groups.is_exact[i] for i in range(len(names)) if "same" in names[i] or "06" in names[i]} >= {True}
+    assert {issue.issue for issue in issues} <= {"duplicate", "near_duplicate", "leakage"}
