@@ -213,9 +213,9 @@ def test_when_stable_tells_where_recordings_would_have_stopped(
         study.main([str(tmp_path / "a" / "nothing")])
 
 
-def test_what_a_plan_s_advice_loses_is_read_between_the_tenths_of_its_own_route(load: Loaded) -> None:
-    script = load("plan_promise")
+def test_what_a_plan_s_advice_loses_is_read_between_the_tenths_of_its_own_route(script: Loaded) -> None:
+    study = script("plan_promise")
     drops = {"random examples": [9, 8, 7, 6, 5, 4, 3, 2, 1, 0.0], "fewer epochs": [90.0] * 9 + [0.0]}
-    assert script.loss_of({"label": "random examples", "share": 0.35}, drops) == pytest.approx(6.5)
-    assert script.loss_of({"label": "random examples", "share": 0.95}, drops) == pytest.approx(0.5)
-    assert script.loss_of(None, drops) == 0
+    assert study.loss_of({"label": "random examples", "share": 0.35}, drops) == pytest.approx(6.5)
+    assert study.loss_of({"label": "random examples", "share": 0.95}, drops) == pytest.approx(0.5)
+    assert study.loss_of(None, drops) == 0
