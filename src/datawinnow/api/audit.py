@@ -95,7 +95,7 @@ def audit(
     >>> labels[:8] = [1, 0] * 4
     >>> audit = dw.audit(labels=labels, probs=probs)
     >>> audit.counts()["label"], audit.issues.rows[0].action
-    (8, 'relabel:1')
+    (8, 'relabel:0')
     """
     if report is True and run is None and _run_folder(train) is None and not isinstance(train, (str, Path)):
         raise ArgumentError("`report=True` writes the page into the run folder: give `run=`, or a path as `report=`")
