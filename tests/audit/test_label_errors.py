@@ -182,6 +182,22 @@ def test_an_unsure_network_calls_few_labels_wrong_and_says_so():
     assert any("separated" in note for note in errors.notes)
 
 
+def test_a_poor_network_out_of_fold_is_no_evidence_against_the_labels():
+    g = stream(0, "poor")
+    labels = torch.arange(2000) % CLASSES
+    guess = torch.where(torch.rand(2000, generator=g) < 0.4, labels, (labels + 1) % CLASSES)
+    probs = (torch.randn(2000, CLASSES, generator=g) * 0.3 + 5 * torch.eye(CLASSES)[guess]).softmax(1)
+    errors = find_label_errors(labels, probs=probs)
+    assert errors.rate < 0.05
+    assert int((errors.p_wrong > 0.5).sum()) == 0
+    assert errors.p_wrong.argmax() in torch.nonzero(guess != labels)
+    assert "agree with 38% of the labels only" in errors.notes[0]
+    # that half of the labels are wrong is believed where the network agrees with the others
+    better = torch.where(torch.rand(2000, generator=g) < 0.7, labels, (labels + 1) % CLASSES)
+    probs = (torch.randn(2000, CLASSES, generator=g) * 0.3 + 5 * torch.eye(CLASSES)[better]).softmax(1)
+    assert find_label_errors(labels, probs=probs).rate == pytest.approx(0.3, abs=0.03)
+
+
 def test_without_features_or_without_probs_it_still_works(recordings):
     labels, wrong, arrays = recordings("symmetric", 0.2)
     for names in (("p_label", "probs"), ("p_label", "features"), ("probs", "features", "p_label")):

@@ -72,3 +72,14 @@ def test_what_is_no_data_and_no_run_is_an_error(call, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
     assert "run.json" in call("audit", "run", code=2).stderr
+
+
+def test_prune_clean_says_its_order(call, noisy, tmp_path):
+    path, _ = noisy
+    shown = call("prune", path, "--keep", "0.4", "--clean", *QUICK_RECORDING, *LEARNING, "--run", "run", "--no-report")
+    left_out, then = (line for line in shown.stderr.splitlines() if line.startswith("clean: "))
+    assert "likely wrong label" in left_out
+    assert "coverage" in then
+    selected = dw.read_selection(tmp_path / "run")[0]
+    assert len(selected) == 192
+    assert int((selected.reason == 12).sum()) > 10

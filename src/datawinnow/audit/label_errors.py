@@ -49,6 +49,8 @@ PRIOR_RATE = 0.01
 MIN_ASYMMETRY = 0.2
 """Share of the disagreements that go one way between two classes, from which on the direction counts as evidence. On
 symmetric and instance-dependent noise and on clean data it was at most 0.03, on pair noise 0.28 to 0.62."""
+MIN_AGREEMENT = 0.5
+"""Share of the labels that out-of-fold probabilities have to agree with, or nothing is said of their errors."""
 SHORT_RECORDING = 5
 """Epochs below which a recording is short for the audit of labels."""
 FLAGGED = 0.5
@@ -167,8 +169,21 @@ def find_label_errors(
     seen = torch.ones(n, dtype=torch.bool) if p_mean is None else ~p_mean.isnan()
     q = _class_probs(y, p_mean, probabilities, neighbour_ids, classes)
     log_odds, weights = _label_log_odds(q, y, seen)
+    agreement = float((q.argmax(1) == y)[seen].double().mean()) if bool(seen.any()) else 0.0
+    # a recording has seen the labels; out of fold, a poor network and poor labels look the same
+    is_poor = p_mean is None and agreement < MIN_AGREEMENT
     p_wrong, is_separated = _probability_of_lower_group(log_odds[seen], classes)
-    if not is_separated:
+    if is_poor:
+        from scipy.stats import rankdata
+
+        # the order, with the assumed fraction as the mean
+        rank = torch.from_numpy(rankdata(-log_odds[seen].numpy()))
+        p_wrong, is_separated = 2 * PRIOR_RATE * rank / max(1, rank.numel()), False
+        notes.append(
+            f"the class probabilities agree with {100 * agreement:.0f}% of the labels only: whether the network or the "
+            "labels are wrong cannot be told, and the order counts more than the numbers"
+        )
+    elif not is_separated:
         notes.append(
             "no group of wrong labels is separated from the rest: the probabilities assume that 1% are wrong, and the "
             "order counts more than the numbers"
