@@ -181,3 +181,24 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(write, tmp_path):
             if alive(int(file.stem)):
                 os.kill(int(file.stem), signal.SIGKILL)
             file.unlink()
+
+
+def test_a_script_without_a_main_guard_is_not_run_again_by_its_workers(tmp_path):
+    """As a user writes one: the second line would run in each worker, and a race in it would start workers anew."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "Path('lines').open('a').write('line\\n')\n"
+        "import datawinnow as dw\n"
+        "recipe = dw.Recipe(precision='fp32')\n"
+        "load = dw.LoadOptions(limit=60)\n"
+        "race = dw.race('digits', budget=1, policy='ucb', keep=0.5, model='mlp', load=load, recipe=recipe, out='out')\n"
+        "print(len(race.rows), __file__, __spec__)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run(
+        [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "lines").read_text() == "line\n"
+    assert answer.stdout.splitlines()[-1] == f"2 {script} None"

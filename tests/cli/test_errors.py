@@ -179,3 +179,14 @@ def test_what_is_wrong_without_the_data_is_said_before_they_are_read(call, monke
     )
     assert message in " ".join(call(*words, code=2).stderr.split())
     assert not Path("runs").exists()
+
+
+def test_a_score_that_does_not_exist_is_refused_before_the_data_are_read(call, recorded, monkeypatch):
+    loading = importlib.import_module("datawinnow.data.load")
+    monkeypatch.setattr(loading, "load_with", lambda *_, **__: pytest.fail("the data are read"))
+    message = call("score", recorded, "--score", "eln2", code=2).stderr
+    assert "no score is called 'eln2'. Did you mean 'el2n'?" in message
+
+
+def test_a_keep_out_of_range_is_all_that_is_said(call):
+    assert call("prune", "digits", "--keep", "1.5", code=2).stderr.startswith("error: keep must be in (0, 1], got 1.5")

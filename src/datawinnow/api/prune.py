@@ -140,6 +140,7 @@ def prune(
     from datawinnow.train import Recipe
 
     keep = parse_fraction(keep)
+    budget_of(keep, 1)
     if clean and method is None and score is None and select_by is None:
         score, select_by = "dual", "coverage"
     _check_arguments(epochs, schedule_epochs, train_epochs, check_seeds, recipe, load)

@@ -64,7 +64,7 @@ def score(
         ArgumentError: no score, unknown ones, or options that a score does not have.
         RunError: not recorded to the end, or another dataset.
     """
-    from datawinnow.core.card import card_of
+    from datawinnow.core.card import card_of, resolve
     from datawinnow.core.lock import SHORT_STAGE_WAIT, only_writer
     from datawinnow.methods.create import create_method, embedded
     from datawinnow.runs.folder import RunFolder
@@ -85,6 +85,8 @@ def score(
         for name in names:
             embedded(create_method(score=name), embedding)
         options = {**(options or {}), "embedding": embedding}
+    for name in names:  # before anything is read
+        resolve(name, METHODS, kind="score")
     splits = dataset_of_run(folder, data, progress=progress, log=log)
     with only_writer(folder.path, option="run", who="another command", wait=SHORT_STAGE_WAIT, log=log):
         folder.reload()  # another process may have written to it meanwhile

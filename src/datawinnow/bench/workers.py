@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -89,6 +90,24 @@ class InProcess:
     def _progress(self, cell: Cell) -> Progress | None:
         on_step = self.on_step
         return None if on_step is None else lambda stage, done, total: on_step(cell, stage, done, total)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """While a process is started: the user's script is hidden, which it would run again from its first line.
+
+    A worker needs nothing of it: networks of a script's own are trained in its process.
+    """
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {
+        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+    }
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.pop("__spec__", None)
+        main.__dict__.update(hidden)
 
 
 class Workers:
@@ -183,7 +202,7 @@ class Workers:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self.grid.model_dump(), str(self.out), self.threads)
         process = self._context.Process(target=serve, args=arguments, name="datawinnow-bench")
-        with _interrupts_held():
+        with _interrupts_held(), _without_main_module():
             process.start()
         theirs.close()  # so that the pipe ends when the process dies
         return process, ours

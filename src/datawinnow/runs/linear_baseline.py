@@ -51,7 +51,7 @@ def linear_note(train: Any, test: Any, accuracy: float | None, optimizer: str) -
     # SGD moves the vector of a rare word in few steps only, AdamW as far as any other
     remedy = "with `optimizer='adamw'`, which learns rare words faster, " if optimizer == "sgd" else ""
     return (
-        f"a linear model on the words has {100 * linear:.1f}% on the test split after "
+        f"a linear model on the words has {100 * linear:.1f}% on the test split in "
         f"{duration(time.perf_counter() - start)}, this network {100 * accuracy:.1f}%: train it {remedy}for more "
         "epochs (`epochs=`), at another learning rate (`lr=`), or use another network (`model=`) before you rely on "
         "its scores"
