@@ -98,6 +98,7 @@ def test_every_script_is_listed_here_and_in_the_readme() -> None:
         "paper_table",
         "when_stable",
         "text_defaults",
+        "pretrained_resnet8",  # a network, not a study
     } == set(QUICK + SLOW)
     assert [name for name in scripts if f"python benchmarks/{name}.py" not in readme] == []
 
