@@ -80,3 +80,29 @@ def test_the_options_in_the_readme_exist() -> None:
         help_text = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).output
         for option in re.findall(r"--[a-z-]+", words):
             assert option in help_text, (verb, option)
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    """(page, code) of each Python block in docs/."""
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    blocks = [
+        (page.name, re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)) for page in pages
+    ]
+    return [(name, code) for name, codes in blocks for code in codes]
+
+
+@pytest.mark.parametrize(("page", "code"), python_blocks())
+def test_the_python_of_docs_runs(page: str, code: str) -> None:
+    exec(compile(code, page, "exec"), {})
+
+
+def test_the_options_in_docs_exist() -> None:
+    """Each command in a block of docs/ is understood up to its options."""
+    commands = []
+    for page in (ROOT / "docs").glob("*.md"):
+        for block in re.findall(r"```\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            commands += re.findall(r"^datawinnow (\w+)(.*)$", block, re.MULTILINE)
+    assert len(commands) >= 5
+    for verb, words in commands:
+        help_text = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).output
+        assert [option for option in re.findall(r"--[a-z-]+", words) if option not in help_text] == [], verb
