@@ -37,6 +37,8 @@ SUITES = ("comparison", "half_cost")
 """Files of grids whose settings are measured."""
 AGAIN = "_again"
 """How the names of settings end that confirm a winner of the setting before it, on seeds of their own."""
+FINE_TUNED = "_finetuned"
+"""In the names of settings that begin with a pretrained network: `auto` is for training from nothing."""
 TUNING = "tuning"
 """How the names of settings end whose seed chose learning rates: no result."""
 
@@ -56,7 +58,7 @@ def measured_settings(rows: Path) -> list[dict[str, Any]]:
     }
     for run in all_runs:
         name, _, scenario = run.setting.partition(", ")
-        if name.endswith(TUNING) or name not in grids or run.gain is None:
+        if name.endswith(TUNING) or FINE_TUNED in name or name not in grids or run.gain is None:
             continue
         if (name + AGAIN, run.budget, run.method) in confirmed_runs:
             continue  # the trial that it won flatters it
@@ -88,7 +90,8 @@ def measured_settings(rows: Path) -> list[dict[str, Any]]:
         )
         if size_schedule is not None:
             # as a share of the size, which other sizes of images have too
-            entries[-1]["size_schedule"] = {**size_schedule, "start": size_schedule["start"] / size}
+            start = size_schedule["start"]
+            entries[-1]["size_schedule"] = {**size_schedule, "start": start if start < 1 else start / size}
     return entries
 
 

@@ -1,7 +1,7 @@
-"""A ResNet-8 trained on CIFAR-100, to be fine-tuned: the network of the settings `cifar10_finetuned` of half_cost.toml.
+"""A ResNet-8 trained on CIFAR-100, to be fine-tuned: the network of `cifar10_finetuned` in fine_tuning.toml.
 
     python -m datawinnow train $DATAWINNOW_DATA/cifar100 --model resnet8 --passes 15 --out results/resnet8_of_cifar100
-    python -m datawinnow bench benchmarks/half_cost.toml --model benchmarks.pretrained_resnet8:resnet8_of_cifar100
+    python -m datawinnow bench benchmarks/fine_tuning.toml --model benchmarks.pretrained_resnet8:resnet8_of_cifar100
 
 The weights come from the folder of the first command, or from the one that DATAWINNOW_PRETRAINED names.
 """
