@@ -33,7 +33,7 @@ def pilots(sd=0.003, folds=3, seed=0, fold_sd=0.01, names=("random", "shorter_fu
 
 
 def advice_of(max_drop=0.01, has_full=True, seed=0, runs=10, **options):
-    routes, full = pilots(**options)
+    routes, full = pilots(seed=seed, **options)
     return advise(routes, full if has_full else None, n=10_000, max_drop=max_drop, pilots_cost=8, seed=seed, runs=runs)
 
 
@@ -53,12 +53,13 @@ def test_noise_makes_the_promise_dearer():
 
 @pytest.mark.parametrize("folds", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_promise_is_kept(folds):
-    kept = 0
+    lost = []
     for seed in range(30):
         advice = advice_of(sd=0.006, folds=folds, seed=seed)
-        assert advice.chosen is not None
-        kept += TRUTH[advice.chosen.route.name](advice.chosen.share) - 0.30 <= 0.01
-    assert kept >= 28
+        if advice.chosen is not None:
+            lost.append(TRUTH[advice.chosen.route.name](advice.chosen.share) - 0.30)
+    assert len(lost) >= 25
+    assert sum(drop <= 0.01 for drop in lost) >= len(lost) - 2
 
 
 def test_what_all_pilots_of_a_fold_share_changes_nothing():
@@ -76,7 +77,7 @@ def test_what_all_pilots_of_a_fold_share_changes_nothing():
 def test_scoring_is_spread_over_the_runs():
     routes, full = pilots(sd=0.0005)
     random, shorter, cheaper = routes
-    scored = Route("scored", "scored", "examples", {s: [0.29] * 3 for s in SHARES}, overhead=1.0)
+    scored = Route("scored", "scored", "examples", {s: [e + 0.001 for e in full] for s in SHARES}, overhead=1.0)
     once = advise([scored, shorter, cheaper], full, n=100, max_drop=0.01, pilots_cost=8, runs=1)
     often = advise([scored, shorter, cheaper], full, n=100, max_drop=0.01, pilots_cost=8, runs=100)
     assert once.chosen.route.name == "cheaper"
@@ -156,3 +157,49 @@ def test_too_few_pilots_are_an_error():
         advise(two, None, n=100, max_drop=0.01, pilots_cost=1)
     with pytest.raises(ArgumentError, match="end at the full training"):
         advise([routes[2]], None, n=100, max_drop=0.01, pilots_cost=1)
+
+
+def test_the_full_training_that_was_run_counts_with_few_folds():
+    # the curves of the pilots below it end near 0.30; what was measured at 1 is 0.27
+    estimates = []
+    for seed in range(5):
+        routes, full = pilots(sd=0.002, folds=2, fold_sd=0.0, seed=seed)
+        estimates.append(advise(routes, [e - 0.03 for e in full], n=100, max_drop=0.01, pilots_cost=8).full_error[0])
+    assert np.mean(estimates) == pytest.approx(0.27, abs=0.012)
+
+
+def test_a_curve_that_misses_its_pilots_by_more_than_the_promise_promises_nothing():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        level = {s: (0.30 + rng.normal(0, 0.003, 3)).tolist() for s in SHARES}
+        also = {s: (0.30 + rng.normal(0, 0.003, 3)).tolist() for s in SHARES}
+        routes = [Route("random", "random", "examples", level), Route("shorter", "shorter", "epochs", also)]
+        fallen = (0.20 + rng.normal(0, 0.003, 3)).tolist()  # no curve through these is flat until half
+        assert advise(routes, fallen, n=100, max_drop=0.01, pilots_cost=8).chosen is None
+
+
+def test_few_held_out_examples_that_are_all_right_promise_little():
+    errors = {s: [0.0, 0.0, 0.0] for s in SHARES}
+    routes = [Route("random", "random", "examples", errors), Route("shorter", "shorter", "epochs", errors)]
+
+    def advice(max_drop, num_judged):
+        return advise(routes, [0.0] * 3, n=100, max_drop=max_drop, pilots_cost=3, num_judged=num_judged).chosen
+
+    assert advice(0.005, 60) is None  # one of 60 examples is 1.7 points
+    assert advice(0.10, 60) is not None
+    assert advice(0.005, 6000).share == 0.13
+
+
+def test_more_labels_are_counted_from_all_examples_though_pilots_train_on_fewer():
+    routes, full = pilots(sd=0.0002, folds=5)
+    # shares of the curve are of 8,000 examples: 10,000 and 11,000 are 1.25 and 1.375 of them
+    truth = TRUTH["random"](1.25) - TRUTH["random"](1.375)
+    gain = advise(routes, full, n=10_000, max_drop=0.01, pilots_cost=8, num_trained=8_000).labels_gain[0]
+    assert gain == pytest.approx(truth, rel=0.05)
+
+
+def test_the_promise_is_shared_out_over_the_routes():
+    advice = advice_of(sd=0.004, folds=4)
+    chosen, needed = advice.chosen, 1 - 0.05 / 3
+    assert chosen.confidence_at(chosen.share, 0.01) >= needed
+    assert chosen.confidence_at(chosen.share - 0.01, 0.01) < needed

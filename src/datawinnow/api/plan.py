@@ -191,7 +191,15 @@ def plan(
         if any(row["keep"] == 1 for row in pilots.rows) and pilots.full is None:
             raise ArgumentError("the full training learned nothing")
         advice = advise(
-            routes, pilots.full, n=info.n, max_drop=max_drop / 100, pilots_cost=pilots.cost, runs=runs, seed=seed
+            routes,
+            pilots.full,
+            n=info.n,
+            max_drop=max_drop / 100,
+            pilots_cost=pilots.cost,
+            runs=runs,
+            seed=seed,
+            num_trained=pilots.num_trained,
+            num_judged=pilots.num_judged,
         )
         sentence = advice_sentence(advice, epochs, info.n)
     except ArgumentError as error:

@@ -133,14 +133,17 @@ def advise(
     pilots_cost: float,
     runs: int = 10,
     seed: int = 0,
+    num_trained: int | None = None,
+    num_judged: int | None = None,
 ) -> PlanAdvice:
     """The cheapest route and share whose accuracy is within ``max_drop`` of the full training, with 95% confidence.
 
     The errors are taken apart into a mean of each pilot, an effect of each fold, which all pilots of a fold share, and
     noise, whose variance is pooled over the routes at a share. Each replicate of the bootstrap draws the variances and
-    the means anew and fits every curve again; a curve that the pilots do not follow gets the misfit as noise too. A
-    promise holds where it does in 95% of the replicates, shared out over the routes (Bonferroni), since the cheapest of
-    them is taken.
+    the means anew and fits every curve again; a curve that the pilots do not follow gets the misfit as noise too, in
+    its pilots and again at the shares between them. No drop is surer than by one held-out example in each of its two
+    means. A promise holds where it does in 95% of the replicates, shared out over the routes (Bonferroni), since the
+    cheapest of them is taken. It is about means over trainings: a single one varies more.
 
     Args:
         routes: at least one; one that ends at full size and whose axis is ``"epochs"`` gives the full training where
@@ -151,6 +154,8 @@ def advise(
         pilots_cost: of all pilots, in full trainings.
         runs: trainings over which scoring is spread.
         seed: of the bootstrap.
+        num_trained: examples of a fold that pilots at share 1 train on; default: ``n``.
+        num_judged: held-out examples of all folds together, which limit how sure a mean can be; None for no limit.
 
     Raises:
         ArgumentError: no routes, fewer than three shares, fewer than two folds, or folds that differ.
@@ -163,28 +168,40 @@ def advise(
         errors["full", 1.0] = np.asarray(full)
     generator = np.random.default_rng(seed)
     noise = _noise(errors, folds, generator)
+    resolution = 0.0 if num_judged is None else 1 / num_judged
     points = {route.name: _pilot_keys(route, full is not None) for route in routes}
     fitted: dict[str, tuple[ScalingCurves, ScalingCurves]] = {}
+    misses: dict[str, Floats] = {}
     replicates: dict[tuple[str, float], Floats] = {
-        key: of.mean() + noise[key[1]] * generator.standard_normal(REPLICATES) for key, of in errors.items()
+        key: of.mean() + noise[key[1]].draws * generator.standard_normal(REPLICATES) for key, of in errors.items()
     }
     for route in routes:
         keys = points[route.name]
         shares = np.array([share for _, share in keys])
-        weights = np.array([1 / max(float((noise[share] ** 2).mean()), 1e-12) for share in shares])
+        weights = np.array([1 / max(noise[share].variance, 1e-12) for share in shares])
         means = np.array([[errors[key].mean() for key in keys]])
         curve = fit_curves(shares, means, weights)
         drawn = np.stack([replicates[key] for key in keys], 1)
         misfit = _misfit(curve, shares, means[0], weights)
         drawn = drawn + misfit * generator.standard_normal(drawn.shape)
         fitted[route.name] = curve, fit_curves(shares, drawn, weights)
+        # the drop is of two means: what they vary by less than one example each is luck
+        lacking = 2 * max(0.0, resolution**2 - float((1 / weights).mean()))
+        misses[route.name] = math.sqrt(misfit**2 + lacking) * generator.standard_normal(REPLICATES)
     reference = next((route for route in routes if route.ends_at_full and route.axis == "epochs"), routes[0])
     if not reference.ends_at_full:
         raise ArgumentError("one route must end at the full training, which the others are compared with")
     full_errors = fitted[reference.name][1].at(1.0)
     confidence = 1 - (1 - CONFIDENCE) / len(routes)
     curves = tuple(
-        _route_curve(route, *fitted[route.name], full_errors, max_drop, confidence, has_full=full is not None)
+        _route_curve(
+            route,
+            *fitted[route.name],
+            full_errors - misses[route.name],
+            max_drop,
+            confidence,
+            has_full=full is not None,
+        )
         for route in routes
     )
     best = min(curves, key=lambda curve: cost_of(curve, runs))
@@ -192,7 +209,8 @@ def advise(
     gain = None
     if examples is not None:
         by_examples = fitted[examples.name][1]
-        gain = _with_ends(by_examples.at(1.0) - by_examples.at((n + LABELS) / n))
+        of_fold = num_trained or n  # shares of the curve are of these
+        gain = _with_ends(by_examples.at(n / of_fold) - by_examples.at((n + LABELS) / of_fold))
     return PlanAdvice(
         curves=curves,
         chosen=None if cost_of(best, runs) >= 1 else best,
@@ -229,10 +247,23 @@ def _pilot_keys(route: Route, has_full: bool) -> list[tuple[str, float]]:
     return [*keys, ("full", 1.0)] if has_full and route.ends_at_full and 1.0 not in route.errors else keys
 
 
+@dataclass(frozen=True)
+class _Noise:
+    """Variance of the mean error at one share.
+
+    Attributes:
+        variance: its estimate.
+        draws: (m,) standard errors of the replicates, whose variances are drawn.
+    """
+
+    variance: float
+    draws: Floats
+
+
 def _noise(
     errors: Mapping[tuple[str, float], Floats], folds: int, generator: np.random.Generator
-) -> dict[float, Floats]:
-    """Share -> (m,) standard errors of the means at it, one a replicate.
+) -> dict[float, _Noise]:
+    """Share -> noise of the means at it.
 
     Two-way analysis of variance without interaction: what remains after the means of pilots and of folds, pooled over
     the pilots at a share. The variance of a replicate is drawn from its scaled inverse chi-squared distribution.
@@ -241,14 +272,19 @@ def _noise(
     values = np.stack([errors[key] for key in keys], 1)  # (folds, pilots)
     rest = values - values.mean(0)[None, :] - values.mean(1)[:, None] + values.mean()
     count = len(keys)
-    freedom_of_pilot = (folds - 1) * (count - 1) / count if count > 1 else folds - 1
-    noise: dict[float, Floats] = {}
-    for share in sorted({share for _, share in keys}):
-        columns = [i for i, (_, s) in enumerate(keys) if s == share]
+    freedom_of_pilot = (folds - 1) * (count - 1) / count
+    shares = sorted({share for _, share in keys})
+    columns_of = {share: [i for i, (_, s) in enumerate(keys) if s == share] for share in shares}
+    noise: dict[float, _Noise] = {}
+    for i, share in enumerate(shares):
+        columns = columns_of[share]
+        if len(columns) == 1:
+            # one pilot in two or three folds says next to nothing about its variance, which falls with the share
+            columns = [*columns, *columns_of[shares[i - 1 if i else 1]]]
         freedom = freedom_of_pilot * len(columns)
         squares = float((rest[:, columns] ** 2).sum())
-        variance = np.full(REPLICATES, squares) / generator.chisquare(freedom, REPLICATES)
-        noise[share] = np.sqrt(variance / folds)
+        variance = squares / generator.chisquare(freedom, REPLICATES)
+        noise[share] = _Noise(squares / freedom / folds, np.sqrt(variance / folds))
     return noise
 
 

@@ -61,6 +61,8 @@ class Pilots:
         cost: of all pilots, in full trainings on all the examples.
         stopped: why larger shares were not run; empty where all were.
         near_chance: pilots that learned nothing and are left out of the curves, in words.
+        num_trained: examples of a fold that are trained on, on average.
+        num_judged: held-out examples of all folds together.
     """
 
     routes: list[Route] = field(default_factory=list)
@@ -69,6 +71,8 @@ class Pilots:
     cost: float = 0.0
     stopped: str = ""
     near_chance: list[str] = field(default_factory=list)
+    num_trained: int = 0
+    num_judged: int = 0
 
 
 def fold_of(labels: Tensor, folds: int, seed: int = 0) -> Tensor:
@@ -201,6 +205,9 @@ def run_pilots(
             if progress is not None:
                 progress("pilots", done, total)
         seconds_of_share = time.monotonic() - started
+    used = list(data_of_fold.values())
+    pilots.num_trained = round(sum(of.train.n for of in used) / len(used))
+    pilots.num_judged = sum(len(of.test) for of in used)
     _collect(pilots, specs, folds, settings.epochs, info.n)
     return pilots
 
