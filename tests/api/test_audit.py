@@ -247,6 +247,15 @@ def test_arguments_that_do_not_fit(arguments, message):
         dw.audit(**arguments)
 
 
+@pytest.mark.parametrize("name", ["features", "probs"])
+def test_a_nan_in_arrays_is_named_without_an_option_that_audit_lacks(name):
+    arrays = {"probs": np.full((40, 2), 0.5), "features": np.ones((40, 3))}
+    arrays[name][7, 0] = np.nan
+    with pytest.raises(ArgumentError, match="example 7") as error:
+        dw.audit(labels=[0, 1] * 20, **arrays)
+    assert "missing" not in str(error.value)
+
+
 # --- acting on it -----------------------------------------------------------------------------------------------------
 
 
@@ -302,8 +311,10 @@ def test_decisions_of_a_person_are_done_and_not_the_suggested(noisy_npz, tmp_pat
     # without apply the decided data are audited, as every verb reads them
     decided = dw.audit(path, run=tmp_path / "decided", **options)
     assert len(decided.p_wrong) == N - 1
-    with pytest.raises(ArgumentError, match="as they were recorded"):
+    with pytest.raises(ArgumentError, match="`decisions=` needs `apply=`"):
         dw.audit(tmp_path / "run", load=load)
+    with pytest.raises(ArgumentError, match="leave `limit=`, `decisions=` out"):
+        dw.audit(tmp_path / "run", load=dw.LoadOptions(limit=9, decisions=tmp_path / "mine.csv"))
 
 
 def test_what_cannot_be_cleaned_says_so():

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import datawinnow as dw
 from datawinnow.core.decisions import read_decisions
@@ -44,6 +45,18 @@ def test_it_prints_counts_then_rows_and_gives_the_same_as_python(call, noisy, tm
     assert again.stderr == ""
     python = dw.audit(tmp_path / "run")
     assert python.issues == table
+
+
+def test_a_rate_that_was_assumed_is_not_printed_as_an_estimate(call, tmp_path):
+    # no recording tells the labels of noise apart
+    x = torch.randn(120, 8, generator=stream(0, "noise"))
+    np.savez(tmp_path / "random.npz", x=x.numpy(), y=np.arange(120) % 2)
+    shown = call("audit", "random.npz", "--model", "mlp", "--epochs", "6", "--run", "run", "--quiet").stdout
+    assert not read_issues(tmp_path / "run")[1]["label_errors"]["is_separated"]
+    assert "cannot be estimated" in shown
+    assert "% of the labels" not in shown
+    refused = call("audit", "run", "--decisions", "run/decisions.csv", code=2).stderr
+    assert "--decisions needs --apply" in refused
 
 
 def test_decisions_are_suggested_applied_and_taken_by_other_verbs(call, noisy, tmp_path):

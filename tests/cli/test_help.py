@@ -67,6 +67,14 @@ def test_every_option_has_a_help_text_and_says_its_default(verb):
             assert any(word in option.help for word in optional), f"{verb} {flag} does not say its default"
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_names_only_flags_that_there_are(verb):
+    flags = {flag for each in COMMANDS for p in COMMANDS[each].params for flag in (*p.opts, *p.secondary_opts)}
+    texts = [COMMANDS[verb].help, *(parameter.help or "" for parameter in COMMANDS[verb].params)]
+    mentioned = {flag for text in texts for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
+    assert mentioned <= flags | {"--help"}
+
+
 @pytest.mark.parametrize("group", [LoadOptions, TrainingOptions], ids=["loading", "training"])
 def test_a_shared_option_is_the_same_in_every_verb(group):
     for field in dataclasses.fields(group):

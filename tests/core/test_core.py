@@ -175,7 +175,14 @@ def test_array_accepts_what_users_have(tmp_path):
         (lambda: check.labels("y", [0, 3, -1]), "y must be class ids of 0 and above, got -1 at example 2"),
         (lambda: check.labels("y", [0, 1], 3), "y has 2, the others has 3"),
         (lambda: check.same_n(a=torch.zeros(2, 4), b=torch.zeros(3)), "a has 4, b has 3"),
-        (lambda: check.finite("x", torch.tensor([0, math.nan])), r"x is nan for example 1 \(1 such.*missing=\"skip\""),
+        (
+            lambda: check.finite("x", torch.tensor([0, math.nan]), "raise"),
+            r"x is nan for example 1 \(1 such.*missing=\"skip\"",
+        ),
+        (
+            lambda: check.finite("x", torch.tensor([0, math.nan])),
+            r"x is nan for example 1 \(1 such.*; fill such values$",
+        ),
         (lambda: check.finite("x", torch.tensor([[0, 1], [math.inf, 1]])), r"x is inf for example 0 in epoch 1 \(1"),
         (lambda: check.matrix("f", [[0, 1], [math.nan, 1]]), r"f is nan for example 1 in column 0 \(1 such"),
         (lambda: check.matrix("f", [[0, math.inf]], missing="skip"), "f is inf for example 0 in column 1"),

@@ -98,6 +98,17 @@ def test_what_is_not_there_is_named(rows, message):
     assert "d.csv" in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "right"), [("train", "test"), ("test", "train")])
+def test_an_example_of_the_other_split_is_not_called_one_of_other_data(name, right):
+    train, test = load("digits", limit=50)
+    split = {"train": train, "test": test}[right]
+    with pytest.raises(DataError) as error:
+        apply_decisions(train, test, Decisions((Decision(split.id_of(7), name, "drop"),)))
+    assert f"of the {right} split" in str(error.value)
+    assert "column split" in str(error.value)
+    assert "other data" not in str(error.value)
+
+
 def test_decisions_of_another_dataset_are_refused():
     train, test = load("digits", limit=50)
     other, _ = load("digits", limit=51)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,7 +75,7 @@ def audit(
         run: run folder to write. By default ``runs/<name>`` for DATA, and none for a dataset object.
         csv: write ``issues.csv`` beside ``issues.parquet``.
         apply: write the cleaned dataset to this folder, new or empty, in the layout it came in: what is suggested is
-            done, or what a file of decisions says (``decisions`` of ``load``). Default: nothing is changed.
+            done, or what the file of decisions that is given says. Default: nothing is changed.
         report: write the page: True for ``audit.html`` in the run folder, or a file.
         progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
             called with ``(stage, done, total)``. Default: no progress is shown.
@@ -185,8 +185,7 @@ def _audit(
         if folder is not None:
             if run is not None:
                 raise ArgumentError("`run=` is of a new recording; the audit of a run is written into its folder")
-            if load is not None and load != LoadOptions():
-                raise ArgumentError("the data of a run are read as they were recorded: leave `load=` out")
+            _check_read_as_recorded(load or LoadOptions())
             splits = dataset_of_run(folder, progress=progress, log=log)
             folder.check_dataset(splits.train)
         else:
@@ -207,6 +206,23 @@ def _audit(
         result = _of_run(splits, folder, probs, features, model, model_options, engine, csv, progress, log)
         _write_page(folder.path, report)
         return result
+
+
+def _check_read_as_recorded(load: LoadOptions) -> None:
+    """Refuse options of reading for a run folder.
+
+    Raises:
+        ArgumentError: naming those that were given.
+    """
+    default = LoadOptions()
+    if load == default:
+        return
+    if load == replace(default, decisions=load.decisions):
+        raise ArgumentError(
+            "the audit of a run is of all its data: `decisions=` needs `apply=`, the folder to write to"
+        )
+    names = [f"`{item.name}=`" for item in fields(load) if getattr(load, item.name) != getattr(default, item.name)]
+    raise ArgumentError(f"the data of a run are read as they were recorded: leave {', '.join(names)} out")
 
 
 def _of_arrays(labels: Any, probs: Any, features: Any, classes: Sequence[str] | None, engine: Any, seed: int) -> Audit:

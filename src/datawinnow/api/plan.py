@@ -106,7 +106,7 @@ def plan(
         recipe: how to train; its size schedule is tried as the cheaper training.
         load: how DATA is read.
         out: folder of rows and page. Default: runs/plan-<data>; a new temporary folder for a dataset object without
-            ``name``.
+            a name.
         report: write an HTML page beside the rows.
         progress: True shows a bar on stderr, or a line every 10 seconds where stderr is no terminal; a function is
             called with ``(stage, done, total)``. Default: no progress is shown.

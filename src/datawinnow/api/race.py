@@ -135,9 +135,9 @@ def race(
         wrap: put the policy into a wrapper (repeatable, from the inside out): warm_up=2, every=5, rescaled,
             annealed=full, shrinking=0.5 or guarded; `train` describes them. Default: none.
         small_first: whether small inputs first are tried too, with the policy and without it: ``"auto"`` on images of
-            16 pixels a side or more whose network takes smaller ones. They follow the size schedule of ``recipe``;
-            without one, that of the most similar benchmark where it won, else from 3/8 of the side, below full size
-            for 80% of the steps.
+            16 pixels a side or more whose network takes smaller ones. They follow the size schedule that is
+            given; without one, that of the most similar benchmark where it won, else from 3/8 of the side, below full
+            size for 80% of the steps.
         longer_reference: train on all the data for twice the budget too, to say how many times the budget they need for
             the accuracy of the best.
         trial: race over this share of the budget only, as 0.25 or 25%: cheaper, with rows in a folder of their own; the
@@ -149,7 +149,7 @@ def race(
         recipe: how to train; its size schedule is that of ``small_first``, and the reference trains at full size.
         load: how DATA is read.
         out: folder of rows and page. Default: runs/race-<data>; a new temporary folder for a dataset object without
-            ``name``.
+            a name.
         jobs: trainings at a time, for DATA; 0 for one a core.
         threads: CPU threads of each training, for DATA; 0 for its share of the cores.
         report: write an HTML page beside the rows.

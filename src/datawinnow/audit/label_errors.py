@@ -185,8 +185,8 @@ def find_label_errors(
         )
     elif not is_separated:
         notes.append(
-            "no group of wrong labels is separated from the rest: the probabilities assume that 1% are wrong, and the "
-            "order counts more than the numbers"
+            "no group of wrong labels is separated from the rest: few may be wrong, or the network may be too weak to "
+            "tell. The probabilities assume that 1% are wrong, and the order counts more than the numbers"
         )
     names_class = probabilities is not None or neighbour_ids is not None
     if not names_class:

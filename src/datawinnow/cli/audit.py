@@ -108,7 +108,9 @@ def _print_audit(screen: Screen, result: Audit) -> None:
     if counts:
         screen.rows([(kind, f"{number:,}: {ISSUE_KINDS[kind]}") for kind, number in counts.items()])
     if result.errors is not None:
-        screen.print(f"  {100 * result.errors.rate:.1f}% of the labels are estimated to be wrong")
+        is_estimated = result.errors.is_separated or result.metadata["label_errors"]["engine"] == "cleanlab"
+        rate = f"{100 * result.errors.rate:.1f}% of the labels are estimated to be wrong"
+        screen.print(f"  {rate if is_estimated else 'how many labels are wrong cannot be estimated'}")
     for kind in counts:
         rows = result.issues.of_kind(kind).rows
         screen.print(f"{kind}:")

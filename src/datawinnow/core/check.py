@@ -34,14 +34,14 @@ def array(name: str, value: Any, axes: str) -> Tensor:
     return _shaped(name, tensor, axes)
 
 
-def matrix(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise") -> Tensor:
+def matrix(name: str, value: Any, axes: str = "n,d", missing: Missing | None = None) -> Tensor:
     """Return ``value`` as a floating (n, d) tensor, a row an example, without NaN or infinity.
 
     Args:
         name: the argument's name, for the error.
         value: tensor, numpy array or nested list.
         axes: names of the two axes.
-        missing: ``"skip"`` accepts rows with NaN.
+        missing: ``"skip"`` accepts rows with NaN; None where the caller has no such option.
 
     Raises:
         ArgumentError: another shape, or NaN or infinity, naming the example.
@@ -52,13 +52,13 @@ def matrix(name: str, value: Any, axes: str = "n,d", missing: Missing = "raise")
     return tensor
 
 
-def distributions(name: str, value: Any, missing: Missing = "raise") -> Tensor:
+def distributions(name: str, value: Any, missing: Missing | None = None) -> Tensor:
     """``value`` as a floating (n, c) tensor of probabilities whose rows sum to 1.
 
     Args:
         name: the argument's name, for the error.
         value: tensor, numpy array or nested list.
-        missing: ``"skip"`` lets rows with NaN pass.
+        missing: ``"skip"`` lets rows with NaN pass; None where the caller has no such option.
 
     Raises:
         ArgumentError: another shape, NaN (unless ``"skip"``), values outside [0, 1], or a row that sums to something
@@ -131,19 +131,19 @@ def labels(name: str, value: Any, n: int | None = None, *, limit: int | None = M
     return tensor
 
 
-def finite(name: str, tensor: Tensor, missing: Missing = "raise", *, inner: str = "epoch") -> None:
+def finite(name: str, tensor: Tensor, missing: Missing | None = None, *, inner: str = "epoch") -> None:
     """Raise for NaN or infinity in an array whose last axis is the example.
 
     Args:
         name: the argument's name, for the error.
         tensor: (n,) or (inner, n).
-        missing: ``"skip"`` accepts NaN.
+        missing: ``"skip"`` accepts NaN; None where the caller has no such option, which the error then does not name.
         inner: name of the other axis, for the error.
 
     Raises:
         ArgumentError: naming the first such example (and epoch).
     """
-    if missing not in ("raise", "skip"):
+    if missing not in (None, "raise", "skip"):
         raise ArgumentError(f'missing must be "raise" or "skip", got {missing!r}')
     # a finite sum has finite terms: one pass and no mask of the array's size, which matters at 1.28M x 30
     # a sum that overflows is not finite either, and only costs the second pass below
@@ -156,8 +156,11 @@ def finite(name: str, tensor: Tensor, missing: Missing = "raise", *, inner: str 
     first = [int(i) for i in torch.nonzero(bad)[0]]
     where = f"example {first[-1]}" + (f" in {inner} {first[0]}" if len(first) == 2 else "")
     kind = str(float(tensor[tuple(first)]))
-    hint = '; examples not seen are NaN: pass missing="skip" to leave such entries out' if kind == "nan" else ""
-    raise ArgumentError(f"{name} is {kind} for {where} ({count} such entries){hint}")
+    is_option = missing is not None and kind == "nan"
+    hint = (
+        'examples not seen are NaN: pass missing="skip" to leave such entries out' if is_option else "fill such values"
+    )
+    raise ArgumentError(f"{name} is {kind} for {where} ({count} such entries); {hint}")
 
 
 def probabilities(name: str, tensor: Tensor, first: int = 0) -> None:

@@ -32,7 +32,7 @@ LEARNING_FILE = "learning.parquet"
 """Beside it: mean and standard deviation over epochs of the probability of the label, for the page."""
 TRAIN_AND_TEST = ("train", "test")
 EXAMPLE_ISSUES = {
-    "broken": "cannot be used: it cannot be read, is empty, or of one colour",
+    "broken": "is blank, empty, unreadable or garbled, or of an odd size or script",
     "leakage": "is in the train split and in the test split",
     "duplicate": "has the content of another example",
     "near_duplicate": "is nearly the same as another example",

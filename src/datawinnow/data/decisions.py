@@ -46,14 +46,15 @@ def apply_decisions(train: Any, test: Any, decisions: Decisions) -> tuple[Any, A
         rows = [decision for decision in decisions.rows if decision.split == name]
         if rows and split is None:
             raise DataError(f"{where} decides about {many(len(rows), 'test example')}, but there is no test split")
-        changed[name] = _applied(split, rows, where, name) if rows else split
+        other = next((each for key, each in splits.items() if key != name and each is not None), None)
+        changed[name] = _applied(split, rows, where, name, other) if rows else split
     note = f"decisions: {decisions.in_words()}{f' ({decisions.source})' if decisions.source else ''}"
     changed["train"] = replace(changed["train"], notes=(*changed["train"].notes, note))
     return changed["train"], changed["test"]
 
 
-def _applied(split: Any, rows: Sequence[Decision], where: str, name: str) -> Any:
-    position = _position_of_ids(split, rows, where, name)
+def _applied(split: Any, rows: Sequence[Decision], where: str, name: str, other: Any) -> Any:
+    position = _position_of_ids(split, rows, where, name, other)
     labels, kept = split.labels.clone(), torch.ones(len(split), dtype=torch.bool)
     number = {str(label): k for k, label in enumerate(split.classes)}
     for decision in rows:
@@ -76,8 +77,15 @@ def _applied(split: Any, rows: Sequence[Decision], where: str, name: str) -> Any
     return split if bool(kept.all()) else split.subset(torch.nonzero(kept).flatten())
 
 
-def _position_of_ids(split: Any, rows: Sequence[Decision], where: str, name: str) -> dict[str, int]:
+def _position_of_ids(split: Any, rows: Sequence[Decision], where: str, name: str, other: Any) -> dict[str, int]:
     """Where each example that is decided about is.
+
+    Args:
+        split: the split that they are in.
+        rows: the decisions.
+        where: the file, for errors.
+        name: of the split.
+        other: the other split, for errors; None without one.
 
     Raises:
         DataError: an id that is not there, or that several have.
@@ -85,6 +93,14 @@ def _position_of_ids(split: Any, rows: Sequence[Decision], where: str, name: str
     ids = [split.id_of(i) for i in range(len(split))]
     position = {one: i for i, one in enumerate(ids)}
     missing = [decision.id for decision in rows if decision.id not in position]
+    elsewhere = set() if other is None or not missing else {other.id_of(i) for i in range(len(other))}
+    misplaced = [one for one in missing if one in elsewhere]
+    if misplaced:
+        right = "test" if name == "train" else "train"
+        raise DataError(
+            f"{where} decides about {many(len(misplaced), 'example')} of the {right} split as of the {name} split: "
+            f"{_listed(misplaced)}; write {right} in the column split, which is train where nothing is written"
+        )
     if missing:
         raise DataError(
             f"{where} decides about {many(len(missing), 'example')} that the {name} split of {split.name} does not "
