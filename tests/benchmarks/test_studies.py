@@ -219,3 +219,20 @@ def test_what_a_plan_s_advice_loses_is_read_between_the_tenths_of_its_own_route(
     assert study.loss_of({"label": "random examples", "share": 0.35}, drops) == pytest.approx(6.5)
     assert study.loss_of({"label": "random examples", "share": 0.95}, drops) == pytest.approx(0.5)
     assert study.loss_of(None, drops) == 0
+
+
+def test_a_trained_network_gets_a_new_head(script: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datawinnow.api import train
+    from datawinnow.data.load import load
+    from datawinnow.train import Recipe
+
+    run = tmp_path / "run"
+    train(load("digits", limit=40)[0], model="resnet8", epochs=1, recipe=Recipe(precision="fp32"), run=run)
+    monkeypatch.setenv("DATAWINNOW_PRETRAINED", str(run))
+    network = script("pretrained_resnet8").resnet8_of_cifar100(classes=3, channels=1)
+    fresh = script("pretrained_resnet8").resnet8_of_cifar100(classes=3, channels=1)
+    assert network.classifier.weight.shape[0] == 3
+    state, other = network.state_dict(), fresh.state_dict()
+    same = {name for name in state if torch.equal(state[name], other[name])}
+    assert {name for name in state if name.startswith("features.")} <= same  # the trained weights
+    assert "classifier.weight" not in same
