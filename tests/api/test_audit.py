@@ -138,6 +138,21 @@ def test_features_alone_and_copies_in_them(digits):
     assert result.p_wrong is None
 
 
+def test_an_outlier_is_not_relabelled():
+    x = torch.randn(400, 12, generator=stream(0, "vectors"))
+    labels = torch.arange(400) % 4
+    x[torch.arange(400), labels] += 6
+    x[9] = -40.0
+    labels[:10] = (labels[:10] + 1) % 4
+    probs = torch.full((400, 4), 0.02)
+    probs[torch.arange(400), torch.arange(400) % 4] = 0.94
+    result = dw.audit(labels=labels, probs=probs, features=x)
+    actions = {issue.example: issue.action.split(":")[0] for issue in result.issues.of_kind("label")}
+    assert {issue.example for issue in result.issues.of_kind("outlier")} == {9}
+    assert actions == dict.fromkeys(range(9), "relabel") | {9: "look"}
+    assert result.decisions.counts() == {"keep": 0, "drop": 0, "relabel": 9}
+
+
 class Own(torch.utils.data.Dataset):
     """A dataset of somebody else's."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import datawinnow as dw
 from datawinnow.core.selection import Selection
+from datawinnow.data import load
 from datawinnow.data.kept import Kept
 from datawinnow.runs.prune import Pruned
+from tests.data.test_write_splits import LAYOUTS, make
 from tests.runs.conftest import make_blobs
 
 
@@ -25,6 +28,20 @@ def test_kept_examples_say_their_number_and_the_verdict() -> None:
     pruned = Pruned(blobs, selection, check={"verdict": line})
     assert repr(pruned).splitlines() == ["Pruned(18 of 60 examples of blobs)", line]
     assert pruned.verdict == line
+
+
+def test_a_dataset_is_a_line():
+    train, _ = dw.load("digits")
+    assert repr(train) == "Examples(digits, train: 1,438 examples of shape (1, 8, 8), 10 classes)"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_dataset_that_is_loaded_prints_what_it_holds(tmp_path, layout):
+    for split in load(make(tmp_path / "in", layout, "all")):
+        shown = repr(split)
+        assert len(shown) < 200
+        assert f"{len(split)} example" in shown
+        assert "tensor" not in shown
 
 
 def test_dir_shows_the_public_names_only() -> None:

@@ -235,7 +235,7 @@ def _of_arrays(labels: Any, probs: Any, features: Any, classes: Sequence[str] | 
     from datawinnow.audit.outliers import outlier_issues, outlyingness
     from datawinnow.core import check
     from datawinnow.core.issues import IssueTable
-    from datawinnow.runs.audit import Audit, AuditedData, audit_metadata, recorded_issues
+    from datawinnow.runs.audit import Audit, AuditedData, audit_metadata, recorded_issues, without_relabelled_outliers
 
     class_ids = check.labels("labels", labels)
     n = class_ids.numel()
@@ -261,7 +261,11 @@ def _of_arrays(labels: Any, probs: Any, features: Any, classes: Sequence[str] | 
         issues += duplicate_issues(groups, labels=class_ids, classes=names, contents="features")
         issues += outlier_issues(outlyingness(rows, seed=seed), labels=class_ids, classes=names)
     ids = [str(i) for i in range(n)]
-    table = IssueTable.of(issues, ids={"train": ids}, labels={"train": [names[y] for y in class_ids.tolist()]})
+    table = IssueTable.of(
+        without_relabelled_outliers(issues),
+        ids={"train": ids},
+        labels={"train": [names[y] for y in class_ids.tolist()]},
+    )
     return Audit(table, errors, audit_metadata(data, table, errors, notes, engine))
 
 

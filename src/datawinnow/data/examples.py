@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core import check
+from datawinnow.core.counts import many
 from datawinnow.core.draw import tie_order, tie_seed_of
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.rng import stream
@@ -146,6 +147,9 @@ class Examples:
                     "network trained on them gives NaN"
                 )
 
+    def __repr__(self) -> str:
+        return summary_of(self)
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -194,6 +198,12 @@ class Examples:
     def stratified(self, count: int, generator: torch.Generator) -> Examples:
         """``count`` examples drawn at random with every class's share kept (largest remainders)."""
         return self.subset(stratified(self.labels, count, generator))
+
+
+def summary_of(dataset: Examples | LazyExamples) -> str:
+    """A dataset in a line, as Python prints it."""
+    examples, classes = many(dataset.n, "example"), many(len(dataset.classes), "class", "classes")
+    return f"{type(dataset).__name__}({dataset.name}, {dataset.split}: {examples} of shape {dataset.shape}, {classes})"
 
 
 def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -275,6 +285,9 @@ class LazyExamples:
     augment: Augment | None = None
     origin: Origin | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return summary_of(self)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -36,7 +36,7 @@ class DecodingTime:
     num_loaded: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SampledImages(LazyExamples):
     """A split of which only a few images are decoded; item ``i`` has the label of image ``i`` and pixels of those few.
 

@@ -172,7 +172,7 @@ def usual_width(rows: Sequence[Sequence[str]]) -> int:
     return Counter(len(row) for row in rows).most_common(1)[0][0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Texts(Examples):
     """A dataset of texts in memory; also a map-style dataset of ``(x, y)``.
 

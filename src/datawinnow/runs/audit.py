@@ -28,7 +28,7 @@ from datawinnow.core.decisions import (
     write_decisions,
 )
 from datawinnow.core.errors import ArgumentError, DataError
-from datawinnow.core.issues import ISSUES_FILE, Issue, IssueTable, write_issues, write_issues_csv
+from datawinnow.core.issues import ISSUES_FILE, RELABEL, Issue, IssueTable, write_issues, write_issues_csv
 from datawinnow.core.progress import Progress, named_progress
 from datawinnow.core.reason import Reason
 from datawinnow.core.rng import stream
@@ -335,8 +335,18 @@ def audit_dataset(
     else:
         notes.append("the dataset has no classes: labels are not compared")
     rows = {name: source_rows(split).tolist() for name, split in data.splits.items()}
-    table = IssueTable.of(issues, ids=data.ids(), labels=data.class_names(), rows=rows)
+    table = IssueTable.of(without_relabelled_outliers(issues), ids=data.ids(), labels=data.class_names(), rows=rows)
     return Audit(table, errors, audit_metadata(data, table, errors, notes, engine), data.info.data, data.test, folder)
+
+
+def without_relabelled_outliers(issues: Sequence[Issue]) -> list[Issue]:
+    """The issues, in which an outlier with a wrong label is to be looked at: what is unlike all classes is of none."""
+    outliers = {(issue.split, issue.example) for issue in issues if issue.issue == "outlier"}
+
+    def is_relabelled_outlier(issue: Issue) -> bool:
+        return issue.action.startswith(RELABEL) and (issue.split, issue.example) in outliers
+
+    return [replace(issue, action="look") if is_relabelled_outlier(issue) else issue for issue in issues]
 
 
 def audit_metadata(
