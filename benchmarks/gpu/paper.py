@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from datawinnow.bench import Cell, Grid, cells_of, read_grids, read_rows, run_grid, shrunk
-from datawinnow.cli.bench import seconds_of
+from datawinnow.core.duration import seconds_of
 from datawinnow.core.errors import DatawinnowError
 from datawinnow.core.provenance import commit
 from datawinnow.core.result_rows import row_key, write_rows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from datawinnow.api import LoadOptions
-from datawinnow.cli.bench import seconds_of
 from datawinnow.cli.options import MethodOptions, TrainingOptions
 from datawinnow.cli.verb import parse_pairs
+from datawinnow.core.duration import seconds_of
 from datawinnow.core.errors import ArgumentError
 
 
@@ -71,5 +71,5 @@ def test_times(text, seconds):
 
 @pytest.mark.parametrize("text", ["soon", "5 days", "-3", "1h30m", ""])
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(ArgumentError, match="--time-limit must be a time such as 90m"):
+    with pytest.raises(ArgumentError, match="`time_limit=` must be a time such as 90m"):
         seconds_of(text)

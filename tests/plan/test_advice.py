@@ -145,7 +145,7 @@ def test_two_seeds_of_the_bootstrap_agree():
 
 def test_too_few_pilots_are_an_error():
     routes, full = pilots()
-    with pytest.raises(ArgumentError, match="at least one route"):
+    with pytest.raises(ArgumentError, match="no way to train"):
         advise([], full, n=100, max_drop=0.01, pilots_cost=1)
     one_fold = [Route("r", "r", "epochs", {s: [0.3] for s in SHARES})]
     with pytest.raises(ArgumentError, match="two or more folds"):
@@ -203,3 +203,15 @@ def test_the_promise_is_shared_out_over_the_routes():
     chosen, needed = advice.chosen, 1 - 0.05 / 3
     assert chosen.confidence_at(chosen.share, 0.01) >= needed
     assert chosen.confidence_at(chosen.share - 0.01, 0.01) < needed
+
+
+def test_what_is_not_paid_back_or_extrapolated_is_said():
+    assert "more than the 2 that will follow" in advice_sentence(advice_of(sd=0.0005, runs=2), 30, 10_000)
+    assert "that will follow" not in advice_sentence(advice_of(sd=0.0005, runs=100), 30, 10_000)
+    [_, shorter, cheaper], full = pilots(sd=0.0005)
+    dear = Route("cheaper", "cheaper", "epochs", {s: [e + 0.02 for e in of] for s, of in cheaper.errors.items()}, False)
+    # 0.29 + 0.008 s^-1.3 = 0.304 at s = 0.65, above the last pilot
+    advice = advise([shorter, dear], [0.31 + e - 0.30 for e in full], n=100, max_drop=0.005, pilots_cost=8)
+    assert advice.chosen.route.name == "cheaper"
+    assert advice.chosen.share > 0.5
+    assert "pilots end at 50%" in advice_sentence(advice, 30, 10_000)

@@ -174,3 +174,53 @@ def test_pilots_that_learned_nothing_are_left_out_of_the_curves_and_said(digits,
     assert result.sentence.startswith("Nothing can be promised")
     assert "near chance" in result.notes[0]
     assert "the full training" in result.notes[0]
+
+
+def test_pilots_of_an_earlier_call_count_for_the_time_that_larger_ones_take(digits, tmp_path):
+    first = dw.plan(digits, folds=2, at_most=1e-9, out=tmp_path, **QUICK)
+    for row in (tmp_path / "fold-0" / "rows.jsonl", tmp_path / "fold-1" / "rows.jsonl"):
+        lines = [json.loads(line) for line in row.read_text().splitlines()]
+        for line in lines:
+            line["cost"]["train"]["seconds"] = 100.0
+        row.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = dw.plan(digits, folds=2, at_most="1m", out=tmp_path, **QUICK)
+    assert len(again.rows) == len(first.rows)
+    assert "25%" in again.notes[0]
+
+
+@pytest.mark.parametrize("options", [{"seed": 1}, {"folds": 6}])
+def test_other_folds_in_the_same_folder_are_refused_by_name(planned, digits, options):
+    name = {"seed": r"seed=0, now it is 1", "folds": r"folds dealt=5, now it is 6"}[next(iter(options))]
+    with pytest.raises(RunError, match=name):
+        dw.plan(digits, out=planned.folder, **{"folds": 2, **QUICK, **options})
+
+
+def test_a_plan_and_a_race_do_not_share_a_folder(planned, tmp_path):
+    train, test = dw.load("digits", limit=100)
+    quick = {key: QUICK[key] for key in ("model", "recipe", "report")}
+    with pytest.raises(RunError, match="holds a plan"):
+        dw.race(train, test=test, budget=1, out=planned.folder, **quick)
+    dw.race(train, test=test, budget=1, out=tmp_path / "race", **quick)
+    with pytest.raises(RunError, match="holds no plan"):
+        dw.plan(train, out=tmp_path / "race", **QUICK)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArgumentError, match="is a file"):
+        dw.plan(train, out=tmp_path / "file", **QUICK)
+
+
+def test_one_class_is_an_error(tmp_path):
+    with pytest.raises(ArgumentError, match="only one class"):
+        dw.plan(dw.Examples(torch.rand(40, 4), torch.zeros(40, dtype=torch.int64), ("a",)), out=tmp_path, **QUICK)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_plans_at_once_in_one_folder_are_refused(planned, digits):
+    from datawinnow.core.lock import only_writer
+
+    with only_writer(planned.folder), pytest.raises(RunError, match="another plan"):
+        dw.plan(digits, folds=2, out=planned.folder, **QUICK)
+
+
+def test_a_method_named_twice_or_random_is_tried_once(digits, tmp_path):
+    result = dw.plan(digits, folds=2, methods=["random", "el2n", "el2n"], at_most=1e-9, out=tmp_path, **QUICK)
+    assert [row["method"] for row in result.rows if row["seed"] == 0] == ["random", "el2n", "shorter_full"]

@@ -16,6 +16,7 @@ from datawinnow.api.train import described, recommended
 from datawinnow.core.bars import with_progress
 from datawinnow.core.chance import rows_sentence, warn_of_learning
 from datawinnow.core.counts import many
+from datawinnow.core.duration import seconds_of
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.load_options import LoadOptions
 from datawinnow.core.progress import ProgressOption, named_progress
@@ -67,7 +68,7 @@ def plan(
     methods: Sequence[str] = (),
     folds: int = 3,
     runs: int = 10,
-    at_most: float | None = None,
+    at_most: float | str | None = None,
     seed: int = 0,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
@@ -115,7 +116,8 @@ def plan(
 
     Raises:
         ArgumentError: options out of range or that do not go together.
-        RunError: ``out`` holds pilots on another dataset or under other settings, or a pilot diverged.
+        RunError: ``out`` holds pilots on another dataset or under other settings, or something else than a plan; or a
+            pilot diverged.
     """
     from datawinnow import report as reports
     from datawinnow.core import check
@@ -129,7 +131,9 @@ def plan(
     check.number("epochs", epochs, 2, 1 << 20, integer=True)
     check.number("folds", folds, 2, 100, integer=True)
     check.number("runs", runs, 1, 1 << 40, integer=True)
+    at_most = seconds_of(at_most, "at_most") if isinstance(at_most, str) else at_most
     methods = (methods,) if isinstance(methods, str) else methods
+    methods = [name for name in dict.fromkeys(methods) if name != "random"]  # which is tried anyway
     for name in methods:
         create_method(name)
     if recipe is not None and (recipe.loss is not None or recipe.metric is not None):

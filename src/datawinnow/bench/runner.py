@@ -17,9 +17,10 @@ from datawinnow.bench.precision import with_fixed_precision
 from datawinnow.bench.results import Results
 from datawinnow.bench.workers import DATASET, TEST_SPLIT, InProcess, Workers, check_fingerprint
 from datawinnow.core import check
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.errors import ArgumentError, RunError
 from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress
+from datawinnow.core.result_rows import PILOTS_FILE
 from datawinnow.core.verdict import ResultRow
 
 
@@ -82,6 +83,8 @@ def run_grid(
             raise ArgumentError(f"method {name!r} has a selection that is not in data.selections")
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"{out} is a file, not a folder; give another `out=` folder")
+    if (out / PILOTS_FILE).exists():
+        raise RunError(f"{out} holds a plan, whose page would hide these results; give another `out=` folder")
     cores = os.cpu_count() or 1
     jobs = jobs or (1 if torch.cuda.is_available() else cores)
     # by the jobs asked for, not by the cells left: the last cell of a resumed run must give what it would have given

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,13 +10,12 @@ from datawinnow import api
 from datawinnow.cli.options import NoReport, Quiet
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
-from datawinnow.core.errors import ArgumentError
+from datawinnow.core.duration import seconds_of
 from datawinnow.core.options import Option
 
 if TYPE_CHECKING:
     from datawinnow.api.bench import GridResult
 
-TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 FILE = """
 A whole file, which runs as it stands:
@@ -164,18 +162,3 @@ def show_results(
         f"The same command does not run them again: remove their lines from {folder / 'rows.jsonl'} for that, and the "
         f"folders in {folder / 'recordings'} whose run.json says diverged"
     )
-
-
-def seconds_of(text: str, flag: str = "--time-limit") -> float:
-    """``"90m"``, ``"1.5h"``, ``"45s"`` or ``"3600"`` in seconds; ``flag`` is named in the error.
-
-    Raises:
-        ArgumentError: something else.
-
-    >>> seconds_of("90m"), seconds_of("1.5h"), seconds_of("30")
-    (5400.0, 5400.0, 30.0)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if match is None or match[2] not in TIME_UNITS:
-        raise ArgumentError(f"{flag} must be a time such as 90m, 1.5h, 45s or 3600 (seconds), got {text!r}")
-    return float(match[1]) * TIME_UNITS[match[2]]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from datawinnow import api
 from datawinnow.api import LoadOptions
-from datawinnow.cli.bench import cell_line, seconds_of
+from datawinnow.cli.bench import cell_line
 from datawinnow.cli.options import DataArgument, NoReport, Quiet, TrainingOptions
 from datawinnow.cli.ui import Screen
 from datawinnow.cli.verb import verb
@@ -50,7 +50,7 @@ def plan(
             methods=methods,
             folds=folds,
             runs=runs,
-            at_most=None if at_most is None else seconds_of(at_most, "--at-most"),
+            at_most=at_most,
             seed=seed,
             model=training.model,
             model_options=training.model_options,

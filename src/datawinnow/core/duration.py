@@ -1,6 +1,27 @@
-"""Durations as text."""
+"""Durations as text, and from it."""
 
 from __future__ import annotations
+
+import re
+
+from datawinnow.core.errors import ArgumentError
+
+TIME_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str, option: str = "time_limit") -> float:
+    """``"90m"``, ``"1.5h"``, ``"45s"`` or ``"3600"`` in seconds; ``option`` is named in the error.
+
+    Raises:
+        ArgumentError: something else.
+
+    >>> seconds_of("90m"), seconds_of("1.5h"), seconds_of("30")
+    (5400.0, 5400.0, 30.0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in TIME_UNITS:
+        raise ArgumentError(f"`{option}=` must be a time such as 90m, 1.5h, 45s or 3600 (seconds), got {text!r}")
+    return float(match[1]) * TIME_UNITS[match[2]]
 
 
 def duration(seconds: float, *, rough: bool = False) -> str:

@@ -15,6 +15,8 @@ GRID_FILE = "grid.json"
 """What the rows beside it were made with."""
 PLAN_FILE = "plan.json"
 """What `plan` advises, by the rows in the folders beside it."""
+PILOTS_FILE = "pilots.json"
+"""What the pilots of a plan were made with; a folder with it holds a plan."""
 _KEYS = ("method", "keep", "seed", "scenario")
 
 

@@ -226,7 +226,7 @@ def advise(
 
 def _num_folds(routes: Sequence[Route], full: Sequence[float] | None) -> int:
     if not routes:
-        raise ArgumentError("advice needs the pilots of at least one route")
+        raise ArgumentError("no way to train has pilots enough for a curve")
     counts = {len(of) for route in routes for of in route.errors.values()}
     counts |= {len(full)} if full is not None else set()
     if len(counts) != 1:
@@ -351,10 +351,15 @@ def advice_sentence(advice: PlanAdvice, epochs: int, n: int) -> str:
             f"Do not prune: {chosen.route.label}, for the operations of {many(passes, 'epoch')} instead of {epochs}"
         )
     break_even = math.ceil(advice.break_even)
+    paid = f"paid back after {many(break_even, 'training')}"
+    if advice.break_even > advice.runs:
+        paid += f", more than the {advice.runs:,} that will follow (`runs=`)"
     unseen = "" if advice.has_full else " The full training was not run: its accuracy is extrapolated from the pilots."
+    if advice.has_full and chosen.is_extrapolated:
+        unseen = f" Its pilots end at {max(chosen.route.errors):.0%}: what it loses at {share:.0%} is extrapolated."
     return (
         f"{action}. It stays {within} with {CONFIDENCE:.0%} confidence (it loses {_points_text(median, low, high)}) "
-        f"and costs {advice.cost:.0%} of it; {pilots}, paid back after {many(break_even, 'training')}.{unseen}"
+        f"and costs {advice.cost:.0%} of it; {pilots}, {paid}.{unseen}"
     )
 
 

@@ -14,10 +14,13 @@ from torch import Tensor
 from datawinnow.bench import GridData, grid_of, run_grid
 from datawinnow.bench.grid import Grid
 from datawinnow.core import check
+from datawinnow.core.artifacts import read_json, require_same, write_json
 from datawinnow.core.chance import Baseline
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.lock import LOCK, only_writer
 from datawinnow.core.progress import Progress
+from datawinnow.core.result_rows import PILOTS_FILE, PLAN_FILE
 from datawinnow.core.rng import stream
 from datawinnow.core.verdict import ResultRow
 from datawinnow.data.dataset_info import DatasetInfo, dataset_info
@@ -168,14 +171,51 @@ def run_pilots(
         on_row: called with each new row.
 
     Raises:
-        ArgumentError: too few examples.
-        RunError: a pilot diverged.
+        ArgumentError: too few examples, one class, or ``out`` is a file.
+        RunError: a pilot diverged; or ``out`` is busy, or holds something else, or pilots on another dataset or under
+            other settings.
     """
-    shares, folds, at_most = settings.shares, settings.folds, settings.at_most
-    data = with_subsets(info.data)
     fold = fold_of(info.labels, settings.num_folds, settings.seed)
     if int((fold >= 0).sum()) < settings.num_folds:
         raise ArgumentError(f"{info.n} examples are too few to hold out a fold of them")
+    if len(info.labels.unique()) < 2:
+        raise ArgumentError(f"{info.name}: only one class; at least two are needed to learn to tell them apart")
+    with only_writer(out, who="another plan"):
+        _claim(out, info, settings)
+        return _run_all(info, fold, out, specs, settings, grid=grid, network=network, progress=progress, on_row=on_row)
+
+
+def _claim(out: Path, info: DatasetInfo, settings: PilotSettings) -> None:
+    """Write what the pilots are made with, or refuse a folder of other ones or of something else."""
+    if out.exists() and not out.is_dir():
+        raise ArgumentError(f"{out} is a file, not a folder; give another `out=` folder")
+    file = out / PILOTS_FILE
+    made_with = {"dataset": info.fingerprint, "seed": settings.seed, "folds dealt": settings.num_folds}
+    if file.exists():
+        remedy = "use another `out=` folder, or the same settings as before"
+        require_same(read_json(file, remedy="give another `out=` folder")["settings"], made_with, out, remedy=remedy)
+        return
+    is_plan = (out / PLAN_FILE).exists() or (out / "fold-0").is_dir()
+    if not is_plan and any(entry.name != LOCK for entry in out.iterdir()):
+        raise RunError(f"{out} is not empty and holds no plan; give another `out=` folder")
+    write_json(file, {"kind": "pilots", "settings": made_with})
+
+
+def _run_all(
+    info: DatasetInfo,
+    fold: Tensor,
+    out: Path,
+    specs: Sequence[RouteSpec],
+    settings: PilotSettings,
+    *,
+    grid: GridOf,
+    network: Any,
+    progress: Progress | None,
+    on_row: Callable[[ResultRow], None] | None,
+) -> Pilots:
+    """The pilots of `run_pilots`, in a folder that is theirs."""
+    shares, folds, at_most = settings.shares, settings.folds, settings.at_most
+    data = with_subsets(info.data)
     methods = [{"name": spec.name, **spec.method} for spec in specs if spec.method is not None]
     pilots = Pilots(rows=[])
     names = {share: _methods_at(specs, share) for share in shares}
@@ -204,7 +244,9 @@ def run_pilots(
             done += len(rows)
             if progress is not None:
                 progress("pilots", done, total)
-        seconds_of_share = time.monotonic() - started
+        # pilots of an earlier call took no time in this one, which says nothing about larger ones
+        trained = sum(row["cost"]["train"]["seconds"] for row in pilots.rows if row["keep"] == share)
+        seconds_of_share = max(time.monotonic() - started, trained)
     used = list(data_of_fold.values())
     pilots.num_trained = round(sum(of.train.n for of in used) / len(used))
     pilots.num_judged = sum(len(of.test) for of in used)
@@ -245,11 +287,14 @@ def _collect(pilots: Pilots, specs: Sequence[RouteSpec], folds: int, epochs: int
     by_key: dict[tuple[str, float], list[ResultRow]] = {}
     for row in sorted(pilots.rows, key=lambda row: int(row["seed"])):
         by_key.setdefault((row["method"], row["keep"]), []).append(row)
+    labels = {spec.name: spec.label for spec in specs}
     complete = {key: rows for key, rows in by_key.items() if len(rows) == folds}
     for key in [key for key, rows in complete.items() if any(_is_near_chance(row) for row in rows)]:
         # a network that learned nothing lies on no curve
         rows = complete.pop(key)
-        pilots.near_chance.append("the full training" if key[0] == FULL else f"{rows[0]['label']} at {key[1]:.1%}")
+        pilots.near_chance.append(
+            "the full training" if key[0] == FULL else f"{labels.get(key[0]) or rows[0]['label']} at {key[1]:.1%}"
+        )
     for spec in specs:
         rows_of = {share: rows for (name, share), rows in complete.items() if name == spec.name}
         if not rows_of:
@@ -271,7 +316,7 @@ def _collect(pilots: Pilots, specs: Sequence[RouteSpec], folds: int, epochs: int
         num_shares = len(route.errors) + (pilots.full is not None and route.ends_at_full)
         if num_shares < MIN_SHARES and pilots.near_chance:
             pilots.routes.remove(route)
-            pilots.near_chance.append(f"all of {route.label}, with too few pilots left for a curve")
+            pilots.near_chance.append(f"every other pilot of {route.label}, too few for a curve")
     passes = sum(row["passes"] for row in pilots.rows)
     for number in {row["seed"] for row in pilots.rows}:
         of_fold = [row for row in pilots.rows if row["seed"] == number]
