@@ -161,3 +161,35 @@ def test_errors():
     recipe = Recipe(precision="fp32", size_schedule=SizeSchedule(start=8, view="patches"))
     with pytest.raises(ArgumentError, match="vision transformer"):
         fit(build("resnet8", shape=(3, 16, 16), classes=2), labelled_images(40, size=16), passes=2, recipe=recipe)
+
+
+def test_a_training_that_is_interrupted_puts_the_share_back():
+    model = build("vit", **SMALL_VIT)
+
+    def interrupt(epoch, history):
+        assert model.random_patches.share < 1
+        raise KeyboardInterrupt
+
+    schedule = SizeSchedule(start=8, view="patches")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, labelled_images(60, size=16), passes=4, size_schedule=schedule, on_epoch=interrupt, **PLAIN)
+    assert model.random_patches.share == 1
+
+
+def test_a_network_and_what_holds_it_drop_the_same_patches():
+    inner = build("vit", **SMALL_VIT)
+    outer = torch.nn.Sequential(inner)
+    assert vit.random_patches(outer) is vit.random_patches(inner)
+    counted = Tokens(anatomy_of(inner).blocks[1])
+    vit.random_patches(outer).share = 0.5
+    outer.train()(torch.zeros(2, 3, 16, 16))
+    assert counted.tokens[-1].shape[1] == 1 + 8  # once
+
+
+def test_random_patches_and_sparsity_are_refused_in_either_order():
+    model = build("vit", **SMALL_VIT)
+    vit.random_patches(model)
+    with pytest.raises(ArgumentError, match="random patches"):
+        vit.sparsify(model, at=[1])
+    with pytest.raises(ArgumentError, match="patches are of images"):
+        SizeSchedule(start=2, view="patches").patch_share(torch.zeros(2, 8, dtype=torch.int64), 0)

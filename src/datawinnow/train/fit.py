@@ -182,6 +182,7 @@ def fit(
         restore_mode(network),
         returns_logits(network, num_classes(dataset)) if loss is None else nullcontext(),
         _drop_unfinished_epoch(recorder),
+        state.all_patches_at_the_end(),
     ):
         for epoch in itertools.count(state.first_epoch):
             if stopped or ledger.is_finished(epoch):

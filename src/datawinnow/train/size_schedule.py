@@ -211,6 +211,8 @@ class SizeSchedule:
         >>> SizeSchedule(start=16, view="patches").patch_share(torch.zeros(2, 3, 32, 32), progress=0)
         0.25
         """
+        if x.ndim != 4:
+            raise ArgumentError(f"patches are of images (b, channels, height, width), got {tuple(x.shape)}")
         return (self._size_at(x, progress) / input_size(x)) ** 2
 
     def _size_at(self, x: Tensor, progress: float) -> int:

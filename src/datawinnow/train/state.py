@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -121,18 +122,27 @@ class TrainState:
         x = smaller_view(x, size, self.recipe.size_schedule.view, generator=generator)
         return x.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last and x.ndim == 4 else x
 
+    @contextmanager
+    def all_patches_at_the_end(self) -> Iterator[None]:
+        """A vision transformer that trained on some patches takes all of them again, however the training ends."""
+        try:
+            yield
+        finally:
+            self._take_all_patches()
+
+    def _take_all_patches(self) -> None:
+        if self.recipe.size_schedule is not None and self.recipe.size_schedule.view == PATCHES:
+            random_patches(self.model).share = 1.0
+
     def finish_at_full_size(self) -> None:
         """Batch norm's statistics from training examples at full size, for a schedule that ends below it.
-
-        A vision transformer that trained on some patches takes all of them again.
 
         The mean over at most 1,024 examples, augmented as in training, without a gradient (FixRes, arXiv 1906.06423).
         """
         sizes = self.ledger.sizes
-        if self.recipe.size_schedule is not None and self.recipe.size_schedule.view == PATCHES:
-            random_patches(self.model).share = 1.0
         if sizes is None or sizes.sizes[-1] == sizes.full:
             return
+        self._take_all_patches()
         norms = [m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         norms = [m for m in norms if m.track_running_stats and m.training]
         if not norms:

@@ -61,6 +61,11 @@ class RandomPatches:
         return (drop_patches(tokens, kept, self.prefix), *args[1:])
 
 
+def random_patches_of(block: nn.Module) -> RandomPatches | None:
+    """What drops patches before a block; None where nothing does."""
+    return next((hook for hook in block._forward_pre_hooks.values() if isinstance(hook, RandomPatches)), None)
+
+
 def random_patches(model: nn.Module) -> RandomPatches:
     """Let a vision transformer train on a random share of the patches, chosen anew for each image and step.
 
@@ -89,16 +94,18 @@ def random_patches(model: nn.Module) -> RandomPatches:
     >>> model.train()(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
-    existing = model.__dict__.get("random_patches")
-    if isinstance(existing, RandomPatches):
-        return existing
     if "sparsity" in model.__dict__:
         raise ArgumentError(
             "the model is sparse already (vit.sparsify), which counts the patches of whole images: make it dense "
             "(vit.dense) or leave random patches out"
         )
+    existing = model.__dict__.get("random_patches")
+    if isinstance(existing, RandomPatches):
+        return existing
     anatomy = anatomy_of(model)
-    patches = RandomPatches(anatomy.prefix)
-    anatomy.blocks[0].register_forward_pre_hook(patches)
+    patches = random_patches_of(anatomy.blocks[0])
+    if patches is None:  # else a module around this one, or inside it, has them
+        patches = RandomPatches(anatomy.prefix)
+        anatomy.blocks[0].register_forward_pre_hook(patches)
     model.random_patches = patches  # type: ignore[assignment]
     return patches

@@ -14,6 +14,7 @@ from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.vit.anatomy import Anatomy, anatomy_of
 from datawinnow.vit.masked_attention import FORMS, PAYING, Keys, gathering_pays
+from datawinnow.vit.random_patches import random_patches_of
 from datawinnow.vit.schedule import KeepSchedule, check_keep, count_of
 from datawinnow.vit.token_selection import attended_keys, class_scores, drop_patches, topk_ascending
 
@@ -85,6 +86,11 @@ def sparsify(
     # Sparsifying twice would otherwise wrap the forwards of the first time.
     dense(model)
     anatomy = anatomy_of(model)
+    if random_patches_of(anatomy.blocks[0]) is not None:
+        raise ArgumentError(
+            "the model trains on random patches (vit.random_patches), and sparsity counts the patches of whole images: "
+            "make the network anew, or leave sparsity out"
+        )
     sparsity = Sparsity(model, anatomy, _check_blocks(at, len(anatomy.blocks)), tokens, attention, schedule, form)
     model.sparsity = sparsity  # type: ignore[assignment]
     return model
