@@ -135,7 +135,7 @@ NAN[5, 1] = np.nan
         ({"x": X8[..., :2], "y": Y8}, "cannot tell the channels .*: neither the second nor the last axis"),
         ({"x": X8[:, :3], "y": Y8}, "cannot tell the channels .*: both the second and the last axis"),
         ({"x": np.ones(8), "y": Y8}, r"must have shape \(n, d\), got \(8,\)"),
-        ({"x": NAN, "y": Y8}, r"'x' of .* is not finite in row 5 \(1 such\)"),
+        ({"x": NAN, "y": Y8}, r"'x' of .* is not finite in row 5 \(1 such\): fill"),
         ({"a": X8, "b": Y8}, "has the arrays a, b; needed are x_train and y_train"),
         ({"x": np.array([{}] * 8, dtype=object), "y": Y8}, r"array 'x' of .*a\.npz is pickled"),
         ({"x": X8, "y": np.array([0, 1] * 4, dtype=object)}, r"array 'y' of .*a\.npz is pickled"),

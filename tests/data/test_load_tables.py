@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -270,3 +271,15 @@ class TestLabels:
 def test_records_say_where_they_begin(tmp_path):
     (tmp_path / "t.csv").write_text('a,"b\nc"\n\nd,e\n')
     assert [(r.line, r.cells) for r in read_records(tmp_path / "t.csv")] == [(1, ["a", "b\nc"]), (4, ["d", "e"])]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("label", ["label", "species"])
+def test_a_table_of_numbers_with_gaps_and_names_of_classes_says_how_it_is_read(tmp_path, suffix, label):
+    rows = 40
+    numbers = {f"f{k}": [None if (i + k) % 9 == 0 else i / (k + 1) for i in range(rows)] for k in range(5)}
+    table = pa.table({**numbers, label: ["oak" if i % 2 else "ash" for i in range(rows)]})
+    path = tmp_path / f"trees.{suffix}"
+    (pq.write_table if suffix == "parquet" else pacsv.write_csv)(table, path)
+    with pytest.raises(DataError, match=r"a table of numbers is read in Python, dw.load\(pandas"):
+        load(path)

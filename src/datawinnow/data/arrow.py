@@ -56,6 +56,10 @@ def is_artifact(path: Path) -> bool:
         return False
 
 
+NUMBERS_HINT = "; a table of numbers is read in Python, dw.load(pandas.read_parquet(file), label=...)"
+"""What to do with vectors, for errors."""
+
+
 def choose_columns(schema: Any, where: str, image: str | None, label: str | None) -> tuple[str, str]:
     """Names of the columns of images and labels.
 
@@ -80,10 +84,9 @@ def choose_columns(schema: Any, where: str, image: str | None, label: str | None
             missing = f"no column {column!r}" if column else f"no column of {content}"
             # most columns of a table of measurements are numbers
             is_numeric = sum(holds_labels(schema.field(name).type) for name in have) > 2
-            hint = "; a table of numbers is read in Python, dw.load(pandas.read_parquet(file), label=...)"
             raise DataError(
                 f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
-                f"{content} with `{option}=`{hint if is_numeric and content == 'images' else ''}"
+                f"{content} with `{option}=`{NUMBERS_HINT if is_numeric and content == 'images' else ''}"
             )
     assert image_column is not None  # checked above, as is the label
     assert label_column is not None

@@ -341,7 +341,8 @@ def _examples(array: NDArray[Any], key: str, path: Path) -> tuple[Tensor, tuple[
         bad = ~torch.isfinite(values.flatten(1) if values.ndim > 1 else values[:, None]).all(dim=1)
         if bool(bad.any()):
             raise DataError(
-                f"{key!r} of {path} is not finite in row {int(bad.float().argmax())} ({int(bad.sum())} such)"
+                f"{key!r} of {path} is not finite in row {int(bad.float().argmax())} ({int(bad.sum())} such): fill "
+                "such numbers, or write the file without those rows"
             )
         if values.ndim < 2:
             raise DataError(f"{key!r} of {path} must have shape (n, d), got {array.shape}")

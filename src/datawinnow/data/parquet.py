@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datawinnow.core.errors import DataError
 from datawinnow.data.arrow import (
+    NUMBERS_HINT,
     ArrowImages,
     ParquetImages,
     TableImages,
@@ -384,6 +385,10 @@ def _choose_text_columns(path: str, schema: Any, text: str | None, label: str | 
             f"column {unusable[0]!r} of {path} holds {schema.field(unusable[0]).type}: texts are strings, and labels "
             "names or integers"
         )
+    numeric = [field.name for field in schema if pa.types.is_floating(field.type) and field.name not in usable]
+    if len(usable) < 2 and len(numeric) > 1:
+        columns = shortened_list(schema.names)
+        raise DataError(f"{path} has no column of texts or images; its columns are {columns}{NUMBERS_HINT}")
     with convert_errors(path):
         top = read_columns(path, usable).slice(0, PREVIEW_ROWS)
     return choose_text_columns({name: top.column(name).to_pylist() for name in usable}, path, text, label)

@@ -104,7 +104,7 @@ def choose_text_columns(
         if column is None or column not in have:
             missing = f"no column {column!r}" if column else f"no column with a known name for {content}"
             numeric = [name for name in have if name != labels and _are_numbers(columns[name][1:])]  # without the names
-            hint = NUMBERS_HINT if len(numeric) > 1 and len(numeric) >= len(have) - 1 else ""
+            hint = CSV_NUMBERS_HINT if len(numeric) > 1 and len(numeric) >= len(have) - 1 else ""
             raise DataError(
                 f"{where} has {missing}; its columns are {', '.join(have) or 'none'}. Name the column of "
                 f"{content} with `{option}=`{hint}"
@@ -118,15 +118,15 @@ def choose_text_columns(
         )
     if text is None and _are_numbers(columns[str(texts)]):
         raise DataError(
-            f"column {texts!r} of {where} holds numbers, no texts{NUMBERS_HINT}. To read them as texts, say so with "
-            f"`text={texts!r}`"
+            f"column {texts!r} of {where} holds numbers, no texts{CSV_NUMBERS_HINT}. To read them as texts, say so "
+            f"with `text={texts!r}`"
         )
     assert texts is not None  # both were checked above
     assert labels is not None
     return texts, labels
 
 
-NUMBERS_HINT = (
+CSV_NUMBERS_HINT = (
     "; a table of numbers is read in Python, dw.load(pandas.read_csv(file), label=...), or from an .npz file with "
     "arrays x and y"
 )
@@ -134,7 +134,8 @@ NUMBERS_HINT = (
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
-    texts = [str(value).strip() for value in values if value is not None]
+    # an empty cell is a missing number
+    texts = [text for value in values if value is not None and (text := str(value).strip())]
     return len(texts) > 0 and all(_is_numeric(text) for text in texts)
 
 

@@ -48,7 +48,7 @@ def confusion(pairs: Counter[tuple[str, str]]) -> tuple[Markup, str]:
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
         axes.axis("off")
-        axes.text(left, top - 0.1, "seems to be (column), labelled as (row)", fontsize=8.5, color=MUTED)
+        axes.text(0, top - 0.1, "seems to be (column), labelled as (row)", fontsize=8.5, color=MUTED)
         for i, name in enumerate(names):
             place = (i + 0.5) * side
             axes.text(left - 0.06, top + place, short(name), ha="right", va="center", fontsize=8.5)
