@@ -5,7 +5,10 @@ import re
 import sys
 
 import pytest
+import torch
 
+import datawinnow as dw
+from datawinnow.core.errors import ArgumentError
 from datawinnow.core.verdict import verdict
 from tests.bench.conftest import write_data
 
@@ -200,10 +203,24 @@ def test_a_trial_runs_a_share_of_the_budget_in_a_folder_of_its_own(call, tmp_pat
         (("--trial", "100%"), "share of the budget"),
         (("--trial", "most"), "most"),
         (("--trial", "0.5", "--budget", "1"), "leave --trial out"),
+        (("--trial", "0.5", "--budget", "2"), "leave --trial out"),
+        (("--trial", "99%"), "a trial takes 8 epochs of a budget of 8"),
     ],
 )
 def test_a_trial_that_is_no_share_is_refused(call, words, message):
     assert message in call("race", "digits", "--budget", "8", *words, *QUICK, code=2).stderr
+
+
+def test_a_trial_below_a_file_is_refused(call, tmp_path):
+    (tmp_path / "notes").write_text("")
+    words = ("--budget", "8", "--trial", "0.5", "--out", tmp_path / "notes")
+    assert "notes is a file, not a folder" in call("race", "digits", *words, *QUICK, code=2).stderr
+
+
+def test_one_class_is_refused():
+    data = dw.Examples(torch.rand(40, 4), torch.zeros(40, dtype=torch.int64), ("a",))
+    with pytest.raises(ArgumentError, match="only one class"):
+        dw.race(data, test=data, budget=1, model="mlp", report=False)
 
 
 def test_a_trial_says_how_often_what_won_held_at_a_larger_budget(monkeypatch):

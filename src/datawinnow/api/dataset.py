@@ -67,6 +67,16 @@ class Splits:
         return converted if self.columns is None else self.columns.standardise(converted)
 
 
+def require_two_classes(info: DatasetInfo) -> None:
+    """Refuse to compare accuracies where there is one class, which every network gets right.
+
+    Raises:
+        ArgumentError: all labels are the same.
+    """
+    if info.n and bool((info.labels == info.labels[0]).all()):
+        raise ArgumentError(f"{info.name}: only one class; at least two are needed to learn to tell them apart")
+
+
 def open_dataset(
     data: Any,
     *,

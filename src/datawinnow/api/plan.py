@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import RUNS, open_dataset
+from datawinnow.api.dataset import RUNS, open_dataset, require_two_classes
 from datawinnow.api.race import are_large_images, default_size_schedule
 from datawinnow.api.train import described, recommended
 from datawinnow.core.bars import with_progress
@@ -115,7 +115,7 @@ def plan(
         log: called with what was chosen.
 
     Raises:
-        ArgumentError: options out of range or that do not go together.
+        ArgumentError: options out of range or that do not go together, or one class.
         RunError: ``out`` holds pilots on another dataset or under other settings, or something else than a plan; or a
             pilot diverged.
     """
@@ -140,6 +140,7 @@ def plan(
         raise ArgumentError("plan compares accuracies of the cross-entropy: it takes no loss or metric of your own")
     splits = open_dataset(data, load=load, model=model, recipe=recipe, progress=progress, log=log)
     info, recipe = splits.train, recipe or Recipe()
+    require_two_classes(info)
     specs = [
         RouteSpec("random", "examples", label="random examples"),
         *(RouteSpec(name, "examples") for name in methods),

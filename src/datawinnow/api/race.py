@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from datawinnow.api.dataset import RUNS, open_dataset
+from datawinnow.api.dataset import RUNS, open_dataset, require_two_classes
 from datawinnow.api.train import described, noisy_option, recommended
 from datawinnow.core.bars import with_progress
 from datawinnow.core.chance import rows_sentence, warn_of_learning
@@ -159,7 +159,7 @@ def race(
         log: called with what was chosen.
 
     Raises:
-        ArgumentError: options out of range or that do not go together.
+        ArgumentError: options out of range or that do not go together, or one class.
         RunError: ``out`` holds a race on another dataset or test split, or under other settings.
     """
     from datawinnow import report as reports
@@ -188,8 +188,11 @@ def race(
         raise ArgumentError(f"`trial={trial:g}` is the share of the budget to race over, in (0, 1)")
     # the arms are chosen for the budget, and run for this long
     epochs = budget if trial is None else max(MIN_TRIAL, round(trial * budget))
-    if epochs > budget:
-        raise ArgumentError(f"a trial takes {MIN_TRIAL} epochs at least: leave `trial=` out with a budget of {budget}")
+    if trial is not None and epochs >= budget:
+        raise ArgumentError(
+            f"a trial takes {many(epochs, 'epoch')} of a budget of {budget}, which saves nothing: leave `trial=` out, "
+            f"or make it smaller (it takes {MIN_TRIAL} epochs at least)"
+        )
     if small_first == "no" and recipe is not None and recipe.size_schedule is not None:
         raise ArgumentError("`small_first='no'` and `progressive_resizing=` contradict each other: leave one out")
     noisy = noisy_option(keep, wrap, options) if policy == AUTO else False
@@ -202,6 +205,7 @@ def race(
             "race needs a test split (`test=`), since accuracy on the training examples decides nothing"
         )
     info = splits.train
+    require_two_classes(info)
     recipe = recipe or Recipe()
     setting = None
     # small inputs first are part of what is tried: the reference trains at full size

@@ -18,6 +18,7 @@ from datawinnow.bench.results import Results
 from datawinnow.bench.workers import DATASET, TEST_SPLIT, InProcess, Workers, check_fingerprint
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.files import require_folder
 from datawinnow.core.lock import only_writer
 from datawinnow.core.progress import Progress
 from datawinnow.core.result_rows import PILOTS_FILE
@@ -81,8 +82,7 @@ def run_grid(
     for name in grid.methods:
         if grid.spec_of(name).selection is not None and name not in selections:
             raise ArgumentError(f"method {name!r} has a selection that is not in data.selections")
-    if out.exists() and not out.is_dir():
-        raise ArgumentError(f"{out} is a file, not a folder; give another `out=` folder")
+    require_folder(out)
     if (out / PILOTS_FILE).exists():
         raise RunError(f"{out} holds a plan, whose page would hide these results; give another `out=` folder")
     cores = os.cpu_count() or 1

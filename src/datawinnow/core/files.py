@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datawinnow.core.errors import RunError
+from datawinnow.core.errors import ArgumentError, RunError
 
 try:
     import fcntl
@@ -157,6 +157,17 @@ _KINDS: dict[str, Callable[[int], bool]] = {
 
 ENCODINGS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 """Marks at the start of files that are no UTF-8; the longer ones first."""
+
+
+def require_folder(path: Path) -> None:
+    """Refuse a folder of results, which need not exist, that is a file or would lie below one.
+
+    Raises:
+        ArgumentError: naming the file.
+    """
+    nearest = next((place for place in (path, *path.parents) if place.exists()), None)
+    if nearest is not None and not nearest.is_dir():
+        raise ArgumentError(f"{nearest} is a file, not a folder; give another `out=` folder")
 
 
 def wide_encoding(first: bytes) -> str:

@@ -18,6 +18,7 @@ from datawinnow.core.artifacts import read_json, require_same, write_json
 from datawinnow.core.chance import Baseline
 from datawinnow.core.duration import duration
 from datawinnow.core.errors import ArgumentError, RunError
+from datawinnow.core.files import require_folder
 from datawinnow.core.lock import LOCK, only_writer
 from datawinnow.core.progress import Progress
 from datawinnow.core.result_rows import PILOTS_FILE, PLAN_FILE
@@ -171,15 +172,14 @@ def run_pilots(
         on_row: called with each new row.
 
     Raises:
-        ArgumentError: too few examples, one class, or ``out`` is a file.
+        ArgumentError: too few examples, or ``out`` is a file.
         RunError: a pilot diverged; or ``out`` is busy, or holds something else, or pilots on another dataset or under
             other settings.
     """
     fold = fold_of(info.labels, settings.num_folds, settings.seed)
     if int((fold >= 0).sum()) < settings.num_folds:
         raise ArgumentError(f"{info.n} examples are too few to hold out a fold of them")
-    if len(info.labels.unique()) < 2:
-        raise ArgumentError(f"{info.name}: only one class; at least two are needed to learn to tell them apart")
+    require_folder(out)
     with only_writer(out, who="another plan"):
         _claim(out, info, settings)
         return _run_all(info, fold, out, specs, settings, grid=grid, network=network, progress=progress, on_row=on_row)
@@ -187,8 +187,6 @@ def run_pilots(
 
 def _claim(out: Path, info: DatasetInfo, settings: PilotSettings) -> None:
     """Write what the pilots are made with, or refuse a folder of other ones or of something else."""
-    if out.exists() and not out.is_dir():
-        raise ArgumentError(f"{out} is a file, not a folder; give another `out=` folder")
     file = out / PILOTS_FILE
     made_with = {"dataset": info.fingerprint, "seed": settings.seed, "folds dealt": settings.num_folds}
     if file.exists():
