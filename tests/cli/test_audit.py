@@ -55,6 +55,11 @@ def test_a_rate_that_was_assumed_is_not_printed_as_an_estimate(call, tmp_path):
     assert not read_issues(tmp_path / "run")[1]["label_errors"]["is_separated"]
     assert "cannot be estimated" in shown
     assert "% of the labels" not in shown
+    again = dw.audit(tmp_path / "run")
+    assert again.counts()["never_learned"] > 1
+    assert any(
+        f"the {again.counts()['never_learned']} examples that were never learned" in note for note in again.notes
+    )
     refused = call("audit", "run", "--decisions", "run/decisions.csv", code=2).stderr
     assert "--decisions needs --apply" in refused
 

@@ -678,7 +678,7 @@ def _as_input(x: Any, key: str | None) -> Any:
         return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
     place = f"of {key!r} " if key is not None else ""
     hint = (
-        "write texts to a .csv or .jsonl file and load that"
+        "write texts to a .csv or .jsonl file, or a dataset of Hugging Face with save_to_disk, and load that"
         if isinstance(x, str)
         else "add a transform such as ToTensor"
     )

@@ -20,6 +20,7 @@ from datawinnow.audit.outliers import outlier_issues, outlyingness
 from datawinnow.core.arrays import chain_arrays
 from datawinnow.core.artifacts import read_npy, write_json, write_npy
 from datawinnow.core.cost import Cost
+from datawinnow.core.counts import many
 from datawinnow.core.decisions import (
     DECISIONS_FILE,
     Decisions,
@@ -288,11 +289,16 @@ def recorded_issues(
     if columns.get("probs") is None and "p_label" not in columns:
         return issues, None, [*notes, "labels are not compared: that needs probs (n, c), or a recording"]
     errors = find_label_errors(labels, engine=engine, **columns)
+    advice: list[str] = []
+    never_learned = sum(issue.issue == "never_learned" for issue in issues)
+    if engine == "datawinnow" and not errors.is_separated and never_learned:
+        listed = many(never_learned, "example that was never learned", "examples that were never learned")
+        advice.append(f"wrong labels, if there are any, are likely among the {listed}: look at these first")
     epochs = len(columns["p_label"]) if "p_label" in columns else 0
     issues += label_issues(errors, labels, classes, epochs=epochs)
     if errors.class_probs.shape[1] > 1 and not bool(errors.p_suggested.isnan().all()):
         issues += confused_classes(errors.class_probs, labels, classes)
-    return issues, errors, [*notes, *errors.notes]
+    return issues, errors, [*notes, *errors.notes, *advice]
 
 
 def audit_dataset(
