@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 import torch
@@ -93,27 +94,64 @@ def test_more_folds_and_another_drop_train_only_what_is_new(planned, digits, tmp
     assert three.advice.num_folds == 3
 
 
-def test_time_for_a_few_pilots_leaves_out_the_larger_ones(digits, tmp_path, monkeypatch):
+def with_seconds(folder, share, seconds):
+    """Rows of the share, as of pilots that took so long."""
+    for path in folder.glob("fold-*/rows.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            if row["keep"] == share:
+                row["cost"]["train"]["seconds"] = seconds
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_no_time_at_all_runs_nothing(digits, tmp_path):
     result = dw.plan(digits, folds=2, at_most=1e-9, out=tmp_path, **QUICK)
-    assert {row["keep"] for row in result.rows} == {0.125}
+    assert result.rows == []
     assert result.advice is None
     assert result.sentence.startswith("Nothing can be promised")
     assert "at_most" in result.sentence
-    assert "25%" in result.notes[0]
+    assert "12.5%" in result.notes[0]
 
 
-def test_without_time_for_the_full_training_it_is_extrapolated(digits, tmp_path, monkeypatch):
-    from datawinnow.plan import pilots
+class Stopped(Exception):
+    pass
 
-    clock = iter(range(10_000))
-    monkeypatch.setattr(pilots.time, "monotonic", lambda: float(next(clock)))
-    # a share takes a "second" by this clock, so the next is expected to take two or, of the full training, one
-    result = dw.plan(digits, folds=2, at_most=5, out=tmp_path, **QUICK)
-    shares = {row["keep"] for row in result.rows}
-    assert 1.0 not in shares
-    if len(shares) == 3:
+
+def stop_before(share, digits, folder):
+    """Train the pilots below a share."""
+
+    def stop(row):
+        if row["keep"] == share:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        dw.plan(digits, folds=2, out=folder, on_row=stop, **QUICK)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_pilots_of_an_earlier_call_count_for_the_time_that_larger_ones_take(digits, tmp_path, share):
+    stop_before(share, digits, tmp_path)
+    for path in tmp_path.glob("fold-*/rows.jsonl"):  # the one that stopped it
+        lines = path.read_text().splitlines()
+        path.write_text("".join(line + "\n" for line in lines if json.loads(line)["keep"] != share))
+    with_seconds(tmp_path, share / 2, 1000.0)
+    result = dw.plan(digits, folds=2, at_most="10m", out=tmp_path, **QUICK)
+    assert max(row["keep"] for row in result.rows) == share / 2
+    assert f"at {share:.0%} were not run" in result.notes[0]
+    if share == 1:
         assert result.advice.has_full is False
-        assert "extrapolated" in result.sentence
+        assert "extrapolated" in result.sentence or result.advice.chosen is None
+    else:
+        assert result.advice is None
+
+
+def test_the_smallest_pilots_stop_at_the_limit_too(digits, tmp_path):
+    def slow(row):
+        time.sleep(2)
+
+    result = dw.plan(digits, folds=2, at_most=2, out=tmp_path, on_row=slow, **QUICK)
+    assert len(result.rows) == 1
+    assert "at 12.5% were not all run within 2 s" in result.notes[0]
 
 
 def test_a_static_method_is_charged_its_scores(digits, tmp_path):
@@ -176,18 +214,6 @@ def test_pilots_that_learned_nothing_are_left_out_of_the_curves_and_said(digits,
     assert "the full training" in result.notes[0]
 
 
-def test_pilots_of_an_earlier_call_count_for_the_time_that_larger_ones_take(digits, tmp_path):
-    first = dw.plan(digits, folds=2, at_most=1e-9, out=tmp_path, **QUICK)
-    for row in (tmp_path / "fold-0" / "rows.jsonl", tmp_path / "fold-1" / "rows.jsonl"):
-        lines = [json.loads(line) for line in row.read_text().splitlines()]
-        for line in lines:
-            line["cost"]["train"]["seconds"] = 100.0
-        row.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    again = dw.plan(digits, folds=2, at_most="1m", out=tmp_path, **QUICK)
-    assert len(again.rows) == len(first.rows)
-    assert "25%" in again.notes[0]
-
-
 @pytest.mark.parametrize("options", [{"seed": 1}, {"folds": 6}])
 def test_other_folds_in_the_same_folder_are_refused_by_name(planned, digits, options):
     name = {"seed": r"seed=0, now it is 1", "folds": r"folds dealt=5, now it is 6"}[next(iter(options))]
@@ -222,5 +248,9 @@ def test_two_plans_at_once_in_one_folder_are_refused(planned, digits):
 
 
 def test_a_method_named_twice_or_random_is_tried_once(digits, tmp_path):
-    result = dw.plan(digits, folds=2, methods=["random", "el2n", "el2n"], at_most=1e-9, out=tmp_path, **QUICK)
-    assert [row["method"] for row in result.rows if row["seed"] == 0] == ["random", "el2n", "shorter_full"]
+    result = dw.plan(digits, folds=2, methods=["random", "el2n", "el2n"], out=tmp_path, **QUICK)
+    assert [r["method"] for r in result.rows if (r["seed"], r["keep"]) == (0, 0.125)] == [
+        "random",
+        "el2n",
+        "shorter_full",
+    ]

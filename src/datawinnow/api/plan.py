@@ -220,7 +220,7 @@ def plan(
         "fingerprint": info.fingerprint,
         "pilots_cost": pilots.cost,
         "num_pilots": len(pilots.rows),
-        **{name: pilots.rows[-1].get(name) for name in ("commit", "device", "threads", "versions")},
+        **{name: row.get(name) for row in pilots.rows[-1:] for name in ("commit", "device", "threads", "versions")},
         "max_drop": max_drop,
     }
     write_json(folder / PLAN_FILE, content)

@@ -113,7 +113,7 @@ class PilotSettings:
         shares: of the examples and of the epochs, in (0, 1]; at least `MIN_SHARES`.
         folds: pilots of each share.
         seed: of the folds.
-        at_most: seconds that they may take: shares that by the smaller ones would take longer are left out. None for
+        at_most: seconds that they may take: pilots that by those before would take longer are left out. None for
             no limit.
 
     Raises:
@@ -237,11 +237,19 @@ def _run_all(
                 data_of_fold[number] = GridData(train, data.subset(torch.nonzero(fold == number).flatten()), network)
             of_fold = data_of_fold[number]
             content = {**grid(of_fold.info, number, methods, names[share]), "keep": [share], "seeds": [number]}
-            rows = _run(grid_of("plan", content), out / f"fold-{number}", of_fold, names[share], share, on_row)
+            left = None if at_most is None else max(0.0, at_most - (time.monotonic() - start))
+            folder = out / f"fold-{number}"
+            rows = _run(grid_of("plan", content), folder, of_fold, names[share], share, left, on_row)
             pilots.rows += rows
             done += len(rows)
             if progress is not None:
                 progress("pilots", done, total)
+            if len(rows) < len(names[share]):
+                assert at_most is not None  # nothing else leaves pilots out
+                pilots.stopped = f"pilots at {share:.1%} were not all run within {duration(at_most, rough=True)}"
+                break
+        if pilots.stopped:
+            break
         # pilots of an earlier call took no time in this one, which says nothing about larger ones
         trained = sum(row["cost"]["train"]["seconds"] for row in pilots.rows if row["keep"] == share)
         seconds_of_share = max(time.monotonic() - started, trained)
@@ -263,9 +271,10 @@ def _run(
     data: GridData,
     names: Sequence[str],
     share: float,
+    time_limit: float | None,
     on_row: Callable[[ResultRow], None] | None,
 ) -> list[ResultRow]:
-    rows = run_grid(grid, out, data=data, on_row=on_row)
+    rows = run_grid(grid, out, data=data, time_limit=time_limit, on_row=on_row)
     rows = [row for row in rows if row["method"] in names and row["keep"] == share]
     for row in rows:
         if row.get("failed"):
