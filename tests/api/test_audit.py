@@ -109,6 +109,17 @@ def test_the_run_of_data_gives_the_same_as_the_data(tmp_path):
         dw.audit(tmp_path / "a", run=tmp_path / "b")
 
 
+def test_data_that_changed_since_they_were_recorded_are_not_called_another_dataset(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2
+    np.savez(tmp_path / "blobs.npz", x=x, y=y)
+    dw.audit(tmp_path / "blobs.npz", epochs=1, model="mlp", recipe=RECIPE, run=tmp_path / "run")
+    np.savez(tmp_path / "blobs.npz", x=x[5:], y=y[5:])
+    with pytest.raises(RunError, match="changed since") as error:
+        dw.audit(tmp_path / "run", apply=tmp_path / "cleaned")
+    assert not (tmp_path / "cleaned").exists()
+    assert "(44 examples" in str(error.value)
+
+
 def test_arrays_alone_as_cleanlab_users_have_them(digits):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict

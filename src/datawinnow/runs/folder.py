@@ -152,10 +152,13 @@ class RunFolder:
         """
         name, n, fingerprint = (self.metadata["dataset"][key] for key in ("name", "n", "fingerprint"))
         if fingerprint != info.fingerprint:
+            if name == info.name:
+                advice = "the data, or how they are read, changed since: restore that, or begin a new `run=` folder"
+            else:
+                advice = "give another `run=` folder, or the dataset that it was made with"
             raise RunError(
                 f"{self.path} belongs to the dataset {name!r} ({n:,} examples, fingerprint {fingerprint}), not "
-                f"{info.name!r} (fingerprint {info.fingerprint}): give another `run=` folder, or the dataset that it "
-                "was made with"
+                f"{info.name!r} ({info.n:,} examples, fingerprint {info.fingerprint}): {advice}"
             )
 
     def update(self, **metadata: Any) -> None:
