@@ -76,8 +76,8 @@ def test_arguments_are_checked(digits, options, match):
         api.condense(digits[0], **{**SMALL, **options})
 
 
-def test_data_bring_their_own_test_split(digits):
-    with pytest.raises(ArgumentError, match="brings its own test split"):
+def test_data_are_not_tested_on_an_object(digits):
+    with pytest.raises(ArgumentError, match="must be a path"):
         api.condense("digits", test=digits[1], **SMALL)
 
 

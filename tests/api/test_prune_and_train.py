@@ -31,7 +31,7 @@ def test_what_belongs_to_data_or_to_an_object_only_is_refused():
     train, _ = dw.load("digits", limit=120)
     with pytest.raises(ArgumentError, match=r"load= \(for DATA, a name"):
         dw.prune(train, keep=0.5, method="random", load=dw.LoadOptions(limit=10))
-    with pytest.raises(ArgumentError, match="brings its own test split"):
+    with pytest.raises(ArgumentError, match="must be a path"):
         dw.prune("digits", keep=0.5, method="random", test=train)
     with pytest.raises(ArgumentError, match="`check=True` needs a test split"):
         dw.prune(train, keep=0.5, method="random", check=True)

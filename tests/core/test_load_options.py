@@ -12,7 +12,7 @@ from datawinnow.core.load_options import LoadOptions
 VALUES = {
     "size": 32, "holdout": 0.3, "limit": 90, "split_seed": 4, "image": "img", "label": "y", "text": "said", "length": 9,
     "tokenizer": "hf:x", "header": False, "standardise": False, "flip": False, "skip_broken": True,
-    "decisions": Path("/decisions.csv"),
+    "test": "/test.csv", "decisions": Path("/decisions.csv"),
 }  # fmt: skip
 
 

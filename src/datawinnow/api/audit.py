@@ -63,7 +63,8 @@ def audit(
         features: (n, d) of each example, for neighbours and outliers, in place of those of the recorded network.
         classes: names of the classes, with ``labels``. Default: the class ids.
         recorder: of a training on ``train``; give its network as ``model`` too, and classes can be suggested.
-        test: test split of a dataset object, for leakage and missing classes; DATA brings its own.
+        test: test split, for leakage and missing classes: of a dataset object another object; for DATA, which brings
+            its own, another DATA.
         engine: how labels are compared: ``"datawinnow"`` by the recording, ``"cleanlab"`` by confident learning of
             cleanlab on out-of-fold probabilities, which take five more trainings.
         epochs: epochs recorded: passes over all the data. A run folder has its own.
@@ -186,6 +187,8 @@ def _audit(
             if run is not None:
                 raise ArgumentError("`run=` is of a new recording; the audit of a run is written into its folder")
             _check_read_as_recorded(load or LoadOptions())
+            if test is not None:
+                raise ArgumentError("the data of a run are read as they were recorded: leave `test=` out")
             splits = dataset_of_run(folder, progress=progress, log=log)
             folder.check_dataset(splits.train)
         else:

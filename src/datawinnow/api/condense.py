@@ -74,7 +74,7 @@ def condense(
 
     Args:
         data: `Examples` of images in memory, or DATA to load: ``"digits"``, a path, or ``"hf:owner/name"``.
-        test: held-out `Examples`; without them nothing is judged. DATA brings its own.
+        test: held-out `Examples`; without them nothing is judged. DATA brings its own; another DATA replaces it.
         method: name of the method: dc, dsa, dm, cafe or idm.
         per_class: number of synthetic images of every class.
         iterations: outer iterations. Default: the paper's (dc and dsa 1,000, cafe 2,000, dm and idm 20,000).

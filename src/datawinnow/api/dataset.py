@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datawinnow.core.counts import a_type
 from datawinnow.core.errors import ArgumentError, RunError
-from datawinnow.core.load_options import LoadOptions
+from datawinnow.core.load_options import LoadOptions, absolute_source
 from datawinnow.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def open_dataset(
 
     Args:
         data: a map-style dataset of ``(x, y)``, or DATA: ``"digits"``, a path, or ``"hf:owner/name"``.
-        test: test split of a dataset object.
+        test: test split of a dataset object, or of DATA another DATA to test on (``test`` of ``load``).
         load: how DATA is read. The tokenizer is by default that of a pretrained ``model`` of texts.
         model: the network.
         recipe: with a loss of the user's, the targets of a dataset object need not be classes.
@@ -101,7 +101,8 @@ def open_dataset(
         only_sample: decode only a few images of DATA, for an estimate.
 
     Raises:
-        ArgumentError: ``load`` for a dataset object, or ``test`` for DATA, which brings its own.
+        ArgumentError: ``load`` for a dataset object, or a ``test`` of another kind than ``data``: one a dataset object,
+            the other read from files.
         DataError: no such data.
     """
     from datawinnow.data.dataset_info import DatasetInfo, dataset_info
@@ -123,6 +124,11 @@ def open_dataset(
                 f"{type(data).__name__} and {unsupported}; dw.load(data, ...) splits and limits it"
             )
         check_standardise(load.standardise)
+        if isinstance(test, (str, Path)):
+            raise ArgumentError(
+                f"test={str(test)!r} is read from files, but the dataset is {a_type(data)}: load both with dw.load, or "
+                "give a dataset object as test="
+            )
         users_data, users_test = data, test
         has_targets = recipe is not None and recipe.loss is not None and not named and not isinstance(data, DatasetInfo)
         if has_targets:
@@ -159,9 +165,12 @@ def open_dataset(
     if recipe is not None:
         device_for(recipe.device)
     if test is not None:
-        raise ArgumentError(
-            f"{data} brings its own test split: leave `test=` out, or load both and give them as objects"
-        )
+        if not isinstance(test, (str, Path)):
+            raise ArgumentError(
+                f"{data} is read from files, so `test=` must be a path or hf:owner/name too, got {a_type(test)}; or "
+                "load both and give them as objects"
+            )
+        load = replace(load, test=str(test))
     if is_pretrained(model) and load.tokenizer is None and not takes_images(model):
         load = replace(load, tokenizer=model)
     train, test = load_with(data, load, progress, only_sample=only_sample)
@@ -195,13 +204,6 @@ def dataset_of_run(
     if not isinstance(data, (str, Path)):
         load = LoadOptions(standardise=load.standardise)
     return open_dataset(data, load=load, progress=progress, log=log)
-
-
-def absolute_source(source: str) -> str:
-    """``source`` as it can be found from another working directory."""
-    if source == "digits" or source.startswith("hf:"):
-        return source
-    return str(Path(source).expanduser().resolve())
 
 
 def run_path(run: Path | str | None, splits: Splits, suffix: str = "") -> Path | None:

@@ -98,7 +98,8 @@ def prune(
         model_options: its options.
         recipe: how to train.
         seed: of everything random.
-        test: test split, for the check and the report; DATA brings its own.
+        test: test split, for the check and the report: of a dataset object another object; for DATA, which brings its
+            own, another DATA.
         val: held-out data, for methods that match it (GLISTER, GradMatch); never the test split. By default a tenth of
             ``train`` stands in.
         load: how DATA is read.

@@ -126,7 +126,7 @@ def race(
         data: DATA (``"digits"``, a path or ``"hf:owner/name"``), or a training split: a map-style dataset of
             ``(x, y)``.
         budget: epochs on all the data; the policy passes as many examples. Give what you would train for.
-        test: test split of a dataset object; DATA brings its own.
+        test: test split of a dataset object, or for DATA another DATA to test on instead of its own test split.
         policy: name of the policy; ``"auto"`` for what benchmarks on the most similar data recommend.
         keep: with ``policy``: fraction that an epoch trains on, as 0.3 or 30%, or one that changes, as 0.3..1.0 (see
             `train`). Default: that of the policy, where it has one, else 0.7.

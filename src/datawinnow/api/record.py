@@ -62,7 +62,8 @@ def record(
         model_options: its options.
         recipe: how to train.
         seed: of weights, order and augmentation.
-        test: test split, evaluated after the last epoch; DATA brings its own.
+        test: test split, evaluated after the last epoch: of a dataset object another object; for DATA, which brings its
+            own, another DATA.
         load: how DATA is read.
         run: run folder to write; by default ``runs/<name>``.
         log_dir: folder for the metrics of each epoch, as a CSV file and for TensorBoard where it is installed. Default:

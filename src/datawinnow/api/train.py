@@ -112,7 +112,8 @@ def train(
         model_options: its options.
         recipe: how to train.
         seed: of weights, order and augmentation.
-        test: test split, evaluated after the last epoch; DATA brings its own.
+        test: test split, evaluated after the last epoch: of a dataset object another object; for DATA, which brings its
+            own, another DATA.
         load: how DATA is read; by default as for the selection.
         run: run folder to write. Default: runs/ and the names of dataset, method, policy, keep and seed.
         log_dir: folder for the metrics of each epoch, as a CSV file and for TensorBoard where it is installed. Default:

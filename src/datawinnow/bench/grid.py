@@ -161,6 +161,7 @@ class Data(Strict):
     standardise: bool | None = None
     holdout: float | None = None
     on_broken: OnBroken | None = None
+    test: str | None = None
     decisions: str | None = None
 
     def read(self) -> tuple[Loaded, Loaded]:

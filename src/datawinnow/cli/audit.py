@@ -90,7 +90,8 @@ def audit(
         rows.append(("written", f"{apply}: {done.in_words()}, in the layout it came in"))
     screen.rows([*rows, ("cost", _cost(result))])
     if apply is not None:
-        screen.next("train", str(apply))
+        test = result.folder.metadata["options"].get("load", {}).get("test")
+        screen.next("train", str(apply), *(() if test is None else ("--test", test)))
     elif any(suggested.counts().values()):
         screen.note(
             f"look through {folder / 'decisions.csv'}, then use it with any verb (--decisions), or write the data:"

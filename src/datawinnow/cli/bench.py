@@ -53,7 +53,7 @@ All keys:
   top         name, about, methods, keep, seeds, scenarios
   [data]      source, limit, size, seed, image, label, flip, text, length,
               tokenizer, header, standardise, holdout, on_broken,
-              decisions
+              test, decisions
   [train]     epochs, model, model_options, at, and those of dw.Recipe
   [score]     epochs, schedule_epochs, until_stable, model, model_options,
               size_schedule

@@ -41,6 +41,7 @@ class LoadedWith(Content):
     standardise: bool | None = None
     flip: bool | None = None
     on_broken: Literal["raise", "skip"] | None = None
+    test: str | None = None
     decisions: str | None = None
 
 

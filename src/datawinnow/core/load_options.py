@@ -36,6 +36,8 @@ class LoadOptions:
             left and right differ. Default: colour images only.
         skip_broken: leave out images that cannot be decoded and broken lines, and report how many; otherwise the first
             is an error.
+        test: data with another test split: a path or hf:owner/name, of which the test split is tested on, or all of it
+            if it has no splits. Nothing is then held out. Default: the test split of the data, or one held out.
         decisions: a .csv file of decisions about examples, as an audit writes it: columns id, action (keep, drop or
             relabel:NAME) and, if need be, split. Dropped examples are left out, others get the label. Default: none.
     """
@@ -55,6 +57,7 @@ class LoadOptions:
     standardise: bool | None = None
     flip: bool | None = None
     skip_broken: bool = False
+    test: Annotated[str | None, Option("TEST")] = None
     decisions: Annotated[Path | None, Option("FILE")] = None
 
     @classmethod
@@ -76,6 +79,7 @@ class LoadOptions:
         values = {names.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
         values["on_broken"] = "skip" if self.skip_broken else None
         values["holdout"] = parse_fraction(self.holdout)
+        values["test"] = None if self.test is None else absolute_source(str(self.test))
         # found from another working directory too
         values["decisions"] = None if self.decisions is None else str(Path(self.decisions).expanduser().resolve())
         return {key: value for key, value in values.items() if value is not None}
@@ -83,3 +87,10 @@ class LoadOptions:
     def or_else(self, other: LoadOptions) -> LoadOptions:
         """These options, and those of ``other`` where one is not set."""
         return LoadOptions.from_dict({**other.to_dict(), **self.to_dict()})
+
+
+def absolute_source(source: str) -> str:
+    """``source`` as it can be found from another working directory."""
+    if source == "digits" or source.startswith("hf:"):
+        return source
+    return str(Path(source).expanduser().resolve())

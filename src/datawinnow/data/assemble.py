@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Literal
 
 import numpy as np
 import torch
@@ -60,6 +62,11 @@ class ReadOptions:
     """Classes of a folder of kept examples, in which some may have none."""
     only_sample: bool = False
     """Decode only a few images, for an estimate: the splits are `SampledImages`."""
+    only: Literal["", "train", "test"] = ""
+    """Where the test split is of another source, which of the two is read: a reader returns that one split twice, and
+    nothing is held out."""
+    train: Loaded | None = None
+    """The train split, where the test split is read: that gets its sizes, statistics, vocabulary and classes."""
 
     def checked(self) -> ReadOptions:
         """The options with ``memory`` filled in, if all are in range.
@@ -129,7 +136,10 @@ def assemble(
     Raises:
         DataError: only one class in the train split, or a broken image.
     """
-    notes += check_classes(train.labels, classes, name)
+    if options.only != "test":
+        notes += check_classes(train.labels, classes, name)
+    if options.only:
+        return _assemble_one(train, classes, name, options, notes)
     if test is None:
         train_index, test_index, note = hold_out(train.labels, options.holdout, options.seed)
         train, test, notes = train.take(train_index), train.take(test_index), (*notes, note)
@@ -144,12 +154,10 @@ def assemble(
     need = prod(plan.shape) * (len(train.labels) + len(test.labels))
     fits = options.fits(need)
     if not fits:
-        notes += (
-            f"decoded images would take {need / 1e9:.2g} GB, more than may be used (`memory=`), so they are decoded on "
-            f"demand; mean and standard deviation come from {min(MEAN_SAMPLE, len(train.labels)):,} of them",
-        )
+        notes += (on_demand_note(need, len(train.labels)),)
     if options.only_sample:
-        return _sampled(train, test, plan, classes, name, options, notes, in_memory=fits)
+        first, second = _sampled((train, test), plan, classes, name, options, notes, in_memory=fits)
+        return first, second
     build = _in_memory if fits else _lazy
     loaded = build(train, plan, classes, name, options, None, notes)
     tested = build(test, plan, classes, name, options, loaded, notes)
@@ -158,6 +166,71 @@ def assemble(
         loaded = build(train, plan, classes, name, options, None, notes)
         tested = build(test, plan, classes, name, options, loaded, notes)
     return loaded, tested
+
+
+def _assemble_one(
+    split: Split, classes: tuple[str, ...], name: str, options: ReadOptions, notes: tuple[str, ...]
+) -> tuple[Loaded, Loaded]:
+    """`assemble` of the train or the test split alone, which is returned twice."""
+    plan, train = make_plan((split.images,), options.size), options.train
+    if train is not None:
+        channels, height, width = shape_of_train(train, "images", name)
+        if plan.channels > channels:
+            raise DataError(f"the images of {name} are in colour, those of {train.name} grey: bring both to one")
+        # sampled: images of another size are counted, and colour that turns up later is found
+        plan = replace(plan, height=height, width=width, channels=channels, sampled=True, notes=())
+    notes += plan.notes
+    total = len(split.labels)
+    if options.only == "train" and options.limit is not None and options.limit < total:
+        split = split.take(stratified(split.labels, options.limit, limit_stream(options.seed)))
+        notes += (limit_note(len(split.labels), total),)
+    fits = options.fits(prod(plan.shape) * len(split.labels))
+    if not fits:
+        notes += (on_demand_note(prod(plan.shape) * len(split.labels), len(split.labels)),)
+    if options.only_sample:
+        sampled = _sampled((split,), plan, classes, name, options, notes, in_memory=fits)[0]
+        return sampled, sampled
+    loaded = (_in_memory if fits else _lazy)(split, plan, classes, name, options, train, notes)
+    return loaded, loaded
+
+
+def on_demand_note(need: int, num_train: int) -> str:
+    """The note about images that take too many bytes (``need``) to be kept decoded."""
+    return (
+        f"decoded images would take {need / 1e9:.2g} GB, more than may be used (`memory=`), so they are decoded on "
+        f"demand; mean and standard deviation come from {min(MEAN_SAMPLE, num_train):,} of them"
+    )
+
+
+def shape_of_train(train: Loaded, kind: str, name: str) -> tuple[int, ...]:
+    """Shape of an example of the train split, for a test split from another source.
+
+    Args:
+        train: the train split.
+        kind: of the test split: "images", "texts" or "vectors".
+        name: of the test split, for the error.
+
+    Raises:
+        DataError: they are of another kind.
+    """
+    if kind_of(train) != kind:
+        raise DataError(f"{name} holds {kind} to test on, but {train.name}, which is trained on, {kind_of(train)}")
+    return train.shape
+
+
+def kind_of(dataset: Loaded) -> str:
+    """What a dataset holds: "images", "texts" or "vectors"."""
+    return "texts" if hasattr(dataset, "texts") else "images" if len(dataset.shape) == 3 else "vectors"
+
+
+def one_split(every: Examples, options: ReadOptions) -> tuple[Examples, Examples]:
+    """All examples of a source, twice: as the train split or as the test split (``options.only``)."""
+    if options.train is not None:
+        split: Loaded = replace(every, split="test", mean=options.train.mean, std=options.train.std)
+    else:
+        split = limited(every, options)
+    assert isinstance(split, Examples)  # what goes in comes out
+    return split, split
 
 
 def limited(train: Loaded, options: ReadOptions) -> Loaded:
@@ -321,8 +394,7 @@ def _lazy(
 
 
 def _sampled(
-    train: Split,
-    test: Split,
+    read: Sequence[Split],
     plan: Plan,
     classes: tuple[str, ...],
     name: str,
@@ -330,15 +402,18 @@ def _sampled(
     notes: tuple[str, ...],
     *,
     in_memory: bool,
-) -> tuple[SampledImages, SampledImages]:
-    """Both splits for an estimate: a few images of the train split are decoded, and timed."""
+) -> list[SampledImages]:
+    """Splits for an estimate: a few images of the first are decoded, and timed."""
+    names = ("train", "test") if options.only != "test" else ("test",)
     # what is in the cache is decoded no more
     may_be_cached = in_memory and cache.cache_folder() is not None
-    to_decode = [s for s in (train, test) if not (may_be_cached and cache.is_cached(_cache_key(s, plan)))]
-    decoded, seconds = decode_sample(train.images, plan, f"decoding a few images of {name}", options.progress)
+    to_decode = [s for s in read if not (may_be_cached and cache.is_cached(_cache_key(s, plan)))]
+    decoded, seconds = decode_sample(read[0].images, plan, f"decoding a few images of {name}", options.progress)
     mean, std = channel_statistics(torch.from_numpy(decoded))
-    timing = DecodingTime(seconds, sum(len(s.labels) for s in to_decode), len(train.labels) + len(test.labels))
-    splits = [
+    if options.train is not None:
+        mean, std = options.train.mean, options.train.std
+    timing = DecodingTime(seconds, sum(len(s.labels) for s in to_decode), sum(len(s.labels) for s in read))
+    return [
         SampledImages(
             split.images,
             plan,
@@ -356,9 +431,8 @@ def _sampled(
             in_memory,
             timing,
         )
-        for split, split_name in ((train, "train"), (test, "test"))
+        for split, split_name in zip(read, names, strict=False)
     ]
-    return splits[0], splits[1]
 
 
 def _without_broken(

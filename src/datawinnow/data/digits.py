@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datawinnow.data.assemble import ReadOptions, hold_out, limited
+from datawinnow.data.assemble import ReadOptions, hold_out, limited, one_split
 from datawinnow.data.examples import Augment, Examples, Origin
 
 
@@ -24,7 +24,6 @@ def load_digits(_source: Path, options: ReadOptions) -> tuple[Examples, Examples
     table = _read_digits()
     x = torch.from_numpy((table[:, :-1] * 255 / 16).round().astype("uint8").reshape(-1, 1, 8, 8))
     labels = torch.from_numpy(table[:, -1]).long()
-    first, second, note = hold_out(labels, options.holdout, options.seed)
     # A mirrored digit is another shape than the digit, and at 8x8 more than a pixel of shift leaves the frame.
     every = Examples(
         x,
@@ -33,9 +32,11 @@ def load_digits(_source: Path, options: ReadOptions) -> tuple[Examples, Examples
         "digits",
         augment=Augment(crop=1, flip=False),
         origin=Origin("digits", "digits", num_rows=len(x)),
-        notes=(note,),
     )
-    return train_and_test(every, first, second, options)
+    if options.only:
+        return one_split(every, options)
+    first, second, note = hold_out(labels, options.holdout, options.seed)
+    return train_and_test(replace(every, notes=(note,)), first, second, options)
 
 
 def _read_digits() -> NDArray[np.float64]:

@@ -50,6 +50,7 @@ class Origin:
         unused: files of the source's other splits, by their names, which are neither trained nor tested on.
         num_rows: number of examples of the split in the source, before any was held out or left out; None if unknown.
         labels: (n,) int64 class ids as the source has them, where decisions relabelled examples; None for those of now.
+        is_other: whether it is a test split from another source than the train split.
     """
 
     layout: str
@@ -62,6 +63,7 @@ class Origin:
     unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     num_rows: int | None = None
     labels: Tensor | None = None
+    is_other: bool = False
 
     def take(self, index: Tensor) -> Origin:
         """The origin of the examples at ``index`` (m,), which still know their rows in the source."""

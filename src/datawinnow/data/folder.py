@@ -208,7 +208,7 @@ def load_folder(root: Path, options: ReadOptions) -> tuple[Loaded, Loaded]:
             return bool(source.folder.class_folders)
         return has_image_labels(source.table, source.images, options)
 
-    choice = choose_splits(sources, readable_name(str(root)), is_labelled)
+    choice = choose_splits(sources, readable_name(str(root)), is_labelled, only=options.only)
     train_name, test_name = choice.train, choice.test
     notes += choice.notes
     _check_image_columns(options, sources[train_name].table, root)
@@ -378,7 +378,7 @@ def _read_image_split(source: _SplitSource, name: str, options: ReadOptions, not
     for class_name in classes:
         paths = list(folder.folders[class_name].image_paths())
         # a test split may lack a class
-        if not paths and (not name or split_of(name) == "train"):
+        if not paths and options.only != "test" and (not name or split_of(name) == "train"):
             raise DataError(_empty_class(folder.folders[class_name]))
         images += paths
         labels += [class_name] * len(paths)

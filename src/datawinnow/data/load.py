@@ -10,6 +10,7 @@ from typing import Any
 
 from datawinnow.core.bars import with_progress
 from datawinnow.core.budget import parse_fraction
+from datawinnow.core.counts import a_type
 from datawinnow.core.decisions import read_decisions
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.core.load_options import LoadOptions
@@ -23,8 +24,10 @@ from datawinnow.data.hub import is_saved_dataset, load_hub, load_saved_dataset
 from datawinnow.data.images import SUFFIXES, OnBroken
 from datawinnow.data.npz import find_npz, load_npz
 from datawinnow.data.objects import load_object
+from datawinnow.data.other_test import described_test, matched_test
 from datawinnow.data.output_mark import kept_classes
 from datawinnow.data.parquet import find_parquet, load_parquet
+from datawinnow.data.sampled import SampledImages
 from datawinnow.data.standardise import columns_to_standardise
 from datawinnow.data.summary import summary_notes
 from datawinnow.data.text_files import TEXT_SUFFIXES, find_texts, load_text_files
@@ -103,7 +106,7 @@ def load(
     *,
     size: int | None = None,
     seed: int = 0,
-    holdout: float | str = DEFAULT_HOLDOUT,
+    holdout: float | str | None = None,
     image: str | int | None = None,
     label: str | int | None = None,
     on_broken: OnBroken = "raise",
@@ -117,6 +120,7 @@ def load(
     header: bool | None = None,
     standardise: bool | None = None,
     decisions: Path | str | None = None,
+    test: Path | str | None = None,
 ) -> tuple[Loaded, Loaded]:
     """Read a dataset as a train and a test split.
 
@@ -136,7 +140,7 @@ def load(
         size: side in pixels that images are resized to; None keeps images of one size up to 64 pixels, and chooses
             otherwise.
         seed: of every draw made here: the held-out split, the limit.
-        holdout: fraction of each class that becomes the test split when the source has none, in (0, 1).
+        holdout: fraction of each class that becomes the test split when the source has none, in (0, 1); None for 0.2.
         image: name of the column or array of images; None guesses.
         label: name of the column or array of labels; None guesses.
         on_broken: ``"raise"`` names the first broken image or line; ``"skip"`` leaves them out, with a note.
@@ -156,6 +160,9 @@ def load(
             yes for vectors in files, arrays and DataFrames; `Examples` and datasets of items stay as they are.
         decisions: a ``.csv`` file of decisions about examples, with the columns ``id`` and ``action`` (keep, drop or
             relabel:NAME); dropped examples are left out, and others get the label. None for none.
+        test: another source, whose test split (without splits all of it) is tested on; of ``source`` then all is
+            trained on, but for a test split of its own. Classes are matched by name, images get the size of the
+            training images, texts their vocabulary. None for the test split of ``source``, or one that is held out.
 
     Returns:
         ``(train, test)``, each `Examples` in memory, `Texts`, or `LazyExamples` decoded on demand. Images are uint8
@@ -172,7 +179,7 @@ def load(
     options = ReadOptions(
         size,
         seed,
-        parse_fraction(holdout),
+        _holdout_of(holdout, test),
         _column_name("image", image),
         _column_name("label", label),
         on_broken,
@@ -184,7 +191,7 @@ def load(
         tokenizer,
         header,
     )
-    return _decided(*_read(source, options, flip=flip, standardise=standardise), decisions)
+    return _decided(*_read(source, options, test, flip=flip, standardise=standardise), decisions)
 
 
 def load_with(
@@ -201,7 +208,7 @@ def load_with(
     read_options = ReadOptions(
         options.size,
         options.split_seed or 0,
-        DEFAULT_HOLDOUT if options.holdout is None else parse_fraction(options.holdout),
+        _holdout_of(options.holdout, options.test),
         _column_name("image", options.image),
         _column_name("label", options.label),
         "skip" if options.skip_broken else "raise",
@@ -214,7 +221,7 @@ def load_with(
         options.header,
         only_sample=only_sample,
     )
-    splits = _read(source, read_options, flip=options.flip, standardise=options.standardise)
+    splits = _read(source, read_options, options.test, flip=options.flip, standardise=options.standardise)
     # a sample of images for an estimate is not that of a few decisions less
     return splits if only_sample else _decided(*splits, options.decisions)
 
@@ -224,13 +231,28 @@ def _decided(train: Loaded, test: Loaded, decisions: Path | str | None) -> tuple
     return (train, test) if decisions is None else apply_decisions(train, test, read_decisions(decisions))
 
 
-def _read(source: Any, options: ReadOptions, *, flip: bool | None, standardise: bool | None) -> tuple[Loaded, Loaded]:
+def _holdout_of(holdout: float | str | None, test: Any) -> float:
+    """The fraction to hold out.
+
+    Raises:
+        ArgumentError: it is set, but the test split is of another source.
+    """
+    if holdout is None:
+        return DEFAULT_HOLDOUT
+    if test is not None:
+        raise ArgumentError("`test=` brings the test split, so nothing is held out: leave `holdout=` out")
+    return parse_fraction(holdout)
+
+
+def _read(
+    source: Any, options: ReadOptions, test_source: Path | str | None, *, flip: bool | None, standardise: bool | None
+) -> tuple[Loaded, Loaded]:
     """`load`, with most of its options as readers have them."""
     options = options.checked()
     if flip not in (None, True, False):
         raise ArgumentError(f"flip must be True, False or None, got {flip!r}")
     if not isinstance(source, (str, Path)):
-        _refuse_object_options(options, flip)
+        _refuse_object_options(options, flip, test_source)
         train, test = load_object(
             source,
             image=options.image,
@@ -241,16 +263,51 @@ def _read(source: Any, options: ReadOptions, *, flip: bool | None, standardise: 
         )
         is_raw = not isinstance(source, Examples)  # such were made or loaded with the values that they are to have
         return _with_summary(*_standardised(train, test, standardise if is_raw or standardise is not None else False))
-    name = str(source)
+    if test_source is None:
+        train, test = _read_source(str(source), options)
+    elif not isinstance(test_source, (str, Path)):
+        raise ArgumentError(
+            f"test must be a path or hf:owner/name, as the data are, got {a_type(test_source)}: give both as objects"
+        )
+    else:
+        train, _ = _read_source(str(source), replace(options, only="train"))
+        train, test = _with_test_of(str(test_source), train, options)
+    train, test = _standardised(train, test, standardise)
+    return _with_summary(*_set_flip(train, test, flip))
+
+
+def _read_source(name: str, options: ReadOptions) -> tuple[Loaded, Loaded]:
+    """Both splits of a source; the one that ``options.only`` names twice."""
     path, reader = _find_reader(name)
-    options = replace(options, kept_classes=kept_classes(path))
+    options = replace(options, kept_classes=kept_classes(path) if options.train is None else options.train.classes)
     if not reader.has_columns:
         _refuse_columns(options, name)
     train, test = reader.load(path, options)
     if not isinstance(train, Texts):
         _refuse_text_options(options, name)
-    train, test = _standardised(train, test, standardise)
-    return _with_summary(*_set_flip(train, test, flip))
+    return train, test
+
+
+def _with_test_of(source: str, train: Loaded, options: ReadOptions) -> tuple[Loaded, Loaded]:
+    """The train split, with notes on how the test split was read, and the test split of another source.
+
+    Raises:
+        DataError: the two sources do not fit together, or are one.
+    """
+    memory = None if options.memory is None else max(0, options.memory - _size_in_memory(train))
+    read, _ = _read_source(source, replace(options, only="test", train=train, memory=memory))
+    test = matched_test(train, read, source)
+    notes = [f"{source}: {note}" for note in test.notes if note not in train.notes]
+    notes.append(f"the test split is {described_test(test, source)}; classes are matched by name")
+    if isinstance(train, SampledImages) and isinstance(test, SampledImages):
+        decoding = train.decoding.plus(test.decoding)
+        train, test = replace(train, decoding=decoding), replace(test, decoding=decoding)
+    return replace(train, notes=(*train.notes, *notes)), test
+
+
+def _size_in_memory(dataset: Loaded) -> int:
+    """Bytes that the examples take."""
+    return dataset.x.numel() * dataset.x.element_size() if isinstance(dataset, Examples) else 0
 
 
 def _with_summary(train: Any, test: Any) -> tuple[Any, Any]:
@@ -325,7 +382,7 @@ def _refuse_columns(options: ReadOptions, source: str) -> None:
             )
 
 
-def _refuse_object_options(options: ReadOptions, flip: bool | None) -> None:
+def _refuse_object_options(options: ReadOptions, flip: bool | None, test: Any) -> None:
     for name, value in (
         ("size", options.size),
         ("text", options.text),
@@ -333,6 +390,7 @@ def _refuse_object_options(options: ReadOptions, flip: bool | None) -> None:
         ("tokenizer", options.tokenizer),
         ("header", options.header),
         ("flip", flip),
+        ("test", test),
         ("on_broken", None if options.on_broken == "raise" else options.on_broken),
     ):
         if value is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datawinnow.core.errors import DataError
-from datawinnow.data.assemble import ReadOptions, check_classes, hold_out, limited, usual_augment
+from datawinnow.data.assemble import ReadOptions, check_classes, hold_out, limited, one_split, usual_augment
 from datawinnow.data.digits import train_and_test
 from datawinnow.data.examples import Augment, Examples, Origin, short_name
 from datawinnow.data.labels import Classes, read_labels
@@ -76,7 +76,7 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
         y = read_npz(arrays.path, [arrays.label]).get(arrays.label)
         return y is not None and not (y.dtype.kind == "i" and bool((y < 0).all()))
 
-    choice = choose_splits(splits, str(source), is_labelled)
+    choice = choose_splits(splits, str(source), is_labelled, only=options.only)
     train = splits[choice.train]
     path, x_key, y_key = train.path, train.image, train.label
     arrays = read_npz(path, [x_key, y_key, "classes"])
@@ -102,12 +102,15 @@ def load_npz(path: Path, options: ReadOptions) -> tuple[Examples, Examples]:
     ids = classes.ids(labels, where)
     notes += classes.notes
     name = short_name(source)
-    notes += check_classes(ids, classes.names, name)
+    if options.only != "test":
+        notes += check_classes(ids, classes.names, name)
     # file, array of examples and array of labels of each
     unused = {k: (str(splits[k].path), splits[k].image, splits[k].label) for k in choice.unused}
     columns = {"image": x_key, "label": y_key}
     origin = Origin("npz", str(path), (str(path),), None, columns, split=choice.train, unused=unused, num_rows=len(x))
     every = Examples(x, ids, classes.names, name, augment=_augment_of(x), origin=origin, notes=notes)
+    if options.only:
+        return one_split(every, options)
     if not choice.test:
         first, second, note = hold_out(ids, options.holdout, options.seed)
         return train_and_test(replace(every, notes=(*notes, note)), first, second, options)
@@ -167,7 +170,7 @@ def _splits_of_file(path: Path, options: ReadOptions, *, may_lack_labels: bool =
             if split not in pairs and (split_of(split) != "train" if split else may_lack_labels)
             if (x := next((keys[name] for name, _ in PAIRS if name in keys), None)) is not None
         }
-        if has_train or "" in splits or (may_lack_labels and unlabelled):
+        if has_train or "" in splits or (may_lack_labels and unlabelled) or (options.only == "test" and splits):
             return {**splits, **unlabelled}
     raise DataError(
         f"{path} has the arrays {', '.join(names) or 'none'}; needed are x_train and y_train (with x_test and "

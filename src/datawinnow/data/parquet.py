@@ -164,7 +164,7 @@ def load_tables(
     def is_labelled(train: str, split: str) -> bool:
         return has_labels(splits[split], label_column(splits[train][0]))
 
-    choice = choose_splits(splits, source.path, is_labelled)
+    choice = choose_splits(splits, source.path, is_labelled, only=options.only)
     notes += choice.notes
     used = [choice.train, choice.test] if choice.test else [choice.train]
     for split in used:

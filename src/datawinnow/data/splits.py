@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datawinnow.core.errors import DataError
 
@@ -128,7 +128,11 @@ class SplitChoice:
 
 
 def choose_splits(
-    names: Iterable[str], source: str, is_labelled: Callable[[str, str], bool] = lambda *_: True
+    names: Iterable[str],
+    source: str,
+    is_labelled: Callable[[str, str], bool] = lambda *_: True,
+    *,
+    only: Literal["", "train", "test"] = "",
 ) -> SplitChoice:
     """Choose the split to train on, and the one to test on: a test split, else a validation split, with labels.
 
@@ -136,12 +140,18 @@ def choose_splits(
         names: of the splits; of several that mean the same, the one called just so is meant.
         source: the dataset, for errors.
         is_labelled: ``is_labelled(train, name)`` says whether a split that means test or validation has labels.
+        only: where the train and the test split are of two sources, what this one is read for. The split is then the
+            ``train`` of the choice, which has no ``test``: to test, the source's test split, else its only one.
 
     Raises:
-        DataError: no split to train on, or several.
+        DataError: no split to train on, or several; with ``only="test"``, several splits but not one to test on.
     """
     names = list(names)
     meanings = {name: split_of(name) for name in names}
+    if only == "test" and len(names) > 1:
+        return _choose_only_test(meanings, source, is_labelled)
+    if only == "test":
+        return SplitChoice(names[0], "", (), ())
     trains = [name for name in names if meanings[name] == "train"]
     if len(trains) > 1:
         trains = [name for name in trains if name.casefold() == "train"] or trains
@@ -164,6 +174,9 @@ def choose_splits(
         # of two that mean the same, the one called just so comes first
         key=lambda name: (meanings[name] != "test", name.casefold() not in SPLITS),
     )
+    if only == "train":
+        notes += [f"{name} is not used: the test split is of another source" for name in names if name != train]
+        return SplitChoice(train, "", tuple(name for name in names if name != train), tuple(notes))
     unlabelled = [name for name in candidates if not is_labelled(train, name)]
     test = next((name for name in candidates if name not in unlabelled), "")
     if test and meanings[test] == "validation":
@@ -175,6 +188,24 @@ def choose_splits(
             notes.append(f"{name} is not used: {test or train} is the {'test' if test else 'train'} split")
     unused = tuple(name for name in names if name not in (train, test))
     return SplitChoice(train, test, unused, tuple(notes))
+
+
+def _choose_only_test(meanings: Mapping[str, str], source: str, is_labelled: Callable[[str, str], bool]) -> SplitChoice:
+    """The split of a source with several that is tested on: its test split, whose labels must be known."""
+    tests = [name for name, meaning in meanings.items() if meaning == "test"]
+    if len(tests) > 1:
+        tests = [name for name in tests if name.casefold() == "test"] or tests
+    if len(tests) != 1:
+        raise DataError(
+            f"{source} has the splits {', '.join(meanings)}, {'several' if tests else 'none'} of them to test on: give "
+            "the file or folder of the one that is meant"
+        )
+    test = tests[0]
+    trains = [name for name, meaning in meanings.items() if meaning == "train"]
+    if trains and not is_labelled(trains[0], test):
+        raise DataError(f"{test} of {source} has no labels to test on: give the file or folder of another split")
+    unused = tuple(name for name in meanings if name != test)
+    return SplitChoice(test, "", unused, tuple(f"{name} of {source} is not used" for name in unused))
 
 
 def name_of_files(paths: Sequence[Path], meaning: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datawinnow.core.counts import many
+from datawinnow.data.other_test import described_test
 from datawinnow.data.splits import count_by_class, shortened_list
 
 
@@ -38,7 +39,10 @@ def _class_counts(labels: Tensor, train: Any) -> list[int]:
 
 
 def _source_of(split: Any) -> str:
-    name = getattr(getattr(split, "origin", None), "split", "")
+    origin = getattr(split, "origin", None)
+    if origin is not None and getattr(origin, "is_other", False):
+        return f" of {described_test(split, origin.path)}"
+    name = getattr(origin, "split", "")
     return f" of {name!r}" if name else ""
 
 

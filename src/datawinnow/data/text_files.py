@@ -125,7 +125,7 @@ def load_text_files(root: Path, options: ReadOptions) -> tuple[Texts, Texts]:
     def is_labelled(train: str, split: str) -> bool:
         return _has_text_labels(splits[split], splits[train], options)
 
-    choice = choose_splits(splits, str(root), is_labelled)
+    choice = choose_splits(splits, str(root), is_labelled, only=options.only)
     unused = {name: tuple(map(str, splits[name])) for name in choice.unused}
     train_texts, layout, notes = _read_split(splits[choice.train], str(root), choice.train, options, None)
     notes = choice.notes + notes

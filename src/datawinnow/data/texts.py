@@ -16,13 +16,21 @@ from torch import Tensor
 
 from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data.arrow import LABEL_NAMES
-from datawinnow.data.assemble import ReadOptions, check_classes, few_broken, hold_out, limit_note, limit_stream
+from datawinnow.data.assemble import (
+    ReadOptions,
+    check_classes,
+    few_broken,
+    hold_out,
+    limit_note,
+    limit_stream,
+    shape_of_train,
+)
 from datawinnow.data.examples import Examples, Origin, stratified
 from datawinnow.data.images import SUFFIXES
 from datawinnow.data.labels import Classes, LabelColumn, label_splits
 from datawinnow.data.padding import text_lengths
 from datawinnow.data.separated import NOT_UTF8
-from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits
+from datawinnow.data.tokens import MAX_DEFAULT_LENGTH, Vocabulary, tokenize_splits, tokenize_texts
 from datawinnow.text.pretrained import is_pretrained
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "body", "comment", "tweet", "message", "utterance")
@@ -360,21 +368,26 @@ def assemble_texts(
         DataError: only one class, or labels that fit no class.
     """
     first, second, classes, label_notes = _label_texts(train, test, options.kept_classes)
-    notes += (*label_notes, *classes.notes, *check_classes(first.labels, classes.names, name))
-    if second is None:
+    notes += (*label_notes, *classes.notes)
+    if options.train is not None:
+        test_texts = _encoded_like(options.train, first, classes.names, name, options, notes)
+        return test_texts, test_texts
+    notes += check_classes(first.labels, classes.names, name)
+    if second is None and not options.only:
         train_index, test_index, note = hold_out(first.labels, options.holdout, options.seed)
         first, second, notes = first.take(train_index), first.take(test_index), (*notes, note)
     if options.limit is not None and options.limit < len(first.labels):
         chosen = stratified(first.labels, options.limit, limit_stream(options.seed))
         notes += (limit_note(len(chosen), len(first.labels)),)
         first = first.take(chosen)
+    test_words = () if second is None else second.texts
     # fitted with a tokenizer too: the fingerprint covers it, so that it is the same under both
     vocabulary, x, num_cut = Vocabulary.fit(first.texts, length=options.length)
     if options.tokenizer is None:
-        train_ids, test_ids, size = x, vocabulary.encode(second.texts), len(vocabulary)
+        train_ids, test_ids, size = x, vocabulary.encode(test_words), len(vocabulary)
     else:
         (train_ids, test_ids), size, num_cut = tokenize_splits(
-            options.tokenizer, first.texts, second.texts, options.length, options.progress
+            options.tokenizer, first.texts, test_words, options.length, options.progress
         )
     length = train_ids.shape[1]
     if num_cut:
@@ -397,7 +410,42 @@ def assemble_texts(
             vocabulary_size=size,
         )
 
-    return dataset(train_ids, first, "train"), dataset(test_ids, second, "test")
+    loaded = dataset(train_ids, first, "train")
+    return loaded, (loaded if second is None else dataset(test_ids, second, "test"))
+
+
+def _encoded_like(
+    train: Any,
+    texts: _LabelledTexts,
+    classes: tuple[str, ...],
+    name: str,
+    options: ReadOptions,
+    notes: tuple[str, ...],
+) -> Texts:
+    """A test split from another source, in the token ids of the train split.
+
+    Raises:
+        DataError: the train split holds no texts.
+    """
+    length = shape_of_train(train, "texts", name)[0]
+    if train.tokenizer:
+        ids = tokenize_texts(train.tokenizer, texts.texts, length, options.progress)
+    else:
+        ids = train.vocabulary.encode(texts.texts)
+    return Texts(
+        ids,
+        texts.labels,
+        classes,
+        name,
+        "test",
+        texts.ids,
+        origin=texts.origin,
+        notes=notes,
+        texts=texts.texts,
+        vocabulary=train.vocabulary,
+        tokenizer=train.tokenizer,
+        vocabulary_size=train.vocabulary_size,
+    )
 
 
 def _label_texts(

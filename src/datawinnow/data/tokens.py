@@ -225,6 +225,16 @@ def tokenize_splits(
     )
 
 
+def tokenize_texts(name: str, texts: Sequence[str], length: int, progress: Progress | None = None) -> Tensor:
+    """Texts as the (n, length) int32 ids of `tokenize_splits`, longer ones cut.
+
+    Raises:
+        ArgumentError: transformers is not installed, or there is no such tokenizer.
+    """
+    tokenizer = load_tokenizer(name, f"the tokenizer {name}")
+    return _pad_pretrained(_pretrained_ids(tokenizer, texts, length, progress), length)
+
+
 def _pretrained_ids(
     tokenizer: Any, texts: Sequence[str], length: int | None, progress: Progress | None
 ) -> list[list[int]]:

@@ -25,6 +25,7 @@ from datawinnow.data.decisions import labels_in_source
 from datawinnow.data.examples import Examples, Origin
 from datawinnow.data.labels import ClassNames
 from datawinnow.data.npz import read_npz
+from datawinnow.data.other_test import described_test
 from datawinnow.data.output_mark import OUTPUT_MARK, write_output_mark
 from datawinnow.data.separated import SEPARATOR_LINE, Record, guess_dialect, read_records
 from datawinnow.data.splits import is_hidden, readable_name, shortened_list, split_of
@@ -61,7 +62,7 @@ def write_kept(
         dataset: train split of `load`.
         index: (m,) int64 positions in ``dataset``, each once.
         out: a folder that does not exist yet, or is empty.
-        test: test split of `load`; None writes none.
+        test: test split of `load`; None writes none, and one from another source (``test`` of `load`) stays there.
         log: called with what of the source is not written, such as a README.
 
     Returns:
@@ -76,6 +77,11 @@ def write_kept(
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists already and is not an empty folder; give another, or remove it")
+    test_elsewhere = ""
+    if test is not None and test.origin is not None and test.origin.is_other:
+        # in another layout, and perhaps with other ids for the classes, it would not be read as this one's
+        test_elsewhere = described_test(test, test.origin.path)
+        test = None
     # in the order of the source, which tables are streamed in
     index = index.cpu().sort().values
     layout = dataset.origin.layout if dataset.origin is not None else "none"
@@ -87,6 +93,8 @@ def write_kept(
         if dataset.origin is not None:
             _copy_unused(dataset.origin, temporary)
         write_output_mark(temporary, len(index), dataset.classes)
+    if test_elsewhere and log is not None:
+        log(f"{out}: the test split is {test_elsewhere} and not written; give it again with `test=`")
     rest = _not_written(dataset.origin, test.origin if test is not None else None)
     if log is not None and rest:
         log(f"{out}: of {dataset.name}, {shortened_list(rest)} {'is' if len(rest) == 1 else 'are'} not written")

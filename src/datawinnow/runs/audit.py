@@ -128,6 +128,13 @@ class Audit:
         chosen = replace(self.decisions, fingerprint="") if decisions is None else decisions
         chosen = chosen if isinstance(chosen, Decisions) else read_decisions(chosen)
         test = self.test if hasattr(self.test, "origin") else None
+        if out is not None and test is not None and test.origin is not None and test.origin.is_other:
+            decided = [decision.id for decision in chosen.rows if decision.split == "test"]
+            if decided:
+                raise DataError(
+                    f"test examples are decided about ({decided[0]!r} first), but {out} does not hold the test split, "
+                    "which is of another source (`test=`): leave them out, and audit that source by itself"
+                )
         train, cleaned_test = apply_decisions(self.train, test, chosen)
         if out is not None:
             write_kept(train, torch.arange(len(train)), out, test=cleaned_test, log=log)

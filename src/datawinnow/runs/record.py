@@ -173,7 +173,10 @@ def _check_load(run: Path, info: DatasetInfo, load: LoadOptions | None) -> None:
         return
     folder = RunFolder.open(run)
     before = LoadOptions.from_dict(folder.metadata["options"].get("load", {}))
-    if folder.is_empty or folder.dataset.fingerprint == info.fingerprint or before == load:
+    # the fingerprint is of the training split alone
+    load = LoadOptions.from_dict(load.to_dict())
+    is_same = folder.dataset.fingerprint == info.fingerprint and before.test == load.test
+    if folder.is_empty or is_same or before == load:
         return
     for option in fields(LoadOptions):
         old, new = getattr(before, option.name), getattr(load, option.name)
