@@ -107,6 +107,7 @@ def map_text(rows: Path) -> str:
 SHOWN = {
     "cifar10_15": ("CIFAR-10, 10,000 images, small first", "early_views_ucb_7"),
     "cifar100_15": ("CIFAR-100, 10,000 images, small first", "early_views"),
+    "sst2_short_first": ("SST-2 sentences, half the tokens first", "short_first"),
     "cifar10": ("CIFAR-10, 10,000 images", "ucb_7"),
     "cifar10_again": ("the same, five other seeds", "ucb_7"),
     "cifar10_fast": ("the same, twice the learning rate", "ucb_7"),
