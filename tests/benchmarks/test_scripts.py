@@ -19,7 +19,17 @@ import pytest
 approx = pytest.approx
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-QUICK = ("loading", "scores", "condense", "condense_grid", "estimate", "vit", "text_padding", "near_duplicates")
+QUICK = (
+    "loading",
+    "scores",
+    "condense",
+    "condense_grid",
+    "estimate",
+    "vit",
+    "text_padding",
+    "near_duplicates",
+    "audit_speed",
+)
 SLOW = (
     "audit_labels",
     "recording",
@@ -123,6 +133,14 @@ def test_loading_gives_the_same_images_by_both_ways_and_every_id_once() -> None:
     check_ratio(result["ratio"])
     rate = result["examples_per_second"]  # one round at smoke size, so the median of the ratios is that of the medians
     assert result["ratio"]["median"] == approx(rate["resident"] / rate["dataloader"], rel=1e-3)
+
+
+def test_the_audit_that_is_timed_finds_what_was_made() -> None:
+    result = smoke("audit_speed")
+    assert result["n"] == 1000
+    assert set(result["stages"]) == {"contents", "outliers", "labels"}
+    assert result["issues"]["leakage"] >= 10
+    assert 0.5 * result["wrong"] <= result["issues"]["label"] <= 2 * result["wrong"]
 
 
 def test_every_kind_of_near_duplicate_planted_is_told() -> None:
